@@ -1,0 +1,312 @@
+"""What modules define: looked up in the table, built once in the fleet when it isn't there.
+
+A build reads the counters first and the modules after; the database refuses its row if a counter
+has moved meanwhile. So an invalidation can't be undone by work that began before it, whether or
+not anybody heard of it. What builds a definition is handed in: this package knows URLs only.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol, TypeAlias
+
+import pglock
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+
+from definitions.models import CacheGeneration, Definition
+from notifications.board import Slots
+from notifications.channels import (
+    all_definitions_cleared,
+    definitions_key,
+    modules_invalidated,
+    realm_definitions_cleared,
+)
+from notifications.emit import emit, local_board
+from notifications.single_flight import SingleFlight
+
+ERROR_LIFETIME = timedelta(seconds=30)
+_EXTENSIONS = ("", ".tsx", ".ts", ".jsx", ".js")
+
+Document: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CodeRef:
+    """An export of a module."""
+
+    module: str
+    name: str
+
+
+@dataclass(frozen=True)
+class DefinitionCacheEntry:
+    """A module's definitions by export name, or the error of its last build."""
+
+    module_url: str
+    definitions: Mapping[str, Document] | None
+    error: Document | None
+    dependencies: tuple[str, ...] = ()
+
+
+DefinitionCacheEntries: TypeAlias = dict[str, DefinitionCacheEntry]
+
+
+@dataclass(frozen=True)
+class DefinitionCacheEntryQuery:
+    """Which entries to fetch in one go."""
+
+    module_urls: tuple[str, ...]
+    scope: str = Definition.Scope.PUBLIC
+    username: str = ""
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where a module stands: its canonical URL, its realm, and that realm's generation now."""
+
+    module_url: str
+    realm_url: str
+    generation: int
+
+
+@dataclass(frozen=True)
+class Built:
+    """What came of a build; `dependencies` are the modules it read besides the module itself."""
+
+    definitions: Mapping[str, Document] | None
+    error: Document | None
+    dependencies: tuple[str, ...]
+
+
+class Builder(Protocol):
+    """Makes definitions out of modules. Reads nothing that is older than the call."""
+
+    def locate(self, module_url: str) -> Located | None:
+        """Where the module stands now, by the registry; None if there is none."""
+
+    def build(self, located: Located) -> Built:
+        """The module's definitions at exactly that generation."""
+
+
+class DefinitionNotFound(LookupError):
+    """{module} exports no card named {name}"""
+
+    def __init__(self, ref: CodeRef, error: Document | None = None) -> None:
+        self.error = error
+        super().__init__((type(self).__doc__ or "").format(module=ref.module, name=ref.name))
+
+
+class DefinitionLookup:
+    """The one way to the `definitions` table."""
+
+    def __init__(self, builder: Builder | None = None) -> None:
+        self._builder = builder
+        self._flights: SingleFlight[DefinitionCacheEntry | None] = SingleFlight(
+            local_board(), int(settings.REALM_STALENESS_BOUND * 1e9)
+        )
+
+    # --- looking up ---
+
+    def lookup_definition(self, ref: CodeRef) -> Document:
+        """The definition, built if need be. Raises DefinitionNotFound, which carries the error."""
+        entry = self.lookup_module(ref.module)
+        if entry is None or entry.definitions is None or ref.name not in entry.definitions:
+            raise DefinitionNotFound(ref, entry.error if entry else None)
+        return entry.definitions[ref.name]
+
+    def lookup_module(self, module_url: str) -> DefinitionCacheEntry | None:
+        """A module's entry, built if need be; None where no such module exists."""
+        if self._builder is None:
+            return self.get_cached_definitions(module_url)
+        located = self._builder.locate(module_url)
+        if located is None:
+            return None
+        cached = self.get_cached_definitions(located.module_url)
+        if cached is not None:
+            return cached
+        slots = Slots(
+            [
+                definitions_key("global"),
+                definitions_key("realm", located.realm_url),
+                definitions_key("module", located.module_url),
+            ]
+        )
+        return self._flights.run(located.module_url, slots, lambda _: self._build_once(located))
+
+    def lookup_cached_definition(self, ref: CodeRef) -> Document | None:
+        """The definition if the table has it. Builds nothing."""
+        entry = self.get_cached_definitions(ref.module)
+        return (entry.definitions or {}).get(ref.name) if entry else None
+
+    def get_cached_definitions(self, module_url: str) -> DefinitionCacheEntry | None:
+        """A module's entry if the table has one that has not run out. Builds nothing."""
+        return self.get_cached_definitions_batch(DefinitionCacheEntryQuery((module_url,))).get(
+            module_url
+        )
+
+    def get_cached_definitions_batch(
+        self, query: DefinitionCacheEntryQuery
+    ) -> DefinitionCacheEntries:
+        """The entries that the table has, by module URL."""
+        rows = Definition.objects.filter(
+            module_url__in=query.module_urls, scope=query.scope, username=query.username
+        )
+        now = timezone.now()
+        return {
+            row.module_url: DefinitionCacheEntry(
+                row.module_url, row.definitions, row.error, tuple(row.dependencies)
+            )
+            for row in rows
+            if row.expires_at is None or row.expires_at > now
+        }
+
+    # --- invalidating ---
+
+    def clear_realm_definitions(self, realm_url: str) -> None:
+        """Empties a realm: raises its counter, deletes its rows, tells every replica, and leaves
+        the builds in flight without a place to land.
+
+        Part of the caller's transaction, or of one of its own.
+        """
+        with transaction.atomic():
+            _raise_counters(CacheGeneration.Scope.REALM, [realm_url])
+            Definition.objects.filter(realm_url=realm_url).delete()
+            emit(realm_definitions_cleared(realm_url))
+
+    def clear_all_definitions(self) -> None:
+        """Empties the table on behalf of everybody."""
+        with transaction.atomic():
+            _raise_counters(CacheGeneration.Scope.GLOBAL, [""])
+            Definition.objects.all().delete()
+            emit(all_definitions_cleared())
+
+    def invalidate(self, module_url: str) -> list[str]:
+        """Drops a module, its extension spellings, and everything built from it, transitively.
+
+        Answers the URLs that were dropped.
+        """
+        stem = module_url
+        for extension in _EXTENSIONS[1:]:
+            stem = stem.removesuffix(extension)
+        spellings = [stem + extension for extension in _EXTENSIONS]
+        with transaction.atomic():
+            # The counters first: a build under way has dependencies that no row tells of yet.
+            _raise_counters(CacheGeneration.Scope.MODULE, spellings)
+            rows = _with_dependents(spellings)
+            dropped = list(dict.fromkeys([*spellings, *(url for url, _ in rows)]))
+            _raise_counters(CacheGeneration.Scope.MODULE, dropped)
+            Definition.objects.filter(module_url__in=dropped).delete()
+            realm_url = next((r for url, r in rows if url in spellings), module_url)
+            emit(*modules_invalidated(realm_url, dropped))
+        return dropped
+
+    # --- building ---
+
+    def _build_once(self, found: Located) -> DefinitionCacheEntry | None:
+        """Builds in the one process that the fleet elects; the others wait and read its row."""
+        assert self._builder is not None
+        module_url = found.module_url
+        _make_counters(found.realm_url, module_url)
+        with transaction.atomic():
+            pglock.advisory(_election(module_url), xact=True).acquire()
+            cached = self.get_cached_definitions(module_url)
+            if cached is not None:
+                return cached
+            # The counters are read before the registry is asked what stands there: whatever is
+            # invalidated from here on is noticed at the insert.
+            counters = _counters(found.realm_url, module_url)
+            located = self._builder.locate(module_url)
+            if located is None:
+                return None
+            began = time.monotonic()
+            built = self._builder.build(located)
+            now = timezone.now()
+            # A refusal is silent: the entry answers this caller, who began before the change.
+            Definition.objects.bulk_create(
+                [
+                    Definition(
+                        module_url=module_url,
+                        realm_url=located.realm_url,
+                        definitions=built.definitions,
+                        error=built.error,
+                        dependencies=list(built.dependencies),
+                        global_generation=counters[0],
+                        realm_generation=counters[1],
+                        module_generation=counters[2],
+                        built_at=now,
+                        build_ms=int((time.monotonic() - began) * 1000),
+                        expires_at=now + ERROR_LIFETIME if built.error else None,
+                    )
+                ],
+                update_conflicts=True,
+                unique_fields=["module_url", "scope", "username"],
+                update_fields=[
+                    "realm_url", "definitions", "error", "dependencies", "global_generation",
+                    "realm_generation", "module_generation", "built_at", "build_ms", "expires_at",
+                ],
+            )  # fmt: skip
+        return DefinitionCacheEntry(
+            module_url, built.definitions, built.error, built.dependencies
+        )
+
+
+def _election(module_url: str) -> int:
+    digest = hashlib.sha256(f"definition|{module_url}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def _raise_counters(scope: str, keys: Iterable[str]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO definitions_cachegeneration (scope, key, generation, bumped_at)
+            SELECT %s, key, 1, now() FROM (SELECT DISTINCT unnest(%s::text[]) ORDER BY 1) k(key)
+            ON CONFLICT (scope, key) DO UPDATE
+            SET generation = definitions_cachegeneration.generation + 1, bumped_at = now()
+            """,
+            [scope, list(keys)],
+        )
+
+
+def _make_counters(realm_url: str, module_url: str) -> None:
+    """Makes the rows that a build's insert will lock. Committed at once: an open transaction that
+    held a new counter would keep an invalidation of it waiting for the build."""
+    CacheGeneration.objects.bulk_create(
+        [
+            CacheGeneration(scope=scope, key=key)
+            for scope, key in (("global", ""), ("realm", realm_url), ("module", module_url))
+        ],
+        ignore_conflicts=True,
+    )
+
+
+def _counters(realm_url: str, module_url: str) -> tuple[int, int, int]:
+    """The global, the realm's and the module's counter as committed now."""
+    found = {
+        (row.scope, row.key): row.generation
+        for row in CacheGeneration.objects.filter(key__in=["", realm_url, module_url])
+    }
+    return found["global", ""], found["realm", realm_url], found["module", module_url]
+
+
+def _with_dependents(module_urls: list[str]) -> list[tuple[str, str]]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH RECURSIVE reached(module_url, realm_url) AS (
+                SELECT module_url, realm_url FROM definitions WHERE module_url = ANY(%(urls)s)
+                UNION
+                SELECT d.module_url, d.realm_url FROM definitions d
+                WHERE d.dependencies ?| %(urls)s
+                UNION
+                SELECT d.module_url, d.realm_url FROM definitions d
+                JOIN reached r ON d.dependencies ? r.module_url
+            ) SELECT module_url, realm_url FROM reached
+            """,
+            {"urls": module_urls},
+        )
+        return list(cursor.fetchall())

@@ -1,0 +1,85 @@
+"""What modules define, and the counters that keep a late build from being stored."""
+
+from typing import ClassVar
+
+import pgtrigger
+from django.db import models
+
+#: A build is stored only if none of its three counters has moved since it began. The share locks
+#: make a concurrent clear wait, or make this insert wait for the clear and then see it: either the
+#: clear deletes the new row, or the row is refused. Nobody has to hear a notification for that.
+REFUSE_LATE_BUILD = pgtrigger.Trigger(
+    name="refuse_late_build",
+    operation=pgtrigger.Insert | pgtrigger.Update,
+    when=pgtrigger.Before,
+    declare=[("standing", "integer")],
+    func="""
+        SELECT count(*) INTO standing FROM (
+            SELECT 1 FROM definitions_cachegeneration g
+            WHERE (g.scope = 'global' AND g.key = '' AND g.generation = NEW.global_generation)
+               OR (g.scope = 'realm' AND g.key = NEW.realm_url
+                   AND g.generation = NEW.realm_generation)
+               OR (g.scope = 'module' AND g.key = NEW.module_url
+                   AND g.generation = NEW.module_generation)
+            FOR SHARE
+        ) unmoved;
+        IF standing < 3 THEN
+            RETURN NULL;
+        END IF;
+        RETURN NEW;
+    """,
+)
+
+
+class CacheGeneration(models.Model):
+    """A counter that an invalidation raises: one for everything, one a realm, one a module."""
+
+    class Scope(models.TextChoices):
+        GLOBAL = "global"
+        REALM = "realm"
+        MODULE = "module"
+
+    scope = models.CharField(max_length=10, choices=Scope)
+    key = models.TextField(blank=True, help_text="the realm's or module's URL; empty for global")
+    generation = models.PositiveBigIntegerField(default=0)
+    bumped_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["scope", "key"], name="one_counter_per_key")]
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.key} {self.generation}"
+
+
+class Definition(models.Model):
+    """What one module exports, or why that can't be said."""
+
+    class Scope(models.TextChoices):
+        PUBLIC = "public"
+        REALM_AUTH = "realm-auth"
+
+    module_url = models.TextField(help_text="canonical, with its extension")
+    realm_url = models.TextField(db_index=True)
+    scope = models.CharField(max_length=10, choices=Scope, default=Scope.PUBLIC)
+    username = models.CharField(max_length=150, blank=True, help_text="for the scope realm-auth")
+    definitions = models.JSONField(null=True, help_text="by export name")
+    error = models.JSONField(null=True)
+    dependencies = models.JSONField(default=list, help_text="URLs of the modules it was built from")
+    global_generation = models.PositiveBigIntegerField()
+    realm_generation = models.PositiveBigIntegerField()
+    module_generation = models.PositiveBigIntegerField()
+    built_at = models.DateTimeField()
+    build_ms = models.PositiveIntegerField()
+    expires_at = models.DateTimeField(null=True, help_text="errors only: when to try again")
+
+    class Meta:
+        db_table = "definitions"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["module_url", "scope", "username"], name="one_definition_per_module_scope"
+            )
+        ]
+        triggers: ClassVar = [REFUSE_LATE_BUILD]
+
+    def __str__(self) -> str:
+        return self.module_url

@@ -1,0 +1,26 @@
+"""The connection that a listener holds: its own, direct, in autocommit mode, never Django's."""
+
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django.db import connections
+
+
+def listen_connection() -> "psycopg.Connection[tuple[Any, ...]]":
+    """Connects to LISTEN_DATABASE_URL, or where that is empty to the default database.
+
+    Raises psycopg.Error when the server can't be reached.
+    """
+    if settings.LISTEN_DATABASE_URL:
+        return psycopg.connect(
+            settings.LISTEN_DATABASE_URL, autocommit=True, connect_timeout=5, application_name=_name()
+        )
+    parameters = connections["default"].get_connection_params()
+    for django_only in ("cursor_factory", "context", "prepare_threshold", "server_side_binding"):
+        parameters.pop(django_only, None)
+    return psycopg.connect(**{**parameters, "autocommit": True, "application_name": _name()})
+
+
+def _name() -> str:
+    return f"listen_file_changes {settings.REALM_REPLICA}"

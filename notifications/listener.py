@@ -1,0 +1,241 @@
+"""The listener: turns what Postgres announces into moves of the board, and vouches for the board.
+
+A state machine around one connection of its own. Connect; LISTEN on everything; *then* bump the
+epoch, since a change committed before the LISTEN was never announced here; *then* go live. From
+there a ping through the channel itself every half second: Postgres delivers in commit order, so
+a ping that comes back proves that everything committed before it was sent has been received. The
+board is good for one staleness bound from the moment that ping was *sent*.
+
+A connection that answers no ping vouches for nothing: the caches are bypassed by themselves, and
+a watchdog cuts the connection so that the loop can't wait for it for ever. It does no work in the
+receive loop beyond moving slots.
+"""
+
+import logging
+import os
+import random
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import psycopg
+from psycopg import sql
+
+from notifications.board import Board, now_ns
+from notifications.channels import (
+    INVALIDATION_CHANNELS,
+    REALM_FILE_CHANGES,
+    REALM_HEARTBEAT,
+    REALM_REGISTRY,
+    Heartbeat,
+    board_keys,
+    heartbeat,
+    parse_file_change,
+    parse_heartbeat,
+    parse_registry_change,
+)
+
+logger = logging.getLogger(__name__)
+
+SECOND = 1_000_000_000
+PING_SECONDS = 0.5
+#: A connection that has answered no ping for this long is cut.
+SILENCE_SECONDS = 5.0
+BACKOFF_SECONDS = (0.05, 1.5)
+
+
+class State(StrEnum):
+    """Where a listener stands."""
+
+    CONNECTING = "connecting"
+    LISTENING = "listening"
+    LIVE = "live"
+    STOPPED = "stopped"
+
+
+class ListenerGaveUp(Exception):
+    """The database could not be reached for as long as the listener was told to try."""
+
+
+@dataclass
+class Counts:
+    """What a listener has seen since it started."""
+
+    notifications: int = 0
+    malformed: int = 0
+    reconnects: int = 0
+    missed: int = 0
+
+
+@dataclass
+class Listener:
+    """Receives for one replica. `connect` opens a psycopg connection in autocommit mode."""
+
+    replica: str
+    board: Board
+    connect: Callable[[], "psycopg.Connection[tuple[object, ...]]"]
+    bound_seconds: float
+    give_up_seconds: float = 60.0
+    state: State = State.CONNECTING
+    counts: Counts = field(default_factory=Counts)
+    #: Realm URLs heard of, with the moment (board clock, ns) of the last notification.
+    heard: dict[str, int] = field(default_factory=dict)
+    #: Everything committed before this moment (board clock, ns) has been applied.
+    watermark: int = 0
+    #: When the present connection began to listen (board clock, ns).
+    listening_since: int = 0
+
+    def __post_init__(self) -> None:
+        self._stop = threading.Event()
+        self._progress = threading.Condition()
+        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+        self._last_answer = now_ns()
+        self._pings: dict[int, int] = {}
+
+    # --- the machine ---
+
+    def run(self) -> None:
+        """Listens until `stop`. Raises ListenerGaveUp if the database stays away for good."""
+        watchdog = threading.Thread(target=self._watch, name="listener-watchdog", daemon=True)
+        watchdog.start()
+        away_since, delay = now_ns(), BACKOFF_SECONDS[0]
+        try:
+            while not self._stop.is_set():
+                try:
+                    self._enter(State.CONNECTING)
+                    with self.connect() as connection:
+                        self._connection = connection
+                        self._listen(connection)
+                        while not self._stop.is_set():
+                            self._receive(connection)
+                            if self.state is State.LIVE:
+                                away_since, delay = now_ns(), BACKOFF_SECONDS[0]
+                except (psycopg.Error, OSError) as error:
+                    if self._stop.is_set():
+                        break
+                    away = (now_ns() - away_since) / SECOND
+                    logger.warning("listener of %s lost its connection: %s", self.replica, error)
+                    if away > self.give_up_seconds:
+                        raise ListenerGaveUp(
+                            f"no database for {away:.0f} s, the last error was: {error}"
+                        ) from error
+                    self.counts.reconnects += 1
+                    self._stop.wait(delay * random.uniform(0.5, 1.5))
+                    delay = min(delay * 2, BACKOFF_SECONDS[1])
+                finally:
+                    self._connection = None
+        finally:
+            self.board.go_live(0)
+            self._enter(State.STOPPED)
+
+    def stop(self) -> None:
+        """Ends `run` soon, from any thread or signal handler."""
+        self._stop.set()
+
+    def wait_for_watermark(self, moment: int, timeout: float) -> bool:
+        """Waits until everything committed before `moment` has been applied."""
+        with self._progress:
+            return self._progress.wait_for(
+                lambda: self.watermark > moment or self._stop.is_set(), timeout
+            )
+
+    # --- its steps ---
+
+    def _listen(self, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
+        # Pings of an earlier connection prove nothing about this one.
+        self._pings.clear()
+        self._last_answer = now_ns()
+        for channel in (*INVALIDATION_CHANNELS, REALM_HEARTBEAT):
+            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        self.board.set_sidecar(os.getpid())
+        self.board.bump_epoch()
+        self.listening_since = now_ns()
+        self._enter(State.LISTENING)
+        self._ping(connection)
+
+    def _receive(self, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
+        """Applies what arrives until the next ping is due, then sends it."""
+        for notification in connection.notifies(timeout=PING_SECONDS, stop_after=1):
+            self._apply(notification.channel, notification.payload)
+        if self._ping_is_due():
+            self._ping(connection)
+
+    def _apply(self, channel: str, payload: str) -> None:
+        if channel == REALM_HEARTBEAT:
+            self._hear_ping(payload)
+            return
+        self.counts.notifications += 1
+        keys = board_keys(channel, payload)
+        if keys is None:
+            self.counts.malformed += 1
+            logger.warning("ignored a malformed payload on %s: %.200s", channel, payload)
+            return
+        self.board.bump(keys)
+        if channel == REALM_FILE_CHANGES:
+            change = parse_file_change(payload)
+            if change is not None:
+                self.heard[change.realm_url] = now_ns()
+        elif channel == REALM_REGISTRY:
+            url = parse_registry_change(payload)
+            if url is not None:
+                self.heard[url] = now_ns()
+
+    def _ping(self, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
+        sequence, sent_at = secrets.randbits(62), now_ns()
+        self._pings[sequence] = sent_at
+        beat = heartbeat(Heartbeat(self.replica, sequence, sent_at))
+        connection.execute("SELECT pg_notify(%s, %s)", (beat.channel, beat.payload))
+
+    def _ping_is_due(self) -> bool:
+        return now_ns() - max(self._pings.values(), default=self.watermark) >= (
+            PING_SECONDS * SECOND
+        )
+
+    def _hear_ping(self, payload: str) -> None:
+        beat = parse_heartbeat(payload)
+        # Only what this connection sent counts: a namesake's ping says nothing about this replica,
+        # and the moment is the one remembered here, not the one that the payload claims.
+        sent_at = self._pings.pop(beat.sequence, None) if beat else None
+        if sent_at is None:
+            return
+        for earlier in [s for s, at in self._pings.items() if at < sent_at]:
+            del self._pings[earlier]
+        self._last_answer = now_ns()
+        self.board.go_live(sent_at + int(self.bound_seconds * SECOND))
+        with self._progress:
+            self.watermark = max(self.watermark, sent_at)
+            self._progress.notify_all()
+        self._enter(State.LIVE)
+
+    def _enter(self, state: State) -> None:
+        if state is not self.state:
+            logger.info("listener of %s is %s", self.replica, state)
+            self.state = state
+
+    # --- the watchdog ---
+
+    def _watch(self) -> None:
+        """Cuts a connection that has gone silent, and one that a stop finds in the middle of a wait."""
+        while not self._stop.wait(PING_SECONDS):
+            if now_ns() - self._last_answer > SILENCE_SECONDS * SECOND:
+                self._cut("it answers no ping")
+        # The loop sees a stop within one ping; a stalled connection would hide it.
+        threading.Event().wait(2 * PING_SECONDS)
+        self._cut("the listener stops")
+
+    def _cut(self, why: str) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        with suppress(OSError, psycopg.Error, ValueError):
+            handle = connection.pgconn.socket
+            logger.warning("listener of %s cuts its connection: %s", self.replica, why)
+            # shutdown() wakes a thread that waits on the socket; the descriptor stays the owner's.
+            cut = socket.fromfd(handle, socket.AF_UNIX, socket.SOCK_STREAM)
+            with cut:
+                cut.shutdown(socket.SHUT_RDWR)
+        self._last_answer = now_ns()

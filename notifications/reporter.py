@@ -1,0 +1,120 @@
+"""Once a second: writes down what this replica has provably applied, and looks for the impossible.
+
+The proof: read the committed generations, then wait until a ping that was sent *after* the read
+has come back. Everything that was committed at the read has then been applied here. A generation
+that moved without any notification is the impossible: it is counted, and the realm is dropped.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from django.db import Error as DatabaseError
+from django.db import close_old_connections, transaction
+from django.utils import timezone
+
+from notifications.board import now_ns
+from notifications.channels import realm_key
+from notifications.listener import SECOND, Listener
+from notifications.models import Replica, ReplicaGeneration
+
+logger = logging.getLogger(__name__)
+
+REPORT_SECONDS = 1.0
+WATERMARK_SECONDS = 5.0
+
+
+class Reporter(threading.Thread):
+    """Runs beside a listener, on Django's connection, until `stop`."""
+
+    def __init__(
+        self, listener: Listener, address: str, committed: Callable[[], Mapping[str, int]]
+    ) -> None:
+        """`committed` answers the generation of every realm by URL, as the registry has it."""
+        super().__init__(name="listener-reporter", daemon=True)
+        self._listener = listener
+        self._address = address
+        self._committed = committed
+        self._stopped = threading.Event()
+        self._reported: dict[str, int] = {}
+        self._seen: dict[str, int] = {}
+        self._seen_at = 0
+
+    def run(self) -> None:
+        while not self._stopped.wait(REPORT_SECONDS):
+            self.report()
+        self.report()
+
+    def stop(self) -> None:
+        """Ends the thread after one last report."""
+        self._stopped.set()
+
+    def report(self) -> None:
+        """One round. A database that is away is the listener's to complain of."""
+        try:
+            close_old_connections()
+            read_at = now_ns()
+            committed = self._committed()
+            applied = self._listener.wait_for_watermark(read_at, WATERMARK_SECONDS)
+            if applied and self._listener.watermark > read_at:
+                self._compare(committed, read_at)
+            else:
+                committed = {}
+            self._write(committed)
+        except DatabaseError as error:
+            logger.warning("the replica's report could not be written: %s", error)
+
+    def _compare(self, committed: Mapping[str, int], read_at: int) -> None:
+        listener = self._listener
+        if self._seen_at > listener.listening_since:
+            for url, generation in committed.items():
+                moved = self._seen.get(url, generation) != generation
+                if moved and listener.heard.get(url, 0) < self._seen_at:
+                    listener.counts.missed += 1
+                    listener.board.bump([realm_key(url)])
+                    logger.error("%s moved to generation %d unannounced", url, generation)
+        self._seen, self._seen_at = dict(committed), read_at
+        for url in [u for u, at in list(listener.heard.items()) if at < read_at - 60 * SECOND]:
+            listener.heard.pop(url, None)
+
+    def _write(self, committed: Mapping[str, int]) -> None:
+        listener, now = self._listener, timezone.now()
+        counts = listener.counts
+        with transaction.atomic():
+            replica, _ = Replica.objects.update_or_create(
+                name=listener.replica,
+                defaults={
+                    "address": self._address,
+                    "state": listener.state.value,
+                    "sidecar_pid": os.getpid(),
+                    "watermark_at": _wall(listener.watermark, now),
+                    "reported_at": now,
+                    "notifications": counts.notifications,
+                    "malformed": counts.malformed,
+                    "reconnects": counts.reconnects,
+                    "missed": counts.missed,
+                },
+            )
+            if not committed:
+                return
+            changed = {u: g for u, g in committed.items() if self._reported.get(u) != g}
+            ReplicaGeneration.objects.bulk_create(
+                [
+                    ReplicaGeneration(
+                        replica=replica, realm_url=url, generation=generation, applied_at=now
+                    )
+                    for url, generation in changed.items()
+                ],
+                update_conflicts=True,
+                unique_fields=["replica", "realm_url"],
+                update_fields=["generation", "applied_at"],
+            )
+            if set(self._reported) - set(committed) or not self._reported:
+                replica.generations.exclude(realm_url__in=list(committed)).delete()
+            self._reported = dict(committed)
+
+
+def _wall(moment: int, now: datetime) -> datetime | None:
+    return now - timedelta(microseconds=(now_ns() - moment) / 1000) if moment else None

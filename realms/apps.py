@@ -1,0 +1,13 @@
+from django.apps import AppConfig
+
+
+class RealmsConfig(AppConfig):
+    name = "realms"
+    verbose_name = "Realms"
+
+    def ready(self) -> None:
+        from django.db.models.signals import post_migrate
+
+        from realms.bootstrap import sync_base_realm
+
+        post_migrate.connect(sync_base_realm, sender=self)

@@ -1,0 +1,155 @@
+"""Who asks, and what they may do: tokens, users, permissions.
+
+Two kinds of token, both HS256 with the realm secret seed: a *server token* opens the server's
+endpoints, a *realm token* opens one realm's. Neither passes for the other.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jwt
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractBaseUser
+
+from realms.errors import Forbidden, Unauthorized
+from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
+
+DAY_SECONDS = 24 * 3600
+OPERATOR = "realm_server"
+
+Action = Literal["read", "write", "realm-owner"]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who a token speaks for. The operator may do everything."""
+
+    username: str
+    operator: bool = False
+    claimed: tuple[str, ...] | None = field(default=None, compare=False)
+
+    @property
+    def account(self) -> AbstractBaseUser | None:
+        """The Django user; None for the operator and for a user who is gone."""
+        return get_user_model().objects.filter(username=self.username, is_active=True).first()
+
+
+def user_id(username: str) -> str:
+    """A user on the wire: `@<username>:<host>`."""
+    return f"@{username}:{settings.REALM_USER_HOST}"
+
+
+def server_token(username: str, lifetime: int = DAY_SECONDS) -> str:
+    """A token for the server's endpoints. Lifetime in seconds."""
+    return _sign({"user": user_id(username), "sessionRoom": ""}, lifetime)
+
+
+def realm_token(username: str, realm_url: str, permissions: list[str], lifetime: int) -> str:
+    """A token for one realm's endpoints. Lifetime in seconds."""
+    claims = {
+        "user": user_id(username),
+        "realm": realm_url,
+        "permissions": permissions,
+        "realmServerURL": f"{settings.REALM_PUBLIC_ORIGIN}/",
+    }
+    return _sign(claims, lifetime)
+
+
+def server_caller(header: str | None) -> Caller:
+    """Whom the token of a server endpoint speaks for. Raises Unauthorized."""
+    claims = _claims(header)
+    caller = _caller(claims)
+    if "realm" in claims and not caller.operator:
+        raise Unauthorized(why="Token invalid: a realm token does not open this endpoint")
+    return caller
+
+
+def authorize(realm: Realm, action: Action, header: str | None) -> Caller | None:
+    """Whom a realm endpoint answers; None for anyone, where everyone may do that.
+
+    Raises Unauthorized and Forbidden.
+    """
+    if action != "realm-owner" and action in permissions_of(realm, None):
+        return None
+    caller = _caller(_claims(header), realm)
+    if caller.operator:
+        return caller
+    allowed = permissions_of(realm, caller)
+    if caller.claimed is not None and sorted(caller.claimed) != sorted(allowed):
+        raise Unauthorized(why="Token invalid: the permissions have changed; ask for a new session")
+    if action not in allowed:
+        raise Forbidden(user=user_id(caller.username), action=action, url=realm.url)
+    return caller
+
+
+def permissions_of(realm: Realm, caller: Caller | None) -> set[str]:
+    """What a caller may do in a realm: the union of everyone's, signed-in users' and their own."""
+    if caller is not None and caller.operator:
+        return {"read", "write", "realm-owner"}
+    names = [EVERYONE]
+    if caller is not None:
+        names.append(caller.username)
+        if caller.account is not None:
+            names.append(SIGNED_IN)
+    granted: set[str] = set()
+    for row in RealmPermission.objects.filter(realm=realm, username__in=names):
+        granted |= {"read"} if row.read else set()
+        granted |= {"write"} if row.write else set()
+        granted |= {"realm-owner"} if row.realm_owner else set()
+    return granted
+
+
+def owns(realm: Realm, caller: Caller) -> bool:
+    """Whether the caller's own row makes them an owner of the realm."""
+    return caller.operator or RealmPermission.objects.filter(
+        realm=realm, username=caller.username, realm_owner=True
+    ).exists()
+
+
+def _sign(claims: dict[str, Any], lifetime: int) -> str:
+    now = int(time.time())
+    return jwt.encode(
+        {**claims, "iat": now, "exp": now + lifetime}, settings.REALM_SECRET_SEED, algorithm="HS256"
+    )
+
+
+def _claims(header: str | None) -> dict[str, Any]:
+    token = (header or "").strip()
+    if token[:7].lower() == "bearer ":
+        token = token[7:].strip()
+    if not token:
+        raise Unauthorized(why="Missing Authorization header")
+    try:
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            settings.REALM_SECRET_SEED,
+            algorithms=["HS256"],
+            options={"require": ["exp"], "verify_aud": False, "verify_iat": False},
+        )
+    except jwt.ExpiredSignatureError as error:
+        raise Unauthorized(why="Token expired") from error
+    except jwt.PyJWTError as error:
+        raise Unauthorized(why="Token invalid") from error
+    if not isinstance(claims.get("user"), str):
+        raise Unauthorized(why="Token invalid: it names no user")
+    return claims
+
+
+def _caller(claims: dict[str, Any], realm: Realm | None = None) -> Caller:
+    name, separator, host = claims["user"].removeprefix("@").partition(":")
+    if separator and host != settings.REALM_USER_HOST:
+        raise Unauthorized(why=f"Token invalid: {claims['user']} is not a user of this server")
+    if name == OPERATOR and separator:
+        return Caller(OPERATOR, operator=True)
+    if realm is None:
+        return Caller(name)
+    if "realm" not in claims:
+        raise Unauthorized(why="Token invalid: a server token does not open a realm")
+    if claims["realm"] != realm.url:
+        raise Unauthorized(why=f"Token invalid: it is for {claims['realm']}")
+    permissions = claims.get("permissions")
+    if not isinstance(permissions, list) or not all(isinstance(p, str) for p in permissions):
+        raise Unauthorized(why="Token invalid: it lists no permissions")
+    return Caller(name, claimed=tuple(permissions))

@@ -1,0 +1,140 @@
+/**
+ * `Card`, the class that every card type extends, and what the library knows about an instance.
+ *
+ * The knowledge about an instance lives outside it, so that no field name can collide with it.
+ */
+import type { Field } from "./fields.ts";
+import type { CardStore } from "./store.ts";
+import type { AnyTemplate, CardClass, CardDocument, RealmInfo } from "./types.ts";
+import { lastSegment } from "./url.ts";
+
+/** Every card type extends this; see the static members for what a type can declare. */
+export class Card {
+  /** The name of the type as people read it; the class name where absent. */
+  static displayName = "Card";
+  static description?: string;
+  /**
+   * The fields by name. Those of ancestors are inherited; write `{ ...super.fields, more: string() }`
+   * in a subclass if its templates are to be type checked as well.
+   */
+  static fields: Record<string, Field> = {};
+  static isolated?: AnyTemplate;
+  static embedded?: AnyTemplate;
+  static fitted?: AnyTemplate;
+  static atom?: AnyTemplate;
+  static head?: AnyTemplate;
+
+  /** Public URL without extension; a contained card has that of the card that contains it. */
+  declare readonly id: string;
+}
+
+/** What an instance is made of. */
+export interface CardState {
+  url: string;
+  attributes: Record<string, unknown>;
+  relationships: NonNullable<CardDocument["data"]["relationships"]>;
+  /** Where a contained card lies inside its document: `""`, or for example `"addresses.0."`. */
+  path: string;
+  store: CardStore;
+}
+
+const states = new WeakMap<Card, CardState>();
+const inherited = new WeakMap<CardClass, Record<string, Field>>();
+const accessors = new WeakMap<CardClass, PropertyDescriptorMap>();
+
+export function isCardClass(value: unknown): value is CardClass {
+  return typeof value === "function" && (value === Card || value.prototype instanceof Card);
+}
+
+/** All fields of a class, those of its ancestors first. */
+export function allFields(type: CardClass): Record<string, Field> {
+  let fields = inherited.get(type);
+  if (!fields) {
+    const parent = type === Card ? {} : allFields(Object.getPrototypeOf(type));
+    fields = { ...parent, ...(Object.hasOwn(type, "fields") ? type.fields : {}) };
+    inherited.set(type, fields);
+  }
+  return fields;
+}
+
+/** An instance whose fields are read when they are first asked for. */
+export function createCard(type: CardClass, state: CardState): Card {
+  const card = new type();
+  states.set(card, state);
+  Object.defineProperties(card, accessorsOf(type));
+  return card;
+}
+
+function accessorsOf(type: CardClass): PropertyDescriptorMap {
+  let descriptors = accessors.get(type);
+  if (!descriptors) {
+    descriptors = { id: { get: idOf, configurable: true } };
+    for (const [name, field] of Object.entries(allFields(type))) {
+      descriptors[name] = {
+        configurable: true,
+        enumerable: true,
+        get(this: Card) {
+          const value = field.read(this, stateOf(this), name);
+          Object.defineProperty(this, name, { value, configurable: true, enumerable: true });
+          return value;
+        },
+      };
+    }
+    accessors.set(type, descriptors);
+  }
+  return descriptors;
+}
+
+function idOf(this: Card): string {
+  return stateOf(this).url;
+}
+
+export function stateOf(card: Card): CardState {
+  const state = states.get(card);
+  if (!state) throw new TypeError("This is not a card that was loaded from a document");
+  return state;
+}
+
+export function classOf(card: Card): CardClass {
+  return card.constructor as CardClass;
+}
+
+export function displayNameOf(type: CardClass): string {
+  return Object.hasOwn(type, "displayName") && type.displayName ? type.displayName : type.name;
+}
+
+/** The value of a field by name, or undefined where the type has no such field. */
+export function fieldValue(card: Card, name: string): unknown {
+  return name in allFields(classOf(card))
+    ? (card as unknown as Record<string, unknown>)[name]
+    : undefined;
+}
+
+/** The first of the named fields that holds some text. */
+export function firstText(card: Card, names: readonly string[]): string | null {
+  for (const name of names) {
+    const value = fieldValue(card, name);
+    if (typeof value === "string" && value.trim() !== "") return value.trim();
+  }
+  return null;
+}
+
+/** A card's title: its title, name or displayName, else the realm's name for an index, else its file name. */
+export function titleOf(card: Card, realm?: RealmInfo): string {
+  const title = firstText(card, ["title", "name", "displayName"]);
+  if (title) return title;
+  const { url } = stateOf(card);
+  return realm && url === `${realm.url}index` ? realm.name : lastSegment(url);
+}
+
+/** A short description of a card in plain text, if it has one. */
+export function descriptionOf(card: Card): string | null {
+  return firstText(card, ["description", "summary", "subtitle", "excerpt"]);
+}
+
+/** The absolute URL of a card's first image, if it has one. */
+export function imageOf(card: Card): string | null {
+  const images = Object.entries(allFields(classOf(card)))
+    .filter(([, field]) => field.type === "image" && field.kind === "contains");
+  return firstText(card, images.map(([name]) => name));
+}

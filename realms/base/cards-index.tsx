@@ -1,0 +1,42 @@
+/** The card in a new realm's `index.json`: a front page that shows the cards it links to. */
+import { Card } from "./card.ts";
+import { DefaultHead } from "./defaults.tsx";
+import { Embed } from "./embed.tsx";
+import { linksToMany, markdown, string } from "./fields.ts";
+import { Markdown } from "./markdown.tsx";
+import type { Template } from "./types.ts";
+
+export class CardsIndex extends Card {
+  static displayName = "Index";
+  static description = "The front page of a realm";
+  static fields = {
+    title: string({ description: "The realm's name is shown where there is none" }),
+    introduction: markdown(),
+    members: linksToMany(() => Card, { description: "The cards on the front page" }),
+  };
+
+  static isolated: Template<typeof CardsIndex> = ({ card, realm }) => (
+    <article class="rb-card rb-isolated rb-index">
+      <header class="rb-header">
+        {realm.iconURL && <img class="rb-icon" src={realm.iconURL} alt="" />}
+        <h1 class="rb-title">{card.title || realm.name}</h1>
+      </header>
+      <Markdown text={card.introduction} />
+      {card.members.length > 0
+        ? (
+          <ul class="rb-grid">
+            {card.members.map((member) => (
+              <li key={member.id}>
+                <Embed card={member} format="fitted" />
+              </li>
+            ))}
+          </ul>
+        )
+        : card.introduction === "" && <p class="rb-empty">Nothing here yet.</p>}
+    </article>
+  );
+
+  static head: Template<typeof CardsIndex> = ({ card, realm, format }) => (
+    <DefaultHead card={card} realm={realm} format={format} title={card.title || realm.name} />
+  );
+}

@@ -1,0 +1,28 @@
+/**
+ * What a template's components know about where they are: whose template it is, and which cards are
+ * being rendered around it.
+ */
+import { createContext } from "preact";
+import type { Card } from "./card.ts";
+import type { AnyTemplate, Format, RealmInfo } from "./types.ts";
+
+export interface Place {
+  card: Card;
+  format: Format;
+  realm: RealmInfo;
+  /** The place of the template that embeds this one; null at the top. */
+  around: Place | null;
+  depth: number;
+  /** The templates of cards that have none of their own. */
+  defaults: Record<Format, AnyTemplate>;
+}
+
+export const PlaceContext = createContext<Place | null>(null);
+
+/** True if this card is being rendered here or around here, in one of these formats. */
+export function isAround(place: Place, card: Card, formats: readonly Format[]): boolean {
+  for (let here: Place | null = place; here; here = here.around) {
+    if (here.card === card && formats.includes(here.format)) return true;
+  }
+  return false;
+}

@@ -1,0 +1,98 @@
+/**
+ * `<Embed>`: a card inside another card's template.
+ *
+ * A linked card may be broken, or may link back to the card that embeds it. Neither may take the
+ * embedding card down: the first shows a placeholder, the second ends in a short form.
+ */
+import { Component, type ComponentChildren, type ComponentType, h } from "preact";
+import { type Card, classOf, displayNameOf, stateOf, titleOf } from "./card.ts";
+import { isAround, type Place, PlaceContext } from "./context.ts";
+import { UnavailableCard } from "./store.ts";
+import type { AnyCard, AnyTemplate, Format, TemplateProps } from "./types.ts";
+
+/** Cards nested deeper than this are shown as plain links. */
+const MAX_DEPTH = 8;
+
+/** Formats that show other cards, and therefore can lead in a circle. */
+const OPEN_FORMATS: readonly Format[] = ["isolated", "embedded", "fitted"];
+
+export interface EmbedProps {
+  card: Card | null | undefined;
+  format?: Format;
+}
+
+interface EmbedState {
+  failed?: boolean;
+}
+
+/** Shows `card` in `format` (`embedded` if not given); shows nothing for null. */
+export class Embed extends Component<EmbedProps, EmbedState> {
+  static contextType = PlaceContext;
+
+  /** A contained card is this card's own data, so its failure is this card's failure. */
+  componentDidCatch(error: unknown) {
+    if (!this.props.card || stateOf(this.props.card).path !== "") throw error;
+    this.setState({ failed: true });
+  }
+
+  render() {
+    const { card } = this.props;
+    const place = this.context as Place;
+    if (!card) return null;
+    if (this.state.failed || card instanceof UnavailableCard) return <Unavailable card={card} />;
+    const format = shownFormat(place, card, this.props.format ?? "embedded");
+    if (!format) return <Short card={card} />;
+    const inner = nested({ ...place, card, format, around: place, depth: place.depth + 1 });
+    const type = displayNameOf(classOf(card));
+    return format === "atom"
+      ? <span class="rb-embed rb-embed-atom" data-card-type={type}>{inner}</span>
+      : <div class={`rb-embed rb-embed-${format}`} data-card-type={type}>{inner}</div>;
+  }
+}
+
+/** A card's template at a place. */
+export function nested(place: Place) {
+  const { card, format, realm } = place;
+  const template: AnyTemplate = classOf(card)[format] ?? place.defaults[format];
+  const content = h(template as ComponentType<TemplateProps>, {
+    card: card as AnyCard,
+    realm,
+    format,
+  });
+  return <PlaceContext.Provider value={place}>{content}</PlaceContext.Provider>;
+}
+
+/** The format that ends a circle, or null where nothing but a plain link is left. */
+function shownFormat(place: Place, card: Card, wanted: Format): Format | null {
+  if (place.depth >= MAX_DEPTH) return null;
+  const format = OPEN_FORMATS.includes(wanted) && isAround(place, card, OPEN_FORMATS)
+    ? "atom"
+    : wanted;
+  return format === "atom" && isAround(place, card, ["atom"]) ? null : format;
+}
+
+function Short({ card }: { card: Card }) {
+  return <a class="rb-atom" href={stateOf(card).url}>{titleOf(card)}</a>;
+}
+
+function Unavailable({ card }: { card: Card }) {
+  const { attributes, url } = stateOf(card);
+  const written = [attributes.title, attributes.name].find((value) => typeof value === "string");
+  return (
+    <a class="rb-unavailable" href={url} title="This card can't be shown at the moment">
+      {written as string | undefined ?? titleOf(card)} <small>unavailable</small>
+    </a>
+  );
+}
+
+export interface LinkProps {
+  card: Card | null | undefined;
+  class?: string;
+  children?: ComponentChildren;
+}
+
+/** A link to a card's page; its text is the card's title if there are no children. */
+export function Link({ card, class: className, children }: LinkProps) {
+  if (!card) return <span class={className}>{children}</span>;
+  return <a class={className} href={stateOf(card).url}>{children ?? titleOf(card)}</a>;
+}

@@ -1,0 +1,241 @@
+/**
+ * The field helpers of a card type's static `fields`, and how each reads its value from a document.
+ *
+ * A value of the wrong shape is an error that names the field, never a silently empty page.
+ */
+import { type AnyClass, contained, linked } from "./nested.ts";
+import type { Card, CardState } from "./card.ts";
+import type { AnyCard } from "./types.ts";
+import { resolveURL } from "./url.ts";
+
+export type FieldKind = "contains" | "containsMany" | "linksTo" | "linksToMany";
+export type ValueType = "string" | "number" | "boolean" | "date" | "markdown" | "image";
+
+export interface FieldOptions<T = unknown> {
+  /** The value where the document has none. */
+  default?: T;
+  /** The name of the field as people read it. */
+  label?: string;
+  description?: string;
+}
+
+/** One field of a card type. `T` is the type of its value. */
+export interface Field<T = unknown> {
+  readonly kind: FieldKind;
+  /** What it holds: a plain type, or null where `target` says which class. */
+  readonly type: ValueType | null;
+  readonly target?: () => unknown;
+  readonly computed: boolean;
+  readonly options: FieldOptions;
+  read(card: Card, state: CardState, name: string): T;
+}
+
+/** A field of one plain value; `decode` is what a list of such values uses. */
+export interface ValueField<T, Empty = T> extends Field<T | Empty> {
+  readonly type: ValueType;
+  readonly target?: undefined;
+  decode(value: unknown, where: string, state: CardState): T;
+}
+
+/** A field whose values are cards of class `C`. */
+export interface CardField<K extends FieldKind, C> extends Field {
+  readonly kind: K;
+  readonly target: () => C;
+}
+
+export function string(options: FieldOptions<string> = {}): ValueField<string> {
+  return valueField("string", options, "", text);
+}
+
+export function markdown(options: FieldOptions<string> = {}): ValueField<string> {
+  return valueField("markdown", options, "", text);
+}
+
+export function number(options: FieldOptions<number> = {}): ValueField<number, null> {
+  return valueField("number", options, null, (value, where) => {
+    if (typeof value === "number") return value;
+    throw expected(where, "a number", value);
+  });
+}
+
+export function boolean(options: FieldOptions<boolean> = {}): ValueField<boolean> {
+  return valueField("boolean", options, false, (value, where) => {
+    if (typeof value === "boolean") return value;
+    throw expected(where, "true or false", value);
+  });
+}
+
+/** A day (`2026-03-01`) or a moment (`2026-03-01T09:30:00Z`); without a zone it is in UTC. */
+export function date(options: FieldOptions<Date | string> = {}): ValueField<Date, null> {
+  return valueField<Date, null>("date", options, null, (value, where) => {
+    if (value instanceof Date) return value;
+    const spelling = typeof value === "string" && ISO_DATE.exec(value);
+    const moment = new Date(spelling && spelling[1] && !spelling[2] ? `${value}Z` : String(value));
+    if (spelling && !Number.isNaN(moment.getTime())) return moment;
+    throw expected(where, "a date such as 2026-03-01 or 2026-03-01T09:30:00Z", value);
+  });
+}
+
+/** The absolute URL of an image, written relative to the card. */
+export function image(options: FieldOptions<string> = {}): ValueField<string, null> {
+  return valueField<string, null>("image", options, null, (value, where, state) => {
+    const url = typeof value === "string" ? resolveURL(value, state.url) : null;
+    if (url) return url;
+    throw expected(where, "the URL of an image", value);
+  });
+}
+
+/** A card inside this card's own document. */
+export function contains<C>(target: C | (() => C), options: FieldOptions = {}) {
+  return cardField<"contains", C>("contains", target, options, (state, name) => {
+    const value = state.attributes[name] ?? options.default;
+    return isAbsent(value) ? null : contained(thunk(target)(), object(value, name), state, name);
+  });
+}
+
+/** A list of plain values, `containsMany(string())`, or of cards inside this card's own document. */
+export function containsMany<T>(
+  item: ValueField<T, unknown>,
+  options?: FieldOptions<T[]>,
+): Field<T[]>;
+export function containsMany<C>(
+  item: C | (() => C),
+  options?: FieldOptions,
+): CardField<"containsMany", C>;
+export function containsMany(item: unknown, options: FieldOptions = {}): Field {
+  if (isValueField(item)) {
+    return {
+      kind: "containsMany",
+      type: item.type,
+      computed: false,
+      options,
+      read: (_card, state, name) =>
+        list(state.attributes[name] ?? options.default, name)
+          .map((value, index) => item.decode(value, `${name}[${index}]`, state)),
+    };
+  }
+  return cardField(
+    "containsMany",
+    item,
+    options,
+    (state, name) =>
+      list(state.attributes[name] ?? options.default, name).map((value, index) =>
+        contained(thunk(item)(), object(value, `${name}[${index}]`), state, `${name}.${index}`)
+      ),
+  );
+}
+
+/** A link to another card; null where there is none or where it can't be found. */
+export function linksTo<C>(target: C | (() => C), options: FieldOptions = {}) {
+  return cardField<"linksTo", C>(
+    "linksTo",
+    target,
+    options,
+    (state, name) => linked(state, name)[0] ?? null,
+  );
+}
+
+/** Links to other cards, in order; those that can't be found are left out. */
+export function linksToMany<C>(target: C | (() => C), options: FieldOptions = {}) {
+  return cardField<"linksToMany", C>("linksToMany", target, options, linked);
+}
+
+/** A value made from the card's other fields. It must not be a promise. */
+export function computed<T>(
+  compute: (card: AnyCard) => T,
+  options: FieldOptions<never> & { type?: ValueType } = {},
+): Field<T> {
+  return {
+    kind: "contains",
+    type: options.type ?? "string",
+    computed: true,
+    options,
+    read(card, _state, name) {
+      const value = compute(card as AnyCard);
+      if (value instanceof Promise) {
+        throw new TypeError(`${name} is computed by an async function; it must be an ordinary one`);
+      }
+      return value;
+    },
+  };
+}
+
+const ISO_DATE = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$/;
+
+function valueField<T, Empty = T>(
+  type: ValueType,
+  options: FieldOptions,
+  empty: Empty,
+  decode: ValueField<T, Empty>["decode"],
+): ValueField<T, Empty> {
+  return {
+    kind: "contains",
+    type,
+    computed: false,
+    options,
+    decode,
+    read(_card, state, name) {
+      const value = state.attributes[name] ?? options.default;
+      return isAbsent(value) ? empty : decode(value, name, state);
+    },
+  };
+}
+
+function cardField<K extends FieldKind, C>(
+  kind: K,
+  target: C | (() => C),
+  options: FieldOptions,
+  read: (state: CardState, name: string) => unknown,
+): CardField<K, C> {
+  return {
+    kind,
+    type: null,
+    target: thunk(target),
+    computed: false,
+    options,
+    read: (_card, state, name) => read(state, name),
+  };
+}
+
+/** A class is named directly or, where modules import each other, by a function: arrows have no prototype. */
+function thunk<C>(target: C | (() => C)): () => C {
+  const isFunction = typeof target === "function" && !(target as unknown as AnyClass).prototype;
+  return isFunction ? target as () => C : () => target as C;
+}
+
+function isValueField(value: unknown): value is ValueField<unknown> {
+  return typeof value === "object" && value !== null && "decode" in value;
+}
+
+function isAbsent(value: unknown): value is null | undefined {
+  return value === null || value === undefined;
+}
+
+function text(value: unknown, where: string): string {
+  if (typeof value === "string") return value;
+  if (typeof value === "number" || typeof value === "boolean") return String(value);
+  throw expected(where, "text", value);
+}
+
+function list(value: unknown, where: string): unknown[] {
+  if (isAbsent(value)) return [];
+  if (Array.isArray(value)) return value;
+  throw expected(where, "a list", value);
+}
+
+function object(value: unknown, where: string): Record<string, unknown> {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+    return value as Record<string, unknown>;
+  }
+  throw expected(where, "an object", value);
+}
+
+function expected(where: string, what: string, value: unknown): TypeError {
+  return new TypeError(`The field ${where} should be ${what}, but it is ${shown(value)}`);
+}
+
+function shown(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value.slice(0, 60));
+  if (Array.isArray(value)) return "a list";
+  return typeof value === "object" && value !== null ? "an object" : String(value);
+}

@@ -1,0 +1,36 @@
+/** Small helpers for templates. */
+import { Card, stateOf } from "./card.ts";
+import { resolveURL } from "./url.ts";
+
+/** The public URL of a card; `""` for null. */
+export function urlOf(card: Card | null | undefined): string {
+  return card ? stateOf(card).url : "";
+}
+
+/** The absolute URL of a file beside a card, or beside a module: `asset("./x.svg", import.meta.url)`. */
+export function asset(path: string, base: Card | string): string {
+  const url = resolveURL(path, base instanceof Card ? stateOf(base).url : base);
+  if (url === null) throw new TypeError(`${JSON.stringify(path)} is not the path of a file`);
+  return url;
+}
+
+const DAY: Intl.DateTimeFormatOptions = { day: "numeric", month: "long", year: "numeric" };
+const formatters = new Map<string, Intl.DateTimeFormat>();
+
+/**
+ * A date as people read it. Always British English and UTC, so that a page says the same wherever it
+ * is rendered; `""` for null.
+ */
+export function formatDate(
+  date: Date | null | undefined,
+  options: Intl.DateTimeFormatOptions = DAY,
+): string {
+  if (!date) return "";
+  const key = JSON.stringify(options);
+  let formatter = formatters.get(key);
+  if (!formatter) {
+    formatter = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", ...options });
+    formatters.set(key, formatter);
+  }
+  return formatter.format(date);
+}

@@ -1,0 +1,52 @@
+/** Cards that a card holds: inside its own document, or behind its links. */
+import { type Card, type CardState, createCard, isCardClass } from "./card.ts";
+import type { Relationship } from "./types.ts";
+import { resolveCardURL } from "./url.ts";
+
+// deno-lint-ignore no-explicit-any -- only ever asked whether it has a prototype
+export type AnyClass = abstract new (...args: any[]) => unknown;
+
+/** The card at `place` of the document that `owner` is part of. */
+export function contained(
+  type: unknown,
+  attributes: Record<string, unknown>,
+  owner: CardState,
+  place: string,
+): Card {
+  if (!isCardClass(type)) {
+    throw new TypeError(`The field ${place} contains something that isn't a card`);
+  }
+  return createCard(type, { ...owner, attributes, path: `${owner.path}${place}.` });
+}
+
+/** The cards behind the links of one field; links that lead nowhere are left out. */
+export function linked(state: CardState, name: string): Card[] {
+  return linkedURLs(state, name).map((url) => state.store.get(url)).filter((card) => card !== null);
+}
+
+/** Where the links of one field lead: one link, a list of links, or keys `name.0`, `name.1`, ... */
+export function linkedURLs(state: CardState, name: string): string[] {
+  const key = state.path + name;
+  const entry = state.relationships[key];
+  if (entry) return targets([entry].flat(), state.url);
+  const numbered: Relationship[] = [];
+  for (let index = 0; state.relationships[`${key}.${index}`] !== undefined; index++) {
+    numbered.push([state.relationships[`${key}.${index}`] ?? {}].flat()[0]);
+  }
+  return targets(numbered, state.url);
+}
+
+/** Where all links of a document lead, whatever fields they belong to. */
+export function allLinkedURLs(
+  relationships: CardState["relationships"] | null | undefined,
+  url: string,
+): string[] {
+  return Object.values(relationships ?? {}).flatMap((entry) => targets([entry ?? []].flat(), url));
+}
+
+function targets(links: Relationship[], base: string): string[] {
+  return links
+    .map((link) => link?.links?.self)
+    .map((href) => typeof href === "string" ? resolveCardURL(href, base) : null)
+    .filter((url) => url !== null);
+}

@@ -1,0 +1,17 @@
+/** The card in a realm's `realm.json`: how the realm presents itself. */
+import { Card } from "./card.ts";
+import { image, markdown, string } from "./fields.ts";
+
+export class RealmConfig extends Card {
+  static displayName = "Realm settings";
+  static description = "How a realm presents itself";
+  static fields = {
+    name: string({ description: "The name of the realm" }),
+    description: markdown({ description: "What the realm is about" }),
+    iconURL: image({ label: "Icon" }),
+    backgroundURL: image({ label: "Background" }),
+    stylesheet: string({
+      description: "The stylesheet of every page of the realm, in place of the default one",
+    }),
+  };
+}

@@ -1,0 +1,96 @@
+/**
+ * The types that authors and the library share: what a realm and a document look like, and how the
+ * static `fields` of a card class become the type of `card` inside its templates.
+ *
+ * Types only: nothing here exists at run time.
+ */
+import type { ComponentChildren } from "preact";
+import type { Card } from "./card.ts";
+import type { Field } from "./fields.ts";
+
+/** The ways in which one card is shown. */
+export type Format = "isolated" | "embedded" | "fitted" | "atom" | "head";
+
+/** What templates may know about the realm that is being rendered. */
+export interface RealmInfo {
+  /** Public URL, ends in `/`. */
+  url: string;
+  name: string;
+  /** Public URL of the bootstrap realm, ends in `/`; the default stylesheet lives there. */
+  baseURL: string;
+  iconURL?: string | null;
+  /** Absolute URL of the stylesheet that replaces the default one. */
+  stylesheet?: string | null;
+}
+
+/** Names an exported card class. */
+export interface CodeRef {
+  module: string;
+  name: string;
+}
+
+/** One link of a JSON:API document. */
+export interface Relationship {
+  links?: { self?: string | null } | null;
+}
+
+/** A card instance as stored: a JSON:API document. */
+export interface CardDocument {
+  data: {
+    type?: string;
+    attributes?: Record<string, unknown> | null;
+    relationships?: Record<string, Relationship | Relationship[] | null> | null;
+    meta?: { adoptsFrom?: CodeRef } | null;
+  };
+}
+
+/** A card of a class that isn't known where it is used. */
+// deno-lint-ignore no-explicit-any -- `card.anything` must be usable where the class isn't known
+export type AnyCard = Card & { readonly [field: string]: any };
+
+/** The class of a card. */
+export type CardClass = typeof Card;
+
+/** The type of the value that a field holds. */
+export type ValueOf<F> = F extends { kind: "linksTo"; target: () => infer C } ? CardOf<C> | null
+  : F extends { kind: "linksToMany"; target: () => infer C } ? CardOf<C>[]
+  : F extends { kind: "contains"; target: () => infer C } ? CardOf<C> | null
+  : F extends { kind: "containsMany"; target: () => infer C } ? CardOf<C>[]
+  : F extends Field<infer T> ? T
+  : never;
+
+/** The field values of a card class: `FieldsOf<typeof Post>`. */
+export type FieldsOf<C> = C extends { fields: infer F } ? {
+    readonly [K in keyof F]: ValueOf<F[K]>;
+  }
+  : unknown;
+
+/** An instance of a card class with its fields: `CardOf<typeof Post>`. */
+export type CardOf<C> =
+  & (C extends abstract new (...args: never[]) => infer I ? I : Card)
+  & FieldsOf<C>;
+
+/** Stands for a card class that isn't known. */
+export interface AnyCardClass {
+  new (): AnyCard;
+}
+
+/** What a template is given: `TemplateProps<typeof Post>`, or without a class if it isn't known. */
+export interface TemplateProps<C = AnyCardClass> {
+  card: CardOf<C>;
+  realm: RealmInfo;
+  format: Format;
+}
+
+/**
+ * A template: `static isolated: Template<typeof Post> = ({ card }) => <h1>{card.title}</h1>`.
+ *
+ * Declared through a method so that a subclass may narrow `card`, which a function type forbids.
+ */
+export type Template<C = AnyCardClass> = {
+  template(props: TemplateProps<C>): ComponentChildren;
+}["template"];
+
+/** A template of a class that isn't known here. */
+// deno-lint-ignore no-explicit-any -- its props are those of whichever class declares it
+export type AnyTemplate = (props: any) => ComponentChildren;

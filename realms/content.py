@@ -1,0 +1,232 @@
+"""What realms hold: blobs by their hash, and the manifest that names them, generation by generation.
+
+A write closes the path's open version and opens another at a new generation. Nothing is ever
+overwritten, so a reader sees a file whole, as it was at one generation.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from io import BytesIO
+
+from django.conf import settings
+from django.core.files.base import File
+from django.core.files.storage import storages
+from django.db import connection
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+
+from notifications.channels import MAX_PATHS_PER_STATEMENT, path_key, realm_key
+from notifications.emit import bump_at_commit
+from realms.errors import NotFound, TooLarge
+from realms.models import Blob, FileVersion, Publication, Realm
+
+#: Larger blobs go to the storage instead of the row. Unit: bytes.
+ROW_BLOB_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a write did: the realm's generation after it, and when the file was made and changed."""
+
+    generation: int
+    created_at: datetime
+    modified_at: datetime
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Content that is kept: its hash, and its size in bytes."""
+
+    sha256: str
+    size: int
+
+
+# --- Blobs -------------------------------------------------------------------------------------
+
+
+def blob_name(sha256: str) -> str:
+    """A blob's name in the storage."""
+    return f"{sha256[:2]}/{sha256[2:4]}/{sha256}"
+
+
+def store_blob(data: bytes) -> str:
+    """Keeps content and answers its SHA-256. Large content is on disk before any row names it."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    large = len(data) > ROW_BLOB_BYTES
+    if large:
+        storage = storages["blobs"]
+        if not storage.exists(blob_name(sha256)):
+            storage.save(blob_name(sha256), File(BytesIO(data)))
+    Blob.objects.bulk_create(
+        [Blob(sha256=sha256, size=len(data), data=None if large else data)], ignore_conflicts=True
+    )
+    return sha256
+
+
+def read_blob(sha256: str, data: bytes | memoryview | None = None) -> bytes:
+    """A blob's content, given the row's `data` if it has been read already."""
+    if data is None:
+        with storages["blobs"].open(blob_name(sha256)) as file:
+            return bytes(file.read())
+    return bytes(data)
+
+
+# --- Reading at a generation -------------------------------------------------------------------
+
+
+def versions_at(realm: Realm, generation: int) -> QuerySet[FileVersion]:
+    """The manifest of a realm as it stood at a generation, a published one through its source."""
+    if realm.kind == Realm.Kind.PUBLISHED:
+        publication = (
+            Publication.objects.filter(realm=realm, generation__lte=generation)
+            .order_by("-generation")
+            .first()
+        )
+        if publication is None:
+            return FileVersion.objects.none()
+        return _open_at(publication.source_id, publication.source_generation)
+    return _open_at(realm.pk, generation)
+
+
+def _open_at(realm_id: object, generation: int) -> QuerySet[FileVersion]:
+    return FileVersion.objects.filter(
+        Q(until_generation__isnull=True) | Q(until_generation__gt=generation),
+        realm_id=realm_id,
+        from_generation__lte=generation,
+    )
+
+
+# --- Writing -----------------------------------------------------------------------------------
+
+
+def check_size(path: str, data: bytes) -> None:
+    """Raises TooLarge for a card or a file above its limit."""
+    limit = settings.CARD_SIZE_LIMIT_BYTES if is_card(path, data) else settings.FILE_SIZE_LIMIT_BYTES
+    if len(data) > limit:
+        raise TooLarge(path=path, size=len(data), limit=limit)
+
+
+def is_card(path: str, data: bytes) -> bool:
+    """Whether a file is a card instance: a JSON:API document that says what it adopts from."""
+    if not path.endswith(".json") or len(data) > settings.FILE_SIZE_LIMIT_BYTES:
+        return False
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return False
+    if not isinstance(document, dict) or not isinstance(document.get("data"), dict):
+        return False
+    meta = document["data"].get("meta")
+    return isinstance(meta, dict) and isinstance(meta.get("adoptsFrom"), dict)
+
+
+def advance(realm: Realm) -> int:
+    """Gives the realm its next generation. The caller holds the realm's lock."""
+    Realm.objects.filter(pk=realm.pk).update(generation=F("generation") + 1)
+    realm.refresh_from_db(fields=["generation"])
+    return realm.generation
+
+
+def write_files(realm: Realm, files: Mapping[str, bytes]) -> dict[str, Written]:
+    """Writes files in one generation; content that is there already is left untouched.
+
+    The caller holds the realm's lock, in whose transaction everything happens; the triggers
+    announce the paths.
+    """
+    return write_stored(
+        realm, {path: Stored(store_blob(data), len(data)) for path, data in files.items()}
+    )
+
+
+def write_stored(realm: Realm, files: Mapping[str, Stored]) -> dict[str, Written]:
+    """As `write_files`, for content that is stored already."""
+    now = timezone.now()
+    before = {
+        version.path: version
+        for version in FileVersion.objects.filter(
+            realm=realm, path__in=list(files), until_generation__isnull=True
+        )
+    }
+    changed = [
+        path
+        for path, stored in files.items()
+        if path not in before or before[path].blob_id != stored.sha256
+    ]
+    touched = set(changed)
+    if changed:
+        generation = advance(realm)
+        _close(realm, [before[path] for path in changed if path in before])
+        FileVersion.objects.bulk_create(
+            FileVersion(
+                realm=realm,
+                path=path,
+                blob_id=files[path].sha256,
+                size=files[path].size,
+                created_at=before[path].created_at if path in before else now,
+                modified_at=now,
+                from_generation=generation,
+            )
+            for path in changed
+        )
+        _bump_paths(realm.url, changed)
+    return {
+        path: Written(
+            generation=realm.generation,
+            created_at=before[path].created_at if path in before else now,
+            modified_at=now if path in touched else before[path].modified_at,
+        )
+        for path in files
+    }
+
+
+def delete_files(realm: Realm, paths: Iterable[str]) -> int:
+    """Deletes files in one generation and answers it. The caller holds the realm's lock.
+
+    Raises NotFound if one of the paths doesn't exist; then nothing is deleted.
+    """
+    wanted = list(dict.fromkeys(paths))
+    versions = list(
+        FileVersion.objects.filter(realm=realm, path__in=wanted, until_generation__isnull=True)
+    )
+    missing = set(wanted) - {version.path for version in versions}
+    if missing:
+        raise NotFound(url=realm.url + min(missing))
+    generation = advance(realm)
+    _close(realm, versions)
+    _bump_paths(realm.url, wanted)
+    return generation
+
+
+def _close(realm: Realm, versions: list[FileVersion]) -> None:
+    if versions:
+        FileVersion.objects.filter(pk__in=[version.pk for version in versions]).update(
+            until_generation=realm.generation
+        )
+
+
+def _bump_paths(realm_url: str, paths: list[str]) -> None:
+    many = len(paths) > MAX_PATHS_PER_STATEMENT
+    bump_at_commit([realm_key(realm_url)] if many else [path_key(realm_url + p) for p in paths])
+
+
+# --- Asking ------------------------------------------------------------------------------------
+
+
+def changed_between(source: Realm, older: int, newer: int) -> list[str]:
+    """The paths of a source realm that differ between two of its generations, in one query."""
+    low, high = sorted((older, newer))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT DISTINCT path FROM realms_fileversion
+            WHERE realm_id = %(realm)s AND (
+                (from_generation > %(low)s AND from_generation <= %(high)s)
+                OR (until_generation > %(low)s AND until_generation <= %(high)s)
+            ) ORDER BY path
+            """,
+            {"realm": source.pk, "low": low, "high": high},
+        )
+        return [path for (path,) in cursor.fetchall()]

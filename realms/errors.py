@@ -1,0 +1,175 @@
+"""What can be wrong with a request, as one short hierarchy whose docstrings are the messages."""
+
+import json
+import logging
+from collections.abc import Callable
+
+from django.db import Error as DatabaseError
+from django.http import HttpRequest, HttpResponse
+
+logger = logging.getLogger(__name__)
+
+
+class RealmError(Exception):
+    """The request can't be carried out."""
+
+    status = 400
+    title = "Bad Request"
+
+    def __init__(self, **details: object) -> None:
+        self.details = details
+        super().__init__((type(self).__doc__ or "").strip().format(**details))
+
+
+class Malformed(RealmError):
+    """{what}"""
+
+
+class InvalidURL(RealmError):
+    """Invalid realm URL supplied: {url} {why}"""
+
+
+class InvalidPath(RealmError):
+    """Invalid path {path!r}: {why}"""
+
+
+class ForeignDomain(RealmError):
+    """{url} is not below a domain that realms are published on: {domains}"""
+
+
+class AlreadyExists(RealmError):
+    """The realm '{url}' already exists on this server"""
+
+
+class NotARealm(RealmError):
+    """{url} is not a realm on this server"""
+
+
+class IsASourceRealm(RealmError):
+    """{url} is a {kind} realm, which can't be published over"""
+
+
+class Unauthorized(RealmError):
+    """{why}"""
+
+    status = 401
+    title = "Unauthorized"
+
+
+class Forbidden(RealmError):
+    """{user} is not allowed to {action} {url}"""
+
+    status = 403
+    title = "Forbidden"
+
+
+class NotFound(RealmError):
+    """{url} was not found"""
+
+    status = 404
+    title = "Not Found"
+
+
+class MethodNotAllowed(RealmError):
+    """{method} is not possible here; expected {expected}"""
+
+    status = 405
+    title = "Method Not Allowed"
+
+
+class NotAcceptable(RealmError):
+    """{url} can't be transpiled: {why}"""
+
+    status = 406
+    title = "Not Acceptable"
+
+
+class Conflict(RealmError):
+    """{what}"""
+
+    status = 409
+    title = "Conflict"
+
+
+class TooLarge(RealmError):
+    """{path} has {size} bytes and exceeds maximum allowed size of {limit} bytes"""
+
+    status = 413
+    title = "Payload Too Large"
+
+
+class NotPublishable(RealmError):
+    """Realm {url} is not publishable"""
+
+    status = 422
+    title = "Unprocessable Entity"
+
+
+class NotPublished(RealmError):
+    """Published realm {url} not found"""
+
+    status = 422
+    title = "Unprocessable Entity"
+
+
+class Unprocessable(RealmError):
+    """{what}"""
+
+    status = 422
+    title = "Unprocessable Entity"
+
+
+class Busy(RealmError):
+    """{what}; try again"""
+
+    status = 503
+    title = "Service Unavailable"
+
+
+def error_response(error: RealmError) -> HttpResponse:
+    """A realm endpoint's answer to an error: JSON:API, without a stack trace."""
+    body = {
+        "errors": [{"status": error.status, "title": error.title, "message": str(error), **_id(error)}]
+    }
+    response = HttpResponse(
+        json.dumps(body), status=error.status, content_type="application/vnd.api+json"
+    )
+    if error.status == 503:
+        response["Retry-After"] = "1"
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def server_error_response(error: RealmError) -> HttpResponse:
+    """A server endpoint's answer to an error: clients expect the messages as bare strings."""
+    response = error_response(error)
+    response.content = json.dumps({"errors": [str(error)]}).encode()
+    return response
+
+
+def _id(error: RealmError) -> dict[str, object]:
+    return {"id": error.details["url"]} if "url" in error.details else {}
+
+
+class ErrorMiddleware:
+    """Turns errors into answers. A client never sees a stack trace; the log always does."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self._get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Answers for what a view raised; None leaves it to Django's plain 500."""
+        server_endpoint = request.path.startswith("/_")
+        if isinstance(error, RealmError):
+            return server_error_response(error) if server_endpoint else error_response(error)
+        if request.path.startswith("/_admin"):
+            return None
+        logger.exception("%s %s failed", request.method, request.path)
+        if isinstance(error, DatabaseError):
+            return error_response(Busy(what="the database can't be reached"))
+        unexpected = RealmError()
+        unexpected.status, unexpected.title = 500, "Internal Server Error"
+        return error_response(unexpected)

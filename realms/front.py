@@ -1,0 +1,56 @@
+"""The WSGI front: a read whose answer is in this process's caches ends here.
+
+A dictionary look-up and a comparison of stamps; no Django, no database. Whatever it can't answer
+for certain (a miss, a private realm, a query, a write) goes on to Django unchanged.
+"""
+
+from collections.abc import Callable, Iterable
+from http.client import responses
+from typing import Any, TypeAlias
+
+from realms.errors import Malformed
+from realms.http import MIN_GENERATION, VARIANTS, accepted, min_generation, request_url, response_parts
+from realms.serving import Answer, cached
+
+Environ: TypeAlias = dict[str, Any]
+StartResponse: TypeAlias = Callable[..., Any]
+Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+_STATUS = {code: f"{code} {phrase}" for code, phrase in responses.items()}
+
+
+class Front:
+    """Stands before another WSGI application and answers hits in its place."""
+
+    def __init__(self, behind: Application) -> None:
+        self._behind = behind
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        answer = _hit(environ)
+        if answer is None:
+            return self._behind(environ, start_response)
+        status, headers, body = response_parts(
+            answer, environ["REQUEST_METHOD"], environ.get("HTTP_IF_NONE_MATCH"), "hit"
+        )
+        start_response(_STATUS[status], list(headers))
+        return (body,)
+
+
+def _hit(environ: Environ) -> Answer | None:
+    path = environ["PATH_INFO"]
+    if environ["REQUEST_METHOD"] not in ("GET", "HEAD") or path.startswith("/_"):
+        return None
+    # With a method override a GET could be meant as a QUERY; Django's side knows.
+    if environ.get("QUERY_STRING") or "HTTP_X_HTTP_METHOD_OVERRIDE" in environ:
+        return None
+    variant = VARIANTS.get(accepted(environ.get("HTTP_ACCEPT", "*/*")))
+    if variant is None:
+        return None
+    try:
+        url = request_url(environ.get("HTTP_HOST", ""), path)
+        answer = cached(variant, url, min_generation(environ.get(MIN_GENERATION)))
+    except (UnicodeDecodeError, Malformed):
+        return None
+    if answer is None or not answer.public or answer.realm_url is None:
+        return None
+    return answer

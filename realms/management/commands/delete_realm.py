@@ -1,0 +1,32 @@
+"""`manage.py delete_realm URL`: deletes a source realm and everything published from it."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from realms.commanding import add_caller, add_confirmation, caller, confirmed, told_plainly
+from realms.models import Realm
+from realms.publishing import deletable, delete_realm
+from realms.urls_and_paths import canonical_realm_url
+
+
+class Command(BaseCommand):
+    help = "Deletes a source realm, its history, and everything that is published from it."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("url", metavar="URL")
+        add_confirmation(parser)
+        add_caller(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with told_plainly():
+            url = canonical_realm_url(options["url"])
+            realm = deletable(url, caller(options))
+            files = realm.versions.filter(until_generation__isnull=True).count()
+            self.stdout.write(f"{url}: {files} files, generation {realm.generation}")
+            for copy in Realm.objects.filter(source=realm):
+                self.stdout.write(f"  published at {copy.url}")
+            if confirmed(options, "Delete all of this?"):
+                for gone in delete_realm(url, caller(options)):
+                    self.stdout.write(f"{gone} is gone")

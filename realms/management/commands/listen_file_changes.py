@@ -1,0 +1,104 @@
+"""`manage.py listen_file_changes`: the sidecar that keeps one replica's caches coherent."""
+
+import fcntl
+import json
+import signal
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from notifications.board import Board, BoardError, now_ns
+from notifications.connection import listen_connection
+from notifications.emit import local_board
+from notifications.listener import SECOND, Listener, ListenerGaveUp
+from notifications.models import Replica
+from notifications.reporter import Reporter
+from realms.models import Realm
+
+
+class Command(BaseCommand):
+    help = (
+        "Receives what the fleet announces and keeps this replica's caches coherent. Run one beside "
+        "each web service, with the same REALM_BOARD. Without it the web service stays correct and "
+        "reads the database for everything."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--check",
+            action="store_true",
+            help="print the state of the running one as JSON; exit 1 if it isn't live",
+        )
+        parser.add_argument(
+            "--give-up-after",
+            type=float,
+            default=60,
+            metavar="SECONDS",
+            help="exit 1 when the database has been away for this long (default: 60)",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            board = local_board()
+        except BoardError as error:
+            raise CommandError(str(error)) from error
+        if options["check"]:
+            self._check(board)
+            return
+        self._listen(board, options["give_up_after"])
+
+    def _listen(self, board: Board, give_up_after: float) -> None:
+        # Two sidecars would vouch for each other's gaps; the kernel lets go when one is killed.
+        lock = open(f"{board.path}.sidecar", "a")  # noqa: SIM115  held while the process lives
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CommandError(
+                f"another listen_file_changes serves the board {board.path} (process "
+                f"{board.sidecar_pid}); give each replica a REALM_BOARD of its own"
+            ) from error
+        listener = Listener(
+            replica=settings.REALM_REPLICA,
+            board=board,
+            connect=listen_connection,
+            bound_seconds=settings.REALM_STALENESS_BOUND,
+            give_up_seconds=give_up_after,
+        )
+        reporter = Reporter(listener, settings.REALM_REPLICA_ADDRESS, committed_generations)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: listener.stop())
+        reporter.start()
+        try:
+            listener.run()
+        except ListenerGaveUp as error:
+            raise CommandError(str(error)) from error
+        finally:
+            reporter.stop()
+            reporter.join(timeout=3)
+            lock.close()
+
+    def _check(self, board: Board) -> None:
+        replica = Replica.objects.filter(name=settings.REALM_REPLICA).first()
+        left = (board.live_until - now_ns()) / SECOND
+        state = {
+            "replica": settings.REALM_REPLICA,
+            "board": str(board.path),
+            "live": left > 0,
+            "vouches_for_seconds": round(max(left, 0), 3),
+            "sidecar_pid": board.sidecar_pid,
+            "state": replica.state if replica else None,
+            "reported_at": replica.reported_at.isoformat() if replica else None,
+            "notifications": replica.notifications if replica else None,
+            "reconnects": replica.reconnects if replica else None,
+            "missed": replica.missed if replica else None,
+        }
+        self.stdout.write(json.dumps(state, indent=2))
+        if left <= 0:
+            raise SystemExit(1)
+
+
+def committed_generations() -> dict[str, int]:
+    """The generation of every realm by URL, as the registry has it."""
+    return dict(Realm.objects.values_list("url", "generation"))

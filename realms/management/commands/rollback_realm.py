@@ -1,0 +1,57 @@
+"""`manage.py rollback_realm URL`: shows again what an earlier publication showed."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from realms.commanding import add_caller, add_confirmation, caller, confirmed, told_plainly
+from realms.content import changed_between
+from realms.errors import NotPublished
+from realms.models import Realm
+from realms.progress import follow
+from realms.publishing import rollback_realm, rollback_target
+from realms.urls_and_paths import canonical_realm_url
+
+
+class Command(BaseCommand):
+    help = "Shows again what an earlier publication of a published realm showed."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("url", metavar="URL")
+        parser.add_argument(
+            "--to",
+            type=int,
+            metavar="GENERATION",
+            help="the generation whose content is wanted (default: the publication before this one)",
+        )
+        parser.add_argument("--no-wait", action="store_true", help="do not wait for the pages")
+        add_confirmation(parser)
+        add_caller(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with told_plainly():
+            url = canonical_realm_url(options["url"])
+            realm = Realm.objects.filter(url=url, kind=Realm.Kind.PUBLISHED).first()
+            if realm is None:
+                raise NotPublished(url=url)
+            target = rollback_target(realm, options["to"])
+            self._describe(realm, target)
+            if not confirmed(options, "Roll back?"):
+                return
+            done = rollback_realm(url, caller(options), target.generation)
+        self.stdout.write(f"{done.url} generation {done.generation} shows it again")
+        if not options["no_wait"]:
+            follow(done.url, done.generation, self.stdout)
+
+    def _describe(self, realm: Realm, target: Any) -> None:
+        self.stdout.write(
+            f"{realm.url} goes from generation {realm.generation} back to what it showed at "
+            f"{target.generation} ({target.at:%Y-%m-%d %H:%M:%S} UTC, by {target.by})"
+        )
+        now = realm.publications.first()
+        if now is not None and now.source_id == target.source_id:
+            paths = changed_between(now.source, target.source_generation, now.source_generation)
+            self.stdout.write(f"  {len(paths)} files differ")
+            for path in paths[:20]:
+                self.stdout.write(f"    {path}")

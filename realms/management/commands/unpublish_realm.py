@@ -1,0 +1,32 @@
+"""`manage.py unpublish_realm URL`: takes a published realm down."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from realms.commanding import add_caller, add_confirmation, caller, confirmed, told_plainly
+from realms.errors import NotPublished
+from realms.models import Realm
+from realms.publishing import unpublish_realm
+from realms.urls_and_paths import canonical_realm_url
+
+
+class Command(BaseCommand):
+    help = "Takes a published realm down: its files, its pages and its definitions."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("url", metavar="URL")
+        add_confirmation(parser)
+        add_caller(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with told_plainly():
+            url = canonical_realm_url(options["url"])
+            realm = Realm.objects.filter(url=url, kind=Realm.Kind.PUBLISHED).first()
+            if realm is None:
+                raise NotPublished(url=url)
+            self.stdout.write(f"{url} shows {realm.source} and is at generation {realm.generation}")
+            if confirmed(options, "Take it down?"):
+                unpublish_realm(url, caller(options))
+                self.stdout.write(f"{url} is no longer published")

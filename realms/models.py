@@ -1,0 +1,186 @@
+"""The registry and the content: realms, publications, the manifest through time, blobs.
+
+A realm's history is immutable. A publication points into it, so publishing, rolling back and
+comparing cost the same for ten files and for a million.
+"""
+
+import uuid
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+
+from notifications.channels import all_files_changed, realm_key
+from notifications.emit import emit, local_board
+from realms import triggers
+
+EVERYONE = "*"
+SIGNED_IN = "users"
+
+
+class Realm(models.Model):
+    """A row of the registry: the only authority on which realms exist and what they hold."""
+
+    class Kind(models.TextChoices):
+        SOURCE = "source"
+        PUBLISHED = "published"
+        BOOTSTRAP = "bootstrap"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    url = models.TextField(unique=True, help_text="absolute, ends in /")
+    kind = models.CharField(max_length=10, choices=Kind)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="realms"
+    )
+    source = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.CASCADE, related_name="published"
+    )
+    generation = models.PositiveBigIntegerField(default=1)
+    publishable = models.BooleanField(default=False)
+    last_published_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["url"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(kind="published", source__isnull=False)
+                | models.Q(kind__in=["source", "bootstrap"], source__isnull=True),
+                name="only_published_realms_have_a_source",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(url__endswith="/"), name="realm_urls_end_in_a_slash"
+            ),
+        ]
+        triggers: ClassVar = [
+            *triggers.ANNOUNCE_REALM,
+            triggers.GENERATION_NEVER_FALLS,
+            triggers.URL_NEVER_CHANGES,
+        ]
+
+    def __str__(self) -> str:
+        return self.url
+
+    def clear_local_source_caches(self) -> None:
+        """Drops this replica's cached files and modules of the realm. Tells nobody."""
+        local_board().bump([realm_key(self.url)])
+
+    def clear_local_source_caches_and_broadcast(self) -> None:
+        """Drops the cached files and modules of the realm on every replica when the caller's
+        transaction commits, on this one first. The realm stays up.
+
+        Raises TransactionManagementError outside a transaction.
+        """
+        emit(all_files_changed(self.url))
+
+
+class RealmTombstone(models.Model):
+    """The last generation of a realm that is gone: a new realm at its URL counts on from there."""
+
+    url = models.TextField(primary_key=True)
+    generation = models.PositiveBigIntegerField()
+    at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return f"{self.url} until {self.generation}"
+
+
+class Blob(models.Model):
+    """Content by its SHA-256. Up to 64 KiB in the row, else in the `blobs` storage."""
+
+    sha256 = models.CharField(max_length=64, primary_key=True)
+    size = models.PositiveBigIntegerField()
+    data = models.BinaryField(null=True)
+
+    def __str__(self) -> str:
+        return self.sha256
+
+
+class FileVersion(models.Model):
+    """The file at `path` from one generation of its realm until another (exclusive)."""
+
+    realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="versions")
+    path = models.TextField()
+    blob = models.ForeignKey(Blob, on_delete=models.PROTECT, db_column="sha256", related_name="+")
+    size = models.PositiveBigIntegerField()
+    created_at = models.DateTimeField()
+    modified_at = models.DateTimeField()
+    from_generation = models.PositiveBigIntegerField()
+    until_generation = models.PositiveBigIntegerField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["realm", "path"],
+                condition=models.Q(until_generation__isnull=True),
+                name="one_open_version_per_path",
+            )
+        ]
+        indexes = [
+            models.Index(fields=["realm", "path", "from_generation"], name="version_by_path"),
+            models.Index(fields=["realm", "from_generation"], name="version_opened"),
+            models.Index(fields=["realm", "until_generation"], name="version_closed"),
+        ]
+        triggers: ClassVar = [*triggers.ANNOUNCE_FILES, triggers.VERSION_IS_IMMUTABLE]
+
+    def __str__(self) -> str:
+        return f"{self.path} from {self.from_generation}"
+
+
+class Publication(models.Model):
+    """From `generation` on, the published realm shows its source as of `source_generation`."""
+
+    realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="publications")
+    generation = models.PositiveBigIntegerField()
+    source = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="+")
+    source_generation = models.PositiveBigIntegerField()
+    by = models.CharField(max_length=150, help_text="the user's name, or what acted for an operator")
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-generation"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["realm", "generation"], name="one_publication_per_generation"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.realm_id} generation {self.generation}"
+
+
+class RealmPermission(models.Model):
+    """What a user may do in a realm. `*` is everyone, `users` is everyone who is signed in."""
+
+    realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="permissions")
+    username = models.CharField(max_length=150)
+    read = models.BooleanField(default=False)
+    write = models.BooleanField(default=False)
+    realm_owner = models.BooleanField(default=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["realm", "username"], name="one_row_per_realm_user")
+        ]
+        triggers: ClassVar = [triggers.ANNOUNCE_PERMISSION]
+
+    def __str__(self) -> str:
+        return f"{self.username} in {self.realm_id}"
+
+
+class TranspiledModule(models.Model):
+    """The JavaScript made from a source. Keyed by content, so it is never stale."""
+
+    sha256 = models.CharField(max_length=64)
+    transpiler = models.CharField(max_length=64)
+    body = models.TextField(null=True)
+    error = models.TextField(null=True, help_text="why this source has no JavaScript")
+    made_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["sha256", "transpiler"], name="one_body_per_source")
+        ]
+
+    def __str__(self) -> str:
+        return self.sha256

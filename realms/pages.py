@@ -1,0 +1,63 @@
+"""The HTML around a card, and the few pages that are the server's own."""
+
+from html import escape
+
+from reindex.index import Page
+
+_SHELL = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+{head}
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+_NOTICE_STYLE = """<style>
+:root { color-scheme: light dark; }
+body { margin: 0; min-height: 100vh; display: grid; place-items: center;
+  font: 1.05rem/1.6 system-ui, sans-serif; }
+main { max-width: 34rem; padding: 2rem; }
+h1 { font-size: 1.6rem; margin: 0 0 .5rem; }
+p { margin: .25rem 0; opacity: .8; overflow-wrap: anywhere; }
+a { color: inherit; }
+</style>"""
+
+
+def card(page: Page) -> str:
+    """A card's page, or for a card that could not be rendered a page that says so."""
+    if page.error is not None:
+        return _notice("This page could not be rendered", "Its author can see why.")
+    html = page.html or {}
+    return _SHELL.format(head=html.get("head", ""), body=html.get("isolated", ""))
+
+
+def missing(realm_url: str) -> str:
+    """The 404 page of a published realm."""
+    home = f'<a href="{escape(realm_url)}">Back to the front page</a>'
+    return _notice("There is nothing at this address", home)
+
+
+def preparing(realm_url: str) -> str:
+    """What a visitor sees between a first publish and its first index."""
+    return _notice(
+        "This site is being prepared",
+        "It appears here in a moment.",
+        '<meta http-equiv="refresh" content="1">',
+    )
+
+
+def source_realm(realm_url: str) -> str:
+    """What a browser sees at a source realm: its pages are where it is published."""
+    return _notice("A source realm", f"{escape(realm_url)} is edited here and read elsewhere.")
+
+
+def _notice(title: str, text: str, head: str = "") -> str:
+    return _SHELL.format(
+        head=f"<title>{escape(title)}</title>{head}{_NOTICE_STYLE}",
+        body=f"<main><h1>{escape(title)}</h1><p>{text}</p></main>",
+    )

@@ -1,0 +1,279 @@
+"""Creating, publishing, rolling back, unpublishing and deleting realms.
+
+Each is one transaction under the realm's write lock: it happens or it doesn't, and a crash at any
+line leaves the registry as it was before or as it is after. Rendering comes later, by Celery, from
+the job row that the same transaction writes.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
+
+from definitions.lookup import DefinitionLookup
+from notifications.channels import REGISTRY_KEY, realm_key
+from notifications.emit import bump_at_commit, notify_all_file_changes
+from realms import errors
+from realms.auth import Caller, owns, user_id
+from realms.content import advance, write_files
+from realms.locks import realm_write_lock
+from realms.models import EVERYONE, Publication, Realm, RealmPermission, RealmTombstone
+from realms.seeds import seed_files
+from realms.urls_and_paths import canonical_realm_url, realm_candidates
+from reindex import jobs
+
+Kind = Realm.Kind
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a publish or a rollback did."""
+
+    realm_id: str
+    source_url: str
+    url: str
+    generation: int
+    source_generation: int
+    at: datetime
+
+
+# --- Creating ----------------------------------------------------------------------------------
+
+
+def create_realm(caller: Caller, endpoint: str, attributes: dict[str, Any]) -> Realm:
+    """Makes a source realm at `<origin>/<user>/<endpoint>/`, with its first two cards.
+
+    Raises AlreadyExists, InvalidURL, Forbidden.
+    """
+    url = canonical_realm_url(f"{settings.REALM_PUBLIC_ORIGIN}/{caller.username}/{endpoint}/")
+    owner = caller.account
+    if owner is None:
+        raise errors.Forbidden(user=user_id(caller.username), action="create", url=url)
+    with realm_write_lock(url):
+        realm = make_realm(url, Kind.SOURCE, owner, caller.username)
+        write_files(realm, seed_files(attributes))
+    return realm
+
+
+def make_realm(url: str, kind: Kind, owner: Any, username: str, **more: Any) -> Realm:
+    """Enters a realm in the registry. The caller holds the lock of its URL.
+
+    Its generation goes on from that of a realm that stood there before. Raises AlreadyExists.
+    """
+    if Realm.objects.filter(url=url).exists():
+        raise errors.AlreadyExists(url=url)
+    grave = RealmTombstone.objects.filter(url=url).first()
+    realm = Realm.objects.create(
+        url=url,
+        kind=kind,
+        owner=owner,
+        publishable=kind == Kind.SOURCE,
+        generation=grave.generation + 1 if grave else 1,
+        **more,
+    )
+    if grave is not None:
+        grave.delete()
+    if username:
+        RealmPermission.objects.create(
+            realm=realm, username=username, read=True, write=True, realm_owner=True
+        )
+    bump_at_commit([realm_key(url), REGISTRY_KEY])
+    return realm
+
+
+# --- Publishing --------------------------------------------------------------------------------
+
+
+def publish_realm(source_url: str, published_url: str, caller: Caller) -> Published:
+    """Shows a source realm, as it stands now, at a public URL. Section by section:
+
+    checks, the source's generation, the swap, source caches, definitions, the job that is owed,
+    commit; then the local board moves and Celery is told. Raises one of `realms.errors`.
+    """
+    source_url, url = canonical_realm_url(source_url), canonical_realm_url(published_url)
+    check_domain(url)
+    with realm_write_lock(url, shared=[source_url]):
+        source = _source(source_url, caller)
+        published = _published_or_free(url, source, caller)
+        return _show(source, source.generation, published, url, caller)
+
+
+def rollback_realm(published_url: str, caller: Caller, publication: int | None = None) -> Published:
+    """Shows again what an earlier publication showed: the one before this, or the one of that
+    generation of the published realm. Rolling back is a publish like any other."""
+    url = canonical_realm_url(published_url)
+    with realm_write_lock(url):
+        realm = _published(url, caller)
+        earlier = rollback_target(realm, publication)
+        return _show(earlier.source, earlier.source_generation, realm, url, caller)
+
+
+def rollback_target(realm: Realm, publication: int | None = None) -> Publication:
+    """The publication that a rollback would show. Raises Unprocessable if there is none."""
+    current = realm.publications.first()
+    earlier = realm.publications.filter(generation__lt=realm.generation)
+    if publication is not None:
+        earlier = earlier.filter(generation=publication)
+    elif current is not None:
+        # A rollback to what is shown already would change nothing.
+        earlier = earlier.exclude(
+            source=current.source, source_generation=current.source_generation
+        )
+    target = earlier.first()
+    if target is None:
+        wanted = f"of generation {publication}" if publication is not None else "before this one"
+        raise errors.Unprocessable(what=f"{realm.url} has no publication {wanted}")
+    return target
+
+
+def _show(
+    source: Realm, source_generation: int, published: Realm | None, url: str, caller: Caller
+) -> Published:
+    """The swap and everything that goes with it, in the caller's transaction."""
+    now = timezone.now()
+    if published is None:
+        published = make_realm(url, Kind.PUBLISHED, source.owner, caller_name(caller, source),
+                               source=source, last_published_at=now)  # fmt: skip
+        RealmPermission.objects.create(realm=published, username=EVERYONE, read=True)
+    else:
+        Realm.objects.filter(pk=published.pk).update(source=source, last_published_at=now)
+        advance(published)
+    Publication.objects.create(
+        realm=published,
+        generation=published.generation,
+        source=source,
+        source_generation=source_generation,
+        by=caller.username,
+    )
+    published.clear_local_source_caches_and_broadcast()
+    DefinitionLookup().clear_realm_definitions(url)
+    jobs.owe(url, published.generation)
+    return Published(
+        str(published.pk), source.url, url, published.generation, source_generation, now
+    )
+
+
+# --- Taking down -------------------------------------------------------------------------------
+
+
+def unpublish_realm(published_url: str, caller: Caller) -> Realm:
+    """Takes a published realm down and answers what it was. Raises NotPublished, Forbidden."""
+    url = canonical_realm_url(published_url)
+    with realm_write_lock(url):
+        realm = _published(url, caller)
+        gone = Realm.objects.select_related("source").get(pk=realm.pk)
+        _tear_down(realm)
+    return gone
+
+
+def delete_realm(realm_url: str, caller: Caller) -> list[str]:
+    """Deletes a source realm and everything published from it; answers the URLs that are gone.
+
+    Raises NotFound, Unprocessable, Forbidden.
+    """
+    url = canonical_realm_url(realm_url)
+    copies = sorted(Realm.objects.filter(source__url=url).values_list("url", flat=True))
+    with realm_write_lock(url, *copies):
+        realm = deletable(url, caller)
+        published = list(Realm.objects.filter(source=realm).order_by("url"))
+        if {copy.url for copy in published} - set(copies):
+            raise errors.Busy(what=f"{url} has just been published somewhere else")
+        for each in [*published, realm]:
+            _tear_down(each)
+    return [realm.url, *(copy.url for copy in published)]
+
+
+def deletable(url: str, caller: Caller) -> Realm:
+    """The source realm that the caller may delete. Raises NotFound, Unprocessable, Forbidden."""
+    realm = Realm.objects.filter(url=url).first()
+    if realm is None:
+        raise errors.NotFound(url=url)
+    if realm.kind != Kind.SOURCE:
+        raise errors.Unprocessable(what=f"{url} is a {realm.kind} realm and can't be deleted")
+    namespace = urlsplit(url).path.split("/")[1:2] == [caller.username]
+    if not owns(realm, caller) or not (namespace or caller.operator):
+        raise errors.Forbidden(user=user_id(caller.username), action="delete", url=url)
+    return realm
+
+
+def _tear_down(realm: Realm) -> None:
+    """Removes rows, pages and definitions, and tells the peers, in the caller's transaction."""
+    RealmTombstone.objects.update_or_create(
+        url=realm.url, defaults={"generation": realm.generation}
+    )
+    jobs.forget(realm.url)
+    DefinitionLookup().clear_realm_definitions(realm.url)
+    notify_all_file_changes(realm.url)
+    bump_at_commit([realm_key(realm.url), REGISTRY_KEY])
+    realm.delete()
+
+
+# --- Checks ------------------------------------------------------------------------------------
+
+
+def check_domain(url: str) -> None:
+    """Raises ForeignDomain for a URL that isn't below a publish domain, dot boundaries kept."""
+    parts = urlsplit(url)
+    for domain in settings.REALM_PUBLISH_DOMAINS:
+        for host in (parts.hostname or "", parts.netloc):
+            if host == domain or host.endswith(f".{domain}"):
+                return
+    raise errors.ForeignDomain(url=url, domains=", ".join(settings.REALM_PUBLISH_DOMAINS))
+
+
+def _source(url: str, caller: Caller) -> Realm:
+    source = Realm.objects.filter(url=url).first()
+    if source is None or source.kind != Kind.SOURCE:
+        raise errors.NotARealm(url=url)
+    if not owns(source, caller):
+        raise errors.Forbidden(user=user_id(caller.username), action="publish", url=url)
+    if not source.publishable:
+        raise errors.NotPublishable(url=url)
+    return source
+
+
+def _published(url: str, caller: Caller) -> Realm:
+    realm = Realm.objects.select_related("source").filter(url=url, kind=Kind.PUBLISHED).first()
+    if realm is None or realm.source is None:
+        raise errors.NotPublished(url=url)
+    if not owns(realm.source, caller):
+        raise errors.Forbidden(user=user_id(caller.username), action="change", url=url)
+    return realm
+
+
+def _published_or_free(url: str, source: Realm, caller: Caller) -> Realm | None:
+    """The published realm at a URL if it is the caller's, None if the URL is free to take."""
+    standing = Realm.objects.select_related("source").filter(url=url).first()
+    if standing is not None and standing.kind == Kind.PUBLISHED:
+        if standing.source is not None and owns(standing.source, caller):
+            return standing
+        raise errors.Forbidden(user=user_id(caller.username), action="publish to", url=url)
+    if standing is not None:
+        raise errors.IsASourceRealm(url=url, kind=standing.kind)
+    if _belongs_to_another(url, source, caller):
+        raise errors.Forbidden(user=user_id(caller.username), action="publish to", url=url)
+    return None
+
+
+def _belongs_to_another(url: str, source: Realm, caller: Caller) -> bool:
+    """Whether a free URL lies in somebody else's space: at the public origin below another user's
+    name, elsewhere on a host where another user has published already."""
+    if caller.operator:
+        return False
+    origin = f"{settings.REALM_PUBLIC_ORIGIN}/"
+    if url.startswith(origin):
+        return not url.startswith(f"{origin}{caller_name(caller, source)}/")
+    host = realm_candidates(url)[-1]
+    others = Realm.objects.filter(Q(url__startswith=host)).exclude(owner=source.owner)
+    return others.exists()
+
+
+def caller_name(caller: Caller, source: Realm) -> str:
+    """Whose name a realm made by this caller bears: the operator acts for the source's owner."""
+    if caller.operator:
+        return source.owner.get_username() if source.owner else ""
+    return caller.username

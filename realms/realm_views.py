@@ -1,0 +1,245 @@
+"""The endpoints of realms: files, modules and pages, and what a realm tells of itself."""
+
+from collections.abc import Callable
+from email.utils import format_datetime
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from realms import auth, content, errors, serving
+from realms.errors import error_response
+from realms.http import API, MIN_GENERATION, SOURCE, VARIANTS, accepted, min_generation, request_url
+from realms.http import respond as send
+from realms.locks import realm_write_lock
+from realms.models import Realm
+from realms.resolve import resolve
+from realms.server_views import preflight
+from realms.serving import Answer, Variant
+from realms.transpile import TranspilerFailed
+from realms.urls_and_paths import EXECUTABLE_EXTENSIONS, check_path, realm_candidates
+from reindex import index, pins
+
+READINESS = "_readiness-check"
+
+
+@csrf_exempt
+def realm(request: HttpRequest) -> HttpResponse:
+    """Everything below a realm's URL. The longest realm URL wins."""
+    try:
+        url = request_url(request.META.get("HTTP_HOST", ""), request.META["PATH_INFO"])
+    except UnicodeDecodeError:
+        return error_response(errors.NotFound(url="the path, which is not valid UTF-8,"))
+    if request.method == "OPTIONS":
+        return preflight()
+    accept = accepted(request.GET.get("acceptHeader") or request.headers.get("Accept", "*/*"))
+    if request.method in ("GET", "HEAD"):
+        if url.endswith(f"/{READINESS}"):
+            return _readiness(request, url.removesuffix(READINESS))
+        return _read(request, url, accept)
+    content_type = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
+    if SOURCE in (accept, content_type) or content_type == "application/octet-stream":
+        if request.method == "POST":
+            return _write(request, url)
+        if request.method == "DELETE":
+            return _delete(request, url)
+    raise errors.MethodNotAllowed(
+        method=f"{request.method} with Accept {accept}",
+        expected=f"GET or HEAD, or POST and DELETE with Accept {SOURCE}",
+    )
+
+
+@csrf_exempt
+def pinned(request: HttpRequest, token: str, path: str) -> HttpResponse:
+    """A file of a realm at exactly the generation that the token names: what a render reads."""
+    if request.method not in ("GET", "HEAD"):
+        raise errors.MethodNotAllowed(method=request.method, expected="GET or HEAD")
+    try:
+        pin = pins.read(token)
+    except pins.InvalidPin as error:
+        raise errors.Unauthorized(why=f"the pin is not valid: {error}") from error
+    accept = accepted(request.headers.get("Accept", "*/*"))
+    if path == "" and accept == API:
+        return _manifest(pin)
+    if accept == SOURCE:
+        return send(request, serving.source_at(pin.realm_url, pin.generation, path), "miss")
+    return send(request, _transpiled(lambda: serving.load_at(*_place(pin, path))), "miss")
+
+
+def _place(pin: pins.Pin, path: str) -> tuple[str, int, str]:
+    return pin.realm_url, pin.generation, path
+
+
+# --- Reading -----------------------------------------------------------------------------------
+
+
+def _read(request: HttpRequest, url: str, accept: str) -> HttpResponse:
+    variant = VARIANTS.get(accept)
+    if variant is None:
+        return _described(request, url, accept)
+    at_least = min_generation(request.META.get(MIN_GENERATION))
+    # With noCache the registry itself is asked: nobody's notification has to have arrived.
+    answer = None if "noCache" in request.GET else serving.cached(variant, url, at_least)
+    cache = "miss" if answer is None else "hit"
+    if answer is None:
+        answer = _transpiled(lambda: serving.load(variant, url))
+    if answer.realm_url is None:
+        return _no_realm(request, url)
+    if not answer.public:
+        _authorize(answer.realm_url, "read", request)
+    if answer.high < at_least:
+        return _not_yet(answer, variant, at_least)
+    return send(request, answer, cache)
+
+
+def _transpiled(load: Callable[[], Answer]) -> Answer:
+    try:
+        return load()
+    except TranspilerFailed as error:
+        raise errors.Busy(what=str(error)) from error
+
+
+def _not_yet(answer: Answer, variant: Variant, at_least: int) -> HttpResponse:
+    if variant is Variant.HTML:
+        return _unready(answer.realm_url or "", "prerender-html", "its pages are being rendered")
+    raise errors.Conflict(
+        what=f"{answer.realm_url} is at generation {answer.high}; generation {at_least} "
+        "has not been committed"
+    )
+
+
+def _no_realm(request: HttpRequest, url: str) -> HttpResponse:
+    """A realm's URL without its final slash leads to the realm; anything else is nowhere."""
+    if Realm.objects.filter(url=f"{url}/").exists():
+        query = request.META.get("QUERY_STRING", "")
+        response = HttpResponse(status=302)
+        response["Location"] = f"{url}/?{query}" if query else f"{url}/"
+        return response
+    return error_response(errors.NotFound(url=url))
+
+
+def _described(request: HttpRequest, url: str, accept: str) -> HttpResponse:
+    found = resolve(url)
+    if found is None:
+        return _no_realm(request, url)
+    if not found.public:
+        _authorize(found.realm_url, "read", request)
+    raise errors.NotFound(url=f"{url} as {accept}")
+
+
+def _manifest(pin: pins.Pin) -> HttpResponse:
+    """Every path of a realm at one generation, with the hash of its content."""
+    realm = Realm.objects.filter(url=pin.realm_url).first()
+    if realm is None or realm.generation < pin.generation:
+        raise errors.NotFound(url=f"{pin.realm_url} at generation {pin.generation}")
+    versions = content.versions_at(realm, pin.generation).values_list("path", "blob_id")
+    attributes = {"generation": pin.generation, "files": dict(versions)}
+    response = JsonResponse(
+        {"data": {"type": "manifest", "id": pin.realm_url, "attributes": attributes}},
+        content_type=API,
+    )
+    response["X-Realm-Generation"] = str(pin.generation)
+    response["Cache-Control"] = "private, no-store"
+    return response
+
+
+# --- Readiness ---------------------------------------------------------------------------------
+
+
+def _readiness(request: HttpRequest, realm_url: str) -> HttpResponse:
+    """200 once the realm can be read, with awaitPrerenderHtml once its pages are those of now."""
+    realm = Realm.objects.filter(url=realm_url).first()
+    if realm is None:
+        return error_response(errors.NotFound(url=realm_url))
+    if realm.kind == Realm.Kind.PUBLISHED and request.GET.get("awaitPrerenderHtml") == "true":
+        state = index.readiness(realm.url, realm.generation)
+        if not state.ready:
+            return _unready(realm.url, state.missing, state.error or "its pages are being rendered")
+    response = HttpResponse(status=200, content_type=API)
+    response["X-Boxel-Realm-Url"] = realm.url
+    response["X-Realm-Generation"] = str(realm.generation)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _unready(realm_url: str, missing: str, why: str) -> HttpResponse:
+    response = error_response(errors.Busy(what=f"{realm_url} is not ready: {why}"))
+    response["X-Boxel-Not-Ready"] = missing
+    return response
+
+
+# --- Writing -----------------------------------------------------------------------------------
+
+
+def _write(request: HttpRequest, url: str) -> HttpResponse:
+    realm_url, path = _target(request, url)
+    check_path(path, realm_url)
+    limit = settings.FILE_SIZE_LIMIT_BYTES
+    announced = int(request.headers.get("Content-Length") or 0)
+    if announced > limit:
+        # Before a byte of it is read.
+        raise errors.TooLarge(path=path, size=announced, limit=limit)
+    data = request.body
+    content.check_size(path, data)
+    with realm_write_lock(realm_url):
+        written = content.write_files(_standing(realm_url), {path: data})[path]
+    response = HttpResponse(status=204)
+    response["Last-Modified"] = format_datetime(written.modified_at, usegmt=True)
+    response["X-Created"] = format_datetime(written.created_at, usegmt=True)
+    return _of_realm(response, realm_url, written.generation)
+
+
+def _delete(request: HttpRequest, url: str) -> HttpResponse:
+    realm_url, path = _target(request, url)
+    check_path(path, realm_url)
+    with realm_write_lock(realm_url):
+        generation = content.delete_files(_standing(realm_url), [_spelled(realm_url, path)])
+    return _of_realm(HttpResponse(status=204), realm_url, generation)
+
+
+def _target(request: HttpRequest, url: str) -> tuple[str, str]:
+    """The realm that a write means and the path in it, once the caller may write there."""
+    realm = (
+        Realm.objects.filter(url__in=realm_candidates(url)).order_by("-url").first()
+    )
+    if realm is None:
+        raise errors.NotFound(url=url)
+    auth.authorize(realm, "write", request.headers.get("Authorization"))
+    if realm.kind != Realm.Kind.SOURCE:
+        raise errors.MethodNotAllowed(
+            method=f"{request.method} in a {realm.kind} realm", expected="its source realm"
+        )
+    return realm.url, url.removeprefix(realm.url)
+
+
+def _standing(realm_url: str) -> Realm:
+    """The realm, looked up again under its lock: it may have been deleted while we waited."""
+    realm = Realm.objects.filter(url=realm_url).first()
+    if realm is None:
+        raise errors.NotFound(url=realm_url)
+    return realm
+
+
+def _spelled(realm_url: str, path: str) -> str:
+    """The file that a path without its extension means, as in reading."""
+    if path.endswith(EXECUTABLE_EXTENSIONS):
+        return path
+    found = resolve(realm_url + path, ("", *EXECUTABLE_EXTENSIONS, ".json"))
+    return found.file.path if found is not None and found.file is not None else path
+
+
+def _of_realm(response: HttpResponse, realm_url: str, generation: int) -> HttpResponse:
+    del response["Content-Type"]
+    response["X-Boxel-Realm-Url"] = realm_url
+    response["X-Realm-Generation"] = str(generation)
+    response["Cache-Control"] = "no-store"
+    response["Access-Control-Allow-Origin"] = "*"
+    response["Access-Control-Expose-Headers"] = "*"
+    return response
+
+
+def _authorize(realm_url: str, action: auth.Action, request: HttpRequest) -> None:
+    realm = Realm.objects.filter(url=realm_url).first()
+    if realm is None:
+        raise errors.NotFound(url=realm_url)
+    auth.authorize(realm, action, request.headers.get("Authorization"))

@@ -1,0 +1,26 @@
+"""The two cards that every new realm begins with."""
+
+import json
+from typing import Any
+
+
+def seed_files(attributes: dict[str, Any]) -> dict[str, bytes]:
+    """`realm.json`, which names the realm, and `index.json`, its front page."""
+    told = {
+        key: attributes[key] for key in ("name", "iconURL", "backgroundURL") if attributes.get(key)
+    }
+    return {
+        "realm.json": _card("RealmConfig", told),
+        "index.json": _card("CardsIndex", {"title": attributes["name"]}),
+    }
+
+
+def _card(name: str, attributes: dict[str, Any]) -> bytes:
+    document = {
+        "data": {
+            "type": "card",
+            "attributes": attributes,
+            "meta": {"adoptsFrom": {"module": "@realm/base", "name": name}},
+        }
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"

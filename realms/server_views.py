@@ -1,0 +1,142 @@
+"""The server's endpoints, `/_name`: parse, call one function, render."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib.auth import authenticate
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from realms import auth, bodies, errors, publishing
+from realms.http import API
+from realms.urls_and_paths import canonical_realm_url
+
+#: Larger bodies than these endpoints could ever need. Unit: bytes.
+MAX_BODY_BYTES = 64 * 1024
+
+View = Callable[[HttpRequest], HttpResponse]
+
+
+def _endpoint(method: str) -> Callable[[View], View]:
+    """A server endpoint: one method, no CSRF token (the token in the header is the proof)."""
+
+    def decorate(view: View) -> View:
+        @csrf_exempt
+        @wraps(view)
+        def endpoint(request: HttpRequest) -> HttpResponse:
+            if request.method == "OPTIONS":
+                return preflight()
+            if request.method != method:
+                raise errors.MethodNotAllowed(method=request.method, expected=method)
+            size = int(request.headers.get("Content-Length") or 0)
+            if size > MAX_BODY_BYTES or len(request.body) > MAX_BODY_BYTES:
+                raise errors.TooLarge(
+                    path="Request body", size=max(size, len(request.body)), limit=MAX_BODY_BYTES
+                )
+            response = view(request)
+            response["Access-Control-Allow-Origin"] = "*"
+            response["Access-Control-Expose-Headers"] = "*"
+            response["Cache-Control"] = "no-store"
+            return response
+
+        return endpoint
+
+    return decorate
+
+
+def preflight() -> HttpResponse:
+    """The answer to a browser that asks whether it may."""
+    response = HttpResponse(status=204)
+    response["Access-Control-Allow-Origin"] = "*"
+    response["Access-Control-Allow-Methods"] = "*"
+    response["Access-Control-Allow-Headers"] = "*, Authorization"
+    response["Access-Control-Max-Age"] = "86400"
+    return response
+
+
+@_endpoint("POST")
+def server_session(request: HttpRequest) -> HttpResponse:
+    """Gives a server token for a username and password."""
+    body = bodies.parse(bodies.ServerSession, request.body)
+    user = authenticate(request, username=body.username, password=body.password)
+    if user is None:
+        raise errors.Unauthorized(why="the username or the password is wrong")
+    lifetime = auth.DAY_SECONDS * (7 if body.lifetime == "extended" else 1)
+    response = HttpResponse(status=201)
+    del response["Content-Type"]
+    response["Authorization"] = auth.server_token(user.get_username(), lifetime)
+    return response
+
+
+@_endpoint("POST")
+def create_realm(request: HttpRequest) -> HttpResponse:
+    """Makes a source realm below its owner's name."""
+    caller = _caller(request)
+    attributes = bodies.parse(bodies.CreateRealm, request.body).data.attributes
+    told = attributes.model_dump(exclude_none=True)
+    realm = publishing.create_realm(caller, attributes.endpoint, told)
+    return _document(
+        "realm", realm.url, {**told, "publishable": True, "status": "pending"}, status=202
+    )
+
+
+@_endpoint("POST")
+def publish_realm(request: HttpRequest) -> HttpResponse:
+    """Publishes a source realm; rendering follows, and the readiness check tells of its end."""
+    caller = _caller(request)
+    body = bodies.parse(bodies.PublishRealm, request.body)
+    done = publishing.publish_realm(body.sourceRealmURL, body.publishedRealmURL, caller)
+    attributes = {
+        "sourceRealmURL": done.source_url,
+        "publishedRealmURL": done.url,
+        "lastPublishedAt": _ms(done.at),
+        "status": "pending",
+        "generation": done.generation,
+    }
+    response = _document("published_realm", done.realm_id, attributes, status=202)
+    response["Location"] = f"{done.url}_readiness-check?awaitPrerenderHtml=true"
+    response["Retry-After"] = "1"
+    response["X-Boxel-Realm-Url"] = done.url
+    response["X-Boxel-Realm-Public-Readable"] = "true"
+    response["X-Realm-Generation"] = str(done.generation)
+    return response
+
+
+@_endpoint("POST")
+def unpublish_realm(request: HttpRequest) -> HttpResponse:
+    """Takes a published realm down."""
+    caller = _caller(request)
+    body = bodies.parse(bodies.UnpublishRealm, request.body)
+    gone = publishing.unpublish_realm(body.publishedRealmURL, caller)
+    attributes = {
+        "sourceRealmURL": gone.source.url if gone.source else None,
+        "publishedRealmURL": gone.url,
+        "lastPublishedAt": _ms(gone.last_published_at),
+    }
+    return _document("unpublished_realm", str(gone.pk), attributes)
+
+
+@_endpoint("DELETE")
+def delete_realm(request: HttpRequest) -> HttpResponse:
+    """Deletes a source realm and everything published from it."""
+    caller = _caller(request)
+    url = canonical_realm_url(bodies.parse(bodies.DeleteRealm, request.body).data.id)
+    publishing.delete_realm(url, caller)
+    return HttpResponse(status=204)
+
+
+def _caller(request: HttpRequest) -> auth.Caller:
+    return auth.server_caller(request.headers.get("Authorization"))
+
+
+def _document(kind: str, key: str, attributes: dict[str, Any], status: int = 200) -> HttpResponse:
+    return JsonResponse(
+        {"data": {"type": kind, "id": key, "attributes": attributes}},
+        status=status,
+        content_type=API,
+    )
+
+
+def _ms(moment: Any) -> str | None:
+    return str(int(moment.timestamp() * 1000)) if moment else None

@@ -1,0 +1,292 @@
+"""Answers to reads: made once, cached with the stamp of everything that they depend on.
+
+HTTP -> registry -> content -> cache. An `Answer` is a whole response but for what the single
+request decides (HEAD, If-None-Match). The source cache, the transpiled-module cache and the page
+cache are three `StampedCache`s of answers; a read that finds its answer there touches no database.
+"""
+
+import hashlib
+import mimetypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import format_datetime
+from enum import StrEnum
+from functools import lru_cache
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+from notifications.board import Slots
+from notifications.channels import index_key, path_key, realm_key
+from notifications.emit import local_board
+from notifications.stamped_cache import StampedCache
+from realms import pages
+from realms.content import read_blob
+from realms.errors import NotAcceptable, error_response
+from realms.resolve import Resolved, ResolvedFile, resolve
+from realms.transpile import TranspileError, javascript
+from realms.urls_and_paths import EXECUTABLE_EXTENSIONS, file_url, realm_candidates
+from reindex.index import find_page
+
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+
+
+class Variant(StrEnum):
+    """What of a file is asked for: its source, its JavaScript (or an asset), or its page."""
+
+    SOURCE = "source"
+    MODULE = "module"
+    HTML = "html"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The part of a response that only the file or the page decides."""
+
+    status: int
+    headers: Headers
+    body: bytes
+    #: The SHA-256 of the file that it was made from, if it was made from one.
+    made_from: str | None = None
+    #: The generation of the page, where that isn't the realm's.
+    generation: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response, whose realm it is of, and the generations in which it is known to hold."""
+
+    content: Content
+    headers: Headers
+    realm_url: str | None
+    public: bool
+    low: int
+    high: int
+
+
+_TYPES = {
+    ".ts": "text/typescript",
+    ".tsx": "text/typescript",
+    ".jsx": "text/jsx",
+    ".js": "text/javascript",
+    ".gts": "text/typescript+glimmer",
+    ".gjs": "text/javascript+glimmer",
+    ".json": "application/json",
+    ".md": "text/markdown",
+    ".webp": "image/webp",
+    ".avif": "image/avif",
+}
+_PROBED = {
+    Variant.SOURCE: ("", *EXECUTABLE_EXTENSIONS, ".json"),
+    Variant.MODULE: ("", *EXECUTABLE_EXTENSIONS),
+    Variant.HTML: ("",),
+}
+_NOTHING = Content(404, (("content-type", "text/plain"),), b"not found\n")
+_ENTRY_OVERHEAD = 1024
+
+
+def _new_cache() -> StampedCache[Answer]:
+    return StampedCache(
+        local_board(),
+        max_bytes=settings.REALM_CACHE_BYTES,
+        size_of=lambda answer: len(answer.content.body) + _ENTRY_OVERHEAD,
+        bound_ns=int(settings.REALM_STALENESS_BOUND * 1e9),
+    )
+
+
+@lru_cache(maxsize=1)
+def caches() -> dict[Variant, StampedCache[Answer]]:
+    """This process's source cache, transpiled-module cache and page cache."""
+    return {variant: _new_cache() for variant in Variant}
+
+
+def cached(variant: Variant, url: str, at_least: int = 0) -> Answer | None:
+    """The answer, if this process holds one that is fresh and reaches the pinned generation."""
+    answer = caches()[variant].get(url)
+    return answer if answer is not None and answer.high >= at_least else None
+
+
+def load(variant: Variant, url: str) -> Answer:
+    """The answer from the database. `url` is absolute and unescaped."""
+    cache = caches()[variant]
+    extensions = _extensions(variant, url)
+
+    def from_database() -> Answer:
+        before = cache.peek(url)
+        found = resolve(url, extensions, known=before.content.made_from if before else None)
+        return _answer(found, lambda it: _reused(it, before) or _MAKERS[variant](url, it))
+
+    return cache.load(url, _watched(variant, url, extensions), from_database)
+
+
+def load_at(realm_url: str, generation: int, path: str) -> Answer:
+    """The module or asset of a realm as of exactly one generation: what a render reads.
+
+    An extensionless spelling is sent to its file, so that a module has one identity.
+    """
+    url, key = realm_url + path, (realm_url, generation, path)
+    cache = caches()[Variant.MODULE]
+
+    def make(found: Resolved) -> Content:
+        if found.file is not None and found.file.path != path:
+            return Content(302, (("location", found.file.path.rsplit("/", 1)[-1]),), b"")
+        return _reused(found, cache.peek(url)) or _module(url, found)
+
+    def from_database() -> Answer:
+        found = resolve(url, _extensions(Variant.MODULE, url), at=generation)
+        return _answer(found if found and found.realm_url == realm_url else None, make)
+
+    return cache.get(key) or cache.load(key, Slots([realm_key(realm_url)]), from_database)
+
+
+def source_at(realm_url: str, generation: int, path: str) -> Answer:
+    """The stored bytes of a file as of exactly one generation. Its parents' realms don't matter."""
+    found = resolve(realm_url + path, at=generation)
+    return _answer(
+        found if found and found.realm_url == realm_url else None,
+        lambda it: _raw(it.file, "source") if it.file else _NOTHING,
+    )
+
+
+# --- How each variant is made ------------------------------------------------------------------
+
+
+def _source(url: str, found: Resolved) -> Content:
+    file = found.file
+    if file is None:
+        return _NOTHING
+    if found.realm_url + file.path != url:
+        location = urlsplit(file_url(found.realm_url, file.path)).path
+        return Content(302, (("location", location),), b"")
+    return _raw(file, "source")
+
+
+def _module(url: str, found: Resolved) -> Content:
+    file = found.file
+    if file is None:
+        return _NOTHING
+    if not file.path.endswith(EXECUTABLE_EXTENSIONS):
+        return _raw(file, "asset")
+    try:
+        body = javascript(file.sha256, _bytes(file), file.path).encode()
+    except TranspileError as error:
+        refusal = error_response(
+            NotAcceptable(url=file_url(found.realm_url, file.path), why=error)
+        )
+        content_type = ("content-type", refusal["content-type"])
+        return Content(406, (content_type,), refusal.content, made_from=file.sha256)
+    headers = (
+        ("content-type", "text/javascript; charset=utf-8"),
+        ("cache-control", "max-age=0"),
+        ("etag", f'"{hashlib.sha256(body).hexdigest()}:module"'),
+        ("last-modified", format_datetime(file.modified_at, usegmt=True)),
+        ("x-boxel-canonical-path", file_url(found.realm_url, file.path)),
+    )
+    return Content(200, headers, body, made_from=file.sha256)
+
+
+def _html(url: str, found: Resolved) -> Content:
+    if found.file is not None:
+        return _raw(found.file, "asset")
+    if found.kind != "published":
+        return _page(200, pages.source_realm(found.realm_url), found.high)
+    path = url.removeprefix(found.realm_url)
+    page = find_page(found.realm_url, f"{path}index" if path.endswith("/") or not path else path)
+    if page.generation is None:
+        return _page(503, pages.preparing(found.realm_url), 0)
+    if page.html is None and page.error is None:
+        return _page(404, pages.missing(found.realm_url), page.generation)
+    return _page(200 if page.error is None else 500, pages.card(page), page.generation)
+
+
+_MAKERS: dict[Variant, Callable[[str, Resolved], Content]] = {
+    Variant.SOURCE: _source,
+    Variant.MODULE: _module,
+    Variant.HTML: _html,
+}
+
+
+# --- Pieces ------------------------------------------------------------------------------------
+
+
+def _extensions(variant: Variant, url: str) -> tuple[str, ...]:
+    return ("",) if url.endswith(("/", *EXECUTABLE_EXTENSIONS)) else _PROBED[variant]
+
+
+def _watched(variant: Variant, url: str, extensions: tuple[str, ...]) -> Slots:
+    """Everything whose change could change the answer: every realm that could stand above the URL,
+    every file that could be meant by it, and for a page the indexes of those realms."""
+    realms = realm_candidates(url)
+    keys = [realm_key(realm) for realm in realms]
+    keys += [path_key(url + extension) for extension in extensions]
+    if variant is Variant.HTML:
+        keys += [index_key(realm) for realm in realms]
+    return Slots(keys)
+
+
+def _reused(found: Resolved, before: Answer | None) -> Content | None:
+    """The stale content, if it was made from the very bytes that stand there now."""
+    if before is None or found.file is None or before.content.made_from != found.file.sha256:
+        return None
+    return before.content
+
+
+def _raw(file: ResolvedFile, variant: str) -> Content:
+    suffix = f".{file.path.rsplit('.', 1)[-1].lower()}" if "." in file.path else ""
+    content_type = _TYPES.get(suffix) or mimetypes.guess_type(file.path)[0]
+    headers = (
+        ("content-type", content_type or "application/octet-stream"),
+        ("cache-control", "max-age=60, must-revalidate" if _is_image(content_type) else "max-age=0"),
+        ("etag", f'"{file.sha256}:{variant}"'),
+        ("last-modified", format_datetime(file.modified_at, usegmt=True)),
+        ("x-created", format_datetime(file.created_at, usegmt=True)),
+    )
+    return Content(200, headers, _bytes(file), made_from=file.sha256)
+
+
+def _page(status: int, html: str, generation: int) -> Content:
+    body = html.encode()
+    headers = (
+        ("content-type", "text/html; charset=utf-8"),
+        ("cache-control", "max-age=0, must-revalidate"),
+        ("etag", f'"{hashlib.sha256(body).hexdigest()}:html"'),
+    )
+    return Content(status, headers, body, generation=generation)
+
+
+def _bytes(file: ResolvedFile) -> bytes:
+    return b"" if file.size == 0 else read_blob(file.sha256, file.data)
+
+
+def _is_image(content_type: str | None) -> bool:
+    return (content_type or "").startswith("image/")
+
+
+def _answer(found: Resolved | None, make: Callable[[Resolved], Content]) -> Answer:
+    """Content with what every answer says: whose it is, at which generation, who may keep it."""
+    if found is None:
+        return Answer(_NOTHING, _NOTHING.headers, None, True, 0, 0)
+    content = make(found)
+    low, high = found.low, found.high
+    if content.generation is not None:
+        low = high = content.generation
+    scope = "public" if found.public else "private"
+    headers = [
+        (name, f"{scope}, {value}" if name == "cache-control" else value)
+        for name, value in content.headers
+    ]
+    headers += [
+        ("x-boxel-realm-url", found.realm_url),
+        ("x-realm-generation", str(high)),
+        ("vary", "Accept"),
+        ("access-control-allow-origin", "*"),
+        ("access-control-expose-headers", "*"),
+        ("x-content-type-options", "nosniff"),
+    ]
+    if found.public:
+        headers.append(("x-boxel-realm-public-readable", "true"))
+    if found.realm_url.startswith(f"{settings.REALM_PUBLIC_ORIGIN}/"):
+        # The admin lives at this origin: what authors put here must not run with its cookies.
+        headers.append(("content-security-policy", "sandbox allow-popups allow-forms"))
+    return Answer(content, tuple(headers), found.realm_url, found.public, low, high)

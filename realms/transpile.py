@@ -1,0 +1,111 @@
+"""JavaScript from card modules: once per distinct source in the whole fleet.
+
+The result is keyed by the hash of the source and by the transpiler, so it can't go stale: only
+the question *which source is it now* needs the board.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import pglock
+from deno import find_deno_bin
+from django.conf import settings
+from django.db import transaction
+
+from realms.locks import lock_key
+from realms.models import TranspiledModule
+
+TRANSPILE_SECONDS = 20
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class TranspileError(Exception):
+    """The source has no JavaScript; the message says where it is wrong."""
+
+
+class TranspilerFailed(Exception):
+    """The transpiler itself could not run; another try may work."""
+
+
+@cache
+def transpiler() -> str:
+    """Names what makes the JavaScript: the Deno binary's version and the compiler options."""
+    version = subprocess.run([find_deno_bin(), "--version"], capture_output=True, check=True).stdout
+    config = _config().read_bytes()
+    return hashlib.sha256(version + config).hexdigest()
+
+
+def javascript(sha256: str, source: bytes, path: str) -> str:
+    """The JavaScript of a source. `path` only tells the language and names the file in errors.
+
+    Raises TranspileError for a source that is wrong and TranspilerFailed where Deno can't run.
+    """
+    try:
+        text = source.decode()
+    except UnicodeDecodeError as error:
+        raise TranspileError(f"{path} is not valid UTF-8") from error
+    suffix = Path(path).suffix
+    if suffix == ".js":
+        return text
+    key = hashlib.sha256(f"{sha256}{suffix}".encode()).hexdigest()
+    row = _stored(key) or _transpile_once(key, source, path)
+    if row.body is None:
+        raise TranspileError((row.error or "").replace("{path}", path))
+    return row.body
+
+
+def _stored(key: str) -> TranspiledModule | None:
+    return TranspiledModule.objects.filter(sha256=key, transpiler=transpiler()).first()
+
+
+def _transpile_once(key: str, source: bytes, path: str) -> TranspiledModule:
+    """Elects one process of the fleet; the others wait for its row."""
+    with transaction.atomic():
+        pglock.advisory(lock_key(f"transpile|{key}"), xact=True).acquire()
+        row = _stored(key)
+        if row is None:
+            row = TranspiledModule(sha256=key, transpiler=transpiler())
+            try:
+                row.body = _run_deno(source, path)
+            except TranspileError as error:
+                row.error = str(error)
+            row.save()
+    return row
+
+
+def _run_deno(source: bytes, path: str) -> str:
+    with tempfile.TemporaryDirectory(prefix="transpile-") as folder:
+        file = Path(folder) / f"module{Path(path).suffix}"
+        file.write_bytes(source)
+        try:
+            done = subprocess.run(
+                [
+                    find_deno_bin(), "transpile", "--quiet", "--no-lock",
+                    "--config", str(_config()), str(file),
+                ],
+                capture_output=True,
+                timeout=TRANSPILE_SECONDS,
+                check=False,
+                cwd=folder,
+                env={"PATH": os.environ.get("PATH", ""), "DENO_DIR": folder, "NO_COLOR": "1",
+                     "DENO_NO_UPDATE_CHECK": "1"},
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise TranspilerFailed(f"{path} could not be transpiled: {error}") from error
+        if done.returncode == 0:
+            return done.stdout.decode()
+        message = _ANSI.sub("", done.stderr.decode(errors="replace"))
+        message = message.split("\n\nStack backtrace")[0].removeprefix("error: ").strip()
+        if "SyntaxError" not in message and file.as_uri() not in message:
+            raise TranspilerFailed(f"{path} could not be transpiled: {message}")
+        # The same source may stand at many paths: the message is kept without one.
+        raise TranspileError(message.replace(file.as_uri(), "{path}"))
+
+
+def _config() -> Path:
+    return Path(settings.BASE_DIR) / "deno.json"

@@ -1,0 +1,107 @@
+"""What the database itself guards, so that no code can forget it (django-pgtrigger).
+
+Who writes a row by whatever way (the ORM, a migration, psql) is announced and checked alike.
+"""
+
+import pgtrigger
+
+from notifications.channels import (
+    MAX_PATHS_PER_STATEMENT,
+    PAYLOAD_BUDGET,
+    REALM_FILE_CHANGES,
+    REALM_REGISTRY,
+)
+
+#: A realm that appears, disappears or changes its nature. Its generation moves with its files,
+#: which have announcements of their own.
+_UPSERT = f"PERFORM pg_notify('{REALM_REGISTRY}', 'upsert:' || NEW.url); RETURN NULL;"
+ANNOUNCE_REALM = [
+    pgtrigger.Trigger(
+        name="announce_realm", operation=pgtrigger.Insert, when=pgtrigger.After, func=_UPSERT
+    ),
+    pgtrigger.Trigger(
+        name="announce_realm_changed",
+        operation=pgtrigger.Update,
+        when=pgtrigger.After,
+        condition=pgtrigger.AnyChange(exclude=["generation"]),
+        func=_UPSERT,
+    ),
+    pgtrigger.Trigger(
+        name="announce_realm_gone",
+        operation=pgtrigger.Delete,
+        when=pgtrigger.After,
+        func=f"PERFORM pg_notify('{REALM_REGISTRY}', 'delete:' || OLD.url); RETURN NULL;",
+    ),
+]
+
+GENERATION_NEVER_FALLS = pgtrigger.Trigger(
+    name="generation_never_falls",
+    operation=pgtrigger.Update,
+    when=pgtrigger.Before,
+    condition=pgtrigger.Q(new__generation__lt=pgtrigger.F("old__generation")),
+    func="RAISE EXCEPTION 'the generation of % can not fall from % to %', "
+    "OLD.url, OLD.generation, NEW.generation;",
+)
+
+URL_NEVER_CHANGES = pgtrigger.Trigger(
+    name="url_never_changes",
+    operation=pgtrigger.Update,
+    when=pgtrigger.Before,
+    condition=pgtrigger.Q(new__url__df=pgtrigger.F("old__url")),
+    func="RAISE EXCEPTION 'the URL of % can not change', OLD.url;",
+)
+
+#: Who may read decides what a cache may answer without asking: a permission is part of the realm.
+ANNOUNCE_PERMISSION = pgtrigger.Trigger(
+    name="announce_permission",
+    operation=pgtrigger.Insert | pgtrigger.Update | pgtrigger.Delete,
+    when=pgtrigger.After,
+    func=f"""
+        PERFORM pg_notify('{REALM_REGISTRY}', 'upsert:' || r.url)
+        FROM realms_realm r WHERE r.id = COALESCE(NEW.realm_id, OLD.realm_id);
+        RETURN NULL;
+    """,
+)
+
+
+def _announce_files(name: str, operation: pgtrigger.Operation) -> pgtrigger.Trigger:
+    return pgtrigger.Trigger(
+        name=name,
+        level=pgtrigger.Statement,
+        operation=operation,
+        when=pgtrigger.After,
+        referencing=pgtrigger.Referencing(new="touched"),
+        func=f"""
+            PERFORM pg_notify('{REALM_FILE_CHANGES}', payload) FROM (
+                SELECT DISTINCT CASE
+                    WHEN (SELECT count(*) FROM touched) > {MAX_PATHS_PER_STATEMENT}
+                      OR octet_length(r.url || ':' || t.path) > {PAYLOAD_BUDGET}
+                    THEN r.url || ':*'
+                    ELSE r.url || ':' || t.path
+                END AS payload
+                FROM touched t JOIN realms_realm r ON r.id = t.realm_id
+            ) changes;
+            RETURN NULL;
+        """,
+    )
+
+
+ANNOUNCE_FILES = [
+    _announce_files("announce_files_opened", pgtrigger.Insert),
+    _announce_files("announce_files_closed", pgtrigger.Update),
+]
+
+#: History is immutable: of a version only its end may be written, and that once.
+VERSION_IS_IMMUTABLE = pgtrigger.Trigger(
+    name="version_is_immutable",
+    operation=pgtrigger.Update,
+    when=pgtrigger.Before,
+    condition=pgtrigger.Condition(
+        "OLD.until_generation IS NOT NULL OR"
+        " (OLD.realm_id, OLD.path, OLD.sha256, OLD.size, OLD.created_at, OLD.modified_at,"
+        " OLD.from_generation) IS DISTINCT FROM"
+        " (NEW.realm_id, NEW.path, NEW.sha256, NEW.size, NEW.created_at, NEW.modified_at,"
+        " NEW.from_generation)"
+    ),
+    func="RAISE EXCEPTION 'a file version can only be closed, and only once: %', OLD.path;",
+)

@@ -1,0 +1,128 @@
+"""What a realm URL and a file path may look like, and how a request's address becomes one.
+
+Realm URLs are kept in one spelling: the public scheme, a lower-case host, no default port, no
+query, a final slash, and segments that need no escaping. Paths are kept decoded.
+"""
+
+import re
+from functools import lru_cache
+from urllib.parse import quote, unquote, urlsplit
+
+from django.conf import settings
+
+from notifications.channels import PAYLOAD_BUDGET
+from realms.errors import InvalidPath, InvalidURL
+
+MAX_PATH_BYTES = 1024
+_SEGMENT = re.compile(r"[A-Za-z0-9~-][A-Za-z0-9._~-]*")
+_HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_DEFAULT_PORT = {"http": 80, "https": 443}
+
+EXECUTABLE_EXTENSIONS = (".tsx", ".ts", ".jsx", ".js")
+
+
+def canonical_realm_url(text: object) -> str:
+    """The one spelling of a realm URL. Raises InvalidURL, which says what is wrong with it."""
+    if not isinstance(text, str):
+        raise InvalidURL(url=repr(text), why="is not a string")
+    try:
+        parts = urlsplit(text.strip())
+        port = parts.port
+    except ValueError as error:
+        raise InvalidURL(url=text, why=f"can't be parsed: {error}") from error
+    if parts.scheme not in ("http", "https"):
+        raise InvalidURL(url=text, why="does not start with http:// or https://")
+    host = (parts.hostname or "").lower()
+    if not _HOST.fullmatch(host) or parts.username is not None or parts.password is not None:
+        raise InvalidURL(url=text, why="has no valid host")
+    segments = parts.path.removesuffix("/").split("/")[1:]
+    for segment in segments:
+        if not _SEGMENT.fullmatch(segment):
+            raise InvalidURL(
+                url=text,
+                why=f"has the path segment {segment!r}; expected letters, digits and . _ ~ -, "
+                "not starting with . or _",
+            )
+    if len(text.encode()) > MAX_PATH_BYTES:
+        raise InvalidURL(url=f"{text[:60]}…", why=f"is longer than {MAX_PATH_BYTES} bytes")
+    scheme = urlsplit(settings.REALM_PUBLIC_ORIGIN).scheme
+    authority = host if port in (None, _DEFAULT_PORT[parts.scheme]) else f"{host}:{port}"
+    return f"{scheme}://{authority}/" + "".join(f"{segment}/" for segment in segments)
+
+
+def check_path(path: str, realm_url: str = "") -> str:
+    """The path, if a file may have it. Raises InvalidPath, which says what is wrong with it."""
+    why = None
+    segments = path.split("/")
+    size = len(path.encode(errors="surrogatepass"))
+    if not path:
+        why = "it is empty"
+    elif path.startswith("/"):
+        why = "it starts with /"
+    elif size > MAX_PATH_BYTES or size + len(realm_url.encode()) + 1 > PAYLOAD_BUDGET:
+        why = f"it is longer than {MAX_PATH_BYTES} bytes"
+    elif _CONTROL.search(path):
+        why = "it has a control character"
+    elif any(0xD800 <= ord(character) <= 0xDFFF for character in path):
+        why = "it is not valid UTF-8"
+    elif "*" in path:
+        why = "it has a *"
+    elif "" in segments:
+        why = "it has an empty segment"
+    elif "." in segments or ".." in segments:
+        why = "it has a segment that is . or .."
+    elif any(segment.startswith(":") for segment in segments):
+        why = "it has a segment that starts with :"
+    if why:
+        raise InvalidPath(path=path if size <= 200 else f"{path[:60]}…", why=why)
+    return path
+
+
+def file_url(realm_url: str, path: str) -> str:
+    """The URL of a file, escaped."""
+    return realm_url + quote(path, safe="/:@!$&'()+,;=~-._")
+
+
+def file_path(href: str, realm_url: str) -> str | None:
+    """The path that an absolute or relative reference means in a realm; None if it leads outside."""
+    if href.startswith(("http://", "https://")):
+        scheme_free, realm_free = href.split("://", 1)[1], realm_url.split("://", 1)[1]
+        if not scheme_free.startswith(realm_free):
+            return None
+        href = scheme_free.removeprefix(realm_free)
+    elif href.startswith("/"):
+        prefix = urlsplit(realm_url).path
+        if not href.startswith(prefix):
+            return None
+        href = href.removeprefix(prefix)
+    return check_path(unquote(href.removeprefix("./"), errors="strict"), realm_url)
+
+
+@lru_cache(maxsize=4096)
+def public_origin(host: str) -> str:
+    """The origin that a request's Host header stands for.
+
+    A replica answers at its own address for the public one: its host and port stand for the public
+    host and port, and its port under any other name stands for the public port. So a replica can be
+    asked by itself for every realm.
+    """
+    public = urlsplit(settings.REALM_PUBLIC_ORIGIN)
+    own = urlsplit(settings.REALM_REPLICA_ADDRESS)
+    name, _, port = host.lower().partition(":")
+    if name == own.hostname and port == str(own.port or ""):
+        return settings.REALM_PUBLIC_ORIGIN
+    if port and port == str(own.port):
+        port = str(public.port or "")
+    if port == str(_DEFAULT_PORT[public.scheme]):
+        port = ""
+    return f"{public.scheme}://{name}:{port}" if port else f"{public.scheme}://{name}"
+
+
+def realm_candidates(url: str) -> list[str]:
+    """Every URL at which a realm could stand that this URL lies in, the longest first."""
+    scheme, _, rest = url.partition("://")
+    segments = rest.split("/")
+    return [
+        f"{scheme}://{'/'.join(segments[:count])}/" for count in range(len(segments) - 1, 0, -1)
+    ]

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class ReindexConfig(AppConfig):
+    name = "reindex"
+    verbose_name = "Reindex"

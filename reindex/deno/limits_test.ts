@@ -1,0 +1,151 @@
+/** Card code that doesn't end: it costs its process, but no other card its answer. */
+import * as assert from "./assert.ts";
+import {
+  BLOG,
+  byPath,
+  cardsTask,
+  doc,
+  failed,
+  rendered,
+  Replica,
+  responsesIn,
+  run,
+  runOnce,
+  startHost,
+} from "./testing.ts";
+
+/** Long enough to load a module on a busy machine. */
+const LIMIT_MS = 1_000;
+
+const GOOD = `import { Card } from "@realm/base";
+  export class Good extends Card { static isolated = () => "good"; }`;
+const HANG = "for (;;);";
+const good = doc("./good", "Good");
+
+function card(body: string): string {
+  return `import { Card } from "@realm/base"; export class Card1 extends Card { ${body} }`;
+}
+
+Deno.test("an endless loop in a template costs its card and no other", async () => {
+  const files = {
+    [`${BLOG}good.js`]: GOOD,
+    [`${BLOG}loop.js`]: card(`static isolated = () => { ${HANG} }`),
+  };
+  const loop = doc("./loop", "Card1");
+  const answer = await run(files, cardsTask({ before: good, loop, after: good }), LIMIT_MS);
+  const cards = byPath(answer);
+  assert.equal(failed(cards.loop).status, 504);
+  assert.equal(failed(cards.loop).message, "Rendering took longer than 1000 ms");
+  rendered(cards.before);
+  rendered(cards.after);
+  assert.equal(answer.responses.map((one) => one.type), [
+    "card",
+    "card",
+    "stopped",
+    "card",
+    "done",
+  ]);
+});
+
+for (
+  const [what, body] of [
+    ["loops for ever at its top level", HANG],
+    ["waits at its top level for what never comes", "await new Promise(() => {});"],
+  ]
+) {
+  Deno.test(`a module that ${what} costs the time limit once, however many cards use it`, async () => {
+    const files = { [`${BLOG}good.js`]: GOOD, [`${BLOG}hang.js`]: body };
+    const hang = doc("./hang", "X");
+    const cards = byPath(
+      await run(files, cardsTask({ one: hang, good, two: hang, three: hang }), LIMIT_MS),
+    );
+    assert.equal(failed(cards.one).status, 504);
+    assert.match(failed(cards.one).message, /luke\/blog\/hang took longer than 1000 ms to load$/);
+    assert.equal(failed(cards.one).module, `${BLOG}hang`);
+    assert.equal(failed(cards.three), failed(cards.one));
+    assert.ok(cards.one.ms >= LIMIT_MS);
+    assert.ok(cards.two.ms + cards.three.ms < LIMIT_MS);
+    rendered(cards.good);
+  });
+}
+
+Deno.test("a linked card whose module hangs shows as unavailable", async () => {
+  const files = {
+    [`${BLOG}hang.js`]: HANG,
+    [`${BLOG}post.js`]:
+      `import { Card, Embed, linksTo } from "@realm/base"; import { h } from "preact";
+      export class Post extends Card {
+        static fields = { author: linksTo(() => Card) };
+        static isolated = ({ card }) => h(Embed, { card: card.author });
+      }`,
+  };
+  const post = doc("./post", "Post", {}, { author: "./author" });
+  const author = doc("./hang", "X", { name: "Slow" });
+  const cards = byPath(
+    await run(files, cardsTask({ one: post, two: post }, { [`${BLOG}author`]: author }), LIMIT_MS),
+  );
+  assert.match(rendered(cards.one).html.isolated, /Slow <small>unavailable/);
+  assert.match(rendered(cards.two).html.isolated, /Slow <small>unavailable/);
+});
+
+Deno.test("a card that leaves endless work behind does not cost the next one", async () => {
+  const files = {
+    [`${BLOG}good.js`]: GOOD,
+    [`${BLOG}later.js`]: card(`static head = () => {
+      const again = () => queueMicrotask(again);
+      again();
+    }`),
+  };
+  const later = doc("./later", "Card1");
+  const cards = byPath(await run(files, cardsTask({ later, after: good }), LIMIT_MS));
+  rendered(cards.after);
+});
+
+Deno.test("a card that ends its own Worker costs no other card", async () => {
+  const files = {
+    [`${BLOG}good.js`]: GOOD,
+    [`${BLOG}exit.js`]: `import { exit } from "node:process"; ${
+      card("static isolated = () => exit(0)")
+    }`,
+  };
+  const cards = byPath(
+    await run(files, cardsTask({ exit: doc("./exit", "Card1"), after: good }), LIMIT_MS),
+  );
+  failed(cards.exit);
+  rendered(cards.after);
+});
+
+Deno.test("the host ends when its stdin does, also while a card loops", async () => {
+  const files = { [`${BLOG}good.js`]: GOOD, [`${BLOG}hang.js`]: HANG };
+  await using replica = new Replica(files);
+  const minute = 60_000;
+  const host = await startHost(replica, cardsTask({ good, hang: doc("./hang", "X") }), minute);
+  // Once the first card is there, the second is being rendered.
+  const reader = host.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  let stdout = "";
+  while (responsesIn(stdout).length === 0) stdout += (await reader.read()).value;
+  await host.writer.close();
+  const from = performance.now();
+  assert.equal((await host.status).code, 0);
+  assert.ok(performance.now() - from < 5_000);
+  await reader.cancel();
+});
+
+Deno.test("a card that kills the process leaves earlier answers whole, and none for itself", async () => {
+  const files = {
+    [`${BLOG}good.js`]: GOOD,
+    [`${BLOG}kill.js`]: `import process from "node:process"; process.kill(process.pid, "SIGKILL");`,
+  };
+  const answer = await run(files, cardsTask({ good, kill: doc("./kill", "X"), after: good }));
+  assert.equal(Object.keys(byPath(answer)), ["good"]);
+  assert.ok(answer.code !== 0);
+});
+
+Deno.test("a replica that can't be reached is an error of the task, not of its cards", async () => {
+  const replica = new Replica({});
+  await replica[Symbol.asyncDispose]();
+  const { stdout } = await runOnce(replica, cardsTask({ good }));
+  const responses = responsesIn(stdout);
+  assert.equal(responses.map((response) => response.type), ["error", "done"]);
+  assert.ok(responses[0].type === "error" && responses[0].error.status === 503);
+});

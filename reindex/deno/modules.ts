@@ -1,0 +1,69 @@
+/** Card modules in the sandbox: each is imported once, and a failure is remembered as well. */
+import { type CardClass, type CodeRef, isCardClass, resolveURL } from "@realm/base";
+import { CardProblem, importError } from "./errors.ts";
+import type { ErrorDocument, Tell } from "./protocol.ts";
+
+export type Exports = Record<string, unknown>;
+
+export class Modules {
+  readonly #loaded = new Map<string, Exports>();
+  readonly #failed: Map<string, ErrorDocument>;
+  readonly #tell: (message: Tell) => void;
+
+  /** `unavailable` are modules that hung an earlier sandbox. */
+  constructor(tell: (message: Tell) => void, unavailable: Record<string, ErrorDocument> = {}) {
+    this.#tell = tell;
+    this.#failed = new Map(Object.entries(unavailable));
+  }
+
+  /** Imports a module; `own` if it is what was asked for, not something that is merely linked to. */
+  async load(module: string, own: boolean): Promise<void> {
+    if (this.#loaded.has(module) || this.#failed.has(module)) return;
+    // The host blames the module that was announced last if the time limit passes.
+    this.#tell({ tell: "importing", module, own });
+    try {
+      this.#loaded.set(module, await import(module));
+    } catch (error) {
+      this.#failed.set(module, importError(error, module));
+    }
+    this.#tell({ tell: "imported" });
+  }
+
+  /** A module that was loaded before. */
+  exports(module: string): Exports {
+    const exports = this.#loaded.get(module);
+    if (exports) return exports;
+    const document = this.#failed.get(module);
+    if (document) throw new CardProblem(document);
+    throw CardProblem.of(404, "Module not found", `The module ${module} was not loaded`);
+  }
+
+  /** The card class that a module exports under a name. */
+  cardClass({ module, name }: CodeRef): CardClass {
+    const exports = this.exports(module);
+    const type = Object.hasOwn(exports, name) ? exports[name] : undefined;
+    if (type === undefined) {
+      const others = Object.keys(exports).join(", ") || "nothing";
+      const message = `The module ${module} exports no ${
+        JSON.stringify(name)
+      }; it exports ${others}`;
+      throw CardProblem.of(404, "Card type not found", message);
+    }
+    if (isCardClass(type)) return type;
+    const message = `${name} of the module ${module} is not a class that extends Card`;
+    throw CardProblem.of(422, "Not a card type", message);
+  }
+}
+
+/** The module and name of a card's type; the module as seen from the card's own URL. */
+export function resolveType(url: string, adoptsFrom: CodeRef | undefined): CodeRef {
+  const { module, name } = adoptsFrom ?? {};
+  if (typeof module !== "string" || typeof name !== "string") {
+    const message = "meta.adoptsFrom should say which module and name the card's type has";
+    throw CardProblem.of(422, "The card has no type", message);
+  }
+  // `@realm/base` and the like are names of the import map, not paths.
+  const resolved = /^(\.{0,2}\/|https?:)/.test(module) ? resolveURL(module, url) : module;
+  if (resolved !== null) return { module: resolved, name };
+  throw CardProblem.of(422, "The card has no type", `${JSON.stringify(module)} is not a module`);
+}

@@ -1,0 +1,64 @@
+/** What `deno check` finds in card modules. These lines are the test; nothing needs to run. */
+import {
+  Card,
+  type CardOf,
+  computed,
+  contains,
+  containsMany,
+  date,
+  linksTo,
+  linksToMany,
+  number,
+  string,
+  type Template,
+} from "@realm/base";
+
+class Person extends Card {
+  static fields = { name: string(), posts: linksToMany(() => Post) };
+  static embedded: Template<typeof Person> = ({ card }) => (
+    <b>{card.name} {card.posts.map((post) => post.author?.name)}</b>
+  );
+}
+
+class Address extends Card {
+  static fields = { city: string() };
+}
+
+class Post extends Card {
+  static fields = {
+    title: string(),
+    words: number(),
+    published: date(),
+    tags: containsMany(string()),
+    author: linksTo(() => Person),
+    place: contains(Address),
+    places: containsMany(() => Address),
+    length: computed((card) => card.title.length as number),
+  };
+  static isolated: Template<typeof Post> = ({ card, realm }) => (
+    <article>
+      {card.title.trim()} {card.tags.join()} {card.author?.posts[0].title} {card.place?.city}
+      {card.places[0].city} {card.length.toFixed()} {realm.name}
+      {/* @ts-expect-error A misspelt field is found. */}
+      {card.titel}
+      {/* @ts-expect-error A misspelt field of a linked card as well. */}
+      {card.author?.nam}
+      {/* @ts-expect-error A link may lead nowhere. */}
+      {card.author.name}
+    </article>
+  );
+}
+
+class Special extends Post {
+  static fields = { ...super.fields, price: number() };
+  static isolated: Template<typeof Special> = ({ card }) => <p>{card.title} {card.price}</p>;
+}
+
+Deno.test("the fields of a card class are the properties of its cards", () => {
+  const use = (card: CardOf<typeof Special>): [string, number | null, Date | null] => [
+    card.title,
+    card.price,
+    card.published,
+  ];
+  if (typeof use !== "function") throw new Error("unreachable");
+});

@@ -1,0 +1,66 @@
+"""Reading the index: what a realm's visitors see."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+from django.db import connection
+from django.db.models import Q
+
+from reindex.models import IndexHead, ReindexJob
+
+_PAGE: LiteralString = """
+SELECT h.generation, c.html, c.error
+FROM reindex_indexhead h
+LEFT JOIN reindex_indexedcard c ON c.job_id = h.job_id AND c.path = %s
+WHERE h.realm_url = %s
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A card's HTML by format, or its error document; neither where there is no such card.
+
+    `generation` is the index's; None where the realm has no index yet.
+    """
+
+    generation: int | None
+    html: Mapping[str, str] | None = None
+    error: Mapping[str, Any] | None = None
+
+
+def find_page(realm_url: str, card: str) -> Page:
+    """The page of a card, given as path without `.json`, in the index that visitors see now."""
+    with connection.cursor() as cursor:
+        cursor.execute(_PAGE, [card, realm_url])
+        row = cursor.fetchone()
+    if row is None:
+        return Page(None)
+    generation, html, error = (row[0], *(_document(column) for column in row[1:]))
+    return Page(generation, html, error)
+
+
+def _document(column: Any) -> Any:
+    return json.loads(column) if isinstance(column, str) else column
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """How far a realm's pages are: `ready`, or what is still missing (`index`, `prerender-html`)."""
+
+    ready: bool
+    missing: str = ""
+    error: str = ""
+
+
+def readiness(realm_url: str, generation: int) -> Readiness:
+    """Whether the index of a realm has reached a generation."""
+    head = IndexHead.objects.filter(realm_url=realm_url).first()
+    if head is not None and head.generation >= generation:
+        return Readiness(True)
+    job = ReindexJob.objects.filter(Q(realm_url=realm_url)).first()
+    if job is not None and job.status == ReindexJob.Status.FAILED:
+        return Readiness(False, "prerender-html", job.error)
+    queued = job is None or job.status == ReindexJob.Status.QUEUED
+    return Readiness(False, "index" if queued else "prerender-html")

@@ -1,0 +1,268 @@
+"""The life of a job: owed, planned, rendered batch by batch, swapped in, or overtaken.
+
+Every step is a short transaction that begins with a lock on the job's row, so a step finds the job
+as it is and not as it was when its message was sent. Nothing here holds a lock while rendering.
+"""
+
+import logging
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from notifications.channels import index_swapped
+from notifications.emit import emit
+from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
+
+logger = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 5
+Status = ReindexJob.Status
+
+
+# --- Owing -------------------------------------------------------------------------------------
+
+
+def owe(realm_url: str, generation: int) -> ReindexJob:
+    """Writes down, in the caller's transaction, that a realm is to be rendered at a generation.
+
+    A live job of an older generation is superseded: it will never land. After the commit a message
+    is sent; should that fail, the sweeper sends another.
+    """
+    _end_live(realm_url, Status.SUPERSEDED)
+    job = ReindexJob.objects.create(
+        realm_url=realm_url, generation=generation, sent_at=timezone.now()
+    )
+    transaction.on_commit(lambda: _send_job(job.pk))
+    return job
+
+
+def forget(realm_url: str) -> None:
+    """Cancels what is owed to a realm that is being torn down, and takes its pages away.
+
+    Part of the caller's transaction.
+    """
+    _end_live(realm_url, Status.CANCELLED)
+    IndexHead.objects.filter(realm_url=realm_url).delete()
+    IndexedCard.objects.filter(job__realm_url=realm_url).delete()
+    emit(index_swapped(realm_url))
+
+
+def _end_live(realm_url: str, status: Status) -> None:
+    ReindexJob.objects.filter(realm_url=realm_url, status__in=ReindexJob.LIVE).update(
+        status=status, finished_at=timezone.now()
+    )
+
+
+# --- Planning ----------------------------------------------------------------------------------
+
+
+def planned(job_id: int, paths: list[str], pins: dict[str, int]) -> list[int]:
+    """Cuts a queued job into batches and answers their ids; none if it was planned or ended."""
+    size = settings.REALM_BATCH_CARDS
+    with transaction.atomic():
+        job = _locked(job_id)
+        if job is None or job.status != Status.QUEUED:
+            return []
+        job.status, job.started_at = Status.RENDERING, timezone.now()
+        job.total, job.pins = len(paths), pins
+        job.save()
+        batches = ReindexBatch.objects.bulk_create(
+            ReindexBatch(job=job, paths=paths[start : start + size])
+            for start in range(0, len(paths), size)
+        )
+        if not batches:
+            _swap(job)
+        return [batch.pk for batch in batches]
+
+
+def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
+    """The generation at which a job reads another realm: the first that any of its batches met."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE reindex_reindexjob SET pins = jsonb_build_object(%(url)s::text,
+                %(generation)s::bigint) || pins WHERE id = %(id)s
+            RETURNING (pins ->> %(url)s)::bigint
+            """,
+            {"id": job_id, "url": realm_url, "generation": generation},
+        )
+        row = cursor.fetchone()
+    return int(row[0]) if row else generation
+
+
+def failed(job_id: int, error: object) -> None:
+    """Counts a failed try at planning; after some of them the job has failed."""
+    with transaction.atomic():
+        job = _locked(job_id)
+        if job is None or job.status not in ReindexJob.LIVE:
+            return
+        job.attempts, job.error = job.attempts + 1, str(error)
+        if job.attempts >= MAX_ATTEMPTS:
+            job.status, job.finished_at = Status.FAILED, timezone.now()
+        job.save()
+
+
+# --- Batches -----------------------------------------------------------------------------------
+
+
+def claim(batch_id: int) -> ReindexBatch | None:
+    """Takes the lease of a batch; None if another worker has it, it is done, or its job ended."""
+    now = timezone.now()
+    taken = (
+        ReindexBatch.objects.filter(
+            Q(lease_until__isnull=True) | Q(lease_until__lt=now),
+            pk=batch_id,
+            done=False,
+            job__status=Status.RENDERING,
+        ).update(lease_until=now + _lease(), attempts=F("attempts") + 1)
+    )
+    return ReindexBatch.objects.select_related("job").get(pk=batch_id) if taken else None
+
+
+def renew(batch: ReindexBatch) -> bool:
+    """Holds the lease for longer; False tells the worker that its job has ended."""
+    return bool(
+        ReindexBatch.objects.filter(
+            pk=batch.pk, done=False, attempts=batch.attempts, job__status=Status.RENDERING
+        ).update(lease_until=timezone.now() + _lease())
+    )
+
+
+def release(batch: ReindexBatch, error: object) -> None:
+    """Gives back a batch that could not be rendered; the sweeper has it tried again."""
+    with transaction.atomic():
+        job = _locked(batch.job_id)
+        if job is None or job.status != Status.RENDERING:
+            return
+        job.error = str(error)
+        if batch.attempts >= MAX_ATTEMPTS:
+            job.status, job.finished_at = Status.FAILED, timezone.now()
+        job.save()
+        # Not at once: what failed now will most likely fail in the same second again.
+        ReindexBatch.objects.filter(pk=batch.pk, attempts=batch.attempts).update(
+            lease_until=timezone.now() + timedelta(seconds=1)
+        )
+
+
+def finish(batch: ReindexBatch, results: Iterable[dict[str, Any]]) -> bool:
+    """Stores a batch's results, and with the last batch swaps the index. False if the job ended.
+
+    All of it is one transaction: a batch that is rendered twice is stored once.
+    """
+    with transaction.atomic():
+        job = _locked(batch.job_id)
+        if job is None or job.status != Status.RENDERING:
+            return False
+        if not ReindexBatch.objects.filter(pk=batch.pk, done=False).update(
+            done=True, replica=batch.replica
+        ):
+            return False
+        cards = IndexedCard.objects.bulk_create(
+            [
+                IndexedCard(
+                    job=job,
+                    path=result["url"].removeprefix(job.realm_url),
+                    html=result.get("html"),
+                    search=result.get("search"),
+                    error=result.get("error"),
+                    render_ms=int(result.get("ms", 0)),
+                )
+                for result in results
+            ]
+        )
+        job.rendered += len(cards)
+        job.errors += sum(card.error is not None for card in cards)
+        job.save()
+        if not job.batches.filter(done=False).exists():
+            _swap(job)
+    return True
+
+
+def _swap(job: ReindexJob) -> None:
+    """Shows visitors this job's cards. The caller has the job's row locked, and it is live: a job
+    that was superseded in the meantime never gets here."""
+    now = timezone.now()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO reindex_indexhead (realm_url, job_id, generation, swapped_at)
+            VALUES (%(url)s, %(job)s, %(generation)s, %(now)s)
+            ON CONFLICT (realm_url) DO UPDATE SET job_id = excluded.job_id,
+                generation = excluded.generation, swapped_at = excluded.swapped_at
+            WHERE reindex_indexhead.generation <= excluded.generation
+            """,
+            {"url": job.realm_url, "job": job.pk, "generation": job.generation, "now": now},
+        )
+        landed = cursor.rowcount == 1
+    job.status = Status.DONE if landed else Status.SUPERSEDED
+    job.finished_at, job.error = now, ""
+    job.save()
+    if landed:
+        IndexedCard.objects.filter(job__realm_url=job.realm_url).exclude(job=job).delete()
+        emit(index_swapped(job.realm_url))
+
+
+def _locked(job_id: int) -> ReindexJob | None:
+    return ReindexJob.objects.select_for_update().filter(pk=job_id).first()
+
+
+def _lease() -> timedelta:
+    return timedelta(seconds=settings.REALM_BATCH_LEASE_SECONDS)
+
+
+# --- Messages ----------------------------------------------------------------------------------
+
+
+def sweep() -> int:
+    """Sends again what is owed and has no worker: lost messages, lost workers, a broker that was
+    away. Answers how many messages it sent."""
+    now = timezone.now()
+    overdue = now - timedelta(seconds=settings.REALM_SWEEP_SECONDS)
+    jobs = list(
+        ReindexJob.objects.filter(
+            Q(sent_at__isnull=True) | Q(sent_at__lt=overdue), status=Status.QUEUED
+        ).values_list("pk", flat=True)
+    )
+    ReindexJob.objects.filter(pk__in=jobs).update(sent_at=now)
+    rendering = ReindexJob.objects.filter(status=Status.RENDERING, sent_at__lt=overdue)
+    batches = list(
+        ReindexBatch.objects.filter(
+            Q(lease_until__isnull=True) | Q(lease_until__lt=now),
+            done=False,
+            job__in=rendering,
+        ).values_list("pk", flat=True)
+    )
+    rendering.update(sent_at=now)
+    for job_id in jobs:
+        _send_job(job_id)
+    send_batches(batches)
+    return len(jobs) + len(batches)
+
+
+def _send_job(job_id: int) -> None:
+    from reindex.tasks import plan_job
+
+    _send(plan_job, job_id)
+
+
+def send_batches(batch_ids: Iterable[int]) -> None:
+    """Sends a message for each batch."""
+    from reindex.tasks import render_batch
+
+    for batch_id in batch_ids:
+        _send(render_batch, batch_id)
+
+
+def _send(task: Any, key: int) -> None:
+    from kombu.exceptions import OperationalError
+
+    try:
+        task.apply_async((key,), retry=False)
+    except (OperationalError, OSError) as error:
+        # The row stands: the sweeper sends the message when the broker is back.
+        logger.warning("no message was sent for %s(%d): %s", task.name, key, error)

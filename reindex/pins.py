@@ -1,0 +1,51 @@
+"""Pins: signed tokens that name a realm, an exact generation, and until when they are good.
+
+Module imports can't carry headers, so what a render reads is named by its URL:
+`/_at/<token>/<path>`. Relative imports inherit the token, and with it the generation.
+"""
+
+import time
+from dataclasses import dataclass
+
+import jwt
+from django.conf import settings
+
+PIN_SECONDS = 3600
+_KIND = "pin"
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A realm as of exactly one generation."""
+
+    realm_url: str
+    generation: int
+
+
+class InvalidPin(Exception):
+    """The token is not one of ours, or its time is over."""
+
+
+def sign(pin: Pin) -> str:
+    """The token of a pin, good for an hour."""
+    claims = {
+        "kind": _KIND,
+        "pinned": pin.realm_url,
+        "generation": pin.generation,
+        # Whole minutes, so that the processes of one job name the same bytes by the same URL.
+        "exp": int(time.time() // 60 * 60) + PIN_SECONDS,
+    }
+    return jwt.encode(claims, settings.REALM_SECRET_SEED, algorithm="HS256")
+
+
+def read(token: str) -> Pin:
+    """The pin of a token. Raises InvalidPin."""
+    try:
+        claims = jwt.decode(
+            token, settings.REALM_SECRET_SEED, algorithms=["HS256"], options={"require": ["exp"]}
+        )
+        if claims.get("kind") != _KIND:
+            raise InvalidPin("not a pin")
+        return Pin(str(claims["pinned"]), int(claims["generation"]))
+    except (jwt.PyJWTError, KeyError, ValueError) as error:
+        raise InvalidPin(str(error)) from error

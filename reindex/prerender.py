@@ -1,0 +1,119 @@
+"""The prerenderer as the rest of the project sees it: cards to HTML, modules to definitions."""
+
+from collections.abc import Callable, Mapping
+
+from definitions.lookup import Built, Located
+from reindex import sandbox
+from reindex.reader import BASE_MODULE, Document, Reader, module_of
+from reindex.replicas import ReplicaUnavailable, addresses
+from reindex.sandbox import Message, SandboxDied
+
+
+def render_cards(
+    reader: Reader,
+    realm: Document,
+    cards: Mapping[str, Document],
+    receive: Callable[[Message], None],
+) -> None:
+    """Renders cards, given by public URL, and hands over one result for each.
+
+    A card that hangs, or takes the process with it, gets an error document; the others are
+    rendered. Raises ReplicaUnavailable where the fault is none of theirs.
+    """
+    linked = reader.linked(cards)
+    modules = [module_of(url, document) for url, document in {**linked, **cards}.items()]
+    reader.locate(BASE_MODULE)
+    reader.modules(module for module in modules if module)
+    documents = [{"url": url, "doc": document} for url, document in cards.items()]
+    _render(reader, {"type": "cards", "realm": realm, "linked": linked}, documents, receive)
+
+
+def _render(
+    reader: Reader, task: Message, cards: list[Document], receive: Callable[[Message], None]
+) -> None:
+    """Renders in one process; if that dies, what is left is rendered in halves."""
+    left = {card["url"]: card for card in cards}
+    unavailable: Message | None = {}
+
+    def take(result: Message) -> None:
+        if result["type"] == "error":
+            raise ReplicaUnavailable(result["error"]["message"])
+        if left.pop(result["url"], None) is not None:
+            receive(_explained(reader, result))
+
+    try:
+        # Each process but the last answers a card that hangs, or names a module that does.
+        while left and unavailable is not None:
+            here = {**task, "cards": list(left.values())}
+            unavailable = _run(here, reader, take, unavailable)
+    except SandboxDied as death:
+        rest = list(left.values())
+        if len(rest) == 1:
+            receive({"type": "card", "url": rest[0]["url"], "error": _fatal(death)})
+        elif rest:
+            half = len(rest) // 2
+            _render(reader, task, rest[:half], receive)
+            _render(reader, task, rest[half:], receive)
+
+
+def _run(
+    task: Message,
+    reader: Reader,
+    receive: Callable[[Message], None],
+    unavailable: Message | None = None,
+) -> Message | None:
+    replica = reader.replica or addresses()[0]
+    return sandbox.run(task, reader.pins, replica, receive, unavailable)
+
+
+def _explained(reader: Reader, result: Message) -> Message:
+    """Adds what the transpiler said to the error of a module that it refused: the importing side is
+    told the status only."""
+    error = result.get("error")
+    if error and error.get("status") == 406 and error.get("module"):
+        said = reader.refusal(error["module"])
+        if said:
+            return {**result, "error": {**error, "message": said}}
+    return result
+
+
+def _fatal(death: SandboxDied) -> Document:
+    return {
+        "status": 500,
+        "title": "Render Failed",
+        "message": f"rendering this card ended the prerenderer, most likely for lack of memory: {death}",
+        "causes": [],
+    }
+
+
+_SILENT = {"status": 504, "title": "Build Failed", "message": "the module ran into its time limit"}
+
+
+class ModuleBuilder:
+    """Builds definitions of public modules (a `definitions.lookup.Builder`).
+
+    It reads what the registry has *now*, and never a job's pins: a build that begins after a change
+    must see that change, or the late work of an overtaken job would be stored as the newest.
+    """
+
+    def locate(self, module_url: str) -> Located | None:
+        """Asks the registry anew each time, so that it can't say less than has been committed."""
+        reader = Reader({})
+        pin = reader.locate(module_url)
+        canonical = reader.modules([module_url])[-1:] if pin else []
+        return Located(canonical[0], pin.realm_url, pin.generation) if pin and canonical else None
+
+    def build(self, located: Located) -> Built:
+        """Imports the module in a sandbox and asks its cards what they are."""
+        reader = Reader({located.realm_url: located.generation})
+        reader.locate(BASE_MODULE)
+        modules = reader.modules([located.module_url])
+        dependencies = tuple(module for module in modules if module != located.module_url)
+        results: list[Message] = []
+        task = {"type": "definitions", "module": located.module_url, "modules": list(dependencies)}
+        try:
+            _run(task, reader, results.append)
+        except SandboxDied as error:
+            results = [{"error": {"status": 500, "title": "Build Failed", "message": str(error)}}]
+        result = results[0] if results else {"error": _SILENT}
+        return Built(result.get("definitions"), result.get("error"), dependencies)

@@ -1,0 +1,214 @@
+"""What a render reads: cards, the cards they link to, and modules with everything they import.
+
+Every realm is read at one pinned generation, whichever replica answers. A realm that turns up on
+the way (an import or a link across a border) is pinned at the generation that the registry has
+when it is first met; the job keeps that, so all of its batches read the same.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+from urllib.parse import unquote, urljoin, urlsplit
+
+from django.conf import settings
+
+from reindex.pins import Pin
+from reindex.replicas import ask_registry, get_pinned
+
+Document: TypeAlias = dict[str, Any]
+
+SOURCE = "application/vnd.card+source"
+#: How `@realm/base` is spelt as a URL.
+BASE_REALM = f"{settings.REALM_PUBLIC_ORIGIN}/base/"
+BASE_MODULE = f"{BASE_REALM}mod.ts"
+
+#: Static and literal dynamic imports in what the transpiler emits. Finding too much is harmless.
+_IMPORT = re.compile(r"""\b(?:from|import)\s*\(?\s*(["'])([^"'\n]+)\1""")
+
+#: Links are followed this far from the cards of a batch: what an embedded card may show in turn.
+LINK_DEPTH = 3
+
+
+@dataclass
+class Reader:
+    """Reads for one job. `pins` are the realms known so far; `pin` says which generation a newly
+    met realm is to be read at, given the registry's."""
+
+    pins: dict[str, int]
+    pin: Callable[[str, int], int] = lambda realm_url, generation: generation
+    replica: str | None = None
+    _documents: dict[str, Document | None] = field(default_factory=dict)
+    _imports: dict[str, tuple[str, list[str]] | None] = field(default_factory=dict)
+    _strangers: set[str] = field(default_factory=set)
+
+    # --- realms ---
+
+    def locate(self, url: str) -> Pin | None:
+        """The pin of the realm that a public URL lies in; None outside every public realm."""
+        known = [realm for realm in self.pins if url.startswith(realm)]
+        if known:
+            realm_url = max(known, key=len)
+            return Pin(realm_url, self.pins[realm_url])
+        place = url.rsplit("/", 1)[0]
+        if place in self._strangers or not self._is_ours(url):
+            return None
+        told = ask_registry(url).headers
+        realm_url = told.get("x-boxel-realm-url", "")
+        # A private realm's bytes never reach the render of another.
+        if not realm_url or told.get("x-boxel-realm-public-readable") != "true":
+            self._strangers.add(place)
+            return None
+        self.pins[realm_url] = self.pin(realm_url, int(told["x-realm-generation"]))
+        return Pin(realm_url, self.pins[realm_url])
+
+    @staticmethod
+    def _is_ours(url: str) -> bool:
+        """Whether the fleet could serve this URL. Nothing else is ever asked on a card's behalf."""
+        return urlsplit(url).scheme in ("http", "https")
+
+    # --- cards ---
+
+    def card(self, url: str) -> Document | None:
+        """The document of the card at a public URL (without .json); None if there is no card."""
+        if url not in self._documents:
+            self._documents[url] = self._read_card(url)
+        return self._documents[url]
+
+    def _read_card(self, url: str) -> Document | None:
+        pin = self.locate(url)
+        if pin is None:
+            return None
+        path = unquote(url.removeprefix(pin.realm_url))
+        response = get_pinned(pin, f"{path or 'index'}.json", SOURCE, self.replica)
+        return parse_card(response.body) if response.status == 200 else None
+
+    def linked(self, cards: Mapping[str, Document]) -> dict[str, Document]:
+        """The cards that these link to, and those again, within the link depth."""
+        found: dict[str, Document] = {}
+        front = dict(cards)
+        for _ in range(LINK_DEPTH):
+            targets = {t for url, document in front.items() for t in links_of(url, document)}
+            front = {}
+            for target in sorted(targets - found.keys() - cards.keys()):
+                document = self.card(target)
+                if document is not None:
+                    front[target] = document
+            found |= front
+        return found
+
+    # --- modules ---
+
+    def modules(self, urls: Iterable[str]) -> list[str]:
+        """The canonical URLs of modules and all that they import, dependencies first.
+
+        What is missing or wrong is passed over: the render will say so at the right card.
+        """
+        order: list[str] = []
+        entered: set[str] = set()
+        stack = [(url, False) for url in reversed(list(urls))]
+        while stack:
+            url, left = stack.pop()
+            if left:
+                order.append(url)
+                continue
+            module = self._module(url)
+            if module is None or module[0] in entered:
+                continue
+            canonical, imports = module
+            entered.add(canonical)
+            stack.append((canonical, True))
+            stack.extend((imported, False) for imported in reversed(imports))
+        return order
+
+    def _module(self, url: str) -> tuple[str, list[str]] | None:
+        if url not in self._imports:
+            self._imports[url] = self._read_module(url)
+        return self._imports[url]
+
+    def _read_module(self, url: str) -> tuple[str, list[str]] | None:
+        pin = self.locate(url)
+        if pin is None:
+            return None
+        response = get_pinned(pin, unquote(url.removeprefix(pin.realm_url)), "*/*", self.replica)
+        if response.status == 302:
+            return self._module(urljoin(url, response.headers["location"]))
+        if response.status != 200:
+            return None
+        text = response.body.decode(errors="replace")
+        imports = [resolve_module(match[2], url) for match in _IMPORT.finditer(text)]
+        return url, [each for each in imports if each is not None]
+
+
+    def refusal(self, url: str) -> str | None:
+        """What the transpiler said of a module that it refused."""
+        pin = self.locate(url)
+        if pin is None:
+            return None
+        path = unquote(url.removeprefix(pin.realm_url))
+        response = get_pinned(pin, path, "*/*", self.replica)
+        return str(json.loads(response.body)["errors"][0]["message"]) if response.status == 406 else None
+
+
+def parse_card(data: bytes) -> Document | None:
+    """A file's content as a card document, or None if it isn't one.
+
+    References that begin with `/` mean a realm on this server, wherever the card is published, and
+    are made absolute here; so is what they say to the card library.
+    """
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    match document:
+        case {"data": {"meta": {"adoptsFrom": {"module": str(), "name": str()} as adopts} as meta}}:
+            rooted = {**meta, "adoptsFrom": {**adopts, "module": _rooted(adopts["module"])}}
+            relationships = _rooted_links(document["data"].get("relationships"))
+            data_ = {**document["data"], "meta": rooted, "relationships": relationships}
+            return {**document, "data": data_}
+    return None
+
+
+def _rooted(reference: str) -> str:
+    public = settings.REALM_PUBLIC_ORIGIN
+    return public + reference if reference.startswith("/") else reference
+
+
+def _rooted_links(value: Any) -> Any:
+    match value:
+        case {"links": {"self": str(link)}}:
+            return {**value, "links": {**value["links"], "self": _rooted(link)}}
+        case dict():
+            return {key: _rooted_links(each) for key, each in value.items()}
+        case list():
+            return [_rooted_links(each) for each in value]
+    return value
+
+
+def module_of(url: str, document: Document) -> str | None:
+    """The URL of the module that a card adopts from."""
+    return resolve_module(document["data"]["meta"]["adoptsFrom"]["module"], url)
+
+
+def resolve_module(specifier: str, base: str) -> str | None:
+    """The public URL that a specifier means in the module or card at `base`; None for packages."""
+    if specifier == "@realm/base":
+        return BASE_MODULE
+    if specifier.startswith(("./", "../", "/", "http://", "https://")):
+        return urljoin(base, _rooted(specifier))
+    return None
+
+
+def links_of(url: str, document: Document) -> list[str]:
+    """The public URLs of the cards that a card links to."""
+    relationships = document["data"].get("relationships")
+    found: list[str] = []
+    if not isinstance(relationships, dict):
+        return found
+    for value in relationships.values():
+        for each in value if isinstance(value, list) else [value]:
+            match each:
+                case {"links": {"self": str(link)}} if link:
+                    found.append(urljoin(url, link).split("#")[0].removesuffix(".json"))
+    return found

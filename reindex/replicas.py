@@ -1,0 +1,119 @@
+"""Reading realms over HTTP, from all replicas in turn, as any client would.
+
+Whatever replica answers, a pinned read gets the pinned bytes; an answer that names another
+generation is refused here all the same. A replica that fails is left out for a while.
+"""
+
+import logging
+import os
+import random
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import urllib3
+from django.conf import settings
+
+from notifications.models import Replica
+from reindex.pins import Pin, sign
+
+logger = logging.getLogger(__name__)
+
+SHUN_SECONDS = 10.0
+_shunned: dict[str, float] = {}
+
+
+class ReplicaUnavailable(Exception):
+    """No replica answered."""
+
+
+class WrongGeneration(Exception):
+    """A replica answered a pinned read with another generation."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """An HTTP answer, read whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    replica: str
+
+
+@lru_cache(maxsize=1)
+def _pool() -> urllib3.PoolManager:
+    return urllib3.PoolManager(
+        maxsize=4, timeout=urllib3.Timeout(connect=2, read=10), retries=False
+    )
+
+
+def addresses() -> list[str]:
+    """The replicas to read from, in a random order, those that failed lately last."""
+    given = os.environ.get("REALM_RENDER_REPLICAS", "")
+    known = given.split(",") if given else Replica.live_addresses()
+    known = known or [settings.REALM_REPLICA_ADDRESS]
+    random.shuffle(known)
+    now = time.monotonic()
+    return sorted(known, key=lambda address: _shunned.get(address, 0) > now)
+
+
+def shun(address: str, why: object) -> None:
+    """Leaves a replica out for a while."""
+    logger.warning("replica %s is left out for %d s: %s", address, SHUN_SECONDS, why)
+    _shunned[address] = time.monotonic() + SHUN_SECONDS
+
+
+def get_pinned(pin: Pin, path: str, accept: str, replica: str | None = None) -> Response:
+    """A file of a realm at exactly a generation. `path` is unescaped; a missing file is a 404.
+
+    Raises ReplicaUnavailable and WrongGeneration.
+    """
+    response = _get(f"/_at/{sign(pin)}/{quote(path)}", {"Accept": accept}, replica)
+    told = response.headers.get("x-realm-generation")
+    if response.status < 400 and told != str(pin.generation):
+        raise WrongGeneration(
+            f"{response.replica} answered {pin.realm_url}{path} at generation {told}, "
+            f"asked for {pin.generation}"
+        )
+    return response
+
+
+def ask_registry(url: str) -> Response:
+    """What the registry says of the realm at a public URL: the headers of an uncached HEAD."""
+    parts = urlsplit(url)
+    return _get(f"{quote(parts.path)}?noCache", {"Host": parts.netloc, "Accept": "*/*"}, method="HEAD")
+
+
+def _get(
+    target: str, headers: Mapping[str, str], replica: str | None = None, method: str = "GET"
+) -> Response:
+    failures: list[str] = []
+    for address in _candidates(replica):
+        try:
+            answer = _pool().request(
+                method, address + target, headers=dict(headers), redirect=False
+            )
+        except urllib3.exceptions.HTTPError as error:
+            shun(address, error)
+            failures.append(f"{address}: {error}")
+            continue
+        if answer.status >= 500 and answer.status != 503:
+            shun(address, answer.status)
+            failures.append(f"{address}: {answer.status}")
+            continue
+        return Response(answer.status, _lower(answer.headers), answer.data, address)
+    raise ReplicaUnavailable("; ".join(failures) or "there is none")
+
+
+def _candidates(replica: str | None) -> Iterator[str]:
+    if replica is not None:
+        yield replica
+    yield from (address for address in addresses() if address != replica)
+
+
+def _lower(headers: Any) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

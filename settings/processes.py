@@ -1,0 +1,53 @@
+"""The processes that a fleet is made of: their commands and what each must be told.
+
+One place, for the demo, the tests and whoever writes the units of a real installation.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Process:
+    """A command, and the environment that it needs beyond the installation's own."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+def replica(name: str, port: int, data_dir: Path, *, host: str = "127.0.0.1") -> list[Process]:
+    """A replica's two: the web service with two worker processes, and the sidecar beside it."""
+    environment = {
+        "DJANGO_SETTINGS_MODULE": "settings",
+        "REALM_REPLICA": name,
+        "REALM_REPLICA_ADDRESS": f"http://{host}:{port}",
+        "REALM_BOARD": str(data_dir / f"board-{name}"),
+    }
+    web = (
+        str(BIN / "granian"), "--interface", "wsgi", "--no-ws", "--http", "1",
+        "--host", host, "--port", str(port), "--workers", "2", "--blocking-threads", "4",
+        "--respawn-failed-workers", "--respawn-interval", "0.2", "--workers-kill-timeout", "5",
+        "--log-level", "warning", "settings.wsgi:application",
+    )  # fmt: skip
+    sidecar = (sys.executable, str(BASE_DIR / "manage.py"), "listen_file_changes")
+    return [
+        Process(f"web-{name}", web, environment),
+        Process(f"sidecar-{name}", sidecar, environment),
+    ]
+
+
+def celery_worker(name: str, data_dir: Path, *, processes: int = 2) -> Process:
+    """A Celery worker, which also sweeps up what messages and workers have lost."""
+    command = (
+        str(BIN / "celery"), "-A", "settings.celery:app", "worker", "--beat",
+        "--schedule", str(data_dir / f"beat-{name}"), "--hostname", f"{name}@%h",
+        "--concurrency", str(processes), "--loglevel", "warning",
+        "--without-gossip", "--without-mingle", "--without-heartbeat",
+    )  # fmt: skip
+    return Process(f"celery-{name}", command, {"DJANGO_SETTINGS_MODULE": "settings"})

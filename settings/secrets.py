@@ -1,0 +1,26 @@
+"""The realm secret seed of an installation that was given none."""
+
+import os
+import secrets
+from pathlib import Path
+
+
+def secret_seed(data_dir: Path) -> str:
+    """The seed kept in `<data_dir>/secret-seed`, made on first use and readable by its owner only.
+
+    Replicas on several hosts share one seed, so they are given REALM_SECRET_SEED instead.
+    """
+    path = data_dir / "secret-seed"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_hex(32))
+        try:
+            # A link fails where the name exists: of two first processes, one seed wins for both.
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return path.read_text()

@@ -1,0 +1,58 @@
+"""Where blobs too large for a database row are kept: a folder by default, S3 through django-storages."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.files.base import File
+from django.core.files.storage import FileSystemStorage
+
+
+class SyncedFileSystemStorage(FileSystemStorage):
+    """A folder in which a name, once it can be seen, has its whole content on disk.
+
+    A blob is written before the row that names it; a crash between the two, or a power cut after
+    both, must not leave a row whose bytes are torn.
+    """
+
+    def _save(self, name: str, content: "File[Any]") -> str:
+        path = Path(self.path(name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".draft-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                for chunk in content.chunks():
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(draft, 0o644)
+            os.replace(draft, path)
+        except BaseException:
+            os.unlink(draft)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return name
+
+
+def blob_storage(url: str, default: Path) -> dict[str, Any]:
+    """The STORAGES entry for REALM_BLOB_STORAGE: empty, a folder, or `s3://bucket[/prefix]`."""
+    if not url or url.startswith("/"):
+        return {
+            "BACKEND": "settings.storage.SyncedFileSystemStorage",
+            "OPTIONS": {"location": url or str(default)},
+        }
+    if url.startswith("s3://"):
+        bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        return {
+            "BACKEND": "storages.backends.s3.S3Storage",
+            "OPTIONS": {"bucket_name": bucket, "location": prefix, "file_overwrite": True},
+        }
+    raise ImproperlyConfigured(
+        f"REALM_BLOB_STORAGE is {url!r}; expected an absolute folder or s3://bucket/prefix"
+    )
