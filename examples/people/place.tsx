@@ -1,0 +1,52 @@
+import {
+  Card,
+  Embed,
+  image,
+  Link,
+  linksToMany,
+  Markdown,
+  markdown,
+  string,
+  type Template,
+} from "@realm/base";
+import { Page } from "./layout.tsx";
+import { Person } from "./person.tsx";
+
+export class Place extends Card {
+  static displayName = "Place";
+  static fields = {
+    name: string(),
+    summary: string(),
+    body: markdown(),
+    picture: image(),
+    people: linksToMany(() => Person),
+  };
+
+  static isolated: Template<typeof Place> = ({ card, realm }) => (
+    <Page realm={realm}>
+      <article class="place">
+        <img
+          src={card.picture ?? ""}
+          alt={`${card.name}, drawn from the quay`}
+          width="800"
+          height="300"
+        />
+        <h1>{card.name}</h1>
+        <p class="role">{card.summary}</p>
+        <Markdown text={card.body} />
+        <h2>Who works here</h2>
+        <div class="person-rows">
+          {card.people.map((person) => <Embed card={person} />)}
+        </div>
+      </article>
+    </Page>
+  );
+
+  static embedded: Template<typeof Place> = ({ card }) => (
+    <Link card={card} class="place-row">
+      <img src={card.picture ?? ""} alt="" width="800" height="300" loading="lazy" />
+      <strong>{card.name}</strong>
+      <span class="summary">{card.summary}</span>
+    </Link>
+  );
+}

@@ -1,0 +1,22 @@
+import { Card, Embed, linksToMany, Markdown, markdown, string, type Template } from "@realm/base";
+import { Page } from "./layout.tsx";
+
+/** A page of text and cards: all the tools, all the advice, how to join. */
+export class TextPage extends Card {
+  static displayName = "Page";
+  static fields = {
+    title: string(),
+    summary: string(),
+    body: markdown(),
+    items: linksToMany(() => Card),
+  };
+
+  static isolated: Template<typeof TextPage> = ({ card, realm }) => (
+    <Page realm={realm}>
+      <h1>{card.title}</h1>
+      <p class="lead">{card.summary}</p>
+      <Markdown text={card.body} />
+      <div class="items">{card.items.map((item) => <Embed card={item} />)}</div>
+    </Page>
+  );
+}
