@@ -249,9 +249,7 @@ class DefinitionLookup:
                     "realm_generation", "module_generation", "built_at", "build_ms", "expires_at",
                 ],
             )  # fmt: skip
-        return DefinitionCacheEntry(
-            module_url, built.definitions, built.error, built.dependencies
-        )
+        return DefinitionCacheEntry(module_url, built.definitions, built.error, built.dependencies)
 
 
 def _election(module_url: str) -> int:

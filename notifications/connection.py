@@ -14,7 +14,10 @@ def listen_connection() -> "psycopg.Connection[tuple[Any, ...]]":
     """
     if settings.LISTEN_DATABASE_URL:
         return psycopg.connect(
-            settings.LISTEN_DATABASE_URL, autocommit=True, connect_timeout=5, application_name=_name()
+            settings.LISTEN_DATABASE_URL,
+            autocommit=True,
+            connect_timeout=5,
+            application_name=_name(),
         )
     parameters = connections["default"].get_connection_params()
     for django_only in ("cursor_factory", "context", "prepare_threshold", "server_side_binding"):

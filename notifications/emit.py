@@ -19,7 +19,9 @@ from notifications.channels import (
     board_keys,
 )
 
-_NOTIFY = "SELECT pg_notify(channel, payload) FROM unnest(%s::text[], %s::text[]) n(channel, payload)"
+_NOTIFY = (
+    "SELECT pg_notify(channel, payload) FROM unnest(%s::text[], %s::text[]) n(channel, payload)"
+)
 
 
 def local_board() -> Board:

@@ -16,7 +16,9 @@ class Replica(models.Model):
     """One host's web workers, sidecar and board."""
 
     name = models.CharField(max_length=200, primary_key=True)
-    address = models.CharField(max_length=500, help_text="where peers and workers reach it over HTTP")
+    address = models.CharField(
+        max_length=500, help_text="where peers and workers reach it over HTTP"
+    )
     state = models.CharField(max_length=20)
     sidecar_pid = models.PositiveIntegerField()
     watermark_at = models.DateTimeField(null=True, help_text="all changes up to here are applied")
@@ -56,7 +58,9 @@ class ReplicaGeneration(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["replica", "realm_url"], name="one_row_per_replica_realm")
+            models.UniqueConstraint(
+                fields=["replica", "realm_url"], name="one_row_per_replica_realm"
+            )
         ]
 
     def __str__(self) -> str:

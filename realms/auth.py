@@ -103,9 +103,12 @@ def permissions_of(realm: Realm, caller: Caller | None) -> set[str]:
 
 def owns(realm: Realm, caller: Caller) -> bool:
     """Whether the caller's own row makes them an owner of the realm."""
-    return caller.operator or RealmPermission.objects.filter(
-        realm=realm, username=caller.username, realm_owner=True
-    ).exists()
+    return (
+        caller.operator
+        or RealmPermission.objects.filter(
+            realm=realm, username=caller.username, realm_owner=True
+        ).exists()
+    )
 
 
 def _sign(claims: dict[str, Any], lifetime: int) -> str:

@@ -33,4 +33,3 @@ def sync_base_realm(**_: Any) -> None:
             delete_files(realm, gone)
         if realm.generation != before:
             DefinitionLookup().clear_realm_definitions(BASE_REALM)
-

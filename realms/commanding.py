@@ -35,7 +35,9 @@ def caller(options: dict[str, object]) -> Caller:
 
 def add_confirmation(parser: ArgumentParser) -> None:
     """`--dry-run` and `--yes`, for what can't be undone."""
-    parser.add_argument("--dry-run", action="store_true", help="say what would happen, change nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would happen, change nothing"
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
 

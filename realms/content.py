@@ -104,7 +104,9 @@ def _open_at(realm_id: object, generation: int) -> QuerySet[FileVersion]:
 
 def check_size(path: str, data: bytes) -> None:
     """Raises TooLarge for a card or a file above its limit."""
-    limit = settings.CARD_SIZE_LIMIT_BYTES if is_card(path, data) else settings.FILE_SIZE_LIMIT_BYTES
+    limit = (
+        settings.CARD_SIZE_LIMIT_BYTES if is_card(path, data) else settings.FILE_SIZE_LIMIT_BYTES
+    )
     if len(data) > limit:
         raise TooLarge(path=path, size=len(data), limit=limit)
 

@@ -129,7 +129,9 @@ class Busy(RealmError):
 def error_response(error: RealmError) -> HttpResponse:
     """A realm endpoint's answer to an error: JSON:API, without a stack trace."""
     body = {
-        "errors": [{"status": error.status, "title": error.title, "message": str(error), **_id(error)}]
+        "errors": [
+            {"status": error.status, "title": error.title, "message": str(error), **_id(error)}
+        ]
     }
     response = HttpResponse(
         json.dumps(body), status=error.status, content_type="application/vnd.api+json"

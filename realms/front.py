@@ -9,7 +9,15 @@ from http.client import responses
 from typing import Any, TypeAlias
 
 from realms.errors import Malformed
-from realms.http import MIN_GENERATION, VARIANTS, accepted, min_generation, request_url, response_parts
+from realms.http import (
+    MIN_GENERATION,
+    VARIANTS,
+    accepted,
+    min_generation,
+    replica_header,
+    request_url,
+    response_parts,
+)
 from realms.serving import Answer, cached
 
 Environ: TypeAlias = dict[str, Any]
@@ -27,12 +35,17 @@ class Front:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         answer = _hit(environ)
+        who = ("x-realm-replica", replica_header())
         if answer is None:
-            return self._behind(environ, start_response)
+
+            def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+                return start_response(status, [*headers, who], *error)
+
+            return self._behind(environ, start)
         status, headers, body = response_parts(
             answer, environ["REQUEST_METHOD"], environ.get("HTTP_IF_NONE_MATCH"), "hit"
         )
-        start_response(_STATUS[status], list(headers))
+        start_response(_STATUS[status], [*headers, who])
         return (body,)
 
 

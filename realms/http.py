@@ -71,13 +71,17 @@ def response_parts(
     answer: Answer, method: str, if_none_match: str | None, cache: str
 ) -> tuple[int, Headers, bytes]:
     """Status, headers and body of an answer to one request. `cache` is `hit` or `miss`."""
-    told = (("x-boxel-cache", cache), ("x-realm-replica", replica_header()))
+    told = (("x-boxel-cache", cache),)
     if not_modified(answer, if_none_match):
         kept = tuple(h for h in answer.headers if h[0] not in ("content-type", "x-created"))
         return 304, kept + told, b""
     body = answer.content.body
     length = ("content-length", str(len(body)))
-    return answer.content.status, (*answer.headers, length, *told), b"" if method == "HEAD" else body
+    return (
+        answer.content.status,
+        (*answer.headers, length, *told),
+        b"" if method == "HEAD" else body,
+    )
 
 
 def respond(request: HttpRequest, answer: Answer, cache: str) -> HttpResponse:

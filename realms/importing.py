@@ -97,4 +97,3 @@ def _compared(files: dict[str, Path], url: str, delete: bool) -> Imported:
     ]  # fmt: skip
     gone = sorted(set(before) - set(files)) if delete else []
     return Imported(url, False, written, gone, realm.generation)
-

@@ -35,6 +35,8 @@ def realm_write_lock(*urls: str, shared: Iterable[str] = ()) -> Iterator[None]:
                 pglock.advisory(lock_key(url), xact=True, shared=url in readers).acquire()
             except OperationalError as error:
                 if isinstance(error.__cause__, LockNotAvailable):
-                    raise Busy(what=f"{url} has been written to for {LOCK_WAIT_SECONDS} s") from error
+                    raise Busy(
+                        what=f"{url} has been written to for {LOCK_WAIT_SECONDS} s"
+                    ) from error
                 raise
         yield

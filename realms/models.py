@@ -30,7 +30,11 @@ class Realm(models.Model):
     url = models.TextField(unique=True, help_text="absolute, ends in /")
     kind = models.CharField(max_length=10, choices=Kind)
     owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="realms"
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="realms",
     )
     source = models.ForeignKey(
         "self", null=True, blank=True, on_delete=models.CASCADE, related_name="published"
@@ -134,7 +138,9 @@ class Publication(models.Model):
     generation = models.PositiveBigIntegerField()
     source = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="+")
     source_generation = models.PositiveBigIntegerField()
-    by = models.CharField(max_length=150, help_text="the user's name, or what acted for an operator")
+    by = models.CharField(
+        max_length=150, help_text="the user's name, or what acted for an operator"
+    )
     at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -20,18 +20,25 @@ def follow(realm_url: str, generation: int, out: "OutputWrapper | TextIO") -> No
     """
     began = time.monotonic()
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("waiting for a worker", total=None)
         while not readiness(realm_url, generation).ready:
             job = ReindexJob.objects.filter(realm_url=realm_url, generation=generation).first()
             if job is None or job.status in (job.Status.SUPERSEDED, job.Status.CANCELLED):
-                raise CommandError(f"the rendering of {realm_url} was {job.status if job else 'lost'}")
+                raise CommandError(
+                    f"the rendering of {realm_url} was {job.status if job else 'lost'}"
+                )
             if job.status == job.Status.FAILED:
                 raise CommandError(f"the rendering of {realm_url} failed: {job.error}")
             if job.status == job.Status.RENDERING:
-                progress.update(task, description="rendering", total=job.total, completed=job.rendered)
+                progress.update(
+                    task, description="rendering", total=job.total, completed=job.rendered
+                )
             time.sleep(POLL_SECONDS)
     job = ReindexJob.objects.filter(realm_url=realm_url).first()
     if job is not None:

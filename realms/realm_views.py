@@ -199,9 +199,7 @@ def _delete(request: HttpRequest, url: str) -> HttpResponse:
 
 def _target(request: HttpRequest, url: str) -> tuple[str, str]:
     """The realm that a write means and the path in it, once the caller may write there."""
-    realm = (
-        Realm.objects.filter(url__in=realm_candidates(url)).order_by("-url").first()
-    )
+    realm = Realm.objects.filter(url__in=realm_candidates(url)).order_by("-url").first()
     if realm is None:
         raise errors.NotFound(url=url)
     auth.authorize(realm, "write", request.headers.get("Authorization"))

@@ -171,9 +171,7 @@ def _module(url: str, found: Resolved) -> Content:
     try:
         body = javascript(file.sha256, _bytes(file), file.path).encode()
     except TranspileError as error:
-        refusal = error_response(
-            NotAcceptable(url=file_url(found.realm_url, file.path), why=error)
-        )
+        refusal = error_response(NotAcceptable(url=file_url(found.realm_url, file.path), why=error))
         content_type = ("content-type", refusal["content-type"])
         return Content(406, (content_type,), refusal.content, made_from=file.sha256)
     headers = (
@@ -237,7 +235,10 @@ def _raw(file: ResolvedFile, variant: str) -> Content:
     content_type = _TYPES.get(suffix) or mimetypes.guess_type(file.path)[0]
     headers = (
         ("content-type", content_type or "application/octet-stream"),
-        ("cache-control", "max-age=60, must-revalidate" if _is_image(content_type) else "max-age=0"),
+        (
+            "cache-control",
+            "max-age=60, must-revalidate" if _is_image(content_type) else "max-age=0",
+        ),
         ("etag", f'"{file.sha256}:{variant}"'),
         ("last-modified", format_datetime(file.modified_at, usegmt=True)),
         ("x-created", format_datetime(file.created_at, usegmt=True)),

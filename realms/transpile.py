@@ -5,6 +5,7 @@ the question *which source is it now* needs the board.
 """
 
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -36,8 +37,7 @@ class TranspilerFailed(Exception):
 def transpiler() -> str:
     """Names what makes the JavaScript: the Deno binary's version and the compiler options."""
     version = subprocess.run([find_deno_bin(), "--version"], capture_output=True, check=True).stdout
-    config = _config().read_bytes()
-    return hashlib.sha256(version + config).hexdigest()
+    return hashlib.sha256(version + _options().encode()).hexdigest()
 
 
 def javascript(sha256: str, source: bytes, path: str) -> str:
@@ -82,18 +82,21 @@ def _run_deno(source: bytes, path: str) -> str:
     with tempfile.TemporaryDirectory(prefix="transpile-") as folder:
         file = Path(folder) / f"module{Path(path).suffix}"
         file.write_bytes(source)
+        # Deno applies compiler options to what lies below their file only.
+        (Path(folder) / "deno.json").write_text(_options())
         try:
             done = subprocess.run(
-                [
-                    find_deno_bin(), "transpile", "--quiet", "--no-lock",
-                    "--config", str(_config()), str(file),
-                ],
+                [find_deno_bin(), "transpile", "--quiet", "--no-lock", str(file)],
                 capture_output=True,
                 timeout=TRANSPILE_SECONDS,
                 check=False,
                 cwd=folder,
-                env={"PATH": os.environ.get("PATH", ""), "DENO_DIR": folder, "NO_COLOR": "1",
-                     "DENO_NO_UPDATE_CHECK": "1"},
+                env={
+                    "PATH": os.environ.get("PATH", ""),
+                    "DENO_DIR": folder,
+                    "NO_COLOR": "1",
+                    "DENO_NO_UPDATE_CHECK": "1",
+                },
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise TranspilerFailed(f"{path} could not be transpiled: {error}") from error
@@ -107,5 +110,8 @@ def _run_deno(source: bytes, path: str) -> str:
         raise TranspileError(message.replace(file.as_uri(), "{path}"))
 
 
-def _config() -> Path:
-    return Path(settings.BASE_DIR) / "deno.json"
+@cache
+def _options() -> str:
+    """The part of the project's deno.json that decides what comes out."""
+    config = json.loads((Path(settings.BASE_DIR) / "deno.json").read_text())
+    return json.dumps({"compilerOptions": config["compilerOptions"]}, sort_keys=True)

@@ -113,14 +113,12 @@ def failed(job_id: int, error: object) -> None:
 def claim(batch_id: int) -> ReindexBatch | None:
     """Takes the lease of a batch; None if another worker has it, it is done, or its job ended."""
     now = timezone.now()
-    taken = (
-        ReindexBatch.objects.filter(
-            Q(lease_until__isnull=True) | Q(lease_until__lt=now),
-            pk=batch_id,
-            done=False,
-            job__status=Status.RENDERING,
-        ).update(lease_until=now + _lease(), attempts=F("attempts") + 1)
-    )
+    taken = ReindexBatch.objects.filter(
+        Q(lease_until__isnull=True) | Q(lease_until__lt=now),
+        pk=batch_id,
+        done=False,
+        job__status=Status.RENDERING,
+    ).update(lease_until=now + _lease(), attempts=F("attempts") + 1)
     return ReindexBatch.objects.select_related("job").get(pk=batch_id) if taken else None
 
 

@@ -140,7 +140,6 @@ class Reader:
         imports = [resolve_module(match[2], url) for match in _IMPORT.finditer(text)]
         return url, [each for each in imports if each is not None]
 
-
     def refusal(self, url: str) -> str | None:
         """What the transpiler said of a module that it refused."""
         pin = self.locate(url)
@@ -148,7 +147,11 @@ class Reader:
             return None
         path = unquote(url.removeprefix(pin.realm_url))
         response = get_pinned(pin, path, "*/*", self.replica)
-        return str(json.loads(response.body)["errors"][0]["message"]) if response.status == 406 else None
+        return (
+            str(json.loads(response.body)["errors"][0]["message"])
+            if response.status == 406
+            else None
+        )
 
 
 def parse_card(data: bytes) -> Document | None:

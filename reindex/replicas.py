@@ -85,7 +85,9 @@ def get_pinned(pin: Pin, path: str, accept: str, replica: str | None = None) -> 
 def ask_registry(url: str) -> Response:
     """What the registry says of the realm at a public URL: the headers of an uncached HEAD."""
     parts = urlsplit(url)
-    return _get(f"{quote(parts.path)}?noCache", {"Host": parts.netloc, "Accept": "*/*"}, method="HEAD")
+    return _get(
+        f"{quote(parts.path)}?noCache", {"Host": parts.netloc, "Accept": "*/*"}, method="HEAD"
+    )
 
 
 def _get(

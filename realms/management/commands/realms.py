@@ -24,7 +24,8 @@ class Command(BaseCommand):
     def _table(self) -> Table:
         replicas = list(Replica.objects.all())
         applied = {
-            (row.realm_url, row.replica_id): row.generation for row in ReplicaGeneration.objects.all()
+            (row.realm_url, row.replica_id): row.generation
+            for row in ReplicaGeneration.objects.all()
         }
         heads = dict(IndexHead.objects.values_list("realm_url", "generation"))
         table = Table(box=None, header_style="bold", pad_edge=False)

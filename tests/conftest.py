@@ -1,0 +1,29 @@
+"""Fixtures. The database is a real Postgres: the embedded one, or the one that DATABASE_URL names."""
+
+from typing import Any
+
+import pytest
+
+from tests import make
+
+
+@pytest.fixture
+def owner(transactional_db: None) -> Any:
+    """The user ada, who owns what `realm` makes."""
+    return make.user("ada")
+
+
+@pytest.fixture
+def source(owner: Any) -> Any:
+    """The source realm http://localhost:4201/ada/site/ with a module, two cards and an image."""
+    return make.source("http://localhost:4201/ada/site/", owner, make.SITE)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """What would have gone to the broker, as (task name, id); nothing goes there."""
+    from reindex import jobs
+
+    messages: list[tuple[str, int]] = []
+    monkeypatch.setattr(jobs, "_send", lambda task, key: messages.append((task.name, key)))
+    return messages

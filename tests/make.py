@@ -1,0 +1,111 @@
+"""Small makers of users, realms and cards for tests."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django.contrib.auth import get_user_model
+
+from realms.auth import Caller, server_token
+from realms.content import delete_files, write_files
+from realms.locks import realm_write_lock
+from realms.models import EVERYONE, Realm, RealmPermission
+from realms.publishing import Published, make_realm, publish_realm
+
+POST_MODULE = """\
+import { Card, linksTo, Markdown, markdown, string } from "@realm/base";
+import { Person } from "./person.tsx";
+export class Post extends Card {
+  static displayName = "Post";
+  static fields = { title: string(), body: markdown(), author: linksTo(() => Person) };
+  static isolated = ({ card }) => (
+    <article><h1>{card.title}</h1><p>edition one</p><Markdown text={card.body} /></article>
+  );
+}
+"""
+PERSON_MODULE = """\
+import { Card, string } from "@realm/base";
+export class Person extends Card {
+  static displayName = "Person";
+  static fields = { name: string() };
+}
+"""
+
+
+def card(
+    module: str, name: str, /, links: Mapping[str, str] | None = None, **attributes: Any
+) -> bytes:
+    """A card instance's file."""
+    relationships = {key: {"links": {"self": link}} for key, link in (links or {}).items()}
+    document = {
+        "data": {
+            "type": "card",
+            "attributes": attributes,
+            "relationships": relationships,
+            "meta": {"adoptsFrom": {"module": module, "name": name}},
+        }
+    }
+    return json.dumps(document).encode()
+
+
+SITE: dict[str, bytes] = {
+    "post.tsx": POST_MODULE.encode(),
+    "person.tsx": PERSON_MODULE.encode(),
+    "index.json": card("./post", "Post", title="Home", body="old bytes", links={"author": "./ada"}),
+    "ada.json": card("./person", "Person", name="Ada"),
+    "dot.png": bytes.fromhex("89504e470d0a1a0a") + bytes(range(256)),
+}
+
+
+def user(name: str) -> Any:
+    """A user whose password is their name."""
+    return get_user_model().objects.create_user(name, password=name)
+
+
+def source(url: str, owner: Any, files: Mapping[str, bytes], *, public: bool = True) -> Realm:
+    """A source realm with these files, at generation 2."""
+    with realm_write_lock(url):
+        realm = make_realm(url, Realm.Kind.SOURCE, owner, owner.get_username())
+        if public:
+            RealmPermission.objects.create(realm=realm, username=EVERYONE, read=True)
+        write_files(realm, files)
+    return realm
+
+
+def write(realm: Realm, **files: bytes) -> int:
+    """Writes files (`__` stands for a dot in names) and answers the generation."""
+    return write_paths(realm, {name.replace("__", "."): data for name, data in files.items()})
+
+
+def write_paths(realm: Realm, files: Mapping[str, bytes]) -> int:
+    """Writes files by path and answers the generation."""
+    with realm_write_lock(realm.url):
+        realm.refresh_from_db()
+        write_files(realm, files)
+    return realm.generation
+
+
+def remove(realm: Realm, *paths: str) -> int:
+    """Deletes files and answers the generation."""
+    with realm_write_lock(realm.url):
+        realm.refresh_from_db()
+        return delete_files(realm, paths)
+
+
+def publish(realm: Realm, url: str) -> Published:
+    """Publishes as the realm's owner."""
+    assert realm.owner is not None
+    return publish_realm(realm.url, url, Caller(realm.owner.get_username()))
+
+
+def login(name: str) -> dict[str, str]:
+    """The header of a server token."""
+    return {"Authorization": server_token(name)}
+
+
+def realm_login(realm: Realm, name: str) -> dict[str, str]:
+    """The header of a realm token with the user's present permissions."""
+    from realms.auth import permissions_of, realm_token
+
+    allowed = sorted(permissions_of(realm, Caller(name)))
+    return {"Authorization": realm_token(name, realm.url, allowed, 3600)}

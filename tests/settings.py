@@ -1,0 +1,12 @@
+"""The project's settings, with the tests' own data beside whatever else runs in this clone."""
+
+import os
+import tempfile
+
+FOLDER = tempfile.TemporaryDirectory(prefix="realm-tests-")
+os.environ["REALM_BOARD"] = f"{FOLDER.name}/board"
+os.environ["REALM_BLOB_STORAGE"] = f"{FOLDER.name}/blobs"
+os.environ["REALM_PUBLIC_ORIGIN"] = "http://localhost:4201"
+os.environ["REALM_SECRET_SEED"] = "the tests' own seed, long enough for any algorithm"
+
+from settings import *  # noqa: E402, F403
