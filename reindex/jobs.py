@@ -256,11 +256,20 @@ def send_batches(batch_ids: Iterable[int]) -> None:
         _send(render_batch, batch_id)
 
 
-def _send(task: Any, key: int) -> None:
+def ask_for_definitions(module_urls: Iterable[str]) -> None:
+    """Asks for definitions to be built before anyone needs them, behind the rendering of pages: on
+    a queue of their own, which workers serve in turn with the other."""
+    from reindex.tasks import build_definitions
+
+    for module_url in module_urls:
+        _send(build_definitions, module_url, queue="definitions")
+
+
+def _send(task: Any, key: int | str, queue: str = "celery") -> None:
     from kombu.exceptions import OperationalError
 
     try:
-        task.apply_async((key,), retry=False)
+        task.apply_async((key,), retry=False, queue=queue)
     except (OperationalError, OSError) as error:
         # The row stands: the sweeper sends the message when the broker is back.
-        logger.warning("no message was sent for %s(%d): %s", task.name, key, error)
+        logger.warning("no message was sent for %s(%s): %s", task.name, key, error)

@@ -13,7 +13,7 @@ from reindex import jobs
 from reindex.models import ReindexBatch, ReindexJob
 from reindex.pins import Pin
 from reindex.prerender import ModuleBuilder, render_cards
-from reindex.reader import BASE_REALM, Document, Reader, module_of
+from reindex.reader import BASE_REALM, Document, Reader
 from reindex.replicas import ReplicaUnavailable, WrongGeneration, get_pinned
 
 logger = logging.getLogger(__name__)
@@ -50,8 +50,14 @@ def render_batch(batch_id: int) -> None:
         logger.warning("batch %d is given back: %s", batch_id, error)
         jobs.release(batch, error)
         return
-    if results is not None:
-        jobs.finish(batch, results)
+    if results is not None and jobs.finish(batch, results):
+        jobs.ask_for_definitions(_modules(results))
+
+
+@shared_task(ignore_result=True)
+def build_definitions(module_url: str) -> None:
+    """Has a module in the definitions table, built by whoever the fleet elects."""
+    DefinitionLookup(ModuleBuilder()).lookup_module(module_url)
 
 
 @shared_task(ignore_result=True)
@@ -70,7 +76,6 @@ def _render(batch: ReindexBatch) -> list[Document] | None:
         document = reader.card(url)
         if document is not None:
             cards[url] = document
-    _warm_definitions(cards)
     realm = _realm(reader, job.realm_url)
     results: list[Document] = []
     renewed = time.monotonic()
@@ -98,11 +103,10 @@ class _JobEnded(Exception):
     """The job was superseded or cancelled while a batch of it was rendered."""
 
 
-def _warm_definitions(cards: dict[str, Document]) -> None:
-    """Has the modules of these cards in the definitions table, built by whoever is elected."""
-    lookup = DefinitionLookup(ModuleBuilder())
-    for module in sorted({m for url, document in cards.items() if (m := module_of(url, document))}):
-        lookup.lookup_module(module)
+def _modules(results: list[Document]) -> list[str]:
+    """The modules that rendered cards adopt from."""
+    found = {result["search"]["_type"]["module"] for result in results if result.get("search")}
+    return sorted(module for module in found if module.startswith("http"))
 
 
 def _realm(reader: Reader, realm_url: str) -> Document:

@@ -1,10 +1,12 @@
 """Fixtures. The database is a real Postgres: the embedded one, or the one that DATABASE_URL names."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests import make
+from tests.web import Web, served, vouch
 
 
 @pytest.fixture
@@ -20,10 +22,23 @@ def source(owner: Any) -> Any:
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | str]]:
     """What would have gone to the broker, as (task name, id); nothing goes there."""
     from reindex import jobs
 
-    messages: list[tuple[str, int]] = []
-    monkeypatch.setattr(jobs, "_send", lambda task, key: messages.append((task.name, key)))
+    messages: list[tuple[str, int | str]] = []
+    monkeypatch.setattr(jobs, "_send", lambda task, key, queue="celery": messages.append((task.name, key)))
     return messages
+
+
+@pytest.fixture
+def web(transactional_db: None, sent: Any) -> Iterator[Web]:
+    """The application behind a socket, on the test's own database, with empty caches."""
+    with served() as running:
+        yield running
+
+
+@pytest.fixture
+def live(web: Web) -> None:
+    """Makes the caches of `web` answer, as they do beside a live sidecar."""
+    vouch()

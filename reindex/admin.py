@@ -1,0 +1,61 @@
+"""Jobs, batches and the index in the admin: to look at. Jobs are owed by what changes a realm."""
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from notifications.admin import ReadOnlyAdmin
+from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
+
+
+@admin.register(ReindexJob)
+class ReindexJobAdmin(ReadOnlyAdmin):
+    large = ("pins", "error")
+    list_display = (
+        "id", "realm_url", "generation", "status", "rendered", "total", "errors", "attempts",
+        "created_at", "started_at", "finished_at",
+    )  # fmt: skip
+    list_display_links = ("id", "realm_url")
+    list_filter = ("status", "created_at")
+    search_fields = ("realm_url",)
+
+
+@admin.register(ReindexBatch)
+class ReindexBatchAdmin(ReadOnlyAdmin):
+    large = ("paths",)
+    list_display = ("id", "job", "done", "attempts", "lease_until", "replica")
+    list_filter = ("done",)
+    list_select_related = ("job",)
+    search_fields = ("job__realm_url", "replica")
+    ordering = ("-pk",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ReindexBatch]:
+        return super().get_queryset(request).defer("job__pins", "job__error")
+
+
+@admin.register(IndexedCard)
+class IndexedCardAdmin(ReadOnlyAdmin):
+    large = ("html", "search", "error")
+    list_display = ("path", "realm_url", "generation", "render_ms")
+    list_filter = (("error", admin.EmptyFieldListFilter),)
+    list_select_related = ("job",)
+    search_fields = ("path", "job__realm_url")
+    ordering = ("-job", "path")
+
+    @admin.display(description="realm", ordering="job__realm_url")
+    def realm_url(self, card: IndexedCard) -> str:
+        """The realm that the card is of."""
+        return card.job.realm_url
+
+    @admin.display(ordering="job__generation")
+    def generation(self, card: IndexedCard) -> int:
+        """The generation that it was rendered from."""
+        return card.job.generation
+
+
+@admin.register(IndexHead)
+class IndexHeadAdmin(ReadOnlyAdmin):
+    list_display = ("realm_url", "generation", "job", "swapped_at")
+    list_select_related = ("job",)
+    search_fields = ("realm_url",)
+    ordering = ("realm_url",)

@@ -1,0 +1,116 @@
+"""The demo: a fleet on one machine, from nothing to pages that are provably fresh.
+
+Two replicas (each two web workers and a sidecar) and a Celery worker run under supervisord. What
+happens is shown as it happens, one line a step with its figure; `--check` stops at the first step
+that fails and does not stay up.
+"""
+
+import argparse
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from guardian import guarded
+from rich.console import Console
+from rich.table import Table
+from show import Show, StepFailed
+from supervise import Supervisor
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ("people", "lights", "tools")
+USER = "demo"
+CARD = "tool/circular-saw.json"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="script/demo",
+        description="Starts two replicas and a Celery worker, publishes three example realms, and "
+        "shows how soon every replica serves what changed.",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="check every step and stop; exit 1 if one fails"
+    )
+    parser.add_argument(
+        "--port", type=int, default=4201, help="the first replica's port (default: 4201 or above)"
+    )
+    options = parser.parse_args()
+    return guarded(lambda: run(options.check, options.port))
+
+
+def run(check: bool, first_port: int) -> int:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    console = Console(highlight=False)
+    ports = free_ports(first_port, 2)
+    os.environ["REALM_PUBLIC_ORIGIN"] = f"http://localhost:{ports[0]}"
+    import django
+
+    django.setup()
+    from django.conf import settings
+
+    password = secrets.token_urlsafe(9)
+    began = time.monotonic()
+    with Supervisor(settings.DATA_DIR, ports, stop) as fleet:
+        show = Show(console, fleet, settings.REALM_PUBLIC_ORIGIN, stop, USER, password)
+        try:
+            show.start()
+            show.publish(ROOT / "examples", EXAMPLES)
+            show.change_one_card("tools", CARD)
+            show.lose_a_sidecar("tools", CARD)
+        except StepFailed as failure:
+            console.print(f"[bold red]✗ {failure}[/]")
+            console.print(f"  the processes' logs are in {fleet.logs}")
+            return 1
+        except KeyboardInterrupt:
+            return 130
+        if check:
+            console.print(f"[bold green]all steps passed[/] in {time.monotonic() - began:.0f} s")
+            return 0
+        console.print(addresses(ports, password))
+        console.print("Everything is up. Ctrl-C stops it.", style="dim")
+        stop.wait()
+        console.print("Stopping …", style="dim")
+    return 0
+
+
+def addresses(ports: list[int], password: str) -> Table:
+    """Where to look."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 3, 0, 0))
+    for heading in ("", "replica a", "replica b"):
+        table.add_column(heading, no_wrap=True)
+    names = {"people": "Harbour Row", "lights": "Night Marks", "tools": "Tool Library"}
+    for example in EXAMPLES:
+        urls = (f"http://{example}.localhost:{port}/" for port in ports)
+        table.add_row(names[example], *urls)
+    page = "_admin/realms/realm/generations/"
+    table.add_row("Cache generations", *(f"http://localhost:{port}/{page}" for port in ports))
+    table.add_row("Admin", f"user [bold]{USER}[/], password [bold]{password}[/]", "")
+    return table
+
+
+def free_ports(first: int, count: int) -> list[int]:
+    """The first free ports from `first` on: another clone's demo may be running."""
+    import socket
+
+    found: list[int] = []
+    for port in range(first, min(first + 200, 65_536)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise SystemExit(f"script/demo: no free ports from {first} on")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Leaves no process behind, however a program is stopped.
+
+The program runs in a child; its parent adopts every process that is orphaned below it and ends
+them all when the child is gone, for whatever reason. Should the parent be killed itself, the kernel
+tells the child, which then does the same. So it takes two kills at one instant to leave anything.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+
+import psutil
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+GRACE_SECONDS = 20
+
+
+def guarded(program: Callable[[], int]) -> int:
+    """Runs `program` in a child and answers its exit status, with nothing left of it."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setpgid(0, 0)
+            die_with_parent()
+            _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+            status = program()
+        except Exception:  # noqa: BLE001  the child ends here, and says why
+            traceback.print_exc()
+        finally:
+            end_descendants()
+            sys.stdout.flush()
+            atexit._run_exitfuncs()
+            os._exit(status)
+    asked: list[int] = []
+
+    def pass_on(number: int, frame: object) -> None:
+        asked.append(number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGTERM if len(asked) == 1 else signal.SIGKILL)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    _, waited = os.waitpid(child, 0)
+    end_descendants()
+    return os.waitstatus_to_exitcode(waited) & 0xFF
+
+
+def die_with_parent() -> None:
+    """Has the kernel send this process SIGTERM when its parent ends."""
+    parent = os.getppid()
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def end_descendants() -> None:
+    """Ends every process below this one, adopted orphans included: asked first, then killed."""
+    me = psutil.Process()
+    for stop in (psutil.Process.terminate, psutil.Process.kill):
+        family = me.children(recursive=True)
+        for each in family:
+            try:
+                stop(each)
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(family, timeout=GRACE_SECONDS if stop is psutil.Process.terminate else 5)
+
+
+def _prctl(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
