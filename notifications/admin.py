@@ -1,0 +1,97 @@
+"""Replicas in the admin, and what every admin here stands on: rows that may be looked at only.
+
+Whoever edits these rows by hand breaks a promise; what may be changed goes through the functions
+that keep them.
+"""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+from django.contrib import admin
+from django.db.models import BinaryField, Model, QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+
+from notifications.models import Replica, ReplicaGeneration
+
+if TYPE_CHECKING:
+    AnyModelAdmin: TypeAlias = admin.ModelAdmin[Any]
+else:
+    AnyModelAdmin = admin.ModelAdmin
+
+#: How much of a large field a row's page shows. Unit: characters.
+PREVIEW_LENGTH = 4000
+
+
+@cache
+def preview(field: str) -> Callable[[Model], str]:
+    """A column that shows the beginning of a large field, as text."""
+
+    @admin.display(description=field.replace("_", " "))
+    def beginning(row: Model) -> str:
+        value = getattr(row, field)
+        if value is None:
+            return "-"
+        text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+        if len(text) > PREVIEW_LENGTH:
+            text = f"{text[:PREVIEW_LENGTH]}\n… {len(text):,} characters in all"
+        return format_html('<pre style="white-space:pre-wrap;margin:0">{}</pre>', text)
+
+    return beginning
+
+
+class ReadOnlyAdmin(AnyModelAdmin):
+    """Shows rows, every field of them, and lets nobody add, change or delete one."""
+
+    #: Fields that can be large: left out of lists, shown by their beginning on a row's page.
+    large: ClassVar[tuple[str, ...]] = ()
+    show_full_result_count = False
+    list_per_page = 50
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).defer(*self.large)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [
+            preview(field.name) if field.name in self.large else field.name
+            for field in self.opts.concrete_fields
+            if not isinstance(field, BinaryField)
+        ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self.get_fields(request, obj)
+
+
+@admin.register(Replica)
+class ReplicaAdmin(ReadOnlyAdmin):
+    list_display = (
+        "name", "address", "state", "reporting", "watermark_at", "reported_at",
+        "notifications", "malformed", "reconnects", "missed",
+    )  # fmt: skip
+    list_filter = ("state",)
+    search_fields = ("name", "address")
+
+    @admin.display(boolean=True)
+    def reporting(self, replica: Replica) -> bool:
+        """Whether its sidecar has reported lately."""
+        return replica.fresh
+
+
+@admin.register(ReplicaGeneration)
+class ReplicaGenerationAdmin(ReadOnlyAdmin):
+    list_display = ("realm_url", "replica", "generation", "applied_at")
+    list_filter = ("replica",)
+    list_select_related = ("replica",)
+    search_fields = ("realm_url",)
+    ordering = ("realm_url", "replica")

@@ -1,0 +1,138 @@
+"""The registry and the content in the admin.
+
+Realms, files and publications are looked at here and changed by the functions that keep their
+promises; the page *Cache generations* offers those. By hand only two things are edited: whether a
+realm may be published, and who may do what in it.
+"""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import URLPattern, URLResolver
+
+from notifications.admin import AnyModelAdmin, ReadOnlyAdmin
+from notifications.channels import REGISTRY_KEY, realm_key
+from notifications.emit import bump_at_commit
+from realms.admin_views import GenerationsPage
+from realms.models import (
+    Blob,
+    FileVersion,
+    Publication,
+    Realm,
+    RealmPermission,
+    RealmTombstone,
+    TranspiledModule,
+)
+
+admin.site.site_header = "Realm server"
+admin.site.site_title = "Realm server"
+admin.site.index_title = "Administration"
+admin.site.index_template = "admin/realms/index.html"
+
+
+@admin.register(Realm)
+class RealmAdmin(ReadOnlyAdmin):
+    list_display = (
+        "url", "kind", "owner", "generation", "publishable", "source", "last_published_at",
+    )  # fmt: skip
+    list_filter = ("kind", "publishable")
+    list_select_related = ("owner", "source")
+    search_fields = ("url", "owner__username")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Past ReadOnlyAdmin, which would say no.
+        return AnyModelAdmin.has_change_permission(self, request, obj)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [name for name in self.get_fields(request, obj) if name != "publishable"]
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Writes the one field: the generation may have moved on since the form was read."""
+        obj.save(update_fields=["publishable"])
+        bump_at_commit([realm_key(obj.url), REGISTRY_KEY])
+
+    def get_urls(self) -> list[URLResolver | URLPattern]:  # type: ignore[override]
+        return [*GenerationsPage(self).urls(), *super().get_urls()]
+
+
+@admin.register(RealmPermission)
+class RealmPermissionAdmin(AnyModelAdmin):
+    """A trigger announces what is saved here; this replica's own board is moved at commit."""
+
+    list_display = ("username", "realm", "read", "write", "realm_owner")
+    list_display_links = ("username", "realm")
+    list_filter = ("read", "write", "realm_owner")
+    list_select_related = ("realm",)
+    search_fields = ("username", "realm__url")
+    autocomplete_fields = ("realm",)
+    ordering = ("realm__url", "username")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        # A row that moved to another realm would be announced for that one only.
+        return ("realm",) if obj is not None else ()
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        _moved(obj.realm)
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        super().delete_model(request, obj)
+        _moved(obj.realm)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[RealmPermission]) -> None:
+        with transaction.atomic():
+            realms = [row.realm for row in queryset.select_related("realm")]
+            super().delete_queryset(request, queryset)
+            _moved(*realms)
+
+
+def _moved(*realms: Realm) -> None:
+    bump_at_commit([REGISTRY_KEY, *(realm_key(realm.url) for realm in realms)])
+
+
+@admin.register(RealmTombstone)
+class RealmTombstoneAdmin(ReadOnlyAdmin):
+    list_display = ("url", "generation", "at")
+    search_fields = ("url",)
+    ordering = ("url",)
+
+
+@admin.register(Blob)
+class BlobAdmin(ReadOnlyAdmin):
+    large = ("data",)
+    list_display = ("sha256", "size")
+    search_fields = ("=sha256",)
+    ordering = ("sha256",)
+
+
+@admin.register(FileVersion)
+class FileVersionAdmin(ReadOnlyAdmin):
+    list_display = (
+        "path", "realm", "from_generation", "until_generation", "size", "modified_at", "blob_id",
+    )  # fmt: skip
+    list_filter = (("until_generation", admin.EmptyFieldListFilter),)
+    list_select_related = ("realm",)
+    search_fields = ("path", "realm__url", "=blob__sha256")
+    ordering = ("-pk",)
+
+
+@admin.register(Publication)
+class PublicationAdmin(ReadOnlyAdmin):
+    list_display = ("realm", "generation", "source", "source_generation", "by", "at")
+    list_display_links = ("realm", "generation")
+    list_filter = ("at",)
+    list_select_related = ("realm", "source")
+    search_fields = ("realm__url", "source__url", "by")
+    ordering = ("-at",)
+
+
+@admin.register(TranspiledModule)
+class TranspiledModuleAdmin(ReadOnlyAdmin):
+    large = ("body", "error")
+    list_display = ("sha256", "transpiler", "made_at")
+    list_filter = (("error", admin.EmptyFieldListFilter), "made_at")
+    search_fields = ("=sha256", "transpiler")
+    ordering = ("-pk",)
