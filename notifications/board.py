@@ -61,7 +61,7 @@ class BoardError(Exception):
 
 
 class Board:
-    """One replica's board. Any number of processes open the same path; one sidecar makes it live."""
+    """One replica's board. Any number of processes open a path; one sidecar makes it live."""
 
     def __init__(self, path: Path) -> None:
         """Opens the board at `path`, making or remaking the file as needed.
@@ -121,7 +121,9 @@ class Board:
 @lru_cache(maxsize=1 << 16)
 def slot_of(key: str) -> int:
     """The slot of a key: the same in every process and release."""
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=2).digest(), "big")
+    # JSON can spell half a character, which has no UTF-8; whatever a payload names has a slot.
+    name = key.encode(errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(name, digest_size=2).digest(), "big")
 
 
 def _unseen() -> int:

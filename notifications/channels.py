@@ -162,7 +162,7 @@ def parse_definitions_invalidated(payload: str | None) -> DefinitionsInvalidated
     """Reads `{"k":"module","r":url,"m":[urls]}`, `{"k":"realm","r":url}` and `{"k":"global"}`."""
     try:
         message = json.loads(payload or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(message, dict):
         return None
@@ -173,10 +173,15 @@ def parse_definitions_invalidated(payload: str | None) -> DefinitionsInvalidated
         return None
     if kind == "realm":
         return DefinitionsInvalidated("realm", (realm,))
-    if kind == "module" and isinstance(modules, list) and modules:
-        if all(isinstance(module, str) and module for module in modules):
-            return DefinitionsInvalidated("module", tuple(modules))
-    return None
+    if kind != "module" or not isinstance(modules, list) or not modules:
+        return None
+    named = all(isinstance(module, str) and module for module in modules)
+    return DefinitionsInvalidated("module", tuple(modules)) if named else None
+
+
+def realm_changed(realm_url: str) -> Notification:
+    """The notification that something about a realm other than its files has changed."""
+    return Notification(REALM_REGISTRY, f"upsert:{realm_url}")
 
 
 def parse_registry_change(payload: str | None) -> str | None:

@@ -219,7 +219,7 @@ class Listener:
     # --- the watchdog ---
 
     def _watch(self) -> None:
-        """Cuts a connection that has gone silent, and one that a stop finds in the middle of a wait."""
+        """Cuts a connection that has gone silent, and one that a stop finds waiting."""
         while not self._stop.wait(PING_SECONDS):
             if now_ns() - self._last_answer > SILENCE_SECONDS * SECOND:
                 self._cut("it answers no ping")

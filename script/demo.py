@@ -16,7 +16,6 @@ from pathlib import Path
 
 from guardian import guarded
 from rich.console import Console
-from rich.table import Table
 from show import Show, StepFailed
 from supervise import Supervisor
 
@@ -72,26 +71,26 @@ def run(check: bool, first_port: int) -> int:
         if check:
             console.print(f"[bold green]all steps passed[/] in {time.monotonic() - began:.0f} s")
             return 0
-        console.print(addresses(ports, password))
+        console.print(addresses(ports, password), soft_wrap=True)
         console.print("Everything is up. Ctrl-C stops it.", style="dim")
         stop.wait()
         console.print("Stopping …", style="dim")
     return 0
 
 
-def addresses(ports: list[int], password: str) -> Table:
-    """Where to look."""
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 3, 0, 0))
-    for heading in ("", "replica a", "replica b"):
-        table.add_column(heading, no_wrap=True)
+def addresses(ports: list[int], password: str) -> str:
+    """Where to look, a line a thing, wide or narrow as the terminal is."""
     names = {"people": "Harbour Row", "lights": "Night Marks", "tools": "Tool Library"}
-    for example in EXAMPLES:
-        urls = (f"http://{example}.localhost:{port}/" for port in ports)
-        table.add_row(names[example], *urls)
-    page = "_admin/realms/realm/generations/"
-    table.add_row("Cache generations", *(f"http://localhost:{port}/{page}" for port in ports))
-    table.add_row("Admin", f"user [bold]{USER}[/], password [bold]{password}[/]", "")
-    return table
+    rows = [("", "replica a", "replica b")]
+    rows += [
+        (name, *(f"http://{key}.localhost:{p}/" for p in ports)) for key, name in names.items()
+    ]
+    admin = (f"http://localhost:{port}/_admin/" for port in ports)
+    rows.append(("Admin", *admin))
+    width = max(len(row[1]) for row in rows)
+    lines = [f"  {name:<14}{first:<{width}}   {second}" for name, first, second in rows]
+    lines[0] = f"\n[bold]{lines[0]}[/]"
+    return "\n".join([*lines, f"  {'':<14}user [bold]{USER}[/], password [bold]{password}[/]\n"])
 
 
 def free_ports(first: int, count: int) -> list[int]:

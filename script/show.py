@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -72,7 +73,7 @@ class Show:
             workers: set[str] = set()
             self._until(lambda: len(self._workers(workers)) == 4, 40, "4 web workers answering")
             for name in "ab":
-                self._until(lambda n=name: self._live(n), 20, f"the sidecar of {name} live")
+                self._until(partial(self._live, name), 20, f"the sidecar of {name} live")
             say(f"{len(workers)} workers")
 
     def publish(self, folder: Path, examples: tuple[str, ...]) -> None:
@@ -103,9 +104,7 @@ class Show:
         with self._step("every card is rendered, read from both replicas in turn") as say:
             began = time.monotonic()
             for example, generation in generations.items():
-                self._until(
-                    lambda e=example, g=generation: self._ready(e, g), 60, f"{example} ready"
-                )
+                self._until(partial(self._ready, example, generation), 60, f"{example} ready")
             cards, errors = _rendered()
             if errors:
                 raise StepFailed(f"{errors} of {cards} cards have an error document")
@@ -178,9 +177,7 @@ class Show:
     ) -> None:
         with self._step("both replicas serve the new HTML") as say:
             for name in "ab":
-                self._after(
-                    lambda n=name: mark in self._text(n, page, "text/html"), f"HTML on {name}"
-                )
+                self._after(partial(self._shows, name, page, mark), f"HTML on {name}")
             elapsed = time.monotonic() - published_at
             if not self._ready(example, generation):
                 raise StepFailed("the pages are new, and the readiness check says they are not")
@@ -288,6 +285,9 @@ class Show:
 
     def _text(self, name: str, url: str, accept: str) -> str:
         return self._ask(name, url, accept).body.decode()
+
+    def _shows(self, name: str, page: str, mark: str) -> bool:
+        return mark in self._text(name, page, "text/html")
 
     def _ask(
         self,

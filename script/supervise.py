@@ -33,7 +33,7 @@ class Supervisor:
         self._data_dir = data_dir
         self._process: subprocess.Popen[bytes] | None = None
         address = f"{self._folder.name}/control"
-        transport = SupervisorTransport(None, None, f"unix://{address}")
+        transport: Any = SupervisorTransport(None, None, f"unix://{address}")  # type: ignore[no-untyped-call]
         self._control: Any = xmlrpc.client.ServerProxy("http://127.0.0.1", transport).supervisor
         self._configuration = _configuration(
             address, self._folder.name, self.logs, self._programs()

@@ -1,4 +1,4 @@
-"""The Celery broker: the URL that was given, or kombu's filesystem transport under the data folder."""
+"""The Celery broker: the URL that was given, or files under the data folder."""
 
 from pathlib import Path
 from typing import Any

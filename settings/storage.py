@@ -1,4 +1,4 @@
-"""Where blobs too large for a database row are kept: a folder by default, S3 through django-storages."""
+"""Where blobs too large for a database row are kept: a folder, or S3 through django-storages."""
 
 import os
 import tempfile

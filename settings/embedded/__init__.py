@@ -1,1 +1,1 @@
-"""A Postgres of the installation's own, started by whoever connects first, under the data folder."""
+"""A Postgres of the installation's own, started by whoever connects first."""

