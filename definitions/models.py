@@ -46,6 +46,7 @@ class CacheGeneration(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["scope", "key"], name="one_counter_per_key")]
+        verbose_name = "definitions counter"
 
     def __str__(self) -> str:
         return f"{self.scope} {self.key} {self.generation}"
@@ -74,6 +75,8 @@ class Definition(models.Model):
 
     class Meta:
         db_table = "definitions"
+        verbose_name = "module's definitions"
+        verbose_name_plural = "definitions"
         constraints = [
             models.UniqueConstraint(
                 fields=["module_url", "scope", "username"], name="one_definition_per_module_scope"

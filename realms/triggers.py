@@ -58,7 +58,7 @@ ANNOUNCE_PERMISSION = pgtrigger.Trigger(
     when=pgtrigger.After,
     func=f"""
         PERFORM pg_notify('{REALM_REGISTRY}', 'upsert:' || r.url)
-        FROM realms_realm r WHERE r.id = COALESCE(NEW.realm_id, OLD.realm_id);
+        FROM realms_realm r WHERE r.id IN (NEW.realm_id, OLD.realm_id);
         RETURN NULL;
     """,
 )
@@ -70,7 +70,7 @@ def _announce_files(name: str, operation: pgtrigger.Operation) -> pgtrigger.Trig
         level=pgtrigger.Statement,
         operation=operation,
         when=pgtrigger.After,
-        referencing=pgtrigger.Referencing(new="touched"),
+        referencing=pgtrigger.Referencing(new="touched"),  # type: ignore[no-untyped-call]
         func=f"""
             PERFORM pg_notify('{REALM_FILE_CHANGES}', payload) FROM (
                 SELECT DISTINCT CASE

@@ -59,6 +59,9 @@ class ReindexBatch(models.Model):
     attempts = models.PositiveIntegerField(default=0)
     replica = models.TextField(blank=True, help_text="the replica that it was last read from")
 
+    class Meta:
+        verbose_name_plural = "reindex batches"
+
     def __str__(self) -> str:
         return f"batch {self.pk} of job {self.job_id}"
 
@@ -81,7 +84,7 @@ class IndexedCard(models.Model):
 
 
 class IndexHead(models.Model):
-    """Which job's cards a realm's visitors see: all of them, or with the next swap all of another."""
+    """Which job's cards visitors see: all of them, or with the next swap all of another."""
 
     realm_url = models.TextField(primary_key=True)
     job = models.ForeignKey(ReindexJob, on_delete=models.CASCADE, related_name="+")

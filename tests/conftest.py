@@ -1,9 +1,10 @@
-"""Fixtures. The database is a real Postgres: the embedded one, or the one that DATABASE_URL names."""
+"""Fixtures. The database is a real Postgres: the embedded one, or what DATABASE_URL names."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from tests import make
 from tests.web import Web, served, vouch
@@ -27,7 +28,11 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | str]]:
     from reindex import jobs
 
     messages: list[tuple[str, int | str]] = []
-    monkeypatch.setattr(jobs, "_send", lambda task, key, queue="celery": messages.append((task.name, key)))
+
+    def keep(task: Any, key: int | str, queue: str = "celery") -> None:
+        messages.append((task.name, key))
+
+    monkeypatch.setattr(jobs, "_send", keep)
     return messages
 
 
@@ -42,3 +47,9 @@ def web(transactional_db: None, sent: Any) -> Iterator[Web]:
 def live(web: Web) -> None:
     """Makes the caches of `web` answer, as they do beside a live sidecar."""
     vouch()
+
+
+@pytest.fixture
+def client() -> Client:
+    """Django's test client, asking the public origin: the admin is nowhere else."""
+    return Client(headers={"host": "localhost:4201"})

@@ -267,7 +267,7 @@ def test_refusals_are_told_as_messages(root: Client, source: Realm) -> None:
 
 
 def test_anonymous_visitors_and_users_who_are_no_staff_are_refused(published: Realm) -> None:
-    for browser in (Client(), _browser(get_user_model().objects.get(username="ada"))):
+    for browser in (Client(headers={"host": "localhost:4201"}), _browser(get_user_model().objects.get(username="ada"))):
         assert browser.get(PAGE)["Location"].startswith("/_admin/login/")
         for name in ("clear", "publish", "rollback"):
             answer = browser.post(_address(published, name), {"publication": "1"})
@@ -298,7 +298,7 @@ def test_staff_who_are_no_operators_act_as_themselves(published: Realm) -> None:
 
 def test_actions_need_a_csrf_token_and_a_post(published: Realm) -> None:
     user = get_user_model().objects.create_superuser("root", password="root")
-    strict = Client(enforce_csrf_checks=True)
+    strict = Client(enforce_csrf_checks=True, headers={"host": "localhost:4201"})
     strict.force_login(user)
     assert strict.post(_address(published, "publish")).status_code == 403
     assert strict.get(_address(published, "publish")).status_code == 405
@@ -323,7 +323,7 @@ def _ours() -> list[tuple[Any, Any]]:
 
 
 def _browser(user: Any) -> Client:
-    client = Client()
+    client = Client(headers={"host": "localhost:4201"})
     client.force_login(user)
     return client
 
@@ -421,3 +421,9 @@ def _cells(answer: Any, url: str) -> list[str]:
 
 def _text(html: str) -> str:
     return " ".join(strip_tags(html.replace("<", " <")).split())
+
+
+def test_the_admin_is_at_the_public_origin_and_at_no_published_realms_host() -> None:
+    elsewhere = Client(headers={"host": "ada.localhost:4201"})
+    assert elsewhere.get("/_admin/").status_code == 404
+    assert elsewhere.get("/_admin/login/").status_code == 404
