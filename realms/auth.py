@@ -73,12 +73,16 @@ def authorize(realm: Realm, action: Action, header: str | None) -> Caller | None
     """
     if action != "realm-owner" and action in permissions_of(realm, None):
         return None
-    caller = _caller(_claims(header), realm)
+    try:
+        caller = _caller(_claims(header), realm)
+    except Unauthorized as error:
+        raise Unauthorized(**error.details, realm=realm.url) from error
     if caller.operator:
         return caller
     allowed = permissions_of(realm, caller)
     if caller.claimed is not None and sorted(caller.claimed) != sorted(allowed):
-        raise Unauthorized(why="Token invalid: the permissions have changed; ask for a new session")
+        why = "Token invalid: the permissions have changed; ask for a new session"
+        raise Unauthorized(why=why, realm=realm.url)
     if action not in allowed:
         raise Forbidden(user=user_id(caller.username), action=action, url=realm.url)
     return caller

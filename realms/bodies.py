@@ -1,13 +1,25 @@
 """The JSON bodies of requests, and what is said of one that is wrong."""
 
 import json
-from typing import Annotated, Literal, TypeVar
+import math
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from realms.errors import Malformed
 
 M = TypeVar("M", bound=BaseModel)
+
+
+def _storable(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("NUL characters are not possible here")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("half of a surrogate pair is not a character")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
 
 
 class _Body(BaseModel):
@@ -18,9 +30,9 @@ class RealmAttributes(_Body):
     """What a new realm is called and where it goes below its owner."""
 
     endpoint: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+$", max_length=200)]
-    name: Annotated[str, StringConstraints(min_length=1, max_length=500)]
-    backgroundURL: str | None = None
-    iconURL: str | None = None
+    name: Annotated[Text, StringConstraints(min_length=1, max_length=500)]
+    backgroundURL: Text | None = None
+    iconURL: Text | None = None
 
 
 class _CreateData(_Body):
@@ -37,19 +49,19 @@ class CreateRealm(_Body):
 class PublishRealm(_Body):
     """The body of `_publish-realm`."""
 
-    sourceRealmURL: str
-    publishedRealmURL: str
+    sourceRealmURL: Text
+    publishedRealmURL: Text
 
 
 class UnpublishRealm(_Body):
     """The body of `_unpublish-realm`."""
 
-    publishedRealmURL: str
+    publishedRealmURL: Text
 
 
 class _DeleteData(_Body):
     type: Literal["realm"]
-    id: str
+    id: Text
 
 
 class DeleteRealm(_Body):
@@ -61,20 +73,19 @@ class DeleteRealm(_Body):
 class ServerSession(_Body):
     """The body of `_server-session`."""
 
-    username: str
-    password: str
+    username: Text
+    password: Text
     lifetime: Literal["standard", "extended"] = "standard"
 
 
 def parse(model: type[M], body: bytes) -> M:
     """A body as its model. Raises Malformed, which names every field that is wrong, and how."""
     try:
-        value = json.loads(body)
+        value = json.loads(body, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise Malformed(what=f"Request body is not valid JSON: {error}") from error
     if not isinstance(value, dict):
-        kind = {list: "an array", str: "a string", type(None): "null"}.get(type(value), "a number")
-        raise Malformed(what=f"Request body must be a JSON object, not {kind}")
+        raise Malformed(what=f"Request body must be a JSON object, not {_kind(value)}")
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -83,3 +94,15 @@ def parse(model: type[M], body: bytes) -> M:
             for fault in error.errors(include_url=False)
         ]
         raise Malformed(what="; ".join(faults)) from error
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a number that JSON can hold")
+    return value
+
+
+def _kind(value: Any) -> str:
+    names = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

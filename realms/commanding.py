@@ -1,4 +1,4 @@
-"""What the management commands share: who acts, how errors are told, and how a question is asked."""
+"""What the management commands share: who acts, how errors are told, how to ask."""
 
 import sys
 from argparse import ArgumentParser

@@ -1,4 +1,4 @@
-"""What realms hold: blobs by their hash, and the manifest that names them, generation by generation.
+"""What realms hold: blobs by their hash, and the manifest that names them through time.
 
 A write closes the path's open version and opens another at a new generation. Nothing is ever
 overwritten, so a reader sees a file whole, as it was at one generation.
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
+from uuid import UUID
 
 from django.conf import settings
 from django.core.files.base import File
@@ -91,7 +92,7 @@ def versions_at(realm: Realm, generation: int) -> QuerySet[FileVersion]:
     return _open_at(realm.pk, generation)
 
 
-def _open_at(realm_id: object, generation: int) -> QuerySet[FileVersion]:
+def _open_at(realm_id: UUID, generation: int) -> QuerySet[FileVersion]:
     return FileVersion.objects.filter(
         Q(until_generation__isnull=True) | Q(until_generation__gt=generation),
         realm_id=realm_id,
@@ -117,7 +118,7 @@ def is_card(path: str, data: bytes) -> bool:
         return False
     try:
         document = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     if not isinstance(document, dict) or not isinstance(document.get("data"), dict):
         return False

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable
 
+from django.core.exceptions import SuspiciousOperation
 from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse
 
@@ -91,11 +92,25 @@ class Conflict(RealmError):
     title = "Conflict"
 
 
+class LengthRequired(RealmError):
+    """The body's length is not told; expected a Content-Length header"""
+
+    status = 411
+    title = "Length Required"
+
+
 class TooLarge(RealmError):
     """{path} has {size} bytes and exceeds maximum allowed size of {limit} bytes"""
 
     status = 413
     title = "Payload Too Large"
+
+
+class TooLong(RealmError):
+    """The address is longer than {limit} bytes"""
+
+    status = 414
+    title = "URI Too Long"
 
 
 class NotPublishable(RealmError):
@@ -138,7 +153,13 @@ def error_response(error: RealmError) -> HttpResponse:
     )
     if error.status == 503:
         response["Retry-After"] = "1"
+    if error.status == 401:
+        response["WWW-Authenticate"] = "Bearer"
+        if "realm" in error.details:
+            response["X-Boxel-Realm-Url"] = str(error.details["realm"])
     response["Cache-Control"] = "no-store"
+    response["Access-Control-Allow-Origin"] = "*"
+    response["Access-Control-Expose-Headers"] = "*"
     return response
 
 
@@ -164,14 +185,22 @@ class ErrorMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Answers for what a view raised; None leaves it to Django's plain 500."""
-        server_endpoint = request.path.startswith("/_")
-        if isinstance(error, RealmError):
-            return server_error_response(error) if server_endpoint else error_response(error)
-        if request.path.startswith("/_admin"):
+        if not isinstance(error, RealmError) and request.path.startswith("/_admin"):
             return None
+        told = self._told(request, error)
+        endpoint = request.resolver_match
+        if endpoint is not None and endpoint.func.__module__ == "realms.server_views":
+            return server_error_response(told)
+        return error_response(told)
+
+    def _told(self, request: HttpRequest, error: Exception) -> RealmError:
+        if isinstance(error, RealmError):
+            return error
+        if isinstance(error, SuspiciousOperation):
+            return Malformed(what=str(error))
         logger.exception("%s %s failed", request.method, request.path)
         if isinstance(error, DatabaseError):
-            return error_response(Busy(what="the database can't be reached"))
+            return Busy(what="the database can't be reached")
         unexpected = RealmError()
         unexpected.status, unexpected.title = 500, "Internal Server Error"
-        return error_response(unexpected)
+        return unexpected

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 from http.client import responses
 from typing import Any, TypeAlias
 
-from realms.errors import Malformed
+from realms.errors import RealmError
 from realms.http import (
     MIN_GENERATION,
+    RAW_PATH,
     VARIANTS,
     accepted,
     min_generation,
@@ -37,6 +38,7 @@ class Front:
         answer = _hit(environ)
         who = ("x-realm-replica", replica_header())
         if answer is None:
+            environ[RAW_PATH] = environ["PATH_INFO"]
 
             def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
                 return start_response(status, [*headers, who], *error)
@@ -62,7 +64,7 @@ def _hit(environ: Environ) -> Answer | None:
     try:
         url = request_url(environ.get("HTTP_HOST", ""), path)
         answer = cached(variant, url, min_generation(environ.get(MIN_GENERATION)))
-    except (UnicodeDecodeError, Malformed):
+    except (UnicodeDecodeError, RealmError):
         return None
     if answer is None or not answer.public or answer.realm_url is None:
         return None

@@ -1,13 +1,14 @@
 """What the front and the views share: reading a request's address and giving an answer its form."""
 
 import os
+import re
 from functools import lru_cache
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.utils.http import parse_etags
 
-from realms.errors import Malformed
+from realms.errors import LengthRequired, Malformed, TooLarge, TooLong
 from realms.serving import Answer, Headers, Variant
 from realms.urls_and_paths import public_origin
 
@@ -16,6 +17,12 @@ CARD = "application/vnd.card+json"
 API = "application/vnd.api+json"
 
 MIN_GENERATION = "HTTP_X_REALM_MIN_GENERATION"
+
+#: Where the front leaves PATH_INFO as the server gave it: Django puts its own reading in its place.
+RAW_PATH = "realms.raw_path"
+#: A longer address names nothing: a realm's URL and a path in it, with room to spare. Unit: bytes.
+MAX_ADDRESS_BYTES = 4096
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 
 
 @lru_cache(maxsize=1024)
@@ -30,15 +37,58 @@ def accepted(accept: str) -> str:
     return "*/*"
 
 
-VARIANTS = {SOURCE: Variant.SOURCE, "text/html": Variant.HTML, "*/*": Variant.MODULE}
+VARIANTS = {
+    SOURCE: Variant.SOURCE,
+    "text/html": Variant.HTML,
+    "*/*": Variant.MODULE,
+    "application/json": Variant.MODULE,
+}
 
 
 def request_url(host: str, path_info: str) -> str:
-    """The public URL, unescaped, that a request to this replica means.
+    """The public URL, unescaped, that a request to this replica means. `path_info` is as WSGI has
+    it: unescaped bytes, spelt as Latin-1.
 
-    Raises UnicodeDecodeError where the path is not valid UTF-8.
+    Raises Malformed, TooLong, and UnicodeDecodeError where the path is not valid UTF-8.
     """
+    if not _HOST.fullmatch(host):
+        raise Malformed(what=f"the Host header is {host[:80]!r}; expected a host name and a port")
+    if len(path_info) > MAX_ADDRESS_BYTES:
+        raise TooLong(limit=MAX_ADDRESS_BYTES)
+    if "\x00" in path_info:
+        raise Malformed(what="the path has a NUL character")
     return public_origin(host) + path_info.encode("latin-1").decode()
+
+
+def requested_url(request: HttpRequest) -> str:
+    """As `request_url`, of a request that has come as far as Django."""
+    path = request.META.get(RAW_PATH)
+    if path is None:
+        path = request.path_info.encode().decode("latin-1")
+    return request_url(request.META.get("HTTP_HOST", ""), path)
+
+
+def read_body(request: HttpRequest, limit: int, name: str) -> bytes:
+    """The whole body, of which no more than `limit` bytes are ever held. `name` is for errors.
+
+    Raises TooLarge, Malformed for a body that ends too early (half an upload is not a file), and
+    LengthRequired for one of unknown length, whose early end WSGI can't tell from its end.
+    """
+    announced = request.headers.get("Content-Length") or "0"
+    if "Transfer-Encoding" in request.headers:
+        raise LengthRequired()
+    if not announced.isascii() or not announced.isdigit():
+        raise Malformed(what=f"Content-Length is {announced[:40]!r}; expected a whole number")
+    size = int(announced)
+    if size > limit:
+        raise TooLarge(path=name, size=size, limit=limit)
+    try:
+        data = request.body
+    except UnreadablePostError as error:
+        raise Malformed(what=f"{name} could not be read to its end") from error
+    if len(data) != size:
+        raise Malformed(what=f"{name} ended after {len(data)} of {size} bytes")
+    return data
 
 
 def min_generation(value: str | None) -> int:

@@ -15,8 +15,8 @@ from django.db.models import Q
 from django.utils import timezone
 
 from definitions.lookup import DefinitionLookup
-from notifications.channels import REGISTRY_KEY, realm_key
-from notifications.emit import bump_at_commit, notify_all_file_changes
+from notifications.channels import REGISTRY_KEY, realm_changed, realm_key
+from notifications.emit import bump_at_commit, emit, notify_all_file_changes
 from realms import errors
 from realms.auth import Caller, owns, user_id
 from realms.content import advance, write_files
@@ -139,6 +139,7 @@ def _show(
         published = make_realm(url, Kind.PUBLISHED, source.owner, caller_name(caller, source),
                                source=source, last_published_at=now)  # fmt: skip
         RealmPermission.objects.create(realm=published, username=EVERYONE, read=True)
+        emit(realm_changed(source.url))
     else:
         Realm.objects.filter(pk=published.pk).update(source=source, last_published_at=now)
         advance(published)
@@ -209,6 +210,8 @@ def _tear_down(realm: Realm) -> None:
     DefinitionLookup().clear_realm_definitions(realm.url)
     notify_all_file_changes(realm.url)
     bump_at_commit([realm_key(realm.url), REGISTRY_KEY])
+    if realm.source is not None:
+        emit(realm_changed(realm.source.url))
     realm.delete()
 
 

@@ -9,7 +9,16 @@ from django.views.decorators.csrf import csrf_exempt
 
 from realms import auth, content, errors, serving
 from realms.errors import error_response
-from realms.http import API, MIN_GENERATION, SOURCE, VARIANTS, accepted, min_generation, request_url
+from realms.http import (
+    API,
+    MIN_GENERATION,
+    SOURCE,
+    VARIANTS,
+    accepted,
+    min_generation,
+    read_body,
+    requested_url,
+)
 from realms.http import respond as send
 from realms.locks import realm_write_lock
 from realms.models import Realm
@@ -27,7 +36,7 @@ READINESS = "_readiness-check"
 def realm(request: HttpRequest) -> HttpResponse:
     """Everything below a realm's URL. The longest realm URL wins."""
     try:
-        url = request_url(request.META.get("HTTP_HOST", ""), request.META["PATH_INFO"])
+        url = requested_url(request)
     except UnicodeDecodeError:
         return error_response(errors.NotFound(url="the path, which is not valid UTF-8,"))
     if request.method == "OPTIONS":
@@ -54,6 +63,8 @@ def pinned(request: HttpRequest, token: str, path: str) -> HttpResponse:
     """A file of a realm at exactly the generation that the token names: what a render reads."""
     if request.method not in ("GET", "HEAD"):
         raise errors.MethodNotAllowed(method=request.method, expected="GET or HEAD")
+    if "\x00" in path:
+        raise errors.Malformed(what="the path has a NUL character")
     try:
         pin = pins.read(token)
     except pins.InvalidPin as error:
@@ -78,11 +89,15 @@ def _read(request: HttpRequest, url: str, accept: str) -> HttpResponse:
     if variant is None:
         return _described(request, url, accept)
     at_least = min_generation(request.META.get(MIN_GENERATION))
-    # With noCache the registry itself is asked: nobody's notification has to have arrived.
-    answer = None if "noCache" in request.GET else serving.cached(variant, url, at_least)
+    # With noCache the database itself is asked: nobody's notification has to have arrived.
+    alone = "noCache" in request.GET
+    answer = None if alone else serving.cached(variant, url, at_least)
     cache = "miss" if answer is None else "hit"
     if answer is None:
-        answer = _transpiled(lambda: serving.load(variant, url))
+        answer = _transpiled(lambda: serving.load(variant, url, alone=alone))
+    if answer.high < at_least:
+        # Another request's load may have read the database before that generation was committed.
+        answer = _transpiled(lambda: serving.load(variant, url, alone=True))
     if answer.realm_url is None:
         return _no_realm(request, url)
     if not answer.public:
@@ -172,32 +187,25 @@ def _unready(realm_url: str, missing: str, why: str) -> HttpResponse:
 
 
 def _write(request: HttpRequest, url: str) -> HttpResponse:
-    realm_url, path = _target(request, url)
-    check_path(path, realm_url)
-    limit = settings.FILE_SIZE_LIMIT_BYTES
-    announced = int(request.headers.get("Content-Length") or 0)
-    if announced > limit:
-        # Before a byte of it is read.
-        raise errors.TooLarge(path=path, size=announced, limit=limit)
-    data = request.body
+    realm, path = _target(request, url)
+    data = read_body(request, settings.FILE_SIZE_LIMIT_BYTES, path)
     content.check_size(path, data)
-    with realm_write_lock(realm_url):
-        written = content.write_files(_standing(realm_url), {path: data})[path]
+    with realm_write_lock(realm.url):
+        written = content.write_files(_standing(realm), {path: data})[path]
     response = HttpResponse(status=204)
     response["Last-Modified"] = format_datetime(written.modified_at, usegmt=True)
     response["X-Created"] = format_datetime(written.created_at, usegmt=True)
-    return _of_realm(response, realm_url, written.generation)
+    return _of_realm(response, realm.url, written.generation)
 
 
 def _delete(request: HttpRequest, url: str) -> HttpResponse:
-    realm_url, path = _target(request, url)
-    check_path(path, realm_url)
-    with realm_write_lock(realm_url):
-        generation = content.delete_files(_standing(realm_url), [_spelled(realm_url, path)])
-    return _of_realm(HttpResponse(status=204), realm_url, generation)
+    realm, path = _target(request, url)
+    with realm_write_lock(realm.url):
+        generation = content.delete_files(_standing(realm), [_spelled(realm.url, path)])
+    return _of_realm(HttpResponse(status=204), realm.url, generation)
 
 
-def _target(request: HttpRequest, url: str) -> tuple[str, str]:
+def _target(request: HttpRequest, url: str) -> tuple[Realm, str]:
     """The realm that a write means and the path in it, once the caller may write there."""
     realm = Realm.objects.filter(url__in=realm_candidates(url)).order_by("-url").first()
     if realm is None:
@@ -207,15 +215,16 @@ def _target(request: HttpRequest, url: str) -> tuple[str, str]:
         raise errors.MethodNotAllowed(
             method=f"{request.method} in a {realm.kind} realm", expected="its source realm"
         )
-    return realm.url, url.removeprefix(realm.url)
+    return realm, check_path(url.removeprefix(realm.url), realm.url)
 
 
-def _standing(realm_url: str) -> Realm:
-    """The realm, looked up again under its lock: it may have been deleted while we waited."""
-    realm = Realm.objects.filter(url=realm_url).first()
-    if realm is None:
-        raise errors.NotFound(url=realm_url)
-    return realm
+def _standing(realm: Realm) -> Realm:
+    """The realm, looked up again under its lock: it may have been deleted while we waited, and
+    somebody else's may stand at its URL."""
+    standing = Realm.objects.filter(pk=realm.pk).first()
+    if standing is None:
+        raise errors.NotFound(url=realm.url)
+    return standing
 
 
 def _spelled(realm_url: str, path: str) -> str:

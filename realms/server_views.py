@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from realms import auth, bodies, errors, publishing
-from realms.http import API
+from realms.http import API, read_body
 from realms.urls_and_paths import canonical_realm_url
 
 #: Larger bodies than these endpoints could ever need. Unit: bytes.
@@ -29,11 +29,6 @@ def _endpoint(method: str) -> Callable[[View], View]:
                 return preflight()
             if request.method != method:
                 raise errors.MethodNotAllowed(method=request.method, expected=method)
-            size = int(request.headers.get("Content-Length") or 0)
-            if size > MAX_BODY_BYTES or len(request.body) > MAX_BODY_BYTES:
-                raise errors.TooLarge(
-                    path="Request body", size=max(size, len(request.body)), limit=MAX_BODY_BYTES
-                )
             response = view(request)
             response["Access-Control-Allow-Origin"] = "*"
             response["Access-Control-Expose-Headers"] = "*"
@@ -55,10 +50,16 @@ def preflight() -> HttpResponse:
     return response
 
 
+@csrf_exempt
+def unknown(request: HttpRequest) -> HttpResponse:
+    """What stands at `/_name` where the server has no such endpoint."""
+    raise errors.NotFound(url=request.path[:200])
+
+
 @_endpoint("POST")
 def server_session(request: HttpRequest) -> HttpResponse:
     """Gives a server token for a username and password."""
-    body = bodies.parse(bodies.ServerSession, request.body)
+    body = _parse(bodies.ServerSession, request)
     user = authenticate(request, username=body.username, password=body.password)
     if user is None:
         raise errors.Unauthorized(why="the username or the password is wrong")
@@ -73,7 +74,7 @@ def server_session(request: HttpRequest) -> HttpResponse:
 def create_realm(request: HttpRequest) -> HttpResponse:
     """Makes a source realm below its owner's name."""
     caller = _caller(request)
-    attributes = bodies.parse(bodies.CreateRealm, request.body).data.attributes
+    attributes = _parse(bodies.CreateRealm, request).data.attributes
     told = attributes.model_dump(exclude_none=True)
     realm = publishing.create_realm(caller, attributes.endpoint, told)
     return _document(
@@ -85,7 +86,7 @@ def create_realm(request: HttpRequest) -> HttpResponse:
 def publish_realm(request: HttpRequest) -> HttpResponse:
     """Publishes a source realm; rendering follows, and the readiness check tells of its end."""
     caller = _caller(request)
-    body = bodies.parse(bodies.PublishRealm, request.body)
+    body = _parse(bodies.PublishRealm, request)
     done = publishing.publish_realm(body.sourceRealmURL, body.publishedRealmURL, caller)
     attributes = {
         "sourceRealmURL": done.source_url,
@@ -107,7 +108,7 @@ def publish_realm(request: HttpRequest) -> HttpResponse:
 def unpublish_realm(request: HttpRequest) -> HttpResponse:
     """Takes a published realm down."""
     caller = _caller(request)
-    body = bodies.parse(bodies.UnpublishRealm, request.body)
+    body = _parse(bodies.UnpublishRealm, request)
     gone = publishing.unpublish_realm(body.publishedRealmURL, caller)
     attributes = {
         "sourceRealmURL": gone.source.url if gone.source else None,
@@ -121,9 +122,13 @@ def unpublish_realm(request: HttpRequest) -> HttpResponse:
 def delete_realm(request: HttpRequest) -> HttpResponse:
     """Deletes a source realm and everything published from it."""
     caller = _caller(request)
-    url = canonical_realm_url(bodies.parse(bodies.DeleteRealm, request.body).data.id)
+    url = canonical_realm_url(_parse(bodies.DeleteRealm, request).data.id)
     publishing.delete_realm(url, caller)
     return HttpResponse(status=204)
+
+
+def _parse(model: type[bodies.M], request: HttpRequest) -> bodies.M:
+    return bodies.parse(model, read_body(request, MAX_BODY_BYTES, "Request body"))
 
 
 def _caller(request: HttpRequest) -> auth.Caller:

@@ -8,7 +8,7 @@ cache are three `StampedCache`s of answers; a read that finds its answer there t
 import hashlib
 import mimetypes
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import format_datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -23,7 +23,8 @@ from notifications.emit import local_board
 from notifications.stamped_cache import StampedCache
 from realms import pages
 from realms.content import read_blob
-from realms.errors import NotAcceptable, error_response
+from realms.errors import NotAcceptable, NotFound, RealmError, error_response
+from realms.models import Realm
 from realms.resolve import Resolved, ResolvedFile, resolve
 from realms.transpile import TranspileError, javascript
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS, file_url, realm_candidates
@@ -47,8 +48,8 @@ class Content:
     status: int
     headers: Headers
     body: bytes
-    #: The SHA-256 of the file that it was made from, if it was made from one.
-    made_from: str | None = None
+    #: The file that it was made from, if it was made from one.
+    made_from: ResolvedFile | None = None
     #: The generation of the page, where that isn't the realm's.
     generation: int | None = None
 
@@ -82,7 +83,12 @@ _PROBED = {
     Variant.MODULE: ("", *EXECUTABLE_EXTENSIONS),
     Variant.HTML: ("",),
 }
-_NOTHING = Content(404, (("content-type", "text/plain"),), b"not found\n")
+#: Pages of any origin may read what everyone may read, and must take it for what it says it is.
+_OPEN: Headers = (
+    ("access-control-allow-origin", "*"),
+    ("access-control-expose-headers", "*"),
+    ("x-content-type-options", "nosniff"),
+)
 _ENTRY_OVERHEAD = 1024
 
 
@@ -107,16 +113,25 @@ def cached(variant: Variant, url: str, at_least: int = 0) -> Answer | None:
     return answer if answer is not None and answer.high >= at_least else None
 
 
-def load(variant: Variant, url: str) -> Answer:
-    """The answer from the database. `url` is absolute and unescaped."""
+def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
+    """The answer from the database. `url` is absolute and unescaped.
+
+    A load that another request has begun is shared, unless `alone` asks for what is committed now:
+    a shared one may have read the database a moment before.
+    """
     cache = caches()[variant]
     extensions = _extensions(variant, url)
 
     def from_database() -> Answer:
         before = cache.peek(url)
-        found = resolve(url, extensions, known=before.content.made_from if before else None)
-        return _answer(found, lambda it: _reused(it, before) or _MAKERS[variant](url, it))
+        made_from = before.content.made_from if before else None
+        found = resolve(url, extensions, known=made_from.sha256 if made_from else None)
+        if _same_bytes(found, made_from) and not _reused(found, before):
+            found = resolve(url, extensions)
+        return _answer(url, found, lambda it: _reused(it, before) or _MAKERS[variant](url, it))
 
+    if alone:
+        return from_database()
     return cache.load(url, _watched(variant, url, extensions), from_database)
 
 
@@ -135,17 +150,19 @@ def load_at(realm_url: str, generation: int, path: str) -> Answer:
 
     def from_database() -> Answer:
         found = resolve(url, _extensions(Variant.MODULE, url), at=generation)
-        return _answer(found if found and found.realm_url == realm_url else None, make)
+        return _answer(url, found if found and found.realm_url == realm_url else None, make)
 
     return cache.get(key) or cache.load(key, Slots([realm_key(realm_url)]), from_database)
 
 
 def source_at(realm_url: str, generation: int, path: str) -> Answer:
     """The stored bytes of a file as of exactly one generation. Its parents' realms don't matter."""
-    found = resolve(realm_url + path, at=generation)
+    url = realm_url + path
+    found = resolve(url, at=generation)
     return _answer(
+        url,
         found if found and found.realm_url == realm_url else None,
-        lambda it: _raw(it.file, "source") if it.file else _NOTHING,
+        lambda it: _raw(it.file, "source") if it.file else _refusal(NotFound(url=url)),
     )
 
 
@@ -155,7 +172,7 @@ def source_at(realm_url: str, generation: int, path: str) -> Answer:
 def _source(url: str, found: Resolved) -> Content:
     file = found.file
     if file is None:
-        return _NOTHING
+        return _refusal(NotFound(url=url))
     if found.realm_url + file.path != url:
         location = urlsplit(file_url(found.realm_url, file.path)).path
         return Content(302, (("location", location),), b"")
@@ -165,15 +182,14 @@ def _source(url: str, found: Resolved) -> Content:
 def _module(url: str, found: Resolved) -> Content:
     file = found.file
     if file is None:
-        return _NOTHING
+        return _refusal(NotFound(url=url))
     if not file.path.endswith(EXECUTABLE_EXTENSIONS):
         return _raw(file, "asset")
     try:
         body = javascript(file.sha256, _bytes(file), file.path).encode()
     except TranspileError as error:
-        refusal = error_response(NotAcceptable(url=file_url(found.realm_url, file.path), why=error))
-        content_type = ("content-type", refusal["content-type"])
-        return Content(406, (content_type,), refusal.content, made_from=file.sha256)
+        refused = NotAcceptable(url=file_url(found.realm_url, file.path), why=error)
+        return _refusal(refused, made_from=file)
     headers = (
         ("content-type", "text/javascript; charset=utf-8"),
         ("cache-control", "max-age=0"),
@@ -181,21 +197,30 @@ def _module(url: str, found: Resolved) -> Content:
         ("last-modified", format_datetime(file.modified_at, usegmt=True)),
         ("x-boxel-canonical-path", file_url(found.realm_url, file.path)),
     )
-    return Content(200, headers, body, made_from=file.sha256)
+    return Content(200, headers, body, made_from=_kept(file))
 
 
 def _html(url: str, found: Resolved) -> Content:
     if found.file is not None:
         return _raw(found.file, "asset")
-    if found.kind != "published":
-        return _page(200, pages.source_realm(found.realm_url), found.high)
     path = url.removeprefix(found.realm_url)
+    if found.kind != "published":
+        return _elsewhere(found, path)
     page = find_page(found.realm_url, f"{path}index" if path.endswith("/") or not path else path)
     if page.generation is None:
         return _page(503, pages.preparing(found.realm_url), 0)
     if page.html is None and page.error is None:
         return _page(404, pages.missing(found.realm_url), page.generation)
     return _page(200 if page.error is None else 500, pages.card(page), page.generation)
+
+
+def _elsewhere(found: Resolved, path: str) -> Content:
+    """A source realm is edited at its URL; its pages are where it was published first."""
+    shown = Realm.objects.filter(source_id=found.realm_id).order_by("created_at").first()
+    if shown is None:
+        return _page(200, pages.source_realm(found.realm_url), found.high)
+    location = file_url(shown.url, path)
+    return Content(302, (("location", location), ("cache-control", "no-store")), b"")
 
 
 _MAKERS: dict[Variant, Callable[[str, Resolved], Content]] = {
@@ -223,9 +248,17 @@ def _watched(variant: Variant, url: str, extensions: tuple[str, ...]) -> Slots:
     return Slots(keys)
 
 
-def _reused(found: Resolved, before: Answer | None) -> Content | None:
-    """The stale content, if it was made from the very bytes that stand there now."""
-    if before is None or found.file is None or before.content.made_from != found.file.sha256:
+def _same_bytes(found: Resolved | None, made_from: ResolvedFile | None) -> bool:
+    file = found.file if found is not None else None
+    return file is not None and made_from is not None and file.sha256 == made_from.sha256
+
+
+def _reused(found: Resolved | None, before: Answer | None) -> Content | None:
+    """The stale content, if it was made from the very file that stands there now: the same bytes
+    under another name, or written again later, make other headers."""
+    if before is None or found is None or found.file is None:
+        return None
+    if before.content.made_from != _kept(found.file):
         return None
     return before.content
 
@@ -243,7 +276,19 @@ def _raw(file: ResolvedFile, variant: str) -> Content:
         ("last-modified", format_datetime(file.modified_at, usegmt=True)),
         ("x-created", format_datetime(file.created_at, usegmt=True)),
     )
-    return Content(200, headers, _bytes(file), made_from=file.sha256)
+    return Content(200, headers, _bytes(file), made_from=_kept(file))
+
+
+def _refusal(error: RealmError, made_from: ResolvedFile | None = None) -> Content:
+    response = error_response(error)
+    content_type = ("content-type", response["content-type"])
+    kept = _kept(made_from) if made_from else None
+    return Content(error.status, (content_type,), response.content, made_from=kept)
+
+
+def _kept(file: ResolvedFile) -> ResolvedFile:
+    """A file without its bytes, which are elsewhere by then."""
+    return replace(file, data=None)
 
 
 def _page(status: int, html: str, generation: int) -> Content:
@@ -264,10 +309,11 @@ def _is_image(content_type: str | None) -> bool:
     return (content_type or "").startswith("image/")
 
 
-def _answer(found: Resolved | None, make: Callable[[Resolved], Content]) -> Answer:
+def _answer(url: str, found: Resolved | None, make: Callable[[Resolved], Content]) -> Answer:
     """Content with what every answer says: whose it is, at which generation, who may keep it."""
     if found is None:
-        return Answer(_NOTHING, _NOTHING.headers, None, True, 0, 0)
+        nothing = _refusal(NotFound(url=url))
+        return Answer(nothing, nothing.headers + _OPEN, None, True, 0, 0)
     content = make(found)
     low, high = found.low, found.high
     if content.generation is not None:
@@ -281,9 +327,7 @@ def _answer(found: Resolved | None, make: Callable[[Resolved], Content]) -> Answ
         ("x-boxel-realm-url", found.realm_url),
         ("x-realm-generation", str(high)),
         ("vary", "Accept"),
-        ("access-control-allow-origin", "*"),
-        ("access-control-expose-headers", "*"),
-        ("x-content-type-options", "nosniff"),
+        *_OPEN,
     ]
     if found.public:
         headers.append(("x-boxel-realm-public-readable", "true"))

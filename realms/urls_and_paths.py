@@ -44,11 +44,12 @@ def canonical_realm_url(text: object) -> str:
                 why=f"has the path segment {segment!r}; expected letters, digits and . _ ~ -, "
                 "not starting with . or _",
             )
-    if len(text.encode()) > MAX_PATH_BYTES:
-        raise InvalidURL(url=f"{text[:60]}…", why=f"is longer than {MAX_PATH_BYTES} bytes")
     scheme = urlsplit(settings.REALM_PUBLIC_ORIGIN).scheme
     authority = host if port in (None, _DEFAULT_PORT[parts.scheme]) else f"{host}:{port}"
-    return f"{scheme}://{authority}/" + "".join(f"{segment}/" for segment in segments)
+    url = f"{scheme}://{authority}/" + "".join(f"{segment}/" for segment in segments)
+    if len(url) > MAX_PATH_BYTES:
+        raise InvalidURL(url=f"{url[:60]}…", why=f"is longer than {MAX_PATH_BYTES} bytes")
+    return url
 
 
 def check_path(path: str, realm_url: str = "") -> str:
@@ -85,7 +86,7 @@ def file_url(realm_url: str, path: str) -> str:
 
 
 def file_path(href: str, realm_url: str) -> str | None:
-    """The path that an absolute or relative reference means in a realm; None if it leads outside."""
+    """The path that a reference means in a realm; None if it leads outside."""
     if href.startswith(("http://", "https://")):
         scheme_free, realm_free = href.split("://", 1)[1], realm_url.split("://", 1)[1]
         if not scheme_free.startswith(realm_free):
@@ -96,7 +97,11 @@ def file_path(href: str, realm_url: str) -> str | None:
         if not href.startswith(prefix):
             return None
         href = href.removeprefix(prefix)
-    return check_path(unquote(href.removeprefix("./"), errors="strict"), realm_url)
+    try:
+        path = unquote(href.removeprefix("./"), errors="strict")
+    except UnicodeDecodeError as error:
+        raise InvalidPath(path=href[:200], why="it is not valid UTF-8") from error
+    return check_path(path, realm_url)
 
 
 @lru_cache(maxsize=4096)
@@ -121,8 +126,7 @@ def public_origin(host: str) -> str:
 
 def realm_candidates(url: str) -> list[str]:
     """Every URL at which a realm could stand that this URL lies in, the longest first."""
-    scheme, _, rest = url.partition("://")
-    segments = rest.split("/")
-    return [
-        f"{scheme}://{'/'.join(segments[:count])}/" for count in range(len(segments) - 1, 0, -1)
-    ]
+    start = url.find("://") + 3
+    # A realm's URL is ASCII and no longer than this, however long the address of a request is.
+    ends = [at for at in range(start, min(len(url), MAX_PATH_BYTES)) if url[at] == "/"]
+    return [url[: end + 1] for end in reversed(ends)]

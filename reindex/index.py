@@ -47,7 +47,7 @@ def _document(column: Any) -> Any:
 
 @dataclass(frozen=True)
 class Readiness:
-    """How far a realm's pages are: `ready`, or what is still missing (`index`, `prerender-html`)."""
+    """How far a realm's pages are: ready, or `missing` their `index` or `prerender-html`."""
 
     ready: bool
     missing: str = ""

@@ -6,8 +6,9 @@ as it is and not as it was when its message was sent. Nothing here holds a lock 
 
 import logging
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import unquote
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -21,6 +22,8 @@ from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 5
+#: A job that has failed is tried again after this time: whatever was wrong may have been mended.
+RETRY_SECONDS = 60.0
 Status = ReindexJob.Status
 
 
@@ -53,7 +56,8 @@ def forget(realm_url: str) -> None:
 
 
 def _end_live(realm_url: str, status: Status) -> None:
-    ReindexJob.objects.filter(realm_url=realm_url, status__in=ReindexJob.LIVE).update(
+    unfinished = (*ReindexJob.LIVE, Status.FAILED)
+    ReindexJob.objects.filter(realm_url=realm_url, status__in=unfinished).update(
         status=status, finished_at=timezone.now()
     )
 
@@ -164,7 +168,7 @@ def finish(batch: ReindexBatch, results: Iterable[dict[str, Any]]) -> bool:
             [
                 IndexedCard(
                     job=job,
-                    path=result["url"].removeprefix(job.realm_url),
+                    path=unquote(result["url"].removeprefix(job.realm_url)),
                     html=result.get("html"),
                     search=result.get("search"),
                     error=result.get("error"),
@@ -220,14 +224,16 @@ def sweep() -> int:
     """Sends again what is owed and has no worker: lost messages, lost workers, a broker that was
     away. Answers how many messages it sent."""
     now = timezone.now()
-    overdue = now - timedelta(seconds=settings.REALM_SWEEP_SECONDS)
+    _give_up(now)
+    _try_again(now)
+    overdue = Q(sent_at__isnull=True) | Q(
+        sent_at__lt=now - timedelta(seconds=settings.REALM_SWEEP_SECONDS)
+    )
     jobs = list(
-        ReindexJob.objects.filter(
-            Q(sent_at__isnull=True) | Q(sent_at__lt=overdue), status=Status.QUEUED
-        ).values_list("pk", flat=True)
+        ReindexJob.objects.filter(overdue, status=Status.QUEUED).values_list("pk", flat=True)
     )
     ReindexJob.objects.filter(pk__in=jobs).update(sent_at=now)
-    rendering = ReindexJob.objects.filter(status=Status.RENDERING, sent_at__lt=overdue)
+    rendering = ReindexJob.objects.filter(overdue, status=Status.RENDERING)
     batches = list(
         ReindexBatch.objects.filter(
             Q(lease_until__isnull=True) | Q(lease_until__lt=now),
@@ -240,6 +246,36 @@ def sweep() -> int:
         _send_job(job_id)
     send_batches(batches)
     return len(jobs) + len(batches)
+
+
+def _give_up(now: datetime) -> None:
+    """Fails the jobs that have a batch whose workers never came back: killed, or beyond words."""
+    ReindexJob.objects.filter(
+        status=Status.RENDERING,
+        batches__done=False,
+        batches__attempts__gte=MAX_ATTEMPTS,
+        batches__lease_until__lt=now,
+    ).update(
+        status=Status.FAILED,
+        finished_at=now,
+        error=f"{MAX_ATTEMPTS} workers ended while they rendered the same batch",
+    )
+
+
+def _try_again(now: datetime) -> None:
+    """Takes up what failed a while ago and is owed still, where it stood."""
+    before = now - timedelta(seconds=RETRY_SECONDS)
+    for job_id in ReindexJob.objects.filter(
+        status=Status.FAILED, finished_at__lt=before
+    ).values_list("pk", flat=True):
+        with transaction.atomic():
+            job = _locked(job_id)
+            if job is None or job.status != Status.FAILED:
+                continue
+            job.status = Status.RENDERING if job.started_at else Status.QUEUED
+            job.attempts, job.sent_at, job.finished_at = 0, None, None
+            job.save()
+            job.batches.filter(done=False).update(attempts=0, lease_until=None)
 
 
 def _send_job(job_id: int) -> None:

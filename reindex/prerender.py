@@ -1,5 +1,6 @@
 """The prerenderer as the rest of the project sees it: cards to HTML, modules to definitions."""
 
+import json
 from collections.abc import Callable, Mapping
 
 from definitions.lookup import Built, Located
@@ -7,6 +8,9 @@ from reindex import sandbox
 from reindex.reader import BASE_MODULE, Document, Reader, module_of
 from reindex.replicas import ReplicaUnavailable, addresses
 from reindex.sandbox import Message, SandboxDied
+
+#: A card's HTML and search document together; a database row has its limits. Unit: characters.
+MAX_RESULT = 8_000_000
 
 
 def render_cards(
@@ -29,31 +33,39 @@ def render_cards(
 
 
 def _render(
-    reader: Reader, task: Message, cards: list[Document], receive: Callable[[Message], None]
+    reader: Reader,
+    task: Message,
+    cards: list[Document],
+    receive: Callable[[Message], None],
+    hung: Message | None = None,
 ) -> None:
-    """Renders in one process; if that dies, what is left is rendered in halves."""
+    """Renders in one process; if that dies, what is left is rendered in halves. `hung` are modules
+    that are known not to end."""
     left = {card["url"]: card for card in cards}
-    unavailable: Message | None = {}
+    unavailable: Message | None = hung or {}
 
     def take(result: Message) -> None:
         if result["type"] == "error":
             raise ReplicaUnavailable(result["error"]["message"])
         if left.pop(result["url"], None) is not None:
-            receive(_explained(reader, result))
+            receive(_explained(reader, _checked(result)))
 
-    try:
-        # Each process but the last answers a card that hangs, or names a module that does.
-        while left and unavailable is not None:
-            here = {**task, "cards": list(left.values())}
-            unavailable = _run(here, reader, take, unavailable)
-    except SandboxDied as death:
-        rest = list(left.values())
-        if len(rest) == 1:
-            receive({"type": "card", "url": rest[0]["url"], "error": _fatal(death)})
-        elif rest:
-            half = len(rest) // 2
-            _render(reader, task, rest[:half], receive)
-            _render(reader, task, rest[half:], receive)
+    # Each process but the last answers a card that hangs, or names a module that does.
+    while left and unavailable is not None:
+        hung = unavailable
+        try:
+            unavailable = _run({**task, "cards": list(left.values())}, reader, take, hung)
+        except SandboxDied as death:
+            rest = list(left.values())
+            if len(rest) == 1:
+                receive({"type": "card", "url": rest[0]["url"], "error": _fatal(death)})
+            elif rest:
+                half = len(rest) // 2
+                _render(reader, task, rest[:half], receive, hung)
+                _render(reader, task, rest[half:], receive, hung)
+            return
+    for url in left:
+        receive({"type": "card", "url": url, "error": _fatal("it was not answered")})
 
 
 def _run(
@@ -62,8 +74,24 @@ def _run(
     receive: Callable[[Message], None],
     unavailable: Message | None = None,
 ) -> Message | None:
-    replica = reader.replica or addresses()[0]
+    replica = reader.read_from = reader.replica or addresses()[0]
     return sandbox.run(task, reader.pins, replica, receive, unavailable)
+
+
+def _checked(result: Message) -> Message:
+    """The result, if it has the form of one: it was made where card code could reach it."""
+    match result:
+        case {"html": dict(html), "search": {"_type": {"module": str()}}} if all(
+            isinstance(part, str) for part in html.values()
+        ):
+            size = len(json.dumps(result, ensure_ascii=False))
+            if size <= MAX_RESULT:
+                return result
+            why = f"it comes to {size} characters; at most {MAX_RESULT} are kept"
+            return {"type": "card", "url": result["url"], "error": _fatal(why)}
+        case {"error": {"status": int(), "message": str()}}:
+            return result
+    return {"type": "card", "url": result["url"], "error": _fatal("its result is not one")}
 
 
 def _explained(reader: Reader, result: Message) -> Message:
@@ -77,11 +105,11 @@ def _explained(reader: Reader, result: Message) -> Message:
     return result
 
 
-def _fatal(death: SandboxDied) -> Document:
+def _fatal(why: object) -> Document:
     return {
         "status": 500,
         "title": "Render Failed",
-        "message": f"rendering this card ended the prerenderer, most likely for lack of memory: {death}",
+        "message": f"rendering this card failed as a whole: {why}",
         "causes": [],
     }
 
@@ -115,5 +143,5 @@ class ModuleBuilder:
             _run(task, reader, results.append)
         except SandboxDied as error:
             results = [{"error": {"status": 500, "title": "Build Failed", "message": str(error)}}]
-        result = results[0] if results else {"error": _SILENT}
+        result: Message = results[0] if results else {"error": _SILENT}
         return Built(result.get("definitions"), result.get("error"), dependencies)

@@ -9,13 +9,14 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, TypeAlias
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from django.conf import settings
 
 from reindex.pins import Pin
-from reindex.replicas import ask_registry, get_pinned
+from reindex.replicas import Response, ask_registry, get_pinned
 
 Document: TypeAlias = dict[str, Any]
 
@@ -27,8 +28,17 @@ BASE_MODULE = f"{BASE_REALM}mod.ts"
 #: Static and literal dynamic imports in what the transpiler emits. Finding too much is harmless.
 _IMPORT = re.compile(r"""\b(?:from|import)\s*\(?\s*(["'])([^"'\n]+)\1""")
 
+#: What the fleet could serve. Nothing else is ever asked for on a card's behalf.
+_SERVABLE = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/[^\s\x00-\x1f\x7f]{0,4000}")
+
+#: What stands unescaped in the path of a URL, as JavaScript writes it (WHATWG URL, section 1.3).
+_UNESCAPED = "/:@!$&'()*+,;=~-._[]|^"
+
 #: Links are followed this far from the cards of a batch: what an embedded card may show in turn.
 LINK_DEPTH = 3
+
+#: A document that nests deeper is not a card: no template means it, and a parser's stack is finite.
+MAX_DEPTH = 100
 
 
 @dataclass
@@ -39,6 +49,8 @@ class Reader:
     pins: dict[str, int]
     pin: Callable[[str, int], int] = lambda realm_url, generation: generation
     replica: str | None = None
+    #: The replica that was last read from.
+    read_from: str = ""
     _documents: dict[str, Document | None] = field(default_factory=dict)
     _imports: dict[str, tuple[str, list[str]] | None] = field(default_factory=dict)
     _strangers: set[str] = field(default_factory=set)
@@ -52,7 +64,7 @@ class Reader:
             realm_url = max(known, key=len)
             return Pin(realm_url, self.pins[realm_url])
         place = url.rsplit("/", 1)[0]
-        if place in self._strangers or not self._is_ours(url):
+        if place in self._strangers or not _SERVABLE.fullmatch(url):
             return None
         told = ask_registry(url).headers
         realm_url = told.get("x-boxel-realm-url", "")
@@ -62,11 +74,6 @@ class Reader:
             return None
         self.pins[realm_url] = self.pin(realm_url, int(told["x-realm-generation"]))
         return Pin(realm_url, self.pins[realm_url])
-
-    @staticmethod
-    def _is_ours(url: str) -> bool:
-        """Whether the fleet could serve this URL. Nothing else is ever asked on a card's behalf."""
-        return urlsplit(url).scheme in ("http", "https")
 
     # --- cards ---
 
@@ -81,7 +88,7 @@ class Reader:
         if pin is None:
             return None
         path = unquote(url.removeprefix(pin.realm_url))
-        response = get_pinned(pin, f"{path or 'index'}.json", SOURCE, self.replica)
+        response = self._get(pin, f"{path or 'index'}.json", SOURCE)
         return parse_card(response.body) if response.status == 200 else None
 
     def linked(self, cards: Mapping[str, Document]) -> dict[str, Document]:
@@ -131,9 +138,12 @@ class Reader:
         pin = self.locate(url)
         if pin is None:
             return None
-        response = get_pinned(pin, unquote(url.removeprefix(pin.realm_url)), "*/*", self.replica)
+        response = self._get(pin, unquote(url.removeprefix(pin.realm_url)))
         if response.status == 302:
-            return self._module(urljoin(url, response.headers["location"]))
+            file = _joined(url, response.headers["location"])
+            return self._module(file) if file else None
+        if response.status == 406:
+            return url, []
         if response.status != 200:
             return None
         text = response.body.decode(errors="replace")
@@ -145,13 +155,17 @@ class Reader:
         pin = self.locate(url)
         if pin is None:
             return None
-        path = unquote(url.removeprefix(pin.realm_url))
-        response = get_pinned(pin, path, "*/*", self.replica)
+        response = self._get(pin, unquote(url.removeprefix(pin.realm_url)))
         return (
             str(json.loads(response.body)["errors"][0]["message"])
             if response.status == 406
             else None
         )
+
+    def _get(self, pin: Pin, path: str, accept: str = "*/*") -> Response:
+        response = get_pinned(pin, path, accept, self.replica)
+        self.read_from = response.replica
+        return response
 
 
 def parse_card(data: bytes) -> Document | None:
@@ -161,8 +175,10 @@ def parse_card(data: bytes) -> Document | None:
     are made absolute here; so is what they say to the card library.
     """
     try:
-        document = json.loads(data)
+        document = json.loads(data, parse_float=_finite, parse_constant=_no_number)
     except (ValueError, RecursionError):
+        return None
+    if _deeper_than(MAX_DEPTH, document):
         return None
     match document:
         case {"data": {"meta": {"adoptsFrom": {"module": str(), "name": str()} as adopts} as meta}}:
@@ -171,6 +187,22 @@ def parse_card(data: bytes) -> Document | None:
             data_ = {**document["data"], "meta": rooted, "relationships": relationships}
             return {**document, "data": data_}
     return None
+
+
+def _finite(literal: str) -> float | None:
+    # As JavaScript writes a number that is beyond its range.
+    return value if isfinite(value := float(literal)) else None
+
+
+def _no_number(literal: str) -> None:
+    raise ValueError(f"{literal} is Python's, not JSON's")
+
+
+def _deeper_than(depth: int, value: Any) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return depth == 0 or any(_deeper_than(depth - 1, each) for each in inner)
 
 
 def _rooted(reference: str) -> str:
@@ -199,8 +231,25 @@ def resolve_module(specifier: str, base: str) -> str | None:
     if specifier == "@realm/base":
         return BASE_MODULE
     if specifier.startswith(("./", "../", "/", "http://", "https://")):
-        return urljoin(base, _rooted(specifier))
+        return _joined(base, _rooted(specifier))
     return None
+
+
+def card_url(realm_url: str, path: str) -> str:
+    """The public URL of the card in a file, spelt as its own code would spell it."""
+    return realm_url + quote(path.removesuffix(".json"), safe=_UNESCAPED)
+
+
+def _joined(base: str, reference: str) -> str | None:
+    """The URL that a reference means, without query and fragment; None where nothing can be."""
+    try:
+        parts = urlsplit(urljoin(base, reference))
+        # What is escaped already stays as it is.
+        path = quote(parts.path, safe=f"{_UNESCAPED}%")
+    except ValueError:
+        return None
+    url = f"{parts.scheme}://{parts.netloc}{path}"
+    return url if _SERVABLE.fullmatch(url) else None
 
 
 def links_of(url: str, document: Document) -> list[str]:
@@ -213,5 +262,7 @@ def links_of(url: str, document: Document) -> list[str]:
         for each in value if isinstance(value, list) else [value]:
             match each:
                 case {"links": {"self": str(link)}} if link:
-                    found.append(urljoin(url, link).split("#")[0].removesuffix(".json"))
+                    target = _joined(url, link)
+                    if target is not None:
+                        found.append(target.removesuffix(".json"))
     return found

@@ -23,6 +23,8 @@ from reindex.pins import Pin, sign
 logger = logging.getLogger(__name__)
 
 SHUN_SECONDS = 10.0
+#: What a pinned read may come to: content, the way to the file, nothing there, no JavaScript.
+_TOLD = (200, 302, 404, 406)
 _shunned: dict[str, float] = {}
 
 
@@ -73,6 +75,9 @@ def get_pinned(pin: Pin, path: str, accept: str, replica: str | None = None) -> 
     Raises ReplicaUnavailable and WrongGeneration.
     """
     response = _get(f"/_at/{sign(pin)}/{quote(path)}", {"Accept": accept}, replica)
+    if response.status not in _TOLD:
+        # A pin that is refused is not a file that is missing.
+        raise ReplicaUnavailable(f"{response.replica} answered {response.status}")
     told = response.headers.get("x-realm-generation")
     if response.status < 400 and told != str(pin.generation):
         raise WrongGeneration(
@@ -86,7 +91,9 @@ def ask_registry(url: str) -> Response:
     """What the registry says of the realm at a public URL: the headers of an uncached HEAD."""
     parts = urlsplit(url)
     return _get(
-        f"{quote(parts.path)}?noCache", {"Host": parts.netloc, "Accept": "*/*"}, method="HEAD"
+        f"{quote(parts.path, safe='/%')}?noCache",
+        {"Host": parts.netloc, "Accept": "*/*"},
+        method="HEAD",
     )
 
 
@@ -103,8 +110,10 @@ def _get(
             shun(address, error)
             failures.append(f"{address}: {error}")
             continue
-        if answer.status >= 500 and answer.status != 503:
-            shun(address, answer.status)
+        if answer.status >= 500:
+            # 503 is said of what was asked for, not of the replica.
+            if answer.status != 503:
+                shun(address, answer.status)
             failures.append(f"{address}: {answer.status}")
             continue
         return Response(answer.status, _lower(answer.headers), answer.data, address)

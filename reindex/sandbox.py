@@ -8,6 +8,7 @@ goes silent loses what it had not answered yet, and nothing else.
 import json
 import logging
 import os
+import re
 import resource
 import secrets
 import shutil
@@ -35,6 +36,9 @@ GRACE_SECONDS = 20.0
 
 #: What a prerenderer may allocate in all. V8 does not start with less than about 1 GiB.
 _DATA_BYTES = 2 * 1024**3
+
+#: What Postgres can't keep in a JSON document, and a page can't show: NUL, and half a character.
+_UNSTORABLE = re.compile("[\\x00\ud800-\udfff]")
 
 _HOST = Path(settings.BASE_DIR) / "reindex" / "deno"
 _NODE_MODULES = Path(settings.BASE_DIR) / "node_modules"
@@ -106,7 +110,7 @@ def _talk(
                 if not line.startswith(nonce.encode()):
                     continue
                 watch.cancel()
-                message = json.loads(line[len(nonce) :])
+                message = _read(line[len(nonce) :])
                 if message["type"] == "done":
                     return None
                 if message["type"] == "stopped":
@@ -116,7 +120,29 @@ def _talk(
             watch.cancel()
     except BrokenPipeError as error:
         raise SandboxDied("the prerenderer ended before it took its task") from error
-    raise SandboxDied(f"the prerenderer ended with status {process.wait()}")
+    raise SandboxDied(
+        f"the prerenderer ended with status {process.wait()}, most likely for lack of memory"
+    )
+
+
+def _read(line: bytes) -> Message:
+    """One answer. What card code put into it is made fit to be stored."""
+    try:
+        message: Message = _storable(json.loads(line))
+    except (ValueError, RecursionError) as error:
+        raise SandboxDied(f"its answer can't be read: {error}") from error
+    return message
+
+
+def _storable(value: Any) -> Any:
+    match value:
+        case str():
+            return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+        case list():
+            return [_storable(each) for each in value]
+        case dict():
+            return {_storable(key): _storable(each) for key, each in value.items()}
+    return value
 
 
 def _kill_after(process: "subprocess.Popen[bytes]", seconds: float) -> threading.Timer:
@@ -186,7 +212,7 @@ def _deno_config() -> dict[str, Any]:
 
 @cache
 def _deno_dir_of(pid: int) -> Path:
-    """A folder for Deno's caches, of this process only: remote modules are named by tokens there."""
+    """Deno's caches, of this process only: remote modules are named by tokens there."""
     parent = Path(settings.DATA_DIR) / "deno"
     parent.mkdir(parents=True, exist_ok=True)
     for other in parent.iterdir():

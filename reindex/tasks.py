@@ -13,7 +13,7 @@ from reindex import jobs
 from reindex.models import ReindexBatch, ReindexJob
 from reindex.pins import Pin
 from reindex.prerender import ModuleBuilder, render_cards
-from reindex.reader import BASE_REALM, Document, Reader
+from reindex.reader import BASE_REALM, Document, Reader, card_url
 from reindex.replicas import ReplicaUnavailable, WrongGeneration, get_pinned
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def _render(batch: ReindexBatch) -> list[Document] | None:
     reader = Reader(dict(job.pins), lambda url, g: jobs.pin_realm(job.pk, url, g))
     cards: dict[str, Document] = {}
     for path in batch.paths:
-        url = job.realm_url + path.removesuffix(".json")
+        url = card_url(job.realm_url, path)
         document = reader.card(url)
         if document is not None:
             cards[url] = document
@@ -93,6 +93,8 @@ def _render(batch: ReindexBatch) -> list[Document] | None:
             render_cards(reader, realm, cards, receive)
     except _JobEnded:
         return None
+    finally:
+        batch.replica = reader.read_from
     troubled = [r["error"] for r in results if r.get("error", {}).get("status") == 503]
     if troubled and batch.attempts < jobs.MAX_ATTEMPTS:
         raise ReplicaUnavailable(troubled[0]["message"])

@@ -63,7 +63,7 @@ def run(check: bool, first_port: int) -> int:
             show.change_one_card("tools", CARD)
             show.lose_a_sidecar("tools", CARD)
         except StepFailed as failure:
-            console.print(f"[bold red]✗ {failure}[/]")
+            console.print(f"[bold red]✗ {failure}[/]", soft_wrap=True)
             console.print(f"  the processes' logs are in {fleet.logs}")
             return 1
         except KeyboardInterrupt:

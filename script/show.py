@@ -273,7 +273,8 @@ class Show:
                 answer = self._ask(name, f"{self._origin}/base/mod.ts", "*/*")
             except urllib3.exceptions.HTTPError:
                 continue
-            seen.add(answer.headers["x-realm-replica"])
+            if answer.status == 200:
+                seen.add(answer.headers["x-realm-replica"])
         return seen
 
     def _live(self, name: str) -> bool:

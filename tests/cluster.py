@@ -156,12 +156,12 @@ class Replica:
             told = {name.lower(): value for name, value in answer.headers.items()}
             return Answer(answer.status, told, answer.data)
 
-    def each_worker(self, ask: Callable[[], Answer]) -> dict[str, Answer]:
+    def each_worker(self, url: str, accept: str = "*/*") -> dict[str, Answer]:
         """The last answer of each of the two web workers, asked until both have answered twice."""
         seen: dict[str, list[Answer]] = {}
 
         def both() -> bool:
-            answer = ask()
+            answer = self.get(url, accept)
             seen.setdefault(answer.worker, []).append(answer)
             return len(seen) >= 2 and all(len(answers) >= 2 for answers in seen.values())
 

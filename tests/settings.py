@@ -10,3 +10,5 @@ os.environ["REALM_PUBLIC_ORIGIN"] = "http://localhost:4201"
 os.environ["REALM_SECRET_SEED"] = "the tests' own seed, long enough for any algorithm"
 
 from settings import *  # noqa: E402, F403
+
+PASSWORD_HASHERS = ["tests.hashers.QuickHasher"]

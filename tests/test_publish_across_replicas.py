@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -30,11 +29,11 @@ def two(source: Realm, tmp_path: Path) -> Iterator[Cluster]:
 def test_a_publish_reaches_the_other_replica_and_survives_the_loss_of_its_sidecar(
     two: Cluster, source: Realm
 ) -> None:
-    a, b = two.replicas
+    _, b = two.replicas
     first = _publish(two, source)
     _wait_ready(two, first)
     for replica in two.replicas:
-        answers = replica.each_worker(lambda r=replica: r.get(f"{PUBLISHED}post.tsx"))
+        answers = replica.each_worker(f"{PUBLISHED}post.tsx")
         assert {answer.cache for answer in answers.values()} == {"hit"}, answers
         assert all("edition one" in answer.text for answer in answers.values())
 
@@ -45,7 +44,7 @@ def test_a_publish_reaches_the_other_replica_and_survives_the_loss_of_its_sideca
     assert "edition two" in b.get(PUBLISHED, "text/html").text
 
     make.write(source, post__tsx=make.POST_MODULE.replace("edition one", "edition three").encode())
-    b.each_worker(lambda: b.get(f"{PUBLISHED}post.tsx"))
+    b.each_worker(f"{PUBLISHED}post.tsx")
     b.kill("sidecar")
     third = _publish(two, source)
     pinned = b.get(f"{PUBLISHED}post.tsx", **{"X-Realm-Min-Generation": str(third)})
@@ -59,7 +58,7 @@ def test_a_publish_reaches_the_other_replica_and_survives_the_loss_of_its_sideca
 
     b.start("sidecar")
     b.wait_live()
-    answers = b.each_worker(lambda: b.get(f"{PUBLISHED}post.tsx"))
+    answers = b.each_worker(f"{PUBLISHED}post.tsx")
     assert {answer.cache for answer in answers.values()} == {"hit"}
 
 

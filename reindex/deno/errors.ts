@@ -1,4 +1,5 @@
 /** Errors of card code as documents for its author: a title, a message, no stack traces. */
+import { removed } from "./lockdown.ts";
 import type { ErrorDocument } from "./protocol.ts";
 
 const MAX_MESSAGE = 2_000;
@@ -65,7 +66,14 @@ export function errorDocument(error: unknown, title: string): ErrorDocument {
 
 function messageOf(error: unknown): string {
   const text = error instanceof Error ? `${error.message || error.name}` : String(error);
-  return clean(text).slice(0, MAX_MESSAGE) || "No message";
+  return explained(clean(text).slice(0, MAX_MESSAGE)) || "No message";
+}
+
+/** Says why a global is missing that Deno or a browser would have. */
+function explained(message: string): string {
+  const [, name] = /^(\w+) is not defined$/.exec(message) ?? [];
+  if (name === undefined || !removed.has(name)) return message;
+  return `${message}: card code has no files, network, environment, processes or timers`;
 }
 
 /** Without colours, and without lines and paths that only say where the prerenderer itself stands. */

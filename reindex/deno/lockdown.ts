@@ -20,6 +20,9 @@ const KEPT = new Set(
   ),
 );
 
+/** What was taken away here: an error that names it is explained to the card's author. */
+export const removed = new Set<string>();
+
 /** `port` is the way to the host; its prototypes are frozen so that nothing can listen in on it. */
 export function lockDown(port: MessagePort): void {
   // An unhandled rejection of one card must not end the Worker under the next.
@@ -33,6 +36,6 @@ export function lockDown(port: MessagePort): void {
   const silent = Object.fromEntries(Object.keys(console).map((name) => [name, () => {}]));
   Object.defineProperty(globalThis, "console", { value: silent, writable: true });
   for (const name of Object.getOwnPropertyNames(globalThis)) {
-    if (!KEPT.has(name)) Reflect.deleteProperty(globalThis, name);
+    if (!KEPT.has(name) && Reflect.deleteProperty(globalThis, name)) removed.add(name);
   }
 }

@@ -20,9 +20,9 @@ from realms.models import Realm
 
 class Command(BaseCommand):
     help = (
-        "Receives what the fleet announces and keeps this replica's caches coherent. Run one beside "
-        "each web service, with the same REALM_BOARD. Without it the web service stays correct and "
-        "reads the database for everything."
+        "Receives what the fleet announces and keeps this replica's caches coherent. Run one "
+        "beside each web service, with the same REALM_BOARD. Without it the web service stays "
+        "correct and reads the database for everything."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -1,5 +1,6 @@
 """`manage.py realms`: every realm, its generation, and how far its pages and replicas are."""
 
+import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -19,7 +20,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         with told_plainly():
             table = self._table()
-        Console(file=self.stdout._out).print(table)
+        Console(file=sys.stdout).print(table)
 
     def _table(self) -> Table:
         replicas = list(Replica.objects.all())

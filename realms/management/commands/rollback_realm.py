@@ -23,7 +23,7 @@ class Command(BaseCommand):
             "--to",
             type=int,
             metavar="GENERATION",
-            help="the generation whose content is wanted (default: the publication before this one)",
+            help="the generation whose content is wanted (default: that before this one's)",
         )
         parser.add_argument("--no-wait", action="store_true", help="do not wait for the pages")
         add_confirmation(parser)

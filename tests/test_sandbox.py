@@ -1,0 +1,218 @@
+"""Walls: what card code can't do, and that only the card which tries has an error to show."""
+
+import json
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from realms.bootstrap import sync_base_realm
+from realms.models import Realm
+from tests import make
+from tests.rendering import index_of, work_off
+from tests.web import Web
+
+URL = "http://ada.localhost:4201/"
+
+
+@pytest.fixture
+def site(web: Web, owner: Any, settings: Settings) -> Any:
+    """A function that publishes a source realm of these files and renders it."""
+    settings.REALM_RENDER_SECONDS = 1.5
+    sync_base_realm()
+
+    def make_source(files: dict[str, bytes]) -> Realm:
+        return make.source("http://localhost:4201/ada/site/", owner, files)
+
+    return make_source
+
+
+def module(template: str, top: str = "") -> bytes:
+    """A card module whose template shows what an expression comes to."""
+    return f"""\
+import {{ Card, string }} from "@realm/base";
+{top}
+export class Try extends Card {{
+  static fields = {{ title: string() }};
+  static isolated = ({{ card }}) => {{ {template} }};
+}}
+""".encode()
+
+
+def trying(statement: str) -> bytes:
+    """A module whose template runs a statement, which throws if all is well."""
+    return module(f"{statement}; return <p>it worked</p>;")
+
+
+def awaiting(expression: str) -> bytes:
+    """A module that waits for something while it is loaded."""
+    return module("return <p>it worked: {got}</p>;", top=f"const got = String(await {expression});")
+
+
+GOOD = module("return <p>good {card.title}</p>;")
+LACKS = "card code has no files, network, environment, processes or timers"
+
+#: By the name of the card: its module, the status of its error document, and what that should say.
+BAD: dict[str, tuple[bytes, int, str]] = {
+    "deno-file": (trying('Deno.readTextFileSync("/etc/hostname")'), 500, LACKS),
+    "node-file": (
+        awaiting('import("node:fs").then((fs) => fs.readFileSync("/etc/hostname", "utf8"))'),
+        500,
+        LACKS,
+    ),
+    "import-file": (
+        awaiting('import("file:///etc/hostname", { with: { type: "text" } })'),
+        403,
+        'Requires read access to "/etc/hostname"',
+    ),
+    "deno-socket": (trying('Deno.connect({ hostname: "127.0.0.1", port: 1 })'), 500, LACKS),
+    "node-socket": (
+        awaiting(
+            'import("node:net").then((net) => new Promise((resolve, reject) => '
+            'net.connect(1, "127.0.0.1").on("connect", resolve).on("error", reject)))'
+        ),
+        500,
+        "Requires net access to",
+    ),
+    "fetch": (awaiting('fetch("http://127.0.0.1:1/")'), 500, LACKS),
+    "deno-environment": (trying('Deno.env.get("PATH")'), 500, LACKS),
+    "node-environment": (
+        awaiting('import("node:process").then((process) => process.env.PATH)'),
+        500,
+        LACKS,
+    ),
+    "subprocess": (
+        awaiting('import("node:child_process").then((all) => all.execSync("id"))'),
+        500,
+        LACKS,
+    ),
+    "loops-in-template": (trying("while (true)"), 504, "took longer than 1500 ms"),
+    "loops-at-top": (
+        module("return <p>it worked</p>;", top="while (true);"),
+        504,
+        "took longer than 1500 ms to load",
+    ),
+    "memory": (
+        trying("const held = []; while (true) held.push(new Array(1e6).fill(1.5))"),
+        500,
+        "most likely for lack of memory",
+    ),
+    "buffers": (
+        trying("const held = []; while (true) held.push(new Uint8Array(5e8))"),
+        500,
+        "allocation failed",
+    ),
+    "syntax": (b"export class Try extends Card { static", 406, "try-syntax.tsx"),
+    "missing-import": (
+        b'import { gone } from "./gone.tsx";\nconsole.log(gone);\n' + GOOD,
+        404,
+        "http://ada.localhost:4201/gone.tsx",
+    ),
+    "missing-export": (
+        b'import { nothing } from "./good.tsx";\nconsole.log(nothing);\n' + GOOD,
+        422,
+        "nothing",
+    ),
+    "throws-at-top": (
+        module("return <p>it worked</p>;", top='throw new Error("not today");'),
+        500,
+        "not today",
+    ),
+    "throws-nonsense": (trying("throw { toString() { throw this } }"), 500, "can't be shown"),
+    "not-a-card": (b"export class Try {}\n", 422, "not a class that extends Card"),
+}
+GOOD_CARDS = ("aaa", "mmm", "zzz")
+
+
+def test_a_card_that_oversteps_has_an_error_and_the_others_of_its_batch_are_rendered(
+    site: Any, web: Web, sent: list[tuple[str, Any]]
+) -> None:
+    files = {"good.tsx": GOOD, "index.json": make.card("./good", "Try", title="index")}
+    for name in GOOD_CARDS:
+        files[f"{name}.json"] = make.card("./good", "Try", title=name)
+    for name, (source, _, _) in BAD.items():
+        files[f"try-{name}.tsx"] = source
+        files[f"{name}.json"] = make.card(f"./try-{name}", "Try", title=name)
+    make.publish(site(files), URL)
+    ran = work_off(sent)
+    assert [name for name, _ in ran] == ["reindex.tasks.plan_job", "reindex.tasks.render_batch"]
+
+    cards = index_of(URL)
+    assert set(cards) == {*GOOD_CARDS, *BAD, "index"}
+    for name in (*GOOD_CARDS, "index"):
+        assert cards[name].error is None, (name, cards[name].error)
+        assert cards[name].html["isolated"] == f"<p>good {name}</p>"
+    wrong = {}
+    for name, (_, status, says) in BAD.items():
+        error = cards[name].error
+        if not error or error["status"] != status or says not in error["message"]:
+            wrong[name] = error or cards[name].html
+    assert not wrong, json.dumps(wrong, indent=1)
+
+    for name in (*GOOD_CARDS, *BAD):
+        page = web.get(URL + name, "text/html")
+        assert page.status == (500 if name in BAD else 200), name
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        if name in BAD:
+            assert "This page could not be rendered" in page.text
+            for part in (BAD[name][2], "at ", "/_at/", "http://", "Error:"):
+                assert part not in page.text.split("<body>")[1], (name, page.text)
+
+
+def test_what_a_database_or_a_parser_would_choke_on_costs_only_its_own_card(
+    site: Any, web: Web, sent: list[tuple[str, Any]]
+) -> None:
+    def raw(attributes: str, relationships: str = "{}", module: str = "./good") -> bytes:
+        return (
+            f'{{"data": {{"type": "card", "attributes": {attributes}, "relationships": '
+            f'{relationships}, "meta": {{"adoptsFrom": {{"module": "{module}", "name": "Try"}}}}}}}}'
+        ).encode()
+
+    def links(*urls: str) -> str:
+        return json.dumps({f"link{i}": {"links": {"self": url}} for i, url in enumerate(urls)})
+
+    deep = "[" * 900 + "]" * 900
+    shown = {
+        "nul": (raw(r'{"title": "a\u0000b"}'), "<p>good a\ufffdb</p>"),
+        "half": (raw(r'{"title": "a\ud800b"}'), "<p>good a\ufffdb</p>"),
+        "beyond": (raw('{"title": "one", "size": 1e999}'), "<p>good one</p>"),
+        "links": (
+            raw(
+                '{"title": "two"}',
+                links("http://[", "http://世/x", "http://a b/x", "./\ud800", "//", "x" * 100_000,
+                      "./notjson", "./deep", "./nan", "http://localhost:1/elsewhere",
+                      "file:///etc/hostname"),
+            ),
+            "<p>good two</p>",
+        ),
+    }  # fmt: skip
+    wrong = {
+        "module-url": (raw("{}", module="http://["), "is not a module"),
+        "module-host": (raw("{}", module="http://127.0.0.1:1/x.tsx"), 'import access to "127.0.0.1:1"'),
+        "zzzz": (make.card("./forge", "Try", title="forged"), "its result is not one"),
+        "large": (make.card("./large", "Try", title="large"), "characters; at most 8000000 are kept"),
+    }
+    files = {
+        "good.tsx": GOOD,
+        "forge.tsx": module("return <p/>;", top="Object.fromEntries = () => ({ isolated: 5 });"),
+        "large.tsx": module('return <p>{"x".repeat(9e6)}</p>;'),
+        "deep.json": raw(f'{{"title": {deep}}}'),
+        "deep-links.json": raw("{}", '{"a": ' * 900 + "{}" + "}" * 900),
+        "nan.json": raw('{"title": NaN}'),
+        "notjson.json": b"{",
+        "text.json": b'"text"',
+        "zzz.json": make.card("./good", "Try", title="last"),
+    }
+    files |= {f"{name}.json": data for name, (data, _) in (shown | wrong).items()}
+    make.publish(site(files), URL)
+    ran = work_off(sent)
+    assert [name for name, _ in ran] == ["reindex.tasks.plan_job", "reindex.tasks.render_batch"]
+
+    cards = index_of(URL)
+    assert cards.keys() == {*shown, *wrong, "zzz"}
+    for name, (_, html) in shown.items():
+        assert cards[name].error is None, (name, cards[name].error)
+        assert cards[name].html["isolated"] == html
+        assert web.get(URL + name, "text/html").status == 200
+    for name, (_, says) in wrong.items():
+        assert says in cards[name].error["message"], (name, cards[name].error)
