@@ -212,7 +212,8 @@ class DefinitionLookup:
         module_url = found.module_url
         _make_counters(found.realm_url, module_url)
         with transaction.atomic():
-            pglock.advisory(_election(module_url), xact=True).acquire()
+            election = _election(module_url)
+            pglock.advisory(election, xact=True, side_effect=pglock.Raise).acquire()
             cached = self.get_cached_definitions(module_url)
             if cached is not None:
                 return cached

@@ -129,19 +129,24 @@ class Listener:
                 finally:
                     self._connection = None
         finally:
+            self._stop.set()
             self.board.go_live(0)
             self._enter(State.STOPPED)
+            with self._progress:
+                self._progress.notify_all()
 
     def stop(self) -> None:
         """Ends `run` soon, from any thread or signal handler."""
         self._stop.set()
 
     def wait_for_watermark(self, moment: int, timeout: float) -> bool:
-        """Waits until everything committed before `moment` has been applied."""
+        """Waits until everything committed before `moment` has been applied; False if that is not
+        within the timeout (seconds) or not before the listener stops."""
         with self._progress:
-            return self._progress.wait_for(
-                lambda: self.watermark > moment or self._stop.is_set(), timeout
+            self._progress.wait_for(
+                lambda: self.watermark > moment or self.state is State.STOPPED, timeout
             )
+            return self.watermark > moment
 
     # --- its steps ---
 
@@ -206,10 +211,10 @@ class Listener:
             del self._pings[earlier]
         self._last_answer = now_ns()
         self.board.go_live(sent_at + int(self.bound_seconds * SECOND))
+        self._enter(State.LIVE)
         with self._progress:
             self.watermark = max(self.watermark, sent_at)
             self._progress.notify_all()
-        self._enter(State.LIVE)
 
     def _enter(self, state: State) -> None:
         if state is not self.state:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from realms.content import Stored, check_size, delete_files, store_blob, versions_at, write_stored
+from realms.errors import Conflict
 from realms.locks import realm_write_lock
 from realms.models import EVERYONE, Realm, RealmPermission
 from realms.publishing import make_realm
@@ -73,6 +74,8 @@ def import_files(
         created = realm is None
         if realm is None:
             realm = make_realm(url, Realm.Kind.SOURCE, owner, owner.get_username())
+        elif realm.kind != Realm.Kind.SOURCE:
+            raise Conflict(what=f"{url} is a {realm.kind} realm; only source realms have files")
         if public:
             RealmPermission.objects.update_or_create(
                 realm=realm, username=EVERYONE, defaults={"read": True}

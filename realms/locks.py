@@ -31,8 +31,11 @@ def realm_write_lock(*urls: str, shared: Iterable[str] = ()) -> Iterator[None]:
         with connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT_SECONDS}s'")
         for url in sorted({*urls, *readers}):
+            lock = pglock.advisory(
+                lock_key(url), xact=True, shared=url in readers, side_effect=pglock.Raise
+            )
             try:
-                pglock.advisory(lock_key(url), xact=True, shared=url in readers).acquire()
+                lock.acquire()
             except OperationalError as error:
                 if isinstance(error.__cause__, LockNotAvailable):
                     raise Busy(

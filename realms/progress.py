@@ -25,7 +25,8 @@ def follow(realm_url: str, generation: int, out: "OutputWrapper | TextIO") -> No
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    seen = Console(stderr=True)
+    with Progress(*columns, console=seen, transient=True, disable=not seen.is_terminal) as progress:
         task = progress.add_task("waiting for a worker", total=None)
         while not readiness(realm_url, generation).ready:
             job = ReindexJob.objects.filter(realm_url=realm_url, generation=generation).first()

@@ -96,7 +96,7 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
     """
     source_url, url = canonical_realm_url(source_url), canonical_realm_url(published_url)
     check_domain(url)
-    with realm_write_lock(url, shared=[source_url]):
+    with realm_write_lock(url, *_host(url), shared=[source_url]):
         source = _source(source_url, caller)
         published = _published_or_free(url, source, caller)
         return _show(source, source.generation, published, url, caller)
@@ -267,12 +267,19 @@ def _belongs_to_another(url: str, source: Realm, caller: Caller) -> bool:
     name, elsewhere on a host where another user has published already."""
     if caller.operator:
         return False
-    origin = f"{settings.REALM_PUBLIC_ORIGIN}/"
-    if url.startswith(origin):
-        return not url.startswith(f"{origin}{caller_name(caller, source)}/")
-    host = realm_candidates(url)[-1]
-    others = Realm.objects.filter(Q(url__startswith=host)).exclude(owner=source.owner)
+    hosts = _host(url)
+    if not hosts:
+        own = f"{settings.REALM_PUBLIC_ORIGIN}/{caller_name(caller, source)}/"
+        return not url.startswith(own)
+    others = Realm.objects.filter(Q(url__startswith=hosts[0])).exclude(owner=source.owner)
     return others.exists()
+
+
+def _host(url: str) -> list[str]:
+    """The host that a published URL shares with others: it belongs to who publishes there first,
+    which only its lock can tell. None at the public origin, where names decide."""
+    host = realm_candidates(url)[-1]
+    return [] if host == f"{settings.REALM_PUBLIC_ORIGIN}/" else [host]
 
 
 def caller_name(caller: Caller, source: Realm) -> str:

@@ -66,7 +66,8 @@ def _stored(key: str) -> TranspiledModule | None:
 def _transpile_once(key: str, source: bytes, path: str) -> TranspiledModule:
     """Elects one process of the fleet; the others wait for its row."""
     with transaction.atomic():
-        pglock.advisory(lock_key(f"transpile|{key}"), xact=True).acquire()
+        election = lock_key(f"transpile|{key}")
+        pglock.advisory(election, xact=True, side_effect=pglock.Raise).acquire()
         row = _stored(key)
         if row is None:
             row = TranspiledModule(sha256=key, transpiler=transpiler())

@@ -10,10 +10,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
 
+from celery import current_app
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from notifications.channels import index_swapped
 from notifications.emit import emit
@@ -279,33 +281,26 @@ def _try_again(now: datetime) -> None:
 
 
 def _send_job(job_id: int) -> None:
-    from reindex.tasks import plan_job
-
-    _send(plan_job, job_id)
+    _send("reindex.tasks.plan_job", job_id)
 
 
 def send_batches(batch_ids: Iterable[int]) -> None:
     """Sends a message for each batch."""
-    from reindex.tasks import render_batch
-
     for batch_id in batch_ids:
-        _send(render_batch, batch_id)
+        _send("reindex.tasks.render_batch", batch_id)
 
 
 def ask_for_definitions(module_urls: Iterable[str]) -> None:
     """Asks for definitions to be built before anyone needs them, behind the rendering of pages: on
     a queue of their own, which workers serve in turn with the other."""
-    from reindex.tasks import build_definitions
-
     for module_url in module_urls:
-        _send(build_definitions, module_url, queue="definitions")
+        _send("reindex.tasks.build_definitions", module_url, queue="definitions")
 
 
-def _send(task: Any, key: int | str, queue: str = "celery") -> None:
-    from kombu.exceptions import OperationalError
-
+def _send(task: str, key: int | str, queue: str = "celery") -> None:
+    # By name: the tasks call this module.
     try:
-        task.apply_async((key,), retry=False, queue=queue)
+        current_app.send_task(task, (key,), retry=False, queue=queue)
     except (OperationalError, OSError) as error:
         # The row stands: the sweeper sends the message when the broker is back.
-        logger.warning("no message was sent for %s(%s): %s", task.name, key, error)
+        logger.warning("no message was sent for %s(%s): %s", task, key, error)

@@ -14,10 +14,9 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 from guardian import guarded
 from rich.console import Console
-from show import Show, StepFailed
-from supervise import Supervisor
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ("people", "lights", "tools")
@@ -38,7 +37,15 @@ def main() -> int:
         "--port", type=int, default=4201, help="the first replica's port (default: 4201 or above)"
     )
     options = parser.parse_args()
-    return guarded(lambda: run(options.check, options.port))
+    status = guarded(lambda: run(options.check, options.port), is_postgres)
+    from django.conf import settings
+
+    from settings.embedded.server import stop_if_unused
+
+    if not settings.DATABASE_URL:
+        # Tests of this clone may be using it too; the last one stops it.
+        stop_if_unused(settings.DATA_DIR)
+    return status
 
 
 def run(check: bool, first_port: int) -> int:
@@ -48,10 +55,13 @@ def run(check: bool, first_port: int) -> int:
     console = Console(highlight=False)
     ports = free_ports(first_port, 2)
     os.environ["REALM_PUBLIC_ORIGIN"] = f"http://localhost:{ports[0]}"
+    # The settings read the environment when they are first imported: not before this line.
     import django
+    from django.conf import settings
+    from show import Show, StepFailed
+    from supervise import Supervisor
 
     django.setup()
-    from django.conf import settings
 
     password = secrets.token_urlsafe(9)
     began = time.monotonic()
@@ -76,6 +86,11 @@ def run(check: bool, first_port: int) -> int:
         stop.wait()
         console.print("Stopping …", style="dim")
     return 0
+
+
+def is_postgres(process: psutil.Process) -> bool:
+    """Whether a process is the embedded Postgres, or one of its own."""
+    return process.name() == "postgres"
 
 
 def addresses(ports: list[int], password: str) -> str:

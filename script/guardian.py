@@ -21,8 +21,11 @@ _PR_SET_CHILD_SUBREAPER = 36
 GRACE_SECONDS = 20
 
 
-def guarded(program: Callable[[], int]) -> int:
-    """Runs `program` in a child and answers its exit status, with nothing left of it."""
+def guarded(program: Callable[[], int], shared: Callable[[psutil.Process], bool]) -> int:
+    """Runs `program` in a child and answers its exit status, with nothing left of it.
+
+    `shared` tells a process that others may be using: it is left to whoever counts its users.
+    """
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     sys.stdout.flush()
     child = os.fork()
@@ -36,7 +39,7 @@ def guarded(program: Callable[[], int]) -> int:
         except Exception:  # noqa: BLE001  the child ends here, and says why
             traceback.print_exc()
         finally:
-            end_descendants()
+            end_descendants(shared)
             sys.stdout.flush()
             atexit._run_exitfuncs()
             os._exit(status)
@@ -50,7 +53,7 @@ def guarded(program: Callable[[], int]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, pass_on)
     _, waited = os.waitpid(child, 0)
-    end_descendants()
+    end_descendants(shared)
     return os.waitstatus_to_exitcode(waited) & 0xFF
 
 
@@ -62,17 +65,24 @@ def die_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def end_descendants() -> None:
+def end_descendants(shared: Callable[[psutil.Process], bool]) -> None:
     """Ends every process below this one, adopted orphans included: asked first, then killed."""
     me = psutil.Process()
     for stop in (psutil.Process.terminate, psutil.Process.kill):
-        family = me.children(recursive=True)
+        family = [each for each in me.children(recursive=True) if not _is(shared, each)]
         for each in family:
             try:
                 stop(each)
             except psutil.NoSuchProcess:
                 continue
         psutil.wait_procs(family, timeout=GRACE_SECONDS if stop is psutil.Process.terminate else 5)
+
+
+def _is(shared: Callable[[psutil.Process], bool], process: psutil.Process) -> bool:
+    try:
+        return shared(process)
+    except psutil.Error:
+        return False
 
 
 def _prctl(option: int, value: int) -> None:

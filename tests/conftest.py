@@ -29,8 +29,8 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | str]]:
 
     messages: list[tuple[str, int | str]] = []
 
-    def keep(task: Any, key: int | str, queue: str = "celery") -> None:
-        messages.append((task.name, key))
+    def keep(task: str, key: int | str, queue: str = "celery") -> None:
+        messages.append((task, key))
 
     monkeypatch.setattr(jobs, "_send", keep)
     return messages

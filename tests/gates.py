@@ -11,7 +11,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 #: How long anything may wait for its turn. Reached only by a test that fails.
-PATIENCE = 20.0
+PATIENCE = 10.0
 
 
 class Gate:
@@ -35,20 +35,23 @@ class Gate:
         self._opened.set()
 
     def before(self, function: Callable[P, R]) -> Callable[P, R]:
-        """The function with this gate before it."""
-
-        def gated(*args: P.args, **kwargs: P.kwargs) -> R:
-            self.hold()
-            return function(*args, **kwargs)
-
-        return gated
+        """The function, whose first caller waits at this gate before its work."""
+        return self._gated(function, first=True)
 
     def after(self, function: Callable[P, R]) -> Callable[P, R]:
-        """The function with this gate between its work and its return."""
+        """The function, whose first caller waits at this gate between its work and its return."""
+        return self._gated(function, first=False)
+
+    def _gated(self, function: Callable[P, R], *, first: bool) -> Callable[P, R]:
+        passes = threading.Semaphore(1)
 
         def gated(*args: P.args, **kwargs: P.kwargs) -> R:
+            held = passes.acquire(blocking=False)
+            if held and first:
+                self.hold()
             value = function(*args, **kwargs)
-            self.hold()
+            if held and not first:
+                self.hold()
             return value
 
         return gated

@@ -12,16 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from socketserver import ThreadingMixIn
 from typing import Any
-from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from django.apps import apps
-from django.db import connections
+from django.db import connection, connections
 from django.test import override_settings
 
 from notifications.board import now_ns
 from notifications.emit import local_board
 from realms import serving
+from realms.locks import lock_key
 from realms.urls_and_paths import public_origin
 from tests.cluster import Answer
 
@@ -130,11 +130,11 @@ def ask(
 
 def send_raw(port: int, data: bytes) -> bytes:
     """Sends bytes, says that no more will come, and answers all that comes back."""
-    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as connection:
-        connection.sendall(data)
-        connection.shutdown(socket.SHUT_WR)
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
         received = b""
-        while chunk := connection.recv(65536):
+        while chunk := client.recv(65536):
             received += chunk
         return received
 
@@ -189,6 +189,14 @@ def everything() -> dict[str, list[tuple[Any, ...]]]:
     return rows
 
 
-def path_of(url: str) -> str:
-    """A URL's path."""
-    return urlsplit(url).path
+def waiting_for(realm_url: str) -> int:
+    """How many connections wait for the write lock of a realm."""
+    key = lock_key(realm_url) % 2**64
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            " AND objsubid = 1 AND classid = %s AND objid = %s AND database ="
+            " (SELECT oid FROM pg_database WHERE datname = current_database())",
+            [key >> 32, key % 2**32],
+        )
+        return int(cursor.fetchone()[0])

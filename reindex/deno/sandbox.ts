@@ -23,7 +23,7 @@ export function permissions(replica: string): Deno.PermissionOptionsObject {
     read: false,
     write: false,
     net: false,
-    env: true,
+    env: false,
     run: false,
     ffi: false,
     sys: false,

@@ -56,11 +56,15 @@ def _running(pgdata: Path) -> PostmasterInfo | None:
         return None  # the file is still being written: the server is starting
     if info is None or info.process is None or info.status != "ready":
         return None
+    return info if _serves(info.process, pgdata) else None
+
+
+def _serves(process: psutil.Process, pgdata: Path) -> bool:
+    """Whether it is the server of this folder: not a zombie, nor some other folder's Postgres."""
     try:
-        ours = info.process.name() == "postgres"
-    except psutil.NoSuchProcess:
-        return None
-    return info if ours else None
+        return process.name() == "postgres" and str(pgdata.resolve()) in process.cmdline()
+    except psutil.Error:
+        return False
 
 
 def _start(pgdata: Path) -> PostmasterInfo:
@@ -73,15 +77,21 @@ def _start(pgdata: Path) -> PostmasterInfo:
 
 
 def _forget_stranger(pgdata: Path) -> None:
-    """Removes a postmaster.pid whose process id now belongs to another program."""
+    """Removes a dead server's lock files if its process id is now a stranger's, or a zombie's.
+
+    When there is no such process, Postgres does so itself.
+    """
     path = pgdata / "postmaster.pid"
     try:
-        pid = int(path.read_text().split("\n", 1)[0])
-        stranger = psutil.Process(pid).name() != "postgres"
+        pid, folder, _, port, sockets, *_ = path.read_text().split("\n")
+        process = psutil.Process(int(pid))
     except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
         return
-    if stranger:
-        path.unlink()
+    if _serves(process, pgdata):
+        return
+    if folder == str(pgdata.resolve()):  # else the folder is a copy, and the socket isn't its own
+        (Path(sockets) / f".s.PGSQL.{port}.lock").unlink(missing_ok=True)
+    path.unlink()
 
 
 def _leave(data_dir: Path, pid: int) -> None:

@@ -39,7 +39,8 @@ class Command(BaseCommand):
             url = canonical_realm_url(options["url"])
             files = files_in(folder, url)
             owner = self._owner(url, options["owner"])
-            with Progress(console=Console(stderr=True), transient=True) as progress:
+            seen = Console(stderr=True)
+            with Progress(console=seen, transient=True, disable=not seen.is_terminal) as progress:
                 task = progress.add_task(f"{folder.name}", total=len(files))
                 done = import_files(
                     files,

@@ -1,6 +1,6 @@
 """`manage.py realms`: every realm, its generation, and how far its pages and replicas are."""
 
-import sys
+from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -10,40 +10,54 @@ from rich.table import Table
 
 from notifications.models import Replica, ReplicaGeneration
 from realms.commanding import told_plainly
-from realms.models import Realm
+from realms.models import Publication, Realm
 from reindex.models import IndexHead
+
+#: Wider than any row: an address is never cut or folded, whatever the terminal.
+_WIDTH = 100_000
 
 
 class Command(BaseCommand):
-    help = "Lists all realms with their generations: committed, indexed, applied on each replica."
+    help = (
+        "Lists all realms, the published ones below their sources: how many files they have or "
+        "which generation of the source they show, their own generation, that of their pages, "
+        "and those that each replica has applied."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         with told_plainly():
-            table = self._table()
-        Console(file=sys.stdout).print(table)
+            replicas = list(Replica.objects.all())
+            table = self._table(replicas)
+        console = Console(force_terminal=self.stdout.isatty(), width=_WIDTH)
+        with console.capture() as text:
+            console.print(table)
+        self.stdout.write(text.get(), ending="")
+        for replica in replicas:
+            if not replica.fresh:
+                self.stdout.write(f"replica {replica.name} has not reported for a while")
+            elif replica.state != "live":
+                self.stdout.write(f"replica {replica.name} is {replica.state}")
 
-    def _table(self) -> Table:
-        replicas = list(Replica.objects.all())
+    def _table(self, replicas: list[Replica]) -> Table:
         applied = {
             (row.realm_url, row.replica_id): row.generation
             for row in ReplicaGeneration.objects.all()
         }
         heads = dict(IndexHead.objects.values_list("realm_url", "generation"))
+        newest = Publication.objects.order_by("realm", "-generation").distinct("realm")
+        shown = dict(newest.values_list("realm", "source_generation"))
+
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for name in ("realm", "kind", "owner", "files", "generation", "pages"):
-            table.add_column(name, overflow="fold", justify="right" if name in _NUMBERS else "left")
-        for replica in replicas:
-            table.add_column(f"{replica.name} ({replica.state if replica.fresh else 'gone'})")
-        realms = Realm.objects.select_related("owner", "source").annotate(
-            files=Count("versions", filter=Q(versions__until_generation__isnull=True))
-        )
-        for realm in realms:
-            shown = f"shows {realm.source}" if realm.source else str(realm.files)
+        table.add_column("realm")
+        table.add_column("owner")
+        for name in ("files", "gen", "pages", *(replica.name for replica in replicas)):
+            table.add_column(name, justify="right")
+        for realm in _sources_first():
+            address = realm.url.partition("://")[2]
             table.add_row(
-                realm.url,
-                realm.kind,
+                f"  {address}" if realm.source_id else address,
                 str(realm.owner or "-"),
-                shown,
+                f"as of {shown.get(realm.pk, '-')}" if realm.source_id else str(realm.files),
                 str(realm.generation),
                 str(heads.get(realm.url, "-")),
                 *(str(applied.get((realm.url, replica.name), "-")) for replica in replicas),
@@ -51,4 +65,14 @@ class Command(BaseCommand):
         return table
 
 
-_NUMBERS = ("generation", "pages")
+def _sources_first() -> Iterator[Any]:
+    """Every realm in the order of the listing: a source, then what is published from it."""
+    files = Count("versions", filter=Q(versions__until_generation__isnull=True))
+    # A query with a count forgets the model's own order.
+    realms = Realm.objects.select_related("owner").annotate(files=files).order_by("url")
+    copies: dict[Any, list[Any]] = {}
+    for realm in realms:
+        copies.setdefault(realm.source_id, []).append(realm)
+    for source in copies.get(None, []):
+        yield source
+        yield from copies.get(source.pk, [])

@@ -1,0 +1,659 @@
+"""Publish, roll back, unpublish, delete: each happens as a whole or not at all."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection
+
+from definitions.models import CacheGeneration, Definition
+from notifications.board import Board
+from notifications.channels import INVALIDATION_CHANNELS
+from notifications.connection import listen_connection
+from realms import publishing
+from realms.auth import Caller
+from realms.content import read_blob, versions_at
+from realms.errors import (
+    Busy,
+    Forbidden,
+    InvalidURL,
+    IsASourceRealm,
+    NotARealm,
+    NotPublished,
+    Unprocessable,
+)
+from realms.locks import realm_write_lock
+from realms.models import FileVersion, Publication, Realm, RealmPermission, RealmTombstone
+from realms.publishing import delete_realm, publish_realm, rollback_realm, unpublish_realm
+from reindex.models import IndexedCard, IndexHead, ReindexJob
+from tests import make
+from tests.cluster import wait_until
+from tests.gates import Gate, in_thread
+from tests.web import ORIGIN, Web, everything, waiting_for
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
+
+PAGE = "http://ada.localhost:4201/"
+SECOND_PAGE = "http://ada.localhost:4201/second/"
+ADA = Caller("ada")
+
+
+def shown(url: str) -> dict[str, bytes]:
+    """The files of a realm as they stand now."""
+    realm = Realm.objects.get(url=url)
+    versions = versions_at(realm, realm.generation).select_related("blob")
+    return {each.path: read_blob(each.blob_id, each.blob.data) for each in versions}
+
+
+def generation(url: str) -> int:
+    return Realm.objects.get(url=url).generation
+
+
+def indexed(url: str) -> None:
+    """Gives a realm pages and definitions, as a finished reindex does."""
+    job = ReindexJob.objects.get(realm_url=url, status="queued")
+    ReindexJob.objects.filter(pk=job.pk).update(status="done")
+    IndexedCard.objects.create(job=job, path="index", html={"isolated": "<p>old</p>"})
+    IndexHead.objects.update_or_create(
+        realm_url=url,
+        defaults={"job": job, "generation": job.generation, "swapped_at": job.created_at},
+    )
+    for scope, key in (("global", ""), ("realm", url), ("module", f"{url}post.tsx")):
+        CacheGeneration.objects.get_or_create(scope=scope, key=key)
+    counters = dict(CacheGeneration.objects.values_list("scope", "generation"))
+    counters["realm"] = CacheGeneration.objects.get(scope="realm", key=url).generation
+    Definition.objects.create(
+        module_url=f"{url}post.tsx",
+        realm_url=url,
+        definitions={},
+        global_generation=counters["global"],
+        realm_generation=counters["realm"],
+        module_generation=counters["module"],
+        built_at=job.created_at,
+        build_ms=1,
+    )
+
+
+# --- Publishing --------------------------------------------------------------------------------
+
+
+def test_a_published_realm_shows_its_source_as_it_stood(source: Realm) -> None:
+    done = make.publish(source, PAGE)
+    realm = Realm.objects.get(url=PAGE)
+    assert (realm.kind, realm.owner, realm.source, realm.publishable) == (
+        "published", source.owner, source, False,
+    )  # fmt: skip
+    publication = Publication.objects.get(realm=realm)
+    assert (publication.generation, publication.source_generation) == (realm.generation, 2)
+    assert publication.by == "ada"
+    assert shown(PAGE) == make.SITE
+    rows = RealmPermission.objects.filter(realm=realm).order_by("username")
+    assert [(r.username, r.read, r.write, r.realm_owner) for r in rows] == [
+        ("*", True, False, False),
+        ("ada", True, True, True),
+    ]
+    make.write(source, index__json=b"{}")
+    assert shown(PAGE) == make.SITE, "an edit is not a publish"
+    assert done.source_generation == 2
+    assert not FileVersion.objects.filter(realm=realm).exists(), "nothing is copied"
+
+
+def test_a_repeated_publish_keeps_the_realm_and_shows_the_source_of_now(source: Realm) -> None:
+    first = make.publish(source, PAGE)
+    before = Realm.objects.get(url=PAGE).last_published_at
+    make.write(source, index__json=b"{}", new__md=b"new")
+    make.remove(source, "ada.json")
+    again = make.publish(source, PAGE)
+    assert again.realm_id == first.realm_id
+    assert again.generation == first.generation + 1
+    realm = Realm.objects.get(url=PAGE)
+    assert realm.last_published_at == again.at
+    assert before is not None
+    assert again.at > before
+    assert shown(PAGE) == {
+        **{k: v for k, v in make.SITE.items() if k != "ada.json"},
+        "index.json": b"{}",
+        "new.md": b"new",
+    }
+
+
+def test_the_generation_never_falls_and_the_id_is_new_after_an_unpublish(source: Realm) -> None:
+    one = make.publish(source, PAGE)
+    two = make.publish(source, PAGE)
+    unpublish_realm(PAGE, ADA)
+    assert not Realm.objects.filter(url=PAGE).exists()
+    three = make.publish(source, PAGE)
+    assert one.realm_id == two.realm_id != three.realm_id
+    assert one.generation < two.generation < three.generation
+    assert not RealmTombstone.objects.filter(url=PAGE).exists()
+
+
+def test_the_generation_never_falls_across_a_delete_and_a_new_realm(
+    source: Realm, owner: Any
+) -> None:
+    make.publish(source, PAGE)
+    for _ in range(3):
+        make.write(source, index__json=str(generation(source.url)).encode())
+    before = generation(source.url), generation(PAGE)
+    delete_realm(source.url, ADA)
+    again = make.source(source.url, owner, {"new.md": b"new"})
+    make.publish(again, PAGE)
+    assert generation(source.url) > before[0]
+    assert generation(PAGE) > before[1]
+    assert shown(source.url) == shown(PAGE) == {"new.md": b"new"}
+
+
+def test_the_database_itself_lets_no_generation_fall(source: Realm) -> None:
+    with pytest.raises(Exception, match="can not fall from 2 to 1"):
+        Realm.objects.filter(pk=source.pk).update(generation=1)
+
+
+def test_pages_stay_until_new_ones_are_rendered_and_definitions_go_at_once(source: Realm) -> None:
+    make.publish(source, PAGE)
+    indexed(PAGE)
+    done = make.publish(source, PAGE)
+    assert not Definition.objects.exists()
+    head = IndexHead.objects.get(realm_url=PAGE)
+    assert head.generation < done.generation
+    live = ReindexJob.objects.get(realm_url=PAGE, status="queued")
+    assert live.generation == done.generation
+    later = make.publish(source, PAGE)
+    assert ReindexJob.objects.get(pk=live.pk).status == "superseded"
+    assert ReindexJob.objects.get(realm_url=PAGE, status="queued").generation == later.generation
+
+
+def test_the_board_moves_before_celery_is_told_and_both_after_the_commit(
+    source: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[tuple[str, int]] = []
+
+    def committed() -> int:
+        def count() -> int:
+            return Publication.objects.count()
+
+        return in_thread(count).result(20)
+
+    monkeypatch.setattr(Board, "bump", lambda board, keys: order.append(("board", committed())))
+    monkeypatch.setattr(
+        "reindex.jobs._send", lambda *_, **__: order.append(("celery", committed()))
+    )
+    make.publish(source, PAGE)
+    assert [what for what, _ in order][-1] == "celery"
+    assert [what for what, _ in order].count("celery") == 1
+    assert {count for _, count in order} == {1}
+
+
+def test_a_broker_that_is_away_costs_no_publish(
+    source: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reindex.tasks import plan_job
+
+    monkeypatch.undo()
+
+    def away(*_: object, **__: object) -> None:
+        raise OSError("no broker")
+
+    monkeypatch.setattr(plan_job, "apply_async", away)
+    done = make.publish(source, PAGE)
+    assert ReindexJob.objects.get(realm_url=PAGE, status="queued").generation == done.generation
+
+
+# --- All or nothing ----------------------------------------------------------------------------
+
+STEPS = {
+    "publish": [
+        "realms.publishing._source",
+        "realms.publishing._published_or_free",
+        "realms.publishing.make_realm",
+        "realms.models.RealmPermission.objects.create",
+        "realms.models.Publication.objects.create",
+        "realms.models.Realm.clear_local_source_caches_and_broadcast",
+        "definitions.lookup.DefinitionLookup.clear_realm_definitions",
+        "reindex.jobs.owe",
+    ],
+    "republish": [
+        "realms.publishing.advance",
+        "realms.models.Publication.objects.create",
+        "realms.models.Realm.clear_local_source_caches_and_broadcast",
+        "definitions.lookup.DefinitionLookup.clear_realm_definitions",
+        "reindex.jobs._end_live",
+        "reindex.jobs.owe",
+    ],
+    "rollback": [
+        "realms.publishing.rollback_target",
+        "realms.publishing.advance",
+        "realms.models.Publication.objects.create",
+        "definitions.lookup.DefinitionLookup.clear_realm_definitions",
+        "reindex.jobs.owe",
+    ],
+    "unpublish": [
+        "realms.models.RealmTombstone.objects.update_or_create",
+        "reindex.jobs.forget",
+        "definitions.lookup.DefinitionLookup.clear_realm_definitions",
+        "realms.publishing.notify_all_file_changes",
+        "realms.publishing.bump_at_commit",
+        "realms.models.Realm.delete",
+    ],
+    "delete": [
+        "realms.publishing.deletable",
+        "realms.models.RealmTombstone.objects.update_or_create",
+        "reindex.jobs.forget",
+        "definitions.lookup.DefinitionLookup.clear_realm_definitions",
+        "realms.publishing.notify_all_file_changes",
+        "realms.models.Realm.delete",
+    ],
+    "create": [
+        "realms.publishing.make_realm",
+        "realms.models.RealmPermission.objects.create",
+        "realms.publishing.write_files",
+        "realms.content.store_blob",
+        "realms.content._close",
+        "realms.content._bump_paths",
+    ],
+}
+ACTS: dict[str, Callable[[], object]] = {
+    "publish": lambda: publish_realm(f"{ORIGIN}/ada/site/", SECOND_PAGE, ADA),
+    "republish": lambda: publish_realm(f"{ORIGIN}/ada/site/", PAGE, ADA),
+    "rollback": lambda: rollback_realm(PAGE, ADA),
+    "unpublish": lambda: unpublish_realm(PAGE, ADA),
+    "delete": lambda: delete_realm(f"{ORIGIN}/ada/site/", ADA),
+    "create": lambda: publishing.create_realm(ADA, "new", {"name": "New"}),
+}
+
+
+class Crash(BaseException):
+    """What no handler expects."""
+
+
+@pytest.mark.parametrize("moment", ["before", "after", "cut"])
+@pytest.mark.parametrize(
+    ("act", "step"), [(act, step) for act, steps in STEPS.items() for step in steps]
+)
+def test_a_crash_at_any_step_leaves_everything_as_it_was(
+    source: Realm,
+    sent: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    act: str,
+    step: str,
+    moment: str,
+) -> None:
+    """P6. `cut`: the database connection is lost after the step."""
+    make.publish(source, PAGE)
+    make.write(source, index__json=b"{}")
+    make.publish(source, PAGE)
+    indexed(PAGE)
+    sent.clear()
+    before = everything()
+    moved: list[Any] = []
+    monkeypatch.setattr(Board, "bump", lambda board, keys: moved.extend(keys))
+    monkeypatch.setattr(step, _crashing(step, moment))
+
+    def go() -> None:
+        ACTS[act]()
+
+    with pytest.raises((Crash, Exception)):
+        in_thread(go).result(20)
+    monkeypatch.undo()
+    assert everything() == before
+    assert moved == []
+    assert sent == []
+    assert shown(PAGE)["index.json"] == b"{}"
+    ACTS[act]()
+
+
+def _crashing(step: str, moment: str) -> Callable[..., Any]:
+    parts = step.split(".")
+    original: Any = __import__(".".join(parts[:2]), fromlist=["x"])
+    for part in parts[2:]:
+        original = getattr(original, part)
+
+    def crash(*args: Any, **kwargs: Any) -> Any:
+        if moment == "before":
+            raise Crash
+        value = original(*args, **kwargs)
+        if moment == "after":
+            raise Crash
+        connection.connection.close()
+        return value
+
+    return crash
+
+
+def test_peers_are_told_if_and_only_if_it_happened(
+    source: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P1."""
+    with listen_connection() as listener:
+        for channel in (*INVALIDATION_CHANNELS, "realm_heartbeat"):
+            listener.execute(f"LISTEN {channel}".encode())
+        make.publish(source, PAGE)
+        told = _heard(listener)
+        assert ("realm_file_changes", f"{PAGE}:*") in told
+        assert ("realm_registry", f"upsert:{PAGE}") in told
+        assert json.dumps({"k": "realm", "r": PAGE}) in [payload for _, payload in told]
+
+        with monkeypatch.context() as patch:
+            patch.setattr("reindex.jobs.owe", _crashing("reindex.jobs.owe", "after"))
+            with pytest.raises(Crash):
+                make.publish(source, PAGE)
+        assert _heard(listener) == []
+
+        unpublish_realm(PAGE, ADA)
+        told = _heard(listener)
+        assert ("realm_file_changes", f"{PAGE}:*") in told
+        assert ("realm_registry", f"delete:{PAGE}") in told
+        assert ("realm_index_swapped", PAGE) in told
+
+
+def _heard(listener: "psycopg.Connection[Any]") -> list[tuple[str, str]]:
+    """Everything up to a mark that is sent now: Postgres delivers in commit order."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify('realm_heartbeat', 'the mark')")
+    heard: list[tuple[str, str]] = []
+    for each in listener.notifies(timeout=20):
+        if each.payload == "the mark":
+            return heard
+        heard.append((each.channel, each.payload))
+    raise AssertionError("the mark never came")
+
+
+# --- Rolling back ------------------------------------------------------------------------------
+
+
+def test_a_rollback_shows_what_was_shown_before_at_a_new_generation(source: Realm) -> None:
+    first = make.publish(source, PAGE)
+    make.write(source, index__json=b"{}", new__md=b"new")
+    make.remove(source, "ada.json")
+    second = make.publish(source, PAGE)
+    done = rollback_realm(PAGE, ADA)
+    assert shown(PAGE) == make.SITE
+    assert done.generation == second.generation + 1
+    assert done.source_generation == first.source_generation
+    assert done.realm_id == first.realm_id
+    assert shown(source.url)["index.json"] == b"{}", "the source stays as it is"
+    assert ReindexJob.objects.get(realm_url=PAGE, status="queued").generation == done.generation
+    assert not Definition.objects.exists()
+
+
+def test_a_rollback_goes_to_the_generation_that_is_named(source: Realm) -> None:
+    done = []
+    for number in range(4):
+        make.write(source, index__json=str(number).encode())
+        done.append(make.publish(source, PAGE))
+    rollback_realm(PAGE, ADA, done[1].generation)
+    assert shown(PAGE)["index.json"] == b"1"
+    rollback_realm(PAGE, ADA, done[3].generation)
+    assert shown(PAGE)["index.json"] == b"3"
+    before = everything()
+    for missing in (0, 10_000, generation(PAGE)):
+        with pytest.raises(Unprocessable, match=f"no publication of generation {missing}"):
+            rollback_realm(PAGE, ADA, missing)
+    assert everything() == before
+
+
+def test_a_rollback_passes_over_publications_of_the_same_content(source: Realm) -> None:
+    make.publish(source, PAGE)
+    make.write(source, index__json=b"{}")
+    make.publish(source, PAGE)
+    make.publish(source, PAGE)
+    rollback_realm(PAGE, ADA)
+    assert shown(PAGE) == make.SITE
+
+
+def test_there_is_no_rollback_of_a_first_publication_nor_of_what_is_not_published(
+    source: Realm,
+) -> None:
+    make.publish(source, PAGE)
+    with pytest.raises(Unprocessable, match="before this one"):
+        rollback_realm(PAGE, ADA)
+    for url in (source.url, SECOND_PAGE):
+        with pytest.raises(NotPublished):
+            rollback_realm(url, ADA)
+    make.user("bob")
+    with pytest.raises(Forbidden):
+        rollback_realm(PAGE, Caller("bob"))
+
+
+# --- Taking down -------------------------------------------------------------------------------
+
+
+def test_an_unpublish_leaves_nothing_but_the_source(source: Realm) -> None:
+    make.publish(source, PAGE)
+    indexed(PAGE)
+    make.publish(source, PAGE)
+    unpublish_realm(PAGE, ADA)
+    assert not Realm.objects.filter(url=PAGE).exists()
+    assert not Publication.objects.exists()
+    assert not IndexHead.objects.exists()
+    assert not IndexedCard.objects.exists()
+    assert not Definition.objects.exists()
+    assert not ReindexJob.objects.filter(status__in=ReindexJob.LIVE).exists()
+    assert not RealmPermission.objects.filter(realm__url=PAGE).exists()
+    assert shown(source.url) == make.SITE
+
+
+def test_a_delete_takes_all_copies_and_only_those(source: Realm, owner: Any) -> None:
+    bob = make.user("bob")
+    bobs = make.source(f"{ORIGIN}/bob/site/", bob, make.SITE)
+    adas_other = make.source(f"{ORIGIN}/ada/other/", owner, make.SITE)
+    make.publish(bobs, "http://bob.localhost:4201/")
+    indexed("http://bob.localhost:4201/")
+    make.publish(adas_other, f"{PAGE}other/")
+    before = everything()
+    make.publish(source, PAGE)
+    make.publish(source, SECOND_PAGE)
+    indexed(PAGE)
+
+    assert delete_realm(source.url, ADA) == [source.url, PAGE, SECOND_PAGE]
+    after = everything()
+    gone = {source.url, PAGE, SECOND_PAGE}
+    for table in before:
+        if table in ("RealmTombstone", "ReindexJob", "CacheGeneration", "Blob"):
+            continue
+        kept = [row for row in before[table] if source.pk not in row]
+        assert after[table] == kept, table
+    assert {row[0] for row in after["RealmTombstone"]} == gone
+    assert not ReindexJob.objects.filter(realm_url__in=gone, status__in=ReindexJob.LIVE).exists()
+    assert shown(bobs.url) == shown("http://bob.localhost:4201/") == make.SITE
+
+
+def test_the_card_library_can_not_be_deleted_published_over_or_taken_down(source: Realm) -> None:
+    """115."""
+    base, operator = f"{ORIGIN}/base/", Caller("realm_server", operator=True)
+    before = everything()
+    with pytest.raises(Unprocessable):
+        delete_realm(base, operator)
+    with pytest.raises(IsASourceRealm):
+        publish_realm(source.url, base, operator)
+    with pytest.raises(NotPublished):
+        unpublish_realm(base, operator)
+    with pytest.raises(NotARealm):
+        publish_realm(base, PAGE, operator)
+    assert everything() == before
+
+
+# --- At the same time --------------------------------------------------------------------------
+
+
+def test_a_publish_is_never_a_mixture_of_two_writes(
+    source: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W-3."""
+    make.write(source, one__md=b"old", two__md=b"old")
+    gate = Gate()
+    monkeypatch.setattr(publishing, "_show", gate.before(publishing._show))
+    publish = in_thread(make.publish, source, PAGE)
+    gate.wait_for_arrival()
+    write = in_thread(make.write, source, one__md=b"new", two__md=b"new")
+    wait_until(lambda: waiting_for(source.url) == 1, "the write waiting for the publish")
+    gate.open()
+    publish.result(20)
+    write.result(20)
+    assert (shown(PAGE)["one.md"], shown(PAGE)["two.md"]) == (b"old", b"old")
+    assert (shown(source.url)["one.md"], shown(source.url)["two.md"]) == (b"new", b"new")
+
+
+def test_a_write_that_waited_behind_a_delete_finds_nothing_and_makes_nothing(
+    web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W-7."""
+    headers, gate = make.realm_login(source, "ada"), Gate()
+    monkeypatch.setattr(publishing, "_tear_down", gate.before(publishing._tear_down))
+    delete = in_thread(delete_realm, source.url, ADA)
+    gate.wait_for_arrival()
+    write = in_thread(web.upload, f"{source.url}late.md", b"late", headers)
+    remove = in_thread(
+        web.request, "DELETE", f"{source.url}ada.json", accept="application/vnd.card+source",
+        headers=headers,
+    )  # fmt: skip
+    wait_until(lambda: waiting_for(source.url) == 2, "both waiting for the delete")
+    gate.open()
+    delete.result(20)
+    assert write.result(20).status == 404
+    assert remove.result(20).status == 404
+    assert not Realm.objects.filter(url=source.url).exists()
+    assert not FileVersion.objects.filter(realm_id=source.pk).exists()
+
+
+def test_a_write_that_waited_never_lands_in_the_realm_that_came_after(
+    web: Web, source: Realm
+) -> None:
+    """W-7: what was allowed in the old realm was never allowed in the new one."""
+    headers, bob = make.realm_login(source, "ada"), make.user("bob")
+    with realm_write_lock(source.url):
+        write = in_thread(web.upload, f"{source.url}late.md", b"late", headers)
+        wait_until(lambda: waiting_for(source.url) == 1, "the write waiting")
+        publishing._tear_down(Realm.objects.get(url=source.url))
+        publishing.make_realm(source.url, Realm.Kind.SOURCE, bob, "bob")
+    assert write.result(20).status == 404
+    assert shown(source.url) == {}
+
+
+def test_of_two_who_create_one_url_one_is_told_that_it_exists(
+    web: Web, owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W-8."""
+    gate = Gate()
+    monkeypatch.setattr(publishing, "make_realm", gate.after(publishing.make_realm))
+
+    def create(name: str) -> Any:
+        attributes = {"endpoint": "new", "name": name}
+        body = {"data": {"type": "realm", "attributes": attributes}}
+        return web.post(f"{ORIGIN}/_create-realm", body, make.login("ada"))
+
+    first = in_thread(create, "first")
+    gate.wait_for_arrival()
+    second = in_thread(create, "second")
+    wait_until(lambda: waiting_for(f"{ORIGIN}/ada/new/") == 1, "the second waiting")
+    gate.open()
+    assert (first.result(20).status, second.result(20).status) == (202, 400)
+    assert "already exists" in second.result().text
+    assert b'"first"' in shown(f"{ORIGIN}/ada/new/")["realm.json"]
+    assert generation(f"{ORIGIN}/ada/new/") == 2
+
+
+def test_of_two_who_publish_to_one_free_url_it_belongs_to_the_first(
+    source: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W-23."""
+    bobs = make.source(f"{ORIGIN}/bob/site/", make.user("bob"), {"bob.md": b"bob"})
+    url, gate = "http://free.localhost:4201/", Gate()
+    monkeypatch.setattr(publishing, "_show", gate.before(publishing._show))
+    first = in_thread(make.publish, source, url)
+    gate.wait_for_arrival()
+    second = in_thread(make.publish, bobs, url)
+    wait_until(lambda: waiting_for(url) == 1, "bob waiting")
+    gate.open()
+    first.result(20)
+    with pytest.raises(Forbidden):
+        second.result(20)
+    assert shown(url) == make.SITE
+
+
+def test_of_two_who_publish_to_one_free_host_it_belongs_to_the_first(
+    source: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bobs = make.source(f"{ORIGIN}/bob/site/", make.user("bob"), {"bob.md": b"bob"})
+    host, gate = "http://free.localhost:4201/", Gate()
+    monkeypatch.setattr(publishing, "_show", gate.before(publishing._show))
+    first = in_thread(make.publish, source, f"{host}one/")
+    gate.wait_for_arrival()
+    second = in_thread(make.publish, bobs, f"{host}two/")
+    wait_until(lambda: waiting_for(host) == 1, "bob waiting for the host")
+    gate.open()
+    first.result(20)
+    with pytest.raises(Forbidden):
+        second.result(20)
+
+
+def test_someone_elses_publication_and_source_stay_theirs(source: Realm) -> None:
+    """W-23, W-24."""
+    bobs = make.source(f"{ORIGIN}/bob/site/", make.user("bob"), {"bob.md": b"bob"})
+    make.publish(source, PAGE)
+    before = everything()
+    bob = Caller("bob")
+    for url in (PAGE, f"{PAGE}below/", f"{ORIGIN}/ada/new/"):
+        with pytest.raises(Forbidden):
+            publish_realm(bobs.url, url, bob)
+    with pytest.raises(IsASourceRealm):
+        publish_realm(bobs.url, source.url, bob)
+    for act in (unpublish_realm, rollback_realm):
+        with pytest.raises(Forbidden):
+            act(PAGE, bob)
+    with pytest.raises(Forbidden):
+        delete_realm(source.url, bob)
+    with pytest.raises(InvalidURL):
+        publish_realm(bobs.url, "http://bob.localhost:4201/_x/", bob)
+    assert everything() == before
+
+
+def test_a_publish_that_waited_behind_the_delete_of_its_source_leaves_no_orphan(
+    source: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W-28."""
+    gate = Gate()
+    monkeypatch.setattr(publishing, "_tear_down", gate.before(publishing._tear_down))
+    delete = in_thread(delete_realm, source.url, ADA)
+    gate.wait_for_arrival()
+    publish = in_thread(make.publish, source, PAGE)
+    wait_until(lambda: waiting_for(source.url) == 1, "the publish waiting for the delete")
+    gate.open()
+    delete.result(20)
+    with pytest.raises(NotARealm):
+        publish.result(20)
+    assert not Realm.objects.filter(url=PAGE).exists()
+
+
+def test_a_delete_that_waited_behind_a_publish_of_its_realm_takes_neither_or_both(
+    source: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W-28, the other way round."""
+    gate = Gate()
+    monkeypatch.setattr(publishing, "_show", gate.before(publishing._show))
+    publish = in_thread(make.publish, source, PAGE)
+    gate.wait_for_arrival()
+    delete = in_thread(delete_realm, source.url, ADA)
+    wait_until(lambda: waiting_for(source.url) == 1, "the delete waiting for the publish")
+    gate.open()
+    publish.result(20)
+    with pytest.raises(Busy, match="just been published"):
+        delete.result(20)
+    assert shown(PAGE) == make.SITE
+    assert delete_realm(source.url, ADA) == [source.url, PAGE]
+
+
+def test_forty_writers_to_one_realm_all_succeed(web: Web, source: Realm) -> None:
+    """W-31."""
+    headers = make.realm_login(source, "ada")
+
+    def write(number: int) -> int:
+        return web.upload(f"{source.url}{number}.md", str(number).encode(), headers).status
+
+    with ThreadPoolExecutor(40) as pool:
+        assert list(pool.map(write, range(40))) == [204] * 40
+    assert generation(source.url) == 42
+    files = shown(source.url)
+    assert all(files[f"{number}.md"] == str(number).encode() for number in range(40))
