@@ -466,5 +466,6 @@ def _waiting_for_advisory_locks() -> int:
     with connect() as hand:
         row = hand.execute(
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         ).fetchone()
     return int(row[0]) if row else 0
