@@ -16,6 +16,8 @@ import pglock
 from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
+from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from definitions.models import CacheGeneration, Definition
 from notifications.board import Slots
@@ -225,31 +227,8 @@ class DefinitionLookup:
                 return None
             began = time.monotonic()
             built = self._builder.build(located)
-            now = timezone.now()
             # A refusal is silent: the entry answers this caller, who began before the change.
-            Definition.objects.bulk_create(
-                [
-                    Definition(
-                        module_url=module_url,
-                        realm_url=located.realm_url,
-                        definitions=built.definitions,
-                        error=built.error,
-                        dependencies=list(built.dependencies),
-                        global_generation=counters[0],
-                        realm_generation=counters[1],
-                        module_generation=counters[2],
-                        built_at=now,
-                        build_ms=int((time.monotonic() - began) * 1000),
-                        expires_at=now + ERROR_LIFETIME if built.error else None,
-                    )
-                ],
-                update_conflicts=True,
-                unique_fields=["module_url", "scope", "username"],
-                update_fields=[
-                    "realm_url", "definitions", "error", "dependencies", "global_generation",
-                    "realm_generation", "module_generation", "built_at", "build_ms", "expires_at",
-                ],
-            )  # fmt: skip
+            _store(located, built, counters, int((time.monotonic() - began) * 1000))
         return DefinitionCacheEntry(module_url, built.definitions, built.error, built.dependencies)
 
 
@@ -290,6 +269,36 @@ def _counters(realm_url: str, module_url: str) -> tuple[int, int, int]:
         for row in CacheGeneration.objects.filter(key__in=["", realm_url, module_url])
     }
     return found["global", ""], found["realm", realm_url], found["module", module_url]
+
+
+def _store(located: Located, built: Built, counters: tuple[int, int, int], build_ms: int) -> None:
+    """Writes the row of a build, unless a counter has moved since: then the trigger drops it."""
+    now = timezone.now()
+    row: dict[str, Any] = {
+        "module_url": located.module_url,
+        "realm_url": located.realm_url,
+        "scope": Definition.Scope.PUBLIC,
+        "username": "",
+        "definitions": Jsonb(built.definitions) if built.definitions is not None else None,
+        "error": Jsonb(built.error) if built.error is not None else None,
+        "dependencies": Jsonb(list(built.dependencies)),
+        "global_generation": counters[0],
+        "realm_generation": counters[1],
+        "module_generation": counters[2],
+        "built_at": now,
+        "build_ms": build_ms,
+        "expires_at": now + ERROR_LIFETIME if built.error else None,
+    }
+    statement = sql.SQL(
+        "INSERT INTO definitions ({names}) VALUES ({values})"
+        " ON CONFLICT (module_url, scope, username) DO UPDATE SET ({names}) = ROW ({excluded})"
+    ).format(
+        names=sql.SQL(", ").join(map(sql.Identifier, row)),
+        values=sql.SQL(", ").join(map(sql.Placeholder, row)),
+        excluded=sql.SQL(", ").join(sql.Identifier("excluded", name) for name in row),
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(statement, row)
 
 
 def _with_dependents(module_urls: list[str]) -> list[tuple[str, str]]:

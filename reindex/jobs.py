@@ -239,7 +239,7 @@ def sweep() -> int:
     batches = list(
         ReindexBatch.objects.filter(
             Q(lease_until__isnull=True) | Q(lease_until__lt=now),
-            done=True,
+            done=False,
             job__in=rendering,
         ).values_list("pk", flat=True)
     )

@@ -96,7 +96,7 @@ def is_postgres(process: psutil.Process) -> bool:
 def addresses(ports: list[int], password: str) -> str:
     """Where to look, a line a thing, wide or narrow as the terminal is."""
     names = {"people": "Harbour Row", "lights": "Night Marks", "tools": "Tool Library"}
-    rows = [("", "replica a", "replica b")]
+    rows: list[tuple[str, ...]] = [("", "replica a", "replica b")]
     rows += [
         (name, *(f"http://{key}.localhost:{p}/" for p in ports)) for key, name in names.items()
     ]

@@ -516,6 +516,8 @@ def paths() -> Iterator[Case]:
             says = "Host" if status == 400 else "not found"
             yield file(f"of the host {host[:20]!r}", method, f"{SITE}index.json", status, says,
                        body=body, Host=host, edge=True)  # fmt: skip
+        yield file("of half a path as host", method, f"{ORIGIN}/site/index.json", 400, "Host",
+                   body=body, Host="localhost:4201/ada", edge=True)  # fmt: skip
         yield file("of no host", method, f"{SITE}index.json", 400, "Host", body=body, Host=None,
                    edge=True)  # fmt: skip
     for path in NOWHERE:

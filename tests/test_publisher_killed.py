@@ -246,6 +246,9 @@ def test_what_the_killed_still_owed_is_done_after_a_restart_and_the_newest_stand
         assert watch.sees("four") == 4
         stopped.send_signal(signal.SIGCONT)
         wait_until(lambda: watch.look() and not stopped.is_running(), "the third render over")
+        # A worker that is asked to end does so when it has done what it was at.
+        worker.terminate()
+        worker.wait(20)
         assert watch.sees("four") == 4
         jobs = [(1, Status.DONE), (2, Status.DONE), (3, Status.SUPERSEDED), (4, Status.DONE)]
         assert standing()[2] == jobs

@@ -128,11 +128,13 @@ def ask(
         client.close()
 
 
-def send_raw(port: int, data: bytes) -> bytes:
-    """Sends bytes, says that no more will come, and answers all that comes back."""
+def send_raw(port: int, data: bytes, *, break_off: bool = False) -> bytes:
+    """Sends bytes and answers all that comes back. `break_off` says that no more will come, to
+    which a server may well say nothing at all."""
     with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as client:
         client.sendall(data)
-        client.shutdown(socket.SHUT_WR)
+        if break_off:
+            client.shutdown(socket.SHUT_WR)
         received = b""
         while chunk := client.recv(65536):
             received += chunk

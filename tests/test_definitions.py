@@ -1,0 +1,216 @@
+"""Definitions: what an invalidation empties stays empty of whatever was begun before it."""
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from definitions.lookup import (
+    Built,
+    CodeRef,
+    DefinitionCacheEntryQuery,
+    DefinitionLookup,
+    DefinitionNotFound,
+    Located,
+)
+from definitions.models import CacheGeneration, Definition
+from notifications.connection import listen_connection
+
+REALM = "http://localhost:4201/ada/site/"
+POST = f"{REALM}post.tsx"
+PERSON = f"{REALM}person.tsx"
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Builds:
+    """A builder whose builds can be held, and are counted."""
+
+    def __init__(self, error: dict[str, Any] | None = None, depends: tuple[str, ...] = ()) -> None:
+        self.count = 0
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.go_on.set()
+        self._error, self._depends = error, depends
+
+    def locate(self, module_url: str) -> Located | None:
+        return None if "missing" in module_url else Located(module_url, REALM, 1)
+
+    def build(self, located: Located) -> Built:
+        self.count += 1
+        self.begun.set()
+        assert self.go_on.wait(20)
+        found = None if self._error else {"Post": {"displayName": f"build {self.count}"}}
+        return Built(found, self._error, self._depends)
+
+
+@pytest.fixture
+def in_thread() -> Iterator[Callable[[Callable[[], Any]], threading.Thread]]:
+    """Runs something in a thread with a database connection of its own."""
+    threads: list[threading.Thread] = []
+
+    def start(work: Callable[[], Any]) -> threading.Thread:
+        def run() -> None:
+            try:
+                work()
+            finally:
+                connection.close()
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+        return threads[-1]
+
+    yield start
+    for thread in threads:
+        thread.join(20)
+
+
+def test_a_definition_is_built_once_and_then_found_in_the_table() -> None:
+    builds = Builds()
+    lookup = DefinitionLookup(builds)
+    assert lookup.lookup_definition(CodeRef(POST, "Post")) == {"displayName": "build 1"}
+    assert lookup.lookup_definition(CodeRef(POST, "Post")) == {"displayName": "build 1"}
+    assert lookup.lookup_cached_definition(CodeRef(POST, "Post")) == {"displayName": "build 1"}
+    assert builds.count == 1
+    batch = lookup.get_cached_definitions_batch(DefinitionCacheEntryQuery((POST, PERSON)))
+    assert batch.keys() == {POST}
+
+
+def test_a_name_that_no_module_exports_is_not_found() -> None:
+    lookup = DefinitionLookup(Builds())
+    with pytest.raises(DefinitionNotFound, match=r"post\.tsx exports no card named Nope"):
+        lookup.lookup_definition(CodeRef(POST, "Nope"))
+    with pytest.raises(DefinitionNotFound):
+        lookup.lookup_definition(CodeRef(f"{REALM}missing.tsx", "Post"))
+
+
+@pytest.mark.parametrize("what", ["realm", "module", "global"])
+def test_a_build_that_began_before_an_invalidation_is_refused_by_the_database(
+    what: str, in_thread: Any
+) -> None:
+    builds = Builds()
+    builds.go_on.clear()
+    early = in_thread(lambda: DefinitionLookup(builds).lookup_module(POST))
+    assert builds.begun.wait(20)
+    if what == "realm":
+        DefinitionLookup().clear_realm_definitions(REALM)
+    elif what == "module":
+        DefinitionLookup().invalidate(POST)
+    else:
+        DefinitionLookup().clear_all_definitions()
+    builds.go_on.set()
+    early.join(20)
+    assert not Definition.objects.exists()
+
+
+def test_another_realms_invalidation_lets_a_build_be_stored(in_thread: Any) -> None:
+    builds = Builds()
+    builds.go_on.clear()
+    early = in_thread(lambda: DefinitionLookup(builds).lookup_module(POST))
+    assert builds.begun.wait(20)
+    DefinitionLookup().clear_realm_definitions("http://localhost:4201/bo/site/")
+    builds.go_on.set()
+    early.join(20)
+    assert Definition.objects.get().module_url == POST
+
+
+def test_nobody_can_insert_a_row_that_was_built_on_older_counters() -> None:
+    DefinitionLookup(Builds()).lookup_module(POST)
+    CacheGeneration.objects.filter(scope="realm", key=REALM).update(generation=7)
+    CacheGeneration.objects.create(scope="module", key=PERSON)
+    columns = ", ".join(
+        field.column
+        for field in Definition._meta.fields
+        if field.column not in ("id", "module_url")
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO definitions (module_url, {columns}) SELECT %s, {columns} FROM definitions",
+            [PERSON],
+        )
+        assert cursor.rowcount == 0
+    assert not Definition.objects.filter(module_url=PERSON).exists()
+
+
+def test_callers_of_two_lookups_at_once_share_one_build(in_thread: Any) -> None:
+    builds = Builds()
+    builds.go_on.clear()
+    found: list[Any] = []
+    # Two lookups know nothing of each other, as in two processes: the database elects.
+    lookups = [DefinitionLookup(builds), DefinitionLookup(builds)]
+    threads = [
+        in_thread(lambda lookup=lookup: found.append(lookup.lookup_module(POST)))
+        for lookup in lookups * 4
+    ]
+    assert builds.begun.wait(20)
+    builds.go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert builds.count == 1
+    assert {entry.definitions["Post"]["displayName"] for entry in found} == {"build 1"}
+    assert len(found) == 8
+
+
+def test_an_error_is_kept_for_half_a_minute_and_then_built_again() -> None:
+    builds = Builds(error={"status": 500, "message": "it threw"})
+    lookup = DefinitionLookup(builds)
+    with pytest.raises(DefinitionNotFound) as first:
+        lookup.lookup_definition(CodeRef(POST, "Post"))
+    assert first.value.error == {"status": 500, "message": "it threw"}
+    lookup.lookup_module(POST)
+    assert builds.count == 1
+    row = Definition.objects.get()
+    assert row.expires_at is not None
+    assert timedelta(seconds=25) < row.expires_at - timezone.now() <= timedelta(seconds=30)
+    Definition.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    lookup.lookup_module(POST)
+    assert builds.count == 2
+
+
+def test_invalidating_a_module_drops_what_was_built_from_it_at_any_distance() -> None:
+    chain = [f"{REALM}{name}.tsx" for name in ("base", "middle", "top")]
+    for module, depends in zip(chain, [(), (chain[0],), (chain[1],)], strict=True):
+        DefinitionLookup(Builds(depends=depends)).lookup_module(module)
+    DefinitionLookup(Builds()).lookup_module(POST)
+    dropped = DefinitionLookup().invalidate(f"{REALM}base")
+    assert set(chain) <= set(dropped)
+    assert list(Definition.objects.values_list("module_url", flat=True)) == [POST]
+
+
+def test_what_is_cleared_is_told_to_every_replica() -> None:
+    with listen_connection() as peer:
+        peer.execute("LISTEN definition_cache_invalidated")
+        DefinitionLookup().clear_realm_definitions(REALM)
+        DefinitionLookup().invalidate(POST)
+        DefinitionLookup().clear_all_definitions()
+        told = [note.payload for note in peer.notifies(timeout=10, stop_after=3)]
+    assert told[0] == f'{{"k": "realm", "r": "{REALM}"}}'
+    assert POST in told[1] and f"{REALM}post.ts" in told[1]
+    assert told[2] == '{"k": "global"}'
+
+
+def test_a_clear_that_is_rolled_back_empties_nothing_and_tells_nobody() -> None:
+    DefinitionLookup(Builds()).lookup_module(POST)
+    with listen_connection() as peer:
+        peer.execute("LISTEN definition_cache_invalidated")
+        with pytest.raises(RuntimeError), transaction.atomic():
+            DefinitionLookup().clear_realm_definitions(REALM)
+            raise RuntimeError
+        assert Definition.objects.count() == 1
+        assert not _anything(peer)
+
+
+def _anything(peer: "psycopg.Connection[Any]") -> list[Any]:
+    """What has been delivered up to a notification that is sent now."""
+    with connection.cursor() as cursor:
+        cursor.execute("NOTIFY definition_cache_invalidated, 'the end'")
+    told = []
+    for note in peer.notifies(timeout=10):
+        if note.payload == "the end":
+            break
+        told.append(note.payload)
+    return told
