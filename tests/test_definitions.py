@@ -122,14 +122,11 @@ def test_nobody_can_insert_a_row_that_was_built_on_older_counters() -> None:
     DefinitionLookup(Builds()).lookup_module(POST)
     CacheGeneration.objects.filter(scope="realm", key=REALM).update(generation=7)
     CacheGeneration.objects.create(scope="module", key=PERSON)
-    columns = ", ".join(
-        field.column
-        for field in Definition._meta.fields
-        if field.column not in ("id", "module_url")
-    )
+    names = [str(field.column) for field in Definition._meta.fields]
+    shared = ", ".join(name for name in names if name not in ("id", "module_url"))
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO definitions (module_url, {columns}) SELECT %s, {columns} FROM definitions",
+            f"INSERT INTO definitions (module_url, {shared}) SELECT %s, {shared} FROM definitions",
             [PERSON],
         )
         assert cursor.rowcount == 0
