@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from celery import current_app
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db.models import Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
@@ -119,13 +119,25 @@ def failed(job_id: int, error: object) -> None:
 def claim(batch_id: int) -> ReindexBatch | None:
     """Takes the lease of a batch; None if another worker has it, it is done, or its job ended."""
     now = timezone.now()
-    taken = ReindexBatch.objects.filter(
-        Q(lease_until__isnull=True) | Q(lease_until__lt=now),
-        pk=batch_id,
-        done=False,
-        job__status=Status.RENDERING,
-    ).update(lease_until=now + _lease(), attempts=F("attempts") + 1)
-    return ReindexBatch.objects.select_related("job").get(pk=batch_id) if taken else None
+    with transaction.atomic():
+        # A lock first: an UPDATE that looks at the job as well would not look at the lease again
+        # after it has waited for another claim.
+        batch = (
+            ReindexBatch.objects.select_for_update(of=("self",))
+            .select_related("job")
+            .filter(
+                Q(lease_until__isnull=True) | Q(lease_until__lt=now),
+                pk=batch_id,
+                done=False,
+                job__status=Status.RENDERING,
+            )
+            .first()
+        )
+        if batch is not None:
+            batch.lease_until = now + _lease()
+            batch.attempts += 1
+            batch.save()
+    return batch
 
 
 def renew(batch: ReindexBatch) -> bool:
@@ -252,16 +264,20 @@ def sweep() -> int:
 
 def _give_up(now: datetime) -> None:
     """Fails the jobs that have a batch whose workers never came back: killed, or beyond words."""
-    ReindexJob.objects.filter(
-        status=Status.RENDERING,
-        batches__done=False,
-        batches__attempts__gte=MAX_ATTEMPTS,
-        batches__lease_until__lt=now,
-    ).update(
-        status=Status.FAILED,
-        finished_at=now,
-        error=f"{MAX_ATTEMPTS} workers ended while they rendered the same batch",
-    )
+    hopeless = Q(done=False, attempts__gte=MAX_ATTEMPTS, lease_until__lt=now)
+    for job_id in (
+        ReindexBatch.objects.filter(hopeless, job__status=Status.RENDERING)
+        .values_list("job", flat=True)
+        .distinct()
+    ):
+        with transaction.atomic():
+            job = _locked(job_id)
+            if job is None or job.status != Status.RENDERING:
+                continue
+            if job.batches.filter(hopeless).exists():
+                job.status, job.finished_at = Status.FAILED, now
+                job.error = f"{MAX_ATTEMPTS} workers ended while they rendered the same batch"
+                job.save()
 
 
 def _try_again(now: datetime) -> None:

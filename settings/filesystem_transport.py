@@ -1,15 +1,18 @@
 """kombu's filesystem transport, with messages and tables of queues that appear whole.
 
-Three things of kombu's own would go wrong where several processes start and take at once: it lets a
-consumer take a message that is still being written, takes one by moving it to the system's folder
-for temporary files (which may be another file system, where a move is a copy), and rewrites the table
-of an exchange under the eyes of its readers.
+Three things of kombu's own would go wrong where several processes start and take at once: it lets
+a consumer take a message that is still being written, takes one by moving it to the system's folder
+for temporary files (which may be another file system, where a move is a copy), and rewrites the
+table of an exchange under the eyes of its readers.
 """
 
 import fcntl
 import os
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from queue import Empty
 from typing import Any
 
@@ -21,58 +24,86 @@ from kombu.utils.json import dumps, loads
 DRAIN_SECONDS = 0.2
 
 
-class Channel(filesystem.Channel):  # type: ignore[misc]
+class Channel(filesystem.Channel):
     """Every file is written under a name that nobody looks for, then renamed."""
 
-    def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:
+    def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:  # type: ignore[override]
         name = f"{time.monotonic_ns() // 1_000_000}_{uuid.uuid4()}.{queue}.msg"
-        _write(os.path.join(self.data_folder_out, name), payload)
+        _write(Path(self.data_folder_out) / name, payload)
 
-    def _get(self, queue: str) -> Any:
+    def _get(self, queue: str) -> Any:  # type: ignore[override]
         for name in sorted(os.listdir(self.data_folder_in)):
             if name.partition(".")[2] != f"{queue}.msg":
                 continue
-            taken = os.path.join(self.processed_folder, name)
             try:
-                os.rename(os.path.join(self.data_folder_in, name), taken)
+                taken = (Path(self.data_folder_in) / name).rename(
+                    Path(self.processed_folder) / name
+                )
             except FileNotFoundError:
                 continue  # another consumer has it
-            with open(taken, "rb") as file:
-                payload = file.read()
-            os.remove(taken)
+            payload = taken.read_bytes()
+            taken.unlink()
             return loads(bytes_to_str(payload))
         raise Empty
 
     def get_table(self, exchange: str) -> list[Any]:
         """The queues of an exchange."""
         try:
-            table = loads(bytes_to_str(self._exchange_file(exchange).read_bytes()))
+            table = loads(bytes_to_str(self._table(exchange).read_bytes()))
         except FileNotFoundError:
             return []
         return [filesystem.exchange_queue_t(*queue) for queue in table]
 
-    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+    def _queue_bind(
+        self, exchange: str, routing_key: str | None, pattern: str | None, queue: str | None
+    ) -> None:
         bound = filesystem.exchange_queue_t(routing_key or "", pattern or "", queue or "")
-        with open(self.control_folder / "lock", "a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._tables_locked():
             table = self.get_table(exchange)
             if bound not in table:
-                _write(str(self._exchange_file(exchange)), [bound, *table])
+                _write(self._table(exchange), [bound, *table])
+
+    def _delete(
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str | None,
+        pattern: str | None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        self._purge(queue)
+        bound = filesystem.exchange_queue_t(routing_key or "", pattern or "", queue or "")
+        with self._tables_locked():
+            table = self.get_table(exchange)
+            if bound in table:
+                left = [each for each in table if each != bound]
+                _write(self._table(exchange), left)
+
+    def _table(self, exchange: str) -> Path:
+        return Path(self.control_folder) / f"{exchange}.exchange"
+
+    @contextmanager
+    def _tables_locked(self) -> Iterator[None]:
+        with open(Path(self.control_folder) / "lock", "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
 
-def _write(path: str, content: Any) -> None:
-    draft = f"{path}.{uuid.uuid4()}.draft"
-    with open(draft, "wb") as file:
-        file.write(str_to_bytes(dumps(content)))
-    os.rename(draft, path)
+def _write(path: Path, content: Any) -> None:
+    draft = path.with_name(f"{path.name}.{uuid.uuid4()}.draft")
+    draft.write_bytes(str_to_bytes(dumps(content)))
+    draft.rename(path)
 
 
-class Transport(filesystem.Transport):  # type: ignore[misc]
+class Transport(filesystem.Transport):
     """The transport that `filesystem://` names in this project."""
 
     Channel = Channel
 
-    def drain_events(self, connection: Any, timeout: float | None = None) -> Any:
-        """As kombu's. A worker that is asked to end does not sit out the two seconds it would wait."""
+    def drain_events(  # type: ignore[override]
+        self, connection: Any, timeout: float | None = None
+    ) -> Any:
+        """As kombu's, which would have a worker that is asked to end wait two seconds first."""
         soon = DRAIN_SECONDS if timeout is None else min(timeout, DRAIN_SECONDS)
         return super().drain_events(connection, timeout=soon)

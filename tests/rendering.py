@@ -3,6 +3,7 @@
 The replica is `web`, so what is rendered has come over HTTP, through pins and Deno.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from reindex import tasks
@@ -25,7 +26,17 @@ def work_off(sent: list[tuple[str, Any]], *, definitions: bool = False) -> list[
     return ran
 
 
-def index_of(realm_url: str) -> dict[str, IndexedCard]:
+@dataclass
+class Indexed:
+    """A row of the index: HTML by format and a search document, or an error document."""
+
+    html: Any
+    search: Any
+    error: Any
+
+
+def index_of(realm_url: str) -> dict[str, Indexed]:
     """The cards that visitors of a realm see, by path."""
     head = IndexHead.objects.filter(realm_url=realm_url).first()
-    return {card.path: card for card in IndexedCard.objects.filter(job_id=head and head.job_id)}
+    cards = IndexedCard.objects.filter(job=head.job) if head else IndexedCard.objects.none()
+    return {card.path: Indexed(card.html, card.search, card.error) for card in cards}

@@ -267,7 +267,10 @@ def test_refusals_are_told_as_messages(root: Client, source: Realm) -> None:
 
 
 def test_anonymous_visitors_and_users_who_are_no_staff_are_refused(published: Realm) -> None:
-    for browser in (Client(headers={"host": "localhost:4201"}), _browser(get_user_model().objects.get(username="ada"))):
+    for browser in (
+        Client(headers={"host": "localhost:4201"}),
+        _browser(get_user_model().objects.get(username="ada")),
+    ):
         assert browser.get(PAGE)["Location"].startswith("/_admin/login/")
         for name in ("clear", "publish", "rollback"):
             answer = browser.post(_address(published, name), {"publication": "1"})

@@ -236,8 +236,13 @@ def test_a_path_that_is_a_folder_is_an_error(tmp_path: Path) -> None:
         Board(tmp_path)
 
 
-def test_a_disk_without_room_is_an_error_at_once_and_no_signal_later(path: Path) -> None:
-    """The limit on a process's files stands for a full disk: room is claimed when it is opened."""
+def test_the_board_takes_all_its_room_when_it_is_made(board: Board, path: Path) -> None:
+    """A full disk is then an error here. A hole in the file would be a SIGBUS at a later bump."""
+    made = path.stat()
+    assert made.st_blocks * 512 >= made.st_size
+
+
+def test_a_file_that_can_not_grow_is_an_error(path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, limits[1]))

@@ -10,6 +10,7 @@ from notifications.board import now_ns
 from notifications.emit import local_board
 from realms import serving
 from realms.models import Realm
+from realms.resolve import resolve
 from realms.serving import Variant
 from tests import make
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def held(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Holds the first load after it has read the database, until `release` is set."""
     serving.caches.cache_clear()
-    real, read, release = serving.resolve, threading.Event(), threading.Event()
+    real, read, release = resolve, threading.Event(), threading.Event()
 
     def hold_first(*args: Any, **kwargs: Any) -> Any:
         found = real(*args, **kwargs)

@@ -272,7 +272,7 @@ class Visitor:
 
     def sees(self, edition: str) -> int:
         """The generation of the page once the whole index is of one edition."""
-        cards = {card.path: card.html["isolated"] for card in index_of(URL).values()}
+        cards = {path: card.html["isolated"] for path, card in index_of(URL).items()}
         assert cards == {name: f"<p>{edition} {name}</p>" for name in NAMES}
 
         def shown() -> bool:

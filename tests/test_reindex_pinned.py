@@ -78,7 +78,8 @@ def test_no_old_byte_is_indexed_by_way_of_a_replica_that_heard_nothing(
     library = make.source(
         "http://localhost:4201/ada/lib/", owner, {"label.ts": b'export const label = "label-old";'}
     )
-    source = make.source("http://localhost:4201/ada/site/", owner, site("old") | {"gone.json": make.card("./person", "Person", name="Gone old")})  # fmt: skip
+    gone = {"gone.json": make.card("./person", "Person", name="Gone old")}
+    source = make.source("http://localhost:4201/ada/site/", owner, site("old") | gone)
     worker = fleet.start_worker("one", REALM_RENDER_REPLICAS=b.address)
     publish(a, library, LIBRARY)
     first = publish(a, source, SITE)
@@ -159,7 +160,7 @@ def kill(worker: Any) -> None:
 
 def said(url: str) -> str:
     """Everything that the index and the definitions of a realm say."""
-    cards = [[c.path, c.html, c.search, c.error] for c in index_of(url).values()]
+    cards = {path: vars(card) for path, card in index_of(url).items()}
     return json.dumps([cards, definitions_of(url)])
 
 

@@ -163,9 +163,10 @@ def test_what_a_database_or_a_parser_would_choke_on_costs_only_its_own_card(
     site: Any, web: Web, sent: list[tuple[str, Any]]
 ) -> None:
     def raw(attributes: str, relationships: str = "{}", module: str = "./good") -> bytes:
+        adopts = f'{{"adoptsFrom": {{"module": "{module}", "name": "Try"}}}}'
         return (
             f'{{"data": {{"type": "card", "attributes": {attributes}, "relationships": '
-            f'{relationships}, "meta": {{"adoptsFrom": {{"module": "{module}", "name": "Try"}}}}}}}}'
+            f'{relationships}, "meta": {adopts}}}}}'
         ).encode()
 
     def links(*urls: str) -> str:
@@ -188,9 +189,15 @@ def test_what_a_database_or_a_parser_would_choke_on_costs_only_its_own_card(
     }  # fmt: skip
     wrong = {
         "module-url": (raw("{}", module="http://["), "is not a module"),
-        "module-host": (raw("{}", module="http://127.0.0.1:1/x.tsx"), 'import access to "127.0.0.1:1"'),
+        "module-host": (
+            raw("{}", module="http://127.0.0.1:1/x.tsx"),
+            'import access to "127.0.0.1:1"',
+        ),
         "zzzz": (make.card("./forge", "Try", title="forged"), "its result is not one"),
-        "large": (make.card("./large", "Try", title="large"), "characters; at most 8000000 are kept"),
+        "large": (
+            make.card("./large", "Try", title="large"),
+            "characters; at most 8000000 are kept",
+        ),
     }
     files = {
         "good.tsx": GOOD,

@@ -1,0 +1,589 @@
+"""The life of a reindex job: owed, cut into batches, rendered, swapped in, retried, overtaken."""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import jwt
+import pytest
+from django.db import transaction
+from django.utils import timezone
+from pytest_django import Settings
+
+from realms.auth import Caller
+from realms.bootstrap import sync_base_realm
+from realms.publishing import publish_realm, unpublish_realm
+from reindex import jobs, pins, replicas
+from reindex.index import find_page, readiness
+from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
+from reindex.pins import Pin
+from tests import make
+from tests.gates import in_thread
+from tests.rendering import index_of, work_off
+from tests.web import Web
+
+URL = "http://ada.localhost:4201/"
+API = "application/vnd.api+json"
+Status = ReindexJob.Status
+Sent = list[tuple[str, Any]]
+
+
+def owe(generation: int, url: str = URL) -> ReindexJob:
+    with transaction.atomic():
+        return jobs.owe(url, generation)
+
+
+def plan(job: ReindexJob, *names: str) -> list[int]:
+    return jobs.planned(job.pk, [f"{name}.json" for name in names], {URL: job.generation})
+
+
+def results(*names: str, edition: str = "new") -> list[dict[str, Any]]:
+    """What rendering these cards could have come to."""
+    return [
+        {"url": URL + name, "html": {"isolated": f"{edition} {name}"}, "search": {}, "ms": 1.5}
+        for name in names
+    ]
+
+
+def taken(batch_id: int) -> ReindexBatch:
+    """The batch, leased."""
+    batch = jobs.claim(batch_id)
+    assert batch is not None
+    return batch
+
+
+def run_out(*batches: int) -> None:
+    """Moves the end of leases into the past."""
+    ReindexBatch.objects.filter(pk__in=batches).update(
+        lease_until=timezone.now() - timedelta(seconds=1)
+    )
+
+
+def long_ago(job: ReindexJob) -> None:
+    """Moves a job's last message, and its end, into the past."""
+    past = timezone.now() - timedelta(hours=1)
+    ReindexJob.objects.filter(pk=job.pk).update(sent_at=past)
+    ReindexJob.objects.filter(pk=job.pk, finished_at__isnull=False).update(finished_at=past)
+
+
+def status(job: ReindexJob) -> str:
+    job.refresh_from_db()
+    return job.status
+
+
+# --- Owing -------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_owed_is_sent_after_the_commit_and_not_at_all_without_one(sent: Sent) -> None:
+    with transaction.atomic():
+        job = jobs.owe(URL, 1)
+        assert sent == []
+    assert sent == [("reindex.tasks.plan_job", job.pk)]
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        jobs.owe(URL, 2)
+        _ = 1 / 0
+    assert list(ReindexJob.objects.values_list("generation", "status")) == [(1, Status.QUEUED)]
+    assert len(sent) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_newer_job_supersedes_an_older_one_of_its_realm_in_whatever_state(sent: Sent) -> None:
+    other = owe(1, "http://bo.localhost:4201/")
+    queued = owe(1)
+    rendering = owe(2)
+    batch = taken(plan(rendering, "a")[0])
+    failed = owe(3)
+    for _ in range(jobs.MAX_ATTEMPTS):
+        jobs.failed(failed.pk, "nobody there")
+    assert status(failed) == Status.FAILED
+    newest = owe(4)
+    assert [status(job) for job in (queued, rendering, failed)] == [Status.SUPERSEDED] * 3
+    assert status(newest) == status(other) == Status.QUEUED
+
+    assert plan(queued, "a") == []
+    assert not jobs.renew(batch)
+    assert not jobs.finish(batch, results("a"))
+    assert not IndexedCard.objects.exists()
+
+
+# --- Batches -----------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_last_batch_swaps_the_index_and_no_batch_before_it(
+    sent: Sent, settings: Settings
+) -> None:
+    settings.REALM_BATCH_CARDS = 2
+    job = owe(1)
+    first, second, third = plan(job, "a", "b", "c", "d", "e")
+    assert plan(job, "a") == []  # a job is planned once
+    assert ReindexBatch.objects.get(pk=third).paths == ["e.json"]
+    assert jobs.finish(taken(second), results("c", "d"))
+    bad = {"url": f"{URL}b", "error": {"status": 500, "message": "no"}}
+    assert jobs.finish(taken(first), [*results("a"), bad])
+    assert not IndexHead.objects.exists()
+    assert find_page(URL, "a").generation is None
+    assert jobs.finish(taken(third), results("e"))
+    assert status(job) == Status.DONE
+    assert (job.total, job.rendered, job.errors) == (5, 5, 1)
+    assert find_page(URL, "a").html == {"isolated": "new a"}
+    assert find_page(URL, "b").error == {"status": 500, "message": "no"}
+    assert find_page(URL, "nowhere") == type(find_page(URL, "a"))(1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_swap_takes_the_older_pages_away_and_an_older_index_never_comes_back(sent: Sent) -> None:
+    old = owe(1)
+    jobs.finish(taken(plan(old, "a", "gone")[0]), results("a", "gone", edition="old"))
+    new = owe(2)
+    jobs.finish(taken(plan(new, "a")[0]), results("a"))
+    assert set(IndexedCard.objects.values_list("path", "job")) == {("a", new.pk)}
+
+    # What no lock should let happen, happens: a job of an older generation is live.
+    ReindexJob.objects.filter(pk=old.pk).update(status=Status.RENDERING)
+    late = ReindexBatch.objects.create(job=old, paths=["a.json"])
+    assert jobs.finish(taken(late.pk), results("a", edition="old"))
+    assert status(old) == Status.SUPERSEDED
+    assert IndexHead.objects.get().job_id == new.pk
+    assert find_page(URL, "a").html == {"isolated": "new a"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_realm_without_cards_has_an_index_at_once(sent: Sent) -> None:
+    job = owe(3)
+    assert plan(job) == []
+    assert status(job) == Status.DONE
+    assert readiness(URL, 3).ready
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_batch_that_is_finished_twice_is_stored_once(sent: Sent) -> None:
+    job = owe(1)
+    slow, other = (taken(pk) for pk in plan_two(job))
+    run_out(slow.pk)
+    again = taken(slow.pk)
+    assert jobs.finish(again, results("a", edition="second"))
+    assert not jobs.finish(slow, results("a", edition="first"))
+    assert jobs.finish(other, results("b"))
+    job.refresh_from_db()
+    assert job.rendered == 2
+    assert find_page(URL, "a").html == {"isolated": "second a"}
+
+
+def plan_two(job: ReindexJob) -> list[int]:
+    """Two batches of a card each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs.settings, "REALM_BATCH_CARDS", 1)
+        return plan(job, "a", "b")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_who_claim_a_batch_one_gets_it(sent: Sent) -> None:
+    (batch,) = plan(owe(1), "a")
+    crowd = 8
+    barrier = threading.Barrier(crowd)
+
+    def claim() -> ReindexBatch | None:
+        barrier.wait(10)
+        return jobs.claim(batch)
+
+    claims = [in_thread(claim) for _ in range(crowd)]
+    assert sum(claimed.result(10) is not None for claimed in claims) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_last_two_batches_finishing_together_swap_once(sent: Sent) -> None:
+    for generation in range(1, 6):
+        job = owe(generation)
+        a, b = (taken(pk) for pk in plan_two(job))
+        barrier = threading.Barrier(2)
+
+        def finish(batch: ReindexBatch, name: str, barrier: threading.Barrier = barrier) -> bool:
+            barrier.wait(10)
+            return jobs.finish(batch, results(name))
+
+        ends = [in_thread(finish, a, "a"), in_thread(finish, b, "b")]
+        assert [end.result(10) for end in ends] == [True, True]
+        assert status(job) == Status.DONE
+        assert IndexHead.objects.get().job_id == job.pk
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lease_is_held_as_long_as_it_is_renewed_and_no_longer(sent: Sent) -> None:
+    (pk,) = plan(owe(1), "a")
+    batch = taken(pk)
+    assert jobs.claim(pk) is None
+    run_out(pk)
+    assert jobs.renew(batch)
+    assert jobs.claim(pk) is None
+    run_out(pk)
+    heir = taken(pk)
+    assert heir.attempts == 2
+    assert not jobs.renew(batch)
+    assert jobs.renew(heir)
+    jobs.release(batch, "the late one gives up what it no longer has")
+    assert jobs.claim(pk) is None
+    assert jobs.finish(heir, results("a"))
+    run_out(pk)
+    assert jobs.claim(pk) is None
+
+
+# --- Failing, and trying again -----------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_batch_given_back_is_tried_again_until_the_job_has_failed_and_later_once_more(
+    sent: Sent,
+) -> None:
+    job = owe(1)
+    done, pk = plan_two(job)
+    jobs.finish(taken(done), results("a"))
+    sent.clear()
+    for attempt in range(1, jobs.MAX_ATTEMPTS + 1):
+        assert status(job) == Status.RENDERING
+        batch = taken(pk)
+        assert batch.attempts == attempt
+        jobs.release(batch, "replica b answered 503")
+        assert jobs.claim(pk) is None  # not in the same second
+        run_out(pk)
+    assert status(job) == Status.FAILED
+    assert jobs.claim(pk) is None
+    state = readiness(URL, 1)
+    assert (state.ready, state.missing) == (False, "prerender-html")
+    assert state.error == "replica b answered 503"
+
+    assert jobs.sweep() == 0
+    long_ago(job)
+    assert jobs.sweep() == 1
+    assert sent == [("reindex.tasks.render_batch", pk)]
+    assert status(job) == Status.RENDERING
+    assert jobs.finish(taken(pk), results("b"))
+    assert status(job) == Status.DONE
+    assert job.error == ""
+    assert {card.path for card in IndexedCard.objects.all()} == {"a", "b"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_that_nobody_can_plan_fails_and_is_taken_up_again_later(
+    sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REALM_RENDER_REPLICAS", "http://127.0.0.1:1")
+    job = owe(1)
+    for _ in range(jobs.MAX_ATTEMPTS):
+        assert status(job) == Status.QUEUED
+        assert work_off(sent) == [("reindex.tasks.plan_job", job.pk)]
+        ReindexJob.objects.update(sent_at=None)
+        jobs.sweep()
+    assert status(job) == Status.FAILED
+    assert "127.0.0.1:1" in job.error
+    assert sent == []
+    long_ago(job)
+    assert jobs.sweep() == 1
+    assert status(job) == Status.QUEUED
+    assert sent == [("reindex.tasks.plan_job", job.pk)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_batch_that_ends_its_workers_fails_the_job_instead_of_going_round_for_ever(
+    sent: Sent,
+) -> None:
+    job = owe(1)
+    (pk,) = plan(job, "a")
+    for _ in range(jobs.MAX_ATTEMPTS):
+        long_ago(job)
+        jobs.sweep()
+        assert sent.pop() == ("reindex.tasks.render_batch", pk)
+        taken(pk)
+        run_out(pk)
+    jobs.sweep()
+    assert status(job) == Status.FAILED
+    assert job.error == "5 workers ended while they rendered the same batch"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_sweeper_sends_what_is_owed_and_has_no_worker_and_nothing_else(sent: Sent) -> None:
+    queued = owe(1, "http://a.localhost:4201/")
+    rendering = owe(1)
+    a, b = plan_two(rendering)
+    taken(a)
+    ended = owe(1, "http://b.localhost:4201/")
+    jobs.planned(ended.pk, [], {})
+    sent.clear()
+    assert jobs.sweep() == 0  # their messages have just been sent
+    for job in (queued, rendering, ended):
+        long_ago(job)
+    assert jobs.sweep() == 2
+    assert sent == [("reindex.tasks.plan_job", queued.pk), ("reindex.tasks.render_batch", b)]
+    assert jobs.sweep() == 0
+    long_ago(rendering)
+    run_out(a)
+    jobs.finish(taken(b), results("b"))
+    sent.clear()
+    assert jobs.sweep() == 1
+    assert sent == [("reindex.tasks.render_batch", a)]
+
+
+# --- Taking down, and readiness ----------------------------------------------------------------
+
+
+def test_an_unpublished_realm_has_no_pages_and_what_was_owed_to_it_never_lands(
+    source: Any, sent: Sent
+) -> None:
+    make.publish(source, URL)
+    first = ReindexJob.objects.get()
+    jobs.finish(taken(plan(first, "index")[0]), results("index"))
+    make.publish(source, URL)
+    second = ReindexJob.objects.get(generation=2)
+    batch = taken(plan(second, "index")[0])
+    unpublish_realm(URL, Caller("ada"))
+    assert status(second) == Status.CANCELLED
+    assert not jobs.finish(batch, results("index"))
+    assert not IndexedCard.objects.exists()
+    assert not IndexHead.objects.exists()
+    assert jobs.sweep() == 0
+
+    again = publish_realm(source.url, URL, Caller("ada"))
+    assert again.generation > 2
+    assert find_page(URL, "index").generation is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_readiness_says_what_is_missing(sent: Sent) -> None:
+    assert readiness(URL, 1).missing == "index"
+    job = owe(1)
+    assert readiness(URL, 1).missing == "index"
+    (pk,) = plan(job, "a")
+    assert readiness(URL, 1).missing == "prerender-html"
+    jobs.finish(taken(pk), results("a"))
+    assert readiness(URL, 1).ready
+    assert not readiness(URL, 2).ready
+    owe(2)
+    assert readiness(URL, 1).ready
+    assert readiness(URL, 2).missing == "index"
+
+
+# --- Pins and replicas -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unshunned() -> Iterator[None]:
+    replicas._shunned.clear()
+    yield
+    replicas._shunned.clear()
+
+
+@contextmanager
+def fake_replica(status: int = 200, **headers: str) -> Iterator[tuple[str, list[str]]]:
+    """A replica that gives every request one answer; its address, and the paths asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("told", ["6", "8", None])
+def test_an_answer_of_another_generation_is_refused(
+    unshunned: None, monkeypatch: pytest.MonkeyPatch, told: str | None
+) -> None:
+    with fake_replica(**({"X_Realm_Generation": told} if told else {})) as (address, asked):
+        monkeypatch.setenv("REALM_RENDER_REPLICAS", address)
+        with pytest.raises(replicas.WrongGeneration, match=f"at generation {told}, asked for 7"):
+            replicas.get_pinned(Pin(URL, 7), "a.json", "*/*")
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("status", [500, 502])
+def test_a_replica_that_fails_is_left_out_for_a_while_and_another_is_asked(
+    unshunned: None, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    with fake_replica(status) as (broken, asked), fake_replica(X_Realm_Generation="7") as (good, _):
+        monkeypatch.setenv("REALM_RENDER_REPLICAS", f"{broken},{good},http://127.0.0.1:1")
+        for _ in range(24):
+            assert replicas.get_pinned(Pin(URL, 7), "a.json", "*/*").replica == good
+        assert len(asked) == 1
+        assert replicas.addresses()[0] == good
+
+        monkeypatch.setattr(replicas, "SHUN_SECONDS", 0.0)
+        replicas._shunned.clear()
+        for _ in range(64):
+            replicas.get_pinned(Pin(URL, 7), "a.json", "*/*")
+        assert len(asked) > 2  # it is given another chance
+
+
+@pytest.mark.parametrize("status", [401, 429, 503])
+def test_an_answer_that_says_nothing_of_the_file_is_not_a_missing_file(
+    unshunned: None, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    with fake_replica(status) as (address, _):
+        monkeypatch.setenv("REALM_RENDER_REPLICAS", address)
+        with pytest.raises(replicas.ReplicaUnavailable, match=str(status)):
+            replicas.get_pinned(Pin(URL, 7), "a.json", "*/*")
+        assert not replicas._shunned
+    with fake_replica(404) as (address, _):
+        monkeypatch.setenv("REALM_RENDER_REPLICAS", address)
+        assert replicas.get_pinned(Pin(URL, 7), "a.json", "*/*").status == 404
+
+
+def test_a_pin_opens_one_realm_at_one_generation_for_an_hour_and_only_if_we_signed_it(
+    web: Web, source: Any, owner: Any, settings: Settings
+) -> None:
+    inner = "http://localhost:4201/ada/site/private/"
+    other = make.source(inner, owner, {"x.json": b"{}"}, public=False)
+
+    def got(token: str, path: str = "index.json") -> int:
+        return web.get(f"http://localhost:4201/_at/{token}/{path}", "*/*").status
+
+    def token(seed: str = settings.REALM_SECRET_SEED, **changed: Any) -> str:
+        claims = {"kind": "pin", "pinned": source.url, "generation": source.generation}
+        return jwt.encode(claims | {"exp": time.time() + 60} | changed, seed, algorithm="HS256")
+
+    good = pins.sign(Pin(source.url, source.generation))
+    claims = jwt.decode(good, options={"verify_signature": False})
+    assert 3500 < claims["exp"] - time.time() <= 3600
+    assert got(good) == got(token()) == 200
+    assert got(good, "private/x.json") == 404
+    assert got(pins.sign(Pin(other.url, other.generation)), "x.json") == 200
+    assert got(pins.sign(Pin(source.url, source.generation + 1))) == 404
+    for wrong in (
+        token(exp=time.time() - 1),
+        token(seed="another seed, which is long enough for it"),
+        token(kind="session"),
+        token(generation="x"),
+        jwt.encode({"kind": "pin"}, settings.REALM_SECRET_SEED, algorithm="HS256"),
+        make.login("ada")["Authorization"],
+        good[:-2] + ("AA" if not good.endswith("AA") else "BB"),
+        "x",
+    ):
+        assert got(wrong) == 401, wrong
+
+
+# --- What a render reads -----------------------------------------------------------------------
+
+SHARED = "http://localhost:4201/ada/shared/"
+SECRET = "http://localhost:4201/ada/secret/"
+
+NOTE = f"""\
+import {{ Card, Embed, linksTo, string }} from "@realm/base";
+import {{ label }} from "{SHARED}label.ts";
+export class Note extends Card {{
+  static fields = {{ title: string(), next: linksTo(() => Card) }};
+  static embedded = ({{ card }}) => <i>{{card.title}} <Embed card={{card.next}} /></i>;
+  static isolated = ({{ card }}) => <p>{{label}} {{card.title}} <Embed card={{card.next}} /></p>;
+}}
+"""
+
+
+def note(title: str, next_: str = "", module: str = "./note") -> bytes:
+    return make.card(module, "Note", {"next": next_} if next_ else None, title=title)
+
+
+def words(html: str) -> str:
+    """What a reader sees."""
+    return " ".join(re.sub("<[^>]*>", " ", html).split())
+
+
+def test_a_render_reads_across_borders_what_is_public_and_nothing_that_is_private(
+    web: Web, owner: Any, sent: Sent
+) -> None:
+    sync_base_realm()
+    shared = make.source(SHARED, owner, {
+        "label.ts": b'export const label = "shared";',
+        "note.tsx": NOTE.encode(),
+        "far.json": note("far"),
+    })  # fmt: skip
+    make.source(SECRET, owner, {
+        "label.ts": b'export const label = "TOP SECRET";',
+        "note.tsx": NOTE.encode(),
+        "diary.json": note("TOP SECRET"),
+    }, public=False)  # fmt: skip
+    odd, odd_link = "fog horn, 100% (ä#?)", "./fog horn, 100%25 (ä%23%3F)"
+    files = {
+        "note.tsx": NOTE.encode(),
+        "spy.tsx": NOTE.replace(SHARED, SECRET).encode(),
+        "realm.json": make.card("@realm/base", "RealmConfig", name="Notes"),
+        "one.json": note("one", "./two"),
+        "two.json": note("two", "./three.json"),
+        "three.json": note("three", "./four"),
+        "four.json": note("four", "./five"),
+        "five.json": note("five"),
+        "abroad.json": note("abroad", "/ada/shared/far"),
+        "rooted.json": note("rooted", "./one", module="/ada/shared/note"),
+        "spy.json": note("spy", module="./spy"),
+        "thief.json": note("thief", module="/ada/secret/note"),
+        "reader.json": note("reader", "/ada/secret/diary"),
+        "lost.json": note("lost", "./nowhere"),
+        f"{odd}.json": note("odd", "./one"),
+        "to-odd.json": note("to-odd", odd_link),
+        "notes.json": b'{"just": "data"}',
+    }  # fmt: skip
+    make.publish(make.source("http://localhost:4201/ada/notes/", owner, files), URL)
+    work_off(sent)
+
+    cards = index_of(URL)
+    names = {name.removesuffix(".json") for name in files if name.endswith(".json")}
+    assert cards.keys() == names - {"realm", "notes"}
+    assert {name for name, card in cards.items() if card.error} == {"spy", "thief"}
+    shown = {name: words(card.html["isolated"]) for name, card in cards.items() if card.html}
+    assert shown["one"] == "shared one two three four five"
+    assert shown["abroad"] == "shared abroad far"
+    assert shown["rooted"].startswith("shared rooted one two")
+    assert shown["to-odd"].startswith("shared to-odd odd one")
+    assert shown["reader"] == shown["lost"].replace("lost", "reader") == "shared reader"
+    for name in ("spy", "thief"):
+        assert 'Requires import access to "localhost:4201"' in cards[name].error["message"]
+    everything = json.dumps([vars(card) for card in cards.values()])
+    assert "TOP SECRET" not in everything
+    assert "/_at/" not in everything
+
+    job = ReindexJob.objects.get(realm_url=URL)
+    assert job.pins == {URL: 1, SHARED: shared.generation, "http://localhost:4201/base/": 2}
+    page = web.get(f"{URL}fog%20horn,%20100%25%20(%C3%A4%23%3F)", "text/html")
+    assert (page.status, "shared odd" in page.text) == (200, True)
+
+
+def test_all_batches_of_a_job_read_another_realm_at_the_generation_that_the_first_met(
+    web: Web, owner: Any, sent: Sent, settings: Settings
+) -> None:
+    settings.REALM_BATCH_CARDS = 1
+    sync_base_realm()
+    shared = make.source(SHARED, owner, {"label.ts": b'export const label = "first";'})
+    files = {"note.tsx": NOTE.encode(), "a.json": note("a"), "b.json": note("b")}
+    make.publish(make.source("http://localhost:4201/ada/notes/", owner, files), URL)
+    plan_message = sent.pop(0)
+    work_off([plan_message])
+    a, b = sent
+    work_off([a])
+    make.write(shared, label__ts=b'export const label = "second";')
+    work_off([b])
+    cards = index_of(URL)
+    assert {name: card.html["isolated"].split()[0] for name, card in cards.items()} == {
+        "a": "<p>first",
+        "b": "<p>first",
+    }
