@@ -44,7 +44,7 @@ def read(token: str) -> Pin:
         claims = jwt.decode(
             token, settings.REALM_SECRET_SEED, algorithms=["HS256"], options={"require": ["exp"]}
         )
-        if False:
+        if claims.get("kind") != _KIND:
             raise InvalidPin("not a pin")
         return Pin(str(claims["pinned"]), int(claims["generation"]))
     except (jwt.PyJWTError, KeyError, TypeError, ValueError) as error:

@@ -316,6 +316,28 @@ def test_at_the_watermark_everything_committed_before_is_on_the_board(
         assert not board.unchanged(slots, stamp)
 
 
+def test_a_ping_that_took_long_proves_only_what_was_committed_before_it_was_sent(
+    live: Listener, lines: Lines, board: Board
+) -> None:
+    slow, following = Gate(), Gate()
+    gates = iter([slow, following])
+
+    def held() -> None:
+        gate = next(gates, None)
+        if gate is not None:
+            gate.hold()
+
+    lines.before_ping = held
+    slow.wait_for_arrival()
+    on_its_way = now_ns()
+    slow.open()
+    following.wait_for_arrival()
+    assert live.watermark < on_its_way
+    assert board.live_until < on_its_way + BOUND_SECONDS * SECOND
+    following.open()
+    wait_live(live)
+
+
 def test_a_watermark_that_does_not_come_is_waited_for_in_vain(live: Listener, lines: Lines) -> None:
     lines.muted = True
     assert not live.wait_for_watermark(now_ns() + 60 * SECOND, 0)
