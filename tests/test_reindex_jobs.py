@@ -212,11 +212,12 @@ def test_the_last_two_batches_finishing_together_swap_once(sent: Sent) -> None:
     first = in_thread(jobs.finish, a, held())
     gate.wait_for_arrival()
     second = in_thread(jobs.finish, b, results("b"))
-    # Without a lock the two would not see each other's work, and nobody would swap.
+    # Without a lock the two would not see each other's work: a count is lost, or the swap.
     wait_until(lambda: second.done() or somebody_waits(), "the second at the lock of the first")
     gate.open()
     assert (first.result(10), second.result(10)) == (True, True)
     assert status(job) == Status.DONE
+    assert job.rendered == 2
     assert IndexHead.objects.get().job_id == job.pk
 
 
