@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -131,7 +132,7 @@ def test_a_database_that_stays_away_ends_it_with_a_message_and_no_traceback(
         DATABASE_URL=f"postgresql://nobody@127.0.0.1:{closed}/nothing",
     )
     assert ended.returncode == 1
-    assert "CommandError: no database for 1 s, the last error was: " in ended.stderr
+    assert re.search(r"CommandError: no database for \d+ s, the last error was: ", ended.stderr)
     assert "Traceback" not in ended.stderr
     assert not replica.board.live()
 
