@@ -8,13 +8,14 @@ not anybody heard of it. What builds a definition is handed in: this package kno
 import hashlib
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol, TypeAlias
 
 import pglock
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -34,6 +35,9 @@ ERROR_LIFETIME = timedelta(seconds=30)
 _EXTENSIONS = ("", ".tsx", ".ts", ".jsx", ".js")
 
 Document: TypeAlias = dict[str, Any]
+Scope = CacheGeneration.Scope
+#: A counter's scope and key.
+Counter: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,23 @@ class DefinitionCacheEntryQuery:
 
 @dataclass(frozen=True)
 class Located:
-    """Where a module stands: its canonical URL, its realm, and that realm's generation now."""
+    """Where a module stands: its canonical URL, its realm, and that realm's generation now; with
+    the modules that it imports, directly or not, and the other realms that these are in."""
 
     module_url: str
     realm_url: str
     generation: int
+    dependencies: tuple[str, ...] = ()
+    realms: tuple[str, ...] = ()
+
+    @property
+    def counters(self) -> set[Counter]:
+        """Everything that an invalidation of it, or of what it is made from, would raise."""
+        return {
+            (Scope.GLOBAL.value, ""),
+            *((Scope.REALM.value, realm) for realm in (self.realm_url, *self.realms)),
+            *((Scope.MODULE.value, module) for module in (self.module_url, *self.dependencies)),
+        }
 
 
 @dataclass(frozen=True)
@@ -130,13 +146,7 @@ class DefinitionLookup:
         cached = self.get_cached_definitions(located.module_url)
         if cached is not None:
             return cached
-        slots = Slots(
-            [
-                definitions_key("global"),
-                definitions_key("realm", located.realm_url),
-                definitions_key("module", located.module_url),
-            ]
-        )
+        slots = Slots(sorted(definitions_key(scope, key) for scope, key in located.counters))
         return self._flights.run(located.module_url, slots, lambda _: self._build_once(located))
 
     def lookup_cached_definition(self, ref: CodeRef) -> Document | None:
@@ -169,20 +179,21 @@ class DefinitionLookup:
     # --- invalidating ---
 
     def clear_realm_definitions(self, realm_url: str) -> None:
-        """Empties a realm: raises its counter, deletes its rows, tells every replica, and leaves
-        the builds in flight without a place to land.
+        """Empties a realm: raises its counter, deletes its rows and those of other realms that were
+        built from its modules, tells every replica, and leaves the builds in flight without a place
+        to land.
 
         Part of the caller's transaction, or of one of its own.
         """
         with transaction.atomic():
-            _raise_counters(CacheGeneration.Scope.REALM, [realm_url])
-            Definition.objects.filter(realm_url=realm_url).delete()
+            _raise_counters(Scope.REALM, [realm_url])
+            _delete(Definition.objects.filter(realm_urls__contains=[realm_url]))
             emit(realm_definitions_cleared(realm_url))
 
     def clear_all_definitions(self) -> None:
         """Empties the table on behalf of everybody."""
         with transaction.atomic():
-            _raise_counters(CacheGeneration.Scope.GLOBAL, [""])
+            _raise_counters(Scope.GLOBAL, [""])
             Definition.objects.all().delete()
             emit(all_definitions_cleared())
 
@@ -197,11 +208,11 @@ class DefinitionLookup:
         spellings = [stem + extension for extension in _EXTENSIONS]
         with transaction.atomic():
             # The counters first: a build under way has dependencies that no row tells of yet.
-            _raise_counters(CacheGeneration.Scope.MODULE, spellings)
+            _raise_counters(Scope.MODULE, spellings)
             rows = _with_dependents(spellings)
             dropped = list(dict.fromkeys([*spellings, *(url for url, _ in rows)]))
-            _raise_counters(CacheGeneration.Scope.MODULE, dropped)
-            Definition.objects.filter(module_url__in=dropped).delete()
+            _raise_counters(Scope.MODULE, dropped)
+            _delete(Definition.objects.filter(module_url__in=dropped))
             realm_url = next((r for url, r in rows if url in spellings), module_url)
             emit(*modules_invalidated(realm_url, dropped))
         return dropped
@@ -212,7 +223,7 @@ class DefinitionLookup:
         """Builds in the one process that the fleet elects; the others wait and read its row."""
         assert self._builder is not None
         module_url = found.module_url
-        _make_counters(found.realm_url, module_url)
+        _make_counters(found.counters)
         with transaction.atomic():
             election = _election(module_url)
             pglock.advisory(election, xact=True, side_effect=pglock.Raise).acquire()
@@ -221,7 +232,7 @@ class DefinitionLookup:
                 return cached
             # The counters are read before the registry is asked what stands there: whatever is
             # invalidated from here on is noticed at the insert.
-            counters = _counters(found.realm_url, module_url)
+            counters = _counters(found.counters)
             located = self._builder.locate(module_url)
             if located is None:
                 return None
@@ -250,41 +261,57 @@ def _raise_counters(scope: str, keys: Iterable[str]) -> None:
         )
 
 
-def _make_counters(realm_url: str, module_url: str) -> None:
+def _make_counters(counters: Iterable[Counter]) -> None:
     """Makes the rows that a build's insert will lock. Committed at once: an open transaction that
     held a new counter would keep an invalidation of it waiting for the build."""
     CacheGeneration.objects.bulk_create(
-        [
-            CacheGeneration(scope=scope, key=key)
-            for scope, key in (("global", ""), ("realm", realm_url), ("module", module_url))
-        ],
+        [CacheGeneration(scope=scope, key=key) for scope, key in sorted(counters)],
         ignore_conflicts=True,
     )
 
 
-def _counters(realm_url: str, module_url: str) -> tuple[int, int, int]:
-    """The global, the realm's and the module's counter as committed now."""
-    found = {
-        (row.scope, row.key): row.generation
-        for row in CacheGeneration.objects.filter(key__in=["", realm_url, module_url])
-    }
-    return found["global", ""], found["realm", realm_url], found["module", module_url]
+def _counters(counters: Iterable[Counter], *, hold: bool = False) -> dict[Counter, int]:
+    """Counters as committed now. With `hold` they stay so until the caller's transaction ends; one
+    that is being raised at this moment is left out, so that nobody waits for anybody in a ring."""
+    scopes, keys = zip(*sorted(counters), strict=True)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT g.scope, g.key, g.generation FROM definitions_cachegeneration g
+            JOIN unnest(%s::text[], %s::text[]) w(scope, key) USING (scope, key)
+            """
+            + ("FOR SHARE OF g SKIP LOCKED" if hold else ""),
+            [list(scopes), list(keys)],
+        )
+        return {(scope, key): generation for scope, key, generation in cursor.fetchall()}
 
 
-def _store(located: Located, built: Built, counters: tuple[int, int, int], build_ms: int) -> None:
-    """Writes the row of a build, unless a counter has moved since: then the trigger drops it."""
+def _delete(rows: QuerySet[Definition]) -> None:
+    """Deletes in one order whoever deletes, since the rows of two realms may be the same."""
+    locked = rows.order_by("pk").select_for_update().values_list("pk", flat=True)
+    Definition.objects.filter(pk__in=list(locked)).delete()
+
+
+def _store(located: Located, built: Built, counters: dict[Counter, int], build_ms: int) -> None:
+    """Writes the row of a build, unless a counter of anything that it was made from has moved since
+    or was not looked at before. The trigger on the table knows the module's own three as well."""
+    made_from = replace(located, dependencies=built.dependencies).counters
+    known = {counter: counters[counter] for counter in made_from & counters.keys()}
+    if len(known) < len(made_from) or _counters(made_from, hold=True) != known:
+        return
     now = timezone.now()
     row: dict[str, Any] = {
         "module_url": located.module_url,
         "realm_url": located.realm_url,
+        "realm_urls": Jsonb(sorted({located.realm_url, *located.realms})),
         "scope": Definition.Scope.PUBLIC,
         "username": "",
         "definitions": Jsonb(built.definitions) if built.definitions is not None else None,
         "error": Jsonb(built.error) if built.error is not None else None,
         "dependencies": Jsonb(list(built.dependencies)),
-        "global_generation": counters[0],
-        "realm_generation": counters[1],
-        "module_generation": counters[2],
+        "global_generation": counters[Scope.GLOBAL, ""],
+        "realm_generation": counters[Scope.REALM, located.realm_url],
+        "module_generation": counters[Scope.MODULE, located.module_url],
         "built_at": now,
         "build_ms": build_ms,
         "expires_at": now + ERROR_LIFETIME if built.error else None,

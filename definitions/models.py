@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 import pgtrigger
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 
 #: A build is stored only if none of its three counters has moved since it began. The share locks
@@ -66,6 +67,9 @@ class Definition(models.Model):
     definitions = models.JSONField(null=True, help_text="by export name")
     error = models.JSONField(null=True)
     dependencies = models.JSONField(default=list, help_text="URLs of the modules it was built from")
+    realm_urls = models.JSONField(
+        default=list, help_text="URLs of the realms that those and the module itself are in"
+    )
     global_generation = models.PositiveBigIntegerField()
     realm_generation = models.PositiveBigIntegerField()
     module_generation = models.PositiveBigIntegerField()
@@ -82,6 +86,7 @@ class Definition(models.Model):
                 fields=["module_url", "scope", "username"], name="one_definition_per_module_scope"
             )
         ]
+        indexes = [GinIndex(fields=["realm_urls"], name="definitions_by_realm")]
         triggers: ClassVar = [REFUSE_LATE_BUILD]
 
     def __str__(self) -> str:

@@ -128,8 +128,12 @@ class ModuleBuilder:
         """Asks the registry anew each time, so that it can't say less than has been committed."""
         reader = Reader({})
         pin = reader.locate(module_url)
-        canonical = reader.modules([module_url])[-1:] if pin else []
-        return Located(canonical[0], pin.realm_url, pin.generation) if pin and canonical else None
+        modules = reader.modules([module_url]) if pin else []
+        if pin is None or not modules:
+            return None
+        *dependencies, canonical = modules
+        realms = sorted(reader.pins.keys() - {pin.realm_url})
+        return Located(canonical, pin.realm_url, pin.generation, tuple(dependencies), tuple(realms))
 
     def build(self, located: Located) -> Built:
         """Imports the module in a sandbox and asks its cards what they are."""

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +21,10 @@ from definitions.lookup import (
 )
 from definitions.models import CacheGeneration, Definition
 from notifications.connection import listen_connection
+from realms.bootstrap import sync_base_realm
+from reindex.prerender import ModuleBuilder
+from tests import make
+from tests.web import Web
 
 REALM = "http://localhost:4201/ada/site/"
 POST = f"{REALM}post.tsx"
@@ -31,14 +36,22 @@ pytestmark = pytest.mark.django_db(transaction=True)
 class Builds:
     """A builder whose builds can be held, and are counted."""
 
-    def __init__(self, error: dict[str, Any] | None = None, depends: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        error: dict[str, Any] | None = None,
+        depends: tuple[str, ...] = (),
+        realms: tuple[str, ...] = (),
+    ) -> None:
         self.count = 0
+        self._realms = realms
         self.begun, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
         self._error, self._depends = error, depends
 
     def locate(self, module_url: str) -> Located | None:
-        return None if "missing" in module_url else Located(module_url, REALM, 1)
+        if "missing" in module_url:
+            return None
+        return Located(module_url, REALM, 1, self._depends, self._realms)
 
     def build(self, located: Located) -> Built:
         self.count += 1
@@ -211,3 +224,150 @@ def _anything(peer: "psycopg.Connection[Any]") -> list[Any]:
             break
         told.append(note.payload)
     return told
+
+
+# --- What a module is made from ----------------------------------------------------------------
+
+LIBRARY = "http://localhost:4201/bo/library/"
+LABEL = f"{LIBRARY}label.ts"
+
+
+@pytest.mark.parametrize(
+    "invalidate",
+    [
+        lambda lookup: lookup.invalidate(LABEL),
+        lambda lookup: lookup.invalidate(f"{LIBRARY}label"),
+        lambda lookup: lookup.clear_realm_definitions(LIBRARY),
+    ],
+    ids=["module", "another spelling", "realm"],
+)
+def test_a_build_that_read_what_was_invalidated_meanwhile_is_not_stored(
+    invalidate: Callable[[DefinitionLookup], None], in_thread: Any
+) -> None:
+    builds = Builds(depends=(PERSON, LABEL), realms=(LIBRARY,))
+    builds.go_on.clear()
+    found: list[Any] = []
+    early = in_thread(lambda: found.append(DefinitionLookup(builds).lookup_module(POST)))
+    assert builds.begun.wait(20)
+    # No row says yet that the post was made from the label.
+    invalidate(DefinitionLookup())
+    builds.go_on.set()
+    early.join(20)
+    assert found[0].definitions == {"Post": {"displayName": "build 1"}}
+    assert not Definition.objects.exists()
+    DefinitionLookup(builds).lookup_module(POST)
+    assert Definition.objects.get().definitions == {"Post": {"displayName": "build 2"}}
+
+
+def test_a_build_that_found_more_than_it_looked_for_answers_and_is_not_stored() -> None:
+    class Grown(Builds):
+        def build(self, located: Located) -> Built:
+            return replace(super().build(located), dependencies=(LABEL,))
+
+    entry = DefinitionLookup(Grown()).lookup_module(POST)
+    assert entry is not None
+    assert entry.dependencies == (LABEL,)
+    assert not Definition.objects.exists()
+
+
+def test_clearing_a_realm_drops_what_other_realms_have_built_from_it() -> None:
+    for module, realms in ((POST, (LIBRARY,)), (PERSON, ("http://localhost:4201/base/",))):
+        DefinitionLookup(Builds(realms=realms)).lookup_module(module)
+    DefinitionLookup().clear_realm_definitions(LIBRARY)
+    assert list(Definition.objects.values_list("module_url", flat=True)) == [PERSON]
+    DefinitionLookup().clear_realm_definitions(REALM)
+    assert not Definition.objects.exists()
+
+
+def test_a_build_does_not_wait_for_a_clear_that_has_not_committed(in_thread: Any) -> None:
+    builds = Builds(depends=(LABEL,), realms=(LIBRARY,))
+    builds.go_on.clear()
+    found: list[Any] = []
+    early = in_thread(lambda: found.append(DefinitionLookup(builds).lookup_module(POST)))
+    assert builds.begun.wait(20)
+    with pytest.raises(RuntimeError), transaction.atomic():
+        DefinitionLookup().clear_realm_definitions(LIBRARY)
+        builds.go_on.set()
+        early.join(20)
+        assert not early.is_alive()
+        assert found
+        raise RuntimeError
+    assert not Definition.objects.exists()
+
+
+@pytest.mark.parametrize("spelling", ["post", "post.tsx", "post.ts", "post.jsx", "post.js"])
+def test_a_module_is_invalidated_under_any_of_its_names(spelling: str) -> None:
+    for module in (POST, PERSON):
+        DefinitionLookup(Builds()).lookup_module(module)
+    dropped = DefinitionLookup().invalidate(REALM + spelling)
+    assert set(dropped) == {REALM + name for name in POST_SPELLINGS}
+    assert Definition.objects.get().module_url == PERSON
+
+
+POST_SPELLINGS = ("post", "post.tsx", "post.ts", "post.jsx", "post.js")
+
+
+# --- Real builds -------------------------------------------------------------------------------
+
+
+def test_a_real_build_tells_fields_and_ancestors_across_modules_and_realms(
+    web: Web, owner: Any, sent: Any
+) -> None:
+    sync_base_realm()
+    library = make.source(LIBRARY, owner, {"thing.tsx": THING.encode()})
+    make.source(PRIVATE, owner, {"thing.tsx": THING.encode()}, public=False)
+    site = make.source(REALM, owner, {
+        "post.tsx": POST_OF_THINGS.encode(),
+        "broken.tsx": b"export class Broken extends {",
+        "throws.tsx": b'throw new Error("not today");',
+        "label.ts": b'export const label = "one";',
+    })  # fmt: skip
+    make.publish(site, PUBLISHED)
+    module = f"{PUBLISHED}post.tsx"
+
+    lookup = DefinitionLookup(ModuleBuilder())
+    post = lookup.lookup_definition(CodeRef(f"{PUBLISHED}post", "Post"))
+    assert post["displayName"] == "one"
+    assert post["codeRef"] == {"module": module, "name": "Post"}
+    assert list(post["fields"]) == ["size", "title"]
+    assert [ancestor["name"] for ancestor in post["adoptionChain"]] == ["Thing", "Card"]
+    assert post["adoptionChain"][0]["module"] == f"{LIBRARY}thing.tsx"
+    row = Definition.objects.get(module_url=module)
+    assert {f"{LIBRARY}thing.tsx", f"{PUBLISHED}label.ts"} <= set(row.dependencies)
+    assert row.realm_urls == sorted([PUBLISHED, LIBRARY, "http://localhost:4201/base/"])
+
+    for name, says in (("broken", "broken.tsx"), ("throws", "not today")):
+        with pytest.raises(DefinitionNotFound) as failure:
+            lookup.lookup_definition(CodeRef(f"{PUBLISHED}{name}.tsx", "X"))
+        assert failure.value.error is not None
+        assert says in failure.value.error["message"]
+        assert Definition.objects.get(module_url=f"{PUBLISHED}{name}.tsx").expires_at is not None
+    assert lookup.lookup_module(f"{PUBLISHED}nowhere") is None
+    assert lookup.lookup_module(f"{PRIVATE}thing.tsx") is None
+
+    make.write(site, label__ts=b'export const label = "two";')
+    assert lookup.lookup_definition(CodeRef(module, "Post"))["displayName"] == "one"
+    make.publish(site, PUBLISHED)
+    assert not Definition.objects.filter(realm_url=PUBLISHED).exists()
+    assert lookup.lookup_definition(CodeRef(module, "Post"))["displayName"] == "two"
+
+    make.write(library, thing__tsx=THING.replace("size", "weight").encode())
+    lookup.invalidate(f"{LIBRARY}thing")
+    assert list(lookup.lookup_definition(CodeRef(module, "Post"))["fields"]) == ["weight", "title"]
+
+
+PRIVATE = "http://localhost:4201/bo/private/"
+PUBLISHED = "http://ada.localhost:4201/"
+THING = """\
+import { Card, number } from "@realm/base";
+export class Thing extends Card { static fields = { size: number() }; }
+"""
+POST_OF_THINGS = f"""\
+import {{ string }} from "@realm/base";
+import {{ Thing }} from "{LIBRARY}thing";
+import {{ label }} from "./label.ts";
+export class Post extends Thing {{
+  static displayName = label;
+  static fields = {{ title: string() }};
+}}
+"""
