@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 import pglock
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -187,7 +187,11 @@ class DefinitionLookup:
         """
         with transaction.atomic():
             _raise_counters(Scope.REALM, [realm_url])
-            _delete(Definition.objects.filter(realm_urls__contains=[realm_url]))
+            _delete(
+                Definition.objects.filter(
+                    Q(realm_url=realm_url) | Q(realm_urls__contains=[realm_url])
+                )
+            )
             emit(realm_definitions_cleared(realm_url))
 
     def clear_all_definitions(self) -> None:

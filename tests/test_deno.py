@@ -4,9 +4,12 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
 from deno import find_deno_bin
 
 from settings.processes import BASE_DIR
+
+pytestmark = pytest.mark.cluster
 
 SECONDS = 180
 

@@ -24,6 +24,8 @@ import pytest
 from settings.processes import BASE_DIR
 from tests.cluster import wait_until
 
+pytestmark = pytest.mark.cluster
+
 ANSWER_SECONDS = 30
 PR_SET_CHILD_SUBREAPER = 36
 SOCKET_PATH_BYTES = 107
