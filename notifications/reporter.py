@@ -57,12 +57,11 @@ class Reporter(threading.Thread):
             close_old_connections()
             read_at = now_ns()
             committed = self._committed()
-            applied = self._listener.wait_for_watermark(read_at, WATERMARK_SECONDS)
-            if applied and self._listener.watermark > read_at:
+            if self._listener.wait_for_watermark(read_at, WATERMARK_SECONDS):
                 self._compare(committed, read_at)
+                self._write(committed)
             else:
-                committed = {}
-            self._write(committed)
+                self._write(None)
         except DatabaseError as error:
             logger.warning("the replica's report could not be written: %s", error)
 
@@ -79,7 +78,8 @@ class Reporter(threading.Thread):
         for url in [u for u, at in list(listener.heard.items()) if at < read_at - 60 * SECOND]:
             listener.heard.pop(url, None)
 
-    def _write(self, committed: Mapping[str, int]) -> None:
+    def _write(self, committed: Mapping[str, int] | None) -> None:
+        """Reports the listener's state, and of the generations what is proven; None is nothing."""
         listener, now = self._listener, timezone.now()
         counts = listener.counts
         with transaction.atomic():
@@ -97,7 +97,7 @@ class Reporter(threading.Thread):
                     "missed": counts.missed,
                 },
             )
-            if not committed:
+            if committed is None:
                 return
             changed = {u: g for u, g in committed.items() if self._reported.get(u) != g}
             ReplicaGeneration.objects.bulk_create(

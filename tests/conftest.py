@@ -8,6 +8,7 @@ from django.db import connection
 from django.test import Client, TransactionTestCase
 from psycopg import sql
 
+from realms.bootstrap import sync_base_realm
 from tests import make
 from tests.web import Web, served, vouch
 
@@ -55,6 +56,12 @@ TransactionTestCase._fixture_teardown = _empty_tables  # type: ignore[method-ass
 def owner(transactional_db: None) -> Any:
     """The user ada, who owns what `realm` makes."""
     return make.user("ada")
+
+
+@pytest.fixture
+def base(transactional_db: None) -> None:
+    """The bootstrap realm, as `migrate` leaves it."""
+    sync_base_realm()
 
 
 @pytest.fixture

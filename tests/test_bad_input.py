@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
+from realms.bootstrap import sync_base_realm
 from tests import make
 from tests.bad_requests import (
     ADA_IN_SITE,
@@ -31,6 +32,7 @@ from tests.web import ORIGIN, SOURCE, Web, ask, everything, send_raw, served
 
 def make_world() -> None:
     """Ada's and Bob's realms, sources and pages, at a moment when nothing is under way."""
+    sync_base_realm()
     ada, bob = make.user("ada"), make.user("bob")
     site = make.source(SITE, ada, make.SITE)
     make.source(PRIVATE, ada, {"index.json": make.SITE["index.json"]}, public=False)

@@ -24,7 +24,7 @@ from tests import make
 from tests.cluster import Cluster
 from tests.web import ORIGIN, everything
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent", "base")]
 
 PAGE = "http://ada.localhost:4201/"
 SITE = f"{ORIGIN}/ada/site/"
