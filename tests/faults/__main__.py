@@ -1,0 +1,78 @@
+"""`script/faults`: runs a campaign, or without faults measures how soon every replica is fresh."""
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+BREAKS = (
+    "no-stamp", "no-watermark", "no-epoch", "late-listen", "pin-ignored", "early-notify",
+    "no-definition-guard", "unchecked-swap", "no-outbox",
+)  # fmt: skip
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="script/faults",
+        description="Starts a real fleet, breaks everything in it while clients write, publish and "
+        "read, and judges every answer by what was committed when. Exits 1 if a promise is broken.",
+    )
+    parser.add_argument("--seconds", type=float, default=60, help="how long (default: 60)")
+    parser.add_argument(
+        "--seed", help="repeats the choices of a campaign; timing stays the machine's"
+    )
+    parser.add_argument(
+        "--replicas", type=int, choices=range(1, 9), metavar="R", help="1 to 8 (default: 3, "
+        "without faults 4)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--break", dest="broken", choices=BREAKS, default="", metavar="NAME",
+        help=f"switch one mechanism off, to see that it is missed: {', '.join(BREAKS)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-faults", action="store_true",
+        help="measure commit to last replica fresh beside bare psycopg listeners",
+    )  # fmt: skip
+    asked = parser.parse_args()
+    asked.seed = asked.seed or f"{random.SystemRandom().randrange(10**6):06}"
+    asked.replicas = asked.replicas or (4 if asked.no_faults else 3)
+    return asked
+
+
+def main() -> int:
+    """Runs it and answers the exit status."""
+    asked = arguments()
+    with tempfile.TemporaryDirectory(prefix="realm-faults-") as name:
+        folder = Path(name)
+        # Postgres may run as another user.
+        folder.chmod(0o755)
+        _prepare(folder)
+        from tests.faults import latency, report
+
+        if asked.no_faults:
+            return latency.measure(folder, asked.seconds, asked.replicas)
+        return report.campaign(folder, asked)
+
+
+def _prepare(folder: Path) -> None:
+    """Sets Django up on a database that will be made in the folder."""
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    os.environ["DATABASE_URL"] = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    os.environ["REALM_DATA_DIR"] = str(folder)
+    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+    for name in ("LISTEN_DATABASE_URL", "CELERY_BROKER_URL"):
+        os.environ.pop(name, None)
+    import django
+
+    django.setup()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""Mechanisms switched off, one at a time, to see that the campaign notices.
+
+As a settings module for a fleet's processes it is the project's own, with one mechanism broken:
+the one that REALM_FAULTS_BREAK names. Nothing in production imports it.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, LiteralString
+
+from settings import *  # noqa: F403
+from settings import INSTALLED_APPS as _OWN
+
+INSTALLED_APPS = [*_OWN, "tests.faults.broken_app.BrokenConfig"]
+
+VARIABLE = "REALM_FAULTS_BREAK"
+
+
+def no_stamp() -> None:
+    """A value is stamped when it is put, instead of before it was loaded."""
+    from notifications.stamped_cache import StampedCache
+
+    def load(self: Any, key: Any, slots: Any, load: Callable[[], Any]) -> Any:
+        value = load()
+        self.put(key, value, slots, self._board.stamp(slots))
+        return value
+
+    StampedCache.load = load  # type: ignore[method-assign]
+
+
+def no_watermark() -> None:
+    """A board is believed whether anybody vouches for it or not."""
+    from notifications.board import Board
+
+    Board.live = lambda self: True  # type: ignore[method-assign]
+
+
+def no_epoch() -> None:
+    """A listener that has reconnected doesn't make stale what it may have missed."""
+    from notifications.board import Board
+
+    Board.bump_epoch = lambda self: None  # type: ignore[method-assign]
+
+
+def late_listen() -> None:
+    """A listener makes everything stale and only then begins to listen."""
+    import time
+
+    from notifications.listener import Listener
+
+    proper = Listener._listen
+
+    def listen(self: Any, connection: Any) -> None:
+        self.board.bump_epoch()
+        # As long as a busy database takes for the LISTENs.
+        time.sleep(0.3)
+        bump, self.board.bump_epoch = self.board.bump_epoch, lambda: None
+        try:
+            proper(self, connection)
+        finally:
+            self.board.bump_epoch = bump
+
+    Listener._listen = listen  # type: ignore[method-assign]
+
+
+def pin_ignored() -> None:
+    """`X-Realm-Min-Generation` is not looked at."""
+    for module in ("realms.front", "realms.realm_views"):
+        _replace(module, "min_generation", lambda value: 0)
+
+
+def early_notify() -> None:
+    """Notifications go out at once on another connection, before the commit that they tell of."""
+    from django.db import connections
+
+    from notifications import emit
+
+    def notify_peers(*notifications: Any) -> None:
+        other = connections["default"].copy("early")
+        try:
+            with other.cursor() as cursor:
+                for each in notifications:
+                    cursor.execute("SELECT pg_notify(%s, %s)", [each.channel, each.payload])
+        finally:
+            other.close()
+
+    emit.notify_peers = notify_peers
+    emit.bump_at_commit = lambda keys: emit.local_board().bump(list(keys))
+    for module in ("realms.publishing", "realms.content"):
+        _replace(module, "notify_peers", notify_peers)
+        _replace(module, "bump_at_commit", emit.bump_at_commit)
+
+
+def no_definition_guard() -> None:
+    """A definition is stored whatever has been invalidated while it was built."""
+    from definitions import lookup
+
+    lookup._counters = lambda counters, *, hold=False: dict.fromkeys(counters, 0)
+
+
+def unchecked_swap() -> None:
+    """A superseded job lands all the same, whatever the index shows by then."""
+    from reindex import jobs
+
+    jobs._end_live = lambda realm_url, status: None
+    jobs._swap = _swap_anyway
+
+
+def _swap_anyway(job: Any) -> None:
+    from django.utils import timezone
+
+    from notifications.channels import index_swapped
+    from notifications.emit import emit
+    from reindex.models import IndexHead, ReindexJob
+
+    IndexHead.objects.update_or_create(
+        realm_url=job.realm_url,
+        defaults={"job": job, "generation": job.generation, "swapped_at": timezone.now()},
+    )
+    job.status, job.finished_at = ReindexJob.Status.DONE, timezone.now()
+    job.save()
+    emit(index_swapped(job.realm_url))
+
+
+def no_outbox() -> None:
+    """What is owed is told in a message and nowhere else."""
+    from reindex import jobs
+
+    jobs.sweep = lambda: 0
+
+
+def _replace(module: str, name: str, value: object) -> None:
+    from importlib import import_module
+
+    loaded = import_module(module)
+    if hasattr(loaded, name):
+        setattr(loaded, name, value)
+
+
+_OFF: LiteralString = """
+DO $$ DECLARE t record; BEGIN
+    FOR t IN SELECT tgrelid::regclass AS owner, tgname FROM pg_trigger WHERE tgname LIKE '{}'
+    LOOP EXECUTE format('ALTER TABLE %s DISABLE TRIGGER %I', t.owner, t.tgname); END LOOP;
+END $$
+"""
+
+#: What each break is called, how it is done in every process, and what it does in the database.
+BREAKS: dict[str, tuple[Callable[[], None], str]] = {
+    "no-stamp": (no_stamp, ""),
+    "no-watermark": (no_watermark, ""),
+    "no-epoch": (no_epoch, ""),
+    "late-listen": (late_listen, ""),
+    "pin-ignored": (pin_ignored, ""),
+    "early-notify": (early_notify, _OFF.format("pgtrigger_announce%")),
+    "no-definition-guard": (no_definition_guard, _OFF.format("pgtrigger_refuse_late_build%")),
+    "unchecked-swap": (unchecked_swap, "DROP INDEX IF EXISTS one_live_job_per_realm"),
+    "no-outbox": (no_outbox, ""),
+}
+
+
+def switch_off() -> None:
+    """Breaks what the environment names. Called in every process of a broken fleet."""
+    name = os.environ.get(VARIABLE, "")
+    if name:
+        BREAKS[name][0]()

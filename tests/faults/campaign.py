@@ -1,0 +1,268 @@
+"""One campaign: a fleet is started, used, broken, mended and judged."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import urllib3
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connections
+
+from tests import make
+from tests.cluster import Cluster
+from tests.faults import broken
+from tests.faults.checker import Verdict, Violation, judge
+from tests.faults.clients import WRITTEN, Author, Client, Reader, Site, wait_all
+from tests.faults.history import History, marks_of
+from tests.faults.injections import Injections, Schedule
+from tests.faults.postgres import Postgres
+from tests.faults.truth import Truth
+from tests.proxy import Proxy
+from tests.web import API
+
+USERS = ("ada", "bo", "cy")
+READERS_PER_REPLICA = 2
+READS_PER_SECOND = 480
+FAULTS_PER_SECOND = 0.45
+#: How long a fleet that is left alone may take until every replica and the index hold the newest.
+QUIET_SECONDS = 90
+LOOK_SECONDS = 0.3
+_QUIET = {"REALM_SWEEP_SECONDS": "1", "REALM_BATCH_LEASE_SECONDS": "6", "REALM_RENDER_SECONDS": "5"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was asked for."""
+
+    seconds: float
+    seed: str
+    replicas: int
+    broken: str = ""
+    faults: bool = True
+
+
+@dataclass
+class Outcome:
+    """What came out."""
+
+    plan: Plan
+    history: History
+    verdict: Verdict
+    settled: float | None
+    back_to_hits: list[float] = field(default_factory=list)
+
+
+@contextmanager
+def fleet(
+    plan: Plan, postgres: Postgres, folder: Path
+) -> Iterator[tuple[Cluster, dict[str, Proxy]]]:
+    """Replicas on the campaign's own Postgres, each sidecar behind a proxy of its own."""
+    environment = {"DJANGO_SETTINGS_MODULE": "settings"}
+    if plan.broken:
+        environment = {
+            "DJANGO_SETTINGS_MODULE": "tests.faults.broken",
+            broken.VARIABLE: plan.broken,
+        }
+    made = Cluster(folder, plan.replicas, {**_QUIET, **environment})
+    proxies: dict[str, Proxy] = {}
+    try:
+        for each in made.replicas:
+            proxies[each.name] = proxy = Proxy()
+            proxy.up()
+            listen = f"postgresql://postgres@{proxy.host}:{proxy.port}/postgres"
+            for role, process in each.commands.items():
+                own = {**process.environment, **environment}
+                if role == "sidecar":
+                    own["LISTEN_DATABASE_URL"] = listen
+                each.commands[role] = replace(process, environment=own)
+        made.start()
+        yield made, proxies
+    finally:
+        made.stop()
+        for proxy in proxies.values():
+            proxy.close()
+
+
+def run(
+    plan: Plan,
+    folder: Path,
+    tell: Callable[[str], None],
+    progress: Callable[[float, History], None],
+) -> Outcome:
+    """Runs a campaign on the database that DATABASE_URL names, which is made in `folder`. `tell`
+    gets a line for each stage, `progress` is called twice a second."""
+    with ExitStack() as stack:
+        tell("starting Postgres and the fleet")
+        postgres = Postgres(folder, urlsplit(settings.DATABASE_URL).port or 5432)
+        postgres.start()
+        stack.callback(postgres.stop)
+        _set_up(plan, postgres)
+        stack.callback(connections.close_all)
+        running, proxies = stack.enter_context(fleet(plan, postgres, folder))
+        history, sites = History(), [Site(user) for user in USERS]
+        broker = folder / "broker" / "messages"
+        injections = Injections(running, postgres, proxies, sites, broker)
+        return _campaign(plan, postgres, running, injections, sites, history, tell, progress)
+
+
+def _set_up(plan: Plan, postgres: Postgres) -> None:
+    call_command("migrate", verbosity=0)
+    for user in USERS:
+        make.user(user)
+    postgres.keep_account()
+    if plan.broken:
+        broken.BREAKS[plan.broken][0]()
+        if sql := broken.BREAKS[plan.broken][1]:
+            with postgres.connect() as connection:
+                connection.execute(sql.encode())
+
+
+def _campaign(
+    plan: Plan, postgres: Postgres, running: Cluster, injections: Injections, sites: list[Site],
+    history: History, tell: Callable[[str], None], progress: Callable[[float, History], None],
+) -> Outcome:  # fmt: skip
+    enough = {name: threading.Event() for name in ("authors", "readers", "faults")}
+    authors: list[Client] = [
+        Author(site, running.replicas, plan.seed, history, enough["authors"]) for site in sites
+    ]
+    tell("authors make their realms")
+    for author in authors:
+        assert isinstance(author, Author)
+        author.create()
+    each = READS_PER_SECOND / (len(running.replicas) * READERS_PER_REPLICA)
+    readers: list[Client] = [
+        Reader(replica, number, sites, each, plan.seed, history, enough["readers"])
+        for replica in running.replicas
+        for number in range(READERS_PER_REPLICA)
+    ]
+    looker = Looker(postgres, plan.seed, history, enough["readers"])
+    faults = Schedule(injections, plan.seed, FAULTS_PER_SECOND, history, enough["faults"])
+    tell(f"{plan.seconds:g} s of work" + (" and faults" if plan.faults else ""))
+    began = time.monotonic()
+    for thread in (*authors, *readers, looker):
+        thread.start()
+    if plan.faults:
+        faults.start()
+    while (passed := time.monotonic() - began) < plan.seconds:
+        progress(passed, history)
+        time.sleep(0.5)
+        if faults.broken is not None:
+            raise faults.broken
+    enough["faults"].set()
+    if plan.faults:
+        faults.join()
+    enough["authors"].set()
+    wait_all(authors, 60)
+    tell("nothing is broken and nobody writes any more: waiting until all is quiet")
+    injections.mend()
+    settled = _settle(running, sites, readers[0], postgres)
+    enough["readers"].set()
+    wait_all([*readers, looker], 30)
+    tell("judging")
+    truth = Truth(postgres.account(), postgres.contents())
+    verdict = judge(history, truth, settings.REALM_STALENESS_BOUND)
+    if isinstance(settled, str):
+        verdict.violations.append(Violation("P6", f"after {QUIET_SECONDS} s of quiet: {settled}"))
+    seconds = settled if isinstance(settled, float) else None
+    return Outcome(plan, history, verdict, seconds, injections.back_to_hits)
+
+
+def _settle(running: Cluster, sites: list[Site], reader: Client, postgres: Postgres) -> float | str:
+    """Waits until every worker of every replica, and the index, hold the newest and answer it from
+    their caches. Answers how long it took (seconds), or what was missing in the end."""
+    began, missing = time.monotonic(), "nothing was looked at"
+    while time.monotonic() < began + QUIET_SECONDS:
+        try:
+            truth = Truth(postgres.account(), postgres.contents())
+            missing = next(_unsettled(running, sites, truth), "")
+        except (psycopg.Error, urllib3.exceptions.HTTPError, AssertionError) as error:
+            missing = f"{type(error).__name__}: {error}"
+        if not missing:
+            return time.monotonic() - began
+        time.sleep(0.2)
+    return missing
+
+
+def _unsettled(running: Cluster, sites: list[Site], truth: Truth) -> Iterator[str]:
+    """What isn't yet as it ought to be in the end, one after another."""
+    for site in sites:
+        for realm in (site.source, site.published):
+            newest = truth.newest(realm)
+            if newest is None:
+                continue
+            for replica in running.replicas:
+                for path in WRITTEN:
+                    for worker, answer in replica.each_worker(
+                        realm + path, "application/vnd.card+source"
+                    ).items():
+                        held = truth.marks(truth.content(realm, newest, path))
+                        cache = answer.headers.get("x-boxel-cache")
+                        if marks_of(answer.text) != held or cache != "hit":
+                            yield f"{worker}: {answer.status} {cache} for {realm}{path}"
+        newest = truth.newest(site.published)
+        if newest is None:
+            continue
+        for replica in running.replicas:
+            ready = replica.get(f"{site.published}_readiness-check?awaitPrerenderHtml=true", API)
+            if ready.status != 200:
+                yield f"{site.published} is not ready on {replica.name}: {ready.text[:200]}"
+            for worker, answer in replica.each_worker(site.published, "text/html").items():
+                if answer.headers.get("x-realm-generation") != str(newest):
+                    yield f"{worker} shows pages of {answer.headers.get('x-realm-generation')}"
+
+
+class Looker(Client):
+    """Looks into the database itself: in one snapshot, no definition and no page contradicts the
+    files that stand beside it."""
+
+    def __init__(
+        self, postgres: Postgres, seed: str, history: History, stop: threading.Event
+    ) -> None:
+        super().__init__("looker", seed, history, stop)
+        self._postgres = postgres
+
+    def work(self) -> None:
+        while not self.stop_asked.wait(LOOK_SECONDS):
+            with contextlib.suppress(psycopg.Error), self._postgres.connect() as connection:
+                connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+                self.history.contradictions += _look(connection)
+                self.history.looks += 1
+
+
+_LABELS = """
+SELECT r.url, convert_from(b.data, 'UTF8') AS text
+FROM realms_realm r
+LEFT JOIN LATERAL (
+    SELECT source_id, source_generation FROM realms_publication WHERE realm_id = r.id
+    ORDER BY generation DESC LIMIT 1
+) p ON true
+JOIN realms_fileversion v ON v.realm_id = COALESCE(p.source_id, r.id) AND v.path = 'label.ts'
+    AND v.from_generation <= COALESCE(p.source_generation, r.generation)
+    AND (v.until_generation IS NULL
+        OR v.until_generation > COALESCE(p.source_generation, r.generation))
+JOIN realms_blob b ON b.sha256 = v.sha256
+"""
+
+
+def _look(connection: "psycopg.Connection[Any]") -> Iterator[str]:
+    """Contradictions in one snapshot."""
+    definitions = connection.execute(
+        "SELECT d.module_url, d.realm_url, d.definitions FROM definitions d"
+        " WHERE d.module_url LIKE '%note.tsx' AND d.definitions IS NOT NULL"
+    ).fetchall()
+    labels = {row["url"]: marks_of(row["text"]) for row in connection.execute(_LABELS).fetchall()}
+    for row in definitions:
+        named = marks_of(str(row["definitions"]["Note"]["displayName"]))
+        if named != labels.get(row["realm_url"]):
+            yield (
+                f"the definition of {row['module_url']} was built from {named}, its realm holds "
+                f"{labels.get(row['realm_url'])}"
+            )

@@ -1,0 +1,71 @@
+"""A publisher that kills itself at a step: `python -m tests.faults.dying STEP SOURCE PUBLISHED`."""
+
+import os
+import signal
+import sys
+from typing import Any
+
+STEPS = [
+    f"{when} {what}"
+    for what in (
+        "the lock", "the swap", "the caches", "the definitions", "the job", "the commit",
+        "the board", "the message",
+    )
+    for when in ("before", "after")
+]  # fmt: skip
+
+
+def _die_at(step: str) -> None:
+    """Wraps the step's function in an end."""
+    from unittest import mock
+
+    from django.db import connection
+
+    from definitions.lookup import DefinitionLookup
+    from notifications.board import Board
+    from realms import publishing
+    from realms.models import Publication, Realm
+    from reindex import jobs
+
+    when, what = step.split(" ", 1)
+    owner, name = {
+        "the lock": (publishing, "realm_write_lock"),
+        "the swap": (Publication.objects, "create"),
+        "the caches": (Realm, "clear_local_source_caches_and_broadcast"),
+        "the definitions": (DefinitionLookup, "clear_realm_definitions"),
+        "the job": (jobs, "owe"),
+        "the commit": (connection, "_commit"),
+        "the board": (Board, "bump"),
+        "the message": (jobs, "_send"),
+    }[what]
+    plain = getattr(owner, name)
+
+    def dying(*arguments: Any, **named: Any) -> Any:
+        if when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        plain(*arguments, **named)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    mock.patch.object(owner, name, dying).start()
+
+
+def main(step: str, source: str, published: str) -> None:
+    """Publishes, and dies on the way there."""
+    import django
+
+    django.setup()
+
+    from django.core.management import CommandError, call_command
+
+    if step in STEPS:
+        _die_at(step)
+    try:
+        call_command("publish_realm", source, published, "--no-wait")
+    except CommandError as error:
+        # The realm may just have been deleted.
+        print(error, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
+    main(*sys.argv[1:])

@@ -1,0 +1,317 @@
+"""The faults: each breaks one thing, and mends it after a while of the seed's choosing."""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from settings.processes import Process
+from tests.cluster import Cluster, Replica
+from tests.faults.clients import Site
+from tests.faults.dying import STEPS
+from tests.faults.history import History
+from tests.faults.postgres import Postgres
+from tests.proxy import Proxy
+
+
+class Injections:
+    """Everything that can be broken in one fleet. Faults of different kinds overlap."""
+
+    def __init__(
+        self, fleet: Cluster, postgres: Postgres, proxies: dict[str, Proxy], sites: list[Site],
+        broker: Path,
+    ) -> None:  # fmt: skip
+        self._fleet, self._postgres, self._proxies = fleet, postgres, proxies
+        self._sites, self._broker = sites, broker
+        self._busy: dict[str, threading.Lock] = {}
+        self.celery: subprocess.Popen[bytes] = fleet.start_worker()
+        #: How long a replica took to answer from its caches again after a stall (seconds).
+        self.back_to_hits: list[float] = []
+        self._steps: Iterator[str] = iter(())
+
+    def kinds(self) -> dict[str, Callable[[random.Random], None]]:
+        """Every kind of fault by name."""
+        return {
+            "sidecar killed": self.kill_sidecar,
+            "sidecar stopped": self.stop_sidecar,
+            "web worker killed": self.kill_web_worker,
+            "web worker stopped": self.stop_web_worker,
+            "web service killed": self.kill_web,
+            "Celery worker killed": self.kill_celery,
+            "Celery process killed": self.kill_celery_process,
+            "Celery process stopped": self.stop_celery_process,
+            "prerenderer killed": self.kill_prerenderer,
+            "prerenderer stopped": self.stop_prerenderer,
+            "publisher killed at a step": self.kill_publisher_at_a_step,
+            "publisher killed at any moment": self.kill_publisher,
+            "LISTEN connections ended": self.end_listeners,
+            "LISTEN connection stalled": self.stall,
+            "LISTEN connection cut": self.cut,
+            "database out of a sidecar's reach": self.out_of_reach,
+            "messages lost": self.lose_messages,
+            "messages late": self.delay_messages,
+            "Postgres stopped at once": self.restart_postgres,
+        }
+
+    @contextmanager
+    def _alone(self, what: str) -> Iterator[bool]:
+        """Whether nobody else is breaking this thing now."""
+        lock = self._busy.setdefault(what, threading.Lock())
+        free = lock.acquire(blocking=False)
+        try:
+            yield free
+        finally:
+            if free:
+                lock.release()
+
+    # --- sidecars and web services ---
+
+    def kill_sidecar(self, rng: random.Random) -> None:
+        replica, away = rng.choice(self._fleet.replicas), rng.uniform(0, 4)
+        with self._alone(f"sidecar {replica.name}") as free:
+            if free:
+                replica.kill("sidecar")
+                time.sleep(away)
+                replica.start("sidecar")
+
+    def stop_sidecar(self, rng: random.Random) -> None:
+        replica, away = rng.choice(self._fleet.replicas), rng.uniform(0.5, 6)
+        with self._alone(f"sidecar {replica.name}") as free:
+            if free:
+                self._freeze([psutil.Process(replica.running["sidecar"].pid)], away)
+
+    def kill_web_worker(self, rng: random.Random) -> None:
+        for each in self._web_workers(rng):
+            each.kill()
+
+    def stop_web_worker(self, rng: random.Random) -> None:
+        self._freeze(self._web_workers(rng), rng.uniform(0.5, 5))
+
+    def kill_web(self, rng: random.Random) -> None:
+        replica, away = rng.choice(self._fleet.replicas), rng.uniform(0, 2)
+        with self._alone(f"web {replica.name}") as free:
+            if free:
+                end_family(replica.running["web"])
+                time.sleep(away)
+                replica.start("web")
+                with suppress(AssertionError):
+                    replica.wait_web()
+
+    def _web_workers(self, rng: random.Random) -> list[psutil.Process]:
+        replica = rng.choice(self._fleet.replicas)
+        return _some(rng, _children(replica.running["web"].pid))
+
+    # --- Celery and what it starts ---
+
+    def kill_celery(self, rng: random.Random) -> None:
+        away = rng.uniform(0, 2)
+        with self._alone("celery") as free:
+            if free:
+                end_family(self.celery)
+                time.sleep(away)
+                self.celery = self._fleet.start_worker()
+
+    def kill_celery_process(self, rng: random.Random) -> None:
+        for each in _some(rng, _children(self.celery.pid)):
+            each.kill()
+
+    def stop_celery_process(self, rng: random.Random) -> None:
+        self._freeze(_some(rng, _children(self.celery.pid)), rng.uniform(0.5, 6))
+
+    def kill_prerenderer(self, rng: random.Random) -> None:
+        for each in self._prerenderers(rng):
+            each.kill()
+
+    def stop_prerenderer(self, rng: random.Random) -> None:
+        self._freeze(self._prerenderers(rng), rng.uniform(0.5, 6))
+
+    def _prerenderers(self, rng: random.Random) -> list[psutil.Process]:
+        """One that is at work; it may take a while until one is."""
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            found = [p for p in _children(self.celery.pid, deep=True) if _is_deno(p)]
+            if found:
+                return _some(rng, found)
+            time.sleep(0.01)
+        return []
+
+    # --- publishers ---
+
+    def kill_publisher(self, rng: random.Random) -> None:
+        self._publisher("never", rng.choice(self._sites), rng.uniform(0.4, 2.5))
+
+    def kill_publisher_at_a_step(self, rng: random.Random) -> None:
+        step = next(self._steps, None)
+        if step is None:
+            self._steps = iter(rng.sample(STEPS, len(STEPS)))
+            step = next(self._steps)
+        self._publisher(step, rng.choice(self._sites), 20)
+
+    def _publisher(self, step: str, site: Site, seconds: float) -> None:
+        command = (sys.executable, "-m", "tests.faults.dying", step, site.source, site.published)
+        with self._alone("publisher") as free:
+            if free:
+                process = self._fleet.spawn(Process("publisher", command, {}))
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(seconds)
+                process.kill()
+                process.wait()
+
+    # --- the database, and the way to it ---
+
+    def end_listeners(self, rng: random.Random) -> None:
+        self._postgres.end_listeners()
+
+    def stall(self, rng: random.Random) -> None:
+        replica, away = rng.choice(self._fleet.replicas), rng.uniform(0.5, 8)
+        with self._alone(f"way of {replica.name}") as free:
+            if free:
+                self._proxies[replica.name].stall()
+                time.sleep(away)
+                self._proxies[replica.name].flow()
+                self._wait_live(replica)
+
+    def _wait_live(self, replica: Replica) -> None:
+        began, board = time.monotonic(), replica.board
+        while time.monotonic() < began + 20:
+            if board.live():
+                self.back_to_hits.append(time.monotonic() - began)
+                return
+            time.sleep(0.01)
+
+    def cut(self, rng: random.Random) -> None:
+        self._proxies[rng.choice(self._fleet.replicas).name].cut()
+
+    def out_of_reach(self, rng: random.Random) -> None:
+        replica, away = rng.choice(self._fleet.replicas), rng.uniform(0.2, 4)
+        with self._alone(f"way of {replica.name}") as free:
+            if free:
+                self._proxies[replica.name].down()
+                time.sleep(away)
+                self._proxies[replica.name].up()
+
+    def restart_postgres(self, rng: random.Random) -> None:
+        with self._alone("postgres") as free:
+            if free:
+                self._postgres.restart(rng.uniform(0.2, 2))
+
+    # --- the broker ---
+
+    def lose_messages(self, rng: random.Random) -> None:
+        until = time.monotonic() + rng.uniform(0.5, 2)
+        while time.monotonic() < until:
+            for message in self._broker.iterdir():
+                message.unlink(missing_ok=True)
+            time.sleep(0.005)
+
+    def delay_messages(self, rng: random.Random) -> None:
+        late = self._broker.parent / "late"
+        late.mkdir(exist_ok=True)
+        with self._alone("messages") as free:
+            if not free:
+                return
+            until = time.monotonic() + rng.uniform(0.5, 3)
+            while time.monotonic() < until:
+                for message in self._broker.iterdir():
+                    with suppress(FileNotFoundError):
+                        message.rename(late / message.name)
+                time.sleep(0.005)
+            for message in late.iterdir():
+                shutil.move(message, self._broker / message.name)
+
+    # --- all's well again ---
+
+    def mend(self) -> None:
+        """Lets everything run that is stopped and starts what is gone. Called when no fault is
+        under way any more."""
+        for proxy in self._proxies.values():
+            proxy.flow()
+        for replica in self._fleet.replicas:
+            for role in ("web", "sidecar"):
+                if replica.running[role].poll() is not None:
+                    replica.start(role)
+
+    def _freeze(self, processes: list[psutil.Process], seconds: float) -> None:
+        frozen = []
+        for each in processes:
+            with suppress(psutil.NoSuchProcess):
+                each.suspend()
+                frozen.append(each)
+        time.sleep(seconds)
+        for each in frozen:
+            with suppress(psutil.NoSuchProcess):
+                each.resume()
+
+
+def end_family(process: "subprocess.Popen[bytes]") -> None:
+    """Kills a process and all that it started, as the end of a container does."""
+    family = [psutil.Process(process.pid), *_children(process.pid, deep=True)]
+    for each in family:
+        with suppress(psutil.NoSuchProcess):
+            each.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def _children(pid: int, *, deep: bool = False) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).children(recursive=deep)
+    return []
+
+
+def _some(rng: random.Random, processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [rng.choice(processes)] if processes else []
+
+
+def _is_deno(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return "deno" in process.name()
+    return False
+
+
+class Schedule(threading.Thread):
+    """Injects faults one after another, every kind in turn, in an order that the seed decides."""
+
+    def __init__(
+        self, injections: Injections, seed: str, per_second: float, history: History,
+        stop: threading.Event,
+    ) -> None:  # fmt: skip
+        super().__init__(name="faults", daemon=True)
+        self._kinds = injections.kinds()
+        self._random = random.Random(f"{seed} faults")
+        self._per_second = per_second
+        self._history = history
+        self._stop_asked = stop
+        self._under_way: list[threading.Thread] = []
+        self.broken: BaseException | None = None
+
+    def run(self) -> None:
+        deck: list[str] = []
+        while not self._stop_asked.wait(self._random.expovariate(self._per_second)):
+            if not deck:
+                deck = self._random.sample(list(self._kinds), len(self._kinds))
+            kind, rng = deck.pop(), random.Random(self._random.random())
+            thread = threading.Thread(target=self._inject, args=[kind, rng], daemon=True)
+            self._under_way.append(thread)
+            thread.start()
+        for each in self._under_way:
+            each.join()
+
+    def _inject(self, kind: str, rng: random.Random) -> None:
+        start = time.time()
+        try:
+            self._kinds[kind](rng)
+        except (psutil.NoSuchProcess, ProcessLookupError, psycopg.OperationalError):
+            return  # another fault was quicker
+        except BaseException as error:
+            self.broken = error
+            raise
+        self._history.faults.append((start, time.time(), kind))

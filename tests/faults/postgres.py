@@ -1,0 +1,121 @@
+"""The campaign's own Postgres: it can be stopped at once, and it remembers when each row committed.
+
+An account of every change is kept by triggers in a table of its own. With `track_commit_timestamp`
+Postgres itself says when the transaction of each row committed, on the clock that clients read.
+"""
+
+import contextlib
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+from django.conf import settings
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from settings.embedded.server import get_server, pgexec
+
+_ACCOUNT: LiteralString = """
+CREATE TABLE faults_account (
+    id bigserial PRIMARY KEY, what text NOT NULL, done text NOT NULL, was jsonb, became jsonb
+);
+CREATE FUNCTION faults_note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO faults_account (what, done, was, became) VALUES (
+        TG_TABLE_NAME, TG_OP,
+        CASE WHEN TG_OP = 'INSERT' THEN NULL ELSE to_jsonb(OLD) END,
+        CASE WHEN TG_OP = 'DELETE' THEN NULL ELSE to_jsonb(NEW) END
+    );
+    RETURN NULL;
+END $$;
+"""
+_NOTED = ("realms_realm", "realms_fileversion", "realms_publication", "reindex_indexhead")
+
+
+class Postgres:
+    """A server on a port of its own. Its data survive a stop; a machine's crash they needn't."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self._pgdata = folder / "postgres"
+        self._log = self._pgdata / "log"
+        self.port = port
+        server = get_server(self._pgdata, start=False)
+        server.ensure_pgdata_inited()
+        self._bin, self._user = server.bin_path, server.system_user
+
+    def start(self) -> None:
+        """Starts it and waits until it answers."""
+        options = (
+            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
+            # Processes are killed here, not machines: what the kernel has is safe.
+            " -c fsync=off -c track_commit_timestamp=on -c max_connections=300"
+        )
+        self._control("-w", "-t", "60", "-l", str(self._log), "-o", options, "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        """Stops it: `immediate` as by a kill of every one of its processes."""
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self._control("-w", "-m", mode, "stop")
+
+    def _control(self, *arguments: str) -> None:
+        pgexec("pg_ctl", ("-D", str(self._pgdata), *arguments), bin_path=self._bin, user=self._user)
+
+    def connect(self, **options: Any) -> "psycopg.Connection[Any]":
+        """A connection of the campaign's own, which may not be had while the server is down."""
+        return psycopg.connect(
+            settings.DATABASE_URL, connect_timeout=5, row_factory=dict_row, **options
+        )
+
+    def keep_account(self) -> None:
+        """Begins the account. What stands already opens it."""
+        with self.connect() as connection:
+            connection.execute(_ACCOUNT)
+            for table in _NOTED:
+                name = sql.Identifier(table)
+                connection.execute(
+                    sql.SQL(
+                        "INSERT INTO faults_account (what, done, became)"
+                        " SELECT {}, 'INSERT', to_jsonb(t) FROM {} t"
+                    ).format(table, name)
+                )
+                connection.execute(
+                    sql.SQL(
+                        "CREATE TRIGGER faults_note AFTER INSERT OR UPDATE OR DELETE ON {}"
+                        " FOR EACH ROW EXECUTE FUNCTION faults_note()"
+                    ).format(name)
+                )
+
+    def account(self) -> list[dict[str, Any]]:
+        """Every committed change in the order of the commits, with its moment (seconds, epoch)."""
+        with self.connect() as connection:
+            return connection.execute(
+                """
+                SELECT what, done, was, became,
+                    extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 AS at
+                FROM faults_account ORDER BY pg_xact_commit_timestamp(xmin), id
+                """
+            ).fetchall()
+
+    def contents(self) -> dict[str, bytes]:
+        """The bytes of every small blob by SHA-256."""
+        with self.connect() as connection:
+            rows = connection.execute("SELECT sha256, data FROM realms_blob").fetchall()
+        return {row["sha256"]: bytes(row["data"] or b"") for row in rows}
+
+    def end_listeners(self) -> int:
+        """Ends the LISTEN connections of all sidecars, by an operator's hand; answers how many."""
+        with self.connect(autocommit=True) as connection:
+            return len(
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE application_name LIKE 'listen_file_changes%'"
+                ).fetchall()
+            )
+
+    def restart(self, away: float) -> None:
+        """Stops it at once and starts it again after some seconds."""
+        self.stop()
+        time.sleep(away)
+        self.start()
