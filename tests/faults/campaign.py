@@ -15,6 +15,7 @@ import urllib3
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
+from psycopg.conninfo import make_conninfo
 
 from tests import make
 from tests.cluster import Cluster
@@ -61,10 +62,8 @@ class Outcome:
 
 
 @contextmanager
-def fleet(
-    plan: Plan, postgres: Postgres, folder: Path
-) -> Iterator[tuple[Cluster, dict[str, Proxy]]]:
-    """Replicas on the campaign's own Postgres, each sidecar behind a proxy of its own."""
+def fleet(plan: Plan, folder: Path) -> Iterator[tuple[Cluster, dict[str, Proxy]]]:
+    """Replicas, each sidecar behind a proxy of its own."""
     environment = {"DJANGO_SETTINGS_MODULE": "settings"}
     if plan.broken:
         environment = {
@@ -77,7 +76,7 @@ def fleet(
         for each in made.replicas:
             proxies[each.name] = proxy = Proxy()
             proxy.up()
-            listen = f"postgresql://postgres@{proxy.host}:{proxy.port}/postgres"
+            listen = make_conninfo(**proxy.parameters)
             for role, process in each.commands.items():
                 own = {**process.environment, **environment}
                 if role == "sidecar":
@@ -106,7 +105,7 @@ def run(
         stack.callback(postgres.stop)
         _set_up(plan, postgres)
         stack.callback(connections.close_all)
-        running, proxies = stack.enter_context(fleet(plan, postgres, folder))
+        running, proxies = stack.enter_context(fleet(plan, folder))
         history, sites = History(), [Site(user) for user in USERS]
         broker = folder / "broker" / "messages"
         injections = Injections(running, postgres, proxies, sites, broker)
