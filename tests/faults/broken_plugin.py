@@ -1,0 +1,29 @@
+"""For `pytest -p`: runs tests with the mechanism switched off that REALM_FAULTS_BREAK names."""
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from tests.faults.broken import BREAKS, VARIABLE, switch_off
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test module is imported, and takes a name from where it was."""
+    switch_off()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: Any, request: Any) -> Generator[None, object, object]:
+    """Once the test database is made, does to it what the break does."""
+    made = yield
+    statement = BREAKS[os.environ[VARIABLE]][1]
+    if fixturedef.argname == "django_db_setup" and statement:
+        from django.db import connection
+        from pytest_django.plugin import blocking_manager_key
+
+        with request.config.stash[blocking_manager_key].unblock():
+            connection.cursor().execute(statement)
+    return made
