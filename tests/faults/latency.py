@@ -45,7 +45,8 @@ PARTS = 5
 _LISTENER = f"""
 import mmap, sys, time
 import psycopg
-words = memoryview(mmap.mmap(open(sys.argv[2], "r+b").fileno(), 0)).cast("Q")
+with open(sys.argv[2], "r+b") as file:
+    words = memoryview(mmap.mmap(file.fileno(), 0)).cast("Q")
 place = int(sys.argv[3])
 with psycopg.connect(sys.argv[1], autocommit=True) as connection:
     connection.execute("LISTEN {REALM_FILE_CHANGES}")
