@@ -123,10 +123,11 @@ class Line:
 
 def _plainly(error: Exception) -> str:
     """An error without the objects that urllib3 names in it."""
+    # The first is a kind of the second.
+    if isinstance(error, urllib3.exceptions.NewConnectionError):
+        return str(error).partition(": ")[2] or "no connection"
     if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
         return f"no connection within {CONNECT_SECONDS:g} s"
     if isinstance(error, urllib3.exceptions.ReadTimeoutError):
         return f"no answer within {READ_SECONDS:g} s"
-    if isinstance(error, urllib3.exceptions.NewConnectionError):
-        return str(error).partition(": ")[2] or "no connection"
     return f"{type(error).__name__}: {error}"

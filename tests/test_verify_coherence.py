@@ -4,7 +4,6 @@ gone."""
 import json
 import os
 import signal
-import subprocess
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -60,6 +59,7 @@ def freeze(replica: Replica, url: str) -> None:
     """Stops a replica's sidecar, and vouches for its board all the same: no production path does
     this. Both web workers then hold what stands at `url` now."""
     replica.kill("sidecar", signal.SIGSTOP)
+    replica.board.bump_epoch()
     replica.board.go_live(now_ns() + 60 * SECOND)
     wait_until(
         lambda: {each.cache for each in replica.each_worker(url).values()} == {"hit"},
@@ -80,16 +80,18 @@ def test_a_fleet_is_found_coherent_lagging_lying_and_unreachable_as_it_is(
         _, b = fleet.replicas
         wait_until(replicas_told, "both replicas report")
 
-        status, report = run("--samples", "40")
+        only = [f"--realm={url}" for url in (source.url, PUBLISHED, secret.url)]
+        status, report = run(*only)
         assert (status, report["violations"], report["unreachable"]) == (0, [], {})
         assert report["replicas"] == ["a", "b"]
-        assert report["samples"] > 80, "two replicas, two or three variants"
+        files = len(make.SITE)
+        assert report["samples"] == 2 * (3 * 2 * files + 2), "as source, as module, cards as pages"
         assert report["unchecked"] == {}
         assert CoherenceReport.objects.get().details == report
 
         # Changes are followed to both replicas while they happen.
         verification = Verification(grace=3, samples=10, realms=[source.url, PUBLISHED, secret.url])
-        watching = in_thread(verification.run, 2.5)
+        watching = in_thread(verification.run, 1.5)
         wait_until(lambda: verification._generations, "the first poll")
         make.write(source, post__tsx=b"export const edition = 2;")
         make.remove(source, "dot.png")
@@ -113,7 +115,7 @@ def test_a_fleet_is_found_coherent_lagging_lying_and_unreachable_as_it_is(
         # b goes on serving what it has: from the source, and for ever.
         freeze(b, post)
         expected = make.write(source, post__tsx=b"export const edition = 4;")
-        status, report = run("--realm", source.url, "--grace", "1")
+        status, report = run("--realm", source.url, "--grace", "0.5")
         assert status == 1
         [wrong] = [each for each in report["violations"] if each["variant"] == "module"]
         assert (wrong["replica"], wrong["realm"], wrong["path"]) == ("b", source.url, "post.tsx")
@@ -124,7 +126,7 @@ def test_a_fleet_is_found_coherent_lagging_lying_and_unreachable_as_it_is(
 
         os.killpg(b.running["web"].pid, signal.SIGKILL)
         b.running["web"].wait()
-        status, report = run("--grace", "1")
+        status, report = run(*only, "--grace", "0.5")
         assert (status, report["violations"]) == (2, [])
         assert list(report["unreachable"]) == ["b"]
         assert "refused" in report["unreachable"]["b"]
@@ -134,7 +136,7 @@ def test_a_fleet_is_found_coherent_lagging_lying_and_unreachable_as_it_is(
         Row.objects.filter(name="b").update(
             state="stopped", reported_at=timezone.now() - timedelta(minutes=1)
         )
-        status, report = run("--grace", "1", "--samples", "3")
+        status, report = run(*only, "--grace", "0.5", "--samples", "3")
         assert (status, report["unreachable"], report["retired"]) == (0, {}, ["b"])
 
 
