@@ -71,6 +71,11 @@ def test_a_generation_that_left_the_bytes_alone_is_no_change() -> None:
     assert judge(OLD, replace(STATE, high=9), STATE, 0, 3) is Verdict.VIOLATION
 
 
+def test_a_generation_that_was_never_committed_is_a_violation_and_not_a_later_change() -> None:
+    invented = replace(FOUND, generation=99)
+    assert judge(invented, STATE, STATE, 0, 3) is Verdict.VIOLATION
+
+
 @pytest.mark.parametrize(
     ("seen", "total", "count"),
     [
