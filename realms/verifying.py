@@ -25,7 +25,7 @@ from realms.admin_generations import REMEMBERED
 from realms.asking import Asked, NoAnswer, Question
 from realms.coherence import SHARES, Found, State, Verdict, difference, judge
 from realms.coherence_outcome import Outcome, Violation
-from realms.models import FileVersion, Realm, RealmTombstone
+from realms.models import EVERYONE, FileVersion, Realm, RealmPermission, RealmTombstone
 from realms.serving import Variant, committed
 from realms.transpile import TranspilerFailed
 
@@ -36,8 +36,6 @@ SAMPLE_SECONDS = 5.0
 AGAIN_SECONDS = 0.1
 #: How often a wrong answer is asked for again within the grace period.
 TIMES_AGAIN = 5
-#: How long before the answer a state may have been read that the answer is compared with.
-STATE_SECONDS = 0.3
 #: First answers that are waited for at the same time, per replica.
 CHECKS_PER_REPLICA = 4
 #: Realms that are gone are asked for too, these many.
@@ -69,10 +67,9 @@ class _Asking:
 
 @dataclass
 class _Check(_Asking):
-    """Compares an answer with the state that was `read_at` a moment before."""
+    """Compares answers with the state that is read when they have come: what replicas had to
+    transpile is stored by then, and this loop does not wait for it."""
 
-    state: State | None = None
-    read_at: float = 0.0
     suspect: str = ""
     first: State | None = None
     suspected_at: float = 0.0
@@ -211,6 +208,8 @@ class Verification:
         realms = self._realms()
         random.shuffle(realms)
         realms = realms[: self._samples]
+        readable = RealmPermission.objects.filter(username=EVERYONE, read=True, realm__in=realms)
+        public = set(readable.values_list("realm", flat=True))
         questions: list[Question] = []
         for place, realm in enumerate(realms):
             # Every realm has its share of the sample; the first ones take what is left over.
@@ -218,7 +217,7 @@ class Verification:
             content = FileVersion.objects.filter(realm=realm.source_id or realm.pk)
             paths = list(content.order_by("?").values_list("path", flat=True)[:share])
             for path in dict.fromkeys(paths or [""]):
-                questions += self._variants(realm, path)
+                questions += _variants(realm, path, private=realm.pk not in public)
                 self._canaries[realm.url] = path
         if not self._only:
             graves = RealmTombstone.objects.order_by("-at").values_list("url", flat=True)
@@ -226,32 +225,17 @@ class Verification:
         random.shuffle(questions)
         self._queue.extend(questions)
 
-    def _variants(self, realm: Realm, path: str) -> list[Question]:
-        questions = [
-            Question(realm.url, path, Variant.SOURCE),
-            Question(realm.url, path, Variant.MODULE),
-        ]
-        if realm.kind == Realm.Kind.PUBLISHED and path.endswith(".json"):
-            page = path.removesuffix(".json")
-            page = "" if page == "index" else page
-            questions.append(Question(realm.url, page, Variant.HTML))
-        return questions
-
     def _start_checks(self) -> None:
         room = CHECKS_PER_REPLICA * len(self._fleet) - sum(
             isinstance(each, _Check) and each.first is None for each in self._open
         )
         while self._queue and room > 0:
             question = self._queue.popleft()
-            state = self._read(question)
-            if state is None:
-                continue
-            question = _with_token(question, state)
             for name, asked in self._fleet.items():
                 if name in self._down and name not in self._knock:
                     continue
                 self._knock.discard(name)
-                check = _Check(asked, question, state=state, read_at=time.monotonic())
+                check = _Check(asked, question)
                 check.ask()
                 self._open.append(check)
                 room -= 1
@@ -343,28 +327,23 @@ class Verification:
 
     def _compared(self, check: _Check, found: Found) -> bool:
         """Whether a check is over: the answer is right, or it is a violation."""
-        assert check.state is not None
         if check.first is not None and found.worker != check.suspect:
             return self._elsewhere(check)
-        timely = found.sent_at - check.read_at <= STATE_SECONDS
-        if timely and difference(check.state, found) is None:
-            return self._right()
-        check.state = self._read(check.question)
-        if check.state is None:
+        state = self._read(check.question)
+        if state is None:
             return True
-        check.question = _with_token(check.question, check.state)
-        check.read_at = time.monotonic()
-        check.due = check.read_at + self._grace / TIMES_AGAIN
-        why = difference(check.state, found)
+        why = difference(state, found)
         if why is None:
             return self._right()
+        check.question = _with_token(check.question, state)
+        check.due = time.monotonic() + self._grace / TIMES_AGAIN
         if check.first is None:
-            check.first, check.suspect, check.suspected_at = check.state, found.worker, found.at
-        verdict = judge(found, check.state, check.first, check.suspected_at, self._grace)
+            check.first, check.suspect, check.suspected_at = state, found.worker, found.at
+        verdict = judge(found, state, check.first, check.suspected_at, self._grace)
         if verdict is Verdict.ANEW:
-            check.first, check.suspected_at = check.state, found.at
+            check.first, check.suspected_at = state, found.at
         if verdict is Verdict.VIOLATION:
-            self._violated(check, found, check.state.high, why)
+            self._violated(check, found, state.high, why)
             return self._right()
         return False
 
@@ -428,6 +407,18 @@ class Verification:
                 why=why,
             )
         )
+
+
+def _variants(realm: Realm, path: str, private: bool) -> list[Question]:
+    """What is asked of a file: its source, its module, and a published card's page."""
+    questions = [
+        Question(realm.url, path, Variant.SOURCE, private),
+        Question(realm.url, path, Variant.MODULE, private),
+    ]
+    if realm.kind == Realm.Kind.PUBLISHED and path.endswith(".json"):
+        page = "" if path == "index.json" else path.removesuffix(".json")
+        questions.append(Question(realm.url, page, Variant.HTML, private))
+    return questions
 
 
 def _with_token(question: Question, state: State) -> Question:
