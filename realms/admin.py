@@ -17,8 +17,10 @@ from notifications.admin import AnyModelAdmin, ReadOnlyAdmin
 from notifications.channels import REGISTRY_KEY, realm_key
 from notifications.emit import bump_at_commit
 from realms.admin_views import GenerationsPage
+from realms.coherence import share_text
 from realms.models import (
     Blob,
+    CoherenceReport,
     FileVersion,
     Publication,
     Realm,
@@ -136,3 +138,28 @@ class TranspiledModuleAdmin(ReadOnlyAdmin):
     list_filter = (("error", admin.EmptyFieldListFilter), "made_at")
     search_fields = ("=sha256", "transpiler")
     ordering = ("-pk",)
+
+
+@admin.register(CoherenceReport)
+class CoherenceReportAdmin(ReadOnlyAdmin):
+    large = ("details",)
+    list_display = (
+        "started_at", "samples", "violations", "unreachable", "changes", "within_1", "within_10",
+        "within_60",
+    )  # fmt: skip
+    list_filter = ("started_at",)
+
+    @admin.display(description="within 1 s")
+    def within_1(self, report: CoherenceReport) -> str:
+        """The share of changes that every replica served within a second."""
+        return share_text(report.within_1s, report.changes)
+
+    @admin.display(description="within 10 s")
+    def within_10(self, report: CoherenceReport) -> str:
+        """As within_1, for ten seconds."""
+        return share_text(report.within_10s, report.changes)
+
+    @admin.display(description="within 60 s")
+    def within_60(self, report: CoherenceReport) -> str:
+        """As within_1, for a minute."""
+        return share_text(report.within_60s, report.changes)

@@ -190,3 +190,25 @@ class TranspiledModule(models.Model):
 
     def __str__(self) -> str:
         return self.sha256
+
+
+class CoherenceReport(models.Model):
+    """What one run of verify_coherence found out about the fleet."""
+
+    started_at = models.DateTimeField()
+    seconds = models.FloatField(help_text="how long the run took")
+    samples = models.PositiveIntegerField(help_text="answers that were compared")
+    changes = models.PositiveIntegerField(help_text="changes that were followed to every replica")
+    within_1s = models.PositiveIntegerField(help_text="of these, seen by all within 1 s")
+    within_10s = models.PositiveIntegerField(help_text="of these, seen by all within 10 s")
+    within_60s = models.PositiveIntegerField(help_text="of these, seen by all within 60 s")
+    violations = models.PositiveIntegerField()
+    unreachable = models.PositiveIntegerField(help_text="replicas that could not be asked")
+    details = models.JSONField(help_text="the whole report, as --json prints it")
+
+    class Meta:
+        ordering = ["-started_at"]
+        indexes = [models.Index(fields=["started_at"], name="report_by_start")]
+
+    def __str__(self) -> str:
+        return f"{self.started_at:%Y-%m-%d %H:%M:%S}: {self.violations} violations"

@@ -135,6 +135,12 @@ def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
     return cache.load(url, _watched(variant, url, extensions), from_database)
 
 
+def committed(variant: Variant, url: str) -> Answer:
+    """The answer as the database has it, past every cache: what all replicas must come to."""
+    found = resolve(url, _extensions(variant, url))
+    return _answer(url, found, lambda it: _MAKERS[variant](url, it))
+
+
 def load_at(realm_url: str, generation: int, path: str) -> Answer:
     """The module or asset of a realm as of exactly one generation: what a render reads.
 

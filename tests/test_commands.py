@@ -30,6 +30,7 @@ PAGE = "http://ada.localhost:4201/"
 SITE = f"{ORIGIN}/ada/site/"
 COMMANDS = (
     "realms", "import_realm", "publish_realm", "unpublish_realm", "rollback_realm", "delete_realm",
+    "verify_coherence",
 )  # fmt: skip
 
 

@@ -1,0 +1,116 @@
+"""`manage.py verify_coherence`: asks every replica whether it serves what the database says."""
+
+import json
+from argparse import ArgumentParser, ArgumentTypeError
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import Error as DatabaseError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from realms.coherence_outcome import Outcome
+from realms.errors import RealmError
+from realms.urls_and_paths import canonical_realm_url
+from realms.verifying import NothingToVerify, Verification
+
+NOTHING_VERIFIED = 3
+#: Wider than any row: an address is never cut or folded, whatever the terminal.
+_WIDTH = 100_000
+
+
+class Command(BaseCommand):
+    help = (
+        "Asks every replica, by itself, for a sample of what it serves, compares with the "
+        "database, and measures how soon changes are seen by all replicas. Exit status: 0 all is "
+        "well, 1 a replica served what it must not, 2 a replica could not be reached, 3 nothing "
+        "could be verified (no realm, no replica, no database). The report is also kept for the "
+        "admin and the metrics."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        length = parser.add_mutually_exclusive_group()
+        length.add_argument(
+            "--seconds",
+            type=_positive,
+            default=60.0,
+            metavar="N",
+            help="watch for so long (default: 60); changes under way are then waited for, at "
+            "most a minute",
+        )
+        length.add_argument(
+            "--once", action="store_true", help="check one sample and follow no changes"
+        )
+        grace = settings.REALM_STALENESS_BOUND + 1
+        parser.add_argument(
+            "--grace",
+            type=_positive,
+            default=grace,
+            metavar="SECONDS",
+            help="for how long a wrong answer is asked for again before it is a violation, and a "
+            f"silent replica before it is unreachable (default: staleness bound + 1 = {grace:g})",
+        )
+        parser.add_argument(
+            "--samples",
+            type=_count,
+            default=50,
+            metavar="N",
+            help="how many files a sample has (default: 50); each is asked of every replica as "
+            "source, as module and, where it is a card of a published realm, as page",
+        )
+        parser.add_argument(
+            "--realm",
+            action="append",
+            metavar="URL",
+            help="look at this realm only; may be given several times",
+        )
+        parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            outcome = self._verified(options)
+            outcome.save()
+        except (NothingToVerify, RealmError) as error:
+            raise CommandError(str(error), returncode=NOTHING_VERIFIED) from error
+        except DatabaseError as error:
+            raise CommandError(f"the database: {error}", returncode=NOTHING_VERIFIED) from error
+        if options["json"]:
+            self.stdout.write(json.dumps(outcome.as_json(), indent=2))
+        else:
+            console = Console(force_terminal=self.stdout.isatty(), width=_WIDTH)
+            with console.capture() as text:
+                console.print(outcome.rendered())
+            self.stdout.write(text.get(), ending="")
+        if outcome.exit_status:
+            raise SystemExit(outcome.exit_status)
+
+    def _verified(self, options: dict[str, Any]) -> Outcome:
+        urls = [canonical_realm_url(url) for url in options["realm"] or ()]
+        seen = Console(stderr=True)
+        columns = (BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        with Progress(*columns, console=seen, transient=True, disable=not seen.is_terminal) as bar:
+            task = bar.add_task("beginning", total=1.0)
+            verification = Verification(
+                grace=options["grace"],
+                samples=options["samples"],
+                realms=urls,
+                progress=lambda done, text: bar.update(task, completed=done, description=text),
+            )
+            return verification.run(0 if options["once"] else options["seconds"])
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds") from error
+    if not 0 < number < float("inf"):
+        raise ArgumentTypeError(f"{text} is not more than 0 seconds")
+    return number
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise ArgumentTypeError(f"{text!r} is not a number of files above 0")
+    return int(text)
