@@ -49,7 +49,7 @@ def _empty_tables(self: TransactionTestCase) -> None:
             )
 
 
-TransactionTestCase._fixture_teardown = _empty_tables  # type: ignore[method-assign]
+TransactionTestCase._fixture_teardown = _empty_tables  # type: ignore[attr-defined]
 
 
 @pytest.fixture
