@@ -66,7 +66,7 @@ class Case:
     @property
     def at_server(self) -> bool:
         """Whether it goes to an endpoint of the server, whose errors are bare strings."""
-        path = self.url.partition("://")[2].partition("/")[2]
+        path = self.url.removeprefix(f"{ORIGIN}/")
         return path.startswith("_") and not (path.startswith("_at/") and path.count("/") > 1)
 
 
