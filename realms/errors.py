@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from django.core.exceptions import SuspiciousOperation
 from django.db import Error as DatabaseError
@@ -77,6 +77,11 @@ class MethodNotAllowed(RealmError):
     status = 405
     title = "Method Not Allowed"
 
+    def __init__(self, allow: Sequence[str], **details: object) -> None:
+        """`allow` is what the Allow header lists."""
+        self.allow = ", ".join([*allow, "OPTIONS"])
+        super().__init__(**{"expected": " or ".join(allow), **details})
+
 
 class NotAcceptable(RealmError):
     """{url} can't be transpiled: {why}"""
@@ -90,6 +95,20 @@ class Conflict(RealmError):
 
     status = 409
     title = "Conflict"
+
+
+class AlreadyThere(RealmError):
+    """Resource {href} already exists"""
+
+    status = 409
+    title = "Resource already exists"
+
+
+class Missing(RealmError):
+    """Resource {href} does not exist: {why}"""
+
+    status = 404
+    title = "Resource does not exist"
 
 
 class LengthRequired(RealmError):
@@ -134,6 +153,23 @@ class Unprocessable(RealmError):
     title = "Unprocessable Entity"
 
 
+class RangeNotSatisfiable(RealmError):
+    """The content has {size} bytes; expected a range that begins before its end"""
+
+    status = 416
+    title = "Range Not Satisfiable"
+
+
+class Several(RealmError):
+    """{count} problems: {first}"""
+
+    def __init__(self, problems: Sequence[RealmError]) -> None:
+        super().__init__(count=len(problems), first=problems[0])
+        self.problems = problems
+        least = min(problems, key=lambda problem: problem.status)
+        self.status, self.title = least.status, least.title
+
+
 class Busy(RealmError):
     """{what}; try again"""
 
@@ -143,16 +179,16 @@ class Busy(RealmError):
 
 def error_response(error: RealmError) -> HttpResponse:
     """A realm endpoint's answer to an error: JSON:API, without a stack trace."""
-    body = {
-        "errors": [
-            {"status": error.status, "title": error.title, "message": str(error), **_id(error)}
-        ]
-    }
+    problems = error.problems if isinstance(error, Several) else [error]
     response = HttpResponse(
-        json.dumps(body), status=error.status, content_type="application/vnd.api+json"
+        json.dumps({"errors": [_described(each) for each in problems]}),
+        status=error.status,
+        content_type="application/vnd.api+json",
     )
     if error.status == 503:
         response["Retry-After"] = "1"
+    if isinstance(error, MethodNotAllowed):
+        response["Allow"] = error.allow
     if error.status == 401:
         response["WWW-Authenticate"] = "Bearer"
         if "realm" in error.details:
@@ -168,6 +204,12 @@ def server_error_response(error: RealmError) -> HttpResponse:
     response = error_response(error)
     response.content = json.dumps({"errors": [str(error)]}).encode()
     return response
+
+
+def _described(error: RealmError) -> dict[str, object]:
+    # `detail` is JSON:API's name for it; clients of this protocol read the one or the other.
+    told = {"status": error.status, "title": error.title, "message": str(error)}
+    return {**told, "detail": str(error), **_id(error)}
 
 
 def _id(error: RealmError) -> dict[str, object]:

@@ -13,6 +13,7 @@ from realms.http import (
     MIN_GENERATION,
     RAW_PATH,
     VARIANTS,
+    Conditions,
     accepted,
     min_generation,
     replica_header,
@@ -25,6 +26,8 @@ Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[..., Any]
 Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 
+#: As WSGI names them, in the order of `Conditions`.
+CONDITIONS = ("HTTP_IF_NONE_MATCH", "HTTP_RANGE", "HTTP_IF_RANGE")
 _STATUS = {code: f"{code} {phrase}" for code, phrase in responses.items()}
 
 
@@ -44,9 +47,8 @@ class Front:
                 return start_response(status, [*headers, who], *error)
 
             return self._behind(environ, start)
-        status, headers, body = response_parts(
-            answer, environ["REQUEST_METHOD"], environ.get("HTTP_IF_NONE_MATCH"), "hit"
-        )
+        conditions = Conditions(*map(environ.get, CONDITIONS))
+        status, headers, body = response_parts(answer, environ["REQUEST_METHOD"], conditions, "hit")
         start_response(_STATUS[status], [*headers, who])
         return (body,)
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Now
 
 from notifications.channels import all_files_changed, realm_key
 from notifications.emit import emit, local_board
@@ -95,6 +96,9 @@ class Blob(models.Model):
     sha256 = models.CharField(max_length=64, primary_key=True)
     size = models.PositiveBigIntegerField()
     data = models.BinaryField(null=True)
+    stored_at = models.DateTimeField(
+        db_default=Now(), help_text="when it was last stored: until it is named, it is new"
+    )
 
     def __str__(self) -> str:
         return self.sha256
@@ -111,6 +115,7 @@ class FileVersion(models.Model):
     modified_at = models.DateTimeField()
     from_generation = models.PositiveBigIntegerField()
     until_generation = models.PositiveBigIntegerField(null=True)
+    closed_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [

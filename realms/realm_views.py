@@ -7,7 +7,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from realms import auth, content, errors, serving
+from realms import api_views, auth, content, errors, serving
 from realms.errors import error_response
 from realms.http import (
     API,
@@ -17,6 +17,7 @@ from realms.http import (
     accepted,
     min_generation,
     read_body,
+    requested_method,
     requested_url,
 )
 from realms.http import respond as send
@@ -29,7 +30,10 @@ from realms.transpile import TranspilerFailed
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS, check_path, realm_candidates
 from reindex import index, pins
 
-READINESS = "_readiness-check"
+View = Callable[[HttpRequest, Realm], HttpResponse]
+
+READING = ("GET", "HEAD")
+FILE_METHODS = (*READING, "POST", "DELETE")
 
 
 @csrf_exempt
@@ -42,18 +46,23 @@ def realm(request: HttpRequest) -> HttpResponse:
     if request.method == "OPTIONS":
         return preflight()
     accept = accepted(request.GET.get("acceptHeader") or request.headers.get("Accept", "*/*"))
-    if request.method in ("GET", "HEAD"):
-        if url.endswith(f"/{READINESS}"):
-            return _readiness(request, url.removesuffix(READINESS))
-        return _read(request, url, accept)
+    method = requested_method(request)
     content_type = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
-    if SOURCE in (accept, content_type) or content_type == "application/octet-stream":
-        if request.method == "POST":
-            return _write(request, url)
-        if request.method == "DELETE":
-            return _delete(request, url)
+    a_file = SOURCE in (accept, content_type) or content_type == "application/octet-stream"
+    base, _, name = url.rpartition("/")
+    if name in ENDPOINTS and (accept in (API, "application/json") or not a_file):
+        realm = Realm.objects.filter(url=f"{base}/").first()
+        if realm is not None:
+            return _endpoint(request, realm, name, method)
+    if method in ("GET", "HEAD"):
+        return _read(request, url, accept)
+    if a_file and method == "POST":
+        return _write(request, url)
+    if a_file and method == "DELETE":
+        return _delete(request, url)
     raise errors.MethodNotAllowed(
-        method=f"{request.method} with Accept {accept}",
+        FILE_METHODS,
+        method=f"{method} with Accept {accept}",
         expected=f"GET or HEAD, or POST and DELETE with Accept {SOURCE}",
     )
 
@@ -62,7 +71,7 @@ def realm(request: HttpRequest) -> HttpResponse:
 def pinned(request: HttpRequest, token: str, path: str) -> HttpResponse:
     """A file of a realm at exactly the generation that the token names: what a render reads."""
     if request.method not in ("GET", "HEAD"):
-        raise errors.MethodNotAllowed(method=request.method, expected="GET or HEAD")
+        raise errors.MethodNotAllowed(READING, method=request.method)
     if "\x00" in path:
         raise errors.Malformed(what="the path has a NUL character")
     try:
@@ -135,10 +144,13 @@ def _no_realm(request: HttpRequest, url: str) -> HttpResponse:
 
 def _described(request: HttpRequest, url: str, accept: str) -> HttpResponse:
     found = resolve(url)
-    if found is None:
+    if found is None or (found.file is None and Realm.objects.filter(url=f"{url}/").exists()):
         return _no_realm(request, url)
     if not found.public:
         _authorize(found.realm_url, "read", request)
+    if accept == API and url.endswith("/"):
+        realm = _realm(found.realm_url)
+        return _told_of(realm, api_views.directory(realm, url.removeprefix(realm.url)))
     raise errors.NotFound(url=f"{url} as {accept}")
 
 
@@ -158,22 +170,48 @@ def _manifest(pin: pins.Pin) -> HttpResponse:
     return response
 
 
-# --- Readiness ---------------------------------------------------------------------------------
+# --- Endpoints ---------------------------------------------------------------------------------
 
 
-def _readiness(request: HttpRequest, realm_url: str) -> HttpResponse:
+def _endpoint(request: HttpRequest, realm: Realm, name: str, method: str) -> HttpResponse:
+    """What a realm answers at `_name`, once the caller may ask."""
+    answers = ENDPOINTS[name]
+    method = "GET" if method == "HEAD" else method
+    if method not in answers:
+        allow = [*answers, *(["HEAD"] if "GET" in answers else [])]
+        raise errors.MethodNotAllowed(allow, method=f"{method} of {name}")
+    action, view = answers[method]
+    if action is not None:
+        _may(realm, action, request)
+    return _told_of(realm, view(request, realm))
+
+
+def _told_of(realm: Realm, response: HttpResponse) -> HttpResponse:
+    """An endpoint's answer with what every answer of its realm says."""
+    told = {
+        "X-Boxel-Realm-Url": realm.url,
+        "Vary": "Accept",
+        "Cache-Control": "no-store, no-cache, must-revalidate",
+        "Access-Control-Allow-Origin": "*",
+        "Access-Control-Expose-Headers": "*",
+        "X-Content-Type-Options": "nosniff",
+        "Content-Length": str(len(response.content)),
+    }
+    if "read" in auth.permissions_of(realm, None):
+        told["X-Boxel-Realm-Public-Readable"] = "true"
+    for name, value in told.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def _readiness(request: HttpRequest, realm: Realm) -> HttpResponse:
     """200 once the realm can be read, with awaitPrerenderHtml once its pages are those of now."""
-    realm = Realm.objects.filter(url=realm_url).first()
-    if realm is None:
-        return error_response(errors.NotFound(url=realm_url))
     if realm.kind == Realm.Kind.PUBLISHED and request.GET.get("awaitPrerenderHtml") == "true":
         state = index.readiness(realm.url, realm.generation)
         if not state.ready:
             return _unready(realm.url, state.missing, state.error or "its pages are being rendered")
     response = HttpResponse(status=200, content_type=API)
-    response["X-Boxel-Realm-Url"] = realm.url
     response["X-Realm-Generation"] = str(realm.generation)
-    response["Cache-Control"] = "no-store"
     return response
 
 
@@ -210,10 +248,12 @@ def _target(request: HttpRequest, url: str) -> tuple[Realm, str]:
     realm = Realm.objects.filter(url__in=realm_candidates(url)).order_by("-url").first()
     if realm is None:
         raise errors.NotFound(url=url)
-    auth.authorize(realm, "write", request.headers.get("Authorization"))
+    _may(realm, "write", request)
     if realm.kind != Realm.Kind.SOURCE:
         raise errors.MethodNotAllowed(
-            method=f"{request.method} in a {realm.kind} realm", expected="its source realm"
+            READING,
+            method=f"{request.method} in a {realm.kind} realm",
+            expected="its source realm",
         )
     return realm, check_path(url.removeprefix(realm.url), realm.url)
 
@@ -246,7 +286,32 @@ def _of_realm(response: HttpResponse, realm_url: str, generation: int) -> HttpRe
 
 
 def _authorize(realm_url: str, action: auth.Action, request: HttpRequest) -> None:
-    realm = Realm.objects.filter(url=realm_url).first()
+    _may(_realm(realm_url), action, request)
+
+
+def _realm(url: str) -> Realm:
+    realm = Realm.objects.filter(url=url).first()
     if realm is None:
-        raise errors.NotFound(url=realm_url)
-    auth.authorize(realm, action, request.headers.get("Authorization"))
+        raise errors.NotFound(url=url)
+    return realm
+
+
+def _may(realm: Realm, action: auth.Action, request: HttpRequest) -> None:
+    headers = request.headers
+    assumed = headers.get("X-Boxel-Assume-User")
+    auth.authorize(realm, action, headers.get("Authorization"), assumed)
+
+
+#: By name and method: who may ask (None: everyone), and the view that answers.
+ENDPOINTS: dict[str, dict[str, tuple[auth.Action | None, View]]] = {
+    "_readiness-check": {"GET": (None, _readiness)},
+    "_session": {"POST": (None, api_views.post_session)},
+    "_info": {"GET": ("read", api_views.get_info), "QUERY": ("read", api_views.get_info)},
+    "_mtimes": {"GET": ("read", api_views.get_mtimes)},
+    "_publishability": {"GET": ("read", api_views.get_publishability)},
+    "_permissions": {
+        "GET": ("realm-owner", api_views.get_permissions),
+        "PATCH": ("realm-owner", api_views.patch_permissions),
+    },
+    "_atomic": {"POST": ("write", api_views.post_atomic)},
+}

@@ -8,7 +8,7 @@ from typing import Any, LiteralString
 from django.db import connection
 from django.db.models import Q
 
-from reindex.models import IndexHead, ReindexJob
+from reindex.models import IndexedCard, IndexHead, ReindexJob
 
 _PAGE: LiteralString = """
 SELECT h.generation, c.html, c.error
@@ -39,6 +39,16 @@ def find_page(realm_url: str, card: str) -> Page:
         return Page(None)
     generation, html, error = (row[0], *(_document(column) for column in row[1:]))
     return Page(generation, html, error)
+
+
+def failed_cards(realm_url: str, generation: int) -> list[str]:
+    """The cards, as paths without `.json`, whose pages are errors in the index that visitors see;
+    none if that index isn't of this generation."""
+    head = IndexHead.objects.filter(realm_url=realm_url, generation=generation).first()
+    if head is None:
+        return []
+    failed = IndexedCard.objects.filter(job_id=head.job_id, error__isnull=False)
+    return sorted(failed.values_list("path", flat=True))
 
 
 def _document(column: Any) -> Any:

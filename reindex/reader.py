@@ -146,9 +146,7 @@ class Reader:
             return url, []
         if response.status != 200:
             return None
-        text = response.body.decode(errors="replace")
-        imports = [resolve_module(match[2], url) for match in _IMPORT.finditer(text)]
-        return url, [each for each in imports if each is not None]
+        return url, imports_of(url, response.body)
 
     def refusal(self, url: str) -> str | None:
         """What the transpiler said of a module that it refused."""
@@ -224,6 +222,13 @@ def _rooted_links(value: Any) -> Any:
 def module_of(url: str, document: Document) -> str | None:
     """The URL of the module that a card adopts from."""
     return resolve_module(document["data"]["meta"]["adoptsFrom"]["module"], url)
+
+
+def imports_of(url: str, code: bytes) -> list[str]:
+    """The public URLs that the module at `url` imports, by its code, transpiled or not."""
+    text = code.decode(errors="replace")
+    imports = [resolve_module(match[2], url) for match in _IMPORT.finditer(text)]
+    return [each for each in imports if each is not None]
 
 
 def resolve_module(specifier: str, base: str) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dj_database_url
+from celery.schedules import crontab
 
 from settings.broker import celery_broker
 from settings.celery import app as celery_app  # noqa: F401  every process sends by this one
@@ -40,6 +41,8 @@ REALM_LEGACY_CHANNELS = os.environ.get("REALM_LEGACY_CHANNELS", "") == "1"
 
 CARD_SIZE_LIMIT_BYTES = int(os.environ.get("CARD_SIZE_LIMIT_BYTES", "524288"))
 FILE_SIZE_LIMIT_BYTES = int(os.environ.get("FILE_SIZE_LIMIT_BYTES", "5242880"))
+ATOMIC_SIZE_LIMIT_BYTES = int(os.environ.get("ATOMIC_SIZE_LIMIT_BYTES", "33554432"))
+REALM_RETENTION_SECONDS = float(os.environ.get("REALM_RETENTION_SECONDS", "604800"))
 REALM_CACHE_BYTES = int(os.environ.get("REALM_CACHE_BYTES", str(64 * 1024 * 1024)))
 
 REALM_RENDER_SECONDS = float(os.environ.get("REALM_RENDER_SECONDS", "5"))
@@ -150,7 +153,12 @@ CELERY_BEAT_SCHEDULE = {
         "task": "reindex.tasks.sweep",
         "schedule": REALM_SWEEP_SECONDS,
         "options": {"expires": REALM_SWEEP_SECONDS},
-    }
+    },
+    "collect-garbage": {
+        "task": "realms.tasks.collect_garbage",
+        "schedule": crontab(hour=3, minute=30),
+        "options": {"expires": 3600},
+    },
 }
 
 # --- Logging -----------------------------------------------------------------------------------

@@ -478,6 +478,7 @@ def test_no_cache_reads_the_registry_whatever_is_cached(
     web.get(url, SOURCE)
     assert web.get(f"{url}?noCache", SOURCE).cache == "miss"
     assert web.get(f"{url}?noCache=false", SOURCE).cache == "miss"
+    web.get(url, SOURCE)
     with pytest.MonkeyPatch.context() as patch:
         # Changed by somebody of whom this replica hears nothing.
         patch.setattr(Board, "bump", lambda board, keys: None)

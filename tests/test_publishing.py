@@ -250,7 +250,7 @@ STEPS = {
         "realms.publishing.make_realm",
         "realms.models.RealmPermission.objects.create",
         "realms.publishing.write_files",
-        "realms.content.store_blob",
+        "realms.content.store_blobs",
         "realms.content._close",
         "realms.content._bump_paths",
     ],
@@ -389,10 +389,28 @@ def test_a_rollback_goes_to_the_generation_that_is_named(source: Realm) -> None:
     rollback_realm(PAGE, ADA, done[3].generation)
     assert shown(PAGE)["index.json"] == b"3"
     before = everything()
-    for missing in (0, 10_000, generation(PAGE)):
+    for missing in (0, 10_000):
         with pytest.raises(Unprocessable, match=f"no publication of generation {missing}"):
             rollback_realm(PAGE, ADA, missing)
+    for shown_already in (generation(PAGE), done[3].generation):
+        with pytest.raises(Unprocessable, match=f"showed at generation {shown_already} already"):
+            rollback_realm(PAGE, ADA, shown_already)
     assert everything() == before
+
+
+def test_a_second_rollback_goes_one_further_back(source: Realm) -> None:
+    for number in range(3):
+        make.write(source, index__json=str(number).encode())
+        make.publish(source, PAGE)
+    for number in (1, 0):
+        rollback_realm(PAGE, ADA)
+        assert shown(PAGE)["index.json"] == str(number).encode()
+    with pytest.raises(Unprocessable, match="before this one"):
+        rollback_realm(PAGE, ADA)
+    make.write(source, index__json=b"3")
+    make.publish(source, PAGE)
+    rollback_realm(PAGE, ADA)
+    assert shown(PAGE)["index.json"] == b"0", "what was shown before, not what was taken back"
 
 
 def test_a_rollback_passes_over_publications_of_the_same_content(source: Realm) -> None:
