@@ -1,8 +1,9 @@
 """P2, P3 and P4 as a game against whatever a network, a kernel and a clock may do.
 
-Three web processes, two of them on one board, read one page through the views, the real caches, boards and
-listeners. The machine moves everything else, one step at a time: what commits, what a connection
-brings and when, who is restarted, how far the clock goes, and where each request stands still.
+Three web processes, two of them on one board, read one page through the views, with real caches,
+boards and listeners. The machine moves everything else, one step at a time: what commits, what a
+connection brings and when, who is restarted, how far the clock goes, and where each request stands
+still.
 
 What Postgres promises is kept, as it is what the design stands on: on one connection no ping
 overtakes what was committed before it, and what is lost is lost with everything after it, by a
@@ -224,13 +225,17 @@ _here = threading.local()
 
 
 class Request:
-    """A request, answered at once in the machine's own thread."""
+    """A request, answered in the machine's own thread. `meanwhile` happens elsewhere before and after
+    it reads the database; `others` may be in its way."""
 
-    def __init__(self, web: Web, now: int, others: list["StandingRequest"]) -> None:
+    def __init__(
+        self, web: Web, now: int, meanwhile: list[Callable[[], None]],
+        others: list["StandingRequest"],
+    ) -> None:  # fmt: skip
         self.web, self.begun, self.at_least, self.fresh = web, now, 0, False
         self.floor = web.replica.board.floor
         self.answer: Asked | None = None
-        self._others = others
+        self._meanwhile, self._others = meanwhile, others
 
     def run(self) -> None:
         """Asks, and keeps the answer."""
@@ -238,7 +243,10 @@ class Request:
         self.answer = ask(REALM + PAGE, at_least=self.at_least, fresh=self.fresh)
 
     def pause(self) -> None:
-        """Where a request may stand still."""
+        """Where other things happen."""
+        if self._meanwhile:
+            self._meanwhile.pop(0)()
+            _here.request = self
 
     def wait_for_others(self) -> None:
         """Lets go on whoever may be in the way."""
@@ -252,7 +260,7 @@ class StandingRequest(Request):
     while it waits for another's load, until it is told to go on."""
 
     def __init__(self, web: Web, now: int, at_least: int, fresh: bool) -> None:
-        super().__init__(web, now, [])
+        super().__init__(web, now, [], [])
         self.at_least, self.fresh = at_least, fresh
         self.done = False
         self._error: BaseException | None = None
@@ -302,7 +310,8 @@ DISTURBANCES = ("twice", "later", "never")
 #: The web processes, by replica: two share a board.
 PLACES = ((0, 0), (0, 1), (1, 0))
 BACK = st.sampled_from((None, None, 0, 1, 3))
-ELSEWHERE = st.sampled_from(("nothing", "write", "read", "read"))
+WHILE_CONNECTING = st.sampled_from(("nothing", "write", "read", "read and write"))
+WHILE_READING = st.sampled_from(("nothing", "write", "write here", "hear"))
 
 
 class Coherence(RuleBasedStateMachine):
@@ -360,17 +369,23 @@ class Coherence(RuleBasedStateMachine):
 
     # --- connections and sidecars ---
 
-    @rule(at=st.integers(0, 1), meanwhile=st.lists(ELSEWHERE, max_size=8))
+    @rule(at=st.integers(0, 1), meanwhile=st.lists(WHILE_CONNECTING, max_size=8))
     def connect(self, at: int, meanwhile: list[str]) -> None:
         """Connects anew; other things happen while it says what it listens to."""
         replica = self.replicas[at]
         replica.cut()
-        does: dict[str, Callable[[], None]] = {
+        replica.connect(FakeLine(self.database, self._does(at, meanwhile)))
+
+    def _does(self, at: int, meanwhile: list[str]) -> list[Callable[[], None]]:
+        does: dict[str, Callable[[], Any]] = {
             "nothing": lambda: None,
             "write": lambda: self.commit("write", None),
-            "read": lambda: self._read(self._web((at, 0))),
+            "write here": lambda: self.commit("write", at),
+            "hear": lambda: self.hear(at, 5),
+            "read": lambda: self._read(self._web((at, 0)), []),
+            "read and write": lambda: (does["read"](), does["write"]()),
         }
-        replica.connect(FakeLine(self.database, [does[each] for each in meanwhile]))
+        return [does[each] for each in meanwhile]
 
     @rule(at=st.integers(0, 1))
     def cut(self, at: int) -> None:
@@ -428,28 +443,35 @@ class Coherence(RuleBasedStateMachine):
 
     # --- requests ---
 
+    @precondition(lambda self: len(self.requests) < 3)
     @rule(place=st.sampled_from(PLACES), back=BACK, fresh=st.booleans())
     def begin(self, place: tuple[int, int], back: int | None, fresh: bool) -> None:
         """A request that may stand still on its way; `back` pins it that far behind the newest."""
         self._begin(self._web(place), back, fresh and back is None)
 
-    @precondition(lambda self: self.requests)
-    @rule(which=st.integers(0, 5), back=BACK)
+    @precondition(lambda self: 0 < len(self.requests) < 3)
+    @rule(which=st.integers(0, 2), back=BACK)
     def follow(self, which: int, back: int | None) -> None:
         """A request of the process where another is under way."""
         self._begin(self.requests[which % len(self.requests)].web, back, False)
 
     @precondition(lambda self: self.requests)
-    @rule(which=st.integers(0, 5))
+    @rule(which=st.integers(0, 2))
     def go_on(self, which: int) -> None:
         self.requests[which % len(self.requests)].go_on()
         self._check_done()
 
-    @rule()
-    def read_everywhere(self) -> None:
-        """A request of each process, to its end."""
+    @rule(place=st.sampled_from(PLACES), meanwhile=st.lists(WHILE_READING, max_size=2))
+    def read(self, place: tuple[int, int], meanwhile: list[str]) -> None:
+        """A request to its end; other things happen before and after it reads the database."""
+        self._read(self._web(place), self._does(place[0], meanwhile))
+
+    @rule(seconds=st.integers(0, 2))
+    def calm(self, seconds: int) -> None:
+        """Nothing happens for a while, and then every process is asked."""
+        self.undisturbed(seconds)
         for place in PLACES:
-            self._read(self._web(place))
+            self._read(self._web(place), [])
 
     def _begin(self, web: Web, back: int | None, fresh: bool) -> None:
         at_least = 0 if back is None else max(1, self.database.generation - back)
@@ -457,8 +479,8 @@ class Coherence(RuleBasedStateMachine):
         self.requests.append(request)
         self._check_done()
 
-    def _read(self, web: Web) -> None:
-        request = Request(web, self.now, self.requests)
+    def _read(self, web: Web, meanwhile: list[Callable[[], None]]) -> None:
+        request = Request(web, self.now, meanwhile, self.requests)
         request.run()
         self._check(request)
         self._check_done()
