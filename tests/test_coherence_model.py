@@ -225,8 +225,8 @@ _here = threading.local()
 
 
 class Request:
-    """A request, answered in the machine's own thread. `meanwhile` happens elsewhere before and after
-    it reads the database; `others` may be in its way."""
+    """A request, answered in the machine's own thread. `meanwhile` happens elsewhere, before and
+    after it reads the database; `others` may be in its way."""
 
     def __init__(
         self, web: Web, now: int, meanwhile: list[Callable[[], None]],
