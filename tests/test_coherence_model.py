@@ -549,3 +549,14 @@ def test_no_read_is_older_than_its_pin_or_the_bound_and_nothing_comes_back() -> 
 def test_with_notifications_lost_no_read_is_older_than_its_pin_and_nothing_comes_back() -> None:
     run_state_machine_as_test(Deafness)  # type: ignore[no-untyped-call]
     assert Deafness.hits > 100, "a game without hits proves nothing"
+
+
+def test_a_change_that_is_made_just_before_a_new_connection_listens_is_not_missed() -> None:
+    """One game played by hand, as chance takes long to come upon it."""
+    game = Coherence()
+    try:
+        game.connect(0, ["read and write"])
+        game.undisturbed(3)
+        game.every_hit_holds()
+    finally:
+        game.teardown()
