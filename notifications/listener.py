@@ -21,6 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeAlias
 
 import psycopg
 from psycopg import sql
@@ -46,6 +47,9 @@ PING_SECONDS = 0.5
 #: A connection that has answered no ping for this long is cut.
 SILENCE_SECONDS = 5.0
 BACKOFF_SECONDS = (0.05, 1.5)
+
+
+Line: TypeAlias = "psycopg.Connection[tuple[object, ...]]"
 
 
 class State(StrEnum):
@@ -77,7 +81,7 @@ class Listener:
 
     replica: str
     board: Board
-    connect: Callable[[], "psycopg.Connection[tuple[object, ...]]"]
+    connect: Callable[[], Line]
     bound_seconds: float
     give_up_seconds: float = 60.0
     state: State = State.CONNECTING
@@ -92,7 +96,7 @@ class Listener:
     def __post_init__(self) -> None:
         self._stop = threading.Event()
         self._progress = threading.Condition()
-        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+        self._connection: Line | None = None
         self._last_answer = now_ns()
         self._pings: dict[int, int] = {}
 
@@ -109,9 +113,9 @@ class Listener:
                     self._enter(State.CONNECTING)
                     with self.connect() as connection:
                         self._connection = connection
-                        self._listen(connection)
+                        self.begin(connection)
                         while not self._stop.is_set():
-                            self._receive(connection)
+                            self.step(connection)
                             if self.state is State.LIVE:
                                 away_since, delay = now_ns(), BACKOFF_SECONDS[0]
                 except (psycopg.Error, OSError) as error:
@@ -150,7 +154,8 @@ class Listener:
 
     # --- its steps ---
 
-    def _listen(self, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
+    def begin(self, connection: Line) -> None:
+        """Listens on a new connection, and makes stale whatever was known before."""
         # Pings of an earlier connection prove nothing about this one.
         self._pings.clear()
         self._last_answer = now_ns()
@@ -162,8 +167,8 @@ class Listener:
         self._enter(State.LISTENING)
         self._ping(connection)
 
-    def _receive(self, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
-        """Applies what arrives until the next ping is due, then sends it."""
+    def step(self, connection: Line) -> None:
+        """Applies the next notification that arrives before a ping is due; sends a ping if so."""
         for notification in connection.notifies(timeout=PING_SECONDS, stop_after=1):
             self._apply(notification.channel, notification.payload)
         if self._ping_is_due():
@@ -189,7 +194,7 @@ class Listener:
             if url is not None:
                 self.heard[url] = now_ns()
 
-    def _ping(self, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
+    def _ping(self, connection: Line) -> None:
         sequence, sent_at = secrets.randbits(62), now_ns()
         self._pings[sequence] = sent_at
         beat = heartbeat(Heartbeat(self.replica, sequence, sent_at))

@@ -48,7 +48,7 @@ def late_listen() -> None:
 
     from notifications.listener import Listener
 
-    proper = Listener._listen
+    proper = Listener.begin
 
     def listen(self: Any, connection: Any) -> None:
         self.board.bump_epoch()
@@ -60,7 +60,7 @@ def late_listen() -> None:
         finally:
             self.board.bump_epoch = bump
 
-    Listener._listen = listen  # type: ignore[method-assign]
+    Listener.begin = listen  # type: ignore[method-assign]
 
 
 def pin_ignored() -> None:
