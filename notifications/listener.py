@@ -80,7 +80,7 @@ class Counts:
 
 @dataclass
 class Listener:
-    """Receives for one replica. `connect` opens a psycopg connection in autocommit mode, and so does
+    """Receives for one replica. `connect` opens a psycopg connection in autocommit mode, as does
     `connect_as_writers`, by which pings are sent; without it they go by the first."""
 
     replica: str

@@ -1,7 +1,7 @@
 """Real replicas for tests: granian, sidecars and Celery workers, each a process that can be killed.
 
-A cluster has a data folder of its own and the test's database, which its processes reach by URL. Its
-processes end with the test run, also when that is killed.
+A cluster has a data folder of its own and the test's database, which its processes reach by URL.
+They end with the test run, also when that is killed.
 """
 
 import os
