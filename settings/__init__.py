@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import dj_database_url
 
-from settings.broker import celery_broker
+from settings.broker import celery_broker, celery_queues
 from settings.celery import app as celery_app  # noqa: F401  every process sends by this one
 from settings.secrets import secret_seed
 from settings.storage import blob_storage
@@ -136,10 +136,11 @@ STORAGES = {
     "blobs": blob_storage(os.environ.get("REALM_BLOB_STORAGE", ""), DATA_DIR / "blobs"),
 }
 
+REALM_QUEUE_PREFIX = os.environ.get("REALM_QUEUE_PREFIX", "")
 CELERY_BROKER_URL, CELERY_BROKER_TRANSPORT_OPTIONS = celery_broker(
-    os.environ.get("CELERY_BROKER_URL", ""), DATA_DIR / "broker"
+    os.environ.get("CELERY_BROKER_URL", ""), DATA_DIR / "broker", REALM_QUEUE_PREFIX
 )
-
+globals().update(celery_queues(REALM_QUEUE_PREFIX))
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1

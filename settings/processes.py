@@ -47,7 +47,7 @@ def celery_worker(name: str, data_dir: Path, *, processes: int = 2) -> Process:
     command = (
         str(BIN / "celery"), "-A", "settings.celery:app", "worker", "--beat",
         "--schedule", str(data_dir / f"beat-{name}"), "--hostname", f"{name}@%h",
-        "--concurrency", str(processes), "--queues", "celery,definitions", "--loglevel", "warning",
+        "--concurrency", str(processes), "--loglevel", "warning",
         "--without-gossip", "--without-mingle", "--without-heartbeat",
     )  # fmt: skip
     return Process(f"celery-{name}", command, {"DJANGO_SETTINGS_MODULE": "settings"})
