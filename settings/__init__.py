@@ -126,6 +126,8 @@ else:
     _database = {"ENGINE": "settings.embedded", "NAME": "postgres", "USER": "postgres"}
 _database["CONN_MAX_AGE"] = None
 _database["CONN_HEALTH_CHECKS"] = True
+# Behind a pooler a session is nobody's own, and with it its cursors.
+_database["DISABLE_SERVER_SIDE_CURSORS"] = bool(LISTEN_DATABASE_URL)
 _database["OPTIONS"] = {"connect_timeout": 5, **_database.get("OPTIONS", {})}
 _database["TEST"] = {"NAME": os.environ.get("REALM_TEST_DATABASE", "test_realms")}
 DATABASES = {"default": _database}

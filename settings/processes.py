@@ -23,10 +23,11 @@ class Process:
 
 def replica(name: str, port: int, data_dir: Path, *, host: str = "127.0.0.1") -> list[Process]:
     """A replica's two: the web service with two worker processes, and the sidecar beside it."""
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     environment = {
         "DJANGO_SETTINGS_MODULE": "settings",
         "REALM_REPLICA": name,
-        "REALM_REPLICA_ADDRESS": f"http://{host}:{port}",
+        "REALM_REPLICA_ADDRESS": f"http://{authority}",
         "REALM_BOARD": str(data_dir / f"board-{name}"),
     }
     web = (
