@@ -389,6 +389,7 @@ def test_a_server_that_is_not_ready_yet_is_waited_for(machine: Machine) -> None:
     assert ready.count("ready") == 1
     file.write_text(ready.replace("ready   ", "starting"))
     second.begin("ask", KEPT)
+    assert second.process.stdout is not None
     assert not select.select([second.process.stdout], [], [], 0.5)[0], "it did not wait"
     file.write_text(ready)
     assert second.answer() == [["committed"]]

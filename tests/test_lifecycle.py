@@ -279,9 +279,14 @@ def test_it_is_looked_for_at_most_once_a_second(
 ) -> None:
     """A web service without a sidecar pays nothing for it at every request."""
     now, looks = [now_ns()], []
+
+    def follow() -> bool:
+        looks.append(now[0])
+        return False
+
     monkeypatch.setattr(board_module, "now_ns", lambda: now[0])
     web = Board(tmp_path / "board")
-    monkeypatch.setattr(web, "follow", lambda: bool(looks.append(now[0])))
+    monkeypatch.setattr(web, "follow", follow)
     for _ in range(30):
         now[0] += SECOND // 10
         web.live()

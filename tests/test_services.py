@@ -49,7 +49,7 @@ def rabbitmq(prefix: str) -> Iterator[str]:
         pytest.skip(f"no RabbitMQ at {_shown(AMQP)} (REALM_TEST_AMQP): {error}")
     yield AMQP
     with Connection(AMQP, connect_timeout=2) as connection:
-        channel = connection.default_channel
+        channel: Any = connection.default_channel
         for queue in QUEUES:
             channel.queue_delete(prefix + queue)
         for exchange in (*QUEUES, "celeryev", "celery.pidbox", "reply.celery.pidbox"):
@@ -159,10 +159,11 @@ def _manage(fleet: Cluster, *arguments: str) -> None:
 
 
 def _wait_for_page(fleet: Cluster, text: str) -> None:
-    for replica in fleet.replicas:
-        wait_until(
-            lambda replica=replica: text in replica.get(PUBLISHED, "text/html").text, text, 60
-        )
+    def shown() -> bool:
+        pages = [replica.get(PUBLISHED, "text/html").text for replica in fleet.replicas]
+        return all(text in page for page in pages)
+
+    wait_until(shown, f"pages with {text}", 60)
 
 
 def _shown(url: str) -> str:
