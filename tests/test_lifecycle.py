@@ -197,7 +197,7 @@ def listening(board: Board, connect: Callable[[], Any], **more: Any) -> Iterator
 def test_two_sidecars_on_one_board_would_be_harmless(tmp_path: Path) -> None:
     """The second is refused while it can be (tests/test_listen_command.py). Were the lock file
     deleted: each vouches only for what it has applied itself, so the deaf one vouches for nothing,
-    and makes everything stale when it hears again."""
+    and what it hears late is stale once more."""
     slots = Slots([f"path|{URL}"])
     change = REALM_FILE_CHANGES, "http://localhost:4201/ada/site/:count.ts"
     with proxy() as network:
