@@ -183,7 +183,8 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def listening(board: Board, connect: Callable[[], Any], **more: Any) -> Iterator[Listener]:
     """A sidecar's listener in a thread, live on its board."""
-    listener = Listener("a", board, connect, 1.0, **more)
+    # So long that a busy machine does not make the board dead in between.
+    listener = Listener("a", board, connect, 10.0, **more)
     ending = in_thread(listener.run)
     try:
         assert listener.wait_for_watermark(now_ns(), PATIENCE)

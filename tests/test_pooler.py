@@ -61,7 +61,7 @@ def test_a_sidecar_that_listens_through_it_vouches_for_nothing(
     finally:
         listener.stop()
         ending.result(PATIENCE)
-    listener = Listener("a", board, connect, 1.0, connect_as_writers=pool.connect)
+    listener = Listener("a", board, connect, 10.0, connect_as_writers=pool.connect)
     ending = in_thread(listener.run)
     try:
         assert listener.wait_for_watermark(now_ns(), PATIENCE)
