@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import dj_database_url
 from celery.schedules import crontab
 
-from settings.broker import celery_broker
+from settings.broker import celery_broker, celery_queues
 from settings.celery import app as celery_app  # noqa: F401  every process sends by this one
 from settings.secrets import secret_seed
 from settings.storage import blob_storage
@@ -129,6 +129,8 @@ else:
     _database = {"ENGINE": "settings.embedded", "NAME": "postgres", "USER": "postgres"}
 _database["CONN_MAX_AGE"] = None
 _database["CONN_HEALTH_CHECKS"] = True
+# Behind a pooler a session is nobody's own, and with it its cursors.
+_database["DISABLE_SERVER_SIDE_CURSORS"] = bool(LISTEN_DATABASE_URL)
 _database["OPTIONS"] = {"connect_timeout": 5, **_database.get("OPTIONS", {})}
 _database["TEST"] = {"NAME": os.environ.get("REALM_TEST_DATABASE", "test_realms")}
 DATABASES = {"default": _database}
@@ -139,10 +141,11 @@ STORAGES = {
     "blobs": blob_storage(os.environ.get("REALM_BLOB_STORAGE", ""), DATA_DIR / "blobs"),
 }
 
+REALM_QUEUE_PREFIX = os.environ.get("REALM_QUEUE_PREFIX", "")
 CELERY_BROKER_URL, CELERY_BROKER_TRANSPORT_OPTIONS = celery_broker(
-    os.environ.get("CELERY_BROKER_URL", ""), DATA_DIR / "broker"
+    os.environ.get("CELERY_BROKER_URL", ""), DATA_DIR / "broker", REALM_QUEUE_PREFIX
 )
-
+globals().update(celery_queues(REALM_QUEUE_PREFIX))
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1

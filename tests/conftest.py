@@ -19,10 +19,21 @@ KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission"}
 
 # The same examples each time, so that a run says something of the code and not of chance;
 # HYPOTHESIS_PROFILE=long looks for new and more ones, and makes what it finds small.
-_SHARED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-_FOUND = (Phase.explicit, Phase.generate)
-settings.register_profile("short", derandomize=True, database=None, phases=_FOUND, **_SHARED)
-settings.register_profile("long", max_examples=3000, stateful_step_count=100, **_SHARED)
+settings.register_profile(
+    "short",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "long",
+    max_examples=3000,
+    stateful_step_count=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 

@@ -43,7 +43,7 @@ from notifications.channels import (
     board_keys,
     file_change,
 )
-from notifications.listener import Line, Listener
+from notifications.listener import Connection, Listener
 from realms import serving
 from realms.resolve import Resolved, ResolvedFile
 from realms.serving import Variant
@@ -199,12 +199,12 @@ class Replica:
         """Begins to listen on a new connection."""
         self.line = line
         line.database.lines.append(line)
-        self.listener.begin(cast(Line, line))
+        self.listener.begin(cast(Connection, line), cast(Connection, line))
 
     def hear(self) -> None:
         """One step of the listener."""
         assert self.line is not None
-        self.listener.step(cast(Line, self.line))
+        self.listener.step(cast(Connection, self.line), cast(Connection, self.line))
         if self.line.taken is not None:
             self.board.floor = max(self.board.floor, self.line.taken.generation)
 
@@ -215,7 +215,7 @@ class Replica:
         self.line = None
 
 
-def _nobody_connects() -> Line:
+def _nobody_connects() -> Connection:
     raise AssertionError("the machine connects")
 
 
@@ -542,12 +542,12 @@ def _pings_after(arriving: list[Announced], which: int) -> bool:
 
 
 def test_no_read_is_older_than_its_pin_or_the_bound_and_nothing_comes_back() -> None:
-    run_state_machine_as_test(Coherence)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Coherence)
     assert Coherence.hits > 100, "a game without hits proves nothing"
 
 
 def test_with_notifications_lost_no_read_is_older_than_its_pin_and_nothing_comes_back() -> None:
-    run_state_machine_as_test(Deafness)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Deafness)
     assert Deafness.hits > 100, "a game without hits proves nothing"
 
 

@@ -378,7 +378,9 @@ class Publishing(RuleBasedStateMachine):
             assert realm.generation >= self.highest.get(url, 0), "P6: a generation fell"
             self.highest[url] = realm.generation
             manifest = versions_at(realm, realm.generation).values_list("path", "blob__data")
-            assert {path: bytes(data) for path, data in manifest} == book.files, "P6: not whole"
+            assert {path: bytes(data or b"") for path, data in manifest} == book.files, (
+                "P6: not whole"
+            )
             if book.source is not None:
                 newest = Publication.objects.filter(realm=realm).first()
                 assert newest is not None
@@ -411,7 +413,7 @@ def test_what_is_heard_is_what_has_committed_and_what_stands_is_whole(
     try:
         with ear() as Publishing.ear, ThreadPoolExecutor(1) as Publishing.elsewhere:
             try:
-                run_state_machine_as_test(  # type: ignore[no-untyped-call]
+                run_state_machine_as_test(
                     Publishing, settings=settings(max_examples=EXAMPLES, stateful_step_count=20)
                 )
             finally:
