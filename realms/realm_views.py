@@ -7,10 +7,21 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from realms import auth, content, errors, serving
+from realms import (
+    auth,
+    card_views,
+    content,
+    drafts,
+    errors,
+    pages,
+    search_views,
+    serving,
+    site,
+)
 from realms.errors import error_response
 from realms.http import (
     API,
+    CARD,
     MIN_GENERATION,
     SOURCE,
     VARIANTS,
@@ -42,11 +53,18 @@ def realm(request: HttpRequest) -> HttpResponse:
     if request.method == "OPTIONS":
         return preflight()
     accept = accepted(request.GET.get("acceptHeader") or request.headers.get("Accept", "*/*"))
+    searched = search_views.searched(url)
+    if searched is not None:
+        return search_views.search(request, searched)
     if request.method in ("GET", "HEAD"):
         if url.endswith(f"/{READINESS}"):
             return _readiness(request, url.removesuffix(READINESS))
+        if accept == CARD:
+            return card_views.card(request, url)
         return _read(request, url, accept)
     content_type = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
+    if accept == CARD or (content_type == CARD and accept != SOURCE):
+        return card_views.card(request, url)
     if SOURCE in (accept, content_type) or content_type == "application/octet-stream":
         if request.method == "POST":
             return _write(request, url)
@@ -85,9 +103,13 @@ def _place(pin: pins.Pin, path: str) -> tuple[str, int, str]:
 
 
 def _read(request: HttpRequest, url: str, accept: str) -> HttpResponse:
-    variant = VARIANTS.get(accept)
+    variant = Variant.MODULE if site.is_generated(url) else VARIANTS.get(accept)
     if variant is None:
         return _described(request, url, accept)
+    if variant is Variant.HTML and drafts.may_preview(request.META):
+        draft = drafts.preview(request, url)
+        if draft is not None:
+            return draft
     at_least = min_generation(request.META.get(MIN_GENERATION))
     # With noCache the database itself is asked: nobody's notification has to have arrived.
     alone = "noCache" in request.GET
@@ -98,8 +120,10 @@ def _read(request: HttpRequest, url: str, accept: str) -> HttpResponse:
     if answer.high < at_least:
         # Another request's load may have read the database before that generation was committed.
         answer = _transpiled(lambda: serving.load(variant, url, alone=True))
+    if answer.content.status == 404 and site.is_generated(url):
+        return site.generated(request, url)
     if answer.realm_url is None:
-        return _no_realm(request, url)
+        return _no_realm(request, url, variant)
     if not answer.public:
         _authorize(answer.realm_url, "read", request)
     if answer.high < at_least:
@@ -123,13 +147,15 @@ def _not_yet(answer: Answer, variant: Variant, at_least: int) -> HttpResponse:
     )
 
 
-def _no_realm(request: HttpRequest, url: str) -> HttpResponse:
+def _no_realm(request: HttpRequest, url: str, variant: Variant | None = None) -> HttpResponse:
     """A realm's URL without its final slash leads to the realm; anything else is nowhere."""
     if Realm.objects.filter(url=f"{url}/").exists():
         query = request.META.get("QUERY_STRING", "")
         response = HttpResponse(status=302)
         response["Location"] = f"{url}/?{query}" if query else f"{url}/"
         return response
+    if variant is Variant.HTML:
+        return HttpResponse(pages.nowhere(), status=404, headers={"Cache-Control": "no-store"})
     return error_response(errors.NotFound(url=url))
 
 

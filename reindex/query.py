@@ -185,7 +185,7 @@ def _parsed(value: Any) -> Query:
 
 
 def _check(value: Any, depth: int, steps: tuple[object, ...]) -> None:
-    """What no query may have, wherever it stands: text that Postgres can't hold, endless nesting."""
+    """What no query may have anywhere: text that Postgres can't hold, nesting without end."""
     if depth > 2 * MAX_DEPTH + 4:
         raise InvalidQuery(pointer_to(*steps[:6]), f"filters nest {MAX_DEPTH} deep at most")
     if isinstance(value, str):

@@ -17,6 +17,9 @@ urlpatterns = [
     path("_metrics", metrics.metrics),
     re_path(r"^_at/(?P<token>[^/]+)/(?P<path>(?s:.*))\Z", realm_views.pinned),
     # No realm's first path segment starts with `_`; a host's own readiness check does.
-    re_path(r"^(?!_(?!readiness-check\Z|session\Z|info\Z|mtimes\Z|atomic\Z))", realm_views.realm),
+    re_path(
+        r"^(?!_(?!readiness-check\Z|session\Z|info\Z|mtimes\Z|atomic\Z|search\Z))",
+        realm_views.realm,
+    ),
     re_path(r"^_", server_views.unknown),
 ]
