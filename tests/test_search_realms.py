@@ -1,6 +1,8 @@
 """Whose cards a search finds, what it does without an index, and a search of a real render."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,6 +153,8 @@ def test_values_and_words_are_found_through_the_gin_indexes(web: Web, site: Real
     assert "card_by_words" in explained({"matches": "x"})
 
 
+DOCS = (Path(__file__).parent.parent / "docs/reference/search.md").read_text()
+
 LIBRARY = {
     "base.tsx": b"""\
 import { Card, computed, contains, containsMany, date, linksTo, markdown, number, string }
@@ -204,6 +208,10 @@ def test_what_a_render_leaves_is_found_by_type_field_link_and_word(
         ({"matches": "hymn oslo"}, ["songs/hymn"]),
     ]:
         assert found(query(web, {"filter": asked})) == expected, asked
-    refused = query(web, {"filter": {"eq": {"by.bio": "x"}}})
-    assert "'by.bio' is not a field" in told(refused)["message"]
+    # The examples of the documentation are of this realm.
+    first, refused = (query(web, body.encode()) for body in re.findall(r"-d '(.*?)'", DOCS, re.S))
+    assert found(first) == ["songs/hymn"]
+    assert told(refused)["message"].startswith("/filter/eq/by.bio: 'by.bio' is not a field of")
+    (url,) = re.findall(r"curl -g '(.*?)'", DOCS)
+    assert found(web.get(url, CARD)) == ["songs/hymn"]
     assert IndexHead.objects.get(realm_url=SITE).generation == 1
