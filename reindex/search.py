@@ -44,31 +44,35 @@ _BOOLEANS = {"true": True, "false": False}
 
 _TRUE, _FALSE = sql.SQL("TRUE"), sql.SQL("FALSE")
 
-#: The cards that visitors of a realm see, as `c`; `h` is the index that they are of.
-_CARDS = sql.SQL(
-    "reindex_indexhead h JOIN reindex_indexedcard c"
-    " ON c.job_id = h.job_id AND h.realm_url = {realm}"
+#: Whether a row `c` is of the index that visitors of a realm see.
+_SHOWN = sql.SQL(
+    "c.job_id = (SELECT job_id FROM reindex_indexhead WHERE realm_url = {realm})"
+    " AND c.search IS NOT NULL"
 )
 
+#: One document of each type, found by way of the index `card_by_type`.
 _TYPES = sql.SQL("""
 WITH RECURSIVE kinds(kind) AS (
-    (SELECT MD5(c.search ->> '_type') FROM {cards} ORDER BY 1 LIMIT 1)
+    (
+        SELECT MD5(c.search ->> '_type') FROM reindex_indexedcard c
+        WHERE {shown} ORDER BY 1 LIMIT 1
+    )
     UNION ALL
     SELECT (
-        SELECT MD5(c.search ->> '_type') FROM {cards}
-        WHERE MD5(c.search ->> '_type') > kinds.kind ORDER BY 1 LIMIT 1
+        SELECT MD5(c.search ->> '_type') FROM reindex_indexedcard c
+        WHERE {shown} AND MD5(c.search ->> '_type') > kinds.kind ORDER BY 1 LIMIT 1
     ) FROM kinds WHERE kinds.kind IS NOT NULL
 )
 SELECT found.types, found.fields FROM kinds CROSS JOIN LATERAL (
     SELECT c.search -> '_types' AS types, c.search -> '_fields' AS fields
-    FROM {cards} WHERE MD5(c.search ->> '_type') = kinds.kind LIMIT 1
+    FROM reindex_indexedcard c WHERE {shown} AND MD5(c.search ->> '_type') = kinds.kind LIMIT 1
 ) found WHERE kinds.kind IS NOT NULL
 """)
 
 _SEARCH = sql.SQL("""
 WITH hits AS MATERIALIZED (
     SELECT c.path, row_number() OVER (ORDER BY {order}, c.path) AS place
-    FROM {cards} WHERE c.search IS NOT NULL AND {condition}
+    FROM reindex_indexedcard c WHERE {shown} AND {condition}
 )
 SELECT h.generation, (SELECT count(*) FROM hits), ARRAY(
     SELECT path FROM hits WHERE place > {after} AND place <= {until} ORDER BY place
@@ -140,14 +144,14 @@ def search(realm_url: str, query: Query, *, text: bool = False, known: Known) ->
             cursor.execute(
                 sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(TIME_LIMIT_MS))
             )
-            cards = _CARDS.format(realm=sql.Literal(realm_url))
-            cursor.execute(_TYPES.format(cards=cards))
+            shown = _SHOWN.format(realm=sql.Literal(realm_url))
+            cursor.execute(_TYPES.format(shown=shown))
             types = [CardType(tuple(_document(t)), _document(f)) for t, f in cursor if t and f]
             compiler = _Compiler(realm_url, types, text, known)
             page = query.page
             cursor.execute(
                 _SEARCH.format(
-                    cards=cards,
+                    shown=shown,
                     realm=sql.Literal(realm_url),
                     condition=compiler.filter(query.filter, None, ("filter",)),
                     order=compiler.order(query),
