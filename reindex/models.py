@@ -82,12 +82,19 @@ class IndexedCard(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["job", "path"], name="one_row_per_job_card")]
-        # What `reindex/search.py` looks for; it spells these expressions in the same way.
+        # What `reindex/search.py` looks for; it spells these expressions in the same way. Long
+        # lists of what is to be entered keep a job from waiting for them. Unit: KiB.
         indexes = [
-            GinIndex(fields=["search"], opclasses=["jsonb_path_ops"], name="card_by_value"),
+            GinIndex(
+                fields=["search"],
+                opclasses=["jsonb_path_ops"],
+                name="card_by_value",
+                gin_pending_list_limit=32768,
+            ),
             GinIndex(
                 SearchVector(KeyTextTransform("_text", "search"), config="simple"),
                 name="card_by_words",
+                gin_pending_list_limit=32768,
             ),
             models.Index("job", MD5(KeyTextTransform("_type", "search")), name="card_by_type"),
         ]

@@ -84,7 +84,9 @@ def test_a_type_without_cards_is_told_from_one_that_is_not(
     web: Web, site: Realm, sent: list[Any], owner: Any
 ) -> None:
     lib = make.source(f"{ORIGIN}/ada/lib/", owner, {"rare.tsx": b"export class Rare {}"})
-    asked = {"filter": {"on": {"module": f"{lib.url}rare", "name": "Rare"}, "eq": {"title": "x"}}}
+    asked: Any = {
+        "filter": {"on": {"module": f"{lib.url}rare", "name": "Rare"}, "eq": {"title": "x"}}
+    }
     sent.clear()
     waiting = query(web, asked)
     assert waiting.status == 503 and waiting.headers["retry-after"] == "1"
