@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from django.core.exceptions import SuspiciousOperation
 from django.db import Error as DatabaseError
@@ -132,6 +133,37 @@ class TooLong(RealmError):
     title = "URI Too Long"
 
 
+class NotACard(RealmError):
+    """{url} is not a card"""
+
+    status = 415
+    title = "Unsupported Media Type"
+
+
+class UnsupportedType(RealmError):
+    """The body is {found}; expected {expected}"""
+
+    status = 415
+    title = "Unsupported Media Type"
+
+
+class InvalidQuery(RealmError):
+    """{pointer}: {why}"""
+
+    title = "Invalid Query"
+
+
+class BrokenCard(RealmError):
+    """{message}"""
+
+    def __init__(self, url: str, error: Mapping[str, Any]) -> None:
+        super().__init__(url=url, message=error.get("message", ""), causes=error.get("causes", []))
+        said = error.get("status")
+        # The card is there, whatever it lacks.
+        self.status = said if isinstance(said, int) and 400 <= said < 600 and said != 404 else 500
+        self.title = str(error.get("title", "Render Failed"))
+
+
 class NotPublishable(RealmError):
     """Realm {url} is not publishable"""
 
@@ -213,7 +245,12 @@ def _described(error: RealmError) -> dict[str, object]:
 
 
 def _id(error: RealmError) -> dict[str, object]:
-    return {"id": error.details["url"]} if "url" in error.details else {}
+    told: dict[str, object] = {"id": error.details["url"]} if "url" in error.details else {}
+    if "pointer" in error.details:
+        told["source"] = {"pointer": error.details["pointer"]}
+    if "causes" in error.details:
+        told["meta"] = {"causes": error.details["causes"]}
+    return told
 
 
 class ErrorMiddleware:

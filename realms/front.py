@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from http.client import responses
 from typing import Any, TypeAlias
 
+from realms.drafts import may_preview
 from realms.errors import RealmError
 from realms.http import (
     MIN_GENERATION,
@@ -20,7 +21,8 @@ from realms.http import (
     request_url,
     response_parts,
 )
-from realms.serving import Answer, cached
+from realms.serving import Answer, Variant, cached
+from realms.site import GENERATED
 
 Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[..., Any]
@@ -61,7 +63,10 @@ def _hit(environ: Environ) -> Answer | None:
     if environ.get("QUERY_STRING") or "HTTP_X_HTTP_METHOD_OVERRIDE" in environ:
         return None
     variant = VARIANTS.get(accepted(environ.get("HTTP_ACCEPT", "*/*")))
-    if variant is None:
+    if variant is None or path.endswith(GENERATED):
+        return None
+    # A draft's owner sees what nobody else does.
+    if variant is Variant.HTML and may_preview(environ):
         return None
     try:
         url = request_url(environ.get("HTTP_HOST", ""), path)

@@ -7,10 +7,22 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from realms import api_views, auth, content, errors, serving
+from realms import (
+    api_views,
+    auth,
+    card_views,
+    content,
+    drafts,
+    errors,
+    pages,
+    search_views,
+    serving,
+    site,
+)
 from realms.errors import error_response
 from realms.http import (
     API,
+    CARD,
     MIN_GENERATION,
     SOURCE,
     VARIANTS,
@@ -54,6 +66,10 @@ def realm(request: HttpRequest) -> HttpResponse:
         realm = Realm.objects.filter(url=f"{base}/").first()
         if realm is not None:
             return _endpoint(request, realm, name, method)
+    if accept == CARD or (
+        method not in ("GET", "HEAD") and content_type == CARD and accept != SOURCE
+    ):
+        return card_views.card(request, url)
     if method in ("GET", "HEAD"):
         return _read(request, url, accept)
     if a_file and method == "POST":
@@ -94,9 +110,13 @@ def _place(pin: pins.Pin, path: str) -> tuple[str, int, str]:
 
 
 def _read(request: HttpRequest, url: str, accept: str) -> HttpResponse:
-    variant = VARIANTS.get(accept)
+    variant = Variant.MODULE if site.is_generated(url) else VARIANTS.get(accept)
     if variant is None:
         return _described(request, url, accept)
+    if variant is Variant.HTML and drafts.may_preview(request.META):
+        draft = drafts.preview(request, url)
+        if draft is not None:
+            return draft
     at_least = min_generation(request.META.get(MIN_GENERATION))
     # With noCache the database itself is asked: nobody's notification has to have arrived.
     alone = "noCache" in request.GET
@@ -107,8 +127,10 @@ def _read(request: HttpRequest, url: str, accept: str) -> HttpResponse:
     if answer.high < at_least:
         # Another request's load may have read the database before that generation was committed.
         answer = _transpiled(lambda: serving.load(variant, url, alone=True))
+    if answer.content.status == 404 and site.is_generated(url):
+        return site.generated(request, url)
     if answer.realm_url is None:
-        return _no_realm(request, url)
+        return _no_realm(request, url, variant)
     if not answer.public:
         _authorize(answer.realm_url, "read", request)
     if answer.high < at_least:
@@ -132,13 +154,15 @@ def _not_yet(answer: Answer, variant: Variant, at_least: int) -> HttpResponse:
     )
 
 
-def _no_realm(request: HttpRequest, url: str) -> HttpResponse:
+def _no_realm(request: HttpRequest, url: str, variant: Variant | None = None) -> HttpResponse:
     """A realm's URL without its final slash leads to the realm; anything else is nowhere."""
     if Realm.objects.filter(url=f"{url}/").exists():
         query = request.META.get("QUERY_STRING", "")
         response = HttpResponse(status=302)
         response["Location"] = f"{url}/?{query}" if query else f"{url}/"
         return response
+    if variant is Variant.HTML:
+        return HttpResponse(pages.nowhere(), status=404, headers={"Cache-Control": "no-store"})
     return error_response(errors.NotFound(url=url))
 
 
@@ -314,4 +338,5 @@ ENDPOINTS: dict[str, dict[str, tuple[auth.Action | None, View]]] = {
         "PATCH": ("realm-owner", api_views.patch_permissions),
     },
     "_atomic": {"POST": ("write", api_views.post_atomic)},
+    "_search": {"GET": ("read", search_views.search), "QUERY": ("read", search_views.search)},
 }

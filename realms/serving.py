@@ -220,8 +220,19 @@ def _html(url: str, found: Resolved) -> Content:
     if page.generation is None:
         return _page(503, pages.preparing(found.realm_url), 0)
     if page.html is None and page.error is None:
-        return _page(404, pages.missing(found.realm_url), page.generation)
+        return _page(404, _missing(found.realm_url), page.generation)
     return _page(200 if page.error is None else 500, pages.card(page), page.generation)
+
+
+def _missing(realm_url: str) -> str:
+    """A published realm's own 404 page, from `404.json` or `404.html`, or the server's."""
+    own = find_page(realm_url, "404")
+    if own.html is not None and own.error is None:
+        return pages.card(own)
+    found = resolve(f"{realm_url}404.html")
+    if found is not None and found.realm_url == realm_url and found.file is not None:
+        return file_bytes(found.file).decode(errors="replace")
+    return pages.missing(realm_url)
 
 
 def _elsewhere(found: Resolved, path: str) -> Content:

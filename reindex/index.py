@@ -10,11 +10,21 @@ from django.db.models import Q
 
 from reindex.models import IndexedCard, IndexHead, ReindexJob
 
+#: The text search configuration of the index: words as they stand, in any language.
+TEXT_CONFIG = "simple"
+
 _PAGE: LiteralString = """
 SELECT h.generation, c.html, c.error
 FROM reindex_indexhead h
 LEFT JOIN reindex_indexedcard c ON c.job_id = h.job_id AND c.path = %s
 WHERE h.realm_url = %s
+"""
+
+_PAGE_PATHS: LiteralString = """
+SELECT h.generation, ARRAY(
+    SELECT c.path FROM reindex_indexedcard c
+    WHERE c.job_id = h.job_id AND c.html IS NOT NULL AND c.error IS NULL ORDER BY c.path
+) FROM reindex_indexhead h WHERE h.realm_url = %s
 """
 
 
@@ -49,6 +59,14 @@ def failed_cards(realm_url: str, generation: int) -> list[str]:
         return []
     failed = IndexedCard.objects.filter(job_id=head.job_id, error__isnull=False)
     return sorted(failed.values_list("path", flat=True))
+
+
+def page_paths(realm_url: str) -> tuple[int, list[str]]:
+    """The generation of a realm's index, and the paths of the cards that have a page in it."""
+    with connection.cursor() as cursor:
+        cursor.execute(_PAGE_PATHS, [realm_url])
+        row = cursor.fetchone()
+    return (int(row[0]), list(row[1])) if row else (0, [])
 
 
 def _document(column: Any) -> Any:

@@ -5,7 +5,11 @@ the transaction that makes them necessary. Messages only hasten what the rows sa
 Realms are known by URL: a worker may run where there is no realm but over HTTP.
 """
 
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchVector
 from django.db import models
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import MD5
 
 
 class ReindexJob(models.Model):
@@ -78,6 +82,22 @@ class IndexedCard(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["job", "path"], name="one_row_per_job_card")]
+        # What `reindex/search.py` looks for; it spells these expressions in the same way. Long
+        # lists of what is to be entered keep a job from waiting for them. Unit: KiB.
+        indexes = [
+            GinIndex(
+                fields=["search"],
+                opclasses=["jsonb_path_ops"],
+                name="card_by_value",
+                gin_pending_list_limit=32768,
+            ),
+            GinIndex(
+                SearchVector(KeyTextTransform("_text", "search"), config="simple"),
+                name="card_by_words",
+                gin_pending_list_limit=32768,
+            ),
+            models.Index("job", MD5(KeyTextTransform("_type", "search")), name="card_by_type"),
+        ]
 
     def __str__(self) -> str:
         return self.path

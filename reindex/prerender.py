@@ -25,11 +25,14 @@ def render_cards(
     rendered. Raises ReplicaUnavailable where the fault is none of theirs.
     """
     linked = reader.linked(cards)
-    modules = [module_of(url, document) for url, document in {**linked, **cards}.items()]
     reader.locate(BASE_MODULE)
-    reader.modules(module for module in modules if module)
+    own = {module_of(url, document) for url, document in cards.items()}
+    imports = {module: reader.modules([module]) for module in own if module}
+    others = {module_of(url, document) for url, document in linked.items()} - own
+    reader.modules(module for module in others if module)
     documents = [{"url": url, "doc": document} for url, document in cards.items()]
-    _render(reader, {"type": "cards", "realm": realm, "linked": linked}, documents, receive)
+    task = {"type": "cards", "realm": realm, "linked": linked, "imports": imports}
+    _render(reader, task, documents, receive)
 
 
 def _render(

@@ -47,7 +47,8 @@ export type {
 export { allLinkedURLs } from "./nested.ts";
 export { CodeRefs, type Definition, describeModule } from "./describe.ts";
 export { isCardClass } from "./card.ts";
-export { renderCard, searchDocument } from "./render.ts";
+export { renderCard } from "./render.ts";
+export { searchDocument } from "./search.ts";
 export { type CardSource, CardStore, UnavailableCard } from "./store.ts";
 export { resolveCardURL, resolveURL } from "./url.ts";
 export type { CardClass } from "./types.ts";

@@ -75,17 +75,35 @@ Deno.test("a card is rendered in every format, with its search document and its 
   assert.match(html.head, new RegExp(`<link rel="canonical" href="${BLOG}hello"/>`));
   assert.match(html.head, new RegExp(`property="og:image" content="${BLOG}img/cover.png"`));
   assert.match(html.head, new RegExp(`<link rel="stylesheet" href="${BASE_URL}card.css"/>`));
-  assert.equal(search, {
+  const { _fields, ...found } = search;
+  assert.equal(found, {
+    id: `${BLOG}hello`,
     title: "Hello <you>",
     body: "See [more](./more), <b>raw</b> and ![](img/a.png)",
     published: "2026-03-01T00:00:00.000Z",
     cover: `${BLOG}img/cover.png`,
     words: 7,
     tags: ["a", "b"],
-    author: { id: `${PEOPLE}ada` },
+    author: {
+      id: `${PEOPLE}ada`,
+      name: "Ada",
+      friends: ["bob", "ada", "nobody"].map((name) => ({ id: PEOPLE + name })),
+    },
     shout: "HELLO <YOU>",
     _type: { module: `${BLOG}post`, name: "Post" },
+    _types: [`${BLOG}post/Post`, "@realm/base/Card"],
     _title: "Hello <you>",
+    _text: "Hello <you>\nSee [more](./more), <b>raw</b> and ![](img/a.png)\na\nb\nHELLO <YOU>",
+  });
+  assert.equal(_fields, {
+    title: "string",
+    body: "markdown",
+    published: "date",
+    cover: "image",
+    words: "number",
+    tags: ["string"],
+    author: { id: "id", name: "string", friends: [{ id: "id" }] },
+    shout: "any",
   });
   assert.equal(links.sort(), [`${PEOPLE}ada`, `${PEOPLE}bob`, `${PEOPLE}nobody`]);
   assert.ok(ms > 0);
