@@ -9,7 +9,6 @@ import {
   markdown,
   number,
   string,
-  type Template,
 } from "@realm/base";
 import { Page } from "./layout.tsx";
 import { Place } from "./place.tsx";
@@ -29,7 +28,7 @@ export class Person extends Card {
     neighbours: linksToMany(() => Person),
   };
 
-  static isolated: Template<typeof Person> = ({ card, realm }) => (
+  static isolated = this.template(({ card, realm }) => (
     <Page realm={realm}>
       <article class="person" style={`--door: ${card.colour}`}>
         <div class="frame">
@@ -62,9 +61,9 @@ export class Person extends Card {
         </div>
       </article>
     </Page>
-  );
+  ));
 
-  static embedded: Template<typeof Person> = ({ card }) => (
+  static embedded = this.template(({ card }) => (
     <Link card={card} class="person-row">
       <img src={card.portrait ?? ""} alt="" width="64" height="80" loading="lazy" />
       <span>
@@ -73,9 +72,9 @@ export class Person extends Card {
         <span class="summary">{card.summary}</span>
       </span>
     </Link>
-  );
+  ));
 
-  static fitted: Template<typeof Person> = ({ card }) => (
+  static fitted = this.template(({ card }) => (
     <Link card={card} class="person-tile">
       <img src={card.portrait ?? ""} alt="" width="64" height="80" loading="lazy" />
       <span>
@@ -83,9 +82,7 @@ export class Person extends Card {
         <span class="role">{card.role}</span>
       </span>
     </Link>
-  );
+  ));
 
-  static atom: Template<typeof Person> = ({ card }) => (
-    <Link card={card} class="person-name">{card.name}</Link>
-  );
+  static atom = this.template(({ card }) => <Link card={card} class="person-name" />);
 }

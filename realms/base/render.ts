@@ -6,6 +6,7 @@ import { defaultTemplates } from "./defaults.tsx";
 import { nested } from "./embed.tsx";
 import type { Field } from "./fields.ts";
 import { linkedURLs } from "./nested.ts";
+import { Styles } from "./styles.ts";
 import type { CodeRef, Format, RealmInfo } from "./types.ts";
 
 export const FORMATS: readonly Format[] = ["isolated", "embedded", "fitted", "atom", "head"];
@@ -13,10 +14,18 @@ export const FORMATS: readonly Format[] = ["isolated", "embedded", "fitted", "at
 // `<Embed>` catches what the template of a linked card throws; preact does this only when asked.
 (options as { errorBoundaries?: boolean }).errorBoundaries = true;
 
-/** The HTML of a card in one format. Throws what its templates and fields throw. */
-export function renderCard(card: Card, format: Format, realm: RealmInfo): string {
+/**
+ * The HTML of a card in one format; `styles` gathers what it needs to look right. Throws what its
+ * templates and fields throw.
+ */
+export function renderCard(
+  card: Card,
+  format: Format,
+  realm: RealmInfo,
+  styles = new Styles(),
+): string {
   return renderToString(
-    nested({ card, format, realm, around: null, depth: 0, defaults: defaultTemplates }),
+    nested({ card, format, realm, around: null, depth: 0, defaults: defaultTemplates, styles }),
   );
 }
 

@@ -225,8 +225,8 @@ Deno.test("every kind of broken card has an error of its own, and the others are
     inherited: [404, /exports no "toString"/],
     "not-card": [422, /notCard/],
     untyped: [422, /adoptsFrom/],
-    number: [500, /^The field n should be a number, but it is "seven"$/],
-    computed: [500, /toUpperCase/],
+    number: [422, /^The field n should be a number, but it is "seven"$/],
+    computed: [500, /^The field up of Computed can't be computed$/],
     template: [500, /^just text$/],
     nasty: [500, /can't be shown/],
   };
@@ -237,6 +237,8 @@ Deno.test("every kind of broken card has an error of its own, and the others are
     assert.doesNotMatch(JSON.stringify(error), /_at\/|file:|\\u001b|\n {4}at /, path);
   }
   assert.equal(failed(cards.throws).causes, ["because"]);
+  assert.equal(failed(cards.throws).card, `${BLOG}throws`);
+  assert.equal(failed(cards.again).card, `${BLOG}again`);
   assert.equal(failed(cards.template).title, "The fitted template failed");
   rendered(cards.good);
 });

@@ -10,14 +10,13 @@ import {
   linksToMany,
   number,
   string,
-  type Template,
 } from "@realm/base";
 
 class Person extends Card {
   static fields = { name: string(), posts: linksToMany(() => Post) };
-  static embedded: Template<typeof Person> = ({ card }) => (
+  static embedded = this.template(({ card }) => (
     <b>{card.name} {card.posts.map((post) => post.author?.name)}</b>
-  );
+  ));
 }
 
 class Address extends Card {
@@ -35,7 +34,7 @@ class Post extends Card {
     places: containsMany(() => Address),
     length: computed((card) => card.title.length as number),
   };
-  static isolated: Template<typeof Post> = ({ card, realm }) => (
+  static isolated = this.template(({ card, realm }) => (
     <article>
       {card.title.trim()} {card.tags.join()} {card.author?.posts[0].title} {card.place?.city}
       {card.places[0].city} {card.length.toFixed()} {realm.name}
@@ -46,12 +45,12 @@ class Post extends Card {
       {/* @ts-expect-error A link may lead nowhere. */}
       {card.author.name}
     </article>
-  );
+  ));
 }
 
 class Special extends Post {
   static fields = { ...super.fields, price: number() };
-  static isolated: Template<typeof Special> = ({ card }) => <p>{card.title} {card.price}</p>;
+  static isolated = this.template(({ card }) => <p>{card.title} {card.price}</p>);
 }
 
 Deno.test("the fields of a card class are the properties of its cards", () => {
