@@ -28,6 +28,49 @@ export class Person extends Card {
     neighbours: linksToMany(() => Person),
   };
 
+  /** How a person looks in any list, of this realm or of another: colours are the page's. */
+  static styles = `
+    .person-row,
+    .person-tile {
+      display: grid;
+      grid-template-columns: 4rem minmax(0, 1fr);
+      gap: 1.1rem;
+      align-items: center;
+      box-sizing: border-box;
+      height: 100%;
+      padding: 1rem 0;
+      border-top: 1px solid var(--line, currentColor);
+      color: inherit;
+      text-decoration: none;
+    }
+    .person-tile {
+      grid-template-columns: 3.2rem minmax(0, 1fr);
+    }
+    .person-tile img {
+      width: 3.2rem;
+      height: auto;
+    }
+    .person-row strong,
+    .person-tile strong {
+      display: block;
+      font-size: 1.15rem;
+      line-height: 1.3;
+    }
+    .person-row:hover strong,
+    .person-tile:hover strong {
+      text-decoration: underline;
+    }
+    .person-row .role,
+    .person-tile .role,
+    .summary {
+      display: block;
+      line-height: 1.45;
+    }
+    .summary {
+      color: var(--soft, inherit);
+    }
+  `;
+
   static isolated = this.template(({ card, realm }) => (
     <Page realm={realm}>
       <article class="person" style={`--door: ${card.colour}`}>

@@ -12,6 +12,27 @@ export class Place extends Card {
     people: linksToMany(() => Person),
   };
 
+  static styles = `
+    .place-row {
+      display: block;
+      color: inherit;
+      text-decoration: none;
+    }
+    .place-row strong {
+      display: block;
+      margin-top: 0.6rem;
+      font-size: 1.15rem;
+    }
+    .place-row:hover strong {
+      text-decoration: underline;
+    }
+    .summary {
+      display: block;
+      color: var(--soft, inherit);
+      line-height: 1.45;
+    }
+  `;
+
   static isolated = this.template(({ card, realm }) => (
     <Page realm={realm}>
       <article class="place">

@@ -248,7 +248,7 @@ function shortTexts(card: Card, above: unknown[]): string[] {
   return rowsOf(card, above)
     .filter(({ field, value }) =>
       field.type !== "image" && field.type !== "markdown" &&
-      (typeof value === "string" && value.length < 60 || value instanceof Date)
+      (typeof value === "string" && value.length <= 80 || value instanceof Date)
     )
     .map(({ value }) => textOf(value));
 }

@@ -74,7 +74,7 @@ Deno.test("a card is rendered in every format, with its search document and its 
   assert.match(html.head, /<title>Hello &lt;you> · Luke's blog<\/title>/);
   assert.match(html.head, new RegExp(`<link rel="canonical" href="${BLOG}hello"/>`));
   assert.match(html.head, new RegExp(`property="og:image" content="${BLOG}img/cover.png"`));
-  assert.match(html.head, new RegExp(`<link rel="stylesheet" href="${BASE_URL}card.css"/>`));
+  assert.match(html.head, new RegExp(`<link rel="stylesheet" href="${BASE_URL}page.css"/>`));
   assert.equal(search, {
     title: "Hello <you>",
     body: "See [more](./more), <b>raw</b> and ![](img/a.png)",
