@@ -111,7 +111,8 @@ export function DefaultHead({ card, realm, children, ...own }: HeadProps) {
   const title = own.title ?? titleOf(card, realm);
   const description = own.description ?? descriptionOf(card);
   const image = own.image ?? imageOf(card);
-  const { url } = stateOf(card);
+  // A realm's index is its front page, and that has one address.
+  const url = stateOf(card).url === `${realm.url}index` ? realm.url : stateOf(card).url;
   return (
     <>
       <title>{title === realm.name ? title : `${title} · ${realm.name}`}</title>

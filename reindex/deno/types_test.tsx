@@ -33,11 +33,14 @@ class Post extends Card {
     place: contains(Address),
     places: containsMany(() => Address),
     length: computed((card) => card.title.length as number),
+    shout: computed((card: { title: string }) => card.title.toUpperCase()),
+    // @ts-expect-error A misspelt field is found where the parameter says which fields there are.
+    wrong: computed((card: { title: string }) => card.titel),
   };
   static isolated = this.template(({ card, realm }) => (
     <article>
       {card.title.trim()} {card.tags.join()} {card.author?.posts[0].title} {card.place?.city}
-      {card.places[0].city} {card.length.toFixed()} {realm.name}
+      {card.places[0].city} {card.length.toFixed()} {card.shout.trim()} {realm.name}
       {/* @ts-expect-error A misspelt field is found. */}
       {card.titel}
       {/* @ts-expect-error A misspelt field of a linked card as well. */}
