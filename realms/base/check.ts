@@ -7,8 +7,8 @@ import type { CardClass } from "./types.ts";
 export function checkDocument(card: Card): void {
   const { url, attributes, relationships } = stateOf(card);
   checkAttributes(classOf(card), attributes, "", url);
-  for (const key of Object.keys(relationships)) {
-    checkLink(classOf(card), key.split("."), "", url);
+  for (const [key, value] of Object.entries(relationships)) {
+    if (value !== null) checkLink(classOf(card), key.split("."), "", url);
   }
 }
 
@@ -19,9 +19,10 @@ function checkAttributes(
   card: string,
 ): void {
   for (const [name, value] of Object.entries(attributes)) {
+    // Null says nothing, whatever its name: it is what remains of a value that was taken away.
+    if (value === null) continue;
     const field = fieldOf(type, name, path, card);
     if (field.kind === "linksTo" || field.kind === "linksToMany") {
-      if (value === null) continue;
       const message = `${path}${name} of ${displayNameOf(type)} is a link: it belongs under ` +
         "relationships, not attributes";
       throw new CardError(422, card, path + name, message);
