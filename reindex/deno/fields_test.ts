@@ -19,6 +19,9 @@ const STOP = `
     };
     static isolated = ({ card }) => [card.title, card.shelter, card.lines].join();
   }
+  export class Early extends Card {
+    static fields = { first: computed((card) => card.place.metres), place: contains(Place) };
+  }
   export class Bend extends Stop {
     static fields = { ...super.fields, radius: number(),
       chain: computed((card) => { throw new Error("outer", { cause: new Error("inner") }) }) };
@@ -59,6 +62,12 @@ Deno.test("a document that doesn't fit its type says which field, and what was e
       422,
       "places.0.metres",
       /metres should be a number/,
+    ],
+    "inside-computed": [
+      doc("./stop", "Early", { place: { metres: "far" } }),
+      422,
+      "place.metres",
+      /^The field metres should be a number, but it is "far"$/,
     ],
     computed: [
       doc("./stop", "Stop", { title: "T" }),
