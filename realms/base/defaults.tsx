@@ -141,7 +141,6 @@ export const defaultTemplates: Record<Format, AnyTemplate> = {
 
 interface Row {
   name: string;
-  label: string;
   field: Field;
   value: unknown;
 }
@@ -151,7 +150,6 @@ function rowsOf(card: Card, above: unknown[]): Row[] {
   return Object.entries(allFields(classOf(card)))
     .map(([name, field]) => ({
       name,
-      label: field.options.label ?? labelOf(name),
       field,
       value: (card as TemplateProps["card"])[name],
     }))
@@ -171,9 +169,9 @@ function Facts({ rows }: { rows: Row[] }) {
   if (rows.length === 0) return null;
   return (
     <dl class="rb-facts">
-      {rows.map(({ name, label, field, value }) => (
+      {rows.map(({ name, field, value }) => (
         <div key={name} title={field.options.description}>
-          <dt>{label}</dt>
+          <dt>{labelOf(name, field)}</dt>
           <dd>
             <Value field={field} value={value} />
           </dd>
@@ -184,11 +182,11 @@ function Facts({ rows }: { rows: Row[] }) {
 }
 
 /** A field that needs room: prose, pictures, and cards. */
-function Section({ row: { name, label, field, value } }: { row: Row }) {
+function Section({ row: { name, field, value } }: { row: Row }) {
   const heading = !(field.type === "markdown" && MAIN_TEXT.includes(name));
   return (
     <section class="rb-section">
-      {heading && <h2 class="rb-heading">{label}</h2>}
+      {heading && <h2 class="rb-heading">{labelOf(name, field)}</h2>}
       <Value field={field} value={value} />
     </section>
   );
@@ -263,8 +261,9 @@ function isEmpty(value: unknown): boolean {
     (Array.isArray(value) && value.length === 0);
 }
 
-/** `firstPublished` reads "First published". */
-function labelOf(name: string): string {
+/** `firstPublished` reads "First published", unless the field has a label. */
+function labelOf(name: string, field: Field): string {
+  if (field.options.label !== undefined) return field.options.label;
   const words = name.replaceAll(/[-_]+/g, " ").replaceAll(/([a-z\d])([A-Z])/g, "$1 $2");
   return words.charAt(0).toUpperCase() + words.slice(1).toLowerCase();
 }

@@ -10,7 +10,55 @@ import type { CardClass, RealmInfo } from "./types.ts";
 /** Where a card's styles end: at what lies inside a card that it embeds. */
 const LIMIT = ":scope .rb-embed > *";
 
-const keys = new WeakMap<CardClass, string>();
+/** The styles that one type has of its own: in the page of such a card, and wherever one is embedded. */
+interface Sheet {
+  key: string;
+  page: string;
+  embedded: string;
+}
+
+interface TypeStyles {
+  /** From `Card` down to the type, those that have styles. */
+  sheets: Sheet[];
+  keys: string | undefined;
+}
+
+const known = new WeakMap<CardClass, TypeStyles>([[Card, { sheets: [], keys: undefined }]]);
+
+function stylesOf(type: CardClass): TypeStyles {
+  let styles = known.get(type);
+  if (!styles) {
+    const sheets = [...stylesOf(Object.getPrototypeOf(type)).sheets];
+    if (Object.hasOwn(type, "styles") && type.styles) sheets.push(sheetOf(type.styles));
+    styles = { sheets, keys: sheets.map(({ key }) => key).join(" ") || undefined };
+    known.set(type, styles);
+  }
+  return styles;
+}
+
+function sheetOf(css: string): Sheet {
+  const key = keyOf(css);
+  const root = `[data-styles~="${key}"]`;
+  // What would end the element is written as CSS escapes it.
+  const rules = css.replaceAll("</", "<\\/").trim();
+  const sheet = (roots: string) => `<style>@scope (${roots}) to (${LIMIT}){${rules}}</style>`;
+  return { key, page: sheet(`body, ${root}`), embedded: sheet(root) };
+}
+
+/** From the text alone, so that a page comes out the same whatever was rendered before it. */
+function keyOf(css: string): string {
+  let [high, low] = [0xdeadbeef, 0x41c6ce57];
+  for (let index = 0; index < css.length; index++) {
+    high = Math.imul(high ^ css.charCodeAt(index), 0x9e3779b1);
+    low = Math.imul(low ^ css.charCodeAt(index), 0x5f356495);
+  }
+  return `${(high >>> 0).toString(36)}${(low >>> 0).toString(36)}`;
+}
+
+/** What names a type's styles on the elements that they are for; undefined where it has none. */
+export function styleKeys(type: CardClass): string | undefined {
+  return stylesOf(type).keys;
+}
 
 export class Styles {
   readonly #sheets = new Map<string, string>();
@@ -18,11 +66,11 @@ export class Styles {
 
   /** Makes sure of the styles that a card of this type needs; `page` if the page is about it. */
   use(type: CardClass, page: boolean): void {
-    for (const styled of styledAncestors(type)) {
-      const key = keyOf(styled);
-      const roots = page ? `body, [data-styles~="${key}"]` : `[data-styles~="${key}"]`;
+    for (const sheet of stylesOf(type).sheets) {
       // The page's own card comes first: what it shares with others has both roots then.
-      if (!this.#sheets.has(key)) this.#sheets.set(key, sheet(roots, styled.styles ?? ""));
+      if (!this.#sheets.has(sheet.key)) {
+        this.#sheets.set(sheet.key, page ? sheet.page : sheet.embedded);
+      }
     }
   }
 
@@ -35,43 +83,8 @@ export class Styles {
   head(html: string, realm: RealmInfo): string {
     // A page without a stylesheet of its realm's looks like the default templates altogether.
     const defaults = this.#usesDefaults || !realm.stylesheet
-      ? `<link rel="stylesheet" href="${new URL("card.css", realm.baseURL)}"/>`
+      ? `<link rel="stylesheet" href="${realm.baseURL}card.css"/>`
       : "";
     return defaults + html + [...this.#sheets.values()].join("");
   }
-}
-
-/** What names a type's styles on the elements that they are for; undefined where it has none. */
-export function styleKeys(type: CardClass): string | undefined {
-  return styledAncestors(type).map(keyOf).join(" ") || undefined;
-}
-
-/** The types from `Card` down to this one that have styles of their own. */
-function styledAncestors(type: CardClass): CardClass[] {
-  const found: CardClass[] = [];
-  for (let here = type; here !== Card; here = Object.getPrototypeOf(here)) {
-    if (Object.hasOwn(here, "styles") && here.styles) found.unshift(here);
-  }
-  return found;
-}
-
-function sheet(roots: string, css: string): string {
-  // What would end the element is written as CSS escapes it.
-  return `<style>@scope (${roots}) to (${LIMIT}){${css.replaceAll("</", "<\\/").trim()}}</style>`;
-}
-
-/** From the text alone, so that a page comes out the same whatever was rendered before it. */
-function keyOf(type: CardClass): string {
-  let key = keys.get(type);
-  if (key === undefined) {
-    let [high, low] = [0xdeadbeef, 0x41c6ce57];
-    for (const character of type.styles ?? "") {
-      const code = character.codePointAt(0) ?? 0;
-      high = Math.imul(high ^ code, 0x9e3779b1);
-      low = Math.imul(low ^ code, 0x5f356495);
-    }
-    key = `${(high >>> 0).toString(36)}${(low >>> 0).toString(36)}`;
-    keys.set(type, key);
-  }
-  return key;
 }
