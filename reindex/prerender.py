@@ -61,14 +61,14 @@ def _render(
         except SandboxDied as death:
             rest = list(left.values())
             if len(rest) == 1:
-                receive({"type": "card", "url": rest[0]["url"], "error": _fatal(death)})
+                receive(_failed(rest[0]["url"], death))
             elif rest:
                 half = len(rest) // 2
                 _render(reader, task, rest[:half], receive, hung)
                 _render(reader, task, rest[half:], receive, hung)
             return
     for url in left:
-        receive({"type": "card", "url": url, "error": _fatal("it was not answered")})
+        receive(_failed(url, "it was not answered"))
 
 
 def _run(
@@ -91,10 +91,10 @@ def _checked(result: Message) -> Message:
             if size <= MAX_RESULT:
                 return result
             why = f"it comes to {size} characters; at most {MAX_RESULT} are kept"
-            return {"type": "card", "url": result["url"], "error": _fatal(why)}
+            return _failed(result["url"], why)
         case {"error": {"status": int(), "message": str()}}:
             return result
-    return {"type": "card", "url": result["url"], "error": _fatal("its result is not one")}
+    return _failed(result["url"], "its result is not one")
 
 
 def _explained(reader: Reader, result: Message) -> Message:
@@ -108,13 +108,16 @@ def _explained(reader: Reader, result: Message) -> Message:
     return result
 
 
-def _fatal(why: object) -> Document:
-    return {
+def _failed(url: str, why: object) -> Message:
+    """The result for a card of which nothing usable came back."""
+    error = {
         "status": 500,
         "title": "Render Failed",
         "message": f"rendering this card failed as a whole: {why}",
         "causes": [],
+        "card": url,
     }
+    return {"type": "card", "url": url, "error": error}
 
 
 _SILENT = {"status": 504, "title": "Build Failed", "message": "the module ran into its time limit"}

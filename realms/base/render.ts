@@ -4,6 +4,7 @@ import { renderToString } from "preact-render-to-string";
 import type { Card } from "./card.ts";
 import { defaultTemplates } from "./defaults.tsx";
 import { nested } from "./embed.tsx";
+import { Styles } from "./styles.ts";
 import type { Format, RealmInfo } from "./types.ts";
 
 export const FORMATS: readonly Format[] = ["isolated", "embedded", "fitted", "atom", "head"];
@@ -11,9 +12,17 @@ export const FORMATS: readonly Format[] = ["isolated", "embedded", "fitted", "at
 // `<Embed>` catches what the template of a linked card throws; preact does this only when asked.
 (options as { errorBoundaries?: boolean }).errorBoundaries = true;
 
-/** The HTML of a card in one format. Throws what its templates and fields throw. */
-export function renderCard(card: Card, format: Format, realm: RealmInfo): string {
+/**
+ * The HTML of a card in one format; `styles` gathers what it needs to look right. Throws what its
+ * templates and fields throw.
+ */
+export function renderCard(
+  card: Card,
+  format: Format,
+  realm: RealmInfo,
+  styles = new Styles(),
+): string {
   return renderToString(
-    nested({ card, format, realm, around: null, depth: 0, defaults: defaultTemplates }),
+    nested({ card, format, realm, around: null, depth: 0, defaults: defaultTemplates, styles }),
   );
 }

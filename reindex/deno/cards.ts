@@ -5,10 +5,12 @@ import {
   type CardClass,
   type CardDocument,
   CardStore,
+  checkDocument,
   CodeRefs,
   FORMATS,
   renderCard,
   searchDocument,
+  Styles,
 } from "@realm/base";
 import { CardProblem, errorDocument } from "./errors.ts";
 import { Modules, resolveType } from "./modules.ts";
@@ -52,14 +54,21 @@ export class Cards {
       type: (linked, document) => this.#linkedType(linked, document),
     });
     const card = attempt("The card can't be made", () => store.add(url, doc, cardClass));
-    const html = Object.fromEntries(FORMATS.map((format) => [
-      format,
-      attempt(`The ${format} template failed`, () => renderCard(card, format, realm)),
-    ]));
+    attempt("The card doesn't fit its type", () => checkDocument(card));
     const search = attempt(
       "The card's fields can't be read",
       () => searchDocument(card, type, realm, types),
     );
+    // The page's styles are those of all that its isolated format shows.
+    const styles = new Styles();
+    const html = Object.fromEntries(FORMATS.map((format) => [
+      format,
+      attempt(
+        `The ${format} template failed`,
+        () => renderCard(card, format, realm, format === "isolated" ? styles : undefined),
+      ),
+    ]));
+    html.head = styles.head(html.head, realm);
     store.used.delete(url);
     return {
       html: html as RenderedCard["html"],

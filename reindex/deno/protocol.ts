@@ -82,6 +82,10 @@ export interface ErrorDocument {
   message: string;
   /** The messages of the chain of causes. */
   causes: string[];
+  /** Public URL of the card that the error belongs to. */
+  card?: string;
+  /** The field that can't be read, as a path inside the card's document: `addresses.0.city`. */
+  field?: string;
   /** The module that the error is about, if it is about one. */
   module?: string;
 }

@@ -74,7 +74,7 @@ Deno.test("a card is rendered in every format, with its search document and its 
   assert.match(html.head, /<title>Hello &lt;you> · Luke's blog<\/title>/);
   assert.match(html.head, new RegExp(`<link rel="canonical" href="${BLOG}hello"/>`));
   assert.match(html.head, new RegExp(`property="og:image" content="${BLOG}img/cover.png"`));
-  assert.match(html.head, new RegExp(`<link rel="stylesheet" href="${BASE_URL}card.css"/>`));
+  assert.match(html.head, new RegExp(`<link rel="stylesheet" href="${BASE_URL}page.css"/>`));
   const { _fields, ...found } = search;
   assert.equal(found, {
     id: `${BLOG}hello`,
@@ -243,8 +243,8 @@ Deno.test("every kind of broken card has an error of its own, and the others are
     inherited: [404, /exports no "toString"/],
     "not-card": [422, /notCard/],
     untyped: [422, /adoptsFrom/],
-    number: [500, /^The field n should be a number, but it is "seven"$/],
-    computed: [500, /toUpperCase/],
+    number: [422, /^The field n should be a number, but it is "seven"$/],
+    computed: [500, /^The field up of Computed can't be computed$/],
     template: [500, /^just text$/],
     nasty: [500, /can't be shown/],
   };
@@ -255,6 +255,8 @@ Deno.test("every kind of broken card has an error of its own, and the others are
     assert.doesNotMatch(JSON.stringify(error), /_at\/|file:|\\u001b|\n {4}at /, path);
   }
   assert.equal(failed(cards.throws).causes, ["because"]);
+  assert.equal(failed(cards.throws).card, `${BLOG}throws`);
+  assert.equal(failed(cards.again).card, `${BLOG}again`);
   assert.equal(failed(cards.template).title, "The fitted template failed");
   rendered(cards.good);
 });
