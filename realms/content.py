@@ -102,11 +102,7 @@ def read_blob(sha256: str, data: bytes | memoryview | None = None) -> bytes:
 def versions_at(realm: Realm, generation: int) -> QuerySet[FileVersion]:
     """The manifest of a realm as it stood at a generation, a published one through its source."""
     if realm.kind == Realm.Kind.PUBLISHED:
-        publication = (
-            Publication.objects.filter(realm=realm, generation__lte=generation)
-            .order_by("-generation")
-            .first()
-        )
+        publication = Publication.objects.filter(realm=realm, generation=generation).first()
         if publication is None:
             return FileVersion.objects.none()
         return _open_at(publication.source_id, publication.source_generation)

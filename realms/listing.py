@@ -20,10 +20,8 @@ _FILES: LiteralString = """
 WITH content AS (
     SELECT r.generation, COALESCE(p.source_id, r.id) AS content_id,
         COALESCE(p.source_generation, r.generation) AS content_generation
-    FROM realms_realm r LEFT JOIN LATERAL (
-        SELECT source_id, source_generation FROM realms_publication
-        WHERE realm_id = r.id AND generation <= r.generation ORDER BY generation DESC LIMIT 1
-    ) p ON r.kind = 'published'
+    FROM realms_realm r LEFT JOIN realms_publication p
+        ON r.kind = 'published' AND p.realm_id = r.id AND p.generation = r.generation
     WHERE r.id = %(realm)s
 )
 SELECT c.generation, v.path, v.created_at, v.modified_at

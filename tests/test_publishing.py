@@ -29,6 +29,7 @@ from realms.errors import (
 from realms.locks import realm_write_lock
 from realms.models import FileVersion, Publication, Realm, RealmPermission, RealmTombstone
 from realms.publishing import delete_realm, publish_realm, rollback_realm, unpublish_realm
+from realms.serving import source_at
 from reindex.models import IndexedCard, IndexHead, ReindexJob
 from tests import make
 from tests.cluster import wait_until
@@ -677,3 +678,21 @@ def test_forty_writers_to_one_realm_all_succeed(web: Web, source: Realm) -> None
     assert generation(source.url) == 42
     files = shown(source.url)
     assert all(files[f"{number}.md"] == str(number).encode() for number in range(40))
+
+
+def test_a_generation_whose_source_is_gone_is_nowhere_and_no_older_one_stands_in_for_it(
+    source: Realm,
+) -> None:
+    """Exactly a generation is what an exact pin gets, or nothing."""
+    assert source.owner is not None
+    other = make.source(f"{ORIGIN}/ada/other/", source.owner, {"post.tsx": b"another's"})
+    first = make.publish(source, PAGE).generation
+    between = make.publish(other, PAGE).generation
+    make.publish(source, PAGE)
+    assert source_at(PAGE, between, "post.tsx").content.body == b"another's"
+    delete_realm(other.url, Caller("ada"))
+    assert source_at(PAGE, between, "post.tsx").content.status == 404
+    realm = Realm.objects.get(url=PAGE)
+    assert not versions_at(realm, between).exists()
+    for generation in (first, realm.generation):
+        assert source_at(PAGE, generation, "post.tsx").content.body == make.SITE["post.tsx"]
