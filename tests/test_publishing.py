@@ -23,12 +23,14 @@ from realms.errors import (
     InvalidURL,
     IsASourceRealm,
     NotARealm,
+    NotFound,
     NotPublished,
     Unprocessable,
 )
 from realms.locks import realm_write_lock
 from realms.models import FileVersion, Publication, Realm, RealmPermission, RealmTombstone
 from realms.publishing import delete_realm, publish_realm, rollback_realm, unpublish_realm
+from reindex import jobs, tasks
 from reindex.models import IndexedCard, IndexHead, ReindexJob
 from tests import make
 from tests.cluster import wait_until
@@ -337,6 +339,7 @@ def test_peers_are_told_if_and_only_if_it_happened(
         told = _heard(listener)
         assert ("realm_file_changes", f"{PAGE}:*") in told
         assert ("realm_registry", f"upsert:{PAGE}") in told
+        assert ("realm_registry", f"upsert:{source.url}") in told, "it is published somewhere now"
         assert json.dumps({"k": "realm", "r": PAGE}) in [payload for _, payload in told]
 
         with monkeypatch.context() as patch:
@@ -349,6 +352,7 @@ def test_peers_are_told_if_and_only_if_it_happened(
         told = _heard(listener)
         assert ("realm_file_changes", f"{PAGE}:*") in told
         assert ("realm_registry", f"delete:{PAGE}") in told
+        assert ("realm_registry", f"upsert:{source.url}") in told
         assert ("realm_index_swapped", PAGE) in told
 
 
@@ -482,6 +486,15 @@ def test_a_delete_takes_all_copies_and_only_those(source: Realm, owner: Any) -> 
     assert {row[0] for row in after["RealmTombstone"]} == gone
     assert not ReindexJob.objects.filter(realm_url__in=gone, status__in=ReindexJob.LIVE).exists()
     assert shown(bobs.url) == shown("http://bob.localhost:4201/") == make.SITE
+
+
+def test_taking_down_what_is_not_there_is_refused_and_changes_nothing(source: Realm) -> None:
+    before = everything()
+    with pytest.raises(NotPublished):
+        unpublish_realm(PAGE, ADA)
+    with pytest.raises(NotFound):
+        delete_realm(f"{ORIGIN}/ada/none/", ADA)
+    assert everything() == before
 
 
 def test_the_card_library_can_not_be_deleted_published_over_or_taken_down(source: Realm) -> None:
@@ -668,6 +681,27 @@ def test_a_delete_that_waited_behind_a_publish_of_its_realm_takes_neither_or_bot
         delete.result(20)
     assert shown(PAGE) == make.SITE
     assert delete_realm(source.url, ADA) == [source.url, PAGE]
+
+
+def test_a_write_and_a_publish_wait_for_no_reindex_that_is_under_way(
+    web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rendering holds no lock: whoever changes a realm is answered while its pages are made."""
+    first, gate = make.publish(source, PAGE), Gate()
+    (batch,) = jobs.planned(
+        ReindexJob.objects.get(realm_url=PAGE).pk, ["index.json"], {PAGE: first.generation}
+    )
+    monkeypatch.setattr(tasks, "_render", lambda _: gate.hold())
+    rendering = in_thread(tasks.render_batch, batch)
+    gate.wait_for_arrival()
+    headers = make.realm_login(source, "ada")
+    assert web.upload(f"{source.url}new.md", b"new", headers).status == 204
+    second = make.publish(source, PAGE)
+    assert not rendering.done()
+    gate.open()
+    rendering.result(20)
+    assert shown(PAGE)["new.md"] == b"new"
+    assert ReindexJob.objects.get(realm_url=PAGE, status="queued").generation == second.generation
 
 
 def test_forty_writers_to_one_realm_all_succeed(web: Web, source: Realm) -> None:
