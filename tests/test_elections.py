@@ -11,6 +11,7 @@ from django.db import DatabaseError, connection, transaction
 
 from definitions.lookup import Built, DefinitionLookup, Located, _election
 from definitions.models import Definition
+from notifications import election
 from realms import transpile
 from realms.locks import lock_key
 from realms.models import TranspiledModule
@@ -116,6 +117,27 @@ def test_when_the_elected_one_ends_without_a_result_one_who_waits_takes_its_plac
         elected.result(PATIENCE)
     assert [each.result(PATIENCE) for each in waiting] == ["javascript 2"] * 2
     assert len(runs) == 2
+
+
+def test_one_who_is_elected_and_freezes_holds_nobody_up_for_ever(
+    runs: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has waited long enough does the work alone, and leaves storing to the elected one."""
+    monkeypatch.setattr(election, "ELECTION_SECONDS", 0.1)
+    lookup = DefinitionLookup(Builder())
+    with connect() as frozen, frozen.transaction():
+        for number in (lock_key(key_of("a")), _election(MODULE)):
+            frozen.execute("SELECT pg_advisory_xact_lock(%s)", [number])
+        assert wanted("a").result(PATIENCE) == "javascript 1"
+        entry = in_thread(lookup.lookup_module, MODULE).result(PATIENCE)
+        assert entry is not None
+        assert entry.definitions == {"Post": {}}
+        assert not TranspiledModule.objects.exists()
+        assert not Definition.objects.exists()
+    assert wanted("a").result(PATIENCE) == "javascript 2"
+    assert TranspiledModule.objects.count() == 1
+    assert lookup.lookup_module(MODULE) is not None
+    assert Definition.objects.count() == 1
 
 
 def test_one_who_waits_and_is_ended_leaves_the_others_as_they_were(
