@@ -2,6 +2,7 @@
 long."""
 
 import hashlib
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -168,8 +169,17 @@ def _outcome(future: "Future[str]") -> str:
         return type(error).__name__
 
 
-def test_many_elections_at_once_all_come_to_an_end(runs: list[bytes]) -> None:
+def test_many_elections_at_once_all_come_to_an_end(
+    runs: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each holds one connection and one lock, so that none waits for what another has."""
+    everybody, run = threading.Barrier(12, timeout=PATIENCE), transpile._run_deno
+
+    def run_beside_the_others(source: bytes, path: str) -> str:
+        everybody.wait()
+        return run(source, path)
+
+    monkeypatch.setattr(transpile, "_run_deno", run_beside_the_others)
     requests = [wanted(f"{number % 12}") for number in range(36)]
     assert all(request.result(PATIENCE) for request in requests)
     assert len(runs) == 12
