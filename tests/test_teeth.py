@@ -49,7 +49,7 @@ def test_what_is_switched_off_is_missed_by_its_test(name: str) -> None:
             "-p", "no:cacheprovider", "--no-header", f"tests/{CAUGHT_BY[name]}",
         ],
         cwd=BASE_DIR,
-        env={**os.environ, VARIABLE: name, "REALM_TEST_DATABASE": "test_realms_teeth"},
+        env={**os.environ, VARIABLE: name, "REALM_TEST_DATABASE": f"{os.environ.get('PYTEST_XDIST_WORKER', 'test')}_teeth"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
