@@ -30,42 +30,48 @@ def render_cards(
     imports = {module: reader.modules([module]) for module in own if module}
     others = {module_of(url, document) for url, document in linked.items()} - own
     reader.modules(module for module in others if module)
-    documents = [{"url": url, "doc": document} for url, document in cards.items()]
-    task = {"type": "cards", "realm": realm, "linked": linked, "imports": imports}
-    _render(reader, task, documents, receive)
+    task = {"type": "cards", "realm": realm, "imports": imports}
+    _render(reader, task, {**linked, **cards}, list(cards), receive)
 
 
 def _render(
     reader: Reader,
     task: Message,
-    cards: list[Document],
+    documents: Mapping[str, Document],
+    urls: list[str],
     receive: Callable[[Message], None],
     hung: Message | None = None,
 ) -> None:
-    """Renders in one process; if that dies, what is left is rendered in halves. `hung` are modules
-    that are known not to end."""
-    left = {card["url"]: card for card in cards}
+    """Renders some of the documents in one process, which may show all of them; if it dies, what
+    is left is rendered in halves. `hung` are modules that are known not to end."""
+    left = dict.fromkeys(urls)
     unavailable: Message | None = hung or {}
 
     def take(result: Message) -> None:
         if result["type"] == "error":
             raise ReplicaUnavailable(result["error"]["message"])
-        if left.pop(result["url"], None) is not None:
+        if result["url"] in left:
+            del left[result["url"]]
             receive(_explained(reader, _checked(result)))
 
     # Each process but the last answers a card that hangs, or names a module that does.
     while left and unavailable is not None:
         hung = unavailable
+        part = {
+            "cards": [{"url": url, "doc": documents[url]} for url in left],
+            # Also those of the batch that are rendered already, or by another process.
+            "linked": {url: doc for url, doc in documents.items() if url not in left},
+        }
         try:
-            unavailable = _run({**task, "cards": list(left.values())}, reader, take, hung)
+            unavailable = _run({**task, **part}, reader, take, hung)
         except SandboxDied as death:
-            rest = list(left.values())
+            rest = list(left)
             if len(rest) == 1:
-                receive(_failed(rest[0]["url"], death))
+                receive(_failed(rest[0], death))
             elif rest:
                 half = len(rest) // 2
-                _render(reader, task, rest[:half], receive, hung)
-                _render(reader, task, rest[half:], receive, hung)
+                _render(reader, task, documents, rest[:half], receive, hung)
+                _render(reader, task, documents, rest[half:], receive, hung)
             return
     for url in left:
         receive(_failed(url, "it was not answered"))
