@@ -92,6 +92,13 @@ class Conflict(RealmError):
     title = "Conflict"
 
 
+class HistoryEnds(RealmError):
+    """what {url} held at generation {generation} is not known any more"""
+
+    status = 410
+    title = "Gone"
+
+
 class LengthRequired(RealmError):
     """The body's length is not told; expected a Content-Length header"""
 

@@ -1,6 +1,5 @@
 """The write lock of realms: one transaction that holds an advisory lock for each URL."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -8,14 +7,10 @@ import pglock
 from django.db import OperationalError, connection, transaction
 from psycopg.errors import LockNotAvailable
 
+from notifications.locks import lock_key as lock_key
 from realms.errors import Busy
 
 LOCK_WAIT_SECONDS = 30
-
-
-def lock_key(realm_url: str) -> int:
-    """The first 8 bytes of the URL's SHA-256 as a big-endian signed integer."""
-    return int.from_bytes(hashlib.sha256(realm_url.encode()).digest()[:8], "big", signed=True)
 
 
 @contextmanager

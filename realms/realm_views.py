@@ -7,7 +7,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from realms import auth, content, errors, serving
+from realms import auth, content, errors, pinned_reads, serving
 from realms.errors import error_response
 from realms.http import (
     API,
@@ -61,7 +61,7 @@ def realm(request: HttpRequest) -> HttpResponse:
 @csrf_exempt
 def pinned(request: HttpRequest, token: str, path: str) -> HttpResponse:
     """A file of a realm at exactly the generation that the token names: what a render reads."""
-    if request.method not in ("GET", "HEAD"):
+    if request.method not in ("GET", "HEAD") and (request.method, path) != ("POST", ""):
         raise errors.MethodNotAllowed(method=request.method, expected="GET or HEAD")
     if "\x00" in path:
         raise errors.Malformed(what="the path has a NUL character")
@@ -70,8 +70,10 @@ def pinned(request: HttpRequest, token: str, path: str) -> HttpResponse:
     except pins.InvalidPin as error:
         raise errors.Unauthorized(why=f"the pin is not valid: {error}") from error
     accept = accepted(request.headers.get("Accept", "*/*"))
+    if request.method == "POST":
+        return pinned_reads.many(request, pin)
     if path == "" and accept == API:
-        return _manifest(pin)
+        return pinned_reads.manifest(request, pin)
     if accept == SOURCE:
         return send(request, serving.source_at(pin.realm_url, pin.generation, path), "miss")
     return send(request, _transpiled(lambda: serving.load_at(*_place(pin, path))), "miss")
@@ -140,22 +142,6 @@ def _described(request: HttpRequest, url: str, accept: str) -> HttpResponse:
     if not found.public:
         _authorize(found.realm_url, "read", request)
     raise errors.NotFound(url=f"{url} as {accept}")
-
-
-def _manifest(pin: pins.Pin) -> HttpResponse:
-    """Every path of a realm at one generation, with the hash of its content."""
-    realm = Realm.objects.filter(url=pin.realm_url).first()
-    if realm is None or realm.generation < pin.generation:
-        raise errors.NotFound(url=f"{pin.realm_url} at generation {pin.generation}")
-    versions = content.versions_at(realm, pin.generation).values_list("path", "blob_id")
-    attributes = {"generation": pin.generation, "files": dict(versions)}
-    response = JsonResponse(
-        {"data": {"type": "manifest", "id": pin.realm_url, "attributes": attributes}},
-        content_type=API,
-    )
-    response["X-Realm-Generation"] = str(pin.generation)
-    response["Cache-Control"] = "private, no-store"
-    return response
 
 
 # --- Readiness ---------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from reindex.models import IndexHead, ReindexJob
 _PAGE: LiteralString = """
 SELECT h.generation, c.html, c.error
 FROM reindex_indexhead h
-LEFT JOIN reindex_indexedcard c ON c.job_id = h.job_id AND c.path = %s
+LEFT JOIN reindex_indexedcard c ON c.realm_url = h.realm_url AND c.path = %s AND c.current
 WHERE h.realm_url = %s
 """
 

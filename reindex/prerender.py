@@ -1,15 +1,15 @@
 """The prerenderer as the rest of the project sees it: cards to HTML, modules to definitions."""
 
-import json
 from collections.abc import Callable, Mapping
 
 from definitions.lookup import Built, Located
 from reindex import sandbox
+from reindex.made_from import Origins
 from reindex.reader import BASE_MODULE, Document, Reader, module_of
 from reindex.replicas import ReplicaUnavailable, addresses
 from reindex.sandbox import Message, SandboxDied
 
-#: A card's HTML and search document together; a database row has its limits. Unit: characters.
+#: A card's HTML and search document together; a database row has its limits. Unit: bytes.
 MAX_RESULT = 8_000_000
 
 
@@ -25,22 +25,33 @@ def render_cards(
     rendered. Raises ReplicaUnavailable where the fault is none of theirs.
     """
     linked = reader.linked(cards)
-    modules = [module_of(url, document) for url, document in {**linked, **cards}.items()]
+    documents = {**linked, **cards}
+    modules = {module_of(url, document) for url, document in documents.items()}
     reader.locate(BASE_MODULE)
-    reader.modules(module for module in modules if module)
-    documents = [{"url": url, "doc": document} for url, document in cards.items()]
-    _render(reader, {"type": "cards", "realm": realm, "linked": linked}, documents, receive)
+    reader.modules(sorted(module for module in modules if module))
+    origins = Origins(reader, realm["url"])
+
+    def explain(result: Message, doubtful: bool) -> None:
+        keys, settled = origins.of(result["url"], cards[result["url"]], result.get("links", ()))
+        receive({**result, "made_from": keys, "settled": settled and not doubtful})
+
+    _render(
+        reader,
+        {"type": "cards", "realm": realm, "linked": linked},
+        [{"url": url, "doc": document} for url, document in cards.items()],
+        explain,
+    )
 
 
 def _render(
     reader: Reader,
     task: Message,
     cards: list[Document],
-    receive: Callable[[Message], None],
+    receive: Callable[[Message, bool], None],
     hung: Message | None = None,
 ) -> None:
     """Renders in one process; if that dies, what is left is rendered in halves. `hung` are modules
-    that are known not to end."""
+    that are known not to end: what is rendered without them may come out otherwise another time."""
     left = {card["url"]: card for card in cards}
     unavailable: Message | None = hung or {}
 
@@ -48,7 +59,7 @@ def _render(
         if result["type"] == "error":
             raise ReplicaUnavailable(result["error"]["message"])
         if left.pop(result["url"], None) is not None:
-            receive(_explained(reader, _checked(result)))
+            receive(_explained(reader, _checked(result)), bool(hung))
 
     # Each process but the last answers a card that hangs, or names a module that does.
     while left and unavailable is not None:
@@ -58,14 +69,14 @@ def _render(
         except SandboxDied as death:
             rest = list(left.values())
             if len(rest) == 1:
-                receive({"type": "card", "url": rest[0]["url"], "error": _fatal(death)})
+                receive({"type": "card", "url": rest[0]["url"], "error": _fatal(death)}, True)
             elif rest:
                 half = len(rest) // 2
                 _render(reader, task, rest[:half], receive, hung)
                 _render(reader, task, rest[half:], receive, hung)
             return
     for url in left:
-        receive({"type": "card", "url": url, "error": _fatal("it was not answered")})
+        receive({"type": "card", "url": url, "error": _fatal("it was not answered")}, True)
 
 
 def _run(
@@ -81,13 +92,15 @@ def _run(
 def _checked(result: Message) -> Message:
     """The result, if it has the form of one: it was made where card code could reach it."""
     match result:
-        case {"html": dict(html), "search": {"_type": {"module": str()}}} if all(
-            isinstance(part, str) for part in html.values()
-        ):
-            size = len(json.dumps(result, ensure_ascii=False))
+        case {
+            "html": dict(html),
+            "search": {"_type": {"module": str()}},
+            "links": [*links],
+        } if all(isinstance(part, str) for part in (*html.values(), *links)):
+            size = result.pop("size", 0)
             if size <= MAX_RESULT:
                 return result
-            why = f"it comes to {size} characters; at most {MAX_RESULT} are kept"
+            why = f"it comes to {size} bytes; at most {MAX_RESULT} are kept"
             return {"type": "card", "url": result["url"], "error": _fatal(why)}
         case {"error": {"status": int(), "message": str()}}:
             return result

@@ -77,7 +77,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | str]]:
 
     messages: list[tuple[str, int | str]] = []
 
-    def keep(task: str, key: int | str, queue: str = "celery") -> None:
+    def keep(task: str, key: int | str, queue: str = "celery", delay: float = 0) -> None:
         messages.append((task, key))
 
     monkeypatch.setattr(jobs, "_send", keep)

@@ -42,7 +42,8 @@ def owe(generation: int, url: str = URL) -> ReindexJob:
 
 
 def plan(job: ReindexJob, *names: str) -> list[int]:
-    return jobs.planned(job.pk, [f"{name}.json" for name in names], {URL: job.generation})
+    paths = [f"{name}.json" for name in names]
+    return jobs.planned(job.pk, jobs.Plan(paths, {URL: job.generation}))
 
 
 def results(*names: str, edition: str = "new") -> list[dict[str, Any]]:
@@ -330,7 +331,7 @@ def test_the_sweeper_sends_what_is_owed_and_has_no_worker_and_nothing_else(sent:
     a, b = plan_two(rendering)
     taken(a)
     ended = owe(1, "http://b.localhost:4201/")
-    jobs.planned(ended.pk, [], {})
+    jobs.planned(ended.pk, jobs.Plan([], {}))
     sent.clear()
     assert jobs.sweep() == 0  # their messages have just been sent
     for job in (queued, rendering, ended):
