@@ -292,7 +292,9 @@ WHERE old.sha256 IS DISTINCT FROM new.sha256
 """
 
 
-def read_many(realm: Realm, generation: int, paths: list[str]) -> Iterator[tuple[str, bytes | None]]:
+def read_many(
+    realm: Realm, generation: int, paths: list[str]
+) -> Iterator[tuple[str, bytes | None]]:
     """Files of a realm at one generation, None for one that isn't there. It ends early where they
     come to more than MANY_BYTES: the rest is to be asked for again."""
     versions = {

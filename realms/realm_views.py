@@ -4,10 +4,10 @@ from collections.abc import Callable
 from email.utils import format_datetime
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from realms import auth, content, errors, pinned_reads, serving
+from realms import auth, content, errors, pinned_reads, reindex_views, serving
 from realms.errors import error_response
 from realms.http import (
     API,
@@ -22,14 +22,13 @@ from realms.http import (
 from realms.http import respond as send
 from realms.locks import realm_write_lock
 from realms.models import Realm
+from realms.reindex_views import READINESS
 from realms.resolve import resolve
 from realms.server_views import preflight
 from realms.serving import Answer, Variant
 from realms.transpile import TranspilerFailed
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS, check_path, realm_candidates
-from reindex import index, pins
-
-READINESS = "_readiness-check"
+from reindex import pins
 
 
 @csrf_exempt
@@ -44,8 +43,11 @@ def realm(request: HttpRequest) -> HttpResponse:
     accept = accepted(request.GET.get("acceptHeader") or request.headers.get("Accept", "*/*"))
     if request.method in ("GET", "HEAD"):
         if url.endswith(f"/{READINESS}"):
-            return _readiness(request, url.removesuffix(READINESS))
+            return reindex_views.readiness(request, url.removesuffix(READINESS))
         return _read(request, url, accept)
+    controlled = reindex_views.control(request, url)
+    if controlled is not None:
+        return controlled
     content_type = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
     if SOURCE in (accept, content_type) or content_type == "application/octet-stream":
         if request.method == "POST":
@@ -118,7 +120,9 @@ def _transpiled(load: Callable[[], Answer]) -> Answer:
 
 def _not_yet(answer: Answer, variant: Variant, at_least: int) -> HttpResponse:
     if variant is Variant.HTML:
-        return _unready(answer.realm_url or "", "prerender-html", "its pages are being rendered")
+        return reindex_views.unready(
+            answer.realm_url or "", "prerender-html", "its pages are being rendered"
+        )
     raise errors.Conflict(
         what=f"{answer.realm_url} is at generation {answer.high}; generation {at_least} "
         "has not been committed"
@@ -142,31 +146,6 @@ def _described(request: HttpRequest, url: str, accept: str) -> HttpResponse:
     if not found.public:
         _authorize(found.realm_url, "read", request)
     raise errors.NotFound(url=f"{url} as {accept}")
-
-
-# --- Readiness ---------------------------------------------------------------------------------
-
-
-def _readiness(request: HttpRequest, realm_url: str) -> HttpResponse:
-    """200 once the realm can be read, with awaitPrerenderHtml once its pages are those of now."""
-    realm = Realm.objects.filter(url=realm_url).first()
-    if realm is None:
-        return error_response(errors.NotFound(url=realm_url))
-    if realm.kind == Realm.Kind.PUBLISHED and request.GET.get("awaitPrerenderHtml") == "true":
-        state = index.readiness(realm.url, realm.generation)
-        if not state.ready:
-            return _unready(realm.url, state.missing, state.error or "its pages are being rendered")
-    response = HttpResponse(status=200, content_type=API)
-    response["X-Boxel-Realm-Url"] = realm.url
-    response["X-Realm-Generation"] = str(realm.generation)
-    response["Cache-Control"] = "no-store"
-    return response
-
-
-def _unready(realm_url: str, missing: str, why: str) -> HttpResponse:
-    response = error_response(errors.Busy(what=f"{realm_url} is not ready: {why}"))
-    response["X-Boxel-Not-Ready"] = missing
-    return response
 
 
 # --- Writing -----------------------------------------------------------------------------------

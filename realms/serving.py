@@ -161,6 +161,11 @@ def load_at(realm_url: str, generation: int, path: str) -> Answer:
     return cache.get(key) or cache.load(key, Slots([realm_key(realm_url)]), from_database)
 
 
+def cached_at(realm_url: str, generation: int, path: str) -> Answer | None:
+    """As `load_at`, if this process holds the answer."""
+    return caches()[Variant.MODULE].get((realm_url, generation, path))
+
+
 def source_at(realm_url: str, generation: int, path: str) -> Answer:
     """The stored bytes of a file as of exactly one generation. Its parents' realms don't matter."""
     url = realm_url + path

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, LiteralString
 
 from django.db import connection
-from django.db.models import Q
 
 from reindex.models import IndexHead, ReindexJob
 
@@ -47,11 +46,13 @@ def _document(column: Any) -> Any:
 
 @dataclass(frozen=True)
 class Readiness:
-    """How far a realm's pages are: ready, or `missing` their `index` or `prerender-html`."""
+    """How far a realm's pages are: ready, or `missing` their `index` or `prerender-html`, with a job
+    under way or none."""
 
     ready: bool
     missing: str = ""
     error: str = ""
+    under_way: bool = False
 
 
 def readiness(realm_url: str, generation: int) -> Readiness:
@@ -59,8 +60,27 @@ def readiness(realm_url: str, generation: int) -> Readiness:
     head = IndexHead.objects.filter(realm_url=realm_url).first()
     if head is not None and head.generation >= generation:
         return Readiness(True)
-    job = ReindexJob.objects.filter(Q(realm_url=realm_url)).first()
+    job = ReindexJob.objects.filter(realm_url=realm_url).first()
     if job is not None and job.status == ReindexJob.Status.FAILED:
         return Readiness(False, "prerender-html", job.error)
     queued = job is None or job.status == ReindexJob.Status.QUEUED
-    return Readiness(False, "index" if queued else "prerender-html")
+    under_way = job is not None and job.status in ReindexJob.LIVE
+    return Readiness(False, "index" if queued else "prerender-html", under_way=under_way)
+
+
+def progress(job: ReindexJob) -> dict[str, Any]:
+    """A job in figures. Times are ISO 8601, durations in seconds."""
+    return {
+        "phase": job.phase,
+        "status": job.status,
+        "generation": job.generation,
+        "filesCompleted": job.seen,
+        "totalFiles": job.total,
+        "startedAt": job.started_at.isoformat() if job.started_at else None,
+        "finishedAt": job.finished_at.isoformat() if job.finished_at else None,
+        "seconds": job.seconds,
+        "renders": job.rendered,
+        "carriedOver": job.carried,
+        "errors": job.errors,
+        "summary": job.summary,
+    }

@@ -33,6 +33,8 @@ RETRY_SECONDS = 60.0
 #: A source realm is indexed when its last write is this old, or its first unindexed one that.
 QUIET = timedelta(milliseconds=300)
 AT_MOST = timedelta(seconds=2)
+#: A batch of fewer cards would spend more on its process than on them.
+WORTH_A_PROCESS = 250
 Status = ReindexJob.Status
 
 
@@ -53,14 +55,15 @@ class Plan:
 # --- Owing -------------------------------------------------------------------------------------
 
 
-def owe(realm_url: str, generation: int, *, full: bool = False) -> ReindexJob:
+def owe(realm_url: str, generation: int, *, full: bool = False, changed: bool = True) -> ReindexJob:
     """Writes down, in the caller's transaction, that a realm is to be rendered at a generation.
 
     A live job of an older generation is superseded: it will never land. What is unchanged since the
-    last index is carried over, unless `full`. After the commit a message is sent; should that fail,
-    the sweeper sends another.
+    last index is carried over, unless `full`. Realms that read this one are owed a job too if it has
+    `changed`. After the commit a message is sent; should that fail, the sweeper sends another.
     """
-    tell_dependents(realm_url)
+    if changed:
+        tell_dependents(realm_url)
     _end_live(realm_url, Status.SUPERSEDED)
     job = ReindexJob.objects.create(
         realm_url=realm_url, generation=generation, full=full, sent_at=timezone.now()
@@ -195,7 +198,7 @@ def announce(job_id: int, pins: dict[str, int]) -> None:
 
 def planned(job_id: int, plan: Plan) -> list[int]:
     """Cuts a queued job into batches and answers their ids; none if it was planned or ended."""
-    size = settings.REALM_BATCH_CARDS
+    size = _batch_size(len(plan.paths))
     with transaction.atomic():
         job = _locked(job_id)
         if job is None or job.status != Status.QUEUED:
@@ -213,6 +216,12 @@ def planned(job_id: int, plan: Plan) -> list[int]:
             landing.swap(job)
             follow(job)
         return [batch.pk for batch in batches]
+
+
+def _batch_size(cards: int) -> int:
+    """As many cards as a batch may have, but of a realm of middling size every worker gets some: a
+    batch costs a process, which small ones don't repay."""
+    return min(settings.REALM_BATCH_CARDS, max(WORTH_A_PROCESS, -(-cards // 4)))
 
 
 def pin_realm(job_id: int, realm_url: str, generation: int) -> int:

@@ -133,9 +133,7 @@ def swap(job: ReindexJob) -> None:
 
 
 def _overtaken(job: ReindexJob) -> bool:
-    return IndexHead.objects.filter(
-        realm_url=job.realm_url, generation__gt=job.generation
-    ).exists()
+    return IndexHead.objects.filter(realm_url=job.realm_url, generation__gt=job.generation).exists()
 
 
 def _summary(job: ReindexJob) -> dict[str, Any]:

@@ -43,7 +43,8 @@ class ReindexJob(models.Model):
     carried = models.PositiveIntegerField(default=0, help_text="cards that are as they were")
     errors = models.PositiveIntegerField(default=0)
     summary = models.JSONField(
-        default=dict, help_text="its errors by kind, the replicas that it read, and those it avoided"
+        default=dict,
+        help_text="its errors by kind, the replicas that it read, and those it avoided",
     )
     attempts = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True)
@@ -71,7 +72,9 @@ class ReindexJob(models.Model):
         """How far it is: `queued`, `index` while it is planned, `render`, `done`."""
         if self.status == self.Status.QUEUED:
             return "index" if self.started_at else "queued"
-        return "render" if self.status == self.Status.RENDERING else "done"
+        # What has failed is tried again: it isn't done.
+        unfinished = self.status in (self.Status.RENDERING, self.Status.FAILED)
+        return "render" if unfinished else "done"
 
     @property
     def seconds(self) -> float | None:
@@ -115,7 +118,7 @@ class IndexedCard(models.Model):
     html = models.JSONField(null=True)
     html_generation = models.PositiveBigIntegerField(
         default=0,
-        help_text="the generation of the HTML: beside an error, of the last that was good"
+        help_text="the generation of the HTML: beside an error, of the last that was good",
     )
     search = models.JSONField(null=True)
     error = models.JSONField(null=True)
@@ -126,7 +129,8 @@ class IndexedCard(models.Model):
         help_text="the keys of every file and every other realm that it was made from",
     )
     settled = models.BooleanField(
-        default=False, help_text="whether nothing but these can change it, so it may be carried over"
+        default=False,
+        help_text="whether nothing but these can change it, so it may be carried over",
     )
 
     class Meta:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import isfinite
 from typing import Any, TypeAlias
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -138,7 +139,9 @@ class Reader:
             self.read_from = response.replica
             answered = [json.loads(line) for line in response.body.splitlines()]
             if not answered:
-                raise ReplicaUnavailable(f"{response.replica} answered nothing of {len(asked)} files")
+                raise ReplicaUnavailable(
+                    f"{response.replica} answered nothing of {len(asked)} files"
+                )
             found.update((file["path"], file["content"]) for file in answered)
         return found
 
@@ -328,6 +331,14 @@ def card_url(realm_url: str, path: str) -> str:
 
 def _joined(base: str, reference: str) -> str | None:
     """The URL that a reference means, without query and fragment; None where nothing can be."""
+    if reference.startswith(("./", "../")):
+        # All files of a folder mean the same by it.
+        base = f"{base.rpartition('/')[0]}/"
+    return _joined_once(base, reference)
+
+
+@lru_cache(maxsize=50_000)
+def _joined_once(base: str, reference: str) -> str | None:
     try:
         parts = urlsplit(urljoin(base, reference))
         # What is escaped already stays as it is.

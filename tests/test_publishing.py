@@ -57,7 +57,9 @@ def indexed(url: str) -> None:
     """Gives a realm pages and definitions, as a finished reindex does."""
     job = ReindexJob.objects.get(realm_url=url, status="queued")
     ReindexJob.objects.filter(pk=job.pk).update(status="done")
-    IndexedCard.objects.create(job=job, path="index", html={"isolated": "<p>old</p>"})
+    IndexedCard.objects.create(
+        job=job, realm_url=url, path="index", current=True, html={"isolated": "<p>old</p>"}
+    )
     IndexHead.objects.update_or_create(
         realm_url=url,
         defaults={"job": job, "generation": job.generation, "swapped_at": job.created_at},
