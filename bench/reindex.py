@@ -270,7 +270,7 @@ export class Note extends Card {{
   );
   static embedded = ({{ card }}) => <section><b>{{card.title}}</b> {{card.edition}}</section>;
 }}
-""".replace(f"import {{ label }} from", f"import {{ label as before{number} }} from").encode()
+""".replace("import { label } from", f"import {{ label as before{number} }} from").encode()
 
 
 def _document(module: str, name: str, attributes: dict[str, Any], links: dict[str, str]) -> bytes:

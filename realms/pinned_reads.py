@@ -17,8 +17,8 @@ MAX_QUESTION_BYTES = 4 * 1024 * 1024
 
 
 def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
-    """Every path of a realm with the hash of its content; with `?since=` only the paths whose content
-    is not what it was at that generation, those that are gone with null.
+    """Every path of a realm with the hash of its content; with `?since=` only the paths whose
+    content is not what it was at that generation, those that are gone with null.
 
     410 where history doesn't reach back to `since`.
     """
@@ -40,7 +40,7 @@ def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
 
 
 def many(request: HttpRequest, pin: Pin) -> HttpResponse:
-    """Files by path, asked for by `{"paths": [...]}` and answered in that order, one JSON line each:
+    """Files by path, asked for by `{"paths": [...]}` and answered in that order, a JSON line each:
     `{"path", "content"}`. The content of what isn't there, or isn't text, is null. An answer that
     would be too long ends early; the rest is to be asked for again."""
     realm = _realm(pin)

@@ -22,8 +22,8 @@ READINESS = "_readiness-check"
 
 
 def readiness(request: HttpRequest, realm_url: str) -> HttpResponse:
-    """200 once nothing of the realm waits to be indexed; with awaitPrerenderHtml a published realm's
-    pages have to be those of now as well. Until then 503, which says what is missing."""
+    """200 once nothing of the realm waits to be indexed; with awaitPrerenderHtml a published
+    realm's pages have to be those of now as well. Until then 503, which says what is missing."""
     try:
         realm = Realm.objects.filter(url=realm_url).first()
     except OperationalError:

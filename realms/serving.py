@@ -222,7 +222,7 @@ def _html(url: str, found: Resolved) -> Content:
         return _page(503, pages.preparing(found.realm_url), 0)
     if page.html is None and page.error is None:
         return _page(404, pages.missing(found.realm_url), page.generation)
-    return _page(200 if page.error is None else 500, pages.card(page), page.generation)
+    return _page(500 if page.html is None else 200, pages.card(page), page.generation)
 
 
 def _elsewhere(found: Resolved, path: str) -> Content:

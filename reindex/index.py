@@ -46,8 +46,8 @@ def _document(column: Any) -> Any:
 
 @dataclass(frozen=True)
 class Readiness:
-    """How far a realm's pages are: ready, or `missing` their `index` or `prerender-html`, with a job
-    under way or none."""
+    """How far a realm's pages are: ready, or `missing` their `index` or `prerender-html`, with a
+    job under way or none."""
 
     ready: bool
     missing: str = ""

@@ -59,8 +59,8 @@ def owe(realm_url: str, generation: int, *, full: bool = False, changed: bool = 
     """Writes down, in the caller's transaction, that a realm is to be rendered at a generation.
 
     A live job of an older generation is superseded: it will never land. What is unchanged since the
-    last index is carried over, unless `full`. Realms that read this one are owed a job too if it has
-    `changed`. After the commit a message is sent; should that fail, the sweeper sends another.
+    last index is carried over, unless `full`. Realms that read this one are owed a job too if it
+    has `changed`. After the commit a message is sent; should that fail, the sweeper sends another.
     """
     if changed:
         tell_dependents(realm_url)

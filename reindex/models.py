@@ -148,7 +148,7 @@ class IndexedCard(models.Model):
 
 
 class IndexHead(models.Model):
-    """Which job's index visitors see: the whole of it, or with the next swap the whole of another."""
+    """Which job's index visitors see: all of it, or with the next swap all of another."""
 
     realm_url = models.TextField(primary_key=True)
     job = models.ForeignKey(ReindexJob, on_delete=models.PROTECT, related_name="+")

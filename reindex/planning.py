@@ -93,7 +93,7 @@ def _generation(realm_url: str) -> int | None:
 
 
 def _public(headers: Any) -> bool:
-    return headers.get("x-boxel-realm-public-readable") == "true"
+    return bool(headers.get("x-boxel-realm-public-readable") == "true")
 
 
 def _changed_elsewhere(realm_url: str, then: int, now: int | None) -> set[int] | None:

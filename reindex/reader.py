@@ -217,7 +217,7 @@ class Reader:
         if module is None:
             module = _module_in(url, self._get(pin, unquote(url.removeprefix(pin.realm_url))))
             if len(_known_modules) >= KNOWN_MODULES:
-                _known_modules.clear()
+                forget_modules()
             _known_modules[pin, url] = module
         # An extensionless spelling leads to the file itself.
         return module if module.file in (None, url) else self._module(str(module.file))
@@ -296,6 +296,11 @@ def _rooted_links(value: Any) -> Any:
         case list():
             return [_rooted_links(each) for each in value]
     return value
+
+
+def forget_modules() -> None:
+    """Empties this process's memory of modules."""
+    _known_modules.clear()
 
 
 def _module_in(url: str, response: Response) -> Module:

@@ -94,7 +94,7 @@ def run(
         finally:
             process.kill()
             process.wait()
-            _forget_modules()
+            _forget_old_modules()
 
 
 def _talk(
@@ -253,15 +253,19 @@ def _deno_dir() -> Path:
     return _deno_dir_of(os.getpid())
 
 
-def _forget_modules() -> None:
+def _forget_old_modules() -> None:
     """Drops what Deno has kept of pinned realms when their tokens are about to end. Until then a
     token names bytes that never change, and the next task needn't fetch the card library anew."""
-    folder = _deno_dir() / "remote"
     try:
-        kept = time.time() - folder.stat().st_ctime
-        entries = sum(1 for _ in folder.rglob("*"))
+        kept = time.time() - (_deno_dir() / "remote").stat().st_mtime
+        entries = sum(1 for _ in (_deno_dir() / "remote").rglob("*"))
     except FileNotFoundError:
         return
     if kept > PIN_STEP_SECONDS or entries > MAX_KEPT_MODULES:
-        for name in ("remote", "gen/http"):
-            shutil.rmtree(_deno_dir() / name, ignore_errors=True)
+        forget_modules()
+
+
+def forget_modules() -> None:
+    """Drops what Deno has kept of pinned realms."""
+    for name in ("remote", "gen/http"):
+        shutil.rmtree(_deno_dir() / name, ignore_errors=True)

@@ -30,9 +30,9 @@ def plan_job(job_id: int) -> None:
         logger.warning("job %d can't be planned: %s", job_id, error)
         jobs.failed(job_id, error)
         return
-    first, *others = jobs.planned(job_id, plan) or [None]
-    jobs.send_batches(batch for batch in others if batch is not None)
-    if first is not None:
+    batches = jobs.planned(job_id, plan)
+    jobs.send_batches(batches[1:])
+    for first in batches[:1]:
         _render_batch(first)
 
 

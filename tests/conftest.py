@@ -9,6 +9,7 @@ from django.test import Client, TransactionTestCase
 from psycopg import sql
 
 from realms.bootstrap import sync_base_realm
+from reindex import reader, sandbox
 from tests import make
 from tests.web import Web, served, vouch
 
@@ -87,6 +88,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | str]]:
 @pytest.fixture
 def web(transactional_db: None, sent: Any) -> Iterator[Web]:
     """The application behind a socket, on the test's own database, with empty caches."""
+    # A generation is reached once only in the life of a database; here every test begins one.
+    reader.forget_modules()
+    sandbox.forget_modules()
     with served() as running:
         yield running
 
