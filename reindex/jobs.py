@@ -13,7 +13,7 @@ from typing import Any
 
 from celery import current_app
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Greatest
 from django.utils import timezone
@@ -64,10 +64,7 @@ def owe(realm_url: str, generation: int, *, full: bool = False, changed: bool = 
     """
     if changed:
         tell_dependents(realm_url)
-    _end_live(realm_url, Status.SUPERSEDED)
-    job = ReindexJob.objects.create(
-        realm_url=realm_url, generation=generation, full=full, sent_at=timezone.now()
-    )
+    job = _create(realm_url, generation, full=full)
     transaction.on_commit(lambda: _send_job(job.pk))
     return job
 
@@ -87,10 +84,7 @@ def owe_soon(realm_url: str, generation: int) -> None:
             due_at=min(now + QUIET, live.created_at + AT_MOST),
         )
         return
-    _end_live(realm_url, Status.SUPERSEDED)
-    job = ReindexJob.objects.create(
-        realm_url=realm_url, generation=generation, sent_at=now, due_at=now + QUIET
-    )
+    job = _create(realm_url, generation, due_at=now + QUIET)
     transaction.on_commit(lambda: _send_job(job.pk, QUIET.total_seconds()))
 
 
@@ -121,23 +115,40 @@ def tell_dependents(realm_url: str) -> None:
     change, or it is found here. All jobs are locked in one order, whoever locks them.
     """
     reads = Q(pins__has_key=realm_url) & ~Q(realm_url=realm_url)
-    unfinished = _lock_jobs(reads | Q(realm_url=realm_url))
-    dependents = [job for job in unfinished if job.realm_url != realm_url]
-    ReindexJob.objects.filter(pk__in=[job.pk for job in dependents]).update(
-        next_generation=Greatest(F("generation"), "next_generation")
-    )
+    dependents = [
+        job for job in _lock_jobs(reads | Q(realm_url=realm_url)) if job.realm_url != realm_url
+    ]
     for job in dependents:
+        job.next_generation = max(job.generation, job.next_generation or 0)
+        job.save(update_fields=["next_generation"])
         if job.status == Status.FAILED:
             follow(job)
-    indexed = IndexHead.objects.filter(job__pins__has_key=realm_url).exclude(realm_url=realm_url)
-    for url, generation in indexed.values_list("realm_url", "generation"):
-        if not any(job.realm_url == url for job in dependents):
-            _create_unless_live(url, generation)
+    indexed = IndexHead.objects.filter(job__pins__has_key=realm_url).exclude(
+        realm_url__in=[realm_url, *(job.realm_url for job in dependents)]
+    )
+    for url, generation in indexed.order_by("realm_url").values_list("realm_url", "generation"):
+        _create_unless_live(url, generation)
 
 
 def _lock_jobs(which: Q) -> list[ReindexJob]:
     unfinished = Q(status__in=(*ReindexJob.LIVE, Status.FAILED))
     return list(ReindexJob.objects.select_for_update().filter(unfinished, which).order_by("pk"))
+
+
+def _create(realm_url: str, generation: int, **more: Any) -> ReindexJob:
+    """A job in the place of whatever its realm is owed. A change of another realm may be owing the
+    realm one at this moment: the second try finds that."""
+    for last in (False, True):
+        _end_live(realm_url, Status.SUPERSEDED)
+        try:
+            with transaction.atomic():
+                return ReindexJob.objects.create(
+                    realm_url=realm_url, generation=generation, sent_at=timezone.now(), **more
+                )
+        except IntegrityError:
+            if last:
+                raise
+    raise AssertionError("unreachable")
 
 
 def _create_unless_live(realm_url: str, generation: int) -> None:
@@ -316,7 +327,7 @@ def release(batch: ReindexBatch, error: object) -> None:
             follow(job)
         # Not at once: what failed now will most likely fail in the same second again.
         ReindexBatch.objects.filter(pk=batch.pk, attempts=batch.attempts).update(
-            lease_until=timezone.now() + timedelta(seconds=1)
+            lease_until=timezone.now() + timedelta(seconds=1), avoided=batch.avoided
         )
 
 

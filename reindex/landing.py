@@ -112,8 +112,13 @@ def swap(job: ReindexJob) -> None:
     """Shows visitors this job's index. The caller has the job's row locked, and it is live: a job
     that was superseded in the meantime never gets here."""
     now = timezone.now()
-    named: dict[str, Any] = {"url": job.realm_url, "job": job.pk, "generation": job.generation, "now": now,
-             "base": job.base}  # fmt: skip
+    named: dict[str, Any] = {
+        "url": job.realm_url,
+        "job": job.pk,
+        "generation": job.generation,
+        "now": now,
+        "base": job.base,
+    }
     with connection.cursor() as cursor:
         cursor.execute(_HEAD, named)
         landed = cursor.rowcount == 1

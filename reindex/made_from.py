@@ -1,9 +1,9 @@
 """What a row of the index was made from, as keys that fit into the row.
 
-A row stays as it is from one generation to the next only if none of the files that it was made from
-has other content. Every file has a key, and so has every realm: files that share a key cost a
-render too many, never a stale page. A module is known by its URL without extension, because a file with
-another extension could take its place.
+A row stays as it is from one generation to the next only if none of the files that it was made
+from has other content. Every file has a key, and so has every realm: files that share a key cost a
+render too many, never a stale page. A module is known by its URL without extension, because a file
+with another extension could take its place.
 """
 
 import hashlib

@@ -6,7 +6,7 @@ from definitions.lookup import Built, Located
 from reindex import sandbox
 from reindex.made_from import Origins
 from reindex.reader import BASE_MODULE, Document, Reader, module_of
-from reindex.replicas import ReplicaUnavailable, addresses
+from reindex.replicas import ReplicaUnavailable, addresses, shun
 from reindex.sandbox import Message, SandboxDied
 
 #: A card's HTML and search document together; a database row has its limits. Unit: bytes.
@@ -56,6 +56,9 @@ def _render(
     unavailable: Message | None = hung or {}
 
     def take(result: Message) -> None:
+        if result.get("error", {}).get("status") == 503:
+            # Another try goes to another replica.
+            shun(reader.read_from, result["error"]["message"])
         if result["type"] == "error":
             raise ReplicaUnavailable(result["error"]["message"])
         if left.pop(result["url"], None) is not None:

@@ -189,7 +189,8 @@ def _command(import_map: str, replica: str) -> list[str]:
         f"--import-map={import_map}",
         f"--allow-import={urlsplit(replica).netloc}",
         f"--allow-read={_HOST},{_NODE_MODULES}",
-        f"--v8-flags=--max-old-space-size={memory}",
+        # Code from strings could import what nobody sees that it imports.
+        f"--v8-flags=--max-old-space-size={memory},--disallow-code-generation-from-strings",
         str(_HOST / "host.ts"),
     ]  # fmt: skip
 

@@ -93,7 +93,7 @@ def _render(batch: ReindexBatch) -> list[Document] | None:
     except _JobEnded:
         return None
     finally:
-        batch.replica, batch.avoided = reader.read_from, avoided()
+        batch.replica, batch.avoided = reader.read_from, {**batch.avoided, **avoided()}
     troubled = [r["error"] for r in results if r.get("error", {}).get("status") == 503]
     if troubled and batch.attempts < jobs.MAX_ATTEMPTS:
         raise ReplicaUnavailable(troubled[0]["message"])
