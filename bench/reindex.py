@@ -81,7 +81,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
             full = [measure(fleet, full=True) for _ in range(options.repeat)]
             one = []
             for number in range(options.repeat):
-                make.write_paths(realm, {"card/5.json": card(5, options, f"edition {number}")})
+                make.write_paths(realm, {"card/5.json": card(5, options, f"edition {number + 1}")})
                 wait_idle()
                 one.append(measure(fleet, full=False))
     table = Table(title=f"{options.cards:,} cards over {options.modules} modules, 2 replicas, "
