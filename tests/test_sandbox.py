@@ -196,7 +196,7 @@ def test_what_a_database_or_a_parser_would_choke_on_costs_only_its_own_card(
         "zzzz": (make.card("./forge", "Try", title="forged"), "its result is not one"),
         "large": (
             make.card("./large", "Try", title="large"),
-            "characters; at most 8000000 are kept",
+            "bytes; at most 8000000 are kept",
         ),
     }
     files = {
