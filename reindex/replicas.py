@@ -56,18 +56,18 @@ def _pool() -> urllib3.PoolManager:
 
 def addresses() -> list[str]:
     """The replicas to read from, in a random order, those that failed lately last."""
-    known = list(_known(int(time.monotonic())))
+    given = os.environ.get("REALM_RENDER_REPLICAS", "")
+    known = given.split(",") if given else list(_live(int(time.monotonic())))
+    known = known or [settings.REALM_REPLICA_ADDRESS]
     random.shuffle(known)
     now = time.monotonic()
     return sorted(known, key=lambda address: _until(address) > now)
 
 
 @lru_cache(maxsize=1)
-def _known(second: int) -> tuple[str, ...]:
+def _live(second: int) -> tuple[str, ...]:
     """The replicas that report; asked once in a second, and not at every read."""
-    given = os.environ.get("REALM_RENDER_REPLICAS", "")
-    known = given.split(",") if given else Replica.live_addresses()
-    return tuple(known) or (settings.REALM_REPLICA_ADDRESS,)
+    return tuple(Replica.live_addresses())
 
 
 def avoided() -> dict[str, str]:
