@@ -150,7 +150,7 @@ def test_five_publishes_in_a_row_end_at_the_newest_and_nobody_sees_a_mixture(
     assert reader.wrong == []
     assert reader.pages > 8
     assert IndexHead.objects.get(realm_url=SITE).generation == last
-    rows = {card.path: card for card in IndexedCard.objects.filter(realm_url=SITE)}
+    rows: dict[str, Any] = {card.path: card for card in IndexedCard.objects.filter(realm_url=SITE)}
     assert rows.keys() == {*NAMES, "still"}
     assert all(rows[name].html["isolated"].count("edition-8") == 2 for name in NAMES)
     assert all(card.current and not card.error for card in rows.values())
