@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol, TypeAlias
 
-import pglock
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
@@ -28,6 +27,7 @@ from notifications.channels import (
     modules_invalidated,
     realm_definitions_cleared,
 )
+from notifications.election import once
 from notifications.emit import emit, local_board
 from notifications.single_flight import SingleFlight
 
@@ -225,12 +225,11 @@ class DefinitionLookup:
 
     def _build_once(self, found: Located) -> DefinitionCacheEntry | None:
         """Builds in the one process that the fleet elects; the others wait and read its row."""
-        assert self._builder is not None
         module_url = found.module_url
         _make_counters(found.counters)
-        with transaction.atomic():
-            election = _election(module_url)
-            pglock.advisory(election, xact=True, side_effect=pglock.Raise).acquire()
+
+        def build(elected: bool) -> DefinitionCacheEntry | None:
+            assert self._builder is not None
             cached = self.get_cached_definitions(module_url)
             if cached is not None:
                 return cached
@@ -242,9 +241,14 @@ class DefinitionLookup:
                 return None
             began = time.monotonic()
             built = self._builder.build(located)
-            # A refusal is silent: the entry answers this caller, who began before the change.
-            _store(located, built, counters, int((time.monotonic() - began) * 1000))
-        return DefinitionCacheEntry(module_url, built.definitions, built.error, built.dependencies)
+            if elected:
+                # A refusal is silent: the entry answers this caller, who began before the change.
+                _store(located, built, counters, int((time.monotonic() - began) * 1000))
+            return DefinitionCacheEntry(
+                module_url, built.definitions, built.error, built.dependencies
+            )
+
+        return once(_election(module_url), build)
 
 
 def _election(module_url: str) -> int:

@@ -8,21 +8,32 @@ store. So there is no read-modify-write, no lock, and nothing that a process whi
 killed in the middle could hold on to (docs/decisions/board-without-locks.md).
 
 Moments are nanoseconds of a clock that all processes of a machine share and that goes on while
-the machine sleeps: a watermark must run out during a suspension.
+the machine sleeps: a watermark must run out during a suspension. No one can set it, so it knows
+nothing of the steps of the wall clock.
+
+A file that is no whole board of this boot and version is never mended, since others may have it
+mapped: a starting process puts a new one in its place. Whoever has the old one mapped is not lied
+to, for nobody vouches for that one any longer, and moves over to the new one by itself.
 """
 
 import fcntl
 import hashlib
+import logging
 import mmap
 import os
 import secrets
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from operator import itemgetter
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias
+
+logger = logging.getLogger(__name__)
 
 SLOTS = 65_536
 _MAGIC = int.from_bytes(b"RLMBOARD", "little")
@@ -31,6 +42,8 @@ _VERSION = 1
 _AT_MAGIC, _AT_VERSION, _AT_BOOT, _AT_EPOCH, _AT_LIVE_UNTIL, _AT_SIDECAR = range(6)
 _HEADER = 8
 _SIZE = (_HEADER + SLOTS) * 8
+#: How often a process whose board isn't live looks for another one at its path. Unit: ns.
+_LOOK_NS = 1_000_000_000
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -60,19 +73,35 @@ class BoardError(Exception):
     """The board file can't be used."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """A mapped board, and the file that it is of; None for a page of this process only."""
+
+    words: memoryview
+    file: tuple[int, int] | None
+
+
 class Board:
     """One replica's board. Any number of processes open a path; one sidecar makes it live."""
 
-    def __init__(self, path: Path) -> None:
-        """Opens the board at `path`, making or remaking the file as needed.
+    def __init__(self, path: Path, *, or_blank: bool = False) -> None:
+        """Opens the board at `path`, making or replacing the file as needed.
 
-        Raises BoardError where the folder can't be written or the disk is full.
+        Raises BoardError where the folder can't be written or the disk is full; with `or_blank`
+        this process has a page of its own then, which is never live, until there is a board.
         """
         self.path = path
+        self._moving = threading.Lock()
+        self._look_at = now_ns() + _LOOK_NS
         try:
-            self._words = _map(path)
+            page = _made(path)
         except OSError as error:
-            raise BoardError(f"the board {path} can't be used: {error.strerror}") from error
+            why = f"the board {path} can't be used: {error.strerror}"
+            if not or_blank:
+                raise BoardError(why) from error
+            logger.warning("%s; everything is read from the database", why)
+            page = _blank()
+        self._file, self._words = page.file, page.words
 
     # --- reading ---
 
@@ -86,12 +115,44 @@ class Board:
 
     def live(self) -> bool:
         """Whether every change older than the staleness bound is known to be on the board."""
-        return now_ns() < self._words[_AT_LIVE_UNTIL]
+        now = now_ns()
+        if now < self._words[_AT_LIVE_UNTIL]:
+            return True
+        if now < self._look_at:
+            return False
+        self._look_at = now + _LOOK_NS
+        return self.follow() and now < self._words[_AT_LIVE_UNTIL]
+
+    def follow(self) -> bool:
+        """Moves over to the board that stands at the path now; False if it is this one, or none.
+
+        Everything stamped before is stale then: an epoch is a number that no other board has had.
+        """
+        with self._moving:
+            if _file_at(self.path) in (None, self._file):
+                return False
+            try:
+                page = _whole(self.path)
+            except OSError as error:
+                logger.warning("the new board %s can't be used: %s", self.path, error.strerror)
+                return False
+            if page is None:
+                return False
+            # Whoever has only the old one learns at once that nobody vouches for it.
+            self.go_live(0)
+            self._file, self._words = page.file, page.words
+        logger.warning("the board %s was replaced, and the new one is in use", self.path)
+        return True
 
     @property
     def live_until(self) -> int:
         """The moment up to which the slots may be believed; 0 while no sidecar vouches for them."""
         return self._words[_AT_LIVE_UNTIL]
+
+    @property
+    def file(self) -> tuple[int, int] | None:
+        """Which file is mapped; None while this process has only a page of its own."""
+        return self._file
 
     @property
     def sidecar_pid(self) -> int:
@@ -141,39 +202,77 @@ def _boot() -> int:
     return int.from_bytes(hashlib.blake2b(boot, digest_size=8).digest(), "big")
 
 
-def _map(path: Path) -> memoryview:
+def _made(path: Path) -> _Page:
+    """The whole board at a path, which is put there if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
-        # Two processes that both find no board must not both write a first page.
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            return _whole_page(file)
-        finally:
-            # A mapping keeps the file open, and with it the lock.
-            fcntl.flock(file, fcntl.LOCK_UN)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        # Two processes that both find no board must not both put one there.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        page = _whole(path)
+        if page is None:
+            _put(path)
+            page = _whole(path)
+    finally:
+        os.close(folder)
+    if page is None:
+        raise FileNotFoundError(0, "it was taken away as it was made")
+    return page
 
 
-def _whole_page(file: BinaryIO) -> memoryview:
-    wanted = struct.pack("=3Q", _MAGIC, _VERSION, _boot())
-    whole = os.fstat(file.fileno()).st_size == _SIZE and file.read(len(wanted)) == wanted
-    if not whole:
+def _put(path: Path) -> None:
+    header = (_MAGIC, _VERSION, _boot(), _unseen(), 0, 0)
+    draft = path.with_name(f".{path.name}.draft")
+    file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
         # Space is claimed now: a full disk is an error here, and not a signal at a later store.
-        os.posix_fallocate(file.fileno(), 0, _SIZE)
-        os.ftruncate(file.fileno(), _SIZE)
-    words = memoryview(mmap.mmap(file.fileno(), _SIZE)).cast("Q")
-    if not whole:
-        words[_AT_LIVE_UNTIL] = 0
-        words[_AT_SIDECAR] = 0
-        words[_AT_EPOCH] = _unseen()
-        words[_AT_BOOT], words[_AT_VERSION], words[_AT_MAGIC] = _boot(), _VERSION, _MAGIC
-    return words
+        os.posix_fallocate(file, 0, _SIZE)
+        os.pwrite(file, struct.pack(f"={len(header)}Q", *header), 0)
+        os.rename(draft, path)
+    except OSError:
+        with suppress(FileNotFoundError):
+            draft.unlink()
+        raise
+    finally:
+        os.close(file)
+
+
+def _whole(path: Path) -> _Page | None:
+    """The board at a path, mapped; None where there is none of this boot and version."""
+    try:
+        file = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        status = os.fstat(file)
+        wanted = struct.pack("=3Q", _MAGIC, _VERSION, _boot())
+        if status.st_size != _SIZE or os.pread(file, len(wanted), 0) != wanted:
+            return None
+        words = memoryview(mmap.mmap(file, _SIZE)).cast("Q")
+        return _Page(words, (status.st_dev, status.st_ino))
+    finally:
+        os.close(file)
+
+
+def _blank() -> _Page:
+    words = memoryview(mmap.mmap(-1, _SIZE)).cast("Q")
+    words[_AT_EPOCH] = _unseen()
+    return _Page(words, None)
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 _boards: dict[Path, Board] = {}
 
 
 def board_at(path: Path) -> Board:
-    """This process's one Board for a path."""
+    """This process's one Board for a path. Where there can be no board, it is never live."""
     if path not in _boards:
-        _boards[path] = Board(path)
+        _boards[path] = Board(path, or_blank=True)
     return _boards[path]

@@ -1,4 +1,4 @@
-"""The connection that a listener holds: its own, direct, in autocommit mode, never Django's."""
+"""The connections that a listener holds: its own, in autocommit mode, never Django's."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from django.db import connections
 
 
 def listen_connection() -> "psycopg.Connection[tuple[Any, ...]]":
-    """Connects to LISTEN_DATABASE_URL, or where that is empty to the default database.
+    """Connects directly: to LISTEN_DATABASE_URL, or where that is empty to the default database.
 
     Raises psycopg.Error when the server can't be reached.
     """
@@ -19,10 +19,19 @@ def listen_connection() -> "psycopg.Connection[tuple[Any, ...]]":
             connect_timeout=5,
             application_name=_name(),
         )
+    return ping_connection()
+
+
+def ping_connection() -> "psycopg.Connection[tuple[Any, ...]]":
+    """Connects to the default database as the web service does, maybe through a pooler.
+
+    Raises psycopg.Error when the server can't be reached.
+    """
     parameters = connections["default"].get_connection_params()
-    for django_only in ("cursor_factory", "context", "prepare_threshold", "server_side_binding"):
+    for django_only in ("cursor_factory", "context", "server_side_binding"):
         parameters.pop(django_only, None)
-    return psycopg.connect(**{**parameters, "autocommit": True, "application_name": _name()})
+    own = {"autocommit": True, "application_name": _name(), "prepare_threshold": None}
+    return psycopg.connect(**{**parameters, **own})
 
 
 def _name() -> str:

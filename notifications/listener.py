@@ -1,14 +1,18 @@
 """The listener: turns what Postgres announces into moves of the board, and vouches for the board.
 
-A state machine around one connection of its own. Connect; LISTEN on everything; *then* bump the
+A state machine around a connection of its own. Connect; LISTEN on everything; *then* bump the
 epoch, since a change committed before the LISTEN was never announced here; *then* go live. From
 there a ping through the channel itself every half second: Postgres delivers in commit order, so
 a ping that comes back proves that everything committed before it was sent has been received. The
 board is good for one staleness bound from the moment that ping was *sent*.
 
-A connection that answers no ping vouches for nothing: the caches are bypassed by themselves, and
-a watchdog cuts the connection so that the loop can't wait for it for ever. It does no work in the
-receive loop beyond moving slots.
+A ping goes the way that changes go, through the database that the web service writes to, and comes
+back the way that notifications come. So a connection that listens to another server (a primary that
+was replaced, a wrong URL), or that a pooler shares out, vouches for nothing.
+
+Where no ping comes back the caches are bypassed by themselves, and a watchdog cuts the connections
+so that the loop can't wait for them for ever. It does no work in the receive loop beyond moving
+slots.
 """
 
 import logging
@@ -18,9 +22,10 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeAlias
 
 import psycopg
 from psycopg import sql
@@ -46,6 +51,8 @@ PING_SECONDS = 0.5
 #: A connection that has answered no ping for this long is cut.
 SILENCE_SECONDS = 5.0
 BACKOFF_SECONDS = (0.05, 1.5)
+
+Connection: TypeAlias = "psycopg.Connection[tuple[object, ...]]"
 
 
 class State(StrEnum):
@@ -73,13 +80,15 @@ class Counts:
 
 @dataclass
 class Listener:
-    """Receives for one replica. `connect` opens a psycopg connection in autocommit mode."""
+    """Receives for one replica. `connect` opens a psycopg connection in autocommit mode, as does
+    `connect_as_writers`, by which pings are sent; without it they go by the first."""
 
     replica: str
     board: Board
-    connect: Callable[[], "psycopg.Connection[tuple[object, ...]]"]
+    connect: Callable[[], Connection]
     bound_seconds: float
     give_up_seconds: float = 60.0
+    connect_as_writers: Callable[[], Connection] | None = None
     state: State = State.CONNECTING
     counts: Counts = field(default_factory=Counts)
     #: Realm URLs heard of, with the moment (board clock, ns) of the last notification.
@@ -92,9 +101,10 @@ class Listener:
     def __post_init__(self) -> None:
         self._stop = threading.Event()
         self._progress = threading.Condition()
-        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+        self._open: tuple[Connection, ...] = ()
         self._last_answer = now_ns()
         self._pings: dict[int, int] = {}
+        self._vouched: tuple[int, int] | None = None
 
     # --- the machine ---
 
@@ -107,11 +117,11 @@ class Listener:
             while not self._stop.is_set():
                 try:
                     self._enter(State.CONNECTING)
-                    with self.connect() as connection:
-                        self._connection = connection
-                        self._listen(connection)
+                    with self.connect() as connection, self._writer(connection) as writer:
+                        self._open = connection, writer
+                        self.begin(connection, writer)
                         while not self._stop.is_set():
-                            self._receive(connection)
+                            self.step(connection, writer)
                             if self.state is State.LIVE:
                                 away_since, delay = now_ns(), BACKOFF_SECONDS[0]
                 except (psycopg.Error, OSError) as error:
@@ -127,7 +137,7 @@ class Listener:
                     self._stop.wait(delay * random.uniform(0.5, 1.5))
                     delay = min(delay * 2, BACKOFF_SECONDS[1])
                 finally:
-                    self._connection = None
+                    self._open = ()
         finally:
             self._stop.set()
             self.board.go_live(0)
@@ -150,24 +160,33 @@ class Listener:
 
     # --- its steps ---
 
-    def _listen(self, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
+    def _writer(self, connection: Connection) -> AbstractContextManager[Connection]:
+        return self.connect_as_writers() if self.connect_as_writers else nullcontext(connection)
+
+    def begin(self, connection: Connection, writer: Connection) -> None:
+        """Listens on a new connection, makes stale whatever was known before, and pings by way of
+        `writer`."""
         # Pings of an earlier connection prove nothing about this one.
         self._pings.clear()
         self._last_answer = now_ns()
         for channel in (*INVALIDATION_CHANNELS, REALM_HEARTBEAT):
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-        self.board.set_sidecar(os.getpid())
-        self.board.bump_epoch()
+        self._begin_epoch()
         self.listening_since = now_ns()
         self._enter(State.LISTENING)
-        self._ping(connection)
+        self._ping(writer)
 
-    def _receive(self, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
-        """Applies what arrives until the next ping is due, then sends it."""
+    def _begin_epoch(self) -> None:
+        self.board.set_sidecar(os.getpid())
+        self.board.bump_epoch()
+        self._vouched = self.board.file
+
+    def step(self, connection: Connection, writer: Connection) -> None:
+        """Applies the next notification that arrives before a ping is due; sends a ping if so."""
         for notification in connection.notifies(timeout=PING_SECONDS, stop_after=1):
             self._apply(notification.channel, notification.payload)
         if self._ping_is_due():
-            self._ping(connection)
+            self._ping(writer)
 
     def _apply(self, channel: str, payload: str) -> None:
         if channel == REALM_HEARTBEAT:
@@ -189,7 +208,7 @@ class Listener:
             if url is not None:
                 self.heard[url] = now_ns()
 
-    def _ping(self, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
+    def _ping(self, connection: Connection) -> None:
         sequence, sent_at = secrets.randbits(62), now_ns()
         self._pings[sequence] = sent_at
         beat = heartbeat(Heartbeat(self.replica, sequence, sent_at))
@@ -210,6 +229,10 @@ class Listener:
         for earlier in [s for s, at in self._pings.items() if at < sent_at]:
             del self._pings[earlier]
         self._last_answer = now_ns()
+        self.board.follow()
+        if self.board.file != self._vouched:
+            # What has been received so far moved the slots of the board that stood here before.
+            self._begin_epoch()
         self.board.go_live(sent_at + int(self.bound_seconds * SECOND))
         self._enter(State.LIVE)
         with self._progress:
@@ -227,20 +250,23 @@ class Listener:
         """Cuts a connection that has gone silent, and one that a stop finds waiting."""
         while not self._stop.wait(PING_SECONDS):
             if now_ns() - self._last_answer > SILENCE_SECONDS * SECOND:
-                self._cut("it answers no ping")
+                self._cut(
+                    "no ping comes back by it (is it a pooler's, or another server's than "
+                    "DATABASE_URL's?)"
+                )
         # The loop sees a stop within one ping; a stalled connection would hide it.
         threading.Event().wait(2 * PING_SECONDS)
         self._cut("the listener stops")
 
     def _cut(self, why: str) -> None:
-        connection = self._connection
-        if connection is None:
-            return
-        with suppress(OSError, psycopg.Error, ValueError):
-            handle = connection.pgconn.socket
-            logger.warning("listener of %s cuts its connection: %s", self.replica, why)
-            # shutdown() wakes a thread that waits on the socket; the descriptor stays the owner's.
-            cut = socket.fromfd(handle, socket.AF_UNIX, socket.SOCK_STREAM)
-            with cut:
-                cut.shutdown(socket.SHUT_RDWR)
-        self._last_answer = now_ns()
+        for connection in set(self._open):
+            with suppress(OSError, psycopg.Error, ValueError):
+                handle = connection.pgconn.socket
+                logger.warning("listener of %s cuts its connection: %s", self.replica, why)
+                # shutdown() wakes a thread that waits on the socket; the descriptor stays the
+                # owner's.
+                cut = socket.fromfd(handle, socket.AF_UNIX, socket.SOCK_STREAM)
+                with cut:
+                    cut.shutdown(socket.SHUT_RDWR)
+        if self._open:
+            self._last_answer = now_ns()

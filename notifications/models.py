@@ -6,6 +6,7 @@ Nothing here decides what is served: a report that is missing or old makes no by
 from datetime import timedelta
 
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 
 #: A replica that has reported within this time takes part in reindexes.
@@ -44,7 +45,8 @@ class Replica(models.Model):
     @classmethod
     def live_addresses(cls) -> list[str]:
         """The addresses of all replicas that have reported lately."""
-        since = timezone.now() - REPORT_FRESH
+        # By the clock that reports are written by.
+        since = Now() - REPORT_FRESH
         return list(cls.objects.filter(reported_at__gt=since).values_list("address", flat=True))
 
 

@@ -2,7 +2,10 @@
 
 The proof: read the committed generations, then wait until a ping that was sent *after* the read
 has come back. Everything that was committed at the read has then been applied here. A generation
-that moved without any notification is the impossible: it is counted, and the realm is dropped.
+that moved without any notification is the impossible: it is counted, and the realm is dropped. One
+that fell is a database that has lost transactions: a primary was replaced by a standby that lagged.
+
+Times are the database's: one clock for all hosts, whatever theirs say.
 """
 
 import logging
@@ -12,8 +15,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from django.db import Error as DatabaseError
-from django.db import close_old_connections, transaction
-from django.utils import timezone
+from django.db import close_old_connections, connection, transaction
 
 from notifications.board import now_ns
 from notifications.channels import realm_key
@@ -24,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 1.0
 WATERMARK_SECONDS = 5.0
+#: A replica that has been silent for so long is gone for good, and its row with it.
+FORGOTTEN = timedelta(days=1)
 
 
 class Reporter(threading.Thread):
@@ -67,6 +71,16 @@ class Reporter(threading.Thread):
 
     def _compare(self, committed: Mapping[str, int], read_at: int) -> None:
         listener = self._listener
+        for url, generation in committed.items():
+            before = self._seen.get(url, generation)
+            if generation < before:
+                listener.board.bump_epoch()
+                logger.error(
+                    "the generation of %s fell from %d to %d: the database has lost transactions",
+                    url,
+                    before,
+                    generation,
+                )
         if self._seen_at > listener.listening_since:
             for url, generation in committed.items():
                 moved = self._seen.get(url, generation) != generation
@@ -80,9 +94,10 @@ class Reporter(threading.Thread):
 
     def _write(self, committed: Mapping[str, int] | None) -> None:
         """Reports the listener's state, and of the generations what is proven; None is nothing."""
-        listener, now = self._listener, timezone.now()
-        counts = listener.counts
+        listener, counts = self._listener, self._listener.counts
         with transaction.atomic():
+            now = _database_time()
+            Replica.objects.filter(reported_at__lt=now - FORGOTTEN).delete()
             replica, _ = Replica.objects.update_or_create(
                 name=listener.replica,
                 defaults={
@@ -114,6 +129,14 @@ class Reporter(threading.Thread):
             if set(self._reported) - set(committed) or not self._reported:
                 replica.generations.exclude(realm_url__in=list(committed)).delete()
             self._reported = dict(committed)
+
+
+def _database_time() -> datetime:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT now()")
+        (now,) = cursor.fetchone()
+    assert isinstance(now, datetime)
+    return now
 
 
 def _wall(moment: int, now: datetime) -> datetime | None:

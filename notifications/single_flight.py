@@ -59,6 +59,6 @@ class SingleFlight(Generic[V]):
 
     def _may_join(self, flight: _Flight[V], slots: Slots) -> bool:
         """Whether what this flight reads can't have been superseded longer ago than the bound."""
-        if not self._board.unchanged(slots, flight.stamp):
-            return False
-        return self._board.live() or now_ns() - flight.began < self._bound_ns
+        young = now_ns() - flight.began < self._bound_ns
+        # In this order: the board may be replaced in between, and on the new one the stamp is old.
+        return (young or self._board.live()) and self._board.unchanged(slots, flight.stamp)

@@ -74,6 +74,13 @@ class StampedCache(Generic[V]):
                 _, evicted = self._entries.popitem(last=False)
                 self._bytes -= evicted.size
 
+    def drop(self, key: Hashable) -> None:
+        """Forgets a value: the next `get` is a miss."""
+        with self._lock:
+            old = self._entries.pop(key, None)
+            if old is not None:
+                self._bytes -= old.size
+
     def load(self, key: Hashable, slots: Slots, load: Callable[[], V]) -> V:
         """Loads the value, once however many ask at the same time, and keeps it."""
 

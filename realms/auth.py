@@ -7,13 +7,14 @@ endpoints, a *realm token* opens one realm's. Neither passes for the other.
 import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from uuid import UUID
 
 import jwt
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 
-from realms.errors import Forbidden, Unauthorized
+from realms.errors import Forbidden, Malformed, Unauthorized, Unprocessable
 from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
 
 DAY_SECONDS = 24 * 3600
@@ -66,10 +67,13 @@ def server_caller(header: str | None) -> Caller:
     return caller
 
 
-def authorize(realm: Realm, action: Action, header: str | None) -> Caller | None:
+def authorize(
+    realm: Realm, action: Action, header: str | None, assumed: str | None = None
+) -> Caller | None:
     """Whom a realm endpoint answers; None for anyone, where everyone may do that.
 
-    Raises Unauthorized and Forbidden.
+    `assumed` is the user (of X-Boxel-Assume-User) whose rights the operator asks to be held to;
+    from anyone else it means nothing. Raises Unauthorized, Forbidden, Malformed.
     """
     if action != "realm-owner" and action in permissions_of(realm, None):
         return None
@@ -77,6 +81,8 @@ def authorize(realm: Realm, action: Action, header: str | None) -> Caller | None
         caller = _caller(_claims(header), realm)
     except Unauthorized as error:
         raise Unauthorized(**error.details, realm=realm.url) from error
+    if caller.operator and assumed is not None:
+        caller = _assumed(assumed)
     if caller.operator:
         return caller
     allowed = permissions_of(realm, caller)
@@ -92,27 +98,51 @@ def permissions_of(realm: Realm, caller: Caller | None) -> set[str]:
     """What a caller may do in a realm: the union of everyone's, signed-in users' and their own."""
     if caller is not None and caller.operator:
         return {"read", "write", "realm-owner"}
-    names = [EVERYONE]
-    if caller is not None:
-        names.append(caller.username)
-        if caller.account is not None:
-            names.append(SIGNED_IN)
-    granted: set[str] = set()
-    for row in RealmPermission.objects.filter(realm=realm, username__in=names):
-        granted |= {"read"} if row.read else set()
-        granted |= {"write"} if row.write else set()
-        granted |= {"realm-owner"} if row.realm_owner else set()
-    return granted
+    rows = RealmPermission.objects.filter(realm=realm, username__in=_names(caller))
+    return {action for row in rows for action in granted(row)}
+
+
+def _names(caller: Caller | None) -> list[str]:
+    """The names whose rows are a caller's. Rights are a user's: who has no account has none."""
+    if caller is None or caller.account is None:
+        return [EVERYONE]
+    return [EVERYONE, SIGNED_IN, caller.username]
+
+
+def granted(row: RealmPermission) -> list[Action]:
+    """What a row allows."""
+    held: list[tuple[bool, Action]] = [
+        (row.read, "read"), (row.write, "write"), (row.realm_owner, "realm-owner")
+    ]  # fmt: skip
+    return [action for has, action in held if has]
+
+
+def realm_tokens(caller: Caller) -> dict[str, str]:
+    """A token, good for a day, for each realm that the caller may read, by the realm's URL.
+
+    Published realms are left out. Raises Unprocessable for a user that there isn't.
+    """
+    if not caller.operator and caller.account is None:
+        raise Unprocessable(what=f"{user_id(caller.username)} is not a user of this server")
+    realms = Realm.objects.exclude(kind=Realm.Kind.PUBLISHED).order_by("-created_at")
+    if caller.operator:
+        every = sorted(permissions_of(Realm(), caller))
+        return {realm.url: realm_token(OPERATOR, realm.url, every, DAY_SECONDS) for realm in realms}
+    allowed: dict[UUID, set[str]] = {}
+    for row in RealmPermission.objects.filter(username__in=_names(caller)):
+        allowed.setdefault(row.realm_id, set()).update(granted(row))
+    return {
+        realm.url: realm_token(caller.username, realm.url, sorted(allowed[realm.pk]), DAY_SECONDS)
+        for realm in realms.filter(pk__in=[pk for pk, held in allowed.items() if "read" in held])
+    }
 
 
 def owns(realm: Realm, caller: Caller) -> bool:
     """Whether the caller's own row makes them an owner of the realm."""
-    return (
-        caller.operator
-        or RealmPermission.objects.filter(
-            realm=realm, username=caller.username, realm_owner=True
-        ).exists()
-    )
+    if caller.operator:
+        return True
+    rows = RealmPermission.objects.filter(realm=realm, username=caller.username, realm_owner=True)
+    return caller.account is not None and rows.exists()
 
 
 def _sign(claims: dict[str, Any], lifetime: int) -> str:
@@ -144,12 +174,30 @@ def _claims(header: str | None) -> dict[str, Any]:
     return claims
 
 
+def username_of(wire: str) -> str | None:
+    """The name in a user id of this server, `@<name>:<host>`, or a bare name; None for others'."""
+    name, separator, host = wire.removeprefix("@").partition(":")
+    return None if separator and host != settings.REALM_USER_HOST else name
+
+
+def _assumed(wire: str) -> Caller:
+    name = username_of(wire)
+    if not name:
+        raise Malformed(
+            what=f"X-Boxel-Assume-User is {wire[:80]!r}; expected a user of this server, "
+            f"as {user_id('name')}"
+        )
+    return Caller(name, operator=name == OPERATOR and ":" in wire)
+
+
 def _caller(claims: dict[str, Any], realm: Realm | None = None) -> Caller:
-    name, separator, host = claims["user"].removeprefix("@").partition(":")
-    if separator and host != settings.REALM_USER_HOST:
+    name = username_of(claims["user"])
+    if name is None:
         raise Unauthorized(why=f"Token invalid: {claims['user']} is not a user of this server")
-    if name == OPERATOR and separator:
+    if name == OPERATOR and ":" in claims["user"]:
         return Caller(OPERATOR, operator=True)
+    if get_user_model().objects.filter(username=name, is_active=False).exists():
+        raise Unauthorized(why=f"Token invalid: {claims['user']} may no longer sign in")
     if realm is None:
         return Caller(name)
     if "realm" not in claims:

@@ -4,7 +4,14 @@ import json
 import math
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from realms.errors import Malformed
 
@@ -70,12 +77,83 @@ class DeleteRealm(_Body):
     data: _DeleteData
 
 
-class ServerSession(_Body):
-    """The body of `_server-session`."""
+class Session(_Body):
+    """The body of `_server-session` and of a realm's `_session`."""
 
     username: Text
     password: Text
     lifetime: Literal["standard", "extended"] = "standard"
+
+    @property
+    def seconds(self) -> int:
+        """How long the token is good."""
+        return 24 * 3600 * (7 if self.lifetime == "extended" else 1)
+
+
+class _Permissions(_Body):
+    permissions: dict[Text, list[Literal["read", "write", "realm-owner"]] | None]
+
+
+class _PermissionsData(_Body):
+    type: Literal["permissions"]
+    attributes: _Permissions
+
+
+class PatchPermissions(_Body):
+    """The body of a realm's `_permissions`."""
+
+    data: _PermissionsData
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("half of a surrogate pair is not a character") from error
+    return text
+
+
+class _SourceAttributes(_Body):
+    content: Annotated[str, AfterValidator(_encodable)]
+
+
+class SourceResource(_Body):
+    """A file of an `_atomic` operation, as text."""
+
+    type: Literal["source"]
+    attributes: _SourceAttributes
+
+
+class _AdoptsFrom(_Body):
+    module: Text
+    name: Text
+
+
+class _CardMeta(_Body):
+    adoptsFrom: _AdoptsFrom
+
+
+class CardResource(_Body):
+    """A card of an `_atomic` operation, as its JSON:API resource."""
+
+    type: Literal["card"]
+    attributes: dict[str, Any] = Field(default_factory=dict)
+    relationships: dict[str, Any] = Field(default_factory=dict)
+    meta: _CardMeta
+
+
+class Operation(_Body):
+    """One operation of an `_atomic` body."""
+
+    op: Literal["add", "update"]
+    href: Annotated[Text, StringConstraints(min_length=1)]
+    data: Annotated[SourceResource | CardResource, Field(discriminator="type")]
+
+
+class Atomic(_Body):
+    """The body of `_atomic`, its operations still to be looked at one by one."""
+
+    operations: list[Any] = Field(alias="atomic:operations")
 
 
 def parse(model: type[M], body: bytes) -> M:
@@ -86,11 +164,17 @@ def parse(model: type[M], body: bytes) -> M:
         raise Malformed(what=f"Request body is not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise Malformed(what=f"Request body must be a JSON object, not {_kind(value)}")
+    return checked(model, value)
+
+
+def checked(model: type[M], value: Any, within: str = "") -> M:
+    """A value as its model; `within` is where it stands in the body. Raises Malformed."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
         faults = [
-            f"{'.'.join(str(step) for step in fault['loc'])}: {fault['msg']}"
+            f"{'.'.join(str(step) for step in (within, *fault['loc']) if step != '')}: "
+            f"{fault['msg']}"
             for fault in error.errors(include_url=False)
         ]
         raise Malformed(what="; ".join(faults)) from error

@@ -5,6 +5,7 @@ from typing import Any
 
 from definitions.lookup import DefinitionLookup
 from realms.content import delete_files, versions_at, write_files
+from realms.errors import Conflict
 from realms.locks import realm_write_lock
 from realms.models import EVERYONE, Realm, RealmPermission
 from realms.publishing import make_realm
@@ -15,7 +16,7 @@ FOLDER = Path(__file__).parent / "base"
 
 def sync_base_realm(**_: Any) -> None:
     """Makes the base realm hold what this release ships. Run by `migrate`; changes nothing when
-    nothing differs."""
+    nothing differs. Raises Conflict where somebody else's realm stands at its URL."""
     files = {
         path.relative_to(FOLDER).as_posix(): path.read_bytes()
         for path in sorted(FOLDER.rglob("*"))
@@ -26,6 +27,8 @@ def sync_base_realm(**_: Any) -> None:
         if realm is None:
             realm = make_realm(BASE_REALM, Realm.Kind.BOOTSTRAP, None, "")
             RealmPermission.objects.create(realm=realm, username=EVERYONE, read=True)
+        elif realm.kind != Realm.Kind.BOOTSTRAP:
+            raise Conflict(what=f"{BASE_REALM} is a {realm.kind} realm, not the library")
         before = realm.generation
         write_files(realm, files)
         gone = set(versions_at(realm, realm.generation).values_list("path", flat=True)) - set(files)

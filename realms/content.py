@@ -16,8 +16,9 @@ from uuid import UUID
 from django.conf import settings
 from django.core.files.base import File
 from django.core.files.storage import storages
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from notifications.channels import MAX_PATHS_PER_STATEMENT, path_key, realm_key
@@ -58,17 +59,37 @@ def blob_name(sha256: str) -> str:
 
 
 def store_blob(data: bytes) -> str:
-    """Keeps content and answers its SHA-256. Large content is on disk before any row names it."""
-    sha256 = hashlib.sha256(data).hexdigest()
-    large = len(data) > ROW_BLOB_BYTES
-    if large:
-        storage = storages["blobs"]
-        if not storage.exists(blob_name(sha256)):
-            storage.save(blob_name(sha256), File(BytesIO(data)))
-    Blob.objects.bulk_create(
-        [Blob(sha256=sha256, size=len(data), data=None if large else data)], ignore_conflicts=True
-    )
-    return sha256
+    """As `store_blobs`, for one content."""
+    return store_blobs([data])[0]
+
+
+def store_blobs(contents: Iterable[bytes]) -> list[str]:
+    """Keeps contents and answers their SHA-256s. Large content is on disk when its row commits.
+
+    A row that is there already is marked as stored now, and locked until the caller's transaction
+    ends: the garbage collector, which takes the same lock, removes no content between its storing
+    and its naming, and what it has just removed is stored again.
+    """
+    hashed = [(hashlib.sha256(data).hexdigest(), data) for data in contents]
+    # In one order everywhere, so that no two writers wait for each other.
+    blobs = [
+        Blob(sha256=sha256, size=len(data), data=None if len(data) > ROW_BLOB_BYTES else data)
+        for sha256, data in sorted(dict(hashed).items())
+    ]
+    with transaction.atomic():
+        Blob.objects.bulk_create(
+            blobs, update_conflicts=True, unique_fields=["sha256"], update_fields=["stored_at"]
+        )
+        for sha256, data in dict(hashed).items():
+            if len(data) > ROW_BLOB_BYTES:
+                _store_object(blob_name(sha256), data)
+    return [sha256 for sha256, _ in hashed]
+
+
+def _store_object(name: str, data: bytes) -> None:
+    storage = storages["blobs"]
+    if not storage.exists(name):
+        storage.save(name, File(BytesIO(data)))
 
 
 def read_blob(sha256: str, data: bytes | memoryview | None = None) -> bytes:
@@ -93,9 +114,9 @@ def versions_at(realm: Realm, generation: int) -> QuerySet[FileVersion]:
 
 
 def publication_at(realm: Realm, generation: int) -> Publication | None:
-    """What a published realm showed at a generation."""
-    shown = Publication.objects.filter(realm=realm, generation__lte=generation)
-    return shown.order_by("-generation").first()
+    """What a published realm showed at a generation; None if that isn't known any more, and then
+    an older publication doesn't stand in for it."""
+    return Publication.objects.filter(realm=realm, generation=generation).first()
 
 
 def _open_at(realm_id: UUID, generation: int) -> QuerySet[FileVersion]:
@@ -103,6 +124,13 @@ def _open_at(realm_id: UUID, generation: int) -> QuerySet[FileVersion]:
         Q(until_generation__isnull=True) | Q(until_generation__gt=generation),
         realm_id=realm_id,
         from_generation__lte=generation,
+    )
+
+
+def open_versions(realm: Realm, paths: Iterable[str]) -> QuerySet[FileVersion]:
+    """The versions of these paths that stand now."""
+    return FileVersion.objects.filter(
+        realm=realm, path__in=list(paths), until_generation__isnull=True
     )
 
 
@@ -145,20 +173,16 @@ def write_files(realm: Realm, files: Mapping[str, bytes]) -> dict[str, Written]:
     The caller holds the realm's lock, in whose transaction everything happens; the triggers
     announce the paths.
     """
-    return write_stored(
-        realm, {path: Stored(store_blob(data), len(data)) for path, data in files.items()}
-    )
+    hashes = store_blobs(files.values())
+    stored = zip(hashes, files.values(), strict=True)
+    kept = [Stored(sha256, len(data)) for sha256, data in stored]
+    return write_stored(realm, dict(zip(files, kept, strict=True)))
 
 
 def write_stored(realm: Realm, files: Mapping[str, Stored]) -> dict[str, Written]:
     """As `write_files`, for content that is stored already."""
     now = timezone.now()
-    before = {
-        version.path: version
-        for version in FileVersion.objects.filter(
-            realm=realm, path__in=list(files), until_generation__isnull=True
-        )
-    }
+    before = {version.path: version for version in open_versions(realm, files)}
     changed = [
         path
         for path, stored in files.items()
@@ -198,9 +222,7 @@ def delete_files(realm: Realm, paths: Iterable[str]) -> int:
     Raises NotFound if one of the paths doesn't exist; then nothing is deleted.
     """
     wanted = list(dict.fromkeys(paths))
-    versions = list(
-        FileVersion.objects.filter(realm=realm, path__in=wanted, until_generation__isnull=True)
-    )
+    versions = list(open_versions(realm, wanted))
     missing = set(wanted) - {version.path for version in versions}
     if missing:
         raise NotFound(url=realm.url + min(missing))
@@ -223,7 +245,7 @@ def _index(realm: Realm) -> None:
 def _close(realm: Realm, versions: list[FileVersion]) -> None:
     if versions:
         FileVersion.objects.filter(pk__in=[version.pk for version in versions]).update(
-            until_generation=realm.generation
+            until_generation=realm.generation, closed_at=Now()
         )
 
 
@@ -268,7 +290,17 @@ def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | Non
         return None
     with connection.cursor() as cursor:
         cursor.execute(_DIFFERENCE, {"realm": content_id, "then": low, "now": high})
-        return dict(cursor.fetchall())
+        files: dict[str, str | None] = dict(cursor.fetchall())
+    # Asked last: what is whole by now was whole when it was compared.
+    return files if _is_whole(realm, since, at) else None
+
+
+def _is_whole(realm: Realm, *generations: int) -> bool:
+    """Whether every file that a realm held at these generations is still known. A publication
+    keeps what it shows."""
+    if realm.kind == Realm.Kind.PUBLISHED:
+        return all(publication_at(realm, generation) is not None for generation in generations)
+    return Realm.objects.filter(pk=realm.pk, history_from__lte=min(generations)).exists()
 
 
 _DIFFERENCE: LiteralString = """

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from django.core.exceptions import SuspiciousOperation
 from django.db import Error as DatabaseError
@@ -77,6 +78,11 @@ class MethodNotAllowed(RealmError):
     status = 405
     title = "Method Not Allowed"
 
+    def __init__(self, allow: Sequence[str], **details: object) -> None:
+        """`allow` is what the Allow header lists."""
+        self.allow = ", ".join([*allow, "OPTIONS"])
+        super().__init__(**{"expected": " or ".join(allow), **details})
+
 
 class NotAcceptable(RealmError):
     """{url} can't be transpiled: {why}"""
@@ -97,6 +103,20 @@ class HistoryEnds(RealmError):
 
     status = 410
     title = "Gone"
+
+
+class AlreadyThere(RealmError):
+    """Resource {href} already exists"""
+
+    status = 409
+    title = "Resource already exists"
+
+
+class Missing(RealmError):
+    """Resource {href} does not exist: {why}"""
+
+    status = 404
+    title = "Resource does not exist"
 
 
 class LengthRequired(RealmError):
@@ -120,6 +140,37 @@ class TooLong(RealmError):
     title = "URI Too Long"
 
 
+class NotACard(RealmError):
+    """{url} is not a card"""
+
+    status = 415
+    title = "Unsupported Media Type"
+
+
+class UnsupportedType(RealmError):
+    """The body is {found}; expected {expected}"""
+
+    status = 415
+    title = "Unsupported Media Type"
+
+
+class InvalidQuery(RealmError):
+    """{pointer}: {why}"""
+
+    title = "Invalid Query"
+
+
+class BrokenCard(RealmError):
+    """{message}"""
+
+    def __init__(self, url: str, error: Mapping[str, Any]) -> None:
+        super().__init__(url=url, message=error.get("message", ""), causes=error.get("causes", []))
+        said = error.get("status")
+        # The card is there, whatever it lacks.
+        self.status = said if isinstance(said, int) and 400 <= said < 600 and said != 404 else 500
+        self.title = str(error.get("title", "Render Failed"))
+
+
 class NotPublishable(RealmError):
     """Realm {url} is not publishable"""
 
@@ -141,6 +192,23 @@ class Unprocessable(RealmError):
     title = "Unprocessable Entity"
 
 
+class RangeNotSatisfiable(RealmError):
+    """The content has {size} bytes; expected a range that begins before its end"""
+
+    status = 416
+    title = "Range Not Satisfiable"
+
+
+class Several(RealmError):
+    """{count} problems: {first}"""
+
+    def __init__(self, problems: Sequence[RealmError]) -> None:
+        super().__init__(count=len(problems), first=problems[0])
+        self.problems = problems
+        least = min(problems, key=lambda problem: problem.status)
+        self.status, self.title = least.status, least.title
+
+
 class Busy(RealmError):
     """{what}; try again"""
 
@@ -150,16 +218,16 @@ class Busy(RealmError):
 
 def error_response(error: RealmError) -> HttpResponse:
     """A realm endpoint's answer to an error: JSON:API, without a stack trace."""
-    body = {
-        "errors": [
-            {"status": error.status, "title": error.title, "message": str(error), **_id(error)}
-        ]
-    }
+    problems = error.problems if isinstance(error, Several) else [error]
     response = HttpResponse(
-        json.dumps(body), status=error.status, content_type="application/vnd.api+json"
+        json.dumps({"errors": [_described(each) for each in problems]}),
+        status=error.status,
+        content_type="application/vnd.api+json",
     )
     if error.status == 503:
         response["Retry-After"] = "1"
+    if isinstance(error, MethodNotAllowed):
+        response["Allow"] = error.allow
     if error.status == 401:
         response["WWW-Authenticate"] = "Bearer"
         if "realm" in error.details:
@@ -177,8 +245,19 @@ def server_error_response(error: RealmError) -> HttpResponse:
     return response
 
 
+def _described(error: RealmError) -> dict[str, object]:
+    # `detail` is JSON:API's name for it; clients of this protocol read the one or the other.
+    told = {"status": error.status, "title": error.title, "message": str(error)}
+    return {**told, "detail": str(error), **_id(error)}
+
+
 def _id(error: RealmError) -> dict[str, object]:
-    return {"id": error.details["url"]} if "url" in error.details else {}
+    told: dict[str, object] = {"id": error.details["url"]} if "url" in error.details else {}
+    if "pointer" in error.details:
+        told["source"] = {"pointer": error.details["pointer"]}
+    if "causes" in error.details:
+        told["meta"] = {"causes": error.details["causes"]}
+    return told
 
 
 class ErrorMiddleware:

@@ -8,18 +8,21 @@ from collections.abc import Callable, Iterable
 from http.client import responses
 from typing import Any, TypeAlias
 
+from realms.drafts import may_preview
 from realms.errors import RealmError
 from realms.http import (
     MIN_GENERATION,
     RAW_PATH,
     VARIANTS,
+    Conditions,
     accepted,
     min_generation,
     replica_header,
     request_url,
     response_parts,
 )
-from realms.serving import Answer, cached, cached_at
+from realms.serving import Answer, Variant, cached, cached_at
+from realms.site import GENERATED
 from reindex import pins
 
 Environ: TypeAlias = dict[str, Any]
@@ -27,6 +30,8 @@ StartResponse: TypeAlias = Callable[..., Any]
 Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 _PINNED = "/_at/"
+#: As WSGI names them, in the order of `Conditions`.
+CONDITIONS = ("HTTP_IF_NONE_MATCH", "HTTP_RANGE", "HTTP_IF_RANGE")
 _STATUS = {code: f"{code} {phrase}" for code, phrase in responses.items()}
 
 
@@ -46,9 +51,8 @@ class Front:
                 return start_response(status, [*headers, who], *error)
 
             return self._behind(environ, start)
-        status, headers, body = response_parts(
-            answer, environ["REQUEST_METHOD"], environ.get("HTTP_IF_NONE_MATCH"), "hit"
-        )
+        conditions = Conditions(*map(environ.get, CONDITIONS))
+        status, headers, body = response_parts(answer, environ["REQUEST_METHOD"], conditions, "hit")
         start_response(_STATUS[status], [*headers, who])
         return (body,)
 
@@ -77,7 +81,10 @@ def _hit(environ: Environ) -> Answer | None:
     if environ.get("QUERY_STRING") or "HTTP_X_HTTP_METHOD_OVERRIDE" in environ:
         return None
     variant = VARIANTS.get(accepted(environ.get("HTTP_ACCEPT", "*/*")))
-    if variant is None:
+    if variant is None or path.endswith(GENERATED):
+        return None
+    # A draft's owner sees what nobody else does.
+    if variant is Variant.HTML and may_preview(environ):
         return None
     try:
         url = request_url(environ.get("HTTP_HOST", ""), path)

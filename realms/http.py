@@ -2,14 +2,23 @@
 
 import os
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.utils.http import parse_etags
 
-from realms.errors import LengthRequired, Malformed, TooLarge, TooLong
-from realms.serving import Answer, Headers, Variant
+from realms import ranges
+from realms.errors import (
+    LengthRequired,
+    Malformed,
+    RangeNotSatisfiable,
+    TooLarge,
+    TooLong,
+    error_response,
+)
+from realms.serving import ACCEPT_RANGES, Answer, Headers, Variant
 from realms.urls_and_paths import public_origin
 
 SOURCE = "application/vnd.card+source"
@@ -100,6 +109,13 @@ def min_generation(value: str | None) -> int:
     return int(value)
 
 
+def requested_method(request: HttpRequest) -> str:
+    """The method that a request means: clients that can't send QUERY send POST and say so."""
+    method = request.method or "GET"
+    override = request.headers.get("X-HTTP-Method-Override", "").strip().upper()
+    return "QUERY" if method == "POST" and override == "QUERY" else method
+
+
 @lru_cache(maxsize=1)
 def replica_header() -> str:
     """Which replica, and which of its web workers, answers."""
@@ -117,28 +133,62 @@ def not_modified(answer: Answer, if_none_match: str | None) -> bool:
     return "*" in known or etag in [each.removeprefix("W/") for each in known]
 
 
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What of a request's headers decides how much of an answer is sent."""
+
+    if_none_match: str | None = None
+    range: str | None = None
+    if_range: str | None = None
+
+
 def response_parts(
-    answer: Answer, method: str, if_none_match: str | None, cache: str
+    answer: Answer, method: str, conditions: Conditions, cache: str
 ) -> tuple[int, Headers, bytes]:
     """Status, headers and body of an answer to one request. `cache` is `hit` or `miss`."""
-    told = (("x-boxel-cache", cache),)
-    if not_modified(answer, if_none_match):
+    told: Headers = (("x-boxel-cache", cache),)
+    if not_modified(answer, conditions.if_none_match):
         kept = tuple(h for h in answer.headers if h[0] not in ("content-type", "x-created"))
         return 304, kept + told, b""
-    body = answer.content.body
+    body, status = answer.content.body, answer.content.status
+    if conditions.range is not None and method == "GET" and _in_parts(answer, conditions):
+        size = len(body)
+        try:
+            part = ranges.wanted(conditions.range, size)
+        except ranges.Unsatisfiable:
+            return _unsatisfiable(answer, size, told)
+        if part is not None:
+            status, body = 206, body[part.start : part.stop]
+            told += (("content-range", f"bytes {part.start}-{part.stop - 1}/{size}"),)
     length = ("content-length", str(len(body)))
-    return (
-        answer.content.status,
-        (*answer.headers, length, *told),
-        b"" if method == "HEAD" else body,
+    return status, (*answer.headers, length, *told), b"" if method == "HEAD" else body
+
+
+def _in_parts(answer: Answer, conditions: Conditions) -> bool:
+    """Whether a part of the answer may be sent: never of another content than the client has."""
+    if ACCEPT_RANGES not in answer.headers:
+        return False
+    known = conditions.if_range
+    validators = [value for name, value in answer.headers if name in ("etag", "last-modified")]
+    return known is None or known.strip() in validators
+
+
+def _unsatisfiable(answer: Answer, size: int, told: Headers) -> tuple[int, Headers, bytes]:
+    refusal = error_response(RangeNotSatisfiable(size=size))
+    changed = {"content-type": refusal["content-type"], "cache-control": "no-store"}
+    kept = tuple(
+        (name, changed.get(name, value))
+        for name, value in answer.headers
+        if name not in ("etag", "last-modified", "x-created")
     )
+    length = ("content-length", str(len(refusal.content)))
+    return 416, (*kept, length, ("content-range", f"bytes */{size}"), *told), refusal.content
 
 
 def respond(request: HttpRequest, answer: Answer, cache: str) -> HttpResponse:
     """An answer as Django's response."""
-    status, headers, body = response_parts(
-        answer, request.method or "GET", request.headers.get("If-None-Match"), cache
-    )
+    conditions = Conditions(*map(request.headers.get, ("If-None-Match", "Range", "If-Range")))
+    status, headers, body = response_parts(answer, request.method or "GET", conditions, cache)
     response = HttpResponse(body, status=status)
     del response["Content-Type"]
     for name, value in headers:

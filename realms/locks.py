@@ -21,20 +21,24 @@ def realm_write_lock(*urls: str, shared: Iterable[str] = ()) -> Iterator[None]:
     transaction, so that no crash leaves one behind. What the caller knew of the realms before may
     have changed while it waited: it looks again inside. Raises Busy after 30 s.
     """
-    readers = set(shared) - set(urls)
     with transaction.atomic(durable=True):
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT_SECONDS}s'")
-        for url in sorted({*urls, *readers}):
-            lock = pglock.advisory(
-                lock_key(url), xact=True, shared=url in readers, side_effect=pglock.Raise
-            )
-            try:
-                lock.acquire()
-            except OperationalError as error:
-                if isinstance(error.__cause__, LockNotAvailable):
-                    raise Busy(
-                        what=f"{url} has been written to for {LOCK_WAIT_SECONDS} s"
-                    ) from error
-                raise
+        lock_realms(urls, shared)
         yield
+
+
+def lock_realms(urls: Iterable[str], shared: Iterable[str] = ()) -> None:
+    """As `realm_write_lock`, in the caller's transaction."""
+    writers = set(urls)
+    readers = set(shared) - writers
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT_SECONDS}s'")
+    for url in sorted(writers | readers):
+        lock = pglock.advisory(
+            lock_key(url), xact=True, shared=url in readers, side_effect=pglock.Raise
+        )
+        try:
+            lock.acquire()
+        except OperationalError as error:
+            if isinstance(error.__cause__, LockNotAvailable):
+                raise Busy(what=f"{url} has been written to for {LOCK_WAIT_SECONDS} s") from error
+            raise

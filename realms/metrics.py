@@ -44,7 +44,7 @@ WHERE p.reported_at > %s GROUP BY p.name
 def metrics(request: HttpRequest) -> HttpResponse:
     """For whoever asks the replica itself; anybody else needs the operator's token."""
     if request.method not in ("GET", "HEAD"):
-        raise errors.MethodNotAllowed(method=request.method, expected="GET")
+        raise errors.MethodNotAllowed(("GET",), method=request.method)
     if not _asked_directly(request):
         token = request.headers.get("Authorization")
         if not token:

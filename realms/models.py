@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Now
 
 from notifications.channels import all_files_changed, realm_key
 from notifications.emit import emit, local_board
@@ -40,6 +41,9 @@ class Realm(models.Model):
         "self", null=True, blank=True, on_delete=models.CASCADE, related_name="published"
     )
     generation = models.PositiveBigIntegerField(default=1)
+    history_from = models.PositiveBigIntegerField(
+        default=0, help_text="from this generation on no version of a file has been collected"
+    )
     publishable = models.BooleanField(default=False)
     last_published_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -95,6 +99,9 @@ class Blob(models.Model):
     sha256 = models.CharField(max_length=64, primary_key=True)
     size = models.PositiveBigIntegerField()
     data = models.BinaryField(null=True)
+    stored_at = models.DateTimeField(
+        db_default=Now(), help_text="when it was last stored: until it is named, it is new"
+    )
 
     def __str__(self) -> str:
         return self.sha256
@@ -111,6 +118,7 @@ class FileVersion(models.Model):
     modified_at = models.DateTimeField()
     from_generation = models.PositiveBigIntegerField()
     until_generation = models.PositiveBigIntegerField(null=True)
+    closed_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [

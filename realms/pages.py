@@ -1,6 +1,8 @@
 """The HTML around a card, and the few pages that are the server's own."""
 
+from collections.abc import Mapping
 from html import escape
+from typing import Any
 
 from reindex.index import Page
 
@@ -25,6 +27,12 @@ main { max-width: 34rem; padding: 2rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .5rem; }
 p { margin: .25rem 0; opacity: .8; overflow-wrap: anywhere; }
 a { color: inherit; }
+.sign { font-size: clamp(4rem, 20vw, 7rem); font-weight: 200; line-height: 1; margin: 0 0 1rem;
+  letter-spacing: -.04em; opacity: .35; }
+.home { margin-top: 1.5rem; }
+.home a { display: inline-block; padding: .4rem 1rem; border: 1px solid; border-radius: 2rem;
+  text-decoration: none; }
+.home a:focus-visible, .home a:hover { outline: 2px solid; outline-offset: 2px; }
 </style>"""
 
 
@@ -35,10 +43,26 @@ def card(page: Page) -> str:
     return _SHELL.format(head=page.html.get("head", ""), body=page.html.get("isolated", ""))
 
 
+def broken(error: Mapping[str, Any]) -> str:
+    """What a draft's owner sees in place of a card that could not be rendered: why."""
+    causes = [str(cause) for cause in error.get("causes", [])]
+    said = "<br>".join(escape(line) for line in [str(error.get("message", "")), *causes])
+    return _notice(str(error.get("title", "This card could not be rendered")), said)
+
+
 def missing(realm_url: str) -> str:
-    """The 404 page of a published realm."""
+    """The 404 page of a realm that brings none of its own."""
     home = f'<a href="{escape(realm_url)}">Back to the front page</a>'
-    return _notice("There is nothing at this address", home)
+    return _notice(
+        "There is nothing at this address",
+        f'The page may have moved, or it was never here.</p><p class="home">{home}',
+        sign="404",
+    )
+
+
+def nowhere() -> str:
+    """What a browser sees where no site is."""
+    return _notice("There is no site at this address", "Nothing is published here.", sign="404")
 
 
 def preparing(realm_url: str) -> str:
@@ -55,8 +79,9 @@ def source_realm(realm_url: str) -> str:
     return _notice("A source realm", f"{escape(realm_url)} is edited here and read elsewhere.")
 
 
-def _notice(title: str, text: str, head: str = "") -> str:
+def _notice(title: str, text: str, head: str = "", sign: str = "") -> str:
+    above = f'<p class="sign" aria-hidden="true">{sign}</p>' if sign else ""
     return _SHELL.format(
         head=f"<title>{escape(title)}</title>{head}{_NOTICE_STYLE}",
-        body=f"<main><h1>{escape(title)}</h1><p>{text}</p></main>",
+        body=f"<main>{above}<h1>{escape(title)}</h1><p>{text}</p></main>",
     )

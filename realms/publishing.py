@@ -113,20 +113,34 @@ def rollback_realm(published_url: str, caller: Caller, publication: int | None =
 
 
 def rollback_target(realm: Realm, publication: int | None = None) -> Publication:
-    """The publication that a rollback would show. Raises Unprocessable if there is none."""
-    current = realm.publications.first()
-    earlier = realm.publications.filter(generation__lt=realm.generation)
+    """The publication that a rollback would show: the one of that generation, else the one before
+    what is shown. A second rollback goes one further back, and not to what the first went from.
+
+    Raises Unprocessable if there is none, or if it is what is shown.
+    """
+    publications = realm.publications.filter(generation__lte=realm.generation)
+    shown = publications.first()
+    if shown is None:
+        raise errors.Unprocessable(what=f"{realm.url} has no publication before this one")
+    same = Q(source=shown.source_id, source_generation=shown.source_generation)
     if publication is not None:
-        earlier = earlier.filter(generation=publication)
-    elif current is not None:
-        # A rollback to what is shown already would change nothing.
-        earlier = earlier.exclude(
-            source=current.source, source_generation=current.source_generation
-        )
-    target = earlier.first()
+        named = publications.filter(generation=publication).first()
+        if named is None:
+            raise errors.Unprocessable(
+                what=f"{realm.url} has no publication of generation {publication}"
+            )
+        if publications.filter(same, pk=named.pk).exists():
+            raise errors.Unprocessable(
+                what=f"{realm.url} shows what it showed at generation {publication} already"
+            )
+        return named
+    # What is shown was first shown here, and everything later is what was rolled back from.
+    first = publications.filter(same).last()
+    later = Q(source=shown.source_id, source_generation__gte=shown.source_generation)
+    before = publications.filter(generation__lt=first.generation if first else 0)
+    target = before.exclude(later).first()
     if target is None:
-        wanted = f"of generation {publication}" if publication is not None else "before this one"
-        raise errors.Unprocessable(what=f"{realm.url} has no publication {wanted}")
+        raise errors.Unprocessable(what=f"{realm.url} has no publication before this one")
     return target
 
 

@@ -4,31 +4,51 @@ from collections.abc import Callable
 from email.utils import format_datetime
 
 from django.conf import settings
+from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from realms import auth, content, errors, pinned_reads, reindex_views, serving
+from realms import (
+    api_views,
+    auth,
+    card_views,
+    content,
+    drafts,
+    errors,
+    pages,
+    pinned_reads,
+    reindex_views,
+    search_views,
+    serving,
+    site,
+)
 from realms.errors import error_response
 from realms.http import (
     API,
+    CARD,
     MIN_GENERATION,
     SOURCE,
     VARIANTS,
     accepted,
     min_generation,
     read_body,
+    requested_method,
     requested_url,
 )
 from realms.http import respond as send
 from realms.locks import realm_write_lock
 from realms.models import Realm
-from realms.reindex_views import READINESS
 from realms.resolve import resolve
 from realms.server_views import preflight
 from realms.serving import Answer, Variant
 from realms.transpile import TranspilerFailed
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS, check_path, realm_candidates
 from reindex import pins
+
+View = Callable[[HttpRequest, Realm], HttpResponse]
+
+READING = ("GET", "HEAD")
+FILE_METHODS = (*READING, "POST", "DELETE")
 
 
 @csrf_exempt
@@ -41,21 +61,34 @@ def realm(request: HttpRequest) -> HttpResponse:
     if request.method == "OPTIONS":
         return preflight()
     accept = accepted(request.GET.get("acceptHeader") or request.headers.get("Accept", "*/*"))
-    if request.method in ("GET", "HEAD"):
-        if url.endswith(f"/{READINESS}"):
-            return reindex_views.readiness(request, url.removesuffix(READINESS))
-        return _read(request, url, accept)
-    controlled = reindex_views.control(request, url)
-    if controlled is not None:
-        return controlled
+    method = requested_method(request)
     content_type = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
-    if SOURCE in (accept, content_type) or content_type == "application/octet-stream":
-        if request.method == "POST":
-            return _write(request, url)
-        if request.method == "DELETE":
-            return _delete(request, url)
+    a_file = SOURCE in (accept, content_type) or content_type == "application/octet-stream"
+    base, _, name = url.rpartition("/")
+    if name in ENDPOINTS and (accept in (API, "application/json") or not a_file):
+        try:
+            realm = Realm.objects.filter(url=f"{base}/").first()
+        except OperationalError:
+            if name != "_readiness-check":
+                raise
+            return reindex_views.unready(f"{base}/", "startup", "the database is away")
+        if realm is not None:
+            return _endpoint(request, realm, name, method)
+        if method not in READING:
+            raise errors.NotFound(url=f"{base}/")
+    if accept == CARD or (
+        method not in ("GET", "HEAD") and content_type == CARD and accept != SOURCE
+    ):
+        return card_views.card(request, url)
+    if method in ("GET", "HEAD"):
+        return _read(request, url, accept)
+    if a_file and method == "POST":
+        return _write(request, url)
+    if a_file and method == "DELETE":
+        return _delete(request, url)
     raise errors.MethodNotAllowed(
-        method=f"{request.method} with Accept {accept}",
+        FILE_METHODS,
+        method=f"{method} with Accept {accept}",
         expected=f"GET or HEAD, or POST and DELETE with Accept {SOURCE}",
     )
 
@@ -63,8 +96,8 @@ def realm(request: HttpRequest) -> HttpResponse:
 @csrf_exempt
 def pinned(request: HttpRequest, token: str, path: str) -> HttpResponse:
     """A file of a realm at exactly the generation that the token names: what a render reads."""
-    if request.method not in ("GET", "HEAD") and (request.method, path) != ("POST", ""):
-        raise errors.MethodNotAllowed(method=request.method, expected="GET or HEAD")
+    if request.method not in READING and (request.method, path) != ("POST", ""):
+        raise errors.MethodNotAllowed(READING, method=request.method)
     if "\x00" in path:
         raise errors.Malformed(what="the path has a NUL character")
     try:
@@ -89,9 +122,13 @@ def _place(pin: pins.Pin, path: str) -> tuple[str, int, str]:
 
 
 def _read(request: HttpRequest, url: str, accept: str) -> HttpResponse:
-    variant = VARIANTS.get(accept)
+    variant = Variant.MODULE if site.is_generated(url) else VARIANTS.get(accept)
     if variant is None:
         return _described(request, url, accept)
+    if variant is Variant.HTML and drafts.may_preview(request.META):
+        draft = drafts.preview(request, url)
+        if draft is not None:
+            return draft
     at_least = min_generation(request.META.get(MIN_GENERATION))
     # With noCache the database itself is asked: nobody's notification has to have arrived.
     alone = "noCache" in request.GET
@@ -102,8 +139,10 @@ def _read(request: HttpRequest, url: str, accept: str) -> HttpResponse:
     if answer.high < at_least:
         # Another request's load may have read the database before that generation was committed.
         answer = _transpiled(lambda: serving.load(variant, url, alone=True))
+    if answer.content.status == 404 and site.is_generated(url):
+        return site.generated(request, url)
     if answer.realm_url is None:
-        return _no_realm(request, url)
+        return _no_realm(request, url, variant)
     if not answer.public:
         _authorize(answer.realm_url, "read", request)
     if answer.high < at_least:
@@ -129,23 +168,62 @@ def _not_yet(answer: Answer, variant: Variant, at_least: int) -> HttpResponse:
     )
 
 
-def _no_realm(request: HttpRequest, url: str) -> HttpResponse:
+def _no_realm(request: HttpRequest, url: str, variant: Variant | None = None) -> HttpResponse:
     """A realm's URL without its final slash leads to the realm; anything else is nowhere."""
     if Realm.objects.filter(url=f"{url}/").exists():
         query = request.META.get("QUERY_STRING", "")
         response = HttpResponse(status=302)
         response["Location"] = f"{url}/?{query}" if query else f"{url}/"
         return response
+    if variant is Variant.HTML:
+        return HttpResponse(pages.nowhere(), status=404, headers={"Cache-Control": "no-store"})
     return error_response(errors.NotFound(url=url))
 
 
 def _described(request: HttpRequest, url: str, accept: str) -> HttpResponse:
     found = resolve(url)
-    if found is None:
+    if found is None or (found.file is None and Realm.objects.filter(url=f"{url}/").exists()):
         return _no_realm(request, url)
     if not found.public:
         _authorize(found.realm_url, "read", request)
+    if accept == API and url.endswith("/"):
+        realm = _realm(found.realm_url)
+        return _told_of(realm, api_views.directory(realm, url.removeprefix(realm.url)))
     raise errors.NotFound(url=f"{url} as {accept}")
+
+
+# --- Endpoints ---------------------------------------------------------------------------------
+
+
+def _endpoint(request: HttpRequest, realm: Realm, name: str, method: str) -> HttpResponse:
+    """What a realm answers at `_name`, once the caller may ask."""
+    answers = ENDPOINTS[name]
+    method = "GET" if method == "HEAD" else method
+    if method not in answers:
+        allow = [*answers, *(["HEAD"] if "GET" in answers else [])]
+        raise errors.MethodNotAllowed(allow, method=f"{method} of {name}")
+    action, view = answers[method]
+    if action is not None:
+        _may(realm, action, request)
+    return _told_of(realm, view(request, realm))
+
+
+def _told_of(realm: Realm, response: HttpResponse) -> HttpResponse:
+    """An endpoint's answer with what every answer of its realm says."""
+    told = {
+        "X-Boxel-Realm-Url": realm.url,
+        "Vary": "Accept",
+        "Cache-Control": "no-store, no-cache, must-revalidate",
+        "Access-Control-Allow-Origin": "*",
+        "Access-Control-Expose-Headers": "*",
+        "X-Content-Type-Options": "nosniff",
+        "Content-Length": str(len(response.content)),
+    }
+    if "read" in auth.permissions_of(realm, None):
+        told["X-Boxel-Realm-Public-Readable"] = "true"
+    for name, value in told.items():
+        response.headers.setdefault(name, value)
+    return response
 
 
 # --- Writing -----------------------------------------------------------------------------------
@@ -175,10 +253,12 @@ def _target(request: HttpRequest, url: str) -> tuple[Realm, str]:
     realm = Realm.objects.filter(url__in=realm_candidates(url)).order_by("-url").first()
     if realm is None:
         raise errors.NotFound(url=url)
-    auth.authorize(realm, "write", request.headers.get("Authorization"))
+    _may(realm, "write", request)
     if realm.kind != Realm.Kind.SOURCE:
         raise errors.MethodNotAllowed(
-            method=f"{request.method} in a {realm.kind} realm", expected="its source realm"
+            READING,
+            method=f"{request.method} in a {realm.kind} realm",
+            expected="its source realm",
         )
     return realm, check_path(url.removeprefix(realm.url), realm.url)
 
@@ -211,7 +291,36 @@ def _of_realm(response: HttpResponse, realm_url: str, generation: int) -> HttpRe
 
 
 def _authorize(realm_url: str, action: auth.Action, request: HttpRequest) -> None:
-    realm = Realm.objects.filter(url=realm_url).first()
+    _may(_realm(realm_url), action, request)
+
+
+def _realm(url: str) -> Realm:
+    realm = Realm.objects.filter(url=url).first()
     if realm is None:
-        raise errors.NotFound(url=realm_url)
-    auth.authorize(realm, action, request.headers.get("Authorization"))
+        raise errors.NotFound(url=url)
+    return realm
+
+
+def _may(realm: Realm, action: auth.Action, request: HttpRequest) -> None:
+    headers = request.headers
+    assumed = headers.get("X-Boxel-Assume-User")
+    auth.authorize(realm, action, headers.get("Authorization"), assumed)
+
+
+#: By name and method: who may ask (None: everyone), and the view that answers.
+ENDPOINTS: dict[str, dict[str, tuple[auth.Action | None, View]]] = {
+    "_readiness-check": {"GET": (None, reindex_views.readiness)},
+    "_session": {"POST": (None, api_views.post_session)},
+    "_info": {"GET": ("read", api_views.get_info), "QUERY": ("read", api_views.get_info)},
+    "_mtimes": {"GET": ("read", api_views.get_mtimes)},
+    "_publishability": {"GET": ("read", api_views.get_publishability)},
+    "_permissions": {
+        "GET": ("realm-owner", api_views.get_permissions),
+        "PATCH": ("realm-owner", api_views.patch_permissions),
+    },
+    "_atomic": {"POST": ("write", api_views.post_atomic)},
+    "_search": {"GET": ("read", search_views.search), "QUERY": ("read", search_views.search)},
+    "_reindex": {"POST": ("write", reindex_views.post_reindex)},
+    "_full-reindex": {"POST": ("write", reindex_views.post_full_reindex)},
+    "_cancel-indexing-job": {"POST": ("write", reindex_views.post_cancel)},
+}

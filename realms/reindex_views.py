@@ -1,8 +1,5 @@
 """How far a realm's pages are, and having them made anew: readiness, progress, reindex, cancel."""
 
-from collections.abc import Callable
-
-from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from realms import auth, errors
@@ -15,30 +12,19 @@ from realms.urls_and_paths import canonical_realm_url
 from reindex import index, jobs
 from reindex.models import ReindexJob
 
-READINESS = "_readiness-check"
-
-
 # --- Readiness ---------------------------------------------------------------------------------
 
 
-def readiness(request: HttpRequest, realm_url: str) -> HttpResponse:
+def readiness(request: HttpRequest, realm: Realm) -> HttpResponse:
     """200 once nothing of the realm waits to be indexed; with awaitPrerenderHtml a published
     realm's pages have to be those of now as well. Until then 503, which says what is missing."""
-    try:
-        realm = Realm.objects.filter(url=realm_url).first()
-    except OperationalError:
-        return unready(realm_url, "startup", "the database is away")
-    if realm is None:
-        return error_response(errors.NotFound(url=realm_url))
     awaited = request.GET.get("awaitPrerenderHtml") == "true"
     state = index.readiness(realm.url, realm.generation)
     if not state.ready and _holds_back(realm, state, awaited):
         missing = state.missing if awaited else "index"
         return unready(realm.url, missing, state.error or "its pages are being rendered")
     response = HttpResponse(status=200, content_type=API)
-    response["X-Boxel-Realm-Url"] = realm.url
     response["X-Realm-Generation"] = str(realm.generation)
-    response["Cache-Control"] = "no-store"
     return response
 
 
@@ -79,24 +65,35 @@ def publish_progress(request: HttpRequest) -> HttpResponse:
 # --- Reindex and cancel ------------------------------------------------------------------------
 
 
-def control(request: HttpRequest, url: str) -> HttpResponse | None:
-    """The answer to a POST that is about a realm's index; None if the request isn't one."""
-    place, _, name = url.rpartition("/")
-    act = _CONTROLS.get(name)
-    if act is None or request.method != "POST":
-        return None
-    realm = Realm.objects.filter(url=f"{place}/").first()
-    if realm is None:
-        raise errors.NotFound(url=f"{place}/")
-    auth.authorize(realm, "write", request.headers.get("Authorization"))
+def post_reindex(request: HttpRequest, realm: Realm) -> HttpResponse:
+    """Owes the realm an index of what has changed."""
+    _read(request)
+    reindex(realm.url)
+    return _done()
+
+
+def post_full_reindex(request: HttpRequest, realm: Realm) -> HttpResponse:
+    """Owes the realm an index of everything."""
+    _read(request)
+    reindex(realm.url, full=True)
+    return _done()
+
+
+def post_cancel(request: HttpRequest, realm: Realm) -> HttpResponse:
+    """Ends what the realm is owed."""
+    _read(request)
+    jobs.cancel(realm.url)
+    return _done()
+
+
+def _read(request: HttpRequest) -> None:
     # A body says nothing that matters here; it is read all the same, so that it can be too long.
     read_body(request, MAX_BODY_BYTES, "Request body")
-    act(realm.url)
+
+
+def _done() -> HttpResponse:
     response = HttpResponse(status=204)
     del response["Content-Type"]
-    response["X-Boxel-Realm-Url"] = realm.url
-    response["Cache-Control"] = "no-store"
-    response["Access-Control-Allow-Origin"] = "*"
     return response
 
 
@@ -112,22 +109,3 @@ def reindex(realm_url: str, *, full: bool = False) -> ReindexJob:
         if realm.kind == Realm.Kind.BOOTSTRAP:
             raise errors.Unprocessable(what=f"{realm_url} is a {realm.kind} realm, without pages")
         return jobs.owe(realm.url, realm.generation, full=full, changed=False)
-
-
-def _reindex(realm_url: str) -> None:
-    reindex(realm_url)
-
-
-def _reindex_fully(realm_url: str) -> None:
-    reindex(realm_url, full=True)
-
-
-def _cancel(realm_url: str) -> None:
-    jobs.cancel(realm_url)
-
-
-_CONTROLS: dict[str, Callable[[str], None]] = {
-    "_reindex": _reindex,
-    "_full-reindex": _reindex_fully,
-    "_cancel-indexing-job": _cancel,
-}

@@ -24,11 +24,10 @@ WITH realm AS (
         COALESCE(p.source_id, r.id) AS content_id,
         COALESCE(p.source_generation, %(at)s, r.generation) AS content_generation,
         p.generation AS published_at
-    FROM realm r LEFT JOIN LATERAL (
-        SELECT source_id, source_generation, generation FROM realms_publication
-        WHERE realm_id = r.id AND generation <= COALESCE(%(at)s, r.generation)
-        ORDER BY generation DESC LIMIT 1
-    ) p ON r.kind = 'published'
+    FROM realm r LEFT JOIN realms_publication p ON r.kind = 'published'
+        -- Every generation of a published realm is a publication of its own: where that one is
+        -- gone, an older one doesn't stand in for it.
+        AND p.realm_id = r.id AND p.generation = COALESCE(%(at)s, r.generation)
 )
 SELECT c.id, c.url, c.kind, c.generation, c.published_at,
     EXISTS (

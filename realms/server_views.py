@@ -28,7 +28,7 @@ def endpoint(method: str) -> Callable[[View], View]:
             if request.method == "OPTIONS":
                 return preflight()
             if request.method != method:
-                raise errors.MethodNotAllowed(method=request.method, expected=method)
+                raise errors.MethodNotAllowed([method], method=request.method)
             response = view(request)
             response["Access-Control-Allow-Origin"] = "*"
             response["Access-Control-Expose-Headers"] = "*"
@@ -59,22 +59,21 @@ def unknown(request: HttpRequest) -> HttpResponse:
 @endpoint("POST")
 def server_session(request: HttpRequest) -> HttpResponse:
     """Gives a server token for a username and password."""
-    body = _parse(bodies.ServerSession, request)
-    user = authenticate(request, username=body.username, password=body.password)
-    if user is None:
-        raise errors.Unauthorized(why="the username or the password is wrong")
-    lifetime = auth.DAY_SECONDS * (7 if body.lifetime == "extended" else 1)
-    response = HttpResponse(status=201)
-    del response["Content-Type"]
-    response["Authorization"] = auth.server_token(user.get_username(), lifetime)
-    return response
+    body = parse(bodies.Session, request)
+    return session(auth.server_token(signed_in(request, body), body.seconds))
+
+
+@endpoint("POST")
+def realm_auth(request: HttpRequest) -> HttpResponse:
+    """Gives a token for each realm that is not a published one and that the caller may read."""
+    return JsonResponse(auth.realm_tokens(_caller(request)))
 
 
 @endpoint("POST")
 def create_realm(request: HttpRequest) -> HttpResponse:
     """Makes a source realm below its owner's name."""
     caller = _caller(request)
-    attributes = _parse(bodies.CreateRealm, request).data.attributes
+    attributes = parse(bodies.CreateRealm, request).data.attributes
     told = attributes.model_dump(exclude_none=True)
     realm = publishing.create_realm(caller, attributes.endpoint, told)
     return _document(
@@ -86,7 +85,7 @@ def create_realm(request: HttpRequest) -> HttpResponse:
 def publish_realm(request: HttpRequest) -> HttpResponse:
     """Publishes a source realm; rendering follows, and the readiness check tells of its end."""
     caller = _caller(request)
-    body = _parse(bodies.PublishRealm, request)
+    body = parse(bodies.PublishRealm, request)
     done = publishing.publish_realm(body.sourceRealmURL, body.publishedRealmURL, caller)
     attributes = {
         "sourceRealmURL": done.source_url,
@@ -108,7 +107,7 @@ def publish_realm(request: HttpRequest) -> HttpResponse:
 def unpublish_realm(request: HttpRequest) -> HttpResponse:
     """Takes a published realm down."""
     caller = _caller(request)
-    body = _parse(bodies.UnpublishRealm, request)
+    body = parse(bodies.UnpublishRealm, request)
     gone = publishing.unpublish_realm(body.publishedRealmURL, caller)
     attributes = {
         "sourceRealmURL": gone.source.url if gone.source else None,
@@ -122,12 +121,30 @@ def unpublish_realm(request: HttpRequest) -> HttpResponse:
 def delete_realm(request: HttpRequest) -> HttpResponse:
     """Deletes a source realm and everything published from it."""
     caller = _caller(request)
-    url = canonical_realm_url(_parse(bodies.DeleteRealm, request).data.id)
+    url = canonical_realm_url(parse(bodies.DeleteRealm, request).data.id)
     publishing.delete_realm(url, caller)
     return HttpResponse(status=204)
 
 
-def _parse(model: type[bodies.M], request: HttpRequest) -> bodies.M:
+def signed_in(request: HttpRequest, body: bodies.Session) -> str:
+    """The name of the user whose password the body has. Raises Unauthorized."""
+    user = authenticate(request, username=body.username, password=body.password)
+    # The operator has the seed and no password: no user becomes it by bearing its name.
+    if user is None or user.get_username() == auth.OPERATOR:
+        raise errors.Unauthorized(why="the username or the password is wrong")
+    return user.get_username()
+
+
+def session(token: str) -> HttpResponse:
+    """The answer that gives a token."""
+    response = HttpResponse(status=201)
+    del response["Content-Type"]
+    response["Authorization"] = token
+    return response
+
+
+def parse(model: type[bodies.M], request: HttpRequest) -> bodies.M:
+    """A small JSON body as its model. Raises Malformed, TooLarge."""
     return bodies.parse(model, read_body(request, MAX_BODY_BYTES, "Request body"))
 
 

@@ -78,6 +78,8 @@ _TYPES = {
     ".webp": "image/webp",
     ".avif": "image/avif",
 }
+#: What is sent as it was stored may be asked for in part.
+ACCEPT_RANGES = ("accept-ranges", "bytes")
 _PROBED = {
     Variant.SOURCE: ("", *EXECUTABLE_EXTENSIONS, ".json"),
     Variant.MODULE: ("", *EXECUTABLE_EXTENSIONS),
@@ -117,7 +119,7 @@ def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
     """The answer from the database. `url` is absolute and unescaped.
 
     A load that another request has begun is shared, unless `alone` asks for what is committed now:
-    a shared one may have read the database a moment before.
+    a shared one may have read the database a moment before. What is cached is dropped then.
     """
     cache = caches()[variant]
     extensions = _extensions(variant, url)
@@ -128,9 +130,11 @@ def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
         found = resolve(url, extensions, known=made_from.sha256 if made_from else None)
         if _same_bytes(found, made_from) and not _reused(found, before):
             found = resolve(url, extensions)
-        return _answer(url, found, lambda it: _reused(it, before) or _MAKERS[variant](url, it))
+        answer = _answer(url, found, lambda it: _reused(it, before) or _MAKERS[variant](url, it))
+        return _nowhere(url) if _lacks_its_slash(url, answer, found) else answer
 
     if alone:
+        cache.drop(url)
         return from_database()
     return cache.load(url, _watched(variant, url, extensions), from_database)
 
@@ -197,7 +201,7 @@ def _module(url: str, found: Resolved) -> Content:
     if not file.path.endswith(EXECUTABLE_EXTENSIONS):
         return _raw(file, "asset")
     try:
-        body = javascript(file.sha256, _bytes(file), file.path).encode()
+        body = javascript(file.sha256, file_bytes(file), file.path).encode()
     except TranspileError as error:
         refused = NotAcceptable(url=file_url(found.realm_url, file.path), why=error)
         return _refusal(refused, made_from=file)
@@ -221,8 +225,19 @@ def _html(url: str, found: Resolved) -> Content:
     if page.generation is None:
         return _page(503, pages.preparing(found.realm_url), 0)
     if page.html is None and page.error is None:
-        return _page(404, pages.missing(found.realm_url), page.generation)
+        return _page(404, _missing(found.realm_url), page.generation)
     return _page(500 if page.html is None else 200, pages.card(page), page.generation)
+
+
+def _missing(realm_url: str) -> str:
+    """A published realm's own 404 page, from `404.json` or `404.html`, or the server's."""
+    own = find_page(realm_url, "404")
+    if own.html is not None and own.error is None:
+        return pages.card(own)
+    found = resolve(f"{realm_url}404.html")
+    if found is not None and found.realm_url == realm_url and found.file is not None:
+        return file_bytes(found.file).decode(errors="replace")
+    return pages.missing(realm_url)
 
 
 def _elsewhere(found: Resolved, path: str) -> Content:
@@ -249,10 +264,10 @@ def _extensions(variant: Variant, url: str) -> tuple[str, ...]:
 
 
 def _watched(variant: Variant, url: str, extensions: tuple[str, ...]) -> Slots:
-    """Everything whose change could change the answer: every realm that could stand above the URL,
-    every file that could be meant by it, and for a page the indexes of those realms."""
+    """Everything whose change could change the answer: every realm that could stand above the URL
+    or at it, every file that could be meant by it, and for a page the indexes of those realms."""
     realms = realm_candidates(url)
-    keys = [realm_key(realm) for realm in realms]
+    keys = [realm_key(realm) for realm in (*realms, f"{url}/")]
     keys += [path_key(url + extension) for extension in extensions]
     if variant is Variant.HTML:
         keys += [index_key(realm) for realm in realms]
@@ -286,8 +301,9 @@ def _raw(file: ResolvedFile, variant: str) -> Content:
         ("etag", f'"{file.sha256}:{variant}"'),
         ("last-modified", format_datetime(file.modified_at, usegmt=True)),
         ("x-created", format_datetime(file.created_at, usegmt=True)),
+        ACCEPT_RANGES,
     )
-    return Content(200, headers, _bytes(file), made_from=_kept(file))
+    return Content(200, headers, file_bytes(file), made_from=_kept(file))
 
 
 def _refusal(error: RealmError, made_from: ResolvedFile | None = None) -> Content:
@@ -312,7 +328,8 @@ def _page(status: int, html: str, generation: int) -> Content:
     return Content(status, headers, body, generation=generation)
 
 
-def _bytes(file: ResolvedFile) -> bytes:
+def file_bytes(file: ResolvedFile) -> bytes:
+    """A resolved file's content, from its row or from the storage."""
     return b"" if file.size == 0 else read_blob(file.sha256, file.data)
 
 
@@ -320,11 +337,25 @@ def _is_image(content_type: str | None) -> bool:
     return (content_type or "").startswith("image/")
 
 
+def _nowhere(url: str) -> Answer:
+    """The answer where no realm is."""
+    nothing = _refusal(NotFound(url=url))
+    return Answer(nothing, nothing.headers + _OPEN, None, True, 0, 0)
+
+
+def _lacks_its_slash(url: str, answer: Answer, found: Resolved | None) -> bool:
+    """Whether a URL that names nothing in the realm around it is itself a realm's, but for the
+    final slash: it lies in no realm then, and leads to that one."""
+    if found is None or found.file is not None or url.endswith("/"):
+        return False
+    shown = found.kind == "published" and answer.content.status in (200, 500)
+    return not shown and Realm.objects.filter(url=f"{url}/").exists()
+
+
 def _answer(url: str, found: Resolved | None, make: Callable[[Resolved], Content]) -> Answer:
     """Content with what every answer says: whose it is, at which generation, who may keep it."""
     if found is None:
-        nothing = _refusal(NotFound(url=url))
-        return Answer(nothing, nothing.headers + _OPEN, None, True, 0, 0)
+        return _nowhere(url)
     content = make(found)
     low, high = found.low, found.high
     if content.generation is not None:

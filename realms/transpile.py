@@ -13,11 +13,10 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-import pglock
 from deno import find_deno_bin
 from django.conf import settings
-from django.db import transaction
 
+from notifications.election import once
 from realms.locks import lock_key
 from realms.models import TranspiledModule
 
@@ -65,9 +64,8 @@ def _stored(key: str) -> TranspiledModule | None:
 
 def _transpile_once(key: str, source: bytes, path: str) -> TranspiledModule:
     """Elects one process of the fleet; the others wait for its row."""
-    with transaction.atomic():
-        election = lock_key(f"transpile|{key}")
-        pglock.advisory(election, xact=True, side_effect=pglock.Raise).acquire()
+
+    def make(elected: bool) -> TranspiledModule:
         row = _stored(key)
         if row is None:
             row = TranspiledModule(sha256=key, transpiler=transpiler())
@@ -75,8 +73,11 @@ def _transpile_once(key: str, source: bytes, path: str) -> TranspiledModule:
                 row.body = _run_deno(source, path)
             except TranspileError as error:
                 row.error = str(error)
-            row.save()
-    return row
+            if elected:
+                row.save()
+        return row
+
+    return once(lock_key(f"transpile|{key}"), make)
 
 
 def _run_deno(source: bytes, path: str) -> str:

@@ -16,6 +16,7 @@ from realms.errors import InvalidPath, InvalidURL
 MAX_PATH_BYTES = 1024
 _SEGMENT = re.compile(r"[A-Za-z0-9~-][A-Za-z0-9._~-]*")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+_AUTHORITY = re.compile(r"^(\[[^]]*\]|[^:]*):?(.*)$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
@@ -113,15 +114,21 @@ def public_origin(host: str) -> str:
     asked by itself for every realm.
     """
     public = urlsplit(settings.REALM_PUBLIC_ORIGIN)
-    own = urlsplit(settings.REALM_REPLICA_ADDRESS)
-    name, _, port = host.lower().partition(":")
-    if name == own.hostname and port == str(own.port or ""):
+    name, port = _authority(host)
+    own_name, own_port = _authority(urlsplit(settings.REALM_REPLICA_ADDRESS).netloc)
+    if (name, port) == (own_name, own_port):
         return settings.REALM_PUBLIC_ORIGIN
-    if port and port == str(own.port):
+    if port and port == own_port:
         port = str(public.port or "")
     if port == str(_DEFAULT_PORT[public.scheme]):
         port = ""
     return f"{public.scheme}://{name}:{port}" if port else f"{public.scheme}://{name}"
+
+
+def _authority(text: str) -> tuple[str, str]:
+    """Host and port; an IPv6 address has colons of its own, and brackets around them."""
+    name, port = _AUTHORITY.findall(text.lower())[0]
+    return name, port
 
 
 def realm_candidates(url: str) -> list[str]:

@@ -7,13 +7,24 @@ from typing import Any, LiteralString
 
 from django.db import connection
 
-from reindex.models import IndexHead, ReindexJob
+from reindex.models import IndexedCard, IndexHead, ReindexJob
+
+#: The text search configuration of the index: words as they stand, in any language.
+TEXT_CONFIG = "simple"
 
 _PAGE: LiteralString = """
 SELECT h.generation, c.html, c.error
 FROM reindex_indexhead h
 LEFT JOIN reindex_indexedcard c ON c.realm_url = h.realm_url AND c.path = %s AND c.current
 WHERE h.realm_url = %s
+"""
+
+_PAGE_PATHS: LiteralString = """
+SELECT h.generation, ARRAY(
+    SELECT c.path FROM reindex_indexedcard c
+    WHERE c.realm_url = h.realm_url AND c.current AND c.html IS NOT NULL AND c.error IS NULL
+    ORDER BY c.path
+) FROM reindex_indexhead h WHERE h.realm_url = %s
 """
 
 
@@ -38,6 +49,23 @@ def find_page(realm_url: str, card: str) -> Page:
         return Page(None)
     generation, html, error = (row[0], *(_document(column) for column in row[1:]))
     return Page(generation, html, error)
+
+
+def failed_cards(realm_url: str, generation: int) -> list[str]:
+    """The cards, as paths without `.json`, whose pages are errors in the index that visitors see;
+    none if that index isn't of this generation."""
+    if not IndexHead.objects.filter(realm_url=realm_url, generation=generation).exists():
+        return []
+    failed = IndexedCard.objects.filter(realm_url=realm_url, current=True, error__isnull=False)
+    return sorted(failed.values_list("path", flat=True))
+
+
+def page_paths(realm_url: str) -> tuple[int, list[str]]:
+    """The generation of a realm's index, and the paths of the cards that have a page in it."""
+    with connection.cursor() as cursor:
+        cursor.execute(_PAGE_PATHS, [realm_url])
+        row = cursor.fetchone()
+    return (int(row[0]), list(row[1])) if row else (0, [])
 
 
 def _document(column: Any) -> Any:

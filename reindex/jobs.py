@@ -440,7 +440,13 @@ def ask_for_definitions(module_urls: Iterable[str]) -> None:
 def _send(task: str, key: int | str, queue: str = "celery", delay: float = 0) -> None:
     # By name: the tasks call this module.
     try:
-        current_app.send_task(task, (key,), retry=False, queue=queue, countdown=delay or None)
+        current_app.send_task(
+            task,
+            (key,),
+            retry=False,
+            queue=settings.REALM_QUEUE_PREFIX + queue,
+            countdown=delay or None,
+        )
     except (OperationalError, OSError) as error:
         # The row stands: the sweeper sends the message when the broker is back.
         logger.warning("no message was sent for %s(%s): %s", task, key, error)

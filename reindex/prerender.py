@@ -25,22 +25,20 @@ def render_cards(
     rendered. Raises ReplicaUnavailable where the fault is none of theirs.
     """
     linked = reader.linked(cards)
-    documents = {**linked, **cards}
-    modules = {module_of(url, document) for url, document in documents.items()}
     reader.locate(BASE_MODULE)
-    reader.modules(sorted(module for module in modules if module))
+    own = {module_of(url, document) for url, document in cards.items()}
+    imports = {module: reader.modules([module]) for module in sorted(filter(None, own))}
+    others = {module_of(url, document) for url, document in linked.items()} - own
+    reader.modules(sorted(filter(None, others)))
     origins = Origins(reader, realm["url"])
 
     def explain(result: Message, doubtful: bool) -> None:
         keys, settled = origins.of(result["url"], cards[result["url"]], result.get("links", ()))
         receive({**result, "made_from": keys, "settled": settled and not doubtful})
 
-    _render(
-        reader,
-        {"type": "cards", "realm": realm, "linked": linked},
-        [{"url": url, "doc": document} for url, document in cards.items()],
-        explain,
-    )
+    documents = [{"url": url, "doc": document} for url, document in cards.items()]
+    task = {"type": "cards", "realm": realm, "linked": linked, "imports": imports}
+    _render(reader, task, documents, explain)
 
 
 def _render(
@@ -72,14 +70,14 @@ def _render(
         except SandboxDied as death:
             rest = list(left.values())
             if len(rest) == 1:
-                receive({"type": "card", "url": rest[0]["url"], "error": _fatal(death)}, True)
+                receive(_failed(rest[0]["url"], death), True)
             elif rest:
                 half = len(rest) // 2
                 _render(reader, task, rest[:half], receive, hung)
                 _render(reader, task, rest[half:], receive, hung)
             return
     for url in left:
-        receive({"type": "card", "url": url, "error": _fatal("it was not answered")}, True)
+        receive(_failed(url, "it was not answered"), True)
 
 
 def _run(
@@ -104,10 +102,10 @@ def _checked(result: Message) -> Message:
             if size <= MAX_RESULT:
                 return result
             why = f"it comes to {size} bytes; at most {MAX_RESULT} are kept"
-            return {"type": "card", "url": result["url"], "error": _fatal(why)}
+            return _failed(result["url"], why)
         case {"error": {"status": int(), "message": str()}}:
             return result
-    return {"type": "card", "url": result["url"], "error": _fatal("its result is not one")}
+    return _failed(result["url"], "its result is not one")
 
 
 def _explained(reader: Reader, result: Message) -> Message:
@@ -121,13 +119,16 @@ def _explained(reader: Reader, result: Message) -> Message:
     return result
 
 
-def _fatal(why: object) -> Document:
-    return {
+def _failed(url: str, why: object) -> Message:
+    """The result for a card of which nothing usable came back."""
+    error = {
         "status": 500,
         "title": "Render Failed",
         "message": f"rendering this card failed as a whole: {why}",
         "causes": [],
+        "card": url,
     }
+    return {"type": "card", "url": url, "error": error}
 
 
 _SILENT = {"status": 504, "title": "Build Failed", "message": "the module ran into its time limit"}

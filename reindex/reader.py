@@ -311,13 +311,19 @@ def _module_in(url: str, response: Response) -> Module:
     if response.status != 200:
         return Module(None)
     text = response.body.decode(errors="replace")
-    imports = (resolve_module(match[2], url) for match in _IMPORT.finditer(text))
-    return Module(url, tuple(each for each in imports if each), not _DYNAMIC.search(text))
+    return Module(url, tuple(imports_of(url, response.body)), not _DYNAMIC.search(text))
 
 
 def module_of(url: str, document: Document) -> str | None:
     """The URL of the module that a card adopts from."""
     return resolve_module(document["data"]["meta"]["adoptsFrom"]["module"], url)
+
+
+def imports_of(url: str, code: bytes) -> list[str]:
+    """The public URLs that the module at `url` imports, by its code, transpiled or not."""
+    text = code.decode(errors="replace")
+    imports = [resolve_module(match[2], url) for match in _IMPORT.finditer(text)]
+    return [each for each in imports if each is not None]
 
 
 def resolve_module(specifier: str, base: str) -> str | None:

@@ -11,8 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dj_database_url
+from celery.schedules import crontab
 
-from settings.broker import celery_broker
+from settings.broker import celery_broker, celery_queues
 from settings.celery import app as celery_app  # noqa: F401  every process sends by this one
 from settings.secrets import secret_seed
 from settings.storage import blob_storage
@@ -40,6 +41,8 @@ REALM_LEGACY_CHANNELS = os.environ.get("REALM_LEGACY_CHANNELS", "") == "1"
 
 CARD_SIZE_LIMIT_BYTES = int(os.environ.get("CARD_SIZE_LIMIT_BYTES", "524288"))
 FILE_SIZE_LIMIT_BYTES = int(os.environ.get("FILE_SIZE_LIMIT_BYTES", "5242880"))
+ATOMIC_SIZE_LIMIT_BYTES = int(os.environ.get("ATOMIC_SIZE_LIMIT_BYTES", "33554432"))
+REALM_RETENTION_SECONDS = float(os.environ.get("REALM_RETENTION_SECONDS", "604800"))
 REALM_CACHE_BYTES = int(os.environ.get("REALM_CACHE_BYTES", str(64 * 1024 * 1024)))
 
 REALM_RENDER_SECONDS = float(os.environ.get("REALM_RENDER_SECONDS", "5"))
@@ -127,6 +130,8 @@ else:
     _database = {"ENGINE": "settings.embedded", "NAME": "postgres", "USER": "postgres"}
 _database["CONN_MAX_AGE"] = None
 _database["CONN_HEALTH_CHECKS"] = True
+# Behind a pooler a session is nobody's own, and with it its cursors.
+_database["DISABLE_SERVER_SIDE_CURSORS"] = bool(LISTEN_DATABASE_URL)
 _database["OPTIONS"] = {"connect_timeout": 5, **_database.get("OPTIONS", {})}
 _database["TEST"] = {"NAME": os.environ.get("REALM_TEST_DATABASE", "test_realms")}
 DATABASES = {"default": _database}
@@ -137,10 +142,11 @@ STORAGES = {
     "blobs": blob_storage(os.environ.get("REALM_BLOB_STORAGE", ""), DATA_DIR / "blobs"),
 }
 
+REALM_QUEUE_PREFIX = os.environ.get("REALM_QUEUE_PREFIX", "")
 CELERY_BROKER_URL, CELERY_BROKER_TRANSPORT_OPTIONS = celery_broker(
-    os.environ.get("CELERY_BROKER_URL", ""), DATA_DIR / "broker"
+    os.environ.get("CELERY_BROKER_URL", ""), DATA_DIR / "broker", REALM_QUEUE_PREFIX
 )
-
+globals().update(celery_queues(REALM_QUEUE_PREFIX))
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -151,7 +157,12 @@ CELERY_BEAT_SCHEDULE = {
         "task": "reindex.tasks.sweep",
         "schedule": REALM_SWEEP_SECONDS,
         "options": {"expires": REALM_SWEEP_SECONDS},
-    }
+    },
+    "collect-garbage": {
+        "task": "realms.tasks.collect_garbage",
+        "schedule": crontab(hour=3, minute=30),
+        "options": {"expires": 3600},
+    },
 }
 
 # --- Logging -----------------------------------------------------------------------------------

@@ -3,8 +3,26 @@
 from pathlib import Path
 from typing import Any
 
+from kombu import Exchange, Queue
 
-def celery_broker(url: str, folder: Path) -> tuple[str, dict[str, Any]]:
+#: Pages are rendered from the first; definitions are built ahead of time from the second.
+QUEUES = ("celery", "definitions")
+
+
+def celery_queues(prefix: str) -> dict[str, Any]:
+    """The settings by which everything on the broker bears a prefix: two installations on one
+    broker would take each other's messages."""
+    names = [prefix + name for name in QUEUES]
+    return {
+        "CELERY_TASK_QUEUES": [Queue(n, Exchange(n, type="direct"), routing_key=n) for n in names],
+        "CELERY_TASK_DEFAULT_QUEUE": names[0],
+        "CELERY_CONTROL_EXCHANGE": f"{prefix}celery",
+        "CELERY_EVENT_EXCHANGE": f"{prefix}celeryev",
+        "CELERY_EVENT_QUEUE_PREFIX": f"{prefix}celeryev",
+    }
+
+
+def celery_broker(url: str, folder: Path, prefix: str) -> tuple[str, dict[str, Any]]:
     """The broker URL and its transport options. Source: kombu's `transport.filesystem`.
 
     A lost message costs a delay and nothing else, whatever the broker: the sweeper sends again
@@ -12,7 +30,11 @@ def celery_broker(url: str, folder: Path) -> tuple[str, dict[str, Any]]:
     """
     if url:
         # A broker that is away is tried twice and not for seconds: whoever publishes is waiting.
-        return url, {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
+        options = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
+        if prefix and url.startswith(("redis", "sentinel")):
+            # What Redis holds besides queues: messages that are not acknowledged yet.
+            return url, {**options, "global_keyprefix": prefix}
+        return url, options
     messages, control, processed = folder / "messages", folder / "control", folder / "taken"
     for each in (messages, control, processed):
         each.mkdir(parents=True, exist_ok=True)

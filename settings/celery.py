@@ -11,4 +11,4 @@ kombu.transport.TRANSPORT_ALIASES["filesystem"] = "settings.filesystem_transport
 
 app = Celery("realms")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["reindex"])
+app.autodiscover_tasks(["reindex", "realms"])

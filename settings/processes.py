@@ -23,10 +23,11 @@ class Process:
 
 def replica(name: str, port: int, data_dir: Path, *, host: str = "127.0.0.1") -> list[Process]:
     """A replica's two: the web service with two worker processes, and the sidecar beside it."""
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     environment = {
         "DJANGO_SETTINGS_MODULE": "settings",
         "REALM_REPLICA": name,
-        "REALM_REPLICA_ADDRESS": f"http://{host}:{port}",
+        "REALM_REPLICA_ADDRESS": f"http://{authority}",
         "REALM_BOARD": str(data_dir / f"board-{name}"),
     }
     web = (
@@ -47,7 +48,7 @@ def celery_worker(name: str, data_dir: Path, *, processes: int = 2) -> Process:
     command = (
         str(BIN / "celery"), "-A", "settings.celery:app", "worker", "--beat",
         "--schedule", str(data_dir / f"beat-{name}"), "--hostname", f"{name}@%h",
-        "--concurrency", str(processes), "--queues", "celery,definitions", "--loglevel", "warning",
+        "--concurrency", str(processes), "--loglevel", "warning",
         "--without-gossip", "--without-mingle", "--without-heartbeat",
     )  # fmt: skip
     return Process(f"celery-{name}", command, {"DJANGO_SETTINGS_MODULE": "settings"})

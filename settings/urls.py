@@ -10,6 +10,7 @@ urlpatterns = [
     path("_admin", RedirectView.as_view(url="/_admin/")),
     path("_admin/", admin.site.urls),
     path("_server-session", server_views.server_session),
+    path("_realm-auth", server_views.realm_auth),
     path("_create-realm", server_views.create_realm),
     path("_publish-realm", server_views.publish_realm),
     path("_unpublish-realm", server_views.unpublish_realm),
@@ -17,11 +18,7 @@ urlpatterns = [
     path("_metrics", metrics.metrics),
     path("_publish-progress", reindex_views.publish_progress),
     re_path(r"^_at/(?P<token>[^/]+)/(?P<path>(?s:.*))\Z", realm_views.pinned),
-    # No realm's first path segment starts with `_`; a host's own readiness check does.
-    re_path(
-        r"^(?!_(?!readiness-check\Z|session\Z|info\Z|mtimes\Z|atomic\Z|reindex\Z|full-reindex\Z"
-        r"|cancel-indexing-job\Z))",
-        realm_views.realm,
-    ),
+    # No realm's first path segment starts with `_`; the endpoints of a host's own realm do.
+    re_path(rf"^(?:(?!_)|(?=(?:{'|'.join(realm_views.ENDPOINTS)})\Z))", realm_views.realm),
     re_path(r"^_", server_views.unknown),
 ]

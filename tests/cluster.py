@@ -1,6 +1,7 @@
 """Real replicas for tests: granian, sidecars and Celery workers, each a process that can be killed.
 
 A cluster has a data folder of its own and the test's database, which its processes reach by URL.
+They end with the test run, also when that is killed.
 """
 
 import os
@@ -22,6 +23,7 @@ from django.db import connection
 
 from notifications.board import Board
 from settings.processes import BASE_DIR, Process, celery_worker, replica
+from tests.reaper import mark
 
 START_SECONDS = 30
 POLL_SECONDS = 0.02
@@ -200,7 +202,7 @@ class Cluster:
             spawned = subprocess.Popen(
                 process.command,
                 cwd=BASE_DIR,
-                env={**self.environment, **process.environment, **extra},
+                env={**self.environment, **process.environment, **extra, **mark()},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

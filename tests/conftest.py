@@ -1,11 +1,13 @@
 """Fixtures. The database is a real Postgres: the embedded one, or what DATABASE_URL names."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test import Client, TransactionTestCase
+from hypothesis import HealthCheck, Phase, settings
 from psycopg import sql
 
 from realms.bootstrap import sync_base_realm
@@ -15,6 +17,25 @@ from tests.web import Web, served, vouch
 
 #: What migrations put there, and no test changes.
 KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission"}
+
+# The same examples each time, so that a run says something of the code and not of chance;
+# HYPOTHESIS_PROFILE=long looks for new and more ones, and makes what it finds small.
+settings.register_profile(
+    "short",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "long",
+    max_examples=3000,
+    stateful_step_count=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -44,7 +44,7 @@ class Ear:
         It sends a notification of its own: what hasn't come before that one doesn't come.
         """
         end = uuid.uuid4().hex
-        notify(_END, end)
+        self._listening.execute("SELECT pg_notify(%s, %s)", (_END, end))
         heard: list[Heard] = []
         for each in self._listening.notifies(timeout=PATIENCE):
             if (each.channel, each.payload) == (_END, end):

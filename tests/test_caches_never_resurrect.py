@@ -142,6 +142,7 @@ _HELD = [
 def test_an_invalidation_during_a_load_makes_the_next_request_a_miss(
     site: Realm, monkeypatch: pytest.MonkeyPatch, function: str, accept: str, cleared: str
 ) -> None:
+    """The request under way is answered; what it loaded is not kept, whatever emptied the cache."""
     gate = hold(monkeypatch, serving, function)
     request = waiting(gate, POST, accept)
     _CLEARED[cleared](site)
@@ -155,6 +156,7 @@ def test_an_invalidation_during_a_load_makes_the_next_request_a_miss(
 def test_a_write_during_a_load_is_what_the_next_request_gets(
     site: Realm, monkeypatch: pytest.MonkeyPatch, function: str, accept: str
 ) -> None:
+    """Late output of the old source, transpiled or not, never serves anybody after the write."""
     gate = hold(monkeypatch, serving, function)
     request = waiting(gate, POST, accept)
     make.write(site, post__tsx=edition("two"))
@@ -172,6 +174,7 @@ def test_a_write_during_a_load_is_what_the_next_request_gets(
 def test_the_invalidation_of_another_path_leaves_a_load_to_be_kept(
     site: Realm, monkeypatch: pytest.MonkeyPatch, function: str, accept: str
 ) -> None:
+    """The next request for it is a hit: nothing is thrown away for a neighbour's sake."""
     gate = hold(monkeypatch, serving, function)
     request = waiting(gate, POST, accept)
     make.write(site, person__tsx=make.PERSON_MODULE.encode() + b"\n")
@@ -184,6 +187,7 @@ def test_the_invalidation_of_another_path_leaves_a_load_to_be_kept(
 def test_a_file_deleted_while_it_is_read_never_comes_back(
     site: Realm, monkeypatch: pytest.MonkeyPatch, accept: str
 ) -> None:
+    """The old bytes reach those who asked before the delete, and nobody after."""
     gate = hold(monkeypatch, serving, "resolve")
     request = waiting(gate, POST, accept)
     make.remove(site, "post.tsx")
@@ -233,6 +237,7 @@ def test_a_page_whose_index_is_swapped_while_it_is_read_is_not_kept(
 def test_a_file_written_while_its_extensionless_name_is_read_is_new_under_both_names(
     site: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A module has one content, by whichever of its names it is asked for."""
     get(POST)
     assert get(POST).cache == "hit"
     gate = hold(monkeypatch, serving, "resolve")
@@ -249,6 +254,7 @@ def test_a_file_written_while_its_extensionless_name_is_read_is_new_under_both_n
 def test_a_request_after_the_write_does_not_wait_for_the_load_before_it(
     site: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The write detaches the older load: later requests start afresh; its end disturbs nothing."""
     gate = hold(monkeypatch, serving, "javascript")
     overtaken = waiting(gate, POST)
     make.write(site, post__tsx=edition("two"))
@@ -261,6 +267,7 @@ def test_a_request_after_the_write_does_not_wait_for_the_load_before_it(
 def test_an_invalidation_that_changed_nothing_costs_no_transpile(
     site: Realm, runs: DenoRuns
 ) -> None:
+    """JavaScript is kept by the content that it is made from: an invalidation leaves it valid."""
     first = get(POST)
     site.clear_local_source_caches()
     assert get(POST) == Got(200, "miss", first.text)
@@ -304,6 +311,7 @@ class Joiners:
 def test_many_requests_for_one_module_transpile_it_once(
     site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """All of them get the one result."""
     gate, joiners = hold(monkeypatch, transpile, "_run_deno", before=True), Joiners(monkeypatch)
     requests = [in_thread(get, POST) for _ in range(8)]
     gate.wait_for_arrival()
@@ -318,6 +326,7 @@ def test_many_requests_for_one_module_transpile_it_once(
 def test_modules_at_different_paths_do_not_wait_for_each_other(
     site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Only requests for the same module are merged."""
     gate = hold(monkeypatch, transpile, "_run_deno", before=True)
     held = waiting(gate, POST)
     assert get(f"{SITE}person.tsx").status == 200
@@ -344,6 +353,7 @@ def test_two_processes_that_need_the_same_source_transpile_it_once(
 def test_a_process_that_has_just_started_takes_what_the_fleet_has_transpiled(
     site: Realm, runs: DenoRuns
 ) -> None:
+    """The first transpile is kept for all processes; none of them repeats it."""
     first = get(POST)
     assert TranspiledModule.objects.count() == 1
     serving.caches.cache_clear()
@@ -354,6 +364,7 @@ def test_a_process_that_has_just_started_takes_what_the_fleet_has_transpiled(
 def test_a_transpiler_that_can_not_run_fails_all_who_wait_and_is_tried_again_by_the_next(
     site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A failure is shared by those who asked together, and not remembered."""
     gate, joiners = Gate(), Joiners(monkeypatch)
     really = transpile._run_deno
 
@@ -376,6 +387,7 @@ def test_a_transpiler_that_can_not_run_fails_all_who_wait_and_is_tried_again_by_
 def test_a_source_that_is_wrong_is_refused_by_one_run_until_it_is_changed(
     site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """406 for all who asked together and for later ones; the next content is tried anew."""
     make.write(site, post__tsx=b"export const = ;")
     gate, joiners = hold(monkeypatch, transpile, "_run_deno", before=True), Joiners(monkeypatch)
     requests = [in_thread(get, POST) for _ in range(4)]
@@ -413,6 +425,7 @@ def hear(sidecar: Listener) -> None:
 def test_a_notification_by_hand_makes_a_hit_a_miss_and_one_of_another_realm_does_not(
     source: Realm, sidecar: Listener
 ) -> None:
+    """A path drops that path and a wildcard all; what is another's, or nonsense, drops nothing."""
     get(POST)
     for payload, following in [
         ("http://nobody.example/:*", "hit"),

@@ -84,6 +84,7 @@ _payloads = st.one_of(
 def test_a_file_change_is_split_at_the_first_slash_colon(
     payload: str, realm_url: str, path: str
 ) -> None:
+    """Colons elsewhere don't mislead; a deep path is kept whole; `*` is read as a path."""
     assert parse_file_change(payload) == FileChange(realm_url, path)
 
 
@@ -91,6 +92,7 @@ def test_a_file_change_is_split_at_the_first_slash_colon(
     "payload", [None, "", ":", "/:", "/:a.ts", "person.gts", f"{REALM}a.ts", f"{REALM}:"]
 )
 def test_a_malformed_file_change_is_nothing(payload: str | None) -> None:
+    """Without `/:`, without a realm or without a path there is nothing to invalidate."""
     assert parse_file_change(payload) is None
     assert board_keys(REALM_FILE_CHANGES, payload) is None
 
@@ -104,12 +106,14 @@ def test_a_file_change_reads_back_as_it_was_sent(realm_url: str, path: str) -> N
 
 
 def test_a_path_moves_its_own_key_and_the_wildcard_moves_the_realm() -> None:
+    """A path moves that path alone; the wildcard moves its realm once, and no path by itself."""
     assert board_keys(*_pair(channels.file_change(REALM, "a/b.ts"))) == [f"path|{REALM}a/b.ts"]
     assert board_keys(*_pair(channels.all_files_changed(REALM))) == [f"realm|{REALM}"]
 
 
 @pytest.mark.parametrize("letter", ["a", "ß", "€", "𝄞"])
 def test_a_path_too_long_to_send_becomes_the_wildcard(letter: str) -> None:
+    """Postgres would refuse it: the whole realm is dropped instead of nothing."""
     room = (PAYLOAD_BUDGET - len(f"{REALM}:")) // len(letter.encode())
     fits = channels.file_change(REALM, letter * room)
     assert parse_file_change(fits.payload) == FileChange(REALM, letter * room)
@@ -133,6 +137,7 @@ def test_a_path_too_long_to_send_becomes_the_wildcard(letter: str) -> None:
 def test_an_invalidation_of_definitions_is_read(
     payload: str, kind: str, keys: tuple[str, ...]
 ) -> None:
+    """One module or many, a realm, or everything."""
     assert parse_definitions_invalidated(payload) == DefinitionsInvalidated(kind, keys)
 
 
@@ -166,6 +171,7 @@ def test_an_invalidation_of_definitions_is_read(
     ],
 )
 def test_a_malformed_invalidation_of_definitions_is_nothing(payload: str | None) -> None:
+    """No JSON, an unknown kind, no realm, no modules or none that is text: ignored as a whole."""
     assert parse_definitions_invalidated(payload) is None
     assert board_keys(DEFINITION_CACHE_INVALIDATED, payload) is None
     assert board_keys(MODULE_CACHE_INVALIDATED, payload) is None
@@ -173,6 +179,7 @@ def test_a_malformed_invalidation_of_definitions_is_nothing(payload: str | None)
 
 @pytest.mark.parametrize("channel", [DEFINITION_CACHE_INVALIDATED, MODULE_CACHE_INVALIDATED])
 def test_definitions_move_the_key_of_what_was_invalidated_and_no_other(channel: str) -> None:
+    """Each named module moves once; a realm moves itself, and everything the global key."""
     modules = [f"{REALM}a.ts", f"{REALM}b.ts"]
     [named] = channels.modules_invalidated(REALM, modules)
     assert board_keys(channel, named.payload) == [f"definitions|module|{m}" for m in modules]
@@ -201,6 +208,7 @@ def test_an_invalidation_of_modules_reads_back_as_it_was_sent(
 )
 @settings(deadline=None)
 def test_many_modules_are_split_and_none_is_lost(lengths: list[int], letter: str) -> None:
+    """Nothing is dropped for being too long for one notification."""
     urls = [f"{REALM}{n}{letter * (length // 4)}" for n, length in enumerate(lengths)]
     sent = channels.modules_invalidated(REALM, urls)
     assert all(len(n.payload.encode()) <= PAYLOAD_BUDGET < POSTGRES_LIMIT for n in sent)
@@ -266,6 +274,7 @@ def test_a_malformed_heartbeat_is_nothing(payload: str | None) -> None:
 @given(payload=_payloads)
 @settings(deadline=None)
 def test_no_payload_makes_a_parser_or_the_board_raise(payload: str | None) -> None:
+    """Whatever comes over a channel, also nothing at all, is survived."""
     parse_heartbeat(payload)
     for channel in (*channels.INVALIDATION_CHANNELS, REALM_HEARTBEAT, "no channel of ours"):
         for key in board_keys(channel, payload) or []:

@@ -132,6 +132,7 @@ def test_another_realms_invalidation_lets_a_build_be_stored(in_thread: Any) -> N
 
 
 def test_nobody_can_insert_a_row_that_was_built_on_older_counters() -> None:
+    """The database itself turns late rows away, whoever brings them."""
     DefinitionLookup(Builds()).lookup_module(POST)
     CacheGeneration.objects.filter(scope="realm", key=REALM).update(generation=7)
     CacheGeneration.objects.create(scope="module", key=PERSON)
@@ -147,6 +148,7 @@ def test_nobody_can_insert_a_row_that_was_built_on_older_counters() -> None:
 
 
 def test_callers_of_two_lookups_at_once_share_one_build(in_thread: Any) -> None:
+    """One is elected and builds; the work of the others never runs, and all get its result."""
     builds = Builds()
     builds.go_on.clear()
     found: list[Any] = []
@@ -192,6 +194,7 @@ def test_invalidating_a_module_drops_what_was_built_from_it_at_any_distance() ->
 
 
 def test_what_is_cleared_is_told_to_every_replica() -> None:
+    """A module with all its spellings, a realm, or everything: one announcement each."""
     with listen_connection() as peer:
         peer.execute("LISTEN definition_cache_invalidated")
         DefinitionLookup().clear_realm_definitions(REALM)
@@ -297,6 +300,7 @@ def test_a_build_does_not_wait_for_a_clear_that_has_not_committed(in_thread: Any
 
 @pytest.mark.parametrize("spelling", ["post", "post.tsx", "post.ts", "post.jsx", "post.js"])
 def test_a_module_is_invalidated_under_any_of_its_names(spelling: str) -> None:
+    """Its spellings with and without an extension go together."""
     for module in (POST, PERSON):
         DefinitionLookup(Builds()).lookup_module(module)
     dropped = DefinitionLookup().invalidate(REALM + spelling)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from deno import find_deno_bin
@@ -16,7 +17,12 @@ SECONDS = 180
 
 def deno(folder: Path, *arguments: str) -> None:
     """Runs Deno in the clone with empty caches; fails with what it printed."""
-    ran = subprocess.run(
+    ran = run(folder, *arguments)
+    assert ran.returncode == 0, f"deno {' '.join(arguments)}\n{ran.stdout}"
+
+
+def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
         [find_deno_bin(), *arguments],
         cwd=BASE_DIR,
         env={
@@ -31,7 +37,6 @@ def deno(folder: Path, *arguments: str) -> None:
         text=True,
         timeout=SECONDS,
     )
-    assert ran.returncode == 0, f"deno {' '.join(arguments)}\n{ran.stdout}"
 
 
 def test_the_tests_of_the_prerenderer_pass(tmp_path: Path) -> None:
@@ -40,3 +45,45 @@ def test_the_tests_of_the_prerenderer_pass(tmp_path: Path) -> None:
 
 def test_the_types_of_the_prerenderer_and_of_the_base_module_are_right(tmp_path: Path) -> None:
     deno(tmp_path, "check", "reindex/deno/host.ts", "reindex/deno/worker.ts", "realms/base/mod.ts")
+
+
+EXAMPLES = BASE_DIR / "examples"
+
+#: What an author writes, with one field spelt right and three mistakes.
+NOTE = """\
+import { Card, computed, linksTo, string } from "@realm/base";
+
+export class Note extends Card {
+  static fields = {
+    title: string(),
+    next: linksTo(() => Note),
+    loud: computed((card: { title: string }) => card.title.toUpperCase()),
+  };
+  static isolated = this.template(({ card }) => (
+    <h1>{card.title} {card.next?.loud} {card.titel} {card.next?.lod} {card.next.title}</h1>
+  ));
+}
+"""
+
+
+def test_an_authors_module_with_a_misspelt_field_fails_its_check(tmp_path: Path) -> None:
+    (BASE_DIR / ".data").mkdir(exist_ok=True)
+    # Inside the clone, where the types of the packages are found.
+    with TemporaryDirectory(dir=BASE_DIR / ".data") as folder:
+        module = Path(folder) / "note.tsx"
+        module.write_text(NOTE)
+        ran = run(tmp_path, "check", "--config", str(EXAMPLES / "deno.json"), str(module))
+    assert ran.returncode == 1
+    for says in (
+        "Property 'titel' does not exist",
+        "Property 'lod' does not exist",
+        "'card.next' is possibly 'null'",
+        "Found 3 errors",
+    ):
+        assert says in ran.stdout, ran.stdout
+
+
+def test_the_examples_pass_the_check_that_an_author_runs(tmp_path: Path) -> None:
+    modules = [str(module) for module in sorted(EXAMPLES.glob("*/*.tsx"))]
+    assert len(modules) > 20
+    deno(tmp_path, "check", "--config", str(EXAMPLES / "deno.json"), *modules)

@@ -359,6 +359,55 @@ def test_two_processes_that_start_at_the_same_moment_get_one_server(machine: Mac
         assert stopped(folder, pid)
 
 
+def test_an_initdb_that_is_killed_half_way_leaves_a_folder_that_works(machine: Machine) -> None:
+    folder = machine.folder("half")
+    user = machine.user(folder)
+    user.begin("socket_folder")
+    wait_until(lambda: list(folder.glob("postgres*/PG_VERSION")), "initdb under way")
+    [initdb] = [
+        each
+        for each in psutil.Process(user.process.pid).children(recursive=True)
+        if each.name() == "initdb"
+    ]
+    user.kill()
+    initdb.kill()
+    wait_until(lambda: ended(initdb.pid), "initdb dead")
+
+    next_one = machine.user(folder)
+    keep(next_one, "whole")
+    assert next_one.ask(KEPT) == [["whole"]]
+    assert not list(folder.glob("postgres.draft-*"))
+
+
+def test_a_server_that_is_not_ready_yet_is_waited_for(machine: Machine) -> None:
+    """It recovers from a crash, or shuts down: its pid file says so."""
+    folder = machine.folder("a")
+    first, second = machine.user(folder), machine.user(folder)
+    keep(first, "committed")
+    file = folder / "postgres/postmaster.pid"
+    ready = file.read_text()
+    assert ready.count("ready") == 1
+    file.write_text(ready.replace("ready   ", "starting"))
+    second.begin("ask", KEPT)
+    assert second.process.stdout is not None
+    assert not select.select([second.process.stdout], [], [], 0.5)[0], "it did not wait"
+    file.write_text(ready)
+    assert second.answer() == [["committed"]]
+
+
+def test_a_pid_file_that_its_server_died_writing_is_got_over(machine: Machine) -> None:
+    folder = machine.folder("a")
+    first = machine.user(folder)
+    keep(first, "committed")
+    first.kill()
+    pid = server_of(folder)
+    end(pid)
+    file = folder / "postgres/postmaster.pid"
+    file.write_text("\n".join(file.read_text().split("\n")[:4]))
+    (folder / "postgres/.s.PGSQL.5432.lock").unlink()  # comes later
+    assert machine.user(folder).ask(KEPT) == [["committed"]]
+
+
 def test_a_folder_with_a_name_too_long_for_a_socket_works(machine: Machine) -> None:
     folder = machine.folder("long-" * 30)
     assert len(os.fsencode(folder / "postgres/.s.PGSQL.5432")) > SOCKET_PATH_BYTES

@@ -254,7 +254,7 @@ def test_no_content_is_known_where_there_is_none(web: Web, source: Realm) -> Non
 def test_two_writes_in_one_second_have_different_etags(
     web: Web, source: Realm, ada: dict[str, str]
 ) -> None:
-    """W-16."""
+    """An ETag is of the content, so no clock is too coarse for it."""
     url = f"{source.url}quick.md"
     etags = set()
     for text in (b"one", b"two", b"three"):
@@ -362,7 +362,7 @@ def test_the_same_bytes_under_another_name_are_answered_under_that_name(
 def test_a_private_realm_tells_a_stranger_nothing_not_even_what_exists(
     web: Web, live: None, private: Realm, method: str, path: str
 ) -> None:
-    """W-26."""
+    """HEAD needs the same permissions as GET, and neither redirects nor tells an ETag first."""
     ada = make.realm_login(private, "ada")
     for accept in (SOURCE, "*/*", "text/html", API, "application/json"):
         web.request(method, private.url + path, accept=accept, headers=ada)
@@ -430,7 +430,7 @@ def test_those_who_are_signed_in_may_read_what_is_shared_with_them(
 def test_revoking_everyone_takes_effect_at_once_on_what_is_cached(
     web: Web, source: Realm, listening: Listener
 ) -> None:
-    """W-21."""
+    """Who may read is part of the cached answer, and moves with it on every replica."""
     url = f"{source.url}person"
     web.get(url)
     assert web.get(url).cache == "hit"
@@ -455,6 +455,7 @@ def test_revoking_everyone_takes_effect_at_once_on_what_is_cached(
 def test_a_second_read_is_a_hit_until_the_file_changes(
     web: Web, live: None, source: Realm, ada: dict[str, str], path: str, accept: str
 ) -> None:
+    """What is loaded is answered again without a load, until its own path changes."""
     caches = [web.get(source.url + path, accept).cache for _ in range(3)]
     assert caches == ["miss", "hit", "hit"]
     web.upload(f"{source.url}other.md", b"x", ada)
@@ -468,16 +469,19 @@ def test_a_second_read_is_a_hit_until_the_file_changes(
 
 
 def test_without_a_sidecar_every_read_is_a_miss(web: Web, source: Realm) -> None:
+    """A replica by itself, with nobody who coordinates it, serves all the same."""
     assert [web.get(f"{source.url}person").cache for _ in range(3)] == ["miss"] * 3
 
 
 def test_no_cache_reads_the_registry_whatever_is_cached(
     web: Web, live: None, source: Realm
 ) -> None:
+    """It asks the database itself, whatever this replica has heard."""
     url = f"{source.url}index.json"
     web.get(url, SOURCE)
     assert web.get(f"{url}?noCache", SOURCE).cache == "miss"
     assert web.get(f"{url}?noCache=false", SOURCE).cache == "miss"
+    web.get(url, SOURCE)
     with pytest.MonkeyPatch.context() as patch:
         # Changed by somebody of whom this replica hears nothing.
         patch.setattr(Board, "bump", lambda board, keys: None)
@@ -525,7 +529,7 @@ def test_a_realm_without_its_slash_leads_to_the_realm(
 def test_the_longest_realm_wins_and_a_new_one_shadows_what_is_cached_at_once(
     web: Web, live: None, source: Realm, owner: Any
 ) -> None:
-    """W-33."""
+    """Which realm a URL lies in never depends on the order in which realms were made."""
     make.write_paths(source, {"inner/a.md": b"outer", "inner/b.md": b"outer"})
     urls = [f"{source.url}inner/{name}" for name in ("a.md", "b.md")]
     for url in urls:

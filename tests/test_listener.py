@@ -196,6 +196,7 @@ def test_it_is_not_live_while_it_connects_nor_while_no_ping_comes_back(
 
 
 def test_what_was_stamped_before_it_listened_is_stale(listener: Listener, board: Board) -> None:
+    """Whatever was cached before LISTEN could have missed its invalidation."""
     slots = Slots(["a"])
     stamp = board.stamp(slots)
     with running(listener):
@@ -232,6 +233,7 @@ _MOVED = [
 def test_a_notification_by_hand_moves_its_key_and_nothing_that_it_does_not_name(
     live: Listener, board: WatchedBoard, channel: str, payload: str, key: str
 ) -> None:
+    """Also for a realm that this replica has never served, and on the channel of older fleets."""
     slots, other = Slots([key]), Slots([f"path|{REALM}b.ts", "realm|http://localhost:4201/b/"])
     stamp, others = board.stamp(slots), board.stamp(other)
     notify(channel, payload)
@@ -260,6 +262,7 @@ def test_a_thousand_notifications_of_one_transaction_all_arrive(
 def test_malformed_payloads_are_counted_and_change_nothing(
     live: Listener, board: WatchedBoard
 ) -> None:
+    """No key is looked up for them, and the connection stays."""
     malformed = [
         (REALM_FILE_CHANGES, ""),
         (REALM_FILE_CHANGES, "no realm"),

@@ -49,6 +49,7 @@ def test_the_key_is_the_first_eight_bytes_of_the_urls_hash() -> None:
 
 
 def test_keys_are_signed_64_bit_numbers_that_differ_by_url() -> None:
+    """And one URL has the same key whenever it is asked for."""
     urls = [f"http://localhost:4201/luke/{number}/" for number in range(2000)]
     keys = [lock_key(url) for url in urls]
     assert keys == [lock_key(url) for url in urls]
@@ -68,6 +69,7 @@ def test_the_lock_is_the_advisory_lock_of_that_key() -> None:
 
 
 def test_the_same_realm_is_written_to_by_one_at_a_time() -> None:
+    """The second gets in once the first is out, and has its own result."""
     with held(A):
         second = in_thread(take, A)
         wait_until(lambda: waiting_for(A) == 1, "the second writer waiting")
@@ -76,6 +78,7 @@ def test_the_same_realm_is_written_to_by_one_at_a_time() -> None:
 
 
 def test_different_realms_are_written_to_at_the_same_time() -> None:
+    """The lock of one URL says nothing about another's."""
     with held(A):
         assert take(B, C) == 7
 

@@ -23,12 +23,15 @@ from realms.errors import (
     InvalidURL,
     IsASourceRealm,
     NotARealm,
+    NotFound,
     NotPublished,
     Unprocessable,
 )
 from realms.locks import realm_write_lock
 from realms.models import FileVersion, Publication, Realm, RealmPermission, RealmTombstone
 from realms.publishing import delete_realm, publish_realm, rollback_realm, unpublish_realm
+from realms.serving import source_at
+from reindex import jobs, tasks
 from reindex.models import IndexedCard, IndexHead, ReindexJob
 from tests import make
 from tests.cluster import wait_until
@@ -84,6 +87,7 @@ def indexed(url: str) -> None:
 
 
 def test_a_published_realm_shows_its_source_as_it_stood(source: Realm) -> None:
+    """The registry says whose it is, of what, and that it can't be published in turn."""
     done = make.publish(source, PAGE)
     realm = Realm.objects.get(url=PAGE)
     assert (realm.kind, realm.owner, realm.source, realm.publishable) == (
@@ -105,6 +109,7 @@ def test_a_published_realm_shows_its_source_as_it_stood(source: Realm) -> None:
 
 
 def test_a_repeated_publish_keeps_the_realm_and_shows_the_source_of_now(source: Realm) -> None:
+    """A republish moves the time on; what the source lost and what it changed is so in the copy."""
     first = make.publish(source, PAGE)
     before = Realm.objects.get(url=PAGE).last_published_at
     make.write(source, index__json=b"{}", new__md=b"new")
@@ -155,6 +160,7 @@ def test_the_database_itself_lets_no_generation_fall(source: Realm) -> None:
 
 
 def test_pages_stay_until_new_ones_are_rendered_and_definitions_go_at_once(source: Realm) -> None:
+    """No definition of the old files outlives a publish, but visitors keep a whole site."""
     make.publish(source, PAGE)
     indexed(PAGE)
     done = make.publish(source, PAGE)
@@ -252,7 +258,7 @@ STEPS = {
         "realms.publishing.make_realm",
         "realms.models.RealmPermission.objects.create",
         "realms.publishing.write_files",
-        "realms.content.store_blob",
+        "realms.content.store_blobs",
         "realms.content._close",
         "realms.content._bump_paths",
     ],
@@ -328,7 +334,7 @@ def _crashing(step: str, moment: str) -> Callable[..., Any]:
 def test_peers_are_told_if_and_only_if_it_happened(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P1."""
+    """P1. A publish and an unpublish are announced with their commit, and a failed one never."""
     with listen_connection() as listener:
         for channel in (*INVALIDATION_CHANNELS, "realm_heartbeat"):
             listener.execute(f"LISTEN {channel}".encode())
@@ -336,6 +342,7 @@ def test_peers_are_told_if_and_only_if_it_happened(
         told = _heard(listener)
         assert ("realm_file_changes", f"{PAGE}:*") in told
         assert ("realm_registry", f"upsert:{PAGE}") in told
+        assert ("realm_registry", f"upsert:{source.url}") in told, "it is published somewhere now"
         assert json.dumps({"k": "realm", "r": PAGE}) in [payload for _, payload in told]
 
         with monkeypatch.context() as patch:
@@ -348,6 +355,7 @@ def test_peers_are_told_if_and_only_if_it_happened(
         told = _heard(listener)
         assert ("realm_file_changes", f"{PAGE}:*") in told
         assert ("realm_registry", f"delete:{PAGE}") in told
+        assert ("realm_registry", f"upsert:{source.url}") in told
         assert ("realm_index_swapped", PAGE) in told
 
 
@@ -391,10 +399,28 @@ def test_a_rollback_goes_to_the_generation_that_is_named(source: Realm) -> None:
     rollback_realm(PAGE, ADA, done[3].generation)
     assert shown(PAGE)["index.json"] == b"3"
     before = everything()
-    for missing in (0, 10_000, generation(PAGE)):
+    for missing in (0, 10_000):
         with pytest.raises(Unprocessable, match=f"no publication of generation {missing}"):
             rollback_realm(PAGE, ADA, missing)
+    for shown_already in (generation(PAGE), done[3].generation):
+        with pytest.raises(Unprocessable, match=f"showed at generation {shown_already} already"):
+            rollback_realm(PAGE, ADA, shown_already)
     assert everything() == before
+
+
+def test_a_second_rollback_goes_one_further_back(source: Realm) -> None:
+    for number in range(3):
+        make.write(source, index__json=str(number).encode())
+        make.publish(source, PAGE)
+    for number in (1, 0):
+        rollback_realm(PAGE, ADA)
+        assert shown(PAGE)["index.json"] == str(number).encode()
+    with pytest.raises(Unprocessable, match="before this one"):
+        rollback_realm(PAGE, ADA)
+    make.write(source, index__json=b"3")
+    make.publish(source, PAGE)
+    rollback_realm(PAGE, ADA)
+    assert shown(PAGE)["index.json"] == b"0", "what was shown before, not what was taken back"
 
 
 def test_a_rollback_passes_over_publications_of_the_same_content(source: Realm) -> None:
@@ -424,6 +450,7 @@ def test_there_is_no_rollback_of_a_first_publication_nor_of_what_is_not_publishe
 
 
 def test_an_unpublish_leaves_nothing_but_the_source(source: Realm) -> None:
+    """Taking a copy down never touches the source's own row or files."""
     make.publish(source, PAGE)
     indexed(PAGE)
     make.publish(source, PAGE)
@@ -439,6 +466,7 @@ def test_an_unpublish_leaves_nothing_but_the_source(source: Realm) -> None:
 
 
 def test_a_delete_takes_all_copies_and_only_those(source: Realm, owner: Any) -> None:
+    """Other realms, and the copies of other sources, keep every row."""
     bob = make.user("bob")
     bobs = make.source(f"{ORIGIN}/bob/site/", bob, make.SITE)
     adas_other = make.source(f"{ORIGIN}/ada/other/", owner, make.SITE)
@@ -463,6 +491,15 @@ def test_a_delete_takes_all_copies_and_only_those(source: Realm, owner: Any) -> 
     assert shown(bobs.url) == shown("http://bob.localhost:4201/") == make.SITE
 
 
+def test_taking_down_what_is_not_there_is_refused_and_changes_nothing(source: Realm) -> None:
+    before = everything()
+    with pytest.raises(NotPublished):
+        unpublish_realm(PAGE, ADA)
+    with pytest.raises(NotFound):
+        delete_realm(f"{ORIGIN}/ada/none/", ADA)
+    assert everything() == before
+
+
 def test_the_card_library_can_not_be_deleted_published_over_or_taken_down(source: Realm) -> None:
     """The bootstrap realm belongs to the release, not to anybody who asks."""
     sync_base_realm()
@@ -485,7 +522,7 @@ def test_the_card_library_can_not_be_deleted_published_over_or_taken_down(source
 def test_a_publish_is_never_a_mixture_of_two_writes(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """W-3."""
+    """A write that comes while its realm is published waits, and is in no part of the copy."""
     make.write(source, one__md=b"old", two__md=b"old")
     gate = Gate()
     monkeypatch.setattr(publishing, "_show", gate.before(publishing._show))
@@ -503,7 +540,7 @@ def test_a_publish_is_never_a_mixture_of_two_writes(
 def test_a_write_that_waited_behind_a_delete_finds_nothing_and_makes_nothing(
     web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """W-7."""
+    """It looks again once it has the lock, and is told 404."""
     headers, gate = make.realm_login(source, "ada"), Gate()
     monkeypatch.setattr(publishing, "_tear_down", gate.before(publishing._tear_down))
     delete = in_thread(delete_realm, source.url, ADA)
@@ -525,7 +562,7 @@ def test_a_write_that_waited_behind_a_delete_finds_nothing_and_makes_nothing(
 def test_a_write_that_waited_never_lands_in_the_realm_that_came_after(
     web: Web, source: Realm
 ) -> None:
-    """W-7: what was allowed in the old realm was never allowed in the new one."""
+    """What was allowed in the old realm was never allowed in the new one."""
     headers, bob = make.realm_login(source, "ada"), make.user("bob")
     with realm_write_lock(source.url):
         write = in_thread(web.upload, f"{source.url}late.md", b"late", headers)
@@ -539,7 +576,7 @@ def test_a_write_that_waited_never_lands_in_the_realm_that_came_after(
 def test_of_two_who_create_one_url_one_is_told_that_it_exists(
     web: Web, owner: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """W-8."""
+    """The second looks under the lock, and overwrites nothing of the first."""
     gate = Gate()
     monkeypatch.setattr(publishing, "make_realm", gate.after(publishing.make_realm))
 
@@ -562,7 +599,7 @@ def test_of_two_who_create_one_url_one_is_told_that_it_exists(
 def test_of_two_who_publish_to_one_free_url_it_belongs_to_the_first(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """W-23."""
+    """Owning a source that may be published gives no right to somebody else's published URL."""
     bobs = make.source(f"{ORIGIN}/bob/site/", make.user("bob"), {"bob.md": b"bob"})
     url, gate = "http://free.localhost:4201/", Gate()
     monkeypatch.setattr(publishing, "_show", gate.before(publishing._show))
@@ -594,7 +631,7 @@ def test_of_two_who_publish_to_one_free_host_it_belongs_to_the_first(
 
 
 def test_someone_elses_publication_and_source_stay_theirs(source: Realm) -> None:
-    """W-23, W-24."""
+    """No way leads over them, below them, or to rights in them."""
     bobs = make.source(f"{ORIGIN}/bob/site/", make.user("bob"), {"bob.md": b"bob"})
     make.publish(source, PAGE)
     before = everything()
@@ -617,7 +654,7 @@ def test_someone_elses_publication_and_source_stay_theirs(source: Realm) -> None
 def test_a_publish_that_waited_behind_the_delete_of_its_source_leaves_no_orphan(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """W-28."""
+    """A published realm without a source would belong to nobody, and nobody could take it down."""
     gate = Gate()
     monkeypatch.setattr(publishing, "_tear_down", gate.before(publishing._tear_down))
     delete = in_thread(delete_realm, source.url, ADA)
@@ -634,7 +671,7 @@ def test_a_publish_that_waited_behind_the_delete_of_its_source_leaves_no_orphan(
 def test_a_delete_that_waited_behind_a_publish_of_its_realm_takes_neither_or_both(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """W-28, the other way round."""
+    """A copy that appeared meanwhile is never left behind."""
     gate = Gate()
     monkeypatch.setattr(publishing, "_show", gate.before(publishing._show))
     publish = in_thread(make.publish, source, PAGE)
@@ -649,8 +686,28 @@ def test_a_delete_that_waited_behind_a_publish_of_its_realm_takes_neither_or_bot
     assert delete_realm(source.url, ADA) == [source.url, PAGE]
 
 
+def test_a_write_and_a_publish_wait_for_no_reindex_that_is_under_way(
+    web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rendering holds no lock: whoever changes a realm is answered while its pages are made."""
+    first, gate = make.publish(source, PAGE), Gate()
+    plan = jobs.Plan(["index.json"], {PAGE: first.generation})
+    (batch,) = jobs.planned(ReindexJob.objects.get(realm_url=PAGE).pk, plan)
+    monkeypatch.setattr(tasks, "_render", lambda _: gate.hold())
+    rendering = in_thread(tasks.render_batch, batch)
+    gate.wait_for_arrival()
+    headers = make.realm_login(source, "ada")
+    assert web.upload(f"{source.url}new.md", b"new", headers).status == 204
+    second = make.publish(source, PAGE)
+    assert not rendering.done()
+    gate.open()
+    rendering.result(20)
+    assert shown(PAGE)["new.md"] == b"new"
+    assert ReindexJob.objects.get(realm_url=PAGE, status="queued").generation == second.generation
+
+
 def test_forty_writers_to_one_realm_all_succeed(web: Web, source: Realm) -> None:
-    """W-31."""
+    """Those who wait for the lock keep nothing that its holder needs."""
     headers = make.realm_login(source, "ada")
 
     def write(number: int) -> int:
@@ -661,3 +718,21 @@ def test_forty_writers_to_one_realm_all_succeed(web: Web, source: Realm) -> None
     assert generation(source.url) == 42
     files = shown(source.url)
     assert all(files[f"{number}.md"] == str(number).encode() for number in range(40))
+
+
+def test_a_generation_whose_source_is_gone_is_nowhere_and_no_older_one_stands_in_for_it(
+    source: Realm,
+) -> None:
+    """Exactly a generation is what an exact pin gets, or nothing."""
+    assert source.owner is not None
+    other = make.source(f"{ORIGIN}/ada/other/", source.owner, {"post.tsx": b"another's"})
+    first = make.publish(source, PAGE).generation
+    between = make.publish(other, PAGE).generation
+    make.publish(source, PAGE)
+    assert source_at(PAGE, between, "post.tsx").content.body == b"another's"
+    delete_realm(other.url, Caller("ada"))
+    assert source_at(PAGE, between, "post.tsx").content.status == 404
+    realm = Realm.objects.get(url=PAGE)
+    assert not versions_at(realm, between).exists()
+    for generation in (first, realm.generation):
+        assert source_at(PAGE, generation, "post.tsx").content.body == make.SITE["post.tsx"]

@@ -197,7 +197,7 @@ def test_a_private_source_realm_has_an_index_and_no_page_that_strangers_see(
     work_off(sent)
     assert index_of(private).keys() == {"index", "ada"}
     assert web.get(private, "text/html").status == 401
-    make.write(realm, ada__json=make.card("./person", "Person", name="Ada L."))
+    make.write(realm, index__json=make.card("./post", "Post", title="Today"))
     ReindexJob.objects.update(due_at=timezone.now())
     work_off(sent)
     job = ReindexJob.objects.filter(realm_url=private).first()

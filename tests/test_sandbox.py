@@ -30,10 +30,10 @@ def site(web: Web, owner: Any, settings: Settings) -> Any:
 def module(template: str, top: str = "") -> bytes:
     """A card module whose template shows what an expression comes to."""
     return f"""\
-import {{ Card, string }} from "@realm/base";
+import {{ Card, linksToMany, number, string }} from "@realm/base";
 {top}
 export class Try extends Card {{
-  static fields = {{ title: string() }};
+  static fields = {{ title: string(), size: number(), all: linksToMany(() => Card) }};
   static isolated = ({{ card }}) => {{ {template} }};
 }}
 """.encode()
@@ -170,7 +170,7 @@ def test_what_a_database_or_a_parser_would_choke_on_costs_only_its_own_card(
         ).encode()
 
     def links(*urls: str) -> str:
-        return json.dumps({f"link{i}": {"links": {"self": url}} for i, url in enumerate(urls)})
+        return json.dumps({f"all.{i}": {"links": {"self": url}} for i, url in enumerate(urls)})
 
     deep = "[" * 900 + "]" * 900
     shown = {
@@ -223,3 +223,56 @@ def test_what_a_database_or_a_parser_would_choke_on_costs_only_its_own_card(
         assert web.get(URL + name, "text/html").status == 200
     for name, (_, says) in wrong.items():
         assert says in cards[name].error["message"], (name, cards[name].error)
+
+
+def test_what_is_large_or_many_has_its_page_or_its_error_and_costs_the_others_nothing(
+    site: Any, web: Web, sent: list[tuple[str, Any]], settings: Settings
+) -> None:
+    settings.REALM_RENDER_SECONDS = 10
+    many = 5_000
+    links = {f"all.{i}": {"links": {"self": f"./{('good', 'gone')[i % 2]}"}} for i in range(many)}
+    adopts = {"adoptsFrom": {"module": "./good", "name": "Try"}}
+    document = {"data": {"type": "card", "attributes": {}, "relationships": links, "meta": adopts}}
+    files = {
+        "good.tsx": module("return <p>{card.title.length} {card.all.length}</p>;"),
+        "bad.tsx": module("return <p/>;", top='throw new Error("not today");'),
+        "good.json": make.card("./good", "Try", title="four"),
+        "large.json": make.card("./good", "Try", title="x" * (512 * 1024 - 200)),
+        "links.json": json.dumps(document).encode(),
+        "circle.json": make.card("./m0", "M0", title="round"),
+        "missing.json": make.card("./nowhere", "Try", title="lost"),
+        "misspelt.json": make.card("./good", "Try", titel="lost"),
+    }
+    for i in range(50):
+        files[f"m{i}.tsx"] = f"""\
+import {{ Card, linksTo, string }} from "@realm/base";
+import {{ M{(i + 1) % 50} as Next }} from "./m{(i + 1) % 50}";
+export class M{i} extends Card {{
+  static fields = {{ title: string(), next: linksTo(() => Next) }};
+  static isolated = this.template(({{ card }}) => <p>{{card.title}}</p>);
+}}
+""".encode()
+    same = [f"same/{i}" for i in range(40)]
+    files |= {f"{name}.json": make.card("../bad", "Try", title=name) for name in same}
+    make.publish(site(files), URL)
+    work_off(sent)
+
+    cards = index_of(URL)
+    assert len(cards) == 6 + len(same)
+    shown = {
+        "good": "<p>4 0</p>",
+        "large": f"<p>{512 * 1024 - 200} 0</p>",
+        "links": f"<p>0 {many // 2}</p>",
+        "circle": "<p>round</p>",
+    }
+    for name, html in shown.items():
+        assert cards[name].error is None, (name, cards[name].error)
+        assert cards[name].html["isolated"] == html, name
+    assert cards["missing"].error["status"] == 404
+    assert "nowhere" in cards["missing"].error["message"]
+    assert cards["misspelt"].error["field"] == "titel"
+    assert "did you mean title?" in cards["misspelt"].error["message"]
+    for name in same:
+        error = cards[name].error
+        assert (error["status"], error["message"]) == (500, "not today"), name
+        assert (error["card"], error["module"]) == (f"{URL}{name}", f"{URL}bad")

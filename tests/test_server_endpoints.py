@@ -78,6 +78,7 @@ def test_a_user_who_may_no_longer_sign_in_gets_no_session(web: Web, owner: Any) 
 
 
 def test_a_new_realm_has_its_two_cards_and_belongs_to_its_maker(web: Web, owner: Any) -> None:
+    """It is in the registry with its kind and owner, and with the owner's permissions."""
     attributes = {"endpoint": "new", "name": "Ädas „neues“ Reich", "iconURL": "/i.svg", "mood": 3}
     body = {"data": {"type": "realm", "attributes": attributes}}
     answer = web.post(f"{ORIGIN}/_create-realm", body, make.login("ada"))
@@ -102,6 +103,7 @@ def test_a_new_realm_has_its_two_cards_and_belongs_to_its_maker(web: Web, owner:
 def test_a_second_realm_at_a_url_is_refused_in_the_words_that_clients_look_for(
     web: Web, source: Realm
 ) -> None:
+    """Registering a URL again changes nothing of what stands there."""
     before = everything()
     body = {"data": {"type": "realm", "attributes": {"endpoint": "site", "name": "Again"}}}
     answer = web.post(f"{ORIGIN}/_create-realm", body, make.login("ada"))
@@ -159,7 +161,7 @@ def test_a_publish_answers_where_and_when_and_how_to_wait(
     ],
 )
 def test_a_published_url_has_one_spelling(web: Web, source: Realm, spelling: str) -> None:
-    """W-25."""
+    """Case, default port, query and hash make no second realm."""
     first = document(publish(web, source.url, PAGE))
     again = document(publish(web, source.url.removesuffix("/"), spelling))
     assert again["attributes"]["publishedRealmURL"] == PAGE
@@ -207,6 +209,7 @@ def test_a_body_is_read_whatever_its_content_type_says(web: Web, source: Realm) 
 
 
 def test_an_unpublish_answers_what_is_gone(web: Web, source: Realm) -> None:
+    """What is out of the registry is 404 at once."""
     published = document(publish(web, source.url, PAGE))
     answer = unpublish(web, PAGE.removesuffix("/"))
     assert answer.status == 200

@@ -110,6 +110,7 @@ def test_a_load_gets_the_stamp_from_before_it_began(
 def test_its_own_invalidation_detaches_a_flight_and_later_callers_start_afresh(
     board: WatchedBoard, flights: SingleFlight[int]
 ) -> None:
+    """Nobody who asks after a change is handed what was begun before it."""
     gate = Gate()
     loads = Loads([gate])
     overtaken = in_thread(flights.run, "key", SLOTS, loads)
@@ -124,6 +125,7 @@ def test_its_own_invalidation_detaches_a_flight_and_later_callers_start_afresh(
 def test_the_invalidation_of_something_else_leaves_a_flight_alone(
     board: WatchedBoard, flights: SingleFlight[int]
 ) -> None:
+    """Callers go on sharing it."""
     gate = Gate()
     loads = Loads([gate])
     first = in_thread(flights.run, "key", SLOTS, loads)
@@ -138,6 +140,7 @@ def test_the_invalidation_of_something_else_leaves_a_flight_alone(
 def test_an_overtaken_flight_that_lands_does_not_remove_the_newer_one(
     board: WatchedBoard, flights: SingleFlight[int]
 ) -> None:
+    """A third caller still joins the newer."""
     old, new = Gate(), Gate()
     loads = Loads([old, new])
     overtaken = in_thread(flights.run, "key", SLOTS, loads)

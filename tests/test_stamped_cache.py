@@ -77,6 +77,7 @@ def test_a_stale_value_can_be_looked_at_and_be_replaced(
 
 
 def test_a_load_that_fails_leaves_nothing(cache: StampedCache[str]) -> None:
+    """The next caller loads again, as if nobody had tried."""
     with pytest.raises(ZeroDivisionError):
         cache.load("key", SLOTS, lambda: str(1 // 0))
     assert cache.get("key") is None
@@ -119,6 +120,7 @@ def test_a_load_that_something_else_overtakes_arrives_fresh(
 def test_an_overtaken_load_that_lands_last_does_not_bring_its_value_back(
     board: Board, cache: StampedCache[str]
 ) -> None:
+    """The order in which loads end decides nothing."""
     gate = Gate()
     slow = in_thread(cache.load, "key", SLOTS, gate.after(lambda: "old value"))
     gate.wait_for_arrival()

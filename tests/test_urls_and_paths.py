@@ -186,3 +186,22 @@ def own_address() -> Iterator[None]:
 )
 def test_a_replicas_own_address_stands_for_the_public_one(host: str, origin: str) -> None:
     assert public_origin(host) == origin
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("[2001:DB8::7]:8001", "https://realms.example"),
+        ("[2001:db8::7]:9000", "https://[2001:db8::7]:9000"),
+        ("[2001:db8::7]", "https://[2001:db8::7]"),
+        ("ada.example:8001", "https://ada.example"),
+    ],
+)
+def test_a_replicas_own_address_may_be_an_ipv6_one(host: str, origin: str) -> None:
+    with override_settings(
+        REALM_PUBLIC_ORIGIN="https://realms.example",
+        REALM_REPLICA_ADDRESS="http://[2001:db8::7]:8001",
+    ):
+        public_origin.cache_clear()
+        assert public_origin(host) == origin
+    public_origin.cache_clear()

@@ -182,7 +182,11 @@ def everything() -> dict[str, list[tuple[Any, ...]]]:
                   apps.get_model("auth", "User")):  # fmt: skip
         if model.__name__ == "TranspiledModule":
             continue
-        fields = [f.attname for f in model._meta.concrete_fields if f.name != "last_login"]
+        fields = [
+            f.attname
+            for f in model._meta.concrete_fields
+            if f.name not in ("last_login", "stored_at")
+        ]
         listed = model._default_manager.order_by("pk").values_list(*fields)
         rows[model.__name__] = [
             tuple(bytes(value) if isinstance(value, memoryview) else value for value in row)

@@ -10,7 +10,6 @@ import {
   Markdown,
   markdown,
   string,
-  type Template,
 } from "@realm/base";
 import { Person } from "/demo/people/person.tsx";
 import { Group, Page } from "./layout.tsx";
@@ -30,7 +29,7 @@ export class Essay extends Card {
     next: linksTo(() => Essay),
   };
 
-  static isolated: Template<typeof Essay> = ({ card, realm }) => (
+  static isolated = this.template(({ card, realm }) => (
     <Page realm={realm} here="essays" class="essay">
       <article>
         <header>
@@ -56,9 +55,9 @@ export class Essay extends Card {
         </Group>
       </article>
     </Page>
-  );
+  ));
 
-  static embedded: Template<typeof Essay> = ({ card }) => (
+  static embedded = this.template(({ card }) => (
     <Link card={card} class="essay-row">
       <img src={card.hero ?? ""} alt="" width="1200" height="560" loading="lazy" />
       <span class="what">
@@ -67,14 +66,14 @@ export class Essay extends Card {
         <span class="by">{card.author?.name}, {formatDate(card.published)}</span>
       </span>
     </Link>
-  );
+  ));
 
-  static fitted: Template<typeof Essay> = ({ card }) => (
+  static fitted = this.template(({ card }) => (
     <Link card={card} class="tile">
       <img src={card.hero ?? ""} alt="" width="1200" height="560" loading="lazy" />
       <span class="kind">Essay</span>
       <strong>{card.title}</strong>
       <span class="note">{card.author?.name}</span>
     </Link>
-  );
+  ));
 }

@@ -8,7 +8,6 @@ import {
   Markdown,
   markdown,
   string,
-  type Template,
 } from "@realm/base";
 import { Person } from "/demo/people/person.tsx";
 import { Chart } from "./chart.tsx";
@@ -38,7 +37,7 @@ export class Home extends Card {
     makers: linksToMany(() => Person),
   };
 
-  static isolated: Template<typeof Home> = ({ card, realm }) => (
+  static isolated = this.template(({ card, realm }) => (
     <Page realm={realm} class="home">
       <div class="cover">
         <header>
@@ -120,5 +119,5 @@ export class Home extends Card {
         </div>
       </section>
     </Page>
-  );
+  ));
 }

@@ -8,7 +8,6 @@ import {
   markdown,
   number,
   string,
-  type Template,
 } from "@realm/base";
 import { Chart } from "./chart.tsx";
 import { Group, Page } from "./layout.tsx";
@@ -33,7 +32,7 @@ export class Island extends Card {
     walks: linksToMany(() => Walk),
   };
 
-  static isolated: Template<typeof Island> = ({ card, realm }) => (
+  static isolated = this.template(({ card, realm }) => (
     <Page realm={realm} here="islands" class="island">
       <article>
         <header>
@@ -71,9 +70,9 @@ export class Island extends Card {
         </Group>
       </article>
     </Page>
-  );
+  ));
 
-  static embedded: Template<typeof Island> = ({ card }) => (
+  static embedded = this.template(({ card }) => (
     <Link card={card} class="island-row">
       <img src={card.profile ?? ""} alt="" loading="lazy" />
       <span class="what">
@@ -82,15 +81,15 @@ export class Island extends Card {
       </span>
       <span class="when">{card.people ? `${card.people} people` : "Nobody"}</span>
     </Link>
-  );
+  ));
 
-  static fitted: Template<typeof Island> = ({ card }) => (
+  static fitted = this.template(({ card }) => (
     <Link card={card} class="tile">
       <img src={card.profile ?? ""} alt="" loading="lazy" />
       <span class="kind">Island</span>
       <strong>{card.title}</strong>
     </Link>
-  );
+  ));
 }
 
 /** The square of the chart that holds an outline, with room around it. */

@@ -11,7 +11,6 @@ import {
   markdown,
   number,
   string,
-  type Template,
 } from "@realm/base";
 import { bearingAndDistance, positionOf } from "./chart.tsx";
 import { Daymark } from "./daymark.tsx";
@@ -48,7 +47,7 @@ export class Light extends Card {
     ),
   };
 
-  static isolated: Template<typeof Light> = ({ card, realm }) => (
+  static isolated = this.template(({ card, realm }) => (
     <Page realm={realm} here="lights" class="light">
       <article>
         <header class="opening">
@@ -99,10 +98,10 @@ export class Light extends Card {
         </Group>
       </article>
     </Page>
-  );
+  ));
 
   /** A row of the light list. */
-  static embedded: Template<typeof Light> = ({ card }) => (
+  static embedded = this.template(({ card }) => (
     <Link card={card} class="light-row">
       <Figure light={card} />
       <span class="what">
@@ -112,20 +111,18 @@ export class Light extends Card {
       </span>
       <span class="when">{card.year}</span>
     </Link>
-  );
+  ));
 
-  static fitted: Template<typeof Light> = ({ card }) => (
+  static fitted = this.template(({ card }) => (
     <Link card={card} class="tile">
       <Figure light={card} />
       <span class="kind">Light</span>
       <strong>{card.title}</strong>
       <span class="notation">{card.notation}</span>
     </Link>
-  );
+  ));
 
-  static atom: Template<typeof Light> = ({ card }) => (
-    <Link card={card} class="light-name">{card.title}</Link>
-  );
+  static atom = this.template(({ card }) => <Link card={card} class="light-name" />);
 }
 
 /** What a chart prints beside the light: `Fl(3)W.20s 52m24M`. */

@@ -8,7 +8,6 @@ import {
   Markdown,
   markdown,
   string,
-  type Template,
 } from "@realm/base";
 import { Page } from "./layout.tsx";
 import { Light } from "./light.tsx";
@@ -28,7 +27,7 @@ export class LogEntry extends Card {
     later: linksTo(() => LogEntry),
   };
 
-  static isolated: Template<typeof LogEntry> = ({ card, realm }) => (
+  static isolated = this.template(({ card, realm }) => (
     <Page realm={realm} here="logbook" class="log">
       <article class="leaf">
         <header>
@@ -49,9 +48,9 @@ export class LogEntry extends Card {
         </nav>
       </article>
     </Page>
-  );
+  ));
 
-  static embedded: Template<typeof LogEntry> = ({ card }) => (
+  static embedded = this.template(({ card }) => (
     <Link card={card} class="log-row">
       <span class="when">{formatDate(card.written)}</span>
       <span class="what">
@@ -60,15 +59,15 @@ export class LogEntry extends Card {
         <span class="by">{card.keeper}, {card.station?.title}</span>
       </span>
     </Link>
-  );
+  ));
 
-  static fitted: Template<typeof LogEntry> = ({ card }) => (
+  static fitted = this.template(({ card }) => (
     <Link card={card} class="tile">
       <span class="kind">Log, {formatDate(card.written, { year: "numeric" })}</span>
       <strong>{card.title}</strong>
       <span class="note">{card.keeper}</span>
     </Link>
-  );
+  ));
 }
 
 /** The entry on ruled paper. */

@@ -1,4 +1,4 @@
-import { Card, Embed, linksToMany, Markdown, markdown, string, type Template } from "@realm/base";
+import { Card, Embed, linksToMany, Markdown, markdown, string } from "@realm/base";
 import { Group, Page } from "./layout.tsx";
 
 /** A page that lists cards: all the lights, all the walks. */
@@ -13,7 +13,7 @@ export class Section extends Card {
     more: linksToMany(() => Card),
   };
 
-  static isolated: Template<typeof Section> = ({ card, realm }) => (
+  static isolated = this.template(({ card, realm }) => (
     <Page realm={realm} here={card.id.split("/").pop()} class="section" index>
       <header>
         <h1>{card.title}</h1>
@@ -29,5 +29,5 @@ export class Section extends Card {
         </div>
       </Group>
     </Page>
-  );
+  ));
 }

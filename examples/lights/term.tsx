@@ -1,13 +1,4 @@
-import {
-  Card,
-  Embed,
-  Link,
-  linksToMany,
-  Markdown,
-  markdown,
-  string,
-  type Template,
-} from "@realm/base";
+import { Card, Embed, Link, linksToMany, Markdown, markdown, string } from "@realm/base";
 import { Group, Page } from "./layout.tsx";
 import { Light } from "./light.tsx";
 import { Rhythm } from "./rhythm.tsx";
@@ -24,7 +15,7 @@ export class Term extends Card {
     see: linksToMany(() => Term),
   };
 
-  static isolated: Template<typeof Term> = ({ card, realm }) => (
+  static isolated = this.template(({ card, realm }) => (
     <Page realm={realm} here="terms" class="term">
       <article>
         <header>
@@ -50,9 +41,9 @@ export class Term extends Card {
         </Group>
       </article>
     </Page>
-  );
+  ));
 
-  static embedded: Template<typeof Term> = ({ card }) => (
+  static embedded = this.template(({ card }) => (
     <Link card={card} class="term-row">
       <span class="what">
         <strong>{card.title}</strong>
@@ -60,7 +51,7 @@ export class Term extends Card {
       </span>
       <Rhythm notation={card.sample} />
     </Link>
-  );
+  ));
 
-  static fitted = Term.embedded;
+  static fitted = this.embedded;
 }

@@ -9,7 +9,6 @@ import {
   markdown,
   number,
   string,
-  type Template,
 } from "@realm/base";
 import { Person } from "/demo/people/person.tsx";
 import { Island } from "./island.tsx";
@@ -34,7 +33,7 @@ export class Walk extends Card {
     author: linksTo(() => Person),
   };
 
-  static isolated: Template<typeof Walk> = ({ card, realm }) => (
+  static isolated = this.template(({ card, realm }) => (
     <Page realm={realm} here="walks" class="walk">
       <article>
         <header>
@@ -94,9 +93,9 @@ export class Walk extends Card {
         </Group>
       </article>
     </Page>
-  );
+  ));
 
-  static embedded: Template<typeof Walk> = ({ card }) => (
+  static embedded = this.template(({ card }) => (
     <Link card={card} class="walk-row">
       <span class="distance">
         {card.kilometres}
@@ -108,13 +107,13 @@ export class Walk extends Card {
         <span class="by">{card.island?.title}, {card.time}, {card.grade.toLowerCase()}</span>
       </span>
     </Link>
-  );
+  ));
 
-  static fitted: Template<typeof Walk> = ({ card }) => (
+  static fitted = this.template(({ card }) => (
     <Link card={card} class="tile">
       <span class="kind">Walk, {card.kilometres} km</span>
       <strong>{card.title}</strong>
       <span class="note">{card.island?.title}</span>
     </Link>
-  );
+  ));
 }

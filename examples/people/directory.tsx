@@ -6,7 +6,6 @@ import {
   Markdown,
   markdown,
   string,
-  type Template,
   urlOf,
 } from "@realm/base";
 import { Page } from "./layout.tsx";
@@ -23,7 +22,7 @@ export class Directory extends Card {
     places: linksToMany(() => Place),
   };
 
-  static isolated: Template<typeof Directory> = ({ card, realm }) => (
+  static isolated = this.template(({ card, realm }) => (
     <Page realm={realm} inside={false}>
       <h1 class="sign">{card.title}</h1>
       <div class="terrace">
@@ -40,7 +39,7 @@ export class Directory extends Card {
         {card.places.map((place) => <Embed card={place} />)}
       </div>
     </Page>
-  );
+  ));
 }
 
 /** One house of the terrace, its door in the colour of the person behind it. */

@@ -9,7 +9,6 @@ import {
   markdown,
   number,
   string,
-  type Template,
 } from "@realm/base";
 import { Page } from "./layout.tsx";
 import { Place } from "./place.tsx";
@@ -29,7 +28,50 @@ export class Person extends Card {
     neighbours: linksToMany(() => Person),
   };
 
-  static isolated: Template<typeof Person> = ({ card, realm }) => (
+  /** How a person looks in any list, of this realm or of another: colours are the page's. */
+  static styles = `
+    .person-row,
+    .person-tile {
+      display: grid;
+      grid-template-columns: 4rem minmax(0, 1fr);
+      gap: 1.1rem;
+      align-items: center;
+      box-sizing: border-box;
+      height: 100%;
+      padding: 1rem 0;
+      border-top: 1px solid var(--line, currentColor);
+      color: inherit;
+      text-decoration: none;
+    }
+    .person-tile {
+      grid-template-columns: 3.2rem minmax(0, 1fr);
+    }
+    .person-tile img {
+      width: 3.2rem;
+      height: auto;
+    }
+    .person-row strong,
+    .person-tile strong {
+      display: block;
+      font-size: 1.15rem;
+      line-height: 1.3;
+    }
+    .person-row:hover strong,
+    .person-tile:hover strong {
+      text-decoration: underline;
+    }
+    .person-row .role,
+    .person-tile .role,
+    .summary {
+      display: block;
+      line-height: 1.45;
+    }
+    .summary {
+      color: var(--soft, inherit);
+    }
+  `;
+
+  static isolated = this.template(({ card, realm }) => (
     <Page realm={realm}>
       <article class="person" style={`--door: ${card.colour}`}>
         <div class="frame">
@@ -62,9 +104,9 @@ export class Person extends Card {
         </div>
       </article>
     </Page>
-  );
+  ));
 
-  static embedded: Template<typeof Person> = ({ card }) => (
+  static embedded = this.template(({ card }) => (
     <Link card={card} class="person-row">
       <img src={card.portrait ?? ""} alt="" width="64" height="80" loading="lazy" />
       <span>
@@ -73,9 +115,9 @@ export class Person extends Card {
         <span class="summary">{card.summary}</span>
       </span>
     </Link>
-  );
+  ));
 
-  static fitted: Template<typeof Person> = ({ card }) => (
+  static fitted = this.template(({ card }) => (
     <Link card={card} class="person-tile">
       <img src={card.portrait ?? ""} alt="" width="64" height="80" loading="lazy" />
       <span>
@@ -83,9 +125,7 @@ export class Person extends Card {
         <span class="role">{card.role}</span>
       </span>
     </Link>
-  );
+  ));
 
-  static atom: Template<typeof Person> = ({ card }) => (
-    <Link card={card} class="person-name">{card.name}</Link>
-  );
+  static atom = this.template(({ card }) => <Link card={card} class="person-name" />);
 }

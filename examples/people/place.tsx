@@ -1,14 +1,4 @@
-import {
-  Card,
-  Embed,
-  image,
-  Link,
-  linksToMany,
-  Markdown,
-  markdown,
-  string,
-  type Template,
-} from "@realm/base";
+import { Card, Embed, image, Link, linksToMany, Markdown, markdown, string } from "@realm/base";
 import { Page } from "./layout.tsx";
 import { Person } from "./person.tsx";
 
@@ -22,7 +12,28 @@ export class Place extends Card {
     people: linksToMany(() => Person),
   };
 
-  static isolated: Template<typeof Place> = ({ card, realm }) => (
+  static styles = `
+    .place-row {
+      display: block;
+      color: inherit;
+      text-decoration: none;
+    }
+    .place-row strong {
+      display: block;
+      margin-top: 0.6rem;
+      font-size: 1.15rem;
+    }
+    .place-row:hover strong {
+      text-decoration: underline;
+    }
+    .summary {
+      display: block;
+      color: var(--soft, inherit);
+      line-height: 1.45;
+    }
+  `;
+
+  static isolated = this.template(({ card, realm }) => (
     <Page realm={realm}>
       <article class="place">
         <img
@@ -40,13 +51,13 @@ export class Place extends Card {
         </div>
       </article>
     </Page>
-  );
+  ));
 
-  static embedded: Template<typeof Place> = ({ card }) => (
+  static embedded = this.template(({ card }) => (
     <Link card={card} class="place-row">
       <img src={card.picture ?? ""} alt="" width="800" height="300" loading="lazy" />
       <strong>{card.name}</strong>
       <span class="summary">{card.summary}</span>
     </Link>
-  );
+  ));
 }

@@ -9,7 +9,6 @@ import {
   markdown,
   number,
   string,
-  type Template,
 } from "@realm/base";
 import { Page, Tape } from "./layout.tsx";
 import { Tool } from "./tool.tsx";
@@ -28,7 +27,7 @@ export class Evening extends Card {
     tools: linksToMany(() => Tool),
   };
 
-  static isolated: Template<typeof Evening> = ({ card, realm }) => (
+  static isolated = this.template(({ card, realm }) => (
     <Page realm={realm} here="evenings">
       <article class="guide">
         <p class="state">
@@ -49,9 +48,9 @@ export class Evening extends Card {
         <div class="board">{card.tools.map((tool) => <Embed card={tool} />)}</div>
       </article>
     </Page>
-  );
+  ));
 
-  static embedded: Template<typeof Evening> = ({ card }) => (
+  static embedded = this.template(({ card }) => (
     <Link card={card} class="row dated">
       <span class="day">
         {formatDate(card.when, { day: "numeric" })}
@@ -62,7 +61,7 @@ export class Evening extends Card {
         <span>{card.summary}</span>
       </span>
     </Link>
-  );
+  ));
 }
 
 const WHEN: Intl.DateTimeFormatOptions = {

@@ -1,13 +1,4 @@
-import {
-  Card,
-  Embed,
-  Link,
-  linksToMany,
-  Markdown,
-  markdown,
-  string,
-  type Template,
-} from "@realm/base";
+import { Card, Embed, Link, linksToMany, Markdown, markdown, string } from "@realm/base";
 import { Page } from "./layout.tsx";
 import { Tool } from "./tool.tsx";
 
@@ -22,7 +13,7 @@ export class Guide extends Card {
     tools: linksToMany(() => Tool),
   };
 
-  static isolated: Template<typeof Guide> = ({ card, realm }) => (
+  static isolated = this.template(({ card, realm }) => (
     <Page realm={realm} here="advice">
       <article class="guide">
         <h1>{card.title}</h1>
@@ -33,12 +24,12 @@ export class Guide extends Card {
         <div class="board">{card.tools.map((tool) => <Embed card={tool} />)}</div>
       </article>
     </Page>
-  );
+  ));
 
-  static embedded: Template<typeof Guide> = ({ card }) => (
+  static embedded = this.template(({ card }) => (
     <Link card={card} class="row">
       <strong>{card.title}</strong>
       <span>{card.summary}</span>
     </Link>
-  );
+  ));
 }

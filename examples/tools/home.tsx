@@ -1,13 +1,4 @@
-import {
-  Card,
-  Embed,
-  image,
-  linksToMany,
-  Markdown,
-  markdown,
-  string,
-  type Template,
-} from "@realm/base";
+import { Card, Embed, image, linksToMany, Markdown, markdown, string } from "@realm/base";
 import { Evening } from "./evening.tsx";
 import { Guide } from "./guide.tsx";
 import { Page } from "./layout.tsx";
@@ -27,7 +18,7 @@ export class Home extends Card {
     advice: linksToMany(() => Guide),
   };
 
-  static isolated: Template<typeof Home> = ({ card, realm }) => (
+  static isolated = this.template(({ card, realm }) => (
     <Page realm={realm}>
       <h1 class="motto">{card.title}</h1>
       <div class="board wall">{card.board.map((tool) => <Embed card={tool} />)}</div>
@@ -55,5 +46,5 @@ export class Home extends Card {
         <div class="guides">{card.advice.map((guide) => <Embed card={guide} />)}</div>
       </section>
     </Page>
-  );
+  ));
 }

@@ -1,4 +1,4 @@
-import { Card, Embed, linksToMany, Markdown, markdown, string, type Template } from "@realm/base";
+import { Card, Embed, linksToMany, Markdown, markdown, string } from "@realm/base";
 import { Page } from "./layout.tsx";
 
 /** A page of text and cards: all the tools, all the advice, how to join. */
@@ -11,12 +11,12 @@ export class TextPage extends Card {
     items: linksToMany(() => Card),
   };
 
-  static isolated: Template<typeof TextPage> = ({ card, realm }) => (
+  static isolated = this.template(({ card, realm }) => (
     <Page realm={realm}>
       <h1>{card.title}</h1>
       <p class="lead">{card.summary}</p>
       <Markdown text={card.body} />
       <div class="items">{card.items.map((item) => <Embed card={item} />)}</div>
     </Page>
-  );
+  ));
 }

@@ -1,13 +1,4 @@
-import {
-  Card,
-  Embed,
-  Link,
-  linksToMany,
-  Markdown,
-  markdown,
-  string,
-  type Template,
-} from "@realm/base";
+import { Card, Embed, Link, linksToMany, Markdown, markdown, string } from "@realm/base";
 import { Page } from "./layout.tsx";
 import { Tool } from "./tool.tsx";
 
@@ -22,17 +13,17 @@ export class Shelf extends Card {
     tools: linksToMany(() => Tool),
   };
 
-  static isolated: Template<typeof Shelf> = ({ card, realm }) => (
+  static isolated = this.template(({ card, realm }) => (
     <Page realm={realm} here="tools">
       <h1>{card.name}</h1>
       <p class="lead">{card.summary}</p>
       <Markdown text={card.body} />
       <div class="board">{card.tools.map((tool) => <Embed card={tool} />)}</div>
     </Page>
-  );
+  ));
 
   /** The shelf with everything on it. */
-  static embedded: Template<typeof Shelf> = ({ card }) => (
+  static embedded = this.template(({ card }) => (
     <section class="shelf">
       <h2>
         <Link card={card} />
@@ -40,5 +31,5 @@ export class Shelf extends Card {
       <p>{card.summary}</p>
       <div class="board">{card.tools.map((tool) => <Embed card={tool} />)}</div>
     </section>
-  );
+  ));
 }

@@ -12,7 +12,6 @@ import {
   markdown,
   number,
   string,
-  type Template,
 } from "@realm/base";
 import { Guide } from "./guide.tsx";
 import { Page, Tape } from "./layout.tsx";
@@ -36,7 +35,7 @@ export class Tool extends Card {
     advice: linksToMany(() => Guide),
   };
 
-  static isolated: Template<typeof Tool> = ({ card, realm }) => (
+  static isolated = this.template(({ card, realm }) => (
     <Page realm={realm} here="tools">
       <article class="tool">
         <div class={`hook ${card.due ? "away" : ""}`}>
@@ -87,17 +86,17 @@ export class Tool extends Card {
         </aside>
       </article>
     </Page>
-  );
+  ));
 
-  static embedded: Template<typeof Tool> = ({ card }) => (
+  static embedded = this.template(({ card }) => (
     <Link card={card} class={`hook ${card.due ? "away" : ""}`}>
       <img src={card.outline ?? ""} alt="" width="300" height="300" loading="lazy" />
       <Tape colour={card.shelf?.colour}>{card.name}</Tape>
       <small>{card.due ? `Out until ${formatDate(card.due, SHORT)}` : `No. ${card.number}`}</small>
     </Link>
-  );
+  ));
 
-  static fitted = Tool.embedded;
+  static fitted = this.embedded;
 }
 
 const SHORT: Intl.DateTimeFormatOptions = { day: "numeric", month: "short" };

@@ -3,9 +3,11 @@
  *
  * The knowledge about an instance lives outside it, so that no field name can collide with it.
  */
+import type { ComponentChildren } from "preact";
+import { CardError, fieldError } from "./errors.ts";
 import type { Field } from "./fields.ts";
 import type { CardStore } from "./store.ts";
-import type { AnyTemplate, CardClass, CardDocument, RealmInfo } from "./types.ts";
+import type { AnyTemplate, CardClass, CardDocument, RealmInfo, TemplateProps } from "./types.ts";
 import { lastSegment } from "./url.ts";
 
 /** Every card type extends this; see the static members for what a type can declare. */
@@ -23,6 +25,19 @@ export class Card {
   static fitted?: AnyTemplate;
   static atom?: AnyTemplate;
   static head?: AnyTemplate;
+  /**
+   * CSS for this type's templates. It goes along into every page that shows such a card, once, and
+   * reaches no further than the card; `:scope` is the card itself.
+   */
+  static styles?: string;
+
+  /** A template whose `card` has the fields of this class: `static isolated = this.template(...)`. */
+  static template<C extends abstract new (...args: never[]) => unknown>(
+    this: C,
+    template: (props: TemplateProps<C>) => ComponentChildren,
+  ): AnyTemplate {
+    return template;
+  }
 
   /** Public URL without extension; a contained card has that of the card that contains it. */
   declare readonly id: string;
@@ -74,7 +89,7 @@ function accessorsOf(type: CardClass): PropertyDescriptorMap {
         configurable: true,
         enumerable: true,
         get(this: Card) {
-          const value = field.read(this, stateOf(this), name);
+          const value = readField(this, field, name);
           Object.defineProperty(this, name, { value, configurable: true, enumerable: true });
           return value;
         },
@@ -83,6 +98,17 @@ function accessorsOf(type: CardClass): PropertyDescriptorMap {
     accessors.set(type, descriptors);
   }
   return descriptors;
+}
+
+/** What goes wrong while a field is read says which field of which card it was. */
+function readField(card: Card, field: Field, name: string): unknown {
+  const state = stateOf(card);
+  try {
+    return field.read(card, state, name);
+  } catch (error) {
+    if (error instanceof CardError && error.card === state.url) throw error;
+    throw fieldError(state.url, state.path + name, displayNameOf(classOf(card)), error);
+  }
 }
 
 function idOf(this: Card): string {

@@ -4,7 +4,6 @@ import { DefaultHead } from "./defaults.tsx";
 import { Embed } from "./embed.tsx";
 import { linksToMany, markdown, string } from "./fields.ts";
 import { Markdown } from "./markdown.tsx";
-import type { Template } from "./types.ts";
 
 export class CardsIndex extends Card {
   static displayName = "Index";
@@ -15,7 +14,7 @@ export class CardsIndex extends Card {
     members: linksToMany(() => Card, { description: "The cards on the front page" }),
   };
 
-  static isolated: Template<typeof CardsIndex> = ({ card, realm }) => (
+  static isolated = this.template(({ card, realm }) => (
     <article class="rb-card rb-isolated rb-index">
       <header class="rb-header">
         {realm.iconURL && <img class="rb-icon" src={realm.iconURL} alt="" />}
@@ -34,9 +33,9 @@ export class CardsIndex extends Card {
         )
         : card.introduction === "" && <p class="rb-empty">Nothing here yet.</p>}
     </article>
-  );
+  ));
 
-  static head: Template<typeof CardsIndex> = ({ card, realm, format }) => (
+  static head = this.template(({ card, realm, format }) => (
     <DefaultHead card={card} realm={realm} format={format} title={card.title || realm.name} />
-  );
+  ));
 }

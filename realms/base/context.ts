@@ -4,6 +4,7 @@
  */
 import { createContext } from "preact";
 import type { Card } from "./card.ts";
+import type { Styles } from "./styles.ts";
 import type { AnyTemplate, Format, RealmInfo } from "./types.ts";
 
 export interface Place {
@@ -15,6 +16,8 @@ export interface Place {
   depth: number;
   /** The templates of cards that have none of their own. */
   defaults: Record<Format, AnyTemplate>;
+  /** What the page needs to look as the cards in it are meant to. */
+  styles: Styles;
 }
 
 export const PlaceContext = createContext<Place | null>(null);

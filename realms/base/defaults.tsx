@@ -6,6 +6,7 @@ import {
   classOf,
   descriptionOf,
   displayNameOf,
+  firstText,
   imageOf,
   stateOf,
   titleOf,
@@ -16,7 +17,7 @@ import { formatDate } from "./helpers.ts";
 import { Markdown } from "./markdown.tsx";
 import type { AnyTemplate, Format, TemplateProps } from "./types.ts";
 
-/** Fields that the head of a page shows already. */
+/** Fields that a card's header shows already. */
 const SHOWN_ABOVE = [
   "title",
   "name",
@@ -27,9 +28,14 @@ const SHOWN_ABOVE = [
   "excerpt",
 ];
 
+/** Markdown under one of these names is what the card is about, and needs no heading. */
+const MAIN_TEXT = ["body", "content", "text", "bio", "introduction"];
+
 function DefaultIsolated({ card, realm }: TemplateProps) {
   const title = titleOf(card, realm);
   const description = descriptionOf(card);
+  const image = imageOf(card);
+  const rows = rowsOf(card, [title, description, image]);
   return (
     <article class="rb-card rb-isolated">
       <header class="rb-header">
@@ -37,14 +43,15 @@ function DefaultIsolated({ card, realm }: TemplateProps) {
         <h1 class="rb-title">{title}</h1>
         {description && <p class="rb-description">{description}</p>}
       </header>
-      <Fields card={card} hidden={[title, description]} />
+      {image && <img class="rb-hero" src={image} alt="" />}
+      <Facts rows={rows.filter(isFact)} />
+      {rows.filter((row) => !isFact(row)).map((row) => <Section row={row} />)}
     </article>
   );
 }
 
 function DefaultEmbedded({ card, realm }: TemplateProps) {
-  if (stateOf(card).path !== "") return <Fields card={card} hidden={[]} />;
-  const description = descriptionOf(card);
+  if (stateOf(card).path !== "") return <Contained card={card} />;
   const image = imageOf(card);
   return (
     <article class="rb-card rb-embedded">
@@ -53,14 +60,13 @@ function DefaultEmbedded({ card, realm }: TemplateProps) {
         <h3 class="rb-title">
           <Link card={card}>{titleOf(card, realm)}</Link>
         </h3>
-        {description && <p class="rb-description">{description}</p>}
+        <Teaser card={card} />
       </div>
     </article>
   );
 }
 
 function DefaultFitted({ card, realm }: TemplateProps) {
-  const description = descriptionOf(card);
   const image = imageOf(card);
   return (
     <article class="rb-card rb-fitted">
@@ -70,14 +76,26 @@ function DefaultFitted({ card, realm }: TemplateProps) {
         <h3 class="rb-title">
           <Link card={card}>{titleOf(card, realm)}</Link>
         </h3>
-        {description && <p class="rb-description">{description}</p>}
+        <Teaser card={card} />
       </div>
     </article>
   );
 }
 
 function DefaultAtom({ card, realm }: TemplateProps) {
-  return <Link card={card} class="rb-atom">{titleOf(card, realm)}</Link>;
+  if (stateOf(card).path === "") {
+    return <Link card={card} class="rb-atom">{titleOf(card, realm)}</Link>;
+  }
+  const title = firstText(card, ["title", "name", "displayName"]);
+  return <span class="rb-atom">{title ?? shortTexts(card, []).join(", ")}</span>;
+}
+
+/** What a tile says under its title: the description, or else what can be said in a few words. */
+function Teaser({ card }: { card: Card }) {
+  const description = descriptionOf(card);
+  if (description) return <p class="rb-description">{description}</p>;
+  const texts = shortTexts(card, [titleOf(card)]).slice(0, 3);
+  return texts.length > 0 ? <p class="rb-meta">{texts.join(" · ")}</p> : null;
 }
 
 export interface HeadProps extends TemplateProps {
@@ -93,7 +111,8 @@ export function DefaultHead({ card, realm, children, ...own }: HeadProps) {
   const title = own.title ?? titleOf(card, realm);
   const description = own.description ?? descriptionOf(card);
   const image = own.image ?? imageOf(card);
-  const { url } = stateOf(card);
+  // A realm's index is its front page, and that has one address.
+  const url = stateOf(card).url === `${realm.url}index` ? realm.url : stateOf(card).url;
   return (
     <>
       <title>{title === realm.name ? title : `${title} · ${realm.name}`}</title>
@@ -106,7 +125,7 @@ export function DefaultHead({ card, realm, children, ...own }: HeadProps) {
       {image && <meta property="og:image" content={image} />}
       <meta property="og:url" content={url} />
       {realm.iconURL && <link rel="icon" href={realm.iconURL} />}
-      <link rel="stylesheet" href={realm.stylesheet ?? `${realm.baseURL}card.css`} />
+      <link rel="stylesheet" href={realm.stylesheet ?? `${realm.baseURL}page.css`} />
       {children}
     </>
   );
@@ -120,18 +139,39 @@ export const defaultTemplates: Record<Format, AnyTemplate> = {
   head: DefaultHead,
 };
 
-/** The fields of a card that hold something, each with its label. */
-function Fields({ card, hidden }: { card: Card; hidden: unknown[] }) {
-  const rows = Object.entries(allFields(classOf(card)))
-    .map(([name, field]) => ({ name, field, value: (card as TemplateProps["card"])[name] }))
+interface Row {
+  name: string;
+  field: Field;
+  value: unknown;
+}
+
+/** The fields of a card that hold something, but not what is shown above them. */
+function rowsOf(card: Card, above: unknown[]): Row[] {
+  return Object.entries(allFields(classOf(card)))
+    .map(([name, field]) => ({
+      name,
+      field,
+      value: (card as TemplateProps["card"])[name],
+    }))
     .filter(({ value }) => !isEmpty(value))
-    .filter(({ name, value }) => !(SHOWN_ABOVE.includes(name) && hidden.includes(value)));
+    .filter(({ name, field, value }) =>
+      !(above.includes(value) && (SHOWN_ABOVE.includes(name) || field.type === "image"))
+    );
+}
+
+/** True if the value fits on a line beside its label. */
+function isFact({ field, value }: Row): boolean {
+  if (field.type === "markdown" || field.type === "image") return false;
+  return field.kind === "linksTo" || !(value instanceof Card) && !isCards(value);
+}
+
+function Facts({ rows }: { rows: Row[] }) {
   if (rows.length === 0) return null;
   return (
-    <dl class="rb-fields">
+    <dl class="rb-facts">
       {rows.map(({ name, field, value }) => (
-        <div class={`rb-field rb-field-${field.type ?? field.kind}`} key={name}>
-          <dt>{field.options.label ?? labelOf(name)}</dt>
+        <div key={name} title={field.options.description}>
+          <dt>{labelOf(name, field)}</dt>
           <dd>
             <Value field={field} value={value} />
           </dd>
@@ -141,27 +181,79 @@ function Fields({ card, hidden }: { card: Card; hidden: unknown[] }) {
   );
 }
 
+/** A field that needs room: prose, pictures, and cards. */
+function Section({ row: { name, field, value } }: { row: Row }) {
+  const heading = !(field.type === "markdown" && MAIN_TEXT.includes(name));
+  return (
+    <section class="rb-section">
+      {heading && <h2 class="rb-heading">{labelOf(name, field)}</h2>}
+      <Value field={field} value={value} />
+    </section>
+  );
+}
+
+/** A card inside another one's document, shown as a part of that one. */
+function Contained({ card }: { card: Card }) {
+  const rows = rowsOf(card, []);
+  return (
+    <div class="rb-contained">
+      <Facts rows={rows.filter(isFact)} />
+      {rows.filter((row) => !isFact(row)).map((row) => <Section row={row} />)}
+    </div>
+  );
+}
+
 function Value({ field, value }: { field: Field; value: unknown }) {
   if (Array.isArray(value)) {
+    const tiles = field.kind === "linksToMany";
+    const format = tiles ? "fitted" : "embedded";
     return (
-      <ul class="rb-list">
+      <ul class={tiles ? "rb-grid" : isCards(value) ? "rb-list" : "rb-values"}>
         {value.map((item) => (
           <li>
-            <Value field={field} value={item} />
+            {item instanceof Card
+              ? <Embed card={item} format={format} />
+              : <Value field={field} value={item} />}
           </li>
         ))}
       </ul>
     );
   }
-  if (value instanceof Card) return <Embed card={value} format="embedded" />;
-  if (value instanceof Date) return <time dateTime={value.toISOString()}>{formatDate(value)}</time>;
+  if (value instanceof Card) {
+    return <Embed card={value} format={field.kind === "linksTo" ? "atom" : "embedded"} />;
+  }
+  if (value instanceof Date) return <time dateTime={value.toISOString()}>{textOf(value)}</time>;
   if (field.type === "markdown") return <Markdown text={String(value)} />;
   if (field.type === "image") {
     return <img class="rb-image" src={String(value)} alt="" loading="lazy" />;
   }
-  if (typeof value === "boolean") return <>{value ? "Yes" : "No"}</>;
-  if (typeof value === "number") return <>{value.toLocaleString("en-GB")}</>;
-  return <>{typeof value === "object" ? JSON.stringify(value) : String(value)}</>;
+  const text = textOf(value);
+  if (/^https?:\/\/[^\s]+$/.test(text)) {
+    return <a href={text}>{text.replace(/^https?:\/\//, "").replace(/\/$/, "")}</a>;
+  }
+  return <>{text}</>;
+}
+
+/** A plain value as people read it. Years stay as they are: only longer numbers are grouped. */
+function textOf(value: unknown): string {
+  if (value instanceof Date) return formatDate(value);
+  if (typeof value === "boolean") return value ? "Yes" : "No";
+  if (typeof value === "number") return value.toLocaleString("en-GB", { useGrouping: "min2" });
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+/** The values of a card that say something on their own, in a few words. */
+function shortTexts(card: Card, above: unknown[]): string[] {
+  return rowsOf(card, above)
+    .filter(({ field, value }) =>
+      field.type !== "image" && field.type !== "markdown" &&
+      (typeof value === "string" && value.length <= 80 || value instanceof Date)
+    )
+    .map(({ value }) => textOf(value));
+}
+
+function isCards(value: unknown): boolean {
+  return Array.isArray(value) && value.some((item) => item instanceof Card);
 }
 
 function isEmpty(value: unknown): boolean {
@@ -169,8 +261,9 @@ function isEmpty(value: unknown): boolean {
     (Array.isArray(value) && value.length === 0);
 }
 
-/** `firstPublished` reads "First published". */
-function labelOf(name: string): string {
+/** `firstPublished` reads "First published", unless the field has a label. */
+function labelOf(name: string, field: Field): string {
+  if (field.options.label !== undefined) return field.options.label;
   const words = name.replaceAll(/[-_]+/g, " ").replaceAll(/([a-z\d])([A-Z])/g, "$1 $2");
   return words.charAt(0).toUpperCase() + words.slice(1).toLowerCase();
 }

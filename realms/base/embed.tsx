@@ -8,6 +8,7 @@ import { Component, type ComponentChildren, type ComponentType, h } from "preact
 import { type Card, classOf, displayNameOf, stateOf, titleOf } from "./card.ts";
 import { isAround, type Place, PlaceContext } from "./context.ts";
 import { UnavailableCard } from "./store.ts";
+import { styleKeys } from "./styles.ts";
 import type { AnyCard, AnyTemplate, Format, TemplateProps } from "./types.ts";
 
 /** Cards nested deeper than this are shown as plain links. */
@@ -43,17 +44,28 @@ export class Embed extends Component<EmbedProps, EmbedState> {
     const format = shownFormat(place, card, this.props.format ?? "embedded");
     if (!format) return <Short card={card} />;
     const inner = nested({ ...place, card, format, around: place, depth: place.depth + 1 });
-    const type = displayNameOf(classOf(card));
-    return format === "atom"
-      ? <span class="rb-embed rb-embed-atom" data-card-type={type}>{inner}</span>
-      : <div class={`rb-embed rb-embed-${format}`} data-card-type={type}>{inner}</div>;
+    const Wrapper = format === "atom" ? "span" : "div";
+    return (
+      <Wrapper
+        class={`rb-embed rb-embed-${format}`}
+        data-card-type={displayNameOf(classOf(card))}
+        data-styles={styleKeys(classOf(card))}
+      >
+        {inner}
+      </Wrapper>
+    );
   }
 }
 
 /** A card's template at a place. */
 export function nested(place: Place) {
-  const { card, format, realm } = place;
-  const template: AnyTemplate = classOf(card)[format] ?? place.defaults[format];
+  const { card, format, realm, styles } = place;
+  const own = classOf(card)[format];
+  const template: AnyTemplate = own ?? place.defaults[format];
+  if (format !== "head") {
+    styles.use(classOf(card), place.around === null);
+    if (!own) styles.useDefaults();
+  }
   const content = h(template as ComponentType<TemplateProps>, {
     card: card as AnyCard,
     realm,

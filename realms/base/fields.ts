@@ -3,6 +3,7 @@
  *
  * A value of the wrong shape is an error that names the field, never a silently empty page.
  */
+import { WrongValue } from "./errors.ts";
 import { type AnyClass, contained, linked } from "./nested.ts";
 import type { Card, CardState } from "./card.ts";
 import type { AnyCard } from "./types.ts";
@@ -140,9 +141,12 @@ export function linksToMany<C>(target: C | (() => C), options: FieldOptions = {}
   return cardField<"linksToMany", C>("linksToMany", target, options, linked);
 }
 
-/** A value made from the card's other fields. It must not be a promise. */
-export function computed<T>(
-  compute: (card: AnyCard) => T,
+/**
+ * A value made from the card's other fields. It must not be a promise. Where the parameter says which
+ * fields it needs, `computed((card: { title: string }) => ...)`, misspelt ones are found as well.
+ */
+export function computed<T, C = AnyCard>(
+  compute: (card: C) => T,
   options: FieldOptions<never> & { type?: ValueType } = {},
 ): Field<T> {
   return {
@@ -151,7 +155,7 @@ export function computed<T>(
     computed: true,
     options,
     read(card, _state, name) {
-      const value = compute(card as AnyCard);
+      const value = compute(card as C);
       if (value instanceof Promise) {
         throw new TypeError(`${name} is computed by an async function; it must be an ordinary one`);
       }
@@ -230,12 +234,6 @@ function object(value: unknown, where: string): Record<string, unknown> {
   throw expected(where, "an object", value);
 }
 
-function expected(where: string, what: string, value: unknown): TypeError {
-  return new TypeError(`The field ${where} should be ${what}, but it is ${shown(value)}`);
-}
-
-function shown(value: unknown): string {
-  if (typeof value === "string") return JSON.stringify(value.slice(0, 60));
-  if (Array.isArray(value)) return "a list";
-  return typeof value === "object" && value !== null ? "an object" : String(value);
+function expected(where: string, what: string, value: unknown): WrongValue {
+  return new WrongValue(where, what, value);
 }

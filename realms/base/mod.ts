@@ -1,11 +1,11 @@
 /**
  * `@realm/base`: what card modules import.
  *
- *     import { Card, linksTo, markdown, string, type Template } from "@realm/base";
+ *     import { Card, linksTo, markdown, string } from "@realm/base";
  *
  *     export class Post extends Card {
  *       static fields = { title: string(), body: markdown(), author: linksTo(() => Person) };
- *       static isolated: Template<typeof Post> = ({ card }) => <h1>{card.title}</h1>;
+ *       static isolated = this.template(({ card }) => <h1>{card.title}</h1>);
  *     }
  */
 export { Card, descriptionOf, imageOf, titleOf } from "./card.ts";
@@ -45,9 +45,12 @@ export type {
 
 /** For prerenderers, not for card modules. */
 export { allLinkedURLs } from "./nested.ts";
+export { checkDocument } from "./check.ts";
+export { Styles } from "./styles.ts";
 export { CodeRefs, type Definition, describeModule } from "./describe.ts";
 export { isCardClass } from "./card.ts";
-export { renderCard, searchDocument } from "./render.ts";
+export { renderCard } from "./render.ts";
+export { searchDocument } from "./search.ts";
 export { type CardSource, CardStore, UnavailableCard } from "./store.ts";
 export { resolveCardURL, resolveURL } from "./url.ts";
 export type { CardClass } from "./types.ts";

@@ -1,12 +1,16 @@
 /** Rendering the cards of one batch in the sandbox. */
+import * as base from "@realm/base";
 import {
   allLinkedURLs,
   type CardClass,
   type CardDocument,
   CardStore,
+  checkDocument,
+  CodeRefs,
   FORMATS,
   renderCard,
   searchDocument,
+  Styles,
 } from "@realm/base";
 import { CardProblem, errorDocument } from "./errors.ts";
 import { Modules, resolveType } from "./modules.ts";
@@ -18,6 +22,7 @@ export class Cards {
   readonly #modules: Modules;
   /** Cards whose types, and those of everything they link to, have been loaded. */
   readonly #loaded = new Set<string>();
+  readonly #refs = new CodeRefs();
 
   constructor(
     task: CardsTask,
@@ -28,6 +33,7 @@ export class Cards {
     this.#documents = new Map(Object.entries(task.linked ?? {}));
     for (const { url, doc } of task.cards) this.#documents.set(url, doc);
     this.#modules = new Modules(tell, unavailable);
+    this.#refs.register("@realm/base", base);
   }
 
   async render(index: number): Promise<RenderedCard> {
@@ -40,6 +46,7 @@ export class Cards {
     await this.#modules.load(type.module, true);
     const cardClass = this.#modules.cardClass(type);
     await this.#loadLinked(url, doc);
+    const types = [type, ...await this.#types(type.module, cardClass)];
 
     // Every card gets instances of its own: what it depends on is what *it* asked for.
     const store = new CardStore({
@@ -47,14 +54,21 @@ export class Cards {
       type: (linked, document) => this.#linkedType(linked, document),
     });
     const card = attempt("The card can't be made", () => store.add(url, doc, cardClass));
-    const html = Object.fromEntries(FORMATS.map((format) => [
-      format,
-      attempt(`The ${format} template failed`, () => renderCard(card, format, realm)),
-    ]));
+    attempt("The card doesn't fit its type", () => checkDocument(card));
     const search = attempt(
       "The card's fields can't be read",
-      () => searchDocument(card, type, realm),
+      () => searchDocument(card, type, realm, types),
     );
+    // The page's styles are those of all that its isolated format shows.
+    const styles = new Styles();
+    const html = Object.fromEntries(FORMATS.map((format) => [
+      format,
+      attempt(
+        `The ${format} template failed`,
+        () => renderCard(card, format, realm, format === "isolated" ? styles : undefined),
+      ),
+    ]));
+    html.head = styles.head(html.head, realm);
     store.used.delete(url);
     return {
       html: html as RenderedCard["html"],
@@ -84,6 +98,23 @@ export class Cards {
         }
       }
     }
+  }
+
+  /** The type as its module names it, and those that it adopts from: their modules, which it has
+   * imported itself, tell their names. */
+  async #types(module: string, cardClass: CardClass): Promise<base.CodeRef[]> {
+    if (Object.getPrototypeOf(cardClass) !== base.Card) {
+      for (const imported of this.#task.imports?.[module] ?? []) {
+        await this.#modules.load(imported, false);
+        try {
+          this.#refs.register(imported, this.#modules.exports(imported));
+        } catch {
+          // The module got on without it, so none of its types come from there.
+        }
+      }
+    }
+    this.#refs.register(module, this.#modules.exports(module));
+    return [this.#refs.of(cardClass), ...this.#refs.chain(cardClass)];
   }
 
   #linkedType(url: string, document: CardDocument): CardClass | null {

@@ -58,10 +58,18 @@ export function errorDocument(error: unknown, title: string): ErrorDocument {
       causes.push(messageOf(cause));
       cause = cause instanceof Error ? cause.cause : undefined;
     }
-    return { status: 500, title, message: messageOf(error), causes };
+    const document = { status: 500, title, message: messageOf(error), causes };
+    return { ...document, ...aboutField(error) };
   } catch {
     return { status: 500, title, message: "Something that can't be shown was thrown", causes: [] };
   }
+}
+
+/** What a `CardError` of the library adds; told by its shape, since the host must not load the library. */
+function aboutField(error: unknown): Partial<ErrorDocument> {
+  const { status, field } = error as { status?: unknown; field?: unknown };
+  const known = error instanceof Error && (status === 422 || status === 500);
+  return known && typeof field === "string" ? { status, field } : {};
 }
 
 function messageOf(error: unknown): string {

@@ -82,7 +82,7 @@ function cardResponse(url: string, ms: number, outcome: Outcome, limitMs: number
     const { html, search, links } = outcome.result.card;
     return { type: "card", url, html, search, links, ms };
   }
-  return { type: "card", url, error: failure(outcome, limitMs), ms };
+  return { type: "card", url, error: { ...failure(outcome, limitMs), card: url }, ms };
 }
 
 async function define(task: DefinitionsTask, request: Request, emit: Emit): Promise<null> {

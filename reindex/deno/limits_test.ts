@@ -62,7 +62,8 @@ for (
     assert.equal(failed(cards.one).status, 504);
     assert.match(failed(cards.one).message, /luke\/blog\/hang took longer than 1000 ms to load$/);
     assert.equal(failed(cards.one).module, `${BLOG}hang`);
-    assert.equal(failed(cards.three), failed(cards.one));
+    assert.equal(failed(cards.one).card, `${BLOG}one`);
+    assert.equal(failed(cards.three), { ...failed(cards.one), card: `${BLOG}three` });
     assert.ok(cards.one.ms >= LIMIT_MS);
     assert.ok(cards.two.ms + cards.three.ms < LIMIT_MS);
     rendered(cards.good);

@@ -30,6 +30,8 @@ export interface CardsTask {
   cards: CardToRender[];
   /** Documents that the cards can reach through links, by card URL. */
   linked?: Record<string, CardDocument>;
+  /** Public URLs of everything that a card's module imports, dependencies first, by its own URL. */
+  imports?: Record<string, string[]>;
 }
 
 export interface CardToRender {
@@ -63,7 +65,11 @@ export type CardResponse =
 
 export interface RenderedCard {
   html: Record<Format, string>;
-  search: Record<string, unknown> & { _type: CodeRef; _title: string };
+  search: Record<string, unknown> & {
+    _type: CodeRef;
+    _types: string[];
+    _title: string;
+  };
   /** URLs of the linked cards that the HTML was made from, whether or not they were found. */
   links: string[];
 }
@@ -76,6 +82,10 @@ export interface ErrorDocument {
   message: string;
   /** The messages of the chain of causes. */
   causes: string[];
+  /** Public URL of the card that the error belongs to. */
+  card?: string;
+  /** The field that can't be read, as a path inside the card's document: `addresses.0.city`. */
+  field?: string;
   /** The module that the error is about, if it is about one. */
   module?: string;
 }

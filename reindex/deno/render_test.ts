@@ -74,18 +74,36 @@ Deno.test("a card is rendered in every format, with its search document and its 
   assert.match(html.head, /<title>Hello &lt;you> · Luke's blog<\/title>/);
   assert.match(html.head, new RegExp(`<link rel="canonical" href="${BLOG}hello"/>`));
   assert.match(html.head, new RegExp(`property="og:image" content="${BLOG}img/cover.png"`));
-  assert.match(html.head, new RegExp(`<link rel="stylesheet" href="${BASE_URL}card.css"/>`));
-  assert.equal(search, {
+  assert.match(html.head, new RegExp(`<link rel="stylesheet" href="${BASE_URL}page.css"/>`));
+  const { _fields, ...found } = search;
+  assert.equal(found, {
+    id: `${BLOG}hello`,
     title: "Hello <you>",
     body: "See [more](./more), <b>raw</b> and ![](img/a.png)",
     published: "2026-03-01T00:00:00.000Z",
     cover: `${BLOG}img/cover.png`,
     words: 7,
     tags: ["a", "b"],
-    author: { id: `${PEOPLE}ada` },
+    author: {
+      id: `${PEOPLE}ada`,
+      name: "Ada",
+      friends: ["bob", "ada", "nobody"].map((name) => ({ id: PEOPLE + name })),
+    },
     shout: "HELLO <YOU>",
     _type: { module: `${BLOG}post`, name: "Post" },
+    _types: [`${BLOG}post/Post`, "@realm/base/Card"],
     _title: "Hello <you>",
+    _text: "Hello <you>\nSee [more](./more), <b>raw</b> and ![](img/a.png)\na\nb\nHELLO <YOU>",
+  });
+  assert.equal(_fields, {
+    title: "string",
+    body: "markdown",
+    published: "date",
+    cover: "image",
+    words: "number",
+    tags: ["string"],
+    author: { id: "id", name: "string", friends: [{ id: "id" }] },
+    shout: "any",
   });
   assert.equal(links.sort(), [`${PEOPLE}ada`, `${PEOPLE}bob`, `${PEOPLE}nobody`]);
   assert.ok(ms > 0);
@@ -225,8 +243,8 @@ Deno.test("every kind of broken card has an error of its own, and the others are
     inherited: [404, /exports no "toString"/],
     "not-card": [422, /notCard/],
     untyped: [422, /adoptsFrom/],
-    number: [500, /^The field n should be a number, but it is "seven"$/],
-    computed: [500, /toUpperCase/],
+    number: [422, /^The field n should be a number, but it is "seven"$/],
+    computed: [500, /^The field up of Computed can't be computed$/],
     template: [500, /^just text$/],
     nasty: [500, /can't be shown/],
   };
@@ -237,6 +255,8 @@ Deno.test("every kind of broken card has an error of its own, and the others are
     assert.doesNotMatch(JSON.stringify(error), /_at\/|file:|\\u001b|\n {4}at /, path);
   }
   assert.equal(failed(cards.throws).causes, ["because"]);
+  assert.equal(failed(cards.throws).card, `${BLOG}throws`);
+  assert.equal(failed(cards.again).card, `${BLOG}again`);
   assert.equal(failed(cards.template).title, "The fitted template failed");
   rendered(cards.good);
 });

@@ -10,14 +10,13 @@ import {
   linksToMany,
   number,
   string,
-  type Template,
 } from "@realm/base";
 
 class Person extends Card {
   static fields = { name: string(), posts: linksToMany(() => Post) };
-  static embedded: Template<typeof Person> = ({ card }) => (
+  static embedded = this.template(({ card }) => (
     <b>{card.name} {card.posts.map((post) => post.author?.name)}</b>
-  );
+  ));
 }
 
 class Address extends Card {
@@ -34,11 +33,14 @@ class Post extends Card {
     place: contains(Address),
     places: containsMany(() => Address),
     length: computed((card) => card.title.length as number),
+    shout: computed((card: { title: string }) => card.title.toUpperCase()),
+    // @ts-expect-error A misspelt field is found where the parameter says which fields there are.
+    wrong: computed((card: { title: string }) => card.titel),
   };
-  static isolated: Template<typeof Post> = ({ card, realm }) => (
+  static isolated = this.template(({ card, realm }) => (
     <article>
       {card.title.trim()} {card.tags.join()} {card.author?.posts[0].title} {card.place?.city}
-      {card.places[0].city} {card.length.toFixed()} {realm.name}
+      {card.places[0].city} {card.length.toFixed()} {card.shout.trim()} {realm.name}
       {/* @ts-expect-error A misspelt field is found. */}
       {card.titel}
       {/* @ts-expect-error A misspelt field of a linked card as well. */}
@@ -46,12 +48,12 @@ class Post extends Card {
       {/* @ts-expect-error A link may lead nowhere. */}
       {card.author.name}
     </article>
-  );
+  ));
 }
 
 class Special extends Post {
   static fields = { ...super.fields, price: number() };
-  static isolated: Template<typeof Special> = ({ card }) => <p>{card.title} {card.price}</p>;
+  static isolated = this.template(({ card }) => <p>{card.title} {card.price}</p>);
 }
 
 Deno.test("the fields of a card class are the properties of its cards", () => {

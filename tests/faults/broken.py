@@ -48,19 +48,19 @@ def late_listen() -> None:
 
     from notifications.listener import Listener
 
-    proper = Listener._listen
+    proper = Listener.begin
 
-    def listen(self: Any, connection: Any) -> None:
+    def listen(self: Any, connection: Any, writer: Any) -> None:
         self.board.bump_epoch()
         # As long as a busy database takes for the LISTENs.
         time.sleep(0.3)
         bump, self.board.bump_epoch = self.board.bump_epoch, lambda: None
         try:
-            proper(self, connection)
+            proper(self, connection, writer)
         finally:
             self.board.bump_epoch = bump
 
-    Listener._listen = listen  # type: ignore[method-assign]
+    Listener.begin = listen  # type: ignore[method-assign]
 
 
 def pin_ignored() -> None:

@@ -10,8 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from notifications.board import Board, BoardError, now_ns
-from notifications.connection import listen_connection
-from notifications.emit import local_board
+from notifications.connection import listen_connection, ping_connection
 from notifications.listener import SECOND, Listener, ListenerGaveUp
 from notifications.models import Replica
 from notifications.reporter import Reporter
@@ -41,7 +40,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            board = local_board()
+            board = Board(settings.REALM_BOARD)
         except BoardError as error:
             raise CommandError(str(error)) from error
         if options["check"]:
@@ -50,7 +49,8 @@ class Command(BaseCommand):
         self._listen(board, options["give_up_after"])
 
     def _listen(self, board: Board, give_up_after: float) -> None:
-        # Two sidecars would vouch for each other's gaps; the kernel lets go when one is killed.
+        # Two would be harmless, since each vouches only for what it has applied itself, but are a
+        # mistake that somebody wants to hear of. The kernel lets go when one is killed.
         lock = open(f"{board.path}.sidecar", "a")  # noqa: SIM115  held while the process lives
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,6 +63,7 @@ class Command(BaseCommand):
             replica=settings.REALM_REPLICA,
             board=board,
             connect=listen_connection,
+            connect_as_writers=ping_connection,
             bound_seconds=settings.REALM_STALENESS_BOUND,
             give_up_seconds=give_up_after,
         )

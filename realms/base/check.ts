@@ -1,0 +1,84 @@
+/** Whether a document holds what its type has fields for: a misspelt name is an error, not a gap. */
+import { allFields, type Card, classOf, displayNameOf, isCardClass, stateOf } from "./card.ts";
+import { CardError } from "./errors.ts";
+import type { CardClass } from "./types.ts";
+
+/** Throws a CardError for the first name in the card's document that means nothing. */
+export function checkDocument(card: Card): void {
+  const { url, attributes, relationships } = stateOf(card);
+  checkAttributes(classOf(card), attributes, "", url);
+  for (const [key, value] of Object.entries(relationships)) {
+    if (value !== null) checkLink(classOf(card), key.split("."), "", url);
+  }
+}
+
+function checkAttributes(
+  type: CardClass,
+  attributes: Record<string, unknown>,
+  path: string,
+  card: string,
+): void {
+  for (const [name, value] of Object.entries(attributes)) {
+    // Null says nothing, whatever its name: it is what remains of a value that was taken away.
+    if (value === null) continue;
+    const field = fieldOf(type, name, path, card);
+    if (field.kind === "linksTo" || field.kind === "linksToMany") {
+      const message = `${path}${name} of ${displayNameOf(type)} is a link: it belongs under ` +
+        "relationships, not attributes";
+      throw new CardError(422, card, path + name, message);
+    }
+    const target = field.target?.();
+    if (!isCardClass(target)) continue;
+    const items = Array.isArray(value) ? value : [value];
+    for (const [index, item] of items.entries()) {
+      if (typeof item !== "object" || item === null) continue;
+      const place = Array.isArray(value) ? `${path}${name}.${index}.` : `${path}${name}.`;
+      checkAttributes(target, item as Record<string, unknown>, place, card);
+    }
+  }
+}
+
+/** `author`, `friends.0`, or a link of a contained card: `address.country`, `stops.2.place`. */
+function checkLink(type: CardClass, keys: string[], path: string, card: string): void {
+  const [name, ...rest] = keys;
+  const field = fieldOf(type, name, path, card);
+  if (field.kind === "linksTo" || field.kind === "linksToMany") return;
+  const target = field.target?.();
+  const inner = field.kind === "containsMany" ? rest.slice(1) : rest;
+  if (isCardClass(target) && inner.length > 0) {
+    const place = [name, ...rest.slice(0, rest.length - inner.length)].join(".");
+    return checkLink(target, inner, `${path}${place}.`, card);
+  }
+  const message = `${path}${name} of ${displayNameOf(type)} isn't a link: it belongs under ` +
+    "attributes, not relationships";
+  throw new CardError(422, card, path + name, message);
+}
+
+function fieldOf(type: CardClass, name: string, path: string, card: string) {
+  const fields = allFields(type);
+  if (Object.hasOwn(fields, name)) return fields[name];
+  const names = Object.keys(fields);
+  const close = names.find((other) => isClose(name.toLowerCase(), other.toLowerCase()));
+  const hint = close
+    ? `did you mean ${close}?`
+    : names.length > 0
+    ? `it has ${names.join(", ")}`
+    : "it has none";
+  const message = `${displayNameOf(type)} has no field ${JSON.stringify(path + name)}; ${hint}`;
+  throw new CardError(422, card, path + name, message);
+}
+
+/** At most two letters added, left out, changed or swapped. */
+function isClose(a: string, b: string): boolean {
+  if (Math.abs(a.length - b.length) > 2 || Math.max(a.length, b.length) < 3) return false;
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const change = row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(change, row[j] + 1, next[j - 1] + 1));
+    }
+    row = next;
+  }
+  return row[b.length] <= 2;
+}

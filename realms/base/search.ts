@@ -1,0 +1,141 @@
+/**
+ * Search documents: what can be asked of a card, and what it is found by.
+ *
+ * Besides the field values a document says which types its card is of (`_types`, the nearest first),
+ * which fields can be asked for (`_fields`), and what its text is (`_text`). So an index tells by itself
+ * what a search of it may name, whatever has become of the modules since.
+ */
+import { allFields, Card, classOf, stateOf, titleOf } from "./card.ts";
+import type { Field } from "./fields.ts";
+import { linkedURLs } from "./nested.ts";
+import type { CardClass, CodeRef, RealmInfo } from "./types.ts";
+
+/** The values of so many linked cards are kept for each field; of the others the URLs. */
+const LINKED_CARDS = 100;
+/** More text than this is not looked at, so that every document fits an index. Unit: characters. */
+const TEXT = 100_000;
+/** Cards may contain cards of their own type. */
+const DEPTH = 3;
+
+/** A plain type, `any` for what is computed, the fields of a card by name (`id` tells a link), or a list. */
+type Shape = string | { [field: string]: Shape } | [Shape];
+
+/** Everything that can be searched for in a card. `types` are its type and those it adopts from. */
+export function searchDocument(
+  card: Card,
+  type: CodeRef,
+  realm: RealmInfo,
+  types: CodeRef[],
+): Record<string, unknown> {
+  const values = fieldValues(card, true);
+  return {
+    id: stateOf(card).url,
+    ...values,
+    _type: type,
+    _types: [...new Set(types.map(typeKey))],
+    _title: titleOf(card, realm),
+    _fields: shapeOf(classOf(card), DEPTH, true),
+    _text: textOf(card).join("\n").slice(0, TEXT),
+  };
+}
+
+/** A type as one word; the extension of a module makes no other type of it. */
+export function typeKey({ module, name }: CodeRef): string {
+  return `${module.replace(/\.(tsx|ts|jsx|js)$/, "")}/${name}`;
+}
+
+function isLink(field: Field): boolean {
+  return field.kind === "linksTo" || field.kind === "linksToMany";
+}
+
+function fieldValues(card: Card, links: boolean): Record<string, unknown> {
+  const values: Record<string, unknown> = {};
+  for (const [name, field] of Object.entries(allFields(classOf(card)))) {
+    values[name] = fieldValueOf(card, name, field, links);
+  }
+  return values;
+}
+
+function fieldValueOf(card: Card, name: string, field: Field, links: boolean): unknown {
+  if (!isLink(field)) return plain((card as unknown as Record<string, unknown>)[name], 0, links);
+  // Links come from the document: one that leads nowhere is still a link.
+  const { store } = stateOf(card);
+  const found = linkedURLs(stateOf(card), name).map((id, place) => {
+    const linked = links && place < LINKED_CARDS ? store.get(id) : null;
+    return linked ? { ...linkedValues(linked), id } : { id };
+  });
+  return field.kind === "linksTo" ? found[0] ?? null : found;
+}
+
+/** What a card is found by through a link to it: all but long text, and no further than its own links. */
+function linkedValues(card: Card): Record<string, unknown> {
+  const values: Record<string, unknown> = {};
+  for (const [name, field] of Object.entries(allFields(classOf(card)))) {
+    if (field.type === "markdown") continue;
+    try {
+      values[name] = fieldValueOf(card, name, field, false);
+    } catch {
+      // The linked card has an error of its own.
+      values[name] = null;
+    }
+  }
+  return values;
+}
+
+/** A value as JSON; what JSON can't say is null, and what is nested too deep for a search is left out. */
+function plain(value: unknown, depth: number, links: boolean): unknown {
+  if (value === null || value === undefined || depth > 6) return null;
+  if (value instanceof Date) return Number.isNaN(value.getTime()) ? null : value.toISOString();
+  if (value instanceof Card) {
+    const { path, url } = stateOf(value);
+    return path === "" ? { id: url } : fieldValues(value, links);
+  }
+  if (Array.isArray(value)) return value.map((item) => plain(item, depth + 1, links));
+  switch (typeof value) {
+    case "string":
+    case "boolean":
+      return value;
+    case "number":
+      return Number.isFinite(value) ? value : null;
+    case "object":
+      return Object.fromEntries(
+        Object.entries(value).map(([key, item]) => [key, plain(item, depth + 1, links)]),
+      );
+    default:
+      return null;
+  }
+}
+
+function shapeOf(type: CardClass, depth: number, links: boolean): { [field: string]: Shape } {
+  const shape: { [field: string]: Shape } = {};
+  for (const [name, field] of Object.entries(allFields(type))) {
+    if (!links && field.type === "markdown") continue;
+    const one = fieldShape(field, depth, links);
+    shape[name] = field.kind === "containsMany" || field.kind === "linksToMany" ? [one] : one;
+  }
+  return shape;
+}
+
+function fieldShape(field: Field, depth: number, links: boolean): Shape {
+  if (field.computed) return "any";
+  if (field.type) return field.type;
+  const target = field.target?.() as CardClass;
+  if (isLink(field)) return { ...(links ? shapeOf(target, DEPTH, false) : {}), id: "id" };
+  return depth > 0 ? shapeOf(target, depth - 1, links) : {};
+}
+
+/** The text of a card and of the cards in it, piece by piece. */
+function textOf(card: Card): string[] {
+  const pieces: string[] = [];
+  for (const [name, field] of Object.entries(allFields(classOf(card)))) {
+    if (isLink(field) || field.type === "image") continue;
+    collect((card as unknown as Record<string, unknown>)[name], pieces);
+  }
+  return pieces;
+}
+
+function collect(value: unknown, pieces: string[]): void {
+  if (typeof value === "string") pieces.push(value);
+  else if (Array.isArray(value)) value.forEach((item) => collect(item, pieces));
+  else if (value instanceof Card && stateOf(value).path !== "") pieces.push(...textOf(value));
+}

@@ -1,0 +1,136 @@
+"""Cards as JSON over HTTP, `application/vnd.card+json`: parse, call one function, render."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.utils.http import parse_etags
+
+from realms import auth, bodies, cards, errors
+from realms.http import API, CARD, MIN_GENERATION, min_generation, read_body
+from realms.models import EVERYONE, Realm, RealmPermission
+from realms.urls_and_paths import file_url, realm_candidates
+
+READING = ("GET", "HEAD")
+#: What a body may be said to be.
+BODY_TYPES = (CARD, API, "application/json", "")
+
+
+def card(request: HttpRequest, url: str) -> HttpResponse:
+    """A card, or for POST the folder that a new one goes to, at an unescaped URL."""
+    method = request.method or ""
+    realm = Realm.objects.filter(url__in=realm_candidates(url)).order_by("-url").first()
+    if realm is None:
+        raise errors.NotFound(url=url)
+    reading = method in READING
+    auth.authorize(realm, "read" if reading else "write", request.headers.get("Authorization"))
+    path = url.removeprefix(realm.url)
+    if reading:
+        return _read(request, realm, path)
+    writer = _WRITERS.get(method)
+    if writer is None:
+        raise errors.MethodNotAllowed((*READING, *_WRITERS), method=method)
+    if realm.kind != Realm.Kind.SOURCE:
+        raise errors.MethodNotAllowed(
+            READING, method=f"{method} in a {realm.kind} realm", expected="its source realm"
+        )
+    return writer(request, realm, path)
+
+
+def _read(request: HttpRequest, realm: Realm, path: str) -> HttpResponse:
+    if path.endswith(".json") and cards.has_file(realm, path):
+        response = HttpResponse(status=302)
+        del response["Content-Type"]
+        response["Location"] = urlsplit(file_url(realm.url, path.removesuffix(".json"))).path
+        return headed(response, realm, realm.generation)
+    found = cards.read(realm, path)
+    if found.generation < min_generation(request.META.get(MIN_GENERATION)):
+        raise errors.Busy(what=f"{realm.url} is not ready: its pages are being rendered")
+    response = _document(realm, found)
+    known = parse_etags(request.headers.get("If-None-Match", ""))
+    if "*" in known or response["ETag"] in [each.removeprefix("W/") for each in known]:
+        response.status_code, response.content = 304, b""
+        del response["Content-Type"]
+    return response
+
+
+def _create(request: HttpRequest, realm: Realm, path: str) -> HttpResponse:
+    if path and not path.endswith("/"):
+        raise errors.MethodNotAllowed(
+            (*READING, "PATCH", "DELETE"),
+            method="POST to a card",
+            expected="POST to a folder, or PATCH",
+        )
+    made = cards.create(realm, path, _body(cards.CreateCard, request))
+    response = _document(realm, made, status=201)
+    response["Location"] = made.url
+    return response
+
+
+def _patch(request: HttpRequest, realm: Realm, path: str) -> HttpResponse:
+    body = _body(cards.PatchCard, request)
+    return _document(realm, cards.patch(realm, _card_path(path), body))
+
+
+def _delete(request: HttpRequest, realm: Realm, path: str) -> HttpResponse:
+    generation = cards.delete(realm, _card_path(path))
+    response = HttpResponse(status=204)
+    del response["Content-Type"]
+    return headed(response, realm, generation)
+
+
+_WRITERS: dict[str, Callable[[HttpRequest, Realm, str], HttpResponse]] = {
+    "POST": _create,
+    "PATCH": _patch,
+    "DELETE": _delete,
+}
+
+
+def _card_path(path: str) -> str:
+    if path.endswith("/") or not path:
+        raise errors.MethodNotAllowed(
+            ("POST",), method="This method on a folder", expected="the URL of a card"
+        )
+    return path.removesuffix(".json")
+
+
+def _body(model: type[bodies.M], request: HttpRequest) -> bodies.M:
+    said = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
+    if said not in BODY_TYPES:
+        raise errors.UnsupportedType(found=said[:80], expected=CARD)
+    # Escaped, a document may take twice the space that it is stored in.
+    return bodies.parse(model, read_body(request, 2 * settings.CARD_SIZE_LIMIT_BYTES, "The card"))
+
+
+def _document(realm: Realm, found: cards.Card, status: int = 200) -> HttpResponse:
+    body = json.dumps({"data": found.resource}, ensure_ascii=False).encode()
+    response = HttpResponse(body, status=status, content_type=CARD)
+    response["ETag"] = f'"{hashlib.sha256(body).hexdigest()}:card"'
+    response["Content-Length"] = str(len(body))
+    headed(response, realm, found.generation)
+    if status == 200:
+        scope = "public" if "X-Boxel-Realm-Public-Readable" in response else "private"
+        response["Cache-Control"] = f"{scope}, max-age=0, must-revalidate"
+    return response
+
+
+def headed(response: HttpResponse, realm: Realm, generation: int) -> HttpResponse:
+    """What every answer about a realm's cards says of the realm."""
+    told: dict[str, Any] = {
+        "X-Boxel-Realm-Url": realm.url,
+        "X-Realm-Generation": generation,
+        "Vary": "Accept",
+        "Cache-Control": "no-store",
+        "Access-Control-Allow-Origin": "*",
+        "Access-Control-Expose-Headers": "*",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if RealmPermission.objects.filter(realm=realm, username=EVERYONE, read=True).exists():
+        told["X-Boxel-Realm-Public-Readable"] = "true"
+    for name, value in told.items():
+        response[name] = str(value)
+    return response

@@ -1,0 +1,62 @@
+"""`manage.py collect_garbage`: removes what nothing can reach any more."""
+
+from argparse import ArgumentParser, ArgumentTypeError
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from rich.console import Console
+from rich.progress import Progress
+
+from realms.commanding import told_plainly
+from realms.garbage import GRACE_HOURS, KEPT_PUBLICATIONS, collect_garbage
+from realms.models import Realm
+
+
+def _hours(text: str) -> timedelta:
+    try:
+        hours = float(text)
+        if hours < 0:
+            raise ValueError
+        return timedelta(hours=hours)
+    except (ValueError, OverflowError) as error:
+        raise ArgumentTypeError(f"{text!r} is not a number of hours, such as 24 or 0.5") from error
+
+
+class Command(BaseCommand):
+    help = (
+        f"Removes publications that are older than the last {KEPT_PUBLICATIONS} of their realm, "
+        "file versions that no publication, no reader and no retention time keeps, and content "
+        "that no version names. It may run while realms are written to and published."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--dry-run", action="store_true", help="say what would be removed, change nothing"
+        )
+        parser.add_argument(
+            "--grace",
+            type=_hours,
+            default=timedelta(hours=GRACE_HOURS),
+            metavar="HOURS",
+            help="how long content that nothing names is kept, because somebody may be about to "
+            f"(default: {GRACE_HOURS})",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        dry_run: bool = options["dry_run"]
+        seen = Console(stderr=True)
+        with (
+            told_plainly(),
+            Progress(console=seen, transient=True, disable=not seen.is_terminal) as progress,
+        ):
+            total = 4 if dry_run else Realm.objects.count() + 2
+            task = progress.add_task("looking", total=total)
+            done = collect_garbage(
+                grace=options["grace"],
+                dry_run=dry_run,
+                progress=lambda what: progress.update(task, description=what, advance=1),
+            )
+        self.stdout.write(f"{'would remove' if dry_run else 'removed'} {done.told()}")
+        for url in done.busy:
+            self.stderr.write(f"{url} was being written to and is left for the next time")

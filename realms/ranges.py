@@ -1,0 +1,29 @@
+"""Byte ranges of content that is at hand (RFC 9110, section 14): one range, or the whole."""
+
+import re
+
+_RANGE = re.compile(r"\s*bytes\s*=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", re.IGNORECASE)
+
+
+class Unsatisfiable(Exception):
+    """The range begins behind the content's end."""
+
+
+def wanted(header: str | None, size: int) -> range | None:
+    """The bytes that a Range header asks for, of `size`; None for the whole content.
+
+    The whole is also the answer to what is no range of bytes, and to several ranges at once, as
+    the standard allows. Raises Unsatisfiable.
+    """
+    match = _RANGE.fullmatch(header or "")
+    if match is None or match[1] == match[2] == "":
+        return None
+    if match[1] == "":
+        start, stop = max(0, size - int(match[2])), size
+    else:
+        start, stop = int(match[1]), min(size, int(match[2]) + 1) if match[2] else size
+        if match[2] and int(match[2]) < start:
+            return None
+    if start >= size or start >= stop:
+        raise Unsatisfiable
+    return range(start, stop)

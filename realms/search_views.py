@@ -1,0 +1,65 @@
+"""Searching a realm's cards over HTTP: `GET` and `QUERY` of `<realm>/_search`."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from definitions.lookup import DefinitionCacheEntryQuery, DefinitionLookup
+from realms import cards, drafts, errors
+from realms.card_views import headed
+from realms.http import CARD, read_body, requested_method
+from realms.models import Realm
+from realms.resolve import resolve
+from realms.urls_and_paths import EXECUTABLE_EXTENSIONS
+from reindex import jobs
+from reindex.query import InvalidQuery, parse_json, parse_url
+from reindex.search import SearchTimeout
+from reindex.search import search as find
+
+#: A longer query than any that could be answered. Unit: bytes.
+MAX_QUERY_BYTES = 128 * 1024
+
+
+def search(request: HttpRequest, realm: Realm) -> HttpResponse:
+    """The cards that a query finds, page by page, and how many there are in all."""
+    in_url = requested_method(request) != "QUERY"
+    try:
+        if in_url:
+            query = parse_url(request.META.get("QUERY_STRING", ""))
+        else:
+            query = parse_json(read_body(request, MAX_QUERY_BYTES, "The query"))
+        found = find(realm.url, query, text=in_url, known=_Definitions(realm))
+    except InvalidQuery as error:
+        raise errors.InvalidQuery(pointer=error.pointer, why=error.why) from error
+    except SearchTimeout as error:
+        raise errors.Busy(what=str(error)) from error
+    # A draft's index follows the draft; what it has is answered meanwhile.
+    drafts.ask_for_index(realm.url)
+    if found is None:
+        raise errors.Busy(what=f"{realm.url} is being indexed")
+    data = [card.resource for card in cards.read_many(realm, found.generation, found.paths)]
+    page = {"total": found.total, "number": query.page.number, "size": query.page.size}
+    response = JsonResponse({"data": data, "meta": {"page": page}}, content_type=CARD)
+    return headed(response, realm, found.generation)
+
+
+class _Definitions:
+    """What is known of types that no card of a realm is of, as far as the realm may know it."""
+
+    def __init__(self, realm: Realm) -> None:
+        self._realm_url = realm.url
+
+    def __call__(self, module: str, name: str) -> dict[str, Any] | None:
+        """The definition; None where there is no such type. Raises Busy if nobody can tell yet."""
+        found = resolve(module, ("", *EXECUTABLE_EXTENSIONS))
+        if found is None or found.file is None:
+            return None
+        if not found.public:
+            # Only a public realm's modules are built by themselves.
+            return None
+        url = found.realm_url + found.file.path
+        entries = DefinitionLookup().get_cached_definitions_batch(DefinitionCacheEntryQuery((url,)))
+        if url not in entries:
+            jobs.ask_for_definitions([url])
+            raise errors.Busy(what=f"the definitions of {url} are being made")
+        return (entries[url].definitions or {}).get(name)

@@ -1,0 +1,90 @@
+/** The styles of cards go along with them into the pages that show them. */
+import * as assert from "./assert.ts";
+import { BASE_URL, BLOG, byPath, cardsTask, doc, PEOPLE, rendered, run } from "./testing.ts";
+
+const FILES = {
+  [`${PEOPLE}person.js`]: `
+    import { Card, string } from "@realm/base";
+    import { h } from "preact";
+    export class Person extends Card {
+      static fields = { name: string() };
+      static styles = "b { color: red } /* </style> */";
+      static embedded = ({ card }) => h("b", null, card.name);
+    }
+    export class Captain extends Person { static styles = "b { color: gold }"; }
+    export class Mate extends Person {}
+  `,
+  [`${BLOG}crew.js`]: `
+    import { Card, Embed, linksToMany, string } from "@realm/base";
+    import { h } from "preact";
+    export class Crew extends Card {
+      static fields = { title: string(), people: linksToMany(() => Card) };
+      static styles = ":scope { margin: 0 }";
+      static isolated = ({ card }) => h("main", null,
+        card.people.map((person) => h(Embed, { card: person })));
+      static embedded = () => null; static fitted = () => null; static atom = () => null;
+    }
+    export class Plain extends Crew {
+      static isolated = ({ card }) => h(Embed, { card: card.people[0], format: "fitted" });
+    }
+  `,
+};
+const LINKED = Object.fromEntries(
+  ["Person", "Captain", "Person", "Mate"].map((type, index) => [
+    `${PEOPLE}${index}`,
+    doc("./person.js", type, { name: String(index) }),
+  ]),
+);
+const people = (...paths: string[]) =>
+  Object.fromEntries(paths.map((path, index) => [`people.${index}`, PEOPLE + path]));
+const sheetsIn = (head: string) =>
+  [...head.matchAll(/<style>(.*?)<\/style>/gs)].map(([, css]) => css);
+
+Deno.test("a page has the styles of every card that it shows, once each, ancestors first", async () => {
+  const task = cardsTask(
+    { crew: doc("./crew.js", "Crew", {}, people("0", "1", "2", "3")) },
+    LINKED,
+  );
+  const { html } = rendered(byPath(await run(FILES, task)).crew);
+  const sheets = sheetsIn(html.head);
+  assert.equal(sheets.length, 3, html.head);
+  assert.match(
+    sheets[0],
+    /^@scope \(body, \[data-styles~="\w+"\]\) to .*\{:scope \{ margin: 0 \}\}$/,
+  );
+  assert.match(sheets[1], /color: red \} \/\* <\\\/style> \*\/\}$/);
+  assert.match(
+    sheets[2],
+    /^@scope \(\[data-styles~="\w+"\]\) to \(:scope \.rb-embed > \*\)\{.*gold/,
+  );
+  const [red, gold] = sheets.slice(1).map((css) => /"(\w+)"/.exec(css)?.[1]);
+  assert.equal(
+    [...html.isolated.matchAll(/data-styles="([^"]*)"/g)].map(([, keys]) => keys),
+    [red, `${red} ${gold}`, red, red],
+  );
+  assert.doesNotMatch(html.head, /card\.css.*card\.css/);
+});
+
+Deno.test("the default templates' styles come along where one is shown, whatever the realm's stylesheet", async () => {
+  const task = cardsTask({
+    crew: doc("./crew.js", "Crew", {}, people("0")),
+    plain: doc("./crew.js", "Plain", {}, people("0")),
+  }, LINKED);
+  task.realm = { ...task.realm, stylesheet: `${BLOG}theme.css` };
+  const cards = byPath(await run(FILES, task));
+  const [crew, plain] = [rendered(cards.crew).html.head, rendered(cards.plain).html.head];
+  assert.doesNotMatch(crew, /card\.css/);
+  const link = `<link rel="stylesheet" href="${BASE_URL}card.css"/>`;
+  assert.equal(plain.split(link).length, 2, plain);
+  assert.ok(plain.indexOf(link) < plain.indexOf("theme.css"));
+  assert.match(plain, /theme\.css/);
+});
+
+Deno.test("no style is left over from another card", async () => {
+  const task = cardsTask({
+    first: doc("./crew.js", "Crew", {}, people("0", "1")),
+    second: doc("./crew.js", "Crew"),
+  }, LINKED);
+  const { html } = rendered(byPath(await run(FILES, task)).second);
+  assert.equal(sheetsIn(html.head).length, 1, html.head);
+});

@@ -1,0 +1,207 @@
+"""What a search may ask: the form of a query, and where in it a fault lies.
+
+A query is JSON, or the same written into a URL (`filter[eq][title]=Home&page[size]=10`), where
+every value is text and the fields say what they mean.
+"""
+
+import json
+import math
+import re
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import unquote_plus
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+#: Filters nest so deep, and a query has so many conditions and list members, and no more.
+MAX_DEPTH = 10
+MAX_CONDITIONS = 100
+MAX_VALUES = 500
+MAX_TEXT = 1000
+MAX_PAGE_SIZE = 100
+
+_KEY = re.compile(r"[^\[\]]+|\[([^\[\]]*)\]")
+
+
+class InvalidQuery(ValueError):
+    """{pointer}: {why}"""
+
+    def __init__(self, pointer: str, why: str) -> None:
+        self.pointer, self.why = pointer, why
+        super().__init__((type(self).__doc__ or "").format(pointer=pointer or "/", why=why))
+
+
+def pointer_to(*steps: object) -> str:
+    """A JSON pointer (RFC 6901)."""
+    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in steps)
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        raise ValueError("should be text, a number, true, false or null")
+    return value
+
+
+def _whole(value: Any) -> Any:
+    """A page's numbers may be written as text, as in a URL."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        return int(value)
+    return value
+
+
+Value = Annotated[Any, AfterValidator(_scalar)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class TypeRef(_Part):
+    """A card type: the module as seen from the realm, and the name of its export."""
+
+    module: Name
+    name: Name
+
+
+class Range(_Part):
+    """Bounds of a field's value."""
+
+    gt: Value = None
+    gte: Value = None
+    lt: Value = None
+    lte: Value = None
+
+
+class Filter(_Part):
+    """Conditions, all of which must hold; those in it are about the type `on`, if it says one."""
+
+    CONDITIONS: ClassVar = (
+        "type", "any", "every", "not", "eq", "contains", "in", "range", "matches",
+    )  # fmt: skip
+
+    type: TypeRef | None = None
+    on: TypeRef | None = None
+    any: list["Filter"] | None = None
+    every: list["Filter"] | None = None
+    not_: "Filter | None" = Field(None, alias="not")
+    eq: dict[Name, Value] | None = None
+    contains: dict[Name, Value] | None = None
+    in_: dict[Name, Annotated[list[Value], Field(max_length=MAX_VALUES)]] | None = Field(
+        None, alias="in"
+    )
+    range: dict[Name, Range] | None = None
+    matches: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
+
+
+class Sort(_Part):
+    """One key to sort by."""
+
+    by: Name
+    on: TypeRef | None = None
+    direction: Literal["asc", "desc"] = "asc"
+
+
+class Page(_Part):
+    """Which part of the results; the first page has the number 0."""
+
+    number: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=1_000_000)] = 0
+    size: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=MAX_PAGE_SIZE)] = 20
+
+
+class Query(_Part):
+    """A search."""
+
+    filter: Filter | None = None
+    sort: Annotated[list[Sort], Field(max_length=10)] = []
+    page: Page = Page()
+
+
+def parse_json(body: bytes) -> Query:
+    """The query in a body; nothing asks for everything. Raises InvalidQuery."""
+    try:
+        value = json.loads(body or b"{}", parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError) as error:
+        raise InvalidQuery("", f"the query is not valid JSON: {error}") from error
+    return _parsed(value)
+
+
+def parse_url(text: str) -> Query:
+    """The query in the query string of a URL. Raises InvalidQuery."""
+    root: dict[str, Any] = {}
+    for pair in filter(None, text.split("&")):
+        key, equals, value = pair.partition("=")
+        try:
+            name, said = unquote_plus(key, errors="strict"), unquote_plus(value, errors="strict")
+        except UnicodeDecodeError as error:
+            raise InvalidQuery("", f"{pair[:80]!r} is not valid UTF-8") from error
+        # The realm may be asked for another media type in this way, which is no part of a query.
+        if name != "acceptHeader":
+            _place(root, name, said if equals else None)
+    return _parsed({key: _lists(each) for key, each in root.items()})
+
+
+def _place(root: dict[str, Any], name: str, value: str | None) -> None:
+    steps = [match[1] if match[0].startswith("[") else match[0] for match in _KEY.finditer(name)]
+    if "".join(match[0] for match in _KEY.finditer(name)) != name or not steps:
+        raise InvalidQuery("", f"{name[:80]!r} is not a name such as filter[eq][title]")
+    if len(steps) > 2 * MAX_DEPTH + 4:
+        raise InvalidQuery("", f"{name[:80]!r} is nested too deep")
+    here = root
+    for at, step in enumerate(steps):
+        step = step or str(len(here))
+        if at == len(steps) - 1:
+            if step in here:
+                raise InvalidQuery(pointer_to(*steps), "is given twice")
+            here[step] = value
+        else:
+            here = here.setdefault(step, {})
+            if not isinstance(here, dict):
+                raise InvalidQuery(pointer_to(*steps[: at + 1]), "is given twice")
+
+
+def _lists(value: Any) -> Any:
+    """Objects whose names are 0, 1, 2 … are lists."""
+    if not isinstance(value, dict):
+        return value
+    inner = {key: _lists(each) for key, each in value.items()}
+    if sorted(inner) == sorted(str(place) for place in range(len(inner))):
+        return [inner[str(place)] for place in range(len(inner))]
+    return inner
+
+
+def _parsed(value: Any) -> Query:
+    if not isinstance(value, dict):
+        raise InvalidQuery("", "the query should be a JSON object")
+    _check(value, 0, ())
+    try:
+        return Query.model_validate(value)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        steps = [step for step in fault["loc"] if step != "[key]"]
+        why = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            why = "is not known here"
+        raise InvalidQuery(pointer_to(*steps), why) from error
+
+
+def _check(value: Any, depth: int, steps: tuple[object, ...]) -> None:
+    """What no query may have anywhere: text that Postgres can't hold, nesting without end."""
+    if depth > 2 * MAX_DEPTH + 4:
+        raise InvalidQuery(pointer_to(*steps[:6]), f"filters nest {MAX_DEPTH} deep at most")
+    if isinstance(value, str):
+        if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+            raise InvalidQuery(pointer_to(*steps), "has a character that no text can have")
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            _check(key, depth, steps)
+            _check(each, depth + 1, (*steps, key))
+    elif isinstance(value, list):
+        for place, each in enumerate(value):
+            _check(each, depth + 1, (*steps, place))
+
+
+def _finite(literal: str) -> float:
+    value = float(literal)
+    if not math.isfinite(value):
+        raise ValueError(f"{literal} is not a number that JSON can hold")
+    return value

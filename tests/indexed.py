@@ -1,0 +1,71 @@
+"""An index without a render: rows as a job would have left them, for tests of what reads them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils import timezone
+
+from reindex.models import IndexedCard, IndexHead, ReindexJob
+
+CARD = "@realm/base/Card"
+
+
+def put_index(
+    realm_url: str,
+    generation: int,
+    cards: Mapping[str, dict[str, Any]],
+    errors: Mapping[str, dict[str, Any]] | None = None,
+) -> ReindexJob:
+    """Makes these search documents, by path, the index of a realm at a generation. Each has a page
+    that says its path. `errors` are the error documents of other cards."""
+    now = timezone.now()
+    ReindexJob.objects.filter(realm_url=realm_url).update(status=ReindexJob.Status.DONE)
+    job = ReindexJob.objects.create(
+        realm_url=realm_url, generation=generation, status=ReindexJob.Status.DONE, finished_at=now
+    )
+    IndexedCard.objects.filter(realm_url=realm_url).delete()
+    shown = {"job": job, "realm_url": realm_url, "current": True}
+    IndexedCard.objects.bulk_create(
+        [
+            *(
+                IndexedCard(
+                    **shown,
+                    path=path,
+                    html={"isolated": f"<p>page of {path}</p>", "head": ""},
+                    search=document,
+                )
+                for path, document in cards.items()
+            ),
+            *(
+                IndexedCard(**shown, path=path, error=error)
+                for path, error in (errors or {}).items()
+            ),
+        ]
+    )
+    IndexHead.objects.update_or_create(
+        realm_url=realm_url, defaults={"job": job, "generation": generation, "swapped_at": now}
+    )
+    return job
+
+
+def search_document(
+    url: str,
+    module: str,
+    name: str,
+    fields: Mapping[str, Any],
+    *,
+    adopts: tuple[str, ...] = (),
+    **values: Any,
+) -> dict[str, Any]:
+    """A search document as `realms/base/search.ts` makes them; `adopts` are further types."""
+    texts = [value for value in values.values() if isinstance(value, str)]
+    return {
+        "id": url,
+        **dict.fromkeys(fields),
+        **values,
+        "_type": {"module": module, "name": name},
+        "_types": [f"{module}/{name}", *adopts, CARD],
+        "_title": values.get("title") or values.get("name") or url.rsplit("/", 1)[-1],
+        "_fields": fields,
+        "_text": "\n".join(texts),
+    }  # fmt: skip

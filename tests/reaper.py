@@ -1,0 +1,73 @@
+"""Ends what a test run has started when the run is gone, however it went: kill -9 included.
+
+A process of its own that waits at a pipe whose other end only the test run holds: the kernel closes
+it with the run. What is to be ended bears a mark in its environment, which whatever it starts has
+as well; what was started without an environment is below one that has it.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from functools import lru_cache
+
+import psutil
+
+MARK = "REALM_TEST_RUN"
+
+
+@lru_cache(maxsize=1)
+def mark() -> dict[str, str]:
+    """What the environment of every process to be ended must hold. The reaper waits from now on."""
+    run = uuid.uuid4().hex
+    reaper = subprocess.Popen(
+        [sys.executable, __file__, run],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    # Its end of the pipe, and no more, ties it to this process: it isn't waited for.
+    _kept.append(reaper)
+    return {MARK: run}
+
+
+_kept: list["subprocess.Popen[bytes]"] = []
+
+
+def reap(run: str) -> None:
+    """Kills the processes of a run, and those below them, until there are none."""
+    while found := [each for each in psutil.process_iter() if _marked(each, run)]:
+        family = {below for each in found for below in _below(each)} | {*found}
+        for each in family:
+            try:
+                each.kill()
+            except psutil.Error:
+                continue
+        psutil.wait_procs(list(family), timeout=5)
+
+
+def _marked(process: psutil.Process, run: str) -> bool:
+    try:
+        return (
+            process.environ().get(MARK) == run
+            and process.pid != os.getpid()
+            and process.status() != psutil.STATUS_ZOMBIE
+        )
+    except psutil.Error:
+        return False
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    sys.stdin.read()
+    reap(sys.argv[1])
