@@ -101,7 +101,7 @@ class RealmPermissionAdmin(AnyModelAdmin):
 def _moved(*realms: Realm) -> None:
     """The caller holds the realms' locks."""
     for realm in realms:
-        # What others have rendered from it they may have to do without, or may have again.
+        # What others have rendered from it they may have to do without.
         jobs.tell_dependents(realm.url)
     bump_at_commit([REGISTRY_KEY, *(realm_key(realm.url) for realm in realms)])
 

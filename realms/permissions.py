@@ -54,7 +54,7 @@ def change_permissions(
                 defaults={"read": "read" in actions, "write": "write" in actions},
             )
         if EVERYONE in wanted:
-            # What others have rendered from it they may have to do without, or may have again.
+            # What others have rendered from it they may have to do without.
             jobs.tell_dependents(realm.url)
         bump_at_commit([realm_key(realm.url), REGISTRY_KEY])
     return permissions(realm)

@@ -8,7 +8,8 @@ import pytest
 from pytest_django import Settings
 
 from realms.bootstrap import sync_base_realm
-from realms.models import Realm
+from realms.models import EVERYONE, Realm
+from realms.permissions import change_permissions
 from realms.publishing import rollback_realm
 from realms.reindex_views import reindex
 from reindex import jobs
@@ -196,6 +197,14 @@ def test_a_realm_that_can_t_be_read_any_more_is_not_shown_on(
     make.publish(site, URL)
     assert rendered() == {"a", "b", "c", "lonely"}
     assert "three a" in index_of(URL)["a"].html["isolated"]
+
+
+def test_what_has_become_private_is_not_shown_on(
+    site: Realm, library: Realm, rendered: Rendered
+) -> None:
+    change_permissions(library, {EVERYONE: None})
+    assert rendered() == {"a", "b", "c", "lonely"}
+    assert index_of(URL)["a"].error and LIBRARY not in newest().pins
 
 
 def test_a_change_of_another_realm_while_a_job_reads_it_is_followed_by_another_job(
