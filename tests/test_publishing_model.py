@@ -189,7 +189,7 @@ class Publishing(RuleBasedStateMachine):
     def rollback(self, to: int, back: int, end: End) -> None:
         """Shows again what stood some publications ago."""
         book = self._one_of(self._rollable(), to)
-        earlier = sorted(book.publications, reverse=True)[1:]
+        earlier = self._earlier(book)
         generation = earlier[back % len(earlier)]
         source, at = book.publications[generation]
         self._do(
@@ -234,7 +234,12 @@ class Publishing(RuleBasedStateMachine):
         return standing[which % len(standing)]
 
     def _rollable(self) -> list[str]:
-        return [book.url for book in self._standing(self.targets) if len(book.publications) > 1]
+        return [each.url for each in self._standing(self.targets) if self._earlier(each)]
+
+    def _earlier(self, book: Shown) -> list[int]:
+        """The publications, the newest first, that show something else than is shown now."""
+        newest, *earlier = sorted(book.publications, reverse=True)
+        return [each for each in earlier if book.publications[each] != book.publications[newest]]
 
     def _text(self) -> bytes:
         return f"text {next(self.texts)}".encode()

@@ -238,8 +238,9 @@ class Looker(Client):
         while not self.stop_asked.wait(LOOK_SECONDS):
             with contextlib.suppress(psycopg.Error), self._postgres.connect() as connection:
                 connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-                self.history.contradictions += _look(connection)
-                self.history.looks += 1
+                looked, contradictions = _look(connection)
+                self.history.looks += looked
+                self.history.contradictions += contradictions
 
 
 _LABELS = """
@@ -257,17 +258,17 @@ JOIN realms_blob b ON b.sha256 = v.sha256
 """
 
 
-def _look(connection: "psycopg.Connection[Any]") -> Iterator[str]:
-    """Contradictions in one snapshot."""
+def _look(connection: "psycopg.Connection[Any]") -> tuple[int, list[str]]:
+    """How many definitions one snapshot has, and which of them its files contradict."""
     definitions = connection.execute(
         "SELECT d.module_url, d.realm_url, d.definitions FROM definitions d"
         " WHERE d.module_url LIKE '%note.tsx' AND d.definitions IS NOT NULL"
     ).fetchall()
     labels = {row["url"]: marks_of(row["text"]) for row in connection.execute(_LABELS).fetchall()}
-    for row in definitions:
-        named = marks_of(str(row["definitions"]["Note"]["displayName"]))
-        if named != labels.get(row["realm_url"]):
-            yield (
-                f"the definition of {row['module_url']} was built from {named}, its realm holds "
-                f"{labels.get(row['realm_url'])}"
-            )
+    wrong = [
+        f"the definition of {row['module_url']} was built from {named}, its realm holds {held}"
+        for row in definitions
+        if (named := marks_of(str(row["definitions"]["Note"]["displayName"])))
+        != (held := labels.get(row["realm_url"]))
+    ]
+    return len(definitions), wrong

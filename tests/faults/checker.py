@@ -61,7 +61,7 @@ def judge(history: History, truth: Truth, bound: float) -> Verdict:
                 verdict.violations.append(
                     Violation("P6", "an acknowledged write is lost", operation)
                 )
-    verdict.checked["looks into the database"] = history.looks
+    verdict.checked["definitions in the table"] = history.looks
     verdict.violations += [Violation("P4/P5", what) for what in history.contradictions]
     return verdict
 

@@ -74,6 +74,7 @@ class History:
     unanswered: dict[str, int] = field(default_factory=dict)
     #: What a look into the database itself found wrong: rows that no commit explains.
     contradictions: list[str] = field(default_factory=list)
+    #: How many definitions were looked at there.
     looks: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

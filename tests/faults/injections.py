@@ -53,6 +53,7 @@ class Injections:
             "prerenderer stopped": self.stop_prerenderer,
             "publisher killed at a step": self.kill_publisher_at_a_step,
             "publisher killed at any moment": self.kill_publisher,
+            "publisher stopped": self.stop_publisher,
             "LISTEN connections ended": self.end_listeners,
             "LISTEN connection stalled": self.stall,
             "LISTEN connection cut": self.cut,
@@ -149,6 +150,12 @@ class Injections:
     def kill_publisher(self, rng: random.Random) -> None:
         self._publisher("never", rng.choice(self._sites), rng.uniform(0.4, 2.5))
 
+    def stop_publisher(self, rng: random.Random) -> None:
+        # It may hold the realm's lock: whoever else publishes waits.
+        self._publisher(
+            "never", rng.choice(self._sites), 20, rng.uniform(0.4, 2), rng.uniform(1, 5)
+        )
+
     def kill_publisher_at_a_step(self, rng: random.Random) -> None:
         step = next(self._steps, None)
         if step is None:
@@ -156,11 +163,16 @@ class Injections:
             step = next(self._steps)
         self._publisher(step, rng.choice(self._sites), 20)
 
-    def _publisher(self, step: str, site: Site, seconds: float) -> None:
+    def _publisher(
+        self, step: str, site: Site, seconds: float, stop_after: float = 0, away: float = 0
+    ) -> None:
         command = (sys.executable, "-m", "tests.faults.dying", step, site.source, site.published)
         with self._alone("publisher") as free:
             if free:
                 process = self._fleet.spawn(Process("publisher", command, {}))
+                if away:
+                    time.sleep(stop_after)
+                    self._freeze([psutil.Process(process.pid)], away)
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(seconds)
                 process.kill()
