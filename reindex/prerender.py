@@ -36,21 +36,22 @@ def render_cards(
         keys, settled = origins.of(result["url"], cards[result["url"]], result.get("links", ()))
         receive({**result, "made_from": keys, "settled": settled and not doubtful})
 
-    documents = [{"url": url, "doc": document} for url, document in cards.items()]
-    task = {"type": "cards", "realm": realm, "linked": linked, "imports": imports}
-    _render(reader, task, documents, explain)
+    task = {"type": "cards", "realm": realm, "imports": imports}
+    _render(reader, task, {**linked, **cards}, list(cards), explain)
 
 
 def _render(
     reader: Reader,
     task: Message,
-    cards: list[Document],
+    documents: Mapping[str, Document],
+    urls: list[str],
     receive: Callable[[Message, bool], None],
     hung: Message | None = None,
 ) -> None:
-    """Renders in one process; if that dies, what is left is rendered in halves. `hung` are modules
-    that are known not to end: what is rendered without them may come out otherwise another time."""
-    left = {card["url"]: card for card in cards}
+    """Renders some of the documents in one process, which may show all of them; if it dies, what
+    is left is rendered in halves. `hung` are modules that are known not to end: what is rendered
+    without them may come out otherwise another time."""
+    left = dict.fromkeys(urls)
     unavailable: Message | None = hung or {}
 
     def take(result: Message) -> None:
@@ -59,22 +60,28 @@ def _render(
             shun(reader.read_from, result["error"]["message"])
         if result["type"] == "error":
             raise ReplicaUnavailable(result["error"]["message"])
-        if left.pop(result["url"], None) is not None:
+        if result["url"] in left:
+            del left[result["url"]]
             receive(_explained(reader, _checked(result)), bool(hung))
 
     # Each process but the last answers a card that hangs, or names a module that does.
     while left and unavailable is not None:
         hung = unavailable
+        part = {
+            "cards": [{"url": url, "doc": documents[url]} for url in left],
+            # Also those of the batch that are rendered already, or by another process.
+            "linked": {url: doc for url, doc in documents.items() if url not in left},
+        }
         try:
-            unavailable = _run({**task, "cards": list(left.values())}, reader, take, hung)
+            unavailable = _run({**task, **part}, reader, take, hung)
         except SandboxDied as death:
-            rest = list(left.values())
+            rest = list(left)
             if len(rest) == 1:
-                receive(_failed(rest[0]["url"], death), True)
+                receive(_failed(rest[0], death), True)
             elif rest:
                 half = len(rest) // 2
-                _render(reader, task, rest[:half], receive, hung)
-                _render(reader, task, rest[half:], receive, hung)
+                _render(reader, task, documents, rest[:half], receive, hung)
+                _render(reader, task, documents, rest[half:], receive, hung)
             return
     for url in left:
         receive(_failed(url, "it was not answered"), True)

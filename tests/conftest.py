@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection
+import pytest_django.fixtures
+from django.db import DEFAULT_DB_ALIAS, connection
 from django.test import Client, TransactionTestCase
 from hypothesis import HealthCheck, Phase, settings
 from psycopg import sql
@@ -71,6 +72,9 @@ def _empty_tables(self: TransactionTestCase) -> None:
             )
 
 
+# Whoever asks for the test database gets it: pytest-django would leave the installation's own in
+# place where none of the tests that are run has its mark.
+pytest_django.fixtures._get_databases_for_setup = lambda items: ({DEFAULT_DB_ALIAS}, set())
 TransactionTestCase._fixture_teardown = _empty_tables  # type: ignore[attr-defined]
 
 

@@ -43,13 +43,14 @@ def test_every_break_has_a_test_that_catches_it() -> None:
 @pytest.mark.parametrize("name", CAUGHT_BY)
 def test_what_is_switched_off_is_missed_by_its_test(name: str) -> None:
     """The test passes in the ordinary run, and fails in this one."""
+    here = os.environ.get("PYTEST_XDIST_WORKER", "alone")
     ran = subprocess.run(
         [
             sys.executable, "-m", "pytest", "-q", "-p", "tests.faults.broken_plugin",
             "-p", "no:cacheprovider", "--no-header", f"tests/{CAUGHT_BY[name]}",
         ],
         cwd=BASE_DIR,
-        env={**os.environ, VARIABLE: name, "REALM_TEST_DATABASE": "test_realms_teeth"},
+        env={**os.environ, VARIABLE: name, "REALM_TEST_DATABASE": f"test_teeth_{here}"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

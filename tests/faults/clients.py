@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -345,7 +345,7 @@ class Reader(Client):
         return made
 
 
-def wait_all(clients: list[Client], seconds: float) -> None:
+def wait_all(clients: Sequence[Client], seconds: float) -> None:
     """Waits for the threads' end. Raises what broke one of them."""
     for each in clients:
         each.join(seconds)
