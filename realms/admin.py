@@ -18,6 +18,7 @@ from notifications.channels import REGISTRY_KEY, realm_key
 from notifications.emit import bump_at_commit
 from realms.admin_views import GenerationsPage
 from realms.coherence import share_text
+from realms.locks import lock_realms
 from realms.models import (
     Blob,
     CoherenceReport,
@@ -28,6 +29,7 @@ from realms.models import (
     RealmTombstone,
     TranspiledModule,
 )
+from reindex import jobs
 
 admin.site.site_header = "Realm server"
 admin.site.site_title = "Realm server"
@@ -77,21 +79,30 @@ class RealmPermissionAdmin(AnyModelAdmin):
         return ("realm",) if obj is not None else ()
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        _moved(obj.realm)
+        with transaction.atomic():
+            lock_realms([obj.realm.url])
+            super().save_model(request, obj, form, change)
+            _moved(obj.realm)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        super().delete_model(request, obj)
-        _moved(obj.realm)
+        with transaction.atomic():
+            lock_realms([obj.realm.url])
+            super().delete_model(request, obj)
+            _moved(obj.realm)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[RealmPermission]) -> None:
         with transaction.atomic():
-            realms = [row.realm for row in queryset.select_related("realm")]
+            realms = {row.realm for row in queryset.select_related("realm")}
+            lock_realms(realm.url for realm in realms)
             super().delete_queryset(request, queryset)
             _moved(*realms)
 
 
 def _moved(*realms: Realm) -> None:
+    """The caller holds the realms' locks."""
+    for realm in realms:
+        # What others have rendered from it they may have to do without.
+        jobs.tell_dependents(realm.url)
     bump_at_commit([REGISTRY_KEY, *(realm_key(realm.url) for realm in realms)])
 
 

@@ -6,10 +6,11 @@ overwritten, so a reader sees a file whole, as it was at one generation.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
+from typing import LiteralString
 from uuid import UUID
 
 from django.conf import settings
@@ -24,9 +25,12 @@ from notifications.channels import MAX_PATHS_PER_STATEMENT, path_key, realm_key
 from notifications.emit import bump_at_commit
 from realms.errors import NotFound, TooLarge
 from realms.models import Blob, FileVersion, Publication, Realm
+from reindex import jobs
 
 #: Larger blobs go to the storage instead of the row. Unit: bytes.
 ROW_BLOB_BYTES = 64 * 1024
+#: How much content one answer may carry. Unit: bytes.
+MANY_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -102,11 +106,17 @@ def read_blob(sha256: str, data: bytes | memoryview | None = None) -> bytes:
 def versions_at(realm: Realm, generation: int) -> QuerySet[FileVersion]:
     """The manifest of a realm as it stood at a generation, a published one through its source."""
     if realm.kind == Realm.Kind.PUBLISHED:
-        publication = Publication.objects.filter(realm=realm, generation=generation).first()
+        publication = publication_at(realm, generation)
         if publication is None:
             return FileVersion.objects.none()
         return _open_at(publication.source_id, publication.source_generation)
     return _open_at(realm.pk, generation)
+
+
+def publication_at(realm: Realm, generation: int) -> Publication | None:
+    """What a published realm showed at a generation; None if that isn't known any more, and then
+    an older publication doesn't stand in for it."""
+    return Publication.objects.filter(realm=realm, generation=generation).first()
 
 
 def _open_at(realm_id: UUID, generation: int) -> QuerySet[FileVersion]:
@@ -195,6 +205,7 @@ def write_stored(realm: Realm, files: Mapping[str, Stored]) -> dict[str, Written
             for path in changed
         )
         _bump_paths(realm.url, changed)
+        _index(realm)
     return {
         path: Written(
             generation=realm.generation,
@@ -218,7 +229,17 @@ def delete_files(realm: Realm, paths: Iterable[str]) -> int:
     generation = advance(realm)
     _close(realm, versions)
     _bump_paths(realm.url, wanted)
+    _index(realm)
     return generation
+
+
+def _index(realm: Realm) -> None:
+    """Owes what a change of files makes necessary: the index of a source realm, and those of the
+    realms that read this one."""
+    if realm.kind == Realm.Kind.SOURCE and settings.REALM_INDEX_SOURCES:
+        jobs.owe_soon(realm.url, realm.generation)
+    else:
+        jobs.tell_dependents(realm.url)
 
 
 def _close(realm: Realm, versions: list[FileVersion]) -> None:
@@ -251,3 +272,72 @@ def changed_between(source: Realm, older: int, newer: int) -> list[str]:
             {"realm": source.pk, "low": low, "high": high},
         )
         return [path for (path,) in cursor.fetchall()]
+
+
+def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | None:
+    """The files of a realm at one generation that were not the same at an earlier one, as path and
+    SHA-256, or None for a file that is gone. None where history doesn't reach back that far: then
+    nothing can be said to be unchanged.
+    """
+    content_id, low, high = realm.pk, since, at
+    if realm.kind == Realm.Kind.PUBLISHED:
+        before, after = publication_at(realm, since), publication_at(realm, at)
+        if before is None or after is None or before.source_id != after.source_id:
+            return None
+        content_id, low, high = after.source_id, before.source_generation, after.source_generation
+    elif not FileVersion.objects.filter(realm=realm, from_generation__lte=since).exists():
+        # Another realm stood at this URL then.
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute(_DIFFERENCE, {"realm": content_id, "then": low, "now": high})
+        files: dict[str, str | None] = dict(cursor.fetchall())
+    # Asked last: what is whole by now was whole when it was compared.
+    return files if _is_whole(realm, since, at) else None
+
+
+def _is_whole(realm: Realm, *generations: int) -> bool:
+    """Whether every file that a realm held at these generations is still known. A publication
+    keeps what it shows."""
+    if realm.kind == Realm.Kind.PUBLISHED:
+        return all(publication_at(realm, generation) is not None for generation in generations)
+    return Realm.objects.filter(pk=realm.pk, history_from__lte=min(generations)).exists()
+
+
+_DIFFERENCE: LiteralString = """
+WITH bounds AS (
+    SELECT least(%(then)s, %(now)s)::bigint AS low, greatest(%(then)s, %(now)s)::bigint AS high
+), touched AS (
+    SELECT DISTINCT path FROM realms_fileversion, bounds
+    WHERE realm_id = %(realm)s AND (
+        (from_generation > low AND from_generation <= high)
+        OR (until_generation > low AND until_generation <= high)
+    )
+)
+SELECT t.path, new.sha256 FROM touched t
+LEFT JOIN realms_fileversion old ON old.realm_id = %(realm)s AND old.path = t.path
+    AND old.from_generation <= %(then)s
+    AND (old.until_generation IS NULL OR old.until_generation > %(then)s)
+LEFT JOIN realms_fileversion new ON new.realm_id = %(realm)s AND new.path = t.path
+    AND new.from_generation <= %(now)s
+    AND (new.until_generation IS NULL OR new.until_generation > %(now)s)
+WHERE old.sha256 IS DISTINCT FROM new.sha256
+"""
+
+
+def read_many(
+    realm: Realm, generation: int, paths: list[str]
+) -> Iterator[tuple[str, bytes | None]]:
+    """Files of a realm at one generation, None for one that isn't there. It ends early where they
+    come to more than MANY_BYTES: the rest is to be asked for again."""
+    versions = {
+        version.path: version
+        for version in versions_at(realm, generation).filter(path__in=paths).select_related("blob")
+    }
+    total = 0
+    for path in paths:
+        version = versions.get(path)
+        data = None if version is None else read_blob(version.blob_id, version.blob.data)
+        total += len(data or b"")
+        if total > MANY_BYTES and total > len(data or b""):
+            return
+        yield path, data

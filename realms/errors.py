@@ -98,6 +98,13 @@ class Conflict(RealmError):
     title = "Conflict"
 
 
+class HistoryEnds(RealmError):
+    """what {url} held at generation {generation} is not known any more"""
+
+    status = 410
+    title = "Gone"
+
+
 class AlreadyThere(RealmError):
     """Resource {href} already exists"""
 

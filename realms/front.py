@@ -21,13 +21,15 @@ from realms.http import (
     request_url,
     response_parts,
 )
-from realms.serving import Answer, Variant, cached
+from realms.serving import Answer, Variant, cached, cached_at
 from realms.site import GENERATED
+from reindex import pins
 
 Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[..., Any]
 Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 
+_PINNED = "/_at/"
 #: As WSGI names them, in the order of `Conditions`.
 CONDITIONS = ("HTTP_IF_NONE_MATCH", "HTTP_RANGE", "HTTP_IF_RANGE")
 _STATUS = {code: f"{code} {phrase}" for code, phrase in responses.items()}
@@ -55,9 +57,25 @@ class Front:
         return (body,)
 
 
+def _pinned_hit(environ: Environ, path: str) -> Answer | None:
+    """What a render reads: the token says who may, and the generation what never changes."""
+    if environ.get("QUERY_STRING") or environ.get("HTTP_ACCEPT", "*/*") != "*/*":
+        return None
+    token, _, name = path.removeprefix(_PINNED).partition("/")
+    try:
+        pin = pins.read(token)
+        return cached_at(pin.realm_url, pin.generation, name.encode("latin-1").decode())
+    except (pins.InvalidPin, UnicodeDecodeError):
+        return None
+
+
 def _hit(environ: Environ) -> Answer | None:
     path = environ["PATH_INFO"]
-    if environ["REQUEST_METHOD"] not in ("GET", "HEAD") or path.startswith("/_"):
+    if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+        return None
+    if path.startswith(_PINNED):
+        return _pinned_hit(environ, path)
+    if path.startswith("/_"):
         return None
     # With a method override a GET could be meant as a QUERY; Django's side knows.
     if environ.get("QUERY_STRING") or "HTTP_X_HTTP_METHOD_OVERRIDE" in environ:

@@ -16,14 +16,15 @@ from uuid import UUID
 from django.conf import settings
 from django.core.files.storage import Storage, storages
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Q
+from django.db.models import F, Q
+from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from realms.content import blob_name
 from realms.errors import Busy
 from realms.locks import realm_write_lock
 from realms.models import Blob, Realm
-from reindex.models import ReindexJob
+from reindex.models import IndexHead, ReindexJob
 from reindex.pins import PIN_SECONDS
 
 #: How many of a published realm's publications can be rolled back to.
@@ -147,10 +148,14 @@ def collect_garbage(
 
 
 def _pins(now: datetime) -> list[tuple[UUID, int]]:
-    """The generations that jobs read. A job that has ended signed its last pins before that."""
+    """The generations that jobs read. A job that has ended signed its last pins before that; the
+    next one asks what has changed since the one whose index is shown."""
     recent = now - timedelta(seconds=PIN_SECONDS)
     unfinished = (*ReindexJob.LIVE, ReindexJob.Status.FAILED)
-    jobs = ReindexJob.objects.filter(Q(status__in=unfinished) | Q(finished_at__gt=recent))
+    shown = IndexHead.objects.values("job")
+    jobs = ReindexJob.objects.filter(
+        Q(status__in=unfinished) | Q(finished_at__gt=recent) | Q(pk__in=shown)
+    )
     pinned = {
         (url, int(generation))
         for job in jobs
@@ -180,19 +185,27 @@ def _unless_busy(
 
 def _drop_publications(realm: Realm, limits: Limits) -> int:
     """Under the lock of a published realm nobody publishes there or rolls it back."""
-    return _delete(f"DELETE FROM realms_publication WHERE id IN ({_PUBLICATIONS})", realm, limits)
+    statement = f"DELETE FROM realms_publication WHERE id IN ({_PUBLICATIONS})"
+    with connection.cursor() as cursor:
+        cursor.execute(statement, limits.parameters(realms=[realm.pk], dropped=[]))
+        return int(cursor.rowcount)
 
 
 def _drop_versions(realm: Realm, limits: Limits) -> int:
     """Under the lock of a source nobody writes to it or publishes it. A rollback copies a
-    publication that stands, and so needs no version that another doesn't keep."""
-    return _delete(f"DELETE FROM realms_fileversion WHERE id IN ({_VERSIONS})", realm, limits)
-
-
-def _delete(statement: LiteralString, realm: Realm, limits: Limits) -> int:
+    publication that stands, and so needs no version that another doesn't keep. What the source
+    held before can't be told any more, unless a publication shows it."""
+    statement = (
+        f"DELETE FROM realms_fileversion WHERE id IN ({_VERSIONS}) RETURNING until_generation"
+    )
     with connection.cursor() as cursor:
         cursor.execute(statement, limits.parameters(realms=[realm.pk], dropped=[]))
-        return int(cursor.rowcount)
+        ends = [until for (until,) in cursor.fetchall()]
+    if ends:
+        Realm.objects.filter(pk=realm.pk).update(
+            history_from=Greatest(F("history_from"), max(ends))
+        )
+    return len(ends)
 
 
 # --- Blobs -------------------------------------------------------------------------------------

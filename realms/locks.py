@@ -1,6 +1,5 @@
 """The write lock of realms: one transaction that holds an advisory lock for each URL."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -8,14 +7,10 @@ import pglock
 from django.db import OperationalError, connection, transaction
 from psycopg.errors import LockNotAvailable
 
+from notifications.locks import lock_key as lock_key
 from realms.errors import Busy
 
 LOCK_WAIT_SECONDS = 30
-
-
-def lock_key(realm_url: str) -> int:
-    """The first 8 bytes of the URL's SHA-256 as a big-endian signed integer."""
-    return int.from_bytes(hashlib.sha256(realm_url.encode()).digest()[:8], "big", signed=True)
 
 
 @contextmanager
@@ -26,20 +21,24 @@ def realm_write_lock(*urls: str, shared: Iterable[str] = ()) -> Iterator[None]:
     transaction, so that no crash leaves one behind. What the caller knew of the realms before may
     have changed while it waited: it looks again inside. Raises Busy after 30 s.
     """
-    readers = set(shared) - set(urls)
     with transaction.atomic(durable=True):
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT_SECONDS}s'")
-        for url in sorted({*urls, *readers}):
-            lock = pglock.advisory(
-                lock_key(url), xact=True, shared=url in readers, side_effect=pglock.Raise
-            )
-            try:
-                lock.acquire()
-            except OperationalError as error:
-                if isinstance(error.__cause__, LockNotAvailable):
-                    raise Busy(
-                        what=f"{url} has been written to for {LOCK_WAIT_SECONDS} s"
-                    ) from error
-                raise
+        lock_realms(urls, shared)
         yield
+
+
+def lock_realms(urls: Iterable[str], shared: Iterable[str] = ()) -> None:
+    """As `realm_write_lock`, in the caller's transaction."""
+    writers = set(urls)
+    readers = set(shared) - writers
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT_SECONDS}s'")
+    for url in sorted(writers | readers):
+        lock = pglock.advisory(
+            lock_key(url), xact=True, shared=url in readers, side_effect=pglock.Raise
+        )
+        try:
+            lock.acquire()
+        except OperationalError as error:
+            if isinstance(error.__cause__, LockNotAvailable):
+                raise Busy(what=f"{url} has been written to for {LOCK_WAIT_SECONDS} s") from error
+            raise

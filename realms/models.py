@@ -41,6 +41,9 @@ class Realm(models.Model):
         "self", null=True, blank=True, on_delete=models.CASCADE, related_name="published"
     )
     generation = models.PositiveBigIntegerField(default=1)
+    history_from = models.PositiveBigIntegerField(
+        default=0, help_text="from this generation on no version of a file has been collected"
+    )
     publishable = models.BooleanField(default=False)
     last_published_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)

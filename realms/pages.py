@@ -37,11 +37,10 @@ a { color: inherit; }
 
 
 def card(page: Page) -> str:
-    """A card's page, or for a card that could not be rendered a page that says so."""
-    if page.error is not None:
+    """A card's page, the last good one if it can't be rendered now; or a page that says so."""
+    if page.html is None:
         return _notice("This page could not be rendered", "Its author can see why.")
-    html = page.html or {}
-    return _SHELL.format(head=html.get("head", ""), body=html.get("isolated", ""))
+    return _SHELL.format(head=page.html.get("head", ""), body=page.html.get("isolated", ""))
 
 
 def broken(error: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from realms.auth import granted, user_id, username_of
 from realms.errors import Malformed, NotFound
 from realms.locks import realm_write_lock
 from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
+from reindex import jobs
 
 _SHARED = (EVERYONE, SIGNED_IN)
 
@@ -52,6 +53,9 @@ def change_permissions(
                 username=name,
                 defaults={"read": "read" in actions, "write": "write" in actions},
             )
+        if EVERYONE in wanted:
+            # What others have rendered from it they may have to do without.
+            jobs.tell_dependents(realm.url)
         bump_at_commit([realm_key(realm.url), REGISTRY_KEY])
     return permissions(realm)
 

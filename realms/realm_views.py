@@ -4,7 +4,8 @@ from collections.abc import Callable
 from email.utils import format_datetime
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.db import OperationalError
+from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from realms import (
@@ -15,6 +16,8 @@ from realms import (
     drafts,
     errors,
     pages,
+    pinned_reads,
+    reindex_views,
     search_views,
     serving,
     site,
@@ -40,7 +43,7 @@ from realms.server_views import preflight
 from realms.serving import Answer, Variant
 from realms.transpile import TranspilerFailed
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS, check_path, realm_candidates
-from reindex import index, pins
+from reindex import pins
 
 View = Callable[[HttpRequest, Realm], HttpResponse]
 
@@ -63,9 +66,16 @@ def realm(request: HttpRequest) -> HttpResponse:
     a_file = SOURCE in (accept, content_type) or content_type == "application/octet-stream"
     base, _, name = url.rpartition("/")
     if name in ENDPOINTS and (accept in (API, "application/json") or not a_file):
-        realm = Realm.objects.filter(url=f"{base}/").first()
+        try:
+            realm = Realm.objects.filter(url=f"{base}/").first()
+        except OperationalError:
+            if name != "_readiness-check":
+                raise
+            return reindex_views.unready(f"{base}/", "startup", "the database is away")
         if realm is not None:
             return _endpoint(request, realm, name, method)
+        if method not in READING:
+            raise errors.NotFound(url=f"{base}/")
     if accept == CARD or (
         method not in ("GET", "HEAD") and content_type == CARD and accept != SOURCE
     ):
@@ -86,7 +96,7 @@ def realm(request: HttpRequest) -> HttpResponse:
 @csrf_exempt
 def pinned(request: HttpRequest, token: str, path: str) -> HttpResponse:
     """A file of a realm at exactly the generation that the token names: what a render reads."""
-    if request.method not in ("GET", "HEAD"):
+    if request.method not in READING and (request.method, path) != ("POST", ""):
         raise errors.MethodNotAllowed(READING, method=request.method)
     if "\x00" in path:
         raise errors.Malformed(what="the path has a NUL character")
@@ -95,8 +105,10 @@ def pinned(request: HttpRequest, token: str, path: str) -> HttpResponse:
     except pins.InvalidPin as error:
         raise errors.Unauthorized(why=f"the pin is not valid: {error}") from error
     accept = accepted(request.headers.get("Accept", "*/*"))
+    if request.method == "POST":
+        return pinned_reads.many(request, pin)
     if path == "" and accept == API:
-        return _manifest(pin)
+        return pinned_reads.manifest(request, pin)
     if accept == SOURCE:
         return send(request, serving.source_at(pin.realm_url, pin.generation, path), "miss")
     return send(request, _transpiled(lambda: serving.load_at(*_place(pin, path))), "miss")
@@ -147,7 +159,9 @@ def _transpiled(load: Callable[[], Answer]) -> Answer:
 
 def _not_yet(answer: Answer, variant: Variant, at_least: int) -> HttpResponse:
     if variant is Variant.HTML:
-        return _unready(answer.realm_url or "", "prerender-html", "its pages are being rendered")
+        return reindex_views.unready(
+            answer.realm_url or "", "prerender-html", "its pages are being rendered"
+        )
     raise errors.Conflict(
         what=f"{answer.realm_url} is at generation {answer.high}; generation {at_least} "
         "has not been committed"
@@ -176,22 +190,6 @@ def _described(request: HttpRequest, url: str, accept: str) -> HttpResponse:
         realm = _realm(found.realm_url)
         return _told_of(realm, api_views.directory(realm, url.removeprefix(realm.url)))
     raise errors.NotFound(url=f"{url} as {accept}")
-
-
-def _manifest(pin: pins.Pin) -> HttpResponse:
-    """Every path of a realm at one generation, with the hash of its content."""
-    realm = Realm.objects.filter(url=pin.realm_url).first()
-    if realm is None or realm.generation < pin.generation:
-        raise errors.NotFound(url=f"{pin.realm_url} at generation {pin.generation}")
-    versions = content.versions_at(realm, pin.generation).values_list("path", "blob_id")
-    attributes = {"generation": pin.generation, "files": dict(versions)}
-    response = JsonResponse(
-        {"data": {"type": "manifest", "id": pin.realm_url, "attributes": attributes}},
-        content_type=API,
-    )
-    response["X-Realm-Generation"] = str(pin.generation)
-    response["Cache-Control"] = "private, no-store"
-    return response
 
 
 # --- Endpoints ---------------------------------------------------------------------------------
@@ -225,23 +223,6 @@ def _told_of(realm: Realm, response: HttpResponse) -> HttpResponse:
         told["X-Boxel-Realm-Public-Readable"] = "true"
     for name, value in told.items():
         response.headers.setdefault(name, value)
-    return response
-
-
-def _readiness(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """200 once the realm can be read, with awaitPrerenderHtml once its pages are those of now."""
-    if realm.kind == Realm.Kind.PUBLISHED and request.GET.get("awaitPrerenderHtml") == "true":
-        state = index.readiness(realm.url, realm.generation)
-        if not state.ready:
-            return _unready(realm.url, state.missing, state.error or "its pages are being rendered")
-    response = HttpResponse(status=200, content_type=API)
-    response["X-Realm-Generation"] = str(realm.generation)
-    return response
-
-
-def _unready(realm_url: str, missing: str, why: str) -> HttpResponse:
-    response = error_response(errors.Busy(what=f"{realm_url} is not ready: {why}"))
-    response["X-Boxel-Not-Ready"] = missing
     return response
 
 
@@ -328,7 +309,7 @@ def _may(realm: Realm, action: auth.Action, request: HttpRequest) -> None:
 
 #: By name and method: who may ask (None: everyone), and the view that answers.
 ENDPOINTS: dict[str, dict[str, tuple[auth.Action | None, View]]] = {
-    "_readiness-check": {"GET": (None, _readiness)},
+    "_readiness-check": {"GET": (None, reindex_views.readiness)},
     "_session": {"POST": (None, api_views.post_session)},
     "_info": {"GET": ("read", api_views.get_info), "QUERY": ("read", api_views.get_info)},
     "_mtimes": {"GET": ("read", api_views.get_mtimes)},
@@ -339,4 +320,7 @@ ENDPOINTS: dict[str, dict[str, tuple[auth.Action | None, View]]] = {
     },
     "_atomic": {"POST": ("write", api_views.post_atomic)},
     "_search": {"GET": ("read", search_views.search), "QUERY": ("read", search_views.search)},
+    "_reindex": {"POST": ("write", reindex_views.post_reindex)},
+    "_full-reindex": {"POST": ("write", reindex_views.post_full_reindex)},
+    "_cancel-indexing-job": {"POST": ("write", reindex_views.post_cancel)},
 }

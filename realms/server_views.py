@@ -18,13 +18,13 @@ MAX_BODY_BYTES = 64 * 1024
 View = Callable[[HttpRequest], HttpResponse]
 
 
-def _endpoint(method: str) -> Callable[[View], View]:
+def endpoint(method: str) -> Callable[[View], View]:
     """A server endpoint: one method, no CSRF token (the token in the header is the proof)."""
 
     def decorate(view: View) -> View:
         @csrf_exempt
         @wraps(view)
-        def endpoint(request: HttpRequest) -> HttpResponse:
+        def answer(request: HttpRequest) -> HttpResponse:
             if request.method == "OPTIONS":
                 return preflight()
             if request.method != method:
@@ -35,7 +35,7 @@ def _endpoint(method: str) -> Callable[[View], View]:
             response["Cache-Control"] = "no-store"
             return response
 
-        return endpoint
+        return answer
 
     return decorate
 
@@ -56,20 +56,20 @@ def unknown(request: HttpRequest) -> HttpResponse:
     raise errors.NotFound(url=request.path[:200])
 
 
-@_endpoint("POST")
+@endpoint("POST")
 def server_session(request: HttpRequest) -> HttpResponse:
     """Gives a server token for a username and password."""
     body = parse(bodies.Session, request)
     return session(auth.server_token(signed_in(request, body), body.seconds))
 
 
-@_endpoint("POST")
+@endpoint("POST")
 def realm_auth(request: HttpRequest) -> HttpResponse:
     """Gives a token for each realm that is not a published one and that the caller may read."""
     return JsonResponse(auth.realm_tokens(_caller(request)))
 
 
-@_endpoint("POST")
+@endpoint("POST")
 def create_realm(request: HttpRequest) -> HttpResponse:
     """Makes a source realm below its owner's name."""
     caller = _caller(request)
@@ -81,7 +81,7 @@ def create_realm(request: HttpRequest) -> HttpResponse:
     )
 
 
-@_endpoint("POST")
+@endpoint("POST")
 def publish_realm(request: HttpRequest) -> HttpResponse:
     """Publishes a source realm; rendering follows, and the readiness check tells of its end."""
     caller = _caller(request)
@@ -103,7 +103,7 @@ def publish_realm(request: HttpRequest) -> HttpResponse:
     return response
 
 
-@_endpoint("POST")
+@endpoint("POST")
 def unpublish_realm(request: HttpRequest) -> HttpResponse:
     """Takes a published realm down."""
     caller = _caller(request)
@@ -117,7 +117,7 @@ def unpublish_realm(request: HttpRequest) -> HttpResponse:
     return _document("unpublished_realm", str(gone.pk), attributes)
 
 
-@_endpoint("DELETE")
+@endpoint("DELETE")
 def delete_realm(request: HttpRequest) -> HttpResponse:
     """Deletes a source realm and everything published from it."""
     caller = _caller(request)

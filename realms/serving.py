@@ -165,6 +165,11 @@ def load_at(realm_url: str, generation: int, path: str) -> Answer:
     return cache.get(key) or cache.load(key, Slots([realm_key(realm_url)]), from_database)
 
 
+def cached_at(realm_url: str, generation: int, path: str) -> Answer | None:
+    """As `load_at`, if this process holds the answer."""
+    return caches()[Variant.MODULE].get((realm_url, generation, path))
+
+
 def source_at(realm_url: str, generation: int, path: str) -> Answer:
     """The stored bytes of a file as of exactly one generation. Its parents' realms don't matter."""
     url = realm_url + path
@@ -221,7 +226,7 @@ def _html(url: str, found: Resolved) -> Content:
         return _page(503, pages.preparing(found.realm_url), 0)
     if page.html is None and page.error is None:
         return _page(404, _missing(found.realm_url), page.generation)
-    return _page(200 if page.error is None else 500, pages.card(page), page.generation)
+    return _page(500 if page.html is None else 200, pages.card(page), page.generation)
 
 
 def _missing(realm_url: str) -> str:

@@ -23,7 +23,7 @@ ANNOUNCE_REALM = [
         name="announce_realm_changed",
         operation=pgtrigger.Update,
         when=pgtrigger.After,
-        condition=pgtrigger.AnyChange(exclude=["generation"]),
+        condition=pgtrigger.AnyChange(exclude=["generation", "history_from"]),
         func=_UPSERT,
     ),
     pgtrigger.Trigger(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, LiteralString
 
 from django.db import connection
-from django.db.models import Q
 
 from reindex.models import IndexedCard, IndexHead, ReindexJob
 
@@ -16,14 +15,15 @@ TEXT_CONFIG = "simple"
 _PAGE: LiteralString = """
 SELECT h.generation, c.html, c.error
 FROM reindex_indexhead h
-LEFT JOIN reindex_indexedcard c ON c.job_id = h.job_id AND c.path = %s
+LEFT JOIN reindex_indexedcard c ON c.realm_url = h.realm_url AND c.path = %s AND c.current
 WHERE h.realm_url = %s
 """
 
 _PAGE_PATHS: LiteralString = """
 SELECT h.generation, ARRAY(
     SELECT c.path FROM reindex_indexedcard c
-    WHERE c.job_id = h.job_id AND c.html IS NOT NULL AND c.error IS NULL ORDER BY c.path
+    WHERE c.realm_url = h.realm_url AND c.current AND c.html IS NOT NULL AND c.error IS NULL
+    ORDER BY c.path
 ) FROM reindex_indexhead h WHERE h.realm_url = %s
 """
 
@@ -54,10 +54,9 @@ def find_page(realm_url: str, card: str) -> Page:
 def failed_cards(realm_url: str, generation: int) -> list[str]:
     """The cards, as paths without `.json`, whose pages are errors in the index that visitors see;
     none if that index isn't of this generation."""
-    head = IndexHead.objects.filter(realm_url=realm_url, generation=generation).first()
-    if head is None:
+    if not IndexHead.objects.filter(realm_url=realm_url, generation=generation).exists():
         return []
-    failed = IndexedCard.objects.filter(job_id=head.job_id, error__isnull=False)
+    failed = IndexedCard.objects.filter(realm_url=realm_url, current=True, error__isnull=False)
     return sorted(failed.values_list("path", flat=True))
 
 
@@ -75,11 +74,13 @@ def _document(column: Any) -> Any:
 
 @dataclass(frozen=True)
 class Readiness:
-    """How far a realm's pages are: ready, or `missing` their `index` or `prerender-html`."""
+    """How far a realm's pages are: ready, or `missing` their `index` or `prerender-html`, with a
+    job under way or none."""
 
     ready: bool
     missing: str = ""
     error: str = ""
+    under_way: bool = False
 
 
 def readiness(realm_url: str, generation: int) -> Readiness:
@@ -87,8 +88,27 @@ def readiness(realm_url: str, generation: int) -> Readiness:
     head = IndexHead.objects.filter(realm_url=realm_url).first()
     if head is not None and head.generation >= generation:
         return Readiness(True)
-    job = ReindexJob.objects.filter(Q(realm_url=realm_url)).first()
+    job = ReindexJob.objects.filter(realm_url=realm_url).first()
     if job is not None and job.status == ReindexJob.Status.FAILED:
         return Readiness(False, "prerender-html", job.error)
     queued = job is None or job.status == ReindexJob.Status.QUEUED
-    return Readiness(False, "index" if queued else "prerender-html")
+    under_way = job is not None and job.status in ReindexJob.LIVE
+    return Readiness(False, "index" if queued else "prerender-html", under_way=under_way)
+
+
+def progress(job: ReindexJob) -> dict[str, Any]:
+    """A job in figures. Times are ISO 8601, durations in seconds."""
+    return {
+        "phase": job.phase,
+        "status": job.status,
+        "generation": job.generation,
+        "filesCompleted": job.seen,
+        "totalFiles": job.total,
+        "startedAt": job.started_at.isoformat() if job.started_at else None,
+        "finishedAt": job.finished_at.isoformat() if job.finished_at else None,
+        "seconds": job.seconds,
+        "renders": job.rendered,
+        "carriedOver": job.carried,
+        "errors": job.errors,
+        "summary": job.summary,
+    }

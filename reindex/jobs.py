@@ -2,23 +2,27 @@
 
 Every step is a short transaction that begins with a lock on the job's row, so a step finds the job
 as it is and not as it was when its message was sent. Nothing here holds a lock while rendering.
+How a batch's results become the index is in `landing`.
 """
 
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import unquote
 
 from celery import current_app
 from django.conf import settings
-from django.db import connection, transaction
-from django.db.models import Q
+from django.db import IntegrityError, connection, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Greatest
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from notifications.channels import index_swapped
 from notifications.emit import emit
+from notifications.locks import lock_key
+from reindex import landing
 from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
 
 logger = logging.getLogger(__name__)
@@ -26,24 +30,62 @@ logger = logging.getLogger(__name__)
 MAX_ATTEMPTS = 5
 #: A job that has failed is tried again after this time: whatever was wrong may have been mended.
 RETRY_SECONDS = 60.0
+#: A source realm is indexed when its last write is this old, or its first unindexed one that.
+QUIET = timedelta(milliseconds=300)
+AT_MOST = timedelta(seconds=2)
+#: A batch of fewer cards would spend more on its process than on them.
+WORTH_A_PROCESS = 250
 Status = ReindexJob.Status
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a job has to do: the files to look at, at which generations, and what it carries over.
+
+    `base` is the job whose index stands where nothing has changed; None renders every card.
+    """
+
+    paths: list[str]
+    pins: dict[str, int]
+    base: int | None = None
+    carried: int = 0
+    renderer: str = ""
 
 
 # --- Owing -------------------------------------------------------------------------------------
 
 
-def owe(realm_url: str, generation: int) -> ReindexJob:
+def owe(realm_url: str, generation: int, *, full: bool = False, changed: bool = True) -> ReindexJob:
     """Writes down, in the caller's transaction, that a realm is to be rendered at a generation.
 
-    A live job of an older generation is superseded: it will never land. After the commit a message
-    is sent; should that fail, the sweeper sends another.
+    A live job of an older generation is superseded: it will never land. What is unchanged since the
+    last index is carried over, unless `full`. Realms that read this one are owed a job too if it
+    has `changed`. After the commit a message is sent; should that fail, the sweeper sends another.
     """
-    _end_live(realm_url, Status.SUPERSEDED)
-    job = ReindexJob.objects.create(
-        realm_url=realm_url, generation=generation, sent_at=timezone.now()
-    )
+    if changed:
+        tell_dependents(realm_url)
+    job = _create(realm_url, generation, full=full)
     transaction.on_commit(lambda: _send_job(job.pk))
     return job
+
+
+def owe_soon(realm_url: str, generation: int) -> None:
+    """As `owe`, for one write of what may be many: a job that waits already takes it along, and one
+    that has begun is followed by another. Part of the caller's transaction."""
+    tell_dependents(realm_url)
+    now = timezone.now()
+    live = ReindexJob.objects.filter(realm_url=realm_url, status__in=ReindexJob.LIVE).first()
+    if live is not None and live.started_at is not None:
+        ReindexJob.objects.filter(pk=live.pk).update(next_generation=generation)
+        return
+    if live is not None:
+        ReindexJob.objects.filter(pk=live.pk).update(
+            generation=generation,
+            due_at=min(now + QUIET, live.created_at + AT_MOST),
+        )
+        return
+    job = _create(realm_url, generation, due_at=now + QUIET)
+    transaction.on_commit(lambda: _send_job(job.pk, QUIET.total_seconds()))
 
 
 def forget(realm_url: str) -> None:
@@ -51,15 +93,92 @@ def forget(realm_url: str) -> None:
 
     Part of the caller's transaction.
     """
+    tell_dependents(realm_url)
     _end_live(realm_url, Status.CANCELLED)
     IndexHead.objects.filter(realm_url=realm_url).delete()
-    IndexedCard.objects.filter(job__realm_url=realm_url).delete()
+    IndexedCard.objects.filter(realm_url=realm_url).delete()
     emit(index_swapped(realm_url))
 
 
-def _end_live(realm_url: str, status: Status) -> None:
+def cancel(realm_url: str) -> int:
+    """Ends what is owed to a realm; its index stays as it is. Answers how many jobs it ended."""
+    with transaction.atomic():
+        _lock_jobs(Q(realm_url=realm_url))
+        return _end_live(realm_url, Status.CANCELLED)
+
+
+def tell_dependents(realm_url: str) -> None:
+    """Owes a job to every realm whose index, or whose job under way, reads this one.
+
+    The caller changes this realm and holds its lock. A worker writes down that it reads a realm,
+    waits for that lock, and only then asks for the realm's generation: so either it is told of the
+    change, or it is found here. All jobs are locked in one order, whoever locks them.
+    """
+    reads = Q(pins__has_key=realm_url) & ~Q(realm_url=realm_url)
+    dependents = [
+        job for job in _lock_jobs(reads | Q(realm_url=realm_url)) if job.realm_url != realm_url
+    ]
+    for job in dependents:
+        job.next_generation = max(job.generation, job.next_generation or 0)
+        job.save(update_fields=["next_generation"])
+        if job.status == Status.FAILED:
+            follow(job)
+    indexed = IndexHead.objects.filter(job__pins__has_key=realm_url).exclude(
+        realm_url__in=[realm_url, *(job.realm_url for job in dependents)]
+    )
+    for url, generation in indexed.order_by("realm_url").values_list("realm_url", "generation"):
+        _create_unless_live(url, generation)
+
+
+def _lock_jobs(which: Q) -> list[ReindexJob]:
+    unfinished = Q(status__in=(*ReindexJob.LIVE, Status.FAILED))
+    return list(ReindexJob.objects.select_for_update().filter(unfinished, which).order_by("pk"))
+
+
+def _create(realm_url: str, generation: int, **more: Any) -> ReindexJob:
+    """A job in the place of whatever its realm is owed. A change of another realm may be owing the
+    realm one at this moment: the second try finds that."""
+    for last in (False, True):
+        _end_live(realm_url, Status.SUPERSEDED)
+        try:
+            with transaction.atomic():
+                return ReindexJob.objects.create(
+                    realm_url=realm_url, generation=generation, sent_at=timezone.now(), **more
+                )
+        except IntegrityError:
+            if last:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _create_unless_live(realm_url: str, generation: int) -> None:
+    """A job for a realm that somebody else may be owing one to at the same time."""
+    now = timezone.now()
+    made = ReindexJob.objects.bulk_create(
+        [ReindexJob(realm_url=realm_url, generation=generation, sent_at=now)],
+        ignore_conflicts=True,
+    )
+    if made:
+        transaction.on_commit(lambda: _send_newest(realm_url))
+
+
+def _send_newest(realm_url: str) -> None:
+    job = ReindexJob.objects.filter(realm_url=realm_url, status=Status.QUEUED).first()
+    if job is not None:
+        _send_job(job.pk)
+
+
+def follow(job: ReindexJob) -> None:
+    """Owes the job that is to follow this one, which has ended and is locked by the caller."""
+    if job.next_generation is None:
+        return
+    _end_live(job.realm_url, Status.SUPERSEDED)
+    _create_unless_live(job.realm_url, max(job.next_generation, job.generation))
+
+
+def _end_live(realm_url: str, status: Status) -> int:
     unfinished = (*ReindexJob.LIVE, Status.FAILED)
-    ReindexJob.objects.filter(realm_url=realm_url, status__in=unfinished).update(
+    return ReindexJob.objects.filter(realm_url=realm_url, status__in=unfinished).update(
         status=status, finished_at=timezone.now()
     )
 
@@ -67,23 +186,53 @@ def _end_live(realm_url: str, status: Status) -> None:
 # --- Planning ----------------------------------------------------------------------------------
 
 
-def planned(job_id: int, paths: list[str], pins: dict[str, int]) -> list[int]:
+def begin(job_id: int) -> ReindexJob | None:
+    """Takes up a queued job, whose generation stands from then on; None if it was planned, has
+    ended, or isn't due yet."""
+    now = timezone.now()
+    with transaction.atomic():
+        job = _locked(job_id)
+        if job is None or job.status != Status.QUEUED:
+            return None
+        if job.started_at is None and job.due_at is not None and job.due_at > now:
+            _send_job(job_id, (job.due_at - now).total_seconds())
+            return None
+        job.started_at = job.started_at or now
+        job.save(update_fields=["started_at"])
+    return job
+
+
+def announce(job_id: int, pins: dict[str, int]) -> None:
+    """Writes down which realms a job is about to read; see `tell_dependents`."""
+    ReindexJob.objects.filter(pk=job_id, status=Status.QUEUED).update(pins=pins)
+
+
+def planned(job_id: int, plan: Plan) -> list[int]:
     """Cuts a queued job into batches and answers their ids; none if it was planned or ended."""
-    size = settings.REALM_BATCH_CARDS
+    size = _batch_size(len(plan.paths))
     with transaction.atomic():
         job = _locked(job_id)
         if job is None or job.status != Status.QUEUED:
             return []
-        job.status, job.started_at = Status.RENDERING, timezone.now()
-        job.total, job.pins = len(paths), pins
+        job.status = Status.RENDERING
+        job.started_at = job.started_at or timezone.now()
+        job.total, job.pins = len(plan.paths), plan.pins
+        job.base, job.carried, job.renderer = plan.base, plan.carried, plan.renderer
         job.save()
         batches = ReindexBatch.objects.bulk_create(
-            ReindexBatch(job=job, paths=paths[start : start + size])
-            for start in range(0, len(paths), size)
+            ReindexBatch(job=job, paths=plan.paths[start : start + size])
+            for start in range(0, len(plan.paths), size)
         )
         if not batches:
-            _swap(job)
+            landing.swap(job)
+            follow(job)
         return [batch.pk for batch in batches]
+
+
+def _batch_size(cards: int) -> int:
+    """As many cards as a batch may have, but of a realm of middling size every worker gets some: a
+    batch costs a process, which small ones don't repay."""
+    return min(settings.REALM_BATCH_CARDS, max(WORTH_A_PROCESS, -(-cards // 4)))
 
 
 def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
@@ -101,6 +250,19 @@ def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
     return int(row[0]) if row else generation
 
 
+def again(job_id: int) -> None:
+    """Has a job followed by another: a realm that it reads has changed while it was pinned."""
+    ReindexJob.objects.filter(pk=job_id).update(
+        next_generation=Greatest(F("generation"), "next_generation")
+    )
+
+
+def wait_for_writers(realm_url: str) -> None:
+    """Returns when every change of a realm that has begun is committed, or is not to be."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [lock_key(realm_url)])
+
+
 def failed(job_id: int, error: object) -> None:
     """Counts a failed try at planning; after some of them the job has failed."""
     with transaction.atomic():
@@ -111,6 +273,8 @@ def failed(job_id: int, error: object) -> None:
         if job.attempts >= MAX_ATTEMPTS:
             job.status, job.finished_at = Status.FAILED, timezone.now()
         job.save()
+        if job.status == Status.FAILED:
+            follow(job)
 
 
 # --- Batches -----------------------------------------------------------------------------------
@@ -159,9 +323,11 @@ def release(batch: ReindexBatch, error: object) -> None:
         if batch.attempts >= MAX_ATTEMPTS:
             job.status, job.finished_at = Status.FAILED, timezone.now()
         job.save()
+        if job.status == Status.FAILED:
+            follow(job)
         # Not at once: what failed now will most likely fail in the same second again.
         ReindexBatch.objects.filter(pk=batch.pk, attempts=batch.attempts).update(
-            lease_until=timezone.now() + timedelta(seconds=1)
+            lease_until=timezone.now() + timedelta(seconds=1), avoided=batch.avoided
         )
 
 
@@ -171,56 +337,13 @@ def finish(batch: ReindexBatch, results: Iterable[dict[str, Any]]) -> bool:
     All of it is one transaction: a batch that is rendered twice is stored once.
     """
     with transaction.atomic():
-        job = _locked(batch.job_id)
-        if job is None or job.status != Status.RENDERING:
+        job = landing.store(batch, results)
+        if job is None:
             return False
-        if not ReindexBatch.objects.filter(pk=batch.pk, done=False).update(
-            done=True, replica=batch.replica
-        ):
-            return False
-        cards = IndexedCard.objects.bulk_create(
-            [
-                IndexedCard(
-                    job=job,
-                    path=unquote(result["url"].removeprefix(job.realm_url)),
-                    html=result.get("html"),
-                    search=result.get("search"),
-                    error=result.get("error"),
-                    render_ms=int(result.get("ms", 0)),
-                )
-                for result in results
-            ]
-        )
-        job.rendered += len(cards)
-        job.errors += sum(card.error is not None for card in cards)
-        job.save()
         if not job.batches.filter(done=False).exists():
-            _swap(job)
+            landing.swap(job)
+            follow(job)
     return True
-
-
-def _swap(job: ReindexJob) -> None:
-    """Shows visitors this job's cards. The caller has the job's row locked, and it is live: a job
-    that was superseded in the meantime never gets here."""
-    now = timezone.now()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            INSERT INTO reindex_indexhead (realm_url, job_id, generation, swapped_at)
-            VALUES (%(url)s, %(job)s, %(generation)s, %(now)s)
-            ON CONFLICT (realm_url) DO UPDATE SET job_id = excluded.job_id,
-                generation = excluded.generation, swapped_at = excluded.swapped_at
-            WHERE reindex_indexhead.generation <= excluded.generation
-            """,
-            {"url": job.realm_url, "job": job.pk, "generation": job.generation, "now": now},
-        )
-        landed = cursor.rowcount == 1
-    job.status = Status.DONE if landed else Status.SUPERSEDED
-    job.finished_at, job.error = now, ""
-    job.save()
-    if landed:
-        IndexedCard.objects.filter(job__realm_url=job.realm_url).exclude(job=job).delete()
-        emit(index_swapped(job.realm_url))
 
 
 def _locked(job_id: int) -> ReindexJob | None:
@@ -278,6 +401,7 @@ def _give_up(now: datetime) -> None:
                 job.status, job.finished_at = Status.FAILED, now
                 job.error = f"{MAX_ATTEMPTS} workers ended while they rendered the same batch"
                 job.save()
+                follow(job)
 
 
 def _try_again(now: datetime) -> None:
@@ -290,14 +414,14 @@ def _try_again(now: datetime) -> None:
             job = _locked(job_id)
             if job is None or job.status != Status.FAILED:
                 continue
-            job.status = Status.RENDERING if job.started_at else Status.QUEUED
+            job.status = Status.RENDERING if job.batches.exists() else Status.QUEUED
             job.attempts, job.sent_at, job.finished_at = 0, None, None
             job.save()
             job.batches.filter(done=False).update(attempts=0, lease_until=None)
 
 
-def _send_job(job_id: int) -> None:
-    _send("reindex.tasks.plan_job", job_id)
+def _send_job(job_id: int, delay: float = 0) -> None:
+    _send("reindex.tasks.plan_job", job_id, delay=delay)
 
 
 def send_batches(batch_ids: Iterable[int]) -> None:
@@ -313,10 +437,16 @@ def ask_for_definitions(module_urls: Iterable[str]) -> None:
         _send("reindex.tasks.build_definitions", module_url, queue="definitions")
 
 
-def _send(task: str, key: int | str, queue: str = "celery") -> None:
+def _send(task: str, key: int | str, queue: str = "celery", delay: float = 0) -> None:
     # By name: the tasks call this module.
     try:
-        current_app.send_task(task, (key,), retry=False, queue=settings.REALM_QUEUE_PREFIX + queue)
+        current_app.send_task(
+            task,
+            (key,),
+            retry=False,
+            queue=settings.REALM_QUEUE_PREFIX + queue,
+            countdown=delay or None,
+        )
     except (OperationalError, OSError) as error:
         # The row stands: the sweeper sends the message when the broker is back.
         logger.warning("no message was sent for %s(%s): %s", task, key, error)

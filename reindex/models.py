@@ -5,11 +5,13 @@ the transaction that makes them necessary. Messages only hasten what the rows sa
 Realms are known by URL: a worker may run where there is no realm but over HTTP.
 """
 
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.contrib.postgres.search import SearchVector
 from django.db import models
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import MD5
+from django.utils import timezone
 
 
 class ReindexJob(models.Model):
@@ -29,12 +31,29 @@ class ReindexJob(models.Model):
     generation = models.PositiveBigIntegerField()
     status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
     pins = models.JSONField(default=dict, help_text="the generation of every realm that it reads")
+    full = models.BooleanField(default=False, help_text="carries nothing over")
+    base = models.PositiveBigIntegerField(
+        null=True, help_text="the job whose index it carries over; none if it renders every card"
+    )
+    renderer = models.CharField(
+        max_length=64, blank=True, help_text="the hash of what renders; another renders all anew"
+    )
+    next_generation = models.PositiveBigIntegerField(
+        null=True, help_text="what it reads has changed meanwhile: a job of this generation follows"
+    )
     total = models.PositiveIntegerField(default=0, help_text="files to look at")
+    seen = models.PositiveIntegerField(default=0, help_text="files looked at")
     rendered = models.PositiveIntegerField(default=0)
+    carried = models.PositiveIntegerField(default=0, help_text="cards that are as they were")
     errors = models.PositiveIntegerField(default=0)
+    summary = models.JSONField(
+        default=dict,
+        help_text="its errors by kind, the replicas that it read, and those it avoided",
+    )
     attempts = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    due_at = models.DateTimeField(null=True, help_text="not to be planned before: more may change")
     sent_at = models.DateTimeField(null=True, help_text="when a message about it was last sent")
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
@@ -52,6 +71,22 @@ class ReindexJob(models.Model):
     def __str__(self) -> str:
         return f"{self.realm_url} at {self.generation}: {self.status}"
 
+    @property
+    def phase(self) -> str:
+        """How far it is: `queued`, `index` while it is planned, `render`, `done`."""
+        if self.status == self.Status.QUEUED:
+            return "index" if self.started_at else "queued"
+        # What has failed is tried again: it isn't done.
+        unfinished = self.status in (self.Status.RENDERING, self.Status.FAILED)
+        return "render" if unfinished else "done"
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it has taken so far, or took; None before it starts."""
+        if self.started_at is None:
+            return None
+        return ((self.finished_at or timezone.now()) - self.started_at).total_seconds()
+
 
 class ReindexBatch(models.Model):
     """Some cards of a job: what one task renders in one sandbox."""
@@ -62,6 +97,9 @@ class ReindexBatch(models.Model):
     lease_until = models.DateTimeField(null=True, help_text="a worker is at it until then")
     attempts = models.PositiveIntegerField(default=0)
     replica = models.TextField(blank=True, help_text="the replica that it was last read from")
+    avoided = models.JSONField(
+        default=dict, help_text="the replicas that were left out meanwhile, and why"
+    )
 
     class Meta:
         verbose_name_plural = "reindex batches"
@@ -71,32 +109,65 @@ class ReindexBatch(models.Model):
 
 
 class IndexedCard(models.Model):
-    """One card as a job rendered it: HTML by format and a search document, or an error document."""
+    """One card as a job rendered it: HTML by format and a search document, or an error document.
 
-    job = models.ForeignKey(ReindexJob, on_delete=models.CASCADE, related_name="cards")
+    Visitors see the rows that are `current`, whichever job rendered them: one that nothing has
+    changed for stays, and is not even copied.
+    """
+
+    job = models.ForeignKey(ReindexJob, on_delete=models.PROTECT, related_name="cards")
+    realm_url = models.TextField()
     path = models.TextField(help_text="the card's path without .json")
+    current = models.BooleanField(default=False, help_text="part of the index that visitors see")
     html = models.JSONField(null=True)
+    html_generation = models.PositiveBigIntegerField(
+        default=0,
+        help_text="the generation of the HTML: beside an error, of the last that was good",
+    )
     search = models.JSONField(null=True)
     error = models.JSONField(null=True)
     render_ms = models.PositiveIntegerField(default=0)
+    made_from = ArrayField(
+        models.BigIntegerField(),
+        default=list,
+        help_text="the keys of every file and every other realm that it was made from",
+    )
+    settled = models.BooleanField(
+        default=False,
+        help_text="whether nothing but these can change it, so it may be carried over",
+    )
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["job", "path"], name="one_row_per_job_card")]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "path"], name="one_row_per_job_card"),
+            models.UniqueConstraint(
+                fields=["realm_url", "path"],
+                condition=models.Q(current=True),
+                name="one_current_row_per_card",
+            ),
+        ]
         # What `reindex/search.py` looks for; it spells these expressions in the same way. Long
         # lists of what is to be entered keep a job from waiting for them. Unit: KiB.
         indexes = [
             GinIndex(
                 fields=["search"],
                 opclasses=["jsonb_path_ops"],
+                condition=models.Q(current=True),
                 name="card_by_value",
                 gin_pending_list_limit=32768,
             ),
             GinIndex(
                 SearchVector(KeyTextTransform("_text", "search"), config="simple"),
+                condition=models.Q(current=True),
                 name="card_by_words",
                 gin_pending_list_limit=32768,
             ),
-            models.Index("job", MD5(KeyTextTransform("_type", "search")), name="card_by_type"),
+            models.Index(
+                "realm_url",
+                MD5(KeyTextTransform("_type", "search")),
+                condition=models.Q(current=True),
+                name="card_by_type",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -104,10 +175,10 @@ class IndexedCard(models.Model):
 
 
 class IndexHead(models.Model):
-    """Which job's cards visitors see: all of them, or with the next swap all of another."""
+    """Which job's index visitors see: all of it, or with the next swap all of another."""
 
     realm_url = models.TextField(primary_key=True)
-    job = models.ForeignKey(ReindexJob, on_delete=models.CASCADE, related_name="+")
+    job = models.ForeignKey(ReindexJob, on_delete=models.PROTECT, related_name="+")
     generation = models.PositiveBigIntegerField()
     swapped_at = models.DateTimeField()
 

@@ -11,6 +11,8 @@ import jwt
 from django.conf import settings
 
 PIN_SECONDS = 3600
+#: The tokens of one pin are the same for so long, so that what was read by one is known by it.
+PIN_STEP_SECONDS = 600
 _KIND = "pin"
 
 
@@ -32,8 +34,8 @@ def sign(pin: Pin) -> str:
         "kind": _KIND,
         "pinned": pin.realm_url,
         "generation": pin.generation,
-        # Whole minutes, so that the processes of one job name the same bytes by the same URL.
-        "exp": int(time.time() // 60 * 60) + PIN_SECONDS,
+        # In steps, so that the processes of one job name the same bytes by the same URL.
+        "exp": int(time.time() // PIN_STEP_SECONDS * PIN_STEP_SECONDS) + PIN_SECONDS,
     }
     return jwt.encode(claims, settings.REALM_SECRET_SEED, algorithm="HS256")
 

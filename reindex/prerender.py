@@ -1,15 +1,15 @@
 """The prerenderer as the rest of the project sees it: cards to HTML, modules to definitions."""
 
-import json
 from collections.abc import Callable, Mapping
 
 from definitions.lookup import Built, Located
 from reindex import sandbox
+from reindex.made_from import Origins
 from reindex.reader import BASE_MODULE, Document, Reader, module_of
-from reindex.replicas import ReplicaUnavailable, addresses
+from reindex.replicas import ReplicaUnavailable, addresses, shun
 from reindex.sandbox import Message, SandboxDied
 
-#: A card's HTML and search document together; a database row has its limits. Unit: characters.
+#: A card's HTML and search document together; a database row has its limits. Unit: bytes.
 MAX_RESULT = 8_000_000
 
 
@@ -27,11 +27,17 @@ def render_cards(
     linked = reader.linked(cards)
     reader.locate(BASE_MODULE)
     own = {module_of(url, document) for url, document in cards.items()}
-    imports = {module: reader.modules([module]) for module in own if module}
+    imports = {module: reader.modules([module]) for module in sorted(filter(None, own))}
     others = {module_of(url, document) for url, document in linked.items()} - own
-    reader.modules(module for module in others if module)
+    reader.modules(sorted(filter(None, others)))
+    origins = Origins(reader, realm["url"])
+
+    def explain(result: Message, doubtful: bool) -> None:
+        keys, settled = origins.of(result["url"], cards[result["url"]], result.get("links", ()))
+        receive({**result, "made_from": keys, "settled": settled and not doubtful})
+
     task = {"type": "cards", "realm": realm, "imports": imports}
-    _render(reader, task, {**linked, **cards}, list(cards), receive)
+    _render(reader, task, {**linked, **cards}, list(cards), explain)
 
 
 def _render(
@@ -39,20 +45,24 @@ def _render(
     task: Message,
     documents: Mapping[str, Document],
     urls: list[str],
-    receive: Callable[[Message], None],
+    receive: Callable[[Message, bool], None],
     hung: Message | None = None,
 ) -> None:
     """Renders some of the documents in one process, which may show all of them; if it dies, what
-    is left is rendered in halves. `hung` are modules that are known not to end."""
+    is left is rendered in halves. `hung` are modules that are known not to end: what is rendered
+    without them may come out otherwise another time."""
     left = dict.fromkeys(urls)
     unavailable: Message | None = hung or {}
 
     def take(result: Message) -> None:
+        if result.get("error", {}).get("status") == 503:
+            # Another try goes to another replica.
+            shun(reader.read_from, result["error"]["message"])
         if result["type"] == "error":
             raise ReplicaUnavailable(result["error"]["message"])
         if result["url"] in left:
             del left[result["url"]]
-            receive(_explained(reader, _checked(result)))
+            receive(_explained(reader, _checked(result)), bool(hung))
 
     # Each process but the last answers a card that hangs, or names a module that does.
     while left and unavailable is not None:
@@ -67,14 +77,14 @@ def _render(
         except SandboxDied as death:
             rest = list(left)
             if len(rest) == 1:
-                receive(_failed(rest[0], death))
+                receive(_failed(rest[0], death), True)
             elif rest:
                 half = len(rest) // 2
                 _render(reader, task, documents, rest[:half], receive, hung)
                 _render(reader, task, documents, rest[half:], receive, hung)
             return
     for url in left:
-        receive(_failed(url, "it was not answered"))
+        receive(_failed(url, "it was not answered"), True)
 
 
 def _run(
@@ -90,13 +100,15 @@ def _run(
 def _checked(result: Message) -> Message:
     """The result, if it has the form of one: it was made where card code could reach it."""
     match result:
-        case {"html": dict(html), "search": {"_type": {"module": str()}}} if all(
-            isinstance(part, str) for part in html.values()
-        ):
-            size = len(json.dumps(result, ensure_ascii=False))
+        case {
+            "html": dict(html),
+            "search": {"_type": {"module": str()}},
+            "links": [*links],
+        } if all(isinstance(part, str) for part in (*html.values(), *links)):
+            size = result.pop("size", 0)
             if size <= MAX_RESULT:
                 return result
-            why = f"it comes to {size} characters; at most {MAX_RESULT} are kept"
+            why = f"it comes to {size} bytes; at most {MAX_RESULT} are kept"
             return _failed(result["url"], why)
         case {"error": {"status": int(), "message": str()}}:
             return result

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import isfinite
 from typing import Any, TypeAlias
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -16,7 +17,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from django.conf import settings
 
 from reindex.pins import Pin
-from reindex.replicas import Response, ask_registry, get_pinned
+from reindex.replicas import ReplicaUnavailable, Response, ask_registry, get_pinned
 
 Document: TypeAlias = dict[str, Any]
 
@@ -37,8 +38,30 @@ _UNESCAPED = "/:@!$&'()*+,;=~-._[]|^"
 #: Links are followed this far from the cards of a batch: what an embedded card may show in turn.
 LINK_DEPTH = 3
 
+#: As many files as one request asks for.
+MANY_FILES = 2000
+NDJSON = "application/x-ndjson"
+
 #: A document that nests deeper is not a card: no template means it, and a parser's stack is finite.
 MAX_DEPTH = 100
+
+
+#: A dynamic import: what it imports can be told only where it names nothing but a literal.
+_DYNAMIC = re.compile(r"""\bimport\s*(?:/[/*].*?)?\((?!\s*(["'])[^"'\n]+\1\s*\))""", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Module:
+    """What a module's URL leads to: a file, or none, its imports, and whether these are all."""
+
+    file: str | None
+    imports: tuple[str, ...] = ()
+    complete: bool = True
+
+
+#: What is known of modules of pinned realms: at one generation a module never changes.
+_known_modules: dict[tuple[Pin, str], Module] = {}
+KNOWN_MODULES = 10_000
 
 
 @dataclass
@@ -52,7 +75,7 @@ class Reader:
     #: The replica that was last read from.
     read_from: str = ""
     _documents: dict[str, Document | None] = field(default_factory=dict)
-    _imports: dict[str, tuple[str, list[str]] | None] = field(default_factory=dict)
+    _imports: dict[str, Module] = field(default_factory=dict)
     _strangers: set[str] = field(default_factory=set)
 
     # --- realms ---
@@ -84,12 +107,47 @@ class Reader:
         return self._documents[url]
 
     def _read_card(self, url: str) -> Document | None:
-        pin = self.locate(url)
-        if pin is None:
-            return None
-        path = unquote(url.removeprefix(pin.realm_url))
-        response = self._get(pin, f"{path or 'index'}.json", SOURCE)
-        return parse_card(response.body) if response.status == 200 else None
+        self.read_cards([url])
+        return self._documents[url]
+
+    def read_cards(self, urls: Iterable[str]) -> None:
+        """Reads the cards that aren't known yet, many in one request."""
+        wanted: dict[Pin, dict[str, str]] = {}
+        for url in urls:
+            if url in self._documents:
+                continue
+            pin = self.locate(url)
+            if pin is None:
+                self._documents[url] = None
+            else:
+                wanted.setdefault(pin, {})[url] = card_path(pin, url)
+        for pin, paths in wanted.items():
+            contents = self._get_many(pin, list(dict.fromkeys(paths.values())))
+            for url, path in paths.items():
+                content = contents[path]
+                self._documents[url] = None if content is None else parse_card(content)
+
+    def _get_many(self, pin: Pin, paths: list[str]) -> dict[str, str | None]:
+        """The content of files by path. An answer may end early; then the rest is asked for."""
+        found: dict[str, str | None] = {}
+        while len(found) < len(paths):
+            asked = paths[len(found) : len(found) + MANY_FILES]
+            body = json.dumps({"paths": asked}).encode()
+            response = get_pinned(pin, "", NDJSON, self.replica, body=body)
+            if response.status != 200:
+                raise ReplicaUnavailable(f"{response.replica} answered {response.status}")
+            self.read_from = response.replica
+            answered = [json.loads(line) for line in response.body.splitlines()]
+            if not answered:
+                raise ReplicaUnavailable(
+                    f"{response.replica} answered nothing of {len(asked)} files"
+                )
+            found.update((file["path"], file["content"]) for file in answered)
+        return found
+
+    def known(self, url: str) -> Document | None:
+        """The document of a card, if it has been read."""
+        return self._documents.get(url)
 
     def linked(self, cards: Mapping[str, Document]) -> dict[str, Document]:
         """The cards that these link to, and those again, within the link depth."""
@@ -98,7 +156,9 @@ class Reader:
         for _ in range(LINK_DEPTH):
             targets = {t for url, document in front.items() for t in links_of(url, document)}
             front = {}
-            for target in sorted(targets - found.keys() - cards.keys()):
+            wanted = sorted(targets - found.keys() - cards.keys())
+            self.read_cards(wanted)
+            for target in wanted:
                 document = self.card(target)
                 if document is not None:
                     front[target] = document
@@ -121,32 +181,46 @@ class Reader:
                 order.append(url)
                 continue
             module = self._module(url)
-            if module is None or module[0] in entered:
+            if module.file is None or module.file in entered:
                 continue
-            canonical, imports = module
-            entered.add(canonical)
-            stack.append((canonical, True))
-            stack.extend((imported, False) for imported in reversed(imports))
+            entered.add(module.file)
+            stack.append((module.file, True))
+            stack.extend((imported, False) for imported in reversed(module.imports))
         return order
 
-    def _module(self, url: str) -> tuple[str, list[str]] | None:
+    def reached(self, url: str) -> tuple[set[str], bool]:
+        """Every URL that importing a module asks for, whether or not anything is there, and whether
+        these are all that it could ask for."""
+        asked: set[str] = set()
+        complete = True
+        stack = [url]
+        while stack:
+            url = stack.pop()
+            if url in asked:
+                continue
+            module = self._module(url)
+            asked |= {url, module.file or url}
+            complete = complete and module.complete
+            stack.extend(module.imports)
+        return asked, complete
+
+    def _module(self, url: str) -> Module:
         if url not in self._imports:
             self._imports[url] = self._read_module(url)
         return self._imports[url]
 
-    def _read_module(self, url: str) -> tuple[str, list[str]] | None:
+    def _read_module(self, url: str) -> Module:
         pin = self.locate(url)
         if pin is None:
-            return None
-        response = self._get(pin, unquote(url.removeprefix(pin.realm_url)))
-        if response.status == 302:
-            file = _joined(url, response.headers["location"])
-            return self._module(file) if file else None
-        if response.status == 406:
-            return url, []
-        if response.status != 200:
-            return None
-        return url, imports_of(url, response.body)
+            return Module(None)
+        module = _known_modules.get((pin, url))
+        if module is None:
+            module = _module_in(url, self._get(pin, unquote(url.removeprefix(pin.realm_url))))
+            if len(_known_modules) >= KNOWN_MODULES:
+                forget_modules()
+            _known_modules[pin, url] = module
+        # An extensionless spelling leads to the file itself.
+        return module if module.file in (None, url) else self._module(str(module.file))
 
     def refusal(self, url: str) -> str | None:
         """What the transpiler said of a module that it refused."""
@@ -166,7 +240,12 @@ class Reader:
         return response
 
 
-def parse_card(data: bytes) -> Document | None:
+def card_path(pin: Pin, url: str) -> str:
+    """The file of the card at a public URL of a realm."""
+    return f"{unquote(url.removeprefix(pin.realm_url)) or 'index'}.json"
+
+
+def parse_card(data: bytes | str) -> Document | None:
     """A file's content as a card document, or None if it isn't one.
 
     References that begin with `/` mean a realm on this server, wherever the card is published, and
@@ -219,6 +298,22 @@ def _rooted_links(value: Any) -> Any:
     return value
 
 
+def forget_modules() -> None:
+    """Empties this process's memory of modules."""
+    _known_modules.clear()
+
+
+def _module_in(url: str, response: Response) -> Module:
+    if response.status == 302:
+        return Module(_joined(url, response.headers["location"]))
+    if response.status == 406:
+        return Module(url)
+    if response.status != 200:
+        return Module(None)
+    text = response.body.decode(errors="replace")
+    return Module(url, tuple(imports_of(url, response.body)), not _DYNAMIC.search(text))
+
+
 def module_of(url: str, document: Document) -> str | None:
     """The URL of the module that a card adopts from."""
     return resolve_module(document["data"]["meta"]["adoptsFrom"]["module"], url)
@@ -247,6 +342,14 @@ def card_url(realm_url: str, path: str) -> str:
 
 def _joined(base: str, reference: str) -> str | None:
     """The URL that a reference means, without query and fragment; None where nothing can be."""
+    if reference.startswith(("./", "../")):
+        # All files of a folder mean the same by it.
+        base = f"{base.rpartition('/')[0]}/"
+    return _joined_once(base, reference)
+
+
+@lru_cache(maxsize=50_000)
+def _joined_once(base: str, reference: str) -> str | None:
     try:
         parts = urlsplit(urljoin(base, reference))
         # What is escaped already stays as it is.

@@ -24,8 +24,9 @@ logger = logging.getLogger(__name__)
 
 SHUN_SECONDS = 10.0
 #: What a pinned read may come to: content, the way to the file, nothing there, no JavaScript.
-_TOLD = (200, 302, 404, 406)
-_shunned: dict[str, float] = {}
+_TOLD = (200, 302, 404, 406, 410)
+#: Until when a replica is left out, and why.
+_shunned: dict[str, tuple[float, str]] = {}
 
 
 class ReplicaUnavailable(Exception):
@@ -56,25 +57,51 @@ def _pool() -> urllib3.PoolManager:
 def addresses() -> list[str]:
     """The replicas to read from, in a random order, those that failed lately last."""
     given = os.environ.get("REALM_RENDER_REPLICAS", "")
-    known = given.split(",") if given else Replica.live_addresses()
+    known = given.split(",") if given else list(_live(int(time.monotonic())))
     known = known or [settings.REALM_REPLICA_ADDRESS]
     random.shuffle(known)
     now = time.monotonic()
-    return sorted(known, key=lambda address: _shunned.get(address, 0) > now)
+    return sorted(known, key=lambda address: _until(address) > now)
+
+
+@lru_cache(maxsize=1)
+def _live(second: int) -> tuple[str, ...]:
+    """The replicas that report; asked once in a second, and not at every read."""
+    return tuple(Replica.live_addresses())
+
+
+def avoided() -> dict[str, str]:
+    """The replicas that are left out at present, and why."""
+    now = time.monotonic()
+    return {address: why for address, (until, why) in _shunned.items() if until > now}
+
+
+def _until(address: str) -> float:
+    return _shunned[address][0] if address in _shunned else 0
 
 
 def shun(address: str, why: object) -> None:
     """Leaves a replica out for a while."""
     logger.warning("replica %s is left out for %d s: %s", address, SHUN_SECONDS, why)
-    _shunned[address] = time.monotonic() + SHUN_SECONDS
+    _shunned[address] = time.monotonic() + SHUN_SECONDS, str(why)
 
 
-def get_pinned(pin: Pin, path: str, accept: str, replica: str | None = None) -> Response:
+def get_pinned(
+    pin: Pin,
+    path: str,
+    accept: str,
+    replica: str | None = None,
+    *,
+    query: str = "",
+    body: bytes | None = None,
+) -> Response:
     """A file of a realm at exactly a generation. `path` is unescaped; a missing file is a 404.
 
-    Raises ReplicaUnavailable and WrongGeneration.
+    With a body it is a POST. Raises ReplicaUnavailable and WrongGeneration.
     """
-    response = _get(f"/_at/{sign(pin)}/{quote(path)}", {"Accept": accept}, replica)
+    target = f"/_at/{sign(pin)}/{quote(path)}{query}"
+    method = "GET" if body is None else "POST"
+    response = _get(target, {"Accept": accept}, replica, method, body)
     if response.status not in _TOLD:
         # A pin that is refused is not a file that is missing.
         raise ReplicaUnavailable(f"{response.replica} answered {response.status}")
@@ -98,13 +125,17 @@ def ask_registry(url: str) -> Response:
 
 
 def _get(
-    target: str, headers: Mapping[str, str], replica: str | None = None, method: str = "GET"
+    target: str,
+    headers: Mapping[str, str],
+    replica: str | None = None,
+    method: str = "GET",
+    body: bytes | None = None,
 ) -> Response:
     failures: list[str] = []
     for address in _candidates(replica):
         try:
             answer = _pool().request(
-                method, address + target, headers=dict(headers), redirect=False
+                method, address + target, headers=dict(headers), body=body, redirect=False
             )
         except urllib3.exceptions.HTTPError as error:
             shun(address, error)

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,7 @@ from urllib.parse import urlsplit
 from deno import find_deno_bin
 from django.conf import settings
 
-from reindex.pins import Pin, sign
+from reindex.pins import PIN_STEP_SECONDS, Pin, sign
 from reindex.reader import BASE_MODULE
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,9 @@ GRACE_SECONDS = 20.0
 
 #: What a prerenderer may allocate in all. V8 does not start with less than about 1 GiB.
 _DATA_BYTES = 2 * 1024**3
+
+#: So many files of pinned modules are kept between tasks.
+MAX_KEPT_MODULES = 2000
 
 #: What Postgres can't keep in a JSON document, and a page can't show: NUL, and half a character.
 _UNSTORABLE = re.compile("[\\x00\ud800-\udfff]")
@@ -90,7 +94,7 @@ def run(
         finally:
             process.kill()
             process.wait()
-            _forget_modules()
+            _forget_old_modules()
 
 
 def _talk(
@@ -101,25 +105,27 @@ def _talk(
 ) -> Message | None:
     assert process.stdin is not None and process.stdout is not None
     patience = settings.REALM_RENDER_SECONDS + GRACE_SECONDS
+    watch: _Watch | None = None
     try:
         with process.stdin, process.stdout:
-            watch = _kill_after(process, patience)
+            watch = _Watch(process, patience)
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
             for line in process.stdout:
                 if not line.startswith(nonce.encode()):
                     continue
-                watch.cancel()
                 message = _read(line[len(nonce) :])
                 if message["type"] == "done":
                     return None
                 if message["type"] == "stopped":
                     return dict(message["unavailable"])
                 receive(message)
-                watch = _kill_after(process, patience)
-            watch.cancel()
+                watch.heard()
     except BrokenPipeError as error:
         raise SandboxDied("the prerenderer ended before it took its task") from error
+    finally:
+        if watch is not None:
+            watch.stop()
     raise SandboxDied(
         f"the prerenderer ended with status {process.wait()}, most likely for lack of memory"
     )
@@ -128,7 +134,11 @@ def _talk(
 def _read(line: bytes) -> Message:
     """One answer. What card code put into it is made fit to be stored."""
     try:
-        message: Message = _storable(json.loads(line))
+        message: Message = json.loads(line)
+        # JSON spells both as escapes; nearly every answer has neither.
+        if b"\\u0000" in line or b"\\ud" in line:
+            message = _storable(message)
+        message["size"] = len(line)
     except (ValueError, RecursionError) as error:
         raise SandboxDied(f"its answer can't be read: {error}") from error
     return message
@@ -145,11 +155,27 @@ def _storable(value: Any) -> Any:
     return value
 
 
-def _kill_after(process: "subprocess.Popen[bytes]", seconds: float) -> threading.Timer:
-    timer = threading.Timer(seconds, process.kill)
-    timer.daemon = True
-    timer.start()
-    return timer
+class _Watch:
+    """Kills a process that has said nothing for some seconds; one thread for all that it says."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", patience: float) -> None:
+        self._process = process
+        self._patience = patience
+        self._deadline = time.monotonic() + patience
+        self._stopped = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def heard(self) -> None:
+        self._deadline = time.monotonic() + self._patience
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(max(self._deadline - time.monotonic(), 0)):
+            if time.monotonic() >= self._deadline:
+                self._process.kill()
+                return
 
 
 # --- The process -------------------------------------------------------------------------------
@@ -163,7 +189,8 @@ def _command(import_map: str, replica: str) -> list[str]:
         f"--import-map={import_map}",
         f"--allow-import={urlsplit(replica).netloc}",
         f"--allow-read={_HOST},{_NODE_MODULES}",
-        f"--v8-flags=--max-old-space-size={memory}",
+        # Code from strings could import what nobody sees that it imports.
+        f"--v8-flags=--max-old-space-size={memory},--disallow-code-generation-from-strings",
         str(_HOST / "host.ts"),
     ]  # fmt: skip
 
@@ -227,6 +254,19 @@ def _deno_dir() -> Path:
     return _deno_dir_of(os.getpid())
 
 
-def _forget_modules() -> None:
-    for folder in ("remote", "gen/http"):
-        shutil.rmtree(_deno_dir() / folder, ignore_errors=True)
+def _forget_old_modules() -> None:
+    """Drops what Deno has kept of pinned realms when their tokens are about to end. Until then a
+    token names bytes that never change, and the next task needn't fetch the card library anew."""
+    try:
+        kept = time.time() - (_deno_dir() / "remote").stat().st_mtime
+        entries = sum(1 for _ in (_deno_dir() / "remote").rglob("*"))
+    except FileNotFoundError:
+        return
+    if kept > PIN_STEP_SECONDS or entries > MAX_KEPT_MODULES:
+        forget_modules()
+
+
+def forget_modules() -> None:
+    """Drops what Deno has kept of pinned realms."""
+    for name in ("remote", "gen/http"):
+        shutil.rmtree(_deno_dir() / name, ignore_errors=True)

@@ -45,10 +45,7 @@ _BOOLEANS = {"true": True, "false": False}
 _TRUE, _FALSE = sql.SQL("TRUE"), sql.SQL("FALSE")
 
 #: Whether a row `c` is of the index that visitors of a realm see.
-_SHOWN = sql.SQL(
-    "c.job_id = (SELECT job_id FROM reindex_indexhead WHERE realm_url = {realm})"
-    " AND c.search IS NOT NULL"
-)
+_SHOWN = sql.SQL("c.realm_url = {realm} AND c.current AND c.search IS NOT NULL")
 
 #: One document of each type, found by way of the index `card_by_type`.
 _TYPES = sql.SQL("""

@@ -1,6 +1,5 @@
 """The Celery tasks. Each takes an id, looks at the row, and does what is still to be done."""
 
-import json
 import logging
 import time
 from urllib.parse import urljoin
@@ -9,38 +8,41 @@ from celery import shared_task
 from django.conf import settings
 
 from definitions.lookup import DefinitionLookup
-from reindex import jobs
-from reindex.models import ReindexBatch, ReindexJob
-from reindex.pins import Pin
+from reindex import jobs, planning
+from reindex.models import ReindexBatch
 from reindex.prerender import ModuleBuilder, render_cards
 from reindex.reader import BASE_REALM, Document, Reader, card_url
-from reindex.replicas import ReplicaUnavailable, WrongGeneration, get_pinned
+from reindex.replicas import ReplicaUnavailable, WrongGeneration, ask_registry, avoided
 
 logger = logging.getLogger(__name__)
 
 
 @shared_task(ignore_result=True)
 def plan_job(job_id: int) -> None:
-    """Lists the realm's files at the job's generation and cuts them into batches."""
-    job = ReindexJob.objects.filter(pk=job_id, status=ReindexJob.Status.QUEUED).first()
+    """Finds out what a job has to render and cuts it into batches. The first is rendered here: most
+    jobs have no other, and somebody may be waiting."""
+    job = jobs.begin(job_id)
     if job is None:
         return
     try:
-        manifest = get_pinned(Pin(job.realm_url, job.generation), "", "application/vnd.api+json")
-        if manifest.status != 200:
-            raise ReplicaUnavailable(f"{manifest.replica} answered {manifest.status}")
+        plan = planning.plan(job)
     except (ReplicaUnavailable, WrongGeneration) as error:
         logger.warning("job %d can't be planned: %s", job_id, error)
         jobs.failed(job_id, error)
         return
-    files = json.loads(manifest.body)["data"]["attributes"]["files"]
-    paths = sorted(path for path in files if path.endswith(".json") and path != "realm.json")
-    jobs.send_batches(jobs.planned(job_id, paths, {job.realm_url: job.generation}))
+    batches = jobs.planned(job_id, plan)
+    jobs.send_batches(batches[1:])
+    for first in batches[:1]:
+        _render_batch(first)
 
 
 @shared_task(ignore_result=True)
 def render_batch(batch_id: int) -> None:
     """Renders a batch's cards and stores what came of them."""
+    _render_batch(batch_id)
+
+
+def _render_batch(batch_id: int) -> None:
     batch = jobs.claim(batch_id)
     if batch is None:
         return
@@ -69,13 +71,10 @@ def sweep() -> None:
 def _render(batch: ReindexBatch) -> list[Document] | None:
     """The results for a batch's cards; None if the job ended on the way."""
     job = batch.job
-    reader = Reader(dict(job.pins), lambda url, g: jobs.pin_realm(job.pk, url, g))
-    cards: dict[str, Document] = {}
-    for path in batch.paths:
-        url = card_url(job.realm_url, path)
-        document = reader.card(url)
-        if document is not None:
-            cards[url] = document
+    reader = Reader(dict(job.pins), lambda url, g: _pin(job.pk, url, g))
+    urls = [card_url(job.realm_url, path) for path in batch.paths]
+    reader.read_cards([f"{job.realm_url}realm", *urls])
+    cards = {url: document for url in urls if (document := reader.known(url)) is not None}
     realm = _realm(reader, job.realm_url)
     results: list[Document] = []
     renewed = time.monotonic()
@@ -94,11 +93,21 @@ def _render(batch: ReindexBatch) -> list[Document] | None:
     except _JobEnded:
         return None
     finally:
-        batch.replica = reader.read_from
+        batch.replica, batch.avoided = reader.read_from, {**batch.avoided, **avoided()}
     troubled = [r["error"] for r in results if r.get("error", {}).get("status") == 503]
     if troubled and batch.attempts < jobs.MAX_ATTEMPTS:
         raise ReplicaUnavailable(troubled[0]["message"])
     return results
+
+
+def _pin(job_id: int, realm_url: str, generation: int) -> int:
+    """Pins a realm that a job meets on the way. If it is changed at this very moment, either who
+    changes it finds the pin, or it is noticed here; another job follows in both cases."""
+    pinned = jobs.pin_realm(job_id, realm_url, generation)
+    jobs.wait_for_writers(realm_url)
+    if ask_registry(realm_url).headers.get("x-realm-generation") != str(pinned):
+        jobs.again(job_id)
+    return pinned
 
 
 class _JobEnded(Exception):

@@ -314,8 +314,7 @@ class Show:
 
 def _rendered() -> tuple[int, int]:
     """The cards of all indexes that visitors see, and how many of them are error documents."""
-    from reindex.models import IndexedCard, IndexHead
+    from reindex.models import IndexedCard
 
-    heads = IndexHead.objects.values_list("job_id", flat=True)
-    cards = IndexedCard.objects.filter(job__in=heads)
+    cards = IndexedCard.objects.filter(current=True)
     return cards.count(), cards.filter(error__isnull=False).count()

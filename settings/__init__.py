@@ -47,7 +47,8 @@ REALM_CACHE_BYTES = int(os.environ.get("REALM_CACHE_BYTES", str(64 * 1024 * 1024
 
 REALM_RENDER_SECONDS = float(os.environ.get("REALM_RENDER_SECONDS", "5"))
 REALM_RENDER_MEMORY_MB = int(os.environ.get("REALM_RENDER_MEMORY_MB", "256"))
-REALM_BATCH_CARDS = int(os.environ.get("REALM_BATCH_CARDS", "100"))
+REALM_BATCH_CARDS = int(os.environ.get("REALM_BATCH_CARDS", "1000"))
+REALM_INDEX_SOURCES = os.environ.get("REALM_INDEX_SOURCES", "1") == "1"
 REALM_SWEEP_SECONDS = float(os.environ.get("REALM_SWEEP_SECONDS", "5"))
 REALM_BATCH_LEASE_SECONDS = float(os.environ.get("REALM_BATCH_LEASE_SECONDS", "60"))
 

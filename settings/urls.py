@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import path, re_path
 from django.views.generic import RedirectView
 
-from realms import metrics, realm_views, server_views
+from realms import metrics, realm_views, reindex_views, server_views
 
 urlpatterns = [
     path("_admin", RedirectView.as_view(url="/_admin/")),
@@ -16,6 +16,7 @@ urlpatterns = [
     path("_unpublish-realm", server_views.unpublish_realm),
     path("_delete-realm", server_views.delete_realm),
     path("_metrics", metrics.metrics),
+    path("_publish-progress", reindex_views.publish_progress),
     re_path(r"^_at/(?P<token>[^/]+)/(?P<path>(?s:.*))\Z", realm_views.pinned),
     # No realm's first path segment starts with `_`; the endpoints of a host's own realm do.
     re_path(rf"^(?:(?!_)|(?=(?:{'|'.join(realm_views.ENDPOINTS)})\Z))", realm_views.realm),

@@ -23,11 +23,13 @@ def put_index(
     job = ReindexJob.objects.create(
         realm_url=realm_url, generation=generation, status=ReindexJob.Status.DONE, finished_at=now
     )
+    IndexedCard.objects.filter(realm_url=realm_url).delete()
+    shown = {"job": job, "realm_url": realm_url, "current": True}
     IndexedCard.objects.bulk_create(
         [
             *(
                 IndexedCard(
-                    job=job,
+                    **shown,
                     path=path,
                     html={"isolated": f"<p>page of {path}</p>", "head": ""},
                     search=document,
@@ -35,7 +37,7 @@ def put_index(
                 for path, document in cards.items()
             ),
             *(
-                IndexedCard(job=job, path=path, error=error)
+                IndexedCard(**shown, path=path, error=error)
                 for path, error in (errors or {}).items()
             ),
         ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reindex import tasks
-from reindex.models import IndexedCard, IndexHead
+from reindex.models import IndexedCard
 
 _TASKS: dict[str, Any] = {
     task.name: task for task in (tasks.plan_job, tasks.render_batch, tasks.build_definitions)
@@ -37,6 +37,5 @@ class Indexed:
 
 def index_of(realm_url: str) -> dict[str, Indexed]:
     """The cards that visitors of a realm see, by path."""
-    head = IndexHead.objects.filter(realm_url=realm_url).first()
-    cards = IndexedCard.objects.filter(job=head.job) if head else IndexedCard.objects.none()
+    cards = IndexedCard.objects.filter(realm_url=realm_url, current=True)
     return {card.path: Indexed(card.html, card.search, card.error) for card in cards}

@@ -8,6 +8,7 @@ os.environ["REALM_BOARD"] = f"{FOLDER.name}/board"
 os.environ["REALM_BLOB_STORAGE"] = f"{FOLDER.name}/blobs"
 os.environ["REALM_PUBLIC_ORIGIN"] = "http://localhost:4201"
 os.environ["REALM_SECRET_SEED"] = "the tests' own seed, long enough for any algorithm"
+os.environ.setdefault("REALM_INDEX_SOURCES", "0")
 
 from settings import *  # noqa: E402, F403
 

@@ -392,7 +392,9 @@ def _one_row_of_everything(published: Realm) -> None:
     _replica("a b/c", {PUBLISHED: 2})
     job = ReindexJob.objects.get(realm_url=PUBLISHED, status="queued")
     ReindexBatch.objects.create(job=job, paths=["index.json"])
-    IndexedCard.objects.create(job=job, path="index", html={"isolated": "<b>" * 5000})
+    IndexedCard.objects.create(
+        job=job, realm_url=PUBLISHED, path="index", current=True, html={"isolated": "<b>" * 5000}
+    )
     IndexHead.objects.create(realm_url=PUBLISHED, job=job, generation=1, swapped_at=now)
     RealmTombstone.objects.create(url="http://gone.localhost:4201/", generation=4)
     TranspiledModule.objects.create(sha256="0" * 64, transpiler="deno", body="export {};")

@@ -17,7 +17,15 @@ from django.utils import timezone
 
 from realms import content, garbage, publishing
 from realms.auth import Caller
-from realms.content import Stored, blob_name, read_blob, store_blob, versions_at, write_stored
+from realms.content import (
+    Stored,
+    blob_name,
+    difference,
+    read_blob,
+    store_blob,
+    versions_at,
+    write_stored,
+)
 from realms.errors import Unprocessable
 from realms.garbage import Collected, collect_garbage
 from realms.locks import realm_write_lock
@@ -28,6 +36,7 @@ from reindex.models import ReindexJob
 from tests import make
 from tests.cluster import wait_until
 from tests.gates import Gate, in_thread
+from tests.indexed import put_index
 from tests.web import everything, waiting_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
@@ -167,6 +176,44 @@ def test_what_a_job_reads_stays_until_its_pins_are_over(
     versions = versions_at(source, pinned).values_list("path", "blob__data")
     assert ("index.json" in dict(versions)) == kept
     assert (publications().get(first) == before) == kept
+
+
+def test_what_has_been_collected_is_never_called_unchanged(source: Realm) -> None:
+    make.write_paths(source, {"gone.md": LARGE})
+    with_it = source.generation
+    make.remove(source, "gone.md")
+    now = source.generation
+    assert difference(source, with_it, now) == {"gone.md": None}
+    age()
+    assert collect().versions == 1
+    assert difference(source, with_it, now) is None, "history doesn't reach back that far any more"
+    assert difference(source, now, now) == {}
+
+
+def test_a_publication_that_has_been_collected_is_compared_with_nothing(source: Realm) -> None:
+    for number in range(13):
+        edition(source, number)
+    page = Realm.objects.get(url=PAGE)
+    assert difference(page, 1, 13) is not None
+    age()
+    assert collect().publications == 3
+    assert difference(page, 3, 13) is None
+    assert difference(page, 4, 13) == {
+        "index.json": sha256(b"12").hexdigest(),
+        "3.md": None,
+        "12.md": sha256(LARGE + b"12").hexdigest(),
+    }
+
+
+def test_what_a_shown_index_was_made_from_stays(source: Realm) -> None:
+    make.write_paths(source, {"gone.md": LARGE})
+    with_it = source.generation
+    put_index("http://bo.localhost:4201/", 1, {})
+    ReindexJob.objects.update(pins={source.url: with_it})
+    make.remove(source, "gone.md")
+    age()
+    assert collect().versions == 0
+    assert difference(source, with_it, source.generation) == {"gone.md": None}
 
 
 def test_content_that_nothing_names_goes_after_the_grace_period(source: Realm) -> None:

@@ -60,7 +60,9 @@ def indexed(url: str) -> None:
     """Gives a realm pages and definitions, as a finished reindex does."""
     job = ReindexJob.objects.get(realm_url=url, status="queued")
     ReindexJob.objects.filter(pk=job.pk).update(status="done")
-    IndexedCard.objects.create(job=job, path="index", html={"isolated": "<p>old</p>"})
+    IndexedCard.objects.create(
+        job=job, realm_url=url, path="index", current=True, html={"isolated": "<p>old</p>"}
+    )
     IndexHead.objects.update_or_create(
         realm_url=url,
         defaults={"job": job, "generation": job.generation, "swapped_at": job.created_at},
@@ -689,9 +691,8 @@ def test_a_write_and_a_publish_wait_for_no_reindex_that_is_under_way(
 ) -> None:
     """Rendering holds no lock: whoever changes a realm is answered while its pages are made."""
     first, gate = make.publish(source, PAGE), Gate()
-    (batch,) = jobs.planned(
-        ReindexJob.objects.get(realm_url=PAGE).pk, ["index.json"], {PAGE: first.generation}
-    )
+    plan = jobs.Plan(["index.json"], {PAGE: first.generation})
+    (batch,) = jobs.planned(ReindexJob.objects.get(realm_url=PAGE).pk, plan)
     monkeypatch.setattr(tasks, "_render", lambda _: gate.hold())
     rendering = in_thread(tasks.render_batch, batch)
     gate.wait_for_arrival()

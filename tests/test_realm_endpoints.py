@@ -277,12 +277,14 @@ def test_a_card_that_could_not_be_rendered_is_named_until_something_changes(
 ) -> None:
     make.publish(source, PAGE)
     job = ReindexJob.objects.get(realm_url=PAGE)
-    IndexedCard.objects.create(job=job, path="ada", error={"message": "no"})
-    IndexedCard.objects.create(job=job, path="index", html={"isolated": "fine"})
+    row = {"job": job, "realm_url": PAGE}
+    IndexedCard.objects.create(**row, path="ada", error={"message": "no"})
+    IndexedCard.objects.create(**row, path="index", html={"isolated": "fine"})
     assert report(web, source)["violations"] == [], "nothing is known before the swap"
     IndexHead.objects.create(
         realm_url=PAGE, job=job, generation=job.generation, swapped_at=job.created_at
     )
+    IndexedCard.objects.update(current=True)
     found = report(web, source)
     assert found["violations"] == [{"kind": "error-document", "resource": f"{source.url}ada.json"}]
     assert found["warningTypes"] == ["has-error-card-documents"]

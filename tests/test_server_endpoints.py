@@ -266,7 +266,8 @@ def test_a_published_realm_is_ready_when_its_pages_are_those_of_now(
 ) -> None:
     generation = document(publish(web, source.url, PAGE))["attributes"]["generation"]
     check = f"{PAGE}_readiness-check"
-    assert web.get(check, API).status == 200
+    waiting = web.get(check, API)
+    assert (waiting.status, waiting.headers["x-boxel-not-ready"]) == (503, "index")
 
     waiting = web.get(f"{check}?awaitPrerenderHtml=true", API)
     assert waiting.status == 503
@@ -296,6 +297,7 @@ def test_readiness_is_public_and_ignores_whatever_token_comes_with_it(
 ) -> None:
     RealmPermission.objects.filter(realm=source, username="*").delete()
     publish(web, source.url, PAGE)
+    ReindexJob.objects.update(status=ReindexJob.Status.DONE)
     nonsense = realm_token(OPERATOR, f"{PAGE}_readiness-check/", [], 60)
     for token in (nonsense, "rubbish", "Bearer "):
         for url in (PAGE, source.url):

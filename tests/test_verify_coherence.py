@@ -51,7 +51,9 @@ def swap_page(realm: Realm, html: str) -> None:
     job = ReindexJob.objects.create(
         realm_url=realm.url, generation=realm.generation, status=ReindexJob.Status.DONE
     )
-    IndexedCard.objects.create(job=job, path="index", html={"isolated": html})
+    IndexedCard.objects.create(
+        job=job, realm_url=realm.url, path="index", current=True, html={"isolated": html}
+    )
     IndexHead.objects.create(
         realm_url=realm.url, job=job, generation=realm.generation, swapped_at=timezone.now()
     )

@@ -100,10 +100,10 @@ def no_definition_guard() -> None:
 
 def unchecked_swap() -> None:
     """A superseded job lands all the same, whatever the index shows by then."""
-    from reindex import jobs
+    from reindex import jobs, landing
 
-    jobs._end_live = lambda realm_url, status: None
-    jobs._swap = _swap_anyway
+    jobs._end_live = lambda realm_url, status: 0
+    landing.swap = _swap_anyway
 
 
 def _swap_anyway(job: Any) -> None:
@@ -111,12 +111,14 @@ def _swap_anyway(job: Any) -> None:
 
     from notifications.channels import index_swapped
     from notifications.emit import emit
-    from reindex.models import IndexHead, ReindexJob
+    from reindex.models import IndexedCard, IndexHead, ReindexJob
 
     IndexHead.objects.update_or_create(
         realm_url=job.realm_url,
         defaults={"job": job, "generation": job.generation, "swapped_at": timezone.now()},
     )
+    IndexedCard.objects.filter(realm_url=job.realm_url).exclude(job=job).delete()
+    IndexedCard.objects.filter(job=job).update(current=True)
     job.status, job.finished_at = ReindexJob.Status.DONE, timezone.now()
     job.save()
     emit(index_swapped(job.realm_url))

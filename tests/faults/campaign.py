@@ -37,7 +37,13 @@ FAULTS_PER_SECOND = 0.45
 #: How long a fleet that is left alone may take until every replica and the index hold the newest.
 QUIET_SECONDS = 90
 LOOK_SECONDS = 0.3
-_QUIET = {"REALM_SWEEP_SECONDS": "1", "REALM_BATCH_LEASE_SECONDS": "6", "REALM_RENDER_SECONDS": "5"}
+_QUIET = {
+    "REALM_SWEEP_SECONDS": "1",
+    "REALM_BATCH_LEASE_SECONDS": "6",
+    "REALM_RENDER_SECONDS": "5",
+    # Its clients look at what is published.
+    "REALM_INDEX_SOURCES": "0",
+}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,294 @@
+"""How fast a realm's pages are made: all of them, and those that one changed card needs.
+
+Two replicas and a Celery worker with two processes are started on a database of their own. A realm
+is published through one replica; the time is taken until the other says that its pages are ready.
+Nothing is set otherwise than in an installation that sets nothing.
+"""
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+SITE = "http://ada.localhost:4201/"
+SOURCE = "http://localhost:4201/ada/bench/"
+SAMPLE_SECONDS = 0.02
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="script/bench reindex", description=__doc__)
+    parser.add_argument("--cards", type=int, default=10_000, help="cards (default: 10,000)")
+    parser.add_argument("--modules", type=int, default=20, help="modules (default: 20)")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each kind (default: 3)")
+    options = parser.parse_args()
+    if min(options.cards, options.modules, options.repeat) < 1:
+        parser.error("each number has to be at least 1")
+    # Whatever ends the benchmark, its processes end with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with tempfile.TemporaryDirectory(prefix="realm-bench-") as folder:
+        os.environ["REALM_DATA_DIR"] = folder
+        os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+        os.environ["REALM_PUBLIC_ORIGIN"] = "http://localhost:4201"
+        os.environ.setdefault("REALM_LOG_LEVEL", "WARNING")
+        import django
+
+        django.setup()
+        try:
+            run(options, Path(folder))
+        finally:
+            from django.conf import settings
+            from django.db import connection
+
+            from settings.embedded.server import stop_if_unused
+
+            connection.close()
+            if not settings.DATABASE_URL:
+                stop_if_unused(settings.DATA_DIR)
+    return 0
+
+
+def run(options: argparse.Namespace, folder: Path) -> None:
+    from django.core.management import call_command
+    from rich.console import Console
+    from rich.table import Table
+
+    from realms.bootstrap import sync_base_realm
+    from tests import make
+    from tests.cluster import cluster
+
+    console = Console(highlight=False)
+    call_command("migrate", verbosity=0)
+    sync_base_realm()
+    realm = make.source(SOURCE, make.user("ada"), files(options.cards, options.modules))
+    # The tests' fleet is less patient than one that sets nothing.
+    with cluster(folder, 2, REALM_RENDER_SECONDS="5", REALM_SWEEP_SECONDS="5") as fleet:
+        fleet.start_worker()
+        wait_idle()
+        memory = Memory()
+        with memory.watched():
+            full = [measure(fleet, full=True) for _ in range(options.repeat)]
+            one = []
+            for number in range(options.repeat):
+                make.write_paths(realm, {"card/5.json": card(5, options, f"edition {number + 1}")})
+                wait_idle()
+                one.append(measure(fleet, full=False))
+    table = Table(title=f"{options.cards:,} cards over {options.modules} modules, 2 replicas, "
+                  f"2 Celery processes, {os.cpu_count()} cores")  # fmt: skip
+    for heading in ("", "seconds", "cards/s", "rendered", "carried over", "processor seconds"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, runs in (("full", full), ("one card changed", one)):
+        for each in runs:
+            table.add_row(
+                name, f"{each.seconds:.2f}", f"{options.cards / each.seconds:,.0f}",
+                f"{each.job.rendered:,}", f"{each.job.carried:,}",
+                ", ".join(f"{name} {cpu:.2f}" for name, cpu in each.cpu.items() if cpu > 0.005),
+            )  # fmt: skip
+    console.print(table)
+    whole = statistics.median(each.seconds for each in full)
+    part = statistics.median(each.seconds for each in one)
+    console.print(f"full reindex (median):     {options.cards / whole:,.0f} cards/s")
+    console.print(f"one card changed (median): {100 * part / whole:.1f} % of a full one")
+    console.print(f"peak of a prerenderer:     {memory.peak / 1024**2:.0f} MiB resident")
+    errors = sum(each.job.errors for each in (*full, *one))
+    if errors:
+        console.print(f"[bold red]{errors} cards had errors[/]")
+        console.print_json(data=[each.job.summary for each in (*full, *one)])
+        raise SystemExit(1)
+
+
+@dataclass
+class Run:
+    """One publish: how long it took, its job, and the processor time of the fleet by program."""
+
+    seconds: float
+    job: Any
+    cpu: dict[str, float]
+
+
+def wait_idle() -> None:
+    """Waits until the source realm has its own index, which is made beside the published one's."""
+    from reindex.models import ReindexJob
+    from tests.cluster import wait_until
+
+    live = ReindexJob.objects.filter(status__in=ReindexJob.LIVE)
+    wait_until(lambda: not live.exists(), "the source realm indexed", 300)
+
+
+def measure(fleet: Any, *, full: bool) -> Run:
+    """Publishes, or has everything rendered anew, and answers how long it took until the pages were
+    ready, with the job."""
+    from reindex.models import ReindexJob
+    from tests import make
+
+    a, b = fleet.replicas
+    if full:
+        # As after an upgrade of the prerenderer: there is nothing to carry over.
+        ReindexJob.objects.filter(realm_url=SITE).update(renderer="another")
+    busy = cpu_seconds()
+    began = time.perf_counter()
+    answer = a.request(
+        "POST",
+        "http://localhost:4201/_publish-realm",
+        accept="application/vnd.api+json",
+        body=json.dumps({"sourceRealmURL": SOURCE, "publishedRealmURL": SITE}),
+        headers=make.login("ada"),
+    )
+    assert answer.status == 202, answer.text
+    generation = int(answer.headers["x-realm-generation"])
+    check = f"{SITE}_readiness-check?awaitPrerenderHtml=true"
+
+    def ready() -> bool:
+        told = b.get(check, "application/vnd.api+json")
+        return told.status == 200 and int(told.headers["x-realm-generation"]) >= generation
+
+    while not ready():
+        # Asking costs what is measured: the longer it takes, the less often.
+        time.sleep(max(0.005, (time.perf_counter() - began) / 50))
+    seconds = time.perf_counter() - began
+    job = ReindexJob.objects.filter(realm_url=SITE).first()
+    assert job is not None and job.status == ReindexJob.Status.DONE
+    spent = {name: value - busy.get(name, 0) for name, value in cpu_seconds().items()}
+    return Run(seconds, job, spent)
+
+
+def cpu_seconds() -> dict[str, float]:
+    """The processor time that everything below this process has used, those that ended included."""
+    spent: dict[str, float] = {}
+    for process in psutil.Process().children(recursive=True):
+        try:
+            name, times = process.name(), process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        ended = times.children_user + times.children_system
+        spent[name] = spent.get(name, 0) + times.user + times.system
+        spent["deno"] = spent.get("deno", 0) + (
+            ended if "celery" in " ".join(_command(process)) else 0
+        )
+    return spent
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.NoSuchProcess:
+        return []
+
+
+class Memory:
+    """The largest resident size that any prerenderer has had. Unit: bytes."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._stop = threading.Event()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join()
+
+    def _watch(self) -> None:
+        own = psutil.Process()
+        while not self._stop.wait(SAMPLE_SECONDS):
+            for process in own.children(recursive=True):
+                try:
+                    if process.name() == "deno":
+                        self.peak = max(self.peak, _high_water(process.pid))
+                except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+                    continue
+
+
+def _high_water(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+# --- The realm ---------------------------------------------------------------------------------
+
+
+def files(cards: int, modules: int) -> dict[str, bytes]:
+    """The realm: card types in modules that import from each other, and cards that link."""
+    made = {"realm.json": _document("@realm/base", "RealmConfig", {"name": "Bench"}, {})}
+    made["common.ts"] = b"export const shout = (text: string) => text.toUpperCase();\n"
+    for number in range(modules):
+        made[f"type{number}.tsx"] = _module(number, modules)
+    options = argparse.Namespace(cards=cards, modules=modules)
+    for number in range(cards):
+        made[f"card/{number}.json"] = card(number, options, "edition 0")
+    return made
+
+
+def card(number: int, options: argparse.Namespace, edition: str) -> bytes:
+    """A card that links to its two neighbours."""
+    return _document(
+        f"../type{number % options.modules}",
+        "Note",
+        {
+            "title": f"Note {number}",
+            "edition": edition,
+            "body": f"Some **text** of note {number}.\n\n" + "It goes on for a while. " * 12,
+            "tags": [f"tag{number % 7}", f"tag{number % 11}"],
+            "rank": number,
+        },
+        {"next": f"./{(number + 1) % options.cards}", "far": f"./{(number * 7) % options.cards}"},
+    )
+
+
+def _module(number: int, modules: int) -> bytes:
+    uses = f'import {{ label }} from "./type{number - 1}.tsx";' if number % 4 else ""
+    return f"""\
+import {{ Card, containsMany, Embed, linksTo, Markdown, markdown, number, string }}
+  from "@realm/base";
+import {{ shout }} from "./common.ts";
+{uses}
+export const label = "type {number}";
+export class Note extends Card {{
+  static displayName = "Note {number}";
+  static fields = {{
+    title: string(), edition: string(), body: markdown(), tags: containsMany(string()),
+    rank: number(), next: linksTo(() => Card), far: linksTo(() => Card),
+  }};
+  static isolated = ({{ card }}) => (
+    <article>
+      <h1>{{shout(card.title)}}</h1><p>{{card.edition}} of rank {{card.rank}}</p>
+      <Markdown text={{card.body}} />
+      <ul>{{card.tags.map((tag) => <li>{{tag}}</li>)}}</ul>
+      <Embed card={{card.next}} /><Embed card={{card.far}} format="atom" />
+    </article>
+  );
+  static embedded = ({{ card }}) => <section><b>{{card.title}}</b> {{card.edition}}</section>;
+}}
+""".replace("import { label } from", f"import {{ label as before{number} }} from").encode()
+
+
+def _document(module: str, name: str, attributes: dict[str, Any], links: dict[str, str]) -> bytes:
+    return json.dumps({
+        "data": {
+            "type": "card",
+            "attributes": attributes,
+            "relationships": {key: {"links": {"self": link}} for key, link in links.items()},
+            "meta": {"adoptsFrom": {"module": module, "name": name}},
+        }
+    }).encode()  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

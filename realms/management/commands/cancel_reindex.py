@@ -1,0 +1,29 @@
+"""`manage.py cancel_reindex URL`: ends the rendering that a realm is owed."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from realms.commanding import told_plainly
+from realms.models import Realm
+from realms.urls_and_paths import canonical_realm_url
+from reindex import jobs
+
+
+class Command(BaseCommand):
+    help = "Ends the rendering of a realm. Its visitors go on seeing the pages that it has."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("url", metavar="URL", help="a published or a source realm")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with told_plainly():
+            url = canonical_realm_url(options["url"])
+            if not Realm.objects.filter(url=url).exists():
+                raise CommandError(f"there is no realm at {url}")
+            ended = jobs.cancel(url)
+        if ended:
+            self.stdout.write(f"the rendering of {url} is cancelled; its pages stay as they are")
+        else:
+            self.stdout.write(f"{url} is owed no rendering")

@@ -1,0 +1,29 @@
+"""`manage.py reindex_realm URL`: has a realm's pages made anew, what has changed or all of them."""
+
+from argparse import ArgumentParser, BooleanOptionalAction
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from realms.commanding import told_plainly
+from realms.progress import follow
+from realms.reindex_views import reindex
+from realms.urls_and_paths import canonical_realm_url
+
+
+class Command(BaseCommand):
+    help = "Renders what has changed in a realm since its last index, and follows the rendering."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("url", metavar="URL", help="a published or a source realm")
+        parser.add_argument("--full", action="store_true", help="render every card, changed or not")
+        parser.add_argument(
+            "--wait", action=BooleanOptionalAction, default=True, help="wait for the pages"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with told_plainly():
+            job = reindex(canonical_realm_url(options["url"]), full=options["full"])
+        self.stdout.write(f"{job.realm_url} is being rendered at generation {job.generation}")
+        if options["wait"]:
+            follow(job.realm_url, job.generation, self.stdout, job=job.pk)

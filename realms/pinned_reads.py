@@ -1,0 +1,78 @@
+"""What a reindex reads of a realm at one generation besides single files: its manifest, what has
+changed since another generation, and many files in one answer."""
+
+import json
+from collections.abc import Iterator
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from realms import content, errors
+from realms.http import API, read_body
+from realms.models import Realm
+from reindex.pins import Pin
+
+NDJSON = "application/x-ndjson"
+#: A question for many files: their paths. Unit: bytes.
+MAX_QUESTION_BYTES = 4 * 1024 * 1024
+
+
+def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
+    """Every path of a realm with the hash of its content; with `?since=` only the paths whose
+    content is not what it was at that generation, those that are gone with null.
+
+    410 where history doesn't reach back to `since`.
+    """
+    realm = _realm(pin)
+    since = request.GET.get("since")
+    files: dict[str, str | None]
+    if since is None:
+        files = dict(content.versions_at(realm, pin.generation).values_list("path", "blob_id"))
+    else:
+        if not since.isascii() or not since.isdigit() or len(since) > 18:
+            raise errors.Malformed(what=f"since is {since[:40]!r}; expected a generation")
+        changed = content.difference(realm, int(since), pin.generation)
+        if changed is None:
+            raise errors.HistoryEnds(url=realm.url, generation=since)
+        files = changed
+    attributes = {"generation": pin.generation, "files": files}
+    document = {"data": {"type": "manifest", "id": pin.realm_url, "attributes": attributes}}
+    return _told(JsonResponse(document, content_type=API), pin)
+
+
+def many(request: HttpRequest, pin: Pin) -> HttpResponse:
+    """Files by path, asked for by `{"paths": [...]}` and answered in that order, a JSON line each:
+    `{"path", "content"}`. The content of what isn't there, or isn't text, is null. An answer that
+    would be too long ends early; the rest is to be asked for again."""
+    realm = _realm(pin)
+    try:
+        question = json.loads(read_body(request, MAX_QUESTION_BYTES, "The list of paths"))
+    except (ValueError, RecursionError) as error:
+        raise errors.Malformed(what="the body is not JSON") from error
+    match question:
+        case {"paths": [*paths]} if all(isinstance(p, str) and "\x00" not in p for p in paths):
+            lines = _lines(realm, pin.generation, paths)
+        case _:
+            raise errors.Malformed(what='the body should be {"paths": [...]}, a list of strings')
+    return _told(HttpResponse(b"".join(lines), content_type=NDJSON), pin)
+
+
+def _lines(realm: Realm, generation: int, paths: list[str]) -> Iterator[bytes]:
+    for path, data in content.read_many(realm, generation, paths):
+        try:
+            text = None if data is None else data.decode()
+        except UnicodeDecodeError:
+            text = None
+        yield json.dumps({"path": path, "content": text}, ensure_ascii=False).encode() + b"\n"
+
+
+def _realm(pin: Pin) -> Realm:
+    realm = Realm.objects.filter(url=pin.realm_url).first()
+    if realm is None or realm.generation < pin.generation:
+        raise errors.NotFound(url=f"{pin.realm_url} at generation {pin.generation}")
+    return realm
+
+
+def _told(response: HttpResponse, pin: Pin) -> HttpResponse:
+    response["X-Realm-Generation"] = str(pin.generation)
+    response["Cache-Control"] = "private, no-store"
+    return response

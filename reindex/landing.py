@@ -1,0 +1,163 @@
+"""How results become the index: stored beside it batch by batch, shown all at once.
+
+Rows that a job has rendered are seen by nobody until the last of its batches is stored. Then one
+transaction puts them in the place of those that they replace; what the job carries over stays where
+it is. A job that was superseded, or whose base is no longer what visitors see, never gets there.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import unquote
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from notifications.channels import index_swapped
+from notifications.emit import emit
+from reindex.models import IndexHead, ReindexBatch, ReindexJob
+
+Status = ReindexJob.Status
+
+#: As many kinds of error as a summary names. Further ones are counted.
+MAX_KINDS = 50
+
+_COPY = """
+COPY reindex_indexedcard (job_id, realm_url, path, current, html, html_generation, search, error,
+    render_ms, made_from, settled) FROM STDIN
+"""
+_KEEP_LAST_GOOD_HTML = """
+UPDATE reindex_indexedcard new SET html = old.html, html_generation = old.html_generation
+FROM reindex_indexedcard old
+WHERE new.job_id = %(job)s AND new.error IS NOT NULL AND new.html IS NULL
+    AND old.realm_url = %(url)s AND old.path = new.path AND old.current
+"""
+_TAKE_AWAY = """
+DELETE FROM reindex_indexedcard WHERE realm_url = %(url)s AND job_id <> %(job)s AND (
+    NOT current OR %(base)s::bigint IS NULL OR path IN (
+        SELECT regexp_replace(jsonb_array_elements_text(paths), '\\.json$', '')
+        FROM reindex_reindexbatch WHERE job_id = %(job)s
+    )
+)
+"""
+_SHOW = "UPDATE reindex_indexedcard SET current = true WHERE job_id = %(job)s"
+_HEAD = """
+INSERT INTO reindex_indexhead (realm_url, job_id, generation, swapped_at)
+VALUES (%(url)s, %(job)s, %(generation)s, %(now)s)
+ON CONFLICT (realm_url) DO UPDATE SET job_id = excluded.job_id,
+    generation = excluded.generation, swapped_at = excluded.swapped_at
+WHERE reindex_indexhead.generation <= excluded.generation
+    AND (%(base)s::bigint IS NULL OR reindex_indexhead.job_id = %(base)s)
+"""
+_ERRORS = """
+SELECT error ->> 'status', error ->> 'title', error ->> 'message', error ->> 'module',
+    count(*), (array_agg(path ORDER BY path))[1:5]
+FROM reindex_indexedcard WHERE job_id = %s AND error IS NOT NULL
+GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 3
+"""
+_REPLICAS = """
+SELECT replica, count(*), (SELECT jsonb_object_agg(key, value)
+    FROM reindex_reindexbatch a, jsonb_each_text(a.avoided) WHERE a.job_id = %(job)s)
+FROM reindex_reindexbatch WHERE job_id = %(job)s AND replica <> '' GROUP BY replica
+"""
+
+
+def store(batch: ReindexBatch, results: Iterable[dict[str, Any]]) -> ReindexJob | None:
+    """Stores a batch's results in the caller's transaction and answers its job, locked; None if the
+    job has ended or the batch was stored before, and then nothing is stored."""
+    taken = ReindexBatch.objects.filter(pk=batch.pk, done=False, job__status=Status.RENDERING)
+    if not taken.update(done=True, replica=batch.replica, avoided=batch.avoided):
+        return None
+    rendered, errors = _store(batch.job, results)
+    # Locked last and shortly: the batches of a job are stored side by side.
+    job = ReindexJob.objects.select_for_update().filter(pk=batch.job_id).first()
+    if job is None or job.status != Status.RENDERING:
+        transaction.set_rollback(True)
+        return None
+    job.seen += len(batch.paths)
+    job.rendered += rendered
+    job.errors += errors
+    job.save()
+    return job
+
+
+def _store(job: ReindexJob, results: Iterable[dict[str, Any]]) -> tuple[int, int]:
+    rendered = errors = 0
+    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        for result in results:
+            error = result.get("error")
+            copy.write_row((
+                job.pk,
+                job.realm_url,
+                unquote(result["url"].removeprefix(job.realm_url)),
+                False,
+                _json(result.get("html")),
+                job.generation,
+                _json(result.get("search")),
+                _json(error),
+                int(result.get("ms", 0)),
+                result.get("made_from", []),
+                bool(result.get("settled")) and error is None,
+            ))  # fmt: skip
+            rendered += 1
+            errors += error is not None
+    return rendered, errors
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def swap(job: ReindexJob) -> None:
+    """Shows visitors this job's index. The caller has the job's row locked, and it is live: a job
+    that was superseded in the meantime never gets here."""
+    now = timezone.now()
+    named: dict[str, Any] = {
+        "url": job.realm_url,
+        "job": job.pk,
+        "generation": job.generation,
+        "now": now,
+        "base": job.base,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_HEAD, named)
+        landed = cursor.rowcount == 1
+        if landed:
+            cursor.execute(_KEEP_LAST_GOOD_HTML, named)
+            cursor.execute(_TAKE_AWAY, named)
+            cursor.execute(_SHOW, named)
+    job.status = Status.DONE if landed else Status.SUPERSEDED
+    job.finished_at, job.error = now, ""
+    job.summary = _summary(job)
+    job.save()
+    if landed:
+        emit(index_swapped(job.realm_url))
+    elif job.base is not None and not _overtaken(job):
+        # Its base was taken away: nothing that it carried over may be shown. All is rendered.
+        job.next_generation = job.generation
+
+
+def _overtaken(job: ReindexJob) -> bool:
+    return IndexHead.objects.filter(realm_url=job.realm_url, generation__gt=job.generation).exists()
+
+
+def _summary(job: ReindexJob) -> dict[str, Any]:
+    """What a job came to, for people: a thousand cards with the same error are one line."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ERRORS, [job.pk])
+        kinds = [
+            {"status": int(status or 500), "title": title, "message": message, "module": module,
+             "count": count, "cards": cards}
+            for status, title, message, module, count, cards in cursor.fetchall()
+        ]  # fmt: skip
+        cursor.execute(_REPLICAS, {"job": job.pk})
+        replicas = cursor.fetchall()
+    summary: dict[str, Any] = {"replicas": {address: count for address, count, _ in replicas}}
+    avoided = next((told for _, _, told in replicas if told), None)
+    if avoided:
+        summary["avoided"] = json.loads(avoided) if isinstance(avoided, str) else avoided
+    if kinds:
+        summary["errors"] = kinds[:MAX_KINDS]
+    if len(kinds) > MAX_KINDS:
+        summary["furtherKinds"] = len(kinds) - MAX_KINDS
+    return summary

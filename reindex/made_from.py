@@ -1,0 +1,81 @@
+"""What a row of the index was made from, as keys that fit into the row.
+
+A row stays as it is from one generation to the next only if none of the files that it was made
+from has other content. Every file has a key, and so has every realm: files that share a key cost a
+render too many, never a stale page. A module is known by its URL without extension, because a file
+with another extension could take its place.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+from reindex.pins import Pin
+from reindex.reader import BASE_MODULE, Document, Reader, card_path, module_of
+
+EXECUTABLE = (".tsx", ".ts", ".jsx", ".js")
+
+
+def key(realm_url: str, path: str = "") -> int:
+    """The key of a file, or without a path that of a realm as a whole. A signed 64-bit integer."""
+    digest = hashlib.blake2b(f"{realm_url}\n{stem(path)}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def stem(path: str) -> str:
+    """A module's path without its extension; any other path as it is."""
+    for extension in EXECUTABLE:
+        if path.endswith(extension):
+            return path.removesuffix(extension)
+    return path
+
+
+@dataclass
+class Origins:
+    """Tells what each of a reader's cards was made from."""
+
+    reader: Reader
+    realm_url: str
+    _modules: dict[str, tuple[frozenset[int], bool]] = field(default_factory=dict)
+
+    def of(self, url: str, document: Document, links: Iterable[str]) -> tuple[list[int], bool]:
+        """The keys of everything that a card was made from, given the linked cards that its render
+        asked for; and whether that is all that can change it."""
+        keys = {key(self.realm_url, "realm.json")}
+        settled = True
+        documents: list[tuple[str, Document | None]] = [(url, document)]
+        documents += [(link, self.reader.known(link)) for link in links]
+        entries = {BASE_MODULE}
+        for each, found in documents:
+            pin = self.reader.locate(each)
+            if pin is None:
+                settled = False
+                continue
+            keys |= self._keys(pin, card_path(pin, each))
+            module = module_of(each, found) if found is not None else None
+            if module is not None:
+                entries.add(module)
+        for entry in entries:
+            found_keys, found_settled = self._closure(entry)
+            keys |= found_keys
+            settled = settled and found_settled
+        return sorted(keys), settled
+
+    def _closure(self, entry: str) -> tuple[frozenset[int], bool]:
+        if entry not in self._modules:
+            keys: set[int] = set()
+            asked, settled = self.reader.reached(entry)
+            for url in asked:
+                pin = self.reader.locate(url)
+                if pin is None:
+                    settled = False
+                else:
+                    keys |= self._keys(pin, unquote(url.removeprefix(pin.realm_url)))
+            self._modules[entry] = frozenset(keys), settled
+        return self._modules[entry]
+
+    def _keys(self, pin: Pin, path: str) -> set[int]:
+        if pin.realm_url == self.realm_url:
+            return {key(pin.realm_url, path)}
+        return {key(pin.realm_url, path), key(pin.realm_url)}

@@ -1,0 +1,337 @@
+"""What an incremental reindex renders and what it leaves: only what nothing has changed for."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from realms.bootstrap import sync_base_realm
+from realms.models import EVERYONE, Realm
+from realms.permissions import change_permissions
+from realms.publishing import rollback_realm
+from realms.reindex_views import reindex
+from reindex import jobs
+from reindex.index import find_page
+from reindex.models import IndexedCard, IndexHead, ReindexJob
+from tests import make
+from tests.rendering import index_of, work_off
+from tests.web import Web
+
+URL = "http://ada.localhost:4201/"
+LIBRARY = "http://localhost:4201/ada/library/"
+SITE = "http://localhost:4201/ada/notes/"
+Sent = list[tuple[str, Any]]
+
+NOTE = f"""\
+import {{ Card, Embed, linksTo, string }} from "@realm/base";
+import {{ suffix }} from "./common";
+import {{ label }} from "{LIBRARY}label.ts";
+export class Note extends Card {{
+  static fields = {{ title: string(), next: linksTo(() => Card) }};
+  static embedded = ({{ card }}) => <i>{{card.title}}</i>;
+  static isolated = ({{ card }}) => (
+    <p>{{label}} {{card.title}}{{suffix}} <Embed card={{card.next}} /></p>
+  );
+}}
+"""
+PLAIN = """\
+import { Card, string } from "@realm/base";
+export class Plain extends Card { static fields = { title: string() }; }
+"""
+
+
+def note(title: str, next_: str = "") -> bytes:
+    return make.card("./note", "Note", {"next": next_} if next_ else None, title=title)
+
+
+def plain(title: str) -> bytes:
+    return make.card("./plain", "Plain", title=title)
+
+
+FILES = {
+    "realm.json": make.card("@realm/base", "RealmConfig", name="Notes"),
+    "common.ts": b'export const suffix = "!";',
+    "note.tsx": NOTE.encode(),
+    "plain.tsx": PLAIN.encode(),
+    "a.json": note("a", "./b"),
+    "b.json": note("b", "./c"),
+    "c.json": note("c"),
+    "lonely.json": note("lonely", "./missing"),
+    "p.json": plain("p"),
+    "q.json": plain("q"),
+}
+
+
+@pytest.fixture
+def library(web: Web, owner: Any) -> Realm:
+    sync_base_realm()
+    return make.source(
+        LIBRARY,
+        owner,
+        {"label.ts": b'export const label = "one";', "other.ts": b"export const other = 1;"},
+    )
+
+
+@pytest.fixture
+def site(library: Realm, owner: Any, sent: Sent) -> Realm:
+    """A source realm that is published and indexed."""
+    realm = make.source(SITE, owner, FILES)
+    make.publish(realm, URL)
+    work_off(sent)
+    assert len(index_of(URL)) == 6
+    return realm
+
+
+def rows() -> dict[str, int]:
+    """The rows that visitors see, by path."""
+    return dict(IndexedCard.objects.filter(realm_url=URL, current=True).values_list("path", "pk"))
+
+
+def newest() -> ReindexJob:
+    job = ReindexJob.objects.filter(realm_url=URL).first()
+    assert job is not None
+    return job
+
+
+@pytest.fixture
+def rendered(sent: Sent) -> Callable[[], set[str]]:
+    """Works off what was sent and answers which cards have been rendered, or have gone."""
+
+    def work() -> set[str]:
+        before = rows()
+        work_off(sent)
+        after = rows()
+        return {path for path in before.keys() | after if before.get(path) != after.get(path)}
+
+    return work
+
+
+Rendered = Callable[[], set[str]]
+
+
+def test_a_changed_card_is_rendered_with_those_that_embed_it_and_no_other(
+    site: Realm, rendered: Rendered
+) -> None:
+    make.write(site, b__json=note("b2", "./c"))
+    make.publish(site, URL)
+    assert rendered() == {"a", "b"}
+    job = newest()
+    assert (job.rendered, job.carried, job.errors, job.status) == (2, 4, 0, "done")
+    assert IndexHead.objects.get(realm_url=URL).generation == job.generation
+    assert "b2" in index_of(URL)["a"].html["isolated"]
+
+
+def test_a_publish_of_what_is_shown_already_renders_nothing(
+    site: Realm, rendered: Rendered
+) -> None:
+    make.publish(site, URL)
+    assert rendered() == set()
+    assert (newest().rendered, newest().carried) == (0, 6)
+    # Written and written back: a generation passed, the content is the same.
+    make.write(site, c__json=note("other"))
+    make.write(site, c__json=note("c"))
+    make.publish(site, URL)
+    assert rendered() == set()
+
+
+def test_a_changed_module_is_followed_to_every_card_that_is_made_by_it(
+    site: Realm, rendered: Rendered
+) -> None:
+    make.write(site, common__ts=b'export const suffix = "?";')
+    make.publish(site, URL)
+    assert rendered() == {"a", "b", "c", "lonely"}
+    # A file with another extension takes the place of the one that was meant.
+    make.write(site, common__tsx=b'export const suffix = "...";')
+    make.publish(site, URL)
+    assert rendered() == {"a", "b", "c", "lonely"}
+    assert "a..." in index_of(URL)["a"].html["isolated"]
+
+
+def test_what_was_missing_and_what_goes_missing_changes_those_that_look_for_it(
+    site: Realm, rendered: Rendered
+) -> None:
+    make.write(site, missing__json=plain("found"))
+    make.publish(site, URL)
+    assert rendered() == {"lonely", "missing"}
+    make.remove(site, "c.json")
+    make.publish(site, URL)
+    assert rendered() == {"b", "c"}
+    assert "c" not in index_of(URL)
+
+
+def test_the_realm_s_own_settings_are_part_of_every_page(site: Realm, rendered: Rendered) -> None:
+    make.write(site, realm__json=make.card("@realm/base", "RealmConfig", name="New name"))
+    make.publish(site, URL)
+    assert rendered() == rows().keys()
+
+
+def test_a_change_of_another_realm_renders_the_cards_that_read_it_and_only_them(
+    site: Realm, library: Realm, rendered: Rendered
+) -> None:
+    make.write(library, label__ts=b'export const label = "two";')
+    job = newest()
+    assert (job.generation, job.status) == (1, "queued")
+    assert rendered() == {"a", "b", "c", "lonely"}
+    assert "two a" in index_of(URL)["a"].html["isolated"]
+    assert newest().pins[LIBRARY] == library.generation
+
+    make.write(library, other__ts=b"export const other = 2;")
+    assert rendered() == set()
+    assert newest().pins[LIBRARY] == library.generation
+
+
+def test_a_realm_that_can_t_be_read_any_more_is_not_shown_on(
+    site: Realm, library: Realm, owner: Any, rendered: Rendered
+) -> None:
+    from realms.auth import Caller
+    from realms.publishing import delete_realm
+
+    delete_realm(LIBRARY, Caller("ada"))
+    assert rendered() == {"a", "b", "c", "lonely"}
+    cards = index_of(URL)
+    assert cards["a"].error and not cards["p"].error
+    # Another realm stands there now; its history tells nothing about the old one's.
+    make.source(LIBRARY, owner, {"label.ts": b'export const label = "three";'})
+    make.publish(site, URL)
+    assert rendered() == {"a", "b", "c", "lonely"}
+    assert "three a" in index_of(URL)["a"].html["isolated"]
+
+
+def test_what_has_become_private_is_not_shown_on(
+    site: Realm, library: Realm, rendered: Rendered
+) -> None:
+    change_permissions(library, {EVERYONE: None})
+    assert rendered() == {"a", "b", "c", "lonely"}
+    assert index_of(URL)["a"].error and LIBRARY not in newest().pins
+
+
+def test_a_change_of_another_realm_while_a_job_reads_it_is_followed_by_another_job(
+    site: Realm, library: Realm, sent: Sent, settings: Settings
+) -> None:
+    settings.REALM_BATCH_CARDS = 1
+    make.write(site, common__ts=b'export const suffix = "?";')
+    make.publish(site, URL)
+    plan_message = sent.pop(0)
+    work_off([plan_message])  # plans, and renders the first batch
+    make.write(library, label__ts=b'export const label = "two";')
+    work_off(sent)
+    jobs_of_two = ReindexJob.objects.filter(realm_url=URL, generation=2)
+    assert [job.status for job in jobs_of_two] == ["done", "done"]
+    cards = index_of(URL)
+    assert {cards[path].html["isolated"][:6] for path in "abc"} == {"<p>two"}
+
+
+def test_what_a_module_may_import_unseen_is_rendered_every_time(
+    site: Realm, rendered: Rendered
+) -> None:
+    sly = 'const name = "./com" + "mon.ts";\nawait import(name);\n' + PLAIN
+    make.write(site, plain__tsx=sly.encode())
+    make.publish(site, URL)
+    rendered()
+    make.publish(site, URL)
+    assert rendered() == {"p", "q"}
+
+
+def test_a_full_reindex_renders_everything_and_so_does_another_renderer(
+    site: Realm, rendered: Rendered
+) -> None:
+    reindex(URL, full=True)
+    assert rendered() == rows().keys()
+    reindex(URL)
+    assert rendered() == set()
+    ReindexJob.objects.update(renderer="an older release")
+    reindex(URL)
+    assert rendered() == rows().keys()
+
+
+def test_an_error_keeps_the_last_good_page_and_a_thousand_alike_are_one_line(
+    site: Realm, web: Web, rendered: Rendered
+) -> None:
+    before = index_of(URL)["a"].html
+    make.write(site, note__tsx=NOTE.replace("{label}", "{label.nope.nope}").encode())
+    make.publish(site, URL)
+    rendered()
+    card = index_of(URL)["a"]
+    assert card.error["message"].startswith("Cannot read properties of undefined")
+    assert card.html == before
+    row = IndexedCard.objects.get(realm_url=URL, path="a")
+    assert (row.html_generation, row.job.generation) == (1, 2)
+    assert "one a!" in web.get(f"{URL}a", "text/html").text
+    (kind,) = newest().summary["errors"]
+    assert (kind["count"], kind["cards"]) == (4, ["a", "b", "c", "lonely"])
+    assert newest().errors == 4
+
+    # What failed is tried again with every job, and what is mended is shown.
+    make.write(site, note__tsx=NOTE.encode())
+    make.publish(site, URL)
+    assert rendered() == {"a", "b", "c", "lonely"}
+    assert index_of(URL)["a"].error is None
+    assert newest().summary.get("errors") is None
+
+
+def test_a_job_whose_base_is_no_longer_shown_shows_nothing_and_another_follows(
+    site: Realm, sent: Sent
+) -> None:
+    make.write(site, b__json=note("b2"))
+    make.publish(site, URL)
+    job = jobs.begin(newest().pk)
+    assert job is not None
+    (batch,) = jobs.planned(job.pk, jobs.Plan(["b.json"], {URL: 2}, base=0))
+    taken = jobs.claim(batch)
+    assert taken is not None
+    sent.clear()
+    assert jobs.finish(taken, [])
+    assert find_page(URL, "b").generation == 1
+    assert find_page(URL, "b").html is not None
+    assert (newest().status, newest().generation) == ("queued", 2)
+    work_off(sent)
+    assert "b2" in index_of(URL)["a"].html["isolated"]
+
+
+def test_after_any_edits_the_index_is_what_a_full_reindex_makes(
+    site: Realm, library: Realm, sent: Sent
+) -> None:
+    """Carrying over is right if nobody can tell that it happened."""
+    chance = random.Random(7)
+
+    def edit(step: int) -> None:
+        name = chance.choice("abcpq")
+        kind = chance.randrange(6)
+        if kind == 0:
+            make.write_paths(
+                site,
+                {f"{name}.json": note(f"{name}{step}", chance.choice(("./a", "./c", "./x", "")))},
+            )
+        elif kind == 1:
+            make.write_paths(site, {f"{name}.json": plain(f"{name}{step}")})
+        elif kind == 2:
+            make.write_paths(site, {"common.ts": f'export const suffix = "{step}";'.encode()})
+        elif kind == 3:
+            make.write_paths(library, {"label.ts": f'export const label = "l{step}";'.encode()})
+        elif kind == 4:
+            make.write_paths(site, {"x.json": note(f"x{step}", "./b")})
+        elif site.versions.filter(path="x.json", until_generation=None).exists():
+            make.remove(site, "x.json")
+
+    for step in range(8):
+        edit(step)
+        if chance.random() < 0.5:
+            edit(step)
+        if step == 5:
+            rollback_realm(URL, make_operator())
+        else:
+            make.publish(site, URL)
+        work_off(sent)
+        carried = {path: vars(card) for path, card in index_of(URL).items()}
+        reindex(URL, full=True)
+        work_off(sent)
+        assert carried == {path: vars(card) for path, card in index_of(URL).items()}, step
+    assert ReindexJob.objects.filter(realm_url=URL, carried__gt=0).exists()
+
+
+def make_operator() -> Any:
+    from realms.auth import OPERATOR, Caller
+
+    return Caller(OPERATOR, operator=True)
