@@ -44,6 +44,7 @@ from realms.serving import Answer, Variant
 from realms.transpile import TranspilerFailed
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS, check_path, realm_candidates
 from reindex import pins
+from reindex.index import Page
 
 View = Callable[[HttpRequest, Realm], HttpResponse]
 
@@ -158,6 +159,9 @@ def _transpiled(load: Callable[[], Answer]) -> Answer:
 
 
 def _not_yet(answer: Answer, variant: Variant, at_least: int) -> HttpResponse:
+    failed = dict(answer.headers).get(serving.RENDER_FAILED)
+    if failed is not None and int(failed) >= at_least:
+        return HttpResponse(pages.card(Page(int(failed))), status=500)
     if variant is Variant.HTML:
         return reindex_views.unready(
             answer.realm_url or "", "prerender-html", "its pages are being rendered"

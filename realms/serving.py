@@ -92,6 +92,8 @@ _OPEN: Headers = (
     ("x-content-type-options", "nosniff"),
 )
 _ENTRY_OVERHEAD = 1024
+#: Names the generation at which a page could not be rendered; what is shown is its last good one.
+RENDER_FAILED = "x-realm-render-failed"
 
 
 def _new_cache() -> StampedCache[Answer]:
@@ -226,7 +228,11 @@ def _html(url: str, found: Resolved) -> Content:
         return _page(503, pages.preparing(found.realm_url), 0)
     if page.html is None and page.error is None:
         return _page(404, _missing(found.realm_url), page.generation)
-    return _page(500 if page.html is None else 200, pages.card(page), page.generation)
+    made = _page(500 if page.html is None else 200, pages.card(page), page.shows or page.generation)
+    if page.error is None or page.html is None:
+        return made
+    # Older than the realm, and truthful about it.
+    return replace(made, headers=(*made.headers, (RENDER_FAILED, str(page.generation))))
 
 
 def _missing(realm_url: str) -> str:

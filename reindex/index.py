@@ -13,7 +13,7 @@ from reindex.models import IndexedCard, IndexHead, ReindexJob
 TEXT_CONFIG = "simple"
 
 _PAGE: LiteralString = """
-SELECT h.generation, c.html, c.error
+SELECT h.generation, c.html, c.error, c.html_generation
 FROM reindex_indexhead h
 LEFT JOIN reindex_indexedcard c ON c.realm_url = h.realm_url AND c.path = %s AND c.current
 WHERE h.realm_url = %s
@@ -32,12 +32,15 @@ SELECT h.generation, ARRAY(
 class Page:
     """A card's HTML by format, or its error document; neither where there is no such card.
 
-    `generation` is the index's; None where the realm has no index yet.
+    Beside an error the HTML is the last good one. `generation` is the index's; None where the realm
+    has no index yet.
     """
 
     generation: int | None
     html: Mapping[str, str] | None = None
     error: Mapping[str, Any] | None = None
+    #: The generation that the HTML shows: an older one only where that is the last good.
+    shows: int | None = None
 
 
 def find_page(realm_url: str, card: str) -> Page:
@@ -47,8 +50,9 @@ def find_page(realm_url: str, card: str) -> Page:
         row = cursor.fetchone()
     if row is None:
         return Page(None)
-    generation, html, error = (row[0], *(_document(column) for column in row[1:]))
-    return Page(generation, html, error)
+    generation, html, error = (row[0], *(_document(column) for column in row[1:3]))
+    shows = row[3] if error else generation
+    return Page(generation, html, error, shows if html else None)
 
 
 def failed_cards(realm_url: str, generation: int) -> list[str]:

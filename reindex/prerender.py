@@ -47,6 +47,8 @@ def _render(
     urls: list[str],
     receive: Callable[[Message, bool], None],
     hung: Message | None = None,
+    *,
+    again: bool = False,
 ) -> None:
     """Renders some of the documents in one process, which may show all of them; if it dies, what
     is left is rendered in halves. `hung` are modules that are known not to end: what is rendered
@@ -76,8 +78,11 @@ def _render(
             unavailable = _run({**task, **part}, reader, take, hung)
         except SandboxDied as death:
             rest = list(left)
-            if len(rest) == 1:
+            if len(rest) == 1 and again:
                 receive(_failed(rest[0], death), True)
+            elif len(rest) == 1:
+                # Somebody else may have ended it: only a card that does so twice is to blame.
+                _render(reader, task, documents, rest, receive, hung, again=True)
             elif rest:
                 half = len(rest) // 2
                 _render(reader, task, documents, rest[:half], receive, hung)

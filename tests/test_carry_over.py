@@ -258,7 +258,12 @@ def test_an_error_keeps_the_last_good_page_and_a_thousand_alike_are_one_line(
     assert card.html == before
     row = IndexedCard.objects.get(realm_url=URL, path="a")
     assert (row.html_generation, row.job.generation) == (1, 2)
-    assert "one a!" in web.get(f"{URL}a", "text/html").text
+    page = web.get(f"{URL}a", "text/html")
+    assert (page.status, "one a!" in page.text) == (200, True)
+    # It doesn't pass for what it is not, and a pin of the newer generation doesn't get it.
+    assert page.headers["x-realm-generation"] == "1"
+    assert page.headers["x-realm-render-failed"] == "2"
+    assert web.get(f"{URL}a", "text/html", **{"X-Realm-Min-Generation": "2"}).status == 500
     (kind,) = newest().summary["errors"]
     assert (kind["count"], kind["cards"]) == (4, ["a", "b", "c", "lonely"])
     assert newest().errors == 4

@@ -8,6 +8,8 @@ from pytest_django import Settings
 
 from realms.bootstrap import sync_base_realm
 from realms.models import Realm
+from reindex import sandbox
+from reindex.sandbox import SandboxDied
 from tests import make
 from tests.rendering import index_of, work_off
 from tests.web import Web
@@ -300,3 +302,21 @@ def test_what_is_rendered_after_another_ended_the_process_still_shows_the_cards_
     assert {name for name, card in cards.items() if card.error} == {"ab", "bc", "cd"}
     for name in ring:
         assert f"<p>{name}: aa,bb,cc,dd</p>" in cards[name].html["isolated"]
+
+
+def test_a_card_whose_process_somebody_else_ended_is_rendered_by_another(
+    site: Any, web: Web, sent: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a card that ends its process twice, alone, is taken to have done so itself."""
+    deaths = iter([SandboxDied("killed")])
+    real = sandbox.run
+
+    def run(*arguments: Any, **named: Any) -> Any:
+        if death := next(deaths, None):
+            raise death
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(sandbox, "run", run)
+    make.publish(site({"good.tsx": GOOD, "a.json": make.card("./good", "Try", title="a")}), URL)
+    work_off(sent)
+    assert index_of(URL)["a"].html["isolated"] == "<p>good a</p>"

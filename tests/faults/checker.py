@@ -162,7 +162,8 @@ class _Judged:
                 self._broken("P3", "a realm that stood is said not to exist")
             return
         shown = None if read.status == 503 else read.generation
-        self._age([(at, end) for at, end, g in truth.index_periods(read.realm) if g == shown])
+        held = shown if read.failed_at is None else read.failed_at
+        self._age([(at, end) for at, end, g in truth.index_periods(read.realm) if g == held])
         if read.status != 200 or shown is None:
             return
         name = read.path or "index"

@@ -340,6 +340,7 @@ class Reader(Client):
             variant, pin, pinned, status, int(generation) if generation else None,
             told.get("x-boxel-cache", ""), hashlib.sha256(body).hexdigest(),
             marks_of(body.decode(errors="replace")) if status == 200 else (),
+            int(told["x-realm-render-failed"]) if "x-realm-render-failed" in told else None,
         )  # fmt: skip
         self.history.reads.append(made)
         return made

@@ -41,6 +41,8 @@ class Read(NamedTuple):
     cache: str
     digest: str
     marks: tuple[str, ...]
+    #: The generation at which this page could not be rendered; it is its last good one then.
+    failed_at: int | None = None
 
 
 @dataclass
