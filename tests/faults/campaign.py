@@ -31,8 +31,8 @@ from tests.proxy import Proxy
 from tests.web import API
 
 USERS = ("ada", "bo", "cy")
-READERS_PER_REPLICA = 2
-READS_PER_SECOND = 480
+READERS_PER_REPLICA = 3
+READS_PER_SECOND = 600
 FAULTS_PER_SECOND = 0.45
 #: How long a fleet that is left alone may take until every replica and the index hold the newest.
 QUIET_SECONDS = 90
