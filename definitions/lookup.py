@@ -3,13 +3,18 @@
 A build reads the counters first and the modules after; the database refuses its row if a counter
 has moved meanwhile. So an invalidation can't be undone by work that began before it, whether or
 not anybody heard of it. What builds a definition is handed in: this package knows URLs only.
+
+What was made from nothing but public modules is everybody's (scope `public`). What was made from a
+private realm's as well is kept for the one user as whom it was read (scope `realm-auth`).
 """
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from django.conf import settings
@@ -31,7 +36,11 @@ from notifications.election import once
 from notifications.emit import emit, local_board
 from notifications.single_flight import SingleFlight
 
+logger = logging.getLogger(__name__)
+
 ERROR_LIFETIME = timedelta(seconds=30)
+#: How often a build begins anew because its module has come to import something else.
+MAX_TRIES = 5
 _EXTENSIONS = ("", ".tsx", ".ts", ".jsx", ".js")
 
 Document: TypeAlias = dict[str, Any]
@@ -50,12 +59,19 @@ class CodeRef:
 
 @dataclass(frozen=True)
 class DefinitionCacheEntry:
-    """A module's definitions by export name, or the error of its last build."""
+    """A module's definitions by export name, or the error of its last build.
+
+    `realms` are those that it was made from: who may not read them all is not to be told of it.
+    """
 
     module_url: str
     definitions: Mapping[str, Document] | None
     error: Document | None
     dependencies: tuple[str, ...] = ()
+    realms: tuple[str, ...] = ()
+    scope: str = Definition.Scope.PUBLIC
+    built_at: datetime | None = None
+    build_ms: int = 0
 
 
 DefinitionCacheEntries: TypeAlias = dict[str, DefinitionCacheEntry]
@@ -73,35 +89,46 @@ class DefinitionCacheEntryQuery:
 @dataclass(frozen=True)
 class Located:
     """Where a module stands: its canonical URL, its realm, and that realm's generation now; with
-    the modules that it imports, directly or not, and the other realms that these are in."""
+    the modules that it imports, directly or not, and the other realms that these are in;
+    `private` if one of the realms is not everyone's to read."""
 
     module_url: str
     realm_url: str
     generation: int
     dependencies: tuple[str, ...] = ()
     realms: tuple[str, ...] = ()
+    private: bool = False
+
+    @property
+    def all_realms(self) -> set[str]:
+        """The realms that it is made from, its own among them."""
+        return {self.realm_url, *self.realms}
 
     @property
     def counters(self) -> set[Counter]:
         """Everything that an invalidation of it, or of what it is made from, would raise."""
         return {
             (Scope.GLOBAL.value, ""),
-            *((Scope.REALM.value, realm) for realm in (self.realm_url, *self.realms)),
+            *((Scope.REALM.value, realm) for realm in self.all_realms),
             *((Scope.MODULE.value, module) for module in (self.module_url, *self.dependencies)),
         }
 
 
 @dataclass(frozen=True)
 class Built:
-    """What came of a build; `dependencies` are the modules it read besides the module itself."""
+    """What came of a build; `dependencies` are the modules it read besides the module itself,
+    `realms` the realms that these are in, `private` if one of them is not everyone's."""
 
     definitions: Mapping[str, Document] | None
     error: Document | None
     dependencies: tuple[str, ...]
+    realms: tuple[str, ...] = ()
+    private: bool = False
 
 
 class Builder(Protocol):
-    """Makes definitions out of modules. Reads nothing that is older than the call."""
+    """Makes definitions out of modules, as somebody who may read them. Reads nothing that is older
+    than the call."""
 
     def locate(self, module_url: str) -> Located | None:
         """Where the module stands now, by the registry; None if there is none."""
@@ -119,10 +146,14 @@ class DefinitionNotFound(LookupError):
 
 
 class DefinitionLookup:
-    """The one way to the `definitions` table."""
+    """The one way to the `definitions` table.
 
-    def __init__(self, builder: Builder | None = None) -> None:
+    `username` is the user as whom the builder reads; without one it reads what everyone may.
+    """
+
+    def __init__(self, builder: Builder | None = None, username: str = "") -> None:
         self._builder = builder
+        self._username = username
         self._flights: SingleFlight[DefinitionCacheEntry | None] = SingleFlight(
             local_board(), int(settings.REALM_STALENESS_BOUND * 1e9)
         )
@@ -143,11 +174,25 @@ class DefinitionLookup:
         located = self._builder.locate(module_url)
         if located is None:
             return None
-        cached = self.get_cached_definitions(located.module_url)
+        cached = self._cached(located)
         if cached is not None:
             return cached
         slots = Slots(sorted(definitions_key(scope, key) for scope, key in located.counters))
-        return self._flights.run(located.module_url, slots, lambda _: self._build_once(located))
+        flight = (located.module_url, *self._scope(located))
+        return self._flights.run(flight, slots, lambda _: self._build_once(located))
+
+    def _scope(self, located: Located) -> tuple[str, str]:
+        """Whose row it is: the scope, and the username in the scope of one user."""
+        if located.private:
+            return Definition.Scope.REALM_AUTH.value, self._username
+        return Definition.Scope.PUBLIC.value, ""
+
+    def _cached(self, located: Located) -> DefinitionCacheEntry | None:
+        """The row of what was located. One that was made from a realm which isn't to be seen any
+        more answers nobody, whether or not anyone has taken it away."""
+        query = DefinitionCacheEntryQuery((located.module_url,), *self._scope(located))
+        entry = self.get_cached_definitions_batch(query).get(located.module_url)
+        return entry if entry is not None and located.all_realms >= set(entry.realms) else None
 
     def lookup_cached_definition(self, ref: CodeRef) -> Document | None:
         """The definition if the table has it. Builds nothing."""
@@ -170,7 +215,14 @@ class DefinitionLookup:
         now = timezone.now()
         return {
             row.module_url: DefinitionCacheEntry(
-                row.module_url, row.definitions, row.error, tuple(row.dependencies)
+                row.module_url,
+                row.definitions,
+                row.error,
+                tuple(row.dependencies),
+                tuple(row.realm_urls),
+                row.scope,
+                row.built_at,
+                row.build_ms,
             )
             for row in rows
             if row.expires_at is None or row.expires_at > now
@@ -201,23 +253,20 @@ class DefinitionLookup:
             Definition.objects.all().delete()
             emit(all_definitions_cleared())
 
-    def invalidate(self, module_url: str) -> list[str]:
-        """Drops a module, its extension spellings, and everything built from it, transitively.
+    def invalidate(self, *module_urls: str) -> list[str]:
+        """Drops modules, their extension spellings, and everything built from them, transitively.
 
-        Answers the URLs that were dropped.
+        Answers the URLs that were dropped. Part of the caller's transaction, or of one of its own.
         """
-        stem = module_url
-        for extension in _EXTENSIONS[1:]:
-            stem = stem.removesuffix(extension)
-        spellings = [stem + extension for extension in _EXTENSIONS]
+        named = list(dict.fromkeys(each for url in module_urls for each in spellings(url)))
         with transaction.atomic():
             # The counters first: a build under way has dependencies that no row tells of yet.
-            _raise_counters(Scope.MODULE, spellings)
-            rows = _with_dependents(spellings)
-            dropped = list(dict.fromkeys([*spellings, *(url for url, _ in rows)]))
+            _raise_counters(Scope.MODULE, named)
+            rows = _with_dependents(named)
+            dropped = list(dict.fromkeys([*named, *(url for url, _ in rows)]))
             _raise_counters(Scope.MODULE, dropped)
             _delete(Definition.objects.filter(module_url__in=dropped))
-            realm_url = next((r for url, r in rows if url in spellings), module_url)
+            realm_url = next((r for url, r in rows if url in named), module_urls[0])
             emit(*modules_invalidated(realm_url, dropped))
         return dropped
 
@@ -225,34 +274,70 @@ class DefinitionLookup:
 
     def _build_once(self, found: Located) -> DefinitionCacheEntry | None:
         """Builds in the one process that the fleet elects; the others wait and read its row."""
-        module_url = found.module_url
-        _make_counters(found.counters)
+        for _ in range(MAX_TRIES):
+            _make_counters(found.counters)
+            key = _election(found.module_url, *self._scope(found))
+            outcome = once(key, partial(self._build, found))
+            if not isinstance(outcome, Located):
+                return outcome
+            found = outcome
+        # It changes faster than it can be looked at: what comes out is for this caller alone.
+        return self._built(found)[0]
 
-        def build(elected: bool) -> DefinitionCacheEntry | None:
-            assert self._builder is not None
-            cached = self.get_cached_definitions(module_url)
-            if cached is not None:
-                return cached
-            # The counters are read before the registry is asked what stands there: whatever is
-            # invalidated from here on is noticed at the insert.
-            counters = _counters(found.counters)
-            located = self._builder.locate(module_url)
-            if located is None:
-                return None
-            began = time.monotonic()
-            built = self._builder.build(located)
-            if elected:
-                # A refusal is silent: the entry answers this caller, who began before the change.
-                _store(located, built, counters, int((time.monotonic() - began) * 1000))
-            return DefinitionCacheEntry(
-                module_url, built.definitions, built.error, built.dependencies
-            )
+    def _build(self, found: Located, elected: bool) -> DefinitionCacheEntry | Located | None:
+        """The entry; or, where the module is made from more by now than was found before, that:
+        such a build could not be stored, and all who wait would each do it for themselves."""
+        cached = self._cached(found)
+        if cached is not None:
+            return cached
+        # The counters are read before the registry is asked what stands there: whatever is
+        # invalidated from here on is noticed at the insert.
+        counters = _counters(found.counters)
+        assert self._builder is not None
+        located = self._builder.locate(found.module_url)
+        if located is None:
+            return None
+        if located.private != found.private or not located.counters <= counters.keys():
+            return located
+        entry, as_located = self._built(located)
+        if elected and as_located:
+            # A refusal is silent: the entry answers this caller, who began before the change.
+            _store(located, entry, self._scope(located)[1], counters)
+        return entry
 
-        return once(_election(module_url), build)
+    def _built(self, located: Located) -> tuple[DefinitionCacheEntry, bool]:
+        """What comes of a build now, and whether it read no more than it was located to read."""
+        assert self._builder is not None
+        scope, _ = self._scope(located)
+        logger.info("building the definitions of %s, scope %s", located.module_url, scope)
+        began = time.monotonic()
+        built = self._builder.build(located)
+        entry = DefinitionCacheEntry(
+            located.module_url,
+            built.definitions,
+            built.error,
+            built.dependencies,
+            tuple(sorted(located.all_realms | set(built.realms))),
+            scope,
+            timezone.now(),
+            int((time.monotonic() - began) * 1000),
+        )
+        return entry, located.private or not built.private
 
 
-def _election(module_url: str) -> int:
-    digest = hashlib.sha256(f"definition|{module_url}".encode()).digest()
+def spellings(module_url: str) -> list[str]:
+    """The URLs by which a module may be named: without an extension, and with any."""
+    stem = module_url
+    for extension in _EXTENSIONS[1:]:
+        stem = stem.removesuffix(extension)
+    return [stem + extension for extension in _EXTENSIONS]
+
+
+def _election(
+    module_url: str, scope: str = Definition.Scope.PUBLIC.value, username: str = ""
+) -> int:
+    """The advisory lock of whoever builds a row."""
+    digest = hashlib.sha256("|".join(("definition", scope, username, module_url)).encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
@@ -300,29 +385,30 @@ def _delete(rows: QuerySet[Definition]) -> None:
     Definition.objects.filter(pk__in=list(locked)).delete()
 
 
-def _store(located: Located, built: Built, counters: dict[Counter, int], build_ms: int) -> None:
+def _store(
+    located: Located, entry: DefinitionCacheEntry, username: str, counters: dict[Counter, int]
+) -> None:
     """Writes the row of a build, unless a counter of anything that it was made from has moved since
     or was not looked at before. The trigger on the table knows the module's own three as well."""
-    made_from = replace(located, dependencies=built.dependencies).counters
+    made_from = replace(located, dependencies=entry.dependencies, realms=entry.realms).counters
     known = {counter: counters[counter] for counter in made_from & counters.keys()}
     if len(known) < len(made_from) or _counters(made_from, hold=True) != known:
         return
-    now = timezone.now()
     row: dict[str, Any] = {
         "module_url": located.module_url,
         "realm_url": located.realm_url,
-        "realm_urls": Jsonb(sorted({located.realm_url, *located.realms})),
-        "scope": Definition.Scope.PUBLIC,
-        "username": "",
-        "definitions": Jsonb(built.definitions) if built.definitions is not None else None,
-        "error": Jsonb(built.error) if built.error is not None else None,
-        "dependencies": Jsonb(list(built.dependencies)),
+        "realm_urls": Jsonb(list(entry.realms)),
+        "scope": entry.scope,
+        "username": username,
+        "definitions": Jsonb(entry.definitions) if entry.definitions is not None else None,
+        "error": Jsonb(entry.error) if entry.error is not None else None,
+        "dependencies": Jsonb(list(entry.dependencies)),
         "global_generation": counters[Scope.GLOBAL, ""],
         "realm_generation": counters[Scope.REALM, located.realm_url],
         "module_generation": counters[Scope.MODULE, located.module_url],
-        "built_at": now,
-        "build_ms": build_ms,
-        "expires_at": now + ERROR_LIFETIME if built.error else None,
+        "built_at": entry.built_at,
+        "build_ms": entry.build_ms,
+        "expires_at": timezone.now() + ERROR_LIFETIME if entry.error else None,
     }
     statement = sql.SQL(
         "INSERT INTO definitions ({names}) VALUES ({values})"

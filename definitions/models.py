@@ -84,7 +84,12 @@ class Definition(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["module_url", "scope", "username"], name="one_definition_per_module_scope"
-            )
+            ),
+            models.CheckConstraint(
+                condition=models.Q(scope="public", username="")
+                | (models.Q(scope="realm-auth") & ~models.Q(username="")),
+                name="definition_is_everyones_or_somebodys",
+            ),
         ]
         indexes = [GinIndex(fields=["realm_urls"], name="definitions_by_realm")]
         triggers: ClassVar = [REFUSE_LATE_BUILD]

@@ -5,6 +5,7 @@ endpoints, a *realm token* opens one realm's. Neither passes for the other.
 """
 
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
@@ -18,6 +19,8 @@ from realms.errors import Forbidden, Malformed, Unauthorized, Unprocessable
 from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
 
 DAY_SECONDS = 24 * 3600
+#: How long a token is good by which this server itself reads a realm on somebody's behalf.
+READING_SECONDS = 60
 OPERATOR = "realm_server"
 
 Action = Literal["read", "write", "realm-owner"]
@@ -77,21 +80,35 @@ def authorize(
     """
     if action != "realm-owner" and action in permissions_of(realm, None):
         return None
+    caller, allowed = _standing(realm, header, assumed)
+    if action not in allowed:
+        raise Forbidden(user=user_id(caller.username), action=action, url=realm.url)
+    return caller
+
+
+def identified(realm: Realm, header: str | None, assumed: str | None = None) -> Caller | None:
+    """Who asks a realm, where they may ask whoever they are; None for a stranger. A token that is
+    no good makes its bearer one: what everyone may do needs none."""
+    try:
+        return _standing(realm, header, assumed)[0] if header else None
+    except (Unauthorized, Malformed):
+        return None
+
+
+def _standing(realm: Realm, header: str | None, assumed: str | None) -> tuple[Caller, set[str]]:
+    """Whom a realm token speaks for, and what they may do in its realm at present."""
     try:
         caller = _caller(_claims(header), realm)
     except Unauthorized as error:
         raise Unauthorized(**error.details, realm=realm.url) from error
     if caller.operator and assumed is not None:
         caller = _assumed(assumed)
-    if caller.operator:
-        return caller
     allowed = permissions_of(realm, caller)
-    if caller.claimed is not None and sorted(caller.claimed) != sorted(allowed):
+    claimed = None if caller.operator else caller.claimed
+    if claimed is not None and sorted(claimed) != sorted(allowed):
         why = "Token invalid: the permissions have changed; ask for a new session"
         raise Unauthorized(why=why, realm=realm.url)
-    if action not in allowed:
-        raise Forbidden(user=user_id(caller.username), action=action, url=realm.url)
-    return caller
+    return caller, allowed
 
 
 def permissions_of(realm: Realm, caller: Caller | None) -> set[str]:
@@ -100,6 +117,29 @@ def permissions_of(realm: Realm, caller: Caller | None) -> set[str]:
         return {"read", "write", "realm-owner"}
     rows = RealmPermission.objects.filter(realm=realm, username__in=_names(caller))
     return {action for row in rows for action in granted(row)}
+
+
+def readable(realm_urls: Iterable[str], caller: Caller | None) -> bool:
+    """Whether all of these realms are a caller's to read, by the permissions of now."""
+    wanted = set(realm_urls)
+    if caller is not None and caller.operator:
+        return True
+    rows = RealmPermission.objects.filter(realm__url__in=wanted, username__in=_names(caller))
+    return wanted == set(rows.filter(read=True).values_list("realm__url", flat=True))
+
+
+def reading_as(caller: Caller) -> Callable[[str], str | None]:
+    """Makes the header by which a realm is read on a caller's behalf, by the permissions of the
+    moment it is asked for; None for a realm that they may not read."""
+
+    def header(realm_url: str) -> str | None:
+        realm = Realm.objects.filter(url=realm_url).first()
+        allowed = permissions_of(realm, caller) if realm is not None else set()
+        if "read" not in allowed:
+            return None
+        return realm_token(caller.username, realm_url, sorted(allowed), READING_SECONDS)
+
+    return header
 
 
 def _names(caller: Caller | None) -> list[str]:

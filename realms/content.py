@@ -21,11 +21,14 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from definitions.lookup import DefinitionLookup
 from notifications.channels import MAX_PATHS_PER_STATEMENT, path_key, realm_key
 from notifications.emit import bump_at_commit
 from realms.errors import NotFound, TooLarge
 from realms.models import Blob, FileVersion, Publication, Realm
+from realms.urls_and_paths import EXECUTABLE_EXTENSIONS
 from reindex import jobs
+from reindex.reader import module_url
 
 #: Larger blobs go to the storage instead of the row. Unit: bytes.
 ROW_BLOB_BYTES = 64 * 1024
@@ -205,6 +208,7 @@ def write_stored(realm: Realm, files: Mapping[str, Stored]) -> dict[str, Written
             for path in changed
         )
         _bump_paths(realm.url, changed)
+        _forget_definitions(realm.url, changed)
         _index(realm)
     return {
         path: Written(
@@ -229,6 +233,7 @@ def delete_files(realm: Realm, paths: Iterable[str]) -> int:
     generation = advance(realm)
     _close(realm, versions)
     _bump_paths(realm.url, wanted)
+    _forget_definitions(realm.url, wanted)
     _index(realm)
     return generation
 
@@ -252,6 +257,15 @@ def _close(realm: Realm, versions: list[FileVersion]) -> None:
 def _bump_paths(realm_url: str, paths: list[str]) -> None:
     many = len(paths) > MAX_PATHS_PER_STATEMENT
     bump_at_commit([realm_key(realm_url)] if many else [path_key(realm_url + p) for p in paths])
+
+
+def _forget_definitions(realm_url: str, paths: list[str]) -> None:
+    """Drops what was built from modules that are others now, or weren't there, or are gone."""
+    modules = [module_url(realm_url, p) for p in paths if p.endswith(EXECUTABLE_EXTENSIONS)]
+    if len(modules) > MAX_PATHS_PER_STATEMENT:
+        DefinitionLookup().clear_realm_definitions(realm_url)
+    elif modules:
+        DefinitionLookup().invalidate(*modules)
 
 
 # --- Asking ------------------------------------------------------------------------------------

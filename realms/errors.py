@@ -65,6 +65,13 @@ class Forbidden(RealmError):
     title = "Forbidden"
 
 
+class Reserved(RealmError):
+    """{url} lies within {within}, where only this server's own library is; choose another name"""
+
+    status = 403
+    title = "Forbidden"
+
+
 class NotFound(RealmError):
     """{url} was not found"""
 
@@ -171,6 +178,34 @@ class BrokenCard(RealmError):
         self.title = str(error.get("title", "Render Failed"))
 
 
+class BrokenModule(RealmError):
+    """{module} can't be described: {message}"""
+
+    title = "Build Failed"
+
+    def __init__(self, module: str, error: Mapping[str, Any]) -> None:
+        super().__init__(module=module, message=error.get("message", ""), meta=error)
+        said = error.get("status")
+        # No JavaScript, or a realm that can't be read now; whatever else, it is the module's fault.
+        self.status = said if said in (406, 503) else 422
+        self.title = str(error.get("title", self.title))
+
+
+class UnknownDefinition(RealmError):
+    """{module} exports no card named {name}; it exports {exports}"""
+
+    status = 404
+    title = "Not Found"
+
+    def __init__(self, module: str, name: str, exports: Sequence[str]) -> None:
+        told = ", ".join(exports) or "none"
+        super().__init__(module=module, name=name, exports=told, meta={"exports": list(exports)})
+
+
+class BadParameter(RealmError):
+    """{parameter}: {why}"""
+
+
 class NotPublishable(RealmError):
     """Realm {url} is not publishable"""
 
@@ -225,7 +260,7 @@ def error_response(error: RealmError) -> HttpResponse:
         content_type="application/vnd.api+json",
     )
     if error.status == 503:
-        response["Retry-After"] = "1"
+        response["Retry-After"] = str(error.details.get("retry_after", 1))
     if isinstance(error, MethodNotAllowed):
         response["Allow"] = error.allow
     if error.status == 401:
@@ -255,6 +290,10 @@ def _id(error: RealmError) -> dict[str, object]:
     told: dict[str, object] = {"id": error.details["url"]} if "url" in error.details else {}
     if "pointer" in error.details:
         told["source"] = {"pointer": error.details["pointer"]}
+    if "parameter" in error.details:
+        told["source"] = {"parameter": error.details["parameter"]}
+    if "meta" in error.details:
+        told["meta"] = error.details["meta"]
     if "causes" in error.details:
         told["meta"] = {"causes": error.details["causes"]}
     return told

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from django.contrib.auth import get_user_model
 
+from definitions.lookup import DefinitionLookup
 from notifications.channels import REGISTRY_KEY, realm_key
 from notifications.emit import bump_at_commit
 from realms.auth import granted, user_id, username_of
@@ -53,11 +54,22 @@ def change_permissions(
                 username=name,
                 defaults={"read": "read" in actions, "write": "write" in actions},
             )
-        if EVERYONE in wanted:
-            # What others have rendered from it they may have to do without.
-            jobs.tell_dependents(realm.url)
-        bump_at_commit([realm_key(realm.url), REGISTRY_KEY])
+        opened = "read" in wanted.get(EVERYONE, ())
+        readers_changed(realm, everyone=EVERYONE in wanted, opened=opened)
     return permissions(realm)
+
+
+def readers_changed(*realms: Realm, everyone: bool = True, opened: bool = True) -> None:
+    """Takes away what was made for those who might read these realms until now. `everyone` if it is
+    not only single users who may do more or less, `opened` if everyone may read them now. The
+    caller holds the realms' locks."""
+    for realm in sorted(realms, key=lambda realm: realm.url):
+        if everyone:
+            # What others have rendered from it they may have to do without, or may have again.
+            jobs.tell_dependents(realm.url, opened=opened)
+        # Those that were built from it, for whomever, and those that are being built.
+        DefinitionLookup().clear_realm_definitions(realm.url)
+    bump_at_commit([REGISTRY_KEY, *(realm_key(realm.url) for realm in realms)])
 
 
 def _wire(username: str) -> str:

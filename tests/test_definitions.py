@@ -8,10 +8,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from definitions.lookup import (
+    _EXTENSIONS,
     Built,
     CodeRef,
     DefinitionCacheEntryQuery,
@@ -20,10 +21,17 @@ from definitions.lookup import (
     Located,
 )
 from definitions.models import CacheGeneration, Definition
+from notifications.channels import (
+    DEFINITION_CACHE_INVALIDATED,
+    PAYLOAD_BUDGET,
+    board_keys,
+    definitions_key,
+)
 from notifications.connection import listen_connection
 from realms.bootstrap import sync_base_realm
 from reindex.prerender import ModuleBuilder
 from tests import make
+from tests.cluster import wait_until
 from tests.web import Web
 
 REALM = "http://localhost:4201/ada/site/"
@@ -309,6 +317,212 @@ def test_a_module_is_invalidated_under_any_of_its_names(spelling: str) -> None:
 
 
 POST_SPELLINGS = ("post", "post.tsx", "post.ts", "post.jsx", "post.js")
+
+
+# --- Builds under way --------------------------------------------------------------------------
+
+
+def _waiting() -> int:
+    """How many connections wait for one that builds."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND"
+            " database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+        return int(cursor.fetchone()[0])
+
+
+INVALIDATIONS: dict[str, Callable[[], object]] = {
+    "the module": lambda: DefinitionLookup().invalidate(POST),
+    "what it imports": lambda: DefinitionLookup().invalidate(LABEL),
+    "its realm": lambda: DefinitionLookup().clear_realm_definitions(REALM),
+    "a realm it imports from": lambda: DefinitionLookup().clear_realm_definitions(LIBRARY),
+    "everything": lambda: DefinitionLookup().clear_all_definitions(),
+}
+
+
+@pytest.mark.parametrize("what", INVALIDATIONS)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_who_comes_after_an_invalidation_gets_nothing_that_was_begun_before_it(
+    what: str, processes: int, in_thread: Any
+) -> None:
+    """In the same process and in another; who came before it keeps what they had asked for."""
+    builds = Builds(depends=(LABEL,), realms=(LIBRARY,))
+    builds.go_on.clear()
+    # Two lookups know nothing of each other, as in two processes.
+    first = DefinitionLookup(builds)
+    second = first if processes == 1 else DefinitionLookup(builds)
+    early: list[Any] = []
+    late: list[Any] = []
+    in_thread(lambda: early.append(first.lookup_module(POST)))
+    assert builds.begun.wait(20)
+    INVALIDATIONS[what]()
+    thread = in_thread(lambda: late.append(second.lookup_module(POST)))
+    wait_until(_waiting, "the late one waiting for the lock, and not for the early one's build")
+    builds.go_on.set()
+    thread.join(20)
+    assert late[0].definitions == {"Post": {"displayName": "build 2"}}
+    wait_until(lambda: early, "the early one's answer")
+    assert early[0].definitions == {"Post": {"displayName": "build 1"}}
+    assert Definition.objects.get().definitions == late[0].definitions
+    assert builds.count == 2
+
+
+def test_those_who_wait_share_one_build_of_a_module_that_has_come_to_import_more(
+    in_thread: Any,
+) -> None:
+    """What they had found before they waited is not all that it is made from by now."""
+
+    class Growing(Builds):
+        grown = False
+
+        def locate(self, module_url: str) -> Located | None:
+            located = super().locate(module_url)
+            assert located is not None
+            return replace(located, dependencies=(LABEL,) if self.grown else ())
+
+        def build(self, located: Located) -> Built:
+            return replace(super().build(located), dependencies=located.dependencies)
+
+    builds = Growing()
+    builds.go_on.clear()
+    found: list[Any] = []
+
+    def look() -> None:
+        found.append(DefinitionLookup(builds).lookup_module(POST))
+
+    threads = [in_thread(look)]
+    assert builds.begun.wait(20)
+    threads += [in_thread(look) for _ in range(6)]
+    wait_until(lambda: _waiting() == 6, "six waiting")
+    builds.grown = True
+    DefinitionLookup().invalidate(POST)
+    builds.go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert len(found) == 7
+    assert builds.count == 2
+    assert Definition.objects.get().dependencies == [LABEL]
+
+
+def test_a_module_that_never_stands_still_is_answered_all_the_same() -> None:
+    class Restless(Builds):
+        def locate(self, module_url: str) -> Located | None:
+            located = super().locate(module_url)
+            assert located is not None
+            self.looks = getattr(self, "looks", 0) + 1
+            return replace(located, dependencies=(f"{REALM}{self.looks}.ts",))
+
+    builds = Restless()
+    entry = DefinitionLookup(builds).lookup_module(POST)
+    assert entry is not None
+    assert entry.definitions == {"Post": {"displayName": "build 1"}}
+    assert not Definition.objects.exists()
+
+
+# --- Whose a row is ----------------------------------------------------------------------------
+
+
+class Private(Builds):
+    """Builds of a module that is made from what only some may read."""
+
+    def locate(self, module_url: str) -> Located | None:
+        located = super().locate(module_url)
+        return replace(located, private=True) if located else None
+
+
+def test_what_is_built_for_a_user_answers_that_user_alone() -> None:
+    ada, bob = (DefinitionLookup(Private(), name) for name in ("ada", "bob"))
+    ada.lookup_module(POST)
+    assert ada.get_cached_definitions(POST) is None, "it is not everyone's"
+    for name, found in (("ada", {POST}), ("bob", set()), ("", set())):
+        query = DefinitionCacheEntryQuery((POST,), Definition.Scope.REALM_AUTH, name)
+        assert set(DefinitionLookup().get_cached_definitions_batch(query)) == found
+    entry = bob.lookup_module(POST)
+    assert entry is not None
+    assert entry.scope == "realm-auth"
+    rows = Definition.objects.values_list("scope", "username").order_by("username")
+    assert list(rows) == [("realm-auth", "ada"), ("realm-auth", "bob")]
+    DefinitionLookup().invalidate(POST)
+    assert not Definition.objects.exists()
+
+
+def test_a_build_that_read_more_than_everyone_may_is_never_everyones() -> None:
+    """A realm that ceases to be public between the look at it and the build."""
+
+    class TurnedPrivate(Builds):
+        def build(self, located: Located) -> Built:
+            return replace(super().build(located), private=True)
+
+    entry = DefinitionLookup(TurnedPrivate(), "ada").lookup_module(POST)
+    assert entry is not None
+    assert entry.definitions
+    assert not Definition.objects.exists()
+
+
+def test_a_row_made_from_a_realm_that_its_reader_sees_no_more_is_built_anew() -> None:
+    lookup = DefinitionLookup(Builds(realms=(LIBRARY,)))
+    lookup.lookup_module(POST)
+    builds = Builds()
+    entry = DefinitionLookup(builds).lookup_module(POST)
+    assert entry is not None
+    assert entry.realms == (REALM,)
+    assert builds.count == 1
+    assert Definition.objects.get().realm_urls == [REALM]
+
+
+@pytest.mark.parametrize(("scope", "username"), [("public", "ada"), ("realm-auth", "")])
+def test_the_database_refuses_a_row_that_is_neither_everyones_nor_somebodys(
+    scope: str, username: str
+) -> None:
+    DefinitionLookup(Builds()).lookup_module(POST)
+    with pytest.raises(IntegrityError, match="definition_is_everyones_or_somebodys"):
+        Definition.objects.update(scope=scope, username=username)
+
+
+# --- Telling of many ---------------------------------------------------------------------------
+
+
+def test_all_that_depends_on_a_module_is_told_in_payloads_within_the_budget() -> None:
+    """Directly or not, in whatever realm: each URL once, and Postgres refuses none of it."""
+    far = "http://localhost:4201/bo/far/"
+    first = [f"{REALM}{'x' * 80}-{number}.tsx" for number in range(150)]
+    second = [f"{far}{'y' * 80}-{number}.tsx" for number in range(150)]
+    DefinitionLookup(Builds()).lookup_module(LABEL)
+    one = Definition.objects.get()
+    CacheGeneration.objects.bulk_create(
+        CacheGeneration(scope="module", key=url) for url in first + second
+    )
+    chain = [*((url, LABEL) for url in first), *zip(second, first, strict=True)]
+    Definition.objects.bulk_create(
+        Definition(
+            module_url=url,
+            realm_url=one.realm_url,
+            dependencies=[made_from],
+            definitions={},
+            global_generation=one.global_generation,
+            realm_generation=one.realm_generation,
+            module_generation=0,
+            built_at=one.built_at,
+            build_ms=1,
+        )
+        for url, made_from in chain
+    )
+    assert Definition.objects.count() == 301
+    with listen_connection() as peer:
+        peer.execute("LISTEN definition_cache_invalidated")
+        dropped = DefinitionLookup().invalidate(f"{LIBRARY}label")
+        payloads = _anything(peer)
+    assert len(payloads) > 3
+    assert max(len(payload.encode()) for payload in payloads) <= PAYLOAD_BUDGET
+    told = [
+        key
+        for payload in payloads
+        for key in board_keys(DEFINITION_CACHE_INVALIDATED, payload) or ()
+    ]
+    assert sorted(told) == sorted(definitions_key("module", url) for url in dropped)
+    assert set(dropped) == {*first, *second, *(LIBRARY + f"label{e}" for e in _EXTENSIONS)}
+    assert not Definition.objects.exists()
 
 
 # --- Real builds -------------------------------------------------------------------------------
