@@ -13,6 +13,8 @@ from django.conf import settings
 PIN_SECONDS = 3600
 #: The tokens of one pin are the same for so long, so that what was read by one is known by it.
 PIN_STEP_SECONDS = 600
+#: What a job has in place of the generation of a realm that it may not read.
+CLOSED = 0
 _KIND = "pin"
 
 

@@ -16,12 +16,13 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from django.conf import settings
 
-from reindex.pins import Pin
-from reindex.replicas import ReplicaUnavailable, Response, ask_registry, get_pinned
+from reindex import history
+from reindex.history import stem
+from reindex.pins import CLOSED, Pin
+from reindex.replicas import ReplicaUnavailable, Response, get_pinned, standing_at
 
 Document: TypeAlias = dict[str, Any]
 
-SOURCE = "application/vnd.card+source"
 #: How `@realm/base` is spelt as a URL.
 BASE_REALM = f"{settings.REALM_PUBLIC_ORIGIN}/base/"
 BASE_MODULE = f"{BASE_REALM}mod.ts"
@@ -32,11 +33,11 @@ _IMPORT = re.compile(r"""\b(?:from|import)\s*\(?\s*(["'])([^"'\n]+)\1""")
 #: What the fleet could serve. Nothing else is ever asked for on a card's behalf.
 _SERVABLE = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/[^\s\x00-\x1f\x7f]{0,4000}")
 
+#: A relative reference that ends in a name which every spelling of a URL has in the same way.
+_PLAIN = re.compile(r"(\.\.?/(?:[^?#]*/)?)([A-Za-z0-9_-][A-Za-z0-9._-]*)")
+
 #: What stands unescaped in the path of a URL, as JavaScript writes it (WHATWG URL, section 1.3).
 _UNESCAPED = "/:@!$&'()*+,;=~-._[]|^"
-
-#: Links are followed this far from the cards of a batch: what an embedded card may show in turn.
-LINK_DEPTH = 3
 
 #: As many files as one request asks for.
 MANY_FILES = 2000
@@ -64,24 +65,39 @@ _known_modules: dict[tuple[Pin, str], Module] = {}
 KNOWN_MODULES = 10_000
 
 
+#: The Authorization header by which a realm is read; None where that user may not.
+Authority: TypeAlias = Callable[[str], str | None]
+
+
 @dataclass
 class Reader:
     """Reads for one job. `pins` are the realms known so far; `pin` says which generation a newly
-    met realm is to be read at, given the registry's."""
+    met realm is to be read at, given the registry's; `CLOSED` for one that may not be read.
+
+    It reads what everyone may; with an `authority`, which makes the Authorization header for a
+    realm that is somebody's to read, what that user may. `private` are the realms that needed one.
+    """
 
     pins: dict[str, int]
     pin: Callable[[str, int], int] = lambda realm_url, generation: generation
+    #: Says where the pages of a realm are.
+    address: Callable[[str], str] = lambda realm_url: realm_url
     replica: str | None = None
+    authority: Authority | None = None
+    private: set[str] = field(default_factory=set)
     #: The replica that was last read from.
     read_from: str = ""
     _documents: dict[str, Document | None] = field(default_factory=dict)
     _imports: dict[str, Module] = field(default_factory=dict)
     _strangers: set[str] = field(default_factory=set)
+    _carried: set[Pin] = field(default_factory=set)
+    _closed: set[str] = field(default_factory=set)
 
     # --- realms ---
 
     def locate(self, url: str) -> Pin | None:
-        """The pin of the realm that a public URL lies in; None outside every public realm."""
+        """The pin of the realm that a public URL lies in; None outside every realm that this may
+        read."""
         known = [realm for realm in self.pins if url.startswith(realm)]
         if known:
             realm_url = max(known, key=len)
@@ -89,14 +105,37 @@ class Reader:
         place = url.rsplit("/", 1)[0]
         if place in self._strangers or not _SERVABLE.fullmatch(url):
             return None
-        told = ask_registry(url).headers
-        realm_url = told.get("x-boxel-realm-url", "")
-        # A private realm's bytes never reach the render of another.
-        if not realm_url or told.get("x-boxel-realm-public-readable") != "true":
+        realm_url, generation = standing_at(url)
+        if realm_url in self._closed:
+            generation = CLOSED
+        elif realm_url:
+            if generation == CLOSED:
+                generation = self._privately(realm_url)
+            generation = self.pin(realm_url, generation)
+        if generation == CLOSED:
+            # A private realm's bytes never reach the render of another.
+            self._closed.add(realm_url)
             self._strangers.add(place)
             return None
-        self.pins[realm_url] = self.pin(realm_url, int(told["x-realm-generation"]))
-        return Pin(realm_url, self.pins[realm_url])
+        self.pins[realm_url] = generation
+        return Pin(realm_url, generation)
+
+    def _privately(self, realm_url: str) -> int:
+        """The generation of a realm that is not everyone's, for the one user as whom this reads:
+        what is made from it is kept for nobody else."""
+        header = self.authority(realm_url) if self.authority else None
+        if header is None:
+            return CLOSED
+        found, generation = standing_at(realm_url, header)
+        if found != realm_url or generation == CLOSED:
+            return CLOSED
+        self.private.add(realm_url)
+        return generation
+
+    def elsewhere(self) -> dict[str, str]:
+        """Where the pages of the realms known so far are, if not at their own URLs."""
+        found = {realm_url: self.address(realm_url) for realm_url in sorted(self.pins)}
+        return {realm_url: address for realm_url, address in found.items() if address != realm_url}
 
     # --- cards ---
 
@@ -149,21 +188,17 @@ class Reader:
         """The document of a card, if it has been read."""
         return self._documents.get(url)
 
-    def linked(self, cards: Mapping[str, Document]) -> dict[str, Document]:
-        """The cards that these link to, and those again, within the link depth."""
-        found: dict[str, Document] = {}
-        front = dict(cards)
-        for _ in range(LINK_DEPTH):
-            targets = {t for url, document in front.items() for t in links_of(url, document)}
-            front = {}
-            wanted = sorted(targets - found.keys() - cards.keys())
-            self.read_cards(wanted)
-            for target in wanted:
-                document = self.card(target)
-                if document is not None:
-                    front[target] = document
-            found |= front
-        return found
+    def linked(self, cards: Mapping[str, Document | None]) -> dict[str, Document | None]:
+        """The cards that these link to, with None where there is none; without these themselves."""
+        targets = {
+            target
+            for url, document in cards.items()
+            if document is not None
+            for target in links_of(url, document)
+        }
+        wanted = sorted(targets - cards.keys())
+        self.read_cards(wanted)
+        return {target: self.known(target) for target in wanted}
 
     # --- modules ---
 
@@ -187,6 +222,11 @@ class Reader:
             stack.append((module.file, True))
             stack.extend((imported, False) for imported in reversed(module.imports))
         return order
+
+    def missing(self, url: str) -> list[str]:
+        """What importing a module asks for in vain."""
+        asked, _ = self.reached(url)
+        return sorted(each for each in asked if self._module(each).file is None)
 
     def reached(self, url: str) -> tuple[set[str], bool]:
         """Every URL that importing a module asks for, whether or not anything is there, and whether
@@ -213,6 +253,7 @@ class Reader:
         pin = self.locate(url)
         if pin is None:
             return Module(None)
+        self._carry_over(pin)
         module = _known_modules.get((pin, url))
         if module is None:
             module = _module_in(url, self._get(pin, unquote(url.removeprefix(pin.realm_url))))
@@ -221,6 +262,36 @@ class Reader:
             _known_modules[pin, url] = module
         # An extensionless spelling leads to the file itself.
         return module if module.file in (None, url) else self._module(str(module.file))
+
+    def _carry_over(self, pin: Pin) -> None:
+        """Knows the modules of a generation by those of an earlier one: but for what has changed in
+        between they are the same."""
+        if pin in self._carried:
+            return
+        self._carried.add(pin)
+        advanced = history.advance(pin)
+        if advanced is None:
+            return
+        before, differing = advanced
+        stems = {stem(path) for path in differing}
+        for (known_pin, url), module in list(_known_modules.items()):
+            if known_pin == before and stem(unquote(url.removeprefix(pin.realm_url))) not in stems:
+                _known_modules[pin, url] = module
+
+    def code_pins(self, modules: Iterable[str]) -> dict[str, int]:
+        """The generations at which these modules and all that they import may be imported: where
+        none of it has changed since an earlier one, that, of which a process may have it already.
+        """
+        pins = {url: history.code_generation(url, pin) for url, pin in self.pins.items()}
+        for module in modules:
+            asked, complete = self.reached(module)
+            if not complete:
+                return dict(self.pins)
+            for url in asked:
+                pin = self.locate(url)
+                if pin is not None and history.is_among_changed(pin, url):
+                    pins[pin.realm_url] = pin.generation
+        return pins
 
     def refusal(self, url: str) -> str | None:
         """What the transpiler said of a module that it refused."""
@@ -252,10 +323,13 @@ def parse_card(data: bytes | str) -> Document | None:
     are made absolute here; so is what they say to the card library.
     """
     try:
-        document = json.loads(data, parse_float=_finite, parse_constant=_no_number)
+        text = data if isinstance(data, str) else data.decode()
+        document = json.loads(text, parse_float=_finite, parse_constant=_no_number)
     except (ValueError, RecursionError):
         return None
-    if _deeper_than(MAX_DEPTH, document):
+    # Hardly any has to be looked at: what opens fewer brackets can't be deeper.
+    brackets = text.count("{") + text.count("[")
+    if brackets > MAX_DEPTH and _deeper_than(MAX_DEPTH, document):
         return None
     match document:
         case {"data": {"meta": {"adoptsFrom": {"module": str(), "name": str()} as adopts} as meta}}:
@@ -283,8 +357,7 @@ def _deeper_than(depth: int, value: Any) -> bool:
 
 
 def _rooted(reference: str) -> str:
-    public = settings.REALM_PUBLIC_ORIGIN
-    return public + reference if reference.startswith("/") else reference
+    return settings.REALM_PUBLIC_ORIGIN + reference if reference.startswith("/") else reference
 
 
 def _rooted_links(value: Any) -> Any:
@@ -301,6 +374,7 @@ def _rooted_links(value: Any) -> Any:
 def forget_modules() -> None:
     """Empties this process's memory of modules."""
     _known_modules.clear()
+    history.forget()
 
 
 def _module_in(url: str, response: Response) -> Module:
@@ -335,6 +409,11 @@ def resolve_module(specifier: str, base: str) -> str | None:
     return None
 
 
+def module_url(realm_url: str, path: str) -> str:
+    """The URL of the module in a file, spelt as its own code would spell it."""
+    return realm_url + quote(path, safe=_UNESCAPED)
+
+
 def card_url(realm_url: str, path: str) -> str:
     """The public URL of the card in a file, spelt as its own code would spell it."""
     return realm_url + quote(path.removesuffix(".json"), safe=_UNESCAPED)
@@ -342,10 +421,16 @@ def card_url(realm_url: str, path: str) -> str:
 
 def _joined(base: str, reference: str) -> str | None:
     """The URL that a reference means, without query and fragment; None where nothing can be."""
-    if reference.startswith(("./", "../")):
-        # All files of a folder mean the same by it.
-        base = f"{base.rpartition('/')[0]}/"
-    return _joined_once(base, reference)
+    if not reference.startswith(("./", "../")):
+        return _joined_once(base, reference)
+    # All files of a folder mean the same by it, and where a plain name leads, its folder tells.
+    base = f"{base.rpartition('/')[0]}/"
+    plain = _PLAIN.fullmatch(reference)
+    if plain is None:
+        return _joined_once(base, reference)
+    folder = _joined_once(base, plain[1])
+    url = f"{folder}{plain[2]}"
+    return url if folder and _SERVABLE.fullmatch(url) else None
 
 
 @lru_cache(maxsize=50_000)

@@ -18,7 +18,7 @@ import urllib3
 from django.conf import settings
 
 from notifications.models import Replica
-from reindex.pins import Pin, sign
+from reindex.pins import CLOSED, Pin, sign
 
 logger = logging.getLogger(__name__)
 
@@ -114,14 +114,37 @@ def get_pinned(
     return response
 
 
-def ask_registry(url: str) -> Response:
-    """What the registry says of the realm at a public URL: the headers of an uncached HEAD."""
+def ask_registry(url: str, authorization: str | None = None) -> Response:
+    """What the registry says of the realm at a public URL: the headers of an uncached HEAD, asked
+    for as everyone, or as the user of an Authorization header."""
     parts = urlsplit(url)
-    return _get(
+    headers = {"Host": parts.netloc, "Accept": "*/*"}
+    if authorization is not None:
+        headers["Authorization"] = authorization
+    return _get(f"{quote(parts.path, safe='/%')}?noCache", headers, method="HEAD")
+
+
+def ask_address(realm_url: str) -> str:
+    """Where visitors find a realm's pages: where a source realm is published, else at its URL."""
+    parts = urlsplit(realm_url)
+    told = _get(
         f"{quote(parts.path, safe='/%')}?noCache",
-        {"Host": parts.netloc, "Accept": "*/*"},
+        {"Host": parts.netloc, "Accept": "text/html"},
         method="HEAD",
     )
+    return told.headers["location"] if told.status == 302 else realm_url
+
+
+def standing_at(url: str, authorization: str | None = None) -> tuple[str, int]:
+    """The realm that a public URL lies in and its generation, by the registry: `CLOSED` where not
+    everyone may read it, or with an Authorization header, where that user may not. No URL, and
+    `CLOSED`, where there is no realm."""
+    told = ask_registry(url, authorization).headers
+    realm_url = told.get("x-boxel-realm-url", "")
+    public = told.get("x-boxel-realm-public-readable") == "true"
+    if not realm_url or "x-realm-generation" not in told or not (public or authorization):
+        return realm_url, CLOSED
+    return realm_url, int(told["x-realm-generation"])
 
 
 def _get(

@@ -51,6 +51,15 @@ def awaiting(expression: str) -> bytes:
     return module("return <p>it worked: {got}</p>;", top=f"const got = String(await {expression});")
 
 
+#: Has the text of its own card be more than Postgres would index.
+WORDY = """
+const words = Array.from({ length: 300_000 }, (_, i) => i.toString(36)).join(" ");
+const { slice } = String.prototype;
+String.prototype.slice = function (...part) {
+  return this.startsWith("wordy") ? words : slice.apply(this, part);
+};
+"""
+
 GOOD = module("return <p>good {card.title}</p>;")
 LACKS = "card code has no files, network, environment, processes or timers"
 
@@ -74,7 +83,7 @@ BAD: dict[str, tuple[bytes, int, str]] = {
             'net.connect(1, "127.0.0.1").on("connect", resolve).on("error", reject)))'
         ),
         500,
-        "Requires net access to",
+        LACKS,
     ),
     "fetch": (awaiting('fetch("http://127.0.0.1:1/")'), 500, LACKS),
     "deno-environment": (trying('Deno.env.get("PATH")'), 500, LACKS),
@@ -198,6 +207,7 @@ def test_what_a_database_or_a_parser_would_choke_on_costs_only_its_own_card(
             'import access to "127.0.0.1:1"',
         ),
         "zzzz": (make.card("./forge", "Try", title="forged"), "its result is not one"),
+        "wordy": (make.card("./wordy", "Try", title="wordy"), "its result is not one"),
         "large": (
             make.card("./large", "Try", title="large"),
             "bytes; at most 8000000 are kept",
@@ -206,6 +216,7 @@ def test_what_a_database_or_a_parser_would_choke_on_costs_only_its_own_card(
     files = {
         "good.tsx": GOOD,
         "forge.tsx": module("return <p/>;", top="Object.fromEntries = () => ({ isolated: 5 });"),
+        "wordy.tsx": module("return <p/>;", top=WORDY),
         "large.tsx": module('return <p>{"x".repeat(9e6)}</p>;'),
         "deep.json": raw(f'{{"title": {deep}}}'),
         "deep-links.json": raw("{}", '{"a": ' * 900 + "{}" + "}" * 900),
@@ -304,6 +315,34 @@ def test_what_is_rendered_after_another_ended_the_process_still_shows_the_cards_
         assert f"<p>{name}: aa,bb,cc,dd</p>" in cards[name].html["isolated"]
 
 
+def test_a_card_shows_what_lies_far_behind_its_links_in_whatever_realm(
+    site: Any, web: Web, owner: Any, sent: list[tuple[str, Any]]
+) -> None:
+    """A process that meets a realm on the way gives way to one that can import from there."""
+    chain = b"""\
+import { Card, linksTo, string } from "@realm/base";
+const walk = (card) => card ? `${card.title} ${walk(card.next)}` : "";
+export class Chain extends Card {
+  static fields = { title: string(), next: linksTo(() => Card) };
+  static isolated = ({ card }) => <p>{walk(card)}</p>;
+}
+"""
+    middle, far = (f"http://localhost:4201/ada/{name}/" for name in ("middle", "far"))
+
+    def card(title: str, next_: str) -> bytes:
+        return make.card("./chain", "Chain", {"next": next_}, title=title)
+
+    numbers = {f"{i}.json": card(str(i), f"./{i + 1}") for i in range(6)}
+    make.source(middle, owner, {"chain.tsx": chain, **numbers, "6.json": card("6", f"{far}end")})
+    make.source(far, owner, {"chain.tsx": chain, "end.json": card("end", "./nowhere")})
+    files = {"chain.tsx": chain, "first.json": card("first", f"{middle}0")}
+    make.publish(site({**files, "second.json": card("second", "./first")}), URL)
+    work_off(sent)
+    cards = index_of(URL)
+    assert cards["first"].html["isolated"] == "<p>first 0 1 2 3 4 5 6 end </p>"
+    assert cards["second"].html["isolated"] == "<p>second first 0 1 2 3 4 5 6 end </p>"
+
+
 def test_a_card_whose_process_somebody_else_ended_is_rendered_by_another(
     site: Any, web: Web, sent: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,6 +352,7 @@ def test_a_card_whose_process_somebody_else_ended_is_rendered_by_another(
 
     def run(*arguments: Any, **named: Any) -> Any:
         if death := next(deaths, None):
+            arguments[1].end()
             raise death
         return real(*arguments, **named)
 

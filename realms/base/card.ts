@@ -112,7 +112,13 @@ function readField(card: Card, field: Field, name: string): unknown {
 }
 
 function idOf(this: Card): string {
-  return stateOf(this).url;
+  return addressOf(this);
+}
+
+/** The URL of a card's page. */
+export function addressOf(card: Card): string {
+  const { store, url } = stateOf(card);
+  return store.address(url);
 }
 
 export function stateOf(card: Card): CardState {

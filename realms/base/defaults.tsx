@@ -14,7 +14,7 @@ import {
 import { Embed, Link } from "./embed.tsx";
 import type { Field } from "./fields.ts";
 import { formatDate } from "./helpers.ts";
-import { Markdown } from "./markdown.tsx";
+import { excerpt, Markdown } from "./markdown.tsx";
 import type { AnyTemplate, Format, TemplateProps } from "./types.ts";
 
 /** Fields that a card's header shows already. */
@@ -98,6 +98,12 @@ function Teaser({ card }: { card: Card }) {
   return texts.length > 0 ? <p class="rb-meta">{texts.join(" · ")}</p> : null;
 }
 
+/** What a card without a description says first. */
+function firstWordsOf(card: Card): string | null {
+  const text = firstText(card, MAIN_TEXT);
+  return text && excerpt(text);
+}
+
 export interface HeadProps extends TemplateProps {
   /** Where they differ from the card's own. */
   title?: string;
@@ -109,7 +115,7 @@ export interface HeadProps extends TemplateProps {
 /** The default head of a card's page; a head template of one's own can use it and add to it. */
 export function DefaultHead({ card, realm, children, ...own }: HeadProps) {
   const title = own.title ?? titleOf(card, realm);
-  const description = own.description ?? descriptionOf(card);
+  const description = own.description ?? descriptionOf(card) ?? firstWordsOf(card);
   const image = own.image ?? imageOf(card);
   // A realm's index is its front page, and that has one address.
   const url = stateOf(card).url === `${realm.url}index` ? realm.url : stateOf(card).url;

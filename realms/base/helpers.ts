@@ -1,10 +1,10 @@
 /** Small helpers for templates. */
-import { Card, stateOf } from "./card.ts";
+import { addressOf, Card, stateOf } from "./card.ts";
 import { resolveURL } from "./url.ts";
 
 /** The public URL of a card; `""` for null. */
 export function urlOf(card: Card | null | undefined): string {
-  return card ? stateOf(card).url : "";
+  return card ? addressOf(card) : "";
 }
 
 /** The absolute URL of a file beside a card, or beside a module: `asset("./x.svg", import.meta.url)`. */

@@ -1,7 +1,7 @@
 /** `<Markdown>`: text as HTML, its links and images resolved against the card that it is written in. */
 import MarkdownIt from "markdown-it";
 import { Component } from "preact";
-import { stateOf } from "./card.ts";
+import { addressOf, stateOf } from "./card.ts";
 import { type Place, PlaceContext } from "./context.ts";
 import { resolveURL } from "./url.ts";
 
@@ -15,7 +15,7 @@ for (const [rule, attribute] of [["link_open", "href"], ["image", "src"]] as con
     const target = token.attrGet(attribute);
     // A link to a heading of the same page stays one.
     if (typeof target === "string" && !target.startsWith("#")) {
-      token.attrSet(attribute, resolveURL(target, (env as { base: string }).base) ?? target);
+      token.attrSet(attribute, resolveURL(target, (env as Bases)[rule]) ?? target);
     }
     if (rule === "image") token.attrSet("loading", "lazy");
     return usual
@@ -23,6 +23,30 @@ for (const [rule, attribute] of [["link_open", "href"], ["image", "src"]] as con
       : renderer.renderToken(tokens, index, options);
   };
 }
+
+/** As much of a description as search engines show. Unit: characters. */
+const EXCERPT = 200;
+
+/** The first paragraph of a text, in plain words. */
+export function excerpt(text: string): string | null {
+  // What comes first needs no more than the beginning.
+  const tokens = parser.parse(text.slice(0, 10 * EXCERPT), {});
+  for (const [index, token] of tokens.entries()) {
+    if (tokens[index - 1]?.type !== "paragraph_open") continue;
+    const words = (token.children ?? []).map(wordsOf).join("").trim();
+    if (words.length > EXCERPT) return `${words.slice(0, EXCERPT).replace(/\s+\S*$/, "")} …`;
+    if (words) return words;
+  }
+  return null;
+}
+
+function wordsOf({ type, content }: { type: string; content: string }): string {
+  if (type === "softbreak" || type === "hardbreak") return " ";
+  return type === "text" || type === "code_inline" ? content : "";
+}
+
+/** What links and images are relative to: the card's page, and its file. */
+type Bases = Record<"link_open" | "image", string>;
 
 export interface MarkdownProps {
   text: string | null | undefined;
@@ -35,10 +59,9 @@ export class Markdown extends Component<MarkdownProps> {
   render() {
     const { text, class: className } = this.props;
     if (!text) return null;
-    const base = stateOf((this.context as Place).card).url;
+    const { card } = this.context as Place;
+    const bases: Bases = { link_open: addressOf(card), image: stateOf(card).url };
     const classes = className ? `rb-markdown ${className}` : "rb-markdown";
-    return (
-      <div class={classes} dangerouslySetInnerHTML={{ __html: parser.render(text, { base }) }} />
-    );
+    return <div class={classes} dangerouslySetInnerHTML={{ __html: parser.render(text, bases) }} />;
   }
 }

@@ -34,7 +34,7 @@ export function searchDocument(
     _type: type,
     _types: [...new Set(types.map(typeKey))],
     _title: titleOf(card, realm),
-    _fields: shapeOf(classOf(card), DEPTH, true),
+    _fields: fieldsOf(classOf(card)),
     _text: textOf(card).join("\n").slice(0, TEXT),
   };
 }
@@ -104,6 +104,14 @@ function plain(value: unknown, depth: number, links: boolean): unknown {
     default:
       return null;
   }
+}
+
+const shapes = new WeakMap<CardClass, Shape>();
+
+function fieldsOf(type: CardClass): Shape {
+  let shape = shapes.get(type);
+  if (!shape) shapes.set(type, shape = shapeOf(type, DEPTH, true));
+  return shape;
 }
 
 function shapeOf(type: CardClass, depth: number, links: boolean): { [field: string]: Shape } {

@@ -17,6 +17,8 @@ export interface CardSource {
   document(url: string): CardDocument | undefined;
   /** The type of a card, or null where its module can't be loaded. */
   type(url: string, document: CardDocument): CardClass | null;
+  /** Where the page of a card is, if not at its own URL. */
+  address?(url: string): string;
 }
 
 export class CardStore {
@@ -40,6 +42,11 @@ export class CardStore {
     });
     this.#cards.set(url, card);
     return card;
+  }
+
+  /** Where the page of a card is: a source realm's pages are where that is published. */
+  address(url: string): string {
+    return this.#source.address?.(url) ?? url;
   }
 
   /** A linked card; null if there is none at this URL. */

@@ -1,4 +1,10 @@
-/** Rendering the cards of one batch in the sandbox. */
+/**
+ * Rendering the cards of one batch in the sandbox.
+ *
+ * Templates can't wait. A render that comes to a linked card whose document, or whose type, isn't there
+ * is given up; what it came to is fetched, and it begins anew. So a card may lead as far as it likes,
+ * and nothing is fetched that no card shows.
+ */
 import * as base from "@realm/base";
 import {
   allLinkedURLs,
@@ -14,50 +20,92 @@ import {
 } from "@realm/base";
 import { CardProblem, errorDocument } from "./errors.ts";
 import { Modules, resolveType } from "./modules.ts";
-import type { CardsTask, ErrorDocument, RenderedCard, Tell } from "./protocol.ts";
+import type { CardsTask, Documents, ErrorDocument, RenderedCard, Tell } from "./protocol.ts";
+
+/** A card that comes to something new more often than this would never be done. */
+const MAX_ATTEMPTS = 100;
+
+/** What a render has come to and can't go on without. */
+class Missing {
+  readonly documents = new Set<string>();
+  readonly modules = new Set<string>();
+
+  get any(): boolean {
+    return this.documents.size + this.modules.size > 0;
+  }
+}
 
 export class Cards {
   readonly #task: CardsTask;
-  readonly #documents: Map<string, CardDocument>;
+  readonly #documents: Map<string, CardDocument | null>;
   readonly #modules: Modules;
-  /** Cards whose types, and those of everything they link to, have been loaded. */
-  readonly #loaded = new Set<string>();
+  readonly #needs: (urls: string[]) => Promise<Documents>;
   readonly #refs = new CodeRefs();
+  readonly #addresses: [string, string][];
 
+  /** `needs` fetches documents: null where there is no card. */
   constructor(
     task: CardsTask,
     unavailable: Record<string, ErrorDocument>,
     tell: (message: Tell) => void,
+    needs: (urls: string[]) => Promise<Documents>,
   ) {
     this.#task = task;
+    this.#addresses = Object.entries(task.addresses ?? {});
     this.#documents = new Map(Object.entries(task.linked ?? {}));
     for (const { url, doc } of task.cards) this.#documents.set(url, doc);
     this.#modules = new Modules(tell, unavailable);
+    this.#needs = needs;
     this.#refs.register("@realm/base", base);
   }
 
   async render(index: number): Promise<RenderedCard> {
     const { url, doc } = this.#task.cards[index];
-    const { realm } = this.#task;
     if (typeof doc?.data !== "object" || doc.data === null) {
       throw CardProblem.of(422, "Not a card", "The document has no data object");
     }
     const type = resolveType(url, doc.data.meta?.adoptsFrom);
     await this.#modules.load(type.module, true);
     const cardClass = this.#modules.cardClass(type);
-    await this.#loadLinked(url, doc);
     const types = [type, ...await this.#types(type.module, cardClass)];
+    await this.#fetch(this.#expected(url, doc));
+    for (let attempts = 1;; attempts++) {
+      const missing = new Missing();
+      try {
+        const rendered = this.#render(url, doc, cardClass, types, missing);
+        if (!missing.any) return rendered;
+      } catch (error) {
+        // Whatever else has gone wrong went wrong for want of these.
+        if (!missing.any) throw error;
+      }
+      if (attempts === MAX_ATTEMPTS) {
+        const message =
+          `Its templates follow links to ever more cards; ${attempts} times is enough`;
+        throw CardProblem.of(422, "The card leads too far", message);
+      }
+      await this.#fetch(missing);
+    }
+  }
 
+  #render(
+    url: string,
+    doc: CardDocument,
+    cardClass: CardClass,
+    types: base.CodeRef[],
+    missing: Missing,
+  ): RenderedCard {
+    const { realm } = this.#task;
     // Every card gets instances of its own: what it depends on is what *it* asked for.
     const store = new CardStore({
-      document: (linked) => this.#documents.get(linked),
-      type: (linked, document) => this.#linkedType(linked, document),
+      document: (linked) => this.#document(linked, missing),
+      type: (linked, document) => this.#linkedType(linked, document, missing),
+      address: (linked) => this.#addressOf(linked),
     });
     const card = attempt("The card can't be made", () => store.add(url, doc, cardClass));
     attempt("The card doesn't fit its type", () => checkDocument(card));
     const search = attempt(
       "The card's fields can't be read",
-      () => searchDocument(card, type, realm, types),
+      () => searchDocument(card, types[0], realm, types),
     );
     // The page's styles are those of all that its isolated format shows.
     const styles = new Styles();
@@ -77,27 +125,47 @@ export class Cards {
     };
   }
 
-  /** Templates can't wait, so every type that a link may lead to is loaded before they run. */
-  async #loadLinked(url: string, doc: CardDocument): Promise<void> {
-    const open: [string, CardDocument][] = [[url, doc]];
-    for (let next = open.pop(); next; next = open.pop()) {
-      const [from, document] = next;
-      if (this.#loaded.has(from)) continue;
-      this.#loaded.add(from);
-      for (const linked of allLinkedURLs(document.data?.relationships, from)) {
-        const target = this.#documents.get(linked);
-        if (!target || this.#loaded.has(linked)) continue;
-        open.push([linked, target]);
-        try {
-          await this.#modules.load(
-            resolveType(linked, target.data?.meta?.adoptsFrom).module,
-            false,
-          );
-        } catch {
-          // A linked card without a proper type shows as unavailable; it has an error of its own.
-        }
+  #document(url: string, missing: Missing): CardDocument | undefined {
+    const document = this.#documents.get(url);
+    if (document !== undefined) return document ?? undefined;
+    missing.documents.add(url);
+    throw new Error(`The card ${url} isn't there yet`);
+  }
+
+  #linkedType(url: string, document: CardDocument, missing: Missing): CardClass | null {
+    try {
+      const type = resolveType(url, document.data?.meta?.adoptsFrom);
+      if (!this.#modules.knows(type.module)) missing.modules.add(type.module);
+      return this.#modules.cardClass(type);
+    } catch {
+      // A linked card without a proper type shows as unavailable; it has an error of its own.
+      return null;
+    }
+  }
+
+  /** What most cards come to: those that they link to. */
+  #expected(url: string, doc: CardDocument): Missing {
+    const missing = new Missing();
+    for (const linked of allLinkedURLs(doc.data.relationships, url)) {
+      const document = this.#documents.get(linked);
+      if (document) this.#linkedType(linked, document, missing);
+      else if (document === undefined) missing.documents.add(linked);
+    }
+    return missing;
+  }
+
+  async #fetch(missing: Missing): Promise<void> {
+    if (missing.documents.size > 0) {
+      const urls = [...missing.documents];
+      for (const url of urls) this.#documents.set(url, null);
+      const found = await this.#needs(urls);
+      for (const [url, document] of Object.entries(found)) this.#documents.set(url, document);
+      for (const url of urls) {
+        const document = this.#documents.get(url);
+        if (document) this.#linkedType(url, document, missing);
       }
     }
+    for (const module of missing.modules) await this.#modules.load(module, false);
   }
 
   /** The type as its module names it, and those that it adopts from: their modules, which it has
@@ -117,12 +185,11 @@ export class Cards {
     return [this.#refs.of(cardClass), ...this.#refs.chain(cardClass)];
   }
 
-  #linkedType(url: string, document: CardDocument): CardClass | null {
-    try {
-      return this.#modules.cardClass(resolveType(url, document.data?.meta?.adoptsFrom));
-    } catch {
-      return null;
+  #addressOf(url: string): string {
+    for (const [realm, address] of this.#addresses) {
+      if (url.startsWith(realm)) return address + url.slice(realm.length);
     }
+    return url;
   }
 }
 

@@ -73,4 +73,24 @@ Deno.test("the index of a realm has the address and the name of its front page",
   );
   assert.match(html.head, /<title>Luke's blog<\/title>/);
   assert.match(html.head, new RegExp(`<link rel="canonical" href="${BLOG}"/>`));
+  assert.doesNotMatch(html.head, /description/);
+});
+
+Deno.test("the head of a card without a description has what it says first, in plain words", async () => {
+  const cards = {
+    own: doc("./film.js", "Film", { summary: "Its summary", body: "Its body" }),
+    words: doc("./film.js", "Film", {
+      body: '# Title\n\n![](x.png)\n\nIt *was* "so",\n[they](./a) `say` &amp; **know**.\n\nNext.',
+    }),
+    long: doc("./film.js", "Film", { body: "word ".repeat(1000) }),
+    front: doc("@realm/base", "CardsIndex", { introduction: "Welcome to *us*." }),
+  };
+  const answers = byPath(await run(FILES, cardsTask(cards)));
+  const said = (name: string) =>
+    [...rendered(answers[name]).html.head.matchAll(/(?:og:|")description" content="([^"]*)"/g)]
+      .map(([, content]) => content);
+  assert.equal(said("own"), ["Its summary", "Its summary"]);
+  assert.equal(said("words")[0], "It was “so”, they say &amp; know.");
+  assert.equal(said("long")[0], `${"word ".repeat(40)}…`);
+  assert.equal(said("front"), ["Welcome to us.", "Welcome to us."]);
 });

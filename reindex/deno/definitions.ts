@@ -1,7 +1,10 @@
 /** Building the definitions of one module in the sandbox. */
 import * as base from "@realm/base";
+import { CardProblem } from "./errors.ts";
 import { Modules } from "./modules.ts";
 import type { DefinitionsTask, Tell } from "./protocol.ts";
+
+const MAX_FAILED = 5;
 
 export async function define(
   { module, modules }: DefinitionsTask,
@@ -20,6 +23,13 @@ export async function define(
     }
   }
   await loader.load(module, true);
+  const failed = loader.failure(module);
+  if (failed) {
+    // What is wrong may lie in what it imports: those that others failed for come first.
+    const dependencies = modules.map((each) => loader.failure(each))
+      .filter((document) => document !== undefined).slice(0, MAX_FAILED);
+    throw new CardProblem({ ...failed, dependencies });
+  }
   const exports = loader.exports(module);
   refs.register(module, exports);
   return base.describeModule(exports, refs);

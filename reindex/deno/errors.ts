@@ -77,11 +77,13 @@ function messageOf(error: unknown): string {
   return explained(clean(text).slice(0, MAX_MESSAGE)) || "No message";
 }
 
-/** Says why a global is missing that Deno or a browser would have. */
+/** Says why a global is missing that Deno or a browser would have, or that Node's own modules need. */
 function explained(message: string): string {
-  const [, name] = /^(\w+) is not defined$/.exec(message) ?? [];
+  const [, name] =
+    /^(?:ReferenceError: )*(\w+) is not defined(?=$|\n\s+at \S+ \(ext:)/.exec(message) ??
+      [];
   if (name === undefined || !removed.has(name)) return message;
-  return `${message}: card code has no files, network, environment, processes or timers`;
+  return `${name} is not defined: card code has no files, network, environment, processes or timers`;
 }
 
 /** Without colours, and without lines and paths that only say where the prerenderer itself stands. */
@@ -90,6 +92,8 @@ function clean(message: string): string {
     // deno-lint-ignore no-control-regex -- the escape character starts a colour
     .replaceAll(/\x1b\[[0-9;]*m/g, "")
     .replaceAll(/\n\s+at (?:file|ext|node):[^\n]*/g, "")
+    // Which file is right; which line is that of the transpiled code.
+    .replaceAll(/\s*\n\s+at (https?:\S+?)(?::\d+)*(?=\s|$)/g, " (in $1)")
     .replaceAll(/file:\/\/\S+/g, "(a local file)")
     .replaceAll(/, run again with the --allow-\S+ flag/g, "")
     .trim();

@@ -1,74 +1,127 @@
 /**
  * The prerenderer's host: reads one request, has a sandbox do it, writes the answers.
  *
- * It holds what card code must never have: the nonce, stdin, and the clock that ends a card. It ends
- * when stdin does, so that it never outlives the process that asked, and when a card hangs.
+ * It holds what card code must never have: the nonce, stdin, and the clock that ends a card. What a
+ * card is made from and what comes of it pass through as text. It ends when stdin does, so that it
+ * never outlives the process that asked, and when a card hangs. Each task has a sandbox of its own.
  */
 import { errorDocument, timeLimitError } from "./errors.ts";
-import type { CardResponse, CardsTask, DefinitionsTask, Request, Response } from "./protocol.ts";
-import type { ErrorDocument } from "./protocol.ts";
+import type { ErrorDocument, Order, Request, Response, Rest } from "./protocol.ts";
 import { PublicURLs } from "./public_urls.ts";
 import { type Outcome, Sandbox, START_LIMIT_MS } from "./sandbox.ts";
 
-type Emit = (response: Response) => void;
+/** So many cards are asked for ahead, so that the sandbox needn't wait until an answer is written. */
+const AHEAD = 8;
 
-/** The first line of stdin. From then on the end of stdin ends the process, whatever it is doing. */
-async function readRequest(): Promise<Request> {
-  const reader = Deno.stdin.readable.getReader();
-  const decoder = new TextDecoder();
-  const parts: string[] = [];
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) Deno.exit(2);
-    const end = value.indexOf(10);
-    parts.push(decoder.decode(end < 0 ? value : value.subarray(0, end), { stream: end < 0 }));
-    if (end >= 0) break;
+type Emit = (response: Response, result?: string) => void;
+
+/** The lines of stdin. Its end ends the process, whatever that is doing. */
+class Lines {
+  readonly #lines: string[] = [];
+  #waiting: ((line: string) => void) | null = null;
+
+  constructor() {
+    this.#read();
   }
-  (async () => {
-    while (!(await reader.read()).done);
+
+  next(): Promise<string> {
+    const line = this.#lines.shift();
+    if (line !== undefined) return Promise.resolve(line);
+    return new Promise((resolve) => this.#waiting = resolve);
+  }
+
+  async #read(): Promise<never> {
+    const decoder = new TextDecoder();
+    let parts: string[] = [];
+    for await (const bytes of Deno.stdin.readable) {
+      const [end, ...lines] = decoder.decode(bytes, { stream: true }).split("\n");
+      parts.push(end);
+      for (const line of lines) {
+        this.#take(parts.join(""));
+        parts = [line];
+      }
+    }
     Deno.exit(0);
-  })();
-  return JSON.parse(parts.join(""));
+  }
+
+  #take(line: string): void {
+    if (this.#waiting) {
+      this.#waiting(line);
+      this.#waiting = null;
+    } else this.#lines.push(line);
+  }
 }
 
 function emitter(request: Request): Emit {
   const encoder = new TextEncoder();
   const urls = new PublicURLs(request.urls ?? {});
-  return (response) => {
-    const json = urls.restore(JSON.stringify(response));
-    let bytes = encoder.encode(`\n${request.nonce}${json}\n`);
+  const line = (json: string) => `\n${request.nonce}${urls.restore(json)}\n`;
+  return (response, result) => {
+    const lines = line(JSON.stringify(response)) + (result === undefined ? "" : line(result));
+    let bytes = encoder.encode(lines);
     while (bytes.length > 0) bytes = bytes.subarray(Deno.stdout.writeSync(bytes));
   };
 }
 
-/**
- * Renders the cards one after another, until one hangs: Deno can't end a Worker that is in an endless
- * loop, only its process can. The modules that hung are returned then, because every card that needs
- * them would hang as well; null means that all is done.
- */
-async function renderCards(
-  task: CardsTask,
-  request: Request,
-  emit: Emit,
-): Promise<Record<string, ErrorDocument> | null> {
-  const limitMs = request.timeLimitMs;
-  const unavailable = { ...request.unavailable };
-  const sandbox = await Sandbox.start(request.replica);
-  await sandbox.ask({ ask: "prepare", unavailable, ...task }, START_LIMIT_MS);
-  for (const [index, { url }] of task.cards.entries()) {
-    const from = performance.now();
-    const outcome = await sandbox.ask({ ask: "card", index }, limitMs);
-    const ms = Math.round((performance.now() - from) * 1000) / 1000;
-    if (outcome.ended === "answered") {
-      emit(cardResponse(url, ms, outcome, limitMs));
-      continue;
+/** One run of the host, over what it reads and writes. */
+class Run {
+  constructor(
+    readonly timeLimitMs: number,
+    readonly sandbox: Sandbox,
+    readonly lines: Lines,
+    readonly emit: Emit,
+  ) {}
+
+  /**
+   * Renders the cards one after another, until one hangs: Deno can't end a Worker that is in an
+   * endless loop, only its process can. The modules that hung are returned then, because every card
+   * that needs them would hang as well; null means that all is done.
+   */
+  async renderCards(
+    cards: string[],
+    known: Record<string, ErrorDocument>,
+  ): Promise<Record<string, ErrorDocument> | null> {
+    const { timeLimitMs } = this;
+    for (let index = 0; index < Math.min(AHEAD, cards.length); index++) this.#ask(index);
+    for (const [index, url] of cards.entries()) {
+      const outcome = await this.#outcome();
+      const result = resultOf(outcome, timeLimitMs, url);
+      if (outcome.ended === "answered") {
+        if (index + AHEAD < cards.length) this.#ask(index + AHEAD);
+        this.emit({ type: "card", url, ms: outcome.ms }, result);
+        continue;
+      }
+      const unavailable = { ...known };
+      const hung = outcome.ended === "timed out" ? outcome.importing : null;
+      if (hung) unavailable[hung.module] = timeLimitError(timeLimitMs, hung.module);
+      if (isOwnFault(outcome, index === 0)) {
+        this.emit({ type: "card", url, ms: timeLimitMs }, result);
+      }
+      return unavailable;
     }
-    const hung = outcome.ended === "timed out" ? outcome.importing : null;
-    if (hung) unavailable[hung.module] = timeLimitError(limitMs, hung.module);
-    if (isOwnFault(outcome, index === 0)) emit(cardResponse(url, ms, outcome, limitMs));
-    return unavailable;
+    return null;
   }
-  return null;
+
+  async define(): Promise<null> {
+    this.sandbox.ask({ ask: "definitions" });
+    const result = resultOf(await this.#outcome(), this.timeLimitMs);
+    this.emit({ type: "definitions" }, result);
+    return null;
+  }
+
+  #ask(index: number): void {
+    this.sandbox.ask({ ask: "card", index });
+  }
+
+  /** The next result; the documents that it needs on the way don't count against its time. */
+  async #outcome(): Promise<Outcome> {
+    for (;;) {
+      const outcome = await this.sandbox.outcome(this.timeLimitMs);
+      if (outcome.ended !== "needs") return outcome;
+      this.emit({ type: "needs", urls: outcome.urls });
+      this.sandbox.ask({ ask: "documents", documents: await this.lines.next() });
+    }
+  }
 }
 
 /** Not so if only a linked card's module hung, or if the Worker never came back from an earlier card. */
@@ -77,56 +130,63 @@ function isOwnFault(outcome: Outcome, isFirst: boolean): boolean {
   return outcome.importing ? outcome.importing.own : outcome.started || isFirst;
 }
 
-function cardResponse(url: string, ms: number, outcome: Outcome, limitMs: number): CardResponse {
-  if (outcome.ended === "answered" && "card" in outcome.result) {
-    const { html, search, links } = outcome.result.card;
-    return { type: "card", url, html, search, links, ms };
-  }
-  return { type: "card", url, error: { ...failure(outcome, limitMs), card: url }, ms };
+/** What the sandbox answered, else why it didn't. */
+function resultOf(outcome: Outcome, limitMs: number, card?: string): string {
+  if (outcome.ended === "answered" && outcome.json !== undefined) return outcome.json;
+  const error = outcome.ended === "timed out"
+    ? timeLimitError(limitMs, outcome.importing?.module ?? null)
+    : errorDocument(
+      new Error(outcome.ended === "died" ? outcome.message : "The sandbox gave no answer"),
+      outcome.ended === "died" ? "The card ended its sandbox" : "No answer",
+    );
+  return JSON.stringify({ error: card === undefined ? error : { ...error, card } });
 }
 
-async function define(task: DefinitionsTask, request: Request, emit: Emit): Promise<null> {
+async function perform(
+  request: Request,
+  sandbox: Sandbox,
+  lines: Lines,
+  emit: Emit,
+): Promise<Response> {
+  const { unavailable = {}, cards }: Order = JSON.parse(await lines.next());
+  sandbox.ask({ ask: "prepare", task: await lines.next(), unavailable });
+  await sandbox.outcome(START_LIMIT_MS);
+  const run = new Run(request.timeLimitMs, sandbox, lines, emit);
+  const hung = await (cards ? run.renderCards(cards, unavailable) : run.define());
+  return hung ? { type: "stopped", unavailable: hung } : { type: "done" };
+}
+
+/** A sandbox that has loaded what the next task will need, in place of one that has done its own. */
+async function anew(request: Request, last: Sandbox, { modules }: Rest): Promise<Sandbox> {
+  if (!await last.end()) throw new Error("The last card has left work behind");
   const sandbox = await Sandbox.start(request.replica);
-  const outcome = await sandbox.ask({ ask: "definitions", ...task }, request.timeLimitMs);
-  if (outcome.ended === "answered" && "definitions" in outcome.result) {
-    emit({ type: "definitions", definitions: outcome.result.definitions });
-  } else {
-    emit({ type: "error", error: failure(outcome, request.timeLimitMs) });
-  }
-  return null;
+  sandbox.ask({ ask: "load", modules });
+  const { ended } = await sandbox.outcome(START_LIMIT_MS);
+  if (ended !== "answered") throw new Error("The modules can't be loaded");
+  return sandbox;
 }
 
-function failure(outcome: Outcome, limitMs: number): ErrorDocument {
-  switch (outcome.ended) {
-    case "answered":
-      return "error" in outcome.result
-        ? outcome.result.error
-        : errorDocument(new Error("The sandbox gave an answer to another question"), "No answer");
-    case "timed out":
-      return timeLimitError(limitMs, outcome.importing?.module ?? null);
-    case "died":
-      return errorDocument(new Error(outcome.message), "The card ended its sandbox");
-  }
-}
-
-async function perform(request: Request, emit: Emit): Promise<Response> {
-  const { task } = request;
+async function serve(request: Request, lines: Lines, emit: Emit): Promise<void> {
   try {
-    const unavailable = task.type === "cards"
-      ? await renderCards(task, request, emit)
-      : await define(task, request, emit);
-    if (unavailable) return { type: "stopped", unavailable };
+    let sandbox = await Sandbox.start(request.replica);
+    for (;;) {
+      const last = await perform(request, sandbox, lines, emit);
+      emit(last);
+      if (last.type !== "done") return;
+      sandbox = await anew(request, sandbox, JSON.parse(await lines.next()));
+      emit({ type: "ready" });
+    }
   } catch (error) {
     const document = errorDocument(error, "The prerenderer couldn't start");
     emit({ type: "error", error: { ...document, status: 503 } });
+    emit({ type: "done" });
   }
-  return { type: "done" };
 }
 
 if (import.meta.main) {
-  const request = await readRequest();
-  const emit = emitter(request);
-  emit(await perform(request, emit));
+  const lines = new Lines();
+  const request: Request = JSON.parse(await lines.next());
+  await serve(request, lines, emitter(request));
   // Whatever card code is still doing ends with the process.
   Deno.exit(0);
 }

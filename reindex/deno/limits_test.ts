@@ -3,9 +3,12 @@ import * as assert from "./assert.ts";
 import {
   BLOG,
   byPath,
+  type CardResponse,
   cardsTask,
   doc,
   failed,
+  giveTask,
+  line,
   rendered,
   Replica,
   responsesIn,
@@ -135,9 +138,10 @@ Deno.test("the host ends when its stdin does, also while a card loops", async ()
 Deno.test("a card that kills the process leaves earlier answers whole, and none for itself", async () => {
   const files = {
     [`${BLOG}good.js`]: GOOD,
-    [`${BLOG}kill.js`]: `import process from "node:process"; process.kill(process.pid, "SIGKILL");`,
+    [`${BLOG}kill.js`]: `const held = []; for (;;) held.push(new Array(1e6).fill(1.5));`,
   };
-  const answer = await run(files, cardsTask({ good, kill: doc("./kill", "X"), after: good }));
+  const task = cardsTask({ good, kill: doc("./kill", "X"), after: good });
+  const answer = await run(files, task, 60_000);
   assert.equal(Object.keys(byPath(answer)), ["good"]);
   assert.ok(answer.code !== 0);
 });
@@ -149,4 +153,58 @@ Deno.test("a replica that can't be reached is an error of the task, not of its c
   const responses = responsesIn(stdout);
   assert.equal(responses.map((response) => response.type), ["error", "done"]);
   assert.ok(responses[0].type === "error" && responses[0].error.status === 503);
+});
+
+/** Reads what a host says until it has said something of a type, or of another, so many times. */
+function listener(host: Deno.ChildProcess) {
+  const reader = host.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  let stdout = "";
+  return async (type: string, times = 1, other = type) => {
+    for (;;) {
+      const said = responsesIn(stdout);
+      if (said.filter((one) => one.type === type || one.type === other).length >= times) {
+        return said;
+      }
+      const { value, done } = await reader.read();
+      if (done) throw new Error(`The host ended; it said ${stdout}`);
+      stdout += value;
+    }
+  };
+}
+
+const COUNT = `import { Card } from "@realm/base"; let seen = 0;
+  export class Count extends Card { static isolated = () => String(++seen); }`;
+
+Deno.test("a host that is kept has a new sandbox for each task, which has loaded its modules", async () => {
+  await using replica = new Replica({ [`${BLOG}count.js`]: COUNT });
+  const task = cardsTask({ one: doc("./count", "Count"), two: doc("./count", "Count") });
+  const host = await startHost(replica, task);
+  const heard = listener(host);
+  await heard("done");
+  await host.writer.write(line({ modules: [`${BLOG}count`] }));
+  await heard("ready");
+  const loaded = replica.requested.length;
+  await giveTask(host.writer, task);
+  const said = await heard("done", 2);
+  await host.writer.close();
+  const shown = said.filter((one) => one.type === "card")
+    .map((one) => rendered(one as CardResponse).html.isolated);
+  assert.equal(shown, ["1", "2", "1", "2"]);
+  assert.equal(replica.requested.length, loaded);
+  await host.status;
+});
+
+Deno.test("a host whose last card has left endless work behind is not kept", async () => {
+  const later = card(`static head = () => {
+    const again = () => queueMicrotask(again);
+    again();
+  }`);
+  await using replica = new Replica({ [`${BLOG}later.js`]: later });
+  const host = await startHost(replica, cardsTask({ later: doc("./later", "Card1") }));
+  const heard = listener(host);
+  await heard("done");
+  await host.writer.write(line({ modules: [] }));
+  assert.ok((await heard("error", 1, "ready")).every(({ type }) => type !== "ready"));
+  await host.status;
+  await host.writer.close().catch(() => {});
 });

@@ -18,7 +18,7 @@ export class Modules {
 
   /** Imports a module; `own` if it is what was asked for, not something that is merely linked to. */
   async load(module: string, own: boolean): Promise<void> {
-    if (this.#loaded.has(module) || this.#failed.has(module)) return;
+    if (this.knows(module)) return;
     // The host blames the module that was announced last if the time limit passes.
     this.#tell({ tell: "importing", module, own });
     try {
@@ -27,6 +27,16 @@ export class Modules {
       this.#failed.set(module, importError(error, module));
     }
     this.#tell({ tell: "imported" });
+  }
+
+  /** Whether a module was loaded, or failed to. */
+  knows(module: string): boolean {
+    return this.#loaded.has(module) || this.#failed.has(module);
+  }
+
+  /** Why a module could not be loaded. */
+  failure(module: string): ErrorDocument | undefined {
+    return this.#failed.get(module);
   }
 
   /** A module that was loaded before. */

@@ -1,4 +1,5 @@
 /** Cards and modules that are large, many or in a circle: each is rendered, or has its own error. */
+import type { CardDocument } from "@realm/base";
 import * as assert from "./assert.ts";
 import { BLOG, byPath, cardsTask, doc, failed, rendered, run } from "./testing.ts";
 
@@ -79,4 +80,55 @@ Deno.test("1,000 cards with the same error each have it, and cost one import and
   }
   assert.equal(answer.processes, 1);
   assert.match(rendered(last).html.isolated, /^<p>4 /);
+});
+
+const CHAIN = `import { Card, linksTo, string } from "@realm/base";
+  const walk = (card) => card ? card.title + walk(card.next) : "";
+  export class Link1 extends Card {
+    static fields = { title: string(), next: linksTo(() => Link1) };
+    static isolated = ({ card }) => walk(card);
+  }`;
+
+/** Cards 0 to `length`, each linked to the next; the last leads nowhere. */
+function chain(length: number): Record<string, CardDocument> {
+  return Object.fromEntries(Array.from({ length }, (_, i) => [
+    `${BLOG}${i}`,
+    doc("./chain", "Link1", { title: `${i} ` }, { next: `./${i + 1}` }),
+  ]));
+}
+
+Deno.test("a card shows what its links lead to, however far, and nothing else is asked for", async () => {
+  const linked = chain(40);
+  linked[`${BLOG}other`] = doc("./chain", "Link1");
+  const first = linked[`${BLOG}0`];
+  const answer = await run({ [`${BLOG}chain.js`]: CHAIN }, cardsTask({ "0": first }, linked));
+  const card = rendered(byPath(answer)["0"]);
+  assert.equal(card.html.isolated, Array.from({ length: 40 }, (_, i) => `${i} `).join(""));
+  assert.equal(card.links.length, 40);
+  const asked = answer.responses.flatMap((one) => one.type === "needs" ? one.urls : []);
+  assert.equal(asked.sort(), card.links.sort());
+});
+
+Deno.test("a card whose links never end has an error, and the next one is rendered", async () => {
+  const linked = chain(500);
+  const task = cardsTask({ "0": linked[`${BLOG}0`], "490": linked[`${BLOG}490`] }, linked);
+  const cards = byPath(await run({ [`${BLOG}chain.js`]: CHAIN }, task));
+  assert.equal(failed(cards["0"]).status, 422);
+  assert.equal(failed(cards["0"]).title, "The card leads too far");
+  rendered(cards["490"]);
+});
+
+Deno.test("what a render remembers of an attempt that was given up does not reach the page", async () => {
+  const files = {
+    [`${BLOG}chain.js`]: CHAIN.replace("static isolated", "static embedded"),
+    [`${BLOG}memo.js`]: `import { Card, linksTo } from "@realm/base";
+      const seen = {};
+      export class Memo extends Card {
+        static fields = { next: linksTo(() => Card) };
+        static isolated = ({ card }) => seen[card.id] ??= card.next?.next?.title ?? "nothing";
+      }`,
+  };
+  const memo = doc("./memo", "Memo", {}, { next: "./0" });
+  const cards = byPath(await run(files, cardsTask({ memo }, chain(2))));
+  assert.equal(rendered(cards.memo).html.isolated, "1 ");
 });

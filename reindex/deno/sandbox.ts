@@ -1,18 +1,22 @@
 /**
  * One Worker that runs card code, as its host sees it: asked one thing at a time, under a time limit.
- * There is no way to stop one: Deno's `terminate()` leaves an endless loop running, and the connections
- * of the process with it. What hangs a Worker therefore ends the process.
+ * There is no way to stop one that is busy: Deno's `terminate()` leaves an endless loop running, and the
+ * connections of the process with it. What hangs a Worker therefore ends the process.
  *
  * The permissions given here are the wall. What `worker.ts` removes from the global scope is only the
  * second line of defence.
  */
-import type { Ask, Result, Tell } from "./protocol.ts";
+import type { Ask, Tell } from "./protocol.ts";
 
 /** How long a Worker may take to start and to load `@realm/base`. */
 export const START_LIMIT_MS = 15_000;
 
+/** How long a Worker that has nothing to do may take to say so. */
+const QUIET_LIMIT_MS = 1_000;
+
 export type Outcome =
-  | { ended: "answered"; result: Result }
+  | { ended: "answered"; json?: string; ms: number }
+  | { ended: "needs"; urls: string[] }
   | { ended: "timed out"; started: boolean; importing: { module: string; own: boolean } | null }
   | { ended: "died"; message: string };
 
@@ -31,8 +35,11 @@ export function permissions(replica: string): Deno.PermissionOptionsObject {
 }
 
 export class Sandbox {
+  readonly #worker: Worker;
   readonly #port: MessagePort;
-  #settle: (outcome: Outcome) => void = () => {};
+  /** What was heard and not waited for yet. */
+  readonly #heard: Outcome[] = [];
+  #settle: ((outcome: Outcome) => void) | null = null;
   #started = false;
   #importing: { module: string; own: boolean } | null = null;
 
@@ -43,8 +50,9 @@ export class Sandbox {
     });
     worker.onerror = (event) => {
       event.preventDefault();
-      this.#settle({ ended: "died", message: event.message });
+      this.#end({ ended: "died", message: event.message });
     };
+    this.#worker = worker;
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
     port1.onmessage = (event: MessageEvent<Tell>) => this.#hear(event.data);
@@ -54,39 +62,46 @@ export class Sandbox {
   /** A Worker that has loaded the card library. */
   static async start(replica: string): Promise<Sandbox> {
     const sandbox = new Sandbox(replica);
-    const outcome = await sandbox.#wait(START_LIMIT_MS);
-    if (outcome.ended === "answered" && !("error" in outcome.result)) return sandbox;
-    throw new Error(
-      outcome.ended === "answered" && "error" in outcome.result
-        ? outcome.result.error.message
-        : "The sandbox didn't start",
-    );
+    const outcome = await sandbox.outcome(START_LIMIT_MS);
+    if (outcome.ended === "answered") return sandbox;
+    throw new Error(outcome.ended === "died" ? outcome.message : "The sandbox didn't start");
   }
 
-  /** Never rejects: what goes wrong with card code is an outcome. */
-  ask(ask: Ask, limitMs: number): Promise<Outcome> {
-    this.#started = false;
-    this.#importing = null;
-    const outcome = this.#wait(limitMs);
+  /**
+   * Ends a Worker that has nothing left to do; false if it has, or can't be asked: then only the end of
+   * the process ends it.
+   */
+  async end(): Promise<boolean> {
+    this.ask({ ask: "load", modules: [] });
+    const { ended } = await this.outcome(QUIET_LIMIT_MS);
+    if (ended === "answered") this.#worker.terminate();
+    return ended === "answered";
+  }
+
+  /** Asks for something. What is asked for before the last is answered waits for its turn. */
+  ask(ask: Ask): void {
     this.#port.postMessage(ask);
-    return outcome;
   }
 
-  #wait(limitMs: number): Promise<Outcome> {
+  /** What comes next of all that was asked. Never rejects: what goes wrong with card code is an outcome. */
+  outcome(limitMs: number): Promise<Outcome> {
+    const heard = this.#heard.shift();
+    if (heard) return Promise.resolve(heard);
     return new Promise((resolve) => {
       const timer = setTimeout(() => {
-        this.#settle({
-          ended: "timed out",
-          started: this.#started,
-          importing: this.#importing,
-        });
+        this.#end({ ended: "timed out", started: this.#started, importing: this.#importing });
       }, limitMs);
       this.#settle = (outcome) => {
         clearTimeout(timer);
-        this.#settle = () => {};
+        this.#settle = null;
         resolve(outcome);
       };
     });
+  }
+
+  #end(outcome: Outcome): void {
+    if (this.#settle) this.#settle(outcome);
+    else this.#heard.push(outcome);
   }
 
   #hear(message: Tell): void {
@@ -100,8 +115,13 @@ export class Sandbox {
       case "imported":
         this.#importing = null;
         break;
+      case "needs":
+        this.#end({ ended: "needs", urls: message.urls });
+        break;
       case "result":
-        this.#settle({ ended: "answered", result: message.result });
+        this.#started = false;
+        this.#importing = null;
+        this.#end({ ended: "answered", json: message.json, ms: message.ms });
     }
   }
 }

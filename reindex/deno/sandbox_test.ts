@@ -206,19 +206,18 @@ Deno.test("card code can't import from a second server on the same machine", asy
   assert.equal(other.requested, []);
 });
 
-Deno.test("what card code writes to stdout is not taken for an answer", async () => {
+Deno.test("card code can't write to stdout, where the host answers", async () => {
   const forged = JSON.stringify({ type: "card", url: `${BLOG}try`, html: {}, forged: true });
   const answer = await run({
     [`${BLOG}try.js`]: tryModule(`
-      const fs = await import("node:fs");
       console.log(${JSON.stringify(forged)});
+      const fs = await import("node:fs");
       fs.writeSync(1, "\\n" + ${JSON.stringify(forged)} + "\\n");
       return "written";
     `),
   }, TRY);
-  assert.equal(outcomeIn(answer), "GOT written");
-  assert.match(answer.stdout, /"forged":true/);
-  assert.ok(!JSON.stringify(answer.responses).includes("forged"));
+  assert.match(outcomeIn(answer), /^REFUSED/);
+  assert.ok(!answer.stdout.includes("\n" + forged));
   assert.equal(answer.responses.map((response) => response.type), ["card", "done"]);
 });
 

@@ -4,13 +4,16 @@
  */
 import type { CardDocument } from "@realm/base";
 import type {
-  CardResponse,
   CardsTask,
   DefinitionsTask,
+  Documents,
   ErrorDocument,
+  Order,
+  RenderedCard,
   Request,
+  Response as HostResponse,
+  Result,
 } from "./protocol.ts";
-import type { Response as HostResponse } from "./protocol.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 const DENO_DIR = await Deno.makeTempDir({ prefix: "prerender-test-" });
@@ -20,13 +23,6 @@ export const BASE_URL = "http://localhost:4201/base/";
 export const BLOG = "http://localhost:4201/luke/blog/";
 export const PEOPLE = "http://localhost:4201/mango/people/";
 export const NONCE = "nonce-that-card-code-never-learns:";
-
-/** Served under `/_at/<token>/`; the tokens are as long as real ones. */
-const TOKENS = {
-  [BASE_URL]: "base-5fe2c3f4a9d1470d8a",
-  [BLOG]: "blog-0c1de82f6ab94c55b3",
-  [PEOPLE]: "people-b7a92f10cc3e4b6d81",
-};
 
 /** Files by public URL; a module is written as the JavaScript that a replica serves. */
 export type Files = Record<string, string>;
@@ -47,9 +43,9 @@ export class Replica implements AsyncDisposable {
       return respond(url, url.startsWith(BASE_URL) ? BASE_FILES : files, request.url);
     });
     this.host = `127.0.0.1:${this.#server.addr.port}`;
-    this.urls = Object.fromEntries(
-      Object.entries(TOKENS).map(([url, token]) => [`http://${this.host}/_at/${token}/`, url]),
-    );
+    // Named anew each time: what Deno keeps of one replica is not for the next at the same port.
+    const pinned = () => `http://${this.host}/_at/${crypto.randomUUID()}/`;
+    this.urls = Object.fromEntries([BASE_URL, BLOG, PEOPLE].map((url) => [pinned(), url]));
   }
 
   async [Symbol.asyncDispose]() {
@@ -85,9 +81,17 @@ async function transpiledBase(): Promise<Files> {
 
 const BASE_FILES = await transpiledBase();
 
+/** A response together with the result that follows it. */
+export type Answer = HostResponse & Partial<Result>;
+export type CardResponse =
+  & Extract<HostResponse, { type: "card" }>
+  & (RenderedCard | { error: ErrorDocument });
+
 export interface Run {
-  responses: HostResponse[];
+  responses: Answer[];
   stdout: string;
+  /** The URLs that its replica served the realms at. */
+  pinned: string[];
   /** The exit code of the last process. */
   code: number;
   processes: number;
@@ -113,7 +117,7 @@ function importMap(replica: Replica, npm: Record<string, string>): Record<string
   return imports;
 }
 
-/** Starts the host as the reindex does, and writes it one request. */
+/** Starts the host as the reindex does, and writes it one request. What is linked stays for later. */
 export async function startHost(
   replica: Replica,
   task: CardsTask | DefinitionsTask,
@@ -151,12 +155,28 @@ export async function startHost(
     replica: replica.host,
     timeLimitMs,
     urls: replica.urls,
-    unavailable,
-    task,
   };
   const writer = process.stdin.getWriter();
-  await writer.write(new TextEncoder().encode(JSON.stringify(request) + "\n"));
+  await writer.write(line(request));
+  await giveTask(writer, task, unavailable);
   return Object.assign(process, { writer });
+}
+
+export async function giveTask(
+  writer: WritableStreamDefaultWriter<Uint8Array>,
+  task: CardsTask | DefinitionsTask,
+  unavailable: Record<string, ErrorDocument> = {},
+): Promise<void> {
+  const order: Order = {
+    unavailable,
+    ...task.type === "cards" ? { cards: task.cards.map(({ url }) => url) } : {},
+  };
+  await writer.write(line(order));
+  await writer.write(line({ ...task, linked: {} }));
+}
+
+export function line(value: unknown): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(value) + "\n");
 }
 
 /** Runs a task to its end as the reindex does, in a new process after each that stopped. */
@@ -166,7 +186,8 @@ export async function run(
   timeLimitMs?: number,
 ): Promise<Run> {
   await using replica = new Replica(files);
-  const answer: Run = { responses: [], stdout: "", code: 0, processes: 0 };
+  const pinned = Object.keys(replica.urls);
+  const answer: Run = { responses: [], stdout: "", pinned, code: 0, processes: 0 };
   let unavailable: Record<string, ErrorDocument> = {};
   for (;;) {
     const { stdout, code } = await runOnce(replica, task, timeLimitMs, unavailable);
@@ -177,15 +198,19 @@ export async function run(
     answer.processes++;
     const last = responses.at(-1);
     if (last?.type !== "stopped" || task.type !== "cards") return answer;
+    const answers = responses.filter(({ type }) => type !== "needs");
     const learned = Object.keys(last.unavailable).length > Object.keys(unavailable).length;
-    if (responses.length === 1 && !learned) throw new Error("The host stopped for nothing");
+    if (answers.length === 1 && !learned) throw new Error("The host stopped for nothing");
     unavailable = last.unavailable;
     const answered = new Set(responses.map((one) => one.type === "card" ? one.url : null));
     task = { ...task, cards: task.cards.filter(({ url }) => !answered.has(url)) };
   }
 }
 
-/** One process; stdin stays open, because that is what keeps the host alive. */
+/**
+ * One process; stdin stays open, because that is what keeps the host alive. Documents are given out
+ * when they are asked for.
+ */
 export async function runOnce(
   replica: Replica,
   task: CardsTask | DefinitionsTask,
@@ -193,15 +218,38 @@ export async function runOnce(
   unavailable?: Record<string, ErrorDocument>,
 ): Promise<{ stdout: string; code: number }> {
   const host = await startHost(replica, task, timeLimitMs, unavailable);
-  const [stdout, { code }] = await Promise.all([new Response(host.stdout).text(), host.status]);
+  const linked: Documents = task.type === "cards" ? task.linked ?? {} : {};
+  let stdout = "";
+  let answered = 0;
+  for await (const part of host.stdout.pipeThrough(new TextDecoderStream())) {
+    stdout += part;
+    const asked = responsesIn(stdout).filter((response) => response.type === "needs");
+    for (const { urls } of asked.slice(answered)) {
+      await host.writer.write(
+        line(Object.fromEntries(urls.map((url) => [url, linked[url] ?? null]))),
+      );
+    }
+    answered = asked.length;
+    // It could do another task.
+    if (responsesIn(stdout).some(({ type }) => type === "done")) await host.writer.close();
+  }
+  const { code } = await host.status;
   await host.writer.close().catch(() => {});
   return { stdout, code };
 }
 
-export function responsesIn(stdout: string): HostResponse[] {
-  return stdout.split("\n")
+/** The answers that are whole. */
+export function responsesIn(stdout: string): Answer[] {
+  const lines = stdout.slice(0, stdout.lastIndexOf("\n") + 1).split("\n")
     .filter((line) => line.startsWith(NONCE))
     .map((line) => JSON.parse(line.slice(NONCE.length)));
+  const answers: Answer[] = [];
+  for (let response = lines.shift(); response; response = lines.shift()) {
+    const more = response.type === "card" || response.type === "definitions";
+    if (more && lines.length === 0) break;
+    answers.push(more ? { ...lines.shift(), ...response } : response);
+  }
+  return answers;
 }
 
 export const REALM = {
@@ -244,7 +292,7 @@ export function cardsTask(
 export function byPath({ responses }: Run): Record<string, CardResponse> {
   return Object.fromEntries(
     responses.filter((response) => response.type === "card")
-      .map((response) => [response.url.slice(BLOG.length), response]),
+      .map((response) => [response.url.slice(BLOG.length), response as CardResponse]),
   );
 }
 
