@@ -1,23 +1,49 @@
 """Jobs, batches and the index in the admin: to look at. Jobs are owed by what changes a realm."""
 
+from typing import Any
+
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
 
 from notifications.admin import ReadOnlyAdmin
 from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
+from reindex.outcome import outcome
 
 
 @admin.register(ReindexJob)
 class ReindexJobAdmin(ReadOnlyAdmin):
-    large = ("pins", "error")
+    large = ("pins", "addresses", "error", "summary")
     list_display = (
-        "id", "realm_url", "generation", "status", "rendered", "total", "errors", "attempts",
-        "created_at", "started_at", "finished_at",
+        "id", "realm_url", "generation", "status", "progress", "carried", "errors", "took",
+        "created_at",
     )  # fmt: skip
     list_display_links = ("id", "realm_url")
     list_filter = ("status", "created_at")
     search_fields = ("realm_url",)
+
+    @admin.display(description="rendered")
+    def progress(self, job: ReindexJob) -> str:
+        """How many cards it has rendered, and while it has not ended, how far it is."""
+        if job.finished_at is not None:
+            return f"{job.rendered:,}"
+        return f"{job.seen:,} of {job.total:,} files"
+
+    @admin.display(description="took")
+    def took(self, job: ReindexJob) -> str:
+        """How long it took, or has taken so far."""
+        return "-" if job.seconds is None else f"{job.seconds:,.1f} s"
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        # What a person asks first; the rest is for who looks closer.
+        return ["outcome", *super().get_fields(request, obj)]
+
+    @admin.display(description="what came of it")
+    def outcome(self, job: ReindexJob) -> str:
+        """The job in words."""
+        lines = "\n".join(outcome(job))
+        return format_html('<pre style="white-space:pre-wrap;margin:0">{}</pre>', lines)
 
 
 @admin.register(ReindexBatch)

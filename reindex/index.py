@@ -114,5 +114,6 @@ def progress(job: ReindexJob) -> dict[str, Any]:
         "renders": job.rendered,
         "carriedOver": job.carried,
         "errors": job.errors,
+        "error": job.error or None,
         "summary": job.summary,
     }

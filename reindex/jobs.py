@@ -6,8 +6,9 @@ How a batch's results become the index is in `landing`.
 """
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,11 +20,13 @@ from django.db.models.functions import Greatest
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
+from definitions.lookup import DefinitionCacheEntryQuery, DefinitionLookup, spellings
 from notifications.channels import index_swapped
 from notifications.emit import emit
-from notifications.locks import lock_key
+from notifications.locks import address_lock, lock_key
 from reindex import landing
 from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
+from reindex.pins import CLOSED
 
 logger = logging.getLogger(__name__)
 
@@ -50,28 +53,40 @@ class Plan:
     base: int | None = None
     carried: int = 0
     renderer: str = ""
+    addresses: dict[str, str] = field(default_factory=dict)
 
 
 # --- Owing -------------------------------------------------------------------------------------
 
 
-def owe(realm_url: str, generation: int, *, full: bool = False, changed: bool = True) -> ReindexJob:
+def owe(
+    realm_url: str,
+    generation: int,
+    *,
+    full: bool = False,
+    changed: bool = True,
+    moved: Iterable[str] = (),
+    opened: bool = False,
+    draft: bool = False,
+) -> ReindexJob:
     """Writes down, in the caller's transaction, that a realm is to be rendered at a generation.
 
     A live job of an older generation is superseded: it will never land. What is unchanged since the
     last index is carried over, unless `full`. Realms that read this one are owed a job too if it
-    has `changed`. After the commit a message is sent; should that fail, the sweeper sends another.
+    has `changed`, or `opened`, and so are those that read what has `moved`: source realms that are
+    published elsewhere now. A `draft` is a source realm's. After the commit a message is sent;
+    should that fail, the sweeper sends another.
     """
-    if changed:
-        tell_dependents(realm_url)
-    job = _create(realm_url, generation, full=full)
-    transaction.on_commit(lambda: _send_job(job.pk))
+    if changed or opened:
+        tell_dependents(realm_url, *moved, opened=opened)
+    job = _create(realm_url, generation, full=full, draft=draft)
+    transaction.on_commit(lambda: _send_job(job))
     return job
 
 
 def owe_soon(realm_url: str, generation: int) -> None:
-    """As `owe`, for one write of what may be many: a job that waits already takes it along, and one
-    that has begun is followed by another. Part of the caller's transaction."""
+    """As `owe`, for one write to a source realm of what may be many: a job that waits already takes
+    it along, and one that has begun is followed by another. Part of the caller's transaction."""
     tell_dependents(realm_url)
     now = timezone.now()
     live = ReindexJob.objects.filter(realm_url=realm_url, status__in=ReindexJob.LIVE).first()
@@ -84,16 +99,16 @@ def owe_soon(realm_url: str, generation: int) -> None:
             due_at=min(now + QUIET, live.created_at + AT_MOST),
         )
         return
-    job = _create(realm_url, generation, due_at=now + QUIET)
-    transaction.on_commit(lambda: _send_job(job.pk, QUIET.total_seconds()))
+    job = _create(realm_url, generation, due_at=now + QUIET, draft=True)
+    transaction.on_commit(lambda: _send_job(job, QUIET.total_seconds()))
 
 
-def forget(realm_url: str) -> None:
+def forget(realm_url: str, moved: Iterable[str] = ()) -> None:
     """Cancels what is owed to a realm that is being torn down, and takes its pages away.
 
-    Part of the caller's transaction.
+    Part of the caller's transaction. `moved` as in `owe`.
     """
-    tell_dependents(realm_url)
+    tell_dependents(realm_url, *moved)
     _end_live(realm_url, Status.CANCELLED)
     IndexHead.objects.filter(realm_url=realm_url).delete()
     IndexedCard.objects.filter(realm_url=realm_url).delete()
@@ -107,27 +122,38 @@ def cancel(realm_url: str) -> int:
         return _end_live(realm_url, Status.CANCELLED)
 
 
-def tell_dependents(realm_url: str) -> None:
-    """Owes a job to every realm whose index, or whose job under way, reads this one.
+def tell_dependents(realm_url: str, *moved: str, opened: bool = False) -> None:
+    """Owes a job to every realm whose index, or whose job under way, reads this one, or one of
+    those that have moved: whose pages are elsewhere from now on. Where this one has been `opened`
+    to everyone, also to those that looked for it while it was closed.
 
-    The caller changes this realm and holds its lock. A worker writes down that it reads a realm,
-    waits for that lock, and only then asks for the realm's generation: so either it is told of the
-    change, or it is found here. All jobs are locked in one order, whoever locks them.
+    The caller changes these realms and holds the locks for that. A worker writes down that it reads
+    a realm, waits for those locks, and only then asks what it is and where: so either it is told of
+    the change, or it is found here. All jobs are locked in one order, whoever locks them.
     """
-    reads = Q(pins__has_key=realm_url) & ~Q(realm_url=realm_url)
+    changed = {realm_url, *moved}
+
+    def reads(url: str, pins: dict[str, int]) -> bool:
+        found = {each for each in changed - {url} if pins.get(each, CLOSED) != CLOSED}
+        return url != realm_url and bool(found or (opened and realm_url in pins))
+
+    reading = Q(pins__has_any_keys=sorted(changed))
     dependents = [
-        job for job in _lock_jobs(reads | Q(realm_url=realm_url)) if job.realm_url != realm_url
+        job
+        for job in _lock_jobs(reading | Q(realm_url=realm_url))
+        if reads(job.realm_url, job.pins)
     ]
     for job in dependents:
         job.next_generation = max(job.generation, job.next_generation or 0)
         job.save(update_fields=["next_generation"])
         if job.status == Status.FAILED:
             follow(job)
-    indexed = IndexHead.objects.filter(job__pins__has_key=realm_url).exclude(
+    indexed = IndexHead.objects.filter(job__pins__has_any_keys=sorted(changed)).exclude(
         realm_url__in=[realm_url, *(job.realm_url for job in dependents)]
     )
-    for url, generation in indexed.order_by("realm_url").values_list("realm_url", "generation"):
-        _create_unless_live(url, generation)
+    for head in indexed.select_related("job").order_by("realm_url"):
+        if reads(head.realm_url, head.job.pins):
+            _create_unless_live(head.realm_url, head.generation, head.job.draft)
 
 
 def _lock_jobs(which: Q) -> list[ReindexJob]:
@@ -151,11 +177,11 @@ def _create(realm_url: str, generation: int, **more: Any) -> ReindexJob:
     raise AssertionError("unreachable")
 
 
-def _create_unless_live(realm_url: str, generation: int) -> None:
+def _create_unless_live(realm_url: str, generation: int, draft: bool) -> None:
     """A job for a realm that somebody else may be owing one to at the same time."""
     now = timezone.now()
     made = ReindexJob.objects.bulk_create(
-        [ReindexJob(realm_url=realm_url, generation=generation, sent_at=now)],
+        [ReindexJob(realm_url=realm_url, generation=generation, draft=draft, sent_at=now)],
         ignore_conflicts=True,
     )
     if made:
@@ -165,7 +191,7 @@ def _create_unless_live(realm_url: str, generation: int) -> None:
 def _send_newest(realm_url: str) -> None:
     job = ReindexJob.objects.filter(realm_url=realm_url, status=Status.QUEUED).first()
     if job is not None:
-        _send_job(job.pk)
+        _send_job(job)
 
 
 def follow(job: ReindexJob) -> None:
@@ -173,7 +199,7 @@ def follow(job: ReindexJob) -> None:
     if job.next_generation is None:
         return
     _end_live(job.realm_url, Status.SUPERSEDED)
-    _create_unless_live(job.realm_url, max(job.next_generation, job.generation))
+    _create_unless_live(job.realm_url, max(job.next_generation, job.generation), job.draft)
 
 
 def _end_live(realm_url: str, status: Status) -> int:
@@ -190,12 +216,12 @@ def begin(job_id: int) -> ReindexJob | None:
     """Takes up a queued job, whose generation stands from then on; None if it was planned, has
     ended, or isn't due yet."""
     now = timezone.now()
-    with transaction.atomic():
+    with _bookkeeping():
         job = _locked(job_id)
         if job is None or job.status != Status.QUEUED:
             return None
         if job.started_at is None and job.due_at is not None and job.due_at > now:
-            _send_job(job_id, (job.due_at - now).total_seconds())
+            _send_job(job, (job.due_at - now).total_seconds())
             return None
         job.started_at = job.started_at or now
         job.save(update_fields=["started_at"])
@@ -204,19 +230,21 @@ def begin(job_id: int) -> ReindexJob | None:
 
 def announce(job_id: int, pins: dict[str, int]) -> None:
     """Writes down which realms a job is about to read; see `tell_dependents`."""
-    ReindexJob.objects.filter(pk=job_id, status=Status.QUEUED).update(pins=pins)
+    with _bookkeeping():
+        ReindexJob.objects.filter(pk=job_id, status=Status.QUEUED).update(pins=pins)
 
 
 def planned(job_id: int, plan: Plan) -> list[int]:
     """Cuts a queued job into batches and answers their ids; none if it was planned or ended."""
     size = _batch_size(len(plan.paths))
-    with transaction.atomic():
+    # Without batches this is the swap.
+    with _bookkeeping() if plan.paths else transaction.atomic():
         job = _locked(job_id)
         if job is None or job.status != Status.QUEUED:
             return []
         job.status = Status.RENDERING
         job.started_at = job.started_at or timezone.now()
-        job.total, job.pins = len(plan.paths), plan.pins
+        job.total, job.pins, job.addresses = len(plan.paths), plan.pins, plan.addresses
         job.base, job.carried, job.renderer = plan.base, plan.carried, plan.renderer
         job.save()
         batches = ReindexBatch.objects.bulk_create(
@@ -250,6 +278,21 @@ def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
     return int(row[0]) if row else generation
 
 
+def note_address(job_id: int, realm_url: str, address: str) -> str:
+    """Where a job has another realm's pages: what the first of its batches was told."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE reindex_reindexjob SET addresses = jsonb_build_object(%(url)s::text,
+                %(address)s::text) || addresses WHERE id = %(id)s
+            RETURNING addresses ->> %(url)s
+            """,
+            {"id": job_id, "url": realm_url, "address": address},
+        )
+        row = cursor.fetchone()
+    return str(row[0]) if row else address
+
+
 def again(job_id: int) -> None:
     """Has a job followed by another: a realm that it reads has changed while it was pinned."""
     ReindexJob.objects.filter(pk=job_id).update(
@@ -257,10 +300,22 @@ def again(job_id: int) -> None:
     )
 
 
+@contextmanager
+def _bookkeeping() -> Iterator[None]:
+    """A transaction that needn't have reached the disk when it ends: should the database server
+    lose it with its machine, the job stands a step earlier and goes on from there."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL synchronous_commit = off")
+        yield
+
+
 def wait_for_writers(realm_url: str) -> None:
-    """Returns when every change of a realm that has begun is committed, or is not to be."""
+    """Returns when every change of a realm, and of where it is published, that has begun is
+    committed, or is not to be."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [lock_key(realm_url)])
+        for lock in (realm_url, address_lock(realm_url)):
+            cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [lock_key(lock)])
 
 
 def failed(job_id: int, error: object) -> None:
@@ -283,7 +338,7 @@ def failed(job_id: int, error: object) -> None:
 def claim(batch_id: int) -> ReindexBatch | None:
     """Takes the lease of a batch; None if another worker has it, it is done, or its job ended."""
     now = timezone.now()
-    with transaction.atomic():
+    with _bookkeeping():
         # A lock first: an UPDATE that looks at the job as well would not look at the lease again
         # after it has waited for another claim.
         batch = (
@@ -366,10 +421,8 @@ def sweep() -> int:
     overdue = Q(sent_at__isnull=True) | Q(
         sent_at__lt=now - timedelta(seconds=settings.REALM_SWEEP_SECONDS)
     )
-    jobs = list(
-        ReindexJob.objects.filter(overdue, status=Status.QUEUED).values_list("pk", flat=True)
-    )
-    ReindexJob.objects.filter(pk__in=jobs).update(sent_at=now)
+    jobs = list(ReindexJob.objects.filter(overdue, status=Status.QUEUED).only("draft"))
+    ReindexJob.objects.filter(pk__in=[job.pk for job in jobs]).update(sent_at=now)
     rendering = ReindexJob.objects.filter(overdue, status=Status.RENDERING)
     batches = list(
         ReindexBatch.objects.filter(
@@ -379,8 +432,8 @@ def sweep() -> int:
         ).values_list("pk", flat=True)
     )
     rendering.update(sent_at=now)
-    for job_id in jobs:
-        _send_job(job_id)
+    for job in jobs:
+        _send_job(job)
     send_batches(batches)
     return len(jobs) + len(batches)
 
@@ -420,29 +473,47 @@ def _try_again(now: datetime) -> None:
             job.batches.filter(done=False).update(attempts=0, lease_until=None)
 
 
-def _send_job(job_id: int, delay: float = 0) -> None:
-    _send("reindex.tasks.plan_job", job_id, delay=delay)
+def _send_job(job: ReindexJob, delay: float = 0) -> None:
+    send("reindex.tasks.plan_job", job.pk, queue=_queue(job.draft), delay=delay)
 
 
 def send_batches(batch_ids: Iterable[int]) -> None:
     """Sends a message for each batch."""
-    for batch_id in batch_ids:
-        _send("reindex.tasks.render_batch", batch_id)
+    batches = ReindexBatch.objects.filter(pk__in=list(batch_ids)).order_by("pk")
+    for batch_id, draft in batches.values_list("pk", "job__draft"):
+        send("reindex.tasks.render_batch", batch_id, queue=_queue(draft))
 
 
-def ask_for_definitions(module_urls: Iterable[str]) -> None:
-    """Asks for definitions to be built before anyone needs them, behind the rendering of pages: on
-    a queue of their own, which workers serve in turn with the other."""
-    for module_url in module_urls:
-        _send("reindex.tasks.build_definitions", module_url, queue="definitions")
+def _queue(draft: bool) -> str:
+    """Workers serve the queues in turn, so that a publish waits for one draft and not for all."""
+    return "drafts" if draft else "celery"
 
 
-def _send(task: str, key: int | str, queue: str = "celery", delay: float = 0) -> None:
+def ask_for_definitions(module_urls: Sequence[str]) -> None:
+    """Asks for definitions that the table lacks to be built before anyone needs them, behind the
+    rendering of pages: on a queue of their own, which workers serve in turn with the other."""
+    spelt = {module_url: spellings(module_url) for module_url in module_urls}
+    query = DefinitionCacheEntryQuery(tuple(url for urls in spelt.values() for url in urls))
+    known = DefinitionLookup().get_cached_definitions_batch(query)
+    for module_url, urls in spelt.items():
+        if known.keys().isdisjoint(urls):
+            # Not at once: whoever has waited for the pages comes first.
+            send("reindex.tasks.build_definitions", module_url, queue="definitions", delay=1)
+
+
+def send(task: str, key: int | str, queue: str = "celery", delay: float = 0) -> None:
+    """Sends a task's message, now or after some seconds.
+
+    What Celery is told to run later a worker takes at once, and when it is due runs it before all
+    that has come since. So only its sending is run later, and the message stands in line like any.
+    """
     # By name: the tasks call this module.
+    later = ("reindex.tasks.send_now", (task, key, queue))
+    name, arguments = later if delay else (task, (key,))
     try:
         current_app.send_task(
-            task,
-            (key,),
+            name,
+            arguments,
             retry=False,
             queue=settings.REALM_QUEUE_PREFIX + queue,
             countdown=delay or None,

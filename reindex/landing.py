@@ -32,14 +32,18 @@ FROM reindex_indexedcard old
 WHERE new.job_id = %(job)s AND new.error IS NOT NULL AND new.html IS NULL
     AND old.realm_url = %(url)s AND old.path = new.path AND old.current
 """
+#: What the job shows in its place goes, and what no job came to show; each found by an index.
 _TAKE_AWAY = """
-DELETE FROM reindex_indexedcard WHERE realm_url = %(url)s AND job_id <> %(job)s AND (
-    NOT current OR %(base)s::bigint IS NULL OR path IN (
+DELETE FROM reindex_indexedcard WHERE realm_url = %(url)s AND current AND job_id <> %(job)s
+    AND path = ANY(ARRAY(
         SELECT regexp_replace(jsonb_array_elements_text(paths), '\\.json$', '')
         FROM reindex_reindexbatch WHERE job_id = %(job)s
-    )
-)
+    ))
 """
+_TAKE_AWAY_UNSEEN = """
+DELETE FROM reindex_indexedcard WHERE realm_url = %(url)s AND NOT current AND job_id <> %(job)s
+"""
+_TAKE_AWAY_ALL = "DELETE FROM reindex_indexedcard WHERE realm_url = %(url)s AND job_id <> %(job)s"
 _SHOW = "UPDATE reindex_indexedcard SET current = true WHERE job_id = %(job)s"
 _HEAD = """
 INSERT INTO reindex_indexhead (realm_url, job_id, generation, swapped_at)
@@ -51,9 +55,14 @@ WHERE reindex_indexhead.generation <= excluded.generation
 """
 _ERRORS = """
 SELECT error ->> 'status', error ->> 'title', error ->> 'message', error ->> 'module',
-    count(*), (array_agg(path ORDER BY path))[1:5]
+    (error -> 'causes')::text, count(*), (array_agg(path ORDER BY path))[1:5]
 FROM reindex_indexedcard WHERE job_id = %s AND error IS NOT NULL
-GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 3
+GROUP BY 1, 2, 3, 4, 5 ORDER BY 6 DESC, 3
+"""
+_MODULES = """
+SELECT DISTINCT search -> '_type' ->> 'module' FROM reindex_indexedcard c
+JOIN reindex_reindexjob j ON j.id = c.job_id AND j.status = 'done'
+WHERE j.id = %s AND search -> '_type' ->> 'module' LIKE 'http%%' ORDER BY 1
 """
 _REPLICAS = """
 SELECT replica, count(*), (SELECT jsonb_object_agg(key, value)
@@ -96,7 +105,8 @@ def _store(job: ReindexJob, results: Iterable[dict[str, Any]]) -> tuple[int, int
                 _json(result.get("search")),
                 _json(error),
                 int(result.get("ms", 0)),
-                result.get("made_from", []),
+                # As text: psycopg looks at the elements one by one.
+                f"{{{','.join(map(str, result.get('made_from', [])))}}}",
                 bool(result.get("settled")) and error is None,
             ))  # fmt: skip
             rendered += 1
@@ -124,7 +134,9 @@ def swap(job: ReindexJob) -> None:
         landed = cursor.rowcount == 1
         if landed:
             cursor.execute(_KEEP_LAST_GOOD_HTML, named)
-            cursor.execute(_TAKE_AWAY, named)
+            gone = [_TAKE_AWAY_ALL] if job.base is None else [_TAKE_AWAY, _TAKE_AWAY_UNSEEN]
+            for statement in gone:
+                cursor.execute(statement, named)
             cursor.execute(_SHOW, named)
     job.status = Status.DONE if landed else Status.SUPERSEDED
     job.finished_at, job.error = now, ""
@@ -137,6 +149,14 @@ def swap(job: ReindexJob) -> None:
         job.next_generation = job.generation
 
 
+def modules(job_id: int) -> list[str]:
+    """The modules that the cards of a finished job adopt from, as these spell them; none before,
+    so that a job's batches don't name them all over again."""
+    with connection.cursor() as cursor:
+        cursor.execute(_MODULES, [job_id])
+        return [module for (module,) in cursor.fetchall()]
+
+
 def _overtaken(job: ReindexJob) -> bool:
     return IndexHead.objects.filter(realm_url=job.realm_url, generation__gt=job.generation).exists()
 
@@ -147,8 +167,8 @@ def _summary(job: ReindexJob) -> dict[str, Any]:
         cursor.execute(_ERRORS, [job.pk])
         kinds = [
             {"status": int(status or 500), "title": title, "message": message, "module": module,
-             "count": count, "cards": cards}
-            for status, title, message, module, count, cards in cursor.fetchall()
+             "causes": json.loads(causes or "[]"), "count": count, "cards": cards}
+            for status, title, message, module, causes, count, cards in cursor.fetchall()
         ]  # fmt: skip
         cursor.execute(_REPLICAS, {"job": job.pk})
         replicas = cursor.fetchall()

@@ -9,26 +9,19 @@ with another extension could take its place.
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import unquote
 
+from reindex.history import stem
 from reindex.pins import Pin
 from reindex.reader import BASE_MODULE, Document, Reader, card_path, module_of
 
-EXECUTABLE = (".tsx", ".ts", ".jsx", ".js")
 
-
+@lru_cache(maxsize=50_000)
 def key(realm_url: str, path: str = "") -> int:
     """The key of a file, or without a path that of a realm as a whole. A signed 64-bit integer."""
     digest = hashlib.blake2b(f"{realm_url}\n{stem(path)}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
-
-
-def stem(path: str) -> str:
-    """A module's path without its extension; any other path as it is."""
-    for extension in EXECUTABLE:
-        if path.endswith(extension):
-            return path.removesuffix(extension)
-    return path
 
 
 @dataclass

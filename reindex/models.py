@@ -30,8 +30,21 @@ class ReindexJob(models.Model):
     realm_url = models.TextField()
     generation = models.PositiveBigIntegerField()
     status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
-    pins = models.JSONField(default=dict, help_text="the generation of every realm that it reads")
+    pins = models.JSONField(
+        default=dict,
+        help_text="the generation of every realm that it reads; 0: of one that it may not read",
+    )
+    addresses = models.JSONField(
+        default=dict,
+        db_default={},
+        help_text="where the pages of the other realms that it reads are",
+    )
     full = models.BooleanField(default=False, help_text="carries nothing over")
+    draft = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="of a source realm: served in turn with what is published",
+    )
     base = models.PositiveBigIntegerField(
         null=True, help_text="the job whose index it carries over; none if it renders every card"
     )
@@ -167,6 +180,24 @@ class IndexedCard(models.Model):
                 MD5(KeyTextTransform("_type", "search")),
                 condition=models.Q(current=True),
                 name="card_by_type",
+            ),
+            # What a change has rendered anew is found without a look at what is carried over.
+            GinIndex(
+                fields=["made_from"],
+                condition=models.Q(current=True),
+                name="card_by_origin",
+                gin_pending_list_limit=32768,
+            ),
+            models.Index(
+                fields=["realm_url"],
+                condition=models.Q(current=True, settled=False),
+                name="card_not_settled",
+            ),
+            # What a swap takes away is found without a look at what it carries over.
+            models.Index(
+                fields=["realm_url"],
+                condition=models.Q(current=False),
+                name="card_not_shown",
             ),
         ]
 

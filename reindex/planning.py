@@ -7,7 +7,6 @@ in every file. Whatever is in doubt is rendered.
 """
 
 import hashlib
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,32 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from reindex import jobs
+from reindex import host, jobs
+from reindex.history import changed, expected_pins, manifest
 from reindex.made_from import key
-from reindex.models import IndexedCard, IndexHead, ReindexJob
-from reindex.pins import Pin
-from reindex.replicas import ReplicaUnavailable, ask_registry, get_pinned
+from reindex.models import IndexHead, ReindexJob
+from reindex.pins import CLOSED, Pin
+from reindex.reader import BASE_REALM
+from reindex.replicas import (
+    addresses,
+    ask_address,
+    standing_at,
+)
 
-API = "application/vnd.api+json"
 #: Sources of the prerenderer, besides the card library, which is a realm like any other.
 _RENDERER = ("reindex/deno/*.ts", "deno.json", "deno.lock")
 
+#: What can't be carried over, each part found by an index, and how many cards there are in all.
 _TO_RENDER = """
-SELECT path FROM reindex_indexedcard
-WHERE realm_url = %(url)s AND current AND (NOT settled OR made_from && %(keys)s::bigint[])
+WITH shown AS NOT MATERIALIZED (
+    SELECT path, settled, made_from FROM reindex_indexedcard
+    WHERE realm_url = %(url)s AND current
+), stale AS (
+    SELECT path FROM shown WHERE made_from && %(keys)s::bigint[]
+    UNION SELECT path FROM shown WHERE NOT settled
+    UNION SELECT path FROM shown WHERE path = ANY(%(own)s)
+)
+SELECT (SELECT coalesce(array_agg(path), '{}') FROM stale), (SELECT count(*) FROM shown)
 """
 
 
@@ -51,7 +63,7 @@ def plan(job: ReindexJob) -> jobs.Plan:
 
 
 def _full(job: ReindexJob) -> jobs.Plan:
-    files = _manifest(Pin(job.realm_url, job.generation))
+    files = manifest(Pin(job.realm_url, job.generation))
     assert files is not None
     pins = {job.realm_url: job.generation}
     return jobs.Plan(_cards(files), pins, renderer=renderer())
@@ -59,62 +71,55 @@ def _full(job: ReindexJob) -> jobs.Plan:
 
 def _incremental(job: ReindexJob, base: ReindexJob) -> jobs.Plan | None:
     """A plan that carries over what it can; None where history doesn't reach back to the base."""
-    own = _manifest(Pin(job.realm_url, job.generation), since=base.generation)
+    own = changed(Pin(job.realm_url, job.generation), base.generation)
     if own is None:
         return None
+    if own:
+        # Most likely there are a few cards to render, and somebody waits for them.
+        known = {url: pin for url, pin in base.pins.items() if pin != CLOSED}
+        known[job.realm_url] = job.generation
+        host.stand_by(expected_pins(known, job.realm_url, own), addresses()[0])
     # From here on a change of any of these realms has this job followed by another.
     jobs.announce(job.pk, {**base.pins, job.realm_url: job.generation})
     pins = {job.realm_url: job.generation}
+    places: dict[str, str] = {}
     keys = {key(job.realm_url, path) for path in own}
     for realm_url, then in base.pins.items():
-        if realm_url != job.realm_url:
-            now = _generation(realm_url)
-            changed = _changed_elsewhere(realm_url, then, now)
-            keys |= {key(realm_url)} if changed is None else changed
-            if now is not None:
-                pins[realm_url] = now
+        # What a closed realm was looked for by is never settled, and so is rendered anyhow.
+        if realm_url == job.realm_url or then == CLOSED:
+            continue
+        now = _generation(realm_url)
+        elsewhere = _changed_elsewhere(realm_url, then, now)
+        if now is not None:
+            pins[realm_url] = now
+            if realm_url != BASE_REALM:
+                places[realm_url] = ask_address(realm_url)
+                if places[realm_url] != base.addresses.get(realm_url, realm_url):
+                    # Links to it lead elsewhere now.
+                    elsewhere = None
+        keys |= {key(realm_url)} if elsewhere is None else elsewhere
     with connection.cursor() as cursor:
-        cursor.execute(_TO_RENDER, {"url": job.realm_url, "keys": list(keys)})
-        again = {f"{path}.json" for (path,) in cursor.fetchall()}
-    paths = _cards(again | own.keys())
-    rows = IndexedCard.objects.filter(realm_url=job.realm_url, current=True)
-    taken = rows.filter(path__in=[path.removesuffix(".json") for path in paths]).count()
-    return jobs.Plan(paths, pins, base.pk, rows.count() - taken, renderer())
+        cards = [path.removesuffix(".json") for path in own]
+        cursor.execute(_TO_RENDER, {"url": job.realm_url, "keys": list(keys), "own": cards})
+        stale, shown = cursor.fetchone() or ([], 0)
+    paths = _cards(own | {f"{path}.json" for path in stale})
+    return jobs.Plan(paths, pins, base.pk, shown - len(stale), renderer(), places)
 
 
 def _generation(realm_url: str) -> int | None:
     """The generation of a public realm by the registry, after every change that has begun; None if
     it is gone, or is private now."""
     jobs.wait_for_writers(realm_url)
-    told = ask_registry(realm_url).headers
-    if told.get("x-boxel-realm-url") != realm_url:
-        return None
-    return int(told["x-realm-generation"]) if _public(told) else None
-
-
-def _public(headers: Any) -> bool:
-    return bool(headers.get("x-boxel-realm-public-readable") == "true")
+    url, generation = standing_at(realm_url)
+    return generation if url == realm_url and generation != CLOSED else None
 
 
 def _changed_elsewhere(realm_url: str, then: int, now: int | None) -> set[int] | None:
     """The keys of another realm's files that have changed; None if that can't be told."""
     if now == then:
         return set()
-    files = None if now is None else _manifest(Pin(realm_url, now), since=then)
+    files = None if now is None else changed(Pin(realm_url, now), then)
     return None if files is None else {key(realm_url, path) for path in files}
-
-
-def _manifest(pin: Pin, since: int | None = None) -> dict[str, str | None] | None:
-    """The files of a realm, or those that are not what they were at an earlier generation; None
-    where history doesn't reach back that far."""
-    query = "" if since is None else f"?since={since}"
-    response = get_pinned(pin, "", API, query=query)
-    if response.status == 410:
-        return None
-    if response.status != 200:
-        raise ReplicaUnavailable(f"{response.replica} answered {response.status}")
-    files: dict[str, str | None] = json.loads(response.body)["data"]["attributes"]["files"]
-    return files
 
 
 def _cards(paths: Any) -> list[str]:

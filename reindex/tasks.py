@@ -8,11 +8,18 @@ from celery import shared_task
 from django.conf import settings
 
 from definitions.lookup import DefinitionLookup
-from reindex import jobs, planning
-from reindex.models import ReindexBatch
+from reindex import host, jobs, landing, planning
+from reindex.models import ReindexBatch, ReindexJob
+from reindex.pins import CLOSED
 from reindex.prerender import ModuleBuilder, render_cards
 from reindex.reader import BASE_REALM, Document, Reader, card_url
-from reindex.replicas import ReplicaUnavailable, WrongGeneration, ask_registry, avoided
+from reindex.replicas import (
+    ReplicaUnavailable,
+    WrongGeneration,
+    ask_address,
+    avoided,
+    standing_at,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -29,17 +36,22 @@ def plan_job(job_id: int) -> None:
     except (ReplicaUnavailable, WrongGeneration) as error:
         logger.warning("job %d can't be planned: %s", job_id, error)
         jobs.failed(job_id, error)
-        return
-    batches = jobs.planned(job_id, plan)
-    jobs.send_batches(batches[1:])
-    for first in batches[:1]:
-        _render_batch(first)
+    else:
+        batches = jobs.planned(job_id, plan)
+        jobs.send_batches(batches[1:])
+        for first in batches[:1]:
+            _render_batch(first)
+    finally:
+        host.get_ready()
 
 
 @shared_task(ignore_result=True)
 def render_batch(batch_id: int) -> None:
     """Renders a batch's cards and stores what came of them."""
-    _render_batch(batch_id)
+    try:
+        _render_batch(batch_id)
+    finally:
+        host.get_ready()
 
 
 def _render_batch(batch_id: int) -> None:
@@ -53,13 +65,19 @@ def _render_batch(batch_id: int) -> None:
         jobs.release(batch, error)
         return
     if results is not None and jobs.finish(batch, results):
-        jobs.ask_for_definitions(_modules(results))
+        jobs.ask_for_definitions(landing.modules(batch.job_id))
 
 
 @shared_task(ignore_result=True)
 def build_definitions(module_url: str) -> None:
     """Has a module in the definitions table, built by whoever the fleet elects."""
     DefinitionLookup(ModuleBuilder()).lookup_module(module_url)
+
+
+@shared_task(ignore_result=True)
+def send_now(task: str, key: int | str, queue: str) -> None:
+    """Sends a message that was to be sent later."""
+    jobs.send(task, key, queue)
 
 
 @shared_task(ignore_result=True)
@@ -71,7 +89,8 @@ def sweep() -> None:
 def _render(batch: ReindexBatch) -> list[Document] | None:
     """The results for a batch's cards; None if the job ended on the way."""
     job = batch.job
-    reader = Reader(dict(job.pins), lambda url, g: _pin(job.pk, url, g))
+    pins = {url: generation for url, generation in job.pins.items() if generation != CLOSED}
+    reader = Reader(pins, lambda url, g: _pin(job.pk, url, g), lambda u: _address(job, u))
     urls = [card_url(job.realm_url, path) for path in batch.paths]
     reader.read_cards([f"{job.realm_url}realm", *urls])
     cards = {url: document for url in urls if (document := reader.known(url)) is not None}
@@ -105,19 +124,24 @@ def _pin(job_id: int, realm_url: str, generation: int) -> int:
     changes it finds the pin, or it is noticed here; another job follows in both cases."""
     pinned = jobs.pin_realm(job_id, realm_url, generation)
     jobs.wait_for_writers(realm_url)
-    if ask_registry(realm_url).headers.get("x-realm-generation") != str(pinned):
+    if standing_at(realm_url) != (realm_url, pinned):
         jobs.again(job_id)
     return pinned
 
 
+def _address(job: ReindexJob, realm_url: str) -> str:
+    """Where the pages of a realm are that a job has pinned: the same for all of its batches. Should
+    that change after it was pinned, the job is followed by another."""
+    if realm_url in (job.realm_url, BASE_REALM):
+        return realm_url
+    if realm_url not in job.addresses:
+        jobs.wait_for_writers(realm_url)
+        job.addresses[realm_url] = jobs.note_address(job.pk, realm_url, ask_address(realm_url))
+    return str(job.addresses[realm_url])
+
+
 class _JobEnded(Exception):
     """The job was superseded or cancelled while a batch of it was rendered."""
-
-
-def _modules(results: list[Document]) -> list[str]:
-    """The modules that rendered cards adopt from."""
-    found = {result["search"]["_type"]["module"] for result in results if result.get("search")}
-    return sorted(module for module in found if module.startswith("http"))
 
 
 def _realm(reader: Reader, realm_url: str) -> Document:

@@ -47,6 +47,7 @@ REALM_CACHE_BYTES = int(os.environ.get("REALM_CACHE_BYTES", str(64 * 1024 * 1024
 
 REALM_RENDER_SECONDS = float(os.environ.get("REALM_RENDER_SECONDS", "5"))
 REALM_RENDER_MEMORY_MB = int(os.environ.get("REALM_RENDER_MEMORY_MB", "256"))
+REALM_PRERENDERER_SECONDS = float(os.environ.get("REALM_PRERENDERER_SECONDS", "60"))
 REALM_BATCH_CARDS = int(os.environ.get("REALM_BATCH_CARDS", "1000"))
 REALM_INDEX_SOURCES = os.environ.get("REALM_INDEX_SOURCES", "1") == "1"
 REALM_SWEEP_SECONDS = float(os.environ.get("REALM_SWEEP_SECONDS", "5"))

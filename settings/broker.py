@@ -5,8 +5,9 @@ from typing import Any
 
 from kombu import Exchange, Queue
 
-#: Pages are rendered from the first; definitions are built ahead of time from the second.
-QUEUES = ("celery", "definitions")
+#: Published pages are rendered from the first, drafts from the second; definitions are built ahead
+#: of time from the third. Workers serve them in turn.
+QUEUES = ("celery", "drafts", "definitions")
 
 
 def celery_queues(prefix: str) -> dict[str, Any]:
@@ -46,5 +47,6 @@ def celery_broker(url: str, folder: Path, prefix: str) -> tuple[str, dict[str, A
         # within one file system.
         "processed_folder": str(processed),
         "store_processed": False,
-        "polling_interval": 0.05,
+        # A look into a folder that is empty most of the time; somebody waits for what it finds.
+        "polling_interval": 0.01,
     }

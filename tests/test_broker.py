@@ -11,7 +11,7 @@ def test_everything_on_a_broker_bears_the_prefix(tmp_path: Path) -> None:
     queues = told.pop("CELERY_TASK_QUEUES")
     names = {queue.name for queue in queues} | {queue.exchange.name for queue in queues}
     names |= {queue.routing_key for queue in queues}
-    assert names == {"north.celery", "north.definitions"}
+    assert names == {"north.celery", "north.drafts", "north.definitions"}
     assert all(name.startswith("north.") for name in told.values())
     _, options = celery_broker("redis://127.0.0.1/", tmp_path, "north.")
     assert options["global_keyprefix"] == "north."
@@ -21,5 +21,6 @@ def test_everything_on_a_broker_bears_the_prefix(tmp_path: Path) -> None:
 def test_without_a_prefix_the_names_are_celerys_own() -> None:
     assert [queue.name for queue in celery_queues("")["CELERY_TASK_QUEUES"]] == [
         "celery",
+        "drafts",
         "definitions",
     ]

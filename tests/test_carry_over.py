@@ -2,26 +2,33 @@
 
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
+from django.db import connection, connections, transaction
 from pytest_django import Settings
 
+from notifications.locks import address_lock
+from realms.auth import Caller
 from realms.bootstrap import sync_base_realm
 from realms.models import EVERYONE, Realm
 from realms.permissions import change_permissions
-from realms.publishing import rollback_realm
+from realms.publishing import rollback_realm, unpublish_realm
 from realms.reindex_views import reindex
-from reindex import jobs
+from reindex import jobs, planning
 from reindex.index import find_page
 from reindex.models import IndexedCard, IndexHead, ReindexJob
 from tests import make
+from tests.cluster import wait_until
 from tests.rendering import index_of, work_off
-from tests.web import Web
+from tests.web import ORIGIN, Web, waiting_for
 
 URL = "http://ada.localhost:4201/"
 LIBRARY = "http://localhost:4201/ada/library/"
 SITE = "http://localhost:4201/ada/notes/"
+SHOWN = "http://library.localhost:4201/"
 Sent = list[tuple[str, Any]]
 
 NOTE = f"""\
@@ -123,6 +130,20 @@ def test_a_changed_card_is_rendered_with_those_that_embed_it_and_no_other(
     assert "b2" in index_of(URL)["a"].html["isolated"]
 
 
+def test_what_is_to_be_rendered_is_found_without_a_look_at_what_is_carried_over(
+    site: Realm,
+) -> None:
+    named: dict[str, Any] = {"url": site.url, "keys": [1, 2], "own": ["a"]}
+    with transaction.atomic(), connection.cursor() as cursor:
+        # The few rows of a test are found as fast by any index, and by none.
+        cursor.execute("DROP INDEX card_by_type, one_current_row_per_card")
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(f"EXPLAIN {planning._TO_RENDER}", named)
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+        transaction.set_rollback(True)
+    assert "card_by_origin" in plan and "card_not_settled" in plan
+
+
 def test_a_publish_of_what_is_shown_already_renders_nothing(
     site: Realm, rendered: Rendered
 ) -> None:
@@ -204,7 +225,56 @@ def test_what_has_become_private_is_not_shown_on(
 ) -> None:
     change_permissions(library, {EVERYONE: None})
     assert rendered() == {"a", "b", "c", "lonely"}
-    assert index_of(URL)["a"].error and LIBRARY not in newest().pins
+    assert index_of(URL)["a"].error and newest().pins[LIBRARY] == 0
+
+
+def test_what_is_public_again_is_shown_again_and_until_then_its_changes_are_nobody_s(
+    site: Realm, library: Realm, rendered: Rendered
+) -> None:
+    change_permissions(library, {EVERYONE: None})
+    rendered()
+    before = newest()
+    make.write(library, label__ts=b'export const label = "two";')
+    change_permissions(library, {EVERYONE: ["write"]})
+    assert newest() == before
+
+    change_permissions(library, {EVERYONE: ["read"]})
+    assert newest().status == "queued"
+    assert rendered() == {"a", "b", "c", "lonely"}
+    assert "two a" in index_of(URL)["a"].html["isolated"]
+    assert newest().pins[LIBRARY] == library.generation
+    # It is read now, as any other is.
+    make.write(library, label__ts=b'export const label = "three";')
+    assert rendered() == {"a", "b", "c", "lonely"}
+
+
+def test_a_realm_that_is_opened_while_a_job_finds_it_closed_is_followed_by_another_job(
+    site: Realm, library: Realm, sent: Sent, settings: Settings
+) -> None:
+    settings.REALM_BATCH_CARDS = 1
+    change_permissions(library, {EVERYONE: None})
+    work_off([sent.pop(0)])  # plans, and renders the first batch
+    assert newest().pins[LIBRARY] == 0
+    change_permissions(library, {EVERYONE: ["read"]})
+    work_off(sent)
+    cards = index_of(URL)
+    assert not [path for path, card in cards.items() if card.error]
+    assert "one a" in cards["a"].html["isolated"]
+
+
+def test_a_site_that_is_published_where_a_closed_one_was_is_shown_by_those_that_link_to_it(
+    site: Realm, library: Realm, rendered: Rendered
+) -> None:
+    elsewhere = "http://two.localhost:4201/"
+    other = make.source("http://localhost:4201/ada/other/", site.owner, FILES)
+    make.publish(other, elsewhere)
+    change_permissions(Realm.objects.get(url=elsewhere), {EVERYONE: None})
+    make.write(site, q__json=note("q", f"{elsewhere}p"))
+    make.publish(site, URL)
+    rendered()
+    unpublish_realm(elsewhere, make_operator())
+    make.publish(other, elsewhere)
+    assert newest().status == "queued"
 
 
 def test_a_change_of_another_realm_while_a_job_reads_it_is_followed_by_another_job(
@@ -221,6 +291,78 @@ def test_a_change_of_another_realm_while_a_job_reads_it_is_followed_by_another_j
     assert [job.status for job in jobs_of_two] == ["done", "done"]
     cards = index_of(URL)
     assert {cards[path].html["isolated"][:6] for path in "abc"} == {"<p>two"}
+
+
+def test_links_lead_to_where_a_realm_is_published_and_move_with_it(
+    site: Realm, library: Realm, rendered: Rendered
+) -> None:
+    def link() -> str:
+        return str(index_of(URL)["b"].html["isolated"]).split('href="')[1].split('"')[0]
+
+    make.write(library, guide__json=make.card("@realm/base", "Card"))
+    make.write(site, b__json=note("b", f"{LIBRARY}guide"))
+    make.publish(site, URL)
+    rendered()
+    assert link() == f"{LIBRARY}guide"
+    for at in (SHOWN, "http://other.localhost:4201/"):
+        make.publish(library, at)
+    # Of two, it is the one that was there first.
+    assert {"a", "b"} <= rendered() <= {"a", "b", "c", "lonely"}
+    assert link() == f"{SHOWN}guide"
+    make.publish(library, SHOWN)
+    assert rendered() == set()
+    make.publish(site, URL)
+    assert rendered() == set()
+    unpublish_realm(SHOWN, Caller("ada"))
+    assert "b" in rendered()
+    assert link() == "http://other.localhost:4201/guide"
+    # Another realm is shown there: nothing is left to lead to.
+    other = make.source(f"{ORIGIN}/ada/other/", library.owner, {})
+    make.publish(other, "http://other.localhost:4201/")
+    assert "b" in rendered()
+    assert link() == f"{LIBRARY}guide"
+    rollback_realm("http://other.localhost:4201/", Caller("ada"))
+    assert "b" in rendered()
+    assert link() == "http://other.localhost:4201/guide"
+
+
+def test_a_realm_that_is_published_while_a_job_reads_it_has_the_job_followed(
+    site: Realm, library: Realm, sent: Sent, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A publish that has begun when a worker asks where the realm is, and has told its dependents
+    before it became one."""
+    make.write(library, guide__json=make.card("@realm/base", "Card"))
+    work_off(sent)
+    make.write(site, b__json=note("b", f"{LIBRARY}guide"))
+    unpublish_realm(URL, Caller("ada"))
+    make.publish(site, URL)
+    at_the_end, go_on = Event(), Event()
+    tell = jobs.tell_dependents
+
+    def telling(*urls: str, opened: bool = False) -> None:
+        tell(*urls, opened=opened)
+        if SHOWN in urls:
+            at_the_end.set()
+            assert go_on.wait(20)
+
+    monkeypatch.setattr(jobs, "tell_dependents", telling)
+    with ThreadPoolExecutor(2) as threads:
+        publishing = threads.submit(in_thread, make.publish, library, SHOWN)
+        assert at_the_end.wait(20)
+        rendering = threads.submit(in_thread, work_off, sent)
+        wait_until(lambda: waiting_for(address_lock(LIBRARY)) or rendering.done(), "a worker waits")
+        go_on.set()
+        publishing.result(), rendering.result()
+    work_off(sent)
+    assert f'href="{SHOWN}guide"' in index_of(URL)["b"].html["isolated"]
+
+
+def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls in a thread, whose connections end with it."""
+    try:
+        return work(*arguments)
+    finally:
+        connections.close_all()
 
 
 def test_what_a_module_may_import_unseen_is_rendered_every_time(
