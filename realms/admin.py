@@ -29,7 +29,7 @@ from realms.models import (
     RealmTombstone,
     TranspiledModule,
 )
-from reindex import jobs
+from realms.permissions import readers_changed
 
 admin.site.site_header = "Realm server"
 admin.site.site_title = "Realm server"
@@ -82,28 +82,20 @@ class RealmPermissionAdmin(AnyModelAdmin):
         with transaction.atomic():
             lock_realms([obj.realm.url])
             super().save_model(request, obj, form, change)
-            _moved(obj.realm)
+            readers_changed(obj.realm)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         with transaction.atomic():
             lock_realms([obj.realm.url])
             super().delete_model(request, obj)
-            _moved(obj.realm)
+            readers_changed(obj.realm)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[RealmPermission]) -> None:
         with transaction.atomic():
             realms = {row.realm for row in queryset.select_related("realm")}
             lock_realms(realm.url for realm in realms)
             super().delete_queryset(request, queryset)
-            _moved(*realms)
-
-
-def _moved(*realms: Realm) -> None:
-    """The caller holds the realms' locks."""
-    for realm in realms:
-        # What others have rendered from it they may have to do without.
-        jobs.tell_dependents(realm.url)
-    bump_at_commit([REGISTRY_KEY, *(realm_key(realm.url) for realm in realms)])
+            readers_changed(*realms)
 
 
 @admin.register(RealmTombstone)

@@ -12,6 +12,7 @@ from django.utils.http import parse_etags
 
 from realms import auth, bodies, cards, errors
 from realms.http import API, CARD, MIN_GENERATION, min_generation, read_body
+from realms.info import realm_info
 from realms.models import EVERYONE, Realm, RealmPermission
 from realms.urls_and_paths import file_url, realm_candidates
 
@@ -107,7 +108,8 @@ def _body(model: type[bodies.M], request: HttpRequest) -> bodies.M:
 
 
 def _document(realm: Realm, found: cards.Card, status: int = 200) -> HttpResponse:
-    body = json.dumps({"data": found.resource}, ensure_ascii=False).encode()
+    (data,) = resources(realm, [found])
+    body = json.dumps({"data": data}, ensure_ascii=False).encode()
     response = HttpResponse(body, status=status, content_type=CARD)
     response["ETag"] = f'"{hashlib.sha256(body).hexdigest()}:card"'
     response["Content-Length"] = str(len(body))
@@ -116,6 +118,14 @@ def _document(realm: Realm, found: cards.Card, status: int = 200) -> HttpRespons
         scope = "public" if "X-Boxel-Realm-Public-Readable" in response else "private"
         response["Cache-Control"] = f"{scope}, max-age=0, must-revalidate"
     return response
+
+
+def resources(realm: Realm, found: list[cards.Card]) -> list[dict[str, Any]]:
+    """Cards of a realm as clients see them, with what the realm says of itself."""
+    told = realm_info(realm).document["data"]["attributes"] if found else {}
+    return [
+        {**card.resource, "meta": {**card.resource["meta"], "realmInfo": told}} for card in found
+    ]
 
 
 def headed(response: HttpResponse, realm: Realm, generation: int) -> HttpResponse:

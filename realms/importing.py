@@ -10,8 +10,9 @@ from realms.content import Stored, check_size, delete_files, store_blob, version
 from realms.errors import Conflict
 from realms.locks import realm_write_lock
 from realms.models import EVERYONE, Realm, RealmPermission
-from realms.publishing import make_realm
+from realms.publishing import check_not_reserved, make_realm
 from realms.urls_and_paths import check_path
+from reindex import jobs
 
 _SKIPPED_FOLDERS = {"node_modules", "__pycache__"}
 
@@ -61,6 +62,7 @@ def import_files(
     `delete` also removes what the folder lacks. Content is stored before the lock is taken, so the
     realm is locked for moments only. Raises one of `realms.errors`; then nothing has changed.
     """
+    check_not_reserved(url)
     stored: dict[str, Stored] = {}
     for path, file in files.items():
         data = file.read_bytes()
@@ -80,6 +82,7 @@ def import_files(
             RealmPermission.objects.update_or_create(
                 realm=realm, username=EVERYONE, defaults={"read": True}
             )
+            jobs.tell_dependents(url, opened=True)
         before = dict(versions_at(realm, realm.generation).values_list("path", "blob_id"))
         write_stored(realm, stored)
         gone = sorted(set(before) - set(stored)) if delete else []

@@ -75,8 +75,11 @@ def preparing(realm_url: str) -> str:
 
 
 def source_realm(realm_url: str) -> str:
-    """What a browser sees at a source realm: its pages are where it is published."""
-    return _notice("A source realm", f"{escape(realm_url)} is edited here and read elsewhere.")
+    """What a browser sees at a source realm that is published nowhere."""
+    return _notice(
+        "This site is not published yet",
+        f"It is being written at {escape(realm_url)}. Logged in, its owner sees the draft here.",
+    )
 
 
 def _notice(title: str, text: str, head: str = "", sign: str = "") -> str:

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from reindex.index import readiness
 from reindex.models import ReindexJob
+from reindex.outcome import outcome
 
 POLL_SECONDS = 0.1
 _DOING = {"queued": "waiting for a worker", "index": "planning", "render": "rendering"}
@@ -19,8 +20,20 @@ def follow(
 ) -> None:
     """Shows a bar until the realm's pages are those of `generation`, or until this `job` is done.
 
-    Raises CommandError when the rendering fails or a newer publish overtakes it.
+    Raises CommandError when the rendering fails, when a newer publish overtakes it, and when who
+    watches has seen enough.
     """
+    try:
+        found = _watch(realm_url, generation, job)
+    except KeyboardInterrupt:
+        told = f"no longer watched; the rendering of {realm_url} goes on (cancel_reindex ends it)"
+        raise CommandError(told, returncode=130) from None
+    if found is not None:
+        out.write("\n".join(outcome(found)) + "\n")
+
+
+def _watch(realm_url: str, generation: int, job: int | None) -> ReindexJob | None:
+    """Shows the bar while there is something to wait for; answers the job as it ended."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -33,7 +46,7 @@ def follow(
         while True:
             found = _job(realm_url, generation, job)
             if _done(realm_url, generation, found, job):
-                break
+                return found
             if found is None or found.status in (found.Status.SUPERSEDED, found.Status.CANCELLED):
                 raise CommandError(
                     f"the rendering of {realm_url} was {found.status if found else 'lost'}"
@@ -47,8 +60,6 @@ def follow(
                 completed=found.seen,
             )
             time.sleep(POLL_SECONDS)
-    if found is not None:
-        out.write(told(found))
 
 
 def _job(realm_url: str, generation: int, job: int | None) -> ReindexJob | None:
@@ -61,18 +72,3 @@ def _done(realm_url: str, generation: int, found: ReindexJob | None, job: int | 
     if job is not None:
         return found is not None and found.status == found.Status.DONE
     return readiness(realm_url, generation).ready
-
-
-def told(job: ReindexJob) -> str:
-    """What a job came to, in lines: figures, the errors by kind, the replicas that it avoided."""
-    lines = [
-        f"{job.rendered} cards rendered in {job.seconds or 0:.1f} s, {job.carried} carried over, "
-        f"{job.errors} with errors"
-    ]
-    for kind in job.summary.get("errors", ()):
-        cards = ", ".join(kind["cards"]) + (", …" if kind["count"] > len(kind["cards"]) else "")
-        where = f" ({kind['module']})" if kind["module"] else ""
-        lines.append(f"  {kind['count']} × {kind['title']}: {kind['message']}{where}: {cards}")
-    for address, why in job.summary.get("avoided", {}).items():
-        lines.append(f"  replica {address} was left out: {why}")
-    return "\n".join(lines) + "\n"

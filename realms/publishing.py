@@ -17,6 +17,7 @@ from django.utils import timezone
 from definitions.lookup import DefinitionLookup
 from notifications.channels import REGISTRY_KEY, realm_changed, realm_key
 from notifications.emit import bump_at_commit, emit, notify_all_file_changes
+from notifications.locks import address_lock
 from realms import errors
 from realms.auth import Caller, owns, user_id
 from realms.content import advance, write_files
@@ -47,7 +48,7 @@ class Published:
 def create_realm(caller: Caller, endpoint: str, attributes: dict[str, Any]) -> Realm:
     """Makes a source realm at `<origin>/<user>/<endpoint>/`, with its first two cards.
 
-    Raises AlreadyExists, InvalidURL, Forbidden.
+    Raises AlreadyExists, InvalidURL, Forbidden, Reserved.
     """
     url = canonical_realm_url(f"{settings.REALM_PUBLIC_ORIGIN}/{caller.username}/{endpoint}/")
     owner = caller.account
@@ -62,8 +63,11 @@ def create_realm(caller: Caller, endpoint: str, attributes: dict[str, Any]) -> R
 def make_realm(url: str, kind: Kind, owner: Any, username: str, **more: Any) -> Realm:
     """Enters a realm in the registry. The caller holds the lock of its URL.
 
-    Its generation goes on from that of a realm that stood there before. Raises AlreadyExists.
+    Its generation goes on from that of a realm that stood there before. Raises AlreadyExists,
+    Reserved.
     """
+    if kind != Kind.BOOTSTRAP:
+        check_not_reserved(url)
     if Realm.objects.filter(url=url).exists():
         raise errors.AlreadyExists(url=url)
     grave = RealmTombstone.objects.filter(url=url).first()
@@ -96,9 +100,11 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
     """
     source_url, url = canonical_realm_url(source_url), canonical_realm_url(published_url)
     check_domain(url)
-    with realm_write_lock(url, *_host(url), shared=[source_url]):
+    held = _address_locks(url, source_url)
+    with realm_write_lock(url, *_host(url), *held, shared=[source_url]):
         source = _source(source_url, caller)
         published = _published_or_free(url, source, caller)
+        _check_held(held, url, source_url)
         return _show(source, source.generation, published, url, caller)
 
 
@@ -106,8 +112,10 @@ def rollback_realm(published_url: str, caller: Caller, publication: int | None =
     """Shows again what an earlier publication showed: the one before this, or the one of that
     generation of the published realm. Rolling back is a publish like any other."""
     url = canonical_realm_url(published_url)
-    with realm_write_lock(url):
+    held = _address_locks(url)
+    with realm_write_lock(url, *held):
         realm = _published(url, caller)
+        _check_held(held, url)
         earlier = rollback_target(realm, publication)
         return _show(earlier.source, earlier.source_generation, realm, url, caller)
 
@@ -149,6 +157,9 @@ def _show(
 ) -> Published:
     """The swap and everything that goes with it, in the caller's transaction."""
     now = timezone.now()
+    new = published is None
+    before = published.source if published is not None else None
+    moved = {source.url, *([before.url] if before is not None else [])}
     if published is None:
         published = make_realm(url, Kind.PUBLISHED, source.owner, caller_name(caller, source),
                                source=source, last_published_at=now)  # fmt: skip
@@ -166,7 +177,7 @@ def _show(
     )
     published.clear_local_source_caches_and_broadcast()
     DefinitionLookup().clear_realm_definitions(url)
-    jobs.owe(url, published.generation)
+    jobs.owe(url, published.generation, moved=moved if before != source else (), opened=new)
     return Published(
         str(published.pk), source.url, url, published.generation, source_generation, now
     )
@@ -178,8 +189,10 @@ def _show(
 def unpublish_realm(published_url: str, caller: Caller) -> Realm:
     """Takes a published realm down and answers what it was. Raises NotPublished, Forbidden."""
     url = canonical_realm_url(published_url)
-    with realm_write_lock(url):
+    held = _address_locks(url, gone=True)
+    with realm_write_lock(url, *held):
         realm = _published(url, caller)
+        _check_held(held, url, gone=True)
         gone = Realm.objects.select_related("source").get(pk=realm.pk)
         _tear_down(realm)
     return gone
@@ -220,7 +233,7 @@ def _tear_down(realm: Realm) -> None:
     RealmTombstone.objects.update_or_create(
         url=realm.url, defaults={"generation": realm.generation}
     )
-    jobs.forget(realm.url)
+    jobs.forget(realm.url, moved=[realm.source.url] if realm.source is not None else [])
     DefinitionLookup().clear_realm_definitions(realm.url)
     notify_all_file_changes(realm.url)
     bump_at_commit([realm_key(realm.url), REGISTRY_KEY])
@@ -230,6 +243,29 @@ def _tear_down(realm: Realm) -> None:
 
 
 # --- Checks ------------------------------------------------------------------------------------
+
+
+def _address_locks(url: str, *source_urls: str, gone: bool = False) -> list[str]:
+    """What is locked because it may change where source realms are published: nothing for a URL
+    that shows the same realm before and after."""
+    publications = Publication.objects.filter(realm__url=url).order_by()
+    shown = set(publications.values_list("source__url", flat=True).distinct())
+    stays = not gone and len(shown) == 1 and shown.issuperset(source_urls)
+    return [] if stays else [address_lock(each) for each in sorted({*shown, *source_urls})]
+
+
+def _check_held(held: list[str], url: str, *source_urls: str, gone: bool = False) -> None:
+    """Raises Busy if more would have to be locked by now."""
+    if not set(held).issuperset(_address_locks(url, *source_urls, gone=gone)):
+        raise errors.Busy(what=f"{url} has just been published from another realm")
+
+
+def check_not_reserved(url: str) -> None:
+    """Raises Reserved for a URL within a bootstrap realm: files there would hide the library's own,
+    or seem to be of it."""
+    within = Realm.objects.filter(kind=Kind.BOOTSTRAP, url__in=realm_candidates(url)[1:]).first()
+    if within is not None:
+        raise errors.Reserved(url=url, within=within.url)
 
 
 def check_domain(url: str) -> None:

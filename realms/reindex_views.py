@@ -108,4 +108,5 @@ def reindex(realm_url: str, *, full: bool = False) -> ReindexJob:
             raise errors.NotFound(url=realm_url)
         if realm.kind == Realm.Kind.BOOTSTRAP:
             raise errors.Unprocessable(what=f"{realm_url} is a {realm.kind} realm, without pages")
-        return jobs.owe(realm.url, realm.generation, full=full, changed=False)
+        draft = realm.kind == Realm.Kind.SOURCE
+        return jobs.owe(realm.url, realm.generation, full=full, changed=False, draft=draft)

@@ -6,13 +6,14 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from definitions.lookup import DefinitionCacheEntryQuery, DefinitionLookup
 from realms import cards, drafts, errors
-from realms.card_views import headed
+from realms.card_views import headed, resources
 from realms.http import CARD, read_body, requested_method
 from realms.models import Realm
 from realms.resolve import resolve
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS
 from reindex import jobs
 from reindex.query import InvalidQuery, parse_json, parse_url
+from reindex.reader import module_url
 from reindex.search import SearchTimeout
 from reindex.search import search as find
 
@@ -37,7 +38,7 @@ def search(request: HttpRequest, realm: Realm) -> HttpResponse:
     drafts.ask_for_index(realm.url)
     if found is None:
         raise errors.Busy(what=f"{realm.url} is being indexed")
-    data = [card.resource for card in cards.read_many(realm, found.generation, found.paths)]
+    data = resources(realm, cards.read_many(realm, found.generation, found.paths))
     page = {"total": found.total, "number": query.page.number, "size": query.page.size}
     response = JsonResponse({"data": data, "meta": {"page": page}}, content_type=CARD)
     return headed(response, realm, found.generation)
@@ -57,7 +58,7 @@ class _Definitions:
         if not found.public:
             # Only a public realm's modules are built by themselves.
             return None
-        url = found.realm_url + found.file.path
+        url = module_url(found.realm_url, found.file.path)
         entries = DefinitionLookup().get_cached_definitions_batch(DefinitionCacheEntryQuery((url,)))
         if url not in entries:
             jobs.ask_for_definitions([url])

@@ -599,6 +599,20 @@ def card_resource(**changed: Any) -> Any:
 
 def realm_endpoints() -> Iterator[Case]:
     """The endpoints of realms: bodies that are no document, and members that are wrong."""
+    for query, status, says in (
+        ("", 400, "module: expected it once"),
+        ("?module", 400, "module: expected 1 to"),
+        ("?module=%2500", 400, "module: it has a control character"),
+        ("?module=%ff", 404, "was not found"),
+        ("?module=%ED%A0%80", 404, "was not found"),
+        ("?module=http%3A%2F%2F%5B", 400, "is not a module"),
+        ("?module=@lodash", 400, "is not a module"),
+        ("?module=../private/index.json", 404, "was not found"),
+        ("?module=post&name", 400, "name: expected 1 to"),
+        (f"?module={'a' * 3000}", 400, "module: expected 1 to"),
+    ):
+        yield file(f"_definition{query[:30]}", "GET", f"{SITE}_definition{query}", status, says,
+                   token=None, accept=API)  # fmt: skip
     bodied = {"_atomic": "POST", "_permissions": "PATCH", "_session": "POST"}
     for name, method in bodied.items():
         token = None if name == "_session" else ADA_IN_SITE

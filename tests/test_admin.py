@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import psycopg
@@ -20,7 +21,12 @@ from django.utils import timezone
 from django.utils.html import strip_tags
 
 from definitions.models import CacheGeneration
-from notifications.channels import DEFINITION_CACHE_INVALIDATED, REALM_FILE_CHANGES, REALM_REGISTRY
+from notifications.channels import (
+    DEFINITION_CACHE_INVALIDATED,
+    REALM_FILE_CHANGES,
+    REALM_REGISTRY,
+    realm_definitions_cleared,
+)
 from notifications.connection import listen_connection
 from notifications.models import Replica, ReplicaGeneration
 from realms.models import FileVersion, Publication, Realm, RealmPermission
@@ -91,6 +97,27 @@ def test_every_list_and_every_row_can_be_looked_at(root: Client, published: Real
         assert shown.status_code == 200, model
 
 
+def test_the_list_of_jobs_says_how_far_each_is_and_what_it_came_to(
+    root: Client, published: Realm
+) -> None:
+    job = ReindexJob.objects.get(realm_url=PUBLISHED, status="queued")
+    kind = {"status": 422, "title": "Wrong field", "message": 'Post has no field "titel"',
+            "causes": [], "module": None, "count": 1, "cards": ["index"]}  # fmt: skip
+    summary = {"errors": [kind]}
+    begun = timezone.now() - timedelta(seconds=2.5)
+    for status, told, ended in (("rendering", "500 of 1,200 files", None), ("done", "450", begun)):
+        ReindexJob.objects.filter(pk=job.pk).update(
+            status=status, total=1200, seen=500, rendered=450, carried=7000, errors=1,
+            started_at=begun, finished_at=ended and begun + timedelta(seconds=1.25),
+            summary=summary,
+        )  # fmt: skip
+        words = _words(root.get(reverse("admin:reindex_reindexjob_changelist")))
+        assert f"{status.capitalize()} {told} 7000 1" in words
+    assert "1.2 s" in words
+    shown = root.get(reverse("admin:reindex_reindexjob_change", args=[job.pk])).content.decode()
+    assert '"index"\n' in unescape(shown)
+
+
 def test_a_file_version_cannot_be_changed_by_a_superuser(root: Client, source: Realm) -> None:
     version = FileVersion.objects.filter(realm=source).earliest("pk")
     address = f"/_admin/realms/fileversion/{version.pk}/"
@@ -118,13 +145,15 @@ def test_saving_publishable_writes_nothing_else(
 
 
 def test_a_permission_that_is_saved_is_announced(root: Client, source: Realm, ear: Heard) -> None:
+    cleared = realm_definitions_cleared(source.url)
+    told = {(REALM_REGISTRY, f"upsert:{source.url}"), (cleared.channel, cleared.payload)}
     form = {"realm": source.pk, "username": "grace", "read": "on"}
     assert root.post("/_admin/realms/realmpermission/add/", form).status_code == 302
-    assert _heard(ear) == {(REALM_REGISTRY, f"upsert:{source.url}")}
+    assert _heard(ear) == told
     row = RealmPermission.objects.get(username="grace")
     chosen = {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"}
     assert root.post("/_admin/realms/realmpermission/", chosen).status_code == 302
-    assert _heard(ear) == {(REALM_REGISTRY, f"upsert:{source.url}")}
+    assert _heard(ear) == told
 
 
 # --- The matrix --------------------------------------------------------------------------------

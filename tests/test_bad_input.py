@@ -58,7 +58,7 @@ def world(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
     from reindex import jobs
 
     with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch, served() as web:
-        patch.setattr(jobs, "_send", lambda *_, **__: None)
+        patch.setattr(jobs, "send", lambda *_, **__: None)
         make_world()
         try:
             yield World(web, everything())

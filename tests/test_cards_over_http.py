@@ -74,6 +74,8 @@ def test_a_published_card_is_read_as_its_index_has_it(
     assert (card["type"], card["attributes"]) == ("card", {"name": "Ada"})
     assert card["meta"]["adoptsFrom"] == {"module": "./person", "name": "Person"}
     assert card["meta"]["realmURL"] == SITE
+    told = json.loads(web.get(f"{SITE}_info", API).body)["data"]["attributes"]
+    assert card["meta"]["realmInfo"] == told and told["visibility"] == "public"
     assert isinstance(card["meta"]["lastModified"], int)
     make.write(source, ada__json=make.card("./person", "Person", name="Countess"))
     source.refresh_from_db()

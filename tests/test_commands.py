@@ -216,6 +216,22 @@ def test_a_publish_that_fails_to_render_ends_in_an_error(source: Realm) -> None:
         follow(PAGE, 1, StringIO())
 
 
+def test_who_stops_watching_a_rendering_is_told_that_it_goes_on(
+    source: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from realms import progress
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    make.publish(source, PAGE)
+    monkeypatch.setattr("realms.progress.time.sleep", interrupt)
+    with pytest.raises(CommandError, match=f"the rendering of {PAGE} goes on") as raised:
+        progress.follow(PAGE, 1, StringIO())
+    assert raised.value.returncode == 130
+    assert ReindexJob.objects.get(realm_url=PAGE).status == "queued"
+
+
 def test_a_command_acts_with_the_rights_of_the_user_who_is_named(source: Realm) -> None:
     make.user("bob")
     before = everything()

@@ -25,8 +25,10 @@ from realms.errors import (
     NotARealm,
     NotFound,
     NotPublished,
+    Reserved,
     Unprocessable,
 )
+from realms.importing import import_files
 from realms.locks import realm_write_lock
 from realms.models import FileVersion, Publication, Realm, RealmPermission, RealmTombstone
 from realms.publishing import delete_realm, publish_realm, rollback_realm, unpublish_realm
@@ -67,10 +69,10 @@ def indexed(url: str) -> None:
         realm_url=url,
         defaults={"job": job, "generation": job.generation, "swapped_at": job.created_at},
     )
-    for scope, key in (("global", ""), ("realm", url), ("module", f"{url}post.tsx")):
-        CacheGeneration.objects.get_or_create(scope=scope, key=key)
-    counters = dict(CacheGeneration.objects.values_list("scope", "generation"))
-    counters["realm"] = CacheGeneration.objects.get(scope="realm", key=url).generation
+    counters = {
+        scope: CacheGeneration.objects.get_or_create(scope=scope, key=key)[0].generation
+        for scope, key in (("global", ""), ("realm", url), ("module", f"{url}post.tsx"))
+    }
     Definition.objects.create(
         module_url=f"{url}post.tsx",
         realm_url=url,
@@ -186,9 +188,7 @@ def test_the_board_moves_before_celery_is_told_and_both_after_the_commit(
         return in_thread(count).result(20)
 
     monkeypatch.setattr(Board, "bump", lambda board, keys: order.append(("board", committed())))
-    monkeypatch.setattr(
-        "reindex.jobs._send", lambda *_, **__: order.append(("celery", committed()))
-    )
+    monkeypatch.setattr("reindex.jobs.send", lambda *_, **__: order.append(("celery", committed())))
     make.publish(source, PAGE)
     assert [what for what, _ in order][-1] == "celery"
     assert [what for what, _ in order].count("celery") == 1
@@ -514,6 +514,33 @@ def test_the_card_library_can_not_be_deleted_published_over_or_taken_down(source
     with pytest.raises(NotARealm):
         publish_realm(base, PAGE, operator)
     assert everything() == before
+
+
+def test_nobody_makes_a_realm_within_the_card_library_whatever_their_name(
+    web: Web, source: Realm, base: None
+) -> None:
+    """Somebody may well be called `base`, as the library's realm is."""
+    namesake = make.user("base")
+    attributes = {"endpoint": "site", "name": "Mine"}
+    body = {"data": {"type": "realm", "attributes": attributes}}
+    before = everything()
+    answer = web.post(f"{ORIGIN}/_create-realm", body, make.login("base"))
+    assert answer.status == 403
+    assert json.loads(answer.body) == {
+        "errors": [
+            f"{ORIGIN}/base/site/ lies within {ORIGIN}/base/, where only this server's own library"
+            " is; choose another name"
+        ]
+    }
+    with pytest.raises(Reserved):
+        import_files({}, f"{ORIGIN}/base/site/", owner=namesake)
+    with pytest.raises(Reserved):
+        import_files({}, f"{ORIGIN}/base/site/", owner=namesake, dry_run=True)
+    with pytest.raises(Reserved):
+        publish_realm(source.url, f"{ORIGIN}/base/site/", Caller("@realm_server", operator=True))
+    assert everything() == before
+    # The name alone is nobody's fault.
+    make.source(f"{ORIGIN}/basement/site/", namesake, make.SITE)
 
 
 # --- At the same time --------------------------------------------------------------------------

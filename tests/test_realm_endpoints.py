@@ -490,6 +490,7 @@ def test_a_private_realm_answers_its_readers_only(
         ("_info", "GET, QUERY, HEAD, OPTIONS"),
         ("_mtimes", "GET, HEAD, OPTIONS"),
         ("_publishability", "GET, HEAD, OPTIONS"),
+        ("_definition", "GET, HEAD, OPTIONS"),
         ("_permissions", "GET, PATCH, HEAD, OPTIONS"),
         ("_session", "POST, OPTIONS"),
         ("_atomic", "POST, OPTIONS"),

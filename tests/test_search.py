@@ -190,7 +190,7 @@ def world(django_db_setup: None, django_db_blocker: Any) -> Iterator[Web]:
     from tests.web import served
 
     with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch, served() as web:
-        patch.setattr(jobs, "_send", lambda *_, **__: None)
+        patch.setattr(jobs, "send", lambda *_, **__: None)
         ada = make.user("ada")
         realm = make.source(f"{ORIGIN}/ada/site/", ada, files())
         published = make.publish(realm, SITE)

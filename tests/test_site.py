@@ -198,6 +198,12 @@ def test_an_owner_sees_the_draft_where_others_are_sent_to_what_is_published(
     assert web.get(f"{SITE}ada", BROWSER, **mine).status == 404
 
 
+def test_a_source_realm_that_is_published_nowhere_says_so(web: Web, source: Realm) -> None:
+    answer = web.get(DRAFT, BROWSER)
+    assert answer.status == 200
+    assert b"not published yet" in answer.body and DRAFT.encode() in answer.body
+
+
 def test_a_private_draft_is_previewed_by_its_owner_only(web: Web, owner: Any) -> None:
     private = make.source(f"{ORIGIN}/ada/diary/", owner, make.SITE, public=False)
     put_index(private.url, private.generation, {"index": {}})
