@@ -9,9 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from django.conf import settings
 from django.db import connection
 
 from notifications.board import Board
+from notifications.models import Replica as NamedReplica
 from settings.processes import BASE_DIR, Process, celery_worker, replica
 from tests.reaper import mark
 
@@ -196,12 +197,20 @@ class Cluster:
             for name, port in zip("abcdefgh", ports, strict=False)
         ]
 
-    def spawn(self, process: Process, **extra: str) -> "subprocess.Popen[bytes]":
-        """Starts a process; its output goes to a file that a failing test can be read by."""
+    def spawn(
+        self,
+        process: Process,
+        *,
+        cwd: Path = BASE_DIR,
+        within: Sequence[str] = (),
+        **extra: str,
+    ) -> "subprocess.Popen[bytes]":
+        """Starts a process; its output goes to a file that a failing test can be read by. `within`
+        is the command that starts its command."""
         with open(self.folder / f"{process.name}.log", "ab") as log:
             spawned = subprocess.Popen(
-                process.command,
-                cwd=BASE_DIR,
+                (*within, *process.command),
+                cwd=cwd,
                 env={**self.environment, **process.environment, **extra, **mark()},
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -219,9 +228,17 @@ class Cluster:
             each.wait_web()
             each.wait_live()
 
+    def wait_reported(self) -> None:
+        """Waits until every replica has told where it is. A worker that begins before that finds
+        none, and waits for the sweeper."""
+        told = len(self.replicas)
+        wait_until(lambda: len(NamedReplica.live_addresses()) == told, "all replicas reported")
+
     def start_worker(self, name: str = "w", **environment: str) -> "subprocess.Popen[bytes]":
         """Starts a Celery worker with two processes."""
-        return self.spawn(celery_worker(name, self.folder), **environment)
+        worker = celery_worker(name, self.folder)
+        told = {**worker.environment, **environment}
+        return self.spawn(replace(worker, environment=told))
 
     def manage(self, *arguments: str, **environment: str) -> "subprocess.Popen[bytes]":
         """Starts a management command."""

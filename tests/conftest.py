@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 from psycopg import sql
 
 from realms.bootstrap import sync_base_realm
-from reindex import reader, sandbox
+from reindex import host, reader
 from tests import make
 from tests.web import Web, served, vouch
 
@@ -106,7 +106,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | str]]:
     def keep(task: str, key: int | str, queue: str = "celery", delay: float = 0) -> None:
         messages.append((task, key))
 
-    monkeypatch.setattr(jobs, "_send", keep)
+    monkeypatch.setattr(jobs, "send", keep)
     return messages
 
 
@@ -115,7 +115,8 @@ def web(transactional_db: None, sent: Any) -> Iterator[Web]:
     """The application behind a socket, on the test's own database, with empty caches."""
     # A generation is reached once only in the life of a database; here every test begins one.
     reader.forget_modules()
-    sandbox.forget_modules()
+    host.dismiss()
+    host.forget_modules()
     with served() as running:
         yield running
 

@@ -1,7 +1,8 @@
-"""A restartable proxy before the database, Unix socket or TCP: the network as a test wants it.
+"""A restartable proxy before the database or another service: the network as a test wants it.
 
 It can stall (bytes stop flowing, connections stay), cut (connections end) and go down (nobody
-listens any more). Whoever connects through it speaks to the real Postgres.
+listens any more). Whoever connects through it speaks to the real service. It keeps what clients
+said, if it is asked to.
 """
 
 import os
@@ -20,17 +21,24 @@ _CHUNK = 65_536
 
 
 class Proxy:
-    """Forwards between those who connect to `host` and `port` and the test's database."""
+    """Forwards between those who connect to `host` and `port` and a service at `target`, which is
+    the test's database unless another is named. It listens as the service does, Unix socket or TCP,
+    or at the address that it is given. `heard` is what each client has said, where that is kept."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, target: tuple[str, int] | None = None, *, at: str | None = None, keep: bool = False
+    ) -> None:
         parameters = connection.get_connection_params()
         server = str(parameters.get("host") or "localhost")
         port = int(parameters.get("port") or 5432)
-        self._unix = server.startswith("/")
-        self._target: Any = f"{server}/.s.PGSQL.{port}" if self._unix else (server, port)
+        unix = server.startswith("/") and target is None
+        self._target: Any = target or (f"{server}/.s.PGSQL.{port}" if unix else (server, port))
+        self._unix = unix and at is None
+        self._keep = keep
+        self.heard: list[bytearray] = []
         # The path of a Unix socket has about a hundred bytes; a test's own folder is longer.
         self._folder = tempfile.mkdtemp(prefix="proxy-")
-        self.host = self._folder if self._unix else "127.0.0.1"
+        self.host = self._folder if self._unix else at or "127.0.0.1"
         self.port = port if self._unix else 0
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -109,7 +117,8 @@ class Proxy:
             except OSError:
                 return  # gone down
             try:
-                server = socket.socket(socket.AF_UNIX if self._unix else socket.AF_INET)
+                unix = isinstance(self._target, str)
+                server = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
                 server.connect(self._target)
             except OSError:
                 server.close()
@@ -119,12 +128,25 @@ class Proxy:
             with self._lock:
                 self._open |= pair
             ends = threading.Semaphore(1)
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=[source, sink, ends], daemon=True).start()
+            said = bytearray() if self._keep else None
+            if said is not None:
+                self.heard.append(said)
+            for source, sink, kept in ((client, server, said), (server, client, None)):
+                threading.Thread(
+                    target=self._pump, args=[source, sink, ends, kept], daemon=True
+                ).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, ends: threading.Semaphore) -> None:
+    def _pump(
+        self,
+        source: socket.socket,
+        sink: socket.socket,
+        ends: threading.Semaphore,
+        kept: bytearray | None,
+    ) -> None:
         with suppress(OSError):
             while chunk := source.recv(_CHUNK):
+                if kept is not None:
+                    kept += chunk
                 self._flows.wait()
                 sink.sendall(chunk)
         for each in (source, sink):
@@ -139,9 +161,11 @@ class Proxy:
 
 
 @contextmanager
-def proxy() -> Iterator[Proxy]:
+def proxy(
+    target: tuple[str, int] | None = None, *, at: str | None = None, keep: bool = False
+) -> Iterator[Proxy]:
     """A proxy that is up, and gone afterwards."""
-    made = Proxy()
+    made = Proxy(target, at=at, keep=keep)
     made.up()
     try:
         yield made

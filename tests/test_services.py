@@ -47,13 +47,15 @@ def rabbitmq(prefix: str) -> Iterator[str]:
             connection.connect()
     except OSError as error:
         pytest.skip(f"no RabbitMQ at {_shown(AMQP)} (REALM_TEST_AMQP): {error}")
-    yield AMQP
-    with Connection(AMQP, connect_timeout=2) as connection:
-        channel: Any = connection.default_channel
-        for queue in QUEUES:
-            channel.queue_delete(prefix + queue)
-        for exchange in (*QUEUES, "celeryev", "celery.pidbox", "reply.celery.pidbox"):
-            channel.exchange_delete(prefix + exchange)
+    try:
+        yield AMQP
+    finally:
+        with Connection(AMQP, connect_timeout=2) as connection:
+            channel: Any = connection.default_channel
+            for queue in QUEUES:
+                channel.queue_delete(prefix + queue)
+            for exchange in (*QUEUES, "celeryev", "celery.pidbox", "reply.celery.pidbox"):
+                channel.exchange_delete(prefix + exchange)
 
 
 @contextmanager
@@ -64,10 +66,12 @@ def redis(prefix: str) -> Iterator[str]:
             connection.ping()
         except library.RedisError as error:
             pytest.skip(f"no Redis at {_shown(REDIS)} (REALM_TEST_REDIS): {error}")
-        yield REDIS
-        left = list(connection.scan_iter(f"*{prefix}*"))
-        if left:
-            connection.delete(*left)
+        try:
+            yield REDIS
+        finally:
+            left = list(connection.scan_iter(f"*{prefix}*"))
+            if left:
+                connection.delete(*left)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -87,6 +91,7 @@ def test_a_publish_is_rendered_by_a_worker_behind_this_broker(
             "REALM_SWEEP_SECONDS": "3600",
         }
         with cluster(tmp_path, 1, **environment) as running:
+            running.wait_reported()
             running.start_worker()
             for edition in ("edition one", "edition two"):
                 text = make.POST_MODULE.replace("edition one", edition)

@@ -36,7 +36,7 @@ def _die_at(step: str) -> None:
         "the job": (jobs, "owe"),
         "the commit": (connection, "_commit"),
         "the board": (Board, "bump"),
-        "the message": (jobs, "_send"),
+        "the message": (jobs, "send"),
     }[what]
     plain = getattr(owner, name)
 
