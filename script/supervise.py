@@ -91,7 +91,7 @@ class Supervisor:
 
     def _programs(self) -> list[Process]:
         replicas = [replica(name, port, self._data_dir) for name, port in self.ports.items()]
-        return [*replicas[0], *replicas[1], celery_worker("demo", self._data_dir)]
+        return [*replicas[0], *replicas[1], celery_worker("demo")]
 
 
 def _configuration(

@@ -3,8 +3,10 @@
 Messages only say *look*: what is owed stands in the job rows.
 """
 
+from typing import Any
+
 import kombu.transport
-from celery import Celery
+from celery import Celery, beat, bootsteps
 
 # kombu's own filesystem transport lets a consumer take a message that is still being written.
 kombu.transport.TRANSPORT_ALIASES["filesystem"] = "settings.filesystem_transport:Transport"
@@ -12,3 +14,27 @@ kombu.transport.TRANSPORT_ALIASES["filesystem"] = "settings.filesystem_transport
 app = Celery("realms")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["reindex", "realms"])
+
+
+class _Scheduler(beat.Scheduler):
+    """Celery's own, sending over the worker's connections: one of its own would be waited for."""
+
+    producer = None  # type: ignore[assignment]
+
+
+class Beat(bootsteps.StartStopStep):
+    """What is due at a time is sent by every worker, in its own loop. `--beat` is a process beside
+    it, and Celery starts no other when that has ended: then nothing that was lost is sent again."""
+
+    requires = ("celery.worker.components:Timer",)
+
+    def start(self, worker: Any) -> None:
+        """Begins to send; ends with the worker."""
+        self._scheduler = _Scheduler(worker.app)
+        self._tick(worker.timer)
+
+    def _tick(self, timer: Any) -> None:
+        timer.call_after(self._scheduler.tick(), self._tick, (timer,))
+
+
+app.steps["worker"].add(Beat)

@@ -11,7 +11,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -19,9 +19,6 @@ from typing import Any
 from kombu.transport import filesystem
 from kombu.utils.encoding import bytes_to_str, str_to_bytes
 from kombu.utils.json import dumps, loads
-
-#: How long a consumer waits for a message before it looks whether it is to end. Unit: seconds.
-DRAIN_SECONDS = 0.2
 
 
 class Channel(filesystem.Channel):
@@ -101,9 +98,15 @@ class Transport(filesystem.Transport):
 
     Channel = Channel
 
-    def drain_events(  # type: ignore[override]
-        self, connection: Any, timeout: float | None = None
-    ) -> Any:
-        """As kombu's, which would have a worker that is asked to end wait two seconds first."""
-        soon = DRAIN_SECONDS if timeout is None else min(timeout, DRAIN_SECONDS)
-        return super().drain_events(connection, timeout=soon)
+    # Without an event loop a worker's processes share a lock on what they take tasks from. One that
+    # is killed while it waits for a task keeps it, and no other gets a task ever again.
+    implements = filesystem.Transport.implements.extend(asynchronous=True)
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Looks for messages from now on, as often as the options say."""
+        loop.call_repeatedly(self.polling_interval, self._take_all, (connection,))
+
+    def _take_all(self, connection: Any) -> None:
+        with suppress(TimeoutError):
+            while True:
+                self.drain_events(connection, timeout=0)

@@ -43,12 +43,11 @@ def replica(name: str, port: int, data_dir: Path, *, host: str = "127.0.0.1") ->
     ]
 
 
-def celery_worker(name: str, data_dir: Path, *, processes: int = 2) -> Process:
+def celery_worker(name: str, *, processes: int = 2) -> Process:
     """A Celery worker, which also sweeps up what messages and workers have lost."""
     command = (
-        str(BIN / "celery"), "-A", "settings.celery:app", "worker", "--beat",
-        "--schedule", str(data_dir / f"beat-{name}"), "--hostname", f"{name}@%h",
-        "--concurrency", str(processes), "--loglevel", "warning",
+        str(BIN / "celery"), "-A", "settings.celery:app", "worker",
+        "--hostname", f"{name}@%h", "--concurrency", str(processes), "--loglevel", "warning",
         "--without-gossip", "--without-mingle", "--without-heartbeat",
     )  # fmt: skip
     return Process(f"celery-{name}", command, {"DJANGO_SETTINGS_MODULE": "settings"})

@@ -236,7 +236,7 @@ class Cluster:
 
     def start_worker(self, name: str = "w", **environment: str) -> "subprocess.Popen[bytes]":
         """Starts a Celery worker with two processes."""
-        worker = celery_worker(name, self.folder)
+        worker = celery_worker(name)
         told = {**worker.environment, **environment}
         return self.spawn(replace(worker, environment=told))
 

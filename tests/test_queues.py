@@ -122,7 +122,7 @@ def test_a_publish_waits_for_no_more_than_a_few_of_many_drafts(owner: Any, tmp_p
         publishing = ("publish_realm", sources[0].url, URL, "--no-wait")
         assert running.manage(*publishing).wait(60) == 0
         assert ReindexJob.objects.filter(status="queued").count() == DRAFTS + 1
-        running.spawn(celery_worker("w", tmp_path, processes=1))
+        running.spawn(celery_worker("w", processes=1))
         done = ReindexJob.objects.filter(status="done")
         wait_until(done.filter(realm_url=URL).exists, "the publish done", 60)
         published = done.get(realm_url=URL)

@@ -198,7 +198,7 @@ def test_a_worker_elsewhere_makes_the_index_that_a_worker_here_makes(
         login = broker_parts.netloc.rpartition("@")[0]
         at = f"{messages.host}:{messages.port}"
         worker = fleet.spawn(
-            celery_worker("elsewhere", own),
+            celery_worker("elsewhere"),
             cwd=checkout,
             within=there.within,
             DATABASE_URL=_database_url(database),
