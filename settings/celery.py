@@ -16,6 +16,10 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["reindex", "realms"])
 
 
+#: What is due is sent by so much too late at most.
+TICK_SECONDS = 0.1
+
+
 class _Scheduler(beat.Scheduler):
     """Celery's own, sending over the worker's connections: one of its own would be waited for."""
 
@@ -34,7 +38,9 @@ class Beat(bootsteps.StartStopStep):
         self._tick(worker.timer)
 
     def _tick(self, timer: Any) -> None:
-        timer.call_after(self._scheduler.tick(), self._tick, (timer,))
+        # The scheduler wants to be asked again at once; ten timers that are due in a row make the
+        # loop sleep for a second.
+        timer.call_after(max(self._scheduler.tick(), TICK_SECONDS), self._tick, (timer,))
 
 
 app.steps["worker"].add(Beat)
