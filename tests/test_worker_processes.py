@@ -5,6 +5,7 @@ import uuid
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -13,6 +14,7 @@ from realms.bootstrap import sync_base_realm
 from realms.models import Realm
 from reindex.models import ReindexJob
 from tests.cluster import Cluster, cluster, wait_until
+from tests.proxy import proxy
 from tests.test_services import rabbitmq, redis
 
 SOURCE = "http://localhost:4201/ada/site/"
@@ -57,9 +59,46 @@ def test_a_worker_whose_idle_processes_were_killed_renders_what_is_published_nex
             _publish(running)
 
 
+@pytest.mark.services
+@pytest.mark.parametrize(("broker", "port"), [(rabbitmq, 5672), (redis, 6379)])
+def test_a_worker_that_had_lost_its_broker_sends_again_what_is_owed(
+    broker: Any, port: int, source: Realm, tmp_path: Path
+) -> None:
+    prefix = f"realm_test_{uuid.uuid4().hex[:12]}."
+    with broker(prefix) as url:
+        there = urlsplit(url)
+        assert there.hostname is not None
+        with proxy((there.hostname, there.port or port)) as way:
+            host = f"{way.host}:{way.port}"
+            account = there.netloc.rpartition("@")[0]
+            through = there._replace(netloc=f"{account}@{host}" if account else host).geturl()
+            sync_base_realm()
+            environment = {"CELERY_BROKER_URL": url, "REALM_QUEUE_PREFIX": prefix}
+            with cluster(tmp_path, 1, **environment) as running:
+                running.wait_reported()
+                running.start_worker(CELERY_BROKER_URL=through)
+                _publish(running)
+                way.down()
+                _owe(running)
+                way.up()
+                _wait_done()
+
+
+def _owe(running: Cluster) -> None:
+    """A job of which no message tells."""
+    # The broker is told where nobody listens.
+    elsewhere = {"CELERY_BROKER_URL": "amqp://127.0.0.1:1//"}
+    process = running.manage("publish_realm", SOURCE, PUBLISHED, "--no-wait", **elsewhere)
+    assert process.wait(60) == 0
+
+
 def _publish(running: Cluster) -> None:
     process = running.manage("publish_realm", SOURCE, PUBLISHED, "--no-wait")
     assert process.wait(60) == 0
+    _wait_done()
+
+
+def _wait_done() -> None:
     live = ReindexJob.objects.filter(realm_url=PUBLISHED, status__in=ReindexJob.LIVE)
     wait_until(lambda: not live.exists(), "its pages")
 
