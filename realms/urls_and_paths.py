@@ -10,14 +10,12 @@ from urllib.parse import quote, unquote, urlsplit
 
 from django.conf import settings
 
-from notifications.channels import PAYLOAD_BUDGET
+from notifications.paths import MAX_PATH_BYTES, wrong_with_path
 from realms.errors import InvalidPath, InvalidURL
 
-MAX_PATH_BYTES = 1024
 _SEGMENT = re.compile(r"[A-Za-z0-9~-][A-Za-z0-9._~-]*")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _AUTHORITY = re.compile(r"^(\[[^]]*\]|[^:]*):?(.*)$")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
 EXECUTABLE_EXTENSIONS = (".tsx", ".ts", ".jsx", ".js")
@@ -55,29 +53,9 @@ def canonical_realm_url(text: object) -> str:
 
 def check_path(path: str, realm_url: str = "") -> str:
     """The path, if a file may have it. Raises InvalidPath, which says what is wrong with it."""
-    why = None
-    segments = path.split("/")
-    size = len(path.encode(errors="surrogatepass"))
-    if not path:
-        why = "it is empty"
-    elif path.startswith("/"):
-        why = "it starts with /"
-    elif size > MAX_PATH_BYTES or size + len(realm_url.encode()) + 1 > PAYLOAD_BUDGET:
-        why = f"it is longer than {MAX_PATH_BYTES} bytes"
-    elif _CONTROL.search(path):
-        why = "it has a control character"
-    elif any(0xD800 <= ord(character) <= 0xDFFF for character in path):
-        why = "it is not valid UTF-8"
-    elif "*" in path:
-        why = "it has a *"
-    elif "" in segments:
-        why = "it has an empty segment"
-    elif "." in segments or ".." in segments:
-        why = "it has a segment that is . or .."
-    elif any(segment.startswith(":") for segment in segments):
-        why = "it has a segment that starts with :"
+    why = wrong_with_path(path, realm_url)
     if why:
-        raise InvalidPath(path=path if size <= 200 else f"{path[:60]}…", why=why)
+        raise InvalidPath(path=path if len(path) <= 200 else f"{path[:60]}…", why=why)
     return path
 
 

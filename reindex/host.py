@@ -27,6 +27,7 @@ from django.conf import settings
 
 from reindex.pins import PIN_STEP_SECONDS, Pin, sign
 from reindex.reader import BASE_MODULE
+from reindex.replicas import avoided
 
 #: What a prerenderer may allocate in all. V8 does not start with less than about 1 GiB.
 _DATA_BYTES = 2 * 1024**3
@@ -41,6 +42,15 @@ MAX_STANDING = 2
 
 #: So many files of pinned modules are kept between tasks.
 MAX_KEPT_MODULES = 2000
+
+#: Where what card code may not import leads. `deno/errors.ts` knows the second.
+NOWHERE = "http://not-pinned.invalid/"
+NO_NODE = "http://node.invalid/"
+
+_LIST = """
+import { builtinModules } from "node:module";
+console.log(JSON.stringify(builtinModules.map((name) => name.replace(/^node:/, ""))));
+"""
 
 _HOST = Path(settings.BASE_DIR) / "reindex" / "deno"
 _NODE_MODULES = Path(settings.BASE_DIR) / "node_modules"
@@ -96,7 +106,7 @@ def start(pins: Mapping[str, int], replica: str) -> Host:
     urls = _pinned_urls(pins, replica)
     with ExitStack() as stack:
         import_map = stack.enter_context(
-            tempfile.NamedTemporaryFile("w", suffix=".json", prefix="import-map-")
+            tempfile.NamedTemporaryFile("w", suffix=".json", prefix="import-map-", dir=_deno_dir())
         )
         json.dump({"imports": _imports(urls, replica)}, import_map)
         import_map.flush()
@@ -129,7 +139,7 @@ def start(pins: Mapping[str, int], replica: str) -> Host:
 #: Those that wait for a task, the oldest first; of this process only, and ended by a timer.
 _standing_by: list[tuple[Host, threading.Timer]] = []
 _lock = threading.RLock()
-#: Those that have done their task, and the modules that the next will most likely need.
+#: What has done its task last, and the modules that the next will most likely need.
 _resting: list[tuple[Host, list[str]]] = []
 
 
@@ -143,7 +153,9 @@ def stand_by(pins: Mapping[str, int], replica: str) -> None:
 
 
 def take(pins: Mapping[str, int], replica: str | None = None) -> Host | None:
-    """A process that stands by, if one imports exactly these pins and is ready."""
+    """A process that stands by, if one imports exactly these pins and is ready. Not from a replica
+    that is left out at present."""
+    left_out = avoided()
     with _lock:
         found = [each for each in _standing_by if each[0].pins == pins]
         for each in found:
@@ -151,7 +163,8 @@ def take(pins: Mapping[str, int], replica: str | None = None) -> Host | None:
     ready: Host | None = None
     for host, timer in found:
         timer.cancel()
-        if ready is None and replica in (None, host.replica) and host.is_ready():
+        wanted = replica in (None, host.replica) and host.replica not in left_out
+        if ready is None and wanted and host.is_ready():
             ready = host
         else:
             host.end()
@@ -159,7 +172,10 @@ def take(pins: Mapping[str, int], replica: str | None = None) -> Host | None:
 
 
 def rest(host: Host, modules: list[str]) -> None:
-    """Takes back a process that has done its task well, until `get_ready` is called."""
+    """Takes back a process that has done its task well, until `get_ready` is called. One is kept,
+    however many a task has taken."""
+    while _resting:
+        _resting.pop()[0].end()
     _resting.append((host, modules))
 
 
@@ -250,8 +266,10 @@ def _imports(urls: Mapping[str, str], replica: str) -> dict[str, str]:
     pinned bytes; any other way to the replica leads nowhere."""
     packages: dict[str, str] = dict(_deno_config()["imports"])
     packages.pop("@realm/base", None)
+    # What Node has built in can write where the host answers, and read what it is told.
     imports = packages | {
-        f"{replica}/": "http://not-pinned.invalid/",
+        **{f"node:{name}": f"{NO_NODE}{name}" for name in _node_modules()},
+        f"{replica}/": NOWHERE,
         f"{replica}/_at/": f"{replica}/_at/",
     }
     public = settings.REALM_PUBLIC_ORIGIN
@@ -262,6 +280,17 @@ def _imports(urls: Mapping[str, str], replica: str) -> dict[str, str]:
         if BASE_MODULE.startswith(realm_url):
             imports["@realm/base"] = pinned + BASE_MODULE.removeprefix(realm_url)
     return imports
+
+
+@cache
+def _node_modules() -> list[str]:
+    """The modules of Node's own that Deno has built in, by its own account."""
+    listed = subprocess.run(
+        [find_deno_bin(), "eval", "--no-config", _LIST],
+        env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    names: list[str] = json.loads(listed.stdout)
+    return names
 
 
 @cache

@@ -14,7 +14,15 @@ from urllib.parse import unquote
 
 from reindex.history import stem
 from reindex.pins import Pin
-from reindex.reader import BASE_MODULE, Document, Reader, card_path, module_of
+from reindex.reader import (
+    BASE_MODULE,
+    Document,
+    Reader,
+    card_path,
+    is_plain,
+    module_of,
+    specifier_of,
+)
 
 
 @lru_cache(maxsize=50_000)
@@ -46,7 +54,10 @@ class Origins:
                 settled = False
                 continue
             keys |= self._keys(pin, card_path(pin, each))
-            module = module_of(each, found) if found is not None else None
+            if found is None:
+                continue
+            settled = settled and is_plain(specifier_of(found))
+            module = module_of(each, found)
             if module is not None:
                 entries.add(module)
         for entry in entries:

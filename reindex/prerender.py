@@ -10,18 +10,16 @@ from reindex import host, sandbox
 from reindex.made_from import Origins
 from reindex.reader import BASE_MODULE, Authority, Document, Reader, module_of
 from reindex.replicas import ReplicaUnavailable, addresses, shun
-from reindex.sandbox import Message, SandboxDied
-
-#: A card's HTML and search document together; a database row has its limits. Unit: bytes.
-MAX_RESULT = 8_000_000
-
-#: As much text of a card as the card library has searched. Postgres indexes ten times as much,
-#: and else a swap would fail for all cards. Unit: characters.
-MAX_TEXT = 100_000
+from reindex.results import Message, checked_card, checked_definitions, failed, not_built
+from reindex.sandbox import SandboxDied
 
 #: So far the links of a whole batch are followed at once, a level each time that one of its cards
 #: turns out to show more. What lies further is read for the card that comes to it.
 LEVELS_AT_ONCE = 3
+#: So many processes in a row may each find but another module that doesn't end. The card that they
+#: were about has an error then.
+MAX_IN_VAIN = 5
+
 #: What Deno says of an import that the replica refused to transpile.
 _REFUSED = re.compile(r"Import '([^']+)' failed: 406")
 
@@ -31,8 +29,10 @@ def render_cards(
     realm: Document,
     cards: Mapping[str, Document],
     receive: Callable[[Message], None],
+    go_on: Callable[[], None] = lambda: None,
 ) -> None:
-    """Renders cards, given by public URL, and hands over one result for each.
+    """Renders cards, given by public URL, and hands over one result for each. `go_on` is called now
+    and then, and ends it by raising.
 
     A card that hangs, or takes the process with it, gets an error document; the others are
     rendered. Raises ReplicaUnavailable where the fault is none of theirs.
@@ -43,12 +43,15 @@ def render_cards(
     origins = Origins(reader, realm["url"])
 
     def explain(result: Message, doubtful: bool) -> None:
-        keys, settled = origins.of(result["url"], cards[result["url"]], result.get("links", ()))
+        links = [link for link in result.get("links", ()) if link in known.documents]
+        doubtful = doubtful or len(links) < len(result.get("links", ()))
+        keys, settled = origins.of(result["url"], cards[result["url"]], links)
         named = _with_module(result, module_of(result["url"], cards[result["url"]]))
         receive({**named, "made_from": keys, "settled": settled and not doubtful})
 
     task = {"type": "cards", "realm": realm, "imports": imports}
-    _Batch(reader, task, _Known(reader, dict(cards)), explain).render(list(cards))
+    known = _Known(reader, dict(cards))
+    _Batch(reader, task, known, explain, go_on).render(list(cards))
 
 
 class _OtherPins(Exception):
@@ -104,6 +107,7 @@ class _Batch:
     task: Message
     known: _Known
     receive: Callable[[Message, bool], None]
+    go_on: Callable[[], None]
 
     def render(self, urls: list[str], hung: Message | None = None, *, again: bool = False) -> None:
         """Renders some of the cards in one process; if it dies, what is left is rendered in halves.
@@ -113,19 +117,28 @@ class _Batch:
         unavailable: Message | None = hung or {}
 
         def take(result: Message) -> None:
-            if result.get("error", {}).get("status") == 503:
-                # Another try goes to another replica.
-                shun(self.reader.read_from, result["error"]["message"])
             if result["type"] == "error":
+                shun(self.reader.read_from, result["error"]["message"])
                 raise ReplicaUnavailable(result["error"]["message"])
-            if result["url"] in left:
-                del left[result["url"]]
-                self.receive(_explained(self.reader, _checked(result)), bool(hung))
+            if result["url"] not in left:
+                return
+            checked = _explained(self.reader, checked_card(result))
+            if checked.get("error", {}).get("status") == 503:
+                # Another try goes to another replica.
+                shun(self.reader.read_from, checked["error"]["message"])
+            answer(checked, bool(hung))
+
+        def answer(result: Message, doubtful: bool) -> None:
+            del left[result["url"]]
+            self.receive(result, doubtful)
+            self.go_on()
 
         # Each process but the last answers a card that hangs, names a module that does, or has met
         # something that it can't import.
+        in_vain = 0
         while left and unavailable is not None:
-            hung = unavailable
+            self.go_on()
+            hung, before = unavailable, len(left)
             try:
                 unavailable = self._run(list(left), take, hung)
             except _OtherPins:
@@ -133,8 +146,12 @@ class _Batch:
             except SandboxDied as death:
                 self._divide(list(left), death, hung, again=again)
                 return
-        for url in left:
-            self.receive(_failed(url, "it was not answered"), True)
+            in_vain = in_vain + 1 if len(left) == before else 0
+            if in_vain == MAX_IN_VAIN:
+                answer(failed(next(iter(left)), "it leads to ever more that does not end"), True)
+                in_vain = 0
+        for url in list(left):
+            answer(failed(url, "it was not answered"), True)
 
     def _run(
         self, urls: list[str], take: Callable[[Message], None], unavailable: Message
@@ -144,6 +161,7 @@ class _Batch:
         pins = self._code_pins()
 
         def supply(wanted: list[str]) -> Message:
+            self.go_on()
             found = self.known.supply(wanted)
             if self._code_pins() != pins:
                 raise _OtherPins
@@ -169,7 +187,7 @@ class _Batch:
 
     def _divide(self, urls: list[str], death: SandboxDied, hung: Message, *, again: bool) -> None:
         if len(urls) == 1 and again:
-            self.receive(_failed(urls[0], death), True)
+            self.receive(failed(urls[0], death), True)
         elif len(urls) == 1:
             # Somebody else may have ended it: only a card that does so twice is to blame.
             self.render(urls, hung, again=True)
@@ -177,25 +195,6 @@ class _Batch:
             half = len(urls) // 2
             self.render(urls[:half], hung)
             self.render(urls[half:], hung)
-
-
-def _checked(result: Message) -> Message:
-    """The result, if it has the form of one: it was made where card code could reach it."""
-    match result:
-        case {
-            "html": dict(html),
-            "search": {"_type": {"module": str()}, "_text": str(text)},
-            "links": [*links],
-        } if all(isinstance(part, str) for part in (*html.values(), *links)):
-            size = result.pop("size", 0)
-            if size > MAX_RESULT:
-                why = f"it comes to {size} bytes; at most {MAX_RESULT} are kept"
-                return _failed(result["url"], why)
-            if len(text) <= MAX_TEXT:
-                return result
-        case {"error": {"status": int(), "message": str()}}:
-            return result
-    return _failed(result["url"], "its result is not one")
 
 
 def _explained(reader: Reader, result: Message) -> Message:
@@ -217,21 +216,6 @@ def _with_module(result: Message, module: str | None) -> Message:
     if not error or error.get("module") or module is None:
         return result
     return {**result, "error": {**error, "module": module}}
-
-
-def _failed(url: str, why: object) -> Message:
-    """The result for a card of which nothing usable came back."""
-    error = {
-        "status": 500,
-        "title": "Render Failed",
-        "message": f"rendering this card failed as a whole: {why}",
-        "causes": [],
-        "card": url,
-    }
-    return {"type": "card", "url": url, "error": error}
-
-
-_SILENT = {"status": 504, "title": "Build Failed", "message": "the module ran into its time limit"}
 
 
 #: So many imports that lead nowhere are named.
@@ -310,8 +294,10 @@ def _define(reader: Reader, task: Message) -> Message:
         if sandbox.run(task, process, results.append) is None:
             process.end()
     except SandboxDied as error:
-        return {"error": {"status": 500, "title": "Build Failed", "message": str(error)}}
-    return results[0] if results else {"error": _SILENT}
+        return not_built(500, error)
+    if not results:
+        return not_built(504, "the module ran into its time limit")
+    return checked_definitions(results[0])
 
 
 def _missing(module: str) -> Message:

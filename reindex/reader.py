@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from django.conf import settings
 
+from notifications.paths import wrong_with_path
 from reindex import history
 from reindex.history import stem
 from reindex.pins import CLOSED, Pin
@@ -39,13 +40,24 @@ _PLAIN = re.compile(r"(\.\.?/(?:[^?#]*/)?)([A-Za-z0-9_-][A-Za-z0-9._-]*)")
 #: What stands unescaped in the path of a URL, as JavaScript writes it (WHATWG URL, section 1.3).
 _UNESCAPED = "/:@!$&'()*+,;=~-._[]|^"
 
-#: As many files as one request asks for.
-MANY_FILES = 2000
+#: As many files as one request asks for. With the longest paths there are, it is not too long.
+MANY_FILES = 1000
 NDJSON = "application/x-ndjson"
 
 #: A document that nests deeper is not a card: no template means it, and a parser's stack is finite.
 MAX_DEPTH = 100
 
+
+#: A comment where what is imported should stand.
+_COMMENTED = re.compile(r"\b(?:from|import)\s*/[/*]")
+
+#: What Python and JavaScript take to mean the same: packages, relative references, and what is
+#: spelt out as URLs of realms are. A browser's URLs have more ways to say `..` and `/`.
+_ALIKE = re.compile(
+    r"@?[A-Za-z][\w./-]*|\.\.?/[^\\\x00-\x20\x7f]*"
+    r"|(?:/|https?://[a-z0-9.-]+(?::[0-9]+)?/)(?![/.])(?:(?!/\.)[^\\\x00-\x20\x7f])*"
+)
+_ESCAPED_DOT = re.compile("%2e", re.IGNORECASE)
 
 #: A dynamic import: what it imports can be told only where it names nothing but a literal.
 _DYNAMIC = re.compile(r"""\bimport\s*(?:/[/*].*?)?\((?!\s*(["'])[^"'\n]+\1\s*\))""", re.DOTALL)
@@ -156,10 +168,11 @@ class Reader:
             if url in self._documents:
                 continue
             pin = self.locate(url)
-            if pin is None:
+            path = None if pin is None else possible(card_path(pin, url))
+            if pin is None or path is None:
                 self._documents[url] = None
             else:
-                wanted.setdefault(pin, {})[url] = card_path(pin, url)
+                wanted.setdefault(pin, {})[url] = path
         for pin, paths in wanted.items():
             contents = self._get_many(pin, list(dict.fromkeys(paths.values())))
             for url, path in paths.items():
@@ -256,7 +269,8 @@ class Reader:
         self._carry_over(pin)
         module = _known_modules.get((pin, url))
         if module is None:
-            module = _module_in(url, self._get(pin, unquote(url.removeprefix(pin.realm_url))))
+            path = possible(unquote(url.removeprefix(pin.realm_url)))
+            module = Module(None) if path is None else _module_in(url, self._get(pin, path))
             if len(_known_modules) >= KNOWN_MODULES:
                 forget_modules()
             _known_modules[pin, url] = module
@@ -296,9 +310,10 @@ class Reader:
     def refusal(self, url: str) -> str | None:
         """What the transpiler said of a module that it refused."""
         pin = self.locate(url)
-        if pin is None:
+        path = None if pin is None else possible(unquote(url.removeprefix(pin.realm_url)))
+        if pin is None or path is None:
             return None
-        response = self._get(pin, unquote(url.removeprefix(pin.realm_url)))
+        response = self._get(pin, path)
         return (
             str(json.loads(response.body)["errors"][0]["message"])
             if response.status == 406
@@ -316,6 +331,12 @@ def card_path(pin: Pin, url: str) -> str:
     return f"{unquote(url.removeprefix(pin.realm_url)) or 'index'}.json"
 
 
+def possible(path: str) -> str | None:
+    """The path, if a file may have it. No other is asked for: what a request for it would be
+    answered says nothing of the realm."""
+    return None if wrong_with_path(path) else path
+
+
 def parse_card(data: bytes | str) -> Document | None:
     """A file's content as a card document, or None if it isn't one.
 
@@ -324,7 +345,7 @@ def parse_card(data: bytes | str) -> Document | None:
     """
     try:
         text = data if isinstance(data, str) else data.decode()
-        document = json.loads(text, parse_float=_finite, parse_constant=_no_number)
+        document = json.loads(text, parse_float=finite, parse_constant=no_number)
     except (ValueError, RecursionError):
         return None
     # Hardly any has to be looked at: what opens fewer brackets can't be deeper.
@@ -340,12 +361,13 @@ def parse_card(data: bytes | str) -> Document | None:
     return None
 
 
-def _finite(literal: str) -> float | None:
-    # As JavaScript writes a number that is beyond its range.
+def finite(literal: str) -> float | None:
+    """A number of a JSON document; None for one beyond the range, as JavaScript writes it."""
     return value if isfinite(value := float(literal)) else None
 
 
-def _no_number(literal: str) -> None:
+def no_number(literal: str) -> None:
+    """Refuses what JSON has no name for. Raises ValueError."""
     raise ValueError(f"{literal} is Python's, not JSON's")
 
 
@@ -385,12 +407,19 @@ def _module_in(url: str, response: Response) -> Module:
     if response.status != 200:
         return Module(None)
     text = response.body.decode(errors="replace")
-    return Module(url, tuple(imports_of(url, response.body)), not _DYNAMIC.search(text))
+    told = all(is_plain(match[2]) for match in _IMPORT.finditer(text))
+    complete = told and not _DYNAMIC.search(text) and not _COMMENTED.search(text)
+    return Module(url, tuple(imports_of(url, response.body)), complete)
 
 
 def module_of(url: str, document: Document) -> str | None:
     """The URL of the module that a card adopts from."""
-    return resolve_module(document["data"]["meta"]["adoptsFrom"]["module"], url)
+    return resolve_module(specifier_of(document), url)
+
+
+def specifier_of(document: Document) -> str:
+    """The module that a card adopts from, as the card spells it."""
+    return str(document["data"]["meta"]["adoptsFrom"]["module"])
 
 
 def imports_of(url: str, code: bytes) -> list[str]:
@@ -407,6 +436,11 @@ def resolve_module(specifier: str, base: str) -> str | None:
     if specifier.startswith(("./", "../", "/", "http://", "https://")):
         return _joined(base, _rooted(specifier))
     return None
+
+
+def is_plain(specifier: str) -> bool:
+    """Whether `resolve_module` is sure to say what JavaScript will make of a specifier."""
+    return bool(_ALIKE.fullmatch(specifier)) and not _ESCAPED_DOT.search(specifier)
 
 
 def module_url(realm_url: str, path: str) -> str:

@@ -12,16 +12,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from django.conf import settings
 
 from reindex.host import Host
-
-Message: TypeAlias = dict[str, Any]
+from reindex.reader import finite, no_number
+from reindex.results import MAX_RESULT, Message
 
 #: Beyond the limit of one card: for starting, and for ending a Worker that hangs.
 GRACE_SECONDS = 20.0
+
+#: No line is read further: what is longer is not a result, and there may be no end of it.
+MAX_LINE = MAX_RESULT + 1_000
 
 #: What Postgres can't keep in a JSON document, and a page can't show: NUL, and half a character.
 _UNSTORABLE = re.compile("[\\x00\ud800-\udfff]")
@@ -73,7 +76,7 @@ class _Talk:
         try:
             self.host.say(order, task)
             lines = self._lines()
-            for line in lines:
+            for line, _ in lines:
                 message = _read(line)
                 match message["type"]:
                     case "done":
@@ -81,14 +84,15 @@ class _Talk:
                     case "stopped":
                         return dict(message["unavailable"])
                     case "needs":
-                        self.host.say(self.supply(message["urls"]))
+                        self.host.say(self.supply(_texts(message["urls"])))
                     case "card" | "definitions":
                         # Its result is a line of its own: it was made where card code could reach
                         # it, and has no say in what it is the result of.
-                        result = next(lines, None)
-                        if result is None:
+                        result, size = next(lines, (b"", 0))
+                        if size == 0:
                             break
-                        self.receive({**_read(result), **message, "size": len(result)})
+                        told = _read(result) if size <= MAX_RESULT else {}
+                        self.receive({**told, **message, "size": size})
                     case _:
                         self.receive(message)
                 watch.heard()
@@ -100,25 +104,33 @@ class _Talk:
             f"the prerenderer ended with status {process.wait()}, most likely for lack of memory"
         )
 
-    def _lines(self) -> Iterator[bytes]:
-        """What the host itself says."""
-        assert self.host.process.stdout is not None
+    def _lines(self) -> Iterator[tuple[bytes, int]]:
+        """What the host itself says, and how long each line is: one that is too long is cut."""
+        stdout = self.host.process.stdout
+        assert stdout is not None
         nonce = self.host.nonce.encode()
-        for line in self.host.process.stdout:
+        while line := stdout.readline(MAX_LINE):
+            size, part = len(line), line
+            while not part.endswith(b"\n") and (part := stdout.readline(MAX_LINE)):
+                size += len(part)
             if line.startswith(nonce):
-                yield line[len(nonce) :]
+                yield line[len(nonce) :], size - len(nonce)
 
 
 def _read(line: bytes) -> Message:
     """One answer. What card code put into it is made fit to be stored."""
     try:
-        message = json.loads(line)
+        message = json.loads(line, parse_float=finite, parse_constant=no_number)
         # JSON spells both as escapes; nearly every answer has neither.
-        if b"\\u0000" in line or b"\\ud" in line:
+        if b"\\u0000" in line or b"\\ud" in line or b"\\uD" in line:
             message = _storable(message)
     except (ValueError, RecursionError) as error:
         raise SandboxDied(f"its answer can't be read: {error}") from error
     return message if isinstance(message, dict) else {}
+
+
+def _texts(value: Any) -> list[str]:
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
 
 
 def _storable(value: Any) -> Any:

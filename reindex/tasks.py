@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from urllib.parse import urljoin
 
 from celery import shared_task
@@ -32,12 +33,15 @@ def plan_job(job_id: int) -> None:
     if job is None:
         return
     try:
-        plan = planning.plan(job)
+        batches = jobs.planned(job_id, planning.plan(job))
     except (ReplicaUnavailable, WrongGeneration) as error:
         logger.warning("job %d can't be planned: %s", job_id, error)
         jobs.failed(job_id, error)
+    except Exception as error:
+        # A mistake of ours: the job says which, and is not tried for ever.
+        jobs.failed(job_id, f"{type(error).__name__}: {error}")
+        raise
     else:
-        batches = jobs.planned(job_id, plan)
         jobs.send_batches(batches[1:])
         for first in batches[:1]:
             _render_batch(first)
@@ -60,12 +64,17 @@ def _render_batch(batch_id: int) -> None:
         return
     try:
         results = _render(batch)
+        finished = results is not None and jobs.finish(batch, results)
     except (ReplicaUnavailable, WrongGeneration) as error:
         logger.warning("batch %d is given back: %s", batch_id, error)
         jobs.release(batch, error)
-        return
-    if results is not None and jobs.finish(batch, results):
-        jobs.ask_for_definitions(landing.modules(batch.job_id))
+    except Exception as error:
+        # A mistake of ours: the job says which, and doesn't wait for its lease to run out.
+        jobs.release(batch, f"{type(error).__name__}: {error}")
+        raise
+    else:
+        if finished:
+            jobs.ask_for_definitions(landing.modules(batch.job_id))
 
 
 @shared_task(ignore_result=True)
@@ -98,9 +107,8 @@ def _render(batch: ReindexBatch) -> list[Document] | None:
     results: list[Document] = []
     renewed = time.monotonic()
 
-    def receive(result: Document) -> None:
+    def go_on() -> None:
         nonlocal renewed
-        results.append(result)
         if time.monotonic() - renewed > settings.REALM_BATCH_LEASE_SECONDS / 4:
             renewed = time.monotonic()
             if not jobs.renew(batch):
@@ -108,7 +116,7 @@ def _render(batch: ReindexBatch) -> list[Document] | None:
 
     try:
         if cards:
-            render_cards(reader, realm, cards, receive)
+            render_cards(reader, realm, cards, results.append, go_on)
     except _JobEnded:
         return None
     finally:
@@ -146,10 +154,14 @@ class _JobEnded(Exception):
 
 def _realm(reader: Reader, realm_url: str) -> Document:
     """What templates are told of their realm: `realm.json`, with its addresses made absolute."""
-    document = reader.card(f"{realm_url}realm") or {"data": {}}
-    attributes = document["data"].get("attributes", {})
-    told: Document = {"url": realm_url, "name": attributes.get("name", ""), "baseURL": BASE_REALM}
-    for key in ("iconURL", "stylesheet"):
-        value = attributes.get(key)
-        told[key] = urljoin(realm_url, value) if isinstance(value, str) and value else None
+    told: Document = {"url": realm_url, "name": "", "baseURL": BASE_REALM}
+    told |= {"iconURL": None, "stylesheet": None}
+    match reader.card(f"{realm_url}realm"):
+        case {"data": {"attributes": dict(attributes)}}:
+            texts = {key: each for key, each in attributes.items() if isinstance(each, str)}
+            told["name"] = texts.get("name", "")
+            for key in ("iconURL", "stylesheet"):
+                # Where it is no URL the file says so by its own page.
+                with suppress(ValueError):
+                    told[key] = urljoin(realm_url, texts[key]) if texts.get(key) else None
     return told

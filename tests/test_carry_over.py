@@ -365,11 +365,24 @@ def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
         connections.close_all()
 
 
+@pytest.mark.parametrize(
+    "sly",
+    [
+        'const name = "./com" + "mon.ts";\nawait import(name);',
+        'import "./x/%2E%2e/common.ts";',
+        'import "./x\\\\..\\\\common.ts";',
+        r'import "./com\x6don.ts";',
+        f'import "{URL}x/../common.ts";',
+        f'import "{URL.upper()}common.ts";',
+        'import /* from * elsewhere */ "./common.ts";',
+        f'import "data:text/javascript,import%20%22{URL}common.ts%22";',
+    ],
+)
 def test_what_a_module_may_import_unseen_is_rendered_every_time(
-    site: Realm, rendered: Rendered
+    sly: str, site: Realm, rendered: Rendered
 ) -> None:
-    sly = 'const name = "./com" + "mon.ts";\nawait import(name);\n' + PLAIN
-    make.write(site, plain__tsx=sly.encode())
+    """A browser's URLs and strings have more spellings than are worth knowing."""
+    make.write(site, plain__tsx=f"{sly}\n{PLAIN}".encode())
     make.publish(site, URL)
     rendered()
     make.publish(site, URL)

@@ -7,7 +7,7 @@ from pytest_django import Settings
 
 from realms.bootstrap import sync_base_realm
 from realms.models import Realm
-from reindex import host
+from reindex import host, replicas
 from tests import make
 from tests.rendering import index_of, work_off
 from tests.web import Web
@@ -115,3 +115,26 @@ def test_none_is_kept_where_none_is_to_be(site: Realm, sent: Sent, settings: Set
     settings.REALM_PRERENDERER_SECONDS = 0
     assert published(site, sent, a__json=note("second")) == "<p>second one?</p>"
     assert host._standing_by == []
+
+
+def test_one_that_imports_from_a_replica_that_is_left_out_gives_way_to_another(
+    site: Realm, sent: Sent, started: list[host.Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next try would fail with it again, however many other replicas there are."""
+    monkeypatch.setattr(replicas, "_shunned", {})
+    (standing, _), *_ = host._standing_by
+    replicas.shun(standing.replica, "it is away")
+    assert published(site, sent, a__json=note("second")) == "<p>second one?</p>"
+    assert len(started) == 1
+
+
+def test_however_many_a_task_takes_one_is_kept(site: Realm, sent: Sent) -> None:
+    (standing, _), *_ = host._standing_by
+    taken = [host.start(standing.pins, standing.replica) for _ in range(3)]
+    host.dismiss()
+    for each in taken:
+        host.rest(each, [])
+    assert [each.process.poll() is None for each in taken] == [False, False, True]
+    host.get_ready()
+    assert [each.process for each, _ in host._standing_by] == [taken[-1].process]
+    assert published(site, sent, a__json=note("second")) == "<p>second one?</p>"

@@ -1,5 +1,6 @@
 """Walls: what card code can't do, and that only the card which tries has an error to show."""
 
+import itertools
 import json
 from typing import Any
 
@@ -8,7 +9,8 @@ from pytest_django import Settings
 
 from realms.bootstrap import sync_base_realm
 from realms.models import Realm
-from reindex import sandbox
+from reindex import host, sandbox
+from reindex.prerender import MAX_IN_VAIN
 from reindex.sandbox import SandboxDied
 from tests import make
 from tests.rendering import index_of, work_off
@@ -60,6 +62,20 @@ String.prototype.slice = function (...part) {
 };
 """
 
+#: Imports what Node has built in, with a stand-in for every global that it would miss.
+NODE = """
+const standIn = new Proxy(function () {}, {
+  get: (_, name) => name === "prototype" ? {} : standIn,
+});
+const missing = "Atomics SharedArrayBuffer setTimeout setInterval Event EventTarget Blob " +
+  "AbortController AbortSignal Worker MessageChannel ReadableStream WritableStream performance";
+for (const name of missing.split(" ")) globalThis[name] ??= standIn;
+const got = [];
+for (const name of "%s".split(" ")) {
+  await import(`node:${name}`).then(() => got.push(name), () => {});
+}
+"""
+
 GOOD = module("return <p>good {card.title}</p>;")
 LACKS = "card code has no files, network, environment, processes or timers"
 
@@ -68,7 +84,7 @@ BAD: dict[str, tuple[bytes, int, str]] = {
     "deno-file": (trying('Deno.readTextFileSync("/etc/hostname")'), 500, LACKS),
     "node-file": (
         awaiting('import("node:fs").then((fs) => fs.readFileSync("/etc/hostname", "utf8"))'),
-        500,
+        403,
         LACKS,
     ),
     "import-file": (
@@ -82,19 +98,19 @@ BAD: dict[str, tuple[bytes, int, str]] = {
             'import("node:net").then((net) => new Promise((resolve, reject) => '
             'net.connect(1, "127.0.0.1").on("connect", resolve).on("error", reject)))'
         ),
-        500,
+        403,
         LACKS,
     ),
     "fetch": (awaiting('fetch("http://127.0.0.1:1/")'), 500, LACKS),
     "deno-environment": (trying('Deno.env.get("PATH")'), 500, LACKS),
     "node-environment": (
         awaiting('import("node:process").then((process) => process.env.PATH)'),
-        500,
+        403,
         LACKS,
     ),
     "subprocess": (
         awaiting('import("node:child_process").then((all) => all.execSync("id"))'),
-        500,
+        403,
         LACKS,
     ),
     "loops-in-template": (trying("while (true)"), 504, "took longer than 1500 ms"),
@@ -238,6 +254,93 @@ def test_what_a_database_or_a_parser_would_choke_on_costs_only_its_own_card(
         assert web.get(URL + name, "text/html").status == 200
     for name, (_, says) in wrong.items():
         assert says in cards[name].error["message"], (name, cards[name].error)
+
+
+def test_what_leads_to_no_file_that_could_be_costs_only_its_own_card(
+    site: Any, web: Web, sent: list[tuple[str, Any]]
+) -> None:
+    """Asked for it, a replica would answer of something else, or not answer at all."""
+    away = {
+        "nul": "./%00",
+        "up": "./%2e%2e/%2e%2e/%2e%2e/base/mod.ts",
+        "alive": "./%2e%2e/%2e%2e/_alive",
+        "empty": "./%2f/x",
+        "long": f"./{'x' * 3_900}",
+        "star": "./*",
+    }
+    files = {"good.tsx": GOOD, "zzz.json": make.card("./good", "Try", title="last")}
+    for name, reference in away.items():
+        links = {"all.0": reference}
+        files[f"links-{name}.json"] = make.card("./good", "Try", links, title=name)
+        files[f"is-{name}.json"] = make.card(reference, "Try", title=name)
+        files[f"{name}.tsx"] = module("return <p/>;", top=f'import "{reference}";')
+        files[f"imports-{name}.json"] = make.card(f"./{name}", "Try", title=name)
+    make.publish(site(files), URL)
+    work_off(sent)
+    cards = index_of(URL)
+    assert cards["zzz"].html["isolated"] == "<p>good last</p>"
+    for name in away:
+        assert cards[f"links-{name}"].html["isolated"] == f"<p>good {name}</p>"
+        # What JavaScript takes to lead to the card library does.
+        leads = ["is-up"] if name == "up" else [f"is-{name}", f"imports-{name}"]
+        for wrong in leads:
+            assert cards[wrong].error["status"] in (403, 404, 500), (wrong, cards[wrong].error)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [None, [], {"iconURL": "http://["}, {"stylesheet": 5}, {"name": {"toString": 1}}],
+)
+def test_whatever_realm_json_says_the_cards_are_rendered(
+    attributes: Any, site: Any, web: Web, sent: list[tuple[str, Any]]
+) -> None:
+    adopts = {"adoptsFrom": {"module": "@realm/base", "name": "RealmConfig"}}
+    said = json.dumps({"data": {"type": "card", "attributes": attributes, "meta": adopts}})
+    files = {"good.tsx": GOOD, "realm.json": said.encode()}
+    make.publish(site({**files, "a.json": make.card("./good", "Try", title="a")}), URL)
+    work_off(sent)
+    card = index_of(URL)["a"]
+    assert card.error is None, card.error
+    assert card.html["isolated"] == "<p>good a</p>"
+
+
+def test_what_node_has_built_in_is_not_to_be_imported(
+    site: Any, web: Web, sent: list[tuple[str, Any]]
+) -> None:
+    """It would write where the host answers. Nothing but the import map keeps it away: what it
+    misses of a global scope, card code can make up."""
+    names = host._node_modules()
+    assert {"fs", "process", "console", "timers/promises", "v8"} <= set(names)
+    files = {
+        "node.tsx": module("return <p>{got.join()}.</p>;", top=NODE % " ".join(names)),
+        "a.json": make.card("./node", "Try", title="a"),
+    }
+    make.publish(site(files), URL)
+    work_off(sent)
+    card = index_of(URL)["a"]
+    assert card.error is None, card.error
+    assert card.html["isolated"] == "<p>.</p>"
+
+
+def test_a_card_that_leads_to_ever_more_modules_that_hang_has_an_error_in_the_end(
+    site: Any, web: Web, sent: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, passes = sandbox.run, itertools.count()
+
+    def run(task: Any, process: Any, *arguments: Any) -> Any:
+        if task["cards"][0]["doc"]["data"]["attributes"]["title"] != "endless":
+            return real(task, process, *arguments)
+        process.end()
+        return {f"http://localhost:4201/ada/site/hang?{next(passes)}": {"status": 504}}
+
+    monkeypatch.setattr(sandbox, "run", run)
+    files = {"good.tsx": GOOD, "b.json": make.card("./good", "Try", title="b")}
+    make.publish(site({**files, "a.json": make.card("./good", "Try", title="endless")}), URL)
+    work_off(sent)
+    cards = index_of(URL)
+    assert cards["b"].html["isolated"] == "<p>good b</p>"
+    assert "it leads to ever more that does not end" in cards["a"].error["message"]
+    assert next(passes) == MAX_IN_VAIN
 
 
 def test_what_is_large_or_many_has_its_page_or_its_error_and_costs_the_others_nothing(

@@ -7,9 +7,9 @@ from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
+from notifications.paths import MAX_PATH_BYTES
 from realms.errors import InvalidPath, InvalidURL
 from realms.urls_and_paths import (
-    MAX_PATH_BYTES,
     canonical_realm_url,
     check_path,
     file_path,

@@ -19,10 +19,15 @@ export class CardProblem extends Error {
 
 /** What loading a module failed with, told apart by what Deno says: it has no error codes for these. */
 const IMPORT_FAILURES: [RegExp, number, string][] = [
-  [/failed: (5\d\d|429)|error sending request/, 503, "The replica couldn't be read"],
+  [
+    /^Import '[^']+' failed(: (5\d\d|429)\b|\.\s+0: error sending request)/,
+    503,
+    "The replica couldn't be read",
+  ],
   [/failed: 406/, 406, "The module can't be transpiled"],
   [/^Module not found|failed: 404/, 404, "Module not found"],
   [/not in import map|Could not find a matching package/, 404, "Unknown package"],
+  [/^Node's own modules/, 403, "Import refused"],
   [/^Requires (import|read) access|^Remote modules are not allowed/, 403, "Import refused"],
   [/does not provide an export/, 422, "Missing export"],
 ];
@@ -77,14 +82,19 @@ function messageOf(error: unknown): string {
   return explained(clean(text).slice(0, MAX_MESSAGE)) || "No message";
 }
 
-/** Says why a global is missing that Deno or a browser would have, or that Node's own modules need. */
+/** Says why a global is missing that Deno or a browser would have, or why Node's own modules are. */
 function explained(message: string): string {
+  if (NODE.test(message)) return `Node's own modules are not there: ${CLOSED}`;
   const [, name] =
     /^(?:ReferenceError: )*(\w+) is not defined(?=$|\n\s+at \S+ \(ext:)/.exec(message) ??
       [];
   if (name === undefined || !removed.has(name)) return message;
-  return `${name} is not defined: card code has no files, network, environment, processes or timers`;
+  return `${name} is not defined: ${CLOSED}`;
 }
+
+const CLOSED = "card code has no files, network, environment, processes or timers";
+/** Where the import map leads them. */
+const NODE = /^Requires import access to "node\.invalid:/;
 
 /** Without colours, and without lines and paths that only say where the prerenderer itself stands. */
 function clean(message: string): string {

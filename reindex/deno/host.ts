@@ -10,6 +10,10 @@ import type { ErrorDocument, Order, Request, Response, Rest } from "./protocol.t
 import { PublicURLs } from "./public_urls.ts";
 import { type Outcome, Sandbox, START_LIMIT_MS } from "./sandbox.ts";
 
+/** A card that asks for linked cards more often, or for more of them, would never be done. */
+const MAX_QUESTIONS = 200;
+const MAX_LINKED = 20_000;
+
 /** So many cards are asked for ahead, so that the sandbox needn't wait until an answer is written. */
 const AHEAD = 8;
 
@@ -113,14 +117,20 @@ class Run {
     this.sandbox.ask({ ask: "card", index });
   }
 
-  /** The next result; the documents that it needs on the way don't count against its time. */
+  /** The next result; the wait for documents that it needs on the way doesn't count against its time. */
   async #outcome(): Promise<Outcome> {
-    for (;;) {
-      const outcome = await this.sandbox.outcome(this.timeLimitMs);
+    let leftMs = this.timeLimitMs;
+    let linked = 0;
+    for (let questions = 0; questions < MAX_QUESTIONS && linked < MAX_LINKED; questions++) {
+      const from = performance.now();
+      const outcome = await this.sandbox.outcome(leftMs);
       if (outcome.ended !== "needs") return outcome;
+      leftMs = Math.max(leftMs - (performance.now() - from), 1);
+      linked += outcome.urls.length;
       this.emit({ type: "needs", urls: outcome.urls });
       this.sandbox.ask({ ask: "documents", documents: await this.lines.next() });
     }
+    return { ended: "died", message: "It asks for ever more linked cards" };
   }
 }
 

@@ -155,6 +155,39 @@ Deno.test("a replica that can't be reached is an error of the task, not of its c
   assert.ok(responses[0].type === "error" && responses[0].error.status === 503);
 });
 
+const CHAIN = `import { Card, linksTo, string } from "@realm/base";
+  export class Chain extends Card {
+    static fields = { next: linksTo(() => Card) };
+    static isolated = ({ card }) => {
+      for (const until = Date.now() + 600; Date.now() < until;);
+      return card.next?.next?.next?.cardTitle ?? "the end";
+    };
+  }`;
+
+Deno.test("the time limit is that of a card, however often it comes to something new", async () => {
+  const files = { [`${BLOG}chain.js`]: CHAIN, [`${BLOG}good.js`]: GOOD };
+  const chain = (next?: string) => doc("./chain", "Chain", {}, next ? { next } : {});
+  const linked = { [`${BLOG}b`]: chain("./c"), [`${BLOG}c`]: chain("./d"), [`${BLOG}d`]: chain() };
+  const cards = byPath(
+    await run(files, cardsTask({ a: chain("./b"), ends: chain(), good }, linked), LIMIT_MS),
+  );
+  assert.equal(failed(cards.a).message, "Rendering took longer than 1000 ms");
+  assert.equal(rendered(cards.ends).html.isolated, "the end");
+  rendered(cards.good);
+});
+
+Deno.test("a card that asks for too many linked cards has an error", async () => {
+  const links = Object.fromEntries(
+    Array.from({ length: 20_001 }, (_, at) => [`all.${at}`, `./${at}`]),
+  );
+  const files = { [`${BLOG}good.js`]: GOOD };
+  const cards = byPath(
+    await run(files, cardsTask({ many: doc("./good", "Good", {}, links), good })),
+  );
+  assert.match(failed(cards.many).message, /^It asks for ever more linked cards/);
+  rendered(cards.good);
+});
+
 /** Reads what a host says until it has said something of a type, or of another, so many times. */
 function listener(host: Deno.ChildProcess) {
   const reader = host.stdout.pipeThrough(new TextDecoderStream()).getReader();

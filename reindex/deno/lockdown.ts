@@ -23,16 +23,20 @@ const KEPT = new Set(
 /** What was taken away here: an error that names it is explained to the card's author. */
 export const removed = new Set<string>();
 
-/** `port` is the way to the host; its prototypes are frozen so that nothing can listen in on it. */
+/**
+ * `port` is the way to the host. Nothing can listen in on it: its prototypes are frozen, and so are those
+ * of the events that it makes, which lead to it; a property that all objects share could be set by any.
+ */
 export function lockDown(port: MessagePort): void {
   // An unhandled rejection of one card must not end the Worker under the next.
   addEventListener("unhandledrejection", (event) => event.preventDefault());
   addEventListener("error", (event) => event.preventDefault());
-  for (let object: object | null = port; object && object !== Object.prototype;) {
-    const above: object | null = Object.getPrototypeOf(object);
-    if (object !== port) Object.freeze(object);
-    object = above;
+  for (let object of [Object.getPrototypeOf(port), MessageEvent.prototype]) {
+    for (; object && object !== Object.prototype; object = Object.getPrototypeOf(object)) {
+      Object.freeze(object);
+    }
   }
+  Object.preventExtensions(Object.prototype);
   const silent = Object.fromEntries(Object.keys(console).map((name) => [name, () => {}]));
   Object.defineProperty(globalThis, "console", { value: silent, writable: true });
   for (const name of Object.getOwnPropertyNames(globalThis)) {

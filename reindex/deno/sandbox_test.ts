@@ -181,6 +181,11 @@ lacks(
   object.dispatchEvent = () => {}; return "patched";`,
   /^REFUSED TypeError: .*read only/,
 );
+lacks(
+  "be handed what the host says by a property that all objects share",
+  `Object.defineProperty(Object.prototype, "data", { set() {} }); return "shared";`,
+  /^REFUSED TypeError: .*not extensible/,
+);
 
 for (
   const [what, statement] of [

@@ -1,0 +1,33 @@
+"""What the path of a file may be: every change of one is announced by it."""
+
+import re
+
+from notifications.channels import PAYLOAD_BUDGET
+
+MAX_PATH_BYTES = 1024
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def wrong_with_path(path: str, realm_url: str = "") -> str | None:
+    """Why no file of a realm may have a path, in words; None if one may."""
+    segments = path.split("/")
+    size = len(path.encode(errors="surrogatepass"))
+    if not path:
+        return "it is empty"
+    if path.startswith("/"):
+        return "it starts with /"
+    if size > MAX_PATH_BYTES or size + len(realm_url.encode()) + 1 > PAYLOAD_BUDGET:
+        return f"it is longer than {MAX_PATH_BYTES} bytes"
+    if _CONTROL.search(path):
+        return "it has a control character"
+    if any(0xD800 <= ord(character) <= 0xDFFF for character in path):
+        return "it is not valid UTF-8"
+    if "*" in path:
+        return "it has a *"
+    if "" in segments:
+        return "it has an empty segment"
+    if "." in segments or ".." in segments:
+        return "it has a segment that is . or .."
+    if any(segment.startswith(":") for segment in segments):
+        return "it has a segment that starts with :"
+    return None

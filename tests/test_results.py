@@ -1,0 +1,132 @@
+"""What the prerenderer answers was made where card code can reach it, and may be anything."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from reindex import sandbox
+from reindex.host import Host
+from reindex.results import MAX_CAUSES, MAX_WORDS, checked_card, checked_definitions
+
+URL = "http://ada.localhost:4201/card"
+SEARCH: dict[str, Any] = {
+    "_type": {"module": "http://ada.localhost:4201/note", "name": "Note"},
+    "_types": ["http://ada.localhost:4201/note/Note"],
+    "_fields": {"title": "string", "all": [{"id": "id", "size": "number"}]},
+    "_text": "words",
+    "title": "words",
+}
+GOOD: dict[str, Any] = {"html": {"isolated": "<p/>"}, "search": SEARCH, "links": [f"{URL}s"]}
+ERROR: dict[str, Any] = {"status": 422, "title": "Wrong", "message": "it is wrong", "causes": []}
+DEFINITION: dict[str, Any] = {
+    "codeRef": {"module": "http://ada.localhost:4201/note", "name": "Note"},
+    "displayName": "Note",
+    "description": None,
+    "fields": {"title": {"kind": "contains", "type": "string", "computed": False, "more": 1}},
+    "adoptionChain": [{"module": "@realm/base", "name": "Card"}],
+}
+
+
+def nested(depth: int) -> Any:
+    inner: Any = "string"
+    for _ in range(depth):
+        inner = {"a": inner}
+    return inner
+
+
+def test_a_result_or_an_error_as_the_prerenderer_makes_them_comes_through_whole() -> None:
+    told = {"type": "card", "url": URL, "ms": 3}
+    assert checked_card({**told, "ms": 3.9, **GOOD, "size": 400}) == {**told, **GOOD}
+    assert checked_card({**told, "error": ERROR, "size": 90}) == {**told, "error": ERROR}
+    assert checked_definitions({"definitions": {"Note": DEFINITION}, "size": 9}) == {
+        "definitions": {"Note": DEFINITION}
+    }
+    error = {**ERROR, "dependencies": [ERROR]}
+    assert checked_definitions({"error": error}) == {"error": error}
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {},
+        {"error": 5},
+        {"error": None},
+        {"error": {**ERROR, "status": True}},
+        {"error": {**ERROR, "status": 200}},
+        {"error": {**ERROR, "message": ["it"]}},
+        {"error": {**ERROR, "module": {}}},
+        {"error": {**ERROR, "causes": "it"}},
+        {"error": {**ERROR, "dependencies": ["it"]}},
+        {**GOOD, "error": 5},
+        {**GOOD, "html": {"isolated": 5}},
+        {**GOOD, "links": [5]},
+        {**GOOD, "search": {**SEARCH, "_types": 5}},
+        {**GOOD, "search": {**SEARCH, "_type": "Note"}},
+        {**GOOD, "search": {**SEARCH, "_fields": {"title": []}}},
+        {**GOOD, "search": {**SEARCH, "_fields": {"title": 5}}},
+        {**GOOD, "search": {**SEARCH, "_fields": nested(900)}},
+        {**GOOD, "search": {**SEARCH, "_text": "x" * 100_001}},
+        {**GOOD, "size": 8_000_001},
+    ],
+)
+def test_anything_else_is_an_error_of_its_card(forged: dict[str, Any]) -> None:
+    checked = checked_card({"type": "card", "url": URL, "ms": "long", **forged})
+    assert checked.keys() == {"type", "url", "ms", "error"}
+    assert (checked["ms"], checked["error"]["card"]) == (0, URL)
+    assert checked["error"]["message"].startswith("rendering this card failed as a whole: it")
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {},
+        {"error": "x"},
+        {"error": {**ERROR, "dependencies": ["x"]}},
+        {"definitions": []},
+        {"definitions": {"Note": {**DEFINITION, "fields": {"title": "string"}}}},
+        {"definitions": {"Note": DEFINITION}, "error": "x"},
+    ],
+)
+def test_anything_else_is_an_error_of_its_module(forged: dict[str, Any]) -> None:
+    checked = checked_definitions(forged)
+    assert checked.keys() == {"error"}
+    assert (checked["error"]["status"], checked["error"]["title"]) == (500, "Build Failed")
+
+
+def test_an_error_says_so_much_and_no_more() -> None:
+    long = {**ERROR, "message": "x" * 50_000_000, "causes": ["y" * 9_999] * 99, "more": "z" * 9_999}
+    error = checked_card({"url": URL, "error": long})["error"]
+    assert len(error["message"]) == MAX_WORDS + len(" …")
+    assert len(error["causes"]) == MAX_CAUSES
+    assert len(json.dumps(error)) < 60_000
+
+
+def test_what_is_no_number_or_half_a_character_is_not_stored() -> None:
+    line = rb'{"a": 1e999, "b": "\uD800", "c": "\ud800", "d": "\u0000"}'
+    lost = "\N{REPLACEMENT CHARACTER}"
+    assert sandbox._read(line) == {"a": None, "b": lost, "c": lost, "d": lost}
+    with pytest.raises(sandbox.SandboxDied, match="Infinity is Python's"):
+        sandbox._read(b'{"a": Infinity}')
+
+
+def test_a_line_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever gets to stdout, the worker holds no more of it than a result may have."""
+    monkeypatch.setattr(sandbox, "MAX_LINE", 1000)
+    lines = "x" * 100_000 + r"\nnonce{}\nnonce" + "y" * 5000 + r"\n\nxnonce\nnonce[]\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"print('{lines}', end='')"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        heard = list(sandbox._Talk(_host(process), print, lambda urls: {})._lines())
+    assert [(line[:2], size) for line, size in heard] == [(b"{}", 3), (b"yy", 5001), (b"[]", 3)]
+    assert max(len(line) for line, _ in heard) <= 1000
+
+
+def _host(process: "subprocess.Popen[bytes]") -> Host:
+    from contextlib import ExitStack
+
+    return Host(process, "nonce", "http://127.0.0.1:1", {}, ExitStack())
