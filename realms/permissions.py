@@ -64,11 +64,12 @@ def readers_changed(*realms: Realm, everyone: bool = True, opened: bool = True) 
     not only single users who may do more or less, `opened` if everyone may read them now. The
     caller holds the realms' locks."""
     for realm in sorted(realms, key=lambda realm: realm.url):
+        # Those that were built from it, for whomever, and those that are being built. Before the
+        # jobs, as in a publish: two who lock both wait for each other otherwise.
+        DefinitionLookup().clear_realm_definitions(realm.url)
         if everyone:
             # What others have rendered from it they may have to do without, or may have again.
             jobs.tell_dependents(realm.url, opened=opened)
-        # Those that were built from it, for whomever, and those that are being built.
-        DefinitionLookup().clear_realm_definitions(realm.url)
     bump_at_commit([REGISTRY_KEY, *(realm_key(realm.url) for realm in realms)])
 
 

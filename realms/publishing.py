@@ -233,8 +233,8 @@ def _tear_down(realm: Realm) -> None:
     RealmTombstone.objects.update_or_create(
         url=realm.url, defaults={"generation": realm.generation}
     )
-    jobs.forget(realm.url, moved=[realm.source.url] if realm.source is not None else [])
     DefinitionLookup().clear_realm_definitions(realm.url)
+    jobs.forget(realm.url, moved=[realm.source.url] if realm.source is not None else [])
     notify_all_file_changes(realm.url)
     bump_at_commit([realm_key(realm.url), REGISTRY_KEY])
     if realm.source is not None:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import tempfile
 from functools import cache
@@ -51,6 +52,8 @@ def javascript(sha256: str, source: bytes, path: str) -> str:
     suffix = Path(path).suffix
     if suffix == ".js":
         return text
+    if "\0" in text:
+        raise TranspileError(f"{path} has a NUL character")
     key = hashlib.sha256(f"{sha256}{suffix}".encode()).hexdigest()
     row = _stored(key) or _transpile_once(key, source, path)
     if row.body is None:
@@ -104,6 +107,9 @@ def _run_deno(source: bytes, path: str) -> str:
             raise TranspilerFailed(f"{path} could not be transpiled: {error}") from error
         if done.returncode == 0:
             return done.stdout.decode()
+        if -done.returncode in (signal.SIGABRT, signal.SIGSEGV):
+            # Its stack has an end, and will have the next time.
+            raise TranspileError("{path} nests too deeply, or ends the transpiler in another way")
         message = _ANSI.sub("", done.stderr.decode(errors="replace"))
         message = message.split("\n\nStack backtrace")[0].removeprefix("error: ").strip()
         if "SyntaxError" not in message and file.as_uri() not in message:

@@ -85,13 +85,16 @@ def _incremental(job: ReindexJob, base: ReindexJob) -> jobs.Plan | None:
     places: dict[str, str] = {}
     keys = {key(job.realm_url, path) for path in own}
     for realm_url, then in base.pins.items():
-        # What a closed realm was looked for by is never settled, and so is rendered anyhow.
-        if realm_url == job.realm_url or then == CLOSED:
+        if realm_url == job.realm_url:
             continue
         now = _generation(realm_url)
+        # What isn't there, or is closed, may be opened: then this realm is owed a job.
+        pins[realm_url] = CLOSED if now is None else now
+        if then == CLOSED:
+            # What looked for it is never settled, and so is rendered anyhow.
+            continue
         elsewhere = _changed_elsewhere(realm_url, then, now)
         if now is not None:
-            pins[realm_url] = now
             if realm_url != BASE_REALM:
                 places[realm_url] = ask_address(realm_url)
                 if places[realm_url] != base.addresses.get(realm_url, realm_url):

@@ -121,7 +121,7 @@ def ask_registry(url: str, authorization: str | None = None) -> Response:
     headers = {"Host": parts.netloc, "Accept": "*/*"}
     if authorization is not None:
         headers["Authorization"] = authorization
-    return _get(f"{quote(parts.path, safe='/%')}?noCache", headers, method="HEAD")
+    return _get(f"{quote(parts.path, safe='/%')}?noCache", headers, method="HEAD", named=True)
 
 
 def ask_address(realm_url: str) -> str:
@@ -131,6 +131,7 @@ def ask_address(realm_url: str) -> str:
         f"{quote(parts.path, safe='/%')}?noCache",
         {"Host": parts.netloc, "Accept": "text/html"},
         method="HEAD",
+        named=True,
     )
     return told.headers["location"] if told.status == 302 else realm_url
 
@@ -153,7 +154,11 @@ def _get(
     replica: str | None = None,
     method: str = "GET",
     body: bytes | None = None,
+    *,
+    named: bool = False,
 ) -> Response:
+    """The first replica's answer that is one. Where it is only to be `named` which realm answers,
+    a page that is broken or in preparation is an answer too. Raises ReplicaUnavailable."""
     failures: list[str] = []
     for address in _candidates(replica):
         try:
@@ -164,13 +169,14 @@ def _get(
             shun(address, error)
             failures.append(f"{address}: {error}")
             continue
-        if answer.status >= 500:
+        told = _lower(answer.headers)
+        if answer.status >= 500 and not (named and "x-boxel-realm-url" in told):
             # 503 is said of what was asked for, not of the replica.
             if answer.status != 503:
                 shun(address, answer.status)
             failures.append(f"{address}: {answer.status}")
             continue
-        return Response(answer.status, _lower(answer.headers), answer.data, address)
+        return Response(answer.status, told, answer.data, address)
     raise ReplicaUnavailable("; ".join(failures) or "there is none")
 
 

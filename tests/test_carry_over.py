@@ -277,6 +277,42 @@ def test_a_site_that_is_published_where_a_closed_one_was_is_shown_by_those_that_
     assert newest().status == "queued"
 
 
+def test_a_site_that_was_taken_down_and_is_published_again_is_shown_again(
+    site: Realm, library: Realm, rendered: Rendered
+) -> None:
+    elsewhere = "http://two.localhost:4201/"
+    other = make.source("http://localhost:4201/ada/other/", site.owner, FILES)
+    make.publish(other, elsewhere)
+    make.write(site, q__json=note("q", f"{elsewhere}p"))
+    make.publish(site, URL)
+    rendered()
+    there = index_of(URL)["q"].search["next"]
+    assert there["title"] == "p"
+    unpublish_realm(elsewhere, make_operator())
+    rendered()
+    assert "title" not in index_of(URL)["q"].search["next"]
+    # Changed meanwhile, and rendered once more.
+    make.write(site, p__json=note("p"))
+    make.publish(site, URL)
+    rendered()
+    make.publish(other, elsewhere)
+    rendered()
+    assert index_of(URL)["q"].search["next"] == there
+
+
+def test_a_site_whose_front_page_is_broken_is_linked_to_as_any_other(
+    site: Realm, library: Realm, rendered: Rendered
+) -> None:
+    elsewhere = "http://two.localhost:4201/"
+    files = {**FILES, "index.json": make.card("./note", "Nothing")}
+    make.publish(make.source("http://localhost:4201/ada/other/", site.owner, files), elsewhere)
+    rendered()
+    make.write(site, q__json=note("q", f"{elsewhere}p"))
+    make.publish(site, URL)
+    rendered()
+    assert index_of(URL)["q"].search["next"]["title"] == "p"
+
+
 def test_a_change_of_another_realm_while_a_job_reads_it_is_followed_by_another_job(
     site: Realm, library: Realm, sent: Sent, settings: Settings
 ) -> None:

@@ -130,6 +130,12 @@ BAD: dict[str, tuple[bytes, int, str]] = {
         "allocation failed",
     ),
     "syntax": (b"export class Try extends Card { static", 406, "try-syntax.tsx"),
+    "nul": (GOOD + b'export const nul = "\0";\n', 406, "try-nul.tsx has a NUL character"),
+    "nested": (
+        GOOD + b"export const a = " + b"(" * 5_000 + b"1" + b")" * 5_000 + b";\n",
+        406,
+        "try-nested.tsx nests too deeply",
+    ),
     "missing-import": (
         b'import { gone } from "./gone.tsx";\nconsole.log(gone);\n' + GOOD,
         404,
