@@ -260,15 +260,26 @@ class DefinitionLookup:
         """
         named = list(dict.fromkeys(each for url in module_urls for each in spellings(url)))
         with transaction.atomic():
-            # The counters first: a build under way has dependencies that no row tells of yet.
-            _raise_counters(Scope.MODULE, named)
-            rows = _with_dependents(named)
-            dropped = list(dict.fromkeys([*named, *(url for url, _ in rows)]))
-            _raise_counters(Scope.MODULE, dropped)
+            # All that is known now in one order, so that two who raise the same don't wait for each
+            # other. Then once more: a build under way has dependencies that no row told of yet.
+            raised: set[str] = set()
+            while True:
+                rows = _with_dependents(named)
+                dropped = list(dict.fromkeys([*named, *(url for url, _ in rows)]))
+                if raised.issuperset(dropped):
+                    break
+                _raise_counters(Scope.MODULE, sorted(set(dropped) - raised))
+                raised.update(dropped)
             _delete(Definition.objects.filter(module_url__in=dropped))
             realm_url = next((r for url, r in rows if url in named), module_urls[0])
             emit(*modules_invalidated(realm_url, dropped))
         return dropped
+
+    def needed(self, urls: Iterable[str]) -> list[str]:
+        """Those of some files that a definition was ever built from, or is being built from now: a
+        build has its counters before it reads anything."""
+        counters = CacheGeneration.objects.filter(scope=Scope.MODULE, key__in=list(urls))
+        return sorted(counters.values_list("key", flat=True))
 
     # --- building ---
 

@@ -260,12 +260,16 @@ def _bump_paths(realm_url: str, paths: list[str]) -> None:
 
 
 def _forget_definitions(realm_url: str, paths: list[str]) -> None:
-    """Drops what was built from modules that are others now, or weren't there, or are gone."""
+    """Drops what was built from modules that are others now, or weren't there, or are gone, and
+    what was built from data that a module imports. Most data is imported by none."""
     modules = [module_url(realm_url, p) for p in paths if p.endswith(EXECUTABLE_EXTENSIONS)]
-    if len(modules) > MAX_PATHS_PER_STATEMENT:
-        DefinitionLookup().clear_realm_definitions(realm_url)
-    elif modules:
-        DefinitionLookup().invalidate(*modules)
+    data = [module_url(realm_url, p) for p in paths if not p.endswith(EXECUTABLE_EXTENSIONS)]
+    lookup = DefinitionLookup()
+    needed = modules + lookup.needed(data)
+    if len(needed) > MAX_PATHS_PER_STATEMENT:
+        lookup.clear_realm_definitions(realm_url)
+    elif needed:
+        lookup.invalidate(*needed)
 
 
 # --- Asking ------------------------------------------------------------------------------------

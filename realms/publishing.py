@@ -85,8 +85,16 @@ def make_realm(url: str, kind: Kind, owner: Any, username: str, **more: Any) -> 
         RealmPermission.objects.create(
             realm=realm, username=username, read=True, write=True, realm_owner=True
         )
+    _clear_around(url)
     bump_at_commit([realm_key(url), REGISTRY_KEY])
     return realm
+
+
+def _clear_around(url: str) -> None:
+    """Drops the definitions of the realms that a realm lies in: files of theirs are behind it now,
+    or no more."""
+    for outer in Realm.objects.filter(url__in=realm_candidates(url)).exclude(url=url):
+        DefinitionLookup().clear_realm_definitions(outer.url)
 
 
 # --- Publishing --------------------------------------------------------------------------------
@@ -234,6 +242,7 @@ def _tear_down(realm: Realm) -> None:
         url=realm.url, defaults={"generation": realm.generation}
     )
     DefinitionLookup().clear_realm_definitions(realm.url)
+    _clear_around(realm.url)
     jobs.forget(realm.url, moved=[realm.source.url] if realm.source is not None else [])
     notify_all_file_changes(realm.url)
     bump_at_commit([realm_key(realm.url), REGISTRY_KEY])

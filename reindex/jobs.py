@@ -7,7 +7,7 @@ How a batch's results become the index is in `landing`.
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -138,22 +138,26 @@ def tell_dependents(realm_url: str, *moved: str, opened: bool = False) -> None:
         return url != realm_url and bool(found or (opened and realm_url in pins))
 
     reading = Q(pins__has_any_keys=sorted(changed))
-    dependents = [
-        job
-        for job in _lock_jobs(reading | Q(realm_url=realm_url))
-        if reads(job.realm_url, job.pins)
-    ]
+    indexed = IndexHead.objects.filter(job__pins__has_any_keys=sorted(changed))
+    theirs = Q(realm_url__in=[realm_url, *indexed.values_list("realm_url", flat=True)])
+    unfinished = _lock_jobs(reading | theirs)
+    failed = {job.realm_url: job for job in unfinished if job.status == Status.FAILED}
+    dependents = [job for job in unfinished if reads(job.realm_url, job.pins)]
+    # Read after the locks: what landed meanwhile is among them.
+    heads = indexed.exclude(realm_url__in=[realm_url, *(job.realm_url for job in dependents)])
+    for head in heads.select_related("job").order_by("realm_url"):
+        if not reads(head.realm_url, head.job.pins):
+            continue
+        if head.realm_url in failed:
+            # What failed may be of a newer generation than what is shown.
+            dependents.append(failed[head.realm_url])
+        else:
+            _create_unless_live(head.realm_url, head.generation, head.job.draft)
     for job in dependents:
         job.next_generation = max(job.generation, job.next_generation or 0)
         job.save(update_fields=["next_generation"])
         if job.status == Status.FAILED:
             follow(job)
-    indexed = IndexHead.objects.filter(job__pins__has_any_keys=sorted(changed)).exclude(
-        realm_url__in=[realm_url, *(job.realm_url for job in dependents)]
-    )
-    for head in indexed.select_related("job").order_by("realm_url"):
-        if reads(head.realm_url, head.job.pins):
-            _create_unless_live(head.realm_url, head.generation, head.job.draft)
 
 
 def _lock_jobs(which: Q) -> list[ReindexJob]:
@@ -460,17 +464,32 @@ def _give_up(now: datetime) -> None:
 def _try_again(now: datetime) -> None:
     """Takes up what failed a while ago and is owed still, where it stood."""
     before = now - timedelta(seconds=RETRY_SECONDS)
-    for job_id in ReindexJob.objects.filter(
-        status=Status.FAILED, finished_at__lt=before
-    ).values_list("pk", flat=True):
-        with transaction.atomic():
-            job = _locked(job_id)
-            if job is None or job.status != Status.FAILED:
-                continue
-            job.status = Status.RENDERING if job.batches.exists() else Status.QUEUED
-            job.attempts, job.sent_at, job.finished_at = 0, None, None
-            job.save()
-            job.batches.filter(done=False).update(attempts=0, lease_until=None)
+    failed = ReindexJob.objects.filter(status=Status.FAILED, finished_at__lt=before)
+    for job_id in failed.values_list("pk", flat=True):
+        # A change elsewhere may be owing the realm another job at this moment: that is next then.
+        with suppress(IntegrityError), transaction.atomic():
+            _take_up(job_id)
+
+
+def _take_up(job_id: int) -> None:
+    job = _locked(job_id)
+    if job is None or job.status != Status.FAILED:
+        return
+    newer = ReindexJob.objects.filter(realm_url=job.realm_url, pk__gt=job.pk)
+    if newer.filter(status__in=ReindexJob.LIVE).exists():
+        return
+    if newer.filter(generation__gte=job.generation).exists():
+        job.status = Status.SUPERSEDED
+        job.save()
+        return
+    if newer.exists():
+        # It has taken away what this one had rendered.
+        job.batches.all().delete()
+        job.seen = job.rendered = job.errors = 0
+    job.status = Status.RENDERING if job.batches.exists() else Status.QUEUED
+    job.attempts, job.sent_at, job.finished_at = 0, None, None
+    job.save()
+    job.batches.filter(done=False).update(attempts=0, lease_until=None)
 
 
 def _send_job(job: ReindexJob, delay: float = 0) -> None:

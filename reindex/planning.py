@@ -94,12 +94,11 @@ def _incremental(job: ReindexJob, base: ReindexJob) -> jobs.Plan | None:
             # What looked for it is never settled, and so is rendered anyhow.
             continue
         elsewhere = _changed_elsewhere(realm_url, then, now)
-        if now is not None:
-            if realm_url != BASE_REALM:
-                places[realm_url] = ask_address(realm_url)
-                if places[realm_url] != base.addresses.get(realm_url, realm_url):
-                    # Links to it lead elsewhere now.
-                    elsewhere = None
+        if now is not None and realm_url != BASE_REALM:
+            places[realm_url] = ask_address(realm_url)
+            if places[realm_url] != base.addresses.get(realm_url, realm_url):
+                # Links to it lead elsewhere now.
+                elsewhere = None
         keys |= {key(realm_url)} if elsewhere is None else elsewhere
     with connection.cursor() as cursor:
         cards = [path.removesuffix(".json") for path in own]

@@ -4,11 +4,12 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from definitions.lookup import Built, Located
 from reindex import host, sandbox
 from reindex.made_from import Origins
-from reindex.reader import BASE_MODULE, Authority, Document, Reader, module_of
+from reindex.reader import BASE_MODULE, Authority, Document, Reader, module_of, module_url
 from reindex.replicas import ReplicaUnavailable, addresses, shun
 from reindex.results import Message, checked_card, checked_definitions, failed, not_built
 from reindex.sandbox import SandboxDied
@@ -236,18 +237,18 @@ class ModuleBuilder:
     def __init__(self, authority: Authority | None = None) -> None:
         self._authority = authority
 
-    def locate(self, module_url: str) -> Located | None:
+    def locate(self, url: str) -> Located | None:
         """Asks the registry anew each time, so that it can't say less than has been committed."""
         reader = Reader({}, authority=self._authority)
-        pin = reader.locate(module_url)
-        modules = reader.modules([module_url]) if pin else []
+        pin = reader.locate(url)
+        modules = reader.modules([url]) if pin else []
         if pin is None or not modules:
             return None
         # Whatever the module imports, the prerenderer imports the card library.
         reader.locate(BASE_MODULE)
-        *dependencies, canonical = modules
+        *imported, canonical = modules
         # What isn't there may come: then the module is to be built anew.
-        dependencies += reader.missing(module_url)
+        dependencies = _spelt(reader, imported + reader.missing(url))
         realms = sorted(reader.pins.keys() - {pin.realm_url})
         return Located(
             canonical,
@@ -280,10 +281,19 @@ class ModuleBuilder:
         return Built(
             result.get("definitions"),
             error,
-            (*dependencies, *missing),
+            tuple(_spelt(reader, dependencies + missing)),
             tuple(sorted(reader.pins.keys() - {located.realm_url})),
             bool(reader.private),
         )
+
+
+def _spelt(reader: Reader, urls: list[str]) -> list[str]:
+    """URLs as a change of the files announces them: an import may escape what needs no escaping."""
+    pins = [(url, reader.locate(url)) for url in urls]
+    return [
+        url if pin is None else module_url(pin.realm_url, unquote(url.removeprefix(pin.realm_url)))
+        for url, pin in pins
+    ]
 
 
 def _define(reader: Reader, task: Message) -> Message:

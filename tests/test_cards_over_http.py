@@ -89,6 +89,18 @@ def test_a_published_card_is_read_as_its_index_has_it(
     assert data(web.get(f"{DRAFT}ada", CARD))["attributes"] == {"name": "Countess"}
 
 
+def test_half_a_character_in_a_file_comes_through_as_it_is_written_there(
+    web: Web, source: Realm, ada: dict[str, str]
+) -> None:
+    adopts = b'"meta": {"adoptsFrom": {"module": "./post", "name": "Post"}}'
+    half = b'{"data": {"type": "card", "attributes": {"title": "a\\ud800b"}, %b}}' % adopts
+    make.write(
+        source, half__json=half, realm__json=b'{"data": {"attributes": {"name": "\\ud800"}}}'
+    )
+    card = data(web.get(f"{DRAFT}half", CARD, **ada))
+    assert card["attributes"]["title"] == "a\ud800b"
+
+
 def test_the_front_page_is_the_index_card(web: Web, shown: Realm) -> None:
     for url in (SITE, f"{SITE}index", DRAFT):
         card = data(web.get(url, CARD))

@@ -17,6 +17,7 @@ from realms.auth import OPERATOR, Caller, reading_as, realm_token, user_id
 from realms.bootstrap import sync_base_realm
 from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
 from realms.permissions import change_permissions
+from realms.publishing import unpublish_realm
 from reindex import prerender
 from reindex.prerender import ModuleBuilder
 from reindex.replicas import ReplicaUnavailable
@@ -398,6 +399,39 @@ export class Whole extends Card {{ static fields = parts; }}
     many = {f"more/{number}.ts": b"export {};" for number in range(40)}
     make.write_paths(library, {**many, "part.ts": part % b"five"})
     assert fields(web, "whole", "Whole") == {"five"}
+
+
+def test_data_that_a_module_imports_is_a_part_of_what_it_defines(web: Web, site: Realm) -> None:
+    module = b"""\
+import { Card, string } from "@realm/base";
+import data from "./d%61ta.json" with { type: "json" };
+export class Named extends Card { static fields = { [data.name]: string() }; }
+"""
+    make.write(site, named__tsx=module, data__json=b'{"name": "one"}')
+    assert fields(web, "named", "Named") == {"one"}
+    make.write(site, data__json=b'{"name": "two"}')
+    assert fields(web, "named", "Named") == {"two"}
+    make.remove(site, "data.json")
+    assert error(ask(web, "named"), 422)["title"] == "Module not found"
+    make.write(site, data__json=b'{"name": "three"}')
+    assert fields(web, "named", "Named") == {"three"}
+
+
+def test_a_realm_within_another_has_definitions_of_its_own_from_its_first_day_to_its_last(
+    web: Web, site: Realm, owner: Any
+) -> None:
+    def person(field: str) -> bytes:
+        return make.PERSON_MODULE.replace("name:", f"{field}:").encode()
+
+    make.write_paths(site, {"docs/person.tsx": person("outer")})
+    make.publish(site, PAGE)
+    assert fields(web, f"{PAGE}docs/person", "Person", PAGE) == {"outer"}
+    inner = make.source("http://localhost:4201/ada/docs/", owner, {"person.tsx": person("inner")})
+    make.publish(inner, f"{PAGE}docs/")
+    assert fields(web, "person", "Person", f"{PAGE}docs/") == {"inner"}
+    assert fields(web, f"{PAGE}docs/person", "Person", PAGE) == {"inner"}
+    unpublish_realm(f"{PAGE}docs/", Caller("ada"))
+    assert fields(web, f"{PAGE}docs/person", "Person", PAGE) == {"outer"}
 
 
 def test_what_is_not_code_leaves_definitions_as_they_are(

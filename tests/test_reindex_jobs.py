@@ -287,6 +287,64 @@ def test_a_batch_given_back_is_tried_again_until_the_job_has_failed_and_later_on
     assert {card.path for card in IndexedCard.objects.all()} == {"a", "b"}
 
 
+OTHER = "http://bo.localhost:4201/"
+
+
+def fail(job: ReindexJob) -> None:
+    for _ in range(jobs.MAX_ATTEMPTS):
+        jobs.failed(job.pk, "nobody there")
+    assert status(job) == Status.FAILED
+
+
+def shown(generation: int, reads: str) -> ReindexJob:
+    """A finished job, whose index reads another realm."""
+    job = owe(generation)
+    jobs.finish(taken(plan(job, "a")[0]), results("a"))
+    ReindexJob.objects.filter(pk=job.pk).update(pins={URL: generation, reads: 1})
+    return job
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_change_elsewhere_takes_up_what_has_failed_and_not_the_older_that_is_shown(
+    sent: Sent,
+) -> None:
+    """It had failed before it could say what it reads."""
+    shown(1, OTHER)
+    failed = owe(2)
+    fail(failed)
+    with transaction.atomic():
+        jobs.tell_dependents(OTHER)
+    assert status(failed) == Status.SUPERSEDED
+    live = ReindexJob.objects.get(realm_url=URL, status__in=ReindexJob.LIVE)
+    assert live.generation == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_has_failed_waits_for_a_later_job_of_its_realm_and_then_begins_anew(
+    sent: Sent,
+) -> None:
+    """The later job's swap takes away what it had rendered; and nothing of this stops a sweep."""
+    failed, lost = owe(2), owe(1, OTHER)
+    done, _ = plan_two(failed)
+    jobs.finish(taken(done), results("a"))
+    fail(failed)
+    later = ReindexJob.objects.create(realm_url=URL, generation=1, sent_at=timezone.now())
+    for job in (failed, lost):
+        long_ago(job)
+    sent.clear()
+    assert jobs.sweep() == 1
+    assert sent == [("reindex.tasks.plan_job", lost.pk)]
+    assert status(failed) == Status.FAILED
+
+    jobs.finish(taken(plan(later, "a", "b")[0]), results("a", "b"))
+    assert jobs.sweep() == 1
+    assert status(failed) == Status.QUEUED
+    jobs.finish(taken(plan(failed, "a", "b")[0]), results("a", "b"))
+    assert status(failed) == Status.DONE
+    cards = IndexedCard.objects.filter(realm_url=URL, current=True)
+    assert {card.path for card in cards} == {"a", "b"}
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_job_that_nobody_can_plan_fails_and_is_taken_up_again_later(
     sent: Sent, monkeypatch: pytest.MonkeyPatch
