@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from urllib.parse import unquote
 
 from reindex.pins import PIN_SECONDS, Pin
 from reindex.replicas import ReplicaUnavailable, get_pinned
@@ -108,7 +107,7 @@ def expected_pins(pins: Mapping[str, int], realm_url: str, own: frozenset[str]) 
 def is_among_changed(pin: Pin, url: str) -> bool:
     """Whether what is at a URL of the realm has changed since the generation of its modules."""
     code = _code.get(pin.realm_url)
-    return code is not None and unquote(url.removeprefix(pin.realm_url)) in code.differing
+    return code is not None and pin.path_of(url) in code.differing
 
 
 def forget() -> None:

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from urllib.parse import unquote
 
 from reindex.history import stem
 from reindex.pins import Pin
@@ -75,7 +74,7 @@ class Origins:
                 if pin is None:
                     settled = False
                 else:
-                    keys |= self._keys(pin, unquote(url.removeprefix(pin.realm_url)))
+                    keys |= self._keys(pin, pin.path_of(url))
             self._modules[entry] = frozenset(keys), settled
         return self._modules[entry]
 

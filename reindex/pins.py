@@ -6,6 +6,7 @@ Module imports can't carry headers, so what a render reads is named by its URL:
 
 import time
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 import jwt
 from django.conf import settings
@@ -24,6 +25,10 @@ class Pin:
 
     realm_url: str
     generation: int
+
+    def path_of(self, url: str) -> str:
+        """The path in the realm, unescaped, that a public URL of it means."""
+        return unquote(url.removeprefix(self.realm_url))
 
 
 class InvalidPin(Exception):

@@ -20,11 +20,7 @@ from reindex.made_from import key
 from reindex.models import IndexHead, ReindexJob
 from reindex.pins import CLOSED, Pin
 from reindex.reader import BASE_REALM
-from reindex.replicas import (
-    addresses,
-    ask_address,
-    standing_at,
-)
+from reindex.replicas import addresses, ask_address, standing_at
 
 #: Sources of the prerenderer, besides the card library, which is a realm like any other.
 _RENDERER = ("reindex/deno/*.ts", "deno.json", "deno.lock")

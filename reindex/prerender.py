@@ -4,7 +4,6 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote
 
 from definitions.lookup import Built, Located
 from reindex import host, sandbox
@@ -30,7 +29,7 @@ def render_cards(
     realm: Document,
     cards: Mapping[str, Document],
     receive: Callable[[Message], None],
-    go_on: Callable[[], None] = lambda: None,
+    go_on: Callable[[], None],
 ) -> None:
     """Renders cards, given by public URL, and hands over one result for each. `go_on` is called now
     and then, and ends it by raising.
@@ -291,8 +290,7 @@ def _spelt(reader: Reader, urls: list[str]) -> list[str]:
     """URLs as a change of the files announces them: an import may escape what needs no escaping."""
     pins = [(url, reader.locate(url)) for url in urls]
     return [
-        url if pin is None else module_url(pin.realm_url, unquote(url.removeprefix(pin.realm_url)))
-        for url, pin in pins
+        url if pin is None else module_url(pin.realm_url, pin.path_of(url)) for url, pin in pins
     ]
 
 

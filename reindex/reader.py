@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from math import isfinite
 from typing import Any, TypeAlias
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from django.conf import settings
 
@@ -48,19 +48,16 @@ NDJSON = "application/x-ndjson"
 MAX_DEPTH = 100
 
 
-#: A comment where what is imported should stand.
-_COMMENTED = re.compile(r"\b(?:from|import)\s*/[/*]")
-
 #: What Python and JavaScript take to mean the same: packages, relative references, and what is
 #: spelt out as URLs of realms are. A browser's URLs have more ways to say `..` and `/`.
 _ALIKE = re.compile(
     r"@?[A-Za-z][\w./-]*|\.\.?/[^\\\x00-\x20\x7f]*"
-    r"|(?:/|https?://[a-z0-9.-]+(?::[0-9]+)?/)(?![/.])(?:(?!/\.)[^\\\x00-\x20\x7f])*"
+    r"|(?:/|https?://[a-z0-9.-]+(?::(?!80/|443/)[0-9]+)?/)(?![/.])(?:(?!/\.)[^\\\x00-\x20\x7f])*"
 )
 _ESCAPED_DOT = re.compile("%2e", re.IGNORECASE)
 
-#: A dynamic import: what it imports can be told only where it names nothing but a literal.
-_DYNAMIC = re.compile(r"""\bimport\s*(?:/[/*].*?)?\((?!\s*(["'])[^"'\n]+\1\s*\))""", re.DOTALL)
+#: What is imported can't be told where a comment stands in its place, or anything but a literal.
+_UNTOLD = re.compile(r"""\b(?:from|import)\s*/[/*]|\bimport\s*\((?!\s*(["'])[^"'\n]+\1\s*\))""")
 
 
 @dataclass(frozen=True)
@@ -269,7 +266,7 @@ class Reader:
         self._carry_over(pin)
         module = _known_modules.get((pin, url))
         if module is None:
-            path = possible(unquote(url.removeprefix(pin.realm_url)))
+            path = possible(pin.path_of(url))
             module = Module(None) if path is None else _module_in(url, self._get(pin, path))
             if len(_known_modules) >= KNOWN_MODULES:
                 forget_modules()
@@ -289,7 +286,7 @@ class Reader:
         before, differing = advanced
         stems = {stem(path) for path in differing}
         for (known_pin, url), module in list(_known_modules.items()):
-            if known_pin == before and stem(unquote(url.removeprefix(pin.realm_url))) not in stems:
+            if known_pin == before and stem(pin.path_of(url)) not in stems:
                 _known_modules[pin, url] = module
 
     def code_pins(self, modules: Iterable[str]) -> dict[str, int]:
@@ -310,7 +307,7 @@ class Reader:
     def refusal(self, url: str) -> str | None:
         """What the transpiler said of a module that it refused."""
         pin = self.locate(url)
-        path = None if pin is None else possible(unquote(url.removeprefix(pin.realm_url)))
+        path = None if pin is None else possible(pin.path_of(url))
         if pin is None or path is None:
             return None
         response = self._get(pin, path)
@@ -328,7 +325,7 @@ class Reader:
 
 def card_path(pin: Pin, url: str) -> str:
     """The file of the card at a public URL of a realm."""
-    return f"{unquote(url.removeprefix(pin.realm_url)) or 'index'}.json"
+    return f"{pin.path_of(url) or 'index'}.json"
 
 
 def possible(path: str) -> str | None:
@@ -407,8 +404,8 @@ def _module_in(url: str, response: Response) -> Module:
     if response.status != 200:
         return Module(None)
     text = response.body.decode(errors="replace")
-    told = all(is_plain(match[2]) for match in _IMPORT.finditer(text))
-    complete = told and not _DYNAMIC.search(text) and not _COMMENTED.search(text)
+    plain = all(is_plain(match[2]) for match in _IMPORT.finditer(text))
+    complete = plain and not _UNTOLD.search(text)
     return Module(url, tuple(imports_of(url, response.body)), complete)
 
 

@@ -29,6 +29,7 @@ URL = "http://ada.localhost:4201/"
 LIBRARY = "http://localhost:4201/ada/library/"
 SITE = "http://localhost:4201/ada/notes/"
 SHOWN = "http://library.localhost:4201/"
+ELSEWHERE = "http://two.localhost:4201/"
 Sent = list[tuple[str, Any]]
 
 NOTE = f"""\
@@ -262,40 +263,43 @@ def test_a_realm_that_is_opened_while_a_job_finds_it_closed_is_followed_by_anoth
     assert "one a" in cards["a"].html["isolated"]
 
 
+def linked_to(site: Realm, *, close: bool = False, **files: bytes) -> Realm:
+    """Another realm, which is published at ELSEWHERE, and which `q` of the site links to."""
+    other = make.source("http://localhost:4201/ada/other/", site.owner, FILES)
+    make.write(other, **files)
+    make.publish(other, ELSEWHERE)
+    if close:
+        change_permissions(Realm.objects.get(url=ELSEWHERE), {EVERYONE: None})
+    make.write(site, q__json=note("q", f"{ELSEWHERE}p"))
+    make.publish(site, URL)
+    return other
+
+
 def test_a_site_that_is_published_where_a_closed_one_was_is_shown_by_those_that_link_to_it(
     site: Realm, library: Realm, rendered: Rendered
 ) -> None:
-    elsewhere = "http://two.localhost:4201/"
-    other = make.source("http://localhost:4201/ada/other/", site.owner, FILES)
-    make.publish(other, elsewhere)
-    change_permissions(Realm.objects.get(url=elsewhere), {EVERYONE: None})
-    make.write(site, q__json=note("q", f"{elsewhere}p"))
-    make.publish(site, URL)
+    other = linked_to(site, close=True)
     rendered()
-    unpublish_realm(elsewhere, make_operator())
-    make.publish(other, elsewhere)
+    unpublish_realm(ELSEWHERE, make_operator())
+    make.publish(other, ELSEWHERE)
     assert newest().status == "queued"
 
 
 def test_a_site_that_was_taken_down_and_is_published_again_is_shown_again(
     site: Realm, library: Realm, rendered: Rendered
 ) -> None:
-    elsewhere = "http://two.localhost:4201/"
-    other = make.source("http://localhost:4201/ada/other/", site.owner, FILES)
-    make.publish(other, elsewhere)
-    make.write(site, q__json=note("q", f"{elsewhere}p"))
-    make.publish(site, URL)
+    other = linked_to(site)
     rendered()
     there = index_of(URL)["q"].search["next"]
     assert there["title"] == "p"
-    unpublish_realm(elsewhere, make_operator())
+    unpublish_realm(ELSEWHERE, make_operator())
     rendered()
     assert "title" not in index_of(URL)["q"].search["next"]
     # Changed meanwhile, and rendered once more.
     make.write(site, p__json=note("p"))
     make.publish(site, URL)
     rendered()
-    make.publish(other, elsewhere)
+    make.publish(other, ELSEWHERE)
     rendered()
     assert index_of(URL)["q"].search["next"] == there
 
@@ -303,13 +307,11 @@ def test_a_site_that_was_taken_down_and_is_published_again_is_shown_again(
 def test_a_site_whose_front_page_is_broken_is_linked_to_as_any_other(
     site: Realm, library: Realm, rendered: Rendered
 ) -> None:
-    elsewhere = "http://two.localhost:4201/"
-    files = {**FILES, "index.json": make.card("./note", "Nothing")}
-    make.publish(make.source("http://localhost:4201/ada/other/", site.owner, files), elsewhere)
+    linked_to(site, index__json=make.card("./note", "Nothing"))
     rendered()
-    make.write(site, q__json=note("q", f"{elsewhere}p"))
     make.publish(site, URL)
     rendered()
+    assert index_of(ELSEWHERE)["index"].error
     assert index_of(URL)["q"].search["next"]["title"] == "p"
 
 

@@ -46,3 +46,24 @@ def test_a_relative_reference_means_what_the_standard_library_says(base: str) ->
         document = {"data": {"relationships": {"one": {"links": {"self": folder + name}}}}}
         found = [] if expected is None else [expected.removesuffix(".json")]
         assert links_of(base, document) == found, folder + name
+
+
+@pytest.mark.parametrize(
+    ("specifier", "plain"),
+    [
+        *((each, True) for each in ("preact", "@realm/base", "preact/jsx-runtime")),
+        *(
+            (each, True)
+            for each in ("./a.ts", "../../b/../a%20b", "./caf\u00e9", "./a?v=1", "/ada/a")
+        ),
+        *((each, True) for each in ("http://ada.localhost:4201/a", "https://h.example/a/b.ts")),
+        *((each, False) for each in ("./a b", "./a\\b", "./%2E%2e/a", "//h.example/a", "/a/../b")),
+        *((each, False) for each in ("http://h.example/a/./b", "HTTP://h.example/a", "http://H/a")),
+        *((each, False) for each in ("http://h.example:80/a", "https://h.example:443/a")),
+        *((each, False) for each in ("data:text/javascript,1", "npm:left-pad", "http:a", "")),
+    ],
+)
+def test_what_two_parsers_could_take_for_different_things_is_not_plain(
+    specifier: str, plain: bool
+) -> None:
+    assert reader.is_plain(specifier) is plain

@@ -31,8 +31,7 @@ POSTGRES = os.environ.get("REALM_TEST_POSTGRES", "postgresql://postgres@127.0.0.
 pytestmark = [pytest.mark.services, pytest.mark.cluster]
 
 
-@pytest.fixture
-def name() -> str:
+def _new_name() -> str:
     """A name that nothing else has."""
     return f"realm_test_{uuid.uuid4().hex[:12]}"
 
@@ -74,38 +73,42 @@ def redis(prefix: str) -> Iterator[str]:
                 connection.delete(*left)
 
 
+@contextmanager
+def fleet_behind(broker: Any, folder: Path, **environment: str) -> Iterator[Cluster]:
+    """A replica on a broker, with the card library, and no worker yet."""
+    from realms.bootstrap import sync_base_realm
+
+    prefix = f"{_new_name()}."
+    with broker(prefix) as url:
+        sync_base_realm()
+        told = {"CELERY_BROKER_URL": url, "REALM_QUEUE_PREFIX": prefix, **environment}
+        with cluster(folder, 1, **told) as running:
+            running.wait_reported()
+            yield running
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("broker", [rabbitmq, redis])
 def test_a_publish_is_rendered_by_a_worker_behind_this_broker(
-    broker: Any, name: str, source: Realm, tmp_path: Path
+    broker: Any, source: Realm, tmp_path: Path
 ) -> None:
-    from realms.bootstrap import sync_base_realm
-
-    prefix = f"{name}."
-    with broker(prefix) as url:
-        sync_base_realm()
-        # The sweeper would send again what a broker has lost, after this long.
-        environment = {
-            "CELERY_BROKER_URL": url,
-            "REALM_QUEUE_PREFIX": prefix,
-            "REALM_SWEEP_SECONDS": "3600",
-        }
-        with cluster(tmp_path, 1, **environment) as running:
-            running.wait_reported()
-            running.start_worker()
-            for edition in ("edition one", "edition two"):
-                text = make.POST_MODULE.replace("edition one", edition)
-                make.write(source, post__tsx=text.encode())
-                _manage(running, "publish_realm", SOURCE, PUBLISHED, "--no-wait")
-                _wait_for_page(running, edition)
+    # The sweeper would send again what a broker has lost, after this long.
+    with fleet_behind(broker, tmp_path, REALM_SWEEP_SECONDS="3600") as running:
+        running.start_worker()
+        for edition in ("edition one", "edition two"):
+            text = make.POST_MODULE.replace("edition one", edition)
+            make.write(source, post__tsx=text.encode())
+            _manage(running, "publish_realm", SOURCE, PUBLISHED, "--no-wait")
+            _wait_for_page(running, edition)
 
 
 # --- Postgres ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def database(name: str) -> Iterator[str]:
+def database() -> Iterator[str]:
     """The URL of an empty database on the server, which is dropped afterwards."""
+    name = _new_name()
     try:
         server = psycopg.connect(POSTGRES, connect_timeout=2, autocommit=True)
     except psycopg.OperationalError as error:
