@@ -220,6 +220,12 @@ def username_of(wire: str) -> str | None:
     return None if separator and host != settings.REALM_USER_HOST else name
 
 
+def caller_named(wire: str) -> Caller | None:
+    """Who a user id of this server means; None for others'."""
+    name = username_of(wire)
+    return Caller(name, operator=name == OPERATOR and ":" in wire) if name else None
+
+
 def _assumed(wire: str) -> Caller:
     name = username_of(wire)
     if not name:

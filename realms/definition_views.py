@@ -30,7 +30,7 @@ from realms.resolve import resolve
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS
 from reindex.prerender import ModuleBuilder
 from reindex.reader import module_url, resolve_module
-from reindex.replicas import ReplicaUnavailable, WrongGeneration
+from reindex.replicas import PinEnded, ReplicaUnavailable, WrongGeneration
 
 #: How many requests of one process wait for builds at a time. Less than it has threads.
 MAX_WAITING = 2
@@ -152,7 +152,7 @@ def _entry(asked: str, caller: Caller | None) -> DefinitionCacheEntry | None:
     with _waiting(module):
         try:
             entry = _lookup(caller).lookup_module(module)
-        except (ReplicaUnavailable, WrongGeneration) as error:
+        except (PinEnded, ReplicaUnavailable, WrongGeneration) as error:
             raise errors.Busy(what=f"{module} can't be read at present: {error}") from error
     # It may have taken a while: what was the caller's to read then may not be any more.
     return entry if entry is not None and auth.readable(entry.realms, caller) else None
@@ -193,7 +193,9 @@ def _lookup(caller: Caller | None) -> DefinitionLookup:
     """This process's one way to what a caller's builds make, so that their requests share them."""
     if caller is None:
         return DefinitionLookup(ModuleBuilder())
-    return DefinitionLookup(ModuleBuilder(auth.reading_as(caller)), _username(caller))
+    return DefinitionLookup(
+        ModuleBuilder(auth.reading_as(caller), auth.user_id(caller.username)), _username(caller)
+    )
 
 
 def _username(caller: Caller) -> str:

@@ -9,6 +9,8 @@ from django.core.exceptions import SuspiciousOperation
 from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse
 
+from reindex.pins import PIN_ENDED
+
 logger = logging.getLogger(__name__)
 
 
@@ -63,6 +65,13 @@ class Forbidden(RealmError):
 
     status = 403
     title = "Forbidden"
+
+
+class PinEnded(RealmError):
+    """the access to {url} that this pin was given for has ended"""
+
+    status = 403
+    title = PIN_ENDED
 
 
 class Reserved(RealmError):

@@ -21,9 +21,9 @@ from realms.http import (
     request_url,
     response_parts,
 )
+from realms.pinned_reads import PIN, opened
 from realms.serving import Answer, Variant, cached, cached_at
 from realms.site import GENERATED
-from reindex import pins
 
 Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[..., Any]
@@ -58,14 +58,14 @@ class Front:
 
 
 def _pinned_hit(environ: Environ, path: str) -> Answer | None:
-    """What a render reads: the token says who may, and the generation what never changes."""
+    """What a render reads, for whom the pin in the request's header still opens the realm."""
     if environ.get("QUERY_STRING") or environ.get("HTTP_ACCEPT", "*/*") != "*/*":
         return None
-    token, _, name = path.removeprefix(_PINNED).partition("/")
     try:
-        pin = pins.read(token)
-        return cached_at(pin.realm_url, pin.generation, name.encode("latin-1").decode())
-    except (pins.InvalidPin, UnicodeDecodeError):
+        pin = opened(environ.get(PIN, ""))
+        name = path.removeprefix(_PINNED).encode("latin-1").decode()
+        return cached_at(pin.realm_url, pin.generation, name)
+    except (RealmError, UnicodeDecodeError):
         return None
 
 

@@ -1,19 +1,76 @@
-"""What a reindex reads of a realm at one generation besides single files: its manifest, what has
-changed since another generation, and many files in one answer."""
+"""What a reindex reads of a realm at one generation: whom a pin opens it for, and besides single
+files its manifest, what has changed since another generation, and many files in one answer."""
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
-from realms import content, errors
+from notifications.board import Slots
+from notifications.channels import realm_key
+from notifications.emit import local_board
+from notifications.stamped_cache import StampedCache
+from realms import auth, content, errors
 from realms.http import API, read_body
 from realms.models import Realm
-from reindex.pins import Pin
+from reindex import pins
+from reindex.pins import EVERYONE, ITSELF, Pin
+
+#: The header of a pin, as WSGI names it.
+PIN = f"HTTP_{pins.PIN_HEADER.upper().replace('-', '_')}"
 
 NDJSON = "application/x-ndjson"
 #: A question for many files: their paths. Unit: bytes.
 MAX_QUESTION_BYTES = 4 * 1024 * 1024
+
+
+# --- Access ------------------------------------------------------------------------------------
+
+
+def opened(token: str) -> Pin:
+    """The pin of a token, if the access that it stands for holds now.
+
+    Raises Unauthorized for what is no pin or has expired, and PinEnded.
+    """
+    try:
+        signed = pins.read(token)
+    except pins.InvalidPin as error:
+        raise errors.Unauthorized(why=f"the pin is not valid: {error}") from error
+    url, reader = signed.pin.realm_url, signed.reader
+    if reader not in (EVERYONE, ITSELF):
+        # A user's access ends with the account, and no stamp tells of accounts.
+        held = _may_read(url, reader)
+    else:
+        cached = _access().get((url, reader))
+        held = _load_access(url, reader) if cached is None else cached
+    if not held:
+        raise errors.PinEnded(url=url)
+    return signed.pin
+
+
+@lru_cache(maxsize=1)
+def _access() -> StampedCache[bool]:
+    return StampedCache(
+        local_board(),
+        max_bytes=10_000,
+        size_of=lambda held: 1,
+        bound_ns=int(settings.REALM_STALENESS_BOUND * 1e9),
+    )
+
+
+def _load_access(url: str, reader: str) -> bool:
+    return _access().load((url, reader), Slots([realm_key(url)]), lambda: _may_read(url, reader))
+
+
+def _may_read(url: str, reader: str) -> bool:
+    if reader == ITSELF:
+        return Realm.objects.filter(url=url).exists()
+    return auth.readable([url], None if reader == EVERYONE else auth.caller_named(reader))
+
+
+# --- Many files --------------------------------------------------------------------------------
 
 
 def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:

@@ -96,16 +96,14 @@ def realm(request: HttpRequest) -> HttpResponse:
 
 
 @csrf_exempt
-def pinned(request: HttpRequest, token: str, path: str) -> HttpResponse:
-    """A file of a realm at exactly the generation that the token names: what a render reads."""
+def pinned(request: HttpRequest, path: str) -> HttpResponse:
+    """A file of a realm at exactly the generation that the request's pin names: what a render
+    reads."""
     if request.method not in READING and (request.method, path) != ("POST", ""):
         raise errors.MethodNotAllowed(READING, method=request.method)
     if "\x00" in path:
         raise errors.Malformed(what="the path has a NUL character")
-    try:
-        pin = pins.read(token)
-    except pins.InvalidPin as error:
-        raise errors.Unauthorized(why=f"the pin is not valid: {error}") from error
+    pin = pinned_reads.opened(request.META.get(pinned_reads.PIN, ""))
     accept = accepted(request.headers.get("Accept", "*/*"))
     if request.method == "POST":
         return pinned_reads.many(request, pin)

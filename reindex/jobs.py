@@ -181,11 +181,21 @@ def _create(realm_url: str, generation: int, **more: Any) -> ReindexJob:
     raise AssertionError("unreachable")
 
 
-def _create_unless_live(realm_url: str, generation: int, draft: bool) -> None:
+def _create_unless_live(
+    realm_url: str, generation: int, draft: bool, due_at: datetime | None = None
+) -> None:
     """A job for a realm that somebody else may be owing one to at the same time."""
     now = timezone.now()
     made = ReindexJob.objects.bulk_create(
-        [ReindexJob(realm_url=realm_url, generation=generation, draft=draft, sent_at=now)],
+        [
+            ReindexJob(
+                realm_url=realm_url,
+                generation=generation,
+                draft=draft,
+                sent_at=now,
+                due_at=due_at,
+            )
+        ],
         ignore_conflicts=True,
     )
     if made:
@@ -334,6 +344,19 @@ def failed(job_id: int, error: object) -> None:
         job.save()
         if job.status == Status.FAILED:
             follow(job)
+
+
+def replace(job_id: int, why: object) -> None:
+    """Ends a job that may not read a realm any more as it had pinned it, and owes another in its
+    place, a moment later: a replica may not have heard yet of what ended the access."""
+    with transaction.atomic():
+        job = _locked(job_id)
+        if job is None or job.status not in ReindexJob.LIVE:
+            return
+        job.status, job.finished_at, job.error = Status.SUPERSEDED, timezone.now(), str(why)
+        job.save()
+        due_at = timezone.now() + QUIET
+        _create_unless_live(job.realm_url, job.generation, job.draft, due_at)
 
 
 # --- Batches -----------------------------------------------------------------------------------

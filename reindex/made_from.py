@@ -65,6 +65,13 @@ class Origins:
             settled = settled and found_settled
         return sorted(keys), settled
 
+    def of_modules(self, urls: Iterable[str]) -> set[int]:
+        """The keys of modules, whatever they import."""
+        pins = [(self.reader.locate(url), url) for url in urls]
+        return {
+            key for pin, url in pins if pin is not None for key in self._keys(pin, pin.path_of(url))
+        }
+
     def _closure(self, entry: str) -> tuple[frozenset[int], bool]:
         if entry not in self._modules:
             keys: set[int] = set()

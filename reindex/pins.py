@@ -1,22 +1,32 @@
-"""Pins: signed tokens that name a realm, an exact generation, and until when they are good.
+"""Pins: signed tokens for reading one realm at exactly one generation.
 
-Module imports can't carry headers, so what a render reads is named by its URL:
-`/_at/<token>/<path>`. Relative imports inherit the token, and with it the generation.
+A pin travels in the header `X-Realm-Pin` of a request to `/_at/<path>`, and is held by workers and
+by what builds definitions, never by card code. It names whose access it stands for; the realm's
+server checks that access at every read, so a pin ends when the access does.
 """
 
 import time
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 from urllib.parse import unquote
 
-import jwt
-from django.conf import settings
+from django.core import signing
 
+PIN_HEADER = "X-Realm-Pin"
+#: The title of the error that refuses a pin whose access has ended.
+PIN_ENDED = "Pin Ended"
 PIN_SECONDS = 3600
-#: The tokens of one pin are the same for so long, so that what was read by one is known by it.
+#: One token serves the reads of a job for so long.
 PIN_STEP_SECONDS = 600
-#: What a job has in place of the generation of a realm that it may not read.
+#: The generation that a job records for a realm that it may not read.
 CLOSED = 0
-_KIND = "pin"
+#: Reads what everyone may read. No user has this name.
+EVERYONE = "*"
+#: Reads the realm whose own pages are made, for as long as the realm stands.
+ITSELF = ""
+
+_SALT = "realms.pin"
 
 
 @dataclass(frozen=True)
@@ -31,30 +41,65 @@ class Pin:
         return unquote(url.removeprefix(self.realm_url))
 
 
+@dataclass(frozen=True)
+class Access:
+    """On whose behalf realms are read: `own` is the realm whose pages are made, `job` its job, and
+    `user` the user id of one whose rights are used where everyone's don't suffice."""
+
+    own: str = ""
+    job: int = 0
+    user: str = ""
+
+    def reader_of(self, realm_url: str, *, private: bool = False) -> str:
+        """Whose access a pin of a realm stands for."""
+        if realm_url == self.own:
+            return ITSELF
+        return self.user if private and self.user else EVERYONE
+
+
+@dataclass(frozen=True)
+class SignedPin:
+    """What a token says: the pin, the job that it was made for, and whose access it stands for."""
+
+    pin: Pin
+    job: int
+    reader: str
+
+
 class InvalidPin(Exception):
     """The token is not one of ours, or its time is over."""
 
 
-def sign(pin: Pin) -> str:
-    """The token of a pin, good for an hour."""
+def sign(pin: Pin, reader: str = EVERYONE, job: int = 0) -> str:
+    """The token of a pin, good for an hour at most."""
+    return _sign(pin, reader, job, int(time.time() // PIN_STEP_SECONDS))
+
+
+@lru_cache(maxsize=256)
+def _sign(pin: Pin, reader: str, job: int, step: int) -> str:
     claims = {
-        "kind": _KIND,
-        "pinned": pin.realm_url,
+        "realm": pin.realm_url,
         "generation": pin.generation,
-        # In steps, so that the processes of one job name the same bytes by the same URL.
-        "exp": int(time.time() // PIN_STEP_SECONDS * PIN_STEP_SECONDS) + PIN_SECONDS,
+        "job": job,
+        "reader": reader,
+        "expires": step * PIN_STEP_SECONDS + PIN_SECONDS,
     }
-    return jwt.encode(claims, settings.REALM_SECRET_SEED, algorithm="HS256")
+    return signing.dumps(claims, salt=_SALT)
 
 
-def read(token: str) -> Pin:
-    """The pin of a token. Raises InvalidPin."""
+def read(token: str) -> SignedPin:
+    """What a token says. Raises InvalidPin."""
+    signed, expires = _verified(token)
+    if expires <= time.time():
+        raise InvalidPin("its time is over")
+    return signed
+
+
+@lru_cache(maxsize=1024)
+def _verified(token: str) -> tuple[SignedPin, int]:
     try:
-        claims = jwt.decode(
-            token, settings.REALM_SECRET_SEED, algorithms=["HS256"], options={"require": ["exp"]}
-        )
-        if claims.get("kind") != _KIND:
-            raise InvalidPin("not a pin")
-        return Pin(str(claims["pinned"]), int(claims["generation"]))
-    except (jwt.PyJWTError, KeyError, TypeError, ValueError) as error:
+        claims: dict[str, Any] = signing.loads(token, salt=_SALT)
+        pin = Pin(str(claims["realm"]), int(claims["generation"]))
+        return SignedPin(pin, int(claims["job"]), str(claims["reader"])), int(claims["expires"])
+    except (signing.BadSignature, KeyError, TypeError, ValueError) as error:
         raise InvalidPin(str(error)) from error

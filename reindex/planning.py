@@ -15,15 +15,16 @@ from django.conf import settings
 from django.db import connection
 
 from reindex import host, jobs
-from reindex.history import changed, expected_pins, manifest
+from reindex.history import changed, manifest
 from reindex.made_from import key
 from reindex.models import IndexHead, ReindexJob
-from reindex.pins import CLOSED, Pin
-from reindex.reader import BASE_REALM
-from reindex.replicas import addresses, ask_address, standing_at
+from reindex.pins import CLOSED, Access, Pin
+from reindex.prerender import library
+from reindex.reader import BASE_REALM, Reader
+from reindex.replicas import ask_address, standing_at
 
 #: Sources of the prerenderer, besides the card library, which is a realm like any other.
-_RENDERER = ("reindex/deno/*.ts", "deno.json", "deno.lock")
+_RENDERER = ("reindex/deno/*.ts", "reindex/deno/*.json", "deno.json", "deno.lock")
 
 #: What can't be carried over, each part found by an index, and how many cards there are in all.
 _TO_RENDER = """
@@ -59,7 +60,7 @@ def plan(job: ReindexJob) -> jobs.Plan:
 
 
 def _full(job: ReindexJob) -> jobs.Plan:
-    files = manifest(Pin(job.realm_url, job.generation))
+    files = manifest(Pin(job.realm_url, job.generation), _access(job))
     assert files is not None
     pins = {job.realm_url: job.generation}
     return jobs.Plan(_cards(files), pins, renderer=renderer())
@@ -67,14 +68,14 @@ def _full(job: ReindexJob) -> jobs.Plan:
 
 def _incremental(job: ReindexJob, base: ReindexJob) -> jobs.Plan | None:
     """A plan that carries over what it can; None where history doesn't reach back to the base."""
-    own = changed(Pin(job.realm_url, job.generation), base.generation)
+    access = _access(job)
+    own = changed(Pin(job.realm_url, job.generation), base.generation, access)
     if own is None:
         return None
     if own:
         # Most likely there are a few cards to render, and somebody waits for them.
         known = {url: pin for url, pin in base.pins.items() if pin != CLOSED}
-        known[job.realm_url] = job.generation
-        host.stand_by(expected_pins(known, job.realm_url, own), addresses()[0])
+        host.stand_by(library(Reader(known, access=access)))
     # From here on a change of any of these realms has this job followed by another.
     jobs.announce(job.pk, {**base.pins, job.realm_url: job.generation})
     pins = {job.realm_url: job.generation}
@@ -89,7 +90,7 @@ def _incremental(job: ReindexJob, base: ReindexJob) -> jobs.Plan | None:
         if then == CLOSED:
             # What looked for it is never settled, and so is rendered anyhow.
             continue
-        elsewhere = _changed_elsewhere(realm_url, then, now)
+        elsewhere = _changed_elsewhere(realm_url, then, now, access)
         if now is not None and realm_url != BASE_REALM:
             places[realm_url] = ask_address(realm_url)
             if places[realm_url] != base.addresses.get(realm_url, realm_url):
@@ -112,11 +113,17 @@ def _generation(realm_url: str) -> int | None:
     return generation if url == realm_url and generation != CLOSED else None
 
 
-def _changed_elsewhere(realm_url: str, then: int, now: int | None) -> set[int] | None:
+def _access(job: ReindexJob) -> Access:
+    return Access(job.realm_url, job.pk)
+
+
+def _changed_elsewhere(
+    realm_url: str, then: int, now: int | None, access: Access
+) -> set[int] | None:
     """The keys of another realm's files that have changed; None if that can't be told."""
     if now == then:
         return set()
-    files = None if now is None else changed(Pin(realm_url, now), then)
+    files = None if now is None else changed(Pin(realm_url, now), then, access)
     return None if files is None else {key(realm_url, path) for path in files}
 
 

@@ -1,15 +1,31 @@
-"""The prerenderer as the rest of the project sees it: cards to HTML, modules to definitions."""
+"""The prerenderer as the rest of the project sees it: cards to HTML, modules to definitions.
 
-import re
+What may be imported is decided here: a sandbox gets the modules of the realms that it was started
+for, and no others. Cards that load code of another realm are rendered apart from those that don't,
+and from those that load other realms' code: what one realm's code does can change only pages that
+show it. Their rows depend on every module that their sandbox was given.
+"""
+
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from definitions.lookup import Built, Located
 from reindex import host, sandbox
+from reindex.host import Library
 from reindex.made_from import Origins
-from reindex.reader import BASE_MODULE, Authority, Document, Reader, module_of, module_url
-from reindex.replicas import ReplicaUnavailable, addresses, shun
+from reindex.pins import Access
+from reindex.reader import (
+    BASE_MODULE,
+    BASE_REALM,
+    Authority,
+    Document,
+    Reader,
+    links_of,
+    module_of,
+    module_url,
+)
 from reindex.results import Message, checked_card, checked_definitions, failed, not_built
 from reindex.sandbox import SandboxDied
 
@@ -20,8 +36,14 @@ LEVELS_AT_ONCE = 3
 #: were about has an error then.
 MAX_IN_VAIN = 5
 
-#: What Deno says of an import that the replica refused to transpile.
-_REFUSED = re.compile(r"Import '([^']+)' failed: 406")
+#: The other realms whose code a card loads.
+Strangers: TypeAlias = frozenset[str]
+
+
+def library(reader: Reader) -> Library:
+    """The card library as a reader reads it."""
+    modules = reader.modules([BASE_MODULE])
+    return Library(BASE_REALM, BASE_MODULE, {url: reader.source(url) for url in modules})
 
 
 def render_cards(
@@ -37,25 +59,8 @@ def render_cards(
     A card that hangs, or takes the process with it, gets an error document; the others are
     rendered. Raises ReplicaUnavailable where the fault is none of theirs.
     """
-    reader.locate(BASE_MODULE)
-    own = {module_of(url, document) for url, document in cards.items()}
-    imports = {module: reader.modules([module]) for module in sorted(filter(None, own))}
-    origins = Origins(reader, realm["url"])
-
-    def explain(result: Message, doubtful: bool) -> None:
-        links = [link for link in result.get("links", ()) if link in known.documents]
-        doubtful = doubtful or len(links) < len(result.get("links", ()))
-        keys, settled = origins.of(result["url"], cards[result["url"]], links)
-        named = _with_module(result, module_of(result["url"], cards[result["url"]]))
-        receive({**named, "made_from": keys, "settled": settled and not doubtful})
-
-    task = {"type": "cards", "realm": realm, "imports": imports}
-    known = _Known(reader, dict(cards))
-    _Batch(reader, task, known, explain, go_on).render(list(cards))
-
-
-class _OtherPins(Exception):
-    """A card leads to what the process can't import, or would import as it was before."""
+    documents: dict[str, Document | None] = dict(cards)
+    _Batch(reader, realm, list(cards), _Known(reader, documents), receive, go_on).render()
 
 
 @dataclass
@@ -64,11 +69,12 @@ class _Known:
 
     reader: Reader
     documents: dict[str, Document | None]
-    #: Those that the linked cards adopt from.
-    modules: set[str] = field(default_factory=set)
+    #: What the linked cards adopt from, with the realms whose code is loaded with it.
+    modules: dict[str, Strangers] = field(default_factory=dict)
     _levels: int = 0
 
     def __post_init__(self) -> None:
+        self._learn(self.documents)
         self._add_level()
 
     def supply(self, urls: list[str]) -> Message:
@@ -77,72 +83,133 @@ class _Known:
         before = self.documents.keys() | set()
         if self._levels < LEVELS_AT_ONCE:
             self._add_level()
-        self._add(urls)
+        wanted = [url for url in urls if url not in self.documents]
+        self.reader.read_cards(wanted)
+        self._learn({url: self.reader.known(url) for url in wanted})
         return {url: self.documents[url] for url in (self.documents.keys() - before) | set(urls)}
+
+    def realms_of(self, url: str) -> set[str]:
+        """The realms whose code a card loads for itself and for what it links to."""
+        document = self.documents[url]
+        assert document is not None
+        found: set[str] = set()
+        for each in (url, *links_of(url, document)):
+            linked = self.documents.get(each)
+            module = None if linked is None else module_of(each, linked)
+            found |= self.modules.get(module or "", frozenset())
+        return found
 
     def _add_level(self) -> None:
         self._levels += 1
         self._learn(self.reader.linked(self.documents))
 
-    def _add(self, urls: list[str]) -> None:
-        wanted = [url for url in urls if url not in self.documents]
-        self.reader.read_cards(wanted)
-        self._learn({url: self.reader.known(url) for url in wanted})
-
     def _learn(self, documents: Mapping[str, Document | None]) -> None:
         found = {url: document for url, document in documents.items() if document is not None}
         modules = filter(None, {module_of(url, document) for url, document in found.items()})
-        new = sorted(set(modules) - self.modules)
-        # The realms of all modules are known before a process starts, and so its import map.
-        self.reader.modules(new)
-        self.modules.update(new)
+        for module in sorted(set(modules) - self.modules.keys()):
+            self.modules[module] = frozenset(self.reader.realms_of([module]))
         self.documents |= documents
 
 
 @dataclass
 class _Batch:
-    """Renders the cards of a batch in as many processes as it takes."""
+    """Renders the cards of a batch, those together that load the same other realms' code."""
 
     reader: Reader
-    task: Message
+    realm: Document
+    cards: list[str]
     known: _Known
-    receive: Callable[[Message, bool], None]
+    receive: Callable[[Message], None]
     go_on: Callable[[], None]
 
-    def render(self, urls: list[str], hung: Message | None = None, *, again: bool = False) -> None:
-        """Renders some of the cards in one process; if it dies, what is left is rendered in halves.
-        `hung` are modules that are known not to end: what is rendered without them may come out
-        otherwise another time."""
+    def __post_init__(self) -> None:
+        self.realm_url = str(self.realm["url"])
+        self.library = library(self.reader)
+        self.dependencies = Origins(self.reader, self.realm_url)
+        modules = {self._module(url) for url in self.cards} - {None}
+        self.imports = {each: self.reader.modules([each]) for each in sorted(filter(None, modules))}
+
+    def render(self) -> None:
+        """Renders all of them. The fewer realms' code a card loads, the sooner."""
+        waiting: dict[Strangers, list[str]] = {}
+        for url in self.cards:
+            waiting.setdefault(self.strangers(self.known.realms_of(url)), []).append(url)
+        while waiting:
+            strangers = min(waiting, key=lambda each: (len(each), sorted(each)))
+            group = _Group(self, strangers)
+            group.render(waiting.pop(strangers))
+            for url, further in group.moved.items():
+                waiting.setdefault(further, []).append(url)
+
+    def strangers(self, realms: Iterable[str]) -> Strangers:
+        """Those of some realms whose code is neither this realm's own nor the server's."""
+        return frozenset(realms) - {self.realm_url, BASE_REALM}
+
+    def answer(self, result: Message, doubtful: bool, given: Iterable[str]) -> None:
+        """Hands over a result with what it was made from, `given` among it."""
+        url, documents = result["url"], self.known.documents
+        document = documents[url]
+        assert document is not None
+        links = [link for link in result.get("links", ()) if link in documents]
+        doubtful = doubtful or len(links) < len(result.get("links", ()))
+        keys, settled = self.dependencies.of(url, document, links)
+        keys = sorted({*keys, *self.dependencies.of_modules(given)})
+        named = _with_module(result, self._module(url))
+        self.receive({**named, "made_from": keys, "settled": settled and not doubtful})
+        self.go_on()
+
+    def _module(self, url: str) -> str | None:
+        document = self.known.documents[url]
+        return None if document is None else module_of(url, document)
+
+
+@dataclass
+class _Group:
+    """Renders some cards of a batch in as many processes as it takes, each of which gets the code
+    of the batch's own realm and of these others."""
+
+    batch: _Batch
+    strangers: Strangers
+    #: Cards that turned out to load more than that, with all that they load.
+    moved: dict[str, Strangers] = field(default_factory=dict)
+    _answers: list[tuple[Message, bool]] = field(default_factory=list)
+    #: The modules that the processes were given.
+    _given: set[str] = field(default_factory=set)
+
+    def render(self, urls: list[str]) -> None:
+        """Renders cards, each of which is answered or moved."""
+        self._render(urls, {})
+        for result, doubtful in self._answers:
+            self.batch.answer(result, doubtful, self._given)
+
+    def _render(self, urls: list[str], hung: Message, *, again: bool = False) -> None:
+        """Renders cards in one process; if it dies, what is left is rendered in halves. `hung` are
+        modules that are known not to end: what is rendered without them may come out otherwise
+        another time."""
         left = dict.fromkeys(urls)
-        unavailable: Message | None = hung or {}
+        unavailable: Message | None = hung
 
         def take(result: Message) -> None:
             if result["type"] == "error":
-                shun(self.reader.read_from, result["error"]["message"])
-                raise ReplicaUnavailable(result["error"]["message"])
+                raise SandboxDied(result["error"]["message"])
             if result["url"] not in left:
                 return
-            checked = _explained(self.reader, checked_card(result))
-            if checked.get("error", {}).get("status") == 503:
-                # Another try goes to another replica.
-                shun(self.reader.read_from, checked["error"]["message"])
-            answer(checked, bool(hung))
+            if result["url"] in self.moved:
+                del left[result["url"]]
+            else:
+                answer(checked_card(result), bool(hung))
 
         def answer(result: Message, doubtful: bool) -> None:
             del left[result["url"]]
-            self.receive(result, doubtful)
-            self.go_on()
+            self._answer(result, doubtful)
 
-        # Each process but the last answers a card that hangs, names a module that does, or has met
-        # something that it can't import.
+        # Each process but the last answers a card that hangs, or names a module that does.
         in_vain = 0
         while left and unavailable is not None:
-            self.go_on()
+            self.batch.go_on()
             hung, before = unavailable, len(left)
             try:
-                unavailable = self._run(list(left), take, hung)
-            except _OtherPins:
-                continue
+                unavailable = self._run(left, take, hung)
             except SandboxDied as death:
                 self._divide(list(left), death, hung, again=again)
                 return
@@ -153,61 +220,87 @@ class _Batch:
         for url in list(left):
             answer(failed(url, "it was not answered"), True)
 
+    def _answer(self, result: Message, doubtful: bool) -> None:
+        """Answers at once what depends on nothing but itself."""
+        if self.strangers:
+            self._answers.append((result, doubtful))
+        else:
+            self.batch.answer(result, doubtful, ())
+
     def _run(
-        self, urls: list[str], take: Callable[[Message], None], unavailable: Message
+        self, left: Mapping[str, None], take: Callable[[Message], None], unavailable: Message
     ) -> Message | None:
-        documents = self.known.documents
-        asked = set(urls)
-        pins = self._code_pins()
+        batch, documents = self.batch, self.batch.known.documents
 
-        def supply(wanted: list[str]) -> Message:
-            self.go_on()
-            found = self.known.supply(wanted)
-            if self._code_pins() != pins:
-                raise _OtherPins
-            return found
+        def supply(cards: list[str], modules: list[str]) -> Message:
+            batch.go_on()
+            found = batch.known.supply(cards) if cards else {}
+            # The first that has no answer yet is what the process is at.
+            at = next(iter(left))
+            sources = {url: each for module in modules for url, each in self._source(module, at)}
+            return {"documents": found, "sources": sources}
 
-        part = {
-            "addresses": self.reader.elsewhere(),
-            "cards": [{"url": url, "doc": documents[url]} for url in urls],
+        entries = [module for module in batch.known.modules if self._may_load(module)]
+        task = {
+            "type": "cards",
+            "realm": batch.realm,
+            "imports": batch.imports,
+            "addresses": batch.reader.elsewhere(),
+            "cards": [{"url": url, "doc": documents[url]} for url in left],
             # Also those of the batch that are rendered already, or by another process.
-            "linked": {url: doc for url, doc in documents.items() if url not in asked},
+            "linked": {url: doc for url, doc in documents.items() if url not in left},
+            "sources": self._sources(entries),
         }
-        process = host.take(pins, self.reader.replica)
-        if process is None:
-            process = host.start(pins, self.reader.replica or addresses()[0])
-        self.reader.read_from = process.replica
-        hung = sandbox.run({**self.task, **part}, process, take, supply, unavailable)
+        process = host.take(batch.library)
+        hung = sandbox.run(task, process, take, supply, unavailable)
         if hung is None:
-            host.rest(process, list(self.task["imports"]))
+            host.rest(process)
         return hung
 
-    def _code_pins(self) -> dict[str, int]:
-        return self.reader.code_pins({*self.task["imports"], *self.known.modules})
+    # --- What may be imported ---
+
+    def _may_load(self, module: str) -> bool:
+        """Whether all that the type of a card imports may be loaded here."""
+        return self.batch.strangers(self.batch.known.modules[module]) <= self.strangers
+
+    def _source(self, url: str, card: str) -> Iterable[tuple[str, Message]]:
+        """What a sandbox gets for a module that it asks for, with all that this imports."""
+        batch = self.batch
+        type_of_card = batch.known.modules.get(url)
+        if type_of_card is not None and not self._may_load(url):
+            self.moved[card] = self.strangers | batch.strangers(type_of_card)
+            return [(url, _refused(url, 503, "it is rendered apart from what does not load it"))]
+        pin = batch.reader.locate(url)
+        if pin is not None and batch.strangers([pin.realm_url]) - self.strangers:
+            why = f"it is in {pin.realm_url}, and other realms' modules are imported by their URL"
+            return [(url, _refused(url, 403, f"{why}, spelt out in the code"))]
+        return self._sources([url]).items()
+
+    def _sources(self, modules: Iterable[str]) -> dict[str, Message]:
+        reader = self.batch.reader
+        asked = {url for module in modules for url in reader.reached(module)[0]}
+        given = asked - self.batch.library.sources.keys()
+        self._given |= given
+        return {url: reader.source(url) for url in sorted(given)}
+
+    # --- Processes that die ---
 
     def _divide(self, urls: list[str], death: SandboxDied, hung: Message, *, again: bool) -> None:
         if len(urls) == 1 and again:
-            self.receive(failed(urls[0], death), True)
+            self._answer(failed(urls[0], death), True)
         elif len(urls) == 1:
             # Somebody else may have ended it: only a card that does so twice is to blame.
-            self.render(urls, hung, again=True)
+            self._render(urls, hung, again=True)
         elif urls:
             half = len(urls) // 2
-            self.render(urls[:half], hung)
-            self.render(urls[half:], hung)
+            self._render(urls[:half], hung)
+            self._render(urls[half:], hung)
 
 
-def _explained(reader: Reader, result: Message) -> Message:
-    """Adds what the transpiler said to the error of a module that it refused: the importing side is
-    told the status only."""
-    error = result.get("error")
-    if error and error.get("status") == 406 and error.get("module"):
-        # Of the module that was asked for, or of one that it imports.
-        refused = _REFUSED.search(error["message"])
-        said = reader.refusal(refused[1] if refused else error["module"])
-        if said:
-            return {**result, "error": {**error, "message": said}}
-    return result
+def _refused(url: str, status: int, why: str) -> Message:
+    message = f"{url} can't be imported: {why}"
+    error = {"status": status, "title": "Import refused", "message": message, "causes": []}
+    return {"error": {**error, "module": url}}
 
 
 def _with_module(result: Message, module: str | None) -> Message:
@@ -221,7 +314,7 @@ def _with_module(result: Message, module: str | None) -> Message:
 #: So many imports that lead nowhere are named.
 MAX_MISSING = 5
 
-#: One build at a time in a process: the threads of a web service share Deno's folder of modules.
+#: One build at a time in a process of a web service.
 _building = threading.Lock()
 
 
@@ -233,12 +326,13 @@ class ModuleBuilder:
     must see that change, or the late work of an overtaken job would be stored as the newest.
     """
 
-    def __init__(self, authority: Authority | None = None) -> None:
+    def __init__(self, authority: Authority | None = None, user: str = "") -> None:
         self._authority = authority
+        self._access = Access(user=user)
 
     def locate(self, url: str) -> Located | None:
         """Asks the registry anew each time, so that it can't say less than has been committed."""
-        reader = Reader({}, authority=self._authority)
+        reader = Reader({}, authority=self._authority, access=self._access)
         pin = reader.locate(url)
         modules = reader.modules([url]) if pin else []
         if pin is None or not modules:
@@ -260,23 +354,22 @@ class ModuleBuilder:
 
     def build(self, located: Located) -> Built:
         """Imports the module in a sandbox and asks its cards what they are."""
-        reader = Reader({located.realm_url: located.generation}, authority=self._authority)
-        reader.locate(BASE_MODULE)
+        reader = Reader(
+            {located.realm_url: located.generation},
+            authority=self._authority,
+            access=self._access,
+            private={located.realm_url} if located.private else set(),
+        )
         modules = reader.modules([located.module_url])
         dependencies = [module for module in modules if module != located.module_url]
-        task = {"type": "definitions", "module": located.module_url, "modules": dependencies}
         with _building:
-            result = _define(reader, task)
-            if result.get("error", {}).get("status") == 503:
-                # It is the replica's fault, most likely: the other try goes to another.
-                shun(reader.read_from, result["error"]["message"])
-                result = _define(reader, task)
+            result = _define(reader, located.module_url, dependencies)
         missing = reader.missing(located.module_url)
         error = result.get("error")
         if error:
-            failed = [_refused(reader, each) for each in error.get("dependencies", ())]
+            failed = list(error.get("dependencies", ()))
             failed += [_missing(module) for module in missing[:MAX_MISSING]]
-            error = {**_refused(reader, error), "dependencies": failed}
+            error = {**error, "dependencies": failed}
         return Built(
             result.get("definitions"),
             error,
@@ -294,12 +387,30 @@ def _spelt(reader: Reader, urls: list[str]) -> list[str]:
     ]
 
 
-def _define(reader: Reader, task: Message) -> Message:
+def _define(reader: Reader, module: str, dependencies: list[str]) -> Message:
     results: list[Message] = []
-    process = host.start(reader.pins, reader.replica or addresses()[0])
-    reader.read_from = process.replica
+    realms = reader.realms_of([module]) | {BASE_REALM}
+    sources = {url: reader.source(url) for url in sorted(reader.reached(module)[0])}
+    task = {
+        "type": "definitions",
+        "module": module,
+        "modules": dependencies,
+        "sources": sources,
+    }
+
+    def supply(cards: list[str], modules: list[str]) -> Message:
+        found: dict[str, Message] = {}
+        for url in modules:
+            pin = reader.locate(url)
+            if pin is not None and pin.realm_url not in realms:
+                found[url] = _refused(url, 403, "other realms' modules are imported by their URL")
+            else:
+                found[url] = reader.source(url)
+        return {"documents": dict.fromkeys(cards), "sources": found}
+
+    process = host.start(library(reader))
     try:
-        if sandbox.run(task, process, results.append) is None:
+        if sandbox.run(task, process, results.append, supply) is None:
             process.end()
     except SandboxDied as error:
         return not_built(500, error)
@@ -312,7 +423,3 @@ def _missing(module: str) -> Message:
     """What is wrong with an import that leads nowhere, for whomever the module is built."""
     message = f"{module} is not there, or is not to be read by everyone who may read this"
     return {"status": 404, "title": "Module not found", "message": message, "module": module}
-
-
-def _refused(reader: Reader, error: Message) -> Message:
-    return dict(_explained(reader, {"error": error})["error"])

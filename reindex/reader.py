@@ -18,8 +18,8 @@ from django.conf import settings
 
 from notifications.paths import wrong_with_path
 from reindex import history
-from reindex.history import stem
-from reindex.pins import CLOSED, Pin
+from reindex.history import EXECUTABLE, stem
+from reindex.pins import CLOSED, Access, Pin
 from reindex.replicas import ReplicaUnavailable, Response, get_pinned, standing_at
 
 Document: TypeAlias = dict[str, Any]
@@ -62,16 +62,37 @@ _UNTOLD = re.compile(r"""\b(?:from|import)\s*/[/*]|\bimport\s*\((?!\s*(["'])[^"'
 
 @dataclass(frozen=True)
 class Module:
-    """What a module's URL leads to: a file, or none, its imports, and whether these are all."""
+    """What a module's URL leads to: a file or none, its imports and whether these are all, and its
+    text, or why it has none."""
 
     file: str | None
     imports: tuple[str, ...] = ()
     complete: bool = True
+    text: str = ""
+    refusal: str = ""
 
 
-#: What is known of modules of pinned realms: at one generation a module never changes.
-_known_modules: dict[tuple[Pin, str], Module] = {}
-KNOWN_MODULES = 10_000
+class _KnownModules(dict[tuple[Pin, str], Module]):
+    """What is known of modules of pinned realms: at one generation a module never changes."""
+
+    MAX_CHARACTERS = 32 * 1024 * 1024
+    MAX_MODULES = 10_000
+
+    def keep(self, pin: Pin, url: str, module: Module) -> None:
+        """Keeps a module, and nothing else where all of them have become too many."""
+        self._characters += len(module.text)
+        if self._characters > self.MAX_CHARACTERS or len(self) >= self.MAX_MODULES:
+            forget_modules()
+        self[pin, url] = module
+
+    def clear(self) -> None:
+        super().clear()
+        self._characters = 0
+
+    _characters = 0
+
+
+_known_modules = _KnownModules()
 
 
 #: The Authorization header by which a realm is read; None where that user may not.
@@ -91,8 +112,8 @@ class Reader:
     pin: Callable[[str, int], int] = lambda realm_url, generation: generation
     #: Says where the pages of a realm are.
     address: Callable[[str], str] = lambda realm_url: realm_url
-    replica: str | None = None
     authority: Authority | None = None
+    access: Access = field(default_factory=Access)
     private: set[str] = field(default_factory=set)
     #: The replica that was last read from.
     read_from: str = ""
@@ -115,7 +136,8 @@ class Reader:
         if place in self._strangers or not _SERVABLE.fullmatch(url):
             return None
         realm_url, generation = standing_at(url)
-        if realm_url in self._closed:
+        if realm_url in self._closed or not url.startswith(realm_url):
+            # A replica's own address stands for the public one, and is nobody's to import from.
             generation = CLOSED
         elif realm_url:
             if generation == CLOSED:
@@ -182,10 +204,9 @@ class Reader:
         while len(found) < len(paths):
             asked = paths[len(found) : len(found) + MANY_FILES]
             body = json.dumps({"paths": asked}).encode()
-            response = get_pinned(pin, "", NDJSON, self.replica, body=body)
+            response = self._get(pin, "", NDJSON, body)
             if response.status != 200:
                 raise ReplicaUnavailable(f"{response.replica} answered {response.status}")
-            self.read_from = response.replica
             answered = [json.loads(line) for line in response.body.splitlines()]
             if not answered:
                 raise ReplicaUnavailable(
@@ -268,59 +289,55 @@ class Reader:
         if module is None:
             path = possible(pin.path_of(url))
             module = Module(None) if path is None else _module_in(url, self._get(pin, path))
-            if len(_known_modules) >= KNOWN_MODULES:
-                forget_modules()
-            _known_modules[pin, url] = module
+            _known_modules.keep(pin, url, module)
         # An extensionless spelling leads to the file itself.
         return module if module.file in (None, url) else self._module(str(module.file))
 
     def _carry_over(self, pin: Pin) -> None:
         """Knows the modules of a generation by those of an earlier one: but for what has changed in
         between they are the same."""
-        if pin in self._carried:
+        if pin in self._carried or pin.realm_url in self.private:
             return
         self._carried.add(pin)
-        advanced = history.advance(pin)
+        advanced = history.advance(pin, self.access)
         if advanced is None:
             return
         before, differing = advanced
         stems = {stem(path) for path in differing}
         for (known_pin, url), module in list(_known_modules.items()):
             if known_pin == before and stem(pin.path_of(url)) not in stems:
-                _known_modules[pin, url] = module
+                _known_modules.keep(pin, url, module)
 
-    def code_pins(self, modules: Iterable[str]) -> dict[str, int]:
-        """The generations at which these modules and all that they import may be imported: where
-        none of it has changed since an earlier one, that, of which a process may have it already.
-        """
-        pins = {url: history.code_generation(url, pin) for url, pin in self.pins.items()}
-        for module in modules:
-            asked, complete = self.reached(module)
-            if not complete:
-                return dict(self.pins)
-            for url in asked:
-                pin = self.locate(url)
-                if pin is not None and history.is_among_changed(pin, url):
-                    pins[pin.realm_url] = pin.generation
-        return pins
+    def source(self, url: str) -> Document:
+        """What the sandbox gets for a module's URL: `code`, or the `data` of a file that is none,
+        the URL that it leads to (`redirect`), or the `error` of importing it."""
+        if self.locate(url) is None:
+            message = f"{url} is not in a realm of this server that everyone may read"
+            return _no_import(url, 403, "Import refused", message)
+        module = self._module(url)
+        if module.file is None:
+            return _no_import(url, 404, "Module not found", f"There is no module {url}")
+        if module.file != url:
+            return {"redirect": module.file}
+        if module.refusal:
+            return _no_import(url, 406, "The module can't be transpiled", module.refusal)
+        return {"code" if url.endswith(EXECUTABLE) else "data": module.text}
 
-    def refusal(self, url: str) -> str | None:
-        """What the transpiler said of a module that it refused."""
-        pin = self.locate(url)
-        path = None if pin is None else possible(pin.path_of(url))
-        if pin is None or path is None:
-            return None
-        response = self._get(pin, path)
-        return (
-            str(json.loads(response.body)["errors"][0]["message"])
-            if response.status == 406
-            else None
-        )
+    def realms_of(self, modules: Iterable[str]) -> set[str]:
+        """The realms whose modules are loaded with these."""
+        pins = (self.locate(url) for module in modules for url in self.reached(module)[0])
+        return {pin.realm_url for pin in pins if pin is not None}
 
-    def _get(self, pin: Pin, path: str, accept: str = "*/*") -> Response:
-        response = get_pinned(pin, path, accept, self.replica)
+    def _get(self, pin: Pin, path: str, accept: str = "*/*", body: bytes | None = None) -> Response:
+        private = pin.realm_url in self.private
+        response = get_pinned(pin, path, accept, self.access, private=private, body=body)
         self.read_from = response.replica
         return response
+
+
+def _no_import(url: str, status: int, title: str, message: str) -> Document:
+    error = {"status": status, "title": title, "message": message, "causes": [], "module": url}
+    return {"error": error}
 
 
 def card_path(pin: Pin, url: str) -> str:
@@ -400,13 +417,13 @@ def _module_in(url: str, response: Response) -> Module:
     if response.status == 302:
         return Module(_joined(url, response.headers["location"]))
     if response.status == 406:
-        return Module(url)
+        return Module(url, refusal=str(json.loads(response.body)["errors"][0]["message"]))
     if response.status != 200:
         return Module(None)
     text = response.body.decode(errors="replace")
     plain = all(is_plain(match[2]) for match in _IMPORT.finditer(text))
     complete = plain and not _UNTOLD.search(text)
-    return Module(url, tuple(imports_of(url, response.body)), complete)
+    return Module(url, tuple(imports_of(url, response.body)), complete, text)
 
 
 def module_of(url: str, document: Document) -> str | None:

@@ -8,7 +8,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -18,7 +18,7 @@ import urllib3
 from django.conf import settings
 
 from notifications.models import Replica
-from reindex.pins import CLOSED, Pin, sign
+from reindex.pins import CLOSED, PIN_ENDED, PIN_HEADER, Access, Pin, sign
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,10 @@ _shunned: dict[str, tuple[float, str]] = {}
 
 class ReplicaUnavailable(Exception):
     """No replica answered."""
+
+
+class PinEnded(Exception):
+    """A realm is no longer open to whom a pin of it stands for."""
 
 
 class WrongGeneration(Exception):
@@ -90,20 +94,23 @@ def get_pinned(
     pin: Pin,
     path: str,
     accept: str,
-    replica: str | None = None,
+    access: Access,
     *,
+    private: bool = False,
     query: str = "",
     body: bytes | None = None,
 ) -> Response:
     """A file of a realm at exactly a generation. `path` is unescaped; a missing file is a 404.
+    `private` if everyone's access doesn't suffice.
 
-    With a body it is a POST. Raises ReplicaUnavailable and WrongGeneration.
+    With a body it is a POST. Raises ReplicaUnavailable, PinEnded and WrongGeneration.
     """
-    target = f"/_at/{sign(pin)}/{quote(path)}{query}"
-    method = "GET" if body is None else "POST"
-    response = _get(target, {"Accept": accept}, replica, method, body)
+    token = sign(pin, access.reader_of(pin.realm_url, private=private), access.job)
+    headers = {"Accept": accept, PIN_HEADER: token}
+    response = _get(f"/_at/{quote(path)}{query}", headers, "GET" if body is None else "POST", body)
+    if response.status == 403 and PIN_ENDED.encode() in response.body:
+        raise PinEnded(f"{response.replica} answered {response.status} for {pin.realm_url}")
     if response.status not in _TOLD:
-        # A pin that is refused is not a file that is missing.
         raise ReplicaUnavailable(f"{response.replica} answered {response.status}")
     told = response.headers.get("x-realm-generation")
     if response.status < 400 and told != str(pin.generation):
@@ -151,7 +158,6 @@ def standing_at(url: str, authorization: str | None = None) -> tuple[str, int]:
 def _get(
     target: str,
     headers: Mapping[str, str],
-    replica: str | None = None,
     method: str = "GET",
     body: bytes | None = None,
     *,
@@ -160,7 +166,7 @@ def _get(
     """The first replica's answer that is one. Where it is only to be `named` which realm answers,
     a page that is broken or in preparation is an answer too. Raises ReplicaUnavailable."""
     failures: list[str] = []
-    for address in _candidates(replica):
+    for address in addresses():
         try:
             answer = _pool().request(
                 method, address + target, headers=dict(headers), body=body, redirect=False
@@ -178,12 +184,6 @@ def _get(
             continue
         return Response(answer.status, told, answer.data, address)
     raise ReplicaUnavailable("; ".join(failures) or "there is none")
-
-
-def _candidates(replica: str | None) -> Iterator[str]:
-    if replica is not None:
-        yield replica
-    yield from (address for address in addresses() if address != replica)
 
 
 def _lower(headers: Any) -> dict[str, str]:

@@ -11,10 +11,11 @@ from django.conf import settings
 from definitions.lookup import DefinitionLookup
 from reindex import host, jobs, landing, planning
 from reindex.models import ReindexBatch, ReindexJob
-from reindex.pins import CLOSED
+from reindex.pins import CLOSED, Access
 from reindex.prerender import ModuleBuilder, render_cards
 from reindex.reader import BASE_REALM, Document, Reader, card_url
 from reindex.replicas import (
+    PinEnded,
     ReplicaUnavailable,
     WrongGeneration,
     ask_address,
@@ -37,6 +38,8 @@ def plan_job(job_id: int) -> None:
     except (ReplicaUnavailable, WrongGeneration) as error:
         logger.warning("job %d can't be planned: %s", job_id, error)
         jobs.failed(job_id, error)
+    except PinEnded as error:
+        jobs.replace(job_id, error)
     except Exception as error:
         # A mistake of ours: the job says which, and is not tried for ever.
         jobs.failed(job_id, f"{type(error).__name__}: {error}")
@@ -68,6 +71,8 @@ def _render_batch(batch_id: int) -> None:
     except (ReplicaUnavailable, WrongGeneration) as error:
         logger.warning("batch %d is given back: %s", batch_id, error)
         jobs.release(batch, error)
+    except PinEnded as error:
+        jobs.replace(batch.job_id, error)
     except Exception as error:
         # A mistake of ours: the job says which, and doesn't wait for its lease to run out.
         jobs.release(batch, f"{type(error).__name__}: {error}")
@@ -80,7 +85,11 @@ def _render_batch(batch_id: int) -> None:
 @shared_task(ignore_result=True)
 def build_definitions(module_url: str) -> None:
     """Has a module in the definitions table, built by whoever the fleet elects."""
-    DefinitionLookup(ModuleBuilder()).lookup_module(module_url)
+    try:
+        DefinitionLookup(ModuleBuilder()).lookup_module(module_url)
+    except (PinEnded, ReplicaUnavailable, WrongGeneration) as error:
+        # Whoever asks for it has it built then.
+        logger.warning("%s is not built: %s", module_url, error)
 
 
 @shared_task(ignore_result=True)
@@ -99,7 +108,12 @@ def _render(batch: ReindexBatch) -> list[Document] | None:
     """The results for a batch's cards; None if the job ended on the way."""
     job = batch.job
     pins = {url: generation for url, generation in job.pins.items() if generation != CLOSED}
-    reader = Reader(pins, lambda url, g: _pin(job.pk, url, g), lambda u: _address(job, u))
+    reader = Reader(
+        pins,
+        lambda url, g: _pin(job.pk, url, g),
+        lambda url: _address(job, url),
+        access=Access(job.realm_url, job.pk),
+    )
     urls = [card_url(job.realm_url, path) for path in batch.paths]
     reader.read_cards([f"{job.realm_url}realm", *urls])
     cards = {url: document for url in urls if (document := reader.known(url)) is not None}
@@ -121,9 +135,6 @@ def _render(batch: ReindexBatch) -> list[Document] | None:
         return None
     finally:
         batch.replica, batch.avoided = reader.read_from, {**batch.avoided, **avoided()}
-    troubled = [r["error"] for r in results if r.get("error", {}).get("status") == 503]
-    if troubled and batch.attempts < jobs.MAX_ATTEMPTS:
-        raise ReplicaUnavailable(troubled[0]["message"])
     return results
 
 

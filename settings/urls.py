@@ -17,7 +17,7 @@ urlpatterns = [
     path("_delete-realm", server_views.delete_realm),
     path("_metrics", metrics.metrics),
     path("_publish-progress", reindex_views.publish_progress),
-    re_path(r"^_at/(?P<token>[^/]+)/(?P<path>(?s:.*))\Z", realm_views.pinned),
+    re_path(r"^_at/(?P<path>(?s:.*))\Z", realm_views.pinned),
     # No realm's first path segment starts with `_`; the endpoints of a host's own realm do.
     re_path(rf"^(?:(?!_)|(?=(?:{'|'.join(realm_views.ENDPOINTS)})\Z))", realm_views.realm),
     re_path(r"^_", server_views.unknown),

@@ -116,7 +116,6 @@ def web(transactional_db: None, sent: Any) -> Iterator[Web]:
     # A generation is reached once only in the life of a database; here every test begins one.
     reader.forget_modules()
     host.dismiss()
-    host.forget_modules()
     with served() as running:
         yield running
 

@@ -18,7 +18,6 @@ from realms.bootstrap import sync_base_realm
 from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
 from realms.permissions import change_permissions
 from realms.publishing import unpublish_realm
-from reindex import prerender
 from reindex.prerender import ModuleBuilder
 from reindex.replicas import ReplicaUnavailable
 from tests import make
@@ -317,15 +316,7 @@ def test_a_module_that_fails_tells_why_and_which_of_its_imports_is_to_blame(
 def test_a_replica_that_can_not_be_read_is_no_fault_of_the_module(
     web: Web, site: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is tried again at once, elsewhere; where no replica answers, nothing is kept."""
-    define, tries = prerender._define, iter([True])
-
-    def fails_once(*args: Any) -> Any:
-        if next(tries, False):
-            return {"error": {"status": 503, "title": "x", "message": "x", "causes": []}}
-        return define(*args)
-
-    monkeypatch.setattr(prerender, "_define", fails_once)
+    """Where no replica answers, nothing is kept."""
     told(ask(web, "thing"))
 
     def away(builder: ModuleBuilder, module_url: str) -> None:

@@ -12,18 +12,20 @@ from typing import Any
 
 import jwt
 import pytest
+from django.core import signing
 from django.db import connection, transaction
 from django.test import override_settings
 from django.utils import timezone
 from pytest_django import Settings
 
+from realms import auth, permissions
 from realms.auth import Caller
 from realms.bootstrap import sync_base_realm
-from realms.publishing import publish_realm, unpublish_realm
+from realms.publishing import delete_realm, publish_realm, unpublish_realm
 from reindex import jobs, pins, replicas
 from reindex.index import find_page, readiness
 from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
-from reindex.pins import CLOSED, Pin
+from reindex.pins import CLOSED, EVERYONE, ITSELF, PIN_HEADER, Access, Pin
 from tests import make
 from tests.cluster import wait_until
 from tests.gates import Gate, in_thread
@@ -491,7 +493,7 @@ def test_an_answer_of_another_generation_is_refused(
     with fake_replica(200, **headers) as (address, asked):
         monkeypatch.setenv("REALM_RENDER_REPLICAS", address)
         with pytest.raises(replicas.WrongGeneration, match=f"at generation {told}, asked for 7"):
-            replicas.get_pinned(Pin(URL, 7), "a.json", "*/*")
+            replicas.get_pinned(Pin(URL, 7), "a.json", "*/*", Access())
     assert len(asked) == 1
 
 
@@ -502,14 +504,14 @@ def test_a_replica_that_fails_is_left_out_for_a_while_and_another_is_asked(
     with fake_replica(status) as (broken, asked), fake_replica(X_Realm_Generation="7") as (good, _):
         monkeypatch.setenv("REALM_RENDER_REPLICAS", f"{broken},{good},http://127.0.0.1:1")
         for _ in range(24):
-            assert replicas.get_pinned(Pin(URL, 7), "a.json", "*/*").replica == good
+            assert replicas.get_pinned(Pin(URL, 7), "a.json", "*/*", Access()).replica == good
         assert len(asked) == 1
         assert replicas.addresses()[0] == good
 
         monkeypatch.setattr(replicas, "SHUN_SECONDS", 0.0)
         replicas._shunned.clear()
         for _ in range(64):
-            replicas.get_pinned(Pin(URL, 7), "a.json", "*/*")
+            replicas.get_pinned(Pin(URL, 7), "a.json", "*/*", Access())
         assert len(asked) > 2  # it is given another chance
 
 
@@ -520,44 +522,82 @@ def test_an_answer_that_says_nothing_of_the_file_is_not_a_missing_file(
     with fake_replica(status) as (address, _):
         monkeypatch.setenv("REALM_RENDER_REPLICAS", address)
         with pytest.raises(replicas.ReplicaUnavailable, match=str(status)):
-            replicas.get_pinned(Pin(URL, 7), "a.json", "*/*")
+            replicas.get_pinned(Pin(URL, 7), "a.json", "*/*", Access())
         assert not replicas._shunned
     with fake_replica(404) as (address, _):
         monkeypatch.setenv("REALM_RENDER_REPLICAS", address)
-        assert replicas.get_pinned(Pin(URL, 7), "a.json", "*/*").status == 404
+        assert replicas.get_pinned(Pin(URL, 7), "a.json", "*/*", Access()).status == 404
+
+
+def pinned(web: Web, token: str, path: str = "index.json") -> int:
+    """The status of a read with a pin."""
+    url = f"http://localhost:4201/_at/{path}"
+    return web.request("GET", url, accept="*/*", headers={PIN_HEADER: token}).status
 
 
 def test_a_pin_opens_one_realm_at_one_generation_for_an_hour_and_only_if_we_signed_it(
-    web: Web, source: Any, owner: Any, settings: Settings
+    web: Web, source: Any, owner: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inner = "http://localhost:4201/ada/site/private/"
     other = make.source(inner, owner, {"x.json": b"{}"}, public=False)
-
-    def got(token: str, path: str = "index.json") -> int:
-        return web.get(f"http://localhost:4201/_at/{token}/{path}", "*/*").status
-
-    def token(seed: str = settings.REALM_SECRET_SEED, **changed: Any) -> str:
-        claims = {"kind": "pin", "pinned": source.url, "generation": source.generation}
-        return jwt.encode(claims | {"exp": time.time() + 60} | changed, seed, algorithm="HS256")
-
-    good = pins.sign(Pin(source.url, source.generation))
-    claims = jwt.decode(good, options={"verify_signature": False})
-    assert 3000 <= claims["exp"] - time.time() <= 3600
-    assert got(good) == got(token()) == 200
-    assert got(good, "private/x.json") == 404
-    assert got(pins.sign(Pin(other.url, other.generation)), "x.json") == 200
-    assert got(pins.sign(Pin(source.url, source.generation + 1))) == 404
+    pin = Pin(source.url, source.generation)
+    good = pins.sign(pin)
+    assert pinned(web, good) == 200
+    assert pinned(web, good, "private/x.json") == 404
+    assert pinned(web, pins.sign(Pin(other.url, other.generation), ITSELF), "x.json") == 200
+    assert pinned(web, pins.sign(Pin(source.url, source.generation + 1))) == 404
+    claims = signing.loads(good, salt="realms.pin")
+    assert 3000 <= claims["expires"] - time.time() <= 3600
     for wrong in (
-        token(exp=time.time() - 1),
-        token(seed="another seed, which is long enough for it"),
-        token(kind="session"),
-        token(generation="x"),
-        jwt.encode({"kind": "pin"}, settings.REALM_SECRET_SEED, algorithm="HS256"),
+        signing.dumps({**claims, "expires": time.time() - 1}, salt="realms.pin"),
+        signing.dumps({**claims, "generation": "x"}, salt="realms.pin"),
+        signing.dumps({"realm": source.url}, salt="realms.pin"),
+        signing.dumps([], salt="realms.pin"),
+        signing.dumps(claims, salt="something else"),
+        signing.dumps(claims, key="another key", salt="realms.pin"),
+        jwt.encode(claims, settings.REALM_SECRET_SEED, algorithm="HS256"),
         make.login("ada")["Authorization"],
         good[:-2] + ("AA" if not good.endswith("AA") else "BB"),
         "x",
+        "",
     ):
-        assert got(wrong) == 401, wrong
+        assert pinned(web, wrong) == 401, wrong
+    later = time.time() + 3601
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert pinned(web, good) == 401
+
+
+def test_no_address_opens_a_realm_at_a_generation(web: Web, source: Any) -> None:
+    token = pins.sign(Pin(source.url, source.generation))
+    for path in (f"_at/{token}/index.json", f"_at/index.json?pin={token}", "_at/index.json"):
+        assert web.get(f"http://localhost:4201/{path}", "*/*").status == 401
+
+
+@pytest.mark.usefixtures("live")
+def test_a_pin_ends_with_the_access_that_it_stands_for(web: Web, owner: Any) -> None:
+    realm = make.source("http://localhost:4201/ada/site/", owner, {"x.json": b"{}"})
+    bob = make.user("bob")
+    permissions.change_permissions(realm, {"@bob:localhost": ["read"]})
+    pin = Pin(realm.url, realm.generation)
+    everyones, own, bobs = (
+        pins.sign(pin, reader) for reader in (EVERYONE, ITSELF, auth.user_id("bob"))
+    )
+
+    def opened(*tokens: str) -> list[int]:
+        return [pinned(web, token, "x.json") for token in tokens]
+
+    assert opened(everyones, own, bobs) == [200, 200, 200]
+    assert opened(everyones, own, bobs) == [200, 200, 200]
+    permissions.change_permissions(realm, {"*": None})
+    assert opened(everyones, own, bobs) == [403, 200, 200]
+    permissions.change_permissions(realm, {"@bob:localhost": None})
+    assert opened(everyones, own, bobs) == [403, 200, 403]
+    permissions.change_permissions(realm, {"@bob:localhost": ["read"]})
+    assert opened(everyones, own, bobs) == [403, 200, 200]
+    bob.delete()
+    assert opened(everyones, own, bobs) == [403, 200, 403]
+    delete_realm(realm.url, Caller("ada"))
+    assert opened(everyones, own, bobs) == [403, 403, 403]
 
 
 # --- What a render reads -----------------------------------------------------------------------
@@ -633,7 +673,10 @@ def test_a_render_reads_across_borders_what_is_public_and_nothing_that_is_privat
     assert shown["to-odd"].startswith("shared to-odd odd one")
     assert shown["reader"] == shown["lost"].replace("lost", "reader") == "shared reader"
     for name in ("spy", "thief"):
-        assert 'Requires import access to "localhost:4201"' in cards[name].error["message"]
+        assert (
+            "is not in a realm of this server that everyone may read"
+            in (cards[name].error["message"])
+        )
     everything = json.dumps([vars(card) for card in cards.values()])
     assert "TOP SECRET" not in everything
     assert "/_at/" not in everything

@@ -5,22 +5,11 @@
  * is given up; what it came to is fetched, and it begins anew. So a card may lead as far as it likes,
  * and nothing is fetched that no card shows.
  */
-import * as base from "@realm/base";
-import {
-  allLinkedURLs,
-  type CardClass,
-  type CardDocument,
-  CardStore,
-  checkDocument,
-  CodeRefs,
-  FORMATS,
-  renderCard,
-  searchDocument,
-  Styles,
-} from "@realm/base";
+import type { CardClass, CardDocument, CodeRef } from "@realm/base";
 import { CardProblem, errorDocument } from "./errors.ts";
-import { Modules, resolveType } from "./modules.ts";
-import type { CardsTask, Documents, ErrorDocument, RenderedCard, Tell } from "./protocol.ts";
+import type { Loader } from "./loader.ts";
+import { type Base, Modules, resolveType } from "./modules.ts";
+import type { CardsTask, ErrorDocument, RenderedCard, Supply, Tell } from "./protocol.ts";
 
 /** A card that comes to something new more often than this would never be done. */
 const MAX_ATTEMPTS = 100;
@@ -39,22 +28,27 @@ export class Cards {
   readonly #task: CardsTask;
   readonly #documents: Map<string, CardDocument | null>;
   readonly #modules: Modules;
-  readonly #needs: (urls: string[]) => Promise<Documents>;
-  readonly #refs = new CodeRefs();
+  readonly #base: Base;
+  readonly #needs: (documents: string[]) => Promise<Supply>;
+  readonly #refs: InstanceType<Base["CodeRefs"]>;
   readonly #addresses: [string, string][];
 
   /** `needs` fetches documents: null where there is no card. */
   constructor(
     task: CardsTask,
+    { loader, base }: { loader: Loader; base: Base },
     unavailable: Record<string, ErrorDocument>,
     tell: (message: Tell) => void,
-    needs: (urls: string[]) => Promise<Documents>,
+    needs: (documents: string[]) => Promise<Supply>,
   ) {
-    this.#task = task;
+    this.#task = { ...task, realm: frozen(task.realm) };
+    this.#base = base;
+    this.#refs = new base.CodeRefs();
+    loader.supply(task.sources ?? {});
     this.#addresses = Object.entries(task.addresses ?? {});
     this.#documents = new Map(Object.entries(task.linked ?? {}));
     for (const { url, doc } of task.cards) this.#documents.set(url, doc);
-    this.#modules = new Modules(tell, unavailable);
+    this.#modules = new Modules(loader, base, tell, unavailable);
     this.#needs = needs;
     this.#refs.register("@realm/base", base);
   }
@@ -64,7 +58,7 @@ export class Cards {
     if (typeof doc?.data !== "object" || doc.data === null) {
       throw CardProblem.of(422, "Not a card", "The document has no data object");
     }
-    const type = resolveType(url, doc.data.meta?.adoptsFrom);
+    const type = resolveType(this.#base, url, doc.data.meta?.adoptsFrom);
     await this.#modules.load(type.module, true);
     const cardClass = this.#modules.cardClass(type);
     const types = [type, ...await this.#types(type.module, cardClass)];
@@ -91,17 +85,18 @@ export class Cards {
     url: string,
     doc: CardDocument,
     cardClass: CardClass,
-    types: base.CodeRef[],
+    types: CodeRef[],
     missing: Missing,
   ): RenderedCard {
     const { realm } = this.#task;
+    const { CardStore, checkDocument, FORMATS, renderCard, searchDocument, Styles } = this.#base;
     // Every card gets instances of its own: what it depends on is what *it* asked for.
     const store = new CardStore({
       document: (linked) => this.#document(linked, missing),
       type: (linked, document) => this.#linkedType(linked, document, missing),
       address: (linked) => this.#addressOf(linked),
     });
-    const card = attempt("The card can't be made", () => store.add(url, doc, cardClass));
+    const card = attempt("The card can't be made", () => store.add(url, frozen(doc), cardClass));
     attempt("The card doesn't fit its type", () => checkDocument(card));
     const search = attempt(
       "The card's fields can't be read",
@@ -127,14 +122,14 @@ export class Cards {
 
   #document(url: string, missing: Missing): CardDocument | undefined {
     const document = this.#documents.get(url);
-    if (document !== undefined) return document ?? undefined;
+    if (document !== undefined) return frozen(document) ?? undefined;
     missing.documents.add(url);
     throw new Error(`The card ${url} isn't there yet`);
   }
 
   #linkedType(url: string, document: CardDocument, missing: Missing): CardClass | null {
     try {
-      const type = resolveType(url, document.data?.meta?.adoptsFrom);
+      const type = resolveType(this.#base, url, document.data?.meta?.adoptsFrom);
       if (!this.#modules.knows(type.module)) missing.modules.add(type.module);
       return this.#modules.cardClass(type);
     } catch {
@@ -146,7 +141,7 @@ export class Cards {
   /** What most cards come to: those that they link to. */
   #expected(url: string, doc: CardDocument): Missing {
     const missing = new Missing();
-    for (const linked of allLinkedURLs(doc.data.relationships, url)) {
+    for (const linked of this.#base.allLinkedURLs(doc.data.relationships, url)) {
       const document = this.#documents.get(linked);
       if (document) this.#linkedType(linked, document, missing);
       else if (document === undefined) missing.documents.add(linked);
@@ -159,7 +154,9 @@ export class Cards {
       const urls = [...missing.documents];
       for (const url of urls) this.#documents.set(url, null);
       const found = await this.#needs(urls);
-      for (const [url, document] of Object.entries(found)) this.#documents.set(url, document);
+      for (const [url, document] of Object.entries(found.documents)) {
+        this.#documents.set(url, document);
+      }
       for (const url of urls) {
         const document = this.#documents.get(url);
         if (document) this.#linkedType(url, document, missing);
@@ -170,8 +167,8 @@ export class Cards {
 
   /** The type as its module names it, and those that it adopts from: their modules, which it has
    * imported itself, tell their names. */
-  async #types(module: string, cardClass: CardClass): Promise<base.CodeRef[]> {
-    if (Object.getPrototypeOf(cardClass) !== base.Card) {
+  async #types(module: string, cardClass: CardClass): Promise<CodeRef[]> {
+    if (Object.getPrototypeOf(cardClass) !== this.#base.Card) {
       for (const imported of this.#task.imports?.[module] ?? []) {
         await this.#modules.load(imported, false);
         try {
@@ -191,6 +188,15 @@ export class Cards {
     }
     return url;
   }
+}
+
+/** The pages of a batch share documents: what a template does to one must not show in another. */
+function frozen<T>(value: T): T {
+  if (typeof value === "object" && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value);
+    for (const each of Object.values(value)) frozen(each);
+  }
+  return value;
 }
 
 function attempt<T>(title: string, work: () => T): T {

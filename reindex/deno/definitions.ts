@@ -1,16 +1,20 @@
 /** Building the definitions of one module in the sandbox. */
-import * as base from "@realm/base";
+import type { Definition } from "@realm/base";
 import { CardProblem } from "./errors.ts";
-import { Modules } from "./modules.ts";
+import type { Loader } from "./loader.ts";
+import { type Base, Modules } from "./modules.ts";
 import type { DefinitionsTask, Tell } from "./protocol.ts";
 
 const MAX_FAILED = 5;
 
 export async function define(
-  { module, modules }: DefinitionsTask,
+  { module, modules, sources }: DefinitionsTask,
+  library: { loader: Loader; base: Base },
   tell: (message: Tell) => void,
-): Promise<Record<string, base.Definition>> {
-  const loader = new Modules(tell);
+): Promise<Record<string, Definition>> {
+  const { base } = library;
+  library.loader.supply(sources ?? {});
+  const loader = new Modules(library.loader, base, tell);
   const refs = new base.CodeRefs();
   refs.register("@realm/base", base);
   for (const dependency of modules) {

@@ -17,28 +17,29 @@ export class CardProblem extends Error {
   }
 }
 
-/** What loading a module failed with, told apart by what Deno says: it has no error codes for these. */
-const IMPORT_FAILURES: [RegExp, number, string][] = [
-  [
-    /^Import '[^']+' failed(: (5\d\d|429)\b|\.\s+0: error sending request)/,
-    503,
-    "The replica couldn't be read",
-  ],
-  [/failed: 406/, 406, "The module can't be transpiled"],
-  [/^Module not found|failed: 404/, 404, "Module not found"],
-  [/not in import map|Could not find a matching package/, 404, "Unknown package"],
-  [/^Node's own modules/, 403, "Import refused"],
-  [/^Requires (import|read) access|^Remote modules are not allowed/, 403, "Import refused"],
-  [/does not provide an export/, 422, "Missing export"],
-];
+/** What errors of imports are described as that card code gets to see. */
+const described = new WeakMap<Error, ErrorDocument>();
+
+/** An error for card code in the place of one that belongs to the prerenderer. */
+export function problemOf(error: unknown): unknown {
+  if (!(error instanceof CardProblem)) return error;
+  const shown = new TypeError(error.document.message);
+  described.set(shown, error.document);
+  return shown;
+}
 
 export function importError(error: unknown, module: string): ErrorDocument {
-  const document = errorDocument(error, "The module failed while it was loaded");
-  const known = error instanceof TypeError || error instanceof SyntaxError
-    ? IMPORT_FAILURES.find(([pattern]) => pattern.test(document.message))
+  const known = error instanceof CardProblem
+    ? error.document
+    : error instanceof Error
+    ? described.get(error)
     : undefined;
-  if (known) [, document.status, document.title] = known;
-  else if (error instanceof SyntaxError || /^SyntaxError: /.test(document.message)) {
+  if (known) return { ...known, module: known.module ?? module };
+  const document = errorDocument(error, "The module failed while it was loaded");
+  if (/does not provide an export/.test(document.message)) {
+    document.status = 422;
+    document.title = "Missing export";
+  } else if (error instanceof SyntaxError) {
     document.status = 406;
     document.title = "Syntax error";
   }
@@ -82,29 +83,21 @@ function messageOf(error: unknown): string {
   return explained(clean(text).slice(0, MAX_MESSAGE)) || "No message";
 }
 
-/** Says why a global is missing that Deno or a browser would have, or why Node's own modules are. */
+/** Says why a global is missing that Deno or a browser would have. */
 function explained(message: string): string {
-  if (NODE.test(message)) return `Node's own modules are not there: ${CLOSED}`;
   const [, name] =
-    /^(?:ReferenceError: )*(\w+) is not defined(?=$|\n\s+at \S+ \(ext:)/.exec(message) ??
-      [];
+    /^(?:ReferenceError: )*(\w+) is not defined$/.exec(message) ?? [];
   if (name === undefined || !removed.has(name)) return message;
   return `${name} is not defined: ${CLOSED}`;
 }
 
 const CLOSED = "card code has no files, network, environment, processes or timers";
-/** Where the import map leads them. */
-const NODE = /^Requires import access to "node\.invalid:/;
 
 /** Without colours, and without lines and paths that only say where the prerenderer itself stands. */
 function clean(message: string): string {
   return message
     // deno-lint-ignore no-control-regex -- the escape character starts a colour
     .replaceAll(/\x1b\[[0-9;]*m/g, "")
-    .replaceAll(/\n\s+at (?:file|ext|node):[^\n]*/g, "")
-    // Which file is right; which line is that of the transpiled code.
-    .replaceAll(/\s*\n\s+at (https?:\S+?)(?::\d+)*(?=\s|$)/g, " (in $1)")
     .replaceAll(/file:\/\/\S+/g, "(a local file)")
-    .replaceAll(/, run again with the --allow-\S+ flag/g, "")
     .trim();
 }

@@ -6,13 +6,12 @@
  * never outlives the process that asked, and when a card hangs. Each task has a sandbox of its own.
  */
 import { errorDocument, timeLimitError } from "./errors.ts";
-import type { ErrorDocument, Order, Request, Response, Rest } from "./protocol.ts";
-import { PublicURLs } from "./public_urls.ts";
+import type { ErrorDocument, Order, Request, Response } from "./protocol.ts";
 import { type Outcome, Sandbox, START_LIMIT_MS } from "./sandbox.ts";
 
-/** A card that asks for linked cards more often, or for more of them, would never be done. */
+/** A card that asks more often, or for more cards and modules, would never be done. */
 const MAX_QUESTIONS = 200;
-const MAX_LINKED = 20_000;
+const MAX_ASKED_FOR = 20_000;
 
 /** So many cards are asked for ahead, so that the sandbox needn't wait until an answer is written. */
 const AHEAD = 8;
@@ -58,8 +57,7 @@ class Lines {
 
 function emitter(request: Request): Emit {
   const encoder = new TextEncoder();
-  const urls = new PublicURLs(request.urls ?? {});
-  const line = (json: string) => `\n${request.nonce}${urls.restore(json)}\n`;
+  const line = (json: string) => `\n${request.nonce}${json}\n`;
   return (response, result) => {
     const lines = line(JSON.stringify(response)) + (result === undefined ? "" : line(result));
     let bytes = encoder.encode(lines);
@@ -117,20 +115,21 @@ class Run {
     this.sandbox.ask({ ask: "card", index });
   }
 
-  /** The next result; the wait for documents that it needs on the way doesn't count against its time. */
+  /** The next result; the wait for what it needs on the way doesn't count against its time. */
   async #outcome(): Promise<Outcome> {
     let leftMs = this.timeLimitMs;
-    let linked = 0;
-    for (let questions = 0; questions < MAX_QUESTIONS && linked < MAX_LINKED; questions++) {
+    let askedFor = 0;
+    for (let questions = 0; questions < MAX_QUESTIONS && askedFor < MAX_ASKED_FOR; questions++) {
       const from = performance.now();
       const outcome = await this.sandbox.outcome(leftMs);
       if (outcome.ended !== "needs") return outcome;
       leftMs = Math.max(leftMs - (performance.now() - from), 1);
-      linked += outcome.urls.length;
-      this.emit({ type: "needs", urls: outcome.urls });
-      this.sandbox.ask({ ask: "documents", documents: await this.lines.next() });
+      const { documents, modules } = outcome;
+      askedFor += documents.length + modules.length;
+      this.emit({ type: "needs", documents, modules });
+      this.sandbox.ask({ ask: "supply", supply: await this.lines.next() });
     }
-    return { ended: "died", message: "It asks for ever more linked cards" };
+    return { ended: "died", message: "It asks for ever more cards or modules" };
   }
 }
 
@@ -166,24 +165,22 @@ async function perform(
   return hung ? { type: "stopped", unavailable: hung } : { type: "done" };
 }
 
-/** A sandbox that has loaded what the next task will need, in place of one that has done its own. */
-async function anew(request: Request, last: Sandbox, { modules }: Rest): Promise<Sandbox> {
+/** A sandbox that has seen no card, in place of one that has done its task. */
+async function anew(request: Request, last: Sandbox): Promise<Sandbox> {
   if (!await last.end()) throw new Error("The last card has left work behind");
-  const sandbox = await Sandbox.start(request.replica);
-  sandbox.ask({ ask: "load", modules });
-  const { ended } = await sandbox.outcome(START_LIMIT_MS);
-  if (ended !== "answered") throw new Error("The modules can't be loaded");
-  return sandbox;
+  return await Sandbox.start(request.library);
 }
 
 async function serve(request: Request, lines: Lines, emit: Emit): Promise<void> {
   try {
-    let sandbox = await Sandbox.start(request.replica);
+    let sandbox = await Sandbox.start(request.library);
     for (;;) {
       const last = await perform(request, sandbox, lines, emit);
       emit(last);
       if (last.type !== "done") return;
-      sandbox = await anew(request, sandbox, JSON.parse(await lines.next()));
+      // A line that says `Rest`.
+      await lines.next();
+      sandbox = await anew(request, sandbox);
       emit({ type: "ready" });
     }
   } catch (error) {

@@ -1,10 +1,15 @@
 /**
- * Takes away what card code has no use for, before any of it runs.
+ * Takes away what card code has no use for, and freezes what it shares, before any of it runs.
  *
  * The Worker's permissions are what keeps files and network closed. This makes attempts fail early and
- * with a clear message, keeps output free of timers and of chance, and keeps the way to the host out of
- * reach of the cards that a Worker renders later.
+ * with a clear message, keeps output free of timers, and keeps what one card module does from the pages
+ * of others: the language's own objects, Preact and the card library can't be changed. `ses` freezes the
+ * language and lets ordinary assignments work all the same.
  */
+import "ses/lockdown";
+
+declare const lockdown: (options: Record<string, string>) => void;
+declare const harden: <T>(value: T) => T;
 
 /** The language itself, and what pure templates may need. All else is removed. */
 const KEPT = new Set(
@@ -24,22 +29,59 @@ const KEPT = new Set(
 export const removed = new Set<string>();
 
 /**
- * `port` is the way to the host. Nothing can listen in on it: its prototypes are frozen, and so are those
- * of the events that it makes, which lead to it; a property that all objects share could be set by any.
+ * The first half, before the card library is loaded. `port` is the way to the host. Nothing can listen in
+ * on it: its prototypes are frozen, and so are those of the events that it makes, which lead to it.
  */
 export function lockDown(port: MessagePort): void {
+  // Deno takes its own copy of this from the global scope when it first needs it.
+  queueMicrotask(() => {});
   // An unhandled rejection of one card must not end the Worker under the next.
   addEventListener("unhandledrejection", (event) => event.preventDefault());
   addEventListener("error", (event) => event.preventDefault());
-  for (let object of [Object.getPrototypeOf(port), MessageEvent.prototype]) {
+  const shared = [Object.getPrototypeOf(port), MessageEvent.prototype];
+  // The global scope is an event target as well, and would be one for card code.
+  for (const name of ["addEventListener", "removeEventListener"]) {
+    const method = Object.getOwnPropertyDescriptor(EventTarget.prototype, name)!;
+    Object.defineProperty(shared[0], name, method);
+    Reflect.deleteProperty(EventTarget.prototype, name);
+  }
+  const silent = Object.fromEntries(Object.keys(console).map((name) => [name, () => {}]));
+  Object.defineProperty(globalThis, "console", { value: silent, writable: true });
+  for (const name of Object.getOwnPropertyNames(globalThis)) {
+    if (!KEPT.has(name) && !OWN.has(name) && Reflect.deleteProperty(globalThis, name)) {
+      removed.add(name);
+    }
+  }
+  lockdown({
+    // Stack traces show where the prerenderer itself lies.
+    errorTaming: "safe",
+    errorTrapping: "none",
+    unhandledRejectionTrapping: "none",
+    overrideTaming: "severe",
+    localeTaming: "unsafe",
+    consoleTaming: "unsafe",
+    evalTaming: "no-eval",
+    reporting: "none",
+  });
+  for (let object of shared) {
     for (; object && object !== Object.prototype; object = Object.getPrototypeOf(object)) {
       Object.freeze(object);
     }
   }
-  Object.preventExtensions(Object.prototype);
-  const silent = Object.fromEntries(Object.keys(console).map((name) => [name, () => {}]));
-  Object.defineProperty(globalThis, "console", { value: silent, writable: true });
+}
+
+/** What `ses` itself brings. */
+const OWN = new Set(["lockdown", "repairIntrinsics", "hardenIntrinsics", "harden"]);
+
+/** The second half: freezes what the sandbox hands to card modules, and the global scope. */
+export function freezeShared(...shared: unknown[]): void {
+  const freeze = harden;
+  for (const each of shared) freeze(each);
   for (const name of Object.getOwnPropertyNames(globalThis)) {
-    if (!KEPT.has(name) && Reflect.deleteProperty(globalThis, name)) removed.add(name);
+    if (KEPT.has(name)) {
+      const { value } = Object.getOwnPropertyDescriptor(globalThis, name)!;
+      if (value !== globalThis) freeze(value);
+    } else Reflect.deleteProperty(globalThis, name);
   }
+  Object.freeze(globalThis);
 }

@@ -1,17 +1,30 @@
 /** Card modules in the sandbox: each is imported once, and a failure is remembered as well. */
-import { type CardClass, type CodeRef, isCardClass, resolveURL } from "@realm/base";
+import type * as library from "@realm/base";
+import type { CardClass, CodeRef } from "@realm/base";
 import { CardProblem, importError } from "./errors.ts";
+import type { Loader } from "./loader.ts";
+import type { Exports } from "./packages.ts";
 import type { ErrorDocument, Tell } from "./protocol.ts";
 
-export type Exports = Record<string, unknown>;
+/** `@realm/base`, as this sandbox has loaded it. */
+export type Base = typeof library;
 
 export class Modules {
   readonly #loaded = new Map<string, Exports>();
   readonly #failed: Map<string, ErrorDocument>;
+  readonly #loader: Loader;
+  readonly #base: Base;
   readonly #tell: (message: Tell) => void;
 
   /** `unavailable` are modules that hung an earlier sandbox. */
-  constructor(tell: (message: Tell) => void, unavailable: Record<string, ErrorDocument> = {}) {
+  constructor(
+    loader: Loader,
+    base: Base,
+    tell: (message: Tell) => void,
+    unavailable: Record<string, ErrorDocument> = {},
+  ) {
+    this.#loader = loader;
+    this.#base = base;
     this.#tell = tell;
     this.#failed = new Map(Object.entries(unavailable));
   }
@@ -22,9 +35,14 @@ export class Modules {
     // The host blames the module that was announced last if the time limit passes.
     this.#tell({ tell: "importing", module, own });
     try {
-      this.#loaded.set(module, await import(module));
+      const { namespace } = module === "@realm/base"
+        ? { namespace: this.#base as Exports }
+        : await this.#loader.load(module);
+      this.#loaded.set(module, namespace);
     } catch (error) {
-      this.#failed.set(module, importError(error, module));
+      const document = importError(error, module);
+      // What is rendered apart is asked for by each card that leads to it.
+      if (document.status !== 503) this.#failed.set(module, document);
     }
     this.#tell({ tell: "imported" });
   }
@@ -59,21 +77,25 @@ export class Modules {
       }; it exports ${others}`;
       throw CardProblem.of(404, "Card type not found", message);
     }
-    if (isCardClass(type)) return type;
+    if (this.#base.isCardClass(type)) return type;
     const message = `${name} of the module ${module} is not a class that extends Card`;
     throw CardProblem.of(422, "Not a card type", message);
   }
 }
 
 /** The module and name of a card's type; the module as seen from the card's own URL. */
-export function resolveType(url: string, adoptsFrom: CodeRef | undefined): CodeRef {
+export function resolveType(
+  base: Base,
+  url: string,
+  adoptsFrom: CodeRef | undefined,
+): CodeRef {
   const { module, name } = adoptsFrom ?? {};
   if (typeof module !== "string" || typeof name !== "string") {
     const message = "meta.adoptsFrom should say which module and name the card's type has";
     throw CardProblem.of(422, "The card has no type", message);
   }
-  // `@realm/base` and the like are names of the import map, not paths.
-  const resolved = /^(\.{0,2}\/|https?:)/.test(module) ? resolveURL(module, url) : module;
+  // `@realm/base` is a name, not a path.
+  const resolved = /^(\.{0,2}\/|https?:)/.test(module) ? base.resolveURL(module, url) : module;
   if (resolved !== null) return { module: resolved, name };
   throw CardProblem.of(422, "The card has no type", `${JSON.stringify(module)} is not a module`);
 }

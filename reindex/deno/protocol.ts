@@ -4,25 +4,42 @@
  * The reindex writes three lines to the host's stdin, a `Request`, an `Order`, and the `Task` that goes on
  * to the sandbox as it is, and keeps stdin open; the host answers with lines `\n<nonce><JSON of a Response>\n`.
  * A `card` or `definitions` response is followed by another such line, the JSON of a `Result` as the
- * sandbox spelt it. A `needs` response is answered by one line of `Documents`. After `done` the host can
+ * sandbox spelt it. A `needs` response is answered by one line, a `Supply`. After `done` the host can
  * be kept: a line with a `Rest` makes it ready for another `Order` with its task, in a new sandbox.
  * Anything else on stdout was written by card code, which never learns the nonce, and must be ignored.
  *
- * The import map that the reindex makes leads every spelling of a pinned realm to `/_at/<token>/`, and
- * the rest of the replica nowhere: permissions are by host, so only the map keeps out what isn't pinned.
+ * Modules are texts under their public URLs: neither the host nor its sandbox reads a realm, knows a
+ * replica's address, or holds a pin.
  */
 import type { CardDocument, CodeRef, Definition, Format, RealmInfo } from "@realm/base";
 
 /** The first line that the host reads: it starts its sandbox and waits for what is to be done. */
 export interface Request {
   nonce: string;
-  /** Host and port of the replica: the only place that card code can be imported from. */
-  replica: string;
   /** For each card with its imports, and for the definitions of one module. */
   timeLimitMs: number;
-  /** Pinned URL prefixes (`http://<replica>/_at/<token>/`) and the public ones that they stand for. */
-  urls?: Record<string, string>;
+  library: Library;
 }
+
+/** The card library, which every sandbox has loaded and frozen before its task. */
+export interface Library {
+  /** The public origin, which a specifier that begins with `/` is relative to. */
+  origin: string;
+  /** The URL of the realm that it is in, and of the module that is `@realm/base`. */
+  realm: string;
+  module: string;
+  sources: Sources;
+}
+
+/** What importing a URL gives: a module's JavaScript, other data, the way to another URL, an error. */
+export type Source =
+  | { code: string }
+  | { data: string }
+  | { redirect: string }
+  | { error: ErrorDocument };
+
+/** By public URL. */
+export type Sources = Record<string, Source>;
 
 /** The second line. */
 export interface Order {
@@ -32,17 +49,20 @@ export interface Order {
   unavailable?: Record<string, ErrorDocument>;
 }
 
-/** What a host that is kept loads beforehand; it answers `ready`. */
-export interface Rest {
-  /** Public URLs of modules. */
-  modules: string[];
-}
+/** Has a host that is done start a new sandbox; it answers `ready`. */
+export type Rest = Record<string, never>;
 
 /** The third line, for the sandbox. */
 export type Task = CardsTask | DefinitionsTask;
 
-/** What `needs` is answered with: null where there is no card. There may be more than was asked for. */
+/** Card documents by public URL; null where there is no card. */
 export type Documents = Record<string, CardDocument | null>;
+
+/** What `needs` is answered with. There may be more than was asked for. */
+export interface Supply {
+  documents: Documents;
+  sources: Sources;
+}
 
 export interface CardsTask {
   type: "cards";
@@ -54,6 +74,8 @@ export interface CardsTask {
   imports?: Record<string, string[]>;
   /** Where the pages of other realms are, of those that are shown at another URL than their own. */
   addresses?: Record<string, string>;
+  /** Modules that these cards will import. Others are asked for when they are imported. */
+  sources?: Sources;
 }
 
 export interface CardToRender {
@@ -68,6 +90,7 @@ export interface DefinitionsTask {
   module: string;
   /** Public URLs of everything that it imports, dependencies first. */
   modules: string[];
+  sources?: Sources;
 }
 
 export type Response =
@@ -75,8 +98,8 @@ export type Response =
   | { type: "card"; url: string; ms: number }
   /** Followed by its `Result`. */
   | { type: "definitions" }
-  /** The cards whose documents a render can't go on without. */
-  | { type: "needs"; urls: string[] }
+  /** The documents of cards, and the modules, that the sandbox can't go on without. */
+  | { type: "needs"; documents: string[]; modules: string[] }
   | { type: "error"; error: ErrorDocument }
   /**
    * The last line, unless a card hung: then that card has its error, and the cards without an answer
@@ -105,7 +128,7 @@ export interface RenderedCard {
 
 /** Why something can't be rendered, for the author of the card to read. */
 export interface ErrorDocument {
-  /** 503 if the replica couldn't be read: worth another try. Everything else is the card's own fault. */
+  /** 503 where another sandbox is to try. Everything else is the card's own fault. */
   status: number;
   title: string;
   message: string;
@@ -124,17 +147,19 @@ export interface ErrorDocument {
 /** What the host asks its sandbox; texts are the lines that it has read. */
 export type Ask =
   | { ask: "prepare"; task: string; unavailable: Record<string, ErrorDocument> }
-  | { ask: "load"; modules: string[] }
+  | { ask: "rest" }
   | { ask: "card"; index: number }
   | { ask: "definitions" }
   /** The answer to `needs`; the only thing that is told while something else is asked. */
-  | { ask: "documents"; documents: string };
+  | { ask: "supply"; supply: string };
 
 /** What the sandbox tells its host. Every ask but `documents` ends in one `result`, and so does starting. */
 export type Tell =
   | { tell: "started" }
+  /** In place of the result of starting. */
+  | { tell: "failed"; message: string }
   | { tell: "importing"; module: string; own: boolean }
   | { tell: "imported" }
-  | { tell: "needs"; urls: string[] }
+  | { tell: "needs"; documents: string[]; modules: string[] }
   /** `json` is a `Result`; what is only done has none. */
   | { tell: "result"; ms: number; json?: string };

@@ -133,7 +133,7 @@ Deno.test("links in a circle end in a short form", async () => {
   assert.ok(html.isolated.includes(`<b>Bob${atom}</b>`), html.isolated);
 });
 
-Deno.test("a root-relative import gets the pinned bytes, and nothing that isn't pinned", async () => {
+Deno.test("a root-relative import means the public origin, and gets nothing that is not there", async () => {
   const files = {
     ...FILES,
     [`${BLOG}writer.js`]: `import { Person } from "/mango/people/person";
@@ -150,17 +150,12 @@ Deno.test("a root-relative import gets the pinned bytes, and nothing that isn't 
     ),
   );
   assert.equal(rendered(cards.writer).html.isolated, "writer");
-  assert.equal(failed(cards.stranger).status, 403);
-  assert.match(failed(cards.stranger).message, /not-pinned\.invalid/);
+  assert.equal(failed(cards.stranger).status, 404);
+  assert.match(failed(cards.stranger).message, /4201\/mango\/diary\/secret\.js/);
 });
 
-Deno.test("no pinned URL and no token reaches the output", async () => {
+Deno.test("a module knows itself by its public URL", async () => {
   const answer = await run(FILES, cardsTask({ hello }, LINKED));
-  assert.ok(!answer.stdout.includes("/_at/"));
-  for (const pinned of answer.pinned) {
-    const [, token] = pinned.split("/_at/");
-    assert.ok(!answer.stdout.includes(token.slice(0, -1)));
-  }
   assert.match(rendered(byPath(answer).hello).html.isolated, new RegExp(`<i>${BLOG}post.tsx</i>`));
 });
 
@@ -212,7 +207,6 @@ Deno.test("every kind of broken card has an error of its own, and the others are
     ...FILES,
     [`${BLOG}syntax.js`]: "export class {",
     [`${BLOG}untranspiled.js`]: "406",
-    [`${BLOG}busy.js`]: "503",
     [`${BLOG}throws.js`]: `throw new Error("boom", { cause: new TypeError("because") })`,
     [`${BLOG}imports.js`]: `import "./nowhere.js"`,
     [`${BLOG}names.js`]: `import { Nobody } from "./post.tsx"`,
@@ -230,7 +224,6 @@ Deno.test("every kind of broken card has an error of its own, and the others are
     cardsTask({
       syntax: doc("./syntax", "X"),
       untranspiled: doc("./untranspiled", "X"),
-      busy: doc("./busy", "X"),
       throws: doc("./throws", "X"),
       again: doc("./throws", "X"),
       imports: doc("./imports", "X"),
@@ -251,8 +244,7 @@ Deno.test("every kind of broken card has an error of its own, and the others are
   const cards = byPath(answer);
   const expected: Record<string, [number, RegExp]> = {
     syntax: [406, /luke\/blog\/syntax\.js/],
-    untranspiled: [406, /luke\/blog\/untranspiled.* 406/],
-    busy: [503, /luke\/blog\/busy/],
+    untranspiled: [406, /no TSX/],
     throws: [500, /^boom$/],
     again: [500, /^boom$/],
     imports: [404, /luke\/blog\/nowhere\.js/],

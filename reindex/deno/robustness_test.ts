@@ -105,7 +105,7 @@ Deno.test("a card shows what its links lead to, however far, and nothing else is
   const card = rendered(byPath(answer)["0"]);
   assert.equal(card.html.isolated, Array.from({ length: 40 }, (_, i) => `${i} `).join(""));
   assert.equal(card.links.length, 40);
-  const asked = answer.responses.flatMap((one) => one.type === "needs" ? one.urls : []);
+  const asked = answer.responses.flatMap((one) => one.type === "needs" ? one.documents : []);
   assert.equal(asked.sort(), card.links.sort());
 });
 

@@ -6,7 +6,7 @@
  * The permissions given here are the wall. What `worker.ts` removes from the global scope is only the
  * second line of defence.
  */
-import type { Ask, Tell } from "./protocol.ts";
+import type { Ask, Library, Tell } from "./protocol.ts";
 
 /** How long a Worker may take to start and to load `@realm/base`. */
 export const START_LIMIT_MS = 15_000;
@@ -16,23 +16,21 @@ const QUIET_LIMIT_MS = 1_000;
 
 export type Outcome =
   | { ended: "answered"; json?: string; ms: number }
-  | { ended: "needs"; urls: string[] }
+  | { ended: "needs"; documents: string[]; modules: string[] }
   | { ended: "timed out"; started: boolean; importing: { module: string; own: boolean } | null }
   | { ended: "died"; message: string };
 
-/** All that card code may do: import modules from one replica. */
-export function permissions(replica: string): Deno.PermissionOptionsObject {
-  return {
-    import: [replica],
-    read: false,
-    write: false,
-    net: false,
-    env: false,
-    run: false,
-    ffi: false,
-    sys: false,
-  };
-}
+/** Card code may do nothing: what it imports it is given. */
+export const PERMISSIONS: Deno.PermissionOptionsObject = {
+  import: false,
+  read: false,
+  write: false,
+  net: false,
+  env: false,
+  run: false,
+  ffi: false,
+  sys: false,
+};
 
 export class Sandbox {
   readonly #worker: Worker;
@@ -43,10 +41,10 @@ export class Sandbox {
   #started = false;
   #importing: { module: string; own: boolean } | null = null;
 
-  private constructor(replica: string) {
+  private constructor(library: Library) {
     const worker = new Worker(new URL("./worker.ts", import.meta.url), {
       type: "module",
-      deno: { permissions: permissions(replica) },
+      deno: { permissions: PERMISSIONS },
     });
     worker.onerror = (event) => {
       event.preventDefault();
@@ -56,12 +54,12 @@ export class Sandbox {
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
     port1.onmessage = (event: MessageEvent<Tell>) => this.#hear(event.data);
-    worker.postMessage(null, [port2]);
+    worker.postMessage(library, [port2]);
   }
 
   /** A Worker that has loaded the card library. */
-  static async start(replica: string): Promise<Sandbox> {
-    const sandbox = new Sandbox(replica);
+  static async start(library: Library): Promise<Sandbox> {
+    const sandbox = new Sandbox(library);
     const outcome = await sandbox.outcome(START_LIMIT_MS);
     if (outcome.ended === "answered") return sandbox;
     throw new Error(outcome.ended === "died" ? outcome.message : "The sandbox didn't start");
@@ -72,7 +70,7 @@ export class Sandbox {
    * the process ends it.
    */
   async end(): Promise<boolean> {
-    this.ask({ ask: "load", modules: [] });
+    this.ask({ ask: "rest" });
     const { ended } = await this.outcome(QUIET_LIMIT_MS);
     if (ended === "answered") this.#worker.terminate();
     return ended === "answered";
@@ -116,7 +114,10 @@ export class Sandbox {
         this.#importing = null;
         break;
       case "needs":
-        this.#end({ ended: "needs", urls: message.urls });
+        this.#end({ ended: "needs", documents: message.documents, modules: message.modules });
+        break;
+      case "failed":
+        this.#end({ ended: "died", message: message.message });
         break;
       case "result":
         this.#started = false;

@@ -1,246 +1,219 @@
-/** The walls around card code: each test tries one way out and expects to be refused. */
+/**
+ * The walls around card code. The attempts of `sandbox_attempts.ts` are made as an author would make
+ * them, in modules of cards; what they got, and what a later card's page shows, tells how they went.
+ */
 import * as assert from "./assert.ts";
-import { BLOG, byPath, cardsTask, doc, failed, NONCE, rendered, Replica, run } from "./testing.ts";
-import { permissions } from "./sandbox.ts";
+import { CHANGES, REFUSED, SPOIL, TEMPLATES } from "./sandbox_attempts.ts";
+import { PERMISSIONS } from "./sandbox.ts";
+import {
+  BLOG,
+  byPath,
+  cardsTask,
+  doc,
+  failed,
+  type Files,
+  NONCE,
+  rendered,
+  run,
+} from "./testing.ts";
 
-/** Where the wall is tried without a replica; nothing listens there. */
-const NOWHERE = "http://127.0.0.1:65000/";
+const HEAD = `
+  import { Card, Embed, Markdown, formatDate, date, linksTo, markdown, string } from "@realm/base";
+  import { Component, Fragment, h } from "preact";`;
 
-/** Runs `attempt` at the top level of a card module and gives what became of it. */
-async function outcomeOf(attempt: string): Promise<string> {
-  return outcomeIn(await run({ [`${BLOG}try.js`]: tryModule(attempt) }, TRY));
-}
-
-/** Runs `attempt` in a Worker that has the sandbox's permissions and nothing else taken away. */
-async function outcomeAtWall(attempt: string): Promise<string> {
-  const code = `self.onmessage = async () => { ${trying(attempt)}; self.postMessage(outcome); };`;
-  const worker = new Worker(`data:text/javascript,${encodeURIComponent(code)}`, {
-    type: "module",
-    deno: { permissions: permissions("127.0.0.1:65001") },
-  });
-  const outcome = await new Promise<string>((resolve) => {
-    worker.onmessage = (event) => resolve(event.data);
-    worker.postMessage(null);
-  });
-  worker.terminate();
-  return outcome;
-}
-
-const TRY = cardsTask({ try: doc("./try", "Try") });
-
-function trying(attempt: string): string {
-  return `
+/** A module that makes an attempt when it is loaded, and shows what it got. */
+function tries(attempt: string): string {
+  return `${HEAD} ${SPOIL}
     let outcome;
     try {
       outcome = "GOT " + String(await (async () => { ${attempt} })());
     } catch (error) {
       outcome = "REFUSED " + error;
     }
-  `;
-}
-
-function tryModule(attempt: string): string {
-  return `
-    import { Card } from "@realm/base";
-    import { h } from "preact";
-    ${trying(attempt)}
     export class Try extends Card {
+      static fields = { next: linksTo(() => Card) };
       static isolated = () => outcome;
       static atom = () => h("p", { dangerouslySetInnerHTML: { __html: outcome } });
-    }
-  `;
+    }`;
 }
 
-function outcomeIn(answer: Awaited<ReturnType<typeof run>>): string {
-  return rendered(byPath(answer).try).html.atom.slice("<p>".length, -"</p>".length);
+/** A card that uses all that a page is made of. */
+const LATER = `${HEAD}
+  export class Later extends Card {
+    static displayName = "Later";
+    static styles = "p { color: red }";
+    static fields = {
+      title: string(), body: markdown(), day: date(), next: linksTo(() => Card),
+    };
+    static isolated = ({ card, realm }) => h("main", null,
+      h("h1", { title: card.title }, card.title, " ", realm.name), h(Markdown, { text: card.body }),
+      h("time", null, formatDate(card.day)), h(Fragment, null, [1, 2].map((n) => h("i", { key: n }, n))),
+      h(Embed, { card: card.next, format: "embedded" }), JSON.stringify({ a: [new URL("/x", card.id)] }));
+  }`;
+const later = doc("./later", "Later", {
+  title: " A later card ",
+  body: "# Of *all*\n\n- this\n- and [that](./two)",
+  day: "2026-02-03",
+}, { next: "./two" });
+const TWO = doc("@realm/base", "RealmConfig", { name: "two" });
+
+/** Renders modules that attempt something, and after them a card; answers the outcomes and that card. */
+async function attempt(modules: string[]) {
+  const files: Files = { [`${BLOG}later.js`]: LATER };
+  modules.forEach((code, at) => files[`${BLOG}try${at || ""}.js`] = code);
+  const cards = Object.fromEntries(
+    modules.map((_, at) => [`try${at || ""}`, doc(`./try${at || ""}`, "Try", {}, { next: "./two" })]),
+  );
+  const task = cardsTask({ ...cards, later, two: TWO }, { [`${BLOG}two`]: TWO });
+  const answers = byPath(await run(files, task));
+  const { ms: _, ...last } = answers.later;
+  const { ms: __, ...two } = answers.two;
+  return {
+    outcomes: modules.map((_, at) => answers[`try${at || ""}`]),
+    later: JSON.stringify([last, two]),
+  };
 }
 
-/** The permissions refuse it, and so does the whole, whichever part of it comes first. */
-function refuses(what: string, attempt: string) {
-  Deno.test(`the sandbox's permissions don't let card code ${what}`, async () => {
-    const outcome = await outcomeAtWall(attempt);
-    assert.match(outcome, /^REFUSED .*(Requires \w+ (import )?access|NotCapable)/);
-    assert.match(await outcomeOf(attempt), /^REFUSED /);
-  });
+const UNTOUCHED = (await attempt([])).later;
+
+function shown(response: ReturnType<typeof byPath>[string]): string {
+  return rendered(response).html.atom.slice("<p>".length, -"</p>".length);
 }
 
-/** Refused by what the sandbox takes away or by how modules are found, not by a permission. */
-function lacks(what: string, attempt: string, pattern: RegExp) {
-  Deno.test(`card code can't ${what}`, async () => {
-    assert.match(await outcomeOf(attempt), pattern);
-  });
-}
-
-Deno.test("an attempt that nothing forbids is seen to succeed", async () => {
-  assert.equal(await outcomeOf("return 1 + 1"), "GOT 2");
-  assert.equal(await outcomeAtWall("return 1 + 1"), "GOT 2");
+Deno.test("there are a hundred attempts of ten kinds at least", () => {
+  const kinds = [...Object.values(REFUSED), ...Object.values(CHANGES), TEMPLATES];
+  assert.ok(kinds.length >= 10);
+  assert.ok(kinds.flatMap((kind) => Object.keys(kind)).length >= 100);
 });
 
-refuses(
-  "read a file",
-  `
-  const fs = await import("node:fs"); return fs.readFileSync("/etc/hostname", "utf8");`,
-);
-refuses("read a file through Deno", `return Deno.readTextFileSync("/etc/hostname");`);
-refuses(
-  "read the prerenderer's own files",
-  `
-  const fs = await import("node:fs"); return fs.readFileSync("reindex/deno/host.ts", "utf8");`,
-);
-// Specifiers are variables: Deno loads literal ones with the Worker itself, by its parent's permissions.
-refuses(
-  "import a file as text",
-  `
-  const file = "file:///etc/hostname";
-  return (await import(file, { with: { type: "text" } })).default;`,
-);
-refuses(
-  "import the prerenderer's own files",
-  `
-  const file = ${JSON.stringify(new URL("./host.ts", import.meta.url).href)};
-  return Object.keys(await import(file));`,
-);
-refuses(
-  "write a file",
-  `
-  const fs = await import("node:fs"); fs.writeFileSync("out-of-the-sandbox", "x");`,
-);
-refuses("fetch", `return (await fetch("${NOWHERE}")).status;`);
-refuses(
-  "fetch through Node's http",
-  `
-  const http = await import("node:http");
-  return await new Promise((resolve, reject) =>
-    http.get("${NOWHERE}", (answer) => resolve(answer.statusCode)).on("error", reject));`,
-);
-refuses(
-  "open a socket",
-  `
-  const net = await import("node:net");
-  return await new Promise((resolve, reject) =>
-    net.connect(65000, "127.0.0.1", () => resolve("connected")).on("error", reject));`,
-);
-refuses(
-  "open a socket through Deno",
-  `
-  return await Deno.connect({ hostname: "127.0.0.1", port: 65000 });`,
-);
-refuses("open a web socket", `return new WebSocket("ws://127.0.0.1:65000/");`);
-refuses("resolve a host name", `return await Deno.resolveDns("localhost", "A");`);
-refuses(
-  "read the environment",
-  `
-  const { env } = await import("node:process"); return env.SECRET_OF_THE_HOST;`,
-);
-refuses("list the environment", `return JSON.stringify(Deno.env.toObject());`);
-refuses(
-  "start a process",
-  `
-  const { execFileSync } = await import("node:child_process"); return execFileSync("id");`,
-);
-refuses("start a process through Deno", `return new Deno.Command("id").outputSync();`);
-refuses(
-  "signal another process",
-  `
-  const process = await import("node:process"); return process.kill(process.ppid, "SIGCONT");`,
-);
-refuses("learn about the system", `const os = await import("node:os"); return os.hostname();`);
-refuses("load a native library", `return Deno.dlopen("/x.so", {});`);
-refuses(
-  "import from another host",
-  `
-  const url = "${NOWHERE}x.js"; return Object.keys(await import(url));`,
-);
-refuses(
-  "gain permissions in a Worker of its own",
-  `
-  return new Worker("data:text/javascript,", {
-    type: "module", deno: { permissions: { read: true } } });`,
-);
+Deno.test("an attempt that nothing forbids is seen to succeed, and a page that is spoilt is seen", async () => {
+  const { outcomes } = await attempt([tries("return 1 + 1")]);
+  assert.equal(shown(outcomes[0]), "GOT 2");
+  const spoils = tries(`const { Later } = await import("./later.js"); Later.isolated = () => "evil"`);
+  assert.ok((await attempt([spoils])).later !== UNTOUCHED);
+});
 
-lacks("use the Deno namespace", `return Deno.version`, /^REFUSED ReferenceError/);
-lacks(
-  "import an npm package that isn't installed",
-  `return await import("npm:is-number@7.0.0");`,
-  /^REFUSED TypeError: Could not find a matching package/,
-);
-lacks(
-  "import a package that the import map doesn't name",
-  `return await import("is-number");`,
-  /^REFUSED TypeError: Import "is-number" not a dependency/,
-);
-lacks("import from JSR", `return await import("jsr:@std/assert@1");`, /^REFUSED /);
-lacks("start a Worker", `return new Worker("data:,");`, /^REFUSED ReferenceError/);
-lacks("use a timer", `return setTimeout(() => {}, 0);`, /^REFUSED ReferenceError/);
-lacks("speak to the host", `return postMessage({ tell: "result" });`, /^REFUSED ReferenceError/);
-lacks(
-  "listen in on what the host says",
-  `
-  let object = globalThis;
-  while (!Object.hasOwn(object, "dispatchEvent")) object = Object.getPrototypeOf(object);
-  object.dispatchEvent = () => {}; return "patched";`,
-  /^REFUSED TypeError: .*read only/,
-);
-lacks(
-  "be handed what the host says by a property that all objects share",
-  `Object.defineProperty(Object.prototype, "data", { set() {} }); return "shared";`,
-  /^REFUSED TypeError: .*not extensible/,
-);
+for (const [kind, attempts] of Object.entries(REFUSED)) {
+  Deno.test(`card code gets nothing out of: ${kind}`, async () => {
+    // The first of them knows its own address.
+    for (const [name, code] of Object.entries(attempts)) {
+      const { outcomes: [outcome] } = /import\.meta\.url/.test(code)
+        ? await attempt([tries(code)])
+        : { outcomes: [null] };
+      if (outcome) assert.match(shown(outcome), /^REFUSED /, name);
+    }
+    const { outcomes, later } = await attempt(Object.values(attempts).map(tries));
+    for (const [at, name] of Object.keys(attempts).entries()) {
+      if (/import\.meta\.url/.test(attempts[name])) continue;
+      assert.match(shown(outcomes[at]), /^REFUSED /, name);
+    }
+    assert.equal(later, UNTOUCHED);
+  });
+}
+
+for (const [kind, attempts] of Object.entries(CHANGES)) {
+  Deno.test(`card code changes nothing of a later page by: ${kind}`, async () => {
+    const { outcomes, later } = await attempt(Object.values(attempts).map(tries));
+    for (const outcome of outcomes) rendered(outcome);
+    assert.equal(later, UNTOUCHED);
+  });
+}
+
+Deno.test("templates change nothing of a later page, whatever they get hold of", async () => {
+  const modules = Object.values(TEMPLATES).map((template) =>
+    `${HEAD} ${SPOIL}
+    export class Try extends Card {
+      static fields = { next: linksTo(() => Card) };
+      static isolated = ${template};
+    }`
+  );
+  const { later } = await attempt(modules);
+  assert.equal(later, UNTOUCHED);
+});
 
 for (
   const [what, statement] of [
     ["a file", `import "file:///etc/hostname" with { type: "text" };`],
-    ["another host", `import "${NOWHERE}x.js";`],
-    ["a package that isn't installed", `import "npm:is-number@7.0.0";`],
+    ["another host", `import "http://127.0.0.1:65000/x.js";`],
+    ["a package", `import "npm:is-number@7.0.0";`],
+    ["Node's own modules", `import "node:fs";`],
+    ["data", `import "data:text/javascript,1";`],
+    ["something to export", `export * from "node:vm";`],
   ]
 ) {
-  Deno.test(`card code can't import ${what} by an import declaration`, async () => {
-    const card = byPath(await run({ [`${BLOG}try.js`]: statement }, TRY)).try;
-    assert.match(
-      failed(card).message,
-      /^Requires import access|^Could not find a matching|^Remote modules are not allowed/,
-    );
+  Deno.test(`card code can't import ${what} by a declaration`, async () => {
+    const task = cardsTask({ try: doc("./try", "Try") });
+    const card = byPath(await run({ [`${BLOG}try.js`]: statement }, task)).try;
+    const { status, message } = failed(card);
+    assert.ok(status === 403 || status === 404, String(status));
+    assert.match(message, /can't be imported, only|There is no module http:\/\/127/);
   });
 }
 
-Deno.test("card code can't import from a second server on the same machine", async () => {
-  await using other = new Replica({ [`${BLOG}secret.js`]: "export default 'secret'" });
-  const [pinned] = Object.entries(other.urls).find(([, url]) => url === BLOG)!;
-  const outcome = await outcomeOf(`return (await import("${pinned}secret.js")).default;`);
-  assert.match(outcome, /^REFUSED TypeError: Requires import access/);
-  assert.equal(other.requested, []);
+Deno.test("the sandbox's permissions refuse everything by themselves", async () => {
+  const attempts = [
+    `Deno.readTextFileSync("/etc/hostname")`,
+    `(await import("node:fs")).readFileSync("/etc/hostname")`,
+    `(await fetch("http://127.0.0.1:65000/")).status`,
+    `await Deno.connect({ port: 65000 })`,
+    `await import("http://127.0.0.1:65000/" + "x.js")`,
+    `Deno.env.toObject()`,
+    `new Deno.Command("id").outputSync()`,
+    `Deno.dlopen("/x.so", {})`,
+    `(await import("node:os")).hostname()`,
+    `new Worker("data:text/javascript,", { type: "module", deno: { permissions: { read: true } } })`,
+  ];
+  const code = `self.onmessage = async () => { const got = [];
+    ${
+    attempts.map((each) => `try { got.push("GOT " + ${each}) } catch (e) { got.push(String(e)) }`)
+      .join(";")
+  }; self.postMessage(got); };`;
+  const worker = new Worker(`data:text/javascript,${encodeURIComponent(code)}`, {
+    type: "module",
+    deno: { permissions: PERMISSIONS },
+  });
+  const outcomes = await new Promise<string[]>((resolve) => {
+    worker.onmessage = (event) => resolve(event.data);
+    worker.postMessage(null);
+  });
+  worker.terminate();
+  assert.equal(outcomes.length, attempts.length);
+  for (const outcome of outcomes) assert.match(outcome, /Requires \w+ (import )?access|NotCapable/);
 });
 
 Deno.test("card code can't write to stdout, where the host answers", async () => {
   const forged = JSON.stringify({ type: "card", url: `${BLOG}try`, html: {}, forged: true });
-  const answer = await run({
-    [`${BLOG}try.js`]: tryModule(`
-      console.log(${JSON.stringify(forged)});
-      const fs = await import("node:fs");
-      fs.writeSync(1, "\\n" + ${JSON.stringify(forged)} + "\\n");
-      return "written";
-    `),
-  }, TRY);
-  assert.match(outcomeIn(answer), /^REFUSED/);
+  const files = {
+    [`${BLOG}try.js`]: tries(`console.log(${JSON.stringify(forged)}); return "logged"`),
+  };
+  const answer = await run(files, cardsTask({ try: doc("./try", "Try") }));
+  assert.equal(shown(byPath(answer).try), "GOT logged");
   assert.ok(!answer.stdout.includes("\n" + forged));
-  assert.equal(answer.responses.map((response) => response.type), ["card", "done"]);
+  const types = answer.responses.map(({ type }) => type).filter((type) => type !== "needs");
+  assert.equal(types, ["card", "done"]);
 });
 
-Deno.test("card code can't read the nonce from stdin or from the command line", async () => {
-  const outcome = await outcomeOf(`
-    const { argv } = await import("node:process");
-    const fs = await import("node:fs");
-    return new Promise((resolve, reject) => {
-      const found = JSON.stringify(argv);
-      fs.read(0, new Uint8Array(4096), 0, 4096, null, (error, n) => reject(error ?? n));
-      queueMicrotask(() => resolve(found));
-    });
-  `);
-  assert.ok(!outcome.includes(NONCE), outcome);
+Deno.test("the nonce is nowhere in what card code can look at", async () => {
+  const code = tries(`
+    const seen = new Set(); const texts = [];
+    const look = (o, depth) => {
+      if (typeof o === "string") texts.push(o);
+      if (o === null || (typeof o !== "object" && typeof o !== "function") || seen.has(o)) return;
+      if (depth > 12) return;
+      seen.add(o);
+      for (const key of Reflect.ownKeys(o)) {
+        try { look(Reflect.getOwnPropertyDescriptor(o, key).value, depth + 1) } catch {}
+      }
+      look(Reflect.getPrototypeOf(o), depth + 1);
+    };
+    look(globalThis, 0); look(await import("@realm/base"), 0); look(await import("preact"), 0);
+    return texts.some((text) => text.includes(${JSON.stringify(NONCE)})) ? "found" : "looked";`);
+  const answer = await run({ [`${BLOG}try.js`]: code }, cardsTask({ try: doc("./try", "Try") }));
+  assert.equal(shown(byPath(answer).try), "GOT looked");
 });
 
 Deno.test("an unhandled rejection costs neither its card nor the next one", async () => {
-  const files = { [`${BLOG}try.js`]: tryModule(`Promise.reject(new Error("loose")); return 1;`) };
+  const files = { [`${BLOG}try.js`]: tries(`Promise.reject(new Error("loose")); return 1;`) };
   const tried = doc("./try", "Try");
   const cards = byPath(await run(files, cardsTask({ one: tried, two: tried })));
   assert.equal(rendered(cards.one).html.isolated, "GOT 1");

@@ -1,6 +1,6 @@
 /**
- * What the prerenderer's tests share: a replica that serves pinned realms, and the host as a process
- * with the same permissions as in production.
+ * What the prerenderer's tests share: realms as texts by URL, and the host as a process with the same
+ * permissions as in production.
  */
 import type { CardDocument } from "@realm/base";
 import type {
@@ -8,11 +8,15 @@ import type {
   DefinitionsTask,
   Documents,
   ErrorDocument,
+  Library,
   Order,
   RenderedCard,
   Request,
   Response as HostResponse,
   Result,
+  Source,
+  Sources,
+  Supply,
 } from "./protocol.ts";
 
 const ROOT = new URL("../../", import.meta.url);
@@ -24,47 +28,32 @@ export const BLOG = "http://localhost:4201/luke/blog/";
 export const PEOPLE = "http://localhost:4201/mango/people/";
 export const NONCE = "nonce-that-card-code-never-learns:";
 
-/** Files by public URL; a module is written as the JavaScript that a replica serves. */
+/** Files by public URL; a module is written as the JavaScript that it is transpiled to. */
 export type Files = Record<string, string>;
 
-export class Replica implements AsyncDisposable {
-  readonly host: string;
-  /** Pinned prefixes and their public URLs. */
-  readonly urls: Record<string, string>;
-  readonly requested: string[] = [];
-  readonly #server: Deno.HttpServer<Deno.NetAddr>;
-
-  constructor(files: Files) {
-    this.#server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, (request) => {
-      this.requested.push(request.url);
-      const pinned = Object.entries(this.urls).find(([prefix]) => request.url.startsWith(prefix));
-      if (!pinned) return new Response("no such realm", { status: 404 });
-      const url = pinned[1] + request.url.slice(pinned[0].length);
-      return respond(url, url.startsWith(BASE_URL) ? BASE_FILES : files, request.url);
-    });
-    this.host = `127.0.0.1:${this.#server.addr.port}`;
-    // Named anew each time: what Deno keeps of one replica is not for the next at the same port.
-    const pinned = () => `http://${this.host}/_at/${crypto.randomUUID()}/`;
-    this.urls = Object.fromEntries([BASE_URL, BLOG, PEOPLE].map((url) => [pinned(), url]));
-  }
-
-  async [Symbol.asyncDispose]() {
-    await this.#server.shutdown();
-  }
-}
-
-function respond(url: string, files: Files, requested: string): Response {
+/** What importing a URL gives, as the reindex would have read it. "406" is refused by the transpiler. */
+function sourceOf(url: string, files: Files): Source {
   if (url in files) {
-    const status = files[url] === "406" ? 406 : files[url] === "503" ? 503 : 200;
-    return new Response(files[url], { status, headers: { "content-type": "text/javascript" } });
+    if (files[url] === "406") return refused(url, 406, "The module can't be transpiled", "no TSX");
+    return /\.(tsx|ts|jsx|js)$/.test(url) ? { code: files[url] } : { data: files[url] };
   }
   for (const extension of [".tsx", ".ts", ".jsx", ".js"]) {
-    if (url + extension in files) return Response.redirect(requested + extension, 302);
+    if (url + extension in files) return { redirect: url + extension };
   }
-  return new Response("no such file", { status: 404 });
+  return refused(url, 404, "Module not found", `There is no module ${url}`);
 }
 
-/** The card library as a replica serves it. */
+/** All of some files, and what they are without their extension, as a task has them. */
+export function sourcesOf(files: Files): Sources {
+  const urls = Object.keys(files).flatMap((url) => [url, url.replace(/\.js$/, "")]);
+  return Object.fromEntries(urls.map((url) => [url, sourceOf(url, files)]));
+}
+
+function refused(module: string, status: number, title: string, message: string): Source {
+  return { error: { status, title, message, causes: [], module } };
+}
+
+/** The card library as a realm serves it. */
 async function transpiledBase(): Promise<Files> {
   const names = [...Deno.readDirSync(new URL("realms/base/", ROOT))].map((entry) => entry.name)
     .filter((name) => /\.tsx?$/.test(name) && !name.includes("_test."));
@@ -80,6 +69,12 @@ async function transpiledBase(): Promise<Files> {
 }
 
 const BASE_FILES = await transpiledBase();
+const LIBRARY: Library = {
+  origin: new URL(BASE_URL).origin,
+  realm: BASE_URL,
+  module: `${BASE_URL}mod.ts`,
+  sources: Object.fromEntries(Object.entries(BASE_FILES).map(([url, code]) => [url, { code }])),
+};
 
 /** A response together with the result that follows it. */
 export type Answer = HostResponse & Partial<Result>;
@@ -90,44 +85,19 @@ export type CardResponse =
 export interface Run {
   responses: Answer[];
   stdout: string;
-  /** The URLs that its replica served the realms at. */
-  pinned: string[];
+  /** The modules that were asked for. */
+  asked: string[];
   /** The exit code of the last process. */
   code: number;
   processes: number;
 }
 
-/**
- * Every spelling of a pinned realm leads to its pinned bytes: its public URL, and the same path on the
- * replica, which is what a root-relative import comes to. All else on the replica is not pinned and
- * must not be rendered.
- */
-function importMap(replica: Replica, npm: Record<string, string>): Record<string, string> {
-  const origin = `http://${replica.host}/`;
-  const imports: Record<string, string> = {
-    ...npm,
-    [origin]: "http://not-pinned.invalid/",
-    [`${origin}_at/`]: `${origin}_at/`,
-  };
-  for (const [pinned, url] of Object.entries(replica.urls)) {
-    imports[url] = pinned;
-    imports[origin + new URL(url).pathname.slice(1)] = pinned;
-    if (url === BASE_URL) imports["@realm/base"] = `${pinned}mod.ts`;
-  }
-  return imports;
-}
-
 /** Starts the host as the reindex does, and writes it one request. What is linked stays for later. */
 export async function startHost(
-  replica: Replica,
   task: CardsTask | DefinitionsTask,
   timeLimitMs = 5_000,
   unavailable: Record<string, ErrorDocument> = {},
 ): Promise<Deno.ChildProcess & { writer: WritableStreamDefaultWriter<Uint8Array> }> {
-  const config = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
-  const imports = importMap(replica, config.imports);
-  const map = await Deno.makeTempFile({ dir: DENO_DIR, suffix: ".json" });
-  await Deno.writeTextFile(map, JSON.stringify({ imports }));
   const process = new Deno.Command(Deno.execPath(), {
     args: [
       "run",
@@ -136,12 +106,12 @@ export async function startHost(
       "--no-lock",
       "--no-config",
       "--no-check",
+      "--no-npm",
+      "--no-remote",
       "--unstable-worker-options",
-      "--node-modules-dir=manual",
-      `--import-map=${map}`,
-      `--allow-import=${replica.host}`,
+      "--import-map=reindex/deno/import_map.json",
       "--allow-read=reindex/deno,node_modules",
-      "--v8-flags=--max-old-space-size=256",
+      "--v8-flags=--max-old-space-size=256,--disallow-code-generation-from-strings",
       "reindex/deno/host.ts",
     ],
     cwd: ROOT,
@@ -150,12 +120,7 @@ export async function startHost(
     stdout: "piped",
     stderr: "inherit",
   }).spawn();
-  const request: Request = {
-    nonce: NONCE,
-    replica: replica.host,
-    timeLimitMs,
-    urls: replica.urls,
-  };
+  const request: Request = { nonce: NONCE, timeLimitMs, library: LIBRARY };
   const writer = process.stdin.getWriter();
   await writer.write(line(request));
   await giveTask(writer, task, unavailable);
@@ -185,17 +150,16 @@ export async function run(
   task: CardsTask | DefinitionsTask,
   timeLimitMs?: number,
 ): Promise<Run> {
-  await using replica = new Replica(files);
-  const pinned = Object.keys(replica.urls);
-  const answer: Run = { responses: [], stdout: "", pinned, code: 0, processes: 0 };
+  const answer: Run = { responses: [], stdout: "", asked: [], code: 0, processes: 0 };
   let unavailable: Record<string, ErrorDocument> = {};
   for (;;) {
-    const { stdout, code } = await runOnce(replica, task, timeLimitMs, unavailable);
+    const { stdout, code } = await runOnce(files, task, timeLimitMs, unavailable);
     const responses = responsesIn(stdout);
     answer.responses.push(...responses);
     answer.stdout += stdout;
     answer.code = code;
     answer.processes++;
+    answer.asked.push(...responses.flatMap((one) => one.type === "needs" ? one.modules : []));
     const last = responses.at(-1);
     if (last?.type !== "stopped" || task.type !== "cards") return answer;
     const answers = responses.filter(({ type }) => type !== "needs");
@@ -212,22 +176,24 @@ export async function run(
  * when they are asked for.
  */
 export async function runOnce(
-  replica: Replica,
+  files: Files,
   task: CardsTask | DefinitionsTask,
   timeLimitMs?: number,
   unavailable?: Record<string, ErrorDocument>,
 ): Promise<{ stdout: string; code: number }> {
-  const host = await startHost(replica, task, timeLimitMs, unavailable);
+  const host = await startHost(task, timeLimitMs, unavailable);
   const linked: Documents = task.type === "cards" ? task.linked ?? {} : {};
   let stdout = "";
   let answered = 0;
   for await (const part of host.stdout.pipeThrough(new TextDecoderStream())) {
     stdout += part;
     const asked = responsesIn(stdout).filter((response) => response.type === "needs");
-    for (const { urls } of asked.slice(answered)) {
-      await host.writer.write(
-        line(Object.fromEntries(urls.map((url) => [url, linked[url] ?? null]))),
-      );
+    for (const { documents, modules } of asked.slice(answered)) {
+      const supply: Supply = {
+        documents: Object.fromEntries(documents.map((url) => [url, linked[url] ?? null])),
+        sources: Object.fromEntries(modules.map((url) => [url, sourceOf(url, files)])),
+      };
+      await host.writer.write(line(supply));
     }
     answered = asked.length;
     // It could do another task.

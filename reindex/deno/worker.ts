@@ -7,8 +7,11 @@
 import { Cards } from "./cards.ts";
 import { define } from "./definitions.ts";
 import { errorDocument } from "./errors.ts";
-import { lockDown } from "./lockdown.ts";
-import type { Ask, Documents, Result, Task, Tell } from "./protocol.ts";
+import { Loader } from "./loader.ts";
+import { freezeShared, lockDown } from "./lockdown.ts";
+import type { Base } from "./modules.ts";
+import { type Exports, forCards, forLibrary } from "./packages.ts";
+import type { Ask, Library, Result, Supply, Task, Tell } from "./protocol.ts";
 
 // Taken before any card code could put something else in their place.
 const { parse, stringify } = JSON;
@@ -24,18 +27,42 @@ function ticker(): () => Promise<unknown> {
     });
 }
 
-addEventListener("message", (event: MessageEvent) => {
+/** Loads the card library, and freezes it with all else that card modules share. */
+async function loadLibrary(loader: Loader, { sources }: Library): Promise<void> {
+  loader.supply(sources);
+  const shared: Exports[] = [...Object.values(forCards)];
+  for (const url of Object.keys(sources)) shared.push((await loader.load(url)).namespace);
+  freezeShared(...shared.flatMap((exports) => Object.values(exports)));
+}
+
+addEventListener("message", async (event: MessageEvent) => {
   const port = event.ports[0];
+  const library: Library = event.data;
   const tell = port.postMessage.bind(port) as (message: Tell) => void;
   const tick = ticker();
   let task: Task | null = null;
   let cards: Cards | null = null;
-  let supply: ((documents: Documents) => void) | null = null;
+  let supply: ((supply: Supply) => void) | null = null;
+  /** Questions are put one after another: each has one answer. */
+  let answered: Promise<unknown> = Promise.resolve();
 
-  function needs(urls: string[]): Promise<Documents> {
-    tell({ tell: "needs", urls });
-    return new Promise((resolve) => supply = resolve);
+  function needs(documents: string[], modules: string[]): Promise<Supply> {
+    const answer = answered.then(() => {
+      tell({ tell: "needs", documents, modules });
+      return new Promise<Supply>((resolve) => supply = resolve);
+    });
+    answered = answer;
+    return answer;
   }
+
+  const loader = new Loader({
+    origin: library.origin,
+    libraryRealm: library.realm,
+    libraryModule: library.module,
+    packagesFor: { library: forLibrary, cards: forCards },
+    fetch: async (urls) => (await needs([], urls)).sources,
+  });
+  let base: Base;
 
   /** What went wrong with the card that is asked for; nothing if even that can't be said. */
   function problem(error: unknown, ask: Ask): string | undefined {
@@ -51,19 +78,20 @@ addEventListener("message", (event: MessageEvent) => {
   }
 
   async function answer(ask: Ask): Promise<Result | undefined> {
+    const loaded = { loader, base };
     switch (ask.ask) {
       case "prepare":
         task = parse(ask.task) as Task;
-        if (task.type === "cards") cards = new Cards(task, ask.unavailable, tell, needs);
-        return;
-      case "load":
-        // What can't be loaded has its error when a card needs it.
-        for (const module of ask.modules) await import(module).catch(() => {});
+        if (task.type === "cards") {
+          cards = new Cards(task, loaded, ask.unavailable, tell, (urls) => needs(urls, []));
+        }
         return;
       case "card":
         return await cards!.render(ask.index);
       case "definitions":
-        if (task?.type === "definitions") return { definitions: await define(task, tell) };
+        if (task?.type === "definitions") {
+          return { definitions: await define(task, loaded, tell) };
+        }
     }
   }
 
@@ -84,9 +112,16 @@ addEventListener("message", (event: MessageEvent) => {
   // Asked for several cards ahead, it renders one after another.
   let last = Promise.resolve();
   port.onmessage = ({ data: ask }: MessageEvent<Ask>) => {
-    if (ask.ask === "documents") supply?.(parse(ask.documents));
+    if (ask.ask === "supply") supply?.(parse(ask.supply));
     else last = perform(ask, last);
   };
   lockDown(port);
-  tell({ tell: "result", ms: 0 });
+  try {
+    await loadLibrary(loader, library);
+    base = (await loader.load(library.module)).namespace as Base;
+    tell({ tell: "result", ms: 0 });
+  } catch (error) {
+    const { message } = errorDocument(error, "The card library can't be loaded");
+    tell({ tell: "failed", message });
+  }
 }, { once: true });

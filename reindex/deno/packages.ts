@@ -1,0 +1,34 @@
+/** The npm packages that modules in the sandbox may import by name. Nothing else has a bare name. */
+import * as markdownIt from "markdown-it";
+import * as preact from "preact";
+import * as jsxRuntime from "preact/jsx-runtime";
+import * as renderToString from "preact-render-to-string";
+
+export type Exports = Record<string, unknown>;
+
+/** For the card library, which is part of this server. */
+export const forLibrary: Record<string, Exports> = {
+  "markdown-it": markdownIt,
+  "preact": preact,
+  "preact/jsx-runtime": jsxRuntime,
+  "preact-render-to-string": renderToString,
+};
+
+/**
+ * For card modules: what describes a page. Preact's `options`, by which it can be made to render
+ * everything otherwise, and what needs a browser, are not among it.
+ */
+export const forCards: Record<string, Exports> = {
+  "preact": {
+    Component: preact.Component,
+    Fragment: preact.Fragment,
+    cloneElement: preact.cloneElement,
+    createContext: preact.createContext,
+    createElement: preact.createElement,
+    createRef: preact.createRef,
+    h: preact.h,
+    isValidElement: preact.isValidElement,
+    toChildArray: preact.toChildArray,
+  },
+  "preact/jsx-runtime": { ...jsxRuntime },
+};
