@@ -123,7 +123,9 @@ WRONG = {
     "syntax": Wrong(406, "The module can't be transpiled", "Expression expected", "syntax.tsx"),
     "inner": Wrong(406, "The module can't be transpiled", "inner-syntax.tsx", "inner-syntax.tsx"),
     "throws": Wrong(500, FAILED, "the shop is shut", "throws", ("no till", "the key is lost")),
-    "lacks": Wrong(404, "Module not found", f"{URL}gone.tsx (imported by {URL}lacks.tsx)", "lacks.tsx"),
+    "lacks": Wrong(
+        404, "Module not found", f"{URL}gone.tsx (imported by {URL}lacks.tsx)", "lacks.tsx"
+    ),
     "field": Wrong(
         500,
         "The card's fields can't be read",

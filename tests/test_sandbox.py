@@ -215,8 +215,14 @@ def test_what_a_database_or_a_parser_would_choke_on_costs_only_its_own_card(
             raw("{}", module="http://127.0.0.1:1/x.tsx"),
             "http://127.0.0.1:1/x.tsx is not in a realm of this server",
         ),
-        "zzzz": (make.card("./forge", "Try", title="forged"), "Cannot assign to read only property"),
-        "wordy": (make.card("./wordy", "Try", title="wordy"), "Cannot assign to read only property"),
+        "zzzz": (
+            make.card("./forge", "Try", title="forged"),
+            "Cannot assign to read only property",
+        ),
+        "wordy": (
+            make.card("./wordy", "Try", title="wordy"),
+            "Cannot assign to read only property",
+        ),
         "large": (
             make.card("./large", "Try", title="large"),
             "bytes; at most 8000000 are kept",
