@@ -7,6 +7,7 @@ realm may be published, and who may do what in it.
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.db import transaction
 from django.db.models import QuerySet
@@ -34,6 +35,7 @@ from realms.permissions import readers_changed
 admin.site.site_header = "Realm server"
 admin.site.site_title = "Realm server"
 admin.site.index_title = "Administration"
+admin.site.site_url = f"{settings.REALM_PUBLIC_ORIGIN}/"
 admin.site.index_template = "admin/realms/index.html"
 
 

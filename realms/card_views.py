@@ -138,7 +138,6 @@ def headed(response: HttpResponse, realm: Realm, generation: int) -> HttpRespons
         "Cache-Control": "no-store",
         "Access-Control-Allow-Origin": "*",
         "Access-Control-Expose-Headers": "*",
-        "X-Content-Type-Options": "nosniff",
     }
     if RealmPermission.objects.filter(realm=realm, username=EVERYONE, read=True).exists():
         told["X-Boxel-Realm-Public-Readable"] = "true"

@@ -3,7 +3,7 @@
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from realms import auth, pages
+from realms import auth, origins, pages
 from realms.errors import Forbidden, Unauthorized
 from realms.locks import realm_write_lock
 from realms.models import Realm
@@ -63,7 +63,7 @@ def preview(request: HttpRequest, url: str) -> HttpResponse | None:
         response = HttpResponse(pages.missing(realm.url), status=404)
     else:
         response = HttpResponse(pages.card(page))
-    if page.generation is not None and page.generation < realm.generation:
+    if page.generation is None or page.generation < realm.generation:
         # What is being rendered replaces this by itself.
         response["Refresh"] = "2"
     response["X-Realm-Generation"] = str(page.generation or 0)
@@ -71,9 +71,8 @@ def preview(request: HttpRequest, url: str) -> HttpResponse | None:
     response["Cache-Control"] = "private, no-store"
     response["Vary"] = "Accept, Authorization, Cookie"
     response["X-Robots-Tag"] = "noindex"
-    response["X-Content-Type-Options"] = "nosniff"
-    # What authors wrote must not run with the cookies of this origin.
-    response["Content-Security-Policy"] = "sandbox allow-popups allow-forms"
+    for name, value in origins.draft_policy(request.META.get("HTTP_HOST", ""), realm.url):
+        response[name] = value
     return response
 
 

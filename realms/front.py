@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from http.client import responses
 from typing import Any, TypeAlias
 
+from realms import origins
 from realms.drafts import may_preview
 from realms.errors import RealmError
 from realms.http import (
@@ -51,9 +52,10 @@ class Front:
                 return start_response(status, [*headers, who], *error)
 
             return self._behind(environ, start)
+        policy = origins.policy(environ.get("HTTP_HOST", ""), answer.realm_url)
         conditions = Conditions(*map(environ.get, CONDITIONS))
         status, headers, body = response_parts(answer, environ["REQUEST_METHOD"], conditions, "hit")
-        start_response(_STATUS[status], [*headers, who])
+        start_response(_STATUS[status], [*headers, *policy, who])
         return (body,)
 
 
@@ -70,8 +72,8 @@ def _pinned_hit(environ: Environ, path: str) -> Answer | None:
 
 
 def _hit(environ: Environ) -> Answer | None:
-    path = environ["PATH_INFO"]
-    if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+    path, host = environ["PATH_INFO"], environ.get("HTTP_HOST", "")
+    if environ["REQUEST_METHOD"] not in ("GET", "HEAD") or origins.is_admin_host(host):
         return None
     if path.startswith(_PINNED):
         return _pinned_hit(environ, path)
@@ -87,7 +89,7 @@ def _hit(environ: Environ) -> Answer | None:
     if variant is Variant.HTML and may_preview(environ):
         return None
     try:
-        url = request_url(environ.get("HTTP_HOST", ""), path)
+        url = request_url(host, path)
         answer = cached(variant, url, min_generation(environ.get(MIN_GENERATION)))
     except (UnicodeDecodeError, RealmError):
         return None

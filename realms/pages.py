@@ -67,11 +67,7 @@ def nowhere() -> str:
 
 def preparing(realm_url: str) -> str:
     """What a visitor sees between a first publish and its first index."""
-    return _notice(
-        "This site is being prepared",
-        "It appears here in a moment.",
-        '<meta http-equiv="refresh" content="1">',
-    )
+    return _notice("This site is being prepared", "It appears here in a moment.")
 
 
 def source_realm(realm_url: str) -> str:
@@ -82,9 +78,9 @@ def source_realm(realm_url: str) -> str:
     )
 
 
-def _notice(title: str, text: str, head: str = "", sign: str = "") -> str:
+def _notice(title: str, text: str, sign: str = "") -> str:
     above = f'<p class="sign" aria-hidden="true">{sign}</p>' if sign else ""
     return _SHELL.format(
-        head=f"<title>{escape(title)}</title>{head}{_NOTICE_STYLE}",
+        head=f"<title>{escape(title)}</title>{_NOTICE_STYLE}",
         body=f"<main>{above}<h1>{escape(title)}</h1><p>{text}</p></main>",
     )

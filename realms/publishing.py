@@ -278,9 +278,11 @@ def check_not_reserved(url: str) -> None:
 
 
 def check_domain(url: str) -> None:
-    """Raises ForeignDomain for a URL that isn't below a publish domain, dot boundaries kept."""
+    """Raises ForeignDomain for a URL that isn't below a publish domain, dot boundaries kept, and
+    for one at the admin's own host, whatever the port: browsers keep cookies by the host's name."""
     parts = urlsplit(url)
-    for domain in settings.REALM_PUBLISH_DOMAINS:
+    admins = urlsplit(settings.REALM_ADMIN_ORIGIN).hostname
+    for domain in () if parts.hostname == admins else settings.REALM_PUBLISH_DOMAINS:
         for host in (parts.hostname or "", parts.netloc):
             if host == domain or host.endswith(f".{domain}"):
                 return

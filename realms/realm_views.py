@@ -219,7 +219,6 @@ def _told_of(realm: Realm, response: HttpResponse) -> HttpResponse:
         "Cache-Control": "no-store, no-cache, must-revalidate",
         "Access-Control-Allow-Origin": "*",
         "Access-Control-Expose-Headers": "*",
-        "X-Content-Type-Options": "nosniff",
         "Content-Length": str(len(response.content)),
     }
     if "read" in auth.permissions_of(realm, None):

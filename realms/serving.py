@@ -85,11 +85,10 @@ _PROBED = {
     Variant.MODULE: ("", *EXECUTABLE_EXTENSIONS),
     Variant.HTML: ("",),
 }
-#: Pages of any origin may read what everyone may read, and must take it for what it says it is.
+#: Pages of any origin may read what everyone may read.
 _OPEN: Headers = (
     ("access-control-allow-origin", "*"),
     ("access-control-expose-headers", "*"),
-    ("x-content-type-options", "nosniff"),
 )
 _ENTRY_OVERHEAD = 1024
 #: Names the generation at which a page could not be rendered; what is shown is its last good one.
@@ -225,7 +224,9 @@ def _html(url: str, found: Resolved) -> Content:
         return _elsewhere(found, path)
     page = find_page(found.realm_url, f"{path}index" if path.endswith("/") or not path else path)
     if page.generation is None:
-        return _page(503, pages.preparing(found.realm_url), 0)
+        waits = _page(503, pages.preparing(found.realm_url), 0)
+        # In a header: a sandboxed page may not ask for it itself.
+        return replace(waits, headers=(*waits.headers, ("refresh", "1")))
     if page.html is None and page.error is None:
         return _page(404, _missing(found.realm_url), page.generation)
     made = _page(500 if page.html is None else 200, pages.card(page), page.shows or page.generation)
@@ -379,7 +380,4 @@ def _answer(url: str, found: Resolved | None, make: Callable[[Resolved], Content
     ]
     if found.public:
         headers.append(("x-boxel-realm-public-readable", "true"))
-    if found.realm_url.startswith(f"{settings.REALM_PUBLIC_ORIGIN}/"):
-        # The admin lives at this origin: what authors put here must not run with its cookies.
-        headers.append(("content-security-policy", "sandbox allow-popups allow-forms"))
     return Answer(content, tuple(headers), found.realm_url, found.public, low, high)

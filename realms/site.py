@@ -32,7 +32,6 @@ def generated(request: HttpRequest, url: str) -> HttpResponse:
     base, _, name = url.rpartition("/")
     response = robots(f"{base}/") if name == ROBOTS else sitemap(request, f"{base}/")
     response["Cache-Control"] = "max-age=0, must-revalidate"
-    response["X-Content-Type-Options"] = "nosniff"
     return response
 
 

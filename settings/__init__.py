@@ -15,6 +15,7 @@ from celery.schedules import crontab
 
 from settings.broker import celery_broker, celery_queues
 from settings.celery import app as celery_app  # noqa: F401  every process sends by this one
+from settings.origins import admin_cookies, admin_origin
 from settings.secrets import secret_seed
 from settings.storage import blob_storage
 
@@ -35,6 +36,9 @@ REALM_SECRET_SEED = os.environ.get("REALM_SECRET_SEED") or secret_seed(DATA_DIR)
 
 REALM_REPLICA = os.environ.get("REALM_REPLICA", socket.gethostname())
 REALM_REPLICA_ADDRESS = os.environ.get("REALM_REPLICA_ADDRESS", "http://127.0.0.1:4201").rstrip("/")
+REALM_ADMIN_ORIGIN = admin_origin(
+    os.environ.get("REALM_ADMIN_ORIGIN", ""), REALM_PUBLIC_ORIGIN, REALM_REPLICA_ADDRESS
+)
 REALM_BOARD = Path(os.environ.get("REALM_BOARD", DATA_DIR / "board"))
 REALM_STALENESS_BOUND = float(os.environ.get("REALM_STALENESS_BOUND", "2"))
 REALM_LEGACY_CHANNELS = os.environ.get("REALM_LEGACY_CHANNELS", "") == "1"
@@ -86,14 +90,13 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "realms.origins.OriginMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "realms.admin_host.AdminHostMiddleware",
     "realms.errors.ErrorMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
 TEMPLATES = [
@@ -112,11 +115,8 @@ TEMPLATES = [
 
 STATIC_URL = "/_static/"
 WHITENOISE_USE_FINDERS = True
-SESSION_COOKIE_HTTPONLY = True
-SESSION_COOKIE_SAMESITE = "Lax"
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = REALM_PUBLIC_ORIGIN.startswith("https:")
-CSRF_TRUSTED_ORIGINS = [REALM_PUBLIC_ORIGIN]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+globals().update(admin_cookies(REALM_ADMIN_ORIGIN or REALM_PUBLIC_ORIGIN))
 
 # --- Database, blobs, broker -------------------------------------------------------------------
 

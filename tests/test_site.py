@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.test import Client
 
@@ -20,6 +21,7 @@ from tests.web import ORIGIN, Web
 SITE = "http://ada.localhost:4201/"
 DRAFT = f"{ORIGIN}/ada/site/"
 BROWSER = "text/html,application/xhtml+xml,*/*;q=0.8"
+SESSION = settings.SESSION_COOKIE_NAME
 NAMESPACE = "{http://www.sitemaps.org/schemas/sitemap/0.9}"
 
 
@@ -35,7 +37,7 @@ def session_of(name: str) -> dict[str, str]:
     """The header of a browser in which a user is logged in."""
     client = Client()
     client.force_login(get_user_model().objects.get(username=name))
-    return {"Cookie": f"theme=dark; sessionid={client.cookies['sessionid'].value}"}
+    return {"Cookie": f"theme=dark; {SESSION}={client.cookies[SESSION].value}"}
 
 
 # --- 404 ---------------------------------------------------------------------------------------
@@ -174,7 +176,7 @@ def test_an_owner_sees_the_draft_where_others_are_sent_to_what_is_published(
     for _ in range(2):
         for headers in (
             {}, session_of("bob"), make.login("ada"), {"Authorization": "Bearer nonsense"},
-            make.realm_login(source, "bob"), {"Cookie": "sessionid=nonsense"},
+            make.realm_login(source, "bob"), {"Cookie": f"{SESSION}=nonsense"},
         ):  # fmt: skip
             answer = web.get(f"{DRAFT}ada", BROWSER, **headers)
             assert (answer.status, answer.headers["location"]) == (302, f"{SITE}ada")

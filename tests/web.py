@@ -20,7 +20,7 @@ from django.test import override_settings
 
 from notifications.board import now_ns
 from notifications.emit import local_board
-from realms import serving
+from realms import origins, serving
 from realms.locks import lock_key
 from realms.urls_and_paths import public_origin
 from tests.cluster import Answer
@@ -162,7 +162,8 @@ def served() -> Iterator[Web]:
 
 
 def _forget() -> None:
-    public_origin.cache_clear()
+    for decided in (public_origin, origins.policy, origins.is_admin_host):
+        decided.cache_clear()
     serving.caches.cache_clear()
     local_board().go_live(0)
 

@@ -1,0 +1,55 @@
+"""The origins that the settings name, and what follows from them for the admin's cookies."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+def admin_origin(text: str, *realm_origins: str) -> str:
+    """The origin that is the admin's alone; empty where it shares the public one.
+
+    Raises ImproperlyConfigured for what is no origin, and for a host that realms are served at.
+    """
+    origin = text.rstrip("/").lower()
+    if not origin:
+        return ""
+    parts = urlsplit(origin)
+    if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}":
+        raise ImproperlyConfigured(
+            f"REALM_ADMIN_ORIGIN is {text!r}; expected a scheme, a host and a port if it is not "
+            "the default one, as https://admin.example.com"
+        )
+    if not parts.hostname or parts.username is not None:
+        raise ImproperlyConfigured(f"REALM_ADMIN_ORIGIN is {text!r}, which names no host")
+    if parts.netloc in [urlsplit(each).netloc.lower() for each in realm_origins]:
+        raise ImproperlyConfigured(
+            f"REALM_ADMIN_ORIGIN is {text!r}, where realms are served too; expected a host of its "
+            "own, or nothing"
+        )
+    return origin
+
+
+def admin_cookies(origin: str) -> dict[str, Any]:
+    """Django's settings for the cookies of the admin at an origin.
+
+    A browser takes a cookie whose name begins with `__Host-` only over https, from that very host
+    and for all its paths: no site at a neighbouring host can put its own in its place.
+    """
+    secure = origin.startswith("https:")
+    prefix = "__Host-" if secure else ""
+    return {
+        "SESSION_COOKIE_NAME": f"{prefix}realm_session",
+        "CSRF_COOKIE_NAME": f"{prefix}realm_csrf",
+        "SESSION_COOKIE_SECURE": secure,
+        "CSRF_COOKIE_SECURE": secure,
+        "SESSION_COOKIE_HTTPONLY": True,
+        "CSRF_COOKIE_HTTPONLY": True,
+        "SESSION_COOKIE_PATH": "/",
+        "CSRF_COOKIE_PATH": "/",
+        "SESSION_COOKIE_DOMAIN": None,
+        "CSRF_COOKIE_DOMAIN": None,
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        "CSRF_COOKIE_SAMESITE": "Lax",
+        "CSRF_TRUSTED_ORIGINS": [origin],
+    }
