@@ -15,7 +15,7 @@ from celery.schedules import crontab
 
 from settings.broker import celery_broker, celery_queues
 from settings.celery import app as celery_app  # noqa: F401  every process sends by this one
-from settings.origins import admin_cookies, admin_origin
+from settings.origins import admin_cookies, admin_origin, trusted_proxies
 from settings.secrets import secret_seed
 from settings.storage import blob_storage
 
@@ -39,6 +39,7 @@ REALM_REPLICA_ADDRESS = os.environ.get("REALM_REPLICA_ADDRESS", "http://127.0.0.
 REALM_ADMIN_ORIGIN = admin_origin(
     os.environ.get("REALM_ADMIN_ORIGIN", ""), REALM_PUBLIC_ORIGIN, REALM_REPLICA_ADDRESS
 )
+REALM_TRUSTED_PROXIES = trusted_proxies(os.environ.get("REALM_TRUSTED_PROXIES", ""))
 REALM_BOARD = Path(os.environ.get("REALM_BOARD", DATA_DIR / "board"))
 REALM_STALENESS_BOUND = float(os.environ.get("REALM_STALENESS_BOUND", "2"))
 REALM_LEGACY_CHANNELS = os.environ.get("REALM_LEGACY_CHANNELS", "") == "1"
@@ -115,7 +116,6 @@ TEMPLATES = [
 
 STATIC_URL = "/_static/"
 WHITENOISE_USE_FINDERS = True
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 globals().update(admin_cookies(REALM_ADMIN_ORIGIN or REALM_PUBLIC_ORIGIN))
 
 # --- Database, blobs, broker -------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The origins that the settings name, and what follows from them for the admin's cookies."""
 
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -53,3 +54,17 @@ def admin_cookies(origin: str) -> dict[str, Any]:
         "CSRF_COOKIE_SAMESITE": "Lax",
         "CSRF_TRUSTED_ORIGINS": [origin],
     }
+
+
+def trusted_proxies(text: str) -> list[str]:
+    """Addresses and networks, comma-separated. Raises ImproperlyConfigured for anything else."""
+    found = [each.strip() for each in text.split(",") if each.strip()]
+    for each in found:
+        try:
+            ip_network(each)
+        except ValueError as error:
+            raise ImproperlyConfigured(
+                f"REALM_TRUSTED_PROXIES names {each!r}; expected an address or a network, as "
+                "10.0.0.0/8"
+            ) from error
+    return found

@@ -1,8 +1,14 @@
-"""The WSGI application that granian serves: the front, with Django behind it."""
+"""The WSGI application that granian serves: the front, with Django behind it.
+
+`X-Forwarded-For` and `X-Forwarded-Proto` are believed from the proxies in REALM_TRUSTED_PROXIES
+only; nothing else reads those headers.
+"""
 
 import os
 
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
+from granian.utils.proxies import wrap_wsgi_with_proxy_headers
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
@@ -10,4 +16,6 @@ django_application = get_wsgi_application()
 
 from realms.front import Front  # noqa: E402  needs the applications that Django has just loaded
 
-application = Front(django_application)
+application = Front(
+    wrap_wsgi_with_proxy_headers(django_application, settings.REALM_TRUSTED_PROXIES)
+)

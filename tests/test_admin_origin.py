@@ -1,5 +1,6 @@
-"""The admin at an origin of its own; and its cookies."""
+"""The admin at an origin of its own; its cookies; and what is believed of a proxy."""
 
+import io
 from collections.abc import Iterator
 from http.cookies import Morsel
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.wsgi import WSGIRequest
 from django.test import Client, override_settings
+from granian.utils.proxies import wrap_wsgi_with_proxy_headers
 
 from realms import origins
 from realms.models import Realm
-from settings.origins import admin_cookies, admin_origin
+from settings.origins import admin_cookies, admin_origin, trusted_proxies
 from tests import make
 from tests.web import ORIGIN, Web, vouch
 
@@ -146,3 +149,56 @@ def test_a_setting_that_is_no_origin_of_its_own_is_refused(text: str) -> None:
         admin_origin(text, ORIGIN, "http://127.0.0.1:4201")
     assert admin_origin("", ORIGIN) == ""
     assert admin_origin("https://Admin.example.com/", ORIGIN) == "https://admin.example.com"
+
+
+# --- Proxies -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["proxy.example.com", "*", "10.0.0.0/33", "10.0.0.1/8", "1.2.3"])
+def test_a_proxy_is_an_address_or_a_network(text: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="REALM_TRUSTED_PROXIES"):
+        trusted_proxies(f"127.0.0.1,{text}")
+    assert trusted_proxies(" 127.0.0.1, 10.0.0.0/8,,::1") == ["127.0.0.1", "10.0.0.0/8", "::1"]
+
+
+@pytest.mark.parametrize(
+    ("sender", "proxies", "believed"),
+    [
+        ("127.0.0.1", "", False), ("203.0.113.5", "10.0.0.0/8", False),
+        ("10.1.2.3", "10.0.0.0/8", True), ("127.0.0.1", "127.0.0.1", True),
+        ("::1", "::1", True), ("", "10.0.0.0/8", False),
+    ],
+)  # fmt: skip
+def test_forwarded_headers_are_believed_from_trusted_proxies_only(
+    sender: str, proxies: str, believed: bool
+) -> None:
+    seen: list[WSGIRequest] = []
+    application = wrap_wsgi_with_proxy_headers(
+        lambda environ, _: seen.append(WSGIRequest(environ)), trusted_proxies(proxies)
+    )
+    environ = {
+        "REQUEST_METHOD": "GET", "PATH_INFO": "/", "REMOTE_ADDR": sender, "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(), "HTTP_HOST": "x", "HTTP_X_FORWARDED_PROTO": "https",
+        "HTTP_X_FORWARDED_FOR": "198.51.100.7",
+    }  # fmt: skip
+    application(environ, None)
+    assert seen[0].is_secure() is believed
+    assert (seen[0].META["REMOTE_ADDR"] == "198.51.100.7") is believed
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-Proto", "X-Forwarded-Protocol", "X-Scheme"])
+def test_a_client_cannot_say_that_it_came_by_https(
+    web: Web, header: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the application that is served, of which the tests' settings trust no proxy."""
+    seen: list[bool] = []
+    real = origins.OriginMiddleware.__call__
+
+    def look(self: Any, request: Any) -> Any:
+        seen.append(request.is_secure())
+        return real(self, request)
+
+    monkeypatch.setattr(origins.OriginMiddleware, "__call__", look)
+    told = {header: "https", "X-Forwarded-For": "198.51.100.7"}
+    web.request("GET", f"{ORIGIN}/_admin/login/", headers=told)
+    assert seen == [False]
