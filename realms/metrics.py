@@ -7,13 +7,13 @@ names of private ones are nobody's business.
 
 from collections.abc import Iterator
 from datetime import datetime
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import connection
 from django.db.models import Count, Min
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.utils.crypto import constant_time_compare
 from django.views.decorators.csrf import csrf_exempt
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -28,9 +28,6 @@ from realms.admin_generations import REMEMBERED
 from realms.models import CoherenceReport, Realm
 from reindex.models import ReindexJob
 
-#: What a proxy adds to a request that it passes on.
-_FORWARDED = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_VIA")
-
 #: How many generations each replica has yet to apply, of all realms together.
 _BEHIND = """
 SELECT p.name, COALESCE(SUM(GREATEST(r.generation - COALESCE(g.generation, 0), 0)), 0)
@@ -42,16 +39,16 @@ WHERE p.reported_at > %s GROUP BY p.name
 
 @csrf_exempt
 def metrics(request: HttpRequest) -> HttpResponse:
-    """For whoever asks the replica itself; anybody else needs the operator's token."""
+    """For who has the metrics' token, or the operator's. Neither the address that was asked nor the
+    one that asks decides: a proxy changes both."""
     if request.method not in ("GET", "HEAD"):
         raise errors.MethodNotAllowed(("GET",), method=request.method)
-    if not _asked_directly(request):
-        token = request.headers.get("Authorization")
-        if not token:
-            raise errors.Unauthorized(
-                why="Missing Authorization header: ask the replica itself at its own address, or "
-                "send the operator's token"
-            )
+    token = request.headers.get("Authorization", "")
+    if not token:
+        raise errors.Unauthorized(
+            why="Missing Authorization header: send REALM_METRICS_TOKEN, or the operator's token"
+        )
+    if not _is_metrics_token(token):
         caller = auth.server_caller(token)
         if not caller.operator:
             raise errors.Forbidden(
@@ -64,11 +61,11 @@ def metrics(request: HttpRequest) -> HttpResponse:
     return response
 
 
-def _asked_directly(request: HttpRequest) -> bool:
-    """Whether the request names the replica's own address, and no proxy has passed it on."""
-    own = urlsplit(settings.REALM_REPLICA_ADDRESS).netloc.lower()
-    host = request.META.get("HTTP_HOST", "").lower()
-    return host == own and not any(name in request.META for name in _FORWARDED)
+def _is_metrics_token(header: str) -> bool:
+    token, known = header.strip(), settings.REALM_METRICS_TOKEN
+    if token[:7].lower() == "bearer ":
+        token = token[7:].strip()
+    return bool(known) and constant_time_compare(token, known)
 
 
 class _Fleet(Collector):

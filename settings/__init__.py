@@ -40,6 +40,7 @@ REALM_ADMIN_ORIGIN = admin_origin(
     os.environ.get("REALM_ADMIN_ORIGIN", ""), REALM_PUBLIC_ORIGIN, REALM_REPLICA_ADDRESS
 )
 REALM_TRUSTED_PROXIES = trusted_proxies(os.environ.get("REALM_TRUSTED_PROXIES", ""))
+REALM_METRICS_TOKEN = os.environ.get("REALM_METRICS_TOKEN", "")
 REALM_BOARD = Path(os.environ.get("REALM_BOARD", DATA_DIR / "board"))
 REALM_STALENESS_BOUND = float(os.environ.get("REALM_STALENESS_BOUND", "2"))
 REALM_LEGACY_CHANNELS = os.environ.get("REALM_LEGACY_CHANNELS", "") == "1"

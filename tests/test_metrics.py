@@ -1,9 +1,11 @@
 """`GET /_metrics`: what it counts, who may read it, and what it never says."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.test import override_settings
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -19,6 +21,17 @@ pytestmark = pytest.mark.django_db(transaction=True)
 Labels = frozenset[tuple[str, str]]
 
 
+TOKEN = "the token of the tests' metrics"
+MINE = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture(autouse=True)
+def token() -> Iterator[None]:
+    """REALM_METRICS_TOKEN is set."""
+    with override_settings(REALM_METRICS_TOKEN=TOKEN):
+        yield
+
+
 def own(web: Web) -> str:
     """The address of the metrics at the replica itself."""
     return f"http://127.0.0.1:{web.port}/_metrics"
@@ -26,7 +39,7 @@ def own(web: Web) -> str:
 
 def read(web: Web) -> dict[tuple[str, Labels], float]:
     """Every sample by its name and labels."""
-    answer = web.get(own(web))
+    answer = web.get(own(web), **MINE)
     assert answer.status == 200, answer.text
     assert answer.headers["content-type"].startswith("text/plain")
     assert answer.headers["cache-control"] == "no-store"
@@ -116,26 +129,43 @@ def test_realms_are_not_named(web: Web, owner: Any) -> None:
     make.source(f"{ORIGIN}/ada/secret/", owner, make.SITE, public=False)
     ReindexJob.objects.create(realm_url=f"{ORIGIN}/ada/secret/", generation=1)
     report("a")
-    text = web.get(own(web)).text
+    text = web.get(own(web), **MINE).text
     assert "secret" not in text
     assert "ada" not in text
 
 
-def test_at_the_public_origin_only_the_operator_reads_them(web: Web, owner: Any) -> None:
-    for url in (f"{ORIGIN}/_metrics", "http://ada.localhost:4201/_metrics"):
+def test_only_who_has_a_token_reads_them_whatever_host_is_named(web: Web, owner: Any) -> None:
+    """A proxy may pass a stranger's request on with the replica's own Host, from this machine."""
+    for url in (own(web), f"{ORIGIN}/_metrics", "http://ada.localhost:4201/_metrics"):
         answer = web.get(url)
         assert answer.status == 401
-        assert "own address" in answer.text
+        assert "REALM_METRICS_TOKEN" in answer.text
         assert web.get(url, **make.login("ada")).status == 403
-        assert web.get(url, Authorization="nonsense").status == 401
-        assert web.get(url, Authorization=server_token(OPERATOR)).status == 200
+        for wrong in ("nonsense", "Bearer ", f"{TOKEN}x", TOKEN[:-1], f"Basic {TOKEN}", "Bearer ä"):
+            assert web.get(url, Authorization=wrong).status == 401, wrong
+        for right in (TOKEN, f"bearer {TOKEN}", f"Bearer  {TOKEN} ", server_token(OPERATOR)):
+            assert web.get(url, Authorization=right).status == 200, right
 
 
-@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "Via"])
-def test_what_a_proxy_passed_on_is_not_asked_directly(web: Web, header: str) -> None:
-    assert web.get(own(web), **{header: "1.1 proxy"}).status == 401
+@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"])
+def test_no_header_of_a_proxy_opens_them(web: Web, header: str) -> None:
+    for value in ("127.0.0.1", "for=127.0.0.1", "::1"):
+        assert web.get(own(web), **{header: value}).status == 401
+
+
+def test_without_a_token_in_the_settings_only_the_operator_reads_them(web: Web) -> None:
+    with override_settings(REALM_METRICS_TOKEN=""):
+        for token in ("", "Bearer", "Bearer ", "None"):
+            assert web.get(own(web), Authorization=token).status == 401, token
+        assert web.get(own(web), Authorization=server_token(OPERATOR)).status == 200
+
+
+def test_the_metrics_token_opens_nothing_else(web: Web, owner: Any) -> None:
+    diary = make.source(f"{ORIGIN}/ada/diary/", owner, make.SITE, public=False)
+    assert web.get(f"{diary.url}ada.json", **MINE).status == 401
+    assert web.post(f"{ORIGIN}/_realm-auth", {}, MINE).status == 401
 
 
 def test_only_reading_is_possible(web: Web) -> None:
-    assert web.request("POST", own(web), body=b"").status == 405
-    assert web.request("HEAD", own(web)).status == 200
+    assert web.request("POST", own(web), body=b"", headers=MINE).status == 405
+    assert web.request("HEAD", own(web), headers=MINE).status == 200
