@@ -61,9 +61,7 @@ def _authority(host: str, scheme: str) -> str:
 def is_admin_host(host: str) -> bool:
     """Whether a Host header names the origin that is the admin's alone. False where it has none."""
     origin = urlsplit(settings.REALM_ADMIN_ORIGIN)
-    return bool(origin.netloc) and _authority(host, origin.scheme) == _authority(
-        origin.netloc, origin.scheme
-    )
+    return bool(origin.netloc) and _authority(host, origin.scheme) == origin.netloc
 
 
 def draft_policy(host: str, realm_url: str) -> Headers:

@@ -1,10 +1,13 @@
 """The origins that the settings name, and what follows from them for the admin's cookies."""
 
+import re
 from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
+
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
 def admin_origin(text: str, *realm_origins: str) -> str:
@@ -12,23 +15,26 @@ def admin_origin(text: str, *realm_origins: str) -> str:
 
     Raises ImproperlyConfigured for what is no origin, and for a host that realms are served at.
     """
-    origin = text.rstrip("/").lower()
+    origin = _without_default_port(text)
     if not origin:
         return ""
-    parts = urlsplit(origin)
-    if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}":
+    if not _ORIGIN.fullmatch(origin):
         raise ImproperlyConfigured(
             f"REALM_ADMIN_ORIGIN is {text!r}; expected a scheme, a host and a port if it is not "
             "the default one, as https://admin.example.com"
         )
-    if not parts.hostname or parts.username is not None:
-        raise ImproperlyConfigured(f"REALM_ADMIN_ORIGIN is {text!r}, which names no host")
-    if parts.netloc in [urlsplit(each).netloc.lower() for each in realm_origins]:
+    taken = [urlsplit(_without_default_port(each)).netloc for each in realm_origins]
+    if urlsplit(origin).netloc in taken:
         raise ImproperlyConfigured(
             f"REALM_ADMIN_ORIGIN is {text!r}, where realms are served too; expected a host of its "
             "own, or nothing"
         )
     return origin
+
+
+def _without_default_port(origin: str) -> str:
+    origin = origin.rstrip("/").lower()
+    return origin.removesuffix(":443" if origin.startswith("https:") else ":80")
 
 
 def admin_cookies(origin: str) -> dict[str, Any]:

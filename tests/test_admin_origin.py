@@ -142,13 +142,17 @@ def test_over_http_the_cookies_have_plain_names(transactional_db: None) -> None:
 @pytest.mark.parametrize(
     "text",
     ["admin.example.com", "ftp://x", "http://", "https://a/b", "https://a?x", "https://u@a", "https://a#x",
+     "https://a:b", "https://a b", "https://a:1/:443", "https://:443", "http://localhost:4201:80",
      "http://localhost:4201", "http://LOCALHOST:4201/", "http://127.0.0.1:4201"],
 )  # fmt: skip
 def test_a_setting_that_is_no_origin_of_its_own_is_refused(text: str) -> None:
     with pytest.raises(ImproperlyConfigured, match="REALM_ADMIN_ORIGIN"):
         admin_origin(text, ORIGIN, "http://127.0.0.1:4201")
     assert admin_origin("", ORIGIN) == ""
-    assert admin_origin("https://Admin.example.com/", ORIGIN) == "https://admin.example.com"
+    for written in ("https://Admin.example.com/", "https://admin.example.com:443"):
+        assert admin_origin(written, ORIGIN) == "https://admin.example.com"
+    with pytest.raises(ImproperlyConfigured, match="served too"):
+        admin_origin("https://example.com:443", "https://example.com")
 
 
 # --- Proxies -----------------------------------------------------------------------------------
