@@ -73,7 +73,7 @@ class To(StrEnum):
 
 @dataclass(frozen=True)
 class Ask:
-    """A request, sent to every host. The path may name the realm; `{pin}` is one of it."""
+    """A request, sent to every host. The path may name the realm; `/_at/` gets a pin of it."""
 
     path: str
     method: str = "GET"
@@ -131,19 +131,19 @@ TABLE: dict[str, list[Ask]] = {
             "_delete-realm", "_metrics", "_publish-progress",
         )
     },
-    r"^_at/(?P<token>[^/]+)/(?P<path>(?s:.*))\Z": [
+    r"^_at/(?P<path>(?s:.*))\Z": [
         *(
-            Ask("/_at/{pin}/" + escaped(name), method, accept, to=To.SERVED)
+            Ask("/_at/" + escaped(name), method, accept, to=To.SERVED)
             for name in (*NAMES, "evil.tsx", "broken.tsx", "nothing", "bad", "page")
             for accept in ("*/*", SOURCE)
             for method in ("GET", "GET", "HEAD")
         ),
-        Ask("/_at/{pin}/evil.html", to=To.ALL),
-        *partly("/_at/{pin}/evil.html", "*/*", SOURCE, BROWSER),
-        Ask("/_at/{pin}/", accept=API),
-        Ask("/_at/{pin}/", "POST", body=b'{"paths": ["evil.html"]}'),
-        Ask("/_at/{pin}/evil.html", "PUT", body=b""), Ask("/_at/<script>/evil.html"),
-        Ask("/_at/{pin}/evil.html?noCache"), Ask("/_at/{pin}/evil"),
+        Ask("/_at/evil.html", to=To.ALL),
+        *partly("/_at/evil.html", "*/*", SOURCE, BROWSER),
+        Ask("/_at/", accept=API),
+        Ask("/_at/", "POST", body=b'{"paths": ["evil.html"]}'),
+        Ask("/_at/evil.html", "PUT", body=b""), Ask("/_at/evil.html", headers={pins.PIN_HEADER: "<script>"}),
+        Ask("/_at/evil.html?noCache"), Ask("/_at/evil"),
     ],
     str(get_resolver().url_patterns[-2].pattern): [
         *(
@@ -234,9 +234,10 @@ def hosts(web: Web, realm: Realm, to: To) -> tuple[str, ...]:
 def sent(web: Web, ask: Ask, host: str, realm: Realm) -> Answer:
     """What the WSGI application answers. There are thousands, so no socket is between."""
     path = urlsplit(realm.url).path or "/"
-    target = ask.path.replace("{pin}", pins.sign(pins.Pin(realm.url, realm.generation)))
-    target = target.replace("{realm}", path).replace("{slashless}", path[:-1] or "/")
+    target = ask.path.replace("{realm}", path).replace("{slashless}", path[:-1] or "/")
     headers: dict[str, str] = {**ask.headers, "Host": host}
+    if ask.path.startswith("/_at/"):
+        headers.setdefault(pins.PIN_HEADER, pins.sign(pins.Pin(realm.url, realm.generation)))
     if ask.user:
         headers |= make.realm_login(realm, ask.user)
     raw, _, query = target.partition("?")
