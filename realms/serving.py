@@ -28,7 +28,7 @@ from realms.models import Realm
 from realms.resolve import Resolved, ResolvedFile, resolve
 from realms.transpile import TranspileError, javascript
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS, file_url, realm_candidates
-from reindex.index import find_page
+from reindex.index import Page, find_page
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -91,6 +91,7 @@ _OPEN: Headers = (
     ("access-control-expose-headers", "*"),
 )
 _ENTRY_OVERHEAD = 1024
+NO_SCRIPTS = "script-src 'none'; object-src 'none'; base-uri 'none'"
 #: Names the generation at which a page could not be rendered; what is shown is its last good one.
 RENDER_FAILED = "x-realm-render-failed"
 
@@ -228,23 +229,29 @@ def _html(url: str, found: Resolved) -> Content:
         # In a header: a sandboxed page may not ask for it itself.
         return replace(waits, headers=(*waits.headers, ("refresh", "1")))
     if page.html is None and page.error is None:
-        return _page(404, _missing(found.realm_url), page.generation)
-    made = _page(500 if page.html is None else 200, pages.card(page), page.shows or page.generation)
+        return _page(404, *_missing(found, page.generation))
+    made = _page(
+        500 if page.html is None else 200,
+        pages.card(page),
+        page.shows or page.generation,
+        _policy(found, page),
+    )
     if page.error is None or page.html is None:
         return made
     # Older than the realm, and truthful about it.
     return replace(made, headers=(*made.headers, (RENDER_FAILED, str(page.generation))))
 
 
-def _missing(realm_url: str) -> str:
+def _missing(found: Resolved, generation: int) -> tuple[str, int, Headers]:
     """A published realm's own 404 page, from `404.json` or `404.html`, or the server's."""
-    own = find_page(realm_url, "404")
+    own = find_page(found.realm_url, "404")
     if own.html is not None and own.error is None:
-        return pages.card(own)
-    found = resolve(f"{realm_url}404.html")
-    if found is not None and found.realm_url == realm_url and found.file is not None:
-        return file_bytes(found.file).decode(errors="replace")
-    return pages.missing(realm_url)
+        return pages.card(own), generation, _policy(found, own)
+    html = pages.missing(found.realm_url)
+    file = resolve(f"{found.realm_url}404.html")
+    if file is not None and file.realm_url == found.realm_url and file.file is not None:
+        html = file_bytes(file.file).decode(errors="replace")
+    return html, generation, ()
 
 
 def _elsewhere(found: Resolved, path: str) -> Content:
@@ -325,12 +332,23 @@ def _kept(file: ResolvedFile) -> ResolvedFile:
     return replace(file, data=None)
 
 
-def _page(status: int, html: str, generation: int) -> Content:
+def _policy(found: Resolved, page: Page) -> Headers:
+    """What holds for a page besides the policy of its host: scripts of another owner's code, which
+    it may have, don't run at this realm's origin."""
+    if not page.strangers:
+        return ()
+    owner = Realm.objects.filter(pk=found.realm_id).values("owner")
+    own = Realm.objects.filter(url__in=page.strangers, owner__in=owner).count()
+    return () if own == len(page.strangers) else (("content-security-policy", NO_SCRIPTS),)
+
+
+def _page(status: int, html: str, generation: int, policy: Headers = ()) -> Content:
     body = html.encode()
     headers = (
         ("content-type", "text/html; charset=utf-8"),
         ("cache-control", "max-age=0, must-revalidate"),
         ("etag", f'"{hashlib.sha256(body).hexdigest()}:html"'),
+        *policy,
     )
     return Content(status, headers, body, generation=generation)
 

@@ -13,7 +13,7 @@ from reindex.models import IndexedCard, IndexHead, ReindexJob
 TEXT_CONFIG = "simple"
 
 _PAGE: LiteralString = """
-SELECT h.generation, c.html, c.error, c.html_generation
+SELECT h.generation, c.html, c.error, c.html_generation, c.strangers
 FROM reindex_indexhead h
 LEFT JOIN reindex_indexedcard c ON c.realm_url = h.realm_url AND c.path = %s AND c.current
 WHERE h.realm_url = %s
@@ -41,6 +41,8 @@ class Page:
     error: Mapping[str, Any] | None = None
     #: The generation that the HTML shows: an older one only where that is the last good.
     shows: int | None = None
+    #: The other realms whose code made the HTML.
+    strangers: tuple[str, ...] = ()
 
 
 def find_page(realm_url: str, card: str) -> Page:
@@ -52,7 +54,7 @@ def find_page(realm_url: str, card: str) -> Page:
         return Page(None)
     generation, html, error = (row[0], *(_document(column) for column in row[1:3]))
     shows = row[3] if error else generation
-    return Page(generation, html, error, shows if html else None)
+    return Page(generation, html, error, shows if html else None, tuple(row[4] or ()))
 
 
 def failed_cards(realm_url: str, generation: int) -> list[str]:

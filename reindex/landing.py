@@ -24,10 +24,11 @@ MAX_KINDS = 50
 
 _COPY = """
 COPY reindex_indexedcard (job_id, realm_url, path, current, html, html_generation, search, error,
-    render_ms, made_from, settled) FROM STDIN
+    render_ms, made_from, settled, strangers) FROM STDIN
 """
 _KEEP_LAST_GOOD_HTML = """
-UPDATE reindex_indexedcard new SET html = old.html, html_generation = old.html_generation
+UPDATE reindex_indexedcard new SET html = old.html, html_generation = old.html_generation,
+    strangers = old.strangers
 FROM reindex_indexedcard old
 WHERE new.job_id = %(job)s AND new.error IS NOT NULL AND new.html IS NULL
     AND old.realm_url = %(url)s AND old.path = new.path AND old.current
@@ -108,6 +109,7 @@ def _store(job: ReindexJob, results: Iterable[dict[str, Any]]) -> tuple[int, int
                 # As text: psycopg looks at the elements one by one.
                 f"{{{','.join(map(str, result.get('made_from', [])))}}}",
                 bool(result.get("settled")) and error is None,
+                list(result.get("strangers", [])),
             ))  # fmt: skip
             rendered += 1
             errors += error is not None

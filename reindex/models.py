@@ -145,6 +145,12 @@ class IndexedCard(models.Model):
         default=list,
         help_text="the keys of every file and every other realm that it was made from",
     )
+    strangers = ArrayField(
+        models.TextField(),
+        default=list,
+        db_default=[],
+        help_text="the other realms whose code made the HTML",
+    )
     settled = models.BooleanField(
         default=False,
         help_text="whether nothing but these can change it, so it may be carried over",

@@ -145,8 +145,11 @@ class _Batch:
         """Those of some realms whose code is neither this realm's own nor the server's."""
         return frozenset(realms) - {self.realm_url, BASE_REALM}
 
-    def answer(self, result: Message, doubtful: bool, given: Iterable[str]) -> None:
-        """Hands over a result with what it was made from, `given` among it."""
+    def answer(
+        self, result: Message, doubtful: bool, strangers: Strangers, given: Iterable[str]
+    ) -> None:
+        """Hands over a result with whose code made it, and what it was made from, `given` among
+        it."""
         url, documents = result["url"], self.known.documents
         document = documents[url]
         assert document is not None
@@ -155,7 +158,8 @@ class _Batch:
         keys, settled = self.dependencies.of(url, document, links)
         keys = sorted({*keys, *self.dependencies.of_modules(given)})
         named = _with_module(result, self._module(url))
-        self.receive({**named, "made_from": keys, "settled": settled and not doubtful})
+        told = {"made_from": keys, "settled": settled and not doubtful}
+        self.receive({**named, **told, "strangers": sorted(strangers)})
         self.go_on()
 
     def _module(self, url: str) -> str | None:
@@ -180,7 +184,7 @@ class _Group:
         """Renders cards, each of which is answered or moved."""
         self._render(urls, {})
         for result, doubtful in self._answers:
-            self.batch.answer(result, doubtful, self._given)
+            self.batch.answer(result, doubtful, self.strangers, self._given)
 
     def _render(self, urls: list[str], hung: Message, *, again: bool = False) -> None:
         """Renders cards in one process; if it dies, what is left is rendered in halves. `hung` are
@@ -225,7 +229,7 @@ class _Group:
         if self.strangers:
             self._answers.append((result, doubtful))
         else:
-            self.batch.answer(result, doubtful, ())
+            self.batch.answer(result, doubtful, self.strangers, ())
 
     def _run(
         self, left: Mapping[str, None], take: Callable[[Message], None], unavailable: Message

@@ -217,3 +217,41 @@ def test_no_page_shows_a_pin_or_an_address_however_it_is_written(
         assert module in told
         for secret in ("/_at/", "127.0.0.1", "file:", "eyJ"):
             assert secret not in told, told
+
+
+SCRIPT = """\
+import { Card } from "@realm/base";
+export class Script extends Card {
+  static embedded = () => <script dangerouslySetInnerHTML={{ __html: "steal(document)" }} />;
+}
+"""
+
+
+def test_a_strangers_script_does_not_run_at_the_host_of_a_page_that_shows_it(
+    web: Web, site: Realm, owner: Any, sent: Sent
+) -> None:
+    """Scripts of the realm itself, and of other realms of its owner, do."""
+    shared = "http://localhost:4201/ada/shared/"
+    make.source(shared, owner, {"script.tsx": SCRIPT.encode(),
+                                "all.json": make.card("./script", "Script")})  # fmt: skip
+    eve = Realm.objects.get(url=EVE)
+    make.write_paths(eve, {"script.tsx": SCRIPT.encode(),
+                           "all.json": make.card("./script", "Script")})  # fmt: skip
+    make.write_paths(site, {
+        "eves.json": post("eves", f"{EVE}all"),
+        "shared.json": post("shared", f"{shared}all"),
+        "own.tsx": SCRIPT.encode(),
+        "own.json": make.card("./own", "Script"),
+        "404.json": post("not there", f"{EVE}all"),
+    })  # fmt: skip
+    rendered(site, sent)
+
+    def policy(path: str) -> str:
+        page = web.get(SITE + path, "text/html")
+        assert page.status == (404 if path == "nowhere" else 200)
+        return page.headers.get("content-security-policy", "")
+
+    assert "script-src 'none'" in policy("eves")
+    assert "script-src 'none'" in policy("nowhere")
+    assert "steal(document)" in web.get(f"{SITE}eves", "text/html").text
+    assert policy("shared") == policy("own") == policy("own-1") == ""
