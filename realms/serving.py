@@ -230,12 +230,8 @@ def _html(url: str, found: Resolved) -> Content:
         return replace(waits, headers=(*waits.headers, ("refresh", "1")))
     if page.html is None and page.error is None:
         return _page(404, *_missing(found, page.generation))
-    made = _page(
-        500 if page.html is None else 200,
-        pages.card(page),
-        page.shows or page.generation,
-        _policy(found, page),
-    )
+    status, shows = 500 if page.html is None else 200, page.shows or page.generation
+    made = _page(status, pages.card(page), shows, _policy(found, page))
     if page.error is None or page.html is None:
         return made
     # Older than the realm, and truthful about it.
