@@ -16,7 +16,7 @@ from celery.schedules import crontab
 from settings.broker import celery_broker, celery_queues
 from settings.celery import app as celery_app  # noqa: F401  every process sends by this one
 from settings.origins import admin_cookies, admin_origin, trusted_proxies
-from settings.secrets import secret_seed
+from settings.secrets import derived_key, secret_seed
 from settings.storage import blob_storage
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -61,7 +61,8 @@ REALM_BATCH_LEASE_SECONDS = float(os.environ.get("REALM_BATCH_LEASE_SECONDS", "6
 
 # --- Django ------------------------------------------------------------------------------------
 
-SECRET_KEY = REALM_SECRET_SEED
+# Sessions are signed by a key of their own: who sees one key has not the other.
+SECRET_KEY = derived_key(REALM_SECRET_SEED, "django")
 DEBUG = False
 # Realms are published at any host that the publish domains allow; the registry decides, not Django.
 ALLOWED_HOSTS = ["*"]

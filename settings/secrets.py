@@ -1,5 +1,7 @@
-"""The realm secret seed of an installation that was given none."""
+"""The realm secret seed of an installation that was given none, and the keys made from a seed."""
 
+import hashlib
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -24,3 +26,8 @@ def secret_seed(data_dir: Path) -> str:
         finally:
             draft.unlink()
     return path.read_text()
+
+
+def derived_key(seed: str, purpose: str) -> str:
+    """A key for one purpose. Neither the seed nor another purpose's key can be had from it."""
+    return hmac.new(seed.encode(), f"realm server: {purpose}".encode(), hashlib.sha256).hexdigest()
