@@ -19,11 +19,11 @@ class CacheGenerationAdmin(ReadOnlyAdmin):
 class DefinitionAdmin(ReadOnlyAdmin):
     large = ("definitions", "error", "dependencies")
     list_display = (
-        "module_url", "realm_url", "scope", "username", "failed", "built_at", "build_ms",
+        "module_url", "realm_url", "scope", "reader", "failed", "built_at", "build_ms",
     )  # fmt: skip
     list_filter = ("scope", ("expires_at", admin.EmptyFieldListFilter))
-    search_fields = ("module_url", "realm_url", "username")
-    ordering = ("module_url", "scope", "username")
+    search_fields = ("module_url", "realm_url", "reader")
+    ordering = ("module_url", "scope", "reader")
 
     @admin.display(boolean=True)
     def failed(self, definition: Definition) -> bool:

@@ -83,7 +83,7 @@ class DefinitionCacheEntryQuery:
 
     module_urls: tuple[str, ...]
     scope: str = Definition.Scope.PUBLIC
-    username: str = ""
+    reader: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,12 +148,12 @@ class DefinitionNotFound(LookupError):
 class DefinitionLookup:
     """The one way to the `definitions` table.
 
-    `username` is the user as whom the builder reads; without one it reads what everyone may.
+    `reader` is the key of whom the builder reads for; without one it reads what everyone may.
     """
 
-    def __init__(self, builder: Builder | None = None, username: str = "") -> None:
+    def __init__(self, builder: Builder | None = None, reader: str = "") -> None:
         self._builder = builder
-        self._username = username
+        self._reader = reader
         self._flights: SingleFlight[DefinitionCacheEntry | None] = SingleFlight(
             local_board(), int(settings.REALM_STALENESS_BOUND * 1e9)
         )
@@ -182,9 +182,9 @@ class DefinitionLookup:
         return self._flights.run(flight, slots, lambda _: self._build_once(located))
 
     def _scope(self, located: Located) -> tuple[str, str]:
-        """Whose row it is: the scope, and the username in the scope of one user."""
+        """Whose row it is: the scope, and the reader in the scope of one user."""
         if located.private:
-            return Definition.Scope.REALM_AUTH.value, self._username
+            return Definition.Scope.REALM_AUTH.value, self._reader
         return Definition.Scope.PUBLIC.value, ""
 
     def _cached(self, located: Located) -> DefinitionCacheEntry | None:
@@ -210,7 +210,7 @@ class DefinitionLookup:
     ) -> DefinitionCacheEntries:
         """The entries that the table has, by module URL."""
         rows = Definition.objects.filter(
-            module_url__in=query.module_urls, scope=query.scope, username=query.username
+            module_url__in=query.module_urls, scope=query.scope, reader=query.reader
         )
         now = timezone.now()
         return {
@@ -252,6 +252,14 @@ class DefinitionLookup:
             _raise_counters(Scope.GLOBAL, [""])
             Definition.objects.all().delete()
             emit(all_definitions_cleared())
+
+    def forget_reader(self, prefix: str) -> None:
+        """Drops what was built for readers whose key begins so, and for nobody else."""
+        mine = Definition.objects.filter(
+            scope=Definition.Scope.REALM_AUTH.value, reader__startswith=prefix
+        )
+        with transaction.atomic():
+            _delete(mine)
 
     def invalidate(self, *module_urls: str) -> list[str]:
         """Drops modules, their extension spellings, and everything built from them, transitively.
@@ -344,11 +352,9 @@ def spellings(module_url: str) -> list[str]:
     return [stem + extension for extension in _EXTENSIONS]
 
 
-def _election(
-    module_url: str, scope: str = Definition.Scope.PUBLIC.value, username: str = ""
-) -> int:
+def _election(module_url: str, scope: str = Definition.Scope.PUBLIC.value, reader: str = "") -> int:
     """The advisory lock of whoever builds a row."""
-    digest = hashlib.sha256("|".join(("definition", scope, username, module_url)).encode()).digest()
+    digest = hashlib.sha256("|".join(("definition", scope, reader, module_url)).encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
@@ -397,7 +403,7 @@ def _delete(rows: QuerySet[Definition]) -> None:
 
 
 def _store(
-    located: Located, entry: DefinitionCacheEntry, username: str, counters: dict[Counter, int]
+    located: Located, entry: DefinitionCacheEntry, reader: str, counters: dict[Counter, int]
 ) -> None:
     """Writes the row of a build, unless a counter of anything that it was made from has moved since
     or was not looked at before. The trigger on the table knows the module's own three as well."""
@@ -410,7 +416,7 @@ def _store(
         "realm_url": located.realm_url,
         "realm_urls": Jsonb(list(entry.realms)),
         "scope": entry.scope,
-        "username": username,
+        "reader": reader,
         "definitions": Jsonb(entry.definitions) if entry.definitions is not None else None,
         "error": Jsonb(entry.error) if entry.error is not None else None,
         "dependencies": Jsonb(list(entry.dependencies)),
@@ -423,7 +429,7 @@ def _store(
     }
     statement = sql.SQL(
         "INSERT INTO definitions ({names}) VALUES ({values})"
-        " ON CONFLICT (module_url, scope, username) DO UPDATE SET ({names}) = ROW ({excluded})"
+        " ON CONFLICT (module_url, scope, reader) DO UPDATE SET ({names}) = ROW ({excluded})"
     ).format(
         names=sql.SQL(", ").join(map(sql.Identifier, row)),
         values=sql.SQL(", ").join(map(sql.Placeholder, row)),

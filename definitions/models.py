@@ -63,7 +63,9 @@ class Definition(models.Model):
     module_url = models.TextField(help_text="canonical, with its extension")
     realm_url = models.TextField(db_index=True)
     scope = models.CharField(max_length=10, choices=Scope, default=Scope.PUBLIC)
-    username = models.CharField(max_length=150, blank=True, help_text="for the scope realm-auth")
+    reader = models.CharField(
+        max_length=150, blank=True, help_text="for whom, in the scope realm-auth"
+    )
     definitions = models.JSONField(null=True, help_text="by export name")
     error = models.JSONField(null=True)
     dependencies = models.JSONField(default=list, help_text="URLs of the modules it was built from")
@@ -83,11 +85,11 @@ class Definition(models.Model):
         verbose_name_plural = "definitions"
         constraints = [
             models.UniqueConstraint(
-                fields=["module_url", "scope", "username"], name="one_definition_per_module_scope"
+                fields=["module_url", "scope", "reader"], name="one_definition_per_module_scope"
             ),
             models.CheckConstraint(
-                condition=models.Q(scope="public", username="")
-                | (models.Q(scope="realm-auth") & ~models.Q(username="")),
+                condition=models.Q(scope="public", reader="")
+                | (models.Q(scope="realm-auth") & ~models.Q(reader="")),
                 name="definition_is_everyones_or_somebodys",
             ),
         ]

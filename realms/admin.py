@@ -21,6 +21,7 @@ from realms.admin_views import GenerationsPage
 from realms.coherence import share_text
 from realms.locks import lock_realms
 from realms.models import (
+    AccountName,
     Blob,
     CoherenceReport,
     FileVersion,
@@ -68,13 +69,13 @@ class RealmAdmin(ReadOnlyAdmin):
 class RealmPermissionAdmin(AnyModelAdmin):
     """A trigger announces what is saved here; this replica's own board is moved at commit."""
 
-    list_display = ("username", "realm", "read", "write", "realm_owner")
-    list_display_links = ("username", "realm")
-    list_filter = ("read", "write", "realm_owner")
-    list_select_related = ("realm",)
-    search_fields = ("username", "realm__url")
-    autocomplete_fields = ("realm",)
-    ordering = ("realm__url", "username")
+    list_display = ("whom", "realm", "read", "write", "realm_owner")
+    list_display_links = ("whom", "realm")
+    list_filter = ("audience", "read", "write", "realm_owner")
+    list_select_related = ("realm", "account")
+    search_fields = ("account__username", "realm__url")
+    autocomplete_fields = ("realm", "account")
+    ordering = ("realm__url", "audience", "account__username")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         # A row that moved to another realm would be announced for that one only.
@@ -98,6 +99,14 @@ class RealmPermissionAdmin(AnyModelAdmin):
             lock_realms(realm.url for realm in realms)
             super().delete_queryset(request, queryset)
             readers_changed(*realms)
+
+
+@admin.register(AccountName)
+class AccountNameAdmin(ReadOnlyAdmin):
+    list_display = ("account", "since")
+    list_select_related = ("account",)
+    search_fields = ("account__username",)
+    ordering = ("-since",)
 
 
 @admin.register(RealmTombstone)

@@ -37,7 +37,7 @@ def acting_as(request: HttpRequest) -> Caller:
     """Whom the realm functions see: a superuser is the operator, other staff are themselves."""
     if request.user.is_superuser:
         return Caller(OPERATOR, operator=True)
-    return Caller(request.user.get_username())
+    return Caller.of(request.user)
 
 
 def clear_caches(realm: Realm, caller: Caller) -> None:

@@ -39,14 +39,15 @@ def patch_permissions(request: HttpRequest, realm: Realm) -> HttpResponse:
 
 def post_session(request: HttpRequest, realm: Realm) -> HttpResponse:
     """Gives a realm token for a username and password, or to whom a server token speaks for."""
-    header = request.headers.get("Authorization")
-    if header:
-        caller, lifetime = auth.server_caller(header), auth.DAY_SECONDS
+    if request.headers.get("Authorization"):
+        caller, lifetime = auth.server_caller(request), auth.DAY_SECONDS
     else:
         body = parse(bodies.Session, request)
-        caller, lifetime = auth.Caller(signed_in(request, body)), body.seconds
+        caller, lifetime = auth.Caller.of(signed_in(request, body)), body.seconds
     allowed = sorted(auth.permissions_of(realm, caller))
-    return session(auth.realm_token(caller.username, realm.url, allowed, lifetime))
+    return session(
+        auth.realm_token(caller.username, realm.url, allowed, lifetime, caller.account_id)
+    )
 
 
 def post_atomic(request: HttpRequest, realm: Realm) -> HttpResponse:

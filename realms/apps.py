@@ -8,7 +8,8 @@ class RealmsConfig(AppConfig):
     def ready(self) -> None:
         from django.db.models.signals import post_migrate
 
-        from realms import checks  # noqa: F401  registers the checks
+        from realms import accounts, checks  # noqa: F401  registers the checks
         from realms.bootstrap import sync_base_realm
 
+        accounts.connect()
         post_migrate.connect(sync_base_realm, sender=self)

@@ -4,9 +4,10 @@ Two kinds of token, both HS256 with the realm secret seed: a *server token* open
 endpoints, a *realm token* opens one realm's. Neither passes for the other.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from uuid import UUID
 
@@ -14,95 +15,127 @@ import jwt
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
+from django.db.models import Q
+from django.http import HttpRequest
 
 from realms.errors import Forbidden, Malformed, Unauthorized, Unprocessable
-from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
+from realms.models import EVERYONE, SIGNED_IN, AccountName, Realm, RealmPermission
+from realms.usernames import OPERATOR as OPERATOR
+from realms.usernames import user_id as user_id
+from realms.usernames import username_of
 
 DAY_SECONDS = 24 * 3600
 #: How long a token is good by which this server itself reads a realm on somebody's behalf.
 READING_SECONDS = 60
-OPERATOR = "realm_server"
+#: The key of no account.
+NOBODY = 0
+_READER = re.compile(r"([0-9]{1,18}) in ([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})")
 
 Action = Literal["read", "write", "realm-owner"]
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who a token speaks for. The operator may do everything."""
+    """Who a request speaks for. The operator may do everything."""
 
     username: str
     operator: bool = False
+    #: The account's key. Without one it is whoever bears the name, which is what a command means.
+    account_id: int | None = None
+    #: The key of the only realm in which a token speaks for them; elsewhere they are a stranger.
+    realm_id: UUID | None = None
     claimed: tuple[str, ...] | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, account: Any) -> "Caller":
+        """An account, wherever it asks."""
+        return cls(account.get_username(), account_id=account.pk)
 
     @property
     def account(self) -> AbstractBaseUser | None:
-        """The Django user; None for the operator and for a user who is gone."""
-        return get_user_model().objects.filter(username=self.username, is_active=True).first()
+        """The Django user; None for the operator and for a user who is gone or deactivated."""
+        if self.operator:
+            return None
+        named = {"username": self.username} if self.account_id is None else {"pk": self.account_id}
+        return get_user_model().objects.filter(is_active=True, **named).first()
 
 
-def user_id(username: str) -> str:
-    """A user on the wire: `@<username>:<host>`."""
-    return f"@{username}:{settings.REALM_USER_HOST}"
+def server_token(username: str, lifetime: int = DAY_SECONDS, account_id: int | None = None) -> str:
+    """A token for the server's endpoints. Lifetime in seconds.
+
+    With the key of an account it ends with that account. Without one, as clients that have the seed
+    mint it, it is good for the account of that name if that has had the name for as long.
+    """
+    return _sign({"user": user_id(username), "sessionRoom": ""}, lifetime, account_id)
 
 
-def server_token(username: str, lifetime: int = DAY_SECONDS) -> str:
-    """A token for the server's endpoints. Lifetime in seconds."""
-    return _sign({"user": user_id(username), "sessionRoom": ""}, lifetime)
-
-
-def realm_token(username: str, realm_url: str, permissions: list[str], lifetime: int) -> str:
-    """A token for one realm's endpoints. Lifetime in seconds."""
+def realm_token(
+    username: str,
+    realm_url: str,
+    permissions: list[str],
+    lifetime: int,
+    account_id: int | None = None,
+) -> str:
+    """A token for one realm's endpoints; for the rest as `server_token`."""
     claims = {
         "user": user_id(username),
         "realm": realm_url,
         "permissions": permissions,
         "realmServerURL": f"{settings.REALM_PUBLIC_ORIGIN}/",
     }
-    return _sign(claims, lifetime)
+    return _sign(claims, lifetime, account_id)
 
 
-def server_caller(header: str | None) -> Caller:
-    """Whom the token of a server endpoint speaks for. Raises Unauthorized."""
-    claims = _claims(header)
+# --- Who asks ----------------------------------------------------------------------------------
+
+
+def server_caller(request: HttpRequest) -> Caller:
+    """Whom a request to a server endpoint speaks for. Raises Unauthorized, Malformed."""
+    claims = _claims(request.headers.get("Authorization"))
     caller = _caller(claims)
     if "realm" in claims and not caller.operator:
         raise Unauthorized(why="Token invalid: a realm token does not open this endpoint")
-    return caller
+    return _as_assumed(caller, request)
 
 
-def authorize(
-    realm: Realm, action: Action, header: str | None, assumed: str | None = None
-) -> Caller | None:
+def authorize(request: HttpRequest, realm: Realm, action: Action) -> Caller | None:
     """Whom a realm endpoint answers; None for anyone, where everyone may do that.
 
-    `assumed` is the user (of X-Boxel-Assume-User) whose rights the operator asks to be held to;
-    from anyone else it means nothing. Raises Unauthorized, Forbidden, Malformed.
+    Raises Unauthorized, Forbidden, Malformed.
     """
     if action != "realm-owner" and action in permissions_of(realm, None):
         return None
-    caller, allowed = _standing(realm, header, assumed)
+    caller, allowed = _standing(request, realm)
     if action not in allowed:
         raise Forbidden(user=user_id(caller.username), action=action, url=realm.url)
     return caller
 
 
-def identified(realm: Realm, header: str | None, assumed: str | None = None) -> Caller | None:
-    """Who asks a realm, where they may ask whoever they are; None for a stranger. A token that is
-    no good makes its bearer one: what everyone may do needs none."""
+def identified(request: HttpRequest, realm: Realm) -> Caller | None:
+    """Who asks a realm where everyone may ask; None for a stranger. An invalid token is treated as
+    none."""
     try:
-        return _standing(realm, header, assumed)[0] if header else None
+        return _standing(request, realm)[0] if "Authorization" in request.headers else None
     except (Unauthorized, Malformed):
         return None
 
 
-def _standing(realm: Realm, header: str | None, assumed: str | None) -> tuple[Caller, set[str]]:
-    """Whom a realm token speaks for, and what they may do in its realm at present."""
+def may(request: HttpRequest, realm: Realm, action: Action) -> bool:
+    """Whether `authorize` would let the request through."""
     try:
-        caller = _caller(_claims(header), realm)
+        authorize(request, realm, action)
+    except (Unauthorized, Forbidden, Malformed):
+        return False
+    return True
+
+
+def _standing(request: HttpRequest, realm: Realm) -> tuple[Caller, set[str]]:
+    """Whom a request to a realm speaks for, and what they may do in it at present."""
+    try:
+        caller = _caller(_claims(request.headers.get("Authorization")), realm)
     except Unauthorized as error:
         raise Unauthorized(**error.details, realm=realm.url) from error
-    if caller.operator and assumed is not None:
-        caller = _assumed(assumed)
+    caller = _as_assumed(caller, request, realm)
     allowed = permissions_of(realm, caller)
     claimed = None if caller.operator else caller.claimed
     if claimed is not None and sorted(claimed) != sorted(allowed):
@@ -111,11 +144,35 @@ def _standing(realm: Realm, header: str | None, assumed: str | None) -> tuple[Ca
     return caller, allowed
 
 
+def _as_assumed(caller: Caller, request: HttpRequest, realm: Realm | None = None) -> Caller:
+    """The user of X-Boxel-Assume-User, to whose rights the operator asks to be held; from anyone
+    else the header means nothing."""
+    wire = request.headers.get("X-Boxel-Assume-User")
+    if not caller.operator or wire is None:
+        return caller
+    name = username_of(wire)
+    if name is None:
+        raise Malformed(
+            what=f"X-Boxel-Assume-User is {wire[:80]!r}; expected a user of this server, "
+            f"as {user_id('name')}"
+        )
+    if name == OPERATOR:
+        return caller
+    account = get_user_model().objects.filter(username=name).first()
+    realm_id = realm.pk if realm is not None else None
+    return Caller(name, account_id=account.pk if account else NOBODY, realm_id=realm_id)
+
+
+# --- What they may do --------------------------------------------------------------------------
+
+
 def permissions_of(realm: Realm, caller: Caller | None) -> set[str]:
     """What a caller may do in a realm: the union of everyone's, signed-in users' and their own."""
     if caller is not None and caller.operator:
         return {"read", "write", "realm-owner"}
-    rows = RealmPermission.objects.filter(realm=realm, username__in=_names(caller))
+    if caller is not None and caller.realm_id not in (None, realm.pk):
+        caller = None
+    rows = RealmPermission.objects.filter(_rows_of(caller), realm=realm)
     return {action for row in rows for action in granted(row)}
 
 
@@ -124,8 +181,11 @@ def readable(realm_urls: Iterable[str], caller: Caller | None) -> bool:
     wanted = set(realm_urls)
     if caller is not None and caller.operator:
         return True
-    rows = RealmPermission.objects.filter(realm__url__in=wanted, username__in=_names(caller))
-    return wanted == set(rows.filter(read=True).values_list("realm__url", flat=True))
+    theirs = _rows_of(caller)
+    if caller is not None and caller.realm_id is not None:
+        theirs = Q(audience=EVERYONE) | (theirs & Q(realm=caller.realm_id))
+    rows = RealmPermission.objects.filter(theirs, realm__url__in=wanted, read=True)
+    return wanted == set(rows.values_list("realm__url", flat=True))
 
 
 def reading_as(caller: Caller) -> Callable[[str], str | None]:
@@ -134,19 +194,39 @@ def reading_as(caller: Caller) -> Callable[[str], str | None]:
 
     def header(realm_url: str) -> str | None:
         realm = Realm.objects.filter(url=realm_url).first()
-        allowed = permissions_of(realm, caller) if realm is not None else set()
+        if realm is None or caller.realm_id not in (None, realm.pk):
+            return None
+        allowed = permissions_of(realm, caller)
         if "read" not in allowed:
             return None
-        return realm_token(caller.username, realm_url, sorted(allowed), READING_SECONDS)
+        return realm_token(
+            caller.username, realm_url, sorted(allowed), READING_SECONDS, caller.account_id
+        )
 
     return header
 
 
-def _names(caller: Caller | None) -> list[str]:
-    """The names whose rows are a caller's. Rights are a user's: who has no account has none."""
-    if caller is None or caller.account is None:
-        return [EVERYONE]
-    return [EVERYONE, SIGNED_IN, caller.username]
+def reader_key(caller: Caller) -> str:
+    """Names a caller as a reader, for what is kept for them: what a token opens in one realm is not
+    what another opens."""
+    return OPERATOR if caller.operator else f"{caller.account_id} in {caller.realm_id}"
+
+
+def reader_of_key(key: str) -> Caller | None:
+    """The caller of a reader's key; None for what is none."""
+    if key == OPERATOR:
+        return Caller(OPERATOR, operator=True)
+    parts = _READER.fullmatch(key)
+    return Caller("", account_id=int(parts[1]), realm_id=UUID(parts[2])) if parts else None
+
+
+def _rows_of(caller: Caller | None) -> Q:
+    """Which rows of permissions are a caller's. Rights are an account's: without one they have
+    everyone's."""
+    account = caller.account if caller is not None else None
+    if account is None:
+        return Q(audience=EVERYONE)
+    return Q(audience__in=(EVERYONE, SIGNED_IN)) | Q(account=account.pk)
 
 
 def granted(row: RealmPermission) -> list[Action]:
@@ -169,10 +249,12 @@ def realm_tokens(caller: Caller) -> dict[str, str]:
         every = sorted(permissions_of(Realm(), caller))
         return {realm.url: realm_token(OPERATOR, realm.url, every, DAY_SECONDS) for realm in realms}
     allowed: dict[UUID, set[str]] = {}
-    for row in RealmPermission.objects.filter(username__in=_names(caller)):
+    for row in RealmPermission.objects.filter(_rows_of(caller)):
         allowed.setdefault(row.realm_id, set()).update(granted(row))
     return {
-        realm.url: realm_token(caller.username, realm.url, sorted(allowed[realm.pk]), DAY_SECONDS)
+        realm.url: realm_token(
+            caller.username, realm.url, sorted(allowed[realm.pk]), DAY_SECONDS, caller.account_id
+        )
         for realm in realms.filter(pk__in=[pk for pk, held in allowed.items() if "read" in held])
     }
 
@@ -181,14 +263,21 @@ def owns(realm: Realm, caller: Caller) -> bool:
     """Whether the caller's own row makes them an owner of the realm."""
     if caller.operator:
         return True
-    rows = RealmPermission.objects.filter(realm=realm, username=caller.username, realm_owner=True)
-    return caller.account is not None and rows.exists()
+    account = caller.account
+    rows = RealmPermission.objects.filter(realm=realm, realm_owner=True, account__isnull=False)
+    return account is not None and rows.filter(account=account.pk).exists()
 
 
-def _sign(claims: dict[str, Any], lifetime: int) -> str:
+# --- Tokens ------------------------------------------------------------------------------------
+
+
+def _sign(claims: dict[str, Any], lifetime: int, account_id: int | None) -> str:
     now = int(time.time())
+    named = {} if account_id is None else {"account": account_id}
     return jwt.encode(
-        {**claims, "iat": now, "exp": now + lifetime}, settings.REALM_SECRET_SEED, algorithm="HS256"
+        {**claims, **named, "iat": now, "exp": now + lifetime},
+        settings.REALM_SECRET_SEED,
+        algorithm="HS256",
     )
 
 
@@ -214,38 +303,15 @@ def _claims(header: str | None) -> dict[str, Any]:
     return claims
 
 
-def username_of(wire: str) -> str | None:
-    """The name in a user id of this server, `@<name>:<host>`, or a bare name; None for others'."""
-    name, separator, host = wire.removeprefix("@").partition(":")
-    return None if separator and host != settings.REALM_USER_HOST else name
-
-
-def caller_named(wire: str) -> Caller | None:
-    """Who a user id of this server means; None for others'."""
-    name = username_of(wire)
-    return Caller(name, operator=name == OPERATOR and ":" in wire) if name else None
-
-
-def _assumed(wire: str) -> Caller:
-    name = username_of(wire)
-    if not name:
-        raise Malformed(
-            what=f"X-Boxel-Assume-User is {wire[:80]!r}; expected a user of this server, "
-            f"as {user_id('name')}"
-        )
-    return Caller(name, operator=name == OPERATOR and ":" in wire)
-
-
 def _caller(claims: dict[str, Any], realm: Realm | None = None) -> Caller:
+    """Whom claims speak for, everywhere or in a realm. Raises Unauthorized."""
     name = username_of(claims["user"])
     if name is None:
         raise Unauthorized(why=f"Token invalid: {claims['user']} is not a user of this server")
-    if name == OPERATOR and ":" in claims["user"]:
+    if name == OPERATOR and "account" not in claims:
         return Caller(OPERATOR, operator=True)
-    if get_user_model().objects.filter(username=name, is_active=False).exists():
-        raise Unauthorized(why=f"Token invalid: {claims['user']} may no longer sign in")
     if realm is None:
-        return Caller(name)
+        return _bearer(name, claims)
     if "realm" not in claims:
         raise Unauthorized(why="Token invalid: a server token does not open a realm")
     if claims["realm"] != realm.url:
@@ -253,4 +319,30 @@ def _caller(claims: dict[str, Any], realm: Realm | None = None) -> Caller:
     permissions = claims.get("permissions")
     if not isinstance(permissions, list) or not all(isinstance(p, str) for p in permissions):
         raise Unauthorized(why="Token invalid: it lists no permissions")
-    return Caller(name, claimed=tuple(permissions))
+    return replace(_bearer(name, claims), realm_id=realm.pk, claimed=tuple(permissions))
+
+
+def _bearer(name: str, claims: dict[str, Any]) -> Caller:
+    """The account that claims speak for: the one that they name by its key, or else the one of that
+    name, if it had the name when the token was issued."""
+    key, issued = claims.get("account"), claims.get("iat")
+    accounts = get_user_model().objects.all()
+    if key is not None:
+        if not isinstance(key, int) or isinstance(key, bool):
+            raise Unauthorized(why="Token invalid: its account is not a number")
+        account = accounts.filter(pk=key).first() if 0 < key < 2**63 else None
+        if account is None:
+            raise Unauthorized(why="Token invalid: its account is gone")
+    else:
+        account = accounts.filter(username=name).first()
+        if account is None:
+            return Caller(name, account_id=NOBODY)
+        if not isinstance(issued, (int, float)):
+            raise Unauthorized(why="Token invalid: it does not say when it was issued")
+        named = AccountName.objects.filter(account=account.pk).first()
+        # Tokens count in whole seconds.
+        if named is None or issued < int(named.since.timestamp()):
+            raise Unauthorized(why=f"Token invalid: it is older than the account {claims['user']}")
+    if not account.is_active:
+        raise Unauthorized(why=f"Token invalid: {claims['user']} may no longer sign in")
+    return Caller.of(account)

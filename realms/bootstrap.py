@@ -25,8 +25,8 @@ def sync_base_realm(**_: Any) -> None:
     with realm_write_lock(BASE_REALM):
         realm = Realm.objects.filter(url=BASE_REALM).first()
         if realm is None:
-            realm = make_realm(BASE_REALM, Realm.Kind.BOOTSTRAP, None, "")
-            RealmPermission.objects.create(realm=realm, username=EVERYONE, read=True)
+            realm = make_realm(BASE_REALM, Realm.Kind.BOOTSTRAP, None)
+            RealmPermission.objects.create(realm=realm, audience=EVERYONE, read=True)
         elif realm.kind != Realm.Kind.BOOTSTRAP:
             raise Conflict(what=f"{BASE_REALM} is a {realm.kind} realm, not the library")
         before = realm.generation

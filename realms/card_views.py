@@ -14,7 +14,8 @@ from realms import auth, bodies, cards, errors
 from realms.http import API, CARD, MIN_GENERATION, min_generation, read_body
 from realms.info import realm_info
 from realms.models import EVERYONE, Realm, RealmPermission
-from realms.urls_and_paths import file_url, realm_candidates
+from realms.resolve import realm_around
+from realms.urls_and_paths import file_url
 
 READING = ("GET", "HEAD")
 #: What a body may be said to be.
@@ -24,11 +25,11 @@ BODY_TYPES = (CARD, API, "application/json", "")
 def card(request: HttpRequest, url: str) -> HttpResponse:
     """A card, or for POST the folder that a new one goes to, at an unescaped URL."""
     method = request.method or ""
-    realm = Realm.objects.filter(url__in=realm_candidates(url)).order_by("-url").first()
+    realm = realm_around(url)
     if realm is None:
         raise errors.NotFound(url=url)
     reading = method in READING
-    auth.authorize(realm, "read" if reading else "write", request.headers.get("Authorization"))
+    auth.authorize(request, realm, "read" if reading else "write")
     path = url.removeprefix(realm.url)
     if reading:
         return _read(request, realm, path)
@@ -139,7 +140,7 @@ def headed(response: HttpResponse, realm: Realm, generation: int) -> HttpRespons
         "Access-Control-Allow-Origin": "*",
         "Access-Control-Expose-Headers": "*",
     }
-    if RealmPermission.objects.filter(realm=realm, username=EVERYONE, read=True).exists():
+    if RealmPermission.objects.filter(realm=realm, audience=EVERYONE, read=True).exists():
         told["X-Boxel-Realm-Public-Readable"] = "true"
     for name, value in told.items():
         response[name] = str(value)

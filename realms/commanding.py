@@ -28,9 +28,10 @@ def caller(options: dict[str, object]) -> Caller:
     name = options.get("as_user")
     if name is None:
         return Caller(OPERATOR, operator=True)
-    if not get_user_model().objects.filter(username=name).exists():
+    account = get_user_model().objects.filter(username=name).first()
+    if account is None:
         raise CommandError(f"there is no user {name!r}")
-    return Caller(str(name))
+    return Caller.of(account)
 
 
 def add_confirmation(parser: ArgumentParser) -> None:

@@ -70,9 +70,7 @@ def get_definition(request: HttpRequest, realm: Realm) -> HttpResponse:
     """The definition of one card type of a module, or those of all that it exports."""
     asked = _module_asked_for(request, realm)
     name = _parameter(request, "name", MAX_NAME_CHARACTERS) if "name" in request.GET else None
-    caller = auth.identified(
-        realm, request.headers.get("Authorization"), request.headers.get("X-Boxel-Assume-User")
-    )
+    caller = auth.identified(request, realm)
     entry = _entry(asked, caller)
     if entry is None:
         raise errors.NotFound(url=asked)
@@ -162,14 +160,14 @@ def _stored(module: str, caller: Caller | None) -> DefinitionCacheEntry | None:
     """What the table has for a caller: everyone's row, or else their own."""
     scopes = [(Definition.Scope.PUBLIC.value, "")]
     if caller is not None:
-        scopes.append((Definition.Scope.REALM_AUTH.value, _username(caller)))
-    for scope, username in scopes:
-        query = DefinitionCacheEntryQuery((module,), scope, username)
+        scopes.append((Definition.Scope.REALM_AUTH.value, auth.reader_key(caller)))
+    for scope, reader in scopes:
+        query = DefinitionCacheEntryQuery((module,), scope, reader)
         entry = DefinitionLookup().get_cached_definitions_batch(query).get(module)
         if entry is None or not auth.readable(entry.realms, caller):
             continue
         # What everyone's build is refused a user's own may read.
-        if entry.definitions is not None or (scope, username) == scopes[-1]:
+        if entry.definitions is not None or (scope, reader) == scopes[-1]:
             return entry
     return None
 
@@ -193,11 +191,5 @@ def _lookup(caller: Caller | None) -> DefinitionLookup:
     """This process's one way to what a caller's builds make, so that their requests share them."""
     if caller is None:
         return DefinitionLookup(ModuleBuilder())
-    return DefinitionLookup(
-        ModuleBuilder(auth.reading_as(caller), auth.user_id(caller.username)), _username(caller)
-    )
-
-
-def _username(caller: Caller) -> str:
-    """Whose rows are a caller's. The operator's name is written as no user's can be."""
-    return auth.user_id(caller.username) if caller.operator else caller.username
+    reader = auth.reader_key(caller)
+    return DefinitionLookup(ModuleBuilder(auth.reading_as(caller), reader), reader)

@@ -4,7 +4,6 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from realms import auth, origins, pages
-from realms.errors import Forbidden, Unauthorized
 from realms.locks import realm_write_lock
 from realms.models import Realm
 from realms.resolve import resolve
@@ -79,9 +78,5 @@ def preview(request: HttpRequest, url: str) -> HttpResponse | None:
 def _is_owner(request: HttpRequest, realm: Realm) -> bool:
     """Whether a session or a token of the request is an owner's."""
     if request.user.is_authenticated:
-        return auth.owns(realm, auth.Caller(request.user.get_username()))
-    try:
-        auth.authorize(realm, "realm-owner", request.headers.get("Authorization"))
-    except (Unauthorized, Forbidden):
-        return False
-    return True
+        return auth.owns(realm, auth.Caller.of(request.user))
+    return auth.may(request, realm, "realm-owner")

@@ -41,6 +41,10 @@ class ForeignDomain(RealmError):
     """{url} is not below a domain that realms are published on: {domains}"""
 
 
+class OwnHost(ForeignDomain):
+    """{url} is at a host of this server itself, where nothing is published but at {origin}/"""
+
+
 class AlreadyExists(RealmError):
     """The realm '{url}' already exists on this server"""
 

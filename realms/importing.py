@@ -75,12 +75,12 @@ def import_files(
         realm = Realm.objects.filter(url=url).first()
         created = realm is None
         if realm is None:
-            realm = make_realm(url, Realm.Kind.SOURCE, owner, owner.get_username())
+            realm = make_realm(url, Realm.Kind.SOURCE, owner)
         elif realm.kind != Realm.Kind.SOURCE:
             raise Conflict(what=f"{url} is a {realm.kind} realm; only source realms have files")
         if public:
             RealmPermission.objects.update_or_create(
-                realm=realm, username=EVERYONE, defaults={"read": True}
+                realm=realm, audience=EVERYONE, defaults={"read": True}
             )
             jobs.tell_dependents(url, opened=True)
         before = dict(versions_at(realm, realm.generation).values_list("path", "blob_id"))

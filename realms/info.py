@@ -3,12 +3,12 @@
 import json
 from typing import Any
 
-from realms.auth import user_id
 from realms.errors import NotFound
 from realms.listing import Listed
 from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
 from realms.resolve import resolve
 from realms.serving import file_bytes
+from realms.usernames import user_id
 
 CONFIG = "realm.json"
 UNNAMED = "Unnamed Workspace"
@@ -37,12 +37,11 @@ def realm_info(realm: Realm) -> Listed:
 
 def visibility(realm: Realm) -> str:
     """`public`, `shared` with some others, or `private`: who may read."""
-    readers = set(
-        RealmPermission.objects.filter(realm=realm, read=True).values_list("username", flat=True)
-    )
-    if EVERYONE in readers:
+    rows = RealmPermission.objects.filter(realm=realm, read=True)
+    audiences = list(rows.values_list("audience", flat=True))
+    if EVERYONE in audiences:
         return "public"
-    return "shared" if SIGNED_IN in readers or len(readers) > 1 else "private"
+    return "shared" if SIGNED_IN in audiences or len(audiences) > 1 else "private"
 
 
 def milliseconds(moment: Any) -> str | None:

@@ -49,7 +49,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
             why="Missing Authorization header: send REALM_METRICS_TOKEN, or the operator's token"
         )
     if not _is_metrics_token(token):
-        caller = auth.server_caller(token)
+        caller = auth.server_caller(request)
         if not caller.operator:
             raise errors.Forbidden(
                 user=auth.user_id(caller.username), action="read", url="/_metrics"

@@ -8,6 +8,7 @@ import uuid
 from typing import ClassVar
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.db import models
 from django.db.models.functions import Now
 
@@ -15,8 +16,9 @@ from notifications.channels import all_files_changed, realm_key
 from notifications.emit import emit, local_board
 from realms import triggers
 
-EVERYONE = "*"
-SIGNED_IN = "users"
+#: Whom a row of permissions is for, where it is for no single account.
+EVERYONE = "everyone"
+SIGNED_IN = "signed-in"
 
 
 class Realm(models.Model):
@@ -163,23 +165,84 @@ class Publication(models.Model):
         return f"{self.realm_id} generation {self.generation}"
 
 
+class Account(get_user_model()):  # type: ignore[misc]
+    """Django's user, for the triggers that belong on its table."""
+
+    class Meta:
+        proxy = True
+        triggers: ClassVar = [triggers.NAMED_SINCE]
+
+
+class AccountName(models.Model):
+    """Since when an account has had its name. A trigger keeps it, whoever writes the account.
+
+    A token that tells an account by its name only is good if it was issued since then.
+    """
+
+    account = models.OneToOneField(
+        settings.AUTH_USER_MODEL, primary_key=True, on_delete=models.CASCADE, related_name="+"
+    )
+    since = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.account_id} since {self.since}"
+
+
 class RealmPermission(models.Model):
-    """What a user may do in a realm. `*` is everyone, `users` is everyone who is signed in."""
+    """What an account may do in a realm, or everyone, or everyone who is signed in.
+
+    Accounts are referred to by key: rights follow a rename and end with the account, and no
+    username can mean an audience.
+    """
 
     realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="permissions")
-    username = models.CharField(max_length=150)
+    account = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="realm_permissions",
+    )
+    audience = models.CharField(
+        max_length=10,
+        null=True,
+        blank=True,
+        choices=[(EVERYONE, "everyone"), (SIGNED_IN, "everyone who is signed in")],
+        help_text="instead of an account",
+    )
     read = models.BooleanField(default=False)
     write = models.BooleanField(default=False)
     realm_owner = models.BooleanField(default=False)
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["realm", "username"], name="one_row_per_realm_user")
+            models.UniqueConstraint(
+                fields=["realm", "account"],
+                condition=models.Q(account__isnull=False),
+                name="one_row_per_realm_account",
+            ),
+            models.UniqueConstraint(
+                fields=["realm", "audience"],
+                condition=models.Q(audience__isnull=False),
+                name="one_row_per_realm_audience",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(account__isnull=False, audience__isnull=True)
+                | models.Q(
+                    account__isnull=True, audience__in=[EVERYONE, SIGNED_IN], realm_owner=False
+                ),
+                name="permission_of_an_account_or_an_audience",
+            ),
         ]
         triggers: ClassVar = [triggers.ANNOUNCE_PERMISSION]
 
     def __str__(self) -> str:
-        return f"{self.username} in {self.realm_id}"
+        return f"{self.whom} in {self.realm_id}"
+
+    @property
+    def whom(self) -> str:
+        """The username, or the audience."""
+        return self.account.get_username() if self.account else str(self.audience)
 
 
 class TranspiledModule(models.Model):

@@ -1,25 +1,30 @@
 """Who may do what in a realm, as its owner reads and changes it."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from django.contrib.auth import get_user_model
 
 from definitions.lookup import DefinitionLookup
 from notifications.channels import REGISTRY_KEY, realm_key
 from notifications.emit import bump_at_commit
-from realms.auth import granted, user_id, username_of
+from realms.auth import granted
 from realms.errors import Malformed, NotFound
 from realms.locks import realm_write_lock
 from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
+from realms.usernames import user_id, username_of
 from reindex import jobs
 
-_SHARED = (EVERYONE, SIGNED_IN)
+#: Audiences as the wire has them. No user id is such a word: those begin with `@`.
+_WORDS = {"*": EVERYONE, "users": SIGNED_IN}
+_AUDIENCES = {audience: word for word, audience in _WORDS.items()}
 
 
 def permissions(realm: Realm) -> dict[str, list[str]]:
     """What is granted, by user id; `*` is everyone and `users` everyone who is signed in."""
-    rows = RealmPermission.objects.filter(realm=realm).order_by("username")
-    return {_wire(row.username): [*granted(row)] for row in rows}
+    rows = RealmPermission.objects.filter(realm=realm).select_related("account")
+    held: dict[str, list[str]] = {_wire(row): [*granted(row)] for row in rows}
+    return dict(sorted(held.items()))
 
 
 def change_permissions(
@@ -30,32 +35,33 @@ def change_permissions(
     Owners stay owners and are made elsewhere. All of it happens or nothing. Raises Malformed,
     NotFound.
     """
-    wanted = {_username(wire): set(actions or ()) for wire, actions in changes.items()}
-    for name, actions in wanted.items():
+    wanted = {wire: set(actions or ()) for wire, actions in changes.items()}
+    for wire, actions in wanted.items():
         if "realm-owner" in actions:
-            raise _refused(name, "realm-owner can't be granted here")
-    known = get_user_model().objects.filter(username__in=wanted).values_list("username", flat=True)
+            raise _refused(wire, "realm-owner can't be granted here")
+    whose = {wire: _whose(wire) for wire in wanted}
+    for wire, actions in wanted.items():
+        if whose[wire] is None and actions:
+            raise _refused(wire, "there is no such user")
     with realm_write_lock(realm.url):
         if not Realm.objects.filter(pk=realm.pk).exists():
             raise NotFound(url=realm.url)
-        rows = {row.username: row for row in RealmPermission.objects.filter(realm=realm)}
-        for name, actions in wanted.items():
-            row = rows.get(name)
-            if row is not None and row.realm_owner:
-                raise _refused(name, "an owner's permissions can't be changed here")
-            if not actions:
-                if row is not None:
-                    row.delete()
+        for wire, actions in wanted.items():
+            columns = whose[wire]
+            if columns is None:
                 continue
-            if row is None and name not in (*_SHARED, *known):
-                raise _refused(name, "there is no such user")
+            rows = RealmPermission.objects.filter(realm=realm, **columns)
+            if rows.filter(realm_owner=True).exists():
+                raise _refused(wire, "an owner's permissions can't be changed here")
+            if not actions:
+                rows.delete()
+                continue
             RealmPermission.objects.update_or_create(
                 realm=realm,
-                username=name,
+                **columns,
                 defaults={"read": "read" in actions, "write": "write" in actions},
             )
-        opened = "read" in wanted.get(EVERYONE, ())
-        readers_changed(realm, everyone=EVERYONE in wanted, opened=opened)
+        readers_changed(realm, everyone="*" in wanted, opened="read" in wanted.get("*", ()))
     return permissions(realm)
 
 
@@ -73,16 +79,21 @@ def readers_changed(*realms: Realm, everyone: bool = True, opened: bool = True) 
     bump_at_commit([REGISTRY_KEY, *(realm_key(realm.url) for realm in realms)])
 
 
-def _wire(username: str) -> str:
-    return username if username in _SHARED else user_id(username)
+def _wire(row: RealmPermission) -> str:
+    return _AUDIENCES[row.audience] if row.audience else user_id(row.whom)
 
 
-def _username(wire: str) -> str:
+def _whose(wire: str) -> dict[str, Any] | None:
+    """The columns of the row that a key of the document means; None for a user that there isn't.
+    Raises Malformed."""
+    if wire in _WORDS:
+        return {"audience": _WORDS[wire]}
     name = username_of(wire)
-    if not name or len(name) > 150:
-        raise _refused(wire[:80], f"expected *, users, or a user as {user_id('name')}")
-    return name
+    if name is None:
+        raise _refused(wire, f"expected *, users, or a user as {user_id('name')}")
+    account = get_user_model().objects.filter(username=name).first()
+    return {"account": account} if account is not None else None
 
 
-def _refused(name: str, why: str) -> Malformed:
-    return Malformed(what=f"data.attributes.permissions.{name}: {why}")
+def _refused(wire: str, why: str) -> Malformed:
+    return Malformed(what=f"data.attributes.permissions.{wire[:80]}: {why}")

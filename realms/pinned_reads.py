@@ -67,7 +67,7 @@ def _load_access(url: str, reader: str) -> bool:
 def _may_read(url: str, reader: str) -> bool:
     if reader == ITSELF:
         return Realm.objects.filter(url=url).exists()
-    return auth.readable([url], None if reader == EVERYONE else auth.caller_named(reader))
+    return auth.readable([url], None if reader == EVERYONE else auth.reader_of_key(reader))
 
 
 # --- Many files --------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ the job row that the same transaction writes.
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db.models import Q
@@ -22,8 +21,16 @@ from realms import errors
 from realms.auth import Caller, owns, user_id
 from realms.content import advance, write_files
 from realms.locks import realm_write_lock
-from realms.models import EVERYONE, Publication, Realm, RealmPermission, RealmTombstone
+from realms.models import (
+    EVERYONE,
+    AccountName,
+    Publication,
+    Realm,
+    RealmPermission,
+    RealmTombstone,
+)
 from realms.seeds import seed_files
+from realms.spaces import belongs_to_another, check_domain, first_segment, space_lock
 from realms.urls_and_paths import canonical_realm_url, realm_candidates
 from reindex import jobs
 
@@ -52,19 +59,20 @@ def create_realm(caller: Caller, endpoint: str, attributes: dict[str, Any]) -> R
     """
     url = canonical_realm_url(f"{settings.REALM_PUBLIC_ORIGIN}/{caller.username}/{endpoint}/")
     owner = caller.account
-    if owner is None:
-        raise errors.Forbidden(user=user_id(caller.username), action="create", url=url)
-    with realm_write_lock(url):
-        realm = make_realm(url, Kind.SOURCE, owner, caller.username)
+    with realm_write_lock(url, *space_lock(url)):
+        check_not_reserved(url)
+        if owner is None or belongs_to_another(url, owner):
+            raise errors.Forbidden(user=user_id(caller.username), action="create", url=url)
+        realm = make_realm(url, Kind.SOURCE, owner)
         write_files(realm, seed_files(attributes))
     return realm
 
 
-def make_realm(url: str, kind: Kind, owner: Any, username: str, **more: Any) -> Realm:
+def make_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) -> Realm:
     """Enters a realm in the registry. The caller holds the lock of its URL.
 
-    Its generation goes on from that of a realm that stood there before. Raises AlreadyExists,
-    Reserved.
+    Its rights go to the account that it is made `by`, without one to its owner. Its generation goes
+    on from that of a realm that stood there before. Raises AlreadyExists, Reserved.
     """
     if kind != Kind.BOOTSTRAP:
         check_not_reserved(url)
@@ -81,9 +89,10 @@ def make_realm(url: str, kind: Kind, owner: Any, username: str, **more: Any) -> 
     )
     if grave is not None:
         grave.delete()
-    if username:
+    holder = by or owner
+    if holder is not None:
         RealmPermission.objects.create(
-            realm=realm, username=username, read=True, write=True, realm_owner=True
+            realm=realm, account=holder, read=True, write=True, realm_owner=True
         )
     _clear_around(url)
     bump_at_commit([realm_key(url), REGISTRY_KEY])
@@ -109,7 +118,7 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
     source_url, url = canonical_realm_url(source_url), canonical_realm_url(published_url)
     check_domain(url)
     held = _address_locks(url, source_url)
-    with realm_write_lock(url, *_host(url), *held, shared=[source_url]):
+    with realm_write_lock(url, *space_lock(url), *held, shared=[source_url]):
         source = _source(source_url, caller)
         published = _published_or_free(url, source, caller)
         _check_held(held, url, source_url)
@@ -169,9 +178,9 @@ def _show(
     before = published.source if published is not None else None
     moved = {source.url, *([before.url] if before is not None else [])}
     if published is None:
-        published = make_realm(url, Kind.PUBLISHED, source.owner, caller_name(caller, source),
+        published = make_realm(url, Kind.PUBLISHED, source.owner, caller.account,
                                source=source, last_published_at=now)  # fmt: skip
-        RealmPermission.objects.create(realm=published, username=EVERYONE, read=True)
+        RealmPermission.objects.create(realm=published, audience=EVERYONE, read=True)
         emit(realm_changed(source.url))
     else:
         Realm.objects.filter(pk=published.pk).update(source=source, last_published_at=now)
@@ -230,10 +239,18 @@ def deletable(url: str, caller: Caller) -> Realm:
         raise errors.NotFound(url=url)
     if realm.kind != Kind.SOURCE:
         raise errors.Unprocessable(what=f"{url} is a {realm.kind} realm and can't be deleted")
-    namespace = urlsplit(url).path.split("/")[1:2] == [caller.username]
-    if not owns(realm, caller) or not (namespace or caller.operator):
+    if not owns(realm, caller) or not (caller.operator or _below_own_name(realm, caller)):
         raise errors.Forbidden(user=user_id(caller.username), action="delete", url=url)
     return realm
+
+
+def _below_own_name(realm: Realm, caller: Caller) -> bool:
+    """Whether a realm stands below its owner's name: that of now, or one of before."""
+    account = caller.account
+    if account is None or realm.owner_id != account.pk:
+        return False
+    renamed = AccountName.objects.filter(account=account.pk, since__gt=realm.created_at)
+    return first_segment(realm.url) == account.get_username() or renamed.exists()
 
 
 def _tear_down(realm: Realm) -> None:
@@ -277,18 +294,6 @@ def check_not_reserved(url: str) -> None:
         raise errors.Reserved(url=url, within=within.url)
 
 
-def check_domain(url: str) -> None:
-    """Raises ForeignDomain for a URL that isn't below a publish domain, dot boundaries kept, and
-    for one at the admin's own host, whatever the port: browsers keep cookies by the host's name."""
-    parts = urlsplit(url)
-    admins = urlsplit(settings.REALM_ADMIN_ORIGIN).hostname
-    for domain in () if parts.hostname == admins else settings.REALM_PUBLISH_DOMAINS:
-        for host in (parts.hostname or "", parts.netloc):
-            if host == domain or host.endswith(f".{domain}"):
-                return
-    raise errors.ForeignDomain(url=url, domains=", ".join(settings.REALM_PUBLISH_DOMAINS))
-
-
 def _source(url: str, caller: Caller) -> Realm:
     source = Realm.objects.filter(url=url).first()
     if source is None or source.kind != Kind.SOURCE:
@@ -318,33 +323,6 @@ def _published_or_free(url: str, source: Realm, caller: Caller) -> Realm | None:
         raise errors.Forbidden(user=user_id(caller.username), action="publish to", url=url)
     if standing is not None:
         raise errors.IsASourceRealm(url=url, kind=standing.kind)
-    if _belongs_to_another(url, source, caller):
+    if not caller.operator and belongs_to_another(url, caller.account, source.owner):
         raise errors.Forbidden(user=user_id(caller.username), action="publish to", url=url)
     return None
-
-
-def _belongs_to_another(url: str, source: Realm, caller: Caller) -> bool:
-    """Whether a free URL lies in somebody else's space: at the public origin below another user's
-    name, elsewhere on a host where another user has published already."""
-    if caller.operator:
-        return False
-    hosts = _host(url)
-    if not hosts:
-        own = f"{settings.REALM_PUBLIC_ORIGIN}/{caller_name(caller, source)}/"
-        return not url.startswith(own)
-    others = Realm.objects.filter(Q(url__startswith=hosts[0])).exclude(owner=source.owner)
-    return others.exists()
-
-
-def _host(url: str) -> list[str]:
-    """The host that a published URL shares with others: it belongs to who publishes there first,
-    which only its lock can tell. None at the public origin, where names decide."""
-    host = realm_candidates(url)[-1]
-    return [] if host == f"{settings.REALM_PUBLIC_ORIGIN}/" else [host]
-
-
-def caller_name(caller: Caller, source: Realm) -> str:
-    """Whose name a realm made by this caller bears: the operator acts for the source's owner."""
-    if caller.operator:
-        return source.owner.get_username() if source.owner else ""
-    return caller.username

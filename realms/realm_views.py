@@ -5,6 +5,7 @@ from email.utils import format_datetime
 
 from django.conf import settings
 from django.db import OperationalError
+from django.db.models import Exists, OuterRef
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
@@ -38,12 +39,12 @@ from realms.http import (
 )
 from realms.http import respond as send
 from realms.locks import realm_write_lock
-from realms.models import Realm
-from realms.resolve import resolve
+from realms.models import EVERYONE, Realm, RealmPermission
+from realms.resolve import realm_around, realms_around, resolve
 from realms.server_views import preflight
 from realms.serving import Answer, Variant
 from realms.transpile import TranspilerFailed
-from realms.urls_and_paths import EXECUTABLE_EXTENSIONS, check_path, realm_candidates
+from realms.urls_and_paths import EXECUTABLE_EXTENSIONS, check_path
 from reindex import pins
 from reindex.index import Page
 
@@ -134,20 +135,49 @@ def _read(request: HttpRequest, url: str, accept: str) -> HttpResponse:
     alone = "noCache" in request.GET
     answer = None if alone else serving.cached(variant, url, at_least)
     cache = "miss" if answer is None else "hit"
+    admitted: str | HttpResponse | None = None
     if answer is None:
+        admitted = _admit(request, url)
+        if isinstance(admitted, HttpResponse):
+            return admitted
         answer = _transpiled(lambda: serving.load(variant, url, alone=alone))
     if answer.high < at_least:
         # Another request's load may have read the database before that generation was committed.
         answer = _transpiled(lambda: serving.load(variant, url, alone=True))
+    if not answer.public and answer.realm_url != admitted:
+        # It was in the cache, or the realm has been closed since it was looked at.
+        elsewhere = _admit(request, url)
+        if isinstance(elsewhere, HttpResponse):
+            return elsewhere
     if answer.content.status == 404 and site.is_generated(url):
         return site.generated(request, url)
     if answer.realm_url is None:
         return _no_realm(request, url, variant)
-    if not answer.public:
-        _authorize(answer.realm_url, "read", request)
     if answer.high < at_least:
         return _not_yet(answer, variant, at_least)
     return send(request, answer, cache)
+
+
+def _admit(request: HttpRequest, url: str) -> str | HttpResponse | None:
+    """Lets a reader of the realm around a URL go on, before anything is loaded or transpiled for
+    them and before anything tells whether there is such a file. Raises Unauthorized, Forbidden.
+
+    Answers the URL of the realm that the caller may read. To those who may not, the address of a
+    realm within it that lacks its final slash is answered as anywhere else.
+    """
+    everyones = RealmPermission.objects.filter(realm=OuterRef("pk"), audience=EVERYONE, read=True)
+    realm = realms_around(url).annotate(public=Exists(everyones)).first()
+    if realm is None:
+        return None
+    if realm.public:
+        return realm.url
+    try:
+        auth.authorize(request, realm, "read")
+    except (errors.Unauthorized, errors.Forbidden):
+        if Realm.objects.filter(url=f"{url}/").exists():
+            return _no_realm(request, url)
+        raise
+    return realm.url
 
 
 def _transpiled(load: Callable[[], Answer]) -> Answer:
@@ -184,11 +214,12 @@ def _no_realm(request: HttpRequest, url: str, variant: Variant | None = None) ->
 
 
 def _described(request: HttpRequest, url: str, accept: str) -> HttpResponse:
+    admitted = _admit(request, url)
+    if isinstance(admitted, HttpResponse):
+        return admitted
     found = resolve(url)
     if found is None or (found.file is None and Realm.objects.filter(url=f"{url}/").exists()):
         return _no_realm(request, url)
-    if not found.public:
-        _authorize(found.realm_url, "read", request)
     if accept == API and url.endswith("/"):
         realm = _realm(found.realm_url)
         return _told_of(realm, api_views.directory(realm, url.removeprefix(realm.url)))
@@ -252,7 +283,7 @@ def _delete(request: HttpRequest, url: str) -> HttpResponse:
 
 def _target(request: HttpRequest, url: str) -> tuple[Realm, str]:
     """The realm that a write means and the path in it, once the caller may write there."""
-    realm = Realm.objects.filter(url__in=realm_candidates(url)).order_by("-url").first()
+    realm = realm_around(url)
     if realm is None:
         raise errors.NotFound(url=url)
     _may(realm, "write", request)
@@ -292,10 +323,6 @@ def _of_realm(response: HttpResponse, realm_url: str, generation: int) -> HttpRe
     return response
 
 
-def _authorize(realm_url: str, action: auth.Action, request: HttpRequest) -> None:
-    _may(_realm(realm_url), action, request)
-
-
 def _realm(url: str) -> Realm:
     realm = Realm.objects.filter(url=url).first()
     if realm is None:
@@ -304,9 +331,7 @@ def _realm(url: str) -> Realm:
 
 
 def _may(realm: Realm, action: auth.Action, request: HttpRequest) -> None:
-    headers = request.headers
-    assumed = headers.get("X-Boxel-Assume-User")
-    auth.authorize(realm, action, headers.get("Authorization"), assumed)
+    auth.authorize(request, realm, action)
 
 
 #: By name and method: who may ask (None: everyone), and the view that answers.

@@ -22,7 +22,9 @@ def readiness(request: HttpRequest, realm: Realm) -> HttpResponse:
     state = index.readiness(realm.url, realm.generation)
     if not state.ready and _holds_back(realm, state, awaited):
         missing = state.missing if awaited else "index"
-        return unready(realm.url, missing, state.error or "its pages are being rendered")
+        # What went wrong may name files, and is told to readers alone.
+        told = state.error if auth.may(request, realm, "read") else ""
+        return unready(realm.url, missing, told or "its pages are being rendered")
     response = HttpResponse(status=200, content_type=API)
     response["X-Realm-Generation"] = str(realm.generation)
     return response
@@ -46,7 +48,7 @@ def unready(realm_url: str, missing: str, why: str) -> HttpResponse:
 @endpoint("GET")
 def publish_progress(request: HttpRequest) -> HttpResponse:
     """How far the newest rendering of a published realm is, for its owner."""
-    caller = auth.server_caller(request.headers.get("Authorization"))
+    caller = auth.server_caller(request)
     given = request.GET.get("published_realm_url")
     if not given:
         raise errors.Malformed(what="published_realm_url is missing from the query; expected a URL")

@@ -11,7 +11,10 @@ from typing import LiteralString
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import QuerySet
+from django.db.models.functions import Length
 
+from realms.models import Realm
 from realms.urls_and_paths import realm_candidates
 
 _RESOLVE: LiteralString = """
@@ -31,7 +34,8 @@ WITH realm AS (
 )
 SELECT c.id, c.url, c.kind, c.generation, c.published_at,
     EXISTS (
-        SELECT 1 FROM realms_realmpermission WHERE realm_id = c.id AND username = '*' AND read
+        SELECT 1 FROM realms_realmpermission
+        WHERE realm_id = c.id AND audience = 'everyone' AND read
     ) AS public,
     f.path, f.sha256, f.size, f.created_at, f.modified_at, f.from_generation, b.data
 FROM content c
@@ -72,6 +76,17 @@ class Resolved:
     file: ResolvedFile | None
     low: int
     high: int
+
+
+def realms_around(url: str) -> QuerySet[Realm]:
+    """The realms that a URL (unescaped) lies in, whether or not there is such a file: the one that
+    it is of, and then those that this one lies in."""
+    return Realm.objects.filter(url__in=realm_candidates(url)).order_by(Length("url").desc())
+
+
+def realm_around(url: str) -> Realm | None:
+    """The realm that a URL is of."""
+    return realms_around(url).first()
 
 
 def resolve(

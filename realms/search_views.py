@@ -5,7 +5,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from definitions.lookup import DefinitionCacheEntryQuery, DefinitionLookup
-from realms import cards, drafts, errors
+from realms import auth, cards, drafts, errors
 from realms.card_views import headed, resources
 from realms.http import CARD, read_body, requested_method
 from realms.models import Realm
@@ -34,10 +34,14 @@ def search(request: HttpRequest, realm: Realm) -> HttpResponse:
         raise errors.InvalidQuery(pointer=error.pointer, why=error.why) from error
     except SearchTimeout as error:
         raise errors.Busy(what=str(error)) from error
-    # A draft's index follows the draft; what it has is answered meanwhile.
-    drafts.ask_for_index(realm.url)
+    # A draft's index follows the draft; what it has is answered meanwhile. Having it made takes the
+    # realm's write lock and a worker: that is for those who may write.
+    if auth.may(request, realm, "write"):
+        drafts.ask_for_index(realm.url)
+        if found is None:
+            raise errors.Busy(what=f"{realm.url} is being indexed")
     if found is None:
-        raise errors.Busy(what=f"{realm.url} is being indexed")
+        raise errors.Busy(what=f"{realm.url} has no index yet")
     data = resources(realm, cards.read_many(realm, found.generation, found.paths))
     page = {"total": found.total, "number": query.page.number, "size": query.page.size}
     response = JsonResponse({"data": data, "meta": {"page": page}}, content_type=CARD)

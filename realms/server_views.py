@@ -60,19 +60,20 @@ def unknown(request: HttpRequest) -> HttpResponse:
 def server_session(request: HttpRequest) -> HttpResponse:
     """Gives a server token for a username and password."""
     body = parse(bodies.Session, request)
-    return session(auth.server_token(signed_in(request, body), body.seconds))
+    account = signed_in(request, body)
+    return session(auth.server_token(account.get_username(), body.seconds, account.pk))
 
 
 @endpoint("POST")
 def realm_auth(request: HttpRequest) -> HttpResponse:
     """Gives a token for each realm that is not a published one and that the caller may read."""
-    return JsonResponse(auth.realm_tokens(_caller(request)))
+    return JsonResponse(auth.realm_tokens(auth.server_caller(request)))
 
 
 @endpoint("POST")
 def create_realm(request: HttpRequest) -> HttpResponse:
     """Makes a source realm below its owner's name."""
-    caller = _caller(request)
+    caller = auth.server_caller(request)
     attributes = parse(bodies.CreateRealm, request).data.attributes
     told = attributes.model_dump(exclude_none=True)
     realm = publishing.create_realm(caller, attributes.endpoint, told)
@@ -84,7 +85,7 @@ def create_realm(request: HttpRequest) -> HttpResponse:
 @endpoint("POST")
 def publish_realm(request: HttpRequest) -> HttpResponse:
     """Publishes a source realm; rendering follows, and the readiness check tells of its end."""
-    caller = _caller(request)
+    caller = auth.server_caller(request)
     body = parse(bodies.PublishRealm, request)
     done = publishing.publish_realm(body.sourceRealmURL, body.publishedRealmURL, caller)
     attributes = {
@@ -106,7 +107,7 @@ def publish_realm(request: HttpRequest) -> HttpResponse:
 @endpoint("POST")
 def unpublish_realm(request: HttpRequest) -> HttpResponse:
     """Takes a published realm down."""
-    caller = _caller(request)
+    caller = auth.server_caller(request)
     body = parse(bodies.UnpublishRealm, request)
     gone = publishing.unpublish_realm(body.publishedRealmURL, caller)
     attributes = {
@@ -120,19 +121,19 @@ def unpublish_realm(request: HttpRequest) -> HttpResponse:
 @endpoint("DELETE")
 def delete_realm(request: HttpRequest) -> HttpResponse:
     """Deletes a source realm and everything published from it."""
-    caller = _caller(request)
+    caller = auth.server_caller(request)
     url = canonical_realm_url(parse(bodies.DeleteRealm, request).data.id)
     publishing.delete_realm(url, caller)
     return HttpResponse(status=204)
 
 
-def signed_in(request: HttpRequest, body: bodies.Session) -> str:
-    """The name of the user whose password the body has. Raises Unauthorized."""
+def signed_in(request: HttpRequest, body: bodies.Session) -> Any:
+    """The account whose password the body has. Raises Unauthorized."""
     user = authenticate(request, username=body.username, password=body.password)
-    # The operator has the seed and no password: no user becomes it by bearing its name.
+    # The operator has the seed and no password: no account becomes it by bearing its name.
     if user is None or user.get_username() == auth.OPERATOR:
         raise errors.Unauthorized(why="the username or the password is wrong")
-    return user.get_username()
+    return user
 
 
 def session(token: str) -> HttpResponse:
@@ -146,10 +147,6 @@ def session(token: str) -> HttpResponse:
 def parse(model: type[bodies.M], request: HttpRequest) -> bodies.M:
     """A small JSON body as its model. Raises Malformed, TooLarge."""
     return bodies.parse(model, read_body(request, MAX_BODY_BYTES, "Request body"))
-
-
-def _caller(request: HttpRequest) -> auth.Caller:
-    return auth.server_caller(request.headers.get("Authorization"))
 
 
 def _document(kind: str, key: str, attributes: dict[str, Any], status: int = 200) -> HttpResponse:

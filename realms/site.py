@@ -12,7 +12,8 @@ from django.http import HttpRequest, HttpResponse
 from realms import auth, errors
 from realms.content import versions_at
 from realms.models import EVERYONE, Realm
-from realms.urls_and_paths import file_url, realm_candidates
+from realms.resolve import realm_around
+from realms.urls_and_paths import file_url
 from reindex.index import page_paths
 
 ROBOTS, SITEMAP = "robots.txt", "sitemap.xml"
@@ -37,9 +38,9 @@ def generated(request: HttpRequest, url: str) -> HttpResponse:
 
 def robots(base: str) -> HttpResponse:
     """Lets crawlers into the published realms at and below a URL, and nowhere else."""
-    around = Realm.objects.filter(url__in=realm_candidates(base)).order_by("-url").first()
+    around = realm_around(base)
     public = Realm.objects.filter(
-        kind=Realm.Kind.PUBLISHED, permissions__username=EVERYONE, permissions__read=True
+        kind=Realm.Kind.PUBLISHED, permissions__audience=EVERYONE, permissions__read=True
     ).order_by("url")
     shown = list(public.filter(url__startswith=base).values_list("url", flat=True)[:1000])
     open_ = around is not None and public.filter(pk=around.pk).exists()
@@ -61,7 +62,7 @@ def sitemap(request: HttpRequest, realm_url: str) -> HttpResponse:
     realm = Realm.objects.filter(url=realm_url, kind=Realm.Kind.PUBLISHED).first()
     if realm is None:
         raise errors.NotFound(url=realm_url + SITEMAP)
-    auth.authorize(realm, "read", request.headers.get("Authorization"))
+    auth.authorize(request, realm, "read")
     generation, paths = page_paths(realm.url)
     paths = [path for path in paths if path != "404"]
     parts = max(1, -(-len(paths) // MAX_URLS))

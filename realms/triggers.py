@@ -63,6 +63,21 @@ ANNOUNCE_PERMISSION = pgtrigger.Trigger(
     """,
 )
 
+#: A token that tells an account by its name is good no longer than the account has had that name.
+NAMED_SINCE = pgtrigger.Trigger(
+    name="named_since",
+    operation=pgtrigger.Insert | pgtrigger.UpdateOf("username"),  # type: ignore[no-untyped-call]
+    when=pgtrigger.After,
+    func="""
+        IF TG_OP = 'INSERT' OR NEW.username IS DISTINCT FROM OLD.username THEN
+            INSERT INTO realms_accountname (account_id, since)
+            VALUES (NEW.id, clock_timestamp())
+            ON CONFLICT (account_id) DO UPDATE SET since = EXCLUDED.since;
+        END IF;
+        RETURN NULL;
+    """,
+)
+
 
 def _announce_files(name: str, operation: pgtrigger.Operation) -> pgtrigger.Trigger:
     return pgtrigger.Trigger(

@@ -44,7 +44,8 @@ def canonical_realm_url(text: object) -> str:
                 "not starting with . or _",
             )
     scheme = urlsplit(settings.REALM_PUBLIC_ORIGIN).scheme
-    authority = host if port in (None, _DEFAULT_PORT[parts.scheme]) else f"{host}:{port}"
+    default = port in (None, _DEFAULT_PORT[parts.scheme], _DEFAULT_PORT[scheme])
+    authority = host if default else f"{host}:{port}"
     url = f"{scheme}://{authority}/" + "".join(f"{segment}/" for segment in segments)
     if len(url) > MAX_PATH_BYTES:
         raise InvalidURL(url=f"{url[:60]}…", why=f"is longer than {MAX_PATH_BYTES} bytes")

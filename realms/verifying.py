@@ -208,7 +208,7 @@ class Verification:
         realms = self._realms()
         random.shuffle(realms)
         realms = realms[: self._samples]
-        readable = RealmPermission.objects.filter(username=EVERYONE, read=True, realm__in=realms)
+        readable = RealmPermission.objects.filter(audience=EVERYONE, read=True, realm__in=realms)
         public = set(readable.values_list("realm", flat=True))
         questions: list[Question] = []
         for place, realm in enumerate(realms):

@@ -21,7 +21,7 @@ PIN_SECONDS = 3600
 PIN_STEP_SECONDS = 600
 #: The generation that a job records for a realm that it may not read.
 CLOSED = 0
-#: Reads what everyone may read. No user has this name.
+#: Reads what everyone may read. No reader's key is this.
 EVERYONE = "*"
 #: Reads the realm whose own pages are made, for as long as the realm stands.
 ITSELF = ""
@@ -44,7 +44,7 @@ class Pin:
 @dataclass(frozen=True)
 class Access:
     """On whose behalf realms are read: `own` is the realm whose pages are made, `job` its job, and
-    `user` the user id of one whose rights are used where everyone's don't suffice."""
+    `user` the key of a reader whose rights are used where everyone's don't suffice."""
 
     own: str = ""
     job: int = 0

@@ -12,7 +12,6 @@ from typing import Any
 import jwt
 from django.conf import settings
 
-from realms.auth import realm_token, server_token
 from reindex.pins import Pin, sign
 from tests import make
 from tests.web import API, ORIGIN, SOURCE
@@ -45,8 +44,16 @@ def with_header(header: Mapping[str, str]) -> str:
     return f"{_part(header)}.{_part(claims)}.{'' if header['alg'] == 'none' else _part('x')}"
 
 
-ADA = server_token("ada")
-ADA_IN_SITE = realm_token("ada", SITE, OWNER, 600)
+def minted(name: str, realm_url: str | None = None, permissions: list[str] | None = None) -> str:
+    """A token as a client mints it that has the seed: no older than any account of the tests."""
+    claims: dict[str, Any] = {"user": f"@{name}:localhost", "iat": soon(), "exp": soon()}
+    if realm_url is not None:
+        claims |= {"realm": realm_url, "permissions": permissions}
+    return signed(**claims)
+
+
+ADA = minted("ada")
+ADA_IN_SITE = minted("ada", SITE, OWNER)
 
 
 @dataclass(frozen=True)
@@ -375,17 +382,17 @@ def tokens() -> Iterator[Case]:
     strangers = {
         "a server token": (ADA, 401, "a server token does not open a realm"),
         "a token for another realm": (ADA_IN_SITE, 401, f"it is for {SITE}"),
-        "a token for its parent": (realm_token("ada", f"{ORIGIN}/ada/", OWNER, 600), 401, "is for"),
-        "more than is granted": (realm_token("bob", PRIVATE, OWNER, 600), 401, "permissions"),
-        "less than is granted": (realm_token("ada", PRIVATE, ["read"], 600), 401, "permissions"),
-        "nothing granted": (realm_token("bob", PRIVATE, [], 600), 403, "not allowed to read"),
+        "a token for its parent": (minted("ada", f"{ORIGIN}/ada/", OWNER), 401, "is for"),
+        "more than is granted": (minted("bob", PRIVATE, OWNER), 401, "permissions"),
+        "less than is granted": (minted("ada", PRIVATE, ["read"]), 401, "permissions"),
+        "nothing granted": (minted("bob", PRIVATE, []), 403, "not allowed to read"),
         "no list of permissions": (
-            signed(user=user, realm=PRIVATE, exp=soon()),
+            signed(user=user, realm=PRIVATE, iat=soon(), exp=soon()),
             401,
             "permissions",
         ),
         "a word as permissions": (
-            signed(user=user, realm=PRIVATE, exp=soon(), permissions="read"),
+            signed(user=user, realm=PRIVATE, iat=soon(), exp=soon(), permissions="read"),
             401,
             "permissions",
         ),
@@ -401,7 +408,7 @@ def tokens() -> Iterator[Case]:
             yield file(f"with {name}", method, f"{PRIVATE}index.json", status, changed, token=token)
     yield file("into Bob's realm", "POST", f"{BOBS}x.md", 401, f"it is for {SITE}", body=b"x")
     yield file("with read only", "POST", f"{BOBS}x.md", 403, "not allowed to write", body=b"x",
-               token=realm_token("ada", BOBS, ["read"], 600))  # fmt: skip
+               token=minted("ada", BOBS, ["read"]))  # fmt: skip
 
     pins: dict[str, str] = {
         "a word": "hello",
@@ -542,9 +549,9 @@ def paths() -> Iterator[Case]:
                Content_Type="application/x-www-form-urlencoded")  # fmt: skip
     yield file("with 1,001 parameters", "GET", f"{SITE}index.json?{'a&' * 1001}", 400, "exceeded")
     yield file("into a page", "POST", f"{ADAS_PAGE}x.md", 405, "published realm", body=b"x",
-               token=realm_token("ada", ADAS_PAGE, OWNER, 600))  # fmt: skip
+               token=minted("ada", ADAS_PAGE, OWNER))  # fmt: skip
     yield file("from a page", "DELETE", f"{ADAS_PAGE}index.json", 405, "published realm",
-               token=realm_token("ada", ADAS_PAGE, OWNER, 600))  # fmt: skip
+               token=minted("ada", ADAS_PAGE, OWNER))  # fmt: skip
     yield file(
         "the readiness of nothing", "GET", f"{SITE}no/_readiness-check", 404, "/no/", accept=API
     )
@@ -677,7 +684,7 @@ def realm_endpoints() -> Iterator[Case]:
     yield asked("without a token", "POST", "_atomic", operations(operation()), 401, "Missing",
                 token=None)  # fmt: skip
     yield asked("into a page", "POST", "_atomic", operations(operation()), 405, "published realm",
-                token=realm_token("ada", ADAS_PAGE, OWNER, 600), realm=ADAS_PAGE)  # fmt: skip
+                token=minted("ada", ADAS_PAGE, OWNER), realm=ADAS_PAGE)  # fmt: skip
 
     def document(permissions: Any) -> Any:
         return {"data": {"type": "permissions", "attributes": {"permissions": permissions}}}
@@ -707,7 +714,7 @@ def realm_endpoints() -> Iterator[Case]:
         yield asked("of a private realm", "GET", name, b"", 401, "Missing", realm=PRIVATE,
                     token=None)  # fmt: skip
     yield asked("by a reader", "GET", "_permissions", b"", 401, "permissions",
-                token=realm_token("ada", SITE, ["read"], 600))  # fmt: skip
+                token=minted("ada", SITE, ["read"]))  # fmt: skip
     for login in ({"username": "ada", "password": "wrong"}, {"username": "eve", "password": "eve"}):
         yield asked(f"of {login['username']}", "POST", "_session", login, 401, "password",
                     token=None)  # fmt: skip
@@ -715,10 +722,10 @@ def realm_endpoints() -> Iterator[Case]:
     yield endpoint("without a token", "_realm-auth", {}, 401, "Missing", token=None)
     yield endpoint("with a realm's token", "_realm-auth", {}, 401, "a realm token does not open",
                    token=ADA_IN_SITE)  # fmt: skip
-    yield endpoint("of nobody", "_realm-auth", {}, 422, "@eve:localhost", token=server_token("eve"))
+    yield endpoint("of nobody", "_realm-auth", {}, 422, "@eve:localhost", token=minted("eve"))
     for user in ("@ada:example.com", "@", ""):
         yield file(f"as {user!r}", "GET", f"{PRIVATE}index.json", 400, "X-Boxel-Assume-User",
-                   token=server_token("realm_server"), X_Boxel_Assume_User=user)  # fmt: skip
+                   token=minted("realm_server"), X_Boxel_Assume_User=user)  # fmt: skip
     yield file("a folder that is not there", "GET", f"{SITE}none/", 404, "none/", accept=API)
     yield file("a folder without its slash", "GET", f"{SITE}none", 404, "none", accept=API)
     yield file("behind the end", "GET", f"{SITE}dot.png", 416, "264 bytes", Range="bytes=264-")

@@ -58,18 +58,32 @@ SITE: dict[str, bytes] = {
 }
 
 
+def old_user(name: str) -> Any:
+    """A user of any name, as there may be from before names were checked."""
+    password = PBKDF2PasswordHasher().encode(name, "salt", iterations=1)
+    (made,) = get_user_model().objects.bulk_create(
+        [get_user_model()(username=name, password=password)]
+    )
+    return made
+
+
 def user(name: str) -> Any:
     """A user whose password is their name, hashed as usual but without the usual toil."""
     password = PBKDF2PasswordHasher().encode(name, "salt", iterations=1)
     return get_user_model().objects.create(username=name, password=password)
 
 
+def account(name: str) -> Any:
+    """The account of that name."""
+    return get_user_model().objects.get(username=name)
+
+
 def source(url: str, owner: Any, files: Mapping[str, bytes], *, public: bool = True) -> Realm:
     """A source realm with these files, at generation 2."""
     with realm_write_lock(url):
-        realm = make_realm(url, Realm.Kind.SOURCE, owner, owner.get_username())
+        realm = make_realm(url, Realm.Kind.SOURCE, owner)
         if public:
-            RealmPermission.objects.create(realm=realm, username=EVERYONE, read=True)
+            RealmPermission.objects.create(realm=realm, audience=EVERYONE, read=True)
         write_files(realm, files)
     return realm
 
@@ -97,11 +111,11 @@ def remove(realm: Realm, *paths: str) -> int:
 def publish(realm: Realm, url: str) -> Published:
     """Publishes as the realm's owner."""
     assert realm.owner is not None
-    return publish_realm(realm.url, url, Caller(realm.owner.get_username()))
+    return publish_realm(realm.url, url, Caller.of(realm.owner))
 
 
 def login(name: str) -> dict[str, str]:
-    """The header of a server token."""
+    """The header of a server token, as a client that has the seed mints it."""
     return {"Authorization": server_token(name)}
 
 

@@ -38,8 +38,8 @@ def test_everyone_may_read_the_base_realm_and_nobody_owns_it(release: Path) -> N
         "bootstrap", None, None, False,
     )  # fmt: skip
     rows = RealmPermission.objects.filter(realm=realm)
-    assert list(rows.values_list("username", "read", "write", "realm_owner")) == [
-        ("*", True, False, False)
+    assert list(rows.values_list("audience", "read", "write", "realm_owner")) == [
+        ("everyone", True, False, False)
     ]
 
 

@@ -470,7 +470,7 @@ def test_a_permission_that_another_process_took_away_is_gone_here(
     get(POST)
     assert get(POST) == Got(200, "hit", get(POST).text)
     with connect() as other:
-        other.execute("DELETE FROM realms_realmpermission WHERE username = '*'")
+        other.execute("DELETE FROM realms_realmpermission WHERE audience = 'everyone'")
     hear(sidecar)
     assert get(POST).status == 401
 

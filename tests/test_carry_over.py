@@ -13,7 +13,7 @@ from pytest_django import Settings
 from notifications.locks import address_lock
 from realms.auth import Caller
 from realms.bootstrap import sync_base_realm
-from realms.models import EVERYONE, Realm
+from realms.models import Realm
 from realms.permissions import change_permissions
 from realms.publishing import rollback_realm, unpublish_realm
 from realms.reindex_views import reindex
@@ -224,7 +224,7 @@ def test_a_realm_that_can_t_be_read_any_more_is_not_shown_on(
 def test_what_has_become_private_is_not_shown_on(
     site: Realm, library: Realm, rendered: Rendered
 ) -> None:
-    change_permissions(library, {EVERYONE: None})
+    change_permissions(library, {"*": None})
     assert rendered() == {"a", "b", "c", "lonely"}
     assert index_of(URL)["a"].error and newest().pins[LIBRARY] == 0
 
@@ -232,14 +232,14 @@ def test_what_has_become_private_is_not_shown_on(
 def test_what_is_public_again_is_shown_again_and_until_then_its_changes_are_nobody_s(
     site: Realm, library: Realm, rendered: Rendered
 ) -> None:
-    change_permissions(library, {EVERYONE: None})
+    change_permissions(library, {"*": None})
     rendered()
     before = newest()
     make.write(library, label__ts=b'export const label = "two";')
-    change_permissions(library, {EVERYONE: ["write"]})
+    change_permissions(library, {"*": ["write"]})
     assert newest() == before
 
-    change_permissions(library, {EVERYONE: ["read"]})
+    change_permissions(library, {"*": ["read"]})
     assert newest().status == "queued"
     assert rendered() == {"a", "b", "c", "lonely"}
     assert "two a" in index_of(URL)["a"].html["isolated"]
@@ -253,10 +253,10 @@ def test_a_realm_that_is_opened_while_a_job_finds_it_closed_is_followed_by_anoth
     site: Realm, library: Realm, sent: Sent, settings: Settings
 ) -> None:
     settings.REALM_BATCH_CARDS = 1
-    change_permissions(library, {EVERYONE: None})
+    change_permissions(library, {"*": None})
     work_off([sent.pop(0)])  # plans, and renders the first batch
     assert newest().pins[LIBRARY] == 0
-    change_permissions(library, {EVERYONE: ["read"]})
+    change_permissions(library, {"*": ["read"]})
     work_off(sent)
     cards = index_of(URL)
     assert not [path for path, card in cards.items() if card.error]
@@ -269,7 +269,7 @@ def linked_to(site: Realm, *, close: bool = False, **files: bytes) -> Realm:
     make.write(other, **files)
     make.publish(other, ELSEWHERE)
     if close:
-        change_permissions(Realm.objects.get(url=ELSEWHERE), {EVERYONE: None})
+        change_permissions(Realm.objects.get(url=ELSEWHERE), {"*": None})
     make.write(site, q__json=note("q", f"{ELSEWHERE}p"))
     make.publish(site, URL)
     return other

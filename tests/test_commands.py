@@ -79,8 +79,8 @@ def test_an_import_makes_the_realm_and_takes_what_is_not_hidden(owner: Any, fold
     assert paths(SITE) == TAKEN
     realm = Realm.objects.get(url=SITE)
     assert (realm.owner, realm.kind, realm.generation) == (owner, "source", 2)
-    rows = RealmPermission.objects.filter(realm=realm).values_list("username", "realm_owner")
-    assert sorted(rows) == [("*", False), ("ada", True)]
+    rows = RealmPermission.objects.filter(realm=realm).order_by("audience")
+    assert [(row.whom, row.realm_owner) for row in rows] == [("everyone", False), ("ada", True)]
     assert f"{SITE} created: 4 written, 0 deleted, 0 unchanged, generation 2" in said
 
 

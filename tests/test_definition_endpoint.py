@@ -15,7 +15,7 @@ from definitions.models import CacheGeneration, Definition
 from realms import definition_views
 from realms.auth import OPERATOR, Caller, reading_as, realm_token, user_id
 from realms.bootstrap import sync_base_realm
-from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
+from realms.models import Realm, RealmPermission
 from realms.permissions import change_permissions
 from realms.publishing import unpublish_realm
 from reindex.prerender import ModuleBuilder
@@ -112,8 +112,13 @@ def error(answer: Answer, status: int) -> Any:
     return first
 
 
-def row(module: str, username: str = "") -> Definition:
-    return Definition.objects.get(module_url=module, username=username)
+def row(module: str, reader: str = "") -> Definition:
+    return Definition.objects.get(module_url=module, reader=reader)
+
+
+def reader(name: str, realm: Realm) -> str:
+    """Whose rows are those of a user's token for a realm."""
+    return f"{make.account(name).pk} in {realm.pk}"
 
 
 # --- What is told ------------------------------------------------------------------------------
@@ -449,7 +454,8 @@ def test_a_published_realm_tells_what_it_shows(web: Web, site: Realm) -> None:
 
 
 def let(realm: Realm, name: str, *actions: str) -> None:
-    change_permissions(realm, {name: list(actions)})
+    wire = name if name in ("*", "users") else user_id(name)
+    change_permissions(realm, {wire: list(actions)})
 
 
 def test_a_private_realms_definitions_are_kept_for_each_reader_alone(
@@ -462,7 +468,7 @@ def test_a_private_realms_definitions_are_kept_for_each_reader_alone(
             document = told(ask(web, "secret", "Secret", PRIVATE, **headers))
             assert document["data"]["attributes"]["displayName"] == "xyzzy"
             assert document["meta"]["scope"] == "realm-auth"
-        kept = row(f"{PRIVATE}secret.tsx", name)
+        kept = row(f"{PRIVATE}secret.tsx", reader(name, private))
         assert kept.scope == "realm-auth"
         assert kept.realm_urls == sorted([PRIVATE, f"{ORIGIN}/base/"])
     assert len(builds) == 2
@@ -482,19 +488,20 @@ def test_what_imports_a_private_module_is_built_for_those_who_may_read_both(
     web: Web, site: Realm, private: Realm
 ) -> None:
     """And is refused to everyone else, before and after."""
-    let(site, "bob", "read")
-    bob, ada = make.realm_login(site, "bob"), make.realm_login(site, "ada")
+    bob, ada = make.realm_login(private, "bob"), make.realm_login(site, "ada")
 
     def refused(**headers: str) -> None:
         failed = error(ask(web, "mine", "Mine", **headers), 422)
         assert [each["module"] for each in failed["meta"]["dependencies"]] == [f"{PRIVATE}secret"]
 
     refused()
-    assert fields(web, "mine", "Mine", **bob) == {"word", "more"}
+    assert fields(web, f"{SITE}mine", "Mine", PRIVATE, **bob) == {"word", "more"}
     refused(**ada)
+    # Bob's token for the one realm is not one for the other.
+    refused(**make.realm_login(site, "bob"))
     refused()
     assert row(f"{SITE}mine.tsx").definitions is None
-    mine = row(f"{SITE}mine.tsx", "bob")
+    mine = row(f"{SITE}mine.tsx", reader("bob", private))
     assert (mine.scope, mine.realm_urls) == (
         "realm-auth", sorted([SITE, PRIVATE, f"{ORIGIN}/base/"])
     )  # fmt: skip
@@ -502,7 +509,7 @@ def test_what_imports_a_private_module_is_built_for_those_who_may_read_both(
     assert "xyzzy" not in str(list(everyones.values_list("definitions", "error")))
 
     make.write(private, secret__tsx=SECRET.replace(b"word", b"saying"))
-    assert fields(web, "mine", "Mine", **bob) == {"saying", "more"}
+    assert fields(web, f"{SITE}mine", "Mine", PRIVATE, **bob) == {"saying", "more"}
 
 
 @pytest.mark.parametrize("how", ["by its owner", "in the database alone"])
@@ -510,15 +517,18 @@ def test_who_may_not_read_a_realm_any_more_is_told_nothing_that_was_made_from_it
     web: Web, site: Realm, private: Realm, how: str
 ) -> None:
     let(private, "ada", "read")
-    ada = make.realm_login(site, "ada")
-    assert fields(web, "mine", "Mine", **ada) == {"word", "more"}
-    assert fields(web, f"{PRIVATE}secret", "Secret", **ada) == {"word"}
+    ada = make.realm_login(private, "ada")
+    assert fields(web, f"{SITE}mine", "Mine", PRIVATE, **ada) == {"word", "more"}
+    assert fields(web, "secret", "Secret", PRIVATE, **ada) == {"word"}
+    rows = Definition.objects.filter(reader=reader("ada", private))
     if how == "by its owner":
         let(private, "ada")
-        assert not Definition.objects.filter(username="ada").exists()
+        assert not rows.exists()
     else:
-        RealmPermission.objects.filter(realm=private, username="ada").delete()
-        assert Definition.objects.filter(username="ada").count() == 2
+        RealmPermission.objects.filter(realm=private, account__username="ada").delete()
+        assert rows.count() == 2
+    assert ask(web, "secret", "Secret", PRIVATE, **ada).status == 401
+    ada = make.realm_login(site, "ada")
     assert ask(web, f"{PRIVATE}secret", "Secret", **ada).status == 404
     assert error(ask(web, "mine", "Mine", **ada), 422)
 
@@ -535,10 +545,10 @@ def test_a_realm_is_read_on_behalf_of_its_readers_only(private: Realm) -> None:
 def test_what_was_everyones_is_not_when_its_realm_is_not(
     web: Web, site: Realm, private: Realm
 ) -> None:
-    let(private, EVERYONE, "read")
+    let(private, "*", "read")
     assert fields(web, "mine", "Mine") == {"word", "more"}
     assert row(f"{SITE}mine.tsx").scope == "public"
-    let(private, EVERYONE)
+    let(private, "*")
     assert not Definition.objects.filter(realm_urls__contains=[PRIVATE]).exists()
     assert error(ask(web, "mine", "Mine"), 422)
 
@@ -550,7 +560,7 @@ def test_a_change_of_permissions_leaves_the_builds_under_way_without_a_place_to_
     counter = CacheGeneration.objects.filter(scope="realm", key=PRIVATE)
     before = counter.values_list("generation", flat=True).first() or 0
     let(private, "ada", "read")
-    let(private, SIGNED_IN, "read")
+    let(private, "users", "read")
     assert counter.get().generation == before + 2
 
 
@@ -559,7 +569,7 @@ def test_the_operator_is_told_all_and_as_a_user_what_that_user_is(
 ) -> None:
     operator = {"Authorization": realm_token(OPERATOR, SITE, [], 60)}
     assert fields(web, "mine", "Mine", **operator) == {"word", "more"}
-    assert row(f"{SITE}mine.tsx", user_id(OPERATOR)).scope == "realm-auth"
+    assert row(f"{SITE}mine.tsx", OPERATOR).scope == "realm-auth"
     as_ada = {**operator, "X-Boxel-Assume-User": user_id("ada")}
     assert error(ask(web, "mine", "Mine", **as_ada), 422)
 
@@ -569,7 +579,6 @@ def test_a_token_that_is_no_good_makes_a_stranger_of_its_bearer(
 ) -> None:
     let(site, "bob", "read")
     bob = make.realm_login(site, "bob")
-    assert told(ask(web, "mine", **bob))["meta"]["scope"] == "realm-auth"
     stale = {"Authorization": realm_token("bob", SITE, ["read", "write"], 60)}
     for headers in (stale, make.login("bob"), {"Authorization": "nonsense"}):
         assert error(ask(web, "mine", **headers), 422)

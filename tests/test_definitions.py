@@ -441,7 +441,7 @@ def test_what_is_built_for_a_user_answers_that_user_alone() -> None:
     entry = bob.lookup_module(POST)
     assert entry is not None
     assert entry.scope == "realm-auth"
-    rows = Definition.objects.values_list("scope", "username").order_by("username")
+    rows = Definition.objects.values_list("scope", "reader").order_by("reader")
     assert list(rows) == [("realm-auth", "ada"), ("realm-auth", "bob")]
     DefinitionLookup().invalidate(POST)
     assert not Definition.objects.exists()
@@ -471,13 +471,13 @@ def test_a_row_made_from_a_realm_that_its_reader_sees_no_more_is_built_anew() ->
     assert Definition.objects.get().realm_urls == [REALM]
 
 
-@pytest.mark.parametrize(("scope", "username"), [("public", "ada"), ("realm-auth", "")])
+@pytest.mark.parametrize(("scope", "reader"), [("public", "ada"), ("realm-auth", "")])
 def test_the_database_refuses_a_row_that_is_neither_everyones_nor_somebodys(
-    scope: str, username: str
+    scope: str, reader: str
 ) -> None:
     DefinitionLookup(Builds()).lookup_module(POST)
     with pytest.raises(IntegrityError, match="definition_is_everyones_or_somebodys"):
-        Definition.objects.update(scope=scope, username=username)
+        Definition.objects.update(scope=scope, reader=reader)
 
 
 # --- Telling of many ---------------------------------------------------------------------------

@@ -339,14 +339,14 @@ def test_a_permission_is_announced_as_its_realm_when_it_is_given_changed_and_tak
     source: Realm, quiet: Ear
 ) -> None:
     upsert = (REALM_REGISTRY, f"upsert:{source.url}")
-    given = RealmPermission.objects.create(realm=source, username="bob", read=True)
+    given = RealmPermission.objects.create(realm=source, account=make.user("bob"), read=True)
     assert quiet.heard() == [upsert]
     RealmPermission.objects.filter(pk=given.pk).update(write=True)
     assert quiet.heard() == [upsert]
-    RealmPermission.objects.filter(username="bob").delete()
+    RealmPermission.objects.filter(account__username="bob").delete()
     assert quiet.heard() == [upsert]
     with connect() as hand:
-        hand.execute("DELETE FROM realms_realmpermission WHERE username = %s", [EVERYONE])
+        hand.execute("DELETE FROM realms_realmpermission WHERE audience = %s", [EVERYONE])
     assert upsert in quiet.heard()
 
 

@@ -403,7 +403,9 @@ def test_a_reader_may_not_write_and_a_writer_may(web: Web, source: Realm) -> Non
     assert (
         web.request("DELETE", f"{source.url}ada.json", accept=SOURCE, headers=reader).status == 403
     )
-    row = RealmPermission.objects.create(realm=source, username="bob", read=True, write=True)
+    row = RealmPermission.objects.create(
+        realm=source, account=make.account("bob"), read=True, write=True
+    )
     assert web.upload(url, b"x", reader).status == 401, "its permissions are out of date"
     assert web.upload(url, b"x", make.realm_login(source, "bob")).status == 204
     row.delete()
@@ -411,7 +413,7 @@ def test_a_reader_may_not_write_and_a_writer_may(web: Web, source: Realm) -> Non
 
 
 def test_everyone_may_write_where_everyone_was_given_that(web: Web, source: Realm) -> None:
-    RealmPermission.objects.filter(realm=source, username="*").update(write=True)
+    RealmPermission.objects.filter(realm=source, audience="everyone").update(write=True)
     for headers in ({}, {"Authorization": "rubbish"}):
         assert web.upload(f"{source.url}new.md", b"x", headers).status == 204
 
@@ -419,7 +421,7 @@ def test_everyone_may_write_where_everyone_was_given_that(web: Web, source: Real
 def test_those_who_are_signed_in_may_read_what_is_shared_with_them(
     web: Web, private: Realm
 ) -> None:
-    RealmPermission.objects.create(realm=private, username="users", read=True)
+    RealmPermission.objects.create(realm=private, audience="signed-in", read=True)
     make.user("bob")
     url = f"{private.url}index.json"
     assert web.get(url, SOURCE).status == 401
@@ -434,7 +436,7 @@ def test_revoking_everyone_takes_effect_at_once_on_what_is_cached(
     url = f"{source.url}person"
     web.get(url)
     assert web.get(url).cache == "hit"
-    RealmPermission.objects.filter(realm=source, username="*").delete()
+    RealmPermission.objects.filter(realm=source, audience="everyone").delete()
     assert listening.wait_for_watermark(now_ns(), 10)
     assert web.get(url).status == 401
     assert (
@@ -442,7 +444,7 @@ def test_revoking_everyone_takes_effect_at_once_on_what_is_cached(
         .headers["cache-control"]
         .startswith("private")
     )
-    RealmPermission.objects.create(realm=source, username="*", read=True)
+    RealmPermission.objects.create(realm=source, audience="everyone", read=True)
     assert listening.wait_for_watermark(now_ns(), 10)
     assert web.get(url).status == 200
 

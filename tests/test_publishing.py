@@ -99,9 +99,9 @@ def test_a_published_realm_shows_its_source_as_it_stood(source: Realm) -> None:
     assert (publication.generation, publication.source_generation) == (realm.generation, 2)
     assert publication.by == "ada"
     assert shown(PAGE) == make.SITE
-    rows = RealmPermission.objects.filter(realm=realm).order_by("username")
-    assert [(r.username, r.read, r.write, r.realm_owner) for r in rows] == [
-        ("*", True, False, False),
+    rows = RealmPermission.objects.filter(realm=realm).order_by("audience")
+    assert [(r.whom, r.read, r.write, r.realm_owner) for r in rows] == [
+        ("everyone", True, False, False),
         ("ada", True, True, True),
     ]
     make.write(source, index__json=b"{}")
@@ -519,8 +519,8 @@ def test_the_card_library_can_not_be_deleted_published_over_or_taken_down(source
 def test_nobody_makes_a_realm_within_the_card_library_whatever_their_name(
     web: Web, source: Realm, base: None
 ) -> None:
-    """Somebody may well be called `base`, as the library's realm is."""
-    namesake = make.user("base")
+    """Somebody may be called `base` from before that name was reserved."""
+    namesake = make.old_user("base")
     attributes = {"endpoint": "site", "name": "Mine"}
     body = {"data": {"type": "realm", "attributes": attributes}}
     before = everything()
@@ -595,7 +595,7 @@ def test_a_write_that_waited_never_lands_in_the_realm_that_came_after(
         write = in_thread(web.upload, f"{source.url}late.md", b"late", headers)
         wait_until(lambda: waiting_for(source.url) == 1, "the write waiting")
         publishing._tear_down(Realm.objects.get(url=source.url))
-        publishing.make_realm(source.url, Realm.Kind.SOURCE, bob, "bob")
+        publishing.make_realm(source.url, Realm.Kind.SOURCE, bob)
     assert write.result(20).status == 404
     assert shown(source.url) == {}
 
@@ -650,7 +650,7 @@ def test_of_two_who_publish_to_one_free_host_it_belongs_to_the_first(
     first = in_thread(make.publish, source, f"{host}one/")
     gate.wait_for_arrival()
     second = in_thread(make.publish, bobs, f"{host}two/")
-    wait_until(lambda: waiting_for(host) == 1, "bob waiting for the host")
+    wait_until(lambda: waiting_for("space|free.localhost") == 1, "bob waiting for the host")
     gate.open()
     first.result(20)
     with pytest.raises(Forbidden):

@@ -579,9 +579,8 @@ def test_a_pin_ends_with_the_access_that_it_stands_for(web: Web, owner: Any) -> 
     bob = make.user("bob")
     permissions.change_permissions(realm, {"@bob:localhost": ["read"]})
     pin = Pin(realm.url, realm.generation)
-    everyones, own, bobs = (
-        pins.sign(pin, reader) for reader in (EVERYONE, ITSELF, auth.user_id("bob"))
-    )
+    reader = auth.reader_key(Caller("bob", account_id=bob.pk, realm_id=realm.pk))
+    everyones, own, bobs = (pins.sign(pin, each) for each in (EVERYONE, ITSELF, reader))
 
     def opened(*tokens: str) -> list[int]:
         return [pinned(web, token, "x.json") for token in tokens]

@@ -90,7 +90,7 @@ def test_a_new_realm_has_its_two_cards_and_belongs_to_its_maker(web: Web, owner:
     realm = Realm.objects.get(url=url)
     assert (realm.kind, realm.owner, realm.publishable) == ("source", owner, True)
     rows = RealmPermission.objects.filter(realm=realm)
-    assert list(rows.values_list("username", "read", "write", "realm_owner")) == [
+    assert list(rows.values_list("account__username", "read", "write", "realm_owner")) == [
         ("ada", True, True, True)
     ]
     ada = make.realm_login(realm, "ada")
@@ -250,7 +250,7 @@ def test_a_delete_needs_a_source_of_ones_own_below_ones_own_name(web: Web, sourc
     publish(web, source.url, PAGE)
     bob = make.user("bob")
     co_owned = make.source(f"{ORIGIN}/bob/site/", bob, make.SITE)
-    RealmPermission.objects.create(realm=co_owned, username="ada", realm_owner=True)
+    RealmPermission.objects.create(realm=co_owned, account=make.account("ada"), realm_owner=True)
     before = everything()
     assert delete(web, PAGE).status == 422
     assert delete(web, co_owned.url).status == 403
@@ -295,7 +295,7 @@ def test_a_published_realm_is_ready_when_its_pages_are_those_of_now(
 def test_readiness_is_public_and_ignores_whatever_token_comes_with_it(
     web: Web, source: Realm
 ) -> None:
-    RealmPermission.objects.filter(realm=source, username="*").delete()
+    RealmPermission.objects.filter(realm=source, audience="everyone").delete()
     publish(web, source.url, PAGE)
     ReindexJob.objects.update(status=ReindexJob.Status.DONE)
     nonsense = realm_token(OPERATOR, f"{PAGE}_readiness-check/", [], 60)

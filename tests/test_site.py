@@ -123,7 +123,7 @@ def test_only_published_realms_have_a_sitemap_of_their_own(
 ) -> None:
     assert web.get(f"{DRAFT}sitemap.xml").status == 404
     assert web.get("http://nobody.localhost:4201/sitemap.xml").status == 404
-    RealmPermission.objects.filter(realm=shown, username="*").delete()
+    RealmPermission.objects.filter(realm=shown, audience="everyone").delete()
     assert web.get(f"{SITE}sitemap.xml").status == 401
 
 
@@ -141,7 +141,8 @@ def test_robots_are_let_into_what_is_published_and_nowhere_else(
     assert robots(SITE) == ["User-agent: *", "Allow: /", f"Sitemap: {SITE}sitemap.xml"]
     assert robots(DRAFT) == closed
     private = make.source(f"{ORIGIN}/ada/diary/", owner, {}, public=False)
-    assert robots(private.url) == closed
+    # A stranger is not told whether the realm has a robots.txt of its own.
+    assert web.get(f"{private.url}robots.txt").status == 401
     assert robots("http://nobody.localhost:4201/") == closed
     published = make.publish(source, f"{ORIGIN}/ada/blog/")
     assert robots(f"{ORIGIN}/") == [
@@ -150,8 +151,9 @@ def test_robots_are_let_into_what_is_published_and_nowhere_else(
         "Disallow: /",
         f"Sitemap: {published.url}sitemap.xml",
     ]
-    RealmPermission.objects.filter(realm=shown, username="*").delete()
-    assert robots(SITE) == closed
+    RealmPermission.objects.filter(realm=shown, audience="everyone").delete()
+    assert web.get(f"{SITE}robots.txt").status == 401
+    assert robots(f"{ORIGIN}/")[1] == "Allow: /ada/blog/"
 
 
 def test_an_authors_own_robots_and_sitemap_go_before_the_servers(

@@ -167,7 +167,7 @@ class Author(Client):
         operation = Operation(time.time(), "open", self.site.source)
         try:
             realm = Realm.objects.get(url=self.site.source)
-            RealmPermission.objects.get_or_create(realm=realm, username=EVERYONE, read=True)
+            RealmPermission.objects.get_or_create(realm=realm, audience=EVERYONE, read=True)
             operation.status = 200
         except (DatabaseError, Realm.DoesNotExist) as error:
             operation.said = str(error)
