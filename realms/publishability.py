@@ -7,19 +7,12 @@ everyone. A card that the last rendering failed on will fail again, as long as n
 from collections.abc import Iterator
 from typing import Any
 
-from django.db.models import Q
-
-from realms.auth import permissions_of
-from realms.content import read_blob, versions_at
 from realms.errors import NotFound
 from realms.listing import Listed
-from realms.models import Publication, Realm
-from realms.urls_and_paths import EXECUTABLE_EXTENSIONS, file_url, realm_candidates
+from realms.models import EVERYONE, Publication, Realm, RealmPermission
+from realms.outside_references import outside_references
+from realms.urls_and_paths import file_url, realm_candidates
 from reindex.index import failed_cards
-from reindex.reader import imports_of, links_of, module_of, parse_card
-
-#: Where a published copy would be, for telling what it has within from what it leans on.
-_COPY = "http://copy.invalid/realm/"
 
 
 def report(realm: Realm) -> Listed:
@@ -46,9 +39,9 @@ def report(realm: Realm) -> Listed:
 
 
 def _private_dependencies(realm: Realm) -> Iterator[dict[str, Any]]:
-    leaning = {path: targets for path, targets in _leaning(realm) if targets}
+    leaning = outside_references(realm)
     private = _private_realms({target for targets in leaning.values() for target in targets})
-    for path, targets in leaning.items():
+    for path, targets in sorted(leaning.items()):
         found = [
             {"dependency": target, "realmURL": private[target]}
             for target in sorted(targets)
@@ -62,36 +55,13 @@ def _private_dependencies(realm: Realm) -> Iterator[dict[str, Any]]:
             }
 
 
-def _leaning(realm: Realm) -> Iterator[tuple[str, set[str]]]:
-    """Every card and module of the realm as it stands, with the URLs outside it that it names."""
-    kinds = Q(path__endswith=".json")
-    for extension in EXECUTABLE_EXTENSIONS:
-        kinds |= Q(path__endswith=extension)
-    versions = versions_at(realm, realm.generation).filter(kinds).order_by("path")
-    for version in versions.select_related("blob").iterator(chunk_size=500):
-        data = read_blob(version.blob_id, version.blob.data) if version.size else b""
-        named = _named(file_url(_COPY, version.path), data)
-        yield version.path, {url for url in named if not url.startswith(_COPY)}
-
-
-def _named(url: str, data: bytes) -> Iterator[str]:
-    """The URLs that a file names: a card its module and its links, a module its imports."""
-    if not url.endswith(".json"):
-        yield from imports_of(url, data)
-        return
-    document = parse_card(data)
-    if document is not None:
-        module = module_of(url, document)
-        yield from [module] if module else []
-        yield from links_of(url.removesuffix(".json"), document)
-
-
 def _private_realms(targets: set[str]) -> dict[str, str]:
     """Of URLs those that lie in a realm which not everyone may read, and which realm that is."""
     candidates = {target: realm_candidates(target) for target in targets}
     wanted = {url for urls in candidates.values() for url in urls}
-    realms = {realm.url: realm for realm in Realm.objects.filter(url__in=wanted)}
-    private = {url for url, realm in realms.items() if "read" not in permissions_of(realm, None)}
+    realms = set(Realm.objects.filter(url__in=wanted).values_list("url", flat=True))
+    public = RealmPermission.objects.filter(realm__url__in=realms, audience=EVERYONE, read=True)
+    private = realms - set(public.values_list("realm__url", flat=True))
     found: dict[str, str] = {}
     for target, urls in candidates.items():
         standing = next((url for url in urls if url in realms), None)
