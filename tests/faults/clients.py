@@ -325,7 +325,8 @@ class Reader(Client):
         if pin == "min":
             headers["X-Realm-Min-Generation"] = str(pinned)
         elif pin == "at":
-            url = f"{self._replica.address}/_at/{pins.sign(pins.Pin(realm, pinned))}/{path}"
+            url = f"{self._replica.address}/_at/{path}"
+            headers[pins.PIN_HEADER] = pins.sign(pins.Pin(realm, pinned), pins.ITSELF)
         accept = {"source": SOURCE, "module": "*/*", "html": "text/html"}[variant]
         start = time.time()
         try:
