@@ -446,7 +446,12 @@ def tokens() -> Iterator[Case]:
     yield file("pinned, a line break", "GET", f"{pinned}a%0Ab", 404, "not found", X_Realm_Pin=ours)
     yield file("pinned, no file", "GET", f"{pinned}none.md", 404, "none.md", X_Realm_Pin=ours)
     yield file(
-        "pinned, a parent's file", "GET", f"{pinned}../private/index.json", 404, "not found", **ours
+        "pinned, a parent's file",
+        "GET",
+        f"{pinned}../private/index.json",
+        404,
+        "not found",
+        X_Realm_Pin=ours,
     )
     yield file(
         "pinned", "POST", f"{pinned}index.json", 405, "GET or HEAD", body=b"x", X_Realm_Pin=ours
