@@ -1,8 +1,8 @@
 """The registry and the content in the admin.
 
 Realms, files and publications are looked at here and changed by the functions that keep their
-promises; the page *Cache generations* offers those. By hand only two things are edited: whether a
-realm may be published, and who may do what in it.
+promises; the page *Cache generations* offers those. By hand only three things are edited: whether a
+realm may be published, how much it may hold, and who may do what in it.
 """
 
 from typing import Any
@@ -45,6 +45,7 @@ class RealmAdmin(ReadOnlyAdmin):
     list_display = (
         "url", "kind", "owner", "generation", "publishable", "source", "last_published_at",
     )  # fmt: skip
+    editable = ("publishable", "max_files", "max_bytes")
     list_filter = ("kind", "publishable")
     list_select_related = ("owner", "source")
     search_fields = ("url", "owner__username")
@@ -54,11 +55,11 @@ class RealmAdmin(ReadOnlyAdmin):
         return AnyModelAdmin.has_change_permission(self, request, obj)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return [name for name in self.get_fields(request, obj) if name != "publishable"]
+        return [name for name in self.get_fields(request, obj) if name not in self.editable]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Writes the one field: the generation may have moved on since the form was read."""
-        obj.save(update_fields=["publishable"])
+        """Writes these fields only: the generation may have moved on since the form was read."""
+        obj.save(update_fields=self.editable)
         bump_at_commit([realm_key(obj.url), REGISTRY_KEY])
 
     def get_urls(self) -> list[URLResolver | URLPattern]:  # type: ignore[override]

@@ -4,9 +4,10 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
 
 from realms import atomic, auth, bodies, errors, info, listing, permissions, publishability
-from realms.http import API, read_body
+from realms.http import API, packed_response, read_body
 from realms.models import Realm
 from realms.server_views import parse, session, signed_in
 
@@ -16,9 +17,9 @@ def get_info(request: HttpRequest, realm: Realm) -> HttpResponse:
     return _told(info.realm_info(realm))
 
 
-def get_mtimes(request: HttpRequest, realm: Realm) -> HttpResponse:
+def get_mtimes(request: HttpRequest, realm: Realm) -> HttpResponseBase:
     """When each file was last changed."""
-    return _told(listing.mtimes(realm))
+    return _listed(request, listing.mtimes(realm))
 
 
 def get_publishability(request: HttpRequest, realm: Realm) -> HttpResponse:
@@ -74,9 +75,13 @@ def _told(told: listing.Listed) -> HttpResponse:
     return _json(told.document, told.generation)
 
 
-def directory(realm: Realm, path: str) -> HttpResponse:
+def directory(request: HttpRequest, realm: Realm, path: str) -> HttpResponseBase:
     """What is in a folder."""
-    return _told(listing.directory(realm, path))
+    return _listed(request, listing.directory(realm, path))
+
+
+def _listed(request: HttpRequest, told: listing.Listing) -> HttpResponseBase:
+    return packed_response(request, told.document, API, told.generation)
 
 
 def _json(document: dict[str, Any], generation: int, status: int = 200) -> HttpResponse:

@@ -11,7 +11,7 @@ from typing import Any
 
 from realms import bodies
 from realms.content import check_size, open_versions, write_files
-from realms.errors import AlreadyThere, Malformed, Missing, NotFound, RealmError, Several
+from realms.errors import AlreadyThere, Malformed, Missing, NotFound, Problems, RealmError
 from realms.locks import realm_write_lock
 from realms.models import Realm
 from realms.urls_and_paths import file_path, file_url
@@ -41,15 +41,15 @@ class Result:
 def read_operations(body: bytes, realm_url: str) -> list[Operation]:
     """The operations of an `_atomic` body. Raises Several, with everything that is wrong."""
     sent = bodies.parse(bodies.Atomic, body).operations
-    problems: list[RealmError] = []
+    problems = Problems()
     operations: list[Operation] = []
     for number, each in enumerate(sent):
         try:
             operations.append(_operation(each, f"atomic:operations.{number}", realm_url))
         except RealmError as error:
-            problems.append(error)
-    if problems:
-        raise Several(problems)
+            problems.add(error)
+            operations.clear()
+    problems.raise_any()
     return operations
 
 
@@ -94,9 +94,7 @@ def apply(realm: Realm, operations: Sequence[Operation]) -> tuple[int, list[Resu
         standing = Realm.objects.filter(pk=realm.pk).first()
         if standing is None:
             raise NotFound(url=realm.url)
-        problems = _problems(standing, operations)
-        if problems:
-            raise Several(problems)
+        _check(standing, operations)
         written = write_files(standing, {each.path: each.data for each in operations})
     results = [
         Result(file_url(realm.url, each.path), written[each.path].created_at) for each in operations
@@ -104,8 +102,8 @@ def apply(realm: Realm, operations: Sequence[Operation]) -> tuple[int, list[Resu
     return standing.generation, results
 
 
-def _problems(realm: Realm, operations: Sequence[Operation]) -> list[RealmError]:
-    """What of the operations can't be done, in the realm as it stands under its lock."""
+def _check(realm: Realm, operations: Sequence[Operation]) -> None:
+    """Raises Several if an operation can't be done in the realm as it stands under its lock."""
     there = set(
         open_versions(realm, [each.path for each in operations]).values_list("path", flat=True)
     )
@@ -115,13 +113,13 @@ def _problems(realm: Realm, operations: Sequence[Operation]) -> list[RealmError]
         .exclude(pk=realm.pk)
         .values_list("url", flat=True)
     )
-    problems: list[RealmError] = []
+    problems = Problems()
     for each in operations:
         within = next((url for url in inner if (realm.url + each.path).startswith(url)), None)
         if within is not None:
-            problems.append(Missing(href=each.href, why=f"it is in the realm {within}"))
+            problems.add(Missing(href=each.href, why=f"it is in the realm {within}"))
         elif each.op == "add" and each.path in there:
-            problems.append(AlreadyThere(href=each.href))
+            problems.add(AlreadyThere(href=each.href))
         elif each.op == "update" and each.path not in there:
-            problems.append(Missing(href=each.href, why="there is no such file"))
-    return problems
+            problems.add(Missing(href=each.href, why="there is no such file"))
+    problems.raise_any()

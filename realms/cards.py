@@ -15,11 +15,20 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import urljoin
 
+from django.db.models import Sum
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from realms import errors
 from realms.bodies import Text
-from realms.content import check_size, delete_files, is_card, read_blob, versions_at, write_files
+from realms.content import (
+    MANY_BYTES,
+    check_size,
+    delete_files,
+    is_card,
+    read_blob,
+    versions_at,
+    write_files,
+)
 from realms.locks import realm_write_lock
 from realms.models import FileVersion, Realm
 from realms.urls_and_paths import check_path, file_url
@@ -168,7 +177,16 @@ def read(realm: Realm, path: str) -> Card:
 
 
 def read_many(realm: Realm, generation: int, paths: list[str]) -> list[Card]:
-    """The cards at these paths as of a generation, in this order."""
+    """The cards at these paths as of a generation, in this order. Raises InvalidQuery where they
+    are more than one answer may carry."""
+    there = versions_at(realm, generation).filter(path__in=[f"{path}.json" for path in paths])
+    size = there.aggregate(size=Sum("size"))["size"] or 0
+    if size > MANY_BYTES:
+        raise errors.InvalidQuery(
+            pointer="/page/size",
+            why=f"the {len(paths)} cards come to {size} bytes; expected a page of at most "
+            f"{MANY_BYTES} bytes",
+        )
     found = {card.path: card for card in _cards_at(realm, generation, paths)}
     return [found[path] for path in paths if path in found]
 

@@ -18,13 +18,13 @@ from django.core.files.base import File
 from django.core.files.storage import storages
 from django.db import connection, transaction
 from django.db.models import F, Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
 from definitions.lookup import DefinitionLookup
 from notifications.channels import MAX_PATHS_PER_STATEMENT, path_key, realm_key
 from notifications.emit import bump_at_commit
-from realms.errors import NotFound, TooLarge
+from realms.errors import NotFound, OverQuota, TooLarge
 from realms.models import Blob, FileVersion, Publication, Realm
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS
 from reindex import jobs
@@ -34,6 +34,8 @@ from reindex.reader import module_url
 ROW_BLOB_BYTES = 64 * 1024
 #: How much content one answer may carry. Unit: bytes.
 MANY_BYTES = 16 * 1024 * 1024
+#: Of those files how many are read at a time: at most 64 KiB each, as larger ones are elsewhere.
+MANY_AT_A_TIME = 100
 
 
 @dataclass(frozen=True)
@@ -163,18 +165,37 @@ def is_card(path: str, data: bytes) -> bool:
     return isinstance(meta, dict) and isinstance(meta.get("adoptsFrom"), dict)
 
 
-def advance(realm: Realm) -> int:
-    """Gives the realm its next generation. The caller holds the realm's lock."""
-    Realm.objects.filter(pk=realm.pk).update(generation=F("generation") + 1)
-    realm.refresh_from_db(fields=["generation"])
+def advance(realm: Realm, files: int = 0, size: int = 0) -> int:
+    """Gives the realm its next generation, with so many files and bytes more. The caller holds the
+    realm's lock."""
+    Realm.objects.filter(pk=realm.pk).update(
+        generation=F("generation") + 1,
+        # A process of an older release may have written files that it didn't count.
+        file_count=Greatest(F("file_count") + files, 0),
+        byte_count=Greatest(F("byte_count") + size, 0),
+    )
+    realm.refresh_from_db(fields=["generation", "file_count", "byte_count"])
     return realm.generation
+
+
+def check_quota(realm: Realm, files: int, size: int) -> None:
+    """Raises OverQuota if a realm may not have so many files and bytes more than it has. One that
+    gets smaller may always."""
+    quotas = (
+        (files, realm.file_count, realm.max_files, settings.REALM_MAX_FILES, "files"),
+        (size, realm.byte_count, realm.max_bytes, settings.REALM_MAX_BYTES, "bytes"),
+    )
+    for more, held, own, general, unit in quotas:
+        limit = general if own is None else own
+        if more > 0 and held + more > limit:
+            raise OverQuota(url=realm.url, count=held + more, limit=limit, unit=unit)
 
 
 def write_files(realm: Realm, files: Mapping[str, bytes]) -> dict[str, Written]:
     """Writes files in one generation; content that is there already is left untouched.
 
     The caller holds the realm's lock, in whose transaction everything happens; the triggers
-    announce the paths.
+    announce the paths. Raises OverQuota; then the transaction is to be undone.
     """
     hashes = store_blobs(files.values())
     stored = zip(hashes, files.values(), strict=True)
@@ -183,7 +204,7 @@ def write_files(realm: Realm, files: Mapping[str, bytes]) -> dict[str, Written]:
 
 
 def write_stored(realm: Realm, files: Mapping[str, Stored]) -> dict[str, Written]:
-    """As `write_files`, for content that is stored already."""
+    """As `write_files`, for content that is stored already. Raises OverQuota."""
     now = timezone.now()
     before = {version.path: version for version in open_versions(realm, files)}
     changed = [
@@ -193,7 +214,12 @@ def write_stored(realm: Realm, files: Mapping[str, Stored]) -> dict[str, Written
     ]
     touched = set(changed)
     if changed:
-        generation = advance(realm)
+        more = len(changed) - sum(path in before for path in changed)
+        size = sum(files[path].size for path in changed)
+        size -= sum(before[path].size for path in changed if path in before)
+        realm.refresh_from_db(fields=["file_count", "byte_count", "max_files", "max_bytes"])
+        check_quota(realm, more, size)
+        generation = advance(realm, more, size)
         _close(realm, [before[path] for path in changed if path in before])
         FileVersion.objects.bulk_create(
             FileVersion(
@@ -230,7 +256,7 @@ def delete_files(realm: Realm, paths: Iterable[str]) -> int:
     missing = set(wanted) - {version.path for version in versions}
     if missing:
         raise NotFound(url=realm.url + min(missing))
-    generation = advance(realm)
+    generation = advance(realm, -len(versions), -sum(version.size for version in versions))
     _close(realm, versions)
     _bump_paths(realm.url, wanted)
     _forget_definitions(realm.url, wanted)
@@ -347,15 +373,18 @@ def read_many(
 ) -> Iterator[tuple[str, bytes | None]]:
     """Files of a realm at one generation, None for one that isn't there. It ends early where they
     come to more than MANY_BYTES: the rest is to be asked for again."""
-    versions = {
-        version.path: version
-        for version in versions_at(realm, generation).filter(path__in=paths).select_related("blob")
+    there = versions_at(realm, generation).filter(path__in=paths)
+    files = {
+        path: (sha256, size) for path, sha256, size in there.values_list("path", "blob", "size")
     }
     total = 0
-    for path in paths:
-        version = versions.get(path)
-        data = None if version is None else read_blob(version.blob_id, version.blob.data)
-        total += len(data or b"")
-        if total > MANY_BYTES and total > len(data or b""):
-            return
-        yield path, data
+    for start in range(0, len(paths), MANY_AT_A_TIME):
+        part = paths[start : start + MANY_AT_A_TIME]
+        wanted = {files[path][0] for path in part if path in files}
+        blobs = dict(Blob.objects.filter(pk__in=wanted).values_list("pk", "data"))
+        for path in part:
+            sha256, size = files.get(path, ("", 0))
+            total += size
+            if total > MANY_BYTES and total > size:
+                return
+            yield path, read_blob(sha256, blobs[sha256]) if sha256 else None

@@ -13,6 +13,9 @@ from reindex.pins import PIN_ENDED
 
 logger = logging.getLogger(__name__)
 
+#: Of a longer message the rest is left out: it repeats what the client has sent. Unit: characters.
+MAX_MESSAGE = 4000
+
 
 class RealmError(Exception):
     """The request can't be carried out."""
@@ -111,6 +114,14 @@ class NotAcceptable(RealmError):
     title = "Not Acceptable"
 
 
+class TooSlow(RealmError):
+    """Only {size} bytes of the body came in time; expected it within {seconds:g} s, and a second \
+more for every {rate} bytes"""
+
+    status = 408
+    title = "Request Timeout"
+
+
 class Conflict(RealmError):
     """{what}"""
 
@@ -151,6 +162,13 @@ class TooLarge(RealmError):
 
     status = 413
     title = "Payload Too Large"
+
+
+class OverQuota(RealmError):
+    """{url} would have {count} {unit}; the limit of this realm is {limit} {unit}"""
+
+    status = 413
+    title = "Quota Exceeded"
 
 
 class TooLong(RealmError):
@@ -247,14 +265,45 @@ class RangeNotSatisfiable(RealmError):
     title = "Range Not Satisfiable"
 
 
+class More(RealmError):
+    """{count} more problems of the same kinds are not listed"""
+
+
+class Problems:
+    """What is found wrong with a request: the first hundred in full, the rest as a number."""
+
+    LISTED = 100
+
+    def __init__(self) -> None:
+        self.listed: list[RealmError] = []
+        self.count = 0
+        self.least: RealmError | None = None
+
+    def add(self, problem: RealmError) -> None:
+        """Takes note of a problem."""
+        self.count += 1
+        if len(self.listed) < self.LISTED:
+            self.listed.append(problem)
+        if self.least is None or problem.status < self.least.status:
+            self.least = problem
+
+    def raise_any(self) -> None:
+        """Raises Several if there are problems."""
+        if self.least is not None:
+            raise Several(self, self.least)
+
+
 class Several(RealmError):
     """{count} problems: {first}"""
 
-    def __init__(self, problems: Sequence[RealmError]) -> None:
-        super().__init__(count=len(problems), first=problems[0])
-        self.problems = problems
-        least = min(problems, key=lambda problem: problem.status)
+    def __init__(self, problems: Problems, least: RealmError) -> None:
+        super().__init__(count=problems.count, first=problems.listed[0])
         self.status, self.title = least.status, least.title
+        self.problems = list(problems.listed)
+        if problems.count > len(problems.listed):
+            more = More(count=problems.count - len(problems.listed))
+            more.status, more.title = self.status, self.title
+            self.problems.append(more)
 
 
 class Busy(RealmError):
@@ -295,8 +344,11 @@ def server_error_response(error: RealmError) -> HttpResponse:
 
 def _described(error: RealmError) -> dict[str, object]:
     # `detail` is JSON:API's name for it; clients of this protocol read the one or the other.
-    told = {"status": error.status, "title": error.title, "message": str(error)}
-    return {**told, "detail": str(error), **_id(error)}
+    message = str(error)
+    if len(message) > MAX_MESSAGE:
+        message = f"{message[:MAX_MESSAGE]} …"
+    told = {"status": error.status, "title": error.title, "message": message}
+    return {**told, "detail": message, **_id(error)}
 
 
 def _id(error: RealmError) -> dict[str, object]:

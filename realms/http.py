@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, UnreadablePostError
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse, UnreadablePostError
+from django.http.response import HttpResponseBase
 from django.utils.http import parse_etags
 
 from realms import ranges
@@ -18,6 +19,7 @@ from realms.errors import (
     TooLong,
     error_response,
 )
+from realms.packed import Packed
 from realms.serving import ACCEPT_RANGES, Answer, Headers, Variant
 from realms.urls_and_paths import public_origin
 
@@ -31,6 +33,7 @@ MIN_GENERATION = "HTTP_X_REALM_MIN_GENERATION"
 RAW_PATH = "realms.raw_path"
 #: A longer address names nothing: a realm's URL and a path in it, with room to spare. Unit: bytes.
 MAX_ADDRESS_BYTES = 4096
+_UNPACKED_BYTES = 64 * 1024
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 
 
@@ -144,13 +147,15 @@ class Conditions:
 
 def response_parts(
     answer: Answer, method: str, conditions: Conditions, cache: str
-) -> tuple[int, Headers, bytes]:
-    """Status, headers and body of an answer to one request. `cache` is `hit` or `miss`."""
+) -> tuple[int, Headers, bytes | memoryview]:
+    """Status, headers and body of an answer to one request. `cache` is `hit` or `miss`. A part of
+    the content is a view of it: copies would add up where nobody reads them."""
     told: Headers = (("x-boxel-cache", cache),)
     if not_modified(answer, conditions.if_none_match):
         kept = tuple(h for h in answer.headers if h[0] not in ("content-type", "x-created"))
         return 304, kept + told, b""
-    body, status = answer.content.body, answer.content.status
+    body: bytes | memoryview = answer.content.body
+    status = answer.content.status
     if conditions.range is not None and method == "GET" and _in_parts(answer, conditions):
         size = len(body)
         try:
@@ -158,7 +163,7 @@ def response_parts(
         except ranges.Unsatisfiable:
             return _unsatisfiable(answer, size, told)
         if part is not None:
-            status, body = 206, body[part.start : part.stop]
+            status, body = 206, memoryview(body)[part.start : part.stop]
             told += (("content-range", f"bytes {part.start}-{part.stop - 1}/{size}"),)
     length = ("content-length", str(len(body)))
     return status, (*answer.headers, length, *told), b"" if method == "HEAD" else body
@@ -194,3 +199,45 @@ def respond(request: HttpRequest, answer: Answer, cache: str) -> HttpResponse:
     for name, value in headers:
         response[name] = value
     return response
+
+
+class PackedResponse(StreamingHttpResponse):
+    """A large text, unpacked as it is sent."""
+
+    def __init__(self, packed: Packed) -> None:
+        #: What the server sends itself, piece by piece as the client takes it.
+        self.packed = packed
+        super().__init__(packed.pieces(_UNPACKED_BYTES))
+        self["Content-Length"] = str(packed.size)
+
+
+def packed_response(
+    request: HttpRequest, packed: Packed, content_type: str, generation: int
+) -> HttpResponseBase:
+    """A large text as it is kept, where the client takes that, else unpacked on its way."""
+    etag = f'W/"{packed.sha256}"'
+    known = parse_etags(request.headers.get("If-None-Match", ""))
+    response: HttpResponseBase
+    if "*" in known or etag in [f"W/{each.removeprefix('W/')}" for each in known]:
+        response = HttpResponse(status=304)
+    elif _takes_gzip(request.headers.get("Accept-Encoding", "")):
+        response = HttpResponse(packed.data)
+        response["Content-Encoding"] = "gzip"
+    elif request.method == "HEAD":
+        response = HttpResponse()
+        response["Content-Length"] = str(packed.size)
+    else:
+        response = PackedResponse(packed)
+    response["Content-Type"] = content_type
+    response["ETag"] = etag
+    response["Vary"] = "Accept, Accept-Encoding"
+    response["X-Realm-Generation"] = str(generation)
+    return response
+
+
+def _takes_gzip(accept_encoding: str) -> bool:
+    for each in accept_encoding.lower().split(","):
+        coding, _, weight = (part.strip() for part in each.partition(";"))
+        if coding in ("gzip", "*"):
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False

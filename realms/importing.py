@@ -6,10 +6,18 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from realms.content import Stored, check_size, delete_files, store_blob, versions_at, write_stored
+from realms.content import (
+    Stored,
+    check_quota,
+    check_size,
+    delete_files,
+    store_blob,
+    versions_at,
+    write_stored,
+)
 from realms.errors import Conflict
 from realms.locks import realm_write_lock
-from realms.models import EVERYONE, Realm, RealmPermission
+from realms.models import EVERYONE, FileVersion, Realm, RealmPermission
 from realms.publishing import check_not_reserved, make_realm
 from realms.urls_and_paths import check_path
 from reindex import jobs
@@ -84,22 +92,29 @@ def import_files(
             )
             jobs.tell_dependents(url, opened=True)
         before = dict(versions_at(realm, realm.generation).values_list("path", "blob_id"))
-        write_stored(realm, stored)
         gone = sorted(set(before) - set(stored)) if delete else []
+        # First, or there may not be room for what takes their place.
         if gone:
             delete_files(realm, gone)
+        write_stored(realm, stored)
     written = [path for path, kept in stored.items() if before.get(path) != kept.sha256]
     return Imported(url, created, written, gone, realm.generation)
 
 
 def _compared(files: dict[str, Path], url: str, delete: bool) -> Imported:
+    """What an import would change. Raises OverQuota where it would be refused."""
     realm = Realm.objects.filter(url=url).first()
-    if realm is None:
-        return Imported(url, True, list(files), [], 0)
-    before = dict(versions_at(realm, realm.generation).values_list("path", "blob_id"))
+    there = versions_at(realm, realm.generation) if realm else FileVersion.objects.none()
+    before = {path: (sha, size) for path, sha, size in there.values_list("path", "blob", "size")}
+    gone = sorted(set(before) - set(files)) if delete else []
     written = [
         path for path, file in files.items()
-        if before.get(path) != sha256(file.read_bytes()).hexdigest()
+        if path not in before or before[path][0] != sha256(file.read_bytes()).hexdigest()
     ]  # fmt: skip
-    gone = sorted(set(before) - set(files)) if delete else []
-    return Imported(url, False, written, gone, realm.generation)
+    left = [before[path][1] for path in (*gone, *written) if path in before]
+    check_quota(
+        realm or Realm(url=url),
+        len(written) - len(left),
+        sum(files[path].stat().st_size for path in written) - sum(left),
+    )
+    return Imported(url, realm is None, written, gone, realm.generation if realm else 0)

@@ -1,39 +1,85 @@
 """What a realm holds, as its clients compare and browse it: times of all files, and folders.
 
-Either is one SQL statement, and so one snapshot: a realm that is deleted meanwhile is missing,
-never empty. A client that mirrors a realm would delete its own files after an empty answer.
+Either is one SQL statement that makes the JSON itself, and so one snapshot: a realm that is deleted
+meanwhile is missing, never empty. A client that mirrors a realm would delete its own files after an
+empty answer. What is made holds for its generation for ever, and is kept packed.
 """
 
-import re
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, LiteralString
 
+from django.conf import settings
 from django.db import connection
 
+from notifications.board import Slots
+from notifications.channels import realm_key
+from notifications.emit import local_board
+from notifications.stamped_cache import StampedCache
 from realms.errors import NotFound
 from realms.models import Realm
+from realms.packed import Packed
 from realms.urls_and_paths import file_url
 
-_FILES: LiteralString = """
+#: The files of a realm below a folder, at a generation. Those that tools leave in a folder can be
+#: read and written, and are told of nowhere. A realm without files has one row, of NULL.
+_FILES: LiteralString = r"""
 WITH content AS (
-    SELECT r.generation, COALESCE(p.source_id, r.id) AS content_id,
-        COALESCE(p.source_generation, r.generation) AS content_generation
+    SELECT COALESCE(p.source_id, r.id) AS content_id,
+        COALESCE(p.source_generation, %(generation)s) AS content_generation
     FROM realms_realm r LEFT JOIN realms_publication p
-        ON r.kind = 'published' AND p.realm_id = r.id AND p.generation = r.generation
-    WHERE r.id = %(realm)s
+        ON r.kind = 'published' AND p.realm_id = r.id AND p.generation = %(generation)s
+    WHERE r.id = %(realm)s AND (r.kind <> 'published' OR p.id IS NOT NULL)
+), files AS (
+    SELECT v.path, v.created_at, v.modified_at
+    FROM content c LEFT JOIN realms_fileversion v ON v.realm_id = c.content_id
+        AND v.from_generation <= c.content_generation
+        AND (v.until_generation IS NULL OR v.until_generation > c.content_generation)
+        AND starts_with(v.path, %(folder)s)
+        AND v.path !~ '(^|/)(node_modules|\.git)(/|$)|(^|/)\.realm\.json$|^\.template-lintrc\.js$'
 )
-SELECT c.generation, v.path, v.created_at, v.modified_at
-FROM content c LEFT JOIN realms_fileversion v ON v.realm_id = c.content_id
-    AND v.from_generation <= c.content_generation
-    AND (v.until_generation IS NULL OR v.until_generation > c.content_generation)
-    AND starts_with(v.path, %(folder)s)
-ORDER BY v.path
 """
 
-#: Files that tools leave in a folder. They can be read and written, and are told of nowhere.
-_HIDDEN = re.compile(r"(^|/)(node_modules|\.git)(/|$)|(^|/)\.realm\.json$|^\.template-lintrc\.js$")
+#: `path` as `file_url` escapes it.
+_ESCAPED: LiteralString = r"""
+CASE WHEN path ~ '^[A-Za-z0-9/:@!$&''()+,;=~._-]*$' THEN path ELSE (
+    SELECT string_agg(CASE WHEN letter ~ '[A-Za-z0-9/:@!$&''()+,;=~._-]' THEN letter
+        ELSE regexp_replace(upper(encode(convert_to(letter, 'UTF8'), 'hex')), '(..)', '%%\1', 'g')
+        END, '' ORDER BY place)
+    FROM regexp_split_to_table(path, '') WITH ORDINALITY AS letters (letter, place)
+) END
+"""
+
+#: A thousand members a row: enough not to be many rows, and few enough to be small ones.
+_MTIMES: LiteralString = f"""
+{_FILES}
+SELECT string_agg(
+    to_json(%(url)s || {_ESCAPED})::text || ': ' || extract(epoch FROM modified_at), ', '
+    ORDER BY path
+) FROM (SELECT *, row_number() OVER (ORDER BY path) / 1000 AS part FROM files) numbered
+GROUP BY part ORDER BY part
+"""
+
+_FOLDER: LiteralString = f"""
+{_FILES}, named AS (
+    SELECT substr(path, length(%(folder)s) + 1) AS rest, created_at, modified_at FROM files
+), entries AS (
+    SELECT split_part(rest, '/', 1) || CASE WHEN strpos(rest, '/') > 0 THEN '/' ELSE '' END AS path,
+        max(created_at) AS created_at, max(modified_at) AS modified_at
+    FROM named GROUP BY 1
+)
+SELECT string_agg(
+    to_json(path)::text || ': {{"links": {{"related": ' || to_json(%(url)s || {_ESCAPED})::text
+    || '}}, "meta": ' || CASE WHEN path LIKE '%%/' THEN '{{"kind": "directory"}}}}' ELSE
+        '{{"kind": "file", "lastModified": ' || extract(epoch FROM modified_at)
+        || ', "resourceCreatedAt": ' || extract(epoch FROM created_at) || '}}}}' END, ', '
+    ORDER BY path
+) FROM (SELECT *, row_number() OVER (ORDER BY path) / 1000 AS part FROM entries) numbered
+GROUP BY part ORDER BY part
+"""
 
 
 @dataclass(frozen=True)
@@ -45,30 +91,39 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class _File:
-    path: str
-    created_at: datetime
-    modified_at: datetime
+class Listing:
+    """As Listed, of a document that may be large."""
+
+    generation: int
+    document: Packed
 
 
-def mtimes(realm: Realm) -> Listed:
-    """When each file was last changed, by its URL. Raises NotFound."""
-    generation, files = _files(realm)
-    times = {file_url(realm.url, file.path): seconds(file.modified_at) for file in files}
-    return Listed(generation, _document("mtimes", realm.url, attributes={"mtimes": times}))
+@lru_cache(maxsize=1)
+def _listings() -> StampedCache[Packed]:
+    """This process's listings, each of one generation."""
+    return StampedCache(
+        local_board(),
+        max_bytes=settings.REALM_LISTING_BYTES,
+        size_of=len,
+        bound_ns=int(settings.REALM_STALENESS_BOUND * 1e9),
+    )
 
 
-def directory(realm: Realm, path: str) -> Listed:
+def mtimes(realm: Realm) -> Listing:
+    """When each file was last changed, by its URL, at the generation that `realm` was read with.
+    Raises NotFound."""
+    start = f'{{"data": {{"type": "mtimes", "id": {_text(realm.url)}, "attributes": {{"mtimes": {{'
+    return _listing(realm, _MTIMES, "", start, "}}}}")
+
+
+def directory(realm: Realm, path: str) -> Listing:
     """The files and folders right below a folder; `path` is empty or ends in `/`.
 
     Raises NotFound for a realm that is gone and for a folder in which there is nothing.
     """
-    generation, files = _files(realm, path)
-    relationships = dict(_entries(realm, path, files))
-    url = file_url(realm.url, path)
-    if path and not relationships:
-        raise NotFound(url=url)
-    return Listed(generation, _document("directory", url, relationships=relationships))
+    url = _text(file_url(realm.url, path))
+    start = f'{{"data": {{"type": "directory", "id": {url}, "relationships": {{'
+    return _listing(realm, _FOLDER, path, start, "}}}")
 
 
 def seconds(moment: datetime) -> float:
@@ -76,33 +131,33 @@ def seconds(moment: datetime) -> float:
     return moment.timestamp()
 
 
-def _files(realm: Realm, folder: str = "") -> tuple[int, list[_File]]:
-    with connection.cursor() as cursor:
-        cursor.execute(_FILES, {"realm": realm.pk, "folder": folder})
-        rows = cursor.fetchall()
-    if not rows:
-        raise NotFound(url=realm.url)
-    files = [
-        _File(path, created_at, modified_at)
-        for _, path, created_at, modified_at in rows
-        if path is not None and not _HIDDEN.search(path)
-    ]
-    return rows[0][0], files
+def _listing(realm: Realm, sql: LiteralString, folder: str, start: str, end: str) -> Listing:
+    key = (realm.pk, realm.generation, sql, folder)
+    # No stamp is asked: history is immutable, and the caller has just read the generation.
+    packed = _listings().peek(key) or _listings().load(
+        key,
+        Slots([realm_key(realm.url)]),
+        lambda: Packed(_document(realm, sql, folder, start, end)),
+    )
+    return Listing(realm.generation, packed)
 
 
-def _entries(realm: Realm, folder: str, files: list[_File]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for file in files:
-        name, slash, _ = file.path.removeprefix(folder).partition("/")
-        meta: dict[str, Any] = {"kind": "directory"}
-        if not slash:
-            meta = {
-                "kind": "file",
-                "lastModified": seconds(file.modified_at),
-                "resourceCreatedAt": seconds(file.created_at),
-            }
-        url = file_url(realm.url, folder + name + slash)
-        yield name + slash, {"links": {"related": url}, "meta": meta}
+def _document(realm: Realm, sql: LiteralString, folder: str, start: str, end: str) -> Iterator[str]:
+    url = realm.url if sql is _MTIMES else file_url(realm.url, folder)
+    values = {
+        "realm": realm.pk, "generation": realm.generation, "folder": folder, "url": url,
+    }  # fmt: skip
+    stands, some = False, False
+    with connection.cursor() as cursor, connection.wrap_database_errors:
+        for (members,) in cursor.stream(sql, values):
+            stands = True
+            if members is not None:
+                yield f"{', ' if some else start}{members}"
+                some = True
+    if not stands or (folder and not some):
+        raise NotFound(url=realm.url + folder)
+    yield end if some else start + end
 
 
-def _document(kind: str, key: str, **parts: Any) -> dict[str, Any]:
-    return {"data": {"type": kind, "id": key, **parts}}
+def _text(value: str) -> str:
+    return json.dumps(value)

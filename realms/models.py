@@ -46,6 +46,18 @@ class Realm(models.Model):
     history_from = models.PositiveBigIntegerField(
         default=0, help_text="from this generation on no version of a file has been collected"
     )
+    file_count = models.PositiveBigIntegerField(
+        default=0, db_default=0, help_text="the files that stand now"
+    )
+    byte_count = models.PositiveBigIntegerField(
+        default=0, db_default=0, help_text="what they come to"
+    )
+    max_files = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="how many files it may have; empty: REALM_MAX_FILES"
+    )
+    max_bytes = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="what they may come to; empty: REALM_MAX_BYTES"
+    )
     publishable = models.BooleanField(default=False)
     last_published_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db import OperationalError
 from django.db.models import Exists, OuterRef
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from realms import (
@@ -48,14 +49,14 @@ from realms.urls_and_paths import EXECUTABLE_EXTENSIONS, check_path
 from reindex import pins
 from reindex.index import Page
 
-View = Callable[[HttpRequest, Realm], HttpResponse]
+View = Callable[[HttpRequest, Realm], HttpResponseBase]
 
 READING = ("GET", "HEAD")
 FILE_METHODS = (*READING, "POST", "DELETE")
 
 
 @csrf_exempt
-def realm(request: HttpRequest) -> HttpResponse:
+def realm(request: HttpRequest) -> HttpResponseBase:
     """Everything below a realm's URL. The longest realm URL wins."""
     try:
         url = requested_url(request)
@@ -122,7 +123,7 @@ def _place(pin: pins.Pin, path: str) -> tuple[str, int, str]:
 # --- Reading -----------------------------------------------------------------------------------
 
 
-def _read(request: HttpRequest, url: str, accept: str) -> HttpResponse:
+def _read(request: HttpRequest, url: str, accept: str) -> HttpResponseBase:
     variant = Variant.MODULE if site.is_generated(url) else VARIANTS.get(accept)
     if variant is None:
         return _described(request, url, accept)
@@ -213,7 +214,7 @@ def _no_realm(request: HttpRequest, url: str, variant: Variant | None = None) ->
     return error_response(errors.NotFound(url=url))
 
 
-def _described(request: HttpRequest, url: str, accept: str) -> HttpResponse:
+def _described(request: HttpRequest, url: str, accept: str) -> HttpResponseBase:
     admitted = _admit(request, url)
     if isinstance(admitted, HttpResponse):
         return admitted
@@ -222,14 +223,14 @@ def _described(request: HttpRequest, url: str, accept: str) -> HttpResponse:
         return _no_realm(request, url)
     if accept == API and url.endswith("/"):
         realm = _realm(found.realm_url)
-        return _told_of(realm, api_views.directory(realm, url.removeprefix(realm.url)))
+        return _told_of(realm, api_views.directory(request, realm, url.removeprefix(realm.url)))
     raise errors.NotFound(url=f"{url} as {accept}")
 
 
 # --- Endpoints ---------------------------------------------------------------------------------
 
 
-def _endpoint(request: HttpRequest, realm: Realm, name: str, method: str) -> HttpResponse:
+def _endpoint(request: HttpRequest, realm: Realm, name: str, method: str) -> HttpResponseBase:
     """What a realm answers at `_name`, once the caller may ask."""
     answers = ENDPOINTS[name]
     method = "GET" if method == "HEAD" else method
@@ -242,7 +243,7 @@ def _endpoint(request: HttpRequest, realm: Realm, name: str, method: str) -> Htt
     return _told_of(realm, view(request, realm))
 
 
-def _told_of(realm: Realm, response: HttpResponse) -> HttpResponse:
+def _told_of(realm: Realm, response: HttpResponseBase) -> HttpResponseBase:
     """An endpoint's answer with what every answer of its realm says."""
     told = {
         "X-Boxel-Realm-Url": realm.url,
@@ -250,8 +251,9 @@ def _told_of(realm: Realm, response: HttpResponse) -> HttpResponse:
         "Cache-Control": "no-store, no-cache, must-revalidate",
         "Access-Control-Allow-Origin": "*",
         "Access-Control-Expose-Headers": "*",
-        "Content-Length": str(len(response.content)),
     }
+    if isinstance(response, HttpResponse):
+        told["Content-Length"] = str(len(response.content))
     if "read" in auth.permissions_of(realm, None):
         told["X-Boxel-Realm-Public-Readable"] = "true"
     for name, value in told.items():

@@ -23,7 +23,9 @@ ANNOUNCE_REALM = [
         name="announce_realm_changed",
         operation=pgtrigger.Update,
         when=pgtrigger.After,
-        condition=pgtrigger.AnyChange(exclude=["generation", "history_from"]),
+        condition=pgtrigger.AnyChange(
+            exclude=["generation", "history_from", "file_count", "byte_count"]
+        ),
         func=_UPSERT,
     ),
     pgtrigger.Trigger(

@@ -51,6 +51,17 @@ ATOMIC_SIZE_LIMIT_BYTES = int(os.environ.get("ATOMIC_SIZE_LIMIT_BYTES", "3355443
 REALM_RETENTION_SECONDS = float(os.environ.get("REALM_RETENTION_SECONDS", "604800"))
 REALM_CACHE_BYTES = int(os.environ.get("REALM_CACHE_BYTES", str(64 * 1024 * 1024)))
 
+# What the clients of one web worker process may take of it.
+REALM_THREADS = int(os.environ.get("REALM_THREADS", "4"))
+REALM_BODY_SECONDS = float(os.environ.get("REALM_BODY_SECONDS", "10"))
+REALM_BODY_BYTES = int(os.environ.get("REALM_BODY_BYTES", str(64 * 1024 * 1024)))
+REALM_SEND_SECONDS = float(os.environ.get("REALM_SEND_SECONDS", "20"))
+REALM_ANSWER_BYTES = int(os.environ.get("REALM_ANSWER_BYTES", str(64 * 1024 * 1024)))
+REALM_LISTING_BYTES = int(os.environ.get("REALM_LISTING_BYTES", str(16 * 1024 * 1024)))
+# What a realm may hold, unless its row says otherwise.
+REALM_MAX_FILES = int(os.environ.get("REALM_MAX_FILES", "200000"))
+REALM_MAX_BYTES = int(os.environ.get("REALM_MAX_BYTES", str(10 * 1024**3)))
+
 REALM_RENDER_SECONDS = float(os.environ.get("REALM_RENDER_SECONDS", "5"))
 REALM_RENDER_MEMORY_MB = int(os.environ.get("REALM_RENDER_MEMORY_MB", "256"))
 REALM_PRERENDERER_SECONDS = float(os.environ.get("REALM_PRERENDERER_SECONDS", "60"))

@@ -172,7 +172,7 @@ def test_of_two_adds_of_one_file_at_once_one_is_refused_and_the_winners_content_
     web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate()
-    monkeypatch.setattr(atomic, "_problems", gate.after(atomic._problems))
+    monkeypatch.setattr(atomic, "_check", gate.after(atomic._check))
     first = in_thread(send, web, source, text("add", "new.md", "first"))
     gate.wait_for_arrival()
     second = in_thread(

@@ -1,0 +1,43 @@
+"""A large text, packed as it is made and unpacked as it is read: it is never whole in memory."""
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Iterator
+
+#: gzip's framing, as zlib counts.
+_GZIP = 31
+#: What is unpacked at a time: its rest is copied after each piece. Unit: bytes.
+_INPUT_BYTES = 4096
+
+
+class Packed:
+    """An immutable text, kept gzipped. `len` is what it takes, `size` what it is. Unit: bytes."""
+
+    __slots__ = ("data", "sha256", "size")
+
+    def __init__(self, parts: Iterable[str]) -> None:
+        packer = zlib.compressobj(1, wbits=_GZIP)
+        digest = hashlib.sha256()
+        pieces: list[bytes] = []
+        self.size = 0
+        for part in parts:
+            raw = part.encode()
+            self.size += len(raw)
+            digest.update(raw)
+            pieces.append(packer.compress(raw))
+        pieces.append(packer.flush())
+        self.data = b"".join(pieces)
+        self.sha256 = digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def pieces(self, size: int) -> Iterator[bytes]:
+        """The text, at most `size` bytes at a time."""
+        unpacker = zlib.decompressobj(wbits=_GZIP)
+        for start in range(0, len(self.data), _INPUT_BYTES):
+            left = self.data[start : start + _INPUT_BYTES]
+            while left:
+                yield unpacker.decompress(left, size)
+                left = unpacker.unconsumed_tail
+        yield unpacker.flush()
