@@ -2,8 +2,8 @@
 
 A row of the table answers at once. What has none is built in the request, by one process of the
 fleet, and that reads the realm over HTTP, so from these same web workers: were all their threads to
-wait for builds, no build could end. So only a few of a process's threads ever do; who comes when
-these are taken is told to come again.
+wait for builds, no build could end. So these requests have threads of their own, and only a few of
+them wait; further requests get 503 with Retry-After.
 """
 
 import re
@@ -32,7 +32,7 @@ from reindex.prerender import ModuleBuilder
 from reindex.reader import module_url, resolve_module
 from reindex.replicas import PinEnded, ReplicaUnavailable, WrongGeneration
 
-#: How many requests of one process wait for builds at a time. Less than it has threads.
+#: How many requests of one process wait for builds at a time. Its lane has a thread more.
 MAX_WAITING = 2
 _room = BoundedSemaphore(MAX_WAITING)
 

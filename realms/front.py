@@ -42,21 +42,33 @@ class Front:
     def __init__(self, behind: Application) -> None:
         self._behind = behind
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def hit(self, environ: Environ) -> tuple[int, list[tuple[str, str]], bytes | memoryview] | None:
+        """Status, headers and body, if this process's caches have the answer. No waiting, no
+        database."""
         answer = _hit(environ)
-        who = ("x-realm-replica", replica_header())
         if answer is None:
-            environ[RAW_PATH] = environ["PATH_INFO"]
-
-            def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
-                return start_response(status, [*headers, who], *error)
-
-            return self._behind(environ, start)
+            return None
         policy = origins.policy(environ.get("HTTP_HOST", ""), answer.realm_url)
         conditions = Conditions(*map(environ.get, CONDITIONS))
         status, headers, body = response_parts(answer, environ["REQUEST_METHOD"], conditions, "hit")
-        start_response(_STATUS[status], [*headers, *policy, who])
-        return (body,)
+        return status, [*headers, *policy, _who()], body
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        hit = self.hit(environ)
+        if hit is not None:
+            status, headers, body = hit
+            start_response(_STATUS[status], headers)
+            return (bytes(body),)
+        environ[RAW_PATH] = environ["PATH_INFO"]
+
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            return start_response(status, [*headers, _who()], *error)
+
+        return self._behind(environ, start)
+
+
+def _who() -> tuple[str, str]:
+    return ("x-realm-replica", replica_header())
 
 
 def _pinned_hit(environ: Environ, path: str) -> Answer | None:

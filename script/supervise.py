@@ -15,7 +15,8 @@ from typing import Any, Self
 from guardian import die_with_parent
 from supervisor.xmlrpc import SupervisorTransport
 
-from settings.processes import BIN, Process, celery_worker, replica
+from settings.processes import Process, celery_worker, replica
+from settings.web import BIN
 
 ROOT = Path(__file__).resolve().parent.parent
 

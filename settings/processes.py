@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-BIN = Path(sys.executable).parent
+from settings.web import BIN, web_command
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
@@ -30,12 +31,7 @@ def replica(name: str, port: int, data_dir: Path, *, host: str = "127.0.0.1") ->
         "REALM_REPLICA_ADDRESS": f"http://{authority}",
         "REALM_BOARD": str(data_dir / f"board-{name}"),
     }
-    web = (
-        str(BIN / "granian"), "--interface", "wsgi", "--no-ws", "--http", "1",
-        "--host", host, "--port", str(port), "--workers", "2", "--blocking-threads", "4",
-        "--respawn-failed-workers", "--respawn-interval", "0.2", "--workers-kill-timeout", "5",
-        "--log-level", "warning", "settings.wsgi:application",
-    )  # fmt: skip
+    web = web_command(host, port, workers=2)
     sidecar = (sys.executable, str(BASE_DIR / "manage.py"), "listen_file_changes")
     return [
         Process(f"web-{name}", web, environment),

@@ -1,0 +1,306 @@
+"""Whether a replica goes on serving its cached pages while clients do their worst.
+
+One replica with two web workers is started on a database of its own. A client asks for cached pages
+at a steady rate, each on a new connection, first alone and then beside each attack and beside all
+of them at once. The time of a request counts from the moment that it was due.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+LARGE = "http://localhost:4201/ada/large/"
+SITE = "http://localhost:4201/ada/site/"
+PAGES = tuple(f"{SITE}page-{number}.css" for number in range(5))
+P99_SECONDS = 0.2
+MEMORY_BYTES = 400 * 1024**2
+SAMPLE_SECONDS = 0.05
+API = "application/vnd.api+json"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="script/bench hostile", description=__doc__)
+    parser.add_argument("--files", type=int, default=100_000, help="files (default: 100,000)")
+    parser.add_argument("--rate", type=int, default=100, help="requests/s (default: 100)")
+    parser.add_argument("--seconds", type=float, default=15, help="for each attack (default: 15)")
+    parser.add_argument(
+        "--quick", action="store_true", help="2,000 files, 2 s for each attack: a smoke test"
+    )
+    options = parser.parse_args()
+    if options.quick:
+        options.files, options.seconds = 2000, 2.0
+    # A smoke test shows that the attacks fail, on a machine that may be busy with others.
+    wanted = 10 * P99_SECONDS if options.quick else P99_SECONDS
+    if min(options.files, options.rate, options.seconds) <= 0:
+        parser.error("each number has to be above 0")
+    # Whatever ends the benchmark, its processes end with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with tempfile.TemporaryDirectory(prefix="realm-bench-") as folder:
+        os.environ["REALM_DATA_DIR"] = folder
+        os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+        os.environ["REALM_PUBLIC_ORIGIN"] = "http://localhost:4201"
+        os.environ.setdefault("REALM_LOG_LEVEL", "WARNING")
+        import django
+
+        django.setup()
+        try:
+            return run(options, Path(folder), wanted)
+        finally:
+            from django.conf import settings
+            from django.db import connection
+
+            from settings.embedded.server import stop_if_unused
+
+            connection.close()
+            if not settings.DATABASE_URL:
+                stop_if_unused(settings.DATA_DIR)
+
+
+def run(options: argparse.Namespace, folder: Path, wanted: float) -> int:
+    from django.core.management import call_command
+    from rich.console import Console
+    from rich.table import Table
+
+    from realms.bootstrap import sync_base_realm
+    from tests import make
+    from tests.cluster import cluster, wait_until
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    call_command("migrate", verbosity=0)
+    sync_base_realm()
+    owner = make.user("ada")
+    site = {f"page-{number}.css": b"x" * 2048 for number in range(len(PAGES))}
+    site |= {f"large-{number}.bin": os.urandom(5_000_000) for number in range(8)}
+    realm = make.source(SITE, owner, site)
+    large = make.source(LARGE, owner, files(options.files))
+    with cluster(folder, 1) as fleet:
+        replica = fleet.replicas[0]
+        wait_until(
+            lambda: all(
+                each.cache == "hit" for url in PAGES for each in replica.each_worker(url).values()
+            ),
+            "pages cached",
+        )
+        login = make.realm_login(realm, "ada")
+        table = Table(
+            title=f"cached pages at {options.rate} requests/s; {options.files:,} files, "
+            f"2 web workers, {os.cpu_count()} cores"
+        )
+        for heading in ("attack", "p50 ms", "p99 ms", "worst ms", "failed", "worker MiB"):
+            table.add_column(heading, justify="left" if heading == "attack" else "right")
+        good = True
+        for name, attackers in scenarios(replica.port, login).items():
+            with ExitStack() as stack:
+                stack.enter_context(_changing(large) if "listings" in name else ExitStack())
+                for attack in attackers:
+                    stack.enter_context(_process(attack))
+                memory = stack.enter_context(Memory(fleet.replicas[0].running["web"].pid))
+                time.sleep(min(1, options.seconds))
+                visited = asyncio.run(visit(replica.port, options.rate, options.seconds))
+            good = good and visited.p(99) < wanted and not visited.failed
+            good = good and memory.peak < MEMORY_BYTES
+            table.add_row(
+                name, *(f"{visited.p(share) * 1000:.1f}" for share in (50, 99, 100)),
+                str(visited.failed), f"{memory.peak / 1024**2:.0f}",
+            )  # fmt: skip
+    console.print(table)
+    console.print(
+        f"wanted: p99 below {wanted * 1000:.0f} ms, no failure, a worker below "
+        f"{MEMORY_BYTES / 1024**2:.0f} MiB: " + ("[green]held[/]" if good else "[red]missed[/]")
+    )
+    return 0 if good else 1
+
+
+def files(count: int) -> dict[str, bytes]:
+    """Half of the files in one folder, half in folders of a hundred."""
+    half = count // 2
+    made = {f"flat/file-{number:06}.json": b"{}" for number in range(half)}
+    return made | {f"deep/{n // 100:04}/file-{n:06}.json": b"{}" for n in range(count - half)}
+
+
+def scenarios(port: int, login: dict[str, str]) -> dict[str, list[Callable[[Any, Any], None]]]:
+    """The attacks by name, each of one or more attackers."""
+    headers = Attack("headers", port)
+    bodies = Attack("bodies", port, login)
+    readers = Attack("readers", port)
+    listings = Attack("listings", port)
+    return {
+        "none": [],
+        "40 slow headers": [headers],
+        "40 slow bodies": [bodies],
+        "40 answers of 5 MB unread": [readers],
+        "20 _mtimes and listings": [listings],
+        "all of them": [headers, bodies, readers, listings],
+    }
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What one process does to a port until it is told to stop."""
+
+    kind: str
+    port: int
+    login: dict[str, str] | None = None
+
+    def __call__(self, begun: Any, stop: Any) -> None:
+        from tests.slow_clients import all_of, never_reading, slow_bodies, slow_headers
+
+        if self.kind == "listings":
+            urls = (f"{LARGE}_mtimes", f"{LARGE}flat/", LARGE)
+            threads = [
+                threading.Thread(target=_asking, args=(self.port, urls[n % 3], stop), daemon=True)
+                for n in range(20)
+            ]
+            for thread in threads:
+                thread.start()
+            begun.set()
+            stop.wait()
+            return
+        # What is cut off is begun again.
+        while not stop.is_set():
+            if self.kind == "headers":
+                attack = all_of(slow_headers(self.port, 40))
+            elif self.kind == "bodies":
+                attack = all_of(slow_bodies(self.port, 40, f"{SITE}new.bin", headers=self.login))
+            else:
+                attack = all_of(*(
+                    never_reading(self.port, 5, f"{SITE}large-{number}.bin") for number in range(8)
+                ))  # fmt: skip
+            with attack:
+                begun.set()
+                stop.wait(12)
+
+
+def _asking(port: int, url: str, stop: Any) -> None:
+    from tests.web import ask
+
+    while not stop.is_set():
+        with suppress(OSError):
+            ask(port, "GET", url, accept=API)
+
+
+@contextmanager
+def _process(attack: Callable[[Any, Any], None]) -> Iterator[None]:
+    context = multiprocessing.get_context("fork")
+    begun, stop = context.Event(), context.Event()
+    process = context.Process(target=attack, args=(begun, stop), daemon=True)
+    process.start()
+    try:
+        begun.wait(30)
+        yield
+    finally:
+        stop.set()
+        process.join(5)
+        process.kill()
+        process.join()
+
+
+@contextmanager
+def _changing(realm: Any) -> Iterator[None]:
+    """Writes a file of a realm each second, so that its listings are to be made again."""
+    from django.db import connection
+
+    from tests import make
+
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stop.wait(1):
+            number += 1
+            make.write_paths(realm, {"flat/changing.json": json.dumps(number).encode()})
+        connection.close()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+# --- What is measured --------------------------------------------------------------------------
+
+
+@dataclass
+class Visit:
+    """The times of the requests that were answered, and how many were not. Unit: seconds."""
+
+    times: list[float]
+    failed: int
+
+    def p(self, share: int) -> float:
+        """The time within which so many of a hundred requests were answered."""
+        ordered = sorted(self.times) or [float("inf")]
+        return ordered[min(len(ordered) - 1, len(ordered) * share // 100)]
+
+
+async def visit(port: int, rate: int, seconds: float) -> Visit:
+    """Asks for the pages at a steady rate, however long the answers take."""
+    began = time.perf_counter() + 0.1
+    tasks = [
+        asyncio.create_task(_ask(port, PAGES[number % len(PAGES)], began + number / rate))
+        for number in range(int(rate * seconds))
+    ]
+    results = await asyncio.gather(*tasks)
+    times = [each for each in results if each is not None]
+    return Visit(times, len(results) - len(times))
+
+
+async def _ask(port: int, url: str, due: float) -> float | None:
+    await asyncio.sleep(max(0, due - time.perf_counter()))
+    path = "/" + url.split("/", 3)[3]
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost:4201\r\nConnection: close\r\n\r\n"
+    try:
+        async with asyncio.timeout(30):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request.encode())
+            answer = await reader.read()
+            writer.close()
+    except (OSError, TimeoutError):
+        return None
+    answered = answer.startswith(b"HTTP/1.1 200") and b"x-boxel-cache: hit" in answer
+    return time.perf_counter() - due if answered else None
+
+
+class Memory:
+    """The largest resident size that a web worker has had meanwhile. Unit: bytes."""
+
+    def __init__(self, pid: int) -> None:
+        self.peak = 0
+        self._pid = pid
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Memory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(SAMPLE_SECONDS):
+            with suppress(psutil.NoSuchProcess):
+                for worker in psutil.Process(self._pid).children(recursive=True):
+                    self.peak = max(self.peak, worker.memory_info().rss)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""What this process holds for its clients is bounded: bodies, answers, and threads by kind."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from realms import lanes, transfer
+from realms.errors import Busy, TooSlow
+from realms.lanes import Lane, Lanes, lane_of
+from realms.packed import Packed
+from realms.transfer import PIECE_BYTES, Bodies, Disconnected, Outbox, Reply
+
+LARGE = 10 * PIECE_BYTES
+
+
+def _body(*pieces: bytes) -> Callable[[], Awaitable[dict[str, Any]]]:
+    """A client that sends these pieces, and then nothing more."""
+    left = list(pieces)
+
+    async def receive() -> dict[str, Any]:
+        if not left:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": left.pop(0), "more_body": True}
+
+    return receive
+
+
+def _whole(body: bytes) -> Callable[[], Awaitable[dict[str, Any]]]:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+async def _received(bodies: Bodies, receive: Any) -> bytes:
+    async with bodies.received(receive) as body:
+        return body.read()
+
+
+def test_a_body_that_stops_coming_is_given_up() -> None:
+    bodies = Bodies(max_bytes=1000, seconds=0.05)
+    with pytest.raises(TooSlow, match="Only 4 bytes"):
+        asyncio.run(_received(bodies, _body(b"half")))
+    assert asyncio.run(_received(bodies, _whole(b"x" * 1000))) == b"x" * 1000, "nothing is held"
+
+
+def test_bodies_together_are_held_up_to_a_bound() -> None:
+    async def both() -> None:
+        bodies = Bodies(max_bytes=1000, seconds=5)
+        async with bodies.received(_whole(b"x" * 600)):
+            with pytest.raises(Busy):
+                await _received(bodies, _whole(b"x" * 600))
+            assert await _received(bodies, _whole(b"x" * 400))
+        assert await _received(bodies, _whole(b"x" * 600))
+
+    asyncio.run(both())
+
+
+def test_only_so_many_bodies_are_received_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "MAX_BODIES", 2)
+
+    async def three() -> None:
+        bodies = Bodies(max_bytes=1000, seconds=5)
+        slow = [asyncio.create_task(_received(bodies, _body(b"x"))) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy):
+            await _received(bodies, _whole(b"y"))
+        for each in slow:
+            each.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+        assert await _received(bodies, _whole(b"y")) == b"y"
+
+    asyncio.run(three())
+
+
+def test_a_client_that_goes_away_in_its_body_is_forgotten() -> None:
+    async def gone() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(Disconnected):
+        asyncio.run(_received(Bodies(max_bytes=10, seconds=5), gone))
+
+
+class _Client:
+    """A client that takes so many pieces of an answer, and then none."""
+
+    def __init__(self, takes: int = 1000) -> None:
+        self.taken: list[bytes] = []
+        self.whole = False
+        self.full = asyncio.Event()
+        self._left = takes
+
+    async def __call__(self, message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.body":
+            if not self._left:
+                self.full.set()
+                await asyncio.Event().wait()
+            self._left -= 1
+            self.taken.append(message["body"])
+            self.whole = not message.get("more_body")
+
+
+async def _sent(outbox: Outbox, body: bytes | Packed, client: _Client) -> None:
+    await outbox.send(client, Reply(200, [("content-type", "text/plain")], body), head=False)
+
+
+def test_an_answer_that_nobody_reads_is_cut_off_short_of_its_end() -> None:
+    async def read_half() -> _Client:
+        client = _Client(3)
+        await _sent(Outbox(max_bytes=LARGE, seconds=0.05), bytes(LARGE), client)
+        return client
+
+    client = asyncio.run(read_half())
+    assert (len(client.taken), client.whole) == (3, False)
+
+
+@pytest.mark.parametrize("body", [b"", b"small", bytes(PIECE_BYTES), bytes(LARGE + 1)])
+def test_an_answer_arrives_whole_in_pieces_of_bounded_size(body: bytes) -> None:
+    async def read() -> None:
+        for form in (body, Packed([body.decode()])):
+            client = _Client()
+            await _sent(Outbox(max_bytes=10 * LARGE, seconds=5), form, client)
+            assert (b"".join(client.taken), client.whole) == (body, True)
+            assert max(map(len, client.taken)) <= PIECE_BYTES
+
+    asyncio.run(read())
+
+
+def test_beyond_the_bound_the_sender_that_has_waited_longest_is_cut() -> None:
+    async def three() -> None:
+        outbox = Outbox(max_bytes=2 * LARGE, seconds=60)
+        clients = [_Client(1) for _ in range(3)]
+        tasks = []
+        for number, client in enumerate(clients):
+            body = bytes([number]) * LARGE
+            tasks.append(asyncio.create_task(_sent(outbox, body, client)))
+            await client.full.wait()
+        await asyncio.wait_for(tasks[0], 10)
+        assert [task.done() for task in tasks] == [True, False, False]
+        for task in tasks[1:]:
+            task.cancel()
+
+    asyncio.run(three())
+
+
+def test_one_answer_that_is_sent_to_many_counts_once() -> None:
+    async def many() -> None:
+        outbox = Outbox(max_bytes=2 * LARGE, seconds=60)
+        body, clients = bytes(LARGE), [_Client(1) for _ in range(20)]
+        tasks = [asyncio.create_task(_sent(outbox, body, client)) for client in clients]
+        for client in clients:
+            await client.full.wait()
+        assert not any(task.done() for task in tasks)
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(many())
+
+
+def test_a_lane_whose_threads_are_taken_keeps_no_other_waiting() -> None:
+    release = threading.Event()
+
+    async def full() -> None:
+        threads = Lanes(4)
+        stuck = [asyncio.create_task(threads.run(Lane.LARGE, release.wait)) for _ in range(20)]
+        try:
+            for lane in set(Lane) - {Lane.LARGE}:
+                assert await asyncio.wait_for(threads.run(lane, lambda: True), 10)
+        finally:
+            release.set()
+        assert all(await asyncio.gather(*stuck))
+
+    asyncio.run(full())
+
+
+def test_who_gets_no_thread_in_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(lanes, "MAX_WAITING", 1)
+    release = threading.Event()
+
+    async def full() -> None:
+        threads = Lanes(1)
+        stuck = asyncio.create_task(threads.run(Lane.WRITE, release.wait))
+        await asyncio.sleep(0)
+        results = await asyncio.gather(
+            *(threads.run(Lane.WRITE, lambda: True) for _ in range(2)), return_exceptions=True
+        )
+        release.set()
+        await stuck
+        assert [type(each) for each in results] == [Busy, Busy]
+        assert await threads.run(Lane.WRITE, lambda: True)
+
+    asyncio.run(full())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "accept", "lane"),
+    [
+        ("GET", "/ada/site/", "text/html", Lane.READ),
+        ("GET", "/ada/site/a.ts", "*/*", Lane.READ),
+        ("HEAD", "/ada/site/a.ts", "application/vnd.card+source", Lane.READ),
+        ("GET", "/_metrics", "*/*", Lane.READ),
+        ("GET", "/ada/site/", "application/vnd.api+json", Lane.LARGE),
+        ("HEAD", "/ada/site/_mtimes", "application/vnd.api+json", Lane.LARGE),
+        ("POST", "/ada/site/_search", "application/vnd.card+json", Lane.LARGE),
+        ("QUERY", "/ada/site/_search", "application/vnd.card+json", Lane.LARGE),
+        ("GET", "/ada/site/_definition", "*/*", Lane.DEFINITION),
+        ("GET", "/sitemap.xml", "*/*", Lane.LARGE),
+        ("POST", "/ada/site/_atomic", "application/vnd.api+json", Lane.ATOMIC),
+        ("POST", "/ada/site/a.ts", "application/vnd.card+source", Lane.WRITE),
+        ("POST", "/_server-session", "*/*", Lane.WRITE),
+        ("GET", "/_at/ada/site/a.ts", "*/*", Lane.PINNED),
+        ("POST", "/_at/", "*/*", Lane.PINNED),
+    ],
+)
+def test_the_lane_of_a_request(method: str, path: str, accept: str, lane: Lane) -> None:
+    environ = {
+        "REQUEST_METHOD": method, "PATH_INFO": path, "HTTP_ACCEPT": accept, "QUERY_STRING": "",
+    }  # fmt: skip
+    assert lane_of(environ) is lane
