@@ -1,18 +1,25 @@
-"""docs/reference/failures.md names tests that exist."""
+"""The pages of failures and of security name tests that exist."""
 
 import ast
 import re
 
+import pytest
+
 from settings.processes import BASE_DIR
 
-PAGE = BASE_DIR / "docs" / "reference" / "failures.md"
+REFERENCE = BASE_DIR / "docs" / "reference"
 
 
-def test_every_failure_names_a_mechanism_and_tests_that_exist() -> None:
-    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
-    failures = [row for row in rows if not row.startswith("| what happened")]
-    assert len(failures) > 30
-    for row in failures:
+@pytest.mark.parametrize(("page", "rows"), [("failures.md", 30), ("security.md", 24)])
+def test_every_failure_and_wall_names_what_holds_it_and_tests_that_exist(
+    page: str, rows: int
+) -> None:
+    text = (REFERENCE / page).read_text()
+    table = text.partition("\n## Walls\n")[2].partition("\n## ")[0] or text
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
+    claims = [row for row in lines if not row.startswith("| what ")]
+    assert len(claims) >= rows
+    for row in claims:
         _, _, mechanism, shown_by, _ = row.split("|")
         named = re.findall(r"`(\w+\.py)::(\w+)`", shown_by)
         assert mechanism.strip() and named, row
