@@ -268,7 +268,7 @@ def _index(realm: Realm) -> None:
     """Owes what a change of files makes necessary: the index of a source realm, and those of the
     realms that read this one."""
     if realm.kind == Realm.Kind.SOURCE and settings.REALM_INDEX_SOURCES:
-        jobs.owe_soon(realm.url, realm.generation)
+        jobs.owe_soon(realm.url, realm.generation, owner=realm.owner_key)
     else:
         jobs.tell_dependents(realm.url)
 

@@ -83,6 +83,11 @@ class Realm(models.Model):
     def __str__(self) -> str:
         return self.url
 
+    @property
+    def owner_key(self) -> str:
+        """The name of its owner towards the reindex, in whose turn it is rendered."""
+        return "" if self.owner_id is None else str(self.owner_id)
+
     def clear_local_source_caches(self) -> None:
         """Drops this replica's cached files and modules of the realm. Tells nobody."""
         local_board().bump([realm_key(self.url)])

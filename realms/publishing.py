@@ -194,7 +194,13 @@ def _show(
     )
     published.clear_local_source_caches_and_broadcast()
     DefinitionLookup().clear_realm_definitions(url)
-    jobs.owe(url, published.generation, moved=moved if before != source else (), opened=new)
+    jobs.owe(
+        url,
+        published.generation,
+        moved=moved if before != source else (),
+        opened=new,
+        owner=source.owner_key,
+    )
     return Published(
         str(published.pk), source.url, url, published.generation, source_generation, now
     )

@@ -111,4 +111,11 @@ def reindex(realm_url: str, *, full: bool = False) -> ReindexJob:
         if realm.kind == Realm.Kind.BOOTSTRAP:
             raise errors.Unprocessable(what=f"{realm_url} is a {realm.kind} realm, without pages")
         draft = realm.kind == Realm.Kind.SOURCE
-        return jobs.owe(realm.url, realm.generation, full=full, changed=False, draft=draft)
+        return jobs.owe(
+            realm.url,
+            realm.generation,
+            full=full,
+            changed=False,
+            draft=draft,
+            owner=realm.owner_key,
+        )

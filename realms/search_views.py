@@ -24,16 +24,20 @@ MAX_QUERY_BYTES = 128 * 1024
 def search(request: HttpRequest, realm: Realm) -> HttpResponse:
     """The cards that a query finds, page by page, and how many there are in all."""
     in_url = requested_method(request) != "QUERY"
+    definitions = _Definitions(realm)
     try:
         if in_url:
             query = parse_url(request.META.get("QUERY_STRING", ""))
         else:
             query = parse_json(read_body(request, MAX_QUERY_BYTES, "The query"))
-        found = find(realm.url, query, text=in_url, known=_Definitions(realm))
+        found = find(realm.url, query, text=in_url, known=definitions)
     except InvalidQuery as error:
         raise errors.InvalidQuery(pointer=error.pointer, why=error.why) from error
     except SearchTimeout as error:
         raise errors.Busy(what=str(error)) from error
+    finally:
+        # Not within the search's transaction, which is rolled back if it can't be answered.
+        jobs.want_definitions(definitions.lacking, realm.owner_key)
     # A draft's index follows the draft; what it has is answered meanwhile. Having it made takes the
     # realm's write lock and a worker: that is for those who may write.
     if auth.may(request, realm, "write"):
@@ -52,7 +56,8 @@ class _Definitions:
     """What is known of types that no card of a realm is of, as far as the realm may know it."""
 
     def __init__(self, realm: Realm) -> None:
-        self._realm_url = realm.url
+        #: The modules whose definitions were asked for in vain.
+        self.lacking: list[str] = []
 
     def __call__(self, module: str, name: str) -> dict[str, Any] | None:
         """The definition; None where there is no such type. Raises Busy if nobody can tell yet."""
@@ -65,6 +70,6 @@ class _Definitions:
         url = module_url(found.realm_url, found.file.path)
         entries = DefinitionLookup().get_cached_definitions_batch(DefinitionCacheEntryQuery((url,)))
         if url not in entries:
-            jobs.ask_for_definitions([url])
+            self.lacking.append(url)
             raise errors.Busy(what=f"the definitions of {url} are being made")
         return (entries[url].definitions or {}).get(name)

@@ -25,8 +25,15 @@ from notifications.channels import index_swapped
 from notifications.emit import emit
 from notifications.locks import address_lock, lock_key
 from reindex import landing
-from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
+from reindex.models import (
+    IndexedCard,
+    IndexHead,
+    ReindexBatch,
+    ReindexJob,
+    WantedDefinitions,
+)
 from reindex.pins import CLOSED
+from settings.broker import QUEUE
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +43,10 @@ RETRY_SECONDS = 60.0
 #: A source realm is indexed when its last write is this old, or its first unindexed one that.
 QUIET = timedelta(milliseconds=300)
 AT_MOST = timedelta(seconds=2)
+#: Definitions are built so long after the pages that they were met in.
+DEFINITIONS_AFTER = timedelta(seconds=1)
+#: As many messages as one sweep sends.
+MAX_SWEPT = 100
 #: A batch of fewer cards would spend more on its process than on them.
 WORTH_A_PROCESS = 250
 Status = ReindexJob.Status
@@ -68,23 +79,25 @@ def owe(
     moved: Iterable[str] = (),
     opened: bool = False,
     draft: bool = False,
+    owner: str = "",
 ) -> ReindexJob:
     """Writes down, in the caller's transaction, that a realm is to be rendered at a generation.
 
     A live job of an older generation is superseded: it will never land. What is unchanged since the
     last index is carried over, unless `full`. Realms that read this one are owed a job too if it
     has `changed`, or `opened`, and so are those that read what has `moved`: source realms that are
-    published elsewhere now. A `draft` is a source realm's. After the commit a message is sent;
-    should that fail, the sweeper sends another.
+    published elsewhere now. A `draft` is a source realm's. The `owner` is a name for whoever the
+    worker time is counted for: see `turns`. After the commit a message is sent; should that fail,
+    the sweeper sends another.
     """
     if changed or opened:
         tell_dependents(realm_url, *moved, opened=opened)
-    job = _create(realm_url, generation, full=full, draft=draft)
-    transaction.on_commit(lambda: _send_job(job))
+    job = _create(realm_url, generation, full=full, draft=draft, owner=owner)
+    transaction.on_commit(send_work)
     return job
 
 
-def owe_soon(realm_url: str, generation: int) -> None:
+def owe_soon(realm_url: str, generation: int, owner: str = "") -> None:
     """As `owe`, for one write to a source realm of what may be many: a job that waits already takes
     it along, and one that has begun is followed by another. Part of the caller's transaction."""
     tell_dependents(realm_url)
@@ -99,8 +112,9 @@ def owe_soon(realm_url: str, generation: int) -> None:
             due_at=min(now + QUIET, live.created_at + AT_MOST),
         )
         return
-    job = _create(realm_url, generation, due_at=now + QUIET, draft=True)
-    transaction.on_commit(lambda: _send_job(job, QUIET.total_seconds()))
+    due_at = now + QUIET
+    _create(realm_url, generation, due_at=due_at, sent_at=due_at, draft=True, owner=owner)
+    transaction.on_commit(lambda: send_work(QUIET.total_seconds()))
 
 
 def forget(realm_url: str, moved: Iterable[str] = ()) -> None:
@@ -152,7 +166,7 @@ def tell_dependents(realm_url: str, *moved: str, opened: bool = False) -> None:
             # What failed may be of a newer generation than what is shown.
             dependents.append(failed[head.realm_url])
         else:
-            _create_unless_live(head.realm_url, head.generation, head.job.draft)
+            _create_unless_live(head.realm_url, head.generation, head.job)
     for job in dependents:
         job.next_generation = max(job.generation, job.next_generation or 0)
         job.save(update_fields=["next_generation"])
@@ -173,7 +187,9 @@ def _create(realm_url: str, generation: int, **more: Any) -> ReindexJob:
         try:
             with transaction.atomic():
                 return ReindexJob.objects.create(
-                    realm_url=realm_url, generation=generation, sent_at=timezone.now(), **more
+                    realm_url=realm_url,
+                    generation=generation,
+                    **{"sent_at": timezone.now(), **more},
                 )
         except IntegrityError:
             if last:
@@ -182,30 +198,19 @@ def _create(realm_url: str, generation: int, **more: Any) -> ReindexJob:
 
 
 def _create_unless_live(
-    realm_url: str, generation: int, draft: bool, due_at: datetime | None = None
+    realm_url: str, generation: int, last: ReindexJob, due_at: datetime | None = None
 ) -> None:
-    """A job for a realm that somebody else may be owing one to at the same time."""
-    now = timezone.now()
-    made = ReindexJob.objects.bulk_create(
-        [
-            ReindexJob(
-                realm_url=realm_url,
-                generation=generation,
-                draft=draft,
-                sent_at=now,
-                due_at=due_at,
-            )
-        ],
-        ignore_conflicts=True,
+    """A job for the realm of the `last` one. Somebody else may be owing it one at the same time."""
+    job = ReindexJob(
+        realm_url=realm_url,
+        generation=generation,
+        draft=last.draft,
+        owner=last.owner,
+        sent_at=timezone.now(),
+        due_at=due_at,
     )
-    if made:
-        transaction.on_commit(lambda: _send_newest(realm_url))
-
-
-def _send_newest(realm_url: str) -> None:
-    job = ReindexJob.objects.filter(realm_url=realm_url, status=Status.QUEUED).first()
-    if job is not None:
-        _send_job(job)
+    ReindexJob.objects.bulk_create([job], ignore_conflicts=True)
+    transaction.on_commit(send_work)
 
 
 def follow(job: ReindexJob) -> None:
@@ -213,7 +218,7 @@ def follow(job: ReindexJob) -> None:
     if job.next_generation is None:
         return
     _end_live(job.realm_url, Status.SUPERSEDED)
-    _create_unless_live(job.realm_url, max(job.next_generation, job.generation), job.draft)
+    _create_unless_live(job.realm_url, max(job.next_generation, job.generation), job)
 
 
 def _end_live(realm_url: str, status: Status) -> int:
@@ -227,18 +232,25 @@ def _end_live(realm_url: str, status: Status) -> int:
 
 
 def begin(job_id: int) -> ReindexJob | None:
-    """Takes up a queued job, whose generation stands from then on; None if it was planned, has
-    ended, or isn't due yet."""
+    """Takes the lease of a queued job, whose generation stands from then on; None if another worker
+    has it, it was planned, has ended, or isn't due yet."""
     now = timezone.now()
     with _bookkeeping():
-        job = _locked(job_id)
-        if job is None or job.status != Status.QUEUED:
-            return None
-        if job.started_at is None and job.due_at is not None and job.due_at > now:
-            _send_job(job, (job.due_at - now).total_seconds())
+        job = (
+            ReindexJob.objects.select_for_update(skip_locked=True)
+            .filter(
+                Q(lease_until__isnull=True) | Q(lease_until__lt=now),
+                Q(started_at__isnull=False) | Q(due_at__isnull=True) | Q(due_at__lte=now),
+                pk=job_id,
+                status=Status.QUEUED,
+            )
+            .first()
+        )
+        if job is None:
             return None
         job.started_at = job.started_at or now
-        job.save(update_fields=["started_at"])
+        job.lease_until = now + _lease()
+        job.save(update_fields=["started_at", "lease_until"])
     return job
 
 
@@ -260,6 +272,7 @@ def planned(job_id: int, plan: Plan) -> list[int]:
         job.started_at = job.started_at or timezone.now()
         job.total, job.pins, job.addresses = len(plan.paths), plan.pins, plan.addresses
         job.base, job.carried, job.renderer = plan.base, plan.carried, plan.renderer
+        job.lease_until = None
         job.save()
         batches = ReindexBatch.objects.bulk_create(
             ReindexBatch(job=job, paths=plan.paths[start : start + size])
@@ -339,6 +352,8 @@ def failed(job_id: int, error: object) -> None:
         if job is None or job.status not in ReindexJob.LIVE:
             return
         job.attempts, job.error = job.attempts + 1, str(error)
+        # Not at once: what failed now will most likely fail in the same second again.
+        job.lease_until = timezone.now() + timedelta(seconds=1)
         if job.attempts >= MAX_ATTEMPTS:
             job.status, job.finished_at = Status.FAILED, timezone.now()
         job.save()
@@ -356,7 +371,7 @@ def replace(job_id: int, why: object) -> None:
         job.status, job.finished_at, job.error = Status.SUPERSEDED, timezone.now(), str(why)
         job.save()
         due_at = timezone.now() + QUIET
-        _create_unless_live(job.realm_url, job.generation, job.draft, due_at)
+        _create_unless_live(job.realm_url, job.generation, job, due_at)
 
 
 # --- Batches -----------------------------------------------------------------------------------
@@ -367,9 +382,9 @@ def claim(batch_id: int) -> ReindexBatch | None:
     now = timezone.now()
     with _bookkeeping():
         # A lock first: an UPDATE that looks at the job as well would not look at the lease again
-        # after it has waited for another claim.
+        # after it has waited for another claim. Who holds the lock is taking the batch.
         batch = (
-            ReindexBatch.objects.select_for_update(of=("self",))
+            ReindexBatch.objects.select_for_update(of=("self",), skip_locked=True)
             .select_related("job")
             .filter(
                 Q(lease_until__isnull=True) | Q(lease_until__lt=now),
@@ -388,11 +403,11 @@ def claim(batch_id: int) -> ReindexBatch | None:
 
 def renew(batch: ReindexBatch) -> bool:
     """Holds the lease for longer; False tells the worker that its job has ended."""
-    return bool(
-        ReindexBatch.objects.filter(
+    with _bookkeeping():
+        held = ReindexBatch.objects.filter(
             pk=batch.pk, done=False, attempts=batch.attempts, job__status=Status.RENDERING
-        ).update(lease_until=timezone.now() + _lease())
-    )
+        )
+        return bool(held.update(lease_until=timezone.now() + _lease()))
 
 
 def release(batch: ReindexBatch, error: object) -> None:
@@ -413,19 +428,56 @@ def release(batch: ReindexBatch, error: object) -> None:
         )
 
 
-def finish(batch: ReindexBatch, results: Iterable[dict[str, Any]]) -> bool:
+def finish(
+    batch: ReindexBatch, results: Iterable[dict[str, Any]], rest: Sequence[list[str]] = ()
+) -> bool:
     """Stores a batch's results, and with the last batch swaps the index. False if the job ended.
+    Each part of the `rest` are paths that have no result yet: a batch of its own.
 
     All of it is one transaction: a batch that is rendered twice is stored once.
     """
     with transaction.atomic():
+        if rest:
+            left = {path for paths in rest for path in paths}
+            batch.paths = [path for path in batch.paths if path not in left]
+            ReindexBatch.objects.filter(pk=batch.pk, done=False).update(paths=batch.paths)
         job = landing.store(batch, results)
         if job is None:
             return False
-        if not job.batches.filter(done=False).exists():
+        if rest:
+            ReindexBatch.objects.bulk_create(ReindexBatch(job=job, paths=part) for part in rest)
+            transaction.on_commit(lambda: send_work(times=len(rest)))
+        elif not job.batches.filter(done=False).exists():
             landing.swap(job)
             follow(job)
     return True
+
+
+def put_down(batch: ReindexBatch) -> None:
+    """Ends the lease of a batch whose job has ended: its owner has the worker no longer."""
+    ReindexBatch.objects.filter(pk=batch.pk, attempts=batch.attempts).update(lease_until=None)
+
+
+def claim_definitions(module_url: str) -> WantedDefinitions | None:
+    """Takes the lease of definitions to build; None if another worker has it, or they are built."""
+    now = timezone.now()
+    free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
+    with _bookkeeping():
+        wanted = (
+            WantedDefinitions.objects.select_for_update(skip_locked=True)
+            .filter(free, pk=module_url)
+            .first()
+        )
+        if wanted is None:
+            return None
+        if wanted.attempts >= MAX_ATTEMPTS:
+            # Whoever asks for them has them built then.
+            wanted.delete()
+            return None
+        wanted.attempts += 1
+        wanted.lease_until = now + _lease()
+        wanted.save()
+    return wanted
 
 
 def _locked(job_id: int) -> ReindexJob | None:
@@ -440,29 +492,29 @@ def _lease() -> timedelta:
 
 
 def sweep() -> int:
-    """Sends again what is owed and has no worker: lost messages, lost workers, a broker that was
-    away. Answers how many messages it sent."""
+    """Sends a message for each piece of work that is owed and has no worker: lost messages, lost
+    workers, a broker that was away. Answers how many messages it sent.
+
+    Not more than MAX_SWEPT at once, and they expire with the next sweep: they don't pile up before
+    workers that are busy.
+    """
     now = timezone.now()
     _give_up(now)
     _try_again(now)
-    overdue = Q(sent_at__isnull=True) | Q(
-        sent_at__lt=now - timedelta(seconds=settings.REALM_SWEEP_SECONDS)
-    )
-    jobs = list(ReindexJob.objects.filter(overdue, status=Status.QUEUED).only("draft"))
-    ReindexJob.objects.filter(pk__in=[job.pk for job in jobs]).update(sent_at=now)
+    before = now - timedelta(seconds=settings.REALM_SWEEP_SECONDS)
+    overdue = Q(sent_at__isnull=True) | Q(sent_at__lt=before)
+    free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
+    due = Q(due_at__isnull=True) | Q(due_at__lte=now)
+    queued = ReindexJob.objects.filter(overdue, free, due, status=Status.QUEUED)
     rendering = ReindexJob.objects.filter(overdue, status=Status.RENDERING)
-    batches = list(
-        ReindexBatch.objects.filter(
-            Q(lease_until__isnull=True) | Q(lease_until__lt=now),
-            done=False,
-            job__in=rendering,
-        ).values_list("pk", flat=True)
-    )
+    batches = ReindexBatch.objects.filter(free, done=False, job__in=rendering)
+    definitions = WantedDefinitions.objects.filter(free, due_at__lt=before)
+    owed = queued.count() + batches.count() + definitions.count()
+    queued.update(sent_at=now)
     rendering.update(sent_at=now)
-    for job in jobs:
-        _send_job(job)
-    send_batches(batches)
-    return len(jobs) + len(batches)
+    sent = min(owed, MAX_SWEPT)
+    send_work(times=sent, expires=settings.REALM_SWEEP_SECONDS)
+    return sent
 
 
 def _give_up(now: datetime) -> None:
@@ -510,56 +562,61 @@ def _take_up(job_id: int) -> None:
         job.batches.all().delete()
         job.seen = job.rendered = job.errors = 0
     job.status = Status.RENDERING if job.batches.exists() else Status.QUEUED
-    job.attempts, job.sent_at, job.finished_at = 0, None, None
+    job.attempts, job.sent_at, job.finished_at, job.lease_until = 0, None, None, None
     job.save()
     job.batches.filter(done=False).update(attempts=0, lease_until=None)
 
 
-def _send_job(job: ReindexJob, delay: float = 0) -> None:
-    send("reindex.tasks.plan_job", job.pk, queue=_queue(job.draft), delay=delay)
-
-
-def send_batches(batch_ids: Iterable[int]) -> None:
-    """Sends a message for each batch."""
-    batches = ReindexBatch.objects.filter(pk__in=list(batch_ids)).order_by("pk")
-    for batch_id, draft in batches.values_list("pk", "job__draft"):
-        send("reindex.tasks.render_batch", batch_id, queue=_queue(draft))
-
-
-def _queue(draft: bool) -> str:
-    """Workers serve the queues in turn, so that a publish waits for one draft and not for all."""
-    return "drafts" if draft else "celery"
-
-
-def ask_for_definitions(module_urls: Sequence[str]) -> None:
-    """Asks for definitions that the table lacks to be built before anyone needs them, behind the
-    rendering of pages: on a queue of their own, which workers serve in turn with the other."""
+def want_definitions(module_urls: Sequence[str], owner: str = "") -> None:
+    """Has definitions that the table lacks built before anyone needs them, behind the rendering of
+    pages."""
+    if not module_urls:
+        return
     spelt = {module_url: spellings(module_url) for module_url in module_urls}
     query = DefinitionCacheEntryQuery(tuple(url for urls in spelt.values() for url in urls))
     known = DefinitionLookup().get_cached_definitions_batch(query)
-    for module_url, urls in spelt.items():
-        if known.keys().isdisjoint(urls):
-            # Not at once: whoever has waited for the pages comes first.
-            send("reindex.tasks.build_definitions", module_url, queue="definitions", delay=1)
+    # Not at once: whoever has waited for the pages comes first.
+    due_at = timezone.now() + DEFINITIONS_AFTER
+    lacking = [
+        WantedDefinitions(module_url=module_url, owner=owner, due_at=due_at)
+        for module_url, urls in spelt.items()
+        if known.keys().isdisjoint(urls)
+    ]
+    WantedDefinitions.objects.bulk_create(lacking, ignore_conflicts=True)
+    send_work(DEFINITIONS_AFTER.total_seconds(), times=len(lacking))
 
 
-def send(task: str, key: int | str, queue: str = "celery", delay: float = 0) -> None:
-    """Sends a task's message, now or after some seconds.
+def send_when_due() -> None:
+    """Sends the messages of jobs that were not due when their last message came."""
+    now = timezone.now()
+    waiting = ReindexJob.objects.filter(
+        status=Status.QUEUED, started_at__isnull=True, due_at__gt=now, sent_at__lte=now
+    )
+    for job in waiting:
+        assert job.due_at is not None
+        # Of several workers one sends it.
+        if waiting.filter(pk=job.pk).update(sent_at=job.due_at):
+            send_work((job.due_at - now).total_seconds())
 
-    What Celery is told to run later a worker takes at once, and when it is due runs it before all
-    that has come since. So only its sending is run later, and the message stands in line like any.
-    """
-    # By name: the tasks call this module.
-    later = ("reindex.tasks.send_now", (task, key, queue))
-    name, arguments = later if delay else (task, (key,))
+
+def send_work(delay: float = 0, *, times: int = 1, expires: float | None = None) -> None:
+    """Tells workers that a piece of work is owed, now or after some seconds. The message doesn't
+    say which: who takes it does the piece whose owner has waited longest for a turn (`turns`)."""
+    for _ in range(times):
+        send("reindex.tasks.work", delay=delay, expires=expires)
+
+
+def send(task: str, *, delay: float = 0, expires: float | None = None) -> None:
+    """Sends a message."""
     try:
+        # By name: the tasks call this module.
         current_app.send_task(
-            name,
-            arguments,
+            task,
             retry=False,
-            queue=settings.REALM_QUEUE_PREFIX + queue,
+            queue=settings.REALM_QUEUE_PREFIX + QUEUE,
             countdown=delay or None,
+            expires=expires,
         )
     except (OperationalError, OSError) as error:
         # The row stands: the sweeper sends the message when the broker is back.
-        logger.warning("no message was sent for %s(%s): %s", task, key, error)
+        logger.warning("no message was sent: %s", error)

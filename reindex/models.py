@@ -29,6 +29,9 @@ class ReindexJob(models.Model):
 
     realm_url = models.TextField()
     generation = models.PositiveBigIntegerField()
+    owner = models.TextField(
+        blank=True, db_default="", help_text="whose turn it is rendered in: the realm's owner"
+    )
     status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
     pins = models.JSONField(
         default=dict,
@@ -43,7 +46,7 @@ class ReindexJob(models.Model):
     draft = models.BooleanField(
         default=False,
         db_default=False,
-        help_text="of a source realm: served in turn with what is published",
+        help_text="of a source realm: served after what is published, unless it has waited long",
     )
     base = models.PositiveBigIntegerField(
         null=True, help_text="the job whose index it carries over; none if it renders every card"
@@ -66,6 +69,7 @@ class ReindexJob(models.Model):
     attempts = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    lease_until = models.DateTimeField(null=True, help_text="a worker plans it until then")
     due_at = models.DateTimeField(null=True, help_text="not to be planned before: more may change")
     sent_at = models.DateTimeField(null=True, help_text="when a message about it was last sent")
     started_at = models.DateTimeField(null=True)
@@ -78,6 +82,13 @@ class ReindexJob(models.Model):
                 fields=["realm_url"],
                 condition=models.Q(status__in=["queued", "rendering"]),
                 name="one_live_job_per_realm",
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["status"],
+                condition=models.Q(status__in=["queued", "rendering"]),
+                name="job_live",
             )
         ]
 
@@ -116,6 +127,11 @@ class ReindexBatch(models.Model):
 
     class Meta:
         verbose_name_plural = "reindex batches"
+        indexes = [
+            models.Index(
+                fields=["lease_until"], condition=models.Q(done=False), name="batch_under_lease"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"batch {self.pk} of job {self.job_id}"
@@ -221,3 +237,33 @@ class IndexHead(models.Model):
 
     def __str__(self) -> str:
         return f"{self.realm_url} at {self.generation}"
+
+
+class WantedDefinitions(models.Model):
+    """A module whose definitions are to be built ahead of time. The row goes when they are."""
+
+    module_url = models.TextField(primary_key=True)
+    owner = models.TextField(blank=True, help_text="whose turn they are built in")
+    due_at = models.DateTimeField(help_text="not to be built before")
+    lease_until = models.DateTimeField(null=True, help_text="a worker builds them until then")
+    attempts = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        verbose_name_plural = "wanted definitions"
+
+    def __str__(self) -> str:
+        return self.module_url
+
+
+class OwnerUsage(models.Model):
+    """How much worker time an owner has used lately. It halves every minute."""
+
+    owner = models.TextField(primary_key=True)
+    seconds = models.FloatField(help_text="as of `counted_at`")
+    counted_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "owner usage"
+
+    def __str__(self) -> str:
+        return f"{self.owner}: {self.seconds:.1f} s"

@@ -1,4 +1,4 @@
-"""The Celery tasks. Each takes an id, looks at the row, and does what is still to be done."""
+"""The Celery tasks. No message says what is to be done: the rows do."""
 
 import logging
 import time
@@ -9,8 +9,8 @@ from celery import shared_task
 from django.conf import settings
 
 from definitions.lookup import DefinitionLookup
-from reindex import host, jobs, landing, planning
-from reindex.models import ReindexBatch, ReindexJob
+from reindex import host, jobs, landing, planning, turns
+from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
 from reindex.pins import CLOSED, Access
 from reindex.prerender import ModuleBuilder, render_cards
 from reindex.reader import BASE_REALM, Document, Reader, card_url
@@ -22,80 +22,101 @@ from reindex.replicas import (
     avoided,
     standing_at,
 )
+from reindex.turns import LOOK_SECONDS, Turn
 
 logger = logging.getLogger(__name__)
 
 
 @shared_task(ignore_result=True)
-def plan_job(job_id: int) -> None:
+def work() -> bool:
+    """Does the piece of work that is next in line; False if none is owed."""
+    jobs.send_when_due()
+    piece = turns.take()
+    if piece is None:
+        return False
+    turn = Turn(_owner(piece), _is_later(piece))
+    try:
+        match piece:
+            case ReindexJob():
+                _plan(piece, turn)
+            case ReindexBatch():
+                _render_batch(piece, turn)
+            case WantedDefinitions():
+                _build_definitions(piece)
+    finally:
+        turn.end()
+        host.get_ready()
+    return True
+
+
+def _owner(piece: turns.Piece) -> str:
+    return piece.job.owner if isinstance(piece, ReindexBatch) else piece.owner
+
+
+def _is_later(piece: turns.Piece) -> bool:
+    match piece:
+        case ReindexJob():
+            return piece.draft
+        case ReindexBatch():
+            return piece.job.draft
+    return True
+
+
+def _plan(job: ReindexJob, turn: Turn) -> None:
     """Finds out what a job has to render and cuts it into batches. The first is rendered here: most
     jobs have no other, and somebody may be waiting."""
-    job = jobs.begin(job_id)
-    if job is None:
-        return
     try:
-        batches = jobs.planned(job_id, planning.plan(job))
+        batches = jobs.planned(job.pk, planning.plan(job))
     except (ReplicaUnavailable, WrongGeneration) as error:
-        logger.warning("job %d can't be planned: %s", job_id, error)
-        jobs.failed(job_id, error)
+        logger.warning("job %d can't be planned: %s", job.pk, error)
+        jobs.failed(job.pk, error)
+        return
     except PinEnded as error:
-        jobs.replace(job_id, error)
+        jobs.replace(job.pk, error)
+        return
     except Exception as error:
         # A mistake of ours: the job says which, and is not tried for ever.
-        jobs.failed(job_id, f"{type(error).__name__}: {error}")
+        jobs.failed(job.pk, f"{type(error).__name__}: {error}")
         raise
-    else:
-        jobs.send_batches(batches[1:])
-        for first in batches[:1]:
-            _render_batch(first)
-    finally:
-        host.get_ready()
+    over = turn.is_over()
+    jobs.send_work(times=len(batches) if over else len(batches) - 1)
+    first = jobs.claim(batches[0]) if batches and not over else None
+    if first is not None:
+        _render_batch(first, turn)
 
 
-@shared_task(ignore_result=True)
-def render_batch(batch_id: int) -> None:
+def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
     """Renders a batch's cards and stores what came of them."""
     try:
-        _render_batch(batch_id)
-    finally:
-        host.get_ready()
-
-
-def _render_batch(batch_id: int) -> None:
-    batch = jobs.claim(batch_id)
-    if batch is None:
-        return
-    try:
-        results = _render(batch)
-        finished = results is not None and jobs.finish(batch, results)
+        results, rest = _render(batch, turn)
+        finished = jobs.finish(batch, results, rest)
+    except _JobEnded:
+        jobs.put_down(batch)
     except (ReplicaUnavailable, WrongGeneration) as error:
-        logger.warning("batch %d is given back: %s", batch_id, error)
+        logger.warning("batch %d is given back: %s", batch.pk, error)
         jobs.release(batch, error)
     except PinEnded as error:
         jobs.replace(batch.job_id, error)
+        jobs.put_down(batch)
     except Exception as error:
         # A mistake of ours: the job says which, and doesn't wait for its lease to run out.
         jobs.release(batch, f"{type(error).__name__}: {error}")
         raise
     else:
         if finished:
-            jobs.ask_for_definitions(landing.modules(batch.job_id))
+            jobs.want_definitions(landing.modules(batch.job_id), batch.job.owner)
+        else:
+            jobs.put_down(batch)
 
 
-@shared_task(ignore_result=True)
-def build_definitions(module_url: str) -> None:
+def _build_definitions(wanted: WantedDefinitions) -> None:
     """Has a module in the definitions table, built by whoever the fleet elects."""
     try:
-        DefinitionLookup(ModuleBuilder()).lookup_module(module_url)
+        DefinitionLookup(ModuleBuilder()).lookup_module(wanted.module_url)
     except (PinEnded, ReplicaUnavailable, WrongGeneration) as error:
         # Whoever asks for it has it built then.
-        logger.warning("%s is not built: %s", module_url, error)
-
-
-@shared_task(ignore_result=True)
-def send_now(task: str, key: int | str, queue: str) -> None:
-    """Sends a message that was to be sent later."""
-    jobs.send(task, key, queue)
+        logger.warning("%s is not built: %s", wanted.module_url, error)
+    wanted.delete()
 
 
 @shared_task(ignore_result=True)
@@ -104,8 +125,9 @@ def sweep() -> None:
     jobs.sweep()
 
 
-def _render(batch: ReindexBatch) -> list[Document] | None:
-    """The results for a batch's cards; None if the job ended on the way."""
+def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[str]]]:
+    """The results for a batch's cards; and the paths that have none yet because others wait, in
+    parts that are to be batches of their own. Raises _JobEnded if the job ended on the way."""
     job = batch.job
     pins = {url: generation for url, generation in job.pins.items() if generation != CLOSED}
     reader = Reader(
@@ -123,19 +145,25 @@ def _render(batch: ReindexBatch) -> list[Document] | None:
 
     def go_on() -> None:
         nonlocal renewed
-        if time.monotonic() - renewed > settings.REALM_BATCH_LEASE_SECONDS / 4:
+        if time.monotonic() - renewed > min(LOOK_SECONDS, settings.REALM_BATCH_LEASE_SECONDS / 4):
             renewed = time.monotonic()
             if not jobs.renew(batch):
                 raise _JobEnded
+            # With nothing done it would be given back for ever.
+            if results and turn.is_over():
+                raise _TurnOver
 
+    rest: list[str] = []
     try:
         if cards:
             render_cards(reader, realm, cards, results.append, go_on)
-    except _JobEnded:
-        return None
+    except _TurnOver:
+        answered = {result["url"] for result in results}
+        paths = zip(batch.paths, urls, strict=True)
+        rest = [path for path, url in paths if url in cards and url not in answered]
     finally:
         batch.replica, batch.avoided = reader.read_from, {**batch.avoided, **avoided()}
-    return results
+    return results, [rest] if rest else []
 
 
 def _pin(job_id: int, realm_url: str, generation: int) -> int:
@@ -161,6 +189,10 @@ def _address(job: ReindexJob, realm_url: str) -> str:
 
 class _JobEnded(Exception):
     """The job was superseded or cancelled while a batch of it was rendered."""
+
+
+class _TurnOver(Exception):
+    """Others wait for the worker."""
 
 
 def _realm(reader: Reader, realm_url: str) -> Document:

@@ -5,18 +5,17 @@ from typing import Any
 
 from kombu import Exchange, Queue
 
-#: Published pages are rendered from the first, drafts from the second; definitions are built ahead
-#: of time from the third. Workers serve them in turn.
-QUEUES = ("celery", "drafts", "definitions")
+#: One queue: a message only wakes a worker, and the rows say what it does (`reindex/turns.py`).
+QUEUE = "celery"
 
 
 def celery_queues(prefix: str) -> dict[str, Any]:
     """The settings by which everything on the broker bears a prefix: two installations on one
     broker would take each other's messages."""
-    names = [prefix + name for name in QUEUES]
+    name = prefix + QUEUE
     return {
-        "CELERY_TASK_QUEUES": [Queue(n, Exchange(n, type="direct"), routing_key=n) for n in names],
-        "CELERY_TASK_DEFAULT_QUEUE": names[0],
+        "CELERY_TASK_QUEUES": [Queue(name, Exchange(name, type="direct"), routing_key=name)],
+        "CELERY_TASK_DEFAULT_QUEUE": name,
         "CELERY_CONTROL_EXCHANGE": f"{prefix}celery",
         "CELERY_EVENT_EXCHANGE": f"{prefix}celeryev",
         "CELERY_EVENT_QUEUE_PREFIX": f"{prefix}celeryev",

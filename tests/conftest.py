@@ -97,14 +97,14 @@ def source(owner: Any) -> Any:
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | str]]:
-    """What would have gone to the broker, as (task name, id); nothing goes there."""
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
+    """What would have gone to the broker, as (task name, delay); nothing goes there."""
     from reindex import jobs
 
-    messages: list[tuple[str, int | str]] = []
+    messages: list[tuple[str, float]] = []
 
-    def keep(task: str, key: int | str, queue: str = "celery", delay: float = 0) -> None:
-        messages.append((task, key))
+    def keep(task: str, *, delay: float = 0, expires: float | None = None) -> None:
+        messages.append((task, delay))
 
     monkeypatch.setattr(jobs, "send", keep)
     return messages

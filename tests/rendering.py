@@ -7,23 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from reindex import tasks
-from reindex.models import IndexedCard
+from reindex.models import IndexedCard, WantedDefinitions
 
-_TASKS: dict[str, Any] = {
-    task.name: task for task in (tasks.plan_job, tasks.render_batch, tasks.build_definitions)
-}
+#: A message that tells a worker that something is owed.
+WORK = (tasks.work.name, 0)
 
 
-def work_off(sent: list[tuple[str, Any]], *, definitions: bool = False) -> list[tuple[str, Any]]:
-    """Runs every task that was sent, and those that these send; answers them in order. Definitions
-    are built only if asked for."""
-    ran = []
+def work_off(sent: list[tuple[str, Any]], *, definitions: bool = False) -> int:
+    """Does a piece of work for every message that was sent, and for those that these send; answers
+    how many there were. Definitions are built only if asked for."""
+    done = 0
     while sent:
-        name, key = sent.pop(0)
-        if definitions or name != tasks.build_definitions.name:
-            _TASKS[name](key)
-            ran.append((name, key))
-    return ran
+        sent.pop(0)
+        if not definitions:
+            WantedDefinitions.objects.all().delete()
+        done += tasks.work()
+    return done
 
 
 @dataclass

@@ -11,16 +11,12 @@ def test_everything_on_a_broker_bears_the_prefix(tmp_path: Path) -> None:
     queues = told.pop("CELERY_TASK_QUEUES")
     names = {queue.name for queue in queues} | {queue.exchange.name for queue in queues}
     names |= {queue.routing_key for queue in queues}
-    assert names == {"north.celery", "north.drafts", "north.definitions"}
+    assert names == {"north.celery"}
     assert all(name.startswith("north.") for name in told.values())
     _, options = celery_broker("redis://127.0.0.1/", tmp_path, "north.")
     assert options["global_keyprefix"] == "north."
     assert "global_keyprefix" not in celery_broker("amqp://127.0.0.1/", tmp_path, "north.")[1]
 
 
-def test_without_a_prefix_the_names_are_celerys_own() -> None:
-    assert [queue.name for queue in celery_queues("")["CELERY_TASK_QUEUES"]] == [
-        "celery",
-        "drafts",
-        "definitions",
-    ]
+def test_without_a_prefix_the_name_is_celerys_own() -> None:
+    assert [queue.name for queue in celery_queues("")["CELERY_TASK_QUEUES"]] == ["celery"]

@@ -12,7 +12,7 @@ from realms.models import Realm
 from reindex import host
 from reindex.host import Library
 from tests import make
-from tests.rendering import index_of, work_off
+from tests.rendering import WORK, index_of, work_off
 from tests.web import Web
 
 URL = "http://ada.localhost:4201/"
@@ -80,7 +80,7 @@ def published(site: Realm, sent: Sent, **files: bytes) -> str:
     if files:
         make.write(site, **files)
     make.publish(site, URL)
-    sent[:] = [message for message in sent if message[0] == "reindex.tasks.plan_job"][-1:]
+    sent[:] = [WORK]
     work_off(sent)
     return shown()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from celery import current_app
 from django.db import connection
 
 from definitions.models import CacheGeneration, Definition
@@ -198,14 +199,12 @@ def test_the_board_moves_before_celery_is_told_and_both_after_the_commit(
 def test_a_broker_that_is_away_costs_no_publish(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reindex.tasks import plan_job
-
     monkeypatch.undo()
 
     def away(*_: object, **__: object) -> None:
         raise OSError("no broker")
 
-    monkeypatch.setattr(plan_job, "apply_async", away)
+    monkeypatch.setattr(current_app, "send_task", away)
     done = make.publish(source, PAGE)
     assert ReindexJob.objects.get(realm_url=PAGE, status="queued").generation == done.generation
 
@@ -719,9 +718,14 @@ def test_a_write_and_a_publish_wait_for_no_reindex_that_is_under_way(
     """Rendering holds no lock: whoever changes a realm is answered while its pages are made."""
     first, gate = make.publish(source, PAGE), Gate()
     plan = jobs.Plan(["index.json"], {PAGE: first.generation})
-    (batch,) = jobs.planned(ReindexJob.objects.get(realm_url=PAGE).pk, plan)
-    monkeypatch.setattr(tasks, "_render", lambda _: gate.hold())
-    rendering = in_thread(tasks.render_batch, batch)
+    jobs.planned(ReindexJob.objects.get(realm_url=PAGE).pk, plan)
+
+    def render(*_: object) -> tuple[list[Any], list[Any]]:
+        gate.hold()
+        return [], []
+
+    monkeypatch.setattr(tasks, "_render", render)
+    rendering = in_thread(tasks.work)
     gate.wait_for_arrival()
     headers = make.realm_login(source, "ada")
     assert web.upload(f"{source.url}new.md", b"new", headers).status == 204

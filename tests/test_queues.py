@@ -1,4 +1,4 @@
-"""Which queue a job's messages go to, and that a publish doesn't stand behind a thousand drafts."""
+"""Messages wake workers; the rows say what is to be done. A publish goes before drafts."""
 
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from pytest_django import Settings
 from realms.bootstrap import sync_base_realm
 from realms.models import Realm
 from realms.reindex_views import reindex
-from reindex import jobs, tasks
+from reindex import jobs
 from reindex.models import ReindexJob
 from settings.processes import celery_worker
 from tests import make
 from tests.cluster import cluster, wait_until
+from tests.rendering import WORK
 
 URL = "http://ada.localhost:4201/"
 DRAFTS = 30
@@ -24,88 +25,55 @@ import { Card, string } from "@realm/base";
 export class Plain extends Card { static fields = { title: string() }; }
 """
 
-Queued = list[tuple[str, str]]
 
-
-@pytest.fixture
-def queued(monkeypatch: pytest.MonkeyPatch) -> Queued:
-    """What would have gone to the broker, as (queue, the realm that it is about)."""
-    messages: Queued = []
-
-    def keep(task: str, key: int | str, queue: str = "celery", delay: float = 0) -> None:
-        named = {"batches": key} if task.endswith("render_batch") else {"pk": key}
-        messages.append((queue, ReindexJob.objects.get(**named).realm_url))
-
-    monkeypatch.setattr(jobs, "send", keep)
-    return messages
-
-
-def taken(queued: Queued) -> Queued:
-    """What was sent since the last look."""
-    now = list(queued)
-    queued.clear()
-    return now
-
-
-def test_whatever_is_sent_for_a_source_realm_goes_to_the_queue_of_drafts(
-    source: Realm, queued: Queued, settings: Settings
+def test_every_job_of_a_realm_is_counted_for_its_owner(
+    source: Realm, sent: Any, settings: Settings
 ) -> None:
+    assert source.owner is not None
     settings.REALM_INDEX_SOURCES = True
     make.write(source, index__json=b"{}")
-    assert taken(queued) == [("drafts", source.url)]
     make.publish(source, URL)
-    assert taken(queued) == [("celery", URL)]
     reindex(source.url)
     reindex(URL)
-    assert taken(queued) == [("drafts", source.url), ("celery", URL)]
-
-    ReindexJob.objects.update(sent_at=None, due_at=None)
-    assert jobs.sweep() == 2
-    assert sorted(taken(queued)) == [("celery", URL), ("drafts", source.url)]
-
-    for url in (source.url, URL):
-        job = ReindexJob.objects.get(realm_url=url, status="queued")
+    for job in ReindexJob.objects.filter(status="queued"):
+        # What follows it, and what a change of what it reads makes necessary.
         jobs.begin(job.pk)
-        settings.REALM_BATCH_CARDS = 1
-        jobs.send_batches(jobs.planned(job.pk, jobs.Plan(["a.json", "b.json"], {url: 1})))
-    assert taken(queued) == [*[("drafts", source.url)] * 2, *[("celery", URL)] * 2]
-
-
-def test_what_follows_a_job_goes_the_way_of_the_job(source: Realm, queued: Queued) -> None:
-    make.publish(source, URL)
-    reindex(source.url)
-    taken(queued)
-    for url in (source.url, URL):
-        job = jobs.begin(ReindexJob.objects.get(realm_url=url, status="queued").pk)
-        assert job is not None
         jobs.again(job.pk)
-        jobs.planned(job.pk, jobs.Plan([], {url: job.generation, "http://x.localhost:4201/": 1}))
-    assert taken(queued) == [("drafts", source.url), ("celery", URL)]
-    # Those that read a realm which changes.
+        jobs.planned(job.pk, jobs.Plan([], {job.realm_url: 1, "http://x.localhost:4201/": 1}))
     for job in ReindexJob.objects.filter(status="queued"):
         jobs.begin(job.pk)
-        jobs.planned(job.pk, jobs.Plan([], {**job.pins, "http://x.localhost:4201/": 1}))
+        jobs.planned(job.pk, jobs.Plan([], {job.realm_url: 1, "http://x.localhost:4201/": 1}))
     with transaction.atomic():
-        jobs.tell_dependents("http://x.localhost:4201/")
-    assert sorted(taken(queued)) == [("celery", URL), ("drafts", source.url)]
+        jobs.owe("http://x.localhost:4201/", 1, owner="x")
+    made = ReindexJob.objects.exclude(owner="x").values_list("realm_url", "owner", "draft")
+    assert set(made) == {
+        (source.url, str(source.owner.pk), True),
+        (URL, str(source.owner.pk), False),
+    }
 
 
-def test_what_is_to_be_done_later_stands_in_line_like_what_is_sent_then(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings
+def test_messages_that_the_sweeper_sends_are_few_and_expire(
+    sent: list[Any], monkeypatch: pytest.MonkeyPatch, transactional_db: None
 ) -> None:
-    """What a worker is given to do later it does before all that has come since."""
-    told: list[tuple[str, tuple[Any, ...], Any, Any]] = []
+    told: list[Any] = []
+    monkeypatch.undo()
+    monkeypatch.setattr(current_app, "send_task", lambda name, **named: told.append(named))
+    for i in range(3 * jobs.MAX_SWEPT):
+        with transaction.atomic():
+            jobs.owe(f"http://{i}.localhost:4201/", 1)
+    told.clear()
+    ReindexJob.objects.update(sent_at=None)
+    assert jobs.sweep() == jobs.MAX_SWEPT == len(told)
+    assert {message["expires"] for message in told} == {5.0}
 
-    def keep(name: str, arguments: Any, *, queue: str, countdown: Any, **_: Any) -> None:
-        told.append((name, arguments, queue, countdown))
 
-    monkeypatch.setattr(current_app, "send_task", keep)
-    jobs.send("reindex.tasks.build_definitions", "x", queue="definitions", delay=5)
-    ((name, arguments, queue, countdown),) = told
-    line = f"{settings.REALM_QUEUE_PREFIX}definitions"
-    assert (name, queue, countdown) == (tasks.send_now.name, line, 5)
-    tasks.send_now(*arguments)
-    assert told[1:] == [("reindex.tasks.build_definitions", ("x",), line, None)]
+def test_a_write_while_a_draft_waits_sends_no_second_message(
+    source: Realm, sent: list[Any], settings: Settings
+) -> None:
+    settings.REALM_INDEX_SOURCES = True
+    for i in range(5):
+        make.write(source, index__json=make.card("./post", "Post", title=str(i)))
+    assert sent == [(WORK[0], jobs.QUIET.total_seconds())]
 
 
 @pytest.mark.cluster
@@ -127,5 +95,5 @@ def test_a_publish_waits_for_no_more_than_a_few_of_many_drafts(owner: Any, tmp_p
         wait_until(done.filter(realm_url=URL).exists, "the publish done", 60)
         published = done.get(realm_url=URL)
         ahead = done.filter(draft=True, finished_at__lt=published.finished_at).count()
-    # In a single queue it would be all of them.
+    # In the order in which they were queued it would be all of them.
     assert ahead <= 3

@@ -155,7 +155,7 @@ def test_a_card_that_oversteps_has_an_error_and_the_others_of_its_batch_are_rend
         files[f"{name}.json"] = make.card(f"./try-{name}", "Try", title=name)
     make.publish(site(files), URL)
     ran = work_off(sent)
-    assert [name for name, _ in ran] == ["reindex.tasks.plan_job"]
+    assert ran == 1
 
     cards = index_of(URL)
     assert set(cards) == {*GOOD_CARDS, *BAD, "index"}
@@ -243,7 +243,7 @@ def test_what_a_database_or_a_parser_would_choke_on_costs_only_its_own_card(
     files |= {f"{name}.json": data for name, (data, _) in (shown | wrong).items()}
     make.publish(site(files), URL)
     ran = work_off(sent)
-    assert [name for name, _ in ran] == ["reindex.tasks.plan_job"]
+    assert ran == 1
 
     cards = index_of(URL)
     assert cards.keys() == {*shown, *wrong, "zzz"}

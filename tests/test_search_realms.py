@@ -13,12 +13,12 @@ from psycopg import sql
 from definitions.models import CacheGeneration, Definition
 from realms.bootstrap import sync_base_realm
 from realms.models import Realm
-from reindex import search
-from reindex.models import IndexHead, ReindexJob
+from reindex import search, tasks
+from reindex.models import IndexHead, ReindexJob, WantedDefinitions
 from reindex.query import parse_json
 from tests import make
 from tests.indexed import put_index, search_document
-from tests.rendering import index_of, work_off
+from tests.rendering import WORK, index_of, work_off
 from tests.test_search import CARD, CARDS, POST, POST_FIELDS, SITE, files, found, query, told
 from tests.web import ORIGIN, Web
 
@@ -90,7 +90,8 @@ def test_a_type_without_cards_is_told_from_one_that_is_not(
     sent.clear()
     waiting = query(web, asked)
     assert waiting.status == 503 and waiting.headers["retry-after"] == "1"
-    assert sent == [("reindex.tasks.build_definitions", f"{lib.url}rare.tsx")]
+    assert sent == [(tasks.work.name, 1)]
+    assert WantedDefinitions.objects.get().module_url == f"{lib.url}rare.tsx"
     for scope, key in (("global", ""), ("realm", lib.url), ("module", f"{lib.url}rare.tsx")):
         CacheGeneration.objects.get_or_create(scope=scope, key=key)
     field = {"kind": "contains", "type": "string", "computed": False}
@@ -116,7 +117,7 @@ def test_a_source_realm_without_an_index_is_indexed_when_its_writer_searches(
         assert answer.status == 503 and answer.headers["retry-after"] == "1"
     (job,) = ReindexJob.objects.filter(realm_url=source.url)
     assert job.generation == source.generation
-    assert sent == [("reindex.tasks.plan_job", job.pk)]
+    assert sent == [WORK]
 
 
 def test_a_published_realm_that_was_never_rendered_is_not_searched(web: Web, source: Realm) -> None:

@@ -18,7 +18,7 @@ from kombu import Connection
 from psycopg import sql
 
 from realms.models import Realm
-from settings.broker import QUEUES
+from settings.broker import QUEUE
 from tests import make
 from tests.cluster import Cluster, cluster, wait_until
 
@@ -51,9 +51,8 @@ def rabbitmq(prefix: str) -> Iterator[str]:
     finally:
         with Connection(AMQP, connect_timeout=2) as connection:
             channel: Any = connection.default_channel
-            for queue in QUEUES:
-                channel.queue_delete(prefix + queue)
-            for exchange in (*QUEUES, "celeryev", "celery.pidbox", "reply.celery.pidbox"):
+            channel.queue_delete(prefix + QUEUE)
+            for exchange in (QUEUE, "celeryev", "celery.pidbox", "reply.celery.pidbox"):
                 channel.exchange_delete(prefix + exchange)
 
 
