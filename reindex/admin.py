@@ -8,7 +8,15 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 
 from notifications.admin import ReadOnlyAdmin
-from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
+from reindex.models import (
+    Hang,
+    IndexedCard,
+    IndexHead,
+    OwnerUsage,
+    ReindexBatch,
+    ReindexJob,
+    WantedDefinitions,
+)
 from reindex.outcome import outcome
 
 
@@ -85,3 +93,24 @@ class IndexHeadAdmin(ReadOnlyAdmin):
     list_select_related = ("job",)
     search_fields = ("realm_url",)
     ordering = ("realm_url",)
+
+
+@admin.register(Hang)
+class HangAdmin(ReadOnlyAdmin):
+    large = ("error",)
+    list_display = ("url", "realm_url", "signs", "seen_at")
+    search_fields = ("url", "realm_url")
+    ordering = ("-seen_at",)
+
+
+@admin.register(WantedDefinitions)
+class WantedDefinitionsAdmin(ReadOnlyAdmin):
+    list_display = ("module_url", "owner", "due_at", "lease_until", "attempts")
+    search_fields = ("module_url",)
+    ordering = ("due_at",)
+
+
+@admin.register(OwnerUsage)
+class OwnerUsageAdmin(ReadOnlyAdmin):
+    list_display = ("owner", "seconds", "counted_at")
+    ordering = ("-counted_at",)

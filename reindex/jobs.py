@@ -563,6 +563,7 @@ def _take_up(job_id: int) -> None:
         job.seen = job.rendered = job.errors = 0
     job.status = Status.RENDERING if job.batches.exists() else Status.QUEUED
     job.attempts, job.sent_at, job.finished_at, job.lease_until = 0, None, None, None
+    job.lost_seconds, job.hung = 0, {}
     job.save()
     job.batches.filter(done=False).update(attempts=0, lease_until=None)
 

@@ -68,6 +68,14 @@ class ReindexJob(models.Model):
     )
     attempts = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True)
+    lost_seconds = models.FloatField(
+        default=0, db_default=0, help_text="worker time lost to cards that hang or end the process"
+    )
+    hung = models.JSONField(
+        default=dict,
+        db_default={},
+        help_text="modules that don't end, with their errors; null: a card of the module doesn't",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     lease_until = models.DateTimeField(null=True, help_text="a worker plans it until then")
     due_at = models.DateTimeField(null=True, help_text="not to be planned before: more may change")
@@ -267,3 +275,23 @@ class OwnerUsage(models.Model):
 
     def __str__(self) -> str:
         return f"{self.owner}: {self.seconds:.1f} s"
+
+
+class Hang(models.Model):
+    """A module or a card that ran into its time limit, by its bytes and what it is made from."""
+
+    key = models.CharField(
+        primary_key=True, max_length=64, help_text="the hash of all that it is made from"
+    )
+    digest = models.CharField(
+        max_length=64, blank=True, db_index=True, help_text="the hash of the module; none for cards"
+    )
+    realm_url = models.TextField(db_index=True, help_text="the realm that was rendered")
+    url = models.TextField()
+    error = models.JSONField()
+    signs = models.PositiveSmallIntegerField(help_text="2 and more are proof")
+    job_id = models.BigIntegerField()
+    seen_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.url

@@ -6,12 +6,8 @@ one that this job reads; a realm that can't tell, or that can't be read any more
 in every file. Whatever is in doubt is rendered.
 """
 
-import hashlib
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.db import connection
 
 from reindex import host, jobs
@@ -21,10 +17,8 @@ from reindex.models import IndexHead, ReindexJob
 from reindex.pins import CLOSED, Access, Pin
 from reindex.prerender import library
 from reindex.reader import BASE_REALM, Reader
+from reindex.renderer import renderer
 from reindex.replicas import ask_address, standing_at
-
-#: Sources of the prerenderer, besides the card library, which is a realm like any other.
-_RENDERER = ("reindex/deno/*.ts", "reindex/deno/*.json", "deno.json", "deno.lock")
 
 #: What can't be carried over, each part found by an index, and how many cards there are in all.
 _TO_RENDER = """
@@ -38,17 +32,6 @@ WITH shown AS NOT MATERIALIZED (
 )
 SELECT (SELECT coalesce(array_agg(path), '{}') FROM stale), (SELECT count(*) FROM shown)
 """
-
-
-@cache
-def renderer() -> str:
-    """The hash of the code that renders: another release renders every card anew."""
-    digest = hashlib.sha256()
-    for pattern in _RENDERER:
-        for path in sorted(Path(settings.BASE_DIR).glob(pattern)):
-            if not path.name.endswith("_test.ts"):
-                digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def plan(job: ReindexJob) -> jobs.Plan:

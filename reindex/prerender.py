@@ -7,12 +7,16 @@ show it. Their rows depend on every module that their sandbox was given.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from django.conf import settings
+
 from definitions.lookup import Built, Located
-from reindex import host, sandbox
+from reindex import hangs, host, sandbox
+from reindex.hangs import LostTime
 from reindex.host import Library
 from reindex.made_from import Origins
 from reindex.pins import Access
@@ -52,15 +56,16 @@ def render_cards(
     cards: Mapping[str, Document],
     receive: Callable[[Message], None],
     go_on: Callable[[], None],
+    lost: LostTime,
 ) -> None:
     """Renders cards, given by public URL, and hands over one result for each. `go_on` is called now
-    and then, and ends it by raising.
+    and then, and ends it by raising. `lost` knows what is not tried again, and is told what hangs.
 
     A card that hangs, or takes the process with it, gets an error document; the others are
     rendered. Raises ReplicaUnavailable where the fault is none of theirs.
     """
     documents: dict[str, Document | None] = dict(cards)
-    _Batch(reader, realm, list(cards), _Known(reader, documents), receive, go_on).render()
+    _Batch(reader, realm, list(cards), _Known(reader, documents), receive, go_on, lost).render()
 
 
 @dataclass
@@ -121,6 +126,7 @@ class _Batch:
     known: _Known
     receive: Callable[[Message], None]
     go_on: Callable[[], None]
+    lost: LostTime
 
     def __post_init__(self) -> None:
         self.realm_url = str(self.realm["url"])
@@ -131,6 +137,9 @@ class _Batch:
 
     def render(self) -> None:
         """Renders all of them. The fewer realms' code a card loads, the sooner."""
+        self.lost.recall(
+            {*self.imports, *(each for all_ in self.imports.values() for each in all_)}
+        )
         waiting: dict[Strangers, list[str]] = {}
         for url in self.cards:
             waiting.setdefault(self.strangers(self.known.realms_of(url)), []).append(url)
@@ -182,7 +191,7 @@ class _Group:
 
     def render(self, urls: list[str]) -> None:
         """Renders cards, each of which is answered or moved."""
-        self._render(urls, {})
+        self._render(urls, dict(self.batch.lost.modules))
         for result, doubtful in self._answers:
             self.batch.answer(result, doubtful, self.strangers, self._given)
 
@@ -192,8 +201,12 @@ class _Group:
         another time."""
         left = dict.fromkeys(urls)
         unavailable: Message | None = hung
+        lost = self.batch.lost
 
         def take(result: Message) -> None:
+            lost.heard(result.get("url"))
+            if result["type"] == "stopped":
+                return
             if result["type"] == "error":
                 raise SandboxDied(result["error"]["message"])
             if result["url"] not in left:
@@ -210,11 +223,19 @@ class _Group:
         # Each process but the last answers a card that hangs, or names a module that does.
         in_vain = 0
         while left and unavailable is not None:
+            for url in list(left):
+                if error := lost.error_of(url):
+                    answer({"type": "card", "url": url, "error": error}, True)
+            if not left:
+                return
             self.batch.go_on()
             hung, before = unavailable, len(left)
             try:
                 unavailable = self._run(left, take, hung)
+                if unavailable is not None:
+                    lost.stopped(unavailable)
             except SandboxDied as death:
+                lost.died(list(left))
                 self._divide(list(left), death, hung, again=again)
                 return
             in_vain = in_vain + 1 if len(left) == before else 0
@@ -238,10 +259,13 @@ class _Group:
 
         def supply(cards: list[str], modules: list[str]) -> Message:
             batch.go_on()
-            found = batch.known.supply(cards) if cards else {}
-            # The first that has no answer yet is what the process is at.
-            at = next(iter(left))
-            sources = {url: each for module in modules for url, each in self._source(module, at)}
+            with batch.lost.watch.paused():
+                found = batch.known.supply(cards) if cards else {}
+                # The first that has no answer yet is what the process is at.
+                at = next(iter(left))
+                sources = {
+                    url: each for module in modules for url, each in self._source(module, at)
+                }
             return {"documents": found, "sources": sources}
 
         entries = [module for module in batch.known.modules if self._may_load(module)]
@@ -256,6 +280,7 @@ class _Group:
             "sources": self._sources(entries),
         }
         process = host.take(batch.library)
+        batch.lost.watch.start(process.process.pid)
         hung = sandbox.run(task, process, take, supply, unavailable)
         if hung is None:
             host.rest(process)
@@ -366,8 +391,13 @@ class ModuleBuilder:
         )
         modules = reader.modules([located.module_url])
         dependencies = [module for module in modules if module != located.module_url]
+        known = hangs.known_modules(reader, modules)
         with _building:
-            result = _define(reader, located.module_url, dependencies)
+            result = (
+                {"error": next(iter(known.values()))}
+                if known
+                else _define(reader, located.module_url, dependencies)
+            )
         missing = reader.missing(located.module_url)
         error = result.get("error")
         if error:
@@ -413,14 +443,28 @@ def _define(reader: Reader, module: str, dependencies: list[str]) -> Message:
         return {"documents": dict.fromkeys(cards), "sources": found}
 
     process = host.start(library(reader))
+    watch = hangs.Stopwatch()
+    watch.start(process.process.pid)
+    laps: list[tuple[float, float]] = []
+
+    def take(result: Message) -> None:
+        laps.append(watch.lap())
+        results.append(result)
+
     try:
-        if sandbox.run(task, process, results.append, supply) is None:
+        if sandbox.run(task, process, take, supply) is None:
             process.end()
     except SandboxDied as error:
         return not_built(500, error)
     if not results:
         return not_built(504, "the module ran into its time limit")
-    return checked_definitions(results[0])
+    result = checked_definitions(results[0])
+    wall, busy = laps[0]
+    if "error" in result and wall >= settings.REALM_RENDER_SECONDS:
+        # A build is no job: the moment stands for it.
+        signs, build = hangs.signs_of(wall, busy), -time.time_ns()
+        hangs.remember_module(reader, module, result["error"], signs, build)
+    return result
 
 
 def _missing(module: str) -> Message:

@@ -117,6 +117,8 @@ class Reader:
     private: set[str] = field(default_factory=set)
     #: The replica that was last read from.
     read_from: str = ""
+    #: Called before each request, and may end the reading by raising.
+    go_on: Callable[[], None] = lambda: None
     _documents: dict[str, Document | None] = field(default_factory=dict)
     _imports: dict[str, Module] = field(default_factory=dict)
     _strangers: set[str] = field(default_factory=set)
@@ -329,6 +331,7 @@ class Reader:
         return {pin.realm_url for pin in pins if pin is not None}
 
     def _get(self, pin: Pin, path: str, accept: str = "*/*", body: bytes | None = None) -> Response:
+        self.go_on()
         private = pin.realm_url in self.private
         response = get_pinned(pin, path, accept, self.access, private=private, body=body)
         self.read_from = response.replica

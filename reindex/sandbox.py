@@ -82,6 +82,7 @@ class _Talk:
                     case "done":
                         return None
                     case "stopped":
+                        self.receive(message)
                         return dict(message["unavailable"])
                     case "needs":
                         asked = (_texts(message[key]) for key in ("documents", "modules"))

@@ -10,6 +10,7 @@ from django.conf import settings
 
 from definitions.lookup import DefinitionLookup
 from reindex import host, jobs, landing, planning, turns
+from reindex.hangs import LostTime
 from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
 from reindex.pins import CLOSED, Access
 from reindex.prerender import ModuleBuilder, render_cards
@@ -141,6 +142,8 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
     cards = {url: document for url in urls if (document := reader.known(url)) is not None}
     realm = _realm(reader, job.realm_url)
     results: list[Document] = []
+    lost = LostTime(job, reader, cards)
+    lost_before = lost.seconds
     renewed = time.monotonic()
 
     def go_on() -> None:
@@ -149,21 +152,24 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
             renewed = time.monotonic()
             if not jobs.renew(batch):
                 raise _JobEnded
-            # With nothing done it would be given back for ever.
-            if results and turn.is_over():
+            # A single card of which nothing was learnt would be given back for ever.
+            further = len(cards) > 1 or bool(results) or lost.seconds > lost_before
+            if further and turn.is_over():
                 raise _TurnOver
 
-    rest: list[str] = []
+    rest: list[list[str]] = []
+    reader.go_on = go_on
     try:
         if cards:
-            render_cards(reader, realm, cards, results.append, go_on)
+            render_cards(reader, realm, cards, results.append, go_on, lost)
     except _TurnOver:
         answered = {result["url"] for result in results}
-        paths = zip(batch.paths, urls, strict=True)
-        rest = [path for path, url in paths if url in cards and url not in answered]
+        paths = dict(zip(urls, batch.paths, strict=True))
+        left = lost.parts([url for url in cards if url not in answered], halved=not answered)
+        rest = [[paths[url] for url in part] for part in left]
     finally:
         batch.replica, batch.avoided = reader.read_from, {**batch.avoided, **avoided()}
-    return results, [rest] if rest else []
+    return results, rest
 
 
 def _pin(job_id: int, realm_url: str, generation: int) -> int:

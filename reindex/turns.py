@@ -26,7 +26,7 @@ HALF_LIFE = timedelta(seconds=60)
 #: A worker renders for so long, whoever waits: starting a prerenderer takes most of a second.
 SLICE_SECONDS = 2.0
 #: What is owed for a shorter time is most likely about to be taken by an idle worker.
-HARDLY_WAITED = timedelta(milliseconds=300)
+HARDLY_WAITED = timedelta(milliseconds=100)
 #: Whether others wait is asked so often.
 LOOK_SECONDS = 0.5
 #: As many pieces of one owner as a worker that finds others taken looks at.

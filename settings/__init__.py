@@ -63,6 +63,7 @@ REALM_MAX_FILES = int(os.environ.get("REALM_MAX_FILES", "200000"))
 REALM_MAX_BYTES = int(os.environ.get("REALM_MAX_BYTES", str(10 * 1024**3)))
 
 REALM_RENDER_SECONDS = float(os.environ.get("REALM_RENDER_SECONDS", "5"))
+REALM_LOST_SECONDS = float(os.environ.get("REALM_LOST_SECONDS", "30"))
 REALM_RENDER_MEMORY_MB = int(os.environ.get("REALM_RENDER_MEMORY_MB", "256"))
 REALM_PRERENDERER_SECONDS = float(os.environ.get("REALM_PRERENDERER_SECONDS", "60"))
 REALM_BATCH_CARDS = int(os.environ.get("REALM_BATCH_CARDS", "1000"))

@@ -417,9 +417,15 @@ def _replica(name: str, applied: dict[str, int], silent: timedelta = timedelta()
 def _one_row_of_everything(published: Realm) -> None:
     from definitions.models import Definition
     from realms.models import CoherenceReport, RealmTombstone, TranspiledModule
-    from reindex.models import IndexedCard
+    from reindex.models import Hang, IndexedCard, OwnerUsage, WantedDefinitions
 
     now = timezone.now()
+    Hang.objects.create(
+        key="0" * 64, realm_url=PUBLISHED, url=f"{PUBLISHED}a", error={}, signs=2, job_id=1,
+        seen_at=now,
+    )  # fmt: skip
+    WantedDefinitions.objects.create(module_url=f"{PUBLISHED}post.tsx", due_at=now)
+    OwnerUsage.objects.create(owner="1", seconds=1, counted_at=now)
     _replica("a b/c", {PUBLISHED: 2})
     job = ReindexJob.objects.get(realm_url=PUBLISHED, status="queued")
     ReindexBatch.objects.create(job=job, paths=["index.json"])

@@ -26,7 +26,7 @@ from django.db import connection
 
 from realms.bootstrap import sync_base_realm
 from reindex.models import IndexedCard, ReindexBatch, ReindexJob
-from reindex.planning import renderer
+from reindex.renderer import renderer
 from settings.processes import BASE_DIR, celery_worker
 from tests import make
 from tests.cluster import Cluster, wait_until

@@ -1,0 +1,21 @@
+"""What renders, as a hash of its code."""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from django.conf import settings
+
+#: Sources of the prerenderer, besides the card library, which is a realm like any other.
+_RENDERER = ("reindex/deno/*.ts", "reindex/deno/*.json", "deno.json", "deno.lock")
+
+
+@cache
+def renderer() -> str:
+    """The hash of the code that renders: another release renders every card anew."""
+    digest = hashlib.sha256()
+    for pattern in _RENDERER:
+        for path in sorted(Path(settings.BASE_DIR).glob(pattern)):
+            if not path.name.endswith("_test.ts"):
+                digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
