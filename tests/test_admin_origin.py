@@ -85,7 +85,7 @@ def test_nothing_is_published_at_the_host_of_the_admin(
     for url in (f"{ADMIN}/", f"{ADMIN}/x/", "http://admin.localhost:9000/"):
         body = {"sourceRealmURL": source.url, "publishedRealmURL": url}
         answer = web.post(f"{ORIGIN}/_publish-realm", body, make.login("ada"))
-        assert answer.status == 400 and "not below a domain" in answer.text
+        assert answer.status == 400 and "at a host of this server itself" in answer.text
 
 
 def logged_in(origin: str, **more: Any) -> dict[str, Morsel[str]]:

@@ -45,7 +45,7 @@ from notifications.channels import (
     file_change,
 )
 from notifications.listener import Connection, Listener
-from realms import serving
+from realms import realm_views, serving
 from realms.resolve import Resolved, ResolvedFile
 from realms.serving import Variant
 from tests.asking import Asked, ask
@@ -337,6 +337,8 @@ class Coherence(RuleBasedStateMachine):
             (serving, "resolve", self._resolve),
             # No realm of the game lies in another.
             (serving, "_lacks_its_slash", lambda *_: False),
+            # And all of them are everyone's to read.
+            (realm_views, "_admit", lambda request, url: None),
         ):  # fmt: skip
             self.end.enter_context(patch.object(where, name, instead))
         self.replicas = [Replica(folder, number, self.database) for number in range(2)]

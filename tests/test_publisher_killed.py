@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -246,8 +246,8 @@ def test_what_the_killed_still_owed_is_done_after_a_restart_and_the_newest_stand
         publishing(running, notes)
         wait_until(lambda: watch.look() == 4, "the fourth index")
         assert watch.sees("four") == 4
-        stopped.send_signal(signal.SIGCONT)
-        wait_until(lambda: watch.look() and not stopped.is_running(), "the third render over")
+        for each in stopped:
+            each.send_signal(signal.SIGCONT)
         # A worker that is asked to end does so when it has done what it was at.
         worker.terminate()
         worker.wait(20)
@@ -294,25 +294,25 @@ def batches(generation: int) -> Any:
     return ReindexBatch.objects.filter(job__realm_url=URL, job__generation=generation)
 
 
-def stop_rendering(worker: "subprocess.Popen[bytes]", *, generation: int) -> psutil.Process:
-    """Stops the prerenderer of a generation in the middle of its batch."""
+def stop_rendering(worker: "subprocess.Popen[bytes]", *, generation: int) -> list[psutil.Process]:
+    """Stops the prerenderers while one of them is in the middle of a generation's batch."""
     taken = batches(generation).filter(done=False, lease_until__isnull=False)
     wait_until(taken.exists, f"generation {generation} being rendered")
-    renderer: psutil.Process = wait_until(lambda: _renderer_of(worker), "the prerenderer started")
-    renderer.send_signal(signal.SIGSTOP)
+    renderers: list[psutil.Process] = wait_until(lambda: _renderers_of(worker), "a prerenderer")
+    for each in renderers:
+        each.send_signal(signal.SIGSTOP)
     assert taken.exists()
-    return renderer
+    return renderers
 
 
-def _renderer_of(worker: "subprocess.Popen[bytes]") -> psutil.Process | None:
-    """The process that renders cards, once it has its task: not the one that makes JavaScript."""
+def _renderers_of(worker: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    """The processes that render cards, or stand by to: not the ones that make JavaScript."""
+    found = []
     for child in psutil.Process(worker.pid).children(recursive=True):
-        try:
+        with suppress(psutil.NoSuchProcess):
             if any(part.endswith("host.ts") for part in child.cmdline()):
-                return child
-        except psutil.NoSuchProcess:
-            continue
-    return None
+                found.append(child)
+    return found
 
 
 def kill_family(worker: "subprocess.Popen[bytes]") -> None:

@@ -250,7 +250,7 @@ Deno.test("every kind of broken card has an error of its own, and the others are
     imports: [404, /luke\/blog\/nowhere\.js/],
     names: [422, /export named 'Nobody'/],
     nowhere: [404, /luke\/blog\/nowhere/],
-    elsewhere: [403, /example\.com/],
+    elsewhere: [404, /example\.com/],
     unexported: [404, /exports no "Other"; it exports Computed, Nasty, Number, Template, notCard/],
     inherited: [404, /exports no "toString"/],
     "not-card": [422, /notCard/],
