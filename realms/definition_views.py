@@ -28,7 +28,7 @@ from realms.http import API
 from realms.models import Realm
 from realms.resolve import resolve
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS
-from reindex.prerender import ModuleBuilder
+from reindex.module_builder import ModuleBuilder
 from reindex.reader import module_url, resolve_module
 from reindex.replicas import PinEnded, ReplicaUnavailable, WrongGeneration
 

@@ -1,4 +1,4 @@
-"""The prerenderer as the rest of the project sees it: cards to HTML, modules to definitions.
+"""Renders the cards of a batch, each beside those that may share a sandbox with it.
 
 What may be imported is decided here: a sandbox gets the modules of the realms that it was started
 for, and no others. Cards that load code of another realm are rendered apart from those that don't,
@@ -6,31 +6,23 @@ and from those that load other realms' code: what one realm's code does can chan
 show it. Their rows depend on every module that their sandbox was given.
 """
 
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from django.conf import settings
-
-from definitions.lookup import Built, Located
-from reindex import hangs, host, sandbox
+from reindex import host, sandbox
 from reindex.hangs import LostTime
 from reindex.host import Library
 from reindex.made_from import Origins
-from reindex.pins import Access
 from reindex.reader import (
     BASE_MODULE,
     BASE_REALM,
-    Authority,
     Document,
     Reader,
     links_of,
     module_of,
-    module_url,
 )
-from reindex.results import Message, checked_card, checked_definitions, failed, not_built
+from reindex.results import Message, checked_card, failed
 from reindex.sandbox import SandboxDied
 
 #: So far the links of a whole batch are followed at once, a level each time that one of its cards
@@ -298,11 +290,11 @@ class _Group:
         type_of_card = batch.known.modules.get(url)
         if type_of_card is not None and not self._may_load(url):
             self.moved[card] = self.strangers | batch.strangers(type_of_card)
-            return [(url, _refused(url, 503, "it is rendered apart from what does not load it"))]
+            return [(url, refused(url, 503, "it is rendered apart from what does not load it"))]
         pin = batch.reader.locate(url)
         if pin is not None and batch.strangers([pin.realm_url]) - self.strangers:
             why = f"it is in {pin.realm_url}, and other realms' modules are imported by their URL"
-            return [(url, _refused(url, 403, f"{why}, spelt out in the code"))]
+            return [(url, refused(url, 403, f"{why}, spelt out in the code"))]
         return self._sources([url]).items()
 
     def _sources(self, modules: Iterable[str]) -> dict[str, Message]:
@@ -326,7 +318,8 @@ class _Group:
             self._render(urls[half:], hung)
 
 
-def _refused(url: str, status: int, why: str) -> Message:
+def refused(url: str, status: int, why: str) -> Message:
+    """What a sandbox gets for a module that it may not import."""
     message = f"{url} can't be imported: {why}"
     error = {"status": status, "title": "Import refused", "message": message, "causes": []}
     return {"error": {**error, "module": url}}
@@ -338,136 +331,3 @@ def _with_module(result: Message, module: str | None) -> Message:
     if not error or error.get("module") or module is None:
         return result
     return {**result, "error": {**error, "module": module}}
-
-
-#: So many imports that lead nowhere are named.
-MAX_MISSING = 5
-
-#: One build at a time in a process of a web service.
-_building = threading.Lock()
-
-
-class ModuleBuilder:
-    """Builds definitions of modules (a `definitions.lookup.Builder`): of what everyone may read, or
-    of what the user of an `authority` may.
-
-    It reads what the registry has *now*, and never a job's pins: a build that begins after a change
-    must see that change, or the late work of an overtaken job would be stored as the newest.
-    """
-
-    def __init__(self, authority: Authority | None = None, user: str = "") -> None:
-        self._authority = authority
-        self._access = Access(user=user)
-
-    def locate(self, url: str) -> Located | None:
-        """Asks the registry anew each time, so that it can't say less than has been committed."""
-        reader = Reader({}, authority=self._authority, access=self._access)
-        pin = reader.locate(url)
-        modules = reader.modules([url]) if pin else []
-        if pin is None or not modules:
-            return None
-        # Whatever the module imports, the prerenderer imports the card library.
-        reader.locate(BASE_MODULE)
-        *imported, canonical = modules
-        # What isn't there may come: then the module is to be built anew.
-        dependencies = _spelt(reader, imported + reader.missing(url))
-        realms = sorted(reader.pins.keys() - {pin.realm_url})
-        return Located(
-            canonical,
-            pin.realm_url,
-            pin.generation,
-            tuple(dependencies),
-            tuple(realms),
-            bool(reader.private),
-        )
-
-    def build(self, located: Located) -> Built:
-        """Imports the module in a sandbox and asks its cards what they are."""
-        reader = Reader(
-            {located.realm_url: located.generation},
-            authority=self._authority,
-            access=self._access,
-            private={located.realm_url} if located.private else set(),
-        )
-        modules = reader.modules([located.module_url])
-        dependencies = [module for module in modules if module != located.module_url]
-        known = hangs.known_modules(reader, modules)
-        with _building:
-            result = (
-                {"error": next(iter(known.values()))}
-                if known
-                else _define(reader, located.module_url, dependencies)
-            )
-        missing = reader.missing(located.module_url)
-        error = result.get("error")
-        if error:
-            failed = list(error.get("dependencies", ()))
-            failed += [_missing(module) for module in missing[:MAX_MISSING]]
-            error = {**error, "dependencies": failed}
-        return Built(
-            result.get("definitions"),
-            error,
-            tuple(_spelt(reader, dependencies + missing)),
-            tuple(sorted(reader.pins.keys() - {located.realm_url})),
-            bool(reader.private),
-        )
-
-
-def _spelt(reader: Reader, urls: list[str]) -> list[str]:
-    """URLs as a change of the files announces them: an import may escape what needs no escaping."""
-    pins = [(url, reader.locate(url)) for url in urls]
-    return [
-        url if pin is None else module_url(pin.realm_url, pin.path_of(url)) for url, pin in pins
-    ]
-
-
-def _define(reader: Reader, module: str, dependencies: list[str]) -> Message:
-    results: list[Message] = []
-    realms = reader.realms_of([module]) | {BASE_REALM}
-    sources = {url: reader.source(url) for url in sorted(reader.reached(module)[0])}
-    task = {
-        "type": "definitions",
-        "module": module,
-        "modules": dependencies,
-        "sources": sources,
-    }
-
-    def supply(cards: list[str], modules: list[str]) -> Message:
-        found: dict[str, Message] = {}
-        for url in modules:
-            pin = reader.locate(url)
-            if pin is not None and pin.realm_url not in realms:
-                found[url] = _refused(url, 403, "other realms' modules are imported by their URL")
-            else:
-                found[url] = reader.source(url)
-        return {"documents": dict.fromkeys(cards), "sources": found}
-
-    process = host.start(library(reader))
-    watch = hangs.Stopwatch()
-    watch.start(process.process.pid)
-    laps: list[tuple[float, float]] = []
-
-    def take(result: Message) -> None:
-        laps.append(watch.lap())
-        results.append(result)
-
-    try:
-        if sandbox.run(task, process, take, supply) is None:
-            process.end()
-    except SandboxDied as error:
-        return not_built(500, error)
-    if not results:
-        return not_built(504, "the module ran into its time limit")
-    result = checked_definitions(results[0])
-    wall, busy = laps[0]
-    if "error" in result and wall >= settings.REALM_RENDER_SECONDS:
-        # A build is no job: the moment stands for it.
-        signs, build = hangs.signs_of(wall, busy), -time.time_ns()
-        hangs.remember_module(reader, module, result["error"], signs, build)
-    return result
-
-
-def _missing(module: str) -> Message:
-    """What is wrong with an import that leads nowhere, for whomever the module is built."""
-    message = f"{module} is not there, or is not to be read by everyone who may read this"
-    return {"status": 404, "title": "Module not found", "message": message, "module": module}

@@ -12,8 +12,9 @@ from definitions.lookup import DefinitionLookup
 from reindex import host, jobs, landing, planning, turns
 from reindex.hangs import LostTime
 from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
+from reindex.module_builder import ModuleBuilder
 from reindex.pins import CLOSED, Access
-from reindex.prerender import ModuleBuilder, render_cards
+from reindex.prerender import render_cards
 from reindex.reader import BASE_REALM, Document, Reader, card_url
 from reindex.replicas import (
     PinEnded,

@@ -18,7 +18,7 @@ from realms.bootstrap import sync_base_realm
 from realms.models import Realm, RealmPermission
 from realms.permissions import change_permissions
 from realms.publishing import unpublish_realm
-from reindex.prerender import ModuleBuilder
+from reindex.module_builder import ModuleBuilder
 from reindex.replicas import ReplicaUnavailable
 from tests import make
 from tests.cluster import Answer

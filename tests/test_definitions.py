@@ -29,7 +29,7 @@ from notifications.channels import (
 )
 from notifications.connection import listen_connection
 from realms.bootstrap import sync_base_realm
-from reindex.prerender import ModuleBuilder
+from reindex.module_builder import ModuleBuilder
 from tests import make
 from tests.cluster import wait_until
 from tests.web import Web

@@ -18,7 +18,7 @@ from realms.reindex_views import reindex
 from reindex import hangs, host, sandbox, turns
 from reindex.hangs import Stopwatch
 from reindex.models import Hang, ReindexBatch, ReindexJob
-from reindex.prerender import ModuleBuilder
+from reindex.module_builder import ModuleBuilder
 from tests import make
 from tests.gates import in_thread
 from tests.rendering import index_of, work_off
