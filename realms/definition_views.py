@@ -6,6 +6,7 @@ wait for builds, no build could end. So these requests have threads of their own
 them wait; further requests get 503 with Retry-After.
 """
 
+import logging
 import re
 import time
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ from realms.urls_and_paths import EXECUTABLE_EXTENSIONS
 from reindex.module_builder import ModuleBuilder
 from reindex.reader import module_url, resolve_module
 from reindex.replicas import PinEnded, ReplicaUnavailable, WrongGeneration
+
+logger = logging.getLogger(__name__)
 
 #: How many requests of one process wait for builds at a time. Its lane has a thread more.
 MAX_WAITING = 2
@@ -151,7 +154,9 @@ def _entry(asked: str, caller: Caller | None) -> DefinitionCacheEntry | None:
         try:
             entry = _lookup(caller).lookup_module(module)
         except (PinEnded, ReplicaUnavailable, WrongGeneration) as error:
-            raise errors.Busy(what=f"{module} can't be read at present: {error}") from error
+            # Which replica failed, and how, is the operator's to know.
+            logger.warning("%s can't be read: %s", module, error)
+            raise errors.Busy(what=f"{module} can't be read at present") from error
     # It may have taken a while: what was the caller's to read then may not be any more.
     return entry if entry is not None and auth.readable(entry.realms, caller) else None
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.core.exceptions import SuspiciousOperation
-from django.db import Error as DatabaseError
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 
 from reindex.pins import PIN_ENDED
@@ -375,7 +375,8 @@ class ErrorMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Answers for what a view raised; None leaves it to Django's plain 500."""
-        if not isinstance(error, RealmError) and request.path.startswith("/_admin"):
+        told_apart = (RealmError, DataError)
+        if not isinstance(error, told_apart) and request.path.startswith("/_admin"):
             return None
         told = self._told(request, error)
         endpoint = request.resolver_match
@@ -388,8 +389,10 @@ class ErrorMiddleware:
             return error
         if isinstance(error, SuspiciousOperation):
             return Malformed(what=str(error))
+        if isinstance(error, DataError):
+            return Malformed(what="the request has a value that no text or number can have")
         logger.exception("%s %s failed", request.method, request.path)
-        if isinstance(error, DatabaseError):
+        if isinstance(error, OperationalError | InterfaceError):
             return Busy(what="the database can't be reached")
         unexpected = RealmError()
         unexpected.status, unexpected.title = 500, "Internal Server Error"

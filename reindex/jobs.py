@@ -197,9 +197,7 @@ def _create(realm_url: str, generation: int, **more: Any) -> ReindexJob:
     raise AssertionError("unreachable")
 
 
-def _create_unless_live(
-    realm_url: str, generation: int, last: ReindexJob, due_at: datetime | None = None
-) -> None:
+def _create_unless_live(realm_url: str, generation: int, last: ReindexJob, **more: Any) -> None:
     """A job for the realm of the `last` one. Somebody else may be owing it one at the same time."""
     job = ReindexJob(
         realm_url=realm_url,
@@ -207,7 +205,7 @@ def _create_unless_live(
         draft=last.draft,
         owner=last.owner,
         sent_at=timezone.now(),
-        due_at=due_at,
+        **more,
     )
     ReindexJob.objects.bulk_create([job], ignore_conflicts=True)
     transaction.on_commit(send_work)
@@ -363,15 +361,20 @@ def failed(job_id: int, error: object) -> None:
 
 def replace(job_id: int, why: object) -> None:
     """Ends a job that may not read a realm any more as it had pinned it, and owes another in its
-    place, a moment later: a replica may not have heard yet of what ended the access."""
+    place, a moment later: a replica may not have heard yet of what ended the access. After some
+    tries the job has failed."""
     with transaction.atomic():
         job = _locked(job_id)
         if job is None or job.status not in ReindexJob.LIVE:
             return
-        job.status, job.finished_at, job.error = Status.SUPERSEDED, timezone.now(), str(why)
+        job.attempts, job.error, job.finished_at = job.attempts + 1, str(why), timezone.now()
+        tried = job.attempts >= MAX_ATTEMPTS
+        job.status = Status.FAILED if tried else Status.SUPERSEDED
         job.save()
-        due_at = timezone.now() + QUIET
-        _create_unless_live(job.realm_url, job.generation, job, due_at)
+        if not tried:
+            generation = max(job.generation, job.next_generation or 0)
+            again = {"full": job.full, "attempts": job.attempts, "due_at": timezone.now() + QUIET}
+            _create_unless_live(job.realm_url, generation, job, **again)
 
 
 # --- Batches -----------------------------------------------------------------------------------

@@ -64,12 +64,12 @@ class ModuleBuilder:
         )
         modules = reader.modules([located.module_url])
         dependencies = [module for module in modules if module != located.module_url]
-        known = hangs.known_modules(reader, modules)
+        known, late = hangs.known_modules(reader, modules), set[str]()
         with _building:
             result = (
                 {"error": next(iter(known.values()))}
                 if known
-                else _define(reader, located.module_url, dependencies)
+                else _define(reader, located.module_url, dependencies, late)
             )
         missing = reader.missing(located.module_url)
         error = result.get("error")
@@ -80,7 +80,7 @@ class ModuleBuilder:
         return Built(
             result.get("definitions"),
             error,
-            tuple(_spelt(reader, dependencies + missing)),
+            tuple(_spelt(reader, sorted({*dependencies, *missing, *late}))),
             tuple(sorted(reader.pins.keys() - {located.realm_url})),
             bool(reader.private),
         )
@@ -94,7 +94,8 @@ def _spelt(reader: Reader, urls: list[str]) -> list[str]:
     ]
 
 
-def _define(reader: Reader, module: str, dependencies: list[str]) -> Message:
+def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]) -> Message:
+    """The definitions of a module, or an error. Adds to `late` what it turns out to import."""
     results: list[Message] = []
     realms = reader.realms_of([module]) | {BASE_REALM}
     sources = {url: reader.source(url) for url in sorted(reader.reached(module)[0])}
@@ -105,15 +106,17 @@ def _define(reader: Reader, module: str, dependencies: list[str]) -> Message:
         "sources": sources,
     }
 
-    def supply(cards: list[str], modules: list[str]) -> Message:
+    def supply(asked: Message) -> Message:
         found: dict[str, Message] = {}
-        for url in modules:
-            pin = reader.locate(url)
-            if pin is not None and pin.realm_url not in realms:
-                found[url] = refused(url, 403, "other realms' modules are imported by their URL")
+        for url in asked["modules"]:
+            reached = reader.reached(url)[0]
+            # Nobody knew that it is imported: the definitions depend on it.
+            late.update(reached)
+            if reader.realms_of([url]) <= realms:
+                found |= {each: reader.source(each) for each in sorted(reached)}
             else:
-                found[url] = reader.source(url)
-        return {"documents": dict.fromkeys(cards), "sources": found}
+                found[url] = refused(url, 403, "other realms' modules are imported by their URL")
+        return {"documents": dict.fromkeys(asked["documents"]), "sources": found}
 
     process = host.start(library(reader))
     watch = hangs.Stopwatch()

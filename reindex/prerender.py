@@ -178,8 +178,9 @@ class _Group:
     #: Cards that turned out to load more than that, with all that they load.
     moved: dict[str, Strangers] = field(default_factory=dict)
     _answers: list[tuple[Message, bool]] = field(default_factory=list)
-    #: The modules that the processes were given.
+    #: The modules that the processes were given, and those that they had to ask for.
     _given: set[str] = field(default_factory=set)
+    _asked: set[str] = field(default_factory=set)
 
     def render(self, urls: list[str]) -> None:
         """Renders cards, each of which is answered or moved."""
@@ -201,11 +202,7 @@ class _Group:
                 return
             if result["type"] == "error":
                 raise SandboxDied(result["error"]["message"])
-            if result["url"] not in left:
-                return
-            if result["url"] in self.moved:
-                del left[result["url"]]
-            else:
+            if result["url"] in left:
                 answer(checked_card(result), bool(hung))
 
         def answer(result: Message, doubtful: bool) -> None:
@@ -226,6 +223,9 @@ class _Group:
                 unavailable = self._run(left, take, hung)
                 if unavailable is not None:
                     lost.stopped(unavailable)
+            except _Moved:
+                left = dict.fromkeys(url for url in left if url not in self.moved)
+                continue
             except SandboxDied as death:
                 lost.died(list(left))
                 self._divide(list(left), death, hung, again=again)
@@ -238,26 +238,33 @@ class _Group:
             answer(failed(url, "it was not answered"), True)
 
     def _answer(self, result: Message, doubtful: bool) -> None:
-        """Answers at once what depends on nothing but itself."""
+        """Answers a card that is not moved: at once where no other realm's code is loaded."""
+        if result["url"] in self.moved:
+            return
         if self.strangers:
             self._answers.append((result, doubtful))
         else:
-            self.batch.answer(result, doubtful, self.strangers, ())
+            self.batch.answer(result, doubtful, self.strangers, self._asked)
 
     def _run(
         self, left: Mapping[str, None], take: Callable[[Message], None], unavailable: Message
     ) -> Message | None:
         batch, documents = self.batch, self.batch.known.documents
 
-        def supply(cards: list[str], modules: list[str]) -> Message:
+        def supply(asked: Message) -> Message:
             batch.go_on()
             with batch.lost.watch.paused():
-                found = batch.known.supply(cards) if cards else {}
+                found = batch.known.supply(asked["documents"]) if asked["documents"] else {}
                 # The first that has no answer yet is what the process is at.
                 at = next(iter(left))
                 sources = {
-                    url: each for module in modules for url, each in self._source(module, at)
+                    url: each
+                    for module in asked["modules"]
+                    for url, each in self._source(module, at).items()
                 }
+            if asked["dynamic"] and at in self.moved:
+                # The module would go on without it, and be no more what the next cards import.
+                raise _Moved
             return {"documents": found, "sources": sources}
 
         entries = [module for module in batch.known.modules if self._may_load(module)]
@@ -284,23 +291,21 @@ class _Group:
         """Whether all that the type of a card imports may be loaded here."""
         return self.batch.strangers(self.batch.known.modules[module]) <= self.strangers
 
-    def _source(self, url: str, card: str) -> Iterable[tuple[str, Message]]:
-        """What a sandbox gets for a module that it asks for, with all that this imports."""
-        batch = self.batch
-        type_of_card = batch.known.modules.get(url)
-        if type_of_card is not None and not self._may_load(url):
-            self.moved[card] = self.strangers | batch.strangers(type_of_card)
-            return [(url, refused(url, 503, "it is rendered apart from what does not load it"))]
-        pin = batch.reader.locate(url)
-        if pin is not None and batch.strangers([pin.realm_url]) - self.strangers:
-            why = f"it is in {pin.realm_url}, and other realms' modules are imported by their URL"
-            return [(url, refused(url, 403, f"{why}, spelt out in the code"))]
-        return self._sources([url]).items()
+    def _source(self, url: str, card: str) -> dict[str, Message]:
+        """What a sandbox gets for a module that it asks for, with all that this imports. Where that
+        is other realms' code than this group may load, the card is moved."""
+        realms = self.batch.strangers(self.batch.reader.realms_of([url]))
+        if not realms <= self.strangers:
+            self.moved[card] = self.strangers | realms
+            return {url: refused(url, 503, "it is rendered apart from what does not load it")}
+        # Nobody knew that it is imported: what is rendered from here on may depend on it.
+        self._asked |= self.batch.reader.reached(url)[0]
+        return self._sources([url])
 
     def _sources(self, modules: Iterable[str]) -> dict[str, Message]:
         reader = self.batch.reader
-        asked = {url for module in modules for url in reader.reached(module)[0]}
-        given = asked - self.batch.library.sources.keys()
+        reached = {url for module in modules for url in reader.reached(module)[0]}
+        given = reached - self.batch.library.sources.keys()
         self._given |= given
         return {url: reader.source(url) for url in sorted(given)}
 
@@ -316,6 +321,10 @@ class _Group:
             half = len(urls) // 2
             self._render(urls[:half], hung)
             self._render(urls[half:], hung)
+
+
+class _Moved(Exception):
+    """Card code waits for what its sandbox is not to have; it is ended."""
 
 
 def refused(url: str, status: int, why: str) -> Message:

@@ -28,8 +28,10 @@ Document: TypeAlias = dict[str, Any]
 BASE_REALM = f"{settings.REALM_PUBLIC_ORIGIN}/base/"
 BASE_MODULE = f"{BASE_REALM}mod.ts"
 
+#: White space as JavaScript has it, which is Python's and the byte order mark.
+_S = r"[\s\ufeff]*+"
 #: Static and literal dynamic imports in what the transpiler emits. Finding too much is harmless.
-_IMPORT = re.compile(r"""\b(?:from|import)\s*\(?\s*(["'])([^"'\n]+)\1""")
+_IMPORT = re.compile(rf"""\b(?:from|import){_S}(?:\({_S})?(["'])([^"'\n]+)\1""")
 
 #: What the fleet could serve. Nothing else is ever asked for on a card's behalf.
 _SERVABLE = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/[^\s\x00-\x1f\x7f]{0,4000}")
@@ -56,8 +58,15 @@ _ALIKE = re.compile(
 )
 _ESCAPED_DOT = re.compile("%2e", re.IGNORECASE)
 
-#: What is imported can't be told where a comment stands in its place, or anything but a literal.
-_UNTOLD = re.compile(r"""\b(?:from|import)\s*/[/*]|\bimport\s*\((?!\s*(["'])[^"'\n]+\1\s*\))""")
+#: An import, or what could be one: no `_IMPORT` begins at the same place where a comment stands in
+#: between, a quote in the specifier, or anything but a literal.
+_MAY_IMPORT = re.compile(
+    rf"""\bfrom{_S}(?:["']|/[/*])|\bimport{_S}(?:["'(]|/[/*]|\.{_S}(?:source|defer)\b)"""
+)
+
+
+#: What may follow the specifier of a dynamic import: nothing, or the options.
+_CLOSES = re.compile(rf"{_S}[,)]")
 
 
 @dataclass(frozen=True)
@@ -286,6 +295,7 @@ class Reader:
         pin = self.locate(url)
         if pin is None:
             return Module(None)
+        self._check_access(pin)
         self._carry_over(pin)
         module = _known_modules.get((pin, url))
         if module is None:
@@ -295,12 +305,20 @@ class Reader:
         # An extensionless spelling leads to the file itself.
         return module if module.file in (None, url) else self._module(str(module.file))
 
+    def _check_access(self, pin: Pin) -> None:
+        """Makes sure, once, that a realm is open: its modules may be known from an earlier job.
+        Raises PinEnded."""
+        if pin not in self._carried:
+            self._get(pin, "", NDJSON, b'{"paths": []}')
+
     def _carry_over(self, pin: Pin) -> None:
         """Knows the modules of a generation by those of an earlier one: but for what has changed in
         between they are the same."""
-        if pin in self._carried or pin.realm_url in self.private:
+        if pin in self._carried:
             return
         self._carried.add(pin)
+        if pin.realm_url in self.private:
+            return
         advanced = history.advance(pin, self.access)
         if advanced is None:
             return
@@ -424,9 +442,21 @@ def _module_in(url: str, response: Response) -> Module:
     if response.status != 200:
         return Module(None)
     text = response.body.decode(errors="replace")
-    plain = all(is_plain(match[2]) for match in _IMPORT.finditer(text))
-    complete = plain and not _UNTOLD.search(text)
+    imports = {match.start(): match[2] for match in _IMPORT.finditer(text)}
+    complete = all(map(is_plain, imports.values())) and all(
+        match.start() in imports and _is_whole(text, match.start())
+        for match in _MAY_IMPORT.finditer(text)
+    )
     return Module(url, tuple(imports_of(url, response.body)), complete, text)
+
+
+def _is_whole(text: str, start: int) -> bool:
+    """Whether the literal of an import is all that it says: `import("./a" + b)` goes on."""
+    match = _IMPORT.match(text, start)
+    if match is None:
+        return False
+    dynamic = match[0].startswith("import") and "(" in match[0].partition(match[1])[0]
+    return not dynamic or bool(_CLOSES.match(text, match.end()))
 
 
 def module_of(url: str, document: Document) -> str | None:

@@ -38,12 +38,13 @@ def run(
     task: Message,
     host: Host,
     receive: Callable[[Message], None],
-    supply: Callable[[list[str], list[str]], Message],
+    supply: Callable[[Message], Message],
     unavailable: Message | None = None,
 ) -> Message | None:
     """Runs one task in a process and hands every result to `receive`. `supply` is asked for the
-    documents of cards and for modules, by URL, that a render turns out to need, and answers a
-    `Supply`. The process ends with the task, unless None is answered: then it may be kept.
+    `documents` of cards and for `modules`, by URL, that a render turns out to need (`dynamic` if
+    card code waits for the modules and would go on without them), and answers a `Supply`. The
+    process ends with the task, unless None is answered: then it may be kept.
 
     A card that hangs has its error and ends the process: then the modules that are to be left alone
     are answered, to be given as `unavailable` when the rest of the task is run. None means that the
@@ -67,7 +68,7 @@ class _Talk:
 
     host: Host
     receive: Callable[[Message], None]
-    supply: Callable[[list[str], list[str]], Message]
+    supply: Callable[[Message], Message]
 
     def about(self, order: Message, task: Message) -> Message | None:
         """Gives a task and hears its answers to the end; what `run` returns."""
@@ -85,8 +86,8 @@ class _Talk:
                         self.receive(message)
                         return dict(message["unavailable"])
                     case "needs":
-                        asked = (_texts(message[key]) for key in ("documents", "modules"))
-                        self.host.say(self.supply(*asked))
+                        asked = {key: _texts(message[key]) for key in ("documents", "modules")}
+                        self.host.say(self.supply({**asked, "dynamic": bool(message["dynamic"])}))
                     case "card" | "definitions":
                         # Its result is a line of its own: it was made where card code could reach
                         # it, and has no say in what it is the result of.

@@ -329,7 +329,7 @@ def test_a_replica_that_can_not_be_read_is_no_fault_of_the_module(
 
     monkeypatch.setattr(ModuleBuilder, "locate", away)
     busy = ask(web, "person")
-    assert "there is none" in error(busy, 503)["message"]
+    assert "can't be read at present" in error(busy, 503)["message"]
     assert busy.headers["retry-after"] == "1"
     assert Definition.objects.count() == 1
 

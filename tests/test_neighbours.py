@@ -162,24 +162,131 @@ def test_a_card_that_leads_to_strangers_further_on_is_rendered_with_them(
         **{f"far-{at}.json": post(f"far {at}", "./near") for at in range(3)},
     }
     make.write_paths(site, files)
-    make.write(Realm.objects.get(url=EVE), person__tsx=person(SPOIL["the page's own type"]))
+    make.write(Realm.objects.get(url=EVE), person__tsx=person(SPOIL["the language"]))
     shown = rendered(site, sent, full=True)
     assert all("EVIL" not in page for path, page in shown.items() if path.startswith("own-"))
     assert "<b>Eve</b>" in shown["near"]
     assert len(shown) == 13
 
 
-def test_another_realms_module_is_imported_by_its_url_only(site: Realm, sent: Sent) -> None:
-    """What a module will import has to be known before it is given to a sandbox."""
-    tries = (
-        POST
-        + b"""
+#: Ways for a page of Ada's to load Eve's code that no one has seen in her code or her cards.
+UNSEEN = {
+    "a computed name": b"""
+const name = ["wr", "ap.tsx"].join("");
+const { Person } = await import(`./${name}`);""",
+    "a quote in a name": b"""import { Person } from "./it's.tsx";""",
+    "a name of another realm": b"""
 const url = ["http://localhost:4201", "eve", "lib", "person.tsx"].join("/");
-const got = await import(url).then(() => "GOT", (error) => error.message);
-Post.isolated = () => <p>{got}</p>;"""
+const { Person } = await import(url);""",
+}
+
+
+@pytest.mark.parametrize("way", UNSEEN)
+def test_code_of_another_realm_is_loaded_apart_however_it_is_imported(
+    web: Web, site: Realm, sent: Sent, way: str
+) -> None:
+    """The page is moved when its module asks for it, and pages that don't are as without."""
+    wrap = f'export {{ Person }} from "{EVE}person.tsx";'.encode()
+    hub = (
+        POST.replace(b"Embed, ", b"")
+        + UNSEEN[way]
+        + b"""
+const shown = Person.embedded;
+export class Hub extends Post { static isolated = () => <p>{shown({ card: { name: "hub" } })}</p>; }
+"""
     )
-    make.write_paths(site, {"tries.tsx": tries, "tries.json": make.card("./tries", "Post")})
-    assert "spelt out in the code" in rendered(site, sent)["tries"]
+    hub = hub.replace(b"<Embed card={card.author} />", b"")
+    files = {"wrap.tsx": wrap, "it's.tsx": wrap, "hub.tsx": hub}
+    make.write_paths(site, {**files, "hub.json": make.card("./hub", "Hub")})
+    clean = rendered(site, sent, full=True)
+    assert "<b>hub</b>" in clean["hub"]
+    eve = Realm.objects.get(url=EVE)
+    spoil = SPOIL["the page's own type"] + 'Post.fields.title.read = () => "EVIL";'
+    make.write(eve, person__tsx=person(f"try {{ {spoil.split(';', 1)[1]} }} catch {{}}"))
+    poisoned = rendered(site, sent, full=True)
+    for path in clean:
+        if path not in ("hub", *(f"eves-{at}" for at in range(4))):
+            assert poisoned[path] == clean[path], path
+    page = web.get(f"{SITE}hub", "text/html")
+    assert "script-src 'none'" in page.headers["content-security-policy"]
+    make.write(eve, person__tsx=person())
+    assert rendered(site, sent) == clean
+
+
+def test_a_card_spelt_so_that_javascript_reads_it_otherwise_is_rendered_apart(
+    site: Realm, sent: Sent
+) -> None:
+    """Eve's card names Ada's module, which loads Eve's code, by a URL with a backslash."""
+    eve = Realm.objects.get(url=EVE)
+    fan = f'import {{ Person }} from "{EVE}person.tsx"; export class Fan extends Person {{}}'
+    make.write_paths(site, {"fan.tsx": fan.encode()})
+    odd = make.card(f"{SITE}x\\..\\fan.tsx", "Fan", name="Eve")
+    make.write_paths(eve, {"eve.json": odd})
+    clean = rendered(site, sent, full=True)
+    make.write(eve, person__tsx=person(SPOIL["the language"] + SPOIL["Preact's options"]))
+    poisoned = rendered(site, sent, full=True)
+    assert {path for path in clean if clean[path] != poisoned[path]} <= {
+        f"eves-{at}" for at in range(4)
+    }
+
+
+def test_an_import_that_nobody_foresaw_is_in_what_a_page_was_made_from(
+    site: Realm, sent: Sent
+) -> None:
+    tsx = b"""import { Card } from "@realm/base"; import { text } from "./it's.tsx";
+export class Odd extends Card { static isolated = () => <p>{text}</p>; }"""
+    make.write_paths(site, {"odd.tsx": tsx, "it's.tsx": b'export const text = "old";',
+                            "odd.json": make.card("./odd", "Odd")})  # fmt: skip
+    assert "old" in rendered(site, sent)["odd"]
+    make.write_paths(site, {"it's.tsx": b'export const text = "new";'})
+    assert "<p>new</p>" in rendered(site, sent)["odd"]
+
+
+def test_a_template_of_another_realm_can_not_hide_what_its_page_shows(
+    site: Realm, sent: Sent
+) -> None:
+    """Eve's code empties the store's list of used cards, if it gets hold of the store."""
+    spoil = """
+        const clear = (o, depth = 0, seen = new Set()) => {
+          if (o === null || typeof o !== "object" || seen.has(o) || depth > 9) return;
+          seen.add(o);
+          try { o.used?.clear(); } catch {}
+          for (const key of Reflect.ownKeys(o)) { try { clear(o[key], depth + 1, seen); } catch {} }
+        };"""
+    shows = person(spoil).replace(b"<b>", b"<b>{clear(card) ?? null}")
+    make.write(Realm.objects.get(url=EVE), person__tsx=shows)
+    make.write_paths(site, {
+        "pair.tsx": POST.replace(b"author: linksTo", b"other: linksTo(() => Card), author: linksTo")
+        .replace(b"<p>{", b"<p><Embed card={card.other} />{"),
+        "pair.json": make.card("./pair", "Post", {"author": f"{EVE}eve", "other": f"{BOB}bob"}),
+    })  # fmt: skip
+    assert "Bob" in rendered(site, sent)["pair"]
+    bob = Realm.objects.get(url=BOB)
+    make.write_paths(bob, {"bob.json": make.card("./person", "Person", name="Robert")})
+    assert "Robert" in rendered(site, sent)["pair"]
+
+
+def test_a_card_that_is_moved_and_then_ends_its_process_is_answered_once(
+    site: Realm, sent: Sent
+) -> None:
+    crash = b"""import { Card, Embed, linksTo } from "@realm/base";
+let times = 0;
+export class Pair extends Card {
+  static fields = { near: linksTo(() => Card) };
+  static isolated = ({ card }) => {
+    if (++times > 1) { const held = []; for (;;) held.push(new Array(1e6).fill(1.5)); }
+    return <p><Embed card={card.near} /></p>;
+  };
+}"""
+    near = POST.replace(b"isolated", b"embedded")
+    make.write_paths(site, {
+        "crash.tsx": crash, "near.tsx": near,
+        "near.json": make.card("./near", "Post", {"author": f"{EVE}eve"}, title="near"),
+        "crash.json": make.card("./crash", "Pair", {"near": "./near"}),
+    })  # fmt: skip
+    shown = rendered(site, sent)
+    assert len(shown) == 11
+    assert "EVIL" not in "".join(shown.values())
 
 
 LEAKS = """\

@@ -121,7 +121,7 @@ def test_a_line_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> N
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
-        heard = list(sandbox._Talk(_host(process), print, lambda cards, modules: {})._lines())
+        heard = list(sandbox._Talk(_host(process), print, lambda asked: {})._lines())
     assert [(line[:2], size) for line, size in heard] == [(b"{}", 3), (b"yy", 5001), (b"[]", 3)]
     assert max(len(line) for line, _ in heard) <= 1000
 

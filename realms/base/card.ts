@@ -66,7 +66,8 @@ export function allFields(type: CardClass): Record<string, Field> {
   let fields = inherited.get(type);
   if (!fields) {
     const parent = type === Card ? {} : allFields(Object.getPrototypeOf(type));
-    fields = { ...parent, ...(Object.hasOwn(type, "fields") ? type.fields : {}) };
+    const own = Object.hasOwn(type, "fields") ? type.fields : {};
+    fields = Object.freeze({ ...parent, ...own });
     inherited.set(type, fields);
   }
   return fields;

@@ -26,7 +26,11 @@ export function formatDate(
   options: Intl.DateTimeFormatOptions = DAY,
 ): string {
   if (!date) return "";
-  const key = JSON.stringify(options);
+  // Plain values only, read once: an object could say something else the next time.
+  options = Object.fromEntries(
+    Object.entries(options).filter(([, value]) => Object(value) !== value),
+  );
+  const key = JSON.stringify(Object.entries(options));
   let formatter = formatters.get(key);
   if (!formatter) {
     formatter = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", ...options });

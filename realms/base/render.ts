@@ -24,5 +24,7 @@ export function renderCard(
 ): string {
   return renderToString(
     nested({ card, format, realm, around: null, depth: 0, defaults: defaultTemplates, styles }),
+    // A context of its own: the renderer's own empty one would be shared by all pages.
+    {},
   );
 }

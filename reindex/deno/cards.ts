@@ -30,7 +30,8 @@ export class Cards {
   readonly #modules: Modules;
   readonly #base: Base;
   readonly #needs: (documents: string[]) => Promise<Supply>;
-  readonly #refs: InstanceType<Base["CodeRefs"]>;
+  /** For each module the names of the types that it knows: what other modules name is not its concern. */
+  readonly #refs = new Map<string, InstanceType<Base["CodeRefs"]>>();
   readonly #addresses: [string, string][];
 
   /** `needs` fetches documents: null where there is no card. */
@@ -43,14 +44,12 @@ export class Cards {
   ) {
     this.#task = { ...task, realm: frozen(task.realm) };
     this.#base = base;
-    this.#refs = new base.CodeRefs();
     loader.supply(task.sources ?? {});
     this.#addresses = Object.entries(task.addresses ?? {});
     this.#documents = new Map(Object.entries(task.linked ?? {}));
     for (const { url, doc } of task.cards) this.#documents.set(url, doc);
     this.#modules = new Modules(loader, base, tell, unavailable);
     this.#needs = needs;
-    this.#refs.register("@realm/base", base);
   }
 
   async render(index: number): Promise<RenderedCard> {
@@ -91,8 +90,12 @@ export class Cards {
     const { realm } = this.#task;
     const { CardStore, checkDocument, FORMATS, renderCard, searchDocument, Styles } = this.#base;
     // Every card gets instances of its own: what it depends on is what *it* asked for.
+    const used = new Set<string>();
     const store = new CardStore({
-      document: (linked) => this.#document(linked, missing),
+      document: (linked) => {
+        used.add(linked);
+        return this.#document(linked, missing);
+      },
       type: (linked, document) => this.#linkedType(linked, document, missing),
       address: (linked) => this.#addressOf(linked),
     });
@@ -112,11 +115,10 @@ export class Cards {
       ),
     ]));
     html.head = styles.head(html.head, realm);
-    store.used.delete(url);
     return {
       html: html as RenderedCard["html"],
       search: search as RenderedCard["search"],
-      links: [...store.used],
+      links: [...used],
     };
   }
 
@@ -168,18 +170,22 @@ export class Cards {
   /** The type as its module names it, and those that it adopts from: their modules, which it has
    * imported itself, tell their names. */
   async #types(module: string, cardClass: CardClass): Promise<CodeRef[]> {
-    if (Object.getPrototypeOf(cardClass) !== this.#base.Card) {
+    let refs = this.#refs.get(module);
+    if (!refs) {
+      refs = new this.#base.CodeRefs();
+      refs.register("@realm/base", this.#base);
       for (const imported of this.#task.imports?.[module] ?? []) {
         await this.#modules.load(imported, false);
         try {
-          this.#refs.register(imported, this.#modules.exports(imported));
+          refs.register(imported, this.#modules.exports(imported));
         } catch {
           // The module got on without it, so none of its types come from there.
         }
       }
+      refs.register(module, this.#modules.exports(module));
+      this.#refs.set(module, refs);
     }
-    this.#refs.register(module, this.#modules.exports(module));
-    return [this.#refs.of(cardClass), ...this.#refs.chain(cardClass)];
+    return [refs.of(cardClass), ...refs.chain(cardClass)];
   }
 
   #addressOf(url: string): string {

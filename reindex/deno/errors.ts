@@ -85,8 +85,7 @@ function messageOf(error: unknown): string {
 
 /** Says why a global is missing that Deno or a browser would have. */
 function explained(message: string): string {
-  const [, name] =
-    /^(?:ReferenceError: )*(\w+) is not defined$/.exec(message) ?? [];
+  const [, name] = /^(?:ReferenceError: )*(\w+) is not defined$/.exec(message) ?? [];
   if (name === undefined || !removed.has(name)) return message;
   return `${name} is not defined: ${CLOSED}`;
 }

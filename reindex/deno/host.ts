@@ -124,9 +124,9 @@ class Run {
       const outcome = await this.sandbox.outcome(leftMs);
       if (outcome.ended !== "needs") return outcome;
       leftMs = Math.max(leftMs - (performance.now() - from), 1);
-      const { documents, modules } = outcome;
+      const { documents, modules, dynamic } = outcome;
       askedFor += documents.length + modules.length;
-      this.emit({ type: "needs", documents, modules });
+      this.emit({ type: "needs", documents, modules, dynamic });
       this.sandbox.ask({ ask: "supply", supply: await this.lines.next() });
     }
     return { ended: "died", message: "It asks for ever more cards or modules" };

@@ -22,9 +22,16 @@ export interface Places {
   libraryRealm: string;
   libraryModule: string;
   packagesFor: { library: Record<string, Exports>; cards: Record<string, Exports> };
-  /** Texts that were not supplied so far. */
-  fetch: (urls: string[]) => Promise<Sources>;
+  /** Texts that were not supplied so far; `dynamic` if card code waits for them and would go on without. */
+  fetch: (urls: string[], dynamic: boolean) => Promise<Sources>;
 }
+
+interface File {
+  file: string;
+  source: Extract<Source, { code: string } | { data: string }>;
+}
+
+const OWN_MODULES = "The card library is imported as @realm/base, not by its own modules";
 
 /** A loaded module's exports. In an object, since a namespace that exports `then` is a promise. */
 export interface Loaded {
@@ -36,6 +43,10 @@ export class Loader {
   readonly #sources = new Map<string, Source>();
   readonly #modules = new Map<string, Module>();
   readonly #packages: { library: Map<string, Module>; cards: Map<string, Module> };
+  readonly #imports = new Map<Module, Set<Module>>();
+  /** What was evaluated, or began to be. */
+  readonly #entered = new Set<Module>();
+  readonly #frozen = new Set<Module>();
   /** Graphs are linked one after another: they share modules. */
   #linking: Promise<unknown> = Promise.resolve();
 
@@ -56,40 +67,74 @@ export class Loader {
 
   /** Imports a module by its public URL. Throws a CardProblem, or what the module throws. */
   async load(url: string): Promise<Loaded> {
-    const module = await this.#module(url, {});
-    await this.#run(module);
+    const module = await this.#run(() => this.#module(url, {}));
     return { namespace: module.namespace as Exports };
   }
 
-  async #run(module: Module): Promise<void> {
-    const before = this.#linking;
-    const linked = before.then(() => this.#link(module));
+  /** Links a module and evaluates it. It is looked up when its turn comes: one that was given up by then
+   * has another in its place. */
+  async #run(find: () => Promise<Module>): Promise<Module> {
+    const linked = this.#linking.then(async () => {
+      const module = await find();
+      await this.#link(module);
+      return module;
+    });
     this.#linking = linked.catch(() => {});
-    await linked;
-    await module.evaluate();
+    const module = await linked;
+    await this.#evaluate(module, new Set());
+    return module;
   }
 
   async #link(module: Module): Promise<void> {
     if (module.status !== "unlinked") return;
     try {
-      await module.link((specifier, referrer, extra) =>
-        this.#imported(specifier, referrer.identifier, extra?.attributes)
-      );
+      await module.link(async (specifier, referrer, { attributes }) => {
+        const imported = await this.#imported(specifier, referrer.identifier, attributes);
+        this.#importsOf(referrer).add(imported);
+        return imported;
+      });
     } catch (error) {
-      // What was linked halfway can't be linked again; none of it has run.
-      for (const [key, { status }] of this.#modules) {
-        if (status !== "linked" && status !== "evaluating" && status !== "evaluated") {
-          this.#modules.delete(key);
-        }
+      // What was linked halfway can't be linked again, and none of it has run.
+      const graph = this.#graph(module);
+      for (const [key, each] of this.#modules) {
+        const whole = each.status === "linked" || this.#entered.has(each);
+        if (graph.has(each) && !whole) this.#modules.delete(key);
       }
       throw error;
     }
+  }
+
+  /** Dependencies first, each frozen before what imports it runs. */
+  async #evaluate(module: Module, seen: Set<Module>): Promise<void> {
+    if (seen.has(module)) return;
+    seen.add(module);
+    for (const imported of this.#importsOf(module)) await this.#evaluate(imported, seen);
+    this.#entered.add(module);
+    await module.evaluate();
+    if (!this.#frozen.has(module)) {
+      this.#frozen.add(module);
+      for (const exported of Object.values(module.namespace)) freezeClass(exported);
+    }
+  }
+
+  #importsOf(module: Module): Set<Module> {
+    let imports = this.#imports.get(module);
+    if (!imports) this.#imports.set(module, imports = new Set());
+    return imports;
+  }
+
+  #graph(module: Module, found = new Set<Module>()): Set<Module> {
+    if (found.has(module)) return found;
+    found.add(module);
+    for (const imported of this.#importsOf(module)) this.#graph(imported, found);
+    return found;
   }
 
   async #imported(
     specifier: string,
     referrer: string,
     attributes: Attributes = {},
+    dynamic = false,
   ): Promise<Module> {
     const { libraryRealm, libraryModule } = this.#places;
     const packages = referrer.startsWith(libraryRealm)
@@ -99,7 +144,11 @@ export class Loader {
     if (named) return named;
     try {
       const url = specifier === "@realm/base" ? libraryModule : this.#resolve(specifier, referrer);
-      return await this.#module(url, attributes);
+      if (url.startsWith(libraryRealm) && packages === this.#packages.cards) {
+        const { file } = await this.#file(url, dynamic);
+        if (file !== libraryModule) throw CardProblem.of(403, "Import refused", OWN_MODULES);
+      }
+      return await this.#module(url, attributes, dynamic);
     } catch (error) {
       throw ofImporter(error, referrer);
     }
@@ -117,31 +166,32 @@ export class Loader {
     throw CardProblem.of(403, "Import refused", message);
   }
 
-  async #module(url: string, attributes: Attributes): Promise<Module> {
-    const source = await this.#source(url);
-    if ("redirect" in source) return await this.#module(source.redirect, attributes);
-    if ("error" in source) throw new CardProblem(source.error);
+  async #module(url: string, attributes: Attributes, dynamic = false): Promise<Module> {
+    const { file, source } = await this.#file(url, dynamic);
     const type = attributes.type ?? "module";
-    const key = type === "module" ? url : `${type} ${url}`;
+    const key = type === "module" ? file : `${type} ${file}`;
     let module = this.#modules.get(key);
     if (!module) {
       module = "data" in source || type !== "module"
-        ? dataModule(url, type, "data" in source ? source.data : source.code)
-        : this.#compiled(url, source.code);
+        ? dataModule(file, type, "data" in source ? source.data : source.code)
+        : this.#compiled(file, source.code);
       this.#modules.set(key, module);
     }
     return module;
   }
 
-  async #source(url: string): Promise<Source> {
+  /** The file that a URL leads to. */
+  async #file(url: string, dynamic: boolean): Promise<File> {
     let source = this.#sources.get(url);
     if (!source) {
-      const found = await this.#places.fetch([url]);
+      const found = await this.#places.fetch([url], dynamic);
       source = found[url] ?? { error: unanswered(url) };
       // What is rendered apart is asked for by each card that leads to it.
       if (!("error" in source && source.error.status === 503)) this.supply(found);
     }
-    return source;
+    if ("redirect" in source) return await this.#file(source.redirect, dynamic);
+    if ("error" in source) throw new CardProblem(source.error);
+    return { file: url, source };
   }
 
   #compiled(url: string, code: string): SourceTextModule {
@@ -154,21 +204,24 @@ export class Loader {
   }
 
   #compile(url: string, code: string): SourceTextModule {
-    return new SourceTextModule(code, {
+    const module = new SourceTextModule(code, {
       identifier: url,
       initializeImportMeta: (meta: ImportMeta) => {
         meta.url = url;
       },
       importModuleDynamically: async (specifier, _, given) => {
         try {
-          const module = await this.#imported(specifier, url, given);
-          await this.#run(module);
-          return module;
+          return await this.#run(() => this.#imported(specifier, url, given, true));
         } catch (error) {
           throw problemOf(error);
         }
       },
     });
+    // Deno has no other phases for such modules, and ends with a fault where they are asked for.
+    const { moduleRequests } = module as unknown as { moduleRequests: { phase: string }[] };
+    const odd = moduleRequests.find(({ phase }) => phase !== "evaluation");
+    if (odd) throw new SyntaxError(`import ${odd.phase} is not supported`);
+    return module;
   }
 }
 
@@ -179,6 +232,18 @@ function ofImporter(error: unknown, importer: string): unknown {
   if (status !== 403 && status !== 404) return error;
   const told = `${message} (imported by ${importer})`;
   return new CardProblem({ ...error.document, message: told, module: importer });
+}
+
+/** Another module of a realm must not change a type that it imports: its pages would show it. */
+function freezeClass(exported: unknown): void {
+  if (typeof exported !== "function") return;
+  Object.freeze(exported);
+  if (typeof exported.prototype === "object") Object.freeze(exported.prototype);
+  const fields = Object.getOwnPropertyDescriptor(exported, "fields")?.value;
+  if (typeof fields === "object" && fields !== null) {
+    Object.freeze(fields);
+    for (const field of Object.values(fields)) Object.freeze(field);
+  }
 }
 
 function packageModules(packages: Record<string, Exports>): Map<string, Module> {

@@ -76,12 +76,21 @@ const OWN = new Set(["lockdown", "repairIntrinsics", "hardenIntrinsics", "harden
 /** The second half: freezes what the sandbox hands to card modules, and the global scope. */
 export function freezeShared(...shared: unknown[]): void {
   const freeze = harden;
-  for (const each of shared) freeze(each);
+  for (const each of [...shared, ...withoutNames()]) freeze(each);
   for (const name of Object.getOwnPropertyNames(globalThis)) {
-    if (KEPT.has(name)) {
-      const { value } = Object.getOwnPropertyDescriptor(globalThis, name)!;
-      if (value !== globalThis) freeze(value);
-    } else Reflect.deleteProperty(globalThis, name);
+    if (!KEPT.has(name)) Reflect.deleteProperty(globalThis, name);
   }
-  Object.freeze(globalThis);
+  const scope = globalThis as unknown as Record<string, unknown>;
+  for (const name of KEPT) if (scope[name] !== globalThis) freeze(scope[name]);
+  for (let object: object | null = globalThis; object; object = Object.getPrototypeOf(object)) {
+    Object.freeze(object);
+  }
+}
+
+/** Objects of kinds that no name in the global scope leads to. */
+function withoutNames(): unknown[] {
+  const segments = new Intl.Segmenter().segment("");
+  const parameters = new URLSearchParams();
+  return [segments, segments[Symbol.iterator](), parameters.keys(), "".matchAll(/x/g)]
+    .map((each) => Object.getPrototypeOf(each));
 }

@@ -41,8 +41,9 @@ export class Modules {
       this.#loaded.set(module, namespace);
     } catch (error) {
       const document = importError(error, module);
-      // What is rendered apart is asked for by each card that leads to it.
-      if (document.status !== 503) this.#failed.set(module, document);
+      // A card that leads to what is rendered apart is rendered there, and no further here.
+      if (document.status === 503) throw new CardProblem(document);
+      this.#failed.set(module, document);
     }
     this.#tell({ tell: "imported" });
   }

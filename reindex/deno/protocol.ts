@@ -98,12 +98,15 @@ export type Response =
   | { type: "card"; url: string; ms: number }
   /** Followed by its `Result`. */
   | { type: "definitions" }
-  /** The documents of cards, and the modules, that the sandbox can't go on without. */
-  | { type: "needs"; documents: string[]; modules: string[] }
+  /**
+   * The documents of cards, and the modules, that the sandbox can't go on without; `dynamic` if card code
+   * has asked for the modules and would go on without them.
+   */
+  | { type: "needs"; documents: string[]; modules: string[]; dynamic: boolean }
   | { type: "error"; error: ErrorDocument }
   /**
    * The last line, unless a card hung: then that card has its error, and the cards without an answer
-   * are to be asked for again in a new process, with `unavailable` in the request.
+   * are to be asked for again in a new process, with `unavailable` in the order.
    */
   | { type: "done" }
   | { type: "ready" }
@@ -153,13 +156,13 @@ export type Ask =
   /** The answer to `needs`; the only thing that is told while something else is asked. */
   | { ask: "supply"; supply: string };
 
-/** What the sandbox tells its host. Every ask but `documents` ends in one `result`, and so does starting. */
+/** What the sandbox tells its host. Every ask but `supply` ends in one `result`, and so does starting. */
 export type Tell =
   | { tell: "started" }
   /** In place of the result of starting. */
   | { tell: "failed"; message: string }
   | { tell: "importing"; module: string; own: boolean }
   | { tell: "imported" }
-  | { tell: "needs"; documents: string[]; modules: string[] }
+  | { tell: "needs"; documents: string[]; modules: string[]; dynamic: boolean }
   /** `json` is a `Result`; what is only done has none. */
   | { tell: "result"; ms: number; json?: string };

@@ -16,7 +16,7 @@ const QUIET_LIMIT_MS = 1_000;
 
 export type Outcome =
   | { ended: "answered"; json?: string; ms: number }
-  | { ended: "needs"; documents: string[]; modules: string[] }
+  | { ended: "needs"; documents: string[]; modules: string[]; dynamic: boolean }
   | { ended: "timed out"; started: boolean; importing: { module: string; own: boolean } | null }
   | { ended: "died"; message: string };
 
@@ -114,7 +114,12 @@ export class Sandbox {
         this.#importing = null;
         break;
       case "needs":
-        this.#end({ ended: "needs", documents: message.documents, modules: message.modules });
+        this.#end({
+          ended: "needs",
+          documents: message.documents,
+          modules: message.modules,
+          dynamic: message.dynamic,
+        });
         break;
       case "failed":
         this.#end({ ended: "died", message: message.message });

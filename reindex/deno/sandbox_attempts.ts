@@ -10,17 +10,50 @@ import { BLOG } from "./testing.ts";
 export const REFUSED: Record<string, Record<string, string>> = {
   "Node's modules": Object.fromEntries(
     [
-      "node:fs", "node:vm", "node:process", "node:module", "node:worker_threads", "node:child_process",
-      "node:http", "node:net", "node:os", "node:v8", "node:inspector", "node:async_hooks", "node:sqlite",
-      "node:test", "node:timers", "fs", "vm", "process", "fs/promises", "module", "child_process",
-      "NODE:fs", "node:node:fs",
+      "node:fs",
+      "node:vm",
+      "node:process",
+      "node:module",
+      "node:worker_threads",
+      "node:child_process",
+      "node:http",
+      "node:net",
+      "node:os",
+      "node:v8",
+      "node:inspector",
+      "node:async_hooks",
+      "node:sqlite",
+      "node:test",
+      "node:timers",
+      "fs",
+      "vm",
+      "process",
+      "fs/promises",
+      "module",
+      "child_process",
+      "NODE:fs",
+      "node:node:fs",
     ].map((name) => [name, `return await import("${name}")`]),
   ),
   "packages": Object.fromEntries(
     [
-      "npm:preact@11.2.0", "npm:preact", "npm:is-number@7.0.0", "jsr:@std/assert@1", "ses", "ses/lockdown",
-      "markdown-it", "preact-render-to-string", "preact/hooks", "preact/compat", "preact/src/options.js",
-      "react", "@realm/base/store.ts", "@realm/other", "#internal", "deno:core", "ext:core/mod.js",
+      "npm:preact@11.2.0",
+      "npm:preact",
+      "npm:is-number@7.0.0",
+      "jsr:@std/assert@1",
+      "ses",
+      "ses/lockdown",
+      "markdown-it",
+      "preact-render-to-string",
+      "preact/hooks",
+      "preact/compat",
+      "preact/src/options.js",
+      "react",
+      "@realm/base/store.ts",
+      "@realm/other",
+      "#internal",
+      "deno:core",
+      "ext:core/mod.js",
     ].map((name) => [name, `return await import("${name}")`]),
   ),
   "modules without a realm": {
@@ -30,7 +63,8 @@ export const REFUSED: Record<string, Record<string, string>> = {
     "blob": `return await import("blob:null/6b6a1e0a-0000-4000-8000-000000000000")`,
     "javascript": `return await import("javascript:1")`,
     "about": `return await import("about:blank")`,
-    "wasm from bytes": `return new WebAssembly.Module(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]))`,
+    "wasm from bytes":
+      `return new WebAssembly.Module(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]))`,
     "web socket": `return await import("ws://localhost/")`,
   },
   "local files": {
@@ -41,6 +75,8 @@ export const REFUSED: Record<string, Record<string, string>> = {
     "a package's JSON": `return await import("file:///node_modules/preact/package.json",
       { with: { type: "json" } })`,
     "by a path": `return await import("/etc/hostname")`,
+    "the library's own modules": `return await import("http://localhost:4201/base/card.ts")`,
+    "the library's own modules, without extension": `return await import("/base/context")`,
     "by many dots": `return await import("${"../".repeat(20)}etc/hostname")`,
     "through Deno": `return Deno.readTextFileSync("/etc/hostname")`,
     "the command line": `return Deno.args`,
@@ -135,24 +171,41 @@ export const REFUSED: Record<string, Record<string, string>> = {
 export const CHANGES: Record<string, Record<string, string>> = {
   "the language": Object.fromEntries(
     [
-      "Array.prototype.map = () => ['evil']", "Array.prototype.join = () => 'evil'",
-      "Array.prototype.flat = () => ['evil']", "String.prototype.trim = () => 'evil'",
-      "String.prototype.replaceAll = () => 'evil'", "RegExp.prototype.test = () => false",
-      "RegExp.prototype[Symbol.replace] = () => 'evil'", "JSON.stringify = () => '\"evil\"'",
-      "JSON.parse = () => ({})", "Object.entries = () => []", "Object.keys = () => []",
-      "Object.prototype.toJSON = () => 'evil'", "Map.prototype.get = () => 'evil'",
-      "Set.prototype.has = () => true", "WeakMap.prototype.get = () => undefined",
-      "Promise.prototype.then = () => {}", "Symbol.prototype.toString = () => 'evil'",
-      "Function.prototype.call = () => 'evil'", "Function.prototype.apply = () => 'evil'",
-      "Number.prototype.toString = () => '666'", "Date.prototype.toISOString = () => 'evil'",
+      "Array.prototype.map = () => ['evil']",
+      "Array.prototype.join = () => 'evil'",
+      "Array.prototype.flat = () => ['evil']",
+      "String.prototype.trim = () => 'evil'",
+      "String.prototype.replaceAll = () => 'evil'",
+      "RegExp.prototype.test = () => false",
+      "RegExp.prototype[Symbol.replace] = () => 'evil'",
+      "JSON.stringify = () => '\"evil\"'",
+      "JSON.parse = () => ({})",
+      "Object.entries = () => []",
+      "Object.keys = () => []",
+      "Object.prototype.toJSON = () => 'evil'",
+      "Map.prototype.get = () => 'evil'",
+      "Set.prototype.has = () => true",
+      "WeakMap.prototype.get = () => undefined",
+      "Promise.prototype.then = () => {}",
+      "Symbol.prototype.toString = () => 'evil'",
+      "Function.prototype.call = () => 'evil'",
+      "Function.prototype.apply = () => 'evil'",
+      "Number.prototype.toString = () => '666'",
+      "Date.prototype.toISOString = () => 'evil'",
       "Intl.DateTimeFormat.prototype.format = () => 'evil'",
       "Object.defineProperty(Intl, 'DateTimeFormat', { value: class { format() { return 'evil' } } })",
       "URL.prototype.toString = () => 'http://evil/'",
       "Object.defineProperty(URL.prototype, 'href', { get: () => 'http://evil/' })",
       "Array.prototype[Symbol.iterator] = function* () { yield 'evil' }",
       "Object.getPrototypeOf([][Symbol.iterator]()).next = () => ({ done: true })",
-      "Object.setPrototypeOf(Array.prototype, { evil: 1 })", "Math.imul = () => 0",
-      "Iterator.prototype.map = () => ['evil']", "Object.getPrototypeOf(async () => {}).evil = 1",
+      "Object.setPrototypeOf(Array.prototype, { evil: 1 })",
+      "Math.imul = () => 0",
+      "Object.getPrototypeOf(new Intl.Segmenter().segment('')).containing = () => 'evil'",
+      "Object.getPrototypeOf(new URLSearchParams('a=1').keys()).next = () => ({ done: true })",
+      "URLPattern.prototype.test = () => true",
+      "atob.call = () => 'evil'",
+      "Iterator.prototype.map = () => ['evil']",
+      "Object.getPrototypeOf(async () => {}).evil = 1",
     ].map((code) => [code, code]),
   ),
   "the global scope": {
@@ -161,20 +214,28 @@ export const CHANGES: Record<string, Record<string, string>> = {
     "an old name": `globalThis.String = () => "evil"`,
     "a definition": `Object.defineProperty(globalThis, "Array", { value: () => ["evil"] })`,
     "deleting": `delete globalThis.JSON`,
+    "names by its prototypes": `for (let o = Object.getPrototypeOf(globalThis); o; o = Object
+      .getPrototypeOf(o)) { try { o.window = {}; o.fetch = () => "evil" } catch {} }
+      if (typeof window !== "undefined" || typeof fetch !== "undefined") throw new Error("got in")`,
     "its prototype": `Object.setPrototypeOf(globalThis, { document: {} })`,
     "the console": `console.log = () => "evil"`,
   },
   "Preact": {
-    "options": `const { options } = await import("preact"); options.vnode = (v) => { v.type = "evil" }`,
+    "options":
+      `const { options } = await import("preact"); options.vnode = (v) => { v.type = "evil" }`,
     "options by name": `(await import("preact"))["options"].vnode = () => {}`,
     "Component.prototype.render": `Component.prototype.render = () => "evil"`,
-    "Component.prototype.getChildContext": `Component.prototype.getChildContext = () => ({ evil: 1 })`,
-    "Component.prototype.componentWillMount": `Component.prototype.componentWillMount = function () {
+    "Component.prototype.getChildContext":
+      `Component.prototype.getChildContext = () => ({ evil: 1 })`,
+    "Component.prototype.componentWillMount":
+      `Component.prototype.componentWillMount = function () {
       this.props.children = "evil" }`,
-    "Component.prototype.shouldComponentUpdate": `Component.prototype.shouldComponentUpdate = () => false`,
+    "Component.prototype.shouldComponentUpdate":
+      `Component.prototype.shouldComponentUpdate = () => false`,
     "Fragment": `Fragment.defaultProps = { children: "evil" }`,
     "h": `h.call = () => "evil"; h.prototype = null`,
-    "the runtime": `const jsx = await import("preact/jsx-runtime"); jsx.jsx.x = 1; jsx.jsx = () => "evil"`,
+    "the runtime":
+      `const jsx = await import("preact/jsx-runtime"); jsx.jsx.x = 1; jsx.jsx = () => "evil"`,
     "a namespace": `(await import("preact")).h = () => "evil"`,
   },
   "the card library": {
@@ -190,21 +251,33 @@ export const CHANGES: Record<string, Record<string, string>> = {
     "FORMATS": `(await import("@realm/base")).FORMATS.push("evil")`,
     "Styles": `(await import("@realm/base")).Styles.prototype.head = () => "evil"`,
     "CardStore": `(await import("@realm/base")).CardStore.prototype.get = () => null`,
-    "CodeRefs": `(await import("@realm/base")).CodeRefs.prototype.of = () => ({ module: "e", name: "E" })`,
+    "CodeRefs":
+      `(await import("@realm/base")).CodeRefs.prototype.of = () => ({ module: "e", name: "E" })`,
     "RealmConfig": `(await import("@realm/base")).RealmConfig.isolated = () => "evil"`,
-    "its own modules": `const { PlaceContext } = await import("http://localhost:4201/base/context.ts");
+    "its own modules":
+      `const { PlaceContext } = await import("http://localhost:4201/base/context.ts");
       PlaceContext.Provider = () => "evil"; PlaceContext.__ = "evil"`,
-    "its defaults": `const { defaultTemplates } = await import("http://localhost:4201/base/defaults.tsx");
+    "its defaults":
+      `const { defaultTemplates } = await import("http://localhost:4201/base/defaults.tsx");
       defaultTemplates.isolated = () => "evil"; defaultTemplates.atom = () => "evil"`,
     "its functions": `const all = await import("http://localhost:4201/base/card.ts");
       all.titleOf.call = () => "evil"; all.titleOf = () => "evil"`,
+    "a date's options": `const { formatDate } = await import("@realm/base");
+      const day = { toJSON: () => "numeric", toString: () => "2-digit" };
+      formatDate(new Date(0), { toJSON: () => ({ day: "numeric", month: "long", year: "numeric" }),
+        weekday: "long" });
+      formatDate(new Date(0), { day: { toJSON: () => "numeric" }, month: "long", year: "numeric",
+        weekday: "long" }); formatDate(new Date(0), { day })`,
+    "a type's fields": `const { fields } = class extends Card {}; fields.title = string();
+      (await import("@realm/base")).CardsIndex.fields.title = string({ default: "evil" })`,
     "formatDate": `const { formatDate } = await import("@realm/base");
       Object.getPrototypeOf(new Intl.DateTimeFormat()).format = () => "evil"; formatDate.x = 1`,
   },
   "whatever can be reached": {
     "from the global scope": `spoil(globalThis)`,
     "from the card library": `spoil(await import("@realm/base"))`,
-    "from the library's modules": `for (const name of ["render", "store", "styles", "types", "nested",
+    "from the library's modules":
+      `for (const name of ["render", "store", "styles", "types", "nested",
       "context", "search", "describe", "check", "url", "fields", "helpers"]) {
         spoil(await import(\`http://localhost:4201/base/\${name}.ts\`)) }`,
     "from Preact": `spoil(await import("preact")); spoil(await import("preact/jsx-runtime"))`,
@@ -217,17 +290,27 @@ export const CHANGES: Record<string, Record<string, string>> = {
 /** Attempts by a template while it is rendered; each is the value of `static isolated`. */
 export const TEMPLATES: Record<string, string> = {
   "its props": `(props) => { spoil(props); return null }`,
-  "its card and its realm": `({ card, realm }) => { realm.name = "evil"; spoil(card); return null }`,
+  "its card and its realm":
+    `({ card, realm }) => { realm.name = "evil"; spoil(card); return null }`,
   "its component": `class extends Component { render() { spoil(this); return null } }`,
   "what it is rendered in": `class extends Component { render() {
     const seen = new Set(); const look = (o) => { if (o === null || typeof o !== "object" || seen.has(o))
       return; seen.add(o); spoil(o); for (const key of Reflect.ownKeys(o)) { try { look(o[key]) } catch {} }
     }; look(this); look(this.context); look(this.props); return null } }`,
+  "the context that a page begins with": `class extends Component { render() {
+    for (const held of [this.context, this.__n, ...Object.values(this)]) {
+      if (held === null || typeof held !== "object") continue;
+      for (const key of Object.keys(held)) { const context = held[key]?.context;
+        if (context && typeof context === "object") { for (let i = 0; i < 50; i++) { try {
+          context["__cC" + i] = { props: { value: "EVIL" }, sub() {} } } catch {} } } } }
+    return null } }`,
   "its vnode": `function (props) { const v = h("p"); spoil(v); v.constructor = Object; return v }`,
-  "linked cards": `({ card }) => { spoil(card.next); spoil(Object.getPrototypeOf(card.next)); return null }`,
+  "linked cards":
+    `({ card }) => { spoil(card.next); spoil(Object.getPrototypeOf(card.next)); return null }`,
   "cards that are embedded": `({ card }) => h("div", null, h(Embed, { card: card.next,
     get format() { spoil(card.next); return "atom" } }))`,
-  "an error": `() => { throw { get message() { spoil(globalThis); return "evil" }, name: {}, cause: {} } }`,
+  "an error":
+    `() => { throw { get message() { spoil(globalThis); return "evil" }, name: {}, cause: {} } }`,
   "a promise that comes later": `() => { (async () => { for (let i = 0; i < 50; i++) {
     await null; spoil(globalThis) } })(); return null }`,
 };

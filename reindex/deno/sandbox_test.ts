@@ -39,6 +39,7 @@ function tries(attempt: string): string {
 
 /** A card that uses all that a page is made of. */
 const LATER = `${HEAD}
+  export const mood = { now: "calm" };
   export class Later extends Card {
     static displayName = "Later";
     static styles = "p { color: red }";
@@ -48,7 +49,7 @@ const LATER = `${HEAD}
     static isolated = ({ card, realm }) => h("main", null,
       h("h1", { title: card.title }, card.title, " ", realm.name), h(Markdown, { text: card.body }),
       h("time", null, formatDate(card.day)), h(Fragment, null, [1, 2].map((n) => h("i", { key: n }, n))),
-      h(Embed, { card: card.next, format: "embedded" }), JSON.stringify({ a: [new URL("/x", card.id)] }));
+      h(Embed, { card: card.next, format: "embedded" }), JSON.stringify({ a: [new URL("/x", card.id)] }), mood.now);
   }`;
 const later = doc("./later", "Later", {
   title: " A later card ",
@@ -62,7 +63,10 @@ async function attempt(modules: string[]) {
   const files: Files = { [`${BLOG}later.js`]: LATER };
   modules.forEach((code, at) => files[`${BLOG}try${at || ""}.js`] = code);
   const cards = Object.fromEntries(
-    modules.map((_, at) => [`try${at || ""}`, doc(`./try${at || ""}`, "Try", {}, { next: "./two" })]),
+    modules.map((
+      _,
+      at,
+    ) => [`try${at || ""}`, doc(`./try${at || ""}`, "Try", {}, { next: "./two" })]),
   );
   const task = cardsTask({ ...cards, later, two: TWO }, { [`${BLOG}two`]: TWO });
   const answers = byPath(await run(files, task));
@@ -89,7 +93,8 @@ Deno.test("there are a hundred attempts of ten kinds at least", () => {
 Deno.test("an attempt that nothing forbids is seen to succeed, and a page that is spoilt is seen", async () => {
   const { outcomes } = await attempt([tries("return 1 + 1")]);
   assert.equal(shown(outcomes[0]), "GOT 2");
-  const spoils = tries(`const { Later } = await import("./later.js"); Later.isolated = () => "evil"`);
+  // What a module hands out to be changed, others can change: that is between modules of one realm.
+  const spoils = tries(`const { mood } = await import("./later.js"); mood.now = "evil"`);
   assert.ok((await attempt([spoils])).later !== UNTOUCHED);
 });
 
@@ -179,6 +184,58 @@ Deno.test("the sandbox's permissions refuse everything by themselves", async () 
   worker.terminate();
   assert.equal(outcomes.length, attempts.length);
   for (const outcome of outcomes) assert.match(outcome, /Requires \w+ (import )?access|NotCapable/);
+});
+
+Deno.test("a module can't change a type of another that it imports", async () => {
+  const modules = [
+    `const { Later } = await import("./later.js"); Later.isolated = () => "evil"`,
+    `const { Later } = await import("./later.js"); Later.fields.title.read = () => "evil"`,
+    `const { Later } = await import("./later.js");
+      Object.defineProperty(Later.prototype, "title", { get: () => "evil" })`,
+  ].map(tries);
+  modules.push(`import { Later } from "./later.js"; ${tries("Later.isolated = () => 'evil'")}`);
+  assert.equal((await attempt(modules)).later, UNTOUCHED);
+});
+
+Deno.test("a type is named by its own module, whoever else exports it", async () => {
+  const files = {
+    [`${BLOG}later.js`]: LATER,
+    [`${BLOG}a.js`]:
+      `import { Card } from "@realm/base"; export { Later as Claimed } from "./later.js";
+      export class A extends Card {}`,
+  };
+  const task = cardsTask({ a: doc("./a", "A"), later }, { [`${BLOG}two`]: TWO });
+  const { search } = rendered(byPath(await run(files, task)).later);
+  assert.equal(search._types, [`${BLOG}later/Later`, "@realm/base/Card"]);
+});
+
+Deno.test("an import of another phase is refused and ends nothing", async () => {
+  const files = {
+    [`${BLOG}x.js`]: "export default 1",
+    [`${BLOG}odd.js`]: `import source x from "./x.js"; ${tries("return 1")}`,
+    [`${BLOG}try.js`]: tries("return 1"),
+  };
+  const task = cardsTask({ odd: doc("./odd", "Try"), try: doc("./try", "Try") });
+  const cards = byPath(await run(files, task));
+  assert.match(failed(cards.odd).message, /import source is not supported/);
+  rendered(cards.try);
+});
+
+Deno.test("a module has one instance, whatever fails beside it", async () => {
+  const code = `
+    export const once = globalThis.Object.freeze({});`;
+  const files = {
+    [`${BLOG}once.js`]: code,
+    [`${BLOG}bad.js`]: `import "./missing.js"; import { once } from "./once.js"; export { once };`,
+    [`${BLOG}try.js`]: tries(`
+      const name = ["./on", "ce.js"].join("");
+      const [, first] = await Promise.allSettled([import("./bad" + ".js"), import(name)]);
+      const again = await import("./once.js");
+      if (first.value.once !== again.once) throw new Error("two instances");
+      return "one";`),
+  };
+  const { try: tried } = byPath(await run(files, cardsTask({ try: doc("./try", "Try") })));
+  assert.equal(shown(tried), "GOT one");
 });
 
 Deno.test("card code can't write to stdout, where the host answers", async () => {

@@ -18,6 +18,10 @@ declare class AnyModule {
 }
 
 export class SourceTextModule extends AnyModule {
+  readonly moduleRequests: readonly {
+    specifier: string;
+    phase: "source" | "evaluation" | "defer";
+  }[];
   constructor(code: string, options: {
     identifier: string;
     initializeImportMeta: (meta: ImportMeta) => void;

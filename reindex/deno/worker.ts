@@ -46,9 +46,9 @@ addEventListener("message", async (event: MessageEvent) => {
   /** Questions are put one after another: each has one answer. */
   let answered: Promise<unknown> = Promise.resolve();
 
-  function needs(documents: string[], modules: string[]): Promise<Supply> {
+  function needs(documents: string[], modules: string[], dynamic = false): Promise<Supply> {
     const answer = answered.then(() => {
-      tell({ tell: "needs", documents, modules });
+      tell({ tell: "needs", documents, modules, dynamic });
       return new Promise<Supply>((resolve) => supply = resolve);
     });
     answered = answer;
@@ -60,7 +60,7 @@ addEventListener("message", async (event: MessageEvent) => {
     libraryRealm: library.realm,
     libraryModule: library.module,
     packagesFor: { library: forLibrary, cards: forCards },
-    fetch: async (urls) => (await needs([], urls)).sources,
+    fetch: async (urls, dynamic) => (await needs([], urls, dynamic)).sources,
   });
   let base: Base;
 
