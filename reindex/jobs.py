@@ -33,7 +33,6 @@ from reindex.models import (
     WantedDefinitions,
 )
 from reindex.pins import CLOSED
-from settings.broker import QUEUE
 
 logger = logging.getLogger(__name__)
 
@@ -617,7 +616,6 @@ def send(task: str, *, delay: float = 0, expires: float | None = None) -> None:
         current_app.send_task(
             task,
             retry=False,
-            queue=settings.REALM_QUEUE_PREFIX + QUEUE,
             countdown=delay or None,
             expires=expires,
         )
