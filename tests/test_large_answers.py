@@ -3,6 +3,7 @@
 import gzip
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,25 @@ def test_a_long_text_with_many_commas_is_one_value() -> None:
     text = ',[{"\\' * 500_000
     body = json.dumps({"atomic:operations": [text]}).encode()
     assert bodies.parse(bodies.Atomic, body).operations == [text]
+
+
+@pytest.mark.parametrize("unit", [b'\\"', b'"', b'"\\', b"\\", b'""', b'"\\" ', b"\\\\\""])
+def test_quotes_that_never_close_cost_no_more_than_others(unit: bytes) -> None:
+    began = time.process_time()
+    with pytest.raises(Malformed, match="not valid JSON"):
+        bodies.parse(bodies.Atomic, unit * (8_000_000 // len(unit)))
+    assert time.process_time() - began < 3
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_strings_that_lie_across_pieces_are_told_from_values(shift: int) -> None:
+    """Whatever byte of an escape the end of a piece falls on."""
+    text = b'"' + b'[\\\\,\\"{' * 300_000 + b'"'
+    body = b" " * shift + b'{"atomic:operations": [' + text + b"]}"
+    assert len(bodies.parse(bodies.Atomic, body).operations) == 1
+    many = body[:-2] + b",0" * 500_000 + b"]}"
+    with pytest.raises(Malformed, match="500,000 values"):
+        bodies.parse(bodies.Atomic, many)
 
 
 def test_a_read_of_many_files_opens_none_beyond_its_limit(
