@@ -23,6 +23,7 @@ from realms.errors import RealmError, error_response
 from realms.front import Application, Front
 from realms.lanes import Lanes, lane_of
 from realms.packed import Packed
+from realms.pinned_reads import PIN
 from realms.transfer import (
     Bodies,
     Disconnected,
@@ -32,6 +33,7 @@ from realms.transfer import (
     Send,
     give_up_on_stalled_connections,
 )
+from reindex import pins
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,10 @@ class RealmServer:
         self._lanes = Lanes(settings.REALM_THREADS)
         self._bodies = Bodies(
             max_bytes=settings.REALM_BODY_BYTES, seconds=settings.REALM_BODY_SECONDS
+        )
+        # What renders read is asked for beside whatever anyone uploads.
+        self._pinned_bodies = Bodies(
+            max_bytes=settings.REALM_BODY_BYTES // 4, seconds=settings.REALM_BODY_SECONDS
         )
         self._outbox = Outbox(
             max_bytes=settings.REALM_ANSWER_BYTES, seconds=settings.REALM_SEND_SECONDS
@@ -93,7 +99,8 @@ class RealmServer:
                 # Nobody reads it; Django says why.
                 reply = await self._lanes.run(lane, lambda: _call(self._front, environ))
                 return _closing(reply)
-            async with self._bodies.received(receive) as body:
+            bodies = self._pinned_bodies if _is_pinned(environ) else self._bodies
+            async with bodies.received(receive) as body:
                 environ["wsgi.input"] = body
                 return await self._lanes.run(lane, lambda: _call(self._front, environ))
         except RealmError as error:
@@ -120,6 +127,18 @@ def _call(application: Application, environ: Environ) -> Reply:
     except Exception:
         logger.exception("%s %s failed", environ["REQUEST_METHOD"], environ["PATH_INFO"][:200])
         return Reply(500, [("content-type", "text/plain"), ("content-length", "0")], b"")
+
+
+def _is_pinned(environ: Environ) -> bool:
+    """Whether a request is a render's: this server signed its pin. Whether that still holds is
+    asked later."""
+    if not environ["PATH_INFO"].startswith("/_at/"):
+        return False
+    try:
+        pins.read(environ.get(PIN, ""))
+    except pins.InvalidPin:
+        return False
+    return True
 
 
 def _closing(reply: Reply) -> Reply:

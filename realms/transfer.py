@@ -51,49 +51,93 @@ class Bodies:
     """The request bodies that this process holds: being received, or waiting to be worked on."""
 
     def __init__(self, *, max_bytes: int, seconds: float) -> None:
-        """`seconds` is the time for a body; every MIN_BODY_RATE bytes give one second more."""
+        """A body has `seconds` to come; every MIN_BODY_RATE bytes give one second more, but at no
+        moment is more than `seconds` left: what came fast buys no silence later."""
         self._max_bytes, self._seconds = max_bytes, seconds
-        self._receiving = 0
+        self._receiving: dict[_Receiving, None] = {}
         self._held = 0
 
     @asynccontextmanager
     async def received(self, receive: Receive) -> AsyncIterator[BytesIO]:
         """A request's body, whole. Its memory counts until the end of the block.
 
-        Raises TooSlow, Busy where there are too many at a time, Disconnected.
+        Raises TooSlow, Disconnected, and Busy where there is no room: who has sent the least
+        lately is cut off to make room for the others.
         """
-        body = BytesIO()
+        upload = _Receiving()
         try:
-            await self._receive(receive, body)
-            body.seek(0)
-            yield body
+            await self._receive(receive, upload)
+            upload.body.seek(0)
+            yield upload.body
         finally:
-            self._held -= body.getbuffer().nbytes
+            self._held -= upload.size
 
-    async def _receive(self, receive: Receive, body: BytesIO) -> None:
-        if self._receiving >= MAX_BODIES:
-            raise Busy(what="too many uploads are under way")
-        self._receiving += 1
-        size, began = 0, asyncio.get_running_loop().time()
+    async def _receive(self, receive: Receive, upload: "_Receiving") -> None:
+        if len(self._receiving) >= MAX_BODIES:
+            self._cut(self._slowest(), "too many uploads are under way")
+        self._receiving[upload] = None
         try:
-            async with asyncio.timeout(self._seconds) as deadline:
+            async with asyncio.timeout(self._seconds) as upload.deadline:
                 more = True
                 while more:
                     message = await receive()
+                    if upload.cut:
+                        raise Busy(what=upload.cut)
                     if message["type"] != "http.request":
                         raise Disconnected
-                    piece = message.get("body", b"")
-                    if self._held + len(piece) > self._max_bytes:
-                        raise Busy(what="the uploads under way are too large")
-                    body.write(piece)
-                    size += len(piece)
-                    self._held += len(piece)
-                    deadline.reschedule(began + self._seconds + size / MIN_BODY_RATE)
+                    self._add(upload, message.get("body", b""))
                     more = message.get("more_body", False)
         except TimeoutError as error:
-            raise TooSlow(size=size, seconds=self._seconds, rate=MIN_BODY_RATE) from error
+            if upload.cut:
+                raise Busy(what=upload.cut) from error
+            raise TooSlow(size=upload.size, seconds=self._seconds, rate=MIN_BODY_RATE) from error
         finally:
-            self._receiving -= 1
+            self._receiving.pop(upload, None)
+
+    def _add(self, upload: "_Receiving", piece: bytes) -> None:
+        excess = self._held + len(piece) - self._max_bytes
+        if excess > 0:
+            full = "the uploads under way are too large"
+            if excess > sum(each.size for each in self._receiving if each is not upload):
+                raise Busy(what=full)
+            while self._held + len(piece) > self._max_bytes:
+                self._cut(self._slowest(upload), full)
+        upload.body.write(piece)
+        upload.size += len(piece)
+        self._held += len(piece)
+        if upload.deadline is not None:
+            now = asyncio.get_running_loop().time()
+            longer = upload.ends() + len(piece) / MIN_BODY_RATE
+            upload.deadline.reschedule(min(longer, now + self._seconds))
+
+    def _slowest(self, but: "_Receiving | None" = None) -> "_Receiving":
+        return min((each for each in self._receiving if each is not but), key=_Receiving.ends)
+
+    def _cut(self, upload: "_Receiving", why: str) -> None:
+        """Ends an upload. Its memory is free at once."""
+        del self._receiving[upload]
+        upload.cut = why
+        self._held -= upload.size
+        upload.body, upload.size = BytesIO(), 0
+        if upload.deadline is not None:
+            # Where it has just been reached there is nothing to end.
+            with suppress(RuntimeError):
+                upload.deadline.reschedule(0)
+
+
+class _Receiving:
+    """One body on its way."""
+
+    def __init__(self) -> None:
+        self.body = BytesIO()
+        self.size = 0
+        #: Why it was cut off; empty where it was not.
+        self.cut = ""
+        self.deadline: asyncio.Timeout | None = None
+
+    def ends(self) -> float:
+        """When its time is over unless more comes."""
+        return (self.deadline and self.deadline.when()) or 0.0
 
 
 class _Sending:

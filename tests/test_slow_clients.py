@@ -13,6 +13,7 @@ import pytest
 from tests import make
 from tests.cluster import Cluster, Replica, cluster, wait_until
 from tests.slow_clients import (
+    Trickle,
     all_of,
     never_reading,
     part_never_read,
@@ -84,6 +85,20 @@ def test_uploads_are_taken_beside_slow_bodies(replica: Replica, source: Any) -> 
             "POST", f"{SITE}new.txt", accept=SOURCE, body=b"new", headers=login, timeout=SECONDS
         )
         assert answer.status == 204
+
+
+def test_uploads_are_taken_beside_large_bodies_that_stopped_coming(
+    replica: Replica, source: Any
+) -> None:
+    login = {"Content-Type": "application/octet-stream", **make.realm_login(source, "ada")}
+    start = (
+        b"POST /nobody/_atomic HTTP/1.1\r\nHost: localhost:4201\r\nContent-Length: 33554432\r\n\r\n"
+    )
+    with Trickle(replica.port, 12, start + bytes(16_000_000), b""):
+        for number in range(6):
+            url = f"{source.url}up{number}.bin"
+            up = replica.request("POST", url, accept=SOURCE, body=bytes(50_000), headers=login)
+            assert up.status == 204
 
 
 def test_a_body_that_is_too_slow_is_refused_and_its_connection_closed(replica: Replica) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from realms import lanes, transfer
+from realms import asgi, lanes, transfer
 from realms.errors import Busy, TooSlow
 from realms.lanes import Lane, Lanes, lane_of
 from realms.packed import Packed
+from realms.pinned_reads import PIN
 from realms.transfer import PIECE_BYTES, Bodies, Disconnected, Outbox, Reply
+from reindex import pins
 
 LARGE = 10 * PIECE_BYTES
 
@@ -59,21 +61,76 @@ def test_bodies_together_are_held_up_to_a_bound() -> None:
     asyncio.run(both())
 
 
-def test_only_so_many_bodies_are_received_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_too_many_bodies_at_a_time_the_slowest_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "MAX_BODIES", 2)
 
     async def three() -> None:
         bodies = Bodies(max_bytes=1000, seconds=5)
         slow = [asyncio.create_task(_received(bodies, _body(b"x"))) for _ in range(2)]
         await asyncio.sleep(0)
-        with pytest.raises(Busy):
-            await _received(bodies, _whole(b"y"))
-        for each in slow:
-            each.cancel()
-        await asyncio.gather(*slow, return_exceptions=True)
         assert await _received(bodies, _whole(b"y")) == b"y"
+        with pytest.raises(Busy, match="too many uploads"):
+            await slow[0]
+        assert not slow[1].done()
+        slow[1].cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+        assert await _received(bodies, _whole(b"y" * 1000)) == b"y" * 1000, "nothing is held"
 
     asyncio.run(three())
+
+
+def test_bodies_that_stopped_coming_make_room_for_one_that_comes() -> None:
+    async def full() -> None:
+        bodies = Bodies(max_bytes=1000, seconds=60)
+        slow = []
+        for _ in range(3):
+            slow.append(asyncio.create_task(_received(bodies, _body(b"x" * 300))))
+            await asyncio.sleep(0.01)
+        assert await _received(bodies, _whole(b"y" * 500)) == b"y" * 500
+        await asyncio.wait(slow[:2], timeout=10)
+        assert [each.done() for each in slow] == [True, True, False]
+        for each in slow[:2]:
+            with pytest.raises(Busy, match="too large"):
+                await each
+        slow[2].cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+        assert await _received(bodies, _whole(b"y" * 1000)) == b"y" * 1000, "nothing is held"
+
+    asyncio.run(full())
+
+
+def test_nobody_is_cut_for_a_body_that_has_no_room_even_then() -> None:
+    async def full() -> None:
+        bodies = Bodies(max_bytes=1000, seconds=60)
+        async with bodies.received(_whole(b"x" * 600)):
+            slow = asyncio.create_task(_received(bodies, _body(b"x" * 300)))
+            await asyncio.sleep(0.01)
+            with pytest.raises(Busy):
+                await _received(bodies, _whole(b"y" * 500))
+            assert not slow.done()
+            slow.cancel()
+
+    asyncio.run(full())
+
+
+@pytest.mark.parametrize("then", [(), (b"x",), (b"x",) * 20])
+def test_what_came_fast_buys_no_silence_later(then: tuple[bytes, ...]) -> None:
+    """A hundred seconds' worth of bytes at once, then none or one now and then."""
+    bodies = Bodies(max_bytes=10_000_000, seconds=0.2)
+    left = [b"x" * 100 * transfer.MIN_BODY_RATE, *then]
+
+    async def receive() -> dict[str, Any]:
+        if not left:
+            await asyncio.Event().wait()
+        if len(left) <= len(then):
+            await asyncio.sleep(0.05)
+        return {"type": "http.request", "body": left.pop(0), "more_body": True}
+
+    async def within() -> None:
+        with pytest.raises(TooSlow):
+            await asyncio.wait_for(_received(bodies, receive), 5)
+
+    asyncio.run(within())
 
 
 def test_a_client_that_goes_away_in_its_body_is_forgotten() -> None:
@@ -82,6 +139,13 @@ def test_a_client_that_goes_away_in_its_body_is_forgotten() -> None:
 
     with pytest.raises(Disconnected):
         asyncio.run(_received(Bodies(max_bytes=10, seconds=5), gone))
+
+
+def test_only_what_has_a_signed_pin_has_a_renders_room() -> None:
+    signed = pins.sign(pins.Pin("http://localhost:4201/ada/site/", 1))
+    asked = [("/_at/", signed), ("/_at/", "x"), ("/_at/", ""), ("/ada/site/a.ts", signed)]
+    held = [asgi._is_pinned({"PATH_INFO": path, PIN: pin}) for path, pin in asked]
+    assert held == [True, False, False, False]
 
 
 class _Client:
