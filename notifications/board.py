@@ -28,10 +28,12 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from operator import itemgetter
 from pathlib import Path
 from typing import TypeAlias
+
+from notifications.short_cached import short_cached
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +181,7 @@ class Board:
         self._words[_AT_SIDECAR] = pid
 
 
-@lru_cache(maxsize=1 << 16)
+@short_cached(maxsize=1 << 16)
 def slot_of(key: str) -> int:
     """The slot of a key: the same in every process and release."""
     # JSON can spell half a character, which has no UTF-8; whatever a payload names has a slot.

@@ -11,16 +11,17 @@ Nothing here touches the database: only the lanes' threads do.
 import logging
 import sys
 from collections.abc import Mapping
-from functools import lru_cache
 from io import BytesIO
 from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from django.conf import settings
 
+from notifications.short_cached import short_cached
 from realms import origins
-from realms.errors import RealmError, error_response
+from realms.errors import Malformed, RealmError, error_response
 from realms.front import Application, Front
+from realms.http import check_host_length
 from realms.lanes import Lanes, lane_of
 from realms.packed import Packed
 from realms.pinned_reads import PIN
@@ -71,12 +72,13 @@ class RealmServer:
             self._new = False
             give_up_on_stalled_connections(settings.REALM_SEND_SECONDS)
         environ = _environ(scope)
-        reply = self._hit(environ)
-        if reply is None:
-            try:
-                reply = await self._made(environ, receive)
-            except Disconnected:
-                return
+        try:
+            check_host_length(environ.get("HTTP_HOST", ""))
+            reply = self._hit(environ) or await self._made(environ, receive)
+        except Malformed as error:
+            reply = _closing(_refusal(error, ""))
+        except Disconnected:
+            return
         await self._outbox.send(send, reply, head=environ["REQUEST_METHOD"] == "HEAD")
 
     def _hit(self, environ: Environ) -> Reply | None:
@@ -200,7 +202,7 @@ _CONSTANT: Environ = {
 }
 
 
-@lru_cache(maxsize=1024)
+@short_cached(maxsize=1024)
 def _variable(header: bytes) -> str | None:
     if b"_" in header:
         return None

@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse, Unread
 from django.http.response import HttpResponseBase
 from django.utils.http import parse_etags
 
+from notifications.short_cached import short_cached
 from realms import ranges
 from realms.errors import (
     LengthRequired,
@@ -33,11 +34,13 @@ MIN_GENERATION = "HTTP_X_REALM_MIN_GENERATION"
 RAW_PATH = "realms.raw_path"
 #: A longer address names nothing: a realm's URL and a path in it, with room to spare. Unit: bytes.
 MAX_ADDRESS_BYTES = 4096
+#: A host's name and a port: DNS has none that is longer. Unit: bytes.
+MAX_HOST_BYTES = 260
 _UNPACKED_BYTES = 64 * 1024
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 
 
-@lru_cache(maxsize=1024)
+@short_cached(maxsize=1024)
 def accepted(accept: str) -> str:
     """The first supported media type of an Accept header, `text/html` for browsers, else `*/*`."""
     types = [part.split(";", 1)[0].strip().lower() for part in accept.split(",")]
@@ -57,12 +60,21 @@ VARIANTS = {
 }
 
 
+def check_host_length(host: str) -> None:
+    """Raises Malformed for a Host header that is longer than any host."""
+    if len(host) > MAX_HOST_BYTES:
+        raise Malformed(
+            what=f"the Host header has {len(host)} bytes; the limit is {MAX_HOST_BYTES}"
+        )
+
+
 def request_url(host: str, path_info: str) -> str:
     """The public URL, unescaped, that a request to this replica means. `path_info` is as WSGI has
     it: unescaped bytes, spelt as Latin-1.
 
     Raises Malformed, TooLong, and UnicodeDecodeError where the path is not valid UTF-8.
     """
+    check_host_length(host)
     if not _HOST.fullmatch(host):
         raise Malformed(what=f"the Host header is {host[:80]!r}; expected a host name and a port")
     if len(path_info) > MAX_ADDRESS_BYTES:

@@ -11,13 +11,13 @@ Django answers. Views set no policy; one that wants more than the sandbox adds t
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
+from notifications.short_cached import short_cached
 from realms.errors import NotFound, error_response
 from realms.urls_and_paths import public_origin
 
@@ -32,7 +32,7 @@ _ADMIN = ("_admin", "_static")
 _DEFAULT_PORT = {"http": ":80", "https": ":443"}
 
 
-@lru_cache(maxsize=4096)
+@short_cached(maxsize=4096)
 def policy(host: str, realm_url: str | None) -> Headers:
     """The policy headers of an answer that a request with this Host header gets. `realm_url` is the
     realm that it is of; None for the server's own answers."""
@@ -57,7 +57,7 @@ def _authority(host: str, scheme: str) -> str:
     return host.lower().removesuffix(_DEFAULT_PORT[scheme])
 
 
-@lru_cache(maxsize=4096)
+@short_cached(maxsize=4096)
 def is_admin_host(host: str) -> bool:
     """Whether a Host header names the origin that is the admin's alone. False where it has none."""
     origin = urlsplit(settings.REALM_ADMIN_ORIGIN)

@@ -163,7 +163,7 @@ class Outbox:
 
     async def send(self, send: Send, reply: Reply, *, head: bool) -> None:
         """Sends an answer, or as much of it as the client takes in time."""
-        headers = [_encoded(name, value) for name, value in reply.headers]
+        headers = [(_encoded(name), value.encode("latin-1")) for name, value in reply.headers]
         start = {"type": "http.response.start", "status": reply.status, "headers": headers}
         if head:
             await send(start)
@@ -235,8 +235,8 @@ def _pieces(body: bytes | memoryview | Packed) -> Iterable[bytes]:
 
 
 @lru_cache(maxsize=4096)
-def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
-    return name.lower().encode("latin-1"), value.encode("latin-1")
+def _encoded(name: str) -> bytes:
+    return name.lower().encode("latin-1")
 
 
 def give_up_on_stalled_connections(seconds: float) -> None:

@@ -5,12 +5,12 @@ query, a final slash, and segments that need no escaping. Paths are kept decoded
 """
 
 import re
-from functools import lru_cache
 from urllib.parse import quote, unquote, urlsplit
 
 from django.conf import settings
 
 from notifications.paths import MAX_PATH_BYTES, wrong_with_path
+from notifications.short_cached import short_cached
 from realms.errors import InvalidPath, InvalidURL
 
 _SEGMENT = re.compile(r"[A-Za-z0-9~-][A-Za-z0-9._~-]*")
@@ -84,7 +84,7 @@ def file_path(href: str, realm_url: str) -> str | None:
     return check_path(path, realm_url)
 
 
-@lru_cache(maxsize=4096)
+@short_cached(maxsize=4096)
 def public_origin(host: str) -> str:
     """The origin that a request's Host header stands for.
 

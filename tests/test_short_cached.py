@@ -1,0 +1,77 @@
+"""What is kept for strings that clients choose: short ones, and none that is long."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from notifications import board
+from notifications.short_cached import MAX_LENGTH, short_cached
+from realms import asgi, http, origins, transfer, urls_and_paths
+from realms.errors import Malformed
+from realms.front import Front
+
+LONG = "x" * (MAX_LENGTH + 1)
+KEPT: list[tuple[Any, tuple[object, ...]]] = [
+    (origins.policy, (LONG, None)),
+    (origins.policy, ("localhost:4201", f"http://localhost:4201/{LONG}/")),
+    (origins.is_admin_host, (LONG,)),
+    (urls_and_paths.public_origin, (LONG,)),
+    (http.accepted, (LONG,)),
+    (asgi._variable, (LONG.encode(),)),
+    (board.slot_of, (LONG,)),
+]
+
+
+def test_what_is_short_is_found_once() -> None:
+    asked: list[str] = []
+    found: Callable[[str], None] = short_cached(maxsize=10)(asked.append)
+    for text in ("short", "short", LONG, LONG):
+        found(text)
+    assert asked == ["short", LONG, LONG]
+
+
+@pytest.mark.parametrize(("function", "arguments"), KEPT)
+def test_nothing_is_kept_for_a_long_string(function: Any, arguments: tuple[object, ...]) -> None:
+    before = function.cache_info().currsize
+    function(*arguments)
+    assert function.cache_info().currsize == before
+
+
+def test_no_value_of_an_answers_header_is_kept() -> None:
+    async def taken(_: dict[str, Any]) -> None:
+        pass
+
+    outbox = transfer.Outbox(max_bytes=1000, seconds=5)
+    asyncio.run(outbox.send(taken, transfer.Reply(301, [("Location", "/")], b""), head=False))
+    before = transfer._encoded.cache_info().currsize
+    for number in range(10):
+        reply = transfer.Reply(301, [("Location", f"/{number}")], b"")
+        asyncio.run(outbox.send(taken, reply, head=False))
+    assert transfer._encoded.cache_info().currsize == before
+
+
+@pytest.mark.parametrize("path", ["/ada/site/", "/_server-session", "/_at/x", "/_admin/", "/x?y"])
+@pytest.mark.parametrize("host", ["a" * 261, f"{'a' * 60_000}:80", f"[{'1' * 300}]"])
+def test_a_host_longer_than_any_is_refused_before_anything(path: str, host: str) -> None:
+    asked: list[object] = []
+    server = asgi.RealmServer(Front(lambda *arguments: asked.append(arguments) or []))
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError("the body is read")
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "GET", "raw_path": path.encode(), "query_string": b"",
+        "server": ("127.0.0.1", 1), "client": ("127.0.0.1", 1), "scheme": "http",
+        "http_version": "1.1", "headers": [(b"host", host.encode())],
+    }  # fmt: skip
+    asyncio.run(server(scope, receive, send))
+    assert (sent[0]["status"], asked) == (400, [])
+    assert b"the limit is 260" in sent[1]["body"]
+    with pytest.raises(Malformed, match="260"):
+        http.request_url(host, path)
