@@ -17,6 +17,11 @@ from notifications.single_flight import SingleFlight
 
 V = TypeVar("V")
 
+#: What an entry takes besides its value, and what each slot of it takes: a number, its place in two
+#: tuples, and the number that stood there. Unit: bytes.
+ENTRY_BYTES = 500
+SLOT_BYTES = 100
+
 
 @dataclass(slots=True)
 class _Entry(Generic[V]):
@@ -32,7 +37,8 @@ class StampedCache(Generic[V]):
     def __init__(
         self, board: Board, *, max_bytes: int, size_of: Callable[[V], int], bound_ns: int
     ) -> None:
-        """`bound_ns` is the staleness bound: how old a load may be that a late caller joins."""
+        """`size_of` is what a value takes; what its key and its slots take is added to that.
+        `bound_ns` is the staleness bound: how old a load may be that a late caller joins."""
         self._board = board
         self._max_bytes = max_bytes
         self._size_of = size_of
@@ -61,7 +67,7 @@ class StampedCache(Generic[V]):
     def put(self, key: Hashable, value: V, slots: Slots, stamp: Stamp) -> None:
         """Keeps a value with the stamp taken before it was loaded. Larger than a quarter of the
         cache, it is not kept."""
-        size = self._size_of(value)
+        size = self._size_of(value) + ENTRY_BYTES + _size(key) + SLOT_BYTES * len(slots.positions)
         with self._lock:
             old = self._entries.pop(key, None)
             if old is not None:
@@ -93,3 +99,10 @@ class StampedCache(Generic[V]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def _size(key: Hashable) -> int:
+    """What a key takes: the length of the texts in it."""
+    if isinstance(key, tuple):
+        return sum(_size(each) for each in key)
+    return len(key) if isinstance(key, str | bytes) else 0

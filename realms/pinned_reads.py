@@ -54,7 +54,7 @@ def opened(token: str) -> Pin:
 def _access() -> StampedCache[bool]:
     return StampedCache(
         local_board(),
-        max_bytes=10_000,
+        max_bytes=10_000_000,
         size_of=lambda held: 1,
         bound_ns=int(settings.REALM_STALENESS_BOUND * 1e9),
     )

@@ -56,7 +56,12 @@ def test_no_value_of_an_answers_header_is_kept() -> None:
 @pytest.mark.parametrize("host", ["a" * 261, f"{'a' * 60_000}:80", f"[{'1' * 300}]"])
 def test_a_host_longer_than_any_is_refused_before_anything(path: str, host: str) -> None:
     asked: list[object] = []
-    server = asgi.RealmServer(Front(lambda *arguments: asked.append(arguments) or []))
+
+    def behind(environ: dict[str, Any], start_response: object) -> list[bytes]:
+        asked.append(environ)
+        return []
+
+    server = asgi.RealmServer(Front(behind))
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What a cache answers, what it takes for stale, and what it keeps when room runs out."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.gates import PATIENCE, Gate, in_thread
 MINUTE = 60_000_000_000
 SLOTS = Slots(["a"])
 OTHER = Slots(["b"])
+LETTER = 100_000
 
 
 @pytest.fixture
@@ -22,8 +24,11 @@ def board(tmp_path: Path) -> Board:
 
 @pytest.fixture
 def cache(board: Board) -> StampedCache[str]:
-    """Room for 100 letters."""
-    return StampedCache(board, max_bytes=100, size_of=len, bound_ns=MINUTE)
+    """Room for 100 letters, each so large that keys and slots hardly count."""
+    return StampedCache(
+        board, max_bytes=100 * LETTER + LETTER // 2, size_of=lambda text: len(text) * LETTER,
+        bound_ns=MINUTE,
+    )  # fmt: skip
 
 
 # --- Hits and misses ---------------------------------------------------------------------------
@@ -179,3 +184,28 @@ def test_a_value_grown_too_large_does_not_leave_its_smaller_predecessor(
     cache.load("key", SLOTS, lambda: "x" * 26)
     assert cache.get("key") is None
     assert cache.peek("key") is None
+
+
+@pytest.mark.parametrize(
+    ("length", "slots"), [(1000, 1), (50_000, 1), (1, 490), (900, 490), (1, 5000)]
+)
+@pytest.mark.parametrize("of_two", [False, True])
+def test_small_values_with_large_keys_and_many_slots_stay_within_the_bound(
+    board: Board, length: int, slots: int, of_two: bool
+) -> None:
+    cache: StampedCache[str] = StampedCache(
+        board, max_bytes=4_000_000, size_of=len, bound_ns=MINUTE
+    )
+    keys = [str(slot) for slot in range(slots)]
+    board.bump(keys)
+    tracemalloc.start()
+    try:
+        for number in range(8_000_000 // (length + slots * 100)):
+            key = f"{number:0{length}}"
+            depends = Slots(keys)
+            cache.put((key, "x") if of_two else key, "small", depends, board.stamp(depends))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(cache) > 1
+    assert held < 4_500_000
