@@ -197,14 +197,17 @@ def write_files(realm: Realm, files: Mapping[str, bytes]) -> dict[str, Written]:
     The caller holds the realm's lock, in whose transaction everything happens; the triggers
     announce the paths. Raises OverQuota; then the transaction is to be undone.
     """
-    hashes = store_blobs(files.values())
-    stored = zip(hashes, files.values(), strict=True)
-    kept = [Stored(sha256, len(data)) for sha256, data in stored]
-    return write_stored(realm, dict(zip(files, kept, strict=True)))
+    stored = {
+        path: Stored(hashlib.sha256(data).hexdigest(), len(data)) for path, data in files.items()
+    }
+    return write_stored(realm, stored, list(files.values()))
 
 
-def write_stored(realm: Realm, files: Mapping[str, Stored]) -> dict[str, Written]:
-    """As `write_files`, for content that is stored already. Raises OverQuota."""
+def write_stored(
+    realm: Realm, files: Mapping[str, Stored], contents: Iterable[bytes] = ()
+) -> dict[str, Written]:
+    """As `write_files`, for content that is stored already, but for `contents`. Raises OverQuota;
+    then nothing is stored."""
     now = timezone.now()
     before = {version.path: version for version in open_versions(realm, files)}
     changed = [
@@ -213,12 +216,14 @@ def write_stored(realm: Realm, files: Mapping[str, Stored]) -> dict[str, Written
         if path not in before or before[path].blob_id != stored.sha256
     ]
     touched = set(changed)
+    more = len(changed) - sum(path in before for path in changed)
+    size = sum(files[path].size for path in changed)
+    size -= sum(before[path].size for path in changed if path in before)
     if changed:
-        more = len(changed) - sum(path in before for path in changed)
-        size = sum(files[path].size for path in changed)
-        size -= sum(before[path].size for path in changed if path in before)
         realm.refresh_from_db(fields=["file_count", "byte_count", "max_files", "max_bytes"])
         check_quota(realm, more, size)
+    store_blobs(contents)
+    if changed:
         generation = advance(realm, more, size)
         _close(realm, [before[path] for path in changed if path in before])
         FileVersion.objects.bulk_create(

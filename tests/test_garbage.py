@@ -317,7 +317,7 @@ def test_content_is_not_collected_between_its_storing_and_its_naming(
 ) -> None:
     unnamed()
     gate = Gate()
-    monkeypatch.setattr(content, "write_stored", gate.before(write_stored))
+    monkeypatch.setattr(content, "advance", gate.before(content.advance))
     write = in_thread(make.write_paths, source, {"large.bin": LARGE})
     gate.wait_for_arrival()
     limits = garbage.Limits(before=timezone.now(), young=timezone.now(), pins=[])

@@ -1,6 +1,7 @@
 """What a realm of many files answers, and what a request with many faults does: all bounded."""
 
 import gzip
+import hashlib
 import json
 import threading
 import time
@@ -8,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.storage import storages
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from realms import bodies, cards, content, listing
+from realms.content import ROW_BLOB_BYTES, blob_name
 from realms.errors import InvalidQuery, Malformed, OverQuota, Problems
-from realms.models import FileVersion, Realm
+from realms.models import Blob, FileVersion, Realm
 from realms.urls_and_paths import file_url
 from tests import make
-from tests.web import API, ORIGIN, Web
+from tests.web import API, ORIGIN, SOURCE, Web
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -191,7 +194,7 @@ def test_a_long_text_with_many_commas_is_one_value() -> None:
     assert bodies.parse(bodies.Atomic, body).operations == [text]
 
 
-@pytest.mark.parametrize("unit", [b'\\"', b'"', b'"\\', b"\\", b'""', b'"\\" ', b"\\\\\""])
+@pytest.mark.parametrize("unit", [b'\\"', b'"', b'"\\', b"\\", b'""', b'"\\" ', b'\\\\"'])
 def test_quotes_that_never_close_cost_no_more_than_others(unit: bytes) -> None:
     began = time.process_time()
     with pytest.raises(Malformed, match="not valid JSON"):
@@ -295,6 +298,27 @@ def test_a_realm_may_have_a_quota_of_its_own(web: Web, source: Realm) -> None:
     Realm.objects.filter(pk=source.pk).update(max_files=1000)
     with override_settings(REALM_MAX_FILES=0):
         assert web.upload(f"{source.url}one.txt", b"1", login).status == 204
+
+
+def test_what_a_quota_refuses_is_not_stored(web: Web, source: Realm) -> None:
+    login = make.realm_login(source, "ada")
+    files, size = _counted(source)
+    large = [bytes([number]) * (ROW_BLOB_BYTES + 1) for number in range(4)]
+    text = "z" * len(large[0])
+    data = {"type": "source", "attributes": {"content": text}, "meta": {}}
+    before = Blob.objects.count()
+    with override_settings(REALM_MAX_BYTES=size + ROW_BLOB_BYTES):
+        assert web.upload(f"{source.url}new.bin", large[0], login).status == 413
+        assert web.upload(f"{source.url}dot.png", large[1] * 2, login).status == 413
+        assert _atomic(web, source, [{"op": "add", "href": "a.txt", "data": data}]).status == 413
+    with override_settings(REALM_MAX_FILES=files):
+        assert web.upload(f"{source.url}new.bin", large[2], login).status == 413
+    storage = storages["blobs"]
+    for refused in (large[0], large[1] * 2, text.encode(), large[2]):
+        assert not storage.exists(blob_name(hashlib.sha256(refused).hexdigest()))
+    assert Blob.objects.count() == before
+    assert web.upload(f"{source.url}new.bin", large[3], login).status == 204
+    assert web.get(f"{source.url}new.bin", accept=SOURCE).body == large[3]
 
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
