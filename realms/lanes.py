@@ -32,12 +32,15 @@ class Lane(StrEnum):
     LARGE = "large"
     #: What may wait for a build of definitions.
     DEFINITION = "definition"
-    #: Whatever has a body: changes, logins.
+    #: Whatever has a body.
     WRITE = "write"
+    #: What checks a password, which takes much processor time by design: one at a time.
+    LOGIN = "login"
     #: Many files as one body, whose reading takes much memory: one at a time.
     ATOMIC = "atomic"
 
 
+_LOGIN = ("/_session", "/_server-session", "/_admin/login/")
 _LARGE = ("_mtimes", "_search", "_publishability", "sitemap.xml")
 _METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -54,7 +57,7 @@ def lane_of(environ: Mapping[str, Any]) -> Lane:
     if path.endswith(_LARGE):
         return Lane.LARGE
     if environ["REQUEST_METHOD"] not in _METHODS:
-        return Lane.WRITE
+        return Lane.LOGIN if path.endswith(_LOGIN) else Lane.WRITE
     if path.endswith("/") and (
         accepted(environ.get("HTTP_ACCEPT", "*/*")) == API or environ["QUERY_STRING"]
     ):
@@ -76,6 +79,7 @@ class Lanes:
             # One more than may wait: it says so to the others.
             Lane.DEFINITION: MAX_WAITING_FOR_BUILDS + 1,
             Lane.WRITE: half,
+            Lane.LOGIN: 1,
             Lane.ATOMIC: 1,
         }
         self._lanes = {lane: _Threads(lane, count) for lane, count in counts.items()}
