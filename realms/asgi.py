@@ -94,9 +94,15 @@ class RealmServer:
         lane = lane_of(environ)
         size = _size(environ)
         environ["wsgi.input"] = BytesIO()
+
+        async def gone() -> None:
+            # Once the body has come, nothing but the end of the connection does.
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
         try:
             if size == 0:
-                return await self._lanes.run(lane, lambda: _call(self._front, environ))
+                return await self._lanes.run(lane, lambda: _call(self._front, environ), gone)
             if size is None or size > _largest(environ["PATH_INFO"]):
                 # Nobody reads it; Django says why.
                 reply = await self._lanes.run(lane, lambda: _call(self._front, environ))
@@ -104,7 +110,7 @@ class RealmServer:
             bodies = self._pinned_bodies if _is_pinned(environ) else self._bodies
             async with bodies.received(receive) as body:
                 environ["wsgi.input"] = body
-                return await self._lanes.run(lane, lambda: _call(self._front, environ))
+                return await self._lanes.run(lane, lambda: _call(self._front, environ), gone)
         except RealmError as error:
             return _closing(_refusal(error, environ.get("HTTP_HOST", "")))
 

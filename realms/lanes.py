@@ -5,7 +5,7 @@ listings, nor a visitor for either. What doesn't get a thread in time is refused
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from realms.definition_views import MAX_WAITING as MAX_WAITING_FOR_BUILDS
 from realms.errors import Busy
 from realms.http import API, accepted
+from realms.transfer import Disconnected
 
 T = TypeVar("T")
 
@@ -66,6 +67,10 @@ def lane_of(environ: Mapping[str, Any]) -> Lane:
     return Lane.READ
 
 
+async def _never() -> None:
+    await asyncio.Event().wait()
+
+
 class Lanes:
     """This process's threads. Used from one event loop."""
 
@@ -84,9 +89,14 @@ class Lanes:
         }
         self._lanes = {lane: _Threads(lane, count) for lane, count in counts.items()}
 
-    async def run(self, lane: Lane, call: Callable[[], T]) -> T:
-        """The result of `call`, made in a thread of the lane. Raises Busy where none is free."""
-        return await self._lanes[lane].run(call)
+    async def run(
+        self, lane: Lane, call: Callable[[], T], gone: Callable[[], Awaitable[object]] = _never
+    ) -> T:
+        """The result of `call`, made in a thread of the lane.
+
+        Raises Busy where none is free in time, and Disconnected where `gone` ends before.
+        """
+        return await self._lanes[lane].run(call, gone)
 
 
 class _Threads:
@@ -96,21 +106,41 @@ class _Threads:
         self._free = asyncio.Semaphore(count)
         self._waiting = 0
 
-    async def run(self, call: Callable[[], T]) -> T:
+    async def run(self, call: Callable[[], T], gone: Callable[[], Awaitable[object]]) -> T:
         if self._waiting >= MAX_WAITING:
             raise self._busy()
         self._waiting += 1
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
+            if self._free.locked():
+                await self._turn(gone)
+            else:
                 await self._free.acquire()
-        except TimeoutError as error:
-            raise self._busy() from error
         finally:
             self._waiting -= 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, call)
         finally:
             self._free.release()
+
+    async def _turn(self, gone: Callable[[], Awaitable[object]]) -> None:
+        """Waits for a thread, while the client does."""
+        leaving = asyncio.ensure_future(gone())
+        taking = asyncio.create_task(self._free.acquire())
+        leaving.add_done_callback(lambda _: taking.cancel())
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await taking
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if taking.done() and not taking.cancelled():
+                # The thread came in the same moment.
+                self._free.release()
+            if isinstance(error, TimeoutError):
+                raise self._busy() from error
+            if leaving.done() and not leaving.cancelled():
+                raise Disconnected from error
+            raise
+        finally:
+            leaving.cancel()
 
     def _busy(self) -> Busy:
         return Busy(what=f"too many requests of this kind ({self._name}) are under way")

@@ -260,6 +260,53 @@ def test_who_gets_no_thread_in_time_is_refused(monkeypatch: pytest.MonkeyPatch) 
     asyncio.run(full())
 
 
+def test_who_goes_away_while_waiting_for_a_thread_is_forgotten() -> None:
+    release, called = threading.Event(), threading.Event()
+
+    async def full() -> None:
+        threads, left = Lanes(1), asyncio.Event()
+        stuck = asyncio.create_task(threads.run(Lane.WRITE, release.wait))
+        await asyncio.sleep(0)
+        going = [
+            asyncio.create_task(threads.run(Lane.WRITE, called.set, left.wait)) for _ in range(100)
+        ]
+        staying = asyncio.create_task(threads.run(Lane.WRITE, lambda: "mine"))
+        await asyncio.sleep(0.01)
+        left.set()
+        results = await asyncio.wait_for(asyncio.gather(*going, return_exceptions=True), 5)
+        assert {type(each) for each in results} == {Disconnected}
+        assert threads._lanes[Lane.WRITE]._waiting == 1
+        release.set()
+        assert await staying == "mine"
+        assert await stuck
+        assert not called.is_set()
+        assert await threads.run(Lane.WRITE, lambda: True), "its thread is free again"
+
+    asyncio.run(full())
+
+
+@pytest.mark.parametrize("first", ["leaves", "gets a thread"])
+def test_no_thread_is_lost_where_its_turn_comes_as_the_client_leaves(first: str) -> None:
+    async def at_once() -> None:
+        release, threads, left = threading.Event(), Lanes(1), asyncio.Event()
+        lane = threads._lanes[Lane.WRITE]
+        stuck = asyncio.create_task(threads.run(Lane.WRITE, release.wait))
+        await asyncio.sleep(0)
+        going = asyncio.create_task(threads.run(Lane.WRITE, lambda: True, left.wait))
+        await asyncio.sleep(0.01)
+        if first == "leaves":
+            left.set()
+        release.set()
+        while not lane._free._value and not stuck.done():
+            await asyncio.sleep(0)
+        left.set()
+        await asyncio.gather(going, stuck, return_exceptions=True)
+        assert await asyncio.wait_for(threads.run(Lane.WRITE, lambda: True), 5)
+
+    for _ in range(50):
+        asyncio.run(at_once())
+
+
 @pytest.mark.parametrize(
     ("method", "path", "accept", "lane"),
     [
