@@ -1,8 +1,7 @@
 /**
  * The cards that one render can reach, made from their documents when a link is first followed.
  *
- * One store serves one render: it remembers whose data was used, because that is what the rendered
- * card depends on.
+ * One store serves one render.
  */
 import { Card, createCard } from "./card.ts";
 import type { CardClass, CardDocument } from "./types.ts";
@@ -22,8 +21,6 @@ export interface CardSource {
 }
 
 export class CardStore {
-  /** URLs of the cards that were asked for, found or not. */
-  readonly used = new Set<string>();
   readonly #cards = new Map<string, Card | null>();
   readonly #source: CardSource;
 
@@ -51,7 +48,6 @@ export class CardStore {
 
   /** A linked card; null if there is none at this URL. */
   get(url: string): Card | null {
-    this.used.add(url);
     const known = this.#cards.get(url);
     if (known !== undefined) return known;
     const document = this.#source.document(url);
