@@ -9,7 +9,7 @@ from realms.errors import Conflict
 from realms.locks import realm_write_lock
 from realms.models import EVERYONE, Realm, RealmPermission
 from realms.publishing import make_realm
-from reindex.reader import BASE_REALM
+from reindex.references import BASE_REALM
 
 FOLDER = Path(__file__).parent / "base"
 

@@ -32,8 +32,8 @@ from realms.content import (
 from realms.locks import realm_write_lock
 from realms.models import FileVersion, Realm
 from realms.urls_and_paths import check_path, file_url
+from reindex.documents import MAX_DEPTH
 from reindex.index import find_page
-from reindex.reader import MAX_DEPTH
 
 _NUMBERED = re.compile(r"(.+)\.\d+")
 

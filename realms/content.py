@@ -28,7 +28,7 @@ from realms.errors import NotFound, OverQuota, TooLarge
 from realms.models import Blob, FileVersion, Publication, Realm
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS
 from reindex import jobs
-from reindex.reader import module_url
+from reindex.references import module_url
 
 #: Larger blobs go to the storage instead of the row. Unit: bytes.
 ROW_BLOB_BYTES = 64 * 1024

@@ -30,7 +30,7 @@ from realms.models import Realm
 from realms.resolve import resolve
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS
 from reindex.module_builder import ModuleBuilder
-from reindex.reader import module_url, resolve_module
+from reindex.references import module_url, resolve_module
 from reindex.replicas import PinEnded, ReplicaUnavailable, WrongGeneration
 
 logger = logging.getLogger(__name__)

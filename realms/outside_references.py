@@ -16,7 +16,8 @@ from realms import content
 from realms.errors import Busy
 from realms.models import FileVersion, Realm
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS, file_url
-from reindex.reader import imports_of, links_of, module_of, parse_card
+from reindex.documents import links_of, module_of, parse_card
+from reindex.reader import imports_of
 
 #: Where a published copy would be, for telling what it has within from what it leans on.
 _COPY = "http://copy.invalid/realm/"

@@ -13,7 +13,7 @@ from realms.resolve import resolve
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS
 from reindex import jobs
 from reindex.query import InvalidQuery, parse_json, parse_url
-from reindex.reader import module_url
+from reindex.references import module_url
 from reindex.search import SearchTimeout
 from reindex.search import search as find
 

@@ -23,8 +23,9 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
+from reindex.documents import Document, links_of, module_of
 from reindex.models import Hang, ReindexJob
-from reindex.reader import Document, Reader, links_of, module_of
+from reindex.reader import Reader
 from reindex.renderer import renderer
 
 #: For how long something is known to hang.

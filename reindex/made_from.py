@@ -11,17 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from reindex.documents import Document, module_of, specifier_of
 from reindex.history import stem
 from reindex.pins import Pin
-from reindex.reader import (
-    BASE_MODULE,
-    Document,
-    Reader,
-    card_path,
-    is_plain,
-    module_of,
-    specifier_of,
-)
+from reindex.reader import Reader, card_path
+from reindex.references import BASE_MODULE, is_plain
 
 
 @lru_cache(maxsize=50_000)

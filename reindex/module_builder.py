@@ -9,7 +9,8 @@ from definitions.lookup import Built, Located
 from reindex import hangs, host, sandbox
 from reindex.pins import Access
 from reindex.prerender import library, refused
-from reindex.reader import BASE_MODULE, BASE_REALM, Authority, Reader, module_url
+from reindex.reader import Authority, Reader
+from reindex.references import BASE_MODULE, BASE_REALM, module_url
 from reindex.results import Message, checked_definitions, not_built
 from reindex.sandbox import SandboxDied
 

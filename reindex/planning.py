@@ -16,7 +16,8 @@ from reindex.made_from import key
 from reindex.models import IndexHead, ReindexJob
 from reindex.pins import CLOSED, Access, Pin
 from reindex.prerender import library
-from reindex.reader import BASE_REALM, Reader
+from reindex.reader import Reader
+from reindex.references import BASE_REALM
 from reindex.renderer import renderer
 from reindex.replicas import ask_address, standing_at
 

@@ -11,17 +11,12 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from reindex import host, sandbox
+from reindex.documents import Document, links_of, module_of
 from reindex.hangs import LostTime
 from reindex.host import Library
 from reindex.made_from import Origins
-from reindex.reader import (
-    BASE_MODULE,
-    BASE_REALM,
-    Document,
-    Reader,
-    links_of,
-    module_of,
-)
+from reindex.reader import Reader
+from reindex.references import BASE_MODULE, BASE_REALM
 from reindex.results import Message, checked_card, failed
 from reindex.sandbox import SandboxDied
 

@@ -9,61 +9,30 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from math import isfinite
-from typing import Any, TypeAlias
-from urllib.parse import quote, urljoin, urlsplit
-
-from django.conf import settings
+from typing import TypeAlias
 
 from notifications.paths import wrong_with_path
 from reindex import history
+from reindex.documents import Document, links_of, parse_card
 from reindex.history import EXECUTABLE, stem
 from reindex.pins import CLOSED, Access, Pin
+from reindex.references import BASE_REALM, SERVABLE, is_plain, joined, resolve_module
 from reindex.replicas import ReplicaUnavailable, Response, get_pinned, standing_at
-
-Document: TypeAlias = dict[str, Any]
-
-#: How `@realm/base` is spelt as a URL.
-BASE_REALM = f"{settings.REALM_PUBLIC_ORIGIN}/base/"
-BASE_MODULE = f"{BASE_REALM}mod.ts"
 
 #: White space as JavaScript has it, which is Python's and the byte order mark.
 _S = r"[\s\ufeff]*+"
 #: Static and literal dynamic imports in what the transpiler emits. Finding too much is harmless.
 _IMPORT = re.compile(rf"""\b(?:from|import){_S}(?:\({_S})?(["'])([^"'\n]+)\1""")
 
-#: What the fleet could serve. Nothing else is ever asked for on a card's behalf.
-_SERVABLE = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/[^\s\x00-\x1f\x7f]{0,4000}")
-
-#: A relative reference that ends in a name which every spelling of a URL has in the same way.
-_PLAIN = re.compile(r"(\.\.?/(?:[^?#]*/)?)([A-Za-z0-9_-][A-Za-z0-9._-]*)")
-
-#: What stands unescaped in the path of a URL, as JavaScript writes it (WHATWG URL, section 1.3).
-_UNESCAPED = "/:@!$&'()*+,;=~-._[]|^"
-
 #: As many files as one request asks for. With the longest paths there are, it is not too long.
 MANY_FILES = 1000
 NDJSON = "application/x-ndjson"
-
-#: A document that nests deeper is not a card: no template means it, and a parser's stack is finite.
-MAX_DEPTH = 100
-
-
-#: What Python and JavaScript take to mean the same: packages, relative references, and what is
-#: spelt out as URLs of realms are. A browser's URLs have more ways to say `..` and `/`.
-_ALIKE = re.compile(
-    r"@?[A-Za-z][\w./-]*|\.\.?/[^\\\x00-\x20\x7f]*"
-    r"|(?:/|https?://[a-z0-9.-]+(?::(?!80/|443/)[0-9]+)?/)(?![/.])(?:(?!/\.)[^\\\x00-\x20\x7f])*"
-)
-_ESCAPED_DOT = re.compile("%2e", re.IGNORECASE)
 
 #: An import, or what could be one: no `_IMPORT` begins at the same place where a comment stands in
 #: between, a quote in the specifier, or anything but a literal.
 _MAY_IMPORT = re.compile(
     rf"""\bfrom{_S}(?:["']|/[/*])|\bimport{_S}(?:["'(]|/[/*]|\.{_S}(?:source|defer)\b)"""
 )
-
 
 #: What may follow the specifier of a dynamic import: nothing, or the options.
 _CLOSES = re.compile(rf"{_S}[,)]")
@@ -144,7 +113,7 @@ class Reader:
             realm_url = max(known, key=len)
             return Pin(realm_url, self.pins[realm_url])
         place = url.rsplit("/", 1)[0]
-        if place in self._strangers or not _SERVABLE.fullmatch(url):
+        if place in self._strangers or not SERVABLE.fullmatch(url):
             return None
         realm_url, generation = standing_at(url)
         if realm_url in self._closed or not url.startswith(realm_url):
@@ -372,62 +341,6 @@ def possible(path: str) -> str | None:
     return None if wrong_with_path(path) else path
 
 
-def parse_card(data: bytes | str) -> Document | None:
-    """A file's content as a card document, or None if it isn't one.
-
-    References that begin with `/` mean a realm on this server, wherever the card is published, and
-    are made absolute here; so is what they say to the card library.
-    """
-    try:
-        text = data if isinstance(data, str) else data.decode()
-        document = json.loads(text, parse_float=finite, parse_constant=no_number)
-    except (ValueError, RecursionError):
-        return None
-    # Hardly any has to be looked at: what opens fewer brackets can't be deeper.
-    brackets = text.count("{") + text.count("[")
-    if brackets > MAX_DEPTH and _deeper_than(MAX_DEPTH, document):
-        return None
-    match document:
-        case {"data": {"meta": {"adoptsFrom": {"module": str(), "name": str()} as adopts} as meta}}:
-            rooted = {**meta, "adoptsFrom": {**adopts, "module": _rooted(adopts["module"])}}
-            relationships = _rooted_links(document["data"].get("relationships"))
-            data_ = {**document["data"], "meta": rooted, "relationships": relationships}
-            return {**document, "data": data_}
-    return None
-
-
-def finite(literal: str) -> float | None:
-    """A number of a JSON document; None for one beyond the range, as JavaScript writes it."""
-    return value if isfinite(value := float(literal)) else None
-
-
-def no_number(literal: str) -> None:
-    """Refuses what JSON has no name for. Raises ValueError."""
-    raise ValueError(f"{literal} is Python's, not JSON's")
-
-
-def _deeper_than(depth: int, value: Any) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    inner = value.values() if isinstance(value, dict) else value
-    return depth == 0 or any(_deeper_than(depth - 1, each) for each in inner)
-
-
-def _rooted(reference: str) -> str:
-    return settings.REALM_PUBLIC_ORIGIN + reference if reference.startswith("/") else reference
-
-
-def _rooted_links(value: Any) -> Any:
-    match value:
-        case {"links": {"self": str(link)}}:
-            return {**value, "links": {**value["links"], "self": _rooted(link)}}
-        case dict():
-            return {key: _rooted_links(each) for key, each in value.items()}
-        case list():
-            return [_rooted_links(each) for each in value]
-    return value
-
-
 def forget_modules() -> None:
     """Empties this process's memory of modules."""
     _known_modules.clear()
@@ -436,7 +349,7 @@ def forget_modules() -> None:
 
 def _module_in(url: str, response: Response) -> Module:
     if response.status == 302:
-        return Module(_joined(url, response.headers["location"]))
+        return Module(joined(url, response.headers["location"]))
     if response.status == 406:
         return Module(url, refusal=str(json.loads(response.body)["errors"][0]["message"]))
     if response.status != 200:
@@ -459,84 +372,8 @@ def _is_whole(text: str, start: int) -> bool:
     return not dynamic or bool(_CLOSES.match(text, match.end()))
 
 
-def module_of(url: str, document: Document) -> str | None:
-    """The URL of the module that a card adopts from."""
-    return resolve_module(specifier_of(document), url)
-
-
-def specifier_of(document: Document) -> str:
-    """The module that a card adopts from, as the card spells it."""
-    return str(document["data"]["meta"]["adoptsFrom"]["module"])
-
-
 def imports_of(url: str, code: bytes) -> list[str]:
     """The public URLs that the module at `url` imports, by its code, transpiled or not."""
     text = code.decode(errors="replace")
     imports = [resolve_module(match[2], url) for match in _IMPORT.finditer(text)]
     return [each for each in imports if each is not None]
-
-
-def resolve_module(specifier: str, base: str) -> str | None:
-    """The public URL that a specifier means in the module or card at `base`; None for packages."""
-    if specifier == "@realm/base":
-        return BASE_MODULE
-    if specifier.startswith(("./", "../", "/", "http://", "https://")):
-        return _joined(base, _rooted(specifier))
-    return None
-
-
-def is_plain(specifier: str) -> bool:
-    """Whether `resolve_module` is sure to say what JavaScript will make of a specifier."""
-    return bool(_ALIKE.fullmatch(specifier)) and not _ESCAPED_DOT.search(specifier)
-
-
-def module_url(realm_url: str, path: str) -> str:
-    """The URL of the module in a file, spelt as its own code would spell it."""
-    return realm_url + quote(path, safe=_UNESCAPED)
-
-
-def card_url(realm_url: str, path: str) -> str:
-    """The public URL of the card in a file, spelt as its own code would spell it."""
-    return realm_url + quote(path.removesuffix(".json"), safe=_UNESCAPED)
-
-
-def _joined(base: str, reference: str) -> str | None:
-    """The URL that a reference means, without query and fragment; None where nothing can be."""
-    if not reference.startswith(("./", "../")):
-        return _joined_once(base, reference)
-    # All files of a folder mean the same by it, and where a plain name leads, its folder tells.
-    base = f"{base.rpartition('/')[0]}/"
-    plain = _PLAIN.fullmatch(reference)
-    if plain is None:
-        return _joined_once(base, reference)
-    folder = _joined_once(base, plain[1])
-    url = f"{folder}{plain[2]}"
-    return url if folder and _SERVABLE.fullmatch(url) else None
-
-
-@lru_cache(maxsize=50_000)
-def _joined_once(base: str, reference: str) -> str | None:
-    try:
-        parts = urlsplit(urljoin(base, reference))
-        # What is escaped already stays as it is.
-        path = quote(parts.path, safe=f"{_UNESCAPED}%")
-    except ValueError:
-        return None
-    url = f"{parts.scheme}://{parts.netloc}{path}"
-    return url if _SERVABLE.fullmatch(url) else None
-
-
-def links_of(url: str, document: Document) -> list[str]:
-    """The public URLs of the cards that a card links to."""
-    relationships = document["data"].get("relationships")
-    found: list[str] = []
-    if not isinstance(relationships, dict):
-        return found
-    for value in relationships.values():
-        for each in value if isinstance(value, list) else [value]:
-            match each:
-                case {"links": {"self": str(link)}} if link:
-                    target = _joined(url, link)
-                    if target is not None:
-                        found.append(target.removesuffix(".json"))
-    return found

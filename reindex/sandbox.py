@@ -16,8 +16,8 @@ from typing import Any
 
 from django.conf import settings
 
+from reindex.documents import finite, no_number
 from reindex.host import Host
-from reindex.reader import finite, no_number
 from reindex.results import MAX_RESULT, Message
 
 #: Beyond the limit of one card: for starting, and for ending a Worker that hangs.

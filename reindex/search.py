@@ -22,7 +22,7 @@ from psycopg.types.json import Jsonb
 
 from reindex.index import TEXT_CONFIG
 from reindex.query import MAX_CONDITIONS, Filter, InvalidQuery, Query, Range, TypeRef, pointer_to
-from reindex.reader import BASE_MODULE, resolve_module
+from reindex.references import BASE_MODULE, resolve_module
 
 #: A search that takes longer is given up. Unit: milliseconds.
 TIME_LIMIT_MS = 5000

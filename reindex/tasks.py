@@ -10,12 +10,14 @@ from django.conf import settings
 
 from definitions.lookup import DefinitionLookup
 from reindex import host, jobs, landing, planning, turns
+from reindex.documents import Document
 from reindex.hangs import LostTime
 from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
 from reindex.module_builder import ModuleBuilder
 from reindex.pins import CLOSED, Access
 from reindex.prerender import render_cards
-from reindex.reader import BASE_REALM, Document, Reader, card_url
+from reindex.reader import Reader
+from reindex.references import BASE_REALM, card_url
 from reindex.replicas import (
     PinEnded,
     ReplicaUnavailable,

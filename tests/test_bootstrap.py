@@ -14,7 +14,7 @@ from realms.content import read_blob, versions_at
 from realms.errors import Conflict
 from realms.models import Blob, Realm, RealmPermission
 from realms.publishing import delete_realm
-from reindex.reader import BASE_REALM
+from reindex.references import BASE_REALM
 from tests import make
 from tests.hearing import ear
 from tests.web import everything

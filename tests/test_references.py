@@ -5,8 +5,8 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import pytest
 
-from reindex import reader
-from reindex.reader import links_of
+from reindex import references
+from reindex.documents import links_of
 
 BASES = (
     "http://localhost:4201/ada/site/card",
@@ -40,9 +40,9 @@ NAMES = (
 def test_a_relative_reference_means_what_the_standard_library_says(base: str) -> None:
     for folder, name in product(FOLDERS, NAMES):
         joined = urlsplit(urljoin(base, folder + name))
-        path = quote(joined.path, safe=f"{reader._UNESCAPED}%")
+        path = quote(joined.path, safe=f"{references._UNESCAPED}%")
         url = f"{joined.scheme}://{joined.netloc}{path}"
-        expected = url if reader._SERVABLE.fullmatch(url) else None
+        expected = url if references.SERVABLE.fullmatch(url) else None
         document = {"data": {"relationships": {"one": {"links": {"self": folder + name}}}}}
         found = [] if expected is None else [expected.removesuffix(".json")]
         assert links_of(base, document) == found, folder + name
@@ -66,4 +66,4 @@ def test_a_relative_reference_means_what_the_standard_library_says(base: str) ->
 def test_what_two_parsers_could_take_for_different_things_is_not_plain(
     specifier: str, plain: bool
 ) -> None:
-    assert reader.is_plain(specifier) is plain
+    assert references.is_plain(specifier) is plain

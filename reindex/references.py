@@ -1,0 +1,84 @@
+"""What references mean: the specifiers of imports, and the links of cards, as URLs of realms."""
+
+import re
+from functools import lru_cache
+from urllib.parse import quote, urljoin, urlsplit
+
+from django.conf import settings
+
+#: How `@realm/base` is spelt as a URL.
+BASE_REALM = f"{settings.REALM_PUBLIC_ORIGIN}/base/"
+BASE_MODULE = f"{BASE_REALM}mod.ts"
+
+#: What the fleet could serve. Nothing else is ever asked for on a card's behalf.
+SERVABLE = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/[^\s\x00-\x1f\x7f]{0,4000}")
+
+#: A relative reference that ends in a name which every spelling of a URL has in the same way.
+_PLAIN = re.compile(r"(\.\.?/(?:[^?#]*/)?)([A-Za-z0-9_-][A-Za-z0-9._-]*)")
+
+#: What stands unescaped in the path of a URL, as JavaScript writes it (WHATWG URL, section 1.3).
+_UNESCAPED = "/:@!$&'()*+,;=~-._[]|^"
+
+#: What Python and JavaScript take to mean the same: packages, relative references, and what is
+#: spelt out as URLs of realms are. A browser's URLs have more ways to say `..` and `/`.
+_ALIKE = re.compile(
+    r"@?[A-Za-z][\w./-]*|\.\.?/[^\\\x00-\x20\x7f]*"
+    r"|(?:/|https?://[a-z0-9.-]+(?::(?!80/|443/)[0-9]+)?/)(?![/.])(?:(?!/\.)[^\\\x00-\x20\x7f])*"
+)
+
+_ESCAPED_DOT = re.compile("%2e", re.IGNORECASE)
+
+
+def resolve_module(specifier: str, base: str) -> str | None:
+    """The public URL that a specifier means in the module or card at `base`; None for packages."""
+    if specifier == "@realm/base":
+        return BASE_MODULE
+    if specifier.startswith(("./", "../", "/", "http://", "https://")):
+        return joined(base, rooted(specifier))
+    return None
+
+
+def is_plain(specifier: str) -> bool:
+    """Whether `resolve_module` is sure to say what JavaScript will make of a specifier."""
+    return bool(_ALIKE.fullmatch(specifier)) and not _ESCAPED_DOT.search(specifier)
+
+
+def module_url(realm_url: str, path: str) -> str:
+    """The URL of the module in a file, spelt as its own code would spell it."""
+    return realm_url + quote(path, safe=_UNESCAPED)
+
+
+def card_url(realm_url: str, path: str) -> str:
+    """The public URL of the card in a file, spelt as its own code would spell it."""
+    return realm_url + quote(path.removesuffix(".json"), safe=_UNESCAPED)
+
+
+def joined(base: str, reference: str) -> str | None:
+    """The URL that a reference means, without query and fragment; None where nothing can be."""
+    if not reference.startswith(("./", "../")):
+        return _joined_once(base, reference)
+    # All files of a folder mean the same by it, and where a plain name leads, its folder tells.
+    base = f"{base.rpartition('/')[0]}/"
+    plain = _PLAIN.fullmatch(reference)
+    if plain is None:
+        return _joined_once(base, reference)
+    folder = _joined_once(base, plain[1])
+    url = f"{folder}{plain[2]}"
+    return url if folder and SERVABLE.fullmatch(url) else None
+
+
+@lru_cache(maxsize=50_000)
+def _joined_once(base: str, reference: str) -> str | None:
+    try:
+        parts = urlsplit(urljoin(base, reference))
+        # What is escaped already stays as it is.
+        path = quote(parts.path, safe=f"{_UNESCAPED}%")
+    except ValueError:
+        return None
+    url = f"{parts.scheme}://{parts.netloc}{path}"
+    return url if SERVABLE.fullmatch(url) else None
+
+
+def rooted(reference: str) -> str:
+    """The reference; where it begins with `/` it means a realm of this server."""
+    return settings.REALM_PUBLIC_ORIGIN + reference if reference.startswith("/") else reference
