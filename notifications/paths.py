@@ -8,6 +8,12 @@ MAX_PATH_BYTES = 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
+def top_folder(path: str) -> str:
+    """The topmost folder that a path lies in, with its final slash; none for a file beside them."""
+    folder, slash, _ = path.partition("/")
+    return folder + slash if slash else ""
+
+
 def wrong_with_path(path: str, realm_url: str = "") -> str | None:
     """Why no file of a realm may have a path, in words; None if one may."""
     segments = path.split("/")

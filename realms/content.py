@@ -24,8 +24,10 @@ from django.utils import timezone
 from definitions.lookup import DefinitionLookup
 from notifications.channels import MAX_PATHS_PER_STATEMENT, path_key, realm_key
 from notifications.emit import bump_at_commit
-from realms.errors import NotFound, OverQuota, TooLarge
-from realms.models import Blob, FileVersion, Publication, Realm
+from notifications.paths import top_folder
+from realms.errors import Conflict, NotFound, OverQuota, TooLarge
+from realms.models import Blob, FileVersion, Publication, Realm, RealmBorder
+from realms.resolve import realms_within
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS
 from reindex import jobs
 from reindex.references import module_url
@@ -195,7 +197,8 @@ def write_files(realm: Realm, files: Mapping[str, bytes]) -> dict[str, Written]:
     """Writes files in one generation; content that is there already is left untouched.
 
     The caller holds the realm's lock, in whose transaction everything happens; the triggers
-    announce the paths. Raises OverQuota; then the transaction is to be undone.
+    announce the paths. Raises OverQuota, and Conflict for what would be in another realm; then the
+    transaction is to be undone.
     """
     stored = {
         path: Stored(hashlib.sha256(data).hexdigest(), len(data)) for path, data in files.items()
@@ -208,6 +211,8 @@ def write_stored(
 ) -> dict[str, Written]:
     """As `write_files`, for content that is stored already, but for `contents`. Raises OverQuota;
     then nothing is stored."""
+    for path, within in realms_within(realm.url, files).items():
+        raise Conflict(what=f"{realm.url}{path} is in the realm {within}; write it there")
     now = timezone.now()
     before = {version.path: version for version in open_versions(realm, files)}
     changed = [
@@ -340,8 +345,22 @@ def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | Non
     with connection.cursor() as cursor:
         cursor.execute(_DIFFERENCE, {"realm": content_id, "then": low, "now": high})
         files: dict[str, str | None] = dict(cursor.fetchall())
+    files |= _behind_borders(realm, since, at)
     # Asked last: what is whole by now was whole when it was compared.
     return files if _is_whole(realm, since, at) else None
+
+
+def _behind_borders(realm: Realm, since: int, at: int) -> dict[str, str | None]:
+    """What a realm serves otherwise because another has come or gone within it: the files there,
+    and the topmost folder, with its final slash, for whatever was looked for there in vain."""
+    low, high = sorted((since, at))
+    moved = RealmBorder.objects.filter(realm=realm, generation__gt=low, generation__lte=high)
+    files: dict[str, str | None] = {}
+    for folder in moved.values_list("path", flat=True):
+        files[top_folder(folder)] = None
+        there = versions_at(realm, at).filter(path__startswith=folder)
+        files |= dict(there.values_list("path", "blob_id"))
+    return files | dict.fromkeys(realms_within(realm.url, files))
 
 
 def _is_whole(realm: Realm, *generations: int) -> bool:

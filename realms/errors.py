@@ -185,6 +185,13 @@ class NotACard(RealmError):
     title = "Unsupported Media Type"
 
 
+class Misdirected(RealmError):
+    """{url} is in the realm {realm}"""
+
+    status = 421
+    title = "Misdirected Request"
+
+
 class UnsupportedType(RealmError):
     """The body is {found}; expected {expected}"""
 

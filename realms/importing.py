@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from realms.borders import outer_urls
 from realms.content import (
     Stored,
     check_quota,
@@ -79,7 +80,7 @@ def import_files(
         progress(path)
     if dry_run:
         return _compared(files, url, delete)
-    with realm_write_lock(url):
+    with realm_write_lock(url, *outer_urls(url)):
         realm = Realm.objects.filter(url=url).first()
         created = realm is None
         if realm is None:

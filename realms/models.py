@@ -158,6 +158,23 @@ class FileVersion(models.Model):
         return f"{self.path} from {self.from_generation}"
 
 
+class RealmBorder(models.Model):
+    """A folder of a realm at which another realm has come or gone, last at this generation of the
+    realm around it: what that one serves below the folder is not what it served before."""
+
+    realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="borders")
+    path = models.TextField(help_text="the folder, with its final slash")
+    generation = models.PositiveBigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["realm", "path"], name="one_border_per_folder")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.path} at {self.generation}"
+
+
 class Publication(models.Model):
     """From `generation` on, the published realm shows its source as of `source_generation`."""
 

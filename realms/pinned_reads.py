@@ -15,6 +15,7 @@ from notifications.stamped_cache import StampedCache
 from realms import auth, content, errors
 from realms.http import API, read_body
 from realms.models import Realm
+from realms.resolve import realms_within
 from reindex import pins
 from reindex.pins import EVERYONE, ITSELF, Pin
 
@@ -84,6 +85,8 @@ def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
     files: dict[str, str | None]
     if since is None:
         files = dict(content.versions_at(realm, pin.generation).values_list("path", "blob_id"))
+        for path in realms_within(realm.url, files):
+            del files[path]
     else:
         if not since.isascii() or not since.isdigit() or len(since) > 18:
             raise errors.Malformed(what=f"since is {since[:40]!r}; expected a generation")
@@ -98,8 +101,9 @@ def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
 
 def many(request: HttpRequest, pin: Pin) -> HttpResponse:
     """Files by path, asked for by `{"paths": [...]}` and answered in that order, a JSON line each:
-    `{"path", "content"}`. The content of what isn't there, or isn't text, is null. An answer that
-    would be too long ends early; the rest is to be asked for again."""
+    `{"path", "content"}`. The content of what isn't there, or isn't text, is null; what lies in
+    another realm has `"elsewhere": true`. An answer that would be too long ends early; the rest is
+    to be asked for again."""
     realm = _realm(pin)
     try:
         question = json.loads(read_body(request, MAX_QUESTION_BYTES, "The list of paths"))
@@ -114,7 +118,11 @@ def many(request: HttpRequest, pin: Pin) -> HttpResponse:
 
 
 def _lines(realm: Realm, generation: int, paths: list[str]) -> Iterator[bytes]:
+    within = realms_within(realm.url, paths)
     for path, data in content.read_many(realm, generation, paths):
+        if path in within:
+            yield json.dumps({"path": path, "content": None, "elsewhere": True}).encode() + b"\n"
+            continue
         try:
             text = None if data is None else data.decode()
         except UnicodeDecodeError:

@@ -19,6 +19,7 @@ from notifications.emit import bump_at_commit, emit, notify_all_file_changes
 from notifications.locks import address_lock
 from realms import errors
 from realms.auth import Caller, owns, user_id
+from realms.borders import move_border, outer_urls
 from realms.content import advance, write_files
 from realms.locks import realm_write_lock
 from realms.models import (
@@ -59,7 +60,7 @@ def create_realm(caller: Caller, endpoint: str, attributes: dict[str, Any]) -> R
     """
     url = canonical_realm_url(f"{settings.REALM_PUBLIC_ORIGIN}/{caller.username}/{endpoint}/")
     owner = caller.account
-    with realm_write_lock(url, *space_lock(url)):
+    with realm_write_lock(url, *space_lock(url), *outer_urls(url)):
         check_not_reserved(url)
         if owner is None or belongs_to_another(url, owner):
             raise errors.Forbidden(user=user_id(caller.username), action="create", url=url)
@@ -94,16 +95,9 @@ def make_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) ->
         RealmPermission.objects.create(
             realm=realm, account=holder, read=True, write=True, realm_owner=True
         )
-    _clear_around(url)
+    move_border(url)
     bump_at_commit([realm_key(url), REGISTRY_KEY])
     return realm
-
-
-def _clear_around(url: str) -> None:
-    """Drops the definitions of the realms that a realm lies in: files of theirs are behind it now,
-    or no more."""
-    for outer in Realm.objects.filter(url__in=realm_candidates(url)).exclude(url=url):
-        DefinitionLookup().clear_realm_definitions(outer.url)
 
 
 # --- Publishing --------------------------------------------------------------------------------
@@ -118,7 +112,8 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
     source_url, url = canonical_realm_url(source_url), canonical_realm_url(published_url)
     check_domain(url)
     held = _address_locks(url, source_url)
-    with realm_write_lock(url, *space_lock(url), *held, shared=[source_url]):
+    around = outer_urls(url)
+    with realm_write_lock(url, *space_lock(url), *held, *around, shared=[source_url]):
         source = _source(source_url, caller)
         published = _published_or_free(url, source, caller)
         _check_held(held, url, source_url)
@@ -213,7 +208,7 @@ def unpublish_realm(published_url: str, caller: Caller) -> Realm:
     """Takes a published realm down and answers what it was. Raises NotPublished, Forbidden."""
     url = canonical_realm_url(published_url)
     held = _address_locks(url, gone=True)
-    with realm_write_lock(url, *held):
+    with realm_write_lock(url, *held, *outer_urls(url)):
         realm = _published(url, caller)
         _check_held(held, url, gone=True)
         gone = Realm.objects.select_related("source").get(pk=realm.pk)
@@ -228,7 +223,8 @@ def delete_realm(realm_url: str, caller: Caller) -> list[str]:
     """
     url = canonical_realm_url(realm_url)
     copies = sorted(Realm.objects.filter(source__url=url).values_list("url", flat=True))
-    with realm_write_lock(url, *copies):
+    around = [outer for each in (url, *copies) for outer in outer_urls(each)]
+    with realm_write_lock(url, *copies, *around):
         realm = deletable(url, caller)
         published = list(Realm.objects.filter(source=realm).order_by("url"))
         if {copy.url for copy in published} - set(copies):
@@ -265,7 +261,7 @@ def _tear_down(realm: Realm) -> None:
         url=realm.url, defaults={"generation": realm.generation}
     )
     DefinitionLookup().clear_realm_definitions(realm.url)
-    _clear_around(realm.url)
+    move_border(realm.url)
     jobs.forget(realm.url, moved=[realm.source.url] if realm.source is not None else [])
     notify_all_file_changes(realm.url)
     bump_at_commit([realm_key(realm.url), REGISTRY_KEY])

@@ -4,7 +4,7 @@ One statement is one snapshot: the generation that it tells and the bytes that i
 together, whatever commits meanwhile. The longest realm URL wins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString
@@ -87,6 +87,23 @@ def realms_around(url: str) -> QuerySet[Realm]:
 def realm_around(url: str) -> Realm | None:
     """The realm that a URL is of."""
     return realms_around(url).first()
+
+
+def realms_within(realm_url: str, paths: Iterable[str]) -> dict[str, str]:
+    """Those of some paths of a realm that lie in another realm which stands within it, with the URL
+    of that one."""
+    inner = set(
+        Realm.objects.filter(url__startswith=realm_url)
+        .exclude(url=realm_url)
+        .values_list("url", flat=True)
+    )
+    found: dict[str, str] = {}
+    for path in paths if inner else ():
+        around = realm_candidates(realm_url + path)
+        within = next((url for url in around if url in inner), None)
+        if within is not None:
+            found[path] = within
+    return found
 
 
 def resolve(

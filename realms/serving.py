@@ -23,7 +23,7 @@ from notifications.emit import local_board
 from notifications.stamped_cache import StampedCache
 from realms import pages
 from realms.content import read_blob
-from realms.errors import NotAcceptable, NotFound, RealmError, error_response
+from realms.errors import Misdirected, NotAcceptable, NotFound, RealmError, error_response
 from realms.models import Realm
 from realms.resolve import Resolved, ResolvedFile, resolve
 from realms.transpile import TranspileError, javascript
@@ -162,7 +162,7 @@ def load_at(realm_url: str, generation: int, path: str) -> Answer:
 
     def from_database() -> Answer:
         found = resolve(url, _extensions(Variant.MODULE, url), at=generation)
-        return _answer(url, found if found and found.realm_url == realm_url else None, make)
+        return _answer_of(realm_url, url, found, make)
 
     return cache.get(key) or cache.load(key, Slots([realm_key(realm_url)]), from_database)
 
@@ -176,9 +176,10 @@ def source_at(realm_url: str, generation: int, path: str) -> Answer:
     """The stored bytes of a file as of exactly one generation. Its parents' realms don't matter."""
     url = realm_url + path
     found = resolve(url, at=generation)
-    return _answer(
+    return _answer_of(
+        realm_url,
         url,
-        found if found and found.realm_url == realm_url else None,
+        found,
         lambda it: _raw(it.file, "source") if it.file else _refusal(NotFound(url=url)),
     )
 
@@ -371,6 +372,15 @@ def _lacks_its_slash(url: str, answer: Answer, found: Resolved | None) -> bool:
         return False
     shown = found.kind == "published" and answer.content.status in (200, 500)
     return not shown and Realm.objects.filter(url=f"{url}/").exists()
+
+
+def _answer_of(
+    realm_url: str, url: str, found: Resolved | None, make: Callable[[Resolved], Content]
+) -> Answer:
+    """As `_answer`, for a reader who takes the URL for one of this realm."""
+    if found is not None and found.realm_url != realm_url and found.realm_url.startswith(realm_url):
+        return replace(_nowhere(url), content=_refusal(Misdirected(url=url, realm=found.realm_url)))
+    return _answer(url, found if found and found.realm_url == realm_url else None, make)
 
 
 def _answer(url: str, found: Resolved | None, make: Callable[[Resolved], Content]) -> Answer:

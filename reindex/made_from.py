@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from notifications.paths import top_folder
 from reindex.documents import Document, module_of, specifier_of
 from reindex.history import stem
 from reindex.pins import Pin
@@ -80,6 +81,7 @@ class Origins:
         return self._modules[entry]
 
     def _keys(self, pin: Pin, path: str) -> set[int]:
-        if pin.realm_url == self.realm_url:
-            return {key(pin.realm_url, path)}
-        return {key(pin.realm_url, path), key(pin.realm_url)}
+        # Another realm may come to stand in the folder.
+        folder = top_folder(path)
+        keys = {key(pin.realm_url, each) for each in ((path, folder) if folder else (path,))}
+        return keys if pin.realm_url == self.realm_url else keys | {key(pin.realm_url)}

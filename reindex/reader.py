@@ -11,13 +11,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from notifications.paths import wrong_with_path
+from notifications.paths import top_folder, wrong_with_path
 from reindex import history
 from reindex.documents import Document, links_of, parse_card
 from reindex.history import EXECUTABLE, stem
 from reindex.pins import CLOSED, Access, Pin
 from reindex.references import BASE_REALM, SERVABLE, is_plain, joined, resolve_module
-from reindex.replicas import ReplicaUnavailable, Response, get_pinned, standing_at
+from reindex.replicas import (
+    MISDIRECTED,
+    ReplicaUnavailable,
+    Response,
+    get_pinned,
+    standing_at,
+)
 
 #: White space as JavaScript has it, which is Python's and the byte order mark.
 _S = r"[\s\ufeff]*+"
@@ -108,14 +114,19 @@ class Reader:
     def locate(self, url: str) -> Pin | None:
         """The pin of the realm that a public URL lies in; None outside every realm that this may
         read."""
+        if _folder(url) in self._strangers:
+            return None
         known = [realm for realm in self.pins if url.startswith(realm)]
         if known:
             realm_url = max(known, key=len)
             return Pin(realm_url, self.pins[realm_url])
-        place = url.rsplit("/", 1)[0]
-        if place in self._strangers or not SERVABLE.fullmatch(url):
-            return None
+        return self._meet(url) if SERVABLE.fullmatch(url) else None
+
+    def _meet(self, url: str) -> Pin | None:
+        """As `locate`, by the registry: it knows also the realms that stand within known ones."""
         realm_url, generation = standing_at(url)
+        if realm_url in self.pins:
+            return Pin(realm_url, self.pins[realm_url])
         if realm_url in self._closed or not url.startswith(realm_url):
             # A replica's own address stands for the public one, and is nobody's to import from.
             generation = CLOSED
@@ -126,10 +137,18 @@ class Reader:
         if generation == CLOSED:
             # A private realm's bytes never reach the render of another.
             self._closed.add(realm_url)
-            self._strangers.add(place)
+            self._strangers.add(_folder(url))
             return None
         self.pins[realm_url] = generation
         return Pin(realm_url, generation)
+
+    def _is_within(self, pin: Pin, url: str) -> bool:
+        """Whether what a realm says is not its own lies in one that stands within it; that one is
+        known from now on. Not so if it has gone since."""
+        found = self.locate(url)
+        if found == pin:
+            found = self._meet(url)
+        return found is None or len(found.realm_url) > len(pin.realm_url)
 
     def _privately(self, realm_url: str) -> int:
         """The generation of a realm that is not everyone's, for the one user as whom this reads:
@@ -144,9 +163,12 @@ class Reader:
         return generation
 
     def elsewhere(self) -> dict[str, str]:
-        """Where the pages of the realms known so far are, if not at their own URLs."""
-        found = {realm_url: self.address(realm_url) for realm_url in sorted(self.pins)}
-        return {realm_url: address for realm_url, address in found.items() if address != realm_url}
+        """Where the pages of the realms known so far are, if not at their own URLs, and of the
+        realms within those. Inner realms come before those around them."""
+        innermost = sorted(self.pins, key=len, reverse=True)
+        found = {realm_url: self.address(realm_url) for realm_url in innermost}
+        moved = tuple(realm_url for realm_url, address in found.items() if address != realm_url)
+        return {url: address for url, address in found.items() if url.startswith(moved)}
 
     # --- cards ---
 
@@ -162,25 +184,35 @@ class Reader:
 
     def read_cards(self, urls: Iterable[str]) -> None:
         """Reads the cards that aren't known yet, many in one request."""
+        left = [url for url in dict.fromkeys(urls) if url not in self._documents]
+        while left:
+            left = self._read_some(left)
+
+    def _read_some(self, urls: Iterable[str]) -> list[str]:
+        """Reads cards. Answers those that turn out to lie within other realms than was known."""
         wanted: dict[Pin, dict[str, str]] = {}
         for url in urls:
-            if url in self._documents:
-                continue
             pin = self.locate(url)
             path = None if pin is None else possible(card_path(pin, url))
             if pin is None or path is None:
                 self._documents[url] = None
             else:
                 wanted.setdefault(pin, {})[url] = path
+        again: list[str] = []
         for pin, paths in wanted.items():
-            contents = self._get_many(pin, list(dict.fromkeys(paths.values())))
+            files = self._get_many(pin, list(dict.fromkeys(paths.values())))
             for url, path in paths.items():
-                content = contents[path]
-                self._documents[url] = None if content is None else parse_card(content)
+                content = files[path]["content"]
+                if files[path].get("elsewhere") and self._is_within(pin, url):
+                    again.append(url)
+                else:
+                    self._documents[url] = None if content is None else parse_card(content)
+        return again
 
-    def _get_many(self, pin: Pin, paths: list[str]) -> dict[str, str | None]:
-        """The content of files by path. An answer may end early; then the rest is asked for."""
-        found: dict[str, str | None] = {}
+    def _get_many(self, pin: Pin, paths: list[str]) -> dict[str, Document]:
+        """What a realm answers about files, by path. An answer may end early; then the rest is
+        asked for."""
+        found: dict[str, Document] = {}
         while len(found) < len(paths):
             asked = paths[len(found) : len(found) + MANY_FILES]
             body = json.dumps({"paths": asked}).encode()
@@ -192,7 +224,7 @@ class Reader:
                 raise ReplicaUnavailable(
                     f"{response.replica} answered nothing of {len(asked)} files"
                 )
-            found.update((file["path"], file["content"]) for file in answered)
+            found.update((file["path"], file) for file in answered)
         return found
 
     def known(self, url: str) -> Document | None:
@@ -269,7 +301,10 @@ class Reader:
         module = _known_modules.get((pin, url))
         if module is None:
             path = possible(pin.path_of(url))
-            module = Module(None) if path is None else _module_in(url, self._get(pin, path))
+            response = None if path is None else self._get(pin, path)
+            if response is not None and response.status == MISDIRECTED:
+                return self._read_module(url) if self._is_within(pin, url) else Module(None)
+            module = Module(None) if response is None else _module_in(url, response)
             _known_modules.keep(pin, url, module)
         # An extensionless spelling leads to the file itself.
         return module if module.file in (None, url) else self._module(str(module.file))
@@ -294,16 +329,17 @@ class Reader:
         before, differing = advanced
         stems = {stem(path) for path in differing}
         for (known_pin, url), module in list(_known_modules.items()):
-            if known_pin == before and stem(pin.path_of(url)) not in stems:
+            path = pin.path_of(url)
+            if known_pin == before and stems.isdisjoint((stem(path), top_folder(path))):
                 _known_modules.keep(pin, url, module)
 
     def source(self, url: str) -> Document:
         """What the sandbox gets for a module's URL: `code`, or the `data` of a file that is none,
         the URL that it leads to (`redirect`), or the `error` of importing it."""
+        module = self._module(url)
         if self.locate(url) is None:
             message = f"{url} is not in a realm of this server that everyone may read"
             return _no_import(url, 403, "Import refused", message)
-        module = self._module(url)
         if module.file is None:
             return _no_import(url, 404, "Module not found", f"There is no module {url}")
         if module.file != url:
@@ -323,6 +359,11 @@ class Reader:
         response = get_pinned(pin, path, accept, self.access, private=private, body=body)
         self.read_from = response.replica
         return response
+
+
+def _folder(url: str) -> str:
+    """What a URL has in common with all that lie in the same folder, and so in the same realm."""
+    return url.rpartition("/")[0]
 
 
 def _no_import(url: str, status: int, title: str, message: str) -> Document:

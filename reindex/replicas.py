@@ -23,8 +23,10 @@ from reindex.pins import CLOSED, PIN_ENDED, PIN_HEADER, Access, Pin, sign
 logger = logging.getLogger(__name__)
 
 SHUN_SECONDS = 10.0
+#: The status of a pinned read of what lies in another realm, which stands within the pinned one.
+MISDIRECTED = 421
 #: What a pinned read may come to: content, the way to the file, nothing there, no JavaScript.
-_TOLD = (200, 302, 404, 406, 410)
+_TOLD = (200, 302, 404, 406, 410, MISDIRECTED)
 #: Until when a replica is left out, and why.
 _shunned: dict[str, tuple[float, str]] = {}
 

@@ -142,7 +142,12 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
     )
     urls = [card_url(job.realm_url, path) for path in batch.paths]
     reader.read_cards([f"{job.realm_url}realm", *urls])
-    cards = {url: document for url in urls if (document := reader.known(url)) is not None}
+    cards = {
+        url: document
+        for url in urls
+        # What lies within another realm by now is no page of this one.
+        if (document := reader.known(url)) is not None and _realm_of(reader, url) == job.realm_url
+    }
     realm = _realm(reader, job.realm_url)
     results: list[Document] = []
     lost = LostTime(job, reader, cards)
@@ -173,6 +178,11 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
     finally:
         batch.replica, batch.avoided = reader.read_from, {**batch.avoided, **avoided()}
     return results, rest
+
+
+def _realm_of(reader: Reader, url: str) -> str | None:
+    pin = reader.locate(url)
+    return None if pin is None else pin.realm_url
 
 
 def _pin(job_id: int, realm_url: str, generation: int) -> int:

@@ -1,0 +1,58 @@
+"""Realms within realms. The longest URL wins: what lies below a realm's URL is that realm's, and
+not of the realm around it, whatever files that one has there.
+
+So a realm that comes or goes changes what the realm around it serves, and gives that one its next
+generation.
+"""
+
+from django.conf import settings
+
+from definitions.lookup import DefinitionLookup
+from realms.content import advance, publication_at
+from realms.locks import lock_realms
+from realms.models import Publication, Realm, RealmBorder
+from realms.resolve import realms_around
+from reindex import jobs
+
+
+def outer_urls(url: str) -> list[str]:
+    """The URL of the realm in which a realm at `url` stands, or would stand; none where it is in no
+    other. Who makes or removes the realm holds the lock of that one as well."""
+    outer = realms_around(url).exclude(url=url).first()
+    return [] if outer is None else [outer.url]
+
+
+def move_border(url: str) -> None:
+    """Takes note, in the caller's transaction, that a realm comes or goes at `url`: in the realm
+    around it files are hidden, or shown again."""
+    # Held already, but where that realm came to be just now.
+    lock_realms(outer_urls(url))
+    outer = realms_around(url).exclude(url=url).first()
+    if outer is None:
+        return
+    shown = publication_at(outer, outer.generation)
+    generation = advance(outer)
+    RealmBorder.objects.update_or_create(
+        realm=outer, path=url.removeprefix(outer.url), defaults={"generation": generation}
+    )
+    if shown is not None:
+        # Every generation of a published realm is a publication.
+        Publication.objects.create(
+            realm=outer,
+            generation=generation,
+            source_id=shown.source_id,
+            source_generation=shown.source_generation,
+            by=shown.by,
+        )
+    DefinitionLookup().clear_realm_definitions(outer.url)
+    outer.clear_local_source_caches_and_broadcast()
+    _owe(outer)
+
+
+def _owe(outer: Realm) -> None:
+    if outer.kind == Realm.Kind.PUBLISHED:
+        jobs.owe(outer.url, outer.generation, owner=outer.owner_key)
+    elif outer.kind == Realm.Kind.SOURCE and settings.REALM_INDEX_SOURCES:
+        jobs.owe_soon(outer.url, outer.generation, owner=outer.owner_key)
+    else:
+        jobs.tell_dependents(outer.url)
