@@ -16,6 +16,7 @@ from django.utils import timezone
 from notifications.channels import index_swapped
 from notifications.emit import emit
 from reindex.models import IndexHead, ReindexBatch, ReindexJob
+from reindex.words import searchable
 
 Status = ReindexJob.Status
 
@@ -95,7 +96,7 @@ def _store(job: ReindexJob, results: Iterable[dict[str, Any]]) -> tuple[int, int
     rendered = errors = 0
     with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
         for result in results:
-            error = result.get("error")
+            error, search = result.get("error"), result.get("search")
             copy.write_row((
                 job.pk,
                 job.realm_url,
@@ -103,7 +104,7 @@ def _store(job: ReindexJob, results: Iterable[dict[str, Any]]) -> tuple[int, int
                 False,
                 _json(result.get("html")),
                 job.generation,
-                _json(result.get("search")),
+                _json(search and searchable(search)),
                 _json(error),
                 int(result.get("ms", 0)),
                 # As text: psycopg looks at the elements one by one.

@@ -7,7 +7,9 @@ from pathlib import Path
 from django.conf import settings
 
 #: Sources of the prerenderer, besides the card library, which is a realm like any other.
-_RENDERER = ("reindex/deno/*.ts", "reindex/deno/*.json", "deno.json", "deno.lock")
+_RENDERER = (
+    "reindex/deno/*.ts", "reindex/deno/*.json", "reindex/words.py", "deno.json", "deno.lock",
+)  # fmt: skip
 
 
 @cache

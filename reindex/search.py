@@ -23,6 +23,7 @@ from psycopg.types.json import Jsonb
 from reindex.index import TEXT_CONFIG
 from reindex.query import MAX_CONDITIONS, Filter, InvalidQuery, Query, Range, TypeRef, pointer_to
 from reindex.references import BASE_MODULE, resolve_module
+from reindex.words import ts_query
 
 #: A search that takes longer is given up. Unit: milliseconds.
 TIME_LIMIT_MS = 5000
@@ -217,8 +218,8 @@ class _Compiler:
             self._count(at)
             yield sql.SQL(
                 "to_tsvector({config}, COALESCE((c.search ->> '_text'), '')) @@"
-                " websearch_to_tsquery({config}, {words})"
-            ).format(config=_config(), words=sql.Literal(asked.matches))
+                " to_tsquery({config}, {words})"
+            ).format(config=_config(), words=sql.Literal(ts_query(asked.matches)))
 
     def _each(self, filters: list[Filter], on: str | None, at: Steps) -> list[sql.Composable]:
         return [self.filter(each, on, (*at, place)) for place, each in enumerate(filters)]

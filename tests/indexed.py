@@ -6,6 +6,7 @@ from typing import Any
 from django.utils import timezone
 
 from reindex.models import IndexedCard, IndexHead, ReindexJob
+from reindex.words import searchable
 
 CARD = "@realm/base/Card"
 
@@ -32,7 +33,7 @@ def put_index(
                     **shown,
                     path=path,
                     html={"isolated": f"<p>page of {path}</p>", "head": ""},
-                    search=document,
+                    search=searchable(document),
                 )
                 for path, document in cards.items()
             ),
