@@ -77,6 +77,7 @@ class Realm(models.Model):
         triggers: ClassVar = [
             *triggers.ANNOUNCE_REALM,
             triggers.GENERATION_NEVER_FALLS,
+            *triggers.KEEP_TOMBSTONES,
             triggers.URL_NEVER_CHANGES,
         ]
 
@@ -102,7 +103,8 @@ class Realm(models.Model):
 
 
 class RealmTombstone(models.Model):
-    """The last generation of a realm that is gone: a new realm at its URL counts on from there."""
+    """The last generation of a realm that is gone: a new realm at its URL counts on from there.
+    Triggers keep it, whoever deletes and inserts."""
 
     url = models.TextField(primary_key=True)
     generation = models.PositiveBigIntegerField()

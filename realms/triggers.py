@@ -45,6 +45,43 @@ GENERATION_NEVER_FALLS = pgtrigger.Trigger(
     "OLD.url, OLD.generation, NEW.generation;",
 )
 
+#: Nor over a delete: the last generation stays behind, and a new realm at the URL goes on from there.
+_ENTOMB = """
+    INSERT INTO realms_realmtombstone AS t (url, generation, at) {gone}
+    ON CONFLICT (url) DO UPDATE
+        SET generation = greatest(t.generation, excluded.generation), at = excluded.at;
+    RETURN NULL;
+"""
+KEEP_TOMBSTONES = [
+    pgtrigger.Trigger(
+        name="keep_tombstone",
+        operation=pgtrigger.Delete,
+        when=pgtrigger.After,
+        func=_ENTOMB.format(gone="VALUES (OLD.url, OLD.generation, now())"),
+    ),
+    pgtrigger.Trigger(
+        name="keep_tombstones",
+        level=pgtrigger.Statement,
+        operation=pgtrigger.Truncate,
+        when=pgtrigger.Before,
+        func=_ENTOMB.format(gone="SELECT url, generation, now() FROM realms_realm"),
+    ),
+    # After the insert: by then whoever was deleting the realm that stood there has committed.
+    pgtrigger.Trigger(
+        name="go_on_from_tombstone",
+        operation=pgtrigger.Insert,
+        when=pgtrigger.After,
+        func="""
+            WITH tombstone AS (
+                DELETE FROM realms_realmtombstone WHERE url = NEW.url RETURNING generation
+            )
+            UPDATE realms_realm r SET generation = t.generation + 1 FROM tombstone t
+            WHERE r.id = NEW.id AND r.generation <= t.generation;
+            RETURN NULL;
+        """,
+    ),
+]
+
 URL_NEVER_CHANGES = pgtrigger.Trigger(
     name="url_never_changes",
     operation=pgtrigger.Update,
