@@ -5,9 +5,10 @@ line leaves the registry as it was before or as it is after. Rendering comes lat
 the job row that the same transaction writes.
 """
 
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db.models import Q
@@ -28,7 +29,6 @@ from realms.models import (
     Publication,
     Realm,
     RealmPermission,
-    RealmTombstone,
 )
 from realms.seeds import seed_files
 from realms.spaces import belongs_to_another, check_domain, first_segment, space_lock
@@ -36,6 +36,21 @@ from realms.urls_and_paths import canonical_realm_url, realm_candidates
 from reindex import jobs
 
 Kind = Realm.Kind
+R = TypeVar("R")
+#: How often an operation begins again because what it must lock has changed.
+TRIES = 5
+
+
+@dataclass(frozen=True)
+class Locks:
+    """What an operation locks: the URLs of what it changes, and of what it only reads."""
+
+    written: Set[str]
+    read: Set[str] = frozenset()
+
+    def __le__(self, held: "Locks") -> bool:
+        """Whether who holds those has these."""
+        return self.written <= held.written and self.read <= held.written | held.read
 
 
 @dataclass(frozen=True)
@@ -79,17 +94,11 @@ def make_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) ->
         check_not_reserved(url)
     if Realm.objects.filter(url=url).exists():
         raise errors.AlreadyExists(url=url)
-    grave = RealmTombstone.objects.filter(url=url).first()
     realm = Realm.objects.create(
-        url=url,
-        kind=kind,
-        owner=owner,
-        publishable=kind == Kind.SOURCE,
-        generation=grave.generation + 1 if grave else 1,
-        **more,
+        url=url, kind=kind, owner=owner, publishable=kind == Kind.SOURCE, **more
     )
-    if grave is not None:
-        grave.delete()
+    # A trigger has it go on from the tombstone.
+    realm.refresh_from_db(fields=["generation"])
     holder = by or owner
     if holder is not None:
         RealmPermission.objects.create(
@@ -111,25 +120,39 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
     """
     source_url, url = canonical_realm_url(source_url), canonical_realm_url(published_url)
     check_domain(url)
-    held = _address_locks(url, source_url)
-    around = outer_urls(url)
-    with realm_write_lock(url, *space_lock(url), *held, *around, shared=[source_url]):
+
+    def needed() -> Locks:
+        written = (*_places(url), *space_lock(url), *_address_locks(url, source_url))
+        return Locks(frozenset(written), frozenset([source_url]))
+
+    def publish() -> Published:
         source = _source(source_url, caller)
         published = _published_or_free(url, source, caller)
-        _check_held(held, url, source_url)
         return _show(source, source.generation, published, url, caller)
+
+    return _locked(url, needed, publish)
 
 
 def rollback_realm(published_url: str, caller: Caller, publication: int | None = None) -> Published:
     """Shows again what an earlier publication showed: the one before this, or the one of that
     generation of the published realm. Rolling back is a publish like any other."""
     url = canonical_realm_url(published_url)
-    held = _address_locks(url)
-    with realm_write_lock(url, *held):
+
+    def needed() -> Locks:
+        written = frozenset([url, *_address_locks(url)])
+        realm = Realm.objects.filter(url=url, kind=Kind.PUBLISHED).first()
+        try:
+            source = rollback_target(realm, publication).source if realm is not None else None
+        except errors.Unprocessable:
+            source = None
+        return Locks(written, frozenset([source.url] if source is not None else []))
+
+    def roll_back() -> Published:
         realm = _published(url, caller)
-        _check_held(held, url)
         earlier = rollback_target(realm, publication)
         return _show(earlier.source, earlier.source_generation, realm, url, caller)
+
+    return _locked(url, needed, roll_back)
 
 
 def rollback_target(realm: Realm, publication: int | None = None) -> Publication:
@@ -138,7 +161,8 @@ def rollback_target(realm: Realm, publication: int | None = None) -> Publication
 
     Raises Unprocessable if there is none, or if it is what is shown.
     """
-    publications = realm.publications.filter(generation__lte=realm.generation)
+    publications = realm.publications.select_related("source")
+    publications = publications.filter(generation__lte=realm.generation)
     shown = publications.first()
     if shown is None:
         raise errors.Unprocessable(what=f"{realm.url} has no publication before this one")
@@ -176,7 +200,6 @@ def _show(
         published = make_realm(url, Kind.PUBLISHED, source.owner, caller.account,
                                source=source, last_published_at=now)  # fmt: skip
         RealmPermission.objects.create(realm=published, audience=EVERYONE, read=True)
-        emit(realm_changed(source.url))
     else:
         Realm.objects.filter(pk=published.pk).update(source=source, last_published_at=now)
         advance(published)
@@ -187,6 +210,8 @@ def _show(
         source_generation=source_generation,
         by=caller.username,
     )
+    if before != source:
+        emit(*(realm_changed(each) for each in sorted(moved)))
     published.clear_local_source_caches_and_broadcast()
     DefinitionLookup().clear_realm_definitions(url)
     jobs.owe(
@@ -207,13 +232,14 @@ def _show(
 def unpublish_realm(published_url: str, caller: Caller) -> Realm:
     """Takes a published realm down and answers what it was. Raises NotPublished, Forbidden."""
     url = canonical_realm_url(published_url)
-    held = _address_locks(url, gone=True)
-    with realm_write_lock(url, *held, *outer_urls(url)):
+
+    def unpublish() -> Realm:
         realm = _published(url, caller)
-        _check_held(held, url, gone=True)
         gone = Realm.objects.select_related("source").get(pk=realm.pk)
         _tear_down(realm)
-    return gone
+        return gone
+
+    return _locked(url, lambda: Locks({*_places(url), *_address_locks(url, gone=True)}), unpublish)
 
 
 def delete_realm(realm_url: str, caller: Caller) -> list[str]:
@@ -222,16 +248,21 @@ def delete_realm(realm_url: str, caller: Caller) -> list[str]:
     Raises NotFound, Unprocessable, Forbidden.
     """
     url = canonical_realm_url(realm_url)
-    copies = sorted(Realm.objects.filter(source__url=url).values_list("url", flat=True))
-    around = [outer for each in (url, *copies) for outer in outer_urls(each)]
-    with realm_write_lock(url, *copies, *around):
+
+    def needed() -> Locks:
+        # Those that showed it once have publications that go with it.
+        showed = Q(source__url=url) | Q(publications__source__url=url)
+        copies = Realm.objects.filter(showed).distinct().order_by()
+        return Locks(frozenset(_places(url, *copies.values_list("url", flat=True))))
+
+    def delete() -> list[str]:
         realm = deletable(url, caller)
         published = list(Realm.objects.filter(source=realm).order_by("url"))
-        if {copy.url for copy in published} - set(copies):
-            raise errors.Busy(what=f"{url} has just been published somewhere else")
         for each in [*published, realm]:
             _tear_down(each)
-    return [realm.url, *(copy.url for copy in published)]
+        return [url, *(copy.url for copy in published)]
+
+    return _locked(url, needed, delete)
 
 
 def deletable(url: str, caller: Caller) -> Realm:
@@ -257,9 +288,6 @@ def _below_own_name(realm: Realm, caller: Caller) -> bool:
 
 def _tear_down(realm: Realm) -> None:
     """Removes rows, pages and definitions, and tells the peers, in the caller's transaction."""
-    RealmTombstone.objects.update_or_create(
-        url=realm.url, defaults={"generation": realm.generation}
-    )
     DefinitionLookup().clear_realm_definitions(realm.url)
     move_border(realm.url)
     jobs.forget(realm.url, moved=[realm.source.url] if realm.source is not None else [])
@@ -270,7 +298,24 @@ def _tear_down(realm: Realm) -> None:
     realm.delete()
 
 
-# --- Checks ------------------------------------------------------------------------------------
+# --- Locks and checks --------------------------------------------------------------------------
+
+
+def _locked(url: str, needed: Callable[[], Locks], act: Callable[[], R]) -> R:
+    """Acts in a transaction that holds the locks that are needed. Which these are may have changed
+    before it had them: then it begins again, with those. Raises Busy if they keep changing."""
+    for _ in range(TRIES):
+        locks = needed()
+        with realm_write_lock(*locks.written, shared=locks.read):
+            if needed() <= locks:
+                return act()
+    raise errors.Busy(what=f"{url} has been changed {TRIES} times meanwhile")
+
+
+def _places(*urls: str) -> list[str]:
+    """URLs, and those of the realms that they lie in: what is locked by who makes or removes a
+    realm there."""
+    return [each for url in urls for each in (url, *outer_urls(url))]
 
 
 def _address_locks(url: str, *source_urls: str, gone: bool = False) -> list[str]:
@@ -280,12 +325,6 @@ def _address_locks(url: str, *source_urls: str, gone: bool = False) -> list[str]
     shown = set(publications.values_list("source__url", flat=True).distinct())
     stays = not gone and len(shown) == 1 and shown.issuperset(source_urls)
     return [] if stays else [address_lock(each) for each in sorted({*shown, *source_urls})]
-
-
-def _check_held(held: list[str], url: str, *source_urls: str, gone: bool = False) -> None:
-    """Raises Busy if more would have to be locked by now."""
-    if not set(held).issuperset(_address_locks(url, *source_urls, gone=gone)):
-        raise errors.Busy(what=f"{url} has just been published from another realm")
 
 
 def check_not_reserved(url: str) -> None:

@@ -45,7 +45,7 @@ GENERATION_NEVER_FALLS = pgtrigger.Trigger(
     "OLD.url, OLD.generation, NEW.generation;",
 )
 
-#: Nor over a delete: the last generation stays behind, and a new realm at the URL goes on from there.
+#: Nor over a delete: the last generation stays, and a new realm at the URL goes on from there.
 _ENTOMB = """
     INSERT INTO realms_realmtombstone AS t (url, generation, at) {gone}
     ON CONFLICT (url) DO UPDATE

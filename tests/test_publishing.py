@@ -8,18 +8,18 @@ from typing import Any
 import psycopg
 import pytest
 from celery import current_app
-from django.db import connection
+from django.db import connection, transaction
 
 from definitions.models import CacheGeneration, Definition
 from notifications.board import Board
 from notifications.channels import INVALIDATION_CHANNELS
 from notifications.connection import listen_connection
+from notifications.locks import address_lock
 from realms import publishing
 from realms.auth import Caller
 from realms.bootstrap import sync_base_realm
 from realms.content import read_blob, versions_at
 from realms.errors import (
-    Busy,
     Forbidden,
     InvalidURL,
     IsASourceRealm,
@@ -238,7 +238,6 @@ STEPS = {
         "reindex.jobs.owe",
     ],
     "unpublish": [
-        "realms.models.RealmTombstone.objects.update_or_create",
         "reindex.jobs.forget",
         "definitions.lookup.DefinitionLookup.clear_realm_definitions",
         "realms.publishing.notify_all_file_changes",
@@ -247,7 +246,6 @@ STEPS = {
     ],
     "delete": [
         "realms.publishing.deletable",
-        "realms.models.RealmTombstone.objects.update_or_create",
         "reindex.jobs.forget",
         "definitions.lookup.DefinitionLookup.clear_realm_definitions",
         "realms.publishing.notify_all_file_changes",
@@ -706,10 +704,8 @@ def test_a_delete_that_waited_behind_a_publish_of_its_realm_takes_neither_or_bot
     wait_until(lambda: waiting_for(source.url) == 1, "the delete waiting for the publish")
     gate.open()
     publish.result(20)
-    with pytest.raises(Busy, match="just been published"):
-        delete.result(20)
-    assert shown(PAGE) == make.SITE
-    assert delete_realm(source.url, ADA) == [source.url, PAGE]
+    assert delete.result(20) == [source.url, PAGE]
+    assert not Realm.objects.exists()
 
 
 def test_a_write_and_a_publish_wait_for_no_reindex_that_is_under_way(
@@ -767,3 +763,149 @@ def test_a_generation_whose_source_is_gone_is_nowhere_and_no_older_one_stands_in
     assert not versions_at(realm, between).exists()
     for generation in (first, realm.generation):
         assert source_at(PAGE, generation, "post.tsx").content.body == make.SITE["post.tsx"]
+
+
+@pytest.mark.parametrize("meanwhile", ["unpublished", "unpublished and published again", "pointed"])
+def test_a_publish_that_waited_finds_what_it_must_lock_by_then(
+    source: Realm, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    """It locks where its source is published if that changes, which it can tell only once it has
+    the lock of the URL."""
+    assert source.owner is not None
+    other = make.source(f"{ORIGIN}/ada/other/", source.owner, {"other.md": b"other"})
+    make.publish(source, PAGE)
+    gate = Gate()
+
+    def first() -> None:
+        if meanwhile == "pointed":
+            make.publish(other, PAGE)
+        elif meanwhile == "unpublished":
+            unpublish_realm(PAGE, ADA)
+        else:
+            with realm_write_lock(PAGE, address_lock(source.url), address_lock(other.url)):
+                publishing._tear_down(Realm.objects.get(url=PAGE))
+                publishing._show(other, 2, None, PAGE, ADA)
+
+    step = "_show" if meanwhile == "pointed" else "_tear_down"
+    monkeypatch.setattr(publishing, step, gate.after(getattr(publishing, step)))
+    changing = in_thread(first)
+    gate.wait_for_arrival()
+    second = in_thread(make.publish, source, PAGE)
+    wait_until(lambda: waiting_for(PAGE) == 1, "the second publish waiting for the first change")
+    gate.open()
+    changing.result(20)
+    assert second.result(20).source_url == source.url
+    assert shown(PAGE) == make.SITE
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_rollback_never_shows_a_source_that_is_deleted_meanwhile(
+    source: Realm, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    """It locks the source that it will show, and looks again once it has it."""
+    assert source.owner is not None
+    other = make.source(f"{ORIGIN}/ada/other/", source.owner, {"other.md": b"other"})
+    first = make.publish(other, PAGE).generation if named else None
+    if not named:
+        make.publish(other, PAGE)
+    make.publish(source, PAGE)
+    gate = Gate()
+    monkeypatch.setattr(publishing, "rollback_target", gate.after(publishing.rollback_target))
+    rollback = in_thread(rollback_realm, PAGE, ADA, first)
+    gate.wait_for_arrival()
+    delete = in_thread(delete_realm, other.url, ADA)
+    wait_until(lambda: delete.done() or waiting_for(other.url) == 1, "the delete done or waiting")
+    gate.open()
+    with pytest.raises(Unprocessable, match="no publication"):
+        rollback.result(20)
+    assert delete.result(20) == [other.url]
+    assert shown(PAGE) == make.SITE
+
+
+def test_a_delete_that_waited_behind_a_rollback_takes_what_is_shown_again(
+    source: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert source.owner is not None
+    other = make.source(f"{ORIGIN}/ada/other/", source.owner, {"other.md": b"other"})
+    make.publish(other, PAGE)
+    make.publish(source, PAGE)
+    gate = Gate()
+    monkeypatch.setattr(publishing, "_show", gate.before(publishing._show))
+    rollback = in_thread(rollback_realm, PAGE, ADA)
+    gate.wait_for_arrival()
+    delete = in_thread(delete_realm, other.url, ADA)
+    wait_until(lambda: waiting_for(PAGE) == 1, "the delete waiting for the rollback")
+    gate.open()
+    assert rollback.result(20).source_url == other.url
+    assert delete.result(20) == [other.url, PAGE]
+    assert not Realm.objects.filter(url=PAGE).exists()
+
+
+# --- Generations, whoever writes the rows --------------------------------------------------------
+
+DELETES: dict[str, str] = {
+    "a statement": "DELETE FROM realms_realmpermission; DELETE FROM realms_fileversion;"
+    " DELETE FROM realms_realm WHERE url = %(url)s",
+    "a truncate": "TRUNCATE realms_realm CASCADE",
+    "two deletes": "DELETE FROM realms_realmpermission; DELETE FROM realms_fileversion;"
+    " DELETE FROM realms_realm WHERE url = %(url)s;"
+    " INSERT INTO realms_realm (id, url, kind, generation, history_from, publishable, created_at)"
+    " VALUES (gen_random_uuid(), %(url)s, 'source', 1, 0, true, now());"
+    " DELETE FROM realms_realm WHERE url = %(url)s",
+}
+
+
+@pytest.mark.parametrize("insert", ["a statement", "many rows", "the ORM", "a higher generation"])
+@pytest.mark.parametrize("delete", [*DELETES, "the ORM"])
+def test_a_generation_falls_over_no_delete_and_new_realm_whoever_does_it(
+    source: Realm, delete: str, insert: str
+) -> None:
+    make.write(source, index__json=b"{}")
+    before, url = generation(source.url), source.url
+    with connection.cursor() as cursor:
+        if delete == "the ORM":
+            Realm.objects.filter(url=url).delete()
+        else:
+            cursor.execute(DELETES[delete], {"url": url})
+        if insert == "the ORM":
+            Realm.objects.bulk_create([Realm(url=url, kind="source")])
+        else:
+            first = 1000 if insert == "a higher generation" else 1
+            cursor.execute(
+                "INSERT INTO realms_realm (id, url, kind, generation, history_from, publishable,"
+                " created_at) SELECT gen_random_uuid(), u, 'source', %s, 0, true, now()"
+                " FROM unnest(%s::text[]) u",
+                [first, [f"{ORIGIN}/new/", url] if insert == "many rows" else [url]],
+            )
+    if insert == "a higher generation":
+        assert generation(url) == 1000
+    else:
+        assert generation(url) > before
+    assert not RealmTombstone.objects.filter(url=url).exists()
+
+
+def test_a_generation_does_not_fall_for_who_inserts_while_it_is_deleted(source: Realm) -> None:
+    """Who waits for the delete has begun when no tombstone was to be seen."""
+    before, gate = generation(source.url), Gate()
+
+    def delete() -> None:
+        with transaction.atomic():
+            Realm.objects.get(url=source.url).delete()
+            gate.hold()
+
+    deleting = in_thread(delete)
+    gate.wait_for_arrival()
+    inserting = in_thread(lambda: Realm.objects.create(url=source.url, kind="source") and None)
+    wait_until(_a_transaction_is_waited_for, "the insert waiting for the delete")
+    gate.open()
+    deleting.result(20)
+    inserting.result(20)
+    assert generation(source.url) > before
+
+
+def _a_transaction_is_waited_for() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
+        )
+        return bool(cursor.fetchone()[0])

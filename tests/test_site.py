@@ -9,8 +9,10 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 
 from realms import site as module
+from realms.auth import Caller
 from realms.bootstrap import sync_base_realm
 from realms.models import Realm, RealmPermission
+from realms.publishing import delete_realm, rollback_realm, unpublish_realm
 from reindex.models import ReindexJob
 from tests import make
 from tests.cluster import Answer
@@ -258,3 +260,44 @@ def test_a_draft_is_rendered_as_it_is_now(
     work_off(sent)
     answer = web.get(private.url, BROWSER, **mine)
     assert b"<h1>Second thoughts</h1>" in answer.body and "refresh" not in answer.headers
+
+
+# --- Where a source realm's pages are -----------------------------------------------------------
+
+
+def test_a_source_realm_leads_to_where_it_is_published_now(
+    web: Web, source: Realm, live: None
+) -> None:
+    """The redirect of a source realm depends on every realm that points at it. Asked before and
+    after each change, so that what a cache kept of the time before would be seen."""
+    ada = Caller("ada")
+    other = make.source(f"{ORIGIN}/ada/other/", source.owner, {})
+    second = "http://ada.localhost:4201/second/"
+
+    def leads(realm: Realm) -> str | None:
+        answer = web.get(realm.url, BROWSER)
+        assert web.get(realm.url, BROWSER).headers.get("location") == answer.headers.get("location")
+        return answer.headers.get("location")
+
+    def both() -> tuple[str | None, str | None]:
+        return leads(source), leads(other)
+
+    assert both() == (None, None)
+    make.publish(source, SITE)
+    assert both() == (SITE, None)
+    make.publish(other, SITE)
+    assert both() == (None, SITE)
+    make.publish(source, SITE)
+    assert both() == (SITE, None)
+    make.publish(source, second)
+    make.publish(other, SITE)
+    assert both() == (second, SITE)
+    rollback_realm(SITE, ada)
+    assert both() == (SITE, None), "the older of its two, whichever was pointed at it last"
+    rollback_realm(SITE, ada, Realm.objects.get(url=SITE).generation - 1)
+    assert both() == (second, SITE)
+    unpublish_realm(second, ada)
+    assert both() == (None, SITE)
+    delete_realm(other.url, ada)
+    assert leads(source) is None
+    assert web.get(SITE, BROWSER).status == 404

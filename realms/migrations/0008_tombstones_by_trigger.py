@@ -8,7 +8,7 @@ from django.db import migrations
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('realms', '0006_quotas'),
+        ('realms', '0007_borders'),
     ]
 
     operations = [
