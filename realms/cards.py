@@ -10,6 +10,7 @@ import posixpath
 import re
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -24,7 +25,6 @@ from realms.content import (
     MANY_BYTES,
     check_size,
     delete_files,
-    is_card,
     read_blob,
     versions_at,
     write_files,
@@ -32,8 +32,10 @@ from realms.content import (
 from realms.locks import realm_write_lock
 from realms.models import FileVersion, Realm
 from realms.urls_and_paths import check_path, file_url
-from reindex.documents import MAX_DEPTH
+from reindex.documents import read_document
 from reindex.index import find_page
+from reindex.results import broken_card
+from reindex.strict_json import MAX_DEPTH, BrokenDocument
 
 _NUMBERED = re.compile(r"(.+)\.\d+")
 
@@ -159,8 +161,8 @@ class PatchCard(_Part):
 def read(realm: Realm, path: str) -> Card:
     """The card at a path without `.json`; a folder stands for its `index`.
 
-    Raises NotFound, NotACard, and BrokenCard for a card of a published realm that can't be
-    rendered.
+    Raises NotFound, NotACard, and BrokenCard for a card whose file is broken, or of a published
+    realm, that can't be rendered.
     """
     generation = realm.generation
     path = f"{path}index" if path.endswith("/") or not path else path
@@ -169,8 +171,12 @@ def read(realm: Realm, path: str) -> Card:
         if page.error is not None:
             raise errors.BrokenCard(file_url(realm.url, path), page.error)
         generation = realm.generation if page.generation is None else page.generation
-    for card in _cards_at(realm, generation, [path]):
-        return card
+    try:
+        for version in _versions(realm, generation, [path]):
+            if card := _card(realm, generation, version):
+                return card
+    except BrokenDocument as error:
+        raise errors.BrokenCard(file_url(realm.url, path), broken_card(error)) from error
     if versions_at(realm, generation).filter(path__in=[path, f"{path}.json"]).exists():
         raise errors.NotACard(url=file_url(realm.url, path))
     raise errors.NotFound(url=file_url(realm.url, path))
@@ -187,7 +193,12 @@ def read_many(realm: Realm, generation: int, paths: list[str]) -> list[Card]:
             why=f"the {len(paths)} cards come to {size} bytes; expected a page of at most "
             f"{MANY_BYTES} bytes",
         )
-    found = {card.path: card for card in _cards_at(realm, generation, paths)}
+    found: dict[str, Card] = {}
+    for version in _versions(realm, generation, paths):
+        # What the index of an older release took for a card may be none.
+        with suppress(BrokenDocument):
+            if card := _card(realm, generation, version):
+                found[card.path] = card
     return [found[path] for path in paths if path in found]
 
 
@@ -196,20 +207,18 @@ def has_file(realm: Realm, path: str) -> bool:
     return versions_at(realm, realm.generation).filter(path=path).exists()
 
 
-def _cards_at(realm: Realm, generation: int, paths: Iterable[str]) -> Iterable[Card]:
+def _versions(realm: Realm, generation: int, paths: Iterable[str]) -> Iterable[FileVersion]:
     files = [f"{path}.json" for path in paths]
-    versions = versions_at(realm, generation).filter(path__in=files).select_related("blob")
-    for version in versions:
-        data = _data(version)
-        if is_card(version.path, data):
-            yield Card(
-                realm.url,
-                version.path.removesuffix(".json"),
-                generation,
-                json.loads(data),
-                version.created_at,
-                version.modified_at,
-            )
+    return versions_at(realm, generation).filter(path__in=files).select_related("blob")
+
+
+def _card(realm: Realm, generation: int, version: FileVersion) -> Card | None:
+    """The card in a file; None for data. Raises BrokenDocument."""
+    document = read_document(_data(version), version.path)
+    if document is None:
+        return None
+    path = version.path.removesuffix(".json")
+    return Card(realm.url, path, generation, document, version.created_at, version.modified_at)
 
 
 def _data(version: FileVersion) -> bytes:
@@ -276,7 +285,8 @@ def delete(realm: Realm, path: str) -> int:
     file = check_path(f"{path}.json", realm.url)
     with realm_write_lock(realm.url):
         standing = _standing(realm)
-        read(standing, path)
+        with suppress(errors.BrokenCard):
+            read(standing, path)
         return delete_files(standing, [file])
 
 

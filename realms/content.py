@@ -5,7 +5,6 @@ overwritten, so a reader sees a file whole, as it was at one generation.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,7 +29,9 @@ from realms.models import Blob, FileVersion, Publication, Realm, RealmBorder
 from realms.resolve import realms_within
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS
 from reindex import jobs
+from reindex.documents import read_document
 from reindex.references import module_url
+from reindex.strict_json import BrokenDocument
 
 #: Larger blobs go to the storage instead of the row. Unit: bytes.
 ROW_BLOB_BYTES = 64 * 1024
@@ -158,13 +159,9 @@ def is_card(path: str, data: bytes) -> bool:
     if not path.endswith(".json") or len(data) > settings.FILE_SIZE_LIMIT_BYTES:
         return False
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
+        return read_document(data, path) is not None
+    except BrokenDocument:
         return False
-    if not isinstance(document, dict) or not isinstance(document.get("data"), dict):
-        return False
-    meta = document["data"].get("meta")
-    return isinstance(meta, dict) and isinstance(meta.get("adoptsFrom"), dict)
 
 
 def advance(realm: Realm, files: int = 0, size: int = 0) -> int:

@@ -1,6 +1,5 @@
 """What a realm is called, who sees it, and where and when it was published."""
 
-import json
 from typing import Any
 
 from realms.errors import NotFound
@@ -9,6 +8,7 @@ from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
 from realms.resolve import resolve
 from realms.serving import file_bytes
 from realms.usernames import user_id
+from reindex.strict_json import BrokenDocument, parse
 
 CONFIG = "realm.json"
 UNNAMED = "Unnamed Workspace"
@@ -60,8 +60,8 @@ def _last_published(realm: Realm) -> str | dict[str, str | None] | None:
 def _config(data: bytes) -> dict[str, Any]:
     """The attributes of `realm.json`. Clients write the name and the pictures into `cardInfo`."""
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
+        document = parse(data, CONFIG).value
+    except BrokenDocument:
         return {}
     match document:
         case {"data": {"attributes": {"cardInfo": dict(inner)} as attributes}}:

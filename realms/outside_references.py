@@ -1,4 +1,5 @@
-"""What the cards and modules of a realm name outside it, at one generation.
+"""What the cards and modules of a realm name outside it, and which cards are broken, at one
+generation.
 
 To know it, files are read. A generation never changes, so each process reads a realm once, and from
 then on only what has changed since the generation that it knows. Nobody's requests make it read a
@@ -7,6 +8,7 @@ realm again and again, and one realm at a time is read.
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from threading import Lock
 from uuid import UUID
 
@@ -16,8 +18,9 @@ from realms import content
 from realms.errors import Busy
 from realms.models import FileVersion, Realm
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS, file_url
-from reindex.documents import links_of, module_of, parse_card
+from reindex.documents import absolute, links_of, module_of, read_document
 from reindex.reader import imports_of
+from reindex.strict_json import BrokenDocument
 
 #: Where a published copy would be, for telling what it has within from what it leans on.
 _COPY = "http://copy.invalid/realm/"
@@ -28,17 +31,27 @@ MAX_CHANGED = 1000
 #: How long a request waits while another realm is read.
 WAIT_SECONDS = 1.0
 
-References = Mapping[str, frozenset[str]]
 
-_known: OrderedDict[UUID, tuple[int, References]] = OrderedDict()
+@dataclass(frozen=True)
+class Found:
+    """What a file holds: the URLs outside its realm that it names, what is wrong with it as a card,
+    and whether it is data that could have been one."""
+
+    outside: frozenset[str] = frozenset()
+    broken: str = ""
+    data: bool = False
+
+
+#: By path. Files of which there is nothing to say are left out.
+Findings = Mapping[str, Found]
+_NOTHING = Found()
+
+_known: OrderedDict[UUID, tuple[int, Findings]] = OrderedDict()
 _reading = Lock()
 
 
-def outside_references(realm: Realm) -> References:
-    """By path the URLs outside the realm that a file names; files that name none are left out.
-
-    Raises Busy while another request reads.
-    """
+def look_through(realm: Realm) -> Findings:
+    """What the files of a realm hold. Raises Busy while another request reads."""
     known = _known.get(realm.pk)
     if known is not None and known[0] == realm.generation:
         return known[1]
@@ -47,7 +60,7 @@ def outside_references(realm: Realm) -> References:
     try:
         known = _known.get(realm.pk)
         if known is None or known[0] != realm.generation:
-            known = realm.generation, _references(realm, known)
+            known = realm.generation, _findings(realm, known)
             _known[realm.pk] = known
             _known.move_to_end(realm.pk)
             while len(_known) > MAX_REALMS:
@@ -62,7 +75,7 @@ def forget() -> None:
     _known.clear()
 
 
-def _references(realm: Realm, known: tuple[int, References] | None) -> References:
+def _findings(realm: Realm, known: tuple[int, Findings] | None) -> Findings:
     kinds = Q(path__endswith=".json")
     for extension in EXECUTABLE_EXTENSIONS:
         kinds |= Q(path__endswith=extension)
@@ -71,26 +84,34 @@ def _references(realm: Realm, known: tuple[int, References] | None) -> Reference
     changed = content.difference(realm, known[0], realm.generation) if known else None
     if known is None or changed is None or len(changed) > MAX_CHANGED:
         return dict(_read(versions.iterator(chunk_size=500)))
-    kept = {path: urls for path, urls in known[1].items() if path not in changed}
+    kept = {path: found for path, found in known[1].items() if path not in changed}
     return kept | dict(_read(versions.filter(path__in=list(changed))))
 
 
-def _read(versions: Iterable[FileVersion]) -> Iterator[tuple[str, frozenset[str]]]:
+def _read(versions: Iterable[FileVersion]) -> Iterator[tuple[str, Found]]:
     for version in versions:
         data = content.read_blob(version.blob_id, version.blob.data) if version.size else b""
-        named = _named(file_url(_COPY, version.path), data)
-        outside = frozenset(url for url in named if not url.startswith(_COPY))
-        if outside:
-            yield version.path, outside
+        found = _found(version.path, data)
+        if found != _NOTHING:
+            yield version.path, found
 
 
-def _named(url: str, data: bytes) -> Iterator[str]:
-    """The URLs that a file names: a card its module and its links, a module its imports."""
-    if not url.endswith(".json"):
-        yield from imports_of(url, data)
-        return
-    document = parse_card(data)
-    if document is not None:
-        module = module_of(url, document)
-        yield from [module] if module else []
-        yield from links_of(url.removesuffix(".json"), document)
+def _found(path: str, data: bytes) -> Found:
+    """What a file holds: a card its module and its links, a module its imports."""
+    url = file_url(_COPY, path)
+    if not path.endswith(".json"):
+        return Found(_outside(imports_of(url, data)))
+    try:
+        document = read_document(data, path)
+    except BrokenDocument as error:
+        return Found(broken=str(error))
+    if document is None:
+        return Found(data=True)
+    document = absolute(document)
+    module = module_of(url, document)
+    links = links_of(url.removesuffix(".json"), document)
+    return Found(_outside([*([module] if module else []), *links]))
+
+
+def _outside(urls: Iterable[str]) -> frozenset[str]:
+    return frozenset(url for url in urls if not url.startswith(_COPY))

@@ -2,6 +2,7 @@
 files its manifest, what has changed since another generation, and many files in one answer."""
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -101,9 +102,9 @@ def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
 
 def many(request: HttpRequest, pin: Pin) -> HttpResponse:
     """Files by path, asked for by `{"paths": [...]}` and answered in that order, a JSON line each:
-    `{"path", "content"}`. The content of what isn't there, or isn't text, is null; what lies in
-    another realm has `"elsewhere": true`. An answer that would be too long ends early; the rest is
-    to be asked for again."""
+    `{"path", "content"}`. The content of what isn't there is null; what isn't text has its bytes
+    under `base64` as well; what lies in another realm has `"elsewhere": true`. An answer that would
+    be too long ends early; the rest is to be asked for again."""
     realm = _realm(pin)
     try:
         question = json.loads(read_body(request, MAX_QUESTION_BYTES, "The list of paths"))
@@ -120,14 +121,15 @@ def many(request: HttpRequest, pin: Pin) -> HttpResponse:
 def _lines(realm: Realm, generation: int, paths: list[str]) -> Iterator[bytes]:
     within = realms_within(realm.url, paths)
     for path, data in content.read_many(realm, generation, paths):
+        line: dict[str, str | bool | None] = {"path": path, "content": None}
         if path in within:
-            yield json.dumps({"path": path, "content": None, "elsewhere": True}).encode() + b"\n"
-            continue
-        try:
-            text = None if data is None else data.decode()
-        except UnicodeDecodeError:
-            text = None
-        yield json.dumps({"path": path, "content": text}, ensure_ascii=False).encode() + b"\n"
+            line["elsewhere"] = True
+        elif data is not None:
+            try:
+                line["content"] = data.decode()
+            except UnicodeDecodeError:
+                line["base64"] = b64encode(data).decode()
+        yield json.dumps(line, ensure_ascii=False).encode() + b"\n"
 
 
 def _realm(pin: Pin) -> Realm:

@@ -1,7 +1,8 @@
 """What would be wrong with a realm's pages if it were published as it stands.
 
 A card or a module that leans on a realm which not everyone may read can't be rendered for
-everyone. A card that the last rendering failed on will fail again, as long as nothing has changed.
+everyone. A card whose file is broken can't be rendered at all, and one that the last rendering
+failed on will fail again, as long as nothing has changed.
 """
 
 from collections.abc import Iterator
@@ -10,9 +11,10 @@ from typing import Any
 from realms.errors import NotFound
 from realms.listing import Listed
 from realms.models import EVERYONE, Publication, Realm, RealmPermission
-from realms.outside_references import outside_references
+from realms.outside_references import Findings, look_through
 from realms.urls_and_paths import file_url, realm_candidates
-from reindex.index import failed_cards
+from reindex.documents import no_longer_a_card
+from reindex.index import failed_cards, shown_cards
 
 
 def report(realm: Realm) -> Listed:
@@ -20,10 +22,11 @@ def report(realm: Realm) -> Listed:
     standing = Realm.objects.filter(pk=realm.pk).first()
     if standing is None:
         raise NotFound(url=realm.url)
-    private = list(_private_dependencies(standing))
+    findings = look_through(standing)
+    private = list(_private_dependencies(standing, findings))
     broken = [
-        {"kind": "error-document", "resource": file_url(realm.url, path)}
-        for path in _broken_cards(standing)
+        {"kind": "error-document", "resource": file_url(realm.url, path), "message": message}
+        for path, message in sorted(_broken_cards(standing, findings).items())
     ]
     reasons = {"has-private-dependencies": private, "has-error-card-documents": broken}
     warnings = [warning for warning, found in reasons.items() if found]
@@ -38,13 +41,12 @@ def report(realm: Realm) -> Listed:
     return Listed(standing.generation, {"data": data})
 
 
-def _private_dependencies(realm: Realm) -> Iterator[dict[str, Any]]:
-    leaning = outside_references(realm)
-    private = _private_realms({target for targets in leaning.values() for target in targets})
-    for path, targets in sorted(leaning.items()):
+def _private_dependencies(realm: Realm, findings: Findings) -> Iterator[dict[str, Any]]:
+    private = _private_realms({target for each in findings.values() for target in each.outside})
+    for path, named in sorted(findings.items()):
         found = [
             {"dependency": target, "realmURL": private[target]}
-            for target in sorted(targets)
+            for target in sorted(named.outside)
             if target in private
         ]
         if found:
@@ -70,12 +72,22 @@ def _private_realms(targets: set[str]) -> dict[str, str]:
     return found
 
 
-def _broken_cards(realm: Realm) -> list[str]:
-    """The files of cards whose pages, rendered from the very files that stand now, are errors."""
+def _broken_cards(realm: Realm, findings: Findings) -> dict[str, str]:
+    """What is wrong with cards, by file: those whose pages, rendered from the very files that stand
+    now, are errors, and those that are no cards any more, or none yet."""
     shown = [(realm.url, realm.generation)]
+    urls = [realm.url]
     for copy in Realm.objects.filter(source=realm):
+        urls.append(copy.url)
         newest = Publication.objects.filter(realm=copy).first()
         if newest is not None and newest.source_generation == realm.generation:
             shown.append((copy.url, copy.generation))
-    cards = {card for url, generation in shown for card in failed_cards(url, generation)}
-    return [f"{card}.json" for card in sorted(cards)]
+    broken = {
+        f"{card}.json": message
+        for url, generation in shown
+        for card, message in failed_cards(url, generation).items()
+    }
+    data = [path.removesuffix(".json") for path, found in findings.items() if found.data]
+    for card in shown_cards(urls, data):
+        broken[f"{card}.json"] = str(no_longer_a_card(f"{card}.json"))
+    return broken | {path: found.broken for path, found in findings.items() if found.broken}

@@ -1,56 +1,52 @@
-"""Cards as documents: what a file's content says, and what that refers to."""
+"""Cards as documents: what a file's content says, and what that refers to.
+
+Whoever reads a card reads it here: its page, its JSON, the search, and what is checked before a
+publish. So a file is a card to all of them, or to none, or wrong in the same words.
+"""
 
 import json
-from math import isfinite
+from collections.abc import Iterator
+from difflib import SequenceMatcher
 from typing import Any, TypeAlias
 
 from reindex.references import joined, resolve_module, rooted
+from reindex.strict_json import BrokenDocument, parse
 
 Document: TypeAlias = dict[str, Any]
 
-#: A document that nests deeper is not a card: no template means it, and a parser's stack is finite.
-MAX_DEPTH = 100
+_EXPECTED = (
+    'data.meta.adoptsFrom should name the card\'s type: {"module": "./post", "name": "Post"}'
+)
 
 
-def parse_card(data: bytes | str) -> Document | None:
-    """A file's content as a card document, or None if it isn't one.
-
-    References that begin with `/` mean a realm on this server, wherever the card is published, and
-    are made absolute here; so is what they say to the card library.
-    """
-    try:
-        text = data if isinstance(data, str) else data.decode()
-        document = json.loads(text, parse_float=finite, parse_constant=no_number)
-    except (ValueError, RecursionError):
+def read_document(data: bytes | str, path: str) -> Document | None:
+    """The card in the file at `path`, as it is stored; None for data, which doesn't say that it is
+    a card. Raises BrokenDocument for what is not JSON, and for a card that names no type."""
+    parsed = parse(data, path)
+    match parsed.value:
+        case {"data": {"meta": {"adoptsFrom": {"module": str(), "name": str()}}}}:
+            parsed.check()
+            return dict(parsed.value)
+    claim = _claim(parsed.value)
+    if claim is None:
         return None
-    # Hardly any has to be looked at: what opens fewer brackets can't be deeper.
-    brackets = text.count("{") + text.count("[")
-    if brackets > MAX_DEPTH and _deeper_than(MAX_DEPTH, document):
-        return None
-    match document:
-        case {"data": {"meta": {"adoptsFrom": {"module": str(), "name": str()} as adopts} as meta}}:
-            meta = {**meta, "adoptsFrom": {**adopts, "module": rooted(adopts["module"])}}
-            relationships = _rooted_links(document["data"].get("relationships"))
-            data_ = {**document["data"], "meta": meta, "relationships": relationships}
-            return {**document, "data": data_}
-    return None
+    position = max(parsed.text.find(json.dumps(claim)), 0)
+    raise BrokenDocument(path, _EXPECTED, parsed.text, position, "data.meta.adoptsFrom")
 
 
-def finite(literal: str) -> float | None:
-    """A number of a JSON document; None for one beyond the range, as JavaScript writes it."""
-    return value if isfinite(value := float(literal)) else None
+def no_longer_a_card(path: str) -> BrokenDocument:
+    """What is wrong with data in the place of a card."""
+    return BrokenDocument(path, f"was a card; {_EXPECTED}; data belongs in a file of another name")
 
 
-def no_number(literal: str) -> None:
-    """Refuses what JSON has no name for. Raises ValueError."""
-    raise ValueError(f"{literal} is Python's, not JSON's")
-
-
-def _deeper_than(depth: int, value: Any) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    inner = value.values() if isinstance(value, dict) else value
-    return depth == 0 or any(_deeper_than(depth - 1, each) for each in inner)
+def absolute(document: Document) -> Document:
+    """A card whose references that begin with `/`, which mean a realm on this server, are URLs: so
+    they mean the same to the card library, wherever the card is published."""
+    data = document["data"]
+    adopts = data["meta"]["adoptsFrom"]
+    meta = {**data["meta"], "adoptsFrom": {**adopts, "module": rooted(adopts["module"])}}
+    relationships = _rooted_links(data.get("relationships"))
+    return {**document, "data": {**data, "meta": meta, "relationships": relationships}}
 
 
 def _rooted_links(value: Any) -> Any:
@@ -88,3 +84,41 @@ def links_of(url: str, document: Document) -> list[str]:
                     if target is not None:
                         found.append(target.removesuffix(".json"))
     return found
+
+
+# --- What says that it is a card ---------------------------------------------------------------
+
+
+def _claim(document: Any) -> str | None:
+    """The key by which a document without a type says that it is a card; None where none does."""
+    if not isinstance(document, dict):
+        return None
+    wrapped = list(_objects(document, "data"))
+    for each in (document, *wrapped):
+        for place in (each, *_objects(each, "meta")):
+            for key in place:
+                if _resembles(key, "adoptsFrom"):
+                    return str(key)
+    for each in wrapped:
+        if each.get("type") == "card":
+            return "type"
+        # What says that it is of another type is somebody else's JSON:API.
+        if _resembles(each.get("type", "card"), "card"):
+            return next((key for key in ("attributes", "relationships") if key in each), None)
+    if document.get("type") == "card" and isinstance(document.get("attributes"), dict):
+        return "type"
+    return None
+
+
+def _objects(value: Document, name: str) -> Iterator[Document]:
+    for key, each in value.items():
+        if isinstance(each, dict) and _resembles(key, name):
+            yield each
+
+
+def _resembles(text: Any, name: str) -> bool:
+    """Whether a key may be a misspelling of a name, or is that name."""
+    if not isinstance(text, str) or abs(len(text) - len(name)) > 4:
+        return False
+    plain = text.lower().replace("_", "").replace("-", "")
+    return SequenceMatcher(None, plain, name.lower()).ratio() >= 0.75

@@ -1,7 +1,7 @@
 """Reading the index: what a realm's visitors see."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -57,13 +57,25 @@ def find_page(realm_url: str, card: str) -> Page:
     return Page(generation, html, error, shows if html else None, tuple(row[4] or ()))
 
 
-def failed_cards(realm_url: str, generation: int) -> list[str]:
-    """The cards, as paths without `.json`, whose pages are errors in the index that visitors see;
-    none if that index isn't of this generation."""
+def failed_cards(realm_url: str, generation: int) -> dict[str, str]:
+    """The cards, as paths without `.json`, whose pages are errors in the index that visitors see,
+    with what is wrong with them; none if that index isn't of this generation."""
     if not IndexHead.objects.filter(realm_url=realm_url, generation=generation).exists():
-        return []
+        return {}
     failed = IndexedCard.objects.filter(realm_url=realm_url, current=True, error__isnull=False)
-    return sorted(failed.values_list("path", flat=True))
+    return {
+        path: str((error or {}).get("message", ""))
+        for path, error in failed.values_list("path", "error")
+    }
+
+
+def shown_cards(realm_urls: Iterable[str], paths: Iterable[str]) -> set[str]:
+    """Those of these paths, without `.json`, at which visitors of one of these realms see cards."""
+    asked = list(paths)
+    if not asked:
+        return set()
+    shown = IndexedCard.objects.filter(realm_url__in=list(realm_urls), path__in=asked, current=True)
+    return set(shown.values_list("path", flat=True))
 
 
 def page_paths(realm_url: str) -> tuple[int, list[str]]:

@@ -112,6 +112,6 @@ def _changed_elsewhere(
 
 
 def _cards(paths: Any) -> list[str]:
-    """The files that may be cards, the front page first."""
-    cards = (path for path in paths if path.endswith(".json") and path != "realm.json")
+    """The files that may be cards, the front page first. `realm.json` has no page, but errors."""
+    cards = (path for path in paths if path.endswith(".json"))
     return sorted(cards, key=lambda path: (path != "index.json", path))

@@ -7,13 +7,14 @@ when it is first met; the job keeps that, so all of its batches read the same.
 
 import json
 import re
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from notifications.paths import top_folder, wrong_with_path
 from reindex import history
-from reindex.documents import Document, links_of, parse_card
+from reindex.documents import Document, absolute, links_of, read_document
 from reindex.history import EXECUTABLE, stem
 from reindex.pins import CLOSED, Access, Pin
 from reindex.references import BASE_REALM, SERVABLE, is_plain, joined, resolve_module
@@ -24,6 +25,7 @@ from reindex.replicas import (
     get_pinned,
     standing_at,
 )
+from reindex.strict_json import BrokenDocument
 
 #: White space as JavaScript has it, which is Python's and the byte order mark.
 _S = r"[\s\ufeff]*+"
@@ -103,6 +105,10 @@ class Reader:
     read_from: str = ""
     #: Called before each request, and may end the reading by raising.
     go_on: Callable[[], None] = lambda: None
+    #: By card what is wrong with its file, of those that were read.
+    broken: dict[str, BrokenDocument] = field(default_factory=dict)
+    #: What would be cards by their names, and are data.
+    data: set[str] = field(default_factory=set)
     _documents: dict[str, Document | None] = field(default_factory=dict)
     _imports: dict[str, Module] = field(default_factory=dict)
     _strangers: set[str] = field(default_factory=set)
@@ -202,12 +208,24 @@ class Reader:
         for pin, paths in wanted.items():
             files = self._get_many(pin, list(dict.fromkeys(paths.values())))
             for url, path in paths.items():
-                content = files[path]["content"]
                 if files[path].get("elsewhere") and self._is_within(pin, url):
                     again.append(url)
                 else:
-                    self._documents[url] = None if content is None else parse_card(content)
+                    self._documents[url] = self._document(url, path, _content(files[path]))
         return again
+
+    def _document(self, url: str, path: str, content: bytes | str | None) -> Document | None:
+        if content is None:
+            return None
+        try:
+            document = read_document(content, path)
+        except BrokenDocument as error:
+            self.broken[url] = error
+            return None
+        if document is None:
+            self.data.add(url)
+            return None
+        return absolute(document)
 
     def _get_many(self, pin: Pin, paths: list[str]) -> dict[str, Document]:
         """What a realm answers about files, by path. An answer may end early; then the rest is
@@ -364,6 +382,14 @@ class Reader:
 def _folder(url: str) -> str:
     """What a URL has in common with all that lie in the same folder, and so in the same realm."""
     return url.rpartition("/")[0]
+
+
+def _content(file: Document) -> bytes | str | None:
+    """What a line of an answer says of a file: its text, or the bytes of what isn't text."""
+    if "base64" in file:
+        return b64decode(file["base64"])
+    content: str | None = file["content"]
+    return content
 
 
 def _no_import(url: str, status: int, title: str, message: str) -> Document:

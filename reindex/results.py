@@ -9,6 +9,8 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, ValidationError
 
+from reindex.strict_json import BrokenDocument
+
 Message: TypeAlias = dict[str, Any]
 
 #: A card's HTML and search document together; a database row has its limits. Unit: bytes.
@@ -130,6 +132,12 @@ def failed(url: str, why: object) -> Message:
         "card": url,
     }
     return {"type": "card", "url": url, "error": error}
+
+
+def broken_card(error: BrokenDocument) -> Message:
+    """The error document of a card whose file is broken."""
+    told = {"status": 422, "title": "The card's file is broken", "message": _cut(str(error))}
+    return {**told, "causes": [], **({"field": _cut(error.field)} if error.field else {})}
 
 
 def not_built(status: int, why: object) -> Message:

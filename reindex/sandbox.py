@@ -16,9 +16,9 @@ from typing import Any
 
 from django.conf import settings
 
-from reindex.documents import finite, no_number
 from reindex.host import Host
 from reindex.results import MAX_RESULT, Message
+from reindex.strict_json import finite, no_number
 
 #: Beyond the limit of one card: for starting, and for ending a Worker that hangs.
 GRACE_SECONDS = 20.0

@@ -2,16 +2,19 @@
 
 import logging
 import time
+from collections.abc import Iterator
 from contextlib import suppress
-from urllib.parse import urljoin
+from urllib.parse import unquote, urljoin
 
 from celery import shared_task
 from django.conf import settings
 
 from definitions.lookup import DefinitionLookup
 from reindex import host, jobs, landing, planning, turns
-from reindex.documents import Document
+from reindex.documents import Document, no_longer_a_card
 from reindex.hangs import LostTime
+from reindex.index import shown_cards
+from reindex.made_from import key
 from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
 from reindex.module_builder import ModuleBuilder
 from reindex.pins import CLOSED, Access
@@ -26,6 +29,7 @@ from reindex.replicas import (
     avoided,
     standing_at,
 )
+from reindex.results import broken_card
 from reindex.turns import LOOK_SECONDS, Turn
 
 logger = logging.getLogger(__name__)
@@ -141,15 +145,14 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
         access=Access(job.realm_url, job.pk),
     )
     urls = [card_url(job.realm_url, path) for path in batch.paths]
-    reader.read_cards([f"{job.realm_url}realm", *urls])
-    cards = {
-        url: document
-        for url in urls
-        # What lies within another realm by now is no page of this one.
-        if (document := reader.known(url)) is not None and _realm_of(reader, url) == job.realm_url
-    }
+    settings_url = f"{job.realm_url}realm"
+    reader.read_cards([settings_url, *urls])
+    # What lies within another realm by now is no page of this one.
+    own = [url for url in urls if _realm_of(reader, url) == job.realm_url]
+    documents = {url: reader.known(url) for url in own if url != settings_url}
+    cards = {url: document for url, document in documents.items() if document is not None}
     realm = _realm(reader, job.realm_url)
-    results: list[Document] = []
+    results = list(_broken_cards(job, reader, own))
     lost = LostTime(job, reader, cards)
     lost_before = lost.seconds
     renewed = time.monotonic()
@@ -183,6 +186,19 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
 def _realm_of(reader: Reader, url: str) -> str | None:
     pin = reader.locate(url)
     return None if pin is None else pin.realm_url
+
+
+def _broken_cards(job: ReindexJob, reader: Reader, urls: list[str]) -> Iterator[Document]:
+    """Results for the files that should be cards: they say so, are not JSON, or were cards in the
+    index that visitors see. `realm.json` should always be one."""
+    data = {unquote(url.removeprefix(job.realm_url)): url for url in urls if url in reader.data}
+    lost = shown_cards([job.realm_url], data) | ({"realm"} & data.keys())
+    broken = {url: reader.broken[url] for url in urls if url in reader.broken}
+    broken |= {data[path]: no_longer_a_card(f"{path}.json") for path in sorted(lost)}
+    for url, error in broken.items():
+        path = f"{unquote(url.removeprefix(job.realm_url))}.json"
+        told = {"type": "card", "url": url, "error": {**broken_card(error), "card": url}}
+        yield {**told, "made_from": [key(job.realm_url, path)]}
 
 
 def _pin(job_id: int, realm_url: str, generation: int) -> int:

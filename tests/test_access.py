@@ -468,13 +468,13 @@ def test_publishability_reads_a_realm_once_a_generation_and_then_what_has_change
 ) -> None:
     outside_references.forget()
     read: list[str] = []
-    named = outside_references._named
+    found = outside_references._found
 
-    def counted(url: str, data: bytes) -> Iterator[str]:
-        read.append(url)
-        return named(url, data)
+    def counted(path: str, data: bytes) -> outside_references.Found:
+        read.append(path)
+        return found(path, data)
 
-    monkeypatch.setattr(outside_references, "_named", counted)
+    monkeypatch.setattr(outside_references, "_found", counted)
     url = f"{source.url}_publishability"
     first = web.get(url, API)
     assert len(read) == 4 and first.status == 200

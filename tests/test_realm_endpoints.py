@@ -227,7 +227,7 @@ def report(web: Web, realm: Realm) -> Any:
 
 
 def test_a_realm_that_leans_on_nothing_private_is_publishable(web: Web, source: Realm) -> None:
-    make.write(source, broken__tsx=b"import {", odd__json=b"\xff", empty__ts=b"")
+    make.write(source, broken__tsx=b"import {", odd__json=b"[1]", empty__ts=b"")
     assert report(web, source) == {
         "publishable": True, "realmURL": source.url, "violations": []
     }  # fmt: skip
@@ -286,9 +286,11 @@ def test_a_card_that_could_not_be_rendered_is_named_until_something_changes(
     )
     IndexedCard.objects.update(current=True)
     found = report(web, source)
-    assert found["violations"] == [{"kind": "error-document", "resource": f"{source.url}ada.json"}]
+    assert found["violations"] == [
+        {"kind": "error-document", "resource": f"{source.url}ada.json", "message": "no"}
+    ]
     assert found["warningTypes"] == ["has-error-card-documents"]
-    make.write(source, ada__json=b"{}")
+    make.write(source, ada__json=make.card("./person", "Person", name="Bo"))
     assert report(web, source)["violations"] == [], "it may have been mended"
 
 

@@ -1,0 +1,186 @@
+"""JSON as RFC 8259 has it, in UTF-8, and where in a text something stands.
+
+Python's parser takes more: other encodings, NaN, the last of two keys, numbers that no browser can
+hold. What is read here means the same to the server and to a card's JavaScript.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+#: A document that nests deeper is not a card: no template means it, and a parser's stack is finite.
+MAX_DEPTH = 100
+
+#: An integer of so many digits is the same in JavaScript. Longer ones are looked at.
+_SAFE_DIGITS = 15
+#: Python reads no longer integers, and JavaScript has none beyond 309 digits.
+_MAX_DIGITS = 400
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
+#: What Postgres can't keep, and a page can't show: NUL, and half a character.
+_UNSTORABLE = re.compile("[\\x00\ud800-\udfff]")
+_NO_JSON = ("NaN", "Infinity", "-Infinity")
+
+
+class BrokenDocument(ValueError):
+    """A file holds no document; the message begins with the file, the line and the column.
+
+    `field` is the key that is at fault, as a path in the document, where there is one.
+    """
+
+    def __init__(
+        self, path: str, why: str, text: str = "", position: int = 0, field: str = ""
+    ) -> None:
+        line = text.count("\n", 0, position) + 1
+        column = position - (text.rfind("\n", 0, position) + 1) + 1
+        super().__init__(_UNSTORABLE.sub("\ufffd", f"{path}:{line}:{column}: {why}"))
+        self.field = _UNSTORABLE.sub("\ufffd", field)
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A JSON text and its value. `odd` if it may hold what `check` refuses."""
+
+    path: str
+    text: str
+    value: Any
+    odd: bool
+
+    def check(self) -> None:
+        """Raises BrokenDocument for the first key that is there twice, number that JavaScript can't
+        hold, or value that nests too deep."""
+        # What opens fewer brackets can't be deeper.
+        brackets = self.text.count("{") + self.text.count("[")
+        if self.odd or brackets > MAX_DEPTH:
+            for why, position, key in _oddities(self.text):
+                raise BrokenDocument(self.path, why, self.text, position, key)
+
+
+def parse(data: bytes | str, path: str) -> Parsed:
+    """Reads the JSON text in the file at `path`. Raises BrokenDocument."""
+    text = data if isinstance(data, str) else _decoded(data, path)
+    if text.startswith("\ufeff"):
+        raise BrokenDocument(path, "begins with a byte order mark, which JSON doesn't have", text)
+    notes = _Notes()
+    try:
+        value = json.loads(
+            text,
+            parse_int=notes.integer,
+            parse_float=notes.float,
+            parse_constant=no_number,
+            object_pairs_hook=notes.object,
+        )
+    except json.JSONDecodeError as error:
+        raise BrokenDocument(path, f"is not JSON: {error.msg}", text, error.pos) from error
+    except RecursionError as error:
+        raise BrokenDocument(path, "nests too deep to be read", text) from error
+    except ValueError as error:
+        tokens = (each.start() for each in _TOKEN.finditer(text) if each[0] in _NO_JSON)
+        raise BrokenDocument(path, f"is not JSON: {error}", text, next(tokens, 0)) from error
+    return Parsed(path, text, value, notes.odd)
+
+
+def finite(literal: str) -> float | None:
+    """A number of a JSON document; None for one beyond the range, as JavaScript writes it."""
+    return value if isfinite(value := float(literal)) else None
+
+
+def no_number(literal: str) -> None:
+    """Refuses what JSON has no name for. Raises ValueError."""
+    raise ValueError(f"{literal} is not a number that JSON has")
+
+
+def _decoded(data: bytes, path: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode()
+        why = f"is not UTF-8: the byte 0x{data[error.start]:02x} is no part of a character here"
+        raise BrokenDocument(path, why, before, len(before)) from error
+
+
+@dataclass
+class _Notes:
+    """Notices, while a text is parsed, whether there is something to look at more closely."""
+
+    odd: bool = False
+
+    def integer(self, literal: str) -> int:
+        if len(literal) > _SAFE_DIGITS:
+            self.odd = True
+        return int(literal) if len(literal) <= _MAX_DIGITS else 0
+
+    def float(self, literal: str) -> float | None:
+        value = finite(literal)
+        if not value:
+            self.odd = True
+        return value
+
+    def object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            self.odd = True
+        return found
+
+
+@dataclass
+class _Level:
+    """An object or a list that a token lies in, and the key or index that it belongs to."""
+
+    names: set[str] | None
+    key: str | int = 0
+    expects_key: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.expects_key = self.names is not None
+
+    def next(self) -> None:
+        if isinstance(self.key, int) and self.names is None:
+            self.key += 1
+        self.expects_key = self.names is not None
+
+
+def _oddities(text: str) -> Iterator[tuple[str, int, str]]:
+    """What is wrong in a JSON text, with its position and the keys that lead there."""
+    levels: list[_Level] = []
+
+    def key() -> str:
+        return ".".join(str(level.key) for level in levels)
+
+    for match in _TOKEN.finditer(text):
+        token = match[0]
+        level = levels[-1] if levels else None
+        if token in ("{", "["):
+            levels.append(_Level(set() if token == "{" else None))
+            if len(levels) > MAX_DEPTH:
+                yield f"nests deeper than {MAX_DEPTH} levels", match.start(), ""
+        elif token in ("}", "]"):
+            levels.pop()
+        elif token == "," and level:
+            level.next()
+        elif token.startswith('"'):
+            if level and level.names is not None and level.expects_key:
+                name = str(json.loads(token))
+                level.key, level.expects_key = name, False
+                if name in level.names:
+                    yield f"{key()} is there twice", match.start(), key()
+                level.names.add(name)
+        elif not _is_held(token):
+            shown = token if len(token) <= 40 else f"{token[:40]}…"
+            why = f"{key()} is {shown}, a number that JavaScript can't hold; write it as text"
+            yield why, match.start(), key()
+
+
+def _is_held(literal: str) -> bool:
+    """Whether JavaScript has the number that a literal says. True for what is no number."""
+    if not literal.lstrip("-").isdigit():
+        digits = re.split("[eE]", literal)[0]
+        said = literal[-1].isdigit() and any(each in "123456789" for each in digits)
+        return not said or bool(finite(literal))
+    if len(literal) > _MAX_DIGITS:
+        return False
+    value = finite(literal)
+    return value is not None and int(value) == int(literal)
