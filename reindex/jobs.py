@@ -5,6 +5,7 @@ as it is and not as it was when its message was sent. Nothing here holds a lock 
 How a batch's results become the index is in `landing`.
 """
 
+import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -44,6 +45,8 @@ QUIET = timedelta(milliseconds=300)
 AT_MOST = timedelta(seconds=2)
 #: Definitions are built so long after the pages that they were met in.
 DEFINITIONS_AFTER = timedelta(seconds=1)
+#: So many realms a job notes at the most, if it comes to those that are not there.
+MAX_SOUGHT = 500
 #: As many messages as one sweep sends.
 MAX_SWEPT = 100
 #: A batch of fewer cards would spend more on its process than on them.
@@ -300,6 +303,24 @@ def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
         )
         row = cursor.fetchone()
     return int(row[0]) if row else generation
+
+
+def note_sought(job_id: int, realm_urls: Iterable[str]) -> None:
+    """Writes down that a job looked for realms where none is, as for those that it may not read:
+    should one come and be opened, the job is followed by another. Beyond `MAX_SOUGHT` they are not
+    noted; what looked for them is looked at by the realm's next job."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE reindex_reindexjob SET pins = %(sought)s::jsonb || pins WHERE id = %(id)s
+                AND (SELECT count(*) FROM jsonb_object_keys(pins)) < %(most)s
+            """,
+            {
+                "id": job_id,
+                "sought": json.dumps(dict.fromkeys(realm_urls, CLOSED)),
+                "most": MAX_SOUGHT,
+            },
+        )
 
 
 def note_address(job_id: int, realm_url: str, address: str) -> str:

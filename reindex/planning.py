@@ -68,12 +68,12 @@ def _incremental(job: ReindexJob, base: ReindexJob) -> jobs.Plan | None:
     for realm_url, then in base.pins.items():
         if realm_url == job.realm_url:
             continue
+        if then == CLOSED:
+            # What looked for it is never settled, and so is rendered anyhow and looks again.
+            continue
         now = _generation(realm_url)
         # What isn't there, or is closed, may be opened: then this realm is owed a job.
         pins[realm_url] = CLOSED if now is None else now
-        if then == CLOSED:
-            # What looked for it is never settled, and so is rendered anyhow.
-            continue
         elsewhere = _changed_elsewhere(realm_url, then, now, access)
         if now is not None and realm_url != BASE_REALM:
             places[realm_url] = ask_address(realm_url)

@@ -96,6 +96,8 @@ class Reader:
 
     pins: dict[str, int]
     pin: Callable[[str, int], int] = lambda realm_url, generation: generation
+    #: Called with a public URL that lies in no realm.
+    in_vain: Callable[[str], None] = lambda url: None
     #: Says where the pages of a realm are.
     address: Callable[[str], str] = lambda realm_url: realm_url
     authority: Authority | None = None
@@ -140,6 +142,8 @@ class Reader:
             if generation == CLOSED:
                 generation = self._privately(realm_url)
             generation = self.pin(realm_url, generation)
+        if not realm_url:
+            self.in_vain(url)
         if generation == CLOSED:
             # A private realm's bytes never reach the render of another.
             self._closed.add(realm_url)

@@ -28,6 +28,9 @@ _ALIKE = re.compile(
 
 _ESCAPED_DOT = re.compile("%2e", re.IGNORECASE)
 
+#: The beginning of a URL, up to a slash, that could be a realm's.
+_REALM_FOLDERS = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]+)?/(?:[A-Za-z0-9~-][A-Za-z0-9._~-]*/)*")
+
 
 def resolve_module(specifier: str, base: str) -> str | None:
     """The public URL that a specifier means in the module or card at `base`; None for packages."""
@@ -46,6 +49,15 @@ def is_plain(specifier: str) -> bool:
 def module_url(realm_url: str, path: str) -> str:
     """The URL of the module in a file, spelt as its own code would spell it."""
     return realm_url + quote(path, safe=_UNESCAPED)
+
+
+def realms_for(url: str) -> list[str]:
+    """The URLs at which a realm could come to stand that a public URL would lie in."""
+    folders = _REALM_FOLDERS.match(url)
+    if folders is None:
+        return []
+    ends = (match.end() for match in re.finditer("/", folders[0]))
+    return [folders[0][:end] for end in ends][2:]
 
 
 def card_url(realm_url: str, path: str) -> str:

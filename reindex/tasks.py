@@ -20,7 +20,7 @@ from reindex.module_builder import ModuleBuilder
 from reindex.pins import CLOSED, Access
 from reindex.prerender import render_cards
 from reindex.reader import Reader
-from reindex.references import BASE_REALM, card_url
+from reindex.references import BASE_REALM, card_url, realms_for
 from reindex.replicas import (
     PinEnded,
     ReplicaUnavailable,
@@ -141,7 +141,8 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
     reader = Reader(
         pins,
         lambda url, g: _pin(job.pk, url, g),
-        lambda url: _address(job, url),
+        address=lambda url: _address(job, url),
+        in_vain=lambda url: _note_in_vain(job.pk, url),
         access=Access(job.realm_url, job.pk),
     )
     urls = [card_url(job.realm_url, path) for path in batch.paths]
@@ -209,6 +210,16 @@ def _pin(job_id: int, realm_url: str, generation: int) -> int:
     if standing_at(realm_url) != (realm_url, pinned):
         jobs.again(job_id)
     return pinned
+
+
+def _note_in_vain(job_id: int, url: str) -> None:
+    """Notes that a job looked for a realm around a URL and there is none, as `_pin` does."""
+    candidates = realms_for(url)
+    jobs.note_sought(job_id, candidates)
+    for realm_url in candidates:
+        jobs.wait_for_writers(realm_url)
+    if standing_at(url)[1] != CLOSED:
+        jobs.again(job_id)
 
 
 def _address(job: ReindexJob, realm_url: str) -> str:

@@ -304,6 +304,38 @@ def test_a_site_that_was_taken_down_and_is_published_again_is_shown_again(
     assert index_of(URL)["q"].search["next"] == there
 
 
+def test_a_site_that_comes_where_one_was_looked_for_is_shown(
+    site: Realm, library: Realm, rendered: Rendered
+) -> None:
+    at = "http://two.localhost:4201/deep/down/"
+    make.write(site, q__json=note("q", f"{at}p"), label__json=note("w", "/ada/nowhere/w"))
+    make.publish(site, URL)
+    rendered()
+    pins = newest().pins
+    assert {url for url, pin in pins.items() if pin == 0} == {
+        ELSEWHERE, f"{ELSEWHERE}deep/", at, f"{ORIGIN}/", f"{ORIGIN}/ada/", f"{ORIGIN}/ada/nowhere/"
+    }  # fmt: skip
+    other = make.source("http://localhost:4201/ada/other/", site.owner, FILES)
+    make.publish(other, at)
+    assert newest().status == "queued"
+    rendered()
+    assert index_of(URL)["q"].search["next"]["title"] == "p"
+    assert newest().pins[at] == 1
+    # A private realm comes, and is opened.
+    nowhere = make.source(
+        f"{ORIGIN}/ada/nowhere/", site.owner, {"w.json": plain("w")}, public=False
+    )
+    before = newest()
+    assert before.status == "done"
+    change_permissions(nowhere, {"*": ["read"]})
+    assert newest().status == "queued"
+    # What nobody looks for any more is noted no longer.
+    make.remove(site, "label.json", "q.json")
+    make.publish(site, URL)
+    rendered()
+    assert 0 not in newest().pins.values()
+
+
 def test_a_site_whose_front_page_is_broken_is_linked_to_as_any_other(
     site: Realm, library: Realm, rendered: Rendered
 ) -> None:
