@@ -28,7 +28,7 @@ from realms.auth import Caller
 from realms.http import API
 from realms.models import Realm
 from realms.resolve import resolve
-from realms.urls_and_paths import EXECUTABLE_EXTENSIONS
+from realms.urls_and_paths import CODE_EXTENSIONS, EXECUTABLE_EXTENSIONS
 from reindex.module_builder import ModuleBuilder
 from reindex.references import module_url, resolve_module
 from reindex.replicas import PinEnded, ReplicaUnavailable, WrongGeneration
@@ -144,7 +144,7 @@ def _entry(asked: str, caller: Caller | None) -> DefinitionCacheEntry | None:
     # Whoever may not read a realm isn't told what there is in it.
     if found is None or found.file is None or not auth.readable([found.realm_url], caller):
         return None
-    if not found.file.path.endswith(EXECUTABLE_EXTENSIONS):
+    if not found.file.path.endswith(CODE_EXTENSIONS):
         return None
     module = module_url(found.realm_url, found.file.path)
     entry = _stored(module, caller)

@@ -27,7 +27,7 @@ from realms.errors import Misdirected, NotAcceptable, NotFound, RealmError, erro
 from realms.models import Realm
 from realms.resolve import Resolved, ResolvedFile, resolve
 from realms.transpile import TranspileError, javascript
-from realms.urls_and_paths import EXECUTABLE_EXTENSIONS, file_url, realm_candidates
+from realms.urls_and_paths import CODE_EXTENSIONS, EXECUTABLE_EXTENSIONS, file_url, realm_candidates
 from reindex.index import Page, find_page
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
@@ -201,7 +201,7 @@ def _module(url: str, found: Resolved) -> Content:
     file = found.file
     if file is None:
         return _refusal(NotFound(url=url))
-    if not file.path.endswith(EXECUTABLE_EXTENSIONS):
+    if not file.path.endswith(CODE_EXTENSIONS):
         return _raw(file, "asset")
     try:
         body = javascript(file.sha256, file_bytes(file), file.path).encode()

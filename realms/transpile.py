@@ -50,8 +50,10 @@ def javascript(sha256: str, source: bytes, path: str) -> str:
     except UnicodeDecodeError as error:
         raise TranspileError(f"{path} is not valid UTF-8") from error
     suffix = Path(path).suffix
-    if suffix == ".js":
+    if suffix in (".js", ".mjs"):
         return text
+    if suffix == ".cts":
+        raise TranspileError(f"{path} is a CommonJS module, which can't be imported; call it .mts")
     if "\0" in text:
         raise TranspileError(f"{path} has a NUL character")
     key = hashlib.sha256(f"{sha256}{suffix}".encode()).hexdigest()

@@ -19,6 +19,8 @@ _AUTHORITY = re.compile(r"^(\[[^]]*\]|[^:]*):?(.*)$")
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
 EXECUTABLE_EXTENSIONS = (".tsx", ".ts", ".jsx", ".js")
+#: Files that are modules. Those with further extensions are named with them.
+CODE_EXTENSIONS = (*EXECUTABLE_EXTENSIONS, ".mts", ".mjs", ".cts")
 
 
 def canonical_realm_url(text: object) -> str:

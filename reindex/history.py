@@ -7,6 +7,8 @@ from reindex.replicas import ReplicaUnavailable, get_pinned
 
 API = "application/vnd.api+json"
 EXECUTABLE = (".tsx", ".ts", ".jsx", ".js")
+#: Files that are modules. Those with further extensions are named with them.
+CODE = (*EXECUTABLE, ".mts", ".mjs", ".cts")
 
 #: Answers that are kept, in the order in which they came.
 MAX_KEPT = 8

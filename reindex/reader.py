@@ -15,7 +15,7 @@ from typing import TypeAlias
 from notifications.paths import top_folder, wrong_with_path
 from reindex import history
 from reindex.documents import Document, absolute, links_of, read_document
-from reindex.history import EXECUTABLE, stem
+from reindex.history import CODE, stem
 from reindex.pins import CLOSED, Access, Pin
 from reindex.references import BASE_REALM, SERVABLE, is_plain, joined, resolve_module
 from reindex.replicas import (
@@ -368,7 +368,7 @@ class Reader:
             return {"redirect": module.file}
         if module.refusal:
             return _no_import(url, 406, "The module can't be transpiled", module.refusal)
-        return {"code" if url.endswith(EXECUTABLE) else "data": module.text}
+        return {"code" if url.endswith(CODE) else "data": module.text}
 
     def realms_of(self, modules: Iterable[str]) -> set[str]:
         """The realms whose modules are loaded with these."""

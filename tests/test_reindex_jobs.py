@@ -706,3 +706,32 @@ def test_all_batches_of_a_job_read_another_realm_at_the_generation_that_the_firs
         "a": "<p>first",
         "b": "<p>first",
     }
+
+
+def test_modules_are_imported_by_any_extension_that_typescript_gives_them(
+    web: Web, owner: Any, sent: Sent
+) -> None:
+    sync_base_realm()
+    note_module = NOTE.replace(f"{SHARED}label.ts", "./label.mts")
+    source = make.source("http://localhost:4201/ada/notes/", owner, {
+        "note.tsx": note_module.encode(),
+        "label.mts": b'import { one } from "./one.mjs"; export const label: string = one;',
+        "one.mjs": b'export const one = "one";',
+        "old.tsx": note_module.replace("./label.mts", "./label.cts").encode(),
+        "label.cts": b'export const label: string = "old";',
+        "index.json": note("home"),
+        "old.json": note("old", module="./old"),
+    })  # fmt: skip
+    make.publish(source, URL)
+    work_off(sent)
+    cards = index_of(URL)
+    assert cards["index"].error is None and words(cards["index"].html["isolated"]) == "one home"
+    assert "label.cts is a CommonJS module" in cards["old"].error["message"]
+    answer = web.get(f"{source.url}label.mts")
+    assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert ": string" not in answer.text
+    # One who imports it is followed, as with the usual extensions.
+    make.write(source, one__mjs=b'export const one = "two";')
+    make.publish(source, URL)
+    work_off(sent)
+    assert words(index_of(URL)["index"].html["isolated"]) == "two home"
