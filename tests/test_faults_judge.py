@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from realms.models import EVERYONE
 from tests.faults.checker import judge
 from tests.faults.clients import file
 from tests.faults.history import History, Operation, Read, marks_of
@@ -14,6 +15,7 @@ from tests.faults.truth import Truth
 
 BOUND = 2.0
 SOURCE, PAGES = "http://localhost:4201/ada/site/", "http://ada.localhost:4201/"
+INNER = f"{PAGES}deep/"
 OLD, NEW = "mark00000001z", "mark00000002z"
 
 
@@ -41,11 +43,15 @@ def version(mark: str, start: int, until: int | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def shown(generation: int, source_generation: int) -> dict[str, Any]:
+def shown(generation: int, source_generation: int, realm_id: str = "p") -> dict[str, Any]:
     return {
-        "realm_id": "p", "generation": generation,
+        "realm_id": realm_id, "generation": generation,
         "source_id": "s", "source_generation": source_generation,
     }  # fmt: skip
+
+
+def opened(realm_id: str, read: bool) -> dict[str, Any]:
+    return {"realm_id": realm_id, "audience": EVERYONE, "read": read}
 
 
 def head(generation: int) -> dict[str, Any]:
@@ -53,12 +59,15 @@ def head(generation: int) -> dict[str, Any]:
 
 
 #: At 10 the realm has the old label, published at 20 and rendered at 25; at 30 it has the new one,
-#: published at 40 and rendered at 45; at 100 the pages are taken down.
+#: published at 40 and rendered at 45; from 70 to 80 it is published within itself as well, and only
+#: its owner may read that after 75; at 100 the pages are taken down.
 ACCOUNT = [
     entry(10, "realms_realm", None, realm("s", SOURCE, "source", 2)),
+    entry(10, "realms_realmpermission", None, opened("s", True)),
     entry(10, "realms_fileversion", None, version(OLD, 2, None)),
     entry(20, "realms_realm", None, realm("p", PAGES, "published", 1)),
     entry(20, "realms_publication", None, shown(1, 2)),
+    entry(20, "realms_realmpermission", None, opened("p", True)),
     entry(25, "reindex_indexhead", None, head(1)),
     entry(30, "realms_realm", realm("s", SOURCE, "source", 2), realm("s", SOURCE, "source", 3)),
     entry(30, "realms_fileversion", version(OLD, 2, None), version(OLD, 2, 3)),
@@ -66,6 +75,11 @@ ACCOUNT = [
     entry(40, "realms_realm", realm("p", PAGES, "published", 1), realm("p", PAGES, "published", 2)),
     entry(40, "realms_publication", None, shown(2, 3)),
     entry(45, "reindex_indexhead", head(1), head(2)),
+    entry(70, "realms_realm", None, realm("i", INNER, "published", 1)),
+    entry(70, "realms_publication", None, shown(1, 3, "i")),
+    entry(70, "realms_realmpermission", None, opened("i", True)),
+    entry(75, "realms_realmpermission", opened("i", True), opened("i", False)),
+    entry(80, "realms_realm", realm("i", INNER, "published", 1), None),
     entry(100, "reindex_indexhead", head(2), None),
     entry(100, "realms_realm", realm("p", PAGES, "published", 2), None),
 ]
@@ -85,7 +99,16 @@ def read(at: float, mark: str, generation: int | None, **other: Any) -> Read:
         at, at + 0.01, "a", "a/1", PAGES, "label.ts", "source", "", 0, 200 if mark else 404,
         generation, "hit", hashlib.sha256(body).hexdigest(), marks_of(body.decode()),
     )  # fmt: skip
-    return plain._replace(**other)
+    answered = other.get("realm", PAGES) if generation is not None else None
+    return plain._replace(answered=answered)._replace(**other)
+
+
+def where(at: float, location: str = "", **other: Any) -> Read:
+    """A look for the pages of the source realm."""
+    status = 302 if location else 200
+    return read(
+        at, "", 1, realm=SOURCE, path="", variant="where", status=status, location=location, **other
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,6 +128,20 @@ def read(at: float, mark: str, generation: int | None, **other: Any) -> Read:
         read(46.9, OLD, 1, variant="html", path=""),
         read(24, "", 0, variant="html", path="", status=503),
         read(5, "", None, realm=SOURCE, pin=""),
+        read(71, NEW, 1, realm=INNER),
+        read(71.9, "", 2, realm=INNER, answered=PAGES),
+        read(72, NEW, 1, path="deep/label.ts", answered=INNER),
+        read(76.9, NEW, 1, realm=INNER),
+        read(76, "", None, realm=INNER, status=401),
+        read(81.9, "", None, realm=INNER, status=401),
+        read(90, "", 2, realm=INNER, answered=PAGES),
+        where(15),
+        where(21.9),
+        where(22.2, PAGES),
+        where(73, INNER),
+        where(81.9, INNER),
+        where(101.9, PAGES),
+        where(103),
     ],
 )
 def test_what_is_true_breaks_no_promise(true: Read) -> None:
@@ -129,6 +166,17 @@ def test_what_is_true_breaks_no_promise(true: Read) -> None:
         (read(60, OLD, 2, variant="html", path=""), "P5"),
         (read(60, OLD, 1, variant="html", path=""), "P3"),
         (read(44, NEW, 2, variant="html", path=""), "P1"),
+        (read(72.2, "", 2, realm=INNER, answered=PAGES), "P3"),
+        (read(72.2, "", 2, path="deep/label.ts"), "P3"),
+        (read(82.2, NEW, 1, realm=INNER), "P3"),
+        (read(77.2, NEW, 1, realm=INNER), "P8"),
+        (read(74, "", None, realm=INNER, status=401), "P3"),
+        (read(82.2, "", None, realm=INNER, status=403), "P3"),
+        (where(22.2), "P3"),
+        (where(15, PAGES), "P3"),
+        (where(90, INNER), "P3"),
+        (where(103, PAGES), "P3"),
+        (where(50, "http://else.localhost:4201/"), "P3"),
     ],
 )
 def test_a_lie_is_found_and_named(lie: Read, promise: str) -> None:

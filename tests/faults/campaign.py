@@ -173,6 +173,8 @@ def _campaign(
         for author in authors:
             author.publish()
         losing.join()
+    for author in authors:
+        author.open_all()
     tell("nothing is broken and nobody writes any more: waiting until all is quiet")
     injections.mend()
     settled = _settle(running, sites, readers[0], postgres)
@@ -206,7 +208,7 @@ def _settle(running: Cluster, sites: list[Site], reader: Client, postgres: Postg
 def _unsettled(running: Cluster, sites: list[Site], truth: Truth) -> Iterator[str]:
     """What isn't yet as it ought to be in the end, one after another."""
     for site in sites:
-        for realm in (site.source, site.published):
+        for realm in site.realms:
             newest = truth.newest(realm)
             if newest is None:
                 continue

@@ -79,7 +79,13 @@ class _Judged:
     def judge(self) -> None:
         read = self._read
         self._verdict.statuses[read.status] += 1
-        if read.variant == "html":
+        if read.status in (401, 403) or (read.status == 200 and read.pin != "at"):
+            self._walls()
+        if read.variant == "where":
+            if read.status in (200, 302):
+                self._count("where pages are")
+                self._where()
+        elif read.variant == "html":
             if read.status in (200, 404) or (read.status == 503 and read.generation == 0):
                 self._count(f"html {read.pin}".strip())
                 self._page()
@@ -101,7 +107,57 @@ class _Judged:
         since = self._truth.committed_at(read.realm, read.pinned) or 0.0
         return self._truth.gone_between(read.realm, since, read.end)
 
+    @property
+    def _since(self) -> float:
+        """What was so before this moment may be seen by the read no more."""
+        return self._read.start - self._bound - CLOCK_SLACK
+
+    def _walls(self) -> None:
+        """Who names no user gets the bytes of what everyone may read, and is refused no others."""
+        read, truth = self._read, self._truth
+        self._count("walls")
+        if read.status != 200:
+            realms = truth.around(read.realm + read.path)
+            if not any(
+                truth.readable_between(each, self._since, read.end, by_all=False) for each in realms
+            ):
+                self._broken("P3", "everyone may read it, and it is refused")
+        elif read.answered:
+            readable = {
+                by_all: truth.readable_between(read.answered, self._since, read.end, by_all=by_all)
+                for by_all in (True, False)
+            }
+            if readable[False] and not readable[True]:
+                self._broken("P8", "bytes of a realm that was private")
+
+    def _where(self) -> None:
+        """The pages of a source realm are where it is published."""
+        read, truth = self._read, self._truth
+        if read.answered is None:
+            if not truth.gone_between(read.realm, self._since, read.end):
+                self._broken("P3", "a realm that stood is said not to exist")
+        elif read.status == 302:
+            if read.location not in truth.showing(read.realm, self._since, read.end):
+                self._broken("P3", f"its pages are said to be at {read.location}")
+        elif not truth.unshown_between(read.realm, self._since, read.end):
+            self._broken("P3", "it is said not to be published")
+
+    def _by_which(self) -> Read:
+        """The read as one of the realm that answered: a realm within another hides its files."""
+        read, truth = self._read, self._truth
+        if read.pin == "at" or read.answered is None:
+            return read
+        url = read.realm + read.path
+        for realm in truth.around(url):
+            if len(realm) > len(read.answered) and not truth.gone_between(
+                realm, self._since, read.end
+            ):
+                self._broken("P3", f"{read.answered} answered for {realm}, which stood")
+        path = url.removeprefix(read.answered)
+        return read._replace(realm=read.answered, path=path)
+
     def _file(self) -> None:
+        self._read = self._by_which()
         read, truth = self._read, self._truth
         if read.generation is None:
             # Nobody claims to know the realm.
@@ -109,7 +165,7 @@ class _Judged:
                 if not self._was_gone():
                     self._broken("P2", "a pinned realm is said not to exist")
                 return
-            if not truth.gone_between(read.realm, read.start - self._bound - CLOCK_SLACK, read.end):
+            if not truth.gone_between(read.realm, self._since, read.end):
                 self._broken("P3", "a realm that stood is said not to exist")
             return
         if read.pin == "min" and read.generation < read.pinned:
@@ -158,7 +214,7 @@ class _Judged:
     def _page(self) -> None:
         read, truth = self._read, self._truth
         if read.generation is None:
-            if not truth.gone_between(read.realm, read.start - self._bound - CLOCK_SLACK, read.end):
+            if not truth.gone_between(read.realm, self._since, read.end):
                 self._broken("P3", "a realm that stood is said not to exist")
             return
         shown = None if read.status == 503 else read.generation

@@ -10,13 +10,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import urlsplit
 
 from django.db import DatabaseError, connections
 
 from realms.auth import Caller, realm_token, server_token
 from realms.errors import RealmError
-from realms.models import EVERYONE, Realm, RealmPermission
 from realms.publishing import rollback_realm
 from reindex import pins
 from tests.cluster import Replica
@@ -39,10 +39,15 @@ export class Note extends Card {
 CARDS = {"index": "a", "a": None, "b": None}
 #: What is rewritten all the time, and what comes and goes.
 WRITTEN = ("label.ts", "index.json", "a.json", "b.json", "text.md")
+#: A file of the realm around another one, whose own text.md hides it.
+HIDDEN = "deep/text.md"
 FLEETING = "extra.md"
 TIMEOUT = 20
 WRITES_PER_SECOND = 1.2
-KINDS = {"write": 60, "remove": 6, "publish": 16, "rollback": 4, "unpublish": 2, "delete": 1}
+KINDS = {
+    "write": 60, "remove": 6, "publish": 16, "repoint": 4, "nest": 4, "close": 4, "rollback": 4,
+    "unpublish": 2, "delete": 1,
+}  # fmt: skip
 OPERATOR = "realm_server"
 
 
@@ -59,20 +64,37 @@ def file(path: str, mark: str) -> bytes:
 
 @dataclass
 class Site:
-    """One author's source realm and where it is published."""
+    """One author's source realms and where they are published: one of them at a time at an origin
+    of the author's, and now and then one within that."""
 
     user: str
+    #: Which of them is published.
+    shown: int = 0
     #: What has been acknowledged last: (realm url, generation).
     known: dict[str, int] = field(default_factory=dict)
     recent: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=8))
 
     @property
+    def sources(self) -> tuple[str, str]:
+        return f"{ORIGIN}/{self.user}/site/", f"{ORIGIN}/{self.user}/other/"
+
+    @property
     def source(self) -> str:
-        return f"{ORIGIN}/{self.user}/site/"
+        """The source realm that is published."""
+        return self.sources[self.shown]
 
     @property
     def published(self) -> str:
         return f"http://{self.user}.localhost:4201/"
+
+    @property
+    def inner(self) -> str:
+        """Lies within the published realm."""
+        return f"{self.published}deep/"
+
+    @property
+    def realms(self) -> tuple[str, ...]:
+        return (*self.sources, self.published, self.inner)
 
     def heard(self, realm: str, generation: int | None) -> None:
         """Remembers a generation that somebody has been told of."""
@@ -151,29 +173,20 @@ class Author(Client):
             getattr(self, kind)()
 
     def create(self) -> None:
-        """Makes the source realm, fills it and publishes it; again and again until it is there."""
-        document = {
-            "data": {"type": "realm", "attributes": {"endpoint": "site", "name": self.site.user}}
-        }
-        self._insist("create", lambda: self._server("create", "_create-realm", document), 400)
-        self._insist("open", self._open_to_all)
-        self._insist("fill", lambda: self._put("note.tsx", NOTE.encode(), ""))
-        for path in (*WRITTEN, FLEETING):
-            self._insist("fill", lambda path=path: self.write(path))  # type: ignore[misc]
+        """Makes the source realms, fills them and publishes one; again and again until they are
+        there."""
+        for source in self.site.sources:
+            endpoint = source.rstrip("/").rpartition("/")[2]
+            attributes = {"endpoint": endpoint, "name": self.site.user}
+            document = {"data": {"type": "realm", "attributes": attributes}}
+            self._insist(
+                "create", partial(self._server, "create", source, "_create-realm", document), 400
+            )
+            self._insist("open", partial(self._permit, source, opened=True))
+            self._insist("fill", partial(self._put, source, "note.tsx", NOTE.encode(), ""))
+            for path in (*WRITTEN, HIDDEN, FLEETING):
+                self._insist("fill", partial(self.write, path, source))
         self._insist("publish", self.publish)
-
-    def _open_to_all(self) -> Operation:
-        """Lets everybody read the source realm, so that it is served from caches."""
-        operation = Operation(time.time(), "open", self.site.source)
-        try:
-            realm = Realm.objects.get(url=self.site.source)
-            RealmPermission.objects.get_or_create(realm=realm, audience=EVERYONE, read=True)
-            operation.status = 200
-        except (DatabaseError, Realm.DoesNotExist) as error:
-            operation.said = str(error)
-            connections.close_all()
-        operation.end = time.time()
-        return operation
 
     def _insist(self, what: str, attempt: Callable[[], Operation], *others: int) -> None:
         deadline = time.monotonic() + 60
@@ -185,39 +198,83 @@ class Author(Client):
                 raise AssertionError(f"{self.name} could not {what}: {done}")
             self.stop_asked.wait(0.2)
 
-    def write(self, path: str | None = None) -> Operation:
-        """Writes a file with a new mark."""
-        path, mark = path or self.random.choice((*WRITTEN, FLEETING)), new_mark()
-        return self._put(path, file(path, mark), mark)
+    def write(self, path: str | None = None, source: str | None = None) -> Operation:
+        """Writes a file with a new mark, most likely into the realm that is published."""
+        if source is None:
+            source = self.site.source
+            if self.random.random() < 0.2:
+                source = self.random.choice(self.site.sources)
+        path = path or self.random.choice((*WRITTEN, HIDDEN, FLEETING))
+        mark = new_mark()
+        return self._put(source, path, file(path, mark), mark)
 
-    def _put(self, path: str, body: bytes, mark: str) -> Operation:
-        operation = Operation(time.time(), "write", self.site.source, path, mark)
-        return self._do(operation, "POST", self.site.source + path, SOURCE, self._here(), body)
+    def _put(self, source: str, path: str, body: bytes, mark: str) -> Operation:
+        operation = Operation(time.time(), "write", source, path, mark)
+        return self._do(operation, "POST", source + path, SOURCE, self._in(source), body)
 
     def remove(self) -> Operation:
         """Deletes the file that comes and goes."""
-        operation = Operation(time.time(), "remove", self.site.source, FLEETING)
-        return self._do(operation, "DELETE", self.site.source + FLEETING, SOURCE, self._here())
+        source = self.site.source
+        operation = Operation(time.time(), "remove", source, FLEETING)
+        return self._do(operation, "DELETE", source + FLEETING, SOURCE, self._in(source))
 
     def publish(self) -> Operation:
         """Publishes the site as it stands."""
-        return self._server(
-            "publish",
-            "_publish-realm",
-            {"sourceRealmURL": self.site.source, "publishedRealmURL": self.site.published},
-        )
+        return self._publish("publish", self.site.source, self.site.published)
+
+    def _publish(self, kind: str, source: str, url: str) -> Operation:
+        document = {"sourceRealmURL": source, "publishedRealmURL": url}
+        return self._server(kind, url, "_publish-realm", document)
+
+    def repoint(self) -> None:
+        """Publishes the other source realm where this one was."""
+        self.site.shown = 1 - self.site.shown
+        self._publish("repoint", self.site.source, self.site.published)
+
+    def nest(self) -> None:
+        """Publishes a realm within the published one, or takes it down again."""
+        if self.random.random() < 0.4:
+            self._unpublish(self.site.inner)
+        else:
+            self._publish("nest", self.random.choice(self.site.sources), self.site.inner)
+
+    def close(self) -> None:
+        """Makes a realm private for a while; or for good, if nobody opens it any more."""
+        realm = self.random.choice(self.site.realms)
+        self._permit(realm, opened=False)
+        self.stop_asked.wait(self.random.uniform(0, 4))
+        self._permit(realm, opened=True)
+
+    def open_all(self) -> None:
+        """Has everything be everyone's to read, and published."""
+        self.stop_asked.clear()
+        self._insist("publish", self.publish)
+        for realm in self.site.realms:
+            # There may be nothing at the inner URL.
+            self._insist("open", partial(self._permit, realm, opened=True), 404)
+
+    def _permit(self, realm: str, *, opened: bool) -> Operation:
+        attributes = {"permissions": {"*": ["read"] if opened else None}}
+        document = {"data": {"type": "permissions", "attributes": attributes}}
+        return self._do(
+            Operation(time.time(), "open" if opened else "close", realm),
+            "PATCH", f"{realm}_permissions", API, self._in(realm), json.dumps(document).encode(),
+        )  # fmt: skip
 
     def unpublish(self) -> Operation:
         """Takes the pages down; somebody soon publishes again."""
-        done = self._server(
-            "unpublish", "_unpublish-realm", {"publishedRealmURL": self.site.published}
-        )
+        done = self._unpublish(self.site.published)
         self._insist("publish", self.publish)
         return done
 
+    def _unpublish(self, url: str) -> Operation:
+        return self._server("unpublish", url, "_unpublish-realm", {"publishedRealmURL": url})
+
     def delete(self) -> None:
-        """Deletes the site and makes it anew."""
-        self._server("delete", "_delete-realm", {"data": {"type": "realm", "id": self.site.source}})
+        """Deletes a source realm with all that is published from it, and makes it anew."""
+        source = self.site.source
+        document = {"data": {"type": "realm", "id": source}}
+        self._server("delete", source, "_delete-realm", document)
         self.create()
 
     def rollback(self) -> None:
@@ -236,16 +293,14 @@ class Author(Client):
         operation.end = time.time()
         self.history.operations.append(operation)
 
-    def _here(self) -> dict[str, str]:
+    def _in(self, realm: str) -> dict[str, str]:
+        rights = ["read", "realm-owner", "write"]
         return {
-            "Authorization": realm_token(
-                self.site.user, self.site.source, ["read", "realm-owner", "write"], 600
-            ),
+            "Authorization": realm_token(self.site.user, realm, rights, 600),
             "Content-Type": "application/octet-stream",
         }
 
-    def _server(self, kind: str, endpoint: str, document: object) -> Operation:
-        realm = self.site.source if kind in ("create", "delete") else self.site.published
+    def _server(self, kind: str, realm: str, endpoint: str, document: object) -> Operation:
         return self._do(
             Operation(time.time(), kind, realm),
             "DELETE" if kind == "delete" else "POST",
@@ -300,16 +355,20 @@ class Reader(Client):
             self.stop_asked.wait(max(0.0, due - time.monotonic()))
 
     def _read(self, site: Site) -> None:
-        realm = self.random.choice((site.source, site.published, site.published))
-        variant = self.random.choice(("source", "source", "module", "html"))
+        realm = self.random.choice((*site.sources, site.published, site.published, site.inner))
+        variant = self.random.choice(("source", "source", "module", "html", "where"))
         if variant == "html":
             realm, path = site.published, self.random.choice(list(CARDS)).replace("index", "")
+        elif variant == "where":
+            realm, path = self.random.choice(site.sources), ""
         elif variant == "module":
             path = "label.ts"
         else:
-            path = self.random.choice((*WRITTEN, FLEETING))
+            path = self.random.choice((*WRITTEN, HIDDEN, FLEETING))
         pinned, known = "", site.known.get(realm, 0)
-        if variant != "html" and known and self.random.random() < 0.3:
+        # The generation of a realm within another says nothing to that.
+        apart = realm != site.inner and path != HIDDEN
+        if variant in ("source", "module") and apart and known and self.random.random() < 0.3:
             pinned = "min"
         self.read(realm, path, variant, pinned, known if pinned else 0)
 
@@ -327,7 +386,7 @@ class Reader(Client):
         elif pin == "at":
             url = f"{self._replica.address}/_at/{path}"
             headers[pins.PIN_HEADER] = pins.sign(pins.Pin(realm, pinned), pins.ITSELF)
-        accept = {"source": SOURCE, "module": "*/*", "html": "text/html"}[variant]
+        accept = {"source": SOURCE, "module": "*/*"}.get(variant, "text/html")
         start = time.time()
         try:
             status, told, body = self.ask(self._replica, "GET", url, accept, headers)
@@ -342,6 +401,7 @@ class Reader(Client):
             told.get("x-boxel-cache", ""), hashlib.sha256(body).hexdigest(),
             marks_of(body.decode(errors="replace")) if status == 200 else (),
             int(told["x-realm-render-failed"]) if "x-realm-render-failed" in told else None,
+            told.get("x-boxel-realm-url"), told.get("location", ""),
         )  # fmt: skip
         self.history.reads.append(made)
         return made

@@ -31,7 +31,7 @@ class Read(NamedTuple):
     worker: str
     realm: str
     path: str
-    #: `source`, `module` or `html`.
+    #: `source`, `module`, `html`, or `where`: where the pages of a source realm are.
     variant: str
     #: "" for none, `min` for at least, `at` for exactly that generation.
     pin: str
@@ -43,6 +43,10 @@ class Read(NamedTuple):
     marks: tuple[str, ...]
     #: The generation at which this page could not be rendered; it is its last good one then.
     failed_at: int | None = None
+    #: The realm that answered, which may lie within the one that was asked, or around it.
+    answered: str | None = None
+    #: Where the answer leads.
+    location: str = ""
 
 
 @dataclass

@@ -31,7 +31,10 @@ BEGIN
     RETURN NULL;
 END $$;
 """
-_NOTED = ("realms_realm", "realms_fileversion", "realms_publication", "reindex_indexhead")
+_NOTED = (
+    "realms_realm", "realms_realmpermission", "realms_fileversion", "realms_publication",
+    "reindex_indexhead",
+)  # fmt: skip
 
 
 class Postgres:

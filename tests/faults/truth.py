@@ -2,10 +2,12 @@
 
 import bisect
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
+from realms.models import EVERYONE
 from tests.faults.history import marks_of
 
 FOREVER = float("inf")
@@ -29,6 +31,8 @@ class _Incarnation:
     kind: str
     #: Generation, and when it was committed.
     generations: list[tuple[int, float]] = field(default_factory=list)
+    #: When everyone got the right to read it, and when they lost it.
+    opened: list[tuple[float, bool]] = field(default_factory=list)
     gone: float = FOREVER
 
 
@@ -60,6 +64,12 @@ class Truth:
             self._realms[became["url"]].append(made)
         if was is None or was["generation"] != became["generation"]:
             self._by_id[became["id"]].generations.append((became["generation"], at))
+
+    def _realms_realmpermission(self, at: float, was: Any, became: Any) -> None:
+        row = became or was
+        if row["audience"] == EVERYONE:
+            opened = became is not None and became["read"]
+            self._by_id[row["realm_id"]].opened.append((at, opened))
 
     def _realms_fileversion(self, at: float, was: Any, became: Any) -> None:
         if became is not None:
@@ -151,6 +161,56 @@ class Truth:
             realm.gone < end and start < next_born
             for realm, next_born in zip(realms, born, strict=True)
         )
+
+    def readable_between(self, url: str, start: float, end: float, *, by_all: bool) -> bool:
+        """Whether at some moment in between the realm stood and everyone could read it; or, with
+        `by_all` false, stood and not everyone could."""
+        for realm in self._realms.get(url, ()):
+            states = [(realm.generations[0][1], False), *realm.opened, (realm.gone, False)]
+            for (since, opened), (until, _) in pairwise(states):
+                if opened == by_all and since < until and since <= end and start < until:
+                    return True
+        return False
+
+    def around(self, url: str) -> list[str]:
+        """The realms that a URL may lie in."""
+        return [realm for realm in self._realms if url.startswith(realm)]
+
+    def showing(self, source_url: str, start: float, end: float) -> set[str]:
+        """The published realms that showed a source realm at some moment in between."""
+        ids = {realm.realm_id for realm in self._realms.get(source_url, ())}
+        return {
+            url
+            for url, realms in self._realms.items()
+            for realm in realms
+            for since, until, source_id in self._shown_through_time(realm)
+            if source_id in ids and since <= end and start < until
+        }
+
+    def unshown_between(self, source_url: str, start: float, end: float) -> bool:
+        """Whether no realm showed a source realm at some moment in between."""
+        ids = {realm.realm_id for realm in self._realms.get(source_url, ())}
+        shown = sorted(
+            (since, until)
+            for realms in self._realms.values()
+            for realm in realms
+            for since, until, source_id in self._shown_through_time(realm)
+            if source_id in ids
+        )
+        for since, until in shown:
+            if since > start:
+                return True
+            start = max(start, until)
+            if start > end:
+                return False
+        return True
+
+    def _shown_through_time(self, realm: _Incarnation) -> Iterator[tuple[float, float, str]]:
+        shown = self._shown.get(realm.realm_id, {})
+        ends = [at for _, at in realm.generations[1:]] + [realm.gone]
+        for (number, at), end in zip(realm.generations, ends, strict=True):
+            if number in shown:
+                yield at, end, shown[number][0]
 
     def index_periods(self, url: str) -> list[tuple[float, float, int | None]]:
         """Which generation's pages visitors got through time."""
