@@ -19,11 +19,16 @@ import psycopg
 import pytest
 from django.db import connection
 
-from definitions.models import Definition
 from realms.bootstrap import sync_base_realm
 from realms.locks import lock_key
 from realms.models import Publication, Realm
-from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
+from reindex.models import (
+    IndexedCard,
+    IndexHead,
+    ReindexBatch,
+    ReindexJob,
+    WantedDefinitions,
+)
 from tests import make
 from tests.cluster import Cluster, cluster, database_url, wait_until
 from tests.rendering import index_of
@@ -222,7 +227,7 @@ def test_what_the_killed_still_owed_is_done_after_a_restart_and_the_newest_stand
         assert not IndexHead.objects.exists()
         worker = running.start_worker("one")
         wait_until(lambda: standing()[2] == [(1, Status.DONE)], "the first index")
-        wait_idle()
+        wait_idle(worker)
         assert watch.sees("one") == 1
 
         # A worker is killed with all its processes while it renders: its lease runs out.
@@ -234,7 +239,7 @@ def test_what_the_killed_still_owed_is_done_after_a_restart_and_the_newest_stand
         assert watch.sees("one") == 1
         worker = running.start_worker("two")
         wait_until(lambda: standing()[2][-1] == (2, Status.DONE), "the second index")
-        wait_idle()
+        wait_idle(worker)
         assert watch.sees("two") == 2
         assert list(batches(2).values_list("done", "attempts")) == [(True, 2)]
 
@@ -285,9 +290,15 @@ class Visitor:
         return self.look()
 
 
-def wait_idle() -> None:
-    """Waits for the last that a worker does for an index: its definitions."""
-    wait_until(Definition.objects.filter(realm_url=URL).exists, "the definitions")
+def wait_idle(worker: "subprocess.Popen[bytes]") -> None:
+    """Waits until nothing is owed, of the source realm's either, and nothing is under way: then a
+    prerenderer that is seen later is at what is published next."""
+    live = ReindexJob.objects.filter(status__in=ReindexJob.LIVE)
+    wait_until(lambda: not live.exists(), "every job done")
+    # The definitions are asked for while the prerenderer of the last batch is still there.
+    wait_until(lambda: not _renderers_of(worker), "the last batch put away")
+    wait_until(lambda: not WantedDefinitions.objects.exists(), "the definitions")
+    wait_until(lambda: not _renderers_of(worker), "no prerenderer left")
 
 
 def batches(generation: int) -> Any:
