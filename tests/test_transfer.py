@@ -240,6 +240,26 @@ def test_a_lane_whose_threads_are_taken_keeps_no_other_waiting() -> None:
     asyncio.run(full())
 
 
+@pytest.mark.parametrize("lane", [Lane.LOGIN, Lane.ATOMIC])
+def test_what_costs_much_is_done_one_at_a_time(lane: Lane) -> None:
+    under_way: list[int] = []
+    most: list[int] = []
+
+    def work() -> None:
+        under_way.append(1)
+        most.append(len(under_way))
+        # Long enough for another thread to begin, if there were one.
+        threading.Event().wait(0.05)
+        under_way.pop()
+
+    async def many() -> None:
+        threads = Lanes(16)
+        await asyncio.gather(*(threads.run(lane, work) for _ in range(5)))
+
+    asyncio.run(many())
+    assert most == [1] * 5
+
+
 def test_who_gets_no_thread_in_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "WAIT_SECONDS", 0.05)
     monkeypatch.setattr(lanes, "MAX_WAITING", 1)
@@ -283,6 +303,25 @@ def test_who_goes_away_while_waiting_for_a_thread_is_forgotten() -> None:
         assert await threads.run(Lane.WRITE, lambda: True), "its thread is free again"
 
     asyncio.run(full())
+
+
+def test_no_thread_is_lost_where_who_waits_is_ended_as_its_turn_comes() -> None:
+    async def at_once() -> None:
+        threads = Lanes(1)
+        free = threads._lanes[Lane.WRITE]._free
+        await free.acquire()
+        going = asyncio.create_task(threads.run(Lane.WRITE, lambda: True, asyncio.Event().wait))
+        await asyncio.sleep(0.01)
+        free.release()
+        # It has its turn by now, and has not woken up.
+        await asyncio.sleep(0)
+        assert free.locked() and not going.done()
+        going.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await going
+        assert not free.locked()
+
+    asyncio.run(at_once())
 
 
 @pytest.mark.parametrize("first", ["leaves", "gets a thread"])
