@@ -12,12 +12,19 @@ from hypothesis import HealthCheck, Phase, settings
 from psycopg import sql
 
 from realms.bootstrap import sync_base_realm
+from realms.models import TranspiledModule
 from reindex import host, reader
 from tests import make
 from tests.web import Web, served, vouch
 
-#: What migrations put there, and no test changes.
-KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission"}
+#: What migrations put there, and no test changes; and JavaScript, which is kept by what it was made
+#: from: making that of the card library takes longer than most tests.
+KEPT_TABLES = {
+    "django_migrations",
+    "django_content_type",
+    "auth_permission",
+    "realms_transpiledmodule",
+}
 
 # The same examples each time, so that a run says something of the code and not of chance;
 # HYPOTHESIS_PROFILE=long looks for new and more ones, and makes what it finds small.
@@ -76,6 +83,14 @@ def _empty_tables(self: TransactionTestCase) -> None:
 # place where none of the tests that are run has its mark.
 pytest_django.fixtures._get_databases_for_setup = lambda items: ({DEFAULT_DB_ALIAS}, set())
 TransactionTestCase._fixture_teardown = _empty_tables  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def nothing_transpiled(transactional_db: None) -> Iterator[None]:
+    """No JavaScript is known, not even the card library's; and none of the test's own is kept."""
+    TranspiledModule.objects.all().delete()
+    yield
+    TranspiledModule.objects.all().delete()
 
 
 @pytest.fixture

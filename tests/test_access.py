@@ -415,7 +415,7 @@ def test_a_realm_within_a_private_one_is_found_whatever_file_stands_there(
 
 
 def test_a_strangers_request_transpiles_nothing(
-    web: Web, private: Realm, monkeypatch: pytest.MonkeyPatch
+    web: Web, private: Realm, monkeypatch: pytest.MonkeyPatch, nothing_transpiled: None
 ) -> None:
     run: list[str] = []
 

@@ -434,7 +434,7 @@ def _one_row_of_everything(published: Realm) -> None:
     )
     IndexHead.objects.create(realm_url=PUBLISHED, job=job, generation=1, swapped_at=now)
     RealmTombstone.objects.create(url="http://gone.localhost:4201/", generation=4)
-    TranspiledModule.objects.create(sha256="0" * 64, transpiler="deno", body="export {};")
+    TranspiledModule.objects.update_or_create(sha256="0" * 64, transpiler="deno", body="export {};")
     CoherenceReport.objects.create(
         started_at=now, seconds=1, samples=9, changes=3, within_1s=2, within_10s=3, within_60s=3,
         violations=0, unreachable=0, details={},

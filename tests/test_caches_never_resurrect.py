@@ -26,7 +26,10 @@ from tests.cluster import wait_until
 from tests.gates import PATIENCE, Gate, in_thread
 from tests.hearing import connect, notify
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("nothing_transpiled"),
+]
 
 HOUR = 3600 * SECOND
 SITE = "http://localhost:4201/ada/site/"

@@ -21,7 +21,10 @@ from tests.gates import PATIENCE, Gate, in_thread
 from tests.hearing import connect
 from tests.web import waiting_for
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("nothing_transpiled"),
+]
 
 REALM = "http://localhost:4201/ada/site/"
 MODULE = f"{REALM}post.tsx"

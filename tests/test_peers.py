@@ -164,8 +164,9 @@ def _swap(html: str) -> None:
 
 
 def test_hearing_of_ones_own_change_costs_a_look_and_changes_nothing(
-    web: Web, here: Listener, source: Realm, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    web: Web, here: Listener, source: Realm, monkeypatch: pytest.MonkeyPatch,
+    nothing_transpiled: None,
+) -> None:  # fmt: skip
     runs: list[str] = []
     really = transpile._run_deno
 
