@@ -115,7 +115,10 @@ def many(request: HttpRequest, pin: Pin) -> HttpResponse:
             lines = _lines(realm, pin.generation, paths)
         case _:
             raise errors.Malformed(what='the body should be {"paths": [...]}, a list of strings')
-    return _told(HttpResponse(b"".join(lines), content_type=NDJSON), pin)
+    response = _told(HttpResponse(b"".join(lines), content_type=NDJSON), pin)
+    if realm.source is not None:
+        response[pins.SOURCE_HEADER] = realm.source.url
+    return response
 
 
 def _lines(realm: Realm, generation: int, paths: list[str]) -> Iterator[bytes]:
@@ -133,7 +136,7 @@ def _lines(realm: Realm, generation: int, paths: list[str]) -> Iterator[bytes]:
 
 
 def _realm(pin: Pin) -> Realm:
-    realm = Realm.objects.filter(url=pin.realm_url).first()
+    realm = Realm.objects.select_related("source").filter(url=pin.realm_url).first()
     if realm is None or realm.generation < pin.generation:
         raise errors.NotFound(url=f"{pin.realm_url} at generation {pin.generation}")
     return realm

@@ -5,7 +5,7 @@ publish. So a file is a card to all of them, or to none, or wrong in the same wo
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
 from typing import Any, TypeAlias
 
@@ -39,24 +39,29 @@ def no_longer_a_card(path: str) -> BrokenDocument:
     return BrokenDocument(path, f"was a card; {_EXPECTED}; data belongs in a file of another name")
 
 
-def absolute(document: Document) -> Document:
+def absolute(document: Document, moved: Callable[[str], str] = lambda url: url) -> Document:
     """A card whose references that begin with `/`, which mean a realm on this server, are URLs: so
-    they mean the same to the card library, wherever the card is published."""
+    they mean the same to the card library, wherever the card is published. `moved` says where what
+    is at a URL is to be read."""
+
+    def placed(reference: str) -> str:
+        return moved(rooted(reference))
+
     data = document["data"]
     adopts = data["meta"]["adoptsFrom"]
-    meta = {**data["meta"], "adoptsFrom": {**adopts, "module": rooted(adopts["module"])}}
-    relationships = _rooted_links(data.get("relationships"))
+    meta = {**data["meta"], "adoptsFrom": {**adopts, "module": placed(adopts["module"])}}
+    relationships = _placed_links(data.get("relationships"), placed)
     return {**document, "data": {**data, "meta": meta, "relationships": relationships}}
 
 
-def _rooted_links(value: Any) -> Any:
+def _placed_links(value: Any, placed: Callable[[str], str]) -> Any:
     match value:
         case {"links": {"self": str(link)}}:
-            return {**value, "links": {**value["links"], "self": rooted(link)}}
+            return {**value, "links": {**value["links"], "self": placed(link)}}
         case dict():
-            return {key: _rooted_links(each) for key, each in value.items()}
+            return {key: _placed_links(each, placed) for key, each in value.items()}
         case list():
-            return [_rooted_links(each) for each in value]
+            return [_placed_links(each, placed) for each in value]
     return value
 
 

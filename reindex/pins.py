@@ -14,6 +14,8 @@ from urllib.parse import unquote
 from django.core import signing
 
 PIN_HEADER = "X-Realm-Pin"
+#: Tells who holds a pin of a published realm which source realm it shows.
+SOURCE_HEADER = "X-Realm-Source"
 #: The title of the error that refuses a pin whose access has ended.
 PIN_ENDED = "Pin Ended"
 PIN_SECONDS = 3600

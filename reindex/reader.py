@@ -16,7 +16,7 @@ from notifications.paths import top_folder, wrong_with_path
 from reindex import history
 from reindex.documents import Document, absolute, links_of, read_document
 from reindex.history import CODE, stem
-from reindex.pins import CLOSED, Access, Pin
+from reindex.pins import CLOSED, SOURCE_HEADER, Access, Pin
 from reindex.references import BASE_REALM, SERVABLE, is_plain, joined, resolve_module
 from reindex.replicas import (
     MISDIRECTED,
@@ -109,6 +109,8 @@ class Reader:
     go_on: Callable[[], None] = lambda: None
     #: By card what is wrong with its file, of those that were read.
     broken: dict[str, BrokenDocument] = field(default_factory=dict)
+    #: The source realm whose content is read as that of the realm whose pages are made.
+    source_url: str = ""
     #: What would be cards by their names, and are data.
     data: set[str] = field(default_factory=set)
     _documents: dict[str, Document | None] = field(default_factory=dict)
@@ -175,8 +177,10 @@ class Reader:
     def elsewhere(self) -> dict[str, str]:
         """Where the pages of the realms known so far are, if not at their own URLs, and of the
         realms within those. Inner realms come before those around them."""
-        innermost = sorted(self.pins, key=len, reverse=True)
-        found = {realm_url: self.address(realm_url) for realm_url in innermost}
+        known = {realm_url: self.address(realm_url) for realm_url in self.pins}
+        if self.source_url:
+            known[self.source_url] = self.access.own
+        found = {realm_url: known[realm_url] for realm_url in sorted(known, key=len, reverse=True)}
         moved = tuple(realm_url for realm_url, address in found.items() if address != realm_url)
         return {url: address for url, address in found.items() if url.startswith(moved)}
 
@@ -229,7 +233,13 @@ class Reader:
         if document is None:
             self.data.add(url)
             return None
-        return absolute(document)
+        return absolute(document, self._at_home)
+
+    def _at_home(self, url: str) -> str:
+        """A URL; one in the source realm of the pages that are made, as what they show of it."""
+        if self.source_url and url.startswith(self.source_url):
+            return self.access.own + url.removeprefix(self.source_url)
+        return url
 
     def _get_many(self, pin: Pin, paths: list[str]) -> dict[str, Document]:
         """What a realm answers about files, by path. An answer may end early; then the rest is
@@ -241,6 +251,8 @@ class Reader:
             response = self._get(pin, "", NDJSON, body)
             if response.status != 200:
                 raise ReplicaUnavailable(f"{response.replica} answered {response.status}")
+            if pin.realm_url == self.access.own:
+                self.source_url = response.headers.get(SOURCE_HEADER.lower(), "")
             answered = [json.loads(line) for line in response.body.splitlines()]
             if not answered:
                 raise ReplicaUnavailable(

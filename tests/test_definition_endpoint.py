@@ -600,3 +600,19 @@ def no_shared_lookups() -> Iterator[None]:
     """Each test has a board of its own moment; a process's lookups live longer."""
     definition_views._lookup.cache_clear()
     yield
+
+
+def test_a_module_that_is_imported_by_a_computed_name_is_a_part_of_what_is_defined(
+    web: Web, site: Realm
+) -> None:
+    module = """\
+import { Card, string } from "@realm/base";
+const { names } = await import("./na" + "mes.ts");
+export class Odd extends Card {
+  static fields = Object.fromEntries(names.map((name) => [name, string()]));
+}
+"""
+    make.write(site, odd__tsx=module.encode(), names__ts=b'export const names = ["one"];')
+    assert fields(web, "odd", "Odd", SITE) == {"one"}
+    make.write(site, names__ts=b'export const names = ["two"];')
+    assert fields(web, "odd", "Odd", SITE) == {"two"}

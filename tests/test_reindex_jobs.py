@@ -735,3 +735,46 @@ def test_modules_are_imported_by_any_extension_that_typescript_gives_them(
     make.publish(source, URL)
     work_off(sent)
     assert words(index_of(URL)["index"].html["isolated"]) == "two home"
+
+
+@pytest.mark.parametrize("public", [True, False])
+def test_what_is_written_by_the_sources_url_leads_to_what_is_published(
+    public: bool, web: Web, owner: Any, sent: Sent
+) -> None:
+    sync_base_realm()
+    at = "http://localhost:4201/ada/notes/"
+    module = """\
+import { Card, Embed, image, linksTo, Markdown, markdown } from "@realm/base";
+export class Leaf extends Card {
+  static fields = { body: markdown(), photo: image(), next: linksTo(() => Card) };
+  static embedded = ({ card }) => <i>{card.body}</i>;
+  static isolated = ({ card }) => (
+    <div>
+      <img class="own" src={card.photo} /><Markdown text={card.body} /><Embed card={card.next} />
+    </div>
+  );
+}
+"""
+    text = f"[far]({at}two#top) ![dot]({at}dot.png) <{at}two?a=b>"
+    text += f" [other]({SHARED}x) [out](http://x.org/)"
+    home = make.card(f"{at}leaf", "Leaf", {"next": f"{at}two"}, body=text, photo=f"{at}dot.png")
+    two = make.card("./leaf", "Leaf", body="published")
+    files = {"leaf.tsx": module.encode(), "index.json": home, "two.json": two}
+    source = make.source(at, owner, files, public=public)
+    make.publish(source, URL)
+    make.write(source, two__json=make.card("./leaf", "Leaf", body="draft"))
+    work_off(sent)
+    card = index_of(URL)["index"]
+    assert card.error is None, card.error
+    html = card.html["isolated"]
+    for found in (
+        f'"{URL}two#top"',
+        f'src="{URL}dot.png" alt="dot"',
+        f'"{URL}two?a=b"',
+        f'class="own" src="{URL}dot.png"',
+        f'"{SHARED}x"',
+        '"http://x.org/"',
+    ):
+        assert found in html, (found, html)
+    assert "<i>published</i>" in html and "draft" not in html
+    assert at not in html.replace(f">{at}two?a=b<", "")

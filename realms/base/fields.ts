@@ -81,7 +81,7 @@ export function date(options: FieldOptions<Date | string> = {}): ValueField<Date
 export function image(options: FieldOptions<string> = {}): ValueField<string, null> {
   return valueField<string, null>("image", options, null, (value, where, state) => {
     const url = typeof value === "string" ? resolveURL(value, state.url) : null;
-    if (url) return url;
+    if (url) return state.store.address(url);
     throw expected(where, "the URL of an image", value);
   });
 }

@@ -15,7 +15,9 @@ for (const [rule, attribute] of [["link_open", "href"], ["image", "src"]] as con
     const target = token.attrGet(attribute);
     // A link to a heading of the same page stays one.
     if (typeof target === "string" && !target.startsWith("#")) {
-      token.attrSet(attribute, resolveURL(target, (env as Bases)[rule]) ?? target);
+      const { bases, address } = env as Surroundings;
+      const url = resolveURL(target, bases[rule]);
+      token.attrSet(attribute, url === null ? target : address(url));
     }
     if (rule === "image") token.attrSet("loading", "lazy");
     return usual
@@ -45,8 +47,12 @@ function wordsOf({ type, content }: { type: string; content: string }): string {
   return type === "text" || type === "code_inline" ? content : "";
 }
 
-/** What links and images are relative to: the card's page, and its file. */
-type Bases = Record<"link_open" | "image", string>;
+type Surroundings = {
+  /** What links and images are relative to: the card's page, and its file. */
+  bases: Record<"link_open" | "image", string>;
+  /** Where what is at a URL of a source realm is published. */
+  address(url: string): string;
+};
 
 export interface MarkdownProps {
   text: string | null | undefined;
@@ -60,8 +66,17 @@ export class Markdown extends Component<MarkdownProps> {
     const { text, class: className } = this.props;
     if (!text) return null;
     const { card } = this.context as Place;
-    const bases: Bases = { link_open: addressOf(card), image: stateOf(card).url };
+    const { store, url } = stateOf(card);
+    const around: Surroundings = {
+      bases: { link_open: addressOf(card), image: url },
+      address: (url) => store.address(url),
+    };
     const classes = className ? `rb-markdown ${className}` : "rb-markdown";
-    return <div class={classes} dangerouslySetInnerHTML={{ __html: parser.render(text, bases) }} />;
+    return (
+      <div
+        class={classes}
+        dangerouslySetInnerHTML={{ __html: parser.render(text, around) }}
+      />
+    );
   }
 }
