@@ -321,7 +321,8 @@ class DefinitionLookup:
         entry, as_located = self._built(located)
         if elected and as_located:
             # A refusal is silent: the entry answers this caller, who began before the change.
-            _store(located, entry, self._scope(located)[1], counters)
+            with transaction.atomic():
+                _store(located, entry, self._scope(located)[1], counters)
         return entry
 
     def _built(self, located: Located) -> tuple[DefinitionCacheEntry, bool]:

@@ -67,3 +67,14 @@ class ReplicaGeneration(models.Model):
 
     def __str__(self) -> str:
         return f"{self.replica_id}: {self.realm_url} at {self.generation}"
+
+
+class Election(models.Model):
+    """Who does, for the whole fleet, the work that a key stands for. The row goes with the work."""
+
+    key = models.BigIntegerField(primary_key=True)
+    holder = models.BigIntegerField(help_text="a number of who was elected")
+    lease_until = models.DateTimeField(help_text="another may be elected then")
+
+    def __str__(self) -> str:
+        return str(self.key)

@@ -79,7 +79,8 @@ def _transpile_once(key: str, source: bytes, path: str) -> TranspiledModule:
             except TranspileError as error:
                 row.error = str(error)
             if elected:
-                row.save()
+                # Another may have been elected meanwhile, and has stored the same.
+                TranspiledModule.objects.bulk_create([row], ignore_conflicts=True)
         return row
 
     return once(lock_key(f"transpile|{key}"), make)
