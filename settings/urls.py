@@ -22,3 +22,5 @@ urlpatterns = [
     re_path(rf"^(?:(?!_)|(?=(?:{'|'.join(realm_views.ENDPOINTS)})\Z))", realm_views.realm),
     re_path(r"^_", server_views.unknown),
 ]
+
+handler500 = "realms.error_border.uncaught"
