@@ -16,10 +16,12 @@ from typing import Any
 from celery import current_app
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
+from django.db import OperationalError as DatabaseOperationalError
 from django.db.models import F, Q
 from django.db.models.functions import Greatest
 from django.utils import timezone
 from kombu.exceptions import OperationalError
+from psycopg.errors import LockNotAvailable
 
 from definitions.lookup import DefinitionCacheEntryQuery, DefinitionLookup, spellings
 from notifications.channels import index_swapped
@@ -49,6 +51,11 @@ DEFINITIONS_AFTER = timedelta(seconds=1)
 MAX_SOUGHT = 500
 #: As many messages as one sweep sends.
 MAX_SWEPT = 100
+#: What failed now will most likely fail in the same second again.
+RETRIED_AFTER = timedelta(seconds=1)
+#: A worker waits for who writes to a realm for so long, and comes back so much later.
+WRITERS_SECONDS = 2.0
+POSTPONED = timedelta(seconds=10)
 #: A batch of fewer cards would spend more on its process than on them.
 WORTH_A_PROCESS = 250
 Status = ReindexJob.Status
@@ -249,24 +256,27 @@ def begin(job_id: int) -> ReindexJob | None:
         if job is None:
             return None
         job.started_at = job.started_at or now
-        job.lease_until = now + _lease()
-        job.save(update_fields=["started_at", "lease_until"])
+        _take_lease(job)
     return job
 
 
-def announce(job_id: int, pins: dict[str, int]) -> None:
-    """Writes down which realms a job is about to read; see `tell_dependents`."""
+def announce(job: ReindexJob, pins: dict[str, int]) -> None:
+    """Writes down which realms a job is about to read; see `tell_dependents`. Nothing if the worker
+    has lost its lease."""
     with _bookkeeping():
-        ReindexJob.objects.filter(pk=job_id, status=Status.QUEUED).update(pins=pins)
+        ReindexJob.objects.filter(
+            pk=job.pk, status=Status.QUEUED, lease_number=job.lease_number
+        ).update(pins=pins)
 
 
-def planned(job_id: int, plan: Plan) -> list[int]:
-    """Cuts a queued job into batches and answers their ids; none if it was planned or ended."""
+def planned(leased: ReindexJob, plan: Plan) -> list[int]:
+    """Cuts a queued job into batches and answers their ids; none if the worker has lost its lease,
+    or the job was planned or has ended."""
     size = _batch_size(len(plan.paths))
     # Without batches this is the swap.
     with _bookkeeping() if plan.paths else transaction.atomic():
-        job = _locked(job_id)
-        if job is None or job.status != Status.QUEUED:
+        job = _held_job(leased)
+        if job is None:
             return []
         job.status = Status.RENDERING
         job.started_at = job.started_at or timezone.now()
@@ -355,39 +365,52 @@ def _bookkeeping() -> Iterator[None]:
         yield
 
 
+class WritersBusy(Exception):
+    """A realm is being written to, and what a job reads of it isn't certain before that ends."""
+
+
 def wait_for_writers(realm_url: str) -> None:
     """Returns when every change of a realm, and of where it is published, that has begun is
-    committed, or is not to be."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        for lock in (realm_url, address_lock(realm_url)):
-            cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [lock_key(lock)])
+    committed, or is not to be. Raises WritersBusy after WRITERS_SECONDS."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = '{WRITERS_SECONDS}s'")
+            for lock in (realm_url, address_lock(realm_url)):
+                cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [lock_key(lock)])
+    except DatabaseOperationalError as error:
+        if isinstance(error.__cause__, LockNotAvailable):
+            message = f"{realm_url} is being written to for more than {WRITERS_SECONDS:g} s"
+            raise WritersBusy(message) from error
+        raise
 
 
-def failed(job_id: int, error: object) -> None:
-    """Counts a failed try at planning; after some of them the job has failed."""
+def failed(leased: ReindexJob, error: object) -> None:
+    """Gives back a job that could not be planned; after some tries it has failed."""
     with transaction.atomic():
-        job = _locked(job_id)
-        if job is None or job.status not in ReindexJob.LIVE:
+        job = _held_job(leased)
+        if job is None:
             return
-        job.attempts, job.error = job.attempts + 1, str(error)
-        # Not at once: what failed now will most likely fail in the same second again.
-        job.lease_until = timezone.now() + timedelta(seconds=1)
-        if job.attempts >= MAX_ATTEMPTS:
-            job.status, job.finished_at = Status.FAILED, timezone.now()
-        job.save()
-        if job.status == Status.FAILED:
-            follow(job)
+        _end_lease(job, RETRIED_AFTER)
+        _count_failure(job, job.attempts, error)
 
 
-def replace(job_id: int, why: object) -> None:
+def replace(leased: ReindexJob | ReindexBatch, why: object) -> None:
     """Ends a job that may not read a realm any more as it had pinned it, and owes another in its
     place, a moment later: a replica may not have heard yet of what ended the access. After some
-    tries the job has failed."""
+    tries the job has failed. Nothing if the worker has lost the lease of the job, or of the batch
+    of it that it rendered."""
     with transaction.atomic():
-        job = _locked(job_id)
+        batch = None
+        if isinstance(leased, ReindexJob):
+            job = _held_job(leased)
+        else:
+            batch = held_batch(leased)
+            job = None if batch is None else _locked(leased.job_id)
+        if batch is not None:
+            _end_lease(batch)
         if job is None or job.status not in ReindexJob.LIVE:
             return
-        job.attempts, job.error, job.finished_at = job.attempts + 1, str(why), timezone.now()
+        job.error, job.finished_at = str(why), timezone.now()
         tried = job.attempts >= MAX_ATTEMPTS
         job.status = Status.FAILED if tried else Status.SUPERSEDED
         job.save()
@@ -398,74 +421,57 @@ def replace(job_id: int, why: object) -> None:
 
 
 # --- Batches -----------------------------------------------------------------------------------
+# Whoever locks a batch and its job locks the batch first.
 
 
 def claim(batch_id: int) -> ReindexBatch | None:
     """Takes the lease of a batch; None if another worker has it, it is done, or its job ended."""
     now = timezone.now()
     with _bookkeeping():
-        # A lock first: an UPDATE that looks at the job as well would not look at the lease again
-        # after it has waited for another claim. Who holds the lock is taking the batch.
+        # Who holds the lock is taking the batch, or finishing it.
         batch = (
-            ReindexBatch.objects.select_for_update(of=("self",), skip_locked=True)
-            .select_related("job")
-            .filter(
-                Q(lease_until__isnull=True) | Q(lease_until__lt=now),
-                pk=batch_id,
-                done=False,
-                job__status=Status.RENDERING,
-            )
+            ReindexBatch.objects.select_for_update(skip_locked=True)
+            .filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now), pk=batch_id, done=False)
             .first()
         )
-        if batch is not None:
-            batch.lease_until = now + _lease()
-            batch.attempts += 1
-            batch.save()
+        # Asked after the lock: one statement would see the batch as it is, its job as it was.
+        if batch is None or batch.job.status != Status.RENDERING:
+            return None
+        _take_lease(batch)
     return batch
 
 
-def renew(batch: ReindexBatch) -> bool:
-    """Holds the lease for longer; False tells the worker that its job has ended."""
-    with _bookkeeping():
-        held = ReindexBatch.objects.filter(
-            pk=batch.pk, done=False, attempts=batch.attempts, job__status=Status.RENDERING
-        )
-        return bool(held.update(lease_until=timezone.now() + _lease()))
-
-
-def release(batch: ReindexBatch, error: object) -> None:
-    """Gives back a batch that could not be rendered; the sweeper has it tried again."""
+def release(leased: ReindexBatch, error: object) -> None:
+    """Gives back a batch that could not be rendered; the sweeper has it tried again. Nothing if the
+    worker has lost its lease."""
     with transaction.atomic():
-        job = _locked(batch.job_id)
-        if job is None or job.status != Status.RENDERING:
+        batch = held_batch(leased)
+        if batch is None:
             return
-        job.error = str(error)
-        if batch.attempts >= MAX_ATTEMPTS:
-            job.status, job.finished_at = Status.FAILED, timezone.now()
-        job.save()
-        if job.status == Status.FAILED:
-            follow(job)
-        # Not at once: what failed now will most likely fail in the same second again.
-        ReindexBatch.objects.filter(pk=batch.pk, attempts=batch.attempts).update(
-            lease_until=timezone.now() + timedelta(seconds=1), avoided=batch.avoided
-        )
+        batch.avoided = leased.avoided
+        _end_lease(batch, RETRIED_AFTER)
+        job = _locked(batch.job_id)
+        if job is not None and job.status == Status.RENDERING:
+            _count_failure(job, batch.attempts, error)
 
 
 def finish(
     batch: ReindexBatch, results: Iterable[dict[str, Any]], rest: Sequence[list[str]] = ()
 ) -> bool:
-    """Stores a batch's results, and with the last batch swaps the index. False if the job ended.
-    Each part of the `rest` are paths that have no result yet: a batch of its own.
+    """Stores a batch's results, and with the last batch swaps the index. False if the worker has
+    lost its lease, or the job ended. Each part of the `rest` are paths that have no result yet: a
+    batch of its own.
 
     All of it is one transaction: a batch that is rendered twice is stored once.
     """
     with transaction.atomic():
-        if rest:
-            left = {path for paths in rest for path in paths}
-            batch.paths = [path for path in batch.paths if path not in left]
-            ReindexBatch.objects.filter(pk=batch.pk, done=False).update(paths=batch.paths)
+        if held_batch(batch) is None:
+            return False
+        left = {path for paths in rest for path in paths}
+        batch.paths = [path for path in batch.paths if path not in left]
         job = landing.store(batch, results)
         if job is None:
+            transaction.set_rollback(True)
             return False
         if rest:
             ReindexBatch.objects.bulk_create(ReindexBatch(job=job, paths=part) for part in rest)
@@ -477,8 +483,12 @@ def finish(
 
 
 def put_down(batch: ReindexBatch) -> None:
-    """Ends the lease of a batch whose job has ended: its owner has the worker no longer."""
-    ReindexBatch.objects.filter(pk=batch.pk, attempts=batch.attempts).update(lease_until=None)
+    """Ends the lease of a batch whose job has ended: its owner has the worker no longer. Nothing if
+    the worker has lost it."""
+    with _bookkeeping():
+        held = held_batch(batch)
+        if held is not None:
+            _end_lease(held)
 
 
 def claim_definitions(module_url: str) -> WantedDefinitions | None:
@@ -501,6 +511,82 @@ def claim_definitions(module_url: str) -> WantedDefinitions | None:
         wanted.lease_until = now + _lease()
         wanted.save()
     return wanted
+
+
+def built(wanted: WantedDefinitions) -> None:
+    """Takes definitions off the list. Nothing if the worker has lost its lease."""
+    WantedDefinitions.objects.filter(pk=wanted.pk, attempts=wanted.attempts).delete()
+
+
+# --- Leases ------------------------------------------------------------------------------------
+# A worker has a job that it plans, or a batch that it renders, until its lease runs out and another
+# worker takes the next one. Each lease has a number: who comes with an older one changes nothing.
+
+
+def renew(leased: ReindexJob | ReindexBatch) -> bool:
+    """Holds a lease for longer; False tells the worker that it has lost it, or the job ended."""
+    with _bookkeeping():
+        held: ReindexJob | ReindexBatch | None
+        if isinstance(leased, ReindexJob):
+            held = _held_job(leased)
+        else:
+            held = held_batch(leased)
+            if held is not None and held.job.status != Status.RENDERING:
+                return False
+        if held is None:
+            return False
+        held.lease_until = timezone.now() + _lease()
+        held.save(update_fields=["lease_until"])
+    return True
+
+
+def postpone(leased: ReindexJob | ReindexBatch, why: object) -> None:
+    """Gives back a job or a batch that is to be tried again a while later; the try doesn't count.
+    Nothing if the worker has lost its lease."""
+    with transaction.atomic():
+        held = _held_job(leased) if isinstance(leased, ReindexJob) else held_batch(leased)
+        if held is None:
+            return
+        held.attempts -= 1
+        _end_lease(held, POSTPONED)
+        job_id = held.pk if isinstance(held, ReindexJob) else held.job_id
+        ReindexJob.objects.filter(pk=job_id, status__in=ReindexJob.LIVE).update(error=str(why))
+
+
+def held_batch(leased: ReindexBatch) -> ReindexBatch | None:
+    """The batch of a lease, locked in the caller's transaction; None if the lease was lost, or the
+    batch is done."""
+    return (
+        ReindexBatch.objects.select_for_update()
+        .filter(pk=leased.pk, done=False, lease_number=leased.lease_number)
+        .first()
+    )
+
+
+def _held_job(leased: ReindexJob) -> ReindexJob | None:
+    """The job of a lease, locked in the caller's transaction; None if the lease was lost, or the
+    job was planned or has ended."""
+    return (
+        ReindexJob.objects.select_for_update()
+        .filter(pk=leased.pk, status=Status.QUEUED, lease_number=leased.lease_number)
+        .first()
+    )
+
+
+def _take_lease(work: ReindexJob | ReindexBatch) -> None:
+    """Makes the next lease of a job or a batch, which the caller has locked."""
+    work.lease_until = timezone.now() + _lease()
+    work.lease_number += 1
+    work.attempts += 1
+    work.save()
+
+
+def _end_lease(work: ReindexJob | ReindexBatch, rest: timedelta | None = None) -> None:
+    """Has whoever holds a lease hold it no longer, and nobody take the next one for a while. The
+    caller has locked the row."""
+    work.lease_until = None if rest is None else timezone.now() + rest
+    work.lease_number += 1
+    work.save()
 
 
 def _locked(job_id: int) -> ReindexJob | None:
@@ -541,22 +627,36 @@ def sweep() -> int:
 
 
 def _give_up(now: datetime) -> None:
-    """Fails the jobs that have a batch whose workers never came back: killed, or beyond words."""
-    hopeless = Q(done=False, attempts__gte=MAX_ATTEMPTS, lease_until__lt=now)
-    for job_id in (
-        ReindexBatch.objects.filter(hopeless, job__status=Status.RENDERING)
-        .values_list("job", flat=True)
-        .distinct()
-    ):
+    """Fails the jobs whose workers never came back, from planning or from the same batch: killed,
+    or beyond words."""
+    hopeless = Q(attempts__gte=MAX_ATTEMPTS, lease_until__lt=now)
+    for job in ReindexJob.objects.filter(hopeless, status=Status.QUEUED):
         with transaction.atomic():
-            job = _locked(job_id)
-            if job is None or job.status != Status.RENDERING:
+            planning = _held_job(job)
+            # It may have been renewed meanwhile.
+            if planning is not None and planning.lease_until == job.lease_until:
+                error = f"{MAX_ATTEMPTS} workers ended while they planned it"
+                _count_failure(planning, planning.attempts, error)
+    for batch in ReindexBatch.objects.filter(hopeless, done=False, job__status=Status.RENDERING):
+        with transaction.atomic():
+            rendering = held_batch(batch)
+            if rendering is None or rendering.lease_until != batch.lease_until:
                 continue
-            if job.batches.filter(hopeless).exists():
-                job.status, job.finished_at = Status.FAILED, now
-                job.error = f"{MAX_ATTEMPTS} workers ended while they rendered the same batch"
-                job.save()
-                follow(job)
+            locked = _locked(batch.job_id)
+            if locked is not None and locked.status == Status.RENDERING:
+                error = f"{MAX_ATTEMPTS} workers ended while they rendered the same batch"
+                _count_failure(locked, rendering.attempts, error)
+
+
+def _count_failure(job: ReindexJob, attempts: int, error: object) -> None:
+    """Says why a job, which the caller has locked, could not go on; after MAX_ATTEMPTS it ends,
+    until it is taken up again."""
+    job.error = str(error)
+    if attempts >= MAX_ATTEMPTS:
+        job.status, job.finished_at = Status.FAILED, timezone.now()
+    job.save()
+    if job.status == Status.FAILED:
+        follow(job)
 
 
 def _try_again(now: datetime) -> None:
@@ -570,6 +670,7 @@ def _try_again(now: datetime) -> None:
 
 
 def _take_up(job_id: int) -> None:
+    list(ReindexBatch.objects.select_for_update().filter(job=job_id).order_by("pk"))
     job = _locked(job_id)
     if job is None or job.status != Status.FAILED:
         return

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
 
-from django.db import connection, transaction
+from django.db import connection
 from django.utils import timezone
 
 from notifications.channels import index_swapped
@@ -74,17 +74,15 @@ FROM reindex_reindexbatch WHERE job_id = %(job)s AND replica <> '' GROUP BY repl
 
 
 def store(batch: ReindexBatch, results: Iterable[dict[str, Any]]) -> ReindexJob | None:
-    """Stores a batch's results in the caller's transaction and answers its job, locked; None if the
-    job has ended or the batch was stored before, and then nothing is stored."""
-    taken = ReindexBatch.objects.filter(pk=batch.pk, done=False, job__status=Status.RENDERING)
-    if not taken.update(done=True, replica=batch.replica, avoided=batch.avoided):
-        return None
+    """Stores the results of a batch, which the caller has locked, in the caller's transaction, and
+    answers its job, locked; None if the job has ended, and then the caller rolls back."""
     rendered, errors = _store(batch.job, results)
     # Locked last and shortly: the batches of a job are stored side by side.
     job = ReindexJob.objects.select_for_update().filter(pk=batch.job_id).first()
     if job is None or job.status != Status.RENDERING:
-        transaction.set_rollback(True)
         return None
+    batch.done = True
+    batch.save(update_fields=["done", "paths", "replica", "avoided"])
     job.seen += len(batch.paths)
     job.rendered += rendered
     job.errors += errors

@@ -6,6 +6,7 @@ one that this job reads; a realm that can't tell, or that can't be read any more
 in every file. Whatever is in doubt is rendered.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from django.db import connection
@@ -35,11 +36,14 @@ SELECT (SELECT coalesce(array_agg(path), '{}') FROM stale), (SELECT count(*) FRO
 """
 
 
-def plan(job: ReindexJob) -> jobs.Plan:
-    """What a job has to do. Raises ReplicaUnavailable and WrongGeneration."""
+def plan(job: ReindexJob, go_on: Callable[[], object]) -> jobs.Plan:
+    """What a job has to do. Calls `go_on` before each realm that it asks about.
+
+    Raises ReplicaUnavailable, WrongGeneration, WritersBusy, and what `go_on` raises.
+    """
     head = IndexHead.objects.select_related("job").filter(realm_url=job.realm_url).first()
     carries = head is not None and not job.full and head.job.renderer == renderer()
-    incremental = _incremental(job, head.job) if head is not None and carries else None
+    incremental = _incremental(job, head.job, go_on) if head is not None and carries else None
     return incremental or _full(job)
 
 
@@ -50,7 +54,9 @@ def _full(job: ReindexJob) -> jobs.Plan:
     return jobs.Plan(_cards(files), pins, renderer=renderer())
 
 
-def _incremental(job: ReindexJob, base: ReindexJob) -> jobs.Plan | None:
+def _incremental(
+    job: ReindexJob, base: ReindexJob, go_on: Callable[[], object]
+) -> jobs.Plan | None:
     """A plan that carries over what it can; None where history doesn't reach back to the base."""
     access = _access(job)
     own = changed(Pin(job.realm_url, job.generation), base.generation, access)
@@ -61,7 +67,7 @@ def _incremental(job: ReindexJob, base: ReindexJob) -> jobs.Plan | None:
         known = {url: pin for url, pin in base.pins.items() if pin != CLOSED}
         host.stand_by(library(Reader(known, access=access)))
     # From here on a change of any of these realms has this job followed by another.
-    jobs.announce(job.pk, {**base.pins, job.realm_url: job.generation})
+    jobs.announce(job, {**base.pins, job.realm_url: job.generation})
     pins = {job.realm_url: job.generation}
     places: dict[str, str] = {}
     keys = {key(job.realm_url, path) for path in own}
@@ -71,6 +77,7 @@ def _incremental(job: ReindexJob, base: ReindexJob) -> jobs.Plan | None:
         if then == CLOSED:
             # What looked for it is never settled, and so is rendered anyhow and looks again.
             continue
+        go_on()
         now = _generation(realm_url)
         # What isn't there, or is closed, may be opened: then this realm is owed a job.
         pins[realm_url] = CLOSED if now is None else now

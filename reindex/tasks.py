@@ -74,17 +74,23 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
     """Finds out what a job has to render and cuts it into batches. The first is rendered here: most
     jobs have no other, and somebody may be waiting."""
     try:
-        batches = jobs.planned(job.pk, planning.plan(job))
+        batches = jobs.planned(job, planning.plan(job, _Lease(job).renew))
+    except _LeaseLost:
+        return
+    except jobs.WritersBusy as error:
+        logger.warning("job %d is planned later: %s", job.pk, error)
+        jobs.postpone(job, error)
+        return
     except (ReplicaUnavailable, WrongGeneration) as error:
         logger.warning("job %d can't be planned: %s", job.pk, error)
-        jobs.failed(job.pk, error)
+        jobs.failed(job, error)
         return
     except PinEnded as error:
-        jobs.replace(job.pk, error)
+        jobs.replace(job, error)
         return
     except Exception as error:
         # A mistake of ours: the job says which, and is not tried for ever.
-        jobs.failed(job.pk, f"{type(error).__name__}: {error}")
+        jobs.failed(job, f"{type(error).__name__}: {error}")
         raise
     over = turn.is_over()
     jobs.send_work(times=len(batches) if over else len(batches) - 1)
@@ -98,14 +104,16 @@ def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
     try:
         results, rest = _render(batch, turn)
         finished = jobs.finish(batch, results, rest)
-    except _JobEnded:
+    except _LeaseLost:
         jobs.put_down(batch)
+    except jobs.WritersBusy as error:
+        logger.warning("batch %d is rendered later: %s", batch.pk, error)
+        jobs.postpone(batch, error)
     except (ReplicaUnavailable, WrongGeneration) as error:
         logger.warning("batch %d is given back: %s", batch.pk, error)
         jobs.release(batch, error)
     except PinEnded as error:
-        jobs.replace(batch.job_id, error)
-        jobs.put_down(batch)
+        jobs.replace(batch, error)
     except Exception as error:
         # A mistake of ours: the job says which, and doesn't wait for its lease to run out.
         jobs.release(batch, f"{type(error).__name__}: {error}")
@@ -124,7 +132,7 @@ def _build_definitions(wanted: WantedDefinitions) -> None:
     except (PinEnded, ReplicaUnavailable, WrongGeneration) as error:
         # Whoever asks for it has it built then.
         logger.warning("%s is not built: %s", wanted.module_url, error)
-    wanted.delete()
+    jobs.built(wanted)
 
 
 @shared_task(ignore_result=True)
@@ -135,7 +143,7 @@ def sweep() -> None:
 
 def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[str]]]:
     """The results for a batch's cards; and the paths that have none yet because others wait, in
-    parts that are to be batches of their own. Raises _JobEnded if the job ended on the way."""
+    parts that are to be batches of their own. Raises _LeaseLost and WritersBusy."""
     job = batch.job
     pins = {url: generation for url, generation in job.pins.items() if generation != CLOSED}
     reader = Reader(
@@ -156,14 +164,10 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
     results = list(_broken_cards(job, reader, own))
     lost = LostTime(job, reader, cards)
     lost_before = lost.seconds
-    renewed = time.monotonic()
+    lease = _Lease(batch)
 
     def go_on() -> None:
-        nonlocal renewed
-        if time.monotonic() - renewed > min(LOOK_SECONDS, settings.REALM_BATCH_LEASE_SECONDS / 4):
-            renewed = time.monotonic()
-            if not jobs.renew(batch):
-                raise _JobEnded
+        if lease.renew():
             # A single card of which nothing was learnt would be given back for ever.
             further = len(cards) > 1 or bool(results) or lost.seconds > lost_before
             if further and turn.is_over():
@@ -233,8 +237,26 @@ def _address(job: ReindexJob, realm_url: str) -> str:
     return str(job.addresses[realm_url])
 
 
-class _JobEnded(Exception):
-    """The job was superseded or cancelled while a batch of it was rendered."""
+class _Lease:
+    """A worker's lease of a job or a batch, renewed while the work goes on."""
+
+    def __init__(self, work: ReindexJob | ReindexBatch) -> None:
+        self._work = work
+        self._renewed = time.monotonic()
+
+    def renew(self) -> bool:
+        """Renews the lease, unless that was lately; whether it did. Raises _LeaseLost."""
+        now = time.monotonic()
+        if now - self._renewed < min(LOOK_SECONDS, settings.REALM_BATCH_LEASE_SECONDS / 4):
+            return False
+        self._renewed = now
+        if not jobs.renew(self._work):
+            raise _LeaseLost
+        return True
+
+
+class _LeaseLost(Exception):
+    """Another worker has the job or the batch, or the job was superseded or cancelled."""
 
 
 class _TurnOver(Exception):

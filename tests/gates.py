@@ -30,6 +30,10 @@ class Gate:
         """Waits until somebody stands at the gate."""
         assert self._arrived.wait(PATIENCE), "nobody came to the gate"
 
+    def somebody_waits(self) -> bool:
+        """Whether somebody has come."""
+        return self._arrived.is_set()
+
     def open(self) -> None:
         """Lets everybody pass, now and later."""
         self._opened.set()

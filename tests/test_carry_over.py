@@ -508,7 +508,7 @@ def test_a_job_whose_base_is_no_longer_shown_shows_nothing_and_another_follows(
     make.publish(site, URL)
     job = jobs.begin(newest().pk)
     assert job is not None
-    (batch,) = jobs.planned(job.pk, jobs.Plan(["b.json"], {URL: 2}, base=0))
+    (batch,) = jobs.planned(job, jobs.Plan(["b.json"], {URL: 2}, base=0))
     taken = jobs.claim(batch)
     assert taken is not None
     sent.clear()

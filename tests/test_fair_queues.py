@@ -187,7 +187,7 @@ def owe(owner: str, *, draft: bool = False, ago: float = 0, batches: int = 0) ->
     ReindexJob.objects.filter(pk=job.pk).update(created_at=timezone.now() - timedelta(seconds=ago))
     if batches:
         with override_settings(REALM_BATCH_CARDS=1):
-            jobs.planned(job.pk, jobs.Plan([f"{i}.json" for i in range(batches)], {url: 1}))
+            jobs.planned(job, jobs.Plan([f"{i}.json" for i in range(batches)], {url: 1}))
     return job
 
 
@@ -212,7 +212,7 @@ def done(count: int) -> str:
             assert jobs.finish(piece, [])
         else:
             assert isinstance(piece, ReindexJob)
-            jobs.planned(piece.pk, jobs.Plan([], {}))
+            jobs.planned(piece, jobs.Plan([], {}))
         turns.count(owners[-1], 2)
     return owners
 

@@ -714,7 +714,7 @@ def test_a_write_and_a_publish_wait_for_no_reindex_that_is_under_way(
     """Rendering holds no lock: whoever changes a realm is answered while its pages are made."""
     first, gate = make.publish(source, PAGE), Gate()
     plan = jobs.Plan(["index.json"], {PAGE: first.generation})
-    jobs.planned(ReindexJob.objects.get(realm_url=PAGE).pk, plan)
+    jobs.planned(ReindexJob.objects.get(realm_url=PAGE), plan)
 
     def render(*_: object) -> tuple[list[Any], list[Any]]:
         gate.hold()

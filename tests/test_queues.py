@@ -37,12 +37,14 @@ def test_every_job_of_a_realm_is_counted_for_its_owner(
     reindex(URL)
     for job in ReindexJob.objects.filter(status="queued"):
         # What follows it, and what a change of what it reads makes necessary.
-        jobs.begin(job.pk)
+        leased = jobs.begin(job.pk)
+        assert leased is not None
         jobs.again(job.pk)
-        jobs.planned(job.pk, jobs.Plan([], {job.realm_url: 1, "http://x.localhost:4201/": 1}))
+        jobs.planned(leased, jobs.Plan([], {job.realm_url: 1, "http://x.localhost:4201/": 1}))
     for job in ReindexJob.objects.filter(status="queued"):
-        jobs.begin(job.pk)
-        jobs.planned(job.pk, jobs.Plan([], {job.realm_url: 1, "http://x.localhost:4201/": 1}))
+        leased = jobs.begin(job.pk)
+        assert leased is not None
+        jobs.planned(leased, jobs.Plan([], {job.realm_url: 1, "http://x.localhost:4201/": 1}))
     with transaction.atomic():
         jobs.owe("http://x.localhost:4201/", 1, owner="x")
     made = ReindexJob.objects.exclude(owner="x").values_list("realm_url", "owner", "draft")

@@ -18,17 +18,19 @@ from django.test import override_settings
 from django.utils import timezone
 from pytest_django import Settings
 
+from notifications.locks import lock_key
 from realms import auth, permissions
 from realms.auth import Caller
 from realms.bootstrap import sync_base_realm
 from realms.publishing import delete_realm, publish_realm, unpublish_realm
-from reindex import jobs, pins, replicas
+from reindex import jobs, pins, planning, replicas, tasks
 from reindex.index import find_page, readiness
 from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
 from reindex.pins import CLOSED, EVERYONE, ITSELF, PIN_HEADER, Access, Pin
 from tests import make
 from tests.cluster import wait_until
 from tests.gates import Gate, in_thread
+from tests.hearing import connect
 from tests.rendering import WORK, index_of, work_off
 from tests.web import Web
 
@@ -45,7 +47,7 @@ def owe(generation: int, url: str = URL) -> ReindexJob:
 
 def plan(job: ReindexJob, *names: str) -> list[int]:
     paths = [f"{name}.json" for name in names]
-    return jobs.planned(job.pk, jobs.Plan(paths, {URL: job.generation}))
+    return jobs.planned(job, jobs.Plan(paths, {URL: job.generation}))
 
 
 def results(*names: str, edition: str = "new") -> list[dict[str, Any]]:
@@ -105,9 +107,7 @@ def test_a_newer_job_supersedes_an_older_one_of_its_realm_in_whatever_state(sent
     rendering = owe(2)
     batch = taken(plan(rendering, "a")[0])
     failed = owe(3)
-    for _ in range(jobs.MAX_ATTEMPTS):
-        jobs.failed(failed.pk, "nobody there")
-    assert status(failed) == Status.FAILED
+    fail(failed)
     newest = owe(4)
     assert [status(job) for job in (queued, rendering, failed)] == [Status.SUPERSEDED] * 3
     assert status(newest) == status(other) == Status.QUEUED
@@ -294,7 +294,10 @@ OTHER = "http://bo.localhost:4201/"
 
 def fail(job: ReindexJob) -> None:
     for _ in range(jobs.MAX_ATTEMPTS):
-        jobs.failed(job.pk, "nobody there")
+        ReindexJob.objects.filter(pk=job.pk).update(lease_until=None)
+        leased = jobs.begin(job.pk)
+        assert leased is not None
+        jobs.failed(leased, "nobody there")
     assert status(job) == Status.FAILED
 
 
@@ -327,9 +330,12 @@ def test_what_has_failed_waits_for_a_later_job_of_its_realm_and_then_begins_anew
 ) -> None:
     """The later job's swap takes away what it had rendered; and nothing of this stops a sweep."""
     failed, lost = owe(2), owe(1, OTHER)
-    done, _ = plan_two(failed)
+    done, other = plan_two(failed)
     jobs.finish(taken(done), results("a"))
-    fail(failed)
+    for _ in range(jobs.MAX_ATTEMPTS):
+        jobs.release(taken(other), "nobody there")
+        run_out(other)
+    assert status(failed) == Status.FAILED
     later = ReindexJob.objects.create(realm_url=URL, generation=1, sent_at=timezone.now())
     for job in (failed, lost):
         long_ago(job)
@@ -385,13 +391,75 @@ def test_a_batch_that_ends_its_workers_fails_the_job_instead_of_going_round_for_
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_job_whose_planners_are_all_killed_fails(sent: Sent) -> None:
+    job = owe(1)
+    for _ in range(jobs.MAX_ATTEMPTS):
+        jobs.sweep()
+        assert jobs.begin(job.pk) is not None
+        plan_run_out(job)
+    jobs.sweep()
+    assert status(job) == Status.FAILED
+    assert job.error == "5 workers ended while they planned it"
+
+
+def plan_run_out(job: ReindexJob) -> None:
+    past = timezone.now() - timedelta(seconds=1)
+    ReindexJob.objects.filter(pk=job.pk).update(lease_until=past)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_planner_renews_its_lease_and_makes_no_plan_once_it_has_lost_it(
+    sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "LOOK_SECONDS", 0)
+    job = owe(1)
+
+    def slow(leased: ReindexJob, go_on: Any) -> jobs.Plan:
+        plan_run_out(job)
+        go_on()
+        assert jobs.begin(job.pk) is None, "the lease was renewed"
+        plan_run_out(job)
+        assert jobs.begin(job.pk) is not None, "another takes it"
+        go_on()
+        raise AssertionError("unreachable")
+
+    monkeypatch.setattr(planning, "plan", slow)
+    assert tasks.work()
+    assert (status(job), job.lease_number, job.error) == (Status.QUEUED, 2, "")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_gives_back_what_waits_for_a_writer_and_the_try_does_not_count(
+    sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "WRITERS_SECONDS", 0.05)
+    job = owe(1)
+
+    def waits(leased: ReindexJob, go_on: Any) -> jobs.Plan:
+        jobs.wait_for_writers(OTHER)
+        return jobs.Plan([], {URL: 1})
+
+    monkeypatch.setattr(planning, "plan", waits)
+    with connect() as writer, writer.transaction():
+        writer.execute("SELECT pg_advisory_xact_lock(%s)", [lock_key(OTHER)])
+        for _ in range(jobs.MAX_ATTEMPTS + 1):
+            assert tasks.work()
+            assert not tasks.work(), "it takes no other worker"
+            plan_run_out(job)
+        assert (status(job), job.attempts) == (Status.QUEUED, 0)
+        assert job.error == f"{OTHER} is being written to for more than 0.05 s"
+    assert tasks.work()
+    assert (status(job), job.error) == (Status.DONE, "")
+
+
+@pytest.mark.django_db(transaction=True)
 def test_the_sweeper_sends_what_is_owed_and_has_no_worker_and_nothing_else(sent: Sent) -> None:
     queued = owe(1, "http://a.localhost:4201/")
     rendering = owe(1)
     a, b = plan_two(rendering)
     taken(a)
     ended = owe(1, "http://b.localhost:4201/")
-    jobs.planned(ended.pk, jobs.Plan([], {}))
+    jobs.planned(ended, jobs.Plan([], {}))
     sent.clear()
     assert jobs.sweep() == 0  # their messages have just been sent
     for job in (queued, rendering, ended):
