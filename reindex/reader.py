@@ -237,9 +237,14 @@ class Reader:
 
     def _at_home(self, url: str) -> str:
         """A URL; one in the source realm of the pages that are made, as what they show of it."""
-        if self.source_url and url.startswith(self.source_url):
-            return self.access.own + url.removeprefix(self.source_url)
-        return url
+        source_url = self.source_url
+        if not source_url or not url.startswith(source_url):
+            return url
+        around = [realm for realm in self.pins if url.startswith(realm)]
+        if len(max(around, key=len, default="")) > len(source_url):
+            # Of another realm, which stands within the source; that may be this one itself.
+            return url
+        return self.access.own + url.removeprefix(source_url)
 
     def _get_many(self, pin: Pin, paths: list[str]) -> dict[str, Document]:
         """What a realm answers about files, by path. An answer may end early; then the rest is

@@ -10,7 +10,7 @@ from realms.bootstrap import sync_base_realm
 from realms.errors import Conflict
 from realms.models import Realm
 from realms.permissions import change_permissions
-from realms.publishing import unpublish_realm
+from realms.publishing import delete_realm, unpublish_realm
 from realms.reindex_views import reindex
 from reindex.models import ReindexJob
 from tests import make
@@ -203,3 +203,24 @@ def test_what_would_lie_in_another_realm_is_not_written_in_the_one_around_it(
     assert within.url in answer.text
     outer.refresh_from_db()
     assert outer.versions.count() == 0
+
+
+def test_a_realm_that_is_published_within_itself_is_shown_there_and_goes_with_it(
+    outer: Realm, sent: Sent
+) -> None:
+    at = f"{OUTER}shown/"
+    make.write_paths(outer, {
+        "index.json": make.card("./pair", "Pair", {"next": f"{at}docs/guide"}, title="home"),
+        "apart.json": make.card("./pair", "Pair", {"next": f"{OUTER}docs/guide"}, title="apart"),
+    })  # fmt: skip
+    make.publish(outer, at)
+    work_off(sent)
+    for card in ("index", "apart"):
+        page = index_of(at)[card]
+        assert page.error is None, page.error
+        assert "outer guide" in page.html["isolated"]
+    generation = outer.generation
+    outer.refresh_from_db()
+    assert outer.generation == generation + 1
+    assert sorted(delete_realm(OUTER, Caller("ada", operator=True))) == [OUTER, at]
+    assert not Realm.objects.filter(url__startswith=OUTER).exists()
