@@ -24,6 +24,7 @@ from realms.content import blob_name
 from realms.errors import Busy
 from realms.locks import realm_write_lock
 from realms.models import Blob, Realm
+from realms.pruning import prune
 from reindex.models import IndexHead, ReindexJob
 from reindex.pins import PIN_SECONDS
 
@@ -90,12 +91,15 @@ class Collected:
     strays: int = 0
     #: Realms that were being written to all the while; the next run looks at them again.
     busy: list[str] = field(default_factory=list)
+    #: Rows of work that is long over, by kind.
+    rows: dict[str, int] = field(default_factory=dict)
 
     def told(self) -> str:
         """In one line."""
         return (
             f"{self.publications} publications, {self.versions} file versions, "
-            f"{self.blobs} blobs with {self.bytes / 1e6:.1f} MB, {self.strays} stray objects"
+            f"{self.blobs} blobs with {self.bytes / 1e6:.1f} MB, {self.strays} stray objects, "
+            f"{sum(self.rows.values())} rows of work that is over"
         )
 
 
@@ -130,6 +134,8 @@ def collect_garbage(
     retention = max(settings.REALM_RETENTION_SECONDS, PIN_SECONDS)
     limits = Limits(now - timedelta(seconds=retention), now - grace, _pins(now))
     done = Collected()
+    progress("work that is over")
+    done.rows = prune(limits.before, dry_run=dry_run)
     if dry_run:
         _count(limits, done, progress)
         return done
