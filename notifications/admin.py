@@ -76,7 +76,7 @@ class ReadOnlyAdmin(AnyModelAdmin):
 @admin.register(Replica)
 class ReplicaAdmin(ReadOnlyAdmin):
     list_display = (
-        "name", "address", "state", "reporting", "watermark_at", "reported_at",
+        "name", "address", "state", "reporting", "web_answers", "watermark_at", "reported_at",
         "notifications", "malformed", "reconnects", "missed",
     )  # fmt: skip
     list_filter = ("state",)

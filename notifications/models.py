@@ -21,6 +21,9 @@ class Replica(models.Model):
         max_length=500, help_text="where peers and workers reach it over HTTP"
     )
     state = models.CharField(max_length=20)
+    web_answers = models.BooleanField(
+        default=True, db_default=True, help_text="the web service answers at the address"
+    )
     sidecar_pid = models.PositiveIntegerField()
     watermark_at = models.DateTimeField(null=True, help_text="all changes up to here are applied")
     reported_at = models.DateTimeField(help_text="when the sidecar last wrote this row")
@@ -44,10 +47,11 @@ class Replica(models.Model):
 
     @classmethod
     def live_addresses(cls) -> list[str]:
-        """The addresses of all replicas that have reported lately."""
+        """The addresses of the replicas that have reported lately and whose web service answers."""
         # By the clock that reports are written by.
         since = Now() - REPORT_FRESH
-        return list(cls.objects.filter(reported_at__gt=since).values_list("address", flat=True))
+        live = cls.objects.filter(reported_at__gt=since, web_answers=True)
+        return list(live.values_list("address", flat=True))
 
 
 class ReplicaGeneration(models.Model):

@@ -1,6 +1,7 @@
 """Once a second: writes down what this replica has provably applied, and looks for the impossible.
 
-The proof: read the committed generations, then wait until a ping that was sent *after* the read
+The proof: read the committed generations of the realms that were heard of, and now and then of all,
+then wait until a ping that was sent *after* the read
 has come back. Everything that was committed at the read has then been applied here. A generation
 that moved without any notification is the impossible: it is counted, and the realm is dropped. One
 that fell is a database that has lost transactions: a primary was replaced by a standby that lagged.
@@ -11,9 +12,10 @@ Times are the database's: one clock for all hosts, whatever theirs say.
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 
+import urllib3
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection, transaction
 
@@ -26,6 +28,10 @@ logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 1.0
 WATERMARK_SECONDS = 5.0
+#: The whole registry is read so often; in between, the realms that were heard of.
+WHOLE_SECONDS = 30.0
+#: A web service that says nothing for so long doesn't answer.
+WEB_SECONDS = 2.0
 #: A replica that has been silent for so long is gone for good, and its row with it.
 FORGOTTEN = timedelta(days=1)
 
@@ -34,17 +40,25 @@ class Reporter(threading.Thread):
     """Runs beside a listener, on Django's connection, until `stop`."""
 
     def __init__(
-        self, listener: Listener, address: str, committed: Callable[[], Mapping[str, int]]
+        self,
+        listener: Listener,
+        address: str,
+        committed: Callable[[Collection[str] | None], Mapping[str, int]],
     ) -> None:
-        """`committed` answers the generation of every realm by URL, as the registry has it."""
+        """`committed` answers the generations of some realms by URL, or of all, as the registry has
+        them."""
         super().__init__(name="listener-reporter", daemon=True)
         self._listener = listener
         self._address = address
         self._committed = committed
         self._stopped = threading.Event()
+        #: What stands in this replica's rows.
         self._reported: dict[str, int] = {}
         self._seen: dict[str, int] = {}
         self._seen_at = 0
+        #: When all were last read, and when what was heard of. None: all is to be read.
+        self._whole_at: int | None = None
+        self._pool = urllib3.PoolManager(timeout=WEB_SECONDS, retries=False)
 
     def run(self) -> None:
         while not self._stopped.wait(REPORT_SECONDS):
@@ -59,15 +73,43 @@ class Reporter(threading.Thread):
         """One round. A database that is away is the listener's to complain of."""
         try:
             close_old_connections()
+            web_answers = self._web_answers()
             read_at = now_ns()
-            committed = self._committed()
+            urls = self._to_read(read_at)
+            committed = self._committed(urls)
             if self._listener.wait_for_watermark(read_at, WATERMARK_SECONDS):
-                self._compare(committed, read_at)
-                self._write(committed)
+                known = committed if urls is None else self._known(committed, urls)
+                self._compare(known, read_at)
+                if urls is None:
+                    self._whole_at = read_at
+                self._write(known, web_answers)
             else:
-                self._write(None)
+                self._write(None, web_answers)
         except DatabaseError as error:
             logger.warning("the replica's report could not be written: %s", error)
+
+    def _to_read(self, now: int) -> list[str] | None:
+        """The realms whose generations are to be read: those heard of since they were last read.
+        None for all: that was long ago, or of an earlier connection."""
+        whole_at = self._whole_at
+        if whole_at is None or whole_at < self._listener.listening_since:
+            return None
+        if now - whole_at >= WHOLE_SECONDS * SECOND:
+            return None
+        return [url for url, at in list(self._listener.heard.items()) if at >= self._seen_at]
+
+    def _known(self, committed: Mapping[str, int], urls: Collection[str]) -> dict[str, int]:
+        """All that is known, with what was read of some; what isn't there is gone."""
+        kept = {url: each for url, each in self._seen.items() if url not in urls}
+        return {**kept, **committed}
+
+    def _web_answers(self) -> bool:
+        """Whether the web service says anything at its address. The question needs no database."""
+        try:
+            self._pool.request("OPTIONS", f"{self._address}/", redirect=False)
+        except urllib3.exceptions.HTTPError:
+            return False
+        return True
 
     def _compare(self, committed: Mapping[str, int], read_at: int) -> None:
         listener = self._listener
@@ -92,17 +134,18 @@ class Reporter(threading.Thread):
         for url in [u for u, at in list(listener.heard.items()) if at < read_at - 60 * SECOND]:
             listener.heard.pop(url, None)
 
-    def _write(self, committed: Mapping[str, int] | None) -> None:
+    def _write(self, committed: Mapping[str, int] | None, web_answers: bool) -> None:
         """Reports the listener's state, and of the generations what is proven; None is nothing."""
         listener, counts = self._listener, self._listener.counts
         with transaction.atomic():
             now = _database_time()
             Replica.objects.filter(reported_at__lt=now - FORGOTTEN).delete()
-            replica, _ = Replica.objects.update_or_create(
+            replica, created = Replica.objects.update_or_create(
                 name=listener.replica,
                 defaults={
                     "address": self._address,
                     "state": listener.state.value,
+                    "web_answers": web_answers,
                     "sidecar_pid": os.getpid(),
                     "watermark_at": _wall(listener.watermark, now),
                     "reported_at": now,
@@ -112,6 +155,9 @@ class Reporter(threading.Thread):
                     "missed": counts.missed,
                 },
             )
+            if created:
+                # It is the first, or a peer has removed the row, and with it what was reported.
+                self._reported = {}
             if committed is None:
                 return
             changed = {u: g for u, g in committed.items() if self._reported.get(u) != g}

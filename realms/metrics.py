@@ -103,13 +103,15 @@ def _replicas(now: datetime) -> Iterator[Metric]:
     def gauge(name: str, text: str) -> GaugeMetricFamily:
         return GaugeMetricFamily(f"realm_replica_{name}", text, labels=["replica"])
 
-    live = gauge("live", "1 if its sidecar has reported lately and hears everything")
+    live = gauge(
+        "live", "1 if its sidecar has reported lately, hears everything, and its web answers"
+    )
     report = gauge("report_age_seconds", "Since its sidecar last reported")
     watermark = gauge("watermark_age_seconds", "Since the moment up to which it had applied all")
     generations = gauge("generations_behind", "Generations that it has not reported as applied")
     for each in replicas:
         label = [each.name]
-        live.add_metric(label, each.fresh and each.state == State.LIVE)
+        live.add_metric(label, each.fresh and each.web_answers and each.state == State.LIVE)
         report.add_metric(label, max((now - each.reported_at).total_seconds(), 0))
         if each.watermark_at is not None:
             watermark.add_metric(label, max((now - each.watermark_at).total_seconds(), 0))

@@ -514,8 +514,9 @@ def test_a_step_of_the_wall_clock_makes_nothing_stale_and_nobody_slow(
         assert listener.wait_for_watermark(now_ns(), PATIENCE)
         assert shown(web.get(URL)) == 2
         assert web.get(URL).cache == "hit"
-        Reporter(listener, "http://127.0.0.1:1", committed_generations).report()
-        assert Row.live_addresses() == ["http://127.0.0.1:1"]
+        address = f"http://127.0.0.1:{web.port}"
+        Reporter(listener, address, committed_generations).report()
+        assert Row.live_addresses() == [address]
 
 
 def _count_elsewhere(source: Realm, number: int) -> None:

@@ -1,7 +1,8 @@
 """The listener on a real connection: what moves the board, what makes it live, what it survives."""
 
+import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,15 +27,16 @@ from notifications.channels import (
     heartbeat,
 )
 from notifications.listener import SECOND, Listener, ListenerGaveUp, State
-from notifications.models import Replica
+from notifications.models import Replica, ReplicaGeneration
 from notifications.reporter import Reporter
 from realms.management.commands.listen_file_changes import committed_generations
 from realms.models import Realm
 from tests import make
-from tests.cluster import wait_until
+from tests.cluster import free_ports, wait_until
 from tests.gates import PATIENCE, Gate, in_thread
 from tests.hearing import connect, notify
 from tests.proxy import proxy
+from tests.web import Web
 
 # The database is there for all; only what writes rows (through `source`) has it emptied afterwards.
 pytestmark = pytest.mark.usefixtures("django_db_setup")
@@ -574,8 +576,13 @@ def test_changes_that_were_announced_are_not_taken_for_missed(
 
 
 def test_a_generation_that_moved_unannounced_is_counted_and_its_realm_is_dropped(
-    live: Listener, reporter: Reporter, source: Realm, board: Board
+    live: Listener,
+    reporter: Reporter,
+    source: Realm,
+    board: Board,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(reporter_module, "WHOLE_SECONDS", 0)
     slots = Slots([f"realm|{source.url}"])
     wait_applied(board)
     reporter.report()
@@ -606,6 +613,52 @@ def test_what_changed_while_it_was_not_listening_is_not_taken_for_missed(
     wait_live(live)
     reporter.report()
     assert live.counts.missed == 0
+
+
+def test_a_report_reads_only_the_realms_that_were_heard_of(
+    live: Listener, owner: Any, source: Realm
+) -> None:
+    make.source("http://localhost:4201/ada/other/", owner, {})
+    read: list[set[str] | None] = []
+
+    def committed(urls: Collection[str] | None) -> Mapping[str, int]:
+        read.append(None if urls is None else set(urls))
+        return committed_generations(urls)
+
+    reporter = Reporter(live, "http://127.0.0.1:1", committed)
+    reporter.report()
+    live.heard.clear()
+    reporter.report()
+    make.write(source, new__ts=b"export {};")
+    wait_until(lambda: source.url in live.heard, "heard of", PATIENCE)
+    reporter.report()
+    assert read == [None, set(), {source.url}]
+    applied = dict(ReplicaGeneration.objects.values_list("realm_url", "generation"))
+    assert applied == committed_generations()
+
+
+def test_a_report_is_whole_again_after_a_peer_has_removed_its_row(
+    reporter: Reporter, source: Realm
+) -> None:
+    reporter.report()
+    Replica.objects.all().delete()
+    reporter.report()
+    applied = dict(ReplicaGeneration.objects.values_list("realm_url", "generation"))
+    assert applied == committed_generations()
+
+
+def test_a_replica_whose_web_service_is_gone_is_not_live(
+    web: Web, live: Listener, source: Realm
+) -> None:
+    address = f"http://127.0.0.1:{web.port}"
+    Reporter(live, address, committed_generations).report()
+    assert Replica.live_addresses() == [address]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        gone = f"http://127.0.0.1:{free_ports(1)[0]}"
+        for where in (gone, f"http://127.0.0.1:{silent.getsockname()[1]}"):
+            Reporter(live, where, committed_generations).report()
+            assert Replica.live_addresses() == []
+            assert Replica.objects.get().fresh
 
 
 # --- Pieces ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import fcntl
 import json
 import signal
 from argparse import ArgumentParser
+from collections.abc import Collection
 from typing import Any
 
 from django.conf import settings
@@ -90,6 +91,7 @@ class Command(BaseCommand):
             "vouches_for_seconds": round(max(left, 0), 3),
             "sidecar_pid": board.sidecar_pid,
             "state": replica.state if replica else None,
+            "web_answers": replica.web_answers if replica else None,
             "reported_at": replica.reported_at.isoformat() if replica else None,
             "notifications": replica.notifications if replica else None,
             "reconnects": replica.reconnects if replica else None,
@@ -100,6 +102,9 @@ class Command(BaseCommand):
             raise SystemExit(1)
 
 
-def committed_generations() -> dict[str, int]:
-    """The generation of every realm by URL, as the registry has it."""
-    return dict(Realm.objects.values_list("url", "generation"))
+def committed_generations(urls: Collection[str] | None = None) -> dict[str, int]:
+    """The generations of some realms by URL, or of all, as the registry has them."""
+    if urls is not None and not urls:
+        return {}
+    realms = Realm.objects.all() if urls is None else Realm.objects.filter(url__in=urls)
+    return dict(realms.values_list("url", "generation"))
