@@ -6,7 +6,6 @@ cache are three `StampedCache`s of answers; a read that finds its answer there t
 """
 
 import hashlib
-import mimetypes
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from email.utils import format_datetime
@@ -21,7 +20,7 @@ from notifications.board import Slots
 from notifications.channels import index_key, path_key, realm_key
 from notifications.emit import local_board
 from notifications.stamped_cache import StampedCache
-from realms import pages
+from realms import content_types, pages
 from realms.content import read_blob
 from realms.errors import Misdirected, NotAcceptable, NotFound, RealmError, error_response
 from realms.models import Realm
@@ -66,18 +65,6 @@ class Answer:
     high: int
 
 
-_TYPES = {
-    ".ts": "text/typescript",
-    ".tsx": "text/typescript",
-    ".jsx": "text/jsx",
-    ".js": "text/javascript",
-    ".gts": "text/typescript+glimmer",
-    ".gjs": "text/javascript+glimmer",
-    ".json": "application/json",
-    ".md": "text/markdown",
-    ".webp": "image/webp",
-    ".avif": "image/avif",
-}
 #: What is sent as it was stored may be asked for in part.
 ACCEPT_RANGES = ("accept-ranges", "bytes")
 _PROBED = {
@@ -301,20 +288,17 @@ def _reused(found: Resolved | None, before: Answer | None) -> Content | None:
 
 
 def _raw(file: ResolvedFile, variant: str) -> Content:
-    suffix = f".{file.path.rsplit('.', 1)[-1].lower()}" if "." in file.path else ""
-    content_type = _TYPES.get(suffix) or mimetypes.guess_type(file.path)[0]
+    data = file_bytes(file)
+    is_image = content_types.media_type(file.path).startswith("image/")
     headers = (
-        ("content-type", content_type or "application/octet-stream"),
-        (
-            "cache-control",
-            "max-age=60, must-revalidate" if _is_image(content_type) else "max-age=0",
-        ),
+        *content_types.described(file.path, data, as_stored=variant == "source"),
+        ("cache-control", "max-age=60, must-revalidate" if is_image else "max-age=0"),
         ("etag", f'"{file.sha256}:{variant}"'),
         ("last-modified", format_datetime(file.modified_at, usegmt=True)),
         ("x-created", format_datetime(file.created_at, usegmt=True)),
         ACCEPT_RANGES,
     )
-    return Content(200, headers, file_bytes(file), made_from=_kept(file))
+    return Content(200, headers, data, made_from=_kept(file))
 
 
 def _refusal(error: RealmError, made_from: ResolvedFile | None = None) -> Content:
@@ -353,10 +337,6 @@ def _page(status: int, html: str, generation: int, policy: Headers = ()) -> Cont
 def file_bytes(file: ResolvedFile) -> bytes:
     """A resolved file's content, from its row or from the storage."""
     return b"" if file.size == 0 else read_blob(file.sha256, file.data)
-
-
-def _is_image(content_type: str | None) -> bool:
-    return (content_type or "").startswith("image/")
 
 
 def _nowhere(url: str) -> Answer:

@@ -1,6 +1,8 @@
 """Files of realms over HTTP: reading, writing, caching, and who may."""
 
+import gzip
 import json
+import mimetypes
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -91,6 +93,60 @@ def test_a_source_is_answered_as_it_was_stored_under_a_truthful_type(
     image = content_type.startswith("image/")
     age = "max-age=60, must-revalidate" if image else "max-age=0"
     assert told["cache-control"] == f"public, {age}"
+
+
+TYPES: dict[str, tuple[bytes, str]] = {
+    "a.tsx": (b"let a;", "text/typescript; charset=utf-8"),
+    "a.css": ("/* ä */".encode(), "text/css; charset=utf-8"),
+    "a.html": (b"", "text/html; charset=utf-8"),
+    "a.csv": (b"a,b", "text/csv; charset=utf-8"),
+    "a.md": ("ä".encode("latin-1"), "text/markdown"),
+    "a.txt": ("ä".encode("utf-16"), "text/plain"),
+    "a.svg": (b"<svg/>", "image/svg+xml"),
+    "a.xml": (b"<a/>", "application/xml"),
+    "a.webmanifest": (b"{}", "application/manifest+json"),
+    "a.wasm": (b"\0asm", "application/wasm"),
+    "a.woff2": (b"wOF2", "font/woff2"),
+    "a.mjs": (b"let a;", "text/javascript; charset=utf-8"),
+    "a.m4a": (b"", "audio/mp4"),
+    "a.pdf": (b"%PDF", "application/pdf"),
+    "a.zip": (b"PK", "application/zip"),
+    "a.css.gz": (b"\x1f\x8b", "application/gzip"),
+    "a.tar.gz": (b"\x1f\x8b", "application/gzip"),
+    "a.TGZ": (b"\x1f\x8b", "application/gzip"),
+    "a.html.br": (b"x", "application/octet-stream"),
+    "a.svg.gz": (b"\x1f\x8b", "application/gzip"),
+    "a.svgz": (b"\x1f\x8b", "application/gzip"),
+    "a.js.zst": (b"x", "application/zstd"),
+    ".html": (b"x", "application/octet-stream"),
+}
+
+
+def test_a_content_type_is_of_the_stored_bytes_on_every_machine(
+    web: Web, owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mimetypes, "guess_type", lambda *_: ("x/by-machine", None))
+    files = {path: data for path, (data, _) in TYPES.items()}
+    realm = make.source(f"{ORIGIN}/ada/site/", owner, files)
+    answers = {path: web.get(realm.url + path, SOURCE) for path in TYPES}
+    told = {path: (each.body, each.headers["content-type"]) for path, each in answers.items()}
+    assert told == TYPES
+    assert not any("content-encoding" in each.headers for each in answers.values())
+
+
+def test_a_picture_that_is_stored_gzipped_is_shown_as_a_picture(
+    web: Web, live: None, owner: Any
+) -> None:
+    packed = gzip.compress(b"<svg/>")
+    realm = make.source(f"{ORIGIN}/ada/site/", owner, {"a.svgz": packed, "plain.svgz": b"<svg/>"})
+    for cache in ("miss", "hit"):
+        answer = web.get(f"{realm.url}a.svgz", "image/*")
+        assert (answer.cache, answer.body) == (cache, packed)
+        assert answer.headers["content-type"] == "image/svg+xml"
+        assert answer.headers["content-encoding"] == "gzip"
+        plain = web.get(f"{realm.url}plain.svgz", "image/*")
+        assert plain.headers["content-type"] == "image/svg+xml"
+        assert "content-encoding" not in plain.headers
 
 
 def test_what_authors_wrote_never_runs_at_the_origin_of_the_admin(web: Web, source: Realm) -> None:
