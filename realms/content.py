@@ -142,6 +142,21 @@ def open_versions(realm: Realm, paths: Iterable[str]) -> QuerySet[FileVersion]:
     )
 
 
+def etag(sha256: str, variant: str) -> str:
+    """The ETag of stored content: as `source`, or as the `asset` that it is."""
+    return f'"{sha256}:{variant}"'
+
+
+def validators(realm: Realm, path: str) -> tuple[list[str], datetime | None]:
+    """The ETags under which a file's content is answered now, and when it was last changed. None
+    where there is no such file."""
+    version = open_versions(realm, [path]).first()
+    if version is None:
+        return [], None
+    etags = [etag(version.blob_id, variant) for variant in ("source", "asset")]
+    return etags, version.modified_at
+
+
 # --- Writing -----------------------------------------------------------------------------------
 
 

@@ -152,6 +152,13 @@ class LengthRequired(RealmError):
     title = "Length Required"
 
 
+class PreconditionFailed(RealmError):
+    """{header} is {value!r}, which doesn't hold for what stands at {url} now"""
+
+    status = 412
+    title = "Precondition Failed"
+
+
 class TooLarge(RealmError):
     """{path} has {size} bytes and exceeds maximum allowed size of {limit} bytes"""
 
@@ -189,6 +196,13 @@ class Misdirected(RealmError):
 
 class UnsupportedType(RealmError):
     """The body is {found}; expected {expected}"""
+
+    status = 415
+    title = "Unsupported Media Type"
+
+
+class UnsupportedCoding(RealmError):
+    """The body's Content-Encoding is {found!r}; expected one of: {expected}"""
 
     status = 415
     title = "Unsupported Media Type"
@@ -325,6 +339,8 @@ def error_response(error: RealmError) -> HttpResponse:
     )
     if error.status == 503:
         response["Retry-After"] = str(error.details.get("retry_after", 1))
+    if isinstance(error, UnsupportedCoding):
+        response["Accept-Encoding"] = str(error.details["expected"])
     if isinstance(error, MethodNotAllowed):
         response["Allow"] = error.allow
     if error.status == 401:

@@ -11,21 +11,22 @@ from typing import Any, TypeAlias
 from django.db import DatabaseError, InterfaceError
 
 from realms import origins
+from realms.conditions import WSGI_HEADERS, Conditions
 from realms.drafts import may_preview
 from realms.errors import RealmError
 from realms.http import (
     MIN_GENERATION,
     RAW_PATH,
     VARIANTS,
-    Conditions,
     accepted,
     min_generation,
     replica_header,
     request_url,
     response_parts,
+    takes_pages,
 )
 from realms.pinned_reads import PIN, opened
-from realms.serving import Answer, Variant, cached, cached_at
+from realms.serving import Answer, Variant, cached, cached_at, lacks_file
 from realms.site import GENERATED
 
 Environ: TypeAlias = dict[str, Any]
@@ -33,8 +34,6 @@ StartResponse: TypeAlias = Callable[..., Any]
 Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 _PINNED = "/_at/"
-#: As WSGI names them, in the order of `Conditions`.
-CONDITIONS = ("HTTP_IF_NONE_MATCH", "HTTP_RANGE", "HTTP_IF_RANGE")
 _STATUS = {code: f"{code} {phrase}" for code, phrase in responses.items()}
 
 
@@ -51,7 +50,7 @@ class Front:
         if answer is None:
             return None
         policy = origins.policy(environ.get("HTTP_HOST", ""), answer.realm_url)
-        conditions = Conditions(*map(environ.get, CONDITIONS))
+        conditions = Conditions(*map(environ.get, WSGI_HEADERS))
         status, headers, body = response_parts(answer, environ["REQUEST_METHOD"], conditions, "hit")
         return status, [*headers, *policy, _who()], body
 
@@ -97,7 +96,8 @@ def _hit(environ: Environ) -> Answer | None:
     # With a method override a GET could be meant as a QUERY; Django's side knows.
     if environ.get("QUERY_STRING") or "HTTP_X_HTTP_METHOD_OVERRIDE" in environ:
         return None
-    variant = VARIANTS.get(accepted(environ.get("HTTP_ACCEPT", "*/*")))
+    accept = environ.get("HTTP_ACCEPT", "*/*")
+    variant = VARIANTS.get(accepted(accept))
     if variant is None or path.endswith(GENERATED):
         return None
     # A draft's owner sees what nobody else does.
@@ -105,7 +105,11 @@ def _hit(environ: Environ) -> Answer | None:
         return None
     try:
         url = request_url(host, path)
-        answer = cached(variant, url, min_generation(environ.get(MIN_GENERATION)))
+        at_least = min_generation(environ.get(MIN_GENERATION))
+        answer = cached(variant, url, at_least)
+        if answer is not None and lacks_file(answer, variant) and takes_pages(accept):
+            page = cached(Variant.HTML, url, at_least)
+            answer = page if page is None or page.content.for_all else answer
     except (UnicodeDecodeError, RealmError):
         return None
     if answer is None or not answer.public or answer.realm_url is None:

@@ -2,20 +2,23 @@
 
 import os
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse, UnreadablePostError
+from django.http.request import MediaType
 from django.http.response import HttpResponseBase
 from django.utils.http import parse_etags
 
 from notifications.short_cached import short_cached
 from realms import ranges
+from realms.codings import decoded
+from realms.conditions import Conditions
 from realms.errors import (
     LengthRequired,
     Malformed,
     RangeNotSatisfiable,
+    RealmError,
     TooLarge,
     TooLong,
     error_response,
@@ -27,6 +30,10 @@ from realms.urls_and_paths import public_origin
 SOURCE = "application/vnd.card+source"
 CARD = "application/vnd.card+json"
 API = "application/vnd.api+json"
+JSON = "application/json"
+HTML = "text/html"
+#: Of a longer Accept header the rest is not read. Unit: characters.
+_MAX_ACCEPT = 500
 
 MIN_GENERATION = "HTTP_X_REALM_MIN_GENERATION"
 
@@ -37,26 +44,60 @@ MAX_ADDRESS_BYTES = 4096
 #: A host's name and a port: DNS has none that is longer. Unit: bytes.
 MAX_HOST_BYTES = 260
 _UNPACKED_BYTES = 64 * 1024
+_NO_CONDITIONS = Conditions()
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 
 
 @short_cached(maxsize=1024)
 def accepted(accept: str) -> str:
-    """The first supported media type of an Accept header, `text/html` for browsers, else `*/*`."""
-    types = [part.split(";", 1)[0].strip().lower() for part in accept.split(",")]
-    if "text/html" in types and not any(each.startswith("application/vnd.") for each in types):
-        return "text/html"
-    for each in types:
-        if each in (SOURCE, CARD, API, "application/json"):
-            return each
-    return "*/*"
+    """What an Accept header wants most of what this protocol tells apart: one of its media types if
+    it is named, `text/html` where a page is wanted before a module's JavaScript, else `*/*`.
+
+    By the rules of RFC 9110, 12.5.1; of types that are wanted alike a named `application/vnd.` goes
+    before a page, and a page before JSON.
+    """
+    ranges = _ranges(accept)
+    named = dict.fromkeys(f"{each.main_type}/{each.sub_type}" for each in ranges)
+    # In the order of preference among those that are wanted alike.
+    offers = [*(each for each in named if each in (SOURCE, CARD, API)), HTML, JSON, "*/*"]
+    wanted = {each: _quality(ranges, each) for each in offers if each in named}
+    if "text/*" in named:
+        wanted[HTML] = _quality(ranges, HTML)
+    if wanted.get(HTML, 1) < _quality(ranges, "text/javascript"):
+        del wanted[HTML]
+    best = max(wanted, key=lambda each: wanted[each], default="*/*")
+    return best if wanted.get(best) else "*/*"
+
+
+@short_cached(maxsize=1024)
+def takes_pages(accept: str) -> bool:
+    """Whether HTML is among what an Accept header takes."""
+    return _quality(_ranges(accept), HTML) > 0
+
+
+def _ranges(accept: str) -> list[MediaType]:
+    if len(accept) > _MAX_ACCEPT:
+        accept = accept[:_MAX_ACCEPT].rpartition(",")[0]
+    return [MediaType(each) for each in accept.split(",") if each.strip()] or [MediaType("*/*")]
+
+
+def _quality(ranges: list[MediaType], media_type: str) -> float:
+    """How much a type is wanted, from 0 to 1: the most specific range that it is in decides."""
+    main, _, sub = media_type.partition("/")
+    wanted = [
+        (each.main_type == main, each.sub_type == sub, each.quality)
+        for each in ranges
+        # Some clients write `*` for `*/*`.
+        if each.main_type in ("*", main) and (each.sub_type or "*") in ("*", sub)
+    ]
+    return max(wanted, default=(False, False, 0))[2]
 
 
 VARIANTS = {
     SOURCE: Variant.SOURCE,
-    "text/html": Variant.HTML,
+    HTML: Variant.HTML,
     "*/*": Variant.MODULE,
-    "application/json": Variant.MODULE,
+    JSON: Variant.MODULE,
 }
 
 
@@ -93,10 +134,12 @@ def requested_url(request: HttpRequest) -> str:
 
 
 def read_body(request: HttpRequest, limit: int, name: str) -> bytes:
-    """The whole body, of which no more than `limit` bytes are ever held. `name` is for errors.
+    """The whole body, decoded, of which no more than `limit` bytes are ever held. `name` is for
+    errors.
 
-    Raises TooLarge, Malformed for a body that ends too early (half an upload is not a file), and
-    LengthRequired for one of unknown length, whose early end WSGI can't tell from its end.
+    Raises TooLarge, UnsupportedCoding, Malformed for a body that ends too early (half an upload is
+    not a file), and LengthRequired for one of unknown length, whose early end WSGI can't tell from
+    its end.
     """
     announced = request.headers.get("Content-Length") or "0"
     if "Transfer-Encoding" in request.headers:
@@ -112,7 +155,7 @@ def read_body(request: HttpRequest, limit: int, name: str) -> bytes:
         raise Malformed(what=f"{name} could not be read to its end") from error
     if len(data) != size:
         raise Malformed(what=f"{name} ended after {len(data)} of {size} bytes")
-    return data
+    return decoded(data, request.headers.get("Content-Encoding", ""), limit, name)
 
 
 def min_generation(value: str | None) -> int:
@@ -137,43 +180,28 @@ def replica_header() -> str:
     return f"{settings.REALM_REPLICA}/{os.getpid()}"
 
 
-def not_modified(answer: Answer, if_none_match: str | None) -> bool:
-    """Whether the client has this content already, by RFC 9110's weak comparison."""
-    if not if_none_match or answer.content.status != 200:
-        return False
-    etag = next((value for name, value in answer.headers if name == "etag"), None)
-    if etag is None:
-        return False
-    known = parse_etags(if_none_match)
-    return "*" in known or etag in [each.removeprefix("W/") for each in known]
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """What of a request's headers decides how much of an answer is sent."""
-
-    if_none_match: str | None = None
-    range: str | None = None
-    if_range: str | None = None
-
-
 def response_parts(
     answer: Answer, method: str, conditions: Conditions, cache: str
 ) -> tuple[int, Headers, bytes | memoryview]:
     """Status, headers and body of an answer to one request. `cache` is `hit` or `miss`. A part of
     the content is a view of it: copies would add up where nobody reads them."""
     told: Headers = (("x-boxel-cache", cache),)
-    if not_modified(answer, conditions.if_none_match):
+    outcome = _outcome(answer, conditions)
+    if outcome == 304:
         kept = tuple(h for h in answer.headers if h[0] not in ("content-type", "x-created"))
         return 304, kept + told, b""
+    if outcome == 412:
+        return _refused(answer, conditions.unmet(answer.realm_url or ""), told)
     body: bytes | memoryview = answer.content.body
     status = answer.content.status
-    if conditions.range is not None and method == "GET" and _in_parts(answer, conditions):
+    # Of nothing there is no part: the whole is as much as anyone can want.
+    if conditions.range is not None and body and method == "GET" and _in_parts(answer, conditions):
         size = len(body)
         try:
             part = ranges.wanted(conditions.range, size)
         except ranges.Unsatisfiable:
-            return _unsatisfiable(answer, size, told)
+            told += (("content-range", f"bytes */{size}"),)
+            return _refused(answer, RangeNotSatisfiable(size=size), told)
         if part is not None:
             status, body = 206, memoryview(body)[part.start : part.stop]
             told += (("content-range", f"bytes {part.start}-{part.stop - 1}/{size}"),)
@@ -190,22 +218,31 @@ def _in_parts(answer: Answer, conditions: Conditions) -> bool:
     return known is None or known.strip() in validators
 
 
-def _unsatisfiable(answer: Answer, size: int, told: Headers) -> tuple[int, Headers, bytes]:
-    refusal = error_response(RangeNotSatisfiable(size=size))
+def _outcome(answer: Answer, conditions: Conditions) -> int:
+    if answer.content.status != 200 or conditions == _NO_CONDITIONS:
+        return 200
+    told = dict(answer.headers)
+    return conditions.of_read(told.get("etag"), told.get("last-modified"))
+
+
+def _refused(answer: Answer, error: RealmError, told: Headers) -> tuple[int, Headers, bytes]:
+    """A refusal in place of an answer that there is."""
+    refusal = error_response(error)
     changed = {"content-type": refusal["content-type"], "cache-control": "no-store"}
     kept = tuple(
         (name, changed.get(name, value))
         for name, value in answer.headers
-        if name not in ("etag", "last-modified", "x-created")
+        if name not in ("etag", "last-modified", "x-created", "content-encoding")
     )
     length = ("content-length", str(len(refusal.content)))
-    return 416, (*kept, length, ("content-range", f"bytes */{size}"), *told), refusal.content
+    return error.status, (*kept, length, *told), refusal.content
 
 
 def respond(request: HttpRequest, answer: Answer, cache: str) -> HttpResponse:
     """An answer as Django's response."""
-    conditions = Conditions(*map(request.headers.get, ("If-None-Match", "Range", "If-Range")))
-    status, headers, body = response_parts(answer, request.method or "GET", conditions, cache)
+    status, headers, body = response_parts(
+        answer, request.method or "GET", Conditions.of(request), cache
+    )
     response = HttpResponse(body, status=status)
     del response["Content-Type"]
     for name, value in headers:

@@ -1,9 +1,8 @@
 """The endpoints of realms: files, modules and pages, and what a realm tells of itself."""
 
 from collections.abc import Callable
-from email.utils import format_datetime
+from typing import NamedTuple
 
-from django.conf import settings
 from django.db import OperationalError
 from django.db.models import Exists, OuterRef
 from django.http import HttpRequest, HttpResponse
@@ -14,10 +13,10 @@ from realms import (
     api_views,
     auth,
     card_views,
-    content,
     definition_views,
     drafts,
     errors,
+    file_writes,
     pages,
     pinned_reads,
     reindex_views,
@@ -25,6 +24,7 @@ from realms import (
     serving,
     site,
 )
+from realms.conditions import Conditions
 from realms.errors import error_response
 from realms.http import (
     API,
@@ -34,18 +34,16 @@ from realms.http import (
     VARIANTS,
     accepted,
     min_generation,
-    read_body,
     requested_method,
     requested_url,
+    takes_pages,
 )
 from realms.http import respond as send
-from realms.locks import realm_write_lock
 from realms.models import EVERYONE, Realm, RealmPermission
-from realms.resolve import realm_around, realms_around, resolve
+from realms.resolve import realms_around, resolve
 from realms.server_views import preflight
 from realms.serving import Answer, Variant
 from realms.transpile import TranspilerFailed
-from realms.urls_and_paths import EXECUTABLE_EXTENSIONS, check_path
 from reindex import pins
 from reindex.index import Page
 
@@ -64,7 +62,8 @@ def realm(request: HttpRequest) -> HttpResponseBase:
         return error_response(errors.NotFound(url="the path, which is not valid UTF-8,"))
     if request.method == "OPTIONS":
         return preflight()
-    accept = accepted(request.GET.get("acceptHeader") or request.headers.get("Accept", "*/*"))
+    header = request.GET.get("acceptHeader") or request.headers.get("Accept", "*/*")
+    accept = accepted(header)
     method = requested_method(request)
     content_type = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
     a_file = SOURCE in (accept, content_type) or content_type == "application/octet-stream"
@@ -85,11 +84,11 @@ def realm(request: HttpRequest) -> HttpResponseBase:
     ):
         return card_views.card(request, url)
     if method in ("GET", "HEAD"):
-        return _read(request, url, accept)
+        return _read(request, url, accept, takes_pages=takes_pages(header))
     if a_file and method == "POST":
-        return _write(request, url)
+        return file_writes.write(request, url)
     if a_file and method == "DELETE":
-        return _delete(request, url)
+        return file_writes.delete(request, url)
     raise errors.MethodNotAllowed(
         FILE_METHODS,
         method=f"{method} with Accept {accept}",
@@ -123,7 +122,8 @@ def _place(pin: pins.Pin, path: str) -> tuple[str, int, str]:
 # --- Reading -----------------------------------------------------------------------------------
 
 
-def _read(request: HttpRequest, url: str, accept: str) -> HttpResponseBase:
+def _read(request: HttpRequest, url: str, accept: str, *, takes_pages: bool) -> HttpResponseBase:
+    """What stands at a URL: for those who take pages, a page where there is no such file."""
     variant = Variant.MODULE if site.is_generated(url) else VARIANTS.get(accept)
     if variant is None:
         return _described(request, url, accept)
@@ -132,6 +132,43 @@ def _read(request: HttpRequest, url: str, accept: str) -> HttpResponseBase:
         if draft is not None:
             return draft
     at_least = min_generation(request.META.get(MIN_GENERATION))
+    loaded = _loaded(request, url, variant, at_least)
+    if (
+        not isinstance(loaded, HttpResponse)
+        and takes_pages
+        and serving.lacks_file(loaded.answer, variant)
+    ):
+        page = _loaded(request, url, Variant.HTML, at_least)
+        if isinstance(page, HttpResponse) or page.answer.content.for_all:
+            loaded = page
+    if isinstance(loaded, HttpResponse):
+        return loaded
+    answer = loaded.answer
+    if answer.content.status == 404 and site.is_generated(url):
+        return site.generated(request, url)
+    if answer.realm_url is None:
+        return _no_realm(request, url, loaded.variant)
+    if answer.high < at_least:
+        return _not_yet(answer, loaded.variant, at_least)
+    response = send(request, answer, loaded.cache)
+    if response.status_code == 302:
+        response["Location"] += _query(request)
+    return response
+
+
+class _Loaded(NamedTuple):
+    """An answer that the caller may have, and whether it was in the cache: `hit` or `miss`."""
+
+    answer: Answer
+    variant: Variant
+    cache: str
+
+
+def _loaded(
+    request: HttpRequest, url: str, variant: Variant, at_least: int
+) -> _Loaded | HttpResponse:
+    """The answer, or what is answered to those who may not know of it. Raises Unauthorized,
+    Forbidden."""
     # With noCache the database itself is asked: nobody's notification has to have arrived.
     alone = "noCache" in request.GET
     answer = None if alone else serving.cached(variant, url, at_least)
@@ -150,13 +187,7 @@ def _read(request: HttpRequest, url: str, accept: str) -> HttpResponseBase:
         elsewhere = _admit(request, url)
         if isinstance(elsewhere, HttpResponse):
             return elsewhere
-    if answer.content.status == 404 and site.is_generated(url):
-        return site.generated(request, url)
-    if answer.realm_url is None:
-        return _no_realm(request, url, variant)
-    if answer.high < at_least:
-        return _not_yet(answer, variant, at_least)
-    return send(request, answer, cache)
+    return _Loaded(answer, variant, cache)
 
 
 def _admit(request: HttpRequest, url: str) -> str | HttpResponse | None:
@@ -205,13 +236,17 @@ def _not_yet(answer: Answer, variant: Variant, at_least: int) -> HttpResponse:
 def _no_realm(request: HttpRequest, url: str, variant: Variant | None = None) -> HttpResponse:
     """A realm's URL without its final slash leads to the realm; anything else is nowhere."""
     if Realm.objects.filter(url=f"{url}/").exists():
-        query = request.META.get("QUERY_STRING", "")
         response = HttpResponse(status=302)
-        response["Location"] = f"{url}/?{query}" if query else f"{url}/"
+        response["Location"] = f"{url}/{_query(request)}"
         return response
     if variant is Variant.HTML:
         return HttpResponse(pages.nowhere(), status=404, headers={"Cache-Control": "no-store"})
     return error_response(errors.NotFound(url=url))
+
+
+def _query(request: HttpRequest) -> str:
+    query = request.META.get("QUERY_STRING", "")
+    return f"?{query}" if query else ""
 
 
 def _described(request: HttpRequest, url: str, accept: str) -> HttpResponseBase:
@@ -240,6 +275,9 @@ def _endpoint(request: HttpRequest, realm: Realm, name: str, method: str) -> Htt
     action, view = answers[method]
     if action is not None:
         _may(realm, action, request)
+    if method not in (*READING, "QUERY"):
+        # An endpoint has neither an ETag nor a date.
+        Conditions.of(request).check_write(realm.url + name, [], None)
     return _told_of(realm, view(request, realm))
 
 
@@ -258,70 +296,6 @@ def _told_of(realm: Realm, response: HttpResponseBase) -> HttpResponseBase:
         told["X-Boxel-Realm-Public-Readable"] = "true"
     for name, value in told.items():
         response.headers.setdefault(name, value)
-    return response
-
-
-# --- Writing -----------------------------------------------------------------------------------
-
-
-def _write(request: HttpRequest, url: str) -> HttpResponse:
-    realm, path = _target(request, url)
-    data = read_body(request, settings.FILE_SIZE_LIMIT_BYTES, path)
-    content.check_size(path, data)
-    with realm_write_lock(realm.url):
-        written = content.write_files(_standing(realm), {path: data})[path]
-    response = HttpResponse(status=204)
-    response["Last-Modified"] = format_datetime(written.modified_at, usegmt=True)
-    response["X-Created"] = format_datetime(written.created_at, usegmt=True)
-    return _of_realm(response, realm.url, written.generation)
-
-
-def _delete(request: HttpRequest, url: str) -> HttpResponse:
-    realm, path = _target(request, url)
-    with realm_write_lock(realm.url):
-        generation = content.delete_files(_standing(realm), [_spelled(realm.url, path)])
-    return _of_realm(HttpResponse(status=204), realm.url, generation)
-
-
-def _target(request: HttpRequest, url: str) -> tuple[Realm, str]:
-    """The realm that a write means and the path in it, once the caller may write there."""
-    realm = realm_around(url)
-    if realm is None:
-        raise errors.NotFound(url=url)
-    _may(realm, "write", request)
-    if realm.kind != Realm.Kind.SOURCE:
-        raise errors.MethodNotAllowed(
-            READING,
-            method=f"{request.method} in a {realm.kind} realm",
-            expected="its source realm",
-        )
-    return realm, check_path(url.removeprefix(realm.url), realm.url)
-
-
-def _standing(realm: Realm) -> Realm:
-    """The realm, looked up again under its lock: it may have been deleted while we waited, and
-    somebody else's may stand at its URL."""
-    standing = Realm.objects.filter(pk=realm.pk).first()
-    if standing is None:
-        raise errors.NotFound(url=realm.url)
-    return standing
-
-
-def _spelled(realm_url: str, path: str) -> str:
-    """The file that a path without its extension means, as in reading."""
-    if path.endswith(EXECUTABLE_EXTENSIONS):
-        return path
-    found = resolve(realm_url + path, ("", *EXECUTABLE_EXTENSIONS, ".json"))
-    return found.file.path if found is not None and found.file is not None else path
-
-
-def _of_realm(response: HttpResponse, realm_url: str, generation: int) -> HttpResponse:
-    del response["Content-Type"]
-    response["X-Boxel-Realm-Url"] = realm_url
-    response["X-Realm-Generation"] = str(generation)
-    response["Cache-Control"] = "no-store"
-    response["Access-Control-Allow-Origin"] = "*"
-    response["Access-Control-Expose-Headers"] = "*"
     return response
 
 

@@ -21,7 +21,7 @@ from notifications.channels import index_key, path_key, realm_key
 from notifications.emit import local_board
 from notifications.stamped_cache import StampedCache
 from realms import content_types, pages
-from realms.content import read_blob
+from realms.content import etag, read_blob
 from realms.errors import Misdirected, NotAcceptable, NotFound, RealmError, error_response
 from realms.models import Realm
 from realms.resolve import Resolved, ResolvedFile, resolve
@@ -51,6 +51,8 @@ class Content:
     made_from: ResolvedFile | None = None
     #: The generation of the page, where that isn't the realm's.
     generation: int | None = None
+    #: Whether a page is also for those who would take any type, as there is no such file.
+    for_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,12 @@ def cached(variant: Variant, url: str, at_least: int = 0) -> Answer | None:
     """The answer, if this process holds one that is fresh and reaches the pinned generation."""
     answer = caches()[variant].get(url)
     return answer if answer is not None and answer.high >= at_least else None
+
+
+def lacks_file(answer: Answer, variant: Variant) -> bool:
+    """Whether a realm has no file at the URL that this is the answer at, but may have a page."""
+    nothing = variant is Variant.MODULE and answer.content.status == 404
+    return nothing and answer.realm_url is not None
 
 
 def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
@@ -209,21 +217,48 @@ def _html(url: str, found: Resolved) -> Content:
     if found.file is not None:
         return _raw(found.file, "asset")
     path = url.removeprefix(found.realm_url)
+    is_folder = path.endswith("/") or not path
     if found.kind != "published":
-        return _elsewhere(found, path)
-    page = find_page(found.realm_url, f"{path}index" if path.endswith("/") or not path else path)
+        elsewhere = _elsewhere(found, path)
+        return replace(elsewhere, for_all=elsewhere.status == 302 and is_folder)
+    page = _page_at(found, path)
     if page.generation is None:
         waits = _page(503, pages.preparing(found.realm_url), 0)
         # In a header: a sandboxed page may not ask for it itself.
-        return replace(waits, headers=(*waits.headers, ("refresh", "1")))
+        headers = (*waits.headers, ("refresh", "1"))
+        return replace(waits, headers=headers, for_all=is_folder or _has_card(url))
     if page.html is None and page.error is None:
-        return _page(404, *_missing(found, page.generation))
+        return _folder(found, path, page.generation) or _page(
+            404, *_missing(found, page.generation)
+        )
     status, shows = 500 if page.html is None else 200, page.shows or page.generation
-    made = _page(status, pages.card(page), shows, _policy(found, page))
+    made = replace(_page(status, pages.card(page), shows, _policy(found, page)), for_all=True)
     if page.error is None or page.html is None:
         return made
     # Older than the realm, and truthful about it.
     return replace(made, headers=(*made.headers, (RENDER_FAILED, str(page.generation))))
+
+
+def _page_at(found: Resolved, path: str) -> Page:
+    return find_page(found.realm_url, f"{path}index" if path.endswith("/") or not path else path)
+
+
+def _has_card(url: str) -> bool:
+    """Whether a file could be the card whose page is at a URL."""
+    found = resolve(f"{url}.json")
+    return found is not None and found.file is not None
+
+
+def _folder(found: Resolved, path: str, generation: int) -> Content | None:
+    """The way to a folder that has a page, from its address without the final slash."""
+    if not path or path.endswith("/"):
+        return None
+    page = _page_at(found, f"{path}/")
+    if page.html is None and page.error is None:
+        return None
+    location = urlsplit(file_url(found.realm_url, f"{path}/")).path
+    headers = (("location", location), ("cache-control", "max-age=0, must-revalidate"))
+    return Content(302, headers, b"", generation=generation, for_all=True)
 
 
 def _missing(found: Resolved, generation: int) -> tuple[str, int, Headers]:
@@ -293,7 +328,7 @@ def _raw(file: ResolvedFile, variant: str) -> Content:
     headers = (
         *content_types.described(file.path, data, as_stored=variant == "source"),
         ("cache-control", "max-age=60, must-revalidate" if is_image else "max-age=0"),
-        ("etag", f'"{file.sha256}:{variant}"'),
+        ("etag", etag(file.sha256, variant)),
         ("last-modified", format_datetime(file.modified_at, usegmt=True)),
         ("x-created", format_datetime(file.created_at, usegmt=True)),
         ACCEPT_RANGES,

@@ -19,6 +19,7 @@ KEPT: list[tuple[Any, tuple[object, ...]]] = [
     (origins.is_admin_host, (LONG,)),
     (urls_and_paths.public_origin, (LONG,)),
     (http.accepted, (LONG,)),
+    (http.takes_pages, (LONG,)),
     (asgi._variable, (LONG.encode(),)),
     (board.slot_of, (LONG,)),
 ]

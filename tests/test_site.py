@@ -8,6 +8,8 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.test import Client
 
+from notifications.channels import index_key, realm_key
+from notifications.emit import local_board
 from realms import site as module
 from realms.auth import Caller
 from realms.bootstrap import sync_base_realm
@@ -35,11 +37,122 @@ def shown(source: Realm, sent: Any) -> Realm:
     return Realm.objects.get(url=SITE)
 
 
+def swapped(realm: Realm, documents: dict[str, Any]) -> None:
+    """Gives a realm another index, and says so as its swap does."""
+    put_index(realm.url, realm.generation, documents)
+    local_board().bump([index_key(realm.url)])
+
+
 def session_of(name: str) -> dict[str, str]:
     """The header of a browser in which a user is logged in."""
     client = Client()
     client.force_login(get_user_model().objects.get(username=name))
     return {"Cookie": f"theme=dark; {SESSION}={client.cookies[SESSION].value}"}
+
+
+# --- Who gets a page ---------------------------------------------------------------------------
+
+#: Accept headers of browsers, of link previews and command-line tools, and rarer ones.
+TAKE_PAGES = (
+    BROWSER, "*/*", None, "", "text/*", "text/html;q=0.5", "text/html; charset=utf-8", "TEXT/HTML",
+    "text/css,*/*;q=0.1", "application/json, text/plain, */*", "image/*, text/html;q=0.1",
+    "text/html, image/gif, *; q=.2", "application/vnd.card+json;q=0.1, text/html",
+    "*/*;q=0.1, text/plain", "text/html, application/json",
+)  # fmt: skip
+TAKE_NO_PAGES = (
+    "application/json", "text/html;q=0, */*", "text/html;q=0.0", "image/*", "text/css",
+    "text/*;q=0, */*", "application/xml", "*/*;q=0",
+)  # fmt: skip
+
+
+def test_a_page_is_answered_to_whoever_takes_html(web: Web, shown: Realm, live: None) -> None:
+    for accept in TAKE_PAGES:
+        for path, cards in (("", "index"), ("a%20b/ada", "a b/ada")):
+            for method in ("GET", "GET", "HEAD"):
+                answer = web.request(method, SITE + path, accept=accept)
+                assert answer.status == 200, (accept, path)
+                assert answer.headers["content-type"] == "text/html; charset=utf-8"
+                assert (f"page of {cards}" in answer.text) == (method == "GET")
+            assert answer.cache == "hit", (accept, path)
+        assert web.request("GET", f"{SITE}bad", accept=accept).status == 500
+    for accept in TAKE_NO_PAGES:
+        for _ in ("miss", "hit"):
+            answer = web.request("GET", f"{SITE}a%20b/ada", accept=accept)
+            assert answer.status == 404, accept
+            assert answer.headers["content-type"] == "application/vnd.api+json"
+
+
+def test_a_file_goes_before_a_page_for_who_prefers_neither(web: Web, source: Realm) -> None:
+    published = make.publish(source, SITE)
+    put_index(SITE, published.generation, {"post": {}, "dot.png": {}})
+    for accept in ("*/*", "text/html;q=0.9, */*", "text/css, */*;q=0.1", "text/javascript", None):
+        answer = web.request("GET", f"{SITE}post", accept=accept)
+        assert answer.headers["content-type"] == "text/javascript; charset=utf-8", accept
+    for accept in (BROWSER, "text/html", "text/*", "text/html, text/javascript;q=0.9"):
+        assert "page of post" in web.get(f"{SITE}post", accept).text
+    assert web.get(f"{SITE}dot.png", "text/html").headers["content-type"] == "image/png"
+
+
+def test_what_takes_anything_finds_a_new_page_and_loses_a_deleted_one(
+    web: Web, shown: Realm, live: None
+) -> None:
+    assert [web.get(f"{SITE}new").status for _ in range(2)] == [404, 404]
+    swapped(shown, {"index": {}, "new": {}})
+    assert [web.get(f"{SITE}new").status for _ in range(2)] == [200, 200]
+    assert web.get(f"{SITE}new").cache == "hit"
+    swapped(shown, {"index": {}})
+    assert [web.get(f"{SITE}new").status for _ in range(2)] == [404, 404]
+
+
+def test_what_takes_anything_is_led_from_a_source_to_its_pages(
+    web: Web, shown: Realm, live: None
+) -> None:
+    for path in ("", "a%20b/", "folder/"):
+        for _ in ("miss", "hit"):
+            answer = web.get(f"{DRAFT}{path}?from=mail")
+            assert answer.status == 302
+            assert answer.headers["location"] == f"{SITE}{path}?from=mail"
+    for path in ("none", "none.ts", "none.png", "folder/none.json"):
+        assert web.get(DRAFT + path).status == 404
+
+
+def test_what_takes_anything_waits_for_the_first_pages(web: Web, source: Realm, live: None) -> None:
+    make.publish(source, SITE)
+    for _ in ("miss", "hit"):
+        assert [web.get(SITE + path).status for path in ("", "ada", "none")] == [503, 503, 404]
+
+
+def test_no_page_is_answered_to_who_may_not_read(web: Web, shown: Realm, live: None) -> None:
+    assert [web.get(SITE).status for _ in range(2)] == [200, 200]
+    RealmPermission.objects.filter(realm=shown).delete()
+    local_board().bump([realm_key(SITE)])
+    for accept in ("*/*", "text/*", None):
+        assert web.request("GET", SITE, accept=accept).status == 401
+
+
+def test_a_folder_is_led_to_its_slash_where_it_has_a_page(
+    web: Web, source: Realm, live: None
+) -> None:
+    published = make.publish(source, SITE)
+    documents: dict[str, Any] = {
+        "sec/index": {},
+        "a b/deep/index": {},
+        "both": {},
+        "both/index": {},
+    }
+    put_index(SITE, published.generation, documents, {"bad/index": {"message": "no"}})
+    for accept in (BROWSER, "*/*"):
+        for path in ("sec", "a%20b/deep", "bad"):
+            for _ in ("miss", "hit"):
+                answer = web.get(f"{SITE}{path}", accept)
+                assert (answer.status, answer.headers["location"]) == (302, f"/{path}/")
+            answer = web.get(f"{SITE}{path}?a=b", accept)
+            assert answer.headers["location"] == f"/{path}/?a=b"
+        assert "page of both" in web.get(f"{SITE}both", accept).text
+        for path in ("nothing", "a%20b", "person.tsx/", "sec/index.json"):
+            assert web.get(f"{SITE}{path}", accept).status in (200, 404)
+    swapped(Realm.objects.get(url=SITE), {"index": {}})
+    assert web.get(f"{SITE}sec", BROWSER).status == 404
 
 
 # --- 404 ---------------------------------------------------------------------------------------
@@ -67,8 +180,6 @@ def test_a_realm_brings_a_404_page_of_its_own(web: Web, source: Realm, live: Non
     # A card goes before a file: it is rendered, and knows the site.
     put_index(SITE, published.generation, {"index": {}, "404": {}})
     from notifications.board import now_ns  # the swap above told nobody
-    from notifications.channels import index_key
-    from notifications.emit import local_board
 
     local_board().bump([index_key(SITE)])
     local_board().go_live(now_ns() + 60_000_000_000)

@@ -1,0 +1,64 @@
+"""Content codings of request bodies (RFC 9110, section 8.4): bodies come gzipped or deflated."""
+
+import zlib
+
+from realms.errors import Malformed, TooLarge, UnsupportedCoding
+
+#: What zlib calls the framing of each.
+_GZIP, _ZLIB, _RAW = 31, 15, -15
+_NAMES = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate", "identity": "identity"}
+TAKEN = "gzip, deflate, identity"
+#: More than one on top of the other has no use.
+_MAX_CODINGS = 2
+#: What is read of a body at a time. Unit: bytes.
+_PIECE_BYTES = 64 * 1024
+
+
+def decoded(data: bytes, content_encoding: str, limit: int, name: str) -> bytes:
+    """A body without its content codings. No more than `limit` bytes of it are ever held, however
+    much the codings promise. `name` is for errors.
+
+    Raises UnsupportedCoding, TooLarge, and Malformed for what the coding doesn't fit.
+    """
+    codings = [each.strip().lower() for each in content_encoding.split(",") if each.strip()]
+    if len(codings) > _MAX_CODINGS or not _NAMES.keys() >= set(codings):
+        raise UnsupportedCoding(found=content_encoding[:80], expected=TAKEN)
+    for coding in reversed([_NAMES[each] for each in codings]):
+        if coding != "identity":
+            data = _unpacked(data, coding, limit, name)
+    return data
+
+
+def _unpacked(data: bytes, coding: str, limit: int, name: str) -> bytes:
+    framing = _GZIP if coding == "gzip" else _deflate_framing(data)
+    unpacker = zlib.decompressobj(wbits=framing)
+    pieces: list[bytes] = []
+    left = limit
+    start = 0
+    try:
+        while start < len(data):
+            if unpacker.eof:
+                if coding != "gzip":
+                    raise Malformed(what=f"{name} goes on behind the end of its {coding} coding")
+                # A gzip file may have several members.
+                unpacker = zlib.decompressobj(wbits=framing)
+            piece = data[start : start + _PIECE_BYTES]
+            start += len(piece)
+            while piece and not unpacker.eof:
+                pieces.append(unpacker.decompress(piece, left + 1))
+                left -= len(pieces[-1])
+                if left < 0:
+                    raise TooLarge(path=name, size=f"more than {limit}", limit=limit)
+                piece = unpacker.unconsumed_tail
+            start -= len(unpacker.unused_data)
+    except zlib.error as error:
+        raise Malformed(what=f"{name} is not {coding}, as its Content-Encoding says") from error
+    if not unpacker.eof:
+        raise Malformed(what=f"{name} ends before its {coding} coding does")
+    return b"".join(pieces)
+
+
+def _deflate_framing(data: bytes) -> int:
+    """By the standard a zlib stream; some clients send what is in one."""
+    head = int.from_bytes(data[:2])
+    return _ZLIB if len(data) > 1 and data[0] & 15 == 8 and head % 31 == 0 else _RAW
