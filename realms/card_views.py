@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from django.utils.http import parse_etags
 
-from realms import auth, bodies, cards, errors
+from realms import auth, bodies, cards, content, errors
+from realms.conditions import Conditions
 from realms.http import API, CARD, MIN_GENERATION, min_generation, read_body
 from realms.info import realm_info
 from realms.models import EVERYONE, Realm, RealmPermission
@@ -53,8 +53,10 @@ def _read(request: HttpRequest, realm: Realm, path: str) -> HttpResponse:
     if found.generation < min_generation(request.META.get(MIN_GENERATION)):
         raise errors.Busy(what=f"{realm.url} is not ready: its pages are being rendered")
     response = _document(realm, found)
-    known = parse_etags(request.headers.get("If-None-Match", ""))
-    if "*" in known or response["ETag"] in [each.removeprefix("W/") for each in known]:
+    outcome = Conditions.of(request).of_read(response["ETag"], None)
+    if outcome == 412:
+        raise Conditions.of(request).unmet(found.url)
+    if outcome == 304:
         response.status_code, response.content = 304, b""
         del response["Content-Type"]
     return response
@@ -67,7 +69,7 @@ def _create(request: HttpRequest, realm: Realm, path: str) -> HttpResponse:
             method="POST to a card",
             expected="POST to a folder, or PATCH",
         )
-    made = cards.create(realm, path, _body(cards.CreateCard, request))
+    made = cards.create(realm, path, _body(cards.CreateCard, request), _condition(request, realm))
     response = _document(realm, made, status=201)
     response["Location"] = made.url
     return response
@@ -75,11 +77,12 @@ def _create(request: HttpRequest, realm: Realm, path: str) -> HttpResponse:
 
 def _patch(request: HttpRequest, realm: Realm, path: str) -> HttpResponse:
     body = _body(cards.PatchCard, request)
-    return _document(realm, cards.patch(realm, _card_path(path), body))
+    path = _card_path(path)
+    return _document(realm, cards.patch(realm, path, body, _condition(request, realm)))
 
 
 def _delete(request: HttpRequest, realm: Realm, path: str) -> HttpResponse:
-    generation = cards.delete(realm, _card_path(path))
+    generation = cards.delete(realm, _card_path(path), _condition(request, realm))
     response = HttpResponse(status=204)
     del response["Content-Type"]
     return headed(response, realm, generation)
@@ -90,6 +93,22 @@ _WRITERS: dict[str, Callable[[HttpRequest, Realm, str], HttpResponse]] = {
     "PATCH": _patch,
     "DELETE": _delete,
 }
+
+
+def _condition(request: HttpRequest, realm: Realm) -> cards.Condition:
+    """Lets a write go on if the request's conditions hold for the card as it stands: for its
+    document, or for its file."""
+    conditions = Conditions.of(request)
+
+    def check(file: str, card: cards.Card | None) -> None:
+        if conditions == Conditions():
+            return
+        etags, modified_at = content.validators(realm, file)
+        if card is not None:
+            etags.append(_document(realm, card)["ETag"])
+        conditions.check_write(realm.url + file, etags, modified_at)
+
+    return check
 
 
 def _card_path(path: str) -> str:

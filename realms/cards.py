@@ -9,11 +9,11 @@ import json
 import posixpath
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urljoin
 
 from django.db.models import Sum
@@ -72,6 +72,11 @@ class Card:
             },
             "links": {"self": self.url},
         }
+
+
+#: Called under the realm's lock with the path of the file that is about to be written, and the card
+#: in it, if there is one. Raises what keeps it from being written.
+Condition: TypeAlias = Callable[[str, Card | None], None]
 
 
 # --- What clients send -------------------------------------------------------------------------
@@ -228,7 +233,7 @@ def _data(version: FileVersion) -> bytes:
 # --- Writing -----------------------------------------------------------------------------------
 
 
-def create(realm: Realm, folder: str, body: CreateCard) -> Card:
+def create(realm: Realm, folder: str, body: CreateCard, condition: Condition) -> Card:
     """A new card below a folder (empty, or ending in `/`), in a folder named for its type.
 
     References are read as from that folder. Raises InvalidPath, AlreadyThere, TooLarge.
@@ -251,10 +256,11 @@ def create(realm: Realm, folder: str, body: CreateCard) -> Card:
         standing = _standing(realm)
         if has_file(standing, path):
             raise errors.Conflict(what=f"{realm.url}{path} already exists")
+        condition(path, None)
         return _write(standing, path, {"data": data})
 
 
-def patch(realm: Realm, path: str, body: PatchCard) -> Card:
+def patch(realm: Realm, path: str, body: PatchCard, condition: Condition) -> Card:
     """Changes the fields that are named and no others, whoever else changes the card meanwhile.
 
     Raises NotFound, NotACard, TooLarge, and Malformed for another type than the card has.
@@ -263,7 +269,9 @@ def patch(realm: Realm, path: str, body: PatchCard) -> Card:
     base = file_url(realm.url, path)
     with realm_write_lock(realm.url):
         standing = _standing(realm)
-        document = read(standing, path).document
+        card = read(standing, path)
+        condition(file, card)
+        document = card.document
         data = document["data"]
         if sent.meta.adoptsFrom is not None:
             adopts = _adopts(sent.meta.adoptsFrom, base, realm.url, file)
@@ -280,13 +288,15 @@ def patch(realm: Realm, path: str, body: PatchCard) -> Card:
         return _write(standing, file, document)
 
 
-def delete(realm: Realm, path: str) -> int:
+def delete(realm: Realm, path: str, condition: Condition) -> int:
     """Deletes a card and answers the realm's generation. Raises NotFound, NotACard."""
     file = check_path(f"{path}.json", realm.url)
     with realm_write_lock(realm.url):
         standing = _standing(realm)
+        card = None
         with suppress(errors.BrokenCard):
-            read(standing, path)
+            card = read(standing, path)
+        condition(file, card)
         return delete_files(standing, [file])
 
 
