@@ -7,7 +7,6 @@ be able to mend a card that can't be rendered.
 
 import json
 import posixpath
-import re
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -19,7 +18,7 @@ from urllib.parse import urljoin
 from django.db.models import Sum
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from realms import errors
+from realms import errors, relationships
 from realms.bodies import Text
 from realms.content import (
     MANY_BYTES,
@@ -36,8 +35,6 @@ from reindex.documents import read_document
 from reindex.index import find_page
 from reindex.results import broken_card
 from reindex.strict_json import MAX_DEPTH, BrokenDocument
-
-_NUMBERED = re.compile(r"(.+)\.\d+")
 
 
 @dataclass(frozen=True)
@@ -279,12 +276,8 @@ def patch(realm: Realm, path: str, body: PatchCard, condition: Condition) -> Car
             if adopts != {**stored, "module": _moved(stored["module"], base, realm.url, file)}:
                 raise errors.Malformed(what="data.meta.adoptsFrom: a card's type can't be changed")
         data["attributes"] = _merged(data.get("attributes") or {}, sent.attributes)
-        links = dict(data.get("relationships") or {})
         changed = _relationships(sent.relationships, base, realm.url, file)
-        names = {name for key in changed for name in _names(key)}
-        links = {key: link for key, link in links.items() if not names & _names(key)}
-        links |= {key: link for key, link in changed.items() if link is not None}
-        data["relationships"] = links
+        data["relationships"] = relationships.merged(data.get("relationships") or {}, changed)
         return _write(standing, file, document)
 
 
@@ -323,12 +316,6 @@ def _merged(stored: Any, sent: Any) -> Any:
     if not isinstance(stored, dict) or not isinstance(sent, dict):
         return sent
     return {**stored, **{key: _merged(stored.get(key), value) for key, value in sent.items()}}
-
-
-def _names(key: str) -> set[str]:
-    """A relationship's field, which may be spelt with a number for each link: `friends.0`."""
-    numbered = _NUMBERED.fullmatch(key)
-    return {key, numbered[1]} if numbered else {key}
 
 
 # --- References --------------------------------------------------------------------------------

@@ -1,0 +1,73 @@
+"""Changing a card's relationships, in which a field of several links has one of two spellings:
+
+a list (`"friends": [...]`), or an entry for each link (`"friends.0"`, `"friends.1"`).
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from realms.errors import Malformed
+
+_NUMBERED = re.compile(r"(.+)\.([0-9]{1,99})[0-9]*", re.DOTALL)
+_MAX_NUMBER = 999_999
+
+
+def merged(stored: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]:
+    """What is stored, with the fields and the single links that are sent in their places.
+
+    `"friends"` stands for the whole field, in whatever spelling; null takes it out. `"friends.1"`
+    is one link of it: it takes the place of the one there, or of none behind the last; null takes
+    it out, and those behind it move up. The others stay. The numbers are those before the change.
+    Raises Malformed for what names a place that there isn't, or the field twice.
+    """
+    whole = {key for key in sent if not _NUMBERED.fullmatch(key)}
+    single: dict[str, dict[int, Any]] = {}
+    for key in sent.keys() - whole:
+        field, number = _parts(key)
+        if f"{field}.{number}" != key or number > _MAX_NUMBER or field in whole:
+            raise Malformed(what=f"data.relationships.{key}: expected {field}, or {field}.0, ...")
+        if isinstance(sent[key], list):
+            raise Malformed(what=f"data.relationships.{key}: expected one link, not a list")
+        single.setdefault(field, {})[number] = sent[key]
+    result = {key: link for key, link in stored.items() if _parts(key)[0] not in whole}
+    result |= {key: sent[key] for key in sent if key in whole and sent[key] is not None}
+    for field in sorted(single):
+        result = _with_links(result, field, single[field])
+    return result
+
+
+def _with_links(stored: dict[str, Any], field: str, changes: dict[int, Any]) -> dict[str, Any]:
+    as_list = isinstance(stored.get(field), list)
+    links = _links(stored, field)
+    for number in sorted(changes):
+        behind = max(links, default=-1) + 1
+        if number not in links and (number != behind or changes[number] is None):
+            raise Malformed(
+                what=f"data.relationships.{field}.{number}: {field} has no such link; the next is "
+                f"{field}.{behind}"
+            )
+        links[number] = changes[number]
+    kept = [links[number] for number in sorted(links) if links[number] is not None]
+    rest = {key: link for key, link in stored.items() if _parts(key)[0] != field}
+    if as_list or not kept:
+        # A field without a link is told from one that was never set.
+        return {**rest, field: kept}
+    return {**rest, **{f"{field}.{number}": link for number, link in enumerate(kept)}}
+
+
+def _links(stored: dict[str, Any], field: str) -> dict[int, Any]:
+    """The links of a field by their numbers."""
+    entry = stored.get(field)
+    if isinstance(entry, list):
+        return dict(enumerate(entry))
+    if isinstance(entry, dict) and (entry.get("links") or {}).get("self"):
+        raise Malformed(what=f"data.relationships.{field} is one link and no list of links")
+    parts = [(_parts(key), link) for key, link in stored.items()]
+    return {number: link for (name, number), link in parts if name == field and number >= 0}
+
+
+def _parts(key: str) -> tuple[str, int]:
+    """A relationship's field, and the number of its link; -1 for the whole field."""
+    match = _NUMBERED.fullmatch(key)
+    return (match[1], int(match[2])) if match else (key, -1)
