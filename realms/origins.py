@@ -19,7 +19,7 @@ from django.http import HttpRequest, HttpResponse
 
 from notifications.short_cached import short_cached
 from realms.errors import NotFound, error_response
-from realms.urls_and_paths import public_origin
+from realms.urls_and_paths import public_origin, without_final_dot
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -54,14 +54,16 @@ def _is_own_host(host: str, realm_url: str) -> bool:
 
 
 def _authority(host: str, scheme: str) -> str:
-    return host.lower().removesuffix(_DEFAULT_PORT[scheme])
+    return without_final_dot(host).lower().removesuffix(_DEFAULT_PORT[scheme])
 
 
 @short_cached(maxsize=4096)
 def is_admin_host(host: str) -> bool:
-    """Whether a Host header names the origin that is the admin's alone. False where it has none."""
+    """Whether a Host header names the origin that is the admin's alone. False where it has none,
+    and with a final dot, which makes another origin to browsers."""
     origin = urlsplit(settings.REALM_ADMIN_ORIGIN)
-    return bool(origin.netloc) and _authority(host, origin.scheme) == origin.netloc
+    named = host.lower().removesuffix(_DEFAULT_PORT.get(origin.scheme, ""))
+    return bool(origin.netloc) and named == origin.netloc
 
 
 def draft_policy(host: str, realm_url: str) -> Headers:

@@ -108,8 +108,15 @@ def public_origin(host: str) -> str:
 
 def _authority(text: str) -> tuple[str, str]:
     """Host and port; an IPv6 address has colons of its own, and brackets around them."""
-    name, port = _AUTHORITY.findall(text.lower())[0]
+    name, port = _AUTHORITY.findall(without_final_dot(text).lower())[0]
     return name, port
+
+
+def without_final_dot(host: str) -> str:
+    """A Host header with its name in the usual spelling: `localhost.:4201`, with the root's dot, is
+    the same host as `localhost:4201`."""
+    name, colon, port = host.rpartition(":") if ":" in host else (host, "", "")
+    return name.removesuffix(".") + colon + port
 
 
 def realm_candidates(url: str) -> list[str]:

@@ -280,7 +280,8 @@ OWN = {
 
 def at_own_host(answer: Answer, host: str) -> bool:
     """Whether the host that was asked is the one of the answer's realm, and the bytes are too."""
-    realms, foreign = OWN.get(host.lower(), ((), b""))
+    # With the final dot of the root it is the same host.
+    realms, foreign = OWN.get(host.lower().replace(".:", ":"), ((), b""))
     return answer.headers.get("x-boxel-realm-url") in realms and foreign not in answer.body
 
 

@@ -182,6 +182,11 @@ def own_address() -> Iterator[None]:
         ("ada.example:8001", "https://ada.example"),
         ("ada.example:9000", "https://ada.example:9000"),
         ("ada.example", "https://ada.example"),
+        # The final dot of the root makes no other host.
+        ("realms.example.", "https://realms.example"),
+        ("realms.example.:443", "https://realms.example"),
+        ("ADA.example.:8001", "https://ada.example"),
+        ("ada.example..", "https://ada.example."),
     ],
 )
 def test_a_replicas_own_address_stands_for_the_public_one(host: str, origin: str) -> None:
