@@ -7,7 +7,6 @@ realm may be published, how much it may hold, and who may do what in it.
 
 from typing import Any
 
-from django.conf import settings
 from django.contrib import admin
 from django.db import transaction
 from django.db.models import QuerySet
@@ -36,7 +35,8 @@ from realms.permissions import readers_changed
 admin.site.site_header = "Realm server"
 admin.site.site_title = "Realm server"
 admin.site.index_title = "Administration"
-admin.site.site_url = f"{settings.REALM_PUBLIC_ORIGIN}/"
+# Realms are at many addresses, and at that of the public origin there need not be one.
+admin.site.site_url = None
 admin.site.index_template = "admin/realms/index.html"
 
 
