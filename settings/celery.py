@@ -3,6 +3,7 @@
 Messages only say *look*: what is owed stands in the job rows.
 """
 
+import os
 from typing import Any
 
 import kombu.transport
@@ -10,6 +11,9 @@ from celery import Celery, beat, bootsteps
 
 # kombu's own filesystem transport lets a consumer take a message that is still being written.
 kombu.transport.TRANSPORT_ALIASES["filesystem"] = "settings.filesystem_transport:Transport"
+
+# `celery -A settings.celery:app` is not `manage.py`: nothing else names the settings.
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
 app = Celery("realms")
 app.config_from_object("django.conf:settings", namespace="CELERY")
