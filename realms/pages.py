@@ -46,7 +46,8 @@ def card(page: Page) -> str:
 def broken(error: Mapping[str, Any]) -> str:
     """What a draft's owner sees in place of a card that could not be rendered: why."""
     causes = [str(cause) for cause in error.get("causes", [])]
-    said = "<br>".join(escape(line) for line in [str(error.get("message", "")), *causes])
+    place = [f"{error['module']}, line {error['line']}"] if error.get("line") else []
+    said = "<br>".join(escape(line) for line in [str(error.get("message", "")), *causes, *place])
     return _notice(str(error.get("title", "This card could not be rendered")), said)
 
 

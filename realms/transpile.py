@@ -4,6 +4,7 @@ The result is keyed by the hash of the source and by the transpiler, so it can't
 the question *which source is it now* needs the board.
 """
 
+import base64
 import hashlib
 import json
 import os
@@ -22,6 +23,9 @@ from realms.locks import lock_key
 from realms.models import TranspiledModule
 
 TRANSPILE_SECONDS = 20
+#: How Deno is asked for JavaScript whose lines can be told in terms of the source's.
+_ARGUMENTS = ("transpile", "--quiet", "--no-lock", "--source-map", "inline")
+_MAP = re.compile(r"\n//# sourceMappingURL=data:application/json;base64,([\w+/=]+)\s*\Z")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -35,9 +39,11 @@ class TranspilerFailed(Exception):
 
 @cache
 def transpiler() -> str:
-    """Names what makes the JavaScript: the Deno binary's version and the compiler options."""
+    """Names what makes the JavaScript: the Deno binary's version, its arguments and the compiler
+    options."""
     version = subprocess.run([find_deno_bin(), "--version"], capture_output=True, check=True).stdout
-    return hashlib.sha256(version + _options().encode()).hexdigest()
+    told = json.dumps([_ARGUMENTS, _options()]).encode()
+    return hashlib.sha256(version + told).hexdigest()
 
 
 def javascript(sha256: str, source: bytes, path: str) -> str:
@@ -94,7 +100,7 @@ def _run_deno(source: bytes, path: str) -> str:
         (Path(folder) / "deno.json").write_text(_options())
         try:
             done = subprocess.run(
-                [find_deno_bin(), "transpile", "--quiet", "--no-lock", str(file)],
+                [find_deno_bin(), *_ARGUMENTS, str(file)],
                 capture_output=True,
                 timeout=TRANSPILE_SECONDS,
                 check=False,
@@ -109,7 +115,7 @@ def _run_deno(source: bytes, path: str) -> str:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise TranspilerFailed(f"{path} could not be transpiled: {error}") from error
         if done.returncode == 0:
-            return done.stdout.decode()
+            return _with_plain_map(done.stdout.decode(), file.name)
         if -done.returncode in (signal.SIGABRT, signal.SIGSEGV):
             # Its stack has an end, and will have the next time.
             raise TranspileError("{path} nests too deeply, or ends the transpiler in another way")
@@ -119,6 +125,18 @@ def _run_deno(source: bytes, path: str) -> str:
             raise TranspilerFailed(f"{path} could not be transpiled: {message}")
         # The same source may stand at many paths: the message is kept without one.
         raise TranspileError(message.replace(file.as_uri(), "{path}"))
+
+
+def _with_plain_map(code: str, name: str) -> str:
+    """The code with a source map that says which line comes from which, and nothing of the folder
+    that it was made in. The source is left out: whoever may read the module may read that too."""
+    found = _MAP.search(code)
+    if found is None:
+        return code
+    mappings = json.loads(base64.b64decode(found[1]))["mappings"]
+    told = {"version": 3, "sources": [name], "names": [], "mappings": mappings}
+    encoded = base64.b64encode(json.dumps(told, separators=(",", ":")).encode()).decode()
+    return f"{code[: found.start(1)]}{encoded}\n"
 
 
 @cache

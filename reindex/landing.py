@@ -57,9 +57,10 @@ WHERE reindex_indexhead.generation <= excluded.generation
 """
 _ERRORS = """
 SELECT error ->> 'status', error ->> 'title', error ->> 'message', error ->> 'module',
-    (error -> 'causes')::text, count(*), (array_agg(path ORDER BY path))[1:5]
+    (error -> 'causes')::text, (error ->> 'line')::int, count(*),
+    (array_agg(path ORDER BY path))[1:5]
 FROM reindex_indexedcard WHERE job_id = %s AND error IS NOT NULL
-GROUP BY 1, 2, 3, 4, 5 ORDER BY 6 DESC, 3
+GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 7 DESC, 3
 """
 _MODULES = """
 SELECT DISTINCT search -> '_type' ->> 'module' FROM reindex_indexedcard c
@@ -168,8 +169,9 @@ def _summary(job: ReindexJob) -> dict[str, Any]:
         cursor.execute(_ERRORS, [job.pk])
         kinds = [
             {"status": int(status or 500), "title": title, "message": message, "module": module,
-             "causes": json.loads(causes or "[]"), "count": count, "cards": cards}
-            for status, title, message, module, causes, count, cards in cursor.fetchall()
+             "causes": json.loads(causes or "[]"), "count": count, "cards": cards,
+             **({"line": line} if line else {})}
+            for status, title, message, module, causes, line, count, cards in cursor.fetchall()
         ]  # fmt: skip
         cursor.execute(_REPLICAS, {"job": job.pk})
         replicas = cursor.fetchall()

@@ -10,16 +10,19 @@ MAX_SHOWN = 400
 
 
 def outcome(job: ReindexJob) -> list[str]:
-    """Lines: figures, the errors by kind, the replicas that were left out, why it failed."""
+    """Lines: figures, the errors and the warnings by kind, the replicas that were left out, why it
+    failed. The realm's own files are named by their paths."""
     summary = job.summary
     cards = "card" if job.rendered == 1 else "cards"
     lines = [
         f"{job.rendered} {cards} rendered in {job.seconds or 0:.1f} s, "
         f"{job.carried} carried over, {job.errors} with errors"
     ]
-    lines += [_kind(kind) for kind in summary.get("errors", ())]
+    kinds = [_error(kind) for kind in summary.get("errors", ())]
     if summary.get("furtherKinds"):
-        lines.append(f"  and {summary['furtherKinds']} further kinds of error")
+        kinds.append(f"  and {summary['furtherKinds']} further kinds of error")
+    kinds += [_warning(kind) for kind in summary.get("warnings", ())]
+    lines += [line.replace(job.realm_url, "") for line in kinds]
     for address, why in summary.get("avoided", {}).items():
         lines.append(f"  replica {address} was left out: {_shown(why)}")
     if job.error:
@@ -27,16 +30,34 @@ def outcome(job: ReindexJob) -> list[str]:
     return lines
 
 
-def _kind(kind: dict[str, Any]) -> str:
-    """One kind of error and the first cards that have it."""
+def _error(kind: dict[str, Any]) -> str:
+    """One kind of error, where it is, and the first cards that have it."""
     said = _because([kind["message"], *kind.get("causes", ())])
-    where = f" ({kind['module']})" if kind["module"] else ""
-    cards = ", ".join(kind["cards"]) + (", …" if kind["count"] > len(kind["cards"]) else "")
-    return f"  {kind['count']} × {kind['title']}: {said}{where}: {_shown(cards)}"
+    return f"  {kind['count']} × {kind['title']}: {said}{_where(kind)}: {_cards(kind)}"
+
+
+def _warning(kind: dict[str, Any]) -> str:
+    times = f"{kind['count']} × " if kind["count"] > 1 else ""
+    return f"  {times}warning: {_shown(kind['message'])}{_where(kind)}: {_cards(kind)}"
+
+
+def _where(kind: dict[str, Any]) -> str:
+    """The file that a kind is about, and the line."""
+    if not kind.get("module"):
+        return ""
+    line = f", line {kind['line']}" if kind.get("line") else ""
+    return f" ({kind['module']}{line})"
+
+
+def _cards(kind: dict[str, Any]) -> str:
+    """The files of the first cards of a kind."""
+    more = ", …" if kind["count"] > len(kind["cards"]) else ""
+    return _shown(", ".join(f"{card}.json" for card in kind["cards"]) + more)
 
 
 def _because(chain: Iterable[str]) -> str:
-    return ", because: ".join(_shown(link) for link in chain)
+    """A chain of causes, each said once."""
+    return ", because: ".join(dict.fromkeys(_shown(link) for link in chain))
 
 
 def _shown(text: object) -> str:

@@ -49,6 +49,7 @@ class _Error(_Strict):
     card: _Words | None = None
     field: _Words | None = None
     module: _Words | None = None
+    line: Annotated[int, Field(ge=1, lt=10**9)] | None = None
     dependencies: Annotated[list["_Error"], BeforeValidator(_cut)] = []
 
 

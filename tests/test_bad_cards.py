@@ -90,9 +90,11 @@ AFTER = {
     "syntax.tsx": b"export class Page { static fields = ; }",
     "inner.tsx": module("two", top='import { x } from "./inner-syntax.tsx";\nconsole.log(x);'),
     "inner-syntax.tsx": b"export const x = ;",
+    # What is left out of the JavaScript moves the lines below it.
     "throws.tsx": module(
         "two",
-        top='throw new Error("the shop is shut", '
+        top="interface Shop {\n  open: boolean;\n}\n\n"
+        'throw new Error("the shop is shut", '
         '{ cause: new Error("no till", { cause: "the key is lost" }) });',
     ),
     "lacks.tsx": module("two", top='import { gone } from "./gone.tsx";\nconsole.log(gone);'),
@@ -116,28 +118,32 @@ class Wrong:
     module: str
     causes: tuple[str, ...] = ()
     field: str | None = None
+    line: int | None = None
 
 
 FAILED = "The module failed while it was loaded"
 WRONG = {
     "syntax": Wrong(406, "The module can't be transpiled", "Expression expected", "syntax.tsx"),
     "inner": Wrong(406, "The module can't be transpiled", "inner-syntax.tsx", "inner-syntax.tsx"),
-    "throws": Wrong(500, FAILED, "the shop is shut", "throws", ("no till", "the key is lost")),
+    "throws": Wrong(
+        500, FAILED, "the shop is shut", "throws.tsx", ("no till", "the key is lost"), line=6
+    ),
     "lacks": Wrong(
-        404, "Module not found", f"{URL}gone.tsx (imported by {URL}lacks.tsx)", "lacks.tsx"
+        404, "Module not found", f"{URL}gone.tsx (imported by {URL}lacks.tsx)", "lacks.tsx", line=2
     ),
     "field": Wrong(
         500,
         "The card's fields can't be read",
         "The field price of Page can't be computed",
-        "field",
+        "field.tsx",
         ("too dear", "greed"),
         field="price",
+        line=4,
     ),
     "type": Wrong(404, "Card type not found", 'exports no "Nobody"; it exports Page', "good"),
     "nowhere": Wrong(404, "Module not found", f"{URL}nowhere", "nowhere"),
 }
-SAME_ERROR = Wrong(500, FAILED, "not today", "same")
+SAME_ERROR = Wrong(500, FAILED, "not today", "same.tsx", line=2)
 
 
 @pytest.fixture
@@ -192,6 +198,7 @@ def test_each_bad_card_has_its_error_and_its_last_good_page_and_costs_the_others
             "module": f"{URL}{wrong.module}",
             "card": f"{URL}{path}",
             **({"field": wrong.field} if wrong.field else {}),
+            **({"line": wrong.line} if wrong.line else {}),
         }
         # What it was before it was bad.
         html: Any = cards[path].html
@@ -229,6 +236,7 @@ def _is_told(summary: Any, cards: dict[str, Any]) -> None:
         error = cards[path].error
         assert kinds[path] == {
             **{key: error[key] for key in ("status", "title", "message", "module", "causes")},
+            **({"line": wrong.line} if wrong.line else {}),
             "count": 1,
             "cards": [path],
         }, wrong
@@ -242,16 +250,17 @@ def _is_shown(fleet: Cluster, job: ReindexJob) -> None:
     told = json.loads(answer.body)["data"]["attributes"]
     assert (told["phase"], told["errors"], told["summary"]) == ("done", job.errors, job.summary)
 
-    assert fleet.manage("reindex_realm", URL, "--full").wait(120) == 0
+    assert fleet.manage("reindex_realm", URL, "--full").wait(120) == 1
     said = (fleet.folder / "manage-reindex_realm.log").read_text().splitlines()
     assert f"{len(CARDS)} cards rendered" in said[1]
     assert f"0 carried over, {job.errors} with errors" in said[1]
-    assert len(said) == 2 + len(WRONG) + 1
-    assert f"  1000 × {FAILED}: not today ({URL}same): same/0, same/1, " in said[2]
+    assert len(said) == 2 + len(WRONG) + 1 + 1
+    assert f"  1000 × {FAILED}: not today (same.tsx, line 2): same/0.json, same/1.json, " in said[2]
     assert (
         f"  1 × {FAILED}: the shop is shut, because: no till, because: the key is lost"
-        f" ({URL}throws): throws"
+        " (throws.tsx, line 6): throws.json"
     ) in said
+    assert said[-1].startswith(f"CommandError: {job.errors} cards have errors")
 
     get_user_model().objects.create_superuser("root", password="root")
     client = Client(headers={"host": "localhost:4201"})

@@ -1,5 +1,6 @@
 /** Errors of card code as documents for its author: a title, a message, no stack traces. */
 import { removed } from "./lockdown.ts";
+import { positionOf } from "./positions.ts";
 import type { ErrorDocument } from "./protocol.ts";
 
 const MAX_MESSAGE = 2_000;
@@ -43,7 +44,7 @@ export function importError(error: unknown, module: string): ErrorDocument {
     document.status = 406;
     document.title = "Syntax error";
   }
-  return { ...document, module };
+  return { module, ...document };
 }
 
 export function timeLimitError(limitMs: number, module: string | null): ErrorDocument {
@@ -65,9 +66,21 @@ export function errorDocument(error: unknown, title: string): ErrorDocument {
       cause = cause instanceof Error ? cause.cause : undefined;
     }
     const document = { status: 500, title, message: messageOf(error), causes };
-    return { ...document, ...aboutField(error) };
+    return { ...document, ...placeOf(error), ...aboutField(error) };
   } catch {
     return { status: 500, title, message: "Something that can't be shown was thrown", causes: [] };
+  }
+}
+
+/** The line of the author's code that an error comes from; of a chain the one that was thrown first. */
+function placeOf(error: unknown): Partial<ErrorDocument> {
+  // The document is wrong, not the code that reads it.
+  if (!(error instanceof Error) || (error as { status?: unknown }).status === 422) return {};
+  try {
+    const first = error.cause instanceof Error ? positionOf(error.cause) : undefined;
+    return first ?? positionOf(error) ?? {};
+  } catch {
+    return {};
   }
 }
 

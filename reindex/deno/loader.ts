@@ -10,6 +10,7 @@
 import { type Module, SourceTextModule, SyntheticModule } from "node:vm";
 import { CardProblem, problemOf } from "./errors.ts";
 import type { Exports } from "./packages.ts";
+import { importPosition, noteModule } from "./positions.ts";
 import type { ErrorDocument, Source, Sources } from "./protocol.ts";
 
 type Attributes = Record<string, string | undefined>;
@@ -150,7 +151,7 @@ export class Loader {
       }
       return await this.#module(url, attributes, dynamic);
     } catch (error) {
-      throw ofImporter(error, referrer);
+      throw ofImporter(error, referrer, specifier);
     }
   }
 
@@ -195,6 +196,7 @@ export class Loader {
   }
 
   #compiled(url: string, code: string): SourceTextModule {
+    if (!url.startsWith(this.#places.libraryRealm)) noteModule(url, code);
     try {
       return this.#compile(url, code);
     } catch (error) {
@@ -226,12 +228,13 @@ export class Loader {
 }
 
 /** What is not there or not allowed is wrong in the module that imports it. */
-function ofImporter(error: unknown, importer: string): unknown {
+function ofImporter(error: unknown, importer: string, specifier: string): unknown {
   if (!(error instanceof CardProblem)) return error;
   const { status, message } = error.document;
   if (status !== 403 && status !== 404) return error;
   const told = `${message} (imported by ${importer})`;
-  return new CardProblem({ ...error.document, message: told, module: importer });
+  const place = importPosition(importer, specifier) ?? { module: importer };
+  return new CardProblem({ ...error.document, message: told, ...place });
 }
 
 /** Another module of a realm must not change a type that it imports: its pages would show it. */

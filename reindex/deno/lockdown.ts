@@ -7,6 +7,9 @@
  * language and lets ordinary assignments work all the same.
  */
 import "ses/lockdown";
+import { type CallSite, noteCalls } from "./positions.ts";
+
+type PrepareStackTrace = (error: Error, sites: CallSite[]) => unknown;
 
 declare const lockdown: (options: Record<string, string>) => void;
 declare const harden: <T>(value: T) => T;
@@ -52,6 +55,7 @@ export function lockDown(port: MessagePort): void {
       removed.add(name);
     }
   }
+  const UntamedError: ErrorConstructor & { prepareStackTrace?: PrepareStackTrace } = Error;
   lockdown({
     // Stack traces show where the prerenderer itself lies.
     errorTaming: "safe",
@@ -62,6 +66,16 @@ export function lockDown(port: MessagePort): void {
     consoleTaming: "unsafe",
     evalTaming: "no-eval",
     reporting: "none",
+  });
+  const told = UntamedError.prepareStackTrace;
+  // Not to be changed: card code would be told the calls of other cards.
+  Object.defineProperty(UntamedError, "prepareStackTrace", {
+    value: (error: Error, sites: CallSite[]) => {
+      noteCalls(error, sites);
+      return told?.(error, sites);
+    },
+    writable: false,
+    configurable: false,
   });
   for (let object of shared) {
     for (; object && object !== Object.prototype; object = Object.getPrototypeOf(object)) {

@@ -143,6 +143,8 @@ export interface ErrorDocument {
   field?: string;
   /** The module that the error is about, if it is about one. */
   module?: string;
+  /** The line of that module's source, from 1. */
+  line?: number;
   /** Errors of the modules that a module imports, those first that others failed for. */
   dependencies?: ErrorDocument[];
 }

@@ -76,7 +76,7 @@ Deno.test("1,000 cards with the same error each have it, and cost one import and
   for (const [path, card] of Object.entries(others)) {
     assert.equal(failed(card).message, "not today");
     assert.equal(failed(card).card, BLOG + path);
-    assert.equal(failed(card).module, `${BLOG}bad`);
+    assert.equal(failed(card).module, `${BLOG}bad.js`);
   }
   assert.equal(answer.processes, 1);
   assert.match(rendered(last).html.isolated, /^<p>4 /);

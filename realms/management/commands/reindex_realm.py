@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from realms.commanding import told_plainly
-from realms.progress import follow
+from realms.progress import add_allow_errors, follow
 from realms.reindex_views import reindex
 from realms.urls_and_paths import canonical_realm_url
 
@@ -20,10 +20,17 @@ class Command(BaseCommand):
         parser.add_argument(
             "--wait", action=BooleanOptionalAction, default=True, help="wait for the pages"
         )
+        add_allow_errors(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         with told_plainly():
             job = reindex(canonical_realm_url(options["url"]), full=options["full"])
         self.stdout.write(f"{job.realm_url} is being rendered at generation {job.generation}")
         if options["wait"]:
-            follow(job.realm_url, job.generation, self.stdout, job=job.pk)
+            follow(
+                job.realm_url,
+                job.generation,
+                self.stdout,
+                job=job.pk,
+                allow_errors=options["allow_errors"],
+            )

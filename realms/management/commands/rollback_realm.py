@@ -9,7 +9,7 @@ from realms.commanding import add_caller, add_confirmation, caller, confirmed, t
 from realms.content import changed_between
 from realms.errors import NotPublished
 from realms.models import Realm
-from realms.progress import follow
+from realms.progress import add_allow_errors, follow
 from realms.publishing import rollback_realm, rollback_target
 from realms.urls_and_paths import canonical_realm_url
 
@@ -26,6 +26,7 @@ class Command(BaseCommand):
             help="the generation whose content is wanted (default: that before this one's)",
         )
         parser.add_argument("--no-wait", action="store_true", help="do not wait for the pages")
+        add_allow_errors(parser)
         add_confirmation(parser)
         add_caller(parser)
 
@@ -42,7 +43,7 @@ class Command(BaseCommand):
             done = rollback_realm(url, caller(options), target.generation)
         self.stdout.write(f"{done.url} generation {done.generation} shows it again")
         if not options["no_wait"]:
-            follow(done.url, done.generation, self.stdout)
+            follow(done.url, done.generation, self.stdout, allow_errors=options["allow_errors"])
 
     def _describe(self, realm: Realm, target: Any) -> None:
         self.stdout.write(

@@ -1,0 +1,106 @@
+/** Where an error is in its author's source: calls in transpiled modules, mapped back. */
+
+/** A line of a module of a realm, from 1. */
+export interface Position {
+  module: string;
+  line: number;
+}
+
+/** A piece of a generated line, from a column on, and the line of the source that it comes from; both
+ * from 0. */
+type Segment = [column: number, line: number];
+
+const MAP = /\n\/\/# sourceMappingURL=data:application\/json;base64,([\w+/=]+)\s*$/;
+const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+/** Taken before any card code could put something else in their place. */
+const { parse } = JSON;
+const decode = atob;
+
+/** The code of the modules that authors have written, by public URL. */
+const modules = new Map<string, string>();
+
+export function noteModule(url: string, code: string): void {
+  modules.set(url, code);
+}
+
+/** What V8 tells of a call. */
+export interface CallSite {
+  getFileName(): string | null;
+  getLineNumber(): number | null;
+  getColumnNumber(): number | null;
+}
+
+/** The innermost call in a module of a realm, by error. */
+const places = new WeakMap<Error, { module: string; line: number; column: number }>();
+
+/** Takes note of the calls that led to an error. V8 tells them once. */
+export function noteCalls(error: Error, sites: CallSite[]): void {
+  for (const site of sites) {
+    const module = site.getFileName() ?? "";
+    if (!modules.has(module)) continue;
+    const [line, column] = [site.getLineNumber() ?? 1, site.getColumnNumber() ?? 1];
+    places.set(error, { module, line: line - 1, column: column - 1 });
+    return;
+  }
+}
+
+/** Where an error comes from, as far as that is known. */
+export function positionOf(error: Error): Position | undefined {
+  // V8 tells the calls when somebody looks at the stack; card code may have put anything there.
+  void error.stack;
+  const place = places.get(error);
+  return place && original(place.module, place.line, place.column);
+}
+
+/** Where a module imports a specifier. */
+export function importPosition(module: string, specifier: string): Position | undefined {
+  const code = modules.get(module) ?? "";
+  for (const quote of ['"', "'"]) {
+    const at = code.indexOf(quote + specifier + quote);
+    if (at < 0) continue;
+    const before = code.slice(0, at).split("\n");
+    return original(module, before.length - 1, before[before.length - 1].length);
+  }
+}
+
+/** The line of the source that a place in a module's code comes from. Counts from 0. */
+function original(module: string, line: number, column: number): Position | undefined {
+  const map = MAP.exec(modules.get(module) ?? "");
+  // What isn't transpiled is what its author wrote.
+  if (!map) return { module, line: line + 1 };
+  const segments = segmentsOf(parse(decode(map[1])).mappings)[line] ?? [];
+  const found = segments.findLast(([from]) => from <= column) ?? segments[0];
+  return found && { module, line: found[1] + 1 };
+}
+
+/** The segments of each generated line. Source: the format's specification, ECMA-426. */
+function segmentsOf(mappings: string): Segment[][] {
+  let sourceLine = 0;
+  return mappings.split(";").map((line) => {
+    let column = 0;
+    return line.split(",").flatMap((segment): Segment[] => {
+      const numbers = numbersOf(segment);
+      column += numbers[0] ?? 0;
+      // One number alone is code that comes from nowhere.
+      if (numbers.length < 4) return [];
+      sourceLine += numbers[2];
+      return [[column, sourceLine]];
+    });
+  });
+}
+
+/** The numbers in a base64 VLQ. */
+function numbersOf(segment: string): number[] {
+  const numbers: number[] = [];
+  let value = 0;
+  let shift = 0;
+  for (const character of segment) {
+    const digit = DIGITS.indexOf(character);
+    value += (digit & 31) << shift;
+    shift += 5;
+    if (digit & 32) continue;
+    numbers.push(value & 1 ? -(value >> 1) : value >> 1);
+    value = shift = 0;
+  }
+  return numbers;
+}
