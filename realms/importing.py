@@ -1,6 +1,6 @@
 """A folder of files as a realm's content."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +24,21 @@ from realms.urls_and_paths import check_path
 from reindex import jobs
 
 _SKIPPED_FOLDERS = {"node_modules", "__pycache__"}
+#: Hidden in a folder and meant for visitors. Source: RFC 8615.
+_WELL_KNOWN = ".well-known"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The files of a folder by path, and the paths that an import leaves out, with the reason."""
+
+    files: dict[str, Path]
+    left_out: dict[str, str]
+
+    def kept_from(self, path: str) -> bool:
+        """Whether a file of the realm may be one that was left out, itself or with its folder."""
+        parts = path.split("/")
+        return any("/".join(parts[: end + 1]) in self.left_out for end in range(len(parts)))
 
 
 @dataclass(frozen=True)
@@ -35,29 +50,46 @@ class Imported:
     written: list[str]
     deleted: list[str]
     generation: int
+    #: What stands in the realm and not in the folder, and stays.
+    kept: list[str]
 
 
-def files_in(folder: Path, realm_url: str) -> dict[str, Path]:
-    """The files that an import takes, by path. Hidden files and folders, `node_modules` and
-    symbolic links are left out. Raises InvalidPath for a name that no file of a realm may have."""
-    return {
-        check_path(file.relative_to(folder).as_posix(), realm_url): file
-        for file in sorted(_walk(folder))
-    }
+def files_in(folder: Path, realm_url: str) -> Folder:
+    """The files that an import takes. Left out are hidden files and folders but `.well-known`,
+    `node_modules`, `__pycache__`, symbolic links, and what is no file. Raises InvalidPath for a
+    name that no file of a realm may have."""
+    left_out: dict[str, str] = {}
+    files = {}
+    for file in sorted(_walk(folder, folder, left_out)):
+        path = file.relative_to(folder).as_posix()
+        files[check_path(path, realm_url)] = file
+    return Folder(files, dict(sorted(left_out.items())))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(root: Path, folder: Path, left_out: dict[str, str]) -> Iterator[Path]:
     for entry in folder.iterdir():
-        if entry.name.startswith(".") or entry.is_symlink():
-            continue
-        if entry.is_dir() and entry.name not in _SKIPPED_FOLDERS:
-            yield from _walk(entry)
-        elif entry.is_file():
+        why = _why_left_out(entry, at_root=folder == root)
+        if why:
+            left_out[entry.relative_to(root).as_posix()] = why
+        elif entry.is_dir():
+            yield from _walk(root, entry, left_out)
+        else:
             yield entry
 
 
+def _why_left_out(entry: Path, *, at_root: bool) -> str:
+    """Why an import doesn't take an entry of a folder; empty if it does."""
+    if entry.is_symlink():
+        return "a symbolic link"
+    if entry.name.startswith(".") and not (at_root and entry.name == _WELL_KNOWN):
+        return "hidden"
+    if entry.is_dir():
+        return "made by tools" if entry.name in _SKIPPED_FOLDERS else ""
+    return "" if entry.is_file() else "not a file"
+
+
 def import_files(
-    files: dict[str, Path],
+    folder: Folder,
     url: str,
     *,
     owner: Any,
@@ -68,9 +100,11 @@ def import_files(
 ) -> Imported:
     """Makes the realm hold these files, in one generation; the realm is made if it isn't there.
 
-    `delete` also removes what the folder lacks. Content is stored before the lock is taken, so the
-    realm is locked for moments only. Raises one of `realms.errors`; then nothing has changed.
+    `delete` also removes what the folder lacks, but nothing that was left out. Content is stored
+    before the lock is taken, so the realm is locked for moments only. Raises one of
+    `realms.errors`, or OSError for a file that can't be read; then nothing has changed.
     """
+    files = folder.files
     check_not_reserved(url)
     stored: dict[str, Stored] = {}
     for path, file in files.items():
@@ -79,7 +113,7 @@ def import_files(
         stored[path] = Stored("" if dry_run else store_blob(data), len(data))
         progress(path)
     if dry_run:
-        return _compared(files, url, delete)
+        return _compared(folder, url, delete)
     with realm_write_lock(url, *outer_urls(url)):
         realm = Realm.objects.filter(url=url).first()
         created = realm is None
@@ -93,21 +127,31 @@ def import_files(
             )
             jobs.tell_dependents(url, opened=True)
         before = dict(versions_at(realm, realm.generation).values_list("path", "blob_id"))
-        gone = sorted(set(before) - set(stored)) if delete else []
+        gone, kept = _gone_and_kept(before, folder, delete)
         # First, or there may not be room for what takes their place.
         if gone:
             delete_files(realm, gone)
         write_stored(realm, stored)
-    written = [path for path, kept in stored.items() if before.get(path) != kept.sha256]
-    return Imported(url, created, written, gone, realm.generation)
+    written = [path for path, each in stored.items() if before.get(path) != each.sha256]
+    return Imported(url, created, written, gone, realm.generation, kept)
 
 
-def _compared(files: dict[str, Path], url: str, delete: bool) -> Imported:
+def _gone_and_kept(
+    before: Iterable[str], folder: Folder, delete: bool
+) -> tuple[list[str], list[str]]:
+    """What an import deletes of a realm's files, and what stays though the folder lacks it."""
+    lacking = sorted(set(before) - set(folder.files))
+    gone = [path for path in lacking if delete and not folder.kept_from(path)]
+    return gone, sorted(set(lacking) - set(gone))
+
+
+def _compared(folder: Folder, url: str, delete: bool) -> Imported:
     """What an import would change. Raises OverQuota where it would be refused."""
+    files = folder.files
     realm = Realm.objects.filter(url=url).first()
     there = versions_at(realm, realm.generation) if realm else FileVersion.objects.none()
     before = {path: (sha, size) for path, sha, size in there.values_list("path", "blob", "size")}
-    gone = sorted(set(before) - set(files)) if delete else []
+    gone, kept = _gone_and_kept(before, folder, delete)
     written = [
         path for path, file in files.items()
         if path not in before or before[path][0] != sha256(file.read_bytes()).hexdigest()
@@ -118,4 +162,4 @@ def _compared(files: dict[str, Path], url: str, delete: bool) -> Imported:
         len(written) - len(left),
         sum(files[path].stat().st_size for path in written) - sum(left),
     )
-    return Imported(url, realm is None, written, gone, realm.generation if realm else 0)
+    return Imported(url, realm is None, written, gone, realm.generation if realm else 0, kept)

@@ -89,7 +89,7 @@ class Show:
                 url = self._source(example)
                 found = files_in(folder / example, url)
                 import_files(found, url, owner=owner, public=True, delete=True)
-                files += len(found)
+                files += len(found.files)
             say(f"{files} files in {len(examples)} realms")
         with self._step("a client signs in"):
             body = {"username": self._user, "password": self._password}
@@ -105,10 +105,11 @@ class Show:
             began = time.monotonic()
             for example, generation in generations.items():
                 self._until(partial(self._ready, example, generation), 60, f"{example} ready")
-            cards, errors = _rendered()
+            rendered, carried, errors = _figures([self._site(example) for example in examples])
             if errors:
-                raise StepFailed(f"{errors} of {cards} cards have an error document")
-            say(f"{cards} cards in {time.monotonic() - began:.1f} s")
+                raise StepFailed(f"{errors} of {rendered + carried} cards have an error document")
+            told = f", {carried} as they were" if carried else ""
+            say(f"{rendered} cards in {time.monotonic() - began:.1f} s{told}")
         with self._step("both replicas serve the same pages") as say:
             pages = [self._page(example) for example in examples]
             say(f"{sum(len(page) for page in pages) / 1024:.0f} KiB of HTML")
@@ -312,9 +313,15 @@ class Show:
             return Answer(answer.status, told, answer.data)
 
 
-def _rendered() -> tuple[int, int]:
-    """The cards of all indexes that visitors see, and how many of them are error documents."""
-    from reindex.models import IndexedCard
+def _figures(sites: list[str]) -> tuple[int, int, int]:
+    """What the last jobs of some sites came to: cards rendered, carried over, and with errors."""
+    from reindex.models import IndexHead
 
-    cards = IndexedCard.objects.filter(current=True)
-    return cards.count(), cards.filter(error__isnull=False).count()
+    jobs = [
+        head.job for head in IndexHead.objects.select_related("job").filter(realm_url__in=sites)
+    ]
+    return (
+        sum(job.rendered for job in jobs),
+        sum(job.carried for job in jobs),
+        sum(job.errors for job in jobs),
+    )

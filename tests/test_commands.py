@@ -16,9 +16,9 @@ from django.utils import timezone
 
 from notifications.models import Replica, ReplicaGeneration
 from realms.errors import Conflict
-from realms.importing import files_in, import_files
+from realms.importing import Folder, files_in, import_files
 from realms.models import FileVersion, Realm, RealmPermission
-from reindex.models import ReindexJob
+from reindex.models import IndexHead, ReindexJob
 from settings.processes import BASE_DIR
 from tests import make
 from tests.cluster import Cluster
@@ -54,6 +54,8 @@ def folder(tmp_path: Path) -> Path:
         "node_modules/a/b.js": b"x",
         "deep/node_modules/b.js": b"x",
         "__pycache__/a.pyc": b"x",
+        ".well-known/security.txt": b"x",
+        "deep/.well-known/no.txt": b"x",
     }.items():
         file = tmp_path / "site" / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +65,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "site"
 
 
-TAKEN = ["_private.md", "deep/er/ä ö.md", "empty.txt", "index.json"]
+TAKEN = [".well-known/security.txt", "_private.md", "deep/er/ä ö.md", "empty.txt", "index.json"]
 
 
 def paths(realm_url: str) -> list[str]:
@@ -81,19 +83,19 @@ def test_an_import_makes_the_realm_and_takes_what_is_not_hidden(owner: Any, fold
     assert (realm.owner, realm.kind, realm.generation) == (owner, "source", 2)
     rows = RealmPermission.objects.filter(realm=realm).order_by("audience")
     assert [(row.whom, row.realm_owner) for row in rows] == [("everyone", False), ("ada", True)]
-    assert f"{SITE} created: 4 written, 0 deleted, 0 unchanged, generation 2" in said
+    assert f"{SITE} created: 5 written, 0 deleted, 0 unchanged, generation 2" in said
 
 
 def test_an_import_writes_what_differs_in_one_generation(owner: Any, folder: Path) -> None:
     run("import_realm", folder, SITE)
     before = everything()
-    assert "0 written, 0 deleted, 4 unchanged, generation 2" in run("import_realm", folder, SITE)
+    assert "0 written, 0 deleted, 5 unchanged, generation 2" in run("import_realm", folder, SITE)
     assert everything() == before
     (folder / "index.json").write_text('{"new": 1}')
     (folder / "new.md").write_text("new")
     (folder / "empty.txt").unlink()
     said = run("import_realm", folder, SITE)
-    assert "updated: 2 written, 0 deleted, 2 unchanged, generation 3" in said
+    assert "updated: 2 written, 0 deleted, 3 unchanged, generation 3" in said
     assert "empty.txt" in paths(SITE)
     assert "0 written, 1 deleted" in run("import_realm", folder, SITE, delete=True)
     assert "empty.txt" not in paths(SITE)
@@ -113,16 +115,55 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(
     if standing:
         assert "would be written  index.json" in said
         assert "would be deleted  empty.txt" in said
-        assert "would be updated: 1 written, 1 deleted, 2 unchanged, generation 2" in said
+        assert "would be updated: 1 written, 1 deleted, 3 unchanged, generation 2" in said
     else:
         assert all(f"would be written  {path}" in said for path in TAKEN)
-        assert "would be created: 4 written" in said
+        assert "would be created: 5 written" in said
 
 
 def test_an_import_tells_of_each_file_as_it_goes(owner: Any, folder: Path) -> None:
     seen: list[str] = []
     import_files(files_in(folder, SITE), SITE, owner=owner, progress=seen.append)
     assert seen == TAKEN
+
+
+def test_an_import_says_what_it_leaves_out_and_what_only_the_realm_has(
+    owner: Any, folder: Path
+) -> None:
+    run("import_realm", folder, SITE)
+    make.write_paths(
+        Realm.objects.get(url=SITE),
+        dict.fromkeys(("more.md", "link.md", "linked/a.md", ".hidden", "linkedin.md"), b"x"),
+    )
+    os.mkfifo(folder / "pipe")
+    for options in ({}, {"dry_run": True}):
+        said = run("import_realm", folder, SITE, **options)
+        for line in (
+            ".git (hidden)", ".hidden (hidden)", "__pycache__ (made by tools)",
+            "deep/.well-known (hidden)", "deep/node_modules (made by tools)",
+            "link.md (a symbolic link)", "linked (a symbolic link)", "pipe (not a file)",
+        ):  # fmt: skip
+            assert f"  left out  {line}\n" in said
+        for path in (".hidden", "link.md", "linked/a.md", "linkedin.md", "more.md"):
+            assert f"  in the realm and not in the folder  {path}\n" in said
+    said = run("import_realm", folder, SITE, delete=True)
+    assert "0 written, 2 deleted, 5 unchanged" in said
+    assert paths(SITE) == sorted([*TAKEN, ".hidden", "link.md", "linked/a.md"])
+
+
+def test_an_import_names_a_few_of_many_left_out(owner: Any, folder: Path) -> None:
+    for number in range(30):
+        (folder / f".dot{number}").touch()
+    assert "  left out  and 18 more; -v 2 names all\n" in run("import_realm", folder, SITE)
+    assert "  left out  .dot29 (hidden)\n" in run("import_realm", folder, SITE, verbosity=2)
+
+
+def test_a_file_that_goes_away_meanwhile_is_named(owner: Any, folder: Path) -> None:
+    listed = files_in(folder, SITE)
+    (folder / "empty.txt").unlink()
+    with pytest.raises(FileNotFoundError, match="empty"):
+        import_files(listed, SITE, owner=owner)
+    assert not Realm.objects.filter(url=SITE).exists()
 
 
 @pytest.mark.parametrize(
@@ -161,7 +202,12 @@ def test_a_file_that_is_too_large_is_named_and_nothing_is_imported(
         (("/nowhere/at/all", SITE), "/nowhere/at/all is not a folder"),
         ((".", "nonsense"), "Invalid realm URL supplied"),
         ((".", f"{ORIGIN}/eve/site/"), "there is no user 'eve'"),
-        ((".", "http://eve.localhost:4201/"), "there is no user ''"),
+        ((".", "http://eve.localhost:4201/"), f"is not at this server's origin, {ORIGIN};"),
+        (
+            (".", "http://localhost:4202/ada/other/", "--owner", "ada"),
+            "not at this server's origin",
+        ),
+        ((".", "https://localhost/ada/other/", "--owner", "ada"), "not at this server's origin"),
         ((".", PAGE), "is a published realm"),
         ((".", f"{ORIGIN}/base/"), "is a bootstrap realm"),
     ],
@@ -180,7 +226,7 @@ def test_an_import_into_the_wrong_place_is_refused(
 def test_files_never_get_into_a_realm_that_has_none_of_its_own(source: Realm, owner: Any) -> None:
     make.publish(source, PAGE)
     with pytest.raises(Conflict, match="only source realms have files"):
-        import_files({}, PAGE, owner=owner)
+        import_files(Folder({}, {}), PAGE, owner=owner)
 
 
 # --- publish_realm, unpublish_realm ------------------------------------------------------------
@@ -196,8 +242,8 @@ def test_a_publish_by_command_is_a_publish(source: Realm) -> None:
 def test_a_publish_follows_its_pages_to_the_end(source: Realm, monkeypatch: Any) -> None:
     from realms.management.commands import publish_realm as command
 
-    def finish(realm_url: str, generation: int, out: Any) -> None:
-        assert (realm_url, generation) == (PAGE, 1)
+    def finish(realm_url: str, generation: int, out: Any, *, allow_errors: bool) -> None:
+        assert (realm_url, generation, allow_errors) == (PAGE, 1, False)
         out.write("followed")
 
     monkeypatch.setattr(command, "follow", finish)
@@ -211,9 +257,84 @@ def test_a_publish_that_fails_to_render_ends_in_an_error(source: Realm) -> None:
     ReindexJob.objects.filter(realm_url=PAGE).update(status="failed", error="no replica")
     with pytest.raises(CommandError, match="failed: no replica"):
         follow(PAGE, 1, StringIO())
-    make.publish(source, PAGE)
+    ReindexJob.objects.filter(realm_url=PAGE).update(status="superseded")
     with pytest.raises(CommandError, match="superseded"):
         follow(PAGE, 1, StringIO())
+
+
+def land(realm_url: str, **figures: Any) -> ReindexJob:
+    """Ends the newest job of a realm with these figures, as a worker would."""
+    job = ReindexJob.objects.filter(realm_url=realm_url).latest("pk")
+    for name, value in {"status": "done", **figures}.items():
+        setattr(job, name, value)
+    job.save()
+    IndexHead.objects.update_or_create(
+        realm_url=realm_url,
+        defaults={"job": job, "generation": job.generation, "swapped_at": timezone.now()},
+    )
+    return job
+
+
+@pytest.mark.parametrize("overtaken", [False, True])
+def test_the_figures_are_those_of_the_job_whose_index_is_shown(
+    source: Realm, overtaken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job may end between the reading of its row and the look at the index, and a newer one may
+    take its place meanwhile."""
+    from realms import progress
+
+    landed = progress._landed
+
+    def end_before(*asked: Any) -> Any:
+        if overtaken:
+            make.publish(source, PAGE)
+        land(PAGE, rendered=7)
+        return landed(*asked)
+
+    make.publish(source, PAGE)
+    monkeypatch.setattr(progress, "_landed", end_before)
+    out = StringIO()
+    progress.follow(PAGE, 1, out)
+    assert out.getvalue().startswith("7 cards rendered")
+
+
+@pytest.mark.parametrize("command", ["publish_realm", "reindex_realm", "rollback_realm"])
+def test_a_command_whose_cards_have_errors_exits_1_and_names_file_and_line(
+    source: Realm, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from realms import progress
+
+    landed = progress._landed
+    kind = {"status": 500, "title": "The isolated template failed", "module": f"{PAGE}post.tsx",
+            "message": "x is null", "causes": ["x is null", f"see {PAGE}person.tsx"], "line": 12,
+            "count": 7, "cards": ["index", "a", "b", "c", "d"]}  # fmt: skip
+    told = {"message": "the link author leads to no card", "count": 1, "cards": ["ada"]}
+
+    def end_before(*asked: Any) -> Any:
+        land(PAGE, rendered=9, errors=7, summary={"errors": [kind], "warnings": [told]})
+        return landed(*asked)
+
+    make.publish(source, PAGE)
+    if command == "rollback_realm":
+        make.write(source, new__md=b"new")
+        make.publish(source, PAGE)
+    monkeypatch.setattr(progress, "_landed", end_before)
+    arguments: tuple[object, ...] = (PAGE,)
+    if command == "publish_realm":
+        arguments = (source.url, PAGE)
+    elif command == "rollback_realm":
+        arguments = (PAGE, "--yes")
+    out = StringIO()
+    with pytest.raises(CommandError, match="7 cards have errors") as raised:
+        call_command(command, *arguments, stdout=out)
+    assert raised.value.returncode == 1
+    assert (
+        "  7 × The isolated template failed: x is null, because: see person.tsx "
+        "(post.tsx, line 12): index.json, a.json, b.json, c.json, d.json, …\n"
+        "  warning: the link author leads to no card: ada.json\n"
+    ) in out.getvalue()
+    if command == "reindex_realm":
+        run(command, *arguments, "--allow-errors")
 
 
 def test_who_stops_watching_a_rendering_is_told_that_it_goes_on(
@@ -230,6 +351,47 @@ def test_who_stops_watching_a_rendering_is_told_that_it_goes_on(
         progress.follow(PAGE, 1, StringIO())
     assert raised.value.returncode == 130
     assert ReindexJob.objects.get(realm_url=PAGE).status == "queued"
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+def test_a_publish_over_another_site_says_so_and_is_confirmed(source: Realm, theirs: bool) -> None:
+    """Also where the operator, who may do everything, takes another user's address."""
+    owner = make.user("bob") if theirs else source.owner
+    other = make.source(f"{ORIGIN}/{owner}/other/", owner, {"index.json": b"{}"})
+    make.publish(source, PAGE)
+    before = everything()
+    command = ("publish_realm", other.url, PAGE, "--no-wait")
+    out = StringIO()
+    with pytest.raises(CommandError, match="Nobody is here to ask: say --yes"):
+        call_command(*command, stdout=out)
+    assert f"{PAGE} shows {source.url}, which is ada's, and not {other.url}" in out.getvalue()
+    run(*command, "--dry-run")
+    assert everything() == before
+    run(*command, "--yes")
+    assert Realm.objects.get(url=PAGE).source == other
+    run(*command)
+
+
+def test_a_publish_into_another_users_space_says_so_and_is_confirmed(source: Realm) -> None:
+    bob = make.user("bob")
+    make.publish(
+        make.source(f"{ORIGIN}/bob/site/", bob, {"a.md": b""}), "http://bob.localhost:4201/"
+    )
+    for url in ("http://bob.localhost:4201/under/", f"{ORIGIN}/bob/new/", f"{ORIGIN}/eve/new/"):
+        before = everything()
+        with pytest.raises(CommandError, match="Nobody is here to ask"):
+            run("publish_realm", source.url, url, "--no-wait")
+        assert everything() == before
+        run("publish_realm", source.url, url, "--no-wait", "--yes")
+        assert Realm.objects.filter(url=url).exists()
+        run("publish_realm", source.url, url, "--no-wait")
+
+
+def test_a_dry_run_of_a_publish_says_what_would_be_shown(source: Realm) -> None:
+    before = everything()
+    said = run("publish_realm", source.url, PAGE, "--dry-run")
+    assert said == f"{PAGE} would show {source.url} generation 2\n"
+    assert everything() == before
 
 
 def test_a_command_acts_with_the_rights_of_the_user_who_is_named(source: Realm) -> None:

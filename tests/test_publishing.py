@@ -29,7 +29,7 @@ from realms.errors import (
     Reserved,
     Unprocessable,
 )
-from realms.importing import import_files
+from realms.importing import Folder, import_files
 from realms.locks import realm_write_lock
 from realms.models import FileVersion, Publication, Realm, RealmPermission, RealmTombstone
 from realms.publishing import delete_realm, publish_realm, rollback_realm, unpublish_realm
@@ -530,9 +530,9 @@ def test_nobody_makes_a_realm_within_the_card_library_whatever_their_name(
         ]
     }
     with pytest.raises(Reserved):
-        import_files({}, f"{ORIGIN}/base/site/", owner=namesake)
+        import_files(Folder({}, {}), f"{ORIGIN}/base/site/", owner=namesake)
     with pytest.raises(Reserved):
-        import_files({}, f"{ORIGIN}/base/site/", owner=namesake, dry_run=True)
+        import_files(Folder({}, {}), f"{ORIGIN}/base/site/", owner=namesake, dry_run=True)
     with pytest.raises(Reserved):
         publish_realm(source.url, f"{ORIGIN}/base/site/", Caller("@realm_server", operator=True))
     assert everything() == before

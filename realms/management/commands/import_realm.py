@@ -1,19 +1,25 @@
 """`manage.py import_realm DIR URL`: a folder becomes a source realm's content."""
 
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.progress import Progress
 
 from realms.commanding import told_plainly
-from realms.importing import files_in, import_files
+from realms.importing import Folder, Imported, files_in, import_files
 from realms.models import Realm
 from realms.urls_and_paths import canonical_realm_url
+
+#: So many paths of each kind are named, unless more is asked for.
+SHOWN = 20
 
 
 class Command(BaseCommand):
@@ -26,24 +32,28 @@ class Command(BaseCommand):
             "--owner", help="who owns a new realm (default: the URL's first path segment)"
         )
         parser.add_argument("--public", action="store_true", help="let everyone read the realm")
-        parser.add_argument("--delete", action="store_true", help="delete what the folder lacks")
+        parser.add_argument(
+            "--delete",
+            action="store_true",
+            help="delete what the folder lacks; nothing that the import leaves out",
+        )
         parser.add_argument(
             "--dry-run", action="store_true", help="say what would change, change nothing"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        folder: Path = options["folder"]
-        if not folder.is_dir():
-            raise CommandError(f"{folder} is not a folder")
-        with told_plainly():
+        root: Path = options["folder"]
+        if not root.is_dir():
+            raise CommandError(f"{root} is not a folder")
+        with told_plainly(), _files_told_plainly():
             url = canonical_realm_url(options["url"])
-            files = files_in(folder, url)
+            folder = files_in(root, url)
             owner = self._owner(url, options["owner"])
             seen = Console(stderr=True)
             with Progress(console=seen, transient=True, disable=not seen.is_terminal) as progress:
-                task = progress.add_task(f"{folder.name}", total=len(files))
+                task = progress.add_task(f"{root.name}", total=len(folder.files))
                 done = import_files(
-                    files,
+                    folder,
                     url,
                     owner=owner,
                     public=options["public"],
@@ -51,28 +61,53 @@ class Command(BaseCommand):
                     dry_run=options["dry_run"],
                     progress=lambda path: progress.advance(task),
                 )
+        self._tell(folder, done, options)
+
+    def _tell(self, folder: Folder, done: Imported, options: dict[str, Any]) -> None:
         would = "would be " if options["dry_run"] else ""
         if options["verbosity"] > 1 or options["dry_run"]:
             for path in done.written:
                 self.stdout.write(f"  {would}written  {path}")
             for path in done.deleted:
                 self.stdout.write(f"  {would}deleted  {path}")
+        most = None if options["verbosity"] > 1 else SHOWN
+        left_out = [f"{path} ({why})" for path, why in folder.left_out.items()]
+        self._list("  left out  ", left_out, most)
+        self._list("  in the realm and not in the folder  ", done.kept, most)
         self.stdout.write(
             f"{done.url} {would}{'created' if done.created else 'updated'}: "
             f"{len(done.written)} written, {len(done.deleted)} deleted, "
-            f"{len(files) - len(done.written)} unchanged, generation {done.generation}"
+            f"{len(folder.files) - len(done.written)} unchanged, generation {done.generation}"
         )
+
+    def _list(self, title: str, lines: list[str], most: int | None) -> None:
+        for line in lines[:most]:
+            self.stdout.write(title + line)
+        if most is not None and len(lines) > most:
+            self.stdout.write(f"{title}and {len(lines) - most} more; -v 2 names all")
 
     def _owner(self, url: str, name: str | None) -> Any:
         standing = Realm.objects.filter(url=url).select_related("owner").first()
+        if standing is not None and standing.kind != Realm.Kind.SOURCE:
+            raise CommandError(f"{url} is a {standing.kind} realm; only source realms have files")
+        if not url.startswith(f"{settings.REALM_PUBLIC_ORIGIN}/"):
+            raise CommandError(
+                f"{url} is not at this server's origin, {settings.REALM_PUBLIC_ORIGIN}; that is "
+                "what REALM_PUBLIC_ORIGIN says, here and where the server runs"
+            )
         if standing is not None:
-            if standing.kind != Realm.Kind.SOURCE:
-                raise CommandError(
-                    f"{url} is a {standing.kind} realm; only source realms have files"
-                )
             return standing.owner
         name = name or urlsplit(url).path.split("/")[1]
         owner = get_user_model().objects.filter(username=name).first()
         if owner is None:
             raise CommandError(f"there is no user {name!r} to own {url}; name one with --owner")
         return owner
+
+
+@contextmanager
+def _files_told_plainly() -> Iterator[None]:
+    """Turns a file that can't be read into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise CommandError(f"{error.filename} can't be read: {error.strerror}") from error

@@ -5,9 +5,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from realms.commanding import add_caller, caller, told_plainly
-from realms.progress import follow
+from realms.commanding import add_caller, add_confirmation, caller, confirmed, told_plainly
+from realms.models import Realm
+from realms.progress import add_allow_errors, follow
 from realms.publishing import publish_realm
+from realms.spaces import belongs_to_another
+from realms.urls_and_paths import canonical_realm_url
 
 
 class Command(BaseCommand):
@@ -17,14 +20,39 @@ class Command(BaseCommand):
         parser.add_argument("source", metavar="SOURCE", help="the source realm's URL")
         parser.add_argument("published", metavar="PUBLISHED", help="where it is to be shown")
         parser.add_argument("--no-wait", action="store_true", help="do not wait for the pages")
+        add_allow_errors(parser)
+        add_confirmation(parser)
         add_caller(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         with told_plainly():
-            done = publish_realm(options["source"], options["published"], caller(options))
+            by = caller(options)
+            source_url, url = map(canonical_realm_url, (options["source"], options["published"]))
+            source = Realm.objects.select_related("owner").filter(url=source_url).first()
+            taken = self._taken(source, url) if source is not None else ""
+            if taken:
+                self.stdout.write(taken)
+            if options["dry_run"] and source is not None:
+                self.stdout.write(f"{url} would show {source} generation {source.generation}")
+                return
+            if taken and not confirmed(options, "Publish all the same?"):
+                return
+            done = publish_realm(source_url, url, by)
         self.stdout.write(
             f"{done.url} generation {done.generation} shows {done.source_url} "
             f"generation {done.source_generation}"
         )
         if not options["no_wait"]:
-            follow(done.url, done.generation, self.stdout)
+            follow(done.url, done.generation, self.stdout, allow_errors=options["allow_errors"])
+
+    def _taken(self, source: Realm, url: str) -> str:
+        """What a publish would take from somebody; empty for one that takes nothing."""
+        standing = Realm.objects.select_related("source__owner").filter(url=url).first()
+        if standing is None:
+            if belongs_to_another(url, source.owner):
+                return f"{url} lies in the space of another user than {source.owner}"
+            return ""
+        if standing.source is None or standing.source == source:
+            return ""
+        owner = standing.source.owner
+        return f"{url} shows {standing.source}, which is {owner}'s, and not {source}"
