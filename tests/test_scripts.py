@@ -1,0 +1,31 @@
+"""The scripts of a clone in which nothing is installed yet."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from settings.processes import BASE_DIR
+
+SCRIPTS = ("demo", "test", "lint", "faults", "bench hostile", "bootstrap")
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_installs_nothing(script: str, option: str, tmp_path: Path) -> None:
+    for folder in ("script", "bench"):
+        shutil.copytree(BASE_DIR / folder, tmp_path / folder)
+    name, *arguments = script.split()
+    before = {*tmp_path.rglob("*")}
+    done = subprocess.run(
+        [tmp_path / "script" / name, *arguments, option],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "PYTHON": "/bin/false"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert name in done.stdout or len(done.stdout.split()) > 5
+    assert {*tmp_path.rglob("*")} == before
