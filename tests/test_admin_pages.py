@@ -16,8 +16,8 @@ from django.urls import resolve
 
 from realms.models import Realm
 from tests import make
-from tests.test_admin import PUBLISHED, _one_row_of_everything
 from tests.test_admin import PAGE as GENERATIONS
+from tests.test_admin import PUBLISHED, _one_row_of_everything
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
 
@@ -81,7 +81,8 @@ class Page(HTMLParser):
         elif (tag == "input" and kind in ("submit", "image")) or tag == "button":
             self._form.buttons.append((name, value))
         elif tag == "input" and name and "disabled" not in told:
-            if kind not in ("checkbox", "radio") or "checked" in told:
+            chosen = kind not in ("checkbox", "radio") or "checked" in told
+            if chosen:
                 self._form.fields.append((name, value or ("on" if kind == "checkbox" else "")))
 
     def handle_data(self, data: str) -> None:
