@@ -49,10 +49,10 @@ class Front:
         answer = _hit(environ)
         if answer is None:
             return None
-        policy = origins.policy(environ.get("HTTP_HOST", ""), answer.realm_url)
         conditions = Conditions(*map(environ.get, WSGI_HEADERS))
         status, headers, body = response_parts(answer, environ["REQUEST_METHOD"], conditions, "hit")
-        return status, [*headers, *policy, _who()], body
+        told = origins.with_policy(headers, environ.get("HTTP_HOST", ""), answer.realm_url)
+        return status, [*told, _who()], body
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         hit = self.hit(environ)

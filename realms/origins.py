@@ -41,6 +41,20 @@ def policy(host: str, realm_url: str | None) -> Headers:
     return (_NOSNIFF,) if _is_own_host(host, realm_url) else (_NOSNIFF, _SANDBOX)
 
 
+def joined(name: str, value: str, more: str | None) -> str:
+    """A policy header's value, with the content security policy that the answer has by itself: of
+    two in one header a browser obeys both."""
+    return f"{value}, {more}" if name == CSP and more else value
+
+
+def with_policy(headers: Headers, host: str, realm_url: str | None) -> list[tuple[str, str]]:
+    """An answer's headers with those of its policy, as `OriginMiddleware` gives them."""
+    told = dict(policy(host, realm_url))
+    own = dict(headers).get(CSP)
+    kept = [each for each in headers if each[0] not in told]
+    return [*kept, *((name, joined(name, value, own)) for name, value in told.items())]
+
+
 def _is_own_host(host: str, realm_url: str) -> bool:
     """Whether a host is the one that a realm was published at, and nobody else's.
 
@@ -113,9 +127,7 @@ class OriginMiddleware:
         else:
             headers = policy(host, response.headers.get("X-Boxel-Realm-Url"))
         for name, value in headers:
-            # Of two policies in one header a browser obeys both.
-            more = response.headers.get(CSP) if name == CSP else None
-            response[name] = f"{value}, {more}" if more else value
+            response[name] = joined(name, value, response.headers.get(CSP))
         return response
 
 
