@@ -106,6 +106,13 @@ def public_origin(host: str) -> str:
     return f"{public.scheme}://{name}:{port}" if port else f"{public.scheme}://{name}"
 
 
+def is_within_reach(realm_url: str) -> bool:
+    """Whether visitors get to a realm by way of this server: by its scheme and at its port. One
+    that was made while REALM_PUBLIC_ORIGIN was another may be out of their reach."""
+    public, own = urlsplit(settings.REALM_PUBLIC_ORIGIN), urlsplit(realm_url)
+    return (own.scheme, own.port) == (public.scheme, public.port)
+
+
 def _authority(text: str) -> tuple[str, str]:
     """Host and port; an IPv6 address has colons of its own, and brackets around them."""
     name, port = _AUTHORITY.findall(without_final_dot(text).lower())[0]

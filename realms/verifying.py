@@ -16,8 +16,10 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeAlias
 
+from django.conf import settings
 from django.utils import timezone
 
 from notifications.models import Replica
@@ -28,6 +30,7 @@ from realms.coherence_outcome import Outcome, Violation
 from realms.models import EVERYONE, FileVersion, Realm, RealmPermission, RealmTombstone
 from realms.serving import Variant, committed
 from realms.transpile import TranspilerFailed
+from realms.urls_and_paths import is_within_reach
 
 POLL_SECONDS = 0.1
 #: A new sample is drawn when the last one is done, and no more often than this.
@@ -119,6 +122,11 @@ class Verification:
                 "no replica has reported within a day; is listen_file_changes running beside each "
                 "web service?"
             )
+        self.outcome = Outcome(
+            grace=grace,
+            replicas=sorted(row.name for row in rows),
+            stopped={row.name for row in rows if row.state == "stopped" and not row.fresh},
+        )
         if not self._realms():
             wanted = f"none of {', '.join(realms)} is a realm" if realms else "there is no realm"
             raise NothingToVerify(wanted)
@@ -135,11 +143,6 @@ class Verification:
         self._knock: set[str] = set()
         self._drawn_at = 0.0
         self._canaries: dict[str, str] = {}
-        self.outcome = Outcome(
-            grace=grace,
-            replicas=sorted(self._addresses),
-            stopped={row.name for row in rows if row.state == "stopped" and not row.fresh},
-        )
 
     def run(self, seconds: float) -> Outcome:
         """Watches for so long, then waits for what is still open; with 0 it checks one sample."""
@@ -197,8 +200,17 @@ class Verification:
     # --- What is asked ---
 
     def _realms(self) -> list[Realm]:
+        """Those to be looked at. One of another origin is noted as not checked: nobody gets there
+        by way of these replicas."""
         realms = Realm.objects.all()
-        return list(realms.filter(url__in=self._only) if self._only else realms)
+        found = list(realms.filter(url__in=self._only) if self._only else realms)
+        for realm in found:
+            if not is_within_reach(realm.url):
+                self.outcome.unchecked[realm.url] = (
+                    f"visitors of {settings.REALM_PUBLIC_ORIGIN} don't get there: another port, or "
+                    "not the same of http and https"
+                )
+        return [realm for realm in found if is_within_reach(realm.url)]
 
     def _draw(self) -> None:
         """A sample of the registry: files of random realms, deleted ones too, and realms that are
@@ -220,8 +232,9 @@ class Verification:
                 questions += _variants(realm, path, private=realm.pk not in public)
                 self._canaries[realm.url] = path
         if not self._only:
-            graves = RealmTombstone.objects.order_by("-at").values_list("url", flat=True)
-            questions += [Question(url, "", Variant.SOURCE) for url in graves[:GRAVES]]
+            newest = RealmTombstone.objects.order_by("-at").values_list("url", flat=True)
+            graves = filter(is_within_reach, newest.iterator())
+            questions += [Question(url, "", Variant.SOURCE) for url in islice(graves, GRAVES)]
         random.shuffle(questions)
         self._queue.extend(questions)
 
@@ -255,7 +268,8 @@ class Verification:
         if now - self._polled_at < self._poll_seconds:
             return
         wanted = Realm.objects.filter(url__in=self._only) if self._only else Realm.objects.all()
-        found = dict(wanted.values_list("url", "generation"))
+        told = wanted.values_list("url", "generation")
+        found = {url: generation for url, generation in told if is_within_reach(url)}
         noticed_at = time.monotonic()
         # A large registry is polled less often: four fifths of the time are left to others.
         self._poll_seconds = max(POLL_SECONDS, 5 * (noticed_at - now))

@@ -18,7 +18,7 @@ from notifications.models import Replica as Row
 from realms import coherence, verifying
 from realms.bootstrap import sync_base_realm
 from realms.coherence import Found, Verdict
-from realms.models import CoherenceReport, Realm
+from realms.models import CoherenceReport, Realm, RealmTombstone
 from realms.verifying import Verification
 from reindex.models import IndexedCard, IndexHead, ReindexJob
 from tests import make
@@ -190,3 +190,21 @@ def test_without_a_replica_or_a_realm_it_says_so(source: Realm) -> None:
 def test_options_that_mean_nothing_are_refused(arguments: tuple[str, ...]) -> None:
     with pytest.raises(CommandError, match=arguments[0]):
         call_command("verify_coherence", *arguments)
+
+
+def test_a_realm_of_another_origin_is_named_and_not_checked(source: Realm) -> None:
+    """As there is one where a server has run at another port before."""
+    strays = [
+        make.source(url, source.owner, make.SITE).url
+        for url in ("http://localhost:4300/ada/site/", "https://localhost:4201/ada/site/",
+                    "http://ada.localhost/")
+    ]  # fmt: skip
+    RealmTombstone.objects.create(url="http://gone.localhost:4300/", generation=1)
+    Row.objects.create(
+        name="a", address="http://127.0.0.1:9", state="live", sidecar_pid=1,
+        reported_at=timezone.now(),
+    )  # fmt: skip
+    verification = Verification(grace=1, samples=50)
+    verification._draw()
+    assert {question.realm_url for question in verification._queue} == {source.url}
+    assert list(verification.outcome.unchecked) == sorted(strays)
