@@ -99,7 +99,7 @@ def test_a_second_one_on_the_same_board_is_refused(live: Replica) -> None:
 def test_check_tells_the_state_as_json_and_by_its_exit_status(replica: Replica) -> None:
     before = run(replica, "--check")
     assert before.returncode == 1
-    assert json.loads(before.stdout)["live"] is False
+    assert (json.loads(before.stdout)["live"], json.loads(before.stdout)["state"]) == (False, None)
     assert "Traceback" not in before.stderr
 
     replica.start("sidecar")
@@ -109,7 +109,15 @@ def test_check_tells_the_state_as_json_and_by_its_exit_status(replica: Replica) 
     assert during.returncode == 0, during.stderr
     state = json.loads(during.stdout)
     assert state["replica"] == "a"
-    assert state["live"] is True
+    assert (state["live"], state["state"]) == (True, "live")
+    # It stands still: its last report says what its board doesn't any more.
+    replica.kill("sidecar", signal.SIGSTOP)
+    replica.wait_not_live()
+    assert Row.objects.get(name="a").state == "live"
+    stopped = json.loads(run(replica, "--check").stdout)
+    assert (stopped["live"], stopped["state"]) == (False, "not live")
+    replica.kill("sidecar", signal.SIGCONT)
+    replica.wait_live()
     assert 0 < state["vouches_for_seconds"] <= BOUND_SECONDS
     assert state["sidecar_pid"] == replica.running["sidecar"].pid
     assert state["missed"] == 0
