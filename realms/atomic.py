@@ -14,7 +14,8 @@ from realms.content import check_size, open_versions, write_files
 from realms.errors import AlreadyThere, Malformed, Missing, NotFound, Problems, RealmError
 from realms.locks import realm_write_lock
 from realms.models import Realm
-from realms.urls_and_paths import file_path, file_url
+from realms.urls_and_paths import file_path
+from reindex.references import file_url
 
 #: What the server tells of a card, and clients send back: no part of the file.
 _TOLD_BY_SERVER = ("lastModified", "resourceCreatedAt", "realmInfo", "realmURL")

@@ -15,7 +15,7 @@ from realms.http import API, CARD, MIN_GENERATION, min_generation, read_body
 from realms.info import realm_info
 from realms.models import EVERYONE, Realm, RealmPermission
 from realms.resolve import realm_around
-from realms.urls_and_paths import file_url
+from reindex.references import file_url
 
 READING = ("GET", "HEAD")
 #: What a body may be said to be.

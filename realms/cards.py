@@ -30,11 +30,12 @@ from realms.content import (
 )
 from realms.locks import realm_write_lock
 from realms.models import FileVersion, Realm
-from realms.urls_and_paths import check_path, file_url
+from realms.urls_and_paths import check_path
 from reindex.documents import read_document
 from reindex.index import find_page
+from reindex.references import file_url
 from reindex.results import broken_card
-from reindex.strict_json import MAX_DEPTH, BrokenDocument
+from reindex.strict_json import MAX_DEPTH, BrokenDocument, is_held
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ def _storable(value: Any) -> Any:
             open_ += [(part, depth + 1) for part in each]
         elif isinstance(each, str) and ("\x00" in each or not _encodes(each)):
             raise ValueError("has a character that no text can have")
+        elif isinstance(each, int) and not is_held(str(each)):
+            raise ValueError("has a number that JavaScript can't hold; write it as text")
     return value
 
 

@@ -30,7 +30,7 @@ from realms.resolve import realms_within
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS
 from reindex import jobs
 from reindex.documents import read_document
-from reindex.references import module_url
+from reindex.references import file_url
 from reindex.strict_json import BrokenDocument
 
 #: Larger blobs go to the storage instead of the row. Unit: bytes.
@@ -310,8 +310,8 @@ def _bump_paths(realm_url: str, paths: list[str]) -> None:
 def _forget_definitions(realm_url: str, paths: list[str]) -> None:
     """Drops what was built from modules that are others now, or weren't there, or are gone, and
     what was built from data that a module imports. Most data is imported by none."""
-    modules = [module_url(realm_url, p) for p in paths if p.endswith(EXECUTABLE_EXTENSIONS)]
-    data = [module_url(realm_url, p) for p in paths if not p.endswith(EXECUTABLE_EXTENSIONS)]
+    modules = [file_url(realm_url, p) for p in paths if p.endswith(EXECUTABLE_EXTENSIONS)]
+    data = [file_url(realm_url, p) for p in paths if not p.endswith(EXECUTABLE_EXTENSIONS)]
     lookup = DefinitionLookup()
     needed = modules + lookup.needed(data)
     if len(needed) > MAX_PATHS_PER_STATEMENT:

@@ -30,7 +30,7 @@ from realms.models import Realm
 from realms.resolve import resolve
 from realms.urls_and_paths import CODE_EXTENSIONS, EXECUTABLE_EXTENSIONS
 from reindex.module_builder import ModuleBuilder
-from reindex.references import module_url, resolve_module
+from reindex.references import file_url, resolve_module
 from reindex.replicas import PinEnded, ReplicaUnavailable, WrongGeneration
 
 logger = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ def _entry(asked: str, caller: Caller | None) -> DefinitionCacheEntry | None:
         return None
     if not found.file.path.endswith(CODE_EXTENSIONS):
         return None
-    module = module_url(found.realm_url, found.file.path)
+    module = file_url(found.realm_url, found.file.path)
     entry = _stored(module, caller)
     if entry is not None:
         return entry

@@ -22,7 +22,7 @@ from notifications.stamped_cache import StampedCache
 from realms.errors import NotFound
 from realms.models import Realm
 from realms.packed import Packed
-from realms.urls_and_paths import file_url
+from reindex.references import file_url
 
 #: The files of a realm below a folder, at a generation. Those that tools leave in a folder can be
 #: read and written, and are told of nowhere. A realm without files has one row, of NULL.
@@ -45,8 +45,8 @@ WITH content AS (
 
 #: `path` as `file_url` escapes it.
 _ESCAPED: LiteralString = r"""
-CASE WHEN path ~ '^[A-Za-z0-9/:@!$&''()+,;=~._-]*$' THEN path ELSE (
-    SELECT string_agg(CASE WHEN letter ~ '[A-Za-z0-9/:@!$&''()+,;=~._-]' THEN letter
+CASE WHEN path ~ '^[][A-Za-z0-9/:@!$&''()+,;=~._|^-]*$' THEN path ELSE (
+    SELECT string_agg(CASE WHEN letter ~ '[][A-Za-z0-9/:@!$&''()+,;=~._|^-]' THEN letter
         ELSE regexp_replace(upper(encode(convert_to(letter, 'UTF8'), 'hex')), '(..)', '%%\1', 'g')
         END, '' ORDER BY place)
     FROM regexp_split_to_table(path, '') WITH ORDINALITY AS letters (letter, place)

@@ -17,9 +17,10 @@ from django.db.models import Q
 from realms import content
 from realms.errors import Busy
 from realms.models import FileVersion, Realm
-from realms.urls_and_paths import EXECUTABLE_EXTENSIONS, file_url
+from realms.urls_and_paths import EXECUTABLE_EXTENSIONS
 from reindex.documents import absolute, links_of, module_of, read_document
 from reindex.reader import imports_of
+from reindex.references import file_url
 from reindex.strict_json import BrokenDocument
 
 #: Where a published copy would be, for telling what it has within from what it leans on.

@@ -12,9 +12,10 @@ from realms.errors import NotFound
 from realms.listing import Listed
 from realms.models import EVERYONE, Publication, Realm, RealmPermission
 from realms.outside_references import Findings, look_through
-from realms.urls_and_paths import file_url, realm_candidates
+from realms.urls_and_paths import realm_candidates
 from reindex.documents import no_longer_a_card
 from reindex.index import failed_cards, shown_cards
+from reindex.references import file_url
 
 
 def report(realm: Realm) -> Listed:

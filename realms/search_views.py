@@ -13,7 +13,7 @@ from realms.resolve import resolve
 from realms.urls_and_paths import EXECUTABLE_EXTENSIONS
 from reindex import jobs
 from reindex.query import InvalidQuery, parse_json, parse_url
-from reindex.references import module_url
+from reindex.references import file_url
 from reindex.search import SearchTimeout
 from reindex.search import search as find
 
@@ -67,7 +67,7 @@ class _Definitions:
         if not found.public:
             # Only a public realm's modules are built by themselves.
             return None
-        url = module_url(found.realm_url, found.file.path)
+        url = file_url(found.realm_url, found.file.path)
         entries = DefinitionLookup().get_cached_definitions_batch(DefinitionCacheEntryQuery((url,)))
         if url not in entries:
             self.lacking.append(url)

@@ -26,8 +26,9 @@ from realms.errors import Misdirected, NotAcceptable, NotFound, RealmError, erro
 from realms.models import Realm
 from realms.resolve import Resolved, ResolvedFile, resolve
 from realms.transpile import TranspileError, javascript
-from realms.urls_and_paths import CODE_EXTENSIONS, EXECUTABLE_EXTENSIONS, file_url, realm_candidates
+from realms.urls_and_paths import CODE_EXTENSIONS, EXECUTABLE_EXTENSIONS, realm_candidates
 from reindex.index import Page, find_page
+from reindex.references import file_url
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 

@@ -13,8 +13,8 @@ from realms import auth, errors
 from realms.content import versions_at
 from realms.models import EVERYONE, Realm
 from realms.resolve import realm_around
-from realms.urls_and_paths import file_url
 from reindex.index import page_paths
+from reindex.references import file_url
 
 ROBOTS, SITEMAP = "robots.txt", "sitemap.xml"
 GENERATED = (f"/{ROBOTS}", f"/{SITEMAP}")

@@ -5,7 +5,7 @@ query, a final slash, and segments that need no escaping. Paths are kept decoded
 """
 
 import re
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 
@@ -60,11 +60,6 @@ def check_path(path: str, realm_url: str = "") -> str:
     if why:
         raise InvalidPath(path=path if len(path) <= 200 else f"{path[:60]}…", why=why)
     return path
-
-
-def file_url(realm_url: str, path: str) -> str:
-    """The URL of a file, escaped."""
-    return realm_url + quote(path, safe="/:@!$&'()+,;=~-._")
 
 
 def file_path(href: str, realm_url: str) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
 from typing import Any, TypeAlias
 
-from reindex.references import joined, resolve_module, rooted
+from reindex.references import card_at, joined, resolve_module, rooted
 from reindex.strict_json import BrokenDocument, parse
 
 Document: TypeAlias = dict[str, Any]
@@ -87,7 +87,7 @@ def links_of(url: str, document: Document) -> list[str]:
                 case {"links": {"self": str(link)}} if link:
                     target = joined(url, link)
                     if target is not None:
-                        found.append(target.removesuffix(".json"))
+                        found.append(card_at(target))
     return found
 
 

@@ -10,7 +10,7 @@ from reindex import hangs, host, sandbox
 from reindex.pins import Access
 from reindex.prerender import library, refused
 from reindex.reader import Authority, Reader
-from reindex.references import BASE_MODULE, BASE_REALM, module_url
+from reindex.references import BASE_MODULE, BASE_REALM, file_url
 from reindex.results import Message, checked_definitions, not_built
 from reindex.sandbox import SandboxDied
 
@@ -90,9 +90,7 @@ class ModuleBuilder:
 def _spelt(reader: Reader, urls: list[str]) -> list[str]:
     """URLs as a change of the files announces them: an import may escape what needs no escaping."""
     pins = [(url, reader.locate(url)) for url in urls]
-    return [
-        url if pin is None else module_url(pin.realm_url, pin.path_of(url)) for url, pin in pins
-    ]
+    return [url if pin is None else file_url(pin.realm_url, pin.path_of(url)) for url, pin in pins]
 
 
 def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]) -> Message:

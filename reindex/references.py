@@ -2,7 +2,7 @@
 
 import re
 from functools import lru_cache
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from django.conf import settings
 
@@ -17,7 +17,10 @@ SERVABLE = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/[^\s\x00-\x1f\x7f]{0,4
 _PLAIN = re.compile(r"(\.\.?/(?:[^?#]*/)?)([A-Za-z0-9_-][A-Za-z0-9._-]*)")
 
 #: What stands unescaped in the path of a URL, as JavaScript writes it (WHATWG URL, section 1.3).
-_UNESCAPED = "/:@!$&'()*+,;=~-._[]|^"
+UNESCAPED = "/:@!$&'()*+,;=~-._[]|^"
+
+_PLAIN_SEGMENT = re.compile(r"[\w.~!*'():@$&+,;=\[\]|^-]*", re.ASCII)
+_ESCAPES = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 
 #: What Python and JavaScript take to mean the same: packages, relative references, and what is
 #: spelt out as URLs of realms are. A browser's URLs have more ways to say `..` and `/`.
@@ -46,9 +49,9 @@ def is_plain(specifier: str) -> bool:
     return bool(_ALIKE.fullmatch(specifier)) and not _ESCAPED_DOT.search(specifier)
 
 
-def module_url(realm_url: str, path: str) -> str:
-    """The URL of the module in a file, spelt as its own code would spell it."""
-    return realm_url + quote(path, safe=_UNESCAPED)
+def file_url(realm_url: str, path: str) -> str:
+    """The URL of a file, spelt as card code spells it. A path has one spelling everywhere."""
+    return realm_url + quote(path, safe=UNESCAPED)
 
 
 def realms_for(url: str) -> list[str]:
@@ -61,8 +64,25 @@ def realms_for(url: str) -> list[str]:
 
 
 def card_url(realm_url: str, path: str) -> str:
-    """The public URL of the card in a file, spelt as its own code would spell it."""
-    return realm_url + quote(path.removesuffix(".json"), safe=_UNESCAPED)
+    """The public URL of the card in a file."""
+    return file_url(realm_url, path.removesuffix(".json"))
+
+
+def card_at(url: str) -> str:
+    """The URL of the card that a URL without a query means, in the one spelling that it has. A
+    folder stands for its `index`. As `resolveCardURL` of the card library has it."""
+    origin, path = url[: url.find("/", 8)], url[url.find("/", 8) :]
+    path = "/".join(map(_in_one_spelling, path.removesuffix(".json").split("/")))
+    return f"{origin}{path}{'index' if path.endswith('/') else ''}"
+
+
+def _in_one_spelling(segment: str) -> str:
+    if _PLAIN_SEGMENT.fullmatch(segment) or not _ESCAPES.fullmatch(segment):
+        return segment
+    try:
+        return quote(unquote(segment, errors="strict"), safe=UNESCAPED.replace("/", ""))
+    except UnicodeDecodeError:
+        return segment
 
 
 def joined(base: str, reference: str) -> str | None:
@@ -84,7 +104,7 @@ def _joined_once(base: str, reference: str) -> str | None:
     try:
         parts = urlsplit(urljoin(base, reference))
         # What is escaped already stays as it is.
-        path = quote(parts.path, safe=f"{_UNESCAPED}%")
+        path = quote(parts.path, safe=f"{UNESCAPED}%")
     except ValueError:
         return None
     url = f"{parts.scheme}://{parts.netloc}{path}"

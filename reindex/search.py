@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, TypeAlias
-from urllib.parse import urljoin
 
 from django.db import connection, transaction
 from django.db.utils import OperationalError
@@ -22,7 +21,7 @@ from psycopg.types.json import Jsonb
 
 from reindex.index import TEXT_CONFIG
 from reindex.query import MAX_CONDITIONS, Filter, InvalidQuery, Query, Range, TypeRef, pointer_to
-from reindex.references import BASE_MODULE, resolve_module
+from reindex.references import BASE_MODULE, card_at, joined, resolve_module
 from reindex.words import ts_query
 
 #: A search that takes longer is given up. Unit: milliseconds.
@@ -187,7 +186,7 @@ class _Compiler:
         if not parts:
             expected = ", ".join(Filter.CONDITIONS)
             raise InvalidQuery(pointer_to(*at), f"has no condition; expected one of {expected}")
-        return _joined(" AND ", parts)
+        return _all_or_any(" AND ", parts)
 
     def _parts(self, asked: Filter, on: str | None, at: Steps) -> Iterator[sql.Composable]:
         for key, ref in (("on", asked.on), ("type", asked.type)):
@@ -199,9 +198,9 @@ class _Compiler:
         if asked.on is not None and asked.model_fields_set <= {"on"}:
             raise InvalidQuery(pointer_to(*at), "has no condition besides the type")
         if asked.any is not None:
-            yield _joined(" OR ", self._each(asked.any, on, (*at, "any")))
+            yield _all_or_any(" OR ", self._each(asked.any, on, (*at, "any")))
         if asked.every is not None:
-            yield _joined(" AND ", self._each(asked.every, on, (*at, "every")))
+            yield _all_or_any(" AND ", self._each(asked.every, on, (*at, "every")))
         if asked.not_ is not None:
             yield sql.SQL("NOT {}").format(self.filter(asked.not_, on, (*at, "not")))
         operators: dict[str, tuple[dict[str, Any] | None, Callable[..., sql.Composable]]] = {
@@ -239,7 +238,7 @@ class _Compiler:
                 wrong = error
         if wrong is not None and not made:
             raise wrong
-        return _joined(" OR ", made)
+        return _all_or_any(" OR ", made)
 
     def _eq(self, place: _Place, value: Any, at: Steps) -> sql.Composable:
         if value is None:
@@ -252,7 +251,7 @@ class _Compiler:
 
     def _in(self, place: _Place, value: list[Any], at: Steps) -> sql.Composable:
         each = [self._eq(place, one, (*at, number)) for number, one in enumerate(value)]
-        return _joined(" OR ", each)
+        return _all_or_any(" OR ", each)
 
     def _contains(self, place: _Place, value: Any, at: Steps) -> sql.Composable:
         if place.type not in _TEXT:
@@ -432,10 +431,8 @@ def _moment(value: Any) -> str | None:
 
 
 def _card_url(value: str, realm_url: str) -> str | None:
-    try:
-        return urljoin(realm_url, value).removesuffix(".json")
-    except ValueError:
-        return None
+    url = joined(realm_url, value)
+    return None if url is None else card_at(url)
 
 
 def _from_text(kind: str, value: str) -> Any:
@@ -470,7 +467,7 @@ def _config() -> sql.Composable:
     return sql.SQL("{}::regconfig").format(sql.Literal(TEXT_CONFIG))
 
 
-def _joined(operator: Literal[" AND ", " OR "], parts: list[sql.Composable]) -> sql.Composable:
+def _all_or_any(operator: Literal[" AND ", " OR "], parts: list[sql.Composable]) -> sql.Composable:
     """The parts in parentheses; of none, all hold and not one does."""
     if not parts:
         return _TRUE if operator == " AND " else _FALSE

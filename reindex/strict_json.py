@@ -168,13 +168,13 @@ def _oddities(text: str) -> Iterator[tuple[str, int, str]]:
                 if name in level.names:
                     yield f"{key()} is there twice", match.start(), key()
                 level.names.add(name)
-        elif not _is_held(token):
+        elif not is_held(token):
             shown = token if len(token) <= 40 else f"{token[:40]}…"
             why = f"{key()} is {shown}, a number that JavaScript can't hold; write it as text"
             yield why, match.start(), key()
 
 
-def _is_held(literal: str) -> bool:
+def is_held(literal: str) -> bool:
     """Whether JavaScript has the number that a literal says. True for what is no number."""
     if not literal.lstrip("-").isdigit():
         digits = re.split("[eE]", literal)[0]

@@ -17,7 +17,7 @@ from realms import bodies, cards, content, listing
 from realms.content import ROW_BLOB_BYTES, blob_name
 from realms.errors import InvalidQuery, Malformed, OverQuota, Problems
 from realms.models import Blob, FileVersion, Realm
-from realms.urls_and_paths import file_url
+from reindex.references import file_url
 from tests import make
 from tests.web import API, ORIGIN, SOURCE, Web
 

@@ -40,11 +40,11 @@ NAMES = (
 def test_a_relative_reference_means_what_the_standard_library_says(base: str) -> None:
     for folder, name in product(FOLDERS, NAMES):
         joined = urlsplit(urljoin(base, folder + name))
-        path = quote(joined.path, safe=f"{references._UNESCAPED}%")
+        path = quote(joined.path, safe=f"{references.UNESCAPED}%")
         url = f"{joined.scheme}://{joined.netloc}{path}"
         expected = url if references.SERVABLE.fullmatch(url) else None
         document = {"data": {"relationships": {"one": {"links": {"self": folder + name}}}}}
-        found = [] if expected is None else [expected.removesuffix(".json")]
+        found = [] if expected is None else [references.card_at(expected)]
         assert links_of(base, document) == found, folder + name
 
 
@@ -67,3 +67,17 @@ def test_what_two_parsers_could_take_for_different_things_is_not_plain(
     specifier: str, plain: bool
 ) -> None:
     assert references.is_plain(specifier) is plain
+
+
+@pytest.mark.parametrize(
+    ("path", "card"),
+    [
+        ("a.json", "a"), ("", "index"), ("sec/", "sec/index"), ("sec/index.json", "sec/index"),
+        ("a%5Bb%5D", "a[b]"), ("a[b]", "a[b]"), ("%41%7c%5e", "A|^"), ("a%2Fb", "a%2Fb"),
+        ("a%20b", "a%20b"), ("100%25", "100%25"), ("%c3%bc", "%C3%BC"), ("%zz", "%zz"),
+        ("%ff", "%ff"), ("x%23y%3F", "x%23y%3F"), ("%2A%27%28", "*'("),
+    ],
+)  # fmt: skip
+def test_a_card_has_one_address_however_a_link_spells_it(path: str, card: str) -> None:
+    base = "http://ada.localhost:4201/"
+    assert references.card_at(base + path) == base + card

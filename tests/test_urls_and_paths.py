@@ -13,10 +13,10 @@ from realms.urls_and_paths import (
     canonical_realm_url,
     check_path,
     file_path,
-    file_url,
     public_origin,
     realm_candidates,
 )
+from reindex.references import file_url
 
 REALM = "http://localhost:4201/ada/site/"
 

@@ -8,7 +8,7 @@ import { CardError, fieldError } from "./errors.ts";
 import type { Field } from "./fields.ts";
 import type { CardStore } from "./store.ts";
 import type { AnyTemplate, CardClass, CardDocument, RealmInfo, TemplateProps } from "./types.ts";
-import { lastSegment } from "./url.ts";
+import { lastSegment, pageURL } from "./url.ts";
 
 /** Every card type extends this; see the static members for what a type can declare. */
 export class Card {
@@ -54,6 +54,7 @@ export interface CardState {
 }
 
 const states = new WeakMap<Card, CardState>();
+const classes = new WeakMap<Card, CardClass>();
 const inherited = new WeakMap<CardClass, Record<string, Field>>();
 const accessors = new WeakMap<CardClass, PropertyDescriptorMap>();
 
@@ -67,6 +68,12 @@ export function allFields(type: CardClass): Record<string, Field> {
   if (!fields) {
     const parent = type === Card ? {} : allFields(Object.getPrototypeOf(type));
     const own = Object.hasOwn(type, "fields") ? type.fields : {};
+    if (![Object.prototype, null].includes(Object.getPrototypeOf(own))) {
+      throw new TypeError(
+        `The fields of ${type.name} have a prototype; a field of that name is written ` +
+          '["__proto__"]: string()',
+      );
+    }
     fields = Object.freeze({ ...parent, ...own });
     inherited.set(type, fields);
   }
@@ -77,6 +84,7 @@ export function allFields(type: CardClass): Record<string, Field> {
 export function createCard(type: CardClass, state: CardState): Card {
   const card = new type();
   states.set(card, state);
+  classes.set(card, type);
   Object.defineProperties(card, accessorsOf(type));
   return card;
 }
@@ -84,7 +92,9 @@ export function createCard(type: CardClass, state: CardState): Card {
 function accessorsOf(type: CardClass): PropertyDescriptorMap {
   let descriptors = accessors.get(type);
   if (!descriptors) {
-    descriptors = { id: { get: idOf, configurable: true } };
+    // Without a prototype, so that any name can be a field's: `__proto__` as well.
+    descriptors = Object.create(null) as PropertyDescriptorMap;
+    descriptors.id = { get: idOf, configurable: true };
     for (const [name, field] of Object.entries(allFields(type))) {
       descriptors[name] = {
         configurable: true,
@@ -116,10 +126,15 @@ function idOf(this: Card): string {
   return addressOf(this);
 }
 
-/** The URL of a card's page. */
+/** The URL of a card. */
 export function addressOf(card: Card): string {
   const { store, url } = stateOf(card);
   return store.address(url);
+}
+
+/** The one URL of a card's page: that of a folder's `index` is the folder. */
+export function pageOf(card: Card): string {
+  return pageURL(addressOf(card));
 }
 
 export function stateOf(card: Card): CardState {
@@ -129,7 +144,7 @@ export function stateOf(card: Card): CardState {
 }
 
 export function classOf(card: Card): CardClass {
-  return card.constructor as CardClass;
+  return classes.get(card) ?? card.constructor as CardClass;
 }
 
 export function displayNameOf(type: CardClass): string {
@@ -138,7 +153,7 @@ export function displayNameOf(type: CardClass): string {
 
 /** The value of a field by name, or undefined where the type has no such field. */
 export function fieldValue(card: Card, name: string): unknown {
-  return name in allFields(classOf(card))
+  return Object.hasOwn(allFields(classOf(card)), name)
     ? (card as unknown as Record<string, unknown>)[name]
     : undefined;
 }

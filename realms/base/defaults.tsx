@@ -16,6 +16,7 @@ import type { Field } from "./fields.ts";
 import { formatDate } from "./helpers.ts";
 import { excerpt, Markdown } from "./markdown.tsx";
 import type { AnyTemplate, Format, TemplateProps } from "./types.ts";
+import { pageURL } from "./url.ts";
 
 /** Fields that a card's header shows already. */
 const SHOWN_ABOVE = [
@@ -117,8 +118,7 @@ export function DefaultHead({ card, realm, children, ...own }: HeadProps) {
   const title = own.title ?? titleOf(card, realm);
   const description = own.description ?? descriptionOf(card) ?? firstWordsOf(card);
   const image = own.image ?? imageOf(card);
-  // A realm's index is its front page, and that has one address.
-  const url = stateOf(card).url === `${realm.url}index` ? realm.url : stateOf(card).url;
+  const url = pageURL(stateOf(card).url);
   return (
     <>
       <title>{title === realm.name ? title : `${title} · ${realm.name}`}</title>

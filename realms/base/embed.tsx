@@ -5,7 +5,7 @@
  * embedding card down: the first shows a placeholder, the second ends in a short form.
  */
 import { Component, type ComponentChildren, type ComponentType, h } from "preact";
-import { addressOf, type Card, classOf, displayNameOf, stateOf, titleOf } from "./card.ts";
+import { type Card, classOf, displayNameOf, pageOf, stateOf, titleOf } from "./card.ts";
 import { isAround, type Place, PlaceContext } from "./context.ts";
 import { UnavailableCard } from "./store.ts";
 import { styleKeys } from "./styles.ts";
@@ -84,14 +84,14 @@ function shownFormat(place: Place, card: Card, wanted: Format): Format | null {
 }
 
 function Short({ card }: { card: Card }) {
-  return <a class="rb-atom" href={addressOf(card)}>{titleOf(card)}</a>;
+  return <a class="rb-atom" href={pageOf(card)}>{titleOf(card)}</a>;
 }
 
 function Unavailable({ card }: { card: Card }) {
   const { attributes } = stateOf(card);
   const written = [attributes.title, attributes.name].find((value) => typeof value === "string");
   return (
-    <a class="rb-unavailable" href={addressOf(card)} title="This card can't be shown at the moment">
+    <a class="rb-unavailable" href={pageOf(card)} title="This card can't be shown at the moment">
       {written as string | undefined ?? titleOf(card)} <small>unavailable</small>
     </a>
   );
@@ -106,5 +106,5 @@ export interface LinkProps {
 /** A link to a card's page; its text is the card's title if there are no children. */
 export function Link({ card, class: className, children }: LinkProps) {
   if (!card) return <span class={className}>{children}</span>;
-  return <a class={className} href={addressOf(card)}>{children ?? titleOf(card)}</a>;
+  return <a class={className} href={pageOf(card)}>{children ?? titleOf(card)}</a>;
 }

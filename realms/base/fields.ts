@@ -4,7 +4,7 @@
  * A value of the wrong shape is an error that names the field, never a silently empty page.
  */
 import { WrongValue } from "./errors.ts";
-import { type AnyClass, contained, linked } from "./nested.ts";
+import { type AnyClass, contained, linked, ownValue } from "./nested.ts";
 import type { Card, CardState } from "./card.ts";
 import type { AnyCard } from "./types.ts";
 import { resolveURL } from "./url.ts";
@@ -72,7 +72,7 @@ export function date(options: FieldOptions<Date | string> = {}): ValueField<Date
     if (value instanceof Date) return value;
     const spelling = typeof value === "string" && ISO_DATE.exec(value);
     const moment = new Date(spelling && spelling[1] && !spelling[2] ? `${value}Z` : String(value));
-    if (spelling && !Number.isNaN(moment.getTime())) return moment;
+    if (spelling && isDay(String(value)) && !Number.isNaN(moment.getTime())) return moment;
     throw expected(where, "a date such as 2026-03-01 or 2026-03-01T09:30:00Z", value);
   });
 }
@@ -89,7 +89,7 @@ export function image(options: FieldOptions<string> = {}): ValueField<string, nu
 /** A card inside this card's own document. */
 export function contains<C>(target: C | (() => C), options: FieldOptions = {}) {
   return cardField<"contains", C>("contains", target, options, (state, name) => {
-    const value = state.attributes[name] ?? options.default;
+    const value = ownValue(state.attributes, name) ?? options.default;
     return isAbsent(value) ? null : contained(thunk(target)(), object(value, name), state, name);
   });
 }
@@ -111,7 +111,7 @@ export function containsMany(item: unknown, options: FieldOptions = {}): Field {
       computed: false,
       options,
       read: (_card, state, name) =>
-        list(state.attributes[name] ?? options.default, name)
+        list(ownValue(state.attributes, name) ?? options.default, name)
           .map((value, index) => item.decode(value, `${name}[${index}]`, state)),
     };
   }
@@ -120,7 +120,7 @@ export function containsMany(item: unknown, options: FieldOptions = {}): Field {
     item,
     options,
     (state, name) =>
-      list(state.attributes[name] ?? options.default, name).map((value, index) =>
+      list(ownValue(state.attributes, name) ?? options.default, name).map((value, index) =>
         contained(thunk(item)(), object(value, `${name}[${index}]`), state, `${name}.${index}`)
       ),
   );
@@ -166,6 +166,15 @@ export function computed<T, C = AnyCard>(
 
 const ISO_DATE = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$/;
 
+/** Whether there is such a day: JavaScript takes 30 February for 2 March. */
+function isDay(spelling: string): boolean {
+  const [year, month, day] = spelling.slice(0, 10).split("-").map(Number);
+  // As many days as the month has: the day before the first of the next. A Date takes years below 100
+  // for others, and the calendar is the same every 400 years.
+  return month >= 1 && month <= 12 && day >= 1 &&
+    day <= new Date(Date.UTC(year + 400, month, 0)).getUTCDate();
+}
+
 function valueField<T, Empty = T>(
   type: ValueType,
   options: FieldOptions,
@@ -179,7 +188,7 @@ function valueField<T, Empty = T>(
     options,
     decode,
     read(_card, state, name) {
-      const value = state.attributes[name] ?? options.default;
+      const value = ownValue(state.attributes, name) ?? options.default;
       return isAbsent(value) ? empty : decode(value, name, state);
     },
   };

@@ -1,10 +1,10 @@
 /** Small helpers for templates. */
-import { addressOf, Card, stateOf } from "./card.ts";
+import { Card, pageOf, stateOf } from "./card.ts";
 import { resolveURL } from "./url.ts";
 
-/** The public URL of a card; `""` for null. */
+/** The public URL of a card's page; `""` for null. */
 export function urlOf(card: Card | null | undefined): string {
-  return card ? addressOf(card) : "";
+  return card ? pageOf(card) : "";
 }
 
 /** The absolute URL of a file beside a card, or beside a module: `asset("./x.svg", import.meta.url)`. */

@@ -27,13 +27,43 @@ export function linked(state: CardState, name: string): Card[] {
 /** Where the links of one field lead: one link, a list of links, or keys `name.0`, `name.1`, ... */
 export function linkedURLs(state: CardState, name: string): string[] {
   const key = state.path + name;
-  const entry = state.relationships[key];
+  const entry = ownValue(state.relationships, key);
   if (entry) return targets([entry].flat(), state.url);
-  const numbered: Relationship[] = [];
-  for (let index = 0; state.relationships[`${key}.${index}`] !== undefined; index++) {
-    numbered.push([state.relationships[`${key}.${index}`] ?? {}].flat()[0]);
+  const numbered = numberedLinks(state.relationships).get(key) ?? [];
+  return targets(numbered.flatMap(({ link }) => link ?? []), state.url);
+}
+
+/** A link of a list: its place, and what stands there. */
+export interface NumberedLink {
+  place: number;
+  link: Relationship | Relationship[] | null;
+}
+
+const numbered = new WeakMap<CardState["relationships"], Map<string, NumberedLink[]>>();
+
+/** The links of a document that have numbers, by the name before the number, in their order. */
+export function numberedLinks(
+  relationships: CardState["relationships"],
+): Map<string, NumberedLink[]> {
+  let found = numbered.get(relationships);
+  if (!found) {
+    found = new Map();
+    for (const [key, link] of Object.entries(relationships)) {
+      const [, name, place] = /^(.+)\.(0|[1-9]\d*)$/.exec(key) ?? [];
+      if (name === undefined) continue;
+      const links = found.get(name) ?? [];
+      links.push({ place: Number(place), link });
+      found.set(name, links);
+    }
+    for (const links of found.values()) links.sort((a, b) => a.place - b.place);
+    numbered.set(relationships, found);
   }
-  return targets(numbered, state.url);
+  return found;
+}
+
+/** What an object has under a name itself: every object inherits a `constructor`. */
+export function ownValue<T>(values: Record<string, T>, name: string): T | undefined {
+  return Object.hasOwn(values, name) ? values[name] : undefined;
 }
 
 /** Where all links of a document lead, whatever fields they belong to. */

@@ -49,11 +49,10 @@ function isLink(field: Field): boolean {
 }
 
 function fieldValues(card: Card, links: boolean): Record<string, unknown> {
-  const values: Record<string, unknown> = {};
-  for (const [name, field] of Object.entries(allFields(classOf(card)))) {
-    values[name] = fieldValueOf(card, name, field, links);
-  }
-  return values;
+  return Object.fromEntries(
+    Object.entries(allFields(classOf(card)))
+      .map(([name, field]) => [name, fieldValueOf(card, name, field, links)]),
+  );
 }
 
 function fieldValueOf(card: Card, name: string, field: Field, links: boolean): unknown {
@@ -69,17 +68,17 @@ function fieldValueOf(card: Card, name: string, field: Field, links: boolean): u
 
 /** What a card is found by through a link to it: all but long text, and no further than its own links. */
 function linkedValues(card: Card): Record<string, unknown> {
-  const values: Record<string, unknown> = {};
+  const values: [string, unknown][] = [];
   for (const [name, field] of Object.entries(allFields(classOf(card)))) {
     if (field.type === "markdown") continue;
     try {
-      values[name] = fieldValueOf(card, name, field, false);
+      values.push([name, fieldValueOf(card, name, field, false)]);
     } catch {
       // The linked card has an error of its own.
-      values[name] = null;
+      values.push([name, null]);
     }
   }
-  return values;
+  return Object.fromEntries(values);
 }
 
 /** A value as JSON; what JSON can't say is null, and what is nested too deep for a search is left out. */
@@ -115,13 +114,14 @@ function fieldsOf(type: CardClass): Shape {
 }
 
 function shapeOf(type: CardClass, depth: number, links: boolean): { [field: string]: Shape } {
-  const shape: { [field: string]: Shape } = {};
+  const shape: [string, Shape][] = [];
   for (const [name, field] of Object.entries(allFields(type))) {
     if (!links && field.type === "markdown") continue;
     const one = fieldShape(field, depth, links);
-    shape[name] = field.kind === "containsMany" || field.kind === "linksToMany" ? [one] : one;
+    const many = field.kind === "containsMany" || field.kind === "linksToMany";
+    shape.push([name, many ? [one] : one]);
   }
-  return shape;
+  return Object.fromEntries(shape);
 }
 
 function fieldShape(field: Field, depth: number, links: boolean): Shape {
