@@ -8,7 +8,6 @@ import { Component, type ComponentChildren, type ComponentType, h } from "preact
 import { type Card, classOf, displayNameOf, pageOf, stateOf, titleOf } from "./card.ts";
 import { isAround, type Place, PlaceContext } from "./context.ts";
 import { UnavailableCard } from "./store.ts";
-import { styleKeys } from "./styles.ts";
 import type { AnyCard, AnyTemplate, Format, TemplateProps } from "./types.ts";
 
 /** Cards nested deeper than this are shown as plain links. */
@@ -49,7 +48,7 @@ export class Embed extends Component<EmbedProps, EmbedState> {
       <Wrapper
         class={`rb-embed rb-embed-${format}`}
         data-card-type={displayNameOf(classOf(card))}
-        data-styles={styleKeys(classOf(card))}
+        data-styles={place.styles.keys(classOf(card))}
       >
         {inner}
       </Wrapper>

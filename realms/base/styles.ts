@@ -6,6 +6,7 @@
  */
 import { Card } from "./card.ts";
 import type { CardClass, RealmInfo } from "./types.ts";
+import { resolveURL } from "./url.ts";
 
 /** Where a card's styles end: at what lies inside a card that it embeds. */
 const LIMIT = ":scope .rb-embed > *";
@@ -23,18 +24,8 @@ interface TypeStyles {
   keys: string | undefined;
 }
 
-const known = new WeakMap<CardClass, TypeStyles>([[Card, { sheets: [], keys: undefined }]]);
-
-function stylesOf(type: CardClass): TypeStyles {
-  let styles = known.get(type);
-  if (!styles) {
-    const sheets = [...stylesOf(Object.getPrototypeOf(type)).sheets];
-    if (Object.hasOwn(type, "styles") && type.styles) sheets.push(sheetOf(type.styles));
-    styles = { sheets, keys: sheets.map(({ key }) => key).join(" ") || undefined };
-    known.set(type, styles);
-  }
-  return styles;
-}
+/** Says which module a class is from; undefined for one that none exports. */
+export type ModuleOf = (type: CardClass) => string | undefined;
 
 function sheetOf(css: string): Sheet {
   const key = keyOf(css);
@@ -55,18 +46,53 @@ function keyOf(css: string): string {
   return `${(high >>> 0).toString(36)}${(low >>> 0).toString(36)}`;
 }
 
-/** What names a type's styles on the elements that they are for; undefined where it has none. */
-export function styleKeys(type: CardClass): string | undefined {
-  return stylesOf(type).keys;
+/** CSS whose `url()`s are absolute: they are relative to the module that the CSS is written in. */
+function rebased(css: string, module: string): string {
+  return css.replaceAll(URLS, (whole, double, single, bare) => {
+    const href: string | undefined = double ?? single ?? bare;
+    if (!href || /^(?:[a-z][\w+.-]*:|\/\/|#)|\\/i.test(href)) return whole;
+    const url = resolveURL(href, module);
+    return url === null ? whole : `url("${url}")`;
+  });
 }
+
+/** Comments, texts, and what of CSS may be an URL. */
+const URLS =
+  /\/\*.*?\*\/|url\(\s*(?:"([^"\n]*)"|'([^'\n]*)'|([^"'()\s]+))\s*\)|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/gis;
 
 export class Styles {
   readonly #sheets = new Map<string, string>();
+  readonly #moduleOf: ModuleOf;
+  readonly #known = new Map<CardClass, TypeStyles>([[Card, { sheets: [], keys: undefined }]]);
   #usesDefaults = false;
+
+  constructor(moduleOf: ModuleOf = () => undefined) {
+    this.#moduleOf = moduleOf;
+  }
+
+  /** What names a type's styles on the elements that they are for; undefined where it has none. */
+  keys(type: CardClass): string | undefined {
+    return this.#stylesOf(type).keys;
+  }
+
+  /** `heir` is the module of a class that extends this one, which may be in no module's exports. */
+  #stylesOf(type: CardClass, heir?: string): TypeStyles {
+    let styles = this.#known.get(type);
+    if (!styles) {
+      const module = this.#moduleOf(type) ?? heir;
+      const sheets = [...this.#stylesOf(Object.getPrototypeOf(type), module).sheets];
+      if (Object.hasOwn(type, "styles") && type.styles) {
+        sheets.push(sheetOf(module === undefined ? type.styles : rebased(type.styles, module)));
+      }
+      styles = { sheets, keys: sheets.map(({ key }) => key).join(" ") || undefined };
+      this.#known.set(type, styles);
+    }
+    return styles;
+  }
 
   /** Makes sure of the styles that a card of this type needs; `page` if the page is about it. */
   use(type: CardClass, page: boolean): void {
-    for (const sheet of stylesOf(type).sheets) {
+    for (const sheet of this.#stylesOf(type).sheets) {
       // The page's own card comes first: what it shares with others has both roots then.
       if (!this.#sheets.has(sheet.key)) {
         this.#sheets.set(sheet.key, page ? sheet.page : sheet.embedded);

@@ -29,6 +29,7 @@ export class Cards {
   readonly #documents: Map<string, CardDocument | null>;
   readonly #modules: Modules;
   readonly #base: Base;
+  readonly #loader: Loader;
   readonly #needs: (documents: string[]) => Promise<Supply>;
   /** For each module the names of the types that it knows: what other modules name is not its concern. */
   readonly #refs = new Map<string, InstanceType<Base["CodeRefs"]>>();
@@ -44,6 +45,7 @@ export class Cards {
   ) {
     this.#task = { ...task, realm: frozen(task.realm) };
     this.#base = base;
+    this.#loader = loader;
     loader.supply(task.sources ?? {});
     this.#addresses = Object.entries(task.addresses ?? {});
     this.#documents = new Map(Object.entries(task.linked ?? {}));
@@ -106,12 +108,14 @@ export class Cards {
       () => searchDocument(card, types[0], realm, types),
     );
     // The page's styles are those of all that its isolated format shows.
-    const styles = new Styles();
+    const moduleOf = (type: CardClass) => this.#loader.exporterOf(type);
+    const styles = new Styles(moduleOf);
     const html = Object.fromEntries(FORMATS.map((format) => [
       format,
       attempt(
         `The ${format} template failed`,
-        () => renderCard(card, format, realm, format === "isolated" ? styles : undefined),
+        () =>
+          renderCard(card, format, realm, format === "isolated" ? styles : new Styles(moduleOf)),
       ),
     ]));
     html.head = styles.head(html.head, realm);

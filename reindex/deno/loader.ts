@@ -48,6 +48,7 @@ export class Loader {
   /** What was evaluated, or began to be. */
   readonly #entered = new Set<Module>();
   readonly #frozen = new Set<Module>();
+  readonly #exporters = new WeakMap<object, string>();
   /** Graphs are linked one after another: they share modules. */
   #linking: Promise<unknown> = Promise.resolve();
 
@@ -70,6 +71,11 @@ export class Loader {
   async load(url: string): Promise<Loaded> {
     const module = await this.#run(() => this.#module(url, {}));
     return { namespace: module.namespace as Exports };
+  }
+
+  /** The URL of the module that a class or function is from; undefined if none exports it. */
+  exporterOf(exported: object): string | undefined {
+    return this.#exporters.get(exported);
   }
 
   /** Links a module and evaluates it. It is looked up when its turn comes: one that was given up by then
@@ -114,7 +120,13 @@ export class Loader {
     await module.evaluate();
     if (!this.#frozen.has(module)) {
       this.#frozen.add(module);
-      for (const exported of Object.values(module.namespace)) freezeClass(exported);
+      for (const exported of Object.values(module.namespace)) {
+        // What a module only passes on was exported before it.
+        if (typeof exported === "function" && !this.#exporters.has(exported)) {
+          this.#exporters.set(exported, module.identifier);
+        }
+        freezeClass(exported);
+      }
     }
   }
 

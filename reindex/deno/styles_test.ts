@@ -88,3 +88,51 @@ Deno.test("no style is left over from another card", async () => {
   const { html } = rendered(byPath(await run(FILES, task)).second);
   assert.equal(sheetsIn(html.head).length, 1, html.head);
 });
+
+Deno.test("url() in a type's styles is relative to the module, wherever the card is shown", async () => {
+  const css = `a { background: url(./a.png), url( "../b c.png" ) , url('/c.svg?x#y'); }
+    b { mask: url(#here), url(data:image/png;base64,x), url(http://h.example/d.png) }
+    /* url(./comment.png) */ i::after { content: "url(./text.png)" } u { cursor: url() }`;
+  const files = {
+    [`${PEOPLE}deep/hull.js`]: `
+      import { Card } from "@realm/base";
+      class Inner extends Card { static styles = "u { background: url(inner.png) }"; }
+      export class Hull extends Inner { static styles = ${JSON.stringify(css)}; }
+    `,
+    [`${BLOG}boat.js`]: `
+      import { Card, Embed, linksTo, string } from "@realm/base";
+      import { h } from "preact";
+      import { Hull } from "${PEOPLE}deep/hull.js";
+      export { Hull } from "${PEOPLE}deep/hull.js";
+      export class Boat extends Hull {
+        static fields = { hull: linksTo(() => Card) };
+        static styles = "s { background: url(./boat.png) }";
+        static isolated = ({ card }) => h(Embed, { card: card.hull });
+      }
+    `,
+  };
+  const task = cardsTask({ "far/away": doc("../boat.js", "Boat", {}, { hull: "./hull" }) }, {
+    [`${BLOG}far/hull`]: doc("../boat.js", "Hull"),
+  });
+  task.imports = { [`${BLOG}boat.js`]: [`${PEOPLE}deep/hull.js`] };
+  const { html } = rendered(byPath(await run(files, task))["far/away"]);
+  const sheets = sheetsIn(html.head).join("\n");
+  for (
+    const url of [
+      `url("${PEOPLE}deep/a.png")`,
+      `url("${PEOPLE}b%20c.png")`,
+      `url("${new URL(PEOPLE).origin}/c.svg?x#y")`,
+      `url("${BLOG}boat.png")`,
+      `url("${PEOPLE}deep/inner.png")`,
+      "url(#here)",
+      "url(data:image/png;base64,x)",
+      "url(http://h.example/d.png)",
+      "/* url(./comment.png) */",
+      '"url(./text.png)"',
+      "url()",
+    ]
+  ) assert.ok(sheets.includes(url), `${url} in ${sheets}`);
+  // The styles of one type are one sheet, whether the page's own card has them or an embedded one.
+  const keys = [...html.isolated.matchAll(/data-styles="([^"]*)"/g)].map(([, each]) => each);
+  for (const key of keys[0].split(" ")) assert.ok(sheets.includes(key), key);
+});
