@@ -7,7 +7,7 @@ from typing import Any
 from reindex.index import Page
 
 _SHELL = """<!doctype html>
-<html lang="en">
+<html lang="{lang}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -40,7 +40,8 @@ def card(page: Page) -> str:
     """A card's page, the last good one if it can't be rendered now; or a page that says so."""
     if page.html is None:
         return _notice("This page could not be rendered", "Its author can see why.")
-    return _SHELL.format(head=page.html.get("head", ""), body=page.html.get("isolated", ""))
+    head, body = page.html.get("head", ""), page.html.get("isolated", "")
+    return _SHELL.format(lang=escape(page.html.get("lang", "en")), head=head, body=body)
 
 
 def broken(error: Mapping[str, Any]) -> str:
@@ -82,6 +83,7 @@ def source_realm(realm_url: str) -> str:
 def _notice(title: str, text: str, sign: str = "") -> str:
     above = f'<p class="sign" aria-hidden="true">{sign}</p>' if sign else ""
     return _SHELL.format(
+        lang="en",
         head=f"<title>{escape(title)}</title>{_NOTICE_STYLE}",
         body=f"<main>{above}<h1>{escape(title)}</h1><p>{text}</p></main>",
     )

@@ -24,8 +24,8 @@ from reindex.outcome import outcome
 class ReindexJobAdmin(ReadOnlyAdmin):
     large = ("pins", "addresses", "error", "summary")
     list_display = (
-        "id", "realm_url", "generation", "status", "progress", "carried", "errors", "took",
-        "created_at",
+        "id", "realm_url", "generation", "status", "progress", "carried", "errors", "warnings",
+        "took", "created_at",
     )  # fmt: skip
     list_display_links = ("id", "realm_url")
     list_filter = ("status", "created_at")
@@ -69,7 +69,7 @@ class ReindexBatchAdmin(ReadOnlyAdmin):
 
 @admin.register(IndexedCard)
 class IndexedCardAdmin(ReadOnlyAdmin):
-    large = ("html", "search", "error")
+    large = ("html", "search", "error", "warnings")
     list_display = ("path", "realm_url", "generation", "render_ms")
     list_filter = (("error", admin.EmptyFieldListFilter),)
     list_select_related = ("job",)

@@ -38,6 +38,19 @@ def manifest(pin: Pin, access: Access, since: int | None = None) -> dict[str, st
     return files
 
 
+_files: dict[Pin, frozenset[str]] = {}
+
+
+def files(pin: Pin, access: Access) -> frozenset[str]:
+    """The paths of a realm at a generation, which never change. Raises as `manifest`."""
+    if pin not in _files:
+        found = manifest(pin, access)
+        if len(_files) >= MAX_KEPT:
+            _files.pop(next(iter(_files)), None)
+        _files[pin] = frozenset(found or ())
+    return _files[pin]
+
+
 _changed: dict[tuple[Pin, int], frozenset[str] | None] = {}
 #: The generation at which each realm was last read.
 _read_at: dict[str, int] = {}
@@ -69,3 +82,4 @@ def forget() -> None:
     """Empties this process's memory of realms."""
     _read_at.clear()
     _changed.clear()
+    _files.clear()

@@ -128,6 +128,7 @@ def progress(job: ReindexJob) -> dict[str, Any]:
         "renders": job.rendered,
         "carriedOver": job.carried,
         "errors": job.errors,
+        "warnings": job.warnings,
         "error": job.error or None,
         "summary": job.summary,
     }

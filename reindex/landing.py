@@ -25,7 +25,7 @@ MAX_KINDS = 50
 
 _COPY = """
 COPY reindex_indexedcard (job_id, realm_url, path, current, html, html_generation, search, error,
-    render_ms, made_from, settled, strangers) FROM STDIN
+    warnings, render_ms, made_from, settled, strangers) FROM STDIN
 """
 _KEEP_LAST_GOOD_HTML = """
 UPDATE reindex_indexedcard new SET html = old.html, html_generation = old.html_generation,
@@ -61,6 +61,13 @@ SELECT error ->> 'status', error ->> 'title', error ->> 'message', error ->> 'mo
     (array_agg(path ORDER BY path))[1:5]
 FROM reindex_indexedcard WHERE job_id = %s AND error IS NOT NULL
 GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 7 DESC, 3
+"""
+#: Of what is carried over as well: it is as wrong as it was.
+_WARNINGS = """
+SELECT w ->> 'message', count(*), (array_agg(path ORDER BY path))[1:5]
+FROM reindex_indexedcard, jsonb_array_elements(warnings) w
+WHERE realm_url = %s AND current AND warnings IS NOT NULL
+GROUP BY 1 ORDER BY 2 DESC, 1
 """
 _MODULES = """
 SELECT DISTINCT search -> '_type' ->> 'module' FROM reindex_indexedcard c
@@ -105,6 +112,7 @@ def _store(job: ReindexJob, results: Iterable[dict[str, Any]]) -> tuple[int, int
                 job.generation,
                 _json(search and searchable(search)),
                 _json(error),
+                _json(result.get("warnings") or None),
                 int(result.get("ms", 0)),
                 # As text: psycopg looks at the elements one by one.
                 f"{{{','.join(map(str, result.get('made_from', [])))}}}",
@@ -143,6 +151,8 @@ def swap(job: ReindexJob) -> None:
     job.status = Status.DONE if landed else Status.SUPERSEDED
     job.finished_at, job.error = now, ""
     job.summary = _summary(job)
+    if landed:
+        job.warnings = _add_warnings(job)
     job.save()
     if landed:
         emit(index_swapped(job.realm_url))
@@ -184,3 +194,19 @@ def _summary(job: ReindexJob) -> dict[str, Any]:
     if len(kinds) > MAX_KINDS:
         summary["furtherKinds"] = len(kinds) - MAX_KINDS
     return summary
+
+
+def _add_warnings(job: ReindexJob) -> int:
+    """Adds to a job's summary the warnings of the cards that visitors see, and answers how many
+    there are."""
+    with connection.cursor() as cursor:
+        cursor.execute(_WARNINGS, [job.realm_url])
+        kinds = [
+            {"message": message, "count": count, "cards": cards}
+            for message, count, cards in cursor.fetchall()
+        ]
+    if kinds:
+        job.summary["warnings"] = kinds[:MAX_KINDS]
+    if len(kinds) > MAX_KINDS:
+        job.summary["furtherWarnings"] = len(kinds) - MAX_KINDS
+    return sum(kind["count"] for kind in kinds)

@@ -62,9 +62,14 @@ class ReindexJob(models.Model):
     rendered = models.PositiveIntegerField(default=0)
     carried = models.PositiveIntegerField(default=0, help_text="cards that are as they were")
     errors = models.PositiveIntegerField(default=0)
+    warnings = models.PositiveIntegerField(
+        default=0,
+        db_default=0,
+        help_text="of all cards that the index shows once it is done, carried over or not",
+    )
     summary = models.JSONField(
         default=dict,
-        help_text="its errors by kind, the replicas that it read, and those it avoided",
+        help_text="its errors and warnings by kind, the replicas read, and those avoided",
     )
     attempts = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True)
@@ -169,6 +174,9 @@ class IndexedCard(models.Model):
     )
     search = models.JSONField(null=True)
     error = models.JSONField(null=True)
+    warnings = models.JSONField(
+        null=True, help_text="what it is rendered in spite of: key and message of each"
+    )
     render_ms = models.PositiveIntegerField(default=0)
     made_from = ArrayField(
         models.BigIntegerField(),
@@ -228,6 +236,11 @@ class IndexedCard(models.Model):
                 fields=["realm_url"],
                 condition=models.Q(current=True, settled=False),
                 name="card_not_settled",
+            ),
+            models.Index(
+                fields=["realm_url"],
+                condition=models.Q(current=True, warnings__isnull=False),
+                name="card_with_warnings",
             ),
             # What a swap takes away is found without a look at what it carries over.
             models.Index(

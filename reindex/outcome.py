@@ -17,11 +17,14 @@ def outcome(job: ReindexJob) -> list[str]:
     lines = [
         f"{job.rendered} {cards} rendered in {job.seconds or 0:.1f} s, "
         f"{job.carried} carried over, {job.errors} with errors"
+        + (f", {job.warnings} warnings" if job.warnings else "")
     ]
     kinds = [_error(kind) for kind in summary.get("errors", ())]
     if summary.get("furtherKinds"):
         kinds.append(f"  and {summary['furtherKinds']} further kinds of error")
     kinds += [_warning(kind) for kind in summary.get("warnings", ())]
+    if summary.get("furtherWarnings"):
+        kinds.append(f"  and {summary['furtherWarnings']} further kinds of warning")
     lines += [line.replace(job.realm_url, "") for line in kinds]
     for address, why in summary.get("avoided", {}).items():
         lines.append(f"  replica {address} was left out: {_shown(why)}")

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from reindex import host, sandbox
+from reindex.dead_references import DeadReferences
 from reindex.documents import Document, links_of, module_of
 from reindex.hangs import LostTime
 from reindex.host import Library
 from reindex.made_from import Origins
 from reindex.reader import Reader
 from reindex.references import BASE_MODULE, BASE_REALM
-from reindex.results import Message, checked_card, failed
+from reindex.results import MAX_WARNINGS, Message, checked_card, failed
 from reindex.sandbox import SandboxDied
 
 #: So far the links of a whole batch are followed at once, a level each time that one of its cards
@@ -119,6 +120,7 @@ class _Batch:
         self.realm_url = str(self.realm["url"])
         self.library = library(self.reader)
         self.dependencies = Origins(self.reader, self.realm_url)
+        self.dead = DeadReferences(self.reader, self.realm_url)
         modules = {self._module(url) for url in self.cards} - {None}
         self.imports = {each: self.reader.modules([each]) for each in sorted(filter(None, modules))}
 
@@ -152,9 +154,13 @@ class _Batch:
         links = [link for link in result.get("links", ()) if link in documents]
         doubtful = doubtful or len(links) < len(result.get("links", ()))
         keys, settled = self.dependencies.of(url, document, links)
-        keys = sorted({*keys, *self.dependencies.of_modules(given)})
+        dead, files = self.dead.warnings(result.get("references", ()))
+        keys = sorted({*keys, *files, *self.dependencies.of_modules(given)})
         named = _with_module(result, self._module(url))
-        told = {"made_from": keys, "settled": settled and not doubtful}
+        if "html" in named:
+            named = {**named, "html": {**named["html"], "lang": self.realm["lang"]}}
+        warnings = [*result.get("warnings", ()), *dead][:MAX_WARNINGS]
+        told = {"made_from": keys, "settled": settled and not doubtful, "warnings": warnings}
         self.receive({**named, **told, "strangers": sorted(strangers)})
         self.go_on()
 

@@ -5,7 +5,7 @@ passes here has the form that the index, the search and the pages rely on, and a
 bear; what doesn't is an error of the card or module that it is said to be of, and of no other.
 """
 
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, ValidationError
 
@@ -19,6 +19,10 @@ MAX_RESULT = 8_000_000
 #: As much text of a card as the card library has searched. Postgres indexes ten times as much,
 #: and else a swap would fail for all cards. Unit: characters.
 MAX_TEXT = 100_000
+
+#: What `deno/cards.ts` and `referencesOf` of the card library tell of one card.
+MAX_WARNINGS = 20
+MAX_REFERENCES = 1_000
 
 #: What an error says at most. Unit: characters.
 MAX_WORDS = 4_000
@@ -73,10 +77,23 @@ class _Search(_Strict):
     text: Annotated[str, Field(alias="_text", max_length=MAX_TEXT)]
 
 
+class _Warning(_Strict):
+    key: _Words
+    message: _Words
+
+
+class _Reference(_Strict):
+    key: _Words
+    url: str
+    kind: Literal["image", "link"]
+
+
 class _Rendered(_Strict):
     html: dict[str, str]
     search: _Search
     links: list[str]
+    warnings: Annotated[list[_Warning], Field(max_length=MAX_WARNINGS)]
+    references: Annotated[list[_Reference], Field(max_length=MAX_REFERENCES)]
 
 
 class _Field(_Strict):
@@ -106,7 +123,7 @@ def checked_card(result: Message) -> Message:
     if error is not None:
         return {**told, "error": error}
     if "error" not in result and _is(_Rendered, result):
-        return {**told, **{key: result[key] for key in ("html", "search", "links")}}
+        return {**told, **{key: result[key] for key in _Rendered.model_fields}}
     return told | failed(result["url"], "its result is not one")
 
 
@@ -138,7 +155,9 @@ def failed(url: str, why: object) -> Message:
 def broken_card(error: BrokenDocument) -> Message:
     """The error document of a card whose file is broken."""
     told = {"status": 422, "title": "The card's file is broken", "message": _cut(str(error))}
-    return {**told, "causes": [], **({"field": _cut(error.field)} if error.field else {})}
+    # Fields and links are named without what every card has around them.
+    field = error.field.removeprefix("data.attributes.").removeprefix("data.relationships.")
+    return {**told, "causes": [], **({"field": _cut(field)} if field else {})}
 
 
 def not_built(status: int, why: object) -> Message:

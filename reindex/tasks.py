@@ -3,14 +3,13 @@
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from urllib.parse import unquote, urljoin
+from urllib.parse import unquote
 
 from celery import shared_task
 from django.conf import settings
 
 from definitions.lookup import DefinitionLookup
-from reindex import host, jobs, landing, planning, turns
+from reindex import host, jobs, landing, planning, realm_settings, turns
 from reindex.documents import Document, no_longer_a_card
 from reindex.hangs import LostTime
 from reindex.index import shown_cards
@@ -160,8 +159,10 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
     own = [url for url in urls if _realm_of(reader, url) == job.realm_url]
     documents = {url: reader.known(url) for url in own if url != settings_url}
     cards = {url: document for url, document in documents.items() if document is not None}
-    realm = _realm(reader, job.realm_url)
+    realm = realm_settings.read(reader, job.realm_url)
     results = list(_broken_cards(job, reader, own))
+    if settings_url in own:
+        results += realm_settings.checked(reader, job.realm_url)
     lost = LostTime(job, reader, cards)
     lost_before = lost.seconds
     lease = _Lease(batch)
@@ -261,18 +262,3 @@ class _LeaseLost(Exception):
 
 class _TurnOver(Exception):
     """Others wait for the worker."""
-
-
-def _realm(reader: Reader, realm_url: str) -> Document:
-    """What templates are told of their realm: `realm.json`, with its addresses made absolute."""
-    told: Document = {"url": realm_url, "name": "", "baseURL": BASE_REALM}
-    told |= {"iconURL": None, "stylesheet": None}
-    match reader.card(f"{realm_url}realm"):
-        case {"data": {"attributes": dict(attributes)}}:
-            texts = {key: each for key, each in attributes.items() if isinstance(each, str)}
-            told["name"] = texts.get("name", "")
-            for key in ("iconURL", "stylesheet"):
-                # Where it is no URL the file says so by its own page.
-                with suppress(ValueError):
-                    told[key] = urljoin(realm_url, texts[key]) if texts.get(key) else None
-    return told

@@ -251,7 +251,9 @@ def _is_shown(fleet: Cluster, job: ReindexJob) -> None:
     assert (told["phase"], told["errors"], told["summary"]) == ("done", job.errors, job.summary)
 
     assert fleet.manage("reindex_realm", URL, "--full").wait(120) == 1
-    said = (fleet.folder / "manage-reindex_realm.log").read_text().splitlines()
+    lines = (fleet.folder / "manage-reindex_realm.log").read_text().splitlines()
+    # One card links to nothing, and that often.
+    said = [line for line in lines if "warning" not in line or "carried over" in line]
     assert f"{len(CARDS)} cards rendered" in said[1]
     assert f"0 carried over, {job.errors} with errors" in said[1]
     assert len(said) == 2 + len(WRONG) + 1 + 1

@@ -19,7 +19,13 @@ SEARCH: dict[str, Any] = {
     "_text": "words",
     "title": "words",
 }
-GOOD: dict[str, Any] = {"html": {"isolated": "<p/>"}, "search": SEARCH, "links": [f"{URL}s"]}
+GOOD: dict[str, Any] = {
+    "html": {"isolated": "<p/>"},
+    "search": SEARCH,
+    "links": [f"{URL}s"],
+    "warnings": [{"key": "author", "message": "author is not there"}],
+    "references": [{"key": "text", "url": f"{URL}.png", "kind": "image"}],
+}
 ERROR: dict[str, Any] = {"status": 422, "title": "Wrong", "message": "it is wrong", "causes": []}
 DEFINITION: dict[str, Any] = {
     "codeRef": {"module": "http://ada.localhost:4201/note", "name": "Note"},
@@ -70,6 +76,12 @@ def test_a_result_or_an_error_as_the_prerenderer_makes_them_comes_through_whole(
         {**GOOD, "search": {**SEARCH, "_fields": nested(900)}},
         {**GOOD, "search": {**SEARCH, "_text": "x" * 100_001}},
         {**GOOD, "size": 8_000_001},
+        {**GOOD, "warnings": ["it"]},
+        {**GOOD, "warnings": [{"key": "author"}]},
+        {**GOOD, "warnings": GOOD["warnings"] * 21},
+        {**GOOD, "references": [{"key": "text", "url": 5, "kind": "image"}]},
+        {**GOOD, "references": [{"key": "text", "url": URL, "kind": "code"}]},
+        {**GOOD, "references": GOOD["references"] * 1001},
     ],
 )
 def test_anything_else_is_an_error_of_its_card(forged: dict[str, Any]) -> None:
@@ -108,7 +120,7 @@ def test_what_is_no_number_or_half_a_character_is_not_stored() -> None:
     line = rb'{"a": 1e999, "b": "\uD800", "c": "\ud800", "d": "\u0000"}'
     lost = "\N{REPLACEMENT CHARACTER}"
     assert sandbox._read(line) == {"a": None, "b": lost, "c": lost, "d": lost}
-    with pytest.raises(sandbox.SandboxDied, match="Infinity is Python's"):
+    with pytest.raises(sandbox.SandboxDied, match="Infinity is not a number"):
         sandbox._read(b'{"a": Infinity}')
 
 

@@ -7,14 +7,10 @@ the table of what catches which.
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 
-import psycopg
 import pytest
-from psycopg import sql
 
 from settings.processes import BASE_DIR
-from tests.cluster import database_url
 from tests.faults.__main__ import BREAKS as NAMES
 from tests.faults.broken import BREAKS, VARIABLE
 
@@ -44,33 +40,17 @@ def test_every_break_has_a_test_that_catches_it() -> None:
     assert set(CAUGHT_BY) == set(BREAKS) == set(NAMES)
 
 
-@pytest.fixture(scope="module")
-def database(django_db_setup: None) -> Iterator[str]:
-    """A database that the runs here have in common: making one takes longer than most of them."""
-    name = f"test_teeth_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
-    _drop(name)
-    yield name
-    _drop(name)
-
-
-def _drop(database: str) -> None:
-    with psycopg.connect(database_url(), autocommit=True) as other:
-        drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
-        other.execute(drop.format(sql.Identifier(database)))
-
-
 @pytest.mark.parametrize("name", CAUGHT_BY)
-def test_what_is_switched_off_is_missed_by_its_test(name: str, database: str) -> None:
+def test_what_is_switched_off_is_missed_by_its_test(name: str) -> None:
     """The test passes in the ordinary run, and fails in this one."""
-    # What changes the database itself has one of its own.
-    used, kept = (f"{database}_changed", []) if BREAKS[name][1] else (database, ["--reuse-db"])
+    here = os.environ.get("PYTEST_XDIST_WORKER", "alone")
     ran = subprocess.run(
         [
             sys.executable, "-m", "pytest", "-q", "-p", "tests.faults.broken_plugin",
-            "-p", "no:cacheprovider", "--no-header", *kept, f"tests/{CAUGHT_BY[name]}",
+            "-p", "no:cacheprovider", "--no-header", f"tests/{CAUGHT_BY[name]}",
         ],
         cwd=BASE_DIR,
-        env={**os.environ, VARIABLE: name, "REALM_TEST_DATABASE": used},
+        env={**os.environ, VARIABLE: name, "REALM_TEST_DATABASE": f"test_teeth_{here}"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -1,14 +1,46 @@
 /** Whether a document holds what its type has fields for: a misspelt name is an error, not a gap. */
 import { allFields, type Card, classOf, displayNameOf, isCardClass, stateOf } from "./card.ts";
+import { checkLinks } from "./check-links.ts";
 import { CardError } from "./errors.ts";
-import type { CardClass } from "./types.ts";
+import type { FieldKind } from "./fields.ts";
+import type { CardClass, CardDocument } from "./types.ts";
+import type { Warning } from "./warnings.ts";
 
-/** Throws a CardError for the first name in the card's document that means nothing. */
-export function checkDocument(card: Card): void {
+/** What a document may have, as JSON:API has it. */
+const TOP = ["data", "included", "links", "meta", "jsonapi", "$schema"];
+const DATA = ["type", "id", "lid", "attributes", "relationships", "meta", "links"];
+
+/**
+ * Throws a CardError for the first thing in a card's document that means nothing, or not what it should.
+ * Answers what the card can be rendered in spite of.
+ */
+export function checkDocument(card: Card, document: CardDocument): Warning[] {
   const { url, attributes, relationships } = stateOf(card);
+  checkKeys(document, TOP, "", url);
+  checkKeys(document.data, DATA, "data.", url);
+  for (const key of ["attributes", "relationships"] as const) {
+    const value: unknown = document.data[key] ?? {};
+    if (typeof value === "object" && !Array.isArray(value)) continue;
+    throw new CardError(422, url, key, `${key} should be an object`);
+  }
   checkAttributes(classOf(card), attributes, "", url);
   for (const [key, value] of Object.entries(relationships)) {
     if (value !== null) checkLink(classOf(card), key.split("."), "", url);
+  }
+  const { type } = document.data;
+  const warnings = type === undefined || type === "card" ? [] : [
+    { key: "type", message: `data.type is ${JSON.stringify(type)}; expected "card"` },
+  ];
+  return [...warnings, ...checkLinks(card)];
+}
+
+function checkKeys(value: object, known: string[], path: string, card: string): void {
+  for (const key of Object.keys(value)) {
+    if (known.includes(key)) continue;
+    const close = known.find((other) => isClose(key.toLowerCase(), other.toLowerCase()));
+    const hint = close ? `did you mean ${close}?` : "a card's fields are under attributes";
+    const message = `${path}${key} means nothing; ${hint}`;
+    throw new CardError(422, card, `${path}${key}`, message);
   }
 }
 
@@ -42,7 +74,9 @@ function checkAttributes(
 function checkLink(type: CardClass, keys: string[], path: string, card: string): void {
   const [name, ...rest] = keys;
   const field = fieldOf(type, name, path, card);
-  if (field.kind === "linksTo" || field.kind === "linksToMany") return;
+  if (field.kind === "linksTo" || field.kind === "linksToMany") {
+    return checkPlace(field.kind, `${path}${name}`, rest, card);
+  }
   const target = field.target?.();
   const inner = field.kind === "containsMany" ? rest.slice(1) : rest;
   if (isCardClass(target) && inner.length > 0) {
@@ -52,6 +86,18 @@ function checkLink(type: CardClass, keys: string[], path: string, card: string):
   const message = `${path}${name} of ${displayNameOf(type)} isn't a link: it belongs under ` +
     "attributes, not relationships";
   throw new CardError(422, card, path + name, message);
+}
+
+/** What follows the name of a link: nothing, or the number of a link in a list. */
+function checkPlace(kind: FieldKind, name: string, rest: string[], card: string): void {
+  const key = [name, ...rest].join(".");
+  if (rest.length === 0 || rest.length === 1 && /^(0|[1-9]\d*)$/.test(rest[0])) {
+    if (kind === "linksToMany" || rest.length === 0 || rest[0] === "0") return;
+    const message = `${key} is a second link of ${name}, which is one link`;
+    throw new CardError(422, card, key, message);
+  }
+  const expected = kind === "linksToMany" ? `${name}.0, ${name}.1, and so on` : name;
+  throw new CardError(422, card, key, `${key} is no name of a link; expected ${expected}`);
 }
 
 function fieldOf(type: CardClass, name: string, path: string, card: string) {

@@ -4,6 +4,7 @@ import { Component } from "preact";
 import { addressOf, stateOf } from "./card.ts";
 import { type Place, PlaceContext } from "./context.ts";
 import { resolveURL } from "./url.ts";
+import type { Reference } from "./warnings.ts";
 
 /** HTML in the text stays text: what a card's data says must not become code on a page. */
 const parser = new MarkdownIt({ html: false, linkify: true, typographer: true });
@@ -47,9 +48,28 @@ function wordsOf({ type, content }: { type: string; content: string }): string {
   return type === "text" || type === "code_inline" ? content : "";
 }
 
+/** What links and images are relative to: the card's page, and its file. */
+export type Bases = Record<"link_open" | "image", string>;
+
+/** The absolute URLs of what a text links to and shows. */
+export function markdownReferences(text: string, bases: Bases): Omit<Reference, "key">[] {
+  const found: Omit<Reference, "key">[] = [];
+  // Most texts have neither a link nor an image, and needn't be read for them.
+  if (!/\]\s*[([:]|<http|:\/\//.test(text)) return found;
+  const stack = [...parser.parse(text, {})];
+  for (let token = stack.shift(); token; token = stack.shift()) {
+    stack.unshift(...token.children ?? []);
+    const kind = token.type === "image" ? "image" : "link";
+    const target = token.attrGet(kind === "image" ? "src" : "href");
+    if (typeof target !== "string" || target.startsWith("#")) continue;
+    const url = resolveURL(target, bases[kind === "image" ? "image" : "link_open"]);
+    if (url !== null) found.push({ url, kind });
+  }
+  return found;
+}
+
 type Surroundings = {
-  /** What links and images are relative to: the card's page, and its file. */
-  bases: Record<"link_open" | "image", string>;
+  bases: Bases;
   /** Where what is at a URL of a source realm is published. */
   address(url: string): string;
 };

@@ -10,6 +10,10 @@ export class RealmConfig extends Card {
     description: markdown({ description: "What the realm is about" }),
     iconURL: image({ label: "Icon" }),
     backgroundURL: image({ label: "Background" }),
+    lang: string({
+      label: "Language",
+      description: "The language of the realm's pages, as `de` or `pt-BR`; `en` where it has none",
+    }),
     stylesheet: string({
       description: "The stylesheet of every page of the realm, in place of the default one",
     }),

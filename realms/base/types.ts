@@ -19,6 +19,8 @@ export interface RealmInfo {
   /** Public URL of the bootstrap realm, ends in `/`; the default stylesheet lives there. */
   baseURL: string;
   iconURL?: string | null;
+  /** The language of its pages: `de`, `pt-BR`. */
+  lang?: string;
   /** Absolute URL of the stylesheet that replaces the default one. */
   stylesheet?: string | null;
 }

@@ -14,6 +14,9 @@ import type { CardsTask, ErrorDocument, RenderedCard, Supply, Tell } from "./pro
 /** A card that comes to something new more often than this would never be done. */
 const MAX_ATTEMPTS = 100;
 
+/** So much is said of one card: what is further wrong with it shows once this is mended. */
+const MAX_WARNINGS = 20;
+
 /** What a render has come to and can't go on without. */
 class Missing {
   readonly documents = new Set<string>();
@@ -90,7 +93,8 @@ export class Cards {
     missing: Missing,
   ): RenderedCard {
     const { realm } = this.#task;
-    const { CardStore, checkDocument, FORMATS, renderCard, searchDocument, Styles } = this.#base;
+    const { CardStore, checkDocument, FORMATS, referencesOf, renderCard, searchDocument, Styles } =
+      this.#base;
     // Every card gets instances of its own: what it depends on is what *it* asked for.
     const used = new Set<string>();
     const store = new CardStore({
@@ -102,7 +106,7 @@ export class Cards {
       address: (linked) => this.#addressOf(linked),
     });
     const card = attempt("The card can't be made", () => store.add(url, frozen(doc), cardClass));
-    attempt("The card doesn't fit its type", () => checkDocument(card));
+    const warnings = attempt("The card doesn't fit its type", () => checkDocument(card, doc));
     const search = attempt(
       "The card's fields can't be read",
       () => searchDocument(card, types[0], realm, types),
@@ -123,6 +127,8 @@ export class Cards {
       html: html as RenderedCard["html"],
       search: search as RenderedCard["search"],
       links: [...used],
+      warnings: warnings.slice(0, MAX_WARNINGS),
+      references: attempt("The card's fields can't be read", () => referencesOf(card)),
     };
   }
 

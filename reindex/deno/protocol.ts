@@ -11,7 +11,15 @@
  * Modules are texts under their public URLs: neither the host nor its sandbox reads a realm, knows a
  * replica's address, or holds a pin.
  */
-import type { CardDocument, CodeRef, Definition, Format, RealmInfo } from "@realm/base";
+import type {
+  CardDocument,
+  CodeRef,
+  Definition,
+  Format,
+  RealmInfo,
+  Reference,
+  Warning,
+} from "@realm/base";
 
 /** The first line that the host reads: it starts its sandbox and waits for what is to be done. */
 export interface Request {
@@ -127,6 +135,10 @@ export interface RenderedCard {
   };
   /** URLs of the linked cards that the HTML was made from, whether or not they were found. */
   links: string[];
+  /** What the card is rendered in spite of. */
+  warnings: Warning[];
+  /** The files that the card names, of which the prerenderer doesn't know whether they are there. */
+  references: Reference[];
 }
 
 /** Why something can't be rendered, for the author of the card to read. */

@@ -1,0 +1,73 @@
+"""Images and links to files that aren't there, in the values of cards and in `realm.json`.
+
+A realm's own files are known by its manifest, at the generation that is rendered. Looked at is what
+lies in that realm, in another that the job reads anyhow, or at the server's own origin: nobody is
+asked about every address of the web that a text names.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+from reindex import history
+from reindex.history import EXECUTABLE
+from reindex.made_from import key
+from reindex.pins import Pin
+from reindex.reader import Reader
+from reindex.results import Message
+
+#: What a realm answers without a file: its endpoints, and what search engines ask for.
+_GENERATED = ("robots.txt", "sitemap.xml")
+
+
+@dataclass
+class DeadReferences:
+    """Tells which references of the cards of one batch lead to nothing."""
+
+    reader: Reader
+    realm_url: str
+    _files: dict[Pin, frozenset[str]] = field(default_factory=dict)
+
+    def warnings(self, references: Iterable[Message]) -> tuple[list[Message], set[int]]:
+        """A warning for each `{"key", "url", "kind"}` that leads to nothing, and the keys of the
+        files whose coming or going would change that. Raises ReplicaUnavailable and PinEnded."""
+        found: list[Message] = []
+        keys: set[int] = set()
+        for each in references:
+            pin = self._pin(each["url"])
+            if pin is None:
+                continue
+            parts = urlsplit(each["url"])
+            path = pin.path_of(f"{parts.scheme}://{parts.netloc}{parts.path}")
+            asked = _files_at(path, each["kind"])
+            keys |= {key(pin.realm_url, file) for file in asked}
+            if pin.realm_url != self.realm_url:
+                keys.add(key(pin.realm_url))
+            if asked and self._known(pin).isdisjoint(asked):
+                message = f"{each['key']} names {each['url']}, where there is nothing"
+                found.append({"key": each["key"], "message": message})
+        return found, keys
+
+    def _pin(self, url: str) -> Pin | None:
+        """The realm in which a file is looked for; None for what is not looked at."""
+        near = (*self.reader.pins, f"{settings.REALM_PUBLIC_ORIGIN}/")
+        return self.reader.locate(url) if url.startswith(near) else None
+
+    def _known(self, pin: Pin) -> frozenset[str]:
+        if pin not in self._files:
+            self._files[pin] = history.files(pin, self.reader.access)
+        return self._files[pin]
+
+
+def _files_at(path: str, kind: str) -> set[str]:
+    """The files any of which answers at a path; none where something else does."""
+    if path == "" or path.startswith("_") or path.endswith(_GENERATED):
+        return set()
+    if kind == "image":
+        return {path}
+    if path.endswith("/"):
+        return {f"{path}index.json", f"{path}index.html"}
+    pages = {path, f"{path}.json", f"{path}/index.json"}
+    return pages | {f"{path}{extension}" for extension in EXECUTABLE}
