@@ -108,7 +108,9 @@ def servers(tmp_path: Path, environment: dict[str, str]) -> Iterator[None]:
     assert len(running) == 3
     try:
         wait_until(lambda: answers(int(port)), "the web service answers", 60)
-        wait_until(Board(Path(environment["REALM_BOARD"])).live, "the sidecar vouches for the board", 60)
+        wait_until(
+            Board(Path(environment["REALM_BOARD"])).live, "the sidecar vouches for the board", 60
+        )
         yield
     finally:
         for process in running:
