@@ -89,7 +89,7 @@ def servers(tmp_path: Path, environment: dict[str, str]) -> Iterator[None]:
     """The services of the README, all on this machine, until the test is over."""
     port = environment["REALM_REPLICA_ADDRESS"].rpartition(":")[2]
     here = {"10.0.0.11": "127.0.0.1", "8000": port}
-    running = []
+    running: list[subprocess.Popen[bytes]] = []
     for words in lines():
         if words[0] in ("export", "script/bootstrap"):
             # Whoever runs this has run script/bootstrap.
@@ -114,8 +114,9 @@ def servers(tmp_path: Path, environment: dict[str, str]) -> Iterator[None]:
         yield
     finally:
         for process in running:
-            for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+            for each in psutil.Process(process.pid).children(recursive=True):
                 each.kill()
+            process.kill()
             process.wait()
 
 
