@@ -237,19 +237,12 @@ class DefinitionLookup:
 
         Part of the caller's transaction, or of one of its own.
         """
-        with transaction.atomic():
-            _raise_counters(Scope.REALM, [realm_url])
-            _delete(
-                Definition.objects.filter(
-                    Q(realm_url=realm_url) | Q(realm_urls__contains=[realm_url])
-                )
-            )
-            emit(realm_definitions_cleared(realm_url))
+        self.drop([realm_url])
 
     def clear_all_definitions(self) -> None:
         """Empties the table on behalf of everybody."""
         with transaction.atomic():
-            _raise_counters(Scope.GLOBAL, [""])
+            _raise_counters([(Scope.GLOBAL.value, "")])
             Definition.objects.all().delete()
             emit(all_definitions_cleared())
 
@@ -266,22 +259,34 @@ class DefinitionLookup:
 
         Answers the URLs that were dropped. Part of the caller's transaction, or of one of its own.
         """
-        named = list(dict.fromkeys(each for url in module_urls for each in spellings(url)))
-        with transaction.atomic():
-            # All that is known now in one order, so that two who raise the same don't wait for each
-            # other. Then once more: a build under way has dependencies that no row told of yet.
-            raised: set[str] = set()
-            while True:
-                rows = _with_dependents(named)
-                dropped = list(dict.fromkeys([*named, *(url for url, _ in rows)]))
-                if raised.issuperset(dropped):
-                    break
-                _raise_counters(Scope.MODULE, sorted(set(dropped) - raised))
-                raised.update(dropped)
-            _delete(Definition.objects.filter(module_url__in=dropped))
-            realm_url = next((r for url, r in rows if url in named), module_urls[0])
-            emit(*modules_invalidated(realm_url, dropped))
-        return dropped
+        return self.drop(module_urls=module_urls)
+
+    def drop(self, realm_urls: Iterable[str] = (), module_urls: Iterable[str] = ()) -> list[str]:
+        """Empties realms and drops modules, as the two above, and answers the URLs of the modules
+        that were dropped.
+
+        All counters are raised by one statement, in one order whoever raises them: no two wait for
+        each other. A transaction that changes more than one realm calls this once.
+        """
+        modules = list(module_urls)
+        named = list(dict.fromkeys(each for url in modules for each in spellings(url)))
+        realms = [(Scope.REALM.value, url) for url in set(realm_urls)]
+        rows = _with_dependents(named) if named else []
+        while True:
+            dropped = list(dict.fromkeys([*named, *(url for url, _ in rows)]))
+            with transaction.atomic():
+                _raise_counters([*realms, *((Scope.MODULE.value, url) for url in dropped)])
+                # Once more: a build under way had dependencies that no row told of yet. Then all is
+                # given back, and raised together with those.
+                rows = _with_dependents(named) if named else []
+                complete = {url for url, _ in rows}.issubset(dropped)
+                if complete:
+                    _drop_rows([url for _, url in realms], dropped)
+                    _tell_dropped([url for _, url in realms], modules, dropped, rows)
+                else:
+                    transaction.set_rollback(True)
+            if complete:
+                return dropped
 
     def needed(self, urls: Iterable[str]) -> list[str]:
         """Those of some files that a definition was ever built from, or is being built from now: a
@@ -359,17 +364,37 @@ def _election(module_url: str, scope: str = Definition.Scope.PUBLIC.value, reade
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def _raise_counters(scope: str, keys: Iterable[str]) -> None:
+def _raise_counters(counters: Iterable[Counter]) -> None:
+    """Raises counters in the order of their names, which is that of `_make_counters`."""
+    scopes, keys = zip(*sorted(set(counters)), strict=True)
     with connection.cursor() as cursor:
         cursor.execute(
             """
             INSERT INTO definitions_cachegeneration (scope, key, generation, bumped_at)
-            SELECT %s, key, 1, now() FROM (SELECT DISTINCT unnest(%s::text[]) ORDER BY 1) k(key)
+            SELECT scope, key, 1, now()
+            FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY c(scope, key, place) ORDER BY place
             ON CONFLICT (scope, key) DO UPDATE
             SET generation = definitions_cachegeneration.generation + 1, bumped_at = now()
             """,
-            [scope, list(keys)],
+            [list(scopes), list(keys)],
         )
+
+
+def _drop_rows(realm_urls: list[str], module_urls: list[str]) -> None:
+    of_realms = Q(realm_url__in=realm_urls) | Q(realm_urls__has_any_keys=realm_urls)
+    of_modules = Q(module_url__in=module_urls)
+    _delete(Definition.objects.filter(of_realms | of_modules if realm_urls else of_modules))
+
+
+def _tell_dropped(
+    realm_urls: list[str], named: list[str], dropped: list[str], rows: list[tuple[str, str]]
+) -> None:
+    told = [realm_definitions_cleared(url) for url in sorted(realm_urls)]
+    if named:
+        spelt = {each for url in named for each in spellings(url)}
+        realm_url = next((realm for url, realm in rows if url in spelt), named[0])
+        told += modules_invalidated(realm_url, dropped)
+    emit(*told)
 
 
 def _make_counters(counters: Iterable[Counter]) -> None:

@@ -12,8 +12,9 @@ from django.db import transaction
 from django.db.models.signals import post_save, pre_delete, pre_save
 
 from definitions.lookup import DefinitionLookup
-from notifications.channels import REGISTRY_KEY, realm_key
+from notifications.channels import REGISTRY_KEY
 from notifications.emit import bump_at_commit
+from realms.changes import Change, raise_change
 from realms.models import Realm
 from realms.usernames import check_username
 
@@ -54,10 +55,7 @@ def _gone(instance: Any, **_: Any) -> None:
 def forget_reader(account: AbstractBaseUser) -> None:
     """Drops what was built for an account, and from the realms that are shared with it."""
     shared = Realm.objects.filter(permissions__account=account.pk).order_by("url")
-    urls = list(shared.values_list("url", flat=True))
     with transaction.atomic():
-        lookup = DefinitionLookup()
-        for url in urls:
-            lookup.clear_realm_definitions(url)
-        lookup.forget_reader(f"{account.pk} ")
-        bump_at_commit([REGISTRY_KEY, *map(realm_key, urls)])
+        raise_change(*(Change.of(realm, rights=True) for realm in shared))
+        DefinitionLookup().forget_reader(f"{account.pk} ")
+        bump_at_commit([REGISTRY_KEY])

@@ -8,7 +8,6 @@ realm may be published, how much it may hold, and who may do what in it.
 from typing import Any
 
 from django.contrib import admin
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import URLPattern, URLResolver
@@ -18,7 +17,7 @@ from notifications.channels import REGISTRY_KEY, realm_key
 from notifications.emit import bump_at_commit
 from realms.admin_views import GenerationsPage
 from realms.coherence import share_text
-from realms.locks import lock_realms
+from realms.locks import realm_write_lock
 from realms.models import (
     AccountName,
     Blob,
@@ -30,7 +29,7 @@ from realms.models import (
     RealmTombstone,
     TranspiledModule,
 )
-from realms.permissions import readers_changed
+from realms.permissions import readers_change
 
 admin.site.site_header = "Realm server"
 admin.site.site_title = "Realm server"
@@ -83,23 +82,18 @@ class RealmPermissionAdmin(AnyModelAdmin):
         return ("realm",) if obj is not None else ()
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        with transaction.atomic():
-            lock_realms([obj.realm.url])
+        with realm_write_lock(obj.realm.url, durable=False), readers_change(obj.realm):
             super().save_model(request, obj, form, change)
-            readers_changed(obj.realm)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        with transaction.atomic():
-            lock_realms([obj.realm.url])
+        with realm_write_lock(obj.realm.url, durable=False), readers_change(obj.realm):
             super().delete_model(request, obj)
-            readers_changed(obj.realm)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[RealmPermission]) -> None:
-        with transaction.atomic():
-            realms = {row.realm for row in queryset.select_related("realm")}
-            lock_realms(realm.url for realm in realms)
+        realms = {row.realm for row in queryset.select_related("realm")}
+        urls = [realm.url for realm in realms]
+        with realm_write_lock(*urls, durable=False), readers_change(*realms):
             super().delete_queryset(request, queryset)
-            readers_changed(*realms)
 
 
 @admin.register(AccountName)

@@ -8,8 +8,9 @@ class RealmsConfig(AppConfig):
     def ready(self) -> None:
         from django.db.models.signals import post_migrate
 
-        from realms import accounts, checks  # noqa: F401  registers the checks
+        from realms import accounts, changes, checks, effects  # noqa: F401  registers the checks
         from realms.bootstrap import sync_base_realm
 
         accounts.connect()
+        changes.connect(effects.carry_out)
         post_migrate.connect(sync_base_realm, sender=self)

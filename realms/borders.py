@@ -5,14 +5,11 @@ So a realm that comes or goes changes what the realm around it serves, and gives
 generation.
 """
 
-from django.conf import settings
-
-from definitions.lookup import DefinitionLookup
+from realms.changes import Change, raise_change
 from realms.content import advance, publication_at
 from realms.locks import lock_realms
-from realms.models import Publication, Realm, RealmBorder
+from realms.models import Publication, RealmBorder
 from realms.resolve import realms_around
-from reindex import jobs
 
 
 def outer_urls(url: str) -> list[str]:
@@ -44,15 +41,4 @@ def move_border(url: str) -> None:
             source_generation=shown.source_generation,
             by=shown.by,
         )
-    DefinitionLookup().clear_realm_definitions(outer.url)
-    outer.clear_local_source_caches_and_broadcast()
-    _owe(outer)
-
-
-def _owe(outer: Realm) -> None:
-    if outer.kind == Realm.Kind.PUBLISHED:
-        jobs.owe(outer.url, outer.generation, owner=outer.owner_key)
-    elif outer.kind == Realm.Kind.SOURCE and settings.REALM_INDEX_SOURCES:
-        jobs.owe_soon(outer.url, outer.generation, owner=outer.owner_key)
-    else:
-        jobs.tell_dependents(outer.url)
+    raise_change(Change.of(outer, paths=None))

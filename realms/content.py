@@ -20,17 +20,12 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
-from definitions.lookup import DefinitionLookup
-from notifications.channels import MAX_PATHS_PER_STATEMENT, path_key, realm_key
-from notifications.emit import bump_at_commit
 from notifications.paths import top_folder
+from realms.changes import Change, raise_change
 from realms.errors import Conflict, NotFound, OverQuota, TooLarge
 from realms.models import Blob, FileVersion, Publication, Realm, RealmBorder
 from realms.resolve import realms_within
-from realms.urls_and_paths import EXECUTABLE_EXTENSIONS
-from reindex import jobs
 from reindex.documents import read_document
-from reindex.references import file_url
 from reindex.strict_json import BrokenDocument
 
 #: Larger blobs go to the storage instead of the row. Unit: bytes.
@@ -255,9 +250,7 @@ def write_stored(
             )
             for path in changed
         )
-        _bump_paths(realm.url, changed)
-        _forget_definitions(realm.url, changed)
-        _index(realm)
+        raise_change(Change.of(realm, paths=frozenset(changed)))
     return {
         path: Written(
             generation=realm.generation,
@@ -280,19 +273,8 @@ def delete_files(realm: Realm, paths: Iterable[str]) -> int:
         raise NotFound(url=realm.url + min(missing))
     generation = advance(realm, -len(versions), -sum(version.size for version in versions))
     _close(realm, versions)
-    _bump_paths(realm.url, wanted)
-    _forget_definitions(realm.url, wanted)
-    _index(realm)
+    raise_change(Change.of(realm, paths=frozenset(wanted)))
     return generation
-
-
-def _index(realm: Realm) -> None:
-    """Owes what a change of files makes necessary: the index of a source realm, and those of the
-    realms that read this one."""
-    if realm.kind == Realm.Kind.SOURCE and settings.REALM_INDEX_SOURCES:
-        jobs.owe_soon(realm.url, realm.generation, owner=realm.owner_key)
-    else:
-        jobs.tell_dependents(realm.url)
 
 
 def _close(realm: Realm, versions: list[FileVersion]) -> None:
@@ -300,24 +282,6 @@ def _close(realm: Realm, versions: list[FileVersion]) -> None:
         FileVersion.objects.filter(pk__in=[version.pk for version in versions]).update(
             until_generation=realm.generation, closed_at=Now()
         )
-
-
-def _bump_paths(realm_url: str, paths: list[str]) -> None:
-    many = len(paths) > MAX_PATHS_PER_STATEMENT
-    bump_at_commit([realm_key(realm_url)] if many else [path_key(realm_url + p) for p in paths])
-
-
-def _forget_definitions(realm_url: str, paths: list[str]) -> None:
-    """Drops what was built from modules that are others now, or weren't there, or are gone, and
-    what was built from data that a module imports. Most data is imported by none."""
-    modules = [file_url(realm_url, p) for p in paths if p.endswith(EXECUTABLE_EXTENSIONS)]
-    data = [file_url(realm_url, p) for p in paths if not p.endswith(EXECUTABLE_EXTENSIONS)]
-    lookup = DefinitionLookup()
-    needed = modules + lookup.needed(data)
-    if len(needed) > MAX_PATHS_PER_STATEMENT:
-        lookup.clear_realm_definitions(realm_url)
-    elif needed:
-        lookup.invalidate(*needed)
 
 
 # --- Asking ------------------------------------------------------------------------------------

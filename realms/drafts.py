@@ -19,7 +19,7 @@ def ask_for_index(realm_url: str) -> None:
     with realm_write_lock(realm_url):
         realm = _behind(realm_url)
         if realm is not None:
-            jobs.owe(realm.url, realm.generation, changed=False, draft=True, owner=realm.owner_key)
+            jobs.owe(realm.url, realm.generation, draft=True, owner=realm.owner_key)
 
 
 def _behind(realm_url: str) -> Realm | None:

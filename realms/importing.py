@@ -19,9 +19,9 @@ from realms.content import (
 from realms.errors import Conflict
 from realms.locks import realm_write_lock
 from realms.models import EVERYONE, FileVersion, Realm, RealmPermission
+from realms.permissions import readers_change
 from realms.publishing import check_not_reserved, make_realm
 from realms.urls_and_paths import check_path
-from reindex import jobs
 
 _SKIPPED_FOLDERS = {"node_modules", "__pycache__"}
 #: Hidden in a folder and meant for visitors. Source: RFC 8615.
@@ -122,10 +122,10 @@ def import_files(
         elif realm.kind != Realm.Kind.SOURCE:
             raise Conflict(what=f"{url} is a {realm.kind} realm; only source realms have files")
         if public:
-            RealmPermission.objects.update_or_create(
-                realm=realm, audience=EVERYONE, defaults={"read": True}
-            )
-            jobs.tell_dependents(url, opened=True)
+            with readers_change(realm):
+                RealmPermission.objects.update_or_create(
+                    realm=realm, audience=EVERYONE, defaults={"read": True}
+                )
         before = dict(versions_at(realm, realm.generation).values_list("path", "blob_id"))
         gone, kept = _gone_and_kept(before, folder, delete)
         # First, or there may not be room for what takes their place.

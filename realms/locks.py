@@ -8,20 +8,25 @@ from django.db import OperationalError, connection, transaction
 from psycopg.errors import LockNotAvailable
 
 from notifications.locks import lock_key as lock_key
+from realms.changes import carried_out
 from realms.errors import Busy
 
 LOCK_WAIT_SECONDS = 30
 
 
 @contextmanager
-def realm_write_lock(*urls: str, shared: Iterable[str] = ()) -> Iterator[None]:
-    """A transaction that holds the locks of `urls`, and those of `shared` for reading.
+def realm_write_lock(
+    *urls: str, shared: Iterable[str] = (), durable: bool = True
+) -> Iterator[None]:
+    """A transaction that holds the locks of `urls`, and those of `shared` for reading. At its end
+    what follows from the changes that were raised in it is seen to.
 
     Locks are taken in sorted order, so that no two callers wait for each other, and end with the
     transaction, so that no crash leaves one behind. What the caller knew of the realms before may
-    have changed while it waited: it looks again inside. Raises Busy after 30 s.
+    have changed while it waited: it looks again inside. Within another transaction it ends with
+    that one, if it need not be `durable`. Raises Busy after 30 s.
     """
-    with transaction.atomic(durable=True):
+    with transaction.atomic(durable=durable), carried_out():
         lock_realms(urls, shared)
         yield
 

@@ -1,19 +1,18 @@
 """Who may do what in a realm, as its owner reads and changes it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth import get_user_model
 
-from definitions.lookup import DefinitionLookup
-from notifications.channels import REGISTRY_KEY, realm_key
-from notifications.emit import bump_at_commit
 from realms.auth import granted
+from realms.changes import Change, raise_change
 from realms.errors import Malformed, NotFound
 from realms.locks import realm_write_lock
 from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
 from realms.usernames import user_id, username_of
-from reindex import jobs
 
 #: Audiences as the wire has them. No user id is such a word: those begin with `@`.
 _WORDS = {"*": EVERYONE, "users": SIGNED_IN}
@@ -43,7 +42,7 @@ def change_permissions(
     for wire, actions in wanted.items():
         if whose[wire] is None and actions:
             raise _refused(wire, "there is no such user")
-    with realm_write_lock(realm.url):
+    with realm_write_lock(realm.url), readers_change(realm):
         if not Realm.objects.filter(pk=realm.pk).exists():
             raise NotFound(url=realm.url)
         for wire, actions in wanted.items():
@@ -61,22 +60,32 @@ def change_permissions(
                 **columns,
                 defaults={"read": "read" in actions, "write": "write" in actions},
             )
-        readers_changed(realm, everyone="*" in wanted, opened="read" in wanted.get("*", ()))
     return permissions(realm)
 
 
-def readers_changed(*realms: Realm, everyone: bool = True, opened: bool = True) -> None:
-    """Takes away what was made for those who might read these realms until now. `everyone` if it is
-    not only single users who may do more or less, `opened` if everyone may read them now. The
-    caller holds the realms' locks."""
-    for realm in sorted(realms, key=lambda realm: realm.url):
-        # Those that were built from it, for whomever, and those that are being built. Before the
-        # jobs, as in a publish: two who lock both wait for each other otherwise.
-        DefinitionLookup().clear_realm_definitions(realm.url)
-        if everyone:
-            # What others have rendered from it they may have to do without, or may have again.
-            jobs.tell_dependents(realm.url, opened=opened)
-    bump_at_commit([REGISTRY_KEY, *(realm_key(realm.url) for realm in realms)])
+@contextmanager
+def readers_change(*realms: Realm) -> Iterator[None]:
+    """Has what was made for those who might read these realms before the block taken away, and
+    tells whoever has missed them that everyone may. The caller holds the realms' locks."""
+    before = _open_to_everyone(realms)
+    yield
+    after = _open_to_everyone(realms)
+    raise_change(
+        *(
+            Change.of(
+                realm,
+                rights=True,
+                readable_before=realm.pk in before,
+                readable_after=realm.pk in after,
+            )
+            for realm in realms
+        )
+    )
+
+
+def _open_to_everyone(realms: Iterable[Realm]) -> set[UUID]:
+    rows = RealmPermission.objects.filter(realm__in=realms, audience=EVERYONE, read=True)
+    return set(rows.values_list("realm_id", flat=True))
 
 
 def _wire(row: RealmPermission) -> str:

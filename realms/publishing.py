@@ -14,13 +14,11 @@ from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
-from definitions.lookup import DefinitionLookup
-from notifications.channels import REGISTRY_KEY, realm_changed, realm_key
-from notifications.emit import bump_at_commit, emit, notify_all_file_changes
 from notifications.locks import address_lock
 from realms import errors
 from realms.auth import Caller, owns, user_id
 from realms.borders import move_border, outer_urls
+from realms.changes import Change, raise_change
 from realms.content import advance, write_files
 from realms.locks import realm_write_lock
 from realms.models import (
@@ -33,7 +31,6 @@ from realms.models import (
 from realms.seeds import seed_files
 from realms.spaces import belongs_to_another, check_domain, first_segment, space_lock
 from realms.urls_and_paths import canonical_realm_url, realm_candidates
-from reindex import jobs
 
 Kind = Realm.Kind
 R = TypeVar("R")
@@ -85,7 +82,14 @@ def create_realm(caller: Caller, endpoint: str, attributes: dict[str, Any]) -> R
 
 
 def make_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) -> Realm:
-    """Enters a realm in the registry. The caller holds the lock of its URL.
+    """As `_enter`, for a realm that shows nothing yet."""
+    realm = _enter(url, kind, owner, by, **more)
+    raise_change(Change.of(realm, stands_before=False))
+    return realm
+
+
+def _enter(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) -> Realm:
+    """Enters a realm in the registry. The caller holds the lock of its URL, and raises the change.
 
     Its rights go to the account that it is made `by`, without one to its owner. Its generation goes
     on from that of a realm that stood there before. Raises AlreadyExists, Reserved.
@@ -105,7 +109,6 @@ def make_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) ->
             realm=realm, account=holder, read=True, write=True, realm_owner=True
         )
     move_border(url)
-    bump_at_commit([realm_key(url), REGISTRY_KEY])
     return realm
 
 
@@ -195,9 +198,8 @@ def _show(
     now = timezone.now()
     new = published is None
     before = published.source if published is not None else None
-    moved = {source.url, *([before.url] if before is not None else [])}
     if published is None:
-        published = make_realm(url, Kind.PUBLISHED, source.owner, caller.account,
+        published = _enter(url, Kind.PUBLISHED, source.owner, caller.account,
                                source=source, last_published_at=now)  # fmt: skip
         RealmPermission.objects.create(realm=published, audience=EVERYONE, read=True)
     else:
@@ -210,16 +212,16 @@ def _show(
         source_generation=source_generation,
         by=caller.username,
     )
-    if before != source:
-        emit(*(realm_changed(each) for each in sorted(moved)))
-    published.clear_local_source_caches_and_broadcast()
-    DefinitionLookup().clear_realm_definitions(url)
-    jobs.owe(
-        url,
-        published.generation,
-        moved=moved if before != source else (),
-        opened=new,
-        owner=source.owner_key,
+    raise_change(
+        Change.of(
+            published,
+            owner=source.owner_key,
+            paths=None,
+            shows_before=before.url if before is not None else None,
+            shows_after=source.url,
+            readable_after=True if new else None,
+            stands_before=not new,
+        )
     )
     return Published(
         str(published.pk), source.url, url, published.generation, source_generation, now
@@ -287,14 +289,10 @@ def _below_own_name(realm: Realm, caller: Caller) -> bool:
 
 
 def _tear_down(realm: Realm) -> None:
-    """Removes rows, pages and definitions, and tells the peers, in the caller's transaction."""
-    DefinitionLookup().clear_realm_definitions(realm.url)
+    """Removes a realm, in the caller's transaction."""
+    source = realm.source.url if realm.source is not None else None
     move_border(realm.url)
-    jobs.forget(realm.url, moved=[realm.source.url] if realm.source is not None else [])
-    notify_all_file_changes(realm.url)
-    bump_at_commit([realm_key(realm.url), REGISTRY_KEY])
-    if realm.source is not None:
-        emit(realm_changed(realm.source.url))
+    raise_change(Change.of(realm, paths=None, shows_before=source, stands_after=False))
     realm.delete()
 
 

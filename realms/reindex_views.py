@@ -115,7 +115,6 @@ def reindex(realm_url: str, *, full: bool = False) -> ReindexJob:
             realm.url,
             realm.generation,
             full=full,
-            changed=False,
             draft=draft,
             owner=realm.owner_key,
         )

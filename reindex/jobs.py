@@ -17,7 +17,7 @@ from celery import current_app
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.db import OperationalError as DatabaseOperationalError
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Greatest
 from django.utils import timezone
 from kombu.exceptions import OperationalError
@@ -76,66 +76,148 @@ class Plan:
     addresses: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Work:
+    """A job that a realm is to get: its pages at a generation.
+
+    What is unchanged since the last index is carried over, unless `full`. A `draft` is a source
+    realm's. One that is `debounced` waits a moment for more to change. The `owner` is a name for
+    whoever the worker time is counted for: see `turns`.
+    """
+
+    realm_url: str
+    generation: int
+    owner: str = ""
+    full: bool = False
+    draft: bool = False
+    debounced: bool = False
+
+
 # --- Owing -------------------------------------------------------------------------------------
 
 
 def owe(
-    realm_url: str,
-    generation: int,
-    *,
-    full: bool = False,
-    changed: bool = True,
-    moved: Iterable[str] = (),
-    opened: bool = False,
-    draft: bool = False,
-    owner: str = "",
+    realm_url: str, generation: int, *, full: bool = False, draft: bool = False, owner: str = ""
 ) -> ReindexJob:
-    """Writes down, in the caller's transaction, that a realm is to be rendered at a generation.
+    """Writes down, in the caller's transaction, that a realm is to be rendered at a generation. A
+    live job of an older generation is superseded: it will never land."""
+    enqueue([Work(realm_url, generation, owner, full=full, draft=draft)])
+    return ReindexJob.objects.get(realm_url=realm_url, status__in=ReindexJob.LIVE)
 
-    A live job of an older generation is superseded: it will never land. What is unchanged since the
-    last index is carried over, unless `full`. Realms that read this one are owed a job too if it
-    has `changed`, or `opened`, and so are those that read what has `moved`: source realms that are
-    published elsewhere now. A `draft` is a source realm's. The `owner` is a name for whoever the
-    worker time is counted for: see `turns`. After the commit a message is sent; should that fail,
-    the sweeper sends another.
+
+def enqueue(
+    works: Iterable[Work] = (),
+    *,
+    changed: Iterable[str] = (),
+    appeared: Iterable[str] = (),
+    gone: Iterable[str] = (),
+) -> None:
+    """Writes down, in the caller's transaction, all that its changes make necessary.
+
+    Beside the `works` these are jobs for the realms that read what has `changed`, or that looked
+    in vain for what has `appeared`, and the end of what is owed to realms that are `gone`, and of
+    their pages. After the commit messages are sent; should that fail, the sweeper sends others.
+
+    The caller changes these realms and holds the locks for that. A worker writes down that it reads
+    a realm, waits for those locks, and only then asks what it is and where: so either it is told of
+    the change, or it is found here. All jobs are locked in one order, and all made in another,
+    whoever does it: so a transaction that changes several realms calls this once.
     """
-    if changed or opened:
-        tell_dependents(realm_url, *moved, opened=opened)
-    job = _create(realm_url, generation, full=full, draft=draft, owner=owner)
-    transaction.on_commit(send_work)
-    return job
-
-
-def owe_soon(realm_url: str, generation: int, owner: str = "") -> None:
-    """As `owe`, for one write to a source realm of what may be many: a job that waits already takes
-    it along, and one that has begun is followed by another. Part of the caller's transaction."""
-    tell_dependents(realm_url)
-    now = timezone.now()
-    live = ReindexJob.objects.filter(realm_url=realm_url, status__in=ReindexJob.LIVE).first()
-    if live is not None and live.started_at is not None:
-        ReindexJob.objects.filter(pk=live.pk).update(next_generation=generation)
+    owed = {work.realm_url: work for work in works}
+    reading, ended = _Reading(frozenset(changed), frozenset(appeared)), sorted(gone)
+    own = {*owed, *ended}
+    if not own and not reading:
         return
-    if live is not None:
-        ReindexJob.objects.filter(pk=live.pk).update(
-            generation=generation,
-            due_at=min(now + QUIET, live.created_at + AT_MOST),
-        )
-        return
-    due_at = now + QUIET
-    _create(realm_url, generation, due_at=due_at, sent_at=due_at, draft=True, owner=owner)
-    transaction.on_commit(lambda: send_work(QUIET.total_seconds()))
+    heads = reading.heads().exclude(realm_url__in=own) if reading else IndexHead.objects.none()
+    theirs = Q(realm_url__in=[*own, *heads.values_list("realm_url", flat=True)])
+    unfinished = _lock_jobs(theirs | reading.jobs() if reading else theirs)
+    for realm_url in ended:
+        _forget(realm_url)
+    others = [job for job in unfinished if job.realm_url not in own]
+    dependents = {job.realm_url: job for job in others if reading.by(job.realm_url, job.pins)}
+    failed = {job.realm_url: job for job in others if job.status == Status.FAILED}
+    fresh: dict[str, IndexHead] = {}
+    # Read after the locks: what landed meanwhile is among them.
+    for head in heads.exclude(realm_url__in=dependents).select_related("job"):
+        if not reading.by(head.realm_url, head.job.pins):
+            continue
+        if head.realm_url in failed:
+            # What failed may be of a newer generation than what is shown.
+            dependents[head.realm_url] = failed[head.realm_url]
+        else:
+            fresh[head.realm_url] = head
+    for realm_url in sorted({*owed, *dependents, *fresh}):
+        if realm_url in owed:
+            _enqueue(owed[realm_url])
+        elif realm_url in dependents:
+            _rerun(dependents[realm_url])
+        else:
+            head = fresh[realm_url]
+            _create_unless_live(realm_url, head.generation, head.job)
 
 
-def forget(realm_url: str, moved: Iterable[str] = ()) -> None:
-    """Cancels what is owed to a realm that is being torn down, and takes its pages away.
+@dataclass(frozen=True)
+class _Reading:
+    """Who reads realms that have changed, or looked in vain for those that have appeared."""
 
-    Part of the caller's transaction. `moved` as in `owe`.
-    """
-    tell_dependents(realm_url, *moved)
+    changed: frozenset[str]
+    appeared: frozenset[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.appeared)
+
+    def by(self, realm_url: str, pins: dict[str, int]) -> bool:
+        """Whether the realm with these pins does."""
+        others = pins.keys() - {realm_url}
+        if any(pins[each] != CLOSED for each in others & self.changed):
+            return True
+        return not self.appeared.isdisjoint(others)
+
+    def jobs(self) -> Q:
+        """The jobs whose pins may name one of them."""
+        return Q(pins__has_any_keys=sorted(self.changed | self.appeared))
+
+    def heads(self) -> QuerySet[IndexHead]:
+        """The indexes whose jobs may."""
+        named = sorted(self.changed | self.appeared)
+        return IndexHead.objects.filter(job__pins__has_any_keys=named)
+
+
+def _forget(realm_url: str) -> None:
+    """Cancels what is owed to a realm that is gone, and takes its pages away."""
     _end_live(realm_url, Status.CANCELLED)
     IndexHead.objects.filter(realm_url=realm_url).delete()
     IndexedCard.objects.filter(realm_url=realm_url).delete()
     emit(index_swapped(realm_url))
+
+
+def _enqueue(work: Work) -> None:
+    """A job for work. One that is debounced goes along with a job that waits already, and follows
+    one that has begun."""
+    kind = {"full": work.full, "draft": work.draft, "owner": work.owner}
+    if not work.debounced:
+        _create(work.realm_url, work.generation, **kind)
+        transaction.on_commit(send_work)
+        return
+    now = timezone.now()
+    live = ReindexJob.objects.filter(realm_url=work.realm_url, status__in=ReindexJob.LIVE).first()
+    if live is None:
+        due_at = now + QUIET
+        _create(work.realm_url, work.generation, due_at=due_at, sent_at=due_at, **kind)
+        transaction.on_commit(lambda: send_work(QUIET.total_seconds()))
+    elif live.started_at is not None:
+        ReindexJob.objects.filter(pk=live.pk).update(next_generation=work.generation)
+    else:
+        due_at = min(now + QUIET, live.created_at + AT_MOST)
+        ReindexJob.objects.filter(pk=live.pk).update(generation=work.generation, due_at=due_at)
+
+
+def _rerun(job: ReindexJob) -> None:
+    """Has a job followed by another, one that has failed at once."""
+    job.next_generation = max(job.generation, job.next_generation or 0)
+    job.save(update_fields=["next_generation"])
+    if job.status == Status.FAILED:
+        follow(job)
 
 
 def cancel(realm_url: str) -> int:
@@ -143,44 +225,6 @@ def cancel(realm_url: str) -> int:
     with transaction.atomic():
         _lock_jobs(Q(realm_url=realm_url))
         return _end_live(realm_url, Status.CANCELLED)
-
-
-def tell_dependents(realm_url: str, *moved: str, opened: bool = False) -> None:
-    """Owes a job to every realm whose index, or whose job under way, reads this one, or one of
-    those that have moved: whose pages are elsewhere from now on. Where this one has been `opened`
-    to everyone, also to those that looked for it while it was closed.
-
-    The caller changes these realms and holds the locks for that. A worker writes down that it reads
-    a realm, waits for those locks, and only then asks what it is and where: so either it is told of
-    the change, or it is found here. All jobs are locked in one order, whoever locks them.
-    """
-    changed = {realm_url, *moved}
-
-    def reads(url: str, pins: dict[str, int]) -> bool:
-        found = {each for each in changed - {url} if pins.get(each, CLOSED) != CLOSED}
-        return url != realm_url and bool(found or (opened and realm_url in pins))
-
-    reading = Q(pins__has_any_keys=sorted(changed))
-    indexed = IndexHead.objects.filter(job__pins__has_any_keys=sorted(changed))
-    theirs = Q(realm_url__in=[realm_url, *indexed.values_list("realm_url", flat=True)])
-    unfinished = _lock_jobs(reading | theirs)
-    failed = {job.realm_url: job for job in unfinished if job.status == Status.FAILED}
-    dependents = [job for job in unfinished if reads(job.realm_url, job.pins)]
-    # Read after the locks: what landed meanwhile is among them.
-    heads = indexed.exclude(realm_url__in=[realm_url, *(job.realm_url for job in dependents)])
-    for head in heads.select_related("job").order_by("realm_url"):
-        if not reads(head.realm_url, head.job.pins):
-            continue
-        if head.realm_url in failed:
-            # What failed may be of a newer generation than what is shown.
-            dependents.append(failed[head.realm_url])
-        else:
-            _create_unless_live(head.realm_url, head.generation, head.job)
-    for job in dependents:
-        job.next_generation = max(job.generation, job.next_generation or 0)
-        job.save(update_fields=["next_generation"])
-        if job.status == Status.FAILED:
-            follow(job)
 
 
 def _lock_jobs(which: Q) -> list[ReindexJob]:
@@ -261,7 +305,7 @@ def begin(job_id: int) -> ReindexJob | None:
 
 
 def announce(job: ReindexJob, pins: dict[str, int]) -> None:
-    """Writes down which realms a job is about to read; see `tell_dependents`. Nothing if the worker
+    """Writes down which realms a job is about to read; see `enqueue`. Nothing if the worker
     has lost its lease."""
     with _bookkeeping():
         ReindexJob.objects.filter(

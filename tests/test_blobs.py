@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.files.storage import storages
 
-from realms import content
+from realms import effects
 from realms.content import ROW_BLOB_BYTES, blob_name, read_blob, store_blob
 from realms.models import Blob, Realm
 from settings.storage import blob_storage
@@ -31,7 +31,7 @@ def test_a_reader_in_the_middle_of_a_write_gets_the_old_file_whole(
     web: Web, live: None, source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, url = Gate(), f"{source.url}index.json"
-    monkeypatch.setattr(content, "_bump_paths", gate.before(content._bump_paths))
+    monkeypatch.setattr(effects, "drop_definitions", gate.before(effects.drop_definitions))
     write = in_thread(make.write, source, index__json=b"{}")
     gate.wait_for_arrival()
     for asked in (url, f"{url}?noCache"):

@@ -1,7 +1,7 @@
 """What an incremental reindex renders and what it leaves: only what nothing has changed for."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
@@ -407,15 +407,16 @@ def test_a_realm_that_is_published_while_a_job_reads_it_has_the_job_followed(
     unpublish_realm(URL, Caller("ada"))
     make.publish(site, URL)
     at_the_end, go_on = Event(), Event()
-    tell = jobs.tell_dependents
+    enqueue = jobs.enqueue
 
-    def telling(*urls: str, opened: bool = False) -> None:
-        tell(*urls, opened=opened)
-        if SHOWN in urls:
+    def enqueueing(works: Iterable[jobs.Work] = (), **told: Any) -> None:
+        owed = list(works)
+        enqueue(owed, **told)
+        if SHOWN in [work.realm_url for work in owed]:
             at_the_end.set()
             assert go_on.wait(20)
 
-    monkeypatch.setattr(jobs, "tell_dependents", telling)
+    monkeypatch.setattr(jobs, "enqueue", enqueueing)
     with ThreadPoolExecutor(2) as threads:
         publishing = threads.submit(in_thread, make.publish, library, SHOWN)
         assert at_the_end.wait(20)

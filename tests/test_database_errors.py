@@ -217,7 +217,7 @@ def test_whatever_a_broker_raises_the_commit_stands_and_is_told(
     after: list[bool] = []
     with transaction.atomic():
         jobs.owe("http://ada.localhost:4201/", 1)
-        jobs.owe_soon("http://bo.localhost:4201/", 1)
+        jobs.enqueue([jobs.Work("http://bo.localhost:4201/", 1, draft=True, debounced=True)])
         transaction.on_commit(lambda: after.append(True))
     assert ReindexJob.objects.count() == 2
     assert after == [True]

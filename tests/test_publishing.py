@@ -215,40 +215,40 @@ STEPS = {
     "publish": [
         "realms.publishing._source",
         "realms.publishing._published_or_free",
-        "realms.publishing.make_realm",
+        "realms.publishing._enter",
         "realms.models.RealmPermission.objects.create",
         "realms.models.Publication.objects.create",
-        "realms.models.Realm.clear_local_source_caches_and_broadcast",
-        "definitions.lookup.DefinitionLookup.clear_realm_definitions",
-        "reindex.jobs.owe",
+        "realms.effects.tell_replicas",
+        "definitions.lookup.DefinitionLookup.drop",
+        "reindex.jobs.enqueue",
     ],
     "republish": [
         "realms.publishing.advance",
         "realms.models.Publication.objects.create",
-        "realms.models.Realm.clear_local_source_caches_and_broadcast",
-        "definitions.lookup.DefinitionLookup.clear_realm_definitions",
+        "realms.effects.tell_replicas",
+        "definitions.lookup.DefinitionLookup.drop",
         "reindex.jobs._end_live",
-        "reindex.jobs.owe",
+        "reindex.jobs.enqueue",
     ],
     "rollback": [
         "realms.publishing.rollback_target",
         "realms.publishing.advance",
         "realms.models.Publication.objects.create",
-        "definitions.lookup.DefinitionLookup.clear_realm_definitions",
-        "reindex.jobs.owe",
+        "definitions.lookup.DefinitionLookup.drop",
+        "reindex.jobs.enqueue",
     ],
     "unpublish": [
-        "reindex.jobs.forget",
-        "definitions.lookup.DefinitionLookup.clear_realm_definitions",
-        "realms.publishing.notify_all_file_changes",
-        "realms.publishing.bump_at_commit",
+        "reindex.jobs._forget",
+        "definitions.lookup.DefinitionLookup.drop",
+        "realms.effects.emit",
+        "realms.effects.bump_at_commit",
         "realms.models.Realm.delete",
     ],
     "delete": [
         "realms.publishing.deletable",
-        "reindex.jobs.forget",
-        "definitions.lookup.DefinitionLookup.clear_realm_definitions",
-        "realms.publishing.notify_all_file_changes",
+        "reindex.jobs._forget",
+        "definitions.lookup.DefinitionLookup.drop",
+        "realms.effects.emit",
         "realms.models.Realm.delete",
     ],
     "create": [
@@ -257,7 +257,7 @@ STEPS = {
         "realms.publishing.write_files",
         "realms.content.store_blobs",
         "realms.content._close",
-        "realms.content._bump_paths",
+        "realms.effects.drop_definitions",
     ],
 }
 ACTS: dict[str, Callable[[], object]] = {
@@ -343,7 +343,7 @@ def test_peers_are_told_if_and_only_if_it_happened(
         assert json.dumps({"k": "realm", "r": PAGE}) in [payload for _, payload in told]
 
         with monkeypatch.context() as patch:
-            patch.setattr("reindex.jobs.owe", _crashing("reindex.jobs.owe", "after"))
+            patch.setattr("reindex.jobs.enqueue", _crashing("reindex.jobs.enqueue", "after"))
             with pytest.raises(Crash):
                 make.publish(source, PAGE)
         assert _heard(listener) == []

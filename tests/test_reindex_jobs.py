@@ -318,7 +318,7 @@ def test_a_change_elsewhere_takes_up_what_has_failed_and_not_the_older_that_is_s
     failed = owe(2)
     fail(failed)
     with transaction.atomic():
-        jobs.tell_dependents(OTHER)
+        jobs.enqueue(changed=[OTHER])
     assert status(failed) == Status.SUPERSEDED
     live = ReindexJob.objects.get(realm_url=URL, status__in=ReindexJob.LIVE)
     assert live.generation == 2

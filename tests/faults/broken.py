@@ -86,8 +86,7 @@ def early_notify() -> None:
 
     emit.notify_peers = notify_peers
     emit.bump_at_commit = lambda keys: emit.local_board().bump(list(keys))
-    for module in ("realms.publishing", "realms.content"):
-        _replace(module, "notify_peers", notify_peers)
+    for module in ("realms.effects", "realms.accounts", "realms.admin"):
         _replace(module, "bump_at_commit", emit.bump_at_commit)
 
 

@@ -23,17 +23,17 @@ def _die_at(step: str) -> None:
 
     from definitions.lookup import DefinitionLookup
     from notifications.board import Board
-    from realms import publishing
-    from realms.models import Publication, Realm
+    from realms import effects, publishing
+    from realms.models import Publication
     from reindex import jobs
 
     when, what = step.split(" ", 1)
     owner, name = {
         "the lock": (publishing, "realm_write_lock"),
         "the swap": (Publication.objects, "create"),
-        "the caches": (Realm, "clear_local_source_caches_and_broadcast"),
-        "the definitions": (DefinitionLookup, "clear_realm_definitions"),
-        "the job": (jobs, "owe"),
+        "the caches": (effects, "tell_replicas"),
+        "the definitions": (DefinitionLookup, "drop"),
+        "the job": (jobs, "enqueue"),
         "the commit": (connection, "_commit"),
         "the board": (Board, "bump"),
         "the message": (jobs, "send"),

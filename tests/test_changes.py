@@ -1,0 +1,164 @@
+"""What follows from a change of a realm: pure functions, each of which is told the same value."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from notifications.channels import (
+    REGISTRY_KEY,
+    all_files_changed,
+    path_key,
+    realm_changed,
+    realm_key,
+)
+from realms import changes
+from realms.changes import (
+    Change,
+    board_keys,
+    carried_out,
+    cleared,
+    is_due,
+    moved,
+    notifications,
+    raise_change,
+    read_anew,
+)
+
+URL = "http://ada.localhost:4201/"
+ONE, TWO = "http://localhost:4201/ada/one/", "http://localhost:4201/ada/two/"
+
+WRITTEN = Change(ONE, "source", 3, paths=frozenset(["a.ts", "b.json"]))
+MADE = Change(ONE, "source", 1, stands_before=False)
+DELETED = Change(ONE, "source", 3, paths=None, stands_after=False)
+PUBLISHED = Change(
+    URL, "published", 1, paths=None, shows_after=ONE, readable_after=True, stands_before=False
+)
+REPUBLISHED = Change(URL, "published", 2, paths=None, shows_before=ONE, shows_after=ONE)
+POINTED = replace(REPUBLISHED, shows_after=TWO)
+UNPUBLISHED = Change(URL, "published", 2, paths=None, shows_before=ONE, stands_after=False)
+SHARED = Change(ONE, "source", 3, rights=True, readable_before=False, readable_after=False)
+OPENED = replace(SHARED, readable_after=True)
+CLOSED = replace(OPENED, readable_before=True, readable_after=False)
+LIBRARY = Change(ONE, "bootstrap", 3, paths=None)
+
+WHOLE = {realm_key(ONE), REGISTRY_KEY}
+SITE = {realm_key(URL), REGISTRY_KEY}
+
+
+@pytest.mark.parametrize(
+    ("change", "keys"),
+    [
+        (WRITTEN, {path_key(f"{ONE}a.ts"), path_key(f"{ONE}b.json")}),
+        (replace(WRITTEN, paths=frozenset(map(str, range(33)))), {realm_key(ONE)}),
+        (MADE, WHOLE),
+        (DELETED, WHOLE),
+        (PUBLISHED, SITE),
+        (REPUBLISHED, set()),
+        (UNPUBLISHED, SITE),
+        (SHARED, WHOLE),
+        (OPENED, WHOLE),
+    ],
+)
+def test_this_replica_moves_what_the_triggers_tell_its_peers(
+    change: Change, keys: set[str]
+) -> None:
+    assert board_keys(change) == keys
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (WRITTEN, []),
+        (MADE, []),
+        (SHARED, []),
+        (DELETED, [all_files_changed(ONE)]),
+        (PUBLISHED, [all_files_changed(URL), realm_changed(ONE)]),
+        (REPUBLISHED, [all_files_changed(URL)]),
+        (POINTED, [all_files_changed(URL), realm_changed(ONE), realm_changed(TWO)]),
+        (UNPUBLISHED, [all_files_changed(URL), realm_changed(ONE)]),
+    ],
+)
+def test_replicas_are_told_of_the_realm_and_of_sources_that_moved(
+    change: Change, told: list[Any]
+) -> None:
+    assert notifications(change) == told
+    assert {each.payload for each in told} >= {f"upsert:{url}" for url in moved(change)}
+
+
+@pytest.mark.parametrize(
+    ("change", "all_of_them"),
+    [
+        (WRITTEN, False), (MADE, False), (DELETED, True), (PUBLISHED, True), (REPUBLISHED, True),
+        (UNPUBLISHED, True), (SHARED, True), (CLOSED, True), (LIBRARY, True),
+    ],
+)  # fmt: skip
+def test_definitions_go_with_all_files_and_with_rights(change: Change, all_of_them: bool) -> None:
+    assert cleared(change) == all_of_them
+
+
+@pytest.mark.parametrize(
+    ("change", "due"),
+    [
+        (WRITTEN, True), (MADE, False), (DELETED, False), (PUBLISHED, True), (REPUBLISHED, True),
+        (UNPUBLISHED, False), (OPENED, False), (LIBRARY, False),
+    ],
+)  # fmt: skip
+def test_a_realm_is_due_where_it_stands_and_its_pages_change(change: Change, due: bool) -> None:
+    assert is_due(change, index_sources=True) == due
+    assert is_due(change, index_sources=False) == (due and change.kind == "published")
+
+
+@pytest.mark.parametrize(
+    ("change", "readers", "appeared"),
+    [
+        (WRITTEN, {ONE}, False),
+        (MADE, set(), False),
+        (DELETED, {ONE}, False),
+        (PUBLISHED, {URL, ONE}, True),
+        (REPUBLISHED, {URL}, False),
+        (POINTED, {URL, ONE, TWO}, False),
+        (UNPUBLISHED, {URL, ONE}, False),
+        (SHARED, set(), False),
+        (OPENED, set(), True),
+        (CLOSED, {ONE}, False),
+        (LIBRARY, {ONE}, False),
+    ],
+)
+def test_readers_are_owed_jobs_by_what_they_read_or_looked_for(
+    change: Change, readers: set[str], appeared: bool
+) -> None:
+    assert read_anew(change) == readers
+    assert change.appeared == appeared
+
+
+# --- Raising -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def received(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Change, ...]]:
+    """What receivers are called with."""
+    calls: list[tuple[Change, ...]] = []
+    monkeypatch.setattr(changes, "_receivers", [lambda raised: calls.append(tuple(raised))])
+    return calls
+
+
+def test_the_changes_of_a_transaction_are_seen_to_together_and_once(received: Any) -> None:
+    with carried_out():
+        raise_change(WRITTEN)
+        with carried_out():
+            raise_change(MADE, OPENED)
+        assert received == []
+    assert received == [(WRITTEN, MADE, OPENED)]
+    raise_change(DELETED)
+    assert received[1:] == [(DELETED,)]
+
+
+def test_what_fails_has_no_consequences_and_leaves_none_behind(received: Any) -> None:
+    with pytest.raises(ZeroDivisionError), carried_out():
+        raise_change(WRITTEN)
+        raise ZeroDivisionError
+    with carried_out():
+        pass
+    raise_change()
+    assert received == []
