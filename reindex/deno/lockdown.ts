@@ -55,7 +55,7 @@ export function lockDown(port: MessagePort): void {
       removed.add(name);
     }
   }
-  const UntamedError: ErrorConstructor & { prepareStackTrace?: PrepareStackTrace } = Error;
+  const UntamedError = Error as unknown as { prepareStackTrace?: PrepareStackTrace };
   lockdown({
     // Stack traces show where the prerenderer itself lies.
     errorTaming: "safe",
