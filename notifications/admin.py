@@ -14,7 +14,7 @@ from django.db.models import BinaryField, Model, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 
-from notifications.models import Replica, ReplicaGeneration
+from notifications.models import Election, Replica, ReplicaGeneration
 
 if TYPE_CHECKING:
     AnyModelAdmin: TypeAlias = admin.ModelAdmin[Any]
@@ -95,3 +95,9 @@ class ReplicaGenerationAdmin(ReadOnlyAdmin):
     list_select_related = ("replica",)
     search_fields = ("realm_url",)
     ordering = ("realm_url", "replica")
+
+
+@admin.register(Election)
+class ElectionAdmin(ReadOnlyAdmin):
+    list_display = ("key", "holder", "lease_until")
+    ordering = ("lease_until",)

@@ -25,6 +25,7 @@ from realms.models import (
     FileVersion,
     Publication,
     Realm,
+    RealmBorder,
     RealmPermission,
     RealmTombstone,
     TranspiledModule,
@@ -102,6 +103,13 @@ class AccountNameAdmin(ReadOnlyAdmin):
     list_select_related = ("account",)
     search_fields = ("account__username",)
     ordering = ("-since",)
+
+
+@admin.register(RealmBorder)
+class RealmBorderAdmin(ReadOnlyAdmin):
+    list_display = ("realm", "path", "generation")
+    list_select_related = ("realm",)
+    search_fields = ("realm__url", "path")
 
 
 @admin.register(RealmTombstone)

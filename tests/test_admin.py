@@ -28,7 +28,7 @@ from notifications.channels import (
     realm_definitions_cleared,
 )
 from notifications.connection import listen_connection
-from notifications.models import Replica, ReplicaGeneration
+from notifications.models import Election, Replica, ReplicaGeneration
 from realms.models import FileVersion, Publication, Realm, RealmPermission
 from reindex.models import IndexHead, ReindexBatch, ReindexJob
 from tests import make
@@ -416,7 +416,7 @@ def _replica(name: str, applied: dict[str, int], silent: timedelta = timedelta()
 
 def _one_row_of_everything(published: Realm) -> None:
     from definitions.models import Definition
-    from realms.models import CoherenceReport, RealmTombstone, TranspiledModule
+    from realms.models import CoherenceReport, RealmBorder, RealmTombstone, TranspiledModule
     from reindex.models import Hang, IndexedCard, OwnerUsage, WantedDefinitions
 
     now = timezone.now()
@@ -440,6 +440,8 @@ def _one_row_of_everything(published: Realm) -> None:
         violations=0, unreachable=0, details={},
     )  # fmt: skip
     module = f"{PUBLISHED}post.tsx"
+    RealmBorder.objects.create(realm=Realm.objects.get(url=PUBLISHED), path="in/", generation=2)
+    Election.objects.create(key=1, holder=2, lease_until=now)
     CacheGeneration.objects.get_or_create(scope="global", key="")
     CacheGeneration.objects.get_or_create(scope="module", key=module)
     Definition.objects.create(
