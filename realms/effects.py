@@ -17,6 +17,7 @@ from realms.changes import (
     cleared,
     is_draft,
     is_due,
+    moved,
     notifications,
     read_anew,
 )
@@ -77,5 +78,6 @@ def enqueue_jobs(changes: Sequence[Change]) -> None:
         owed.values(),
         changed={url for change in changes for url in read_anew(change)},
         appeared={change.realm_url for change in changes if change.appeared},
+        moved={url for change in changes for url in moved(change)},
         gone={change.realm_url for change in changes if not change.stands_after},
     )

@@ -5,7 +5,7 @@ comparing cost the same for ten files and for a million.
 """
 
 import uuid
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -83,6 +83,12 @@ class Realm(models.Model):
 
     def __str__(self) -> str:
         return self.url
+
+    @classmethod
+    def first_showing(cls, **source: Any) -> "Realm | None":
+        """The published realm that was the first of those that show a source realm, which is given
+        by a filter: its visitors are led there."""
+        return cls.objects.filter(kind=cls.Kind.PUBLISHED, **source).order_by("created_at").first()
 
     @property
     def owner_key(self) -> str:

@@ -72,6 +72,22 @@ def _may_read(url: str, reader: str) -> bool:
     return auth.readable([url], None if reader == EVERYONE else auth.reader_of_key(reader))
 
 
+def address(token: str) -> HttpResponse:
+    """Where visitors find the pages of the realm of a pin: where a source realm was published
+    first, else at its URL. Raises Unauthorized for other pins than a realm's own."""
+    try:
+        signed = pins.read(token)
+    except pins.InvalidPin as error:
+        raise errors.Unauthorized(why=f"the pin is not valid: {error}") from error
+    if signed.reader != ITSELF:
+        raise errors.Unauthorized(why="the pin is not the realm's own")
+    url = signed.pin.realm_url
+    shown = Realm.first_showing(source__url=url)
+    attributes = {"address": url if shown is None else shown.url}
+    document = {"data": {"type": "address", "id": url, "attributes": attributes}}
+    return _told(JsonResponse(document, content_type=API), signed.pin)
+
+
 # --- Many files --------------------------------------------------------------------------------
 
 

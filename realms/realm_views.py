@@ -104,7 +104,10 @@ def pinned(request: HttpRequest, path: str) -> HttpResponse:
         raise errors.MethodNotAllowed(READING, method=request.method)
     if "\x00" in path:
         raise errors.Malformed(what="the path has a NUL character")
-    pin = pinned_reads.opened(request.META.get(pinned_reads.PIN, ""))
+    token = request.META.get(pinned_reads.PIN, "")
+    if path == "" and "address" in request.GET:
+        return pinned_reads.address(token)
+    pin = pinned_reads.opened(token)
     accept = accepted(request.headers.get("Accept", "*/*"))
     if request.method == "POST":
         return pinned_reads.many(request, pin)

@@ -276,7 +276,7 @@ def _missing(found: Resolved, generation: int) -> tuple[str, int, Headers]:
 
 def _elsewhere(found: Resolved, path: str) -> Content:
     """A source realm is edited at its URL; its pages are where it was published first."""
-    shown = Realm.objects.filter(source_id=found.realm_id).order_by("created_at").first()
+    shown = Realm.first_showing(source_id=found.realm_id)
     if shown is None:
         return _page(200, pages.source_realm(found.realm_url), found.high)
     location = file_url(shown.url, path)

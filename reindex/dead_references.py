@@ -15,7 +15,7 @@ from reindex import history
 from reindex.history import EXECUTABLE
 from reindex.made_from import key
 from reindex.pins import Pin
-from reindex.reader import Reader
+from reindex.reader import Place, Reader
 from reindex.results import Message
 
 #: What a realm answers without a file: its endpoints, and what search engines ask for.
@@ -36,24 +36,25 @@ class DeadReferences:
         found: list[Message] = []
         keys: set[int] = set()
         for each in references:
-            pin = self._pin(each["url"])
-            if pin is None:
+            place = self._place(each["url"])
+            if place is None:
                 continue
-            parts = urlsplit(each["url"])
-            path = pin.path_of(f"{parts.scheme}://{parts.netloc}{parts.path}")
-            asked = _files_at(path, each["kind"])
+            pin = place.pin
+            asked = _files_at(place.path, each["kind"])
             keys |= {key(pin.realm_url, file) for file in asked}
-            if pin.realm_url != self.realm_url:
-                keys.add(key(pin.realm_url))
+            keys |= {key(other) for other in {pin.realm_url, *place.through} - {self.realm_url}}
             if asked and self._known(pin).isdisjoint(asked):
                 message = f"{each['key']} names {each['url']}, where there is nothing"
                 found.append({"key": each["key"], "message": message})
         return found, keys
 
-    def _pin(self, url: str) -> Pin | None:
-        """The realm in which a file is looked for; None for what is not looked at."""
+    def _place(self, url: str) -> Place | None:
+        """Where a file is looked for; None for what is not looked at."""
         near = (*self.reader.pins, f"{settings.REALM_PUBLIC_ORIGIN}/")
-        return self.reader.locate(url) if url.startswith(near) else None
+        if not url.startswith(near):
+            return None
+        parts = urlsplit(url)
+        return self.reader.place(f"{parts.scheme}://{parts.netloc}{parts.path}")
 
     def _known(self, pin: Pin) -> frozenset[str]:
         if pin not in self._files:

@@ -110,13 +110,15 @@ def enqueue(
     *,
     changed: Iterable[str] = (),
     appeared: Iterable[str] = (),
+    moved: Iterable[str] = (),
     gone: Iterable[str] = (),
 ) -> None:
     """Writes down, in the caller's transaction, all that its changes make necessary.
 
     Beside the `works` these are jobs for the realms that read what has `changed`, or that looked
-    in vain for what has `appeared`, and the end of what is owed to realms that are `gone`, and of
-    their pages. After the commit messages are sent; should that fail, the sweeper sends others.
+    in vain for what has `appeared`, or lead to what has `moved`, and the end of what is owed to
+    realms that are `gone`, and of their pages. After the commit messages are sent; should that
+    fail, the sweeper sends others.
 
     The caller changes these realms and holds the locks for that. A worker writes down that it reads
     a realm, waits for those locks, and only then asks what it is and where: so either it is told of
@@ -124,7 +126,8 @@ def enqueue(
     whoever does it: so a transaction that changes several realms calls this once.
     """
     owed = {work.realm_url: work for work in works}
-    reading, ended = _Reading(frozenset(changed), frozenset(appeared)), sorted(gone)
+    reading = _Reading(frozenset(changed), frozenset(appeared), frozenset(moved))
+    ended = sorted(gone)
     own = {*owed, *ended}
     if not own and not reading:
         return
@@ -134,12 +137,12 @@ def enqueue(
     for realm_url in ended:
         _forget(realm_url)
     others = [job for job in unfinished if job.realm_url not in own]
-    dependents = {job.realm_url: job for job in others if reading.by(job.realm_url, job.pins)}
+    dependents = {job.realm_url: job for job in others if reading.by(job)}
     failed = {job.realm_url: job for job in others if job.status == Status.FAILED}
     fresh: dict[str, IndexHead] = {}
     # Read after the locks: what landed meanwhile is among them.
     for head in heads.exclude(realm_url__in=dependents).select_related("job"):
-        if not reading.by(head.realm_url, head.job.pins):
+        if not reading.by(head.job):
             continue
         if head.realm_url in failed:
             # What failed may be of a newer generation than what is shown.
@@ -158,29 +161,33 @@ def enqueue(
 
 @dataclass(frozen=True)
 class _Reading:
-    """Who reads realms that have changed, or looked in vain for those that have appeared."""
+    """Who reads realms that have changed, or looked in vain for those that have appeared, or has
+    asked where those are that have moved."""
 
     changed: frozenset[str]
     appeared: frozenset[str]
+    moved: frozenset[str]
 
     def __bool__(self) -> bool:
-        return bool(self.changed or self.appeared)
+        return bool(self.changed or self.appeared or self.moved)
 
-    def by(self, realm_url: str, pins: dict[str, int]) -> bool:
-        """Whether the realm with these pins does."""
-        others = pins.keys() - {realm_url}
-        if any(pins[each] != CLOSED for each in others & self.changed):
+    def by(self, job: ReindexJob) -> bool:
+        """Whether a job does."""
+        others = job.pins.keys() - {job.realm_url}
+        if any(job.pins[each] != CLOSED for each in others & self.changed):
             return True
-        return not self.appeared.isdisjoint(others)
+        return not (self.appeared.isdisjoint(others) and self.moved.isdisjoint(job.addresses))
 
-    def jobs(self) -> Q:
-        """The jobs whose pins may name one of them."""
-        return Q(pins__has_any_keys=sorted(self.changed | self.appeared))
+    def jobs(self, job: str = "") -> Q:
+        """The jobs that may, by the name of the column of the job."""
+        named = Q(**{f"{job}pins__has_any_keys": sorted(self.changed | self.appeared)})
+        if not self.moved:
+            return named
+        return named | Q(**{f"{job}addresses__has_any_keys": sorted(self.moved)})
 
     def heads(self) -> QuerySet[IndexHead]:
         """The indexes whose jobs may."""
-        named = sorted(self.changed | self.appeared)
-        return IndexHead.objects.filter(job__pins__has_any_keys=named)
+        return IndexHead.objects.filter(self.jobs("job__"))
 
 
 def _forget(realm_url: str) -> None:
@@ -304,13 +311,13 @@ def begin(job_id: int) -> ReindexJob | None:
     return job
 
 
-def announce(job: ReindexJob, pins: dict[str, int]) -> None:
-    """Writes down which realms a job is about to read; see `enqueue`. Nothing if the worker
-    has lost its lease."""
+def announce(job: ReindexJob, pins: dict[str, int], addresses: dict[str, str]) -> None:
+    """Writes down which realms a job is about to read, and of which it asks where they are; see
+    `enqueue`. Nothing if the worker has lost its lease."""
     with _bookkeeping():
         ReindexJob.objects.filter(
             pk=job.pk, status=Status.QUEUED, lease_number=job.lease_number
-        ).update(pins=pins)
+        ).update(pins=pins, addresses=addresses)
 
 
 def planned(leased: ReindexJob, plan: Plan) -> list[int]:

@@ -14,8 +14,7 @@ from functools import lru_cache
 from notifications.paths import top_folder
 from reindex.documents import Document, module_of, specifier_of
 from reindex.history import stem
-from reindex.pins import Pin
-from reindex.reader import Reader, card_path
+from reindex.reader import Place, Reader
 from reindex.references import BASE_MODULE, is_plain
 
 
@@ -43,11 +42,11 @@ class Origins:
         documents += [(link, self.reader.known(link)) for link in links]
         entries = {BASE_MODULE}
         for each, found in documents:
-            pin = self.reader.locate(each)
-            if pin is None:
+            place = self.reader.place(each)
+            if place is None:
                 settled = False
                 continue
-            keys |= self._keys(pin, card_path(pin, each))
+            keys |= self._keys(place, place.card_path)
             if found is None:
                 continue
             settled = settled and is_plain(specifier_of(found))
@@ -62,26 +61,27 @@ class Origins:
 
     def of_modules(self, urls: Iterable[str]) -> set[int]:
         """The keys of modules, whatever they import."""
-        pins = [(self.reader.locate(url), url) for url in urls]
-        return {
-            key for pin, url in pins if pin is not None for key in self._keys(pin, pin.path_of(url))
-        }
+        places = filter(None, map(self.reader.place, urls))
+        return {key for place in places for key in self._keys(place, place.path)}
 
     def _closure(self, entry: str) -> tuple[frozenset[int], bool]:
         if entry not in self._modules:
             keys: set[int] = set()
             asked, settled = self.reader.reached(entry)
             for url in asked:
-                pin = self.reader.locate(url)
-                if pin is None:
+                place = self.reader.place(url)
+                if place is None:
                     settled = False
                 else:
-                    keys |= self._keys(pin, pin.path_of(url))
+                    keys |= self._keys(place, place.path)
             self._modules[entry] = frozenset(keys), settled
         return self._modules[entry]
 
-    def _keys(self, pin: Pin, path: str) -> set[int]:
+    def _keys(self, place: Place, path: str) -> set[int]:
         # Another realm may come to stand in the folder.
         folder = top_folder(path)
-        keys = {key(pin.realm_url, each) for each in ((path, folder) if folder else (path,))}
-        return keys if pin.realm_url == self.realm_url else keys | {key(pin.realm_url)}
+        realm_url = place.pin.realm_url
+        keys = {key(realm_url, each) for each in ((path, folder) if folder else (path,))}
+        # A source realm may be shown elsewhere.
+        others = {realm_url, *place.through} - {self.realm_url}
+        return keys | {key(each) for each in others}

@@ -67,26 +67,28 @@ def _incremental(
         known = {url: pin for url, pin in base.pins.items() if pin != CLOSED}
         host.stand_by(library(Reader(known, access=access)))
     # From here on a change of any of these realms has this job followed by another.
-    jobs.announce(job, {**base.pins, job.realm_url: job.generation})
+    jobs.announce(job, {**base.pins, job.realm_url: job.generation}, base.addresses)
     pins = {job.realm_url: job.generation}
     places: dict[str, str] = {}
     keys = {key(job.realm_url, path) for path in own}
-    for realm_url, then in base.pins.items():
-        if realm_url == job.realm_url:
-            continue
-        if then == CLOSED:
-            # What looked for it is never settled, and so is rendered anyhow and looks again.
-            continue
+    # What looked for a realm in vain is never settled, and so is rendered anyhow and looks again.
+    read = {url: then for url, then in base.pins.items() if then != CLOSED and url != job.realm_url}
+    for realm_url in {**read, **base.addresses}:
         go_on()
         now = _generation(realm_url)
+        address = realm_url if realm_url == BASE_REALM else ask_address(realm_url)
+        if realm_url != BASE_REALM:
+            places[realm_url] = address
+        shown = not job.draft and address != realm_url
+        if address != base.addresses.get(realm_url, realm_url) or (shown and realm_url in read):
+            # Links to it lead elsewhere now, and so may what is read of it.
+            keys.add(key(realm_url))
+        if shown or realm_url not in read:
+            # It isn't read itself, or is met again.
+            continue
         # What isn't there, or is closed, may be opened: then this realm is owed a job.
         pins[realm_url] = CLOSED if now is None else now
-        elsewhere = _changed_elsewhere(realm_url, then, now, access)
-        if now is not None and realm_url != BASE_REALM:
-            places[realm_url] = ask_address(realm_url)
-            if places[realm_url] != base.addresses.get(realm_url, realm_url):
-                # Links to it lead elsewhere now.
-                elsewhere = None
+        elsewhere = _changed_elsewhere(realm_url, read[realm_url], now, access)
         keys |= {key(realm_url)} if elsewhere is None else elsewhere
     with connection.cursor() as cursor:
         cards = [path.removesuffix(".json") for path in own]

@@ -81,6 +81,26 @@ class _KnownModules(dict[tuple[Pin, str], Module]):
 _known_modules = _KnownModules()
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the content at a URL is read: at another URL, if that is shown for a source realm; then
+    the realms that were passed, from the one of the URL that was asked for on."""
+
+    pin: Pin
+    url: str
+    through: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """The path in the pinned realm, unescaped."""
+        return self.pin.path_of(self.url)
+
+    @property
+    def card_path(self) -> str:
+        """The file of the card."""
+        return f"{self.path or 'index'}.json"
+
+
 #: The Authorization header by which a realm is read; None where that user may not.
 Authority: TypeAlias = Callable[[str], str | None]
 
@@ -100,6 +120,8 @@ class Reader:
     in_vain: Callable[[str], None] = lambda url: None
     #: Says where the pages of a realm are.
     address: Callable[[str], str] = lambda realm_url: realm_url
+    #: Whether what is read of source realms is what is published of them, at their `address`.
+    as_published: bool = False
     authority: Authority | None = None
     access: Access = field(default_factory=Access)
     private: set[str] = field(default_factory=set)
@@ -109,8 +131,8 @@ class Reader:
     go_on: Callable[[], None] = lambda: None
     #: By card what is wrong with its file, of those that were read.
     broken: dict[str, BrokenDocument] = field(default_factory=dict)
-    #: The source realm whose content is read as that of the realm whose pages are made.
-    source_url: str = ""
+    #: By source realm the published realm whose content is read for its own.
+    shown_at: dict[str, str] = field(default_factory=dict)
     #: What would be cards by their names, and are data.
     data: set[str] = field(default_factory=set)
     _documents: dict[str, Document | None] = field(default_factory=dict)
@@ -118,25 +140,57 @@ class Reader:
     _strangers: set[str] = field(default_factory=set)
     _carried: set[Pin] = field(default_factory=set)
     _closed: set[str] = field(default_factory=set)
+    #: Folders of source realms that are shown elsewhere, and are known to lie in no inner realm.
+    _own_folders: set[str] = field(default_factory=set)
 
     # --- realms ---
 
     def locate(self, url: str) -> Pin | None:
-        """The pin of the realm that a public URL lies in; None outside every realm that this may
-        read."""
+        """The pin of the realm whose content is read at a public URL; None outside every realm that
+        this may read."""
+        place = self.place(url)
+        return None if place is None else place.pin
+
+    def place(self, url: str) -> Place | None:
+        """Where the content at a public URL is read; None outside every realm that this may read.
+
+        What lies in a source realm that is shown elsewhere is read there.
+        """
         if _folder(url) in self._strangers:
             return None
-        known = [realm for realm in self.pins if url.startswith(realm)]
-        if known:
-            realm_url = max(known, key=len)
-            return Pin(realm_url, self.pins[realm_url])
-        return self._meet(url) if SERVABLE.fullmatch(url) else None
+        realm_url = self._around(url)
+        unknown = not realm_url or (realm_url in self.shown_at and self._is_unknown(url))
+        if unknown and SERVABLE.fullmatch(url):
+            realm_url = self._meet(url) or ""
+        if realm_url not in self.shown_at:
+            return Place(Pin(realm_url, self.pins[realm_url]), url) if realm_url else None
+        place = self.place(self.shown_at[realm_url] + url.removeprefix(realm_url))
+        return place and Place(place.pin, place.url, (realm_url, *place.through))
 
-    def _meet(self, url: str) -> Pin | None:
-        """As `locate`, by the registry: it knows also the realms that stand within known ones."""
+    def _around(self, url: str) -> str:
+        """The innermost known realm around a URL; "" if there is none."""
+        known = [realm for realm in (*self.pins, *self.shown_at) if url.startswith(realm)]
+        return max(known, key=len, default="")
+
+    def _is_unknown(self, url: str) -> bool:
+        """Whether a folder of a source realm could be another's, which stands within it: what is
+        read in its place doesn't tell. Asked once."""
+        unknown = _folder(url) not in self._own_folders
+        self._own_folders.add(_folder(url))
+        return unknown
+
+    def _meet(self, url: str) -> str | None:
+        """The realm that a URL lies in, by the registry: it knows also the realms that stand within
+        known ones. None where there is none that this may read."""
         realm_url, generation = standing_at(url)
-        if realm_url in self.pins:
-            return Pin(realm_url, self.pins[realm_url])
+        if realm_url in self.pins or realm_url in self.shown_at:
+            return realm_url
+        if self.as_published and realm_url and url.startswith(realm_url):
+            address = self.address(realm_url)
+            if address != realm_url:
+                self.shown_at[realm_url] = address
+                self._own_folders.add(_folder(url))
+                return realm_url
         if realm_url in self._closed or not url.startswith(realm_url):
             # A replica's own address stands for the public one, and is nobody's to import from.
             generation = CLOSED
@@ -152,14 +206,14 @@ class Reader:
             self._strangers.add(_folder(url))
             return None
         self.pins[realm_url] = generation
-        return Pin(realm_url, generation)
+        return realm_url
 
     def _is_within(self, pin: Pin, url: str) -> bool:
         """Whether what a realm says is not its own lies in one that stands within it; that one is
         known from now on. Not so if it has gone since."""
+        if self.locate(url) == pin:
+            self._meet(url)
         found = self.locate(url)
-        if found == pin:
-            found = self._meet(url)
         return found is None or len(found.realm_url) > len(pin.realm_url)
 
     def _privately(self, realm_url: str) -> int:
@@ -177,9 +231,7 @@ class Reader:
     def elsewhere(self) -> dict[str, str]:
         """Where the pages of the realms known so far are, if not at their own URLs, and of the
         realms within those. Inner realms come before those around them."""
-        known = {realm_url: self.address(realm_url) for realm_url in self.pins}
-        if self.source_url:
-            known[self.source_url] = self.access.own
+        known = {realm_url: self.address(realm_url) for realm_url in self.pins} | self.shown_at
         found = {realm_url: known[realm_url] for realm_url in sorted(known, key=len, reverse=True)}
         moved = tuple(realm_url for realm_url, address in found.items() if address != realm_url)
         return {url: address for url, address in found.items() if url.startswith(moved)}
@@ -204,19 +256,19 @@ class Reader:
 
     def _read_some(self, urls: Iterable[str]) -> list[str]:
         """Reads cards. Answers those that turn out to lie within other realms than was known."""
-        wanted: dict[Pin, dict[str, str]] = {}
+        wanted: dict[Pin, dict[str, tuple[Place, str]]] = {}
         for url in urls:
-            pin = self.locate(url)
-            path = None if pin is None else possible(card_path(pin, url))
-            if pin is None or path is None:
+            place = self.place(url)
+            path = None if place is None else possible(place.card_path)
+            if place is None or path is None:
                 self._documents[url] = None
             else:
-                wanted.setdefault(pin, {})[url] = path
+                wanted.setdefault(place.pin, {})[url] = place, path
         again: list[str] = []
-        for pin, paths in wanted.items():
-            files = self._get_many(pin, list(dict.fromkeys(paths.values())))
-            for url, path in paths.items():
-                if files[path].get("elsewhere") and self._is_within(pin, url):
+        for pin, found in wanted.items():
+            files = self._get_many(pin, list(dict.fromkeys(path for _, path in found.values())))
+            for url, (place, path) in found.items():
+                if files[path].get("elsewhere") and self._is_within(pin, place.url):
                     again.append(url)
                 else:
                     self._documents[url] = self._document(url, path, _content(files[path]))
@@ -237,14 +289,13 @@ class Reader:
 
     def _at_home(self, url: str) -> str:
         """A URL; one in the source realm of the pages that are made, as what they show of it."""
-        source_url = self.source_url
-        if not source_url or not url.startswith(source_url):
-            return url
-        around = [realm for realm in self.pins if url.startswith(realm)]
-        if len(max(around, key=len, default="")) > len(source_url):
-            # Of another realm, which stands within the source; that may be this one itself.
-            return url
-        return self.access.own + url.removeprefix(source_url)
+        own, place = self.access.own, None
+        if self.shown_at.get(self._around(url)) == own:
+            # What stands within the source is another realm; that may be this one itself.
+            place = self.place(url)
+        around = self._around(url)
+        is_source = place is not None and self.shown_at.get(around) == own
+        return own + url.removeprefix(around) if is_source else url
 
     def _get_many(self, pin: Pin, paths: list[str]) -> dict[str, Document]:
         """What a realm answers about files, by path. An answer may end early; then the rest is
@@ -256,8 +307,9 @@ class Reader:
             response = self._get(pin, "", NDJSON, body)
             if response.status != 200:
                 raise ReplicaUnavailable(f"{response.replica} answered {response.status}")
-            if pin.realm_url == self.access.own:
-                self.source_url = response.headers.get(SOURCE_HEADER.lower(), "")
+            source_url = response.headers.get(SOURCE_HEADER.lower())
+            if pin.realm_url == self.access.own and source_url:
+                self.shown_at[source_url] = pin.realm_url
             answered = [json.loads(line) for line in response.body.splitlines()]
             if not answered:
                 raise ReplicaUnavailable(
@@ -332,14 +384,18 @@ class Reader:
         return self._imports[url]
 
     def _read_module(self, url: str) -> Module:
-        pin = self.locate(url)
-        if pin is None:
+        place = self.place(url)
+        if place is None:
             return Module(None)
+        if place.url != url:
+            # One identity, wherever it is imported by: a class that is loaded twice is two.
+            return self._module(place.url)
+        pin = place.pin
         self._check_access(pin)
         self._carry_over(pin)
         module = _known_modules.get((pin, url))
         if module is None:
-            path = possible(pin.path_of(url))
+            path = possible(place.path)
             response = None if path is None else self._get(pin, path)
             if response is not None and response.status == MISDIRECTED:
                 return self._read_module(url) if self._is_within(pin, url) else Module(None)
@@ -416,11 +472,6 @@ def _content(file: Document) -> bytes | str | None:
 def _no_import(url: str, status: int, title: str, message: str) -> Document:
     error = {"status": status, "title": title, "message": message, "causes": [], "module": url}
     return {"error": error}
-
-
-def card_path(pin: Pin, url: str) -> str:
-    """The file of the card at a public URL of a realm."""
-    return f"{pin.path_of(url) or 'index'}.json"
 
 
 def possible(path: str) -> str | None:

@@ -4,6 +4,7 @@ Whatever replica answers, a pinned read gets the pinned bytes; an answer that na
 generation is refused here all the same. A replica that fails is left out for a while.
 """
 
+import json
 import logging
 import os
 import random
@@ -18,7 +19,7 @@ import urllib3
 from django.conf import settings
 
 from notifications.models import Replica
-from reindex.pins import CLOSED, PIN_ENDED, PIN_HEADER, Access, Pin, sign
+from reindex.pins import CLOSED, ITSELF, PIN_ENDED, PIN_HEADER, Access, Pin, sign
 
 logger = logging.getLogger(__name__)
 
@@ -134,15 +135,13 @@ def ask_registry(url: str, authorization: str | None = None) -> Response:
 
 
 def ask_address(realm_url: str) -> str:
-    """Where visitors find a realm's pages: where a source realm is published, else at its URL."""
-    parts = urlsplit(realm_url)
-    told = _get(
-        f"{quote(parts.path, safe='/%')}?noCache",
-        {"Host": parts.netloc, "Accept": "text/html"},
-        method="HEAD",
-        named=True,
-    )
-    return told.headers["location"] if told.status == 302 else realm_url
+    """Where visitors find a realm's pages: where a source realm is published, also a private one,
+    else at its URL. Raises ReplicaUnavailable."""
+    pin = Pin(realm_url, CLOSED)
+    told = _get("/_at/?address", {"Accept": "*/*", PIN_HEADER: sign(pin, ITSELF)})
+    if told.status != 200:
+        raise ReplicaUnavailable(f"{told.replica} answered {told.status}")
+    return str(json.loads(told.body)["data"]["attributes"]["address"])
 
 
 def standing_at(url: str, authorization: str | None = None) -> tuple[str, int]:

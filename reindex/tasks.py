@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import unquote
 
 from celery import shared_task
@@ -149,6 +149,7 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
         pins,
         lambda url, g: _pin(job.pk, url, g),
         address=lambda url: _address(job, url),
+        as_published=not job.draft,
         in_vain=lambda url: _note_in_vain(job.pk, url),
         access=Access(job.realm_url, job.pk),
     )
@@ -211,10 +212,21 @@ def _pin(job_id: int, realm_url: str, generation: int) -> int:
     """Pins a realm that a job meets on the way. If it is changed at this very moment, either who
     changes it finds the pin, or it is noticed here; another job follows in both cases."""
     pinned = jobs.pin_realm(job_id, realm_url, generation)
-    jobs.wait_for_writers(realm_url)
-    if standing_at(realm_url) != (realm_url, pinned):
-        jobs.again(job_id)
+    _check(job_id, realm_url, lambda: standing_at(realm_url) == (realm_url, pinned))
     return pinned
+
+
+def _check(job_id: int, realm_url: str, is_so: Callable[[], bool]) -> None:
+    """Has a job followed by another unless what it has noted of a realm is so when every change
+    that has begun is committed. Raises WritersBusy."""
+    try:
+        jobs.wait_for_writers(realm_url)
+    except jobs.WritersBusy:
+        # The note stands, and isn't checked again.
+        jobs.again(job_id)
+        raise
+    if not is_so():
+        jobs.again(job_id)
 
 
 def _note_in_vain(job_id: int, url: str) -> None:
@@ -228,13 +240,15 @@ def _note_in_vain(job_id: int, url: str) -> None:
 
 
 def _address(job: ReindexJob, realm_url: str) -> str:
-    """Where the pages of a realm are that a job has pinned: the same for all of its batches. Should
-    that change after it was pinned, the job is followed by another."""
+    """Where the pages of a realm are that a job meets: the same for all of its batches. If that
+    changes at this very moment, either who changes it finds the note, or it is noticed here; in
+    both cases another job follows."""
     if realm_url in (job.realm_url, BASE_REALM):
         return realm_url
     if realm_url not in job.addresses:
-        jobs.wait_for_writers(realm_url)
-        job.addresses[realm_url] = jobs.note_address(job.pk, realm_url, ask_address(realm_url))
+        address = jobs.note_address(job.pk, realm_url, ask_address(realm_url))
+        _check(job.pk, realm_url, lambda: ask_address(realm_url) == address)
+        job.addresses[realm_url] = address
     return str(job.addresses[realm_url])
 
 

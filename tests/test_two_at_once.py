@@ -126,7 +126,7 @@ PLANNING: dict[str, Callable[[ReindexJob], Any]] = {
     "planned": lambda old: len(jobs.planned(old, plan("a", "b"))),
     "swapped": lambda old: jobs.planned(old, plan()),
     "renew": jobs.renew,
-    "announce": lambda old: jobs.announce(old, {URL: 1}),
+    "announce": lambda old: jobs.announce(old, {URL: 1}, {}),
     "failed": lambda old: jobs.failed(old, "nobody there"),
     "postpone": lambda old: jobs.postpone(old, "busy"),
     "replace": lambda old: jobs.replace(old, "closed"),
