@@ -24,6 +24,7 @@ from reindex.pins import CLOSED, ITSELF, PIN_ENDED, PIN_HEADER, Access, Pin, sig
 logger = logging.getLogger(__name__)
 
 SHUN_SECONDS = 10.0
+SOURCE = "application/vnd.card+source"
 #: The status of a pinned read of what lies in another realm, which stands within the pinned one.
 MISDIRECTED = 421
 #: What a pinned read may come to: content, the way to the file, nothing there, no JavaScript.
@@ -128,7 +129,8 @@ def ask_registry(url: str, authorization: str | None = None) -> Response:
     """What the registry says of the realm at a public URL: the headers of an uncached HEAD, asked
     for as everyone, or as the user of an Authorization header."""
     parts = urlsplit(url)
-    headers = {"Host": parts.netloc, "Accept": "*/*"}
+    # Not of a page: that has the generation of its index, which is 0 before there is one.
+    headers = {"Host": parts.netloc, "Accept": SOURCE}
     if authorization is not None:
         headers["Authorization"] = authorization
     return _get(f"{quote(parts.path, safe='/%')}?noCache", headers, method="HEAD", named=True)
