@@ -221,7 +221,8 @@ def _html(url: str, found: Resolved) -> Content:
     is_folder = path.endswith("/") or not path
     if found.kind != "published":
         elsewhere = _elsewhere(found, path)
-        return replace(elsewhere, for_all=elsewhere.status == 302 and is_folder)
+        leads = elsewhere.status == 302 and is_folder
+        return replace(elsewhere, for_all=leads and (not path or _has_card(f"{url}index")))
     page = _page_at(found, path)
     if page.generation is None:
         waits = _page(503, pages.preparing(found.realm_url), 0)
@@ -305,6 +306,8 @@ def _watched(variant: Variant, url: str, extensions: tuple[str, ...]) -> Slots:
     keys += [path_key(url + extension) for extension in extensions]
     if variant is Variant.HTML:
         keys += [index_key(realm) for realm in realms]
+        # Of a folder in a source realm, whether it leads everyone to its page.
+        keys.append(path_key(f"{url}index.json"))
     return Slots(keys)
 
 

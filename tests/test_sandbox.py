@@ -377,7 +377,7 @@ export class M{i} extends Card {{
     for name in same:
         error = cards[name].error
         assert (error["status"], error["message"]) == (500, "not today"), name
-        assert (error["card"], error["module"]) == (f"{URL}{name}", f"{URL}bad")
+        assert (error["card"], error["module"]) == (f"{URL}{name}", f"{URL}bad.tsx")
 
 
 def test_what_is_rendered_after_another_ended_the_process_still_shows_the_cards_of_its_batch(

@@ -107,7 +107,10 @@ def test_what_takes_anything_finds_a_new_page_and_loses_a_deleted_one(
 def test_what_takes_anything_is_led_from_a_source_to_its_pages(
     web: Web, shown: Realm, live: None
 ) -> None:
-    for path in ("", "a%20b/", "folder/"):
+    draft = Realm.objects.get(url=DRAFT)
+    assert [web.get(f"{DRAFT}a%20b/").status for _ in ("miss", "hit")] == [404, 404]
+    make.write_paths(draft, {"a b/index.json": make.SITE["index.json"]})
+    for path in ("", "a%20b/"):
         for _ in ("miss", "hit"):
             answer = web.get(f"{DRAFT}{path}?from=mail")
             assert answer.status == 302

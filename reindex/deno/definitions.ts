@@ -30,8 +30,12 @@ export async function define(
   const failed = loader.failure(module);
   if (failed) {
     // What is wrong may lie in what it imports: those that others failed for come first.
-    const dependencies = modules.map((each) => loader.failure(each))
-      .filter((document) => document !== undefined).slice(0, MAX_FAILED);
+    const dependencies = modules.flatMap((each) => {
+      const document = loader.failure(each);
+      // The line is of the module that threw, which is another of them.
+      const line = document?.module === each ? document.line : undefined;
+      return document ? [{ ...document, module: each, line }] : [];
+    }).slice(0, MAX_FAILED);
     throw new CardProblem({ ...failed, dependencies });
   }
   const exports = loader.exports(module);
