@@ -1,6 +1,7 @@
 """P4 and P7 as a client sees them: what a change emptied stays empty of what it was, whatever was
 under way, and however many ask at once, the work is done once."""
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import pytest
 from django.db import transaction
 from django.test import Client
 
+from notifications import election
 from notifications.board import now_ns
 from notifications.channels import REALM_FILE_CHANGES, file_change, index_swapped
 from notifications.connection import listen_connection
@@ -343,11 +345,13 @@ def test_two_processes_that_need_the_same_source_transpile_it_once(
 ) -> None:
     """They share nothing but the database, which elects one of them."""
     gate = hold(monkeypatch, transpile, "_run_deno", before=True)
+    waiting, wait = threading.Event(), election.wait
+    monkeypatch.setattr(election, "wait", lambda: (waiting.set(), wait()))
     source = make.SITE["post.tsx"]
     elected = in_thread(transpile.javascript, "0" * 64, source, "post.tsx")
     gate.wait_for_arrival()
     other = in_thread(transpile.javascript, "0" * 64, source, "post.tsx")
-    wait_until(lambda: _waiting_for_advisory_locks() == 1, "the other one waiting", PATIENCE)
+    assert waiting.wait(PATIENCE), "the other one waits"
     gate.open()
     assert elected.result(PATIENCE) == other.result(PATIENCE)
     assert runs.paths == ["post.tsx"]
@@ -476,12 +480,3 @@ def test_a_permission_that_another_process_took_away_is_gone_here(
         other.execute("DELETE FROM realms_realmpermission WHERE audience = 'everyone'")
     hear(sidecar)
     assert get(POST).status == 401
-
-
-def _waiting_for_advisory_locks() -> int:
-    with connect() as hand:
-        row = hand.execute(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-        ).fetchone()
-    return int(row[0]) if row else 0
