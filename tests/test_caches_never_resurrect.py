@@ -346,7 +346,12 @@ def test_two_processes_that_need_the_same_source_transpile_it_once(
     """They share nothing but the database, which elects one of them."""
     gate = hold(monkeypatch, transpile, "_run_deno", before=True)
     waiting, wait = threading.Event(), election.wait
-    monkeypatch.setattr(election, "wait", lambda: (waiting.set(), wait()))
+
+    def noted() -> None:
+        waiting.set()
+        wait()
+
+    monkeypatch.setattr(election, "wait", noted)
     source = make.SITE["post.tsx"]
     elected = in_thread(transpile.javascript, "0" * 64, source, "post.tsx")
     gate.wait_for_arrival()
