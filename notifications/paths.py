@@ -1,11 +1,18 @@
 """What the path of a file may be: every change of one is announced by it."""
 
 import re
+import unicodedata
 
 from notifications.channels import PAYLOAD_BUDGET
 
 MAX_PATH_BYTES = 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def composed(text: str) -> str:
+    """A text with its characters composed (Unicode's NFC), as every path is kept: `é` as one
+    character and as `e` with a combining accent, which look the same, name the same file."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def top_folder(path: str) -> str:

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import unquote
 
 from realms import bodies
 from realms.content import check_size, open_versions, write_files
 from realms.errors import AlreadyThere, Malformed, Missing, NotFound, Problems, RealmError
 from realms.locks import realm_write_lock
 from realms.models import Realm
-from realms.urls_and_paths import file_path
+from realms.urls_and_paths import file_path, same_name
 from reindex.references import file_url
 
 #: What the server tells of a card, and clients send back: no part of the file.
@@ -44,9 +45,14 @@ def read_operations(body: bytes, realm_url: str) -> list[Operation]:
     sent = bodies.parse(bodies.Atomic, body).operations
     problems = Problems()
     operations: list[Operation] = []
+    names: dict[str, str] = {}
     for number, each in enumerate(sent):
         try:
-            operations.append(_operation(each, f"atomic:operations.{number}", realm_url))
+            operation = _operation(each, f"atomic:operations.{number}", realm_url)
+            name = _name(operation)
+            if names.setdefault(operation.path, name) != name:
+                raise Malformed(what=same_name(names[operation.path], name))
+            operations.append(operation)
         except RealmError as error:
             problems.add(error)
             operations.clear()
@@ -67,6 +73,12 @@ def _operation(value: Any, place: str, realm_url: str) -> Operation:
         raise Malformed(what=f"{place}.href: a card's file ends in .json; got {sent.href}")
     check_size(path, data)
     return Operation(sent.op, sent.href, path, data)
+
+
+def _name(operation: Operation) -> str:
+    """The path of an operation as its reference spells it."""
+    segments = unquote(operation.href).split("/")
+    return "/".join(segments[-1 - operation.path.count("/") :])
 
 
 def _card(card: bodies.CardResource, place: str) -> bytes:

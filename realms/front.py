@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from django.db import DatabaseError, InterfaceError
 
+from notifications.paths import composed
 from realms import origins
 from realms.conditions import WSGI_HEADERS, Conditions
 from realms.drafts import may_preview
@@ -78,7 +79,7 @@ def _pinned_hit(environ: Environ, path: str) -> Answer | None:
         return None
     try:
         pin = opened(environ.get(PIN, ""))
-        name = path.removeprefix(_PINNED).encode("latin-1").decode()
+        name = composed(path.removeprefix(_PINNED).encode("latin-1").decode())
         return cached_at(pin.realm_url, pin.generation, name)
     except (RealmError, UnicodeDecodeError, DatabaseError, InterfaceError):
         # Django's side says what is wrong, on a connection that is whole.

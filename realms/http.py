@@ -10,6 +10,7 @@ from django.http.request import MediaType
 from django.http.response import HttpResponseBase
 from django.utils.http import parse_etags
 
+from notifications.paths import composed
 from notifications.short_cached import short_cached
 from realms import ranges
 from realms.codings import decoded
@@ -110,8 +111,8 @@ def check_host_length(host: str) -> None:
 
 
 def request_url(host: str, path_info: str) -> str:
-    """The public URL, unescaped, that a request to this replica means. `path_info` is as WSGI has
-    it: unescaped bytes, spelt as Latin-1.
+    """The public URL, unescaped and composed, that a request to this replica means. `path_info` is
+    as WSGI has it: unescaped bytes, spelt as Latin-1.
 
     Raises Malformed, TooLong, and UnicodeDecodeError where the path is not valid UTF-8.
     """
@@ -122,7 +123,7 @@ def request_url(host: str, path_info: str) -> str:
         raise TooLong(limit=MAX_ADDRESS_BYTES)
     if "\x00" in path_info:
         raise Malformed(what="the path has a NUL character")
-    return public_origin(host) + path_info.encode("latin-1").decode()
+    return public_origin(host) + composed(path_info.encode("latin-1").decode())
 
 
 def requested_url(request: HttpRequest) -> str:

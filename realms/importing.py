@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from notifications.paths import composed
 from realms.borders import outer_urls
 from realms.content import (
     Stored,
@@ -21,7 +22,7 @@ from realms.locks import realm_write_lock
 from realms.models import EVERYONE, FileVersion, Realm, RealmPermission
 from realms.permissions import readers_change
 from realms.publishing import check_not_reserved, make_realm
-from realms.urls_and_paths import check_path
+from realms.urls_and_paths import check_path, same_name
 
 _SKIPPED_FOLDERS = {"node_modules", "__pycache__"}
 #: Hidden in a folder and meant for visitors. Source: RFC 8615.
@@ -57,12 +58,16 @@ class Imported:
 def files_in(folder: Path, realm_url: str) -> Folder:
     """The files that an import takes. Left out are hidden files and folders but `.well-known`,
     `node_modules`, `__pycache__`, symbolic links, and what is no file. Raises InvalidPath for a
-    name that no file of a realm may have."""
+    name that no file of a realm may have, and Conflict for two names that only differ in how
+    their characters are composed."""
     left_out: dict[str, str] = {}
-    files = {}
+    files: dict[str, Path] = {}
     for file in sorted(_walk(folder, folder, left_out)):
-        path = file.relative_to(folder).as_posix()
-        files[check_path(path, realm_url)] = file
+        name = file.relative_to(folder).as_posix()
+        path = check_path(name, realm_url)
+        if path in files:
+            raise Conflict(what=same_name(files[path].relative_to(folder).as_posix(), name))
+        files[path] = file
     return Folder(files, dict(sorted(left_out.items())))
 
 
@@ -70,7 +75,7 @@ def _walk(root: Path, folder: Path, left_out: dict[str, str]) -> Iterator[Path]:
     for entry in folder.iterdir():
         why = _why_left_out(entry, at_root=folder == root)
         if why:
-            left_out[entry.relative_to(root).as_posix()] = why
+            left_out[composed(entry.relative_to(root).as_posix())] = why
         elif entry.is_dir():
             yield from _walk(root, entry, left_out)
         else:

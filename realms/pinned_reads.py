@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from notifications.board import Slots
 from notifications.channels import realm_key
 from notifications.emit import local_board
+from notifications.paths import composed
 from notifications.stamped_cache import StampedCache
 from realms import auth, content, errors
 from realms.http import API, read_body
@@ -138,9 +139,13 @@ def many(request: HttpRequest, pin: Pin) -> HttpResponse:
 
 
 def _lines(realm: Realm, generation: int, paths: list[str]) -> Iterator[bytes]:
-    within = realms_within(realm.url, paths)
-    for path, data in content.read_many(realm, generation, paths):
-        line: dict[str, str | bool | None] = {"path": path, "content": None}
+    names = list(map(composed, paths))
+    within = realms_within(realm.url, names)
+    # What is found may end early.
+    for asked, (path, data) in zip(
+        paths, content.read_many(realm, generation, names), strict=False
+    ):
+        line: dict[str, str | bool | None] = {"path": asked, "content": None}
         if path in within:
             line["elsewhere"] = True
         elif data is not None:

@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
+from notifications.paths import composed
 from realms import (
     api_views,
     auth,
@@ -104,6 +105,7 @@ def pinned(request: HttpRequest, path: str) -> HttpResponse:
         raise errors.MethodNotAllowed(READING, method=request.method)
     if "\x00" in path:
         raise errors.Malformed(what="the path has a NUL character")
+    path = composed(path)
     token = request.META.get(pinned_reads.PIN, "")
     if path == "" and "address" in request.GET:
         return pinned_reads.address(token)

@@ -1,7 +1,7 @@
 """What a realm URL and a file path may look like, and how a request's address becomes one.
 
 Realm URLs are kept in one spelling: the public scheme, a lower-case host, no default port, no
-query, a final slash, and segments that need no escaping. Paths are kept decoded.
+query, a final slash, and segments that need no escaping. Paths are kept decoded and composed.
 """
 
 import re
@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 
-from notifications.paths import MAX_PATH_BYTES, wrong_with_path
+from notifications.paths import MAX_PATH_BYTES, composed, wrong_with_path
 from notifications.short_cached import short_cached
 from realms.errors import InvalidPath, InvalidURL
 
@@ -55,11 +55,18 @@ def canonical_realm_url(text: object) -> str:
 
 
 def check_path(path: str, realm_url: str = "") -> str:
-    """The path, if a file may have it. Raises InvalidPath, which says what is wrong with it."""
+    """The path, composed, if a file may have it. Raises InvalidPath, which says what is wrong with
+    it."""
+    path = composed(path)
     why = wrong_with_path(path, realm_url)
     if why:
         raise InvalidPath(path=path if len(path) <= 200 else f"{path[:60]}…", why=why)
     return path
+
+
+def same_name(one: str, other: str) -> str:
+    """Why two names can't both be taken, in words, with what is not ASCII spelt out."""
+    return f"{one!a} and {other!a} differ only in how characters are composed: they name one file"
 
 
 def file_path(href: str, realm_url: str) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
 from typing import Any, TypeAlias
 
-from reindex.references import card_at, joined, resolve_module, rooted
+from reindex.references import card_at, joined, resolve_module, rooted, with_composed
 from reindex.strict_json import BrokenDocument, parse
 
 Document: TypeAlias = dict[str, Any]
@@ -41,11 +41,11 @@ def no_longer_a_card(path: str) -> BrokenDocument:
 
 def absolute(document: Document, moved: Callable[[str], str] = lambda url: url) -> Document:
     """A card whose references that begin with `/`, which mean a realm on this server, are URLs: so
-    they mean the same to the card library, wherever the card is published. `moved` says where what
-    is at a URL is to be read."""
+    they mean the same to the card library, wherever the card is published. Their characters are
+    composed. `moved` says where what is at a URL is to be read."""
 
     def placed(reference: str) -> str:
-        return moved(rooted(reference))
+        return moved(with_composed(rooted(reference)))
 
     data = document["data"]
     adopts = data["meta"]["adoptsFrom"]

@@ -17,7 +17,7 @@ from reindex import history
 from reindex.documents import Document, absolute, links_of, read_document
 from reindex.history import CODE, stem
 from reindex.pins import CLOSED, SOURCE_HEADER, Access, Pin
-from reindex.references import BASE_REALM, SERVABLE, is_plain, joined, resolve_module
+from reindex.references import BASE_REALM, SERVABLE, is_plain, joined, resolve_module, with_composed
 from reindex.replicas import (
     MISDIRECTED,
     ReplicaUnavailable,
@@ -384,6 +384,9 @@ class Reader:
         return self._imports[url]
 
     def _read_module(self, url: str) -> Module:
+        if with_composed(url) != url:
+            # What an import spells in another way leads to the file itself as well.
+            return self._module(with_composed(url))
         place = self.place(url)
         if place is None:
             return Module(None)

@@ -6,6 +6,8 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from django.conf import settings
 
+from notifications.paths import composed
+
 #: How `@realm/base` is spelt as a URL.
 BASE_REALM = f"{settings.REALM_PUBLIC_ORIGIN}/base/"
 BASE_MODULE = f"{BASE_REALM}mod.ts"
@@ -21,6 +23,11 @@ UNESCAPED = "/:@!$&'()*+,;=~-._[]|^"
 
 _PLAIN_SEGMENT = re.compile(r"[\w.~!*'():@$&+,;=\[\]|^-]*", re.ASCII)
 _ESCAPES = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
+
+#: Characters beyond ASCII, escaped or not, with what stands before them: they may compose with it.
+_BEYOND_ASCII = re.compile(
+    r"(?:[A-Za-z<=>]|%3[CE])?(?:%[89A-F][0-9A-F]|[^\x00-\x7f])+", re.IGNORECASE
+)
 
 #: What Python and JavaScript take to mean the same: packages, relative references, and what is
 #: spelt out as URLs of realms are. A browser's URLs have more ways to say `..` and `/`.
@@ -103,12 +110,27 @@ def joined(base: str, reference: str) -> str | None:
 def _joined_once(base: str, reference: str) -> str | None:
     try:
         parts = urlsplit(urljoin(base, reference))
-        # What is escaped already stays as it is.
-        path = quote(parts.path, safe=f"{UNESCAPED}%")
+        # What is escaped already stays as it is, if its characters are composed.
+        path = with_composed(quote(parts.path, safe=f"{UNESCAPED}%"))
     except ValueError:
         return None
     url = f"{parts.scheme}://{parts.netloc}{path}"
     return url if SERVABLE.fullmatch(url) else None
+
+
+def with_composed(reference: str) -> str:
+    """A reference with its characters composed, as the paths of files are, the escaped ones too."""
+    if reference.isascii() and "%" not in reference:
+        return reference
+    return _BEYOND_ASCII.sub(_composed_part, reference)
+
+
+def _composed_part(part: re.Match[str]) -> str:
+    try:
+        text = unquote(part[0], errors="strict")
+    except UnicodeDecodeError:
+        return part[0]
+    return part[0] if composed(text) == text else quote(composed(text), safe=UNESCAPED)
 
 
 def rooted(reference: str) -> str:

@@ -9,6 +9,7 @@ from django.conf import settings
 #: Sources of the prerenderer, besides the card library, which is a realm like any other.
 _RENDERER = (
     "reindex/deno/*.ts", "reindex/deno/*.json", "reindex/words.py", "deno.json", "deno.lock",
+    "reindex/references.py", "reindex/documents.py",
 )  # fmt: skip
 
 

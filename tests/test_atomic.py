@@ -210,3 +210,19 @@ def test_who_may_not_write_may_not_write_many_files(web: Web, source: Realm) -> 
     answer = send(web, Realm.objects.get(url=page.url), text("add", "x.md", "x"))
     assert (answer.status, answer.headers["allow"]) == (405, "OPTIONS")
     assert everything() == before
+
+
+def test_two_names_that_differ_in_composition_only_are_refused_by_both(
+    web: Web, source: Realm
+) -> None:
+    before = everything()
+    answer = send(
+        web, source, text("add", "caf\u00e9.md", "1"), text("add", "./cafe%CC%81.md", "2")
+    )
+    assert answer.status == 400
+    ((_, told),) = problems(answer)
+    assert "'caf\\xe9.md'" in told
+    assert "'cafe\\u0301.md'" in told
+    assert everything() == before
+    # One name twice is no mistake of that kind.
+    assert send(web, source, text("add", "a.md", "1"), text("add", "./a.md", "2")).status == 201

@@ -1,10 +1,12 @@
 """What an incremental reindex renders and what it leaves: only what nothing has changed for."""
 
+import json
 import random
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.db import connection, connections, transaction
@@ -23,13 +25,15 @@ from reindex.models import IndexedCard, IndexHead, ReindexJob
 from tests import make
 from tests.cluster import wait_until
 from tests.rendering import index_of, work_off
-from tests.web import ORIGIN, Web, waiting_for
+from tests.web import API, ORIGIN, Web, waiting_for
 
 URL = "http://ada.localhost:4201/"
 LIBRARY = "http://localhost:4201/ada/library/"
 SITE = "http://localhost:4201/ada/notes/"
 SHOWN = "http://library.localhost:4201/"
 ELSEWHERE = "http://two.localhost:4201/"
+CARD = "application/vnd.card+json"
+CUP = {"module": "./cafe\u0301-cup", "name": "Cup"}
 Sent = list[tuple[str, Any]]
 
 NOTE = f"""\
@@ -566,3 +570,44 @@ def make_operator() -> Any:
     from realms.auth import OPERATOR, Caller
 
     return Caller(OPERATOR, operator=True)
+
+
+def test_references_in_any_composition_mean_one_card_and_one_module(
+    web: Web, site: Realm, rendered: Callable[[], set[str]]
+) -> None:
+    """Cards that link, adopt and import in NFD, in NFC and escaped are of one type and follow the
+    card that they lead to."""
+    module = (
+        'import { Card, Embed, linksTo, string } from "@realm/base"; import { label } from "NAME";'
+        "export class Cup extends Card {"
+        "  static fields = { title: string(), next: linksTo(() => Card) };"
+        "  static isolated = ({ card }) => <p>{label} {card.next?.title}</p>;"
+        "}"
+    )
+    spellings = ["caf\u00e9", "cafe\u0301", "caf%C3%A9", "cafe%CC%81"]
+    files = {"caf\u00e9.json": plain("first"), "caf\u00e9-label.ts": b'export const label = "L";'}
+    files["caf\u00e9-cup.tsx"] = module.replace("NAME", "./cafe\u0301-label.ts").encode()
+    for place, name in enumerate(spellings):
+        files[f"cup{place}.json"] = make.card(f"./{name}-cup", "Cup", {"next": f"./{name}"})
+    make.write_paths(site, files)
+    make.publish(site, URL)
+    rendered()
+    cups = [index_of(URL)[f"cup{place}"] for place in range(4)]
+    assert [cup.error for cup in cups] == [None] * 4
+    assert all("L first" in cup.html["isolated"] for cup in cups)
+    assert {cup.search["next"]["id"] for cup in cups} == {f"{URL}caf%C3%A9"}
+    assert {str(cup.search["_type"]) for cup in cups} == {str(cups[0].search["_type"])}
+    for name in spellings:
+        on = json.dumps({"filter": {"eq": {"next.id": f"./{name}"}, "on": CUP}}).encode()
+        found = web.request("QUERY", f"{URL}_search", accept=CARD, body=on)
+        assert json.loads(found.text)["meta"]["page"]["total"] == 4, found.text
+        on = json.dumps({"filter": {"eq": {"id": URL + name}}}).encode()
+        found = web.request("QUERY", f"{URL}_search", accept=CARD, body=on)
+        assert json.loads(found.text)["meta"]["page"]["total"] == 1, found.text
+        page = web.get(URL + quote(name, safe="%"), "text/html")
+        assert (page.status, "first" in page.text) == (200, True)
+        asked = f"{URL}_definition?module={quote(f'./{name}-cup')}&name=Cup"
+        assert web.get(asked, API).status == 200
+    make.write_paths(site, {"caf\u00e9.json": plain("second")})
+    make.publish(site, URL)
+    assert rendered() == {"caf\u00e9", *(f"cup{place}" for place in range(4))}

@@ -186,6 +186,20 @@ def test_a_file_name_that_no_realm_can_have_is_named_and_nothing_is_imported(
     assert everything() == before
 
 
+def test_names_that_differ_in_composition_only_are_named_and_not_imported(
+    owner: Any, folder: Path
+) -> None:
+    (folder / "cafe\u0301.md").write_text("1")
+    run("import_realm", folder, SITE)
+    assert "caf\u00e9.md" in paths(SITE)
+    assert "0 written, 0 deleted, 6 unchanged" in run("import_realm", folder, SITE, delete=True)
+    (folder / "caf\u00e9.md").write_text("2")
+    before = everything()
+    with pytest.raises(CommandError, match=r"'cafe\\u0301\.md'.*'caf\\xe9\.md'"):
+        run("import_realm", folder, SITE)
+    assert everything() == before
+
+
 def test_a_file_that_is_too_large_is_named_and_nothing_is_imported(
     owner: Any, folder: Path, settings: Any
 ) -> None:
