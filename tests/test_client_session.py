@@ -152,9 +152,13 @@ def test_a_client_pushes_compares_and_pulls(client: Client) -> None:
     }
 
     # Downloads tell truthfully what they are.
-    for name, content_type in (("dot.png", "image/png"), ("notes.md", "text/markdown"),
-                               ("post.tsx", "text/typescript"), ("ada.json", "application/json"),
-                               ("data.xyzzy", "application/octet-stream")):  # fmt: skip
+    for name, content_type in {
+        "dot.png": "image/png",
+        "notes.md": "text/markdown; charset=utf-8",
+        "post.tsx": "text/typescript; charset=utf-8",
+        "ada.json": "application/json",
+        "data.xyzzy": "application/octet-stream",
+    }.items():
         got = client.ask("GET", REALM + name, client.realm, accept=SOURCE)
         assert (got.status, got.headers["content-type"]) == (200, content_type)
         assert got.body == make.SITE.get(name, "Grüße".encode() if name == "notes.md" else got.body)

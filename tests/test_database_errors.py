@@ -42,7 +42,7 @@ def mistakes() -> Iterator[list[Any]]:
 def raising(monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
     """Has the next reads fail by a statement."""
 
-    def read(*args: Any) -> None:
+    def read(*args: Any, **named: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute(statement)
 

@@ -60,7 +60,7 @@ def main(step: str, source: str, published: str) -> None:
     if step in STEPS:
         _die_at(step)
     try:
-        call_command("publish_realm", source, published, "--no-wait")
+        call_command("publish_realm", source, published, "--no-wait", "--yes")
     except CommandError as error:
         # The realm may just have been deleted.
         print(error, file=sys.stderr)
