@@ -21,6 +21,7 @@ from definitions.lookup import (
     Located,
 )
 from definitions.models import CacheGeneration, Definition
+from notifications import election
 from notifications.channels import (
     DEFINITION_CACHE_INVALIDATED,
     PAYLOAD_BUDGET,
@@ -322,14 +323,18 @@ POST_SPELLINGS = ("post", "post.tsx", "post.ts", "post.jsx", "post.js")
 # --- Builds under way --------------------------------------------------------------------------
 
 
-def _waiting() -> int:
-    """How many connections wait for one that builds."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND"
-            " database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-        )
-        return int(cursor.fetchone()[0])
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The threads that have waited for one that builds."""
+    seen: set[int] = set()
+    wait = election.wait
+
+    def noted() -> None:
+        seen.add(threading.get_ident())
+        wait()
+
+    monkeypatch.setattr(election, "wait", noted)
+    return seen
 
 
 INVALIDATIONS: dict[str, Callable[[], object]] = {
@@ -344,7 +349,7 @@ INVALIDATIONS: dict[str, Callable[[], object]] = {
 @pytest.mark.parametrize("what", INVALIDATIONS)
 @pytest.mark.parametrize("processes", [1, 2])
 def test_who_comes_after_an_invalidation_gets_nothing_that_was_begun_before_it(
-    what: str, processes: int, in_thread: Any
+    what: str, processes: int, in_thread: Any, waiting: set[int]
 ) -> None:
     """In the same process and in another; who came before it keeps what they had asked for."""
     builds = Builds(depends=(LABEL,), realms=(LIBRARY,))
@@ -358,7 +363,7 @@ def test_who_comes_after_an_invalidation_gets_nothing_that_was_begun_before_it(
     assert builds.begun.wait(20)
     INVALIDATIONS[what]()
     thread = in_thread(lambda: late.append(second.lookup_module(POST)))
-    wait_until(_waiting, "the late one waiting for the lock, and not for the early one's build")
+    wait_until(lambda: waiting, "the late one waiting for an election of its own")
     builds.go_on.set()
     thread.join(20)
     assert late[0].definitions == {"Post": {"displayName": "build 2"}}
@@ -369,7 +374,7 @@ def test_who_comes_after_an_invalidation_gets_nothing_that_was_begun_before_it(
 
 
 def test_those_who_wait_share_one_build_of_a_module_that_has_come_to_import_more(
-    in_thread: Any,
+    in_thread: Any, waiting: set[int]
 ) -> None:
     """What they had found before they waited is not all that it is made from by now."""
 
@@ -394,7 +399,7 @@ def test_those_who_wait_share_one_build_of_a_module_that_has_come_to_import_more
     threads = [in_thread(look)]
     assert builds.begun.wait(20)
     threads += [in_thread(look) for _ in range(6)]
-    wait_until(lambda: _waiting() == 6, "six waiting")
+    wait_until(lambda: len(waiting) == 6, "six waiting")
     builds.grown = True
     DefinitionLookup().invalidate(POST)
     builds.go_on.set()

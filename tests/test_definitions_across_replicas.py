@@ -9,7 +9,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ import pytest
 import urllib3
 from django.db import connection
 
+from definitions.lookup import _election
 from definitions.models import Definition
 from realms.bootstrap import sync_base_realm
 from realms.models import Realm
@@ -160,20 +161,40 @@ def suspended(process: psutil.Process) -> Iterator[None]:
             process.resume()
 
 
-def waiting_builds() -> int:
-    """How many connections wait for the one who builds."""
+@contextmanager
+def waited_for(module: str) -> Iterator[Callable[[], bool]]:
+    """Tells whether somebody waits for a build: who does asks again and again to be elected."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND"
-            " database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            f"""
+            CREATE SEQUENCE tries;
+            CREATE FUNCTION note_try() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN PERFORM nextval('tries'); RETURN NEW; END $$;
+            CREATE TRIGGER note_try BEFORE INSERT ON notifications_election FOR EACH ROW
+                WHEN (NEW.key = {_election(module)}) EXECUTE FUNCTION note_try();
+            """
         )
-        return int(cursor.fetchone()[0])
+
+    def tried_again() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT last_value > 1 FROM tries")
+            return bool(cursor.fetchone()[0])
+
+    try:
+        yield tried_again
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION note_try CASCADE; DROP SEQUENCE tries")
 
 
 def test_200_requests_at_once_over_two_replicas_are_one_build(two: Cluster, source: Realm) -> None:
     module = f"{source.url}slow.tsx"
-    with Witness(two.folder) as witness, asked(two, url_of(source)) as clients:
-        wait_until(waiting_builds, "somebody waiting for the build")
+    with (
+        waited_for(module) as waiting,
+        Witness(two.folder) as witness,
+        asked(two, url_of(source)) as clients,
+    ):
+        wait_until(waiting, "somebody waiting for the build")
     told = check(clients, module)
     assert len(witness.builders) == 1
     assert logged_builds(two, module) == 1
@@ -187,10 +208,14 @@ def test_what_is_cached_is_answered_while_200_wait_for_a_build(two: Cluster, sou
     picture = f"{source.url}dot.png"
     for replica in two.replicas:
         replica.each_worker(picture)
-    with Witness(two.folder) as witness, asked(two, url_of(source)) as clients:
+    with (
+        waited_for(f"{source.url}slow.tsx") as waiting,
+        Witness(two.folder) as witness,
+        asked(two, url_of(source)) as clients,
+    ):
         (prerenderer,) = wait_until(lambda: witness.prerenderers, "a build under way")
         with suspended(prerenderer):
-            wait_until(waiting_builds, "somebody waiting for the build")
+            wait_until(waiting, "somebody waiting for the build")
             hits = Counter[str]()
             for _ in range(HITS):
                 for replica in two.replicas:
@@ -206,9 +231,13 @@ def test_what_is_cached_is_answered_while_200_wait_for_a_build(two: Cluster, sou
 def test_the_same_with_the_builder_killed_midway_is_two_builds(two: Cluster, source: Realm) -> None:
     module = f"{source.url}slow.tsx"
     workers = {name for replica in two.replicas for name in replica.workers()}
-    with Witness(two.folder) as witness, asked(two, url_of(source)) as clients:
+    with (
+        waited_for(module) as waiting,
+        Witness(two.folder) as witness,
+        asked(two, url_of(source)) as clients,
+    ):
         (builder,) = wait_until(lambda: witness.builders, "a build under way")
-        wait_until(waiting_builds, "somebody waiting for the build")
+        wait_until(waiting, "somebody waiting for the build")
         assert {name for name in workers if name.endswith(f"/{builder}")}, "a web worker builds"
         psutil.Process(builder).kill()
     told = check(clients, module)
