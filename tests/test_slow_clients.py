@@ -186,9 +186,14 @@ def _workers(replica: Replica) -> list[psutil.Process]:
 
 
 def _established(replica: Replica) -> int:
-    """How many connections the replica's web workers have."""
+    """How many connections the replica's web workers have, without that of its sidecar, which asks
+    them whether they answer."""
+    sidecar = psutil.Process(replica.running["sidecar"].pid)
+    its = {each.laddr.port for each in sidecar.net_connections("tcp")}
     return sum(
-        each.laddr.port == replica.port and each.status != psutil.CONN_LISTEN
+        each.laddr.port == replica.port
+        and each.status != psutil.CONN_LISTEN
+        and each.raddr.port not in its
         for worker in _workers(replica)
         for each in worker.net_connections("tcp")
     )
