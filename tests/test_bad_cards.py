@@ -258,7 +258,8 @@ def _is_shown(fleet: Cluster, job: ReindexJob) -> None:
     said = said[said.index(f"{URL} is being rendered at generation {job.generation}") :]
     assert f"{len(CARDS)} cards rendered" in said[1]
     assert f"0 carried over, {job.errors} with errors" in said[1]
-    assert len(said) == 2 + len(WRONG) + 1 + 1
+    # One that fills the memory may run into its time limit first, and be told with another.
+    assert 0 <= 2 + len(WRONG) + 1 + 1 - len(said) <= 1, said
     assert f"  1000 × {FAILED}: not today (same.tsx, line 2): same/0.json, same/1.json, " in said[2]
     assert (
         f"  1 × {FAILED}: the shop is shut, because: no till, because: the key is lost"

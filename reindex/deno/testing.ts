@@ -95,7 +95,7 @@ export interface Run {
 /** Starts the host as the reindex does, and writes it one request. What is linked stays for later. */
 export async function startHost(
   task: CardsTask | DefinitionsTask,
-  timeLimitMs = 5_000,
+  timeLimitMs = 20_000,
   unavailable: Record<string, ErrorDocument> = {},
 ): Promise<Deno.ChildProcess & { writer: WritableStreamDefaultWriter<Uint8Array> }> {
   const process = new Deno.Command(Deno.execPath(), {
