@@ -9,16 +9,16 @@ with another extension could take its place.
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from notifications.paths import top_folder
+from notifications.short_cached import short_cached
 from reindex.documents import Document, module_of, specifier_of
 from reindex.history import stem
 from reindex.reader import Place, Reader
 from reindex.references import BASE_MODULE, is_plain
 
 
-@lru_cache(maxsize=50_000)
+@short_cached(maxsize=50_000)
 def key(realm_url: str, path: str = "") -> int:
     """The key of a file, or without a path that of a realm as a whole. A signed 64-bit integer."""
     digest = hashlib.blake2b(f"{realm_url}\n{stem(path)}".encode(), digest_size=8).digest()

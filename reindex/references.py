@@ -1,12 +1,12 @@
 """What references mean: the specifiers of imports, and the links of cards, as URLs of realms."""
 
 import re
-from functools import lru_cache
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from django.conf import settings
 
 from notifications.paths import composed
+from notifications.short_cached import short_cached
 
 #: How `@realm/base` is spelt as a URL.
 BASE_REALM = f"{settings.REALM_PUBLIC_ORIGIN}/base/"
@@ -106,7 +106,7 @@ def joined(base: str, reference: str) -> str | None:
     return url if folder and SERVABLE.fullmatch(url) else None
 
 
-@lru_cache(maxsize=50_000)
+@short_cached(maxsize=50_000)
 def _joined_once(base: str, reference: str) -> str | None:
     try:
         parts = urlsplit(urljoin(base, reference))

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import unquote
 
 from celery import shared_task
@@ -212,15 +212,16 @@ def _pin(job_id: int, realm_url: str, generation: int) -> int:
     """Pins a realm that a job meets on the way. If it is changed at this very moment, either who
     changes it finds the pin, or it is noticed here; another job follows in both cases."""
     pinned = jobs.pin_realm(job_id, realm_url, generation)
-    _check(job_id, realm_url, lambda: standing_at(realm_url) == (realm_url, pinned))
+    _check(job_id, [realm_url], lambda: standing_at(realm_url) == (realm_url, pinned))
     return pinned
 
 
-def _check(job_id: int, realm_url: str, is_so: Callable[[], bool]) -> None:
-    """Has a job followed by another unless what it has noted of a realm is so when every change
-    that has begun is committed. Raises WritersBusy."""
+def _check(job_id: int, realm_urls: Iterable[str], is_so: Callable[[], bool]) -> None:
+    """Has a job followed by another unless what it has noted of realms is so when every change of
+    them that has begun is committed. Raises WritersBusy."""
     try:
-        jobs.wait_for_writers(realm_url)
+        for realm_url in realm_urls:
+            jobs.wait_for_writers(realm_url)
     except jobs.WritersBusy:
         # The note stands, and isn't checked again.
         jobs.again(job_id)
@@ -233,10 +234,7 @@ def _note_in_vain(job_id: int, url: str) -> None:
     """Notes that a job looked for a realm around a URL and there is none, as `_pin` does."""
     candidates = realms_for(url)
     jobs.note_sought(job_id, candidates)
-    for realm_url in candidates:
-        jobs.wait_for_writers(realm_url)
-    if standing_at(url)[1] != CLOSED:
-        jobs.again(job_id)
+    _check(job_id, candidates, lambda: standing_at(url)[1] == CLOSED)
 
 
 def _address(job: ReindexJob, realm_url: str) -> str:
@@ -247,7 +245,7 @@ def _address(job: ReindexJob, realm_url: str) -> str:
         return realm_url
     if realm_url not in job.addresses:
         address = jobs.note_address(job.pk, realm_url, ask_address(realm_url))
-        _check(job.pk, realm_url, lambda: ask_address(realm_url) == address)
+        _check(job.pk, [realm_url], lambda: ask_address(realm_url) == address)
         job.addresses[realm_url] = address
     return str(job.addresses[realm_url])
 

@@ -4,7 +4,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -450,6 +450,29 @@ def test_a_worker_gives_back_what_waits_for_a_writer_and_the_try_does_not_count(
         assert job.error == f"{OTHER} is being written to for more than 0.05 s"
     assert tasks.work()
     assert (status(job), job.error) == (Status.DONE, "")
+
+
+NOTES: dict[str, Callable[[ReindexJob], object]] = {
+    "a generation": lambda job: tasks._pin(job.pk, OTHER, 1),
+    "an address": lambda job: tasks._address(job, OTHER),
+    "a realm that is not there": lambda job: tasks._note_in_vain(job.pk, f"{OTHER}a"),
+}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("what", NOTES)
+def test_a_note_that_a_writer_keeps_from_being_checked_has_the_job_followed(
+    sent: Sent, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(jobs, "WRITERS_SECONDS", 0.05)
+    monkeypatch.setattr(tasks, "ask_address", lambda url: url)
+    job = owe(1)
+    with connect() as writer, writer.transaction():
+        writer.execute("SELECT pg_advisory_xact_lock(%s)", [lock_key(OTHER)])
+        with pytest.raises(jobs.WritersBusy):
+            NOTES[what](job)
+    job.refresh_from_db()
+    assert job.next_generation == 1
 
 
 @pytest.mark.django_db(transaction=True)

@@ -11,7 +11,9 @@ from notifications.short_cached import MAX_LENGTH, short_cached
 from realms import asgi, http, origins, transfer, urls_and_paths
 from realms.errors import Malformed
 from realms.front import Front
+from reindex import made_from, references
 
+SITE = "http://localhost:4201/ada/site/"
 LONG = "x" * (MAX_LENGTH + 1)
 KEPT: list[tuple[Any, tuple[object, ...]]] = [
     (origins.policy, (LONG, None)),
@@ -22,6 +24,8 @@ KEPT: list[tuple[Any, tuple[object, ...]]] = [
     (http.takes_pages, (LONG,)),
     (asgi._variable, (LONG.encode(),)),
     (board.slot_of, (LONG,)),
+    (references._joined_once, (SITE, f"./{LONG}")),
+    (made_from.key, (SITE, LONG)),
 ]
 
 
