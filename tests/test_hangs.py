@@ -236,8 +236,8 @@ def test_cards_that_exhaust_memory_end_with_the_budget(
     mallory: Any, sent: Sent, settings: Settings
 ) -> None:
     settings.REALM_LOST_SECONDS = 3
-    # Only deaths cost time here.
-    settings.REALM_RENDER_SECONDS = 60
+    # Only deaths cost time here, and no more than they must.
+    settings.REALM_RENDER_SECONDS, settings.REALM_RENDER_MEMORY_MB = 60, 64
     bad = {f"bad{i:02}.json": note(f"fill {i}") for i in range(40)}
     source = realm_of(mallory, {"note.tsx": module(FILL), **bad})
     began = time.monotonic()
@@ -250,9 +250,10 @@ def test_cards_that_exhaust_memory_end_with_the_budget(
 
 
 def test_what_a_process_died_of_is_given_back_in_halves_when_others_wait(
-    mallory: Any, sent: Sent, monkeypatch: pytest.MonkeyPatch
+    mallory: Any, sent: Sent, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     """Else a turn that ends before the first result would begin anew for ever."""
+    settings.REALM_RENDER_MEMORY_MB = 64
     monkeypatch.setattr(turns, "SLICE_SECONDS", 0)
     monkeypatch.setattr(turns, "LOOK_SECONDS", 0)
     monkeypatch.setattr(turns, "others_wait", lambda *_, **__: True)

@@ -539,8 +539,13 @@ def test_a_report_says_what_has_provably_been_applied(
     applied = dict(replica.generations.values_list("realm_url", "generation"))
     assert applied == committed_generations()
     generation = make.write(source, new__ts=b"export {};")
-    reporter.report()
-    assert replica.generations.get(realm_url=source.url).generation == generation
+
+    def told() -> bool:
+        # The first report may be made before the listener has heard of it.
+        reporter.report()
+        return bool(replica.generations.get(realm_url=source.url).generation == generation)
+
+    wait_until(told, "the new generation in the report", PATIENCE)
 
 
 def test_a_realm_that_is_gone_is_gone_from_the_report(reporter: Reporter, source: Realm) -> None:
