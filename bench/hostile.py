@@ -75,7 +75,7 @@ def run(options: argparse.Namespace, folder: Path, wanted: float) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from realms.bootstrap import sync_base_realm
+    from realms.publishing.bootstrap import sync_base_realm
     from tests import make
     from tests.cluster import cluster, wait_until
 

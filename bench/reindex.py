@@ -71,7 +71,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
 
     from notifications.channels import REALM_INDEX_SWAPPED
     from notifications.connection import listen_connection
-    from realms.bootstrap import sync_base_realm
+    from realms.publishing.bootstrap import sync_base_realm
     from tests import make
     from tests.cluster import cluster
 

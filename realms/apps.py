@@ -8,8 +8,10 @@ class RealmsConfig(AppConfig):
     def ready(self) -> None:
         from django.db.models.signals import post_migrate
 
-        from realms import accounts, changes, checks, effects  # noqa: F401  registers the checks
-        from realms.bootstrap import sync_base_realm
+        from realms.access import accounts
+        from realms.content import changes
+        from realms.publishing import effects
+        from realms.publishing.bootstrap import sync_base_realm
 
         accounts.connect()
         changes.connect(effects.carry_out)

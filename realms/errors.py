@@ -6,7 +6,7 @@ from typing import Any
 
 from django.http import HttpResponse
 
-from reindex.pins import PIN_ENDED
+from reindex.reading.pins import PIN_ENDED
 
 #: Of a longer message the rest is left out: it repeats what the client has sent. Unit: characters.
 MAX_MESSAGE = 4000

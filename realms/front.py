@@ -11,24 +11,16 @@ from typing import Any, TypeAlias
 from django.db import DatabaseError, InterfaceError
 
 from notifications.paths import composed
-from realms import origins
-from realms.conditions import WSGI_HEADERS, Conditions
-from realms.drafts import may_preview
 from realms.errors import RealmError
-from realms.http import (
-    MIN_GENERATION,
-    RAW_PATH,
-    VARIANTS,
-    accepted,
-    min_generation,
-    replica_header,
-    request_url,
-    response_parts,
-    takes_pages,
-)
-from realms.pinned_reads import PIN, opened
-from realms.serving import Answer, Variant, cached, cached_at, lacks_file
-from realms.site import GENERATED
+from realms.http.accept import accepted, takes_pages
+from realms.http.conditions import WSGI_HEADERS, Conditions
+from realms.http.requests import MIN_GENERATION, RAW_PATH, min_generation, request_url
+from realms.serving import origins
+from realms.serving.answers import Answer, Variant, cached, cached_at, lacks_file
+from realms.serving.drafts import may_preview
+from realms.serving.pinned_reads import PIN, opened
+from realms.serving.responses import VARIANTS, replica_header, response_parts
+from realms.serving.site import GENERATED
 
 Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[..., Any]

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from celery import shared_task
 
-from realms import garbage
+from realms.housekeeping import garbage
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 
 from notifications.admin import ReadOnlyAdmin
+from reindex.jobs.report import outcome
 from reindex.models import (
     Hang,
     IndexedCard,
@@ -17,7 +18,6 @@ from reindex.models import (
     ReindexJob,
     WantedDefinitions,
 )
-from reindex.outcome import outcome
 
 
 @admin.register(ReindexJob)

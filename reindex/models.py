@@ -203,7 +203,7 @@ class IndexedCard(models.Model):
                 name="one_current_row_per_card",
             ),
         ]
-        # What `reindex/search.py` looks for; it spells these expressions in the same way. Long
+        # What `reindex/index/search.py` looks for; it spells these expressions alike. Long
         # lists of what is to be entered keep a job from waiting for them. Unit: KiB.
         indexes = [
             GinIndex(

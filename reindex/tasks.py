@@ -9,18 +9,22 @@ from celery import shared_task
 from django.conf import settings
 
 from definitions.lookup import DefinitionLookup
-from reindex import host, jobs, landing, planning, realm_settings, turns
-from reindex.documents import Document, no_longer_a_card
-from reindex.hangs import LostTime
-from reindex.index import shown_cards
-from reindex.made_from import key
+from reindex.index import swap
+from reindex.index.shown import shown_cards
+from reindex.jobs import batches, leases, lifecycle, messages, planning, sweeper, turns, wanted
+from reindex.jobs.turns import LOOK_SECONDS, Turn
 from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
-from reindex.module_builder import ModuleBuilder
-from reindex.pins import CLOSED, Access
-from reindex.prerender import render_cards
-from reindex.reader import Reader
-from reindex.references import BASE_REALM, card_url, realms_for
-from reindex.replicas import (
+from reindex.prerender import host, realm_settings
+from reindex.prerender.cards import render_cards
+from reindex.prerender.hangs import LostTime
+from reindex.prerender.module_builder import ModuleBuilder
+from reindex.prerender.results import broken_card
+from reindex.reading.dependency_keys import key
+from reindex.reading.documents import Document, no_longer_a_card
+from reindex.reading.pins import CLOSED, Access
+from reindex.reading.reader import Reader
+from reindex.reading.references import BASE_REALM, card_url, realms_for
+from reindex.reading.replicas import (
     PinEnded,
     ReplicaUnavailable,
     WrongGeneration,
@@ -28,8 +32,6 @@ from reindex.replicas import (
     avoided,
     standing_at,
 )
-from reindex.results import broken_card
-from reindex.turns import LOOK_SECONDS, Turn
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ logger = logging.getLogger(__name__)
 @shared_task(ignore_result=True)
 def work() -> bool:
     """Does the piece of work that is next in line; False if none is owed."""
-    jobs.send_when_due()
+    messages.send_when_due()
     piece = turns.take()
     if piece is None:
         return False
@@ -73,27 +75,27 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
     """Finds out what a job has to render and cuts it into batches. The first is rendered here: most
     jobs have no other, and somebody may be waiting."""
     try:
-        batches = jobs.planned(job, planning.plan(job, _Lease(job).renew))
+        ids = lifecycle.planned(job, planning.plan(job, _Lease(job).renew))
     except _LeaseLost:
         return
-    except jobs.WritersBusy as error:
+    except lifecycle.WritersBusy as error:
         logger.warning("job %d is planned later: %s", job.pk, error)
-        jobs.postpone(job, error)
+        leases.postpone(job, error)
         return
     except (ReplicaUnavailable, WrongGeneration) as error:
         logger.warning("job %d can't be planned: %s", job.pk, error)
-        jobs.failed(job, error)
+        lifecycle.failed(job, error)
         return
     except PinEnded as error:
-        jobs.replace(job, error)
+        lifecycle.replace(job, error)
         return
     except Exception as error:
         # A mistake of ours: the job says which, and is not tried for ever.
-        jobs.failed(job, f"{type(error).__name__}: {error}")
+        lifecycle.failed(job, f"{type(error).__name__}: {error}")
         raise
     over = turn.is_over()
-    jobs.send_work(times=len(batches) if over else len(batches) - 1)
-    first = jobs.claim(batches[0]) if batches and not over else None
+    messages.send_work(times=len(ids) if over else len(ids) - 1)
+    first = batches.claim(ids[0]) if ids and not over else None
     if first is not None:
         _render_batch(first, turn)
 
@@ -102,42 +104,42 @@ def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
     """Renders a batch's cards and stores what came of them."""
     try:
         results, rest = _render(batch, turn)
-        finished = jobs.finish(batch, results, rest)
+        finished = batches.finish(batch, results, rest)
     except _LeaseLost:
-        jobs.put_down(batch)
-    except jobs.WritersBusy as error:
+        batches.put_down(batch)
+    except lifecycle.WritersBusy as error:
         logger.warning("batch %d is rendered later: %s", batch.pk, error)
-        jobs.postpone(batch, error)
+        leases.postpone(batch, error)
     except (ReplicaUnavailable, WrongGeneration) as error:
         logger.warning("batch %d is given back: %s", batch.pk, error)
-        jobs.release(batch, error)
+        batches.release(batch, error)
     except PinEnded as error:
-        jobs.replace(batch, error)
+        lifecycle.replace(batch, error)
     except Exception as error:
         # A mistake of ours: the job says which, and doesn't wait for its lease to run out.
-        jobs.release(batch, f"{type(error).__name__}: {error}")
+        batches.release(batch, f"{type(error).__name__}: {error}")
         raise
     else:
         if finished:
-            jobs.want_definitions(landing.modules(batch.job_id), batch.job.owner)
+            wanted.want_definitions(swap.modules(batch.job_id), batch.job.owner)
         else:
-            jobs.put_down(batch)
+            batches.put_down(batch)
 
 
-def _build_definitions(wanted: WantedDefinitions) -> None:
+def _build_definitions(module: WantedDefinitions) -> None:
     """Has a module in the definitions table, built by whoever the fleet elects."""
     try:
-        DefinitionLookup(ModuleBuilder()).lookup_module(wanted.module_url)
+        DefinitionLookup(ModuleBuilder()).lookup_module(module.module_url)
     except (PinEnded, ReplicaUnavailable, WrongGeneration) as error:
         # Whoever asks for it has it built then.
-        logger.warning("%s is not built: %s", wanted.module_url, error)
-    jobs.built(wanted)
+        logger.warning("%s is not built: %s", module.module_url, error)
+    wanted.built(module)
 
 
 @shared_task(ignore_result=True)
 def sweep() -> None:
     """Sends again what is owed and has no worker."""
-    jobs.sweep()
+    sweeper.sweep()
 
 
 def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[str]]]:
@@ -211,7 +213,7 @@ def _broken_cards(job: ReindexJob, reader: Reader, urls: list[str]) -> Iterator[
 def _pin(job_id: int, realm_url: str, generation: int) -> int:
     """Pins a realm that a job meets on the way. If it is changed at this very moment, either who
     changes it finds the pin, or it is noticed here; another job follows in both cases."""
-    pinned = jobs.pin_realm(job_id, realm_url, generation)
+    pinned = lifecycle.pin_realm(job_id, realm_url, generation)
     _check(job_id, [realm_url], lambda: standing_at(realm_url) == (realm_url, pinned))
     return pinned
 
@@ -221,19 +223,19 @@ def _check(job_id: int, realm_urls: Iterable[str], is_so: Callable[[], bool]) ->
     them that has begun is committed. Raises WritersBusy."""
     try:
         for realm_url in realm_urls:
-            jobs.wait_for_writers(realm_url)
-    except jobs.WritersBusy:
+            lifecycle.wait_for_writers(realm_url)
+    except lifecycle.WritersBusy:
         # The note stands, and isn't checked again.
-        jobs.again(job_id)
+        lifecycle.again(job_id)
         raise
     if not is_so():
-        jobs.again(job_id)
+        lifecycle.again(job_id)
 
 
 def _note_in_vain(job_id: int, url: str) -> None:
     """Notes that a job looked for a realm around a URL and there is none, as `_pin` does."""
     candidates = realms_for(url)
-    jobs.note_sought(job_id, candidates)
+    lifecycle.note_sought(job_id, candidates)
     _check(job_id, candidates, lambda: standing_at(url)[1] == CLOSED)
 
 
@@ -244,7 +246,7 @@ def _address(job: ReindexJob, realm_url: str) -> str:
     if realm_url in (job.realm_url, BASE_REALM):
         return realm_url
     if realm_url not in job.addresses:
-        address = jobs.note_address(job.pk, realm_url, ask_address(realm_url))
+        address = lifecycle.note_address(job.pk, realm_url, ask_address(realm_url))
         _check(job.pk, [realm_url], lambda: ask_address(realm_url) == address)
         job.addresses[realm_url] = address
     return str(job.addresses[realm_url])
@@ -263,7 +265,7 @@ class _Lease:
         if now - self._renewed < min(LOOK_SECONDS, settings.REALM_BATCH_LEASE_SECONDS / 4):
             return False
         self._renewed = now
-        if not jobs.renew(self._work):
+        if not leases.renew(self._work):
             raise _LeaseLost
         return True
 

@@ -80,7 +80,7 @@ class Show:
         """Imports the examples, publishes them through replica a, waits for their pages."""
         from django.contrib.auth import get_user_model
 
-        from realms.importing import files_in, import_files
+        from realms.publishing.importing import files_in, import_files
 
         owner = get_user_model().objects.get(username=self._user)
         with self._step("the examples are imported") as say:
@@ -231,7 +231,7 @@ class Show:
 
     def _change(self, url: str, mark: str) -> None:
         """Rewrites a card with a mark in its summary, as an editor would: read, change, write."""
-        from realms.auth import realm_token
+        from realms.access.auth import realm_token
 
         realm_url = "/".join(url.split("/")[:5]) + "/"
         token = realm_token(self._user, realm_url, ["read", "realm-owner", "write"], 60)

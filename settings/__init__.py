@@ -105,9 +105,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "realms.origins.OriginMiddleware",
+    "realms.serving.origins.OriginMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "realms.error_border.ErrorMiddleware",
+    "realms.http.error_border.ErrorMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -191,8 +191,8 @@ LOGGING = {
         "line": {"format": "{asctime} {levelname:<7} {name} {message}", "style": "{"},
     },
     "filters": {
-        "database_away": {"()": "realms.database_errors.OneLineASecond"},
-        "answered_once": {"()": "realms.database_errors.AnsweredOnce"},
+        "database_away": {"()": "realms.http.database_errors.OneLineASecond"},
+        "answered_once": {"()": "realms.http.database_errors.AnsweredOnce"},
     },
     "handlers": {
         "stderr": {

@@ -2,6 +2,6 @@
 
 from settings.wsgi import application as front
 
-from realms.asgi import RealmServer  # isort: skip  needs the applications loaded just above
+from realms.web.asgi import RealmServer  # isort: skip  needs the applications loaded just above
 
 application = RealmServer(front)

@@ -5,7 +5,8 @@ from typing import Any
 
 from kombu import Exchange, Queue
 
-#: One queue: a message only wakes a worker, and the rows say what it does (`reindex/turns.py`).
+#: One queue: a message only wakes a worker, and the rows say what it does: see
+#: `reindex/jobs/turns.py`.
 QUEUE = "celery"
 
 

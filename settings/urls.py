@@ -4,7 +4,8 @@ from django.contrib import admin
 from django.urls import path, re_path
 from django.views.generic import RedirectView
 
-from realms import metrics, realm_views, reindex_views, server_views
+from realms.api import reindex_views, routes, server_views
+from realms.coherence import metrics
 
 urlpatterns = [
     path("_admin", RedirectView.as_view(url="/_admin/")),
@@ -17,10 +18,10 @@ urlpatterns = [
     path("_delete-realm", server_views.delete_realm),
     path("_metrics", metrics.metrics),
     path("_publish-progress", reindex_views.publish_progress),
-    re_path(r"^_at/(?P<path>(?s:.*))\Z", realm_views.pinned),
+    re_path(r"^_at/(?P<path>(?s:.*))\Z", routes.pinned),
     # No realm's first path segment starts with `_`; the endpoints of a host's own realm do.
-    re_path(rf"^(?:(?!_)|(?=(?:{'|'.join(realm_views.ENDPOINTS)})\Z))", realm_views.realm),
+    re_path(rf"^(?:(?!_)|(?=(?:{'|'.join(routes.ENDPOINTS)})\Z))", routes.realm),
     re_path(r"^_", server_views.unknown),
 ]
 
-handler500 = "realms.error_border.uncaught"
+handler500 = "realms.http.error_border.uncaught"

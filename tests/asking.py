@@ -6,7 +6,7 @@ from urllib.parse import quote, urlsplit
 from django.http import HttpResponse
 from django.test import RequestFactory
 
-from realms import realm_views
+from realms.api import routes
 
 SOURCE = "application/vnd.card+source"
 _requests = RequestFactory()
@@ -34,7 +34,7 @@ def ask(url: str, *, at_least: int = 0, fresh: bool = False) -> Asked:
     if at_least:
         headers["x-realm-min-generation"] = str(at_least)
     request = _requests.get(quote(parts.path) + "?noCache" * fresh, headers=headers)
-    response = realm_views.realm(request)
+    response = routes.realm(request)
     assert isinstance(response, HttpResponse)
     assert response.status_code in (200, 404), response.content
     generation = response.headers.get("X-Realm-Generation")

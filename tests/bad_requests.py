@@ -13,7 +13,7 @@ import jwt
 from django.conf import settings
 from django.core import signing
 
-from reindex.pins import Pin, sign
+from reindex.reading.pins import Pin, sign
 from tests import make
 from tests.web import API, ORIGIN, SOURCE
 

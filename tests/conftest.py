@@ -11,9 +11,11 @@ from django.test import Client, TransactionTestCase
 from hypothesis import HealthCheck, Phase, settings
 from psycopg import sql
 
-from realms.bootstrap import sync_base_realm
 from realms.models import TranspiledModule
-from reindex import host, reader
+from realms.publishing.bootstrap import sync_base_realm
+from reindex.jobs import messages
+from reindex.prerender import host
+from reindex.reading import reader
 from tests import make
 from tests.web import Web, served, vouch
 
@@ -114,15 +116,14 @@ def source(owner: Any) -> Any:
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
     """What would have gone to the broker, as (task name, delay); nothing goes there."""
-    from reindex import jobs
 
-    messages: list[tuple[str, float]] = []
+    kept: list[tuple[str, float]] = []
 
     def keep(task: str, *, delay: float = 0, expires: float | None = None) -> None:
-        messages.append((task, delay))
+        kept.append((task, delay))
 
-    monkeypatch.setattr(jobs, "send", keep)
-    return messages
+    monkeypatch.setattr(messages, "send", keep)
+    return kept
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from typing import Any
 
 from django.utils import timezone
 
+from reindex.index.words import searchable
 from reindex.models import IndexedCard, IndexHead, ReindexJob
-from reindex.words import searchable
 
 CARD = "@realm/base/Card"
 
@@ -58,7 +58,7 @@ def search_document(
     adopts: tuple[str, ...] = (),
     **values: Any,
 ) -> dict[str, Any]:
-    """A search document as `realms/base/search.ts` makes them; `adopts` are further types."""
+    """A search document as `card_library/search.ts` makes them; `adopts` are further types."""
     texts = [value for value in values.values() if isinstance(value, str)]
     return {
         "id": url,

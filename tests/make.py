@@ -7,11 +7,11 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
-from realms.auth import Caller, server_token
-from realms.content import delete_files, write_files
-from realms.locks import realm_write_lock
+from realms.access.auth import Caller, server_token
+from realms.content.files import delete_files, write_files
+from realms.content.locks import realm_write_lock
 from realms.models import EVERYONE, Realm, RealmPermission
-from realms.publishing import Published, make_realm, publish_realm
+from realms.publishing.publish import Published, make_realm, publish_realm
 
 POST_MODULE = """\
 import { Card, linksTo, Markdown, markdown, string } from "@realm/base";
@@ -121,7 +121,7 @@ def login(name: str) -> dict[str, str]:
 
 def realm_login(realm: Realm, name: str) -> dict[str, str]:
     """The header of a realm token with the user's present permissions."""
-    from realms.auth import permissions_of, realm_token
+    from realms.access.auth import permissions_of, realm_token
 
     allowed = sorted(permissions_of(realm, Caller(name)))
     return {"Authorization": realm_token(name, realm.url, allowed, 3600)}

@@ -22,15 +22,16 @@ from django.test import Client
 from definitions.models import CacheGeneration, Definition
 from notifications.channels import REALM_REGISTRY
 from notifications.models import Replica
-from realms import outside_references, transpile
-from realms.auth import OPERATOR, Caller, permissions_of, realm_token, server_token, user_id
-from realms.bootstrap import sync_base_realm
+from realms.access.auth import OPERATOR, Caller, permissions_of, realm_token, server_token, user_id
+from realms.access.usernames import username_of
+from realms.content.locks import realm_write_lock
 from realms.errors import Forbidden, InvalidURL, OwnHost
-from realms.http import CARD
-from realms.locks import realm_write_lock
+from realms.http.accept import CARD
 from realms.models import AccountName, Realm, RealmPermission
-from realms.publishing import create_realm, publish_realm
-from realms.usernames import username_of
+from realms.publishing import outside_references
+from realms.publishing.bootstrap import sync_base_realm
+from realms.publishing.publish import create_realm, publish_realm
+from realms.serving import transpiling
 from reindex.models import ReindexJob
 from tests import make
 from tests.gates import in_thread
@@ -423,7 +424,7 @@ def test_a_strangers_request_transpiles_nothing(
         run.append(path)
         return ""
 
-    monkeypatch.setattr(transpile, "_run_deno", counted)
+    monkeypatch.setattr(transpiling, "_run_deno", counted)
     make.user("mallory")
     for headers in ({}, make.realm_login(private, "mallory"), operator(f"{ORIGIN}/x/") |
                     as_user("mallory")):  # fmt: skip

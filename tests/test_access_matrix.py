@@ -17,11 +17,12 @@ from django.db import transaction
 from django.test import Client, override_settings
 from django.urls import URLPattern, URLResolver
 
-from realms import card_views, realm_views
-from realms.auth import OPERATOR, Caller, permissions_of, realm_token, server_token, user_id
-from realms.http import CARD, VARIANTS
+from realms.access.auth import OPERATOR, Caller, permissions_of, realm_token, server_token, user_id
+from realms.api import card_views, routes
+from realms.http.accept import CARD
 from realms.models import EVERYONE, Realm, RealmPermission
-from reindex import pins
+from realms.serving.responses import VARIANTS
+from reindex.reading import pins
 from settings import urls
 from tests import make
 from tests.web import API, ORIGIN, SOURCE
@@ -409,18 +410,18 @@ def test_every_route_is_listed() -> None:
     realm = {
         str(each.pattern)
         for each in PATTERNS
-        if isinstance(each, URLPattern) and each.callback is realm_views.realm
+        if isinstance(each, URLPattern) and each.callback is routes.realm
     }
     assert {str(each.pattern) for each in PATTERNS} == listed | realm
     assert len(realm) == 1 and len(PINNED) == 1
-    answered = {(name, each) for name, views in realm_views.ENDPOINTS.items() for each in views}
+    answered = {(name, each) for name, views in routes.ENDPOINTS.items() for each in views}
     assert answered == set(ENDPOINTS)
     for (name, method), route in ENDPOINTS.items():
-        action = realm_views.ENDPOINTS[name][method][0]
+        action = routes.ENDPOINTS[name][method][0]
         assert (action or "nothing") == route.needs
     reading = {(accept, "GET") for accept in (*VARIANTS, API, CARD)}
     cards = {(CARD, method) for method in (*card_views.READING, *card_views._WRITERS)}
-    writing = {(SOURCE, method) for method in realm_views.FILE_METHODS}
+    writing = {(SOURCE, method) for method in routes.FILE_METHODS}
     assert reading | cards | writing | {("*/*", "HEAD")} == set(FILES)
 
 

@@ -12,8 +12,8 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.test import Client, override_settings
 from granian.utils.proxies import wrap_wsgi_with_proxy_headers
 
-from realms import origins
 from realms.models import Realm
+from realms.serving import origins
 from settings.origins import admin_cookies, admin_origin, trusted_proxies
 from tests import make
 from tests.web import ORIGIN, Web, vouch

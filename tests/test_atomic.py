@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from notifications.channels import REALM_FILE_CHANGES
-from realms import atomic
+from realms.cards import atomic
 from realms.models import FileVersion, Realm
 from tests import make
 from tests.cluster import Answer, wait_until
@@ -187,9 +187,9 @@ def test_of_two_adds_of_one_file_at_once_one_is_refused_and_the_winners_content_
 
 
 def test_operations_that_waited_behind_a_delete_find_no_realm(web: Web, source: Realm) -> None:
-    from realms.auth import Caller
-    from realms.locks import realm_write_lock
-    from realms.publishing import _tear_down, deletable
+    from realms.access.auth import Caller
+    from realms.content.locks import realm_write_lock
+    from realms.publishing.publish import _tear_down, deletable
 
     with realm_write_lock(source.url):
         write = in_thread(send, web, source, text("add", "late.md", "x"))

@@ -16,10 +16,10 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 from django.utils.html import escape
 
-from realms.bootstrap import sync_base_realm
 from realms.models import Realm
+from realms.publishing.bootstrap import sync_base_realm
+from reindex.jobs.report import outcome
 from reindex.models import IndexedCard, ReindexJob
-from reindex.outcome import outcome
 from tests import make
 from tests.cluster import Cluster, cluster, wait_until
 

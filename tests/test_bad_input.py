@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from realms.bootstrap import sync_base_realm
+from realms.publishing.bootstrap import sync_base_realm
+from reindex.jobs import messages
 from tests import make
 from tests.bad_requests import (
     ADA_IN_SITE,
@@ -55,10 +56,9 @@ class World:
 @pytest.fixture(scope="module")
 def world(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
     """One world for all lines of the table: none of them may change it."""
-    from reindex import jobs
 
     with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch, served() as web:
-        patch.setattr(jobs, "send", lambda *_, **__: None)
+        patch.setattr(messages, "send", lambda *_, **__: None)
         make_world()
         try:
             yield World(web, everything())

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from django.core.files.storage import storages
 
-from realms import effects
-from realms.content import ROW_BLOB_BYTES, blob_name, read_blob, store_blob
+from realms.content.blobs import ROW_BLOB_BYTES, blob_name, read_blob, store_blob
 from realms.models import Blob, Realm
+from realms.publishing import effects
 from settings.storage import blob_storage
 from tests import make
 from tests.gates import Gate, in_thread

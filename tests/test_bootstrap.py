@@ -7,14 +7,15 @@ import pytest
 
 from definitions.models import CacheGeneration
 from notifications.channels import DEFINITION_CACHE_INVALIDATED, REALM_FILE_CHANGES
-from realms import bootstrap
-from realms.auth import Caller
-from realms.bootstrap import sync_base_realm
-from realms.content import read_blob, versions_at
+from realms.access.auth import Caller
+from realms.content.blobs import read_blob
+from realms.content.history import versions_at
 from realms.errors import Conflict
 from realms.models import Blob, Realm, RealmPermission
-from realms.publishing import delete_realm
-from reindex.references import BASE_REALM
+from realms.publishing import bootstrap
+from realms.publishing.bootstrap import sync_base_realm
+from realms.publishing.publish import delete_realm
+from reindex.reading.references import BASE_REALM
 from tests import make
 from tests.hearing import ear
 from tests.web import everything

@@ -19,10 +19,10 @@ from notifications.connection import listen_connection
 from notifications.emit import emit, local_board
 from notifications.listener import SECOND, Listener
 from notifications.single_flight import SingleFlight
-from realms import serving, transpile
-from realms.auth import Caller
+from realms.access.auth import Caller
 from realms.models import Realm, TranspiledModule
-from realms.publishing import delete_realm
+from realms.publishing.publish import delete_realm
+from realms.serving import answers, transpiling
 from tests import make
 from tests.cluster import wait_until
 from tests.gates import PATIENCE, Gate, in_thread
@@ -64,7 +64,7 @@ def edition(number: str) -> bytes:
 @pytest.fixture(autouse=True)
 def empty_caches() -> None:
     """This process serves as if it had just started."""
-    serving.caches.cache_clear()
+    answers.caches.cache_clear()
 
 
 @pytest.fixture
@@ -91,13 +91,13 @@ class DenoRuns:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> DenoRuns:
     counted = DenoRuns([])
-    really = transpile._run_deno
+    really = transpiling._run_deno
 
     def run(source: bytes, path: str) -> str:
         counted.paths.append(path)
         return really(source, path)
 
-    monkeypatch.setattr(transpile, "_run_deno", run)
+    monkeypatch.setattr(transpiling, "_run_deno", run)
     return counted
 
 
@@ -148,7 +148,7 @@ def test_an_invalidation_during_a_load_makes_the_next_request_a_miss(
     site: Realm, monkeypatch: pytest.MonkeyPatch, function: str, accept: str, cleared: str
 ) -> None:
     """The request under way is answered; what it loaded is not kept, whatever emptied the cache."""
-    gate = hold(monkeypatch, serving, function)
+    gate = hold(monkeypatch, answers, function)
     request = waiting(gate, POST, accept)
     _CLEARED[cleared](site)
     gate.open()
@@ -162,7 +162,7 @@ def test_a_write_during_a_load_is_what_the_next_request_gets(
     site: Realm, monkeypatch: pytest.MonkeyPatch, function: str, accept: str
 ) -> None:
     """Late output of the old source, transpiled or not, never serves anybody after the write."""
-    gate = hold(monkeypatch, serving, function)
+    gate = hold(monkeypatch, answers, function)
     request = waiting(gate, POST, accept)
     make.write(site, post__tsx=edition("two"))
     gate.open()
@@ -180,7 +180,7 @@ def test_the_invalidation_of_another_path_leaves_a_load_to_be_kept(
     site: Realm, monkeypatch: pytest.MonkeyPatch, function: str, accept: str
 ) -> None:
     """The next request for it is a hit: nothing is thrown away for a neighbour's sake."""
-    gate = hold(monkeypatch, serving, function)
+    gate = hold(monkeypatch, answers, function)
     request = waiting(gate, POST, accept)
     make.write(site, person__tsx=make.PERSON_MODULE.encode() + b"\n")
     gate.open()
@@ -193,7 +193,7 @@ def test_a_file_deleted_while_it_is_read_never_comes_back(
     site: Realm, monkeypatch: pytest.MonkeyPatch, accept: str
 ) -> None:
     """The old bytes reach those who asked before the delete, and nobody after."""
-    gate = hold(monkeypatch, serving, "resolve")
+    gate = hold(monkeypatch, answers, "resolve")
     request = waiting(gate, POST, accept)
     make.remove(site, "post.tsx")
     gate.open()
@@ -206,7 +206,7 @@ def test_a_file_deleted_while_it_is_read_never_comes_back(
 def test_a_file_made_while_its_absence_is_being_found_is_there_for_the_next_request(
     site: Realm, monkeypatch: pytest.MonkeyPatch, accept: str
 ) -> None:
-    gate = hold(monkeypatch, serving, "resolve")
+    gate = hold(monkeypatch, answers, "resolve")
     request = waiting(gate, f"{SITE}new.ts", accept)
     make.write(site, new__ts=b"export const news = true;")
     gate.open()
@@ -217,7 +217,7 @@ def test_a_file_made_while_its_absence_is_being_found_is_there_for_the_next_requ
 def test_a_realm_deleted_while_one_of_its_files_is_read_never_comes_back(
     site: Realm, monkeypatch: pytest.MonkeyPatch, sent: list[tuple[str, int]]
 ) -> None:
-    gate = hold(monkeypatch, serving, "resolve")
+    gate = hold(monkeypatch, answers, "resolve")
     request = waiting(gate, POST, SOURCE)
     delete_realm(SITE, Caller("ada"))
     gate.open()
@@ -229,7 +229,7 @@ def test_a_realm_deleted_while_one_of_its_files_is_read_never_comes_back(
 def test_a_page_whose_index_is_swapped_while_it_is_read_is_not_kept(
     site: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = hold(monkeypatch, serving, "resolve")
+    gate = hold(monkeypatch, answers, "resolve")
     request = waiting(gate, SITE, PAGE)
     with transaction.atomic():
         emit(index_swapped(SITE))
@@ -245,7 +245,7 @@ def test_a_file_written_while_its_extensionless_name_is_read_is_new_under_both_n
     """A module has one content, by whichever of its names it is asked for."""
     get(POST)
     assert get(POST).cache == "hit"
-    gate = hold(monkeypatch, serving, "resolve")
+    gate = hold(monkeypatch, answers, "resolve")
     request = waiting(gate, f"{SITE}post")
     make.write(site, post__tsx=edition("two"))
     gate.open()
@@ -260,7 +260,7 @@ def test_a_request_after_the_write_does_not_wait_for_the_load_before_it(
     site: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The write detaches the older load: later requests start afresh; its end disturbs nothing."""
-    gate = hold(monkeypatch, serving, "javascript")
+    gate = hold(monkeypatch, answers, "javascript")
     overtaken = waiting(gate, POST)
     make.write(site, post__tsx=edition("two"))
     assert "edition two" in get(POST).text, "while the older load is still under way"
@@ -317,7 +317,7 @@ def test_many_requests_for_one_module_transpile_it_once(
     site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of them get the one result."""
-    gate, joiners = hold(monkeypatch, transpile, "_run_deno", before=True), Joiners(monkeypatch)
+    gate, joiners = hold(monkeypatch, transpiling, "_run_deno", before=True), Joiners(monkeypatch)
     requests = [in_thread(get, POST) for _ in range(8)]
     gate.wait_for_arrival()
     joiners.wait_for(7)
@@ -332,7 +332,7 @@ def test_modules_at_different_paths_do_not_wait_for_each_other(
     site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only requests for the same module are merged."""
-    gate = hold(monkeypatch, transpile, "_run_deno", before=True)
+    gate = hold(monkeypatch, transpiling, "_run_deno", before=True)
     held = waiting(gate, POST)
     assert get(f"{SITE}person.tsx").status == 200
     assert runs.paths == ["person.tsx"]
@@ -344,7 +344,7 @@ def test_two_processes_that_need_the_same_source_transpile_it_once(
     site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They share nothing but the database, which elects one of them."""
-    gate = hold(monkeypatch, transpile, "_run_deno", before=True)
+    gate = hold(monkeypatch, transpiling, "_run_deno", before=True)
     waiting, wait = threading.Event(), election.wait
 
     def noted() -> None:
@@ -353,9 +353,9 @@ def test_two_processes_that_need_the_same_source_transpile_it_once(
 
     monkeypatch.setattr(election, "wait", noted)
     source = make.SITE["post.tsx"]
-    elected = in_thread(transpile.javascript, "0" * 64, source, "post.tsx")
+    elected = in_thread(transpiling.javascript, "0" * 64, source, "post.tsx")
     gate.wait_for_arrival()
-    other = in_thread(transpile.javascript, "0" * 64, source, "post.tsx")
+    other = in_thread(transpiling.javascript, "0" * 64, source, "post.tsx")
     assert waiting.wait(PATIENCE), "the other one waits"
     gate.open()
     assert elected.result(PATIENCE) == other.result(PATIENCE)
@@ -368,7 +368,7 @@ def test_a_process_that_has_just_started_takes_what_the_fleet_has_transpiled(
     """The first transpile is kept for all processes; none of them repeats it."""
     first = get(POST)
     assert TranspiledModule.objects.count() == 1
-    serving.caches.cache_clear()
+    answers.caches.cache_clear()
     assert get(POST) == Got(200, "miss", first.text)
     assert runs.paths == ["post.tsx"]
 
@@ -378,14 +378,14 @@ def test_a_transpiler_that_can_not_run_fails_all_who_wait_and_is_tried_again_by_
 ) -> None:
     """A failure is shared by those who asked together, and not remembered."""
     gate, joiners = Gate(), Joiners(monkeypatch)
-    really = transpile._run_deno
+    really = transpiling._run_deno
 
     def fail(source: bytes, path: str) -> str:
         gate.hold()
-        monkeypatch.setattr(transpile, "_run_deno", really)
-        raise transpile.TranspilerFailed("no memory for it")
+        monkeypatch.setattr(transpiling, "_run_deno", really)
+        raise transpiling.TranspilerFailed("no memory for it")
 
-    monkeypatch.setattr(transpile, "_run_deno", fail)
+    monkeypatch.setattr(transpiling, "_run_deno", fail)
     requests = [in_thread(get, POST) for _ in range(4)]
     gate.wait_for_arrival()
     joiners.wait_for(3)
@@ -401,14 +401,14 @@ def test_a_source_that_is_wrong_is_refused_by_one_run_until_it_is_changed(
 ) -> None:
     """406 for all who asked together and for later ones; the next content is tried anew."""
     make.write(site, post__tsx=b"export const = ;")
-    gate, joiners = hold(monkeypatch, transpile, "_run_deno", before=True), Joiners(monkeypatch)
+    gate, joiners = hold(monkeypatch, transpiling, "_run_deno", before=True), Joiners(monkeypatch)
     requests = [in_thread(get, POST) for _ in range(4)]
     gate.wait_for_arrival()
     joiners.wait_for(3)
     gate.open()
     assert {request.result(PATIENCE).status for request in requests} == {406}
     assert get(POST).status == 406
-    serving.caches.cache_clear()
+    answers.caches.cache_clear()
     assert get(POST).status == 406
     assert runs.paths == ["post.tsx"], "the same source would only be wrong again"
     make.write(site, post__tsx=edition("two"))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from realms import cards, relationships
+from realms.cards import documents, relationships
 from realms.models import Realm
 from reindex.models import IndexedCard
 from tests import make
@@ -357,7 +357,7 @@ def test_two_patches_of_different_fields_at_once_both_survive(
 ) -> None:
     gate = Gate()
     # The first patch has read the card, and has yet to write it.
-    monkeypatch.setattr(cards, "_merged", gate.after(cards._merged))
+    monkeypatch.setattr(documents, "_merged", gate.after(documents._merged))
 
     def change(field: str) -> Answer:
         sent = {"type": "card", "attributes": {field: "changed"}}

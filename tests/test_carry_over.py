@@ -13,14 +13,14 @@ from django.db import connection, connections, transaction
 from pytest_django import Settings
 
 from notifications.locks import address_lock
-from realms.auth import Caller
-from realms.bootstrap import sync_base_realm
+from realms.access.auth import Caller
+from realms.access.permissions import change_permissions
+from realms.api.reindex_views import reindex
 from realms.models import Realm
-from realms.permissions import change_permissions
-from realms.publishing import rollback_realm, unpublish_realm
-from realms.reindex_views import reindex
-from reindex import jobs, planning
-from reindex.index import find_page
+from realms.publishing.bootstrap import sync_base_realm
+from realms.publishing.publish import rollback_realm, unpublish_realm
+from reindex.index.shown import find_page
+from reindex.jobs import batches, lifecycle, planning, queue
 from reindex.models import IndexedCard, IndexHead, ReindexJob
 from tests import make
 from tests.cluster import wait_until
@@ -213,8 +213,8 @@ def test_a_change_of_another_realm_renders_the_cards_that_read_it_and_only_them(
 def test_a_realm_that_can_t_be_read_any_more_is_not_shown_on(
     site: Realm, library: Realm, owner: Any, rendered: Rendered
 ) -> None:
-    from realms.auth import Caller
-    from realms.publishing import delete_realm
+    from realms.access.auth import Caller
+    from realms.publishing.publish import delete_realm
 
     delete_realm(LIBRARY, Caller("ada"))
     assert rendered() == {"a", "b", "c", "lonely"}
@@ -413,16 +413,16 @@ def test_a_realm_that_is_published_while_a_job_reads_it_has_the_job_followed(
     unpublish_realm(URL, Caller("ada"))
     make.publish(site, URL)
     at_the_end, go_on = Event(), Event()
-    enqueue = jobs.enqueue
+    enqueue = queue.enqueue
 
-    def enqueueing(works: Iterable[jobs.Work] = (), **told: Any) -> None:
+    def enqueueing(works: Iterable[queue.Work] = (), **told: Any) -> None:
         owed = list(works)
         enqueue(owed, **told)
         if SHOWN in [work.realm_url for work in owed]:
             at_the_end.set()
             assert go_on.wait(20)
 
-    monkeypatch.setattr(jobs, "enqueue", enqueueing)
+    monkeypatch.setattr(queue, "enqueue", enqueueing)
     with ThreadPoolExecutor(2) as threads:
         publishing = threads.submit(in_thread, make.publish, library, SHOWN)
         assert at_the_end.wait(20)
@@ -513,13 +513,13 @@ def test_a_job_whose_base_is_no_longer_shown_shows_nothing_and_another_follows(
 ) -> None:
     make.write(site, b__json=note("b2"))
     make.publish(site, URL)
-    job = jobs.begin(newest().pk)
+    job = lifecycle.begin(newest().pk)
     assert job is not None
-    (batch,) = jobs.planned(job, jobs.Plan(["b.json"], {URL: 2}, base=0))
-    taken = jobs.claim(batch)
+    (batch,) = lifecycle.planned(job, lifecycle.Plan(["b.json"], {URL: 2}, base=0))
+    taken = batches.claim(batch)
     assert taken is not None
     sent.clear()
-    assert jobs.finish(taken, [])
+    assert batches.finish(taken, [])
     assert find_page(URL, "b").generation == 1
     assert find_page(URL, "b").html is not None
     assert (newest().status, newest().generation) == ("queued", 2)
@@ -569,7 +569,7 @@ def test_after_any_edits_the_index_is_what_a_full_reindex_makes(
 
 
 def make_operator() -> Any:
-    from realms.auth import OPERATOR, Caller
+    from realms.access.auth import OPERATOR, Caller
 
     return Caller(OPERATOR, operator=True)
 

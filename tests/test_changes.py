@@ -12,8 +12,8 @@ from notifications.channels import (
     realm_changed,
     realm_key,
 )
-from realms import changes
-from realms.changes import (
+from realms.content import changes
+from realms.content.changes import (
     Change,
     board_keys,
     carried_out,

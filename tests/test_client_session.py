@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from realms.auth import OPERATOR, realm_token, server_token
+from realms.access.auth import OPERATOR, realm_token, server_token
 from realms.models import Realm
 from reindex.models import IndexHead, ReindexJob
 from tests import make

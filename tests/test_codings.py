@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from realms.codings import decoded
 from realms.errors import Malformed, TooLarge
+from realms.http.codings import decoded
 from realms.models import Realm
 from tests import make
 from tests.web import API, ORIGIN, SOURCE, Web, everything

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realms.coherence import Found, State, Verdict, difference, judge, nines, share_text
+from realms.coherence.rules import Found, State, Verdict, difference, judge, nines, share_text
 
 REALM = "http://ada.localhost:4201/"
 STATE = State(REALM, 200, "new", None, True, low=5, high=7)

@@ -45,9 +45,10 @@ from notifications.channels import (
     file_change,
 )
 from notifications.listener import Connection, Listener
-from realms import realm_views, serving
-from realms.resolve import Resolved, ResolvedFile
-from realms.serving import Variant
+from realms.api import routes
+from realms.content.resolve import Resolved, ResolvedFile
+from realms.serving import answers
+from realms.serving.answers import Variant
 from tests.asking import Asked, ask
 from tests.gates import PATIENCE
 
@@ -56,7 +57,7 @@ BOUND = 2 * SECOND
 REALM = "http://localhost:4201/ada/site/"
 PAGE = "page.txt"
 DAWN = datetime(2026, 1, 1, tzinfo=UTC)
-_new_caches = serving.caches.__wrapped__
+_new_caches = answers.caches.__wrapped__
 
 
 # --- The world ---------------------------------------------------------------------------------
@@ -176,7 +177,7 @@ class Web:
 
     def restart(self) -> None:
         """Begins with empty caches on the same board."""
-        with patch.object(serving, "local_board", lambda: self.replica.board):
+        with patch.object(answers, "local_board", lambda: self.replica.board):
             self.caches = _new_caches()
 
 
@@ -334,15 +335,15 @@ class Coherence(RuleBasedStateMachine):
             *((each, "now_ns", lambda: self.now) for each in
               (board_module, listener_module, single_flight)),
             (single_flight, "threading", events),
-            (serving, "resolve", self._resolve),
+            (answers, "resolve", self._resolve),
             # No realm of the game lies in another.
-            (serving, "_lacks_its_slash", lambda *_: False),
+            (answers, "_lacks_its_slash", lambda *_: False),
             # And all of them are everyone's to read.
-            (realm_views, "_admit", lambda request, url: None),
+            (routes, "_admit", lambda request, url: None),
         ):  # fmt: skip
             self.end.enter_context(patch.object(where, name, instead))
         self.replicas = [Replica(folder, number, self.database) for number in range(2)]
-        caches = patch.object(serving, "caches", lambda: _here.request.web.caches)
+        caches = patch.object(answers, "caches", lambda: _here.request.web.caches)
         self.end.enter_context(caches)
         for at in range(2):
             self.connect(at, [])
@@ -502,12 +503,12 @@ class Coherence(RuleBasedStateMachine):
         for replica in self.replicas:
             for web in replica.webs:
                 _here.request = SimpleNamespace(web=web)
-                answer = serving.cached(Variant.SOURCE, REALM + PAGE)
+                answer = answers.cached(Variant.SOURCE, REALM + PAGE)
                 if answer is not None:
                     body = answer.content.body if answer.content.status == 200 else None
                     self._holds(body, answer.high, replica.board.floor, self.now - BOUND)
                     type(self).hits += 1
-                pinned = serving.cached(Variant.SOURCE, REALM + PAGE, newest)
+                pinned = answers.cached(Variant.SOURCE, REALM + PAGE, newest)
                 assert pinned is None or pinned.high >= newest, "P2: older than its pin"
 
     def _check_done(self) -> None:

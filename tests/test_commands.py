@@ -16,8 +16,8 @@ from django.utils import timezone
 
 from notifications.models import Replica, ReplicaGeneration
 from realms.errors import Conflict
-from realms.importing import Folder, files_in, import_files
 from realms.models import FileVersion, Realm, RealmPermission
+from realms.publishing.importing import Folder, files_in, import_files
 from reindex.models import IndexHead, ReindexJob
 from settings.processes import BASE_DIR
 from tests import make
@@ -265,7 +265,7 @@ def test_a_publish_follows_its_pages_to_the_end(source: Realm, monkeypatch: Any)
 
 
 def test_a_publish_that_fails_to_render_ends_in_an_error(source: Realm) -> None:
-    from realms.progress import follow
+    from realms.management.progress import follow
 
     make.publish(source, PAGE)
     ReindexJob.objects.filter(realm_url=PAGE).update(status="failed", error="no replica")
@@ -295,7 +295,7 @@ def test_the_figures_are_those_of_the_job_whose_index_is_shown(
 ) -> None:
     """A job may end between the reading of its row and the look at the index, and a newer one may
     take its place meanwhile."""
-    from realms import progress
+    from realms.management import progress
 
     landed = progress._landed
 
@@ -316,7 +316,7 @@ def test_the_figures_are_those_of_the_job_whose_index_is_shown(
 def test_a_command_whose_cards_have_errors_exits_1_and_names_file_and_line(
     source: Realm, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from realms import progress
+    from realms.management import progress
 
     landed = progress._landed
     kind = {"status": 500, "title": "The isolated template failed", "module": f"{PAGE}post.tsx",
@@ -354,13 +354,13 @@ def test_a_command_whose_cards_have_errors_exits_1_and_names_file_and_line(
 def test_who_stops_watching_a_rendering_is_told_that_it_goes_on(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from realms import progress
+    from realms.management import progress
 
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
     make.publish(source, PAGE)
-    monkeypatch.setattr("realms.progress.time.sleep", interrupt)
+    monkeypatch.setattr("realms.management.progress.time.sleep", interrupt)
     with pytest.raises(CommandError, match=f"the rendering of {PAGE} goes on") as raised:
         progress.follow(PAGE, 1, StringIO())
     assert raised.value.returncode == 130

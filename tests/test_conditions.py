@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from realms import content
+from realms.content import files
 from realms.models import FileVersion, Realm
 from tests import make
 from tests.cluster import Answer, wait_until
@@ -163,7 +163,7 @@ def test_of_two_writers_with_one_etag_exactly_one_wins(
     known = etag(web, "ada.json", SOURCE)
     gate = Gate()
     # The first has found that its condition holds, and has yet to write.
-    monkeypatch.setattr(content, "validators", gate.after(content.validators))
+    monkeypatch.setattr(files, "validators", gate.after(files.validators))
     winner = in_thread(write, web, WRITES[first], ada, If_Match=known)
     gate.wait_for_arrival()
     loser = in_thread(write, web, WRITES[second], ada, If_Match=known)

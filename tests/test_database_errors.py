@@ -13,10 +13,10 @@ from django.core.signals import got_request_exception
 from django.db import OperationalError, connection, connections, transaction
 
 from notifications.board import Board
-from realms import realm_views
-from realms.database_errors import AnsweredOnce, OneLineASecond
+from realms.api import routes
+from realms.http.database_errors import AnsweredOnce, OneLineASecond
 from realms.models import Realm
-from reindex import jobs
+from reindex.jobs import queue
 from reindex.models import ReindexJob
 from tests import make
 from tests.web import SOURCE, Web
@@ -46,7 +46,7 @@ def raising(monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
         with connection.cursor() as cursor:
             cursor.execute(statement)
 
-    monkeypatch.setattr(realm_views, "_read", read)
+    monkeypatch.setattr(routes, "_read", read)
 
 
 def error_of(code: str) -> str:
@@ -216,8 +216,8 @@ def test_whatever_a_broker_raises_the_commit_stands_and_is_told(
     monkeypatch.setattr(current_app, "send_task", fail)
     after: list[bool] = []
     with transaction.atomic():
-        jobs.owe("http://ada.localhost:4201/", 1)
-        jobs.enqueue([jobs.Work("http://bo.localhost:4201/", 1, draft=True, debounced=True)])
+        queue.owe("http://ada.localhost:4201/", 1)
+        queue.enqueue([queue.Work("http://bo.localhost:4201/", 1, draft=True, debounced=True)])
         transaction.on_commit(lambda: after.append(True))
     assert ReindexJob.objects.count() == 2
     assert after == [True]

@@ -12,14 +12,14 @@ from django.contrib.auth import get_user_model
 from django.test import override_settings
 
 from definitions.models import CacheGeneration, Definition
-from realms import definition_views
-from realms.auth import OPERATOR, Caller, reading_as, realm_token, user_id
-from realms.bootstrap import sync_base_realm
+from realms.access.auth import OPERATOR, Caller, reading_as, realm_token, user_id
+from realms.access.permissions import change_permissions
+from realms.api import definition_views
 from realms.models import Realm, RealmPermission
-from realms.permissions import change_permissions
-from realms.publishing import unpublish_realm
-from reindex.module_builder import ModuleBuilder
-from reindex.replicas import ReplicaUnavailable
+from realms.publishing.bootstrap import sync_base_realm
+from realms.publishing.publish import unpublish_realm
+from reindex.prerender.module_builder import ModuleBuilder
+from reindex.reading.replicas import ReplicaUnavailable
 from tests import make
 from tests.cluster import Answer
 from tests.web import API, ORIGIN, Web

@@ -29,8 +29,8 @@ from notifications.channels import (
     definitions_key,
 )
 from notifications.connection import listen_connection
-from realms.bootstrap import sync_base_realm
-from reindex.module_builder import ModuleBuilder
+from realms.publishing.bootstrap import sync_base_realm
+from reindex.prerender.module_builder import ModuleBuilder
 from tests import make
 from tests.cluster import wait_until
 from tests.web import Web

@@ -22,8 +22,8 @@ from django.db import connection
 
 from definitions.lookup import _election
 from definitions.models import Definition
-from realms.bootstrap import sync_base_realm
 from realms.models import Realm
+from realms.publishing.bootstrap import sync_base_realm
 from tests import make
 from tests.cluster import Answer, Cluster, Replica, cluster, wait_until
 from tests.web import API

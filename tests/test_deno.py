@@ -44,7 +44,7 @@ def test_the_tests_of_the_prerenderer_pass(tmp_path: Path) -> None:
 
 
 def test_the_types_of_the_prerenderer_and_of_the_base_module_are_right(tmp_path: Path) -> None:
-    deno(tmp_path, "check", "reindex/deno/host.ts", "reindex/deno/worker.ts", "realms/base/mod.ts")
+    deno(tmp_path, "check", "reindex/deno/host.ts", "reindex/deno/worker.ts", "card_library/mod.ts")
 
 
 EXAMPLES = BASE_DIR / "examples"

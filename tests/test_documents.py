@@ -6,13 +6,13 @@ from urllib.parse import quote
 
 import pytest
 
-from realms.bootstrap import sync_base_realm
 from realms.models import Realm
-from reindex.documents import read_document
+from realms.publishing.bootstrap import sync_base_realm
+from reindex.jobs.report import outcome
 from reindex.models import IndexedCard, ReindexJob
-from reindex.outcome import outcome
-from reindex.references import file_url
-from reindex.strict_json import MAX_DEPTH, BrokenDocument
+from reindex.reading.documents import read_document
+from reindex.reading.references import file_url
+from reindex.reading.strict_json import MAX_DEPTH, BrokenDocument
 from tests import make
 from tests.rendering import index_of, work_off
 from tests.web import ORIGIN, Web

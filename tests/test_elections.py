@@ -16,9 +16,9 @@ from definitions.lookup import Built, DefinitionLookup, Located, _election
 from definitions.models import Definition
 from notifications import election
 from notifications.models import Election
-from realms import transpile
-from realms.locks import lock_key
+from realms.content.locks import lock_key
 from realms.models import TranspiledModule
+from realms.serving import transpiling
 from tests.cluster import wait_until
 from tests.gates import PATIENCE, Gate, in_thread
 from tests.hearing import connect
@@ -40,7 +40,7 @@ def key_of(name: str) -> str:
 
 def wanted(name: str) -> "Future[str]":
     """Another process's wish for the JavaScript of a source: no cache is shared with it."""
-    return in_thread(transpile.javascript, name, b"source", "a.ts")
+    return in_thread(transpiling.javascript, name, b"source", "a.ts")
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         made.append(source)
         return f"javascript {len(made)}"
 
-    transpile.transpiler()
-    monkeypatch.setattr(transpile, "_run_deno", run)
+    transpiling.transpiler()
+    monkeypatch.setattr(transpiling, "_run_deno", run)
     return made
 
 
@@ -80,7 +80,7 @@ def elect(*keys: int) -> None:
 def hold(monkeypatch: pytest.MonkeyPatch) -> Gate:
     """Holds the first transpile before its work."""
     gate = Gate()
-    monkeypatch.setattr(transpile, "_run_deno", gate.before(transpile._run_deno))
+    monkeypatch.setattr(transpiling, "_run_deno", gate.before(transpiling._run_deno))
     return gate
 
 
@@ -261,13 +261,13 @@ def test_many_elections_at_once_all_come_to_an_end(
     runs: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each holds one lease, so that none waits for what another has."""
-    everybody, run = threading.Barrier(12, timeout=PATIENCE), transpile._run_deno
+    everybody, run = threading.Barrier(12, timeout=PATIENCE), transpiling._run_deno
 
     def run_beside_the_others(source: bytes, path: str) -> str:
         everybody.wait()
         return run(source, path)
 
-    monkeypatch.setattr(transpile, "_run_deno", run_beside_the_others)
+    monkeypatch.setattr(transpiling, "_run_deno", run_beside_the_others)
     requests = [wanted(f"{number % 12}") for number in range(36)]
     assert all(request.result(PATIENCE) for request in requests)
     assert len(runs) == 12
@@ -275,7 +275,7 @@ def test_many_elections_at_once_all_come_to_an_end(
 
 def test_an_election_is_refused_inside_a_transaction_that_would_hide_it(runs: list[bytes]) -> None:
     with transaction.atomic(), pytest.raises(RuntimeError):
-        transpile.javascript("a", b"source", "a.ts")
+        transpiling.javascript("a", b"source", "a.ts")
     assert runs == []
 
 

@@ -13,9 +13,9 @@ from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from realms.bootstrap import sync_base_realm
 from realms.models import Realm
-from reindex import jobs, turns
+from realms.publishing.bootstrap import sync_base_realm
+from reindex.jobs import batches, lifecycle, queue, turns, wanted
 from reindex.models import OwnerUsage, ReindexBatch, ReindexJob, WantedDefinitions
 from settings.processes import celery_worker
 from tests import make
@@ -183,11 +183,11 @@ def owe(owner: str, *, draft: bool = False, ago: float = 0, batches: int = 0) ->
     """A job of an owner's, that waits since some seconds; planned if it has batches."""
     url = f"http://{owner}-{ReindexJob.objects.count()}.localhost:4201/"
     with transaction.atomic():
-        job = jobs.owe(url, 1, draft=draft, owner=owner)
+        job = queue.owe(url, 1, draft=draft, owner=owner)
     ReindexJob.objects.filter(pk=job.pk).update(created_at=timezone.now() - timedelta(seconds=ago))
     if batches:
         with override_settings(REALM_BATCH_CARDS=1):
-            jobs.planned(job, jobs.Plan([f"{i}.json" for i in range(batches)], {url: 1}))
+            lifecycle.planned(job, lifecycle.Plan([f"{i}.json" for i in range(batches)], {url: 1}))
     return job
 
 
@@ -209,10 +209,10 @@ def done(count: int) -> str:
         piece = turns.take()
         owners += owner_of(piece)
         if isinstance(piece, ReindexBatch):
-            assert jobs.finish(piece, [])
+            assert batches.finish(piece, [])
         else:
             assert isinstance(piece, ReindexJob)
-            jobs.planned(piece, jobs.Plan([], {}))
+            lifecycle.planned(piece, lifecycle.Plan([], {}))
         turns.count(owners[-1], 2)
     return owners
 
@@ -281,7 +281,7 @@ class TestTurns:
         assert done(1) == "b"
 
     def test_definitions_wait_their_owners_turn(self) -> None:
-        jobs.want_definitions([f"http://a.localhost:4201/{i}.ts" for i in range(50)], "a")
+        wanted.want_definitions([f"http://a.localhost:4201/{i}.ts" for i in range(50)], "a")
         assert turns.take() is None  # not due yet
         WantedDefinitions.objects.update(due_at=timezone.now() - timedelta(minutes=1))
         turns.count("a", 5)
@@ -294,12 +294,12 @@ class TestTurns:
         batch = turns.take()
         assert isinstance(batch, ReindexBatch)
         with transaction.atomic():
-            jobs.owe(job.realm_url, 2, owner="a")
+            queue.owe(job.realm_url, 2, owner="a")
         owe("b")
         turns.count("b", 60)
         assert taken(1) == "b"
-        assert not jobs.finish(batch, [])
-        jobs.put_down(batch)
+        assert not batches.finish(batch, [])
+        batches.put_down(batch)
         owe("b")
         assert taken(1) == "a"
 
@@ -336,7 +336,7 @@ class TestTurns:
         batch = turns.take()
         assert isinstance(batch, ReindexBatch)
         result = {"url": f"{job.realm_url}a", "html": {"isolated": "a"}, "search": {}}
-        assert jobs.finish(batch, [result], [["b.json"], ["c.json"]])
+        assert batches.finish(batch, [result], [["b.json"], ["c.json"]])
         job.refresh_from_db()
         assert (job.status, job.seen) == ("rendering", 1)
         paths = list(job.batches.order_by("pk").values_list("paths", "done"))
@@ -344,6 +344,6 @@ class TestTurns:
         for _ in range(2):
             rest = turns.take()
             assert isinstance(rest, ReindexBatch)
-            assert jobs.finish(rest, [])
+            assert batches.finish(rest, [])
         job.refresh_from_db()
         assert (job.status, job.seen) == ("done", 3)

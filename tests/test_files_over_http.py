@@ -15,9 +15,9 @@ from notifications.board import Board, now_ns
 from notifications.connection import listen_connection
 from notifications.emit import local_board
 from notifications.listener import Listener
-from realms.auth import OPERATOR, realm_token
+from realms.access.auth import OPERATOR, realm_token
 from realms.models import FileVersion, Realm, RealmPermission
-from reindex.pins import PIN_HEADER, Pin, sign
+from reindex.reading.pins import PIN_HEADER, Pin, sign
 from tests import make
 from tests.cluster import wait_until
 from tests.web import API, ORIGIN, SOURCE, Web, everything

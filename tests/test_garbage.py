@@ -17,22 +17,19 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from notifications.models import Election
-from realms import content, garbage, publishing, transpile
-from realms.auth import Caller
-from realms.content import (
-    Stored,
-    blob_name,
-    difference,
-    read_blob,
-    store_blob,
-    versions_at,
-    write_stored,
-)
+from realms.access.auth import Caller
+from realms.content import files
+from realms.content.blobs import Stored, blob_name, read_blob, store_blob
+from realms.content.files import write_stored
+from realms.content.history import difference, versions_at
+from realms.content.locks import realm_write_lock
 from realms.errors import Unprocessable
-from realms.garbage import Collected, collect_garbage
-from realms.locks import realm_write_lock
+from realms.housekeeping import garbage
+from realms.housekeeping.garbage import Collected, collect_garbage
 from realms.models import Blob, FileVersion, Publication, Realm, TranspiledModule
-from realms.publishing import delete_realm, rollback_realm, unpublish_realm
+from realms.publishing import publish
+from realms.publishing.publish import delete_realm, rollback_realm, unpublish_realm
+from realms.serving import transpiling
 from realms.tasks import collect_garbage as collect_garbage_task
 from reindex.models import (
     Hang,
@@ -326,7 +323,7 @@ def test_content_is_not_collected_between_its_storing_and_its_naming(
 ) -> None:
     unnamed()
     gate = Gate()
-    monkeypatch.setattr(content, "advance", gate.before(content.advance))
+    monkeypatch.setattr(files, "advance", gate.before(files.advance))
     write = in_thread(make.write_paths, source, {"large.bin": LARGE})
     gate.wait_for_arrival()
     limits = garbage.Limits(before=timezone.now(), young=timezone.now(), pins=[])
@@ -386,14 +383,14 @@ def test_what_a_publish_is_about_to_show_is_not_collected(
 ) -> None:
     make.write_paths(source, {"large.bin": LARGE})
     gate = Gate()
-    monkeypatch.setattr(publishing, "_show", gate.before(publishing._show))
-    publish = in_thread(make.publish, source, PAGE)
+    monkeypatch.setattr(publish, "_show", gate.before(publish._show))
+    publishing = in_thread(make.publish, source, PAGE)
     gate.wait_for_arrival()
     replace = in_thread(make.write_paths, source, {"large.bin": b"other"})
     collecting = in_thread(collect, grace=timedelta(0))
     wait_until(lambda: waiting_for(source.url) == 2, "a writer and the collector waiting")
     gate.open()
-    for each in (publish, replace):
+    for each in (publishing, replace):
         each.result(20)
     collecting.result(20)
     age()
@@ -411,7 +408,7 @@ def test_what_a_rollback_is_about_to_show_is_not_collected(
     expected = publications()[oldest]
     age()
     gate = Gate()
-    monkeypatch.setattr(publishing, "_show", gate.before(publishing._show))
+    monkeypatch.setattr(publish, "_show", gate.before(publish._show))
     rollback = in_thread(rollback_realm, PAGE, ADA, oldest)
     gate.wait_for_arrival()
     collecting = in_thread(collect)
@@ -447,7 +444,7 @@ def test_a_realm_that_is_being_written_to_is_left_for_the_next_time(
     make.write(source, index__json=b"one")
     make.write(source, index__json=b"two")
     age()
-    monkeypatch.setattr("realms.locks.LOCK_WAIT_SECONDS", 1)
+    monkeypatch.setattr("realms.content.locks.LOCK_WAIT_SECONDS", 1)
     with realm_write_lock(source.url):
         assert in_thread(collect).result(20).busy == [source.url]
     assert collect().versions == 2
@@ -563,7 +560,7 @@ def test_javascript_of_what_no_version_holds_goes_and_nothing_else(source: Realm
     held = FileVersion.objects.get(realm=source, path="post.tsx").blob_id
     made = []
     for name, each in (("held", held), ("gone", sha256(b"gone").hexdigest())):
-        for made_by in (transpile.transpiler(), "an older one"):
+        for made_by in (transpiling.transpiler(), "an older one"):
             key = sha256(f"{each}.tsx".encode()).hexdigest()
             TranspiledModule.objects.filter(sha256=key, transpiler=made_by).delete()
             row = TranspiledModule(sha256=key, transpiler=made_by, body=name)

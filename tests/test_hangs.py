@@ -12,13 +12,14 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from realms.bootstrap import sync_base_realm
+from realms.api.reindex_views import reindex
 from realms.models import Realm
-from realms.reindex_views import reindex
-from reindex import hangs, host, sandbox, turns
-from reindex.hangs import Stopwatch
+from realms.publishing.bootstrap import sync_base_realm
+from reindex.jobs import turns
 from reindex.models import Hang, ReindexBatch, ReindexJob
-from reindex.module_builder import ModuleBuilder
+from reindex.prerender import hangs, host, sandbox
+from reindex.prerender.hangs import Stopwatch
+from reindex.prerender.module_builder import ModuleBuilder
 from tests import make
 from tests.gates import in_thread
 from tests.rendering import index_of, work_off

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from realms.auth import Caller
+from realms.access.auth import Caller
+from realms.access.permissions import change_permissions
 from realms.models import Realm
-from realms.permissions import change_permissions
-from realms.publishing import delete_realm, unpublish_realm
+from realms.publishing.publish import delete_realm, unpublish_realm
 from reindex.models import IndexHead, ReindexJob
 from tests import make
 from tests.cluster import wait_until

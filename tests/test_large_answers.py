@@ -13,11 +13,13 @@ from django.core.files.storage import storages
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
-from realms import bodies, cards, content, listing
-from realms.content import ROW_BLOB_BYTES, blob_name
+from realms.cards import documents
+from realms.content import blobs, history, listing
+from realms.content.blobs import ROW_BLOB_BYTES, blob_name
 from realms.errors import InvalidQuery, Malformed, OverQuota, Problems
+from realms.http import bodies
 from realms.models import Blob, FileVersion, Realm
-from reindex.references import file_url
+from reindex.reading.references import file_url
 from tests import make
 from tests.web import API, ORIGIN, SOURCE, Web
 
@@ -219,22 +221,22 @@ def test_a_read_of_many_files_opens_none_beyond_its_limit(
     files = {f"many/{number:03}.txt": b"%d" % number * 1000 for number in range(500)}
     make.write_paths(source, files)
     opened: list[str] = []
-    real = content.read_blob
+    real = blobs.read_blob
 
     def counted(sha256: str, data: Any = None) -> bytes:
         opened.append(sha256)
         return real(sha256, data)
 
-    monkeypatch.setattr(content, "read_blob", counted)
-    monkeypatch.setattr(content, "MANY_BYTES", 10_000)
+    monkeypatch.setattr(blobs, "read_blob", counted)
+    monkeypatch.setattr(history, "MANY_BYTES", 10_000)
     paths = ["nowhere.txt", *files]
-    read = dict(content.read_many(source, source.generation, paths))
+    read = dict(history.read_many(source, source.generation, paths))
     assert read == {"nowhere.txt": None, **{p: d for p, d in files.items() if p in read}}
     assert 3 < len(opened) == len(read) - 1 < 12
-    monkeypatch.setattr(content, "MANY_BYTES", 1)
-    assert len(list(content.read_many(source, source.generation, [*files]))) == 1, "at least one"
-    monkeypatch.setattr(content, "MANY_BYTES", 10**9)
-    assert dict(content.read_many(source, source.generation, [*files])) == files
+    monkeypatch.setattr(history, "MANY_BYTES", 1)
+    assert len(list(history.read_many(source, source.generation, [*files]))) == 1, "at least one"
+    monkeypatch.setattr(history, "MANY_BYTES", 10**9)
+    assert dict(history.read_many(source, source.generation, [*files])) == files
 
 
 # --- Quotas ------------------------------------------------------------------------------------
@@ -360,8 +362,8 @@ def test_a_page_of_cards_of_more_bytes_than_an_answer_may_have_is_refused(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = ["index", "ada"]
-    assert [card.path for card in cards.read_many(source, source.generation, paths)] == paths
-    monkeypatch.setattr(cards, "MANY_BYTES", 300)
+    assert [card.path for card in documents.read_many(source, source.generation, paths)] == paths
+    monkeypatch.setattr(documents, "MANY_BYTES", 300)
     with pytest.raises(InvalidQuery, match="/page/size: the 2 cards come to"):
-        cards.read_many(source, source.generation, paths)
-    assert len(cards.read_many(source, source.generation, ["ada"])) == 1
+        documents.read_many(source, source.generation, paths)
+    assert len(documents.read_many(source, source.generation, ["ada"])) == 1

@@ -64,7 +64,7 @@ def shown(answer: Any) -> int:
 @pytest.fixture
 def replica(source: Realm, tmp_path: Path) -> Iterator[Replica]:
     """Replica a, of which nothing runs yet; the realm shows 1."""
-    from realms.bootstrap import sync_base_realm
+    from realms.publishing.bootstrap import sync_base_realm
 
     sync_base_realm()
     count(source, 1)
@@ -555,7 +555,7 @@ def test_what_decides_whether_a_byte_is_fresh_knows_one_clock() -> None:
         "notifications/single_flight.py",
         "notifications/listener.py",
         "realms/front.py",
-        "realms/serving.py",
+        "realms/serving/answers.py",
     ):
         text = (BASE_DIR / name).read_text()
         for wall in ("time.time", "datetime.now", "timezone.now", "time.monotonic"):

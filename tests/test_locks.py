@@ -8,9 +8,9 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
-from realms import locks
+from realms.content import locks
+from realms.content.locks import lock_key, realm_write_lock
 from realms.errors import Busy
-from realms.locks import lock_key, realm_write_lock
 from tests.cluster import wait_until
 from tests.gates import Gate, in_thread
 from tests.web import waiting_for

@@ -10,7 +10,7 @@ from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
 from notifications.models import Replica, ReplicaGeneration
-from realms.auth import OPERATOR, server_token
+from realms.access.auth import OPERATOR, server_token
 from realms.models import CoherenceReport, Realm
 from reindex.models import ReindexJob
 from tests import make

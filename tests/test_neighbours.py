@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from realms.bootstrap import sync_base_realm
-from realms.drafts import ask_for_index
 from realms.models import Realm
-from reindex import jobs
+from realms.publishing.bootstrap import sync_base_realm
+from realms.serving.drafts import ask_for_index
+from reindex.jobs import queue
 from reindex.models import ReindexJob
 from tests import make
 from tests.rendering import WORK, index_of, work_off
@@ -95,7 +95,7 @@ def rendered(site: Realm, sent: Sent, *, full: bool = False) -> dict[str, str]:
     published = make.publish(site, SITE)
     if full:
         with transaction.atomic():
-            jobs.owe(SITE, published.generation, full=True)
+            queue.owe(SITE, published.generation, full=True)
     sent[:] = [WORK]
     work_off(sent)
     return pages()

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from realms.auth import Caller
-from realms.bootstrap import sync_base_realm
+from realms.access.auth import Caller
+from realms.access.permissions import change_permissions
+from realms.api.reindex_views import reindex
 from realms.errors import Conflict
 from realms.models import Realm
-from realms.permissions import change_permissions
-from realms.publishing import delete_realm, unpublish_realm
-from realms.reindex_views import reindex
+from realms.publishing.bootstrap import sync_base_realm
+from realms.publishing.publish import delete_realm, unpublish_realm
 from reindex.models import ReindexJob
 from tests import make
 from tests.rendering import index_of, work_off

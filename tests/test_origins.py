@@ -15,9 +15,9 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 import pytest
 from django.urls import get_resolver
 
-from realms import realm_views
+from realms.api import routes
 from realms.models import Realm
-from reindex import pins
+from reindex.reading import pins
 from settings.wsgi import application
 from tests import make
 from tests.cluster import Answer
@@ -183,16 +183,16 @@ TABLE: dict[str, list[Ask]] = {
             for accept, body in ((BROWSER, b"<script>"), (API, b"{}"))
             for user in ("", "ada", "bob")
         ]
-        for name, methods in realm_views.ENDPOINTS.items()
+        for name, methods in routes.ENDPOINTS.items()
         for method in methods
     },
 }  # fmt: skip
 
 
 def test_every_route_is_in_the_table() -> None:
-    routes = {str(pattern.pattern) for pattern in get_resolver().url_patterns}
-    endpoints = {f"{n} {m}" for n, methods in realm_views.ENDPOINTS.items() for m in methods}
-    assert set(TABLE) == routes | endpoints
+    patterns = {str(pattern.pattern) for pattern in get_resolver().url_patterns}
+    endpoints = {f"{n} {m}" for n, methods in routes.ENDPOINTS.items() for m in methods}
+    assert set(TABLE) == patterns | endpoints
 
 
 @pytest.fixture
@@ -348,8 +348,8 @@ def test_an_unexpected_error_is_sandboxed_too(
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("<script>")
 
-    monkeypatch.setattr("realms.serving.load", fail)
-    monkeypatch.setattr("realms.serving.cached", lambda *_: None)
+    monkeypatch.setattr("realms.serving.answers.load", fail)
+    monkeypatch.setattr("realms.serving.answers.cached", lambda *_: None)
     answer = web.get(f"{ADAS}evil.html", BROWSER)
     assert answer.status == 500 and sandboxed(answer) and b"<script>" not in answer.body
 

@@ -17,14 +17,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from realms.auth import Caller, realm_token
-from realms.bootstrap import sync_base_realm
-from realms.content import read_blob
+from realms.access.auth import Caller, realm_token
+from realms.access.permissions import change_permissions
+from realms.content.blobs import read_blob
 from realms.errors import RealmError
-from realms.garbage import collect_garbage
+from realms.housekeeping.garbage import collect_garbage
 from realms.models import EVERYONE, FileVersion, Publication, Realm
-from realms.permissions import change_permissions
-from realms.publishing import (
+from realms.publishing.bootstrap import sync_base_realm
+from realms.publishing.publish import (
     delete_realm,
     make_realm,
     publish_realm,
@@ -32,8 +32,8 @@ from realms.publishing import (
     rollback_target,
     unpublish_realm,
 )
-from reindex import pins
 from reindex.models import ReindexJob, WantedDefinitions
+from reindex.reading import pins
 from tests import make
 from tests.cluster import Answer, Cluster, Replica, cluster, wait_until
 from tests.web import API, ORIGIN, SOURCE

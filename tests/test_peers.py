@@ -15,11 +15,11 @@ from notifications.board import Board, now_ns
 from notifications.channels import REALM_FILE_CHANGES
 from notifications.connection import listen_connection
 from notifications.listener import Listener
-from realms import transpile
-from realms.auth import Caller
+from realms.access.auth import Caller
 from realms.models import Realm
-from realms.publishing import create_realm, delete_realm, unpublish_realm
-from reindex import jobs
+from realms.publishing.publish import create_realm, delete_realm, unpublish_realm
+from realms.serving import transpiling
+from reindex.jobs import batches, lifecycle
 from reindex.models import ReindexJob
 from tests import make
 from tests.gates import PATIENCE, in_thread
@@ -156,11 +156,11 @@ def test_pages_that_a_worker_elsewhere_swapped_in_are_shown_and_no_older_etag_st
 def _swap(html: str) -> None:
     """What a worker does when the last card of the realm at PAGE is rendered."""
     job = ReindexJob.objects.get(realm_url=PAGE, status="queued")
-    (batch,) = jobs.planned(job, jobs.Plan(["index.json"], {PAGE: job.generation}))
-    claimed = jobs.claim(batch)
+    (batch,) = lifecycle.planned(job, lifecycle.Plan(["index.json"], {PAGE: job.generation}))
+    claimed = batches.claim(batch)
     assert claimed is not None
     result = {"url": f"{PAGE}index", "html": {"isolated": html}, "search": {}, "ms": 1.0}
-    assert jobs.finish(claimed, [result])
+    assert batches.finish(claimed, [result])
 
 
 def test_hearing_of_ones_own_change_costs_a_look_and_changes_nothing(
@@ -168,13 +168,13 @@ def test_hearing_of_ones_own_change_costs_a_look_and_changes_nothing(
     nothing_transpiled: None,
 ) -> None:  # fmt: skip
     runs: list[str] = []
-    really = transpile._run_deno
+    really = transpiling._run_deno
 
     def run(code: bytes, path: str) -> str:
         runs.append(path)
         return really(code, path)
 
-    monkeypatch.setattr(transpile, "_run_deno", run)
+    monkeypatch.setattr(transpiling, "_run_deno", run)
     make.write(source, post__tsx=b"export const two: number = 2;")
     first = web.get(MODULE)
     # As it comes back from the database, only later.

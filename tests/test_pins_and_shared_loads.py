@@ -8,10 +8,10 @@ from django.db import connection
 
 from notifications.board import now_ns
 from notifications.emit import local_board
-from realms import serving
+from realms.content.resolve import resolve
 from realms.models import Realm
-from realms.resolve import resolve
-from realms.serving import Variant
+from realms.serving import answers
+from realms.serving.answers import Variant
 from tests import make
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Holds the first load after it has read the database, until `release` is set."""
-    serving.caches.cache_clear()
+    answers.caches.cache_clear()
     real, read, release = resolve, threading.Event(), threading.Event()
 
     def hold_first(*args: Any, **kwargs: Any) -> Any:
@@ -30,7 +30,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Any:
             assert release.wait(20)
         return found
 
-    monkeypatch.setattr(serving, "resolve", hold_first)
+    monkeypatch.setattr(answers, "resolve", hold_first)
     yield read, release
     release.set()
 
@@ -46,7 +46,7 @@ def test_a_read_that_must_be_new_does_not_take_what_an_older_load_brings(
 
     def ask_early() -> None:
         try:
-            serving.load(Variant.SOURCE, f"http://localhost:4201{url}")
+            answers.load(Variant.SOURCE, f"http://localhost:4201{url}")
         finally:
             connection.close()
 

@@ -76,7 +76,7 @@ def test_a_sidecar_that_listens_through_it_vouches_for_nothing(
 def test_everything_works_through_it_and_leaves_nothing_in_its_sessions(
     pool: Pooler, source: Realm, tmp_path: Path
 ) -> None:
-    from realms.bootstrap import sync_base_realm
+    from realms.publishing.bootstrap import sync_base_realm
 
     sync_base_realm()
     before = pool.left_behind()

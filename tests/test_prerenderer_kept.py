@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from realms.bootstrap import sync_base_realm
-from realms.content import open_versions, read_blob
+from realms.content.blobs import read_blob
+from realms.content.files import open_versions
 from realms.models import Realm
-from reindex import host
-from reindex.host import Library
+from realms.publishing.bootstrap import sync_base_realm
+from reindex.prerender import host
+from reindex.prerender.host import Library
 from tests import make
 from tests.rendering import WORK, index_of, work_off
 from tests.web import Web

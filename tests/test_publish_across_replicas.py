@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 @pytest.fixture
 def two(source: Realm, tmp_path: Path) -> Iterator[Cluster]:
     """Replicas a and b, and a Celery worker."""
-    from realms.bootstrap import sync_base_realm
+    from realms.publishing.bootstrap import sync_base_realm
 
     sync_base_realm()
     with cluster(tmp_path, 2) as running:

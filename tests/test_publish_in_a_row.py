@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from realms.bootstrap import sync_base_realm
 from realms.models import Realm
+from realms.publishing.bootstrap import sync_base_realm
 from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
 from tests import make
 from tests.cluster import Answer, Cluster, Replica, cluster, wait_until

@@ -19,9 +19,9 @@ import psycopg
 import pytest
 from django.db import connection
 
-from realms.bootstrap import sync_base_realm
-from realms.locks import lock_key
+from realms.content.locks import lock_key
 from realms.models import Publication, Realm
+from realms.publishing.bootstrap import sync_base_realm
 from reindex.models import (
     IndexedCard,
     IndexHead,

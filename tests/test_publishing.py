@@ -17,10 +17,10 @@ from notifications.board import Board
 from notifications.channels import INVALIDATION_CHANNELS
 from notifications.connection import listen_connection
 from notifications.locks import address_lock
-from realms import publishing
-from realms.auth import Caller
-from realms.bootstrap import sync_base_realm
-from realms.content import read_blob, versions_at
+from realms.access.auth import Caller
+from realms.content.blobs import read_blob
+from realms.content.history import versions_at
+from realms.content.locks import realm_write_lock
 from realms.errors import (
     Forbidden,
     InvalidURL,
@@ -31,12 +31,14 @@ from realms.errors import (
     Reserved,
     Unprocessable,
 )
-from realms.importing import Folder, import_files
-from realms.locks import realm_write_lock
 from realms.models import FileVersion, Publication, Realm, RealmPermission, RealmTombstone
-from realms.publishing import delete_realm, publish_realm, rollback_realm, unpublish_realm
-from realms.serving import source_at
-from reindex import jobs, tasks
+from realms.publishing import publish as publishing
+from realms.publishing.bootstrap import sync_base_realm
+from realms.publishing.importing import Folder, import_files
+from realms.publishing.publish import delete_realm, publish_realm, rollback_realm, unpublish_realm
+from realms.serving.answers import source_at
+from reindex import tasks
+from reindex.jobs import lifecycle
 from reindex.models import IndexedCard, IndexHead, ReindexJob
 from tests import make
 from tests.cluster import wait_until
@@ -191,7 +193,9 @@ def test_the_board_moves_before_celery_is_told_and_both_after_the_commit(
         return in_thread(count).result(20)
 
     monkeypatch.setattr(Board, "bump", lambda board, keys: order.append(("board", committed())))
-    monkeypatch.setattr("reindex.jobs.send", lambda *_, **__: order.append(("celery", committed())))
+    monkeypatch.setattr(
+        "reindex.jobs.messages.send", lambda *_, **__: order.append(("celery", committed()))
+    )
     make.publish(source, PAGE)
     assert [what for what, _ in order][-1] == "celery"
     assert [what for what, _ in order].count("celery") == 1
@@ -215,51 +219,51 @@ def test_a_broker_that_is_away_costs_no_publish(
 
 STEPS = {
     "publish": [
-        "realms.publishing._source",
-        "realms.publishing._published_or_free",
-        "realms.publishing._enter",
+        "realms.publishing.publish._source",
+        "realms.publishing.publish._published_or_free",
+        "realms.publishing.publish._enter",
         "realms.models.RealmPermission.objects.create",
         "realms.models.Publication.objects.create",
-        "realms.effects.tell_replicas",
+        "realms.publishing.effects.tell_replicas",
         "definitions.lookup.DefinitionLookup.drop",
-        "reindex.jobs.enqueue",
+        "reindex.jobs.queue.enqueue",
     ],
     "republish": [
-        "realms.publishing.advance",
+        "realms.publishing.publish.advance",
         "realms.models.Publication.objects.create",
-        "realms.effects.tell_replicas",
+        "realms.publishing.effects.tell_replicas",
         "definitions.lookup.DefinitionLookup.drop",
-        "reindex.jobs._end_live",
-        "reindex.jobs.enqueue",
+        "reindex.jobs.queue._end_live",
+        "reindex.jobs.queue.enqueue",
     ],
     "rollback": [
-        "realms.publishing.rollback_target",
-        "realms.publishing.advance",
+        "realms.publishing.publish.rollback_target",
+        "realms.publishing.publish.advance",
         "realms.models.Publication.objects.create",
         "definitions.lookup.DefinitionLookup.drop",
-        "reindex.jobs.enqueue",
+        "reindex.jobs.queue.enqueue",
     ],
     "unpublish": [
-        "reindex.jobs._forget",
+        "reindex.jobs.queue._forget",
         "definitions.lookup.DefinitionLookup.drop",
-        "realms.effects.emit",
-        "realms.effects.bump_at_commit",
+        "realms.publishing.effects.emit",
+        "realms.publishing.effects.bump_at_commit",
         "realms.models.Realm.delete",
     ],
     "delete": [
-        "realms.publishing.deletable",
-        "reindex.jobs._forget",
+        "realms.publishing.publish.deletable",
+        "reindex.jobs.queue._forget",
         "definitions.lookup.DefinitionLookup.drop",
-        "realms.effects.emit",
+        "realms.publishing.effects.emit",
         "realms.models.Realm.delete",
     ],
     "create": [
-        "realms.publishing.make_realm",
+        "realms.publishing.publish.make_realm",
         "realms.models.RealmPermission.objects.create",
-        "realms.publishing.write_files",
-        "realms.content.store_blobs",
-        "realms.content._close",
-        "realms.effects.drop_definitions",
+        "realms.publishing.publish.write_files",
+        "realms.content.blobs.store_blobs",
+        "realms.content.files._close",
+        "realms.publishing.effects.drop_definitions",
     ],
 }
 ACTS: dict[str, Callable[[], object]] = {
@@ -345,7 +349,9 @@ def test_peers_are_told_if_and_only_if_it_happened(
         assert json.dumps({"k": "realm", "r": PAGE}) in [payload for _, payload in told]
 
         with monkeypatch.context() as patch:
-            patch.setattr("reindex.jobs.enqueue", _crashing("reindex.jobs.enqueue", "after"))
+            patch.setattr(
+                "reindex.jobs.queue.enqueue", _crashing("reindex.jobs.queue.enqueue", "after")
+            )
             with pytest.raises(Crash):
                 make.publish(source, PAGE)
         assert _heard(listener) == []
@@ -715,8 +721,8 @@ def test_a_write_and_a_publish_wait_for_no_reindex_that_is_under_way(
 ) -> None:
     """Rendering holds no lock: whoever changes a realm is answered while its pages are made."""
     first, gate = make.publish(source, PAGE), Gate()
-    plan = jobs.Plan(["index.json"], {PAGE: first.generation})
-    jobs.planned(ReindexJob.objects.get(realm_url=PAGE), plan)
+    plan = lifecycle.Plan(["index.json"], {PAGE: first.generation})
+    lifecycle.planned(ReindexJob.objects.get(realm_url=PAGE), plan)
 
     def render(*_: object) -> tuple[list[Any], list[Any]]:
         gate.hold()

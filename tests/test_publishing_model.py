@@ -38,16 +38,11 @@ from notifications.channels import (
     realm_definitions_cleared,
 )
 from notifications.emit import local_board
-from realms import serving
-from realms.auth import Caller
-from realms.content import versions_at
+from realms.access.auth import Caller
+from realms.content.history import versions_at
 from realms.models import Publication, Realm, RealmTombstone
-from realms.publishing import (
-    delete_realm,
-    publish_realm,
-    rollback_realm,
-    unpublish_realm,
-)
+from realms.publishing.publish import delete_realm, publish_realm, rollback_realm, unpublish_realm
+from realms.serving import answers
 from reindex.models import ReindexJob
 from tests import make
 from tests.asking import ask
@@ -366,7 +361,7 @@ class Publishing(RuleBasedStateMachine):
             asked = ask(book.url + PATHS[0], at_least=book.generation)
             assert asked.body == book.files.get(PATHS[0]), "P2: older than its pin"
             for generation in sorted(book.history)[-3:]:
-                content = serving.source_at(book.url, generation, PATHS[0]).content
+                content = answers.source_at(book.url, generation, PATHS[0]).content
                 exact = content.body if content.status == 200 else None
                 if book.source is None or generation in book.publications:
                     assert exact == book.history[generation].get(PATHS[0]), "P6: history moved"
@@ -413,7 +408,7 @@ class Publishing(RuleBasedStateMachine):
 def test_what_is_heard_is_what_has_committed_and_what_stands_is_whole(
     owner: Any, sent: Any
 ) -> None:
-    serving.caches.cache_clear()
+    answers.caches.cache_clear()
     Publishing.owner = owner
     try:
         with ear() as Publishing.ear, ThreadPoolExecutor(1) as Publishing.elsewhere:

@@ -8,10 +8,10 @@ from celery import current_app
 from django.db import transaction
 from pytest_django import Settings
 
-from realms.bootstrap import sync_base_realm
+from realms.api.reindex_views import reindex
 from realms.models import Realm
-from realms.reindex_views import reindex
-from reindex import jobs
+from realms.publishing.bootstrap import sync_base_realm
+from reindex.jobs import lifecycle, queue, sweeper
 from reindex.models import ReindexJob
 from settings.processes import celery_worker
 from tests import make
@@ -37,16 +37,20 @@ def test_every_job_of_a_realm_is_counted_for_its_owner(
     reindex(URL)
     for job in ReindexJob.objects.filter(status="queued"):
         # What follows it, and what a change of what it reads makes necessary.
-        leased = jobs.begin(job.pk)
+        leased = lifecycle.begin(job.pk)
         assert leased is not None
-        jobs.again(job.pk)
-        jobs.planned(leased, jobs.Plan([], {job.realm_url: 1, "http://x.localhost:4201/": 1}))
+        lifecycle.again(job.pk)
+        lifecycle.planned(
+            leased, lifecycle.Plan([], {job.realm_url: 1, "http://x.localhost:4201/": 1})
+        )
     for job in ReindexJob.objects.filter(status="queued"):
-        leased = jobs.begin(job.pk)
+        leased = lifecycle.begin(job.pk)
         assert leased is not None
-        jobs.planned(leased, jobs.Plan([], {job.realm_url: 1, "http://x.localhost:4201/": 1}))
+        lifecycle.planned(
+            leased, lifecycle.Plan([], {job.realm_url: 1, "http://x.localhost:4201/": 1})
+        )
     with transaction.atomic():
-        jobs.owe("http://x.localhost:4201/", 1, owner="x")
+        queue.owe("http://x.localhost:4201/", 1, owner="x")
     made = ReindexJob.objects.exclude(owner="x").values_list("realm_url", "owner", "draft")
     assert set(made) == {
         (source.url, str(source.owner.pk), True),
@@ -60,12 +64,12 @@ def test_messages_that_the_sweeper_sends_are_few_and_expire(
     told: list[Any] = []
     monkeypatch.undo()
     monkeypatch.setattr(current_app, "send_task", lambda name, **named: told.append(named))
-    for i in range(3 * jobs.MAX_SWEPT):
+    for i in range(3 * sweeper.MAX_SWEPT):
         with transaction.atomic():
-            jobs.owe(f"http://{i}.localhost:4201/", 1)
+            queue.owe(f"http://{i}.localhost:4201/", 1)
     told.clear()
     ReindexJob.objects.update(sent_at=None)
-    assert jobs.sweep() == jobs.MAX_SWEPT == len(told)
+    assert sweeper.sweep() == sweeper.MAX_SWEPT == len(told)
     assert {message["expires"] for message in told} == {5.0}
 
 
@@ -75,7 +79,7 @@ def test_a_write_while_a_draft_waits_sends_no_second_message(
     settings.REALM_INDEX_SOURCES = True
     for i in range(5):
         make.write(source, index__json=make.card("./post", "Post", title=str(i)))
-    assert sent == [(WORK[0], jobs.QUIET.total_seconds())]
+    assert sent == [(WORK[0], queue.QUIET.total_seconds())]
 
 
 @pytest.mark.cluster

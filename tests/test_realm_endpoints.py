@@ -9,7 +9,7 @@ import jwt
 import pytest
 from django.conf import settings as configured
 
-from realms.auth import OPERATOR, realm_token, server_token
+from realms.access.auth import OPERATOR, realm_token, server_token
 from realms.models import Realm, RealmPermission
 from reindex.models import IndexedCard, IndexHead, ReindexJob
 from tests import make
@@ -99,7 +99,7 @@ def test_what_tools_leave_behind_is_told_of_nowhere_and_can_be_read(
 def test_a_realm_that_is_gone_has_no_mtimes_rather_than_none_of_them(
     web: Web, source: Realm
 ) -> None:
-    from realms import listing
+    from realms.content import listing
     from realms.errors import NotFound
 
     Realm.objects.filter(pk=source.pk).delete()

@@ -5,8 +5,8 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import pytest
 
-from reindex import references
-from reindex.documents import links_of
+from reindex.reading import references
+from reindex.reading.documents import links_of
 
 BASES = (
     "http://localhost:4201/ada/site/card",

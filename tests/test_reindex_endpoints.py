@@ -11,7 +11,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from realms.models import Realm
-from reindex import jobs, tasks
+from reindex import tasks
+from reindex.jobs import batches, lifecycle, queue
 from reindex.models import IndexedCard, ReindexJob
 from tests import make
 from tests.gates import in_thread
@@ -56,25 +57,25 @@ def test_progress_and_readiness_tell_each_phase_of_a_job(
     assert progress(web)["phase"] == "queued"
     assert readiness(web, check) == readiness(web, AWAIT) == (503, "index")
 
-    job = jobs.begin(newest().pk)
+    job = lifecycle.begin(newest().pk)
     assert job is not None
     assert progress(web)["phase"] == "index"
     assert readiness(web, AWAIT) == (503, "index")
 
     settings.REALM_BATCH_CARDS = 1
-    first, second = jobs.planned(job, jobs.Plan(["index.json", "ada.json"], {URL: 1}))
+    first, second = lifecycle.planned(job, lifecycle.Plan(["index.json", "ada.json"], {URL: 1}))
     assert readiness(web, AWAIT) == (503, "prerender-html")
     assert readiness(web, check) == (503, "index")
-    batch = jobs.claim(first)
+    batch = batches.claim(first)
     assert batch is not None
-    jobs.finish(batch, [{"url": f"{URL}index", "html": {"isolated": "x"}, "search": {}}])
+    batches.finish(batch, [{"url": f"{URL}index", "html": {"isolated": "x"}, "search": {}}])
     told = progress(web)
     assert (told["phase"], told["filesCompleted"], told["totalFiles"]) == ("render", 1, 2)
     assert told["seconds"] > 0 and told["finishedAt"] is None
 
-    batch = jobs.claim(second)
+    batch = batches.claim(second)
     assert batch is not None
-    jobs.finish(batch, [])
+    batches.finish(batch, [])
     told = progress(web)
     assert (told["phase"], told["renders"], told["carriedOver"], told["errors"]) == (
         "done",
@@ -131,7 +132,7 @@ def test_an_owner_has_a_realm_reindexed_in_part_or_whole_and_cancels_it(
 def test_the_commands_render_follow_and_cancel(
     web: Web, published: Realm, source: Realm, sent: Sent
 ) -> None:
-    from realms.bootstrap import sync_base_realm
+    from realms.publishing.bootstrap import sync_base_realm
 
     sync_base_realm()
     work_off(sent)
@@ -170,19 +171,19 @@ def test_writes_to_a_source_realm_are_gathered_into_one_job(
     last = make.remove(source, "a.json")
     (job,) = ReindexJob.objects.filter(realm_url=source.url)
     assert (job.generation, last - first) == (last, 2)
-    assert sent == [(tasks.work.name, jobs.QUIET.total_seconds())]
+    assert sent == [(tasks.work.name, queue.QUIET.total_seconds())]
     assert job.due_at is not None and job.due_at > timezone.now()
     ReindexJob.objects.update(sent_at=timezone.now())  # its message comes, before it is due
     assert not tasks.work() and not tasks.work()
     assert len(sent) == 2  # one more was sent
     ReindexJob.objects.update(due_at=timezone.now())
-    assert jobs.begin(job.pk) is not None
+    assert lifecycle.begin(job.pk) is not None
 
     # It has begun: what comes now is for the job that follows.
     newer = make.write(source, c__json=make.card("./post", "Post", title="c"))
     job.refresh_from_db()
     assert (job.generation, job.next_generation) == (last, newer)
-    jobs.planned(job, jobs.Plan([], {source.url: last}))
+    lifecycle.planned(job, lifecycle.Plan([], {source.url: last}))
     after = ReindexJob.objects.filter(realm_url=source.url).first()
     assert after is not None and (after.generation, after.status) == (newer, "queued")
 
@@ -190,7 +191,7 @@ def test_writes_to_a_source_realm_are_gathered_into_one_job(
 def test_a_private_source_realm_has_an_index_and_no_page_that_strangers_see(
     web: Web, owner: Any, sent: Sent, settings: Settings
 ) -> None:
-    from realms.bootstrap import sync_base_realm
+    from realms.publishing.bootstrap import sync_base_realm
 
     sync_base_realm()
     settings.REALM_INDEX_SOURCES = True
@@ -209,10 +210,10 @@ def test_a_private_source_realm_has_an_index_and_no_page_that_strangers_see(
 
 def test_a_cancelled_job_leaves_nothing_behind_that_is_shown(sent: Sent, owner: Any) -> None:
     with transaction.atomic():
-        job = jobs.owe(URL, 1)
-    (batch_id,) = jobs.planned(job, jobs.Plan(["a.json"], {URL: 1}))
-    batch = jobs.claim(batch_id)
+        job = queue.owe(URL, 1)
+    (batch_id,) = lifecycle.planned(job, lifecycle.Plan(["a.json"], {URL: 1}))
+    batch = batches.claim(batch_id)
     assert batch is not None
-    assert jobs.cancel(URL) == 1
-    assert not jobs.finish(batch, [{"url": f"{URL}a", "html": {}, "search": {}}])
+    assert queue.cancel(URL) == 1
+    assert not batches.finish(batch, [{"url": f"{URL}a", "html": {}, "search": {}}])
     assert not IndexedCard.objects.exists()

@@ -19,14 +19,16 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from notifications.locks import lock_key
-from realms import auth, permissions
-from realms.auth import Caller
-from realms.bootstrap import sync_base_realm
-from realms.publishing import delete_realm, publish_realm, unpublish_realm
-from reindex import jobs, pins, planning, replicas, tasks
-from reindex.index import find_page, readiness
+from realms.access import auth, permissions
+from realms.access.auth import Caller
+from realms.publishing.bootstrap import sync_base_realm
+from realms.publishing.publish import delete_realm, publish_realm, unpublish_realm
+from reindex import tasks
+from reindex.index.shown import find_page, readiness
+from reindex.jobs import batches, leases, lifecycle, planning, queue, sweeper
 from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
-from reindex.pins import CLOSED, EVERYONE, ITSELF, PIN_HEADER, Access, Pin
+from reindex.reading import pins, replicas
+from reindex.reading.pins import CLOSED, EVERYONE, ITSELF, PIN_HEADER, Access, Pin
 from tests import make
 from tests.cluster import wait_until
 from tests.gates import Gate, in_thread
@@ -42,12 +44,12 @@ Sent = list[tuple[str, Any]]
 
 def owe(generation: int, url: str = URL) -> ReindexJob:
     with transaction.atomic():
-        return jobs.owe(url, generation)
+        return queue.owe(url, generation)
 
 
 def plan(job: ReindexJob, *names: str) -> list[int]:
     paths = [f"{name}.json" for name in names]
-    return jobs.planned(job, jobs.Plan(paths, {URL: job.generation}))
+    return lifecycle.planned(job, lifecycle.Plan(paths, {URL: job.generation}))
 
 
 def results(*names: str, edition: str = "new") -> list[dict[str, Any]]:
@@ -60,7 +62,7 @@ def results(*names: str, edition: str = "new") -> list[dict[str, Any]]:
 
 def taken(batch_id: int) -> ReindexBatch:
     """The batch, leased."""
-    batch = jobs.claim(batch_id)
+    batch = batches.claim(batch_id)
     assert batch is not None
     return batch
 
@@ -90,11 +92,11 @@ def status(job: ReindexJob) -> str:
 @pytest.mark.django_db(transaction=True)
 def test_what_is_owed_is_sent_after_the_commit_and_not_at_all_without_one(sent: Sent) -> None:
     with transaction.atomic():
-        jobs.owe(URL, 1)
+        queue.owe(URL, 1)
         assert sent == []
     assert sent == [WORK]
     with pytest.raises(ZeroDivisionError), transaction.atomic():
-        jobs.owe(URL, 2)
+        queue.owe(URL, 2)
         _ = 1 / 0
     assert list(ReindexJob.objects.values_list("generation", "status")) == [(1, Status.QUEUED)]
     assert len(sent) == 1
@@ -113,8 +115,8 @@ def test_a_newer_job_supersedes_an_older_one_of_its_realm_in_whatever_state(sent
     assert status(newest) == status(other) == Status.QUEUED
 
     assert plan(queued, "a") == []
-    assert not jobs.renew(batch)
-    assert not jobs.finish(batch, results("a"))
+    assert not leases.renew(batch)
+    assert not batches.finish(batch, results("a"))
     assert not IndexedCard.objects.exists()
 
 
@@ -130,12 +132,12 @@ def test_the_last_batch_swaps_the_index_and_no_batch_before_it(
     first, second, third = plan(job, "a", "b", "c", "d", "e")
     assert plan(job, "a") == []  # a job is planned once
     assert ReindexBatch.objects.get(pk=third).paths == ["e.json"]
-    assert jobs.finish(taken(second), results("c", "d"))
+    assert batches.finish(taken(second), results("c", "d"))
     bad = {"url": f"{URL}b", "error": {"status": 500, "message": "no"}}
-    assert jobs.finish(taken(first), [*results("a"), bad])
+    assert batches.finish(taken(first), [*results("a"), bad])
     assert not IndexHead.objects.exists()
     assert find_page(URL, "a").generation is None
-    assert jobs.finish(taken(third), results("e"))
+    assert batches.finish(taken(third), results("e"))
     assert status(job) == Status.DONE
     assert (job.total, job.rendered, job.errors) == (5, 5, 1)
     assert find_page(URL, "a").html == {"isolated": "new a"}
@@ -146,15 +148,15 @@ def test_the_last_batch_swaps_the_index_and_no_batch_before_it(
 @pytest.mark.django_db(transaction=True)
 def test_a_swap_takes_the_older_pages_away_and_an_older_index_never_comes_back(sent: Sent) -> None:
     old = owe(1)
-    jobs.finish(taken(plan(old, "a", "gone")[0]), results("a", "gone", edition="old"))
+    batches.finish(taken(plan(old, "a", "gone")[0]), results("a", "gone", edition="old"))
     new = owe(2)
-    jobs.finish(taken(plan(new, "a")[0]), results("a"))
+    batches.finish(taken(plan(new, "a")[0]), results("a"))
     assert set(IndexedCard.objects.values_list("path", "job")) == {("a", new.pk)}
 
     # What no lock should let happen, happens: a job of an older generation is live.
     ReindexJob.objects.filter(pk=old.pk).update(status=Status.RENDERING)
     late = ReindexBatch.objects.create(job=old, paths=["a.json"])
-    assert jobs.finish(taken(late.pk), results("a", edition="old"))
+    assert batches.finish(taken(late.pk), results("a", edition="old"))
     assert status(old) == Status.SUPERSEDED
     assert IndexHead.objects.get().job_id == new.pk
     assert find_page(URL, "a").html == {"isolated": "new a"}
@@ -174,9 +176,9 @@ def test_a_batch_that_is_finished_twice_is_stored_once(sent: Sent) -> None:
     slow, other = (taken(pk) for pk in plan_two(job))
     run_out(slow.pk)
     again = taken(slow.pk)
-    assert jobs.finish(again, results("a", edition="second"))
-    assert not jobs.finish(slow, results("a", edition="first"))
-    assert jobs.finish(other, results("b"))
+    assert batches.finish(again, results("a", edition="second"))
+    assert not batches.finish(slow, results("a", edition="first"))
+    assert batches.finish(other, results("b"))
     job.refresh_from_db()
     assert job.rendered == 2
     assert find_page(URL, "a").html == {"isolated": "second a"}
@@ -196,7 +198,7 @@ def test_of_many_who_claim_a_batch_one_gets_it(sent: Sent) -> None:
 
     def claim() -> ReindexBatch | None:
         barrier.wait(10)
-        return jobs.claim(batch)
+        return batches.claim(batch)
 
     claims = [in_thread(claim) for _ in range(crowd)]
     assert sum(claimed.result(10) is not None for claimed in claims) == 1
@@ -212,9 +214,9 @@ def test_the_last_two_batches_finishing_together_swap_once(sent: Sent) -> None:
         gate.hold()
         yield from results("a")
 
-    first = in_thread(jobs.finish, a, held())
+    first = in_thread(batches.finish, a, held())
     gate.wait_for_arrival()
-    second = in_thread(jobs.finish, b, results("b"))
+    second = in_thread(batches.finish, b, results("b"))
     # Without a lock the two would not see each other's work: a count is lost, or the swap.
     wait_until(lambda: second.done() or somebody_waits(), "the second at the lock of the first")
     gate.open()
@@ -238,20 +240,20 @@ def somebody_waits() -> bool:
 def test_a_lease_is_held_as_long_as_it_is_renewed_and_no_longer(sent: Sent) -> None:
     (pk,) = plan(owe(1), "a")
     batch = taken(pk)
-    assert jobs.claim(pk) is None
+    assert batches.claim(pk) is None
     run_out(pk)
-    assert jobs.renew(batch)
-    assert jobs.claim(pk) is None
+    assert leases.renew(batch)
+    assert batches.claim(pk) is None
     run_out(pk)
     heir = taken(pk)
     assert heir.attempts == 2
-    assert not jobs.renew(batch)
-    assert jobs.renew(heir)
-    jobs.release(batch, "the late one gives up what it no longer has")
-    assert jobs.claim(pk) is None
-    assert jobs.finish(heir, results("a"))
+    assert not leases.renew(batch)
+    assert leases.renew(heir)
+    batches.release(batch, "the late one gives up what it no longer has")
+    assert batches.claim(pk) is None
+    assert batches.finish(heir, results("a"))
     run_out(pk)
-    assert jobs.claim(pk) is None
+    assert batches.claim(pk) is None
 
 
 # --- Failing, and trying again -----------------------------------------------------------------
@@ -263,27 +265,27 @@ def test_a_batch_given_back_is_tried_again_until_the_job_has_failed_and_later_on
 ) -> None:
     job = owe(1)
     done, pk = plan_two(job)
-    jobs.finish(taken(done), results("a"))
+    batches.finish(taken(done), results("a"))
     sent.clear()
-    for attempt in range(1, jobs.MAX_ATTEMPTS + 1):
+    for attempt in range(1, leases.MAX_ATTEMPTS + 1):
         assert status(job) == Status.RENDERING
         batch = taken(pk)
         assert batch.attempts == attempt
-        jobs.release(batch, "replica b answered 503")
-        assert jobs.claim(pk) is None  # not in the same second
+        batches.release(batch, "replica b answered 503")
+        assert batches.claim(pk) is None  # not in the same second
         run_out(pk)
     assert status(job) == Status.FAILED
-    assert jobs.claim(pk) is None
+    assert batches.claim(pk) is None
     state = readiness(URL, 1)
     assert (state.ready, state.missing) == (False, "prerender-html")
     assert state.error == "replica b answered 503"
 
-    assert jobs.sweep() == 0
+    assert sweeper.sweep() == 0
     long_ago(job)
-    assert jobs.sweep() == 1
+    assert sweeper.sweep() == 1
     assert sent == [WORK]
     assert status(job) == Status.RENDERING
-    assert jobs.finish(taken(pk), results("b"))
+    assert batches.finish(taken(pk), results("b"))
     assert status(job) == Status.DONE
     assert job.error == ""
     assert {card.path for card in IndexedCard.objects.all()} == {"a", "b"}
@@ -293,18 +295,18 @@ OTHER = "http://bo.localhost:4201/"
 
 
 def fail(job: ReindexJob) -> None:
-    for _ in range(jobs.MAX_ATTEMPTS):
+    for _ in range(leases.MAX_ATTEMPTS):
         ReindexJob.objects.filter(pk=job.pk).update(lease_until=None)
-        leased = jobs.begin(job.pk)
+        leased = lifecycle.begin(job.pk)
         assert leased is not None
-        jobs.failed(leased, "nobody there")
+        lifecycle.failed(leased, "nobody there")
     assert status(job) == Status.FAILED
 
 
 def shown(generation: int, reads: str) -> ReindexJob:
     """A finished job, whose index reads another realm."""
     job = owe(generation)
-    jobs.finish(taken(plan(job, "a")[0]), results("a"))
+    batches.finish(taken(plan(job, "a")[0]), results("a"))
     ReindexJob.objects.filter(pk=job.pk).update(pins={URL: generation, reads: 1})
     return job
 
@@ -318,7 +320,7 @@ def test_a_change_elsewhere_takes_up_what_has_failed_and_not_the_older_that_is_s
     failed = owe(2)
     fail(failed)
     with transaction.atomic():
-        jobs.enqueue(changed=[OTHER])
+        queue.enqueue(changed=[OTHER])
     assert status(failed) == Status.SUPERSEDED
     live = ReindexJob.objects.get(realm_url=URL, status__in=ReindexJob.LIVE)
     assert live.generation == 2
@@ -331,23 +333,23 @@ def test_what_has_failed_waits_for_a_later_job_of_its_realm_and_then_begins_anew
     """The later job's swap takes away what it had rendered; and nothing of this stops a sweep."""
     failed, lost = owe(2), owe(1, OTHER)
     done, other = plan_two(failed)
-    jobs.finish(taken(done), results("a"))
-    for _ in range(jobs.MAX_ATTEMPTS):
-        jobs.release(taken(other), "nobody there")
+    batches.finish(taken(done), results("a"))
+    for _ in range(leases.MAX_ATTEMPTS):
+        batches.release(taken(other), "nobody there")
         run_out(other)
     assert status(failed) == Status.FAILED
     later = ReindexJob.objects.create(realm_url=URL, generation=1, sent_at=timezone.now())
     for job in (failed, lost):
         long_ago(job)
     sent.clear()
-    assert jobs.sweep() == 1
+    assert sweeper.sweep() == 1
     assert sent == [WORK]
     assert status(failed) == Status.FAILED
 
-    jobs.finish(taken(plan(later, "a", "b")[0]), results("a", "b"))
-    assert jobs.sweep() == 1
+    batches.finish(taken(plan(later, "a", "b")[0]), results("a", "b"))
+    assert sweeper.sweep() == 1
     assert status(failed) == Status.QUEUED
-    jobs.finish(taken(plan(failed, "a", "b")[0]), results("a", "b"))
+    batches.finish(taken(plan(failed, "a", "b")[0]), results("a", "b"))
     assert status(failed) == Status.DONE
     cards = IndexedCard.objects.filter(realm_url=URL, current=True)
     assert {card.path for card in cards} == {"a", "b"}
@@ -359,16 +361,16 @@ def test_a_job_that_nobody_can_plan_fails_and_is_taken_up_again_later(
 ) -> None:
     monkeypatch.setenv("REALM_RENDER_REPLICAS", "http://127.0.0.1:1")
     job = owe(1)
-    for _ in range(jobs.MAX_ATTEMPTS):
+    for _ in range(leases.MAX_ATTEMPTS):
         assert status(job) == Status.QUEUED
         assert work_off(sent) == 1
         ReindexJob.objects.update(sent_at=None, lease_until=None)
-        jobs.sweep()
+        sweeper.sweep()
     assert status(job) == Status.FAILED
     assert "127.0.0.1:1" in job.error
     assert sent == []
     long_ago(job)
-    assert jobs.sweep() == 1
+    assert sweeper.sweep() == 1
     assert status(job) == Status.QUEUED
     assert sent == [WORK]
 
@@ -379,13 +381,13 @@ def test_a_batch_that_ends_its_workers_fails_the_job_instead_of_going_round_for_
 ) -> None:
     job = owe(1)
     (pk,) = plan(job, "a")
-    for _ in range(jobs.MAX_ATTEMPTS):
+    for _ in range(leases.MAX_ATTEMPTS):
         long_ago(job)
-        jobs.sweep()
+        sweeper.sweep()
         assert sent.pop() == WORK
         taken(pk)
         run_out(pk)
-    jobs.sweep()
+    sweeper.sweep()
     assert status(job) == Status.FAILED
     assert job.error == "5 workers ended while they rendered the same batch"
 
@@ -393,11 +395,11 @@ def test_a_batch_that_ends_its_workers_fails_the_job_instead_of_going_round_for_
 @pytest.mark.django_db(transaction=True)
 def test_a_job_whose_planners_are_all_killed_fails(sent: Sent) -> None:
     job = owe(1)
-    for _ in range(jobs.MAX_ATTEMPTS):
-        jobs.sweep()
-        assert jobs.begin(job.pk) is not None
+    for _ in range(leases.MAX_ATTEMPTS):
+        sweeper.sweep()
+        assert lifecycle.begin(job.pk) is not None
         plan_run_out(job)
-    jobs.sweep()
+    sweeper.sweep()
     assert status(job) == Status.FAILED
     assert job.error == "5 workers ended while they planned it"
 
@@ -414,12 +416,12 @@ def test_a_planner_renews_its_lease_and_makes_no_plan_once_it_has_lost_it(
     monkeypatch.setattr(tasks, "LOOK_SECONDS", 0)
     job = owe(1)
 
-    def slow(leased: ReindexJob, go_on: Any) -> jobs.Plan:
+    def slow(leased: ReindexJob, go_on: Any) -> lifecycle.Plan:
         plan_run_out(job)
         go_on()
-        assert jobs.begin(job.pk) is None, "the lease was renewed"
+        assert lifecycle.begin(job.pk) is None, "the lease was renewed"
         plan_run_out(job)
-        assert jobs.begin(job.pk) is not None, "another takes it"
+        assert lifecycle.begin(job.pk) is not None, "another takes it"
         go_on()
         raise AssertionError("unreachable")
 
@@ -432,17 +434,17 @@ def test_a_planner_renews_its_lease_and_makes_no_plan_once_it_has_lost_it(
 def test_a_worker_gives_back_what_waits_for_a_writer_and_the_try_does_not_count(
     sent: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "WRITERS_SECONDS", 0.05)
+    monkeypatch.setattr(lifecycle, "WRITERS_SECONDS", 0.05)
     job = owe(1)
 
-    def waits(leased: ReindexJob, go_on: Any) -> jobs.Plan:
-        jobs.wait_for_writers(OTHER)
-        return jobs.Plan([], {URL: 1})
+    def waits(leased: ReindexJob, go_on: Any) -> lifecycle.Plan:
+        lifecycle.wait_for_writers(OTHER)
+        return lifecycle.Plan([], {URL: 1})
 
     monkeypatch.setattr(planning, "plan", waits)
     with connect() as writer, writer.transaction():
         writer.execute("SELECT pg_advisory_xact_lock(%s)", [lock_key(OTHER)])
-        for _ in range(jobs.MAX_ATTEMPTS + 1):
+        for _ in range(leases.MAX_ATTEMPTS + 1):
             assert tasks.work()
             assert not tasks.work(), "it takes no other worker"
             plan_run_out(job)
@@ -464,12 +466,12 @@ NOTES: dict[str, Callable[[ReindexJob], object]] = {
 def test_a_note_that_a_writer_keeps_from_being_checked_has_the_job_followed(
     sent: Sent, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(jobs, "WRITERS_SECONDS", 0.05)
+    monkeypatch.setattr(lifecycle, "WRITERS_SECONDS", 0.05)
     monkeypatch.setattr(tasks, "ask_address", lambda url: url)
     job = owe(1)
     with connect() as writer, writer.transaction():
         writer.execute("SELECT pg_advisory_xact_lock(%s)", [lock_key(OTHER)])
-        with pytest.raises(jobs.WritersBusy):
+        with pytest.raises(lifecycle.WritersBusy):
             NOTES[what](job)
     job.refresh_from_db()
     assert job.next_generation == 1
@@ -482,19 +484,19 @@ def test_the_sweeper_sends_what_is_owed_and_has_no_worker_and_nothing_else(sent:
     a, b = plan_two(rendering)
     taken(a)
     ended = owe(1, "http://b.localhost:4201/")
-    jobs.planned(ended, jobs.Plan([], {}))
+    lifecycle.planned(ended, lifecycle.Plan([], {}))
     sent.clear()
-    assert jobs.sweep() == 0  # their messages have just been sent
+    assert sweeper.sweep() == 0  # their messages have just been sent
     for job in (queued, rendering, ended):
         long_ago(job)
-    assert jobs.sweep() == 2
+    assert sweeper.sweep() == 2
     assert sent == [WORK] * 2
-    assert jobs.sweep() == 0
+    assert sweeper.sweep() == 0
     long_ago(rendering)
     run_out(a)
-    jobs.finish(taken(b), results("b"))
+    batches.finish(taken(b), results("b"))
     sent.clear()
-    assert jobs.sweep() == 1
+    assert sweeper.sweep() == 1
     assert sent == [WORK]
 
 
@@ -506,16 +508,16 @@ def test_an_unpublished_realm_has_no_pages_and_what_was_owed_to_it_never_lands(
 ) -> None:
     make.publish(source, URL)
     first = ReindexJob.objects.get()
-    jobs.finish(taken(plan(first, "index")[0]), results("index"))
+    batches.finish(taken(plan(first, "index")[0]), results("index"))
     make.publish(source, URL)
     second = ReindexJob.objects.get(generation=2)
     batch = taken(plan(second, "index")[0])
     unpublish_realm(URL, Caller("ada"))
     assert status(second) == Status.CANCELLED
-    assert not jobs.finish(batch, results("index"))
+    assert not batches.finish(batch, results("index"))
     assert not IndexedCard.objects.exists()
     assert not IndexHead.objects.exists()
-    assert jobs.sweep() == 0
+    assert sweeper.sweep() == 0
 
     again = publish_realm(source.url, URL, Caller("ada"))
     assert again.generation > 2
@@ -529,7 +531,7 @@ def test_readiness_says_what_is_missing(sent: Sent) -> None:
     assert readiness(URL, 1).missing == "index"
     (pk,) = plan(job, "a")
     assert readiness(URL, 1).missing == "prerender-html"
-    jobs.finish(taken(pk), results("a"))
+    batches.finish(taken(pk), results("a"))
     assert readiness(URL, 1).ready
     assert not readiness(URL, 2).ready
     owe(2)

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from definitions.models import Definition
-from realms.bootstrap import sync_base_realm
 from realms.models import Realm
+from realms.publishing.bootstrap import sync_base_realm
 from reindex.models import ReindexBatch, ReindexJob
 from tests import make
 from tests.cluster import Answer, Cluster, Replica, cluster, wait_until

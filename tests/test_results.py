@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from reindex import sandbox
-from reindex.host import Host
-from reindex.results import MAX_CAUSES, MAX_WORDS, checked_card, checked_definitions
+from reindex.prerender import sandbox
+from reindex.prerender.host import Host
+from reindex.prerender.results import MAX_CAUSES, MAX_WORDS, checked_card, checked_definitions
 
 URL = "http://ada.localhost:4201/card"
 SEARCH: dict[str, Any] = {

@@ -7,9 +7,10 @@ from wsgiref.util import setup_testing_defaults
 
 import pytest
 
-from realms import serving
-from realms.http import CARD, SOURCE, VARIANTS
+from realms.http.accept import CARD, SOURCE
 from realms.models import Realm
+from realms.serving import answers
+from realms.serving.responses import VARIANTS
 from reindex.models import IndexedCard
 from settings.wsgi import application
 from tests import make
@@ -91,7 +92,7 @@ def answer(
 
 def differences(url: str, method: str, headers: dict[str, str], host: str = "") -> list[str]:
     """How an answer from the database, one from the cache, and one past it differ."""
-    for cache in serving.caches().values():
+    for cache in answers.caches().values():
         cache.drop(url)
     asked = {
         "miss": answer(url, method, headers, host=host),

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from realms.bootstrap import sync_base_realm
 from realms.models import Realm
-from reindex import sandbox
-from reindex.prerender import MAX_IN_VAIN
-from reindex.sandbox import SandboxDied
+from realms.publishing.bootstrap import sync_base_realm
+from reindex.prerender import sandbox
+from reindex.prerender.cards import MAX_IN_VAIN
+from reindex.prerender.sandbox import SandboxDied
 from tests import make
 from tests.rendering import index_of, work_off
 from tests.web import Web

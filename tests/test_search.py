@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
+from reindex.jobs import messages
 from reindex.models import IndexedCard
 from tests import make
 from tests.cluster import Answer
@@ -186,11 +187,10 @@ def world(django_db_setup: None, django_db_blocker: Any) -> Iterator[Web]:
     """One server and one index for all lines of the tables: no search changes anything."""
     from django.core.management import call_command
 
-    from reindex import jobs
     from tests.web import served
 
     with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch, served() as web:
-        patch.setattr(jobs, "send", lambda *_, **__: None)
+        patch.setattr(messages, "send", lambda *_, **__: None)
         ada = make.user("ada")
         realm = make.source(f"{ORIGIN}/ada/site/", ada, files())
         published = make.publish(realm, SITE)

@@ -11,11 +11,12 @@ from django.utils import timezone
 from psycopg import sql
 
 from definitions.models import CacheGeneration, Definition
-from realms.bootstrap import sync_base_realm
 from realms.models import Realm
-from reindex import search, tasks
+from realms.publishing.bootstrap import sync_base_realm
+from reindex import tasks
+from reindex.index import search
+from reindex.index.query import parse_json
 from reindex.models import IndexHead, ReindexJob, WantedDefinitions
-from reindex.query import parse_json
 from tests import make
 from tests.indexed import put_index, search_document
 from tests.rendering import WORK, index_of, work_off

@@ -9,7 +9,7 @@ import jwt
 import pytest
 from django.conf import settings
 
-from realms.auth import OPERATOR, realm_token, server_token
+from realms.access.auth import OPERATOR, realm_token, server_token
 from realms.models import Publication, Realm, RealmPermission
 from reindex.models import IndexHead, ReindexJob
 from tests import make

@@ -75,7 +75,7 @@ def redis(prefix: str) -> Iterator[str]:
 @contextmanager
 def fleet_behind(broker: Any, folder: Path, **environment: str) -> Iterator[Cluster]:
     """A replica on a broker, with the card library, and no worker yet."""
-    from realms.bootstrap import sync_base_realm
+    from realms.publishing.bootstrap import sync_base_realm
 
     prefix = f"{_new_name()}."
     with broker(prefix) as url:

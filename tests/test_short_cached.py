@@ -8,10 +8,13 @@ import pytest
 
 from notifications import board
 from notifications.short_cached import MAX_LENGTH, short_cached
-from realms import asgi, http, origins, transfer, urls_and_paths
+from realms import addresses
 from realms.errors import Malformed
 from realms.front import Front
-from reindex import made_from, references
+from realms.http import accept, requests
+from realms.serving import origins
+from realms.web import asgi, transfer
+from reindex.reading import dependency_keys, references
 
 SITE = "http://localhost:4201/ada/site/"
 LONG = "x" * (MAX_LENGTH + 1)
@@ -19,13 +22,13 @@ KEPT: list[tuple[Any, tuple[object, ...]]] = [
     (origins.policy, (LONG, None)),
     (origins.policy, ("localhost:4201", f"http://localhost:4201/{LONG}/")),
     (origins.is_admin_host, (LONG,)),
-    (urls_and_paths.public_origin, (LONG,)),
-    (http.accepted, (LONG,)),
-    (http.takes_pages, (LONG,)),
+    (addresses.public_origin, (LONG,)),
+    (accept.accepted, (LONG,)),
+    (accept.takes_pages, (LONG,)),
     (asgi._variable, (LONG.encode(),)),
     (board.slot_of, (LONG,)),
     (references._joined_once, (SITE, f"./{LONG}")),
-    (made_from.key, (SITE, LONG)),
+    (dependency_keys.key, (SITE, LONG)),
 ]
 
 
@@ -84,4 +87,4 @@ def test_a_host_longer_than_any_is_refused_before_anything(path: str, host: str)
     assert (sent[0]["status"], asked) == (400, [])
     assert b"the limit is 260" in sent[1]["body"]
     with pytest.raises(Malformed, match="260"):
-        http.request_url(host, path)
+        requests.request_url(host, path)

@@ -10,11 +10,11 @@ from django.test import Client
 
 from notifications.channels import index_key, realm_key
 from notifications.emit import local_board
-from realms import site as module
-from realms.auth import Caller
-from realms.bootstrap import sync_base_realm
+from realms.access.auth import Caller
 from realms.models import Realm, RealmPermission
-from realms.publishing import delete_realm, rollback_realm, unpublish_realm
+from realms.publishing.bootstrap import sync_base_realm
+from realms.publishing.publish import delete_realm, rollback_realm, unpublish_realm
+from realms.serving import site as module
 from reindex.models import ReindexJob
 from tests import make
 from tests.cluster import Answer

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from realms import asgi, lanes, transfer
 from realms.errors import Busy, TooSlow
-from realms.lanes import Lane, Lanes, lane_of
-from realms.packed import Packed
-from realms.pinned_reads import PIN
-from realms.transfer import PIECE_BYTES, Bodies, Disconnected, Outbox, Reply
-from reindex import pins
+from realms.http.packed import Packed
+from realms.serving.pinned_reads import PIN
+from realms.web import asgi, lanes, transfer
+from realms.web.lanes import Lane, Lanes, lane_of
+from realms.web.transfer import PIECE_BYTES, Bodies, Disconnected, Outbox, Reply
+from reindex.reading import pins
 
 LARGE = 10 * PIECE_BYTES
 

@@ -9,7 +9,8 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from reindex import jobs, landing
+from reindex.index import swap
+from reindex.jobs import batches, leases, lifecycle, queue, sweeper, wanted
 from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob, WantedDefinitions
 from tests.interleaving import Run, outcomes_at_once, outcomes_in_a_row
 
@@ -75,8 +76,8 @@ def twice(batch: ReindexBatch) -> list[ReindexBatch]:
     return [ReindexBatch.objects.select_related("job").get(pk=batch.pk), batch]
 
 
-def plan(*names: str) -> jobs.Plan:
-    return jobs.Plan([f"{name}.json" for name in names], {URL: 1})
+def plan(*names: str) -> lifecycle.Plan:
+    return lifecycle.Plan([f"{name}.json" for name in names], {URL: 1})
 
 
 def with_each(table: dict[str, Any], other: str) -> list[tuple[str, str]]:
@@ -91,15 +92,15 @@ def results(batch: ReindexBatch) -> list[dict[str, Any]]:
 
 def cancel_and_owe() -> None:
     with transaction.atomic():
-        jobs.owe(URL, 2)
+        queue.owe(URL, 2)
 
 
 def give_up() -> None:
-    jobs._give_up(timezone.now())
+    sweeper._give_up(timezone.now())
 
 
 def try_again() -> None:
-    jobs._try_again(timezone.now())
+    sweeper._try_again(timezone.now())
 
 
 def assert_same(prepare: Callable[[], tuple[Run, Run]], *, passes: bool = False) -> None:
@@ -122,16 +123,16 @@ def assert_same(prepare: Callable[[], tuple[Run, Run]], *, passes: bool = False)
 
 #: What may happen to a job that is queued: `old` is a lease that has run out, `job` the row.
 PLANNING: dict[str, Callable[[ReindexJob], Any]] = {
-    "begin": lambda old: jobs.begin(old.pk) is not None,
-    "planned": lambda old: len(jobs.planned(old, plan("a", "b"))),
-    "swapped": lambda old: jobs.planned(old, plan()),
-    "renew": jobs.renew,
-    "announce": lambda old: jobs.announce(old, {URL: 1}, {}),
-    "failed": lambda old: jobs.failed(old, "nobody there"),
-    "postpone": lambda old: jobs.postpone(old, "busy"),
-    "replace": lambda old: jobs.replace(old, "closed"),
+    "begin": lambda old: lifecycle.begin(old.pk) is not None,
+    "planned": lambda old: len(lifecycle.planned(old, plan("a", "b"))),
+    "swapped": lambda old: lifecycle.planned(old, plan()),
+    "renew": leases.renew,
+    "announce": lambda old: lifecycle.announce(old, {URL: 1}, {}),
+    "failed": lambda old: lifecycle.failed(old, "nobody there"),
+    "postpone": lambda old: leases.postpone(old, "busy"),
+    "replace": lambda old: lifecycle.replace(old, "closed"),
     "owe": lambda old: cancel_and_owe(),
-    "cancel": lambda old: jobs.cancel(URL),
+    "cancel": lambda old: queue.cancel(URL),
     "give up": lambda old: give_up(),
 }
 
@@ -141,7 +142,7 @@ def test_two_who_meet_at_planning_come_to_what_they_do_in_a_row(one: str, two: s
     last = "give up" in (one, two)
 
     def prepare() -> tuple[Run, Run]:
-        job = made_job(attempts=jobs.MAX_ATTEMPTS if last else 1)
+        job = made_job(attempts=leases.MAX_ATTEMPTS if last else 1)
         return lambda: PLANNING[one](job), lambda: PLANNING[two](job)
 
     assert_same(prepare, passes=two == "begin")
@@ -150,7 +151,7 @@ def test_two_who_meet_at_planning_come_to_what_they_do_in_a_row(one: str, two: s
 @pytest.mark.parametrize("late", ["planned", "swapped", "renew", "announce", "failed", "replace"])
 def test_who_has_lost_the_lease_of_a_plan_changes_nothing(late: str) -> None:
     lost = made_job()
-    assert jobs.begin(lost.pk) is not None
+    assert lifecycle.begin(lost.pk) is not None
     before = picture()
     assert not PLANNING[late](lost)
     assert picture() == before
@@ -159,16 +160,16 @@ def test_who_has_lost_the_lease_of_a_plan_changes_nothing(late: str) -> None:
 # --- A batch that is rendered ------------------------------------------------------------------
 
 RENDERING: dict[str, Callable[[ReindexBatch], Any]] = {
-    "claim": lambda old: jobs.claim(old.pk) is not None,
-    "renew": jobs.renew,
-    "release": lambda old: jobs.release(old, "nobody there"),
-    "postpone": lambda old: jobs.postpone(old, "busy"),
-    "put down": jobs.put_down,
-    "replace": lambda old: jobs.replace(old, "closed"),
-    "finish": lambda old: jobs.finish(old, results(old)),
-    "finish in part": lambda old: jobs.finish(old, [], [old.paths]),
+    "claim": lambda old: batches.claim(old.pk) is not None,
+    "renew": leases.renew,
+    "release": lambda old: batches.release(old, "nobody there"),
+    "postpone": lambda old: leases.postpone(old, "busy"),
+    "put down": batches.put_down,
+    "replace": lambda old: lifecycle.replace(old, "closed"),
+    "finish": lambda old: batches.finish(old, results(old)),
+    "finish in part": lambda old: batches.finish(old, [], [old.paths]),
     "owe": lambda old: cancel_and_owe(),
-    "cancel": lambda old: jobs.cancel(URL),
+    "cancel": lambda old: queue.cancel(URL),
     "give up": lambda old: give_up(),
 }
 
@@ -181,7 +182,7 @@ def test_two_who_meet_at_a_batch_come_to_what_they_do_in_a_row(one: str, two: st
     last = "give up" in (one, two)
 
     def prepare() -> tuple[Run, Run]:
-        (batch,) = made_batches("a", attempts=jobs.MAX_ATTEMPTS if last else 1)
+        (batch,) = made_batches("a", attempts=leases.MAX_ATTEMPTS if last else 1)
         old = twice(batch)
         return lambda: RENDERING[one](old[0]), lambda: RENDERING[two](old[1])
 
@@ -192,7 +193,7 @@ def test_two_who_meet_at_a_batch_come_to_what_they_do_in_a_row(one: str, two: st
 def test_who_has_lost_a_lease_changes_nothing_for_who_has_it(late: str) -> None:
     def prepare() -> tuple[Run, Run]:
         (lost,) = made_batches("a")
-        held = jobs.claim(lost.pk)
+        held = batches.claim(lost.pk)
         assert held is not None
         return lambda: RENDERING[late](lost), lambda: RENDERING["finish"](held)
 
@@ -208,30 +209,30 @@ def test_who_has_lost_a_lease_changes_nothing_for_who_has_it(late: str) -> None:
 def test_the_last_two_batches_of_a_job_swap_its_index_once() -> None:
     def prepare() -> tuple[Run, Run]:
         one, two = made_batches("a", "b")
-        return lambda: jobs.finish(one, results(one)), lambda: jobs.finish(two, results(two))
+        return lambda: batches.finish(one, results(one)), lambda: batches.finish(two, results(two))
 
     assert_same(prepare)
 
 
 @pytest.mark.parametrize("two", ["swap", "owe", "cancel"])
 def test_two_who_swap_an_index_come_to_what_they_do_in_a_row(two: str) -> None:
-    def swap() -> str:
+    def swapped() -> str:
         with transaction.atomic():
-            job = jobs._locked(ReindexJob.objects.earliest("pk").pk)
+            job = leases.locked_job(ReindexJob.objects.earliest("pk").pk)
             assert job is not None
             if job.status in ReindexJob.LIVE:
-                landing.swap(job)
+                swap.swap(job)
             return str(job.status)
 
     others: dict[str, Run] = {
-        "swap": swap,
+        "swap": swapped,
         "owe": cancel_and_owe,
-        "cancel": lambda: jobs.cancel(URL),
+        "cancel": lambda: queue.cancel(URL),
     }
 
     def prepare() -> tuple[Run, Run]:
         made_job()
-        return swap, others[two]
+        return swapped, others[two]
 
     assert_same(prepare)
 
@@ -240,11 +241,11 @@ def test_two_who_swap_an_index_come_to_what_they_do_in_a_row(two: str) -> None:
 
 FAILED: dict[str, Callable[[ReindexBatch], Any]] = {
     "try again": lambda old: try_again(),
-    "claim": lambda old: jobs.claim(old.pk) is not None,
-    "finish": lambda old: jobs.finish(old, results(old)),
-    "release": lambda old: jobs.release(old, "nobody there"),
+    "claim": lambda old: batches.claim(old.pk) is not None,
+    "finish": lambda old: batches.finish(old, results(old)),
+    "release": lambda old: batches.release(old, "nobody there"),
     "owe": lambda old: cancel_and_owe(),
-    "cancel": lambda old: jobs.cancel(URL),
+    "cancel": lambda old: queue.cancel(URL),
 }
 
 
@@ -261,14 +262,14 @@ def test_two_who_meet_at_a_job_that_failed_come_to_what_they_do_in_a_row(
 
 
 WANTED: dict[str, Callable[[WantedDefinitions], Any]] = {
-    "claim": lambda old: jobs.claim_definitions(MODULE) is not None,
-    "built": jobs.built,
-    "want": lambda old: jobs.want_definitions([MODULE]),
+    "claim": lambda old: wanted.claim_definitions(MODULE) is not None,
+    "built": wanted.built,
+    "want": lambda old: wanted.want_definitions([MODULE]),
 }
 
 
 @pytest.mark.parametrize(("one", "two"), with_each(WANTED, "claim"))
-@pytest.mark.parametrize("attempts", [1, jobs.MAX_ATTEMPTS])
+@pytest.mark.parametrize("attempts", [1, leases.MAX_ATTEMPTS])
 def test_two_who_meet_at_definitions_come_to_what_they_do_in_a_row(
     one: str, two: str, attempts: int
 ) -> None:

@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifications.paths import MAX_PATH_BYTES
-from realms.errors import InvalidPath, InvalidURL
-from realms.urls_and_paths import (
+from realms.addresses import (
     canonical_realm_url,
     check_path,
     file_path,
     public_origin,
     realm_candidates,
 )
-from reindex.references import file_url
+from realms.errors import InvalidPath, InvalidURL
+from reindex.reading.references import file_url
 
 REALM = "http://localhost:4201/ada/site/"
 

@@ -15,11 +15,11 @@ from django.utils import timezone
 
 from notifications.board import now_ns
 from notifications.models import Replica as Row
-from realms import coherence, verifying
-from realms.bootstrap import sync_base_realm
-from realms.coherence import Found, Verdict
+from realms.coherence import rules, verifier
+from realms.coherence.rules import Found, Verdict
+from realms.coherence.verifier import Verification
 from realms.models import CoherenceReport, Realm, RealmTombstone
-from realms.verifying import Verification
+from realms.publishing.bootstrap import sync_base_realm
 from reindex.models import IndexedCard, IndexHead, ReindexJob
 from tests import make
 from tests.cluster import Replica, cluster, wait_until
@@ -77,9 +77,9 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Found]:
 
     def judge(answer: Found, *rest: Any) -> Verdict:
         found.append(answer)
-        return coherence.judge(answer, *rest)
+        return rules.judge(answer, *rest)
 
-    monkeypatch.setattr(verifying, "judge", judge)
+    monkeypatch.setattr(verifier, "judge", judge)
     return found
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from reindex.query import Query
-from reindex.search import search
-from reindex.words import MAX_BYTES, searchable
+from reindex.index.query import Query
+from reindex.index.search import search
+from reindex.index.words import MAX_BYTES, searchable
 from tests.indexed import put_index, search_document
 
 SITE = "http://ada.localhost:4201/"

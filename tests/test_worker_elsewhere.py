@@ -24,9 +24,9 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from realms.bootstrap import sync_base_realm
+from realms.publishing.bootstrap import sync_base_realm
 from reindex.models import IndexedCard, ReindexBatch, ReindexJob
-from reindex.renderer import renderer
+from reindex.prerender.renderer import renderer
 from settings.processes import BASE_DIR, celery_worker
 from tests import make
 from tests.cluster import Cluster, wait_until

@@ -20,9 +20,9 @@ from django.test import override_settings
 
 from notifications.board import now_ns
 from notifications.emit import local_board
-from realms import origins, serving
-from realms.locks import lock_key
-from realms.urls_and_paths import public_origin
+from realms.addresses import public_origin
+from realms.content.locks import lock_key
+from realms.serving import answers, origins
 from tests.cluster import Answer
 
 ORIGIN = "http://localhost:4201"
@@ -164,7 +164,7 @@ def served() -> Iterator[Web]:
 def _forget() -> None:
     for decided in (public_origin, origins.policy, origins.is_admin_host):
         decided.cache_clear()
-    serving.caches.cache_clear()
+    answers.caches.cache_clear()
     local_board().go_live(0)
 
 

@@ -55,15 +55,15 @@ function refused(module: string, status: number, title: string, message: string)
 
 /** The card library as a realm serves it. */
 async function transpiledBase(): Promise<Files> {
-  const names = [...Deno.readDirSync(new URL("realms/base/", ROOT))].map((entry) => entry.name)
+  const names = [...Deno.readDirSync(new URL("card_library/", ROOT))].map((entry) => entry.name)
     .filter((name) => /\.tsx?$/.test(name) && !name.includes("_test."));
   const { code, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["transpile", "--outdir", DENO_DIR, ...names.map((name) => `realms/base/${name}`)],
+    args: ["transpile", "--outdir", DENO_DIR, ...names.map((name) => `card_library/${name}`)],
     cwd: ROOT,
   }).output();
   if (code !== 0) throw new Error(new TextDecoder().decode(stderr));
   return Object.fromEntries(names.map((name) => {
-    const js = `${DENO_DIR}/realms/base/${name.replace(/\.tsx?$/, ".js")}`;
+    const js = `${DENO_DIR}/card_library/${name.replace(/\.tsx?$/, ".js")}`;
     return [BASE_URL + name, Deno.readTextFileSync(js)];
   }));
 }

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Any, LiteralString
 
+from reindex.jobs import sweeper
 from settings import *  # noqa: F403
 from settings import INSTALLED_APPS as _OWN
 
@@ -65,7 +66,7 @@ def late_listen() -> None:
 
 def pin_ignored() -> None:
     """`X-Realm-Min-Generation` is not looked at."""
-    for module in ("realms.front", "realms.realm_views"):
+    for module in ("realms.front", "realms.api.routes"):
         _replace(module, "min_generation", lambda value: 0)
 
 
@@ -86,7 +87,7 @@ def early_notify() -> None:
 
     emit.notify_peers = notify_peers
     emit.bump_at_commit = lambda keys: emit.local_board().bump(list(keys))
-    for module in ("realms.effects", "realms.accounts", "realms.admin"):
+    for module in ("realms.publishing.effects", "realms.access.accounts", "realms.admin.registry"):
         _replace(module, "bump_at_commit", emit.bump_at_commit)
 
 
@@ -99,10 +100,11 @@ def no_definition_guard() -> None:
 
 def unchecked_swap() -> None:
     """A superseded job lands all the same, whatever the index shows by then."""
-    from reindex import jobs, landing
+    from reindex.index import swap
+    from reindex.jobs import queue
 
-    jobs._end_live = lambda realm_url, status: 0
-    landing.swap = _swap_anyway
+    queue._end_live = lambda realm_url, status: 0
+    swap.swap = _swap_anyway
 
 
 def _swap_anyway(job: Any) -> None:
@@ -125,9 +127,8 @@ def _swap_anyway(job: Any) -> None:
 
 def no_outbox() -> None:
     """What is owed is told in a message and nowhere else."""
-    from reindex import jobs
 
-    jobs.sweep = lambda: 0
+    sweeper.sweep = lambda: 0
 
 
 def _replace(module: str, name: str, value: object) -> None:

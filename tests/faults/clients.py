@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 
 from django.db import DatabaseError, connections
 
-from realms.auth import Caller, realm_token, server_token
+from realms.access.auth import Caller, realm_token, server_token
 from realms.errors import RealmError
-from realms.publishing import rollback_realm
-from reindex import pins
+from realms.publishing.publish import rollback_realm
+from reindex.reading import pins
 from tests.cluster import Replica
 from tests.faults.history import History, Operation, Read, marks_of, new_mark
 from tests.make import card

@@ -23,20 +23,20 @@ def _die_at(step: str) -> None:
 
     from definitions.lookup import DefinitionLookup
     from notifications.board import Board
-    from realms import effects, publishing
     from realms.models import Publication
-    from reindex import jobs
+    from realms.publishing import effects, publish
+    from reindex.jobs import queue
 
     when, what = step.split(" ", 1)
     owner, name = {
-        "the lock": (publishing, "realm_write_lock"),
+        "the lock": (publish, "realm_write_lock"),
         "the swap": (Publication.objects, "create"),
         "the caches": (effects, "tell_replicas"),
         "the definitions": (DefinitionLookup, "drop"),
-        "the job": (jobs, "enqueue"),
+        "the job": (queue, "enqueue"),
         "the commit": (connection, "_commit"),
         "the board": (Board, "bump"),
-        "the message": (jobs, "send"),
+        "the message": (queue, "send"),
     }[what]
     plain = getattr(owner, name)
 

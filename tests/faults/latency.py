@@ -25,8 +25,8 @@ from rich.table import Table
 
 from notifications.board import Board, Slots
 from notifications.channels import REALM_FILE_CHANGES, path_key
-from realms.content import write_files
-from realms.locks import realm_write_lock
+from realms.content.files import write_files
+from realms.content.locks import realm_write_lock
 from realms.models import Realm
 from tests import make
 from tests.cluster import Cluster, cluster, wait_until

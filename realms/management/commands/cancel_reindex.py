@@ -5,10 +5,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from realms.commanding import told_plainly
+from realms.addresses import canonical_realm_url
+from realms.management.cli import told_plainly
 from realms.models import Realm
-from realms.urls_and_paths import canonical_realm_url
-from reindex import jobs
+from reindex.jobs import queue
 
 
 class Command(BaseCommand):
@@ -22,7 +22,7 @@ class Command(BaseCommand):
             url = canonical_realm_url(options["url"])
             if not Realm.objects.filter(url=url).exists():
                 raise CommandError(f"there is no realm at {url}")
-            ended = jobs.cancel(url)
+            ended = queue.cancel(url)
         if ended:
             self.stdout.write(f"the rendering of {url} is cancelled; its pages stay as they are")
         else:

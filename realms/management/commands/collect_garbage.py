@@ -8,8 +8,8 @@ from django.core.management.base import BaseCommand
 from rich.console import Console
 from rich.progress import Progress
 
-from realms.commanding import told_plainly
-from realms.garbage import GRACE_HOURS, KEPT_PUBLICATIONS, collect_garbage
+from realms.housekeeping.garbage import GRACE_HOURS, KEPT_PUBLICATIONS, collect_garbage
+from realms.management.cli import told_plainly
 from realms.models import Realm
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from realms.commanding import add_caller, add_confirmation, caller, confirmed, told_plainly
+from realms.addresses import canonical_realm_url
+from realms.management.cli import add_caller, add_confirmation, caller, confirmed, told_plainly
 from realms.models import Realm
-from realms.publishing import deletable, delete_realm
-from realms.urls_and_paths import canonical_realm_url
+from realms.publishing.publish import deletable, delete_realm
 
 
 class Command(BaseCommand):

@@ -13,10 +13,10 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.progress import Progress
 
-from realms.commanding import told_plainly
-from realms.importing import Folder, Imported, files_in, import_files
+from realms.addresses import canonical_realm_url
+from realms.management.cli import told_plainly
 from realms.models import Realm
-from realms.urls_and_paths import canonical_realm_url
+from realms.publishing.importing import Folder, Imported, files_in, import_files
 
 #: So many paths of each kind are named, unless more is asked for.
 SHOWN = 20

@@ -5,12 +5,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from realms.commanding import add_caller, add_confirmation, caller, confirmed, told_plainly
+from realms.access.spaces import belongs_to_another
+from realms.addresses import canonical_realm_url
+from realms.management.cli import add_caller, add_confirmation, caller, confirmed, told_plainly
+from realms.management.progress import add_allow_errors, follow
 from realms.models import Realm
-from realms.progress import add_allow_errors, follow
-from realms.publishing import publish_realm
-from realms.spaces import belongs_to_another
-from realms.urls_and_paths import canonical_realm_url
+from realms.publishing.publish import publish_realm
 
 
 class Command(BaseCommand):

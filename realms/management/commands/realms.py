@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from notifications.models import Replica, ReplicaGeneration
-from realms.commanding import told_plainly
+from realms.management.cli import told_plainly
 from realms.models import Publication, Realm
 from reindex.models import IndexHead
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from realms.commanding import told_plainly
-from realms.progress import add_allow_errors, follow
-from realms.reindex_views import reindex
-from realms.urls_and_paths import canonical_realm_url
+from realms.addresses import canonical_realm_url
+from realms.api.reindex_views import reindex
+from realms.management.cli import told_plainly
+from realms.management.progress import add_allow_errors, follow
 
 
 class Command(BaseCommand):

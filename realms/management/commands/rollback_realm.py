@@ -5,13 +5,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from realms.commanding import add_caller, add_confirmation, caller, confirmed, told_plainly
-from realms.content import changed_between
+from realms.addresses import canonical_realm_url
+from realms.content.history import changed_between
 from realms.errors import NotPublished
+from realms.management.cli import add_caller, add_confirmation, caller, confirmed, told_plainly
+from realms.management.progress import add_allow_errors, follow
 from realms.models import Realm
-from realms.progress import add_allow_errors, follow
-from realms.publishing import rollback_realm, rollback_target
-from realms.urls_and_paths import canonical_realm_url
+from realms.publishing.publish import rollback_realm, rollback_target
 
 
 class Command(BaseCommand):

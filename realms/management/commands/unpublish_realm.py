@@ -5,11 +5,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from realms.commanding import add_caller, add_confirmation, caller, confirmed, told_plainly
+from realms.addresses import canonical_realm_url
 from realms.errors import NotPublished
+from realms.management.cli import add_caller, add_confirmation, caller, confirmed, told_plainly
 from realms.models import Realm
-from realms.publishing import unpublish_realm
-from realms.urls_and_paths import canonical_realm_url
+from realms.publishing.publish import unpublish_realm
 
 
 class Command(BaseCommand):

@@ -10,10 +10,10 @@ from django.db import Error as DatabaseError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from realms.coherence_outcome import Outcome
+from realms.addresses import canonical_realm_url
+from realms.coherence.report import Outcome
+from realms.coherence.verifier import NothingToVerify, Verification
 from realms.errors import RealmError
-from realms.urls_and_paths import canonical_realm_url
-from realms.verifying import NothingToVerify, Verification
 
 NOTHING_VERIFIED = 3
 #: Wider than any row: an address is never cut or folded, whatever the terminal.

@@ -1,0 +1,108 @@
+"""Who may do what in a realm, as its owner reads and changes it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth import get_user_model
+
+from realms.access.auth import granted
+from realms.access.usernames import user_id, username_of
+from realms.content.changes import Change, raise_change
+from realms.content.locks import realm_write_lock
+from realms.errors import Malformed, NotFound
+from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
+
+#: Audiences as the wire has them. No user id is such a word: those begin with `@`.
+_WORDS = {"*": EVERYONE, "users": SIGNED_IN}
+_AUDIENCES = {audience: word for word, audience in _WORDS.items()}
+
+
+def permissions(realm: Realm) -> dict[str, list[str]]:
+    """What is granted, by user id; `*` is everyone and `users` everyone who is signed in."""
+    rows = RealmPermission.objects.filter(realm=realm).select_related("account")
+    held: dict[str, list[str]] = {_wire(row): [*granted(row)] for row in rows}
+    return dict(sorted(held.items()))
+
+
+def change_permissions(
+    realm: Realm, changes: Mapping[str, Sequence[str] | None]
+) -> dict[str, list[str]]:
+    """Grants what is named, takes all from whom nothing is named for, and answers what holds then.
+
+    Owners stay owners and are made elsewhere. All of it happens or nothing. Raises Malformed,
+    NotFound.
+    """
+    wanted = {wire: set(actions or ()) for wire, actions in changes.items()}
+    for wire, actions in wanted.items():
+        if "realm-owner" in actions:
+            raise _refused(wire, "realm-owner can't be granted here")
+    whose = {wire: _whose(wire) for wire in wanted}
+    for wire, actions in wanted.items():
+        if whose[wire] is None and actions:
+            raise _refused(wire, "there is no such user")
+    with realm_write_lock(realm.url), readers_change(realm):
+        if not Realm.objects.filter(pk=realm.pk).exists():
+            raise NotFound(url=realm.url)
+        for wire, actions in wanted.items():
+            columns = whose[wire]
+            if columns is None:
+                continue
+            rows = RealmPermission.objects.filter(realm=realm, **columns)
+            if rows.filter(realm_owner=True).exists():
+                raise _refused(wire, "an owner's permissions can't be changed here")
+            if not actions:
+                rows.delete()
+                continue
+            RealmPermission.objects.update_or_create(
+                realm=realm,
+                **columns,
+                defaults={"read": "read" in actions, "write": "write" in actions},
+            )
+    return permissions(realm)
+
+
+@contextmanager
+def readers_change(*realms: Realm) -> Iterator[None]:
+    """Has what was made for those who might read these realms before the block taken away, and
+    tells whoever has missed them that everyone may. The caller holds the realms' locks."""
+    before = _open_to_everyone(realms)
+    yield
+    after = _open_to_everyone(realms)
+    raise_change(
+        *(
+            Change.of(
+                realm,
+                rights=True,
+                readable_before=realm.pk in before,
+                readable_after=realm.pk in after,
+            )
+            for realm in realms
+        )
+    )
+
+
+def _open_to_everyone(realms: Iterable[Realm]) -> set[UUID]:
+    rows = RealmPermission.objects.filter(realm__in=realms, audience=EVERYONE, read=True)
+    return set(rows.values_list("realm_id", flat=True))
+
+
+def _wire(row: RealmPermission) -> str:
+    return _AUDIENCES[row.audience] if row.audience else user_id(row.whom)
+
+
+def _whose(wire: str) -> dict[str, Any] | None:
+    """The columns of the row that a key of the document means; None for a user that there isn't.
+    Raises Malformed."""
+    if wire in _WORDS:
+        return {"audience": _WORDS[wire]}
+    name = username_of(wire)
+    if name is None:
+        raise _refused(wire, f"expected *, users, or a user as {user_id('name')}")
+    account = get_user_model().objects.filter(username=name).first()
+    return {"account": account} if account is not None else None
+
+
+def _refused(wire: str, why: str) -> Malformed:
+    return Malformed(what=f"data.attributes.permissions.{wire[:80]}: {why}")

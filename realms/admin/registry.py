@@ -1,0 +1,182 @@
+"""The registry and the content in the admin.
+
+Realms, files and publications are looked at here and changed by the functions that keep their
+promises; the page *Cache generations* offers those. By hand only three things are edited: whether a
+realm may be published, how much it may hold, and who may do what in it.
+"""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import URLPattern, URLResolver
+
+from notifications.admin import AnyModelAdmin, ReadOnlyAdmin
+from notifications.channels import REGISTRY_KEY, realm_key
+from notifications.emit import bump_at_commit
+from realms.access.permissions import readers_change
+from realms.admin.views import GenerationsPage
+from realms.coherence.rules import share_text
+from realms.content.locks import realm_write_lock
+from realms.models import (
+    AccountName,
+    Blob,
+    CoherenceReport,
+    FileVersion,
+    Publication,
+    Realm,
+    RealmBorder,
+    RealmPermission,
+    RealmTombstone,
+    TranspiledModule,
+)
+
+admin.site.site_header = "Realm server"
+admin.site.site_title = "Realm server"
+admin.site.index_title = "Administration"
+# Realms are at many addresses, and at that of the public origin there need not be one.
+admin.site.site_url = None
+admin.site.index_template = "admin/realms/index.html"
+
+
+@admin.register(Realm)
+class RealmAdmin(ReadOnlyAdmin):
+    list_display = (
+        "url", "kind", "owner", "generation", "publishable", "source", "last_published_at",
+    )  # fmt: skip
+    editable = ("publishable", "max_files", "max_bytes")
+    list_filter = ("kind", "publishable")
+    list_select_related = ("owner", "source")
+    search_fields = ("url", "owner__username")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Past ReadOnlyAdmin, which would say no.
+        return AnyModelAdmin.has_change_permission(self, request, obj)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [name for name in self.get_fields(request, obj) if name not in self.editable]
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Writes these fields only: the generation may have moved on since the form was read."""
+        obj.save(update_fields=self.editable)
+        bump_at_commit([realm_key(obj.url), REGISTRY_KEY])
+
+    def get_urls(self) -> list[URLResolver | URLPattern]:  # type: ignore[override]
+        return [*GenerationsPage(self).urls(), *super().get_urls()]
+
+
+@admin.register(RealmPermission)
+class RealmPermissionAdmin(AnyModelAdmin):
+    """A trigger announces what is saved here; this replica's own board is moved at commit."""
+
+    list_display = ("whom", "realm", "read", "write", "realm_owner")
+    list_display_links = ("whom", "realm")
+    list_filter = ("audience", "read", "write", "realm_owner")
+    list_select_related = ("realm", "account")
+    search_fields = ("account__username", "realm__url")
+    autocomplete_fields = ("realm", "account")
+    ordering = ("realm__url", "audience", "account__username")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        # A row that moved to another realm would be announced for that one only.
+        return ("realm",) if obj is not None else ()
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        with realm_write_lock(obj.realm.url, durable=False), readers_change(obj.realm):
+            super().save_model(request, obj, form, change)
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        with realm_write_lock(obj.realm.url, durable=False), readers_change(obj.realm):
+            super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[RealmPermission]) -> None:
+        realms = {row.realm for row in queryset.select_related("realm")}
+        urls = [realm.url for realm in realms]
+        with realm_write_lock(*urls, durable=False), readers_change(*realms):
+            super().delete_queryset(request, queryset)
+
+
+@admin.register(AccountName)
+class AccountNameAdmin(ReadOnlyAdmin):
+    list_display = ("account", "since")
+    list_select_related = ("account",)
+    search_fields = ("account__username",)
+    ordering = ("-since",)
+
+
+@admin.register(RealmBorder)
+class RealmBorderAdmin(ReadOnlyAdmin):
+    list_display = ("realm", "path", "generation")
+    list_select_related = ("realm",)
+    search_fields = ("realm__url", "path")
+
+
+@admin.register(RealmTombstone)
+class RealmTombstoneAdmin(ReadOnlyAdmin):
+    list_display = ("url", "generation", "at")
+    search_fields = ("url",)
+    ordering = ("url",)
+
+
+@admin.register(Blob)
+class BlobAdmin(ReadOnlyAdmin):
+    large = ("data",)
+    list_display = ("sha256", "size")
+    search_fields = ("=sha256",)
+    ordering = ("sha256",)
+
+
+@admin.register(FileVersion)
+class FileVersionAdmin(ReadOnlyAdmin):
+    list_display = (
+        "path", "realm", "from_generation", "until_generation", "size", "modified_at", "blob_id",
+    )  # fmt: skip
+    list_filter = (("until_generation", admin.EmptyFieldListFilter),)
+    list_select_related = ("realm",)
+    search_fields = ("path", "realm__url", "=blob__sha256")
+    ordering = ("-pk",)
+
+
+@admin.register(Publication)
+class PublicationAdmin(ReadOnlyAdmin):
+    list_display = ("realm", "generation", "source", "source_generation", "by", "at")
+    list_display_links = ("realm", "generation")
+    list_filter = ("at",)
+    list_select_related = ("realm", "source")
+    search_fields = ("realm__url", "source__url", "by")
+    ordering = ("-at",)
+
+
+@admin.register(TranspiledModule)
+class TranspiledModuleAdmin(ReadOnlyAdmin):
+    large = ("body", "error")
+    list_display = ("sha256", "transpiler", "made_at")
+    list_filter = (("error", admin.EmptyFieldListFilter), "made_at")
+    search_fields = ("=sha256", "transpiler")
+    ordering = ("-pk",)
+
+
+@admin.register(CoherenceReport)
+class CoherenceReportAdmin(ReadOnlyAdmin):
+    large = ("details",)
+    list_display = (
+        "started_at", "samples", "violations", "unreachable", "changes", "within_1", "within_10",
+        "within_60",
+    )  # fmt: skip
+    list_filter = ("started_at",)
+
+    @admin.display(description="within 1 s")
+    def within_1(self, report: CoherenceReport) -> str:
+        """The share of changes that every replica served within a second."""
+        return share_text(report.within_1s, report.changes)
+
+    @admin.display(description="within 10 s")
+    def within_10(self, report: CoherenceReport) -> str:
+        """As within_1, for ten seconds."""
+        return share_text(report.within_10s, report.changes)
+
+    @admin.display(description="within 60 s")
+    def within_60(self, report: CoherenceReport) -> str:
+        """As within_1, for a minute."""
+        return share_text(report.within_60s, report.changes)

@@ -1,0 +1,173 @@
+"""Cards as JSON over HTTP, `application/vnd.card+json`: parse, call one function, render."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+
+from realms import errors
+from realms.access import auth
+from realms.api.info import realm_info
+from realms.cards import documents
+from realms.content import files
+from realms.content.resolve import realm_around
+from realms.http import bodies
+from realms.http.accept import API, CARD
+from realms.http.conditions import Conditions
+from realms.http.requests import MIN_GENERATION, min_generation, read_body
+from realms.models import EVERYONE, Realm, RealmPermission
+from reindex.reading.references import file_url
+
+READING = ("GET", "HEAD")
+#: What a body may be said to be.
+BODY_TYPES = (CARD, API, "application/json", "")
+
+
+def card(request: HttpRequest, url: str) -> HttpResponse:
+    """A card, or for POST the folder that a new one goes to, at an unescaped URL."""
+    method = request.method or ""
+    realm = realm_around(url)
+    if realm is None:
+        raise errors.NotFound(url=url)
+    reading = method in READING
+    auth.authorize(request, realm, "read" if reading else "write")
+    path = url.removeprefix(realm.url)
+    if reading:
+        return _read(request, realm, path)
+    writer = _WRITERS.get(method)
+    if writer is None:
+        raise errors.MethodNotAllowed((*READING, *_WRITERS), method=method)
+    if realm.kind != Realm.Kind.SOURCE:
+        raise errors.MethodNotAllowed(
+            READING, method=f"{method} in a {realm.kind} realm", expected="its source realm"
+        )
+    return writer(request, realm, path)
+
+
+def _read(request: HttpRequest, realm: Realm, path: str) -> HttpResponse:
+    if path.endswith(".json") and documents.has_file(realm, path):
+        response = HttpResponse(status=302)
+        del response["Content-Type"]
+        response["Location"] = urlsplit(file_url(realm.url, path.removesuffix(".json"))).path
+        return headed(response, realm, realm.generation)
+    found = documents.read(realm, path)
+    if found.generation < min_generation(request.META.get(MIN_GENERATION)):
+        raise errors.Busy(what=f"{realm.url} is not ready: its pages are being rendered")
+    response = _document(realm, found)
+    outcome = Conditions.of(request).of_read(response["ETag"], None)
+    if outcome == 412:
+        raise Conditions.of(request).unmet(found.url)
+    if outcome == 304:
+        response.status_code, response.content = 304, b""
+        del response["Content-Type"]
+    return response
+
+
+def _create(request: HttpRequest, realm: Realm, path: str) -> HttpResponse:
+    if path and not path.endswith("/"):
+        raise errors.MethodNotAllowed(
+            (*READING, "PATCH", "DELETE"),
+            method="POST to a card",
+            expected="POST to a folder, or PATCH",
+        )
+    made = documents.create(
+        realm, path, _body(documents.CreateCard, request), _condition(request, realm)
+    )
+    response = _document(realm, made, status=201)
+    response["Location"] = made.url
+    return response
+
+
+def _patch(request: HttpRequest, realm: Realm, path: str) -> HttpResponse:
+    body = _body(documents.PatchCard, request)
+    path = _card_path(path)
+    return _document(realm, documents.patch(realm, path, body, _condition(request, realm)))
+
+
+def _delete(request: HttpRequest, realm: Realm, path: str) -> HttpResponse:
+    generation = documents.delete(realm, _card_path(path), _condition(request, realm))
+    response = HttpResponse(status=204)
+    del response["Content-Type"]
+    return headed(response, realm, generation)
+
+
+_WRITERS: dict[str, Callable[[HttpRequest, Realm, str], HttpResponse]] = {
+    "POST": _create,
+    "PATCH": _patch,
+    "DELETE": _delete,
+}
+
+
+def _condition(request: HttpRequest, realm: Realm) -> documents.Condition:
+    """Lets a write go on if the request's conditions hold for the card as it stands: for its
+    document, or for its file."""
+    conditions = Conditions.of(request)
+
+    def check(file: str, card: documents.Card | None) -> None:
+        if conditions == Conditions():
+            return
+        etags, modified_at = files.validators(realm, file)
+        if card is not None:
+            etags.append(_document(realm, card)["ETag"])
+        conditions.check_write(realm.url + file, etags, modified_at)
+
+    return check
+
+
+def _card_path(path: str) -> str:
+    if path.endswith("/") or not path:
+        raise errors.MethodNotAllowed(
+            ("POST",), method="This method on a folder", expected="the URL of a card"
+        )
+    return path.removesuffix(".json")
+
+
+def _body(model: type[bodies.M], request: HttpRequest) -> bodies.M:
+    said = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
+    if said not in BODY_TYPES:
+        raise errors.UnsupportedType(found=said[:80], expected=CARD)
+    # Escaped, a document may take twice the space that it is stored in.
+    return bodies.parse(model, read_body(request, 2 * settings.CARD_SIZE_LIMIT_BYTES, "The card"))
+
+
+def _document(realm: Realm, found: documents.Card, status: int = 200) -> HttpResponse:
+    (data,) = resources(realm, [found])
+    # What is half a character stays an escape: UTF-8 has no bytes for it.
+    body = json.dumps({"data": data}).encode()
+    response = HttpResponse(body, status=status, content_type=CARD)
+    response["ETag"] = f'"{hashlib.sha256(body).hexdigest()}:card"'
+    response["Content-Length"] = str(len(body))
+    headed(response, realm, found.generation)
+    if status == 200:
+        scope = "public" if "X-Boxel-Realm-Public-Readable" in response else "private"
+        response["Cache-Control"] = f"{scope}, max-age=0, must-revalidate"
+    return response
+
+
+def resources(realm: Realm, found: list[documents.Card]) -> list[dict[str, Any]]:
+    """Cards of a realm as clients see them, with what the realm says of itself."""
+    told = realm_info(realm).document["data"]["attributes"] if found else {}
+    return [
+        {**card.resource, "meta": {**card.resource["meta"], "realmInfo": told}} for card in found
+    ]
+
+
+def headed(response: HttpResponse, realm: Realm, generation: int) -> HttpResponse:
+    """What every answer about a realm's cards says of the realm."""
+    told: dict[str, Any] = {
+        "X-Boxel-Realm-Url": realm.url,
+        "X-Realm-Generation": generation,
+        "Vary": "Accept",
+        "Cache-Control": "no-store",
+        "Access-Control-Allow-Origin": "*",
+        "Access-Control-Expose-Headers": "*",
+    }
+    if RealmPermission.objects.filter(realm=realm, audience=EVERYONE, read=True).exists():
+        told["X-Boxel-Realm-Public-Readable"] = "true"
+    for name, value in told.items():
+        response[name] = str(value)
+    return response

@@ -1,0 +1,71 @@
+"""What a realm is called, who sees it, and where and when it was published."""
+
+from typing import Any
+
+from realms.access.usernames import user_id
+from realms.content.listing import Listed
+from realms.content.resolve import resolve
+from realms.errors import NotFound
+from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
+from realms.serving.answers import file_bytes
+from reindex.reading.strict_json import BrokenDocument, parse
+
+CONFIG = "realm.json"
+UNNAMED = "Unnamed Workspace"
+
+
+def realm_info(realm: Realm) -> Listed:
+    """The realm's own description. Raises NotFound for a realm that is gone."""
+    found = resolve(realm.url + CONFIG)
+    if found is None or found.realm_id != realm.pk:
+        raise NotFound(url=realm.url)
+    told = _config(file_bytes(found.file)) if found.file is not None else {}
+    attributes = {
+        "name": told.get("name") or UNNAMED,
+        "backgroundURL": told.get("backgroundURL"),
+        "iconURL": told.get("iconURL"),
+        "showAsCatalog": told.get("showAsCatalog"),
+        "visibility": visibility(realm),
+        "realmUserId": user_id(realm.owner.get_username()) if realm.owner else None,
+        "publishable": realm.publishable,
+        "lastPublishedAt": _last_published(realm),
+        "includePrerenderedDefaultRealmIndex": told.get("includePrerenderedDefaultRealmIndex"),
+    }
+    data = {"type": "realm-info", "id": realm.url, "attributes": attributes}
+    return Listed(found.generation, {"data": data})
+
+
+def visibility(realm: Realm) -> str:
+    """`public`, `shared` with some others, or `private`: who may read."""
+    rows = RealmPermission.objects.filter(realm=realm, read=True)
+    audiences = list(rows.values_list("audience", flat=True))
+    if EVERYONE in audiences:
+        return "public"
+    return "shared" if SIGNED_IN in audiences or len(audiences) > 1 else "private"
+
+
+def milliseconds(moment: Any) -> str | None:
+    """A moment as clients expect it: milliseconds since 1970, as a string."""
+    return str(int(moment.timestamp() * 1000)) if moment else None
+
+
+def _last_published(realm: Realm) -> str | dict[str, str | None] | None:
+    """Of a published realm when that was; of a source when each of its copies was."""
+    if realm.kind == Realm.Kind.PUBLISHED:
+        return milliseconds(realm.last_published_at)
+    copies = Realm.objects.filter(source=realm).order_by("url")
+    return {copy.url: milliseconds(copy.last_published_at) for copy in copies} or None
+
+
+def _config(data: bytes) -> dict[str, Any]:
+    """The attributes of `realm.json`. Clients write the name and the pictures into `cardInfo`."""
+    try:
+        document = parse(data, CONFIG).value
+    except BrokenDocument:
+        return {}
+    match document:
+        case {"data": {"attributes": {"cardInfo": dict(inner)} as attributes}}:
+            return {**inner, **{k: v for k, v in attributes.items() if v is not None}}
+        case {"data": {"attributes": dict(attributes)}}:
+            return attributes
+    return {}

@@ -1,0 +1,98 @@
+"""What realms tell of themselves, and changes of many files at once: parse, call, render."""
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+
+from realms import errors
+from realms.access import auth, permissions
+from realms.api import info
+from realms.api.server_views import parse, session, signed_in
+from realms.cards import atomic
+from realms.content import listing
+from realms.http import bodies
+from realms.http.accept import API
+from realms.http.requests import read_body
+from realms.models import Realm
+from realms.publishing import publishability
+from realms.serving.responses import packed_response
+
+
+def get_info(request: HttpRequest, realm: Realm) -> HttpResponse:
+    """The realm's name and pictures, who sees it, and when it was published."""
+    return _told(info.realm_info(realm))
+
+
+def get_mtimes(request: HttpRequest, realm: Realm) -> HttpResponseBase:
+    """When each file was last changed."""
+    return _listed(request, listing.mtimes(realm))
+
+
+def get_publishability(request: HttpRequest, realm: Realm) -> HttpResponse:
+    """What would be wrong with the realm's pages if it were published now."""
+    return _told(publishability.report(realm))
+
+
+def get_permissions(request: HttpRequest, realm: Realm) -> HttpResponse:
+    """Who may do what."""
+    return _permissions(realm, permissions.permissions(realm))
+
+
+def patch_permissions(request: HttpRequest, realm: Realm) -> HttpResponse:
+    """Grants and takes away."""
+    changes = parse(bodies.PatchPermissions, request).data.attributes.permissions
+    return _permissions(realm, permissions.change_permissions(realm, changes))
+
+
+def post_session(request: HttpRequest, realm: Realm) -> HttpResponse:
+    """Gives a realm token for a username and password, or to whom a server token speaks for."""
+    if request.headers.get("Authorization"):
+        caller, lifetime = auth.server_caller(request), auth.DAY_SECONDS
+    else:
+        body = parse(bodies.Session, request)
+        caller, lifetime = auth.Caller.of(signed_in(request, body)), body.seconds
+    allowed = sorted(auth.permissions_of(realm, caller))
+    return session(
+        auth.realm_token(caller.username, realm.url, allowed, lifetime, caller.account_id)
+    )
+
+
+def post_atomic(request: HttpRequest, realm: Realm) -> HttpResponse:
+    """Writes several files in one generation, or none."""
+    if realm.kind != Realm.Kind.SOURCE:
+        raise errors.MethodNotAllowed(
+            (), method=f"POST in a {realm.kind} realm", expected="its source realm"
+        )
+    body = read_body(request, settings.ATOMIC_SIZE_LIMIT_BYTES, "Request body")
+    generation, results = atomic.apply(realm, atomic.read_operations(body, realm.url))
+    told = [
+        {"data": {"id": each.url}, "meta": {"created": listing.seconds(each.created_at)}}
+        for each in results
+    ]
+    return _json({"atomic:results": told}, generation, status=201)
+
+
+def _permissions(realm: Realm, held: dict[str, list[str]]) -> HttpResponse:
+    data = {"type": "permissions", "id": realm.url, "attributes": {"permissions": held}}
+    return _json({"data": data}, realm.generation)
+
+
+def _told(told: listing.Listed) -> HttpResponse:
+    return _json(told.document, told.generation)
+
+
+def directory(request: HttpRequest, realm: Realm, path: str) -> HttpResponseBase:
+    """What is in a folder."""
+    return _listed(request, listing.directory(realm, path))
+
+
+def _listed(request: HttpRequest, told: listing.Listing) -> HttpResponseBase:
+    return packed_response(request, told.document, API, told.generation)
+
+
+def _json(document: dict[str, Any], generation: int, status: int = 200) -> HttpResponse:
+    response = JsonResponse(document, status=status, content_type=API)
+    response["X-Realm-Generation"] = str(generation)
+    return response

@@ -1,0 +1,322 @@
+"""The endpoints of realms: files, modules and pages, and what a realm tells of itself."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from django.db import OperationalError
+from django.db.models import Exists, OuterRef
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
+
+from notifications.paths import composed
+from realms import errors
+from realms.access import auth
+from realms.api import (
+    card_views,
+    definition_views,
+    file_views,
+    realm_views,
+    reindex_views,
+    search_views,
+)
+from realms.api.server_views import preflight
+from realms.content.resolve import realms_around, resolve
+from realms.errors import error_response
+from realms.http.accept import API, CARD, SOURCE, accepted, takes_pages
+from realms.http.conditions import Conditions
+from realms.http.requests import MIN_GENERATION, min_generation, requested_method, requested_url
+from realms.models import EVERYONE, Realm, RealmPermission
+from realms.serving import answers, drafts, pages, pinned_reads, site
+from realms.serving.answers import Answer, Variant
+from realms.serving.responses import VARIANTS
+from realms.serving.responses import respond as send
+from realms.serving.transpiling import TranspilerFailed
+from reindex.index.shown import Page
+from reindex.reading import pins
+
+View = Callable[[HttpRequest, Realm], HttpResponseBase]
+
+READING = ("GET", "HEAD")
+FILE_METHODS = (*READING, "POST", "DELETE")
+
+
+@csrf_exempt
+def realm(request: HttpRequest) -> HttpResponseBase:
+    """Everything below a realm's URL. The longest realm URL wins."""
+    try:
+        url = requested_url(request)
+    except UnicodeDecodeError:
+        return error_response(errors.NotFound(url="the path, which is not valid UTF-8,"))
+    if request.method == "OPTIONS":
+        return preflight()
+    header = request.GET.get("acceptHeader") or request.headers.get("Accept", "*/*")
+    accept = accepted(header)
+    method = requested_method(request)
+    content_type = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
+    a_file = SOURCE in (accept, content_type) or content_type == "application/octet-stream"
+    base, _, name = url.rpartition("/")
+    if name in ENDPOINTS and (accept in (API, "application/json") or not a_file):
+        try:
+            realm = Realm.objects.filter(url=f"{base}/").first()
+        except OperationalError:
+            if name != "_readiness-check":
+                raise
+            return reindex_views.unready(f"{base}/", "startup", "the database is away")
+        if realm is not None:
+            return _endpoint(request, realm, name, method)
+        if method not in READING:
+            raise errors.NotFound(url=f"{base}/")
+    if accept == CARD or (
+        method not in ("GET", "HEAD") and content_type == CARD and accept != SOURCE
+    ):
+        return card_views.card(request, url)
+    if method in ("GET", "HEAD"):
+        return _read(request, url, accept, takes_pages=takes_pages(header))
+    if a_file and method == "POST":
+        return file_views.write(request, url)
+    if a_file and method == "DELETE":
+        return file_views.delete(request, url)
+    raise errors.MethodNotAllowed(
+        FILE_METHODS,
+        method=f"{method} with Accept {accept}",
+        expected=f"GET or HEAD, or POST and DELETE with Accept {SOURCE}",
+    )
+
+
+@csrf_exempt
+def pinned(request: HttpRequest, path: str) -> HttpResponse:
+    """A file of a realm at exactly the generation that the request's pin names: what a render
+    reads."""
+    if request.method not in READING and (request.method, path) != ("POST", ""):
+        raise errors.MethodNotAllowed(READING, method=request.method)
+    if "\x00" in path:
+        raise errors.Malformed(what="the path has a NUL character")
+    path = composed(path)
+    token = request.META.get(pinned_reads.PIN, "")
+    if path == "" and "address" in request.GET:
+        return pinned_reads.address(token)
+    pin = pinned_reads.opened(token)
+    accept = accepted(request.headers.get("Accept", "*/*"))
+    if request.method == "POST":
+        return pinned_reads.many(request, pin)
+    if path == "" and accept == API:
+        return pinned_reads.manifest(request, pin)
+    if accept == SOURCE:
+        return send(request, answers.source_at(pin.realm_url, pin.generation, path), "miss")
+    return send(request, _transpiled(lambda: answers.load_at(*_place(pin, path))), "miss")
+
+
+def _place(pin: pins.Pin, path: str) -> tuple[str, int, str]:
+    return pin.realm_url, pin.generation, path
+
+
+# --- Reading -----------------------------------------------------------------------------------
+
+
+def _read(request: HttpRequest, url: str, accept: str, *, takes_pages: bool) -> HttpResponseBase:
+    """What stands at a URL: for those who take pages, a page where there is no such file."""
+    variant = Variant.MODULE if site.is_generated(url) else VARIANTS.get(accept)
+    if variant is None:
+        return _described(request, url, accept)
+    if variant is Variant.HTML and drafts.may_preview(request.META):
+        draft = drafts.preview(request, url)
+        if draft is not None:
+            return draft
+    at_least = min_generation(request.META.get(MIN_GENERATION))
+    loaded = _loaded(request, url, variant, at_least)
+    if (
+        not isinstance(loaded, HttpResponse)
+        and takes_pages
+        and answers.lacks_file(loaded.answer, variant)
+    ):
+        page = _loaded(request, url, Variant.HTML, at_least)
+        if isinstance(page, HttpResponse) or page.answer.content.for_all:
+            loaded = page
+    if isinstance(loaded, HttpResponse):
+        return loaded
+    answer = loaded.answer
+    if answer.content.status == 404 and site.is_generated(url):
+        return site.generated(request, url)
+    if answer.realm_url is None:
+        return _no_realm(request, url, loaded.variant)
+    if answer.high < at_least:
+        return _not_yet(answer, loaded.variant, at_least)
+    response = send(request, answer, loaded.cache)
+    if response.status_code == 302:
+        response["Location"] += _query(request)
+    return response
+
+
+class _Loaded(NamedTuple):
+    """An answer that the caller may have, and whether it was in the cache: `hit` or `miss`."""
+
+    answer: Answer
+    variant: Variant
+    cache: str
+
+
+def _loaded(
+    request: HttpRequest, url: str, variant: Variant, at_least: int
+) -> _Loaded | HttpResponse:
+    """The answer, or what is answered to those who may not know of it. Raises Unauthorized,
+    Forbidden."""
+    # With noCache the database itself is asked: nobody's notification has to have arrived.
+    alone = "noCache" in request.GET
+    answer = None if alone else answers.cached(variant, url, at_least)
+    cache = "miss" if answer is None else "hit"
+    admitted: str | HttpResponse | None = None
+    if answer is None:
+        admitted = _admit(request, url)
+        if isinstance(admitted, HttpResponse):
+            return admitted
+        answer = _transpiled(lambda: answers.load(variant, url, alone=alone))
+    if answer.high < at_least:
+        # Another request's load may have read the database before that generation was committed.
+        answer = _transpiled(lambda: answers.load(variant, url, alone=True))
+    if not answer.public and answer.realm_url != admitted:
+        # It was in the cache, or the realm has been closed since it was looked at.
+        elsewhere = _admit(request, url)
+        if isinstance(elsewhere, HttpResponse):
+            return elsewhere
+    return _Loaded(answer, variant, cache)
+
+
+def _admit(request: HttpRequest, url: str) -> str | HttpResponse | None:
+    """Lets a reader of the realm around a URL go on, before anything is loaded or transpiled for
+    them and before anything tells whether there is such a file. Raises Unauthorized, Forbidden.
+
+    Answers the URL of the realm that the caller may read. To those who may not, the address of a
+    realm within it that lacks its final slash is answered as anywhere else.
+    """
+    everyones = RealmPermission.objects.filter(realm=OuterRef("pk"), audience=EVERYONE, read=True)
+    realm = realms_around(url).annotate(public=Exists(everyones)).first()
+    if realm is None:
+        return None
+    if realm.public:
+        return realm.url
+    try:
+        auth.authorize(request, realm, "read")
+    except (errors.Unauthorized, errors.Forbidden):
+        if Realm.objects.filter(url=f"{url}/").exists():
+            return _no_realm(request, url)
+        raise
+    return realm.url
+
+
+def _transpiled(load: Callable[[], Answer]) -> Answer:
+    try:
+        return load()
+    except TranspilerFailed as error:
+        raise errors.Busy(what=str(error)) from error
+
+
+def _not_yet(answer: Answer, variant: Variant, at_least: int) -> HttpResponse:
+    failed = dict(answer.headers).get(answers.RENDER_FAILED)
+    if failed is not None and int(failed) >= at_least:
+        return HttpResponse(pages.card(Page(int(failed))), status=500)
+    if variant is Variant.HTML:
+        return reindex_views.unready(
+            answer.realm_url or "", "prerender-html", "its pages are being rendered"
+        )
+    raise errors.Conflict(
+        what=f"{answer.realm_url} is at generation {answer.high}; generation {at_least} "
+        "has not been committed"
+    )
+
+
+def _no_realm(request: HttpRequest, url: str, variant: Variant | None = None) -> HttpResponse:
+    """A realm's URL without its final slash leads to the realm; anything else is nowhere."""
+    if Realm.objects.filter(url=f"{url}/").exists():
+        response = HttpResponse(status=302)
+        response["Location"] = f"{url}/{_query(request)}"
+        return response
+    if variant is Variant.HTML:
+        return HttpResponse(pages.nowhere(), status=404, headers={"Cache-Control": "no-store"})
+    return error_response(errors.NotFound(url=url))
+
+
+def _query(request: HttpRequest) -> str:
+    query = request.META.get("QUERY_STRING", "")
+    return f"?{query}" if query else ""
+
+
+def _described(request: HttpRequest, url: str, accept: str) -> HttpResponseBase:
+    admitted = _admit(request, url)
+    if isinstance(admitted, HttpResponse):
+        return admitted
+    found = resolve(url)
+    if found is None or (found.file is None and Realm.objects.filter(url=f"{url}/").exists()):
+        return _no_realm(request, url)
+    if accept == API and url.endswith("/"):
+        realm = _realm(found.realm_url)
+        return _told_of(realm, realm_views.directory(request, realm, url.removeprefix(realm.url)))
+    raise errors.NotFound(url=f"{url} as {accept}")
+
+
+# --- Endpoints ---------------------------------------------------------------------------------
+
+
+def _endpoint(request: HttpRequest, realm: Realm, name: str, method: str) -> HttpResponseBase:
+    """What a realm answers at `_name`, once the caller may ask."""
+    answers = ENDPOINTS[name]
+    method = "GET" if method == "HEAD" else method
+    if method not in answers:
+        allow = [*answers, *(["HEAD"] if "GET" in answers else [])]
+        raise errors.MethodNotAllowed(allow, method=f"{method} of {name}")
+    action, view = answers[method]
+    if action is not None:
+        _may(realm, action, request)
+    if method not in (*READING, "QUERY"):
+        # An endpoint has neither an ETag nor a date.
+        Conditions.of(request).check_write(realm.url + name, [], None)
+    return _told_of(realm, view(request, realm))
+
+
+def _told_of(realm: Realm, response: HttpResponseBase) -> HttpResponseBase:
+    """An endpoint's answer with what every answer of its realm says."""
+    told = {
+        "X-Boxel-Realm-Url": realm.url,
+        "Vary": "Accept",
+        "Cache-Control": "no-store, no-cache, must-revalidate",
+        "Access-Control-Allow-Origin": "*",
+        "Access-Control-Expose-Headers": "*",
+    }
+    if isinstance(response, HttpResponse):
+        told["Content-Length"] = str(len(response.content))
+    if "read" in auth.permissions_of(realm, None):
+        told["X-Boxel-Realm-Public-Readable"] = "true"
+    for name, value in told.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def _realm(url: str) -> Realm:
+    realm = Realm.objects.filter(url=url).first()
+    if realm is None:
+        raise errors.NotFound(url=url)
+    return realm
+
+
+def _may(realm: Realm, action: auth.Action, request: HttpRequest) -> None:
+    auth.authorize(request, realm, action)
+
+
+#: By name and method: who may ask (None: everyone), and the view that answers.
+ENDPOINTS: dict[str, dict[str, tuple[auth.Action | None, View]]] = {
+    "_readiness-check": {"GET": (None, reindex_views.readiness)},
+    "_session": {"POST": (None, realm_views.post_session)},
+    "_info": {"GET": ("read", realm_views.get_info), "QUERY": ("read", realm_views.get_info)},
+    "_mtimes": {"GET": ("read", realm_views.get_mtimes)},
+    "_publishability": {"GET": ("read", realm_views.get_publishability)},
+    "_permissions": {
+        "GET": ("realm-owner", realm_views.get_permissions),
+        "PATCH": ("realm-owner", realm_views.patch_permissions),
+    },
+    "_atomic": {"POST": ("write", realm_views.post_atomic)},
+    "_definition": {"GET": ("read", definition_views.get_definition)},
+    "_search": {"GET": ("read", search_views.search), "QUERY": ("read", search_views.search)},
+    "_reindex": {"POST": ("write", reindex_views.post_reindex)},
+    "_full-reindex": {"POST": ("write", reindex_views.post_full_reindex)},
+    "_cancel-indexing-job": {"POST": ("write", reindex_views.post_cancel)},
+}

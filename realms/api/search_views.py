@@ -1,0 +1,79 @@
+"""Searching a realm's cards over HTTP: `GET` and `QUERY` of `<realm>/_search`."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from definitions.lookup import DefinitionCacheEntryQuery, DefinitionLookup
+from realms import errors
+from realms.access import auth
+from realms.addresses import EXECUTABLE_EXTENSIONS
+from realms.api.card_views import headed, resources
+from realms.cards import documents
+from realms.content.resolve import resolve
+from realms.http.accept import CARD
+from realms.http.requests import read_body, requested_method
+from realms.models import Realm
+from realms.serving import drafts
+from reindex.index.query import InvalidQuery, parse_json, parse_url
+from reindex.index.search import SearchTimeout
+from reindex.index.search import search as find
+from reindex.jobs import wanted
+from reindex.reading.references import file_url
+
+#: A longer query than any that could be answered. Unit: bytes.
+MAX_QUERY_BYTES = 128 * 1024
+
+
+def search(request: HttpRequest, realm: Realm) -> HttpResponse:
+    """The cards that a query finds, page by page, and how many there are in all."""
+    in_url = requested_method(request) != "QUERY"
+    definitions = _Definitions(realm)
+    try:
+        if in_url:
+            query = parse_url(request.META.get("QUERY_STRING", ""))
+        else:
+            query = parse_json(read_body(request, MAX_QUERY_BYTES, "The query"))
+        found = find(realm.url, query, text=in_url, known=definitions)
+    except InvalidQuery as error:
+        raise errors.InvalidQuery(pointer=error.pointer, why=error.why) from error
+    except SearchTimeout as error:
+        raise errors.Busy(what=str(error)) from error
+    finally:
+        # Not within the search's transaction, which is rolled back if it can't be answered.
+        wanted.want_definitions(definitions.lacking, realm.owner_key)
+    # A draft's index follows the draft; what it has is answered meanwhile. Having it made takes the
+    # realm's write lock and a worker: that is for those who may write.
+    if auth.may(request, realm, "write"):
+        drafts.ask_for_index(realm.url)
+        if found is None:
+            raise errors.Busy(what=f"{realm.url} is being indexed")
+    if found is None:
+        raise errors.Busy(what=f"{realm.url} has no index yet")
+    data = resources(realm, documents.read_many(realm, found.generation, found.paths))
+    page = {"total": found.total, "number": query.page.number, "size": query.page.size}
+    response = JsonResponse({"data": data, "meta": {"page": page}}, content_type=CARD)
+    return headed(response, realm, found.generation)
+
+
+class _Definitions:
+    """What is known of types that no card of a realm is of, as far as the realm may know it."""
+
+    def __init__(self, realm: Realm) -> None:
+        #: The modules whose definitions were asked for in vain.
+        self.lacking: list[str] = []
+
+    def __call__(self, module: str, name: str) -> dict[str, Any] | None:
+        """The definition; None where there is no such type. Raises Busy if nobody can tell yet."""
+        found = resolve(module, ("", *EXECUTABLE_EXTENSIONS))
+        if found is None or found.file is None:
+            return None
+        if not found.public:
+            # Only a public realm's modules are built by themselves.
+            return None
+        url = file_url(found.realm_url, found.file.path)
+        entries = DefinitionLookup().get_cached_definitions_batch(DefinitionCacheEntryQuery((url,)))
+        if url not in entries:
+            self.lacking.append(url)
+            raise errors.Busy(what=f"the definitions of {url} are being made")
+        return (entries[url].definitions or {}).get(name)

@@ -1,0 +1,165 @@
+"""The server's endpoints, `/_name`: parse, call one function, render."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib.auth import authenticate
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from realms import errors
+from realms.access import auth
+from realms.addresses import canonical_realm_url
+from realms.http import bodies
+from realms.http.accept import API
+from realms.http.requests import read_body
+from realms.publishing import publish
+
+#: Larger bodies than these endpoints could ever need. Unit: bytes.
+MAX_BODY_BYTES = 64 * 1024
+
+View = Callable[[HttpRequest], HttpResponse]
+
+
+def endpoint(method: str) -> Callable[[View], View]:
+    """A server endpoint: one method, no CSRF token (the token in the header is the proof)."""
+
+    def decorate(view: View) -> View:
+        @csrf_exempt
+        @wraps(view)
+        def answer(request: HttpRequest) -> HttpResponse:
+            if request.method == "OPTIONS":
+                return preflight()
+            if request.method != method:
+                raise errors.MethodNotAllowed([method], method=request.method)
+            response = view(request)
+            response["Access-Control-Allow-Origin"] = "*"
+            response["Access-Control-Expose-Headers"] = "*"
+            response["Cache-Control"] = "no-store"
+            return response
+
+        return answer
+
+    return decorate
+
+
+def preflight() -> HttpResponse:
+    """The answer to a browser that asks whether it may."""
+    response = HttpResponse(status=204)
+    response["Access-Control-Allow-Origin"] = "*"
+    response["Access-Control-Allow-Methods"] = "*"
+    response["Access-Control-Allow-Headers"] = "*, Authorization"
+    response["Access-Control-Max-Age"] = "86400"
+    return response
+
+
+@csrf_exempt
+def unknown(request: HttpRequest) -> HttpResponse:
+    """What stands at `/_name` where the server has no such endpoint."""
+    raise errors.NotFound(url=request.path[:200])
+
+
+@endpoint("POST")
+def server_session(request: HttpRequest) -> HttpResponse:
+    """Gives a server token for a username and password."""
+    body = parse(bodies.Session, request)
+    account = signed_in(request, body)
+    return session(auth.server_token(account.get_username(), body.seconds, account.pk))
+
+
+@endpoint("POST")
+def realm_auth(request: HttpRequest) -> HttpResponse:
+    """Gives a token for each realm that is not a published one and that the caller may read."""
+    return JsonResponse(auth.realm_tokens(auth.server_caller(request)))
+
+
+@endpoint("POST")
+def create_realm(request: HttpRequest) -> HttpResponse:
+    """Makes a source realm below its owner's name."""
+    caller = auth.server_caller(request)
+    attributes = parse(bodies.CreateRealm, request).data.attributes
+    told = attributes.model_dump(exclude_none=True)
+    realm = publish.create_realm(caller, attributes.endpoint, told)
+    return _document(
+        "realm", realm.url, {**told, "publishable": True, "status": "pending"}, status=202
+    )
+
+
+@endpoint("POST")
+def publish_realm(request: HttpRequest) -> HttpResponse:
+    """Publishes a source realm; rendering follows, and the readiness check tells of its end."""
+    caller = auth.server_caller(request)
+    body = parse(bodies.PublishRealm, request)
+    done = publish.publish_realm(body.sourceRealmURL, body.publishedRealmURL, caller)
+    attributes = {
+        "sourceRealmURL": done.source_url,
+        "publishedRealmURL": done.url,
+        "lastPublishedAt": _ms(done.at),
+        "status": "pending",
+        "generation": done.generation,
+    }
+    response = _document("published_realm", done.realm_id, attributes, status=202)
+    response["Location"] = f"{done.url}_readiness-check?awaitPrerenderHtml=true"
+    response["Retry-After"] = "1"
+    response["X-Boxel-Realm-Url"] = done.url
+    response["X-Boxel-Realm-Public-Readable"] = "true"
+    response["X-Realm-Generation"] = str(done.generation)
+    return response
+
+
+@endpoint("POST")
+def unpublish_realm(request: HttpRequest) -> HttpResponse:
+    """Takes a published realm down."""
+    caller = auth.server_caller(request)
+    body = parse(bodies.UnpublishRealm, request)
+    gone = publish.unpublish_realm(body.publishedRealmURL, caller)
+    attributes = {
+        "sourceRealmURL": gone.source.url if gone.source else None,
+        "publishedRealmURL": gone.url,
+        "lastPublishedAt": _ms(gone.last_published_at),
+    }
+    return _document("unpublished_realm", str(gone.pk), attributes)
+
+
+@endpoint("DELETE")
+def delete_realm(request: HttpRequest) -> HttpResponse:
+    """Deletes a source realm and everything published from it."""
+    caller = auth.server_caller(request)
+    url = canonical_realm_url(parse(bodies.DeleteRealm, request).data.id)
+    publish.delete_realm(url, caller)
+    return HttpResponse(status=204)
+
+
+def signed_in(request: HttpRequest, body: bodies.Session) -> Any:
+    """The account whose password the body has. Raises Unauthorized."""
+    user = authenticate(request, username=body.username, password=body.password)
+    # The operator has the seed and no password: no account becomes it by bearing its name.
+    if user is None or user.get_username() == auth.OPERATOR:
+        raise errors.Unauthorized(why="the username or the password is wrong")
+    return user
+
+
+def session(token: str) -> HttpResponse:
+    """The answer that gives a token."""
+    response = HttpResponse(status=201)
+    del response["Content-Type"]
+    response["Authorization"] = token
+    return response
+
+
+def parse(model: type[bodies.M], request: HttpRequest) -> bodies.M:
+    """A small JSON body as its model. Raises Malformed, TooLarge."""
+    return bodies.parse(model, read_body(request, MAX_BODY_BYTES, "Request body"))
+
+
+def _document(kind: str, key: str, attributes: dict[str, Any], status: int = 200) -> HttpResponse:
+    return JsonResponse(
+        {"data": {"type": kind, "id": key, "attributes": attributes}},
+        status=status,
+        content_type=API,
+    )
+
+
+def _ms(moment: Any) -> str | None:
+    return str(int(moment.timestamp() * 1000)) if moment else None

@@ -1,0 +1,138 @@
+"""Several writes as one: all of them, in one generation, or none.
+
+Whatever can be wrong with the request is found before anything is written, and all of it is told.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote
+
+from realms.addresses import file_path, same_name
+from realms.content.files import check_size, open_versions, write_files
+from realms.content.locks import realm_write_lock
+from realms.errors import AlreadyThere, Malformed, Missing, NotFound, Problems, RealmError
+from realms.http import bodies
+from realms.models import Realm
+from reindex.reading.references import file_url
+
+#: What the server tells of a card, and clients send back: no part of the file.
+_TOLD_BY_SERVER = ("lastModified", "resourceCreatedAt", "realmInfo", "realmURL")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A file that is to be made (`add`) or replaced (`update`)."""
+
+    op: str
+    href: str
+    path: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Result:
+    """A file that was written."""
+
+    url: str
+    created_at: datetime
+
+
+def read_operations(body: bytes, realm_url: str) -> list[Operation]:
+    """The operations of an `_atomic` body. Raises Several, with everything that is wrong."""
+    sent = bodies.parse(bodies.Atomic, body).operations
+    problems = Problems()
+    operations: list[Operation] = []
+    names: dict[str, str] = {}
+    for number, each in enumerate(sent):
+        try:
+            operation = _operation(each, f"atomic:operations.{number}", realm_url)
+            name = _name(operation)
+            if names.setdefault(operation.path, name) != name:
+                raise Malformed(what=same_name(names[operation.path], name))
+            operations.append(operation)
+        except RealmError as error:
+            problems.add(error)
+            operations.clear()
+    problems.raise_any()
+    return operations
+
+
+def _operation(value: Any, place: str, realm_url: str) -> Operation:
+    sent = bodies.checked(bodies.Operation, value, place)
+    path = file_path(sent.href, realm_url)
+    if path is None:
+        raise Missing(href=sent.href, why=f"it is outside {realm_url}")
+    if isinstance(sent.data, bodies.SourceResource):
+        data = sent.data.attributes.content.encode()
+    elif path.endswith(".json"):
+        data = _card(sent.data, place)
+    else:
+        raise Malformed(what=f"{place}.href: a card's file ends in .json; got {sent.href}")
+    check_size(path, data)
+    return Operation(sent.op, sent.href, path, data)
+
+
+def _name(operation: Operation) -> str:
+    """The path of an operation as its reference spells it."""
+    segments = unquote(operation.href).split("/")
+    return "/".join(segments[-1 - operation.path.count("/") :])
+
+
+def _card(card: bodies.CardResource, place: str) -> bytes:
+    meta = card.meta.model_dump()
+    resource = {
+        "type": "card",
+        "attributes": card.attributes,
+        **({"relationships": card.relationships} if card.relationships else {}),
+        "meta": {key: value for key, value in meta.items() if key not in _TOLD_BY_SERVER},
+    }
+    try:
+        return json.dumps({"data": resource}, indent=2, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise Malformed(
+            what=f"{place}.data: half of a surrogate pair is not a character"
+        ) from error
+
+
+def apply(realm: Realm, operations: Sequence[Operation]) -> tuple[int, list[Result]]:
+    """Carries all operations out and answers the realm's generation and a result for each, in
+    order. Of two that write one file the last wins.
+
+    Raises Several, with each that can't be done as the realm stands; then none is.
+    """
+    with realm_write_lock(realm.url):
+        standing = Realm.objects.filter(pk=realm.pk).first()
+        if standing is None:
+            raise NotFound(url=realm.url)
+        _check(standing, operations)
+        written = write_files(standing, {each.path: each.data for each in operations})
+    results = [
+        Result(file_url(realm.url, each.path), written[each.path].created_at) for each in operations
+    ]
+    return standing.generation, results
+
+
+def _check(realm: Realm, operations: Sequence[Operation]) -> None:
+    """Raises Several if an operation can't be done in the realm as it stands under its lock."""
+    there = set(
+        open_versions(realm, [each.path for each in operations]).values_list("path", flat=True)
+    )
+    # A realm that stands inside this one has the files below it.
+    inner = tuple(
+        Realm.objects.filter(url__startswith=realm.url)
+        .exclude(pk=realm.pk)
+        .values_list("url", flat=True)
+    )
+    problems = Problems()
+    for each in operations:
+        within = next((url for url in inner if (realm.url + each.path).startswith(url)), None)
+        if within is not None:
+            problems.add(Missing(href=each.href, why=f"it is in the realm {within}"))
+        elif each.op == "add" and each.path in there:
+            problems.add(AlreadyThere(href=each.href))
+        elif each.op == "update" and each.path not in there:
+            problems.add(Missing(href=each.href, why="there is no such file"))
+    problems.raise_any()

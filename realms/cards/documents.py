@@ -1,0 +1,357 @@
+"""Cards as JSON:API documents: read at a generation, made, changed and deleted.
+
+A published realm's cards are those of its index, which is what its visitors see. A source realm's
+are read as they are stored now: whoever edits one must see what was written a moment ago, and must
+be able to mend a card that can't be rendered.
+"""
+
+import json
+import posixpath
+import uuid
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeAlias
+from urllib.parse import urljoin
+
+from django.db.models import Sum
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from realms import errors
+from realms.addresses import check_path
+from realms.cards import relationships
+from realms.content.blobs import read_blob
+from realms.content.files import check_size, delete_files, write_files
+from realms.content.history import MANY_BYTES, versions_at
+from realms.content.locks import realm_write_lock
+from realms.http.bodies import Text
+from realms.models import FileVersion, Realm
+from reindex.index.shown import find_page
+from reindex.prerender.results import broken_card
+from reindex.reading.documents import read_document
+from reindex.reading.references import file_url
+from reindex.reading.strict_json import MAX_DEPTH, BrokenDocument, is_held
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card's document as stored at one generation of its realm. `path` is without `.json`."""
+
+    realm_url: str
+    path: str
+    generation: int
+    document: dict[str, Any]
+    created_at: datetime
+    modified_at: datetime
+
+    @property
+    def url(self) -> str:
+        return file_url(self.realm_url, self.path)
+
+    @property
+    def resource(self) -> dict[str, Any]:
+        """The JSON:API resource that clients see."""
+        data = self.document["data"]
+        return {
+            "id": self.url,
+            "type": "card",
+            "attributes": data.get("attributes") or {},
+            "relationships": data.get("relationships") or {},
+            "meta": {
+                **data["meta"],
+                "lastModified": int(self.modified_at.timestamp()),
+                "resourceCreatedAt": int(self.created_at.timestamp()),
+                "realmURL": self.realm_url,
+            },
+            "links": {"self": self.url},
+        }
+
+
+#: Called under the realm's lock with the path of the file that is about to be written, and the card
+#: in it, if there is one. Raises what keeps it from being written.
+Condition: TypeAlias = Callable[[str, Card | None], None]
+
+
+# --- What clients send -------------------------------------------------------------------------
+
+
+def _storable(value: Any) -> Any:
+    """Refuses what no index could hold, wherever in a value it stands."""
+    open_: list[tuple[Any, int]] = [(value, 0)]
+    while open_:
+        each, depth = open_.pop()
+        if depth > MAX_DEPTH:
+            raise ValueError(f"nests deeper than {MAX_DEPTH}")
+        if isinstance(each, dict):
+            open_ += [(part, depth + 1) for pair in each.items() for part in pair]
+        elif isinstance(each, list):
+            open_ += [(part, depth + 1) for part in each]
+        elif isinstance(each, str) and ("\x00" in each or not _encodes(each)):
+            raise ValueError("has a character that no text can have")
+        elif isinstance(each, int) and not is_held(str(each)):
+            raise ValueError("has a number that JavaScript can't hold; write it as text")
+    return value
+
+
+def _encodes(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _AdoptsFrom(_Part):
+    module: Annotated[Text, Field(min_length=1)]
+    name: Annotated[Text, Field(min_length=1, max_length=200)]
+
+
+class _Links(_Part):
+    self: Text | None = None
+
+
+class _Relationship(_Part):
+    links: _Links | None = None
+
+
+class _Meta(_Part):
+    adoptsFrom: _AdoptsFrom
+
+
+class _PatchMeta(_Part):
+    adoptsFrom: _AdoptsFrom | None = None
+
+
+Attributes = Annotated[dict[str, Any], AfterValidator(_storable)]
+Relationships = Annotated[
+    dict[str, _Relationship | list[_Relationship] | None], AfterValidator(_storable)
+]
+
+
+class _NewCard(_Part):
+    type: Literal["card"]
+    lid: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    attributes: Attributes = {}
+    relationships: Relationships = {}
+    meta: _Meta
+
+
+class CreateCard(_Part):
+    """The body that makes a card."""
+
+    data: _NewCard
+
+
+class _ChangedCard(_Part):
+    type: Literal["card"]
+    attributes: Attributes = {}
+    relationships: Relationships = {}
+    meta: _PatchMeta = _PatchMeta()
+
+
+class PatchCard(_Part):
+    """The body that changes a card."""
+
+    data: _ChangedCard
+
+
+# --- Reading -----------------------------------------------------------------------------------
+
+
+def read(realm: Realm, path: str) -> Card:
+    """The card at a path without `.json`; a folder stands for its `index`.
+
+    Raises NotFound, NotACard, and BrokenCard for a card whose file is broken, or of a published
+    realm, that can't be rendered.
+    """
+    generation = realm.generation
+    path = f"{path}index" if path.endswith("/") or not path else path
+    if realm.kind == Realm.Kind.PUBLISHED:
+        page = find_page(realm.url, path)
+        if page.error is not None:
+            raise errors.BrokenCard(file_url(realm.url, path), page.error)
+        generation = realm.generation if page.generation is None else page.generation
+    try:
+        for version in _versions(realm, generation, [path]):
+            if card := _card(realm, generation, version):
+                return card
+    except BrokenDocument as error:
+        raise errors.BrokenCard(file_url(realm.url, path), broken_card(error)) from error
+    if versions_at(realm, generation).filter(path__in=[path, f"{path}.json"]).exists():
+        raise errors.NotACard(url=file_url(realm.url, path))
+    raise errors.NotFound(url=file_url(realm.url, path))
+
+
+def read_many(realm: Realm, generation: int, paths: list[str]) -> list[Card]:
+    """The cards at these paths as of a generation, in this order. Raises InvalidQuery where they
+    are more than one answer may carry."""
+    there = versions_at(realm, generation).filter(path__in=[f"{path}.json" for path in paths])
+    size = there.aggregate(size=Sum("size"))["size"] or 0
+    if size > MANY_BYTES:
+        raise errors.InvalidQuery(
+            pointer="/page/size",
+            why=f"the {len(paths)} cards come to {size} bytes; expected a page of at most "
+            f"{MANY_BYTES} bytes",
+        )
+    found: dict[str, Card] = {}
+    for version in _versions(realm, generation, paths):
+        # What the index of an older release took for a card may be none.
+        with suppress(BrokenDocument):
+            if card := _card(realm, generation, version):
+                found[card.path] = card
+    return [found[path] for path in paths if path in found]
+
+
+def has_file(realm: Realm, path: str) -> bool:
+    """Whether the realm has a file of this name now."""
+    return versions_at(realm, realm.generation).filter(path=path).exists()
+
+
+def _versions(realm: Realm, generation: int, paths: Iterable[str]) -> Iterable[FileVersion]:
+    files = [f"{path}.json" for path in paths]
+    return versions_at(realm, generation).filter(path__in=files).select_related("blob")
+
+
+def _card(realm: Realm, generation: int, version: FileVersion) -> Card | None:
+    """The card in a file; None for data. Raises BrokenDocument."""
+    document = read_document(_data(version), version.path)
+    if document is None:
+        return None
+    path = version.path.removesuffix(".json")
+    return Card(realm.url, path, generation, document, version.created_at, version.modified_at)
+
+
+def _data(version: FileVersion) -> bytes:
+    return b"" if version.size == 0 else read_blob(version.blob_id, version.blob.data)
+
+
+# --- Writing -----------------------------------------------------------------------------------
+
+
+def create(realm: Realm, folder: str, body: CreateCard, condition: Condition) -> Card:
+    """A new card below a folder (empty, or ending in `/`), in a folder named for its type.
+
+    References are read as from that folder. Raises InvalidPath, AlreadyThere, TooLarge.
+    """
+    sent = body.data
+    name = sent.lid or str(uuid.uuid4())
+    adopts = sent.meta.adoptsFrom
+    for what, segment in (("data.lid", name), ("data.meta.adoptsFrom.name", adopts.name)):
+        if "/" in segment:
+            raise errors.Malformed(what=f"{what} is {segment!r}, which is no name of a file")
+    path = check_path(f"{folder}{adopts.name}/{name}.json", realm.url)
+    base = file_url(realm.url, folder)
+    data = {
+        "type": "card",
+        "attributes": sent.attributes,
+        "relationships": _relationships(sent.relationships, base, realm.url, path),
+        "meta": {"adoptsFrom": _adopts(adopts, base, realm.url, path)},
+    }
+    with realm_write_lock(realm.url):
+        standing = _standing(realm)
+        if has_file(standing, path):
+            raise errors.Conflict(what=f"{realm.url}{path} already exists")
+        condition(path, None)
+        return _write(standing, path, {"data": data})
+
+
+def patch(realm: Realm, path: str, body: PatchCard, condition: Condition) -> Card:
+    """Changes the fields that are named and no others, whoever else changes the card meanwhile.
+
+    Raises NotFound, NotACard, TooLarge, and Malformed for another type than the card has.
+    """
+    sent, file = body.data, check_path(f"{path}.json", realm.url)
+    base = file_url(realm.url, path)
+    with realm_write_lock(realm.url):
+        standing = _standing(realm)
+        card = read(standing, path)
+        condition(file, card)
+        document = card.document
+        data = document["data"]
+        if sent.meta.adoptsFrom is not None:
+            adopts = _adopts(sent.meta.adoptsFrom, base, realm.url, file)
+            stored = data["meta"]["adoptsFrom"]
+            if adopts != {**stored, "module": _moved(stored["module"], base, realm.url, file)}:
+                raise errors.Malformed(what="data.meta.adoptsFrom: a card's type can't be changed")
+        data["attributes"] = _merged(data.get("attributes") or {}, sent.attributes)
+        changed = _relationships(sent.relationships, base, realm.url, file)
+        data["relationships"] = relationships.merged(data.get("relationships") or {}, changed)
+        return _write(standing, file, document)
+
+
+def delete(realm: Realm, path: str, condition: Condition) -> int:
+    """Deletes a card and answers the realm's generation. Raises NotFound, NotACard."""
+    file = check_path(f"{path}.json", realm.url)
+    with realm_write_lock(realm.url):
+        standing = _standing(realm)
+        card = None
+        with suppress(errors.BrokenCard):
+            card = read(standing, path)
+        condition(file, card)
+        return delete_files(standing, [file])
+
+
+def _write(realm: Realm, path: str, document: dict[str, Any]) -> Card:
+    data = json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
+    check_size(path, data)
+    written = write_files(realm, {path: data})[path]
+    card = path.removesuffix(".json")
+    return Card(
+        realm.url, card, written.generation, document, written.created_at, written.modified_at
+    )
+
+
+def _standing(realm: Realm) -> Realm:
+    """The realm as it is under its lock: it may be gone by then."""
+    standing = Realm.objects.filter(pk=realm.pk).first()
+    if standing is None:
+        raise errors.NotFound(url=realm.url)
+    return standing
+
+
+def _merged(stored: Any, sent: Any) -> Any:
+    """Objects are merged, whatever else is replaced."""
+    if not isinstance(stored, dict) or not isinstance(sent, dict):
+        return sent
+    return {**stored, **{key: _merged(stored.get(key), value) for key, value in sent.items()}}
+
+
+# --- References --------------------------------------------------------------------------------
+
+
+def _adopts(adopts: _AdoptsFrom, base: str, realm_url: str, path: str) -> dict[str, Any]:
+    told = adopts.model_dump()
+    if adopts.module.startswith(("./", "../", "/", "http://", "https://")):
+        told["module"] = _moved(adopts.module, base, realm_url, path)
+    return told
+
+
+def _relationships(sent: dict[str, Any], base: str, realm_url: str, path: str) -> dict[str, Any]:
+    def kept(link: _Relationship) -> dict[str, Any]:
+        told = link.model_dump(exclude_unset=True)
+        if link.links is not None and link.links.self:
+            told["links"]["self"] = _moved(link.links.self, base, realm_url, path)
+        return told
+
+    return {
+        key: [kept(each) for each in link] if isinstance(link, list) else link and kept(link)
+        for key, link in sent.items()
+    }
+
+
+def _moved(reference: str, base: str, realm_url: str, path: str) -> str:
+    """What means from the file at `path` what `reference` means from `base`. Whatever lies in the
+    realm is named by the way to it, so that it is found in a published copy as well."""
+    if reference.startswith("@"):
+        return reference
+    try:
+        target = urljoin(base, reference)
+    except ValueError as error:
+        raise errors.Malformed(what=f"{reference[:200]!r} is not a URL") from error
+    if not target.startswith(realm_url):
+        return reference if reference.startswith("/") else target
+    way = posixpath.relpath(
+        target.removeprefix(realm_url) or ".", posixpath.dirname(file_url("", path)) or "."
+    )
+    return way if way.startswith("../") else f"./{way}"

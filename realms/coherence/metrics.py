@@ -1,0 +1,175 @@
+"""`GET /_metrics`: the fleet in Prometheus' text format, made from the database when asked for.
+
+Nothing is counted in a process, so whichever web worker of whichever replica answers says the same;
+only the board's metrics are the answering replica's own. Realms are counted and never named: the
+names of private ones are nobody's business.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import Count, Min
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.crypto import constant_time_compare
+from django.views.decorators.csrf import csrf_exempt
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from notifications.board import now_ns
+from notifications.emit import local_board
+from notifications.listener import SECOND, State
+from notifications.models import Replica
+from realms import errors
+from realms.access import auth
+from realms.coherence.generations import REMEMBERED
+from realms.models import CoherenceReport, Realm
+from reindex.models import ReindexJob
+
+#: How many generations each replica has yet to apply, of all realms together.
+_BEHIND = """
+SELECT p.name, COALESCE(SUM(GREATEST(r.generation - COALESCE(g.generation, 0), 0)), 0)
+FROM notifications_replica p CROSS JOIN realms_realm r
+LEFT JOIN notifications_replicageneration g ON g.replica_id = p.name AND g.realm_url = r.url
+WHERE p.reported_at > %s GROUP BY p.name
+"""
+
+
+@csrf_exempt
+def metrics(request: HttpRequest) -> HttpResponse:
+    """For who has the metrics' token, or the operator's. Neither the address that was asked nor the
+    one that asks decides: a proxy changes both."""
+    if request.method not in ("GET", "HEAD"):
+        raise errors.MethodNotAllowed(("GET",), method=request.method)
+    token = request.headers.get("Authorization", "")
+    if not token:
+        raise errors.Unauthorized(
+            why="Missing Authorization header: send REALM_METRICS_TOKEN, or the operator's token"
+        )
+    if not _is_metrics_token(token):
+        caller = auth.server_caller(request)
+        if not caller.operator:
+            raise errors.Forbidden(
+                user=auth.user_id(caller.username), action="read", url="/_metrics"
+            )
+    registry = CollectorRegistry()
+    registry.register(_Fleet())
+    response = HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _is_metrics_token(header: str) -> bool:
+    token, known = header.strip(), settings.REALM_METRICS_TOKEN
+    if token[:7].lower() == "bearer ":
+        token = token[7:].strip()
+    return bool(known) and constant_time_compare(token, known)
+
+
+class _Fleet(Collector):
+    """Collects once: made for one request."""
+
+    def describe(self) -> list[Metric]:
+        """Nothing: a registry would otherwise collect to learn the names."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        now = timezone.now()
+        yield from _board()
+        yield from _replicas(now)
+        yield from _realms()
+        yield from _jobs(now)
+        yield from _report()
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"realm_{name}", text, value=value)
+
+
+def _board() -> Iterator[Metric]:
+    left = max((local_board().live_until - now_ns()) / SECOND, 0)
+    text = "For how long the answering replica's board is still vouched for; 0: caches are bypassed"
+    yield _gauge("board_vouched_seconds", text, left)
+
+
+def _replicas(now: datetime) -> Iterator[Metric]:
+    replicas = list(Replica.objects.filter(reported_at__gt=now - REMEMBERED))
+    with connection.cursor() as cursor:
+        cursor.execute(_BEHIND, [now - REMEMBERED])
+        behind = dict(cursor.fetchall())
+
+    def gauge(name: str, text: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(f"realm_replica_{name}", text, labels=["replica"])
+
+    live = gauge(
+        "live", "1 if its sidecar has reported lately, hears everything, and its web answers"
+    )
+    report = gauge("report_age_seconds", "Since its sidecar last reported")
+    watermark = gauge("watermark_age_seconds", "Since the moment up to which it had applied all")
+    generations = gauge("generations_behind", "Generations that it has not reported as applied")
+    for each in replicas:
+        label = [each.name]
+        live.add_metric(label, each.fresh and each.web_answers and each.state == State.LIVE)
+        report.add_metric(label, max((now - each.reported_at).total_seconds(), 0))
+        if each.watermark_at is not None:
+            watermark.add_metric(label, max((now - each.watermark_at).total_seconds(), 0))
+        generations.add_metric(label, float(behind.get(each.name, 0)))
+    yield from (live, report, watermark, generations)
+    for field, text in (
+        ("notifications", "Notifications received since its sidecar started"),
+        ("malformed", "Notifications that could not be understood"),
+        ("reconnects", "Times that its sidecar lost its connection"),
+        ("missed", "Changes that no notification told of; should be 0"),
+    ):
+        counter = CounterMetricFamily(f"realm_replica_{field}", text, labels=["replica"])
+        for each in replicas:
+            counter.add_metric([each.name], getattr(each, field))
+        yield counter
+
+
+def _realms() -> Iterator[Metric]:
+    family = GaugeMetricFamily("realm_realms", "Realms in the registry", labels=["kind"])
+    counted = dict(Realm.objects.order_by().values_list("kind").annotate(Count("pk")))
+    for kind in Realm.Kind.values:
+        family.add_metric([kind], counted.get(kind, 0))
+    yield family
+
+
+def _jobs(now: datetime) -> Iterator[Metric]:
+    family = GaugeMetricFamily("realm_reindex_jobs", "Reindex jobs by state", labels=["state"])
+    counted = dict(ReindexJob.objects.order_by().values_list("status").annotate(Count("pk")))
+    for state in ReindexJob.Status.values:
+        family.add_metric([state], counted.get(state, 0))
+    yield family
+    # A job that has failed is tried again: its pages are owed still.
+    owed = ReindexJob.objects.filter(status__in=(*ReindexJob.LIVE, ReindexJob.Status.FAILED))
+    oldest = owed.aggregate(oldest=Min("created_at"))["oldest"]
+    age = max((now - oldest).total_seconds(), 0) if oldest else 0
+    text = "Age of the oldest reindex job that is not done; 0 if there is none"
+    yield _gauge("reindex_oldest_owed_seconds", text, age)
+
+
+def _report() -> Iterator[Metric]:
+    """The last run of verify_coherence; nothing before the first."""
+    last = CoherenceReport.objects.defer("details").first()
+    if last is None:
+        return
+    at = last.started_at.timestamp()
+    yield _gauge("coherence_report_timestamp_seconds", "When verify_coherence last began", at)
+    yield _gauge("coherence_samples", "Answers that it compared", last.samples)
+    yield _gauge("coherence_violations", "Wrong answers that it found", last.violations)
+    yield _gauge("coherence_unreachable", "Replicas that it could not ask", last.unreachable)
+    yield _gauge("coherence_changes", "Changes that it followed to every replica", last.changes)
+    if last.changes:
+        text = "Share of these changes that every replica served within so many seconds"
+        shares = GaugeMetricFamily("realm_coherence_share", text, labels=["within"])
+        for limit, seen in (
+            ("1", last.within_1s),
+            ("10", last.within_10s),
+            ("60", last.within_60s),
+        ):
+            shares.add_metric([limit], seen / last.changes)
+        yield shares

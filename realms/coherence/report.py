@@ -1,0 +1,164 @@
+"""What a verification found out: as an exit status, as JSON, as a row, and on a terminal."""
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils import timezone
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from realms.coherence.rules import SHARES, nines, share_text
+from realms.models import CoherenceReport
+
+#: Rows of reports are kept for this long.
+KEPT = timedelta(days=90)
+#: How many violations a terminal shows; the JSON and the row have all of them.
+SHOWN = 20
+
+COHERENT, VIOLATED, UNREACHABLE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A replica served what it must not, for longer than the grace period."""
+
+    replica: str
+    worker: str
+    realm: str
+    path: str
+    variant: str
+    expected_generation: int | None
+    found_generation: int | None
+    why: str
+
+
+@dataclass
+class Outcome:
+    """A run's result. Times in seconds."""
+
+    grace: float
+    replicas: list[str]
+    #: Replicas whose sidecar ended in order a while ago: gone on purpose if they are silent too.
+    stopped: set[str] = field(default_factory=set)
+    started_at: datetime = field(default_factory=timezone.now)
+    seconds: float = 0.0
+    samples: int = 0
+    changes: int = 0
+    within: dict[int, int] = field(default_factory=lambda: dict.fromkeys(SHARES, 0))
+    slowest: float | None = None
+    violations: list[Violation] = field(default_factory=list)
+    #: Replicas that gave no answer for the grace period, and why.
+    silent: dict[str, str] = field(default_factory=dict)
+    #: What could not be compared because this host could not make what to compare with.
+    unchecked: dict[str, str] = field(default_factory=dict)
+
+    def violation(self, found: Violation) -> None:
+        """Takes note of a violation; of one place on one replica once."""
+        where = (found.replica, found.realm, found.path, found.variant)
+        if where not in {(v.replica, v.realm, v.path, v.variant) for v in self.violations}:
+            self.violations.append(found)
+
+    @property
+    def unreachable(self) -> dict[str, str]:
+        """The replicas that should have answered, and why they did not."""
+        return {name: why for name, why in self.silent.items() if name not in self.stopped}
+
+    @property
+    def retired(self) -> list[str]:
+        """The replicas that were shut down in order and are not expected to answer."""
+        return sorted(self.stopped & self.silent.keys())
+
+    @property
+    def exit_status(self) -> int:
+        """0, or 1 with any violation, or 2 where only replicas could not be reached."""
+        if self.violations:
+            return VIOLATED
+        return UNREACHABLE if self.unreachable else COHERENT
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole report, for scripts."""
+        return {
+            "started_at": self.started_at.isoformat(),
+            "seconds": round(self.seconds, 3),
+            "grace": self.grace,
+            "exit_status": self.exit_status,
+            "replicas": self.replicas,
+            "retired": self.retired,
+            "unreachable": self.unreachable,
+            "samples": self.samples,
+            "violations": [asdict(each) for each in self.violations],
+            "unchecked": self.unchecked,
+            "changes": self.changes,
+            "slowest_seconds": None if self.slowest is None else round(self.slowest, 3),
+            "seen_by_all": {
+                f"{limit}s": {
+                    "changes": self.within[limit],
+                    "share": self.within[limit] / self.changes if self.changes else None,
+                    "nines": nines(self.within[limit], self.changes) if self.changes else None,
+                    "text": share_text(self.within[limit], self.changes),
+                }
+                for limit in SHARES
+            },
+        }
+
+    def save(self) -> CoherenceReport:
+        """Writes the row that the admin and the metrics show, and drops those of long ago."""
+        CoherenceReport.objects.filter(started_at__lt=timezone.now() - KEPT).delete()
+        return CoherenceReport.objects.create(
+            started_at=self.started_at,
+            seconds=self.seconds,
+            samples=self.samples,
+            changes=self.changes,
+            within_1s=self.within[1],
+            within_10s=self.within[10],
+            within_60s=self.within[60],
+            violations=len(self.violations),
+            unreachable=len(self.unreachable),
+            details=self.as_json(),
+        )
+
+    def rendered(self) -> RenderableType:
+        """The report for people."""
+        facts = Table(box=None, show_header=False, pad_edge=False)
+        facts.add_row("replicas", Text(", ".join(self.replicas)))
+        facts.add_row("answers compared", str(self.samples))
+        facts.add_row("violations", str(len(self.violations)))
+        facts.add_row("unreachable", str(len(self.unreachable)))
+        facts.add_row("changes followed", str(self.changes))
+        for limit in SHARES if self.changes else ():
+            text = share_text(self.within[limit], self.changes)
+            facts.add_row(f"seen by all within {limit} s", text)
+        if self.slowest is not None:
+            facts.add_row("the slowest took", f"{self.slowest:.2f} s")
+        parts: list[RenderableType] = [facts]
+        if self.violations:
+            parts.append(self._violations())
+        if len(self.violations) > SHOWN:
+            parts.append(Text(f"… and {len(self.violations) - SHOWN} more; see --json"))
+        for name, why in self.unreachable.items():
+            parts.append(Text(f"replica {name} is unreachable: {why}"))
+        for name in self.retired:
+            parts.append(Text(f"replica {name} was shut down and does not answer"))
+        for url, why in self.unchecked.items():
+            parts.append(Text(f"not checked: {url}: {why}"))
+        return Group(*parts)
+
+    def _violations(self) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+        for name in ("replica", "realm", "path", "variant", "expected", "found", "what is wrong"):
+            table.add_column(name)
+        for each in self.violations[:SHOWN]:
+            cells = (
+                each.worker or each.replica, each.realm, each.path, each.variant,
+                _generation(each.expected_generation), _generation(each.found_generation), each.why,
+            )  # fmt: skip
+            # A path may have square brackets, which are markup in a plain string.
+            table.add_row(*map(Text, cells))
+        return table
+
+
+def _generation(number: int | None) -> str:
+    return "-" if number is None else str(number)

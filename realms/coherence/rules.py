@@ -1,0 +1,144 @@
+"""What coherence means, in pure functions: whether an answer is one that may be served now, when a
+wrong one is a violation, and how many nines a share of changes is worth.
+
+Two things are compared. A `State` is what the database says stands at a URL; a `Found` is what a
+replica answered. An answer is right if it has the bytes of the state, under a generation in which
+they stood; a path that a change left alone may rightly be served under an older one.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from fractions import Fraction
+from hashlib import sha256
+
+from realms.serving.answers import Answer
+
+#: Within how many seconds of its commit a change counts as seen. In the order of the report.
+SHARES = (1, 10, 60)
+_WORDS = ("no nines", "one nine", "two nines", "three nines", "four nines", "five nines")
+
+
+@dataclass(frozen=True)
+class State:
+    """What stands at a URL: the bytes by their digest, and the generations in which they stood."""
+
+    realm_url: str | None
+    status: int
+    digest: str
+    location: str | None
+    public: bool
+    low: int
+    high: int
+
+    @classmethod
+    def of(cls, answer: Answer) -> "State":
+        """The state that an answer made past every cache tells."""
+        content = answer.content
+        # Since when nothing stands at a path is not known: any generation may say so.
+        missing = content.status == 404 and content.generation is None
+        return cls(
+            realm_url=answer.realm_url,
+            status=content.status,
+            digest=sha256(content.body).hexdigest(),
+            location=dict(content.headers).get("location"),
+            public=answer.public,
+            low=0 if missing else answer.low,
+            high=answer.high,
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """A replica's answer. `sent_at` and `at` are the moments (seconds, monotonic) of the request
+    and of the answer's last byte; `worker` is the replica and the process that answered."""
+
+    sent_at: float
+    at: float
+    worker: str
+    realm_url: str | None
+    generation: int | None
+    status: int
+    digest: str
+    location: str | None
+    public: bool
+
+
+def difference(state: State, found: Found) -> str | None:
+    """What is wrong with an answer, in a few words; None if it is right."""
+    if state.realm_url != found.realm_url:
+        return f"an answer of {found.realm_url or 'no realm'}, expected {state.realm_url or 'none'}"
+    if state.realm_url is None:
+        return None if found.status == 404 else f"status {found.status}, expected 404"
+    if state.public != found.public:
+        words = {True: "public", False: "private"}
+        return f"served as {words[found.public]}, expected {words[state.public]}"
+    generation = found.generation or 0
+    if generation > state.high:
+        return f"generation {generation}, of which only {state.high} are committed"
+    if state.status != found.status:
+        return f"status {found.status}, expected {state.status}"
+    if (state.digest, state.location) != (found.digest, found.location):
+        return f"other bytes ({found.digest[:12]}…), expected {state.digest[:12]}…"
+    if generation < state.low:
+        return f"generation {generation}, expected {state.low} or newer"
+    return None
+
+
+class Verdict(Enum):
+    """What a wrong answer means: ask again, ask again from a new beginning, or a violation."""
+
+    AGAIN = "again"
+    ANEW = "anew"
+    VIOLATION = "violation"
+
+
+def judge(found: Found, current: State, first: State, suspected_at: float, grace: float) -> Verdict:
+    """Judges an answer that is wrong by `current`, read after it came. `first` was the state when
+    a wrong answer was first seen, at `suspected_at`.
+
+    Only what was asked after the grace period can be a violation, and of that only what is wrong
+    by `first` too: a state that came later has a grace period of its own.
+    """
+    if found.sent_at - suspected_at < grace:
+        return Verdict.AGAIN
+    if _same(current, first):
+        return Verdict.VIOLATION
+    if difference(first, found) is None:
+        return Verdict.ANEW
+    newer = first.realm_url is None or (found.generation or 0) > first.high
+    return Verdict.ANEW if newer else Verdict.VIOLATION
+
+
+def _same(one: State, other: State) -> bool:
+    """Whether nothing changed between two states but generations that left these bytes alone."""
+    return (one.realm_url, one.status, one.digest, one.location, one.public, one.low) == (
+        other.realm_url, other.status, other.digest, other.location, other.public, other.low,
+    )  # fmt: skip
+
+
+# --- Nines -------------------------------------------------------------------------------------
+
+
+def nines(seen: int, total: int) -> int:
+    """How many nines `seen` of `total` are worth: k of them if at most one in 10^k was missed.
+
+    Never more than the sample can show: k nines take 10^k changes, missed or not.
+    """
+    missed, count = max(total - seen, 1), 0
+    while missed * 10 ** (count + 1) <= total:
+        count += 1
+    return count
+
+
+def share_text(seen: int, total: int) -> str:
+    """A share as people read it: `99.95 %, three nines`. Rounded down, so 100 % means all."""
+    if total == 0:
+        return "no changes seen"
+    count = nines(seen, total)
+    digits = max(count, 2)
+    floor = Fraction(100 * seen, total) * 10**digits // 1
+    percent = f"{floor // 10**digits}.{floor % 10**digits:0{digits}d}".rstrip("0").rstrip(".")
+    words = _WORDS[count] if count < len(_WORDS) else f"{count} nines"
+    if seen == total:
+        words += f" ({total} {'change' if total == 1 else 'changes'} can't show more)"
+    return f"{percent} %, {words}"

@@ -1,0 +1,450 @@
+"""Verifying a running fleet: asks every replica what visitors ask, and compares with the database.
+
+Two things go on side by side, in one loop and one thread; only the asking has threads of its own.
+
+- *Checks.* A sample of files, some of them deleted, is asked of every replica in every variant. A
+  wrong answer is asked for again, of the same web worker, until the grace period is over.
+- *Changes.* The registry's generations are polled, and each that moves is followed until every
+  replica serves it. Polled, not listened to: a change whose notification was lost is the one that
+  must not be missed here. A change counts from the last poll that did not show it, so a share is
+  at worst a poll too modest.
+"""
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeAlias
+
+from django.conf import settings
+from django.utils import timezone
+
+from notifications.models import Replica
+from realms.addresses import is_within_reach
+from realms.coherence.generations import REMEMBERED
+from realms.coherence.replica_client import Asked, NoAnswer, Question
+from realms.coherence.report import Outcome, Violation
+from realms.coherence.rules import SHARES, Found, State, Verdict, difference, judge
+from realms.models import EVERYONE, FileVersion, Realm, RealmPermission, RealmTombstone
+from realms.serving.answers import Variant, committed
+from realms.serving.transpiling import TranspilerFailed
+
+POLL_SECONDS = 0.1
+#: A new sample is drawn when the last one is done, and no more often than this.
+SAMPLE_SECONDS = 5.0
+#: How long a replica that gave no answer is let be before it is asked again.
+AGAIN_SECONDS = 0.1
+#: How often a wrong answer is asked for again within the grace period.
+TIMES_AGAIN = 5
+#: First answers that are waited for at the same time, per replica.
+CHECKS_PER_REPLICA = 4
+#: Realms that are gone are asked for too, these many.
+GRAVES = 3
+
+Progress: TypeAlias = Callable[[float, str], None]
+
+
+class NothingToVerify(Exception):
+    """There is no realm or no replica."""
+
+
+@dataclass
+class _Asking:
+    """A question that one replica is being asked until it is settled."""
+
+    of: Asked
+    question: Question
+    due: float = 0.0
+    future: "Future[Found] | None" = None
+    silent_since: float | None = None
+
+    def __post_init__(self) -> None:
+        self.line = self.of.line()
+
+    def ask(self) -> None:
+        self.future = self.of.submit(self.line, self.question)
+
+
+@dataclass
+class _Check(_Asking):
+    """Compares answers with the state that is read when they have come: what replicas had to
+    transpile is stored by then, and this loop does not wait for it."""
+
+    suspect: str = ""
+    first: State | None = None
+    suspected_at: float = 0.0
+
+
+@dataclass
+class _Change:
+    """A generation that moved: since when at the earliest, and when that was noticed."""
+
+    since: float
+    noticed_at: float
+    #: None where the realm is gone; `before` is what it was then.
+    generation: int | None
+    before: int
+    asked: int = 0
+    latency: float = 0.0
+    missed: bool = False
+
+
+@dataclass
+class _Arrival(_Asking):
+    """Waits until a replica serves a change."""
+
+    change: _Change = field(default_factory=lambda: _Change(0, 0, None, 0))
+    late: bool = False
+
+
+class Verification:
+    """One run. `grace`, `seconds`: seconds; `samples`: files in a sample."""
+
+    def __init__(
+        self,
+        *,
+        grace: float,
+        samples: int,
+        realms: list[str] | None = None,
+        progress: Progress = lambda done, text: None,
+    ) -> None:
+        """Raises NothingToVerify."""
+        self._grace = grace
+        self._samples = samples
+        self._only = realms
+        self._progress = progress
+        rows = list(Replica.objects.filter(reported_at__gt=timezone.now() - REMEMBERED))
+        if not rows:
+            raise NothingToVerify(
+                "no replica has reported within a day; is listen_file_changes running beside each "
+                "web service?"
+            )
+        self.outcome = Outcome(
+            grace=grace,
+            replicas=sorted(row.name for row in rows),
+            stopped={row.name for row in rows if row.state == "stopped" and not row.fresh},
+        )
+        if not self._realms():
+            wanted = f"none of {', '.join(realms)} is a realm" if realms else "there is no realm"
+            raise NothingToVerify(wanted)
+        self._addresses = {row.name: row.address for row in rows}
+        self._fleet: dict[str, Asked] = {}
+        self._open: list[_Check | _Arrival] = []
+        self._queue: deque[Question] = deque()
+        self._changes: list[_Change] = []
+        self._generations: dict[str, int] = {}
+        self._polled_at = 0.0
+        self._poll_seconds = POLL_SECONDS
+        #: Replicas that give no answers, and those of them that are asked once again.
+        self._down: set[str] = set()
+        self._knock: set[str] = set()
+        self._drawn_at = 0.0
+        self._canaries: dict[str, str] = {}
+
+    def run(self, seconds: float) -> Outcome:
+        """Watches for so long, then waits for what is still open; with 0 it checks one sample."""
+        self._fleet = {name: Asked(name, at) for name, at in self._addresses.items()}
+        began = time.monotonic()
+        try:
+            self._loop(began, began + seconds)
+        finally:
+            for asked in self._fleet.values():
+                asked.close()
+            for asking in self._open:
+                asking.line.close()
+        outcome = self.outcome
+        outcome.seconds = time.monotonic() - began
+        followed = [change for change in self._changes if change.asked]
+        outcome.changes = len(followed)
+        outcome.within = {
+            limit: sum(not c.missed and c.latency <= limit for c in followed) for limit in SHARES
+        }
+        outcome.slowest = max((c.latency for c in followed if not c.missed), default=None)
+        return outcome
+
+    def _loop(self, began: float, end: float) -> None:
+        self._draw()
+        total = len(self._queue)
+        while True:
+            now = time.monotonic()
+            watching = now < end
+            if watching:
+                self._watch()
+                if not self._queue and now - self._drawn_at >= SAMPLE_SECONDS:
+                    self._draw()
+            elif end > began:
+                self._queue.clear()
+            self._start_checks()
+            for asking in self._open:
+                if asking.future is None and asking.due <= now:
+                    asking.ask()
+            self._collect()
+            if not watching and not self._queue and not self._open:
+                return
+            done = (now - began) / (end - began) if end > began else 1 - len(self._queue) / total
+            self._progress(min(done, 1.0), self._text(watching))
+
+    def _text(self, watching: bool) -> str:
+        outcome = self.outcome
+        doing = "watching" if watching else "waiting for what is open"
+        if not self._generations:
+            doing = "checking"
+        return (
+            f"{doing}: {outcome.samples} answers, {len(self._changes)} changes, "
+            f"{len(outcome.violations)} violations, {len(outcome.silent)} silent"
+        )
+
+    # --- What is asked ---
+
+    def _realms(self) -> list[Realm]:
+        """Those to be looked at. One of another origin is noted as not checked: nobody gets there
+        by way of these replicas."""
+        realms = Realm.objects.all()
+        found = list(realms.filter(url__in=self._only) if self._only else realms)
+        for realm in found:
+            if not is_within_reach(realm.url):
+                self.outcome.unchecked[realm.url] = (
+                    f"visitors of {settings.REALM_PUBLIC_ORIGIN} don't get there: another port, or "
+                    "not the same of http and https"
+                )
+        return [realm for realm in found if is_within_reach(realm.url)]
+
+    def _draw(self) -> None:
+        """A sample of the registry: files of random realms, deleted ones too, and realms that are
+        gone. A replica that was silent is asked again."""
+        self._drawn_at = time.monotonic()
+        self._knock = set(self._down)
+        realms = self._realms()
+        random.shuffle(realms)
+        realms = realms[: self._samples]
+        readable = RealmPermission.objects.filter(audience=EVERYONE, read=True, realm__in=realms)
+        public = set(readable.values_list("realm", flat=True))
+        questions: list[Question] = []
+        for place, realm in enumerate(realms):
+            # Every realm has its share of the sample; the first ones take what is left over.
+            share = self._samples // len(realms) + (place < self._samples % len(realms))
+            content = FileVersion.objects.filter(realm=realm.source_id or realm.pk)
+            paths = list(content.order_by("?").values_list("path", flat=True)[:share])
+            for path in dict.fromkeys(paths or [""]):
+                questions += _variants(realm, path, private=realm.pk not in public)
+                self._canaries[realm.url] = path
+        if not self._only:
+            newest = RealmTombstone.objects.order_by("-at").values_list("url", flat=True)
+            graves = filter(is_within_reach, newest.iterator())
+            questions += [Question(url, "", Variant.SOURCE) for url in islice(graves, GRAVES)]
+        random.shuffle(questions)
+        self._queue.extend(questions)
+
+    def _start_checks(self) -> None:
+        room = CHECKS_PER_REPLICA * len(self._fleet) - sum(
+            isinstance(each, _Check) and each.first is None for each in self._open
+        )
+        while self._queue and room > 0:
+            question = self._queue.popleft()
+            for name, asked in self._fleet.items():
+                if name in self._down and name not in self._knock:
+                    continue
+                self._knock.discard(name)
+                check = _Check(asked, question)
+                check.ask()
+                self._open.append(check)
+                room -= 1
+
+    def _read(self, question: Question) -> State | None:
+        try:
+            return State.of(committed(question.variant, question.url))
+        except TranspilerFailed as error:
+            self.outcome.unchecked[question.url] = str(error)
+            return None
+
+    # --- Changes ---
+
+    def _watch(self) -> None:
+        """Follows what moved since the last poll."""
+        now = time.monotonic()
+        if now - self._polled_at < self._poll_seconds:
+            return
+        wanted = Realm.objects.filter(url__in=self._only) if self._only else Realm.objects.all()
+        told = wanted.values_list("url", "generation")
+        found = {url: generation for url, generation in told if is_within_reach(url)}
+        noticed_at = time.monotonic()
+        # A large registry is polled less often: four fifths of the time are left to others.
+        self._poll_seconds = max(POLL_SECONDS, 5 * (noticed_at - now))
+        if self._polled_at:
+            for url in found.keys() | self._generations.keys():
+                generation, before = found.get(url), self._generations.get(url, 0)
+                if generation != self._generations.get(url):
+                    self._follow(url, _Change(self._polled_at, noticed_at, generation, before))
+        self._generations, self._polled_at = found, now
+
+    def _follow(self, url: str, change: _Change) -> None:
+        path = self._canaries.get(url, "")
+        realm = Realm.objects.filter(url=url).first()
+        if realm is not None and realm.kind != Realm.Kind.PUBLISHED and change.generation:
+            path = _changed_path(realm, change.generation) or path
+        question = Question(url, path, Variant.SOURCE)
+        state = self._read(question)
+        if state is None:
+            return
+        self._changes.append(change)
+        for asked in self._fleet.values():
+            if asked.name not in self._down:
+                arrival = _Arrival(asked, _with_token(question, state), change=change)
+                arrival.ask()
+                self._open.append(arrival)
+
+    # --- Answers ---
+
+    def _collect(self) -> None:
+        """Waits a moment for answers, and decides about each that has come."""
+        futures = [asking.future for asking in self._open if asking.future is not None]
+        if futures:
+            wait(futures, timeout=POLL_SECONDS / 2, return_when=FIRST_COMPLETED)
+        else:
+            time.sleep(POLL_SECONDS / 10)
+        still: list[_Check | _Arrival] = []
+        for asking in self._open:
+            if asking.future is None or not asking.future.done():
+                still.append(asking)
+            elif self._settled(asking, asking.future):
+                asking.line.close()
+            else:
+                asking.future = None
+                still.append(asking)
+        self._open = still
+
+    def _settled(self, asking: "_Check | _Arrival", future: "Future[Found]") -> bool:
+        try:
+            found = future.result()
+        except NoAnswer as error:
+            return self._silent(asking, str(error))
+        asking.silent_since = None
+        self._down.discard(asking.of.name)
+        if isinstance(asking, _Check):
+            return self._compared(asking, found)
+        return self._arrived(asking, found)
+
+    def _silent(self, asking: _Asking, why: str) -> bool:
+        """Whether a replica that gave no answer has been silent for the grace period."""
+        now, name = time.monotonic(), asking.of.name
+        if asking.silent_since is None:
+            asking.silent_since = now
+        asking.due = now + AGAIN_SECONDS
+        if name not in self._down and now - asking.silent_since < self._grace:
+            return False
+        self._down.add(name)
+        self.outcome.silent.setdefault(name, why)
+        return True
+
+    def _compared(self, check: _Check, found: Found) -> bool:
+        """Whether a check is over: the answer is right, or it is a violation."""
+        if check.first is not None and found.worker != check.suspect:
+            return self._elsewhere(check)
+        state = self._read(check.question)
+        if state is None:
+            return True
+        why = difference(state, found)
+        if why is None:
+            return self._right()
+        check.question = _with_token(check.question, state)
+        check.due = time.monotonic() + self._grace / TIMES_AGAIN
+        if check.first is None:
+            check.first, check.suspect, check.suspected_at = state, found.worker, found.at
+        verdict = judge(found, state, check.first, check.suspected_at, self._grace)
+        if verdict is Verdict.ANEW:
+            check.first, check.suspected_at = state, found.at
+        if verdict is Verdict.VIOLATION:
+            self._violated(check, found, state.high, why)
+            return self._right()
+        return False
+
+    def _elsewhere(self, check: _Check) -> bool:
+        """Another worker answered than the suspect: the connection was cut. Its fellow is asked on
+        new connections until the grace period is over; by then its process may be gone."""
+        check.line.close()
+        check.line = check.of.line()
+        check.due = time.monotonic() + AGAIN_SECONDS / 10
+        if time.monotonic() - check.suspected_at > 2 * self._grace + 1:
+            return self._right()
+        return False
+
+    def _right(self) -> bool:
+        self.outcome.samples += 1
+        return True
+
+    def _arrived(self, arrival: _Arrival, found: Found) -> bool:
+        """Whether a change has come to a replica, or is given up."""
+        change = arrival.change
+        served = found.generation if found.realm_url == arrival.question.realm_url else None
+        if change.generation is None:
+            arrived = served is None or served > change.before
+        else:
+            arrived = served is not None and served >= change.generation
+        if not arrived and served is None:
+            # Deleted meanwhile, or not everybody's any more.
+            state = self._read(arrival.question)
+            if state is None or state.realm_url != arrival.question.realm_url:
+                arrived = True
+            else:
+                arrival.question = _with_token(arrival.question, state)
+        if arrived:
+            return self._counted(change, found.at - change.since)
+        if found.sent_at - change.noticed_at > self._grace and not arrival.late:
+            arrival.late = True
+            self._violated(arrival, found, change.generation, "a change that it does not serve")
+        age = found.at - change.since
+        arrival.due = time.monotonic() + min(max(age / 10, POLL_SECONDS / 10), POLL_SECONDS * 3)
+        if age > SHARES[-1]:
+            change.missed = True
+            return self._counted(change, age)
+        return False
+
+    def _counted(self, change: _Change, latency: float) -> bool:
+        change.asked += 1
+        change.latency = max(change.latency, latency)
+        return True
+
+    def _violated(self, asking: _Asking, found: Found, expected: int | None, why: str) -> None:
+        question = asking.question
+        self.outcome.violation(
+            Violation(
+                replica=asking.of.name,
+                worker=found.worker,
+                realm=question.realm_url,
+                path=question.path,
+                variant=question.variant.value,
+                expected_generation=expected,
+                found_generation=found.generation,
+                why=why,
+            )
+        )
+
+
+def _variants(realm: Realm, path: str, private: bool) -> list[Question]:
+    """What is asked of a file: its source, its module, and a published card's page."""
+    questions = [
+        Question(realm.url, path, Variant.SOURCE, private),
+        Question(realm.url, path, Variant.MODULE, private),
+    ]
+    if realm.kind == Realm.Kind.PUBLISHED and path.endswith(".json"):
+        page = "" if path == "index.json" else path.removesuffix(".json")
+        questions.append(Question(realm.url, page, Variant.HTML, private))
+    return questions
+
+
+def _with_token(question: Question, state: State) -> Question:
+    """The question, with the operator's token where everyone's would be refused."""
+    private = state.realm_url is not None and not state.public
+    return Question(question.realm_url, question.path, question.variant, private)
+
+
+def _changed_path(realm: Realm, generation: int) -> str | None:
+    """A file that a realm's generation brought or took away: others may rightly be served under
+    older generations."""
+    versions = FileVersion.objects.filter(realm=realm)
+    changed = versions.filter(from_generation=generation).first()
+    changed = changed or versions.filter(until_generation=generation).first()
+    return changed.path if changed else None

@@ -1,0 +1,185 @@
+"""Writes: a write closes the path's open version and opens another at a new generation.
+
+Nothing is ever overwritten, so a reader sees a file whole, as it was at one generation.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.conf import settings
+from django.db.models import F, QuerySet
+from django.db.models.functions import Greatest, Now
+from django.utils import timezone
+
+from realms.content.blobs import Stored, store_blobs
+from realms.content.changes import Change, raise_change
+from realms.content.resolve import realms_within
+from realms.errors import Conflict, NotFound, OverQuota, TooLarge
+from realms.models import FileVersion, Realm
+from reindex.reading.documents import read_document
+from reindex.reading.strict_json import BrokenDocument
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a write did: the realm's generation after it, and when the file was made and changed."""
+
+    generation: int
+    created_at: datetime
+    modified_at: datetime
+
+
+def open_versions(realm: Realm, paths: Iterable[str]) -> QuerySet[FileVersion]:
+    """The versions of these paths that stand now."""
+    return FileVersion.objects.filter(
+        realm=realm, path__in=list(paths), until_generation__isnull=True
+    )
+
+
+def etag(sha256: str, variant: str) -> str:
+    """The ETag of stored content: as `source`, or as the `asset` that it is."""
+    return f'"{sha256}:{variant}"'
+
+
+def validators(realm: Realm, path: str) -> tuple[list[str], datetime | None]:
+    """The ETags under which a file's content is answered now, and when it was last changed. None
+    where there is no such file."""
+    version = open_versions(realm, [path]).first()
+    if version is None:
+        return [], None
+    etags = [etag(version.blob_id, variant) for variant in ("source", "asset")]
+    return etags, version.modified_at
+
+
+# --- Writing -----------------------------------------------------------------------------------
+
+
+def check_size(path: str, data: bytes) -> None:
+    """Raises TooLarge for a card or a file above its limit."""
+    limit = (
+        settings.CARD_SIZE_LIMIT_BYTES if is_card(path, data) else settings.FILE_SIZE_LIMIT_BYTES
+    )
+    if len(data) > limit:
+        raise TooLarge(path=path, size=len(data), limit=limit)
+
+
+def is_card(path: str, data: bytes) -> bool:
+    """Whether a file is a card instance: a JSON:API document that says what it adopts from."""
+    if not path.endswith(".json") or len(data) > settings.FILE_SIZE_LIMIT_BYTES:
+        return False
+    try:
+        return read_document(data, path) is not None
+    except BrokenDocument:
+        return False
+
+
+def advance(realm: Realm, files: int = 0, size: int = 0) -> int:
+    """Gives the realm its next generation, with so many files and bytes more. The caller holds the
+    realm's lock."""
+    Realm.objects.filter(pk=realm.pk).update(
+        generation=F("generation") + 1,
+        # A process of an older release may have written files that it didn't count.
+        file_count=Greatest(F("file_count") + files, 0),
+        byte_count=Greatest(F("byte_count") + size, 0),
+    )
+    realm.refresh_from_db(fields=["generation", "file_count", "byte_count"])
+    return realm.generation
+
+
+def check_quota(realm: Realm, files: int, size: int) -> None:
+    """Raises OverQuota if a realm may not have so many files and bytes more than it has. One that
+    gets smaller may always."""
+    quotas = (
+        (files, realm.file_count, realm.max_files, settings.REALM_MAX_FILES, "files"),
+        (size, realm.byte_count, realm.max_bytes, settings.REALM_MAX_BYTES, "bytes"),
+    )
+    for more, held, own, general, unit in quotas:
+        limit = general if own is None else own
+        if more > 0 and held + more > limit:
+            raise OverQuota(url=realm.url, count=held + more, limit=limit, unit=unit)
+
+
+def write_files(realm: Realm, files: Mapping[str, bytes]) -> dict[str, Written]:
+    """Writes files in one generation; content that is there already is left untouched.
+
+    The caller holds the realm's lock, in whose transaction everything happens; the triggers
+    announce the paths. Raises OverQuota, and Conflict for what would be in another realm; then the
+    transaction is to be undone.
+    """
+    stored = {
+        path: Stored(hashlib.sha256(data).hexdigest(), len(data)) for path, data in files.items()
+    }
+    return write_stored(realm, stored, list(files.values()))
+
+
+def write_stored(
+    realm: Realm, files: Mapping[str, Stored], contents: Iterable[bytes] = ()
+) -> dict[str, Written]:
+    """As `write_files`, for content that is stored already, but for `contents`. Raises OverQuota;
+    then nothing is stored."""
+    for path, within in realms_within(realm.url, files).items():
+        raise Conflict(what=f"{realm.url}{path} is in the realm {within}; write it there")
+    now = timezone.now()
+    before = {version.path: version for version in open_versions(realm, files)}
+    changed = [
+        path
+        for path, stored in files.items()
+        if path not in before or before[path].blob_id != stored.sha256
+    ]
+    touched = set(changed)
+    more = len(changed) - sum(path in before for path in changed)
+    size = sum(files[path].size for path in changed)
+    size -= sum(before[path].size for path in changed if path in before)
+    if changed:
+        realm.refresh_from_db(fields=["file_count", "byte_count", "max_files", "max_bytes"])
+        check_quota(realm, more, size)
+    store_blobs(contents)
+    if changed:
+        generation = advance(realm, more, size)
+        _close(realm, [before[path] for path in changed if path in before])
+        FileVersion.objects.bulk_create(
+            FileVersion(
+                realm=realm,
+                path=path,
+                blob_id=files[path].sha256,
+                size=files[path].size,
+                created_at=before[path].created_at if path in before else now,
+                modified_at=now,
+                from_generation=generation,
+            )
+            for path in changed
+        )
+        raise_change(Change.of(realm, paths=frozenset(changed)))
+    return {
+        path: Written(
+            generation=realm.generation,
+            created_at=before[path].created_at if path in before else now,
+            modified_at=now if path in touched else before[path].modified_at,
+        )
+        for path in files
+    }
+
+
+def delete_files(realm: Realm, paths: Iterable[str]) -> int:
+    """Deletes files in one generation and answers it. The caller holds the realm's lock.
+
+    Raises NotFound if one of the paths doesn't exist; then nothing is deleted.
+    """
+    wanted = list(dict.fromkeys(paths))
+    versions = list(open_versions(realm, wanted))
+    missing = set(wanted) - {version.path for version in versions}
+    if missing:
+        raise NotFound(url=realm.url + min(missing))
+    generation = advance(realm, -len(versions), -sum(version.size for version in versions))
+    _close(realm, versions)
+    raise_change(Change.of(realm, paths=frozenset(wanted)))
+    return generation
+
+
+def _close(realm: Realm, versions: list[FileVersion]) -> None:
+    if versions:
+        FileVersion.objects.filter(pk__in=[version.pk for version in versions]).update(
+            until_generation=realm.generation, closed_at=Now()
+        )

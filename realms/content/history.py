@@ -1,0 +1,151 @@
+"""What a realm held at a generation, and what differs between two generations."""
+
+from collections.abc import Iterator
+from typing import LiteralString
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import Q, QuerySet
+
+from notifications.paths import top_folder
+from realms.content.blobs import read_blob
+from realms.content.resolve import realms_within
+from realms.models import Blob, FileVersion, Publication, Realm, RealmBorder
+
+#: How much content one answer may carry. Unit: bytes.
+MANY_BYTES = 16 * 1024 * 1024
+#: Of those files how many are read at a time: at most 64 KiB each, as larger ones are elsewhere.
+MANY_AT_A_TIME = 100
+
+
+# --- Reading at a generation -------------------------------------------------------------------
+
+
+def versions_at(realm: Realm, generation: int) -> QuerySet[FileVersion]:
+    """The manifest of a realm as it stood at a generation, a published one through its source."""
+    if realm.kind == Realm.Kind.PUBLISHED:
+        publication = publication_at(realm, generation)
+        if publication is None:
+            return FileVersion.objects.none()
+        return _open_at(publication.source_id, publication.source_generation)
+    return _open_at(realm.pk, generation)
+
+
+def publication_at(realm: Realm, generation: int) -> Publication | None:
+    """What a published realm showed at a generation; None if that isn't known any more, and then
+    an older publication doesn't stand in for it."""
+    return Publication.objects.filter(realm=realm, generation=generation).first()
+
+
+def _open_at(realm_id: UUID, generation: int) -> QuerySet[FileVersion]:
+    return FileVersion.objects.filter(
+        Q(until_generation__isnull=True) | Q(until_generation__gt=generation),
+        realm_id=realm_id,
+        from_generation__lte=generation,
+    )
+
+
+# --- Asking ------------------------------------------------------------------------------------
+
+
+def changed_between(source: Realm, older: int, newer: int) -> list[str]:
+    """The paths of a source realm that differ between two of its generations, in one query."""
+    low, high = sorted((older, newer))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT DISTINCT path FROM realms_fileversion
+            WHERE realm_id = %(realm)s AND (
+                (from_generation > %(low)s AND from_generation <= %(high)s)
+                OR (until_generation > %(low)s AND until_generation <= %(high)s)
+            ) ORDER BY path
+            """,
+            {"realm": source.pk, "low": low, "high": high},
+        )
+        return [path for (path,) in cursor.fetchall()]
+
+
+def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | None:
+    """The files of a realm at one generation that were not the same at an earlier one, as path and
+    SHA-256, or None for a file that is gone. None where history doesn't reach back that far: then
+    nothing can be said to be unchanged.
+    """
+    content_id, low, high = realm.pk, since, at
+    if realm.kind == Realm.Kind.PUBLISHED:
+        before, after = publication_at(realm, since), publication_at(realm, at)
+        if before is None or after is None or before.source_id != after.source_id:
+            return None
+        content_id, low, high = after.source_id, before.source_generation, after.source_generation
+    elif not FileVersion.objects.filter(realm=realm, from_generation__lte=since).exists():
+        # Another realm stood at this URL then.
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute(_DIFFERENCE, {"realm": content_id, "then": low, "now": high})
+        files: dict[str, str | None] = dict(cursor.fetchall())
+    files |= _behind_borders(realm, since, at)
+    # Asked last: what is whole by now was whole when it was compared.
+    return files if _is_whole(realm, since, at) else None
+
+
+def _behind_borders(realm: Realm, since: int, at: int) -> dict[str, str | None]:
+    """What a realm serves otherwise because another has come or gone within it: the files there,
+    and the topmost folder, with its final slash, for whatever was looked for there in vain."""
+    low, high = sorted((since, at))
+    moved = RealmBorder.objects.filter(realm=realm, generation__gt=low, generation__lte=high)
+    files: dict[str, str | None] = {}
+    for folder in moved.values_list("path", flat=True):
+        files[top_folder(folder)] = None
+        there = versions_at(realm, at).filter(path__startswith=folder)
+        files |= dict(there.values_list("path", "blob_id"))
+    return files | dict.fromkeys(realms_within(realm.url, files))
+
+
+def _is_whole(realm: Realm, *generations: int) -> bool:
+    """Whether every file that a realm held at these generations is still known. A publication
+    keeps what it shows."""
+    if realm.kind == Realm.Kind.PUBLISHED:
+        return all(publication_at(realm, generation) is not None for generation in generations)
+    return Realm.objects.filter(pk=realm.pk, history_from__lte=min(generations)).exists()
+
+
+_DIFFERENCE: LiteralString = """
+WITH bounds AS (
+    SELECT least(%(then)s, %(now)s)::bigint AS low, greatest(%(then)s, %(now)s)::bigint AS high
+), touched AS (
+    SELECT DISTINCT path FROM realms_fileversion, bounds
+    WHERE realm_id = %(realm)s AND (
+        (from_generation > low AND from_generation <= high)
+        OR (until_generation > low AND until_generation <= high)
+    )
+)
+SELECT t.path, new.sha256 FROM touched t
+LEFT JOIN realms_fileversion old ON old.realm_id = %(realm)s AND old.path = t.path
+    AND old.from_generation <= %(then)s
+    AND (old.until_generation IS NULL OR old.until_generation > %(then)s)
+LEFT JOIN realms_fileversion new ON new.realm_id = %(realm)s AND new.path = t.path
+    AND new.from_generation <= %(now)s
+    AND (new.until_generation IS NULL OR new.until_generation > %(now)s)
+WHERE old.sha256 IS DISTINCT FROM new.sha256
+"""
+
+
+def read_many(
+    realm: Realm, generation: int, paths: list[str]
+) -> Iterator[tuple[str, bytes | None]]:
+    """Files of a realm at one generation, None for one that isn't there. It ends early where they
+    come to more than MANY_BYTES: the rest is to be asked for again."""
+    there = versions_at(realm, generation).filter(path__in=paths)
+    files = {
+        path: (sha256, size) for path, sha256, size in there.values_list("path", "blob", "size")
+    }
+    total = 0
+    for start in range(0, len(paths), MANY_AT_A_TIME):
+        part = paths[start : start + MANY_AT_A_TIME]
+        wanted = {files[path][0] for path in part if path in files}
+        blobs = dict(Blob.objects.filter(pk__in=wanted).values_list("pk", "data"))
+        for path in part:
+            sha256, size = files.get(path, ("", 0))
+            total += size
+            if total > MANY_BYTES and total > size:
+                return
+            yield path, read_blob(sha256, blobs[sha256]) if sha256 else None

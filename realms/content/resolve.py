@@ -1,0 +1,146 @@
+"""One SQL statement that answers what stands at a URL: the realm, its generation, and the file.
+
+One statement is one snapshot: the generation that it tells and the bytes that it finds belong
+together, whatever commits meanwhile. The longest realm URL wins.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import LiteralString
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import QuerySet
+from django.db.models.functions import Length
+
+from realms.addresses import realm_candidates
+from realms.models import Realm
+
+_RESOLVE: LiteralString = """
+WITH realm AS (
+    SELECT r.id, r.url, r.kind, r.generation
+    FROM realms_realm r WHERE r.url = ANY(%(candidates)s)
+    ORDER BY length(r.url) DESC LIMIT 1
+), content AS (
+    SELECT r.*,
+        COALESCE(p.source_id, r.id) AS content_id,
+        COALESCE(p.source_generation, %(at)s, r.generation) AS content_generation,
+        p.generation AS published_at
+    FROM realm r LEFT JOIN realms_publication p ON r.kind = 'published'
+        -- Every generation of a published realm is a publication of its own: where that one is
+        -- gone, an older one doesn't stand in for it.
+        AND p.realm_id = r.id AND p.generation = COALESCE(%(at)s, r.generation)
+)
+SELECT c.id, c.url, c.kind, c.generation, c.published_at,
+    EXISTS (
+        SELECT 1 FROM realms_realmpermission
+        WHERE realm_id = c.id AND audience = 'everyone' AND read
+    ) AS public,
+    f.path, f.sha256, f.size, f.created_at, f.modified_at, f.from_generation, b.data
+FROM content c
+LEFT JOIN LATERAL (
+    SELECT v.*
+    FROM unnest(%(extensions)s::text[]) WITH ORDINALITY e(extension, place)
+    JOIN realms_fileversion v ON v.realm_id = c.content_id
+        AND v.path = substr(%(url)s, length(c.url) + 1) || e.extension
+        AND v.from_generation <= c.content_generation
+        AND (v.until_generation IS NULL OR v.until_generation > c.content_generation)
+    ORDER BY e.place LIMIT 1
+) f ON true
+LEFT JOIN realms_blob b ON b.sha256 = f.sha256 AND f.sha256 IS DISTINCT FROM %(known)s
+"""
+
+
+@dataclass(frozen=True)
+class ResolvedFile:
+    """A file as it stands at one generation. `data` is None for large or already known content."""
+
+    path: str
+    sha256: str
+    size: int
+    created_at: datetime
+    modified_at: datetime
+    data: bytes | None
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What stands at a URL: `file` is known to hold in the generations `low` to `high`."""
+
+    realm_id: UUID
+    realm_url: str
+    kind: str
+    generation: int
+    public: bool
+    file: ResolvedFile | None
+    low: int
+    high: int
+
+
+def realms_around(url: str) -> QuerySet[Realm]:
+    """The realms that a URL (unescaped) lies in, whether or not there is such a file: the one that
+    it is of, and then those that this one lies in."""
+    return Realm.objects.filter(url__in=realm_candidates(url)).order_by(Length("url").desc())
+
+
+def realm_around(url: str) -> Realm | None:
+    """The realm that a URL is of."""
+    return realms_around(url).first()
+
+
+def realms_within(realm_url: str, paths: Iterable[str]) -> dict[str, str]:
+    """Those of some paths of a realm that lie in another realm which stands within it, with the URL
+    of that one."""
+    inner = set(
+        Realm.objects.filter(url__startswith=realm_url)
+        .exclude(url=realm_url)
+        .values_list("url", flat=True)
+    )
+    found: dict[str, str] = {}
+    for path in paths if inner else ():
+        around = realm_candidates(realm_url + path)
+        within = next((url for url in around if url in inner), None)
+        if within is not None:
+            found[path] = within
+    return found
+
+
+def resolve(
+    url: str,
+    extensions: Sequence[str] = ("",),
+    *,
+    known: str | None = None,
+    at: int | None = None,
+) -> Resolved | None:
+    """The realm that `url` (unescaped) lies in and the first file of `url` + extension; None where
+    no realm stands.
+
+    `known` is a SHA-256 whose bytes the caller has. `at` asks for the realm as of that generation;
+    a generation that isn't committed has no file.
+    """
+    parameters = {
+        "candidates": realm_candidates(url),
+        "url": url,
+        "extensions": list(extensions),
+        "known": known,
+        "at": at,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_RESOLVE, parameters)
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    (
+        realm_id, realm_url, kind, generation, published_at, public,
+        path, sha256, size, created_at, modified_at, from_generation, data,
+    ) = row  # fmt: skip
+    exists = path is not None and (at is None or at <= generation)
+    file = (
+        ResolvedFile(path, sha256, size, created_at, modified_at, bytes(data) if data else None)
+        if exists
+        else None
+    )
+    high = generation if at is None else at
+    low = (published_at if kind == "published" else from_generation) if exists else high
+    return Resolved(realm_id, realm_url, kind, generation, public, file, low or high, high)

@@ -1,0 +1,331 @@
+"""Removing what nothing can reach any more: old publications, file versions, blobs.
+
+A file version is kept while it stands, while a kept publication or a pin shows it, and for a while
+after it was closed. A blob is kept while a version names it, and for a while after it was stored.
+What is removed is chosen and removed under the locks that writers take: of a realm for versions,
+of a blob's row for its content.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, LiteralString
+from uuid import UUID
+
+from django.conf import settings
+from django.core.files.storage import Storage, storages
+from django.db import IntegrityError, connection, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Greatest
+from django.utils import timezone
+
+from realms.content.blobs import blob_name
+from realms.content.locks import realm_write_lock
+from realms.errors import Busy
+from realms.housekeeping.pruning import prune
+from realms.models import Blob, Realm
+from reindex.models import IndexHead, ReindexJob
+from reindex.reading.pins import PIN_SECONDS
+
+#: How many of a published realm's publications can be rolled back to.
+KEPT_PUBLICATIONS = 10
+#: How long content that nothing names is kept, unless somebody says otherwise.
+GRACE_HOURS = 24
+PUBLISHED = Realm.Kind.PUBLISHED
+#: The kinds of realms that have files of their own.
+HOLDING = (Realm.Kind.SOURCE, Realm.Kind.BOOTSTRAP)
+#: How many blobs leave in one transaction, in which writers of the same content wait.
+BATCH = 100
+
+#: Publications that are too old to be rolled back to and that no pin can mean any more.
+_PUBLICATIONS: LiteralString = """
+SELECT id FROM (
+    SELECT id, realm_id, generation, row_number() OVER newest AS place,
+        lag(generation) OVER newest AS next_generation, lag(at) OVER newest AS superseded_at
+    FROM realms_publication
+    WHERE realm_id = ANY(%(realms)s)
+    WINDOW newest AS (PARTITION BY realm_id ORDER BY generation DESC)
+) p
+WHERE place > %(kept)s AND superseded_at < %(before)s AND NOT EXISTS (
+    SELECT FROM unnest(%(pinned)s::uuid[], %(pins)s::bigint[]) pin(realm_id, generation)
+    WHERE pin.realm_id = p.realm_id
+        AND pin.generation >= p.generation AND pin.generation < p.next_generation
+)
+"""
+#: Versions that were closed a while ago and that neither a publication nor a pin shows.
+_VERSIONS: LiteralString = """
+SELECT v.id FROM realms_fileversion v
+WHERE v.realm_id = ANY(%(realms)s) AND v.closed_at < %(before)s AND NOT EXISTS (
+    SELECT FROM realms_publication p
+    WHERE p.source_id = v.realm_id AND p.id <> ALL(%(dropped)s::bigint[])
+        AND p.source_generation >= v.from_generation
+        AND p.source_generation < v.until_generation
+) AND NOT EXISTS (
+    SELECT FROM unnest(%(pinned)s::uuid[], %(pins)s::bigint[]) pin(realm_id, generation)
+    WHERE pin.realm_id = v.realm_id
+        AND pin.generation >= v.from_generation AND pin.generation < v.until_generation
+)
+"""
+_BLOBS: LiteralString = """
+SELECT b.sha256 FROM realms_blob b
+WHERE b.stored_at < %(young)s AND NOT EXISTS (
+    SELECT FROM realms_fileversion v
+    WHERE v.sha256 = b.sha256 AND v.id <> ALL(%(gone)s::bigint[])
+)
+"""
+_HASH = re.compile(r"[0-9a-f]{64}")
+_DRAFT = re.compile(r"\.draft-.*")
+
+
+@dataclass
+class Collected:
+    """What was removed, or would be."""
+
+    publications: int = 0
+    versions: int = 0
+    blobs: int = 0
+    #: Of those blobs, by what they held.
+    bytes: int = 0
+    #: Objects in the storage that no row told of: what writers that were killed left behind.
+    strays: int = 0
+    #: Realms that were being written to all the while; the next run looks at them again.
+    busy: list[str] = field(default_factory=list)
+    #: Rows of work that is long over, by kind.
+    rows: dict[str, int] = field(default_factory=dict)
+
+    def told(self) -> str:
+        """In one line."""
+        return (
+            f"{self.publications} publications, {self.versions} file versions, "
+            f"{self.blobs} blobs with {self.bytes / 1e6:.1f} MB, {self.strays} stray objects, "
+            f"{sum(self.rows.values())} rows of work that is over"
+        )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How old things must be, and which generations of which realms are read at the moment."""
+
+    before: datetime
+    young: datetime
+    pins: list[tuple[UUID, int]]
+
+    def parameters(self, **more: Any) -> dict[str, Any]:
+        """For the statements above."""
+        return {
+            "before": self.before,
+            "young": self.young,
+            "kept": KEPT_PUBLICATIONS,
+            "pinned": [realm_id for realm_id, _ in self.pins],
+            "pins": [generation for _, generation in self.pins],
+            **more,
+        }
+
+
+def collect_garbage(
+    *, grace: timedelta, dry_run: bool = False, progress: Callable[[str], None] = lambda what: None
+) -> Collected:
+    """Removes what can't be reached; `grace` is how long content that nothing names is kept.
+
+    `progress` is told what is looked at. A dry run counts, takes no lock and changes nothing.
+    """
+    now = timezone.now()
+    retention = max(settings.REALM_RETENTION_SECONDS, PIN_SECONDS)
+    limits = Limits(now - timedelta(seconds=retention), now - grace, _pins(now))
+    done = Collected()
+    progress("work that is over")
+    done.rows = prune(limits.before, dry_run=dry_run)
+    if dry_run:
+        _count(limits, done, progress)
+        return done
+    for realm in _realms(PUBLISHED):
+        progress(realm.url)
+        done.publications += _unless_busy(realm, limits, done, _drop_publications)
+    for realm in _realms(*HOLDING):
+        progress(realm.url)
+        done.versions += _unless_busy(realm, limits, done, _drop_versions)
+    progress("stored objects")
+    done.strays = sum(_adopted(stray) for stray in _strays(limits))
+    progress("blobs")
+    while _drop_blobs(limits, done):
+        pass
+    return done
+
+
+def _pins(now: datetime) -> list[tuple[UUID, int]]:
+    """The generations that jobs read. A job that has ended signed its last pins before that; the
+    next one asks what has changed since the one whose index is shown."""
+    recent = now - timedelta(seconds=PIN_SECONDS)
+    unfinished = (*ReindexJob.LIVE, ReindexJob.Status.FAILED)
+    shown = IndexHead.objects.values("job")
+    jobs = ReindexJob.objects.filter(
+        Q(status__in=unfinished) | Q(finished_at__gt=recent) | Q(pk__in=shown)
+    )
+    pinned = {
+        (url, int(generation))
+        for job in jobs
+        for url, generation in [(job.realm_url, job.generation), *job.pins.items()]
+    }
+    ids = dict(Realm.objects.filter(url__in={url for url, _ in pinned}).values_list("url", "pk"))
+    return [(ids[url], generation) for url, generation in pinned if url in ids]
+
+
+def _realms(*kinds: str) -> list[Realm]:
+    return list(Realm.objects.filter(kind__in=kinds).order_by("url"))
+
+
+def _unless_busy(
+    realm: Realm, limits: Limits, done: Collected, drop: Callable[[Realm, Limits], int]
+) -> int:
+    try:
+        with realm_write_lock(realm.url):
+            return drop(realm, limits)
+    except Busy:
+        done.busy.append(realm.url)
+        return 0
+
+
+# --- Publications and versions -----------------------------------------------------------------
+
+
+def _drop_publications(realm: Realm, limits: Limits) -> int:
+    """Under the lock of a published realm nobody publishes there or rolls it back."""
+    statement = f"DELETE FROM realms_publication WHERE id IN ({_PUBLICATIONS})"
+    with connection.cursor() as cursor:
+        cursor.execute(statement, limits.parameters(realms=[realm.pk], dropped=[]))
+        return int(cursor.rowcount)
+
+
+def _drop_versions(realm: Realm, limits: Limits) -> int:
+    """Under the lock of a source nobody writes to it or publishes it. A rollback copies a
+    publication that stands, and so needs no version that another doesn't keep. What the source
+    held before can't be told any more, unless a publication shows it."""
+    statement = (
+        f"DELETE FROM realms_fileversion WHERE id IN ({_VERSIONS}) RETURNING until_generation"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(statement, limits.parameters(realms=[realm.pk], dropped=[]))
+        ends = [until for (until,) in cursor.fetchall()]
+    if ends:
+        Realm.objects.filter(pk=realm.pk).update(
+            history_from=Greatest(F("history_from"), max(ends))
+        )
+    return len(ends)
+
+
+# --- Blobs -------------------------------------------------------------------------------------
+
+
+def _drop_blobs(limits: Limits, done: Collected) -> int:
+    """Removes some blobs that nothing names and answers how many; the next call removes others.
+
+    A row that a writer holds is passed over. Once it is deleted, a writer of that content waits
+    for this transaction, and then stores it anew: the object goes before the lock does.
+    """
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(
+                f"""
+                DELETE FROM realms_blob WHERE sha256 IN (
+                    {_BLOBS} ORDER BY b.sha256 LIMIT {BATCH} FOR UPDATE OF b SKIP LOCKED
+                ) RETURNING sha256, size, data IS NULL
+                """,
+                limits.parameters(gone=[]),
+            )
+            rows = cursor.fetchall()
+            # Asks the foreign key now what it would be asked at the commit: after an object is
+            # deleted it would be too late.
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            for sha256, _, in_storage in rows:
+                if in_storage:
+                    storages["blobs"].delete(blob_name(sha256))
+    except IntegrityError:
+        # Named by a version that was committed while the rows were chosen: choose again.
+        return BATCH
+    done.blobs += len(rows)
+    done.bytes += sum(size for _, size, _ in rows)
+    return len(rows)
+
+
+@dataclass(frozen=True)
+class _Stray:
+    """An object that no row tells of, by its name in the storage."""
+
+    name: str
+    size: int
+    modified_at: datetime
+
+
+def _strays(limits: Limits) -> Iterator[_Stray]:
+    """What writers left in the storage that were killed before they committed a row."""
+    storage = storages["blobs"]
+    for first in _listed(storage, "")[0]:
+        for second in _listed(storage, first)[0]:
+            folder = f"{first}/{second}"
+            names = _listed(storage, folder)[1]
+            known = set(Blob.objects.filter(sha256__in=names).values_list("sha256", flat=True))
+            for name in names:
+                if name in known or not (_HASH.fullmatch(name) or _DRAFT.fullmatch(name)):
+                    continue
+                stray = _looked_at(storage, f"{folder}/{name}")
+                if stray is not None and stray.modified_at < limits.young:
+                    yield stray
+
+
+def _listed(storage: Storage, folder: str) -> tuple[list[str], list[str]]:
+    try:
+        return storage.listdir(folder)
+    except FileNotFoundError:
+        # A storage that nothing was ever kept in.
+        return [], []
+
+
+def _looked_at(storage: Storage, name: str) -> _Stray | None:
+    try:
+        return _Stray(name, storage.size(name), storage.get_modified_time(name))
+    except FileNotFoundError:
+        return None
+
+
+def _adopted(stray: _Stray) -> int:
+    """Gives a stray a row, so that it goes the way of all blobs: under the lock of its row. A half
+    written draft has no name that anybody else could want."""
+    name = stray.name.rsplit("/", 1)[-1]
+    if _DRAFT.fullmatch(name):
+        storages["blobs"].delete(stray.name)
+        return 1
+    row = Blob(sha256=name, size=stray.size, stored_at=stray.modified_at)
+    Blob.objects.bulk_create([row], ignore_conflicts=True)
+    return 1
+
+
+# --- Counting ----------------------------------------------------------------------------------
+
+
+def _count(limits: Limits, done: Collected, progress: Callable[[str], None]) -> None:
+    progress("publications")
+    dropped = _ids(_PUBLICATIONS, limits, realms=_keys(PUBLISHED))
+    progress("file versions")
+    gone = _ids(_VERSIONS, limits, realms=_keys(*HOLDING), dropped=dropped)
+    done.publications, done.versions = len(dropped), len(gone)
+    progress("stored objects")
+    strays = list(_strays(limits))
+    progress("blobs")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT size FROM realms_blob WHERE sha256 IN ({_BLOBS})", limits.parameters(gone=gone)
+        )
+        sizes = [size for (size,) in cursor.fetchall()]
+    sizes += [stray.size for stray in strays if not _DRAFT.fullmatch(stray.name.rsplit("/")[-1])]
+    done.strays, done.blobs, done.bytes = len(strays), len(sizes), sum(sizes)
+
+
+def _keys(*kinds: str) -> list[UUID]:
+    return [realm.pk for realm in _realms(*kinds)]
+
+
+def _ids(statement: LiteralString, limits: Limits, **more: Any) -> list[int]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, limits.parameters(**more))
+        return [pk for (pk,) in cursor.fetchall()]

@@ -1,0 +1,98 @@
+"""Reads a request: its address, its method, its body."""
+
+import re
+
+from django.http import HttpRequest, UnreadablePostError
+
+from notifications.paths import composed
+from realms.addresses import public_origin
+from realms.errors import (
+    LengthRequired,
+    Malformed,
+    TooLarge,
+    TooLong,
+)
+from realms.http.codings import decoded
+
+MIN_GENERATION = "HTTP_X_REALM_MIN_GENERATION"
+
+#: Where the front leaves PATH_INFO as the server gave it: Django puts its own reading in its place.
+RAW_PATH = "realms.raw_path"
+#: A longer address names nothing: a realm's URL and a path in it, with room to spare. Unit: bytes.
+MAX_ADDRESS_BYTES = 4096
+#: A host's name and a port: DNS has none that is longer. Unit: bytes.
+MAX_HOST_BYTES = 260
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
+
+
+def check_host_length(host: str) -> None:
+    """Raises Malformed for a Host header that is longer than any host."""
+    if len(host) > MAX_HOST_BYTES:
+        raise Malformed(
+            what=f"the Host header has {len(host)} bytes; the limit is {MAX_HOST_BYTES}"
+        )
+
+
+def request_url(host: str, path_info: str) -> str:
+    """The public URL, unescaped and composed, that a request to this replica means. `path_info` is
+    as WSGI has it: unescaped bytes, spelt as Latin-1.
+
+    Raises Malformed, TooLong, and UnicodeDecodeError where the path is not valid UTF-8.
+    """
+    check_host_length(host)
+    if not _HOST.fullmatch(host):
+        raise Malformed(what=f"the Host header is {host[:80]!r}; expected a host name and a port")
+    if len(path_info) > MAX_ADDRESS_BYTES:
+        raise TooLong(limit=MAX_ADDRESS_BYTES)
+    if "\x00" in path_info:
+        raise Malformed(what="the path has a NUL character")
+    return public_origin(host) + composed(path_info.encode("latin-1").decode())
+
+
+def requested_url(request: HttpRequest) -> str:
+    """As `request_url`, of a request that has come as far as Django."""
+    path = request.META.get(RAW_PATH)
+    if path is None:
+        path = request.path_info.encode().decode("latin-1")
+    return request_url(request.META.get("HTTP_HOST", ""), path)
+
+
+def read_body(request: HttpRequest, limit: int, name: str) -> bytes:
+    """The whole body, decoded, of which no more than `limit` bytes are ever held. `name` is for
+    errors.
+
+    Raises TooLarge, UnsupportedCoding, Malformed for a body that ends too early (half an upload is
+    not a file), and LengthRequired for one of unknown length, whose early end WSGI can't tell from
+    its end.
+    """
+    announced = request.headers.get("Content-Length") or "0"
+    if "Transfer-Encoding" in request.headers:
+        raise LengthRequired()
+    if not announced.isascii() or not announced.isdigit():
+        raise Malformed(what=f"Content-Length is {announced[:40]!r}; expected a whole number")
+    size = int(announced)
+    if size > limit:
+        raise TooLarge(path=name, size=size, limit=limit)
+    try:
+        data = request.body
+    except UnreadablePostError as error:
+        raise Malformed(what=f"{name} could not be read to its end") from error
+    if len(data) != size:
+        raise Malformed(what=f"{name} ended after {len(data)} of {size} bytes")
+    return decoded(data, request.headers.get("Content-Encoding", ""), limit, name)
+
+
+def min_generation(value: str | None) -> int:
+    """The generation that X-Realm-Min-Generation asks for; 0 without one. Raises Malformed."""
+    if value is None:
+        return 0
+    if not value.isascii() or not value.isdigit() or len(value) > 18:
+        raise Malformed(what=f"X-Realm-Min-Generation is {value[:40]!r}; expected a whole number")
+    return int(value)
+
+
+def requested_method(request: HttpRequest) -> str:
+    """The method that a request means: clients that can't send QUERY send POST and say so."""
+    method = request.method or "GET"
+    override = request.headers.get("X-HTTP-Method-Override", "").strip().upper()
+    return "QUERY" if method == "POST" and override == "QUERY" else method

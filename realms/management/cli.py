@@ -1,0 +1,64 @@
+"""What the management commands share: who acts, how errors are told, how to ask."""
+
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import CommandError
+from django.db import Error as DatabaseError
+
+from realms.access.auth import OPERATOR, Caller
+from realms.errors import RealmError
+
+
+def add_caller(parser: ArgumentParser) -> None:
+    """`--as USER`: whose rights are used."""
+    parser.add_argument(
+        "--as",
+        dest="as_user",
+        metavar="USER",
+        help="act with this user's rights (default: the operator, who may do everything)",
+    )
+
+
+def caller(options: dict[str, object]) -> Caller:
+    """The caller that the options name. Raises CommandError for a user that doesn't exist."""
+    name = options.get("as_user")
+    if name is None:
+        return Caller(OPERATOR, operator=True)
+    account = get_user_model().objects.filter(username=name).first()
+    if account is None:
+        raise CommandError(f"there is no user {name!r}")
+    return Caller.of(account)
+
+
+def add_confirmation(parser: ArgumentParser) -> None:
+    """`--dry-run` and `--yes`, for what can't be undone."""
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would happen, change nothing"
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def confirmed(options: dict[str, object], question: str) -> bool:
+    """Whether to go on. Raises CommandError where nobody is there to be asked."""
+    if options["dry_run"]:
+        return False
+    if options["yes"]:
+        return True
+    if not sys.stdin.isatty():
+        raise CommandError(f"{question} Nobody is here to ask: say --yes, or --dry-run to look.")
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """Turns what went wrong into one line on stderr and exit status 1."""
+    try:
+        yield
+    except RealmError as error:
+        raise CommandError(str(error)) from error
+    except DatabaseError as error:
+        raise CommandError(f"the database: {error}") from error

@@ -1,0 +1,97 @@
+"""Follows a reindex on the terminal."""
+
+import time
+from argparse import ArgumentParser
+from typing import TextIO
+
+from django.core.management.base import CommandError, OutputWrapper
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from reindex.jobs.report import outcome
+from reindex.models import IndexHead, ReindexJob
+
+POLL_SECONDS = 0.1
+_DOING = {"queued": "waiting for a worker", "index": "planning", "render": "rendering"}
+
+
+def add_allow_errors(parser: ArgumentParser) -> None:
+    """`--allow-errors`: what the exit status says of cards that could not be rendered."""
+    parser.add_argument(
+        "--allow-errors", action="store_true", help="exit 0 even if cards have errors"
+    )
+
+
+def follow(
+    realm_url: str,
+    generation: int,
+    out: "OutputWrapper | TextIO",
+    *,
+    job: int | None = None,
+    allow_errors: bool = False,
+) -> None:
+    """Shows a bar until the realm's pages are those of `generation` or a later one, made by this
+    `job` or a later one, and prints what the job that made them came to.
+
+    Raises CommandError when the rendering fails or is cancelled, when cards have errors unless
+    `allow_errors`, and when who watches has seen enough.
+    """
+    try:
+        ended = _watch(realm_url, generation, job or 0)
+    except KeyboardInterrupt:
+        told = f"no longer watched; the rendering of {realm_url} goes on (cancel_reindex ends it)"
+        raise CommandError(told, returncode=130) from None
+    out.write("\n".join(outcome(ended)) + "\n")
+    if ended.errors and not allow_errors:
+        cards = "1 card has an error" if ended.errors == 1 else f"{ended.errors} cards have errors"
+        raise CommandError(f"{cards}; with --allow-errors this is no failure")
+
+
+def _watch(realm_url: str, generation: int, job: int) -> ReindexJob:
+    """Shows the bar while there is something to wait for; answers the job whose index is shown."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    seen = Console(stderr=True)
+    with Progress(*columns, console=seen, transient=True, disable=not seen.is_terminal) as progress:
+        task = progress.add_task(_DOING["queued"], total=None)
+        while True:
+            # The last job is read first: what it came to before it ended is in the index by then.
+            last = _last_job(realm_url, generation, job)
+            landed = _landed(realm_url, generation, job)
+            if landed is not None:
+                return landed
+            _check_goes_on(realm_url, last)
+            progress.update(
+                task,
+                description=_DOING.get(last.phase, last.phase) if last else None,
+                total=(last.total if last else 0) or None,
+                completed=last.seen if last else 0,
+            )
+            time.sleep(POLL_SECONDS)
+
+
+def _landed(realm_url: str, generation: int, job: int) -> ReindexJob | None:
+    """The job whose index is shown, if that is recent enough. It has ended: one statement reads
+    which it is and what it came to."""
+    heads = IndexHead.objects.select_related("job")
+    head = heads.filter(realm_url=realm_url, generation__gte=generation, job__gte=job).first()
+    return head.job if head is not None else None
+
+
+def _last_job(realm_url: str, generation: int, job: int) -> ReindexJob | None:
+    """The newest job that may make the pages: of this generation, or one that superseded it."""
+    jobs = ReindexJob.objects.filter(realm_url=realm_url, generation__gte=generation, pk__gte=job)
+    return jobs.order_by("-pk").first()
+
+
+def _check_goes_on(realm_url: str, last: ReindexJob | None) -> None:
+    """Raises CommandError where no index will come of the realm's last job."""
+    if last is not None and last.status in ReindexJob.LIVE:
+        return
+    if last is not None and last.status == last.Status.FAILED:
+        raise CommandError(f"the rendering of {realm_url} failed: {last.error}")
+    raise CommandError(f"the rendering of {realm_url} was {last.status if last else 'lost'}")

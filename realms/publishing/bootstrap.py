@@ -1,0 +1,39 @@
+"""The bootstrap realm: `@realm/base`, the card library that every author imports."""
+
+from pathlib import Path
+from typing import Any
+
+from definitions.lookup import DefinitionLookup
+from realms.content.files import delete_files, write_files
+from realms.content.history import versions_at
+from realms.content.locks import realm_write_lock
+from realms.errors import Conflict
+from realms.models import EVERYONE, Realm, RealmPermission
+from realms.publishing.publish import make_realm
+from reindex.reading.references import BASE_REALM
+
+FOLDER = Path(__file__).parents[2] / "card_library"
+
+
+def sync_base_realm(**_: Any) -> None:
+    """Makes the base realm hold what this release ships. Run by `migrate`; changes nothing when
+    nothing differs. Raises Conflict where somebody else's realm stands at its URL."""
+    files = {
+        path.relative_to(FOLDER).as_posix(): path.read_bytes()
+        for path in sorted(FOLDER.rglob("*"))
+        if path.is_file() and not path.stem.endswith("_test")
+    }
+    with realm_write_lock(BASE_REALM):
+        realm = Realm.objects.filter(url=BASE_REALM).first()
+        if realm is None:
+            realm = make_realm(BASE_REALM, Realm.Kind.BOOTSTRAP, None)
+            RealmPermission.objects.create(realm=realm, audience=EVERYONE, read=True)
+        elif realm.kind != Realm.Kind.BOOTSTRAP:
+            raise Conflict(what=f"{BASE_REALM} is a {realm.kind} realm, not the library")
+        before = realm.generation
+        write_files(realm, files)
+        gone = set(versions_at(realm, realm.generation).values_list("path", flat=True)) - set(files)
+        if gone:
+            delete_files(realm, gone)
+        if realm.generation != before:
+            DefinitionLookup().clear_realm_definitions(BASE_REALM)

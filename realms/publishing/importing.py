@@ -1,0 +1,164 @@
+"""A folder of files as a realm's content."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from notifications.paths import composed
+from realms.access.permissions import readers_change
+from realms.addresses import check_path, same_name
+from realms.content.blobs import Stored, store_blob
+from realms.content.borders import outer_urls
+from realms.content.files import check_quota, check_size, delete_files, write_stored
+from realms.content.history import versions_at
+from realms.content.locks import realm_write_lock
+from realms.errors import Conflict
+from realms.models import EVERYONE, FileVersion, Realm, RealmPermission
+from realms.publishing.publish import check_not_reserved, make_realm
+
+_SKIPPED_FOLDERS = {"node_modules", "__pycache__"}
+#: Hidden in a folder and meant for visitors. Source: RFC 8615.
+_WELL_KNOWN = ".well-known"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The files of a folder by path, and the paths that an import leaves out, with the reason."""
+
+    files: dict[str, Path]
+    left_out: dict[str, str]
+
+    def kept_from(self, path: str) -> bool:
+        """Whether a file of the realm may be one that was left out, itself or with its folder."""
+        parts = path.split("/")
+        return any("/".join(parts[: end + 1]) in self.left_out for end in range(len(parts)))
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import changed, or would change."""
+
+    url: str
+    created: bool
+    written: list[str]
+    deleted: list[str]
+    generation: int
+    #: What stands in the realm and not in the folder, and stays.
+    kept: list[str]
+
+
+def files_in(folder: Path, realm_url: str) -> Folder:
+    """The files that an import takes. Left out are hidden files and folders but `.well-known`,
+    `node_modules`, `__pycache__`, symbolic links, and what is no file. Raises InvalidPath for a
+    name that no file of a realm may have, and Conflict for two names that only differ in how
+    their characters are composed."""
+    left_out: dict[str, str] = {}
+    files: dict[str, Path] = {}
+    for file in sorted(_walk(folder, folder, left_out)):
+        name = file.relative_to(folder).as_posix()
+        path = check_path(name, realm_url)
+        if path in files:
+            raise Conflict(what=same_name(files[path].relative_to(folder).as_posix(), name))
+        files[path] = file
+    return Folder(files, dict(sorted(left_out.items())))
+
+
+def _walk(root: Path, folder: Path, left_out: dict[str, str]) -> Iterator[Path]:
+    for entry in folder.iterdir():
+        why = _why_left_out(entry, at_root=folder == root)
+        if why:
+            left_out[composed(entry.relative_to(root).as_posix())] = why
+        elif entry.is_dir():
+            yield from _walk(root, entry, left_out)
+        else:
+            yield entry
+
+
+def _why_left_out(entry: Path, *, at_root: bool) -> str:
+    """Why an import doesn't take an entry of a folder; empty if it does."""
+    if entry.is_symlink():
+        return "a symbolic link"
+    if entry.name.startswith(".") and not (at_root and entry.name == _WELL_KNOWN):
+        return "hidden"
+    if entry.is_dir():
+        return "made by tools" if entry.name in _SKIPPED_FOLDERS else ""
+    return "" if entry.is_file() else "not a file"
+
+
+def import_files(
+    folder: Folder,
+    url: str,
+    *,
+    owner: Any,
+    public: bool = False,
+    delete: bool = False,
+    dry_run: bool = False,
+    progress: Callable[[str], None] = lambda path: None,
+) -> Imported:
+    """Makes the realm hold these files, in one generation; the realm is made if it isn't there.
+
+    `delete` also removes what the folder lacks, but nothing that was left out. Content is stored
+    before the lock is taken, so the realm is locked for moments only. Raises one of
+    `realms.errors`, or OSError for a file that can't be read; then nothing has changed.
+    """
+    files = folder.files
+    check_not_reserved(url)
+    stored: dict[str, Stored] = {}
+    for path, file in files.items():
+        data = file.read_bytes()
+        check_size(path, data)
+        stored[path] = Stored("" if dry_run else store_blob(data), len(data))
+        progress(path)
+    if dry_run:
+        return _compared(folder, url, delete)
+    with realm_write_lock(url, *outer_urls(url)):
+        realm = Realm.objects.filter(url=url).first()
+        created = realm is None
+        if realm is None:
+            realm = make_realm(url, Realm.Kind.SOURCE, owner)
+        elif realm.kind != Realm.Kind.SOURCE:
+            raise Conflict(what=f"{url} is a {realm.kind} realm; only source realms have files")
+        if public:
+            with readers_change(realm):
+                RealmPermission.objects.update_or_create(
+                    realm=realm, audience=EVERYONE, defaults={"read": True}
+                )
+        before = dict(versions_at(realm, realm.generation).values_list("path", "blob_id"))
+        gone, kept = _gone_and_kept(before, folder, delete)
+        # First, or there may not be room for what takes their place.
+        if gone:
+            delete_files(realm, gone)
+        write_stored(realm, stored)
+    written = [path for path, each in stored.items() if before.get(path) != each.sha256]
+    return Imported(url, created, written, gone, realm.generation, kept)
+
+
+def _gone_and_kept(
+    before: Iterable[str], folder: Folder, delete: bool
+) -> tuple[list[str], list[str]]:
+    """What an import deletes of a realm's files, and what stays though the folder lacks it."""
+    lacking = sorted(set(before) - set(folder.files))
+    gone = [path for path in lacking if delete and not folder.kept_from(path)]
+    return gone, sorted(set(lacking) - set(gone))
+
+
+def _compared(folder: Folder, url: str, delete: bool) -> Imported:
+    """What an import would change. Raises OverQuota where it would be refused."""
+    files = folder.files
+    realm = Realm.objects.filter(url=url).first()
+    there = versions_at(realm, realm.generation) if realm else FileVersion.objects.none()
+    before = {path: (sha, size) for path, sha, size in there.values_list("path", "blob", "size")}
+    gone, kept = _gone_and_kept(before, folder, delete)
+    written = [
+        path for path, file in files.items()
+        if path not in before or before[path][0] != sha256(file.read_bytes()).hexdigest()
+    ]  # fmt: skip
+    left = [before[path][1] for path in (*gone, *written) if path in before]
+    check_quota(
+        realm or Realm(url=url),
+        len(written) - len(left),
+        sum(files[path].stat().st_size for path in written) - sum(left),
+    )
+    return Imported(url, realm is None, written, gone, realm.generation if realm else 0, kept)

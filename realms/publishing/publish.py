@@ -1,0 +1,367 @@
+"""Creating, publishing, rolling back, unpublishing and deleting realms.
+
+Each is one transaction under the realm's write lock: it happens or it doesn't, and a crash at any
+line leaves the registry as it was before or as it is after. Rendering comes later, by Celery, from
+the job row that the same transaction writes.
+"""
+
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
+
+from notifications.locks import address_lock
+from realms import errors
+from realms.access.auth import Caller, owns, user_id
+from realms.access.spaces import belongs_to_another, check_domain, first_segment, space_lock
+from realms.addresses import canonical_realm_url, realm_candidates
+from realms.content.borders import move_border, outer_urls
+from realms.content.changes import Change, raise_change
+from realms.content.files import advance, write_files
+from realms.content.locks import realm_write_lock
+from realms.models import (
+    EVERYONE,
+    AccountName,
+    Publication,
+    Realm,
+    RealmPermission,
+)
+from realms.publishing.seeds import seed_files
+
+Kind = Realm.Kind
+R = TypeVar("R")
+#: How often an operation begins again because what it must lock has changed.
+TRIES = 5
+
+
+@dataclass(frozen=True)
+class Locks:
+    """What an operation locks: the URLs of what it changes, and of what it only reads."""
+
+    written: Set[str]
+    read: Set[str] = frozenset()
+
+    def __le__(self, held: "Locks") -> bool:
+        """Whether who holds those has these."""
+        return self.written <= held.written and self.read <= held.written | held.read
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a publish or a rollback did."""
+
+    realm_id: str
+    source_url: str
+    url: str
+    generation: int
+    source_generation: int
+    at: datetime
+
+
+# --- Creating ----------------------------------------------------------------------------------
+
+
+def create_realm(caller: Caller, endpoint: str, attributes: dict[str, Any]) -> Realm:
+    """Makes a source realm at `<origin>/<user>/<endpoint>/`, with its first two cards.
+
+    Raises AlreadyExists, InvalidURL, Forbidden, Reserved.
+    """
+    url = canonical_realm_url(f"{settings.REALM_PUBLIC_ORIGIN}/{caller.username}/{endpoint}/")
+    owner = caller.account
+    with realm_write_lock(url, *space_lock(url), *outer_urls(url)):
+        check_not_reserved(url)
+        if owner is None or belongs_to_another(url, owner):
+            raise errors.Forbidden(user=user_id(caller.username), action="create", url=url)
+        realm = make_realm(url, Kind.SOURCE, owner)
+        write_files(realm, seed_files(attributes))
+    return realm
+
+
+def make_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) -> Realm:
+    """As `_enter`, for a realm that shows nothing yet."""
+    realm = _enter(url, kind, owner, by, **more)
+    raise_change(Change.of(realm, stands_before=False))
+    return realm
+
+
+def _enter(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) -> Realm:
+    """Enters a realm in the registry. The caller holds the lock of its URL, and raises the change.
+
+    Its rights go to the account that it is made `by`, without one to its owner. Its generation goes
+    on from that of a realm that stood there before. Raises AlreadyExists, Reserved.
+    """
+    if kind != Kind.BOOTSTRAP:
+        check_not_reserved(url)
+    if Realm.objects.filter(url=url).exists():
+        raise errors.AlreadyExists(url=url)
+    realm = Realm.objects.create(
+        url=url, kind=kind, owner=owner, publishable=kind == Kind.SOURCE, **more
+    )
+    # A trigger has it go on from the tombstone.
+    realm.refresh_from_db(fields=["generation"])
+    holder = by or owner
+    if holder is not None:
+        RealmPermission.objects.create(
+            realm=realm, account=holder, read=True, write=True, realm_owner=True
+        )
+    move_border(url)
+    return realm
+
+
+# --- Publishing --------------------------------------------------------------------------------
+
+
+def publish_realm(source_url: str, published_url: str, caller: Caller) -> Published:
+    """Shows a source realm, as it stands now, at a public URL. Section by section:
+
+    checks, the source's generation, the swap, source caches, definitions, the job that is owed,
+    commit; then the local board moves and Celery is told. Raises one of `realms.errors`.
+    """
+    source_url, url = canonical_realm_url(source_url), canonical_realm_url(published_url)
+    check_domain(url)
+
+    def needed() -> Locks:
+        written = (*_places(url), *space_lock(url), *_address_locks(url, source_url))
+        return Locks(frozenset(written), frozenset([source_url]))
+
+    def publish() -> Published:
+        source = _source(source_url, caller)
+        published = _published_or_free(url, source, caller)
+        return _show(source, source.generation, published, url, caller)
+
+    return _locked(url, needed, publish)
+
+
+def rollback_realm(published_url: str, caller: Caller, publication: int | None = None) -> Published:
+    """Shows again what an earlier publication showed: the one before this, or the one of that
+    generation of the published realm. Rolling back is a publish like any other."""
+    url = canonical_realm_url(published_url)
+
+    def needed() -> Locks:
+        written = frozenset([url, *_address_locks(url)])
+        realm = Realm.objects.filter(url=url, kind=Kind.PUBLISHED).first()
+        try:
+            source = rollback_target(realm, publication).source if realm is not None else None
+        except errors.Unprocessable:
+            source = None
+        return Locks(written, frozenset([source.url] if source is not None else []))
+
+    def roll_back() -> Published:
+        realm = _published(url, caller)
+        earlier = rollback_target(realm, publication)
+        return _show(earlier.source, earlier.source_generation, realm, url, caller)
+
+    return _locked(url, needed, roll_back)
+
+
+def rollback_target(realm: Realm, publication: int | None = None) -> Publication:
+    """The publication that a rollback would show: the one of that generation, else the one before
+    what is shown. A second rollback goes one further back, and not to what the first went from.
+
+    Raises Unprocessable if there is none, or if it is what is shown.
+    """
+    publications = realm.publications.select_related("source")
+    publications = publications.filter(generation__lte=realm.generation)
+    shown = publications.first()
+    if shown is None:
+        raise errors.Unprocessable(what=f"{realm.url} has no publication before this one")
+    same = Q(source=shown.source_id, source_generation=shown.source_generation)
+    if publication is not None:
+        named = publications.filter(generation=publication).first()
+        if named is None:
+            raise errors.Unprocessable(
+                what=f"{realm.url} has no publication of generation {publication}"
+            )
+        if publications.filter(same, pk=named.pk).exists():
+            raise errors.Unprocessable(
+                what=f"{realm.url} shows what it showed at generation {publication} already"
+            )
+        return named
+    # What is shown was first shown here, and everything later is what was rolled back from.
+    first = publications.filter(same).last()
+    later = Q(source=shown.source_id, source_generation__gte=shown.source_generation)
+    before = publications.filter(generation__lt=first.generation if first else 0)
+    target = before.exclude(later).first()
+    if target is None:
+        raise errors.Unprocessable(what=f"{realm.url} has no publication before this one")
+    return target
+
+
+def _show(
+    source: Realm, source_generation: int, published: Realm | None, url: str, caller: Caller
+) -> Published:
+    """The swap and everything that goes with it, in the caller's transaction."""
+    now = timezone.now()
+    new = published is None
+    before = published.source if published is not None else None
+    if published is None:
+        published = _enter(url, Kind.PUBLISHED, source.owner, caller.account,
+                               source=source, last_published_at=now)  # fmt: skip
+        RealmPermission.objects.create(realm=published, audience=EVERYONE, read=True)
+    else:
+        Realm.objects.filter(pk=published.pk).update(source=source, last_published_at=now)
+        advance(published)
+    Publication.objects.create(
+        realm=published,
+        generation=published.generation,
+        source=source,
+        source_generation=source_generation,
+        by=caller.username,
+    )
+    raise_change(
+        Change.of(
+            published,
+            owner=source.owner_key,
+            paths=None,
+            shows_before=before.url if before is not None else None,
+            shows_after=source.url,
+            readable_after=True if new else None,
+            stands_before=not new,
+        )
+    )
+    return Published(
+        str(published.pk), source.url, url, published.generation, source_generation, now
+    )
+
+
+# --- Taking down -------------------------------------------------------------------------------
+
+
+def unpublish_realm(published_url: str, caller: Caller) -> Realm:
+    """Takes a published realm down and answers what it was. Raises NotPublished, Forbidden."""
+    url = canonical_realm_url(published_url)
+
+    def unpublish() -> Realm:
+        realm = _published(url, caller)
+        gone = Realm.objects.select_related("source").get(pk=realm.pk)
+        _tear_down(realm)
+        return gone
+
+    return _locked(url, lambda: Locks({*_places(url), *_address_locks(url, gone=True)}), unpublish)
+
+
+def delete_realm(realm_url: str, caller: Caller) -> list[str]:
+    """Deletes a source realm and everything published from it; answers the URLs that are gone.
+
+    Raises NotFound, Unprocessable, Forbidden.
+    """
+    url = canonical_realm_url(realm_url)
+
+    def needed() -> Locks:
+        # Those that showed it once have publications that go with it.
+        showed = Q(source__url=url) | Q(publications__source__url=url)
+        copies = Realm.objects.filter(showed).distinct().order_by()
+        return Locks(frozenset(_places(url, *copies.values_list("url", flat=True))))
+
+    def delete() -> list[str]:
+        realm = deletable(url, caller)
+        published = list(Realm.objects.filter(source=realm).order_by("url"))
+        for each in [*published, realm]:
+            _tear_down(each)
+        return [url, *(copy.url for copy in published)]
+
+    return _locked(url, needed, delete)
+
+
+def deletable(url: str, caller: Caller) -> Realm:
+    """The source realm that the caller may delete. Raises NotFound, Unprocessable, Forbidden."""
+    realm = Realm.objects.filter(url=url).first()
+    if realm is None:
+        raise errors.NotFound(url=url)
+    if realm.kind != Kind.SOURCE:
+        raise errors.Unprocessable(what=f"{url} is a {realm.kind} realm and can't be deleted")
+    if not owns(realm, caller) or not (caller.operator or _below_own_name(realm, caller)):
+        raise errors.Forbidden(user=user_id(caller.username), action="delete", url=url)
+    return realm
+
+
+def _below_own_name(realm: Realm, caller: Caller) -> bool:
+    """Whether a realm stands below its owner's name: that of now, or one of before."""
+    account = caller.account
+    if account is None or realm.owner_id != account.pk:
+        return False
+    renamed = AccountName.objects.filter(account=account.pk, since__gt=realm.created_at)
+    return first_segment(realm.url) == account.get_username() or renamed.exists()
+
+
+def _tear_down(realm: Realm) -> None:
+    """Removes a realm, in the caller's transaction."""
+    source = realm.source.url if realm.source is not None else None
+    move_border(realm.url)
+    raise_change(Change.of(realm, paths=None, shows_before=source, stands_after=False))
+    realm.delete()
+
+
+# --- Locks and checks --------------------------------------------------------------------------
+
+
+def _locked(url: str, needed: Callable[[], Locks], act: Callable[[], R]) -> R:
+    """Acts in a transaction that holds the locks that are needed. Which these are may have changed
+    before it had them: then it begins again, with those. Raises Busy if they keep changing."""
+    for _ in range(TRIES):
+        locks = needed()
+        with realm_write_lock(*locks.written, shared=locks.read):
+            if needed() <= locks:
+                return act()
+    raise errors.Busy(what=f"{url} has been changed {TRIES} times meanwhile")
+
+
+def _places(*urls: str) -> list[str]:
+    """URLs, and those of the realms that they lie in: what is locked by who makes or removes a
+    realm there."""
+    return [each for url in urls for each in (url, *outer_urls(url))]
+
+
+def _address_locks(url: str, *source_urls: str, gone: bool = False) -> list[str]:
+    """What is locked because it may change where source realms are published: nothing for a URL
+    that shows the same realm before and after."""
+    publications = Publication.objects.filter(realm__url=url).order_by()
+    shown = set(publications.values_list("source__url", flat=True).distinct())
+    stays = not gone and len(shown) == 1 and shown.issuperset(source_urls)
+    return [] if stays else [address_lock(each) for each in sorted({*shown, *source_urls})]
+
+
+def check_not_reserved(url: str) -> None:
+    """Raises Reserved for a URL within a bootstrap realm: files there would hide the library's own,
+    or seem to be of it."""
+    within = Realm.objects.filter(kind=Kind.BOOTSTRAP, url__in=realm_candidates(url)[1:]).first()
+    if within is not None:
+        raise errors.Reserved(url=url, within=within.url)
+
+
+def _source(url: str, caller: Caller) -> Realm:
+    source = Realm.objects.filter(url=url).first()
+    if source is None or source.kind != Kind.SOURCE:
+        raise errors.NotARealm(url=url)
+    if not owns(source, caller):
+        raise errors.Forbidden(user=user_id(caller.username), action="publish", url=url)
+    if not source.publishable:
+        raise errors.NotPublishable(url=url)
+    return source
+
+
+def _published(url: str, caller: Caller) -> Realm:
+    realm = Realm.objects.select_related("source").filter(url=url, kind=Kind.PUBLISHED).first()
+    if realm is None or realm.source is None:
+        raise errors.NotPublished(url=url)
+    if not owns(realm.source, caller):
+        raise errors.Forbidden(user=user_id(caller.username), action="change", url=url)
+    return realm
+
+
+def _published_or_free(url: str, source: Realm, caller: Caller) -> Realm | None:
+    """The published realm at a URL if it is the caller's, None if the URL is free to take."""
+    standing = Realm.objects.select_related("source").filter(url=url).first()
+    if standing is not None and standing.kind == Kind.PUBLISHED:
+        if standing.source is not None and owns(standing.source, caller):
+            return standing
+        raise errors.Forbidden(user=user_id(caller.username), action="publish to", url=url)
+    if standing is not None:
+        raise errors.IsASourceRealm(url=url, kind=standing.kind)
+    if not caller.operator and belongs_to_another(url, caller.account, source.owner):
+        raise errors.Forbidden(user=user_id(caller.username), action="publish to", url=url)
+    return None

@@ -1,0 +1,83 @@
+"""Indexes of source realms, made for who asks: for searches, and for its owner's preview."""
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+
+from realms.access import auth
+from realms.content.locks import realm_write_lock
+from realms.content.resolve import resolve
+from realms.models import Realm
+from realms.serving import origins, pages
+from reindex.index.shown import find_page
+from reindex.jobs import queue
+from reindex.models import IndexHead, ReindexJob
+
+
+def ask_for_index(realm_url: str) -> None:
+    """Has a source realm rendered as it is now, unless it is, or is under way or has failed."""
+    if not _behind(realm_url):
+        return
+    with realm_write_lock(realm_url):
+        realm = _behind(realm_url)
+        if realm is not None:
+            queue.owe(realm.url, realm.generation, draft=True, owner=realm.owner_key)
+
+
+def _behind(realm_url: str) -> Realm | None:
+    """The source realm, if its index is older than it and nobody is at it."""
+    realm = Realm.objects.filter(url=realm_url, kind=Realm.Kind.SOURCE).first()
+    if realm is None:
+        return None
+    head = IndexHead.objects.filter(realm_url=realm_url).first()
+    if head is not None and head.generation >= realm.generation:
+        return None
+    owed = ReindexJob.objects.filter(realm_url=realm_url)
+    if owed.filter(status__in=ReindexJob.LIVE).exists():
+        return None
+    failed = owed.filter(status=ReindexJob.Status.FAILED, generation__gte=realm.generation)
+    return None if failed.exists() else realm
+
+
+def may_preview(meta: dict[str, str]) -> bool:
+    """Whether a request could come from a realm's owner, by its headers as WSGI has them."""
+    cookies = meta.get("HTTP_COOKIE", "")
+    return "HTTP_AUTHORIZATION" in meta or f"{settings.SESSION_COOKIE_NAME}=" in cookies
+
+
+def preview(request: HttpRequest, url: str) -> HttpResponse | None:
+    """The page of a source realm's draft for its owner; None for everyone and everything else."""
+    found = resolve(url)
+    if found is None or found.kind != Realm.Kind.SOURCE or found.file is not None:
+        return None
+    realm = Realm.objects.filter(pk=found.realm_id).first()
+    if realm is None or not _is_owner(request, realm):
+        return None
+    path = url.removeprefix(realm.url)
+    ask_for_index(realm.url)
+    page = find_page(realm.url, f"{path}index" if path.endswith("/") or not path else path)
+    if page.generation is None:
+        response = HttpResponse(pages.preparing(realm.url), status=503)
+    elif page.error is not None:
+        response = HttpResponse(pages.broken(page.error), status=500)
+    elif page.html is None:
+        response = HttpResponse(pages.missing(realm.url), status=404)
+    else:
+        response = HttpResponse(pages.card(page))
+    if page.generation is None or page.generation < realm.generation:
+        # What is being rendered replaces this by itself.
+        response["Refresh"] = "2"
+    response["X-Realm-Generation"] = str(page.generation or 0)
+    response["X-Boxel-Realm-Url"] = realm.url
+    response["Cache-Control"] = "private, no-store"
+    response["Vary"] = "Accept, Authorization, Cookie"
+    response["X-Robots-Tag"] = "noindex"
+    for name, value in origins.draft_policy(request.META.get("HTTP_HOST", ""), realm.url):
+        response[name] = value
+    return response
+
+
+def _is_owner(request: HttpRequest, realm: Realm) -> bool:
+    """Whether a session or a token of the request is an owner's."""
+    if request.user.is_authenticated:
+        return auth.owns(realm, auth.Caller.of(request.user))
+    return auth.may(request, realm, "realm-owner")

@@ -1,0 +1,139 @@
+"""Which host answers what, and the policy headers of every answer.
+
+Author bytes run only at their realm's own host. The Host header of the request decides, because it
+names the origin at which a browser would run what it gets: at every other host (the public origin,
+a replica's address, another realm's host) an answer is sandboxed, whatever its type. A sandbox
+means nothing to an image, a style sheet or a script that a page loads, so no list of dangerous
+types is needed.
+
+`policy` is asked in two places: by the front for its hits, and by `OriginMiddleware` for whatever
+Django answers. Views set no policy; one that wants more than the sandbox adds to it.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+
+from notifications.short_cached import short_cached
+from realms.addresses import public_origin, without_final_dot
+from realms.errors import NotFound, error_response
+
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+
+CSP = "content-security-policy"
+_NOSNIFF = ("x-content-type-options", "nosniff")
+_NO_FRAMES = ("x-frame-options", "DENY")
+_SANDBOX = (CSP, "sandbox allow-popups allow-forms")
+#: First path segments of the admin and its static files.
+_ADMIN = ("_admin", "_static")
+_DEFAULT_PORT = {"http": ":80", "https": ":443"}
+
+
+@short_cached(maxsize=4096)
+def policy(host: str, realm_url: str | None) -> Headers:
+    """The policy headers of an answer that a request with this Host header gets. `realm_url` is the
+    realm that it is of; None for the server's own answers."""
+    if realm_url is None:
+        return (_NOSNIFF, _NO_FRAMES, _SANDBOX)
+    return (_NOSNIFF,) if _is_own_host(host, realm_url) else (_NOSNIFF, _SANDBOX)
+
+
+def joined(name: str, value: str, more: str | None) -> str:
+    """A policy header's value, with the content security policy that the answer has by itself: of
+    two in one header a browser obeys both."""
+    return f"{value}, {more}" if name == CSP and more else value
+
+
+def with_policy(headers: Headers, host: str, realm_url: str | None) -> list[tuple[str, str]]:
+    """An answer's headers with those of its policy, as `OriginMiddleware` gives them."""
+    told = dict(policy(host, realm_url))
+    own = dict(headers).get(CSP)
+    kept = [each for each in headers if each[0] not in told]
+    return [*kept, *((name, joined(name, value, own)) for name, value in told.items())]
+
+
+def _is_own_host(host: str, realm_url: str) -> bool:
+    """Whether a host is the one that a realm was published at, and nobody else's.
+
+    The names of the public origin, of the admin and of this replica are shared by all, at any port:
+    cookies don't tell ports apart.
+    """
+    parts = urlsplit(realm_url)
+    shared = (settings.REALM_PUBLIC_ORIGIN, settings.REALM_ADMIN_ORIGIN)
+    names = [urlsplit(each).hostname for each in (*shared, settings.REALM_REPLICA_ADDRESS)]
+    return parts.hostname not in names and _authority(host, parts.scheme) == parts.netloc
+
+
+def _authority(host: str, scheme: str) -> str:
+    return without_final_dot(host).lower().removesuffix(_DEFAULT_PORT[scheme])
+
+
+@short_cached(maxsize=4096)
+def is_admin_host(host: str) -> bool:
+    """Whether a Host header names the origin that is the admin's alone. False where it has none,
+    and with a final dot, which makes another origin to browsers."""
+    origin = urlsplit(settings.REALM_ADMIN_ORIGIN)
+    named = host.lower().removesuffix(_DEFAULT_PORT.get(origin.scheme, ""))
+    return bool(origin.netloc) and named == origin.netloc
+
+
+def draft_policy(host: str, realm_url: str) -> Headers:
+    """What the preview of a draft adds to the sandbox: it loads images, styles, fonts and media of
+    its own realm, and calls nobody. It may show what only its owner may read."""
+    parts = urlsplit(realm_url)
+    # At the host that was asked, where relative references lead, and at its own. A browser takes
+    # http: for https: too.
+    own = " ".join(f"http://{each}{parts.path}" for each in dict.fromkeys((host, parts.netloc)))
+    directives = (
+        "sandbox",
+        "default-src 'none'",
+        f"img-src data: {own}",
+        f"style-src 'unsafe-inline' {own}",
+        f"font-src data: {own}",
+        f"media-src data: {own}",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+    return (
+        (CSP, "; ".join(directives)),
+        ("referrer-policy", "no-referrer"),
+        ("x-dns-prefetch-control", "off"),
+    )
+
+
+class OriginMiddleware:
+    """Comes first, so that no answer of Django goes out without a policy, whoever made it.
+
+    Keeps the admin and its static files at the admin's origin and everything else away from there.
+    Without REALM_ADMIN_ORIGIN they are at the public origin, and at this replica's own address.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        host = request.META.get("HTTP_HOST", "")
+        if _answers(host, request.path_info):
+            response = self._get_response(request)
+        else:
+            response = error_response(NotFound(url=request.path_info[:200]))
+        match = request.resolver_match
+        if match is not None and "admin" in match.app_names:
+            headers: Headers = (_NOSNIFF, _NO_FRAMES)
+        else:
+            headers = policy(host, response.headers.get("X-Boxel-Realm-Url"))
+        for name, value in headers:
+            response[name] = joined(name, value, response.headers.get(CSP))
+        return response
+
+
+def _answers(host: str, path: str) -> bool:
+    """Whether a path is to be found at a host at all."""
+    an_admins = path.split("/", 2)[1:2] in [[each] for each in _ADMIN]
+    if settings.REALM_ADMIN_ORIGIN:
+        return an_admins == is_admin_host(host)
+    return not an_admins or public_origin(host) == settings.REALM_PUBLIC_ORIGIN

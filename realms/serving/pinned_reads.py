@@ -1,0 +1,172 @@
+"""What a reindex reads of a realm at one generation: whom a pin opens it for, and besides single
+files its manifest, what has changed since another generation, and many files in one answer."""
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator
+from functools import lru_cache
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from notifications.board import Slots
+from notifications.channels import realm_key
+from notifications.emit import local_board
+from notifications.paths import composed
+from notifications.stamped_cache import StampedCache
+from realms import errors
+from realms.access import auth
+from realms.content import history
+from realms.content.resolve import realms_within
+from realms.http.accept import API
+from realms.http.requests import read_body
+from realms.models import Realm
+from reindex.reading import pins
+from reindex.reading.pins import EVERYONE, ITSELF, Pin
+
+#: The header of a pin, as WSGI names it.
+PIN = f"HTTP_{pins.PIN_HEADER.upper().replace('-', '_')}"
+
+NDJSON = "application/x-ndjson"
+#: A question for many files: their paths. Unit: bytes.
+MAX_QUESTION_BYTES = 4 * 1024 * 1024
+
+
+# --- Access ------------------------------------------------------------------------------------
+
+
+def opened(token: str) -> Pin:
+    """The pin of a token, if the access that it stands for holds now.
+
+    Raises Unauthorized for what is no pin or has expired, and PinEnded.
+    """
+    try:
+        signed = pins.read(token)
+    except pins.InvalidPin as error:
+        raise errors.Unauthorized(why=f"the pin is not valid: {error}") from error
+    url, reader = signed.pin.realm_url, signed.reader
+    if reader not in (EVERYONE, ITSELF):
+        # A user's access ends with the account, and no stamp tells of accounts.
+        held = _may_read(url, reader)
+    else:
+        cached = _access().get((url, reader))
+        held = _load_access(url, reader) if cached is None else cached
+    if not held:
+        raise errors.PinEnded(url=url)
+    return signed.pin
+
+
+@lru_cache(maxsize=1)
+def _access() -> StampedCache[bool]:
+    return StampedCache(
+        local_board(),
+        max_bytes=10_000_000,
+        size_of=lambda held: 1,
+        bound_ns=int(settings.REALM_STALENESS_BOUND * 1e9),
+    )
+
+
+def _load_access(url: str, reader: str) -> bool:
+    return _access().load((url, reader), Slots([realm_key(url)]), lambda: _may_read(url, reader))
+
+
+def _may_read(url: str, reader: str) -> bool:
+    if reader == ITSELF:
+        return Realm.objects.filter(url=url).exists()
+    return auth.readable([url], None if reader == EVERYONE else auth.reader_of_key(reader))
+
+
+def address(token: str) -> HttpResponse:
+    """Where visitors find the pages of the realm of a pin: where a source realm was published
+    first, else at its URL. Raises Unauthorized for other pins than a realm's own."""
+    try:
+        signed = pins.read(token)
+    except pins.InvalidPin as error:
+        raise errors.Unauthorized(why=f"the pin is not valid: {error}") from error
+    if signed.reader != ITSELF:
+        raise errors.Unauthorized(why="the pin is not the realm's own")
+    url = signed.pin.realm_url
+    shown = Realm.first_showing(source__url=url)
+    attributes = {"address": url if shown is None else shown.url}
+    document = {"data": {"type": "address", "id": url, "attributes": attributes}}
+    return _told(JsonResponse(document, content_type=API), signed.pin)
+
+
+# --- Many files --------------------------------------------------------------------------------
+
+
+def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
+    """Every path of a realm with the hash of its content; with `?since=` only the paths whose
+    content is not what it was at that generation, those that are gone with null.
+
+    410 where history doesn't reach back to `since`.
+    """
+    realm = _realm(pin)
+    since = request.GET.get("since")
+    files: dict[str, str | None]
+    if since is None:
+        files = dict(history.versions_at(realm, pin.generation).values_list("path", "blob_id"))
+        for path in realms_within(realm.url, files):
+            del files[path]
+    else:
+        if not since.isascii() or not since.isdigit() or len(since) > 18:
+            raise errors.Malformed(what=f"since is {since[:40]!r}; expected a generation")
+        changed = history.difference(realm, int(since), pin.generation)
+        if changed is None:
+            raise errors.HistoryEnds(url=realm.url, generation=since)
+        files = changed
+    attributes = {"generation": pin.generation, "files": files}
+    document = {"data": {"type": "manifest", "id": pin.realm_url, "attributes": attributes}}
+    return _told(JsonResponse(document, content_type=API), pin)
+
+
+def many(request: HttpRequest, pin: Pin) -> HttpResponse:
+    """Files by path, asked for by `{"paths": [...]}` and answered in that order, a JSON line each:
+    `{"path", "content"}`. The content of what isn't there is null; what isn't text has its bytes
+    under `base64` as well; what lies in another realm has `"elsewhere": true`. An answer that would
+    be too long ends early; the rest is to be asked for again."""
+    realm = _realm(pin)
+    try:
+        question = json.loads(read_body(request, MAX_QUESTION_BYTES, "The list of paths"))
+    except (ValueError, RecursionError) as error:
+        raise errors.Malformed(what="the body is not JSON") from error
+    match question:
+        case {"paths": [*paths]} if all(isinstance(p, str) and "\x00" not in p for p in paths):
+            lines = _lines(realm, pin.generation, paths)
+        case _:
+            raise errors.Malformed(what='the body should be {"paths": [...]}, a list of strings')
+    response = _told(HttpResponse(b"".join(lines), content_type=NDJSON), pin)
+    if realm.source is not None:
+        response[pins.SOURCE_HEADER] = realm.source.url
+    return response
+
+
+def _lines(realm: Realm, generation: int, paths: list[str]) -> Iterator[bytes]:
+    names = list(map(composed, paths))
+    within = realms_within(realm.url, names)
+    # What is found may end early.
+    for asked, (path, data) in zip(
+        paths, history.read_many(realm, generation, names), strict=False
+    ):
+        line: dict[str, str | bool | None] = {"path": asked, "content": None}
+        if path in within:
+            line["elsewhere"] = True
+        elif data is not None:
+            try:
+                line["content"] = data.decode()
+            except UnicodeDecodeError:
+                line["base64"] = b64encode(data).decode()
+        yield json.dumps(line, ensure_ascii=False).encode() + b"\n"
+
+
+def _realm(pin: Pin) -> Realm:
+    realm = Realm.objects.select_related("source").filter(url=pin.realm_url).first()
+    if realm is None or realm.generation < pin.generation:
+        raise errors.NotFound(url=f"{pin.realm_url} at generation {pin.generation}")
+    return realm
+
+
+def _told(response: HttpResponse, pin: Pin) -> HttpResponse:
+    response["X-Realm-Generation"] = str(pin.generation)
+    response["Cache-Control"] = "private, no-store"
+    return response

@@ -1,0 +1,149 @@
+"""Turns a cached answer into an HTTP response: status, headers, body."""
+
+import os
+from functools import lru_cache
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.http import parse_etags
+
+from realms.errors import (
+    RangeNotSatisfiable,
+    RealmError,
+    error_response,
+)
+from realms.http import ranges
+from realms.http.accept import HTML, JSON, SOURCE
+from realms.http.conditions import Conditions
+from realms.http.packed import Packed
+from realms.serving.answers import ACCEPT_RANGES, Answer, Headers, Variant
+
+_UNPACKED_BYTES = 64 * 1024
+_NO_CONDITIONS = Conditions()
+
+
+VARIANTS = {
+    SOURCE: Variant.SOURCE,
+    HTML: Variant.HTML,
+    "*/*": Variant.MODULE,
+    JSON: Variant.MODULE,
+}
+
+
+@lru_cache(maxsize=1)
+def replica_header() -> str:
+    """Which replica, and which of its web workers, answers."""
+    return f"{settings.REALM_REPLICA}/{os.getpid()}"
+
+
+def response_parts(
+    answer: Answer, method: str, conditions: Conditions, cache: str
+) -> tuple[int, Headers, bytes | memoryview]:
+    """Status, headers and body of an answer to one request. `cache` is `hit` or `miss`. A part of
+    the content is a view of it: copies would add up where nobody reads them."""
+    told: Headers = (("x-boxel-cache", cache),)
+    outcome = _outcome(answer, conditions)
+    if outcome == 304:
+        kept = tuple(h for h in answer.headers if h[0] not in ("content-type", "x-created"))
+        return 304, kept + told, b""
+    if outcome == 412:
+        return _refused(answer, conditions.unmet(answer.realm_url or ""), told)
+    body: bytes | memoryview = answer.content.body
+    status = answer.content.status
+    # Of nothing there is no part: the whole is as much as anyone can want.
+    if conditions.range is not None and body and method == "GET" and _in_parts(answer, conditions):
+        size = len(body)
+        try:
+            part = ranges.wanted(conditions.range, size)
+        except ranges.Unsatisfiable:
+            told += (("content-range", f"bytes */{size}"),)
+            return _refused(answer, RangeNotSatisfiable(size=size), told)
+        if part is not None:
+            status, body = 206, memoryview(body)[part.start : part.stop]
+            told += (("content-range", f"bytes {part.start}-{part.stop - 1}/{size}"),)
+    length = ("content-length", str(len(body)))
+    return status, (*answer.headers, length, *told), b"" if method == "HEAD" else body
+
+
+def _in_parts(answer: Answer, conditions: Conditions) -> bool:
+    """Whether a part of the answer may be sent: never of another content than the client has."""
+    if ACCEPT_RANGES not in answer.headers:
+        return False
+    known = conditions.if_range
+    validators = [value for name, value in answer.headers if name in ("etag", "last-modified")]
+    return known is None or known.strip() in validators
+
+
+def _outcome(answer: Answer, conditions: Conditions) -> int:
+    if answer.content.status != 200 or conditions == _NO_CONDITIONS:
+        return 200
+    told = dict(answer.headers)
+    return conditions.of_read(told.get("etag"), told.get("last-modified"))
+
+
+def _refused(answer: Answer, error: RealmError, told: Headers) -> tuple[int, Headers, bytes]:
+    """A refusal in place of an answer that there is."""
+    refusal = error_response(error)
+    changed = {"content-type": refusal["content-type"], "cache-control": "no-store"}
+    kept = tuple(
+        (name, changed.get(name, value))
+        for name, value in answer.headers
+        if name not in ("etag", "last-modified", "x-created", "content-encoding")
+    )
+    length = ("content-length", str(len(refusal.content)))
+    return error.status, (*kept, length, *told), refusal.content
+
+
+def respond(request: HttpRequest, answer: Answer, cache: str) -> HttpResponse:
+    """An answer as Django's response."""
+    status, headers, body = response_parts(
+        answer, request.method or "GET", Conditions.of(request), cache
+    )
+    response = HttpResponse(body, status=status)
+    del response["Content-Type"]
+    for name, value in headers:
+        response[name] = value
+    return response
+
+
+class PackedResponse(StreamingHttpResponse):
+    """A large text, unpacked as it is sent."""
+
+    def __init__(self, packed: Packed) -> None:
+        #: What the server sends itself, piece by piece as the client takes it.
+        self.packed = packed
+        super().__init__(packed.pieces(_UNPACKED_BYTES))
+        self["Content-Length"] = str(packed.size)
+
+
+def packed_response(
+    request: HttpRequest, packed: Packed, content_type: str, generation: int
+) -> HttpResponseBase:
+    """A large text as it is kept, where the client takes that, else unpacked on its way."""
+    etag = f'W/"{packed.sha256}"'
+    known = parse_etags(request.headers.get("If-None-Match", ""))
+    response: HttpResponseBase
+    if "*" in known or etag in [f"W/{each.removeprefix('W/')}" for each in known]:
+        response = HttpResponse(status=304)
+    elif _takes_gzip(request.headers.get("Accept-Encoding", "")):
+        response = HttpResponse(packed.data)
+        response["Content-Encoding"] = "gzip"
+    elif request.method == "HEAD":
+        response = HttpResponse()
+        response["Content-Length"] = str(packed.size)
+    else:
+        response = PackedResponse(packed)
+    response["Content-Type"] = content_type
+    response["ETag"] = etag
+    response["Vary"] = "Accept, Accept-Encoding"
+    response["X-Realm-Generation"] = str(generation)
+    return response
+
+
+def _takes_gzip(accept_encoding: str) -> bool:
+    for each in accept_encoding.lower().split(","):
+        coding, _, weight = (part.strip() for part in each.partition(";"))
+        if coding in ("gzip", "*"):
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False

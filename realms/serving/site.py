@@ -1,0 +1,96 @@
+"""What a published realm tells search engines: `robots.txt` and `sitemap.xml`.
+
+A file of that name in the realm goes before these.
+"""
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+from xml.sax.saxutils import escape
+
+from django.http import HttpRequest, HttpResponse
+
+from realms import errors
+from realms.access import auth
+from realms.content.history import versions_at
+from realms.content.resolve import realm_around
+from realms.models import EVERYONE, Realm
+from reindex.index.shown import page_paths
+from reindex.reading.references import file_url
+
+ROBOTS, SITEMAP = "robots.txt", "sitemap.xml"
+GENERATED = (f"/{ROBOTS}", f"/{SITEMAP}")
+#: As the sitemap protocol has it.
+MAX_URLS = 50_000
+_XMLNS = 'xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"'
+
+
+def is_generated(url: str) -> bool:
+    """Whether something is answered at a URL that names no file."""
+    return url.endswith(GENERATED)
+
+
+def generated(request: HttpRequest, url: str) -> HttpResponse:
+    """The answer at such a URL, in a realm or at a host. Raises NotFound."""
+    base, _, name = url.rpartition("/")
+    response = robots(f"{base}/") if name == ROBOTS else sitemap(request, f"{base}/")
+    response["Cache-Control"] = "max-age=0, must-revalidate"
+    return response
+
+
+def robots(base: str) -> HttpResponse:
+    """Lets crawlers into the published realms at and below a URL, and nowhere else."""
+    around = realm_around(base)
+    public = Realm.objects.filter(
+        kind=Realm.Kind.PUBLISHED, permissions__audience=EVERYONE, permissions__read=True
+    ).order_by("url")
+    shown = list(public.filter(url__startswith=base).values_list("url", flat=True)[:1000])
+    open_ = around is not None and public.filter(pk=around.pk).exists()
+    lines = ["User-agent: *"]
+    if open_:
+        lines.append("Allow: /")
+    else:
+        lines += [f"Allow: {urlsplit(url).path}" for url in shown]
+        lines.append("Disallow: /")
+    lines += [f"Sitemap: {url}{SITEMAP}" for url in shown]
+    return HttpResponse("\n".join(lines) + "\n", content_type="text/plain; charset=utf-8")
+
+
+def sitemap(request: HttpRequest, realm_url: str) -> HttpResponse:
+    """The pages of a published realm, as its visitors see it; of a large one, parts with a number.
+
+    Raises NotFound where there is none, Malformed for a number of no part.
+    """
+    realm = Realm.objects.filter(url=realm_url, kind=Realm.Kind.PUBLISHED).first()
+    if realm is None:
+        raise errors.NotFound(url=realm_url + SITEMAP)
+    auth.authorize(request, realm, "read")
+    generation, paths = page_paths(realm.url)
+    paths = [path for path in paths if path != "404"]
+    parts = max(1, -(-len(paths) // MAX_URLS))
+    asked = request.GET.get("part")
+    if asked is None and parts > 1:
+        return _xml("sitemapindex", (
+            f"<sitemap><loc>{escape(f'{realm.url}{SITEMAP}?part={part}')}</loc></sitemap>"
+            for part in range(1, parts + 1)
+        ))  # fmt: skip
+    if asked is not None and asked not in map(str, range(1, parts + 1)):
+        raise errors.Malformed(what=f"part is {asked[:40]!r}; expected a number from 1 to {parts}")
+    start = (int(asked or 1) - 1) * MAX_URLS
+    return _xml("urlset", _entries(realm, generation, paths[start : start + MAX_URLS]))
+
+
+def _entries(realm: Realm, generation: int, paths: list[str]) -> Iterator[str]:
+    files = versions_at(realm, generation).filter(path__endswith=".json")
+    changed = dict(files.values_list("path", "modified_at"))
+    for path in paths:
+        folder = path.removesuffix("index") if path.rpartition("/")[2] == "index" else path
+        when = changed.get(f"{path}.json")
+        lastmod = f"<lastmod>{when.isoformat(timespec='seconds')}</lastmod>" if when else ""
+        yield f"<url><loc>{escape(file_url(realm.url, folder))}</loc>{lastmod}</url>"
+
+
+def _xml(root: str, entries: Iterator[str]) -> HttpResponse:
+    body = "\n".join(
+        ['<?xml version="1.0" encoding="UTF-8"?>', f"<{root} {_XMLNS}>", *entries, f"</{root}>", ""]
+    )
+    return HttpResponse(body, content_type="application/xml; charset=utf-8")

@@ -1,0 +1,146 @@
+"""JavaScript from card modules: once per distinct source in the whole fleet.
+
+The result is keyed by the hash of the source and by the transpiler, so it can't go stale: only
+the question *which source is it now* needs the board.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from deno import find_deno_bin
+from django.conf import settings
+
+from notifications.election import once
+from realms.content.locks import lock_key
+from realms.models import TranspiledModule
+
+TRANSPILE_SECONDS = 20
+#: How Deno is asked for JavaScript whose lines can be told in terms of the source's.
+_ARGUMENTS = ("transpile", "--quiet", "--no-lock", "--source-map", "inline")
+_MAP = re.compile(r"\n//# sourceMappingURL=data:application/json;base64,([\w+/=]+)\s*\Z")
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class TranspileError(Exception):
+    """The source has no JavaScript; the message says where it is wrong."""
+
+
+class TranspilerFailed(Exception):
+    """The transpiler itself could not run; another try may work."""
+
+
+@cache
+def transpiler() -> str:
+    """Names what makes the JavaScript: the Deno binary's version, its arguments and the compiler
+    options."""
+    version = subprocess.run([find_deno_bin(), "--version"], capture_output=True, check=True).stdout
+    told = json.dumps([_ARGUMENTS, _options()]).encode()
+    return hashlib.sha256(version + told).hexdigest()
+
+
+def javascript(sha256: str, source: bytes, path: str) -> str:
+    """The JavaScript of a source. `path` only tells the language and names the file in errors.
+
+    Raises TranspileError for a source that is wrong and TranspilerFailed where Deno can't run.
+    """
+    try:
+        text = source.decode()
+    except UnicodeDecodeError as error:
+        raise TranspileError(f"{path} is not valid UTF-8") from error
+    suffix = Path(path).suffix
+    if suffix in (".js", ".mjs"):
+        return text
+    if suffix == ".cts":
+        raise TranspileError(f"{path} is a CommonJS module, which can't be imported; call it .mts")
+    if "\0" in text:
+        raise TranspileError(f"{path} has a NUL character")
+    key = hashlib.sha256(f"{sha256}{suffix}".encode()).hexdigest()
+    row = _stored(key) or _transpile_once(key, source, path)
+    if row.body is None:
+        raise TranspileError((row.error or "").replace("{path}", path))
+    return row.body
+
+
+def _stored(key: str) -> TranspiledModule | None:
+    return TranspiledModule.objects.filter(sha256=key, transpiler=transpiler()).first()
+
+
+def _transpile_once(key: str, source: bytes, path: str) -> TranspiledModule:
+    """Elects one process of the fleet; the others wait for its row."""
+
+    def make(elected: bool) -> TranspiledModule:
+        row = _stored(key)
+        if row is None:
+            row = TranspiledModule(sha256=key, transpiler=transpiler())
+            try:
+                row.body = _run_deno(source, path)
+            except TranspileError as error:
+                row.error = str(error)
+            if elected:
+                # Another may have been elected meanwhile, and has stored the same.
+                TranspiledModule.objects.bulk_create([row], ignore_conflicts=True)
+        return row
+
+    return once(lock_key(f"transpile|{key}"), make)
+
+
+def _run_deno(source: bytes, path: str) -> str:
+    with tempfile.TemporaryDirectory(prefix="transpile-") as folder:
+        file = Path(folder) / f"module{Path(path).suffix}"
+        file.write_bytes(source)
+        # Deno applies compiler options to what lies below their file only.
+        (Path(folder) / "deno.json").write_text(_options())
+        try:
+            done = subprocess.run(
+                [find_deno_bin(), *_ARGUMENTS, str(file)],
+                capture_output=True,
+                timeout=TRANSPILE_SECONDS,
+                check=False,
+                cwd=folder,
+                env={
+                    "PATH": os.environ.get("PATH", ""),
+                    "DENO_DIR": folder,
+                    "NO_COLOR": "1",
+                    "DENO_NO_UPDATE_CHECK": "1",
+                },
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise TranspilerFailed(f"{path} could not be transpiled: {error}") from error
+        if done.returncode == 0:
+            return _with_plain_map(done.stdout.decode(), file.name)
+        if -done.returncode in (signal.SIGABRT, signal.SIGSEGV):
+            # Its stack has an end, and will have the next time.
+            raise TranspileError("{path} nests too deeply, or ends the transpiler in another way")
+        message = _ANSI.sub("", done.stderr.decode(errors="replace"))
+        message = message.split("\n\nStack backtrace")[0].removeprefix("error: ").strip()
+        if "SyntaxError" not in message and file.as_uri() not in message:
+            raise TranspilerFailed(f"{path} could not be transpiled: {message}")
+        # The same source may stand at many paths: the message is kept without one.
+        raise TranspileError(message.replace(file.as_uri(), "{path}"))
+
+
+def _with_plain_map(code: str, name: str) -> str:
+    """The code with a source map that says which line comes from which, and nothing of the folder
+    that it was made in. The source is left out: whoever may read the module may read that too."""
+    found = _MAP.search(code)
+    if found is None:
+        return code
+    mappings = json.loads(base64.b64decode(found[1]))["mappings"]
+    told = {"version": 3, "sources": [name], "names": [], "mappings": mappings}
+    encoded = base64.b64encode(json.dumps(told, separators=(",", ":")).encode()).decode()
+    return f"{code[: found.start(1)]}{encoded}\n"
+
+
+@cache
+def _options() -> str:
+    """The part of the project's deno.json that decides what comes out."""
+    config = json.loads((Path(settings.BASE_DIR) / "deno.json").read_text())
+    return json.dumps({"compilerOptions": config["compilerOptions"]}, sort_keys=True)

@@ -1,0 +1,146 @@
+"""Threads for what isn't answered from this process's caches, each kind of work with its own share.
+
+So however many requests of one kind come, the other kinds are answered: uploads don't wait for
+listings, nor a visitor for either. What doesn't get a thread in time is refused.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from realms.api.definition_views import MAX_WAITING as MAX_WAITING_FOR_BUILDS
+from realms.errors import Busy
+from realms.http.accept import API, accepted
+from realms.web.transfer import Disconnected
+
+T = TypeVar("T")
+
+#: How many requests wait for a thread of one lane, and for how long. Further ones are refused.
+MAX_WAITING = 200
+WAIT_SECONDS = 10
+
+
+class Lane(StrEnum):
+    """A kind of work."""
+
+    #: Files, modules and pages that are not in the caches, and everything small.
+    READ = "read"
+    #: What renders read, with a pin.
+    PINNED = "pinned"
+    #: What reads much of a realm at once.
+    LARGE = "large"
+    #: What may wait for a build of definitions.
+    DEFINITION = "definition"
+    #: Whatever has a body.
+    WRITE = "write"
+    #: What checks a password, which takes much processor time by design: one at a time.
+    LOGIN = "login"
+    #: Many files as one body, whose reading takes much memory: one at a time.
+    ATOMIC = "atomic"
+
+
+_LOGIN = ("/_session", "/_server-session", "/_admin/login/")
+_LARGE = ("_mtimes", "_search", "_publishability", "sitemap.xml")
+_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+def lane_of(environ: Mapping[str, Any]) -> Lane:
+    """The lane of a request, told by its address and headers alone."""
+    path: str = environ["PATH_INFO"]
+    if path.startswith("/_at/"):
+        return Lane.PINNED
+    if path.endswith("/_atomic"):
+        return Lane.ATOMIC
+    if path.endswith("/_definition"):
+        return Lane.DEFINITION
+    if path.endswith(_LARGE):
+        return Lane.LARGE
+    if environ["REQUEST_METHOD"] not in _METHODS:
+        return Lane.LOGIN if path.endswith(_LOGIN) else Lane.WRITE
+    if path.endswith("/") and (
+        accepted(environ.get("HTTP_ACCEPT", "*/*")) == API or environ["QUERY_STRING"]
+    ):
+        # The list of a folder, or with `acceptHeader` in the query perhaps one.
+        return Lane.READ if path.startswith("/_") else Lane.LARGE
+    return Lane.READ
+
+
+async def _never() -> None:
+    await asyncio.Event().wait()
+
+
+class Lanes:
+    """This process's threads. Used from one event loop."""
+
+    def __init__(self, threads: int) -> None:
+        """`threads` for reads, as many for renders, and half as many for each other kind."""
+        half = max(1, threads // 2)
+        counts = {
+            Lane.READ: threads,
+            Lane.PINNED: threads,
+            Lane.LARGE: half,
+            # One more than may wait: it says so to the others.
+            Lane.DEFINITION: MAX_WAITING_FOR_BUILDS + 1,
+            Lane.WRITE: half,
+            Lane.LOGIN: 1,
+            Lane.ATOMIC: 1,
+        }
+        self._lanes = {lane: _Threads(lane, count) for lane, count in counts.items()}
+
+    async def run(
+        self, lane: Lane, call: Callable[[], T], gone: Callable[[], Awaitable[object]] = _never
+    ) -> T:
+        """The result of `call`, made in a thread of the lane.
+
+        Raises Busy where none is free in time, and Disconnected where `gone` ends before.
+        """
+        return await self._lanes[lane].run(call, gone)
+
+
+class _Threads:
+    def __init__(self, name: str, count: int) -> None:
+        self._name = name
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
+        self._free = asyncio.Semaphore(count)
+        self._waiting = 0
+
+    async def run(self, call: Callable[[], T], gone: Callable[[], Awaitable[object]]) -> T:
+        if self._waiting >= MAX_WAITING:
+            raise self._busy()
+        self._waiting += 1
+        try:
+            if self._free.locked():
+                await self._turn(gone)
+            else:
+                await self._free.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        finally:
+            self._free.release()
+
+    async def _turn(self, gone: Callable[[], Awaitable[object]]) -> None:
+        """Waits for a thread, while the client does."""
+        leaving = asyncio.ensure_future(gone())
+        taking = asyncio.create_task(self._free.acquire())
+        leaving.add_done_callback(lambda _: taking.cancel())
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await taking
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if taking.done() and not taking.cancelled():
+                # The thread came in the same moment.
+                self._free.release()
+            if isinstance(error, TimeoutError):
+                raise self._busy() from error
+            if leaving.done() and not leaving.cancelled():
+                raise Disconnected from error
+            raise
+        finally:
+            leaving.cancel()
+
+    def _busy(self) -> Busy:
+        return Busy(what=f"too many requests of this kind ({self._name}) are under way")

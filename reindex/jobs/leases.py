@@ -1,0 +1,124 @@
+"""Leases: a worker holds a job that it plans, or a batch that it renders, until the lease runs out.
+
+Then another worker takes the next lease. Each lease has a number; a worker with an older number
+changes nothing.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+
+from reindex.jobs.queue import Status, follow
+from reindex.models import (
+    ReindexBatch,
+    ReindexJob,
+)
+
+MAX_ATTEMPTS = 5
+#: What failed now will most likely fail in the same second again.
+RETRIED_AFTER = timedelta(seconds=1)
+POSTPONED = timedelta(seconds=10)
+
+
+@contextmanager
+def bookkeeping() -> Iterator[None]:
+    """A transaction that needn't have reached the disk when it ends: should the database server
+    lose it with its machine, the job stands a step earlier and goes on from there."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL synchronous_commit = off")
+        yield
+
+
+# --- Leases ------------------------------------------------------------------------------------
+# A worker has a job that it plans, or a batch that it renders, until its lease runs out and another
+# worker takes the next one. Each lease has a number: who comes with an older one changes nothing.
+
+
+def renew(leased: ReindexJob | ReindexBatch) -> bool:
+    """Holds a lease for longer; False tells the worker that it has lost it, or the job ended."""
+    with bookkeeping():
+        held: ReindexJob | ReindexBatch | None
+        if isinstance(leased, ReindexJob):
+            held = held_job(leased)
+        else:
+            held = held_batch(leased)
+            if held is not None and held.job.status != Status.RENDERING:
+                return False
+        if held is None:
+            return False
+        held.lease_until = timezone.now() + lease_time()
+        held.save(update_fields=["lease_until"])
+    return True
+
+
+def postpone(leased: ReindexJob | ReindexBatch, why: object) -> None:
+    """Gives back a job or a batch that is to be tried again a while later; the try doesn't count.
+    Nothing if the worker has lost its lease."""
+    with transaction.atomic():
+        held = held_job(leased) if isinstance(leased, ReindexJob) else held_batch(leased)
+        if held is None:
+            return
+        held.attempts -= 1
+        end_lease(held, POSTPONED)
+        job_id = held.pk if isinstance(held, ReindexJob) else held.job_id
+        ReindexJob.objects.filter(pk=job_id, status__in=ReindexJob.LIVE).update(error=str(why))
+
+
+def held_batch(leased: ReindexBatch) -> ReindexBatch | None:
+    """The batch of a lease, locked in the caller's transaction; None if the lease was lost, or the
+    batch is done."""
+    return (
+        ReindexBatch.objects.select_for_update()
+        .filter(pk=leased.pk, done=False, lease_number=leased.lease_number)
+        .first()
+    )
+
+
+def held_job(leased: ReindexJob) -> ReindexJob | None:
+    """The job of a lease, locked in the caller's transaction; None if the lease was lost, or the
+    job was planned or has ended."""
+    return (
+        ReindexJob.objects.select_for_update()
+        .filter(pk=leased.pk, status=Status.QUEUED, lease_number=leased.lease_number)
+        .first()
+    )
+
+
+def take_lease(work: ReindexJob | ReindexBatch) -> None:
+    """Makes the next lease of a job or a batch, which the caller has locked."""
+    work.lease_until = timezone.now() + lease_time()
+    work.lease_number += 1
+    work.attempts += 1
+    work.save()
+
+
+def end_lease(work: ReindexJob | ReindexBatch, rest: timedelta | None = None) -> None:
+    """Has whoever holds a lease hold it no longer, and nobody take the next one for a while. The
+    caller has locked the row."""
+    work.lease_until = None if rest is None else timezone.now() + rest
+    work.lease_number += 1
+    work.save()
+
+
+def locked_job(job_id: int) -> ReindexJob | None:
+    return ReindexJob.objects.select_for_update().filter(pk=job_id).first()
+
+
+def lease_time() -> timedelta:
+    return timedelta(seconds=settings.REALM_BATCH_LEASE_SECONDS)
+
+
+def count_failure(job: ReindexJob, attempts: int, error: object) -> None:
+    """Says why a job, which the caller has locked, could not go on; after MAX_ATTEMPTS it ends,
+    until it is taken up again."""
+    job.error = str(error)
+    if attempts >= MAX_ATTEMPTS:
+        job.status, job.finished_at = Status.FAILED, timezone.now()
+    job.save()
+    if job.status == Status.FAILED:
+        follow(job)

@@ -1,0 +1,127 @@
+"""What a job has to render: everything, or what has changed since the last index.
+
+Carrying over is allowed only where nothing that a row was made from has other content now. Each
+realm tells over HTTP which of its files differ between the generation that the index read and the
+one that this job reads; a realm that can't tell, or that can't be read any more, counts as changed
+in every file. Whatever is in doubt is rendered.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.db import connection
+
+from reindex.jobs import lifecycle
+from reindex.models import IndexHead, ReindexJob
+from reindex.prerender import host
+from reindex.prerender.cards import library
+from reindex.prerender.renderer import renderer
+from reindex.reading.dependency_keys import key
+from reindex.reading.pins import CLOSED, Access, Pin
+from reindex.reading.reader import Reader
+from reindex.reading.realm_history import changed, manifest
+from reindex.reading.references import BASE_REALM
+from reindex.reading.replicas import ask_address, standing_at
+
+#: What can't be carried over, each part found by an index, and how many cards there are in all.
+_TO_RENDER = """
+WITH shown AS NOT MATERIALIZED (
+    SELECT path, settled, made_from FROM reindex_indexedcard
+    WHERE realm_url = %(url)s AND current
+), stale AS (
+    SELECT path FROM shown WHERE made_from && %(keys)s::bigint[]
+    UNION SELECT path FROM shown WHERE NOT settled
+    UNION SELECT path FROM shown WHERE path = ANY(%(own)s)
+)
+SELECT (SELECT coalesce(array_agg(path), '{}') FROM stale), (SELECT count(*) FROM shown)
+"""
+
+
+def plan(job: ReindexJob, go_on: Callable[[], object]) -> lifecycle.Plan:
+    """What a job has to do. Calls `go_on` before each realm that it asks about.
+
+    Raises ReplicaUnavailable, WrongGeneration, WritersBusy, and what `go_on` raises.
+    """
+    head = IndexHead.objects.select_related("job").filter(realm_url=job.realm_url).first()
+    carries = head is not None and not job.full and head.job.renderer == renderer()
+    incremental = _incremental(job, head.job, go_on) if head is not None and carries else None
+    return incremental or _full(job)
+
+
+def _full(job: ReindexJob) -> lifecycle.Plan:
+    files = manifest(Pin(job.realm_url, job.generation), _access(job))
+    assert files is not None
+    pins = {job.realm_url: job.generation}
+    return lifecycle.Plan(_cards(files), pins, renderer=renderer())
+
+
+def _incremental(
+    job: ReindexJob, base: ReindexJob, go_on: Callable[[], object]
+) -> lifecycle.Plan | None:
+    """A plan that carries over what it can; None where history doesn't reach back to the base."""
+    access = _access(job)
+    own = changed(Pin(job.realm_url, job.generation), base.generation, access)
+    if own is None:
+        return None
+    if own:
+        # Most likely there are a few cards to render, and somebody waits for them.
+        known = {url: pin for url, pin in base.pins.items() if pin != CLOSED}
+        host.stand_by(library(Reader(known, access=access)))
+    # From here on a change of any of these realms has this job followed by another.
+    lifecycle.announce(job, {**base.pins, job.realm_url: job.generation}, base.addresses)
+    pins = {job.realm_url: job.generation}
+    places: dict[str, str] = {}
+    keys = {key(job.realm_url, path) for path in own}
+    # What looked for a realm in vain is never settled, and so is rendered anyhow and looks again.
+    read = {url: then for url, then in base.pins.items() if then != CLOSED and url != job.realm_url}
+    for realm_url in {**read, **base.addresses}:
+        go_on()
+        now = _generation(realm_url)
+        address = realm_url if realm_url == BASE_REALM else ask_address(realm_url)
+        if realm_url != BASE_REALM:
+            places[realm_url] = address
+        shown = not job.draft and address != realm_url
+        if address != base.addresses.get(realm_url, realm_url) or (shown and realm_url in read):
+            # Links to it lead elsewhere now, and so may what is read of it.
+            keys.add(key(realm_url))
+        if shown or realm_url not in read:
+            # It isn't read itself, or is met again.
+            continue
+        # What isn't there, or is closed, may be opened: then this realm is owed a job.
+        pins[realm_url] = CLOSED if now is None else now
+        elsewhere = _changed_elsewhere(realm_url, read[realm_url], now, access)
+        keys |= {key(realm_url)} if elsewhere is None else elsewhere
+    with connection.cursor() as cursor:
+        cards = [path.removesuffix(".json") for path in own]
+        cursor.execute(_TO_RENDER, {"url": job.realm_url, "keys": list(keys), "own": cards})
+        stale, shown = cursor.fetchone() or ([], 0)
+    paths = _cards(own | {f"{path}.json" for path in stale})
+    return lifecycle.Plan(paths, pins, base.pk, shown - len(stale), renderer(), places)
+
+
+def _generation(realm_url: str) -> int | None:
+    """The generation of a public realm by the registry, after every change that has begun; None if
+    it is gone, or is private now."""
+    lifecycle.wait_for_writers(realm_url)
+    url, generation = standing_at(realm_url)
+    return generation if url == realm_url and generation != CLOSED else None
+
+
+def _access(job: ReindexJob) -> Access:
+    return Access(job.realm_url, job.pk)
+
+
+def _changed_elsewhere(
+    realm_url: str, then: int, now: int | None, access: Access
+) -> set[int] | None:
+    """The keys of another realm's files that have changed; None if that can't be told."""
+    if now == then:
+        return set()
+    files = None if now is None else changed(Pin(realm_url, now), then, access)
+    return None if files is None else {key(realm_url, path) for path in files}
+
+
+def _cards(paths: Any) -> list[str]:
+    """The files that may be cards, the front page first. `realm.json` has no page, but errors."""
+    cards = (path for path in paths if path.endswith(".json"))
+    return sorted(cards, key=lambda path: (path != "index.json", path))

@@ -1,0 +1,107 @@
+"""The sweeper: sends messages again, gives up what cannot succeed, retries what failed."""
+
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from reindex.jobs.leases import MAX_ATTEMPTS, count_failure, held_batch, held_job, locked_job
+from reindex.jobs.messages import send_work
+from reindex.jobs.queue import Status
+from reindex.models import (
+    ReindexBatch,
+    ReindexJob,
+    WantedDefinitions,
+)
+
+#: A job that has failed is tried again after this time: whatever was wrong may have been mended.
+RETRY_SECONDS = 60.0
+#: As many messages as one sweep sends.
+MAX_SWEPT = 100
+
+
+# --- Messages ----------------------------------------------------------------------------------
+
+
+def sweep() -> int:
+    """Sends a message for each piece of work that is owed and has no worker: lost messages, lost
+    workers, a broker that was away. Answers how many messages it sent.
+
+    Not more than MAX_SWEPT at once, and they expire with the next sweep: they don't pile up before
+    workers that are busy.
+    """
+    now = timezone.now()
+    _give_up(now)
+    _try_again(now)
+    before = now - timedelta(seconds=settings.REALM_SWEEP_SECONDS)
+    overdue = Q(sent_at__isnull=True) | Q(sent_at__lt=before)
+    free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
+    due = Q(due_at__isnull=True) | Q(due_at__lte=now)
+    queued = ReindexJob.objects.filter(overdue, free, due, status=Status.QUEUED)
+    rendering = ReindexJob.objects.filter(overdue, status=Status.RENDERING)
+    batches = ReindexBatch.objects.filter(free, done=False, job__in=rendering)
+    definitions = WantedDefinitions.objects.filter(free, due_at__lt=before)
+    owed = queued.count() + batches.count() + definitions.count()
+    queued.update(sent_at=now)
+    rendering.update(sent_at=now)
+    sent = min(owed, MAX_SWEPT)
+    send_work(times=sent, expires=settings.REALM_SWEEP_SECONDS)
+    return sent
+
+
+def _give_up(now: datetime) -> None:
+    """Fails the jobs whose workers never came back, from planning or from the same batch: killed,
+    or beyond words."""
+    hopeless = Q(attempts__gte=MAX_ATTEMPTS, lease_until__lt=now)
+    for job in ReindexJob.objects.filter(hopeless, status=Status.QUEUED):
+        with transaction.atomic():
+            planning = held_job(job)
+            # It may have been renewed meanwhile.
+            if planning is not None and planning.lease_until == job.lease_until:
+                error = f"{MAX_ATTEMPTS} workers ended while they planned it"
+                count_failure(planning, planning.attempts, error)
+    for batch in ReindexBatch.objects.filter(hopeless, done=False, job__status=Status.RENDERING):
+        with transaction.atomic():
+            rendering = held_batch(batch)
+            if rendering is None or rendering.lease_until != batch.lease_until:
+                continue
+            locked = locked_job(batch.job_id)
+            if locked is not None and locked.status == Status.RENDERING:
+                error = f"{MAX_ATTEMPTS} workers ended while they rendered the same batch"
+                count_failure(locked, rendering.attempts, error)
+
+
+def _try_again(now: datetime) -> None:
+    """Takes up what failed a while ago and is owed still, where it stood."""
+    before = now - timedelta(seconds=RETRY_SECONDS)
+    failed = ReindexJob.objects.filter(status=Status.FAILED, finished_at__lt=before)
+    for job_id in failed.values_list("pk", flat=True):
+        # A change elsewhere may be owing the realm another job at this moment: that is next then.
+        with suppress(IntegrityError), transaction.atomic():
+            _take_up(job_id)
+
+
+def _take_up(job_id: int) -> None:
+    list(ReindexBatch.objects.select_for_update().filter(job=job_id).order_by("pk"))
+    job = locked_job(job_id)
+    if job is None or job.status != Status.FAILED:
+        return
+    newer = ReindexJob.objects.filter(realm_url=job.realm_url, pk__gt=job.pk)
+    if newer.filter(status__in=ReindexJob.LIVE).exists():
+        return
+    if newer.filter(generation__gte=job.generation).exists():
+        job.status = Status.SUPERSEDED
+        job.save()
+        return
+    if newer.exists():
+        # It has taken away what this one had rendered.
+        job.batches.all().delete()
+        job.seen = job.rendered = job.errors = 0
+    job.status = Status.RENDERING if job.batches.exists() else Status.QUEUED
+    job.attempts, job.sent_at, job.finished_at, job.lease_until = 0, None, None, None
+    job.lost_seconds, job.hung = 0, {}
+    job.save()
+    job.batches.filter(done=False).update(attempts=0, lease_until=None)

@@ -1,0 +1,179 @@
+"""Whose piece of work a worker does next: a plan, a batch, or definitions.
+
+Owners take turns. The next piece is of the owner who has the fewest workers at present; of those
+that have equally many, of the one who has used the least worker time lately. So nobody waits for
+all that another has queued, only for the pieces that workers are busy with at that moment. These
+are short: a batch gives back what it has not rendered when others wait (`Turn`).
+
+Drafts and definitions come after what is published until they have waited for PATIENCE.
+"""
+
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, LiteralString
+
+from django.db import connection
+from django.utils import timezone
+
+from reindex.jobs import batches, lifecycle, wanted
+from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
+
+#: What isn't published stands behind what is for so long.
+PATIENCE = timedelta(seconds=10)
+#: The owner's time counts half after this time.
+HALF_LIFE = timedelta(seconds=60)
+#: A worker renders for so long, whoever waits: starting a prerenderer takes most of a second.
+SLICE_SECONDS = 2.0
+#: What is owed for a shorter time is most likely about to be taken by an idle worker.
+HARDLY_WAITED = timedelta(milliseconds=100)
+#: Whether others wait is asked so often.
+LOOK_SECONDS = 0.5
+#: As many pieces of one owner as a worker that finds others taken looks at.
+MANY = 16
+
+#: `held`: the workers that each owner has, also of jobs that have been superseded since: until the
+#: worker notices, nobody else has it.
+_HELD: LiteralString = """
+    lease AS (
+        SELECT owner FROM reindex_reindexjob WHERE status = 'queued' AND lease_until > %(now)s
+        UNION ALL
+        SELECT j.owner FROM reindex_reindexbatch b JOIN reindex_reindexjob j ON j.id = b.job_id
+        WHERE NOT b.done AND b.lease_until > %(now)s
+        UNION ALL
+        SELECT owner FROM reindex_wanteddefinitions WHERE lease_until > %(now)s
+    ), held AS (SELECT owner, count(*) AS workers FROM lease GROUP BY owner)
+"""
+#: `piece`: what could be taken now.
+_PIECE: LiteralString = """
+    piece AS (
+        SELECT 'plan' AS kind, id::text AS key, owner, draft AS later,
+            coalesce(due_at, created_at) AS since
+        FROM reindex_reindexjob
+        WHERE status = 'queued' AND (lease_until IS NULL OR lease_until < %(now)s)
+            AND (due_at IS NULL OR due_at <= %(now)s OR started_at IS NOT NULL)
+        UNION ALL
+        SELECT 'batch', b.id::text, j.owner, j.draft, coalesce(j.due_at, j.created_at)
+        FROM reindex_reindexbatch b JOIN reindex_reindexjob j ON j.id = b.job_id
+        WHERE j.status = 'rendering' AND NOT b.done
+            AND (b.lease_until IS NULL OR b.lease_until < %(now)s)
+        UNION ALL
+        SELECT 'definitions', module_url, owner, true, due_at FROM reindex_wanteddefinitions
+        WHERE due_at <= %(now)s AND (lease_until IS NULL OR lease_until < %(now)s)
+    )
+"""
+#: The n-th piece of an owner counts as if the worker had n - 1 others by then: who finds the first
+#: in line taken goes on to the next owner's.
+_LINE = (
+    "WITH "
+    + _HELD
+    + ", "
+    + _PIECE
+    + """
+    , line AS (
+        SELECT piece.*, later AND since > %(patient)s AS may_wait, row_number() OVER (
+            PARTITION BY owner
+            ORDER BY later AND since > %(patient)s, later, since, kind, key
+        ) AS place
+        FROM piece
+    )
+    SELECT kind, key
+    FROM line LEFT JOIN held USING (owner) LEFT JOIN reindex_ownerusage used USING (owner)
+    WHERE place <= %(many)s
+    ORDER BY coalesce(workers, 0) + place, may_wait,
+        coalesce(seconds * power(0.5, extract(epoch FROM %(now)s - counted_at) / %(half_life)s), 0),
+        later, since, kind, key
+    LIMIT %(many)s
+    """
+)
+_WAITS = (
+    "WITH "
+    + _HELD
+    + ", "
+    + _PIECE
+    + """
+    SELECT EXISTS (
+        SELECT FROM piece LEFT JOIN held USING (owner)
+        WHERE owner <> %(owner)s AND since < %(waited)s
+            AND (%(later)s OR NOT (later AND since > %(patient)s))
+            AND coalesce(workers, 0)
+                < coalesce((SELECT workers FROM held WHERE owner = %(owner)s), 1)
+    )
+    """
+)
+_USED = """
+    INSERT INTO reindex_ownerusage AS used (owner, seconds, counted_at)
+    VALUES (%(owner)s, %(seconds)s, %(now)s)
+    ON CONFLICT (owner) DO UPDATE SET counted_at = excluded.counted_at, seconds = excluded.seconds
+        + used.seconds
+            * power(0.5, extract(epoch FROM excluded.counted_at - used.counted_at) / %(half_life)s)
+"""
+
+Piece = ReindexJob | ReindexBatch | WantedDefinitions
+
+
+@dataclass
+class Turn:
+    """The time for which a worker is an owner's. It is counted when the turn ends."""
+
+    owner: str
+    #: Whether the work comes after what is published.
+    later: bool
+    _began: float = field(default_factory=time.monotonic)
+    _looked: float = 0
+
+    def is_over(self) -> bool:
+        """Whether the worker has been this owner's for long enough, and somebody else waits."""
+        now = time.monotonic()
+        if now - self._began < SLICE_SECONDS or now - self._looked < LOOK_SECONDS:
+            return False
+        self._looked = now
+        return others_wait(self.owner, later=self.later)
+
+    def end(self) -> None:
+        """Counts the time."""
+        count(self.owner, time.monotonic() - self._began)
+
+
+def take() -> Piece | None:
+    """The piece of work that is next, leased; None if there is none."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LINE, _named())
+        line = cursor.fetchall()
+    for kind, key in line:
+        # Another worker may be taking it: then the next in line is.
+        piece = _lease(kind, key)
+        if piece is not None:
+            return piece
+    return None
+
+
+def others_wait(owner: str, *, later: bool) -> bool:
+    """Whether somebody else waits who has fewer workers than this owner, and who doesn't come
+    after this kind of work anyhow."""
+    waited = timezone.now() - HARDLY_WAITED
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITS, _named(owner=owner, later=later, waited=waited))
+        row = cursor.fetchone()
+    return bool(row and row[0])
+
+
+def count(owner: str, seconds: float) -> None:
+    """Adds to the worker time that an owner has used lately."""
+    with connection.cursor() as cursor:
+        cursor.execute(_USED, _named(owner=owner, seconds=seconds))
+
+
+def _named(**more: Any) -> dict[str, Any]:
+    now = timezone.now()
+    half_life = HALF_LIFE.total_seconds()
+    return {"now": now, "patient": now - PATIENCE, "half_life": half_life, "many": MANY, **more}
+
+
+def _lease(kind: str, key: str) -> Piece | None:
+    match kind:
+        case "plan":
+            return lifecycle.begin(int(key))
+        case "batch":
+            return batches.claim(int(key))
+    return wanted.claim_definitions(key)

@@ -1,0 +1,63 @@
+"""Definitions that workers build before anybody asks for them."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from django.db.models import Q
+from django.utils import timezone
+
+from definitions.lookup import DefinitionCacheEntryQuery, DefinitionLookup, spellings
+from reindex.jobs.leases import MAX_ATTEMPTS, bookkeeping, lease_time
+from reindex.jobs.messages import send_work
+from reindex.models import (
+    WantedDefinitions,
+)
+
+#: Definitions are built so long after the pages that they were met in.
+DEFINITIONS_AFTER = timedelta(seconds=1)
+
+
+def claim_definitions(module_url: str) -> WantedDefinitions | None:
+    """Takes the lease of definitions to build; None if another worker has it, or they are built."""
+    now = timezone.now()
+    free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
+    with bookkeeping():
+        wanted = (
+            WantedDefinitions.objects.select_for_update(skip_locked=True)
+            .filter(free, pk=module_url)
+            .first()
+        )
+        if wanted is None:
+            return None
+        if wanted.attempts >= MAX_ATTEMPTS:
+            # Whoever asks for them has them built then.
+            wanted.delete()
+            return None
+        wanted.attempts += 1
+        wanted.lease_until = now + lease_time()
+        wanted.save()
+    return wanted
+
+
+def built(wanted: WantedDefinitions) -> None:
+    """Takes definitions off the list. Nothing if the worker has lost its lease."""
+    WantedDefinitions.objects.filter(pk=wanted.pk, attempts=wanted.attempts).delete()
+
+
+def want_definitions(module_urls: Sequence[str], owner: str = "") -> None:
+    """Has definitions that the table lacks built before anyone needs them, behind the rendering of
+    pages."""
+    if not module_urls:
+        return
+    spelt = {module_url: spellings(module_url) for module_url in module_urls}
+    query = DefinitionCacheEntryQuery(tuple(url for urls in spelt.values() for url in urls))
+    known = DefinitionLookup().get_cached_definitions_batch(query)
+    # Not at once: whoever has waited for the pages comes first.
+    due_at = timezone.now() + DEFINITIONS_AFTER
+    lacking = [
+        WantedDefinitions(module_url=module_url, owner=owner, due_at=due_at)
+        for module_url, urls in spelt.items()
+        if known.keys().isdisjoint(urls)
+    ]
+    WantedDefinitions.objects.bulk_create(lacking, ignore_conflicts=True)
+    send_work(DEFINITIONS_AFTER.total_seconds(), times=len(lacking))

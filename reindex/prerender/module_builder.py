@@ -1,0 +1,148 @@
+"""Builds the definitions of modules in a sandbox of their own."""
+
+import threading
+import time
+
+from django.conf import settings
+
+from definitions.lookup import Built, Located
+from reindex.prerender import hangs, host, sandbox
+from reindex.prerender.cards import library, refused
+from reindex.prerender.results import Message, checked_definitions, not_built
+from reindex.prerender.sandbox import SandboxDied
+from reindex.reading.pins import Access
+from reindex.reading.reader import Authority, Reader
+from reindex.reading.references import BASE_MODULE, BASE_REALM, file_url
+
+#: So many imports that lead nowhere are named.
+MAX_MISSING = 5
+
+#: One build at a time in a process of a web service.
+_building = threading.Lock()
+
+
+class ModuleBuilder:
+    """Builds definitions of modules (a `definitions.lookup.Builder`): of what everyone may read, or
+    of what the user of an `authority` may.
+
+    It reads what the registry has *now*, and never a job's pins: a build that begins after a change
+    must see that change, or the late work of an overtaken job would be stored as the newest.
+    """
+
+    def __init__(self, authority: Authority | None = None, user: str = "") -> None:
+        self._authority = authority
+        self._access = Access(user=user)
+
+    def locate(self, url: str) -> Located | None:
+        """Asks the registry anew each time, so that it can't say less than has been committed."""
+        reader = Reader({}, authority=self._authority, access=self._access)
+        pin = reader.locate(url)
+        modules = reader.modules([url]) if pin else []
+        if pin is None or not modules:
+            return None
+        # Whatever the module imports, the prerenderer imports the card library.
+        reader.locate(BASE_MODULE)
+        *imported, canonical = modules
+        # What isn't there may come: then the module is to be built anew.
+        dependencies = _spelt(reader, imported + reader.missing(url))
+        realms = sorted(reader.pins.keys() - {pin.realm_url})
+        return Located(
+            canonical,
+            pin.realm_url,
+            pin.generation,
+            tuple(dependencies),
+            tuple(realms),
+            bool(reader.private),
+        )
+
+    def build(self, located: Located) -> Built:
+        """Imports the module in a sandbox and asks its cards what they are."""
+        reader = Reader(
+            {located.realm_url: located.generation},
+            authority=self._authority,
+            access=self._access,
+            private={located.realm_url} if located.private else set(),
+        )
+        modules = reader.modules([located.module_url])
+        dependencies = [module for module in modules if module != located.module_url]
+        known, late = hangs.known_modules(reader, modules), set[str]()
+        with _building:
+            result = (
+                {"error": next(iter(known.values()))}
+                if known
+                else _define(reader, located.module_url, dependencies, late)
+            )
+        missing = reader.missing(located.module_url)
+        error = result.get("error")
+        if error:
+            failed = list(error.get("dependencies", ()))
+            failed += [_missing(module) for module in missing[:MAX_MISSING]]
+            error = {**error, "dependencies": failed}
+        return Built(
+            result.get("definitions"),
+            error,
+            tuple(_spelt(reader, sorted({*dependencies, *missing, *late}))),
+            tuple(sorted(reader.pins.keys() - {located.realm_url})),
+            bool(reader.private),
+        )
+
+
+def _spelt(reader: Reader, urls: list[str]) -> list[str]:
+    """URLs as a change of the files announces them: an import may escape what needs no escaping."""
+    pins = [(url, reader.locate(url)) for url in urls]
+    return [url if pin is None else file_url(pin.realm_url, pin.path_of(url)) for url, pin in pins]
+
+
+def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]) -> Message:
+    """The definitions of a module, or an error. Adds to `late` what it turns out to import."""
+    results: list[Message] = []
+    realms = reader.realms_of([module]) | {BASE_REALM}
+    sources = {url: reader.source(url) for url in sorted(reader.reached(module)[0])}
+    task = {
+        "type": "definitions",
+        "module": module,
+        "modules": dependencies,
+        "sources": sources,
+    }
+
+    def supply(asked: Message) -> Message:
+        found: dict[str, Message] = {}
+        for url in asked["modules"]:
+            reached = reader.reached(url)[0]
+            # Nobody knew that it is imported: the definitions depend on it.
+            late.update(reached)
+            if reader.realms_of([url]) <= realms:
+                found |= {each: reader.source(each) for each in sorted(reached)}
+            else:
+                found[url] = refused(url, 403, "other realms' modules are imported by their URL")
+        return {"documents": dict.fromkeys(asked["documents"]), "sources": found}
+
+    process = host.start(library(reader))
+    watch = hangs.Stopwatch()
+    watch.start(process.process.pid)
+    laps: list[tuple[float, float]] = []
+
+    def take(result: Message) -> None:
+        laps.append(watch.lap())
+        results.append(result)
+
+    try:
+        if sandbox.run(task, process, take, supply) is None:
+            process.end()
+    except SandboxDied as error:
+        return not_built(500, error)
+    if not results:
+        return not_built(504, "the module ran into its time limit")
+    result = checked_definitions(results[0])
+    wall, busy = laps[0]
+    if "error" in result and wall >= settings.REALM_RENDER_SECONDS:
+        # A build is no job: the moment stands for it.
+        signs, build = hangs.signs_of(wall, busy), -time.time_ns()
+        hangs.remember_module(reader, module, result["error"], signs, build)
+    return result
+
+
+def _missing(module: str) -> Message:
+    """What is wrong with an import that leads nowhere, for whomever the module is built."""
+    message = f"{module} is not there, or is not to be read by everyone who may read this"
+    return {"status": 404, "title": "Module not found", "message": message, "module": module}

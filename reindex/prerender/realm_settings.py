@@ -1,0 +1,82 @@
+"""`realm.json`: what a realm says of itself, and what of that is said in vain."""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urljoin
+
+from reindex.prerender.dead_references import DeadReferences
+from reindex.prerender.results import Message
+from reindex.reading.dependency_keys import key
+from reindex.reading.documents import Document
+from reindex.reading.reader import Reader
+from reindex.reading.references import BASE_REALM
+
+#: The fields of `RealmConfig` of the card library, and what clients of a realm's `_info` look for.
+TEXTS = ("name", "description", "iconURL", "backgroundURL", "stylesheet", "lang")
+_KNOWN = (*TEXTS, "cardInfo", "showAsCatalog", "includePrerenderedDefaultRealmIndex")
+_FILES = ("iconURL", "backgroundURL", "stylesheet")
+#: The tag of a language by its form (RFC 5646, section 2.1).
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
+LANGUAGE = "en"
+
+
+def read(reader: Reader, realm_url: str) -> Document:
+    """What templates are told of their realm, with its addresses made absolute."""
+    texts = {key: each for key, each in _attributes(reader, realm_url).items() if _is_text(each)}
+    lang = texts.get("lang", "")
+    told: Document = {"url": realm_url, "name": texts.get("name", ""), "baseURL": BASE_REALM}
+    told |= {"iconURL": None, "stylesheet": None}
+    told["lang"] = lang if _LANGUAGE.fullmatch(lang) else LANGUAGE
+    for name in ("iconURL", "stylesheet"):
+        with suppress(ValueError):
+            told[name] = urljoin(realm_url, texts[name]) if texts.get(name) else None
+    return told
+
+
+def checked(reader: Reader, realm_url: str) -> Iterator[Message]:
+    """A result for `realm.json` where something in it has no effect: its warnings, and no page.
+    Raises ReplicaUnavailable and PinEnded."""
+    attributes = _attributes(reader, realm_url)
+    warnings = list(_warnings(attributes))
+    named: list[Message] = []
+    for name in _FILES:
+        value = attributes.get(name)
+        if _is_text(value) and value:
+            try:
+                named.append({"key": name, "url": urljoin(realm_url, value), "kind": "image"})
+            except ValueError:
+                warnings.append(_warning(name, f"{value!r}, which is not a URL"))
+    dead, keys = DeadReferences(reader, realm_url).warnings(named)
+    if warnings or dead:
+        made_from = sorted({*keys, key(realm_url, "realm.json")})
+        told = {"type": "card", "url": f"{realm_url}realm", "warnings": [*warnings, *dead]}
+        yield {**told, "made_from": made_from, "settled": True}
+
+
+def _warnings(attributes: Document) -> Iterator[Message]:
+    for name, value in attributes.items():
+        if name not in _KNOWN:
+            message = f"{name} means nothing in realm.json; it may have {', '.join(TEXTS)}"
+            yield {"key": name, "message": message}
+        elif name in TEXTS and value is not None and not _is_text(value):
+            yield _warning(name, f"{value!r:.60}, which is no text")
+    lang = attributes.get("lang")
+    if _is_text(lang) and lang and not _LANGUAGE.fullmatch(lang):
+        yield _warning("lang", f"{lang!r:.60}, which names no language; expected de, or pt-BR")
+
+
+def _warning(name: str, what: str) -> Message:
+    return {"key": name, "message": f"{name} is {what}"}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _attributes(reader: Reader, realm_url: str) -> Document:
+    match reader.card(f"{realm_url}realm"):
+        case {"data": {"attributes": dict(attributes)}}:
+            return attributes
+    return {}
