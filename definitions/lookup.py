@@ -32,7 +32,7 @@ from notifications.channels import (
     modules_invalidated,
     realm_definitions_cleared,
 )
-from notifications.election import once
+from notifications.election import run_elected
 from notifications.emit import emit, local_board
 from notifications.single_flight import SingleFlight
 
@@ -87,7 +87,7 @@ class DefinitionCacheEntryQuery:
 
 
 @dataclass(frozen=True)
-class Located:
+class ModuleLocation:
     """Where a module stands: its canonical URL, its realm, and that realm's generation now; with
     the modules that it imports, directly or not, and the other realms that these are in;
     `private` if one of the realms is not everyone's to read."""
@@ -115,7 +115,7 @@ class Located:
 
 
 @dataclass(frozen=True)
-class Built:
+class BuildResult:
     """What came of a build; `dependencies` are the modules it read besides the module itself,
     `realms` the realms that these are in, `private` if one of them is not everyone's."""
 
@@ -130,10 +130,10 @@ class Builder(Protocol):
     """Makes definitions out of modules, as somebody who may read them. Reads nothing that is older
     than the call."""
 
-    def locate(self, module_url: str) -> Located | None:
+    def locate(self, module_url: str) -> ModuleLocation | None:
         """Where the module stands now, by the registry; None if there is none."""
 
-    def build(self, located: Located) -> Built:
+    def build(self, located: ModuleLocation) -> BuildResult:
         """The module's definitions at exactly that generation."""
 
 
@@ -181,13 +181,13 @@ class DefinitionLookup:
         flight = (located.module_url, *self._scope(located))
         return self._flights.run(flight, slots, lambda _: self._build_once(located))
 
-    def _scope(self, located: Located) -> tuple[str, str]:
+    def _scope(self, located: ModuleLocation) -> tuple[str, str]:
         """Whose row it is: the scope, and the reader in the scope of one user."""
         if located.private:
             return Definition.Scope.REALM_AUTH.value, self._reader
         return Definition.Scope.PUBLIC.value, ""
 
-    def _cached(self, located: Located) -> DefinitionCacheEntry | None:
+    def _cached(self, located: ModuleLocation) -> DefinitionCacheEntry | None:
         """The row of what was located. One that was made from a realm which isn't to be seen any
         more answers nobody, whether or not anyone has taken it away."""
         query = DefinitionCacheEntryQuery((located.module_url,), *self._scope(located))
@@ -269,7 +269,7 @@ class DefinitionLookup:
         each other. A transaction that changes more than one realm calls this once.
         """
         modules = list(module_urls)
-        named = list(dict.fromkeys(each for url in modules for each in spellings(url)))
+        named = list(dict.fromkeys(each for url in modules for each in module_spellings(url)))
         realms = [(Scope.REALM.value, url) for url in set(realm_urls)]
         rows = _with_dependents(named) if named else []
         while True:
@@ -296,19 +296,21 @@ class DefinitionLookup:
 
     # --- building ---
 
-    def _build_once(self, found: Located) -> DefinitionCacheEntry | None:
+    def _build_once(self, found: ModuleLocation) -> DefinitionCacheEntry | None:
         """Builds in the one process that the fleet elects; the others wait and read its row."""
         for _ in range(MAX_TRIES):
             _make_counters(found.counters)
             key = _election(found.module_url, *self._scope(found))
-            outcome = once(key, partial(self._build, found))
-            if not isinstance(outcome, Located):
+            outcome = run_elected(key, partial(self._build, found))
+            if not isinstance(outcome, ModuleLocation):
                 return outcome
             found = outcome
         # It changes faster than it can be looked at: what comes out is for this caller alone.
         return self._built(found)[0]
 
-    def _build(self, found: Located, elected: bool) -> DefinitionCacheEntry | Located | None:
+    def _build(
+        self, found: ModuleLocation, elected: bool
+    ) -> DefinitionCacheEntry | ModuleLocation | None:
         """The entry; or, where the module is made from more by now than was found before, that:
         such a build could not be stored, and all who wait would each do it for themselves."""
         cached = self._cached(found)
@@ -330,7 +332,7 @@ class DefinitionLookup:
                 _store(located, entry, self._scope(located)[1], counters)
         return entry
 
-    def _built(self, located: Located) -> tuple[DefinitionCacheEntry, bool]:
+    def _built(self, located: ModuleLocation) -> tuple[DefinitionCacheEntry, bool]:
         """What comes of a build now, and whether it read no more than it was located to read."""
         assert self._builder is not None
         scope, _ = self._scope(located)
@@ -350,7 +352,7 @@ class DefinitionLookup:
         return entry, located.private or not built.private
 
 
-def spellings(module_url: str) -> list[str]:
+def module_spellings(module_url: str) -> list[str]:
     """The URLs by which a module may be named: without an extension, and with any."""
     stem = module_url
     for extension in _EXTENSIONS[1:]:
@@ -391,7 +393,7 @@ def _tell_dropped(
 ) -> None:
     told = [realm_definitions_cleared(url) for url in sorted(realm_urls)]
     if named:
-        spelt = {each for url in named for each in spellings(url)}
+        spelt = {each for url in named for each in module_spellings(url)}
         realm_url = next((realm for url, realm in rows if url in spelt), named[0])
         told += modules_invalidated(realm_url, dropped)
     emit(*told)
@@ -429,7 +431,7 @@ def _delete(rows: QuerySet[Definition]) -> None:
 
 
 def _store(
-    located: Located, entry: DefinitionCacheEntry, reader: str, counters: dict[Counter, int]
+    located: ModuleLocation, entry: DefinitionCacheEntry, reader: str, counters: dict[Counter, int]
 ) -> None:
     """Writes the row of a build, unless a counter of anything that it was made from has moved since
     or was not looked at before. The trigger on the table knows the module's own three as well."""

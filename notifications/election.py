@@ -40,7 +40,7 @@ DELETE FROM notifications_election WHERE key = %(key)s AND holder = %(holder)s
 """
 
 
-def once(key: int, work: Callable[[bool], T]) -> T:
+def run_elected(key: int, work: Callable[[bool], T]) -> T:
     """Calls `work(True)` while no other process does so for the same `key`: whoever comes later
     finds what it has stored.
 

@@ -8,6 +8,7 @@ class RealmsConfig(AppConfig):
     def ready(self) -> None:
         from django.db.models.signals import post_migrate
 
+        from realms import checks  # noqa: F401  registers them
         from realms.access import accounts
         from realms.content import changes
         from realms.publishing import effects

@@ -14,14 +14,15 @@ from reindex.index.shown import shown_cards
 from reindex.jobs import batches, leases, lifecycle, messages, planning, sweeper, turns, wanted
 from reindex.jobs.turns import LOOK_SECONDS, Turn
 from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
-from reindex.prerender import host, realm_settings
+from reindex.prerender import realm_settings
 from reindex.prerender.cards import render_cards
 from reindex.prerender.hangs import LostTime
 from reindex.prerender.module_builder import ModuleBuilder
+from reindex.prerender.pool import renderers
 from reindex.prerender.results import broken_card
-from reindex.reading.dependency_keys import key
+from reindex.reading.dependency_keys import dependency_key
 from reindex.reading.documents import Document, no_longer_a_card
-from reindex.reading.pins import CLOSED, Access
+from reindex.reading.pins import UNREADABLE_GENERATION, Access
 from reindex.reading.reader import Reader
 from reindex.reading.references import BASE_REALM, card_url, realms_for
 from reindex.reading.replicas import (
@@ -29,14 +30,14 @@ from reindex.reading.replicas import (
     ReplicaUnavailable,
     WrongGeneration,
     ask_address,
-    avoided,
     standing_at,
+    unhealthy,
 )
 
 logger = logging.getLogger(__name__)
 
 
-@shared_task(ignore_result=True)
+@shared_task(name=messages.WORK_TASK, ignore_result=True)
 def work() -> bool:
     """Does the piece of work that is next in line; False if none is owed."""
     messages.send_when_due()
@@ -54,7 +55,7 @@ def work() -> bool:
                 _build_definitions(piece)
     finally:
         turn.end()
-        host.get_ready()
+        renderers.get_ready()
     return True
 
 
@@ -75,7 +76,7 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
     """Finds out what a job has to render and cuts it into batches. The first is rendered here: most
     jobs have no other, and somebody may be waiting."""
     try:
-        ids = lifecycle.planned(job, planning.plan(job, _Lease(job).renew))
+        ids = lifecycle.create_batches(job, planning.plan(job, _Lease(job).renew))
     except _LeaseLost:
         return
     except lifecycle.WritersBusy as error:
@@ -84,14 +85,14 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
         return
     except (ReplicaUnavailable, WrongGeneration) as error:
         logger.warning("job %d can't be planned: %s", job.pk, error)
-        lifecycle.failed(job, error)
+        lifecycle.record_failure(job, error)
         return
     except PinEnded as error:
-        lifecycle.replace(job, error)
+        lifecycle.replace_job(job, error)
         return
     except Exception as error:
         # A mistake of ours: the job says which, and is not tried for ever.
-        lifecycle.failed(job, f"{type(error).__name__}: {error}")
+        lifecycle.record_failure(job, f"{type(error).__name__}: {error}")
         raise
     over = turn.is_over()
     messages.send_work(times=len(ids) if over else len(ids) - 1)
@@ -106,7 +107,7 @@ def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
         results, rest = _render(batch, turn)
         finished = batches.finish(batch, results, rest)
     except _LeaseLost:
-        batches.put_down(batch)
+        batches.end_lease_of_ended_job(batch)
     except lifecycle.WritersBusy as error:
         logger.warning("batch %d is rendered later: %s", batch.pk, error)
         leases.postpone(batch, error)
@@ -114,7 +115,7 @@ def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
         logger.warning("batch %d is given back: %s", batch.pk, error)
         batches.release(batch, error)
     except PinEnded as error:
-        lifecycle.replace(batch, error)
+        lifecycle.replace_job(batch, error)
     except Exception as error:
         # A mistake of ours: the job says which, and doesn't wait for its lease to run out.
         batches.release(batch, f"{type(error).__name__}: {error}")
@@ -123,7 +124,7 @@ def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
         if finished:
             wanted.want_definitions(swap.modules(batch.job_id), batch.job.owner)
         else:
-            batches.put_down(batch)
+            batches.end_lease_of_ended_job(batch)
 
 
 def _build_definitions(module: WantedDefinitions) -> None:
@@ -133,7 +134,7 @@ def _build_definitions(module: WantedDefinitions) -> None:
     except (PinEnded, ReplicaUnavailable, WrongGeneration) as error:
         # Whoever asks for it has it built then.
         logger.warning("%s is not built: %s", module.module_url, error)
-    wanted.built(module)
+    wanted.remove_wanted(module)
 
 
 @shared_task(ignore_result=True)
@@ -146,7 +147,11 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
     """The results for a batch's cards; and the paths that have none yet because others wait, in
     parts that are to be batches of their own. Raises _LeaseLost and WritersBusy."""
     job = batch.job
-    pins = {url: generation for url, generation in job.pins.items() if generation != CLOSED}
+    pins = {
+        url: generation
+        for url, generation in job.pins.items()
+        if generation != UNREADABLE_GENERATION
+    }
     reader = Reader(
         pins,
         lambda url, g: _pin(job.pk, url, g),
@@ -188,7 +193,7 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
         left = lost.parts([url for url in cards if url not in answered], halved=not answered)
         rest = [[paths[url] for url in part] for part in left]
     finally:
-        batch.replica, batch.avoided = reader.read_from, {**batch.avoided, **avoided()}
+        batch.replica, batch.avoided = reader.read_from, {**batch.avoided, **unhealthy()}
     return results, rest
 
 
@@ -207,7 +212,7 @@ def _broken_cards(job: ReindexJob, reader: Reader, urls: list[str]) -> Iterator[
     for url, error in broken.items():
         path = f"{unquote(url.removeprefix(job.realm_url))}.json"
         told = {"type": "card", "url": url, "error": {**broken_card(error), "card": url}}
-        yield {**told, "made_from": [key(job.realm_url, path)]}
+        yield {**told, "made_from": [dependency_key(job.realm_url, path)]}
 
 
 def _pin(job_id: int, realm_url: str, generation: int) -> int:
@@ -226,17 +231,17 @@ def _check(job_id: int, realm_urls: Iterable[str], is_so: Callable[[], bool]) ->
             lifecycle.wait_for_writers(realm_url)
     except lifecycle.WritersBusy:
         # The note stands, and isn't checked again.
-        lifecycle.again(job_id)
+        lifecycle.request_rerun(job_id)
         raise
     if not is_so():
-        lifecycle.again(job_id)
+        lifecycle.request_rerun(job_id)
 
 
 def _note_in_vain(job_id: int, url: str) -> None:
     """Notes that a job looked for a realm around a URL and there is none, as `_pin` does."""
     candidates = realms_for(url)
     lifecycle.note_sought(job_id, candidates)
-    _check(job_id, candidates, lambda: standing_at(url)[1] == CLOSED)
+    _check(job_id, candidates, lambda: standing_at(url)[1] == UNREADABLE_GENERATION)
 
 
 def _address(job: ReindexJob, realm_url: str) -> str:

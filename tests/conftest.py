@@ -14,7 +14,7 @@ from psycopg import sql
 from realms.models import TranspiledModule
 from realms.publishing.bootstrap import sync_base_realm
 from reindex.jobs import messages
-from reindex.prerender import host
+from reindex.prerender.pool import renderers
 from reindex.reading import reader
 from tests import make
 from tests.web import Web, served, vouch
@@ -131,7 +131,7 @@ def web(transactional_db: None, sent: Any) -> Iterator[Web]:
     """The application behind a socket, on the test's own database, with empty caches."""
     # A generation is reached once only in the life of a database; here every test begins one.
     reader.forget_modules()
-    host.dismiss()
+    renderers.shutdown()
     with served() as running:
         yield running
 

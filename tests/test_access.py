@@ -471,7 +471,7 @@ def test_publishability_reads_a_realm_once_a_generation_and_then_what_has_change
     read: list[str] = []
     found = outside_references._found
 
-    def counted(path: str, data: bytes) -> outside_references.Found:
+    def counted(path: str, data: bytes) -> outside_references.OutsideReferences:
         read.append(path)
         return found(path, data)
 

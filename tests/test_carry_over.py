@@ -515,7 +515,7 @@ def test_a_job_whose_base_is_no_longer_shown_shows_nothing_and_another_follows(
     make.publish(site, URL)
     job = lifecycle.begin(newest().pk)
     assert job is not None
-    (batch,) = lifecycle.planned(job, lifecycle.Plan(["b.json"], {URL: 2}, base=0))
+    (batch,) = lifecycle.create_batches(job, lifecycle.Plan(["b.json"], {URL: 2}, base=0))
     taken = batches.claim(batch)
     assert taken is not None
     sent.clear()

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realms.coherence.rules import Found, State, Verdict, difference, judge, nines, share_text
+from realms.coherence.rules import Observation, State, Verdict, difference, judge, nines, share_text
 
 REALM = "http://ada.localhost:4201/"
 STATE = State(REALM, 200, "new", None, True, low=5, high=7)
-FOUND = Found(10.0, 10.1, "b/1", REALM, 7, 200, "new", None, True)
+FOUND = Observation(10.0, 10.1, "b/1", REALM, 7, 200, "new", None, True)
 OLD = replace(FOUND, digest="old", generation=4)
 
 
@@ -34,7 +34,7 @@ def test_an_answer_is_right_under_every_generation_in_which_its_bytes_stood(
         (replace(FOUND, realm_url=None), "an answer of no realm"),
     ],
 )
-def test_whatever_differs_is_named(found: Found, why: str) -> None:
+def test_whatever_differs_is_named(found: Observation, why: str) -> None:
     assert why in (difference(STATE, found) or "")
 
 

@@ -216,7 +216,7 @@ def test_whatever_a_broker_raises_the_commit_stands_and_is_told(
     monkeypatch.setattr(current_app, "send_task", fail)
     after: list[bool] = []
     with transaction.atomic():
-        queue.owe("http://ada.localhost:4201/", 1)
+        queue.enqueue_job("http://ada.localhost:4201/", 1)
         queue.enqueue([queue.Work("http://bo.localhost:4201/", 1, draft=True, debounced=True)])
         transaction.on_commit(lambda: after.append(True))
     assert ReindexJob.objects.count() == 2

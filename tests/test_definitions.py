@@ -13,12 +13,12 @@ from django.utils import timezone
 
 from definitions.lookup import (
     _EXTENSIONS,
-    Built,
+    BuildResult,
     CodeRef,
     DefinitionCacheEntryQuery,
     DefinitionLookup,
     DefinitionNotFound,
-    Located,
+    ModuleLocation,
 )
 from definitions.models import CacheGeneration, Definition
 from notifications import election
@@ -57,17 +57,17 @@ class Builds:
         self.go_on.set()
         self._error, self._depends = error, depends
 
-    def locate(self, module_url: str) -> Located | None:
+    def locate(self, module_url: str) -> ModuleLocation | None:
         if "missing" in module_url:
             return None
-        return Located(module_url, REALM, 1, self._depends, self._realms)
+        return ModuleLocation(module_url, REALM, 1, self._depends, self._realms)
 
-    def build(self, located: Located) -> Built:
+    def build(self, located: ModuleLocation) -> BuildResult:
         self.count += 1
         self.begun.set()
         assert self.go_on.wait(20)
         found = None if self._error else {"Post": {"displayName": f"build {self.count}"}}
-        return Built(found, self._error, self._depends)
+        return BuildResult(found, self._error, self._depends)
 
 
 @pytest.fixture
@@ -273,7 +273,7 @@ def test_a_build_that_read_what_was_invalidated_meanwhile_is_not_stored(
 
 def test_a_build_that_found_more_than_it_looked_for_answers_and_is_not_stored() -> None:
     class Grown(Builds):
-        def build(self, located: Located) -> Built:
+        def build(self, located: ModuleLocation) -> BuildResult:
             return replace(super().build(located), dependencies=(LABEL,))
 
     entry = DefinitionLookup(Grown()).lookup_module(POST)
@@ -381,12 +381,12 @@ def test_those_who_wait_share_one_build_of_a_module_that_has_come_to_import_more
     class Growing(Builds):
         grown = False
 
-        def locate(self, module_url: str) -> Located | None:
+        def locate(self, module_url: str) -> ModuleLocation | None:
             located = super().locate(module_url)
             assert located is not None
             return replace(located, dependencies=(LABEL,) if self.grown else ())
 
-        def build(self, located: Located) -> Built:
+        def build(self, located: ModuleLocation) -> BuildResult:
             return replace(super().build(located), dependencies=located.dependencies)
 
     builds = Growing()
@@ -412,7 +412,7 @@ def test_those_who_wait_share_one_build_of_a_module_that_has_come_to_import_more
 
 def test_a_module_that_never_stands_still_is_answered_all_the_same() -> None:
     class Restless(Builds):
-        def locate(self, module_url: str) -> Located | None:
+        def locate(self, module_url: str) -> ModuleLocation | None:
             located = super().locate(module_url)
             assert located is not None
             self.looks = getattr(self, "looks", 0) + 1
@@ -431,7 +431,7 @@ def test_a_module_that_never_stands_still_is_answered_all_the_same() -> None:
 class Private(Builds):
     """Builds of a module that is made from what only some may read."""
 
-    def locate(self, module_url: str) -> Located | None:
+    def locate(self, module_url: str) -> ModuleLocation | None:
         located = super().locate(module_url)
         return replace(located, private=True) if located else None
 
@@ -456,7 +456,7 @@ def test_a_build_that_read_more_than_everyone_may_is_never_everyones() -> None:
     """A realm that ceases to be public between the look at it and the build."""
 
     class TurnedPrivate(Builds):
-        def build(self, located: Located) -> Built:
+        def build(self, located: ModuleLocation) -> BuildResult:
             return replace(super().build(located), private=True)
 
     entry = DefinitionLookup(TurnedPrivate(), "ada").lookup_module(POST)

@@ -12,7 +12,7 @@ import pytest
 from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils import timezone
 
-from definitions.lookup import Built, DefinitionLookup, Located, _election
+from definitions.lookup import BuildResult, DefinitionLookup, ModuleLocation, _election
 from definitions.models import Definition
 from notifications import election
 from notifications.models import Election
@@ -160,7 +160,7 @@ def test_a_lock_that_the_work_could_not_get_is_an_error_of_the_work(runs: list[b
     with connect() as other, other.transaction():
         other.execute("SELECT pg_advisory_xact_lock(7)")
         with pytest.raises(OperationalError, match="lock timeout"):
-            election.once(1, work)
+            election.run_elected(1, work)
     assert done == [True]
     assert not Election.objects.exists()
 
@@ -282,9 +282,9 @@ def test_an_election_is_refused_inside_a_transaction_that_would_hide_it(runs: li
 class Builder:
     """Builds definitions at once."""
 
-    def locate(self, module_url: str) -> Located | None:
-        return Located(module_url, REALM, 1)
+    def locate(self, module_url: str) -> ModuleLocation | None:
+        return ModuleLocation(module_url, REALM, 1)
 
-    def build(self, located: Located) -> Built:
+    def build(self, located: ModuleLocation) -> BuildResult:
         assert not Definition.objects.exists()
-        return Built({"Post": {}}, None, ())
+        return BuildResult({"Post": {}}, None, ())

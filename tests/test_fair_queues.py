@@ -183,11 +183,13 @@ def owe(owner: str, *, draft: bool = False, ago: float = 0, batches: int = 0) ->
     """A job of an owner's, that waits since some seconds; planned if it has batches."""
     url = f"http://{owner}-{ReindexJob.objects.count()}.localhost:4201/"
     with transaction.atomic():
-        job = queue.owe(url, 1, draft=draft, owner=owner)
+        job = queue.enqueue_job(url, 1, draft=draft, owner=owner)
     ReindexJob.objects.filter(pk=job.pk).update(created_at=timezone.now() - timedelta(seconds=ago))
     if batches:
         with override_settings(REALM_BATCH_CARDS=1):
-            lifecycle.planned(job, lifecycle.Plan([f"{i}.json" for i in range(batches)], {url: 1}))
+            lifecycle.create_batches(
+                job, lifecycle.Plan([f"{i}.json" for i in range(batches)], {url: 1})
+            )
     return job
 
 
@@ -212,7 +214,7 @@ def done(count: int) -> str:
             assert batches.finish(piece, [])
         else:
             assert isinstance(piece, ReindexJob)
-            lifecycle.planned(piece, lifecycle.Plan([], {}))
+            lifecycle.create_batches(piece, lifecycle.Plan([], {}))
         turns.count(owners[-1], 2)
     return owners
 
@@ -294,12 +296,12 @@ class TestTurns:
         batch = turns.take()
         assert isinstance(batch, ReindexBatch)
         with transaction.atomic():
-            queue.owe(job.realm_url, 2, owner="a")
+            queue.enqueue_job(job.realm_url, 2, owner="a")
         owe("b")
         turns.count("b", 60)
         assert taken(1) == "b"
         assert not batches.finish(batch, [])
-        batches.put_down(batch)
+        batches.end_lease_of_ended_job(batch)
         owe("b")
         assert taken(1) == "a"
 

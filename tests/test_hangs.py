@@ -20,6 +20,7 @@ from reindex.models import Hang, ReindexBatch, ReindexJob
 from reindex.prerender import hangs, host, sandbox
 from reindex.prerender.hangs import Stopwatch
 from reindex.prerender.module_builder import ModuleBuilder
+from reindex.prerender.pool import renderers
 from tests import make
 from tests.gates import in_thread
 from tests.rendering import index_of, work_off
@@ -184,7 +185,7 @@ def test_a_process_that_was_stopped_makes_no_card_known_to_hang(
 ) -> None:
     files = {"note.tsx": module(), **{f"{i}.json": note(f"{i}") for i in range(3)}}
     source = realm_of(mallory, files)
-    take, start = host.take, host.start
+    acquire, start = renderers.acquire, host.start
 
     def stopped(process: host.Host | None) -> host.Host | None:
         if process is not None:
@@ -194,7 +195,7 @@ def test_a_process_that_was_stopped_makes_no_card_known_to_hang(
         return process
 
     with monkeypatch.context() as patch:
-        patch.setattr(host, "take", lambda *a: stopped(take(*a)))
+        patch.setattr(renderers, "acquire", lambda *a: stopped(acquire(*a)))
         patch.setattr(host, "start", lambda *a: stopped(start(*a)))
         shown(source, sent)
     assert not Hang.objects.filter(signs__gte=2).exists()

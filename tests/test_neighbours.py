@@ -95,7 +95,7 @@ def rendered(site: Realm, sent: Sent, *, full: bool = False) -> dict[str, str]:
     published = make.publish(site, SITE)
     if full:
         with transaction.atomic():
-            queue.owe(SITE, published.generation, full=True)
+            queue.enqueue_job(SITE, published.generation, full=True)
     sent[:] = [WORK]
     work_off(sent)
     return pages()

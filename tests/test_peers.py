@@ -156,7 +156,7 @@ def test_pages_that_a_worker_elsewhere_swapped_in_are_shown_and_no_older_etag_st
 def _swap(html: str) -> None:
     """What a worker does when the last card of the realm at PAGE is rendered."""
     job = ReindexJob.objects.get(realm_url=PAGE, status="queued")
-    (batch,) = lifecycle.planned(job, lifecycle.Plan(["index.json"], {PAGE: job.generation}))
+    (batch,) = lifecycle.create_batches(job, lifecycle.Plan(["index.json"], {PAGE: job.generation}))
     claimed = batches.claim(batch)
     assert claimed is not None
     result = {"url": f"{PAGE}index", "html": {"isolated": html}, "search": {}, "ms": 1.0}

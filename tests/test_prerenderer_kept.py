@@ -12,6 +12,7 @@ from realms.models import Realm
 from realms.publishing.bootstrap import sync_base_realm
 from reindex.prerender import host
 from reindex.prerender.host import Library
+from reindex.prerender.pool import renderers
 from tests import make
 from tests.rendering import WORK, index_of, work_off
 from tests.web import Web
@@ -108,7 +109,7 @@ def test_what_a_module_imports_is_imported_as_it_is_now_module_or_not(
 def test_a_process_that_was_ended_while_it_stood_by_is_replaced(
     site: Realm, sent: Sent, started: list[host.Host]
 ) -> None:
-    for standing, _ in host._standing_by:
+    for standing in renderers.waiting:
         standing.process.kill()
         standing.process.wait()
     assert published(site, sent, a__json=note("second")) == "<p>second one?</p>"
@@ -118,7 +119,7 @@ def test_a_process_that_was_ended_while_it_stood_by_is_replaced(
 def test_none_is_kept_where_none_is_to_be(site: Realm, sent: Sent, settings: Settings) -> None:
     settings.REALM_PRERENDERER_SECONDS = 0
     assert published(site, sent, a__json=note("second")) == "<p>second one?</p>"
-    assert host._standing_by == []
+    assert renderers.waiting == []
 
 
 def test_another_card_library_has_another_process(
@@ -133,13 +134,13 @@ def test_another_card_library_has_another_process(
 
 
 def test_however_many_a_task_takes_one_is_kept(site: Realm, sent: Sent) -> None:
-    (standing, _), *_ = host._standing_by
+    standing, *_ = renderers.waiting
     taken = [host.start(Library("", "", {})) for _ in range(3)]
     taken = [replace(each, library=standing.library) for each in taken]
-    host.dismiss()
+    renderers.shutdown()
     for each in taken:
-        host.rest(each)
+        renderers.release(each)
     assert [each.process.poll() is None for each in taken] == [False, False, True]
-    host.get_ready()
-    assert [each.process for each, _ in host._standing_by] == [taken[-1].process]
+    renderers.get_ready()
+    assert [each.process for each in renderers.waiting] == [taken[-1].process]
     assert published(site, sent, a__json=note("second")) == "<p>second one?</p>"

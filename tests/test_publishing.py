@@ -261,7 +261,7 @@ STEPS = {
         "realms.publishing.publish.make_realm",
         "realms.models.RealmPermission.objects.create",
         "realms.publishing.publish.write_files",
-        "realms.content.blobs.store_blobs",
+        "realms.content.files.store_blobs",
         "realms.content.files._close",
         "realms.publishing.effects.drop_definitions",
     ],
@@ -722,7 +722,7 @@ def test_a_write_and_a_publish_wait_for_no_reindex_that_is_under_way(
     """Rendering holds no lock: whoever changes a realm is answered while its pages are made."""
     first, gate = make.publish(source, PAGE), Gate()
     plan = lifecycle.Plan(["index.json"], {PAGE: first.generation})
-    lifecycle.planned(ReindexJob.objects.get(realm_url=PAGE), plan)
+    lifecycle.create_batches(ReindexJob.objects.get(realm_url=PAGE), plan)
 
     def render(*_: object) -> tuple[list[Any], list[Any]]:
         gate.hold()

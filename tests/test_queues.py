@@ -39,18 +39,18 @@ def test_every_job_of_a_realm_is_counted_for_its_owner(
         # What follows it, and what a change of what it reads makes necessary.
         leased = lifecycle.begin(job.pk)
         assert leased is not None
-        lifecycle.again(job.pk)
-        lifecycle.planned(
+        lifecycle.request_rerun(job.pk)
+        lifecycle.create_batches(
             leased, lifecycle.Plan([], {job.realm_url: 1, "http://x.localhost:4201/": 1})
         )
     for job in ReindexJob.objects.filter(status="queued"):
         leased = lifecycle.begin(job.pk)
         assert leased is not None
-        lifecycle.planned(
+        lifecycle.create_batches(
             leased, lifecycle.Plan([], {job.realm_url: 1, "http://x.localhost:4201/": 1})
         )
     with transaction.atomic():
-        queue.owe("http://x.localhost:4201/", 1, owner="x")
+        queue.enqueue_job("http://x.localhost:4201/", 1, owner="x")
     made = ReindexJob.objects.exclude(owner="x").values_list("realm_url", "owner", "draft")
     assert set(made) == {
         (source.url, str(source.owner.pk), True),
@@ -66,7 +66,7 @@ def test_messages_that_the_sweeper_sends_are_few_and_expire(
     monkeypatch.setattr(current_app, "send_task", lambda name, **named: told.append(named))
     for i in range(3 * sweeper.MAX_SWEPT):
         with transaction.atomic():
-            queue.owe(f"http://{i}.localhost:4201/", 1)
+            queue.enqueue_job(f"http://{i}.localhost:4201/", 1)
     told.clear()
     ReindexJob.objects.update(sent_at=None)
     assert sweeper.sweep() == sweeper.MAX_SWEPT == len(told)

@@ -63,7 +63,9 @@ def test_progress_and_readiness_tell_each_phase_of_a_job(
     assert readiness(web, AWAIT) == (503, "index")
 
     settings.REALM_BATCH_CARDS = 1
-    first, second = lifecycle.planned(job, lifecycle.Plan(["index.json", "ada.json"], {URL: 1}))
+    first, second = lifecycle.create_batches(
+        job, lifecycle.Plan(["index.json", "ada.json"], {URL: 1})
+    )
     assert readiness(web, AWAIT) == (503, "prerender-html")
     assert readiness(web, check) == (503, "index")
     batch = batches.claim(first)
@@ -183,7 +185,7 @@ def test_writes_to_a_source_realm_are_gathered_into_one_job(
     newer = make.write(source, c__json=make.card("./post", "Post", title="c"))
     job.refresh_from_db()
     assert (job.generation, job.next_generation) == (last, newer)
-    lifecycle.planned(job, lifecycle.Plan([], {source.url: last}))
+    lifecycle.create_batches(job, lifecycle.Plan([], {source.url: last}))
     after = ReindexJob.objects.filter(realm_url=source.url).first()
     assert after is not None and (after.generation, after.status) == (newer, "queued")
 
@@ -210,8 +212,8 @@ def test_a_private_source_realm_has_an_index_and_no_page_that_strangers_see(
 
 def test_a_cancelled_job_leaves_nothing_behind_that_is_shown(sent: Sent, owner: Any) -> None:
     with transaction.atomic():
-        job = queue.owe(URL, 1)
-    (batch_id,) = lifecycle.planned(job, lifecycle.Plan(["a.json"], {URL: 1}))
+        job = queue.enqueue_job(URL, 1)
+    (batch_id,) = lifecycle.create_batches(job, lifecycle.Plan(["a.json"], {URL: 1}))
     batch = batches.claim(batch_id)
     assert batch is not None
     assert queue.cancel(URL) == 1

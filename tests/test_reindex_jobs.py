@@ -28,7 +28,7 @@ from reindex.index.shown import find_page, readiness
 from reindex.jobs import batches, leases, lifecycle, planning, queue, sweeper
 from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
 from reindex.reading import pins, replicas
-from reindex.reading.pins import CLOSED, EVERYONE, ITSELF, PIN_HEADER, Access, Pin
+from reindex.reading.pins import EVERYONE, ITSELF, PIN_HEADER, UNREADABLE_GENERATION, Access, Pin
 from tests import make
 from tests.cluster import wait_until
 from tests.gates import Gate, in_thread
@@ -44,12 +44,12 @@ Sent = list[tuple[str, Any]]
 
 def owe(generation: int, url: str = URL) -> ReindexJob:
     with transaction.atomic():
-        return queue.owe(url, generation)
+        return queue.enqueue_job(url, generation)
 
 
 def plan(job: ReindexJob, *names: str) -> list[int]:
     paths = [f"{name}.json" for name in names]
-    return lifecycle.planned(job, lifecycle.Plan(paths, {URL: job.generation}))
+    return lifecycle.create_batches(job, lifecycle.Plan(paths, {URL: job.generation}))
 
 
 def results(*names: str, edition: str = "new") -> list[dict[str, Any]]:
@@ -92,11 +92,11 @@ def status(job: ReindexJob) -> str:
 @pytest.mark.django_db(transaction=True)
 def test_what_is_owed_is_sent_after_the_commit_and_not_at_all_without_one(sent: Sent) -> None:
     with transaction.atomic():
-        queue.owe(URL, 1)
+        queue.enqueue_job(URL, 1)
         assert sent == []
     assert sent == [WORK]
     with pytest.raises(ZeroDivisionError), transaction.atomic():
-        queue.owe(URL, 2)
+        queue.enqueue_job(URL, 2)
         _ = 1 / 0
     assert list(ReindexJob.objects.values_list("generation", "status")) == [(1, Status.QUEUED)]
     assert len(sent) == 1
@@ -299,7 +299,7 @@ def fail(job: ReindexJob) -> None:
         ReindexJob.objects.filter(pk=job.pk).update(lease_until=None)
         leased = lifecycle.begin(job.pk)
         assert leased is not None
-        lifecycle.failed(leased, "nobody there")
+        lifecycle.record_failure(leased, "nobody there")
     assert status(job) == Status.FAILED
 
 
@@ -484,7 +484,7 @@ def test_the_sweeper_sends_what_is_owed_and_has_no_worker_and_nothing_else(sent:
     a, b = plan_two(rendering)
     taken(a)
     ended = owe(1, "http://b.localhost:4201/")
-    lifecycle.planned(ended, lifecycle.Plan([], {}))
+    lifecycle.create_batches(ended, lifecycle.Plan([], {}))
     sent.clear()
     assert sweeper.sweep() == 0  # their messages have just been sent
     for job in (queued, rendering, ended):
@@ -544,9 +544,9 @@ def test_readiness_says_what_is_missing(sent: Sent) -> None:
 
 @pytest.fixture
 def unshunned() -> Iterator[None]:
-    replicas._shunned.clear()
+    replicas._unhealthy.clear()
     yield
-    replicas._shunned.clear()
+    replicas._unhealthy.clear()
 
 
 @contextmanager
@@ -602,7 +602,7 @@ def test_a_replica_that_fails_is_left_out_for_a_while_and_another_is_asked(
         assert replicas.addresses()[0] == good
 
         monkeypatch.setattr(replicas, "SHUN_SECONDS", 0.0)
-        replicas._shunned.clear()
+        replicas._unhealthy.clear()
         for _ in range(64):
             replicas.get_pinned(Pin(URL, 7), "a.json", "*/*", Access())
         assert len(asked) > 2  # it is given another chance
@@ -616,7 +616,7 @@ def test_an_answer_that_says_nothing_of_the_file_is_not_a_missing_file(
         monkeypatch.setenv("REALM_RENDER_REPLICAS", address)
         with pytest.raises(replicas.ReplicaUnavailable, match=str(status)):
             replicas.get_pinned(Pin(URL, 7), "a.json", "*/*", Access())
-        assert not replicas._shunned
+        assert not replicas._unhealthy
     with fake_replica(404) as (address, _):
         monkeypatch.setenv("REALM_RENDER_REPLICAS", address)
         assert replicas.get_pinned(Pin(URL, 7), "a.json", "*/*", Access()).status == 404
@@ -777,7 +777,7 @@ def test_a_render_reads_across_borders_what_is_public_and_nothing_that_is_privat
 
     job = ReindexJob.objects.get(realm_url=URL)
     base = "http://localhost:4201/base/"
-    assert job.pins == {URL: 1, SHARED: shared.generation, base: 2, SECRET: CLOSED}
+    assert job.pins == {URL: 1, SHARED: shared.generation, base: 2, SECRET: UNREADABLE_GENERATION}
     page = web.get(f"{URL}fog%20horn,%20100%2541%20(%C3%A4%23%3F)", "text/html")
     assert (page.status, "shared odd" in page.text) == (200, True)
 

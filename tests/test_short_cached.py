@@ -28,7 +28,7 @@ KEPT: list[tuple[Any, tuple[object, ...]]] = [
     (asgi._variable, (LONG.encode(),)),
     (board.slot_of, (LONG,)),
     (references._joined_once, (SITE, f"./{LONG}")),
-    (dependency_keys.key, (SITE, LONG)),
+    (dependency_keys.dependency_key, (SITE, LONG)),
 ]
 
 

@@ -92,7 +92,7 @@ def results(batch: ReindexBatch) -> list[dict[str, Any]]:
 
 def cancel_and_owe() -> None:
     with transaction.atomic():
-        queue.owe(URL, 2)
+        queue.enqueue_job(URL, 2)
 
 
 def give_up() -> None:
@@ -124,13 +124,13 @@ def assert_same(prepare: Callable[[], tuple[Run, Run]], *, passes: bool = False)
 #: What may happen to a job that is queued: `old` is a lease that has run out, `job` the row.
 PLANNING: dict[str, Callable[[ReindexJob], Any]] = {
     "begin": lambda old: lifecycle.begin(old.pk) is not None,
-    "planned": lambda old: len(lifecycle.planned(old, plan("a", "b"))),
-    "swapped": lambda old: lifecycle.planned(old, plan()),
+    "planned": lambda old: len(lifecycle.create_batches(old, plan("a", "b"))),
+    "swapped": lambda old: lifecycle.create_batches(old, plan()),
     "renew": leases.renew,
-    "announce": lambda old: lifecycle.announce(old, {URL: 1}, {}),
-    "failed": lambda old: lifecycle.failed(old, "nobody there"),
+    "announce": lambda old: lifecycle.record_pins(old, {URL: 1}, {}),
+    "failed": lambda old: lifecycle.record_failure(old, "nobody there"),
     "postpone": lambda old: leases.postpone(old, "busy"),
-    "replace": lambda old: lifecycle.replace(old, "closed"),
+    "replace": lambda old: lifecycle.replace_job(old, "closed"),
     "owe": lambda old: cancel_and_owe(),
     "cancel": lambda old: queue.cancel(URL),
     "give up": lambda old: give_up(),
@@ -164,8 +164,8 @@ RENDERING: dict[str, Callable[[ReindexBatch], Any]] = {
     "renew": leases.renew,
     "release": lambda old: batches.release(old, "nobody there"),
     "postpone": lambda old: leases.postpone(old, "busy"),
-    "put down": batches.put_down,
-    "replace": lambda old: lifecycle.replace(old, "closed"),
+    "put down": batches.end_lease_of_ended_job,
+    "replace": lambda old: lifecycle.replace_job(old, "closed"),
     "finish": lambda old: batches.finish(old, results(old)),
     "finish in part": lambda old: batches.finish(old, [], [old.paths]),
     "owe": lambda old: cancel_and_owe(),
@@ -263,7 +263,7 @@ def test_two_who_meet_at_a_job_that_failed_come_to_what_they_do_in_a_row(
 
 WANTED: dict[str, Callable[[WantedDefinitions], Any]] = {
     "claim": lambda old: wanted.claim_definitions(MODULE) is not None,
-    "built": wanted.built,
+    "built": wanted.remove_wanted,
     "want": lambda old: wanted.want_definitions([MODULE]),
 }
 

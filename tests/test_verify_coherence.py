@@ -16,7 +16,7 @@ from django.utils import timezone
 from notifications.board import now_ns
 from notifications.models import Replica as Row
 from realms.coherence import rules, verifier
-from realms.coherence.rules import Found, Verdict
+from realms.coherence.rules import Observation, Verdict
 from realms.coherence.verifier import Verification
 from realms.models import CoherenceReport, Realm, RealmTombstone
 from realms.publishing.bootstrap import sync_base_realm
@@ -71,11 +71,11 @@ def freeze(replica: Replica, url: str) -> None:
     )
 
 
-def judged(monkeypatch: pytest.MonkeyPatch) -> list[Found]:
+def judged(monkeypatch: pytest.MonkeyPatch) -> list[Observation]:
     """The answers that were wrong when they came, as they come."""
-    found: list[Found] = []
+    found: list[Observation] = []
 
-    def judge(answer: Found, *rest: Any) -> Verdict:
+    def judge(answer: Observation, *rest: Any) -> Verdict:
         found.append(answer)
         return rules.judge(answer, *rest)
 

@@ -263,9 +263,13 @@ def owns(realm: Realm, caller: Caller) -> bool:
     """Whether the caller's own row makes them an owner of the realm."""
     if caller.operator:
         return True
-    account = caller.account
-    rows = RealmPermission.objects.filter(realm=realm, realm_owner=True, account__isnull=False)
-    return account is not None and rows.filter(account=account.pk).exists()
+    named: dict[str, Any] = (
+        {"account__username": caller.username}
+        if caller.account_id is None
+        else {"account": caller.account_id}
+    )
+    rows = RealmPermission.objects.filter(realm=realm, realm_owner=True, account__is_active=True)
+    return rows.filter(**named).exists()
 
 
 # --- Tokens ------------------------------------------------------------------------------------

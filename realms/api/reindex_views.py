@@ -114,7 +114,7 @@ def reindex(realm_url: str, *, full: bool = False) -> ReindexJob:
         if realm.kind == Realm.Kind.BOOTSTRAP:
             raise errors.Unprocessable(what=f"{realm_url} is a {realm.kind} realm, without pages")
         draft = realm.kind == Realm.Kind.SOURCE
-        return queue.owe(
+        return queue.enqueue_job(
             realm.url,
             realm.generation,
             full=full,

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import urllib3
 
 from realms.access.auth import OPERATOR, server_token
-from realms.coherence.rules import Found
+from realms.coherence.rules import Observation
 from realms.http.accept import SOURCE
 from realms.serving.answers import Variant
 
@@ -46,7 +46,7 @@ class Question:
         return self.realm_url + self.path
 
 
-class Asked:
+class ReplicaClient:
     """One replica, with threads that ask it. Close it when done."""
 
     def __init__(self, name: str, address: str) -> None:
@@ -55,11 +55,11 @@ class Asked:
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix=f"ask-{name}")
         self._token = server_token(OPERATOR, TOKEN_SECONDS)
 
-    def line(self) -> "Line":
+    def line(self) -> "Connection":
         """A connection of its own, for one question and its repetitions."""
-        return Line(self)
+        return Connection(self)
 
-    def submit(self, line: "Line", question: Question) -> "Future[Found]":
+    def submit(self, line: "Connection", question: Question) -> "Future[Observation]":
         """Asks in a thread. The future raises NoAnswer."""
         return self._threads.submit(line.ask, question, self._token)
 
@@ -68,11 +68,11 @@ class Asked:
         self._threads.shutdown(cancel_futures=True)
 
 
-class Line:
+class Connection:
     """A connection that is kept between questions, so that one web worker answers them all: each
     has caches of its own, and another's right answer says nothing about the first one's wrong."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: ReplicaClient) -> None:
         self._asked = asked
         self._pool = urllib3.connection_from_url(
             asked.address,
@@ -81,7 +81,7 @@ class Line:
             timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
         )
 
-    def ask(self, question: Question, token: str) -> Found:
+    def ask(self, question: Question, token: str) -> Observation:
         """The replica's answer. Raises NoAnswer."""
         parts = urlsplit(question.realm_url)
         target = parts.path + quote(question.path, safe="/:@!$&'()+,;=~-._")
@@ -104,7 +104,7 @@ class Line:
             raise NoAnswer(f"it answered {answer.status}")
         if question.private and answer.status in (401, 403):
             raise NoAnswer(f"it refused the operator's token ({answer.status})")
-        return Found(
+        return Observation(
             sent_at=sent_at,
             at=at,
             worker=worker,

@@ -48,7 +48,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Found:
+class Observation:
     """A replica's answer. `sent_at` and `at` are the moments (seconds, monotonic) of the request
     and of the answer's last byte; `worker` is the replica and the process that answered."""
 
@@ -63,7 +63,7 @@ class Found:
     public: bool
 
 
-def difference(state: State, found: Found) -> str | None:
+def difference(state: State, found: Observation) -> str | None:
     """What is wrong with an answer, in a few words; None if it is right."""
     if state.realm_url != found.realm_url:
         return f"an answer of {found.realm_url or 'no realm'}, expected {state.realm_url or 'none'}"
@@ -92,7 +92,9 @@ class Verdict(Enum):
     VIOLATION = "violation"
 
 
-def judge(found: Found, current: State, first: State, suspected_at: float, grace: float) -> Verdict:
+def judge(
+    found: Observation, current: State, first: State, suspected_at: float, grace: float
+) -> Verdict:
     """Judges an answer that is wrong by `current`, read after it came. `first` was the state when
     a wrong answer was first seen, at `suspected_at`.
 

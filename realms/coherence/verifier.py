@@ -25,9 +25,9 @@ from django.utils import timezone
 from notifications.models import Replica
 from realms.addresses import is_within_reach
 from realms.coherence.generations import REMEMBERED
-from realms.coherence.replica_client import Asked, NoAnswer, Question
+from realms.coherence.replica_client import NoAnswer, Question, ReplicaClient
 from realms.coherence.report import Outcome, Violation
-from realms.coherence.rules import SHARES, Found, State, Verdict, difference, judge
+from realms.coherence.rules import SHARES, Observation, State, Verdict, difference, judge
 from realms.models import EVERYONE, FileVersion, Realm, RealmPermission, RealmTombstone
 from realms.serving.answers import Variant, committed
 from realms.serving.transpiling import TranspilerFailed
@@ -42,7 +42,7 @@ TIMES_AGAIN = 5
 #: First answers that are waited for at the same time, per replica.
 CHECKS_PER_REPLICA = 4
 #: Realms that are gone are asked for too, these many.
-GRAVES = 3
+TOMBSTONES = 3
 
 Progress: TypeAlias = Callable[[float, str], None]
 
@@ -55,10 +55,10 @@ class NothingToVerify(Exception):
 class _Asking:
     """A question that one replica is being asked until it is settled."""
 
-    of: Asked
+    of: ReplicaClient
     question: Question
     due: float = 0.0
-    future: "Future[Found] | None" = None
+    future: "Future[Observation] | None" = None
     silent_since: float | None = None
 
     def __post_init__(self) -> None:
@@ -131,7 +131,7 @@ class Verification:
             wanted = f"none of {', '.join(realms)} is a realm" if realms else "there is no realm"
             raise NothingToVerify(wanted)
         self._addresses = {row.name: row.address for row in rows}
-        self._fleet: dict[str, Asked] = {}
+        self._fleet: dict[str, ReplicaClient] = {}
         self._open: list[_Check | _Arrival] = []
         self._queue: deque[Question] = deque()
         self._changes: list[_Change] = []
@@ -146,7 +146,7 @@ class Verification:
 
     def run(self, seconds: float) -> Outcome:
         """Watches for so long, then waits for what is still open; with 0 it checks one sample."""
-        self._fleet = {name: Asked(name, at) for name, at in self._addresses.items()}
+        self._fleet = {name: ReplicaClient(name, at) for name, at in self._addresses.items()}
         began = time.monotonic()
         try:
             self._loop(began, began + seconds)
@@ -234,7 +234,7 @@ class Verification:
         if not self._only:
             newest = RealmTombstone.objects.order_by("-at").values_list("url", flat=True)
             graves = filter(is_within_reach, newest.iterator())
-            questions += [Question(url, "", Variant.SOURCE) for url in islice(graves, GRAVES)]
+            questions += [Question(url, "", Variant.SOURCE) for url in islice(graves, TOMBSTONES)]
         random.shuffle(questions)
         self._queue.extend(questions)
 
@@ -316,7 +316,7 @@ class Verification:
                 still.append(asking)
         self._open = still
 
-    def _settled(self, asking: "_Check | _Arrival", future: "Future[Found]") -> bool:
+    def _settled(self, asking: "_Check | _Arrival", future: "Future[Observation]") -> bool:
         try:
             found = future.result()
         except NoAnswer as error:
@@ -339,7 +339,7 @@ class Verification:
         self.outcome.silent.setdefault(name, why)
         return True
 
-    def _compared(self, check: _Check, found: Found) -> bool:
+    def _compared(self, check: _Check, found: Observation) -> bool:
         """Whether a check is over: the answer is right, or it is a violation."""
         if check.first is not None and found.worker != check.suspect:
             return self._elsewhere(check)
@@ -375,7 +375,7 @@ class Verification:
         self.outcome.samples += 1
         return True
 
-    def _arrived(self, arrival: _Arrival, found: Found) -> bool:
+    def _arrived(self, arrival: _Arrival, found: Observation) -> bool:
         """Whether a change has come to a replica, or is given up."""
         change = arrival.change
         served = found.generation if found.realm_url == arrival.question.realm_url else None
@@ -407,7 +407,9 @@ class Verification:
         change.latency = max(change.latency, latency)
         return True
 
-    def _violated(self, asking: _Asking, found: Found, expected: int | None, why: str) -> None:
+    def _violated(
+        self, asking: _Asking, found: Observation, expected: int | None, why: str
+    ) -> None:
         question = asking.question
         self.outcome.violation(
             Violation(

@@ -54,7 +54,7 @@ def confirmed(options: dict[str, object], question: str) -> bool:
 
 
 @contextmanager
-def told_plainly() -> Iterator[None]:
+def command_errors() -> Iterator[None]:
     """Turns what went wrong into one line on stderr and exit status 1."""
     try:
         yield

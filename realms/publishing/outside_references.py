@@ -34,7 +34,7 @@ WAIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Found:
+class OutsideReferences:
     """What a file holds: the URLs outside its realm that it names, what is wrong with it as a card,
     and whether it is data that could have been one."""
 
@@ -44,14 +44,14 @@ class Found:
 
 
 #: By path. Files of which there is nothing to say are left out.
-Findings = Mapping[str, Found]
-_NOTHING = Found()
+Findings = Mapping[str, OutsideReferences]
+_NOTHING = OutsideReferences()
 
 _known: OrderedDict[UUID, tuple[int, Findings]] = OrderedDict()
 _reading = Lock()
 
 
-def look_through(realm: Realm) -> Findings:
+def scan(realm: Realm) -> Findings:
     """What the files of a realm hold. Raises Busy while another request reads."""
     known = _known.get(realm.pk)
     if known is not None and known[0] == realm.generation:
@@ -89,7 +89,7 @@ def _findings(realm: Realm, known: tuple[int, Findings] | None) -> Findings:
     return kept | dict(_read(versions.filter(path__in=list(changed))))
 
 
-def _read(versions: Iterable[FileVersion]) -> Iterator[tuple[str, Found]]:
+def _read(versions: Iterable[FileVersion]) -> Iterator[tuple[str, OutsideReferences]]:
     for version in versions:
         data = blobs.read_blob(version.blob_id, version.blob.data) if version.size else b""
         found = _found(version.path, data)
@@ -97,21 +97,21 @@ def _read(versions: Iterable[FileVersion]) -> Iterator[tuple[str, Found]]:
             yield version.path, found
 
 
-def _found(path: str, data: bytes) -> Found:
+def _found(path: str, data: bytes) -> OutsideReferences:
     """What a file holds: a card its module and its links, a module its imports."""
     url = file_url(_COPY, path)
     if not path.endswith(".json"):
-        return Found(_outside(imports_of(url, data)))
+        return OutsideReferences(_outside(imports_of(url, data)))
     try:
         document = read_document(data, path)
     except BrokenDocument as error:
-        return Found(broken=str(error))
+        return OutsideReferences(broken=str(error))
     if document is None:
-        return Found(data=True)
+        return OutsideReferences(data=True)
     document = absolute(document)
     module = module_of(url, document)
     links = links_of(url.removesuffix(".json"), document)
-    return Found(_outside([*([module] if module else []), *links]))
+    return OutsideReferences(_outside([*([module] if module else []), *links]))
 
 
 def _outside(urls: Iterable[str]) -> frozenset[str]:

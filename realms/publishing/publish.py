@@ -357,7 +357,9 @@ def _published_or_free(url: str, source: Realm, caller: Caller) -> Realm | None:
     """The published realm at a URL if it is the caller's, None if the URL is free to take."""
     standing = Realm.objects.select_related("source").filter(url=url).first()
     if standing is not None and standing.kind == Kind.PUBLISHED:
-        if standing.source is not None and owns(standing.source, caller):
+        # That the caller owns `source` has been checked.
+        own = standing.source_id == source.pk
+        if own or (standing.source is not None and owns(standing.source, caller)):
             return standing
         raise errors.Forbidden(user=user_id(caller.username), action="publish to", url=url)
     if standing is not None:

@@ -12,7 +12,7 @@ from realms.addresses import realm_candidates
 from realms.content.listing import Listed
 from realms.errors import NotFound
 from realms.models import EVERYONE, Publication, Realm, RealmPermission
-from realms.publishing.outside_references import Findings, look_through
+from realms.publishing.outside_references import Findings, scan
 from reindex.index.shown import failed_cards, shown_cards
 from reindex.reading.documents import no_longer_a_card
 from reindex.reading.references import file_url
@@ -23,7 +23,7 @@ def report(realm: Realm) -> Listed:
     standing = Realm.objects.filter(pk=realm.pk).first()
     if standing is None:
         raise NotFound(url=realm.url)
-    findings = look_through(standing)
+    findings = scan(standing)
     private = list(_private_dependencies(standing, findings))
     broken = [
         {"kind": "error-document", "resource": file_url(realm.url, path), "message": message}

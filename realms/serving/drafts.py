@@ -20,7 +20,7 @@ def ask_for_index(realm_url: str) -> None:
     with realm_write_lock(realm_url):
         realm = _behind(realm_url)
         if realm is not None:
-            queue.owe(realm.url, realm.generation, draft=True, owner=realm.owner_key)
+            queue.enqueue_job(realm.url, realm.generation, draft=True, owner=realm.owner_key)
 
 
 def _behind(realm_url: str) -> Realm | None:

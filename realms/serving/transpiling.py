@@ -18,7 +18,7 @@ from pathlib import Path
 from deno import find_deno_bin
 from django.conf import settings
 
-from notifications.election import once
+from notifications.election import run_elected
 from realms.content.locks import lock_key
 from realms.models import TranspiledModule
 
@@ -89,7 +89,7 @@ def _transpile_once(key: str, source: bytes, path: str) -> TranspiledModule:
                 TranspiledModule.objects.bulk_create([row], ignore_conflicts=True)
         return row
 
-    return once(lock_key(f"transpile|{key}"), make)
+    return run_elected(lock_key(f"transpile|{key}"), make)
 
 
 def _run_deno(source: bytes, path: str) -> str:

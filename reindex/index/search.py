@@ -93,7 +93,7 @@ class SearchTimeout(Exception):
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """One page of a search: paths of cards, without `.json`, and how many there are on all pages.
 
     `generation` is that of the index."""
@@ -138,7 +138,9 @@ class _Place:
         return [name for name, _ in self.steps]
 
 
-def search(realm_url: str, query: Query, *, text: bool = False, known: Known) -> Found | None:
+def search(
+    realm_url: str, query: Query, *, text: bool = False, known: Known
+) -> SearchResult | None:
     """The cards of a realm that a query asks for; None where the realm has no index.
 
     With `text` all values are text, as in a URL. `known` is asked about types that no card here is
@@ -169,7 +171,7 @@ def search(realm_url: str, query: Query, *, text: bool = False, known: Known) ->
         if isinstance(error.__cause__, postgres.QueryCanceled):
             raise SearchTimeout from error
         raise
-    return Found(*row) if row else None
+    return SearchResult(*row) if row else None
 
 
 def _document(column: Any) -> Any:

@@ -21,7 +21,7 @@ from reindex.jobs.leases import (
     take_lease,
 )
 from reindex.jobs.messages import send_work
-from reindex.jobs.queue import Status, follow
+from reindex.jobs.queue import Status, enqueue_successor
 from reindex.models import (
     ReindexBatch,
 )
@@ -84,11 +84,11 @@ def finish(
             transaction.on_commit(lambda: send_work(times=len(rest)))
         elif not job.batches.filter(done=False).exists():
             swap.swap(job)
-            follow(job)
+            enqueue_successor(job)
     return True
 
 
-def put_down(batch: ReindexBatch) -> None:
+def end_lease_of_ended_job(batch: ReindexBatch) -> None:
     """Ends the lease of a batch whose job has ended: its owner has the worker no longer. Nothing if
     the worker has lost it."""
     with bookkeeping():

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from reindex.jobs.queue import Status, follow
+from reindex.jobs.queue import Status, enqueue_successor
 from reindex.models import (
     ReindexBatch,
     ReindexJob,
@@ -121,4 +121,4 @@ def count_failure(job: ReindexJob, attempts: int, error: object) -> None:
         job.status, job.finished_at = Status.FAILED, timezone.now()
     job.save()
     if job.status == Status.FAILED:
-        follow(job)
+        enqueue_successor(job)

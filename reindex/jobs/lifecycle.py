@@ -25,12 +25,12 @@ from reindex.jobs.leases import (
     locked_job,
     take_lease,
 )
-from reindex.jobs.queue import QUIET, Status, create_unless_live, follow
+from reindex.jobs.queue import QUIET, Status, create_unless_live, enqueue_successor
 from reindex.models import (
     ReindexBatch,
     ReindexJob,
 )
-from reindex.reading.pins import CLOSED
+from reindex.reading.pins import UNREADABLE_GENERATION
 
 #: So many realms a job notes at the most, if it comes to those that are not there.
 MAX_SOUGHT = 500
@@ -80,7 +80,7 @@ def begin(job_id: int) -> ReindexJob | None:
     return job
 
 
-def announce(job: ReindexJob, pins: dict[str, int], addresses: dict[str, str]) -> None:
+def record_pins(job: ReindexJob, pins: dict[str, int], addresses: dict[str, str]) -> None:
     """Writes down which realms a job is about to read, and of which it asks where they are; see
     `enqueue`. Nothing if the worker has lost its lease."""
     with bookkeeping():
@@ -89,7 +89,7 @@ def announce(job: ReindexJob, pins: dict[str, int], addresses: dict[str, str]) -
         ).update(pins=pins, addresses=addresses)
 
 
-def planned(leased: ReindexJob, plan: Plan) -> list[int]:
+def create_batches(leased: ReindexJob, plan: Plan) -> list[int]:
     """Cuts a queued job into batches and answers their ids; none if the worker has lost its lease,
     or the job was planned or has ended."""
     size = _batch_size(len(plan.paths))
@@ -110,7 +110,7 @@ def planned(leased: ReindexJob, plan: Plan) -> list[int]:
         )
         if not batches:
             swap.swap(job)
-            follow(job)
+            enqueue_successor(job)
         return [batch.pk for batch in batches]
 
 
@@ -147,7 +147,7 @@ def note_sought(job_id: int, realm_urls: Iterable[str]) -> None:
             """,
             {
                 "id": job_id,
-                "sought": json.dumps(dict.fromkeys(realm_urls, CLOSED)),
+                "sought": json.dumps(dict.fromkeys(realm_urls, UNREADABLE_GENERATION)),
                 "most": MAX_SOUGHT,
             },
         )
@@ -168,7 +168,7 @@ def note_address(job_id: int, realm_url: str, address: str) -> str:
     return str(row[0]) if row else address
 
 
-def again(job_id: int) -> None:
+def request_rerun(job_id: int) -> None:
     """Has a job followed by another: a realm that it reads has changed while it was pinned."""
     ReindexJob.objects.filter(pk=job_id).update(
         next_generation=Greatest(F("generation"), "next_generation")
@@ -194,7 +194,7 @@ def wait_for_writers(realm_url: str) -> None:
         raise
 
 
-def failed(leased: ReindexJob, error: object) -> None:
+def record_failure(leased: ReindexJob, error: object) -> None:
     """Gives back a job that could not be planned; after some tries it has failed."""
     with transaction.atomic():
         job = held_job(leased)
@@ -204,7 +204,7 @@ def failed(leased: ReindexJob, error: object) -> None:
         count_failure(job, job.attempts, error)
 
 
-def replace(leased: ReindexJob | ReindexBatch, why: object) -> None:
+def replace_job(leased: ReindexJob | ReindexBatch, why: object) -> None:
     """Ends a job that may not read a realm any more as it had pinned it, and owes another in its
     place, a moment later: a replica may not have heard yet of what ended the access. After some
     tries the job has failed. Nothing if the worker has lost the lease of the job, or of the batch

@@ -13,11 +13,11 @@ from django.db import connection
 
 from reindex.jobs import lifecycle
 from reindex.models import IndexHead, ReindexJob
-from reindex.prerender import host
 from reindex.prerender.cards import library
+from reindex.prerender.pool import renderers
 from reindex.prerender.renderer import renderer
-from reindex.reading.dependency_keys import key
-from reindex.reading.pins import CLOSED, Access, Pin
+from reindex.reading.dependency_keys import dependency_key
+from reindex.reading.pins import UNREADABLE_GENERATION, Access, Pin
 from reindex.reading.reader import Reader
 from reindex.reading.realm_history import changed, manifest
 from reindex.reading.references import BASE_REALM
@@ -65,15 +65,19 @@ def _incremental(
         return None
     if own:
         # Most likely there are a few cards to render, and somebody waits for them.
-        known = {url: pin for url, pin in base.pins.items() if pin != CLOSED}
-        host.stand_by(library(Reader(known, access=access)))
+        known = {url: pin for url, pin in base.pins.items() if pin != UNREADABLE_GENERATION}
+        renderers.prewarm(library(Reader(known, access=access)))
     # From here on a change of any of these realms has this job followed by another.
-    lifecycle.announce(job, {**base.pins, job.realm_url: job.generation}, base.addresses)
+    lifecycle.record_pins(job, {**base.pins, job.realm_url: job.generation}, base.addresses)
     pins = {job.realm_url: job.generation}
     places: dict[str, str] = {}
-    keys = {key(job.realm_url, path) for path in own}
+    keys = {dependency_key(job.realm_url, path) for path in own}
     # What looked for a realm in vain is never settled, and so is rendered anyhow and looks again.
-    read = {url: then for url, then in base.pins.items() if then != CLOSED and url != job.realm_url}
+    read = {
+        url: then
+        for url, then in base.pins.items()
+        if then != UNREADABLE_GENERATION and url != job.realm_url
+    }
     for realm_url in {**read, **base.addresses}:
         go_on()
         now = _generation(realm_url)
@@ -83,14 +87,14 @@ def _incremental(
         shown = not job.draft and address != realm_url
         if address != base.addresses.get(realm_url, realm_url) or (shown and realm_url in read):
             # Links to it lead elsewhere now, and so may what is read of it.
-            keys.add(key(realm_url))
+            keys.add(dependency_key(realm_url))
         if shown or realm_url not in read:
             # It isn't read itself, or is met again.
             continue
         # What isn't there, or is closed, may be opened: then this realm is owed a job.
-        pins[realm_url] = CLOSED if now is None else now
+        pins[realm_url] = UNREADABLE_GENERATION if now is None else now
         elsewhere = _changed_elsewhere(realm_url, read[realm_url], now, access)
-        keys |= {key(realm_url)} if elsewhere is None else elsewhere
+        keys |= {dependency_key(realm_url)} if elsewhere is None else elsewhere
     with connection.cursor() as cursor:
         cards = [path.removesuffix(".json") for path in own]
         cursor.execute(_TO_RENDER, {"url": job.realm_url, "keys": list(keys), "own": cards})
@@ -104,7 +108,7 @@ def _generation(realm_url: str) -> int | None:
     it is gone, or is private now."""
     lifecycle.wait_for_writers(realm_url)
     url, generation = standing_at(realm_url)
-    return generation if url == realm_url and generation != CLOSED else None
+    return generation if url == realm_url and generation != UNREADABLE_GENERATION else None
 
 
 def _access(job: ReindexJob) -> Access:
@@ -118,7 +122,7 @@ def _changed_elsewhere(
     if now == then:
         return set()
     files = None if now is None else changed(Pin(realm_url, now), then, access)
-    return None if files is None else {key(realm_url, path) for path in files}
+    return None if files is None else {dependency_key(realm_url, path) for path in files}
 
 
 def _cards(paths: Any) -> list[str]:

@@ -22,7 +22,7 @@ from reindex.models import (
     IndexHead,
     ReindexJob,
 )
-from reindex.reading.pins import CLOSED
+from reindex.reading.pins import UNREADABLE_GENERATION
 
 logger = logging.getLogger(__name__)
 #: A source realm is indexed when its last write is this old, or its first unindexed one that.
@@ -51,7 +51,7 @@ class Work:
 # --- Owing -------------------------------------------------------------------------------------
 
 
-def owe(
+def enqueue_job(
     realm_url: str, generation: int, *, full: bool = False, draft: bool = False, owner: str = ""
 ) -> ReindexJob:
     """Writes down, in the caller's transaction, that a realm is to be rendered at a generation. A
@@ -108,7 +108,7 @@ def enqueue(
         if realm_url in owed:
             _enqueue(owed[realm_url])
         elif realm_url in dependents:
-            _rerun(dependents[realm_url])
+            _enqueue_dependent(dependents[realm_url])
         else:
             head = fresh[realm_url]
             create_unless_live(realm_url, head.generation, head.job)
@@ -129,7 +129,7 @@ class _Reading:
     def by(self, job: ReindexJob) -> bool:
         """Whether a job does."""
         others = job.pins.keys() - {job.realm_url}
-        if any(job.pins[each] != CLOSED for each in others & self.changed):
+        if any(job.pins[each] != UNREADABLE_GENERATION for each in others & self.changed):
             return True
         return not (self.appeared.isdisjoint(others) and self.moved.isdisjoint(job.addresses))
 
@@ -174,12 +174,12 @@ def _enqueue(work: Work) -> None:
         ReindexJob.objects.filter(pk=live.pk).update(generation=work.generation, due_at=due_at)
 
 
-def _rerun(job: ReindexJob) -> None:
+def _enqueue_dependent(job: ReindexJob) -> None:
     """Has a job followed by another, one that has failed at once."""
     job.next_generation = max(job.generation, job.next_generation or 0)
     job.save(update_fields=["next_generation"])
     if job.status == Status.FAILED:
-        follow(job)
+        enqueue_successor(job)
 
 
 def cancel(realm_url: str) -> int:
@@ -226,7 +226,7 @@ def create_unless_live(realm_url: str, generation: int, last: ReindexJob, **more
     transaction.on_commit(send_work)
 
 
-def follow(job: ReindexJob) -> None:
+def enqueue_successor(job: ReindexJob) -> None:
     """Owes the job that is to follow this one, which has ended and is locked by the caller."""
     if job.next_generation is None:
         return

@@ -6,7 +6,7 @@ from datetime import timedelta
 from django.db.models import Q
 from django.utils import timezone
 
-from definitions.lookup import DefinitionCacheEntryQuery, DefinitionLookup, spellings
+from definitions.lookup import DefinitionCacheEntryQuery, DefinitionLookup, module_spellings
 from reindex.jobs.leases import MAX_ATTEMPTS, bookkeeping, lease_time
 from reindex.jobs.messages import send_work
 from reindex.models import (
@@ -39,7 +39,7 @@ def claim_definitions(module_url: str) -> WantedDefinitions | None:
     return wanted
 
 
-def built(wanted: WantedDefinitions) -> None:
+def remove_wanted(wanted: WantedDefinitions) -> None:
     """Takes definitions off the list. Nothing if the worker has lost its lease."""
     WantedDefinitions.objects.filter(pk=wanted.pk, attempts=wanted.attempts).delete()
 
@@ -49,7 +49,7 @@ def want_definitions(module_urls: Sequence[str], owner: str = "") -> None:
     pages."""
     if not module_urls:
         return
-    spelt = {module_url: spellings(module_url) for module_url in module_urls}
+    spelt = {module_url: module_spellings(module_url) for module_url in module_urls}
     query = DefinitionCacheEntryQuery(tuple(url for urls in spelt.values() for url in urls))
     known = DefinitionLookup().get_cached_definitions_batch(query)
     # Not at once: whoever has waited for the pages comes first.

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from reindex.prerender import host, sandbox
+from reindex.prerender import sandbox
 from reindex.prerender.dead_references import DeadReferences
 from reindex.prerender.hangs import LostTime
 from reindex.prerender.host import Library
+from reindex.prerender.pool import renderers
 from reindex.prerender.results import MAX_WARNINGS, Message, checked_card, failed
 from reindex.prerender.sandbox import SandboxDied
-from reindex.reading.dependency_keys import Origins
+from reindex.reading.dependency_keys import DependencyTracker
 from reindex.reading.documents import Document, links_of, module_of
 from reindex.reading.reader import Reader
 from reindex.reading.references import BASE_MODULE, BASE_REALM
@@ -119,7 +120,7 @@ class _Batch:
     def __post_init__(self) -> None:
         self.realm_url = str(self.realm["url"])
         self.library = library(self.reader)
-        self.dependencies = Origins(self.reader, self.realm_url)
+        self.dependencies = DependencyTracker(self.reader, self.realm_url)
         self.dead = DeadReferences(self.reader, self.realm_url)
         modules = {self._module(url) for url in self.cards} - {None}
         self.imports = {each: self.reader.modules([each]) for each in sorted(filter(None, modules))}
@@ -279,11 +280,11 @@ class _Group:
             "linked": {url: doc for url, doc in documents.items() if url not in left},
             "sources": self._sources(entries),
         }
-        process = host.take(batch.library)
+        process = renderers.acquire(batch.library)
         batch.lost.watch.start(process.process.pid)
         hung = sandbox.run(task, process, take, supply, unavailable)
         if hung is None:
-            host.rest(process)
+            renderers.release(process)
         return hung
 
     # --- What may be imported ---

@@ -13,7 +13,7 @@ from django.conf import settings
 
 from reindex.prerender.results import Message
 from reindex.reading import realm_history
-from reindex.reading.dependency_keys import key
+from reindex.reading.dependency_keys import dependency_key
 from reindex.reading.pins import Pin
 from reindex.reading.reader import Place, Reader
 from reindex.reading.realm_history import EXECUTABLE
@@ -41,8 +41,11 @@ class DeadReferences:
                 continue
             pin = place.pin
             asked = _files_at(place.path, each["kind"])
-            keys |= {key(pin.realm_url, file) for file in asked}
-            keys |= {key(other) for other in {pin.realm_url, *place.through} - {self.realm_url}}
+            keys |= {dependency_key(pin.realm_url, file) for file in asked}
+            keys |= {
+                dependency_key(other)
+                for other in {pin.realm_url, *place.through} - {self.realm_url}
+            }
             if asked and self._known(pin).isdisjoint(asked):
                 message = f"{each['key']} names {each['url']}, where there is nothing"
                 found.append({"key": each["key"], "message": message})

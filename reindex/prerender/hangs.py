@@ -21,6 +21,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import Q
 from django.utils import timezone
 
 from reindex.models import Hang, ReindexJob
@@ -123,9 +124,11 @@ class LostTime:
         """Looks up what is known of these modules and of the cards. A full job tries everything."""
         if self.job.full:
             return
-        self.modules |= known_modules(self.reader, modules)
-        by_key = _known(digest="", realm_url=self.job.realm_url)
-        for url in {hang.url for hang in by_key.values()} & self.cards.keys():
+        digests = _digests(self.reader, modules)
+        of_cards = Q(digest="", realm_url=self.job.realm_url)
+        by_key = _known(Q(digest__in=set(digests.values())) | of_cards)
+        self.modules |= _hung(self.reader, digests, by_key)
+        for url in {hang.url for hang in by_key.values() if not hang.digest} & self.cards.keys():
             if hang := by_key.get(self._card_key(url)):
                 self._known_cards[url] = {**_as_known(hang), "card": url}
 
@@ -227,8 +230,17 @@ class LostTime:
 
 def known_modules(reader: Reader, urls: Iterable[str]) -> dict[str, Document]:
     """The errors of those of these modules that are known to hang, by URL."""
-    digests = {url: digest for url in urls if (digest := _digest(reader, url))}
-    by_key = _known(digest__in=set(digests.values()))
+    digests = _digests(reader, urls)
+    return _hung(reader, digests, _known(Q(digest__in=set(digests.values()))))
+
+
+def _digests(reader: Reader, urls: Iterable[str]) -> dict[str, str]:
+    return {url: digest for url in urls if (digest := _digest(reader, url))}
+
+
+def _hung(
+    reader: Reader, digests: Mapping[str, str], by_key: Mapping[str, Hang]
+) -> dict[str, Document]:
     known_digests = {hang.digest for hang in by_key.values()}
     return {
         url: {**_as_known(hang), "module": url}
@@ -244,9 +256,9 @@ def remember_module(
     _remember(_module_key(reader, url), _digest(reader, url), realm_url, url, error, signs, job_id)
 
 
-def _known(**which: Any) -> dict[str, Hang]:
+def _known(which: Q) -> dict[str, Hang]:
     since = timezone.now() - REMEMBERED
-    found = Hang.objects.filter(signs__gte=PROOF, seen_at__gt=since, **which)
+    found = Hang.objects.filter(which, signs__gte=PROOF, seen_at__gt=since)
     return {hang.key: hang for hang in found}
 
 

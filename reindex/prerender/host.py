@@ -1,8 +1,7 @@
 """The prerenderer's process: a Deno that runs card code in a sandbox and reaches nothing.
 
 It reads no file but its own code, has no network, gets what it renders through its stdin, and ends
-with that. One is started ahead, while what it is to render is still being found out, or kept from
-the task before: then with a new sandbox, so that nothing of an earlier task can reach a later one.
+with that.
 """
 
 import hashlib
@@ -13,7 +12,7 @@ import secrets
 import subprocess
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,6 @@ _DATA_BYTES = 2 * 1024**3
 
 #: One that was kept and isn't ready after this time is not waited for.
 READY_SECONDS = 1.0
-#: One that is started ahead stands by for as long as its task may take to be found out.
-START_SECONDS = 60.0
-
-#: A draft and what is published from it, which an author has rendered in turn.
-MAX_STANDING = 2
 
 _HOST = Path(settings.BASE_DIR) / "reindex" / "deno"
 _NODE_MODULES = Path(settings.BASE_DIR) / "node_modules"
@@ -123,99 +117,6 @@ def start(library: Library) -> Host:
     with suppress(BrokenPipeError):
         host.say(request)
     return host
-
-
-# --- One that stands by ------------------------------------------------------------------------
-
-#: Those that wait for a task, the oldest first; of this process only, and ended by a timer.
-_standing_by: list[tuple[Host, threading.Timer]] = []
-_lock = threading.RLock()
-#: What has done its task last.
-_resting: list[Host] = []
-
-
-def stand_by(library: Library) -> None:
-    """Has a process for a task that will most likely come."""
-    with _lock:
-        for host, _ in _standing_by:
-            if host.library == library.version and host.process.poll() is None:
-                return
-    _let_stand(start(library))
-
-
-def take(library: Library) -> Host:
-    """A process for a task: one that stands by and is ready, else a new one."""
-    while standing := _next(library):
-        if standing.is_ready():
-            return standing
-        standing.end()
-    return start(library)
-
-
-def _next(library: Library) -> Host | None:
-    with _lock:
-        for host, timer in _standing_by:
-            if host.library == library.version:
-                _standing_by.remove((host, timer))
-                timer.cancel()
-                return host
-    return None
-
-
-def rest(host: Host) -> None:
-    """Takes back a process that has done its task well, until `get_ready` is called. One is kept,
-    however many a task has taken."""
-    while _resting:
-        _resting.pop().end()
-    _resting.append(host)
-
-
-def get_ready() -> None:
-    """Has the process that rests stand by for a next task, with a new sandbox, which has seen no
-    card. Called when nobody waits for a page any more."""
-    while _resting:
-        host = _resting.pop()
-        if settings.REALM_PRERENDERER_SECONDS <= 0:
-            host.end()
-            continue
-        with suppress(BrokenPipeError):
-            host.say({})
-        _let_stand(replace(host, kept=True))
-    if settings.REALM_PRERENDERER_SECONDS <= 0:
-        dismiss()
-
-
-def dismiss() -> None:
-    """Ends every process that stands by."""
-    _end_all_but(0)
-
-
-def _let_stand(host: Host) -> None:
-    seconds = max(settings.REALM_PRERENDERER_SECONDS, START_SECONDS)
-    timer = threading.Timer(seconds, _end_one, [host])
-    timer.daemon = True
-    with _lock:
-        _standing_by.append((host, timer))
-    timer.start()
-    _end_all_but(MAX_STANDING)
-
-
-def _end_one(host: Host) -> None:
-    with _lock:
-        found = [each for each in _standing_by if each[0] is host]
-        for each in found:
-            _standing_by.remove(each)
-    if found:
-        host.end()
-
-
-def _end_all_but(newest: int) -> None:
-    with _lock:
-        ended = _standing_by[: len(_standing_by) - newest]
-        del _standing_by[: len(ended)]
-    for host, timer in ended:
-        timer.cancel()
-        host.end()
 
 
 # --- How it is started -------------------------------------------------------------------------

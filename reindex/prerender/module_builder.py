@@ -5,7 +5,7 @@ import time
 
 from django.conf import settings
 
-from definitions.lookup import Built, Located
+from definitions.lookup import BuildResult, ModuleLocation
 from reindex.prerender import hangs, host, sandbox
 from reindex.prerender.cards import library, refused
 from reindex.prerender.results import Message, checked_definitions, not_built
@@ -33,7 +33,7 @@ class ModuleBuilder:
         self._authority = authority
         self._access = Access(user=user)
 
-    def locate(self, url: str) -> Located | None:
+    def locate(self, url: str) -> ModuleLocation | None:
         """Asks the registry anew each time, so that it can't say less than has been committed."""
         reader = Reader({}, authority=self._authority, access=self._access)
         pin = reader.locate(url)
@@ -46,7 +46,7 @@ class ModuleBuilder:
         # What isn't there may come: then the module is to be built anew.
         dependencies = _spelt(reader, imported + reader.missing(url))
         realms = sorted(reader.pins.keys() - {pin.realm_url})
-        return Located(
+        return ModuleLocation(
             canonical,
             pin.realm_url,
             pin.generation,
@@ -55,7 +55,7 @@ class ModuleBuilder:
             bool(reader.private),
         )
 
-    def build(self, located: Located) -> Built:
+    def build(self, located: ModuleLocation) -> BuildResult:
         """Imports the module in a sandbox and asks its cards what they are."""
         reader = Reader(
             {located.realm_url: located.generation},
@@ -78,7 +78,7 @@ class ModuleBuilder:
             failed = list(error.get("dependencies", ()))
             failed += [_missing(module) for module in missing[:MAX_MISSING]]
             error = {**error, "dependencies": failed}
-        return Built(
+        return BuildResult(
             result.get("definitions"),
             error,
             tuple(_spelt(reader, sorted({*dependencies, *missing, *late}))),

@@ -8,7 +8,7 @@ from urllib.parse import urljoin
 
 from reindex.prerender.dead_references import DeadReferences
 from reindex.prerender.results import Message
-from reindex.reading.dependency_keys import key
+from reindex.reading.dependency_keys import dependency_key
 from reindex.reading.documents import Document
 from reindex.reading.reader import Reader
 from reindex.reading.references import BASE_REALM
@@ -50,7 +50,7 @@ def checked(reader: Reader, realm_url: str) -> Iterator[Message]:
                 warnings.append(_warning(name, f"{value!r}, which is not a URL"))
     dead, keys = DeadReferences(reader, realm_url).warnings(named)
     if warnings or dead:
-        made_from = sorted({*keys, key(realm_url, "realm.json")})
+        made_from = sorted({*keys, dependency_key(realm_url, "realm.json")})
         told = {"type": "card", "url": f"{realm_url}realm", "warnings": [*warnings, *dead]}
         yield {**told, "made_from": made_from, "settled": True}
 

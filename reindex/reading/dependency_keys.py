@@ -19,14 +19,14 @@ from reindex.reading.references import BASE_MODULE, is_plain
 
 
 @short_cached(maxsize=50_000)
-def key(realm_url: str, path: str = "") -> int:
+def dependency_key(realm_url: str, path: str = "") -> int:
     """The key of a file, or without a path that of a realm as a whole. A signed 64-bit integer."""
     digest = hashlib.blake2b(f"{realm_url}\n{stem(path)}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 
 @dataclass
-class Origins:
+class DependencyTracker:
     """Tells what each of a reader's cards was made from."""
 
     reader: Reader
@@ -36,7 +36,7 @@ class Origins:
     def of(self, url: str, document: Document, links: Iterable[str]) -> tuple[list[int], bool]:
         """The keys of everything that a card was made from, given the linked cards that its render
         asked for; and whether that is all that can change it."""
-        keys = {key(self.realm_url, "realm.json")}
+        keys = {dependency_key(self.realm_url, "realm.json")}
         settled = True
         documents: list[tuple[str, Document | None]] = [(url, document)]
         documents += [(link, self.reader.known(link)) for link in links]
@@ -81,7 +81,7 @@ class Origins:
         # Another realm may come to stand in the folder.
         folder = top_folder(path)
         realm_url = place.pin.realm_url
-        keys = {key(realm_url, each) for each in ((path, folder) if folder else (path,))}
+        keys = {dependency_key(realm_url, each) for each in ((path, folder) if folder else (path,))}
         # A source realm may be shown elsewhere.
         others = {realm_url, *place.through} - {self.realm_url}
-        return keys | {key(each) for each in others}
+        return keys | {dependency_key(each) for each in others}

@@ -22,7 +22,7 @@ PIN_SECONDS = 3600
 #: One token serves the reads of a job for so long.
 PIN_STEP_SECONDS = 600
 #: The generation that a job records for a realm that it may not read.
-CLOSED = 0
+UNREADABLE_GENERATION = 0
 #: Reads what everyone may read. No reader's key is this.
 EVERYONE = "*"
 #: Reads the realm whose own pages are made, for as long as the realm stands.

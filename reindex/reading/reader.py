@@ -15,7 +15,7 @@ from typing import TypeAlias
 from notifications.paths import top_folder, wrong_with_path
 from reindex.reading import realm_history
 from reindex.reading.documents import Document, absolute, links_of, read_document
-from reindex.reading.pins import CLOSED, SOURCE_HEADER, Access, Pin
+from reindex.reading.pins import SOURCE_HEADER, UNREADABLE_GENERATION, Access, Pin
 from reindex.reading.realm_history import CODE, stem
 from reindex.reading.references import (
     BASE_REALM,
@@ -200,14 +200,14 @@ class Reader:
                 return realm_url
         if realm_url in self._closed or not url.startswith(realm_url):
             # A replica's own address stands for the public one, and is nobody's to import from.
-            generation = CLOSED
+            generation = UNREADABLE_GENERATION
         elif realm_url:
-            if generation == CLOSED:
+            if generation == UNREADABLE_GENERATION:
                 generation = self._privately(realm_url)
             generation = self.pin(realm_url, generation)
         if not realm_url:
             self.in_vain(url)
-        if generation == CLOSED:
+        if generation == UNREADABLE_GENERATION:
             # A private realm's bytes never reach the render of another.
             self._closed.add(realm_url)
             self._strangers.add(_folder(url))
@@ -228,10 +228,10 @@ class Reader:
         what is made from it is kept for nobody else."""
         header = self.authority(realm_url) if self.authority else None
         if header is None:
-            return CLOSED
+            return UNREADABLE_GENERATION
         found, generation = standing_at(realm_url, header)
-        if found != realm_url or generation == CLOSED:
-            return CLOSED
+        if found != realm_url or generation == UNREADABLE_GENERATION:
+            return UNREADABLE_GENERATION
         self.private.add(realm_url)
         return generation
 

@@ -19,7 +19,15 @@ import urllib3
 from django.conf import settings
 
 from notifications.models import Replica
-from reindex.reading.pins import CLOSED, ITSELF, PIN_ENDED, PIN_HEADER, Access, Pin, sign
+from reindex.reading.pins import (
+    ITSELF,
+    PIN_ENDED,
+    PIN_HEADER,
+    UNREADABLE_GENERATION,
+    Access,
+    Pin,
+    sign,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +38,7 @@ MISDIRECTED = 421
 #: What a pinned read may come to: content, the way to the file, nothing there, no JavaScript.
 _TOLD = (200, 302, 404, 406, 410, MISDIRECTED)
 #: Until when a replica is left out, and why.
-_shunned: dict[str, tuple[float, str]] = {}
+_unhealthy: dict[str, tuple[float, str]] = {}
 
 
 class ReplicaUnavailable(Exception):
@@ -78,20 +86,20 @@ def _live(second: int) -> tuple[str, ...]:
     return tuple(Replica.live_addresses())
 
 
-def avoided() -> dict[str, str]:
+def unhealthy() -> dict[str, str]:
     """The replicas that are left out at present, and why."""
     now = time.monotonic()
-    return {address: why for address, (until, why) in _shunned.items() if until > now}
+    return {address: why for address, (until, why) in _unhealthy.items() if until > now}
 
 
 def _until(address: str) -> float:
-    return _shunned[address][0] if address in _shunned else 0
+    return _unhealthy[address][0] if address in _unhealthy else 0
 
 
-def shun(address: str, why: object) -> None:
+def mark_unhealthy(address: str, why: object) -> None:
     """Leaves a replica out for a while."""
     logger.warning("replica %s is left out for %d s: %s", address, SHUN_SECONDS, why)
-    _shunned[address] = time.monotonic() + SHUN_SECONDS, str(why)
+    _unhealthy[address] = time.monotonic() + SHUN_SECONDS, str(why)
 
 
 def get_pinned(
@@ -139,7 +147,7 @@ def ask_registry(url: str, authorization: str | None = None) -> Response:
 def ask_address(realm_url: str) -> str:
     """Where visitors find a realm's pages: where a source realm is published, also a private one,
     else at its URL. Raises ReplicaUnavailable."""
-    pin = Pin(realm_url, CLOSED)
+    pin = Pin(realm_url, UNREADABLE_GENERATION)
     told = _get("/_at/?address", {"Accept": "*/*", PIN_HEADER: sign(pin, ITSELF)})
     if told.status != 200:
         raise ReplicaUnavailable(f"{told.replica} answered {told.status}")
@@ -154,7 +162,7 @@ def standing_at(url: str, authorization: str | None = None) -> tuple[str, int]:
     realm_url = told.get("x-boxel-realm-url", "")
     public = told.get("x-boxel-realm-public-readable") == "true"
     if not realm_url or "x-realm-generation" not in told or not (public or authorization):
-        return realm_url, CLOSED
+        return realm_url, UNREADABLE_GENERATION
     return realm_url, int(told["x-realm-generation"])
 
 
@@ -175,14 +183,14 @@ def _get(
                 method, address + target, headers=dict(headers), body=body, redirect=False
             )
         except urllib3.exceptions.HTTPError as error:
-            shun(address, error)
+            mark_unhealthy(address, error)
             failures.append(f"{address}: {error}")
             continue
         told = _lower(answer.headers)
         if answer.status >= 500 and not (named and "x-boxel-realm-url" in told):
             # 503 is said of what was asked for, not of the replica.
             if answer.status != 503:
-                shun(address, answer.status)
+                mark_unhealthy(address, answer.status)
             failures.append(f"{address}: {answer.status}")
             continue
         return Response(answer.status, told, answer.data, address)

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from realms.addresses import canonical_realm_url
-from realms.management.cli import told_plainly
+from realms.management.cli import command_errors
 from realms.models import Realm
 from reindex.jobs import queue
 
@@ -18,7 +18,7 @@ class Command(BaseCommand):
         parser.add_argument("url", metavar="URL", help="a published or a source realm")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with told_plainly():
+        with command_errors():
             url = canonical_realm_url(options["url"])
             if not Realm.objects.filter(url=url).exists():
                 raise CommandError(f"there is no realm at {url}")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from realms.housekeeping.garbage import GRACE_HOURS, KEPT_PUBLICATIONS, collect_garbage
-from realms.management.cli import told_plainly
+from realms.management.cli import command_errors
 from realms.models import Realm
 
 
@@ -47,7 +47,7 @@ class Command(BaseCommand):
         dry_run: bool = options["dry_run"]
         seen = Console(stderr=True)
         with (
-            told_plainly(),
+            command_errors(),
             Progress(console=seen, transient=True, disable=not seen.is_terminal) as progress,
         ):
             total = 4 if dry_run else Realm.objects.count() + 2

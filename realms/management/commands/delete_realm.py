@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from realms.addresses import canonical_realm_url
-from realms.management.cli import add_caller, add_confirmation, caller, confirmed, told_plainly
+from realms.management.cli import add_caller, add_confirmation, caller, command_errors, confirmed
 from realms.models import Realm
 from realms.publishing.publish import deletable, delete_realm
 
@@ -20,7 +20,7 @@ class Command(BaseCommand):
         add_caller(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with told_plainly():
+        with command_errors():
             url = canonical_realm_url(options["url"])
             realm = deletable(url, caller(options))
             files = realm.versions.filter(until_generation__isnull=True).count()

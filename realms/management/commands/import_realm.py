@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from realms.addresses import canonical_realm_url
-from realms.management.cli import told_plainly
+from realms.management.cli import command_errors
 from realms.models import Realm
 from realms.publishing.importing import Folder, Imported, files_in, import_files
 
@@ -45,7 +45,7 @@ class Command(BaseCommand):
         root: Path = options["folder"]
         if not root.is_dir():
             raise CommandError(f"{root} is not a folder")
-        with told_plainly(), _files_told_plainly():
+        with command_errors(), _files_told_plainly():
             url = canonical_realm_url(options["url"])
             folder = files_in(root, url)
             owner = self._owner(url, options["owner"])

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand
 
 from realms.access.spaces import belongs_to_another
 from realms.addresses import canonical_realm_url
-from realms.management.cli import add_caller, add_confirmation, caller, confirmed, told_plainly
+from realms.management.cli import add_caller, add_confirmation, caller, command_errors, confirmed
 from realms.management.progress import add_allow_errors, follow
 from realms.models import Realm
 from realms.publishing.publish import publish_realm
@@ -25,7 +25,7 @@ class Command(BaseCommand):
         add_caller(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with told_plainly():
+        with command_errors():
             by = caller(options)
             source_url, url = map(canonical_realm_url, (options["source"], options["published"]))
             source = Realm.objects.select_related("owner").filter(url=source_url).first()

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from notifications.models import Replica, ReplicaGeneration
-from realms.management.cli import told_plainly
+from realms.management.cli import command_errors
 from realms.models import Publication, Realm
 from reindex.models import IndexHead
 
@@ -25,7 +25,7 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with told_plainly():
+        with command_errors():
             replicas = list(Replica.objects.all())
             table = self._table(replicas)
         console = Console(force_terminal=self.stdout.isatty(), width=_WIDTH)

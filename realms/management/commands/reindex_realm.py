@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand
 
 from realms.addresses import canonical_realm_url
 from realms.api.reindex_views import reindex
-from realms.management.cli import told_plainly
+from realms.management.cli import command_errors
 from realms.management.progress import add_allow_errors, follow
 
 
@@ -23,7 +23,7 @@ class Command(BaseCommand):
         add_allow_errors(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with told_plainly():
+        with command_errors():
             job = reindex(canonical_realm_url(options["url"]), full=options["full"])
         self.stdout.write(f"{job.realm_url} is being rendered at generation {job.generation}")
         if options["wait"]:

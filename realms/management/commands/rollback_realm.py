@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand
 from realms.addresses import canonical_realm_url
 from realms.content.history import changed_between
 from realms.errors import NotPublished
-from realms.management.cli import add_caller, add_confirmation, caller, confirmed, told_plainly
+from realms.management.cli import add_caller, add_confirmation, caller, command_errors, confirmed
 from realms.management.progress import add_allow_errors, follow
 from realms.models import Realm
 from realms.publishing.publish import rollback_realm, rollback_target
@@ -31,7 +31,7 @@ class Command(BaseCommand):
         add_caller(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with told_plainly():
+        with command_errors():
             url = canonical_realm_url(options["url"])
             realm = Realm.objects.filter(url=url, kind=Realm.Kind.PUBLISHED).first()
             if realm is None:

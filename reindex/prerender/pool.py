@@ -1,0 +1,122 @@
+"""The prerenderers of a worker process, started ahead or kept from the task before.
+
+One is started while it is still being found out what it is to render. One that did its task well is
+kept for the next task with a new sandbox, so that nothing of an earlier task reaches a later one.
+"""
+
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from django.conf import settings
+
+from reindex.prerender import host
+from reindex.prerender.host import Host, Library
+
+#: A prerenderer that is started ahead waits at least this long for its task.
+START_SECONDS = 60.0
+#: A draft and what is published from it, which an author has rendered in turn.
+MAX_WAITING = 2
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A prerenderer that waits for a task, and the timer that ends it."""
+
+    host: Host
+    timer: threading.Timer
+
+
+class RendererPool:
+    """The prerenderers of one process that have no task."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        #: The oldest first.
+        self._waiting: list[_Waiting] = []
+        self._released: Host | None = None
+
+    @property
+    def waiting(self) -> list[Host]:
+        """Those that wait for a task, the oldest first."""
+        with self._lock:
+            return [each.host for each in self._waiting]
+
+    def prewarm(self, library: Library) -> None:
+        """Starts a prerenderer for a task that will most likely come, unless one waits."""
+        with self._lock:
+            for each in self.waiting:
+                if each.library == library.version and each.process.poll() is None:
+                    return
+        self._add(host.start(library))
+
+    def acquire(self, library: Library) -> Host:
+        """A prerenderer for a task: one that waits and is ready, else a new one."""
+        while waiting := self._take(library):
+            if waiting.is_ready():
+                return waiting
+            waiting.end()
+        return host.start(library)
+
+    def release(self, done: Host) -> None:
+        """Takes back a prerenderer that did its task well, until `get_ready` is called. Only the
+        last one is kept."""
+        if self._released is not None:
+            self._released.end()
+        self._released = done
+
+    def get_ready(self) -> None:
+        """Has the released prerenderer wait for a next task, with a new sandbox that has seen no
+        card. Called when nobody waits for a page any more."""
+        released, self._released = self._released, None
+        keeps = settings.REALM_PRERENDERER_SECONDS > 0
+        if released is not None and keeps:
+            with suppress(BrokenPipeError):
+                released.say({})
+            self._add(replace(released, kept=True))
+        elif released is not None:
+            released.end()
+        if not keeps:
+            self.shutdown()
+
+    def shutdown(self) -> None:
+        """Ends every prerenderer that waits."""
+        self._end_all_but(0)
+
+    def _take(self, library: Library) -> Host | None:
+        with self._lock:
+            for each in self._waiting:
+                if each.host.library == library.version:
+                    self._waiting.remove(each)
+                    each.timer.cancel()
+                    return each.host
+        return None
+
+    def _add(self, added: Host) -> None:
+        seconds = max(settings.REALM_PRERENDERER_SECONDS, START_SECONDS)
+        timer = threading.Timer(seconds, self._end_one, [added])
+        timer.daemon = True
+        with self._lock:
+            self._waiting.append(_Waiting(added, timer))
+        timer.start()
+        self._end_all_but(MAX_WAITING)
+
+    def _end_one(self, ended: Host) -> None:
+        with self._lock:
+            left = [each for each in self._waiting if each.host is not ended]
+            found = len(left) < len(self._waiting)
+            self._waiting = left
+        if found:
+            ended.end()
+
+    def _end_all_but(self, newest: int) -> None:
+        with self._lock:
+            ended = self._waiting[: len(self._waiting) - newest]
+            del self._waiting[: len(ended)]
+        for each in ended:
+            each.timer.cancel()
+            each.host.end()
+
+
+#: The pool of this process. A worker process has one; nothing else renders.
+renderers = RendererPool()
