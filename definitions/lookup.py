@@ -274,7 +274,8 @@ class DefinitionLookup:
         rows = _with_dependents(named) if named else []
         while True:
             dropped = list(dict.fromkeys([*named, *(url for url, _ in rows)]))
-            with transaction.atomic():
+            # Whole realms are dropped at the first try: there is nothing to give back.
+            with transaction.atomic(savepoint=bool(named)):
                 _raise_counters([*realms, *((Scope.MODULE.value, url) for url in dropped)])
                 # Once more: a build under way had dependencies that no row told of yet. Then all is
                 # given back, and raised together with those.
