@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from realms.cards import documents
-from realms.content import blobs, history, listing
+from realms.content import history, listing
 from realms.content.blobs import ROW_BLOB_BYTES, blob_name
 from realms.errors import InvalidQuery, Malformed, OverQuota, Problems
 from realms.http import bodies
@@ -227,7 +227,7 @@ def test_a_read_of_many_files_opens_none_beyond_its_limit(
         opened.append(sha256)
         return real(sha256, data)
 
-    monkeypatch.setattr(blobs, "read_blob", counted)
+    monkeypatch.setattr(history, "read_blob", counted)
     monkeypatch.setattr(history, "MANY_BYTES", 10_000)
     paths = ["nowhere.txt", *files]
     read = dict(history.read_many(source, source.generation, paths))

@@ -271,7 +271,10 @@ class Publishing(RuleBasedStateMachine):
 
     def _told_of_showing(self, url: str, source: str) -> list[Notification]:
         told = [all_files_changed(url), realm_definitions_cleared(url), realm_changed(url)]
-        return told if url in self.books else [*told, realm_changed(source)]
+        before = self.books[url].source if url in self.books else None
+        # Where they are published is another place than before.
+        moved = [] if before == source else [source] if before is None else [source, before]
+        return [*told, *map(realm_changed, moved)]
 
     def _told_of_end(self, book: Shown) -> list[Notification]:
         told = [

@@ -91,7 +91,7 @@ def test_a_publish_waits_for_no_more_than_a_few_of_many_drafts(owner: Any, tmp_p
     sources = [make.source(url, owner, files) for url in urls]
     # The sweeper would send again what a broker has.
     with cluster(tmp_path, 1, REALM_SWEEP_SECONDS="3600") as running:
-        owing = "from realms.reindex_views import reindex; [reindex(url) for url in {!r}]"
+        owing = "from realms.api.reindex_views import reindex; [reindex(url) for url in {!r}]"
         assert running.manage("shell", "-c", owing.format(urls)).wait(60) == 0
         publishing = ("publish_realm", sources[0].url, URL, "--no-wait")
         assert running.manage(*publishing).wait(60) == 0

@@ -25,7 +25,7 @@ def _die_at(step: str) -> None:
     from notifications.board import Board
     from realms.models import Publication
     from realms.publishing import effects, publish
-    from reindex.jobs import queue
+    from reindex.jobs import messages, queue
 
     when, what = step.split(" ", 1)
     owner, name = {
@@ -36,7 +36,7 @@ def _die_at(step: str) -> None:
         "the job": (queue, "enqueue"),
         "the commit": (connection, "_commit"),
         "the board": (Board, "bump"),
-        "the message": (queue, "send"),
+        "the message": (messages, "send"),
     }[what]
     plain = getattr(owner, name)
 
