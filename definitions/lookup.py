@@ -11,26 +11,40 @@ private realm's as well is kept for the one user as whom it was read (scope `rea
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Iterable
 from functools import partial
-from typing import Any, Protocol, TypeAlias
 
 from django.conf import settings
-from django.db import connection, transaction
-from django.db.models import Q, QuerySet
+from django.db import transaction
 from django.utils import timezone
-from psycopg import sql
-from psycopg.types.json import Jsonb
 
+from definitions.entries import (
+    Builder,
+    CodeRef,
+    DefinitionCacheEntries,
+    DefinitionCacheEntry,
+    DefinitionCacheEntryQuery,
+    DefinitionNotFound,
+    Document,
+    ModuleLocation,
+    Scope,
+    module_spellings,
+)
 from definitions.models import CacheGeneration, Definition
+from definitions.rows import (
+    delete_rows,
+    drop_rows,
+    make_counters,
+    notify_dropped,
+    raise_counters,
+    read_counters,
+    store_row,
+    with_dependents,
+)
 from notifications.board import Slots
 from notifications.channels import (
     all_definitions_cleared,
     definitions_key,
-    modules_invalidated,
-    realm_definitions_cleared,
 )
 from notifications.election import run_elected
 from notifications.emit import emit, local_board
@@ -38,111 +52,8 @@ from notifications.single_flight import SingleFlight
 
 logger = logging.getLogger(__name__)
 
-ERROR_LIFETIME = timedelta(seconds=30)
 #: How often a build begins anew because its module has come to import something else.
 MAX_TRIES = 5
-_EXTENSIONS = ("", ".tsx", ".ts", ".jsx", ".js")
-
-Document: TypeAlias = dict[str, Any]
-Scope = CacheGeneration.Scope
-#: A counter's scope and key.
-Counter: TypeAlias = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class CodeRef:
-    """An export of a module."""
-
-    module: str
-    name: str
-
-
-@dataclass(frozen=True)
-class DefinitionCacheEntry:
-    """A module's definitions by export name, or the error of its last build.
-
-    `realms` are those that it was made from: who may not read them all is not to be told of it.
-    """
-
-    module_url: str
-    definitions: Mapping[str, Document] | None
-    error: Document | None
-    dependencies: tuple[str, ...] = ()
-    realms: tuple[str, ...] = ()
-    scope: str = Definition.Scope.PUBLIC
-    built_at: datetime | None = None
-    build_ms: int = 0
-
-
-DefinitionCacheEntries: TypeAlias = dict[str, DefinitionCacheEntry]
-
-
-@dataclass(frozen=True)
-class DefinitionCacheEntryQuery:
-    """Which entries to fetch in one go."""
-
-    module_urls: tuple[str, ...]
-    scope: str = Definition.Scope.PUBLIC
-    reader: str = ""
-
-
-@dataclass(frozen=True)
-class ModuleLocation:
-    """Where a module stands: its canonical URL, its realm, and that realm's generation now; with
-    the modules that it imports, directly or not, and the other realms that these are in;
-    `private` if one of the realms is not everyone's to read."""
-
-    module_url: str
-    realm_url: str
-    generation: int
-    dependencies: tuple[str, ...] = ()
-    realms: tuple[str, ...] = ()
-    private: bool = False
-
-    @property
-    def all_realms(self) -> set[str]:
-        """The realms that it is made from, its own among them."""
-        return {self.realm_url, *self.realms}
-
-    @property
-    def counters(self) -> set[Counter]:
-        """Everything that an invalidation of it, or of what it is made from, would raise."""
-        return {
-            (Scope.GLOBAL.value, ""),
-            *((Scope.REALM.value, realm) for realm in self.all_realms),
-            *((Scope.MODULE.value, module) for module in (self.module_url, *self.dependencies)),
-        }
-
-
-@dataclass(frozen=True)
-class BuildResult:
-    """What came of a build; `dependencies` are the modules it read besides the module itself,
-    `realms` the realms that these are in, `private` if one of them is not everyone's."""
-
-    definitions: Mapping[str, Document] | None
-    error: Document | None
-    dependencies: tuple[str, ...]
-    realms: tuple[str, ...] = ()
-    private: bool = False
-
-
-class Builder(Protocol):
-    """Makes definitions out of modules, as somebody who may read them. Reads nothing that is older
-    than the call."""
-
-    def locate(self, module_url: str) -> ModuleLocation | None:
-        """Where the module stands now, by the registry; None if there is none."""
-
-    def build(self, located: ModuleLocation) -> BuildResult:
-        """The module's definitions at exactly that generation."""
-
-
-class DefinitionNotFound(LookupError):
-    """{module} exports no card named {name}"""
-
-    def __init__(self, ref: CodeRef, error: Document | None = None) -> None:
-        self.error = error
-        super().__init__((type(self).__doc__ or "").format(module=ref.module, name=ref.name))
 
 
 class DefinitionLookup:
@@ -242,7 +153,7 @@ class DefinitionLookup:
     def clear_all_definitions(self) -> None:
         """Empties the table on behalf of everybody."""
         with transaction.atomic():
-            _raise_counters([(Scope.GLOBAL.value, "")])
+            raise_counters([(Scope.GLOBAL.value, "")])
             Definition.objects.all().delete()
             emit(all_definitions_cleared())
 
@@ -252,7 +163,7 @@ class DefinitionLookup:
             scope=Definition.Scope.REALM_AUTH.value, reader__startswith=prefix
         )
         with transaction.atomic():
-            _delete(mine)
+            delete_rows(mine)
 
     def invalidate(self, *module_urls: str) -> list[str]:
         """Drops modules, their extension spellings, and everything built from them, transitively.
@@ -271,19 +182,19 @@ class DefinitionLookup:
         modules = list(module_urls)
         named = list(dict.fromkeys(each for url in modules for each in module_spellings(url)))
         realms = [(Scope.REALM.value, url) for url in set(realm_urls)]
-        rows = _with_dependents(named) if named else []
+        rows = with_dependents(named) if named else []
         while True:
             dropped = list(dict.fromkeys([*named, *(url for url, _ in rows)]))
             # Whole realms are dropped at the first try: there is nothing to give back.
             with transaction.atomic(savepoint=bool(named)):
-                _raise_counters([*realms, *((Scope.MODULE.value, url) for url in dropped)])
+                raise_counters([*realms, *((Scope.MODULE.value, url) for url in dropped)])
                 # Once more: a build under way had dependencies that no row told of yet. Then all is
                 # given back, and raised together with those.
-                rows = _with_dependents(named) if named else []
+                rows = with_dependents(named) if named else []
                 complete = {url for url, _ in rows}.issubset(dropped)
                 if complete:
-                    _drop_rows([url for _, url in realms], dropped)
-                    _tell_dropped([url for _, url in realms], modules, dropped, rows)
+                    drop_rows([url for _, url in realms], dropped)
+                    notify_dropped([url for _, url in realms], modules, dropped, rows)
                 else:
                     transaction.set_rollback(True)
             if complete:
@@ -300,7 +211,7 @@ class DefinitionLookup:
     def _build_once(self, found: ModuleLocation) -> DefinitionCacheEntry | None:
         """Builds in the one process that the fleet elects; the others wait and read its row."""
         for _ in range(MAX_TRIES):
-            _make_counters(found.counters)
+            make_counters(found.counters)
             key = _election(found.module_url, *self._scope(found))
             outcome = run_elected(key, partial(self._build, found))
             if not isinstance(outcome, ModuleLocation):
@@ -319,7 +230,7 @@ class DefinitionLookup:
             return cached
         # The counters are read before the registry is asked what stands there: whatever is
         # invalidated from here on is noticed at the insert.
-        counters = _counters(found.counters)
+        counters = read_counters(found.counters)
         assert self._builder is not None
         located = self._builder.locate(found.module_url)
         if located is None:
@@ -330,7 +241,7 @@ class DefinitionLookup:
         if elected and as_located:
             # A refusal is silent: the entry answers this caller, who began before the change.
             with transaction.atomic():
-                _store(located, entry, self._scope(located)[1], counters)
+                store_row(located, entry, self._scope(located)[1], counters)
         return entry
 
     def _built(self, located: ModuleLocation) -> tuple[DefinitionCacheEntry, bool]:
@@ -353,135 +264,7 @@ class DefinitionLookup:
         return entry, located.private or not built.private
 
 
-def module_spellings(module_url: str) -> list[str]:
-    """The URLs by which a module may be named: without an extension, and with any."""
-    stem = module_url
-    for extension in _EXTENSIONS[1:]:
-        stem = stem.removesuffix(extension)
-    return [stem + extension for extension in _EXTENSIONS]
-
-
 def _election(module_url: str, scope: str = Definition.Scope.PUBLIC.value, reader: str = "") -> int:
     """The advisory lock of whoever builds a row."""
     digest = hashlib.sha256("|".join(("definition", scope, reader, module_url)).encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
-
-
-def _raise_counters(counters: Iterable[Counter]) -> None:
-    """Raises counters in the order of their names, which is that of `_make_counters`."""
-    scopes, keys = zip(*sorted(set(counters)), strict=True)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            INSERT INTO definitions_cachegeneration (scope, key, generation, bumped_at)
-            SELECT scope, key, 1, now()
-            FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY c(scope, key, place) ORDER BY place
-            ON CONFLICT (scope, key) DO UPDATE
-            SET generation = definitions_cachegeneration.generation + 1, bumped_at = now()
-            """,
-            [list(scopes), list(keys)],
-        )
-
-
-def _drop_rows(realm_urls: list[str], module_urls: list[str]) -> None:
-    of_realms = Q(realm_url__in=realm_urls) | Q(realm_urls__has_any_keys=realm_urls)
-    of_modules = Q(module_url__in=module_urls)
-    _delete(Definition.objects.filter(of_realms | of_modules if realm_urls else of_modules))
-
-
-def _tell_dropped(
-    realm_urls: list[str], named: list[str], dropped: list[str], rows: list[tuple[str, str]]
-) -> None:
-    told = [realm_definitions_cleared(url) for url in sorted(realm_urls)]
-    if named:
-        spelt = {each for url in named for each in module_spellings(url)}
-        realm_url = next((realm for url, realm in rows if url in spelt), named[0])
-        told += modules_invalidated(realm_url, dropped)
-    emit(*told)
-
-
-def _make_counters(counters: Iterable[Counter]) -> None:
-    """Makes the rows that a build's insert will lock. Committed at once: an open transaction that
-    held a new counter would keep an invalidation of it waiting for the build."""
-    CacheGeneration.objects.bulk_create(
-        [CacheGeneration(scope=scope, key=key) for scope, key in sorted(counters)],
-        ignore_conflicts=True,
-    )
-
-
-def _counters(counters: Iterable[Counter], *, hold: bool = False) -> dict[Counter, int]:
-    """Counters as committed now. With `hold` they stay so until the caller's transaction ends; one
-    that is being raised at this moment is left out, so that nobody waits for anybody in a ring."""
-    scopes, keys = zip(*sorted(counters), strict=True)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT g.scope, g.key, g.generation FROM definitions_cachegeneration g
-            JOIN unnest(%s::text[], %s::text[]) w(scope, key) USING (scope, key)
-            """
-            + ("FOR SHARE OF g SKIP LOCKED" if hold else ""),
-            [list(scopes), list(keys)],
-        )
-        return {(scope, key): generation for scope, key, generation in cursor.fetchall()}
-
-
-def _delete(rows: QuerySet[Definition]) -> None:
-    """Deletes in one order whoever deletes, since the rows of two realms may be the same."""
-    locked = rows.order_by("pk").select_for_update().values_list("pk", flat=True)
-    Definition.objects.filter(pk__in=list(locked)).delete()
-
-
-def _store(
-    located: ModuleLocation, entry: DefinitionCacheEntry, reader: str, counters: dict[Counter, int]
-) -> None:
-    """Writes the row of a build, unless a counter of anything that it was made from has moved since
-    or was not looked at before. The trigger on the table knows the module's own three as well."""
-    made_from = replace(located, dependencies=entry.dependencies, realms=entry.realms).counters
-    known = {counter: counters[counter] for counter in made_from & counters.keys()}
-    if len(known) < len(made_from) or _counters(made_from, hold=True) != known:
-        return
-    row: dict[str, Any] = {
-        "module_url": located.module_url,
-        "realm_url": located.realm_url,
-        "realm_urls": Jsonb(list(entry.realms)),
-        "scope": entry.scope,
-        "reader": reader,
-        "definitions": Jsonb(entry.definitions) if entry.definitions is not None else None,
-        "error": Jsonb(entry.error) if entry.error is not None else None,
-        "dependencies": Jsonb(list(entry.dependencies)),
-        "global_generation": counters[Scope.GLOBAL, ""],
-        "realm_generation": counters[Scope.REALM, located.realm_url],
-        "module_generation": counters[Scope.MODULE, located.module_url],
-        "built_at": entry.built_at,
-        "build_ms": entry.build_ms,
-        "expires_at": timezone.now() + ERROR_LIFETIME if entry.error else None,
-    }
-    statement = sql.SQL(
-        "INSERT INTO definitions ({names}) VALUES ({values})"
-        " ON CONFLICT (module_url, scope, reader) DO UPDATE SET ({names}) = ROW ({excluded})"
-    ).format(
-        names=sql.SQL(", ").join(map(sql.Identifier, row)),
-        values=sql.SQL(", ").join(map(sql.Placeholder, row)),
-        excluded=sql.SQL(", ").join(sql.Identifier("excluded", name) for name in row),
-    )
-    with connection.cursor() as cursor:
-        cursor.execute(statement, row)
-
-
-def _with_dependents(module_urls: list[str]) -> list[tuple[str, str]]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            WITH RECURSIVE reached(module_url, realm_url) AS (
-                SELECT module_url, realm_url FROM definitions WHERE module_url = ANY(%(urls)s)
-                UNION
-                SELECT d.module_url, d.realm_url FROM definitions d
-                WHERE d.dependencies ?| %(urls)s
-                UNION
-                SELECT d.module_url, d.realm_url FROM definitions d
-                JOIN reached r ON d.dependencies ? r.module_url
-            ) SELECT module_url, realm_url FROM reached
-            """,
-            {"urls": module_urls},
-        )
-        return list(cursor.fetchall())

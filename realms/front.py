@@ -16,7 +16,8 @@ from realms.http.accept import accepted, takes_pages
 from realms.http.conditions import WSGI_HEADERS, Conditions
 from realms.http.requests import MIN_GENERATION, RAW_PATH, min_generation, request_url
 from realms.serving import origins
-from realms.serving.answers import Answer, Variant, cached, cached_at, lacks_file
+from realms.serving.answers import cached, cached_at, lacks_file
+from realms.serving.contents import Answer, Variant
 from realms.serving.drafts import may_preview
 from realms.serving.pinned_reads import PIN, opened
 from realms.serving.responses import VARIANTS, replica_header, response_parts

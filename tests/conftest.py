@@ -15,7 +15,7 @@ from realms.models import TranspiledModule
 from realms.publishing.bootstrap import sync_base_realm
 from reindex.jobs import messages
 from reindex.prerender.pool import renderers
-from reindex.reading import reader
+from reindex.reading import modules
 from tests import make
 from tests.web import Web, served, vouch
 
@@ -130,7 +130,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
 def web(transactional_db: None, sent: Any) -> Iterator[Web]:
     """The application behind a socket, on the test's own database, with empty caches."""
     # A generation is reached once only in the life of a database; here every test begins one.
-    reader.forget_modules()
+    modules.forget_modules()
     renderers.shutdown()
     with served() as running:
         yield running

@@ -48,7 +48,7 @@ from notifications.listener import Connection, Listener
 from realms.api import routes
 from realms.content.resolve import Resolved, ResolvedFile
 from realms.serving import answers
-from realms.serving.answers import Variant
+from realms.serving.contents import Variant
 from tests.asking import Asked, ask
 from tests.gates import PATIENCE
 

@@ -11,15 +11,15 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from definitions.lookup import (
-    _EXTENSIONS,
+from definitions.entries import (
+    MODULE_EXTENSIONS,
     BuildResult,
     CodeRef,
     DefinitionCacheEntryQuery,
-    DefinitionLookup,
     DefinitionNotFound,
     ModuleLocation,
 )
+from definitions.lookup import DefinitionLookup
 from definitions.models import CacheGeneration, Definition
 from notifications import election
 from notifications.channels import (
@@ -526,7 +526,7 @@ def test_all_that_depends_on_a_module_is_told_in_payloads_within_the_budget() ->
         for key in board_keys(DEFINITION_CACHE_INVALIDATED, payload) or ()
     ]
     assert sorted(told) == sorted(definitions_key("module", url) for url in dropped)
-    assert set(dropped) == {*first, *second, *(LIBRARY + f"label{e}" for e in _EXTENSIONS)}
+    assert set(dropped) == {*first, *second, *(LIBRARY + f"label{e}" for e in MODULE_EXTENSIONS)}
     assert not Definition.objects.exists()
 
 

@@ -12,7 +12,8 @@ import pytest
 from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils import timezone
 
-from definitions.lookup import BuildResult, DefinitionLookup, ModuleLocation, _election
+from definitions.entries import BuildResult, ModuleLocation
+from definitions.lookup import DefinitionLookup, _election
 from definitions.models import Definition
 from notifications import election
 from notifications.models import Election

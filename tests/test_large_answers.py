@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from realms.cards import documents
-from realms.content import history, listing
+from realms.content import blobs, history, listing
 from realms.content.blobs import ROW_BLOB_BYTES, blob_name
 from realms.errors import InvalidQuery, Malformed, OverQuota, Problems
 from realms.http import bodies

@@ -11,7 +11,7 @@ from notifications.emit import local_board
 from realms.content.resolve import resolve
 from realms.models import Realm
 from realms.serving import answers
-from realms.serving.answers import Variant
+from realms.serving.contents import Variant
 from tests import make
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -14,7 +14,7 @@ from definitions.models import CacheGeneration, Definition
 from realms.models import Realm
 from realms.publishing.bootstrap import sync_base_realm
 from reindex import tasks
-from reindex.index import search
+from reindex.index import search_sql
 from reindex.index.query import parse_json
 from reindex.models import IndexHead, ReindexJob, WantedDefinitions
 from tests import make
@@ -139,8 +139,8 @@ def test_a_search_elsewhere_is_a_404(web: Web, site: Realm) -> None:
 
 def test_values_and_words_are_found_through_the_gin_indexes(web: Web, site: Realm) -> None:
     def explained(asked: Any) -> str:
-        types = [search.CardType((f"{SITE}post/Post",), POST_FIELDS)]
-        compiler = search._Compiler(SITE, types, False, lambda *_: None)
+        types = [search_sql.CardType((f"{SITE}post/Post",), POST_FIELDS)]
+        compiler = search_sql.Compiler(SITE, types, False, lambda *_: None)
         parsed = parse_json(json.dumps({"filter": asked}).encode())
         statement = sql.SQL(
             "EXPLAIN SELECT path FROM reindex_indexedcard c WHERE c.current AND {condition}"

@@ -17,11 +17,8 @@ from urllib.parse import unquote
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
-from definitions.lookup import (
-    DefinitionCacheEntry,
-    DefinitionCacheEntryQuery,
-    DefinitionLookup,
-)
+from definitions.entries import DefinitionCacheEntry, DefinitionCacheEntryQuery
+from definitions.lookup import DefinitionLookup
 from definitions.models import Definition
 from realms import errors
 from realms.access import auth

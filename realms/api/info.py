@@ -7,7 +7,7 @@ from realms.content.listing import Listed
 from realms.content.resolve import resolve
 from realms.errors import NotFound
 from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
-from realms.serving.answers import file_bytes
+from realms.serving.contents import file_bytes
 from reindex.reading.strict_json import BrokenDocument, parse
 
 CONFIG = "realm.json"

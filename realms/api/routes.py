@@ -27,8 +27,8 @@ from realms.http.accept import API, CARD, SOURCE, accepted, takes_pages
 from realms.http.conditions import Conditions
 from realms.http.requests import MIN_GENERATION, min_generation, requested_method, requested_url
 from realms.models import EVERYONE, Realm, RealmPermission
-from realms.serving import answers, drafts, pages, pinned_reads, site
-from realms.serving.answers import Answer, Variant
+from realms.serving import answers, contents, drafts, pages, pinned_reads, site
+from realms.serving.contents import Answer, Variant
 from realms.serving.responses import VARIANTS
 from realms.serving.responses import respond as send
 from realms.serving.transpiling import TranspilerFailed
@@ -212,7 +212,7 @@ def _transpiled(load: Callable[[], Answer]) -> Answer:
 
 
 def _not_yet(answer: Answer, variant: Variant, at_least: int) -> HttpResponse:
-    failed = dict(answer.headers).get(answers.RENDER_FAILED)
+    failed = dict(answer.headers).get(contents.RENDER_FAILED)
     if failed is not None and int(failed) >= at_least:
         return HttpResponse(pages.card(Page(int(failed))), status=500)
     if variant is Variant.HTML:

@@ -4,7 +4,8 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
-from definitions.lookup import DefinitionCacheEntryQuery, DefinitionLookup
+from definitions.entries import DefinitionCacheEntryQuery
+from definitions.lookup import DefinitionLookup
 from realms import errors
 from realms.access import auth
 from realms.addresses import EXECUTABLE_EXTENSIONS

@@ -15,7 +15,7 @@ import urllib3
 from realms.access.auth import OPERATOR, server_token
 from realms.coherence.rules import Observation
 from realms.http.accept import SOURCE
-from realms.serving.answers import Variant
+from realms.serving.contents import Variant
 
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 10.0

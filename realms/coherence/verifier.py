@@ -15,7 +15,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeAlias
 
@@ -25,11 +24,21 @@ from django.utils import timezone
 from notifications.models import Replica
 from realms.addresses import is_within_reach
 from realms.coherence.generations import REMEMBERED
+from realms.coherence.questions import (
+    Arrival,
+    Asking,
+    Check,
+    WatchedChange,
+    changed_path,
+    variants_of,
+    with_token,
+)
 from realms.coherence.replica_client import NoAnswer, Question, ReplicaClient
 from realms.coherence.report import Outcome, Violation
 from realms.coherence.rules import SHARES, Observation, State, Verdict, difference, judge
 from realms.models import EVERYONE, FileVersion, Realm, RealmPermission, RealmTombstone
-from realms.serving.answers import Variant, committed
+from realms.serving.answers import committed
+from realms.serving.contents import Variant
 from realms.serving.transpiling import TranspilerFailed
 
 POLL_SECONDS = 0.1
@@ -49,55 +58,6 @@ Progress: TypeAlias = Callable[[float, str], None]
 
 class NothingToVerify(Exception):
     """There is no realm or no replica."""
-
-
-@dataclass
-class _Asking:
-    """A question that one replica is being asked until it is settled."""
-
-    of: ReplicaClient
-    question: Question
-    due: float = 0.0
-    future: "Future[Observation] | None" = None
-    silent_since: float | None = None
-
-    def __post_init__(self) -> None:
-        self.line = self.of.line()
-
-    def ask(self) -> None:
-        self.future = self.of.submit(self.line, self.question)
-
-
-@dataclass
-class _Check(_Asking):
-    """Compares answers with the state that is read when they have come: what replicas had to
-    transpile is stored by then, and this loop does not wait for it."""
-
-    suspect: str = ""
-    first: State | None = None
-    suspected_at: float = 0.0
-
-
-@dataclass
-class _Change:
-    """A generation that moved: since when at the earliest, and when that was noticed."""
-
-    since: float
-    noticed_at: float
-    #: None where the realm is gone; `before` is what it was then.
-    generation: int | None
-    before: int
-    asked: int = 0
-    latency: float = 0.0
-    missed: bool = False
-
-
-@dataclass
-class _Arrival(_Asking):
-    """Waits until a replica serves a change."""
-
-    change: _Change = field(default_factory=lambda: _Change(0, 0, None, 0))
-    late: bool = False
 
 
 class Verification:
@@ -132,9 +92,9 @@ class Verification:
             raise NothingToVerify(wanted)
         self._addresses = {row.name: row.address for row in rows}
         self._fleet: dict[str, ReplicaClient] = {}
-        self._open: list[_Check | _Arrival] = []
+        self._open: list[Check | Arrival] = []
         self._queue: deque[Question] = deque()
-        self._changes: list[_Change] = []
+        self._changes: list[WatchedChange] = []
         self._generations: dict[str, int] = {}
         self._polled_at = 0.0
         self._poll_seconds = POLL_SECONDS
@@ -229,7 +189,7 @@ class Verification:
             content = FileVersion.objects.filter(realm=realm.source_id or realm.pk)
             paths = list(content.order_by("?").values_list("path", flat=True)[:share])
             for path in dict.fromkeys(paths or [""]):
-                questions += _variants(realm, path, private=realm.pk not in public)
+                questions += variants_of(realm, path, private=realm.pk not in public)
                 self._canaries[realm.url] = path
         if not self._only:
             newest = RealmTombstone.objects.order_by("-at").values_list("url", flat=True)
@@ -240,7 +200,7 @@ class Verification:
 
     def _start_checks(self) -> None:
         room = CHECKS_PER_REPLICA * len(self._fleet) - sum(
-            isinstance(each, _Check) and each.first is None for each in self._open
+            isinstance(each, Check) and each.first is None for each in self._open
         )
         while self._queue and room > 0:
             question = self._queue.popleft()
@@ -248,7 +208,7 @@ class Verification:
                 if name in self._down and name not in self._knock:
                     continue
                 self._knock.discard(name)
-                check = _Check(asked, question)
+                check = Check(asked, question)
                 check.ask()
                 self._open.append(check)
                 room -= 1
@@ -277,14 +237,16 @@ class Verification:
             for url in found.keys() | self._generations.keys():
                 generation, before = found.get(url), self._generations.get(url, 0)
                 if generation != self._generations.get(url):
-                    self._follow(url, _Change(self._polled_at, noticed_at, generation, before))
+                    self._follow(
+                        url, WatchedChange(self._polled_at, noticed_at, generation, before)
+                    )
         self._generations, self._polled_at = found, now
 
-    def _follow(self, url: str, change: _Change) -> None:
+    def _follow(self, url: str, change: WatchedChange) -> None:
         path = self._canaries.get(url, "")
         realm = Realm.objects.filter(url=url).first()
         if realm is not None and realm.kind != Realm.Kind.PUBLISHED and change.generation:
-            path = _changed_path(realm, change.generation) or path
+            path = changed_path(realm, change.generation) or path
         question = Question(url, path, Variant.SOURCE)
         state = self._read(question)
         if state is None:
@@ -292,7 +254,7 @@ class Verification:
         self._changes.append(change)
         for asked in self._fleet.values():
             if asked.name not in self._down:
-                arrival = _Arrival(asked, _with_token(question, state), change=change)
+                arrival = Arrival(asked, with_token(question, state), change=change)
                 arrival.ask()
                 self._open.append(arrival)
 
@@ -305,7 +267,7 @@ class Verification:
             wait(futures, timeout=POLL_SECONDS / 2, return_when=FIRST_COMPLETED)
         else:
             time.sleep(POLL_SECONDS / 10)
-        still: list[_Check | _Arrival] = []
+        still: list[Check | Arrival] = []
         for asking in self._open:
             if asking.future is None or not asking.future.done():
                 still.append(asking)
@@ -316,18 +278,18 @@ class Verification:
                 still.append(asking)
         self._open = still
 
-    def _settled(self, asking: "_Check | _Arrival", future: "Future[Observation]") -> bool:
+    def _settled(self, asking: "Check | Arrival", future: "Future[Observation]") -> bool:
         try:
             found = future.result()
         except NoAnswer as error:
             return self._silent(asking, str(error))
         asking.silent_since = None
         self._down.discard(asking.of.name)
-        if isinstance(asking, _Check):
+        if isinstance(asking, Check):
             return self._compared(asking, found)
         return self._arrived(asking, found)
 
-    def _silent(self, asking: _Asking, why: str) -> bool:
+    def _silent(self, asking: Asking, why: str) -> bool:
         """Whether a replica that gave no answer has been silent for the grace period."""
         now, name = time.monotonic(), asking.of.name
         if asking.silent_since is None:
@@ -339,7 +301,7 @@ class Verification:
         self.outcome.silent.setdefault(name, why)
         return True
 
-    def _compared(self, check: _Check, found: Observation) -> bool:
+    def _compared(self, check: Check, found: Observation) -> bool:
         """Whether a check is over: the answer is right, or it is a violation."""
         if check.first is not None and found.worker != check.suspect:
             return self._elsewhere(check)
@@ -349,7 +311,7 @@ class Verification:
         why = difference(state, found)
         if why is None:
             return self._right()
-        check.question = _with_token(check.question, state)
+        check.question = with_token(check.question, state)
         check.due = time.monotonic() + self._grace / TIMES_AGAIN
         if check.first is None:
             check.first, check.suspect, check.suspected_at = state, found.worker, found.at
@@ -361,7 +323,7 @@ class Verification:
             return self._right()
         return False
 
-    def _elsewhere(self, check: _Check) -> bool:
+    def _elsewhere(self, check: Check) -> bool:
         """Another worker answered than the suspect: the connection was cut. Its fellow is asked on
         new connections until the grace period is over; by then its process may be gone."""
         check.line.close()
@@ -375,7 +337,7 @@ class Verification:
         self.outcome.samples += 1
         return True
 
-    def _arrived(self, arrival: _Arrival, found: Observation) -> bool:
+    def _arrived(self, arrival: Arrival, found: Observation) -> bool:
         """Whether a change has come to a replica, or is given up."""
         change = arrival.change
         served = found.generation if found.realm_url == arrival.question.realm_url else None
@@ -389,7 +351,7 @@ class Verification:
             if state is None or state.realm_url != arrival.question.realm_url:
                 arrived = True
             else:
-                arrival.question = _with_token(arrival.question, state)
+                arrival.question = with_token(arrival.question, state)
         if arrived:
             return self._counted(change, found.at - change.since)
         if found.sent_at - change.noticed_at > self._grace and not arrival.late:
@@ -402,14 +364,12 @@ class Verification:
             return self._counted(change, age)
         return False
 
-    def _counted(self, change: _Change, latency: float) -> bool:
+    def _counted(self, change: WatchedChange, latency: float) -> bool:
         change.asked += 1
         change.latency = max(change.latency, latency)
         return True
 
-    def _violated(
-        self, asking: _Asking, found: Observation, expected: int | None, why: str
-    ) -> None:
+    def _violated(self, asking: Asking, found: Observation, expected: int | None, why: str) -> None:
         question = asking.question
         self.outcome.violation(
             Violation(
@@ -423,30 +383,3 @@ class Verification:
                 why=why,
             )
         )
-
-
-def _variants(realm: Realm, path: str, private: bool) -> list[Question]:
-    """What is asked of a file: its source, its module, and a published card's page."""
-    questions = [
-        Question(realm.url, path, Variant.SOURCE, private),
-        Question(realm.url, path, Variant.MODULE, private),
-    ]
-    if realm.kind == Realm.Kind.PUBLISHED and path.endswith(".json"):
-        page = "" if path == "index.json" else path.removesuffix(".json")
-        questions.append(Question(realm.url, page, Variant.HTML, private))
-    return questions
-
-
-def _with_token(question: Question, state: State) -> Question:
-    """The question, with the operator's token where everyone's would be refused."""
-    private = state.realm_url is not None and not state.public
-    return Question(question.realm_url, question.path, question.variant, private)
-
-
-def _changed_path(realm: Realm, generation: int) -> str | None:
-    """A file that a realm's generation brought or took away: others may rightly be served under
-    older generations."""
-    versions = FileVersion.objects.filter(realm=realm)
-    changed = versions.filter(from_generation=generation).first()
-    changed = changed or versions.filter(until_generation=generation).first()
-    return changed.path if changed else None

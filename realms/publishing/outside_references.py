@@ -19,7 +19,7 @@ from realms.content import blobs, history
 from realms.errors import Busy
 from realms.models import FileVersion, Realm
 from reindex.reading.documents import absolute, links_of, module_of, read_document
-from reindex.reading.reader import imports_of
+from reindex.reading.modules import imports_of
 from reindex.reading.references import file_url
 from reindex.reading.strict_json import BrokenDocument
 

@@ -17,7 +17,7 @@ from realms.http import ranges
 from realms.http.accept import HTML, JSON, SOURCE
 from realms.http.conditions import Conditions
 from realms.http.packed import Packed
-from realms.serving.answers import ACCEPT_RANGES, Answer, Headers, Variant
+from realms.serving.contents import ACCEPT_RANGES, Answer, Headers, Variant
 
 _UNPACKED_BYTES = 64 * 1024
 _NO_CONDITIONS = Conditions()

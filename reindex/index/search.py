@@ -6,51 +6,22 @@ and every value of it becomes a literal that psycopg quotes. Search documents ar
 """
 
 import json
-import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.utils import OperationalError
 from psycopg import errors as postgres
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from reindex.index.query import (
-    MAX_CONDITIONS,
-    Filter,
-    InvalidQuery,
     Query,
-    Range,
-    TypeRef,
-    pointer_to,
 )
-from reindex.index.shown import TEXT_CONFIG
-from reindex.index.words import ts_query
-from reindex.reading.references import BASE_MODULE, card_at, joined, resolve_module
+from reindex.index.search_sql import CardType, Compiler, Known
 
 #: A search that takes longer is given up. Unit: milliseconds.
 TIME_LIMIT_MS = 5000
 
-Fields: TypeAlias = dict[str, Any]
-Steps: TypeAlias = tuple[object, ...]
-#: A module's URL and the name of an export to that card type's definition, if it is one.
-Known: TypeAlias = Callable[[str, str], dict[str, Any] | None]
-
-_EXTENSION = re.compile(r"\.(tsx|ts|jsx|js)$")
-#: As `date()` fields are written (`card_library/fields.ts`).
-_DATE = re.compile(
-    r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?", re.ASCII
-)
-_EVERY_CARD: Fields = {"id": "id", "_title": "string"}
-_TEXT = ("string", "markdown", "image", "any")
-_RANGES = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
-_BOOLEANS = {"true": True, "false": False}
-
-_TRUE, _FALSE = sql.SQL("TRUE"), sql.SQL("FALSE")
 
 #: Whether a row `c` is of the index that visitors of a realm see.
 _SHOWN = sql.SQL("c.realm_url = {realm} AND c.current AND c.search IS NOT NULL")
@@ -103,41 +74,6 @@ class SearchResult:
     paths: list[str]
 
 
-@dataclass(frozen=True)
-class CardType:
-    """A type that has cards in an index: its own key and those it adopts from, and its fields."""
-
-    keys: tuple[str, ...]
-    fields: Fields
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where the values of a field lie in a search document, and of which type they are."""
-
-    steps: tuple[tuple[str, bool], ...]
-    type: str
-    fields: tuple[str, ...] = ()
-
-    @property
-    def many(self) -> bool:
-        return any(many for _, many in self.steps)
-
-    def document(self, value: Any) -> Any:
-        """The smallest document that has the value in this place."""
-        for name, many in reversed(self.steps):
-            value = {name: [value] if many else value}
-        return value
-
-    @property
-    def jsonpath(self) -> str:
-        return "$" + "".join(f".{json.dumps(name)}" for name, _ in self.steps)
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _ in self.steps]
-
-
 def search(
     realm_url: str, query: Query, *, text: bool = False, known: Known
 ) -> SearchResult | None:
@@ -154,7 +90,7 @@ def search(
             shown = _SHOWN.format(realm=sql.Literal(realm_url))
             cursor.execute(_TYPES.format(shown=shown))
             types = [CardType(tuple(_document(t)), _document(f)) for t, f in cursor if t and f]
-            compiler = _Compiler(realm_url, types, text, known)
+            compiler = Compiler(realm_url, types, text, known)
             page = query.page
             cursor.execute(
                 _SEARCH.format(
@@ -176,309 +112,3 @@ def search(
 
 def _document(column: Any) -> Any:
     return json.loads(column) if isinstance(column, str) else column
-
-
-class _Compiler:
-    """Makes SQL of filters. Each method is told the type that the conditions are about, and where
-    in the query they stand."""
-
-    def __init__(self, realm_url: str, types: list[CardType], text: bool, known: Known) -> None:
-        self._realm_url, self._types, self._text, self._known = realm_url, types, text, known
-        self._conditions = 0
-
-    # --- filters ---
-
-    def filter(self, asked: Filter | None, on: str | None, at: Steps) -> sql.Composable:
-        """A filter as a condition on a row `c`."""
-        if asked is None:
-            return _TRUE
-        parts = list(self._parts(asked, on, at))
-        if not parts:
-            expected = ", ".join(Filter.CONDITIONS)
-            raise InvalidQuery(pointer_to(*at), f"has no condition; expected one of {expected}")
-        return _all_or_any(" AND ", parts)
-
-    def _parts(self, asked: Filter, on: str | None, at: Steps) -> Iterator[sql.Composable]:
-        for key, ref in (("on", asked.on), ("type", asked.type)):
-            if ref is not None:
-                self._count(at)
-                on = self._type(ref, (*at, key))
-                yield _contains({"_types": [on]})
-        # `on` alone is no condition, as a filter must say what of its cards it asks.
-        if asked.on is not None and asked.model_fields_set <= {"on"}:
-            raise InvalidQuery(pointer_to(*at), "has no condition besides the type")
-        if asked.any is not None:
-            yield _all_or_any(" OR ", self._each(asked.any, on, (*at, "any")))
-        if asked.every is not None:
-            yield _all_or_any(" AND ", self._each(asked.every, on, (*at, "every")))
-        if asked.not_ is not None:
-            yield sql.SQL("NOT {}").format(self.filter(asked.not_, on, (*at, "not")))
-        operators: dict[str, tuple[dict[str, Any] | None, Callable[..., sql.Composable]]] = {
-            "eq": (asked.eq, self._eq),
-            "contains": (asked.contains, self._contains),
-            "in": (asked.in_, self._in),
-            "range": (asked.range, self._range),
-        }
-        for key, (named, make) in operators.items():
-            for name, value in (named or {}).items():
-                where = (*at, key, name)
-                yield self._somewhere(name, on, where, partial(make, value=value, at=where))
-        if asked.matches is not None:
-            self._count(at)
-            yield sql.SQL(
-                "to_tsvector({config}, COALESCE((c.search ->> '_text'), '')) @@"
-                " to_tsquery({config}, {words})"
-            ).format(config=_config(), words=sql.Literal(ts_query(asked.matches)))
-
-    def _each(self, filters: list[Filter], on: str | None, at: Steps) -> list[sql.Composable]:
-        return [self.filter(each, on, (*at, place)) for place, each in enumerate(filters)]
-
-    def _somewhere(
-        self, name: str, on: str | None, at: Steps, make: Callable[[_Place], sql.Composable]
-    ) -> sql.Composable:
-        """A condition on a field, wherever the types in question have it. A value that is wrong for
-        all of them is an error."""
-        self._count(at)
-        made: list[sql.Composable] = []
-        wrong: InvalidQuery | None = None
-        for place in self._places(name, on, at):
-            try:
-                made.append(make(place))
-            except InvalidQuery as error:
-                wrong = error
-        if wrong is not None and not made:
-            raise wrong
-        return _all_or_any(" OR ", made)
-
-    def _eq(self, place: _Place, value: Any, at: Steps) -> sql.Composable:
-        if value is None:
-            nothing = f"{place.jsonpath} ? (@ != null)"
-            return sql.SQL("NOT {}").format(_exists(nothing, {}))
-        checked = self._value(place, value, at)
-        if place.type == "link":
-            checked = {"id": checked}
-        return _contains(place.document(checked))
-
-    def _in(self, place: _Place, value: list[Any], at: Steps) -> sql.Composable:
-        each = [self._eq(place, one, (*at, number)) for number, one in enumerate(value)]
-        return _all_or_any(" OR ", each)
-
-    def _contains(self, place: _Place, value: Any, at: Steps) -> sql.Composable:
-        if place.type not in _TEXT:
-            raise InvalidQuery(pointer_to(*at), f"{_said(place)} can't contain text; use eq")
-        if not isinstance(value, str):
-            raise InvalidQuery(pointer_to(*at), f"should be text, not {_kind(value)}")
-        return sql.SQL(
-            "EXISTS (SELECT FROM jsonb_path_query(c.search, {path}::jsonpath) AS v"
-            " WHERE jsonb_typeof(v) = 'string' AND strpos(lower(v #>> '{{}}'), lower({text})) > 0)"
-        ).format(path=sql.Literal(f"{place.jsonpath}[*]"), text=sql.Literal(value))
-
-    def _range(self, place: _Place, value: Range, at: Steps) -> sql.Composable:
-        if place.type not in ("number", "date", "string", "any"):
-            raise InvalidQuery(pointer_to(*at), f"{_said(place)} has no order; use eq")
-        bounds = value.model_dump(exclude_unset=True)
-        if not bounds:
-            raise InvalidQuery(pointer_to(*at), "has no bound; expected gt, gte, lt or lte")
-        values: dict[str, Any] = {}
-        for key, bound in bounds.items():
-            if bound is None or isinstance(bound, bool):
-                raise InvalidQuery(pointer_to(*at, key), f"{_kind(bound)} is no bound")
-            values[key] = self._value(place, bound, (*at, key))
-        tests = " && ".join(f"@ {_RANGES[key]} ${key}" for key in values)
-        return _exists(f"{place.jsonpath} ? ({tests})", values)
-
-    # --- sorting ---
-
-    def order(self, query: Query) -> sql.Composable:
-        """The sort keys, separated by commas; there is always one."""
-        keys = [
-            self._sort_key(sort.by, sort.on, sort.direction, ("sort", number))
-            for number, sort in enumerate(query.sort)
-        ]
-        return sql.SQL(", ").join([*keys, sql.SQL("NULL::integer")])
-
-    def _sort_key(self, by: str, ref: TypeRef | None, direction: str, at: Steps) -> sql.Composable:
-        on = self._type(ref, (*at, "on")) if ref else None
-        place = self._places("id" if by == "cardURL" else by, on, (*at, "by"))[0]
-        if place.many or place.type in ("card", "link"):
-            raise InvalidQuery(pointer_to(*at, "by"), f"{_said(place)} can't be sorted by")
-        key = sql.SQL(
-            "lower(c.search #>> {path})" if place.type in ("string", "markdown", "image", "id")
-            else "NULLIF(c.search #> {path}, 'null')"
-        ).format(path=sql.Literal(place.names))  # fmt: skip
-        if on is not None:
-            key = sql.SQL("CASE WHEN {} THEN {} END").format(_contains({"_types": [on]}), key)
-        down = sql.SQL("DESC" if direction == "desc" else "ASC")
-        return sql.SQL("{key} {down} NULLS LAST").format(key=key, down=down)
-
-    # --- types, fields, values ---
-
-    def _type(self, ref: TypeRef, at: Steps) -> str:
-        """The key of a type. Raises InvalidQuery for one that doesn't exist."""
-        module = resolve_module(ref.module, self._realm_url)
-        if module is not None:
-            key = f"{_module_key(module)}/{ref.name}"
-            if any(key in each.keys for each in self._types):
-                return key
-            definition = self._known(module, ref.name)
-            if definition is not None:
-                self._types.append(CardType((key,), _defined(definition)))
-                return key
-        what = f"there is no card type {ref.name!r} in the module {module or ref.module!r}"
-        raise InvalidQuery(pointer_to(*at), what)
-
-    def _places(self, name: str, on: str | None, at: Steps) -> list[_Place]:
-        """Where the cards of a type, or all, have a field. Raises InvalidQuery if they don't."""
-        of = [each for each in self._types if on is None or on in each.keys]
-        exact = [each for each in of if on is not None and each.keys[0] == on]
-        found = {
-            place: None
-            for each in exact or of
-            if (place := _place({**each.fields, **_EVERY_CARD}, name.split("."))) is not None
-        }
-        if not found:
-            if not of:
-                raise InvalidQuery(pointer_to(*at), f"the realm has no cards with a field {name!r}")
-            names = {field for each in exact or of for field in each.fields}
-            owner = on.rsplit("/", 1)[-1] if on else "the realm's cards"
-            told = ", ".join(sorted(names)[:50])
-            raise InvalidQuery(
-                pointer_to(*at), f"{name!r} is not a field of {owner}; its fields are {told}"
-            )
-        return list(found)
-
-    def _value(self, place: _Place, value: Any, at: Steps) -> Any:
-        """A value as search documents have it. Raises InvalidQuery if the field can't have it."""
-        if self._text and isinstance(value, str):
-            value = _from_text(place.type, value)
-        right = False
-        match place.type:
-            case "any":
-                right = True
-            case "number":
-                right = isinstance(value, int | float) and not isinstance(value, bool)
-            case "boolean":
-                right = isinstance(value, bool)
-            case "date":
-                value = _moment(value)
-                right = value is not None
-            case "id" | "link":
-                right = isinstance(value, str)
-                if right:
-                    value = _card_url(value, self._realm_url)
-                    right = value is not None
-            case "card":
-                named = ", ".join(f"{place.names[-1]}.{field}" for field in place.fields)
-                raise InvalidQuery(pointer_to(*at), f"is a card; name one of its fields: {named}")
-            case _:
-                right = isinstance(value, str)
-        if not right:
-            raise InvalidQuery(pointer_to(*at), f"should be {_EXPECTED[place.type]}")
-        return value
-
-    def _count(self, at: Steps) -> None:
-        self._conditions += 1
-        if self._conditions > MAX_CONDITIONS:
-            raise InvalidQuery(pointer_to(*at), f"a query has {MAX_CONDITIONS} conditions at most")
-
-
-_EXPECTED = {
-    "number": "a number",
-    "boolean": "true or false",
-    "date": "a date such as 2026-03-01 or 2026-03-01T09:30:00Z",
-    "id": "the URL of a card",
-    "link": "the URL of a card",
-    "string": "text",
-    "markdown": "text",
-    "image": "text",
-}
-
-
-def _place(fields: Fields, names: list[str]) -> _Place | None:
-    """The place of a field that is named by a path, in the fields that a card type tells."""
-    steps: list[tuple[str, bool]] = []
-    shape: Any = fields
-    for name in names:
-        # What a computed field holds is for its author to know.
-        if shape != "any":
-            if not isinstance(shape, dict) or name not in shape:
-                return None
-            shape = shape[name]
-        many = isinstance(shape, list)
-        steps.append((name, many))
-        if many:
-            shape = shape[0]
-    if isinstance(shape, dict):
-        return _Place(tuple(steps), "link" if shape.get("id") == "id" else "card", tuple(shape))
-    return _Place(tuple(steps), shape)
-
-
-def _defined(definition: dict[str, Any]) -> Fields:
-    """The fields that a definition tells; of cards in them it tells the types only."""
-    fields: Fields = {}
-    for name, field in definition["fields"].items():
-        plain = isinstance(field["type"], str) and not field["computed"]
-        one = field["type"] if plain else "any"
-        fields[name] = [one] if field["kind"].endswith("Many") else one
-    return fields
-
-
-def _module_key(module: str) -> str:
-    """As `typeKey` of `card_library/search.ts` spells a module."""
-    stem = _EXTENSION.sub("", module)
-    return "@realm/base" if stem == _EXTENSION.sub("", BASE_MODULE) else stem
-
-
-def _moment(value: Any) -> str | None:
-    if not isinstance(value, str) or not _DATE.fullmatch(value):
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        return None
-    return f"{moment.strftime('%Y').zfill(4)}{moment.isoformat(timespec='milliseconds')[4:23]}Z"
-
-
-def _card_url(value: str, realm_url: str) -> str | None:
-    url = joined(realm_url, value)
-    return None if url is None else card_at(url)
-
-
-def _from_text(kind: str, value: str) -> Any:
-    """What a text in a URL means for a field; the text itself where it can't mean that."""
-    if kind == "boolean":
-        return _BOOLEANS.get(value, value)
-    if kind == "number" and re.fullmatch(r"-?\d{1,300}(\.\d{1,300})?", value, re.ASCII):
-        return float(value) if "." in value else int(value)
-    return value
-
-
-def _said(place: _Place) -> str:
-    kind = {"card": "a card", "link": "a link", "id": "a URL"}.get(place.type, f"a {place.type}")
-    return f"{'.'.join(place.names)}, {'a list' if place.many else kind},"
-
-
-def _kind(value: Any) -> str:
-    return "null" if value is None else "a truth value" if isinstance(value, bool) else "a number"
-
-
-def _contains(document: Any) -> sql.Composable:
-    return sql.SQL("c.search @> {}").format(sql.Literal(Jsonb(document)))
-
-
-def _exists(path: str, values: dict[str, Any]) -> sql.Composable:
-    return sql.SQL("jsonb_path_exists(c.search, {path}::jsonpath, {values}, true)").format(
-        path=sql.Literal(path), values=sql.Literal(Jsonb(values))
-    )
-
-
-def _config() -> sql.Composable:
-    return sql.SQL("{}::regconfig").format(sql.Literal(TEXT_CONFIG))
-
-
-def _all_or_any(operator: Literal[" AND ", " OR "], parts: list[sql.Composable]) -> sql.Composable:
-    """The parts in parentheses; of none, all hold and not one does."""
-    if not parts:
-        return _TRUE if operator == " AND " else _FALSE
-    return sql.SQL("({})").format(sql.SQL(operator).join(parts))

@@ -15,7 +15,8 @@ from reindex.prerender.results import Message
 from reindex.reading import realm_history
 from reindex.reading.dependency_keys import dependency_key
 from reindex.reading.pins import Pin
-from reindex.reading.reader import Place, Reader
+from reindex.reading.places import Place
+from reindex.reading.reader import Reader
 from reindex.reading.realm_history import EXECUTABLE
 
 #: What a realm answers without a file: its endpoints, and what search engines ask for.

@@ -5,13 +5,14 @@ import time
 
 from django.conf import settings
 
-from definitions.lookup import BuildResult, ModuleLocation
+from definitions.entries import BuildResult, ModuleLocation
 from reindex.prerender import hangs, host, sandbox
 from reindex.prerender.cards import library, refused
 from reindex.prerender.results import Message, checked_definitions, not_built
 from reindex.prerender.sandbox import SandboxDied
 from reindex.reading.pins import Access
-from reindex.reading.reader import Authority, Reader
+from reindex.reading.places import Authority
+from reindex.reading.reader import Reader
 from reindex.reading.references import BASE_MODULE, BASE_REALM, file_url
 
 #: So many imports that lead nowhere are named.

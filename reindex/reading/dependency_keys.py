@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from notifications.paths import top_folder
 from notifications.short_cached import short_cached
 from reindex.reading.documents import Document, module_of, specifier_of
-from reindex.reading.reader import Place, Reader
+from reindex.reading.places import Place
+from reindex.reading.reader import Reader
 from reindex.reading.realm_history import stem
 from reindex.reading.references import BASE_MODULE, is_plain
 

@@ -6,23 +6,19 @@ when it is first met; the job keeps that, so all of its batches read the same.
 """
 
 import json
-import re
-from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
-from notifications.paths import top_folder, wrong_with_path
+from notifications.paths import top_folder
 from reindex.reading import realm_history
 from reindex.reading.documents import Document, absolute, links_of, read_document
+from reindex.reading.modules import Module, import_error, known_modules, module_in
 from reindex.reading.pins import SOURCE_HEADER, UNREADABLE_GENERATION, Access, Pin
+from reindex.reading.places import Authority, Place, content_of, folder_of, possible
 from reindex.reading.realm_history import CODE, stem
 from reindex.reading.references import (
     BASE_REALM,
     SERVABLE,
-    is_plain,
-    joined,
-    resolve_module,
     with_composed,
 )
 from reindex.reading.replicas import (
@@ -34,82 +30,9 @@ from reindex.reading.replicas import (
 )
 from reindex.reading.strict_json import BrokenDocument
 
-#: White space as JavaScript has it, which is Python's and the byte order mark.
-_S = r"[\s\ufeff]*+"
-#: Static and literal dynamic imports in what the transpiler emits. Finding too much is harmless.
-_IMPORT = re.compile(rf"""\b(?:from|import){_S}(?:\({_S})?(["'])([^"'\n]+)\1""")
-
 #: As many files as one request asks for. With the longest paths there are, it is not too long.
 MANY_FILES = 1000
 NDJSON = "application/x-ndjson"
-
-#: An import, or what could be one: no `_IMPORT` begins at the same place where a comment stands in
-#: between, a quote in the specifier, or anything but a literal.
-_MAY_IMPORT = re.compile(
-    rf"""\bfrom{_S}(?:["']|/[/*])|\bimport{_S}(?:["'(]|/[/*]|\.{_S}(?:source|defer)\b)"""
-)
-
-#: What may follow the specifier of a dynamic import: nothing, or the options.
-_CLOSES = re.compile(rf"{_S}[,)]")
-
-
-@dataclass(frozen=True)
-class Module:
-    """What a module's URL leads to: a file or none, its imports and whether these are all, and its
-    text, or why it has none."""
-
-    file: str | None
-    imports: tuple[str, ...] = ()
-    complete: bool = True
-    text: str = ""
-    refusal: str = ""
-
-
-class _KnownModules(dict[tuple[Pin, str], Module]):
-    """What is known of modules of pinned realms: at one generation a module never changes."""
-
-    MAX_CHARACTERS = 32 * 1024 * 1024
-    MAX_MODULES = 10_000
-
-    def keep(self, pin: Pin, url: str, module: Module) -> None:
-        """Keeps a module, and nothing else where all of them have become too many."""
-        self._characters += len(module.text)
-        if self._characters > self.MAX_CHARACTERS or len(self) >= self.MAX_MODULES:
-            forget_modules()
-        self[pin, url] = module
-
-    def clear(self) -> None:
-        super().clear()
-        self._characters = 0
-
-    _characters = 0
-
-
-_known_modules = _KnownModules()
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the content at a URL is read: at another URL, if that is shown for a source realm; then
-    the realms that were passed, from the one of the URL that was asked for on."""
-
-    pin: Pin
-    url: str
-    through: tuple[str, ...] = ()
-
-    @property
-    def path(self) -> str:
-        """The path in the pinned realm, unescaped."""
-        return self.pin.path_of(self.url)
-
-    @property
-    def card_path(self) -> str:
-        """The file of the card."""
-        return f"{self.path or 'index'}.json"
-
-
-#: The Authorization header by which a realm is read; None where that user may not.
-Authority: TypeAlias = Callable[[str], str | None]
 
 
 @dataclass
@@ -163,7 +86,7 @@ class Reader:
 
         What lies in a source realm that is shown elsewhere is read there.
         """
-        if _folder(url) in self._strangers:
+        if folder_of(url) in self._strangers:
             return None
         realm_url = self._around(url)
         unknown = not realm_url or (realm_url in self.shown_at and self._is_unknown(url))
@@ -182,8 +105,8 @@ class Reader:
     def _is_unknown(self, url: str) -> bool:
         """Whether a folder of a source realm could be another's, which stands within it: what is
         read in its place doesn't tell. Asked once."""
-        unknown = _folder(url) not in self._own_folders
-        self._own_folders.add(_folder(url))
+        unknown = folder_of(url) not in self._own_folders
+        self._own_folders.add(folder_of(url))
         return unknown
 
     def _meet(self, url: str) -> str | None:
@@ -196,7 +119,7 @@ class Reader:
             address = self.address(realm_url)
             if address != realm_url:
                 self.shown_at[realm_url] = address
-                self._own_folders.add(_folder(url))
+                self._own_folders.add(folder_of(url))
                 return realm_url
         if realm_url in self._closed or not url.startswith(realm_url):
             # A replica's own address stands for the public one, and is nobody's to import from.
@@ -210,7 +133,7 @@ class Reader:
         if generation == UNREADABLE_GENERATION:
             # A private realm's bytes never reach the render of another.
             self._closed.add(realm_url)
-            self._strangers.add(_folder(url))
+            self._strangers.add(folder_of(url))
             return None
         self.pins[realm_url] = generation
         return realm_url
@@ -278,7 +201,7 @@ class Reader:
                 if files[path].get("elsewhere") and self._is_within(pin, place.url):
                     again.append(url)
                 else:
-                    self._documents[url] = self._document(url, path, _content(files[path]))
+                    self._documents[url] = self._document(url, path, content_of(files[path]))
         return again
 
     def _document(self, url: str, path: str, content: bytes | str | None) -> Document | None:
@@ -403,14 +326,14 @@ class Reader:
         pin = place.pin
         self._check_access(pin)
         self._carry_over(pin)
-        module = _known_modules.get((pin, url))
+        module = known_modules.get((pin, url))
         if module is None:
             path = possible(place.path)
             response = None if path is None else self._get(pin, path)
             if response is not None and response.status == MISDIRECTED:
                 return self._read_module(url) if self._is_within(pin, url) else Module(None)
-            module = Module(None) if response is None else _module_in(url, response)
-            _known_modules.keep(pin, url, module)
+            module = Module(None) if response is None else module_in(url, response)
+            known_modules.keep(pin, url, module)
         # An extensionless spelling leads to the file itself.
         return module if module.file in (None, url) else self._module(str(module.file))
 
@@ -433,10 +356,10 @@ class Reader:
             return
         before, differing = advanced
         stems = {stem(path) for path in differing}
-        for (known_pin, url), module in list(_known_modules.items()):
+        for (known_pin, url), module in list(known_modules.items()):
             path = pin.path_of(url)
             if known_pin == before and stems.isdisjoint((stem(path), top_folder(path))):
-                _known_modules.keep(pin, url, module)
+                known_modules.keep(pin, url, module)
 
     def source(self, url: str) -> Document:
         """What the sandbox gets for a module's URL: `code`, or the `data` of a file that is none,
@@ -444,13 +367,13 @@ class Reader:
         module = self._module(url)
         if self.locate(url) is None:
             message = f"{url} is not in a realm of this server that everyone may read"
-            return _no_import(url, 403, "Import refused", message)
+            return import_error(url, 403, "Import refused", message)
         if module.file is None:
-            return _no_import(url, 404, "Module not found", f"There is no module {url}")
+            return import_error(url, 404, "Module not found", f"There is no module {url}")
         if module.file != url:
             return {"redirect": module.file}
         if module.refusal:
-            return _no_import(url, 406, "The module can't be transpiled", module.refusal)
+            return import_error(url, 406, "The module can't be transpiled", module.refusal)
         return {"code" if url.endswith(CODE) else "data": module.text}
 
     def realms_of(self, modules: Iterable[str]) -> set[str]:
@@ -464,65 +387,3 @@ class Reader:
         response = get_pinned(pin, path, accept, self.access, private=private, body=body)
         self.read_from = response.replica
         return response
-
-
-def _folder(url: str) -> str:
-    """What a URL has in common with all that lie in the same folder, and so in the same realm."""
-    return url.rpartition("/")[0]
-
-
-def _content(file: Document) -> bytes | str | None:
-    """What a line of an answer says of a file: its text, or the bytes of what isn't text."""
-    if "base64" in file:
-        return b64decode(file["base64"])
-    content: str | None = file["content"]
-    return content
-
-
-def _no_import(url: str, status: int, title: str, message: str) -> Document:
-    error = {"status": status, "title": title, "message": message, "causes": [], "module": url}
-    return {"error": error}
-
-
-def possible(path: str) -> str | None:
-    """The path, if a file may have it. No other is asked for: what a request for it would be
-    answered says nothing of the realm."""
-    return None if wrong_with_path(path) else path
-
-
-def forget_modules() -> None:
-    """Empties this process's memory of modules."""
-    _known_modules.clear()
-    realm_history.forget()
-
-
-def _module_in(url: str, response: Response) -> Module:
-    if response.status == 302:
-        return Module(joined(url, response.headers["location"]))
-    if response.status == 406:
-        return Module(url, refusal=str(json.loads(response.body)["errors"][0]["message"]))
-    if response.status != 200:
-        return Module(None)
-    text = response.body.decode(errors="replace")
-    imports = {match.start(): match[2] for match in _IMPORT.finditer(text)}
-    complete = all(map(is_plain, imports.values())) and all(
-        match.start() in imports and _is_whole(text, match.start())
-        for match in _MAY_IMPORT.finditer(text)
-    )
-    return Module(url, tuple(imports_of(url, response.body)), complete, text)
-
-
-def _is_whole(text: str, start: int) -> bool:
-    """Whether the literal of an import is all that it says: `import("./a" + b)` goes on."""
-    match = _IMPORT.match(text, start)
-    if match is None:
-        return False
-    dynamic = match[0].startswith("import") and "(" in match[0].partition(match[1])[0]
-    return not dynamic or bool(_CLOSES.match(text, match.end()))
-
-
-def imports_of(url: str, code: bytes) -> list[str]:
-    """The public URLs that the module at `url` imports, by its code, transpiled or not."""
-    text = code.decode(errors="replace")
-    imports = [resolve_module(match[2], url) for match in _IMPORT.finditer(text)]
-    return [each for each in imports if each is not None]

@@ -6,7 +6,6 @@ generation is refused here all the same. A replica that fails is left out for a 
 
 import json
 import logging
-import os
 import random
 import time
 from collections.abc import Mapping
@@ -72,8 +71,7 @@ def _pool() -> urllib3.PoolManager:
 
 def addresses() -> list[str]:
     """The replicas to read from, in a random order, those that failed lately last."""
-    given = os.environ.get("REALM_RENDER_REPLICAS", "")
-    known = given.split(",") if given else list(_live(int(time.monotonic())))
+    known = settings.REALM_RENDER_REPLICAS or list(_live(int(time.monotonic())))
     known = known or [settings.REALM_REPLICA_ADDRESS]
     random.shuffle(known)
     now = time.monotonic()

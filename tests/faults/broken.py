@@ -92,9 +92,11 @@ def early_notify() -> None:
 
 def no_definition_guard() -> None:
     """A definition is stored whatever has been invalidated while it was built."""
-    from definitions import lookup
-
-    lookup._counters = lambda counters, *, hold=False: dict.fromkeys(counters, 0)
+    _replace(
+        "definitions.lookup",
+        "read_counters",
+        lambda counters, *, hold=False: dict.fromkeys(counters, 0),
+    )
 
 
 def unchecked_swap() -> None:

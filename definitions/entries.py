@@ -1,0 +1,118 @@
+"""What the lookup answers, and what it asks a builder for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, TypeAlias
+
+from definitions.models import CacheGeneration, Definition
+
+MODULE_EXTENSIONS = ("", ".tsx", ".ts", ".jsx", ".js")
+Document: TypeAlias = dict[str, Any]
+Scope = CacheGeneration.Scope
+#: A counter's scope and key.
+Counter: TypeAlias = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class CodeRef:
+    """An export of a module."""
+
+    module: str
+    name: str
+
+
+@dataclass(frozen=True)
+class DefinitionCacheEntry:
+    """A module's definitions by export name, or the error of its last build.
+
+    `realms` are those that it was made from: who may not read them all is not to be told of it.
+    """
+
+    module_url: str
+    definitions: Mapping[str, Document] | None
+    error: Document | None
+    dependencies: tuple[str, ...] = ()
+    realms: tuple[str, ...] = ()
+    scope: str = Definition.Scope.PUBLIC
+    built_at: datetime | None = None
+    build_ms: int = 0
+
+
+DefinitionCacheEntries: TypeAlias = dict[str, DefinitionCacheEntry]
+
+
+@dataclass(frozen=True)
+class DefinitionCacheEntryQuery:
+    """Which entries to fetch in one go."""
+
+    module_urls: tuple[str, ...]
+    scope: str = Definition.Scope.PUBLIC
+    reader: str = ""
+
+
+@dataclass(frozen=True)
+class ModuleLocation:
+    """Where a module stands: its canonical URL, its realm, and that realm's generation now; with
+    the modules that it imports, directly or not, and the other realms that these are in;
+    `private` if one of the realms is not everyone's to read."""
+
+    module_url: str
+    realm_url: str
+    generation: int
+    dependencies: tuple[str, ...] = ()
+    realms: tuple[str, ...] = ()
+    private: bool = False
+
+    @property
+    def all_realms(self) -> set[str]:
+        """The realms that it is made from, its own among them."""
+        return {self.realm_url, *self.realms}
+
+    @property
+    def counters(self) -> set[Counter]:
+        """Everything that an invalidation of it, or of what it is made from, would raise."""
+        return {
+            (Scope.GLOBAL.value, ""),
+            *((Scope.REALM.value, realm) for realm in self.all_realms),
+            *((Scope.MODULE.value, module) for module in (self.module_url, *self.dependencies)),
+        }
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What came of a build; `dependencies` are the modules it read besides the module itself,
+    `realms` the realms that these are in, `private` if one of them is not everyone's."""
+
+    definitions: Mapping[str, Document] | None
+    error: Document | None
+    dependencies: tuple[str, ...]
+    realms: tuple[str, ...] = ()
+    private: bool = False
+
+
+class Builder(Protocol):
+    """Makes definitions out of modules, as somebody who may read them. Reads nothing that is older
+    than the call."""
+
+    def locate(self, module_url: str) -> ModuleLocation | None:
+        """Where the module stands now, by the registry; None if there is none."""
+
+    def build(self, located: ModuleLocation) -> BuildResult:
+        """The module's definitions at exactly that generation."""
+
+
+class DefinitionNotFound(LookupError):
+    """{module} exports no card named {name}"""
+
+    def __init__(self, ref: CodeRef, error: Document | None = None) -> None:
+        self.error = error
+        super().__init__((type(self).__doc__ or "").format(module=ref.module, name=ref.name))
+
+
+def module_spellings(module_url: str) -> list[str]:
+    """The URLs by which a module may be named: without an extension, and with any."""
+    stem = module_url
+    for extension in MODULE_EXTENSIONS[1:]:
+        stem = stem.removesuffix(extension)
+    return [stem + extension for extension in MODULE_EXTENSIONS]

@@ -1,0 +1,148 @@
+"""The statements on the `definitions` table and its counters."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from django.db import connection
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from definitions.entries import (
+    Counter,
+    DefinitionCacheEntry,
+    ModuleLocation,
+    Scope,
+    module_spellings,
+)
+from definitions.models import CacheGeneration, Definition
+from notifications.channels import (
+    modules_invalidated,
+    realm_definitions_cleared,
+)
+from notifications.emit import emit
+
+ERROR_LIFETIME = timedelta(seconds=30)
+
+
+def raise_counters(counters: Iterable[Counter]) -> None:
+    """Raises counters in the order of their names, which is that of `_make_counters`."""
+    scopes, keys = zip(*sorted(set(counters)), strict=True)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO definitions_cachegeneration (scope, key, generation, bumped_at)
+            SELECT scope, key, 1, now()
+            FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY c(scope, key, place) ORDER BY place
+            ON CONFLICT (scope, key) DO UPDATE
+            SET generation = definitions_cachegeneration.generation + 1, bumped_at = now()
+            """,
+            [list(scopes), list(keys)],
+        )
+
+
+def drop_rows(realm_urls: list[str], module_urls: list[str]) -> None:
+    of_realms = Q(realm_url__in=realm_urls) | Q(realm_urls__has_any_keys=realm_urls)
+    of_modules = Q(module_url__in=module_urls)
+    delete_rows(Definition.objects.filter(of_realms | of_modules if realm_urls else of_modules))
+
+
+def notify_dropped(
+    realm_urls: list[str], named: list[str], dropped: list[str], rows: list[tuple[str, str]]
+) -> None:
+    told = [realm_definitions_cleared(url) for url in sorted(realm_urls)]
+    if named:
+        spelt = {each for url in named for each in module_spellings(url)}
+        realm_url = next((realm for url, realm in rows if url in spelt), named[0])
+        told += modules_invalidated(realm_url, dropped)
+    emit(*told)
+
+
+def make_counters(counters: Iterable[Counter]) -> None:
+    """Makes the rows that a build's insert will lock. Committed at once: an open transaction that
+    held a new counter would keep an invalidation of it waiting for the build."""
+    CacheGeneration.objects.bulk_create(
+        [CacheGeneration(scope=scope, key=key) for scope, key in sorted(counters)],
+        ignore_conflicts=True,
+    )
+
+
+def read_counters(counters: Iterable[Counter], *, hold: bool = False) -> dict[Counter, int]:
+    """Counters as committed now. With `hold` they stay so until the caller's transaction ends; one
+    that is being raised at this moment is left out, so that nobody waits for anybody in a ring."""
+    scopes, keys = zip(*sorted(counters), strict=True)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT g.scope, g.key, g.generation FROM definitions_cachegeneration g
+            JOIN unnest(%s::text[], %s::text[]) w(scope, key) USING (scope, key)
+            """
+            + ("FOR SHARE OF g SKIP LOCKED" if hold else ""),
+            [list(scopes), list(keys)],
+        )
+        return {(scope, key): generation for scope, key, generation in cursor.fetchall()}
+
+
+def delete_rows(rows: QuerySet[Definition]) -> None:
+    """Deletes in one order whoever deletes, since the rows of two realms may be the same."""
+    locked = rows.order_by("pk").select_for_update().values_list("pk", flat=True)
+    Definition.objects.filter(pk__in=list(locked)).delete()
+
+
+def store_row(
+    located: ModuleLocation, entry: DefinitionCacheEntry, reader: str, counters: dict[Counter, int]
+) -> None:
+    """Writes the row of a build, unless a counter of anything that it was made from has moved since
+    or was not looked at before. The trigger on the table knows the module's own three as well."""
+    made_from = replace(located, dependencies=entry.dependencies, realms=entry.realms).counters
+    known = {counter: counters[counter] for counter in made_from & counters.keys()}
+    if len(known) < len(made_from) or read_counters(made_from, hold=True) != known:
+        return
+    row: dict[str, Any] = {
+        "module_url": located.module_url,
+        "realm_url": located.realm_url,
+        "realm_urls": Jsonb(list(entry.realms)),
+        "scope": entry.scope,
+        "reader": reader,
+        "definitions": Jsonb(entry.definitions) if entry.definitions is not None else None,
+        "error": Jsonb(entry.error) if entry.error is not None else None,
+        "dependencies": Jsonb(list(entry.dependencies)),
+        "global_generation": counters[Scope.GLOBAL, ""],
+        "realm_generation": counters[Scope.REALM, located.realm_url],
+        "module_generation": counters[Scope.MODULE, located.module_url],
+        "built_at": entry.built_at,
+        "build_ms": entry.build_ms,
+        "expires_at": timezone.now() + ERROR_LIFETIME if entry.error else None,
+    }
+    statement = sql.SQL(
+        "INSERT INTO definitions ({names}) VALUES ({values})"
+        " ON CONFLICT (module_url, scope, reader) DO UPDATE SET ({names}) = ROW ({excluded})"
+    ).format(
+        names=sql.SQL(", ").join(map(sql.Identifier, row)),
+        values=sql.SQL(", ").join(map(sql.Placeholder, row)),
+        excluded=sql.SQL(", ").join(sql.Identifier("excluded", name) for name in row),
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(statement, row)
+
+
+def with_dependents(module_urls: list[str]) -> list[tuple[str, str]]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH RECURSIVE reached(module_url, realm_url) AS (
+                SELECT module_url, realm_url FROM definitions WHERE module_url = ANY(%(urls)s)
+                UNION
+                SELECT d.module_url, d.realm_url FROM definitions d
+                WHERE d.dependencies ?| %(urls)s
+                UNION
+                SELECT d.module_url, d.realm_url FROM definitions d
+                JOIN reached r ON d.dependencies ? r.module_url
+            ) SELECT module_url, realm_url FROM reached
+            """,
+            {"urls": module_urls},
+        )
+        return list(cursor.fetchall())

@@ -1,0 +1,109 @@
+"""Modules as a render loads them: their texts, and which modules they import."""
+
+import json
+import re
+from dataclasses import dataclass
+
+from reindex.reading import realm_history
+from reindex.reading.documents import Document
+from reindex.reading.pins import Pin
+from reindex.reading.references import (
+    is_plain,
+    joined,
+    resolve_module,
+)
+from reindex.reading.replicas import (
+    Response,
+)
+
+#: White space as JavaScript has it, which is Python's and the byte order mark.
+_S = r"[\s\ufeff]*+"
+#: Static and literal dynamic imports in what the transpiler emits. Finding too much is harmless.
+_IMPORT = re.compile(rf"""\b(?:from|import){_S}(?:\({_S})?(["'])([^"'\n]+)\1""")
+
+#: An import, or what could be one: no `_IMPORT` begins at the same place where a comment stands in
+#: between, a quote in the specifier, or anything but a literal.
+_MAY_IMPORT = re.compile(
+    rf"""\bfrom{_S}(?:["']|/[/*])|\bimport{_S}(?:["'(]|/[/*]|\.{_S}(?:source|defer)\b)"""
+)
+
+#: What may follow the specifier of a dynamic import: nothing, or the options.
+_CLOSES = re.compile(rf"{_S}[,)]")
+
+
+@dataclass(frozen=True)
+class Module:
+    """What a module's URL leads to: a file or none, its imports and whether these are all, and its
+    text, or why it has none."""
+
+    file: str | None
+    imports: tuple[str, ...] = ()
+    complete: bool = True
+    text: str = ""
+    refusal: str = ""
+
+
+class _KnownModules(dict[tuple[Pin, str], Module]):
+    """What is known of modules of pinned realms: at one generation a module never changes."""
+
+    MAX_CHARACTERS = 32 * 1024 * 1024
+    MAX_MODULES = 10_000
+
+    def keep(self, pin: Pin, url: str, module: Module) -> None:
+        """Keeps a module, and nothing else where all of them have become too many."""
+        self._characters += len(module.text)
+        if self._characters > self.MAX_CHARACTERS or len(self) >= self.MAX_MODULES:
+            forget_modules()
+        self[pin, url] = module
+
+    def clear(self) -> None:
+        super().clear()
+        self._characters = 0
+
+    _characters = 0
+
+
+known_modules = _KnownModules()
+
+
+def forget_modules() -> None:
+    """Empties this process's memory of modules."""
+    known_modules.clear()
+    realm_history.forget()
+
+
+def module_in(url: str, response: Response) -> Module:
+    if response.status == 302:
+        return Module(joined(url, response.headers["location"]))
+    if response.status == 406:
+        return Module(url, refusal=str(json.loads(response.body)["errors"][0]["message"]))
+    if response.status != 200:
+        return Module(None)
+    text = response.body.decode(errors="replace")
+    imports = {match.start(): match[2] for match in _IMPORT.finditer(text)}
+    complete = all(map(is_plain, imports.values())) and all(
+        match.start() in imports and _is_whole(text, match.start())
+        for match in _MAY_IMPORT.finditer(text)
+    )
+    return Module(url, tuple(imports_of(url, response.body)), complete, text)
+
+
+def _is_whole(text: str, start: int) -> bool:
+    """Whether the literal of an import is all that it says: `import("./a" + b)` goes on."""
+    match = _IMPORT.match(text, start)
+    if match is None:
+        return False
+    dynamic = match[0].startswith("import") and "(" in match[0].partition(match[1])[0]
+    return not dynamic or bool(_CLOSES.match(text, match.end()))
+
+
+def imports_of(url: str, code: bytes) -> list[str]:
+    """The public URLs that the module at `url` imports, by its code, transpiled or not."""
+    text = code.decode(errors="replace")
+    imports = [resolve_module(match[2], url) for match in _IMPORT.finditer(text)]
+    return [each for each in imports if each is not None]
+
+
+def import_error(url: str, status: int, title: str, message: str) -> Document:
+    error = {"status": status, "title": title, "message": message, "causes": [], "module": url}
+    return {"error": error}

@@ -1,0 +1,85 @@
+"""The environment variables: their types, their defaults, and what is wrong with one.
+
+Nothing else reads them. What they are for is listed in docs/reference/settings.md.
+"""
+
+import socket
+from pathlib import Path
+from typing import Annotated
+
+from django.core.exceptions import ImproperlyConfigured
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Size = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+#: Comma-separated, and split where it is used.
+Listed = Annotated[str, NoDecode]
+
+MIB = 1024 * 1024
+
+
+class Environment(BaseSettings):
+    """One field for each variable. An empty variable is one that isn't set."""
+
+    model_config = SettingsConfigDict(case_sensitive=True, env_ignore_empty=True, extra="ignore")
+
+    REALM_DATA_DIR: Path = BASE_DIR / ".data"
+    DATABASE_URL: str = ""
+    LISTEN_DATABASE_URL: str = ""
+    CELERY_BROKER_URL: str = ""
+    REALM_QUEUE_PREFIX: str = ""
+    REALM_BLOB_STORAGE: str = ""
+    REALM_TEST_DATABASE: str = "test_realms"
+    REALM_LOG_LEVEL: str = "INFO"
+
+    REALM_PUBLIC_ORIGIN: str = "http://localhost:4201"
+    REALM_ADMIN_ORIGIN: str = ""
+    REALM_USER_HOST: str = ""
+    REALM_PUBLISH_DOMAINS: Listed = ""
+    REALM_TRUSTED_PROXIES: Listed = ""
+    REALM_SECRET_SEED: str = ""
+    REALM_METRICS_TOKEN: str = ""
+
+    REALM_REPLICA: str = Field(default_factory=socket.gethostname)
+    REALM_REPLICA_ADDRESS: str = "http://127.0.0.1:4201"
+    REALM_BOARD: Path | None = None
+    REALM_STALENESS_BOUND: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2
+    REALM_LEGACY_CHANNELS: bool = False
+
+    CARD_SIZE_LIMIT_BYTES: Size = 512 * 1024
+    FILE_SIZE_LIMIT_BYTES: Size = 5 * MIB
+    ATOMIC_SIZE_LIMIT_BYTES: Size = 32 * MIB
+    REALM_RETENTION_SECONDS: Seconds = 7 * 24 * 3600
+    REALM_CACHE_BYTES: Size = 64 * MIB
+
+    REALM_THREADS: Count = 4
+    REALM_BODY_SECONDS: Seconds = 10
+    REALM_BODY_BYTES: Size = 64 * MIB
+    REALM_SEND_SECONDS: Seconds = 20
+    REALM_ANSWER_BYTES: Size = 64 * MIB
+    REALM_LISTING_BYTES: Size = 16 * MIB
+    REALM_MAX_FILES: Size = 200_000
+    REALM_MAX_BYTES: Size = 10 * 1024 * MIB
+
+    REALM_RENDER_SECONDS: Seconds = 5
+    REALM_LOST_SECONDS: Seconds = 30
+    REALM_RENDER_MEMORY_MB: Count = 256
+    REALM_RENDER_REPLICAS: Listed = ""
+    REALM_PRERENDERER_SECONDS: Seconds = 60
+    REALM_BATCH_CARDS: Count = 1000
+    REALM_INDEX_SOURCES: bool = True
+    REALM_SWEEP_SECONDS: Seconds = 5
+    REALM_BATCH_LEASE_SECONDS: Seconds = 60
+
+
+def read_environment() -> Environment:
+    """Raises ImproperlyConfigured, which names each variable that is wrong, and why."""
+    try:
+        return Environment()
+    except ValidationError as error:
+        wrong = [f"{each['loc'][0]} is {each['input']!r}: {each['msg']}" for each in error.errors()]
+        raise ImproperlyConfigured("; ".join(wrong)) from None
