@@ -76,8 +76,8 @@ def run(options: argparse.Namespace, folder: Path, wanted: float) -> int:
     from rich.table import Table
 
     from realms.publishing.bootstrap import sync_base_realm
-    from tests import make
-    from tests.cluster import cluster, wait_until
+    from tests.support import make
+    from tests.support.cluster import cluster, wait_until
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     call_command("migrate", verbosity=0)
@@ -157,7 +157,7 @@ class Attack:
     login: dict[str, str] | None = None
 
     def __call__(self, begun: Any, stop: Any) -> None:
-        from tests.slow_clients import all_of, never_reading, slow_bodies, slow_headers
+        from tests.support.slow_clients import all_of, never_reading, slow_bodies, slow_headers
 
         if self.kind == "listings":
             urls = (f"{LARGE}_mtimes", f"{LARGE}flat/", LARGE)
@@ -186,7 +186,7 @@ class Attack:
 
 
 def _asking(port: int, url: str, stop: Any) -> None:
-    from tests.web import ask
+    from tests.support.web import ask
 
     while not stop.is_set():
         with suppress(OSError):
@@ -214,7 +214,7 @@ def _changing(realm: Any) -> Iterator[None]:
     """Writes a file of a realm each second, so that its listings are to be made again."""
     from django.db import connection
 
-    from tests import make
+    from tests.support import make
 
     stop = threading.Event()
 

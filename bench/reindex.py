@@ -72,8 +72,8 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     from notifications.channels import REALM_INDEX_SWAPPED
     from notifications.connection import listen_connection
     from realms.publishing.bootstrap import sync_base_realm
-    from tests import make
-    from tests.cluster import cluster
+    from tests.support import make
+    from tests.support.cluster import cluster
 
     # A table that nobody sees on a terminal needn't fit into one.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
@@ -148,7 +148,7 @@ def wait_idle() -> None:
     from django.db import connection
 
     from reindex.models import ReindexJob, WantedDefinitions
-    from tests.cluster import wait_until
+    from tests.support.cluster import wait_until
 
     live = ReindexJob.objects.filter(status__in=ReindexJob.LIVE)
     wait_until(lambda: not live.exists(), "the source realm indexed", 300)
@@ -184,7 +184,7 @@ def measure(fleet: Any, swaps: Any, *, full: bool) -> Run:
     from django.utils import timezone
 
     from reindex.models import ReindexJob
-    from tests import make
+    from tests.support import make
 
     a, b = fleet.replicas
     if full:

@@ -16,8 +16,8 @@ from realms.publishing.bootstrap import sync_base_realm
 from reindex.jobs import messages
 from reindex.prerender.pool import renderers
 from reindex.reading import modules
-from tests import make
-from tests.web import Web, served, vouch
+from tests.support import make
+from tests.support.web import Web, served, vouch
 
 #: What migrations put there, and no test changes; and JavaScript, which is kept by what it was made
 #: from: making that of the card library takes longer than most tests.

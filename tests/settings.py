@@ -12,4 +12,4 @@ os.environ.setdefault("REALM_INDEX_SOURCES", "0")
 
 from settings import *  # noqa: E402, F403
 
-PASSWORD_HASHERS = ["tests.hashers.QuickHasher"]
+PASSWORD_HASHERS = ["tests.support.hashers.QuickHasher"]

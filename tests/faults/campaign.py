@@ -18,8 +18,6 @@ from django.core.management import call_command
 from django.db import connections
 from psycopg.conninfo import make_conninfo
 
-from tests import make
-from tests.cluster import Cluster
 from tests.faults import broken
 from tests.faults.checker import Verdict, Violation, judge
 from tests.faults.clients import WRITTEN, Author, Client, Reader, Site, wait_all
@@ -27,8 +25,10 @@ from tests.faults.history import History, marks_of
 from tests.faults.injections import Injections, Schedule
 from tests.faults.postgres import Postgres
 from tests.faults.truth import Truth
-from tests.proxy import Proxy
-from tests.web import API
+from tests.support import make
+from tests.support.cluster import Cluster
+from tests.support.proxy import Proxy
+from tests.support.web import API
 
 USERS = ("ada", "bo", "cy")
 READERS_PER_REPLICA = 3

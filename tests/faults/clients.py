@@ -19,10 +19,10 @@ from realms.access.auth import Caller, realm_token, server_token
 from realms.errors import RealmError
 from realms.publishing.publish import rollback_realm
 from reindex.reading import pins
-from tests.cluster import Replica
 from tests.faults.history import History, Operation, Read, marks_of, new_mark
-from tests.make import card
-from tests.web import API, ORIGIN, SOURCE
+from tests.support.cluster import Replica
+from tests.support.make import card
+from tests.support.web import API, ORIGIN, SOURCE
 
 NOTE = """\
 import { Card, linksTo, string } from "@realm/base";

@@ -15,12 +15,12 @@ import psutil
 import psycopg
 
 from settings.processes import Process
-from tests.cluster import Cluster, Replica
 from tests.faults.clients import Site
 from tests.faults.dying import STEPS
 from tests.faults.history import History
 from tests.faults.postgres import Postgres
-from tests.proxy import Proxy
+from tests.support.cluster import Cluster, Replica
+from tests.support.proxy import Proxy
 
 
 class Injections:

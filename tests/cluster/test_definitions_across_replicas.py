@@ -1,0 +1,252 @@
+"""One build of a definition in the whole fleet, on real processes: however many ask, on whichever
+replica, and whoever is killed.
+
+Builds are counted twice, by witnesses that know nothing of each other: the Deno processes that the
+operating system shows below the replicas, and the lines that the web services log.
+"""
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+import urllib3
+from django.db import connection
+
+from definitions.lookup import _election
+from definitions.models import Definition
+from realms.models import Realm
+from realms.publishing.bootstrap import sync_base_realm
+from tests.support import make
+from tests.support.cluster import Answer, Cluster, Replica, cluster, wait_until
+from tests.support.web import API
+
+CLIENTS = 200
+#: How long the module below takes to load: a build is under way for at least so long.
+SPIN_SECONDS = 3
+SLOW_MODULE = f"""\
+import {{ Card, string }} from "@realm/base";
+const until = Date.now() + {SPIN_SECONDS * 1000};
+while (Date.now() < until);
+export class Slow extends Card {{ static fields = {{ patience: string() }}; }}
+"""
+PATIENCE = 120
+#: How often each replica is asked for what it has cached, while a build is held.
+HITS = 50
+
+pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def two(source: Realm, tmp_path: Path) -> Iterator[Cluster]:
+    """Replicas a and b, each of two web workers; no Celery worker, so that nobody else builds."""
+    sync_base_realm()
+    make.write(source, slow__tsx=SLOW_MODULE.encode())
+    with cluster(tmp_path, 2, REALM_RENDER_SECONDS="60") as running:
+        yield running
+
+
+class Witness:
+    """Sees every prerenderer of a cluster that is alive at any of its glances."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = str(folder)
+        self._seen: dict[tuple[int, float], int] = {}
+        self._known: set[tuple[int, float]] = set()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> "Witness":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def prerenderers(self) -> list[psutil.Process]:
+        """Those that were seen."""
+        return [psutil.Process(pid) for pid, _ in self._seen]
+
+    @property
+    def builders(self) -> list[int]:
+        """The web worker behind each prerenderer, in the order in which they were seen."""
+        return list(self._seen.values())
+
+    def _watch(self) -> None:
+        # A build takes seconds: none comes and goes between two glances.
+        while not self._over.wait(0.1):
+            for process in psutil.process_iter():
+                key = (process.pid, process.create_time())
+                if key in self._known:
+                    continue
+                try:
+                    mine = process.environ().get("DENO_DIR", "").startswith(self._folder)
+                    if any(part.endswith("deno/host.ts") for part in process.cmdline()) and mine:
+                        self._seen[key] = process.ppid()
+                        self._known.add(key)
+                except psutil.Error:
+                    continue
+
+
+def logged_builds(two: Cluster, module: str) -> int:
+    """How often a web service has said that it builds a module."""
+    logs = [two.folder / f"web-{replica.name}.log" for replica in two.replicas]
+    return sum(log.read_text().count(f"building the definitions of {module}") for log in logs)
+
+
+@dataclass
+class Told:
+    """What one client got in the end, and what it was told before."""
+
+    answer: Answer
+    came_again: int = 0
+    connections_lost: int = 0
+
+
+def ask(replica: Replica, url: str, together: threading.Barrier) -> Told:
+    """As a client that comes again when it is asked to, and after a connection that was lost."""
+    together.wait()
+    told = Told(Answer(0, {}, b""))
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            told.answer = replica.request("GET", url, accept=API, timeout=60)
+        except urllib3.exceptions.HTTPError:
+            told.connections_lost += 1
+            continue
+        if told.answer.status != 503:
+            return told
+        told.came_again += 1
+        time.sleep(int(told.answer.headers["retry-after"]))
+    return told
+
+
+@contextmanager
+def asked(two: Cluster, url: str) -> Iterator[list["Future[Told]"]]:
+    """Asks by 200 clients at once, half of them on each replica."""
+    together = threading.Barrier(CLIENTS)
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        yield [pool.submit(ask, two.replicas[n % 2], url, together) for n in range(CLIENTS)]
+
+
+def check(clients: list["Future[Told]"], module: str) -> list[Told]:
+    """That everyone was answered with the definition, and what they were told."""
+    told = [client.result() for client in clients]
+    assert Counter(each.answer.status for each in told) == {200: CLIENTS}
+    for each in told:
+        document = json.loads(each.answer.text)
+        assert list(document["data"]["attributes"]["fields"]) == ["patience"]
+        assert document["meta"]["module"] == module
+    assert len({json.loads(each.answer.text)["meta"]["builtAt"] for each in told}) == 1
+    return told
+
+
+@contextmanager
+def suspended(process: psutil.Process) -> Iterator[None]:
+    """Holds a process where it is, unless somebody ends it."""
+    process.suspend()
+    try:
+        yield
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            process.resume()
+
+
+@contextmanager
+def waited_for(module: str) -> Iterator[Callable[[], bool]]:
+    """Tells whether somebody waits for a build: who does asks again and again to be elected."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            CREATE SEQUENCE tries;
+            CREATE FUNCTION note_try() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN PERFORM nextval('tries'); RETURN NEW; END $$;
+            CREATE TRIGGER note_try BEFORE INSERT ON notifications_election FOR EACH ROW
+                WHEN (NEW.key = {_election(module)}) EXECUTE FUNCTION note_try();
+            """
+        )
+
+    def tried_again() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT last_value > 1 FROM tries")
+            return bool(cursor.fetchone()[0])
+
+    try:
+        yield tried_again
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION note_try CASCADE; DROP SEQUENCE tries")
+
+
+def test_200_requests_at_once_over_two_replicas_are_one_build(two: Cluster, source: Realm) -> None:
+    module = f"{source.url}slow.tsx"
+    with (
+        waited_for(module) as waiting,
+        Witness(two.folder) as witness,
+        asked(two, url_of(source)) as clients,
+    ):
+        wait_until(waiting, "somebody waiting for the build")
+    told = check(clients, module)
+    assert len(witness.builders) == 1
+    assert logged_builds(two, module) == 1
+    assert not any(each.connections_lost for each in told)
+    row = Definition.objects.get(module_url=module)
+    assert row.build_ms >= SPIN_SECONDS * 1000
+
+
+def test_what_is_cached_is_answered_while_200_wait_for_a_build(two: Cluster, source: Realm) -> None:
+    """The build stands still meanwhile: were an answer to wait for it, it would never come."""
+    picture = f"{source.url}dot.png"
+    for replica in two.replicas:
+        replica.each_worker(picture)
+    with (
+        waited_for(f"{source.url}slow.tsx") as waiting,
+        Witness(two.folder) as witness,
+        asked(two, url_of(source)) as clients,
+    ):
+        (prerenderer,) = wait_until(lambda: witness.prerenderers, "a build under way")
+        with suspended(prerenderer):
+            wait_until(waiting, "somebody waiting for the build")
+            hits = Counter[str]()
+            for _ in range(HITS):
+                for replica in two.replicas:
+                    answer = replica.get(picture)
+                    assert answer.cache == "hit"
+                    hits[answer.worker] += 1
+            assert [client.result() for client in clients if client.done()] == []
+    assert set(hits) == {name for replica in two.replicas for name in replica.workers()}
+    check(clients, f"{source.url}slow.tsx")
+    assert len(witness.builders) == 1
+
+
+def test_the_same_with_the_builder_killed_midway_is_two_builds(two: Cluster, source: Realm) -> None:
+    module = f"{source.url}slow.tsx"
+    workers = {name for replica in two.replicas for name in replica.workers()}
+    with (
+        waited_for(module) as waiting,
+        Witness(two.folder) as witness,
+        asked(two, url_of(source)) as clients,
+    ):
+        (builder,) = wait_until(lambda: witness.builders, "a build under way")
+        wait_until(waiting, "somebody waiting for the build")
+        assert {name for name in workers if name.endswith(f"/{builder}")}, "a web worker builds"
+        psutil.Process(builder).kill()
+    told = check(clients, module)
+    assert len(witness.builders) == 2
+    assert len(set(witness.builders)) == 2
+    assert logged_builds(two, module) == 2
+    assert any(each.connections_lost for each in told), "the builder's own request"
+    assert Definition.objects.filter(module_url=module).count() == 1
+
+
+def url_of(source: Realm) -> str:
+    return f"{source.url}_definition?module=slow&name=Slow"

@@ -1,0 +1,452 @@
+"""The embedded Postgres: who starts it, who stops it, and what it gets over.
+
+Every user is a process of its own that does what it is told on stdin and answers on stdout, so a
+test decides the order of events. The data folders are the tests' own.
+"""
+
+import json
+import os
+import pwd
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from settings.processes import BASE_DIR
+from tests.support.cluster import wait_until
+
+pytestmark = pytest.mark.cluster
+
+ANSWER_SECONDS = 30
+PR_SET_CHILD_SUBREAPER = 36
+SOCKET_PATH_BYTES = 107
+
+# Arguments: the data folder, and a user id to become once everything is imported.
+USER = f"""
+import ctypes, json, os, sys
+from pathlib import Path
+import psycopg
+from settings.embedded.server import socket_folder, stop_if_unused
+
+folder = Path(sys.argv[1])
+if len(sys.argv) > 2:
+    os.setgroups([])
+    os.setgid(int(sys.argv[2]))
+    os.setuid(int(sys.argv[2]))
+
+def connect():
+    host = str(socket_folder(folder))
+    return psycopg.connect(host=host, user="postgres", dbname="postgres", autocommit=True)
+
+def ask(sql):
+    with connect() as connection:
+        cursor = connection.execute(sql)
+        return [list(row) for row in cursor] if cursor.description else []
+
+def adopt(_):
+    return ctypes.CDLL(None).prctl({PR_SET_CHILD_SUBREAPER}, 1, 0, 0, 0)
+
+held = []
+does = {{
+    "adopt": adopt,
+    "ask": ask,
+    "hold": lambda _: held.append(connect()),
+    "socket_folder": lambda _: str(socket_folder(folder)),
+    "stop_if_unused": lambda _: stop_if_unused(folder),
+}}
+print("null", flush=True)
+for line in sys.stdin:
+    what, argument = json.loads(line)
+    print(json.dumps(does[what](argument)), flush=True)
+"""
+
+
+class User:
+    """A process that uses the embedded server of a data folder."""
+
+    def __init__(self, folder: Path, process: "subprocess.Popen[str]") -> None:
+        self.folder = folder
+        self.process = process
+
+    def begin(self, what: str, argument: str = "") -> None:
+        """Tells the process what to do, and doesn't wait for it."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps([what, argument]) + "\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> Any:
+        """What came of it. Fails the test if the process ended over it; see its stderr."""
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], ANSWER_SECONDS)
+        line = self.process.stdout.readline() if ready else ""
+        assert line, "the process ended" if ready else f"no answer in {ANSWER_SECONDS} s"
+        return json.loads(line)
+
+    def do(self, what: str, argument: str = "") -> Any:
+        self.begin(what, argument)
+        return self.answer()
+
+    def ask(self, sql: str) -> Any:
+        """The rows that a new connection is given."""
+        return self.do("ask", sql)
+
+    def leave(self) -> None:
+        """Ends the process as a program ends; it stops the server if it is the last user."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        assert self.process.wait(ANSWER_SECONDS) == 0
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(ANSWER_SECONDS)
+
+
+class Machine:
+    """Data folders below one folder, and the processes that a test started on them."""
+
+    def __init__(self, top: Path, stack: ExitStack) -> None:
+        self.top = top
+        self._stack = stack
+
+    def folder(self, name: str) -> Path:
+        """A data folder, with the server in it that earlier tests left there, stopped."""
+        made = self.top / name
+        made.mkdir(exist_ok=True)
+        return made
+
+    def user(self, folder: Path, uid: int | None = None) -> User:
+        """A process that has imported everything and not asked for the server yet."""
+        settings = {
+            "DJANGO_SETTINGS_MODULE": "settings",
+            "REALM_DATA_DIR": str(self.top / "settings"),
+            "TMPDIR": str(self.top / "tmp"),
+        }
+        process = self._stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-c", USER, str(folder), *([] if uid is None else [str(uid)])],
+                cwd=BASE_DIR,
+                env={**os.environ, **settings},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+        self._stack.callback(process.kill)
+        user = User(folder, process)
+        assert user.answer() is None
+        return user
+
+    def stranger(self, uid: int) -> int:
+        """The process id of a program that is no Postgres, which runs as the server does."""
+        process = self._stack.enter_context(
+            subprocess.Popen(
+                [shutil.which("cat") or "cat"],
+                stdin=subprocess.PIPE,
+                user=uid if os.geteuid() == 0 else None,
+            )
+        )
+        self._stack.callback(process.kill)
+        return process.pid
+
+
+@pytest.fixture(scope="module")
+def top() -> Iterator[Path]:
+    """A folder that any user of the machine may enter, as a server of root's needs it."""
+    with tempfile.TemporaryDirectory(prefix="realm-pg-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "tmp").mkdir()
+        (folder / "tmp").chmod(0o1777)
+        yield folder
+
+
+@pytest.fixture
+def machine(top: Path) -> Iterator[Machine]:
+    """Ends what the test has started, servers included, whatever became of the test."""
+    try:
+        with ExitStack() as stack:
+            yield Machine(top, stack)
+    finally:
+        for file in top.glob("*/postgres/postmaster.pid"):
+            end(server_of(file.parent.parent))
+
+
+def server_of(folder: Path) -> int:
+    """The process id in postmaster.pid; 0 if there is none."""
+    try:
+        return int((folder / "postgres/postmaster.pid").read_text().split("\n", 1)[0])
+    except FileNotFoundError:
+        return 0
+
+
+def ended(pid: int) -> bool:
+    """Whether the process is no more, or only a zombie that nobody has reaped."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def end(pid: int) -> None:
+    """Kills a postmaster and waits until it is dead. Leaves any other program alone."""
+    with suppress(psutil.NoSuchProcess):
+        if psutil.Process(pid).name() == "postgres":
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: ended(pid), f"server {pid} dead")
+
+
+def runs(folder: Path) -> bool:
+    pid = server_of(folder)
+    return bool(pid) and not ended(pid)
+
+
+def stopped(folder: Path, pid: int) -> bool:
+    """Whether the server has been shut down in order: it takes its pid file away."""
+    if server_of(folder):
+        return False
+    wait_until(lambda: ended(pid), f"server {pid} stopped")
+    return True
+
+
+def keep(user: User, text: str) -> None:
+    user.ask("drop table if exists kept")
+    user.ask("create table kept (what text)")
+    user.ask(f"insert into kept values ('{text}')")
+
+
+KEPT = "select what from kept"
+IDENTITY = (
+    "select system_identifier::text, pg_postmaster_start_time()::text from pg_control_system()"
+)
+
+
+def test_two_data_folders_side_by_side_do_not_disturb_each_other(machine: Machine) -> None:
+    one, two = machine.user(machine.folder("a")), machine.user(machine.folder("b"))
+    for user, text in ((one, "one"), (two, "two")):
+        keep(user, text)
+    assert one.ask(KEPT) == [["one"]]
+    assert two.ask(KEPT) == [["two"]]
+    first, second = server_of(one.folder), server_of(two.folder)
+    one.leave()
+    assert stopped(one.folder, first)
+    assert two.ask(KEPT) == [["two"]]
+    assert server_of(two.folder) == second
+
+
+def test_a_second_process_joins_the_server_of_the_first_and_the_last_one_stops_it(
+    machine: Machine,
+) -> None:
+    folder = machine.folder("a")
+    first, second = machine.user(folder), machine.user(folder)
+    identity = first.ask(IDENTITY)
+    pid = server_of(folder)
+    assert second.ask(IDENTITY) == identity
+    first.leave()
+    assert second.ask(IDENTITY) == identity
+    second.do("hold")
+    second.leave()
+    assert stopped(folder, pid)
+
+
+def test_a_killed_user_does_not_keep_the_server_from_the_next_one_that_leaves(
+    machine: Machine,
+) -> None:
+    folder = machine.folder("a")
+    killed, other = machine.user(folder), machine.user(folder)
+    identity = killed.ask(IDENTITY)
+    assert other.ask(IDENTITY) == identity
+    pid = server_of(folder)
+    killed.kill()
+    assert runs(folder)
+    other.leave()
+    assert stopped(folder, pid)
+
+
+def test_stop_if_unused_stops_what_killed_users_left_behind_and_nothing_else(
+    machine: Machine,
+) -> None:
+    folder = machine.folder("a")
+    user, cleaner = machine.user(folder), machine.user(folder)
+    identity = user.ask(IDENTITY)
+    pid = server_of(folder)
+    cleaner.do("stop_if_unused")
+    assert user.ask(IDENTITY) == identity
+    user.kill()
+    assert runs(folder)
+    cleaner.do("stop_if_unused")
+    assert stopped(folder, pid)
+
+
+def a_program(machine: Machine, uid: int) -> int:
+    return machine.stranger(uid)
+
+
+def a_server_of_another_folder(machine: Machine, uid: int) -> int:
+    other = machine.user(machine.folder("b"))
+    other.do("socket_folder")
+    return server_of(other.folder)
+
+
+@pytest.mark.parametrize("stranger", [a_program, a_server_of_another_folder])
+def test_a_stale_pid_file_whose_number_another_process_has_is_got_over(
+    machine: Machine, stranger: Callable[[Machine, int], int]
+) -> None:
+    folder = machine.folder("a")
+    locks = [folder / "postgres" / name for name in ("postmaster.pid", ".s.PGSQL.5432.lock")]
+    first = machine.user(folder)
+    keep(first, "committed")
+    first.kill()
+    end(server_of(folder))
+    pid = stranger(machine, locks[0].stat().st_uid)
+    for lock in locks:
+        _, rest = lock.read_text().split("\n", 1)
+        lock.write_text(f"{pid}\n{rest}")
+
+    next_one = machine.user(folder)
+    assert next_one.ask(KEPT) == [["committed"]]
+    started = server_of(folder)
+    assert started != pid
+    assert not ended(pid)
+    next_one.leave()
+    assert stopped(folder, started)
+    assert not ended(pid)
+
+
+@pytest.mark.parametrize("reaped", [True, False], ids=["reaped", "a zombie"])
+def test_after_a_kill_of_the_server_the_next_connection_works_and_committed_data_is_there(
+    machine: Machine, reaped: bool
+) -> None:
+    folder = machine.folder("a")
+    user, other = machine.user(folder), machine.user(folder)
+    if not reaped:
+        if not sys.platform.startswith("linux"):
+            pytest.skip("only Linux lets a process adopt orphans")
+        user.do("adopt")
+    keep(user, "committed")
+    user.do("hold")
+    other.do("hold")
+    pid = server_of(folder)
+    end(pid)
+    assert user.ask(KEPT) == [["committed"]]
+    assert other.ask(KEPT) == [["committed"]]
+    started = server_of(folder)
+    assert started != pid
+    other.leave()
+    user.leave()
+    assert stopped(folder, started)
+
+
+def test_two_processes_that_start_at_the_same_moment_get_one_server(machine: Machine) -> None:
+    for _ in ("the folder is new", "the folder has been used"):
+        folder = machine.folder("fresh")
+        users = machine.user(folder), machine.user(folder)
+        for user in users:
+            user.begin("ask", IDENTITY)
+        one, two = (user.answer() for user in users)
+        assert one == two
+        pid = server_of(folder)
+        for user in users:
+            user.leave()
+        assert stopped(folder, pid)
+
+
+def test_an_initdb_that_is_killed_half_way_leaves_a_folder_that_works(machine: Machine) -> None:
+    folder = machine.folder("half")
+    user = machine.user(folder)
+    user.begin("socket_folder")
+    wait_until(lambda: list(folder.glob("postgres*/PG_VERSION")), "initdb under way")
+    [initdb] = [
+        each
+        for each in psutil.Process(user.process.pid).children(recursive=True)
+        if each.name() == "initdb"
+    ]
+    user.kill()
+    initdb.kill()
+    wait_until(lambda: ended(initdb.pid), "initdb dead")
+
+    next_one = machine.user(folder)
+    keep(next_one, "whole")
+    assert next_one.ask(KEPT) == [["whole"]]
+    assert not list(folder.glob("postgres.draft-*"))
+
+
+def test_a_server_that_is_not_ready_yet_is_waited_for(machine: Machine) -> None:
+    """It recovers from a crash, or shuts down: its pid file says so."""
+    folder = machine.folder("a")
+    first, second = machine.user(folder), machine.user(folder)
+    keep(first, "committed")
+    file = folder / "postgres/postmaster.pid"
+    ready = file.read_text()
+    assert ready.count("ready") == 1
+    file.write_text(ready.replace("ready   ", "starting"))
+    second.begin("ask", KEPT)
+    assert second.process.stdout is not None
+    assert not select.select([second.process.stdout], [], [], 0.5)[0], "it did not wait"
+    file.write_text(ready)
+    assert second.answer() == [["committed"]]
+
+
+def test_a_pid_file_that_its_server_died_writing_is_got_over(machine: Machine) -> None:
+    folder = machine.folder("a")
+    first = machine.user(folder)
+    keep(first, "committed")
+    first.kill()
+    pid = server_of(folder)
+    end(pid)
+    file = folder / "postgres/postmaster.pid"
+    file.write_text("\n".join(file.read_text().split("\n")[:4]))
+    (folder / "postgres/.s.PGSQL.5432.lock").unlink()  # comes later
+    assert machine.user(folder).ask(KEPT) == [["committed"]]
+
+
+def test_a_folder_with_a_name_too_long_for_a_socket_works(machine: Machine) -> None:
+    folder = machine.folder("long-" * 30)
+    assert len(os.fsencode(folder / "postgres/.s.PGSQL.5432")) > SOCKET_PATH_BYTES
+    user, other = machine.user(folder), machine.user(folder)
+    sockets = user.do("socket_folder")
+    assert Path(sockets) != folder / "postgres"
+    assert other.do("socket_folder") == sockets
+    keep(user, "far down")
+    assert other.ask(KEPT) == [["far down"]]
+    pid = server_of(folder)
+    user.leave()
+    other.leave()
+    assert stopped(folder, pid)
+
+
+def ordinary_user() -> int:
+    """The id of a user who may do nothing special."""
+    if os.geteuid() != 0:
+        pytest.skip("the tests run as an ordinary user, so all of this file is this test")
+    try:
+        uid = pwd.getpwnam("nobody").pw_uid
+        subprocess.run([shutil.which("true") or "true"], user=uid, group=uid, check=True)
+    except (KeyError, OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"root can't become an ordinary user here: {error!r}")
+    return uid
+
+
+def test_an_ordinary_user_has_a_server_too_where_root_has_one(machine: Machine) -> None:
+    uid = ordinary_user()
+    roots = machine.user(machine.folder("a"))
+    keep(roots, "of root")
+    folder = machine.folder("ordinary")
+    os.chown(folder, uid, uid)
+    user, other = machine.user(folder, uid), machine.user(folder, uid)
+    keep(user, "of an ordinary user")
+    assert other.ask(KEPT) == [["of an ordinary user"]]
+    assert roots.ask(KEPT) == [["of root"]]
+    pid = server_of(folder)
+    assert psutil.Process(pid).uids().real == uid
+    user.leave()
+    other.leave()
+    assert stopped(folder, pid)

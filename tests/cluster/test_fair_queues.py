@@ -1,0 +1,351 @@
+"""Owners take turns: what one has queued keeps no other's publish from being rendered (P10)."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.test import override_settings
+from django.utils import timezone
+
+from realms.models import Realm
+from realms.publishing.bootstrap import sync_base_realm
+from reindex.jobs import batches, lifecycle, queue, turns, wanted
+from reindex.models import OwnerUsage, ReindexBatch, ReindexJob, WantedDefinitions
+from settings.processes import celery_worker
+from tests.support import make
+from tests.support.cluster import Cluster, cluster, wait_until
+from tests.support.gates import in_thread
+
+API = "application/vnd.api+json"
+ADA = "http://ada.localhost:4201/"
+PLAIN = b"""\
+import { Card, string } from "@realm/base";
+export class Plain extends Card {
+  static fields = { title: string() };
+  static isolated = ({ card }) => <p>{card.title}</p>;
+}
+"""
+#: It loops where its title says so.
+LOOPING = b"""\
+import { Card, string } from "@realm/base";
+export class Looping extends Card {
+  static fields = { title: string() };
+  static isolated = ({ card }) => { while (card.title === "loop"); return <p>{card.title}</p>; };
+}
+"""
+
+
+def looping(count: int) -> dict[str, bytes]:
+    """The files of a realm with so many looping cards."""
+    card = make.card("./looping", "Looping", title="loop")
+    return {"looping.tsx": LOOPING, **{f"c{i:03}.json": card for i in range(count)}}
+
+
+def publish(fleet: Cluster, source: Realm, url: str) -> None:
+    """Publishes through a replica, as its owner."""
+    assert source.owner is not None
+    answer = fleet.replicas[0].request(
+        "POST",
+        "http://localhost:4201/_publish-realm",
+        accept=API,
+        body=json.dumps({"sourceRealmURL": source.url, "publishedRealmURL": url}),
+        headers=make.login(source.owner.get_username()),
+    )
+    assert answer.status == 202, answer.text
+
+
+def seconds_until_ready(fleet: Cluster, source: Realm, url: str, patience: float) -> float:
+    """How long a publish takes until its pages are there."""
+    began = time.monotonic()
+    publish(fleet, source, url)
+    done = ReindexJob.objects.filter(realm_url=url, status="done")
+    wait_until(done.exists, f"{url} ready", patience)
+    return time.monotonic() - began
+
+
+def busy() -> int:
+    """How many workers are at a batch."""
+    return ReindexBatch.objects.filter(done=False, lease_until__isnull=False).count()
+
+
+def innocent(owner: Any) -> Realm:
+    """A source realm of ada's with five cards."""
+    files = {f"c{i}.json": make.card("./plain", "Plain", title=f"card {i}") for i in range(5)}
+    return make.source("http://localhost:4201/ada/site/", owner, {"plain.tsx": PLAIN, **files})
+
+
+def bad_realms(*files: dict[str, bytes]) -> list[tuple[Realm, str]]:
+    """Realms of mallory's, and where each is to be published."""
+    mallory = make.user("mallory")
+    return [
+        (
+            make.source(f"http://localhost:4201/mallory/bad-{i}/", mallory, each),
+            f"http://localhost:4201/mallory/shown-{i}/",
+        )
+        for i, each in enumerate(files)
+    ]
+
+
+@pytest.mark.cluster
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("processes", "realms"), [(1, [200]), (2, [50, 50, 50, 50])])
+def test_looping_cards_of_one_user_keep_no_publish_of_another_waiting(
+    owner: Any, tmp_path: Path, processes: int, realms: Sequence[int]
+) -> None:
+    sync_base_realm()
+    bad = bad_realms(*(looping(count) for count in realms))
+    source = innocent(owner)
+    with cluster(tmp_path, 1, REALM_RENDER_SECONDS="5") as running:
+        running.wait_reported()
+        running.spawn(celery_worker("w", processes=processes))
+        for realm, url in bad:
+            publish(running, realm, url)
+        wait_until(lambda: busy() == processes, "workers at the looping cards")
+        seconds = seconds_until_ready(running, source, ADA, 100)
+        print(f"{processes} processes: ready after {seconds:.1f} s")
+        unfinished = ReindexJob.objects.exclude(realm_url=ADA).filter(status__in=ReindexJob.LIVE)
+        assert unfinished.exists()
+    assert seconds < 10
+
+
+#: Each of its cards takes memory until the process ends, or links to ever further cards.
+FILLING = LOOPING.replace(
+    b'while (card.title === "loop")', b"const all = []; for (;;) all.push(Array(1e6).fill(1))"
+)
+CHAIN = b"""\
+import { Card, linksTo, string } from "@realm/base";
+export class Looping extends Card {
+  static fields = { title: string(), next: linksTo(() => Looping) };
+  static isolated = ({ card }) => {
+    let each = card;
+    while (each.next) each = each.next;
+    return <p>{each.title}</p>;
+  };
+}
+"""
+
+
+def filling() -> list[dict[str, bytes]]:
+    """200 cards that take the process with them."""
+    return [{**looping(200), "looping.tsx": FILLING}]
+
+
+def modules() -> list[dict[str, bytes]]:
+    """200 cards, each of a module of its own that doesn't end when it is loaded."""
+    files = {f"m{i}.tsx": b"for (;;);//%d\n" % i + LOOPING for i in range(200)}
+    return [files | {f"c{i}.json": make.card(f"./m{i}", "Looping") for i in range(200)}]
+
+
+def tiny_realms() -> list[dict[str, bytes]]:
+    """Many realms with a looping card each."""
+    return [looping(1) for _ in range(60)]
+
+
+def chain() -> list[dict[str, bytes]]:
+    """Cards that link to one another in a long row; each is shown with all that follow."""
+    cards = {
+        f"c{i:03}.json": make.card("./looping", "Looping", {"next": f"./c{i + 1:03}"}, title="x")
+        for i in range(400)
+    }
+    return [{"looping.tsx": CHAIN, **cards}]
+
+
+@pytest.mark.cluster
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("attack", [filling, modules, tiny_realms, chain])
+def test_no_other_attack_keeps_a_publish_of_another_waiting(
+    owner: Any, tmp_path: Path, attack: Callable[[], list[dict[str, bytes]]]
+) -> None:
+    sync_base_realm()
+    bad = bad_realms(*attack())
+    source = innocent(owner)
+    with cluster(tmp_path, 1, REALM_RENDER_SECONDS="5") as running:
+        running.wait_reported()
+        running.spawn(celery_worker("w", processes=1))
+        for realm, url in bad:
+            publish(running, realm, url)
+        wait_until(busy, "the worker at a bad card", 60)
+        seconds = seconds_until_ready(running, source, ADA, 100)
+        print(f"{attack.__name__}: ready after {seconds:.1f} s")
+    assert seconds < 10
+
+
+# --- Whose turn it is --------------------------------------------------------------------------
+
+
+def owe(owner: str, *, draft: bool = False, ago: float = 0, batches: int = 0) -> ReindexJob:
+    """A job of an owner's, that waits since some seconds; planned if it has batches."""
+    url = f"http://{owner}-{ReindexJob.objects.count()}.localhost:4201/"
+    with transaction.atomic():
+        job = queue.enqueue_job(url, 1, draft=draft, owner=owner)
+    ReindexJob.objects.filter(pk=job.pk).update(created_at=timezone.now() - timedelta(seconds=ago))
+    if batches:
+        with override_settings(REALM_BATCH_CARDS=1):
+            lifecycle.create_batches(
+                job, lifecycle.Plan([f"{i}.json" for i in range(batches)], {url: 1})
+            )
+    return job
+
+
+def owner_of(piece: turns.Piece | None) -> str:
+    """Whose piece was taken."""
+    assert piece is not None
+    return piece.job.owner if isinstance(piece, ReindexBatch) else piece.owner
+
+
+def taken(count: int) -> str:
+    """The owners of the next pieces, taken by workers that are all busy with them."""
+    return "".join(owner_of(turns.take()) for _ in range(count))
+
+
+def done(count: int) -> str:
+    """The owners of the next pieces, done one after another by one worker for two seconds each."""
+    owners = ""
+    for _ in range(count):
+        piece = turns.take()
+        owners += owner_of(piece)
+        if isinstance(piece, ReindexBatch):
+            assert batches.finish(piece, [])
+        else:
+            assert isinstance(piece, ReindexJob)
+            lifecycle.create_batches(piece, lifecycle.Plan([], {}))
+        turns.count(owners[-1], 2)
+    return owners
+
+
+@pytest.mark.usefixtures("sent", "transactional_db")
+class TestTurns:
+    """Each test has its own pieces of work and nothing else."""
+
+    def test_workers_are_shared_between_owners_not_between_batches(self) -> None:
+        owe("a", batches=9, ago=9)
+        owe("b", batches=2, ago=5)
+        owe("c")
+        assert taken(5) == "abcab"
+        assert taken(3) == "aaa"
+
+    def test_one_worker_serves_owners_in_turn(self) -> None:
+        owe("a", batches=9, ago=9)
+        owe("b", batches=3, ago=1)
+        assert done(8) == "abababaa"
+
+    def test_many_realms_of_one_owner_wait_behind_the_one_of_another(self) -> None:
+        for _ in range(40):
+            owe("a", ago=60)
+        assert done(3) == "aaa"
+        owe("b")
+        assert done(3) == "baa"
+
+    def test_an_owner_who_had_a_long_turn_waits_until_others_had_theirs(self) -> None:
+        turns.count("a", 60)
+        owe("a", batches=2, ago=9)
+        for owner in "bcd":
+            owe(owner, batches=2)
+        assert done(8) == "bcdbcdaa"
+
+    def test_worker_time_is_forgotten_by_half_each_minute(self) -> None:
+        turns.count("a", 60)
+        OwnerUsage.objects.update(counted_at=timezone.now() - timedelta(minutes=5))
+        turns.count("b", 10)
+        owe("b", ago=9)
+        owe("a")
+        assert done(2) == "ab"
+        turns.count("a", 0)
+        assert OwnerUsage.objects.get(owner="a").seconds < 5
+
+    def test_drafts_come_after_publishes_until_they_have_waited_long(self) -> None:
+        owe("a", draft=True, ago=5)
+        owe("b")
+        assert done(2) == "ba"
+        for _ in range(3):
+            owe("b")
+        turns.count("b", 60)
+        owe("a", draft=True, ago=11)
+        assert done(2) == "ab"
+
+    def test_a_thousand_drafts_of_one_owner_keep_no_publish_waiting(self) -> None:
+        ReindexJob.objects.bulk_create(
+            ReindexJob(realm_url=f"http://{i}.localhost:4201/", generation=1, draft=True, owner="a")
+            for i in range(1000)
+        )
+        ReindexJob.objects.update(created_at=timezone.now() - timedelta(hours=1))
+        assert done(1) == "a"
+        owe("a")
+        piece = turns.take()
+        assert isinstance(piece, ReindexJob) and not piece.draft
+        owe("b")
+        assert done(1) == "b"
+
+    def test_definitions_wait_their_owners_turn(self) -> None:
+        wanted.want_definitions([f"http://a.localhost:4201/{i}.ts" for i in range(50)], "a")
+        assert turns.take() is None  # not due yet
+        WantedDefinitions.objects.update(due_at=timezone.now() - timedelta(minutes=1))
+        turns.count("a", 5)
+        owe("b")
+        assert taken(3) == "baa"
+
+    def test_of_a_superseded_job_a_worker_counts_until_it_notices(self) -> None:
+        """Else an owner who publishes again and again has all workers."""
+        job = owe("a", batches=1)
+        batch = turns.take()
+        assert isinstance(batch, ReindexBatch)
+        with transaction.atomic():
+            queue.enqueue_job(job.realm_url, 2, owner="a")
+        owe("b")
+        turns.count("b", 60)
+        assert taken(1) == "b"
+        assert not batches.finish(batch, [])
+        batches.end_lease_of_ended_job(batch)
+        owe("b")
+        assert taken(1) == "a"
+
+    def test_two_workers_never_take_the_same_piece(self) -> None:
+        for owner in "abcd":
+            owe(owner, batches=3)
+            owe(owner)
+        barrier = threading.Barrier(8)
+
+        def take() -> list[str]:
+            barrier.wait(10)
+            pieces = iter(turns.take, None)
+            return [f"{type(piece).__name__} {piece.pk}" for piece in pieces]
+
+        found = [piece for each in [in_thread(take) for _ in range(8)] for piece in each.result(30)]
+        assert len(found) == len(set(found)) == 16
+
+    def test_a_worker_looks_whether_others_wait_and_who(self) -> None:
+        owe("a", batches=3, ago=9)
+        assert taken(1) == "a"
+        assert not turns.others_wait("a", later=False)
+        owe("b", draft=True, ago=5)
+        assert not turns.others_wait("a", later=False)
+        assert turns.others_wait("a", later=True)
+        owe("c", ago=1)
+        assert turns.others_wait("a", later=False)
+        # It has as many workers as this one.
+        assert taken(1) == "c"
+        assert not turns.others_wait("a", later=False)
+
+    def test_what_is_given_back_is_a_batch_of_its_own(self) -> None:
+        job = owe("a", batches=1)
+        ReindexBatch.objects.update(paths=["a.json", "b.json", "c.json"])
+        batch = turns.take()
+        assert isinstance(batch, ReindexBatch)
+        result = {"url": f"{job.realm_url}a", "html": {"isolated": "a"}, "search": {}}
+        assert batches.finish(batch, [result], [["b.json"], ["c.json"]])
+        job.refresh_from_db()
+        assert (job.status, job.seen) == ("rendering", 1)
+        paths = list(job.batches.order_by("pk").values_list("paths", "done"))
+        assert paths == [(["a.json"], True), (["b.json"], False), (["c.json"], False)]
+        for _ in range(2):
+            rest = turns.take()
+            assert isinstance(rest, ReindexBatch)
+            assert batches.finish(rest, [])
+        job.refresh_from_db()
+        assert (job.status, job.seen) == ("done", 3)

@@ -1,0 +1,460 @@
+"""Whatever has become of a realm, and whatever is asked of it: all replicas say what the database
+holds.
+
+Each situation makes realms, has everything about them asked, so that it is cached wherever it can
+be, changes them, and has everything asked again of two replicas.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+from xml.etree import ElementTree
+
+import pytest
+
+from realms.access.auth import Caller, realm_token
+from realms.access.permissions import change_permissions
+from realms.content.blobs import read_blob
+from realms.errors import RealmError
+from realms.housekeeping.garbage import collect_garbage
+from realms.models import EVERYONE, FileVersion, Publication, Realm
+from realms.publishing.bootstrap import sync_base_realm
+from realms.publishing.publish import (
+    delete_realm,
+    make_realm,
+    publish_realm,
+    rollback_realm,
+    rollback_target,
+    unpublish_realm,
+)
+from reindex.models import ReindexJob, WantedDefinitions
+from reindex.reading import pins
+from tests.support import make
+from tests.support.cluster import Answer, Cluster, Replica, cluster, wait_until
+from tests.support.web import API, ORIGIN, SOURCE
+
+pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
+
+NOTE = b"""\
+import { Card, linksTo, string } from "@realm/base";
+import { label } from "./label.ts";
+export class Note extends Card {
+  static displayName = label;
+  static fields = { title: string(), next: linksTo(() => Note) };
+  static isolated = ({ card }) => (
+    <p>{`${label}, ${card.title}, ${card.next ? card.next.title : "alone"}`}</p>
+  );
+}
+"""
+ADA = Caller("ada")
+#: How who may not read a realm is told so.
+REFUSED = (401, 403, 404)
+
+
+def note(title: str, link: str = "") -> bytes:
+    return make.card("./note", "Note", {"next": link} if link else None, title=title)
+
+
+def files(mark: str) -> dict[str, bytes]:
+    """A realm's files; each bears the mark. `index` links to what may be another realm's."""
+    return {
+        "note.tsx": NOTE,
+        "label.ts": f'export const label = "{mark}";\n'.encode(),
+        "text.md": f"# {mark}\n".encode(),
+        "index.json": note(f"{mark} home", "./deep/a"),
+        "a.json": note(f"{mark} a"),
+        "deep/note.tsx": NOTE.replace(b"./label.ts", b"../label.ts"),
+        "deep/a.json": note(f"{mark} deep a"),
+        "deep/text.md": f"# deep {mark}\n".encode(),
+    }
+
+
+# --- What the database holds -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Held:
+    """A realm as its rows say it is, at one generation."""
+
+    realm: Realm
+    generation: int
+
+    @property
+    def url(self) -> str:
+        return self.realm.url
+
+    @property
+    def public(self) -> bool:
+        return self.realm.pk in readable()
+
+    @property
+    def published(self) -> bool:
+        return self.realm.kind == Realm.Kind.PUBLISHED
+
+    @cache  # noqa: B019  forgotten with the round
+    def files(self) -> dict[str, bytes]:
+        """All files by path."""
+        realm_id, generation = self.realm.pk, self.generation
+        if self.published:
+            shown = Publication.objects.get(realm=self.realm, generation=generation)
+            realm_id, generation = shown.source_id, shown.source_generation
+        versions = FileVersion.objects.filter(realm=realm_id, from_generation__lte=generation)
+        return {
+            version.path: read_blob(version.blob_id, version.blob.data)
+            for version in versions.select_related("blob")
+            if version.until_generation is None or version.until_generation > generation
+        }
+
+
+@cache
+def readable() -> set[Any]:
+    """The keys of the realms that everyone may read."""
+    return set(Realm.objects.filter(permissions__audience=EVERYONE).values_list("pk", flat=True))
+
+
+@cache
+def realms() -> list[Realm]:
+    """All of them, those first that lie within others."""
+    return sorted(Realm.objects.all(), key=lambda realm: -len(realm.url))
+
+
+@cache
+def held_at(url: str) -> Held | None:
+    """The realm that a URL lies in: that with the longest URL."""
+    around = (realm for realm in realms() if url.startswith(realm.url))
+    return next((Held(realm, realm.generation) for realm in around), None)
+
+
+def look_anew() -> None:
+    """Has the rows be read again."""
+    for each in (Held.files, readable, realms, held_at):
+        each.cache_clear()
+
+
+def content(url: str) -> bytes | None:
+    """What everyone may read there."""
+    held = held_at(url)
+    if held is None or not held.public:
+        return None
+    return held.files().get(url.removeprefix(held.url))
+
+
+def cards(held: Held) -> dict[str, str]:
+    """The text of every page of a realm by the URL of its card, worked out from the rows."""
+    found: dict[str, str] = {}
+    mine = held.files()
+    for path, data in mine.items():
+        file = held.url + path
+        inside = held_at(file)
+        if not path.endswith(".json") or inside is None or inside.url != held.url:
+            continue
+        attributes, links = json.loads(data)["data"]["attributes"], json.loads(data)["data"]
+        module = "label.ts"
+        label = mine[module].decode().split('"')[1]
+        link = (links["relationships"].get("next") or {}).get("links", {}).get("self")
+        title = "alone"
+        if link is not None:
+            target = urljoin(file, f"{link}.json")
+            data_there = mine.get(target.removeprefix(held.url))
+            if (there := held_at(target)) is not None and there.url != held.url:
+                data_there = content(target)
+            if data_there is not None:
+                title = json.loads(data_there)["data"]["attributes"]["title"]
+        url = file.removesuffix(".json").removesuffix("index")
+        found[url] = f"{label}, {attributes['title']}, {title}"
+    return found
+
+
+# --- What is asked -----------------------------------------------------------------------------
+
+
+@dataclass
+class Look:
+    """Asks one replica all about some realms, and notes what contradicts the rows."""
+
+    replica: Replica
+    situation: str
+    owner: str
+    problems: list[str] = field(default_factory=list)
+
+    def all(self, urls: list[str]) -> None:
+        for url in urls:
+            held = held_at(url)
+            for name in ("cached", "pinned", "page", "definition", "search", "sitemap", "progress"):
+                try:
+                    told = list(getattr(self, name)(url, held))
+                except (KeyError, ValueError, ElementTree.ParseError) as error:
+                    told = [f"can't be read: {error!r}"]
+                self.problems += [
+                    f"{self.situation} x {name} on {self.replica.name}: {url}: {each}"
+                    for each in told
+                ]
+
+    def ask(self, url: str, accept: str, held: Held | None = None, **headers: str) -> Answer:
+        """The answer to everyone, or to the owner where not everyone may read."""
+        if held is not None and not held.public:
+            headers["Authorization"] = realm_token(
+                self.owner, held.url, ["read", "realm-owner", "write"], 600
+            )
+        return self.replica.get(url, accept, **headers)
+
+    def refused(self, url: str, accept: str, held: Held | None) -> Iterator[str]:
+        """A realm that isn't everyone's says nothing to who is nobody."""
+        if held is not None and not held.public:
+            answer = self.replica.get(url, accept)
+            if answer.status not in REFUSED:
+                yield f"{answer.status} for everyone"
+
+    def cached(self, realm_url: str, held: Held | None) -> Iterator[str]:
+        for path in ("text.md", "label.ts", "index.json", "deep/text.md", "deep/a.json"):
+            url = realm_url + path
+            there = held_at(url)
+            expected = there.files().get(url.removeprefix(there.url)) if there else None
+            answer = self.ask(url, SOURCE, there)
+            yield from self.refused(url, SOURCE, there)
+            if (answer.body if answer.status == 200 else None) != expected:
+                yield f"{path}: {answer.status} {answer.body[:60]!r}, not {expected!r}"
+
+    def pinned(self, realm_url: str, held: Held | None) -> Iterator[str]:
+        if held is None or held.url != realm_url:
+            return
+        generations = {held.generation}
+        if held.published:
+            known = Publication.objects.filter(realm=held.realm)
+            generations |= set(known.values_list("generation", flat=True))
+        for generation in generations:
+            expected = Held(held.realm, generation).files()["text.md"]
+            pin = pins.sign(pins.Pin(realm_url, generation), pins.ITSELF)
+            answer = self.ask(
+                f"{self.replica.address}/_at/text.md", "*/*", None, **{pins.PIN_HEADER: pin}
+            )
+            if answer.body != expected:
+                yield f"at {generation}: {answer.status} {answer.body[:60]!r}"
+        least = {"X-Realm-Min-Generation": str(held.generation)}
+        answer = self.ask(f"{realm_url}text.md", SOURCE, held, **least)
+        if answer.body != held.files()["text.md"]:
+            yield f"at least {held.generation}: {answer.status} {answer.body[:60]!r}"
+
+    def page(self, realm_url: str, held: Held | None) -> Iterator[str]:
+        if held is None or held.url != realm_url:
+            return
+        if not held.published:
+            shown = Realm.objects.filter(source=held.realm).order_by("created_at").first()
+            answer = self.ask(realm_url, "text/html", held)
+            if answer.headers.get("location") != (shown.url if shown else None):
+                yield f"leads to {answer.headers.get('location')}, and is shown at {shown}"
+            return
+        for url, text in cards(held).items():
+            answer = self.ask(url, "text/html", held)
+            yield from self.refused(url, "text/html", held)
+            if answer.status != 200 or f"<p>{text}</p>" not in answer.text:
+                yield f"{url}: {answer.status} {answer.text[-300:]}, not {text!r}"
+
+    def definition(self, realm_url: str, held: Held | None) -> Iterator[str]:
+        # A build takes a process: of what is published they are built already.
+        if held is None or held.url != realm_url or not held.published:
+            return
+        url = f"{realm_url}_definition?module=note&name=Note"
+        answer = self.ask(url, API, held)
+        yield from self.refused(url, API, held)
+        label = held.files()["label.ts"].decode().split('"')[1]
+        if answer.status != 200 or f'"{label}"' not in answer.text:
+            yield f"{answer.status} {answer.text[:200]}, not {label}"
+
+    def search(self, realm_url: str, held: Held | None) -> Iterator[str]:
+        if held is None or held.url != realm_url or not held.published:
+            return
+        answer = self.ask(f"{realm_url}_search?page[size]=100", API, held)
+        yield from self.refused(f"{realm_url}_search", API, held)
+        found = {
+            each["id"].removesuffix("index"): each["attributes"]["title"]
+            for each in json.loads(answer.text)["data"]
+        }
+        expected = {url: text.split(", ")[1] for url, text in cards(held).items()}
+        if found != expected:
+            yield f"{found}, not {expected}"
+
+    def sitemap(self, realm_url: str, held: Held | None) -> Iterator[str]:
+        if held is None or held.url != realm_url or not held.published:
+            return
+        answer = self.ask(f"{realm_url}sitemap.xml", "*/*", held)
+        yield from self.refused(f"{realm_url}sitemap.xml", "*/*", held)
+        found = {each.text for each in ElementTree.fromstring(answer.text).iter() if each.text}
+        found = {text for text in found if text.startswith("http")}
+        if found != set(cards(held)):
+            yield f"{sorted(filter(None, found))}, not {sorted(cards(held))}"
+
+    def progress(self, realm_url: str, held: Held | None) -> Iterator[str]:
+        if held is None or held.url != realm_url or not held.published:
+            return
+        answer = self.ask(f"{realm_url}_readiness-check?awaitPrerenderHtml=true", API, held)
+        if (answer.status, answer.headers["x-realm-generation"]) != (200, str(held.generation)):
+            yield f"{answer.status} {answer.text}"
+
+
+# --- The situations ----------------------------------------------------------------------------
+
+
+@dataclass
+class Place:
+    """Two source realms of an author and an origin of theirs, under a name of its own."""
+
+    name: str
+    author: str = "ada"
+
+    @property
+    def source(self) -> str:
+        return f"{ORIGIN}/ada/{self.name}/"
+
+    @property
+    def other(self) -> str:
+        return f"{ORIGIN}/ada/{self.name}-other/"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.name}.localhost:4201/"
+
+    @property
+    def inner(self) -> str:
+        return f"{self.url}deep/"
+
+    @property
+    def realms(self) -> list[str]:
+        return [self.source, self.other, self.url, self.inner]
+
+    def make(self) -> None:
+        """Makes the sources and publishes the first, twice, so that one can go back."""
+        owner = make.account("ada")
+        first = make.source(self.source, owner, files(f"{self.name} one"))
+        make.source(self.other, owner, files(f"{self.name} other"))
+        publish_realm(self.source, self.url, ADA)
+        make.write_paths(first, files(f"{self.name} two"))
+        publish_realm(self.source, self.url, ADA)
+
+
+def nested(place: Place) -> None:
+    publish_realm(place.other, place.inner, ADA)
+
+
+def taken_from_within(place: Place) -> None:
+    publish_realm(place.other, place.inner, ADA)
+    unpublish_realm(place.inner, ADA)
+
+
+def repointed(place: Place) -> None:
+    publish_realm(place.other, place.url, ADA)
+
+
+def published_again(place: Place) -> None:
+    unpublish_realm(place.url, ADA)
+    publish_realm(place.source, place.url, ADA)
+
+
+def private_again(place: Place) -> None:
+    change_permissions(Realm.objects.get(url=place.url), {"*": None})
+
+
+def made_again(place: Place) -> None:
+    delete_realm(place.source, ADA)
+    make.source(place.source, make.account("ada"), files(f"{place.name} three"))
+    publish_realm(place.source, place.url, ADA)
+
+
+def renamed(place: Place) -> None:
+    """Its owner has another name; the rights stay with the account."""
+    account = make.account("bo")
+    Realm.objects.filter(url__in=place.realms).update(owner=account)
+    for realm in Realm.objects.filter(url__in=place.realms):
+        realm.permissions.filter(account__isnull=False).update(account=account)
+    account.username = place.author = "robert"
+    account.save()
+
+
+def at_a_root(place: Place) -> None:
+    """A realm at the root of the origin that all the others are on."""
+    root = make_realm(f"{ORIGIN}/", Realm.Kind.SOURCE, make.account("ada"))
+    root.permissions.create(audience=EVERYONE, read=True)
+    make.write_paths(root, files("root"))
+
+
+SITUATIONS: dict[str, Callable[[Place], None]] = {
+    "nested": nested,
+    "unnested": taken_from_within,
+    "repointed": repointed,
+    "again": published_again,
+    "private": private_again,
+    "anew": made_again,
+    "renamed": renamed,
+    "root": at_a_root,
+}
+
+
+@pytest.fixture
+def two(owner: Any, tmp_path: Path) -> Iterator[Cluster]:
+    make.user("bo")
+    sync_base_realm()
+    with cluster(tmp_path, 2) as running:
+        running.wait_reported()
+        running.start_worker()
+        yield running
+
+
+@pytest.mark.timeout(400)
+def test_each_situation_and_each_look_agree_with_the_database(two: Cluster) -> None:
+    places = {name: Place(name) for name in SITUATIONS}
+    for place in places.values():
+        place.make()
+    wait_idle()
+    assert problems(two, places) == []
+    for name, change in SITUATIONS.items():
+        change(places[name])
+    wait_idle()
+    assert problems(two, places) == []
+    collect_garbage(grace=timedelta(0))
+    assert problems(two, places) == [], "after the garbage was collected"
+    for place in places.values():
+        roll_back(place)
+    wait_idle()
+    assert problems(two, places) == [], "after a rollback"
+
+
+def problems(two: Cluster, places: dict[str, Place]) -> list[str]:
+    """What any replica says otherwise than the database."""
+    found: list[str] = []
+    look_anew()
+    for replica in two.replicas:
+        for name, place in places.items():
+            look = Look(replica, name, place.author)
+            look.all([*place.realms, *([f"{ORIGIN}/"] if name == "root" else [])])
+            found += look.problems
+    return found
+
+
+def roll_back(place: Place) -> None:
+    """Goes back where there is something to go back to; else it is said."""
+    realm = Realm.objects.get(url=place.url)
+    caller = Caller(place.author)
+    try:
+        target = rollback_target(realm)
+    except RealmError:
+        with pytest.raises(RealmError, match="has no publication before this one"):
+            rollback_realm(place.url, caller)
+        return
+    rollback_realm(place.url, caller)
+    shown = Realm.objects.get(url=place.url).publications.first()
+    assert shown is not None
+    told = shown.source_id, shown.source_generation
+    assert told == (target.source_id, target.source_generation)
+
+
+def wait_idle() -> None:
+    """Waits until nothing is owed any more."""
+    live = ReindexJob.objects.filter(status__in=ReindexJob.LIVE)
+    wait_until(lambda: not live.exists(), "all jobs done", 90)
+    wait_until(lambda: not WantedDefinitions.objects.exists(), "all definitions built", 90)
+    assert not ReindexJob.objects.filter(status=ReindexJob.Status.FAILED).exists()

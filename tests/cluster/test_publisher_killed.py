@@ -1,0 +1,333 @@
+"""`kill -9` at the worst moments: of the process that publishes, and of the workers that render.
+
+What is published afterwards is the old or the new publication, whole, and what the new one owes its
+visitors is done once somebody is there to do it. The moments are made by locks that the test holds
+and by processes that it stops.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psutil
+import psycopg
+import pytest
+from django.db import connection
+
+from realms.content.locks import lock_key
+from realms.models import Publication, Realm
+from realms.publishing.bootstrap import sync_base_realm
+from reindex.models import (
+    IndexedCard,
+    IndexHead,
+    ReindexBatch,
+    ReindexJob,
+    WantedDefinitions,
+)
+from tests.support import make
+from tests.support.cluster import Cluster, cluster, database_url, wait_until
+from tests.support.rendering import index_of
+
+URL = "http://ada.localhost:4201/"
+NAMES = ("a", "index", "slow")
+Status = ReindexJob.Status
+
+pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
+
+
+def module(edition: str) -> bytes:
+    """A card module; the card named slow takes a second and a half to render."""
+    return f"""\
+import {{ Card, string }} from "@realm/base";
+const slow = () => {{ for (const end = Date.now() + 1500; Date.now() < end;); }};
+export class Note extends Card {{
+  static fields = {{ title: string() }};
+  static isolated = ({{ card }}) => {{
+    if (card.title === "slow") slow();
+    return <p>{edition} {{card.title}}</p>;
+  }};
+}}
+""".encode()
+
+
+@pytest.fixture
+def notes(owner: Any) -> Realm:
+    """A source realm of three cards."""
+    sync_base_realm()
+    cards = {f"{name}.json": make.card("./note", "Note", title=name) for name in NAMES}
+    return make.source(
+        "http://localhost:4201/ada/notes/", owner, {"note.tsx": module("one"), **cards}
+    )
+
+
+# --- The publisher -----------------------------------------------------------------------------
+
+
+def test_a_publisher_killed_before_or_during_its_commit_has_changed_nothing(
+    notes: Realm, tmp_path: Path
+) -> None:
+    with publishers(tmp_path) as here:
+        # The realm does not exist yet.
+        for lock in (before_anything, after_the_swap):
+            with lock() as reached:
+                kill(publisher := publishing(here, notes), reached)
+            wait_gone(publisher)
+            assert standing() == (None, [], [])
+
+        assert publishing(here, notes).wait(20) == 0
+        first, old = standing(), notes.generation
+        assert first == (1, [(1, old)], [(1, Status.QUEUED)])
+
+        # It exists, and is to show something newer.
+        new = make.write(notes, note__tsx=module("two"))
+        for lock in (before_anything, after_the_swap):
+            with lock() as reached:
+                kill(publisher := publishing(here, notes), reached)
+            wait_gone(publisher)
+            assert standing() == first
+
+        assert publishing(here, notes).wait(20) == 0
+        jobs = [(1, Status.SUPERSEDED), (2, Status.QUEUED)]
+        assert standing() == (2, [(1, old), (2, new)], jobs)
+
+
+def test_a_broker_that_is_away_does_not_hold_up_a_publish(notes: Realm, tmp_path: Path) -> None:
+    with publishers(tmp_path) as here:
+        nowhere = "amqp://guest:guest@127.0.0.1:1//"
+        publisher = publishing(here, notes, CELERY_BROKER_URL=nowhere)
+        wait_until(lambda: standing()[0] == 1, "published")
+        # With the interpreter's end in it; a broker is asked for four seconds by default.
+        assert publisher.wait(3) == 0
+        assert "no message was sent" in (tmp_path / "manage-publish_realm.log").read_text()
+
+
+@contextmanager
+def publishers(folder: Path) -> Iterator[Cluster]:
+    """Where publishers run, with neither replicas nor workers; none is left afterwards."""
+    here = Cluster(folder, 0, {})
+    try:
+        yield here
+    finally:
+        here.stop()
+
+
+def publishing(here: Cluster, source: Realm, **environment: str) -> "subprocess.Popen[bytes]":
+    """A process that publishes."""
+    return here.manage("publish_realm", source.url, URL, "--no-wait", **environment)
+
+
+def kill(process: "subprocess.Popen[bytes]", reached: Callable[[], bool]) -> None:
+    """Ends a process at once when it has come to a place."""
+    wait_until(reached, "the publisher at the gate")
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+
+
+@contextmanager
+def before_anything() -> Iterator[Callable[[], bool]]:
+    """Holds up publishers before their first look at the registry."""
+    with holding("SELECT pg_advisory_lock(%s)", lock_key(URL)):
+        yield lambda: waiting("advisory") == [False]
+
+
+@contextmanager
+def after_the_swap() -> Iterator[Callable[[], bool]]:
+    """Holds up publishers when the swap is written and not yet committed."""
+    with holding("LOCK TABLE reindex_reindexjob IN EXCLUSIVE MODE"):
+        yield lambda: waiting("relation") == [True]
+
+
+@contextmanager
+def holding(sql: LiteralString, *parameters: object) -> Iterator[None]:
+    """Holds a lock on a connection of its own."""
+    with psycopg.connect(database_url()) as other:
+        other.execute(sql, parameters or None)
+        yield
+        other.rollback()
+
+
+@contextmanager
+def silent_broker() -> Iterator[str]:
+    """A broker that takes every connection and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"amqp://guest:guest@127.0.0.1:{server.getsockname()[1]}//"
+
+
+def waiting(kind: str) -> list[bool]:
+    """For each client that waits for a lock of this kind: whether it has written a publication."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT EXISTS (
+                SELECT 1 FROM pg_locks held WHERE held.pid = l.pid AND held.granted
+                AND held.relation = 'realms_publication'::regclass
+                AND held.mode = 'RowExclusiveLock'
+            )
+            FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+            WHERE NOT l.granted AND l.locktype = %s AND a.datname = current_database()
+            """,
+            [kind],
+        )
+        return [swapped for (swapped,) in cursor.fetchall()]
+
+
+def wait_gone(process: "subprocess.Popen[bytes]") -> None:
+    """Waits until Postgres has noticed that a client is gone: none is left beside the test."""
+
+    def gone() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+            return not cursor.fetchone()[0]
+
+    wait_until(gone, f"the connection of {process.pid} closed")
+
+
+def standing() -> tuple[int | None, list[tuple[int, int]], list[tuple[int, str]]]:
+    """The published realm's generation, its publications, its jobs: what visitors get and what is
+    owed to them. The pointer that visitors follow is among the publications, or nothing is."""
+    realm = Realm.objects.filter(url=URL).first()
+    publications = list(
+        Publication.objects.filter(realm__url=URL)
+        .order_by("generation")
+        .values_list("generation", "source_generation")
+    )
+    jobs = list(
+        ReindexJob.objects.filter(realm_url=URL)
+        .order_by("generation")
+        .values_list("generation", "status")
+    )
+    return (realm.generation if realm else None), publications, jobs
+
+
+# --- The workers -------------------------------------------------------------------------------
+
+
+def test_what_the_killed_still_owed_is_done_after_a_restart_and_the_newest_stands(
+    notes: Realm, tmp_path: Path
+) -> None:
+    told = {"REALM_BATCH_LEASE_SECONDS": "2", "REALM_RENDER_SECONDS": "10"}
+    # Every prerenderer that is seen is at its task.
+    with cluster(tmp_path, 1, **told, REALM_PRERENDERER_SECONDS="0") as running:
+        watch = Visitor(running)
+
+        # A publisher is killed after its commit: its message was never sent.
+        with silent_broker() as broker:
+            publisher = publishing(running, notes, CELERY_BROKER_URL=broker)
+            kill(publisher, lambda: standing()[0] == 1)
+        assert standing()[2] == [(1, Status.QUEUED)]
+        assert not IndexHead.objects.exists()
+        worker = running.start_worker("one")
+        wait_until(lambda: standing()[2] == [(1, Status.DONE)], "the first index")
+        wait_idle(worker)
+        assert watch.sees("one") == 1
+
+        # A worker is killed with all its processes while it renders: its lease runs out.
+        make.write(notes, note__tsx=module("two"))
+        publishing(running, notes)
+        stop_rendering(worker, generation=2)
+        kill_family(worker)
+        assert standing()[2][-1] == (2, Status.RENDERING)
+        assert watch.sees("one") == 1
+        worker = running.start_worker("two")
+        wait_until(lambda: standing()[2][-1] == (2, Status.DONE), "the second index")
+        wait_idle(worker)
+        assert watch.sees("two") == 2
+        assert list(batches(2).values_list("done", "attempts")) == [(True, 2)]
+
+        # A publish overtakes another whose cards are being rendered.
+        make.write(notes, note__tsx=module("three"))
+        publishing(running, notes)
+        stopped = stop_rendering(worker, generation=3)
+        make.write(notes, note__tsx=module("four"))
+        publishing(running, notes)
+        wait_until(lambda: watch.look() == 4, "the fourth index")
+        assert watch.sees("four") == 4
+        for each in stopped:
+            each.send_signal(signal.SIGCONT)
+        # A worker that is asked to end does so when it has done what it was at.
+        worker.terminate()
+        worker.wait(20)
+        assert watch.sees("four") == 4
+        jobs = [(1, Status.DONE), (2, Status.DONE), (3, Status.SUPERSEDED), (4, Status.DONE)]
+        assert standing()[2] == jobs
+        assert not IndexedCard.objects.exclude(job__generation=4).exists()
+        assert watch.generations == sorted(watch.generations)
+
+
+class Visitor:
+    """Somebody who looks at a card's page again and again."""
+
+    def __init__(self, running: Cluster) -> None:
+        self._replica = running.replicas[0]
+        self.generations: list[int] = []
+
+    def look(self) -> int:
+        """The generation of the page."""
+        page = self._replica.get(f"{URL}a", "text/html")
+        assert page.status == 200
+        self.generations.append(int(page.headers["x-realm-generation"]))
+        return self.generations[-1]
+
+    def sees(self, edition: str) -> int:
+        """The generation of the page once the whole index is of one edition."""
+        cards = {path: card.html["isolated"] for path, card in index_of(URL).items()}
+        assert cards == {name: f"<p>{edition} {name}</p>" for name in NAMES}
+
+        def shown() -> bool:
+            text = self._replica.get(f"{URL}a", "text/html").text
+            return f"<p>{edition} a</p>" in text
+
+        wait_until(shown, f"the page of edition {edition}", 5)
+        return self.look()
+
+
+def wait_idle(worker: "subprocess.Popen[bytes]") -> None:
+    """Waits until nothing is owed, of the source realm's either, and nothing is under way: then a
+    prerenderer that is seen later is at what is published next."""
+    live = ReindexJob.objects.filter(status__in=ReindexJob.LIVE)
+    wait_until(lambda: not live.exists(), "every job done")
+    # The definitions are asked for while the prerenderer of the last batch is still there.
+    wait_until(lambda: not _renderers_of(worker), "the last batch put away")
+    wait_until(lambda: not WantedDefinitions.objects.exists(), "the definitions")
+    wait_until(lambda: not _renderers_of(worker), "no prerenderer left")
+
+
+def batches(generation: int) -> Any:
+    return ReindexBatch.objects.filter(job__realm_url=URL, job__generation=generation)
+
+
+def stop_rendering(worker: "subprocess.Popen[bytes]", *, generation: int) -> list[psutil.Process]:
+    """Stops the prerenderers while one of them is in the middle of a generation's batch."""
+    taken = batches(generation).filter(done=False, lease_until__isnull=False)
+    wait_until(taken.exists, f"generation {generation} being rendered")
+    renderers: list[psutil.Process] = wait_until(lambda: _renderers_of(worker), "a prerenderer")
+    for each in renderers:
+        each.send_signal(signal.SIGSTOP)
+    assert taken.exists()
+    return renderers
+
+
+def _renderers_of(worker: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    """The processes that render cards, or stand by to: not the ones that make JavaScript."""
+    found = []
+    for child in psutil.Process(worker.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if any(part.endswith("host.ts") for part in child.cmdline()):
+                found.append(child)
+    return found
+
+
+def kill_family(worker: "subprocess.Popen[bytes]") -> None:
+    """Ends a worker and everything that it has started, at once."""
+    for each in [psutil.Process(worker.pid), *psutil.Process(worker.pid).children(recursive=True)]:
+        os.kill(each.pid, signal.SIGKILL)
+    worker.wait()

@@ -1,0 +1,157 @@
+"""Every command of the README is run as it stands there, with the environment that it sets."""
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from notifications.board import Board
+from realms.models import Realm
+from settings.processes import BASE_DIR
+from tests.support import make
+from tests.support.cluster import database_url, free_ports, wait_until
+from tests.support.web import ask
+
+pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
+
+README = (BASE_DIR / "README.md").read_text()
+SETTING_UP = README.partition("## Running it for real")[2]
+ORIGIN = "https://realms.example.com"
+SOURCE, SITE = f"{ORIGIN}/ada/site/", "https://ada.example.com/"
+#: What is run of the table of commands, one after another; each of them is in it.
+COMMANDS = (
+    "check --deploy",
+    "import_realm {folder} {source} --public",
+    "publish_realm {source} {site}",
+    "import_realm {changed} {source}",
+    "publish_realm {source} {site} --dry-run",
+    "publish_realm {source} {site}",
+    "realms",
+    "reindex_realm {site} --full",
+    "cancel_reindex {site}",
+    "rollback_realm {site} --dry-run",
+    "rollback_realm {site} --yes",
+    "verify_coherence --once",
+    "collect_garbage --dry-run",
+    "listen_file_changes --check",
+    "unpublish_realm {site} --yes",
+    "delete_realm {source} --yes",
+)
+
+
+def lines() -> list[list[str]]:
+    """The commands that stand by themselves, each as words."""
+    found = [line for line in SETTING_UP.splitlines() if line.startswith("    ")]
+    return [words for line in found if (words := shlex.split(line, comments=True))]
+
+
+def test_every_command_of_the_table_is_run_here() -> None:
+    told = {name for row in re.findall(r"^\| (`manage.py .*?) \|", README, re.MULTILINE)
+            for name in re.findall(r"`(?:manage.py )?([a-z_]+)", row)}  # fmt: skip
+    assert told == {command.split()[0] for command in COMMANDS}
+    heads = {words[0] for words in lines()}
+    assert heads == {
+        "export", "script/bootstrap", ".venv/bin/python", "script/web", ".venv/bin/celery"
+    }  # fmt: skip
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """What the README sets, of this machine instead of its example's."""
+    (port,) = free_ports(1)
+    told = dict(
+        each.split("=", 1) for words in lines() if words[0] == "export" for each in words[1:]
+    )
+    here = {
+        "REALM_REPLICA_ADDRESS": f"http://127.0.0.1:{port}",
+        "REALM_BOARD": f"{tmp_path}/board",
+        "REALM_BLOB_STORAGE": f"{tmp_path}/blobs",
+    }
+    assert here.keys() <= told.keys()
+    everywhere = {
+        "DATABASE_URL": database_url(),
+        # Empty means files: a broker of this machine may not be there.
+        "CELERY_BROKER_URL": "",
+        "REALM_SECRET_SEED": "a seed of more than forty characters that nobody could guess",
+    }
+    # The clone's own data folder may be in use.
+    own = {"REALM_DATA_DIR": str(tmp_path), "PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    return {**told, **here, **everywhere, **own}
+
+
+@pytest.fixture
+def servers(tmp_path: Path, environment: dict[str, str]) -> Iterator[None]:
+    """The services of the README, all on this machine, until the test is over."""
+    port = environment["REALM_REPLICA_ADDRESS"].rpartition(":")[2]
+    here = {"10.0.0.11": "127.0.0.1", "8000": port}
+    running: list[subprocess.Popen[bytes]] = []
+    for words in lines():
+        if words[0] in ("export", "script/bootstrap"):
+            # Whoever runs this has run script/bootstrap.
+            continue
+        command = [here.get(word, word) for word in words]
+        if command[-1] == "migrate":
+            run(command, environment)
+            continue
+        with open(tmp_path / f"{len(running)}.log", "wb") as log:
+            running.append(
+                subprocess.Popen(
+                    command, cwd=BASE_DIR, env=environment, stdout=log, stderr=log,
+                    start_new_session=True,
+                )
+            )  # fmt: skip
+    assert len(running) == 3
+    try:
+        wait_until(lambda: answers(int(port)), "the web service answers", 60)
+        wait_until(
+            Board(Path(environment["REALM_BOARD"])).live, "the sidecar vouches for the board", 60
+        )
+        yield
+    finally:
+        for process in running:
+            for each in psutil.Process(process.pid).children(recursive=True):
+                each.kill()
+            process.kill()
+            process.wait()
+
+
+def answers(port: int) -> bool:
+    try:
+        return ask(port, "GET", f"{ORIGIN}/base/mod.ts").status == 200
+    except OSError:
+        return False
+
+
+def run(command: list[str], environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        command, cwd=BASE_DIR, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=120, check=False,
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, f"{command}: {said}"
+    assert "Traceback" not in said, f"{command}: {said}"
+    return said
+
+
+def test_every_command_of_the_readme_does_what_it_says(
+    servers: None, environment: dict[str, str], tmp_path: Path
+) -> None:
+    make.user("ada")
+    named = {"source": SOURCE, "site": SITE}
+    for name, title in (("folder", "Home"), ("changed", "Moved")):
+        named[name] = str(tmp_path / name)
+        (tmp_path / name).mkdir()
+        for path, data in make.SITE.items():
+            (tmp_path / name / path).write_bytes(data.replace(b"Home", title.encode()))
+    said = {}
+    for command in COMMANDS:
+        words = [word.format(**named) for word in command.split()]
+        said[command] = run([".venv/bin/python", "manage.py", *words], environment)
+    assert SOURCE.partition("//")[2] in said["realms"]
+    assert "rendered" in said["publish_realm {source} {site}"]
+    assert not Realm.objects.filter(url__in=[SOURCE, SITE]).exists()

@@ -1,0 +1,54 @@
+"""The worst that can happen to a LISTEN connection: it stays open and nothing comes through it."""
+
+import time
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from realms.models import Realm
+from tests.faults.campaign import Plan, fleet
+from tests.support import make
+from tests.support.cluster import Replica, wait_until
+from tests.support.web import SOURCE
+
+pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
+
+BACK_TO_HITS_SECONDS = 3
+
+
+def test_no_read_behind_a_stalled_connection_is_older_than_the_bound_and_hits_are_back_soon(
+    source: Realm, tmp_path: Path
+) -> None:
+    """While its connection is silent a replica reads the database for everything; once that is
+    over it answers from its caches again, whether the connection was given up meanwhile or not."""
+    url = f"{source.url}label.ts"
+    make.write(source, label__ts=b"before")
+    with fleet(Plan(0, "", 1), tmp_path) as (running, proxies):
+        (replica,) = running.replicas
+        # One stall that the connection survives, and one that has it cut and made anew.
+        for number, seconds in enumerate((2.5, 6.5)):
+            _all_hit(replica, url)
+            proxies[replica.name].stall()
+            began = time.monotonic()
+            new = f"number {number}".encode()
+            make.write(source, label__ts=new)
+            committed = time.monotonic()
+            while time.monotonic() < began + seconds:
+                asked = time.monotonic()
+                answer = replica.get(url, SOURCE)
+                if asked > committed + settings.REALM_STALENESS_BOUND:
+                    assert answer.body == new
+            proxies[replica.name].flow()
+            ended = time.monotonic()
+            _all_hit(replica, url)
+            assert time.monotonic() - ended < BACK_TO_HITS_SECONDS
+            assert {a.body for a in replica.each_worker(url, SOURCE).values()} == {new}
+
+
+def _all_hit(replica: Replica, url: str) -> None:
+    def hit() -> bool:
+        answers = replica.each_worker(url, SOURCE).values()
+        return {answer.cache for answer in answers} == {"hit"}
+
+    wait_until(hit, "hits on every worker", 10)

@@ -1,0 +1,210 @@
+"""`verify_coherence` on a real fleet: one that is well, one that lags, one that lies, one that is
+gone."""
+
+import json
+import os
+import signal
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from notifications.board import now_ns
+from notifications.models import Replica as Row
+from realms.coherence import rules, verifier
+from realms.coherence.rules import Observation, Verdict
+from realms.coherence.verifier import Verification
+from realms.models import CoherenceReport, Realm, RealmTombstone
+from realms.publishing.bootstrap import sync_base_realm
+from reindex.models import IndexedCard, IndexHead, ReindexJob
+from tests.support import make
+from tests.support.cluster import Replica, cluster, wait_until
+from tests.support.gates import in_thread
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
+
+PUBLISHED = "http://ada.localhost:4201/"
+SECOND = 1_000_000_000
+
+
+def run(*arguments: str) -> tuple[int, dict[str, Any]]:
+    """The exit status and the report of one pass."""
+    out = StringIO()
+    status: Any = 0
+    try:
+        call_command("verify_coherence", "--once", "--json", *arguments, stdout=out)
+    except SystemExit as ended:
+        status = ended.code
+    return status, json.loads(out.getvalue())
+
+
+def replicas_told() -> bool:
+    return Row.objects.filter(state="live").count() == 2
+
+
+def swap_page(realm: Realm, html: str) -> None:
+    """An index of one page, as a reindex would swap it in."""
+    job = ReindexJob.objects.create(
+        realm_url=realm.url, generation=realm.generation, status=ReindexJob.Status.DONE
+    )
+    IndexedCard.objects.create(
+        job=job, realm_url=realm.url, path="index", current=True, html={"isolated": html}
+    )
+    IndexHead.objects.create(
+        realm_url=realm.url, job=job, generation=realm.generation, swapped_at=timezone.now()
+    )
+
+
+def freeze(replica: Replica, url: str) -> None:
+    """Stops a replica's sidecar, and vouches for its board all the same: no production path does
+    this. Both web workers then hold what stands at `url` now."""
+    replica.kill("sidecar", signal.SIGSTOP)
+    replica.board.bump_epoch()
+    replica.board.go_live(now_ns() + 60 * SECOND)
+    wait_until(
+        lambda: {each.cache for each in replica.each_worker(url).values()} == {"hit"},
+        "both workers serve hits",
+    )
+
+
+def judged(monkeypatch: pytest.MonkeyPatch) -> list[Observation]:
+    """The answers that were wrong when they came, as they come."""
+    found: list[Observation] = []
+
+    def judge(answer: Observation, *rest: Any) -> Verdict:
+        found.append(answer)
+        return rules.judge(answer, *rest)
+
+    monkeypatch.setattr(verifier, "judge", judge)
+    return found
+
+
+@pytest.mark.cluster
+def test_a_fleet_is_found_coherent_lagging_lying_and_unreachable_as_it_is(
+    source: Realm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync_base_realm()
+    make.publish(source, PUBLISHED)
+    published = Realm.objects.get(url=PUBLISHED)
+    swap_page(published, "<p>one</p>")
+    secret = make.source("http://localhost:4201/ada/secret/", source.owner, make.SITE, public=False)
+    with cluster(tmp_path, 2) as fleet:
+        _, b = fleet.replicas
+        wait_until(replicas_told, "both replicas report")
+
+        only = [f"--realm={url}" for url in (source.url, PUBLISHED, secret.url)]
+        status, report = run(*only)
+        assert (status, report["violations"], report["unreachable"]) == (0, [], {})
+        assert report["replicas"] == ["a", "b"]
+        files = len(make.SITE)
+        assert report["samples"] == 2 * (3 * 2 * files + 2), "as source, as module, cards as pages"
+        assert report["unchecked"] == {}
+        assert CoherenceReport.objects.get().details == report
+
+        # Changes are followed to both replicas while they happen.
+        verification = Verification(grace=3, samples=10, realms=[source.url, PUBLISHED, secret.url])
+        watching = in_thread(verification.run, 1.5)
+        wait_until(lambda: verification._generations, "the first poll")
+        make.write(source, post__tsx=b"export const edition = 2;")
+        make.remove(source, "dot.png")
+        make.write(secret, ada__json=b"{}")
+        make.publish(source, PUBLISHED)
+        outcome = watching.result(60)
+        assert outcome.exit_status == 0, outcome.as_json()
+        # Two changes of the source between two polls are one.
+        assert 3 <= outcome.changes <= 4
+        assert outcome.within[1] <= outcome.within[10] <= outcome.within[60] == outcome.changes
+
+        # b hears nothing any more, but falls back to the database before the grace is over.
+        post = f"{source.url}post.tsx"
+        freeze(b, post)
+        make.write(source, post__tsx=b"export const edition = 3;")
+        assert "edition = 2" in b.get(post).text
+        wrong_answers = judged(monkeypatch)
+        verification = Verification(grace=4, samples=10, realms=[source.url])
+        checking = in_thread(verification.run, 0)
+        wait_until(lambda: len({found.sent_at for found in wrong_answers}) > 2, "asked again")
+        b.board.go_live(0)
+        outcome = checking.result(60)
+        assert (outcome.exit_status, outcome.violations) == (0, [])
+
+        # b goes on serving what it has: from the source, and for ever.
+        freeze(b, post)
+        expected = make.write(source, post__tsx=b"export const edition = 4;")
+        status, report = run("--realm", source.url, "--grace", "0.5")
+        assert status == 1
+        [wrong] = [each for each in report["violations"] if each["variant"] == "module"]
+        assert (wrong["replica"], wrong["realm"], wrong["path"]) == ("b", source.url, "post.tsx")
+        assert wrong["worker"].startswith("b/")
+        assert (wrong["expected_generation"], wrong["found_generation"]) == (expected, expected - 1)
+        assert "other bytes" in wrong["why"]
+        assert {each["replica"] for each in report["violations"]} == {"b"}
+
+        os.killpg(b.running["web"].pid, signal.SIGKILL)
+        b.running["web"].wait()
+        status, report = run(*only, "--grace", "0.5")
+        assert (status, report["violations"]) == (2, [])
+        assert list(report["unreachable"]) == ["b"]
+        assert "refused" in report["unreachable"]["b"]
+        assert CoherenceReport.objects.first().unreachable == 1  # type: ignore[union-attr]
+
+        # A replica that was shut down in order a while ago is missing on purpose.
+        Row.objects.filter(name="b").update(
+            state="stopped", reported_at=timezone.now() - timedelta(minutes=1)
+        )
+        status, report = run(*only, "--grace", "0.5", "--samples", "3")
+        assert (status, report["unreachable"], report["retired"]) == (0, {}, ["b"])
+
+
+def refused(*arguments: str) -> CommandError:
+    with pytest.raises(CommandError) as raised:
+        call_command("verify_coherence", *arguments)
+    assert raised.value.returncode == 3
+    return raised.value
+
+
+def test_without_a_replica_or_a_realm_it_says_so(source: Realm) -> None:
+    assert "no replica has reported within a day" in str(refused("--once"))
+    Row.objects.create(
+        name="a", address="http://127.0.0.1:9", state="live", sidecar_pid=1,
+        reported_at=timezone.now(),
+    )  # fmt: skip
+    assert "none of http://localhost:4201/no/such/ is a realm" in str(
+        refused("--once", "--realm", "http://localhost:4201/no/such")
+    )
+    assert "has no valid host" in str(refused("--realm", "http:///"))
+    Realm.objects.all().delete()
+    assert "there is no realm" in str(refused("--once"))
+    assert not CoherenceReport.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--seconds", "0"), ("--seconds", "nan"), ("--grace", "x"), ("--samples", "0"),
+     ("--once", "--seconds", "5")],
+)  # fmt: skip
+def test_options_that_mean_nothing_are_refused(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError, match=arguments[0]):
+        call_command("verify_coherence", *arguments)
+
+
+def test_a_realm_of_another_origin_is_named_and_not_checked(source: Realm) -> None:
+    """As there is one where a server has run at another port before."""
+    strays = [
+        make.source(url, source.owner, make.SITE).url
+        for url in ("http://localhost:4300/ada/site/", "https://localhost:4201/ada/site/",
+                    "http://ada.localhost/")
+    ]  # fmt: skip
+    RealmTombstone.objects.create(url="http://gone.localhost:4300/", generation=1)
+    Row.objects.create(
+        name="a", address="http://127.0.0.1:9", state="live", sidecar_pid=1,
+        reported_at=timezone.now(),
+    )  # fmt: skip
+    verification = Verification(grace=1, samples=50)
+    verification._draw()
+    assert {question.realm_url for question in verification._queue} == {source.url}
+    assert list(verification.outcome.unchecked) == sorted(strays)

@@ -1,0 +1,74 @@
+"""Content is whole or not there, whatever happens while it is written."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.files.storage import storages
+
+from realms.content.blobs import ROW_BLOB_BYTES, blob_name, read_blob, store_blob
+from realms.models import Blob, Realm
+from realms.publishing import effects
+from settings.storage import blob_storage
+from tests.support import make
+from tests.support.gates import Gate, in_thread
+from tests.support.web import SOURCE, Web
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LARGE = b"large " * ROW_BLOB_BYTES
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, settings: Any) -> Path:
+    """A folder of this test's own for large content."""
+    settings.STORAGES = {**settings.STORAGES, "blobs": blob_storage(str(tmp_path), tmp_path)}
+    return tmp_path
+
+
+def test_a_reader_in_the_middle_of_a_write_gets_the_old_file_whole(
+    web: Web, live: None, source: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, url = Gate(), f"{source.url}index.json"
+    monkeypatch.setattr(effects, "drop_definitions", gate.before(effects.drop_definitions))
+    write = in_thread(make.write, source, index__json=b"{}")
+    gate.wait_for_arrival()
+    for asked in (url, f"{url}?noCache"):
+        assert web.get(asked, SOURCE).body == make.SITE["index.json"]
+    gate.open()
+    write.result(20)
+    assert web.get(url, SOURCE).body == b"{}"
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_crash_while_large_content_is_stored_leaves_nothing_that_passes_for_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, crash)
+        with pytest.raises(KeyboardInterrupt):
+            store_blob(LARGE)
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+    assert not Blob.objects.exists()
+    assert read_blob(store_blob(LARGE)) == LARGE
+
+
+def test_a_file_whose_content_is_away_costs_no_other_file_and_is_back_when_it_is(
+    web: Web, live: None, source: Realm
+) -> None:
+    """A failed load is not remembered, and spoils neither its realm nor any other."""
+    other = make.source("http://localhost:4201/ada/other/", source.owner, make.SITE)
+    make.write(source, large__md=LARGE)
+    name = blob_name(Blob.objects.get(size=len(LARGE)).sha256)
+    kept = storages["blobs"].path(name)
+    os.rename(kept, f"{kept}.away")
+    for _ in range(2):
+        assert web.get(f"{source.url}large.md", SOURCE).status == 500
+    for realm in (source, other):
+        assert web.get(f"{realm.url}index.json", SOURCE).body == make.SITE["index.json"]
+    os.rename(f"{kept}.away", kept)
+    assert web.get(f"{source.url}large.md", SOURCE).body == LARGE

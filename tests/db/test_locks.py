@@ -1,0 +1,169 @@
+"""The realm write lock: one writer a realm, readers together, nothing left behind."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from django.db import connection, transaction
+
+from realms.content import locks
+from realms.content.locks import lock_key, realm_write_lock
+from realms.errors import Busy
+from tests.support.cluster import wait_until
+from tests.support.gates import Gate, in_thread
+from tests.support.web import waiting_for
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+A, B, C = (f"http://localhost:4201/luke/{name}/" for name in "abc")
+
+
+def take(*urls: str, shared: tuple[str, ...] = (), value: int = 7) -> int:
+    """Takes the locks and gives them back."""
+    with realm_write_lock(*urls, shared=shared):
+        return value
+
+
+@contextmanager
+def held(*urls: str, shared: tuple[str, ...] = ()) -> Iterator[None]:
+    """The locks, held by another connection for the length of the block."""
+    gate = Gate()
+
+    def hold() -> None:
+        with realm_write_lock(*urls, shared=shared):
+            gate.hold()
+
+    holder = in_thread(hold)
+    try:
+        gate.wait_for_arrival()
+        yield
+    finally:
+        gate.open()
+        holder.result(20)
+
+
+def test_the_key_is_the_first_eight_bytes_of_the_urls_hash() -> None:
+    assert lock_key("http://localhost:4201/luke/my-realm/") == 77324559412694263
+
+
+def test_keys_are_signed_64_bit_numbers_that_differ_by_url() -> None:
+    """And one URL has the same key whenever it is asked for."""
+    urls = [f"http://localhost:4201/luke/{number}/" for number in range(2000)]
+    keys = [lock_key(url) for url in urls]
+    assert keys == [lock_key(url) for url in urls]
+    assert len(set(keys)) == len(urls)
+    assert all(-(2**63) <= key < 2**63 for key in keys)
+    assert any(key < 0 for key in keys)
+
+
+def test_the_lock_is_the_advisory_lock_of_that_key() -> None:
+    """Other programs that know the rule exclude us, and we them."""
+    with connection.cursor() as cursor, realm_write_lock(A):
+        cursor.execute(
+            "SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks "
+            "WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid = pg_backend_pid()"
+        )
+        assert cursor.fetchall() == [(lock_key(A),)]
+
+
+def test_the_same_realm_is_written_to_by_one_at_a_time() -> None:
+    """The second gets in once the first is out, and has its own result."""
+    with held(A):
+        second = in_thread(take, A)
+        wait_until(lambda: waiting_for(A) == 1, "the second writer waiting")
+        assert not second.done()
+    assert second.result(20) == 7
+
+
+def test_different_realms_are_written_to_at_the_same_time() -> None:
+    """The lock of one URL says nothing about another's."""
+    with held(A):
+        assert take(B, C) == 7
+
+
+def test_readers_of_a_realm_do_not_wait_for_each_other_but_writers_wait_for_them() -> None:
+    with held(B, shared=(A,)):
+        assert take(C, shared=(A,)) == 7
+        writer = in_thread(take, A)
+        wait_until(lambda: waiting_for(A) == 1, "the writer waiting for the reader")
+    assert writer.result(20) == 7
+
+
+def test_a_reader_waits_for_the_writer() -> None:
+    with held(A):
+        reader = in_thread(take, B, shared=(A,))
+        wait_until(lambda: waiting_for(A) == 1, "the reader waiting for the writer")
+    assert reader.result(20) == 7
+
+
+def test_a_realm_that_is_both_written_and_read_is_written() -> None:
+    with held(C, shared=(A,)):
+        both = in_thread(take, A, shared=(A,))
+        wait_until(lambda: waiting_for(A) == 1, "the writer waiting for the reader")
+    assert both.result(20) == 7
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_gives_the_lock_back_and_undoes_the_transaction(
+    error: type[BaseException],
+) -> None:
+    with pytest.raises(error):
+        with realm_write_lock(A):
+            raise error
+    assert in_thread(take, A).result(20) == 7
+
+
+def test_a_connection_that_is_cut_gives_the_lock_back() -> None:
+    gate, cut = Gate(), threading.Event()
+
+    def hold() -> None:
+        with realm_write_lock(A):
+            gate.hold()
+            connection.connection.close()
+            cut.set()
+
+    holder = in_thread(hold)
+    gate.wait_for_arrival()
+    second = in_thread(take, A)
+    wait_until(lambda: waiting_for(A) == 1, "the second writer waiting")
+    gate.open()
+    assert second.result(20) == 7
+    assert cut.is_set()
+    with pytest.raises(Exception, match="closed"):
+        holder.result(20)
+
+
+def test_locks_are_taken_in_one_order_so_that_nobody_waits_in_a_circle() -> None:
+    rounds = [
+        in_thread(take, *urls) for urls in ((A, B, C), (C, B, A), (B, A, C)) for _ in range(8)
+    ]
+    assert [each.result(20) for each in rounds] == [7] * 24
+
+
+def test_who_waits_too_long_is_told_that_the_realm_is_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(locks, "LOCK_WAIT_SECONDS", 0.1)
+    with held(A):
+        with pytest.raises(Busy, match=A):
+            take(A)
+    assert take(A) == 7
+
+
+def test_a_lock_is_never_taken_inside_another_transaction() -> None:
+    """Its transaction would end too late, with the lock and the announcement still to come."""
+    with transaction.atomic():
+        with pytest.raises(RuntimeError, match="durable"):
+            take(A)
+
+
+def test_a_database_that_is_away_is_not_taken_for_a_busy_realm() -> None:
+    with pytest.raises(Exception) as raised:
+        with realm_write_lock(A):
+            connection.connection.close()
+            take_nothing = connection.cursor()
+            take_nothing.execute("SELECT 1")
+    assert not isinstance(raised.value, Busy)
+    assert isinstance(raised.value.__cause__, psycopg.Error)

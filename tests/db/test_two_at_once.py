@@ -1,0 +1,283 @@
+"""Whoever finishes, renews, claims, plans or swaps may meet another who does the same: two at once
+come to what they come to one after the other."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from reindex.index import swap
+from reindex.jobs import batches, leases, lifecycle, queue, sweeper, wanted
+from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob, WantedDefinitions
+from tests.support.interleaving import Run, outcomes_at_once, outcomes_in_a_row
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
+
+URL = "http://ada.localhost:4201/"
+MODULE = f"{URL}post.tsx"
+PAST = timedelta(hours=1)
+
+
+def picture() -> dict[str, Any]:
+    """All that the two could have changed. Of a time it says whether there is one."""
+    listed = {
+        "jobs": ReindexJob.objects.order_by("pk").values_list(
+            "generation", "status", "next_generation", "total", "seen", "rendered", "errors",
+            "attempts", "error", "lease_number", "lease_until", "finished_at", "pins",
+        ),
+        "batches": ReindexBatch.objects.order_by("pk").values_list(
+            "paths", "done", "attempts", "lease_number", "lease_until",
+        ),
+        "cards": IndexedCard.objects.order_by("job", "path").values_list("path", "html", "current"),
+        "heads": IndexHead.objects.values_list("realm_url", "generation"),
+        "definitions": WantedDefinitions.objects.values_list("attempts", "lease_until"),
+    }  # fmt: skip
+    return {name: [tuple(map(_plain, row)) for row in rows] for name, rows in listed.items()}
+
+
+def _plain(value: Any) -> Any:
+    return "a time" if hasattr(value, "year") else value
+
+
+def empty() -> None:
+    """Takes away what the two before have left."""
+    with connection.cursor() as cursor:
+        for table in (
+            "indexedcard",
+            "indexhead",
+            "reindexbatch",
+            "reindexjob",
+            "wanteddefinitions",
+        ):
+            cursor.execute(f"DELETE FROM reindex_{table}")
+
+
+def made_job(**more: Any) -> ReindexJob:
+    """A job whose planner has let its lease run out."""
+    past = timezone.now() - PAST
+    given = {"lease_until": past, "lease_number": 1, "attempts": 1, "started_at": past, **more}
+    return ReindexJob.objects.create(realm_url=URL, generation=1, pins={URL: 1}, **given)
+
+
+def made_batches(*names: str, attempts: int = 1, **more: Any) -> list[ReindexBatch]:
+    """Batches of a card each, of one job, whose workers have let their leases run out."""
+    job = made_job(**{"status": "rendering", "lease_until": None, **more})
+    lease = {"lease_until": timezone.now() - PAST, "lease_number": 1, "attempts": attempts}
+    return ReindexBatch.objects.bulk_create(
+        ReindexBatch(job=job, paths=[f"{name}.json"], **lease) for name in names
+    )
+
+
+def twice(batch: ReindexBatch) -> list[ReindexBatch]:
+    """The batch as two workers have it."""
+    return [ReindexBatch.objects.select_related("job").get(pk=batch.pk), batch]
+
+
+def plan(*names: str) -> lifecycle.Plan:
+    return lifecycle.Plan([f"{name}.json" for name in names], {URL: 1})
+
+
+def with_each(table: dict[str, Any], other: str) -> list[tuple[str, str]]:
+    """Each of a table with itself, and with one of them."""
+    return [(one, one) for one in table] + [(one, other) for one in table if one != other]
+
+
+def results(batch: ReindexBatch) -> list[dict[str, Any]]:
+    names = [path.removesuffix(".json") for path in batch.paths]
+    return [{"url": URL + name, "html": {"isolated": name}, "search": {}} for name in names]
+
+
+def cancel_and_owe() -> None:
+    with transaction.atomic():
+        queue.enqueue_job(URL, 2)
+
+
+def give_up() -> None:
+    sweeper._give_up(timezone.now())
+
+
+def try_again() -> None:
+    sweeper._try_again(timezone.now())
+
+
+def assert_same(prepare: Callable[[], tuple[Run, Run]], *, passes: bool = False) -> None:
+    """Whatever the order, the two come to what they come to one after the other. Where the second
+    `passes` over what the first has locked, the first comes to what it does alone."""
+
+    def anew() -> tuple[Run, Run]:
+        empty()
+        return prepare()
+
+    expected = outcomes_in_a_row(anew, picture)
+    if passes:
+        answer = anew()[0]()
+        expected.append((picture(), answer, False))
+    for stop, outcome in outcomes_at_once(anew, picture):
+        assert outcome in expected, f"the first stood before its statement {stop}"
+
+
+# --- A job that is planned ---------------------------------------------------------------------
+
+#: What may happen to a job that is queued: `old` is a lease that has run out, `job` the row.
+PLANNING: dict[str, Callable[[ReindexJob], Any]] = {
+    "begin": lambda old: lifecycle.begin(old.pk) is not None,
+    "planned": lambda old: len(lifecycle.create_batches(old, plan("a", "b"))),
+    "swapped": lambda old: lifecycle.create_batches(old, plan()),
+    "renew": leases.renew,
+    "announce": lambda old: lifecycle.record_pins(old, {URL: 1}, {}),
+    "failed": lambda old: lifecycle.record_failure(old, "nobody there"),
+    "postpone": lambda old: leases.postpone(old, "busy"),
+    "replace": lambda old: lifecycle.replace_job(old, "closed"),
+    "owe": lambda old: cancel_and_owe(),
+    "cancel": lambda old: queue.cancel(URL),
+    "give up": lambda old: give_up(),
+}
+
+
+@pytest.mark.parametrize(("one", "two"), with_each(PLANNING, "begin"))
+def test_two_who_meet_at_planning_come_to_what_they_do_in_a_row(one: str, two: str) -> None:
+    last = "give up" in (one, two)
+
+    def prepare() -> tuple[Run, Run]:
+        job = made_job(attempts=leases.MAX_ATTEMPTS if last else 1)
+        return lambda: PLANNING[one](job), lambda: PLANNING[two](job)
+
+    assert_same(prepare, passes=two == "begin")
+
+
+@pytest.mark.parametrize("late", ["planned", "swapped", "renew", "announce", "failed", "replace"])
+def test_who_has_lost_the_lease_of_a_plan_changes_nothing(late: str) -> None:
+    lost = made_job()
+    assert lifecycle.begin(lost.pk) is not None
+    before = picture()
+    assert not PLANNING[late](lost)
+    assert picture() == before
+
+
+# --- A batch that is rendered ------------------------------------------------------------------
+
+RENDERING: dict[str, Callable[[ReindexBatch], Any]] = {
+    "claim": lambda old: batches.claim(old.pk) is not None,
+    "renew": leases.renew,
+    "release": lambda old: batches.release(old, "nobody there"),
+    "postpone": lambda old: leases.postpone(old, "busy"),
+    "put down": batches.end_lease_of_ended_job,
+    "replace": lambda old: lifecycle.replace_job(old, "closed"),
+    "finish": lambda old: batches.finish(old, results(old)),
+    "finish in part": lambda old: batches.finish(old, [], [old.paths]),
+    "owe": lambda old: cancel_and_owe(),
+    "cancel": lambda old: queue.cancel(URL),
+    "give up": lambda old: give_up(),
+}
+
+
+AT_THE_FINISH = [("finish", each) for each in ("claim", "renew", "release", "cancel", "owe")]
+
+
+@pytest.mark.parametrize(("one", "two"), [*with_each(RENDERING, "claim"), *AT_THE_FINISH])
+def test_two_who_meet_at_a_batch_come_to_what_they_do_in_a_row(one: str, two: str) -> None:
+    last = "give up" in (one, two)
+
+    def prepare() -> tuple[Run, Run]:
+        (batch,) = made_batches("a", attempts=leases.MAX_ATTEMPTS if last else 1)
+        old = twice(batch)
+        return lambda: RENDERING[one](old[0]), lambda: RENDERING[two](old[1])
+
+    assert_same(prepare, passes=two == "claim")
+
+
+@pytest.mark.parametrize("late", ["renew", "release", "postpone", "put down", "replace", "finish"])
+def test_who_has_lost_a_lease_changes_nothing_for_who_has_it(late: str) -> None:
+    def prepare() -> tuple[Run, Run]:
+        (lost,) = made_batches("a")
+        held = batches.claim(lost.pk)
+        assert held is not None
+        return lambda: RENDERING[late](lost), lambda: RENDERING["finish"](held)
+
+    assert_same(prepare)
+    empty()
+    late_one, holder = prepare()
+    before = picture()
+    assert not late_one()
+    assert picture() == before
+    assert holder()
+
+
+def test_the_last_two_batches_of_a_job_swap_its_index_once() -> None:
+    def prepare() -> tuple[Run, Run]:
+        one, two = made_batches("a", "b")
+        return lambda: batches.finish(one, results(one)), lambda: batches.finish(two, results(two))
+
+    assert_same(prepare)
+
+
+@pytest.mark.parametrize("two", ["swap", "owe", "cancel"])
+def test_two_who_swap_an_index_come_to_what_they_do_in_a_row(two: str) -> None:
+    def swapped() -> str:
+        with transaction.atomic():
+            job = leases.locked_job(ReindexJob.objects.earliest("pk").pk)
+            assert job is not None
+            if job.status in ReindexJob.LIVE:
+                swap.swap(job)
+            return str(job.status)
+
+    others: dict[str, Run] = {
+        "swap": swapped,
+        "owe": cancel_and_owe,
+        "cancel": lambda: queue.cancel(URL),
+    }
+
+    def prepare() -> tuple[Run, Run]:
+        made_job()
+        return swapped, others[two]
+
+    assert_same(prepare)
+
+
+# --- What has failed, and definitions ----------------------------------------------------------
+
+FAILED: dict[str, Callable[[ReindexBatch], Any]] = {
+    "try again": lambda old: try_again(),
+    "claim": lambda old: batches.claim(old.pk) is not None,
+    "finish": lambda old: batches.finish(old, results(old)),
+    "release": lambda old: batches.release(old, "nobody there"),
+    "owe": lambda old: cancel_and_owe(),
+    "cancel": lambda old: queue.cancel(URL),
+}
+
+
+@pytest.mark.parametrize(("one", "two"), with_each(FAILED, "try again"))
+def test_two_who_meet_at_a_job_that_failed_come_to_what_they_do_in_a_row(
+    one: str, two: str
+) -> None:
+    def prepare() -> tuple[Run, Run]:
+        (batch,) = made_batches("a", status="failed", finished_at=timezone.now() - PAST)
+        old = twice(batch)
+        return lambda: FAILED[one](old[0]), lambda: FAILED[two](old[1])
+
+    assert_same(prepare)
+
+
+WANTED: dict[str, Callable[[WantedDefinitions], Any]] = {
+    "claim": lambda old: wanted.claim_definitions(MODULE) is not None,
+    "built": wanted.remove_wanted,
+    "want": lambda old: wanted.want_definitions([MODULE]),
+}
+
+
+@pytest.mark.parametrize(("one", "two"), with_each(WANTED, "claim"))
+@pytest.mark.parametrize("attempts", [1, leases.MAX_ATTEMPTS])
+def test_two_who_meet_at_definitions_come_to_what_they_do_in_a_row(
+    one: str, two: str, attempts: int
+) -> None:
+    def prepare() -> tuple[Run, Run]:
+        past = timezone.now() - PAST
+        old = WantedDefinitions.objects.create(
+            module_url=MODULE, due_at=past, lease_until=past, attempts=attempts
+        )
+        return lambda: WANTED[one](old), lambda: WANTED[two](old)
+
+    assert_same(prepare)

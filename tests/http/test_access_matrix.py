@@ -1,0 +1,447 @@
+"""Every route, asked by everyone who might ask it, in every kind of realm.
+
+A route that is added and not listed here fails. Each request is rolled back, so that every caller
+finds the same realms.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib import admin
+from django.db import transaction
+from django.test import Client, override_settings
+from django.urls import URLPattern, URLResolver
+
+from realms.access.auth import OPERATOR, Caller, permissions_of, realm_token, server_token, user_id
+from realms.api import card_views, routes
+from realms.http.accept import CARD
+from realms.models import EVERYONE, Realm, RealmPermission
+from realms.serving.responses import VARIANTS
+from reindex.reading import pins
+from settings import urls
+from tests.support import make
+from tests.support.web import API, ORIGIN, SOURCE
+
+PRIVATE = f"{ORIGIN}/ada/private/"
+PUBLIC = f"{ORIGIN}/ada/public/"
+PUBLISHED = "http://ada.localhost:4201/"
+OTHER = f"{ORIGIN}/ada/other/"
+KINDS = {"private": PRIVATE, "public": PUBLIC, "published": PUBLISHED}
+
+#: The columns of every table below.
+CALLERS = (
+    "nobody", "stranger", "reader", "writer", "owner", "operator", "assumed", "other realm", "gone",
+    "pin as token", "token as pin",
+)  # fmt: skip
+
+
+def row(text: str) -> tuple[str, ...]:
+    """What each caller gets; `ok` stands for the route's own status."""
+    cells = tuple(text.split())
+    assert len(cells) == len(CALLERS), text
+    return cells
+
+
+#                          nobody stranger reader writer owner operator assumed other gone pin pin
+ALL = row("                  ok     ok       ok     ok    ok    ok       ok      ok    ok  ok  ok")
+READ = row("                 401    403      ok     ok    ok    ok       403     401   401 401 401")
+WRITE = row("                401    403      403    ok    ok    ok       403     401   401 401 401")
+OWN = row("                  401    403      403    403   ok    ok       403     401   401 401 401")
+#: In a published realm, nobody but its owner has rights beyond everyone's.
+ANY_ACCOUNT = row("          401    ok       ok     ok    ok    ok       ok      401   401 401 401")
+OPERATORS = row("            401    403      403    403   403   ok       403     401   401 401 401")
+
+#: By what a route needs and the kind of realm.
+OUTCOMES = {
+    "nothing": {"private": ALL, "public": ALL, "published": ALL},
+    "read": {"private": READ, "public": ALL, "published": ALL},
+    "write": {"private": WRITE, "public": WRITE, "published": OWN},
+    "realm-owner": {"private": OWN, "public": OWN, "published": OWN},
+}
+
+
+@dataclass(frozen=True)
+class Route:
+    """A request, what it needs, and the status for who has that, in each kind of realm."""
+
+    method: str
+    path: str
+    needs: str
+    private: int
+    public: int
+    published: int
+    accept: str = "*/*"
+    body: Any = None
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    #: What single callers get instead, by kind and caller.
+    but: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    def expected(self, kind: str, caller: str) -> int:
+        if (kind, caller) in self.but:
+            return self.but[kind, caller]
+        cell = OUTCOMES[self.needs][kind][CALLERS.index(caller)]
+        return int(getattr(self, kind)) if cell == "ok" else int(cell)
+
+
+QUERY = {"X-HTTP-Method-Override": "QUERY"}
+FORM: dict[str, Any] = {"data": {"type": "permissions", "attributes": {"permissions": {}}}}
+CREATE = {"data": {"type": "card", "meta": {"adoptsFrom": {"module": "./post", "name": "Post"}}}}
+CHANGE = {"data": {"type": "card", "attributes": {"title": "changed"}}}
+ATOMIC = {
+    "atomic:operations": [
+        {"op": "add", "href": "new.md", "data": {"type": "source", "attributes": {"content": ""}}}
+    ]
+}
+
+#: The endpoints of realms, by name and method as in `realm_views.ENDPOINTS`.
+ENDPOINTS = {
+    ("_readiness-check", "GET"): Route("GET", "_readiness-check", "nothing", 200, 200, 503, API),
+    # Without a password; a server token would do, and a realm's doesn't.
+    ("_session", "POST"): Route(
+        "POST", "_session", "nothing", 400, 400, 400, body={},
+        but={(kind, caller): 201 if caller == "operator" else 401 for kind in KINDS
+             for caller in CALLERS if caller not in ("nobody", "token as pin", "assumed")}
+        | {(kind, "assumed"): 201 for kind in KINDS},
+    ),
+    ("_info", "GET"): Route("GET", "_info", "read", 200, 200, 200, API),
+    ("_info", "QUERY"): Route("POST", "_info", "read", 200, 200, 200, API, {}, headers=QUERY),
+    ("_mtimes", "GET"): Route("GET", "_mtimes", "read", 200, 200, 200, API),
+    ("_publishability", "GET"): Route("GET", "_publishability", "read", 200, 200, 200, API),
+    ("_permissions", "GET"): Route("GET", "_permissions", "realm-owner", 200, 200, 200, API),
+    ("_permissions", "PATCH"): Route(
+        "PATCH", "_permissions", "realm-owner", 200, 200, 200, API, FORM
+    ),
+    ("_atomic", "POST"): Route("POST", "_atomic", "write", 201, 201, 405, API, ATOMIC),
+    ("_definition", "GET"): Route("GET", "_definition?module=none", "read", 404, 404, 404, API),
+    ("_search", "GET"): Route("GET", "_search", "read", 503, 503, 503),
+    ("_search", "QUERY"): Route("POST", "_search", "read", 503, 503, 503, body={}, headers=QUERY),
+    ("_reindex", "POST"): Route("POST", "_reindex", "write", 204, 204, 204, body={}),
+    ("_full-reindex", "POST"): Route("POST", "_full-reindex", "write", 204, 204, 204, body={}),
+    ("_cancel-indexing-job", "POST"): Route(
+        "POST", "_cancel-indexing-job", "write", 204, 204, 204, body={}
+    ),
+}  # fmt: skip
+
+DRAFT = {(kind, caller): 503 for kind in ("private", "public") for caller in ("owner", "operator")}
+#: Everything else in a realm. By Accept and method for files, and for cards.
+FILES = {
+    (SOURCE, "GET"): Route("GET", "ada.json", "read", 200, 200, 200, SOURCE),
+    (SOURCE, "HEAD"): Route("HEAD", "ada.json", "read", 200, 200, 200, SOURCE),
+    ("*/*", "GET"): Route("GET", "plain.js", "read", 200, 200, 200),
+    ("*/*", "HEAD"): Route("HEAD", "plain.js", "read", 200, 200, 200),
+    ("application/json", "GET"): Route(
+        "GET", "ada.json", "read", 200, 200, 200, "application/json"
+    ),
+    # A source realm's pages are its owner's drafts; the private one isn't published anywhere.
+    ("text/html", "GET"): Route("GET", "", "read", 200, 302, 503, "text/html", but=DRAFT),
+    (API, "GET"): Route("GET", "folder/", "read", 200, 200, 200, API),
+    (SOURCE, "POST"): Route("POST", "new.md", "write", 204, 204, 405, SOURCE, b"new"),
+    (SOURCE, "DELETE"): Route("DELETE", "ada.json", "write", 204, 204, 405, SOURCE),
+    (CARD, "GET"): Route("GET", "ada", "read", 200, 200, 200, CARD),
+    (CARD, "HEAD"): Route("HEAD", "ada", "read", 200, 200, 200, CARD),
+    (CARD, "POST"): Route("POST", "folder/", "write", 201, 201, 405, CARD, CREATE, CARD),
+    (CARD, "PATCH"): Route("PATCH", "ada", "write", 200, 200, 405, CARD, CHANGE, CARD),
+    (CARD, "DELETE"): Route("DELETE", "ada", "write", 204, 204, 405, CARD),
+}
+#: More addresses of the same routes: what isn't there, and what is made.
+PLACES = (
+    Route("GET", "none.json", "read", 404, 404, 404, SOURCE),
+    Route("GET", "none", "read", 404, 404, 404),
+    Route("GET", "none/", "read", 404, 404, 404, API),
+    Route("GET", "none", "read", 404, 404, 404, CARD),
+    Route("GET", "none", "read", 404, 404, 404, "application/x-unknown, application/json;q=0"),
+    Route("GET", "ada", "read", 302, 302, 302, SOURCE),
+    Route("GET", "robots.txt", "read", 200, 200, 200),
+    Route("GET", "folder/robots.txt", "read", 200, 200, 200),
+    Route("GET", "sitemap.xml", "read", 404, 404, 200),
+    Route("POST", "x.bin", "write", 204, 204, 405, "*/*", b"x", "application/octet-stream"),
+    Route("POST", "ada.json", "write", 204, 204, 405, SOURCE, b"{}"),
+    Route("DELETE", "none.json", "write", 404, 404, 405, SOURCE),
+    Route("DELETE", "none", "write", 404, 404, 405, CARD),
+)
+
+#: The server's endpoints: the caller's server token, a body for the realm, and each caller's lot.
+SERVER: dict[str, tuple[Route, dict[str, tuple[str, ...]]]] = {
+    "_server-session": (
+        Route("POST", "_server-session", "", 400, 400, 400, body={}),
+        dict.fromkeys(KINDS, ALL),
+    ),
+    "_realm-auth": (
+        Route("POST", "_realm-auth", "", 200, 200, 200, body={}),
+        dict.fromkeys(KINDS, ANY_ACCOUNT),
+    ),
+    "_create-realm": (
+        Route("POST", "_create-realm", "", 202, 202, 202,
+              body={"data": {"type": "realm", "attributes": {"endpoint": "new", "name": "New"}}}),
+        # The operator has no name to create one below, unless it is held to somebody's.
+        {kind: row("401 ok ok ok ok 403 ok 401 401 401 401") for kind in KINDS},
+    ),
+    "_publish-realm": (
+        Route("POST", "_publish-realm", "", 202, 202, 400,
+              body={"sourceRealmURL": "{realm}", "publishedRealmURL": PUBLISHED}),
+        {"private": OWN, "public": OWN, "published": ANY_ACCOUNT},
+    ),
+    "_unpublish-realm": (
+        Route("POST", "_unpublish-realm", "", 422, 422, 200,
+              body={"publishedRealmURL": "{realm}"}),
+        {"private": ANY_ACCOUNT, "public": ANY_ACCOUNT, "published": OWN},
+    ),
+    "_delete-realm": (
+        Route("DELETE", "_delete-realm", "", 204, 204, 422,
+              body={"data": {"type": "realm", "id": "{realm}"}}),
+        {"private": OWN, "public": OWN, "published": ANY_ACCOUNT},
+    ),
+    "_metrics": (
+        Route("GET", "_metrics", "", 200, 200, 200), dict.fromkeys(KINDS, OPERATORS)
+    ),
+    "_publish-progress": (
+        Route("GET", "_publish-progress?published_realm_url={realm}", "", 403, 403, 200),
+        {"private": ANY_ACCOUNT, "public": ANY_ACCOUNT, "published": OWN},
+    ),
+    "^_": (
+        Route("GET", "_nothing", "", 404, 404, 404), dict.fromkeys(KINDS, ALL)
+    ),
+}  # fmt: skip
+#: What has a test of its own below.
+ELSEWHERE = {"_admin", "_admin/"}
+PATTERNS: list[URLPattern | URLResolver] = urls.urlpatterns  # type: ignore[assignment]
+PINNED = {str(each.pattern) for each in PATTERNS if str(each.pattern).startswith("^_at/")}
+
+
+def sign_pin(realm: Realm) -> str:
+    """A pin as workers have it."""
+    return pins.sign(pins.Pin(realm.url, realm.generation), pins.ITSELF)
+
+
+def pinned_read(pin: str, path: str) -> tuple[str, dict[str, str]]:
+    """The URL and the headers of a read by what is given for a pin."""
+    return f"{ORIGIN}/_at/{path}", {pins.PIN_HEADER: pin}
+
+
+@dataclass
+class World:
+    """Realms of every kind, and the credentials of every caller in each."""
+
+    realms: dict[str, Realm]
+    gone: Caller
+    client: Client = field(default_factory=lambda: Client(raise_request_exception=True))
+    known: dict[tuple[str, str | None], dict[str, str]] = field(default_factory=dict)
+
+    def credentials(self, caller: str, realm: Realm | None) -> dict[str, str]:
+        """The headers by which a caller asks a realm, or the server."""
+        key = caller, realm.url if realm else None
+        if key not in self.known:
+            self.known[key] = self._credentials(caller, realm)
+        return self.known[key]
+
+    def _credentials(self, caller: str, realm: Realm | None) -> dict[str, str]:
+        ada, any_realm = Caller.of(make.account("ada")), self.realms["private"]
+        match caller:
+            case "nobody":
+                return {}
+            case "stranger" | "reader" | "writer":
+                return {"Authorization": _token(Caller.of(make.account(caller)), realm)}
+            case "owner":
+                return {"Authorization": _token(ada, realm)}
+            case "operator" | "assumed":
+                told = {"Authorization": _token(Caller(OPERATOR, operator=True), realm)}
+                assumed = {"X-Boxel-Assume-User": user_id("stranger")}
+                return told | (assumed if caller == "assumed" else {})
+            case "other realm":
+                other = Realm.objects.get(url=OTHER)
+                return {"Authorization": _token(ada, other)}
+            case "gone":
+                if realm is None:
+                    token = server_token("gone", account_id=self.gone.account_id)
+                else:
+                    claimed = ["read", "write"] if realm.kind == "source" else ["read"]
+                    token = realm_token("gone", realm.url, claimed, 60, self.gone.account_id)
+                return {"Authorization": token}
+            case "pin as token":
+                return {"Authorization": sign_pin(realm or any_realm)}
+            case "token as pin":
+                return {pins.PIN_HEADER: _token(ada, realm or any_realm)}
+        raise AssertionError(caller)
+
+    def ask(self, route: Route, url: str, headers: Mapping[str, str]) -> int:
+        """The status of one request, of which nothing stays."""
+        scheme_free = url.partition("://")[2]
+        host, _, path = scheme_free.partition("/")
+        body = route.body if isinstance(route.body, bytes) else json.dumps(route.body or {})
+        sent = {"host": host, "accept": route.accept, **route.headers, **headers}
+        block: Any = transaction.atomic()
+        # What is durable elsewhere may lie within it.
+        block._from_testcase = True
+        with block:
+            if route.method in ("GET", "HEAD"):
+                answer = self.client.generic(route.method, f"/{path}", headers=sent)
+            else:
+                answer = self.client.generic(
+                    route.method, f"/{path}", body, content_type=route.content_type, headers=sent
+                )
+            transaction.set_rollback(True)
+        assert answer.status_code < 500 or answer.status_code == 503, answer.content
+        return answer.status_code
+
+
+def _token(caller: Caller, realm: Realm | None) -> str:
+    if realm is None:
+        return server_token(caller.username, account_id=caller.account_id)
+    allowed = sorted(permissions_of(realm, caller))
+    return realm_token(caller.username, realm.url, allowed, 60, caller.account_id)
+
+
+@pytest.fixture
+def world(transactional_db: None, sent: Any) -> Iterator[World]:
+    ada, reader, writer, _, gone = map(make.user, ("ada", "reader", "writer", "stranger", "gone"))
+    files = {**make.SITE, "plain.js": b"export const one = 1;\n", "folder/a.md": b"a"}
+    private = make.source(PRIVATE, ada, files, public=False)
+    public = make.source(PUBLIC, ada, files)
+    make.source(OTHER, ada, files, public=False)
+    for realm in (private, public):
+        for account, write in ((reader, False), (writer, True), (gone, True)):
+            RealmPermission.objects.create(realm=realm, account=account, read=True, write=write)
+    make.publish(public, PUBLISHED)
+    was = Caller.of(gone)
+    gone.delete()
+    # Somebody else bears the name by now, and may do as much as the other could.
+    again = make.user("gone")
+    assert again.pk != was.account_id
+    published = Realm.objects.get(url=PUBLISHED)
+    with override_settings(REALM_REPLICA_ADDRESS="http://127.0.0.1:1"):
+        yield World({"private": private, "public": public, "published": published}, was)
+
+
+def every_route() -> list[Route]:
+    return [*ENDPOINTS.values(), *FILES.values(), *PLACES]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_caller_gets_from_each_route_of_a_realm_what_is_theirs(
+    world: World, kind: str
+) -> None:
+    realm, wrong = world.realms[kind], []
+    for route in every_route():
+        for caller in CALLERS:
+            status = world.ask(route, realm.url + route.path, world.credentials(caller, realm))
+            if status != route.expected(kind, caller):
+                told = f"{route.method} {route.path} as {route.accept} by {caller}: {status}"
+                wrong.append(f"{told}, not {route.expected(kind, caller)}")
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_caller_gets_from_each_server_endpoint_what_is_theirs(world: World, kind: str) -> None:
+    wrong = []
+    for route, lots in SERVER.values():
+        target = json.loads(json.dumps(route.body).replace("{realm}", KINDS[kind]))
+        path = route.path.replace("{realm}", KINDS[kind])
+        asked = Route(route.method, path, "", 0, 0, 0, API, target)
+        for caller, cell in zip(CALLERS, lots[kind], strict=True):
+            realm = Realm.objects.get(url=OTHER) if caller == "other realm" else None
+            status = world.ask(asked, f"{ORIGIN}/{path}", world.credentials(caller, realm))
+            expected = int(getattr(route, kind)) if cell == "ok" else int(cell)
+            if status != expected:
+                wrong.append(f"{route.method} {path} by {caller}: {status}, not {expected}")
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pin_opens_the_pinned_reads_and_nothing_else_does(world: World, kind: str) -> None:
+    """Whoever asks: a pin is all that counts there."""
+    realm = world.realms[kind]
+    reads = (
+        Route("GET", "plain.js", "", 0, 0, 0), Route("HEAD", "plain.js", "", 0, 0, 0),
+        Route("GET", "ada.json", "", 0, 0, 0, SOURCE), Route("GET", "", "", 0, 0, 0, API),
+        Route("POST", "", "", 0, 0, 0, body={"paths": ["ada.json"]}),
+    )  # fmt: skip
+    for read in reads:
+        for caller in CALLERS:
+            headers = world.credentials(caller, realm)
+            token = headers.get("Authorization", headers.get(pins.PIN_HEADER, "none"))
+            opened = caller == "pin as token"
+            url, by_pin = pinned_read(token, read.path)
+            assert world.ask(read, url, by_pin) == (200 if opened else 401), (read, caller)
+            url, by_pin = pinned_read("none", read.path)
+            assert world.ask(read, url, {**headers, **by_pin}) == 401, (read, caller)
+
+
+def test_no_token_opens_the_admin(world: World) -> None:
+    """Nor does the session of a user who is no staff. Its pages are the public origin's alone."""
+    addresses = sorted(set(_addresses(admin.site.urls[0], "_admin/")))
+    assert len(addresses) > 60
+    session = Client()
+    session.force_login(make.account("stranger"))
+    cookie = session.cookies[settings.SESSION_COOKIE_NAME].value
+    for path in ("_admin", *addresses):
+        route = Route("GET", path, "", 0, 0, 0, "text/html")
+        callers = {caller: world.credentials(caller, None) for caller in CALLERS
+                   if caller != "other realm"}  # fmt: skip
+        for caller, headers in (
+            *callers.items(),
+            ("session", {"cookie": f"{settings.SESSION_COOKIE_NAME}={cookie}"}),
+        ):
+            status = world.ask(route, f"{ORIGIN}/{path}", headers)
+            open_to_all = {"_admin": 302, "_admin/login/": 200}
+            assert status == open_to_all.get(path, 302), (path, caller)
+            assert world.ask(route, f"{PUBLISHED}{path}", headers) in (302, 404), (path, caller)
+
+
+def _addresses(patterns: list[Any], prefix: str) -> Iterator[str]:
+    for each in patterns:
+        route = prefix + re.sub(r"\(\?P<\w+>[^)]*\)|[\^$]|\\Z", "x", str(each.pattern))
+        route = re.sub(r"<uuid:\w+>", "6ba7b810-9dad-11d1-80b4-00c04fd430c8", route)
+        route = re.sub(r"<[^>]*>", "1", route).replace("x/x", "x/")
+        if isinstance(each, URLResolver):
+            yield from _addresses(each.url_patterns, route)
+        else:
+            yield route
+
+
+def test_every_route_is_listed() -> None:
+    """A new one gets a row above before anything else."""
+    listed = {*SERVER, *ELSEWHERE, *PINNED}
+    realm = {
+        str(each.pattern)
+        for each in PATTERNS
+        if isinstance(each, URLPattern) and each.callback is routes.realm
+    }
+    assert {str(each.pattern) for each in PATTERNS} == listed | realm
+    assert len(realm) == 1 and len(PINNED) == 1
+    answered = {(name, each) for name, views in routes.ENDPOINTS.items() for each in views}
+    assert answered == set(ENDPOINTS)
+    for (name, method), route in ENDPOINTS.items():
+        action = routes.ENDPOINTS[name][method][0]
+        assert (action or "nothing") == route.needs
+    reading = {(accept, "GET") for accept in (*VARIANTS, API, CARD)}
+    cards = {(CARD, method) for method in (*card_views.READING, *card_views._WRITERS)}
+    writing = {(SOURCE, method) for method in routes.FILE_METHODS}
+    assert reading | cards | writing | {("*/*", "HEAD")} == set(FILES)
+
+
+def test_a_route_answers_no_method_that_is_not_listed(world: World) -> None:
+    """Not even the operator."""
+    for kind, realm in world.realms.items():
+        paths = {route.path.partition("?")[0] for route in every_route()}
+        known = {(route.method, route.path.partition("?")[0]) for route in every_route()}
+        operator = world.credentials("operator", realm)
+        for path in paths:
+            for method in ("PUT", "PATCH", "TRACE", "QUERY", "LINK"):
+                if (method, path) in known or (method == "QUERY" and ("POST", path) in known):
+                    continue
+                route = Route(method, path, "", 0, 0, 0)
+                assert world.ask(route, realm.url + path, operator) in (401, 404, 405), (
+                    kind, method, path
+                )  # fmt: skip
+
+
+def test_everyones_column_is_the_only_one_that_opens_a_realm_to_everyone(world: World) -> None:
+    """The tables above stand on it."""
+    rows = RealmPermission.objects.filter(audience=EVERYONE)
+    assert set(rows.values_list("realm__url", flat=True)) == {PUBLIC, PUBLISHED}

@@ -1,0 +1,171 @@
+"""`GET /_metrics`: what it counts, who may read it, and what it never says."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import override_settings
+from django.utils import timezone
+from prometheus_client.parser import text_string_to_metric_families
+
+from notifications.models import Replica, ReplicaGeneration
+from realms.access.auth import OPERATOR, server_token
+from realms.models import CoherenceReport, Realm
+from reindex.models import ReindexJob
+from tests.support import make
+from tests.support.web import ORIGIN, Web, vouch
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Labels = frozenset[tuple[str, str]]
+
+
+TOKEN = "the token of the tests' metrics"
+MINE = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture(autouse=True)
+def token() -> Iterator[None]:
+    """REALM_METRICS_TOKEN is set."""
+    with override_settings(REALM_METRICS_TOKEN=TOKEN):
+        yield
+
+
+def own(web: Web) -> str:
+    """The address of the metrics at the replica itself."""
+    return f"http://127.0.0.1:{web.port}/_metrics"
+
+
+def read(web: Web) -> dict[tuple[str, Labels], float]:
+    """Every sample by its name and labels."""
+    answer = web.get(own(web), **MINE)
+    assert answer.status == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert answer.headers["cache-control"] == "no-store"
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def labelled(**labels: str) -> Labels:
+    return frozenset(labels.items())
+
+
+def report(name: str, **fields: Any) -> Replica:
+    """A replica as its sidecar reports it."""
+    now = timezone.now()
+    return Replica.objects.create(
+        **{
+            "name": name, "address": f"http://{name}", "state": "live", "sidecar_pid": 1,
+            "watermark_at": now - timedelta(seconds=3), "reported_at": now, **fields,
+        }
+    )  # fmt: skip
+
+
+def test_replicas_are_measured_from_what_they_report(web: Web, source: Realm) -> None:
+    a = report("a", notifications=5, missed=1)
+    report("b", state="listening", watermark_at=None)
+    report("c", reported_at=timezone.now() - timedelta(minutes=2))
+    report("forgotten", reported_at=timezone.now() - timedelta(days=2))
+    ReplicaGeneration.objects.create(
+        replica=a, realm_url=source.url, generation=source.generation - 1, applied_at=timezone.now()
+    )
+    seen = read(web)
+
+    def of(name: str, replica: str) -> float | None:
+        return seen.get((f"realm_replica_{name}", labelled(replica=replica)))
+
+    assert [of("live", name) for name in ("a", "b", "c", "forgotten")] == [1, 0, 0, None]
+    assert 3 <= (of("watermark_age_seconds", "a") or 0) < 60
+    assert of("watermark_age_seconds", "b") is None, "it has never had one"
+    assert (of("report_age_seconds", "c") or 0) >= 120
+    others = sum(realm.generation for realm in Realm.objects.exclude(pk=source.pk))
+    assert of("generations_behind", "a") == 1 + others
+    assert of("generations_behind", "b") == source.generation + others, "it has applied nothing"
+    assert (of("notifications_total", "a"), of("missed_total", "a")) == (5, 1)
+
+
+def test_jobs_realms_and_the_last_report_are_counted(web: Web, source: Realm) -> None:
+    make.publish(source, "http://ada.localhost:4201/")
+    ReindexJob.objects.create(realm_url="x", generation=1, status="done")
+    ReindexJob.objects.update(created_at=timezone.now() - timedelta(hours=1))
+    figures: dict[str, Any] = {
+        "seconds": 60, "samples": 90, "changes": 200, "within_1s": 190, "within_10s": 199,
+        "within_60s": 200, "details": {},
+    }  # fmt: skip
+    now = timezone.now()
+    CoherenceReport.objects.create(
+        started_at=now - timedelta(days=1), violations=9, unreachable=9, **figures
+    )
+    before = read(web)
+    assert before["realm_coherence_violations", labelled()] == 9
+    CoherenceReport.objects.create(started_at=now, violations=2, unreachable=1, **figures)
+    seen = read(web)
+    assert seen["realm_coherence_violations", labelled()] == 2
+    assert seen["realm_coherence_unreachable", labelled()] == 1
+    assert seen["realm_coherence_report_timestamp_seconds", labelled()] == now.timestamp()
+    shares = [seen["realm_coherence_share", labelled(within=w)] for w in ("1", "10", "60")]
+    assert shares == [0.95, 0.995, 1]
+    assert seen["realm_reindex_jobs", labelled(state="queued")] == 1
+    assert seen["realm_reindex_jobs", labelled(state="done")] == 1
+    assert seen["realm_reindex_jobs", labelled(state="failed")] == 0
+    assert 3600 <= seen["realm_reindex_oldest_owed_seconds", labelled()] < 3700
+    assert seen["realm_realms", labelled(kind="published")] == 1
+
+
+def test_an_empty_installation_has_metrics_too(web: Web) -> None:
+    seen = read(web)
+    assert seen["realm_reindex_oldest_owed_seconds", labelled()] == 0
+    assert not any(name.startswith("realm_coherence") for name, _ in seen)
+    assert seen["realm_board_vouched_seconds", labelled()] == 0
+    vouch()
+    assert 50 < read(web)["realm_board_vouched_seconds", labelled()] <= 60
+
+
+def test_realms_are_not_named(web: Web, owner: Any) -> None:
+    make.source(f"{ORIGIN}/ada/secret/", owner, make.SITE, public=False)
+    ReindexJob.objects.create(realm_url=f"{ORIGIN}/ada/secret/", generation=1)
+    report("a")
+    text = web.get(own(web), **MINE).text
+    assert "secret" not in text
+    assert "ada" not in text
+
+
+def test_only_who_has_a_token_reads_them_whatever_host_is_named(web: Web, owner: Any) -> None:
+    """A proxy may pass a stranger's request on with the replica's own Host, from this machine."""
+    for url in (own(web), f"{ORIGIN}/_metrics", "http://ada.localhost:4201/_metrics"):
+        answer = web.get(url)
+        assert answer.status == 401
+        assert "REALM_METRICS_TOKEN" in answer.text
+        assert web.get(url, **make.login("ada")).status == 403
+        for wrong in ("nonsense", "Bearer ", f"{TOKEN}x", TOKEN[:-1], f"Basic {TOKEN}", "Bearer ä"):
+            assert web.get(url, Authorization=wrong).status == 401, wrong
+        for right in (TOKEN, f"bearer {TOKEN}", f"Bearer  {TOKEN} ", server_token(OPERATOR)):
+            assert web.get(url, Authorization=right).status == 200, right
+
+
+@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"])
+def test_no_header_of_a_proxy_opens_them(web: Web, header: str) -> None:
+    for value in ("127.0.0.1", "for=127.0.0.1", "::1"):
+        assert web.get(own(web), **{header: value}).status == 401
+
+
+def test_without_a_token_in_the_settings_only_the_operator_reads_them(web: Web) -> None:
+    with override_settings(REALM_METRICS_TOKEN=""):
+        for token in ("", "Bearer", "Bearer ", "None"):
+            assert web.get(own(web), Authorization=token).status == 401, token
+        assert web.get(own(web), Authorization=server_token(OPERATOR)).status == 200
+
+
+def test_the_metrics_token_opens_nothing_else(web: Web, owner: Any) -> None:
+    diary = make.source(f"{ORIGIN}/ada/diary/", owner, make.SITE, public=False)
+    assert web.get(f"{diary.url}ada.json", **MINE).status == 401
+    assert web.post(f"{ORIGIN}/_realm-auth", {}, MINE).status == 401
+
+
+def test_only_reading_is_possible(web: Web) -> None:
+    assert web.request("POST", own(web), body=b"", headers=MINE).status == 405
+    assert web.request("HEAD", own(web), headers=MINE).status == 200

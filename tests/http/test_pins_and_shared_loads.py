@@ -1,0 +1,80 @@
+"""P2 where it is least obvious: a load that was begun before a commit is under way."""
+
+import threading
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from notifications.board import now_ns
+from notifications.emit import local_board
+from realms.content.resolve import resolve
+from realms.models import Realm
+from realms.serving import answers
+from realms.serving.contents import Variant
+from tests.support import make
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Holds the first load after it has read the database, until `release` is set."""
+    answers.caches.cache_clear()
+    real, read, release = resolve, threading.Event(), threading.Event()
+
+    def hold_first(*args: Any, **kwargs: Any) -> Any:
+        found = real(*args, **kwargs)
+        if not read.is_set():
+            read.set()
+            assert release.wait(20)
+        return found
+
+    monkeypatch.setattr(answers, "resolve", hold_first)
+    yield read, release
+    release.set()
+
+
+@pytest.mark.parametrize("header", ["pinned", "noCache"])
+def test_a_read_that_must_be_new_does_not_take_what_an_older_load_brings(
+    source: Realm, client: Any, held: Any, header: str
+) -> None:
+    read, release = held
+    board = local_board()
+    board.go_live(now_ns() + 60_000_000_000)
+    url = "/ada/site/ada.json"
+
+    def ask_early() -> None:
+        try:
+            answers.load(Variant.SOURCE, f"http://localhost:4201{url}")
+        finally:
+            connection.close()
+
+    early = threading.Thread(target=ask_early)
+    early.start()
+    assert read.wait(20)
+    generation = _commit_unheard(source)
+
+    def ask() -> Any:
+        headers = {"accept": "application/vnd.card+source"}
+        if header == "pinned":
+            return client.get(url, headers={**headers, "x-realm-min-generation": str(generation)})
+        return client.get(f"{url}?noCache", headers=headers)
+
+    timer = threading.Timer(0.2, release.set)  # a request that joined would wait for this
+    timer.start()
+    answer = ask()
+    early.join(20)
+    assert b"Grace" in answer.content
+    assert int(answer["x-realm-generation"]) >= generation
+
+
+def _commit_unheard(source: Realm) -> int:
+    """A write as another replica makes it, of which this replica has heard nothing yet."""
+    board = local_board()
+    real = board.bump
+    board.bump = lambda keys: None  # type: ignore[method-assign]
+    try:
+        return make.write(source, ada__json=make.card("./person", "Person", name="Grace"))
+    finally:
+        board.bump = real  # type: ignore[method-assign]

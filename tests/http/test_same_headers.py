@@ -1,0 +1,144 @@
+"""An answer has the same headers whether it comes from a cache or from the database."""
+
+from itertools import product
+from typing import Any
+from urllib.parse import urlsplit
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+
+from realms.http.accept import CARD, SOURCE
+from realms.models import Realm
+from realms.serving import answers
+from realms.serving.responses import VARIANTS
+from reindex.models import IndexedCard
+from settings.wsgi import application
+from tests.support import make
+from tests.support.indexed import put_index
+from tests.support.web import API, ORIGIN, Web, vouch
+
+DRAFT = f"{ORIGIN}/ada/site/"
+PATH = f"{ORIGIN}/ada/shown/"
+SITE = "http://ada.localhost:4201/"
+NEW = "http://new.localhost:4201/"
+PRIVATE = f"{ORIGIN}/ada/private/"
+NOWHERE = "http://nobody.localhost:4201/"
+REALMS = (DRAFT, PATH, SITE, NEW, PRIVATE, NOWHERE)
+PATHS = (
+    "", "page", "bad", "stale", "foreign", "nothing", "nothing.png", "sec", "sec/", "person",
+    "person.tsx", "broken.tsx", "page.json", "page.html", "dot.png", "empty.md", "a.svgz",
+    "robots.txt", "sitemap.xml", "dir/", "%ff", "%00", "_info", "_nothing",
+)  # fmt: skip
+ACCEPTS = (
+    *VARIANTS, CARD, API, "text/html,application/xhtml+xml,*/*;q=0.8", "application/json, */*",
+    "image/*",
+)  # fmt: skip
+CONDITIONS: tuple[dict[str, str], ...] = (
+    {}, {"Range": "bytes=0-1"}, {"Range": "bytes=9999-"}, {"If-None-Match": "*"},
+    {"If-Match": '"x"'}, {"X-Realm-Min-Generation": "99"}, {"X-Realm-Min-Generation": "x"},
+    {"If-Modified-Since": "Fri, 31 Dec 2100 00:00:00 GMT"},
+)  # fmt: skip
+#: What says how an answer was come by.
+ALLOWED = {"x-boxel-cache", "date"}
+
+
+@pytest.fixture
+def realms(web: Web, owner: Any) -> None:
+    """Realms with every kind of answer, and everyone's caches."""
+    files = {
+        **make.SITE,
+        "page.json": make.card("./person", "Person"),
+        "broken.tsx": b"export const = 1;",
+        "page.html": b"<p>page</p>",
+        "empty.md": b"",
+        "a.svgz": b"\x1f\x8b",
+    }
+    site = make.source(DRAFT, owner, files)
+    stranger = make.source(f"{ORIGIN}/bob/code/", make.user("bob"), {})
+    make.source(PRIVATE, owner, files, public=False)
+    for url in (PATH, SITE, NEW):
+        make.publish(site, url)
+    for url in (PATH, SITE):
+        generation = Realm.objects.get(url=url).generation
+        documents: dict[str, Any] = {"index": {}, "page": {}, "sec/index": {}, "stale": {}}
+        put_index(url, generation, documents | {"foreign": {}}, {"bad": {"message": "no"}})
+        cards = IndexedCard.objects.filter(realm_url=url)
+        cards.filter(path="stale").update(error={"message": "no"})
+        cards.filter(path="foreign").update(strangers=[stranger.url])
+    vouch()
+
+
+def answer(
+    url: str, method: str, headers: dict[str, str], query: str = "", host: str = ""
+) -> tuple[str, list[tuple[str, str]], bytes]:
+    """Status, headers and body as the web server is given them."""
+    parts = urlsplit(url)
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": method,
+        "PATH_INFO": parts.path.replace("%ff", "\xff").replace("%00", "\x00"),
+        "QUERY_STRING": query,
+        "HTTP_HOST": host or parts.netloc,
+        **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()},
+    }
+    setup_testing_defaults(environ)
+    started: list[tuple[str, list[tuple[str, str]]]] = []
+    result = application(environ, lambda status, told, *_: started.append((status, told)))
+    body = b"".join(result)
+    getattr(result, "close", lambda: None)()
+    ((status, told),) = started
+    kept = [(name.lower(), value) for name, value in told if name.lower() not in ALLOWED]
+    return status, sorted(kept), body
+
+
+def differences(url: str, method: str, headers: dict[str, str], host: str = "") -> list[str]:
+    """How an answer from the database, one from the cache, and one past it differ."""
+    for cache in answers.caches().values():
+        cache.drop(url)
+    asked = {
+        "miss": answer(url, method, headers, host=host),
+        "shared": answer(url, method, headers, host=host),
+        "hit": answer(url, method, headers, host=host),
+        "alone": answer(url, method, headers, "noCache", host),
+    }
+    status, told, _ = asked["miss"]
+    # A redirect keeps the query.
+    seen = {
+        name: (status, [(n, v.removesuffix("?noCache")) for n, v in told], body)
+        for name, (status, told, body) in asked.items()
+    }
+    return [
+        f"{method} {url} at {host!r} {headers} {name}: {status} {set(told) ^ set(other[1])}"
+        for name, other in seen.items()
+        if other != seen["miss"]
+    ]
+
+
+def walk(*asked: tuple[str, str, dict[str, str], str]) -> set[str]:
+    """Compares all of these, and answers which statuses there were."""
+    wrong = [each for one in asked for each in differences(*one)]
+    assert not wrong, f"{len(wrong)} differ:\n" + "\n".join(wrong[:40])
+    return {answer(url, method, headers, host=host)[0][:3] for url, method, headers, host in asked}
+
+
+def test_a_hit_a_miss_and_a_read_past_the_caches_have_the_same_headers(realms: None) -> None:
+    """In every kind of realm, at every kind of path, for everyone who takes something else."""
+    everywhere = [
+        (realm + path, "GET", {"Accept": accept}, "")
+        for realm, path, accept in product(
+            REALMS, ("", "page", "foreign", "nothing", "dot.png"), ACCEPTS
+        )
+    ]
+    published = [
+        (SITE + path, "GET", {"Accept": accept}, host)
+        for path in PATHS
+        for accept, host in (("*/*", ""), ("text/html", "ada.localhost.:4201"), (SOURCE, ""))
+    ]
+    conditional = [
+        (SITE + path, method, {"Accept": accept, **condition}, "")
+        for (path, accept, method), condition in product(
+            (("page", "*/*", "GET"), ("dot.png", "*/*", "GET"), ("foreign", "text/html", "HEAD")),
+            CONDITIONS,
+        )
+    ]
+    statuses = walk(*everywhere, *published, *conditional)
+    assert statuses >= {"200", "206", "302", "304", "401", "404", "406", "412", "416", "500", "503"}

@@ -1,0 +1,427 @@
+"""P1 and P6 as a game against whoever kills publishers: on the real database, with real listeners.
+
+The machine changes realms and keeps books of what each of their generations holds. A change may be
+ended before any of its statements, by the process or by the server, or right after its commit,
+when nobody has been told that it happened. Whatever it was: what is heard is what has committed,
+what stands is the old or the new, whole, and what is owed is written down.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, TypeAlias
+from unittest.mock import patch
+
+import pytest
+from django.db import Error as DatabaseError
+from django.db import connection, connections
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from notifications.board import now_ns
+from notifications.channels import (
+    Notification,
+    all_files_changed,
+    board_keys,
+    file_change,
+    index_swapped,
+    realm_changed,
+    realm_definitions_cleared,
+)
+from notifications.emit import local_board
+from realms.access.auth import Caller
+from realms.content.history import versions_at
+from realms.models import Publication, Realm, RealmTombstone
+from realms.publishing.publish import delete_realm, publish_realm, rollback_realm, unpublish_realm
+from realms.serving import answers
+from reindex.models import ReindexJob
+from tests.support import make
+from tests.support.asking import ask
+from tests.support.gates import PATIENCE
+from tests.support.hearing import Ear, Heard, connect, ear
+
+Files: TypeAlias = dict[str, bytes]
+PATHS = ("a.txt", "b.txt")
+CALLER = Caller("ada")
+#: Fewer than of other machines: each of these steps asks a database many times.
+EXAMPLES = settings.default.max_examples // 8 if settings.default else 12
+_examples = count()
+
+
+class Killed(Exception):
+    """The process that made a change is no more."""
+
+
+@dataclass
+class Shown:
+    """A realm as the machine's books have it: what it holds at each of its generations."""
+
+    url: str
+    generation: int
+    history: dict[int, Files]
+    source: str | None = None
+    #: The generations that were publications, with the source's URL and generation.
+    publications: dict[int, tuple[str, int]] = field(default_factory=dict)
+
+    @property
+    def files(self) -> Files:
+        return self.history[self.generation]
+
+
+@dataclass
+class End:
+    """How a change ends: at a statement (`at`), or after its commit, or well."""
+
+    how: str
+    at: int = 0
+
+
+ENDS = st.one_of(
+    st.just(End("well")),
+    st.just(End("after the commit")),
+    st.builds(End, st.just("killed"), st.integers(0, 30)),
+    st.builds(End, st.sampled_from(("killed", "terminated")), st.integers(0, 12)),
+)
+WHICH = st.integers(0, 1)
+
+
+class Publishing(RuleBasedStateMachine):
+    """Two sources, two places to publish them to, and their ends."""
+
+    #: Given by the test: a connection that listens, and the user who owns everything.
+    ear: Ear
+    owner: Any
+    #: A thread with a database connection of its own.
+    elsewhere: ThreadPoolExecutor
+    crashes = 0
+    hits = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        number = next(_examples)
+        self.sources = [f"http://localhost:4201/ada/{name}{number}/" for name in "st"]
+        self.targets = [f"http://{name}{number}.localhost:4201/" for name in "pq"]
+        self.books: dict[str, Shown] = {}
+        self.highest: dict[str, int] = {}
+        self.texts = count(1)
+        self.ear.heard()
+        local_board().go_live(now_ns() + 3600 * 10**9)
+        self._create(self.sources[0])
+        self.publish(0, 0, End("well"))
+
+    # --- changes ---
+
+    @precondition(lambda self: self._standing(self.sources))
+    @rule(which=WHICH, path=st.sampled_from(PATHS), same=st.booleans(), end=ENDS)
+    def write(self, which: int, path: str, same: bool, end: End) -> None:
+        """Writes a file; with `same`, as it is already, which changes nothing."""
+        book = self._one_of(self.sources, which)
+        text = self._text()
+        body = book.files.get(path, text) if same else text
+        realm = Realm.objects.get(url=book.url)
+
+        def change() -> None:
+            make.write_paths(realm, {path: body})
+
+        new = {} if book.files.get(path) == body else {book.url: {**book.files, path: body}}
+        self._do(change, end, self._written(new), [file_change(url, path) for url in new])
+
+    @precondition(lambda self: any(book.files for book in self._standing(self.sources)))
+    @rule(which=WHICH, end=ENDS)
+    def delete_file(self, which: int, end: End) -> None:
+        filled = [book.url for book in self._standing(self.sources) if book.files]
+        book = self._one_of(filled, which)
+        path = sorted(book.files)[0]
+        realm = Realm.objects.get(url=book.url)
+        left = {name: body for name, body in book.files.items() if name != path}
+        self._do(
+            lambda: make.remove(realm, path),
+            end,
+            self._written({book.url: left}),
+            [file_change(book.url, path)],
+        )
+
+    @precondition(lambda self: len(self._standing(self.sources)) < 2)
+    @rule(end=ENDS)
+    def create(self, end: End) -> None:
+        """Makes a source realm, perhaps where one was before."""
+        self._create(next(url for url in self.sources if url not in self.books), end)
+
+    def _create(self, url: str, end: End | None = None) -> None:
+        files = {PATHS[0]: self._text()}
+        first = self.highest.get(url, 0) + 1
+
+        def note() -> None:
+            self.books[url] = Shown(url, first + 1, {first: {}, first + 1: files})
+
+        told = [realm_changed(url), file_change(url, PATHS[0])]
+        self._do(lambda: make.source(url, self.owner, files), end or End("well"), note, told)
+
+    @precondition(lambda self: self._standing(self.sources))
+    @rule(which=WHICH, to=WHICH, end=ENDS)
+    def publish(self, which: int, to: int, end: End) -> None:
+        """Publishes, or publishes again, perhaps from another source than before."""
+        source = self._one_of(self.sources, which)
+        url = self.targets[to]
+        self._do(
+            lambda: publish_realm(source.url, url, CALLER),
+            end,
+            lambda: self._shown(url, source.url, source.generation),
+            self._told_of_showing(url, source.url),
+        )
+
+    @precondition(lambda self: self._rollable())
+    @rule(to=WHICH, back=st.integers(0, 2), end=ENDS)
+    def rollback(self, to: int, back: int, end: End) -> None:
+        """Shows again what stood some publications ago."""
+        book = self._one_of(self._rollable(), to)
+        earlier = self._earlier(book)
+        generation = earlier[back % len(earlier)]
+        source, at = book.publications[generation]
+        self._do(
+            lambda: rollback_realm(book.url, CALLER, generation),
+            end,
+            lambda: self._shown(book.url, source, at),
+            self._told_of_showing(book.url, source),
+        )
+
+    @precondition(lambda self: self._standing(self.targets))
+    @rule(to=WHICH, end=ENDS)
+    def unpublish(self, to: int, end: End) -> None:
+        book = self._one_of(self.targets, to)
+        self._do(
+            lambda: unpublish_realm(book.url, CALLER),
+            end,
+            lambda: self._gone([book.url]),
+            self._told_of_end(book),
+        )
+
+    @precondition(lambda self: self._standing(self.sources))
+    @rule(which=WHICH, end=ENDS)
+    def delete(self, which: int, end: End) -> None:
+        """Deletes a source realm, and with it everything that shows it."""
+        book = self._one_of(self.sources, which)
+        copies = [each for each in self.books.values() if each.source == book.url]
+        gone = [*copies, book]
+        self._do(
+            lambda: delete_realm(book.url, CALLER),
+            end,
+            lambda: self._gone([each.url for each in gone]),
+            [told for each in gone for told in self._told_of_end(each)],
+        )
+
+    # --- the books ---
+
+    def _standing(self, urls: list[str]) -> list[Shown]:
+        return [self.books[url] for url in urls if url in self.books]
+
+    def _one_of(self, urls: list[str], which: int) -> Shown:
+        standing = self._standing(urls)
+        return standing[which % len(standing)]
+
+    def _rollable(self) -> list[str]:
+        return [each.url for each in self._standing(self.targets) if self._earlier(each)]
+
+    def _earlier(self, book: Shown) -> list[int]:
+        """The publications, the newest first, that show something else than is shown now."""
+        newest, *earlier = sorted(book.publications, reverse=True)
+        return [each for each in earlier if book.publications[each] != book.publications[newest]]
+
+    def _text(self) -> bytes:
+        return f"text {next(self.texts)}".encode()
+
+    def _written(self, new: dict[str, Files]) -> Callable[[], None]:
+        def note() -> None:
+            for url, files in new.items():
+                book = self.books[url]
+                book.generation += 1
+                book.history[book.generation] = files
+
+        return note
+
+    def _shown(self, url: str, source: str, at: int) -> None:
+        book = self.books.get(url)
+        if book is None:
+            first = self.highest.get(url, 0) + 1
+            book = self.books[url] = Shown(url, first - 1, {})
+        book.generation += 1
+        book.source = source
+        book.publications[book.generation] = (source, at)
+        book.history[book.generation] = self.books[source].history[at]
+
+    def _gone(self, urls: list[str]) -> None:
+        for url in urls:
+            del self.books[url]
+        for book in self.books.values():
+            # What showed a realm that is gone can't be shown again.
+            book.publications = {
+                generation: shown
+                for generation, shown in book.publications.items()
+                if shown[0] not in urls
+            }
+
+    def _told_of_showing(self, url: str, source: str) -> list[Notification]:
+        told = [all_files_changed(url), realm_definitions_cleared(url), realm_changed(url)]
+        before = self.books[url].source if url in self.books else None
+        # Where they are published is another place than before.
+        moved = [] if before == source else [source] if before is None else [source, before]
+        return [*told, *map(realm_changed, moved)]
+
+    def _told_of_end(self, book: Shown) -> list[Notification]:
+        told = [
+            all_files_changed(book.url),
+            realm_definitions_cleared(book.url),
+            index_swapped(book.url),
+            # Its permissions go with it.
+            realm_changed(book.url),
+            Notification("realm_registry", f"delete:{book.url}"),
+        ]
+        return told if book.source is None else [*told, realm_changed(book.source)]
+
+    # --- making a change, and ending it ---
+
+    def _do(
+        self, change: Callable[[], Any], end: End, note: Callable[[], None],
+        told: list[Notification],
+    ) -> None:  # fmt: skip
+        """Makes a change that may end in the middle; `note` writes it into the books."""
+        committed = True
+        try:
+            with self._ended(end):
+                change()
+        except (Killed, DatabaseError):
+            assert end.how in ("killed", "terminated")
+            committed = False
+            type(self).crashes += 1
+            if end.how == "terminated":
+                connection.close()
+        expected: set[Heard] = set()
+        if committed:
+            note()
+            expected = {(each.channel, each.payload) for each in told}
+        self._every_pinned_read_is_right()
+        heard = self.ear.heard()
+        assert len(heard) == len(set(heard)), "P1: something was announced twice"
+        assert set(heard) == expected, "P1: not what has committed"
+        # What a sidecar would do now.
+        for channel, payload in heard:
+            local_board().bump(board_keys(channel, payload) or ())
+
+    @contextmanager
+    def _ended(self, end: End) -> Iterator[None]:
+        """Ends what is done inside as it is told to."""
+        if end.how == "well":
+            yield
+            return
+        if end.how == "after the commit":
+            # A process that is gone moves no board and sends no message.
+            with patch.object(connection, "run_and_clear_commit_hooks", lambda: None):
+                yield
+            connection.run_on_commit.clear()
+            return
+        statements = count()
+
+        def execute(run: Any, sql: str, parameters: Any, many: bool, context: Any) -> Any:
+            if next(statements) == end.at and connection.in_atomic_block:
+                assert self.ear.heard() == [], "P1: heard before it committed"
+                self.elsewhere.submit(self._every_read_is_right).result(PATIENCE)
+                if end.how == "killed":
+                    raise Killed
+                with connect() as hand:
+                    hand.execute(
+                        "SELECT pg_terminate_backend(%s)", [connection.connection.info.backend_pid]
+                    )
+            return run(sql, parameters, many, context)
+
+        with connection.execute_wrapper(execute):
+            yield
+
+    # --- what must hold ---
+
+    def _every_read_is_right(self) -> None:
+        """Unpinned: of what stands, and what doesn't."""
+        for url in (*self.sources, *self.targets):
+            book = self.books.get(url)
+            for path in PATHS:
+                asked = ask(url + path)
+                body = book.files.get(path) if book else None
+                assert asked.body == body, f"P6: {url}{path} is not what stands"
+                assert asked.generation is None or book is not None
+                type(self).hits += asked.hit
+
+    def _every_pinned_read_is_right(self) -> None:
+        """Pinned to the newest generation and to each before it, whoever has heard of them."""
+        for book in self.books.values():
+            asked = ask(book.url + PATHS[0], at_least=book.generation)
+            assert asked.body == book.files.get(PATHS[0]), "P2: older than its pin"
+            for generation in sorted(book.history)[-3:]:
+                content = answers.source_at(book.url, generation, PATHS[0]).content
+                exact = content.body if content.status == 200 else None
+                if book.source is None or generation in book.publications:
+                    assert exact == book.history[generation].get(PATHS[0]), "P6: history moved"
+
+    @invariant()
+    def what_stands_is_whole(self) -> None:
+        mine = [*self.sources, *self.targets]
+        standing = {realm.url: realm for realm in Realm.objects.filter(url__in=mine)}
+        assert {url: r.generation for url, r in standing.items()} == {
+            url: book.generation for url, book in self.books.items()
+        }, "P6: neither the old nor the new"
+        for url, realm in standing.items():
+            book = self.books[url]
+            assert realm.generation >= self.highest.get(url, 0), "P6: a generation fell"
+            self.highest[url] = realm.generation
+            manifest = versions_at(realm, realm.generation).values_list("path", "blob__data")
+            assert {path: bytes(data or b"") for path, data in manifest} == book.files, (
+                "P6: not whole"
+            )
+            if book.source is not None:
+                newest = Publication.objects.filter(realm=realm).first()
+                assert newest is not None
+                assert newest.generation == realm.generation
+        graves = RealmTombstone.objects.filter(url__in=mine).values_list("url", "generation")
+        assert dict(graves) == {
+            url: at for url, at in self.highest.items() if url not in self.books
+        }, "P6: a generation was forgotten"
+
+    @invariant()
+    def what_is_owed_is_written_down(self) -> None:
+        live = ReindexJob.objects.filter(
+            realm_url__in=[*self.sources, *self.targets], status__in=ReindexJob.LIVE
+        )
+        assert dict(live.values_list("realm_url", "generation")) == {
+            url: book.generation for url, book in self.books.items() if book.source is not None
+        }, "P6: not what is owed"
+
+    @invariant()
+    def what_is_read_is_what_stands(self) -> None:
+        self._every_read_is_right()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_heard_is_what_has_committed_and_what_stands_is_whole(
+    owner: Any, sent: Any
+) -> None:
+    answers.caches.cache_clear()
+    Publishing.owner = owner
+    try:
+        with ear() as Publishing.ear, ThreadPoolExecutor(1) as Publishing.elsewhere:
+            try:
+                run_state_machine_as_test(
+                    Publishing, settings=settings(max_examples=EXAMPLES, stateful_step_count=20)
+                )
+            finally:
+                Publishing.elsewhere.submit(connections.close_all).result(PATIENCE)
+    finally:
+        local_board().go_live(0)
+    assert Publishing.crashes > 10, "a game in which nobody dies proves nothing"
+    assert Publishing.hits > 100, "a game without hits proves nothing"

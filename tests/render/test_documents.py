@@ -1,0 +1,442 @@
+"""A card's file says something, or its author is told where it doesn't, wherever it is read."""
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from realms.models import Realm
+from realms.publishing.bootstrap import sync_base_realm
+from reindex.jobs.report import outcome
+from reindex.models import IndexedCard, ReindexJob
+from reindex.reading.documents import read_document
+from reindex.reading.references import file_url
+from reindex.reading.strict_json import MAX_DEPTH, BrokenDocument
+from tests.support import make
+from tests.support.rendering import index_of, work_off
+from tests.support.web import ORIGIN, Web
+
+URL = "http://ada.localhost:4201/"
+CARD = "application/vnd.card+json"
+API = "application/vnd.api+json"
+Sent = list[tuple[str, Any]]
+
+NOTE = make.card("./note", "Note", title="one")
+FILES = {
+    "note.tsx": b"""\
+import { Card, string } from "@realm/base";
+export class Note extends Card {
+  static fields = { title: string(), text: string() };
+  static isolated = ({ card }) => <p>{card.title}</p>;
+}
+""",
+    "realm.json": make.card("@realm/base", "RealmConfig", name="Notes"),
+    "index.json": NOTE,
+    "good.json": NOTE,
+    "data.json": b'{"rows": [1, 2, 3]}',
+}
+
+#: What an author may save by mistake, and what each reader says of it.
+BROKEN = {
+    "comma": (b'{"data": {\n  "type": "card",\n}}', "3:1: "),
+    "cut": (NOTE[:40], "1:"),
+    "empty": (b"", "1:1: "),
+    "latin": (b'{"data":\n  "caf\xe9"}', "2:7: is not UTF-8"),
+    "utf-16": ("{}".encode("utf-16"), "1:1: is not UTF-8"),
+    "mark": (b"\xef\xbb\xbf" + NOTE, "1:1: "),
+    "nan": (NOTE.replace(b'"one"', b"NaN"), "1:"),
+    "two": (NOTE + b"{}", f"1:{len(NOTE) + 1}: "),
+    "misspelt": (NOTE.replace(b"adoptsFrom", b"adoptFrom"), "data.meta.adoptsFrom"),
+    "case": (NOTE.replace(b"adoptsFrom", b"adoptsfrom"), "data.meta.adoptsFrom"),
+    "meta": (NOTE.replace(b'"meta"', b'"mata"'), "data.meta.adoptsFrom"),
+    "data": (NOTE.replace(b'"data"', b'"Data"'), "data.meta.adoptsFrom"),
+    "module": (NOTE.replace(b'"module": "./note"', b'"module": 5'), "data.meta.adoptsFrom"),
+    "name": (NOTE.replace(b'"name"', b'"nam"'), "data.meta.adoptsFrom"),
+    "untyped": (b'{"data": {"type": "card", "attributes": {}}}', "data.meta.adoptsFrom"),
+    "bare": (b'{"type": "card", "attributes": {}}', "data.meta.adoptsFrom"),
+    "twice": (NOTE.replace(b'"title": "one"', b'"title": "one",\n "title": "two"'), "2:2: "),
+    "large": (NOTE.replace(b'"one"', b"12345678901234567890"), "attributes.title"),
+    "infinite": (NOTE.replace(b'"one"', b"1e400"), "attributes.title"),
+    "digits": (NOTE.replace(b'"one"', b"9" * 5000), "attributes.title"),
+    "deep": (NOTE.replace(b'"one"', b"[" * 100 + b"]" * 100), f"deeper than {MAX_DEPTH}"),
+}  # fmt: skip
+#: What is no card and never was one.
+DATA = {
+    "list": b"[1, 2]",
+    "text": b'"data"',
+    "rows": b'{"data": [{"type": "card", "meta": {"adoptsFrom": {}}}]}',
+    "other-api": b'{"data": {"type": "articles", "id": "1", "attributes": {"title": "x"}}}',
+    "number": b'{"n": 12345678901234567890, "m": 1e400}',
+    "twice": b'{"a": 1, "a": 2}',
+    "nested": b"[" * 500 + b"]" * 500,
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_wrong_with_a_document_is_named_by_file_line_and_column(name: str) -> None:
+    data, said = BROKEN[name]
+    with pytest.raises(BrokenDocument) as caught:
+        read_document(data, "notes/x.json")
+    message = str(caught.value)
+    assert message.startswith("notes/x.json:") and said in message, message
+    line, column = map(int, message.split(": ")[0].split(":")[1:])
+    assert 1 <= line <= data.count(b"\n") + 1 and column >= 1
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_data_that_does_not_say_that_it_is_a_card_is_none(name: str) -> None:
+    assert read_document(DATA[name], "x.json") is None
+
+
+@pytest.fixture
+def site(web: Web, owner: Any, sent: Sent) -> Realm:
+    """A source realm that is published and rendered."""
+    sync_base_realm()
+    realm = make.source(f"{ORIGIN}/ada/notes/", owner, FILES)
+    publish(realm, sent)
+    return realm
+
+
+def publish(realm: Realm, sent: Sent) -> ReindexJob:
+    make.publish(realm, URL)
+    work_off(sent)
+    job = ReindexJob.objects.filter(realm_url=URL).first()
+    assert job is not None and job.status == "done"
+    return job
+
+
+def said(body: bytes) -> str:
+    """The message of an answer that is an error."""
+    return str(json.loads(body)["errors"][0]["message"])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_broken_card_is_an_error_and_keeps_its_last_good_page(
+    web: Web, site: Realm, sent: Sent
+) -> None:
+    make.write_paths(
+        site,
+        {"index.json": NOTE[:-1] + b",}", **{f"b/{k}.json": v for k, (v, _) in BROKEN.items()}},
+    )
+    job = publish(site, sent)
+    assert job.errors == len(BROKEN) + 1
+    rows = index_of(URL)
+    for path in ("index", *(f"b/{name}" for name in BROKEN)):
+        error = rows[path].error
+        assert error["status"] == 422, path
+        assert error["message"].startswith(f"{path}.json:"), error
+        assert error["card"] == URL + path
+    page = web.get(URL, "text/html")
+    assert (page.status, "<p>one</p>" in page.text) == (200, True)
+    assert {kind["count"] for kind in job.summary["errors"]} == {1}
+    assert "data" not in rows and "good" in rows
+
+    make.write_paths(site, {"index.json": NOTE})
+    make.remove(site, *(f"b/{name}.json" for name in BROKEN))
+    assert publish(site, sent).errors == 0
+    assert set(index_of(URL)) == {"index", "good"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_card_that_turns_into_data_is_an_error_until_it_is_removed(
+    web: Web, site: Realm, sent: Sent
+) -> None:
+    make.write_paths(site, {"good.json": b"{}", "new.json": b"{}"})
+    for _ in range(2):
+        assert publish(site, sent).errors == 1
+        rows = index_of(URL)
+        assert set(rows) == {"index", "good"}
+        assert "data.meta.adoptsFrom" in rows["good"].error["message"]
+        assert rows["good"].html["isolated"] == "<p>one</p>"
+        make.write_paths(site, {"other.json": b"[]"})
+    make.remove(site, "good.json")
+    assert publish(site, sent).errors == 0
+    assert set(index_of(URL)) == {"index"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_broken_realm_settings_are_an_error_of_theirs(web: Web, site: Realm, sent: Sent) -> None:
+    make.write_paths(site, {"realm.json": b'{"data": }'})
+    job = publish(site, sent)
+    assert (job.errors, index_of(URL)["realm"].error["status"]) == (1, 422)
+    assert job.summary["errors"][0]["message"].startswith("realm.json:1:10: ")
+    make.write_paths(site, {"realm.json": FILES["realm.json"]})
+    assert publish(site, sent).errors == 0
+    assert set(index_of(URL)) == {"index", "good"}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", ["comma", "misspelt", "nan", "latin"])
+def test_a_broken_card_says_the_same_to_every_reader(
+    web: Web, site: Realm, sent: Sent, name: str
+) -> None:
+    make.write_paths(site, {"good.json": BROKEN[name][0]})
+    with pytest.raises(BrokenDocument) as caught:
+        read_document(BROKEN[name][0], "good.json")
+    message = str(caught.value)
+    login = make.realm_login(site, "ada")
+
+    report = json.loads(web.get(f"{site.url}_publishability", API, **login).body)["data"]
+    assert report["attributes"]["publishable"] is False
+    (violation,) = report["attributes"]["violations"]
+    assert violation == {
+        "kind": "error-document",
+        "resource": f"{site.url}good.json",
+        "message": message,
+    }
+    for method in ("GET", "PATCH"):
+        body = b'{"data": {"type": "card"}}' if method == "PATCH" else None
+        answer = web.request(
+            method, f"{site.url}good", accept=CARD, body=body,
+            headers={**login, "Content-Type": CARD},
+        )  # fmt: skip
+        assert (answer.status, said(answer.body)) == (422, message)
+    publish(site, sent)
+    assert index_of(URL)["good"].error["message"] == message
+    answer = web.get(f"{URL}good", CARD)
+    assert (answer.status, said(answer.body)) == (422, message)
+    deleted = web.request("DELETE", f"{site.url}good", accept=CARD, headers=login)
+    assert deleted.status == 204
+
+
+# --- What a card is rendered in spite of, and what it isn't ------------------------------------
+
+PAGE = b"""\
+import { Card, contains, containsMany, date, image, linksTo, linksToMany, markdown, number, string }
+  from "@realm/base";
+export class Person extends Card { static fields = { name: string() }; }
+export class Stop extends Card { static fields = { place: linksTo(() => Person), sign: image() }; }
+export class Page extends Card {
+  static fields = {
+    title: string(), text: markdown(), picture: image(), when: date(), size: number(),
+    author: linksTo(() => Person), many: linksToMany(() => Person), stop: contains(Stop),
+    stops: containsMany(Stop),
+  };
+  static isolated = ({ card }) => <p>{card.title} {card.many.map((each) => each.name).join()}</p>;
+}
+"""
+PAGES = {
+    "page.tsx": PAGE,
+    "ada.json": make.card("./page", "Person", name="Ada"),
+    "bo.json": make.card("./page", "Person", name="Bo"),
+    "dot.png": b"png",
+    "sec/index.json": make.card("../page", "Page", title="sec"),
+}
+
+
+def link(href: Any) -> Any:
+    return {"links": {"self": href}}
+
+
+def page(attributes: Any = None, relationships: Any = None, **more: Any) -> bytes:
+    """A card of the type `Page`; `more` stands beside its attributes."""
+    adopts = {"adoptsFrom": {"module": "./page", "name": "Page"}}
+    data = {"type": "card", "attributes": {"title": "t"} if attributes is None else attributes}
+    data |= {"relationships": relationships or {}, "meta": adopts, **more}
+    return json.dumps({"data": data}).encode()
+
+
+#: Cards whose pages would not show what was written, with the key that their error names.
+ERRORS = {
+    "beside": (page(title="x"), "data.title"),
+    "misspelt-attributes": (page(atributes={}), "data.atributes"),
+    "misspelt-relationships": (page(relationship={}), "data.relationship"),
+    "list-of-attributes": (page(attributes=["title"]), "attributes"),
+    "text-for-relationships": (page(relationships="ada"), "relationships"),
+    "no-field": (page(None, {"autor": link("./ada")}), "autor"),
+    "no-field-below": (page(None, {"author.name": link("./ada")}), "author.name"),
+    "word-for-number": (page(None, {"many.first": link("./ada")}), "many.first"),
+    "zeros": (page(None, {"many.00": link("./ada")}), "many.00"),
+    "second-of-one": (page(None, {"author.1": link("./ada")}), "author.1"),
+    "two-of-one": (page(None, {"author": [link("./ada"), link("./bo")]}), "author"),
+    "whole-and-part": (page(None, {"many": [link("./a")], "many.0": link("./b")}), "many.0"),
+    "list-in-list": (page(None, {"many.0": [link("./ada"), link("./bo")]}), "many.0"),
+    "data": (page(None, {"author": {"data": {"type": "card", "id": "./ada"}}}), "author"),
+    "text-for-link": (page(None, {"author": "./ada"}), "author"),
+    "number-for-link": (page(None, {"author": link(5)}), "author"),
+    "misspelt-link": (page(None, {"author": {"link": {"self": "./ada"}}}), "author"),
+    "february": (page({"when": "2026-02-30"}), "when"),
+    "april": (page({"when": "2026-04-31T10:00:00Z"}), "when"),
+    "no-leap-year": (page({"when": "2100-02-29"}), "when"),
+    "month": (page({"when": "2026-13-01"}), "when"),
+    "day-zero": (page({"when": "2026-01-00"}), "when"),
+    "large-number": (page({"size": 2**53 + 1}), "size"),
+}
+#: Cards that have their pages all the same, with the keys that their warnings name.
+WARNED = {
+    "type": (page(type="crad"), ["type"]),
+    "nowhere": (page(None, {"author": link("./nobody")}), ["author"]),
+    "another-site": (page(None, {"author": link("http://elsewhere.example/a")}), ["author"]),
+    "no-url": (page(None, {"author": link("http://")}), ["author"]),
+    "folder-without-slash": (page(None, {"many.0": link("./sec")}), ["many.0"]),
+    "another-type": (page(None, {"author": link("./sec/")}), ["author"]),
+    "another-type-in-list": (page(None, {"many.0": link("./ada"), "many.1": link("./sec/index")}),
+                             ["many.1"]),
+    "gap": (page(None, {"many.0": link("./ada"), "many.2": link("./bo")}), ["many.2"]),
+    "no-first": (page(None, {"many.1": link("./ada")}), ["many.1"]),
+    "data-too": (page(None, {"author": {**link("./ada"), "data": {}}}), ["author.data"]),
+    "inner": (page({"stops": [{}, {}]}, {"stops.1.place": link("./nobody")}), ["stops.1.place"]),
+    "picture": (page({"picture": "./none.png"}), ["picture"]),
+    "rooted-picture": (page({"picture": "/ada/notes/none.png"}), ["picture"]),
+    "inner-picture": (page({"stop": {"sign": "./none.png"}}), ["stop.sign"]),
+    "markdown-link": (page({"text": "See [it](./nothing)."}), ["text"]),
+    "markdown-folder": (page({"text": "See [it](./none/)."}), ["text"]),
+    "markdown-image": (page({"text": "![it](./none.png) [r]\n\n[r]: ./none"}), ["text", "text"]),
+}  # fmt: skip
+#: What is as it should be.
+FINE = {
+    "links": page(None, {"author": link("./ada"), "many.0": link("./bo.json"), "many.1": None}),
+    "one-of-many": page(None, {"many": link("./ada"), "stop.place": link(None)}),
+    "dates": page({"when": "2024-02-29"}),
+    "old": page({"when": "0099-12-31"}),
+    "sizes": page({"size": 2**53}),
+    "files": page({"picture": "./dot.png", "text": "[a](./ada) [b](./sec) [c](./sec/) [d](#e) "
+                   "[e](./dot.png) ![f](dot.png) [g](http://elsewhere.example/x) [h](mailto:a@b)"}),
+    "served": page(id="x", links={"self": "./x"}),
+}  # fmt: skip
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_has_no_effect_is_an_error_or_a_warning_that_names_the_key(
+    web: Web, owner: Any, sent: Sent
+) -> None:
+    sync_base_realm()
+    cards = {name: data for name, (data, _) in {**ERRORS, **WARNED}.items()} | FINE
+    files = {**PAGES, **{f"{name}.json": data for name, data in cards.items()}}
+    realm = make.source(f"{ORIGIN}/ada/notes/", owner, files)
+    job = publish(realm, sent)
+    shown = {row.path: row for row in IndexedCard.objects.filter(realm_url=URL, current=True)}
+    assert {path for path, row in shown.items() if row.error} == set(ERRORS)
+    told: Any
+    for name, (_, field) in ERRORS.items():
+        told = shown[name].error
+        assert (told["status"], told["field"]) == (422, field), (name, told)
+        assert field.split(".")[-1] in told["message"]
+    for name, (_, keys) in WARNED.items():
+        told = shown[name].warnings
+        assert [each["key"] for each in told or ()] == keys, (name, told)
+        assert all(each["message"].startswith((each["key"], "data.")) or name in ("gap", "no-first")
+                   for each in told), told  # fmt: skip
+    assert [name for name in FINE if shown[name].warnings] == []
+    html: Any = shown["gap"].html
+    assert html["isolated"] == "<p>t Ada,Bo</p>"
+
+    count = sum(len(keys) for _, keys in WARNED.values())
+    assert job.warnings == count
+    assert sum(kind["count"] for kind in job.summary["warnings"]) == count
+    assert any("warning: author links to" in line for line in outcome(job))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_warning_stays_until_what_it_is_about_is_there(web: Web, site: Realm, sent: Sent) -> None:
+    make.write_paths(
+        site,
+        {
+            "page.tsx": PAGE,
+            "a.json": page({"picture": "./later.png", "text": "[x](./later/)"}),
+            "b.json": page(None, {"author": link("./later/ada")}),
+        },
+    )
+    assert publish(site, sent).warnings == 3
+    make.write_paths(site, {"other.txt": b"x"})
+    job = publish(site, sent)
+    assert (job.warnings, len(job.summary["warnings"])) == (3, 3), "they are carried over"
+    make.write_paths(
+        site, {"later.png": b"", "later/ada.json": make.card("../page", "Person", name="Ada"),
+               "later/index.json": make.card("../page", "Page", title="x")},
+    )  # fmt: skip
+    job = publish(site, sent)
+    assert (job.warnings, "warnings" in job.summary) == (0, False)
+    make.remove(site, "later.png")
+    assert publish(site, sent).warnings == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_page_says_the_language_that_realm_json_names(web: Web, site: Realm, sent: Sent) -> None:
+    def told(lang: Any) -> str:
+        settings = make.card("@realm/base", "RealmConfig", name="N", lang=lang)
+        make.write_paths(site, {"realm.json": settings})
+        publish(site, sent)
+        return web.get(URL, "text/html").text.split("<html ")[1].split(">")[0]
+
+    assert told("de") == 'lang="de"'
+    assert told("pt-BR") == 'lang="pt-BR"'
+    for wrong in (None, 5, '"><script>', ""):
+        assert told(wrong) == 'lang="en"'
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_folder_is_one_card_however_it_is_spelt(web: Web, site: Realm, sent: Sent) -> None:
+    links = {"many.0": link("./sec/"), "many.1": link("./sec/index"), "many.2": link("./sec/x/..")}
+    show = b"""\
+import { Card, Link, linksToMany } from "@realm/base";
+export class Show extends Card {
+  static fields = { many: linksToMany(() => Card) };
+  static isolated = ({ card }) => card.many.map((each) => <Link card={each}>x</Link>);
+}
+"""
+    sec = make.card("../note", "Note", title="sec")
+    data = json.loads(make.card("./show", "Show"))
+    data["data"]["relationships"] = links
+    files = {"show.tsx": show, "sec/index.json": sec, "front.json": json.dumps(data).encode()}
+    make.write_paths(site, files)
+    assert publish(site, sent).warnings == 0
+    rows = index_of(URL)
+    assert rows["front"].html["isolated"] == f'<a href="{URL}sec/">x</a>' * 3
+    assert rows["front"].search["many"][0]["id"] == f"{URL}sec/index"
+    for spelling in ("sec/", "sec/index"):
+        page = web.get(URL + spelling, "text/html").text
+        assert f'<link rel="canonical" href="{URL}sec/"/>' in page
+    asked = {"on": {"module": f"{URL}show", "name": "Show"}, "eq": {"many.id": f"{URL}sec/"}}
+    body = json.dumps({"filter": asked}).encode()
+    found = web.request("QUERY", f"{URL}_search", accept=CARD, body=body)
+    assert [card["id"] for card in json.loads(found.body)["data"]] == [f"{URL}front"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_realm_json_says_in_vain_is_a_warning_of_its_own(
+    web: Web, site: Realm, sent: Sent
+) -> None:
+    settings = make.card(
+        "@realm/base", "RealmConfig",
+        name="N", stylesheet="./none.css", iconURL="./none.svg", stylesheeet="x", lang="a b",
+    )  # fmt: skip
+    make.write_paths(site, {"realm.json": settings})
+    job = publish(site, sent)
+    row = IndexedCard.objects.get(realm_url=URL, current=True, path="realm")
+    assert [each["key"] for each in row.warnings or ()] == [
+        "stylesheeet", "lang", "iconURL", "stylesheet"
+    ]  # fmt: skip
+    assert (job.warnings, job.errors, row.html) == (4, 0, None)
+    make.write_paths(site, {"realm.json": FILES["realm.json"]})
+    assert publish(site, sent).warnings == 0
+    assert "realm" not in index_of(URL)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "name", ["a[b]", "a^b|c", "a b", "ü", "100%", "a#b?c", "a%5Bb%5D", "~'!()"]
+)
+def test_a_card_is_found_by_its_own_address_whatever_its_name(
+    web: Web, site: Realm, sent: Sent, name: str
+) -> None:
+    make.write_paths(
+        site,
+        {
+            "page.tsx": PAGE,
+            f"x/{name}.json": make.card("../page", "Person", name="Ada"),
+            "plain.json": page(None, {"author": link(f"./x/{quote(name)}")}),
+        },
+    )
+    assert publish(site, sent).warnings == 0
+    answer = json.loads(web.get(f"{URL}x/{quote(name)}", CARD).body)
+    address = answer["data"]["id"]
+    for spelling in (address, f"{URL}x/{quote(name, safe='')}"):
+        on = {"on": {"module": f"{URL}page", "name": "Page"}, "eq": {"author.id": spelling}}
+        for asked, found in (({"eq": {"id": spelling}}, f"x/{name}"), (on, "plain")):
+            said = web.request(
+                "QUERY", f"{URL}_search", accept=CARD, body=json.dumps({"filter": asked}).encode()
+            )
+            ids = [card["id"] for card in json.loads(said.body)["data"]]
+            assert ids == [file_url(URL, found)], (asked, said.text)

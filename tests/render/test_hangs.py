@@ -1,0 +1,284 @@
+"""A job loses so much time to what hangs, and what is known to hang isn't waited for again."""
+
+import os
+import signal
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+import psutil
+import pytest
+from django.utils import timezone
+from pytest_django import Settings
+
+from realms.api.reindex_views import reindex
+from realms.models import Realm
+from realms.publishing.bootstrap import sync_base_realm
+from reindex.jobs import turns
+from reindex.models import Hang, ReindexBatch, ReindexJob
+from reindex.prerender import hangs, host, sandbox
+from reindex.prerender.hangs import Stopwatch
+from reindex.prerender.module_builder import ModuleBuilder
+from reindex.prerender.pool import renderers
+from tests.support import make
+from tests.support.gates import in_thread
+from tests.support.rendering import index_of, work_off
+
+URL = "http://localhost:4201/mallory/shown/"
+CARD = """\
+import { Card, string } from "@realm/base";
+export class Note extends Card {
+  static fields = { title: string() };
+  static isolated = ({ card }) => { BODY; return <p>{card.title}</p>; };
+}
+"""
+LOOP = 'while (card.title.startsWith("loop"))'
+FILL = (
+    'if (card.title.startsWith("fill")) { const all = []; for (;;) all.push(Array(1e6).fill(1)); }'
+)
+
+
+def module(body: str = "", before: str = "") -> bytes:
+    """A card module; `before` runs when it is loaded."""
+    return (before + CARD.replace("BODY", body)).encode()
+
+
+def note(title: str, of: str = "./note") -> bytes:
+    return make.card(of, "Note", title=title)
+
+
+Sent = list[Any]
+
+
+@pytest.fixture
+def mallory(web: Any, settings: Settings) -> Any:
+    sync_base_realm()
+    settings.REALM_RENDER_SECONDS = 2
+    return make.user("mallory")
+
+
+@pytest.fixture
+def processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever runs into its limit counts as busy: a machine with much else to do leaves a loop a
+    small part of a processor."""
+    monkeypatch.setattr(hangs, "BUSY", 0)
+
+
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A mark for each process that has ended itself because of what hung."""
+    ended: list[str] = []
+    run = sandbox.run
+
+    def counting(*arguments: Any, **named: Any) -> Any:
+        stopped = run(*arguments, **named)
+        if stopped is not None:
+            ended.append("stopped")
+        return stopped
+
+    monkeypatch.setattr(sandbox, "run", counting)
+    return ended
+
+
+def realm_of(mallory: Any, files: dict[str, bytes], name: str = "bad") -> Realm:
+    return make.source(f"http://localhost:4201/mallory/{name}/", mallory, files)
+
+
+def shown(source: Realm, sent: Sent, url: str = URL) -> dict[str, Any]:
+    """What is shown after a publish: the text of good cards, the message of bad ones."""
+    make.publish(source, url)
+    work_off(sent)
+    assert ReindexJob.objects.filter(realm_url=url)[0].status == "done"
+    return {
+        path: card.error["message"] if card.error else card.html["isolated"]
+        for path, card in index_of(url).items()
+    }
+
+
+def test_a_card_that_is_known_to_hang_costs_no_second_wait(
+    mallory: Any, sent: Sent, limits: list[str], processor: None
+) -> None:
+    files = {"note.tsx": module(LOOP), "a.json": note("loop"), "b.json": note("fine")}
+    source = realm_of(mallory, files)
+    first = shown(source, sent)
+    assert (first["a"], first["b"]) == ("Rendering took longer than 2000 ms", "<p>fine</p>")
+    assert len(limits) == 1
+    make.write(source, b__json=note("fine too"))
+    second = shown(source, sent)
+    assert "longer than 2 s at 20" in second["a"] and "in a full reindex" in second["a"]
+    assert second["b"] == "<p>fine too</p>"
+    assert len(limits) == 1
+    # Its own bytes change, or those of its module.
+    make.write(source, a__json=note("loops"))
+    shown(source, sent)
+    assert len(limits) == 2
+    make.write(source, note__tsx=module(LOOP.replace("loop", "never")))
+    assert shown(source, sent)["a"] == "<p>loops</p>"
+    assert len(limits) == 2
+
+
+def test_a_module_that_is_known_to_hang_is_not_loaded_by_another_realm(
+    mallory: Any, sent: Sent, limits: list[str], processor: None
+) -> None:
+    files = {
+        "note.tsx": module(before='import "./slow";'),
+        "slow.ts": b"for (;;);",
+        "a.json": note("a"),
+        "b.json": note("b"),
+    }
+    source = realm_of(mallory, files)
+    assert all("longer than 2000 ms to load" in said for said in shown(source, sent).values())
+    assert len(limits) == 1
+    elsewhere = shown(source, sent, "http://localhost:4201/mallory/copy/")
+    assert all("to load at 20" in said for said in elsewhere.values()), elsewhere
+    assert len(limits) == 1
+    # What it imports changes.
+    make.write(source, slow__ts=b"export {};")
+    assert shown(source, sent) == {"a": "<p>a</p>", "b": "<p>b</p>"}
+
+
+def test_a_module_that_hangs_is_built_once_however_often_it_is_asked_for(
+    mallory: Any, processor: None
+) -> None:
+    realm_of(mallory, {"slow.ts": b"for (;;);"})
+    builder = ModuleBuilder()
+    located = builder.locate("http://localhost:4201/mallory/bad/slow.ts")
+    assert located is not None
+    seconds = []
+    for _ in range(3):
+        began = time.monotonic()
+        error = builder.build(located).error
+        seconds.append(time.monotonic() - began)
+        assert error is not None and error["status"] == 504
+    assert seconds[0] >= 2 > max(seconds[1:])
+
+
+def test_a_full_reindex_and_the_next_day_try_again_what_hung(
+    mallory: Any, sent: Sent, limits: list[str], processor: None
+) -> None:
+    source = realm_of(mallory, {"note.tsx": module(LOOP), "a.json": note("loop")})
+    shown(source, sent)
+    reindex(URL, full=True)
+    work_off(sent)
+    assert len(limits) == 2
+    Hang.objects.update(seen_at=timezone.now() - timedelta(days=1, minutes=1))
+    shown(source, sent)
+    assert len(limits) == 3
+    assert Hang.objects.count() == 1
+
+
+def test_what_waits_without_end_is_known_to_hang_the_second_time(
+    mallory: Any, sent: Sent, limits: list[str]
+) -> None:
+    """It uses no processor, as one that waits for a slow replica doesn't: once proves nothing."""
+    wait = "await new Promise(() => {});\n"
+    files = {"note.tsx": module(before=wait), "a.json": note("a"), "b.json": note("b")}
+    source = realm_of(mallory, files)
+    for expected in (1, 2, 2, 2):
+        assert "to load" in shown(source, sent)["a"]
+        assert len(limits) == expected
+
+
+def test_a_process_that_was_stopped_makes_no_card_known_to_hang(
+    mallory: Any, sent: Sent, limits: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"note.tsx": module(), **{f"{i}.json": note(f"{i}") for i in range(3)}}
+    source = realm_of(mallory, files)
+    acquire, start = renderers.acquire, host.start
+
+    def stopped(process: host.Host | None) -> host.Host | None:
+        if process is not None:
+            os.kill(process.process.pid, signal.SIGSTOP)
+            timer = threading.Timer(5, os.kill, (process.process.pid, signal.SIGCONT))
+            timer.start()
+        return process
+
+    with monkeypatch.context() as patch:
+        patch.setattr(renderers, "acquire", lambda *a: stopped(acquire(*a)))
+        patch.setattr(host, "start", lambda *a: stopped(start(*a)))
+        shown(source, sent)
+    assert not Hang.objects.filter(signs__gte=2).exists()
+    assert shown(source, sent) == {f"{i}": f"<p>{i}</p>" for i in range(3)}
+
+
+def test_a_job_loses_no_more_time_than_it_may_and_renders_the_others(
+    mallory: Any, sent: Sent, limits: list[str], settings: Settings
+) -> None:
+    settings.REALM_LOST_SECONDS = 5
+    bad = {f"bad{i:02}.json": note(f"loop {i}") for i in range(20)}
+    good = {f"good{i}.json": note(f"{i}", "./plain") for i in range(3)}
+    files = {"note.tsx": module(LOOP), "plain.tsx": module(), **bad, **good}
+    source = realm_of(mallory, files)
+    cards = shown(source, sent)
+    assert [cards[f"good{i}"] for i in range(3)] == ["<p>0</p>", "<p>1</p>", "<p>2</p>"]
+    # Starting a process counts as well.
+    assert 1 <= len(limits) <= 3
+    told = "Not rendered: this job has lost"
+    assert sum(cards[f"bad{i:02}"].startswith(told) for i in range(20)) == 20 - len(limits)
+    assert f"other cards of {URL}note" in cards["bad19"]
+
+
+def test_cards_that_hang_each_in_a_module_of_its_own_end_with_the_budget(
+    mallory: Any, sent: Sent, limits: list[str], settings: Settings
+) -> None:
+    settings.REALM_LOST_SECONDS = 4
+    files: dict[str, bytes] = {}
+    for i in range(20):
+        files[f"note{i}.tsx"] = module(before=f"for (;;);//{i}\n")
+        files[f"c{i:02}.json"] = note("x", f"./note{i}")
+    source = realm_of(mallory, files)
+    cards = shown(source, sent)
+    assert 2 <= len(limits) <= 4
+    skipped = sum(said.startswith("Not rendered") for said in cards.values())
+    assert skipped == 20 - len(limits)
+
+
+def test_cards_that_exhaust_memory_end_with_the_budget(
+    mallory: Any, sent: Sent, settings: Settings
+) -> None:
+    settings.REALM_LOST_SECONDS = 3
+    # Only deaths cost time here, and no more than they must.
+    settings.REALM_RENDER_SECONDS, settings.REALM_RENDER_MEMORY_MB = 60, 64
+    bad = {f"bad{i:02}.json": note(f"fill {i}") for i in range(40)}
+    source = realm_of(mallory, {"note.tsx": module(FILL), **bad})
+    began = time.monotonic()
+    cards = shown(source, sent)
+    lost = ReindexJob.objects.filter(realm_url=URL)[0].lost_seconds
+    print(f"{time.monotonic() - began:.1f} s, lost {lost:.1f} s")
+    # All cards are of one module.
+    assert 3 <= lost < 30
+    assert any(said.startswith("Not rendered") for said in cards.values())
+
+
+def test_what_a_process_died_of_is_given_back_in_halves_when_others_wait(
+    mallory: Any, sent: Sent, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    """Else a turn that ends before the first result would begin anew for ever."""
+    settings.REALM_RENDER_MEMORY_MB = 64
+    monkeypatch.setattr(turns, "SLICE_SECONDS", 0)
+    monkeypatch.setattr(turns, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(turns, "others_wait", lambda *_, **__: True)
+    monkeypatch.setattr("reindex.tasks.LOOK_SECONDS", 0)
+    cards = {f"c{i}.json": note("fill" if i == 1 else f"{i}") for i in range(2)}
+    source = realm_of(mallory, {"note.tsx": module(FILL), **cards})
+    make.publish(source, URL)
+    for _ in range(40):
+        if not work_off(sent):
+            break
+    job = ReindexJob.objects.get(realm_url=URL)
+    assert (job.status, job.errors, job.rendered) == ("done", 1, 2)
+    assert ReindexBatch.objects.filter(job=job).count() >= 2
+
+
+def test_a_worker_that_waits_for_a_slow_answer_is_not_busy() -> None:
+    watch = Stopwatch()
+    watch.start(psutil.Process().pid)
+    until = time.process_time() + 0.3
+    while time.process_time() < until:
+        pass
+    wall, busy = watch.lap()
+    assert wall >= 0.3 and busy >= 0.28
+    with watch.paused():
+        in_thread(threading.Event().wait, 0.3).result(10)
+    assert watch.lap()[0] < 0.3

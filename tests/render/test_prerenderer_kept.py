@@ -1,0 +1,146 @@
+"""A prerenderer that is kept saves time, and nothing of what it did before reaches a page."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from realms.content.blobs import read_blob
+from realms.content.files import open_versions
+from realms.models import Realm
+from realms.publishing.bootstrap import sync_base_realm
+from reindex.prerender import host
+from reindex.prerender.host import Library
+from reindex.prerender.pool import renderers
+from tests.support import make
+from tests.support.rendering import WORK, index_of, work_off
+from tests.support.web import Web
+
+URL = "http://ada.localhost:4201/"
+Sent = list[tuple[str, Any]]
+
+#: It remembers what it has shown, and imports data that is no module.
+NOTE = b"""\
+import { Card, string } from "@realm/base";
+import { mark } from "./mark";
+import data from "./data.json" with { type: "json" };
+const seen = {};
+export class Note extends Card {
+  static fields = { title: string() };
+  static isolated = ({ card }) => {
+    seen.title ??= card.title;
+    return <p>{seen.title} {data.said}{mark}</p>;
+  };
+}
+"""
+
+
+def note(title: str) -> bytes:
+    return make.card("./note", "Note", title=title)
+
+
+@pytest.fixture
+def site(web: Web, owner: Any, sent: Sent) -> Realm:
+    """A realm that was published and rendered."""
+    sync_base_realm()
+    files = {
+        "note.tsx": NOTE,
+        # The first of them is what `./mark` means.
+        "mark.tsx": b'export const mark = "?";',
+        "mark.ts": b'export const mark = "!";',
+        "data.json": b'{"said": "one"}',
+        "a.json": note("first"),
+    }
+    realm = make.source("http://localhost:4201/ada/notes/", owner, files)
+    make.publish(realm, URL)
+    work_off(sent)
+    assert shown() == "<p>first one?</p>"
+    return realm
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[host.Host]:
+    """The processes that are started from now on."""
+    hosts: list[host.Host] = []
+    start = host.start
+
+    def counted(*arguments: Any) -> host.Host:
+        hosts.append(start(*arguments))
+        return hosts[-1]
+
+    monkeypatch.setattr(host, "start", counted)
+    return hosts
+
+
+def shown() -> str:
+    return str(index_of(URL)["a"].html["isolated"])
+
+
+def published(site: Realm, sent: Sent, **files: bytes) -> str:
+    """What is shown after a change."""
+    if files:
+        make.write(site, **files)
+    make.publish(site, URL)
+    sent[:] = [WORK]
+    work_off(sent)
+    return shown()
+
+
+def test_a_changed_card_is_rendered_by_the_process_that_was_kept_in_a_sandbox_without_a_past(
+    site: Realm, sent: Sent, started: list[host.Host]
+) -> None:
+    assert published(site, sent, a__json=note("second")) == "<p>second one?</p>"
+    assert published(site, sent, a__json=note("third")) == "<p>third one?</p>"
+    assert started == []
+
+
+def test_what_a_module_imports_is_imported_as_it_is_now_module_or_not(
+    site: Realm, sent: Sent, started: list[host.Host]
+) -> None:
+    make.remove(site, "mark.tsx")
+    assert published(site, sent) == "<p>first one!</p>"
+    assert published(site, sent, data__json=b'{"said": "two"}') == "<p>first two!</p>"
+    changed = NOTE.replace(b"<p>", b"<p>now ")
+    assert published(site, sent, note__tsx=changed) == "<p>now first two!</p>"
+    assert started == []
+
+
+def test_a_process_that_was_ended_while_it_stood_by_is_replaced(
+    site: Realm, sent: Sent, started: list[host.Host]
+) -> None:
+    for standing in renderers.waiting:
+        standing.process.kill()
+        standing.process.wait()
+    assert published(site, sent, a__json=note("second")) == "<p>second one?</p>"
+    assert len(started) == 1
+
+
+def test_none_is_kept_where_none_is_to_be(site: Realm, sent: Sent, settings: Settings) -> None:
+    settings.REALM_PRERENDERER_SECONDS = 0
+    assert published(site, sent, a__json=note("second")) == "<p>second one?</p>"
+    assert renderers.waiting == []
+
+
+def test_another_card_library_has_another_process(
+    site: Realm, sent: Sent, started: list[host.Host]
+) -> None:
+    base = Realm.objects.get(kind=Realm.Kind.BOOTSTRAP)
+    version = open_versions(base, ["mod.ts"]).get()
+    changed = read_blob(version.blob_id, version.blob.data) + b"export const more = 1;\n"
+    make.write(base, mod__ts=changed)
+    assert published(site, sent, a__json=note("second")) == "<p>second one?</p>"
+    assert len(started) == 1
+
+
+def test_however_many_a_task_takes_one_is_kept(site: Realm, sent: Sent) -> None:
+    standing, *_ = renderers.waiting
+    taken = [host.start(Library("", "", {})) for _ in range(3)]
+    taken = [replace(each, library=standing.library) for each in taken]
+    renderers.shutdown()
+    for each in taken:
+        renderers.release(each)
+    assert [each.process.poll() is None for each in taken] == [False, False, True]
+    renderers.get_ready()
+    assert [each.process for each in renderers.waiting] == [taken[-1].process]
+    assert published(site, sent, a__json=note("second")) == "<p>second one?</p>"

@@ -1,0 +1,449 @@
+"""Walls: what card code can't do, and that only the card which tries has an error to show."""
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from realms.models import Realm
+from realms.publishing.bootstrap import sync_base_realm
+from reindex.prerender import sandbox
+from reindex.prerender.cards import MAX_IN_VAIN
+from reindex.prerender.sandbox import SandboxDied
+from tests.support import make
+from tests.support.rendering import index_of, work_off
+from tests.support.web import Web
+
+URL = "http://ada.localhost:4201/"
+
+
+@pytest.fixture
+def site(web: Web, owner: Any, settings: Settings) -> Any:
+    """A function that publishes a source realm of these files and renders it."""
+    settings.REALM_RENDER_SECONDS = 1.5
+    sync_base_realm()
+
+    def make_source(files: dict[str, bytes]) -> Realm:
+        return make.source("http://localhost:4201/ada/site/", owner, files)
+
+    return make_source
+
+
+def module(template: str, top: str = "") -> bytes:
+    """A card module whose template shows what an expression comes to."""
+    return f"""\
+import {{ Card, linksToMany, number, string }} from "@realm/base";
+{top}
+export class Try extends Card {{
+  static fields = {{ title: string(), size: number(), all: linksToMany(() => Card) }};
+  static isolated = ({{ card }}) => {{ {template} }};
+}}
+""".encode()
+
+
+def trying(statement: str) -> bytes:
+    """A module whose template runs a statement, which throws if all is well."""
+    return module(f"{statement}; return <p>it worked</p>;")
+
+
+def awaiting(expression: str) -> bytes:
+    """A module that waits for something while it is loaded."""
+    return module("return <p>it worked: {got}</p>;", top=f"const got = String(await {expression});")
+
+
+#: Has the text of its own card be more than Postgres would index.
+WORDY = """
+const words = Array.from({ length: 300_000 }, (_, i) => i.toString(36)).join(" ");
+const { slice } = String.prototype;
+String.prototype.slice = function (...part) {
+  return this.startsWith("wordy") ? words : slice.apply(this, part);
+};
+"""
+
+GOOD = module("return <p>good {card.title}</p>;")
+LACKS = "card code has no files, network, environment, processes or timers"
+NO_IMPORT = "can't be imported, only modules of realms"
+
+#: By the name of the card: its module, the status of its error document, and what that should say.
+BAD: dict[str, tuple[bytes, int, str]] = {
+    "deno-file": (trying('Deno.readTextFileSync("/etc/hostname")'), 500, LACKS),
+    "node-file": (
+        awaiting('import("node:fs").then((fs) => fs.readFileSync("/etc/hostname", "utf8"))'),
+        403,
+        NO_IMPORT,
+    ),
+    "import-file": (
+        awaiting('import("file:///etc/hostname", { with: { type: "text" } })'),
+        403,
+        NO_IMPORT,
+    ),
+    "deno-socket": (trying('Deno.connect({ hostname: "127.0.0.1", port: 1 })'), 500, LACKS),
+    "node-socket": (
+        awaiting(
+            'import("node:net").then((net) => new Promise((resolve, reject) => '
+            'net.connect(1, "127.0.0.1").on("connect", resolve).on("error", reject)))'
+        ),
+        403,
+        NO_IMPORT,
+    ),
+    "fetch": (awaiting('fetch("http://127.0.0.1:1/")'), 500, LACKS),
+    "deno-environment": (trying('Deno.env.get("PATH")'), 500, LACKS),
+    "node-environment": (
+        awaiting('import("node:process").then((process) => process.env.PATH)'),
+        403,
+        NO_IMPORT,
+    ),
+    "subprocess": (
+        awaiting('import("node:child_process").then((all) => all.execSync("id"))'),
+        403,
+        NO_IMPORT,
+    ),
+    "loops-in-template": (trying("while (true)"), 504, "took longer than 1500 ms"),
+    "loops-at-top": (
+        module("return <p>it worked</p>;", top="while (true);"),
+        504,
+        "took longer than 1500 ms to load",
+    ),
+    "memory": (
+        trying("const held = []; while (true) held.push(new Array(1e6).fill(1.5))"),
+        500,
+        "most likely for lack of memory",
+    ),
+    "buffers": (
+        trying("const held = []; while (true) held.push(new Uint8Array(5e8))"),
+        500,
+        "allocation failed",
+    ),
+    "syntax": (b"export class Try extends Card { static", 406, "try-syntax.tsx"),
+    "nul": (GOOD + b'export const nul = "\0";\n', 406, "try-nul.tsx has a NUL character"),
+    "nested": (
+        GOOD + b"export const a = " + b"(" * 5_000 + b"1" + b")" * 5_000 + b";\n",
+        406,
+        "try-nested.tsx nests too deeply",
+    ),
+    "missing-import": (
+        b'import { gone } from "./gone.tsx";\nconsole.log(gone);\n' + GOOD,
+        404,
+        "http://ada.localhost:4201/gone.tsx",
+    ),
+    "missing-export": (
+        b'import { nothing } from "./good.tsx";\nconsole.log(nothing);\n' + GOOD,
+        422,
+        "nothing",
+    ),
+    "throws-at-top": (
+        module("return <p>it worked</p>;", top='throw new Error("not today");'),
+        500,
+        "not today",
+    ),
+    "throws-nonsense": (trying("throw { toString() { throw this } }"), 500, "can't be shown"),
+    "not-a-card": (b"export class Try {}\n", 422, "not a class that extends Card"),
+}
+GOOD_CARDS = ("aaa", "mmm", "zzz")
+
+
+def test_a_card_that_oversteps_has_an_error_and_the_others_of_its_batch_are_rendered(
+    site: Any, web: Web, sent: list[tuple[str, Any]]
+) -> None:
+    files = {"good.tsx": GOOD, "index.json": make.card("./good", "Try", title="index")}
+    for name in GOOD_CARDS:
+        files[f"{name}.json"] = make.card("./good", "Try", title=name)
+    for name, (source, _, _) in BAD.items():
+        files[f"try-{name}.tsx"] = source
+        files[f"{name}.json"] = make.card(f"./try-{name}", "Try", title=name)
+    make.publish(site(files), URL)
+    ran = work_off(sent)
+    assert ran == 1
+
+    cards = index_of(URL)
+    assert set(cards) == {*GOOD_CARDS, *BAD, "index"}
+    for name in (*GOOD_CARDS, "index"):
+        assert cards[name].error is None, (name, cards[name].error)
+        assert cards[name].html["isolated"] == f"<p>good {name}</p>"
+    wrong = {}
+    for name, (_, status, says) in BAD.items():
+        error = cards[name].error
+        if name == "memory" and error and error["status"] == 504:
+            continue  # on a busy machine its time may run out before the memory does
+        if not error or error["status"] != status or says not in error["message"]:
+            wrong[name] = error or cards[name].html
+    assert not wrong, json.dumps(wrong, indent=1)
+
+    for name in (*GOOD_CARDS, *BAD):
+        page = web.get(URL + name, "text/html")
+        assert page.status == (500 if name in BAD else 200), name
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        if name in BAD:
+            assert "This page could not be rendered" in page.text
+            for part in (BAD[name][2], "at ", "/_at/", "http://", "Error:"):
+                assert part not in page.text.split("<body>")[1], (name, page.text)
+
+
+def test_what_a_database_or_a_parser_would_choke_on_costs_only_its_own_card(
+    site: Any, web: Web, sent: list[tuple[str, Any]]
+) -> None:
+    def raw(attributes: str, relationships: str = "{}", module: str = "./good") -> bytes:
+        adopts = f'{{"adoptsFrom": {{"module": "{module}", "name": "Try"}}}}'
+        return (
+            f'{{"data": {{"type": "card", "attributes": {attributes}, "relationships": '
+            f'{relationships}, "meta": {adopts}}}}}'
+        ).encode()
+
+    def links(*urls: str) -> str:
+        return json.dumps({f"all.{i}": {"links": {"self": url}} for i, url in enumerate(urls)})
+
+    deep = "[" * 900 + "]" * 900
+    shown = {
+        "nul": (raw(r'{"title": "a\u0000b"}'), "<p>good a\ufffdb</p>"),
+        "half": (raw(r'{"title": "a\ud800b"}'), "<p>good a\ufffdb</p>"),
+        "links": (
+            raw(
+                '{"title": "two"}',
+                links("http://[", "http://世/x", "http://a b/x", "./\ud800", "//", "x" * 100_000,
+                      "./notjson", "./deep", "./nan", "http://localhost:1/elsewhere",
+                      "file:///etc/hostname"),
+            ),
+            "<p>good two</p>",
+        ),
+    }  # fmt: skip
+    wrong = {
+        "module-url": (raw("{}", module="http://["), "is not a module"),
+        "module-host": (
+            raw("{}", module="http://127.0.0.1:1/x.tsx"),
+            "http://127.0.0.1:1/x.tsx is not in a realm of this server",
+        ),
+        "zzzz": (
+            make.card("./forge", "Try", title="forged"),
+            "Cannot assign to read only property",
+        ),
+        "wordy": (
+            make.card("./wordy", "Try", title="wordy"),
+            "Cannot assign to read only property",
+        ),
+        "large": (
+            make.card("./large", "Try", title="large"),
+            "bytes; at most 8000000 are kept",
+        ),
+        "beyond": (raw('{"title": "one", "size": 1e999}'), "a number that JavaScript can't hold"),
+        "deep": (raw(f'{{"title": {deep}}}'), "nests deeper than 100 levels"),
+        "deep-links": (
+            raw("{}", '{"a": ' * 900 + "{}" + "}" * 900),
+            "nests deeper than 100 levels",
+        ),
+        "nan": (raw('{"title": NaN}'), "nan.json:1:"),
+        "notjson": (b"{", "notjson.json:1:2: is not JSON"),
+    }
+    files = {
+        "good.tsx": GOOD,
+        "forge.tsx": module("return <p/>;", top="Object.fromEntries = () => ({ isolated: 5 });"),
+        "wordy.tsx": module("return <p/>;", top=WORDY),
+        "large.tsx": module('return <p>{"x".repeat(9e6)}</p>;'),
+        "text.json": b'"text"',
+        "zzz.json": make.card("./good", "Try", title="last"),
+    }
+    files |= {f"{name}.json": data for name, (data, _) in (shown | wrong).items()}
+    make.publish(site(files), URL)
+    ran = work_off(sent)
+    assert ran == 1
+
+    cards = index_of(URL)
+    assert cards.keys() == {*shown, *wrong, "zzz"}
+    for name, (_, html) in shown.items():
+        assert cards[name].error is None, (name, cards[name].error)
+        assert cards[name].html["isolated"] == html
+        assert web.get(URL + name, "text/html").status == 200
+    for name, (_, says) in wrong.items():
+        assert says in cards[name].error["message"], (name, cards[name].error)
+
+
+def test_what_leads_to_no_file_that_could_be_costs_only_its_own_card(
+    site: Any, web: Web, sent: list[tuple[str, Any]]
+) -> None:
+    """Asked for it, a replica would answer of something else, or not answer at all."""
+    away = {
+        "nul": "./%00",
+        "up": "./%2e%2e/%2e%2e/%2e%2e/base/mod.ts",
+        "alive": "./%2e%2e/%2e%2e/_alive",
+        "empty": "./%2f/x",
+        "long": f"./{'x' * 3_900}",
+        "star": "./*",
+    }
+    files = {"good.tsx": GOOD, "zzz.json": make.card("./good", "Try", title="last")}
+    for name, reference in away.items():
+        links = {"all.0": reference}
+        files[f"links-{name}.json"] = make.card("./good", "Try", links, title=name)
+        files[f"is-{name}.json"] = make.card(reference, "Try", title=name)
+        files[f"{name}.tsx"] = module("return <p/>;", top=f'import "{reference}";')
+        files[f"imports-{name}.json"] = make.card(f"./{name}", "Try", title=name)
+    make.publish(site(files), URL)
+    work_off(sent)
+    cards = index_of(URL)
+    assert cards["zzz"].html["isolated"] == "<p>good last</p>"
+    for name in away:
+        assert cards[f"links-{name}"].html["isolated"] == f"<p>good {name}</p>"
+        # What JavaScript takes to lead to the card library does.
+        leads = ["is-up"] if name == "up" else [f"is-{name}", f"imports-{name}"]
+        for wrong in leads:
+            assert cards[wrong].error["status"] in (403, 404, 500), (wrong, cards[wrong].error)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [None, [], {"iconURL": "http://["}, {"stylesheet": 5}, {"name": {"toString": 1}}],
+)
+def test_whatever_realm_json_says_the_cards_are_rendered(
+    attributes: Any, site: Any, web: Web, sent: list[tuple[str, Any]]
+) -> None:
+    adopts = {"adoptsFrom": {"module": "@realm/base", "name": "RealmConfig"}}
+    said = json.dumps({"data": {"type": "card", "attributes": attributes, "meta": adopts}})
+    files = {"good.tsx": GOOD, "realm.json": said.encode()}
+    make.publish(site({**files, "a.json": make.card("./good", "Try", title="a")}), URL)
+    work_off(sent)
+    card = index_of(URL)["a"]
+    assert card.error is None, card.error
+    assert card.html["isolated"] == "<p>good a</p>"
+
+
+def test_a_card_that_leads_to_ever_more_modules_that_hang_has_an_error_in_the_end(
+    site: Any, web: Web, sent: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, passes = sandbox.run, itertools.count()
+
+    def run(task: Any, process: Any, *arguments: Any) -> Any:
+        if task["cards"][0]["doc"]["data"]["attributes"]["title"] != "endless":
+            return real(task, process, *arguments)
+        process.end()
+        return {f"http://localhost:4201/ada/site/hang?{next(passes)}": {"status": 504}}
+
+    monkeypatch.setattr(sandbox, "run", run)
+    files = {"good.tsx": GOOD, "b.json": make.card("./good", "Try", title="b")}
+    make.publish(site({**files, "a.json": make.card("./good", "Try", title="endless")}), URL)
+    work_off(sent)
+    cards = index_of(URL)
+    assert cards["b"].html["isolated"] == "<p>good b</p>"
+    assert "it leads to ever more that does not end" in cards["a"].error["message"]
+    assert next(passes) == MAX_IN_VAIN
+
+
+def test_what_is_large_or_many_has_its_page_or_its_error_and_costs_the_others_nothing(
+    site: Any, web: Web, sent: list[tuple[str, Any]], settings: Settings
+) -> None:
+    settings.REALM_RENDER_SECONDS = 10
+    many = 5_000
+    links = {f"all.{i}": {"links": {"self": f"./{('good', 'gone')[i % 2]}"}} for i in range(many)}
+    adopts = {"adoptsFrom": {"module": "./good", "name": "Try"}}
+    document = {"data": {"type": "card", "attributes": {}, "relationships": links, "meta": adopts}}
+    files = {
+        "good.tsx": module("return <p>{card.title.length} {card.all.length}</p>;"),
+        "bad.tsx": module("return <p/>;", top='throw new Error("not today");'),
+        "good.json": make.card("./good", "Try", title="four"),
+        "large.json": make.card("./good", "Try", title="x" * (512 * 1024 - 200)),
+        "links.json": json.dumps(document).encode(),
+        "circle.json": make.card("./m0", "M0", title="round"),
+        "missing.json": make.card("./nowhere", "Try", title="lost"),
+        "misspelt.json": make.card("./good", "Try", titel="lost"),
+    }
+    for i in range(50):
+        files[f"m{i}.tsx"] = f"""\
+import {{ Card, linksTo, string }} from "@realm/base";
+import {{ M{(i + 1) % 50} as Next }} from "./m{(i + 1) % 50}";
+export class M{i} extends Card {{
+  static fields = {{ title: string(), next: linksTo(() => Next) }};
+  static isolated = this.template(({{ card }}) => <p>{{card.title}}</p>);
+}}
+""".encode()
+    same = [f"same/{i}" for i in range(40)]
+    files |= {f"{name}.json": make.card("../bad", "Try", title=name) for name in same}
+    make.publish(site(files), URL)
+    work_off(sent)
+
+    cards = index_of(URL)
+    assert len(cards) == 6 + len(same)
+    shown = {
+        "good": "<p>4 0</p>",
+        "large": f"<p>{512 * 1024 - 200} 0</p>",
+        "links": f"<p>0 {many // 2}</p>",
+        "circle": "<p>round</p>",
+    }
+    for name, html in shown.items():
+        assert cards[name].error is None, (name, cards[name].error)
+        assert cards[name].html["isolated"] == html, name
+    assert cards["missing"].error["status"] == 404
+    assert "nowhere" in cards["missing"].error["message"]
+    assert cards["misspelt"].error["field"] == "titel"
+    assert "did you mean title?" in cards["misspelt"].error["message"]
+    for name in same:
+        error = cards[name].error
+        assert (error["status"], error["message"]) == (500, "not today"), name
+        assert (error["card"], error["module"]) == (f"{URL}{name}", f"{URL}bad.tsx")
+
+
+def test_what_is_rendered_after_another_ended_the_process_still_shows_the_cards_of_its_batch(
+    site: Any, web: Web, sent: list[tuple[str, Any]]
+) -> None:
+    """A card's links lead to cards that were rendered before, or will be by another process."""
+    linking = module("return <p>{card.title}: {card.all.map((it) => it.title).join()}</p>;")
+    ends = trying("const held = []; while (true) held.push(new Array(1e6).fill(1.5))")
+    files = {"good.tsx": linking, "ends.tsx": ends, "loops.tsx": trying("while (true)")}
+    ring = ("aa", "bb", "cc", "dd")
+    for name in ring:
+        links = {f"all.{at}": f"./{other}" for at, other in enumerate(ring)}
+        files[f"{name}.json"] = make.card("./good", "Try", links, title=name)
+    for name in ("ab", "cd"):
+        files[f"{name}.json"] = make.card("./ends", "Try", title=name)
+    files["bc.json"] = make.card("./loops", "Try", title="bc")
+    make.publish(site(files), URL)
+    work_off(sent)
+    cards = index_of(URL)
+    assert {name for name, card in cards.items() if card.error} == {"ab", "bc", "cd"}
+    for name in ring:
+        assert f"<p>{name}: aa,bb,cc,dd</p>" in cards[name].html["isolated"]
+
+
+def test_a_card_shows_what_lies_far_behind_its_links_in_whatever_realm(
+    site: Any, web: Web, owner: Any, sent: list[tuple[str, Any]]
+) -> None:
+    """A process that meets a realm on the way gives way to one that can import from there."""
+    chain = b"""\
+import { Card, linksTo, string } from "@realm/base";
+const walk = (card) => card ? `${card.title} ${walk(card.next)}` : "";
+export class Chain extends Card {
+  static fields = { title: string(), next: linksTo(() => Card) };
+  static isolated = ({ card }) => <p>{walk(card)}</p>;
+}
+"""
+    middle, far = (f"http://localhost:4201/ada/{name}/" for name in ("middle", "far"))
+
+    def card(title: str, next_: str) -> bytes:
+        return make.card("./chain", "Chain", {"next": next_}, title=title)
+
+    numbers = {f"{i}.json": card(str(i), f"./{i + 1}") for i in range(6)}
+    make.source(middle, owner, {"chain.tsx": chain, **numbers, "6.json": card("6", f"{far}end")})
+    make.source(far, owner, {"chain.tsx": chain, "end.json": card("end", "./nowhere")})
+    files = {"chain.tsx": chain, "first.json": card("first", f"{middle}0")}
+    make.publish(site({**files, "second.json": card("second", "./first")}), URL)
+    work_off(sent)
+    cards = index_of(URL)
+    assert cards["first"].html["isolated"] == "<p>first 0 1 2 3 4 5 6 end </p>"
+    assert cards["second"].html["isolated"] == "<p>second first 0 1 2 3 4 5 6 end </p>"
+
+
+def test_a_card_whose_process_somebody_else_ended_is_rendered_by_another(
+    site: Any, web: Web, sent: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a card that ends its process twice, alone, is taken to have done so itself."""
+    deaths = iter([SandboxDied("killed")])
+    real = sandbox.run
+
+    def run(*arguments: Any, **named: Any) -> Any:
+        if death := next(deaths, None):
+            arguments[1].end()
+            raise death
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(sandbox, "run", run)
+    make.publish(site({"good.tsx": GOOD, "a.json": make.card("./good", "Try", title="a")}), URL)
+    work_off(sent)
+    assert index_of(URL)["a"].html["isolated"] == "<p>good a</p>"

@@ -1,0 +1,417 @@
+"""Beside a site's pages: its 404s, sitemap and robots; and the preview of its draft."""
+
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+from notifications.channels import index_key, realm_key
+from notifications.emit import local_board
+from realms.access.auth import Caller
+from realms.models import Realm, RealmPermission
+from realms.publishing.bootstrap import sync_base_realm
+from realms.publishing.publish import delete_realm, rollback_realm, unpublish_realm
+from realms.serving import site as module
+from reindex.models import ReindexJob
+from tests.support import make
+from tests.support.cluster import Answer
+from tests.support.indexed import put_index
+from tests.support.rendering import WORK, work_off
+from tests.support.web import ORIGIN, Web
+
+SITE = "http://ada.localhost:4201/"
+DRAFT = f"{ORIGIN}/ada/site/"
+BROWSER = "text/html,application/xhtml+xml,*/*;q=0.8"
+SESSION = settings.SESSION_COOKIE_NAME
+NAMESPACE = "{http://www.sitemaps.org/schemas/sitemap/0.9}"
+
+
+@pytest.fixture
+def shown(source: Realm, sent: Any) -> Realm:
+    """The source realm as published, with an index of two pages and an error."""
+    published = make.publish(source, SITE)
+    put_index(SITE, published.generation, {"index": {}, "a b/ada": {}}, {"bad": {"message": "no"}})
+    return Realm.objects.get(url=SITE)
+
+
+def swapped(realm: Realm, documents: dict[str, Any]) -> None:
+    """Gives a realm another index, and says so as its swap does."""
+    put_index(realm.url, realm.generation, documents)
+    local_board().bump([index_key(realm.url)])
+
+
+def session_of(name: str) -> dict[str, str]:
+    """The header of a browser in which a user is logged in."""
+    client = Client()
+    client.force_login(get_user_model().objects.get(username=name))
+    return {"Cookie": f"theme=dark; {SESSION}={client.cookies[SESSION].value}"}
+
+
+# --- Who gets a page ---------------------------------------------------------------------------
+
+#: Accept headers of browsers, of link previews and command-line tools, and rarer ones.
+TAKE_PAGES = (
+    BROWSER, "*/*", None, "", "text/*", "text/html;q=0.5", "text/html; charset=utf-8", "TEXT/HTML",
+    "text/css,*/*;q=0.1", "application/json, text/plain, */*", "image/*, text/html;q=0.1",
+    "text/html, image/gif, *; q=.2", "application/vnd.card+json;q=0.1, text/html",
+    "*/*;q=0.1, text/plain", "text/html, application/json",
+)  # fmt: skip
+TAKE_NO_PAGES = (
+    "application/json", "text/html;q=0, */*", "text/html;q=0.0", "image/*", "text/css",
+    "text/*;q=0, */*", "application/xml", "*/*;q=0",
+)  # fmt: skip
+
+
+def test_a_page_is_answered_to_whoever_takes_html(web: Web, shown: Realm, live: None) -> None:
+    for accept in TAKE_PAGES:
+        for path, cards in (("", "index"), ("a%20b/ada", "a b/ada")):
+            for method in ("GET", "GET", "HEAD"):
+                answer = web.request(method, SITE + path, accept=accept)
+                assert answer.status == 200, (accept, path)
+                assert answer.headers["content-type"] == "text/html; charset=utf-8"
+                assert (f"page of {cards}" in answer.text) == (method == "GET")
+            assert answer.cache == "hit", (accept, path)
+        assert web.request("GET", f"{SITE}bad", accept=accept).status == 500
+    for accept in TAKE_NO_PAGES:
+        for _ in ("miss", "hit"):
+            answer = web.request("GET", f"{SITE}a%20b/ada", accept=accept)
+            assert answer.status == 404, accept
+            assert answer.headers["content-type"] == "application/vnd.api+json"
+
+
+def test_a_file_goes_before_a_page_for_who_prefers_neither(web: Web, source: Realm) -> None:
+    published = make.publish(source, SITE)
+    put_index(SITE, published.generation, {"post": {}, "dot.png": {}})
+    for accept in ("*/*", "text/html;q=0.9, */*", "text/css, */*;q=0.1", "text/javascript", None):
+        answer = web.request("GET", f"{SITE}post", accept=accept)
+        assert answer.headers["content-type"] == "text/javascript; charset=utf-8", accept
+    for accept in (BROWSER, "text/html", "text/*", "text/html, text/javascript;q=0.9"):
+        assert "page of post" in web.get(f"{SITE}post", accept).text
+    assert web.get(f"{SITE}dot.png", "text/html").headers["content-type"] == "image/png"
+
+
+def test_what_takes_anything_finds_a_new_page_and_loses_a_deleted_one(
+    web: Web, shown: Realm, live: None
+) -> None:
+    assert [web.get(f"{SITE}new").status for _ in range(2)] == [404, 404]
+    swapped(shown, {"index": {}, "new": {}})
+    assert [web.get(f"{SITE}new").status for _ in range(2)] == [200, 200]
+    assert web.get(f"{SITE}new").cache == "hit"
+    swapped(shown, {"index": {}})
+    assert [web.get(f"{SITE}new").status for _ in range(2)] == [404, 404]
+
+
+def test_what_takes_anything_is_led_from_a_source_to_its_pages(
+    web: Web, shown: Realm, live: None
+) -> None:
+    draft = Realm.objects.get(url=DRAFT)
+    assert [web.get(f"{DRAFT}a%20b/").status for _ in ("miss", "hit")] == [404, 404]
+    make.write_paths(draft, {"a b/index.json": make.SITE["index.json"]})
+    for path in ("", "a%20b/"):
+        for _ in ("miss", "hit"):
+            answer = web.get(f"{DRAFT}{path}?from=mail")
+            assert answer.status == 302
+            assert answer.headers["location"] == f"{SITE}{path}?from=mail"
+    for path in ("none", "none.ts", "none.png", "folder/none.json"):
+        assert web.get(DRAFT + path).status == 404
+
+
+def test_what_takes_anything_waits_for_the_first_pages(web: Web, source: Realm, live: None) -> None:
+    make.publish(source, SITE)
+    for _ in ("miss", "hit"):
+        assert [web.get(SITE + path).status for path in ("", "ada", "none")] == [503, 503, 404]
+
+
+def test_no_page_is_answered_to_who_may_not_read(web: Web, shown: Realm, live: None) -> None:
+    assert [web.get(SITE).status for _ in range(2)] == [200, 200]
+    RealmPermission.objects.filter(realm=shown).delete()
+    local_board().bump([realm_key(SITE)])
+    for accept in ("*/*", "text/*", None):
+        assert web.request("GET", SITE, accept=accept).status == 401
+
+
+def test_a_folder_is_led_to_its_slash_where_it_has_a_page(
+    web: Web, source: Realm, live: None
+) -> None:
+    published = make.publish(source, SITE)
+    documents: dict[str, Any] = {
+        "sec/index": {},
+        "a b/deep/index": {},
+        "both": {},
+        "both/index": {},
+    }
+    put_index(SITE, published.generation, documents, {"bad/index": {"message": "no"}})
+    for accept in (BROWSER, "*/*"):
+        for path in ("sec", "a%20b/deep", "bad"):
+            for _ in ("miss", "hit"):
+                answer = web.get(f"{SITE}{path}", accept)
+                assert (answer.status, answer.headers["location"]) == (302, f"/{path}/")
+            answer = web.get(f"{SITE}{path}?a=b", accept)
+            assert answer.headers["location"] == f"/{path}/?a=b"
+        assert "page of both" in web.get(f"{SITE}both", accept).text
+        for path in ("nothing", "a%20b", "person.tsx/", "sec/index.json"):
+            assert web.get(f"{SITE}{path}", accept).status in (200, 404)
+    swapped(Realm.objects.get(url=SITE), {"index": {}})
+    assert web.get(f"{SITE}sec", BROWSER).status == 404
+
+
+# --- 404 ---------------------------------------------------------------------------------------
+
+
+def test_a_page_that_is_not_there_is_a_404_for_people(web: Web, shown: Realm) -> None:
+    answer = web.get(f"{SITE}nothing", BROWSER)
+    assert answer.status == 404
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert b"There is nothing at this address" in answer.body
+    assert f'href="{SITE}"'.encode() in answer.body
+    nobody = web.get("http://nobody.localhost:4201/x", BROWSER)
+    assert nobody.status == 404 and b"There is no site" in nobody.body
+    assert web.get(f"{SITE}nothing").headers["content-type"] == "application/vnd.api+json"
+
+
+def test_a_realm_brings_a_404_page_of_its_own(web: Web, source: Realm, live: None) -> None:
+    make.write(source, **{"404__html": b"<h1>Lost &amp; found</h1>"})
+    source.refresh_from_db()
+    published = make.publish(source, SITE)
+    put_index(SITE, published.generation, {"index": {}})
+    for _ in range(2):
+        answer = web.get(f"{SITE}nothing/there", BROWSER)
+        assert (answer.status, answer.body) == (404, b"<h1>Lost &amp; found</h1>")
+    # A card goes before a file: it is rendered, and knows the site.
+    put_index(SITE, published.generation, {"index": {}, "404": {}})
+    from notifications.board import now_ns  # the swap above told nobody
+
+    local_board().bump([index_key(SITE)])
+    local_board().go_live(now_ns() + 60_000_000_000)
+    answer = web.get(f"{SITE}nothing/there", BROWSER)
+    assert answer.status == 404 and b"page of 404" in answer.body
+
+
+# --- What search engines read ------------------------------------------------------------------
+
+
+def locations(answer: Answer) -> list[str]:
+    """Every address in a sitemap."""
+    assert answer.status == 200, answer.body
+    assert answer.headers["content-type"] == "application/xml; charset=utf-8"
+    return [each.text or "" for each in ET.fromstring(answer.body).iter(f"{NAMESPACE}loc")]
+
+
+@pytest.mark.parametrize("accept", ["*/*", BROWSER])
+def test_a_sitemap_lists_the_pages_that_visitors_see(
+    web: Web, source: Realm, shown: Realm, accept: str
+) -> None:
+    answer = web.get(f"{SITE}sitemap.xml", accept)
+    assert locations(answer) == [f"{SITE}a%20b/ada", SITE]
+    (lastmod,) = [each.text for each in ET.fromstring(answer.body).iter(f"{NAMESPACE}lastmod")]
+    version = source.versions.get(path="index.json")
+    assert lastmod == version.modified_at.isoformat(timespec="seconds")
+    make.publish(source, SITE)
+    assert locations(web.get(f"{SITE}sitemap.xml", accept)) == [f"{SITE}a%20b/ada", SITE]
+
+
+def test_a_sitemap_follows_the_index_though_caches_are_live(
+    web: Web, shown: Realm, live: None
+) -> None:
+    assert len(locations(web.get(f"{SITE}sitemap.xml"))) == 2
+    put_index(SITE, shown.generation, {"index": {}, "404": {}, "blog/index": {}, "new": {}})
+    assert locations(web.get(f"{SITE}sitemap.xml")) == [f"{SITE}blog/", SITE, f"{SITE}new"]
+
+
+def test_a_large_sitemap_comes_in_parts(
+    web: Web, shown: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_URLS", 2)
+    put_index(SITE, shown.generation, {name: {} for name in "abcde"})
+    parts = locations(web.get(f"{SITE}sitemap.xml"))
+    assert parts == [f"{SITE}sitemap.xml?part={part}" for part in (1, 2, 3)]
+    listed = [url for part in parts for url in locations(web.get(part))]
+    assert listed == [f"{SITE}{name}" for name in "abcde"]
+    for part in ("0", "4", "-1", "x", "1e9", "%C2%B2", ""):
+        assert web.get(f"{SITE}sitemap.xml?part={part}").status in (400, 404)
+
+
+def test_only_published_realms_have_a_sitemap_of_their_own(
+    web: Web, source: Realm, shown: Realm
+) -> None:
+    assert web.get(f"{DRAFT}sitemap.xml").status == 404
+    assert web.get("http://nobody.localhost:4201/sitemap.xml").status == 404
+    RealmPermission.objects.filter(realm=shown, audience="everyone").delete()
+    assert web.get(f"{SITE}sitemap.xml").status == 401
+
+
+def test_robots_are_let_into_what_is_published_and_nowhere_else(
+    web: Web, source: Realm, shown: Realm, owner: Any
+) -> None:
+    def robots(url: str) -> list[str]:
+        for accept in ("*/*", BROWSER):
+            answer = web.get(f"{url}robots.txt", accept)
+            assert answer.status == 200
+            assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+        return answer.body.decode().splitlines()
+
+    closed = ["User-agent: *", "Disallow: /"]
+    assert robots(SITE) == ["User-agent: *", "Allow: /", f"Sitemap: {SITE}sitemap.xml"]
+    assert robots(DRAFT) == closed
+    private = make.source(f"{ORIGIN}/ada/diary/", owner, {}, public=False)
+    # A stranger is not told whether the realm has a robots.txt of its own.
+    assert web.get(f"{private.url}robots.txt").status == 401
+    assert robots("http://nobody.localhost:4201/") == closed
+    published = make.publish(source, f"{ORIGIN}/ada/blog/")
+    assert robots(f"{ORIGIN}/") == [
+        "User-agent: *",
+        "Allow: /ada/blog/",
+        "Disallow: /",
+        f"Sitemap: {published.url}sitemap.xml",
+    ]
+    RealmPermission.objects.filter(realm=shown, audience="everyone").delete()
+    assert web.get(f"{SITE}robots.txt").status == 401
+    assert robots(f"{ORIGIN}/")[1] == "Allow: /ada/blog/"
+
+
+def test_an_authors_own_robots_and_sitemap_go_before_the_servers(
+    web: Web, source: Realm, live: None
+) -> None:
+    make.write(source, robots__txt=b"User-agent: x", sitemap__xml=b"<urlset/>")
+    source.refresh_from_db()
+    make.publish(source, SITE)
+    for _ in range(2):
+        assert web.get(f"{SITE}robots.txt").body == b"User-agent: x"
+        assert web.get(f"{SITE}sitemap.xml", BROWSER).body == b"<urlset/>"
+
+
+# --- The draft ---------------------------------------------------------------------------------
+
+
+def test_an_owner_sees_the_draft_where_others_are_sent_to_what_is_published(
+    web: Web, source: Realm, shown: Realm, live: None
+) -> None:
+    make.user("bob")
+    put_index(DRAFT, source.generation, {"index": {}, "ada": {}}, {"bad": {"message": "no <b>"}})
+    for _ in range(2):
+        for headers in (
+            {}, session_of("bob"), make.login("ada"), {"Authorization": "Bearer nonsense"},
+            make.realm_login(source, "bob"), {"Cookie": f"{SESSION}=nonsense"},
+        ):  # fmt: skip
+            answer = web.get(f"{DRAFT}ada", BROWSER, **headers)
+            assert (answer.status, answer.headers["location"]) == (302, f"{SITE}ada")
+        for headers in (session_of("ada"), make.realm_login(source, "ada")):
+            answer = web.get(f"{DRAFT}ada", BROWSER, **headers)
+            assert answer.status == 200 and b"page of ada" in answer.body
+            assert answer.headers["cache-control"] == "private, no-store"
+            assert "etag" not in answer.headers
+            assert answer.headers["x-robots-tag"] == "noindex"
+            assert answer.headers["content-security-policy"].startswith("sandbox")
+            assert answer.headers["x-realm-generation"] == str(source.generation)
+            assert "refresh" not in answer.headers
+    mine = session_of("ada")
+    assert b"page of index" in web.get(DRAFT, BROWSER, **mine).body
+    assert web.get(f"{DRAFT}nothing", BROWSER, **mine).status == 404
+    broken = web.get(f"{DRAFT}bad", BROWSER, **mine)
+    assert broken.status == 500 and b"no &lt;b&gt;" in broken.body
+    # A file is a file, and what is published is what it is for everyone.
+    assert web.get(f"{DRAFT}dot.png", BROWSER, **mine).headers["content-type"] == "image/png"
+    assert b"page of index" in web.get(SITE, BROWSER, **mine).body
+    assert web.get(f"{SITE}ada", BROWSER, **mine).status == 404
+
+
+def test_a_source_realm_that_is_published_nowhere_says_so(web: Web, source: Realm) -> None:
+    answer = web.get(DRAFT, BROWSER)
+    assert answer.status == 200
+    assert b"not published yet" in answer.body and DRAFT.encode() in answer.body
+
+
+def test_a_private_draft_is_previewed_by_its_owner_only(web: Web, owner: Any) -> None:
+    private = make.source(f"{ORIGIN}/ada/diary/", owner, make.SITE, public=False)
+    put_index(private.url, private.generation, {"index": {}})
+    make.user("bob")
+    assert web.get(private.url, BROWSER, **session_of("ada")).status == 200
+    for headers in ({}, session_of("bob"), make.login("ada")):
+        answer = web.get(private.url, BROWSER, **headers)
+        assert answer.status == 401 and b"page of" not in answer.body
+    get_user_model().objects.filter(username="ada").update(is_active=False)
+    assert web.get(private.url, BROWSER, **session_of("bob")).status == 401
+
+
+def test_a_draft_that_has_changed_is_rendered_while_its_owner_looks(
+    web: Web, source: Realm, sent: list[Any]
+) -> None:
+    mine = session_of("ada")
+    first = web.get(DRAFT, BROWSER, **mine)
+    assert first.status == 503 and b"being prepared" in first.body
+    assert ReindexJob.objects.filter(realm_url=DRAFT).count() == 1
+    assert web.get(DRAFT, BROWSER, **mine).status == 503
+    assert sent == [WORK]
+    put_index(DRAFT, source.generation, {"index": {}})
+    assert "refresh" not in web.get(DRAFT, BROWSER, **mine).headers
+    newer = make.write(source, index__json=make.card("./post", "Post", title="New"))
+    stale = web.get(DRAFT, BROWSER, **mine)
+    assert stale.status == 200 and stale.headers["refresh"] == "2"
+    assert ReindexJob.objects.get(realm_url=DRAFT, status="queued").generation == newer
+    # Nobody else has a realm rendered by looking at it.
+    other = make.source(f"{ORIGIN}/ada/other/", source.owner, {})
+    web.get(other.url, BROWSER)
+    assert not ReindexJob.objects.filter(realm_url=other.url).exists()
+
+
+@pytest.mark.cluster
+def test_a_draft_is_rendered_as_it_is_now(
+    web: Web, owner: Any, sent: list[tuple[str, Any]]
+) -> None:
+    sync_base_realm()
+    private = make.source(f"{ORIGIN}/ada/diary/", owner, make.SITE, public=False)
+    mine = session_of("ada")
+    assert web.get(private.url, BROWSER, **mine).status == 503
+    work_off(sent)
+    answer = web.get(private.url, BROWSER, **mine)
+    assert answer.status == 200, answer.body
+    assert b"<h1>Home</h1>" in answer.body and b"edition one" in answer.body
+    make.write(private, index__json=make.card("./post", "Post", title="Second thoughts"))
+    assert "refresh" in web.get(private.url, BROWSER, **mine).headers
+    work_off(sent)
+    answer = web.get(private.url, BROWSER, **mine)
+    assert b"<h1>Second thoughts</h1>" in answer.body and "refresh" not in answer.headers
+
+
+# --- Where a source realm's pages are -----------------------------------------------------------
+
+
+def test_a_source_realm_leads_to_where_it_is_published_now(
+    web: Web, source: Realm, live: None
+) -> None:
+    """The redirect of a source realm depends on every realm that points at it. Asked before and
+    after each change, so that what a cache kept of the time before would be seen."""
+    ada = Caller("ada")
+    other = make.source(f"{ORIGIN}/ada/other/", source.owner, {})
+    second = "http://ada.localhost:4201/second/"
+
+    def leads(realm: Realm) -> str | None:
+        answer = web.get(realm.url, BROWSER)
+        assert web.get(realm.url, BROWSER).headers.get("location") == answer.headers.get("location")
+        return answer.headers.get("location")
+
+    def both() -> tuple[str | None, str | None]:
+        return leads(source), leads(other)
+
+    assert both() == (None, None)
+    make.publish(source, SITE)
+    assert both() == (SITE, None)
+    make.publish(other, SITE)
+    assert both() == (None, SITE)
+    make.publish(source, SITE)
+    assert both() == (SITE, None)
+    make.publish(source, second)
+    make.publish(other, SITE)
+    assert both() == (second, SITE)
+    rollback_realm(SITE, ada)
+    assert both() == (SITE, None), "the older of its two, whichever was pointed at it last"
+    rollback_realm(SITE, ada, Realm.objects.get(url=SITE).generation - 1)
+    assert both() == (second, SITE)
+    unpublish_realm(second, ada)
+    assert both() == (None, SITE)
+    delete_realm(other.url, ada)
+    assert leads(source) is None
+    assert web.get(SITE, BROWSER).status == 404

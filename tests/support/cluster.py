@@ -1,0 +1,289 @@
+"""Real replicas for tests: granian, sidecars and Celery workers, each a process that can be killed.
+
+A cluster has a data folder of its own and the test's database, which its processes reach by URL.
+They end with the test run, also when that is killed.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+import urllib3
+from django.conf import settings
+from django.db import connection
+
+from notifications.board import Board
+from notifications.models import Replica as NamedReplica
+from settings.processes import BASE_DIR, Process, celery_worker, replica
+from tests.support.reaper import mark
+
+START_SECONDS = 30
+POLL_SECONDS = 0.02
+
+
+def wait_until(condition: Callable[[], Any], why: str, seconds: float = START_SECONDS) -> Any:
+    """What `condition` answers once it is true. Fails the test after the deadline, saying why."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(POLL_SECONDS)
+    raise AssertionError(f"not within {seconds:g} s: {why}")
+
+
+def database_url() -> str:
+    """The test database as a URL, whichever server it is on."""
+    from urllib.parse import quote
+
+    parameters = connection.get_connection_params()
+    host, port = parameters.get("host", ""), parameters.get("port", "")
+    user, password = parameters.get("user", ""), parameters.get("password", "")
+    login = f"{quote(user)}:{quote(password)}@" if user else ""
+    if host.startswith("/"):
+        return f"postgresql://{login}/{parameters['dbname']}?host={quote(host, safe='')}"
+    return f"postgresql://{login}{host}:{port or 5432}/{parameters['dbname']}"
+
+
+@dataclass
+class Answer:
+    """An HTTP answer, read whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    @property
+    def cache(self) -> str:
+        """`hit` or `miss`."""
+        return self.headers["x-boxel-cache"]
+
+    @property
+    def worker(self) -> str:
+        """The replica and process that answered."""
+        return self.headers["x-realm-replica"]
+
+
+@dataclass
+class Replica:
+    """One replica: its processes by role (`web`, `sidecar`) and a client that asks only it."""
+
+    name: str
+    port: int
+    cluster: "Cluster"
+    commands: dict[str, Process]
+    running: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, role: str) -> None:
+        """Starts the web service or the sidecar; `wait_*` tells when it is there."""
+        self.running[role] = self.cluster.spawn(self.commands[role])
+
+    def kill(self, role: str, number: int = signal.SIGKILL) -> None:
+        """Sends a signal to a process; a kill is waited for."""
+        process = self.running[role]
+        os.kill(process.pid, number)
+        if number == signal.SIGKILL:
+            process.wait()
+
+    @property
+    def board(self) -> Board:
+        return Board(Path(self.commands["web"].environment["REALM_BOARD"]))
+
+    def wait_live(self) -> None:
+        """Waits until the sidecar vouches for the board."""
+        board = self.board
+        wait_until(board.live, f"sidecar of {self.name} live")
+
+    def wait_not_live(self) -> None:
+        """Waits until nobody vouches for the board."""
+        board = self.board
+        wait_until(lambda: not board.live(), f"board of {self.name} not live")
+
+    def wait_web(self) -> None:
+        """Waits until both web workers answer."""
+
+        def answered() -> bool:
+            try:
+                return len(self.workers()) == 2
+            except urllib3.exceptions.HTTPError:
+                return False
+
+        wait_until(answered, f"web service of {self.name} up")
+
+    def workers(self) -> set[str]:
+        """The web workers that answer some requests on new connections."""
+        url = f"{settings.REALM_PUBLIC_ORIGIN}/base/mod.ts"
+        return {self.get(url).worker for _ in range(16)}
+
+    def get(self, url: str, accept: str = "*/*", **headers: str) -> Answer:
+        """GETs a public URL from this replica, on a connection of its own."""
+        return self.request("GET", url, accept=accept, headers=headers)
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        accept: str = "*/*",
+        body: bytes | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 30,
+    ) -> Answer:
+        """Asks this replica for a public URL: its address, the public Host."""
+        parts = urlsplit(url)
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        sent = {"Host": parts.netloc, "Accept": accept, **(headers or {})}
+        with urllib3.HTTPConnectionPool(
+            "127.0.0.1", self.port, timeout=timeout, retries=False
+        ) as pool:
+            answer = pool.urlopen(
+                method, target, body=body, headers=sent, redirect=False, retries=False
+            )
+            told = {name.lower(): value for name, value in answer.headers.items()}
+            return Answer(answer.status, told, answer.data)
+
+    def each_worker(self, url: str, accept: str = "*/*") -> dict[str, Answer]:
+        """The last answer of each of the two web workers, asked until both have answered twice."""
+        seen: dict[str, list[Answer]] = {}
+
+        def both() -> bool:
+            answer = self.get(url, accept)
+            seen.setdefault(answer.worker, []).append(answer)
+            return len(seen) >= 2 and all(len(answers) >= 2 for answers in seen.values())
+
+        wait_until(both, f"both workers of {self.name} answering")
+        return {worker: answers[-1] for worker, answers in seen.items()}
+
+
+class Cluster:
+    """Replicas `a`, `b`, ... and Celery workers on one database."""
+
+    def __init__(self, folder: Path, replicas: int, environment: Mapping[str, str]) -> None:
+        self.folder = folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+        ports = free_ports(replicas)
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("REALM_", "PYTEST"))},
+            "DATABASE_URL": database_url(),
+            "REALM_DATA_DIR": str(folder),
+            "REALM_BLOB_STORAGE": settings.STORAGES["blobs"]["OPTIONS"]["location"],
+            "REALM_PUBLIC_ORIGIN": settings.REALM_PUBLIC_ORIGIN,
+            "REALM_SECRET_SEED": settings.REALM_SECRET_SEED,
+            "REALM_SWEEP_SECONDS": "1",
+            "REALM_RENDER_SECONDS": "2",
+            **environment,
+        }
+        self.replicas = [
+            Replica(
+                name, port, self, {p.name.split("-")[0]: p for p in replica(name, port, folder)}
+            )
+            for name, port in zip("abcdefgh", ports, strict=False)
+        ]
+
+    def spawn(
+        self,
+        process: Process,
+        *,
+        cwd: Path = BASE_DIR,
+        within: Sequence[str] = (),
+        **extra: str,
+    ) -> "subprocess.Popen[bytes]":
+        """Starts a process; its output goes to a file that a failing test can be read by. `within`
+        is the command that starts its command."""
+        with open(self.folder / f"{process.name}.log", "ab") as log:
+            spawned = subprocess.Popen(
+                (*within, *process.command),
+                cwd=cwd,
+                env={**self.environment, **process.environment, **extra, **mark()},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._processes.append(spawned)
+        return spawned
+
+    def start(self) -> None:
+        """Starts every replica whole, and waits for it."""
+        for each in self.replicas:
+            each.start("web")
+            each.start("sidecar")
+        for each in self.replicas:
+            each.wait_web()
+            each.wait_live()
+
+    def wait_reported(self) -> None:
+        """Waits until every replica has told where it is. A worker that begins before that finds
+        none, and waits for the sweeper."""
+        told = len(self.replicas)
+        wait_until(lambda: len(NamedReplica.live_addresses()) == told, "all replicas reported")
+
+    def start_worker(self, name: str = "w", **environment: str) -> "subprocess.Popen[bytes]":
+        """Starts a Celery worker with two processes."""
+        worker = celery_worker(name)
+        told = {**worker.environment, **environment}
+        return self.spawn(replace(worker, environment=told))
+
+    def manage(self, *arguments: str, **environment: str) -> "subprocess.Popen[bytes]":
+        """Starts a management command."""
+        command = (sys.executable, str(BASE_DIR / "manage.py"), *arguments)
+        return self.spawn(Process(f"manage-{arguments[0]}", command, environment))
+
+    def stop(self) -> None:
+        """Ends everything that was started, and whatever that started."""
+        families = []
+        for process in self._processes:
+            try:
+                parent = psutil.Process(process.pid)
+                families += [parent, *parent.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                continue
+        for each in families:
+            try:
+                each.kill()
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(families, timeout=10)
+        for process in self._processes:
+            process.wait()
+
+
+@contextmanager
+def cluster(folder: Path, replicas: int = 2, **environment: str) -> Iterator[Cluster]:
+    """A running cluster that is gone afterwards."""
+    made = Cluster(folder, replicas, environment)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
+    import socket
+
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()

@@ -1,0 +1,111 @@
+"""Two functions at once: one stops before each of its statements in turn, while the other runs.
+
+What two come to at once has to be what they come to one after the other.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import count
+from typing import Any, TypeAlias
+
+from django.db import connection, connections
+
+from tests.support.cluster import wait_until
+from tests.support.gates import PATIENCE, Gate
+
+Run: TypeAlias = Callable[[], Any]
+#: What is true afterwards, and what each of the two has answered.
+Outcome: TypeAlias = tuple[Any, Any, Any]
+
+
+def outcomes_in_a_row(prepare: Callable[[], tuple[Run, Run]], picture: Run) -> list[Outcome]:
+    """What two functions come to one after the other, in either order."""
+    one, two = prepare()
+    first = one(), two()
+    forwards = (picture(), *first)
+    one, two = prepare()
+    second = two(), one()
+    return [forwards, (picture(), second[1], second[0])]
+
+
+def outcomes_at_once(
+    prepare: Callable[[], tuple[Run, Run]], picture: Run
+) -> Iterator[tuple[int, Outcome]]:
+    """What they come to when the first stops before its n-th statement, or its commit, until the
+    second has ended or waits for a lock: for every n."""
+    with _thread() as (one_thread, _), _thread() as (two_thread, pid):
+        for stop in count():
+            one, two = prepare()
+            gate = Gate()
+            first = one_thread.submit(_stopped, one, stop, gate)
+            if not _comes_to(first, gate.somebody_waits):
+                # It has fewer statements.
+                first.result(PATIENCE)
+                return
+            second = two_thread.submit(two)
+            _comes_to(second, partial(_waits, pid))
+            gate.open()
+            answers = first.result(PATIENCE), second.result(PATIENCE)
+            yield stop, (picture(), *answers)
+
+
+def _comes_to(running: "Future[Any]", stands: Callable[[], bool]) -> bool:
+    """Waits until a function has ended or stands still; whether it does the latter."""
+    wait_until(lambda: running.done() or stands(), "an end, or a stop")
+    return not running.done()
+
+
+@contextmanager
+def _thread() -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """A thread with a database connection of its own, and the process that serves it."""
+
+    def connect() -> int:
+        connection.ensure_connection()
+        return int(connection.connection.info.backend_pid)
+
+    with ThreadPoolExecutor(1) as thread:
+        yield thread, thread.submit(connect).result(PATIENCE)
+        thread.submit(connections.close_all).result(PATIENCE)
+
+
+def _waits(pid: int) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT cardinality(pg_blocking_pids(%s))", [pid])
+        return bool(cursor.fetchone()[0])
+
+
+def _stopped(function: Run, stop: int, gate: Gate) -> Any:
+    """Calls a function, and holds it at the gate before one of its statements or commits."""
+    passed = 0
+
+    def step() -> None:
+        nonlocal passed
+        if passed == stop:
+            gate.hold()
+        passed += 1
+
+    def execute(run: Any, sql: Any, parameters: Any, many: bool, context: Any) -> Any:
+        step()
+        return run(sql, parameters, many, context)
+
+    with ExitStack() as stack:
+        stack.enter_context(connection.execute_wrapper(execute))
+        stack.enter_context(_before_commits(step))
+        return function()
+
+
+@contextmanager
+def _before_commits(step: Callable[[], None]) -> Iterator[None]:
+    commit = connection.commit
+
+    def stopped() -> None:
+        step()
+        commit()
+
+    connection.commit = stopped  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        connection.commit = commit  # type: ignore[method-assign]

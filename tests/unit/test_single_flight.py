@@ -1,0 +1,219 @@
+"""N concurrent misses are one load, and nobody is handed a load that he may not have."""
+
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from notifications import single_flight
+from notifications.board import Board, Slots, Stamp, now_ns
+from notifications.single_flight import SingleFlight
+from tests.support.gates import PATIENCE, Gate, in_thread
+
+SECOND = 1_000_000_000
+BOUND = 2 * SECOND
+SLOTS = Slots(["a"])
+
+
+class WatchedBoard(Board):
+    """Counts the comparisons that decide whether a flight is joined."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._asked = threading.Semaphore(0)
+
+    def unchanged(self, slots: Slots, stamp: Stamp) -> bool:
+        answer = super().unchanged(slots, stamp)
+        self._asked.release()
+        return answer
+
+    def wait_for_joiners(self, count: int) -> None:
+        """Waits until so many callers have asked whether they may join."""
+        for _ in range(count):
+            assert self._asked.acquire(timeout=PATIENCE)
+
+
+class Loads:
+    """Loads that answer their own number; those with a gate wait at it when they are done."""
+
+    def __init__(self, gates: Iterable[Gate] = ()) -> None:
+        self._gates = list(gates)
+        self._lock = threading.Lock()
+        self.stamps: list[Stamp] = []
+
+    def __call__(self, stamp: Stamp) -> int:
+        with self._lock:
+            self.stamps.append(stamp)
+            number = len(self.stamps)
+        if number <= len(self._gates):
+            self._gates[number - 1].hold()
+        return number
+
+    @property
+    def count(self) -> int:
+        return len(self.stamps)
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> WatchedBoard:
+    board = WatchedBoard(tmp_path / "board")
+    board.go_live(now_ns() + 60 * SECOND)
+    return board
+
+
+@pytest.fixture
+def flights(board: WatchedBoard) -> SingleFlight[int]:
+    return SingleFlight(board, BOUND)
+
+
+def test_many_callers_of_one_key_share_one_load(
+    board: WatchedBoard, flights: SingleFlight[int]
+) -> None:
+    gate = Gate()
+    loads = Loads([gate])
+    callers = [in_thread(flights.run, "key", SLOTS, loads) for _ in range(16)]
+    board.wait_for_joiners(15)
+    gate.open()
+    assert [caller.result(PATIENCE) for caller in callers] == [1] * 16
+    assert loads.count == 1
+
+
+def test_different_keys_are_not_merged(flights: SingleFlight[int]) -> None:
+    gate = Gate()
+    loads = Loads([gate])
+    held = in_thread(flights.run, "key", SLOTS, loads)
+    gate.wait_for_arrival()
+    assert flights.run("other key", SLOTS, loads) == 2
+    gate.open()
+    assert held.result(PATIENCE) == 1
+
+
+def test_a_landed_load_is_not_remembered(flights: SingleFlight[int]) -> None:
+    loads = Loads()
+    assert [flights.run("key", SLOTS, loads) for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_load_gets_the_stamp_from_before_it_began(
+    board: WatchedBoard, flights: SingleFlight[int]
+) -> None:
+    before = board.stamp(SLOTS)
+
+    def load(stamp: Stamp) -> int:
+        board.bump(["a"])
+        assert stamp == before
+        return 1
+
+    assert flights.run("key", SLOTS, load) == 1
+
+
+def test_its_own_invalidation_detaches_a_flight_and_later_callers_start_afresh(
+    board: WatchedBoard, flights: SingleFlight[int]
+) -> None:
+    """Nobody who asks after a change is handed what was begun before it."""
+    gate = Gate()
+    loads = Loads([gate])
+    overtaken = in_thread(flights.run, "key", SLOTS, loads)
+    gate.wait_for_arrival()
+    board.bump(["a"])
+    assert flights.run("key", SLOTS, loads) == 2
+    gate.open()
+    assert overtaken.result(PATIENCE) == 1, "its own caller still gets its value"
+    assert loads.stamps[0] != loads.stamps[1]
+
+
+def test_the_invalidation_of_something_else_leaves_a_flight_alone(
+    board: WatchedBoard, flights: SingleFlight[int]
+) -> None:
+    """Callers go on sharing it."""
+    gate = Gate()
+    loads = Loads([gate])
+    first = in_thread(flights.run, "key", SLOTS, loads)
+    gate.wait_for_arrival()
+    board.bump(["b"])
+    second = in_thread(flights.run, "key", SLOTS, loads)
+    board.wait_for_joiners(1)
+    gate.open()
+    assert (first.result(PATIENCE), second.result(PATIENCE)) == (1, 1)
+
+
+def test_an_overtaken_flight_that_lands_does_not_remove_the_newer_one(
+    board: WatchedBoard, flights: SingleFlight[int]
+) -> None:
+    """A third caller still joins the newer."""
+    old, new = Gate(), Gate()
+    loads = Loads([old, new])
+    overtaken = in_thread(flights.run, "key", SLOTS, loads)
+    old.wait_for_arrival()
+    board.bump(["a"])
+    newer = in_thread(flights.run, "key", SLOTS, loads)
+    new.wait_for_arrival()
+    board.wait_for_joiners(1)
+
+    old.open()
+    assert overtaken.result(PATIENCE) == 1
+    joiner = in_thread(flights.run, "key", SLOTS, loads)
+    board.wait_for_joiners(1)
+    new.open()
+    assert newer.result(PATIENCE) == 2
+    assert joiner.result(PATIENCE) == 2
+    assert loads.count == 2
+
+
+def test_an_error_reaches_everyone_who_shares_the_load_and_is_then_forgotten(
+    board: WatchedBoard, flights: SingleFlight[int]
+) -> None:
+    gate = Gate()
+
+    def fail(_: Stamp) -> int:
+        gate.hold()
+        raise ArithmeticError("no luck")
+
+    callers = [in_thread(flights.run, "key", SLOTS, fail) for _ in range(4)]
+    board.wait_for_joiners(3)
+    gate.open()
+    for caller in callers:
+        with pytest.raises(ArithmeticError, match="no luck"):
+            caller.result(PATIENCE)
+    assert flights.run("key", SLOTS, Loads()) == 1
+
+
+def test_without_a_live_board_a_flight_is_joined_only_while_it_is_younger_than_the_bound(
+    board: WatchedBoard, flights: SingleFlight[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would say if the flight had been overtaken: its age is all that speaks for it."""
+    moment = now_ns()
+    monkeypatch.setattr(single_flight, "now_ns", lambda: moment)
+    board.go_live(0)
+    first, second = Gate(), Gate()
+    loads = Loads([first, second])
+    began = in_thread(flights.run, "key", SLOTS, loads)
+    first.wait_for_arrival()
+
+    moment += BOUND - 1
+    joined = in_thread(flights.run, "key", SLOTS, loads)
+    board.wait_for_joiners(1)
+    moment += 1
+    refused = in_thread(flights.run, "key", SLOTS, loads)
+    second.wait_for_arrival()
+    first.open()
+    second.open()
+    assert began.result(PATIENCE) == 1
+    assert joined.result(PATIENCE) == 1
+    assert refused.result(PATIENCE) == 2
+
+
+def test_a_live_board_lets_a_flight_be_joined_however_old_it_is(
+    board: WatchedBoard, flights: SingleFlight[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = now_ns()
+    monkeypatch.setattr(single_flight, "now_ns", lambda: moment)
+    gate = Gate()
+    loads = Loads([gate])
+    began = in_thread(flights.run, "key", SLOTS, loads)
+    gate.wait_for_arrival()
+    moment += 100 * BOUND
+    joined = in_thread(flights.run, "key", SLOTS, loads)
+    board.wait_for_joiners(1)
+    gate.open()
+    assert (began.result(PATIENCE), joined.result(PATIENCE)) == (1, 1)

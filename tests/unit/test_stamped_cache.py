@@ -1,0 +1,211 @@
+"""What a cache answers, what it takes for stale, and what it keeps when room runs out."""
+
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from notifications.board import Board, Slots, now_ns
+from notifications.stamped_cache import StampedCache
+from tests.support.gates import PATIENCE, Gate, in_thread
+
+MINUTE = 60_000_000_000
+SLOTS = Slots(["a"])
+OTHER = Slots(["b"])
+LETTER = 100_000
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Board:
+    board = Board(tmp_path / "board")
+    board.go_live(now_ns() + MINUTE)
+    return board
+
+
+@pytest.fixture
+def cache(board: Board) -> StampedCache[str]:
+    """Room for 100 letters, each so large that keys and slots hardly count."""
+    return StampedCache(
+        board, max_bytes=100 * LETTER + LETTER // 2, size_of=lambda text: len(text) * LETTER,
+        bound_ns=MINUTE,
+    )  # fmt: skip
+
+
+# --- Hits and misses ---------------------------------------------------------------------------
+
+
+def test_what_was_loaded_is_a_hit(cache: StampedCache[str]) -> None:
+    assert cache.get("key") is None
+    assert cache.load("key", SLOTS, lambda: "value") == "value"
+    assert cache.get("key") == "value"
+    assert cache.get("another key") is None
+
+
+def test_what_moved_is_a_miss_and_what_did_not_is_a_hit(
+    board: Board, cache: StampedCache[str]
+) -> None:
+    cache.load("key", SLOTS, lambda: "value")
+    cache.load("other", OTHER, lambda: "other value")
+    board.bump(["a"])
+    assert cache.get("key") is None
+    assert cache.get("other") == "other value"
+
+
+def test_a_new_epoch_makes_everything_a_miss(board: Board, cache: StampedCache[str]) -> None:
+    cache.load("key", SLOTS, lambda: "value")
+    cache.load("other", OTHER, lambda: "other value")
+    board.bump_epoch()
+    assert cache.get("key") is None
+    assert cache.get("other") is None
+
+
+def test_nothing_is_a_hit_while_nobody_vouches_for_the_board(
+    board: Board, cache: StampedCache[str]
+) -> None:
+    cache.load("key", SLOTS, lambda: "value")
+    board.go_live(now_ns())
+    assert cache.get("key") is None
+    board.go_live(now_ns() + MINUTE)
+    assert cache.get("key") == "value", "nothing has moved meanwhile"
+
+
+def test_a_stale_value_can_be_looked_at_and_be_replaced(
+    board: Board, cache: StampedCache[str]
+) -> None:
+    assert cache.peek("key") is None
+    cache.load("key", SLOTS, lambda: "value")
+    board.bump(["a"])
+    assert cache.peek("key") == "value"
+    assert cache.load("key", SLOTS, lambda: "newer value") == "newer value"
+    assert cache.get("key") == cache.peek("key") == "newer value"
+    assert len(cache) == 1
+
+
+def test_a_load_that_fails_leaves_nothing(cache: StampedCache[str]) -> None:
+    """The next caller loads again, as if nobody had tried."""
+    with pytest.raises(ZeroDivisionError):
+        cache.load("key", SLOTS, lambda: str(1 // 0))
+    assert cache.get("key") is None
+    assert len(cache) == 0
+
+
+# --- No resurrection (P4) ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["key", "epoch"])
+def test_a_load_that_a_change_overtakes_arrives_stale(
+    board: Board, cache: StampedCache[str], how: str
+) -> None:
+    gate = Gate()
+    loading = in_thread(cache.load, "key", SLOTS, gate.after(lambda: "old value"))
+    gate.wait_for_arrival()
+    if how == "key":
+        board.bump(["a"])
+    else:
+        board.bump_epoch()
+    gate.open()
+    assert loading.result(PATIENCE) == "old value", "its own caller asked before the change"
+    assert cache.get("key") is None
+    assert cache.load("key", SLOTS, lambda: "new value") == "new value"
+    assert cache.get("key") == "new value"
+
+
+def test_a_load_that_something_else_overtakes_arrives_fresh(
+    board: Board, cache: StampedCache[str]
+) -> None:
+    gate = Gate()
+    loading = in_thread(cache.load, "key", SLOTS, gate.after(lambda: "value"))
+    gate.wait_for_arrival()
+    board.bump(["b"])
+    gate.open()
+    loading.result(PATIENCE)
+    assert cache.get("key") == "value"
+
+
+def test_an_overtaken_load_that_lands_last_does_not_bring_its_value_back(
+    board: Board, cache: StampedCache[str]
+) -> None:
+    """The order in which loads end decides nothing."""
+    gate = Gate()
+    slow = in_thread(cache.load, "key", SLOTS, gate.after(lambda: "old value"))
+    gate.wait_for_arrival()
+    board.bump(["a"])
+    assert cache.load("key", SLOTS, lambda: "new value") == "new value"
+    gate.open()
+    assert slow.result(PATIENCE) == "old value"
+    assert cache.get("key") in (None, "new value")
+
+
+# --- Room --------------------------------------------------------------------------------------
+
+
+def test_the_least_recently_used_leaves_when_room_runs_out(
+    board: Board, cache: StampedCache[str]
+) -> None:
+    for key in "abcd":
+        cache.put(key, key * 25, SLOTS, board.stamp(SLOTS))
+    assert len(cache) == 4
+    assert cache.get("a") == "a" * 25
+    cache.load("e", SLOTS, lambda: "e")
+    assert cache.get("b") is None
+    assert [cache.get(key) is not None for key in "acde"] == [True] * 4
+
+
+def test_a_large_value_makes_room_by_sending_off_as_many_as_it_takes(
+    cache: StampedCache[str],
+) -> None:
+    for key in "abcdefghij":
+        cache.load(key, SLOTS, lambda: "x" * 10)
+    cache.load("large", SLOTS, lambda: "y" * 25)
+    assert [key for key in "abcdefghij" if cache.peek(key)] == list("defghij")
+    assert cache.get("large") is not None
+
+
+def test_a_replaced_value_gives_back_its_room(cache: StampedCache[str]) -> None:
+    cache.load("kept", SLOTS, lambda: "k")
+    for _ in range(50):
+        cache.load("key", SLOTS, lambda: "x" * 25)
+    assert cache.get("kept") == "k"
+    assert len(cache) == 2
+
+
+def test_a_value_larger_than_a_quarter_of_the_cache_is_answered_and_not_kept(
+    cache: StampedCache[str],
+) -> None:
+    assert cache.load("key", SLOTS, lambda: "x" * 26) == "x" * 26
+    assert cache.get("key") is None
+    assert len(cache) == 0
+
+
+def test_a_value_grown_too_large_does_not_leave_its_smaller_predecessor(
+    board: Board, cache: StampedCache[str]
+) -> None:
+    cache.load("key", SLOTS, lambda: "small")
+    cache.load("key", SLOTS, lambda: "x" * 26)
+    assert cache.get("key") is None
+    assert cache.peek("key") is None
+
+
+@pytest.mark.parametrize(
+    ("length", "slots"), [(1000, 1), (50_000, 1), (1, 490), (900, 490), (1, 5000)]
+)
+@pytest.mark.parametrize("of_two", [False, True])
+def test_small_values_with_large_keys_and_many_slots_stay_within_the_bound(
+    board: Board, length: int, slots: int, of_two: bool
+) -> None:
+    cache: StampedCache[str] = StampedCache(
+        board, max_bytes=4_000_000, size_of=len, bound_ns=MINUTE
+    )
+    keys = [str(slot) for slot in range(slots)]
+    board.bump(keys)
+    tracemalloc.start()
+    try:
+        for number in range(8_000_000 // (length + slots * 100)):
+            key = f"{number:0{length}}"
+            depends = Slots(keys)
+            cache.put((key, "x") if of_two else key, "small", depends, board.stamp(depends))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(cache) > 1
+    assert held < 4_500_000
