@@ -109,6 +109,8 @@ class Pooler:
         while True:
             try:
                 client, _ = self._listening.accept()
+                # Each message is passed on by itself: none waits for an acknowledgement.
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
                 return
             self._clients.add(client)
