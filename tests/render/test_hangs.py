@@ -251,11 +251,12 @@ def test_cards_that_exhaust_memory_end_with_the_budget(
     assert any(said.startswith("Not rendered") for said in cards.values())
 
 
+@pytest.mark.timeout(60)
 def test_what_a_process_died_of_is_given_back_in_halves_when_others_wait(
     mallory: Any, sent: Sent, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     """Else a turn that ends before the first result would begin anew for ever."""
-    settings.REALM_RENDER_MEMORY_MB = 64
+    settings.REALM_RENDER_MEMORY_MB, settings.REALM_LOST_SECONDS = 64, 2
     monkeypatch.setattr(turns, "SLICE_SECONDS", 0)
     monkeypatch.setattr(turns, "LOOK_SECONDS", 0)
     monkeypatch.setattr(turns, "others_wait", lambda *_, **__: True)
