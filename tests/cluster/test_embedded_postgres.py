@@ -242,7 +242,7 @@ def test_two_data_folders_side_by_side_do_not_disturb_each_other(machine: Machin
     assert server_of(two.folder) == second
 
 
-def test_a_second_process_joins_the_server_of_the_first_and_the_last_one_stops_it(
+def test_processes_share_one_server_and_the_last_one_stops_it(
     machine: Machine,
 ) -> None:
     folder = machine.folder("a")
@@ -257,7 +257,7 @@ def test_a_second_process_joins_the_server_of_the_first_and_the_last_one_stops_i
     assert stopped(folder, pid)
 
 
-def test_a_killed_user_does_not_keep_the_server_from_the_next_one_that_leaves(
+def test_a_killed_user_does_not_keep_the_server_running(
     machine: Machine,
 ) -> None:
     folder = machine.folder("a")
@@ -271,7 +271,7 @@ def test_a_killed_user_does_not_keep_the_server_from_the_next_one_that_leaves(
     assert stopped(folder, pid)
 
 
-def test_stop_if_unused_stops_what_killed_users_left_behind_and_nothing_else(
+def test_stop_if_unused_stops_only_servers_of_killed_users(
     machine: Machine,
 ) -> None:
     folder = machine.folder("a")
@@ -322,7 +322,7 @@ def test_a_stale_pid_file_whose_number_another_process_has_is_got_over(
 
 
 @pytest.mark.parametrize("reaped", [True, False], ids=["reaped", "a zombie"])
-def test_after_a_kill_of_the_server_the_next_connection_works_and_committed_data_is_there(
+def test_after_a_server_kill_committed_data_is_there_and_it_connects(
     machine: Machine, reaped: bool
 ) -> None:
     folder = machine.folder("a")

@@ -143,7 +143,7 @@ def test_the_sidecar_may_start_first(replica: Replica, source: Realm) -> None:
 
 @processes
 @database
-def test_the_web_service_may_start_first_and_the_sidecar_be_upgraded_beside_it(
+def test_the_web_may_start_first_and_the_sidecar_be_upgraded_apart(
     replica: Replica, source: Realm
 ) -> None:
     """Stopped and another one started: slower in between, and never older than the bound."""
@@ -315,7 +315,7 @@ def test_a_sidecar_moves_over_to_a_new_board_in_a_new_epoch(tmp_path: Path) -> N
 
 @processes
 @database
-def test_boards_that_are_deleted_or_truncated_under_running_workers_are_got_over(
+def test_boards_deleted_or_truncated_under_running_workers_are_replaced(
     replica: Replica, source: Realm
 ) -> None:
     replica.start("web")
@@ -417,7 +417,7 @@ print(web.live())
 """
 
 
-def test_on_a_full_disk_the_sidecar_says_so_and_the_web_service_serves_without_a_board(
+def test_on_a_full_disk_the_sidecar_says_so_and_the_web_serves_uncached(
     tmp_path: Path,
 ) -> None:
     told = in_a_namespace(str(tmp_path), kind="--mount", code=FULL_DISK)
@@ -466,7 +466,7 @@ def test_a_board_is_not_believed_after_the_machine_has_slept(
 
 @processes
 @database
-def test_a_replica_that_slept_for_longer_than_the_bound_wakes_up_without_a_stale_byte(
+def test_a_replica_that_slept_beyond_the_bound_serves_no_stale_byte(
     replica: Replica, source: Realm
 ) -> None:
     """Not even for the requests that were waiting when it woke."""
@@ -611,7 +611,7 @@ def older_copy() -> Iterator[Callable[[], None]]:
 
 
 @pytest.mark.usefixtures("hurry")
-def test_a_primary_that_lost_the_newest_generation_is_believed_and_its_caches_are_emptied(
+def test_a_primary_that_lost_a_generation_is_believed_and_caches_drop(
     web: Web, source: Realm, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What a replica had in its caches was never to be: it stands in no database any more."""
@@ -645,7 +645,7 @@ def test_a_primary_that_lost_the_newest_generation_is_believed_and_its_caches_ar
 
 
 @pytest.mark.usefixtures("django_db_setup", "hurry")
-def test_a_sidecar_that_listens_to_another_database_than_is_written_to_vouches_for_nothing(
+def test_a_sidecar_on_another_database_vouches_for_nothing(
     tmp_path: Path,
 ) -> None:
     """A wrong LISTEN_DATABASE_URL, or a primary that was replaced and still runs."""

@@ -72,7 +72,7 @@ def test_asked_to_end_it_ends_in_order_and_the_board_is_not_live(
     assert "Traceback" not in told(live)
 
 
-def test_killed_it_leaves_a_board_that_dies_by_itself_and_a_place_for_another(
+def test_a_killed_sidecar_leaves_a_board_that_expires_and_room_for_another(
     live: Replica,
 ) -> None:
     first = live.board.sidecar_pid
@@ -129,7 +129,7 @@ def test_check_tells_the_state_as_json_and_by_its_exit_status(replica: Replica) 
     assert json.loads(after.stdout)["vouches_for_seconds"] == 0
 
 
-def test_a_database_that_stays_away_ends_it_with_a_message_and_no_traceback(
+def test_a_database_that_stays_away_ends_the_sidecar_with_a_message(
     replica: Replica,
 ) -> None:
     [closed] = free_ports(1)
@@ -145,7 +145,7 @@ def test_a_database_that_stays_away_ends_it_with_a_message_and_no_traceback(
     assert not replica.board.live()
 
 
-def test_a_board_that_can_not_be_used_ends_it_with_a_message_and_no_traceback(
+def test_an_unusable_board_ends_the_sidecar_with_a_message(
     replica: Replica, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()

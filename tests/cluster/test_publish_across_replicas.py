@@ -26,7 +26,7 @@ def two(source: Realm, tmp_path: Path) -> Iterator[Cluster]:
         yield running
 
 
-def test_a_publish_reaches_the_other_replica_and_survives_the_loss_of_its_sidecar(
+def test_a_publish_reaches_a_peer_and_survives_the_loss_of_its_sidecar(
     two: Cluster, source: Realm
 ) -> None:
     _, b = two.replicas

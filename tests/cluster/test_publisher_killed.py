@@ -68,7 +68,7 @@ def notes(owner: Any) -> Realm:
 # --- The publisher -----------------------------------------------------------------------------
 
 
-def test_a_publisher_killed_before_or_during_its_commit_has_changed_nothing(
+def test_a_publisher_killed_before_its_commit_has_changed_nothing(
     notes: Realm, tmp_path: Path
 ) -> None:
     with publishers(tmp_path) as here:
@@ -211,9 +211,7 @@ def standing() -> tuple[int | None, list[tuple[int, int]], list[tuple[int, str]]
 # --- The workers -------------------------------------------------------------------------------
 
 
-def test_what_the_killed_still_owed_is_done_after_a_restart_and_the_newest_stands(
-    notes: Realm, tmp_path: Path
-) -> None:
+def test_work_of_killed_processes_is_done_after_a_restart(notes: Realm, tmp_path: Path) -> None:
     told = {"REALM_BATCH_LEASE_SECONDS": "2", "REALM_RENDER_SECONDS": "10"}
     # Every prerenderer that is seen is at its task.
     with cluster(tmp_path, 1, **told, REALM_PRERENDERER_SECONDS="0") as running:

@@ -23,15 +23,15 @@ CAUGHT_BY = {
     "no-epoch": "db/test_listener.py::"
     "test_what_it_missed_while_it_was_away_is_stale_when_it_is_back",
     "late-listen": "db/test_listener.py::"
-    "test_it_listens_to_everything_then_begins_an_epoch_and_goes_live_after_its_ping_came_back",
+    "test_it_listens_then_begins_an_epoch_then_goes_live_with_its_ping",
     "pin-ignored": "http/test_files_over_http.py::"
-    "test_an_answer_tells_its_generation_and_reaches_the_one_that_is_asked_for",
+    "test_an_answer_has_its_generation_and_at_least_the_requested_one",
     "early-notify": "db/test_emit_and_triggers.py::"
     "test_what_is_rolled_back_is_never_announced_and_moves_no_board",
     "no-definition-guard": "db/test_definitions.py::"
-    "test_a_build_that_began_before_an_invalidation_is_refused_by_the_database",
+    "test_a_build_begun_before_an_invalidation_is_refused_by_the_database",
     "unchecked-swap": "db/test_reindex_jobs.py::"
-    "test_a_swap_takes_the_older_pages_away_and_an_older_index_never_comes_back",
+    "test_a_swap_removes_older_pages_and_an_older_index_never_returns",
     "no-outbox": "db/test_reindex_jobs.py::"
     "test_the_sweeper_sends_what_is_owed_and_has_no_worker_and_nothing_else",
 }

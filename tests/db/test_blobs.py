@@ -42,7 +42,7 @@ def test_a_reader_in_the_middle_of_a_write_gets_the_old_file_whole(
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_crash_while_large_content_is_stored_leaves_nothing_that_passes_for_it(
+def test_a_crash_while_large_content_is_stored_leaves_no_torn_blob(
     folder: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     def crash(*_: object) -> None:
@@ -57,7 +57,7 @@ def test_a_crash_while_large_content_is_stored_leaves_nothing_that_passes_for_it
     assert read_blob(store_blob(LARGE)) == LARGE
 
 
-def test_a_file_whose_content_is_away_costs_no_other_file_and_is_back_when_it_is(
+def test_a_file_with_missing_content_costs_no_other_file_and_recovers(
     web: Web, live: None, source: Realm
 ) -> None:
     """A failed load is not remembered, and spoils neither its realm nor any other."""

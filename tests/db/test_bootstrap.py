@@ -52,7 +52,7 @@ def test_a_start_of_the_same_release_changes_nothing_and_tells_nobody(release: P
     assert everything() == before
 
 
-def test_another_releases_files_are_announced_and_nothing_made_from_the_old_ones_is_left(
+def test_another_releases_library_is_announced_and_nothing_old_is_left(
     release: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Also where the release lies in another folder than the one before."""

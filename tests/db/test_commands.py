@@ -175,7 +175,7 @@ def test_a_file_that_goes_away_meanwhile_is_named(owner: Any, folder: Path) -> N
         (b"a\xff.md", "not valid UTF-8"),
     ],
 )
-def test_a_file_name_that_no_realm_can_have_is_named_and_nothing_is_imported(
+def test_an_impossible_file_name_is_named_and_nothing_is_imported(
     owner: Any, folder: Path, name: bytes, why: str
 ) -> None:
     Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(b"x")
@@ -446,7 +446,7 @@ def republished(source: Realm) -> Realm:
     return source
 
 
-def test_a_dry_run_of_a_rollback_says_what_would_differ_and_changes_nothing(
+def test_a_dry_run_of_a_rollback_lists_differences_and_changes_nothing(
     republished: Realm,
 ) -> None:
     before = everything()
@@ -548,7 +548,7 @@ def test_a_person_at_a_terminal_is_asked(
 
 
 @pytest.mark.parametrize("columns", ["20", "80", "140"])
-def test_the_listing_has_one_line_a_realm_and_published_ones_below_their_sources(
+def test_the_listing_has_published_realms_below_their_sources(
     source: Realm, columns: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)

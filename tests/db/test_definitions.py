@@ -111,7 +111,7 @@ def test_a_name_that_no_module_exports_is_not_found() -> None:
 
 
 @pytest.mark.parametrize("what", ["realm", "module", "global"])
-def test_a_build_that_began_before_an_invalidation_is_refused_by_the_database(
+def test_a_build_begun_before_an_invalidation_is_refused_by_the_database(
     what: str, in_thread: Any
 ) -> None:
     builds = Builds()
@@ -192,7 +192,7 @@ def test_an_error_is_kept_for_half_a_minute_and_then_built_again() -> None:
     assert builds.count == 2
 
 
-def test_invalidating_a_module_drops_what_was_built_from_it_at_any_distance() -> None:
+def test_invalidating_a_module_drops_its_transitive_dependents() -> None:
     chain = [f"{REALM}{name}.tsx" for name in ("base", "middle", "top")]
     for module, depends in zip(chain, [(), (chain[0],), (chain[1],)], strict=True):
         DefinitionLookup(Builds(depends=depends)).lookup_module(module)
@@ -271,7 +271,7 @@ def test_a_build_that_read_what_was_invalidated_meanwhile_is_not_stored(
     assert Definition.objects.get().definitions == {"Post": {"displayName": "build 2"}}
 
 
-def test_a_build_that_found_more_than_it_looked_for_answers_and_is_not_stored() -> None:
+def test_a_build_that_found_further_imports_answers_and_is_not_stored() -> None:
     class Grown(Builds):
         def build(self, located: ModuleLocation) -> BuildResult:
             return replace(super().build(located), dependencies=(LABEL,))
@@ -348,7 +348,7 @@ INVALIDATIONS: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("what", INVALIDATIONS)
 @pytest.mark.parametrize("processes", [1, 2])
-def test_who_comes_after_an_invalidation_gets_nothing_that_was_begun_before_it(
+def test_a_caller_after_an_invalidation_gets_no_load_begun_before_it(
     what: str, processes: int, in_thread: Any, waiting: set[int]
 ) -> None:
     """In the same process and in another; who came before it keeps what they had asked for."""
@@ -373,7 +373,7 @@ def test_who_comes_after_an_invalidation_gets_nothing_that_was_begun_before_it(
     assert builds.count == 2
 
 
-def test_those_who_wait_share_one_build_of_a_module_that_has_come_to_import_more(
+def test_waiters_share_one_build_of_a_module_with_new_imports(
     in_thread: Any, waiting: set[int]
 ) -> None:
     """What they had found before they waited is not all that it is made from by now."""
@@ -465,7 +465,7 @@ def test_a_build_that_read_more_than_everyone_may_is_never_everyones() -> None:
     assert not Definition.objects.exists()
 
 
-def test_a_row_made_from_a_realm_that_its_reader_sees_no_more_is_built_anew() -> None:
+def test_a_row_from_a_realm_that_its_reader_lost_is_built_again() -> None:
     lookup = DefinitionLookup(Builds(realms=(LIBRARY,)))
     lookup.lookup_module(POST)
     builds = Builds()
@@ -477,7 +477,7 @@ def test_a_row_made_from_a_realm_that_its_reader_sees_no_more_is_built_anew() ->
 
 
 @pytest.mark.parametrize(("scope", "reader"), [("public", "ada"), ("realm-auth", "")])
-def test_the_database_refuses_a_row_that_is_neither_everyones_nor_somebodys(
+def test_the_database_refuses_a_permission_without_account_or_audience(
     scope: str, reader: str
 ) -> None:
     DefinitionLookup(Builds()).lookup_module(POST)
@@ -488,7 +488,7 @@ def test_the_database_refuses_a_row_that_is_neither_everyones_nor_somebodys(
 # --- Telling of many ---------------------------------------------------------------------------
 
 
-def test_all_that_depends_on_a_module_is_told_in_payloads_within_the_budget() -> None:
+def test_dependents_of_a_module_are_announced_within_the_payload_budget() -> None:
     """Directly or not, in whatever realm: each URL once, and Postgres refuses none of it."""
     far = "http://localhost:4201/bo/far/"
     first = [f"{REALM}{'x' * 80}-{number}.tsx" for number in range(150)]

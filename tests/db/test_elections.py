@@ -85,7 +85,7 @@ def hold(monkeypatch: pytest.MonkeyPatch) -> Gate:
     return gate
 
 
-def test_those_who_wait_go_on_at_the_commit_of_the_elected_one_and_at_no_other(
+def test_waiters_go_on_at_the_commit_of_the_elected_process_only(
     runs: list[bytes], waiting: dict[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = hold(monkeypatch)
@@ -100,7 +100,7 @@ def test_those_who_wait_go_on_at_the_commit_of_the_elected_one_and_at_no_other(
     assert not Election.objects.exists()
 
 
-def test_no_transaction_is_open_while_the_elected_one_works_and_others_wait(
+def test_no_transaction_is_open_while_the_elected_process_works(
     runs: list[bytes], waiting: dict[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An open one would keep the database from cleaning up, and a pooler's connection from all."""
@@ -186,7 +186,7 @@ def _fail() -> None:
 
 
 @pytest.mark.parametrize("end", [_lose_connection, _fail])
-def test_when_the_elected_one_ends_without_a_result_one_who_waits_takes_its_place(
+def test_a_waiter_takes_over_when_the_elected_process_ends_empty(
     runs: list[bytes],
     waiting: dict[int, int],
     monkeypatch: pytest.MonkeyPatch,

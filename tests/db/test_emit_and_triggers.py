@@ -84,7 +84,7 @@ def test_a_rolled_back_savepoint_takes_only_its_own_announcements_with_it(listen
     assert not board.unchanged(REALM_SLOTS, stamps[1])
 
 
-def test_a_commit_announces_exactly_once_and_moves_the_local_board_at_that_moment(
+def test_a_commit_announces_once_and_moves_the_local_board(
     listening: Ear,
 ) -> None:
     board = local_board()
@@ -130,9 +130,7 @@ def test_a_change_can_be_read_by_whoever_hears_of_it(owner: Any) -> None:
     assert all(ahead >= 0 for _, ahead in found), "a reader found less than it was told of"
 
 
-def test_older_fleets_are_told_of_definitions_on_their_channel_where_that_is_asked_for(
-    listening: Ear, settings: Any
-) -> None:
+def test_the_legacy_channel_is_used_where_it_is_switched_on(listening: Ear, settings: Any) -> None:
     cleared = all_definitions_cleared()
     with transaction.atomic():
         emit(cleared, A)
@@ -150,7 +148,7 @@ def test_older_fleets_are_told_of_definitions_on_their_channel_where_that_is_ask
     ]
 
 
-def test_a_realm_that_is_torn_down_is_announced_to_peers_and_leaves_the_local_board_alone(
+def test_a_realm_torn_down_is_announced_to_peers_only(
     listening: Ear,
 ) -> None:
     stamp = local_board().stamp(REALM_SLOTS)
@@ -170,7 +168,7 @@ def test_a_local_bump_waits_for_the_commit_and_tells_nobody(listening: Ear) -> N
     assert listening.heard() == []
 
 
-def test_clearing_a_realm_locally_tells_nobody_and_broadcasting_tells_everybody(
+def test_a_local_clear_tells_nobody_and_a_broadcast_tells_everybody(
     listening: Ear, source: Realm
 ) -> None:
     board, slots = local_board(), Slots([realm_key(source.url)])
@@ -335,7 +333,7 @@ def test_a_row_written_as_it_was_is_not_announced(source: Realm, quiet: Ear) -> 
     assert quiet.heard() == []
 
 
-def test_a_permission_is_announced_as_its_realm_when_it_is_given_changed_and_taken(
+def test_a_permission_change_is_announced_as_a_change_of_its_realm(
     source: Realm, quiet: Ear
 ) -> None:
     upsert = (REALM_REGISTRY, f"upsert:{source.url}")

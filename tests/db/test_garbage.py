@@ -107,7 +107,7 @@ def in_storage(data: bytes) -> bool:
 # --- What stays and what goes ------------------------------------------------------------------
 
 
-def test_the_last_ten_publications_stay_whole_and_what_only_older_ones_showed_goes(
+def test_the_last_ten_publications_stay_whole_and_older_ones_go(
     source: Realm,
 ) -> None:
     for number in range(13):
@@ -140,7 +140,7 @@ def test_what_was_closed_a_short_while_ago_stays(source: Realm) -> None:
     assert everything() == before
 
 
-def test_a_file_that_was_never_published_goes_some_time_after_it_was_replaced(
+def test_an_unpublished_version_is_collected_after_its_retention(
     source: Realm,
 ) -> None:
     make.write(source, index__json=b"one", gone__md=b"two")
@@ -282,7 +282,7 @@ def test_a_dry_run_counts_what_a_run_removes_and_changes_nothing(source: Realm) 
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_collector_that_dies_at_an_object_leaves_nothing_that_is_named_without_it(
+def test_a_collector_that_dies_at_an_object_leaves_no_name_without_it(
     source: Realm, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     storage = storages["blobs"]
@@ -351,7 +351,7 @@ def test_a_writer_of_what_is_being_collected_waits_and_stores_it_again(
     assert stands("large.bin")
 
 
-def test_what_was_stored_long_ago_and_is_named_only_now_is_named_whole_or_not_at_all(
+def test_an_old_blob_named_only_now_is_whole_or_refused(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An import that takes longer than the grace period."""
@@ -419,7 +419,7 @@ def test_what_a_rollback_is_about_to_show_is_not_collected(
     assert publications()[done.generation] == expected
 
 
-def test_a_rollback_behind_the_collector_is_refused_rather_than_shown_in_part(
+def test_a_rollback_to_collected_history_is_refused(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(12):
@@ -450,7 +450,7 @@ def test_a_realm_that_is_being_written_to_is_left_for_the_next_time(
     assert collect().versions == 2
 
 
-def test_nothing_is_lost_while_many_write_publish_and_roll_back_the_same_content(
+def test_nothing_is_lost_while_many_write_publish_and_roll_back_at_once(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two writers in turn with the same few contents, and a collector that spares nothing."""

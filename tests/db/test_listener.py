@@ -172,7 +172,7 @@ def terminate(line: Line) -> None:
 # --- Going live --------------------------------------------------------------------------------
 
 
-def test_it_listens_to_everything_then_begins_an_epoch_and_goes_live_after_its_ping_came_back(
+def test_it_listens_then_begins_an_epoch_then_goes_live_with_its_ping(
     live: Listener, lines: Lines
 ) -> None:
     listens = [f'LISTEN "{channel}"' for channel in (*INVALIDATION_CHANNELS, REALM_HEARTBEAT)]
@@ -206,7 +206,7 @@ def test_what_was_stamped_before_it_listened_is_stale(listener: Listener, board:
         assert not board.unchanged(slots, stamp)
 
 
-def test_the_board_is_vouched_for_one_bound_from_the_moment_a_ping_was_sent(
+def test_the_board_is_live_for_one_bound_after_a_ping_was_sent(
     live: Listener, board: Board
 ) -> None:
     for _ in range(3):
@@ -232,7 +232,7 @@ _MOVED = [
 
 
 @pytest.mark.parametrize(("channel", "payload", "key"), _MOVED)
-def test_a_notification_by_hand_moves_its_key_and_nothing_that_it_does_not_name(
+def test_a_manual_notification_moves_its_own_keys_only(
     live: Listener, board: WatchedBoard, channel: str, payload: str, key: str
 ) -> None:
     """Also for a realm that this replica has never served, and on the channel of older fleets."""
@@ -291,7 +291,7 @@ def test_half_a_character_in_a_payload_does_not_end_it(live: Listener, board: Bo
     wait_live(live)
 
 
-def test_what_arrives_while_a_ping_is_being_sent_is_applied_before_that_ping_counts(
+def test_notifications_during_a_ping_are_applied_before_it_counts(
     live: Listener, lines: Lines, board: WatchedBoard
 ) -> None:
     """It comes in with the answer to the ping's own statement."""
@@ -321,7 +321,7 @@ def test_at_the_watermark_everything_committed_before_is_on_the_board(
         assert not board.unchanged(slots, stamp)
 
 
-def test_a_ping_that_took_long_proves_only_what_was_committed_before_it_was_sent(
+def test_a_slow_ping_proves_only_what_was_committed_before_it_was_sent(
     live: Listener, lines: Lines, board: Board
 ) -> None:
     slow, following = Gate(), Gate()
@@ -399,7 +399,7 @@ def test_away_for_longer_than_the_bound_it_vouches_for_nothing(
     wait_live(live)
 
 
-def test_a_stalled_connection_makes_the_board_dead_within_the_bound_and_is_cut(
+def test_a_stalled_connection_ends_the_watermark_in_time_and_is_cut(
     board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is closed and nothing is refused: only silence tells."""
@@ -508,7 +508,7 @@ def test_a_stop_ends_it_soon_while_its_connection_is_stalled(board: Board) -> No
         assert _seconds_to_stop(listener, ending) < 2
 
 
-def test_whoever_waits_for_a_watermark_is_told_at_once_that_it_will_not_come(
+def test_waiters_for_a_watermark_learn_at_once_that_it_will_not_come(
     listener: Listener, lines: Lines
 ) -> None:
     """The sidecar's last report waits here: it must not hold up the end of the process."""
@@ -585,7 +585,7 @@ def test_changes_that_were_announced_are_not_taken_for_missed(
     assert Replica.objects.get(name="a").missed == 0
 
 
-def test_a_generation_that_moved_unannounced_is_counted_and_its_realm_is_dropped(
+def test_an_unannounced_generation_is_counted_and_its_realm_is_dropped(
     live: Listener,
     reporter: Reporter,
     source: Realm,

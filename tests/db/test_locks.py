@@ -83,7 +83,7 @@ def test_different_realms_are_written_to_at_the_same_time() -> None:
         assert take(B, C) == 7
 
 
-def test_readers_of_a_realm_do_not_wait_for_each_other_but_writers_wait_for_them() -> None:
+def test_shared_locks_do_not_wait_for_each_other_but_writers_do() -> None:
     with held(B, shared=(A,)):
         assert take(C, shared=(A,)) == 7
         writer = in_thread(take, A)

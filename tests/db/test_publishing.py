@@ -437,7 +437,7 @@ def test_a_rollback_passes_over_publications_of_the_same_content(source: Realm) 
     assert shown(PAGE) == make.SITE
 
 
-def test_there_is_no_rollback_of_a_first_publication_nor_of_what_is_not_published(
+def test_a_first_publication_and_an_unpublished_realm_have_no_rollback(
     source: Realm,
 ) -> None:
     make.publish(source, PAGE)
@@ -569,7 +569,7 @@ def test_a_publish_is_never_a_mixture_of_two_writes(
     assert (shown(source.url)["one.md"], shown(source.url)["two.md"]) == (b"new", b"new")
 
 
-def test_a_write_that_waited_behind_a_delete_finds_nothing_and_makes_nothing(
+def test_a_write_that_waited_behind_a_delete_changes_nothing(
     web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It looks again once it has the lock, and is told 404."""
@@ -683,7 +683,7 @@ def test_someone_elses_publication_and_source_stay_theirs(source: Realm) -> None
     assert everything() == before
 
 
-def test_a_publish_that_waited_behind_the_delete_of_its_source_leaves_no_orphan(
+def test_a_publish_that_waited_behind_its_sources_delete_leaves_no_orphan(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A published realm without a source would belong to nobody, and nobody could take it down."""
@@ -700,7 +700,7 @@ def test_a_publish_that_waited_behind_the_delete_of_its_source_leaves_no_orphan(
     assert not Realm.objects.filter(url=PAGE).exists()
 
 
-def test_a_delete_that_waited_behind_a_publish_of_its_realm_takes_neither_or_both(
+def test_a_delete_that_waited_behind_a_publish_takes_neither_or_both(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy that appeared meanwhile is never left behind."""
@@ -755,7 +755,7 @@ def test_forty_writers_to_one_realm_all_succeed(web: Web, source: Realm) -> None
     assert all(files[f"{number}.md"] == str(number).encode() for number in range(40))
 
 
-def test_a_generation_whose_source_is_gone_is_nowhere_and_no_older_one_stands_in_for_it(
+def test_a_generation_whose_source_is_gone_is_not_found(
     source: Realm,
 ) -> None:
     """Exactly a generation is what an exact pin gets, or nothing."""

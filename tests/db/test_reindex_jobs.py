@@ -103,7 +103,7 @@ def test_what_is_owed_is_sent_after_the_commit_and_not_at_all_without_one(sent: 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_newer_job_supersedes_an_older_one_of_its_realm_in_whatever_state(sent: Sent) -> None:
+def test_a_newer_job_supersedes_an_older_one_in_any_state(sent: Sent) -> None:
     other = owe(1, "http://bo.localhost:4201/")
     queued = owe(1)
     rendering = owe(2)
@@ -146,7 +146,7 @@ def test_the_last_batch_swaps_the_index_and_no_batch_before_it(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_swap_takes_the_older_pages_away_and_an_older_index_never_comes_back(sent: Sent) -> None:
+def test_a_swap_removes_older_pages_and_an_older_index_never_returns(sent: Sent) -> None:
     old = owe(1)
     batches.finish(taken(plan(old, "a", "gone")[0]), results("a", "gone", edition="old"))
     new = owe(2)
@@ -260,7 +260,7 @@ def test_a_lease_is_held_as_long_as_it_is_renewed_and_no_longer(sent: Sent) -> N
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_batch_given_back_is_tried_again_until_the_job_has_failed_and_later_once_more(
+def test_a_released_batch_is_retried_until_the_job_fails_and_once_later(
     sent: Sent,
 ) -> None:
     job = owe(1)
@@ -312,7 +312,7 @@ def shown(generation: int, reads: str) -> ReindexJob:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_change_elsewhere_takes_up_what_has_failed_and_not_the_older_that_is_shown(
+def test_a_change_elsewhere_retries_the_failed_job_not_the_older_index(
     sent: Sent,
 ) -> None:
     """It had failed before it could say what it reads."""
@@ -327,7 +327,7 @@ def test_a_change_elsewhere_takes_up_what_has_failed_and_not_the_older_that_is_s
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_has_failed_waits_for_a_later_job_of_its_realm_and_then_begins_anew(
+def test_a_failed_job_waits_for_a_later_one_and_then_begins_again(
     sent: Sent,
 ) -> None:
     """The later job's swap takes away what it had rendered; and nothing of this stops a sweep."""
@@ -376,7 +376,7 @@ def test_a_job_that_nobody_can_plan_fails_and_is_taken_up_again_later(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_batch_that_ends_its_workers_fails_the_job_instead_of_going_round_for_ever(
+def test_a_batch_that_kills_its_workers_fails_the_job(
     sent: Sent,
 ) -> None:
     job = owe(1)
@@ -431,7 +431,7 @@ def test_a_planner_renews_its_lease_and_makes_no_plan_once_it_has_lost_it(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_worker_gives_back_what_waits_for_a_writer_and_the_try_does_not_count(
+def test_work_that_waits_for_a_writer_is_postponed_without_counting(
     sent: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lifecycle, "WRITERS_SECONDS", 0.05)
@@ -463,7 +463,7 @@ NOTES: dict[str, Callable[[ReindexJob], object]] = {
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("what", NOTES)
-def test_a_note_that_a_writer_keeps_from_being_checked_has_the_job_followed(
+def test_a_note_that_a_writer_keeps_unchecked_has_the_job_followed(
     sent: Sent, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     monkeypatch.setattr(lifecycle, "WRITERS_SECONDS", 0.05)
@@ -503,9 +503,7 @@ def test_the_sweeper_sends_what_is_owed_and_has_no_worker_and_nothing_else(sent:
 # --- Taking down, and readiness ----------------------------------------------------------------
 
 
-def test_an_unpublished_realm_has_no_pages_and_what_was_owed_to_it_never_lands(
-    source: Any, sent: Sent
-) -> None:
+def test_an_unpublished_realm_has_no_pages_and_its_jobs_never_land(source: Any, sent: Sent) -> None:
     make.publish(source, URL)
     first = ReindexJob.objects.get()
     batches.finish(taken(plan(first, "index")[0]), results("index"))
@@ -631,7 +629,7 @@ def pinned(web: Web, token: str, path: str = "index.json") -> int:
     return web.request("GET", url, accept="*/*", headers={PIN_HEADER: token}).status
 
 
-def test_a_pin_opens_one_realm_at_one_generation_for_an_hour_and_only_if_we_signed_it(
+def test_a_signed_pin_opens_one_realm_at_one_generation_for_an_hour(
     web: Web, source: Any, owner: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inner = "http://localhost:4201/ada/site/private/"
@@ -722,9 +720,7 @@ def words(html: str) -> str:
     return " ".join(re.sub("<[^>]*>", " ", html).split())
 
 
-def test_a_render_reads_across_borders_what_is_public_and_nothing_that_is_private(
-    web: Web, owner: Any, sent: Sent
-) -> None:
+def test_a_render_reads_public_realms_and_no_private_ones(web: Web, owner: Any, sent: Sent) -> None:
     sync_base_realm()
     shared = make.source(SHARED, owner, {
         "label.ts": b'export const label = "shared";',
@@ -785,7 +781,7 @@ def test_a_render_reads_across_borders_what_is_public_and_nothing_that_is_privat
     assert (page.status, "shared odd" in page.text) == (200, True)
 
 
-def test_all_batches_of_a_job_read_another_realm_at_the_generation_that_the_first_met(
+def test_all_batches_of_a_job_read_another_realm_at_one_generation(
     web: Web, owner: Any, sent: Sent, settings: Settings
 ) -> None:
     settings.REALM_BATCH_CARDS = 1

@@ -464,7 +464,7 @@ def test_a_search_by_who_may_not_write_takes_no_lock_and_makes_no_job(
     assert ReindexJob.objects.filter(realm_url=source.url).count() == 1
 
 
-def test_publishability_reads_a_realm_once_a_generation_and_then_what_has_changed(
+def test_publishability_reads_a_realm_once_and_then_only_changes(
     web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outside_references.forget()
@@ -535,7 +535,7 @@ def test_a_host_is_its_first_publishers_whatever_the_port(source: Realm, url: st
         publish_realm(bobs.url, "http://page.localhost.:4201/", Caller("bob"))
 
 
-def test_a_realm_that_an_operator_put_below_a_name_takes_nothing_from_its_bearer(
+def test_an_operators_realm_below_a_name_takes_nothing_from_its_user(
     source: Realm,
 ) -> None:
     """Only who comes to a name after others had it is kept from it."""

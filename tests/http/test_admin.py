@@ -75,7 +75,7 @@ def test_every_model_is_registered() -> None:
                 assert admin.site.is_registered(model), model
 
 
-def test_nothing_but_publishable_and_permissions_can_be_edited_by_a_superuser(root: Client) -> None:
+def test_a_superuser_edits_only_publishable_and_permissions(root: Client) -> None:
     request = RequestFactory().get("/")
     request.user = get_user_model().objects.get(username="root")
     for model, options in _ours():
@@ -248,7 +248,7 @@ def test_publish_again_shows_the_source_as_it_stands(
     assert ReindexJob.objects.get(status="queued").generation == 3
 
 
-def test_a_source_offers_the_urls_where_it_is_published_and_takes_a_new_one(
+def test_a_source_offers_its_published_urls_and_takes_a_new_one(
     root: Client, source: Realm, published: Realm
 ) -> None:
     offered = root.get(PAGE, {"q": "/ada/site/"}).content.decode()

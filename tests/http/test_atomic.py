@@ -41,9 +41,7 @@ def problems(answer: Answer) -> list[tuple[int, str]]:
     return [(each["status"], each["detail"]) for each in json.loads(answer.text)["errors"]]
 
 
-def test_all_files_are_written_in_one_generation_and_told_in_the_order_sent(
-    web: Web, source: Realm
-) -> None:
+def test_all_files_are_written_in_one_generation_in_the_order_sent(web: Web, source: Realm) -> None:
     made = FileVersion.objects.get(realm=source, path="index.json").created_at
     with ear() as listening:
         answer = send(
@@ -108,7 +106,7 @@ def test_what_can_not_be_done_is_all_told_and_nothing_is_written(web: Web, sourc
 
 
 @pytest.mark.parametrize("op", ["add", "update"])
-def test_of_two_operations_on_one_file_the_last_wins_and_both_have_a_result(
+def test_of_two_operations_on_a_file_the_last_wins_with_two_results(
     web: Web, source: Realm, op: str
 ) -> None:
     name = "twice.md" if op == "add" else "index.json"
@@ -168,7 +166,7 @@ def test_a_crash_between_two_files_leaves_neither(
     assert everything() == before
 
 
-def test_of_two_adds_of_one_file_at_once_one_is_refused_and_the_winners_content_stands(
+def test_of_two_adds_of_one_file_one_is_refused_and_the_other_stands(
     web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate()

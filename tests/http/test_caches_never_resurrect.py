@@ -203,7 +203,7 @@ def test_a_file_deleted_while_it_is_read_never_comes_back(
 
 
 @pytest.mark.parametrize("accept", [MODULE, SOURCE])
-def test_a_file_made_while_its_absence_is_being_found_is_there_for_the_next_request(
+def test_a_file_made_while_its_absence_is_read_is_there_for_the_next(
     site: Realm, monkeypatch: pytest.MonkeyPatch, accept: str
 ) -> None:
     gate = hold(monkeypatch, answers, "resolve")
@@ -239,7 +239,7 @@ def test_a_page_whose_index_is_swapped_while_it_is_read_is_not_kept(
     assert get(SITE, PAGE).cache == "hit"
 
 
-def test_a_file_written_while_its_extensionless_name_is_read_is_new_under_both_names(
+def test_a_file_written_during_an_extensionless_read_is_new_by_both_names(
     site: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A module has one content, by whichever of its names it is asked for."""
@@ -280,7 +280,7 @@ def test_an_invalidation_that_changed_nothing_costs_no_transpile(
     assert runs.paths == ["post.tsx"]
 
 
-def test_a_board_that_nobody_vouches_for_makes_every_request_a_miss_and_none_stale(
+def test_without_a_watermark_every_request_is_a_miss_and_none_stale(
     site: Realm, runs: DenoRuns
 ) -> None:
     get(POST)
@@ -362,9 +362,7 @@ def test_two_processes_that_need_the_same_source_transpile_it_once(
     assert runs.paths == ["post.tsx"]
 
 
-def test_a_process_that_has_just_started_takes_what_the_fleet_has_transpiled(
-    site: Realm, runs: DenoRuns
-) -> None:
+def test_a_new_process_takes_what_the_fleet_has_transpiled(site: Realm, runs: DenoRuns) -> None:
     """The first transpile is kept for all processes; none of them repeats it."""
     first = get(POST)
     assert TranspiledModule.objects.count() == 1
@@ -373,7 +371,7 @@ def test_a_process_that_has_just_started_takes_what_the_fleet_has_transpiled(
     assert runs.paths == ["post.tsx"]
 
 
-def test_a_transpiler_that_can_not_run_fails_all_who_wait_and_is_tried_again_by_the_next(
+def test_a_broken_transpiler_fails_all_waiters_and_is_tried_again(
     site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failure is shared by those who asked together, and not remembered."""
@@ -434,7 +432,7 @@ def hear(sidecar: Listener) -> None:
     assert sidecar.wait_for_watermark(now_ns(), PATIENCE)
 
 
-def test_a_notification_by_hand_makes_a_hit_a_miss_and_one_of_another_realm_does_not(
+def test_a_manual_notification_makes_a_hit_a_miss_for_its_realm_only(
     source: Realm, sidecar: Listener
 ) -> None:
     """A path drops that path and a wildcard all; what is another's, or nonsense, drops nothing."""

@@ -81,7 +81,7 @@ def test_a_database_error_is_told_by_its_kind(
     assert len(traces) == (status == 500 or code in ("40P01", "40001", "57014"))
 
 
-def test_a_connection_that_is_cut_in_a_request_is_a_503_and_the_next_is_answered(
+def test_a_connection_cut_in_a_request_is_a_503_and_the_next_is_answered(
     web: Web, source: Realm, mistakes: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:

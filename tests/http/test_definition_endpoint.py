@@ -299,7 +299,7 @@ BROKEN: dict[str, tuple[bytes, int, str, list[str]]] = {
 }  # fmt: skip
 
 
-def test_a_module_that_fails_tells_why_and_which_of_its_imports_is_to_blame(
+def test_a_failing_module_names_the_reason_and_the_import_to_blame(
     web: Web, site: Realm, builds: list[str]
 ) -> None:
     make.write_paths(site, {f"{name}.tsx": code for name, (code, *_) in BROKEN.items()})
@@ -334,7 +334,7 @@ def test_a_replica_that_can_not_be_read_is_no_fault_of_the_module(
     assert Definition.objects.count() == 1
 
 
-def test_when_enough_requests_wait_for_builds_the_next_is_asked_to_come_again(
+def test_when_enough_requests_wait_for_builds_the_next_gets_503(
     web: Web, site: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A row that is there is answered all the same."""
@@ -413,7 +413,7 @@ export class Named extends Card { static fields = { [data.name]: string() }; }
     assert fields(web, "named", "Named") == {"three"}
 
 
-def test_a_realm_within_another_has_definitions_of_its_own_from_its_first_day_to_its_last(
+def test_an_inner_realm_has_definitions_of_its_own_while_it_exists(
     web: Web, site: Realm, owner: Any
 ) -> None:
     def person(field: str) -> bytes:
@@ -484,7 +484,7 @@ def test_a_public_module_is_everyones_whoever_asks_first(
     assert builds == [f"{SITE}thing.tsx"]
 
 
-def test_what_imports_a_private_module_is_built_for_those_who_may_read_both(
+def test_a_private_import_is_built_only_for_users_who_may_read_both(
     web: Web, site: Realm, private: Realm
 ) -> None:
     """And is refused to everyone else, before and after."""
@@ -513,7 +513,7 @@ def test_what_imports_a_private_module_is_built_for_those_who_may_read_both(
 
 
 @pytest.mark.parametrize("how", ["by its owner", "in the database alone"])
-def test_who_may_not_read_a_realm_any_more_is_told_nothing_that_was_made_from_it(
+def test_a_user_who_lost_access_gets_nothing_made_from_the_realm(
     web: Web, site: Realm, private: Realm, how: str
 ) -> None:
     let(private, "ada", "read")
@@ -553,7 +553,7 @@ def test_what_was_everyones_is_not_when_its_realm_is_not(
     assert error(ask(web, "mine", "Mine"), 422)
 
 
-def test_a_change_of_permissions_leaves_the_builds_under_way_without_a_place_to_land(
+def test_a_change_of_permissions_refuses_the_builds_under_way(
     private: Realm,
 ) -> None:
     """Its counter is part of the same transaction."""
@@ -602,9 +602,7 @@ def no_shared_lookups() -> Iterator[None]:
     yield
 
 
-def test_a_module_that_is_imported_by_a_computed_name_is_a_part_of_what_is_defined(
-    web: Web, site: Realm
-) -> None:
+def test_a_module_imported_by_a_computed_name_is_a_dependency(web: Web, site: Realm) -> None:
     module = """\
 import { Card, string } from "@realm/base";
 const { names } = await import("./na" + "mes.ts");

@@ -180,9 +180,7 @@ def test_a_file_of_any_name_is_written_read_and_deleted(
     assert web.get(url, SOURCE).status == 404
 
 
-def test_an_extensionless_source_is_redirected_by_path_to_the_first_that_exists(
-    web: Web, owner: Any
-) -> None:
+def test_an_extensionless_source_redirects_to_the_first_existing_file(web: Web, owner: Any) -> None:
     names = [f"deep/it em{extension}" for extension in (".tsx", ".ts", ".jsx", ".js", ".json")]
     realm = make.source(f"{ORIGIN}/ada/site/", owner, dict.fromkeys(names, b"export {};"))
     for name in names:
@@ -551,7 +549,7 @@ def test_no_cache_reads_the_registry_whatever_is_cached(
     assert web.get(f"{url}?noCache", SOURCE).body == b'{"new": 1}'
 
 
-def test_an_answer_tells_its_generation_and_reaches_the_one_that_is_asked_for(
+def test_an_answer_has_its_generation_and_at_least_the_requested_one(
     web: Web, live: None, source: Realm
 ) -> None:
     url = f"{source.url}index.json"
@@ -587,7 +585,7 @@ def test_a_realm_without_its_slash_leads_to_the_realm(
         assert (answer.status, answer.headers["location"]) == (302, f"{realm.url}?a=b&c=%20")
 
 
-def test_the_longest_realm_wins_and_a_new_one_shadows_what_is_cached_at_once(
+def test_the_longest_realm_wins_and_a_new_one_shadows_cached_answers(
     web: Web, live: None, source: Realm, owner: Any
 ) -> None:
     """Which realm a URL lies in never depends on the order in which realms were made."""
@@ -608,7 +606,7 @@ def test_the_longest_realm_wins_and_a_new_one_shadows_what_is_cached_at_once(
     assert [web.get(url).body for url in urls] == [b"outer", b"outer"]
 
 
-def test_a_replicas_own_address_answers_for_every_realm_of_the_public_origin(
+def test_a_replicas_address_answers_for_every_realm_of_the_public_origin(
     web: Web, source: Realm
 ) -> None:
     for host in (f"127.0.0.1:{web.port}", f"localhost:{web.port}", "LOCALHOST:4201"):

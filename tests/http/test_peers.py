@@ -117,7 +117,7 @@ def test_what_a_peer_makes_publishes_and_takes_down_is_so_here_at_once(
     assert web.get(f"{source.url}index.json", SOURCE).status == 404
 
 
-def test_a_realm_that_a_peer_took_down_and_made_anew_between_two_reads_is_the_new_one(
+def test_a_realm_that_a_peer_recreated_between_two_reads_is_the_new_one(
     web: Web, here: Listener, source: Realm, tmp_path: Path
 ) -> None:
     """A realm is its row in the registry, never just its URL."""
@@ -135,7 +135,7 @@ def test_a_realm_that_a_peer_took_down_and_made_anew_between_two_reads_is_the_ne
     assert web.get(f"{PAGE}ada.json", SOURCE).status == 404
 
 
-def test_pages_that_a_worker_elsewhere_swapped_in_are_shown_and_no_older_etag_stands_for_them(
+def test_pages_of_a_remote_worker_are_shown_and_have_new_etags(
     web: Web, here: Listener, source: Realm, tmp_path: Path
 ) -> None:
     """Who came between a publish and its pages doesn't keep what was there until then."""
@@ -189,7 +189,7 @@ def test_hearing_of_ones_own_change_costs_a_look_and_changes_nothing(
 # --- How often ---------------------------------------------------------------------------------
 
 
-def test_a_realm_that_is_cleared_is_cleared_once_on_a_peer_and_no_path_by_itself(
+def test_a_cleared_realm_is_one_wildcard_on_a_peer(
     peer: tuple[Listener, CountingBoard], source: Realm
 ) -> None:
     listener, board = peer
@@ -201,7 +201,7 @@ def test_a_realm_that_is_cleared_is_cleared_once_on_a_peer_and_no_path_by_itself
     assert board.moved == [f"realm|{source.url}"]
 
 
-def test_definitions_that_are_invalidated_move_a_peer_once_under_every_name(
+def test_invalidated_definitions_move_a_peer_once_under_every_name(
     peer: tuple[Listener, CountingBoard],
 ) -> None:
     """A module with its spellings, a realm, or everything: each key once, and no other."""

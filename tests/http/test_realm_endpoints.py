@@ -272,9 +272,7 @@ def test_a_private_realm_leans_on_itself_only_where_it_names_itself(
     assert violation["resource"] == f"{private.url}self.json"
 
 
-def test_a_card_that_could_not_be_rendered_is_named_until_something_changes(
-    web: Web, source: Realm
-) -> None:
+def test_a_failed_card_is_named_until_something_changes(web: Web, source: Realm) -> None:
     make.publish(source, PAGE)
     job = ReindexJob.objects.get(realm_url=PAGE)
     row = {"job": job, "realm_url": PAGE}

@@ -190,7 +190,7 @@ def test_writes_to_a_source_realm_are_gathered_into_one_job(
     assert after is not None and (after.generation, after.status) == (newer, "queued")
 
 
-def test_a_private_source_realm_has_an_index_and_no_page_that_strangers_see(
+def test_a_private_source_has_an_index_and_no_page_for_strangers(
     web: Web, owner: Any, sent: Sent, settings: Settings
 ) -> None:
     from realms.publishing.bootstrap import sync_base_realm

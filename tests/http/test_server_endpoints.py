@@ -101,7 +101,7 @@ def test_a_new_realm_has_its_two_cards_and_belongs_to_its_maker(web: Web, owner:
     assert web.get(f"{url}index.json", SOURCE).status == 401
 
 
-def test_a_second_realm_at_a_url_is_refused_in_the_words_that_clients_look_for(
+def test_a_second_realm_at_a_url_is_refused_in_the_words_of_the_protocol(
     web: Web, source: Realm
 ) -> None:
     """Registering a URL again changes nothing of what stands there."""

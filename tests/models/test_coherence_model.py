@@ -556,13 +556,13 @@ def test_no_read_is_older_than_its_pin_or_the_bound_and_nothing_comes_back() -> 
     assert Coherence.hits > 100, "a game without hits proves nothing"
 
 
-def test_with_notifications_lost_no_read_is_older_than_its_pin_and_nothing_comes_back() -> None:
+def test_with_notifications_lost_no_read_is_older_than_its_pin() -> None:
     # The same game with a fault more and a promise less: some of it is enough in a quick run.
     run_state_machine_as_test(Deafness, settings=settings(max_examples=_a_third()))
     assert Deafness.hits > 100, "a game without hits proves nothing"
 
 
-def test_a_change_that_is_made_just_before_a_new_connection_listens_is_not_missed() -> None:
+def test_a_change_just_before_a_new_connection_listens_is_not_missed() -> None:
     """One game played by hand, as chance takes long to come upon it."""
     game = Coherence()
     try:

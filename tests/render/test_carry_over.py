@@ -135,7 +135,7 @@ def test_a_changed_card_is_rendered_with_those_that_embed_it_and_no_other(
     assert "b2" in index_of(URL)["a"].html["isolated"]
 
 
-def test_what_is_to_be_rendered_is_found_without_a_look_at_what_is_carried_over(
+def test_stale_cards_are_found_by_index_without_reading_the_others(
     site: Realm,
 ) -> None:
     named: dict[str, Any] = {"url": site.url, "keys": [1, 2], "own": ["a"]}
@@ -177,7 +177,7 @@ def test_a_changed_module_is_followed_to_every_card_that_is_made_by_it(
     assert "a..." in index_of(URL)["a"].html["isolated"]
 
 
-def test_what_was_missing_and_what_goes_missing_changes_those_that_look_for_it(
+def test_files_that_come_and_go_change_the_cards_that_look_for_them(
     site: Realm, rendered: Rendered
 ) -> None:
     make.write(site, missing__json=plain("found"))
@@ -195,7 +195,7 @@ def test_the_realm_s_own_settings_are_part_of_every_page(site: Realm, rendered: 
     assert rendered() == rows().keys()
 
 
-def test_a_change_of_another_realm_renders_the_cards_that_read_it_and_only_them(
+def test_a_change_of_another_realm_renders_only_the_cards_that_read_it(
     site: Realm, library: Realm, rendered: Rendered
 ) -> None:
     make.write(library, label__ts=b'export const label = "two";')
@@ -235,7 +235,7 @@ def test_what_has_become_private_is_not_shown_on(
     assert index_of(URL)["a"].error and newest().pins[LIBRARY] == 0
 
 
-def test_what_is_public_again_is_shown_again_and_until_then_its_changes_are_nobody_s(
+def test_a_realm_public_again_is_shown_again_and_not_before(
     site: Realm, library: Realm, rendered: Rendered
 ) -> None:
     change_permissions(library, {"*": None})
@@ -255,7 +255,7 @@ def test_what_is_public_again_is_shown_again_and_until_then_its_changes_are_nobo
     assert rendered() == {"a", "b", "c", "lonely"}
 
 
-def test_a_realm_that_is_opened_while_a_job_finds_it_closed_is_followed_by_another_job(
+def test_a_realm_opened_while_a_job_finds_it_closed_has_the_job_followed(
     site: Realm, library: Realm, sent: Sent, settings: Settings
 ) -> None:
     settings.REALM_BATCH_CARDS = 1
@@ -281,7 +281,7 @@ def linked_to(site: Realm, *, close: bool = False, **files: bytes) -> Realm:
     return other
 
 
-def test_a_site_that_is_published_where_a_closed_one_was_is_shown_by_those_that_link_to_it(
+def test_a_site_published_where_a_closed_one_was_appears_in_linking_pages(
     site: Realm, library: Realm, rendered: Rendered
 ) -> None:
     other = linked_to(site, close=True)
@@ -353,7 +353,7 @@ def test_a_site_whose_front_page_is_broken_is_linked_to_as_any_other(
     assert index_of(URL)["q"].search["next"]["title"] == "p"
 
 
-def test_a_change_of_another_realm_while_a_job_reads_it_is_followed_by_another_job(
+def test_a_job_is_followed_by_another_if_a_realm_that_it_reads_changes(
     site: Realm, library: Realm, sent: Sent, settings: Settings
 ) -> None:
     settings.REALM_BATCH_CARDS = 1
@@ -402,7 +402,7 @@ def test_links_lead_to_where_a_realm_is_published_and_move_with_it(
     assert link() == "http://other.localhost:4201/guide"
 
 
-def test_a_realm_that_is_published_while_a_job_reads_it_has_the_job_followed(
+def test_a_realm_published_while_a_job_reads_it_has_the_job_followed(
     site: Realm, library: Realm, sent: Sent, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A publish that has begun when a worker asks where the realm is, and has told its dependents
@@ -478,7 +478,7 @@ def test_a_full_reindex_renders_everything_and_so_does_another_renderer(
     assert rendered() == rows().keys()
 
 
-def test_an_error_keeps_the_last_good_page_and_a_thousand_alike_are_one_line(
+def test_an_error_keeps_the_last_page_and_a_thousand_alike_are_one_line(
     site: Realm, web: Web, rendered: Rendered
 ) -> None:
     before = index_of(URL)["a"].html
@@ -508,7 +508,7 @@ def test_an_error_keeps_the_last_good_page_and_a_thousand_alike_are_one_line(
     assert newest().summary.get("errors") is None
 
 
-def test_a_job_whose_base_is_no_longer_shown_shows_nothing_and_another_follows(
+def test_a_job_whose_base_was_replaced_does_not_land_and_is_followed(
     site: Realm, sent: Sent
 ) -> None:
     make.write(site, b__json=note("b2"))

@@ -213,7 +213,7 @@ export class Hub extends Post { static isolated = () => <p>{shown({ card: { name
     assert rendered(site, sent) == clean
 
 
-def test_a_card_spelt_so_that_javascript_reads_it_otherwise_is_rendered_apart(
+def test_a_card_that_javascript_parses_differently_is_rendered_apart(
     site: Realm, sent: Sent
 ) -> None:
     """Eve's card names Ada's module, which loads Eve's code, by a URL with a backslash."""
@@ -334,7 +334,7 @@ export class Script extends Card {
 """
 
 
-def test_a_strangers_script_does_not_run_at_the_host_of_a_page_that_shows_it(
+def test_a_strangers_script_does_not_run_at_the_host_that_shows_it(
     web: Web, site: Realm, owner: Any, sent: Sent
 ) -> None:
     """Scripts of the realm itself, and of other realms of its owner, do."""

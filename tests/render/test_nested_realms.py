@@ -175,7 +175,7 @@ def test_a_realm_at_the_root_swallows_no_other_of_its_origin(
 
 
 @pytest.mark.parametrize("way", ["card", "atomic", "file"])
-def test_what_would_lie_in_another_realm_is_not_written_in_the_one_around_it(
+def test_a_path_inside_an_inner_realm_is_not_written_in_the_outer(
     way: str, web: Web, owner: Any
 ) -> None:
     outer = make.source(OUTER, owner, {})
@@ -205,7 +205,7 @@ def test_what_would_lie_in_another_realm_is_not_written_in_the_one_around_it(
     assert outer.versions.count() == 0
 
 
-def test_a_realm_that_is_published_within_itself_is_shown_there_and_goes_with_it(
+def test_a_realm_published_within_itself_is_shown_and_deleted_with_it(
     outer: Realm, sent: Sent
 ) -> None:
     at = f"{OUTER}shown/"

@@ -87,7 +87,7 @@ def published(site: Realm, sent: Sent, **files: bytes) -> str:
     return shown()
 
 
-def test_a_changed_card_is_rendered_by_the_process_that_was_kept_in_a_sandbox_without_a_past(
+def test_a_kept_process_renders_a_changed_card_in_a_new_sandbox(
     site: Realm, sent: Sent, started: list[host.Host]
 ) -> None:
     assert published(site, sent, a__json=note("second")) == "<p>second one?</p>"

@@ -225,7 +225,7 @@ def test_a_realm_within_a_source_is_shown_as_itself(
     assert "first code outer" in page()
 
 
-def test_a_realm_within_a_published_one_is_shown_where_its_visitors_find_it(
+def test_an_inner_realm_is_linked_where_its_visitors_find_it(
     source: Realm, notes: Realm, owner: Any, sent: Sent
 ) -> None:
     make.write_paths(source, {"in/ann.json": make.card("../person", "Person", name="outer")})

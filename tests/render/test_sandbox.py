@@ -144,7 +144,7 @@ BAD: dict[str, tuple[bytes, int, str]] = {
 GOOD_CARDS = ("aaa", "mmm", "zzz")
 
 
-def test_a_card_that_oversteps_has_an_error_and_the_others_of_its_batch_are_rendered(
+def test_a_card_that_breaks_a_limit_costs_no_other_card_of_its_batch(
     site: Any, web: Web, sent: list[tuple[str, Any]]
 ) -> None:
     files = {"good.tsx": GOOD, "index.json": make.card("./good", "Try", title="index")}
@@ -181,7 +181,7 @@ def test_a_card_that_oversteps_has_an_error_and_the_others_of_its_batch_are_rend
                 assert part not in page.text.split("<body>")[1], (name, page.text)
 
 
-def test_what_a_database_or_a_parser_would_choke_on_costs_only_its_own_card(
+def test_text_that_databases_or_parsers_refuse_costs_only_its_own_card(
     site: Any, web: Web, sent: list[tuple[str, Any]]
 ) -> None:
     def raw(attributes: str, relationships: str = "{}", module: str = "./good") -> bytes:
@@ -306,7 +306,7 @@ def test_whatever_realm_json_says_the_cards_are_rendered(
     assert card.html["isolated"] == "<p>good a</p>"
 
 
-def test_a_card_that_leads_to_ever_more_modules_that_hang_has_an_error_in_the_end(
+def test_a_card_with_a_chain_of_hanging_modules_ends_with_an_error(
     site: Any, web: Web, sent: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, passes = sandbox.run, itertools.count()
@@ -327,7 +327,7 @@ def test_a_card_that_leads_to_ever_more_modules_that_hang_has_an_error_in_the_en
     assert next(passes) == MAX_IN_VAIN
 
 
-def test_what_is_large_or_many_has_its_page_or_its_error_and_costs_the_others_nothing(
+def test_large_cards_have_a_page_or_an_error_and_cost_the_others_nothing(
     site: Any, web: Web, sent: list[tuple[str, Any]], settings: Settings
 ) -> None:
     settings.REALM_RENDER_SECONDS = 10
@@ -380,7 +380,7 @@ export class M{i} extends Card {{
         assert (error["card"], error["module"]) == (f"{URL}{name}", f"{URL}bad.tsx")
 
 
-def test_what_is_rendered_after_another_ended_the_process_still_shows_the_cards_of_its_batch(
+def test_a_card_rendered_after_a_crash_still_shows_cards_of_its_batch(
     site: Any, web: Web, sent: list[tuple[str, Any]]
 ) -> None:
     """A card's links lead to cards that were rendered before, or will be by another process."""

@@ -110,7 +110,7 @@ def test_a_type_without_cards_is_told_from_one_that_is_not(
     assert told(query(web, asked))["source"]["pointer"] == "/filter/on"
 
 
-def test_a_source_realm_without_an_index_is_indexed_when_its_writer_searches(
+def test_a_source_without_an_index_is_indexed_when_its_writer_searches(
     web: Web, source: Realm, sent: list[Any]
 ) -> None:
     for _ in range(2):

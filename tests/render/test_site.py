@@ -286,7 +286,7 @@ def test_an_authors_own_robots_and_sitemap_go_before_the_servers(
 # --- The draft ---------------------------------------------------------------------------------
 
 
-def test_an_owner_sees_the_draft_where_others_are_sent_to_what_is_published(
+def test_an_owner_sees_the_draft_where_others_are_redirected(
     web: Web, source: Realm, shown: Realm, live: None
 ) -> None:
     make.user("bob")

@@ -32,7 +32,7 @@ def files(prefix: str) -> Any:
         pytest.param(redis, marks=pytest.mark.services),
     ],
 )
-def test_a_worker_whose_idle_processes_were_killed_renders_what_is_published_next(
+def test_a_worker_with_killed_idle_processes_renders_the_next_publish(
     broker: Any, source: Realm, tmp_path: Path
 ) -> None:
     """One of them was waiting for a task with a hand on what they are given tasks by."""

@@ -103,9 +103,7 @@ def test_two_boards_on_one_file_see_each_others_bumps(board: Board, path: Path) 
         assert not watcher.unchanged(slots, stamp)
 
 
-def test_another_process_sees_the_bumps_of_this_one_and_this_one_those_of_it(
-    board: Board, path: Path
-) -> None:
+def test_two_processes_see_each_others_bumps(board: Board, path: Path) -> None:
     a, b = Slots(["a"]), Slots(["b"])
     board.bump(["a"])
     board.go_live(now_ns() + MINUTE)

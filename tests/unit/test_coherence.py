@@ -15,7 +15,7 @@ OLD = replace(FOUND, digest="old", generation=4)
 
 
 @pytest.mark.parametrize("generation", [5, 6, 7])
-def test_an_answer_is_right_under_every_generation_in_which_its_bytes_stood(
+def test_an_answer_is_right_for_every_generation_that_had_its_bytes(
     generation: int,
 ) -> None:
     assert difference(STATE, replace(FOUND, generation=generation)) is None
@@ -45,7 +45,7 @@ def test_where_no_realm_stands_a_404_is_the_only_right_answer() -> None:
     assert difference(gone, FOUND) is not None
 
 
-def test_a_private_realm_served_as_a_public_one_is_wrong_though_its_bytes_are_right() -> None:
+def test_a_private_realm_served_as_public_is_a_violation() -> None:
     assert difference(replace(STATE, public=False), FOUND) == "served as public, expected private"
 
 
@@ -62,7 +62,7 @@ def test_a_change_during_the_grace_period_has_a_grace_period_of_its_own() -> Non
     assert judge(between, replace(later, low=9, high=9), STATE, 0, 3) is Verdict.ANEW
 
 
-def test_a_replica_that_stands_still_is_caught_however_often_the_realm_changes() -> None:
+def test_a_replica_that_stands_still_is_caught_despite_many_changes() -> None:
     later = replace(STATE, digest="newest", low=8, high=8)
     assert judge(OLD, later, STATE, suspected_at=0, grace=3) is Verdict.VIOLATION
 
@@ -71,7 +71,7 @@ def test_a_generation_that_left_the_bytes_alone_is_no_change() -> None:
     assert judge(OLD, replace(STATE, high=9), STATE, 0, 3) is Verdict.VIOLATION
 
 
-def test_a_generation_that_was_never_committed_is_a_violation_and_not_a_later_change() -> None:
+def test_a_generation_that_was_never_committed_is_a_violation() -> None:
     invented = replace(FOUND, generation=99)
     assert judge(invented, STATE, STATE, 0, 3) is Verdict.VIOLATION
 

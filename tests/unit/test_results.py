@@ -43,7 +43,7 @@ def nested(depth: int) -> Any:
     return inner
 
 
-def test_a_result_or_an_error_as_the_prerenderer_makes_them_comes_through_whole() -> None:
+def test_results_and_errors_of_the_prerenderer_come_through_whole() -> None:
     told = {"type": "card", "url": URL, "ms": 3}
     assert checked_card({**told, "ms": 3.9, **GOOD, "size": 400}) == {**told, **GOOD}
     assert checked_card({**told, "error": ERROR, "size": 90}) == {**told, "error": ERROR}

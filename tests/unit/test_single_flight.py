@@ -107,7 +107,7 @@ def test_a_load_gets_the_stamp_from_before_it_began(
     assert flights.run("key", SLOTS, load) == 1
 
 
-def test_its_own_invalidation_detaches_a_flight_and_later_callers_start_afresh(
+def test_an_invalidation_detaches_a_flight_and_later_callers_start_again(
     board: WatchedBoard, flights: SingleFlight[int]
 ) -> None:
     """Nobody who asks after a change is handed what was begun before it."""
@@ -160,7 +160,7 @@ def test_an_overtaken_flight_that_lands_does_not_remove_the_newer_one(
     assert loads.count == 2
 
 
-def test_an_error_reaches_everyone_who_shares_the_load_and_is_then_forgotten(
+def test_an_error_reaches_all_who_share_the_load_and_is_forgotten(
     board: WatchedBoard, flights: SingleFlight[int]
 ) -> None:
     gate = Gate()
@@ -178,7 +178,7 @@ def test_an_error_reaches_everyone_who_shares_the_load_and_is_then_forgotten(
     assert flights.run("key", SLOTS, Loads()) == 1
 
 
-def test_without_a_live_board_a_flight_is_joined_only_while_it_is_younger_than_the_bound(
+def test_without_a_live_board_only_young_flights_are_joined(
     board: WatchedBoard, flights: SingleFlight[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody would say if the flight had been overtaken: its age is all that speaks for it."""

@@ -169,7 +169,7 @@ def test_a_replaced_value_gives_back_its_room(cache: StampedCache[str]) -> None:
     assert len(cache) == 2
 
 
-def test_a_value_larger_than_a_quarter_of_the_cache_is_answered_and_not_kept(
+def test_a_value_above_a_quarter_of_the_cache_is_not_kept(
     cache: StampedCache[str],
 ) -> None:
     assert cache.load("key", SLOTS, lambda: "x" * 26) == "x" * 26
