@@ -19,7 +19,7 @@ MOST_LINES = 100
 REALM = "http://localhost:4201/ada/site/"
 SOURCE = "application/vnd.card+source"
 MADE = f"""
-from tests import make
+from tests.support import make
 realm = make.source("{REALM}", make.user("ada"), make.SITE)
 print("login", make.realm_login(realm, "ada")["Authorization"])
 """

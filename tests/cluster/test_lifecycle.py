@@ -541,7 +541,7 @@ from django.conf import settings
 settings.DATABASES["default"]["NAME"] = os.environ["REALM_TEST_NAME"]
 django.setup()
 from realms.models import Realm
-from tests import make
+from tests.support import make
 text = b"export const n = %d;" % int(sys.argv[1])
 make.write(Realm.objects.get(pk=sys.argv[2]), count__ts=text)
 """

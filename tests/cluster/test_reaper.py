@@ -19,7 +19,7 @@ pytestmark = pytest.mark.cluster
 #: A run that starts a process, which starts one that inherits nothing and one in another session.
 RUN = """
 import os, subprocess, sys, time
-from tests.reaper import mark
+from tests.support.reaper import mark
 code = '''
 import os, subprocess, sys, time
 sleep = [sys.executable, "-c", "import time; time.sleep(600)"]

@@ -92,11 +92,12 @@ def early_notify() -> None:
 
 def no_definition_guard() -> None:
     """A definition is stored whatever has been invalidated while it was built."""
-    _replace(
-        "definitions.lookup",
-        "read_counters",
-        lambda counters, *, hold=False: dict.fromkeys(counters, 0),
-    )
+
+    def unmoved(counters: Any, *, hold: bool = False) -> Any:
+        return dict.fromkeys(counters, 0)
+
+    for module in ("definitions.lookup", "definitions.rows"):
+        _replace(module, "read_counters", unmoved)
 
 
 def unchecked_swap() -> None:

@@ -22,7 +22,7 @@ from notifications.single_flight import SingleFlight
 from realms.access.auth import Caller
 from realms.models import Realm, TranspiledModule
 from realms.publishing.publish import delete_realm
-from realms.serving import answers, transpiling
+from realms.serving import answers, contents, transpiling
 from tests.support import make
 from tests.support.cluster import wait_until
 from tests.support.gates import PATIENCE, Gate, in_thread
@@ -101,6 +101,10 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> DenoRuns:
     return counted
 
 
+#: Where each step of a load is called.
+MODULES: dict[str, Any] = {"resolve": answers, "javascript": contents}
+
+
 def hold(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, before: bool = False) -> Gate:
     """Puts a gate at a function: its first caller waits there with its work done, or before it."""
     gate = Gate()
@@ -148,7 +152,7 @@ def test_an_invalidation_during_a_load_makes_the_next_request_a_miss(
     site: Realm, monkeypatch: pytest.MonkeyPatch, function: str, accept: str, cleared: str
 ) -> None:
     """The request under way is answered; what it loaded is not kept, whatever emptied the cache."""
-    gate = hold(monkeypatch, answers, function)
+    gate = hold(monkeypatch, MODULES[function], function)
     request = waiting(gate, POST, accept)
     _CLEARED[cleared](site)
     gate.open()
@@ -162,7 +166,7 @@ def test_a_write_during_a_load_is_what_the_next_request_gets(
     site: Realm, monkeypatch: pytest.MonkeyPatch, function: str, accept: str
 ) -> None:
     """Late output of the old source, transpiled or not, never serves anybody after the write."""
-    gate = hold(monkeypatch, answers, function)
+    gate = hold(monkeypatch, MODULES[function], function)
     request = waiting(gate, POST, accept)
     make.write(site, post__tsx=edition("two"))
     gate.open()
@@ -180,7 +184,7 @@ def test_the_invalidation_of_another_path_leaves_a_load_to_be_kept(
     site: Realm, monkeypatch: pytest.MonkeyPatch, function: str, accept: str
 ) -> None:
     """The next request for it is a hit: nothing is thrown away for a neighbour's sake."""
-    gate = hold(monkeypatch, answers, function)
+    gate = hold(monkeypatch, MODULES[function], function)
     request = waiting(gate, POST, accept)
     make.write(site, person__tsx=make.PERSON_MODULE.encode() + b"\n")
     gate.open()
@@ -260,7 +264,7 @@ def test_a_request_after_the_write_does_not_wait_for_the_load_before_it(
     site: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The write detaches the older load: later requests start afresh; its end disturbs nothing."""
-    gate = hold(monkeypatch, answers, "javascript")
+    gate = hold(monkeypatch, contents, "javascript")
     overtaken = waiting(gate, POST)
     make.write(site, post__tsx=edition("two"))
     assert "edition two" in get(POST).text, "while the older load is still under way"
