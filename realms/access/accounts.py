@@ -1,7 +1,8 @@
-"""What happens to an account concerns its rights: names are checked, and rights end with it.
+"""Signal handlers for accounts: they check names, and drop data built for a lost account.
 
-Rights are looked up at every request, so nothing here is needed to refuse anybody. It keeps names
-that mean something else from being taken, and drops what was built for a reader who is one no more.
+Permissions are looked up at every request, so access doesn't depend on this module. It keeps
+accounts from taking reserved names, and drops definitions built for an account that was deleted or
+deactivated.
 """
 
 from typing import Any
@@ -20,20 +21,20 @@ from realms.models import Realm
 
 
 def connect() -> None:
-    """Has accounts watched from now on, and their forms and commands check names."""
+    """Connects the signal handlers, and makes forms and commands check usernames."""
     model = get_user_model()
     field: Any = model._meta.get_field(model.USERNAME_FIELD)
-    # In the list that Django keeps of the field's validators, and not in its declaration, which
-    # migrations of another app follow.
+    # The validator goes into Django's list, not into the field's declaration: that one is part of
+    # another app's migrations.
     if check_username not in field.validators:
         field.validators.append(check_username)
     pre_save.connect(_check_name, sender=model)
-    post_save.connect(_deactivated, sender=model)
-    pre_delete.connect(_gone, sender=model)
+    post_save.connect(_on_save, sender=model)
+    pre_delete.connect(_on_delete, sender=model)
 
 
 def _check_name(instance: Any, raw: bool = False, **_: Any) -> None:
-    """Raises ValidationError. An account that has had its name for long may keep it."""
+    """Raises ValidationError for a reserved name, unless the account has that name already."""
     model = type(instance)
     name = instance.get_username()
     before = model._default_manager.filter(pk=instance.pk).values_list(
@@ -43,17 +44,17 @@ def _check_name(instance: Any, raw: bool = False, **_: Any) -> None:
         check_username(name)
 
 
-def _deactivated(instance: Any, created: bool, **_: Any) -> None:
+def _on_save(instance: Any, created: bool, **_: Any) -> None:
     if not created and not instance.is_active:
         forget_reader(instance)
 
 
-def _gone(instance: Any, **_: Any) -> None:
+def _on_delete(instance: Any, **_: Any) -> None:
     forget_reader(instance)
 
 
 def forget_reader(account: AbstractBaseUser) -> None:
-    """Drops what was built for an account, and from the realms that are shared with it."""
+    """Drops the definitions built for an account, and those from the realms shared with it."""
     shared = Realm.objects.filter(permissions__account=account.pk).order_by("url")
     with transaction.atomic():
         raise_change(*(Change.of(realm, rights=True) for realm in shared))

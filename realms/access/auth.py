@@ -1,7 +1,7 @@
-"""Who asks, and what they may do: tokens, users, permissions.
+"""Authentication and authorization: tokens, users, permissions.
 
-Two kinds of token, both HS256 with the realm secret seed: a *server token* opens the server's
-endpoints, a *realm token* opens one realm's. Neither passes for the other.
+There are two kinds of token, both signed with HS256 and the realm secret seed: a *server token* is
+valid at the server's endpoints, a *realm token* at one realm's. Neither replaces the other.
 """
 
 import re
@@ -25,9 +25,9 @@ from realms.errors import Forbidden, Malformed, Unauthorized, Unprocessable
 from realms.models import EVERYONE, SIGNED_IN, AccountName, Realm, RealmPermission
 
 DAY_SECONDS = 24 * 3600
-#: How long a token is good by which this server itself reads a realm on somebody's behalf.
+#: The lifetime of a token with which this server itself reads a realm on a user's behalf.
 READING_SECONDS = 60
-#: The key of no account.
+#: A key that no account has.
 NOBODY = 0
 _READER = re.compile(r"([0-9]{1,18}) in ([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})")
 
@@ -36,35 +36,36 @@ Action = Literal["read", "write", "realm-owner"]
 
 @dataclass(frozen=True)
 class Caller:
-    """Who a request speaks for. The operator may do everything."""
+    """The user on whose behalf a request is made. The operator may do everything."""
 
     username: str
     operator: bool = False
-    #: The account's key. Without one it is whoever bears the name, which is what a command means.
+    #: The account's key. None: the account that has `username` now, as commands mean it.
     account_id: int | None = None
-    #: The key of the only realm in which a token speaks for them; elsewhere they are a stranger.
+    #: The key of the only realm that the token is valid for; in others the caller is anonymous.
     realm_id: UUID | None = None
     claimed: tuple[str, ...] | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, account: Any) -> "Caller":
-        """An account, wherever it asks."""
+        """The caller for an account, in any realm."""
         return cls(account.get_username(), account_id=account.pk)
 
     @property
     def account(self) -> AbstractBaseUser | None:
-        """The Django user; None for the operator and for a user who is gone or deactivated."""
+        """The Django user; None for the operator and for a deleted or deactivated user."""
         if self.operator:
             return None
-        named = {"username": self.username} if self.account_id is None else {"pk": self.account_id}
-        return get_user_model().objects.filter(is_active=True, **named).first()
+        by = {"username": self.username} if self.account_id is None else {"pk": self.account_id}
+        return get_user_model().objects.filter(is_active=True, **by).first()
 
 
 def server_token(username: str, lifetime: int = DAY_SECONDS, account_id: int | None = None) -> str:
     """A token for the server's endpoints. Lifetime in seconds.
 
-    With the key of an account it ends with that account. Without one, as clients that have the seed
-    mint it, it is good for the account of that name if that has had the name for as long.
+    With an account's key, the token ends with that account. Without one, as in tokens minted by
+    clients that have the seed, it is valid for the account of that name, provided that the account
+    had this name when the token was issued.
     """
     return _sign({"user": user_id(username), "sessionRoom": ""}, lifetime, account_id)
 
@@ -76,7 +77,7 @@ def realm_token(
     lifetime: int,
     account_id: int | None = None,
 ) -> str:
-    """A token for one realm's endpoints; for the rest as `server_token`."""
+    """A token for one realm's endpoints; otherwise like `server_token`."""
     claims = {
         "user": user_id(username),
         "realm": realm_url,
@@ -86,11 +87,11 @@ def realm_token(
     return _sign(claims, lifetime, account_id)
 
 
-# --- Who asks ----------------------------------------------------------------------------------
+# --- Callers -----------------------------------------------------------------------------------
 
 
 def server_caller(request: HttpRequest) -> Caller:
-    """Whom a request to a server endpoint speaks for. Raises Unauthorized, Malformed."""
+    """The caller of a server endpoint. Raises Unauthorized, Malformed."""
     claims = _claims(request.headers.get("Authorization"))
     caller = _caller(claims)
     if "realm" in claims and not caller.operator:
@@ -99,23 +100,25 @@ def server_caller(request: HttpRequest) -> Caller:
 
 
 def authorize(request: HttpRequest, realm: Realm, action: Action) -> Caller | None:
-    """Whom a realm endpoint answers; None for anyone, where everyone may do that.
+    """The caller of a realm endpoint, who may do `action`; None where everyone may do it.
 
     Raises Unauthorized, Forbidden, Malformed.
     """
     if action != "realm-owner" and action in permissions_of(realm, None):
         return None
-    caller, allowed = _standing(request, realm)
+    caller, allowed = _caller_and_rights(request, realm)
     if action not in allowed:
         raise Forbidden(user=user_id(caller.username), action=action, url=realm.url)
     return caller
 
 
 def identified(request: HttpRequest, realm: Realm) -> Caller | None:
-    """Who asks a realm where everyone may ask; None for a stranger. An invalid token is treated as
-    none."""
+    """The caller of a realm endpoint that is open to everyone; None for an anonymous one. An
+    invalid token is treated as anonymous."""
+    if "Authorization" not in request.headers:
+        return None
     try:
-        return _standing(request, realm)[0] if "Authorization" in request.headers else None
+        return _caller_and_rights(request, realm)[0]
     except (Unauthorized, Malformed):
         return None
 
@@ -129,8 +132,8 @@ def may(request: HttpRequest, realm: Realm, action: Action) -> bool:
     return True
 
 
-def _standing(request: HttpRequest, realm: Realm) -> tuple[Caller, set[str]]:
-    """Whom a request to a realm speaks for, and what they may do in it at present."""
+def _caller_and_rights(request: HttpRequest, realm: Realm) -> tuple[Caller, set[str]]:
+    """The caller of a realm endpoint, and what they may do in the realm now."""
     try:
         caller = _caller(_claims(request.headers.get("Authorization")), realm)
     except Unauthorized as error:
@@ -145,8 +148,8 @@ def _standing(request: HttpRequest, realm: Realm) -> tuple[Caller, set[str]]:
 
 
 def _as_assumed(caller: Caller, request: HttpRequest, realm: Realm | None = None) -> Caller:
-    """The user of X-Boxel-Assume-User, to whose rights the operator asks to be held; from anyone
-    else the header means nothing."""
+    """The user whose rights the operator takes on by X-Boxel-Assume-User. From other callers the
+    header is ignored."""
     wire = request.headers.get("X-Boxel-Assume-User")
     if not caller.operator or wire is None:
         return caller
@@ -163,11 +166,12 @@ def _as_assumed(caller: Caller, request: HttpRequest, realm: Realm | None = None
     return Caller(name, account_id=account.pk if account else NOBODY, realm_id=realm_id)
 
 
-# --- What they may do --------------------------------------------------------------------------
+# --- Permissions -------------------------------------------------------------------------------
 
 
 def permissions_of(realm: Realm, caller: Caller | None) -> set[str]:
-    """What a caller may do in a realm: the union of everyone's, signed-in users' and their own."""
+    """What a caller may do in a realm: the union of the permissions of everyone, of signed-in users
+    and of the caller's account."""
     if caller is not None and caller.operator:
         return {"read", "write", "realm-owner"}
     if caller is not None and caller.realm_id not in (None, realm.pk):
@@ -177,20 +181,21 @@ def permissions_of(realm: Realm, caller: Caller | None) -> set[str]:
 
 
 def readable(realm_urls: Iterable[str], caller: Caller | None) -> bool:
-    """Whether all of these realms are a caller's to read, by the permissions of now."""
+    """Whether a caller may read all of these realms, by the current permissions."""
     wanted = set(realm_urls)
     if caller is not None and caller.operator:
         return True
-    theirs = _rows_of(caller)
+    applicable = _rows_of(caller)
     if caller is not None and caller.realm_id is not None:
-        theirs = Q(audience=EVERYONE) | (theirs & Q(realm=caller.realm_id))
-    rows = RealmPermission.objects.filter(theirs, realm__url__in=wanted, read=True)
+        applicable = Q(audience=EVERYONE) | (applicable & Q(realm=caller.realm_id))
+    rows = RealmPermission.objects.filter(applicable, realm__url__in=wanted, read=True)
     return wanted == set(rows.values_list("realm__url", flat=True))
 
 
 def reading_as(caller: Caller) -> Callable[[str], str | None]:
-    """Makes the header by which a realm is read on a caller's behalf, by the permissions of the
-    moment it is asked for; None for a realm that they may not read."""
+    """A function that makes the Authorization header for reading a realm on a caller's behalf, by
+    the permissions at the time of its call; it returns None for a realm that the caller may not
+    read."""
 
     def header(realm_url: str) -> str | None:
         realm = Realm.objects.filter(url=realm_url).first()
@@ -207,13 +212,13 @@ def reading_as(caller: Caller) -> Callable[[str], str | None]:
 
 
 def reader_key(caller: Caller) -> str:
-    """Names a caller as a reader, for what is kept for them: what a token opens in one realm is not
-    what another opens."""
+    """The key under which data is kept for a caller. It includes the realm, because a token is
+    valid for one realm only."""
     return OPERATOR if caller.operator else f"{caller.account_id} in {caller.realm_id}"
 
 
 def reader_of_key(key: str) -> Caller | None:
-    """The caller of a reader's key; None for what is none."""
+    """The caller of a reader's key; None for an invalid key."""
     if key == OPERATOR:
         return Caller(OPERATOR, operator=True)
     parts = _READER.fullmatch(key)
@@ -221,8 +226,7 @@ def reader_of_key(key: str) -> Caller | None:
 
 
 def _rows_of(caller: Caller | None) -> Q:
-    """Which rows of permissions are a caller's. Rights are an account's: without one they have
-    everyone's."""
+    """The permission rows that apply to a caller. Without an account, only those of everyone do."""
     account = caller.account if caller is not None else None
     if account is None:
         return Q(audience=EVERYONE)
@@ -230,17 +234,17 @@ def _rows_of(caller: Caller | None) -> Q:
 
 
 def granted(row: RealmPermission) -> list[Action]:
-    """What a row allows."""
-    held: list[tuple[bool, Action]] = [
+    """The actions that a row allows."""
+    flags: list[tuple[bool, Action]] = [
         (row.read, "read"), (row.write, "write"), (row.realm_owner, "realm-owner")
     ]  # fmt: skip
-    return [action for has, action in held if has]
+    return [action for is_set, action in flags if is_set]
 
 
 def realm_tokens(caller: Caller) -> dict[str, str]:
-    """A token, good for a day, for each realm that the caller may read, by the realm's URL.
+    """A token, valid for a day, for each realm that the caller may read, by the realm's URL.
 
-    Published realms are left out. Raises Unprocessable for a user that there isn't.
+    Published realms are left out. Raises Unprocessable for a user who doesn't exist.
     """
     if not caller.operator and caller.account is None:
         raise Unprocessable(what=f"{user_id(caller.username)} is not a user of this server")
@@ -255,7 +259,7 @@ def realm_tokens(caller: Caller) -> dict[str, str]:
         realm.url: realm_token(
             caller.username, realm.url, sorted(allowed[realm.pk]), DAY_SECONDS, caller.account_id
         )
-        for realm in realms.filter(pk__in=[pk for pk, held in allowed.items() if "read" in held])
+        for realm in realms.filter(pk__in=[pk for pk, some in allowed.items() if "read" in some])
     }
 
 
@@ -263,13 +267,13 @@ def owns(realm: Realm, caller: Caller) -> bool:
     """Whether the caller's own row makes them an owner of the realm."""
     if caller.operator:
         return True
-    named: dict[str, Any] = (
+    by: dict[str, Any] = (
         {"account__username": caller.username}
         if caller.account_id is None
         else {"account": caller.account_id}
     )
     rows = RealmPermission.objects.filter(realm=realm, realm_owner=True, account__is_active=True)
-    return rows.filter(**named).exists()
+    return rows.filter(**by).exists()
 
 
 # --- Tokens ------------------------------------------------------------------------------------
@@ -277,9 +281,9 @@ def owns(realm: Realm, caller: Caller) -> bool:
 
 def _sign(claims: dict[str, Any], lifetime: int, account_id: int | None) -> str:
     now = int(time.time())
-    named = {} if account_id is None else {"account": account_id}
+    account = {} if account_id is None else {"account": account_id}
     return jwt.encode(
-        {**claims, **named, "iat": now, "exp": now + lifetime},
+        {**claims, **account, "iat": now, "exp": now + lifetime},
         settings.REALM_SECRET_SEED,
         algorithm="HS256",
     )
@@ -308,14 +312,15 @@ def _claims(header: str | None) -> dict[str, Any]:
 
 
 def _caller(claims: dict[str, Any], realm: Realm | None = None) -> Caller:
-    """Whom claims speak for, everywhere or in a realm. Raises Unauthorized."""
+    """The caller that a token's claims name, for server endpoints or for a realm's. Raises
+    Unauthorized."""
     name = username_of(claims["user"])
     if name is None:
         raise Unauthorized(why=f"Token invalid: {claims['user']} is not a user of this server")
     if name == OPERATOR and "account" not in claims:
         return Caller(OPERATOR, operator=True)
     if realm is None:
-        return _bearer(name, claims)
+        return _account_caller(name, claims)
     if "realm" not in claims:
         raise Unauthorized(why="Token invalid: a server token does not open a realm")
     if claims["realm"] != realm.url:
@@ -323,12 +328,12 @@ def _caller(claims: dict[str, Any], realm: Realm | None = None) -> Caller:
     permissions = claims.get("permissions")
     if not isinstance(permissions, list) or not all(isinstance(p, str) for p in permissions):
         raise Unauthorized(why="Token invalid: it lists no permissions")
-    return replace(_bearer(name, claims), realm_id=realm.pk, claimed=tuple(permissions))
+    return replace(_account_caller(name, claims), realm_id=realm.pk, claimed=tuple(permissions))
 
 
-def _bearer(name: str, claims: dict[str, Any]) -> Caller:
-    """The account that claims speak for: the one that they name by its key, or else the one of that
-    name, if it had the name when the token was issued."""
+def _account_caller(name: str, claims: dict[str, Any]) -> Caller:
+    """The caller for the account that the claims name by its key, or without a key by its name,
+    provided that the account had the name when the token was issued. Raises Unauthorized."""
     key, issued = claims.get("account"), claims.get("iat")
     accounts = get_user_model().objects.all()
     if key is not None:
@@ -343,9 +348,9 @@ def _bearer(name: str, claims: dict[str, Any]) -> Caller:
             return Caller(name, account_id=NOBODY)
         if not isinstance(issued, (int, float)):
             raise Unauthorized(why="Token invalid: it does not say when it was issued")
-        named = AccountName.objects.filter(account=account.pk).first()
+        account_name = AccountName.objects.filter(account=account.pk).first()
         # Tokens count in whole seconds.
-        if named is None or issued < int(named.since.timestamp()):
+        if account_name is None or issued < int(account_name.since.timestamp()):
             raise Unauthorized(why=f"Token invalid: it is older than the account {claims['user']}")
     if not account.is_active:
         raise Unauthorized(why=f"Token invalid: {claims['user']} may no longer sign in")

@@ -1,4 +1,4 @@
-"""Who may do what in a realm, as its owner reads and changes it."""
+"""A realm's permissions, as its owner reads and changes them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,39 +14,39 @@ from realms.content.locks import realm_write_lock
 from realms.errors import Malformed, NotFound
 from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
 
-#: Audiences as the wire has them. No user id is such a word: those begin with `@`.
+#: Audiences as spelt on the wire. They can't be mistaken for user ids, which begin with `@`.
 _WORDS = {"*": EVERYONE, "users": SIGNED_IN}
 _AUDIENCES = {audience: word for word, audience in _WORDS.items()}
 
 
 def permissions(realm: Realm) -> dict[str, list[str]]:
-    """What is granted, by user id; `*` is everyone and `users` everyone who is signed in."""
+    """The granted actions by user id; `*` is everyone and `users` everyone who is signed in."""
     rows = RealmPermission.objects.filter(realm=realm).select_related("account")
-    held: dict[str, list[str]] = {_wire(row): [*granted(row)] for row in rows}
-    return dict(sorted(held.items()))
+    actions: dict[str, list[str]] = {_wire(row): [*granted(row)] for row in rows}
+    return dict(sorted(actions.items()))
 
 
 def change_permissions(
     realm: Realm, changes: Mapping[str, Sequence[str] | None]
 ) -> dict[str, list[str]]:
-    """Grants what is named, takes all from whom nothing is named for, and answers what holds then.
+    """Sets the actions of each user or audience in `changes`, and returns all permissions.
 
-    Owners stay owners and are made elsewhere. All of it happens or nothing. Raises Malformed,
-    NotFound.
+    None or an empty list revokes everything. Owners can't be made or changed here. All changes are
+    made or none. Raises Malformed, NotFound.
     """
     wanted = {wire: set(actions or ()) for wire, actions in changes.items()}
     for wire, actions in wanted.items():
         if "realm-owner" in actions:
             raise _refused(wire, "realm-owner can't be granted here")
-    whose = {wire: _whose(wire) for wire in wanted}
+    columns_of = {wire: _columns(wire) for wire in wanted}
     for wire, actions in wanted.items():
-        if whose[wire] is None and actions:
+        if columns_of[wire] is None and actions:
             raise _refused(wire, "there is no such user")
     with realm_write_lock(realm.url), readers_change(realm):
         if not Realm.objects.filter(pk=realm.pk).exists():
             raise NotFound(url=realm.url)
         for wire, actions in wanted.items():
-            columns = whose[wire]
+            columns = columns_of[wire]
             if columns is None:
                 continue
             rows = RealmPermission.objects.filter(realm=realm, **columns)
@@ -65,8 +65,9 @@ def change_permissions(
 
 @contextmanager
 def readers_change(*realms: Realm) -> Iterator[None]:
-    """Has what was made for those who might read these realms before the block taken away, and
-    tells whoever has missed them that everyone may. The caller holds the realms' locks."""
+    """Raises a change of each realm's permissions after the block, so that what was built for its
+    former readers is dropped, and pages that lacked the realm are rendered once everyone may read
+    it. The caller holds the realms' locks."""
     before = _open_to_everyone(realms)
     yield
     after = _open_to_everyone(realms)
@@ -92,9 +93,9 @@ def _wire(row: RealmPermission) -> str:
     return _AUDIENCES[row.audience] if row.audience else user_id(row.whom)
 
 
-def _whose(wire: str) -> dict[str, Any] | None:
-    """The columns of the row that a key of the document means; None for a user that there isn't.
-    Raises Malformed."""
+def _columns(wire: str) -> dict[str, Any] | None:
+    """The column values that identify the row of a user id or audience word; None for a user who
+    doesn't exist. Raises Malformed."""
     if wire in _WORDS:
         return {"audience": _WORDS[wire]}
     name = username_of(wire)

@@ -1,7 +1,7 @@
-"""Whose a URL is before a realm stands there: names at the public origin, hosts elsewhere.
+"""Who owns a URL that has no realm yet: usernames at the public origin, hosts elsewhere.
 
-A browser tells sites apart by host name when it keeps cookies, and doesn't look at the port. So a
-host name with every port belongs to one owner, and the hosts of this server to nobody.
+Browsers keep cookies by host name and ignore the port. So one owner gets a host name with all its
+ports, and nobody gets this server's own hosts.
 """
 
 from typing import Any
@@ -17,11 +17,11 @@ from realms.models import AccountName, Realm
 
 
 def check_domain(url: str) -> None:
-    """Raises ForeignDomain for a URL that isn't below a publish domain, dot boundaries kept, and
-    OwnHost for one at a host of this server's own.
+    """Raises ForeignDomain for a URL that isn't at a publish domain or a subdomain of one, and
+    OwnHost for one at a host of this server.
 
-    A browser keeps cookies by host name, whatever the port: at the host of the admin and of the
-    replicas there is nothing but the public origin, where what authors write can't run.
+    Browsers share cookies between the ports of a host. So at the hosts of the admin and the
+    replicas, realms are only allowed at the public origin, where authors' code can't run.
     """
     parts = urlsplit(url)
     hosts = (parts.hostname or "", parts.netloc)
@@ -36,9 +36,9 @@ def check_domain(url: str) -> None:
 
 
 def belongs_to_another(url: str, account: Any, *also: Any) -> bool:
-    """Whether a free URL lies in somebody else's space: at the public origin below another user's
-    name, elsewhere on a host, whatever the port, where another has a realm. `also` are owners whose
-    realms there don't matter either."""
+    """Whether a free URL lies in another account's space: at the public origin below another
+    username, elsewhere on a host (with any port) where another account has a realm. Realms of the
+    owners in `also` don't count."""
     others = Realm.objects.exclude(kind=Realm.Kind.BOOTSTRAP)
     others = others.exclude(owner__in=[account, *also])
     if not _at_public_origin(url):
@@ -46,24 +46,24 @@ def belongs_to_another(url: str, account: Any, *also: Any) -> bool:
     name = first_segment(url)
     if account is None or name != account.get_username() or is_reserved(name):
         return True
-    # Somebody else had the name before: the realms below it stay in their owner's company.
+    # Another account had the name before and still has realms below it: these keep their space.
     since = AccountName.objects.filter(account=account.pk).values("since")
     below = f"{settings.REALM_PUBLIC_ORIGIN}/{name}/"
     return others.filter(url__startswith=below, created_at__lt=Subquery(since)).exists()
 
 
 def _at_host(host: str) -> Q:
-    """The realms at a host, whatever the scheme and the port."""
-    found = Q()
+    """The realms at a host, with any scheme and port."""
+    condition = Q()
     for scheme in ("http", "https"):
         for end in ("/", ":"):
-            found |= Q(url__startswith=f"{scheme}://{host}{end}")
-    return found
+            condition |= Q(url__startswith=f"{scheme}://{host}{end}")
+    return condition
 
 
 def space_lock(url: str) -> list[str]:
-    """The lock of the space of a URL: whose it is depends on who is in it first, which only a lock
-    can tell."""
+    """The lock for the space of a URL. The first realm in a space decides who owns it, so two
+    creations in one space must not overlap."""
     host = urlsplit(url).hostname or ""
     return [f"space|{host}/{first_segment(url)}" if _at_public_origin(url) else f"space|{host}"]
 
@@ -73,12 +73,12 @@ def _at_public_origin(url: str) -> bool:
 
 
 def first_segment(url: str) -> str:
-    """The name below which a URL lies at the public origin."""
+    """The first path segment of a URL: at the public origin, its owner's username."""
     return urlsplit(url).path.split("/")[1]
 
 
 def _own_hosts() -> set[str]:
-    """The names of the hosts at which this server itself answers, the admin among the rest."""
+    """The host names of this server: public origin, replicas and admin."""
     addresses = Replica.objects.values_list("address", flat=True)
     origins = (
         settings.REALM_PUBLIC_ORIGIN,

@@ -1,7 +1,7 @@
 """Usernames: how they are spelt on the wire, and which ones no account may have.
 
-On the wire a user is `@<username>:<host>`. The words `*` and `users` stand beside these in
-permissions; they are no usernames, and a row of permissions holds them in a column of their own.
+On the wire a user is `@<username>:<host>`. Permissions also use the words `*` and `users`; these
+are not usernames, and permission rows hold them in a separate column.
 """
 
 import re
@@ -11,15 +11,15 @@ from django.conf import settings
 from django.contrib.auth.validators import UnicodeUsernameValidator
 from django.core.exceptions import ValidationError
 
-#: The all-powerful user: whoever has the realm secret seed.
+#: The user who may do everything. A token for this user takes the realm secret seed.
 OPERATOR = "realm_server"
-#: Words of permissions, the operator, the first path segments that aren't a user's, and the files
-#: that a host has at its root.
+#: Words used in permissions, the operator, first path segments that are the server's own, and files
+#: that are looked for at a host's root.
 RESERVED = frozenset(
     ("*", "users", "everyone", "signed-in", OPERATOR, "base", "system",
      "robots.txt", "sitemap.xml", "favicon.ico")
 )  # fmt: skip
-#: As long as a username may be.
+#: The longest username.
 MAX_CHARACTERS = 150
 _WIRE = re.compile(r"@([^:]+):(.+)", re.DOTALL)
 
@@ -39,13 +39,13 @@ def username_of(wire: str) -> str | None:
 
 
 def check_username(username: str) -> None:
-    """Raises ValidationError for a name that means something else than an account."""
+    """Raises ValidationError for an invalid or a reserved username."""
     UnicodeUsernameValidator()(username)
     if is_reserved(username):
         raise ValidationError(f"The username {username!r} is reserved.", code="reserved")
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a username or the first path segment of a realm's URL is nobody's."""
+    """Whether no account may have a username, or own a first path segment of a realm's URL."""
     plain = unicodedata.normalize("NFKC", name).casefold()
     return plain in RESERVED or plain.startswith("_")

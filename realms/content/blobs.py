@@ -1,4 +1,4 @@
-"""Blobs: content by its SHA-256, small ones in their rows and large ones in the storage."""
+"""Blobs: content by its SHA-256, kept in the row if small and in the storage if large."""
 
 import hashlib
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ ROW_BLOB_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class Stored:
-    """Content that is kept: its hash, and its size in bytes."""
+    """The hash of stored content, and its size in bytes."""
 
     sha256: str
     size: int
@@ -32,19 +32,19 @@ def blob_name(sha256: str) -> str:
 
 
 def store_blob(data: bytes) -> str:
-    """As `store_blobs`, for one content."""
+    """Like `store_blobs`, for a single content."""
     return store_blobs([data])[0]
 
 
 def store_blobs(contents: Iterable[bytes]) -> list[str]:
-    """Keeps contents and answers their SHA-256s. Large content is on disk when its row commits.
+    """Stores contents and returns their SHA-256s. Large content is on disk when its row commits.
 
-    A row that is there already is marked as stored now, and locked until the caller's transaction
-    ends: the garbage collector, which takes the same lock, removes no content between its storing
-    and its naming, and what it has just removed is stored again.
+    An existing row gets a new `stored_at`, and is locked until the caller's transaction ends. The
+    garbage collector takes the same lock, so it can't remove content before a file refers to it;
+    content that it has just removed is stored again.
     """
     hashed = [(hashlib.sha256(data).hexdigest(), data) for data in contents]
-    # In one order everywhere, so that no two writers wait for each other.
+    # Sorted, so that two writers lock rows in the same order and can't deadlock.
     blobs = [
         Blob(sha256=sha256, size=len(data), data=None if len(data) > ROW_BLOB_BYTES else data)
         for sha256, data in sorted(dict(hashed).items())
@@ -66,7 +66,7 @@ def _store_object(name: str, data: bytes) -> None:
 
 
 def read_blob(sha256: str, data: bytes | memoryview | None = None) -> bytes:
-    """A blob's content, given the row's `data` if it has been read already."""
+    """A blob's content, from the row's `data` if the row has it, else from the storage."""
     if data is None:
         with storages["blobs"].open(blob_name(sha256)) as file:
             return bytes(file.read())

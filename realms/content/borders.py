@@ -1,8 +1,8 @@
-"""Realms within realms. The longest URL wins: what lies below a realm's URL is that realm's, and
-not of the realm around it, whatever files that one has there.
+"""Realms within realms: a URL belongs to the innermost realm, even if an outer realm has a file
+there.
 
-So a realm that comes or goes changes what the realm around it serves, and gives that one its next
-generation.
+So creating or removing a realm changes what the realm around it serves, and gives the outer realm
+its next generation.
 """
 
 from realms.content.changes import Change, raise_change
@@ -14,16 +14,16 @@ from realms.models import Publication, RealmBorder
 
 
 def outer_urls(url: str) -> list[str]:
-    """The URL of the realm in which a realm at `url` stands, or would stand; none where it is in no
-    other. Who makes or removes the realm holds the lock of that one as well."""
+    """The URL of the realm around a realm at `url`, existing or not; empty if there is none.
+    Creating or removing the inner realm takes the outer realm's lock as well."""
     outer = realms_around(url).exclude(url=url).first()
     return [] if outer is None else [outer.url]
 
 
 def move_border(url: str) -> None:
-    """Takes note, in the caller's transaction, that a realm comes or goes at `url`: in the realm
-    around it files are hidden, or shown again."""
-    # Held already, but where that realm came to be just now.
+    """Records, in the caller's transaction, that a realm is created or removed at `url`, which
+    hides files of the realm around it or shows them again."""
+    # The caller has this lock, unless the outer realm was created only just now.
     lock_realms(outer_urls(url))
     outer = realms_around(url).exclude(url=url).first()
     if outer is None:

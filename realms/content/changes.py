@@ -1,9 +1,8 @@
-"""What changed: one value for each realm that a transaction changes, and what follows from it.
+"""Changes of realms: one value for each realm that a transaction changes, and its consequences.
 
-Whoever changes a realm raises a `Change` and knows nothing of who has to hear of it. Caches,
-definitions and jobs are derived from the value by the pure functions here, and `effects` sees to
-them: once for all changes of a transaction, at its end, so that what it locks is locked in one
-order.
+Code that changes a realm raises a `Change` and doesn't know its receivers. Pure functions here
+derive from it which caches, definitions and jobs are concerned; `effects` updates those once for
+all changes of a transaction, at its end, so that rows are locked in one order.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,12 +25,12 @@ from realms.models import Realm
 
 @dataclass(frozen=True)
 class Change:
-    """What a transaction changes of one realm, which has this `generation` from then on, or had it
-    last.
+    """What a transaction changes in one realm. `generation` is the realm's new one, or the last one
+    of a deleted realm.
 
-    `paths` are the files that may be others than before; None stands for all. `shows_*` are the
-    URLs of the source realm that a published realm shows, `readable_*` whether everyone may read
-    the realm, None where that stays as it is. `rights` tells that somebody's rights have changed.
+    `paths` are the files that may have changed; None means all. `shows_*` are the URLs of the
+    source realm that a published realm shows. `readable_*` say whether everyone may read the realm;
+    None means that this doesn't change. `rights` says that permissions have changed.
     """
 
     realm_url: str
@@ -43,8 +42,8 @@ class Change:
     shows_after: str | None = None
     readable_before: bool | None = None
     readable_after: bool | None = None
-    stands_before: bool = True
-    stands_after: bool = True
+    exists_before: bool = True
+    exists_after: bool = True
     rights: bool = False
 
     @classmethod
@@ -55,22 +54,22 @@ class Change:
 
     @property
     def appeared(self) -> bool:
-        """Whether everyone may read the realm now and could not, or it stands now and didn't."""
-        before = self.stands_before and self.readable_before is not False
+        """Whether everyone may read the realm now and could not before, or it didn't exist."""
+        before = self.exists_before and self.readable_before is not False
         return self.readable_after is True and not before
 
     @property
     def pages_change(self) -> bool:
-        """Whether the realm's own pages may be others than before."""
+        """Whether the realm's own pages may have changed."""
         return self.paths is None or bool(self.paths)
 
 
-# --- What follows from a change ------------------------------------------------------------------
+# --- Consequences of a change --------------------------------------------------------------------
 
 
 def board_keys(change: Change) -> set[str]:
-    """What moves on this replica's board: peers hear of it by the triggers of the tables."""
-    if change.rights or change.stands_before != change.stands_after:
+    """The keys to bump on this replica's board. Triggers on the tables notify the others."""
+    if change.rights or change.exists_before != change.exists_after:
         return {realm_key(change.realm_url), REGISTRY_KEY}
     paths = change.paths or frozenset()
     if len(paths) > MAX_PATHS_PER_STATEMENT:
@@ -79,39 +78,41 @@ def board_keys(change: Change) -> set[str]:
 
 
 def notifications(change: Change) -> list[Notification]:
-    """What every replica is told besides. A source realm leads to where it is published."""
+    """The notifications that no trigger sends. Those of source realms are due because links to a
+    source realm lead to where it is published."""
     files = [all_files_changed(change.realm_url)] if change.paths is None else []
     return files + [realm_changed(url) for url in sorted(moved(change))]
 
 
 def moved(change: Change) -> set[str]:
-    """The source realms that are published elsewhere than before."""
+    """The source realms that are published at other URLs than before."""
     if change.shows_before == change.shows_after:
         return set()
     return {url for url in (change.shows_before, change.shows_after) if url is not None}
 
 
 def cleared(change: Change) -> bool:
-    """Whether no definition that was made from the realm holds any more. Otherwise those of its
-    `paths` don't."""
+    """Whether all definitions made from the realm are invalid, and not only those of `paths`."""
     return change.rights or change.paths is None
 
 
 def is_draft(change: Change) -> bool:
-    """Whether the realm's pages are those of a draft, which wait a moment for more to change."""
+    """Whether the realm's pages are drafts, whose rendering waits a moment for further changes."""
     return change.kind == Realm.Kind.SOURCE
 
 
-def is_due(change: Change, index_sources: bool) -> bool:
-    """Whether the realm itself is owed a job; source realms may not be indexed."""
+def needs_job(change: Change, index_sources: bool) -> bool:
+    """Whether the realm itself must be rendered again. Source realms are only rendered if
+    `index_sources` is set."""
     has_pages = change.kind == Realm.Kind.PUBLISHED or (is_draft(change) and index_sources)
-    return has_pages and change.stands_after and change.pages_change
+    return has_pages and change.exists_after and change.pages_change
 
 
-def read_anew(change: Change) -> set[str]:
-    """The realms whose readers are owed jobs: what they read, or where links lead, has changed."""
-    shut = change.readable_after is False and change.readable_before is True
-    own = {change.realm_url} if change.pages_change or shut else set()
+def changed_for_readers(change: Change) -> set[str]:
+    """The realms whose readers must be rendered again, because the content that they read or the
+    target of their links has changed."""
+    closed = change.readable_after is False and change.readable_before is True
+    own = {change.realm_url} if change.pages_change or closed else set()
     return own | moved(change)
 
 
@@ -123,14 +124,15 @@ _raised: ContextVar[list[Change] | None] = ContextVar("raised", default=None)
 
 
 def connect(receiver: Receiver) -> None:
-    """Has a function called with the changes of each transaction, at its end and within it."""
+    """Registers a function that is called with the changes of each transaction, at its end but
+    still within it."""
     if receiver not in _receivers:
         _receivers.append(receiver)
 
 
 def raise_change(*changes: Change) -> None:
-    """Tells that realms change with the caller's transaction, whose locks on them it holds."""
-    with carried_out():
+    """Adds changes to those of the caller's transaction, which holds the locks of the realms."""
+    with dispatch_at_end():
         _collected().extend(changes)
 
 
@@ -141,9 +143,9 @@ def _collected() -> list[Change]:
 
 
 @contextmanager
-def carried_out() -> Iterator[None]:
-    """Sees to everything that is raised within, at the end of the outermost such block. The
-    caller's transaction ends after that."""
+def dispatch_at_end() -> Iterator[None]:
+    """Passes all changes raised within the block to the receivers, at the end of the outermost such
+    block. The caller's transaction ends after that."""
     if _raised.get() is not None:
         yield
         return

@@ -1,6 +1,6 @@
-"""Writes: a write closes the path's open version and opens another at a new generation.
+"""File writes: each closes the path's open version and opens another at a new generation.
 
-Nothing is ever overwritten, so a reader sees a file whole, as it was at one generation.
+Nothing is overwritten, so a reader always sees a complete file, as it was at one generation.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from reindex.reading.strict_json import BrokenDocument
 
 @dataclass(frozen=True)
 class Written:
-    """What a write did: the realm's generation after it, and when the file was made and changed."""
+    """The result of a write: the realm's generation after it, and the times of the file."""
 
     generation: int
     created_at: datetime
@@ -32,20 +32,20 @@ class Written:
 
 
 def open_versions(realm: Realm, paths: Iterable[str]) -> QuerySet[FileVersion]:
-    """The versions of these paths that stand now."""
+    """The current versions of these paths."""
     return FileVersion.objects.filter(
         realm=realm, path__in=list(paths), until_generation__isnull=True
     )
 
 
 def etag(sha256: str, variant: str) -> str:
-    """The ETag of stored content: as `source`, or as the `asset` that it is."""
+    """The ETag of stored content, served as `source` or as an `asset`."""
     return f'"{sha256}:{variant}"'
 
 
 def validators(realm: Realm, path: str) -> tuple[list[str], datetime | None]:
-    """The ETags under which a file's content is answered now, and when it was last changed. None
-    where there is no such file."""
+    """The ETags with which a file's content is served now, and when it was last changed; no ETags
+    and None if there is no such file."""
     version = open_versions(realm, [path]).first()
     if version is None:
         return [], None
@@ -66,7 +66,7 @@ def check_size(path: str, data: bytes) -> None:
 
 
 def is_card(path: str, data: bytes) -> bool:
-    """Whether a file is a card instance: a JSON:API document that says what it adopts from."""
+    """Whether a file is a card instance: a JSON:API document that names what it adopts from."""
     if not path.endswith(".json") or len(data) > settings.FILE_SIZE_LIMIT_BYTES:
         return False
     try:
@@ -76,11 +76,11 @@ def is_card(path: str, data: bytes) -> bool:
 
 
 def advance(realm: Realm, files: int = 0, size: int = 0) -> int:
-    """Gives the realm its next generation, with so many files and bytes more. The caller holds the
-    realm's lock."""
+    """Gives the realm its next generation and returns it. `files` and `size` (bytes) are added to
+    the realm's totals. The caller holds the realm's lock."""
     Realm.objects.filter(pk=realm.pk).update(
         generation=F("generation") + 1,
-        # A process of an older release may have written files that it didn't count.
+        # A process of an older release may have written files without counting them.
         file_count=Greatest(F("file_count") + files, 0),
         byte_count=Greatest(F("byte_count") + size, 0),
     )
@@ -89,24 +89,23 @@ def advance(realm: Realm, files: int = 0, size: int = 0) -> int:
 
 
 def check_quota(realm: Realm, files: int, size: int) -> None:
-    """Raises OverQuota if a realm may not have so many files and bytes more than it has. One that
-    gets smaller may always."""
+    """Raises OverQuota if a realm exceeds its quota with this many more files or bytes. It may
+    always shrink, even if it is above its quota."""
     quotas = (
         (files, realm.file_count, realm.max_files, settings.REALM_MAX_FILES, "files"),
         (size, realm.byte_count, realm.max_bytes, settings.REALM_MAX_BYTES, "bytes"),
     )
-    for more, held, own, general, unit in quotas:
+    for more, present, own, general, unit in quotas:
         limit = general if own is None else own
-        if more > 0 and held + more > limit:
-            raise OverQuota(url=realm.url, count=held + more, limit=limit, unit=unit)
+        if more > 0 and present + more > limit:
+            raise OverQuota(url=realm.url, count=present + more, limit=limit, unit=unit)
 
 
 def write_files(realm: Realm, files: Mapping[str, bytes]) -> dict[str, Written]:
-    """Writes files in one generation; content that is there already is left untouched.
+    """Writes files in one generation; files whose content is the same stay untouched.
 
-    The caller holds the realm's lock, in whose transaction everything happens; the triggers
-    announce the paths. Raises OverQuota, and Conflict for what would be in another realm; then the
-    transaction is to be undone.
+    The caller holds the realm's lock and its transaction; triggers announce the paths. Raises
+    OverQuota, and Conflict for a path that lies in another realm; the caller must then roll back.
     """
     stored = {
         path: Stored(hashlib.sha256(data).hexdigest(), len(data)) for path, data in files.items()
@@ -117,8 +116,8 @@ def write_files(realm: Realm, files: Mapping[str, bytes]) -> dict[str, Written]:
 def write_stored(
     realm: Realm, files: Mapping[str, Stored], contents: Iterable[bytes] = ()
 ) -> dict[str, Written]:
-    """As `write_files`, for content that is stored already, but for `contents`. Raises OverQuota;
-    then nothing is stored."""
+    """Like `write_files`, for content that is stored already, except for `contents`. Stores nothing
+    if it raises OverQuota or Conflict."""
     for path, within in realms_within(realm.url, files).items():
         raise Conflict(what=f"{realm.url}{path} is in the realm {within}; write it there")
     now = timezone.now()
@@ -163,9 +162,9 @@ def write_stored(
 
 
 def delete_files(realm: Realm, paths: Iterable[str]) -> int:
-    """Deletes files in one generation and answers it. The caller holds the realm's lock.
+    """Deletes files in one generation and returns it. The caller holds the realm's lock.
 
-    Raises NotFound if one of the paths doesn't exist; then nothing is deleted.
+    Raises NotFound if one of the paths doesn't exist, and deletes nothing then.
     """
     wanted = list(dict.fromkeys(paths))
     versions = list(open_versions(realm, wanted))

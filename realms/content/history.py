@@ -1,4 +1,4 @@
-"""What a realm held at a generation, and what differs between two generations."""
+"""The content of a realm at a generation, and the differences between two generations."""
 
 from collections.abc import Iterator
 from typing import LiteralString
@@ -12,9 +12,10 @@ from realms.content.blobs import read_blob
 from realms.content.resolve import realms_within
 from realms.models import Blob, FileVersion, Publication, Realm, RealmBorder
 
-#: How much content one answer may carry. Unit: bytes.
+#: The most content that one response may carry. Unit: bytes.
 MANY_BYTES = 16 * 1024 * 1024
-#: Of those files how many are read at a time: at most 64 KiB each, as larger ones are elsewhere.
+#: How many files are read at a time. Their rows have at most 64 KiB each; larger content is in the
+#: storage.
 MANY_AT_A_TIME = 100
 
 
@@ -22,7 +23,8 @@ MANY_AT_A_TIME = 100
 
 
 def versions_at(realm: Realm, generation: int) -> QuerySet[FileVersion]:
-    """The manifest of a realm as it stood at a generation, a published one through its source."""
+    """The manifest of a realm at a generation; for a published realm, that of the source it shows.
+    """
     if realm.kind == Realm.Kind.PUBLISHED:
         publication = publication_at(realm, generation)
         if publication is None:
@@ -32,8 +34,8 @@ def versions_at(realm: Realm, generation: int) -> QuerySet[FileVersion]:
 
 
 def publication_at(realm: Realm, generation: int) -> Publication | None:
-    """What a published realm showed at a generation; None if that isn't known any more, and then
-    an older publication doesn't stand in for it."""
+    """What a published realm showed at a generation; None if that is unknown. An older publication
+    is no substitute: each generation has its own."""
     return Publication.objects.filter(realm=realm, generation=generation).first()
 
 
@@ -45,7 +47,7 @@ def _open_at(realm_id: UUID, generation: int) -> QuerySet[FileVersion]:
     )
 
 
-# --- Asking ------------------------------------------------------------------------------------
+# --- Comparing generations ---------------------------------------------------------------------
 
 
 def changed_between(source: Realm, older: int, newer: int) -> list[str]:
@@ -66,9 +68,9 @@ def changed_between(source: Realm, older: int, newer: int) -> list[str]:
 
 
 def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | None:
-    """The files of a realm at one generation that were not the same at an earlier one, as path and
-    SHA-256, or None for a file that is gone. None where history doesn't reach back that far: then
-    nothing can be said to be unchanged.
+    """The files of a realm that differ between the generations `since` and `at`: by path, the
+    SHA-256 at `at`, or None for a file that is missing then. None instead of a dict if history
+    doesn't reach back far enough to tell.
     """
     content_id, low, high = realm.pk, since, at
     if realm.kind == Realm.Kind.PUBLISHED:
@@ -77,19 +79,19 @@ def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | Non
             return None
         content_id, low, high = after.source_id, before.source_generation, after.source_generation
     elif not FileVersion.objects.filter(realm=realm, from_generation__lte=since).exists():
-        # Another realm stood at this URL then.
+        # At that generation, this URL had another realm.
         return None
     with connection.cursor() as cursor:
         cursor.execute(_DIFFERENCE, {"realm": content_id, "then": low, "now": high})
         files: dict[str, str | None] = dict(cursor.fetchall())
     files |= _behind_borders(realm, since, at)
-    # Asked last: what is whole by now was whole when it was compared.
+    # Checked last: if history is complete now, it was complete during the comparison.
     return files if _is_whole(realm, since, at) else None
 
 
 def _behind_borders(realm: Realm, since: int, at: int) -> dict[str, str | None]:
-    """What a realm serves otherwise because another has come or gone within it: the files there,
-    and the topmost folder, with its final slash, for whatever was looked for there in vain."""
+    """The files that a realm hides or shows because another realm was created or removed within it.
+    The topmost folder, with its final slash, covers lookups there that found nothing."""
     low, high = sorted((since, at))
     moved = RealmBorder.objects.filter(realm=realm, generation__gt=low, generation__lte=high)
     files: dict[str, str | None] = {}
@@ -101,8 +103,8 @@ def _behind_borders(realm: Realm, since: int, at: int) -> dict[str, str | None]:
 
 
 def _is_whole(realm: Realm, *generations: int) -> bool:
-    """Whether every file that a realm held at these generations is still known. A publication
-    keeps what it shows."""
+    """Whether every file version of a realm at these generations still exists. A publication keeps
+    those that it shows."""
     if realm.kind == Realm.Kind.PUBLISHED:
         return all(publication_at(realm, generation) is not None for generation in generations)
     return Realm.objects.filter(pk=realm.pk, history_from__lte=min(generations)).exists()
@@ -132,8 +134,8 @@ WHERE old.sha256 IS DISTINCT FROM new.sha256
 def read_many(
     realm: Realm, generation: int, paths: list[str]
 ) -> Iterator[tuple[str, bytes | None]]:
-    """Files of a realm at one generation, None for one that isn't there. It ends early where they
-    come to more than MANY_BYTES: the rest is to be asked for again."""
+    """Files of a realm at one generation, with None for a missing one. It stops early when they
+    exceed MANY_BYTES: the caller has to request the rest."""
     there = versions_at(realm, generation).filter(path__in=paths)
     files = {
         path: (sha256, size) for path, sha256, size in there.values_list("path", "blob", "size")

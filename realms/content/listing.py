@@ -1,8 +1,8 @@
-"""What a realm holds, as its clients compare and browse it: times of all files, and folders.
+"""Listings of a realm's content for its clients: the times of all files, and folders.
 
-Either is one SQL statement that makes the JSON itself, and so one snapshot: a realm that is deleted
-meanwhile is missing, never empty. A client that mirrors a realm would delete its own files after an
-empty answer. What is made holds for its generation for ever, and is kept packed.
+Each is one SQL statement that makes the JSON, and so one snapshot: a realm that is deleted
+meanwhile is missing, never empty. After an empty answer, a client that mirrors the realm would
+delete its own files. A listing is valid for its generation for ever, and is cached compressed.
 """
 
 import json
@@ -24,8 +24,8 @@ from realms.http.packed import Packed
 from realms.models import Realm
 from reindex.reading.references import file_url
 
-#: The files of a realm below a folder, at a generation. Those that tools leave in a folder can be
-#: read and written, and are told of nowhere. A realm without files has one row, of NULL.
+#: The files of a realm below a folder, at a generation. Files that tools leave in a folder can be
+#: read and written but are not listed. A realm without files has one row, of NULL.
 _FILES: LiteralString = r"""
 WITH content AS (
     SELECT COALESCE(p.source_id, r.id) AS content_id,
@@ -43,7 +43,7 @@ WITH content AS (
 )
 """
 
-#: `path` as `file_url` escapes it.
+#: `path`, escaped as by `file_url`.
 _ESCAPED: LiteralString = r"""
 CASE WHEN path ~ '^[][A-Za-z0-9/:@!$&''()+,;=~._|^-]*$' THEN path ELSE (
     SELECT string_agg(CASE WHEN letter ~ '[][A-Za-z0-9/:@!$&''()+,;=~._|^-]' THEN letter
@@ -53,7 +53,7 @@ CASE WHEN path ~ '^[][A-Za-z0-9/:@!$&''()+,;=~._|^-]*$' THEN path ELSE (
 ) END
 """
 
-#: A thousand members a row: enough not to be many rows, and few enough to be small ones.
+#: A thousand members a row, so that rows are neither many nor large.
 _MTIMES: LiteralString = f"""
 {_FILES}
 SELECT string_agg(
@@ -84,7 +84,7 @@ GROUP BY part ORDER BY part
 
 @dataclass(frozen=True)
 class Listed:
-    """Something that a realm tells of itself, and the generation at which that holds."""
+    """A document about a realm, and the generation that it describes."""
 
     generation: int
     document: dict[str, Any]
@@ -92,7 +92,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Listing:
-    """As Listed, of a document that may be large."""
+    """Like Listed, with a document that may be large."""
 
     generation: int
     document: Packed
@@ -110,16 +110,16 @@ def _listings() -> StampedCache[Packed]:
 
 
 def mtimes(realm: Realm) -> Listing:
-    """When each file was last changed, by its URL, at the generation that `realm` was read with.
-    Raises NotFound."""
+    """The time of each file's last change, by its URL, at the generation in `realm`. Raises
+    NotFound."""
     start = f'{{"data": {{"type": "mtimes", "id": {_text(realm.url)}, "attributes": {{"mtimes": {{'
     return _listing(realm, _MTIMES, "", start, "}}}}")
 
 
 def directory(realm: Realm, path: str) -> Listing:
-    """The files and folders right below a folder; `path` is empty or ends in `/`.
+    """The files and folders directly below a folder; `path` is empty or ends in `/`.
 
-    Raises NotFound for a realm that is gone and for a folder in which there is nothing.
+    Raises NotFound for a deleted realm and for an empty folder.
     """
     url = _text(file_url(realm.url, path))
     start = f'{{"data": {{"type": "directory", "id": {url}, "relationships": {{'
@@ -127,13 +127,13 @@ def directory(realm: Realm, path: str) -> Listing:
 
 
 def seconds(moment: datetime) -> float:
-    """A moment as clients count: seconds since 1970, to the microsecond."""
+    """A moment as sent to clients: seconds since 1970, to the microsecond."""
     return moment.timestamp()
 
 
 def _listing(realm: Realm, sql: LiteralString, folder: str, start: str, end: str) -> Listing:
     key = (realm.pk, realm.generation, sql, folder)
-    # No stamp is asked: history is immutable, and the caller has just read the generation.
+    # No stamp is checked: history is immutable, and the caller has just read the generation.
     packed = _listings().peek(key) or _listings().load(
         key,
         Slots([realm_key(realm.url)]),
@@ -147,16 +147,16 @@ def _document(realm: Realm, sql: LiteralString, folder: str, start: str, end: st
     values = {
         "realm": realm.pk, "generation": realm.generation, "folder": folder, "url": url,
     }  # fmt: skip
-    stands, some = False, False
+    realm_exists, has_members = False, False
     with connection.cursor() as cursor, connection.wrap_database_errors:
         for (members,) in cursor.stream(sql, values):
-            stands = True
+            realm_exists = True
             if members is not None:
-                yield f"{', ' if some else start}{members}"
-                some = True
-    if not stands or (folder and not some):
+                yield f"{', ' if has_members else start}{members}"
+                has_members = True
+    if not realm_exists or (folder and not has_members):
         raise NotFound(url=realm.url + folder)
-    yield end if some else start + end
+    yield end if has_members else start + end
 
 
 def _text(value: str) -> str:

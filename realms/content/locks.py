@@ -8,7 +8,7 @@ from django.db import OperationalError, connection, transaction
 from psycopg.errors import LockNotAvailable
 
 from notifications.locks import lock_key as lock_key
-from realms.content.changes import carried_out
+from realms.content.changes import dispatch_at_end
 from realms.errors import Busy
 
 LOCK_WAIT_SECONDS = 30
@@ -18,21 +18,21 @@ LOCK_WAIT_SECONDS = 30
 def realm_write_lock(
     *urls: str, shared: Iterable[str] = (), durable: bool = True
 ) -> Iterator[None]:
-    """A transaction that holds the locks of `urls`, and those of `shared` for reading. At its end
-    what follows from the changes that were raised in it is seen to.
+    """A transaction that holds exclusive locks of `urls`, and shared ones of `shared`. At its end
+    it dispatches the changes that were raised in it.
 
-    Locks are taken in sorted order, so that no two callers wait for each other, and end with the
-    transaction, so that no crash leaves one behind. What the caller knew of the realms before may
-    have changed while it waited: it looks again inside. Within another transaction it ends with
-    that one, if it need not be `durable`. Raises Busy after 30 s.
+    Locks are taken in sorted order, so that two callers can't deadlock, and end with the
+    transaction, so that a crash leaves none behind. Realms may change while the caller waits for
+    the locks, so it must read them again inside. If it isn't `durable`, this may be nested in
+    another transaction, and the locks end with that one. Raises Busy after 30 s.
     """
-    with transaction.atomic(durable=durable), carried_out():
+    with transaction.atomic(durable=durable), dispatch_at_end():
         lock_realms(urls, shared)
         yield
 
 
 def lock_realms(urls: Iterable[str], shared: Iterable[str] = ()) -> None:
-    """As `realm_write_lock`, in the caller's transaction."""
+    """Takes the locks of `realm_write_lock` in the caller's transaction."""
     writers = set(urls)
     readers = set(shared) - writers
     with connection.cursor() as cursor:

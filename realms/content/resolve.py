@@ -1,7 +1,7 @@
-"""One SQL statement that answers what stands at a URL: the realm, its generation, and the file.
+"""Resolves a URL to its realm, the realm's generation, and the file, in one SQL statement.
 
-One statement is one snapshot: the generation that it tells and the bytes that it finds belong
-together, whatever commits meanwhile. The longest realm URL wins.
+One statement is one snapshot: the generation and the bytes belong together, even if another
+transaction commits meanwhile. The longest realm URL wins.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,8 +28,8 @@ WITH realm AS (
         COALESCE(p.source_generation, %(at)s, r.generation) AS content_generation,
         p.generation AS published_at
     FROM realm r LEFT JOIN realms_publication p ON r.kind = 'published'
-        -- Every generation of a published realm is a publication of its own: where that one is
-        -- gone, an older one doesn't stand in for it.
+        -- Every generation of a published realm has its own publication: if that is gone, an
+        -- older one is no substitute.
         AND p.realm_id = r.id AND p.generation = COALESCE(%(at)s, r.generation)
 )
 SELECT c.id, c.url, c.kind, c.generation, c.published_at,
@@ -54,7 +54,8 @@ LEFT JOIN realms_blob b ON b.sha256 = f.sha256 AND f.sha256 IS DISTINCT FROM %(k
 
 @dataclass(frozen=True)
 class ResolvedFile:
-    """A file as it stands at one generation. `data` is None for large or already known content."""
+    """A file at one generation. `data` is None for large content and for content that the caller
+    has."""
 
     path: str
     sha256: str
@@ -66,7 +67,7 @@ class ResolvedFile:
 
 @dataclass(frozen=True)
 class Resolved:
-    """What stands at a URL: `file` is known to hold in the generations `low` to `high`."""
+    """The realm and the file at a URL. `file` is valid in the generations `low` to `high`."""
 
     realm_id: UUID
     realm_url: str
@@ -79,31 +80,30 @@ class Resolved:
 
 
 def realms_around(url: str) -> QuerySet[Realm]:
-    """The realms that a URL (unescaped) lies in, whether or not there is such a file: the one that
-    it is of, and then those that this one lies in."""
+    """The realms that a URL (unescaped) lies in, the innermost first, whether or not there is such
+    a file."""
     return Realm.objects.filter(url__in=realm_candidates(url)).order_by(Length("url").desc())
 
 
 def realm_around(url: str) -> Realm | None:
-    """The realm that a URL is of."""
+    """The innermost realm that a URL lies in: the one that it belongs to."""
     return realms_around(url).first()
 
 
 def realms_within(realm_url: str, paths: Iterable[str]) -> dict[str, str]:
-    """Those of some paths of a realm that lie in another realm which stands within it, with the URL
-    of that one."""
+    """The paths that belong to another realm within this one, with the URL of that realm."""
     inner = set(
         Realm.objects.filter(url__startswith=realm_url)
         .exclude(url=realm_url)
         .values_list("url", flat=True)
     )
-    found: dict[str, str] = {}
+    realm_of: dict[str, str] = {}
     for path in paths if inner else ():
         around = realm_candidates(realm_url + path)
         within = next((url for url in around if url in inner), None)
         if within is not None:
-            found[path] = within
-    return found
+            realm_of[path] = within
+    return realm_of
 
 
 def resolve(
@@ -113,11 +113,11 @@ def resolve(
     known: str | None = None,
     at: int | None = None,
 ) -> Resolved | None:
-    """The realm that `url` (unescaped) lies in and the first file of `url` + extension; None where
-    no realm stands.
+    """The realm that `url` (unescaped) lies in, and the file at `url` + the first extension that
+    gives one. None if there is no realm.
 
-    `known` is a SHA-256 whose bytes the caller has. `at` asks for the realm as of that generation;
-    a generation that isn't committed has no file.
+    `known` is the SHA-256 of content that the caller has. `at` selects a generation of the realm
+    instead of the current one; a generation that isn't committed has no file.
     """
     parameters = {
         "candidates": realm_candidates(url),

@@ -17,10 +17,10 @@ from realms.content.changes import (
     board_keys,
     cleared,
     is_draft,
-    is_due,
+    needs_job,
     moved,
     notifications,
-    read_anew,
+    changed_for_readers,
 )
 from reindex.jobs import queue
 from reindex.reading.references import file_url
@@ -67,17 +67,17 @@ def enqueue_jobs(changes: Sequence[Change]) -> None:
     is gone."""
     owed: dict[str, queue.Work] = {}
     for change in changes:
-        if not change.stands_after:
+        if not change.exists_after:
             owed.pop(change.realm_url, None)
-        elif is_due(change, settings.REALM_INDEX_SOURCES):
+        elif needs_job(change, settings.REALM_INDEX_SOURCES):
             draft = is_draft(change)
             owed[change.realm_url] = queue.Work(
                 change.realm_url, change.generation, change.owner, draft=draft, debounced=draft
             )
     queue.enqueue(
         owed.values(),
-        changed={url for change in changes for url in read_anew(change)},
+        changed={url for change in changes for url in changed_for_readers(change)},
         appeared={change.realm_url for change in changes if change.appeared},
         moved={url for change in changes for url in moved(change)},
-        gone={change.realm_url for change in changes if not change.stands_after},
+        gone={change.realm_url for change in changes if not change.exists_after},
     )

@@ -84,7 +84,7 @@ def create_realm(caller: Caller, endpoint: str, attributes: dict[str, Any]) -> R
 def make_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) -> Realm:
     """As `_enter`, for a realm that shows nothing yet."""
     realm = _enter(url, kind, owner, by, **more)
-    raise_change(Change.of(realm, stands_before=False))
+    raise_change(Change.of(realm, exists_before=False))
     return realm
 
 
@@ -220,7 +220,7 @@ def _show(
             shows_before=before.url if before is not None else None,
             shows_after=source.url,
             readable_after=True if new else None,
-            stands_before=not new,
+            exists_before=not new,
         )
     )
     return Published(
@@ -292,7 +292,7 @@ def _tear_down(realm: Realm) -> None:
     """Removes a realm, in the caller's transaction."""
     source = realm.source.url if realm.source is not None else None
     move_border(realm.url)
-    raise_change(Change.of(realm, paths=None, shows_before=source, stands_after=False))
+    raise_change(Change.of(realm, paths=None, shows_before=source, exists_after=False))
     realm.delete()
 
 

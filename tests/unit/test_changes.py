@@ -16,27 +16,27 @@ from realms.content import changes
 from realms.content.changes import (
     Change,
     board_keys,
-    carried_out,
+    dispatch_at_end,
     cleared,
-    is_due,
+    needs_job,
     moved,
     notifications,
     raise_change,
-    read_anew,
+    changed_for_readers,
 )
 
 URL = "http://ada.localhost:4201/"
 ONE, TWO = "http://localhost:4201/ada/one/", "http://localhost:4201/ada/two/"
 
 WRITTEN = Change(ONE, "source", 3, paths=frozenset(["a.ts", "b.json"]))
-MADE = Change(ONE, "source", 1, stands_before=False)
-DELETED = Change(ONE, "source", 3, paths=None, stands_after=False)
+MADE = Change(ONE, "source", 1, exists_before=False)
+DELETED = Change(ONE, "source", 3, paths=None, exists_after=False)
 PUBLISHED = Change(
-    URL, "published", 1, paths=None, shows_after=ONE, readable_after=True, stands_before=False
+    URL, "published", 1, paths=None, shows_after=ONE, readable_after=True, exists_before=False
 )
 REPUBLISHED = Change(URL, "published", 2, paths=None, shows_before=ONE, shows_after=ONE)
 POINTED = replace(REPUBLISHED, shows_after=TWO)
-UNPUBLISHED = Change(URL, "published", 2, paths=None, shows_before=ONE, stands_after=False)
+UNPUBLISHED = Change(URL, "published", 2, paths=None, shows_before=ONE, exists_after=False)
 SHARED = Change(ONE, "source", 3, rights=True, readable_before=False, readable_after=False)
 OPENED = replace(SHARED, readable_after=True)
 CLOSED = replace(OPENED, readable_before=True, readable_after=False)
@@ -105,8 +105,8 @@ def test_definitions_go_with_all_files_and_with_rights(change: Change, all_of_th
     ],
 )  # fmt: skip
 def test_a_realm_is_due_where_it_stands_and_its_pages_change(change: Change, due: bool) -> None:
-    assert is_due(change, index_sources=True) == due
-    assert is_due(change, index_sources=False) == (due and change.kind == "published")
+    assert needs_job(change, index_sources=True) == due
+    assert needs_job(change, index_sources=False) == (due and change.kind == "published")
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_realm_is_due_where_it_stands_and_its_pages_change(change: Change, due
 def test_readers_are_owed_jobs_by_what_they_read_or_looked_for(
     change: Change, readers: set[str], appeared: bool
 ) -> None:
-    assert read_anew(change) == readers
+    assert changed_for_readers(change) == readers
     assert change.appeared == appeared
 
 
@@ -144,9 +144,9 @@ def received(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Change, ...]]:
 
 
 def test_the_changes_of_a_transaction_are_seen_to_together_and_once(received: Any) -> None:
-    with carried_out():
+    with dispatch_at_end():
         raise_change(WRITTEN)
-        with carried_out():
+        with dispatch_at_end():
             raise_change(MADE, OPENED)
         assert received == []
     assert received == [(WRITTEN, MADE, OPENED)]
@@ -155,10 +155,10 @@ def test_the_changes_of_a_transaction_are_seen_to_together_and_once(received: An
 
 
 def test_what_fails_has_no_consequences_and_leaves_none_behind(received: Any) -> None:
-    with pytest.raises(ZeroDivisionError), carried_out():
+    with pytest.raises(ZeroDivisionError), dispatch_at_end():
         raise_change(WRITTEN)
         raise ZeroDivisionError
-    with carried_out():
+    with dispatch_at_end():
         pass
     raise_change()
     assert received == []
