@@ -91,7 +91,7 @@ def moved(change: Change) -> set[str]:
     return {url for url in (change.shows_before, change.shows_after) if url is not None}
 
 
-def cleared(change: Change) -> bool:
+def drops_all_definitions(change: Change) -> bool:
     """Whether all definitions made from the realm are invalid, and not only those of `paths`."""
     return change.rights or change.paths is None
 

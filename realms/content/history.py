@@ -23,8 +23,7 @@ MANY_AT_A_TIME = 100
 
 
 def versions_at(realm: Realm, generation: int) -> QuerySet[FileVersion]:
-    """The manifest of a realm at a generation; for a published realm, that of the source it shows.
-    """
+    """The manifest of a realm at a generation; for a published realm, that of its source."""
     if realm.kind == Realm.Kind.PUBLISHED:
         publication = publication_at(realm, generation)
         if publication is None:

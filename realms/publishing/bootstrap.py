@@ -16,8 +16,8 @@ FOLDER = Path(__file__).parents[2] / "card_library"
 
 
 def sync_base_realm(**_: Any) -> None:
-    """Makes the base realm hold what this release ships. Run by `migrate`; changes nothing when
-    nothing differs. Raises Conflict where somebody else's realm stands at its URL."""
+    """Writes this release's card library to the base realm. Run by `migrate`; changes nothing if
+    nothing differs. Raises Conflict if a realm of another kind has its URL."""
     files = {
         path.relative_to(FOLDER).as_posix(): path.read_bytes()
         for path in sorted(FOLDER.rglob("*"))

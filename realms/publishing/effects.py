@@ -1,7 +1,7 @@
-"""What follows from the changes of a transaction, done within it.
+"""Applies the consequences of a transaction's changes, within the transaction.
 
-First what this replica's board moves by at the commit, then what peers are told, the definitions,
-and last the jobs, whose messages are sent after the board has moved.
+First the bumps of this replica's board at commit, then the notifications to the other replicas,
+the definitions, and last the jobs, so that their messages are sent after the board has moved.
 """
 
 from collections.abc import Sequence
@@ -15,36 +15,37 @@ from realms.addresses import EXECUTABLE_EXTENSIONS
 from realms.content.changes import (
     Change,
     board_keys,
-    cleared,
-    is_draft,
-    needs_job,
-    moved,
-    notifications,
     changed_for_readers,
+    drops_all_definitions,
+    is_draft,
+    moved,
+    needs_job,
+    notifications,
 )
 from reindex.jobs import queue
 from reindex.reading.references import file_url
 
 
 def carry_out(changes: Sequence[Change]) -> None:
-    """Sees to caches, definitions and jobs, in the transaction that makes the changes."""
+    """Updates caches, definitions and jobs, in the transaction that makes the changes."""
     bump_at_commit({key for change in changes for key in board_keys(change)})
-    tell_replicas(changes)
+    notify_replicas(changes)
     drop_definitions(changes)
     enqueue_jobs(changes)
 
 
-def tell_replicas(changes: Sequence[Change]) -> None:
+def notify_replicas(changes: Sequence[Change]) -> None:
     """Sends the notifications that no trigger sends."""
-    told = dict.fromkeys(each for change in changes for each in notifications(change))
-    if told:
-        emit(*told)
+    distinct = dict.fromkeys(each for change in changes for each in notifications(change))
+    if distinct:
+        emit(*distinct)
 
 
 def drop_definitions(changes: Sequence[Change]) -> None:
-    """Drops what was built from realms, or from modules that are others now, or weren't there, or
-    are gone; and what was built from data that a module imports. Most data is imported by none."""
-    realms = {change.realm_url for change in changes if cleared(change)}
+    """Drops the definitions built from changed realms, from changed, new or deleted modules (a
+    lookup may have missed a new one), and from changed data that a module imports. Most data is
+    imported by no module."""
+    realms = {change.realm_url for change in changes if drops_all_definitions(change)}
     lookup = DefinitionLookup()
     modules: list[str] = []
     for change in changes:
@@ -63,19 +64,19 @@ def drop_definitions(changes: Sequence[Change]) -> None:
 
 
 def enqueue_jobs(changes: Sequence[Change]) -> None:
-    """Owes what the realms themselves and those that read them need; takes the pages away of what
-    is gone."""
-    owed: dict[str, queue.Work] = {}
+    """Enqueues the rendering of the changed realms and of those that read them, and removes the
+    pages of deleted realms."""
+    works: dict[str, queue.Work] = {}
     for change in changes:
         if not change.exists_after:
-            owed.pop(change.realm_url, None)
+            works.pop(change.realm_url, None)
         elif needs_job(change, settings.REALM_INDEX_SOURCES):
             draft = is_draft(change)
-            owed[change.realm_url] = queue.Work(
+            works[change.realm_url] = queue.Work(
                 change.realm_url, change.generation, change.owner, draft=draft, debounced=draft
             )
     queue.enqueue(
-        owed.values(),
+        works.values(),
         changed={url for change in changes for url in changed_for_readers(change)},
         appeared={change.realm_url for change in changes if change.appeared},
         moved={url for change in changes for url in moved(change)},

@@ -1,4 +1,4 @@
-"""A folder of files as a realm's content."""
+"""Imports a folder of files as a realm's content."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from realms.models import EVERYONE, FileVersion, Realm, RealmPermission
 from realms.publishing.publish import check_not_reserved, make_realm
 
 _SKIPPED_FOLDERS = {"node_modules", "__pycache__"}
-#: Hidden in a folder and meant for visitors. Source: RFC 8615.
+#: A hidden folder that is meant for visitors. Source: RFC 8615.
 _WELL_KNOWN = ".well-known"
 
 
@@ -30,8 +30,8 @@ class Folder:
     files: dict[str, Path]
     left_out: dict[str, str]
 
-    def kept_from(self, path: str) -> bool:
-        """Whether a file of the realm may be one that was left out, itself or with its folder."""
+    def leaves_out(self, path: str) -> bool:
+        """Whether the import leaves out this path, itself or with a folder above it."""
         parts = path.split("/")
         return any("/".join(parts[: end + 1]) in self.left_out for end in range(len(parts)))
 
@@ -45,15 +45,15 @@ class Imported:
     written: list[str]
     deleted: list[str]
     generation: int
-    #: What stands in the realm and not in the folder, and stays.
+    #: Files of the realm that the folder lacks and the import doesn't delete.
     kept: list[str]
 
 
 def files_in(folder: Path, realm_url: str) -> Folder:
-    """The files that an import takes. Left out are hidden files and folders but `.well-known`,
-    `node_modules`, `__pycache__`, symbolic links, and what is no file. Raises InvalidPath for a
-    name that no file of a realm may have, and Conflict for two names that only differ in how
-    their characters are composed."""
+    """The files that an import takes. It leaves out `node_modules`, `__pycache__`, symbolic links,
+    special files, and hidden files and folders except `.well-known`. Raises InvalidPath for a name
+    that a realm's file may not have, and Conflict for two names that only differ in how their
+    characters are composed."""
     left_out: dict[str, str] = {}
     files: dict[str, Path] = {}
     for file in sorted(_walk(folder, folder, left_out)):
@@ -97,11 +97,11 @@ def import_files(
     dry_run: bool = False,
     progress: Callable[[str], None] = lambda path: None,
 ) -> Imported:
-    """Makes the realm hold these files, in one generation; the realm is made if it isn't there.
+    """Writes these files to the realm in one generation, and creates the realm if it is missing.
 
-    `delete` also removes what the folder lacks, but nothing that was left out. Content is stored
-    before the lock is taken, so the realm is locked for moments only. Raises one of
-    `realms.errors`, or OSError for a file that can't be read; then nothing has changed.
+    `delete` also removes files that the folder lacks, except those that the import leaves out.
+    Content is stored before the lock is taken, so the realm is locked for moments only. Raises one
+    of `realms.errors`, or OSError for an unreadable file; the realm is unchanged then.
     """
     files = folder.files
     check_not_reserved(url)
@@ -127,7 +127,7 @@ def import_files(
                 )
         before = dict(versions_at(realm, realm.generation).values_list("path", "blob_id"))
         gone, kept = _gone_and_kept(before, folder, delete)
-        # First, or there may not be room for what takes their place.
+        # Deletes first, so that the new files fit into the quota.
         if gone:
             delete_files(realm, gone)
         write_stored(realm, stored)
@@ -138,27 +138,27 @@ def import_files(
 def _gone_and_kept(
     before: Iterable[str], folder: Folder, delete: bool
 ) -> tuple[list[str], list[str]]:
-    """What an import deletes of a realm's files, and what stays though the folder lacks it."""
+    """The files of a realm that the folder lacks: those that an import deletes, and the others."""
     lacking = sorted(set(before) - set(folder.files))
-    gone = [path for path in lacking if delete and not folder.kept_from(path)]
+    gone = [path for path in lacking if delete and not folder.leaves_out(path)]
     return gone, sorted(set(lacking) - set(gone))
 
 
 def _compared(folder: Folder, url: str, delete: bool) -> Imported:
-    """What an import would change. Raises OverQuota where it would be refused."""
+    """What an import would change. Raises OverQuota as the import would."""
     files = folder.files
     realm = Realm.objects.filter(url=url).first()
-    there = versions_at(realm, realm.generation) if realm else FileVersion.objects.none()
-    before = {path: (sha, size) for path, sha, size in there.values_list("path", "blob", "size")}
+    versions = versions_at(realm, realm.generation) if realm else FileVersion.objects.none()
+    before = {path: (sha, size) for path, sha, size in versions.values_list("path", "blob", "size")}
     gone, kept = _gone_and_kept(before, folder, delete)
     written = [
         path for path, file in files.items()
         if path not in before or before[path][0] != sha256(file.read_bytes()).hexdigest()
     ]  # fmt: skip
-    left = [before[path][1] for path in (*gone, *written) if path in before]
+    freed = [before[path][1] for path in (*gone, *written) if path in before]
     check_quota(
         realm or Realm(url=url),
-        len(written) - len(left),
-        sum(files[path].stat().st_size for path in written) - sum(left),
+        len(written) - len(freed),
+        sum(files[path].stat().st_size for path in written) - sum(freed),
     )
     return Imported(url, realm is None, written, gone, realm.generation if realm else 0, kept)

@@ -1,9 +1,8 @@
-"""What the cards and modules of a realm name outside it, and which cards are broken, at one
-generation.
+"""Finds a realm's references to other realms, and its broken cards, at one generation.
 
-To know it, files are read. A generation never changes, so each process reads a realm once, and from
-then on only what has changed since the generation that it knows. Nobody's requests make it read a
-realm again and again, and one realm at a time is read.
+This takes reading the files. A generation never changes, so each process reads a realm in full only
+once, and then only the files that have changed since. Repeated requests don't repeat this work, and
+one realm is read at a time.
 """
 
 from collections import OrderedDict
@@ -23,11 +22,11 @@ from reindex.reading.modules import imports_of
 from reindex.reading.references import file_url
 from reindex.reading.strict_json import BrokenDocument
 
-#: Where a published copy would be, for telling what it has within from what it leans on.
+#: A stand-in for a published copy's URL: references that resolve to other URLs lead outside.
 _COPY = "http://copy.invalid/realm/"
-#: So many realms are remembered.
+#: How many realms' findings are cached.
 MAX_REALMS = 64
-#: More changed paths than these are not asked for one by one.
+#: With more changed paths than this, the whole realm is read again.
 MAX_CHANGED = 1000
 #: How long a request waits while another realm is read.
 WAIT_SECONDS = 1.0
@@ -35,15 +34,15 @@ WAIT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class OutsideReferences:
-    """What a file holds: the URLs outside its realm that it names, what is wrong with it as a card,
-    and whether it is data that could have been one."""
+    """What was found in a file: the URLs outside its realm that it refers to, why it is a broken
+    card (empty if it isn't), and whether it is JSON data but not a card."""
 
     outside: frozenset[str] = frozenset()
     broken: str = ""
     data: bool = False
 
 
-#: By path. Files of which there is nothing to say are left out.
+#: By path. Files without findings are left out.
 Findings = Mapping[str, OutsideReferences]
 _NOTHING = OutsideReferences()
 
@@ -52,7 +51,7 @@ _reading = Lock()
 
 
 def scan(realm: Realm) -> Findings:
-    """What the files of a realm hold. Raises Busy while another request reads."""
+    """The findings for a realm at its generation. Raises Busy while another request reads files."""
     known = _known.get(realm.pk)
     if known is not None and known[0] == realm.generation:
         return known[1]
@@ -72,7 +71,7 @@ def scan(realm: Realm) -> Findings:
 
 
 def forget() -> None:
-    """Empties what is remembered; for tests."""
+    """Empties the cache; for tests."""
     _known.clear()
 
 
@@ -92,13 +91,13 @@ def _findings(realm: Realm, known: tuple[int, Findings] | None) -> Findings:
 def _read(versions: Iterable[FileVersion]) -> Iterator[tuple[str, OutsideReferences]]:
     for version in versions:
         data = blobs.read_blob(version.blob_id, version.blob.data) if version.size else b""
-        found = _found(version.path, data)
-        if found != _NOTHING:
-            yield version.path, found
+        references = _references(version.path, data)
+        if references != _NOTHING:
+            yield version.path, references
 
 
-def _found(path: str, data: bytes) -> OutsideReferences:
-    """What a file holds: a card its module and its links, a module its imports."""
+def _references(path: str, data: bytes) -> OutsideReferences:
+    """The references of a file: a card's module and links, a module's imports."""
     url = file_url(_COPY, path)
     if not path.endswith(".json"):
         return OutsideReferences(_outside(imports_of(url, data)))

@@ -1,8 +1,8 @@
 """Creating, publishing, rolling back, unpublishing and deleting realms.
 
-Each is one transaction under the realm's write lock: it happens or it doesn't, and a crash at any
-line leaves the registry as it was before or as it is after. Rendering comes later, by Celery, from
-the job row that the same transaction writes.
+Each operation is one transaction under the realm's write lock: a crash at any line leaves the
+registry as before or as after it. Celery renders the pages later, from the job row that the same
+transaction writes.
 """
 
 from collections.abc import Callable, Set
@@ -34,25 +34,25 @@ from realms.publishing.seeds import seed_files
 
 Kind = Realm.Kind
 R = TypeVar("R")
-#: How often an operation begins again because what it must lock has changed.
+#: How often an operation is tried when the set of locks that it needs keeps changing.
 TRIES = 5
 
 
 @dataclass(frozen=True)
 class Locks:
-    """What an operation locks: the URLs of what it changes, and of what it only reads."""
+    """The locks of an operation: the URLs that it changes, and the URLs that it only reads."""
 
     written: Set[str]
     read: Set[str] = frozenset()
 
     def __le__(self, held: "Locks") -> bool:
-        """Whether who holds those has these."""
+        """Whether the locks in `held` include these."""
         return self.written <= held.written and self.read <= held.written | held.read
 
 
 @dataclass(frozen=True)
 class Published:
-    """What a publish or a rollback did."""
+    """The result of a publish or a rollback."""
 
     realm_id: str
     source_url: str
@@ -82,17 +82,18 @@ def create_realm(caller: Caller, endpoint: str, attributes: dict[str, Any]) -> R
 
 
 def make_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) -> Realm:
-    """As `_enter`, for a realm that shows nothing yet."""
-    realm = _enter(url, kind, owner, by, **more)
+    """Makes an empty realm and raises the change; for the rest see `_insert_realm`."""
+    realm = _insert_realm(url, kind, owner, by, **more)
     raise_change(Change.of(realm, exists_before=False))
     return realm
 
 
-def _enter(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) -> Realm:
-    """Enters a realm in the registry. The caller holds the lock of its URL, and raises the change.
+def _insert_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) -> Realm:
+    """Inserts a realm into the registry. The caller holds the lock of its URL, and raises the
+    change.
 
-    Its rights go to the account that it is made `by`, without one to its owner. Its generation goes
-    on from that of a realm that stood there before. Raises AlreadyExists, Reserved.
+    All permissions go to the account `by`, by default the owner. If the URL had a realm before, the
+    new one continues with the next generation. Raises AlreadyExists, Reserved.
     """
     if kind != Kind.BOOTSTRAP:
         check_not_reserved(url)
@@ -101,12 +102,12 @@ def _enter(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) -> Rea
     realm = Realm.objects.create(
         url=url, kind=kind, owner=owner, publishable=kind == Kind.SOURCE, **more
     )
-    # A trigger has it go on from the tombstone.
+    # A trigger has set it to continue from the tombstone of an earlier realm.
     realm.refresh_from_db(fields=["generation"])
-    holder = by or owner
-    if holder is not None:
+    account = by or owner
+    if account is not None:
         RealmPermission.objects.create(
-            realm=realm, account=holder, read=True, write=True, realm_owner=True
+            realm=realm, account=account, read=True, write=True, realm_owner=True
         )
     move_border(url)
     return realm
@@ -116,10 +117,11 @@ def _enter(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) -> Rea
 
 
 def publish_realm(source_url: str, published_url: str, caller: Caller) -> Published:
-    """Shows a source realm, as it stands now, at a public URL. Section by section:
+    """Shows the current generation of a source realm at a public URL.
 
-    checks, the source's generation, the swap, source caches, definitions, the job that is owed,
-    commit; then the local board moves and Celery is told. Raises one of `realms.errors`.
+    In the transaction: checks, the swap, source caches, definitions and the rendering job. After
+    the commit: the bump of the local board and the message to Celery. Raises one of
+    `realms.errors`.
     """
     source_url, url = canonical_realm_url(source_url), canonical_realm_url(published_url)
     check_domain(url)
@@ -137,8 +139,8 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
 
 
 def rollback_realm(published_url: str, caller: Caller, publication: int | None = None) -> Published:
-    """Shows again what an earlier publication showed: the one before this, or the one of that
-    generation of the published realm. Rolling back is a publish like any other."""
+    """Shows again what an earlier publication showed: the previous one, or the one of generation
+    `publication` of the published realm. This makes a new publication, like any publish."""
     url = canonical_realm_url(published_url)
 
     def needed() -> Locks:
@@ -159,10 +161,10 @@ def rollback_realm(published_url: str, caller: Caller, publication: int | None =
 
 
 def rollback_target(realm: Realm, publication: int | None = None) -> Publication:
-    """The publication that a rollback would show: the one of that generation, else the one before
-    what is shown. A second rollback goes one further back, and not to what the first went from.
+    """The publication that a rollback would show: the one of generation `publication`, by default
+    the previous one. A second rollback goes one further back, not to where the first came from.
 
-    Raises Unprocessable if there is none, or if it is what is shown.
+    Raises Unprocessable if there is none, or if it is the one shown now.
     """
     publications = realm.publications.select_related("source")
     publications = publications.filter(generation__lte=realm.generation)
@@ -181,7 +183,7 @@ def rollback_target(realm: Realm, publication: int | None = None) -> Publication
                 what=f"{realm.url} shows what it showed at generation {publication} already"
             )
         return named
-    # What is shown was first shown here, and everything later is what was rolled back from.
+    # The first publication that showed the same content. Everything later was rolled back.
     first = publications.filter(same).last()
     later = Q(source=shown.source_id, source_generation__gte=shown.source_generation)
     before = publications.filter(generation__lt=first.generation if first else 0)
@@ -194,13 +196,14 @@ def rollback_target(realm: Realm, publication: int | None = None) -> Publication
 def _show(
     source: Realm, source_generation: int, published: Realm | None, url: str, caller: Caller
 ) -> Published:
-    """The swap and everything that goes with it, in the caller's transaction."""
+    """Points the published realm at `source_generation` of `source`, creating the realm if it is
+    None, and raises the change, in the caller's transaction."""
     now = timezone.now()
     new = published is None
     before = published.source if published is not None else None
     if published is None:
-        published = _enter(url, Kind.PUBLISHED, source.owner, caller.account,
-                               source=source, last_published_at=now)  # fmt: skip
+        published = _insert_realm(url, Kind.PUBLISHED, source.owner, caller.account,
+                                  source=source, last_published_at=now)  # fmt: skip
         RealmPermission.objects.create(realm=published, audience=EVERYONE, read=True)
     else:
         Realm.objects.filter(pk=published.pk).update(source=source, last_published_at=now)
@@ -232,7 +235,7 @@ def _show(
 
 
 def unpublish_realm(published_url: str, caller: Caller) -> Realm:
-    """Takes a published realm down and answers what it was. Raises NotPublished, Forbidden."""
+    """Removes a published realm and returns it as it was. Raises NotPublished, Forbidden."""
     url = canonical_realm_url(published_url)
 
     def unpublish() -> Realm:
@@ -245,14 +248,14 @@ def unpublish_realm(published_url: str, caller: Caller) -> Realm:
 
 
 def delete_realm(realm_url: str, caller: Caller) -> list[str]:
-    """Deletes a source realm and everything published from it; answers the URLs that are gone.
+    """Deletes a source realm and all realms published from it; returns the deleted URLs.
 
     Raises NotFound, Unprocessable, Forbidden.
     """
     url = canonical_realm_url(realm_url)
 
     def needed() -> Locks:
-        # Those that showed it once have publications that go with it.
+        # Realms that showed it earlier have publications, which are deleted with it.
         showed = Q(source__url=url) | Q(publications__source__url=url)
         copies = Realm.objects.filter(showed).distinct().order_by()
         return Locks(frozenset(_places(url, *copies.values_list("url", flat=True))))
@@ -268,7 +271,8 @@ def delete_realm(realm_url: str, caller: Caller) -> list[str]:
 
 
 def deletable(url: str, caller: Caller) -> Realm:
-    """The source realm that the caller may delete. Raises NotFound, Unprocessable, Forbidden."""
+    """The source realm at `url`, if the caller may delete it. Raises NotFound, Unprocessable,
+    Forbidden."""
     realm = Realm.objects.filter(url=url).first()
     if realm is None:
         raise errors.NotFound(url=url)
@@ -280,7 +284,7 @@ def deletable(url: str, caller: Caller) -> Realm:
 
 
 def _below_own_name(realm: Realm, caller: Caller) -> bool:
-    """Whether a realm stands below its owner's name: that of now, or one of before."""
+    """Whether a realm lies below its owner's username, the current one or a former one."""
     account = caller.account
     if account is None or realm.owner_id != account.pk:
         return False
@@ -300,8 +304,8 @@ def _tear_down(realm: Realm) -> None:
 
 
 def _locked(url: str, needed: Callable[[], Locks], act: Callable[[], R]) -> R:
-    """Acts in a transaction that holds the locks that are needed. Which these are may have changed
-    before it had them: then it begins again, with those. Raises Busy if they keep changing."""
+    """Calls `act` in a transaction that holds the locks that `needed` returns. If others are needed
+    by the time it has them, it starts again. Raises Busy if they keep changing."""
     for _ in range(TRIES):
         locks = needed()
         with realm_write_lock(*locks.written, shared=locks.read):
@@ -311,14 +315,14 @@ def _locked(url: str, needed: Callable[[], Locks], act: Callable[[], R]) -> R:
 
 
 def _places(*urls: str) -> list[str]:
-    """URLs, and those of the realms that they lie in: what is locked by who makes or removes a
-    realm there."""
+    """The URLs to lock for creating or removing realms at `urls`: these, and those of the realms
+    around them."""
     return [each for url in urls for each in (url, *outer_urls(url))]
 
 
 def _address_locks(url: str, *source_urls: str, gone: bool = False) -> list[str]:
-    """What is locked because it may change where source realms are published: nothing for a URL
-    that shows the same realm before and after."""
+    """The locks for a change of where source realms are published. None are needed if `url` shows
+    the same source realm before and after."""
     publications = Publication.objects.filter(realm__url=url).order_by()
     shown = set(publications.values_list("source__url", flat=True).distinct())
     stays = not gone and len(shown) == 1 and shown.issuperset(source_urls)
@@ -326,8 +330,8 @@ def _address_locks(url: str, *source_urls: str, gone: bool = False) -> list[str]
 
 
 def check_not_reserved(url: str) -> None:
-    """Raises Reserved for a URL within a bootstrap realm: files there would hide the library's own,
-    or seem to be of it."""
+    """Raises Reserved for a URL within a bootstrap realm: files there would hide files of the
+    library, or look like part of it."""
     within = Realm.objects.filter(kind=Kind.BOOTSTRAP, url__in=realm_candidates(url)[1:]).first()
     if within is not None:
         raise errors.Reserved(url=url, within=within.url)
@@ -355,15 +359,15 @@ def _published(url: str, caller: Caller) -> Realm:
 
 def _published_or_free(url: str, source: Realm, caller: Caller) -> Realm | None:
     """The published realm at a URL if it is the caller's, None if the URL is free to take."""
-    standing = Realm.objects.select_related("source").filter(url=url).first()
-    if standing is not None and standing.kind == Kind.PUBLISHED:
+    realm = Realm.objects.select_related("source").filter(url=url).first()
+    if realm is not None and realm.kind == Kind.PUBLISHED:
         # That the caller owns `source` has been checked.
-        own = standing.source_id == source.pk
-        if own or (standing.source is not None and owns(standing.source, caller)):
-            return standing
+        own = realm.source_id == source.pk
+        if own or (realm.source is not None and owns(realm.source, caller)):
+            return realm
         raise errors.Forbidden(user=user_id(caller.username), action="publish to", url=url)
-    if standing is not None:
-        raise errors.IsASourceRealm(url=url, kind=standing.kind)
+    if realm is not None:
+        raise errors.IsASourceRealm(url=url, kind=realm.kind)
     if not caller.operator and belongs_to_another(url, caller.account, source.owner):
         raise errors.Forbidden(user=user_id(caller.username), action="publish to", url=url)
     return None

@@ -1,8 +1,8 @@
-"""What would be wrong with a realm's pages if it were published as it stands.
+"""Reports what would be wrong with a realm's pages if it were published now.
 
-A card or a module that leans on a realm which not everyone may read can't be rendered for
-everyone. A card whose file is broken can't be rendered at all, and one that the last rendering
-failed on will fail again, as long as nothing has changed.
+A card or a module that depends on a private realm can't be rendered for everyone. A card whose file
+is broken can't be rendered at all. A card whose last rendering failed will fail again unless
+something has changed.
 """
 
 from collections.abc import Iterator
@@ -20,62 +20,62 @@ from reindex.reading.references import file_url
 
 def report(realm: Realm) -> Listed:
     """Whether the realm can be published, and every reason against it. Raises NotFound."""
-    standing = Realm.objects.filter(pk=realm.pk).first()
-    if standing is None:
+    current = Realm.objects.filter(pk=realm.pk).first()
+    if current is None:
         raise NotFound(url=realm.url)
-    findings = scan(standing)
-    private = list(_private_dependencies(standing, findings))
+    findings = scan(current)
+    private = list(_private_dependencies(current, findings))
     broken = [
         {"kind": "error-document", "resource": file_url(realm.url, path), "message": message}
-        for path, message in sorted(_broken_cards(standing, findings).items())
+        for path, message in sorted(_broken_cards(current, findings).items())
     ]
-    reasons = {"has-private-dependencies": private, "has-error-card-documents": broken}
-    warnings = [warning for warning, found in reasons.items() if found]
+    by_warning = {"has-private-dependencies": private, "has-error-card-documents": broken}
+    warnings = [warning for warning, reasons in by_warning.items() if reasons]
     violations = [*private, *broken]
     attributes = {
-        "publishable": standing.publishable and not violations,
+        "publishable": current.publishable and not violations,
         "realmURL": realm.url,
         "violations": violations,
         **({"warningTypes": warnings} if warnings else {}),
     }
     data = {"type": "realm-publishability", "id": realm.url, "attributes": attributes}
-    return Listed(standing.generation, {"data": data})
+    return Listed(current.generation, {"data": data})
 
 
 def _private_dependencies(realm: Realm, findings: Findings) -> Iterator[dict[str, Any]]:
     private = _private_realms({target for each in findings.values() for target in each.outside})
-    for path, named in sorted(findings.items()):
-        found = [
+    for path, references in sorted(findings.items()):
+        dependencies = [
             {"dependency": target, "realmURL": private[target]}
-            for target in sorted(named.outside)
+            for target in sorted(references.outside)
             if target in private
         ]
-        if found:
+        if dependencies:
             yield {
                 "kind": "private-dependency",
                 "resource": file_url(realm.url, path),
-                "externalDependencies": found,
+                "externalDependencies": dependencies,
             }
 
 
 def _private_realms(targets: set[str]) -> dict[str, str]:
-    """Of URLs those that lie in a realm which not everyone may read, and which realm that is."""
+    """The URLs that belong to a realm which not everyone may read, with that realm's URL."""
     candidates = {target: realm_candidates(target) for target in targets}
     wanted = {url for urls in candidates.values() for url in urls}
     realms = set(Realm.objects.filter(url__in=wanted).values_list("url", flat=True))
     public = RealmPermission.objects.filter(realm__url__in=realms, audience=EVERYONE, read=True)
     private = realms - set(public.values_list("realm__url", flat=True))
-    found: dict[str, str] = {}
+    realm_of: dict[str, str] = {}
     for target, urls in candidates.items():
-        standing = next((url for url in urls if url in realms), None)
-        if standing in private:
-            found[target] = standing
-    return found
+        innermost = next((url for url in urls if url in realms), None)
+        if innermost in private:
+            realm_of[target] = innermost
+    return realm_of
 
 
 def _broken_cards(realm: Realm, findings: Findings) -> dict[str, str]:
-    """What is wrong with cards, by file: those whose pages, rendered from the very files that stand
-    now, are errors, and those that are no cards any more, or none yet."""
+    """The error message of each broken card, by its file: cards whose pages, rendered from the
+    current files, are errors; files with a page that are not a card now; and broken files."""
     shown = [(realm.url, realm.generation)]
     urls = [realm.url]
     for copy in Realm.objects.filter(source=realm):

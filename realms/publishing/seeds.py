@@ -6,11 +6,11 @@ from typing import Any
 
 def seed_files(attributes: dict[str, Any]) -> dict[str, bytes]:
     """`realm.json`, which names the realm, and `index.json`, its front page."""
-    told = {
+    config = {
         key: attributes[key] for key in ("name", "iconURL", "backgroundURL") if attributes.get(key)
     }
     return {
-        "realm.json": _card("RealmConfig", told),
+        "realm.json": _card("RealmConfig", config),
         "index.json": _card("CardsIndex", {"title": attributes["name"]}),
     }
 

@@ -31,7 +31,7 @@ def _die_at(step: str) -> None:
     owner, name = {
         "the lock": (publish, "realm_write_lock"),
         "the swap": (Publication.objects, "create"),
-        "the caches": (effects, "tell_replicas"),
+        "the caches": (effects, "notify_replicas"),
         "the definitions": (DefinitionLookup, "drop"),
         "the job": (queue, "enqueue"),
         "the commit": (connection, "_commit"),

@@ -16,13 +16,13 @@ from realms.content import changes
 from realms.content.changes import (
     Change,
     board_keys,
+    changed_for_readers,
     dispatch_at_end,
-    cleared,
-    needs_job,
+    drops_all_definitions,
     moved,
+    needs_job,
     notifications,
     raise_change,
-    changed_for_readers,
 )
 
 URL = "http://ada.localhost:4201/"
@@ -94,7 +94,7 @@ def test_replicas_are_told_of_the_realm_and_of_sources_that_moved(
     ],
 )  # fmt: skip
 def test_definitions_go_with_all_files_and_with_rights(change: Change, all_of_them: bool) -> None:
-    assert cleared(change) == all_of_them
+    assert drops_all_definitions(change) == all_of_them
 
 
 @pytest.mark.parametrize(
