@@ -1,6 +1,6 @@
-"""Several writes as one: all of them, in one generation, or none.
+"""Atomic operations: several writes in one generation, all or none.
 
-Whatever can be wrong with the request is found before anything is written, and all of it is told.
+All problems of a request are found before anything is written, and all are reported.
 """
 
 import json
@@ -18,13 +18,13 @@ from realms.http import bodies
 from realms.models import Realm
 from reindex.reading.references import file_url
 
-#: What the server tells of a card, and clients send back: no part of the file.
-_TOLD_BY_SERVER = ("lastModified", "resourceCreatedAt", "realmInfo", "realmURL")
+#: Fields of `meta` that the server adds, and clients send back: they are not part of the file.
+_ADDED_BY_SERVER = ("lastModified", "resourceCreatedAt", "realmInfo", "realmURL")
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A file that is to be made (`add`) or replaced (`update`)."""
+    """A file to create (`add`) or to replace (`update`)."""
 
     op: str
     href: str
@@ -41,7 +41,7 @@ class Result:
 
 
 def read_operations(body: bytes, realm_url: str) -> list[Operation]:
-    """The operations of an `_atomic` body. Raises Several, with everything that is wrong."""
+    """The operations of an `_atomic` body. Raises Malformed, or Several with all problems."""
     sent = bodies.parse(bodies.Atomic, body).operations
     problems = Problems()
     operations: list[Operation] = []
@@ -76,7 +76,7 @@ def _operation(value: Any, place: str, realm_url: str) -> Operation:
 
 
 def _name(operation: Operation) -> str:
-    """The path of an operation as its reference spells it."""
+    """The path of an operation as spelt in its `href`."""
     segments = unquote(operation.href).split("/")
     return "/".join(segments[-1 - operation.path.count("/") :])
 
@@ -87,7 +87,7 @@ def _card(card: bodies.CardResource, place: str) -> bytes:
         "type": "card",
         "attributes": card.attributes,
         **({"relationships": card.relationships} if card.relationships else {}),
-        "meta": {key: value for key, value in meta.items() if key not in _TOLD_BY_SERVER},
+        "meta": {key: value for key, value in meta.items() if key not in _ADDED_BY_SERVER},
     }
     try:
         return json.dumps({"data": resource}, indent=2, ensure_ascii=False).encode()
@@ -98,29 +98,29 @@ def _card(card: bodies.CardResource, place: str) -> bytes:
 
 
 def apply(realm: Realm, operations: Sequence[Operation]) -> tuple[int, list[Result]]:
-    """Carries all operations out and answers the realm's generation and a result for each, in
-    order. Of two that write one file the last wins.
+    """Carries out all operations and returns the realm's generation and the results, in order. If
+    two operations write the same file, the last one wins.
 
-    Raises Several, with each that can't be done as the realm stands; then none is.
+    Raises Several with each operation that is impossible, and does none then.
     """
     with realm_write_lock(realm.url):
-        standing = Realm.objects.filter(pk=realm.pk).first()
-        if standing is None:
+        current = Realm.objects.filter(pk=realm.pk).first()
+        if current is None:
             raise NotFound(url=realm.url)
-        _check(standing, operations)
-        written = write_files(standing, {each.path: each.data for each in operations})
+        _check(current, operations)
+        written = write_files(current, {each.path: each.data for each in operations})
     results = [
         Result(file_url(realm.url, each.path), written[each.path].created_at) for each in operations
     ]
-    return standing.generation, results
+    return current.generation, results
 
 
 def _check(realm: Realm, operations: Sequence[Operation]) -> None:
-    """Raises Several if an operation can't be done in the realm as it stands under its lock."""
-    there = set(
+    """Raises Several with the operations that are impossible. The caller holds the realm's lock."""
+    existing = set(
         open_versions(realm, [each.path for each in operations]).values_list("path", flat=True)
     )
-    # A realm that stands inside this one has the files below it.
+    # A file below an inner realm's URL belongs to that realm.
     inner = tuple(
         Realm.objects.filter(url__startswith=realm.url)
         .exclude(pk=realm.pk)
@@ -131,8 +131,8 @@ def _check(realm: Realm, operations: Sequence[Operation]) -> None:
         within = next((url for url in inner if (realm.url + each.path).startswith(url)), None)
         if within is not None:
             problems.add(Missing(href=each.href, why=f"it is in the realm {within}"))
-        elif each.op == "add" and each.path in there:
+        elif each.op == "add" and each.path in existing:
             problems.add(AlreadyThere(href=each.href))
-        elif each.op == "update" and each.path not in there:
+        elif each.op == "update" and each.path not in existing:
             problems.add(Missing(href=each.href, why="there is no such file"))
     problems.raise_any()

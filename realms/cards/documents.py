@@ -1,8 +1,8 @@
-"""Cards as JSON:API documents: read at a generation, made, changed and deleted.
+"""Cards as JSON:API documents: reading at a generation, creating, changing and deleting.
 
-A published realm's cards are those of its index, which is what its visitors see. A source realm's
-are read as they are stored now: whoever edits one must see what was written a moment ago, and must
-be able to mend a card that can't be rendered.
+A published realm's cards are read from its index, as its visitors see them. A source realm's cards
+are read as stored now: an author must see a change at once, and must be able to repair a card that
+can't be rendered.
 """
 
 import json
@@ -68,25 +68,25 @@ class Card:
         }
 
 
-#: Called under the realm's lock with the path of the file that is about to be written, and the card
-#: in it, if there is one. Raises what keeps it from being written.
+#: Called under the realm's lock with the path of the file to write, and the card in it, if any.
+#: Raises an error to prevent the write.
 Condition: TypeAlias = Callable[[str, Card | None], None]
 
 
-# --- What clients send -------------------------------------------------------------------------
+# --- Request bodies ----------------------------------------------------------------------------
 
 
 def _storable(value: Any) -> Any:
-    """Refuses what no index could hold, wherever in a value it stands."""
-    open_: list[tuple[Any, int]] = [(value, 0)]
-    while open_:
-        each, depth = open_.pop()
+    """The value, if the index can store all its parts. Raises ValueError."""
+    pending: list[tuple[Any, int]] = [(value, 0)]
+    while pending:
+        each, depth = pending.pop()
         if depth > MAX_DEPTH:
             raise ValueError(f"nests deeper than {MAX_DEPTH}")
         if isinstance(each, dict):
-            open_ += [(part, depth + 1) for pair in each.items() for part in pair]
+            pending += [(part, depth + 1) for pair in each.items() for part in pair]
         elif isinstance(each, list):
-            open_ += [(part, depth + 1) for part in each]
+            pending += [(part, depth + 1) for part in each]
         elif isinstance(each, str) and ("\x00" in each or not _encodes(each)):
             raise ValueError("has a character that no text can have")
         elif isinstance(each, int) and not is_held(str(each)):
@@ -138,7 +138,7 @@ class _NewCard(_Part):
 
 
 class CreateCard(_Part):
-    """The body that makes a card."""
+    """The body of a request that creates a card."""
 
     data: _NewCard
 
@@ -151,7 +151,7 @@ class _ChangedCard(_Part):
 
 
 class PatchCard(_Part):
-    """The body that changes a card."""
+    """The body of a request that changes a card."""
 
     data: _ChangedCard
 
@@ -160,10 +160,10 @@ class PatchCard(_Part):
 
 
 def read(realm: Realm, path: str) -> Card:
-    """The card at a path without `.json`; a folder stands for its `index`.
+    """The card at a path without `.json`; for a folder, its `index`.
 
-    Raises NotFound, NotACard, and BrokenCard for a card whose file is broken, or of a published
-    realm, that can't be rendered.
+    Raises NotFound, NotACard, and BrokenCard for a card whose file is broken or, in a published
+    realm, whose rendering failed.
     """
     generation = realm.generation
     path = f"{path}index" if path.endswith("/") or not path else path
@@ -184,27 +184,27 @@ def read(realm: Realm, path: str) -> Card:
 
 
 def read_many(realm: Realm, generation: int, paths: list[str]) -> list[Card]:
-    """The cards at these paths as of a generation, in this order. Raises InvalidQuery where they
-    are more than one answer may carry."""
-    there = versions_at(realm, generation).filter(path__in=[f"{path}.json" for path in paths])
-    size = there.aggregate(size=Sum("size"))["size"] or 0
+    """The cards at these paths as of a generation, in this order. Raises InvalidQuery if they are
+    too large for one response."""
+    versions = versions_at(realm, generation).filter(path__in=[f"{path}.json" for path in paths])
+    size = versions.aggregate(size=Sum("size"))["size"] or 0
     if size > MANY_BYTES:
         raise errors.InvalidQuery(
             pointer="/page/size",
             why=f"the {len(paths)} cards come to {size} bytes; expected a page of at most "
             f"{MANY_BYTES} bytes",
         )
-    found: dict[str, Card] = {}
+    cards: dict[str, Card] = {}
     for version in _versions(realm, generation, paths):
-        # What the index of an older release took for a card may be none.
+        # An index made by an older release may list files that are not cards.
         with suppress(BrokenDocument):
             if card := _card(realm, generation, version):
-                found[card.path] = card
-    return [found[path] for path in paths if path in found]
+                cards[card.path] = card
+    return [cards[path] for path in paths if path in cards]
 
 
 def has_file(realm: Realm, path: str) -> bool:
-    """Whether the realm has a file of this name now."""
+    """Whether the realm has a file at this path now."""
     return versions_at(realm, realm.generation).filter(path=path).exists()
 
 
@@ -214,7 +214,7 @@ def _versions(realm: Realm, generation: int, paths: Iterable[str]) -> Iterable[F
 
 
 def _card(realm: Realm, generation: int, version: FileVersion) -> Card | None:
-    """The card in a file; None for data. Raises BrokenDocument."""
+    """The card in a file; None for a file that is not a card. Raises BrokenDocument."""
     document = read_document(_data(version), version.path)
     if document is None:
         return None
@@ -230,16 +230,16 @@ def _data(version: FileVersion) -> bytes:
 
 
 def create(realm: Realm, folder: str, body: CreateCard, condition: Condition) -> Card:
-    """A new card below a folder (empty, or ending in `/`), in a folder named for its type.
+    """Creates a card below a folder (empty, or ending in `/`), in a subfolder named after its type.
 
-    References are read as from that folder. Raises InvalidPath, AlreadyThere, TooLarge.
+    References are relative to `folder`. Raises Malformed, InvalidPath, Conflict, TooLarge.
     """
     sent = body.data
     name = sent.lid or str(uuid.uuid4())
     adopts = sent.meta.adoptsFrom
     for what, segment in (("data.lid", name), ("data.meta.adoptsFrom.name", adopts.name)):
         if "/" in segment:
-            raise errors.Malformed(what=f"{what} is {segment!r}, which is no name of a file")
+            raise errors.Malformed(what=f"{what} is {segment!r}; a file's name has no /")
     path = check_path(f"{folder}{adopts.name}/{name}.json", realm.url)
     base = file_url(realm.url, folder)
     data = {
@@ -249,47 +249,47 @@ def create(realm: Realm, folder: str, body: CreateCard, condition: Condition) ->
         "meta": {"adoptsFrom": _adopts(adopts, base, realm.url, path)},
     }
     with realm_write_lock(realm.url):
-        standing = _standing(realm)
-        if has_file(standing, path):
+        current = _current(realm)
+        if has_file(current, path):
             raise errors.Conflict(what=f"{realm.url}{path} already exists")
         condition(path, None)
-        return _write(standing, path, {"data": data})
+        return _write(current, path, {"data": data})
 
 
 def patch(realm: Realm, path: str, body: PatchCard, condition: Condition) -> Card:
-    """Changes the fields that are named and no others, whoever else changes the card meanwhile.
+    """Changes only the fields in the body, so concurrent changes to other fields are kept.
 
-    Raises NotFound, NotACard, TooLarge, and Malformed for another type than the card has.
+    Raises NotFound, NotACard, BrokenCard, TooLarge, and Malformed for a change of the type.
     """
     sent, file = body.data, check_path(f"{path}.json", realm.url)
     base = file_url(realm.url, path)
     with realm_write_lock(realm.url):
-        standing = _standing(realm)
-        card = read(standing, path)
+        current = _current(realm)
+        card = read(current, path)
         condition(file, card)
         document = card.document
         data = document["data"]
         if sent.meta.adoptsFrom is not None:
             adopts = _adopts(sent.meta.adoptsFrom, base, realm.url, file)
             stored = data["meta"]["adoptsFrom"]
-            if adopts != {**stored, "module": _moved(stored["module"], base, realm.url, file)}:
+            if adopts != {**stored, "module": _rebased(stored["module"], base, realm.url, file)}:
                 raise errors.Malformed(what="data.meta.adoptsFrom: a card's type can't be changed")
         data["attributes"] = _merged(data.get("attributes") or {}, sent.attributes)
         changed = _relationships(sent.relationships, base, realm.url, file)
         data["relationships"] = relationships.merged(data.get("relationships") or {}, changed)
-        return _write(standing, file, document)
+        return _write(current, file, document)
 
 
 def delete(realm: Realm, path: str, condition: Condition) -> int:
-    """Deletes a card and answers the realm's generation. Raises NotFound, NotACard."""
+    """Deletes a card and returns the realm's generation. Raises NotFound, NotACard."""
     file = check_path(f"{path}.json", realm.url)
     with realm_write_lock(realm.url):
-        standing = _standing(realm)
+        current = _current(realm)
         card = None
         with suppress(errors.BrokenCard):
-            card = read(standing, path)
+            card = read(current, path)
         condition(file, card)
-        return delete_files(standing, [file])
+        return delete_files(current, [file])
 
 
 def _write(realm: Realm, path: str, document: dict[str, Any]) -> Card:
@@ -302,16 +302,16 @@ def _write(realm: Realm, path: str, document: dict[str, Any]) -> Card:
     )
 
 
-def _standing(realm: Realm) -> Realm:
-    """The realm as it is under its lock: it may be gone by then."""
-    standing = Realm.objects.filter(pk=realm.pk).first()
-    if standing is None:
+def _current(realm: Realm) -> Realm:
+    """The realm, read again under its lock. Raises NotFound if it was deleted meanwhile."""
+    current = Realm.objects.filter(pk=realm.pk).first()
+    if current is None:
         raise errors.NotFound(url=realm.url)
-    return standing
+    return current
 
 
 def _merged(stored: Any, sent: Any) -> Any:
-    """Objects are merged, whatever else is replaced."""
+    """Merges objects, and replaces values of any other kind."""
     if not isinstance(stored, dict) or not isinstance(sent, dict):
         return sent
     return {**stored, **{key: _merged(stored.get(key), value) for key, value in sent.items()}}
@@ -321,28 +321,28 @@ def _merged(stored: Any, sent: Any) -> Any:
 
 
 def _adopts(adopts: _AdoptsFrom, base: str, realm_url: str, path: str) -> dict[str, Any]:
-    told = adopts.model_dump()
+    document = adopts.model_dump()
     if adopts.module.startswith(("./", "../", "/", "http://", "https://")):
-        told["module"] = _moved(adopts.module, base, realm_url, path)
-    return told
+        document["module"] = _rebased(adopts.module, base, realm_url, path)
+    return document
 
 
 def _relationships(sent: dict[str, Any], base: str, realm_url: str, path: str) -> dict[str, Any]:
-    def kept(link: _Relationship) -> dict[str, Any]:
-        told = link.model_dump(exclude_unset=True)
+    def stored(link: _Relationship) -> dict[str, Any]:
+        document = link.model_dump(exclude_unset=True)
         if link.links is not None and link.links.self:
-            told["links"]["self"] = _moved(link.links.self, base, realm_url, path)
-        return told
+            document["links"]["self"] = _rebased(link.links.self, base, realm_url, path)
+        return document
 
     return {
-        key: [kept(each) for each in link] if isinstance(link, list) else link and kept(link)
+        key: [stored(each) for each in link] if isinstance(link, list) else link and stored(link)
         for key, link in sent.items()
     }
 
 
-def _moved(reference: str, base: str, realm_url: str, path: str) -> str:
-    """What means from the file at `path` what `reference` means from `base`. Whatever lies in the
-    realm is named by the way to it, so that it is found in a published copy as well."""
+def _rebased(reference: str, base: str, realm_url: str, path: str) -> str:
+    """The reference from the file at `path` to the target that `reference` has from `base`. A
+    target within the realm gets a relative path, which also works in a published copy."""
     if reference.startswith("@"):
         return reference
     try:
@@ -351,7 +351,7 @@ def _moved(reference: str, base: str, realm_url: str, path: str) -> str:
         raise errors.Malformed(what=f"{reference[:200]!r} is not a URL") from error
     if not target.startswith(realm_url):
         return reference if reference.startswith("/") else target
-    way = posixpath.relpath(
+    relative = posixpath.relpath(
         target.removeprefix(realm_url) or ".", posixpath.dirname(file_url("", path)) or "."
     )
-    return way if way.startswith("../") else f"./{way}"
+    return relative if relative.startswith("../") else f"./{relative}"

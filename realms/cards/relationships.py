@@ -1,6 +1,7 @@
-"""Changing a card's relationships, in which a field of several links has one of two spellings:
+"""Changes to a card's relationships.
 
-a list (`"friends": [...]`), or an entry for each link (`"friends.0"`, `"friends.1"`).
+A field of several links is spelt in one of two ways: as a list (`"friends": [...]`), or with an
+entry for each link (`"friends.0"`, `"friends.1"`).
 """
 
 import re
@@ -14,12 +15,12 @@ _MAX_NUMBER = 999_999
 
 
 def merged(stored: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]:
-    """What is stored, with the fields and the single links that are sent in their places.
+    """The stored relationships, changed by the fields and single links in `sent`.
 
-    `"friends"` stands for the whole field, in whatever spelling; null takes it out. `"friends.1"`
-    is one link of it: it takes the place of the one there, or of none behind the last; null takes
-    it out, and those behind it move up. The others stay. The numbers are those before the change.
-    Raises Malformed for what names a place that there isn't, or the field twice.
+    `"friends"` replaces the whole field, in either spelling; null removes it. `"friends.1"`
+    replaces one link, or appends it if 1 is the next number; null removes it, and later links move
+    up. Other links stay. Numbers mean the links before the change. Raises Malformed for a number
+    that doesn't exist, and for a field that is sent both as a whole and as single links.
     """
     whole = {key for key in sent if not _NUMBERED.fullmatch(key)}
     single: dict[str, dict[int, Any]] = {}
@@ -41,17 +42,17 @@ def _with_links(stored: dict[str, Any], field: str, changes: dict[int, Any]) -> 
     as_list = isinstance(stored.get(field), list)
     links = _links(stored, field)
     for number in sorted(changes):
-        behind = max(links, default=-1) + 1
-        if number not in links and (number != behind or changes[number] is None):
+        next_number = max(links, default=-1) + 1
+        if number not in links and (number != next_number or changes[number] is None):
             raise Malformed(
                 what=f"data.relationships.{field}.{number}: {field} has no such link; the next is "
-                f"{field}.{behind}"
+                f"{field}.{next_number}"
             )
         links[number] = changes[number]
     kept = [links[number] for number in sorted(links) if links[number] is not None]
     rest = {key: link for key, link in stored.items() if _parts(key)[0] != field}
     if as_list or not kept:
-        # A field without a link is told from one that was never set.
+        # An empty list, because a field without links differs from one that was never set.
         return {**rest, field: kept}
     return {**rest, **{f"{field}.{number}": link for number, link in enumerate(kept)}}
 
@@ -62,7 +63,7 @@ def _links(stored: dict[str, Any], field: str) -> dict[int, Any]:
     if isinstance(entry, list):
         return dict(enumerate(entry))
     if isinstance(entry, dict) and (entry.get("links") or {}).get("self"):
-        raise Malformed(what=f"data.relationships.{field} is one link and no list of links")
+        raise Malformed(what=f"data.relationships.{field} is one link, not a list of links")
     parts = [(_parts(key), link) for key, link in stored.items()]
     return {number: link for (name, number), link in parts if name == field and number >= 0}
 

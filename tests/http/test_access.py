@@ -469,7 +469,7 @@ def test_publishability_reads_a_realm_once_and_then_only_changes(
 ) -> None:
     outside_references.forget()
     read: list[str] = []
-    found = outside_references._found
+    found = outside_references._references
 
     def counted(path: str, data: bytes) -> outside_references.OutsideReferences:
         read.append(path)
