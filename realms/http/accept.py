@@ -1,4 +1,4 @@
-"""What an Accept header asks for (RFC 9110, section 12.5.1)."""
+"""Content negotiation by the Accept header (RFC 9110, section 12.5.1)."""
 
 from django.http.request import MediaType
 
@@ -9,21 +9,22 @@ CARD = "application/vnd.card+json"
 API = "application/vnd.api+json"
 JSON = "application/json"
 HTML = "text/html"
-#: Of a longer Accept header the rest is not read. Unit: characters.
+#: The rest of a longer Accept header is ignored. Unit: characters.
 _MAX_ACCEPT = 500
 
 
 @short_cached(maxsize=1024)
 def accepted(accept: str) -> str:
-    """What an Accept header wants most of what this protocol tells apart: one of its media types if
-    it is named, `text/html` where a page is wanted before a module's JavaScript, else `*/*`.
+    """The media type that an Accept header prefers, of those that this protocol distinguishes: a
+    type that the header names, `text/html` if a page is preferred to a module's JavaScript, else
+    `*/*`.
 
-    By the rules of RFC 9110, 12.5.1; of types that are wanted alike a named `application/vnd.` goes
-    before a page, and a page before JSON.
+    Among types of equal quality, a named `application/vnd.` type comes before a page, and a page
+    before JSON.
     """
     ranges = _ranges(accept)
     named = dict.fromkeys(f"{each.main_type}/{each.sub_type}" for each in ranges)
-    # In the order of preference among those that are wanted alike.
+    # In the order of preference among types of equal quality.
     offers = [*(each for each in named if each in (SOURCE, CARD, API)), HTML, JSON, "*/*"]
     wanted = {each: _quality(ranges, each) for each in offers if each in named}
     if "text/*" in named:
@@ -36,7 +37,7 @@ def accepted(accept: str) -> str:
 
 @short_cached(maxsize=1024)
 def takes_pages(accept: str) -> bool:
-    """Whether HTML is among what an Accept header takes."""
+    """Whether an Accept header accepts HTML."""
     return _quality(_ranges(accept), HTML) > 0
 
 
@@ -47,12 +48,12 @@ def _ranges(accept: str) -> list[MediaType]:
 
 
 def _quality(ranges: list[MediaType], media_type: str) -> float:
-    """How much a type is wanted, from 0 to 1: the most specific range that it is in decides."""
+    """The quality of a type, from 0 to 1: that of the most specific range that includes it."""
     main, _, sub = media_type.partition("/")
-    wanted = [
+    matching = [
         (each.main_type == main, each.sub_type == sub, each.quality)
         for each in ranges
         # Some clients write `*` for `*/*`.
         if each.main_type in ("*", main) and (each.sub_type or "*") in ("*", sub)
     ]
-    return max(wanted, default=(False, False, 0))[2]
+    return max(matching, default=(False, False, 0))[2]

@@ -1,4 +1,4 @@
-"""The JSON bodies of requests, and what is said of one that is wrong."""
+"""The JSON bodies of requests, and the error messages for invalid ones."""
 
 import json
 import math
@@ -17,8 +17,8 @@ from realms.errors import Malformed
 
 M = TypeVar("M", bound=BaseModel)
 
-#: A value that takes a byte or two in JSON takes fifty and more once it is read: what reading a
-#: large body takes is bounded by how many it has.
+#: A value of one or two bytes of JSON takes fifty bytes or more once parsed. This limit bounds the
+#: memory for parsing a large body.
 MAX_VALUES = 500_000
 _SMALL_BYTES = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
@@ -40,7 +40,7 @@ class _Body(BaseModel):
 
 
 class RealmAttributes(_Body):
-    """What a new realm is called and where it goes below its owner."""
+    """The name of a new realm, and its path segment below its owner's name."""
 
     endpoint: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+$", max_length=200)]
     name: Annotated[Text, StringConstraints(min_length=1, max_length=500)]
@@ -92,7 +92,7 @@ class Session(_Body):
 
     @property
     def seconds(self) -> int:
-        """How long the token is good."""
+        """The lifetime of the token."""
         return 24 * 3600 * (7 if self.lifetime == "extended" else 1)
 
 
@@ -157,13 +157,13 @@ class Operation(_Body):
 
 
 class Atomic(_Body):
-    """The body of `_atomic`, its operations still to be looked at one by one."""
+    """The body of `_atomic`, whose operations are not validated yet."""
 
     operations: list[Any] = Field(alias="atomic:operations")
 
 
 def parse(model: type[M], body: bytes) -> M:
-    """A body as its model. Raises Malformed, which names every field that is wrong, and how."""
+    """Parses a body as its model. Raises Malformed, which names each invalid field and why."""
     if len(body) > _SMALL_BYTES and _has_too_many_values(body):
         raise Malformed(what=f"Request body has more than {MAX_VALUES:,} values")
     try:
@@ -178,14 +178,14 @@ def parse(model: type[M], body: bytes) -> M:
 def _has_too_many_values(body: bytes) -> bool:
     """Whether a body has more than MAX_VALUES commas and brackets outside of its strings.
 
-    It is looked at in pieces, between which other threads run. Each byte costs the same, whatever
-    it is. After a backslash outside of a string the answer means nothing: that is not JSON.
+    It is scanned in pieces, so that other threads can run in between. Every byte costs the same. A
+    backslash outside of a string makes the result meaningless, but then the body is not JSON.
     """
     values, in_string, rest = 0, False, b""
     for start in range(0, len(body), _PIECE_BYTES):
         piece = rest + body[start : start + _PIECE_BYTES]
         piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
-        # What a last backslash escapes is in the next piece.
+        # The character that a final backslash escapes is in the next piece.
         rest = b"\\" if piece.endswith(b"\\") else b""
         parts = piece.removesuffix(rest).split(b'"')
         bare = b"".join(parts[1 if in_string else 0 :: 2])
@@ -197,7 +197,7 @@ def _has_too_many_values(body: bytes) -> bool:
 
 
 def checked(model: type[M], value: Any, within: str = "") -> M:
-    """A value as its model; `within` is where it stands in the body. Raises Malformed."""
+    """Validates a value as its model; `within` is its place in the body. Raises Malformed."""
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -1,24 +1,24 @@
-"""Content codings of request bodies (RFC 9110, section 8.4): bodies come gzipped or deflated."""
+"""Content codings of request bodies (RFC 9110, section 8.4): gzip and deflate."""
 
 import zlib
 
 from realms.errors import Malformed, TooLarge, UnsupportedCoding
 
-#: What zlib calls the framing of each.
+#: zlib's `wbits` values for the framings.
 _GZIP, _ZLIB, _RAW = 31, 15, -15
 _NAMES = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate", "identity": "identity"}
 TAKEN = "gzip, deflate, identity"
-#: More than one on top of the other has no use.
+#: Stacking codings has no use, so few are accepted.
 _MAX_CODINGS = 2
-#: What is read of a body at a time. Unit: bytes.
+#: How much of a body is decoded at a time. Unit: bytes.
 _PIECE_BYTES = 64 * 1024
 
 
 def decoded(data: bytes, content_encoding: str, limit: int, name: str) -> bytes:
-    """A body without its content codings. No more than `limit` bytes of it are ever held, however
-    much the codings promise. `name` is for errors.
+    """A body without its content codings. It never holds more than `limit` decoded bytes, so a zip
+    bomb does no harm. `name` is used in errors.
 
-    Raises UnsupportedCoding, TooLarge, and Malformed for what the coding doesn't fit.
+    Raises UnsupportedCoding, TooLarge, and Malformed for a body that is not in its coding.
     """
     codings = [each.strip().lower() for each in content_encoding.split(",") if each.strip()]
     if len(codings) > _MAX_CODINGS or not _NAMES.keys() >= set(codings):
@@ -39,7 +39,7 @@ def _unpacked(data: bytes, coding: str, limit: int, name: str) -> bytes:
         while start < len(data):
             if unpacker.eof:
                 if coding != "gzip":
-                    raise Malformed(what=f"{name} goes on behind the end of its {coding} coding")
+                    raise Malformed(what=f"{name} has data after the end of its {coding} coding")
                 # A gzip file may have several members.
                 unpacker = zlib.decompressobj(wbits=framing)
             piece = data[start : start + _PIECE_BYTES]
@@ -59,6 +59,7 @@ def _unpacked(data: bytes, coding: str, limit: int, name: str) -> bytes:
 
 
 def _deflate_framing(data: bytes) -> int:
-    """By the standard a zlib stream; some clients send what is in one."""
+    """The framing of a deflate body: by the standard a zlib stream, but some clients send raw
+    deflate data."""
     head = int.from_bytes(data[:2])
     return _ZLIB if len(data) > 1 and data[0] & 15 == 8 and head % 31 == 0 else _RAW

@@ -1,4 +1,4 @@
-"""Conditions on a request (RFC 9110, section 13): what a client knows of what it asks for."""
+"""Conditional requests (RFC 9110, section 13): headers that compare with a client's copy."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from django.utils.http import parse_etags, parse_http_date, parse_http_date_safe
 
 from realms.errors import Malformed, PreconditionFailed
 
-#: The headers, in the order of the fields of `Conditions`; and as WSGI names them.
+#: The headers, in the order of the fields of `Conditions`, and their WSGI names.
 HEADERS = (
     "If-Match",
     "If-None-Match",
@@ -24,7 +24,7 @@ WSGI_HEADERS = tuple(f"HTTP_{name.upper().replace('-', '_')}" for name in HEADER
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What of a request's headers decides whether it is carried out, and how much is sent."""
+    """The headers that decide whether a request is carried out, and which part is sent."""
 
     if_match: str | None = None
     if_none_match: str | None = None
@@ -39,8 +39,8 @@ class Conditions:
         return cls(*map(request.META.get, WSGI_HEADERS))
 
     def of_read(self, etag: str | None, modified: str | None) -> Literal[200, 304, 412]:
-        """What is answered to a read of content with this ETag and Last-Modified. A date that is
-        none is ignored, as the standard says."""
+        """The status of a read of content with this ETag and Last-Modified. Invalid dates in the
+        request are ignored, as the standard says."""
         etags = [] if etag is None else [etag]
         if self.if_match is not None:
             if not _matches(self.if_match, etags, weakly=False):
@@ -52,25 +52,25 @@ class Conditions:
         return 304 if _compared(modified, self.if_modified_since) == "not newer" else 200
 
     def check_write(self, url: str, etags: Collection[str], modified_at: datetime | None) -> None:
-        """Lets a write go on if the conditions hold for what stands at `url`, whose ETags these
-        are: none where nothing stands. The caller holds the lock that keeps it so.
+        """Checks the conditions of a write to `url`, whose current content has these ETags; none if
+        there is no content. The caller holds the realm's lock.
 
-        Raises PreconditionFailed, and Malformed for a date that is none: what a client wants to be
-        sure of is not passed over.
+        Raises PreconditionFailed, and Malformed for an invalid date: a write must not go ahead
+        without a check that the client wants.
         """
         if self.if_match is not None:
             if not _matches(self.if_match, etags, weakly=False):
                 raise self.unmet(url)
         elif self.if_unmodified_since is not None:
             since = _date(self.if_unmodified_since)
-            # What is gone has changed. A date has no fractions of a second.
+            # A deletion counts as a change. HTTP dates have no fractions of a second.
             if modified_at is None or int(modified_at.timestamp()) > since:
                 raise self.unmet(url)
         if self.if_none_match is not None and _matches(self.if_none_match, etags, weakly=True):
             raise _failed(url, "If-None-Match", self.if_none_match)
 
     def unmet(self, url: str) -> PreconditionFailed:
-        """What is said where the content at `url` is not the one that the client knows."""
+        """The error for a failed If-Match, or else If-Unmodified-Since, at `url`."""
         if self.if_match is not None:
             return _failed(url, "If-Match", self.if_match)
         return _failed(url, "If-Unmodified-Since", self.if_unmodified_since or "")
@@ -91,7 +91,7 @@ def _matches(header: str, etags: Collection[str], *, weakly: bool) -> bool:
 
 
 def _compared(modified: str | None, since: str | None) -> Literal["newer", "not newer"] | None:
-    """A Last-Modified beside a date of a request; None where there is nothing to compare."""
+    """Compares a Last-Modified with a date of the request; None if either is missing or invalid."""
     if modified is None or since is None:
         return None
     if modified == since:

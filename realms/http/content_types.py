@@ -1,13 +1,13 @@
-"""What kind of content a file is, by its name: the same on every machine.
+"""Media types of files by their names, independent of the machine.
 
-A type says what the stored bytes are. So `style.css.gz` is gzip, and no style sheet.
+A type describes the stored bytes. So `style.css.gz` is gzip, not a style sheet.
 """
 
 from pathlib import PurePosixPath
 
 DEFAULT = "application/octet-stream"
 
-#: Media types of the IANA registry, or the usual one where it has none, by the extension.
+#: Media types by extension: those of the IANA registry, or the common one if it has none.
 _TYPES = {
     # Code
     "ts": "text/typescript",
@@ -130,7 +130,7 @@ _TYPES = {
     "tar": "application/x-tar",
     "7z": "application/x-7z-compressed",
 }
-#: What is text beside `text/*`, and has no place of its own to name its encoding.
+#: Text types outside of `text/*` whose content can't name its own encoding.
 _TEXTS = {"application/x-subrip", "application/yaml", "application/toml"}
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -141,20 +141,20 @@ def media_type(path: str) -> str:
 
 
 def described(path: str, data: bytes, *, as_stored: bool) -> tuple[tuple[str, str], ...]:
-    """The headers that say what content is.
+    """The headers that describe a file's content.
 
-    Text that is UTF-8 is said to be. Other text may name its own encoding, which a charset would
-    overrule. A picture that is stored gzipped (`.svgz`) is a gzip file to those who want the file
-    `as_stored`, and a picture in the content coding gzip to everyone else.
+    Text in UTF-8 gets a charset. Other text doesn't, because a charset would override the encoding
+    that the text itself may name. A picture that is stored gzipped (`.svgz`) is served as a gzip
+    file if `as_stored`, else as a picture with the content coding gzip.
     """
-    found = media_type(path)
-    if found == "image/svg+xml" and data.startswith(_GZIP_MAGIC):
+    kind = media_type(path)
+    if kind == "image/svg+xml" and data.startswith(_GZIP_MAGIC):
         if as_stored:
             return (("content-type", "application/gzip"),)
-        return (("content-type", found), ("content-encoding", "gzip"))
-    is_text = found.startswith("text/") or found in _TEXTS
+        return (("content-type", kind), ("content-encoding", "gzip"))
+    is_text = kind.startswith("text/") or kind in _TEXTS
     charset = "; charset=utf-8" if is_text and _is_utf8(data) else ""
-    return (("content-type", found + charset),)
+    return (("content-type", kind + charset),)
 
 
 def _is_utf8(data: bytes) -> bool:

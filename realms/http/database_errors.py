@@ -1,6 +1,6 @@
-"""What a database error means: the database is away, a constraint was broken, or we made a mistake.
+"""Classifies database errors: the database is away, a constraint was violated, or it is our bug.
 
-Whoever has to tell them apart asks here; the error's kind decides, never its message.
+The error's class and code decide, never its message.
 """
 
 import logging
@@ -11,17 +11,17 @@ import psycopg
 from django.db import Error as DatabaseError
 from django.db import IntegrityError, InterfaceError, OperationalError
 
-#: Errors that say that nothing is reached: of connections, of resources, of an administrator who
-#: stops the server, and of a server that only follows another.
+#: Errors of an unusable database: failed connections, exhausted resources, a shutdown by the
+#: administrator, and a standby server that is read-only.
 #: Source: the PostgreSQL manual, "PostgreSQL Error Codes".
 _AWAY: tuple[LiteralString, ...] = ("08", "53", "57P", "25006")
-#: A row that is there already, one that is missing, and ranges that overlap: two have met.
+#: Errors of concurrent changes: a row that exists already, a missing row, overlapping ranges.
 _CONFLICT: tuple[LiteralString, ...] = ("23001", "23503", "23505", "23P01")
 _KINDS = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
 
 
 def is_away(error: BaseException | None) -> bool:
-    """Whether the database can't be reached, or takes no more work."""
+    """Whether the database can't be reached, or refuses work."""
     if not isinstance(error, DatabaseError | psycopg.Error):
         return False
     code = _code(error)
@@ -30,7 +30,7 @@ def is_away(error: BaseException | None) -> bool:
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether a constraint was broken that two who change the same thing at once can break."""
+    """Whether a constraint was violated that two concurrent changes can violate."""
     return isinstance(error, IntegrityError) and (_code(error) or "").startswith(_CONFLICT)
 
 
@@ -42,14 +42,14 @@ def _code(error: BaseException) -> str | None:
 
 
 class OneLineASecond(logging.Filter):
-    """Of what a process has to say about a database that is away, prints one line a second."""
+    """Limits a process's records about a database that is away to one line a second."""
 
     def __init__(self) -> None:
         super().__init__()
         self._printed = -1.0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to print a record; one about a database that is away has one line."""
+        """Whether to print a record. Shortens one about a database that is away to one line."""
         if not any(is_away(error) for error in _errors(record)):
             return True
         now = time.monotonic()
@@ -63,13 +63,13 @@ class OneLineASecond(logging.Filter):
 
 
 def _errors(record: logging.LogRecord) -> list[BaseException]:
-    found = [record.exc_info[1]] if isinstance(record.exc_info, tuple) else []
+    raised = [record.exc_info[1]] if isinstance(record.exc_info, tuple) else []
     args = record.args.values() if isinstance(record.args, dict) else record.args or ()
-    return [each for each in (*found, *args) if isinstance(each, BaseException)]
+    return [each for each in (*raised, *args) if isinstance(each, BaseException)]
 
 
 class AnsweredOnce(logging.Filter):
-    """Leaves out that a request was answered with an error whose cause the log has already."""
+    """Drops records of 5xx responses without a traceback: the log has their cause already."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to print a record."""

@@ -1,4 +1,4 @@
-"""Where errors become answers: the one place that decides what a client is told of them."""
+"""Turns exceptions into error responses. No other module decides what clients see of them."""
 
 import logging
 import sys
@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 
 
 class ErrorMiddleware:
-    """Turns what a view raises into an answer. A client never sees a stack trace; of a mistake of
-    ours the log always does, and so does who listens to `got_request_exception`."""
+    """Turns an exception of a view into a response. A client never sees a stack trace. An
+    unexpected exception is always logged and sent to `got_request_exception`."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
@@ -34,44 +34,44 @@ class ErrorMiddleware:
         return self._get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        """Answers for what a view raised; None leaves it to Django's plain 500."""
-        told = _told(request, error)
-        if told is None:
+        """The response to an exception of a view; None leaves it to Django's plain 500."""
+        realm_error = _expected(request, error)
+        if realm_error is None:
             if request.path.startswith("/_admin"):
                 return None
-            told = _mistake(request)
+            realm_error = _unexpected(request)
         endpoint = request.resolver_match
         if endpoint is not None and endpoint.func.__module__ == "realms.api.server_views":
-            return server_error_response(told)
-        return error_response(told)
+            return server_error_response(realm_error)
+        return error_response(realm_error)
 
 
 def uncaught(request: HttpRequest) -> HttpResponse:
-    """Answers for what no view raised: a middleware, or the admin. Django has logged it."""
+    """The response to an exception of a middleware or of the admin. Django has logged it."""
     error = sys.exc_info()[1]
     if is_away(error):
         return error_response(_away())
     return server_error(request)
 
 
-def _told(request: HttpRequest, error: Exception) -> RealmError | None:
-    """What a client is told of an error; None if that is a mistake of ours."""
+def _expected(request: HttpRequest, error: Exception) -> RealmError | None:
+    """The error to show a client for an exception; None for an unexpected one, which is our bug."""
     if isinstance(error, RealmError):
         return error
     if isinstance(error, SuspiciousOperation):
         return Malformed(what=str(error))
     if isinstance(error, DataError):
-        return Malformed(what="the request has a value that no text or number can have")
+        return Malformed(what="the request has a text or number that can't be stored")
     if is_away(error):
         logger.warning("%s %s got 503: %s", request.method, request.path, error)
         return _away()
     if is_conflict(error):
         logger.warning("%s %s got 409: %s", request.method, request.path, error)
-        return Conflict(what="somebody else has just changed the same; look again")
+        return Conflict(what="a concurrent request has changed the same data; read it again")
     if isinstance(error, OperationalError):
-        # A deadlock or a time limit: it can be tried again, and we want to hear of it.
+        # A deadlock or a timeout: the client can try again, but operators should see it.
         logger.exception("%s %s got 503", request.method, request.path)
-        return Busy(what="the database could not do this")
+        return Busy(what="the database did not complete the request")
     return None
 
 
@@ -79,7 +79,7 @@ def _away() -> RealmError:
     return Busy(what="the database can't be reached")
 
 
-def _mistake(request: HttpRequest) -> RealmError:
+def _unexpected(request: HttpRequest) -> RealmError:
     logger.exception("%s %s failed", request.method, request.path)
     got_request_exception.send(sender=None, request=request)
     error = RealmError()

@@ -1,17 +1,18 @@
-"""A large text, packed as it is made and unpacked as it is read: it is never whole in memory."""
+"""Large texts, compressed while made and decompressed while read: never whole in memory."""
 
 import hashlib
 import zlib
 from collections.abc import Iterable, Iterator
 
-#: gzip's framing, as zlib counts.
+#: zlib's `wbits` value for gzip.
 _GZIP = 31
-#: What is unpacked at a time: its rest is copied after each piece. Unit: bytes.
+#: How much is decompressed at a time. Small, because zlib copies the rest after each piece.
+#: Unit: bytes.
 _INPUT_BYTES = 4096
 
 
 class Packed:
-    """An immutable text, kept gzipped. `len` is what it takes, `size` what it is. Unit: bytes."""
+    """An immutable text, kept gzipped. `len()` is the bytes it takes, `size` those of the text."""
 
     __slots__ = ("data", "sha256", "size")
 

@@ -1,4 +1,4 @@
-"""Byte ranges of content that is at hand (RFC 9110, section 14): one range, or the whole."""
+"""Byte ranges of content (RFC 9110, section 14): a single range, or the whole content."""
 
 import re
 
@@ -6,14 +6,14 @@ _RANGE = re.compile(r"\s*bytes\s*=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", re.I
 
 
 class Unsatisfiable(Exception):
-    """The range begins behind the content's end."""
+    """The range begins after the content's end."""
 
 
 def wanted(header: str | None, size: int) -> range | None:
-    """The bytes that a Range header asks for, of `size`; None for the whole content.
+    """The bytes that a Range header selects from `size` bytes; None for the whole content.
 
-    The whole is also the answer to what is no range of bytes, and to several ranges at once, as
-    the standard allows. Raises Unsatisfiable.
+    An invalid header and one with several ranges also select the whole content, as the standard
+    allows. Raises Unsatisfiable.
     """
     match = _RANGE.fullmatch(header or "")
     if match is None or match[1] == match[2] == "":

@@ -1,4 +1,4 @@
-"""Reads a request: its address, its method, its body."""
+"""Reads a request's URL, method and body."""
 
 import re
 
@@ -16,11 +16,11 @@ from realms.http.codings import decoded
 
 MIN_GENERATION = "HTTP_X_REALM_MIN_GENERATION"
 
-#: Where the front leaves PATH_INFO as the server gave it: Django puts its own reading in its place.
+#: The environment key under which the front keeps the original PATH_INFO, which Django replaces.
 RAW_PATH = "realms.raw_path"
-#: A longer address names nothing: a realm's URL and a path in it, with room to spare. Unit: bytes.
+#: Longer than any realm URL with a path. Unit: bytes.
 MAX_ADDRESS_BYTES = 4096
-#: A host's name and a port: DNS has none that is longer. Unit: bytes.
+#: The longest host name in DNS, with a port. Unit: bytes.
 MAX_HOST_BYTES = 260
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 
@@ -34,10 +34,10 @@ def check_host_length(host: str) -> None:
 
 
 def request_url(host: str, path_info: str) -> str:
-    """The public URL, unescaped and composed, that a request to this replica means. `path_info` is
-    as WSGI has it: unescaped bytes, spelt as Latin-1.
+    """The public URL, unescaped and composed, of a request to this replica. `path_info` is as in
+    WSGI: unescaped bytes, decoded as Latin-1.
 
-    Raises Malformed, TooLong, and UnicodeDecodeError where the path is not valid UTF-8.
+    Raises Malformed, TooLong, and UnicodeDecodeError for a path that is not valid UTF-8.
     """
     check_host_length(host)
     if not _HOST.fullmatch(host):
@@ -50,7 +50,7 @@ def request_url(host: str, path_info: str) -> str:
 
 
 def requested_url(request: HttpRequest) -> str:
-    """As `request_url`, of a request that has come as far as Django."""
+    """Like `request_url`, for a Django request."""
     path = request.META.get(RAW_PATH)
     if path is None:
         path = request.path_info.encode().decode("latin-1")
@@ -58,12 +58,11 @@ def requested_url(request: HttpRequest) -> str:
 
 
 def read_body(request: HttpRequest, limit: int, name: str) -> bytes:
-    """The whole body, decoded, of which no more than `limit` bytes are ever held. `name` is for
-    errors.
+    """The whole body, decoded; never more than `limit` bytes are held. `name` is used in errors.
 
-    Raises TooLarge, UnsupportedCoding, Malformed for a body that ends too early (half an upload is
-    not a file), and LengthRequired for one of unknown length, whose early end WSGI can't tell from
-    its end.
+    Raises TooLarge, UnsupportedCoding, Malformed for a body that ends early (half an upload is not
+    a file), and LengthRequired for one of unknown length, because WSGI can't distinguish its end
+    from a lost connection.
     """
     announced = request.headers.get("Content-Length") or "0"
     if "Transfer-Encoding" in request.headers:
@@ -83,7 +82,7 @@ def read_body(request: HttpRequest, limit: int, name: str) -> bytes:
 
 
 def min_generation(value: str | None) -> int:
-    """The generation that X-Realm-Min-Generation asks for; 0 without one. Raises Malformed."""
+    """The generation in an X-Realm-Min-Generation header; 0 for None. Raises Malformed."""
     if value is None:
         return 0
     if not value.isascii() or not value.isdigit() or len(value) > 18:
@@ -92,7 +91,7 @@ def min_generation(value: str | None) -> int:
 
 
 def requested_method(request: HttpRequest) -> str:
-    """The method that a request means: clients that can't send QUERY send POST and say so."""
+    """The request's method. Clients that can't send QUERY send POST with X-HTTP-Method-Override."""
     method = request.method or "GET"
     override = request.headers.get("X-HTTP-Method-Override", "").strip().upper()
     return "QUERY" if method == "POST" and override == "QUERY" else method

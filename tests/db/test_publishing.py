@@ -221,7 +221,7 @@ STEPS = {
     "publish": [
         "realms.publishing.publish._source",
         "realms.publishing.publish._published_or_free",
-        "realms.publishing.publish._enter",
+        "realms.publishing.publish._insert_realm",
         "realms.models.RealmPermission.objects.create",
         "realms.models.Publication.objects.create",
         "realms.publishing.effects.notify_replicas",

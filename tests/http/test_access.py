@@ -475,7 +475,7 @@ def test_publishability_reads_a_realm_once_and_then_only_changes(
         read.append(path)
         return found(path, data)
 
-    monkeypatch.setattr(outside_references, "_found", counted)
+    monkeypatch.setattr(outside_references, "_references", counted)
     url = f"{source.url}_publishability"
     first = web.get(url, API)
     assert len(read) == 4 and first.status == 200
