@@ -1,7 +1,7 @@
-"""What a realm URL and a file path may look like, and how a request's address becomes one.
+"""The form of realm URLs and file paths, and how a request's address maps to them.
 
-Realm URLs are kept in one spelling: the public scheme, a lower-case host, no default port, no
-query, a final slash, and segments that need no escaping. Paths are kept decoded and composed.
+Realm URLs are stored in one spelling: the public scheme, a lower-case host, no default port, no
+query, a final slash, and segments that need no escaping. Paths are stored decoded and composed.
 """
 
 import re
@@ -19,12 +19,12 @@ _AUTHORITY = re.compile(r"^(\[[^]]*\]|[^:]*):?(.*)$")
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
 EXECUTABLE_EXTENSIONS = (".tsx", ".ts", ".jsx", ".js")
-#: Files that are modules. Those with further extensions are named with them.
+#: Files that are modules. References to those that are not executable include the extension.
 CODE_EXTENSIONS = (*EXECUTABLE_EXTENSIONS, ".mts", ".mjs", ".cts")
 
 
 def canonical_realm_url(text: object) -> str:
-    """The one spelling of a realm URL. Raises InvalidURL, which says what is wrong with it."""
+    """A realm URL in its canonical spelling. Raises InvalidURL with the reason."""
     if not isinstance(text, str):
         raise InvalidURL(url=repr(text), why="is not a string")
     try:
@@ -55,8 +55,7 @@ def canonical_realm_url(text: object) -> str:
 
 
 def check_path(path: str, realm_url: str = "") -> str:
-    """The path, composed, if a file may have it. Raises InvalidPath, which says what is wrong with
-    it."""
+    """The path, composed, if a file may have it. Raises InvalidPath with the reason."""
     path = composed(path)
     why = wrong_with_path(path, realm_url)
     if why:
@@ -65,12 +64,12 @@ def check_path(path: str, realm_url: str = "") -> str:
 
 
 def same_name(one: str, other: str) -> str:
-    """Why two names can't both be taken, in words, with what is not ASCII spelt out."""
+    """The error message for two spellings of one file name, with non-ASCII characters escaped."""
     return f"{one!a} and {other!a} differ only in how characters are composed: they name one file"
 
 
 def file_path(href: str, realm_url: str) -> str | None:
-    """The path that a reference means in a realm; None if it leads outside."""
+    """The path that a reference means in a realm; None if outside. Raises InvalidPath."""
     if href.startswith(("http://", "https://")):
         scheme_free, realm_free = href.split("://", 1)[1], realm_url.split("://", 1)[1]
         if not scheme_free.startswith(realm_free):
@@ -90,11 +89,11 @@ def file_path(href: str, realm_url: str) -> str | None:
 
 @short_cached(maxsize=4096)
 def public_origin(host: str) -> str:
-    """The origin that a request's Host header stands for.
+    """The public origin that a request's Host header means.
 
-    A replica answers at its own address for the public one: its host and port stand for the public
-    host and port, and its port under any other name stands for the public port. So a replica can be
-    asked by itself for every realm.
+    A replica also answers at its own address. Its host and port mean the public host and port, and
+    its port with another host means that host with the public port. So every realm can be requested
+    from one particular replica.
     """
     public = urlsplit(settings.REALM_PUBLIC_ORIGIN)
     name, port = _authority(host)
@@ -109,28 +108,28 @@ def public_origin(host: str) -> str:
 
 
 def is_within_reach(realm_url: str) -> bool:
-    """Whether visitors get to a realm by way of this server: by its scheme and at its port. One
-    that was made while REALM_PUBLIC_ORIGIN was another may be out of their reach."""
+    """Whether a realm's URL has this server's public scheme and port, so that visitors can reach
+    it. A realm made under another REALM_PUBLIC_ORIGIN may not."""
     public, own = urlsplit(settings.REALM_PUBLIC_ORIGIN), urlsplit(realm_url)
     return (own.scheme, own.port) == (public.scheme, public.port)
 
 
 def _authority(text: str) -> tuple[str, str]:
-    """Host and port; an IPv6 address has colons of its own, and brackets around them."""
+    """Host and port. The host may be an IPv6 address in brackets, with colons of its own."""
     name, port = _AUTHORITY.findall(without_final_dot(text).lower())[0]
     return name, port
 
 
 def without_final_dot(host: str) -> str:
-    """A Host header with its name in the usual spelling: `localhost.:4201`, with the root's dot, is
-    the same host as `localhost:4201`."""
+    """A Host header without the DNS root's dot: `localhost.:4201` is the same host as
+    `localhost:4201`."""
     name, colon, port = host.rpartition(":") if ":" in host else (host, "", "")
     return name.removesuffix(".") + colon + port
 
 
 def realm_candidates(url: str) -> list[str]:
-    """Every URL at which a realm could stand that this URL lies in, the longest first."""
+    """Every possible URL of a realm that this URL lies in, the longest first."""
     start = url.find("://") + 3
-    # A realm's URL is ASCII and no longer than this, however long the address of a request is.
+    # Realm URLs are ASCII and no longer than this, but a request's address may be longer.
     ends = [at for at in range(start, min(len(url), MAX_PATH_BYTES)) if url[at] == "/"]
     return [url[: end + 1] for end in reversed(ends)]

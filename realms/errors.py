@@ -1,4 +1,4 @@
-"""What can be wrong with a request, as one short hierarchy whose docstrings are the messages."""
+"""The errors of requests, one short hierarchy whose docstrings are the messages."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from django.http import HttpResponse
 
 from reindex.reading.pins import PIN_ENDED
 
-#: Of a longer message the rest is left out: it repeats what the client has sent. Unit: characters.
+#: Longer messages are cut: the rest repeats what the client has sent. Unit: characters.
 MAX_MESSAGE = 4000
 
 
@@ -40,7 +40,7 @@ class ForeignDomain(RealmError):
 
 
 class OwnHost(ForeignDomain):
-    """{url} is at a host of this server itself, where nothing is published but at {origin}/"""
+    """{url} is at a host of this server itself, where realms are only published at {origin}/"""
 
 
 class AlreadyExists(RealmError):
@@ -77,7 +77,7 @@ class PinEnded(RealmError):
 
 
 class Reserved(RealmError):
-    """{url} lies within {within}, where only this server's own library is; choose another name"""
+    """{url} lies within {within}, reserved for this server's own library; choose another name"""
 
     status = 403
     title = "Forbidden"
@@ -125,7 +125,7 @@ class Conflict(RealmError):
 
 
 class HistoryEnds(RealmError):
-    """what {url} held at generation {generation} is not known any more"""
+    """the content of {url} at generation {generation} has been removed from history"""
 
     status = 410
     title = "Gone"
@@ -146,14 +146,14 @@ class Missing(RealmError):
 
 
 class LengthRequired(RealmError):
-    """The body's length is not told; expected a Content-Length header"""
+    """The body's length is unknown; expected a Content-Length header"""
 
     status = 411
     title = "Length Required"
 
 
 class PreconditionFailed(RealmError):
-    """{header} is {value!r}, which doesn't hold for what stands at {url} now"""
+    """{header} is {value!r}, which doesn't hold for the current content of {url}"""
 
     status = 412
     title = "Precondition Failed"
@@ -219,9 +219,10 @@ class BrokenCard(RealmError):
 
     def __init__(self, url: str, error: Mapping[str, Any]) -> None:
         super().__init__(url=url, message=error.get("message", ""), causes=error.get("causes", []))
-        said = error.get("status")
-        # The card is there, whatever it lacks.
-        self.status = said if isinstance(said, int) and 400 <= said < 600 and said != 404 else 500
+        status = error.get("status")
+        # Not 404: the card exists, even if something that it reads doesn't.
+        usable = isinstance(status, int) and 400 <= status < 600 and status != 404
+        self.status = status if usable else 500
         self.title = str(error.get("title", "Render Failed"))
 
 
@@ -232,9 +233,9 @@ class BrokenModule(RealmError):
 
     def __init__(self, module: str, error: Mapping[str, Any]) -> None:
         super().__init__(module=module, message=error.get("message", ""), meta=error)
-        said = error.get("status")
-        # No JavaScript, or a realm that can't be read now; whatever else, it is the module's fault.
-        self.status = said if said in (406, 503) else 422
+        status = error.get("status")
+        # 406: no JavaScript; 503: a realm can't be read now. Any other error is the module's fault.
+        self.status = status if status in (406, 503) else 422
         self.title = str(error.get("title", self.title))
 
 
@@ -245,8 +246,8 @@ class UnknownDefinition(RealmError):
     title = "Not Found"
 
     def __init__(self, module: str, name: str, exports: Sequence[str]) -> None:
-        told = ", ".join(exports) or "none"
-        super().__init__(module=module, name=name, exports=told, meta={"exports": list(exports)})
+        listed = ", ".join(exports) or "none"
+        super().__init__(module=module, name=name, exports=listed, meta={"exports": list(exports)})
 
 
 class BadParameter(RealmError):
@@ -286,7 +287,7 @@ class More(RealmError):
 
 
 class Problems:
-    """What is found wrong with a request: the first hundred in full, the rest as a number."""
+    """The problems of a request: the first hundred in full, the rest as a number."""
 
     LISTED = 100
 
@@ -296,7 +297,7 @@ class Problems:
         self.least: RealmError | None = None
 
     def add(self, problem: RealmError) -> None:
-        """Takes note of a problem."""
+        """Adds a problem."""
         self.count += 1
         if len(self.listed) < self.LISTED:
             self.listed.append(problem)
@@ -330,7 +331,7 @@ class Busy(RealmError):
 
 
 def error_response(error: RealmError) -> HttpResponse:
-    """A realm endpoint's answer to an error: JSON:API, without a stack trace."""
+    """A realm endpoint's error response: JSON:API, without a stack trace."""
     problems = error.problems if isinstance(error, Several) else [error]
     response = HttpResponse(
         json.dumps({"errors": [_described(each) for each in problems]}),
@@ -354,29 +355,30 @@ def error_response(error: RealmError) -> HttpResponse:
 
 
 def server_error_response(error: RealmError) -> HttpResponse:
-    """A server endpoint's answer to an error: clients expect the messages as bare strings."""
+    """A server endpoint's error response: its clients expect messages as bare strings."""
     response = error_response(error)
     response.content = json.dumps({"errors": [str(error)]}).encode()
     return response
 
 
 def _described(error: RealmError) -> dict[str, object]:
-    # `detail` is JSON:API's name for it; clients of this protocol read the one or the other.
     message = str(error)
     if len(message) > MAX_MESSAGE:
         message = f"{message[:MAX_MESSAGE]} …"
-    told = {"status": error.status, "title": error.title, "message": message}
-    return {**told, "detail": message, **_id(error)}
+    # JSON:API calls it `detail`; some clients of this protocol read that, others `message`.
+    texts = {"status": error.status, "title": error.title, "message": message, "detail": message}
+    return {**texts, **_members(error)}
 
 
-def _id(error: RealmError) -> dict[str, object]:
-    told: dict[str, object] = {"id": error.details["url"]} if "url" in error.details else {}
+def _members(error: RealmError) -> dict[str, object]:
+    """The optional members of a JSON:API error object."""
+    members: dict[str, object] = {"id": error.details["url"]} if "url" in error.details else {}
     if "pointer" in error.details:
-        told["source"] = {"pointer": error.details["pointer"]}
+        members["source"] = {"pointer": error.details["pointer"]}
     if "parameter" in error.details:
-        told["source"] = {"parameter": error.details["parameter"]}
+        members["source"] = {"parameter": error.details["parameter"]}
     if "meta" in error.details:
-        told["meta"] = error.details["meta"]
+        members["meta"] = error.details["meta"]
     if "causes" in error.details:
-        told["meta"] = {"causes": error.details["causes"]}
-    return told
+        members["meta"] = {"causes": error.details["causes"]}
+    return members

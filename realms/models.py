@@ -1,7 +1,7 @@
-"""The registry and the content: realms, publications, the manifest through time, blobs.
+"""The registry and the content: realms, publications, file versions, blobs.
 
-A realm's history is immutable. A publication points into it, so publishing, rolling back and
-comparing cost the same for ten files and for a million.
+A realm's history is immutable. A publication refers to a generation of it, so publishing and
+rolling back cost the same for ten files and for a million.
 """
 
 import uuid
@@ -16,13 +16,13 @@ from notifications.channels import all_files_changed, realm_key
 from notifications.emit import emit, local_board
 from realms import triggers
 
-#: Whom a row of permissions is for, where it is for no single account.
+#: The audiences of permission rows that are not for a single account.
 EVERYONE = "everyone"
 SIGNED_IN = "signed-in"
 
 
 class Realm(models.Model):
-    """A row of the registry: the only authority on which realms exist and what they hold."""
+    """A row of the registry, the only authority on which realms exist and what they contain."""
 
     class Kind(models.TextChoices):
         SOURCE = "source"
@@ -86,22 +86,22 @@ class Realm(models.Model):
 
     @classmethod
     def first_showing(cls, **source: Any) -> "Realm | None":
-        """The published realm that was the first of those that show a source realm, which is given
-        by a filter: its visitors are led there."""
+        """The oldest published realm that shows the source realm given by a filter. Links to the
+        source realm lead there."""
         return cls.objects.filter(kind=cls.Kind.PUBLISHED, **source).order_by("created_at").first()
 
     @property
     def owner_key(self) -> str:
-        """The name of its owner towards the reindex, in whose turn it is rendered."""
+        """The owner's key in the reindex queue, which takes turns between owners."""
         return "" if self.owner_id is None else str(self.owner_id)
 
     def clear_local_source_caches(self) -> None:
-        """Drops this replica's cached files and modules of the realm. Tells nobody."""
+        """Drops the realm's cached files and modules on this replica only."""
         local_board().bump([realm_key(self.url)])
 
     def clear_local_source_caches_and_broadcast(self) -> None:
-        """Drops the cached files and modules of the realm on every replica when the caller's
-        transaction commits, on this one first. The realm stays up.
+        """Drops the realm's cached files and modules on every replica when the caller's transaction
+        commits, on this replica first. The realm stays available.
 
         Raises TransactionManagementError outside a transaction.
         """
@@ -109,8 +109,8 @@ class Realm(models.Model):
 
 
 class RealmTombstone(models.Model):
-    """The last generation of a realm that is gone: a new realm at its URL counts on from there.
-    Triggers keep it, whoever deletes and inserts."""
+    """The last generation of a deleted realm: a new realm at its URL continues from there. Triggers
+    maintain it."""
 
     url = models.TextField(primary_key=True)
     generation = models.PositiveBigIntegerField()
@@ -121,7 +121,7 @@ class RealmTombstone(models.Model):
 
 
 class Blob(models.Model):
-    """Content by its SHA-256. Up to 64 KiB in the row, else in the `blobs` storage."""
+    """Content by its SHA-256: up to 64 KiB in the row, larger content in the `blobs` storage."""
 
     sha256 = models.CharField(max_length=64, primary_key=True)
     size = models.PositiveBigIntegerField()
@@ -167,8 +167,8 @@ class FileVersion(models.Model):
 
 
 class RealmBorder(models.Model):
-    """A folder of a realm at which another realm has come or gone, last at this generation of the
-    realm around it: what that one serves below the folder is not what it served before."""
+    """A folder of `realm` at which an inner realm was created or removed, last at `generation` of
+    `realm`. This hides or shows the files of `realm` below the folder."""
 
     realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="borders")
     path = models.TextField(help_text="the folder, with its final slash")
@@ -208,7 +208,7 @@ class Publication(models.Model):
 
 
 class Account(get_user_model()):  # type: ignore[misc]
-    """Django's user, for the triggers that belong on its table."""
+    """Django's user, as a proxy that adds triggers to its table."""
 
     class Meta:
         proxy = True
@@ -216,9 +216,9 @@ class Account(get_user_model()):  # type: ignore[misc]
 
 
 class AccountName(models.Model):
-    """Since when an account has had its name. A trigger keeps it, whoever writes the account.
+    """Since when an account has had its name. A trigger maintains it.
 
-    A token that tells an account by its name only is good if it was issued since then.
+    A token that names its account without a key is only valid if it was issued after that.
     """
 
     account = models.OneToOneField(
@@ -231,10 +231,10 @@ class AccountName(models.Model):
 
 
 class RealmPermission(models.Model):
-    """What an account may do in a realm, or everyone, or everyone who is signed in.
+    """What an account, everyone, or everyone who is signed in may do in a realm.
 
-    Accounts are referred to by key: rights follow a rename and end with the account, and no
-    username can mean an audience.
+    Rows refer to accounts by key: permissions survive a rename and end with the account, and no
+    username can be mistaken for an audience.
     """
 
     realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="permissions")
@@ -288,7 +288,7 @@ class RealmPermission(models.Model):
 
 
 class TranspiledModule(models.Model):
-    """The JavaScript made from a source. Keyed by content, so it is never stale."""
+    """The JavaScript made from a source. Its key is the content, so it is never stale."""
 
     sha256 = models.CharField(max_length=64)
     transpiler = models.CharField(max_length=64)
@@ -306,7 +306,7 @@ class TranspiledModule(models.Model):
 
 
 class CoherenceReport(models.Model):
-    """What one run of verify_coherence found out about the fleet."""
+    """The result of one run of verify_coherence."""
 
     started_at = models.DateTimeField()
     seconds = models.FloatField(help_text="how long the run took")

@@ -1,6 +1,6 @@
-"""What the database itself guards, so that no code can forget it (django-pgtrigger).
+"""Database triggers: announcements and checks that no code can forget (django-pgtrigger).
 
-Who writes a row by whatever way (the ORM, a migration, psql) is announced and checked alike.
+They apply to every write of a row, by the ORM, a migration or psql.
 """
 
 import pgtrigger
@@ -12,8 +12,8 @@ from notifications.channels import (
     REALM_REGISTRY,
 )
 
-#: A realm that appears, disappears or changes its nature. Its generation moves with its files,
-#: which have announcements of their own.
+#: Announces a realm that is created, deleted or changed. Changes of the generation and the totals
+#: don't count: file changes have their own announcements.
 _UPSERT = f"PERFORM pg_notify('{REALM_REGISTRY}', 'upsert:' || NEW.url); RETURN NULL;"
 ANNOUNCE_REALM = [
     pgtrigger.Trigger(
@@ -45,7 +45,8 @@ GENERATION_NEVER_FALLS = pgtrigger.Trigger(
     "OLD.url, OLD.generation, NEW.generation;",
 )
 
-#: Nor over a delete: the last generation stays, and a new realm at the URL goes on from there.
+#: Generations don't fall over a delete either: a tombstone keeps the last one, and a new realm at
+#: the URL continues from there.
 _ENTOMB = """
     INSERT INTO realms_realmtombstone AS t (url, generation, at) {gone}
     ON CONFLICT (url) DO UPDATE
@@ -66,7 +67,7 @@ KEEP_TOMBSTONES = [
         when=pgtrigger.Before,
         func=_ENTOMB.format(gone="SELECT url, generation, now() FROM realms_realm"),
     ),
-    # After the insert: by then whoever was deleting the realm that stood there has committed.
+    # After the insert: it waits until a concurrent delete of the URL's former realm has committed.
     pgtrigger.Trigger(
         name="go_on_from_tombstone",
         operation=pgtrigger.Insert,
@@ -90,7 +91,8 @@ URL_NEVER_CHANGES = pgtrigger.Trigger(
     func="RAISE EXCEPTION 'the URL of % can not change', OLD.url;",
 )
 
-#: Who may read decides what a cache may answer without asking: a permission is part of the realm.
+#: Caches serve public realms without asking the database, so a permission counts as part of the
+#: realm.
 ANNOUNCE_PERMISSION = pgtrigger.Trigger(
     name="announce_permission",
     operation=pgtrigger.Insert | pgtrigger.Update | pgtrigger.Delete,
@@ -102,7 +104,7 @@ ANNOUNCE_PERMISSION = pgtrigger.Trigger(
     """,
 )
 
-#: A token that tells an account by its name is good no longer than the account has had that name.
+#: Records since when an account has had its name: older tokens for that name are invalid.
 NAMED_SINCE = pgtrigger.Trigger(
     name="named_since",
     operation=pgtrigger.Insert | pgtrigger.UpdateOf("username"),  # type: ignore[no-untyped-call]
@@ -145,7 +147,7 @@ ANNOUNCE_FILES = [
     _announce_files("announce_files_closed", pgtrigger.Update),
 ]
 
-#: History is immutable: of a version only its end may be written, and that once.
+#: History is immutable: a version may only be closed, and only once.
 VERSION_IS_IMMUTABLE = pgtrigger.Trigger(
     name="version_is_immutable",
     operation=pgtrigger.Update,
