@@ -1,4 +1,4 @@
-"""What `manage.py check --deploy` says of settings that would work, and shouldn't be used so."""
+"""Checks for `manage.py check --deploy`: settings that work but are unsafe in production."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from kombu.transport import TRANSPORT_ALIASES
 
-#: A seed of this many characters can't be guessed, if it has enough different ones.
+#: The least length of a seed, and the least number of different characters in it.
 SEED_CHARACTERS, SEED_DIFFERENT = 32, 8
 _LOCAL = ("localhost", "127.0.0.1", "[::1]", "::1")
 
@@ -21,7 +21,7 @@ def _id(number: int) -> str:
 
 @register(Tags.security, deploy=True)
 def seed(**_: Any) -> Iterator[CheckMessage]:
-    """Whoever guesses the seed is the operator."""
+    """Anyone who guesses the seed can act as the operator."""
     value = settings.REALM_SECRET_SEED
     if len(value) < SEED_CHARACTERS or len(set(value)) < SEED_DIFFERENT:
         yield Error(
@@ -33,26 +33,26 @@ def seed(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def public_origin(**_: Any) -> Iterator[CheckMessage]:
-    """Every realm's URL begins with it, and it decides whether cookies are secure."""
+    """Realm URLs begin with the public origin, and it decides whether cookies are secure."""
     value = settings.REALM_PUBLIC_ORIGIN
     why = _not_an_origin(value)
     if why:
         yield Error(
             f"REALM_PUBLIC_ORIGIN is {value!r}, which {why}.",
-            hint="Give scheme and host alone, as https://realms.example.com",
+            hint="Give only scheme and host, as https://realms.example.com",
             id=_id(2),
         )
     elif value.startswith("http:") and not _local(_parts(value).hostname):
         yield Warning(
             f"REALM_PUBLIC_ORIGIN is {value!r}: tokens and sessions travel in plain text.",
-            hint="Serve it by TLS, and begin the origin with https://",
+            hint="Serve it over TLS, and use an origin with https://",
             id=_id(3),
         )
 
 
 @register(Tags.security, deploy=True)
 def replica_address(**_: Any) -> Iterator[CheckMessage]:
-    """Workers and peers reach the replica there, and so does the rest of the fleet."""
+    """Workers and other replicas reach this replica at this address."""
     value = settings.REALM_REPLICA_ADDRESS
     why = _not_an_origin(value)
     if why:
@@ -65,15 +65,15 @@ def replica_address(**_: Any) -> Iterator[CheckMessage]:
         _parts(settings.REALM_PUBLIC_ORIGIN).hostname
     ):
         yield Warning(
-            f"REALM_REPLICA_ADDRESS is {value!r}, at which no other machine finds this replica.",
-            hint="Give an address in the network that the workers and the other replicas share.",
+            f"REALM_REPLICA_ADDRESS is {value!r}, which other machines can't reach.",
+            hint="Give an address that the workers and the other replicas can reach.",
             id=_id(5),
         )
 
 
 @register(Tags.security, deploy=True)
 def broker(**_: Any) -> Iterator[CheckMessage]:
-    """A message that nobody can take is sent again by the sweeper, for ever."""
+    """Workers must be able to read messages, or the sweeper sends them again for ever."""
     scheme = settings.CELERY_BROKER_URL.partition("://")[0]
     if scheme not in TRANSPORT_ALIASES:
         yield Error(
@@ -95,7 +95,7 @@ def board(**_: Any) -> Iterator[CheckMessage]:
     folder = settings.REALM_BOARD.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         yield Error(
-            f"REALM_BOARD is in {str(folder)!r}, no folder that this process can write to.",
+            f"REALM_BOARD is in {str(folder)!r}, which is not a folder writable by this process.",
             hint="Make the folder; the web service and the sidecar share it, replicas don't.",
             id=_id(8),
         )
@@ -103,40 +103,41 @@ def board(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def publish_domains(**_: Any) -> Iterator[CheckMessage]:
-    """What may be published where: authors' pages run at these hosts."""
+    """Authors' pages run at the publish domains, so these must not share cookies with others."""
     public = _parts(settings.REALM_PUBLIC_ORIGIN).hostname or ""
     for domain in settings.REALM_PUBLISH_DOMAINS:
         host = domain.partition(":")[0]
         labels = host.split(".")
         if "/" in domain or not all(labels) or domain != domain.strip().lower():
             yield Error(
-                f"REALM_PUBLISH_DOMAINS has {domain!r}, which is no domain.",
+                f"REALM_PUBLISH_DOMAINS has {domain!r}, which is not a domain.",
                 hint="Give host names in lower case, comma-separated: sites.example.com",
                 id=_id(9),
             )
         elif len(labels) == 1 and not _local(host):
             yield Error(
-                f"REALM_PUBLISH_DOMAINS has {domain!r}: anybody's host lies below it.",
+                f"REALM_PUBLISH_DOMAINS has {domain!r}, a single label: other "
+                "owners' hosts are below it.",
                 hint="Give a domain of your own, as sites.example.com",
                 id=_id(10),
             )
         elif public.endswith(f".{host}") and not _local(host):
             yield Warning(
-                f"REALM_PUBLISH_DOMAINS has {domain!r}, which the public origin lies below: a page "
-                "published there can set cookies for it.",
-                hint="Publish at a domain beside the public host, or best at another registered "
-                "domain.",
+                f"REALM_PUBLISH_DOMAINS has {domain!r}, and the public origin is below it: a page "
+                "published there can set cookies for the public origin.",
+                hint="Publish at another registered domain, or at least at one that the public "
+                "host is not below.",
                 id=_id(11),
             )
 
 
 @register(Tags.security, deploy=True)
 def user_host(**_: Any) -> Iterator[CheckMessage]:
-    """It ends every user id, and is what tells our users from others'."""
+    """Every user id ends in this host, which tells our users from those of other servers."""
     value = settings.REALM_USER_HOST
     if not value or any(not (c.isalnum() or c in ".-") for c in value):
         yield Error(
-            f"REALM_USER_HOST is {value!r}, which can't stand behind the colon of a user id.",
+            f"REALM_USER_HOST is {value!r}, which is not a valid host for user ids.",
             hint="Give a host name, as example.com",
             id=_id(12),
         )
@@ -144,23 +145,23 @@ def user_host(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def listen_database(**_: Any) -> Iterator[CheckMessage]:
-    """Notifications of another database are none of ours: every cache would be bypassed."""
+    """With a different database no notification would arrive: every cache would be bypassed."""
     if not settings.LISTEN_DATABASE_URL or not settings.DATABASE_URL:
         return
-    named = [
+    name, listen_name = [
         dj_database_url.parse(url)["NAME"]
         for url in (settings.DATABASE_URL, settings.LISTEN_DATABASE_URL)
     ]
-    if named[0] != named[1]:
+    if name != listen_name:
         yield Error(
-            f"LISTEN_DATABASE_URL names the database {named[1]!r}, DATABASE_URL {named[0]!r}.",
+            f"LISTEN_DATABASE_URL names the database {listen_name!r}, DATABASE_URL {name!r}.",
             hint="Give a direct connection to the same database.",
             id=_id(13),
         )
 
 
 def _not_an_origin(value: str) -> str:
-    """What is wrong with an origin; nothing if it is one."""
+    """What is wrong with an origin; empty if it is valid."""
     parts = _parts(value)
     if parts.scheme not in ("http", "https") or not value.startswith(f"{parts.scheme}://"):
         return "does not begin with http:// or https://"
@@ -176,7 +177,7 @@ def _not_an_origin(value: str) -> str:
 def _parts(value: str) -> SplitResult:
     try:
         parts = urlsplit(value)
-        parts.port  # noqa: B018  raises where it is no number
+        parts.port  # noqa: B018  raises ValueError if it is not a number
     except ValueError:
         return urlsplit("")
     return parts

@@ -221,8 +221,9 @@ class BrokenCard(RealmError):
         super().__init__(url=url, message=error.get("message", ""), causes=error.get("causes", []))
         status = error.get("status")
         # Not 404: the card exists, even if something that it reads doesn't.
-        usable = isinstance(status, int) and 400 <= status < 600 and status != 404
-        self.status = status if usable else 500
+        if not isinstance(status, int) or status == 404 or not 400 <= status < 600:
+            status = 500
+        self.status = status
         self.title = str(error.get("title", "Render Failed"))
 
 

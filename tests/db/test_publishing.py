@@ -533,8 +533,8 @@ def test_nobody_makes_a_realm_within_the_card_library_whatever_their_name(
     assert answer.status == 403
     assert json.loads(answer.body) == {
         "errors": [
-            f"{ORIGIN}/base/site/ lies within {ORIGIN}/base/, reserved for this server's own library"
-            " is; choose another name"
+            f"{ORIGIN}/base/site/ lies within {ORIGIN}/base/, reserved for this server's own"
+            " library; choose another name"
         ]
     }
     with pytest.raises(Reserved):
