@@ -44,6 +44,7 @@ class Caller:
     account_id: int | None = None
     #: The key of the only realm that the token is valid for; in others the caller is anonymous.
     realm_id: UUID | None = None
+    #: The permissions that the token lists; None without a realm token.
     claimed: tuple[str, ...] | None = field(default=None, compare=False)
 
     @classmethod

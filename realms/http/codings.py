@@ -7,7 +7,7 @@ from realms.errors import Malformed, TooLarge, UnsupportedCoding
 #: zlib's `wbits` values for the framings.
 _GZIP, _ZLIB, _RAW = 31, 15, -15
 _NAMES = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate", "identity": "identity"}
-TAKEN = "gzip, deflate, identity"
+ACCEPTED = "gzip, deflate, identity"
 #: Stacking codings has no use, so few are accepted.
 _MAX_CODINGS = 2
 #: How much of a body is decoded at a time. Unit: bytes.
@@ -22,7 +22,7 @@ def decoded(data: bytes, content_encoding: str, limit: int, name: str) -> bytes:
     """
     codings = [each.strip().lower() for each in content_encoding.split(",") if each.strip()]
     if len(codings) > _MAX_CODINGS or not _NAMES.keys() >= set(codings):
-        raise UnsupportedCoding(found=content_encoding[:80], expected=TAKEN)
+        raise UnsupportedCoding(found=content_encoding[:80], expected=ACCEPTED)
     for coding in reversed([_NAMES[each] for each in codings]):
         if coding != "identity":
             data = _unpacked(data, coding, limit, name)

@@ -126,22 +126,22 @@ def import_files(
                     realm=realm, audience=EVERYONE, defaults={"read": True}
                 )
         before = dict(versions_at(realm, realm.generation).values_list("path", "blob_id"))
-        gone, kept = _gone_and_kept(before, folder, delete)
+        deleted, kept = _deleted_and_kept(before, folder, delete)
         # Deletes first, so that the new files fit into the quota.
-        if gone:
-            delete_files(realm, gone)
+        if deleted:
+            delete_files(realm, deleted)
         write_stored(realm, stored)
     written = [path for path, each in stored.items() if before.get(path) != each.sha256]
-    return Imported(url, created, written, gone, realm.generation, kept)
+    return Imported(url, created, written, deleted, realm.generation, kept)
 
 
-def _gone_and_kept(
+def _deleted_and_kept(
     before: Iterable[str], folder: Folder, delete: bool
 ) -> tuple[list[str], list[str]]:
     """The files of a realm that the folder lacks: those that an import deletes, and the others."""
     lacking = sorted(set(before) - set(folder.files))
-    gone = [path for path in lacking if delete and not folder.leaves_out(path)]
-    return gone, sorted(set(lacking) - set(gone))
+    deleted = [path for path in lacking if delete and not folder.leaves_out(path)]
+    return deleted, sorted(set(lacking) - set(deleted))
 
 
 def _compared(folder: Folder, url: str, delete: bool) -> Imported:
@@ -150,15 +150,15 @@ def _compared(folder: Folder, url: str, delete: bool) -> Imported:
     realm = Realm.objects.filter(url=url).first()
     versions = versions_at(realm, realm.generation) if realm else FileVersion.objects.none()
     before = {path: (sha, size) for path, sha, size in versions.values_list("path", "blob", "size")}
-    gone, kept = _gone_and_kept(before, folder, delete)
+    deleted, kept = _deleted_and_kept(before, folder, delete)
     written = [
         path for path, file in files.items()
         if path not in before or before[path][0] != sha256(file.read_bytes()).hexdigest()
     ]  # fmt: skip
-    freed = [before[path][1] for path in (*gone, *written) if path in before]
+    freed = [before[path][1] for path in (*deleted, *written) if path in before]
     check_quota(
         realm or Realm(url=url),
         len(written) - len(freed),
         sum(files[path].stat().st_size for path in written) - sum(freed),
     )
-    return Imported(url, realm is None, written, gone, realm.generation if realm else 0, kept)
+    return Imported(url, realm is None, written, deleted, realm.generation if realm else 0, kept)

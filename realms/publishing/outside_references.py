@@ -84,7 +84,7 @@ def _findings(realm: Realm, known: tuple[int, Findings] | None) -> Findings:
     changed = history.difference(realm, known[0], realm.generation) if known else None
     if known is None or changed is None or len(changed) > MAX_CHANGED:
         return dict(_read(versions.iterator(chunk_size=500)))
-    kept = {path: found for path, found in known[1].items() if path not in changed}
+    kept = {path: references for path, references in known[1].items() if path not in changed}
     return kept | dict(_read(versions.filter(path__in=list(changed))))
 
 

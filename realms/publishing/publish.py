@@ -126,8 +126,8 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
     source_url, url = canonical_realm_url(source_url), canonical_realm_url(published_url)
     check_domain(url)
 
-    def needed() -> Locks:
-        written = (*_places(url), *space_lock(url), *_address_locks(url, source_url))
+    def required() -> Locks:
+        written = (*_with_outer_urls(url), *space_lock(url), *_address_locks(url, source_url))
         return Locks(frozenset(written), frozenset([source_url]))
 
     def publish() -> Published:
@@ -135,7 +135,7 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
         published = _published_or_free(url, source, caller)
         return _show(source, source.generation, published, url, caller)
 
-    return _locked(url, needed, publish)
+    return _with_locks(url, required, publish)
 
 
 def rollback_realm(published_url: str, caller: Caller, publication: int | None = None) -> Published:
@@ -143,7 +143,7 @@ def rollback_realm(published_url: str, caller: Caller, publication: int | None =
     `publication` of the published realm. This makes a new publication, like any publish."""
     url = canonical_realm_url(published_url)
 
-    def needed() -> Locks:
+    def required() -> Locks:
         written = frozenset([url, *_address_locks(url)])
         realm = Realm.objects.filter(url=url, kind=Kind.PUBLISHED).first()
         try:
@@ -157,7 +157,7 @@ def rollback_realm(published_url: str, caller: Caller, publication: int | None =
         earlier = rollback_target(realm, publication)
         return _show(earlier.source, earlier.source_generation, realm, url, caller)
 
-    return _locked(url, needed, roll_back)
+    return _with_locks(url, required, roll_back)
 
 
 def rollback_target(realm: Realm, publication: int | None = None) -> Publication:
@@ -244,7 +244,9 @@ def unpublish_realm(published_url: str, caller: Caller) -> Realm:
         _tear_down(realm)
         return gone
 
-    return _locked(url, lambda: Locks({*_places(url), *_address_locks(url, gone=True)}), unpublish)
+    return _with_locks(
+        url, lambda: Locks({*_with_outer_urls(url), *_address_locks(url, gone=True)}), unpublish
+    )
 
 
 def delete_realm(realm_url: str, caller: Caller) -> list[str]:
@@ -254,11 +256,11 @@ def delete_realm(realm_url: str, caller: Caller) -> list[str]:
     """
     url = canonical_realm_url(realm_url)
 
-    def needed() -> Locks:
+    def required() -> Locks:
         # Realms that showed it earlier have publications, which are deleted with it.
         showed = Q(source__url=url) | Q(publications__source__url=url)
         copies = Realm.objects.filter(showed).distinct().order_by()
-        return Locks(frozenset(_places(url, *copies.values_list("url", flat=True))))
+        return Locks(frozenset(_with_outer_urls(url, *copies.values_list("url", flat=True))))
 
     def delete() -> list[str]:
         realm = deletable(url, caller)
@@ -267,7 +269,7 @@ def delete_realm(realm_url: str, caller: Caller) -> list[str]:
             _tear_down(each)
         return [url, *(copy.url for copy in published)]
 
-    return _locked(url, needed, delete)
+    return _with_locks(url, required, delete)
 
 
 def deletable(url: str, caller: Caller) -> Realm:
@@ -303,25 +305,25 @@ def _tear_down(realm: Realm) -> None:
 # --- Locks and checks --------------------------------------------------------------------------
 
 
-def _locked(url: str, needed: Callable[[], Locks], act: Callable[[], R]) -> R:
-    """Calls `act` in a transaction that holds the locks that `needed` returns. If others are needed
-    by the time it has them, it starts again. Raises Busy if they keep changing."""
+def _with_locks(url: str, required: Callable[[], Locks], act: Callable[[], R]) -> R:
+    """Calls `act` in a transaction that holds the locks that `required` returns. If it returns
+    others once they are held, starts again. Raises Busy if they keep changing."""
     for _ in range(TRIES):
-        locks = needed()
+        locks = required()
         with realm_write_lock(*locks.written, shared=locks.read):
-            if needed() <= locks:
+            if required() <= locks:
                 return act()
     raise errors.Busy(what=f"{url} has been changed {TRIES} times meanwhile")
 
 
-def _places(*urls: str) -> list[str]:
+def _with_outer_urls(*urls: str) -> list[str]:
     """The URLs to lock for creating or removing realms at `urls`: these, and those of the realms
     around them."""
     return [each for url in urls for each in (url, *outer_urls(url))]
 
 
 def _address_locks(url: str, *source_urls: str, gone: bool = False) -> list[str]:
-    """The locks for a change of where source realms are published. None are needed if `url` shows
+    """The locks for a change of where source realms are published. None are required if `url` shows
     the same source realm before and after."""
     publications = Publication.objects.filter(realm__url=url).order_by()
     shown = set(publications.values_list("source__url", flat=True).distinct())

@@ -88,7 +88,9 @@ def _broken_cards(realm: Realm, findings: Findings) -> dict[str, str]:
         for url, generation in shown
         for card, message in failed_cards(url, generation).items()
     }
-    data = [path.removesuffix(".json") for path, found in findings.items() if found.data]
+    data = [path.removesuffix(".json") for path, references in findings.items() if references.data]
     for card in shown_cards(urls, data):
         broken[f"{card}.json"] = str(no_longer_a_card(f"{card}.json"))
-    return broken | {path: found.broken for path, found in findings.items() if found.broken}
+    return broken | {
+        path: references.broken for path, references in findings.items() if references.broken
+    }
