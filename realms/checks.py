@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from kombu.transport import TRANSPORT_ALIASES
 
-#: The least length of a seed, and the least number of different characters in it.
+#: The minimum length of a seed, and the minimum number of different characters in it.
 SEED_CHARACTERS, SEED_DIFFERENT = 32, 8
 _LOCAL = ("localhost", "127.0.0.1", "[::1]", "::1")
 

@@ -46,7 +46,7 @@ def belongs_to_another(url: str, account: Any, *also: Any) -> bool:
     name = first_segment(url)
     if account is None or name != account.get_username() or is_reserved(name):
         return True
-    # Another account had the name before and still has realms below it: these keep their space.
+    # While a former owner of the name has realms below it, the space stays theirs.
     since = AccountName.objects.filter(account=account.pk).values("since")
     below = f"{settings.REALM_PUBLIC_ORIGIN}/{name}/"
     return others.filter(url__startswith=below, created_at__lt=Subquery(since)).exists()

@@ -1,7 +1,7 @@
 """Changes of realms: one value for each realm that a transaction changes, and its consequences.
 
 Code that changes a realm raises a `Change` and doesn't know its receivers. Pure functions here
-derive from it which caches, definitions and jobs are concerned; `effects` updates those once for
+derive from it which caches, definitions and jobs are affected; `effects` updates those once for
 all changes of a transaction, at its end, so that rows are locked in one order.
 """
 
@@ -54,7 +54,7 @@ class Change:
 
     @property
     def appeared(self) -> bool:
-        """Whether everyone may read the realm now and could not before, or it didn't exist."""
+        """Whether everyone may read the realm now, and could not before or it didn't exist."""
         before = self.exists_before and self.readable_before is not False
         return self.readable_after is True and not before
 
@@ -78,8 +78,8 @@ def board_keys(change: Change) -> set[str]:
 
 
 def notifications(change: Change) -> list[Notification]:
-    """The notifications that no trigger sends. Those of source realms are due because links to a
-    source realm lead to where it is published."""
+    """The notifications that no trigger sends: that all files of the realm have changed, and that
+    source realms are published elsewhere, which is where links to them lead."""
     files = [all_files_changed(change.realm_url)] if change.paths is None else []
     return files + [realm_changed(url) for url in sorted(moved(change))]
 

@@ -45,5 +45,5 @@ def lock_realms(urls: Iterable[str], shared: Iterable[str] = ()) -> None:
             lock.acquire()
         except OperationalError as error:
             if isinstance(error.__cause__, LockNotAvailable):
-                raise Busy(what=f"{url} has been written to for {LOCK_WAIT_SECONDS} s") from error
+                raise Busy(what=f"{url} has been locked for {LOCK_WAIT_SECONDS} s") from error
             raise

@@ -1,4 +1,4 @@
-"""Large texts, compressed while made and decompressed while read: never whole in memory."""
+"""Large texts, compressed while made and decompressed while read: never held uncompressed."""
 
 import hashlib
 import zlib

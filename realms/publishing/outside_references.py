@@ -1,4 +1,4 @@
-"""Finds a realm's references to other realms, and its broken cards, at one generation.
+"""Finds a realm's references to URLs outside it, and its broken cards, at one generation.
 
 This takes reading the files. A generation never changes, so each process reads a realm in full only
 once, and then only the files that have changed since. Repeated requests don't repeat this work, and
@@ -56,7 +56,7 @@ def scan(realm: Realm) -> Findings:
     if known is not None and known[0] == realm.generation:
         return known[1]
     if not _reading.acquire(timeout=WAIT_SECONDS):
-        raise Busy(what=f"the files of {realm.url} can't be looked through at present")
+        raise Busy(what=f"the files of {realm.url} can't be checked now")
     try:
         known = _known.get(realm.pk)
         if known is None or known[0] != realm.generation:
