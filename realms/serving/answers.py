@@ -1,8 +1,8 @@
-"""Answers to reads: made once, cached with the stamp of everything that they depend on.
+"""Answers to reads, each cached with the stamp of everything that it depends on.
 
-HTTP -> registry -> content -> cache. An `Answer` is a whole response but for what the single
-request decides (HEAD, If-None-Match). The source cache, the transpiled-module cache and the page
-cache are three `StampedCache`s of answers; a read that finds its answer there touches no database.
+HTTP -> registry -> content -> cache. An `Answer` is a complete response, except for the parts that
+depend on the single request (HEAD, If-None-Match). The source cache, the transpiled-module cache
+and the page cache are three `StampedCache`s of answers. A cache hit reads no database.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ _PROBED = {
     Variant.MODULE: ("", *EXECUTABLE_EXTENSIONS),
     Variant.HTML: ("",),
 }
-#: Pages of any origin may read what everyone may read.
+#: Scripts of any origin may read an answer.
 _OPEN: Headers = (
     ("access-control-allow-origin", "*"),
     ("access-control-expose-headers", "*"),
@@ -60,22 +60,22 @@ def caches() -> dict[Variant, StampedCache[Answer]]:
 
 
 def cached(variant: Variant, url: str, at_least: int = 0) -> Answer | None:
-    """The answer, if this process holds one that is fresh and reaches the pinned generation."""
+    """The fresh answer in this process's cache, if its generation is `at_least` or newer."""
     answer = caches()[variant].get(url)
     return answer if answer is not None and answer.high >= at_least else None
 
 
 def lacks_file(answer: Answer, variant: Variant) -> bool:
-    """Whether a realm has no file at the URL that this is the answer at, but may have a page."""
-    nothing = variant is Variant.MODULE and answer.content.status == 404
-    return nothing and answer.realm_url is not None
+    """Whether the answer is a module's 404 within a realm, so that a page may exist at the URL."""
+    no_file = variant is Variant.MODULE and answer.content.status == 404
+    return no_file and answer.realm_url is not None
 
 
 def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
     """The answer from the database. `url` is absolute and unescaped.
 
-    A load that another request has begun is shared, unless `alone` asks for what is committed now:
-    a shared one may have read the database a moment before. What is cached is dropped then.
+    Concurrent loads of one URL share one query, which may have read the database a moment ago.
+    `alone` drops the cached answer and reads what is committed now.
     """
     cache = caches()[variant]
     extensions = _extensions(variant, url)
@@ -96,15 +96,15 @@ def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
 
 
 def committed(variant: Variant, url: str) -> Answer:
-    """The answer as the database has it, past every cache: what all replicas must come to."""
+    """The answer made from the database, bypassing every cache: all replicas must reach it."""
     found = resolve(url, _extensions(variant, url))
     return _answer(url, found, lambda it: MAKERS[variant](url, it))
 
 
 def load_at(realm_url: str, generation: int, path: str) -> Answer:
-    """The module or asset of a realm as of exactly one generation: what a render reads.
+    """The module or asset of a realm at exactly one generation. Renders read this.
 
-    An extensionless spelling is sent to its file, so that a module has one identity.
+    A path without its extension redirects to the file, so that a module has one identity.
     """
     url, key = realm_url + path, (realm_url, generation, path)
     cache = caches()[Variant.MODULE]
@@ -127,7 +127,7 @@ def cached_at(realm_url: str, generation: int, path: str) -> Answer | None:
 
 
 def source_at(realm_url: str, generation: int, path: str) -> Answer:
-    """The stored bytes of a file as of exactly one generation. Its parents' realms don't matter."""
+    """The stored bytes of a file at exactly one generation."""
     url = realm_url + path
     found = resolve(url, at=generation)
     return _answer_of(
@@ -146,14 +146,14 @@ def _extensions(variant: Variant, url: str) -> tuple[str, ...]:
 
 
 def _watched(variant: Variant, url: str, extensions: tuple[str, ...]) -> Slots:
-    """Everything whose change could change the answer: every realm that could stand above the URL
-    or at it, every file that could be meant by it, and for a page the indexes of those realms."""
+    """Everything whose change could change the answer: every possible realm at or above the URL,
+    every file that the URL could name, and for a page the indexes of those realms."""
     realms = realm_candidates(url)
     keys = [realm_key(realm) for realm in (*realms, f"{url}/")]
     keys += [path_key(url + extension) for extension in extensions]
     if variant is Variant.HTML:
         keys += [index_key(realm) for realm in realms]
-        # Of a folder in a source realm, whether it leads everyone to its page.
+        # A source realm's folder redirects every client to its page only if this file exists.
         keys.append(path_key(f"{url}index.json"))
     return Slots(keys)
 
@@ -164,8 +164,8 @@ def _same_bytes(found: Resolved | None, made_from: ResolvedFile | None) -> bool:
 
 
 def _reused(found: Resolved | None, before: Answer | None) -> Content | None:
-    """The stale content, if it was made from the very file that stands there now: the same bytes
-    under another name, or written again later, make other headers."""
+    """The stale content, if it was made from exactly the current file. The same bytes under another
+    name, or written again later, have other headers."""
     if before is None or found is None or found.file is None:
         return None
     if before.content.made_from != without_bytes(found.file):
@@ -174,14 +174,14 @@ def _reused(found: Resolved | None, before: Answer | None) -> Content | None:
 
 
 def _nowhere(url: str) -> Answer:
-    """The answer where no realm is."""
-    nothing = refusal(NotFound(url=url))
-    return Answer(nothing, nothing.headers + _OPEN, None, True, 0, 0)
+    """The answer at a URL that lies in no realm."""
+    not_found = refusal(NotFound(url=url))
+    return Answer(not_found, not_found.headers + _OPEN, None, True, 0, 0)
 
 
 def _lacks_its_slash(url: str, answer: Answer, found: Resolved | None) -> bool:
-    """Whether a URL that names nothing in the realm around it is itself a realm's, but for the
-    final slash: it lies in no realm then, and leads to that one."""
+    """Whether a URL that names nothing in its realm is a nested realm's URL without the final
+    slash. Such a URL counts as outside every realm and redirects to the nested one."""
     if found is None or found.file is not None or url.endswith("/"):
         return False
     shown = found.kind == "published" and answer.content.status in (200, 500)
@@ -191,14 +191,14 @@ def _lacks_its_slash(url: str, answer: Answer, found: Resolved | None) -> bool:
 def _answer_of(
     realm_url: str, url: str, found: Resolved | None, make: Callable[[Resolved], Content]
 ) -> Answer:
-    """As `_answer`, for a reader who takes the URL for one of this realm."""
+    """As `_answer`, for a reader who expects the URL to lie in this realm."""
     if found is not None and found.realm_url != realm_url and found.realm_url.startswith(realm_url):
         return replace(_nowhere(url), content=refusal(Misdirected(url=url, realm=found.realm_url)))
     return _answer(url, found if found and found.realm_url == realm_url else None, make)
 
 
 def _answer(url: str, found: Resolved | None, make: Callable[[Resolved], Content]) -> Answer:
-    """Content with what every answer says: whose it is, at which generation, who may keep it."""
+    """Adds to content what every answer states: its realm, its generation, who may cache it."""
     if found is None:
         return _nowhere(url)
     content = make(found)

@@ -24,7 +24,7 @@ Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class Variant(StrEnum):
-    """What of a file is asked for: its source, its JavaScript (or an asset), or its page."""
+    """The form of a file that a request wants: its source, its JavaScript or asset, its page."""
 
     SOURCE = "source"
     MODULE = "module"
@@ -33,22 +33,22 @@ class Variant(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The part of a response that only the file or the page decides."""
+    """The part of a response that depends on the file or the page alone."""
 
     status: int
     headers: Headers
     body: bytes
-    #: The file that it was made from, if it was made from one.
+    #: The file that the content was made from, if any.
     made_from: ResolvedFile | None = None
-    #: The generation of the page, where that isn't the realm's.
+    #: The generation of the page, where it differs from the realm's.
     generation: int | None = None
-    #: Whether a page is also for those who would take any type, as there is no such file.
+    #: Whether clients that accept any type also get this page when there is no such file.
     for_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response, whose realm it is of, and the generations in which it is known to hold."""
+    """A response, its realm, and the range of generations in which it is known to be right."""
 
     content: Content
     headers: Headers
@@ -58,10 +58,10 @@ class Answer:
     high: int
 
 
-#: What is sent as it was stored may be asked for in part.
+#: Stored files can be requested in part.
 ACCEPT_RANGES = ("accept-ranges", "bytes")
 NO_SCRIPTS = "script-src 'none'; object-src 'none'; base-uri 'none'"
-#: Names the generation at which a page could not be rendered; what is shown is its last good one.
+#: The generation at which a page could not be rendered; the answer is the last good page.
 RENDER_FAILED = "x-realm-render-failed"
 
 
@@ -105,22 +105,22 @@ def make_html(url: str, found: Resolved) -> Content:
     path = url.removeprefix(found.realm_url)
     is_folder = path.endswith("/") or not path
     if found.kind != "published":
-        elsewhere = published_elsewhere(found, path)
-        leads = elsewhere.status == 302 and is_folder
-        return replace(elsewhere, for_all=leads and (not path or has_card(f"{url}index")))
+        redirect = published_elsewhere(found, path)
+        to_folder = redirect.status == 302 and is_folder
+        return replace(redirect, for_all=to_folder and (not path or has_card(f"{url}index")))
     page = _page_at(found, path)
     if page.generation is None:
-        waits = _page(503, pages.preparing(found.realm_url), 0)
-        # In a header: a sandboxed page may not ask for it itself.
-        headers = (*waits.headers, ("refresh", "1"))
-        return replace(waits, headers=headers, for_all=is_folder or has_card(url))
+        preparing = _page(503, pages.preparing(found.realm_url), 0)
+        # A header, because a sandboxed page can't refresh itself by a meta element.
+        headers = (*preparing.headers, ("refresh", "1"))
+        return replace(preparing, headers=headers, for_all=is_folder or has_card(url))
     if page.html is None and page.error is None:
         return folder(found, path, page.generation) or _page(404, *missing(found, page.generation))
     status, shows = 500 if page.html is None else 200, page.shows or page.generation
     made = replace(_page(status, pages.card(page), shows, _policy(found, page)), for_all=True)
     if page.error is None or page.html is None:
         return made
-    # Older than the realm, and truthful about it.
+    # The page is older than the realm; a header says so.
     return replace(made, headers=(*made.headers, (RENDER_FAILED, str(page.generation))))
 
 
@@ -129,13 +129,13 @@ def _page_at(found: Resolved, path: str) -> Page:
 
 
 def has_card(url: str) -> bool:
-    """Whether a file could be the card whose page is at a URL."""
+    """Whether `<url>.json` is a file, and so may be the card whose page is at `url`."""
     found = resolve(f"{url}.json")
     return found is not None and found.file is not None
 
 
 def folder(found: Resolved, path: str, generation: int) -> Content | None:
-    """The way to a folder that has a page, from its address without the final slash."""
+    """A redirect from a folder's path without its final slash, if the folder has a page."""
     if not path or path.endswith("/"):
         return None
     page = _page_at(found, f"{path}/")
@@ -159,7 +159,8 @@ def missing(found: Resolved, generation: int) -> tuple[str, int, Headers]:
 
 
 def published_elsewhere(found: Resolved, path: str) -> Content:
-    """A source realm is edited at its URL; its pages are where it was published first."""
+    """Redirects from a source realm to the same path where it was published first. A source realm
+    that is not published gets a notice instead."""
     shown = Realm.first_showing(source_id=found.realm_id)
     if shown is None:
         return _page(200, pages.source_realm(found.realm_url), found.high)
@@ -196,13 +197,13 @@ def refusal(error: RealmError, made_from: ResolvedFile | None = None) -> Content
 
 
 def without_bytes(file: ResolvedFile) -> ResolvedFile:
-    """A file without its bytes, which are elsewhere by then."""
+    """The file's description without its bytes, which the content already holds."""
     return replace(file, data=None)
 
 
 def _policy(found: Resolved, page: Page) -> Headers:
-    """What holds for a page besides the policy of its host: scripts of another owner's code, which
-    it may have, don't run at this realm's origin."""
+    """The page's policy in addition to its host's: no scripts, if the page was rendered by code of
+    another owner, because they would run at this realm's origin."""
     if not page.strangers:
         return ()
     owner = Realm.objects.filter(pk=found.realm_id).values("owner")

@@ -1,4 +1,4 @@
-"""Indexes of source realms, made for who asks: for searches, and for its owner's preview."""
+"""Draft indexes of source realms, made on request: for searches and for the owner's preview."""
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -14,7 +14,8 @@ from reindex.models import IndexHead, ReindexJob
 
 
 def ask_for_index(realm_url: str) -> None:
-    """Has a source realm rendered as it is now, unless it is, or is under way or has failed."""
+    """Queues a rendering of a source realm's current generation, unless that one is rendered, a
+    job is live, or the rendering of that generation failed."""
     if not _behind(realm_url):
         return
     with realm_write_lock(realm_url):
@@ -24,28 +25,29 @@ def ask_for_index(realm_url: str) -> None:
 
 
 def _behind(realm_url: str) -> Realm | None:
-    """The source realm, if its index is older than it and nobody is at it."""
+    """The source realm, if its index is outdated and no live or failed job accounts for that."""
     realm = Realm.objects.filter(url=realm_url, kind=Realm.Kind.SOURCE).first()
     if realm is None:
         return None
     head = IndexHead.objects.filter(realm_url=realm_url).first()
     if head is not None and head.generation >= realm.generation:
         return None
-    owed = ReindexJob.objects.filter(realm_url=realm_url)
-    if owed.filter(status__in=ReindexJob.LIVE).exists():
+    jobs = ReindexJob.objects.filter(realm_url=realm_url)
+    if jobs.filter(status__in=ReindexJob.LIVE).exists():
         return None
-    failed = owed.filter(status=ReindexJob.Status.FAILED, generation__gte=realm.generation)
+    failed = jobs.filter(status=ReindexJob.Status.FAILED, generation__gte=realm.generation)
     return None if failed.exists() else realm
 
 
 def may_preview(meta: dict[str, str]) -> bool:
-    """Whether a request could come from a realm's owner, by its headers as WSGI has them."""
+    """Whether a request has credentials, and so could come from a realm's owner. `meta` has the
+    headers under their WSGI names."""
     cookies = meta.get("HTTP_COOKIE", "")
     return "HTTP_AUTHORIZATION" in meta or f"{settings.SESSION_COOKIE_NAME}=" in cookies
 
 
 def preview(request: HttpRequest, url: str) -> HttpResponse | None:
-    """The page of a source realm's draft for its owner; None for everyone and everything else."""
+    """A draft page of a source realm, for its owner. None for other callers and other URLs."""
     found = resolve(url)
     if found is None or found.kind != Realm.Kind.SOURCE or found.file is not None:
         return None
@@ -64,7 +66,7 @@ def preview(request: HttpRequest, url: str) -> HttpResponse | None:
     else:
         response = HttpResponse(pages.card(page))
     if page.generation is None or page.generation < realm.generation:
-        # What is being rendered replaces this by itself.
+        # The browser reloads until the page is up to date.
         response["Refresh"] = "2"
     response["X-Realm-Generation"] = str(page.generation or 0)
     response["X-Boxel-Realm-Url"] = realm.url
@@ -77,7 +79,7 @@ def preview(request: HttpRequest, url: str) -> HttpResponse | None:
 
 
 def _is_owner(request: HttpRequest, realm: Realm) -> bool:
-    """Whether a session or a token of the request is an owner's."""
+    """Whether the request's session or token belongs to an owner of the realm."""
     if request.user.is_authenticated:
         return auth.owns(realm, auth.Caller.of(request.user))
     return auth.may(request, realm, "realm-owner")

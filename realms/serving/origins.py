@@ -1,13 +1,13 @@
-"""Which host answers what, and the policy headers of every answer.
+"""Which host serves which paths, and the policy headers of every answer.
 
-Author bytes run only at their realm's own host. The Host header of the request decides, because it
-names the origin at which a browser would run what it gets: at every other host (the public origin,
-a replica's address, another realm's host) an answer is sandboxed, whatever its type. A sandbox
-means nothing to an image, a style sheet or a script that a page loads, so no list of dangerous
-types is needed.
+An author's scripts run only at their realm's own host. The request's Host header decides, because
+it names the origin at which a browser runs the answer. At every other host (the public origin, a
+replica's address, another realm's host) an answer is sandboxed, whatever its type. A sandbox has no
+effect on an image, a style sheet or a script that a page loads, so no list of dangerous types is
+needed.
 
-`policy` is asked in two places: by the front for its hits, and by `OriginMiddleware` for whatever
-Django answers. Views set no policy; one that wants more than the sandbox adds to it.
+Two callers use `policy`: the front for its cache hits, and `OriginMiddleware` for every answer of
+Django. Views set no policy; a view that needs more than the sandbox adds to it.
 """
 
 from collections.abc import Callable
@@ -34,32 +34,32 @@ _DEFAULT_PORT = {"http": ":80", "https": ":443"}
 
 @short_cached(maxsize=4096)
 def policy(host: str, realm_url: str | None) -> Headers:
-    """The policy headers of an answer that a request with this Host header gets. `realm_url` is the
-    realm that it is of; None for the server's own answers."""
+    """The policy headers of the answer to a request with this Host header. `realm_url` is the
+    answer's realm; None for the server's own answers."""
     if realm_url is None:
         return (_NOSNIFF, _NO_FRAMES, _SANDBOX)
     return (_NOSNIFF,) if _is_own_host(host, realm_url) else (_NOSNIFF, _SANDBOX)
 
 
 def joined(name: str, value: str, more: str | None) -> str:
-    """A policy header's value, with the content security policy that the answer has by itself: of
-    two in one header a browser obeys both."""
+    """A policy header's value, with the answer's own content security policy appended. A browser
+    obeys both policies of such a header."""
     return f"{value}, {more}" if name == CSP and more else value
 
 
 def with_policy(headers: Headers, host: str, realm_url: str | None) -> list[tuple[str, str]]:
-    """An answer's headers with those of its policy, as `OriginMiddleware` gives them."""
-    told = dict(policy(host, realm_url))
+    """An answer's headers with its policy headers, the same that `OriginMiddleware` sets."""
+    added = dict(policy(host, realm_url))
     own = dict(headers).get(CSP)
-    kept = [each for each in headers if each[0] not in told]
-    return [*kept, *((name, joined(name, value, own)) for name, value in told.items())]
+    kept = [each for each in headers if each[0] not in added]
+    return [*kept, *((name, joined(name, value, own)) for name, value in added.items())]
 
 
 def _is_own_host(host: str, realm_url: str) -> bool:
-    """Whether a host is the one that a realm was published at, and nobody else's.
+    """Whether a host is the one that the realm was published at, and is not shared.
 
-    The names of the public origin, of the admin and of this replica are shared by all, at any port:
-    cookies don't tell ports apart.
+    The host names of the public origin, of the admin and of this replica are shared, at any port:
+    cookies ignore ports.
     """
     parts = urlsplit(realm_url)
     shared = (settings.REALM_PUBLIC_ORIGIN, settings.REALM_ADMIN_ORIGIN)
@@ -73,19 +73,19 @@ def _authority(host: str, scheme: str) -> str:
 
 @short_cached(maxsize=4096)
 def is_admin_host(host: str) -> bool:
-    """Whether a Host header names the origin that is the admin's alone. False where it has none,
-    and with a final dot, which makes another origin to browsers."""
+    """Whether a Host header names REALM_ADMIN_ORIGIN. False where that is not set, and for a host
+    with a final dot, which browsers treat as another origin."""
     origin = urlsplit(settings.REALM_ADMIN_ORIGIN)
     named = host.lower().removesuffix(_DEFAULT_PORT.get(origin.scheme, ""))
     return bool(origin.netloc) and named == origin.netloc
 
 
 def draft_policy(host: str, realm_url: str) -> Headers:
-    """What the preview of a draft adds to the sandbox: it loads images, styles, fonts and media of
-    its own realm, and calls nobody. It may show what only its owner may read."""
+    """The policy that a draft's preview adds to the sandbox: it loads images, styles, fonts and
+    media of its own realm only and makes no other requests, because it may show private content."""
     parts = urlsplit(realm_url)
-    # At the host that was asked, where relative references lead, and at its own. A browser takes
-    # http: for https: too.
+    # Relative references use the requested host, absolute ones the realm's own. In a browser http:
+    # also allows https:.
     own = " ".join(f"http://{each}{parts.path}" for each in dict.fromkeys((host, parts.netloc)))
     directives = (
         "sandbox",
@@ -106,10 +106,10 @@ def draft_policy(host: str, realm_url: str) -> Headers:
 
 
 class OriginMiddleware:
-    """Comes first, so that no answer of Django goes out without a policy, whoever made it.
+    """Sets the policy of every answer of Django. It is the first middleware, so none is left out.
 
-    Keeps the admin and its static files at the admin's origin and everything else away from there.
-    Without REALM_ADMIN_ORIGIN they are at the public origin, and at this replica's own address.
+    Serves the admin and its static files at the admin's origin only, and nothing else there.
+    Without REALM_ADMIN_ORIGIN they are at the public origin and at this replica's own address.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -132,8 +132,8 @@ class OriginMiddleware:
 
 
 def _answers(host: str, path: str) -> bool:
-    """Whether a path is to be found at a host at all."""
-    an_admins = path.split("/", 2)[1:2] in [[each] for each in _ADMIN]
+    """Whether a host serves a path."""
+    is_admin = path.split("/", 2)[1:2] in [[each] for each in _ADMIN]
     if settings.REALM_ADMIN_ORIGIN:
-        return an_admins == is_admin_host(host)
-    return not an_admins or public_origin(host) == settings.REALM_PUBLIC_ORIGIN
+        return is_admin == is_admin_host(host)
+    return not is_admin or public_origin(host) == settings.REALM_PUBLIC_ORIGIN

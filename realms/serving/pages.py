@@ -1,4 +1,4 @@
-"""The HTML around a card, and the few pages that are the server's own."""
+"""The HTML document around a card, and the server's own pages."""
 
 from collections.abc import Mapping
 from html import escape
@@ -37,7 +37,7 @@ a { color: inherit; }
 
 
 def card(page: Page) -> str:
-    """A card's page, the last good one if it can't be rendered now; or a page that says so."""
+    """A card's page, or a notice if the card was never rendered without an error."""
     if page.html is None:
         return _notice("This page could not be rendered", "Its author can see why.")
     head, body = page.html.get("head", ""), page.html.get("isolated", "")
@@ -45,15 +45,16 @@ def card(page: Page) -> str:
 
 
 def broken(error: Mapping[str, Any]) -> str:
-    """What a draft's owner sees in place of a card that could not be rendered: why."""
+    """The page that tells a draft's owner why a card could not be rendered."""
     causes = [str(cause) for cause in error.get("causes", [])]
     place = [f"{error['module']}, line {error['line']}"] if error.get("line") else []
-    said = "<br>".join(escape(line) for line in [str(error.get("message", "")), *causes, *place])
-    return _notice(str(error.get("title", "This card could not be rendered")), said)
+    lines = [str(error.get("message", "")), *causes, *place]
+    text = "<br>".join(escape(line) for line in lines)
+    return _notice(str(error.get("title", "This card could not be rendered")), text)
 
 
 def missing(realm_url: str) -> str:
-    """The 404 page of a realm that brings none of its own."""
+    """The 404 page of a realm that has none of its own."""
     home = f'<a href="{escape(realm_url)}">Back to the front page</a>'
     return _notice(
         "There is nothing at this address",
@@ -63,17 +64,17 @@ def missing(realm_url: str) -> str:
 
 
 def nowhere() -> str:
-    """What a browser sees where no site is."""
+    """The 404 page at a URL that lies in no realm."""
     return _notice("There is no site at this address", "Nothing is published here.", sign="404")
 
 
 def preparing(realm_url: str) -> str:
-    """What a visitor sees between a first publish and its first index."""
+    """The page between a realm's first publish and its first index."""
     return _notice("This site is being prepared", "It appears here in a moment.")
 
 
 def source_realm(realm_url: str) -> str:
-    """What a browser sees at a source realm that is published nowhere."""
+    """The page of a source realm that is not published."""
     return _notice(
         "This site is not published yet",
         f"It is being written at {escape(realm_url)}. Logged in, its owner sees the draft here.",

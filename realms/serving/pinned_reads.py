@@ -1,5 +1,5 @@
-"""What a reindex reads of a realm at one generation: whom a pin opens it for, and besides single
-files its manifest, what has changed since another generation, and many files in one answer."""
+"""Reads of a realm at one generation, for reindexes: checks pins, and serves the manifest, the
+changes since another generation, and many files in one answer."""
 
 import json
 from base64 import b64encode
@@ -28,7 +28,7 @@ from reindex.reading.pins import EVERYONE, ITSELF, Pin
 PIN = f"HTTP_{pins.PIN_HEADER.upper().replace('-', '_')}"
 
 NDJSON = "application/x-ndjson"
-#: A question for many files: their paths. Unit: bytes.
+#: The largest list of paths that may be requested. Unit: bytes.
 MAX_QUESTION_BYTES = 4 * 1024 * 1024
 
 
@@ -36,9 +36,9 @@ MAX_QUESTION_BYTES = 4 * 1024 * 1024
 
 
 def opened(token: str) -> Pin:
-    """The pin of a token, if the access that it stands for holds now.
+    """The pin of a token, if its reader may still read the realm.
 
-    Raises Unauthorized for what is no pin or has expired, and PinEnded.
+    Raises Unauthorized for an invalid or expired token, and PinEnded if the access has ended.
     """
     try:
         signed = pins.read(token)
@@ -46,12 +46,12 @@ def opened(token: str) -> Pin:
         raise errors.Unauthorized(why=f"the pin is not valid: {error}") from error
     url, reader = signed.pin.realm_url, signed.reader
     if reader not in (EVERYONE, ITSELF):
-        # A user's access ends with the account, and no stamp tells of accounts.
-        held = _may_read(url, reader)
+        # A user's access ends with the account, and no stamp covers accounts, so don't cache it.
+        allowed = _may_read(url, reader)
     else:
         cached = _access().get((url, reader))
-        held = _load_access(url, reader) if cached is None else cached
-    if not held:
+        allowed = _load_access(url, reader) if cached is None else cached
+    if not allowed:
         raise errors.PinEnded(url=url)
     return signed.pin
 
@@ -61,7 +61,7 @@ def _access() -> StampedCache[bool]:
     return StampedCache(
         local_board(),
         max_bytes=10_000_000,
-        size_of=lambda held: 1,
+        size_of=lambda allowed: 1,
         bound_ns=int(settings.REALM_STALENESS_BOUND * 1e9),
     )
 
@@ -77,8 +77,8 @@ def _may_read(url: str, reader: str) -> bool:
 
 
 def address(token: str) -> HttpResponse:
-    """Where visitors find the pages of the realm of a pin: where a source realm was published
-    first, else at its URL. Raises Unauthorized for other pins than a realm's own."""
+    """The public address of the pinned realm's pages: for a source realm the URL where it was
+    published first, else the realm's URL. Raises Unauthorized unless the pin is the realm's own."""
     try:
         signed = pins.read(token)
     except pins.InvalidPin as error:
@@ -89,17 +89,17 @@ def address(token: str) -> HttpResponse:
     shown = Realm.first_showing(source__url=url)
     attributes = {"address": url if shown is None else shown.url}
     document = {"data": {"type": "address", "id": url, "attributes": attributes}}
-    return _told(JsonResponse(document, content_type=API), signed.pin)
+    return _with_headers(JsonResponse(document, content_type=API), signed.pin)
 
 
 # --- Many files --------------------------------------------------------------------------------
 
 
 def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
-    """Every path of a realm with the hash of its content; with `?since=` only the paths whose
-    content is not what it was at that generation, those that are gone with null.
+    """Every path of a realm with the hash of its content. With `?since=GENERATION` only the paths
+    whose content changed after that generation; deleted paths have null.
 
-    410 where history doesn't reach back to `since`.
+    410 if the kept history does not reach back to `since`.
     """
     realm = _realm(pin)
     since = request.GET.get("since")
@@ -117,25 +117,25 @@ def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
         files = changed
     attributes = {"generation": pin.generation, "files": files}
     document = {"data": {"type": "manifest", "id": pin.realm_url, "attributes": attributes}}
-    return _told(JsonResponse(document, content_type=API), pin)
+    return _with_headers(JsonResponse(document, content_type=API), pin)
 
 
 def many(request: HttpRequest, pin: Pin) -> HttpResponse:
-    """Files by path, asked for by `{"paths": [...]}` and answered in that order, a JSON line each:
-    `{"path", "content"}`. The content of what isn't there is null; what isn't text has its bytes
-    under `base64` as well; what lies in another realm has `"elsewhere": true`. An answer that would
-    be too long ends early; the rest is to be asked for again."""
+    """Many files in one answer. The body is `{"paths": [...]}`; the answer has one JSON line for
+    each path, in that order: `{"path", "content"}`. The content of a missing file is null. A file
+    that is not text has its bytes under `base64` as well. A path in another realm has
+    `"elsewhere": true`. An answer that would be too long ends early; request the rest again."""
     realm = _realm(pin)
     try:
-        question = json.loads(read_body(request, MAX_QUESTION_BYTES, "The list of paths"))
+        body = json.loads(read_body(request, MAX_QUESTION_BYTES, "The list of paths"))
     except (ValueError, RecursionError) as error:
         raise errors.Malformed(what="the body is not JSON") from error
-    match question:
+    match body:
         case {"paths": [*paths]} if all(isinstance(p, str) and "\x00" not in p for p in paths):
             lines = _lines(realm, pin.generation, paths)
         case _:
             raise errors.Malformed(what='the body should be {"paths": [...]}, a list of strings')
-    response = _told(HttpResponse(b"".join(lines), content_type=NDJSON), pin)
+    response = _with_headers(HttpResponse(b"".join(lines), content_type=NDJSON), pin)
     if realm.source is not None:
         response[pins.SOURCE_HEADER] = realm.source.url
     return response
@@ -144,11 +144,11 @@ def many(request: HttpRequest, pin: Pin) -> HttpResponse:
 def _lines(realm: Realm, generation: int, paths: list[str]) -> Iterator[bytes]:
     names = list(map(composed, paths))
     within = realms_within(realm.url, names)
-    # What is found may end early.
-    for asked, (path, data) in zip(
+    # Not strict: `read_many` ends early when the answer would be too long.
+    for requested, (path, data) in zip(
         paths, history.read_many(realm, generation, names), strict=False
     ):
-        line: dict[str, str | bool | None] = {"path": asked, "content": None}
+        line: dict[str, str | bool | None] = {"path": requested, "content": None}
         if path in within:
             line["elsewhere"] = True
         elif data is not None:
@@ -166,7 +166,7 @@ def _realm(pin: Pin) -> Realm:
     return realm
 
 
-def _told(response: HttpResponse, pin: Pin) -> HttpResponse:
+def _with_headers(response: HttpResponse, pin: Pin) -> HttpResponse:
     response["X-Realm-Generation"] = str(pin.generation)
     response["Cache-Control"] = "private, no-store"
     return response

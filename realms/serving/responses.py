@@ -33,57 +33,57 @@ VARIANTS = {
 
 @lru_cache(maxsize=1)
 def replica_header() -> str:
-    """Which replica, and which of its web workers, answers."""
+    """The replica and the web worker process that answer."""
     return f"{settings.REALM_REPLICA}/{os.getpid()}"
 
 
 def response_parts(
     answer: Answer, method: str, conditions: Conditions, cache: str
 ) -> tuple[int, Headers, bytes | memoryview]:
-    """Status, headers and body of an answer to one request. `cache` is `hit` or `miss`. A part of
-    the content is a view of it: copies would add up where nobody reads them."""
-    told: Headers = (("x-boxel-cache", cache),)
+    """Status, headers and body of an answer to one request. `cache` is `hit` or `miss`. The body of
+    a 206 is a view of the content: copies for many slow clients would fill the memory."""
+    extra: Headers = (("x-boxel-cache", cache),)
     outcome = _outcome(answer, conditions)
     if outcome == 304:
         kept = tuple(h for h in answer.headers if h[0] not in ("content-type", "x-created"))
-        return 304, kept + told, b""
+        return 304, kept + extra, b""
     if outcome == 412:
-        return _refused(answer, conditions.unmet(answer.realm_url or ""), told)
+        return _refused(answer, conditions.unmet(answer.realm_url or ""), extra)
     body: bytes | memoryview = answer.content.body
     status = answer.content.status
-    # Of nothing there is no part: the whole is as much as anyone can want.
+    # An empty body has no parts: it is sent whole.
     if conditions.range is not None and body and method == "GET" and _in_parts(answer, conditions):
         size = len(body)
         try:
             part = ranges.wanted(conditions.range, size)
         except ranges.Unsatisfiable:
-            told += (("content-range", f"bytes */{size}"),)
-            return _refused(answer, RangeNotSatisfiable(size=size), told)
+            extra += (("content-range", f"bytes */{size}"),)
+            return _refused(answer, RangeNotSatisfiable(size=size), extra)
         if part is not None:
             status, body = 206, memoryview(body)[part.start : part.stop]
-            told += (("content-range", f"bytes {part.start}-{part.stop - 1}/{size}"),)
+            extra += (("content-range", f"bytes {part.start}-{part.stop - 1}/{size}"),)
     length = ("content-length", str(len(body)))
-    return status, (*answer.headers, length, *told), b"" if method == "HEAD" else body
+    return status, (*answer.headers, length, *extra), b"" if method == "HEAD" else body
 
 
 def _in_parts(answer: Answer, conditions: Conditions) -> bool:
-    """Whether a part of the answer may be sent: never of another content than the client has."""
+    """Whether a part of the answer may be sent: only if `If-Range` is absent or matches it."""
     if ACCEPT_RANGES not in answer.headers:
         return False
-    known = conditions.if_range
+    if_range = conditions.if_range
     validators = [value for name, value in answer.headers if name in ("etag", "last-modified")]
-    return known is None or known.strip() in validators
+    return if_range is None or if_range.strip() in validators
 
 
 def _outcome(answer: Answer, conditions: Conditions) -> int:
     if answer.content.status != 200 or conditions == _NO_CONDITIONS:
         return 200
-    told = dict(answer.headers)
-    return conditions.of_read(told.get("etag"), told.get("last-modified"))
+    headers = dict(answer.headers)
+    return conditions.of_read(headers.get("etag"), headers.get("last-modified"))
 
 
-def _refused(answer: Answer, error: RealmError, told: Headers) -> tuple[int, Headers, bytes]:
-    """A refusal in place of an answer that there is."""
+def _refused(answer: Answer, error: RealmError, extra: Headers) -> tuple[int, Headers, bytes]:
+    """The refusal of a request whose answer exists: the error, with the answer's other headers."""
     refusal = error_response(error)
     changed = {"content-type": refusal["content-type"], "cache-control": "no-store"}
     kept = tuple(
@@ -92,11 +92,11 @@ def _refused(answer: Answer, error: RealmError, told: Headers) -> tuple[int, Hea
         if name not in ("etag", "last-modified", "x-created", "content-encoding")
     )
     length = ("content-length", str(len(refusal.content)))
-    return error.status, (*kept, length, *told), refusal.content
+    return error.status, (*kept, length, *extra), refusal.content
 
 
 def respond(request: HttpRequest, answer: Answer, cache: str) -> HttpResponse:
-    """An answer as Django's response."""
+    """An answer as a Django response."""
     status, headers, body = response_parts(
         answer, request.method or "GET", Conditions.of(request), cache
     )
@@ -108,10 +108,10 @@ def respond(request: HttpRequest, answer: Answer, cache: str) -> HttpResponse:
 
 
 class PackedResponse(StreamingHttpResponse):
-    """A large text, unpacked as it is sent."""
+    """A large text that is unpacked while it is sent."""
 
     def __init__(self, packed: Packed) -> None:
-        #: What the server sends itself, piece by piece as the client takes it.
+        #: The web server sends this itself, as fast as the client reads it.
         self.packed = packed
         super().__init__(packed.pieces(_UNPACKED_BYTES))
         self["Content-Length"] = str(packed.size)
@@ -120,7 +120,7 @@ class PackedResponse(StreamingHttpResponse):
 def packed_response(
     request: HttpRequest, packed: Packed, content_type: str, generation: int
 ) -> HttpResponseBase:
-    """A large text as it is kept, where the client takes that, else unpacked on its way."""
+    """A large text: as stored if the client accepts gzip, else unpacked while it is sent."""
     etag = f'W/"{packed.sha256}"'
     known = parse_etags(request.headers.get("If-None-Match", ""))
     response: HttpResponseBase

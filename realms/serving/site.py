@@ -1,6 +1,6 @@
-"""What a published realm tells search engines: `robots.txt` and `sitemap.xml`.
+"""`robots.txt` and `sitemap.xml` of published realms, for search engines.
 
-A file of that name in the realm goes before these.
+A realm's own file of that name takes precedence.
 """
 
 from collections.abc import Iterator
@@ -19,18 +19,18 @@ from reindex.reading.references import file_url
 
 ROBOTS, SITEMAP = "robots.txt", "sitemap.xml"
 GENERATED = (f"/{ROBOTS}", f"/{SITEMAP}")
-#: As the sitemap protocol has it.
+#: The sitemap protocol's limit for one file.
 MAX_URLS = 50_000
 _XMLNS = 'xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"'
 
 
 def is_generated(url: str) -> bool:
-    """Whether something is answered at a URL that names no file."""
+    """Whether a URL is that of a generated `robots.txt` or `sitemap.xml`."""
     return url.endswith(GENERATED)
 
 
 def generated(request: HttpRequest, url: str) -> HttpResponse:
-    """The answer at such a URL, in a realm or at a host. Raises NotFound."""
+    """The generated file at such a URL, in a realm or at a host. Raises NotFound."""
     base, _, name = url.rpartition("/")
     response = robots(f"{base}/") if name == ROBOTS else sitemap(request, f"{base}/")
     response["Cache-Control"] = "max-age=0, must-revalidate"
@@ -38,27 +38,28 @@ def generated(request: HttpRequest, url: str) -> HttpResponse:
 
 
 def robots(base: str) -> HttpResponse:
-    """Lets crawlers into the published realms at and below a URL, and nowhere else."""
+    """A `robots.txt` that allows the published realms at and below a URL, and nothing else."""
     around = realm_around(base)
     public = Realm.objects.filter(
         kind=Realm.Kind.PUBLISHED, permissions__audience=EVERYONE, permissions__read=True
     ).order_by("url")
-    shown = list(public.filter(url__startswith=base).values_list("url", flat=True)[:1000])
-    open_ = around is not None and public.filter(pk=around.pk).exists()
+    published = list(public.filter(url__startswith=base).values_list("url", flat=True)[:1000])
+    is_public = around is not None and public.filter(pk=around.pk).exists()
     lines = ["User-agent: *"]
-    if open_:
+    if is_public:
         lines.append("Allow: /")
     else:
-        lines += [f"Allow: {urlsplit(url).path}" for url in shown]
+        lines += [f"Allow: {urlsplit(url).path}" for url in published]
         lines.append("Disallow: /")
-    lines += [f"Sitemap: {url}{SITEMAP}" for url in shown]
+    lines += [f"Sitemap: {url}{SITEMAP}" for url in published]
     return HttpResponse("\n".join(lines) + "\n", content_type="text/plain; charset=utf-8")
 
 
 def sitemap(request: HttpRequest, realm_url: str) -> HttpResponse:
-    """The pages of a published realm, as its visitors see it; of a large one, parts with a number.
+    """The pages of a published realm at their public URLs. A large realm's sitemap is an index of
+    numbered parts, which `?part=` selects.
 
-    Raises NotFound where there is none, Malformed for a number of no part.
+    Raises NotFound if there is no published realm, Malformed for an unknown part.
     """
     realm = Realm.objects.filter(url=realm_url, kind=Realm.Kind.PUBLISHED).first()
     if realm is None:
@@ -67,15 +68,15 @@ def sitemap(request: HttpRequest, realm_url: str) -> HttpResponse:
     generation, paths = page_paths(realm.url)
     paths = [path for path in paths if path != "404"]
     parts = max(1, -(-len(paths) // MAX_URLS))
-    asked = request.GET.get("part")
-    if asked is None and parts > 1:
+    wanted = request.GET.get("part")
+    if wanted is None and parts > 1:
         return _xml("sitemapindex", (
             f"<sitemap><loc>{escape(f'{realm.url}{SITEMAP}?part={part}')}</loc></sitemap>"
             for part in range(1, parts + 1)
         ))  # fmt: skip
-    if asked is not None and asked not in map(str, range(1, parts + 1)):
-        raise errors.Malformed(what=f"part is {asked[:40]!r}; expected a number from 1 to {parts}")
-    start = (int(asked or 1) - 1) * MAX_URLS
+    if wanted is not None and wanted not in map(str, range(1, parts + 1)):
+        raise errors.Malformed(what=f"part is {wanted[:40]!r}; expected a number from 1 to {parts}")
+    start = (int(wanted or 1) - 1) * MAX_URLS
     return _xml("urlset", _entries(realm, generation, paths[start : start + MAX_URLS]))
 
 

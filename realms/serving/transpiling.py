@@ -1,7 +1,7 @@
-"""JavaScript from card modules: once per distinct source in the whole fleet.
+"""Transpiles card modules to JavaScript, each distinct source once in the whole fleet.
 
-The result is keyed by the hash of the source and by the transpiler, so it can't go stale: only
-the question *which source is it now* needs the board.
+The result is keyed by the hash of the source and by the transpiler, so it can't go stale. Only the
+lookup of a path's current source needs the board.
 """
 
 import base64
@@ -23,7 +23,7 @@ from realms.content.locks import lock_key
 from realms.models import TranspiledModule
 
 TRANSPILE_SECONDS = 20
-#: How Deno is asked for JavaScript whose lines can be told in terms of the source's.
+#: Deno's arguments. The source map relates lines of the JavaScript to lines of the source.
 _ARGUMENTS = ("transpile", "--quiet", "--no-lock", "--source-map", "inline")
 _MAP = re.compile(r"\n//# sourceMappingURL=data:application/json;base64,([\w+/=]+)\s*\Z")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -34,22 +34,21 @@ class TranspileError(Exception):
 
 
 class TranspilerFailed(Exception):
-    """The transpiler itself could not run; another try may work."""
+    """The transpiler itself could not run; a retry may succeed."""
 
 
 @cache
 def transpiler() -> str:
-    """Names what makes the JavaScript: the Deno binary's version, its arguments and the compiler
-    options."""
+    """Identifies the transpiler: a hash of Deno's version, its arguments and compiler options."""
     version = subprocess.run([find_deno_bin(), "--version"], capture_output=True, check=True).stdout
-    told = json.dumps([_ARGUMENTS, _options()]).encode()
-    return hashlib.sha256(version + told).hexdigest()
+    configuration = json.dumps([_ARGUMENTS, _options()]).encode()
+    return hashlib.sha256(version + configuration).hexdigest()
 
 
 def javascript(sha256: str, source: bytes, path: str) -> str:
-    """The JavaScript of a source. `path` only tells the language and names the file in errors.
+    """The JavaScript of a source. `path` determines the language and names the file in errors.
 
-    Raises TranspileError for a source that is wrong and TranspilerFailed where Deno can't run.
+    Raises TranspileError for an invalid source and TranspilerFailed if Deno can't run.
     """
     try:
         text = source.decode()
@@ -74,7 +73,7 @@ def _stored(key: str) -> TranspiledModule | None:
 
 
 def _transpile_once(key: str, source: bytes, path: str) -> TranspiledModule:
-    """Elects one process of the fleet; the others wait for its row."""
+    """Elects one process of the fleet to transpile; the others wait for its row."""
 
     def make(elected: bool) -> TranspiledModule:
         row = _stored(key)
@@ -85,7 +84,7 @@ def _transpile_once(key: str, source: bytes, path: str) -> TranspiledModule:
             except TranspileError as error:
                 row.error = str(error)
             if elected:
-                # Another may have been elected meanwhile, and has stored the same.
+                # If another process was elected meanwhile, it has stored the same result.
                 TranspiledModule.objects.bulk_create([row], ignore_conflicts=True)
         return row
 
@@ -96,7 +95,7 @@ def _run_deno(source: bytes, path: str) -> str:
     with tempfile.TemporaryDirectory(prefix="transpile-") as folder:
         file = Path(folder) / f"module{Path(path).suffix}"
         file.write_bytes(source)
-        # Deno applies compiler options to what lies below their file only.
+        # Deno applies compiler options only to files below its deno.json.
         (Path(folder) / "deno.json").write_text(_options())
         try:
             done = subprocess.run(
@@ -117,30 +116,30 @@ def _run_deno(source: bytes, path: str) -> str:
         if done.returncode == 0:
             return _with_plain_map(done.stdout.decode(), file.name)
         if -done.returncode in (signal.SIGABRT, signal.SIGSEGV):
-            # Its stack has an end, and will have the next time.
+            # The stack overflowed, and would again: this is an error of the source.
             raise TranspileError("{path} nests too deeply, or ends the transpiler in another way")
         message = _ANSI.sub("", done.stderr.decode(errors="replace"))
         message = message.split("\n\nStack backtrace")[0].removeprefix("error: ").strip()
         if "SyntaxError" not in message and file.as_uri() not in message:
             raise TranspilerFailed(f"{path} could not be transpiled: {message}")
-        # The same source may stand at many paths: the message is kept without one.
+        # Many paths may have the same source, so the stored message has a placeholder.
         raise TranspileError(message.replace(file.as_uri(), "{path}"))
 
 
 def _with_plain_map(code: str, name: str) -> str:
-    """The code with a source map that says which line comes from which, and nothing of the folder
-    that it was made in. The source is left out: whoever may read the module may read that too."""
+    """The code with a source map that has the line mappings and no temporary path. The source is
+    left out of the map: readers of the module may read the source at its URL."""
     found = _MAP.search(code)
     if found is None:
         return code
     mappings = json.loads(base64.b64decode(found[1]))["mappings"]
-    told = {"version": 3, "sources": [name], "names": [], "mappings": mappings}
-    encoded = base64.b64encode(json.dumps(told, separators=(",", ":")).encode()).decode()
+    plain = {"version": 3, "sources": [name], "names": [], "mappings": mappings}
+    encoded = base64.b64encode(json.dumps(plain, separators=(",", ":")).encode()).decode()
     return f"{code[: found.start(1)]}{encoded}\n"
 
 
 @cache
 def _options() -> str:
-    """The part of the project's deno.json that decides what comes out."""
+    """The part of the project's deno.json that affects the output, as JSON."""
     config = json.loads((Path(settings.BASE_DIR) / "deno.json").read_text())
     return json.dumps({"compilerOptions": config["compilerOptions"]}, sort_keys=True)
