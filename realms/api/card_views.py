@@ -23,12 +23,12 @@ from realms.models import EVERYONE, Realm, RealmPermission
 from reindex.reading.references import file_url
 
 READING = ("GET", "HEAD")
-#: What a body may be said to be.
+#: The content types that a body may have; empty means none was sent.
 BODY_TYPES = (CARD, API, "application/json", "")
 
 
 def card(request: HttpRequest, url: str) -> HttpResponse:
-    """A card, or for POST the folder that a new one goes to, at an unescaped URL."""
+    """Reads or writes the card at an unescaped URL. A POST's URL is the new card's folder."""
     method = request.method or ""
     realm = realm_around(url)
     if realm is None:
@@ -103,8 +103,8 @@ _WRITERS: dict[str, Callable[[HttpRequest, Realm, str], HttpResponse]] = {
 
 
 def _condition(request: HttpRequest, realm: Realm) -> documents.Condition:
-    """Lets a write go on if the request's conditions hold for the card as it stands: for its
-    document, or for its file."""
+    """A check that raises unless the request's conditions match the current card's document or its
+    file."""
     conditions = Conditions.of(request)
 
     def check(file: str, card: documents.Card | None) -> None:
@@ -127,16 +127,16 @@ def _card_path(path: str) -> str:
 
 
 def _body(model: type[bodies.M], request: HttpRequest) -> bodies.M:
-    said = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
-    if said not in BODY_TYPES:
-        raise errors.UnsupportedType(found=said[:80], expected=CARD)
-    # Escaped, a document may take twice the space that it is stored in.
+    content_type = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
+    if content_type not in BODY_TYPES:
+        raise errors.UnsupportedType(found=content_type[:80], expected=CARD)
+    # Escapes can make the body twice as long as the stored document.
     return bodies.parse(model, read_body(request, 2 * settings.CARD_SIZE_LIMIT_BYTES, "The card"))
 
 
 def _document(realm: Realm, found: documents.Card, status: int = 200) -> HttpResponse:
     (data,) = resources(realm, [found])
-    # What is half a character stays an escape: UTF-8 has no bytes for it.
+    # ASCII only: a lone surrogate stays an escape, because UTF-8 can't encode it.
     body = json.dumps({"data": data}).encode()
     response = HttpResponse(body, status=status, content_type=CARD)
     response["ETag"] = f'"{hashlib.sha256(body).hexdigest()}:card"'
@@ -149,16 +149,16 @@ def _document(realm: Realm, found: documents.Card, status: int = 200) -> HttpRes
 
 
 def resources(realm: Realm, found: list[documents.Card]) -> list[dict[str, Any]]:
-    """Cards of a realm as clients see them, with what the realm says of itself."""
-    told = realm_info(realm).document["data"]["attributes"] if found else {}
+    """Cards of a realm as JSON:API resources, each with the realm's info in its `meta`."""
+    info = realm_info(realm).document["data"]["attributes"] if found else {}
     return [
-        {**card.resource, "meta": {**card.resource["meta"], "realmInfo": told}} for card in found
+        {**card.resource, "meta": {**card.resource["meta"], "realmInfo": info}} for card in found
     ]
 
 
 def headed(response: HttpResponse, realm: Realm, generation: int) -> HttpResponse:
-    """What every answer about a realm's cards says of the realm."""
-    told: dict[str, Any] = {
+    """The response with the headers that every answer about a realm's cards has."""
+    headers: dict[str, Any] = {
         "X-Boxel-Realm-Url": realm.url,
         "X-Realm-Generation": generation,
         "Vary": "Accept",
@@ -167,7 +167,7 @@ def headed(response: HttpResponse, realm: Realm, generation: int) -> HttpRespons
         "Access-Control-Expose-Headers": "*",
     }
     if RealmPermission.objects.filter(realm=realm, audience=EVERYONE, read=True).exists():
-        told["X-Boxel-Realm-Public-Readable"] = "true"
-    for name, value in told.items():
+        headers["X-Boxel-Realm-Public-Readable"] = "true"
+    for name, value in headers.items():
         response[name] = str(value)
     return response

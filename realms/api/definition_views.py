@@ -1,9 +1,9 @@
-"""What modules define, over HTTP: `GET <realm>/_definition?module=&name=`.
+"""Definitions of modules over HTTP: `GET <realm>/_definition?module=&name=`.
 
-A row of the table answers at once. What has none is built in the request, by one process of the
-fleet, and that reads the realm over HTTP, so from these same web workers: were all their threads to
-wait for builds, no build could end. So these requests have threads of their own, and only a few of
-them wait; further requests get 503 with Retry-After.
+A module with a row in the table is answered at once. Without a row, one process of the fleet builds
+the definitions while the request waits. A build reads the realm over HTTP, from the same web
+workers. If all their threads waited for builds, no build could end. So these requests have their
+own threads, and only a few may wait; further requests get 503 with Retry-After.
 """
 
 import logging
@@ -33,7 +33,7 @@ from reindex.reading.replicas import PinEnded, ReplicaUnavailable, WrongGenerati
 
 logger = logging.getLogger(__name__)
 
-#: How many requests of one process wait for builds at a time. Its lane has a thread more.
+#: How many requests of one process may wait for builds at a time. Their lane has one more thread.
 MAX_WAITING = 2
 _room = BoundedSemaphore(MAX_WAITING)
 
@@ -41,8 +41,8 @@ NANOSECONDS = 1_000_000_000
 
 
 class Turns:
-    """When those who are sent away come again: not all at once, as they may have come, or what they
-    cost would leave no time for the build that they wait for."""
+    """Spreads the retries of refused requests over time. If all came back at once, answering them
+    would leave no time for the build that they wait for."""
 
     PER_SECOND = 10
     LAST_SECONDS = 30
@@ -52,8 +52,8 @@ class Turns:
         self._taken_until = 0
 
     def take(self, now: int) -> int:
-        """In how many whole seconds the next one's turn is, 1 to LAST_SECONDS. The time is the
-        monotonic clock's, in nanoseconds."""
+        """The Retry-After of the next refused request, in whole seconds from 1 to LAST_SECONDS.
+        `now` is the monotonic clock's time in nanoseconds."""
         with self._lock:
             turn = max(self._taken_until, now) + NANOSECONDS // self.PER_SECOND
             self._taken_until = min(turn, now + self.LAST_SECONDS * NANOSECONDS)
@@ -68,13 +68,13 @@ MAX_NAME_CHARACTERS = 200
 
 
 def get_definition(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """The definition of one card type of a module, or those of all that it exports."""
-    asked = _module_asked_for(request, realm)
+    """The definition of one card type of a module, or of every card type that it exports."""
+    module = _module_url(request, realm)
     name = _parameter(request, "name", MAX_NAME_CHARACTERS) if "name" in request.GET else None
     caller = auth.identified(request, realm)
-    entry = _entry(asked, caller)
+    entry = _entry(module, caller)
     if entry is None:
-        raise errors.NotFound(url=asked)
+        raise errors.NotFound(url=module)
     if entry.definitions is None:
         raise errors.BrokenModule(entry.module_url, entry.error or {})
     if name is not None and name not in entry.definitions:
@@ -101,7 +101,7 @@ def _meta(entry: DefinitionCacheEntry) -> dict[str, object]:
     }
 
 
-# --- What is asked for -------------------------------------------------------------------------
+# --- Parameters --------------------------------------------------------------------------------
 
 
 def _parameter(request: HttpRequest, name: str, limit: int) -> str:
@@ -118,12 +118,12 @@ def _parameter(request: HttpRequest, name: str, limit: int) -> str:
     return value
 
 
-def _module_asked_for(request: HttpRequest, realm: Realm) -> str:
-    """The URL of the module, as the realm's own cards would spell it."""
+def _module_url(request: HttpRequest, realm: Realm) -> str:
+    """The absolute URL of `module`, which is spelled as the realm's own cards may spell it."""
     module = _parameter(request, "module", MAX_MODULE_CHARACTERS)
-    # What names neither a place nor a package is a path in the realm.
-    placed = module.startswith(("./", "../", "/", "http://", "https://", "@"))
-    url = resolve_module(module if placed else f"./{module}", realm.url)
+    # A name that is neither a URL, an explicit path nor a package is a path in the realm.
+    is_explicit = module.startswith(("./", "../", "/", "http://", "https://", "@"))
+    url = resolve_module(module if is_explicit else f"./{module}", realm.url)
     if url is None:
         raise errors.BadParameter(
             parameter="module",
@@ -133,13 +133,13 @@ def _module_asked_for(request: HttpRequest, realm: Realm) -> str:
     return url
 
 
-# --- Finding it --------------------------------------------------------------------------------
+# --- Lookup ------------------------------------------------------------------------------------
 
 
-def _entry(asked: str, caller: Caller | None) -> DefinitionCacheEntry | None:
-    """A module's entry, as far as it is the caller's to know; None where there is none for them."""
-    found = resolve(unquote(asked), ("", *EXECUTABLE_EXTENSIONS))
-    # Whoever may not read a realm isn't told what there is in it.
+def _entry(url: str, caller: Caller | None) -> DefinitionCacheEntry | None:
+    """A module's entry; None if there is no such module or the caller may not read it."""
+    found = resolve(unquote(url), ("", *EXECUTABLE_EXTENSIONS))
+    # The same answer for a missing and for an unreadable module reveals nothing.
     if found is None or found.file is None or not auth.readable([found.realm_url], caller):
         return None
     if not found.file.path.endswith(CODE_EXTENSIONS):
@@ -152,15 +152,15 @@ def _entry(asked: str, caller: Caller | None) -> DefinitionCacheEntry | None:
         try:
             entry = _lookup(caller).lookup_module(module)
         except (PinEnded, ReplicaUnavailable, WrongGeneration) as error:
-            # Which replica failed, and how, is the operator's to know.
+            # The details name a replica: they go to the log only.
             logger.warning("%s can't be read: %s", module, error)
             raise errors.Busy(what=f"{module} can't be read at present") from error
-    # It may have taken a while: what was the caller's to read then may not be any more.
+    # The build may have taken a while: check the caller's access again.
     return entry if entry is not None and auth.readable(entry.realms, caller) else None
 
 
 def _stored(module: str, caller: Caller | None) -> DefinitionCacheEntry | None:
-    """What the table has for a caller: everyone's row, or else their own."""
+    """A caller's entry in the table: the public row, or else the caller's own."""
     scopes = [(Definition.Scope.PUBLIC.value, "")]
     if caller is not None:
         scopes.append((Definition.Scope.REALM_AUTH.value, auth.reader_key(caller)))
@@ -169,7 +169,7 @@ def _stored(module: str, caller: Caller | None) -> DefinitionCacheEntry | None:
         entry = DefinitionLookup().get_cached_definitions_batch(query).get(module)
         if entry is None or not auth.readable(entry.realms, caller):
             continue
-        # What everyone's build is refused a user's own may read.
+        # If the public build failed, the caller's own may succeed: it may read private modules.
         if entry.definitions is not None or (scope, reader) == scopes[-1]:
             return entry
     return None
@@ -177,7 +177,7 @@ def _stored(module: str, caller: Caller | None) -> DefinitionCacheEntry | None:
 
 @contextmanager
 def _waiting(module: str) -> Iterator[None]:
-    """A place among those who wait for builds. Raises Busy where all are taken."""
+    """Holds one of the MAX_WAITING places for requests that wait. Raises Busy if none is free."""
     if not _room.acquire(blocking=False):
         raise errors.Busy(
             what=f"the definitions of {module} are not made yet",
@@ -191,7 +191,7 @@ def _waiting(module: str) -> Iterator[None]:
 
 @lru_cache(maxsize=1000)
 def _lookup(caller: Caller | None) -> DefinitionLookup:
-    """This process's one way to what a caller's builds make, so that their requests share them."""
+    """One lookup per caller and process, so that concurrent requests of a caller share builds."""
     if caller is None:
         return DefinitionLookup(ModuleBuilder())
     reader = auth.reader_key(caller)

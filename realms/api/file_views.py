@@ -1,4 +1,4 @@
-"""Files over HTTP, written and deleted."""
+"""Writing and deleting files over HTTP."""
 
 import hashlib
 from email.utils import format_datetime
@@ -26,9 +26,9 @@ def write(request: HttpRequest, url: str) -> HttpResponse:
     data = read_body(request, settings.FILE_SIZE_LIMIT_BYTES, path)
     files.check_size(path, data)
     with realm_write_lock(realm.url):
-        standing = _standing(realm)
-        _check_conditions(request, standing, path)
-        written = files.write_files(standing, {path: data})[path]
+        current = _current(realm)
+        _check_conditions(request, current, path)
+        written = files.write_files(current, {path: data})[path]
     response = HttpResponse(status=204)
     response["ETag"] = files.etag(hashlib.sha256(data).hexdigest(), "source")
     response["Last-Modified"] = format_datetime(written.modified_at, usegmt=True)
@@ -37,25 +37,25 @@ def write(request: HttpRequest, url: str) -> HttpResponse:
 
 
 def delete(request: HttpRequest, url: str) -> HttpResponse:
-    """Deletes a file, which may be named without its extension."""
+    """Deletes a file. The URL may lack its extension."""
     realm, path = _target(request, url)
     with realm_write_lock(realm.url):
-        standing, path = _standing(realm), _spelled(realm.url, path)
-        if documents.has_file(standing, path):
-            _check_conditions(request, standing, path)
-        generation = files.delete_files(standing, [path])
+        current, path = _current(realm), _with_extension(realm.url, path)
+        if documents.has_file(current, path):
+            _check_conditions(request, current, path)
+        generation = files.delete_files(current, [path])
     return _of_realm(HttpResponse(status=204), realm.url, generation)
 
 
 def _check_conditions(request: HttpRequest, realm: Realm, path: str) -> None:
-    """Raises PreconditionFailed unless the file is as the client says. The caller holds the lock
-    of the realm."""
+    """Raises PreconditionFailed unless the request's conditions match the file. The caller holds
+    the realm's write lock."""
     etags, modified_at = files.validators(realm, path)
     Conditions.of(request).check_write(realm.url + path, etags, modified_at)
 
 
 def _target(request: HttpRequest, url: str) -> tuple[Realm, str]:
-    """The realm that a write means and the path in it, once the caller may write there."""
+    """The realm and the path that a write addresses. Raises unless the caller may write there."""
     realm = realm_around(url)
     if realm is None:
         raise errors.NotFound(url=url)
@@ -69,17 +69,17 @@ def _target(request: HttpRequest, url: str) -> tuple[Realm, str]:
     return realm, check_path(url.removeprefix(realm.url), realm.url)
 
 
-def _standing(realm: Realm) -> Realm:
-    """The realm, looked up again under its lock: it may have been deleted while we waited, and
-    somebody else's may stand at its URL."""
-    standing = Realm.objects.filter(pk=realm.pk).first()
-    if standing is None:
+def _current(realm: Realm) -> Realm:
+    """The realm, read again under its lock. While the request waited, the realm may have been
+    deleted and another user's created at its URL."""
+    current = Realm.objects.filter(pk=realm.pk).first()
+    if current is None:
         raise errors.NotFound(url=realm.url)
-    return standing
+    return current
 
 
-def _spelled(realm_url: str, path: str) -> str:
-    """The file that a path without its extension means, as in reading."""
+def _with_extension(realm_url: str, path: str) -> str:
+    """The path of the file that a path without extension names, by the same rules as for reads."""
     if path.endswith(EXECUTABLE_EXTENSIONS):
         return path
     found = resolve(realm_url + path, ("", *EXECUTABLE_EXTENSIONS, ".json"))

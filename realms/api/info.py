@@ -1,4 +1,4 @@
-"""What a realm is called, who sees it, and where and when it was published."""
+"""A realm's description: its name and pictures, its visibility, and its publications."""
 
 from typing import Any
 
@@ -15,28 +15,28 @@ UNNAMED = "Unnamed Workspace"
 
 
 def realm_info(realm: Realm) -> Listed:
-    """The realm's own description. Raises NotFound for a realm that is gone."""
+    """The realm's description. Raises NotFound if the realm was deleted."""
     found = resolve(realm.url + CONFIG)
     if found is None or found.realm_id != realm.pk:
         raise NotFound(url=realm.url)
-    told = _config(file_bytes(found.file)) if found.file is not None else {}
+    config = _config(file_bytes(found.file)) if found.file is not None else {}
     attributes = {
-        "name": told.get("name") or UNNAMED,
-        "backgroundURL": told.get("backgroundURL"),
-        "iconURL": told.get("iconURL"),
-        "showAsCatalog": told.get("showAsCatalog"),
+        "name": config.get("name") or UNNAMED,
+        "backgroundURL": config.get("backgroundURL"),
+        "iconURL": config.get("iconURL"),
+        "showAsCatalog": config.get("showAsCatalog"),
         "visibility": visibility(realm),
         "realmUserId": user_id(realm.owner.get_username()) if realm.owner else None,
         "publishable": realm.publishable,
         "lastPublishedAt": _last_published(realm),
-        "includePrerenderedDefaultRealmIndex": told.get("includePrerenderedDefaultRealmIndex"),
+        "includePrerenderedDefaultRealmIndex": config.get("includePrerenderedDefaultRealmIndex"),
     }
     data = {"type": "realm-info", "id": realm.url, "attributes": attributes}
     return Listed(found.generation, {"data": data})
 
 
 def visibility(realm: Realm) -> str:
-    """`public`, `shared` with some others, or `private`: who may read."""
+    """Who may read: `public` (everyone), `shared` (some other users) or `private`."""
     rows = RealmPermission.objects.filter(realm=realm, read=True)
     audiences = list(rows.values_list("audience", flat=True))
     if EVERYONE in audiences:
@@ -45,12 +45,12 @@ def visibility(realm: Realm) -> str:
 
 
 def milliseconds(moment: Any) -> str | None:
-    """A moment as clients expect it: milliseconds since 1970, as a string."""
+    """A moment as clients expect it: milliseconds since 1970 in a string."""
     return str(int(moment.timestamp() * 1000)) if moment else None
 
 
 def _last_published(realm: Realm) -> str | dict[str, str | None] | None:
-    """Of a published realm when that was; of a source when each of its copies was."""
+    """A published realm's last publication; for a source realm, that of each published copy."""
     if realm.kind == Realm.Kind.PUBLISHED:
         return milliseconds(realm.last_published_at)
     copies = Realm.objects.filter(source=realm).order_by("url")
@@ -58,7 +58,8 @@ def _last_published(realm: Realm) -> str | dict[str, str | None] | None:
 
 
 def _config(data: bytes) -> dict[str, Any]:
-    """The attributes of `realm.json`. Clients write the name and the pictures into `cardInfo`."""
+    """The attributes of `realm.json`, merged with `cardInfo`, where clients write the name and the
+    pictures."""
     try:
         document = parse(data, CONFIG).value
     except BrokenDocument:

@@ -1,4 +1,4 @@
-"""What realms tell of themselves, and changes of many files at once: parse, call, render."""
+"""Endpoints of one realm: info, listings, permissions, tokens, `_atomic`: parse, call, render."""
 
 from typing import Any
 
@@ -21,33 +21,33 @@ from realms.serving.responses import packed_response
 
 
 def get_info(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """The realm's name and pictures, who sees it, and when it was published."""
-    return _told(info.realm_info(realm))
+    """The realm's name and pictures, its visibility, and when it was published."""
+    return _listed(info.realm_info(realm))
 
 
 def get_mtimes(request: HttpRequest, realm: Realm) -> HttpResponseBase:
-    """When each file was last changed."""
-    return _listed(request, listing.mtimes(realm))
+    """The time of each file's last change."""
+    return _packed(request, listing.mtimes(realm))
 
 
 def get_publishability(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """What would be wrong with the realm's pages if it were published now."""
-    return _told(publishability.report(realm))
+    """The errors that the realm's pages would have if it were published now."""
+    return _listed(publishability.report(realm))
 
 
 def get_permissions(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """Who may do what."""
+    """The realm's permissions by user."""
     return _permissions(realm, permissions.permissions(realm))
 
 
 def patch_permissions(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """Grants and takes away."""
+    """Grants and revokes permissions."""
     changes = parse(bodies.PatchPermissions, request).data.attributes.permissions
     return _permissions(realm, permissions.change_permissions(realm, changes))
 
 
 def post_session(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """Gives a realm token for a username and password, or to whom a server token speaks for."""
+    """Issues a realm token for a username and password, or for a server token."""
     if request.headers.get("Authorization"):
         caller, lifetime = auth.server_caller(request), auth.DAY_SECONDS
     else:
@@ -60,18 +60,18 @@ def post_session(request: HttpRequest, realm: Realm) -> HttpResponse:
 
 
 def post_atomic(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """Writes several files in one generation, or none."""
+    """Writes several files in one generation: all of them or none."""
     if realm.kind != Realm.Kind.SOURCE:
         raise errors.MethodNotAllowed(
             (), method=f"POST in a {realm.kind} realm", expected="its source realm"
         )
     body = read_body(request, settings.ATOMIC_SIZE_LIMIT_BYTES, "Request body")
     generation, results = atomic.apply(realm, atomic.read_operations(body, realm.url))
-    told = [
+    rendered = [
         {"data": {"id": each.url}, "meta": {"created": listing.seconds(each.created_at)}}
         for each in results
     ]
-    return _json({"atomic:results": told}, generation, status=201)
+    return _json({"atomic:results": rendered}, generation, status=201)
 
 
 def _permissions(realm: Realm, held: dict[str, list[str]]) -> HttpResponse:
@@ -79,17 +79,17 @@ def _permissions(realm: Realm, held: dict[str, list[str]]) -> HttpResponse:
     return _json({"data": data}, realm.generation)
 
 
-def _told(told: listing.Listed) -> HttpResponse:
-    return _json(told.document, told.generation)
+def _listed(listed: listing.Listed) -> HttpResponse:
+    return _json(listed.document, listed.generation)
 
 
 def directory(request: HttpRequest, realm: Realm, path: str) -> HttpResponseBase:
-    """What is in a folder."""
-    return _listed(request, listing.directory(realm, path))
+    """The entries of a folder."""
+    return _packed(request, listing.directory(realm, path))
 
 
-def _listed(request: HttpRequest, told: listing.Listing) -> HttpResponseBase:
-    return packed_response(request, told.document, API, told.generation)
+def _packed(request: HttpRequest, packed: listing.Listing) -> HttpResponseBase:
+    return packed_response(request, packed.document, API, packed.generation)
 
 
 def _json(document: dict[str, Any], generation: int, status: int = 200) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""How far a realm's pages are, and having them made anew: readiness, progress, reindex, cancel."""
+"""Endpoints about the rendering of a realm's pages: readiness, progress, reindex, cancel."""
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
@@ -19,27 +19,28 @@ from reindex.models import ReindexJob
 
 
 def readiness(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """200 once nothing of the realm waits to be indexed; with awaitPrerenderHtml a published
-    realm's pages have to be those of now as well. Until then 503, which says what is missing."""
+    """200 once no indexing of the realm is under way. With awaitPrerenderHtml a published realm's
+    pages must also be those of its current generation. Until then 503, which says what is missing.
+    """
     awaited = request.GET.get("awaitPrerenderHtml") == "true"
     state = shown.readiness(realm.url, realm.generation)
     if not state.ready and _holds_back(realm, state, awaited):
         missing = state.missing if awaited else "index"
-        # What went wrong may name files, and is told to readers alone.
-        told = state.error if auth.may(request, realm, "read") else ""
-        return unready(realm.url, missing, told or "its pages are being rendered")
+        # The error may name files, so only readers of the realm get it.
+        error = state.error if auth.may(request, realm, "read") else ""
+        return unready(realm.url, missing, error or "its pages are being rendered")
     response = HttpResponse(status=200, content_type=API)
     response["X-Realm-Generation"] = str(realm.generation)
     return response
 
 
 def _holds_back(realm: Realm, state: shown.Readiness, awaited: bool) -> bool:
-    """A job under way does; pages that will not come only whom they are awaited by."""
+    """Whether outdated pages make a realm unready: while a job is under way, or if awaited."""
     return state.under_way or (awaited and realm.kind == Realm.Kind.PUBLISHED)
 
 
 def unready(realm_url: str, missing: str, why: str) -> HttpResponse:
-    """A 503 that says what of a realm is not there yet: `startup`, `index` or `prerender-html`."""
+    """A 503 that names what a realm lacks: `startup`, `index` or `prerender-html`."""
     response = error_response(errors.Busy(what=f"{realm_url} is not ready: {why}"))
     response["X-Boxel-Not-Ready"] = missing
     return response
@@ -50,7 +51,7 @@ def unready(realm_url: str, missing: str, why: str) -> HttpResponse:
 
 @endpoint("GET")
 def publish_progress(request: HttpRequest) -> HttpResponse:
-    """How far the newest rendering of a published realm is, for its owner."""
+    """The progress of a published realm's newest rendering, for its owner."""
     caller = auth.server_caller(request)
     given = request.GET.get("published_realm_url")
     if not given:
@@ -58,7 +59,7 @@ def publish_progress(request: HttpRequest) -> HttpResponse:
     url = canonical_realm_url(given)
     realm = Realm.objects.select_related("source").filter(url=url, kind="published").first()
     if realm is None or realm.source is None or not auth.owns(realm.source, caller):
-        # Who isn't the owner is not told whether there is such a realm.
+        # The same answer for a missing realm and for another owner's reveals nothing.
         user = auth.user_id(caller.username)
         raise errors.Forbidden(user=user, action="see the progress of", url=url)
     job = ReindexJob.objects.filter(realm_url=url).first()
@@ -71,28 +72,28 @@ def publish_progress(request: HttpRequest) -> HttpResponse:
 
 
 def post_reindex(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """Owes the realm an index of what has changed."""
+    """Queues a reindex of the realm's changed cards."""
     _read(request)
     reindex(realm.url)
     return _done()
 
 
 def post_full_reindex(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """Owes the realm an index of everything."""
+    """Queues a reindex of all the realm's cards."""
     _read(request)
     reindex(realm.url, full=True)
     return _done()
 
 
 def post_cancel(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """Ends what the realm is owed."""
+    """Cancels the realm's queued or running reindex."""
     _read(request)
     queue.cancel(realm.url)
     return _done()
 
 
 def _read(request: HttpRequest) -> None:
-    # A body says nothing that matters here; it is read all the same, so that it can be too long.
+    # The body is ignored; reading it enforces the size limit.
     read_body(request, MAX_BODY_BYTES, "Request body")
 
 
@@ -103,9 +104,9 @@ def _done() -> HttpResponse:
 
 
 def reindex(realm_url: str, *, full: bool = False) -> ReindexJob:
-    """Owes a realm's index at its present generation: what has changed, or all of it.
+    """Queues a reindex of a realm at its current generation: of changed cards, or `full`.
 
-    Raises NotFound, and Unprocessable for a realm that has no pages.
+    Raises NotFound, and Unprocessable for a realm without pages.
     """
     with realm_write_lock(realm_url):
         realm = Realm.objects.filter(url=realm_url).first()

@@ -1,4 +1,4 @@
-"""The endpoints of realms: files, modules and pages, and what a realm tells of itself."""
+"""Routes requests to realms: files, modules, pages, cards, and a realm's `_name` endpoints."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -43,7 +43,7 @@ FILE_METHODS = (*READING, "POST", "DELETE")
 
 @csrf_exempt
 def realm(request: HttpRequest) -> HttpResponseBase:
-    """Everything below a realm's URL. The longest realm URL wins."""
+    """Serves every URL below a realm's. The longest matching realm URL wins."""
     try:
         url = requested_url(request)
     except UnicodeDecodeError:
@@ -54,9 +54,9 @@ def realm(request: HttpRequest) -> HttpResponseBase:
     accept = accepted(header)
     method = requested_method(request)
     content_type = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
-    a_file = SOURCE in (accept, content_type) or content_type == "application/octet-stream"
+    is_file = SOURCE in (accept, content_type) or content_type == "application/octet-stream"
     base, _, name = url.rpartition("/")
-    if name in ENDPOINTS and (accept in (API, "application/json") or not a_file):
+    if name in ENDPOINTS and (accept in (API, "application/json") or not is_file):
         try:
             realm = Realm.objects.filter(url=f"{base}/").first()
         except OperationalError:
@@ -73,9 +73,9 @@ def realm(request: HttpRequest) -> HttpResponseBase:
         return card_views.card(request, url)
     if method in ("GET", "HEAD"):
         return _read(request, url, accept, takes_pages=takes_pages(header))
-    if a_file and method == "POST":
+    if is_file and method == "POST":
         return file_views.write(request, url)
-    if a_file and method == "DELETE":
+    if is_file and method == "DELETE":
         return file_views.delete(request, url)
     raise errors.MethodNotAllowed(
         FILE_METHODS,
@@ -86,8 +86,8 @@ def realm(request: HttpRequest) -> HttpResponseBase:
 
 @csrf_exempt
 def pinned(request: HttpRequest, path: str) -> HttpResponse:
-    """A file of a realm at exactly the generation that the request's pin names: what a render
-    reads."""
+    """Serves files of a realm at exactly the generation that the request's pin names. Renders read
+    this."""
     if request.method not in READING and (request.method, path) != ("POST", ""):
         raise errors.MethodNotAllowed(READING, method=request.method)
     if "\x00" in path:
@@ -115,7 +115,7 @@ def _place(pin: pins.Pin, path: str) -> tuple[str, int, str]:
 
 
 def _read(request: HttpRequest, url: str, accept: str, *, takes_pages: bool) -> HttpResponseBase:
-    """What stands at a URL: for those who take pages, a page where there is no such file."""
+    """The answer at a URL. A client that accepts pages gets the page if there is no such file."""
     variant = Variant.MODULE if site.is_generated(url) else VARIANTS.get(accept)
     if variant is None:
         return _described(request, url, accept)
@@ -149,7 +149,7 @@ def _read(request: HttpRequest, url: str, accept: str, *, takes_pages: bool) -> 
 
 
 class _Loaded(NamedTuple):
-    """An answer that the caller may have, and whether it was in the cache: `hit` or `miss`."""
+    """An answer that the caller may read, and whether it was in the cache: `hit` or `miss`."""
 
     answer: Answer
     variant: Variant
@@ -159,9 +159,9 @@ class _Loaded(NamedTuple):
 def _loaded(
     request: HttpRequest, url: str, variant: Variant, at_least: int
 ) -> _Loaded | HttpResponse:
-    """The answer, or what is answered to those who may not know of it. Raises Unauthorized,
+    """The answer, or the response to a caller who may not learn of it. Raises Unauthorized,
     Forbidden."""
-    # With noCache the database itself is asked: nobody's notification has to have arrived.
+    # With noCache the answer comes from the database, without waiting for any notification.
     alone = "noCache" in request.GET
     answer = None if alone else answers.cached(variant, url, at_least)
     cache = "miss" if answer is None else "hit"
@@ -175,19 +175,19 @@ def _loaded(
         # Another request's load may have read the database before that generation was committed.
         answer = _transpiled(lambda: answers.load(variant, url, alone=True))
     if not answer.public and answer.realm_url != admitted:
-        # It was in the cache, or the realm has been closed since it was looked at.
-        elsewhere = _admit(request, url)
-        if isinstance(elsewhere, HttpResponse):
-            return elsewhere
+        # The answer was cached, or the realm became private after the first check.
+        refused = _admit(request, url)
+        if isinstance(refused, HttpResponse):
+            return refused
     return _Loaded(answer, variant, cache)
 
 
 def _admit(request: HttpRequest, url: str) -> str | HttpResponse | None:
-    """Lets a reader of the realm around a URL go on, before anything is loaded or transpiled for
-    them and before anything tells whether there is such a file. Raises Unauthorized, Forbidden.
+    """Checks that the caller may read the realm around a URL, before anything is loaded or
+    transpiled and before an answer reveals whether the file exists. Raises Unauthorized, Forbidden.
 
-    Answers the URL of the realm that the caller may read. To those who may not, the address of a
-    realm within it that lacks its final slash is answered as anywhere else.
+    Returns the URL of that realm. If the caller may not read it but the URL is a nested realm's
+    without its final slash, returns the same response as outside any realm.
     """
     everyones = RealmPermission.objects.filter(realm=OuterRef("pk"), audience=EVERYONE, read=True)
     realm = realms_around(url).annotate(public=Exists(everyones)).first()
@@ -226,7 +226,7 @@ def _not_yet(answer: Answer, variant: Variant, at_least: int) -> HttpResponse:
 
 
 def _no_realm(request: HttpRequest, url: str, variant: Variant | None = None) -> HttpResponse:
-    """A realm's URL without its final slash leads to the realm; anything else is nowhere."""
+    """The answer outside any realm: a redirect if only the final slash is missing, else a 404."""
     if Realm.objects.filter(url=f"{url}/").exists():
         response = HttpResponse(status=302)
         response["Location"] = f"{url}/{_query(request)}"
@@ -250,7 +250,8 @@ def _described(request: HttpRequest, url: str, accept: str) -> HttpResponseBase:
         return _no_realm(request, url)
     if accept == API and url.endswith("/"):
         realm = _realm(found.realm_url)
-        return _told_of(realm, realm_views.directory(request, realm, url.removeprefix(realm.url)))
+        listing = realm_views.directory(request, realm, url.removeprefix(realm.url))
+        return _with_headers(realm, listing)
     raise errors.NotFound(url=f"{url} as {accept}")
 
 
@@ -258,24 +259,24 @@ def _described(request: HttpRequest, url: str, accept: str) -> HttpResponseBase:
 
 
 def _endpoint(request: HttpRequest, realm: Realm, name: str, method: str) -> HttpResponseBase:
-    """What a realm answers at `_name`, once the caller may ask."""
-    answers = ENDPOINTS[name]
+    """The answer of a realm's endpoint `_name`, after the permission check."""
+    views = ENDPOINTS[name]
     method = "GET" if method == "HEAD" else method
-    if method not in answers:
-        allow = [*answers, *(["HEAD"] if "GET" in answers else [])]
+    if method not in views:
+        allow = [*views, *(["HEAD"] if "GET" in views else [])]
         raise errors.MethodNotAllowed(allow, method=f"{method} of {name}")
-    action, view = answers[method]
+    action, view = views[method]
     if action is not None:
         _may(realm, action, request)
     if method not in (*READING, "QUERY"):
         # An endpoint has neither an ETag nor a date.
         Conditions.of(request).check_write(realm.url + name, [], None)
-    return _told_of(realm, view(request, realm))
+    return _with_headers(realm, view(request, realm))
 
 
-def _told_of(realm: Realm, response: HttpResponseBase) -> HttpResponseBase:
-    """An endpoint's answer with what every answer of its realm says."""
-    told = {
+def _with_headers(realm: Realm, response: HttpResponseBase) -> HttpResponseBase:
+    """An endpoint's answer with the headers that every answer of a realm has."""
+    headers = {
         "X-Boxel-Realm-Url": realm.url,
         "Vary": "Accept",
         "Cache-Control": "no-store, no-cache, must-revalidate",
@@ -283,10 +284,10 @@ def _told_of(realm: Realm, response: HttpResponseBase) -> HttpResponseBase:
         "Access-Control-Expose-Headers": "*",
     }
     if isinstance(response, HttpResponse):
-        told["Content-Length"] = str(len(response.content))
+        headers["Content-Length"] = str(len(response.content))
     if "read" in auth.permissions_of(realm, None):
-        told["X-Boxel-Realm-Public-Readable"] = "true"
-    for name, value in told.items():
+        headers["X-Boxel-Realm-Public-Readable"] = "true"
+    for name, value in headers.items():
         response.headers.setdefault(name, value)
     return response
 
@@ -302,7 +303,7 @@ def _may(realm: Realm, action: auth.Action, request: HttpRequest) -> None:
     auth.authorize(request, realm, action)
 
 
-#: By name and method: who may ask (None: everyone), and the view that answers.
+#: By name and method: the permission that a caller needs (None: nothing), and the view.
 ENDPOINTS: dict[str, dict[str, tuple[auth.Action | None, View]]] = {
     "_readiness-check": {"GET": (None, reindex_views.readiness)},
     "_session": {"POST": (None, realm_views.post_session)},

@@ -1,4 +1,4 @@
-"""Searching a realm's cards over HTTP: `GET` and `QUERY` of `<realm>/_search`."""
+"""Searching a realm's cards over HTTP: `GET` and `QUERY` on `<realm>/_search`."""
 
 from typing import Any
 
@@ -22,12 +22,12 @@ from reindex.index.search import search as find
 from reindex.jobs import wanted
 from reindex.reading.references import file_url
 
-#: A longer query than any that could be answered. Unit: bytes.
+#: Longer than any valid query. Unit: bytes.
 MAX_QUERY_BYTES = 128 * 1024
 
 
 def search(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """The cards that a query finds, page by page, and how many there are in all."""
+    """One page of the cards that a query finds, and their total number."""
     in_url = requested_method(request) != "QUERY"
     definitions = _Definitions(realm)
     try:
@@ -41,10 +41,10 @@ def search(request: HttpRequest, realm: Realm) -> HttpResponse:
     except SearchTimeout as error:
         raise errors.Busy(what=str(error)) from error
     finally:
-        # Not within the search's transaction, which is rolled back if it can't be answered.
+        # Outside the search's transaction, which is rolled back if the search fails.
         wanted.want_definitions(definitions.lacking, realm.owner_key)
-    # A draft's index follows the draft; what it has is answered meanwhile. Having it made takes the
-    # realm's write lock and a worker: that is for those who may write.
+    # A draft's outdated index is answered while a new one is made. Only writers may trigger that,
+    # because it takes the realm's write lock and a worker.
     if auth.may(request, realm, "write"):
         drafts.ask_for_index(realm.url)
         if found is None:
@@ -58,19 +58,19 @@ def search(request: HttpRequest, realm: Realm) -> HttpResponse:
 
 
 class _Definitions:
-    """What is known of types that no card of a realm is of, as far as the realm may know it."""
+    """Looks up card types that no card of the realm has. Only public modules are looked up."""
 
     def __init__(self, realm: Realm) -> None:
-        #: The modules whose definitions were asked for in vain.
+        #: The modules that the search needs and whose definitions are not built.
         self.lacking: list[str] = []
 
     def __call__(self, module: str, name: str) -> dict[str, Any] | None:
-        """The definition; None where there is no such type. Raises Busy if nobody can tell yet."""
+        """The definition; None if there is no such type. Raises Busy if it is not built yet."""
         found = resolve(module, ("", *EXECUTABLE_EXTENSIONS))
         if found is None or found.file is None:
             return None
         if not found.public:
-            # Only a public realm's modules are built by themselves.
+            # Only public modules are built without a reader.
             return None
         url = file_url(found.realm_url, found.file.path)
         entries = DefinitionLookup().get_cached_definitions_batch(DefinitionCacheEntryQuery((url,)))

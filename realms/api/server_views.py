@@ -16,14 +16,15 @@ from realms.http.accept import API
 from realms.http.requests import read_body
 from realms.publishing import publish
 
-#: Larger bodies than these endpoints could ever need. Unit: bytes.
+#: The largest body of these endpoints. Unit: bytes.
 MAX_BODY_BYTES = 64 * 1024
 
 View = Callable[[HttpRequest], HttpResponse]
 
 
 def endpoint(method: str) -> Callable[[View], View]:
-    """A server endpoint: one method, no CSRF token (the token in the header is the proof)."""
+    """A server endpoint with one method. It needs no CSRF token: callers send their token in the
+    Authorization header."""
 
     def decorate(view: View) -> View:
         @csrf_exempt
@@ -45,7 +46,7 @@ def endpoint(method: str) -> Callable[[View], View]:
 
 
 def preflight() -> HttpResponse:
-    """The answer to a browser that asks whether it may."""
+    """The answer to a browser's CORS preflight request."""
     response = HttpResponse(status=204)
     response["Access-Control-Allow-Origin"] = "*"
     response["Access-Control-Allow-Methods"] = "*"
@@ -56,13 +57,13 @@ def preflight() -> HttpResponse:
 
 @csrf_exempt
 def unknown(request: HttpRequest) -> HttpResponse:
-    """What stands at `/_name` where the server has no such endpoint."""
+    """404 at any other `/_name`."""
     raise errors.NotFound(url=request.path[:200])
 
 
 @endpoint("POST")
 def server_session(request: HttpRequest) -> HttpResponse:
-    """Gives a server token for a username and password."""
+    """Issues a server token for a username and password."""
     body = parse(bodies.Session, request)
     account = signed_in(request, body)
     return session(auth.server_token(account.get_username(), body.seconds, account.pk))
@@ -70,25 +71,25 @@ def server_session(request: HttpRequest) -> HttpResponse:
 
 @endpoint("POST")
 def realm_auth(request: HttpRequest) -> HttpResponse:
-    """Gives a token for each realm that is not a published one and that the caller may read."""
+    """Issues a token for each realm that the caller may read, except published ones."""
     return JsonResponse(auth.realm_tokens(auth.server_caller(request)))
 
 
 @endpoint("POST")
 def create_realm(request: HttpRequest) -> HttpResponse:
-    """Makes a source realm below its owner's name."""
+    """Creates a source realm in its owner's space."""
     caller = auth.server_caller(request)
     attributes = parse(bodies.CreateRealm, request).data.attributes
-    told = attributes.model_dump(exclude_none=True)
-    realm = publish.create_realm(caller, attributes.endpoint, told)
+    given = attributes.model_dump(exclude_none=True)
+    realm = publish.create_realm(caller, attributes.endpoint, given)
     return _document(
-        "realm", realm.url, {**told, "publishable": True, "status": "pending"}, status=202
+        "realm", realm.url, {**given, "publishable": True, "status": "pending"}, status=202
     )
 
 
 @endpoint("POST")
 def publish_realm(request: HttpRequest) -> HttpResponse:
-    """Publishes a source realm; rendering follows, and the readiness check tells of its end."""
+    """Publishes a source realm. Rendering follows; the readiness check reports when it is done."""
     caller = auth.server_caller(request)
     body = parse(bodies.PublishRealm, request)
     done = publish.publish_realm(body.sourceRealmURL, body.publishedRealmURL, caller)
@@ -124,7 +125,7 @@ def unpublish_realm(request: HttpRequest) -> HttpResponse:
 
 @endpoint("DELETE")
 def delete_realm(request: HttpRequest) -> HttpResponse:
-    """Deletes a source realm and everything published from it."""
+    """Deletes a source realm and every realm published from it."""
     caller = auth.server_caller(request)
     url = canonical_realm_url(parse(bodies.DeleteRealm, request).data.id)
     publish.delete_realm(url, caller)
@@ -132,16 +133,16 @@ def delete_realm(request: HttpRequest) -> HttpResponse:
 
 
 def signed_in(request: HttpRequest, body: bodies.Session) -> Any:
-    """The account whose password the body has. Raises Unauthorized."""
+    """The account that the body's username and password belong to. Raises Unauthorized."""
     user = authenticate(request, username=body.username, password=body.password)
-    # The operator has the seed and no password: no account becomes it by bearing its name.
+    # The operator signs in with the seed: an account with the operator's name gets no token.
     if user is None or user.get_username() == auth.OPERATOR:
         raise errors.Unauthorized(why="the username or the password is wrong")
     return user
 
 
 def session(token: str) -> HttpResponse:
-    """The answer that gives a token."""
+    """A response with a token in its Authorization header."""
     response = HttpResponse(status=201)
     del response["Content-Type"]
     response["Authorization"] = token
