@@ -1,7 +1,8 @@
-"""The WSGI front: a read whose answer is in this process's caches ends here.
+"""The WSGI front: answers reads from this process's caches, and passes the rest on to Django.
 
-A dictionary look-up and a comparison of stamps; no Django, no database. Whatever it can't answer
-for certain (a miss, a private realm, a query, a write) goes on to Django unchanged.
+A hit is a dictionary lookup and a comparison of stamps, without Django and without the database.
+Requests that the front can't answer for certain (a miss, a private realm, a query, a write) go to
+Django unchanged.
 """
 
 from collections.abc import Callable, Iterable
@@ -32,21 +33,21 @@ _STATUS = {code: f"{code} {phrase}" for code, phrase in responses.items()}
 
 
 class Front:
-    """Stands before another WSGI application and answers hits in its place."""
+    """Wraps another WSGI application and answers cache hits in its place."""
 
     def __init__(self, behind: Application) -> None:
         self._behind = behind
 
     def hit(self, environ: Environ) -> tuple[int, list[tuple[str, str]], bytes | memoryview] | None:
-        """Status, headers and body, if this process's caches have the answer. No waiting, no
-        database."""
+        """Status, headers and body, if this process's caches have the answer. Never waits and
+        never uses the database, except to check a pin."""
         answer = _hit(environ)
         if answer is None:
             return None
         conditions = Conditions(*map(environ.get, WSGI_HEADERS))
         status, headers, body = response_parts(answer, environ["REQUEST_METHOD"], conditions, "hit")
-        told = origins.with_policy(headers, environ.get("HTTP_HOST", ""), answer.realm_url)
-        return status, [*told, _who()], body
+        host = environ.get("HTTP_HOST", "")
+        return status, [*origins.with_policy(headers, host, answer.realm_url), _who()], body
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         hit = self.hit(environ)
@@ -67,7 +68,7 @@ def _who() -> tuple[str, str]:
 
 
 def _pinned_hit(environ: Environ, path: str) -> Answer | None:
-    """What a render reads, for whom the pin in the request's header still opens the realm."""
+    """The cached answer to a pinned read, if the request's pin is valid."""
     if environ.get("QUERY_STRING") or environ.get("HTTP_ACCEPT", "*/*") != "*/*":
         return None
     try:
@@ -75,7 +76,7 @@ def _pinned_hit(environ: Environ, path: str) -> Answer | None:
         name = composed(path.removeprefix(_PINNED).encode("latin-1").decode())
         return cached_at(pin.realm_url, pin.generation, name)
     except (RealmError, UnicodeDecodeError, DatabaseError, InterfaceError):
-        # Django's side says what is wrong, on a connection that is whole.
+        # Django answers with the error, on a working connection.
         return None
 
 
@@ -87,14 +88,14 @@ def _hit(environ: Environ) -> Answer | None:
         return _pinned_hit(environ, path)
     if path.startswith("/_"):
         return None
-    # With a method override a GET could be meant as a QUERY; Django's side knows.
+    # With a method override the GET may be a QUERY; Django decides.
     if environ.get("QUERY_STRING") or "HTTP_X_HTTP_METHOD_OVERRIDE" in environ:
         return None
     accept = environ.get("HTTP_ACCEPT", "*/*")
     variant = VARIANTS.get(accepted(accept))
     if variant is None or path.endswith(GENERATED):
         return None
-    # A draft's owner sees what nobody else does.
+    # A draft's owner gets another page than other clients.
     if variant is Variant.HTML and may_preview(environ):
         return None
     try:

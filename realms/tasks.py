@@ -1,4 +1,4 @@
-"""The Celery task that keeps house."""
+"""The Celery task that collects garbage."""
 
 import logging
 from datetime import timedelta
@@ -12,6 +12,6 @@ logger = logging.getLogger(__name__)
 
 @shared_task(ignore_result=True)
 def collect_garbage() -> None:
-    """Removes what nothing can reach any more. Twice at once does no harm."""
+    """Removes unreachable content and rows of finished work. Concurrent runs do no harm."""
     done = garbage.collect_garbage(grace=timedelta(hours=garbage.GRACE_HOURS))
-    logger.info("garbage collected: %s", done.told())
+    logger.info("garbage collected: %s", done.summary())

@@ -1,9 +1,9 @@
-"""Removing what nothing can reach any more: old publications, file versions, blobs.
+"""Removes unreachable content: old publications, file versions, blobs.
 
-A file version is kept while it stands, while a kept publication or a pin shows it, and for a while
-after it was closed. A blob is kept while a version names it, and for a while after it was stored.
-What is removed is chosen and removed under the locks that writers take: of a realm for versions,
-of a blob's row for its content.
+A file version is kept while it is current, while a kept publication or a pin shows it, and for the
+retention time after it was closed. A blob is kept while a version names it, and for a grace period
+after it was stored. Rows are chosen and removed under the locks that writers take: the realm's lock
+for versions, the lock of a blob's row for its content.
 """
 
 import re
@@ -30,15 +30,15 @@ from reindex.reading.pins import PIN_SECONDS
 
 #: How many of a published realm's publications can be rolled back to.
 KEPT_PUBLICATIONS = 10
-#: How long content that nothing names is kept, unless somebody says otherwise.
+#: The default grace period of content that no version names.
 GRACE_HOURS = 24
 PUBLISHED = Realm.Kind.PUBLISHED
 #: The kinds of realms that have files of their own.
 HOLDING = (Realm.Kind.SOURCE, Realm.Kind.BOOTSTRAP)
-#: How many blobs leave in one transaction, in which writers of the same content wait.
+#: How many blobs one transaction removes. Writers of the same content wait for it.
 BATCH = 100
 
-#: Publications that are too old to be rolled back to and that no pin can mean any more.
+#: Publications that are too old for a rollback and that no pin shows.
 _PUBLICATIONS: LiteralString = """
 SELECT id FROM (
     SELECT id, realm_id, generation, row_number() OVER newest AS place,
@@ -53,7 +53,7 @@ WHERE place > %(kept)s AND superseded_at < %(before)s AND NOT EXISTS (
         AND pin.generation >= p.generation AND pin.generation < p.next_generation
 )
 """
-#: Versions that were closed a while ago and that neither a publication nor a pin shows.
+#: Versions that were closed before the retention time and that no publication and no pin shows.
 _VERSIONS: LiteralString = """
 SELECT v.id FROM realms_fileversion v
 WHERE v.realm_id = ANY(%(realms)s) AND v.closed_at < %(before)s AND NOT EXISTS (
@@ -80,39 +80,39 @@ _DRAFT = re.compile(r"\.draft-.*")
 
 @dataclass
 class Collected:
-    """What was removed, or would be."""
+    """The numbers of removed rows and objects, or in a dry run of removable ones."""
 
     publications: int = 0
     versions: int = 0
     blobs: int = 0
-    #: Of those blobs, by what they held.
+    #: The size of those blobs.
     bytes: int = 0
-    #: Objects in the storage that no row told of: what writers that were killed left behind.
+    #: Objects in the storage without a row: killed writers left them behind.
     strays: int = 0
-    #: Realms that were being written to all the while; the next run looks at them again.
+    #: Realms whose lock was not free in time; the next run handles them.
     busy: list[str] = field(default_factory=list)
-    #: Rows of work that is long over, by kind.
+    #: Rows of finished work, by kind.
     rows: dict[str, int] = field(default_factory=dict)
 
-    def told(self) -> str:
-        """In one line."""
+    def summary(self) -> str:
+        """The result in one line."""
         return (
             f"{self.publications} publications, {self.versions} file versions, "
             f"{self.blobs} blobs with {self.bytes / 1e6:.1f} MB, {self.strays} stray objects, "
-            f"{sum(self.rows.values())} rows of work that is over"
+            f"{sum(self.rows.values())} rows of finished work"
         )
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How old things must be, and which generations of which realms are read at the moment."""
+    """The ages that decide, and the realms' generations that are being read."""
 
     before: datetime
     young: datetime
     pins: list[tuple[UUID, int]]
 
     def parameters(self, **more: Any) -> dict[str, Any]:
-        """For the statements above."""
+        """The parameters of the statements above."""
         return {
             "before": self.before,
             "young": self.young,
@@ -126,15 +126,15 @@ class Limits:
 def collect_garbage(
     *, grace: timedelta, dry_run: bool = False, progress: Callable[[str], None] = lambda what: None
 ) -> Collected:
-    """Removes what can't be reached; `grace` is how long content that nothing names is kept.
+    """Removes unreachable content; `grace` is how long content that no version names is kept.
 
-    `progress` is told what is looked at. A dry run counts, takes no lock and changes nothing.
+    Calls `progress` with the name of each step. A dry run counts, takes no lock, changes nothing.
     """
     now = timezone.now()
     retention = max(settings.REALM_RETENTION_SECONDS, PIN_SECONDS)
     limits = Limits(now - timedelta(seconds=retention), now - grace, _pins(now))
     done = Collected()
-    progress("work that is over")
+    progress("finished work")
     done.rows = prune(limits.before, dry_run=dry_run)
     if dry_run:
         _count(limits, done, progress)
@@ -154,8 +154,8 @@ def collect_garbage(
 
 
 def _pins(now: datetime) -> list[tuple[UUID, int]]:
-    """The generations that jobs read. A job that has ended signed its last pins before that; the
-    next one asks what has changed since the one whose index is shown."""
+    """The generations that jobs read or will read. An ended job's pins stay valid for PIN_SECONDS;
+    the next job reads the changes since the job whose index is shown."""
     recent = now - timedelta(seconds=PIN_SECONDS)
     unfinished = (*ReindexJob.LIVE, ReindexJob.Status.FAILED)
     shown = IndexHead.objects.values("job")
@@ -190,7 +190,7 @@ def _unless_busy(
 
 
 def _drop_publications(realm: Realm, limits: Limits) -> int:
-    """Under the lock of a published realm nobody publishes there or rolls it back."""
+    """The caller holds the published realm's lock: no publish or rollback runs meanwhile."""
     statement = f"DELETE FROM realms_publication WHERE id IN ({_PUBLICATIONS})"
     with connection.cursor() as cursor:
         cursor.execute(statement, limits.parameters(realms=[realm.pk], dropped=[]))
@@ -198,9 +198,9 @@ def _drop_publications(realm: Realm, limits: Limits) -> int:
 
 
 def _drop_versions(realm: Realm, limits: Limits) -> int:
-    """Under the lock of a source nobody writes to it or publishes it. A rollback copies a
-    publication that stands, and so needs no version that another doesn't keep. What the source
-    held before can't be told any more, unless a publication shows it."""
+    """The caller holds the source realm's lock: no write or publish runs meanwhile. A rollback
+    copies an existing publication, which keeps the versions that it needs. Records from which
+    generation on the realm's history is complete."""
     statement = (
         f"DELETE FROM realms_fileversion WHERE id IN ({_VERSIONS}) RETURNING until_generation"
     )
@@ -218,10 +218,11 @@ def _drop_versions(realm: Realm, limits: Limits) -> int:
 
 
 def _drop_blobs(limits: Limits, done: Collected) -> int:
-    """Removes some blobs that nothing names and answers how many; the next call removes others.
+    """Removes up to BATCH blobs that no version names, and returns their number.
 
-    A row that a writer holds is passed over. Once it is deleted, a writer of that content waits
-    for this transaction, and then stores it anew: the object goes before the lock does.
+    Skips rows that a writer has locked. A writer of content whose row is deleted here waits for
+    this transaction and then stores the content again. So the object must be deleted before the
+    lock is released.
     """
     try:
         with transaction.atomic(), connection.cursor() as cursor:
@@ -234,14 +235,13 @@ def _drop_blobs(limits: Limits, done: Collected) -> int:
                 limits.parameters(gone=[]),
             )
             rows = cursor.fetchall()
-            # Asks the foreign key now what it would be asked at the commit: after an object is
-            # deleted it would be too late.
+            # Checks the foreign key now, not at the commit: a deleted object can't be restored.
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
             for sha256, _, in_storage in rows:
                 if in_storage:
                     storages["blobs"].delete(blob_name(sha256))
     except IntegrityError:
-        # Named by a version that was committed while the rows were chosen: choose again.
+        # A version that names one of them was committed meanwhile: choose again.
         return BATCH
     done.blobs += len(rows)
     done.bytes += sum(size for _, size, _ in rows)
@@ -250,7 +250,7 @@ def _drop_blobs(limits: Limits, done: Collected) -> int:
 
 @dataclass(frozen=True)
 class _Stray:
-    """An object that no row tells of, by its name in the storage."""
+    """An object in the storage that has no row."""
 
     name: str
     size: int
@@ -258,7 +258,7 @@ class _Stray:
 
 
 def _strays(limits: Limits) -> Iterator[_Stray]:
-    """What writers left in the storage that were killed before they committed a row."""
+    """Objects of writers that were killed before they committed a row."""
     storage = storages["blobs"]
     for first in _listed(storage, "")[0]:
         for second in _listed(storage, first)[0]:
@@ -268,7 +268,7 @@ def _strays(limits: Limits) -> Iterator[_Stray]:
             for name in names:
                 if name in known or not (_HASH.fullmatch(name) or _DRAFT.fullmatch(name)):
                     continue
-                stray = _looked_at(storage, f"{folder}/{name}")
+                stray = _stray(storage, f"{folder}/{name}")
                 if stray is not None and stray.modified_at < limits.young:
                     yield stray
 
@@ -277,11 +277,11 @@ def _listed(storage: Storage, folder: str) -> tuple[list[str], list[str]]:
     try:
         return storage.listdir(folder)
     except FileNotFoundError:
-        # A storage that nothing was ever kept in.
+        # Nothing was ever stored there.
         return [], []
 
 
-def _looked_at(storage: Storage, name: str) -> _Stray | None:
+def _stray(storage: Storage, name: str) -> _Stray | None:
     try:
         return _Stray(name, storage.size(name), storage.get_modified_time(name))
     except FileNotFoundError:
@@ -289,8 +289,8 @@ def _looked_at(storage: Storage, name: str) -> _Stray | None:
 
 
 def _adopted(stray: _Stray) -> int:
-    """Gives a stray a row, so that it goes the way of all blobs: under the lock of its row. A half
-    written draft has no name that anybody else could want."""
+    """Gives a stray a row, so that `_drop_blobs` removes it under the row's lock. A half-written
+    draft is deleted at once: no other writer uses its name. Returns 1."""
     name = stray.name.rsplit("/", 1)[-1]
     if _DRAFT.fullmatch(name):
         storages["blobs"].delete(stray.name)

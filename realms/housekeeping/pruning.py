@@ -1,5 +1,5 @@
-"""Rows that tell of work that is long over, and caches of what is there no more: they go with the
-garbage. What is owed, shown or kept for a rollback is none of them."""
+"""Removes rows of finished work, and cache rows of deleted content. Never removes rows of pending
+work, of shown pages, or of publications that can be rolled back to."""
 
 from datetime import datetime
 from typing import Any, LiteralString
@@ -14,8 +14,8 @@ _ENDED: LiteralString = """
     (SELECT id FROM reindex_reindexjob WHERE status IN ('done', 'superseded', 'cancelled')
         AND finished_at < %(before)s)
 """
-#: By what is counted: the table, called `t`, and which of its rows go. The order matters: cards and
-#: batches before their jobs. A job stays for as long as a card of it is shown.
+#: By kind: the table, aliased `t`, and the condition of the rows to remove. The order matters:
+#: cards and batches before their jobs. A job is kept while one of its cards is shown.
 _ROWS: dict[str, tuple[LiteralString, LiteralString]] = {
     "cards": ("reindex_indexedcard", "NOT t.current AND t.job_id IN " + _ENDED),
     "batches": ("reindex_reindexbatch", "t.job_id IN " + _ENDED),
@@ -47,8 +47,8 @@ _ROWS: dict[str, tuple[LiteralString, LiteralString]] = {
 
 
 def prune(before: datetime, *, dry_run: bool = False) -> dict[str, int]:
-    """Removes the rows of what ended before a moment, or counts them; how many there were of each
-    kind that there were any of."""
+    """Removes the rows of work that ended before a moment, or counts them in a dry run. Returns
+    their number by kind, without the kinds that have none."""
     now = timezone.now()
     named: dict[str, Any] = {
         "before": before,

@@ -1,11 +1,11 @@
-"""The ASGI application that the web server runs: where requests come in and answers go out.
+"""The ASGI application that the web server runs: receives requests and sends answers.
 
-What this process has in its caches is answered at once, in the event loop. For everything else the
-body is received whole, a thread of the request's lane makes the answer by the WSGI application, and
-it is sent as the client takes it. So a slow client, at sending or at reading, holds some memory and
-never a thread, and a cached read waits for no thread at all.
+The event loop answers cache hits itself. For any other request it receives the whole body, lets a
+thread of the request's lane call the WSGI application, and sends the answer as fast as the client
+reads it. So a client that sends or reads slowly holds some memory but never a thread, and a cached
+read waits for no thread.
 
-Nothing here touches the database: only the lanes' threads do.
+Nothing here uses the database: only the lanes' threads do.
 """
 
 import logging
@@ -42,12 +42,12 @@ Scope: TypeAlias = Mapping[str, Any]
 Environ: TypeAlias = dict[str, Any]
 
 _CLOSE = ("connection", "close")
-#: The largest body that is not an `_atomic`'s: a list of paths or a file. Unit: bytes.
+#: Bodies other than `_atomic`'s may always be this large: lists of paths, files. Unit: bytes.
 _LEAST_LARGEST = 4 * 1024 * 1024
 
 
 class RealmServer:
-    """The front before Django, served by threads of limited shares."""
+    """Serves the front, with a limited number of threads for each kind of work."""
 
     def __init__(self, front: Front) -> None:
         self._front = front
@@ -55,7 +55,7 @@ class RealmServer:
         self._bodies = Bodies(
             max_bytes=settings.REALM_BODY_BYTES, seconds=settings.REALM_BODY_SECONDS
         )
-        # What renders read is asked for beside whatever anyone uploads.
+        # Renders have room of their own, which uploads can't fill.
         self._pinned_bodies = Bodies(
             max_bytes=settings.REALM_BODY_BYTES // 4, seconds=settings.REALM_BODY_SECONDS
         )
@@ -68,7 +68,7 @@ class RealmServer:
         if scope["type"] != "http":
             return
         if self._new:
-            # Only now the server is sure to listen.
+            # The first request proves that the server listens.
             self._new = False
             give_up_on_stalled_connections(settings.REALM_SEND_SECONDS)
         environ = _environ(scope)
@@ -82,21 +82,21 @@ class RealmServer:
         await self._outbox.send(send, reply, head=environ["REQUEST_METHOD"] == "HEAD")
 
     def _hit(self, environ: Environ) -> Reply | None:
-        # Who may use a pin may be a question to the database.
+        # Checking a pin may need the database.
         if environ["PATH_INFO"].startswith("/_at/"):
             return None
         hit = self._front.hit(environ)
         return hit and Reply(*hit)
 
     async def _made(self, environ: Environ, receive: Receive) -> Reply:
-        """The WSGI application's answer, or the refusal to work for it. A body that is not read
-        ends the connection: what comes after it could not be told from it."""
+        """The WSGI application's answer, or a refusal. An answer without reading the body closes
+        the connection, because the rest of the body would be taken for the next request."""
         lane = lane_of(environ)
         size = _size(environ)
         environ["wsgi.input"] = BytesIO()
 
         async def gone() -> None:
-            # Once the body has come, nothing but the end of the connection does.
+            # After the body the only further message is the disconnect.
             while (await receive())["type"] != "http.disconnect":
                 pass
 
@@ -104,7 +104,7 @@ class RealmServer:
             if size == 0:
                 return await self._lanes.run(lane, lambda: _call(self._front, environ), gone)
             if size is None or size > _largest(environ["PATH_INFO"]):
-                # Nobody reads it; Django says why.
+                # The body is not read; Django answers with the reason.
                 reply = await self._lanes.run(lane, lambda: _call(self._front, environ))
                 return _closing(reply)
             bodies = self._pinned_bodies if _is_pinned(environ) else self._bodies
@@ -116,7 +116,7 @@ class RealmServer:
 
 
 def _call(application: Application, environ: Environ) -> Reply:
-    """What a WSGI application answers, whole."""
+    """A WSGI application's whole answer."""
     started: list[tuple[str, list[tuple[str, str]]]] = []
     try:
         result = application(environ, lambda status, headers, *_: started.append((status, headers)))
@@ -129,7 +129,7 @@ def _call(application: Application, environ: Environ) -> Reply:
                 close()
         status, headers = started[-1]
         if not any(name.lower() == "content-length" for name, _ in headers) and body:
-            # By its length a client knows whether an answer has come whole.
+            # By the length a client can tell whether the answer is complete.
             headers = [*headers, ("content-length", str(len(body)))]
         return Reply(int(status[:3]), headers, body)
     except Exception:
@@ -138,8 +138,7 @@ def _call(application: Application, environ: Environ) -> Reply:
 
 
 def _is_pinned(environ: Environ) -> bool:
-    """Whether a request is a render's: this server signed its pin. Whether that still holds is
-    asked later."""
+    """Whether a request has a pin that this server signed. Its access is checked later."""
     if not environ["PATH_INFO"].startswith("/_at/"):
         return False
     try:
@@ -161,7 +160,7 @@ def _refusal(error: RealmError, host: str) -> Reply:
 
 
 def _size(environ: Environ) -> int | None:
-    """How long the body is said to be; None where that is not said, or not as it should be."""
+    """The body's Content-Length; None if it is unknown or malformed. Unit: bytes."""
     if "HTTP_TRANSFER_ENCODING" in environ:
         return None
     size = environ.get("CONTENT_LENGTH") or "0"
@@ -169,14 +168,14 @@ def _size(environ: Environ) -> int | None:
 
 
 def _largest(path: str) -> int:
-    """The largest body that could be accepted at an address. Unit: bytes."""
-    others = max(settings.FILE_SIZE_LIMIT_BYTES, _LEAST_LARGEST)
-    return max(settings.ATOMIC_SIZE_LIMIT_BYTES, others) if path.endswith("/_atomic") else others
+    """The largest body that a path may accept. Unit: bytes."""
+    usual = max(settings.FILE_SIZE_LIMIT_BYTES, _LEAST_LARGEST)
+    return max(settings.ATOMIC_SIZE_LIMIT_BYTES, usual) if path.endswith("/_atomic") else usual
 
 
 def _environ(scope: Scope) -> Environ:
-    """A request as PEP 3333 has it. Repeated headers are joined; a header with an underscore in its
-    name is left out: it would be taken for the one with a hyphen."""
+    """The WSGI environment of a request (PEP 3333). Repeated headers are joined. Headers with an
+    underscore in their name are left out: WSGI can't tell them from those with a hyphen."""
     path: bytes = scope["raw_path"]
     host, port = scope["server"] or ("", "")
     environ: Environ = {

@@ -1,7 +1,7 @@
-"""Threads for what isn't answered from this process's caches, each kind of work with its own share.
+"""Threads for requests that this process's caches can't answer, a fixed number per kind of work.
 
-So however many requests of one kind come, the other kinds are answered: uploads don't wait for
-listings, nor a visitor for either. What doesn't get a thread in time is refused.
+So many requests of one kind don't delay the other kinds: uploads don't wait for listings, and
+visitors wait for neither. A request that gets no thread in time is refused.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from realms.web.transfer import Disconnected
 
 T = TypeVar("T")
 
-#: How many requests wait for a thread of one lane, and for how long. Further ones are refused.
+#: How many requests may wait for a thread of one lane, and how long. Others are refused.
 MAX_WAITING = 200
 WAIT_SECONDS = 10
 
@@ -25,19 +25,19 @@ WAIT_SECONDS = 10
 class Lane(StrEnum):
     """A kind of work."""
 
-    #: Files, modules and pages that are not in the caches, and everything small.
+    #: Files, modules and pages that are not in the caches, and other small reads.
     READ = "read"
-    #: What renders read, with a pin.
+    #: Pinned reads of renders.
     PINNED = "pinned"
-    #: What reads much of a realm at once.
+    #: Requests that read a large part of a realm.
     LARGE = "large"
-    #: What may wait for a build of definitions.
+    #: Requests that may wait for a build of definitions.
     DEFINITION = "definition"
-    #: Whatever has a body.
+    #: Requests with a body.
     WRITE = "write"
-    #: What checks a password, which takes much processor time by design: one at a time.
+    #: Password checks, which take much processor time by design: one at a time.
     LOGIN = "login"
-    #: Many files as one body, whose reading takes much memory: one at a time.
+    #: Many files in one body, which takes much memory: one at a time.
     ATOMIC = "atomic"
 
 
@@ -47,7 +47,7 @@ _METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 def lane_of(environ: Mapping[str, Any]) -> Lane:
-    """The lane of a request, told by its address and headers alone."""
+    """The lane of a request, chosen by its method, path and headers."""
     path: str = environ["PATH_INFO"]
     if path.startswith("/_at/"):
         return Lane.PINNED
@@ -62,7 +62,7 @@ def lane_of(environ: Mapping[str, Any]) -> Lane:
     if path.endswith("/") and (
         accepted(environ.get("HTTP_ACCEPT", "*/*")) == API or environ["QUERY_STRING"]
     ):
-        # The list of a folder, or with `acceptHeader` in the query perhaps one.
+        # A folder's listing, or possibly one: the query may have `acceptHeader`.
         return Lane.READ if path.startswith("/_") else Lane.LARGE
     return Lane.READ
 
@@ -72,16 +72,17 @@ async def _never() -> None:
 
 
 class Lanes:
-    """This process's threads. Used from one event loop."""
+    """This process's threads by lane. Only one event loop may use it."""
 
     def __init__(self, threads: int) -> None:
-        """`threads` for reads, as many for renders, and half as many for each other kind."""
+        """`threads` threads for reads and for renders each; half as many for large reads and for
+        writes each."""
         half = max(1, threads // 2)
         counts = {
             Lane.READ: threads,
             Lane.PINNED: threads,
             Lane.LARGE: half,
-            # One more than may wait: it says so to the others.
+            # One more than may wait for builds: it refuses further requests.
             Lane.DEFINITION: MAX_WAITING_FOR_BUILDS + 1,
             Lane.WRITE: half,
             Lane.LOGIN: 1,
@@ -92,9 +93,9 @@ class Lanes:
     async def run(
         self, lane: Lane, call: Callable[[], T], gone: Callable[[], Awaitable[object]] = _never
     ) -> T:
-        """The result of `call`, made in a thread of the lane.
+        """Runs `call` in a thread of the lane and returns its result.
 
-        Raises Busy where none is free in time, and Disconnected where `gone` ends before.
+        Raises Busy if no thread is free in time, and Disconnected if `gone` returns before.
         """
         return await self._lanes[lane].run(call, gone)
 
@@ -123,7 +124,7 @@ class _Threads:
             self._free.release()
 
     async def _turn(self, gone: Callable[[], Awaitable[object]]) -> None:
-        """Waits for a thread, while the client does."""
+        """Waits for a thread until the time is over or the client disconnects."""
         leaving = asyncio.ensure_future(gone())
         taking = asyncio.create_task(self._free.acquire())
         leaving.add_done_callback(lambda _: taking.cancel())
@@ -132,7 +133,7 @@ class _Threads:
                 await taking
         except (TimeoutError, asyncio.CancelledError) as error:
             if taking.done() and not taking.cancelled():
-                # The thread came in the same moment.
+                # The thread became free in the same moment.
                 self._free.release()
             if isinstance(error, TimeoutError):
                 raise self._busy() from error

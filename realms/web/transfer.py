@@ -1,7 +1,7 @@
-"""Bodies on their way in and answers on their way out, within deadlines and bounded memory.
+"""Receives bodies and sends answers, within deadlines and bounded memory.
 
-Everything here runs in the event loop. A client that is too slow is cut off; one that is slow costs
-what it has sent, or a piece of what it hasn't read yet.
+Everything here runs in the event loop. A client that is too slow is cut off. A slow client costs
+the memory of what it has sent, or of one piece of what it hasn't read.
 """
 
 import asyncio
@@ -28,15 +28,15 @@ Headers: TypeAlias = list[tuple[str, str]]
 
 #: How many bodies one process receives at a time.
 MAX_BODIES = 128
-#: What a body has to come with, in the long run, after the first seconds. Unit: bytes a second.
+#: The rate at which a body must arrive after the first seconds. Unit: bytes per second.
 MIN_BODY_RATE = 32 * 1024
-#: What of an answer is on its way at a time. A smaller one is handed over whole. Unit: bytes.
+#: Answers are sent in pieces of this size, smaller answers at once. Unit: bytes.
 PIECE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer."""
+    """A complete answer."""
 
     status: int
     headers: Headers
@@ -44,25 +44,25 @@ class Reply:
 
 
 class Disconnected(Exception):
-    """The client has gone."""
+    """The client has closed the connection."""
 
 
 class Bodies:
-    """The request bodies that this process holds: being received, or waiting to be worked on."""
+    """The request bodies that this process holds: those being received and those in use."""
 
     def __init__(self, *, max_bytes: int, seconds: float) -> None:
-        """A body has `seconds` to come; every MIN_BODY_RATE bytes give one second more, but at no
-        moment is more than `seconds` left: what came fast buys no silence later."""
+        """A body must arrive within `seconds`. Each MIN_BODY_RATE bytes extend the deadline by one
+        second, to at most `seconds` from now: a fast start allows no long pause later."""
         self._max_bytes, self._seconds = max_bytes, seconds
         self._receiving: dict[_Receiving, None] = {}
         self._held = 0
 
     @asynccontextmanager
     async def received(self, receive: Receive) -> AsyncIterator[BytesIO]:
-        """A request's body, whole. Its memory counts until the end of the block.
+        """A request's complete body. Its memory counts until the end of the block.
 
-        Raises TooSlow, Disconnected, and Busy where there is no room: who has sent the least
-        lately is cut off to make room for the others.
+        Raises TooSlow and Disconnected. Raises Busy if there is no room: the upload whose deadline
+        is next is cut off to make room for the others.
         """
         upload = _Receiving()
         try:
@@ -110,59 +110,61 @@ class Bodies:
             longer = upload.ends() + len(piece) / MIN_BODY_RATE
             upload.deadline.reschedule(min(longer, now + self._seconds))
 
-    def _slowest(self, but: "_Receiving | None" = None) -> "_Receiving":
-        return min((each for each in self._receiving if each is not but), key=_Receiving.ends)
+    def _slowest(self, other_than: "_Receiving | None" = None) -> "_Receiving":
+        candidates = (each for each in self._receiving if each is not other_than)
+        return min(candidates, key=_Receiving.ends)
 
     def _cut(self, upload: "_Receiving", why: str) -> None:
-        """Ends an upload. Its memory is free at once."""
+        """Ends an upload and frees its memory at once."""
         del self._receiving[upload]
         upload.cut = why
         self._held -= upload.size
         upload.body, upload.size = BytesIO(), 0
         if upload.deadline is not None:
-            # Where it has just been reached there is nothing to end.
+            # A deadline that has just passed can't be rescheduled, and needn't be.
             with suppress(RuntimeError):
                 upload.deadline.reschedule(0)
 
 
 class _Receiving:
-    """One body on its way."""
+    """A body that is being received."""
 
     def __init__(self) -> None:
         self.body = BytesIO()
         self.size = 0
-        #: Why it was cut off; empty where it was not.
+        #: Why it was cut off; empty if it was not.
         self.cut = ""
         self.deadline: asyncio.Timeout | None = None
 
     def ends(self) -> float:
-        """When its time is over unless more comes."""
+        """The deadline, as the event loop's time."""
         return (self.deadline and self.deadline.when()) or 0.0
 
 
 class _Sending:
-    """One large answer on its way."""
+    """A large answer that is being sent."""
 
     def __init__(self, body: bytes | memoryview | Packed) -> None:
-        #: What is held in memory for it: of a part, the whole that it is a part of.
+        #: The object in memory: for a partial answer, the content that it is a part of.
         self.whole = cast(bytes, body.obj) if isinstance(body, memoryview) else body
         self.cut = False
         self.deadline: asyncio.Timeout | None = None
 
 
 class Outbox:
-    """The answers that this process sends, piece by piece as the clients take them."""
+    """The answers that this process sends, piece by piece, as fast as the clients read them."""
 
     def __init__(self, *, max_bytes: int, seconds: float) -> None:
-        """`seconds` is the time for each piece. Large answers wait in up to `max_bytes`, one that
-        is sent to many counted once: beyond that the sender that has waited longest is cut."""
+        """`seconds` is the time limit for each piece. All large answers together may hold
+        `max_bytes`, where one content counts once however many clients read it. Beyond that, the
+        oldest transfer is cut off."""
         self._max_bytes, self._seconds = max_bytes, seconds
         self._sending: dict[_Sending, None] = {}
         self._bytes = 0
         self._shared: Counter[int] = Counter()
 
     async def send(self, send: Send, reply: Reply, *, head: bool) -> None:
-        """Sends an answer, or as much of it as the client takes in time."""
+        """Sends an answer, or as much of it as the client reads in time."""
         headers = [(_encoded(name), value.encode("latin-1")) for name, value in reply.headers]
         start = {"type": "http.response.start", "status": reply.status, "headers": headers}
         if head:
@@ -183,10 +185,10 @@ class Outbox:
                     raise TimeoutError
                 async with asyncio.timeout(self._seconds) as sending.deadline:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
-                # Nor may one who takes everything at once keep the others from their turn.
+                # A fast client must not keep the event loop from other clients.
                 await asyncio.sleep(0)
         except TimeoutError:
-            # The answer ends short of its length, by which the client knows.
+            # The client can tell: the body is shorter than its Content-Length.
             logger.info("an answer that nobody reads was cut off")
             return
         await send({"type": "http.response.body", "body": b""})
@@ -210,7 +212,7 @@ class Outbox:
                 self._bytes -= size
 
     def _cut(self) -> None:
-        """Cuts those off that have waited longest, until the rest is within the bound."""
+        """Cuts off the oldest transfers until the rest holds at most `max_bytes`."""
         excess = self._bytes - self._max_bytes
         ending: Counter[int] = Counter()
         for sending in list(self._sending)[:-1]:
@@ -219,7 +221,7 @@ class Outbox:
             if not sending.cut:
                 sending.cut = True
                 if sending.deadline is not None:
-                    # Between two pieces there is none to end; `cut` is seen before the next.
+                    # Between two pieces no deadline runs; `cut` is checked before the next piece.
                     with suppress(RuntimeError):
                         sending.deadline.reschedule(0)
             key = id(sending.whole)
@@ -240,9 +242,9 @@ def _encoded(name: str) -> bytes:
 
 
 def give_up_on_stalled_connections(seconds: float) -> None:
-    """Has the kernel end a connection whose client has taken nothing for so long. What the process
-    has handed over it doesn't see any more: this is for the connections that it accepts from now
-    on, which inherit it from the sockets that it listens on."""
+    """Makes the kernel end connections whose client acknowledges nothing for `seconds`. The process
+    can't see how much of its sent data arrives. The option is set on the listening sockets;
+    connections that they accept from now on inherit it."""
     if not hasattr(socket, "TCP_USER_TIMEOUT"):
         return
     for name in os.listdir("/dev/fd"):

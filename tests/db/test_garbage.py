@@ -522,7 +522,7 @@ def test_the_daily_task_removes_what_is_old(source: Realm) -> None:
     assert not in_storage(LARGE)
 
 
-# --- Rows of work that is over -----------------------------------------------------------------
+# --- Rows of finished work ----------------------------------------------------------------------
 
 
 def job(status: str, days: float, **more: Any) -> ReindexJob:

@@ -1,4 +1,4 @@
-"""`manage.py collect_garbage`: removes what nothing can reach any more."""
+"""`manage.py collect_garbage`: removes unreachable content and rows of finished work."""
 
 from argparse import ArgumentParser, ArgumentTypeError
 from datetime import timedelta
@@ -39,8 +39,8 @@ class Command(BaseCommand):
             type=_hours,
             default=timedelta(hours=GRACE_HOURS),
             metavar="HOURS",
-            help="how long content that nothing names is kept, because somebody may be about to "
-            f"(default: {GRACE_HOURS})",
+            help="how long unreferenced content is kept, because a write may be about to reference "
+            f"it (default: {GRACE_HOURS})",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -57,6 +57,6 @@ class Command(BaseCommand):
                 dry_run=dry_run,
                 progress=lambda what: progress.update(task, description=what, advance=1),
             )
-        self.stdout.write(f"{'would remove' if dry_run else 'removed'} {done.told()}")
+        self.stdout.write(f"{'would remove' if dry_run else 'removed'} {done.summary()}")
         for url in done.busy:
             self.stderr.write(f"{url} was being written to and is left for the next time")
