@@ -1,7 +1,6 @@
-"""What the page *Cache generations* shows: realms × replicas, in a constant number of queries.
+"""The data of the page *Cache generations*: realms × replicas, in a constant number of queries.
 
-It tells what replicas have reported, which is for people to look at: no byte is served or held back
-because of it.
+The page shows what replicas have reported, for people to look at. No answer depends on it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,13 +19,13 @@ from realms.models import Realm
 from reindex.models import IndexHead, ReindexJob
 
 REALMS_PER_PAGE = 50
-#: A replica that has been silent for longer has no column any more; the silent ones stand last.
+#: A replica that has been silent for longer has no column. Other silent ones come last.
 REMEMBERED = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A replica as its sidecar last described it. Times in seconds."""
+    """A replica's last report. Times in seconds."""
 
     replica: Replica
     fresh: bool
@@ -35,13 +34,13 @@ class Column:
 
     @property
     def late(self) -> bool:
-        """Whether the watermark is older than caches may be; reports may take a while longer."""
+        """Whether the watermark exceeds the staleness bound plus the time that reports take."""
         allowed = settings.REALM_STALENESS_BOUND + 2 * REPORT_SECONDS
         return self.watermark_age is None or self.watermark_age > allowed
 
     @property
     def status(self) -> str:
-        """One word: the listener's state, `late` where its watermark stands still, or `gone`."""
+        """The listener's state; `late` if its watermark is too old; `gone` if it is silent."""
         if not self.fresh:
             return "gone"
         return "late" if self.replica.state == State.LIVE and self.late else self.replica.state
@@ -49,7 +48,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What one replica has applied of one realm; None if it has not said."""
+    """The generation of one realm that one replica has applied; None if it has not reported one."""
 
     column: Column
     applied: int | None
@@ -57,13 +56,13 @@ class Cell:
 
     @property
     def behind(self) -> int:
-        """How many generations the replica has yet to apply, as far as it has said."""
+        """How many generations the replica has yet to apply; 0 if it has not reported one."""
         return 0 if self.applied is None else max(self.committed - self.applied, 0)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One realm: its pages, what is being done about them, and every replica's generation of it."""
+    """One realm: its index, its job, its published copies, and each replica's generation of it."""
 
     realm: Realm
     head: IndexHead | None
@@ -73,7 +72,7 @@ class Row:
 
     @property
     def pages_behind(self) -> bool:
-        """Whether visitors of a published realm see pages of an older generation, or none."""
+        """Whether a published realm's pages are missing or of an older generation."""
         shown = self.head.generation if self.head else 0
         return self.realm.kind == Realm.Kind.PUBLISHED and shown < self.realm.generation
 
@@ -90,9 +89,9 @@ class Matrix:
 
 
 def matrix(text: str, page_number: str | None) -> Matrix:
-    """The realms whose URL contains `text`, a page of them, with what each replica has applied.
+    """One page of the realms whose URL contains `text`, with the generations that replicas applied.
 
-    The registry is read before the replicas' reports, so that a report can only be too new.
+    Reads the registry before the reports, so that a report can only be newer than the registry.
     """
     realms = Realm.objects.select_related("owner", "source").order_by("url")
     if text:
@@ -141,7 +140,7 @@ def _rows(realms: list[Realm], columns: list[Column]) -> list[Row]:
 
 
 def _last_jobs(urls: Iterable[str]) -> "QuerySet[ReindexJob]":
-    """The newest job of each realm that has something to tell: it is live, or it failed."""
+    """The newest job of each realm, if it is live or failed."""
     newest = (
         ReindexJob.objects.filter(realm_url__in=urls)
         .order_by("realm_url", "-pk")

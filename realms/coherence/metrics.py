@@ -1,8 +1,8 @@
-"""`GET /_metrics`: the fleet in Prometheus' text format, made from the database when asked for.
+"""`GET /_metrics`: metrics of the fleet in Prometheus' text format, read from the database.
 
-Nothing is counted in a process, so whichever web worker of whichever replica answers says the same;
-only the board's metrics are the answering replica's own. Realms are counted and never named: the
-names of private ones are nobody's business.
+No process counts anything itself, so every web worker of every replica returns the same metrics;
+only the board's metrics are the answering replica's own. Realms are counted and never named,
+because the names of private realms are private.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ from realms.coherence.generations import REMEMBERED
 from realms.models import CoherenceReport, Realm
 from reindex.models import ReindexJob
 
-#: How many generations each replica has yet to apply, of all realms together.
+#: How many generations each replica has yet to apply, summed over all realms.
 _BEHIND = """
 SELECT p.name, COALESCE(SUM(GREATEST(r.generation - COALESCE(g.generation, 0), 0)), 0)
 FROM notifications_replica p CROSS JOIN realms_realm r
@@ -40,8 +40,8 @@ WHERE p.reported_at > %s GROUP BY p.name
 
 @csrf_exempt
 def metrics(request: HttpRequest) -> HttpResponse:
-    """For who has the metrics' token, or the operator's. Neither the address that was asked nor the
-    one that asks decides: a proxy changes both."""
+    """Answers callers with the metrics token or the operator's token. Host and client address don't
+    matter: a proxy changes both."""
     if request.method not in ("GET", "HEAD"):
         raise errors.MethodNotAllowed(("GET",), method=request.method)
     token = request.headers.get("Authorization", "")
@@ -70,10 +70,10 @@ def _is_metrics_token(header: str) -> bool:
 
 
 class _Fleet(Collector):
-    """Collects once: made for one request."""
+    """Collects the metrics of one request."""
 
     def describe(self) -> list[Metric]:
-        """Nothing: a registry would otherwise collect to learn the names."""
+        """Returns nothing: without this method a registry collects once more to learn the names."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -91,7 +91,7 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 
 def _board() -> Iterator[Metric]:
     left = max((local_board().live_until - now_ns()) / SECOND, 0)
-    text = "For how long the answering replica's board is still vouched for; 0: caches are bypassed"
+    text = "How long the answering replica's caches are still valid; 0: they are bypassed"
     yield _gauge("board_vouched_seconds", text, left)
 
 
@@ -105,10 +105,10 @@ def _replicas(now: datetime) -> Iterator[Metric]:
         return GaugeMetricFamily(f"realm_replica_{name}", text, labels=["replica"])
 
     live = gauge(
-        "live", "1 if its sidecar has reported lately, hears everything, and its web answers"
+        "live", "1 if its sidecar has reported lately and is live, and its web service answers"
     )
-    report = gauge("report_age_seconds", "Since its sidecar last reported")
-    watermark = gauge("watermark_age_seconds", "Since the moment up to which it had applied all")
+    report = gauge("report_age_seconds", "Time since its sidecar's last report")
+    watermark = gauge("watermark_age_seconds", "Age of the last moment whose changes are applied")
     generations = gauge("generations_behind", "Generations that it has not reported as applied")
     for each in replicas:
         label = [each.name]
@@ -120,9 +120,9 @@ def _replicas(now: datetime) -> Iterator[Metric]:
     yield from (live, report, watermark, generations)
     for field, text in (
         ("notifications", "Notifications received since its sidecar started"),
-        ("malformed", "Notifications that could not be understood"),
+        ("malformed", "Notifications that could not be parsed"),
         ("reconnects", "Times that its sidecar lost its connection"),
-        ("missed", "Changes that no notification told of; should be 0"),
+        ("missed", "Changes without a notification; should be 0"),
     ):
         counter = CounterMetricFamily(f"realm_replica_{field}", text, labels=["replica"])
         for each in replicas:
@@ -144,16 +144,16 @@ def _jobs(now: datetime) -> Iterator[Metric]:
     for state in ReindexJob.Status.values:
         family.add_metric([state], counted.get(state, 0))
     yield family
-    # A job that has failed is tried again: its pages are owed still.
-    owed = ReindexJob.objects.filter(status__in=(*ReindexJob.LIVE, ReindexJob.Status.FAILED))
-    oldest = owed.aggregate(oldest=Min("created_at"))["oldest"]
+    # Failed jobs count as unfinished, because they are retried.
+    unfinished = ReindexJob.objects.filter(status__in=(*ReindexJob.LIVE, ReindexJob.Status.FAILED))
+    oldest = unfinished.aggregate(oldest=Min("created_at"))["oldest"]
     age = max((now - oldest).total_seconds(), 0) if oldest else 0
     text = "Age of the oldest reindex job that is not done; 0 if there is none"
     yield _gauge("reindex_oldest_owed_seconds", text, age)
 
 
 def _report() -> Iterator[Metric]:
-    """The last run of verify_coherence; nothing before the first."""
+    """The results of the last run of verify_coherence; no metrics before the first run."""
     last = CoherenceReport.objects.defer("details").first()
     if last is None:
         return
@@ -161,10 +161,10 @@ def _report() -> Iterator[Metric]:
     yield _gauge("coherence_report_timestamp_seconds", "When verify_coherence last began", at)
     yield _gauge("coherence_samples", "Answers that it compared", last.samples)
     yield _gauge("coherence_violations", "Wrong answers that it found", last.violations)
-    yield _gauge("coherence_unreachable", "Replicas that it could not ask", last.unreachable)
+    yield _gauge("coherence_unreachable", "Replicas that it could not reach", last.unreachable)
     yield _gauge("coherence_changes", "Changes that it followed to every replica", last.changes)
     if last.changes:
-        text = "Share of these changes that every replica served within so many seconds"
+        text = "Share of these changes that every replica served within that many seconds"
         shares = GaugeMetricFamily("realm_coherence_share", text, labels=["within"])
         for limit, seen in (
             ("1", last.within_1s),

@@ -1,4 +1,4 @@
-"""What a verification asks replicas, and what it waits for."""
+"""The questions that a verification asks replicas, and the changes that it follows."""
 
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -11,25 +11,25 @@ from realms.serving.contents import Variant
 
 @dataclass
 class Asking:
-    """A question that one replica is being asked until it is settled."""
+    """A question that is put to one replica until it is settled. Times are monotonic seconds."""
 
-    of: ReplicaClient
+    client: ReplicaClient
     question: Question
     due: float = 0.0
     future: "Future[Observation] | None" = None
     silent_since: float | None = None
 
     def __post_init__(self) -> None:
-        self.line = self.of.line()
+        self.line = self.client.line()
 
     def ask(self) -> None:
-        self.future = self.of.submit(self.line, self.question)
+        self.future = self.client.submit(self.line, self.question)
 
 
 @dataclass
 class Check(Asking):
-    """Compares answers with the state that is read when they have come: what replicas had to
-    transpile is stored by then, and this loop does not wait for it."""
+    """Compares an answer with the state that the database has when the answer arrives. By then the
+    replica has stored any module that it had to transpile, so reading the state is fast."""
 
     suspect: str = ""
     first: State | None = None
@@ -38,14 +38,15 @@ class Check(Asking):
 
 @dataclass
 class WatchedChange:
-    """A generation that moved: since when at the earliest, and when that was noticed."""
+    """A realm's new generation. It was committed after `since`, and noticed at `noticed_at`."""
 
     since: float
     noticed_at: float
-    #: None where the realm is gone; `before` is what it was then.
+    #: None if the realm was deleted; `before` is the generation before the change.
     generation: int | None
     before: int
-    asked: int = 0
+    #: How many replicas have settled it.
+    replicas: int = 0
     latency: float = 0.0
     missed: bool = False
 
@@ -59,7 +60,7 @@ class Arrival(Asking):
 
 
 def variants_of(realm: Realm, path: str, private: bool) -> list[Question]:
-    """What is asked of a file: its source, its module, and a published card's page."""
+    """The questions about a file: its source, its module, and for a published card its page."""
     questions = [
         Question(realm.url, path, Variant.SOURCE, private),
         Question(realm.url, path, Variant.MODULE, private),
@@ -71,13 +72,13 @@ def variants_of(realm: Realm, path: str, private: bool) -> list[Question]:
 
 
 def with_token(question: Question, state: State) -> Question:
-    """The question, with the operator's token where everyone's would be refused."""
+    """The question, with the operator's token if the realm is private."""
     private = state.realm_url is not None and not state.public
     return Question(question.realm_url, question.path, question.variant, private)
 
 
 def changed_path(realm: Realm, generation: int) -> str | None:
-    """A file that a realm's generation brought or took away: others may rightly be served under
+    """A file that a generation added, changed or deleted. Other files may rightly be served under
     older generations."""
     versions = FileVersion.objects.filter(realm=realm)
     changed = versions.filter(from_generation=generation).first()

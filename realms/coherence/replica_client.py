@@ -1,7 +1,7 @@
-"""Asking one replica by itself, as a visitor would: its own address, the public URL's Host.
+"""Asks one replica directly, as a visitor would: at its own address, with the public URL's Host.
 
-An answer is read whole and reduced to what can be compared. Whatever is no answer at all (nobody
-listens, a time-out, an error of the server, another replica at that address) is `NoAnswer`.
+An answer is read completely and reduced to the parts that are compared. No connection, a time-out,
+a server error or an answer of another replica raises `NoAnswer`.
 """
 
 import time
@@ -19,21 +19,21 @@ from realms.serving.contents import Variant
 
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 10.0
-#: How many questions one replica is asked at the same time.
+#: How many requests one replica gets at the same time.
 AT_ONCE = 4
-#: Longer than any run; signed anew for each.
+#: Longer than any run. Each run signs its own token.
 TOKEN_SECONDS = 24 * 3600
 
 _ACCEPT = {Variant.SOURCE: SOURCE, Variant.MODULE: "*/*", Variant.HTML: "text/html"}
 
 
 class NoAnswer(Exception):
-    """The replica could not be asked; the message says why."""
+    """The replica gave no usable answer; the message says why."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A variant of a file of a realm. `private` sends the operator's token along."""
+    """A variant of a file of a realm. `private` sends the operator's token."""
 
     realm_url: str
     path: str
@@ -47,7 +47,7 @@ class Question:
 
 
 class ReplicaClient:
-    """One replica, with threads that ask it. Close it when done."""
+    """A replica, and threads that send requests to it. Close it when done."""
 
     def __init__(self, name: str, address: str) -> None:
         self.name = name
@@ -56,7 +56,7 @@ class ReplicaClient:
         self._token = server_token(OPERATOR, TOKEN_SECONDS)
 
     def line(self) -> "Connection":
-        """A connection of its own, for one question and its repetitions."""
+        """A new connection, for one question and its repetitions."""
         return Connection(self)
 
     def submit(self, line: "Connection", question: Question) -> "Future[Observation]":
@@ -64,18 +64,18 @@ class ReplicaClient:
         return self._threads.submit(line.ask, question, self._token)
 
     def close(self) -> None:
-        """Waits for the questions that are on their way."""
+        """Waits for the requests that are under way and drops the others."""
         self._threads.shutdown(cancel_futures=True)
 
 
 class Connection:
-    """A connection that is kept between questions, so that one web worker answers them all: each
-    has caches of its own, and another's right answer says nothing about the first one's wrong."""
+    """A connection that is kept between requests, so that one web worker answers them all. Each
+    worker has its own caches: a right answer of one does not excuse another's wrong one."""
 
-    def __init__(self, asked: ReplicaClient) -> None:
-        self._asked = asked
+    def __init__(self, client: ReplicaClient) -> None:
+        self._client = client
         self._pool = urllib3.connection_from_url(
-            asked.address,
+            client.address,
             maxsize=1,
             retries=False,
             timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
@@ -94,12 +94,12 @@ class Connection:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise NoAnswer(_plainly(error)) from error
         at = time.monotonic()
-        told = {name.lower(): value for name, value in answer.headers.items()}
-        worker = told.get("x-realm-replica", "")
-        if worker.partition("/")[0] != self._asked.name:
+        received = {name.lower(): value for name, value in answer.headers.items()}
+        worker = received.get("x-realm-replica", "")
+        if worker.partition("/")[0] != self._client.name:
             who = f"replica {worker.partition('/')[0]}" if worker else "something else"
             raise NoAnswer(f"{who} answers at its address")
-        generation = told.get("x-realm-generation")
+        generation = received.get("x-realm-generation")
         if generation is None and answer.status >= 500:
             raise NoAnswer(f"it answered {answer.status}")
         if question.private and answer.status in (401, 403):
@@ -108,22 +108,22 @@ class Connection:
             sent_at=sent_at,
             at=at,
             worker=worker,
-            realm_url=told.get("x-boxel-realm-url"),
+            realm_url=received.get("x-boxel-realm-url"),
             generation=int(generation) if generation and generation.isdigit() else None,
             status=answer.status,
             digest=sha256(answer.data).hexdigest(),
-            location=told.get("location"),
-            public="x-boxel-realm-public-readable" in told,
+            location=received.get("location"),
+            public="x-boxel-realm-public-readable" in received,
         )
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         self._pool.close()
 
 
 def _plainly(error: Exception) -> str:
-    """An error without the objects that urllib3 names in it."""
-    # The first is a kind of the second.
+    """The error's message without the object names that urllib3 puts into it."""
+    # NewConnectionError is a subclass of ConnectTimeoutError.
     if isinstance(error, urllib3.exceptions.NewConnectionError):
         return str(error).partition(": ")[2] or "no connection"
     if isinstance(error, urllib3.exceptions.ConnectTimeoutError):

@@ -1,4 +1,4 @@
-"""What a verification found out: as an exit status, as JSON, as a row, and on a terminal."""
+"""The result of a verification: as an exit status, as JSON, as a row, and for a terminal."""
 
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ COHERENT, VIOLATED, UNREACHABLE = 0, 1, 2
 
 @dataclass(frozen=True)
 class Violation:
-    """A replica served what it must not, for longer than the grace period."""
+    """A replica gave a wrong answer for longer than the grace period."""
 
     replica: str
     worker: str
@@ -41,7 +41,7 @@ class Outcome:
 
     grace: float
     replicas: list[str]
-    #: Replicas whose sidecar ended in order a while ago: gone on purpose if they are silent too.
+    #: Replicas whose sidecar was stopped in order. If they are silent, they were shut down.
     stopped: set[str] = field(default_factory=set)
     started_at: datetime = field(default_factory=timezone.now)
     seconds: float = 0.0
@@ -52,11 +52,11 @@ class Outcome:
     violations: list[Violation] = field(default_factory=list)
     #: Replicas that gave no answer for the grace period, and why.
     silent: dict[str, str] = field(default_factory=dict)
-    #: What could not be compared because this host could not make what to compare with.
+    #: URLs that could not be compared, and why.
     unchecked: dict[str, str] = field(default_factory=dict)
 
     def violation(self, found: Violation) -> None:
-        """Takes note of a violation; of one place on one replica once."""
+        """Adds a violation, at most one for each replica, path and variant."""
         where = (found.replica, found.realm, found.path, found.variant)
         if where not in {(v.replica, v.realm, v.path, v.variant) for v in self.violations}:
             self.violations.append(found)
@@ -73,7 +73,7 @@ class Outcome:
 
     @property
     def exit_status(self) -> int:
-        """0, or 1 with any violation, or 2 where only replicas could not be reached."""
+        """0; 1 if there are violations; 2 if there are none but replicas were unreachable."""
         if self.violations:
             return VIOLATED
         return UNREACHABLE if self.unreachable else COHERENT
@@ -105,7 +105,7 @@ class Outcome:
         }
 
     def save(self) -> CoherenceReport:
-        """Writes the row that the admin and the metrics show, and drops those of long ago."""
+        """Saves the row that the admin and the metrics show, and deletes rows older than KEPT."""
         CoherenceReport.objects.filter(started_at__lt=timezone.now() - KEPT).delete()
         return CoherenceReport.objects.create(
             started_at=self.started_at,

@@ -1,9 +1,10 @@
-"""What coherence means, in pure functions: whether an answer is one that may be served now, when a
-wrong one is a violation, and how many nines a share of changes is worth.
+"""The rules of coherence, in pure functions: whether an answer is right, when a wrong one is a
+violation, and how many nines a share of changes is worth.
 
-Two things are compared. A `State` is what the database says stands at a URL; a `Found` is what a
-replica answered. An answer is right if it has the bytes of the state, under a generation in which
-they stood; a path that a change left alone may rightly be served under an older one.
+Two things are compared. A `State` is the right answer at a URL, from the database; an `Observation`
+is a replica's answer. An observation is right if it has the bytes of the state, under a generation
+in which the URL had these bytes. A path that a change did not touch may be served under an older
+generation.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ _WORDS = ("no nines", "one nine", "two nines", "three nines", "four nines", "fiv
 
 @dataclass(frozen=True)
 class State:
-    """What stands at a URL: the bytes by their digest, and the generations in which they stood."""
+    """The right answer at a URL: its bytes by digest, and the generations that had these bytes."""
 
     realm_url: str | None
     status: int
@@ -32,9 +33,9 @@ class State:
 
     @classmethod
     def of(cls, answer: Answer) -> "State":
-        """The state that an answer made past every cache tells."""
+        """The state that an answer describes. The answer must bypass every cache."""
         content = answer.content
-        # Since when nothing stands at a path is not known: any generation may say so.
+        # It is not known since when a path has no file, so any generation is accepted.
         missing = content.status == 404 and content.generation is None
         return cls(
             realm_url=answer.realm_url,
@@ -49,8 +50,8 @@ class State:
 
 @dataclass(frozen=True)
 class Observation:
-    """A replica's answer. `sent_at` and `at` are the moments (seconds, monotonic) of the request
-    and of the answer's last byte; `worker` is the replica and the process that answered."""
+    """A replica's answer. `sent_at` and `at` are the times (monotonic seconds) of the request and
+    of the answer's last byte. `worker` is the replica and the process that answered."""
 
     sent_at: float
     at: float
@@ -85,34 +86,34 @@ def difference(state: State, found: Observation) -> str | None:
 
 
 class Verdict(Enum):
-    """What a wrong answer means: ask again, ask again from a new beginning, or a violation."""
+    """What follows from a wrong answer: ask again, restart the grace period, or a violation."""
 
     AGAIN = "again"
-    ANEW = "anew"
+    RESTART = "restart"
     VIOLATION = "violation"
 
 
 def judge(
     found: Observation, current: State, first: State, suspected_at: float, grace: float
 ) -> Verdict:
-    """Judges an answer that is wrong by `current`, read after it came. `first` was the state when
-    a wrong answer was first seen, at `suspected_at`.
+    """Judges an answer that differs from `current`, the state that was read after it arrived.
+    `first` was the state when a wrong answer was first seen, at `suspected_at`.
 
-    Only what was asked after the grace period can be a violation, and of that only what is wrong
-    by `first` too: a state that came later has a grace period of its own.
+    An answer is a violation only if it was requested after the grace period and differs from
+    `first` too. A later state has its own grace period.
     """
     if found.sent_at - suspected_at < grace:
         return Verdict.AGAIN
     if _same(current, first):
         return Verdict.VIOLATION
     if difference(first, found) is None:
-        return Verdict.ANEW
+        return Verdict.RESTART
     newer = first.realm_url is None or (found.generation or 0) > first.high
-    return Verdict.ANEW if newer else Verdict.VIOLATION
+    return Verdict.RESTART if newer else Verdict.VIOLATION
 
 
 def _same(one: State, other: State) -> bool:
-    """Whether nothing changed between two states but generations that left these bytes alone."""
+    """Whether two states are equal except for `high`: no change between them touched the bytes."""
     return (one.realm_url, one.status, one.digest, one.location, one.public, one.low) == (
         other.realm_url, other.status, other.digest, other.location, other.public, other.low,
     )  # fmt: skip
@@ -122,9 +123,9 @@ def _same(one: State, other: State) -> bool:
 
 
 def nines(seen: int, total: int) -> int:
-    """How many nines `seen` of `total` are worth: k of them if at most one in 10^k was missed.
+    """How many nines the share `seen` of `total` has: k if at most one in 10^k was missed.
 
-    Never more than the sample can show: k nines take 10^k changes, missed or not.
+    A sample can't show more than it has: k nines need at least 10^k changes.
     """
     missed, count = max(total - seen, 1), 0
     while missed * 10 ** (count + 1) <= total:
@@ -133,7 +134,7 @@ def nines(seen: int, total: int) -> int:
 
 
 def share_text(seen: int, total: int) -> str:
-    """A share as people read it: `99.95 %, three nines`. Rounded down, so 100 % means all."""
+    """A share as text: `99.95 %, three nines`. Rounded down, so 100 % means all."""
     if total == 0:
         return "no changes seen"
     count = nines(seen, total)

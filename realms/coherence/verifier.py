@@ -1,13 +1,13 @@
-"""Verifying a running fleet: asks every replica what visitors ask, and compares with the database.
+"""Verifies a running fleet: sends visitors' requests to every replica, compares with the database.
 
-Two things go on side by side, in one loop and one thread; only the asking has threads of its own.
+One loop in one thread does two things; only the requests run in other threads.
 
-- *Checks.* A sample of files, some of them deleted, is asked of every replica in every variant. A
-  wrong answer is asked for again, of the same web worker, until the grace period is over.
-- *Changes.* The registry's generations are polled, and each that moves is followed until every
-  replica serves it. Polled, not listened to: a change whose notification was lost is the one that
-  must not be missed here. A change counts from the last poll that did not show it, so a share is
-  at worst a poll too modest.
+- *Checks.* Every replica is asked for a sample of files, some of them deleted, in every variant.
+  After a wrong answer the same web worker is asked again until the grace period is over.
+- *Changes.* The registry's generations are polled, and each new one is followed until every replica
+  serves it. Notifications are not used, because a change whose notification was lost must be found.
+  A change's time starts at the last poll that did not show it, so latencies are at worst one poll
+  too long.
 """
 
 import random
@@ -42,15 +42,15 @@ from realms.serving.contents import Variant
 from realms.serving.transpiling import TranspilerFailed
 
 POLL_SECONDS = 0.1
-#: A new sample is drawn when the last one is done, and no more often than this.
+#: A new sample is drawn when the last one is done, but not earlier than this.
 SAMPLE_SECONDS = 5.0
-#: How long a replica that gave no answer is let be before it is asked again.
+#: How long to wait after a replica gave no answer.
 AGAIN_SECONDS = 0.1
-#: How often a wrong answer is asked for again within the grace period.
+#: How often a question with a wrong answer is repeated within the grace period.
 TIMES_AGAIN = 5
-#: First answers that are waited for at the same time, per replica.
+#: How many first answers are awaited at the same time, per replica.
 CHECKS_PER_REPLICA = 4
-#: Realms that are gone are asked for too, these many.
+#: How many deleted realms a sample includes.
 TOMBSTONES = 3
 
 Progress: TypeAlias = Callable[[float, str], None]
@@ -98,26 +98,26 @@ class Verification:
         self._generations: dict[str, int] = {}
         self._polled_at = 0.0
         self._poll_seconds = POLL_SECONDS
-        #: Replicas that give no answers, and those of them that are asked once again.
+        #: Replicas that give no answers, and those of them that get one more request.
         self._down: set[str] = set()
         self._knock: set[str] = set()
         self._drawn_at = 0.0
         self._canaries: dict[str, str] = {}
 
     def run(self, seconds: float) -> Outcome:
-        """Watches for so long, then waits for what is still open; with 0 it checks one sample."""
+        """Watches for `seconds`, then waits for open questions. With 0 it checks one sample."""
         self._fleet = {name: ReplicaClient(name, at) for name, at in self._addresses.items()}
         began = time.monotonic()
         try:
             self._loop(began, began + seconds)
         finally:
-            for asked in self._fleet.values():
-                asked.close()
+            for client in self._fleet.values():
+                client.close()
             for asking in self._open:
                 asking.line.close()
         outcome = self.outcome
         outcome.seconds = time.monotonic() - began
-        followed = [change for change in self._changes if change.asked]
+        followed = [change for change in self._changes if change.replicas]
         outcome.changes = len(followed)
         outcome.within = {
             limit: sum(not c.missed and c.latency <= limit for c in followed) for limit in SHARES
@@ -157,24 +157,24 @@ class Verification:
             f"{len(outcome.violations)} violations, {len(outcome.silent)} silent"
         )
 
-    # --- What is asked ---
+    # --- Questions ---
 
     def _realms(self) -> list[Realm]:
-        """Those to be looked at. One of another origin is noted as not checked: nobody gets there
-        by way of these replicas."""
+        """The realms to check. Realms of another origin are reported as not checked, because these
+        replicas don't serve them."""
         realms = Realm.objects.all()
-        found = list(realms.filter(url__in=self._only) if self._only else realms)
-        for realm in found:
+        selected = list(realms.filter(url__in=self._only) if self._only else realms)
+        for realm in selected:
             if not is_within_reach(realm.url):
                 self.outcome.unchecked[realm.url] = (
                     f"visitors of {settings.REALM_PUBLIC_ORIGIN} don't get there: another port, or "
                     "not the same of http and https"
                 )
-        return [realm for realm in found if is_within_reach(realm.url)]
+        return [realm for realm in selected if is_within_reach(realm.url)]
 
     def _draw(self) -> None:
-        """A sample of the registry: files of random realms, deleted ones too, and realms that are
-        gone. A replica that was silent is asked again."""
+        """Queues a sample: current and deleted files of random realms, and deleted realms. Silent
+        replicas get another chance."""
         self._drawn_at = time.monotonic()
         self._knock = set(self._down)
         realms = self._realms()
@@ -184,7 +184,7 @@ class Verification:
         public = set(readable.values_list("realm", flat=True))
         questions: list[Question] = []
         for place, realm in enumerate(realms):
-            # Every realm has its share of the sample; the first ones take what is left over.
+            # Each realm has an equal share of the sample; the first ones have the remainder too.
             share = self._samples // len(realms) + (place < self._samples % len(realms))
             content = FileVersion.objects.filter(realm=realm.source_id or realm.pk)
             paths = list(content.order_by("?").values_list("path", flat=True)[:share])
@@ -193,8 +193,8 @@ class Verification:
                 self._canaries[realm.url] = path
         if not self._only:
             newest = RealmTombstone.objects.order_by("-at").values_list("url", flat=True)
-            graves = filter(is_within_reach, newest.iterator())
-            questions += [Question(url, "", Variant.SOURCE) for url in islice(graves, TOMBSTONES)]
+            deleted = filter(is_within_reach, newest.iterator())
+            questions += [Question(url, "", Variant.SOURCE) for url in islice(deleted, TOMBSTONES)]
         random.shuffle(questions)
         self._queue.extend(questions)
 
@@ -204,11 +204,11 @@ class Verification:
         )
         while self._queue and room > 0:
             question = self._queue.popleft()
-            for name, asked in self._fleet.items():
+            for name, client in self._fleet.items():
                 if name in self._down and name not in self._knock:
                     continue
                 self._knock.discard(name)
-                check = Check(asked, question)
+                check = Check(client, question)
                 check.ask()
                 self._open.append(check)
                 room -= 1
@@ -223,24 +223,24 @@ class Verification:
     # --- Changes ---
 
     def _watch(self) -> None:
-        """Follows what moved since the last poll."""
+        """Follows the generations that changed since the last poll."""
         now = time.monotonic()
         if now - self._polled_at < self._poll_seconds:
             return
         wanted = Realm.objects.filter(url__in=self._only) if self._only else Realm.objects.all()
-        told = wanted.values_list("url", "generation")
-        found = {url: generation for url, generation in told if is_within_reach(url)}
+        rows = wanted.values_list("url", "generation")
+        current = {url: generation for url, generation in rows if is_within_reach(url)}
         noticed_at = time.monotonic()
-        # A large registry is polled less often: four fifths of the time are left to others.
+        # A large registry is polled less often: polls take at most a fifth of the time.
         self._poll_seconds = max(POLL_SECONDS, 5 * (noticed_at - now))
         if self._polled_at:
-            for url in found.keys() | self._generations.keys():
-                generation, before = found.get(url), self._generations.get(url, 0)
+            for url in current.keys() | self._generations.keys():
+                generation, before = current.get(url), self._generations.get(url, 0)
                 if generation != self._generations.get(url):
                     self._follow(
                         url, WatchedChange(self._polled_at, noticed_at, generation, before)
                     )
-        self._generations, self._polled_at = found, now
+        self._generations, self._polled_at = current, now
 
     def _follow(self, url: str, change: WatchedChange) -> None:
         path = self._canaries.get(url, "")
@@ -252,16 +252,16 @@ class Verification:
         if state is None:
             return
         self._changes.append(change)
-        for asked in self._fleet.values():
-            if asked.name not in self._down:
-                arrival = Arrival(asked, with_token(question, state), change=change)
+        for client in self._fleet.values():
+            if client.name not in self._down:
+                arrival = Arrival(client, with_token(question, state), change=change)
                 arrival.ask()
                 self._open.append(arrival)
 
     # --- Answers ---
 
     def _collect(self) -> None:
-        """Waits a moment for answers, and decides about each that has come."""
+        """Waits a moment for answers and handles those that have arrived."""
         futures = [asking.future for asking in self._open if asking.future is not None]
         if futures:
             wait(futures, timeout=POLL_SECONDS / 2, return_when=FIRST_COMPLETED)
@@ -284,14 +284,14 @@ class Verification:
         except NoAnswer as error:
             return self._silent(asking, str(error))
         asking.silent_since = None
-        self._down.discard(asking.of.name)
+        self._down.discard(asking.client.name)
         if isinstance(asking, Check):
             return self._compared(asking, found)
         return self._arrived(asking, found)
 
     def _silent(self, asking: Asking, why: str) -> bool:
         """Whether a replica that gave no answer has been silent for the grace period."""
-        now, name = time.monotonic(), asking.of.name
+        now, name = time.monotonic(), asking.client.name
         if asking.silent_since is None:
             asking.silent_since = now
         asking.due = now + AGAIN_SECONDS
@@ -302,7 +302,7 @@ class Verification:
         return True
 
     def _compared(self, check: Check, found: Observation) -> bool:
-        """Whether a check is over: the answer is right, or it is a violation."""
+        """Whether a check is done: its answer is right, or a violation."""
         if check.first is not None and found.worker != check.suspect:
             return self._elsewhere(check)
         state = self._read(check.question)
@@ -316,7 +316,7 @@ class Verification:
         if check.first is None:
             check.first, check.suspect, check.suspected_at = state, found.worker, found.at
         verdict = judge(found, state, check.first, check.suspected_at, self._grace)
-        if verdict is Verdict.ANEW:
+        if verdict is Verdict.RESTART:
             check.first, check.suspected_at = state, found.at
         if verdict is Verdict.VIOLATION:
             self._violated(check, found, state.high, why)
@@ -324,10 +324,11 @@ class Verification:
         return False
 
     def _elsewhere(self, check: Check) -> bool:
-        """Another worker answered than the suspect: the connection was cut. Its fellow is asked on
-        new connections until the grace period is over; by then its process may be gone."""
+        """The connection was closed, and another worker answered than the suspect. New connections
+        are tried until the suspect answers. After two grace periods and a second its process is
+        taken for ended."""
         check.line.close()
-        check.line = check.of.line()
+        check.line = check.client.line()
         check.due = time.monotonic() + AGAIN_SECONDS / 10
         if time.monotonic() - check.suspected_at > 2 * self._grace + 1:
             return self._right()
@@ -338,7 +339,7 @@ class Verification:
         return True
 
     def _arrived(self, arrival: Arrival, found: Observation) -> bool:
-        """Whether a change has come to a replica, or is given up."""
+        """Whether a replica serves a change, or waiting for it is given up."""
         change = arrival.change
         served = found.generation if found.realm_url == arrival.question.realm_url else None
         if change.generation is None:
@@ -346,7 +347,7 @@ class Verification:
         else:
             arrived = served is not None and served >= change.generation
         if not arrived and served is None:
-            # Deleted meanwhile, or not everybody's any more.
+            # The realm was deleted meanwhile, or became private.
             state = self._read(arrival.question)
             if state is None or state.realm_url != arrival.question.realm_url:
                 arrived = True
@@ -365,7 +366,7 @@ class Verification:
         return False
 
     def _counted(self, change: WatchedChange, latency: float) -> bool:
-        change.asked += 1
+        change.replicas += 1
         change.latency = max(change.latency, latency)
         return True
 
@@ -373,7 +374,7 @@ class Verification:
         question = asking.question
         self.outcome.violation(
             Violation(
-                replica=asking.of.name,
+                replica=asking.client.name,
                 worker=found.worker,
                 realm=question.realm_url,
                 path=question.path,

@@ -57,9 +57,9 @@ def test_a_wrong_answer_is_asked_for_again_until_the_grace_period_is_over() -> N
 def test_a_change_during_the_grace_period_has_a_grace_period_of_its_own() -> None:
     later = replace(STATE, digest="newest", low=8, high=8)
     # The replica has come to what stood when it was suspected, or to something after that.
-    assert judge(FOUND, later, STATE, suspected_at=0, grace=3) is Verdict.ANEW
+    assert judge(FOUND, later, STATE, suspected_at=0, grace=3) is Verdict.RESTART
     between = replace(FOUND, digest="between", generation=8)
-    assert judge(between, replace(later, low=9, high=9), STATE, 0, 3) is Verdict.ANEW
+    assert judge(between, replace(later, low=9, high=9), STATE, 0, 3) is Verdict.RESTART
 
 
 def test_a_replica_that_stands_still_is_caught_despite_many_changes() -> None:
