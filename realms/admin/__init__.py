@@ -1,4 +1,4 @@
-"""The admin panel. Django finds it by this package's name."""
+"""The admin panel. Django imports this package by its name."""
 
 from realms.admin import registry
 

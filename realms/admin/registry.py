@@ -1,8 +1,8 @@
 """The registry and the content in the admin.
 
-Realms, files and publications are looked at here and changed by the functions that keep their
-promises; the page *Cache generations* offers those. By hand only three things are edited: whether a
-realm may be published, how much it may hold, and who may do what in it.
+Realms, files and publications are read-only here, because only the realm functions keep the caches
+coherent; the page *Cache generations* calls those. Three things can be edited: whether a realm may
+be published, its quotas, and its permissions.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ from realms.models import (
 admin.site.site_header = "Realm server"
 admin.site.site_title = "Realm server"
 admin.site.index_title = "Administration"
-# Realms are at many addresses, and at that of the public origin there need not be one.
+# No "View site" link: realms have many addresses, and there may be none at the public origin.
 admin.site.site_url = None
 admin.site.index_template = "admin/realms/index.html"
 
@@ -51,14 +51,14 @@ class RealmAdmin(ReadOnlyAdmin):
     search_fields = ("url", "owner__username")
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # Past ReadOnlyAdmin, which would say no.
+        # Skips ReadOnlyAdmin, which returns False.
         return AnyModelAdmin.has_change_permission(self, request, obj)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return [name for name in self.get_fields(request, obj) if name not in self.editable]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Writes these fields only: the generation may have moved on since the form was read."""
+        """Saves only the editable fields: the generation may have changed meanwhile."""
         obj.save(update_fields=self.editable)
         bump_at_commit([realm_key(obj.url), REGISTRY_KEY])
 
@@ -68,7 +68,8 @@ class RealmAdmin(ReadOnlyAdmin):
 
 @admin.register(RealmPermission)
 class RealmPermissionAdmin(AnyModelAdmin):
-    """A trigger announces what is saved here; this replica's own board is moved at commit."""
+    """A database trigger announces changes to other replicas; `readers_change` bumps this replica's
+    board at commit."""
 
     list_display = ("whom", "realm", "read", "write", "realm_owner")
     list_display_links = ("whom", "realm")
@@ -79,7 +80,7 @@ class RealmPermissionAdmin(AnyModelAdmin):
     ordering = ("realm__url", "audience", "account__username")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        # A row that moved to another realm would be announced for that one only.
+        # A row moved to another realm would be announced for the new realm only.
         return ("realm",) if obj is not None else ()
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:

@@ -1,7 +1,6 @@
 """The page *Cache generations* and its actions: clear, publish, roll back.
 
-The actions go through the functions that the API goes through, with the same checks. What they
-refuse is told on the page.
+The actions call the same functions as the API, with the same checks. The page shows their errors.
 """
 
 from collections.abc import Callable
@@ -34,7 +33,7 @@ Action = Callable[["GenerationsPage", HttpRequest, Realm], HttpResponse]
 
 
 def acting_as(request: HttpRequest) -> Caller:
-    """Whom the realm functions see: a superuser is the operator, other staff are themselves."""
+    """The caller for the realm functions: a superuser is the operator, other staff themselves."""
     if request.user.is_superuser:
         return Caller(OPERATOR, operator=True)
     return Caller.of(request.user)
@@ -50,7 +49,7 @@ def clear_caches(realm: Realm, caller: Caller) -> None:
 
 
 def _action(*methods: str) -> Callable[[Action], Callable[..., HttpResponse]]:
-    """An action on one realm: who may change realms may ask; refusals become messages."""
+    """A view of one realm for users who may change realms. Its errors become messages."""
 
     def decorate(act: Action) -> Callable[..., HttpResponse]:
         @wraps(act)
@@ -74,7 +73,7 @@ def _action(*methods: str) -> Callable[[Action], Callable[..., HttpResponse]]:
 
 
 class GenerationsPage:
-    """The page's views. `admin` is the realms' admin, whose permissions hold here."""
+    """The page's views. `admin` is the realms' admin, whose permissions apply."""
 
     def __init__(self, admin: "ModelAdmin[Realm]") -> None:
         self.admin = admin
@@ -92,10 +91,10 @@ class GenerationsPage:
         guarded = never_cache(xframe_options_deny(self.admin.admin_site.admin_view(view)))
         return path(route, guarded, name=f"realms_realm_{name}")
 
-    # --- looking ---
+    # --- view ---
 
     def show(self, request: HttpRequest) -> HttpResponse:
-        """The matrix; with `?fragment` the part of the page that changes by itself."""
+        """The matrix; with `?fragment` only the part of the page that reloads itself."""
         if not self.admin.has_view_permission(request):
             raise PermissionDenied
         text = request.GET.get("q", "").replace("\0", "").strip()
@@ -109,42 +108,48 @@ class GenerationsPage:
             return TemplateResponse(request, "admin/realms/realm/generations_matrix.html", context)
         return self._render(request, "generations", {"title": "Cache generations", **context})
 
-    # --- acting ---
+    # --- actions ---
 
     @_action("POST")
     def clear(self, request: HttpRequest, realm: Realm) -> HttpResponse:
-        """Drops the realm's caches everywhere; it stays up."""
+        """Drops the realm's caches on every replica. The realm stays up."""
         clear_caches(realm, acting_as(request))
-        told = f"Cleared the source caches and definitions of {realm.url} on every replica."
-        self._tell(request, realm, told)
+        message = f"Cleared the source caches and definitions of {realm.url} on every replica."
+        self._report(request, realm, message)
         return self.back(request)
 
     @_action("POST")
     def publish(self, request: HttpRequest, realm: Realm) -> HttpResponse:
-        """Publishes a source realm to the URL that was given, or a published realm again."""
+        """Publishes a source realm to the given URL, or a published realm again."""
         if realm.kind == Realm.Kind.PUBLISHED and realm.source is not None:
             source_url, target = realm.source.url, realm.url
         else:
             source_url, target = realm.url, request.POST.get("target", "").strip()
         done = publish_realm(source_url, target, acting_as(request))
-        told = f"Published generation {done.source_generation} of {done.source_url} to {done.url}, "
-        told += f"which is at generation {done.generation} now. Its pages follow."
-        self._tell(request, realm, told)
+        self._report(
+            request,
+            realm,
+            f"Published generation {done.source_generation} of {done.source_url} to {done.url}, "
+            f"which is at generation {done.generation} now. Its pages follow.",
+        )
         return self.back(request)
 
     @_action("GET", "POST")
     def rollback(self, request: HttpRequest, realm: Realm) -> HttpResponse:
-        """Says what a rollback would show (GET), and does it (POST) once that is confirmed."""
+        """Asks for confirmation of a rollback (GET), and does it (POST)."""
         if realm.kind != Realm.Kind.PUBLISHED:
             raise NotPublished(url=realm.url)
         if request.method == "GET":
             return self._confirm_rollback(request, realm)
-        # What was confirmed is what is done, whatever has been published since.
+        # Roll back to the confirmed publication, even if the realm was published since.
         wanted = _generation(request.POST.get("publication", ""))
         done = rollback_realm(realm.url, acting_as(request), wanted)
-        told = f"Rolled {done.url} back to what it showed at generation {wanted}; "
-        told += f"it is at generation {done.generation} now. Its pages follow."
-        self._tell(request, realm, told)
+        self._report(
+            request,
+            realm,
+            f"Rolled {done.url} back to what it showed at generation {wanted}; "
+            f"it is at generation {done.generation} now. Its pages follow.",
+        )
         return self.back(request)
 
     def _confirm_rollback(self, request: HttpRequest, realm: Realm) -> HttpResponse:
@@ -162,10 +167,10 @@ class GenerationsPage:
         }
         return self._render(request, "rollback_confirmation", context)
 
-    # --- what they share ---
+    # --- shared ---
 
     def back(self, request: HttpRequest) -> HttpResponseRedirect:
-        """To the matrix, filtered and paged as it was."""
+        """A redirect to the matrix with the same filter and page."""
         query = self._query(request)
         return HttpResponseRedirect(reverse(PAGE) + (f"?{query}" if query else ""))
 
@@ -175,10 +180,10 @@ class GenerationsPage:
             del kept[name]
         return kept.urlencode()
 
-    def _tell(self, request: HttpRequest, realm: Realm, told: str) -> None:
-        """Tells the user, and writes down in the admin's history who did it."""
-        messages.success(request, told)
-        self.admin.log_change(request, realm, told)
+    def _report(self, request: HttpRequest, realm: Realm, message: str) -> None:
+        """Shows a message and records the action and its user in the admin's history."""
+        messages.success(request, message)
+        self.admin.log_change(request, realm, message)
 
     def _render(self, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
         site = self.admin.admin_site.each_context(request)
@@ -190,14 +195,14 @@ class GenerationsPage:
 
 
 def _differing(target: Publication, now: Publication) -> list[str] | None:
-    """The paths that would change; None where the two show different source realms."""
+    """The paths that would change; None if the two publications are of different source realms."""
     if now.source_id != target.source_id:
         return None
     return changed_between(now.source, target.source_generation, now.source_generation)
 
 
 def _generation(text: str) -> int:
-    """Raises Malformed for what is no generation."""
+    """Raises Malformed unless the text is a generation."""
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise Malformed(what=f"publication is {text[:40]!r}; expected a generation")
     return int(text)

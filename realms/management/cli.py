@@ -1,4 +1,4 @@
-"""What the management commands share: who acts, how errors are told, how to ask."""
+"""Shared parts of the management commands: the caller, error messages, confirmations."""
 
 import sys
 from argparse import ArgumentParser
@@ -14,7 +14,7 @@ from realms.errors import RealmError
 
 
 def add_caller(parser: ArgumentParser) -> None:
-    """`--as USER`: whose rights are used."""
+    """Adds `--as USER`: the user whose rights the command uses."""
     parser.add_argument(
         "--as",
         dest="as_user",
@@ -24,7 +24,7 @@ def add_caller(parser: ArgumentParser) -> None:
 
 
 def caller(options: dict[str, object]) -> Caller:
-    """The caller that the options name. Raises CommandError for a user that doesn't exist."""
+    """The caller that the options name. Raises CommandError for an unknown user."""
     name = options.get("as_user")
     if name is None:
         return Caller(OPERATOR, operator=True)
@@ -35,7 +35,7 @@ def caller(options: dict[str, object]) -> Caller:
 
 
 def add_confirmation(parser: ArgumentParser) -> None:
-    """`--dry-run` and `--yes`, for what can't be undone."""
+    """Adds `--dry-run` and `--yes`, for commands that can't be undone."""
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would happen, change nothing"
     )
@@ -43,7 +43,7 @@ def add_confirmation(parser: ArgumentParser) -> None:
 
 
 def confirmed(options: dict[str, object], question: str) -> bool:
-    """Whether to go on. Raises CommandError where nobody is there to be asked."""
+    """Whether to go on. Raises CommandError if it has to ask and stdin is no terminal."""
     if options["dry_run"]:
         return False
     if options["yes"]:
@@ -55,7 +55,7 @@ def confirmed(options: dict[str, object], question: str) -> bool:
 
 @contextmanager
 def command_errors() -> Iterator[None]:
-    """Turns what went wrong into one line on stderr and exit status 1."""
+    """Turns expected errors into one line on stderr and exit status 1."""
     try:
         yield
     except RealmError as error:

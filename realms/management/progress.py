@@ -16,7 +16,7 @@ _DOING = {"queued": "waiting for a worker", "index": "planning", "render": "rend
 
 
 def add_allow_errors(parser: ArgumentParser) -> None:
-    """`--allow-errors`: what the exit status says of cards that could not be rendered."""
+    """Adds `--allow-errors`: cards that could not be rendered don't change the exit status."""
     parser.add_argument(
         "--allow-errors", action="store_true", help="exit 0 even if cards have errors"
     )
@@ -30,25 +30,25 @@ def follow(
     job: int | None = None,
     allow_errors: bool = False,
 ) -> None:
-    """Shows a bar until the realm's pages are those of `generation` or a later one, made by this
-    `job` or a later one, and prints what the job that made them came to.
+    """Shows a bar until the realm's pages are of `generation` or a later one, and made by `job` or
+    a later one. Then prints the result of the job that made them.
 
     Raises CommandError when the rendering fails or is cancelled, when cards have errors unless
-    `allow_errors`, and when who watches has seen enough.
+    `allow_errors`, and on Ctrl-C.
     """
     try:
         ended = _watch(realm_url, generation, job or 0)
     except KeyboardInterrupt:
-        told = f"no longer watched; the rendering of {realm_url} goes on (cancel_reindex ends it)"
-        raise CommandError(told, returncode=130) from None
+        message = f"interrupted; the rendering of {realm_url} goes on (cancel_reindex ends it)"
+        raise CommandError(message, returncode=130) from None
     out.write("\n".join(outcome(ended)) + "\n")
     if ended.errors and not allow_errors:
         cards = "1 card has an error" if ended.errors == 1 else f"{ended.errors} cards have errors"
-        raise CommandError(f"{cards}; with --allow-errors this is no failure")
+        raise CommandError(f"{cards}; --allow-errors accepts this")
 
 
 def _watch(realm_url: str, generation: int, job: int) -> ReindexJob:
-    """Shows the bar while there is something to wait for; answers the job whose index is shown."""
+    """Shows the bar until the pages are shown, and returns the job that made them."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -59,7 +59,7 @@ def _watch(realm_url: str, generation: int, job: int) -> ReindexJob:
     with Progress(*columns, console=seen, transient=True, disable=not seen.is_terminal) as progress:
         task = progress.add_task(_DOING["queued"], total=None)
         while True:
-            # The last job is read first: what it came to before it ended is in the index by then.
+            # Read the job before the index: if the job has ended, its index is visible by then.
             last = _last_job(realm_url, generation, job)
             landed = _landed(realm_url, generation, job)
             if landed is not None:
@@ -75,8 +75,8 @@ def _watch(realm_url: str, generation: int, job: int) -> ReindexJob:
 
 
 def _landed(realm_url: str, generation: int, job: int) -> ReindexJob | None:
-    """The job whose index is shown, if that is recent enough. It has ended: one statement reads
-    which it is and what it came to."""
+    """The job whose index is shown, if that is recent enough. One statement reads both the index
+    and the job's result."""
     heads = IndexHead.objects.select_related("job")
     head = heads.filter(realm_url=realm_url, generation__gte=generation, job__gte=job).first()
     return head.job if head is not None else None
@@ -89,7 +89,7 @@ def _last_job(realm_url: str, generation: int, job: int) -> ReindexJob | None:
 
 
 def _check_goes_on(realm_url: str, last: ReindexJob | None) -> None:
-    """Raises CommandError where no index will come of the realm's last job."""
+    """Raises CommandError if the realm's last job will make no index."""
     if last is not None and last.status in ReindexJob.LIVE:
         return
     if last is not None and last.status == last.Status.FAILED:

@@ -155,7 +155,7 @@ def test_the_commands_render_follow_and_cancel(
     call_command("cancel_reindex", URL, stdout=out)
     assert newest().status == "cancelled"
     call_command("cancel_reindex", URL, stdout=out)
-    assert "is owed no rendering" in out.getvalue()
+    assert "has no rendering to cancel" in out.getvalue()
     for command in ("reindex_realm", "cancel_reindex"):
         with pytest.raises(CommandError, match="nowhere"):
             call_command(command, "http://nowhere.localhost:4201/")

@@ -1,4 +1,4 @@
-"""`manage.py cancel_reindex URL`: ends the rendering that a realm is owed."""
+"""`manage.py cancel_reindex URL`: cancels a realm's queued or running rendering."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -12,7 +12,7 @@ from reindex.jobs import queue
 
 
 class Command(BaseCommand):
-    help = "Ends the rendering of a realm. Its visitors go on seeing the pages that it has."
+    help = "Cancels the rendering of a realm. Visitors still get the pages that it has."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("url", metavar="URL", help="a published or a source realm")
@@ -26,4 +26,4 @@ class Command(BaseCommand):
         if ended:
             self.stdout.write(f"the rendering of {url} is cancelled; its pages stay as they are")
         else:
-            self.stdout.write(f"{url} is owed no rendering")
+            self.stdout.write(f"{url} has no rendering to cancel")

@@ -1,4 +1,4 @@
-"""`manage.py delete_realm URL`: deletes a source realm and everything published from it."""
+"""`manage.py delete_realm URL`: deletes a source realm and every realm published from it."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -12,7 +12,7 @@ from realms.publishing.publish import deletable, delete_realm
 
 
 class Command(BaseCommand):
-    help = "Deletes a source realm, its history, and everything that is published from it."
+    help = "Deletes a source realm, its history, and every realm published from it."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("url", metavar="URL")

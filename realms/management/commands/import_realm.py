@@ -1,4 +1,4 @@
-"""`manage.py import_realm DIR URL`: a folder becomes a source realm's content."""
+"""`manage.py import_realm DIR URL`: copies a folder's files into a source realm."""
 
 from argparse import ArgumentParser
 from collections.abc import Iterator
@@ -18,24 +18,24 @@ from realms.management.cli import command_errors
 from realms.models import Realm
 from realms.publishing.importing import Folder, Imported, files_in, import_files
 
-#: So many paths of each kind are named, unless more is asked for.
+#: How many paths of each kind are printed; `-v 2` prints all.
 SHOWN = 20
 
 
 class Command(BaseCommand):
-    help = "Makes a source realm hold the files of a folder. The realm is made if it isn't there."
+    help = "Copies the files of a folder into a source realm. Creates the realm if it is missing."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("folder", metavar="DIR", type=Path)
         parser.add_argument("url", metavar="URL", help="the realm's URL")
         parser.add_argument(
-            "--owner", help="who owns a new realm (default: the URL's first path segment)"
+            "--owner", help="the owner of a new realm (default: the URL's first path segment)"
         )
         parser.add_argument("--public", action="store_true", help="let everyone read the realm")
         parser.add_argument(
             "--delete",
             action="store_true",
-            help="delete what the folder lacks; nothing that the import leaves out",
+            help="delete the realm's files that the folder lacks, except files that imports ignore",
         )
         parser.add_argument(
             "--dry-run", action="store_true", help="say what would change, change nothing"
@@ -45,7 +45,7 @@ class Command(BaseCommand):
         root: Path = options["folder"]
         if not root.is_dir():
             raise CommandError(f"{root} is not a folder")
-        with command_errors(), _files_told_plainly():
+        with command_errors(), _file_errors():
             url = canonical_realm_url(options["url"])
             folder = files_in(root, url)
             owner = self._owner(url, options["owner"])
@@ -61,9 +61,9 @@ class Command(BaseCommand):
                     dry_run=options["dry_run"],
                     progress=lambda path: progress.advance(task),
                 )
-        self._tell(folder, done, options)
+        self._report(folder, done, options)
 
-    def _tell(self, folder: Folder, done: Imported, options: dict[str, Any]) -> None:
+    def _report(self, folder: Folder, done: Imported, options: dict[str, Any]) -> None:
         would = "would be " if options["dry_run"] else ""
         if options["verbosity"] > 1 or options["dry_run"]:
             for path in done.written:
@@ -87,16 +87,16 @@ class Command(BaseCommand):
             self.stdout.write(f"{title}and {len(lines) - most} more; -v 2 names all")
 
     def _owner(self, url: str, name: str | None) -> Any:
-        standing = Realm.objects.filter(url=url).select_related("owner").first()
-        if standing is not None and standing.kind != Realm.Kind.SOURCE:
-            raise CommandError(f"{url} is a {standing.kind} realm; only source realms have files")
+        current = Realm.objects.filter(url=url).select_related("owner").first()
+        if current is not None and current.kind != Realm.Kind.SOURCE:
+            raise CommandError(f"{url} is a {current.kind} realm; only source realms have files")
         if not url.startswith(f"{settings.REALM_PUBLIC_ORIGIN}/"):
             raise CommandError(
-                f"{url} is not at this server's origin, {settings.REALM_PUBLIC_ORIGIN}; that is "
-                "what REALM_PUBLIC_ORIGIN says, here and where the server runs"
+                f"{url} is not at this server's origin, {settings.REALM_PUBLIC_ORIGIN}; set "
+                "REALM_PUBLIC_ORIGIN to the same value here and for the server"
             )
-        if standing is not None:
-            return standing.owner
+        if current is not None:
+            return current.owner
         name = name or urlsplit(url).path.split("/")[1]
         owner = get_user_model().objects.filter(username=name).first()
         if owner is None:
@@ -105,8 +105,8 @@ class Command(BaseCommand):
 
 
 @contextmanager
-def _files_told_plainly() -> Iterator[None]:
-    """Turns a file that can't be read into one line."""
+def _file_errors() -> Iterator[None]:
+    """Turns the error of an unreadable file into one line."""
     try:
         yield
     except OSError as error:

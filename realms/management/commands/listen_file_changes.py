@@ -20,23 +20,23 @@ from realms.models import Realm
 
 class Command(BaseCommand):
     help = (
-        "Receives what the fleet announces and keeps this replica's caches coherent. Run one "
-        "beside each web service, with the same REALM_BOARD. Without it the web service stays "
-        "correct and reads the database for everything."
+        "Receives the fleet's notifications and keeps this replica's caches coherent. Run one next "
+        "to each web service, with the same REALM_BOARD. Without it the web service stays correct "
+        "but reads the database for every request."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "--check",
             action="store_true",
-            help="print the state of the running one as JSON; exit 1 if it isn't live",
+            help="print the state of the running sidecar as JSON; exit 1 if it isn't live",
         )
         parser.add_argument(
             "--give-up-after",
             type=float,
             default=60,
             metavar="SECONDS",
-            help="exit 1 when the database has been away for this long (default: 60)",
+            help="exit 1 when the database has been unreachable for this long (default: 60)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -50,8 +50,8 @@ class Command(BaseCommand):
         self._listen(board, options["give_up_after"])
 
     def _listen(self, board: Board, give_up_after: float) -> None:
-        # Two would be harmless, since each vouches only for what it has applied itself, but are a
-        # mistake that somebody wants to hear of. The kernel lets go when one is killed.
+        # Two sidecars of one board would be harmless, since each vouches only for the changes that
+        # it has applied, but they are a mistake: report it. The kernel frees a killed one's lock.
         lock = open(f"{board.path}.sidecar", "a")  # noqa: SIM115  held while the process lives
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,9 +84,9 @@ class Command(BaseCommand):
     def _check(self, board: Board) -> None:
         replica = Replica.objects.filter(name=settings.REALM_REPLICA).first()
         left = (board.live_until - now_ns()) / SECOND
-        told = replica.state if replica else None
-        # The board knows at once what a report says a moment later, or says no more.
-        state = "live" if left > 0 else "not live" if told == "live" else told
+        reported = replica.state if replica else None
+        # The board is up to date; the report may be a moment late, or missing.
+        state = "live" if left > 0 else "not live" if reported == "live" else reported
         shown = {
             "replica": settings.REALM_REPLICA,
             "board": str(board.path),
@@ -106,7 +106,7 @@ class Command(BaseCommand):
 
 
 def committed_generations(urls: Collection[str] | None = None) -> dict[str, int]:
-    """The generations of some realms by URL, or of all, as the registry has them."""
+    """The generations in the registry by URL: of the given realms, or of all."""
     if urls is not None and not urls:
         return {}
     realms = Realm.objects.all() if urls is None else Realm.objects.filter(url__in=urls)

@@ -14,11 +14,11 @@ from realms.publishing.publish import publish_realm
 
 
 class Command(BaseCommand):
-    help = "Shows a source realm, as it stands now, at a public URL, and follows the rendering."
+    help = "Shows a source realm's current content at a public URL, and shows the progress."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("source", metavar="SOURCE", help="the source realm's URL")
-        parser.add_argument("published", metavar="PUBLISHED", help="where it is to be shown")
+        parser.add_argument("published", metavar="PUBLISHED", help="the public URL")
         parser.add_argument("--no-wait", action="store_true", help="do not wait for the pages")
         add_allow_errors(parser)
         add_confirmation(parser)
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             if options["dry_run"] and source is not None:
                 self.stdout.write(f"{url} would show {source} generation {source.generation}")
                 return
-            if taken and not confirmed(options, "Publish all the same?"):
+            if taken and not confirmed(options, "Publish anyway?"):
                 return
             done = publish_realm(source_url, url, by)
         self.stdout.write(
@@ -46,13 +46,13 @@ class Command(BaseCommand):
             follow(done.url, done.generation, self.stdout, allow_errors=options["allow_errors"])
 
     def _taken(self, source: Realm, url: str) -> str:
-        """What a publish would take from somebody; empty for one that takes nothing."""
-        standing = Realm.objects.select_related("source__owner").filter(url=url).first()
-        if standing is None:
+        """The warning if a publish would replace another user's site or use their space, or ""."""
+        current = Realm.objects.select_related("source__owner").filter(url=url).first()
+        if current is None:
             if belongs_to_another(url, source.owner):
                 return f"{url} lies in the space of another user than {source.owner}"
             return ""
-        if standing.source is None or standing.source == source:
+        if current.source is None or current.source == source:
             return ""
-        owner = standing.source.owner
-        return f"{url} shows {standing.source}, which is {owner}'s, and not {source}"
+        owner = current.source.owner
+        return f"{url} shows {current.source}, which is {owner}'s, and not {source}"

@@ -1,4 +1,4 @@
-"""`manage.py realms`: every realm, its generation, and how far its pages and replicas are."""
+"""`manage.py realms`: lists every realm with its generation, and those of pages and replicas."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,15 +13,15 @@ from realms.management.cli import command_errors
 from realms.models import Publication, Realm
 from reindex.models import IndexHead
 
-#: Wider than any row: an address is never cut or folded, whatever the terminal.
+#: Wider than any row, so that no address is cut or wrapped.
 _WIDTH = 100_000
 
 
 class Command(BaseCommand):
     help = (
-        "Lists all realms, the published ones below their sources: how many files they have or "
-        "which generation of the source they show, their own generation, that of their pages, "
-        "and those that each replica has applied."
+        "Lists all realms, the published ones below their sources: the number of files, or the "
+        "source's generation that is published; the realm's generation; that of its pages; and "
+        "the generation that each replica has applied."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -66,9 +66,9 @@ class Command(BaseCommand):
 
 
 def _sources_first() -> Iterator[Any]:
-    """Every realm in the order of the listing: a source, then what is published from it."""
+    """Every realm in the order of the listing: a source, then the realms published from it."""
     files = Count("versions", filter=Q(versions__until_generation__isnull=True))
-    # A query with a count forgets the model's own order.
+    # A query with a count ignores the model's default order.
     realms = Realm.objects.select_related("owner").annotate(files=files).order_by("url")
     copies: dict[Any, list[Any]] = {}
     for realm in realms:

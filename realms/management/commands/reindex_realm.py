@@ -1,4 +1,4 @@
-"""`manage.py reindex_realm URL`: has a realm's pages made anew, what has changed or all of them."""
+"""`manage.py reindex_realm URL`: renders a realm's pages again, the changed ones or all."""
 
 from argparse import ArgumentParser, BooleanOptionalAction
 from typing import Any
@@ -12,7 +12,7 @@ from realms.management.progress import add_allow_errors, follow
 
 
 class Command(BaseCommand):
-    help = "Renders what has changed in a realm since its last index, and follows the rendering."
+    help = "Renders the cards of a realm that changed since its last index, and shows the progress."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("url", metavar="URL", help="a published or a source realm")

@@ -1,4 +1,4 @@
-"""`manage.py rollback_realm URL`: shows again what an earlier publication showed."""
+"""`manage.py rollback_realm URL`: shows an earlier publication again."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -15,7 +15,7 @@ from realms.publishing.publish import rollback_realm, rollback_target
 
 
 class Command(BaseCommand):
-    help = "Shows again what an earlier publication of a published realm showed."
+    help = "Shows an earlier publication of a published realm again."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("url", metavar="URL")
@@ -23,7 +23,7 @@ class Command(BaseCommand):
             "--to",
             type=int,
             metavar="GENERATION",
-            help="the generation whose content is wanted (default: that before this one's)",
+            help="the generation to show again (default: that of the previous publication)",
         )
         parser.add_argument("--no-wait", action="store_true", help="do not wait for the pages")
         add_allow_errors(parser)

@@ -1,4 +1,4 @@
-"""`manage.py verify_coherence`: asks every replica whether it serves what the database says."""
+"""`manage.py verify_coherence`: compares every replica's answers with the database."""
 
 import json
 from argparse import ArgumentParser, ArgumentTypeError
@@ -16,17 +16,17 @@ from realms.coherence.verifier import NothingToVerify, Verification
 from realms.errors import RealmError
 
 NOTHING_VERIFIED = 3
-#: Wider than any row: an address is never cut or folded, whatever the terminal.
+#: Wider than any row, so that no address is cut or wrapped.
 _WIDTH = 100_000
 
 
 class Command(BaseCommand):
     help = (
-        "Asks every replica, by itself, for a sample of what it serves, compares with the "
-        "database, and measures how soon changes are seen by all replicas. Exit status: 0 all is "
-        "well, 1 a replica served what it must not, 2 a replica could not be reached, 3 nothing "
-        "could be verified (no realm, no replica, no database). The report is also kept for the "
-        "admin and the metrics."
+        "Asks every replica directly for a sample of files, compares the answers with the "
+        "database, and measures how soon all replicas serve a change. Exit status: 0 all is well, "
+        "1 a replica gave a wrong answer, 2 a replica could not be reached, 3 nothing could be "
+        "verified (no realm, no replica, no database). The report is also stored for the admin "
+        "and the metrics."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -36,8 +36,8 @@ class Command(BaseCommand):
             type=_positive,
             default=60.0,
             metavar="N",
-            help="watch for so long (default: 60); changes under way are then waited for, at "
-            "most a minute",
+            help="watch for N seconds (default: 60), then wait for changes under way, at most a "
+            "minute",
         )
         length.add_argument(
             "--once", action="store_true", help="check one sample and follow no changes"
@@ -48,22 +48,22 @@ class Command(BaseCommand):
             type=_positive,
             default=grace,
             metavar="SECONDS",
-            help="for how long a wrong answer is asked for again before it is a violation, and a "
-            f"silent replica before it is unreachable (default: staleness bound + 1 = {grace:g})",
+            help="how long a wrong answer may persist before it is a violation, and a replica be "
+            f"silent before it is unreachable (default: staleness bound + 1 = {grace:g})",
         )
         parser.add_argument(
             "--samples",
             type=_count,
             default=50,
             metavar="N",
-            help="how many files a sample has (default: 50); each is asked of every replica as "
-            "source, as module and, where it is a card of a published realm, as page",
+            help="the number of files in a sample (default: 50); every replica is asked for each "
+            "as source, as module and, if it is a card of a published realm, as page",
         )
         parser.add_argument(
             "--realm",
             action="append",
             metavar="URL",
-            help="look at this realm only; may be given several times",
+            help="check this realm only; may be given several times",
         )
         parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
