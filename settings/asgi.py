@@ -1,4 +1,4 @@
-"""The ASGI application that granian serves: the WSGI application, behind what slow clients meet."""
+"""The ASGI application that granian serves: it runs the WSGI application in threads."""
 
 from settings.wsgi import application as front
 

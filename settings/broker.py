@@ -1,18 +1,18 @@
-"""The Celery broker: the URL that was given, or files under the data folder."""
+"""The Celery broker: the configured URL, or files in the data folder."""
 
 from pathlib import Path
 from typing import Any
 
 from kombu import Exchange, Queue
 
-#: One queue: a message only wakes a worker, and the rows say what it does: see
+#: There is one queue. A message only wakes a worker; the job rows determine its work: see
 #: `reindex/jobs/turns.py`.
 QUEUE = "celery"
 
 
 def celery_queues(prefix: str) -> dict[str, Any]:
-    """The settings by which everything on the broker bears a prefix: two installations on one
-    broker would take each other's messages."""
+    """Settings that prefix every name on the broker. Without different prefixes two installations
+    on one broker would take each other's messages."""
     name = prefix + QUEUE
     return {
         "CELERY_TASK_QUEUES": [Queue(name, Exchange(name, type="direct"), routing_key=name)],
@@ -26,14 +26,14 @@ def celery_queues(prefix: str) -> dict[str, Any]:
 def celery_broker(url: str, folder: Path, prefix: str) -> tuple[str, dict[str, Any]]:
     """The broker URL and its transport options. Source: kombu's `transport.filesystem`.
 
-    A lost message costs a delay and nothing else, whatever the broker: the sweeper sends again
-    what the job rows say is owed.
+    With any broker, a lost message costs only a delay: the sweeper sends a new one for every job
+    row with pending work.
     """
     if url:
-        # A broker that is away is tried twice and not for seconds: whoever publishes is waiting.
+        # Only one quick retry if the broker is unreachable, because a publish request is waiting.
         options = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
         if prefix and url.startswith(("redis", "sentinel")):
-            # What Redis holds besides queues: messages that are not acknowledged yet.
+            # Redis also stores unacknowledged messages, outside the queues.
             return url, {**options, "global_keyprefix": prefix}
         return url, options
     messages, control, processed = folder / "messages", folder / "control", folder / "taken"
@@ -43,10 +43,10 @@ def celery_broker(url: str, folder: Path, prefix: str) -> tuple[str, dict[str, A
         "data_folder_in": str(messages),
         "data_folder_out": str(messages),
         "control_folder": str(control),
-        # A message is taken by renaming it, which two consumers can't both do; the rename stays
-        # within one file system.
+        # A consumer takes a message by renaming it, which only one can do. Both folders are on one
+        # file system, where a rename is atomic.
         "processed_folder": str(processed),
         "store_processed": False,
-        # A look into a folder that is empty most of the time; somebody waits for what it finds.
+        # Short, because users wait for the messages. Listing a mostly empty folder is cheap.
         "polling_interval": 0.01,
     }

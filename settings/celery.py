@@ -1,6 +1,6 @@
 """The Celery application; its configuration is the `CELERY_*` part of the settings.
 
-Messages only say *look*: what is owed stands in the job rows.
+Messages only wake workers: the job rows have the pending work.
 """
 
 import os
@@ -9,10 +9,10 @@ from typing import Any
 import kombu.transport
 from celery import Celery, beat, bootsteps
 
-# kombu's own filesystem transport lets a consumer take a message that is still being written.
+# With kombu's own filesystem transport a consumer can take a half-written message.
 kombu.transport.TRANSPORT_ALIASES["filesystem"] = "settings.filesystem_transport:Transport"
 
-# `celery -A settings.celery:app` is not `manage.py`: nothing else names the settings.
+# `celery -A settings.celery:app` does not go through manage.py, which sets this.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
 app = Celery("realms")
@@ -20,30 +20,30 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["reindex", "realms"])
 
 
-#: What is due is sent by so much too late at most.
+#: The largest delay of a scheduled message, unless the worker is busy.
 TICK_SECONDS = 0.1
 
 
 class _Scheduler(beat.Scheduler):
-    """Celery's own, sending over the worker's connections: one of its own would be waited for."""
+    """Celery's scheduler, but it uses the worker's connections: opening its own would block."""
 
     producer = None  # type: ignore[assignment]
 
 
 class Beat(bootsteps.StartStopStep):
-    """What is due at a time is sent by every worker, in its own loop. `--beat` is a process beside
-    it, and Celery starts no other when that has ended: then nothing that was lost is sent again."""
+    """Every worker sends the scheduled messages from its own loop. `--beat` would be one separate
+    process that Celery does not restart: after its end, lost messages would never be sent again."""
 
     requires = ("celery.worker.components:Timer",)
 
     def start(self, worker: Any) -> None:
-        """Begins to send; ends with the worker."""
+        """Starts sending scheduled messages until the worker ends."""
         self._scheduler = _Scheduler(worker.app)
         self._tick(worker.timer)
 
     def _tick(self, timer: Any) -> None:
-        # The scheduler wants to be asked again at once; ten timers that are due in a row make the
-        # loop sleep for a second.
+        # tick() may return 0. Never pass that on: after ten timers that are due at once the loop
+        # sleeps for a second.
         timer.call_after(max(self._scheduler.tick(), TICK_SECONDS), self._tick, (timer,))
 
 

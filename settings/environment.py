@@ -1,6 +1,6 @@
-"""The environment variables: their types, their defaults, and what is wrong with one.
+"""The environment variables: their types, their defaults, and the errors of invalid values.
 
-Nothing else reads them. What they are for is listed in docs/reference/settings.md.
+No other module reads the environment's settings. docs/reference/settings.md describes them.
 """
 
 import socket
@@ -16,14 +16,14 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Size = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-#: Comma-separated, and split where it is used.
+#: A comma-separated list, split where it is used.
 Listed = Annotated[str, NoDecode]
 
 MIB = 1024 * 1024
 
 
 class Environment(BaseSettings):
-    """One field for each variable. An empty variable is one that isn't set."""
+    """One field for each variable. An empty variable counts as unset."""
 
     model_config = SettingsConfigDict(case_sensitive=True, env_ignore_empty=True, extra="ignore")
 
@@ -77,7 +77,7 @@ class Environment(BaseSettings):
 
 
 def read_environment() -> Environment:
-    """Raises ImproperlyConfigured, which names each variable that is wrong, and why."""
+    """The validated variables. Raises ImproperlyConfigured with each invalid one and the reason."""
     try:
         return Environment()
     except ValidationError as error:

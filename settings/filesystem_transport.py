@@ -1,9 +1,8 @@
-"""kombu's filesystem transport, with messages and tables of queues that appear whole.
+"""kombu's filesystem transport, with atomic writes of messages and queue tables.
 
-Three things of kombu's own would go wrong where several processes start and take at once: it lets
-a consumer take a message that is still being written, takes one by moving it to the system's folder
-for temporary files (which may be another file system, where a move is a copy), and rewrites the
-table of an exchange under the eyes of its readers.
+kombu's own transport has three races between processes. A consumer can take a half-written message.
+It takes a message by moving it to the system's temporary folder, which may be on another file
+system, where a move is a copy. And it rewrites an exchange's table while others read it.
 """
 
 import fcntl
@@ -22,7 +21,7 @@ from kombu.utils.json import dumps, loads
 
 
 class Channel(filesystem.Channel):
-    """Every file is written under a name that nobody looks for, then renamed."""
+    """Writes every file under a temporary name, then renames it."""
 
     def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:  # type: ignore[override]
         name = f"{time.monotonic_ns() // 1_000_000}_{uuid.uuid4()}.{queue}.msg"
@@ -98,12 +97,12 @@ class Transport(filesystem.Transport):
 
     Channel = Channel
 
-    # Without an event loop a worker's processes share a lock on what they take tasks from. One that
-    # is killed while it waits for a task keeps it, and no other gets a task ever again.
+    # Without an event loop a worker's processes share a lock on the pipe that has their tasks. If
+    # one is killed while it waits for a task, the lock is never freed and no other gets a task.
     implements = filesystem.Transport.implements.extend(asynchronous=True)
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
-        """Looks for messages from now on, as often as the options say."""
+        """Polls for messages from now on, at the transport's polling interval."""
         loop.call_repeatedly(self.polling_interval, self._take_all, (connection,))
 
     def _take_all(self, connection: Any) -> None:

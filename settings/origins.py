@@ -1,4 +1,4 @@
-"""The origins that the settings name, and what follows from them for the admin's cookies."""
+"""The origins and proxies in the settings, and the admin's cookie settings."""
 
 import re
 from ipaddress import ip_network
@@ -11,9 +11,9 @@ _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
 def admin_origin(text: str, *realm_origins: str) -> str:
-    """The origin that is the admin's alone; empty where it shares the public one.
+    """The admin's own origin; empty if the admin shares the public one.
 
-    Raises ImproperlyConfigured for what is no origin, and for a host that realms are served at.
+    Raises ImproperlyConfigured if the text is no origin, or if its host serves realms.
     """
     origin = _without_default_port(text)
     if not origin:
@@ -38,10 +38,10 @@ def _without_default_port(origin: str) -> str:
 
 
 def admin_cookies(origin: str) -> dict[str, Any]:
-    """Django's settings for the cookies of the admin at an origin.
+    """Django's settings for the admin's cookies at an origin.
 
-    A browser takes a cookie whose name begins with `__Host-` only over https, from that very host
-    and for all its paths: no site at a neighbouring host can put its own in its place.
+    A browser accepts a cookie named `__Host-…` only over https, from that host itself and for all
+    its paths. So a site at a neighbouring host can't replace it.
     """
     secure = origin.startswith("https:")
     prefix = "__Host-" if secure else ""
@@ -64,8 +64,8 @@ def admin_cookies(origin: str) -> dict[str, Any]:
 
 def trusted_proxies(text: str) -> list[str]:
     """Addresses and networks, comma-separated. Raises ImproperlyConfigured for anything else."""
-    found = [each.strip() for each in text.split(",") if each.strip()]
-    for each in found:
+    proxies = [each.strip() for each in text.split(",") if each.strip()]
+    for each in proxies:
         try:
             ip_network(each)
         except ValueError as error:
@@ -73,4 +73,4 @@ def trusted_proxies(text: str) -> list[str]:
                 f"REALM_TRUSTED_PROXIES names {each!r}; expected an address or a network, as "
                 "10.0.0.0/8"
             ) from error
-    return found
+    return proxies

@@ -1,6 +1,6 @@
-"""The processes that a fleet is made of: their commands and what each must be told.
+"""The processes of a fleet: their commands and environments.
 
-One place, for the demo, the tests and whoever writes the units of a real installation.
+The demo and the tests use them. For an installation's service units they are the reference.
 """
 
 import sys
@@ -15,7 +15,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Process:
-    """A command, and the environment that it needs beyond the installation's own."""
+    """A command and the variables that it needs in addition to the installation's."""
 
     name: str
     command: tuple[str, ...]
@@ -23,7 +23,7 @@ class Process:
 
 
 def replica(name: str, port: int, data_dir: Path, *, host: str = "127.0.0.1") -> list[Process]:
-    """A replica's two: the web service with two worker processes, and the sidecar beside it."""
+    """A replica's two processes: the web service with two worker processes, and the sidecar."""
     authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     environment = {
         "DJANGO_SETTINGS_MODULE": "settings",
@@ -40,7 +40,7 @@ def replica(name: str, port: int, data_dir: Path, *, host: str = "127.0.0.1") ->
 
 
 def celery_worker(name: str, *, processes: int = 2) -> Process:
-    """A Celery worker, which also sweeps up what messages and workers have lost."""
+    """A Celery worker. Each worker also runs the sweeper, which recovers lost work."""
     command = (
         str(BIN / "celery"), "-A", "settings.celery:app", "worker",
         "--hostname", f"{name}@%h", "--concurrency", str(processes), "--loglevel", "warning",

@@ -1,4 +1,4 @@
-"""The realm secret seed of an installation that was given none, and the keys made from a seed."""
+"""The default realm secret seed of an installation, and the keys derived from a seed."""
 
 import hashlib
 import hmac
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def secret_seed(data_dir: Path) -> str:
-    """The seed kept in `<data_dir>/secret-seed`, made on first use and readable by its owner only.
+    """The seed in `<data_dir>/secret-seed`, created on first use and readable by its owner only.
 
-    Replicas on several hosts share one seed, so they are given REALM_SECRET_SEED instead.
+    Replicas on several hosts need the same seed: set REALM_SECRET_SEED there instead.
     """
     path = data_dir / "secret-seed"
     data_dir.mkdir(parents=True, exist_ok=True)
@@ -19,7 +19,7 @@ def secret_seed(data_dir: Path) -> str:
         draft.touch(mode=0o600)
         draft.write_text(secrets.token_hex(32))
         try:
-            # A link fails where the name exists: of two first processes, one seed wins for both.
+            # `link` fails if the name exists: two processes that start first agree on one seed.
             os.link(draft, path)
         except FileExistsError:
             pass
@@ -29,5 +29,5 @@ def secret_seed(data_dir: Path) -> str:
 
 
 def derived_key(seed: str, purpose: str) -> str:
-    """A key for one purpose. Neither the seed nor another purpose's key can be had from it."""
+    """A key for one purpose. It reveals neither the seed nor the key of another purpose."""
     return hmac.new(seed.encode(), f"realm server: {purpose}".encode(), hashlib.sha256).hexdigest()

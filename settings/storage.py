@@ -1,4 +1,4 @@
-"""Where blobs too large for a database row are kept: a folder, or S3 through django-storages."""
+"""The storage of blobs too large for a database row: a folder, or S3 through django-storages."""
 
 import os
 import tempfile
@@ -11,10 +11,10 @@ from django.core.files.storage import FileSystemStorage
 
 
 class SyncedFileSystemStorage(FileSystemStorage):
-    """A folder in which a name, once it can be seen, has its whole content on disk.
+    """A folder whose files are complete and on disk before their name exists.
 
-    A blob is written before the row that names it; a crash between the two, or a power cut after
-    both, must not leave a row whose bytes are torn.
+    A blob is written before its row. A crash between the two, or a power cut after both, must not
+    leave a row whose bytes are incomplete.
     """
 
     def _save(self, name: str, content: "File[Any]") -> str:

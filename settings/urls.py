@@ -1,4 +1,4 @@
-"""Every URL: the admin, the server's endpoints (`/_name`), pinned reads, and realms elsewhere."""
+"""All URLs: the admin, the server's endpoints (`/_name`), pinned reads, and realms."""
 
 from django.contrib import admin
 from django.urls import path, re_path
@@ -19,7 +19,7 @@ urlpatterns = [
     path("_metrics", metrics.metrics),
     path("_publish-progress", reindex_views.publish_progress),
     re_path(r"^_at/(?P<path>(?s:.*))\Z", routes.pinned),
-    # No realm's first path segment starts with `_`; the endpoints of a host's own realm do.
+    # No realm's first path segment starts with `_`, but the endpoints of a realm at `/` do.
     re_path(rf"^(?:(?!_)|(?=(?:{'|'.join(routes.ENDPOINTS)})\Z))", routes.realm),
     re_path(r"^_", server_views.unknown),
 ]

@@ -1,4 +1,4 @@
-"""The web server's command, with the options that it must have: `script/web` runs it."""
+"""The web server's command with its required options. `script/web` runs it."""
 
 import argparse
 import os
@@ -8,14 +8,14 @@ from pathlib import Path
 
 BIN = Path(sys.executable).parent
 
-#: How long a client may take for a request's headers, and a connection may be idle.
+#: How long a client may take to send a request's headers, and how long a connection may be idle.
 HEADER_SECONDS = 10
-#: Connections that one worker process serves at a time. While it has as many it accepts none.
+#: How many connections one worker process serves at a time. At the limit it accepts no more.
 MAX_CONNECTIONS = 8192
 
 
 def web_command(host: str, port: int, *, workers: int) -> tuple[str, ...]:
-    """The web service of a replica, with so many worker processes."""
+    """The command of a replica's web service. `workers` is its number of worker processes."""
     return (
         str(BIN / "granian"), "--interface", "asginl", "--no-ws", "--http", "1",
         "--host", host, "--port", str(port), "--workers", str(workers),
@@ -27,7 +27,7 @@ def web_command(host: str, port: int, *, workers: int) -> tuple[str, ...]:
 
 
 def main() -> None:
-    """Becomes the web server."""
+    """Replaces this process by the web server."""
     parser = argparse.ArgumentParser(
         prog="script/web", description="Runs the web service of a replica."
     )
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=4201, help="the port (default: 4201)")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     options = parser.parse_args()
-    # A connection is an open file; what is usual for a login would do for few.
+    # Each connection is an open file, and the usual soft limit is too low.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     command = web_command(options.host, options.port, workers=options.workers)

@@ -1,7 +1,7 @@
-"""The WSGI application that granian serves: the front, with Django behind it.
+"""The WSGI application: the front, with Django behind it.
 
-`X-Forwarded-For` and `X-Forwarded-Proto` are believed from the proxies in REALM_TRUSTED_PROXIES
-only; nothing else reads those headers.
+`X-Forwarded-For` and `X-Forwarded-Proto` are trusted only from the proxies in
+REALM_TRUSTED_PROXIES. No other code reads these headers.
 """
 
 import os

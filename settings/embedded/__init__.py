@@ -1,1 +1,1 @@
-"""A Postgres of the installation's own, started by whoever connects first."""
+"""An embedded Postgres for one installation. The first process that connects starts it."""

