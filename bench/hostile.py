@@ -1,8 +1,8 @@
-"""Whether a replica goes on serving its cached pages while clients do their worst.
+"""Measures how fast a replica serves cached pages while hostile clients attack it.
 
-One replica with two web workers is started on a database of its own. A client asks for cached pages
-at a steady rate, each on a new connection, first alone and then beside each attack and beside all
-of them at once. The time of a request counts from the moment that it was due.
+Starts one replica with two web workers on a new database. A client requests cached pages at a
+steady rate, each on a new connection: first without an attack, then during each attack, then during
+all at once. The time of a request counts from the moment at which it was due.
 """
 
 import argparse
@@ -43,11 +43,11 @@ def main() -> int:
     options = parser.parse_args()
     if options.quick:
         options.files, options.seconds = 2000, 2.0
-    # A smoke test shows that the attacks fail, on a machine that may be busy with others.
+    # The smoke test allows more time, because the machine may be busy.
     wanted = 10 * P99_SECONDS if options.quick else P99_SECONDS
     if min(options.files, options.rate, options.seconds) <= 0:
         parser.error("each number has to be above 0")
-    # Whatever ends the benchmark, its processes end with it.
+    # SIGTERM becomes SystemExit, so that the benchmark ends its processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="realm-bench-") as folder:
         os.environ["REALM_DATA_DIR"] = folder
@@ -126,14 +126,14 @@ def run(options: argparse.Namespace, folder: Path, wanted: float) -> int:
 
 
 def files(count: int) -> dict[str, bytes]:
-    """Half of the files in one folder, half in folders of a hundred."""
+    """`count` files: half of them in one folder, half in folders of a hundred."""
     half = count // 2
     made = {f"flat/file-{number:06}.json": b"{}" for number in range(half)}
     return made | {f"deep/{n // 100:04}/file-{n:06}.json": b"{}" for n in range(count - half)}
 
 
 def scenarios(port: int, login: dict[str, str]) -> dict[str, list[Callable[[Any, Any], None]]]:
-    """The attacks by name, each of one or more attackers."""
+    """The attacks by name. Each has zero or more attackers."""
     headers = Attack("headers", port)
     bodies = Attack("bodies", port, login)
     readers = Attack("readers", port)
@@ -150,7 +150,7 @@ def scenarios(port: int, login: dict[str, str]) -> dict[str, list[Callable[[Any,
 
 @dataclass(frozen=True)
 class Attack:
-    """What one process does to a port until it is told to stop."""
+    """One process's attack on a port. It runs until `stop` is set."""
 
     kind: str
     port: int
@@ -170,7 +170,7 @@ class Attack:
             begun.set()
             stop.wait()
             return
-        # What is cut off is begun again.
+        # The server cuts off slow clients, so start them again every 12 seconds.
         while not stop.is_set():
             if self.kind == "headers":
                 attack = all_of(slow_headers(self.port, 40))
@@ -211,7 +211,7 @@ def _process(attack: Callable[[Any, Any], None]) -> Iterator[None]:
 
 @contextmanager
 def _changing(realm: Any) -> Iterator[None]:
-    """Writes a file of a realm each second, so that its listings are to be made again."""
+    """Writes a file of a realm each second, so that its listings must be made again."""
     from django.db import connection
 
     from tests.support import make
@@ -234,24 +234,24 @@ def _changing(realm: Any) -> Iterator[None]:
         thread.join()
 
 
-# --- What is measured --------------------------------------------------------------------------
+# --- Measurements ------------------------------------------------------------------------------
 
 
 @dataclass
 class Visit:
-    """The times of the requests that were answered, and how many were not. Unit: seconds."""
+    """The times of the answered requests in seconds, and the number of failed ones."""
 
     times: list[float]
     failed: int
 
     def p(self, share: int) -> float:
-        """The time within which so many of a hundred requests were answered."""
+        """The time within which `share` percent of the answers arrived."""
         ordered = sorted(self.times) or [float("inf")]
         return ordered[min(len(ordered) - 1, len(ordered) * share // 100)]
 
 
 async def visit(port: int, rate: int, seconds: float) -> Visit:
-    """Asks for the pages at a steady rate, however long the answers take."""
+    """Requests the pages at a steady rate, even while answers are late."""
     began = time.perf_counter() + 0.1
     tasks = [
         asyncio.create_task(_ask(port, PAGES[number % len(PAGES)], began + number / rate))
@@ -279,7 +279,7 @@ async def _ask(port: int, url: str, due: float) -> float | None:
 
 
 class Memory:
-    """The largest resident size that a web worker has had meanwhile. Unit: bytes."""
+    """The peak resident size of any web worker during the block. Unit: bytes."""
 
     def __init__(self, pid: int) -> None:
         self.peak = 0

@@ -1,8 +1,8 @@
-"""How fast a realm's pages are made: all of them, and those that one changed card needs.
+"""Measures how fast a realm's pages are rendered: all of them, and after a change of one card.
 
-Two replicas and a Celery worker with two processes are started on a database of their own. A realm
-is published through one replica; the time is taken until the other says that its pages are ready.
-Nothing is set otherwise than in an installation that sets nothing.
+Starts two replicas and a Celery worker with two processes on a new database, with default settings.
+Publishes a realm through one replica and measures the time until the other reports that the pages
+are ready.
 """
 
 import argparse
@@ -35,12 +35,12 @@ def main() -> int:
         "--repeat",
         type=int,
         default=3,
-        help="full runs, and twice as many with one card changed (default: 3)",
+        help="number of full runs; runs with one changed card are twice as many (default: 3)",
     )
     options = parser.parse_args()
     if min(options.cards, options.modules, options.repeat) < 1:
         parser.error("each number has to be at least 1")
-    # Whatever ends the benchmark, its processes end with it.
+    # SIGTERM becomes SystemExit, so that the benchmark ends its processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="realm-bench-") as folder:
         os.environ["REALM_DATA_DIR"] = folder
@@ -75,12 +75,12 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     from tests.support import make
     from tests.support.cluster import cluster
 
-    # A table that nobody sees on a terminal needn't fit into one.
+    # Without a terminal the table may be wide.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
     call_command("migrate", verbosity=0)
     sync_base_realm()
     realm = make.source(SOURCE, make.user("ada"), files(options.cards, options.modules))
-    # The tests' fleet is less patient than one that sets nothing.
+    # The defaults: the tests' fleet has shorter times.
     with cluster(folder, 2, REALM_RENDER_SECONDS="5", REALM_SWEEP_SECONDS="5") as fleet:
         fleet.start_worker()
         wait_idle()
@@ -131,8 +131,8 @@ def run(options: argparse.Namespace, folder: Path) -> None:
 
 @dataclass
 class Run:
-    """One publish: how long it took until its pages were ready, of that until a worker took it up
-    and until it had rendered all; its job; the processor time of the fleet by program."""
+    """One publish. `seconds` is the time until its pages were ready, `waited` the time until a
+    worker started the job, `worked` the job's time. `cpu` is the processor seconds by program."""
 
     seconds: float
     waited: float
@@ -142,9 +142,8 @@ class Run:
 
 
 def wait_idle() -> None:
-    """Waits until nothing is under way: the source realm's own index, which is made beside the
-    published one's, and what is built behind it; then has the database do what it would else do in
-    the minutes after, in the midst of what is measured next."""
+    """Waits until no work is under way: the source realm's own index, and definitions. Then runs
+    VACUUM and CHECKPOINT, which Postgres might otherwise do during the next measurement."""
     from django.db import connection
 
     from reindex.models import ReindexJob, WantedDefinitions
@@ -158,9 +157,9 @@ def wait_idle() -> None:
         before = sum(cpu_seconds().values())
         time.sleep(0.2)
         busy = sum(cpu_seconds().values()) - before
-        # Definitions are built a second after the pages, by messages that workers hold already.
-        owed = live.exists() or WantedDefinitions.objects.exists()
-        return not any(messages.glob("*.msg")) and not owed and busy < 0.05
+        # Definitions are built a second after the pages; workers already hold their messages.
+        pending = live.exists() or WantedDefinitions.objects.exists()
+        return not any(messages.glob("*.msg")) and not pending and busy < 0.05
 
     wait_until(idle, "nothing to do", 300)
     with connection.cursor() as cursor:
@@ -169,7 +168,7 @@ def wait_idle() -> None:
 
 
 def prerenderers() -> list[psutil.Process]:
-    """Those that run now."""
+    """The running prerenderers."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
@@ -179,8 +178,8 @@ def prerenderers() -> list[psutil.Process]:
 
 
 def measure(fleet: Any, swaps: Any, *, full: bool) -> Run:
-    """Publishes, or has everything rendered anew, and answers how long it took until the other
-    replica said that the pages were ready. `swaps` is a connection that hears of each swap."""
+    """Publishes, and measures the time until the other replica reports that the pages are ready.
+    With `full` every card is rendered. `swaps` is a connection that listens for index swaps."""
     from django.utils import timezone
 
     from reindex.models import ReindexJob
@@ -188,7 +187,7 @@ def measure(fleet: Any, swaps: Any, *, full: bool) -> Run:
 
     a, b = fleet.replicas
     if full:
-        # As after an upgrade of the prerenderer: there is nothing to carry over.
+        # After a change of the renderer no page can be carried over.
         ReindexJob.objects.filter(realm_url=SITE).update(renderer="another")
     busy = cpu_seconds()
     began, at = time.perf_counter(), timezone.now()
@@ -204,10 +203,10 @@ def measure(fleet: Any, swaps: Any, *, full: bool) -> Run:
     check = f"{SITE}_readiness-check?awaitPrerenderHtml=true"
 
     def ready() -> bool:
-        told = b.get(check, "application/vnd.api+json")
-        return told.status == 200 and int(told.headers["x-realm-generation"]) >= generation
+        answer = b.get(check, "application/vnd.api+json")
+        return answer.status == 200 and int(answer.headers["x-realm-generation"]) >= generation
 
-    # Asking costs what is measured: it is done when the index is said to have been swapped.
+    # Requests would slow the measured work, so check only after a swap or a silent second.
     while True:
         swapped = next(swaps.notifies(timeout=1, stop_after=1), None)
         if (swapped is None or swapped.payload == SITE) and ready():
@@ -222,7 +221,7 @@ def measure(fleet: Any, swaps: Any, *, full: bool) -> Run:
 
 
 def cpu_seconds() -> dict[str, float]:
-    """The processor time that everything below this process has used, those that ended included."""
+    """The processor time of all descendant processes by program, ended ones included."""
     spent: dict[str, float] = {}
     for process in psutil.Process().children(recursive=True):
         try:
@@ -245,7 +244,7 @@ def _command(process: psutil.Process) -> list[str]:
 
 
 class Memory:
-    """The largest resident size that any prerenderer has had. Unit: bytes."""
+    """The peak resident size of any prerenderer. Unit: bytes."""
 
     def __init__(self) -> None:
         self.peak = 0

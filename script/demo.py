@@ -1,8 +1,8 @@
-"""The demo: a fleet on one machine, from nothing to pages that are provably fresh.
+"""The demo: a fleet on one machine, from an empty database to pages that are provably fresh.
 
-Two replicas (each two web workers and a sidecar) and a Celery worker run under supervisord. What
-happens is shown as it happens, one line a step with its figure; `--check` stops at the first step
-that fails and does not stay up.
+Two replicas (each two web workers and a sidecar) and a Celery worker run under supervisord. Each
+step prints one line with its measurement. The demo ends at the first step that fails. With
+`--check` it also ends after the last step, otherwise it stays up.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> int:
     from settings.embedded.server import stop_if_unused
 
     if not settings.DATABASE_URL:
-        # Tests of this clone may be using it too; the last one stops it.
+        # Tests of this clone may use the same Postgres; its last user stops it.
         stop_if_unused(settings.DATA_DIR)
     return status
 
@@ -55,7 +55,7 @@ def run(check: bool, first_port: int) -> int:
     console = Console(highlight=False)
     ports = free_ports(first_port, 2)
     os.environ["REALM_PUBLIC_ORIGIN"] = f"http://localhost:{ports[0]}"
-    # The settings read the environment when they are first imported: not before this line.
+    # The settings read the environment at their first import, so import them only here.
     import django
     from django.conf import settings
     from show import Show, StepFailed
@@ -89,12 +89,12 @@ def run(check: bool, first_port: int) -> int:
 
 
 def is_postgres(process: psutil.Process) -> bool:
-    """Whether a process is the embedded Postgres, or one of its own."""
+    """Whether a process is the embedded Postgres or one of its children."""
     return process.name() == "postgres"
 
 
 def addresses(ports: list[int], password: str) -> str:
-    """Where to look, a line a thing, wide or narrow as the terminal is."""
+    """The addresses of the sites and the admin on both replicas, one line each."""
     names = {"people": "Harbour Row", "lights": "Night Marks", "tools": "Tool Library"}
     rows: list[tuple[str, ...]] = [("", "replica a", "replica b")]
     rows += [
@@ -109,7 +109,7 @@ def addresses(ports: list[int], password: str) -> str:
 
 
 def free_ports(first: int, count: int) -> list[int]:
-    """The first free ports from `first` on: another clone's demo may be running."""
+    """The first `count` free ports from `first` on. Another clone's demo may be running."""
     import socket
 
     found: list[int] = []

@@ -1,8 +1,8 @@
-"""Leaves no process behind, however a program is stopped.
+"""Runs a program so that it leaves no process behind, however it is stopped.
 
-The program runs in a child; its parent adopts every process that is orphaned below it and ends
-them all when the child is gone, for whatever reason. Should the parent be killed itself, the kernel
-tells the child, which then does the same. So it takes two kills at one instant to leave anything.
+The program runs in a child. The parent adopts every orphan of the child and ends them all when the
+child has ended. If the parent is killed, the kernel signals the child, which then ends the
+processes itself. Processes are left only if both are killed at the same instant.
 """
 
 import atexit
@@ -22,9 +22,9 @@ GRACE_SECONDS = 20
 
 
 def guarded(program: Callable[[], int], shared: Callable[[psutil.Process], bool]) -> int:
-    """Runs `program` in a child and answers its exit status, with nothing left of it.
+    """Runs `program` in a child, ends all its processes, and returns its exit status.
 
-    `shared` tells a process that others may be using: it is left to whoever counts its users.
+    `shared` says whether other programs may be using a process. Such a process is not ended.
     """
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     sys.stdout.flush()
@@ -36,19 +36,19 @@ def guarded(program: Callable[[], int], shared: Callable[[psutil.Process], bool]
             die_with_parent()
             _prctl(_PR_SET_CHILD_SUBREAPER, 1)
             status = program()
-        except Exception:  # noqa: BLE001  the child ends here, and says why
+        except Exception:  # noqa: BLE001  the child ends here and prints the reason
             traceback.print_exc()
         finally:
             end_descendants(shared)
             sys.stdout.flush()
             atexit._run_exitfuncs()
             os._exit(status)
-    asked: list[int] = []
+    signals: list[int] = []
 
     def pass_on(number: int, frame: object) -> None:
-        asked.append(number)
+        signals.append(number)
         with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGTERM if len(asked) == 1 else signal.SIGKILL)
+            os.kill(child, signal.SIGTERM if len(signals) == 1 else signal.SIGKILL)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, pass_on)
@@ -58,7 +58,7 @@ def guarded(program: Callable[[], int], shared: Callable[[psutil.Process], bool]
 
 
 def die_with_parent() -> None:
-    """Has the kernel send this process SIGTERM when its parent ends."""
+    """Makes the kernel send this process SIGTERM when its parent ends."""
     parent = os.getppid()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
@@ -66,7 +66,7 @@ def die_with_parent() -> None:
 
 
 def end_descendants(shared: Callable[[psutil.Process], bool]) -> None:
-    """Ends every process below this one, adopted orphans included: asked first, then killed."""
+    """Ends every descendant process, adopted orphans included: first by SIGTERM, then SIGKILL."""
     me = psutil.Process()
     for stop in (psutil.Process.terminate, psutil.Process.kill):
         family = [each for each in me.children(recursive=True) if not _is(shared, each)]

@@ -1,4 +1,4 @@
-"""Installs pip into a virtual environment whose Python came without ensurepip."""
+"""Installs pip into a virtual environment whose Python lacks ensurepip."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import sys
 import tempfile
 import urllib.request
 
-# Where pip itself would look, given the same environment.
+# The index that pip itself would use in this environment.
 INDEX = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/")
 
 if __name__ == "__main__":

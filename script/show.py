@@ -1,4 +1,4 @@
-"""What the demo does and measures, step by step, through the protocol that any client speaks."""
+"""The steps of the demo and their measurements, all through the public HTTP API."""
 
 import json
 import threading
@@ -20,12 +20,12 @@ API = "application/vnd.api+json"
 
 
 class StepFailed(Exception):
-    """A step of the demo did not do what it shows."""
+    """A step of the demo failed."""
 
 
 @dataclass
 class Answer:
-    """An HTTP answer, read whole."""
+    """A complete HTTP answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -33,7 +33,7 @@ class Answer:
 
 
 class Show:
-    """The steps, in the order in which script/demo takes them."""
+    """The steps, in the order in which script/demo calls them."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Show:
     # --- the steps ---
 
     def start(self) -> None:
-        """Database, user, processes."""
+        """Migrates the database, creates the user, starts the processes."""
         from django.contrib.auth import get_user_model
         from django.core.management import call_command
         from django.db import connection
@@ -87,9 +87,9 @@ class Show:
             files = 0
             for example in examples:
                 url = self._source(example)
-                found = files_in(folder / example, url)
-                import_files(found, url, owner=owner, public=True, delete=True)
-                files += len(found.files)
+                content = files_in(folder / example, url)
+                import_files(content, url, owner=owner, public=True, delete=True)
+                files += len(content.files)
             say(f"{files} files in {len(examples)} realms")
         with self._step("a client signs in"):
             body = {"username": self._user, "password": self._password}
@@ -108,14 +108,14 @@ class Show:
             rendered, carried, errors = _figures([self._site(example) for example in examples])
             if errors:
                 raise StepFailed(f"{errors} of {rendered + carried} cards have an error document")
-            told = f", {carried} as they were" if carried else ""
-            say(f"{rendered} cards in {time.monotonic() - began:.1f} s{told}")
+            unchanged = f", {carried} unchanged" if carried else ""
+            say(f"{rendered} cards in {time.monotonic() - began:.1f} s{unchanged}")
         with self._step("both replicas serve the same pages") as say:
             pages = [self._page(example) for example in examples]
             say(f"{sum(len(page) for page in pages) / 1024:.0f} KiB of HTML")
 
     def change_one_card(self, example: str, path: str) -> None:
-        """Changes a card on a; shows when b has it, and when both show it published."""
+        """Changes a card on a. Measures when b serves it, and when both serve it published."""
         source = self._source(example) + path
         page = self._site(example) + path.removesuffix(".json")
         with self._step("both replicas answer from their caches, on every web worker") as say:
@@ -138,7 +138,7 @@ class Show:
         self._see_pages(example, page, mark, generation, published_at)
 
     def lose_a_sidecar(self, example: str, path: str) -> None:
-        """Kills b's sidecar just before a publish. b may be slower then, and never staler."""
+        """Kills b's sidecar just before a publish. b may then be slower, but not staler."""
         source, site = self._source(example) + path, self._site(example)
         page, published = site + path.removesuffix(".json"), site + path
         mark = f"without a sidecar at {time.time_ns()}"
@@ -158,10 +158,10 @@ class Show:
         with self._step("b serves no old byte 2 s after the publish, without any sidecar") as say:
             old, reads, last_old = 0, 0, committed
             while time.monotonic() < committed + 2.5:
-                asked = time.monotonic()
+                sent_at = time.monotonic()
                 reads += 1
                 if mark not in self._text("b", published, SOURCE):
-                    old, last_old = old + 1, asked
+                    old, last_old = old + 1, sent_at
             if last_old > committed + 2:
                 raise StepFailed("b served old bytes more than 2 s after they were superseded")
             say(f"{reads} reads, {old} old, the last after {(last_old - committed) * 1000:.0f} ms")
@@ -181,21 +181,21 @@ class Show:
                 self._after(partial(self._shows, name, page, mark), f"HTML on {name}")
             elapsed = time.monotonic() - published_at
             if not self._ready(example, generation):
-                raise StepFailed("the pages are new, and the readiness check says they are not")
+                raise StepFailed("the pages are new, but the readiness check says they are not")
             say(f"{elapsed:.1f} s after the publish")
 
     # --- pieces ---
 
     @contextmanager
     def _step(self, title: str) -> Iterator[Callable[[str], None]]:
-        said: list[str] = []
+        figures: list[str] = []
         began = time.monotonic()
         with self._console.status(title):
             try:
-                yield said.append
+                yield figures.append
             except StepFailed as failure:
                 raise StepFailed(f"{title}: {failure}") from failure
-        figure = said[-1] if said else f"{(time.monotonic() - began) * 1000:.0f} ms"
+        figure = figures[-1] if figures else f"{(time.monotonic() - began) * 1000:.0f} ms"
         self._console.print(f"[green]✓[/] {title} [dim]·[/] [bold]{figure}[/]", soft_wrap=True)
 
     def _until(self, condition: Callable[[], Any], seconds: float, what: str) -> None:
@@ -230,7 +230,7 @@ class Show:
         return answer
 
     def _change(self, url: str, mark: str) -> None:
-        """Rewrites a card with a mark in its summary, as an editor would: read, change, write."""
+        """Puts a mark into a card's summary, as an editor would: reads, changes, writes."""
         from realms.access.auth import realm_token
 
         realm_url = "/".join(url.split("/")[:5]) + "/"
@@ -300,7 +300,7 @@ class Show:
         method: str = "GET",
         body: bytes | None = None,
     ) -> Answer:
-        """Asks one replica for a public URL, on a connection of its own: any worker may answer."""
+        """Requests a public URL from one replica on a new connection, so any worker may answer."""
         parts = urlsplit(url)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         sent = {"Host": parts.netloc, "Accept": accept, **(headers or {})}
@@ -309,12 +309,12 @@ class Show:
             answer = pool.urlopen(
                 method, target, body=body, headers=sent, redirect=False, retries=False
             )
-            told = {key.lower(): value for key, value in answer.headers.items()}
-            return Answer(answer.status, told, answer.data)
+            received = {key.lower(): value for key, value in answer.headers.items()}
+            return Answer(answer.status, received, answer.data)
 
 
 def _figures(sites: list[str]) -> tuple[int, int, int]:
-    """What the last jobs of some sites came to: cards rendered, carried over, and with errors."""
+    """Sums over the sites' last jobs: cards rendered, carried over, and with errors."""
     from reindex.models import IndexHead
 
     jobs = [

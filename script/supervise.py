@@ -1,4 +1,4 @@
-"""The demo's processes under supervisord: started, restarted when they die, stopped together."""
+"""Runs the demo's processes under supervisord, which restarts them and stops them together."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ class Supervisor:
         self.ports = dict(zip("ab", ports, strict=True))
         self.logs = data_dir / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
-        # A Unix socket's path has to be short, which a clone's need not be.
+        # A Unix socket's path must be short, and the clone's path may be long.
         self._folder = tempfile.TemporaryDirectory(prefix="realm-demo-")
         self._stop = stop
         self._data_dir = data_dir
@@ -44,7 +44,7 @@ class Supervisor:
         return self
 
     def start(self) -> None:
-        """Starts everything. Nothing has to be up when this returns."""
+        """Starts all processes, without waiting for them to be up."""
         path = Path(self._folder.name) / "supervisord.conf"
         with path.open("w") as file:
             self._configuration.write(file)
@@ -68,19 +68,19 @@ class Supervisor:
         self._folder.cleanup()
 
     def kill(self, program: str) -> None:
-        """Kills a process with SIGKILL and keeps it from being restarted until `release`."""
+        """Kills a process with SIGKILL and prevents its restart until `release`."""
         self._control.signalProcess(program, "KILL")
-        # Between death and restart supervisord has nothing that it could stop.
+        # Between the kill and the restart there is no process to stop, and stopProcess fails.
         while self._control.getProcessInfo(program)["statename"] != "STOPPED":
             with suppress(xmlrpc.client.Fault):
                 self._control.stopProcess(program)
 
     def release(self, program: str) -> None:
-        """Starts a process that was killed."""
+        """Starts a killed process again."""
         self._control.startProcess(program)
 
     def wait_until(self, condition: Callable[[], Any], seconds: float) -> bool:
-        """Whether a condition came true in time. Raises KeyboardInterrupt when asked to stop."""
+        """Whether a condition becomes true in time. Raises KeyboardInterrupt if `stop` is set."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self._stop.is_set():
