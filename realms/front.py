@@ -47,7 +47,7 @@ class Front:
         conditions = Conditions(*map(environ.get, WSGI_HEADERS))
         status, headers, body = response_parts(answer, environ["REQUEST_METHOD"], conditions, "hit")
         host = environ.get("HTTP_HOST", "")
-        return status, [*origins.with_policy(headers, host, answer.realm_url), _who()], body
+        return status, [*origins.with_policy(headers, host, answer.realm_url), _replica()], body
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         hit = self.hit(environ)
@@ -58,12 +58,12 @@ class Front:
         environ[RAW_PATH] = environ["PATH_INFO"]
 
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
-            return start_response(status, [*headers, _who()], *error)
+            return start_response(status, [*headers, _replica()], *error)
 
         return self._behind(environ, start)
 
 
-def _who() -> tuple[str, str]:
+def _replica() -> tuple[str, str]:
     return ("x-realm-replica", replica_header())
 
 

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 #: How many requests of one process may wait for builds at a time. Their lane has one more thread.
 MAX_WAITING = 2
-_room = BoundedSemaphore(MAX_WAITING)
+_places = BoundedSemaphore(MAX_WAITING)
 
 NANOSECONDS = 1_000_000_000
 
@@ -178,7 +178,7 @@ def _stored(module: str, caller: Caller | None) -> DefinitionCacheEntry | None:
 @contextmanager
 def _waiting(module: str) -> Iterator[None]:
     """Holds one of the MAX_WAITING places for requests that wait. Raises Busy if none is free."""
-    if not _room.acquire(blocking=False):
+    if not _places.acquire(blocking=False):
         raise errors.Busy(
             what=f"the definitions of {module} are not made yet",
             retry_after=_turns.take(time.monotonic_ns()),
@@ -186,7 +186,7 @@ def _waiting(module: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _room.release()
+        _places.release()
 
 
 @lru_cache(maxsize=1000)

@@ -114,13 +114,13 @@ def unpublish_realm(request: HttpRequest) -> HttpResponse:
     """Takes a published realm down."""
     caller = auth.server_caller(request)
     body = parse(bodies.UnpublishRealm, request)
-    gone = publish.unpublish_realm(body.publishedRealmURL, caller)
+    realm = publish.unpublish_realm(body.publishedRealmURL, caller)
     attributes = {
-        "sourceRealmURL": gone.source.url if gone.source else None,
-        "publishedRealmURL": gone.url,
-        "lastPublishedAt": _ms(gone.last_published_at),
+        "sourceRealmURL": realm.source.url if realm.source else None,
+        "publishedRealmURL": realm.url,
+        "lastPublishedAt": _ms(realm.last_published_at),
     }
-    return _document("unpublished_realm", str(gone.pk), attributes)
+    return _document("unpublished_realm", str(realm.pk), attributes)
 
 
 @endpoint("DELETE")

@@ -79,7 +79,7 @@ class Verification:
         rows = list(Replica.objects.filter(reported_at__gt=timezone.now() - REMEMBERED))
         if not rows:
             raise NothingToVerify(
-                "no replica has reported within a day; is listen_file_changes running beside each "
+                "no replica has reported within a day; is listen_file_changes running next to each "
                 "web service?"
             )
         self.outcome = Outcome(
@@ -271,25 +271,25 @@ class Verification:
         for asking in self._open:
             if asking.future is None or not asking.future.done():
                 still.append(asking)
-            elif self._settled(asking, asking.future):
+            elif self._is_over(asking, asking.future):
                 asking.line.close()
             else:
                 asking.future = None
                 still.append(asking)
         self._open = still
 
-    def _settled(self, asking: "Check | Arrival", future: "Future[Observation]") -> bool:
+    def _is_over(self, asking: "Check | Arrival", future: "Future[Observation]") -> bool:
         try:
             found = future.result()
         except NoAnswer as error:
-            return self._silent(asking, str(error))
+            return self._silence_over(asking, str(error))
         asking.silent_since = None
         self._down.discard(asking.client.name)
         if isinstance(asking, Check):
-            return self._compared(asking, found)
-        return self._arrived(asking, found)
+            return self._check_over(asking, found)
+        return self._arrival_over(asking, found)
 
-    def _silent(self, asking: Asking, why: str) -> bool:
+    def _silence_over(self, asking: Asking, why: str) -> bool:
         """Whether a replica that gave no answer has been silent for the grace period."""
         now, name = time.monotonic(), asking.client.name
         if asking.silent_since is None:
@@ -301,16 +301,16 @@ class Verification:
         self.outcome.silent.setdefault(name, why)
         return True
 
-    def _compared(self, check: Check, found: Observation) -> bool:
+    def _check_over(self, check: Check, found: Observation) -> bool:
         """Whether a check is done: its answer is right, or a violation."""
         if check.first is not None and found.worker != check.suspect:
-            return self._elsewhere(check)
+            return self._other_worker_over(check)
         state = self._read(check.question)
         if state is None:
             return True
         why = difference(state, found)
         if why is None:
-            return self._right()
+            return self._count_sample()
         check.question = with_token(check.question, state)
         check.due = time.monotonic() + self._grace / TIMES_AGAIN
         if check.first is None:
@@ -319,11 +319,11 @@ class Verification:
         if verdict is Verdict.RESTART:
             check.first, check.suspected_at = state, found.at
         if verdict is Verdict.VIOLATION:
-            self._violated(check, found, state.high, why)
-            return self._right()
+            self._record_violation(check, found, state.high, why)
+            return self._count_sample()
         return False
 
-    def _elsewhere(self, check: Check) -> bool:
+    def _other_worker_over(self, check: Check) -> bool:
         """The connection was closed, and another worker answered than the suspect. New connections
         are tried until the suspect answers. After two grace periods and a second its process is
         taken for ended."""
@@ -331,14 +331,14 @@ class Verification:
         check.line = check.client.line()
         check.due = time.monotonic() + AGAIN_SECONDS / 10
         if time.monotonic() - check.suspected_at > 2 * self._grace + 1:
-            return self._right()
+            return self._count_sample()
         return False
 
-    def _right(self) -> bool:
+    def _count_sample(self) -> bool:
         self.outcome.samples += 1
         return True
 
-    def _arrived(self, arrival: Arrival, found: Observation) -> bool:
+    def _arrival_over(self, arrival: Arrival, found: Observation) -> bool:
         """Whether a replica serves a change, or waiting for it is given up."""
         change = arrival.change
         served = found.generation if found.realm_url == arrival.question.realm_url else None
@@ -354,23 +354,27 @@ class Verification:
             else:
                 arrival.question = with_token(arrival.question, state)
         if arrived:
-            return self._counted(change, found.at - change.since)
+            return self._count_change(change, found.at - change.since)
         if found.sent_at - change.noticed_at > self._grace and not arrival.late:
             arrival.late = True
-            self._violated(arrival, found, change.generation, "a change that it does not serve")
+            self._record_violation(
+                arrival, found, change.generation, "a change that it does not serve"
+            )
         age = found.at - change.since
         arrival.due = time.monotonic() + min(max(age / 10, POLL_SECONDS / 10), POLL_SECONDS * 3)
         if age > SHARES[-1]:
             change.missed = True
-            return self._counted(change, age)
+            return self._count_change(change, age)
         return False
 
-    def _counted(self, change: WatchedChange, latency: float) -> bool:
+    def _count_change(self, change: WatchedChange, latency: float) -> bool:
         change.replicas += 1
         change.latency = max(change.latency, latency)
         return True
 
-    def _violated(self, asking: Asking, found: Observation, expected: int | None, why: str) -> None:
+    def _record_violation(
+        self, asking: Asking, found: Observation, expected: int | None, why: str
+    ) -> None:
         question = asking.question
         self.outcome.violation(
             Violation(

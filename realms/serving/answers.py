@@ -37,7 +37,7 @@ _PROBED = {
     Variant.HTML: ("",),
 }
 #: Scripts of any origin may read an answer.
-_OPEN: Headers = (
+_CORS: Headers = (
     ("access-control-allow-origin", "*"),
     ("access-control-expose-headers", "*"),
 )
@@ -176,7 +176,7 @@ def _reused(found: Resolved | None, before: Answer | None) -> Content | None:
 def _nowhere(url: str) -> Answer:
     """The answer at a URL that lies in no realm."""
     not_found = refusal(NotFound(url=url))
-    return Answer(not_found, not_found.headers + _OPEN, None, True, 0, 0)
+    return Answer(not_found, not_found.headers + _CORS, None, True, 0, 0)
 
 
 def _lacks_its_slash(url: str, answer: Answer, found: Resolved | None) -> bool:
@@ -214,7 +214,7 @@ def _answer(url: str, found: Resolved | None, make: Callable[[Resolved], Content
         ("x-boxel-realm-url", found.realm_url),
         ("x-realm-generation", str(high)),
         ("vary", "Accept"),
-        *_OPEN,
+        *_CORS,
     ]
     if found.public:
         headers.append(("x-boxel-realm-public-readable", "true"))

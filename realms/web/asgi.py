@@ -95,14 +95,16 @@ class RealmServer:
         size = _size(environ)
         environ["wsgi.input"] = BytesIO()
 
-        async def gone() -> None:
+        async def disconnected() -> None:
             # After the body the only further message is the disconnect.
             while (await receive())["type"] != "http.disconnect":
                 pass
 
         try:
             if size == 0:
-                return await self._lanes.run(lane, lambda: _call(self._front, environ), gone)
+                return await self._lanes.run(
+                    lane, lambda: _call(self._front, environ), disconnected
+                )
             if size is None or size > _largest(environ["PATH_INFO"]):
                 # The body is not read; Django answers with the reason.
                 reply = await self._lanes.run(lane, lambda: _call(self._front, environ))
@@ -110,7 +112,9 @@ class RealmServer:
             bodies = self._pinned_bodies if _is_pinned(environ) else self._bodies
             async with bodies.received(receive) as body:
                 environ["wsgi.input"] = body
-                return await self._lanes.run(lane, lambda: _call(self._front, environ), gone)
+                return await self._lanes.run(
+                    lane, lambda: _call(self._front, environ), disconnected
+                )
         except RealmError as error:
             return _closing(_refusal(error, environ.get("HTTP_HOST", "")))
 

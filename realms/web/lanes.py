@@ -91,13 +91,16 @@ class Lanes:
         self._lanes = {lane: _Threads(lane, count) for lane, count in counts.items()}
 
     async def run(
-        self, lane: Lane, call: Callable[[], T], gone: Callable[[], Awaitable[object]] = _never
+        self,
+        lane: Lane,
+        call: Callable[[], T],
+        disconnected: Callable[[], Awaitable[object]] = _never,
     ) -> T:
         """Runs `call` in a thread of the lane and returns its result.
 
-        Raises Busy if no thread is free in time, and Disconnected if `gone` returns before.
+        Raises Busy if no thread is free in time, and Disconnected if `disconnected` returns before.
         """
-        return await self._lanes[lane].run(call, gone)
+        return await self._lanes[lane].run(call, disconnected)
 
 
 class _Threads:
@@ -107,13 +110,13 @@ class _Threads:
         self._free = asyncio.Semaphore(count)
         self._waiting = 0
 
-    async def run(self, call: Callable[[], T], gone: Callable[[], Awaitable[object]]) -> T:
+    async def run(self, call: Callable[[], T], disconnected: Callable[[], Awaitable[object]]) -> T:
         if self._waiting >= MAX_WAITING:
             raise self._busy()
         self._waiting += 1
         try:
             if self._free.locked():
-                await self._turn(gone)
+                await self._turn(disconnected)
             else:
                 await self._free.acquire()
         finally:
@@ -123,9 +126,9 @@ class _Threads:
         finally:
             self._free.release()
 
-    async def _turn(self, gone: Callable[[], Awaitable[object]]) -> None:
+    async def _turn(self, disconnected: Callable[[], Awaitable[object]]) -> None:
         """Waits for a thread until the time is over or the client disconnects."""
-        leaving = asyncio.ensure_future(gone())
+        leaving = asyncio.ensure_future(disconnected())
         taking = asyncio.create_task(self._free.acquire())
         leaving.add_done_callback(lambda _: taking.cancel())
         try:

@@ -189,7 +189,7 @@ class Outbox:
                 await asyncio.sleep(0)
         except TimeoutError:
             # The client can tell: the body is shorter than its Content-Length.
-            logger.info("an answer that nobody reads was cut off")
+            logger.info("cut off an answer: the client did not read it in time")
             return
         await send({"type": "http.response.body", "body": b""})
 

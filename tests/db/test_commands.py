@@ -480,7 +480,7 @@ def test_a_delete_lists_what_goes_and_a_dry_run_leaves_it(source: Realm) -> None
     assert f"{source.url}: 5 files, generation 2" in said
     assert f"published at {PAGE}" in said
     said = run("delete_realm", source.url, "--yes")
-    assert f"{source.url} is gone\n{PAGE} is gone\n" in said
+    assert f"deleted {source.url}\ndeleted {PAGE}\n" in said
     assert not Realm.objects.filter(owner=source.owner).exists()
     with pytest.raises(CommandError, match="not found"):
         run("delete_realm", source.url, "--yes")

@@ -273,7 +273,7 @@ def test_a_private_realms_module_is_no_more_than_one_that_there_isnt(
     no place for another build."""
     for headers in ({}, make.realm_login(site, "ada")):
         for places in (2, 0):
-            monkeypatch.setattr(definition_views, "_room", threading.Semaphore(places))
+            monkeypatch.setattr(definition_views, "_places", threading.Semaphore(places))
             there = ask(web, f"{PRIVATE}secret", **headers)
             nowhere = ask(web, f"{PRIVATE}nowhere", **headers)
             assert there.status == nowhere.status == 404
@@ -339,7 +339,7 @@ def test_when_enough_requests_wait_for_builds_the_next_gets_503(
 ) -> None:
     """A row that is there is answered all the same."""
     told(ask(web, "person"))
-    monkeypatch.setattr(definition_views, "_room", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(definition_views, "_places", threading.BoundedSemaphore(1))
     with definition_views._waiting("another"):
         busy = ask(web, "thing")
         assert error(busy, 503)["message"] == (

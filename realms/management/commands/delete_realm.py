@@ -28,5 +28,5 @@ class Command(BaseCommand):
             for copy in Realm.objects.filter(source=realm):
                 self.stdout.write(f"  published at {copy.url}")
             if confirmed(options, "Delete all of this?"):
-                for gone in delete_realm(url, caller(options)):
-                    self.stdout.write(f"{gone} is gone")
+                for deleted in delete_realm(url, caller(options)):
+                    self.stdout.write(f"deleted {deleted}")
