@@ -68,8 +68,7 @@ class RealmAdmin(ReadOnlyAdmin):
 
 @admin.register(RealmPermission)
 class RealmPermissionAdmin(AnyModelAdmin):
-    """A database trigger announces changes to other replicas; `readers_change` bumps this replica's
-    board at commit."""
+    """A database trigger announces changes. This replica's own board is bumped at commit."""
 
     list_display = ("whom", "realm", "read", "write", "realm_owner")
     list_display_links = ("whom", "realm")

@@ -135,7 +135,7 @@ def delete_realm(request: HttpRequest) -> HttpResponse:
 def signed_in(request: HttpRequest, body: bodies.Session) -> Any:
     """The account that the body's username and password belong to. Raises Unauthorized."""
     user = authenticate(request, username=body.username, password=body.password)
-    # The operator signs in with the seed: an account with the operator's name gets no token.
+    # The operator has the seed and no password: an account with its name gets no token.
     if user is None or user.get_username() == auth.OPERATOR:
         raise errors.Unauthorized(why="the username or the password is wrong")
     return user
