@@ -1,4 +1,4 @@
-"""Jobs, batches and the index in the admin: to look at. Jobs are owed by what changes a realm."""
+"""Jobs, batches and the index in the admin, read-only."""
 
 from typing import Any
 
@@ -33,23 +33,23 @@ class ReindexJobAdmin(ReadOnlyAdmin):
 
     @admin.display(description="rendered")
     def progress(self, job: ReindexJob) -> str:
-        """How many cards it has rendered, and while it has not ended, how far it is."""
+        """How many cards a finished job has rendered, or how many files a live one has seen."""
         if job.finished_at is not None:
             return f"{job.rendered:,}"
         return f"{job.seen:,} of {job.total:,} files"
 
     @admin.display(description="took")
     def took(self, job: ReindexJob) -> str:
-        """How long it took, or has taken so far."""
+        """The job's duration, so far or in all."""
         return "-" if job.seconds is None else f"{job.seconds:,.1f} s"
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        # What a person asks first; the rest is for who looks closer.
+        # The outcome answers most questions, so it comes first.
         return ["outcome", *super().get_fields(request, obj)]
 
-    @admin.display(description="what came of it")
+    @admin.display(description="outcome")
     def outcome(self, job: ReindexJob) -> str:
-        """The job in words."""
+        """The job's report."""
         lines = "\n".join(outcome(job))
         return format_html('<pre style="white-space:pre-wrap;margin:0">{}</pre>', lines)
 
@@ -78,12 +78,12 @@ class IndexedCardAdmin(ReadOnlyAdmin):
 
     @admin.display(description="realm", ordering="job__realm_url")
     def realm_url(self, card: IndexedCard) -> str:
-        """The realm that the card is of."""
+        """The card's realm."""
         return card.job.realm_url
 
     @admin.display(ordering="job__generation")
     def generation(self, card: IndexedCard) -> int:
-        """The generation that it was rendered from."""
+        """The generation that the card was rendered from."""
         return card.job.generation
 
 

@@ -1,8 +1,8 @@
 """Jobs, their batches, and the index that they make.
 
-A job row is the promise that a realm's pages will be rendered at a generation: it is written in
-the transaction that makes them necessary. Messages only hasten what the rows say is owed.
-Realms are known by URL: a worker may run where there is no realm but over HTTP.
+A job row guarantees that a realm's pages will be rendered at a generation: the transaction that
+makes the rendering necessary writes it. Messages only make workers start sooner. Realms are
+identified by URL, because a worker may run on a host that reaches realms over HTTP only.
 """
 
 from django.contrib.postgres.fields import ArrayField
@@ -15,7 +15,7 @@ from django.utils import timezone
 
 
 class ReindexJob(models.Model):
-    """The pages of one realm at one generation. A realm has one live job at the most."""
+    """The rendering of one realm's pages at one generation. A realm has at most one live job."""
 
     class Status(models.TextChoices):
         QUEUED = "queued"
@@ -113,23 +113,23 @@ class ReindexJob(models.Model):
 
     @property
     def phase(self) -> str:
-        """How far it is: `queued`, `index` while it is planned, `render`, `done`."""
+        """`queued`, `index` while the job is planned, `render`, or `done`."""
         if self.status == self.Status.QUEUED:
             return "index" if self.started_at else "queued"
-        # What has failed is tried again: it isn't done.
+        # A failed job is tried again, so it isn't done.
         unfinished = self.status in (self.Status.RENDERING, self.Status.FAILED)
         return "render" if unfinished else "done"
 
     @property
     def seconds(self) -> float | None:
-        """How long it has taken so far, or took; None before it starts."""
+        """The job's duration so far, or in all; None before it starts."""
         if self.started_at is None:
             return None
         return ((self.finished_at or timezone.now()) - self.started_at).total_seconds()
 
 
 class ReindexBatch(models.Model):
-    """Some cards of a job: what one task renders in one sandbox."""
+    """Some cards of a job, rendered by one task in one sandbox."""
 
     job = models.ForeignKey(ReindexJob, on_delete=models.CASCADE, related_name="batches")
     paths = models.JSONField(help_text="the files to look at")
@@ -159,8 +159,8 @@ class ReindexBatch(models.Model):
 class IndexedCard(models.Model):
     """One card as a job rendered it: HTML by format and a search document, or an error document.
 
-    Visitors see the rows that are `current`, whichever job rendered them: one that nothing has
-    changed for stays, and is not even copied.
+    Visitors see the rows that are `current`, from any job. A row that is carried over stays in
+    place and is not copied.
     """
 
     job = models.ForeignKey(ReindexJob, on_delete=models.PROTECT, related_name="cards")
@@ -203,8 +203,8 @@ class IndexedCard(models.Model):
                 name="one_current_row_per_card",
             ),
         ]
-        # What `reindex/index/search.py` looks for; it spells these expressions alike. Long
-        # lists of what is to be entered keep a job from waiting for them. Unit: KiB.
+        # `reindex/index/search.py` uses the same expressions, so that Postgres uses these indexes.
+        # The long pending lists keep a job from waiting for index updates. Unit: KiB.
         indexes = [
             GinIndex(
                 fields=["search"],
@@ -225,7 +225,7 @@ class IndexedCard(models.Model):
                 condition=models.Q(current=True),
                 name="card_by_type",
             ),
-            # What a change has rendered anew is found without a look at what is carried over.
+            # Finds the cards that a change affects without reading those that are carried over.
             GinIndex(
                 fields=["made_from"],
                 condition=models.Q(current=True),
@@ -242,7 +242,7 @@ class IndexedCard(models.Model):
                 condition=models.Q(current=True, warnings__isnull=False),
                 name="card_with_warnings",
             ),
-            # What a swap takes away is found without a look at what it carries over.
+            # Finds the rows that a swap deletes without reading those that it carries over.
             models.Index(
                 fields=["realm_url"],
                 condition=models.Q(current=False),
@@ -255,7 +255,7 @@ class IndexedCard(models.Model):
 
 
 class IndexHead(models.Model):
-    """Which job's index visitors see: all of it, or with the next swap all of another."""
+    """The job whose index visitors see. A swap replaces it as a whole."""
 
     realm_url = models.TextField(primary_key=True)
     job = models.ForeignKey(ReindexJob, on_delete=models.PROTECT, related_name="+")
@@ -267,7 +267,8 @@ class IndexHead(models.Model):
 
 
 class WantedDefinitions(models.Model):
-    """A module whose definitions are to be built ahead of time. The row goes when they are."""
+    """A module whose definitions are to be built ahead of time. The row is deleted once they are
+    built."""
 
     module_url = models.TextField(primary_key=True)
     owner = models.TextField(blank=True, help_text="whose turn they are built in")
@@ -283,7 +284,7 @@ class WantedDefinitions(models.Model):
 
 
 class OwnerUsage(models.Model):
-    """How much worker time an owner has used lately. It halves every minute."""
+    """How much worker time an owner has used lately. The figure halves every minute."""
 
     owner = models.TextField(primary_key=True)
     seconds = models.FloatField(help_text="as of `counted_at`")
@@ -297,7 +298,8 @@ class OwnerUsage(models.Model):
 
 
 class Hang(models.Model):
-    """A module or a card that ran into its time limit, by its bytes and what it is made from."""
+    """A module or card that exceeded its time limit, identified by a hash of its bytes and of all
+    it is made from."""
 
     key = models.CharField(
         primary_key=True, max_length=64, help_text="the hash of all that it is made from"

@@ -1,4 +1,4 @@
-"""The Celery tasks. No message says what is to be done: the rows do."""
+"""The Celery tasks. Their messages carry no arguments: the database rows say what the work is."""
 
 import logging
 import time
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name=messages.WORK_TASK, ignore_result=True)
 def work() -> bool:
-    """Does the piece of work that is next in line; False if none is owed."""
+    """Does the next piece of work; returns False if there is none."""
     messages.send_when_due()
     piece = turns.take()
     if piece is None:
@@ -73,8 +73,8 @@ def _is_later(piece: turns.Piece) -> bool:
 
 
 def _plan(job: ReindexJob, turn: Turn) -> None:
-    """Finds out what a job has to render and cuts it into batches. The first is rendered here: most
-    jobs have no other, and somebody may be waiting."""
+    """Plans a job, cuts it into batches, and renders the first: most jobs have no other, and
+    somebody may be waiting."""
     try:
         ids = lifecycle.create_batches(job, planning.plan(job, _Lease(job).renew))
     except _LeaseLost:
@@ -91,7 +91,7 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
         lifecycle.replace_job(job, error)
         return
     except Exception as error:
-        # A mistake of ours: the job says which, and is not tried for ever.
+        # A bug of ours: the job records it, and is tried only a few times.
         lifecycle.record_failure(job, f"{type(error).__name__}: {error}")
         raise
     over = turn.is_over()
@@ -102,7 +102,7 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
 
 
 def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
-    """Renders a batch's cards and stores what came of them."""
+    """Renders a batch's cards and stores the results."""
     try:
         results, rest = _render(batch, turn)
         finished = batches.finish(batch, results, rest)
@@ -117,7 +117,7 @@ def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
     except PinEnded as error:
         lifecycle.replace_job(batch, error)
     except Exception as error:
-        # A mistake of ours: the job says which, and doesn't wait for its lease to run out.
+        # A bug of ours: the job records it, and needn't wait for the lease to expire.
         batches.release(batch, f"{type(error).__name__}: {error}")
         raise
     else:
@@ -128,24 +128,24 @@ def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
 
 
 def _build_definitions(module: WantedDefinitions) -> None:
-    """Has a module in the definitions table, built by whoever the fleet elects."""
+    """Builds a module's definitions, unless another process of the fleet does so."""
     try:
         DefinitionLookup(ModuleBuilder()).lookup_module(module.module_url)
     except (PinEnded, ReplicaUnavailable, WrongGeneration) as error:
-        # Whoever asks for it has it built then.
+        # The first request for the definitions builds them.
         logger.warning("%s is not built: %s", module.module_url, error)
     wanted.remove_wanted(module)
 
 
 @shared_task(ignore_result=True)
 def sweep() -> None:
-    """Sends again what is owed and has no worker."""
+    """Repeats the messages of work that waits without a worker."""
     sweeper.sweep()
 
 
 def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[str]]]:
-    """The results for a batch's cards; and the paths that have none yet because others wait, in
-    parts that are to be batches of their own. Raises _LeaseLost and WritersBusy."""
+    """Renders a batch's cards. Returns the results, and lists of paths that were not rendered
+    because others wait: each list becomes a new batch. Raises _LeaseLost and WritersBusy."""
     job = batch.job
     pins = {
         url: generation
@@ -163,7 +163,7 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
     urls = [card_url(job.realm_url, path) for path in batch.paths]
     settings_url = f"{job.realm_url}realm"
     reader.read_cards([settings_url, *urls])
-    # What lies within another realm by now is no page of this one.
+    # A path that now lies within another realm is not a page of this one.
     own = [url for url in urls if _realm_of(reader, url) == job.realm_url]
     documents = {url: reader.known(url) for url in own if url != settings_url}
     cards = {url: document for url, document in documents.items() if document is not None}
@@ -177,7 +177,7 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
 
     def go_on() -> None:
         if lease.renew():
-            # A single card of which nothing was learnt would be given back for ever.
+            # Without any progress, a batch of a single card would be given back for ever.
             further = len(cards) > 1 or bool(results) or lost.seconds > lost_before
             if further and turn.is_over():
                 raise _TurnOver
@@ -203,34 +203,38 @@ def _realm_of(reader: Reader, url: str) -> str | None:
 
 
 def _broken_cards(job: ReindexJob, reader: Reader, urls: list[str]) -> Iterator[Document]:
-    """Results for the files that should be cards: they say so, are not JSON, or were cards in the
-    index that visitors see. `realm.json` should always be one."""
+    """Errors for the files that should be cards but aren't: they are invalid, or they were cards in
+    the index that visitors see. `realm.json` should always be a card."""
     data = {unquote(url.removeprefix(job.realm_url)): url for url in urls if url in reader.data}
     lost = shown_cards([job.realm_url], data) | ({"realm"} & data.keys())
     broken = {url: reader.broken[url] for url in urls if url in reader.broken}
     broken |= {data[path]: no_longer_a_card(f"{path}.json") for path in sorted(lost)}
     for url, error in broken.items():
         path = f"{unquote(url.removeprefix(job.realm_url))}.json"
-        told = {"type": "card", "url": url, "error": {**broken_card(error), "card": url}}
-        yield {**told, "made_from": [dependency_key(job.realm_url, path)]}
+        yield {
+            "type": "card",
+            "url": url,
+            "error": {**broken_card(error), "card": url},
+            "made_from": [dependency_key(job.realm_url, path)],
+        }
 
 
 def _pin(job_id: int, realm_url: str, generation: int) -> int:
-    """Pins a realm that a job meets on the way. If it is changed at this very moment, either who
-    changes it finds the pin, or it is noticed here; another job follows in both cases."""
+    """Pins a realm that a job meets while rendering. If the realm changes at the same moment,
+    either the writer sees the pin or `_check` sees the change; another job follows either way."""
     pinned = lifecycle.pin_realm(job_id, realm_url, generation)
     _check(job_id, [realm_url], lambda: standing_at(realm_url) == (realm_url, pinned))
     return pinned
 
 
 def _check(job_id: int, realm_urls: Iterable[str], is_so: Callable[[], bool]) -> None:
-    """Has a job followed by another unless what it has noted of realms is so when every change of
-    them that has begun is committed. Raises WritersBusy."""
+    """Waits for the pending changes of realms, and requests another job unless `is_so` still holds:
+    it says whether what the job has noted about them is true. Raises WritersBusy."""
     try:
         for realm_url in realm_urls:
             lifecycle.wait_for_writers(realm_url)
     except lifecycle.WritersBusy:
-        # The note stands, and isn't checked again.
+        # The note is already stored and isn't checked again, so another job has to follow.
         lifecycle.request_rerun(job_id)
         raise
     if not is_so():
@@ -238,16 +242,16 @@ def _check(job_id: int, realm_urls: Iterable[str], is_so: Callable[[], bool]) ->
 
 
 def _note_in_vain(job_id: int, url: str) -> None:
-    """Notes that a job looked for a realm around a URL and there is none, as `_pin` does."""
+    """Notes that a job found no realm that contains a URL; checked like a pin (see `_pin`)."""
     candidates = realms_for(url)
     lifecycle.note_sought(job_id, candidates)
     _check(job_id, candidates, lambda: standing_at(url)[1] == UNREADABLE_GENERATION)
 
 
 def _address(job: ReindexJob, realm_url: str) -> str:
-    """Where the pages of a realm are that a job meets: the same for all of its batches. If that
-    changes at this very moment, either who changes it finds the note, or it is noticed here; in
-    both cases another job follows."""
+    """The address of another realm's pages, the same for all batches of a job. If it changes at the
+    same moment, either the writer sees the note or `_check` sees the change; another job follows
+    either way."""
     if realm_url in (job.realm_url, BASE_REALM):
         return realm_url
     if realm_url not in job.addresses:
@@ -258,14 +262,15 @@ def _address(job: ReindexJob, realm_url: str) -> str:
 
 
 class _Lease:
-    """A worker's lease of a job or a batch, renewed while the work goes on."""
+    """A worker's lease on a job or a batch, renewed while the work goes on."""
 
     def __init__(self, work: ReindexJob | ReindexBatch) -> None:
         self._work = work
         self._renewed = time.monotonic()
 
     def renew(self) -> bool:
-        """Renews the lease, unless that was lately; whether it did. Raises _LeaseLost."""
+        """Renews the lease unless it was renewed recently, and returns whether it did. Raises
+        _LeaseLost."""
         now = time.monotonic()
         if now - self._renewed < min(LOOK_SECONDS, settings.REALM_BATCH_LEASE_SECONDS / 4):
             return False
@@ -280,4 +285,4 @@ class _LeaseLost(Exception):
 
 
 class _TurnOver(Exception):
-    """Others wait for the worker."""
+    """Another owner waits for the worker."""

@@ -1,6 +1,6 @@
-"""Batches: claimed, rendered, finished. With the last batch the index is swapped.
+"""Batches: claimed, rendered, finished. The last batch of a job swaps the index.
 
-Whoever locks a batch and its job locks the batch first.
+Lock order: the batch first, then its job.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,21 +26,18 @@ from reindex.models import (
     ReindexBatch,
 )
 
-# --- Batches -----------------------------------------------------------------------------------
-# Whoever locks a batch and its job locks the batch first.
-
 
 def claim(batch_id: int) -> ReindexBatch | None:
     """Takes the lease of a batch; None if another worker has it, it is done, or its job ended."""
     now = timezone.now()
     with bookkeeping():
-        # Who holds the lock is taking the batch, or finishing it.
+        # A locked batch is being claimed or finished by another worker.
         batch = (
             ReindexBatch.objects.select_for_update(skip_locked=True)
             .filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now), pk=batch_id, done=False)
             .first()
         )
-        # Asked after the lock: one statement would see the batch as it is, its job as it was.
+        # A second query, after the lock: a single statement would see an outdated job.
         if batch is None or batch.job.status != Status.RENDERING:
             return None
         take_lease(batch)
@@ -48,8 +45,8 @@ def claim(batch_id: int) -> ReindexBatch | None:
 
 
 def release(leased: ReindexBatch, error: object) -> None:
-    """Gives back a batch that could not be rendered; the sweeper has it tried again. Nothing if the
-    worker has lost its lease."""
+    """Gives back a batch that could not be rendered; the sweeper sends it to a worker again. Does
+    nothing if the caller has lost the lease."""
     with transaction.atomic():
         batch = held_batch(leased)
         if batch is None:
@@ -64,11 +61,11 @@ def release(leased: ReindexBatch, error: object) -> None:
 def finish(
     batch: ReindexBatch, results: Iterable[dict[str, Any]], rest: Sequence[list[str]] = ()
 ) -> bool:
-    """Stores a batch's results, and with the last batch swaps the index. False if the worker has
-    lost its lease, or the job ended. Each part of the `rest` are paths that have no result yet: a
-    batch of its own.
+    """Stores a batch's results, and swaps the index if it is the job's last batch. Returns False if
+    the caller has lost the lease or the job has ended. `rest` lists paths that have no result yet:
+    each of its lists becomes a new batch.
 
-    All of it is one transaction: a batch that is rendered twice is stored once.
+    All of this is one transaction: a batch that is rendered twice is stored once.
     """
     with transaction.atomic():
         if held_batch(batch) is None:
@@ -89,8 +86,8 @@ def finish(
 
 
 def end_lease_of_ended_job(batch: ReindexBatch) -> None:
-    """Ends the lease of a batch whose job has ended: its owner has the worker no longer. Nothing if
-    the worker has lost it."""
+    """Ends the lease of a batch whose job has ended, so that the worker no longer counts as the
+    owner's. Does nothing if the caller has lost the lease."""
     with bookkeeping():
         held = held_batch(batch)
         if held is not None:

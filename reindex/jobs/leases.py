@@ -1,7 +1,7 @@
-"""Leases: a worker holds a job that it plans, or a batch that it renders, until the lease runs out.
+"""Leases: a worker holds the job that it plans, or the batch that it renders, until a lease expires.
 
-Then another worker takes the next lease. Each lease has a number; a worker with an older number
-changes nothing.
+Then another worker can take the next lease. Leases are numbered, and a worker with an outdated
+number can't change anything.
 """
 
 from collections.abc import Iterator
@@ -19,28 +19,23 @@ from reindex.models import (
 )
 
 MAX_ATTEMPTS = 5
-#: What failed now will most likely fail in the same second again.
+#: A batch that has just failed would most likely fail again within the same second.
 RETRIED_AFTER = timedelta(seconds=1)
 POSTPONED = timedelta(seconds=10)
 
 
 @contextmanager
 def bookkeeping() -> Iterator[None]:
-    """A transaction that needn't have reached the disk when it ends: should the database server
-    lose it with its machine, the job stands a step earlier and goes on from there."""
+    """A transaction that commits without waiting for the disk: if the database server crashes and
+    loses it, the job continues from the step before."""
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL synchronous_commit = off")
         yield
 
 
-# --- Leases ------------------------------------------------------------------------------------
-# A worker has a job that it plans, or a batch that it renders, until its lease runs out and another
-# worker takes the next one. Each lease has a number: who comes with an older one changes nothing.
-
-
 def renew(leased: ReindexJob | ReindexBatch) -> bool:
-    """Holds a lease for longer; False tells the worker that it has lost it, or the job ended."""
+    """Extends a lease; returns False if the worker has lost it or the job has ended."""
     with bookkeeping():
         held: ReindexJob | ReindexBatch | None
         if isinstance(leased, ReindexJob):
@@ -57,8 +52,8 @@ def renew(leased: ReindexJob | ReindexBatch) -> bool:
 
 
 def postpone(leased: ReindexJob | ReindexBatch, why: object) -> None:
-    """Gives back a job or a batch that is to be tried again a while later; the try doesn't count.
-    Nothing if the worker has lost its lease."""
+    """Gives back a job or a batch to be tried again after POSTPONED; this attempt doesn't count.
+    Does nothing if the caller has lost the lease."""
     with transaction.atomic():
         held = held_job(leased) if isinstance(leased, ReindexJob) else held_batch(leased)
         if held is None:
@@ -90,7 +85,7 @@ def held_job(leased: ReindexJob) -> ReindexJob | None:
 
 
 def take_lease(work: ReindexJob | ReindexBatch) -> None:
-    """Makes the next lease of a job or a batch, which the caller has locked."""
+    """Takes the next lease of a job or a batch whose row the caller has locked."""
     work.lease_until = timezone.now() + lease_time()
     work.lease_number += 1
     work.attempts += 1
@@ -98,8 +93,8 @@ def take_lease(work: ReindexJob | ReindexBatch) -> None:
 
 
 def end_lease(work: ReindexJob | ReindexBatch, rest: timedelta | None = None) -> None:
-    """Has whoever holds a lease hold it no longer, and nobody take the next one for a while. The
-    caller has locked the row."""
+    """Ends a lease, and lets no worker take the next one before `rest` has passed. The caller has
+    locked the row."""
     work.lease_until = None if rest is None else timezone.now() + rest
     work.lease_number += 1
     work.save()
@@ -114,8 +109,8 @@ def lease_time() -> timedelta:
 
 
 def count_failure(job: ReindexJob, attempts: int, error: object) -> None:
-    """Says why a job, which the caller has locked, could not go on; after MAX_ATTEMPTS it ends,
-    until it is taken up again."""
+    """Records why a job, which the caller has locked, could not continue. After MAX_ATTEMPTS the
+    job fails, until the sweeper retries it."""
     job.error = str(error)
     if attempts >= MAX_ATTEMPTS:
         job.status, job.finished_at = Status.FAILED, timezone.now()

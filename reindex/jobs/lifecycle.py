@@ -32,19 +32,19 @@ from reindex.models import (
 )
 from reindex.reading.pins import UNREADABLE_GENERATION
 
-#: So many realms a job notes at the most, if it comes to those that are not there.
+#: A job notes missing realms only while it has fewer pins than this.
 MAX_SOUGHT = 500
-#: A worker waits for who writes to a realm for so long, and comes back so much later.
+#: How long a worker waits for a realm's writers before it postpones the work.
 WRITERS_SECONDS = 2.0
-#: A batch of fewer cards would spend more on its process than on them.
+#: Starting a process for fewer cards than this costs more time than rendering them.
 WORTH_A_PROCESS = 250
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a job has to do: the files to look at, at which generations, and what it carries over.
+    """A job's work: the files to look at, the generations to read, and what it carries over.
 
-    `base` is the job whose index stands where nothing has changed; None renders every card.
+    `base` is the job whose index is kept for unchanged cards; None renders every card.
     """
 
     paths: list[str]
@@ -59,8 +59,8 @@ class Plan:
 
 
 def begin(job_id: int) -> ReindexJob | None:
-    """Takes the lease of a queued job, whose generation stands from then on; None if another worker
-    has it, it was planned, has ended, or isn't due yet."""
+    """Takes the lease of a queued job, which fixes its generation. None if another worker has the
+    lease, or if the job was planned, has ended or isn't due yet."""
     now = timezone.now()
     with bookkeeping():
         job = (
@@ -81,8 +81,8 @@ def begin(job_id: int) -> ReindexJob | None:
 
 
 def record_pins(job: ReindexJob, pins: dict[str, int], addresses: dict[str, str]) -> None:
-    """Writes down which realms a job is about to read, and of which it asks where they are; see
-    `enqueue`. Nothing if the worker has lost its lease."""
+    """Stores which realms a job is about to read, and whose published addresses it depends on; see
+    `enqueue`. Does nothing if the caller has lost the lease."""
     with bookkeeping():
         ReindexJob.objects.filter(
             pk=job.pk, status=Status.QUEUED, lease_number=job.lease_number
@@ -90,10 +90,10 @@ def record_pins(job: ReindexJob, pins: dict[str, int], addresses: dict[str, str]
 
 
 def create_batches(leased: ReindexJob, plan: Plan) -> list[int]:
-    """Cuts a queued job into batches and answers their ids; none if the worker has lost its lease,
-    or the job was planned or has ended."""
+    """Cuts a queued job into batches and returns their ids; none if the caller has lost the lease,
+    or if the job was planned or has ended."""
     size = _batch_size(len(plan.paths))
-    # Without batches this is the swap.
+    # Without batches this transaction swaps the index, which must reach the disk.
     with bookkeeping() if plan.paths else transaction.atomic():
         job = held_job(leased)
         if job is None:
@@ -115,13 +115,14 @@ def create_batches(leased: ReindexJob, plan: Plan) -> list[int]:
 
 
 def _batch_size(cards: int) -> int:
-    """As many cards as a batch may have, but of a realm of middling size every worker gets some: a
-    batch costs a process, which small ones don't repay."""
+    """The number of cards in a batch. A medium-sized realm is split into four batches so that
+    several workers share it; small realms aren't split, since each batch costs a process."""
     return min(settings.REALM_BATCH_CARDS, max(WORTH_A_PROCESS, -(-cards // 4)))
 
 
 def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
-    """The generation at which a job reads another realm: the first that any of its batches met."""
+    """Pins another realm for a job, and returns the generation that the job reads: the one that the
+    first of its batches met."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -136,9 +137,9 @@ def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
 
 
 def note_sought(job_id: int, realm_urls: Iterable[str]) -> None:
-    """Writes down that a job looked for realms where none is, as for those that it may not read:
-    should one come and be opened, the job is followed by another. Beyond `MAX_SOUGHT` they are not
-    noted; what looked for them is looked at by the realm's next job."""
+    """Notes that a job looked for realms that don't exist, in the same way as realms that it may
+    not read: if one of them becomes readable, another job follows. A job with `MAX_SOUGHT` pins or
+    more notes none; the realm's next job renders the cards again that looked for them."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -154,7 +155,8 @@ def note_sought(job_id: int, realm_urls: Iterable[str]) -> None:
 
 
 def note_address(job_id: int, realm_url: str, address: str) -> str:
-    """Where a job has another realm's pages: what the first of its batches was told."""
+    """Stores the address of another realm's pages for a job, and returns the one that the job uses:
+    the address that the first of its batches stored."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -169,19 +171,20 @@ def note_address(job_id: int, realm_url: str, address: str) -> str:
 
 
 def request_rerun(job_id: int) -> None:
-    """Has a job followed by another: a realm that it reads has changed while it was pinned."""
+    """Makes another job follow this one: a realm that it reads changed while it was being
+    pinned."""
     ReindexJob.objects.filter(pk=job_id).update(
         next_generation=Greatest(F("generation"), "next_generation")
     )
 
 
 class WritersBusy(Exception):
-    """A realm is being written to, and what a job reads of it isn't certain before that ends."""
+    """A realm is being written to, so a job can't yet know which of its generations to read."""
 
 
 def wait_for_writers(realm_url: str) -> None:
-    """Returns when every change of a realm, and of where it is published, that has begun is
-    committed, or is not to be. Raises WritersBusy after WRITERS_SECONDS."""
+    """Waits until every change of a realm or of its published address that has begun is committed
+    or rolled back. Raises WritersBusy after WRITERS_SECONDS."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL lock_timeout = '{WRITERS_SECONDS}s'")
@@ -195,7 +198,7 @@ def wait_for_writers(realm_url: str) -> None:
 
 
 def record_failure(leased: ReindexJob, error: object) -> None:
-    """Gives back a job that could not be planned; after some tries it has failed."""
+    """Gives back a job that could not be planned; after MAX_ATTEMPTS it fails."""
     with transaction.atomic():
         job = held_job(leased)
         if job is None:
@@ -205,10 +208,10 @@ def record_failure(leased: ReindexJob, error: object) -> None:
 
 
 def replace_job(leased: ReindexJob | ReindexBatch, why: object) -> None:
-    """Ends a job that may not read a realm any more as it had pinned it, and owes another in its
-    place, a moment later: a replica may not have heard yet of what ended the access. After some
-    tries the job has failed. Nothing if the worker has lost the lease of the job, or of the batch
-    of it that it rendered."""
+    """Ends a job that lost access to a realm it had pinned, and queues another in its place. The
+    new job is due after QUIET, because a replica may not know of the lost access yet. After
+    MAX_ATTEMPTS the job fails instead. Does nothing if the caller has lost the lease of the job or
+    of its batch."""
     with transaction.atomic():
         batch = None
         if isinstance(leased, ReindexJob):

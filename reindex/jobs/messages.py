@@ -1,4 +1,4 @@
-"""Celery messages. A message says that there is work; the rows say which."""
+"""Celery messages. A message wakes a worker; the database rows say what the work is."""
 
 import logging
 from typing import LiteralString
@@ -21,10 +21,10 @@ RETURNING due_at
 
 
 def send_when_due() -> None:
-    """Sends the messages of jobs that were not due when their last message came."""
+    """Sends delayed messages for the jobs whose last message came before they were due."""
     now = timezone.now()
     with connection.cursor() as cursor:
-        # Of several workers one sends it.
+        # The update makes sure that only one of several workers sends each message.
         cursor.execute(_MARK_AS_SENT, {"now": now})
         due = [due_at for (due_at,) in cursor.fetchall()]
     for due_at in due:
@@ -32,8 +32,8 @@ def send_when_due() -> None:
 
 
 def send_work(delay: float = 0, *, times: int = 1, expires: float | None = None) -> None:
-    """Tells workers that a piece of work is owed, now or after some seconds. The message doesn't
-    say which: who takes it does the piece whose owner has waited longest for a turn (`turns`)."""
+    """Sends `times` messages, each asking a worker to do one piece of work, after `delay` seconds.
+    The message names no piece of work: the worker does the one that `turns` puts first."""
     for _ in range(times):
         send(WORK_TASK, delay=delay, expires=expires)
 
@@ -48,8 +48,8 @@ def send(task: str, *, delay: float = 0, expires: float | None = None) -> None:
             expires=expires,
         )
     except (OperationalError, OSError) as error:
-        # The row stands: the sweeper sends the message when the broker is back.
+        # The row is still queued: the sweeper sends the message when the broker is back.
         logger.warning("no message was sent: %s", error)
     except Exception:
-        # A broker's client may raise anything, and what the message tells of is committed.
+        # A broker's client may raise anything, but the caller's change is already committed.
         logger.exception("no message was sent")

@@ -1,9 +1,9 @@
-"""What a job has to render: everything, or what has changed since the last index.
+"""Which cards a job has to render: all of them, or those affected by changes since the last index.
 
-Carrying over is allowed only where nothing that a row was made from has other content now. Each
-realm tells over HTTP which of its files differ between the generation that the index read and the
-one that this job reads; a realm that can't tell, or that can't be read any more, counts as changed
-in every file. Whatever is in doubt is rendered.
+A card is carried over only if all the files it was made from are unchanged. Each realm lists over
+HTTP which of its files differ between the generation that the index read and the one that this job
+reads. If a realm has no such list or can't be read, all its files count as changed. In doubt, a
+card is rendered.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from reindex.reading.realm_history import changed, manifest
 from reindex.reading.references import BASE_REALM
 from reindex.reading.replicas import ask_address, standing_at
 
-#: What can't be carried over, each part found by an index, and how many cards there are in all.
+#: The cards that can't be carried over (a database index finds each kind), and the number of cards.
 _TO_RENDER = """
 WITH shown AS NOT MATERIALIZED (
     SELECT path, settled, made_from FROM reindex_indexedcard
@@ -38,9 +38,9 @@ SELECT (SELECT coalesce(array_agg(path), '{}') FROM stale), (SELECT count(*) FRO
 
 
 def plan(job: ReindexJob, go_on: Callable[[], object]) -> lifecycle.Plan:
-    """What a job has to do. Calls `go_on` before each realm that it asks about.
+    """The plan of a job. Calls `go_on` before it asks about each realm.
 
-    Raises ReplicaUnavailable, WrongGeneration, WritersBusy, and what `go_on` raises.
+    Raises ReplicaUnavailable, WrongGeneration, WritersBusy, and any error of `go_on`.
     """
     head = IndexHead.objects.select_related("job").filter(realm_url=job.realm_url).first()
     carries = head is not None and not job.full and head.job.renderer == renderer()
@@ -58,21 +58,22 @@ def _full(job: ReindexJob) -> lifecycle.Plan:
 def _incremental(
     job: ReindexJob, base: ReindexJob, go_on: Callable[[], object]
 ) -> lifecycle.Plan | None:
-    """A plan that carries over what it can; None where history doesn't reach back to the base."""
+    """A plan that carries over unchanged cards; None if the realm's history doesn't reach back to
+    the base."""
     access = _access(job)
     own = changed(Pin(job.realm_url, job.generation), base.generation, access)
     if own is None:
         return None
     if own:
-        # Most likely there are a few cards to render, and somebody waits for them.
+        # Most likely there are a few cards to render, and somebody waits for them: start early.
         known = {url: pin for url, pin in base.pins.items() if pin != UNREADABLE_GENERATION}
         renderers.prewarm(library(Reader(known, access=access)))
-    # From here on a change of any of these realms has this job followed by another.
+    # From here on, another job follows this one if any of these realms changes.
     lifecycle.record_pins(job, {**base.pins, job.realm_url: job.generation}, base.addresses)
     pins = {job.realm_url: job.generation}
     places: dict[str, str] = {}
     keys = {dependency_key(job.realm_url, path) for path in own}
-    # What looked for a realm in vain is never settled, and so is rendered anyhow and looks again.
+    # Cards that looked for a missing realm are never settled, so they are rendered anyway.
     read = {
         url: then
         for url, then in base.pins.items()
@@ -86,12 +87,12 @@ def _incremental(
             places[realm_url] = address
         shown = not job.draft and address != realm_url
         if address != base.addresses.get(realm_url, realm_url) or (shown and realm_url in read):
-            # Links to it lead elsewhere now, and so may what is read of it.
+            # Links to the realm now lead to another address, and other files may be read there.
             keys.add(dependency_key(realm_url))
         if shown or realm_url not in read:
-            # It isn't read itself, or is met again.
+            # The job doesn't read this realm, or pins it when a card refers to it.
             continue
-        # What isn't there, or is closed, may be opened: then this realm is owed a job.
+        # A missing or private realm may become readable: its pin causes another job then.
         pins[realm_url] = UNREADABLE_GENERATION if now is None else now
         elsewhere = _changed_elsewhere(realm_url, read[realm_url], now, access)
         keys |= {dependency_key(realm_url)} if elsewhere is None else elsewhere
@@ -104,8 +105,8 @@ def _incremental(
 
 
 def _generation(realm_url: str) -> int | None:
-    """The generation of a public realm by the registry, after every change that has begun; None if
-    it is gone, or is private now."""
+    """A public realm's current generation, read after its pending changes; None if the realm is
+    gone or private."""
     lifecycle.wait_for_writers(realm_url)
     url, generation = standing_at(realm_url)
     return generation if url == realm_url and generation != UNREADABLE_GENERATION else None
@@ -118,7 +119,7 @@ def _access(job: ReindexJob) -> Access:
 def _changed_elsewhere(
     realm_url: str, then: int, now: int | None, access: Access
 ) -> set[int] | None:
-    """The keys of another realm's files that have changed; None if that can't be told."""
+    """The keys of another realm's changed files; None if they can't be determined."""
     if now == then:
         return set()
     files = None if now is None else changed(Pin(realm_url, now), then, access)
@@ -126,6 +127,7 @@ def _changed_elsewhere(
 
 
 def _cards(paths: Any) -> list[str]:
-    """The files that may be cards, the front page first. `realm.json` has no page, but errors."""
+    """The files that may be cards, the front page first. `realm.json` has no page, but it can have
+    errors."""
     cards = (path for path in paths if path.endswith(".json"))
     return sorted(cards, key=lambda path: (path != "index.json", path))

@@ -1,7 +1,7 @@
 """The queue: which jobs the changes of a transaction make necessary.
 
-Every step is a short transaction that begins with a lock on the job's row, so a step finds the job
-as it is and not as it was when its message was sent. Nothing here holds a lock while rendering.
+Every step is a short transaction that first locks the job's row, so it sees the job's current state
+and not its state when the message was sent. Nothing here holds a lock while rendering.
 """
 
 import logging
@@ -25,7 +25,7 @@ from reindex.models import (
 from reindex.reading.pins import UNREADABLE_GENERATION
 
 logger = logging.getLogger(__name__)
-#: A source realm is indexed when its last write is this old, or its first unindexed one that.
+#: A source realm is indexed when its last write is QUIET old, or its first unindexed one AT_MOST.
 QUIET = timedelta(milliseconds=300)
 AT_MOST = timedelta(seconds=2)
 Status = ReindexJob.Status
@@ -33,11 +33,11 @@ Status = ReindexJob.Status
 
 @dataclass(frozen=True)
 class Work:
-    """A job that a realm is to get: its pages at a generation.
+    """A job to queue: render a realm's pages at a generation.
 
-    What is unchanged since the last index is carried over, unless `full`. A `draft` is a source
-    realm's. One that is `debounced` waits a moment for more to change. The `owner` is a name for
-    whoever the worker time is counted for: see `turns`.
+    Unchanged cards are carried over from the last index, unless `full`. A `draft` is a job of a
+    source realm. A `debounced` job waits QUIET for further changes. The worker time is counted for
+    `owner`: see `turns`.
     """
 
     realm_url: str
@@ -48,14 +48,14 @@ class Work:
     debounced: bool = False
 
 
-# --- Owing -------------------------------------------------------------------------------------
+# --- Queueing ----------------------------------------------------------------------------------
 
 
 def enqueue_job(
     realm_url: str, generation: int, *, full: bool = False, draft: bool = False, owner: str = ""
 ) -> ReindexJob:
-    """Writes down, in the caller's transaction, that a realm is to be rendered at a generation. A
-    live job of an older generation is superseded: it will never land."""
+    """Queues, in the caller's transaction, the rendering of a realm at a generation. It supersedes
+    a live job of an older generation, whose index is then never shown."""
     enqueue([Work(realm_url, generation, owner, full=full, draft=draft)])
     return ReindexJob.objects.get(realm_url=realm_url, status__in=ReindexJob.LIVE)
 
@@ -68,22 +68,22 @@ def enqueue(
     moved: Iterable[str] = (),
     gone: Iterable[str] = (),
 ) -> None:
-    """Writes down, in the caller's transaction, all that its changes make necessary.
+    """Queues, in the caller's transaction, every job that its changes make necessary.
 
-    Beside the `works` these are jobs for the realms that read what has `changed`, or that looked
-    in vain for what has `appeared`, or lead to what has `moved`, and the end of what is owed to
-    realms that are `gone`, and of their pages. After the commit messages are sent; should that
-    fail, the sweeper sends others.
+    Besides `works`, these are jobs for all realms that read a `changed` realm, looked for one that
+    has now `appeared`, or link to one that has `moved`. The jobs and pages of realms that are
+    `gone` are removed. Messages are sent after the commit; if that fails, the sweeper sends them.
 
-    The caller changes these realms and holds the locks for that. A worker writes down that it reads
-    a realm, waits for those locks, and only then asks what it is and where: so either it is told of
-    the change, or it is found here. All jobs are locked in one order, and all made in another,
-    whoever does it: so a transaction that changes several realms calls this once.
+    The caller changes these realms and holds their locks. A worker first stores that it reads a
+    realm, then waits for those locks, and only then asks for the realm's generation and address. So
+    either the worker sees the change, or this function sees the worker's job. Everyone locks jobs
+    in one order and creates them in another; to keep these orders, a transaction that changes
+    several realms calls this once.
     """
-    owed = {work.realm_url: work for work in works}
+    wanted = {work.realm_url: work for work in works}
     reading = _Reading(frozenset(changed), frozenset(appeared), frozenset(moved))
     ended = sorted(gone)
-    own = {*owed, *ended}
+    own = {*wanted, *ended}
     if not own and not reading:
         return
     heads = reading.heads().exclude(realm_url__in=own) if reading else IndexHead.objects.none()
@@ -95,18 +95,18 @@ def enqueue(
     dependents = {job.realm_url: job for job in others if reading.by(job)}
     failed = {job.realm_url: job for job in others if job.status == Status.FAILED}
     fresh: dict[str, IndexHead] = {}
-    # Read after the locks: what landed meanwhile is among them.
+    # The heads are read after the locks, so they include indexes that were swapped meanwhile.
     for head in heads.exclude(realm_url__in=dependents).select_related("job"):
         if not reading.by(head.job):
             continue
         if head.realm_url in failed:
-            # What failed may be of a newer generation than what is shown.
+            # The failed job may have a newer generation than the shown index.
             dependents[head.realm_url] = failed[head.realm_url]
         else:
             fresh[head.realm_url] = head
-    for realm_url in sorted({*owed, *dependents, *fresh}):
-        if realm_url in owed:
-            _enqueue(owed[realm_url])
+    for realm_url in sorted({*wanted, *dependents, *fresh}):
+        if realm_url in wanted:
+            _enqueue(wanted[realm_url])
         elif realm_url in dependents:
             _enqueue_dependent(dependents[realm_url])
         else:
@@ -116,8 +116,8 @@ def enqueue(
 
 @dataclass(frozen=True)
 class _Reading:
-    """Who reads realms that have changed, or looked in vain for those that have appeared, or has
-    asked where those are that have moved."""
+    """Finds the jobs that read a changed realm, looked for one that has appeared, or asked for the
+    address of one that has moved."""
 
     changed: frozenset[str]
     appeared: frozenset[str]
@@ -127,26 +127,27 @@ class _Reading:
         return bool(self.changed or self.appeared or self.moved)
 
     def by(self, job: ReindexJob) -> bool:
-        """Whether a job does."""
+        """Whether a job depends on one of these realms."""
         others = job.pins.keys() - {job.realm_url}
         if any(job.pins[each] != UNREADABLE_GENERATION for each in others & self.changed):
             return True
         return not (self.appeared.isdisjoint(others) and self.moved.isdisjoint(job.addresses))
 
     def jobs(self, job: str = "") -> Q:
-        """The jobs that may, by the name of the column of the job."""
+        """A condition for the jobs that may depend on these realms. `job` is a prefix for the
+        names of the job's columns."""
         named = Q(**{f"{job}pins__has_any_keys": sorted(self.changed | self.appeared)})
         if not self.moved:
             return named
         return named | Q(**{f"{job}addresses__has_any_keys": sorted(self.moved)})
 
     def heads(self) -> QuerySet[IndexHead]:
-        """The indexes whose jobs may."""
+        """The indexes whose jobs may depend on these realms."""
         return IndexHead.objects.filter(self.jobs("job__"))
 
 
 def _forget(realm_url: str) -> None:
-    """Cancels what is owed to a realm that is gone, and takes its pages away."""
+    """Cancels the job of a realm that is gone, and removes its pages."""
     _end_live(realm_url, Status.CANCELLED)
     IndexHead.objects.filter(realm_url=realm_url).delete()
     IndexedCard.objects.filter(realm_url=realm_url).delete()
@@ -154,8 +155,8 @@ def _forget(realm_url: str) -> None:
 
 
 def _enqueue(work: Work) -> None:
-    """A job for work. One that is debounced goes along with a job that waits already, and follows
-    one that has begun."""
+    """Queues a job for `work`. Debounced work joins a job that hasn't begun yet, and follows one
+    that has."""
     kind = {"full": work.full, "draft": work.draft, "owner": work.owner}
     if not work.debounced:
         _create(work.realm_url, work.generation, **kind)
@@ -175,7 +176,7 @@ def _enqueue(work: Work) -> None:
 
 
 def _enqueue_dependent(job: ReindexJob) -> None:
-    """Has a job followed by another, one that has failed at once."""
+    """Makes another job follow this one: at once if this one has failed."""
     job.next_generation = max(job.generation, job.next_generation or 0)
     job.save(update_fields=["next_generation"])
     if job.status == Status.FAILED:
@@ -183,7 +184,8 @@ def _enqueue_dependent(job: ReindexJob) -> None:
 
 
 def cancel(realm_url: str) -> int:
-    """Ends what is owed to a realm; its index stays as it is. Answers how many jobs it ended."""
+    """Cancels a realm's unfinished jobs; its index stays as it is. Returns how many jobs it
+    cancelled."""
     with transaction.atomic():
         _lock_jobs(Q(realm_url=realm_url))
         return _end_live(realm_url, Status.CANCELLED)
@@ -195,8 +197,8 @@ def _lock_jobs(which: Q) -> list[ReindexJob]:
 
 
 def _create(realm_url: str, generation: int, **more: Any) -> ReindexJob:
-    """A job in the place of whatever its realm is owed. A change of another realm may be owing the
-    realm one at this moment: the second try finds that."""
+    """Creates a job that supersedes the realm's unfinished ones. A change of another realm may
+    create a job for this realm at the same moment: the second try supersedes that one too."""
     for last in (False, True):
         _end_live(realm_url, Status.SUPERSEDED)
         try:
@@ -213,7 +215,8 @@ def _create(realm_url: str, generation: int, **more: Any) -> ReindexJob:
 
 
 def create_unless_live(realm_url: str, generation: int, last: ReindexJob, **more: Any) -> None:
-    """A job for the realm of the `last` one. Somebody else may be owing it one at the same time."""
+    """Creates a job for the realm of the `last` one, unless another transaction has just created
+    one."""
     job = ReindexJob(
         realm_url=realm_url,
         generation=generation,
@@ -227,7 +230,8 @@ def create_unless_live(realm_url: str, generation: int, last: ReindexJob, **more
 
 
 def enqueue_successor(job: ReindexJob) -> None:
-    """Owes the job that is to follow this one, which has ended and is locked by the caller."""
+    """Queues the job that follows this one, if any. The job has ended, and the caller has locked
+    it."""
     if job.next_generation is None:
         return
     _end_live(job.realm_url, Status.SUPERSEDED)

@@ -1,17 +1,17 @@
-"""What a job came to, in words, for whoever reads a terminal or the admin."""
+"""The outcome of a job as lines of text, for a terminal or the admin."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from reindex.models import ReindexJob
 
-#: As much of one message as a line shows. Unit: characters.
+#: A line shows at most this much of a message. Unit: characters.
 MAX_SHOWN = 400
 
 
 def outcome(job: ReindexJob) -> list[str]:
-    """Lines: figures, the errors and the warnings by kind, the replicas that were left out, why it
-    failed. The realm's own files are named by their paths."""
+    """The job's figures, its errors and warnings by kind, the replicas that were left out, and why
+    it failed. The realm's own files are named by their paths."""
     summary = job.summary
     cards = "card" if job.rendered == 1 else "cards"
     lines = [
@@ -34,9 +34,9 @@ def outcome(job: ReindexJob) -> list[str]:
 
 
 def _error(kind: dict[str, Any]) -> str:
-    """One kind of error, where it is, and the first cards that have it."""
-    said = _because([kind["message"], *kind.get("causes", ())])
-    return f"  {kind['count']} × {kind['title']}: {said}{_where(kind)}: {_cards(kind)}"
+    """One kind of error, its place, and the first cards that have it."""
+    why = _because([kind["message"], *kind.get("causes", ())])
+    return f"  {kind['count']} × {kind['title']}: {why}{_where(kind)}: {_cards(kind)}"
 
 
 def _warning(kind: dict[str, Any]) -> str:
@@ -45,7 +45,7 @@ def _warning(kind: dict[str, Any]) -> str:
 
 
 def _where(kind: dict[str, Any]) -> str:
-    """The file that a kind is about, and the line."""
+    """The file and line of an error or warning."""
     if not kind.get("module"):
         return ""
     line = f", line {kind['line']}" if kind.get("line") else ""
@@ -53,18 +53,19 @@ def _where(kind: dict[str, Any]) -> str:
 
 
 def _cards(kind: dict[str, Any]) -> str:
-    """The files of the first cards of a kind."""
+    """The files of the first cards with an error or warning."""
     more = ", …" if kind["count"] > len(kind["cards"]) else ""
     return _shown(", ".join(f"{card}.json" for card in kind["cards"]) + more)
 
 
 def _because(chain: Iterable[str]) -> str:
-    """A chain of causes, each said once."""
+    """A chain of causes without duplicates."""
     return ", because: ".join(dict.fromkeys(_shown(link) for link in chain))
 
 
 def _shown(text: object) -> str:
-    """One line of it: card code may throw what would move a terminal's cursor, or fill a screen."""
+    """A text as one short, printable line: card code chooses it, so it may hold control characters
+    of a terminal, or be very long."""
     printable = "".join(each if each.isprintable() else " " for each in str(text))
     line = " ".join(printable.split())
     return line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]} …"

@@ -1,4 +1,4 @@
-"""The sweeper: sends messages again, gives up what cannot succeed, retries what failed."""
+"""The sweeper: repeats lost messages, fails hopeless jobs, and retries failed ones."""
 
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -17,21 +17,18 @@ from reindex.models import (
     WantedDefinitions,
 )
 
-#: A job that has failed is tried again after this time: whatever was wrong may have been mended.
+#: A failed job is tried again after this time: its cause may have been fixed.
 RETRY_SECONDS = 60.0
-#: As many messages as one sweep sends.
+#: The maximum number of messages of one sweep.
 MAX_SWEPT = 100
 
 
-# --- Messages ----------------------------------------------------------------------------------
-
-
 def sweep() -> int:
-    """Sends a message for each piece of work that is owed and has no worker: lost messages, lost
-    workers, a broker that was away. Answers how many messages it sent.
+    """Sends a message for each piece of work that waits without a worker, because a message or a
+    worker was lost or the broker was down. Returns how many messages it sent.
 
-    Not more than MAX_SWEPT at once, and they expire with the next sweep: they don't pile up before
-    workers that are busy.
+    One sweep sends at most MAX_SWEPT messages, and they expire with the next sweep, so they don't
+    pile up while all workers are busy.
     """
     now = timezone.now()
     _give_up(now)
@@ -44,22 +41,22 @@ def sweep() -> int:
     rendering = ReindexJob.objects.filter(overdue, status=Status.RENDERING)
     batches = ReindexBatch.objects.filter(free, done=False, job__in=rendering)
     definitions = WantedDefinitions.objects.filter(free, due_at__lt=before)
-    owed = queued.count() + batches.count() + definitions.count()
+    waiting = queued.count() + batches.count() + definitions.count()
     queued.update(sent_at=now)
     rendering.update(sent_at=now)
-    sent = min(owed, MAX_SWEPT)
+    sent = min(waiting, MAX_SWEPT)
     send_work(times=sent, expires=settings.REALM_SWEEP_SECONDS)
     return sent
 
 
 def _give_up(now: datetime) -> None:
-    """Fails the jobs whose workers never came back, from planning or from the same batch: killed,
-    or beyond words."""
+    """Fails the jobs whose planning or whose same batch ended MAX_ATTEMPTS workers: they were
+    killed, or died without reporting an error."""
     hopeless = Q(attempts__gte=MAX_ATTEMPTS, lease_until__lt=now)
     for job in ReindexJob.objects.filter(hopeless, status=Status.QUEUED):
         with transaction.atomic():
             planning = held_job(job)
-            # It may have been renewed meanwhile.
+            # The lease may have been renewed meanwhile.
             if planning is not None and planning.lease_until == job.lease_until:
                 error = f"{MAX_ATTEMPTS} workers ended while they planned it"
                 count_failure(planning, planning.attempts, error)
@@ -75,11 +72,11 @@ def _give_up(now: datetime) -> None:
 
 
 def _try_again(now: datetime) -> None:
-    """Takes up what failed a while ago and is owed still, where it stood."""
+    """Resumes the jobs that failed RETRY_SECONDS ago and are still needed."""
     before = now - timedelta(seconds=RETRY_SECONDS)
     failed = ReindexJob.objects.filter(status=Status.FAILED, finished_at__lt=before)
     for job_id in failed.values_list("pk", flat=True):
-        # A change elsewhere may be owing the realm another job at this moment: that is next then.
+        # A change may be creating another job for the realm at this moment: that one is next then.
         with suppress(IntegrityError), transaction.atomic():
             _take_up(job_id)
 
@@ -97,7 +94,7 @@ def _take_up(job_id: int) -> None:
         job.save()
         return
     if newer.exists():
-        # It has taken away what this one had rendered.
+        # The newer job has deleted the rows that this one rendered.
         job.batches.all().delete()
         job.seen = job.rendered = job.errors = 0
     job.status = Status.RENDERING if job.batches.exists() else Status.QUEUED

@@ -1,11 +1,11 @@
-"""Whose piece of work a worker does next: a plan, a batch, or definitions.
+"""Which piece of work a worker does next: a plan, a batch, or definitions.
 
-Owners take turns. The next piece is of the owner who has the fewest workers at present; of those
-that have equally many, of the one who has used the least worker time lately. So nobody waits for
-all that another has queued, only for the pieces that workers are busy with at that moment. These
-are short: a batch gives back what it has not rendered when others wait (`Turn`).
+Owners take turns. The next piece belongs to the owner with the fewest workers at present; among
+equals, to the one who has used the least worker time lately. So no owner waits for another's whole
+queue, only for the pieces that are being worked on. These are short: when others wait, a batch
+gives back the cards that it has not rendered (`Turn`).
 
-Drafts and definitions come after what is published until they have waited for PATIENCE.
+Drafts and definitions come after published realms until they have waited for PATIENCE.
 """
 
 import time
@@ -19,21 +19,21 @@ from django.utils import timezone
 from reindex.jobs import batches, lifecycle, wanted
 from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
 
-#: What isn't published stands behind what is for so long.
+#: Drafts and definitions come after published realms for this long.
 PATIENCE = timedelta(seconds=10)
-#: The owner's time counts half after this time.
+#: The worker time that an owner has used counts half after this time.
 HALF_LIFE = timedelta(seconds=60)
-#: A worker renders for so long, whoever waits: starting a prerenderer takes most of a second.
+#: The minimum length of a turn, even if others wait: starting a prerenderer takes most of a second.
 SLICE_SECONDS = 2.0
-#: What is owed for a shorter time is most likely about to be taken by an idle worker.
+#: An idle worker most likely takes a newer piece within this time, so nobody else makes room for it.
 HARDLY_WAITED = timedelta(milliseconds=100)
-#: Whether others wait is asked so often.
+#: How often a worker checks whether others wait.
 LOOK_SECONDS = 0.5
-#: As many pieces of one owner as a worker that finds others taken looks at.
+#: How many pieces a worker tries to lease before it gives up.
 MANY = 16
 
-#: `held`: the workers that each owner has, also of jobs that have been superseded since: until the
-#: worker notices, nobody else has it.
+#: `held`: the number of workers per owner. Workers of superseded jobs count too, because they are
+#: busy until they notice.
 _HELD: LiteralString = """
     lease AS (
         SELECT owner FROM reindex_reindexjob WHERE status = 'queued' AND lease_until > %(now)s
@@ -44,7 +44,7 @@ _HELD: LiteralString = """
         SELECT owner FROM reindex_wanteddefinitions WHERE lease_until > %(now)s
     ), held AS (SELECT owner, count(*) AS workers FROM lease GROUP BY owner)
 """
-#: `piece`: what could be taken now.
+#: `piece`: the work that could be leased now.
 _PIECE: LiteralString = """
     piece AS (
         SELECT 'plan' AS kind, id::text AS key, owner, draft AS later,
@@ -62,8 +62,8 @@ _PIECE: LiteralString = """
         WHERE due_at <= %(now)s AND (lease_until IS NULL OR lease_until < %(now)s)
     )
 """
-#: The n-th piece of an owner counts as if the worker had n - 1 others by then: who finds the first
-#: in line taken goes on to the next owner's.
+#: An owner's n-th piece is ordered as if the owner had n - 1 more workers: a worker that finds the
+#: first piece taken tries another owner's next.
 _LINE = (
     "WITH "
     + _HELD
@@ -114,16 +114,16 @@ Piece = ReindexJob | ReindexBatch | WantedDefinitions
 
 @dataclass
 class Turn:
-    """The time for which a worker is an owner's. It is counted when the turn ends."""
+    """The time that a worker spends on one owner's work. It is counted when the turn ends."""
 
     owner: str
-    #: Whether the work comes after what is published.
+    #: Whether the work comes after that of published realms.
     later: bool
     _began: float = field(default_factory=time.monotonic)
     _looked: float = 0
 
     def is_over(self) -> bool:
-        """Whether the worker has been this owner's for long enough, and somebody else waits."""
+        """Whether the turn has lasted SLICE_SECONDS and another owner waits."""
         now = time.monotonic()
         if now - self._began < SLICE_SECONDS or now - self._looked < LOOK_SECONDS:
             return False
@@ -131,17 +131,17 @@ class Turn:
         return others_wait(self.owner, later=self.later)
 
     def end(self) -> None:
-        """Counts the time."""
+        """Adds the turn's time to the owner's usage."""
         count(self.owner, time.monotonic() - self._began)
 
 
 def take() -> Piece | None:
-    """The piece of work that is next, leased; None if there is none."""
+    """Leases the next piece of work; None if there is none."""
     with connection.cursor() as cursor:
         cursor.execute(_LINE, _named())
         line = cursor.fetchall()
     for kind, key in line:
-        # Another worker may be taking it: then the next in line is.
+        # Another worker may have leased this piece meanwhile: then the next one is tried.
         piece = _lease(kind, key)
         if piece is not None:
             return piece
@@ -149,8 +149,8 @@ def take() -> Piece | None:
 
 
 def others_wait(owner: str, *, later: bool) -> bool:
-    """Whether somebody else waits who has fewer workers than this owner, and who doesn't come
-    after this kind of work anyhow."""
+    """Whether another owner with fewer workers waits, with work that doesn't come after this kind
+    anyway."""
     waited = timezone.now() - HARDLY_WAITED
     with connection.cursor() as cursor:
         cursor.execute(_WAITS, _named(owner=owner, later=later, waited=waited))

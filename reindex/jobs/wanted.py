@@ -1,4 +1,4 @@
-"""Definitions that workers build before anybody asks for them."""
+"""Definitions that workers build ahead of the first request for them."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -14,7 +14,7 @@ from reindex.models import (
     WantedDefinitions,
 )
 
-#: Definitions are built so long after the pages that they were met in.
+#: How long after the pages that use them definitions are built.
 DEFINITIONS_AFTER = timedelta(seconds=1)
 
 
@@ -31,7 +31,7 @@ def claim_definitions(module_url: str) -> WantedDefinitions | None:
         if wanted is None:
             return None
         if wanted.attempts >= MAX_ATTEMPTS:
-            # Whoever asks for them has them built then.
+            # The first request for them builds them.
             wanted.delete()
             return None
         wanted.attempts += 1
@@ -41,19 +41,18 @@ def claim_definitions(module_url: str) -> WantedDefinitions | None:
 
 
 def remove_wanted(wanted: WantedDefinitions) -> None:
-    """Takes definitions off the list. Nothing if the worker has lost its lease."""
+    """Removes definitions from the list. Does nothing if the caller has lost the lease."""
     WantedDefinitions.objects.filter(pk=wanted.pk, attempts=wanted.attempts).delete()
 
 
 def want_definitions(module_urls: Sequence[str], owner: str = "") -> None:
-    """Has definitions that the table lacks built before anyone needs them, behind the rendering of
-    pages."""
+    """Queues the building of definitions that the table lacks. Rendering pages comes first."""
     if not module_urls:
         return
     spelt = {module_url: module_spellings(module_url) for module_url in module_urls}
     query = DefinitionCacheEntryQuery(tuple(url for urls in spelt.values() for url in urls))
     known = DefinitionLookup().get_cached_definitions_batch(query)
-    # Not at once: whoever has waited for the pages comes first.
+    # Delayed, so that other pages that wait for a worker are rendered first.
     due_at = timezone.now() + DEFINITIONS_AFTER
     lacking = [
         WantedDefinitions(module_url=module_url, owner=owner, due_at=due_at)
