@@ -1,4 +1,4 @@
-"""Leases: a worker holds the job that it plans, or the batch that it renders, until a lease expires.
+"""Leases: a worker holds the job it plans, or the batch it renders, until its lease expires.
 
 Then another worker can take the next lease. Leases are numbered, and a worker with an outdated
 number can't change anything.

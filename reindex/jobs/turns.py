@@ -25,7 +25,7 @@ PATIENCE = timedelta(seconds=10)
 HALF_LIFE = timedelta(seconds=60)
 #: The minimum length of a turn, even if others wait: starting a prerenderer takes most of a second.
 SLICE_SECONDS = 2.0
-#: An idle worker most likely takes a newer piece within this time, so nobody else makes room for it.
+#: Busy workers make no room for newer work: most likely an idle worker is about to take it.
 HARDLY_WAITED = timedelta(milliseconds=100)
 #: How often a worker checks whether others wait.
 LOOK_SECONDS = 0.5

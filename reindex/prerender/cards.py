@@ -1,9 +1,9 @@
-"""Renders the cards of a batch, each beside those that may share a sandbox with it.
+"""Renders the cards of a batch, in groups that may share a sandbox.
 
-What may be imported is decided here: a sandbox gets the modules of the realms that it was started
-for, and no others. Cards that load code of another realm are rendered apart from those that don't,
-and from those that load other realms' code: what one realm's code does can change only pages that
-show it. Their rows depend on every module that their sandbox was given.
+This module decides which modules a sandbox may import: those of the realms that it was started for,
+and no others. Cards are grouped by the set of other realms whose code they load, so that a realm's
+code can affect only pages that use it. The rows of such cards depend on every module that their
+sandbox was given.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,11 +22,11 @@ from reindex.reading.documents import Document, links_of, module_of
 from reindex.reading.reader import Reader
 from reindex.reading.references import BASE_MODULE, BASE_REALM
 
-#: So far the links of a whole batch are followed at once, a level each time that one of its cards
-#: turns out to show more. What lies further is read for the card that comes to it.
+#: How many levels of links are read for a whole batch at once, one each time that a card needs more
+#: documents. Deeper links are read for the single card that needs them.
 LEVELS_AT_ONCE = 3
-#: So many processes in a row may each find but another module that doesn't end. The card that they
-#: were about has an error then.
+#: How many processes in a row may end at another hanging module without answering a card. After
+#: that, the card gets an error.
 MAX_IN_VAIN = 5
 
 #: The other realms whose code a card loads.
@@ -34,7 +34,7 @@ Strangers: TypeAlias = frozenset[str]
 
 
 def library(reader: Reader) -> Library:
-    """The card library as a reader reads it."""
+    """The card library at the generation that a reader has pinned."""
     modules = reader.modules([BASE_MODULE])
     return Library(BASE_REALM, BASE_MODULE, {url: reader.source(url) for url in modules})
 
@@ -47,11 +47,12 @@ def render_cards(
     go_on: Callable[[], None],
     lost: LostTime,
 ) -> None:
-    """Renders cards, given by public URL, and hands over one result for each. `go_on` is called now
-    and then, and ends it by raising. `lost` knows what is not tried again, and is told what hangs.
+    """Renders cards, given by public URL, and calls `receive` with one result for each. `go_on` is
+    called regularly and may raise to end the rendering. `lost` knows which cards and modules hang,
+    and records new ones.
 
-    A card that hangs, or takes the process with it, gets an error document; the others are
-    rendered. Raises ReplicaUnavailable where the fault is none of theirs.
+    A card that hangs or ends the process gets an error document; the others are rendered. Raises
+    ReplicaUnavailable if the documents or modules can't be read.
     """
     documents: dict[str, Document | None] = dict(cards)
     _Batch(reader, realm, list(cards), _Known(reader, documents), receive, go_on, lost).render()
@@ -59,11 +60,11 @@ def render_cards(
 
 @dataclass
 class _Known:
-    """The documents that the renders of a batch may show, as far as they are known."""
+    """The documents known so far that the cards of a batch may show."""
 
     reader: Reader
     documents: dict[str, Document | None]
-    #: What the linked cards adopt from, with the realms whose code is loaded with it.
+    #: The modules that these cards adopt from, with the realms whose code each of them loads.
     modules: dict[str, Strangers] = field(default_factory=dict)
     _levels: int = 0
 
@@ -72,8 +73,8 @@ class _Known:
         self._add_level()
 
     def supply(self, urls: list[str]) -> Message:
-        """What a render has come to. Cards of a batch are much alike: where one needs what its
-        links link to, so will the others, and all of it is read at once."""
+        """The documents that a render asks for. Cards of a batch are alike: if one needs the next
+        level of links, the others will too, so that level is read for all of them at once."""
         before = self.documents.keys() | set()
         if self._levels < LEVELS_AT_ONCE:
             self._add_level()
@@ -83,7 +84,7 @@ class _Known:
         return {url: self.documents[url] for url in (self.documents.keys() - before) | set(urls)}
 
     def realms_of(self, url: str) -> set[str]:
-        """The realms whose code a card loads for itself and for what it links to."""
+        """The realms whose code a card and its linked cards load."""
         document = self.documents[url]
         assert document is not None
         found: set[str] = set()
@@ -107,7 +108,7 @@ class _Known:
 
 @dataclass
 class _Batch:
-    """Renders the cards of a batch, those together that load the same other realms' code."""
+    """Renders the cards of a batch, grouped by the other realms whose code they load."""
 
     reader: Reader
     realm: Document
@@ -126,7 +127,7 @@ class _Batch:
         self.imports = {each: self.reader.modules([each]) for each in sorted(filter(None, modules))}
 
     def render(self) -> None:
-        """Renders all of them. The fewer realms' code a card loads, the sooner."""
+        """Renders all cards; those that load code of the fewest other realms come first."""
         self.lost.recall(
             {*self.imports, *(each for all_ in self.imports.values() for each in all_)}
         )
@@ -141,14 +142,14 @@ class _Batch:
                 waiting.setdefault(further, []).append(url)
 
     def strangers(self, realms: Iterable[str]) -> Strangers:
-        """Those of some realms whose code is neither this realm's own nor the server's."""
+        """The given realms without this realm and the card library's."""
         return frozenset(realms) - {self.realm_url, BASE_REALM}
 
     def answer(
         self, result: Message, doubtful: bool, strangers: Strangers, given: Iterable[str]
     ) -> None:
-        """Hands over a result with whose code made it, and what it was made from, `given` among
-        it."""
+        """Passes on a result, with the realms whose code made it and its dependency keys, which
+        include those of the modules `given`."""
         url, documents = result["url"], self.known.documents
         document = documents[url]
         assert document is not None
@@ -161,8 +162,13 @@ class _Batch:
         if "html" in named:
             named = {**named, "html": {**named["html"], "lang": self.realm["lang"]}}
         warnings = [*result.get("warnings", ()), *dead][:MAX_WARNINGS]
-        told = {"made_from": keys, "settled": settled and not doubtful, "warnings": warnings}
-        self.receive({**named, **told, "strangers": sorted(strangers)})
+        self.receive({
+            **named,
+            "made_from": keys,
+            "settled": settled and not doubtful,
+            "warnings": warnings,
+            "strangers": sorted(strangers),
+        })  # fmt: skip
         self.go_on()
 
     def _module(self, url: str) -> str | None:
@@ -172,15 +178,15 @@ class _Batch:
 
 @dataclass
 class _Group:
-    """Renders some cards of a batch in as many processes as it takes, each of which gets the code
-    of the batch's own realm and of these others."""
+    """Renders some cards of a batch, in as many processes as needed. Each process may load the code
+    of the batch's own realm and of the `strangers`."""
 
     batch: _Batch
     strangers: Strangers
-    #: Cards that turned out to load more than that, with all that they load.
+    #: Cards that turned out to load other realms' code as well, with all the realms they need.
     moved: dict[str, Strangers] = field(default_factory=dict)
     _answers: list[tuple[Message, bool]] = field(default_factory=list)
-    #: The modules that the processes were given, and those that they had to ask for.
+    #: The modules that the processes were given, and those that they asked for.
     _given: set[str] = field(default_factory=set)
     _asked: set[str] = field(default_factory=set)
 
@@ -191,9 +197,9 @@ class _Group:
             self.batch.answer(result, doubtful, self.strangers, self._given)
 
     def _render(self, urls: list[str], hung: Message, *, again: bool = False) -> None:
-        """Renders cards in one process; if it dies, what is left is rendered in halves. `hung` are
-        modules that are known not to end: what is rendered without them may come out otherwise
-        another time."""
+        """Renders cards in one process; if it dies, the unanswered cards are rendered in halves.
+        `hung` are modules that are known to hang: they are not loaded, so the results are marked
+        as doubtful."""
         left = dict.fromkeys(urls)
         unavailable: Message | None = hung
         lost = self.batch.lost
@@ -211,7 +217,7 @@ class _Group:
             del left[result["url"]]
             self._answer(result, doubtful)
 
-        # Each process but the last answers a card that hangs, or names a module that does.
+        # Each process but the last answers a hanging card or names a hanging module.
         in_vain = 0
         while left and unavailable is not None:
             for url in list(left):
@@ -234,13 +240,14 @@ class _Group:
                 return
             in_vain = in_vain + 1 if len(left) == before else 0
             if in_vain == MAX_IN_VAIN:
-                answer(failed(next(iter(left)), "it leads to ever more that does not end"), True)
+                answer(failed(next(iter(left)), "it loads too many modules that hang"), True)
                 in_vain = 0
         for url in list(left):
-            answer(failed(url, "it was not answered"), True)
+            answer(failed(url, "the prerenderer returned no result"), True)
 
     def _answer(self, result: Message, doubtful: bool) -> None:
-        """Answers a card that is not moved: at once where no other realm's code is loaded."""
+        """Answers a card that isn't moved. If other realms' code is loaded, the answer is passed on
+        when the group is done, because it depends on all modules that the group was given."""
         if result["url"] in self.moved:
             return
         if self.strangers:
@@ -257,7 +264,7 @@ class _Group:
             batch.go_on()
             with batch.lost.watch.paused():
                 found = batch.known.supply(asked["documents"]) if asked["documents"] else {}
-                # The first that has no answer yet is what the process is at.
+                # The process renders the first card that has no answer yet.
                 at = next(iter(left))
                 sources = {
                     url: each
@@ -265,7 +272,8 @@ class _Group:
                     for url, each in self._source(module, at).items()
                 }
             if asked["dynamic"] and at in self.moved:
-                # The module would go on without it, and be no more what the next cards import.
+                # The importing module would continue without it, and stay loaded like that for
+                # the next cards.
                 raise _Moved
             return {"documents": found, "sources": sources}
 
@@ -276,7 +284,7 @@ class _Group:
             "imports": batch.imports,
             "addresses": batch.reader.elsewhere(),
             "cards": [{"url": url, "doc": documents[url]} for url in left],
-            # Also those of the batch that are rendered already, or by another process.
+            # These include the cards of the batch that are already rendered, or in another group.
             "linked": {url: doc for url, doc in documents.items() if url not in left},
             "sources": self._sources(entries),
         }
@@ -287,20 +295,20 @@ class _Group:
             renderers.release(process)
         return hung
 
-    # --- What may be imported ---
+    # --- Allowed imports ---
 
     def _may_load(self, module: str) -> bool:
-        """Whether all that the type of a card imports may be loaded here."""
+        """Whether this group may load a module with everything that it imports."""
         return self.batch.strangers(self.batch.known.modules[module]) <= self.strangers
 
     def _source(self, url: str, card: str) -> dict[str, Message]:
-        """What a sandbox gets for a module that it asks for, with all that this imports. Where that
-        is other realms' code than this group may load, the card is moved."""
+        """The sources of a module that a sandbox asks for, and of all its imports. If this group
+        may not load them, the import is refused and the card is moved to another group."""
         realms = self.batch.strangers(self.batch.reader.realms_of([url]))
         if not realms <= self.strangers:
             self.moved[card] = self.strangers | realms
-            return {url: refused(url, 503, "it is rendered apart from what does not load it")}
-        # Nobody knew that it is imported: what is rendered from here on may depend on it.
+            return {url: refused(url, 503, "its realm's code is not loaded in this sandbox")}
+        # The import wasn't known before, and all later results of the process may depend on it.
         self._asked |= self.batch.reader.reached(url)[0]
         return self._sources([url])
 
@@ -317,7 +325,7 @@ class _Group:
         if len(urls) == 1 and again:
             self._answer(failed(urls[0], death), True)
         elif len(urls) == 1:
-            # Somebody else may have ended it: only a card that does so twice is to blame.
+            # The process may have been killed for another reason: only the second time counts.
             self._render(urls, hung, again=True)
         elif urls:
             half = len(urls) // 2
@@ -326,18 +334,18 @@ class _Group:
 
 
 class _Moved(Exception):
-    """Card code waits for what its sandbox is not to have; it is ended."""
+    """Card code waits for a module that its sandbox may not load, so its process is ended."""
 
 
 def refused(url: str, status: int, why: str) -> Message:
-    """What a sandbox gets for a module that it may not import."""
+    """The error that a sandbox gets for a module that it may not import."""
     message = f"{url} can't be imported: {why}"
     error = {"status": status, "title": "Import refused", "message": message, "causes": []}
     return {"error": {**error, "module": url}}
 
 
 def _with_module(result: Message, module: str | None) -> Message:
-    """The result; its error names a module, the card's own unless it says another."""
+    """The result; if its error names no module, the card's own module is added."""
     error = result.get("error")
     if not error or error.get("module") or module is None:
         return result

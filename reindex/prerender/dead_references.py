@@ -1,8 +1,8 @@
-"""Images and links to files that aren't there, in the values of cards and in `realm.json`.
+"""Dead references: images and links to missing files, in cards and in `realm.json`.
 
-A realm's own files are known by its manifest, at the generation that is rendered. Looked at is what
-lies in that realm, in another that the job reads anyhow, or at the server's own origin: nobody is
-asked about every address of the web that a text names.
+A realm's files are known from its manifest at the pinned generation. Only references into that
+realm, into other realms that the job reads, and to the server's own origin are checked: no request
+is made for other web addresses in a text.
 """
 
 from collections.abc import Iterable
@@ -19,21 +19,22 @@ from reindex.reading.places import Place
 from reindex.reading.reader import Reader
 from reindex.reading.realm_history import EXECUTABLE
 
-#: What a realm answers without a file: its endpoints, and what search engines ask for.
+#: Files that a realm generates for search engines.
 _GENERATED = ("robots.txt", "sitemap.xml")
 
 
 @dataclass
 class DeadReferences:
-    """Tells which references of the cards of one batch lead to nothing."""
+    """Finds the dead references of the cards of one batch."""
 
     reader: Reader
     realm_url: str
     _files: dict[Pin, frozenset[str]] = field(default_factory=dict)
 
     def warnings(self, references: Iterable[Message]) -> tuple[list[Message], set[int]]:
-        """A warning for each `{"key", "url", "kind"}` that leads to nothing, and the keys of the
-        files whose coming or going would change that. Raises ReplicaUnavailable and PinEnded."""
+        """A warning for each reference `{"key", "url", "kind"}` that leads to no file, and the
+        dependency keys of the files that would change the warnings. Raises ReplicaUnavailable and
+        PinEnded."""
         found: list[Message] = []
         keys: set[int] = set()
         for each in references:
@@ -41,19 +42,19 @@ class DeadReferences:
             if place is None:
                 continue
             pin = place.pin
-            asked = _files_at(place.path, each["kind"])
-            keys |= {dependency_key(pin.realm_url, file) for file in asked}
+            candidates = _files_at(place.path, each["kind"])
+            keys |= {dependency_key(pin.realm_url, file) for file in candidates}
             keys |= {
                 dependency_key(other)
                 for other in {pin.realm_url, *place.through} - {self.realm_url}
             }
-            if asked and self._known(pin).isdisjoint(asked):
-                message = f"{each['key']} names {each['url']}, where there is nothing"
+            if candidates and self._known(pin).isdisjoint(candidates):
+                message = f"{each['key']} names {each['url']}, which does not exist"
                 found.append({"key": each["key"], "message": message})
         return found, keys
 
     def _place(self, url: str) -> Place | None:
-        """Where a file is looked for; None for what is not looked at."""
+        """The place of a reference; None if it isn't checked."""
         near = (*self.reader.pins, f"{settings.REALM_PUBLIC_ORIGIN}/")
         if not url.startswith(near):
             return None
@@ -67,7 +68,7 @@ class DeadReferences:
 
 
 def _files_at(path: str, kind: str) -> set[str]:
-    """The files any of which answers at a path; none where something else does."""
+    """The files that could answer at a path; none for generated responses."""
     if path == "" or path.startswith("_") or path.endswith(_GENERATED):
         return set()
     if kind == "image":

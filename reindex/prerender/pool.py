@@ -1,7 +1,7 @@
-"""The prerenderers of a worker process, started ahead or kept from the task before.
+"""The idle prerenderers of a worker process, started ahead or kept from the task before.
 
-One is started while it is still being found out what it is to render. One that did its task well is
-kept for the next task with a new sandbox, so that nothing of an earlier task reaches a later one.
+A prerenderer is started while its job is still being planned. After a successful task it is kept
+for the next one with a new sandbox, so that nothing of an earlier task reaches a later one.
 """
 
 import threading
@@ -15,7 +15,7 @@ from reindex.prerender.host import Host, Library
 
 #: A prerenderer that is started ahead waits at least this long for its task.
 START_SECONDS = 60.0
-#: A draft and what is published from it, which an author has rendered in turn.
+#: Two, because an author's draft and the realm published from it are rendered in turn.
 MAX_WAITING = 2
 
 
@@ -38,7 +38,7 @@ class RendererPool:
 
     @property
     def waiting(self) -> list[Host]:
-        """Those that wait for a task, the oldest first."""
+        """The prerenderers that wait for a task, the oldest first."""
         with self._lock:
             return [each.host for each in self._waiting]
 
@@ -51,7 +51,7 @@ class RendererPool:
         self._add(host.start(library))
 
     def acquire(self, library: Library) -> Host:
-        """A prerenderer for a task: one that waits and is ready, else a new one."""
+        """A prerenderer for a task: a waiting one that is ready, or a new one."""
         while waiting := self._take(library):
             if waiting.is_ready():
                 return waiting
@@ -59,15 +59,15 @@ class RendererPool:
         return host.start(library)
 
     def release(self, done: Host) -> None:
-        """Takes back a prerenderer that did its task well, until `get_ready` is called. Only the
+        """Takes back a prerenderer after a successful task, until `get_ready` is called. Only the
         last one is kept."""
         if self._released is not None:
             self._released.end()
         self._released = done
 
     def get_ready(self) -> None:
-        """Has the released prerenderer wait for a next task, with a new sandbox that has seen no
-        card. Called when nobody waits for a page any more."""
+        """Makes the released prerenderer start a new sandbox and wait for the next task. Called
+        when the results are stored, so that no page waits for it."""
         released, self._released = self._released, None
         keeps = settings.REALM_PRERENDERER_SECONDS > 0
         if released is not None and keeps:

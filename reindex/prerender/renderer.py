@@ -1,4 +1,4 @@
-"""What renders, as a hash of its code."""
+"""The renderer's version: a hash of the code that renders cards."""
 
 import hashlib
 from functools import cache
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-#: Sources of the prerenderer, besides the card library, which is a realm like any other.
+#: Sources of the prerenderer. The card library is not among them: it is a realm of its own.
 _RENDERER = (
     "reindex/deno/*.ts", "reindex/deno/*.json", "reindex/index/words.py", "deno.json", "deno.lock",
     "reindex/reading/references.py", "reindex/reading/documents.py",
@@ -15,7 +15,7 @@ _RENDERER = (
 
 @cache
 def renderer() -> str:
-    """The hash of the code that renders: another release renders every card anew."""
+    """The hash of the code that renders. If it changes, jobs render every card again."""
     digest = hashlib.sha256()
     for pattern in _RENDERER:
         for path in sorted(Path(settings.BASE_DIR).glob(pattern)):

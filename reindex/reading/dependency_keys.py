@@ -1,9 +1,8 @@
-"""What a row of the index was made from, as keys that fit into the row.
+"""Dependency keys: 64-bit hashes of the files and realms that a row of the index was made from.
 
-A row stays as it is from one generation to the next only if none of the files that it was made
-from has other content. Every file has a key, and so has every realm: files that share a key cost a
-render too many, never a stale page. A module is known by its URL without extension, because a file
-with another extension could take its place.
+A row is carried over to the next generation only if all the files it was made from are unchanged.
+Two files with the same key cost an unnecessary render, never a stale page. The key of a module
+leaves out the extension, because a file with another extension could take the module's place.
 """
 
 import hashlib
@@ -21,22 +20,22 @@ from reindex.reading.references import BASE_MODULE, is_plain
 
 @short_cached(maxsize=50_000)
 def dependency_key(realm_url: str, path: str = "") -> int:
-    """The key of a file, or without a path that of a realm as a whole. A signed 64-bit integer."""
+    """The key of a file, or of a whole realm if there is no path. A signed 64-bit integer."""
     digest = hashlib.blake2b(f"{realm_url}\n{stem(path)}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 
 @dataclass
 class DependencyTracker:
-    """Tells what each of a reader's cards was made from."""
+    """Finds the dependency keys of a reader's cards."""
 
     reader: Reader
     realm_url: str
     _modules: dict[str, tuple[frozenset[int], bool]] = field(default_factory=dict)
 
     def of(self, url: str, document: Document, links: Iterable[str]) -> tuple[list[int], bool]:
-        """The keys of everything that a card was made from, given the linked cards that its render
-        asked for; and whether that is all that can change it."""
+        """The keys of everything that a card was made from, and whether nothing else can change it.
+        `links` are the linked cards that its render asked for."""
         keys = {dependency_key(self.realm_url, "realm.json")}
         settled = True
         documents: list[tuple[str, Document | None]] = [(url, document)]
@@ -61,7 +60,7 @@ class DependencyTracker:
         return sorted(keys), settled
 
     def of_modules(self, urls: Iterable[str]) -> set[int]:
-        """The keys of modules, whatever they import."""
+        """The keys of modules, without those that they import."""
         places = filter(None, map(self.reader.place, urls))
         return {key for place in places for key in self._keys(place, place.path)}
 
@@ -79,10 +78,10 @@ class DependencyTracker:
         return self._modules[entry]
 
     def _keys(self, place: Place, path: str) -> set[int]:
-        # Another realm may come to stand in the folder.
+        # Another realm may be created at the top folder.
         folder = top_folder(path)
         realm_url = place.pin.realm_url
         keys = {dependency_key(realm_url, each) for each in ((path, folder) if folder else (path,))}
-        # A source realm may be shown elsewhere.
+        # A source realm may be published at another address.
         others = {realm_url, *place.through} - {self.realm_url}
         return keys | {dependency_key(each) for each in others}

@@ -1,7 +1,7 @@
-"""Cards as documents: what a file's content says, and what that refers to.
+"""Cards as documents: parsing a file's content, and resolving its references.
 
-Whoever reads a card reads it here: its page, its JSON, the search, and what is checked before a
-publish. So a file is a card to all of them, or to none, or wrong in the same words.
+Pages, the JSON API, the search and the check before a publish all read cards with this module, so
+they agree on which files are cards, and report the same errors.
 """
 
 import json
@@ -20,8 +20,8 @@ _EXPECTED = (
 
 
 def read_document(data: bytes | str, path: str) -> Document | None:
-    """The card in the file at `path`, as it is stored; None for data, which doesn't say that it is
-    a card. Raises BrokenDocument for what is not JSON, and for a card that names no type."""
+    """The card in the file at `path`, as it is stored; None for JSON data that isn't a card. Raises
+    BrokenDocument for invalid JSON, and for a card without a type."""
     parsed = parse(data, path)
     match parsed.value:
         case {"data": {"meta": {"adoptsFrom": {"module": str(), "name": str()}}}}:
@@ -35,14 +35,14 @@ def read_document(data: bytes | str, path: str) -> Document | None:
 
 
 def no_longer_a_card(path: str) -> BrokenDocument:
-    """What is wrong with data in the place of a card."""
+    """The error for a file that was a card and is now plain data."""
     return BrokenDocument(path, f"was a card; {_EXPECTED}; data belongs in a file of another name")
 
 
 def absolute(document: Document, moved: Callable[[str], str] = lambda url: url) -> Document:
-    """A card whose references that begin with `/`, which mean a realm on this server, are URLs: so
-    they mean the same to the card library, wherever the card is published. Their characters are
-    composed. `moved` says where what is at a URL is to be read."""
+    """A card whose references that begin with `/` (a realm on this server) are made absolute, so
+    that they mean the same wherever the card is published. Their characters are composed. `moved`
+    maps a URL to the one to read instead."""
 
     def placed(reference: str) -> str:
         return moved(with_composed(rooted(reference)))
@@ -71,7 +71,7 @@ def module_of(url: str, document: Document) -> str | None:
 
 
 def specifier_of(document: Document) -> str:
-    """The module that a card adopts from, as the card spells it."""
+    """The module that a card adopts from, as the card writes it."""
     return str(document["data"]["meta"]["adoptsFrom"]["module"])
 
 
@@ -91,11 +91,12 @@ def links_of(url: str, document: Document) -> list[str]:
     return found
 
 
-# --- What says that it is a card ---------------------------------------------------------------
+# --- Recognizing broken cards ------------------------------------------------------------------
 
 
 def _claim(document: Any) -> str | None:
-    """The key by which a document without a type says that it is a card; None where none does."""
+    """The key that shows that a document without a type is meant to be a card; None if there is
+    none."""
     if not isinstance(document, dict):
         return None
     wrapped = list(_objects(document, "data"))
@@ -107,7 +108,7 @@ def _claim(document: Any) -> str | None:
     for each in wrapped:
         if each.get("type") == "card":
             return "type"
-        # What says that it is of another type is somebody else's JSON:API.
+        # A document with another type is JSON:API, but no card.
         if _resembles(each.get("type", "card"), "card"):
             return next((key for key in ("attributes", "relationships") if key in each), None)
     if document.get("type") == "card" and isinstance(document.get("attributes"), dict):
@@ -122,7 +123,7 @@ def _objects(value: Document, name: str) -> Iterator[Document]:
 
 
 def _resembles(text: Any, name: str) -> bool:
-    """Whether a key may be a misspelling of a name, or is that name."""
+    """Whether a key is a name or may be a misspelling of it."""
     if not isinstance(text, str) or abs(len(text) - len(name)) > 4:
         return False
     plain = text.lower().replace("_", "").replace("-", "")

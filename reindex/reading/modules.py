@@ -1,4 +1,4 @@
-"""Modules as a render loads them: their texts, and which modules they import."""
+"""Modules as a render loads them: their texts and their imports."""
 
 import json
 import re
@@ -21,20 +21,20 @@ _S = r"[\s\ufeff]*+"
 #: Static and literal dynamic imports in what the transpiler emits. Finding too much is harmless.
 _IMPORT = re.compile(rf"""\b(?:from|import){_S}(?:\({_S})?(["'])([^"'\n]+)\1""")
 
-#: An import, or what could be one: no `_IMPORT` begins at the same place where a comment stands in
-#: between, a quote in the specifier, or anything but a literal.
+#: Anything that could be an import. If no `_IMPORT` matches at the same place, the import has a
+#: comment in it, a quote in the specifier, or an expression instead of a literal.
 _MAY_IMPORT = re.compile(
     rf"""\bfrom{_S}(?:["']|/[/*])|\bimport{_S}(?:["'(]|/[/*]|\.{_S}(?:source|defer)\b)"""
 )
 
-#: What may follow the specifier of a dynamic import: nothing, or the options.
+#: The end of a dynamic import's specifier: `)`, or `,` before the options.
 _CLOSES = re.compile(rf"{_S}[,)]")
 
 
 @dataclass(frozen=True)
 class Module:
-    """What a module's URL leads to: a file or none, its imports and whether these are all, and its
-    text, or why it has none."""
+    """The file that a module's URL leads to (None if there is none), with its imports, whether that
+    list is complete, and its text, or the reason why it has none."""
 
     file: str | None
     imports: tuple[str, ...] = ()
@@ -44,13 +44,14 @@ class Module:
 
 
 class _KnownModules(dict[tuple[Pin, str], Module]):
-    """What is known of modules of pinned realms: at one generation a module never changes."""
+    """The modules of pinned realms that this process has read: at one generation a module never
+    changes."""
 
     MAX_CHARACTERS = 32 * 1024 * 1024
     MAX_MODULES = 10_000
 
     def keep(self, pin: Pin, url: str, module: Module) -> None:
-        """Keeps a module, and nothing else where all of them have become too many."""
+        """Keeps a module; first drops all others if they have become too many or too large."""
         self._characters += len(module.text)
         if self._characters > self.MAX_CHARACTERS or len(self) >= self.MAX_MODULES:
             forget_modules()
@@ -73,6 +74,7 @@ def forget_modules() -> None:
 
 
 def module_in(url: str, response: Response) -> Module:
+    """The module that a realm's response describes."""
     if response.status == 302:
         return Module(joined(url, response.headers["location"]))
     if response.status == 406:
@@ -89,7 +91,7 @@ def module_in(url: str, response: Response) -> Module:
 
 
 def _is_whole(text: str, start: int) -> bool:
-    """Whether the literal of an import is all that it says: `import("./a" + b)` goes on."""
+    """Whether an import's specifier is only a literal, unlike in `import("./a" + b)`."""
     match = _IMPORT.match(text, start)
     if match is None:
         return False
@@ -98,7 +100,7 @@ def _is_whole(text: str, start: int) -> bool:
 
 
 def imports_of(url: str, code: bytes) -> list[str]:
-    """The public URLs that the module at `url` imports, by its code, transpiled or not."""
+    """The public URLs that the module at `url` imports. The code may be transpiled or not."""
     text = code.decode(errors="replace")
     imports = [resolve_module(match[2], url) for match in _IMPORT.finditer(text)]
     return [each for each in imports if each is not None]

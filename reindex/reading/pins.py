@@ -1,7 +1,7 @@
 """Pins: signed tokens for reading one realm at exactly one generation.
 
-A pin travels in the header `X-Realm-Pin` of a request to `/_at/<path>`, and is held by workers and
-by what builds definitions, never by card code. It names whose access it stands for; the realm's
+A pin is sent in the header `X-Realm-Pin` of a request to `/_at/<path>`. Workers and definition
+builders hold pins; card code never does. A pin names the reader whose access it uses. The realm's
 server checks that access at every read, so a pin ends when the access does.
 """
 
@@ -14,18 +14,18 @@ from urllib.parse import unquote
 from django.core import signing
 
 PIN_HEADER = "X-Realm-Pin"
-#: Tells who holds a pin of a published realm which source realm it shows.
+#: The response header of a published realm that names its source realm to the holder of a pin.
 SOURCE_HEADER = "X-Realm-Source"
 #: The title of the error that refuses a pin whose access has ended.
 PIN_ENDED = "Pin Ended"
 PIN_SECONDS = 3600
-#: One token serves the reads of a job for so long.
+#: A job uses the same token for this long.
 PIN_STEP_SECONDS = 600
 #: The generation that a job records for a realm that it may not read.
 UNREADABLE_GENERATION = 0
-#: Reads what everyone may read. No reader's key is this.
+#: The reader of public realms. No user's key has this value.
 EVERYONE = "*"
-#: Reads the realm whose own pages are made, for as long as the realm stands.
+#: The reader of the realm whose own pages are rendered: valid for as long as the realm exists.
 ITSELF = ""
 
 _SALT = "realms.pin"
@@ -39,21 +39,21 @@ class Pin:
     generation: int
 
     def path_of(self, url: str) -> str:
-        """The path in the realm, unescaped, that a public URL of it means."""
+        """The unescaped path in the realm of one of its public URLs."""
         return unquote(url.removeprefix(self.realm_url))
 
 
 @dataclass(frozen=True)
 class Access:
-    """On whose behalf realms are read: `own` is the realm whose pages are made, `job` its job, and
-    `user` the key of a reader whose rights are used where everyone's don't suffice."""
+    """On whose behalf realms are read: `own` is the realm whose pages are rendered, `job` its job,
+    and `user` the key of a reader whose rights are used for realms that aren't public."""
 
     own: str = ""
     job: int = 0
     user: str = ""
 
     def reader_of(self, realm_url: str, *, private: bool = False) -> str:
-        """Whose access a pin of a realm stands for."""
+        """The reader whose access a pin of a realm uses."""
         if realm_url == self.own:
             return ITSELF
         return self.user if private and self.user else EVERYONE
@@ -61,7 +61,8 @@ class Access:
 
 @dataclass(frozen=True)
 class SignedPin:
-    """What a token says: the pin, the job that it was made for, and whose access it stands for."""
+    """The content of a token: the pin, the job that it was made for, and the reader whose access it
+    uses."""
 
     pin: Pin
     job: int
@@ -69,11 +70,11 @@ class SignedPin:
 
 
 class InvalidPin(Exception):
-    """The token is not one of ours, or its time is over."""
+    """The token has a wrong signature or has expired."""
 
 
 def sign(pin: Pin, reader: str = EVERYONE, job: int = 0) -> str:
-    """The token of a pin, good for an hour at most."""
+    """The token of a pin, valid for at most an hour."""
     return _sign(pin, reader, job, int(time.time() // PIN_STEP_SECONDS))
 
 
@@ -90,10 +91,10 @@ def _sign(pin: Pin, reader: str, job: int, step: int) -> str:
 
 
 def read(token: str) -> SignedPin:
-    """What a token says. Raises InvalidPin."""
+    """Verifies and decodes a token. Raises InvalidPin."""
     signed, expires = _verified(token)
     if expires <= time.time():
-        raise InvalidPin("its time is over")
+        raise InvalidPin("the token has expired")
     return signed
 
 

@@ -1,4 +1,4 @@
-"""Where the content at a URL is read, and as whom."""
+"""Where the content of a URL is read, and with whose rights."""
 
 from base64 import b64decode
 from collections.abc import Callable
@@ -12,8 +12,9 @@ from reindex.reading.pins import Pin
 
 @dataclass(frozen=True)
 class Place:
-    """Where the content at a URL is read: at another URL, if that is shown for a source realm; then
-    the realms that were passed, from the one of the URL that was asked for on."""
+    """Where the content of a URL is read. If the URL lies in a source realm whose published realm
+    is read instead, `url` lies in the published one, and `through` lists the realms that led there,
+    beginning with the source."""
 
     pin: Pin
     url: str
@@ -30,23 +31,23 @@ class Place:
         return f"{self.path or 'index'}.json"
 
 
-#: The Authorization header by which a realm is read; None where that user may not.
+#: Makes the Authorization header for reading a realm; None if the user may not read it.
 Authority: TypeAlias = Callable[[str], str | None]
 
 
 def folder_of(url: str) -> str:
-    """What a URL has in common with all that lie in the same folder, and so in the same realm."""
+    """The folder of a URL. URLs of the same folder lie in the same realm."""
     return url.rpartition("/")[0]
 
 
 def possible(path: str) -> str | None:
-    """The path, if a file may have it. No other is asked for: what a request for it would be
-    answered says nothing of the realm."""
+    """The path, if a file can have it, else None. Impossible paths are never requested, because the
+    response says nothing about the realm."""
     return None if wrong_with_path(path) else path
 
 
 def content_of(file: Document) -> bytes | str | None:
-    """What a line of an answer says of a file: its text, or the bytes of what isn't text."""
+    """The content of a file in a realm's response: its text, or its bytes if it isn't text."""
     if "base64" in file:
         return b64decode(file["base64"])
     content: str | None = file["content"]

@@ -1,8 +1,8 @@
-"""What a render reads: cards, the cards they link to, and modules with everything they import.
+"""The reader: it reads cards, the cards they link to, and modules with everything they import.
 
-Every realm is read at one pinned generation, whichever replica answers. A realm that turns up on
-the way (an import or a link across a border) is pinned at the generation that the registry has
-when it is first met; the job keeps that, so all of its batches read the same.
+Every realm is read at one pinned generation, from any replica. Another realm that an import or a
+link leads to is pinned at its generation in the registry when it is first met. The job stores the
+pin, so all of its batches read the same.
 """
 
 import json
@@ -30,61 +30,61 @@ from reindex.reading.replicas import (
 )
 from reindex.reading.strict_json import BrokenDocument
 
-#: As many files as one request asks for. With the longest paths there are, it is not too long.
+#: The maximum number of files in one request. Even with the longest paths it isn't too large.
 MANY_FILES = 1000
 NDJSON = "application/x-ndjson"
 
 
 @dataclass
 class Reader:
-    """Reads for one job. `pins` are the realms known so far; `pin` says which generation a newly
-    met realm is to be read at, given the registry's; `CLOSED` for one that may not be read.
+    """Reads for one job. `pins` are the realms known so far. `pin` is called with a newly met realm
+    and its generation in the registry (UNREADABLE_GENERATION if it may not be read), and returns
+    the generation to read.
 
-    It reads what everyone may; with an `authority`, which makes the Authorization header for a
-    realm that is somebody's to read, what that user may. `private` are the realms that needed one.
+    It reads public realms; with an `authority`, which makes the Authorization header for a private
+    realm, also those that this user may read. `private` are the realms read in that way.
     """
 
     pins: dict[str, int]
     pin: Callable[[str, int], int] = lambda realm_url, generation: generation
-    #: Called with a public URL that lies in no realm.
+    #: Called with each public URL that lies in no realm.
     in_vain: Callable[[str], None] = lambda url: None
-    #: Says where the pages of a realm are.
+    #: Returns the URL at which a realm's pages are published.
     address: Callable[[str], str] = lambda realm_url: realm_url
-    #: Whether what is read of source realms is what is published of them, at their `address`.
+    #: Whether source realms are read as published, at their `address`.
     as_published: bool = False
     authority: Authority | None = None
     access: Access = field(default_factory=Access)
     private: set[str] = field(default_factory=set)
-    #: The replica that was last read from.
+    #: The replica that answered last.
     read_from: str = ""
-    #: Called before each request, and may end the reading by raising.
+    #: Called before each request. It may raise to end the reading.
     go_on: Callable[[], None] = lambda: None
-    #: By card what is wrong with its file, of those that were read.
+    #: The errors of the broken cards read so far, by card URL.
     broken: dict[str, BrokenDocument] = field(default_factory=dict)
-    #: By source realm the published realm whose content is read for its own.
+    #: The published realm that is read in place of a source realm, by the source's URL.
     shown_at: dict[str, str] = field(default_factory=dict)
-    #: What would be cards by their names, and are data.
+    #: The URLs whose JSON file turned out to be plain data, not a card.
     data: set[str] = field(default_factory=set)
     _documents: dict[str, Document | None] = field(default_factory=dict)
     _imports: dict[str, Module] = field(default_factory=dict)
     _strangers: set[str] = field(default_factory=set)
     _carried: set[Pin] = field(default_factory=set)
     _closed: set[str] = field(default_factory=set)
-    #: Folders of source realms that are shown elsewhere, and are known to lie in no inner realm.
+    #: Folders of the source realms in `shown_at` that are known to lie in no inner realm.
     _own_folders: set[str] = field(default_factory=set)
 
     # --- realms ---
 
     def locate(self, url: str) -> Pin | None:
-        """The pin of the realm whose content is read at a public URL; None outside every realm that
-        this may read."""
+        """The pin of the realm that is read for a public URL; None outside every readable realm."""
         place = self.place(url)
         return None if place is None else place.pin
 
     def place(self, url: str) -> Place | None:
-        """Where the content at a public URL is read; None outside every realm that this may read.
+        """Where the content of a public URL is read; None outside every readable realm.
 
-        What lies in a source realm that is shown elsewhere is read there.
+        A URL in a source realm of `shown_at` is read in the published realm.
         """
         if folder_of(url) in self._strangers:
             return None
@@ -103,15 +103,15 @@ class Reader:
         return max(known, key=len, default="")
 
     def _is_unknown(self, url: str) -> bool:
-        """Whether a folder of a source realm could be another's, which stands within it: what is
-        read in its place doesn't tell. Asked once."""
+        """Whether a folder of a source realm may belong to an inner realm, which the published
+        realm doesn't tell. True only the first time for each folder."""
         unknown = folder_of(url) not in self._own_folders
         self._own_folders.add(folder_of(url))
         return unknown
 
     def _meet(self, url: str) -> str | None:
-        """The realm that a URL lies in, by the registry: it knows also the realms that stand within
-        known ones. None where there is none that this may read."""
+        """Asks the registry for the realm that contains a URL, which may be an inner realm of a
+        known one, and pins it. None if there is no readable realm."""
         realm_url, generation = standing_at(url)
         if realm_url in self.pins or realm_url in self.shown_at:
             return realm_url
@@ -122,7 +122,7 @@ class Reader:
                 self._own_folders.add(folder_of(url))
                 return realm_url
         if realm_url in self._closed or not url.startswith(realm_url):
-            # A replica's own address stands for the public one, and is nobody's to import from.
+            # The URL names a replica's own address: imports may only use the public one.
             generation = UNREADABLE_GENERATION
         elif realm_url:
             if generation == UNREADABLE_GENERATION:
@@ -131,7 +131,7 @@ class Reader:
         if not realm_url:
             self.in_vain(url)
         if generation == UNREADABLE_GENERATION:
-            # A private realm's bytes never reach the render of another.
+            # A private realm's content never reaches the render of another realm.
             self._closed.add(realm_url)
             self._strangers.add(folder_of(url))
             return None
@@ -139,16 +139,16 @@ class Reader:
         return realm_url
 
     def _is_within(self, pin: Pin, url: str) -> bool:
-        """Whether what a realm says is not its own lies in one that stands within it; that one is
-        known from now on. Not so if it has gone since."""
+        """Whether a URL that a realm reports as another's lies in an inner realm, which is pinned
+        if need be. False if the inner realm has been deleted since."""
         if self.locate(url) == pin:
             self._meet(url)
         found = self.locate(url)
         return found is None or len(found.realm_url) > len(pin.realm_url)
 
     def _privately(self, realm_url: str) -> int:
-        """The generation of a realm that is not everyone's, for the one user as whom this reads:
-        what is made from it is kept for nobody else."""
+        """The generation of a private realm, read with the user's rights. It marks the realm as
+        private, so that nobody else gets results made from it."""
         header = self.authority(realm_url) if self.authority else None
         if header is None:
             return UNREADABLE_GENERATION
@@ -159,8 +159,8 @@ class Reader:
         return generation
 
     def elsewhere(self) -> dict[str, str]:
-        """Where the pages of the realms known so far are, if not at their own URLs, and of the
-        realms within those. Inner realms come before those around them."""
+        """The addresses of the known realms that are published at another URL than their own, and
+        of the realms within those. Inner realms come before outer ones."""
         known = {realm_url: self.address(realm_url) for realm_url in self.pins} | self.shown_at
         found = {realm_url: known[realm_url] for realm_url in sorted(known, key=len, reverse=True)}
         moved = tuple(realm_url for realm_url, address in found.items() if address != realm_url)
@@ -179,13 +179,13 @@ class Reader:
         return self._documents[url]
 
     def read_cards(self, urls: Iterable[str]) -> None:
-        """Reads the cards that aren't known yet, many in one request."""
+        """Reads the cards that aren't known yet, with few requests."""
         left = [url for url in dict.fromkeys(urls) if url not in self._documents]
         while left:
             left = self._read_some(left)
 
     def _read_some(self, urls: Iterable[str]) -> list[str]:
-        """Reads cards. Answers those that turn out to lie within other realms than was known."""
+        """Reads cards, and returns those that turn out to lie in inner realms unknown so far."""
         wanted: dict[Pin, dict[str, tuple[Place, str]]] = {}
         for url in urls:
             place = self.place(url)
@@ -218,22 +218,23 @@ class Reader:
         return absolute(document, self._at_home)
 
     def _at_home(self, url: str) -> str:
-        """A URL; one in the source realm of the pages that are made, as what they show of it."""
+        """Replaces the source realm of the rendered realm by the rendered realm itself in a URL;
+        returns other URLs as they are."""
         own, place = self.access.own, None
         if self.shown_at.get(self._around(url)) == own:
-            # What stands within the source is another realm; that may be this one itself.
+            # The URL may lie in a realm within the source, even in the rendered one.
             place = self.place(url)
         around = self._around(url)
         is_source = place is not None and self.shown_at.get(around) == own
         return own + url.removeprefix(around) if is_source else url
 
     def _get_many(self, pin: Pin, paths: list[str]) -> dict[str, Document]:
-        """What a realm answers about files, by path. An answer may end early; then the rest is
-        asked for."""
+        """Reads files of a realm, and returns its answers by path. A response may contain only the
+        first of the files; then the rest is requested again."""
         found: dict[str, Document] = {}
         while len(found) < len(paths):
-            asked = paths[len(found) : len(found) + MANY_FILES]
-            body = json.dumps({"paths": asked}).encode()
+            requested = paths[len(found) : len(found) + MANY_FILES]
+            body = json.dumps({"paths": requested}).encode()
             response = self._get(pin, "", NDJSON, body)
             if response.status != 200:
                 raise ReplicaUnavailable(f"{response.replica} answered {response.status}")
@@ -243,7 +244,7 @@ class Reader:
             answered = [json.loads(line) for line in response.body.splitlines()]
             if not answered:
                 raise ReplicaUnavailable(
-                    f"{response.replica} answered nothing of {len(asked)} files"
+                    f"{response.replica} returned none of {len(requested)} files"
                 )
             found.update((file["path"], file) for file in answered)
         return found
@@ -253,7 +254,7 @@ class Reader:
         return self._documents.get(url)
 
     def linked(self, cards: Mapping[str, Document | None]) -> dict[str, Document | None]:
-        """The cards that these link to, with None where there is none; without these themselves."""
+        """The cards that these link to, without these themselves; None for links to no card."""
         targets = {
             target
             for url, document in cards.items()
@@ -269,7 +270,7 @@ class Reader:
     def modules(self, urls: Iterable[str]) -> list[str]:
         """The canonical URLs of modules and all that they import, dependencies first.
 
-        What is missing or wrong is passed over: the render will say so at the right card.
+        Missing and broken modules are left out: the render reports them at the right card.
         """
         order: list[str] = []
         entered: set[str] = set()
@@ -288,13 +289,13 @@ class Reader:
         return order
 
     def missing(self, url: str) -> list[str]:
-        """What importing a module asks for in vain."""
+        """The URLs that importing a module requests although no module is there."""
         asked, _ = self.reached(url)
         return sorted(each for each in asked if self._module(each).file is None)
 
     def reached(self, url: str) -> tuple[set[str], bool]:
-        """Every URL that importing a module asks for, whether or not anything is there, and whether
-        these are all that it could ask for."""
+        """Every URL that importing a module requests, whether or not a module is there, and whether
+        that list is certainly complete."""
         asked: set[str] = set()
         complete = True
         stack = [url]
@@ -315,13 +316,13 @@ class Reader:
 
     def _read_module(self, url: str) -> Module:
         if with_composed(url) != url:
-            # What an import spells in another way leads to the file itself as well.
+            # All spellings of a path lead to the same file.
             return self._module(with_composed(url))
         place = self.place(url)
         if place is None:
             return Module(None)
         if place.url != url:
-            # One identity, wherever it is imported by: a class that is loaded twice is two.
+            # One URL per module: a class that is loaded from two URLs would be two classes.
             return self._module(place.url)
         pin = place.pin
         self._check_access(pin)
@@ -334,18 +335,18 @@ class Reader:
                 return self._read_module(url) if self._is_within(pin, url) else Module(None)
             module = Module(None) if response is None else module_in(url, response)
             known_modules.keep(pin, url, module)
-        # An extensionless spelling leads to the file itself.
+        # A URL without extension leads to the file's module.
         return module if module.file in (None, url) else self._module(str(module.file))
 
     def _check_access(self, pin: Pin) -> None:
-        """Makes sure, once, that another realm is open: its modules may be known from an earlier
-        job. Raises PinEnded."""
+        """Checks once that another realm is still readable, because its modules may be cached from
+        an earlier job. Raises PinEnded."""
         if pin not in self._carried and pin.realm_url not in (self.access.own, BASE_REALM):
             self._get(pin, "", NDJSON, b'{"paths": []}')
 
     def _carry_over(self, pin: Pin) -> None:
-        """Knows the modules of a generation by those of an earlier one: but for what has changed in
-        between they are the same."""
+        """Carries cached modules over from an earlier generation, except those whose files have
+        changed in between."""
         if pin in self._carried:
             return
         self._carried.add(pin)
@@ -362,8 +363,8 @@ class Reader:
                 known_modules.keep(pin, url, module)
 
     def source(self, url: str) -> Document:
-        """What the sandbox gets for a module's URL: `code`, or the `data` of a file that is none,
-        the URL that it leads to (`redirect`), or the `error` of importing it."""
+        """What the sandbox gets for a module's URL: its `code`, the `data` of a file that isn't
+        code, the URL it leads to (`redirect`), or the `error` of importing it."""
         module = self._module(url)
         if self.locate(url) is None:
             message = f"{url} is not in a realm of this server that everyone may read"
@@ -377,7 +378,7 @@ class Reader:
         return {"code" if url.endswith(CODE) else "data": module.text}
 
     def realms_of(self, modules: Iterable[str]) -> set[str]:
-        """The realms whose modules are loaded with these."""
+        """The realms of these modules and of everything that they import."""
         pins = (self.locate(url) for module in modules for url in self.reached(module)[0])
         return {pin.realm_url for pin in pins if pin is not None}
 

@@ -1,4 +1,4 @@
-"""What has changed in a realm between two generations, as the realm itself tells over HTTP."""
+"""Which files of a realm changed between two generations, as the realm reports over HTTP."""
 
 import json
 
@@ -7,10 +7,10 @@ from reindex.reading.replicas import ReplicaUnavailable, get_pinned
 
 API = "application/vnd.api+json"
 EXECUTABLE = (".tsx", ".ts", ".jsx", ".js")
-#: Files that are modules. Those with further extensions are named with them.
+#: The extensions of modules. Imports may leave out only those in EXECUTABLE.
 CODE = (*EXECUTABLE, ".mts", ".mjs", ".cts")
 
-#: Answers that are kept, in the order in which they came.
+#: The maximum number of cached responses of each kind. The oldest is dropped first.
 MAX_KEPT = 8
 
 
@@ -23,8 +23,8 @@ def stem(path: str) -> str:
 
 
 def manifest(pin: Pin, access: Access, since: int | None = None) -> dict[str, str | None] | None:
-    """The files of a realm by path, with the hash of their content, or those that are not what they
-    were at an earlier generation; None where history doesn't reach back that far.
+    """The files of a realm by path, with the hash of their content. With `since`, only those that
+    differ from that generation; None if the history doesn't reach back that far.
 
     Raises ReplicaUnavailable, PinEnded and WrongGeneration.
     """
@@ -42,7 +42,7 @@ _files: dict[Pin, frozenset[str]] = {}
 
 
 def files(pin: Pin, access: Access) -> frozenset[str]:
-    """The paths of a realm at a generation, which never change. Raises as `manifest`."""
+    """The paths of a realm at a generation, which never change. Raises the errors of `manifest`."""
     if pin not in _files:
         found = manifest(pin, access)
         if len(_files) >= MAX_KEPT:
@@ -57,8 +57,8 @@ _read_at: dict[str, int] = {}
 
 
 def changed(pin: Pin, since: int, access: Access) -> frozenset[str] | None:
-    """The paths at which a realm has other content than at an earlier generation, which never
-    changes; None where that can't be told."""
+    """The paths whose content differs from an earlier generation; None if the history doesn't reach
+    back that far. The result never changes."""
     if (pin, since) not in _changed:
         files = manifest(pin, access, since)
         if len(_changed) >= MAX_KEPT:
@@ -68,8 +68,8 @@ def changed(pin: Pin, since: int, access: Access) -> frozenset[str] | None:
 
 
 def advance(pin: Pin, access: Access) -> tuple[Pin, frozenset[str]] | None:
-    """Takes note that a realm is read at a generation. Answers the one at which it was read before,
-    with what has changed since; None if there is none, or that can't be told."""
+    """Notes that a realm is read at a generation. Returns the earlier generation at which this
+    process last read it, and the paths that differ; None if there is none or they are unknown."""
     before = _read_at.get(pin.realm_url)
     if before is not None and before >= pin.generation:
         return None

@@ -1,4 +1,4 @@
-"""What references mean: the specifiers of imports, and the links of cards, as URLs of realms."""
+"""Resolving references: from the specifiers of imports and the links of cards to URLs."""
 
 import re
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -8,29 +8,29 @@ from django.conf import settings
 from notifications.paths import composed
 from notifications.short_cached import short_cached
 
-#: How `@realm/base` is spelt as a URL.
+#: The URL of `@realm/base`.
 BASE_REALM = f"{settings.REALM_PUBLIC_ORIGIN}/base/"
 BASE_MODULE = f"{BASE_REALM}mod.ts"
 
-#: What the fleet could serve. Nothing else is ever asked for on a card's behalf.
+#: The URLs that the fleet could serve. The server requests no others on a card's behalf.
 SERVABLE = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/[^\s\x00-\x1f\x7f]{0,4000}")
 
-#: A relative reference that ends in a name which every spelling of a URL has in the same way.
+#: A relative reference whose last segment needs no escaping or normalizing.
 _PLAIN = re.compile(r"(\.\.?/(?:[^?#]*/)?)([A-Za-z0-9_-][A-Za-z0-9._-]*)")
 
-#: What stands unescaped in the path of a URL, as JavaScript writes it (WHATWG URL, section 1.3).
+#: The characters that JavaScript leaves unescaped in a URL's path (WHATWG URL, section 1.3).
 UNESCAPED = "/:@!$&'()*+,;=~-._[]|^"
 
 _PLAIN_SEGMENT = re.compile(r"[\w.~!*'():@$&+,;=\[\]|^-]*", re.ASCII)
 _ESCAPES = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 
-#: Characters beyond ASCII, escaped or not, with what stands before them: they may compose with it.
+#: Characters beyond ASCII, escaped or not, with the character before, which may combine with them.
 _BEYOND_ASCII = re.compile(
     r"(?:[A-Za-z<=>]|%3[CE])?(?:%[89A-F][0-9A-F]|[^\x00-\x7f])+", re.IGNORECASE
 )
 
-#: What Python and JavaScript take to mean the same: packages, relative references, and what is
-#: spelt out as URLs of realms are. A browser's URLs have more ways to say `..` and `/`.
+#: The specifiers that Python and JavaScript resolve alike: packages, relative references, and URLs
+#: as realms have them. Browsers accept further spellings of `..` and `/`.
 _ALIKE = re.compile(
     r"@?[A-Za-z][\w./-]*|\.\.?/[^\\\x00-\x20\x7f]*"
     r"|(?:/|https?://[a-z0-9.-]+(?::(?!80/|443/)[0-9]+)?/)(?![/.])(?:(?!/\.)[^\\\x00-\x20\x7f])*"
@@ -43,7 +43,7 @@ _REALM_FOLDERS = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]+)?/(?:[A-Za-z0-9~-][
 
 
 def resolve_module(specifier: str, base: str) -> str | None:
-    """The public URL that a specifier means in the module or card at `base`; None for packages."""
+    """The public URL of a specifier in the module or card at `base`; None for packages."""
     if specifier == "@realm/base":
         return BASE_MODULE
     if specifier.startswith(("./", "../", "/", "http://", "https://")):
@@ -52,17 +52,17 @@ def resolve_module(specifier: str, base: str) -> str | None:
 
 
 def is_plain(specifier: str) -> bool:
-    """Whether `resolve_module` is sure to say what JavaScript will make of a specifier."""
+    """Whether `resolve_module` certainly resolves a specifier as JavaScript does."""
     return bool(_ALIKE.fullmatch(specifier)) and not _ESCAPED_DOT.search(specifier)
 
 
 def file_url(realm_url: str, path: str) -> str:
-    """The URL of a file, spelt as card code spells it. A path has one spelling everywhere."""
+    """The URL of a file, escaped as in JavaScript, so that each path has exactly one URL."""
     return realm_url + quote(path, safe=UNESCAPED)
 
 
 def realms_for(url: str) -> list[str]:
-    """The URLs at which a realm could come to stand that a public URL would lie in."""
+    """The URLs of all possible realms that would contain a public URL."""
     folders = _REALM_FOLDERS.match(url)
     if folders is None:
         return []
@@ -76,8 +76,8 @@ def card_url(realm_url: str, path: str) -> str:
 
 
 def card_at(url: str) -> str:
-    """The URL of the card that a URL without a query means, in the one spelling that it has. A
-    folder stands for its `index`. As `resolveCardURL` of the card library has it."""
+    """The normalized card URL of a URL without a query. A folder stands for its `index`. Does the
+    same as `resolveCardURL` of the card library."""
     origin, path = url[: url.find("/", 8)], url[url.find("/", 8) :]
     path = "/".join(map(_in_one_spelling, path.removesuffix(".json").split("/")))
     return f"{origin}{path}{'index' if path.endswith('/') else ''}"
@@ -93,10 +93,10 @@ def _in_one_spelling(segment: str) -> str:
 
 
 def joined(base: str, reference: str) -> str | None:
-    """The URL that a reference means, without query and fragment; None where nothing can be."""
+    """The URL of a reference, without query and fragment; None if no realm can have such a URL."""
     if not reference.startswith(("./", "../")):
         return _joined_once(base, reference)
-    # All files of a folder mean the same by it, and where a plain name leads, its folder tells.
+    # Only the folder of the reference is joined, so that one cache entry serves all files in it.
     base = f"{base.rpartition('/')[0]}/"
     plain = _PLAIN.fullmatch(reference)
     if plain is None:
@@ -110,7 +110,7 @@ def joined(base: str, reference: str) -> str | None:
 def _joined_once(base: str, reference: str) -> str | None:
     try:
         parts = urlsplit(urljoin(base, reference))
-        # What is escaped already stays as it is, if its characters are composed.
+        # Existing escapes stay as they are, unless their characters need composing.
         path = with_composed(quote(parts.path, safe=f"{UNESCAPED}%"))
     except ValueError:
         return None
@@ -119,7 +119,7 @@ def _joined_once(base: str, reference: str) -> str | None:
 
 
 def with_composed(reference: str) -> str:
-    """A reference with its characters composed, as the paths of files are, the escaped ones too."""
+    """A reference with its characters composed, also the escaped ones, as in the paths of files."""
     if reference.isascii() and "%" not in reference:
         return reference
     return _BEYOND_ASCII.sub(_composed_part, reference)
@@ -134,5 +134,5 @@ def _composed_part(part: re.Match[str]) -> str:
 
 
 def rooted(reference: str) -> str:
-    """The reference; where it begins with `/` it means a realm of this server."""
+    """The reference; if it begins with `/`, made absolute with this server's public origin."""
     return settings.REALM_PUBLIC_ORIGIN + reference if reference.startswith("/") else reference

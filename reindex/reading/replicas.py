@@ -1,7 +1,7 @@
 """Reading realms over HTTP, from all replicas in turn, as any client would.
 
-Whatever replica answers, a pinned read gets the pinned bytes; an answer that names another
-generation is refused here all the same. A replica that fails is left out for a while.
+Every replica answers a pinned read with the pinned bytes; a response that names another generation
+is an error nevertheless. A replica that fails is left out for a while.
 """
 
 import json
@@ -32,10 +32,11 @@ logger = logging.getLogger(__name__)
 
 SHUN_SECONDS = 10.0
 SOURCE = "application/vnd.card+source"
-#: The status of a pinned read of what lies in another realm, which stands within the pinned one.
+#: The status of a pinned read of a file in another realm that lies within the pinned one.
 MISDIRECTED = 421
-#: What a pinned read may come to: content, the way to the file, nothing there, no JavaScript.
-_TOLD = (200, 302, 404, 406, 410, MISDIRECTED)
+#: Expected results of a pinned read: content, a redirect to the file, no file, a module that can't
+#: be transpiled, no history, another realm.
+_EXPECTED = (200, 302, 404, 406, 410, MISDIRECTED)
 #: Until when a replica is left out, and why.
 _unhealthy: dict[str, tuple[float, str]] = {}
 
@@ -45,7 +46,7 @@ class ReplicaUnavailable(Exception):
 
 
 class PinEnded(Exception):
-    """A realm is no longer open to whom a pin of it stands for."""
+    """The reader of a pin may no longer read the realm."""
 
 
 class WrongGeneration(Exception):
@@ -54,7 +55,7 @@ class WrongGeneration(Exception):
 
 @dataclass(frozen=True)
 class Response:
-    """An HTTP answer, read whole."""
+    """A complete HTTP response."""
 
     status: int
     headers: Mapping[str, str]
@@ -70,7 +71,7 @@ def _pool() -> urllib3.PoolManager:
 
 
 def addresses() -> list[str]:
-    """The replicas to read from, in a random order, those that failed lately last."""
+    """The replicas to read from, in random order; those that are left out come last."""
     known = settings.REALM_RENDER_REPLICAS or list(_live(int(time.monotonic())))
     known = known or [settings.REALM_REPLICA_ADDRESS]
     random.shuffle(known)
@@ -80,7 +81,7 @@ def addresses() -> list[str]:
 
 @lru_cache(maxsize=1)
 def _live(second: int) -> tuple[str, ...]:
-    """The replicas that report; asked once in a second, and not at every read."""
+    """The live replicas, queried once per second and not at every read."""
     return tuple(Replica.live_addresses())
 
 
@@ -110,32 +111,32 @@ def get_pinned(
     query: str = "",
     body: bytes | None = None,
 ) -> Response:
-    """A file of a realm at exactly a generation. `path` is unescaped; a missing file is a 404.
-    `private` if everyone's access doesn't suffice.
+    """Reads a file of a realm at exactly one generation. `path` is unescaped; a missing file is a
+    404. `private` says that the realm isn't public.
 
-    With a body it is a POST. Raises ReplicaUnavailable, PinEnded and WrongGeneration.
+    With a body the request is a POST. Raises ReplicaUnavailable, PinEnded and WrongGeneration.
     """
     token = sign(pin, access.reader_of(pin.realm_url, private=private), access.job)
     headers = {"Accept": accept, PIN_HEADER: token}
     response = _get(f"/_at/{quote(path)}{query}", headers, "GET" if body is None else "POST", body)
     if response.status == 403 and PIN_ENDED.encode() in response.body:
         raise PinEnded(f"{response.replica} answered {response.status} for {pin.realm_url}")
-    if response.status not in _TOLD:
+    if response.status not in _EXPECTED:
         raise ReplicaUnavailable(f"{response.replica} answered {response.status}")
-    told = response.headers.get("x-realm-generation")
-    if response.status < 400 and told != str(pin.generation):
+    generation = response.headers.get("x-realm-generation")
+    if response.status < 400 and generation != str(pin.generation):
         raise WrongGeneration(
-            f"{response.replica} answered {pin.realm_url}{path} at generation {told}, "
+            f"{response.replica} answered {pin.realm_url}{path} at generation {generation}, "
             f"asked for {pin.generation}"
         )
     return response
 
 
 def ask_registry(url: str, authorization: str | None = None) -> Response:
-    """What the registry says of the realm at a public URL: the headers of an uncached HEAD, asked
-    for as everyone, or as the user of an Authorization header."""
+    """The registry's data about the realm at a public URL, as headers of an uncached HEAD request,
+    sent anonymously or with an Authorization header."""
     parts = urlsplit(url)
-    # Not of a page: that has the generation of its index, which is 0 before there is one.
+    # A page would give the generation of its index, which is 0 before there is one.
     headers = {"Host": parts.netloc, "Accept": SOURCE}
     if authorization is not None:
         headers["Authorization"] = authorization
@@ -143,25 +144,25 @@ def ask_registry(url: str, authorization: str | None = None) -> Response:
 
 
 def ask_address(realm_url: str) -> str:
-    """Where visitors find a realm's pages: where a source realm is published, also a private one,
-    else at its URL. Raises ReplicaUnavailable."""
+    """The address at which visitors find a realm's pages: where a source realm (private or not) is
+    published, else the realm's own URL. Raises ReplicaUnavailable."""
     pin = Pin(realm_url, UNREADABLE_GENERATION)
-    told = _get("/_at/?address", {"Accept": "*/*", PIN_HEADER: sign(pin, ITSELF)})
-    if told.status != 200:
-        raise ReplicaUnavailable(f"{told.replica} answered {told.status}")
-    return str(json.loads(told.body)["data"]["attributes"]["address"])
+    response = _get("/_at/?address", {"Accept": "*/*", PIN_HEADER: sign(pin, ITSELF)})
+    if response.status != 200:
+        raise ReplicaUnavailable(f"{response.replica} answered {response.status}")
+    return str(json.loads(response.body)["data"]["attributes"]["address"])
 
 
 def standing_at(url: str, authorization: str | None = None) -> tuple[str, int]:
-    """The realm that a public URL lies in and its generation, by the registry: `CLOSED` where not
-    everyone may read it, or with an Authorization header, where that user may not. No URL, and
-    `CLOSED`, where there is no realm."""
-    told = ask_registry(url, authorization).headers
-    realm_url = told.get("x-boxel-realm-url", "")
-    public = told.get("x-boxel-realm-public-readable") == "true"
-    if not realm_url or "x-realm-generation" not in told or not (public or authorization):
+    """The URL and generation, by the registry, of the realm that contains a public URL. The
+    generation is UNREADABLE_GENERATION if the realm isn't public, or with an Authorization header,
+    if that user may not read it. The URL is empty if there is no realm."""
+    headers = ask_registry(url, authorization).headers
+    realm_url = headers.get("x-boxel-realm-url", "")
+    public = headers.get("x-boxel-realm-public-readable") == "true"
+    if not realm_url or "x-realm-generation" not in headers or not (public or authorization):
         return realm_url, UNREADABLE_GENERATION
-    return realm_url, int(told["x-realm-generation"])
+    return realm_url, int(headers["x-realm-generation"])
 
 
 def _get(
@@ -172,8 +173,8 @@ def _get(
     *,
     named: bool = False,
 ) -> Response:
-    """The first replica's answer that is one. Where it is only to be `named` which realm answers,
-    a page that is broken or in preparation is an answer too. Raises ReplicaUnavailable."""
+    """The first usable response of a replica. With `named`, an error response is usable too if its
+    headers name the realm. Raises ReplicaUnavailable."""
     failures: list[str] = []
     for address in addresses():
         try:
@@ -184,15 +185,15 @@ def _get(
             mark_unhealthy(address, error)
             failures.append(f"{address}: {error}")
             continue
-        told = _lower(answer.headers)
-        if answer.status >= 500 and not (named and "x-boxel-realm-url" in told):
-            # 503 is said of what was asked for, not of the replica.
+        answer_headers = _lower(answer.headers)
+        if answer.status >= 500 and not (named and "x-boxel-realm-url" in answer_headers):
+            # A 503 is about the requested resource, not about the replica.
             if answer.status != 503:
                 mark_unhealthy(address, answer.status)
             failures.append(f"{address}: {answer.status}")
             continue
-        return Response(answer.status, told, answer.data, address)
-    raise ReplicaUnavailable("; ".join(failures) or "there is none")
+        return Response(answer.status, answer_headers, answer.data, address)
+    raise ReplicaUnavailable("; ".join(failures) or "there is no replica")
 
 
 def _lower(headers: Any) -> dict[str, str]:

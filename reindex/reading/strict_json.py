@@ -1,7 +1,7 @@
-"""JSON as RFC 8259 has it, in UTF-8, and where in a text something stands.
+"""Strict JSON (RFC 8259, UTF-8), with the positions of errors.
 
-Python's parser takes more: other encodings, NaN, the last of two keys, numbers that no browser can
-hold. What is read here means the same to the server and to a card's JavaScript.
+Python's own parser accepts more: other encodings, NaN, duplicate keys, numbers that no browser can
+hold. A document that passes here means the same to the server and to a card's JavaScript.
 """
 
 import json
@@ -11,24 +11,24 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
-#: A document that nests deeper is not a card: no template means it, and a parser's stack is finite.
+#: A card may not nest deeper: no template needs it, and a parser's stack is finite.
 MAX_DEPTH = 100
 
-#: An integer of so many digits is the same in JavaScript. Longer ones are looked at.
+#: Integers of at most this many digits are exact in JavaScript. Longer ones are checked.
 _SAFE_DIGITS = 15
-#: Python reads no longer integers, and JavaScript has none beyond 309 digits.
+#: Longer integers are not parsed; JavaScript has none beyond 309 digits.
 _MAX_DIGITS = 400
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
-#: What Postgres can't keep, and a page can't show: NUL, and half a character.
+#: Characters that Postgres can't store: NUL, and halves of surrogate pairs.
 _UNSTORABLE = re.compile("[\\x00\ud800-\udfff]")
 _NO_JSON = ("NaN", "Infinity", "-Infinity")
 
 
 class BrokenDocument(ValueError):
-    """A file holds no document; the message begins with the file, the line and the column.
+    """A file holds no valid document; the message begins with the file, the line and the column.
 
-    `field` is the key that is at fault, as a path in the document, where there is one.
+    `field` is the faulty key as a path in the document, or empty.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class BrokenDocument(ValueError):
 
 @dataclass(frozen=True)
 class Parsed:
-    """A JSON text and its value. `odd` if it may hold what `check` refuses."""
+    """A JSON text and its value. `odd` says that `check` may refuse it."""
 
     path: str
     text: str
@@ -50,9 +50,9 @@ class Parsed:
     odd: bool
 
     def check(self) -> None:
-        """Raises BrokenDocument for the first key that is there twice, number that JavaScript can't
-        hold, or value that nests too deep."""
-        # What opens fewer brackets can't be deeper.
+        """Raises BrokenDocument for the first duplicate key, number that JavaScript can't hold, or
+        value that nests too deep."""
+        # A text with fewer brackets can't nest deeper.
         brackets = self.text.count("{") + self.text.count("[")
         if self.odd or brackets > MAX_DEPTH:
             for why, position, key in _oddities(self.text):
@@ -84,12 +84,12 @@ def parse(data: bytes | str, path: str) -> Parsed:
 
 
 def finite(literal: str) -> float | None:
-    """A number of a JSON document; None for one beyond the range, as JavaScript writes it."""
+    """A number of a JSON document; None if it exceeds the range, as JavaScript serializes it."""
     return value if isfinite(value := float(literal)) else None
 
 
 def no_number(literal: str) -> None:
-    """Refuses what JSON has no name for. Raises ValueError."""
+    """Refuses `NaN` and `Infinity`. Raises ValueError."""
     raise ValueError(f"{literal} is not a number that JSON has")
 
 
@@ -104,7 +104,7 @@ def _decoded(data: bytes, path: str) -> str:
 
 @dataclass
 class _Notes:
-    """Notices, while a text is parsed, whether there is something to look at more closely."""
+    """Notes, while a text is parsed, whether it has to be checked token by token."""
 
     odd: bool = False
 
@@ -128,7 +128,7 @@ class _Notes:
 
 @dataclass
 class _Level:
-    """An object or a list that a token lies in, and the key or index that it belongs to."""
+    """An object or a list around a token, and the key or index that the token belongs to."""
 
     names: set[str] | None
     key: str | int = 0
@@ -144,7 +144,7 @@ class _Level:
 
 
 def _oddities(text: str) -> Iterator[tuple[str, int, str]]:
-    """What is wrong in a JSON text, with its position and the keys that lead there."""
+    """The faults of a JSON text, each with its position and the path of its key."""
     levels: list[_Level] = []
 
     def key() -> str:
@@ -166,7 +166,7 @@ def _oddities(text: str) -> Iterator[tuple[str, int, str]]:
                 name = str(json.loads(token))
                 level.key, level.expects_key = name, False
                 if name in level.names:
-                    yield f"{key()} is there twice", match.start(), key()
+                    yield f"{key()} is a duplicate key", match.start(), key()
                 level.names.add(name)
         elif not is_held(token):
             shown = token if len(token) <= 40 else f"{token[:40]}…"
@@ -175,11 +175,11 @@ def _oddities(text: str) -> Iterator[tuple[str, int, str]]:
 
 
 def is_held(literal: str) -> bool:
-    """Whether JavaScript has the number that a literal says. True for what is no number."""
+    """Whether JavaScript can hold the number of a literal. True if the literal is not a number."""
     if not literal.lstrip("-").isdigit():
         digits = re.split("[eE]", literal)[0]
-        said = literal[-1].isdigit() and any(each in "123456789" for each in digits)
-        return not said or bool(finite(literal))
+        nonzero = literal[-1].isdigit() and any(each in "123456789" for each in digits)
+        return not nonzero or bool(finite(literal))
     if len(literal) > _MAX_DIGITS:
         return False
     value = finite(literal)
