@@ -157,7 +157,7 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
         lambda url, g: _pin(job.pk, url, g),
         address=lambda url: _address(job, url),
         as_published=not job.draft,
-        in_vain=lambda url: _note_in_vain(job.pk, url),
+        not_found=lambda url: _note_missing_realm(job.pk, url),
         access=Access(job.realm_url, job.pk),
     )
     urls = [card_url(job.realm_url, path) for path in batch.paths]
@@ -241,10 +241,10 @@ def _check(job_id: int, realm_urls: Iterable[str], is_so: Callable[[], bool]) ->
         lifecycle.request_rerun(job_id)
 
 
-def _note_in_vain(job_id: int, url: str) -> None:
+def _note_missing_realm(job_id: int, url: str) -> None:
     """Notes that a job found no realm that contains a URL; checked like a pin (see `_pin`)."""
     candidates = realms_for(url)
-    lifecycle.note_sought(job_id, candidates)
+    lifecycle.note_missing(job_id, candidates)
     _check(job_id, candidates, lambda: standing_at(url)[1] == UNREADABLE_GENERATION)
 
 

@@ -1,7 +1,7 @@
-"""What a search may ask: the form of a query, and where in it a fault lies.
+"""The form of a search query, and its errors with their positions.
 
-A query is JSON, or the same written into a URL (`filter[eq][title]=Home&page[size]=10`), where
-every value is text and the fields say what they mean.
+A query is JSON, or the same written into a URL (`filter[eq][title]=Home&page[size]=10`), where all
+values are text and are converted to the types of their fields.
 """
 
 import json
@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-#: Filters nest so deep, and a query has so many conditions and list members, and no more.
+#: The limits of a query: nesting of filters, conditions, list members, characters, page size.
 MAX_DEPTH = 10
 MAX_CONDITIONS = 100
 MAX_VALUES = 500
@@ -42,7 +42,7 @@ def _scalar(value: Any) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """A page's numbers may be written as text, as in a URL."""
+    """Converts a number that is written as text, as in a URL."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         return int(value)
     return value
@@ -73,7 +73,7 @@ class Range(_Part):
 
 
 class Filter(_Part):
-    """Conditions, all of which must hold; those in it are about the type `on`, if it says one."""
+    """Conditions, all of which must hold. If `on` is given, they are about cards of that type."""
 
     CONDITIONS: ClassVar = (
         "type", "any", "every", "not", "eq", "contains", "in", "range", "matches",
@@ -117,7 +117,7 @@ class Query(_Part):
 
 
 def parse_json(body: bytes) -> Query:
-    """The query in a body; nothing asks for everything. Raises InvalidQuery."""
+    """The query in a body; an empty body matches every card. Raises InvalidQuery."""
     try:
         value = json.loads(body or b"{}", parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
@@ -131,12 +131,12 @@ def parse_url(text: str) -> Query:
     for pair in filter(None, text.split("&")):
         key, equals, value = pair.partition("=")
         try:
-            name, said = unquote_plus(key, errors="strict"), unquote_plus(value, errors="strict")
+            name, text = unquote_plus(key, errors="strict"), unquote_plus(value, errors="strict")
         except UnicodeDecodeError as error:
             raise InvalidQuery("", f"{pair[:80]!r} is not valid UTF-8") from error
-        # The realm may be asked for another media type in this way, which is no part of a query.
+        # This parameter selects the response's media type and is not part of the query.
         if name != "acceptHeader":
-            _place(root, name, said if equals else None)
+            _place(root, name, text if equals else None)
     return _parsed({key: _lists(each) for key, each in root.items()})
 
 
@@ -160,7 +160,7 @@ def _place(root: dict[str, Any], name: str, value: str | None) -> None:
 
 
 def _lists(value: Any) -> Any:
-    """Objects whose names are 0, 1, 2 … are lists."""
+    """Turns objects whose keys are 0, 1, 2 … into lists."""
     if not isinstance(value, dict):
         return value
     inner = {key: _lists(each) for key, each in value.items()}
@@ -180,12 +180,12 @@ def _parsed(value: Any) -> Query:
         steps = [step for step in fault["loc"] if step != "[key]"]
         why = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
-            why = "is not known here"
+            why = "is not known in this place"
         raise InvalidQuery(pointer_to(*steps), why) from error
 
 
 def _check(value: Any, depth: int, steps: tuple[object, ...]) -> None:
-    """What no query may have anywhere: text that Postgres can't hold, nesting without end."""
+    """Refuses text that Postgres can't hold, and too deep nesting, anywhere in a query."""
     if depth > 2 * MAX_DEPTH + 4:
         raise InvalidQuery(pointer_to(*steps[:6]), f"filters nest {MAX_DEPTH} deep at most")
     if isinstance(value, str):

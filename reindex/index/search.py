@@ -1,8 +1,8 @@
-"""Searching a realm's index: from a query to one SQL statement.
+"""Searches a realm's index: compiles a query into one SQL statement and runs it.
 
-What a query names is looked up in what the index itself says of its cards (`_types`, `_fields`),
-and every value of it becomes a literal that psycopg quotes. Search documents are made in
-`card_library/search.ts`.
+The types and fields that a query names are looked up in the search documents of the index
+(`_types`, `_fields`, made in `card_library/search.ts`). All values of a query become literals that
+psycopg quotes.
 """
 
 import json
@@ -19,14 +19,14 @@ from reindex.index.query import (
 )
 from reindex.index.search_sql import CardType, Compiler, Known
 
-#: A search that takes longer is given up. Unit: milliseconds.
+#: A search that takes longer is cancelled. Unit: milliseconds.
 TIME_LIMIT_MS = 5000
 
 
-#: Whether a row `c` is of the index that visitors of a realm see.
+#: The condition that a row `c` belongs to the index that visitors of a realm see.
 _SHOWN = sql.SQL("c.realm_url = {realm} AND c.current AND c.search IS NOT NULL")
 
-#: One document of each type, found by way of the index `card_by_type`.
+#: The types and fields of one document per card type, found with the index `card_by_type`.
 _TYPES = sql.SQL("""
 WITH RECURSIVE kinds(kind) AS (
     (
@@ -65,9 +65,9 @@ class SearchTimeout(Exception):
 
 @dataclass(frozen=True)
 class SearchResult:
-    """One page of a search: paths of cards, without `.json`, and how many there are on all pages.
+    """One page of results: the paths of cards, without `.json`, and the number on all pages.
 
-    `generation` is that of the index."""
+    `generation` is the index's."""
 
     generation: int
     total: int
@@ -77,10 +77,10 @@ class SearchResult:
 def search(
     realm_url: str, query: Query, *, text: bool = False, known: Known
 ) -> SearchResult | None:
-    """The cards of a realm that a query asks for; None where the realm has no index.
+    """The cards of a realm that match a query; None if the realm has no index.
 
-    With `text` all values are text, as in a URL. `known` is asked about types that no card here is
-    of. Raises InvalidQuery, SearchTimeout.
+    With `text`, all values of the query are text, as in a URL. `known` looks up types that no card
+    of the realm has. Raises InvalidQuery, SearchTimeout.
     """
     try:
         with transaction.atomic(), connection.cursor() as cursor:

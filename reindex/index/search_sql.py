@@ -26,12 +26,12 @@ from reindex.reading.references import BASE_MODULE, card_at, joined, resolve_mod
 
 Fields: TypeAlias = dict[str, Any]
 Steps: TypeAlias = tuple[object, ...]
-#: A module's URL and the name of an export to that card type's definition, if it is one.
+#: From a module's URL and an export's name to the definition of that card type; None if it is none.
 Known: TypeAlias = Callable[[str, str], dict[str, Any] | None]
 
 _TRUE, _FALSE = sql.SQL("TRUE"), sql.SQL("FALSE")
 _EXTENSION = re.compile(r"\.(tsx|ts|jsx|js)$")
-#: As `date()` fields are written (`card_library/fields.ts`).
+#: The form of `date()` fields (`card_library/fields.ts`).
 _DATE = re.compile(
     r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?", re.ASCII
 )
@@ -43,7 +43,8 @@ _BOOLEANS = {"true": True, "false": False}
 
 @dataclass(frozen=True)
 class CardType:
-    """A type that has cards in an index: its own key and those it adopts from, and its fields."""
+    """A type of cards in an index: its key, followed by those of the types that it adopts from, and
+    its fields."""
 
     keys: tuple[str, ...]
     fields: Fields
@@ -51,7 +52,7 @@ class CardType:
 
 @dataclass(frozen=True)
 class FieldPlace:
-    """Where the values of a field lie in a search document, and of which type they are."""
+    """The path of a field's values in a search document, and their type."""
 
     steps: tuple[tuple[str, bool], ...]
     type: str
@@ -62,7 +63,7 @@ class FieldPlace:
         return any(many for _, many in self.steps)
 
     def document(self, value: Any) -> Any:
-        """The smallest document that has the value in this place."""
+        """The smallest document that has the value at this path."""
         for name, many in reversed(self.steps):
             value = {name: [value] if many else value}
         return value
@@ -77,8 +78,8 @@ class FieldPlace:
 
 
 class Compiler:
-    """Makes SQL of filters. Each method is told the type that the conditions are about, and where
-    in the query they stand."""
+    """Compiles filters into SQL. In the methods, `on` is the key of the type that the conditions
+    are about, and `at` is their position in the query."""
 
     def __init__(self, realm_url: str, types: list[CardType], text: bool, known: Known) -> None:
         self._realm_url, self._types, self._text, self._known = realm_url, types, text, known
@@ -86,47 +87,47 @@ class Compiler:
 
     # --- filters ---
 
-    def filter(self, asked: Filter | None, on: str | None, at: Steps) -> sql.Composable:
+    def filter(self, wanted: Filter | None, on: str | None, at: Steps) -> sql.Composable:
         """A filter as a condition on a row `c`."""
-        if asked is None:
+        if wanted is None:
             return _TRUE
-        parts = list(self._parts(asked, on, at))
+        parts = list(self._parts(wanted, on, at))
         if not parts:
             expected = ", ".join(Filter.CONDITIONS)
             raise InvalidQuery(pointer_to(*at), f"has no condition; expected one of {expected}")
         return _all_or_any(" AND ", parts)
 
-    def _parts(self, asked: Filter, on: str | None, at: Steps) -> Iterator[sql.Composable]:
-        for key, ref in (("on", asked.on), ("type", asked.type)):
+    def _parts(self, wanted: Filter, on: str | None, at: Steps) -> Iterator[sql.Composable]:
+        for key, ref in (("on", wanted.on), ("type", wanted.type)):
             if ref is not None:
                 self._count(at)
                 on = self._type(ref, (*at, key))
                 yield _contains({"_types": [on]})
-        # `on` alone is no condition, as a filter must say what of its cards it asks.
-        if asked.on is not None and asked.model_fields_set <= {"on"}:
+        # A filter needs a condition besides `on`, which only names the type.
+        if wanted.on is not None and wanted.model_fields_set <= {"on"}:
             raise InvalidQuery(pointer_to(*at), "has no condition besides the type")
-        if asked.any is not None:
-            yield _all_or_any(" OR ", self._each(asked.any, on, (*at, "any")))
-        if asked.every is not None:
-            yield _all_or_any(" AND ", self._each(asked.every, on, (*at, "every")))
-        if asked.not_ is not None:
-            yield sql.SQL("NOT {}").format(self.filter(asked.not_, on, (*at, "not")))
+        if wanted.any is not None:
+            yield _all_or_any(" OR ", self._each(wanted.any, on, (*at, "any")))
+        if wanted.every is not None:
+            yield _all_or_any(" AND ", self._each(wanted.every, on, (*at, "every")))
+        if wanted.not_ is not None:
+            yield sql.SQL("NOT {}").format(self.filter(wanted.not_, on, (*at, "not")))
         operators: dict[str, tuple[dict[str, Any] | None, Callable[..., sql.Composable]]] = {
-            "eq": (asked.eq, self._eq),
-            "contains": (asked.contains, self._contains),
-            "in": (asked.in_, self._in),
-            "range": (asked.range, self._range),
+            "eq": (wanted.eq, self._eq),
+            "contains": (wanted.contains, self._contains),
+            "in": (wanted.in_, self._in),
+            "range": (wanted.range, self._range),
         }
         for key, (named, make) in operators.items():
             for name, value in (named or {}).items():
                 where = (*at, key, name)
                 yield self._somewhere(name, on, where, partial(make, value=value, at=where))
-        if asked.matches is not None:
+        if wanted.matches is not None:
             self._count(at)
             yield sql.SQL(
                 "to_tsvector({config}, COALESCE((c.search ->> '_text'), '')) @@"
                 " to_tsquery({config}, {words})"
-            ).format(config=_config(), words=sql.Literal(ts_query(asked.matches)))
+            ).format(config=_config(), words=sql.Literal(ts_query(wanted.matches)))
 
     def _each(self, filters: list[Filter], on: str | None, at: Steps) -> list[sql.Composable]:
         return [self.filter(each, on, (*at, place)) for place, each in enumerate(filters)]
@@ -134,7 +135,7 @@ class Compiler:
     def _somewhere(
         self, name: str, on: str | None, at: Steps, make: Callable[[FieldPlace], sql.Composable]
     ) -> sql.Composable:
-        """A condition on a field, wherever the types in question have it. A value that is wrong for
+        """A condition on a field, at each path where the types have it. A value that is invalid for
         all of them is an error."""
         self._count(at)
         made: list[sql.Composable] = []
@@ -163,7 +164,7 @@ class Compiler:
 
     def _contains(self, place: FieldPlace, value: Any, at: Steps) -> sql.Composable:
         if place.type not in _TEXT:
-            raise InvalidQuery(pointer_to(*at), f"{_said(place)} can't contain text; use eq")
+            raise InvalidQuery(pointer_to(*at), f"{_described(place)} can't contain text; use eq")
         if not isinstance(value, str):
             raise InvalidQuery(pointer_to(*at), f"should be text, not {_kind(value)}")
         return sql.SQL(
@@ -173,7 +174,7 @@ class Compiler:
 
     def _range(self, place: FieldPlace, value: Range, at: Steps) -> sql.Composable:
         if place.type not in ("number", "date", "string", "any"):
-            raise InvalidQuery(pointer_to(*at), f"{_said(place)} has no order; use eq")
+            raise InvalidQuery(pointer_to(*at), f"{_described(place)} has no order; use eq")
         bounds = value.model_dump(exclude_unset=True)
         if not bounds:
             raise InvalidQuery(pointer_to(*at), "has no bound; expected gt, gte, lt or lte")
@@ -199,7 +200,7 @@ class Compiler:
         on = self._type(ref, (*at, "on")) if ref else None
         place = self._places("id" if by == "cardURL" else by, on, (*at, "by"))[0]
         if place.many or place.type in ("card", "link"):
-            raise InvalidQuery(pointer_to(*at, "by"), f"{_said(place)} can't be sorted by")
+            raise InvalidQuery(pointer_to(*at, "by"), f"{_described(place)} can't be sorted by")
         key = sql.SQL(
             "lower(c.search #>> {path})" if place.type in ("string", "markdown", "image", "id")
             else "NULLIF(c.search #> {path}, 'null')"
@@ -226,7 +227,8 @@ class Compiler:
         raise InvalidQuery(pointer_to(*at), what)
 
     def _places(self, name: str, on: str | None, at: Steps) -> list[FieldPlace]:
-        """Where the cards of a type, or all, have a field. Raises InvalidQuery if they don't."""
+        """The places of a field in the cards of a type, or of all types. Raises InvalidQuery if no
+        type has it."""
         of = [each for each in self._types if on is None or on in each.keys]
         exact = [each for each in of if on is not None and each.keys[0] == on]
         found = {
@@ -239,14 +241,15 @@ class Compiler:
                 raise InvalidQuery(pointer_to(*at), f"the realm has no cards with a field {name!r}")
             names = {field for each in exact or of for field in each.fields}
             owner = on.rsplit("/", 1)[-1] if on else "the realm's cards"
-            told = ", ".join(sorted(names)[:50])
+            known = ", ".join(sorted(names)[:50])
             raise InvalidQuery(
-                pointer_to(*at), f"{name!r} is not a field of {owner}; its fields are {told}"
+                pointer_to(*at), f"{name!r} is not a field of {owner}; its fields are {known}"
             )
         return list(found)
 
     def _value(self, place: FieldPlace, value: Any, at: Steps) -> Any:
-        """A value as search documents have it. Raises InvalidQuery if the field can't have it."""
+        """A value in the form of search documents. Raises InvalidQuery if the field can't have
+        it."""
         if self._text and isinstance(value, str):
             value = _from_text(place.type, value)
         right = False
@@ -293,11 +296,11 @@ _EXPECTED = {
 
 
 def _place(fields: Fields, names: list[str]) -> FieldPlace | None:
-    """The place of a field that is named by a path, in the fields that a card type tells."""
+    """The place of a field, given by its path of names, among a card type's fields."""
     steps: list[tuple[str, bool]] = []
     shape: Any = fields
     for name in names:
-        # What a computed field holds is for its author to know.
+        # The content of an `any` field is unknown, so any further name is accepted.
         if shape != "any":
             if not isinstance(shape, dict) or name not in shape:
                 return None
@@ -312,7 +315,8 @@ def _place(fields: Fields, names: list[str]) -> FieldPlace | None:
 
 
 def _defined(definition: dict[str, Any]) -> Fields:
-    """The fields that a definition tells; of cards in them it tells the types only."""
+    """The fields of a definition. A field that is a card becomes `any`, because the definition only
+    names its type."""
     fields: Fields = {}
     for name, field in definition["fields"].items():
         plain = isinstance(field["type"], str) and not field["computed"]
@@ -322,7 +326,7 @@ def _defined(definition: dict[str, Any]) -> Fields:
 
 
 def _module_key(module: str) -> str:
-    """As `typeKey` of `card_library/search.ts` spells a module."""
+    """A module in the form of `typeKey` of `card_library/search.ts`."""
     stem = _EXTENSION.sub("", module)
     return "@realm/base" if stem == _EXTENSION.sub("", BASE_MODULE) else stem
 
@@ -344,7 +348,7 @@ def _card_url(value: str, realm_url: str) -> str | None:
 
 
 def _from_text(kind: str, value: str) -> Any:
-    """What a text in a URL means for a field; the text itself where it can't mean that."""
+    """Converts a text from a URL to a field's type; the text itself if that is impossible."""
     if kind == "boolean":
         return _BOOLEANS.get(value, value)
     if kind == "number" and re.fullmatch(r"-?\d{1,300}(\.\d{1,300})?", value, re.ASCII):
@@ -352,7 +356,7 @@ def _from_text(kind: str, value: str) -> Any:
     return value
 
 
-def _said(place: FieldPlace) -> str:
+def _described(place: FieldPlace) -> str:
     kind = {"card": "a card", "link": "a link", "id": "a URL"}.get(place.type, f"a {place.type}")
     return f"{'.'.join(place.names)}, {'a list' if place.many else kind},"
 
@@ -376,7 +380,7 @@ def _config() -> sql.Composable:
 
 
 def _all_or_any(operator: Literal[" AND ", " OR "], parts: list[sql.Composable]) -> sql.Composable:
-    """The parts in parentheses; of none, all hold and not one does."""
+    """The parts joined and in parentheses. Without parts, AND is true and OR is false."""
     if not parts:
         return _TRUE if operator == " AND " else _FALSE
     return sql.SQL("({})").format(sql.SQL(operator).join(parts))

@@ -1,4 +1,4 @@
-"""Reading the index: what a realm's visitors see."""
+"""Reads the index that a realm's visitors see."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from django.db import connection
 
 from reindex.models import IndexedCard, IndexHead, ReindexJob
 
-#: The text search configuration of the index: words as they stand, in any language.
+#: The text search configuration of the index: words without stemming, in any language.
 TEXT_CONFIG = "simple"
 
 _PAGE: LiteralString = """
@@ -30,23 +30,23 @@ SELECT h.generation, ARRAY(
 
 @dataclass(frozen=True)
 class Page:
-    """A card's HTML by format, or its error document; neither where there is no such card.
+    """A card's HTML by format, or its error document; neither if there is no such card.
 
-    Beside an error the HTML is the last good one. `generation` is the index's; None where the realm
-    has no index yet.
+    With an error, the HTML is the last good one. `generation` is the index's; None if the realm has
+    no index yet.
     """
 
     generation: int | None
     html: Mapping[str, str] | None = None
     error: Mapping[str, Any] | None = None
-    #: The generation that the HTML shows: an older one only where that is the last good.
+    #: The generation that the HTML shows: an older one if it is the last good HTML.
     shows: int | None = None
     #: The other realms whose code made the HTML.
     strangers: tuple[str, ...] = ()
 
 
 def find_page(realm_url: str, card: str) -> Page:
-    """The page of a card, given as path without `.json`, in the index that visitors see now."""
+    """The page of a card, given by its path without `.json`, in the index that visitors see."""
     with connection.cursor() as cursor:
         cursor.execute(_PAGE, [card, realm_url])
         row = cursor.fetchone()
@@ -58,8 +58,8 @@ def find_page(realm_url: str, card: str) -> Page:
 
 
 def failed_cards(realm_url: str, generation: int) -> dict[str, str]:
-    """The cards, as paths without `.json`, whose pages are errors in the index that visitors see,
-    with what is wrong with them; none if that index isn't of this generation."""
+    """The error messages of the failed cards in the index that visitors see, by path without
+    `.json`; empty if that index has another generation."""
     if not IndexHead.objects.filter(realm_url=realm_url, generation=generation).exists():
         return {}
     failed = IndexedCard.objects.filter(realm_url=realm_url, current=True, error__isnull=False)
@@ -70,16 +70,17 @@ def failed_cards(realm_url: str, generation: int) -> dict[str, str]:
 
 
 def shown_cards(realm_urls: Iterable[str], paths: Iterable[str]) -> set[str]:
-    """Those of these paths, without `.json`, at which visitors of one of these realms see cards."""
-    asked = list(paths)
-    if not asked:
+    """Those of the given paths, without `.json`, that are cards in the index of any of the
+    realms."""
+    wanted = list(paths)
+    if not wanted:
         return set()
-    shown = IndexedCard.objects.filter(realm_url__in=list(realm_urls), path__in=asked, current=True)
-    return set(shown.values_list("path", flat=True))
+    rows = IndexedCard.objects.filter(realm_url__in=list(realm_urls), path__in=wanted, current=True)
+    return set(rows.values_list("path", flat=True))
 
 
 def page_paths(realm_url: str) -> tuple[int, list[str]]:
-    """The generation of a realm's index, and the paths of the cards that have a page in it."""
+    """The generation of a realm's index, and the paths of its cards that have a page."""
     with connection.cursor() as cursor:
         cursor.execute(_PAGE_PATHS, [realm_url])
         row = cursor.fetchone()
@@ -92,8 +93,8 @@ def _document(column: Any) -> Any:
 
 @dataclass(frozen=True)
 class Readiness:
-    """How far a realm's pages are: ready, or `missing` their `index` or `prerender-html`, with a
-    job under way or none."""
+    """Whether a realm's pages are ready. If not, `missing` is `index` or `prerender-html`, and
+    `under_way` says whether a job is live."""
 
     ready: bool
     missing: str = ""
@@ -115,7 +116,7 @@ def readiness(realm_url: str, generation: int) -> Readiness:
 
 
 def progress(job: ReindexJob) -> dict[str, Any]:
-    """A job in figures. Times are ISO 8601, durations in seconds."""
+    """A job's state and figures. Times are in ISO 8601, durations in seconds."""
     return {
         "phase": job.phase,
         "status": job.status,

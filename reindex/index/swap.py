@@ -1,8 +1,8 @@
-"""How results become the index: stored beside it batch by batch, shown all at once.
+"""Stores results batch by batch, and swaps them into the index all at once.
 
-Rows that a job has rendered are seen by nobody until the last of its batches is stored. Then one
-transaction puts them in the place of those that they replace; what the job carries over stays where
-it is. A job that was superseded, or whose base is no longer what visitors see, never gets there.
+A job's rows are invisible until its last batch is stored. Then one transaction replaces the old
+rows by them; rows that the job carries over stay in place. The index is not swapped if the job was
+superseded, or if visitors see another index than its base.
 """
 
 import json
@@ -20,7 +20,7 @@ from reindex.models import IndexHead, ReindexBatch, ReindexJob
 
 Status = ReindexJob.Status
 
-#: As many kinds of error as a summary names. Further ones are counted.
+#: A summary names at most this many kinds of error. Further ones are only counted.
 MAX_KINDS = 50
 
 _COPY = """
@@ -34,7 +34,7 @@ FROM reindex_indexedcard old
 WHERE new.job_id = %(job)s AND new.error IS NOT NULL AND new.html IS NULL
     AND old.realm_url = %(url)s AND old.path = new.path AND old.current
 """
-#: What the job shows in its place goes, and what no job came to show; each found by an index.
+#: Deletes the rows that the job replaces, and those of other unfinished jobs, by database indexes.
 _TAKE_AWAY = """
 DELETE FROM reindex_indexedcard WHERE realm_url = %(url)s AND current AND job_id <> %(job)s
     AND path = ANY(ARRAY(
@@ -62,7 +62,7 @@ SELECT error ->> 'status', error ->> 'title', error ->> 'message', error ->> 'mo
 FROM reindex_indexedcard WHERE job_id = %s AND error IS NOT NULL
 GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 7 DESC, 3
 """
-#: Of what is carried over as well: it is as wrong as it was.
+#: Includes the warnings of cards that are carried over.
 _WARNINGS = """
 SELECT w ->> 'message', count(*), (array_agg(path ORDER BY path))[1:5]
 FROM reindex_indexedcard, jsonb_array_elements(warnings) w
@@ -82,10 +82,10 @@ FROM reindex_reindexbatch WHERE job_id = %(job)s AND replica <> '' GROUP BY repl
 
 
 def store(batch: ReindexBatch, results: Iterable[dict[str, Any]]) -> ReindexJob | None:
-    """Stores the results of a batch, which the caller has locked, in the caller's transaction, and
-    answers its job, locked; None if the job has ended, and then the caller rolls back."""
+    """Stores the results of a batch, which the caller has locked, in the caller's transaction.
+    Returns the locked job, or None if it has ended: then the caller has to roll back."""
     rendered, errors = _store(batch.job, results)
-    # Locked last and shortly: the batches of a job are stored side by side.
+    # The job is locked last, so that its batches can be stored concurrently.
     job = ReindexJob.objects.select_for_update().filter(pk=batch.job_id).first()
     if job is None or job.status != Status.RENDERING:
         return None
@@ -114,7 +114,7 @@ def _store(job: ReindexJob, results: Iterable[dict[str, Any]]) -> tuple[int, int
                 _json(error),
                 _json(result.get("warnings") or None),
                 int(result.get("ms", 0)),
-                # As text: psycopg looks at the elements one by one.
+                # As text, because psycopg would convert the elements one by one.
                 f"{{{','.join(map(str, result.get('made_from', [])))}}}",
                 bool(result.get("settled")) and error is None,
                 list(result.get("strangers", [])),
@@ -129,8 +129,8 @@ def _json(value: Any) -> str | None:
 
 
 def swap(job: ReindexJob) -> None:
-    """Shows visitors this job's index. The caller has the job's row locked, and it is live: a job
-    that was superseded in the meantime never gets here."""
+    """Makes this job's index the one that visitors see. The caller has locked the job's row and
+    knows that the job is live."""
     now = timezone.now()
     named: dict[str, Any] = {
         "url": job.realm_url,
@@ -157,13 +157,14 @@ def swap(job: ReindexJob) -> None:
     if landed:
         emit(index_swapped(job.realm_url))
     elif job.base is not None and not _overtaken(job):
-        # Its base was taken away: nothing that it carried over may be shown. All is rendered.
+        # Another index has replaced the base, and with it the rows that this job carried over. The
+        # next job renders every card.
         job.next_generation = job.generation
 
 
 def modules(job_id: int) -> list[str]:
-    """The modules that the cards of a finished job adopt from, as these spell them; none before,
-    so that a job's batches don't name them all over again."""
+    """The modules that the cards of a finished job adopt from; none before the job is finished, so
+    that they are listed once and not for each batch."""
     with connection.cursor() as cursor:
         cursor.execute(_MODULES, [job_id])
         return [module for (module,) in cursor.fetchall()]
@@ -174,7 +175,7 @@ def _overtaken(job: ReindexJob) -> bool:
 
 
 def _summary(job: ReindexJob) -> dict[str, Any]:
-    """What a job came to, for people: a thousand cards with the same error are one line."""
+    """A summary of a job for people: a thousand cards with the same error are one entry."""
     with connection.cursor() as cursor:
         cursor.execute(_ERRORS, [job.pk])
         kinds = [
@@ -186,7 +187,7 @@ def _summary(job: ReindexJob) -> dict[str, Any]:
         cursor.execute(_REPLICAS, {"job": job.pk})
         replicas = cursor.fetchall()
     summary: dict[str, Any] = {"replicas": {address: count for address, count, _ in replicas}}
-    avoided = next((told for _, _, told in replicas if told), None)
+    avoided = next((each for _, _, each in replicas if each), None)
     if avoided:
         summary["avoided"] = json.loads(avoided) if isinstance(avoided, str) else avoided
     if kinds:
@@ -197,8 +198,8 @@ def _summary(job: ReindexJob) -> dict[str, Any]:
 
 
 def _add_warnings(job: ReindexJob) -> int:
-    """Adds to a job's summary the warnings of the cards that visitors see, and answers how many
-    there are."""
+    """Adds the warnings of all cards that visitors see to a job's summary, and returns their
+    number."""
     with connection.cursor() as cursor:
         cursor.execute(_WARNINGS, [job.realm_url])
         kinds = [

@@ -1,9 +1,9 @@
-"""The words of a text, as the index keeps them and as a search asks for them.
+"""Splits texts into words, for the index and for searches.
 
-Postgres would make one word of `north/south`, and one of every sentence in a language that is
-written without spaces. Here whatever is no letter, mark or digit parts two words; and of writing
-without spaces every character is a word, and every two that stand side by side. That needs no
-extension of Postgres: the embedded one has none for it.
+Postgres would treat `north/south` as one word, and also every sentence in a language that is
+written without spaces. Here, words are separated by any character that is no letter, mark or digit.
+In writing without spaces, each character is a word, and so is each pair of neighbours. This needs
+no Postgres extension; the embedded Postgres has none for it.
 """
 
 import re
@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-#: Postgres holds a text's words in 1 MiB at the most. With each word it keeps up to six bytes.
+#: Postgres stores at most 1 MiB of words per text, with up to six further bytes for each word.
 MAX_BYTES = 1_000_000
 _BYTES_A_WORD = 6
 
-#: Characters of writing without spaces: Thai, Lao, Tibetan, Burmese, Khmer, Chinese and Japanese.
+#: Characters of scripts without spaces: Thai, Lao, Tibetan, Burmese, Khmer, Chinese and Japanese.
 _UNSPACED = (
     "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ece\u0edc-\u0edf\u0f40-\u0fbc\u1000-\u103f\u1050-\u109d"
     "\u1780-\u17d3\u3005-\u3007\u3021-\u3029\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff"
@@ -24,12 +24,12 @@ _UNSPACED = (
     "\U00020000-\U0003ffff"
 )
 _RUN = re.compile(f"[{_UNSPACED}]+")
-#: A part of what is searched for: perhaps with a `-`, perhaps in quotes.
+#: A term of a search, optionally with a `-` before it, and optionally in quotes.
 _PART = re.compile(r'(-*)(?:"([^"]*)"?|([^\s"]+))')
 
 
 class _Parting(dict[int, int | str]):
-    """What `str.translate` makes of characters: a space of what is part of no word."""
+    """A table for `str.translate` that maps every character that is part of no word to a space."""
 
     def __missing__(self, code: int) -> int | str:
         of_a_word = unicodedata.category(chr(code))[0] in "LMN"
@@ -42,7 +42,7 @@ _parting = _Parting()
 
 @dataclass(frozen=True)
 class _Words:
-    """Words in their order, and runs of characters that are written without spaces."""
+    """The words of a text in order, and its runs of characters that are written without spaces."""
 
     spaced: list[str]
     runs: list[str]
@@ -54,7 +54,7 @@ def _words(text: str) -> _Words:
 
 
 def searchable(document: dict[str, Any]) -> dict[str, Any]:
-    """A search document whose text is its words, as Postgres is to index them."""
+    """A search document with its text split into words for Postgres to index."""
     if not isinstance(document.get("_text"), str):
         return document
     words = _words(document["_text"])
@@ -63,7 +63,7 @@ def searchable(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fitting(words: Iterable[str]) -> Iterable[str]:
-    """The first of the words, as many as Postgres can hold."""
+    """The first of the words, as many as Postgres can store."""
     left = MAX_BYTES
     for word in words:
         left -= len(word.encode()) + _BYTES_A_WORD
@@ -72,11 +72,12 @@ def _fitting(words: Iterable[str]) -> Iterable[str]:
         yield word
 
 
-def ts_query(asked: str) -> str:
-    """What is searched for, in the language of `to_tsquery`: all words; not those after `-`; those
-    in quotes, or joined by a sign, in a row; `or` between two of them asks for either."""
+def ts_query(text: str) -> str:
+    """A search text in the language of `to_tsquery`. All terms must occur; a term after `-` must
+    not; the words of a term in quotes, or joined by a sign, must follow each other; `or` between
+    terms makes them alternatives."""
     groups: list[list[str]] = [[]]
-    for minus, quoted, bare in _PART.findall(asked):
+    for minus, quoted, bare in _PART.findall(text):
         if bare.lower() == "or" and not minus:
             groups.append([])
             continue
@@ -87,7 +88,7 @@ def ts_query(asked: str) -> str:
 
 
 def _wanted(words: _Words) -> str:
-    """The condition that a text has these words, those that are written with spaces in a row."""
+    """The condition that a text has these words. Words with spaces must follow each other."""
     parts = [" <-> ".join(f"'{word}'" for word in words.spaced)] if words.spaced else []
     for run in words.runs:
         parts += [f"'{run[at : at + 2]}'" for at in range(max(1, len(run) - 1))]

@@ -136,7 +136,7 @@ def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
     return int(row[0]) if row else generation
 
 
-def note_sought(job_id: int, realm_urls: Iterable[str]) -> None:
+def note_missing(job_id: int, realm_urls: Iterable[str]) -> None:
     """Notes that a job looked for realms that don't exist, in the same way as realms that it may
     not read: if one of them becomes readable, another job follows. A job with `MAX_SOUGHT` pins or
     more notes none; the realm's next job renders the cards again that looked for them."""

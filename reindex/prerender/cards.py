@@ -27,7 +27,7 @@ from reindex.reading.references import BASE_MODULE, BASE_REALM
 LEVELS_AT_ONCE = 3
 #: How many processes in a row may end at another hanging module without answering a card. After
 #: that, the card gets an error.
-MAX_IN_VAIN = 5
+MAX_FRUITLESS = 5
 
 #: The other realms whose code a card loads.
 Strangers: TypeAlias = frozenset[str]
@@ -218,7 +218,7 @@ class _Group:
             self._answer(result, doubtful)
 
         # Each process but the last answers a hanging card or names a hanging module.
-        in_vain = 0
+        fruitless = 0
         while left and unavailable is not None:
             for url in list(left):
                 if error := lost.error_of(url):
@@ -238,10 +238,10 @@ class _Group:
                 lost.died(list(left))
                 self._divide(list(left), death, hung, again=again)
                 return
-            in_vain = in_vain + 1 if len(left) == before else 0
-            if in_vain == MAX_IN_VAIN:
+            fruitless = fruitless + 1 if len(left) == before else 0
+            if fruitless == MAX_FRUITLESS:
                 answer(failed(next(iter(left)), "it loads too many modules that hang"), True)
-                in_vain = 0
+                fruitless = 0
         for url in list(left):
             answer(failed(url, "the prerenderer returned no result"), True)
 

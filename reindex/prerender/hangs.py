@@ -1,13 +1,13 @@
-"""What hangs: how much time a job may lose to it, and what is known to hang before it is tried.
+"""Hanging cards and modules: how much time a job may lose to them, and which ones it skips.
 
-A card that runs into its time limit costs that time, and the process with it. A job may lose
-REALM_LOST_SECONDS in this way. After that, cards of a module that a card has hung with are not
-tried again in the job; once it has lost as much again, nothing more is tried.
+A card that exceeds its time limit costs that time and the process. A job may lose
+REALM_LOST_SECONDS in this way. After that, the job skips all cards of a module with a card that has
+hung; once it has lost twice as much, it skips all remaining cards.
 
-What hung is remembered by its bytes and those of everything it imports: later jobs give it its
-error at once, until these change, or for a day. A process that was stopped or starved makes an
-innocent card run into its limit as well, so something is known to hang only if the process was busy
-meanwhile, or if it hung in two jobs.
+A hanging card or module is stored with a hash of its bytes and of everything it imports. For a day,
+or until one of these changes, later jobs give it its error at once. A process that was stopped or
+starved makes innocent cards exceed their limit too, so something counts as hanging only if the
+process was busy meanwhile, or if it hung in two jobs.
 """
 
 import hashlib
@@ -29,18 +29,18 @@ from reindex.prerender.renderer import renderer
 from reindex.reading.documents import Document, links_of, module_of
 from reindex.reading.reader import Reader
 
-#: For how long something is known to hang.
+#: How long a hang is remembered.
 REMEMBERED = timedelta(days=1)
-#: So many signs that something hangs are proof: a busy process gives as many at once.
+#: The number of signs that prove a hang: a busy process gives them all at once, another gives one.
 PROOF = 2
-#: A process that had a processor for this part of the time was not waiting for something else.
+#: A process is busy if it used a processor for more than this fraction of the time.
 BUSY = 0.5
 
 _LOST = """
 UPDATE reindex_reindexjob SET lost_seconds = lost_seconds + %(seconds)s, hung = hung || %(hung)s
 WHERE id = %(id)s RETURNING lost_seconds, hung
 """
-#: A job gives one sign at the most: its batches may all have met the same slow replica.
+#: Signs of one job are not added up: its batches may all have met the same slow replica.
 _REMEMBER = """
 INSERT INTO reindex_hang AS known (key, digest, realm_url, url, error, signs, job_id, seen_at)
 VALUES (%(key)s, %(digest)s, %(realm)s, %(url)s, %(error)s, %(signs)s, %(job)s, %(now)s)
@@ -51,25 +51,25 @@ ON CONFLICT (key) DO UPDATE SET seen_at = excluded.seen_at, job_id = excluded.jo
 
 
 def _processor_clock(pid: int) -> int:
-    """The clock of a process's processor time: clock_getcpuclockid(3) of Linux, which Python lacks.
-    Reading /proc takes a hundred times as long, and it is read for every card."""
+    """The clock of a process's processor time, as Linux's clock_getcpuclockid(3) returns it, which
+    Python lacks. It is read for every card, and reading /proc takes a hundred times as long."""
     return (~pid << 3) | 2
 
 
 @dataclass
 class Stopwatch:
-    """How long a process has been silent, and how much processor time it has used meanwhile."""
+    """Measures the time and the processor time between the answers of a process."""
 
     pid: int = 0
     _from: tuple[float, float] = (0, 0)
 
     def start(self, pid: int) -> None:
-        """From now on, for another process."""
+        """Starts measuring another process."""
         self.pid = pid
         self._from = self._read()
 
     def lap(self) -> tuple[float, float]:
-        """The seconds since the last time, by the clock and by the processor."""
+        """The seconds of real time and of processor time since the last lap."""
         now = self._read()
         passed = now[0] - self._from[0], now[1] - self._from[1]
         self._from = now
@@ -77,7 +77,7 @@ class Stopwatch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves out what happens meanwhile."""
+        """Leaves out the time of the `with` block."""
         before = self._read()
         yield
         after = self._read()
@@ -88,40 +88,40 @@ class Stopwatch:
 
     def _read(self) -> tuple[float, float]:
         used = self._from[1]
-        # A process that is gone uses no more.
+        # A process that has ended uses no more.
         with suppress(OSError):
             used = time.clock_gettime(_processor_clock(self.pid))
         return time.monotonic(), used
 
 
 def signs_of(wall: float, busy: float) -> int:
-    """How much it proves that something has run into its limit."""
+    """The number of signs that an exceeded time limit counts for."""
     return PROOF if busy > BUSY * wall else 1
 
 
 @dataclass
 class LostTime:
-    """What a batch knows of its job's lost time. It changes as cards hang."""
+    """The time that a batch's job has lost, and the cards and modules that hang."""
 
     job: ReindexJob
     reader: Reader
     cards: Mapping[str, Document]
     watch: Stopwatch = field(default_factory=Stopwatch)
-    #: Errors of the modules that don't end, by URL.
+    #: Errors of the modules that hang, by URL.
     modules: dict[str, Document] = field(default_factory=dict)
     _known_cards: dict[str, Document] = field(default_factory=dict)
-    #: The card that was answered last, how long that took, and how much of it on a processor.
+    #: The card that was answered last, and the real and processor time that it took.
     _last: tuple[str | None, float, float] = (None, 0, 0)
-    #: To which part of the batch a card belongs since a process has died with all of them.
+    #: The part that each card belongs to, after a process died and its cards were divided.
     _parts: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.modules |= {url: error for url, error in self.job.hung.items() if error is not None}
 
-    # --- what is known ---
+    # --- known hangs ---
 
     def recall(self, modules: Iterable[str]) -> None:
-        """Looks up what is known of these modules and of the cards. A full job tries everything."""
+        """Looks up which of these modules and of the cards hang. A full job skips nothing."""
         if self.job.full:
             return
         digests = _digests(self.reader, modules)
@@ -133,7 +133,7 @@ class LostTime:
                 self._known_cards[url] = {**_as_known(hang), "card": url}
 
     def error_of(self, url: str) -> Document | None:
-        """The error of a card that is not tried; None if it is."""
+        """The error of a card that is skipped; None if it is to be rendered."""
         if url in self._known_cards:
             return self._known_cards[url]
         lost, most = self.job.lost_seconds, settings.REALM_LOST_SECONDS
@@ -143,23 +143,23 @@ class LostTime:
         because = f"other cards of {module}" if module in self.job.hung else "other cards"
         message = (
             f"Not rendered: this job has lost {lost:.0f} s to cards that ran into their limits, "
-            f"among them {because}. Mend those and publish again."
+            f"among them {because}. Fix those and publish again."
         )
         error = {"status": 504, "title": "Time limit exceeded", "message": message, "causes": []}
         return {**error, "card": url, **({"module": module} if module else {})}
 
-    # --- what happens ---
+    # --- new hangs ---
 
     def heard(self, url: str | None = None) -> None:
-        """Notes that a card was answered, or that the process has ended itself for what hung."""
+        """Notes that a card was answered, or that the process has ended because of a hang."""
         wall, busy = self.watch.lap()
         # A card that hung is answered right before the process ends itself.
         if url is not None or wall > settings.REALM_RENDER_SECONDS / 2:
             self._last = (url, wall, busy)
 
     def stopped(self, modules: Mapping[str, Document]) -> None:
-        """Counts the time of what has hung: the modules, or else the card that was answered last.
-        A process that has ended itself for another reason has lost none."""
+        """Counts the time lost to the modules that hung, or if there are none, to the card that was
+        answered last. A process that ended for another reason lost no time."""
         url, wall, busy = self._last
         if wall < settings.REALM_RENDER_SECONDS / 2:
             return
@@ -176,16 +176,16 @@ class LostTime:
         self._lose(wall, {**new, **({} if new or url is None else self._suspect(url))})
 
     def died(self, urls: list[str]) -> None:
-        """Counts the time of a process that has ended with these cards unanswered. They are to be
-        tried again in halves."""
+        """Counts the time of a process that died with these cards unanswered, and divides the cards
+        into halves that are tried separately."""
         half, number = len(urls) // 2, max(self._parts.values(), default=0)
         self._parts |= dict.fromkeys(urls[:half], number + 1)
         self._parts |= dict.fromkeys(urls[half:], number + 2)
         self._lose(self.watch.lap()[0], self._suspect(urls[0]) if len(urls) == 1 else {})
 
     def parts(self, urls: list[str], *, halved: bool) -> list[list[str]]:
-        """Cards that are left, as they are to be tried: apart, where a process has died of them;
-        halved, where reading what they are made from has taken a whole turn."""
+        """Divides the remaining cards into new batches: along the halves in which they are tried
+        after a process died, or, if `halved`, because reading for them took a whole turn."""
         if halved and not self._parts:
             half = (len(urls) + 1) // 2
             return [part for part in (urls[:half], urls[half:]) if part]
@@ -196,7 +196,7 @@ class LostTime:
 
     @property
     def seconds(self) -> float:
-        """What the job has lost so far."""
+        """The time that the job has lost so far."""
         return self.job.lost_seconds
 
     def _suspect(self, url: str) -> dict[str, None]:
@@ -213,12 +213,12 @@ class LostTime:
             cursor.execute(_LOST, named)
             row = cursor.fetchone()
         if row is not None:
-            lost, told = row
+            lost, all_hung = row
             self.job.lost_seconds = lost
-            self.job.hung = json.loads(told) if isinstance(told, str) else told
+            self.job.hung = json.loads(all_hung) if isinstance(all_hung, str) else all_hung
 
     def _card_key(self, url: str) -> str:
-        """The hash of everything that a card shows, as far as its direct links."""
+        """The hash of everything that a card shows, including its direct links."""
         document = self.cards[url]
         shown: list[Any] = [self.job.realm_url, url, self.reader.card(f"{self.job.realm_url}realm")]
         for each in [url, *links_of(url, document)]:
@@ -229,7 +229,7 @@ class LostTime:
 
 
 def known_modules(reader: Reader, urls: Iterable[str]) -> dict[str, Document]:
-    """The errors of those of these modules that are known to hang, by URL."""
+    """The errors of the given modules that are known to hang, by URL."""
     digests = _digests(reader, urls)
     return _hung(reader, digests, _known(Q(digest__in=set(digests.values()))))
 
@@ -252,7 +252,7 @@ def _hung(
 def remember_module(
     reader: Reader, url: str, error: Document, signs: int, job_id: int, realm_url: str = ""
 ) -> None:
-    """Takes note that a module has hung in a job."""
+    """Stores that a module has hung in a job."""
     _remember(_module_key(reader, url), _digest(reader, url), realm_url, url, error, signs, job_id)
 
 
@@ -285,26 +285,26 @@ def _as_known(hang: Hang) -> Document:
     error: Document = dict(hang.error)
     when = f"{hang.seen_at:%Y-%m-%d %H:%M} UTC"
     error["message"] += (
-        f" at {when}. It is tried again when it changes, or something that it is made from, "
-        "or in a full reindex"
+        f" at {when}. It is tried again in a full reindex, or when it or something that it is "
+        "made from changes"
     )
     return error
 
 
 def _module_key(reader: Reader, url: str) -> str:
-    """The hash of a module and of all that it imports, wherever their realm is published."""
-    # However it is spelt.
+    """The hash of a module and of all its imports. It doesn't depend on the realm's own URL."""
+    # The canonical URL of the module is the last one.
     *_, url = [url, *reader.modules([url])]
-    asked, complete = reader.reached(url)
+    reached, complete = reader.reached(url)
     pin = reader.locate(url)
     own = "" if pin is None else pin.realm_url
-    parts: list[Any] = [[each.removeprefix(own), _digest(reader, each)] for each in sorted(asked)]
-    # What it imports besides isn't known: that may change with any change of a realm.
+    parts: list[Any] = [[each.removeprefix(own), _digest(reader, each)] for each in sorted(reached)]
+    # Unknown further imports may change with any change of the pinned realms.
     return _hash([parts, None if complete else sorted(reader.pins.items())])
 
 
 def _digest(reader: Reader, url: str) -> str:
-    """The hash of what a sandbox gets for a module, however its URL is spelt."""
+    """The hash of the source that a sandbox gets for a module. Redirects are followed."""
     source = reader.source(url)
     source = reader.source(source["redirect"]) if "redirect" in source else source
     text = source.get("code", source.get("data", ""))
@@ -312,5 +312,5 @@ def _digest(reader: Reader, url: str) -> str:
 
 
 def _hash(value: Any) -> str:
-    told = json.dumps([value, renderer(), settings.REALM_RENDER_SECONDS], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()
+    text = json.dumps([value, renderer(), settings.REALM_RENDER_SECONDS], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""The prerenderer's process: a Deno that runs card code in a sandbox and reaches nothing.
+"""The prerenderer's process: Deno, which runs card code in a sandbox.
 
-It reads no file but its own code, has no network, gets what it renders through its stdin, and ends
-with that.
+It may read only its own code and has no network. It gets its tasks through stdin, and exits when
+stdin is closed.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ from typing import Any
 from deno import find_deno_bin
 from django.conf import settings
 
-#: What a prerenderer may allocate in all. V8 does not start with less than about 1 GiB.
+#: The memory limit of a prerenderer. V8 does not start with less than about 1 GiB.
 _DATA_BYTES = 2 * 1024**3
 
-#: One that was kept and isn't ready after this time is not waited for.
+#: A kept prerenderer that isn't ready after this time is killed.
 READY_SECONDS = 1.0
 
 _HOST = Path(settings.BASE_DIR) / "reindex" / "deno"
@@ -32,8 +32,8 @@ _NODE_MODULES = Path(settings.BASE_DIR) / "node_modules"
 
 @dataclass(frozen=True)
 class Library:
-    """The card library at one generation: `module` is `@realm/base`, and `sources` has everything
-    that it imports."""
+    """The card library at one generation: `module` is the URL of `@realm/base`, and `sources` holds
+    that module and everything it imports."""
 
     realm: str
     module: str
@@ -41,7 +41,7 @@ class Library:
 
     @cached_property
     def version(self) -> str:
-        """Tells it from the library of another generation that is not the same."""
+        """A hash of the sources: generations with the same sources have the same version."""
         return hashlib.sha256(json.dumps(self.sources, sort_keys=True).encode()).hexdigest()
 
 
@@ -65,20 +65,20 @@ class Host:
         stdin.flush()
 
     def is_ready(self) -> bool:
-        """Whether it can take a task; one that was kept has to say so first."""
+        """Whether the process can take a task. A kept one must first report that it is ready."""
         if self.kept:
             assert self.process.stdout is not None
             timer = threading.Timer(READY_SECONDS, self.process.kill)
             timer.start()
             nonce = self.nonce.encode()
-            said = next((line for line in self.process.stdout if line.startswith(nonce)), b"")
+            answer = next((line for line in self.process.stdout if line.startswith(nonce)), b"")
             timer.cancel()
-            if said.removeprefix(nonce).strip() != b'{"type":"ready"}':
+            if answer.removeprefix(nonce).strip() != b'{"type":"ready"}':
                 return False
         return self.process.poll() is None
 
     def end(self) -> None:
-        """Ends it, whatever it is doing."""
+        """Kills the process."""
         self.process.kill()
         self.process.wait()
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -88,7 +88,7 @@ class Host:
 
 
 def start(library: Library) -> Host:
-    """Starts a process that has loaded the card library when it takes its task."""
+    """Starts a process, which loads the card library before it takes its task."""
     process = subprocess.Popen(
         _command(),
         stdin=subprocess.PIPE,
@@ -97,10 +97,10 @@ def start(library: Library) -> Host:
         cwd=settings.BASE_DIR,
         env=_environment(),
         start_new_session=True,
-        # Takes the card library before the process has begun to read.
+        # Large enough for the card library, so that writing it doesn't wait for the process.
         pipesize=1024 * 1024,
     )
-    # The heap limit knows nothing of array buffers.
+    # V8's heap limit doesn't include array buffers.
     resource.prlimit(process.pid, resource.RLIMIT_DATA, (_DATA_BYTES, _DATA_BYTES))
     host = Host(process, secrets.token_hex(16), library.version)
     request = {
@@ -113,13 +113,13 @@ def start(library: Library) -> Host:
             "sources": library.sources,
         },
     }
-    # One that has ended already is found out by whoever gives it a task.
+    # If the process has already ended, giving it a task fails and reports that.
     with suppress(BrokenPipeError):
         host.say(request)
     return host
 
 
-# --- How it is started -------------------------------------------------------------------------
+# --- Command line and environment --------------------------------------------------------------
 
 
 def _command() -> list[str]:
@@ -129,7 +129,7 @@ def _command() -> list[str]:
         "--no-npm", "--no-remote", "--unstable-worker-options",
         f"--import-map={_HOST / 'import_map.json'}",
         f"--allow-read={_HOST},{_NODE_MODULES}",
-        # Code from strings would be compiled with Deno's own loader behind it.
+        # Code compiled from strings could import with Deno's own loader.
         f"--v8-flags=--max-old-space-size={memory},--disallow-code-generation-from-strings",
         str(_HOST / "host.ts"),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Builds the definitions of modules in a sandbox of their own."""
+"""Builds the definitions of a module in a sandbox of its own."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ from reindex.reading.places import Authority
 from reindex.reading.reader import Reader
 from reindex.reading.references import BASE_MODULE, BASE_REALM, file_url
 
-#: So many imports that lead nowhere are named.
+#: The maximum number of missing imports in an error.
 MAX_MISSING = 5
 
 #: One build at a time in a process of a web service.
@@ -23,11 +23,11 @@ _building = threading.Lock()
 
 
 class ModuleBuilder:
-    """Builds definitions of modules (a `definitions.lookup.Builder`): of what everyone may read, or
-    of what the user of an `authority` may.
+    """Builds definitions of modules (a `definitions.entries.Builder`) in public realms, and with an
+    `authority` also in those that its user may read.
 
-    It reads what the registry has *now*, and never a job's pins: a build that begins after a change
-    must see that change, or the late work of an overtaken job would be stored as the newest.
+    It reads the *current* generations of the registry, never a job's pins: a build that begins
+    after a change must see that change, or an overtaken job's late work would be stored as newest.
     """
 
     def __init__(self, authority: Authority | None = None, user: str = "") -> None:
@@ -35,16 +35,16 @@ class ModuleBuilder:
         self._access = Access(user=user)
 
     def locate(self, url: str) -> ModuleLocation | None:
-        """Asks the registry anew each time, so that it can't say less than has been committed."""
+        """Locates a module. It asks the registry every time, so it sees all committed changes."""
         reader = Reader({}, authority=self._authority, access=self._access)
         pin = reader.locate(url)
         modules = reader.modules([url]) if pin else []
         if pin is None or not modules:
             return None
-        # Whatever the module imports, the prerenderer imports the card library.
+        # The prerenderer always imports the card library, even if the module doesn't.
         reader.locate(BASE_MODULE)
         *imported, canonical = modules
-        # What isn't there may come: then the module is to be built anew.
+        # A missing import may appear later: then the module has to be built again.
         dependencies = _spelt(reader, imported + reader.missing(url))
         realms = sorted(reader.pins.keys() - {pin.realm_url})
         return ModuleLocation(
@@ -57,7 +57,7 @@ class ModuleBuilder:
         )
 
     def build(self, located: ModuleLocation) -> BuildResult:
-        """Imports the module in a sandbox and asks its cards what they are."""
+        """Imports the module in a sandbox and returns the definitions of its cards."""
         reader = Reader(
             {located.realm_url: located.generation},
             authority=self._authority,
@@ -89,13 +89,13 @@ class ModuleBuilder:
 
 
 def _spelt(reader: Reader, urls: list[str]) -> list[str]:
-    """URLs as a change of the files announces them: an import may escape what needs no escaping."""
+    """URLs in the spelling that file changes announce: imports may escape more than necessary."""
     pins = [(url, reader.locate(url)) for url in urls]
     return [url if pin is None else file_url(pin.realm_url, pin.path_of(url)) for url, pin in pins]
 
 
 def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]) -> Message:
-    """The definitions of a module, or an error. Adds to `late` what it turns out to import."""
+    """The definitions of a module, or an error. Adds imports that weren't known to `late`."""
     results: list[Message] = []
     realms = reader.realms_of([module]) | {BASE_REALM}
     sources = {url: reader.source(url) for url in sorted(reader.reached(module)[0])}
@@ -110,7 +110,7 @@ def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]
         found: dict[str, Message] = {}
         for url in asked["modules"]:
             reached = reader.reached(url)[0]
-            # Nobody knew that it is imported: the definitions depend on it.
+            # The import wasn't known before, and the definitions depend on it.
             late.update(reached)
             if reader.realms_of([url]) <= realms:
                 found |= {each: reader.source(each) for each in sorted(reached)}
@@ -133,17 +133,17 @@ def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]
     except SandboxDied as error:
         return not_built(500, error)
     if not results:
-        return not_built(504, "the module ran into its time limit")
+        return not_built(504, "the module exceeded its time limit")
     result = checked_definitions(results[0])
     wall, busy = laps[0]
     if "error" in result and wall >= settings.REALM_RENDER_SECONDS:
-        # A build is no job: the moment stands for it.
+        # A build belongs to no job: the negative time is a unique id in place of a job's.
         signs, build = hangs.signs_of(wall, busy), -time.time_ns()
         hangs.remember_module(reader, module, result["error"], signs, build)
     return result
 
 
 def _missing(module: str) -> Message:
-    """What is wrong with an import that leads nowhere, for whomever the module is built."""
-    message = f"{module} is not there, or is not to be read by everyone who may read this"
+    """The error for an import that leads to no readable module."""
+    message = f"{module} does not exist, or not everyone who may read this module may read it"
     return {"status": 404, "title": "Module not found", "message": message, "module": module}

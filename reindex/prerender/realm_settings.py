@@ -1,4 +1,4 @@
-"""`realm.json`: what a realm says of itself, and what of that is said in vain."""
+"""`realm.json`: a realm's settings, and warnings about those that have no effect."""
 
 import re
 from collections.abc import Iterator
@@ -13,30 +13,30 @@ from reindex.reading.documents import Document
 from reindex.reading.reader import Reader
 from reindex.reading.references import BASE_REALM
 
-#: The fields of `RealmConfig` of the card library, and what clients of a realm's `_info` look for.
+#: The fields of the card library's `RealmConfig`, and those that clients read from `_info`.
 TEXTS = ("name", "description", "iconURL", "backgroundURL", "stylesheet", "lang")
 _KNOWN = (*TEXTS, "cardInfo", "showAsCatalog", "includePrerenderedDefaultRealmIndex")
 _FILES = ("iconURL", "backgroundURL", "stylesheet")
-#: The tag of a language by its form (RFC 5646, section 2.1).
+#: The form of a language tag (RFC 5646, section 2.1).
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 LANGUAGE = "en"
 
 
 def read(reader: Reader, realm_url: str) -> Document:
-    """What templates are told of their realm, with its addresses made absolute."""
+    """The realm's data for templates, with absolute URLs."""
     texts = {key: each for key, each in _attributes(reader, realm_url).items() if _is_text(each)}
     lang = texts.get("lang", "")
-    told: Document = {"url": realm_url, "name": texts.get("name", ""), "baseURL": BASE_REALM}
-    told |= {"iconURL": None, "stylesheet": None}
-    told["lang"] = lang if _LANGUAGE.fullmatch(lang) else LANGUAGE
+    realm: Document = {"url": realm_url, "name": texts.get("name", ""), "baseURL": BASE_REALM}
+    realm |= {"iconURL": None, "stylesheet": None}
+    realm["lang"] = lang if _LANGUAGE.fullmatch(lang) else LANGUAGE
     for name in ("iconURL", "stylesheet"):
         with suppress(ValueError):
-            told[name] = urljoin(realm_url, texts[name]) if texts.get(name) else None
-    return told
+            realm[name] = urljoin(realm_url, texts[name]) if texts.get(name) else None
+    return realm
 
 
 def checked(reader: Reader, realm_url: str) -> Iterator[Message]:
-    """A result for `realm.json` where something in it has no effect: its warnings, and no page.
+    """A result for `realm.json` with warnings and no page, if some of its settings have no effect.
     Raises ReplicaUnavailable and PinEnded."""
     attributes = _attributes(reader, realm_url)
     warnings = list(_warnings(attributes))
@@ -50,21 +50,26 @@ def checked(reader: Reader, realm_url: str) -> Iterator[Message]:
                 warnings.append(_warning(name, f"{value!r}, which is not a URL"))
     dead, keys = DeadReferences(reader, realm_url).warnings(named)
     if warnings or dead:
-        made_from = sorted({*keys, dependency_key(realm_url, "realm.json")})
-        told = {"type": "card", "url": f"{realm_url}realm", "warnings": [*warnings, *dead]}
-        yield {**told, "made_from": made_from, "settled": True}
+        yield {
+            "type": "card",
+            "url": f"{realm_url}realm",
+            "warnings": [*warnings, *dead],
+            "made_from": sorted({*keys, dependency_key(realm_url, "realm.json")}),
+            "settled": True,
+        }
 
 
 def _warnings(attributes: Document) -> Iterator[Message]:
     for name, value in attributes.items():
         if name not in _KNOWN:
-            message = f"{name} means nothing in realm.json; it may have {', '.join(TEXTS)}"
+            message = f"{name} is unknown in realm.json; expected one of {', '.join(TEXTS)}"
             yield {"key": name, "message": message}
         elif name in TEXTS and value is not None and not _is_text(value):
-            yield _warning(name, f"{value!r:.60}, which is no text")
+            yield _warning(name, f"{value!r:.60}, which is not text")
     lang = attributes.get("lang")
     if _is_text(lang) and lang and not _LANGUAGE.fullmatch(lang):
-        yield _warning("lang", f"{lang!r:.60}, which names no language; expected de, or pt-BR")
+        what = f"{lang!r:.60}, which is no language tag; expected a tag such as de or pt-BR"
+        yield _warning("lang", what)
 
 
 def _warning(name: str, what: str) -> Message:

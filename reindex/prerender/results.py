@@ -1,8 +1,8 @@
-"""What the prerenderer answers, made sure of before anything believes it.
+"""Checks the prerenderer's results before anything else uses them.
 
-Results are made where card code can reach them, so a result may be anything that JSON can say. What
-passes here has the form that the index, the search and the pages rely on, and a size that they can
-bear; what doesn't is an error of the card or module that it is said to be of, and of no other.
+Card code can manipulate results, so a result may be any JSON. A result that passes has the form and
+the size that the index, the search and the pages rely on. One that doesn't becomes an error of its
+own card or module, and affects no other.
 """
 
 from typing import Annotated, Any, Literal, TypeAlias
@@ -13,18 +13,18 @@ from reindex.reading.strict_json import BrokenDocument
 
 Message: TypeAlias = dict[str, Any]
 
-#: A card's HTML and search document together; a database row has its limits. Unit: bytes.
+#: The limit of a card's HTML and search document together, as rows are limited. Unit: bytes.
 MAX_RESULT = 8_000_000
 
-#: As much text of a card as the card library has searched. Postgres indexes ten times as much,
-#: and else a swap would fail for all cards. Unit: characters.
+#: The card library's limit of a card's searchable text. Postgres can index ten times as much; a
+#: longer text would make the swap fail for all cards. Unit: characters.
 MAX_TEXT = 100_000
 
-#: What `deno/cards.ts` and `referencesOf` of the card library tell of one card.
+#: The limits of `deno/cards.ts` and of the card library's `referencesOf`, per card.
 MAX_WARNINGS = 20
 MAX_REFERENCES = 1_000
 
-#: What an error says at most. Unit: characters.
+#: The limit of each text in an error. Unit: characters.
 MAX_WORDS = 4_000
 MAX_CAUSES = 10
 
@@ -67,7 +67,7 @@ class _Shape(
         "str | dict[str, _Shape] | Annotated[list[_Shape], Field(min_length=1, max_length=1)]"
     ]
 ):
-    """Which fields a search may name: a plain type, a card's fields, or a list of one of these."""
+    """The type of a searchable field: a plain type, a card's fields, or a list of one of these."""
 
 
 class _Search(_Strict):
@@ -115,33 +115,33 @@ class _Defined(_Strict):
 
 def checked_card(result: Message) -> Message:
     """The result for a card: `html`, `search` and `links`, or an `error`."""
-    told = {"type": "card", "url": result["url"], "ms": _milliseconds(result.get("ms"))}
+    base = {"type": "card", "url": result["url"], "ms": _milliseconds(result.get("ms"))}
     if result.get("size", 0) > MAX_RESULT:
-        why = f"it comes to {result['size']} bytes; at most {MAX_RESULT} are kept"
-        return told | failed(result["url"], why)
+        why = f"its result has {result['size']} bytes; the limit is {MAX_RESULT}"
+        return base | failed(result["url"], why)
     error = _error(result)
     if error is not None:
-        return {**told, "error": error}
+        return {**base, "error": error}
     if "error" not in result and _is(_Rendered, result):
-        return {**told, **{key: result[key] for key in _Rendered.model_fields}}
-    return told | failed(result["url"], "its result is not one")
+        return {**base, **{key: result[key] for key in _Rendered.model_fields}}
+    return base | failed(result["url"], "its result has an invalid form")
 
 
 def checked_definitions(result: Message) -> Message:
     """The result for a module: `definitions` or an `error`."""
     if result.get("size", 0) > MAX_RESULT:
-        why = f"its definitions come to {result['size']} bytes; at most {MAX_RESULT} are kept"
+        why = f"its definitions have {result['size']} bytes; the limit is {MAX_RESULT}"
         return not_built(500, why)
     error = _error(result)
     if error is not None:
         return {"error": error}
     if "error" not in result and _is(_Defined, result):
         return {"definitions": result["definitions"]}
-    return not_built(500, "what the module defines is not what definitions are")
+    return not_built(500, "the module's definitions have an invalid form")
 
 
 def failed(url: str, why: object) -> Message:
-    """The result for a card of which nothing usable came back."""
+    """The result for a card without a usable answer from the prerenderer."""
     error = {
         "status": 500,
         "title": "Render Failed",
@@ -154,14 +154,19 @@ def failed(url: str, why: object) -> Message:
 
 def broken_card(error: BrokenDocument) -> Message:
     """The error document of a card whose file is broken."""
-    told = {"status": 422, "title": "The card's file is broken", "message": _cut(str(error))}
-    # Fields and links are named without what every card has around them.
+    # Fields and links are named without the part of the path that all cards share.
     field = error.field.removeprefix("data.attributes.").removeprefix("data.relationships.")
-    return {**told, "causes": [], **({"field": _cut(field)} if field else {})}
+    return {
+        "status": 422,
+        "title": "The card's file is broken",
+        "message": _cut(str(error)),
+        "causes": [],
+        **({"field": _cut(field)} if field else {}),
+    }
 
 
 def not_built(status: int, why: object) -> Message:
-    """The result for a module of which nothing usable came back."""
+    """The result for a module without a usable answer from the prerenderer."""
     return {"error": {"status": status, "title": "Build Failed", "message": str(why)}}
 
 
@@ -181,5 +186,5 @@ def _is(form: type[BaseModel], result: Message) -> bool:
 
 
 def _milliseconds(value: Any) -> int:
-    told = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
-    return int(value) if told else 0
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return int(value) if number and 0 <= value < 1e9 else 0

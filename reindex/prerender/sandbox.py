@@ -1,8 +1,8 @@
-"""Runs the prerenderer: a Deno process, for each task a Worker without permissions for card code.
+"""Runs a task in a prerenderer: a Deno process with a Worker without permissions for card code.
 
-The process gets one request on stdin and answers in lines that begin with a nonce which card code
-never learns, so that what a card writes to stdout can't pass for a result. A process that dies or
-goes silent loses what it had not answered yet, and nothing else. The messages: `deno/protocol.ts`.
+The process gets one task on stdin and answers in lines that begin with a nonce. Card code doesn't
+know the nonce, so it can't forge a result by writing to stdout. If a process dies or goes silent,
+only the results that it hasn't sent are lost. For the messages see `deno/protocol.ts`.
 """
 
 import json
@@ -20,18 +20,18 @@ from reindex.prerender.host import Host
 from reindex.prerender.results import MAX_RESULT, Message
 from reindex.reading.strict_json import finite, no_number
 
-#: Beyond the limit of one card: for starting, and for ending a Worker that hangs.
+#: Added to the time limit of one card: for starting, and for ending a Worker that hangs.
 GRACE_SECONDS = 20.0
 
-#: No line is read further: what is longer is not a result, and there may be no end of it.
+#: The rest of a longer line is dropped: it is not a valid result, and it may never end.
 MAX_LINE = MAX_RESULT + 1_000
 
-#: What Postgres can't keep in a JSON document, and a page can't show: NUL, and half a character.
+#: Characters that Postgres can't store in JSON: NUL, and halves of surrogate pairs.
 _UNSTORABLE = re.compile("[\\x00\ud800-\udfff]")
 
 
 class SandboxDied(Exception):
-    """The process ended, or was ended, before it had answered everything."""
+    """The process ended or was killed before it had answered everything."""
 
 
 def run(
@@ -41,14 +41,14 @@ def run(
     supply: Callable[[Message], Message],
     unavailable: Message | None = None,
 ) -> Message | None:
-    """Runs one task in a process and hands every result to `receive`. `supply` is asked for the
-    `documents` of cards and for `modules`, by URL, that a render turns out to need (`dynamic` if
-    card code waits for the modules and would go on without them), and answers a `Supply`. The
-    process ends with the task, unless None is answered: then it may be kept.
+    """Runs one task in a process and calls `receive` with every result. `supply` is called with the
+    URLs of further `documents` and `modules` that a render needs (`dynamic` if card code waits for
+    the modules and would continue without them), and returns a `Supply`.
 
-    A card that hangs has its error and ends the process: then the modules that are to be left alone
-    are answered, to be given as `unavailable` when the rest of the task is run. None means that the
-    task is done. Raises SandboxDied; results received before that stand.
+    Returns None when the task is done; then the process may be kept. If a card hangs, its error is
+    its result, and the process is killed: then `run` returns the hanging modules, which the caller
+    passes as `unavailable` when it runs the rest of the task. Raises SandboxDied; results received
+    before that are valid.
     """
     order: Message = {"unavailable": unavailable or {}}
     if "cards" in task:
@@ -64,14 +64,14 @@ def run(
 
 @dataclass(frozen=True)
 class _Talk:
-    """What is said with one process, line by line."""
+    """The exchange of messages with one process, line by line."""
 
     host: Host
     receive: Callable[[Message], None]
     supply: Callable[[Message], Message]
 
     def about(self, order: Message, task: Message) -> Message | None:
-        """Gives a task and hears its answers to the end; what `run` returns."""
+        """Sends a task and receives all its answers. Returns the result of `run`."""
         process = self.host.process
         watch = _Watch(process, settings.REALM_RENDER_SECONDS + GRACE_SECONDS)
         try:
@@ -86,16 +86,16 @@ class _Talk:
                         self.receive(message)
                         return dict(message["unavailable"])
                     case "needs":
-                        asked = {key: _texts(message[key]) for key in ("documents", "modules")}
-                        self.host.say(self.supply({**asked, "dynamic": bool(message["dynamic"])}))
+                        needs = {key: _texts(message[key]) for key in ("documents", "modules")}
+                        self.host.say(self.supply({**needs, "dynamic": bool(message["dynamic"])}))
                     case "card" | "definitions":
-                        # Its result is a line of its own: it was made where card code could reach
-                        # it, and has no say in what it is the result of.
+                        # The result follows on a line of its own. Card code can manipulate it, so
+                        # the message before it decides which card or module it belongs to.
                         result, size = next(lines, (b"", 0))
                         if size == 0:
                             break
-                        told = _read(result) if size <= MAX_RESULT else {}
-                        self.receive({**told, **message, "size": size})
+                        content = _read(result) if size <= MAX_RESULT else {}
+                        self.receive({**content, **message, "size": size})
                     case _:
                         self.receive(message)
                 watch.heard()
@@ -108,7 +108,7 @@ class _Talk:
         )
 
     def _lines(self) -> Iterator[tuple[bytes, int]]:
-        """What the host itself says, and how long each line is: one that is too long is cut."""
+        """The lines with the nonce, without it, and their lengths. Too long lines are cut."""
         stdout = self.host.process.stdout
         assert stdout is not None
         nonce = self.host.nonce.encode()
@@ -121,14 +121,14 @@ class _Talk:
 
 
 def _read(line: bytes) -> Message:
-    """One answer. What card code put into it is made fit to be stored."""
+    """Parses one message, and replaces characters that can't be stored."""
     try:
         message = json.loads(line, parse_float=finite, parse_constant=no_number)
-        # JSON spells both as escapes; nearly every answer has neither.
+        # JSON writes these characters as escapes; nearly every message has none.
         if b"\\u0000" in line or b"\\ud" in line or b"\\uD" in line:
             message = _storable(message)
     except (ValueError, RecursionError) as error:
-        raise SandboxDied(f"its answer can't be read: {error}") from error
+        raise SandboxDied(f"the prerenderer's message is not JSON: {error}") from error
     return message if isinstance(message, dict) else {}
 
 
@@ -148,7 +148,7 @@ def _storable(value: Any) -> Any:
 
 
 class _Watch:
-    """Kills a process that has said nothing for some seconds; one thread for all that it says."""
+    """Kills a process that has sent nothing for `patience` seconds. Uses one thread per task."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", patience: float) -> None:
         self._process = process

@@ -48,7 +48,7 @@ class Reader:
     pins: dict[str, int]
     pin: Callable[[str, int], int] = lambda realm_url, generation: generation
     #: Called with each public URL that lies in no realm.
-    in_vain: Callable[[str], None] = lambda url: None
+    not_found: Callable[[str], None] = lambda url: None
     #: Returns the URL at which a realm's pages are published.
     address: Callable[[str], str] = lambda realm_url: realm_url
     #: Whether source realms are read as published, at their `address`.
@@ -129,7 +129,7 @@ class Reader:
                 generation = self._privately(realm_url)
             generation = self.pin(realm_url, generation)
         if not realm_url:
-            self.in_vain(url)
+            self.not_found(url)
         if generation == UNREADABLE_GENERATION:
             # A private realm's content never reaches the render of another realm.
             self._closed.add(realm_url)

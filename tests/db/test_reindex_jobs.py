@@ -457,7 +457,7 @@ def test_work_that_waits_for_a_writer_is_postponed_without_counting(
 NOTES: dict[str, Callable[[ReindexJob], object]] = {
     "a generation": lambda job: tasks._pin(job.pk, OTHER, 1),
     "an address": lambda job: tasks._address(job, OTHER),
-    "a realm that is not there": lambda job: tasks._note_in_vain(job.pk, f"{OTHER}a"),
+    "a realm that is not there": lambda job: tasks._note_missing_realm(job.pk, f"{OTHER}a"),
 }
 
 

@@ -10,7 +10,7 @@ from pytest_django import Settings
 from realms.models import Realm
 from realms.publishing.bootstrap import sync_base_realm
 from reindex.prerender import sandbox
-from reindex.prerender.cards import MAX_IN_VAIN
+from reindex.prerender.cards import MAX_FRUITLESS
 from reindex.prerender.sandbox import SandboxDied
 from tests.support import make
 from tests.support.rendering import index_of, work_off
@@ -224,7 +224,7 @@ def test_text_that_databases_or_parsers_refuse_costs_only_its_own_card(
         ),
         "large": (
             make.card("./large", "Try", title="large"),
-            "bytes; at most 8000000 are kept",
+            "bytes; the limit is 8000000",
         ),
         "beyond": (raw('{"title": "one", "size": 1e999}'), "a number that JavaScript can't hold"),
         "deep": (raw(f'{{"title": {deep}}}'), "nests deeper than 100 levels"),
@@ -324,7 +324,7 @@ def test_a_card_with_a_chain_of_hanging_modules_ends_with_an_error(
     cards = index_of(URL)
     assert cards["b"].html["isolated"] == "<p>good b</p>"
     assert "it loads too many modules that hang" in cards["a"].error["message"]
-    assert next(passes) == MAX_IN_VAIN
+    assert next(passes) == MAX_FRUITLESS
 
 
 def test_large_cards_have_a_page_or_an_error_and_cost_the_others_nothing(
