@@ -1,4 +1,4 @@
-"""Definitions and their counters in the admin: to look at. `DefinitionLookup` empties them."""
+"""Definitions and their counters in the admin, read-only. `DefinitionLookup` deletes them."""
 
 from django.contrib import admin
 
@@ -27,5 +27,5 @@ class DefinitionAdmin(ReadOnlyAdmin):
 
     @admin.display(boolean=True)
     def failed(self, definition: Definition) -> bool:
-        """Whether the row holds an error: only those run out."""
+        """Whether the row holds an error: only errors expire."""
         return definition.expires_at is not None

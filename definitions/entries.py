@@ -1,4 +1,4 @@
-"""What the lookup answers, and what it asks a builder for."""
+"""The types that the lookup returns, and the interface of its builder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class CodeRef:
 class DefinitionCacheEntry:
     """A module's definitions by export name, or the error of its last build.
 
-    `realms` are those that it was made from: who may not read them all is not to be told of it.
+    `realms` are those that it was made from: only those who may read all of them may see it.
     """
 
     module_url: str
@@ -44,7 +44,7 @@ DefinitionCacheEntries: TypeAlias = dict[str, DefinitionCacheEntry]
 
 @dataclass(frozen=True)
 class DefinitionCacheEntryQuery:
-    """Which entries to fetch in one go."""
+    """The entries to fetch with one query."""
 
     module_urls: tuple[str, ...]
     scope: str = Definition.Scope.PUBLIC
@@ -53,9 +53,9 @@ class DefinitionCacheEntryQuery:
 
 @dataclass(frozen=True)
 class ModuleLocation:
-    """Where a module stands: its canonical URL, its realm, and that realm's generation now; with
-    the modules that it imports, directly or not, and the other realms that these are in;
-    `private` if one of the realms is not everyone's to read."""
+    """A module's canonical URL, its realm, and that realm's current generation. `dependencies` are
+    the modules that it imports, directly or not, and `realms` the other realms that these are in.
+    `private` says that one of the realms isn't public."""
 
     module_url: str
     realm_url: str
@@ -66,12 +66,12 @@ class ModuleLocation:
 
     @property
     def all_realms(self) -> set[str]:
-        """The realms that it is made from, its own among them."""
+        """The realms that it is made from, including its own."""
         return {self.realm_url, *self.realms}
 
     @property
     def counters(self) -> set[Counter]:
-        """Everything that an invalidation of it, or of what it is made from, would raise."""
+        """Every counter that an invalidation of the module or of its dependencies would raise."""
         return {
             (Scope.GLOBAL.value, ""),
             *((Scope.REALM.value, realm) for realm in self.all_realms),
@@ -81,8 +81,8 @@ class ModuleLocation:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What came of a build; `dependencies` are the modules it read besides the module itself,
-    `realms` the realms that these are in, `private` if one of them is not everyone's."""
+    """The result of a build. `dependencies` are the modules that it read besides the module itself,
+    and `realms` the realms that these are in. `private` says that one of them isn't public."""
 
     definitions: Mapping[str, Document] | None
     error: Document | None
@@ -92,14 +92,14 @@ class BuildResult:
 
 
 class Builder(Protocol):
-    """Makes definitions out of modules, as somebody who may read them. Reads nothing that is older
+    """Builds definitions of modules with the rights of one reader. Never reads data that is older
     than the call."""
 
     def locate(self, module_url: str) -> ModuleLocation | None:
-        """Where the module stands now, by the registry; None if there is none."""
+        """Locates the module by the registry; None if there is none."""
 
     def build(self, located: ModuleLocation) -> BuildResult:
-        """The module's definitions at exactly that generation."""
+        """Builds the module's definitions at exactly that generation."""
 
 
 class DefinitionNotFound(LookupError):
@@ -111,7 +111,7 @@ class DefinitionNotFound(LookupError):
 
 
 def module_spellings(module_url: str) -> list[str]:
-    """The URLs by which a module may be named: without an extension, and with any."""
+    """All URLs by which a module may be named: without an extension, and with each."""
     stem = module_url
     for extension in MODULE_EXTENSIONS[1:]:
         stem = stem.removesuffix(extension)

@@ -1,11 +1,11 @@
-"""What modules define: looked up in the table, built once in the fleet when it isn't there.
+"""Looks up modules' definitions in the table, and builds missing ones once per fleet.
 
-A build reads the counters first and the modules after; the database refuses its row if a counter
-has moved meanwhile. So an invalidation can't be undone by work that began before it, whether or
-not anybody heard of it. What builds a definition is handed in: this package knows URLs only.
+A build reads the counters first and the modules after. The database refuses its row if a counter
+has moved meanwhile, so work that began before an invalidation can't undo it, even if no process
+was notified of it. The builder is passed in: this package knows only URLs.
 
-What was made from nothing but public modules is everybody's (scope `public`). What was made from a
-private realm's as well is kept for the one user as whom it was read (scope `realm-auth`).
+Definitions made only from public modules are shared by everybody (scope `public`). Those made from
+a private realm too are stored for the one user with whose rights it was read (scope `realm-auth`).
 """
 
 import hashlib
@@ -52,14 +52,15 @@ from notifications.single_flight import SingleFlight
 
 logger = logging.getLogger(__name__)
 
-#: How often a build begins anew because its module has come to import something else.
+#: How often a build begins again because its module's imports have changed.
 MAX_TRIES = 5
 
 
 class DefinitionLookup:
-    """The one way to the `definitions` table.
+    """The only access to the `definitions` table.
 
-    `reader` is the key of whom the builder reads for; without one it reads what everyone may.
+    `reader` is the key of the user with whose rights the builder reads; without one, it reads only
+    public realms.
     """
 
     def __init__(self, builder: Builder | None = None, reader: str = "") -> None:
@@ -72,14 +73,14 @@ class DefinitionLookup:
     # --- looking up ---
 
     def lookup_definition(self, ref: CodeRef) -> Document:
-        """The definition, built if need be. Raises DefinitionNotFound, which carries the error."""
+        """The definition, built if necessary. Raises DefinitionNotFound with the build's error."""
         entry = self.lookup_module(ref.module)
         if entry is None or entry.definitions is None or ref.name not in entry.definitions:
             raise DefinitionNotFound(ref, entry.error if entry else None)
         return entry.definitions[ref.name]
 
     def lookup_module(self, module_url: str) -> DefinitionCacheEntry | None:
-        """A module's entry, built if need be; None where no such module exists."""
+        """A module's entry, built if necessary; None if the module doesn't exist."""
         if self._builder is None:
             return self.get_cached_definitions(module_url)
         located = self._builder.locate(module_url)
@@ -93,25 +94,25 @@ class DefinitionLookup:
         return self._flights.run(flight, slots, lambda _: self._build_once(located))
 
     def _scope(self, located: ModuleLocation) -> tuple[str, str]:
-        """Whose row it is: the scope, and the reader in the scope of one user."""
+        """The scope and reader of a module's row. Public rows have no reader."""
         if located.private:
             return Definition.Scope.REALM_AUTH.value, self._reader
         return Definition.Scope.PUBLIC.value, ""
 
     def _cached(self, located: ModuleLocation) -> DefinitionCacheEntry | None:
-        """The row of what was located. One that was made from a realm which isn't to be seen any
-        more answers nobody, whether or not anyone has taken it away."""
+        """The stored entry of a located module. An entry that was made from further realms is not
+        used: the reader may not be allowed to see them."""
         query = DefinitionCacheEntryQuery((located.module_url,), *self._scope(located))
         entry = self.get_cached_definitions_batch(query).get(located.module_url)
         return entry if entry is not None and located.all_realms >= set(entry.realms) else None
 
     def lookup_cached_definition(self, ref: CodeRef) -> Document | None:
-        """The definition if the table has it. Builds nothing."""
+        """The definition if the table has it. Never builds."""
         entry = self.get_cached_definitions(ref.module)
         return (entry.definitions or {}).get(ref.name) if entry else None
 
     def get_cached_definitions(self, module_url: str) -> DefinitionCacheEntry | None:
-        """A module's entry if the table has one that has not run out. Builds nothing."""
+        """A module's entry if the table has one that has not expired. Never builds."""
         return self.get_cached_definitions_batch(DefinitionCacheEntryQuery((module_url,))).get(
             module_url
         )
@@ -119,7 +120,7 @@ class DefinitionLookup:
     def get_cached_definitions_batch(
         self, query: DefinitionCacheEntryQuery
     ) -> DefinitionCacheEntries:
-        """The entries that the table has, by module URL."""
+        """The entries in the table that have not expired, by module URL."""
         rows = Definition.objects.filter(
             module_url__in=query.module_urls, scope=query.scope, reader=query.reader
         )
@@ -142,23 +143,23 @@ class DefinitionLookup:
     # --- invalidating ---
 
     def clear_realm_definitions(self, realm_url: str) -> None:
-        """Empties a realm: raises its counter, deletes its rows and those of other realms that were
-        built from its modules, tells every replica, and leaves the builds in flight without a place
-        to land.
+        """Drops a realm's definitions: raises its counter, deletes its rows and those that other
+        realms built from its modules, and notifies every replica. Builds in flight can't store
+        their results any more.
 
-        Part of the caller's transaction, or of one of its own.
+        Runs in the caller's transaction, or in one of its own.
         """
         self.drop([realm_url])
 
     def clear_all_definitions(self) -> None:
-        """Empties the table on behalf of everybody."""
+        """Empties the table, and notifies every replica."""
         with transaction.atomic():
             raise_counters([(Scope.GLOBAL.value, "")])
             Definition.objects.all().delete()
             emit(all_definitions_cleared())
 
     def forget_reader(self, prefix: str) -> None:
-        """Drops what was built for readers whose key begins so, and for nobody else."""
+        """Drops the definitions that were built for readers whose key begins with `prefix`."""
         mine = Definition.objects.filter(
             scope=Definition.Scope.REALM_AUTH.value, reader__startswith=prefix
         )
@@ -168,16 +169,16 @@ class DefinitionLookup:
     def invalidate(self, *module_urls: str) -> list[str]:
         """Drops modules, their extension spellings, and everything built from them, transitively.
 
-        Answers the URLs that were dropped. Part of the caller's transaction, or of one of its own.
+        Returns the URLs that were dropped. Runs in the caller's transaction, or in one of its own.
         """
         return self.drop(module_urls=module_urls)
 
     def drop(self, realm_urls: Iterable[str] = (), module_urls: Iterable[str] = ()) -> list[str]:
-        """Empties realms and drops modules, as the two above, and answers the URLs of the modules
-        that were dropped.
+        """Drops realms' definitions and modules, as the methods above do, and returns the URLs of
+        the dropped modules.
 
-        All counters are raised by one statement, in one order whoever raises them: no two wait for
-        each other. A transaction that changes more than one realm calls this once.
+        One statement raises all counters, always in the same order, so that two transactions can't
+        deadlock. To keep that, a transaction that changes several realms calls this once.
         """
         modules = list(module_urls)
         named = list(dict.fromkeys(each for url in modules for each in module_spellings(url)))
@@ -185,11 +186,11 @@ class DefinitionLookup:
         rows = with_dependents(named) if named else []
         while True:
             dropped = list(dict.fromkeys([*named, *(url for url, _ in rows)]))
-            # Whole realms are dropped at the first try: there is nothing to give back.
+            # Without modules the first try always succeeds, so it needs no savepoint.
             with transaction.atomic(savepoint=bool(named)):
                 raise_counters([*realms, *((Scope.MODULE.value, url) for url in dropped)])
-                # Once more: a build under way had dependencies that no row told of yet. Then all is
-                # given back, and raised together with those.
+                # Read again: a build may have stored further dependents meanwhile. Then everything
+                # is rolled back and tried again with them.
                 rows = with_dependents(named) if named else []
                 complete = {url for url, _ in rows}.issubset(dropped)
                 if complete:
@@ -201,51 +202,53 @@ class DefinitionLookup:
                 return dropped
 
     def needed(self, urls: Iterable[str]) -> list[str]:
-        """Those of some files that a definition was ever built from, or is being built from now: a
-        build has its counters before it reads anything."""
+        """Those of the given files that a definition was ever built from, or is being built from: a
+        build creates its counters before it reads anything."""
         counters = CacheGeneration.objects.filter(scope=Scope.MODULE, key__in=list(urls))
         return sorted(counters.values_list("key", flat=True))
 
     # --- building ---
 
-    def _build_once(self, found: ModuleLocation) -> DefinitionCacheEntry | None:
-        """Builds in the one process that the fleet elects; the others wait and read its row."""
+    def _build_once(self, location: ModuleLocation) -> DefinitionCacheEntry | None:
+        """Builds in one process of the fleet; the others wait and read its row."""
         for _ in range(MAX_TRIES):
-            make_counters(found.counters)
-            key = _election(found.module_url, *self._scope(found))
-            outcome = run_elected(key, partial(self._build, found))
+            make_counters(location.counters)
+            key = _election(location.module_url, *self._scope(location))
+            outcome = run_elected(key, partial(self._build, location))
             if not isinstance(outcome, ModuleLocation):
                 return outcome
-            found = outcome
-        # It changes faster than it can be looked at: what comes out is for this caller alone.
-        return self._built(found)[0]
+            location = outcome
+        # The module changes faster than it can be located, so its definitions are not stored.
+        return self._built(location)[0]
 
     def _build(
-        self, found: ModuleLocation, elected: bool
+        self, location: ModuleLocation, elected: bool
     ) -> DefinitionCacheEntry | ModuleLocation | None:
-        """The entry; or, where the module is made from more by now than was found before, that:
-        such a build could not be stored, and all who wait would each do it for themselves."""
-        cached = self._cached(found)
+        """The entry; or the module's new location, if it has further dependencies now. A build with
+        these could not be stored, so every waiting process would repeat it."""
+        cached = self._cached(location)
         if cached is not None:
             return cached
-        # The counters are read before the registry is asked what stands there: whatever is
-        # invalidated from here on is noticed at the insert.
-        counters = read_counters(found.counters)
+        # The counters are read before the module is located, so that the insert notices every
+        # invalidation from here on.
+        counters = read_counters(location.counters)
         assert self._builder is not None
-        located = self._builder.locate(found.module_url)
+        located = self._builder.locate(location.module_url)
         if located is None:
             return None
-        if located.private != found.private or not located.counters <= counters.keys():
+        if located.private != location.private or not located.counters <= counters.keys():
             return located
         entry, as_located = self._built(located)
         if elected and as_located:
-            # A refusal is silent: the entry answers this caller, who began before the change.
+            # If the row is refused, this caller still gets the entry: its call began before the
+            # change.
             with transaction.atomic():
                 store_row(located, entry, self._scope(located)[1], counters)
         return entry
 
     def _built(self, located: ModuleLocation) -> tuple[DefinitionCacheEntry, bool]:
-        """What comes of a build now, and whether it read no more than it was located to read."""
+        """Builds the entry. The flag is False if the build read private realms although the
+        location is public: such an entry must not be stored."""
         assert self._builder is not None
         scope, _ = self._scope(located)
         logger.info("building the definitions of %s, scope %s", located.module_url, scope)
@@ -265,6 +268,6 @@ class DefinitionLookup:
 
 
 def _election(module_url: str, scope: str = Definition.Scope.PUBLIC.value, reader: str = "") -> int:
-    """The advisory lock of whoever builds a row."""
+    """The key of the election of the process that builds a row."""
     digest = hashlib.sha256("|".join(("definition", scope, reader, module_url)).encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)

@@ -1,4 +1,4 @@
-"""What modules define, and the counters that keep a late build from being stored."""
+"""The definitions of modules, and the counters that keep a late build from being stored."""
 
 from typing import ClassVar
 
@@ -6,9 +6,9 @@ import pgtrigger
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 
-#: A build is stored only if none of its three counters has moved since it began. The share locks
-#: make a concurrent clear wait, or make this insert wait for the clear and then see it: either the
-#: clear deletes the new row, or the row is refused. Nobody has to hear a notification for that.
+#: A build is stored only if none of its three counters has moved since it began. Because of the
+#: share locks, either a concurrent clear waits for this insert and deletes the new row, or this
+#: insert waits for the clear and is refused. No notification is needed for that.
 REFUSE_LATE_BUILD = pgtrigger.Trigger(
     name="refuse_late_build",
     operation=pgtrigger.Insert | pgtrigger.Update,
@@ -33,7 +33,7 @@ REFUSE_LATE_BUILD = pgtrigger.Trigger(
 
 
 class CacheGeneration(models.Model):
-    """A counter that an invalidation raises: one for everything, one a realm, one a module."""
+    """A counter that invalidations raise. There is a global one, and one per realm and module."""
 
     class Scope(models.TextChoices):
         GLOBAL = "global"
@@ -54,7 +54,7 @@ class CacheGeneration(models.Model):
 
 
 class Definition(models.Model):
-    """What one module exports, or why that can't be said."""
+    """The definitions that one module exports, or the error of building them."""
 
     class Scope(models.TextChoices):
         PUBLIC = "public"

@@ -29,7 +29,7 @@ ERROR_LIFETIME = timedelta(seconds=30)
 
 
 def raise_counters(counters: Iterable[Counter]) -> None:
-    """Raises counters in the order of their names, which is that of `_make_counters`."""
+    """Raises counters in sorted order, like `make_counters`."""
     scopes, keys = zip(*sorted(set(counters)), strict=True)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -45,6 +45,7 @@ def raise_counters(counters: Iterable[Counter]) -> None:
 
 
 def drop_rows(realm_urls: list[str], module_urls: list[str]) -> None:
+    """Deletes the rows of modules, and those that were made from any module of the realms."""
     of_realms = Q(realm_url__in=realm_urls) | Q(realm_urls__has_any_keys=realm_urls)
     of_modules = Q(module_url__in=module_urls)
     delete_rows(Definition.objects.filter(of_realms | of_modules if realm_urls else of_modules))
@@ -53,17 +54,18 @@ def drop_rows(realm_urls: list[str], module_urls: list[str]) -> None:
 def notify_dropped(
     realm_urls: list[str], named: list[str], dropped: list[str], rows: list[tuple[str, str]]
 ) -> None:
-    told = [realm_definitions_cleared(url) for url in sorted(realm_urls)]
+    """Notifies every replica which realms and modules were dropped."""
+    notifications = [realm_definitions_cleared(url) for url in sorted(realm_urls)]
     if named:
         spelt = {each for url in named for each in module_spellings(url)}
         realm_url = next((realm for url, realm in rows if url in spelt), named[0])
-        told += modules_invalidated(realm_url, dropped)
-    emit(*told)
+        notifications += modules_invalidated(realm_url, dropped)
+    emit(*notifications)
 
 
 def make_counters(counters: Iterable[Counter]) -> None:
-    """Makes the rows that a build's insert will lock. Committed at once: an open transaction that
-    held a new counter would keep an invalidation of it waiting for the build."""
+    """Creates the counters that a build's insert will lock. They are committed at once: in an open
+    transaction, a new counter would make its invalidation wait for the build."""
     CacheGeneration.objects.bulk_create(
         [CacheGeneration(scope=scope, key=key) for scope, key in sorted(counters)],
         ignore_conflicts=True,
@@ -71,8 +73,8 @@ def make_counters(counters: Iterable[Counter]) -> None:
 
 
 def read_counters(counters: Iterable[Counter], *, hold: bool = False) -> dict[Counter, int]:
-    """Counters as committed now. With `hold` they stay so until the caller's transaction ends; one
-    that is being raised at this moment is left out, so that nobody waits for anybody in a ring."""
+    """The committed values of counters. With `hold`, they are locked until the caller's transaction
+    ends, and counters that are being raised at this moment are left out, to avoid deadlocks."""
     scopes, keys = zip(*sorted(counters), strict=True)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -87,7 +89,7 @@ def read_counters(counters: Iterable[Counter], *, hold: bool = False) -> dict[Co
 
 
 def delete_rows(rows: QuerySet[Definition]) -> None:
-    """Deletes in one order whoever deletes, since the rows of two realms may be the same."""
+    """Deletes rows in the order of their ids, so that concurrent deletions can't deadlock."""
     locked = rows.order_by("pk").select_for_update().values_list("pk", flat=True)
     Definition.objects.filter(pk__in=list(locked)).delete()
 
@@ -95,8 +97,8 @@ def delete_rows(rows: QuerySet[Definition]) -> None:
 def store_row(
     located: ModuleLocation, entry: DefinitionCacheEntry, reader: str, counters: dict[Counter, int]
 ) -> None:
-    """Writes the row of a build, unless a counter of anything that it was made from has moved since
-    or was not looked at before. The trigger on the table knows the module's own three as well."""
+    """Writes the row of a build, unless the counter of anything that it was made from has moved or
+    was not read before. The table's trigger checks the module's own three counters again."""
     made_from = replace(located, dependencies=entry.dependencies, realms=entry.realms).counters
     known = {counter: counters[counter] for counter in made_from & counters.keys()}
     if len(known) < len(made_from) or read_counters(made_from, hold=True) != known:
@@ -130,6 +132,8 @@ def store_row(
 
 
 def with_dependents(module_urls: list[str]) -> list[tuple[str, str]]:
+    """The module and realm URLs of these modules' rows, and of all built from them, directly or
+    not."""
     with connection.cursor() as cursor:
         cursor.execute(
             """

@@ -1,7 +1,7 @@
-"""Replicas in the admin, and what every admin here stands on: rows that may be looked at only.
+"""Replicas in the admin, and the read-only base class of all admins here.
 
-Whoever edits these rows by hand breaks a promise; what may be changed goes through the functions
-that keep them.
+Editing these rows by hand would break invariants; they are changed only through the functions that
+keep them.
 """
 
 import json
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 else:
     AnyModelAdmin = admin.ModelAdmin
 
-#: How much of a large field a row's page shows. Unit: characters.
+#: How much of a large field a detail page shows. Unit: characters.
 PREVIEW_LENGTH = 4000
 
 
@@ -36,16 +36,16 @@ def preview(field: str) -> Callable[[Model], str]:
             return "-"
         text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
         if len(text) > PREVIEW_LENGTH:
-            text = f"{text[:PREVIEW_LENGTH]}\n… {len(text):,} characters in all"
+            text = f"{text[:PREVIEW_LENGTH]}\n… {len(text):,} characters in total"
         return format_html('<pre style="white-space:pre-wrap;margin:0">{}</pre>', text)
 
     return beginning
 
 
 class ReadOnlyAdmin(AnyModelAdmin):
-    """Shows rows, every field of them, and lets nobody add, change or delete one."""
+    """Shows rows with all their fields; nobody can add, change or delete them."""
 
-    #: Fields that can be large: left out of lists, shown by their beginning on a row's page.
+    #: Fields that can be large: lists leave them out, and detail pages show their beginning.
     large: ClassVar[tuple[str, ...]] = ()
     show_full_result_count = False
     list_per_page = 50

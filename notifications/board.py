@@ -1,19 +1,18 @@
-"""The board: a replica's shared page of counters, by which a sidecar tells web workers that the
-world moved.
+"""The board: a replica's shared memory page, with which a sidecar tells web workers about changes.
 
-A memory-mapped file of 65,536 64-bit slots, an epoch, and a moment until which the slots may be
-believed. A slot is a stable hash of a key: two keys that share one cost a spurious reload, never
-a stale byte. Moving a slot writes a random number that was never there before, in one aligned
-store. So there is no read-modify-write, no lock, and nothing that a process which is stopped or
-killed in the middle could hold on to (docs/decisions/board-without-locks.md).
+The board is a memory-mapped file of 65,536 64-bit slots, an epoch, and a moment until which the
+slots are valid. Each key has a slot, given by a stable hash: two keys that share a slot cost a
+spurious reload, never a stale byte. Moving a slot writes a new random number in one aligned store.
+So there is no read-modify-write and no lock, and a process that is stopped or killed in the middle
+can't block others (docs/decisions/board-without-locks.md).
 
-Moments are nanoseconds of a clock that all processes of a machine share and that goes on while
-the machine sleeps: a watermark must run out during a suspension. No one can set it, so it knows
-nothing of the steps of the wall clock.
+Moments are nanoseconds of a clock that all processes of a machine share. It runs on while the
+machine sleeps, because a watermark must expire during a suspension. Unlike the wall clock, it can't
+be set.
 
-A file that is no whole board of this boot and version is never mended, since others may have it
-mapped: a starting process puts a new one in its place. Whoever has the old one mapped is not lied
-to, for nobody vouches for that one any longer, and moves over to the new one by itself.
+A file that isn't a complete board of this boot and version is never repaired, because other
+processes may have it mapped: a starting process replaces it by a new file. The old board is never
+live again, so processes that have it mapped don't trust it, and switch to the new one.
 """
 
 import fcntl
@@ -44,7 +43,7 @@ _VERSION = 1
 _AT_MAGIC, _AT_VERSION, _AT_BOOT, _AT_EPOCH, _AT_LIVE_UNTIL, _AT_SIDECAR = range(6)
 _HEADER = 8
 _SIZE = (_HEADER + SLOTS) * 8
-#: How often a process whose board isn't live looks for another one at its path. Unit: ns.
+#: How often a process whose board isn't live checks its path for a new one. Unit: ns.
 _LOOK_NS = 1_000_000_000
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -55,12 +54,12 @@ def now_ns() -> int:
     return time.clock_gettime_ns(_CLOCK)
 
 
-#: What the board said at one moment about the keys that a value depends on: epoch, then slots.
+#: The board's content at one moment for the keys that a value depends on: epoch, then slots.
 Stamp: TypeAlias = tuple[int, ...]
 
 
 class Slots:
-    """The places on the board of some keys, with a fast way to read all of them at once."""
+    """The positions of some keys on the board, with a function that reads all of them at once."""
 
     __slots__ = ("positions", "read")
 
@@ -77,7 +76,7 @@ class BoardError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """A mapped board, and the file that it is of; None for a page of this process only."""
+    """A mapped board and the device and inode of its file; None for a page of this process only."""
 
     words: memoryview
     file: tuple[int, int] | None
@@ -87,10 +86,10 @@ class Board:
     """One replica's board. Any number of processes open a path; one sidecar makes it live."""
 
     def __init__(self, path: Path, *, or_blank: bool = False) -> None:
-        """Opens the board at `path`, making or replacing the file as needed.
+        """Opens the board at `path`, creating or replacing the file if necessary.
 
-        Raises BoardError where the folder can't be written or the disk is full; with `or_blank`
-        this process has a page of its own then, which is never live, until there is a board.
+        Raises BoardError if the folder can't be written or the disk is full. With `or_blank`, this
+        process then uses a page of its own, which is never live, until there is a board.
         """
         self.path = path
         self._moving = threading.Lock()
@@ -108,11 +107,11 @@ class Board:
     # --- reading ---
 
     def stamp(self, slots: Slots) -> Stamp:
-        """What the slots hold now. Taken *before* the first read of a load."""
+        """The current values of slots. To be taken *before* the first read of a load."""
         return slots.read(self._words)
 
     def unchanged(self, slots: Slots, stamp: Stamp) -> bool:
-        """Whether nothing that `stamp` depends on has moved since."""
+        """Whether the epoch and the slots are still those of `stamp`."""
         return slots.read(self._words) == stamp
 
     def live(self) -> bool:
@@ -126,9 +125,9 @@ class Board:
         return self.follow() and now < self._words[_AT_LIVE_UNTIL]
 
     def follow(self) -> bool:
-        """Moves over to the board that stands at the path now; False if it is this one, or none.
+        """Switches to the board that is now at the path. False if it is this one or there is none.
 
-        Everything stamped before is stale then: an epoch is a number that no other board has had.
+        All earlier stamps are stale then, because no two boards have the same epoch.
         """
         with self._moving:
             if _file_at(self.path) in (None, self._file):
@@ -140,7 +139,7 @@ class Board:
                 return False
             if page is None:
                 return False
-            # Whoever has only the old one learns at once that nobody vouches for it.
+            # Processes that still have the old board mapped must not trust it any more.
             self.go_live(0)
             self._file, self._words = page.file, page.words
         logger.warning("the board %s was replaced, and the new one is in use", self.path)
@@ -148,12 +147,12 @@ class Board:
 
     @property
     def live_until(self) -> int:
-        """The moment up to which the slots may be believed; 0 while no sidecar vouches for them."""
+        """The moment until which the slots are valid; 0 while no sidecar keeps them valid."""
         return self._words[_AT_LIVE_UNTIL]
 
     @property
     def file(self) -> tuple[int, int] | None:
-        """Which file is mapped; None while this process has only a page of its own."""
+        """The device and inode of the mapped file; None for a page of this process only."""
         return self._file
 
     @property
@@ -164,39 +163,39 @@ class Board:
     # --- writing ---
 
     def bump(self, keys: Iterable[str]) -> None:
-        """Moves the slots of `keys`: everything stamped before is stale from here on."""
+        """Moves the slots of `keys`: all their earlier stamps are stale from now on."""
         for key in keys:
             self._words[_HEADER + slot_of(key)] = _unseen()
 
     def bump_epoch(self) -> None:
-        """Makes everything stale that was ever stamped on this board."""
+        """Makes all earlier stamps of this board stale."""
         self._words[_AT_EPOCH] = _unseen()
 
     def go_live(self, until: int) -> None:
-        """Vouches for the slots until that moment. Only a listener calls this."""
+        """Declares the slots valid until a moment. Only a listener calls this."""
         self._words[_AT_LIVE_UNTIL] = until
 
     def set_sidecar(self, pid: int) -> None:
-        """Says which process vouches for this board."""
+        """Records the process that keeps this board live."""
         self._words[_AT_SIDECAR] = pid
 
 
 @short_cached(maxsize=1 << 16)
 def slot_of(key: str) -> int:
     """The slot of a key: the same in every process and release."""
-    # JSON can spell half a character, which has no UTF-8; whatever a payload names has a slot.
+    # A key from a JSON payload may hold half of a surrogate pair, which UTF-8 can't encode.
     name = key.encode(errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(name, digest_size=2).digest(), "big")
 
 
 def _unseen() -> int:
-    # From the kernel, since a forked process repeats what its parent's generator would say.
+    # From the kernel, because a forked process would repeat the numbers of its parent's generator.
     return secrets.randbits(64)
 
 
 @cache
 def _boot() -> int:
-    """A number of this boot of the machine: the clock starts again at the next one."""
+    """A number that identifies this boot of the machine: the clock starts again at each boot."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
     except OSError:
@@ -205,11 +204,11 @@ def _boot() -> int:
 
 
 def _made(path: Path) -> _Page:
-    """The whole board at a path, which is put there if there is none."""
+    """The board at a path; creates it if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        # Two processes that both find no board must not both put one there.
+        # The lock keeps two processes from creating a board at the same time.
         fcntl.flock(folder, fcntl.LOCK_EX)
         page = _whole(path)
         if page is None:
@@ -218,7 +217,7 @@ def _made(path: Path) -> _Page:
     finally:
         os.close(folder)
     if page is None:
-        raise FileNotFoundError(0, "it was taken away as it was made")
+        raise FileNotFoundError(0, "its file was deleted while it was created")
     return page
 
 
@@ -227,7 +226,7 @@ def _put(path: Path) -> None:
     draft = path.with_name(f".{path.name}.draft")
     file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        # Space is claimed now: a full disk is an error here, and not a signal at a later store.
+        # Space is allocated now: a full disk is an error here, and not a signal at a later store.
         os.posix_fallocate(file, 0, _SIZE)
         os.pwrite(file, struct.pack(f"={len(header)}Q", *header), 0)
         os.rename(draft, path)
@@ -240,7 +239,7 @@ def _put(path: Path) -> None:
 
 
 def _whole(path: Path) -> _Page | None:
-    """The board at a path, mapped; None where there is none of this boot and version."""
+    """The mapped board at a path; None if there is no complete one of this boot and version."""
     try:
         file = os.open(path, os.O_RDWR)
     except FileNotFoundError:
@@ -274,7 +273,7 @@ _boards: dict[Path, Board] = {}
 
 
 def board_at(path: Path) -> Board:
-    """This process's one Board for a path. Where there can be no board, it is never live."""
+    """This process's only Board for a path. If the file can't be used, the board is never live."""
     if path not in _boards:
         _boards[path] = Board(path, or_blank=True)
     return _boards[path]

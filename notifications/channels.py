@@ -1,8 +1,8 @@
 """Every channel's name, its payloads, and the board keys that a payload moves. Pure functions.
 
-A payload is what stands between a commit and the caches of another machine, so this is the one
-place that knows its form: the triggers, the emitters and the listener all speak from here.
-Parsers take whatever arrives and answer None for what they don't understand; they never raise.
+The caches of other machines depend on the form of the payloads, so only this module defines it: the
+triggers, the emitters and the listener all use it. Parsers accept any text; they return None for an
+invalid payload and never raise.
 """
 
 import json
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 REALM_FILE_CHANGES = "realm_file_changes"
 DEFINITION_CACHE_INVALIDATED = "definition_cache_invalidated"
-#: What older fleets call the definitions' channel. Always listened to, emitted on request.
+#: The older name of the definitions' channel. Always listened to, emitted on request.
 MODULE_CACHE_INVALIDATED = "module_cache_invalidated"
 REALM_REGISTRY = "realm_registry"
 REALM_INDEX_SWAPPED = "realm_index_swapped"
@@ -73,7 +73,7 @@ class FileChange:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """A listener's ping to itself: its replica, a sequence number, when it was sent (ns)."""
+    """A listener's ping to itself: its replica, a sequence number, and when it was sent (ns)."""
 
     replica: str
     sequence: int
@@ -81,7 +81,7 @@ class Heartbeat:
 
 
 def file_change(realm_url: str, path: str) -> Notification:
-    """The notification for one path, or for the whole realm where the path is too long to send."""
+    """The notification for one path, or for the whole realm if the path is too long to send."""
     payload = f"{realm_url}:{path}"
     if len(payload.encode()) > PAYLOAD_BUDGET:
         payload = f"{realm_url}:{WILDCARD}"
@@ -94,7 +94,7 @@ def all_files_changed(realm_url: str) -> Notification:
 
 
 def parse_file_change(payload: str | None) -> FileChange | None:
-    """Splits at the first `/:`, so the colons of scheme and port stay in the URL."""
+    """Splits a payload at the first `/:`, so the colons of scheme and port stay in the URL."""
     realm_url, separator, path = (payload or "").partition("/:")
     if not separator or not realm_url or not path:
         return None
@@ -102,7 +102,7 @@ def parse_file_change(payload: str | None) -> FileChange | None:
 
 
 def modules_invalidated(realm_url: str, module_urls: Iterable[str]) -> list[Notification]:
-    """As many notifications as the URLs need; one URL too long for any becomes the realm's."""
+    """As many notifications as the URLs need; or one for the whole realm if a URL is too long."""
     payloads: list[str] = []
     batch: list[str] = []
     for url in module_urls:
@@ -125,12 +125,12 @@ def realm_definitions_cleared(realm_url: str) -> Notification:
 
 
 def all_definitions_cleared() -> Notification:
-    """The notification that drops every definition there is."""
+    """The notification that drops all definitions."""
     return Notification(DEFINITION_CACHE_INVALIDATED, json.dumps({"k": "global"}))
 
 
 def index_swapped(realm_url: str) -> Notification:
-    """The notification that a realm's pages are those of a newer index."""
+    """The notification that a realm's index was swapped."""
     return Notification(REALM_INDEX_SWAPPED, realm_url)
 
 
@@ -140,7 +140,7 @@ def heartbeat(beat: Heartbeat) -> Notification:
 
 
 def parse_heartbeat(payload: str | None) -> Heartbeat | None:
-    """The replica's name may hold colons; the two numbers stand last."""
+    """Splits a payload from the right: the replica's name may contain colons."""
     parts = (payload or "").rsplit(":", 2)
     if len(parts) != 3 or not parts[0]:
         return None
@@ -152,7 +152,7 @@ def parse_heartbeat(payload: str | None) -> Heartbeat | None:
 
 @dataclass(frozen=True)
 class DefinitionsInvalidated:
-    """`kind` is `module`, `realm` or `global`; `keys` are the URLs that it speaks of."""
+    """`kind` is `module`, `realm` or `global`; `keys` are the URLs of the modules or the realm."""
 
     kind: str
     keys: tuple[str, ...]
@@ -190,7 +190,7 @@ def parse_registry_change(payload: str | None) -> str | None:
     return url if operation in ("upsert", "delete") and url else None
 
 
-# --- What a payload moves ----------------------------------------------------------------------
+# --- The board keys of payloads ----------------------------------------------------------------
 
 
 def _file_change_keys(payload: str | None) -> list[str] | None:
@@ -233,7 +233,7 @@ INVALIDATION_CHANNELS = tuple(_KEYS)
 
 
 def board_keys(channel: str, payload: str | None) -> list[str] | None:
-    """The board keys that a notification moves; None where the payload is malformed."""
+    """The board keys that a notification moves; None if the payload is malformed."""
     keys = _KEYS.get(channel)
     return keys(payload) if keys else None
 

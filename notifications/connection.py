@@ -1,4 +1,4 @@
-"""The connections that a listener holds: its own, in autocommit mode, never Django's."""
+"""A listener's own database connections, in autocommit mode. They are never Django's."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from django.db import connections
 
 
 def listen_connection() -> "psycopg.Connection[tuple[Any, ...]]":
-    """Connects directly: to LISTEN_DATABASE_URL, or where that is empty to the default database.
+    """Connects to LISTEN_DATABASE_URL, or if that is empty, to the default database.
 
     Raises psycopg.Error when the server can't be reached.
     """
@@ -23,7 +23,7 @@ def listen_connection() -> "psycopg.Connection[tuple[Any, ...]]":
 
 
 def ping_connection() -> "psycopg.Connection[tuple[Any, ...]]":
-    """Connects to the default database as the web service does, maybe through a pooler.
+    """Connects to the default database as the web service does, perhaps through a pooler.
 
     Raises psycopg.Error when the server can't be reached.
     """

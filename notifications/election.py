@@ -1,7 +1,7 @@
-"""Once per fleet: of all processes that want the same work, the database elects one to do it.
+"""Elections: of all processes of the fleet that want the same work, the database elects one.
 
-Who is elected has a lease, a row of its own, and renews it while the work goes on. No transaction
-is open meanwhile, and no session holds anything: the work may take a Deno process many seconds.
+The elected process holds a lease, a row of its own, and renews it while it works. Meanwhile it
+keeps no transaction open and no session lock, because the work may take many seconds.
 """
 
 import random
@@ -16,12 +16,12 @@ from django.db import DatabaseError, connection, transaction
 
 T = TypeVar("T")
 
-#: Who has waited for so long does the work alone.
+#: A process that has waited for this long does the work without being elected.
 ELECTION_SECONDS = 30.0
-#: Who is elected and dies or freezes is replaced after this time.
+#: An elected process that dies or freezes is replaced after this time.
 LEASE_SECONDS = 5.0
 RENEW_SECONDS = 1.0
-#: Who waits looks again after about this time.
+#: A waiting process tries again after about this time.
 LOOK_SECONDS = 0.05
 
 _TAKE: LiteralString = """
@@ -41,13 +41,13 @@ DELETE FROM notifications_election WHERE key = %(key)s AND holder = %(holder)s
 
 
 def run_elected(key: int, work: Callable[[bool], T]) -> T:
-    """Calls `work(True)` while no other process does so for the same `key`: whoever comes later
-    finds what it has stored.
+    """Calls `work(True)` while no other process does so for the same `key`. `work` should look for
+    a stored result first: the process elected before may have stored it.
 
-    One who is elected and dies, or freezes, loses its lease after a few seconds, and another is
-    elected; so storing must stand another's having stored the same. After 30 s of waiting it is
-    `work(False)`, outside of any election, which must store nothing. Not for use in a transaction,
-    where nobody would see the lease: raises RuntimeError there.
+    An elected process that dies or freezes loses its lease after LEASE_SECONDS, and another is
+    elected, so `work` must tolerate that two processes store the same result. A process that has
+    waited for ELECTION_SECONDS calls `work(False)` without being elected, which must store nothing.
+    Raises RuntimeError in a transaction, where other processes wouldn't see the lease.
     """
     holder = secrets.randbits(62)
     deadline = time.monotonic() + ELECTION_SECONDS
@@ -64,18 +64,18 @@ def run_elected(key: int, work: Callable[[bool], T]) -> T:
 
 def _end(key: int, holder: int) -> None:
     connection.close_if_unusable_or_obsolete()
-    # Where the database is away, the lease runs out.
+    # If the database can't be reached, the lease expires.
     with suppress(DatabaseError):
         _ask(_END, key, holder)
 
 
 def wait() -> None:
-    """Waits until it is time to look again."""
+    """Waits until it is time to try again."""
     time.sleep(LOOK_SECONDS * random.uniform(0.5, 1.5))
 
 
 def _ask(statement: LiteralString, key: int, holder: int) -> bool:
-    """Whether the statement has changed the row."""
+    """Runs a statement, and returns whether it has changed the row."""
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         cursor.execute(statement, {"key": key, "holder": holder, "seconds": LEASE_SECONDS})
         return bool(cursor.rowcount == 1)
@@ -83,7 +83,7 @@ def _ask(statement: LiteralString, key: int, holder: int) -> bool:
 
 @contextmanager
 def _renewed(key: int, holder: int) -> Iterator[None]:
-    """Renews the lease, from a thread, for as long as the work takes."""
+    """Renews the lease in a thread during the `with` block."""
     done = threading.Event()
 
     def renew() -> None:
@@ -92,7 +92,7 @@ def _renewed(key: int, holder: int) -> Iterator[None]:
                 if not _ask(_RENEW, key, holder):
                     return
         except DatabaseError:
-            # The work finds out for itself.
+            # The work uses the database too and fails by itself.
             return
         finally:
             connection.close()

@@ -1,8 +1,8 @@
-"""Sending notifications: inside the transaction that makes them true, never beside it.
+"""Sends notifications inside the transaction that makes the change.
 
-Postgres delivers a NOTIFY if and only if its transaction commits, and not before the change can
-be read. The replica that made the change moves its own board at commit, so that it doesn't wait
-for its sidecar to be told what it knows.
+Postgres delivers a NOTIFY if and only if its transaction commits, and not before the change can be
+read. The replica that makes the change moves its own board at commit, without waiting for the
+notification.
 """
 
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ def local_board() -> Board:
 
 
 def emit(*notifications: Notification) -> None:
-    """Sends to every replica when the caller's transaction commits; this replica knows at once.
+    """Notifies every replica when the caller's transaction commits, and moves this one's board.
 
     Raises TransactionManagementError outside a transaction: there a notification could be sent
     without its change, or a change without its notification.
@@ -40,10 +40,10 @@ def emit(*notifications: Notification) -> None:
 
 
 def notify_peers(*notifications: Notification) -> None:
-    """As `emit`, for a change that this replica's board needs no telling of."""
+    """Notifies the replicas like `emit`, but doesn't move this replica's board at commit."""
     if not connection.in_atomic_block:
         raise transaction.TransactionManagementError(
-            "a notification is sent inside the transaction that it tells of"
+            "a notification must be sent inside the transaction of its change"
         )
     sent = list(notifications)
     if settings.REALM_LEGACY_CHANNELS:
@@ -57,13 +57,13 @@ def notify_peers(*notifications: Notification) -> None:
 
 
 def bump_at_commit(keys: Iterable[str]) -> None:
-    """Moves the local board for a change whose notification a trigger sends."""
+    """Moves the local board at commit, for a change whose notification a trigger sends."""
     moved = list(keys)
-    # What is committed is committed: where the board can't be moved, the sidecar's notification
-    # does it, or nobody vouches for it.
+    # A failure here must not fail the committed change: the sidecar moves the board when it gets
+    # the notification, or the board stops being live.
     transaction.on_commit(lambda: local_board().bump(moved), robust=True)
 
 
 def notify_all_file_changes(realm_url: str) -> None:
-    """Tells the peers to drop every cached path of a realm that is being torn down."""
+    """Makes the peers drop every cached path of a realm that is being deleted."""
     notify_peers(all_files_changed(realm_url))

@@ -1,17 +1,17 @@
-"""The listener: turns what Postgres announces into moves of the board, and vouches for the board.
+"""The listener: turns notifications of Postgres into moves of the board, and keeps the board live.
 
-A state machine around a connection of its own. Connect; LISTEN on everything; *then* bump the
-epoch, since a change committed before the LISTEN was never announced here; *then* go live. From
-there a ping through the channel itself every half second: Postgres delivers in commit order, so
-a ping that comes back proves that everything committed before it was sent has been received. The
-board is good for one staleness bound from the moment that ping was *sent*.
+A state machine around a connection of its own. It connects; it listens on all channels; *then* it
+bumps the epoch, because changes before the LISTEN were not announced to it; *then* it goes live.
+From there it sends a ping through a channel every half second. Postgres delivers in commit order,
+so a ping that comes back proves that everything committed before it was sent has been received. The
+board is valid for one staleness bound from the moment at which that ping was *sent*.
 
-A ping goes the way that changes go, through the database that the web service writes to, and comes
-back the way that notifications come. So a connection that listens to another server (a primary that
-was replaced, a wrong URL), or that a pooler shares out, vouches for nothing.
+A ping goes through the database that the web service writes to, as changes do, and comes back as a
+notification. So the board doesn't go live if the connection listens to another server (a primary
+that was replaced, a wrong URL) or goes through a pooler that shares connections.
 
-Where no ping comes back the caches are bypassed by themselves, and a watchdog cuts the connections
-so that the loop can't wait for them for ever. It does no work in the receive loop beyond moving
+If no ping comes back, the board expires and the caches are bypassed. A watchdog then cuts the
+connections, so that the loop can't wait for them for ever. The receive loop does nothing but move
 slots.
 """
 
@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 SECOND = 1_000_000_000
 PING_SECONDS = 0.5
-#: A connection that has answered no ping for this long is cut.
+#: A connection on which no ping has come back for this long is cut.
 SILENCE_SECONDS = 5.0
 BACKOFF_SECONDS = (0.05, 1.5)
 
@@ -56,7 +56,7 @@ Connection: TypeAlias = "psycopg.Connection[tuple[object, ...]]"
 
 
 class State(StrEnum):
-    """Where a listener stands."""
+    """The state of a listener."""
 
     CONNECTING = "connecting"
     LISTENING = "listening"
@@ -65,12 +65,12 @@ class State(StrEnum):
 
 
 class ListenerGaveUp(Exception):
-    """The database could not be reached for as long as the listener was told to try."""
+    """The database could not be reached for `give_up_seconds`."""
 
 
 @dataclass
 class Counts:
-    """What a listener has seen since it started."""
+    """A listener's counters since it started."""
 
     notifications: int = 0
     malformed: int = 0
@@ -80,8 +80,8 @@ class Counts:
 
 @dataclass
 class Listener:
-    """Receives for one replica. `connect` opens a psycopg connection in autocommit mode, as does
-    `connect_as_writers`, by which pings are sent; without it they go by the first."""
+    """Receives notifications for one replica. `connect` opens a psycopg connection in autocommit
+    mode, and so does `connect_as_writers`, for sending pings; without it, the first is used."""
 
     replica: str
     board: Board
@@ -91,11 +91,11 @@ class Listener:
     connect_as_writers: Callable[[], Connection] | None = None
     state: State = State.CONNECTING
     counts: Counts = field(default_factory=Counts)
-    #: Realm URLs heard of, with the moment (board clock, ns) of the last notification.
+    #: The moment (board clock, ns) of the last notification about a realm, by its URL.
     heard: dict[str, int] = field(default_factory=dict)
     #: Everything committed before this moment (board clock, ns) has been applied.
     watermark: int = 0
-    #: When the present connection began to listen (board clock, ns).
+    #: When the current connection began to listen (board clock, ns).
     listening_since: int = 0
 
     def __post_init__(self) -> None:
@@ -109,7 +109,8 @@ class Listener:
     # --- the machine ---
 
     def run(self) -> None:
-        """Listens until `stop`. Raises ListenerGaveUp if the database stays away for good."""
+        """Listens until `stop`. Raises ListenerGaveUp if the database can't be reached for
+        `give_up_seconds`."""
         watchdog = threading.Thread(target=self._watch, name="listener-watchdog", daemon=True)
         watchdog.start()
         away_since, delay = now_ns(), BACKOFF_SECONDS[0]
@@ -146,12 +147,12 @@ class Listener:
                 self._progress.notify_all()
 
     def stop(self) -> None:
-        """Ends `run` soon, from any thread or signal handler."""
+        """Makes `run` return soon. May be called from any thread or signal handler."""
         self._stop.set()
 
     def wait_for_watermark(self, moment: int, timeout: float) -> bool:
-        """Waits until everything committed before `moment` has been applied; False if that is not
-        within the timeout (seconds) or not before the listener stops."""
+        """Waits until everything committed before `moment` has been applied. False after `timeout`
+        (seconds), or if the listener stops before."""
         with self._progress:
             self._progress.wait_for(
                 lambda: self.watermark > moment or self.state is State.STOPPED, timeout
@@ -164,7 +165,7 @@ class Listener:
         return self.connect_as_writers() if self.connect_as_writers else nullcontext(connection)
 
     def begin(self, connection: Connection, writer: Connection) -> None:
-        """Listens on a new connection, makes stale whatever was known before, and pings by way of
+        """Listens on a new connection, makes all earlier stamps stale, and sends a ping with
         `writer`."""
         # Pings of an earlier connection prove nothing about this one.
         self._pings.clear()
@@ -182,7 +183,7 @@ class Listener:
         self._vouched = self.board.file
 
     def step(self, connection: Connection, writer: Connection) -> None:
-        """Applies the next notification that arrives before a ping is due; sends a ping if so."""
+        """Applies the next notification, if one arrives in time, and sends a ping if one is due."""
         for notification in connection.notifies(timeout=PING_SECONDS, stop_after=1):
             self._apply(notification.channel, notification.payload)
         if self._ping_is_due():
@@ -221,8 +222,8 @@ class Listener:
 
     def _hear_ping(self, payload: str) -> None:
         beat = parse_heartbeat(payload)
-        # Only what this connection sent counts: a namesake's ping says nothing about this replica,
-        # and the moment is the one remembered here, not the one that the payload claims.
+        # Only pings that this connection sent count: a ping of another replica with the same name
+        # proves nothing here. The moment is the stored one, not the one in the payload.
         sent_at = self._pings.pop(beat.sequence, None) if beat else None
         if sent_at is None:
             return
@@ -231,7 +232,7 @@ class Listener:
         self._last_answer = now_ns()
         self.board.follow()
         if self.board.file != self._vouched:
-            # What has been received so far moved the slots of the board that stood here before.
+            # The notifications so far have moved the slots of the previous board file.
             self._begin_epoch()
         self.board.go_live(sent_at + int(self.bound_seconds * SECOND))
         self._enter(State.LIVE)
@@ -247,14 +248,14 @@ class Listener:
     # --- the watchdog ---
 
     def _watch(self) -> None:
-        """Cuts a connection that has gone silent, and one that a stop finds waiting."""
+        """Cuts a silent connection, and one that still waits when the listener stops."""
         while not self._stop.wait(PING_SECONDS):
             if now_ns() - self._last_answer > SILENCE_SECONDS * SECOND:
                 self._cut(
                     "no ping comes back by it (is it a pooler's, or another server's than "
                     "DATABASE_URL's?)"
                 )
-        # The loop sees a stop within one ping; a stalled connection would hide it.
+        # The loop notices a stop within one ping, unless a stalled connection blocks it.
         threading.Event().wait(2 * PING_SECONDS)
         self._cut("the listener stops")
 
@@ -263,8 +264,8 @@ class Listener:
             with suppress(OSError, psycopg.Error, ValueError):
                 handle = connection.pgconn.socket
                 logger.warning("listener of %s cuts its connection: %s", self.replica, why)
-                # shutdown() wakes a thread that waits on the socket; the descriptor stays the
-                # owner's.
+                # shutdown() wakes a thread that waits on the socket; the connection's owner still
+                # closes the descriptor.
                 cut = socket.fromfd(handle, socket.AF_UNIX, socket.SOCK_STREAM)
                 with cut:
                     cut.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""How a URL is spelt as the key of a Postgres advisory lock, and what else is locked by name."""
+"""The keys and names of Postgres advisory locks."""
 
 import hashlib
 
@@ -9,5 +9,5 @@ def lock_key(url: str) -> int:
 
 
 def address_lock(realm_url: str) -> str:
-    """What is locked, like a URL, by who changes where a source realm is published."""
+    """The name of the lock for changing where a source realm is published; used like a URL."""
     return f"{realm_url}#published"

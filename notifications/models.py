@@ -1,6 +1,6 @@
-"""What each replica's sidecar reports about itself, for the admin panel and for choosing replicas.
+"""Each replica's report about itself, for the admin and for choosing replicas.
 
-Nothing here decides what is served: a report that is missing or old makes no byte stale.
+Serving doesn't depend on these rows: a missing or old report makes no response stale.
 """
 
 from datetime import timedelta
@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
 
-#: A replica that has reported within this time takes part in reindexes.
+#: Workers read from replicas that have reported within this time.
 REPORT_FRESH = timedelta(seconds=30)
 
 
@@ -48,14 +48,14 @@ class Replica(models.Model):
     @classmethod
     def live_addresses(cls) -> list[str]:
         """The addresses of the replicas that have reported lately and whose web service answers."""
-        # By the clock that reports are written by.
+        # Compared on the database's clock, which also sets `reported_at`.
         since = Now() - REPORT_FRESH
         live = cls.objects.filter(reported_at__gt=since, web_answers=True)
         return list(live.values_list("address", flat=True))
 
 
 class ReplicaGeneration(models.Model):
-    """A replica has provably applied everything up to this generation of a realm."""
+    """The generation of a realm up to which a replica has provably applied every change."""
 
     replica = models.ForeignKey(Replica, on_delete=models.CASCADE, related_name="generations")
     realm_url = models.TextField()
@@ -74,7 +74,7 @@ class ReplicaGeneration(models.Model):
 
 
 class Election(models.Model):
-    """Who does, for the whole fleet, the work that a key stands for. The row goes with the work."""
+    """The process that does a key's work for the whole fleet. The row is deleted afterwards."""
 
     key = models.BigIntegerField(primary_key=True)
     holder = models.BigIntegerField(help_text="a number of who was elected")

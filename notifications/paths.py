@@ -1,4 +1,4 @@
-"""What the path of a file may be: every change of one is announced by it."""
+"""The rules for paths of files, which notifications rely on."""
 
 import re
 import unicodedata
@@ -10,19 +10,19 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def composed(text: str) -> str:
-    """A text with its characters composed (Unicode's NFC), as every path is kept: `é` as one
-    character and as `e` with a combining accent, which look the same, name the same file."""
+    """A text with its characters composed (Unicode's NFC), as all paths are stored: `é` as one
+    character and `e` with a combining accent look the same, so they name the same file."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def top_folder(path: str) -> str:
-    """The topmost folder that a path lies in, with its final slash; none for a file beside them."""
+    """The topmost folder of a path, with its final slash; empty for a file at the top level."""
     folder, slash, _ = path.partition("/")
     return folder + slash if slash else ""
 
 
 def wrong_with_path(path: str, realm_url: str = "") -> str | None:
-    """Why no file of a realm may have a path, in words; None if one may."""
+    """The reason why no file of a realm may have a path; None if the path is allowed."""
     segments = path.split("/")
     size = len(path.encode(errors="surrogatepass"))
     if not path:

@@ -1,12 +1,14 @@
-"""Once a second: writes down what this replica has provably applied, and looks for the impossible.
+"""The reporter: stores once a second which generations this replica has provably applied.
 
-The proof: read the committed generations of the realms that were heard of, and now and then of all,
-then wait until a ping that was sent *after* the read
-has come back. Everything that was committed at the read has then been applied here. A generation
-that moved without any notification is the impossible: it is counted, and the realm is dropped. One
-that fell is a database that has lost transactions: a primary was replaced by a standby that lagged.
+The proof: it reads the committed generations of the realms that had notifications, or sometimes of
+all, and waits until a ping that was sent *after* that read comes back. Then everything that was
+committed at the read has been applied here.
 
-Times are the database's: one clock for all hosts, whatever theirs say.
+It also looks for two faults. If a generation has risen without a notification, it counts a miss and
+drops the realm from the caches. If a generation has fallen, the database has lost transactions,
+because a standby that lagged has replaced the primary.
+
+Times are the database's, so that all hosts use one clock.
 """
 
 import logging
@@ -28,16 +30,16 @@ logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 1.0
 WATERMARK_SECONDS = 5.0
-#: The whole registry is read so often; in between, the realms that were heard of.
+#: How often the whole registry is read. In between, only the realms that had notifications are.
 WHOLE_SECONDS = 30.0
-#: A web service that says nothing for so long doesn't answer.
+#: The timeout for the web service's response.
 WEB_SECONDS = 2.0
-#: A replica that has been silent for so long is gone for good, and its row with it.
+#: The row of a replica that has not reported for this long is deleted.
 FORGOTTEN = timedelta(days=1)
 
 
 class Reporter(threading.Thread):
-    """Runs beside a listener, on Django's connection, until `stop`."""
+    """Runs in a thread next to a listener, on Django's connection, until `stop`."""
 
     def __init__(
         self,
@@ -45,18 +47,18 @@ class Reporter(threading.Thread):
         address: str,
         committed: Callable[[Collection[str] | None], Mapping[str, int]],
     ) -> None:
-        """`committed` answers the generations of some realms by URL, or of all, as the registry has
-        them."""
+        """`committed` reads the generations of the given realms (None: of all) from the registry,
+        by URL."""
         super().__init__(name="listener-reporter", daemon=True)
         self._listener = listener
         self._address = address
         self._committed = committed
         self._stopped = threading.Event()
-        #: What stands in this replica's rows.
+        #: The generations in this replica's rows.
         self._reported: dict[str, int] = {}
         self._seen: dict[str, int] = {}
         self._seen_at = 0
-        #: When all were last read, and when what was heard of. None: all is to be read.
+        #: When the whole registry was last read; None before the first time.
         self._whole_at: int | None = None
         self._pool = urllib3.PoolManager(timeout=WEB_SECONDS, retries=False)
 
@@ -70,7 +72,7 @@ class Reporter(threading.Thread):
         self._stopped.set()
 
     def report(self) -> None:
-        """One round. A database that is away is the listener's to complain of."""
+        """Does one round. A database error is only logged: the listener deals with outages."""
         try:
             close_old_connections()
             web_answers = self._web_answers()
@@ -89,8 +91,8 @@ class Reporter(threading.Thread):
             logger.warning("the replica's report could not be written: %s", error)
 
     def _to_read(self, now: int) -> list[str] | None:
-        """The realms whose generations are to be read: those heard of since they were last read.
-        None for all: that was long ago, or of an earlier connection."""
+        """The realms that had notifications since the last read. None (read all) if the whole
+        registry was last read long ago, or before the current connection."""
         whole_at = self._whole_at
         if whole_at is None or whole_at < self._listener.listening_since:
             return None
@@ -99,12 +101,13 @@ class Reporter(threading.Thread):
         return [url for url, at in list(self._listener.heard.items()) if at >= self._seen_at]
 
     def _known(self, committed: Mapping[str, int], urls: Collection[str]) -> dict[str, int]:
-        """All that is known, with what was read of some; what isn't there is gone."""
+        """All known generations, updated with those read. Realms that were not found are left
+        out."""
         kept = {url: each for url, each in self._seen.items() if url not in urls}
         return {**kept, **committed}
 
     def _web_answers(self) -> bool:
-        """Whether the web service says anything at its address. The question needs no database."""
+        """Whether the web service responds at its address. The request needs no database."""
         try:
             self._pool.request("OPTIONS", f"{self._address}/", redirect=False)
         except urllib3.exceptions.HTTPError:
@@ -135,7 +138,7 @@ class Reporter(threading.Thread):
             listener.heard.pop(url, None)
 
     def _write(self, committed: Mapping[str, int] | None, web_answers: bool) -> None:
-        """Reports the listener's state, and of the generations what is proven; None is nothing."""
+        """Stores the listener's state, and the proven generations unless `committed` is None."""
         listener, counts = self._listener, self._listener.counts
         with transaction.atomic():
             now = _database_time()
@@ -156,7 +159,7 @@ class Reporter(threading.Thread):
                 },
             )
             if created:
-                # It is the first, or a peer has removed the row, and with it what was reported.
+                # A new row has no generations yet: a peer may have deleted the old one with them.
                 self._reported = {}
             if committed is None:
                 return

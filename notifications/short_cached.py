@@ -1,4 +1,4 @@
-"""A cache of what follows from strings that clients choose."""
+"""A cache for functions of strings that clients choose."""
 
 from collections.abc import Callable
 from functools import lru_cache, update_wrapper
@@ -7,7 +7,7 @@ from typing import Generic, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: What follows from a longer one is found anew each time: thousands of those would fill the memory.
+#: Results for longer strings are not cached: thousands of those would fill the memory.
 MAX_LENGTH = 256
 
 
@@ -26,5 +26,5 @@ class _ShortCached(Generic[P, R]):
 
 
 def short_cached(maxsize: int) -> Callable[[Callable[P, R]], _ShortCached[P, R]]:
-    """As `lru_cache`, for a function whose positional arguments are strings, bytes or None."""
+    """Like `lru_cache`, for functions whose positional arguments are strings, bytes or None."""
     return lambda function: _ShortCached(function, maxsize)

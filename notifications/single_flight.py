@@ -1,4 +1,4 @@
-"""N concurrent misses of one key cost one load per process."""
+"""Single flight: concurrent misses of one key share one load per process."""
 
 import threading
 from collections.abc import Callable, Hashable
@@ -10,7 +10,7 @@ V = TypeVar("V")
 
 
 class _Flight(Generic[V]):
-    """One load under way: what it may be joined on, and what came of it."""
+    """One load under way: the stamp that decides who may join it, and its result."""
 
     def __init__(self, stamp: Stamp) -> None:
         self.stamp = stamp
@@ -21,7 +21,7 @@ class _Flight(Generic[V]):
 
 
 class SingleFlight(Generic[V]):
-    """Loads in flight, by key. A load is shared by callers who could have begun it themselves."""
+    """Loads in flight, by key. A caller joins a load if its result would be fresh enough."""
 
     def __init__(self, board: Board, bound_ns: int) -> None:
         self._board = board
@@ -30,15 +30,15 @@ class SingleFlight(Generic[V]):
         self._lock = threading.Lock()
 
     def run(self, key: Hashable, slots: Slots, load: Callable[[Stamp], V]) -> V:
-        """The value of `load`, which gets the stamp taken before it began.
+        """The value of `load`, which is called with the stamp taken before it begins.
 
-        An error of the load reaches everyone who shares it and is not remembered.
+        An error of the load is raised for every caller that shares it, and is not cached.
         """
         with self._lock:
             flight = self._flights.get(key)
             joined = flight is not None and self._may_join(flight, slots)
             if not joined or flight is None:
-                # An overtaken flight is only forgotten here: its own callers still get its value.
+                # A stale flight is only replaced here: the callers that joined it get its value.
                 flight = self._flights[key] = _Flight(self._board.stamp(slots))
         if joined:
             flight.landed.wait()
@@ -58,7 +58,7 @@ class SingleFlight(Generic[V]):
             flight.landed.set()
 
     def _may_join(self, flight: _Flight[V], slots: Slots) -> bool:
-        """Whether what this flight reads can't have been superseded longer ago than the bound."""
+        """Whether the data that this flight reads became stale at most one bound ago, if at all."""
         young = now_ns() - flight.began < self._bound_ns
-        # In this order: the board may be replaced in between, and on the new one the stamp is old.
+        # `live` comes first: it may switch to a new board, where the stamp is stale.
         return (young or self._board.live()) and self._board.unchanged(slots, flight.stamp)

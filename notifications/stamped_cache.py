@@ -1,9 +1,8 @@
-"""A cache in which nothing is ever deleted because the world changed: the world's stamp moves.
+"""A cache whose entries are never deleted when data changes: instead, their stamps become stale.
 
-Every entry carries the stamp of the board taken before its load began. An entry answers while
-nothing that it depends on has moved and a sidecar vouches for the board; otherwise it is loaded
-again. A value whose load was overtaken by a change arrives stale, so it can't bring back what the
-change removed.
+Every entry carries the board's stamp from before its load began. An entry is used while the board
+is live and nothing that the entry depends on has moved; otherwise it is loaded again. If a change
+happens during a load, the loaded value is stale from the start, so it can't undo the change.
 """
 
 import threading
@@ -17,8 +16,8 @@ from notifications.single_flight import SingleFlight
 
 V = TypeVar("V")
 
-#: What an entry takes besides its value, and what each slot of it takes: a number, its place in two
-#: tuples, and the number that stood there. Unit: bytes.
+#: The size of an entry without its value, and the size of each of its slots: a position, an item in
+#: two tuples, and a number of the stamp. Unit: bytes.
 ENTRY_BYTES = 500
 SLOT_BYTES = 100
 
@@ -32,13 +31,13 @@ class _Entry(Generic[V]):
 
 
 class StampedCache(Generic[V]):
-    """Values by key, the least recently used leaving first. Safe for threads."""
+    """Values by key; the least recently used are evicted first. Safe for threads."""
 
     def __init__(
         self, board: Board, *, max_bytes: int, size_of: Callable[[V], int], bound_ns: int
     ) -> None:
-        """`size_of` is what a value takes; what its key and its slots take is added to that.
-        `bound_ns` is the staleness bound: how old a load may be that a late caller joins."""
+        """`size_of` returns a value's size in bytes; the sizes of its key and slots are added.
+        `bound_ns` is the staleness bound: the maximum age of a load that a late caller joins."""
         self._board = board
         self._max_bytes = max_bytes
         self._size_of = size_of
@@ -48,7 +47,7 @@ class StampedCache(Generic[V]):
         self._flights: SingleFlight[V] = SingleFlight(board, bound_ns)
 
     def get(self, key: Hashable) -> V | None:
-        """The value, if it is known to hold now; None is a miss. This is a hit's whole cost."""
+        """The value, if it is certainly fresh, else None. A hit costs no more than this method."""
         entry = self._entries.get(key)
         if entry is None or not self._board.live():
             return None
@@ -60,13 +59,13 @@ class StampedCache(Generic[V]):
         return entry.value
 
     def peek(self, key: Hashable) -> V | None:
-        """The last known value, stale or not: a load can find that its bytes are still the same."""
+        """The last value, stale or not, so that a load can check if its bytes are unchanged."""
         entry = self._entries.get(key)
         return entry.value if entry else None
 
     def put(self, key: Hashable, value: V, slots: Slots, stamp: Stamp) -> None:
-        """Keeps a value with the stamp taken before it was loaded. Larger than a quarter of the
-        cache, it is not kept."""
+        """Stores a value with the stamp taken before its load. An entry larger than a quarter of
+        the cache is not stored."""
         size = self._size_of(value) + ENTRY_BYTES + _size(key) + SLOT_BYTES * len(slots.positions)
         with self._lock:
             old = self._entries.pop(key, None)
@@ -81,14 +80,14 @@ class StampedCache(Generic[V]):
                 self._bytes -= evicted.size
 
     def drop(self, key: Hashable) -> None:
-        """Forgets a value: the next `get` is a miss."""
+        """Removes a value: the next `get` is a miss."""
         with self._lock:
             old = self._entries.pop(key, None)
             if old is not None:
                 self._bytes -= old.size
 
     def load(self, key: Hashable, slots: Slots, load: Callable[[], V]) -> V:
-        """Loads the value, once however many ask at the same time, and keeps it."""
+        """Loads and stores the value. Concurrent callers share one load."""
 
         def load_and_keep(stamp: Stamp) -> V:
             value = load()
@@ -102,7 +101,7 @@ class StampedCache(Generic[V]):
 
 
 def _size(key: Hashable) -> int:
-    """What a key takes: the length of the texts in it."""
+    """The size of a key: the total length of the texts in it."""
     if isinstance(key, tuple):
         return sum(_size(each) for each in key)
     return len(key) if isinstance(key, str | bytes) else 0
