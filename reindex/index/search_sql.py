@@ -231,12 +231,12 @@ class Compiler:
         type has it."""
         of = [each for each in self._types if on is None or on in each.keys]
         exact = [each for each in of if on is not None and each.keys[0] == on]
-        found = {
+        places = {
             place: None
             for each in exact or of
             if (place := _place({**each.fields, **_EVERY_CARD}, name.split("."))) is not None
         }
-        if not found:
+        if not places:
             if not of:
                 raise InvalidQuery(pointer_to(*at), f"the realm has no cards with a field {name!r}")
             names = {field for each in exact or of for field in each.fields}
@@ -245,7 +245,7 @@ class Compiler:
             raise InvalidQuery(
                 pointer_to(*at), f"{name!r} is not a field of {owner}; its fields are {known}"
             )
-        return list(found)
+        return list(places)
 
     def _value(self, place: FieldPlace, value: Any, at: Steps) -> Any:
         """A value in the form of search documents. Raises InvalidQuery if the field can't have

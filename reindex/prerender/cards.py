@@ -87,12 +87,12 @@ class _Known:
         """The realms whose code a card and its linked cards load."""
         document = self.documents[url]
         assert document is not None
-        found: set[str] = set()
+        realms: set[str] = set()
         for each in (url, *links_of(url, document)):
             linked = self.documents.get(each)
             module = None if linked is None else module_of(each, linked)
-            found |= self.modules.get(module or "", frozenset())
-        return found
+            realms |= self.modules.get(module or "", frozenset())
+        return realms
 
     def _add_level(self) -> None:
         self._levels += 1
@@ -260,22 +260,22 @@ class _Group:
     ) -> Message | None:
         batch, documents = self.batch, self.batch.known.documents
 
-        def supply(asked: Message) -> Message:
+        def supply(needs: Message) -> Message:
             batch.go_on()
             with batch.lost.watch.paused():
-                found = batch.known.supply(asked["documents"]) if asked["documents"] else {}
+                supplied = batch.known.supply(needs["documents"]) if needs["documents"] else {}
                 # The process renders the first card that has no answer yet.
                 at = next(iter(left))
                 sources = {
                     url: each
-                    for module in asked["modules"]
+                    for module in needs["modules"]
                     for url, each in self._source(module, at).items()
                 }
-            if asked["dynamic"] and at in self.moved:
+            if needs["dynamic"] and at in self.moved:
                 # The importing module would continue without it, and stay loaded like that for
                 # the next cards.
                 raise _Moved
-            return {"documents": found, "sources": sources}
+            return {"documents": supplied, "sources": sources}
 
         entries = [module for module in batch.known.modules if self._may_load(module)]
         task = {

@@ -35,7 +35,7 @@ class DeadReferences:
         """A warning for each reference `{"key", "url", "kind"}` that leads to no file, and the
         dependency keys of the files that would change the warnings. Raises ReplicaUnavailable and
         PinEnded."""
-        found: list[Message] = []
+        warnings: list[Message] = []
         keys: set[int] = set()
         for each in references:
             place = self._place(each["url"])
@@ -50,8 +50,8 @@ class DeadReferences:
             }
             if candidates and self._known(pin).isdisjoint(candidates):
                 message = f"{each['key']} names {each['url']}, which does not exist"
-                found.append({"key": each["key"], "message": message})
-        return found, keys
+                warnings.append({"key": each["key"], "message": message})
+        return warnings, keys
 
     def _place(self, url: str) -> Place | None:
         """The place of a reference; None if it isn't checked."""

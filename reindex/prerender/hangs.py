@@ -189,10 +189,10 @@ class LostTime:
         if halved and not self._parts:
             half = (len(urls) + 1) // 2
             return [part for part in (urls[:half], urls[half:]) if part]
-        found: dict[int, list[str]] = {}
+        parts: dict[int, list[str]] = {}
         for url in urls:
-            found.setdefault(self._parts.get(url, -1), []).append(url)
-        return list(found.values())
+            parts.setdefault(self._parts.get(url, -1), []).append(url)
+        return list(parts.values())
 
     @property
     def seconds(self) -> float:
@@ -222,9 +222,9 @@ class LostTime:
         document = self.cards[url]
         shown: list[Any] = [self.job.realm_url, url, self.reader.card(f"{self.job.realm_url}realm")]
         for each in [url, *links_of(url, document)]:
-            found = self.reader.known(each)
-            module = None if found is None else module_of(each, found)
-            shown += [found, module and _module_key(self.reader, module)]
+            linked = self.reader.known(each)
+            module = None if linked is None else module_of(each, linked)
+            shown += [linked, module and _module_key(self.reader, module)]
         return _hash(shown)
 
 
@@ -258,8 +258,8 @@ def remember_module(
 
 def _known(which: Q) -> dict[str, Hang]:
     since = timezone.now() - REMEMBERED
-    found = Hang.objects.filter(which, signs__gte=PROOF, seen_at__gt=since)
-    return {hang.key: hang for hang in found}
+    hangs = Hang.objects.filter(which, signs__gte=PROOF, seen_at__gt=since)
+    return {hang.key: hang for hang in hangs}
 
 
 def _remember(

@@ -106,17 +106,17 @@ def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]
         "sources": sources,
     }
 
-    def supply(asked: Message) -> Message:
-        found: dict[str, Message] = {}
-        for url in asked["modules"]:
+    def supply(needs: Message) -> Message:
+        sources: dict[str, Message] = {}
+        for url in needs["modules"]:
             reached = reader.reached(url)[0]
             # The import wasn't known before, and the definitions depend on it.
             late.update(reached)
             if reader.realms_of([url]) <= realms:
-                found |= {each: reader.source(each) for each in sorted(reached)}
+                sources |= {each: reader.source(each) for each in sorted(reached)}
             else:
-                found[url] = refused(url, 403, "other realms' modules are imported by their URL")
-        return {"documents": dict.fromkeys(asked["documents"]), "sources": found}
+                sources[url] = refused(url, 403, "other realms' modules are imported by their URL")
+        return {"documents": dict.fromkeys(needs["documents"]), "sources": sources}
 
     process = host.start(library(reader))
     watch = hangs.Stopwatch()

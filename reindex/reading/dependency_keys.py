@@ -41,16 +41,16 @@ class DependencyTracker:
         documents: list[tuple[str, Document | None]] = [(url, document)]
         documents += [(link, self.reader.known(link)) for link in links]
         entries = {BASE_MODULE}
-        for each, found in documents:
+        for each, linked in documents:
             place = self.reader.place(each)
             if place is None:
                 settled = False
                 continue
             keys |= self._keys(place, place.card_path)
-            if found is None:
+            if linked is None:
                 continue
-            settled = settled and is_plain(specifier_of(found))
-            module = module_of(each, found)
+            settled = settled and is_plain(specifier_of(linked))
+            module = module_of(each, linked)
             if module is not None:
                 entries.add(module)
         for entry in entries:
@@ -67,8 +67,8 @@ class DependencyTracker:
     def _closure(self, entry: str) -> tuple[frozenset[int], bool]:
         if entry not in self._modules:
             keys: set[int] = set()
-            asked, settled = self.reader.reached(entry)
-            for url in asked:
+            urls, settled = self.reader.reached(entry)
+            for url in urls:
                 place = self.reader.place(url)
                 if place is None:
                     settled = False

@@ -78,17 +78,17 @@ def specifier_of(document: Document) -> str:
 def links_of(url: str, document: Document) -> list[str]:
     """The public URLs of the cards that a card links to."""
     relationships = document["data"].get("relationships")
-    found: list[str] = []
+    targets: list[str] = []
     if not isinstance(relationships, dict):
-        return found
+        return targets
     for value in relationships.values():
         for each in value if isinstance(value, list) else [value]:
             match each:
                 case {"links": {"self": str(link)}} if link:
                     target = joined(url, link)
                     if target is not None:
-                        found.append(card_at(target))
-    return found
+                        targets.append(card_at(target))
+    return targets
 
 
 # --- Recognizing broken cards ------------------------------------------------------------------

@@ -143,8 +143,8 @@ class Reader:
         if need be. False if the inner realm has been deleted since."""
         if self.locate(url) == pin:
             self._meet(url)
-        found = self.locate(url)
-        return found is None or len(found.realm_url) > len(pin.realm_url)
+        located = self.locate(url)
+        return located is None or len(located.realm_url) > len(pin.realm_url)
 
     def _privately(self, realm_url: str) -> int:
         """The generation of a private realm, read with the user's rights. It marks the realm as
@@ -162,9 +162,13 @@ class Reader:
         """The addresses of the known realms that are published at another URL than their own, and
         of the realms within those. Inner realms come before outer ones."""
         known = {realm_url: self.address(realm_url) for realm_url in self.pins} | self.shown_at
-        found = {realm_url: known[realm_url] for realm_url in sorted(known, key=len, reverse=True)}
-        moved = tuple(realm_url for realm_url, address in found.items() if address != realm_url)
-        return {url: address for url, address in found.items() if url.startswith(moved)}
+        inner_first = {
+            realm_url: known[realm_url] for realm_url in sorted(known, key=len, reverse=True)
+        }
+        moved = tuple(
+            realm_url for realm_url, address in inner_first.items() if address != realm_url
+        )
+        return {url: address for url, address in inner_first.items() if url.startswith(moved)}
 
     # --- cards ---
 
@@ -195,9 +199,9 @@ class Reader:
             else:
                 wanted.setdefault(place.pin, {})[url] = place, path
         again: list[str] = []
-        for pin, found in wanted.items():
-            files = self._get_many(pin, list(dict.fromkeys(path for _, path in found.values())))
-            for url, (place, path) in found.items():
+        for pin, places in wanted.items():
+            files = self._get_many(pin, list(dict.fromkeys(path for _, path in places.values())))
+            for url, (place, path) in places.items():
                 if files[path].get("elsewhere") and self._is_within(pin, place.url):
                     again.append(url)
                 else:
@@ -231,9 +235,9 @@ class Reader:
     def _get_many(self, pin: Pin, paths: list[str]) -> dict[str, Document]:
         """Reads files of a realm, and returns its answers by path. A response may contain only the
         first of the files; then the rest is requested again."""
-        found: dict[str, Document] = {}
-        while len(found) < len(paths):
-            requested = paths[len(found) : len(found) + MANY_FILES]
+        files: dict[str, Document] = {}
+        while len(files) < len(paths):
+            requested = paths[len(files) : len(files) + MANY_FILES]
             body = json.dumps({"paths": requested}).encode()
             response = self._get(pin, "", NDJSON, body)
             if response.status != 200:
@@ -246,8 +250,8 @@ class Reader:
                 raise ReplicaUnavailable(
                     f"{response.replica} returned none of {len(requested)} files"
                 )
-            found.update((file["path"], file) for file in answered)
-        return found
+            files.update((file["path"], file) for file in answered)
+        return files
 
     def known(self, url: str) -> Document | None:
         """The document of a card, if it has been read."""
@@ -290,24 +294,24 @@ class Reader:
 
     def missing(self, url: str) -> list[str]:
         """The URLs that importing a module requests although no module is there."""
-        asked, _ = self.reached(url)
-        return sorted(each for each in asked if self._module(each).file is None)
+        reached, _ = self.reached(url)
+        return sorted(each for each in reached if self._module(each).file is None)
 
     def reached(self, url: str) -> tuple[set[str], bool]:
         """Every URL that importing a module requests, whether or not a module is there, and whether
         that list is certainly complete."""
-        asked: set[str] = set()
+        requested: set[str] = set()
         complete = True
         stack = [url]
         while stack:
             url = stack.pop()
-            if url in asked:
+            if url in requested:
                 continue
             module = self._module(url)
-            asked |= {url, module.file or url}
+            requested |= {url, module.file or url}
             complete = complete and module.complete
             stack.extend(module.imports)
-        return asked, complete
+        return requested, complete
 
     def _module(self, url: str) -> Module:
         if url not in self._imports:
