@@ -1,9 +1,9 @@
 /**
- * Rendering the cards of one batch in the sandbox.
+ * Renders the cards of one batch in the sandbox.
  *
- * Templates can't wait. A render that comes to a linked card whose document, or whose type, isn't there
- * is given up; what it came to is fetched, and it begins anew. So a card may lead as far as it likes,
- * and nothing is fetched that no card shows.
+ * Templates can't wait. If a render needs a linked card whose document or type isn't there yet, it is
+ * aborted, the missing parts are fetched, and it starts again. So links may be followed to any depth,
+ * and only documents that a card shows are fetched.
  */
 import type { CardClass, CardDocument, CodeRef } from "@realm/base";
 import { CardProblem, errorDocument } from "./errors.ts";
@@ -11,13 +11,13 @@ import type { Loader } from "./loader.ts";
 import { type Base, Modules, resolveType } from "./modules.ts";
 import type { CardsTask, ErrorDocument, RenderedCard, Supply, Tell } from "./protocol.ts";
 
-/** A card that comes to something new more often than this would never be done. */
+/** How often a card may need something new before it is given up. */
 const MAX_ATTEMPTS = 100;
 
-/** So much is said of one card: what is further wrong with it shows once this is mended. */
+/** The maximum number of warnings per card. Further ones show once the first are fixed. */
 const MAX_WARNINGS = 20;
 
-/** What a render has come to and can't go on without. */
+/** The documents and modules that a render needs to continue. */
 class Missing {
   readonly documents = new Set<string>();
   readonly modules = new Set<string>();
@@ -34,7 +34,7 @@ export class Cards {
   readonly #base: Base;
   readonly #loader: Loader;
   readonly #needs: (documents: string[]) => Promise<Supply>;
-  /** For each module the names of the types that it knows: what other modules name is not its concern. */
+  /** For each module, the names of the types that it and its imports export. */
   readonly #refs = new Map<string, InstanceType<Base["CodeRefs"]>>();
   readonly #addresses: [string, string][];
 
@@ -73,7 +73,7 @@ export class Cards {
         const rendered = this.#render(url, doc, cardClass, types, missing);
         if (!missing.any) return rendered;
       } catch (error) {
-        // Whatever else has gone wrong went wrong for want of these.
+        // With something missing, the error is only a consequence of that.
         if (!missing.any) throw error;
       }
       if (attempts === MAX_ATTEMPTS) {
@@ -95,7 +95,7 @@ export class Cards {
     const { realm } = this.#task;
     const { CardStore, checkDocument, FORMATS, referencesOf, renderCard, searchDocument, Styles } =
       this.#base;
-    // Every card gets instances of its own: what it depends on is what *it* asked for.
+    // Every card gets its own instances, so that its dependencies are those it has requested itself.
     const used = new Set<string>();
     const store = new CardStore({
       document: (linked) => {
@@ -111,7 +111,7 @@ export class Cards {
       "The card's fields can't be read",
       () => searchDocument(card, types[0], realm, types),
     );
-    // The page's styles are those of all that its isolated format shows.
+    // The page's styles are those of all cards that its isolated format shows.
     const moduleOf = (type: CardClass) => this.#loader.exporterOf(type);
     const styles = new Styles(moduleOf);
     const html = Object.fromEntries(FORMATS.map((format) => [
@@ -145,12 +145,12 @@ export class Cards {
       if (!this.#modules.knows(type.module)) missing.modules.add(type.module);
       return this.#modules.cardClass(type);
     } catch {
-      // A linked card without a proper type shows as unavailable; it has an error of its own.
+      // A linked card with a broken type shows as unavailable; its error appears on its own page.
       return null;
     }
   }
 
-  /** What most cards come to: those that they link to. */
+  /** What most cards need first: the cards that they link to. */
   #expected(url: string, doc: CardDocument): Missing {
     const missing = new Missing();
     for (const linked of this.#base.allLinkedURLs(doc.data.relationships, url)) {
@@ -177,8 +177,8 @@ export class Cards {
     for (const module of missing.modules) await this.#modules.load(module, false);
   }
 
-  /** The type as its module names it, and those that it adopts from: their modules, which it has
-   * imported itself, tell their names. */
+  /** The references of a type and of the types that it adopts from, by the names that the module and
+   * its imports export. */
   async #types(module: string, cardClass: CardClass): Promise<CodeRef[]> {
     let refs = this.#refs.get(module);
     if (!refs) {
@@ -189,7 +189,7 @@ export class Cards {
         try {
           refs.register(imported, this.#modules.exports(imported));
         } catch {
-          // The module got on without it, so none of its types come from there.
+          // The module works without this import, so none of its types come from there.
         }
       }
       refs.register(module, this.#modules.exports(module));
@@ -206,7 +206,7 @@ export class Cards {
   }
 }
 
-/** The pages of a batch share documents: what a template does to one must not show in another. */
+/** Freezes a value. The pages of a batch share documents, which no template may change. */
 function frozen<T>(value: T): T {
   if (typeof value === "object" && value !== null && !Object.isFrozen(value)) {
     Object.freeze(value);

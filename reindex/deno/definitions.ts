@@ -1,4 +1,4 @@
-/** Building the definitions of one module in the sandbox. */
+/** Builds the definitions of one module in the sandbox. */
 import type { Definition } from "@realm/base";
 import { CardProblem } from "./errors.ts";
 import type { Loader } from "./loader.ts";
@@ -23,16 +23,16 @@ export async function define(
     try {
       refs.register(dependency, loader.exports(dependency));
     } catch {
-      // If the module needs it, the module fails as well, and that is the error that counts.
+      // If the module needs this dependency, it fails as well, and that error is reported.
     }
   }
   await loader.load(module, true);
   const failed = loader.failure(module);
   if (failed) {
-    // What is wrong may lie in what it imports: those that others failed for come first.
+    // The fault may lie in an import; those that made other imports fail come first.
     const dependencies = modules.flatMap((each) => {
       const document = loader.failure(each);
-      // The line is of the module that threw, which is another of them.
+      // The line belongs to the module that threw, which may be another one.
       const line = document?.module === each ? document.line : undefined;
       return document ? [{ ...document, module: each, line }] : [];
     }).slice(0, MAX_FAILED);

@@ -6,7 +6,7 @@ import type { ErrorDocument } from "./protocol.ts";
 const MAX_MESSAGE = 2_000;
 const MAX_CAUSES = 5;
 
-/** A failure that is already described for the author of a card. */
+/** A failure with a description for the card's author. */
 export class CardProblem extends Error {
   constructor(readonly document: ErrorDocument) {
     super(document.message);
@@ -18,10 +18,10 @@ export class CardProblem extends Error {
   }
 }
 
-/** What errors of imports are described as that card code gets to see. */
+/** The descriptions of import errors that were passed to card code. */
 const described = new WeakMap<Error, ErrorDocument>();
 
-/** An error for card code in the place of one that belongs to the prerenderer. */
+/** An error for card code, in place of one of the prerenderer's own objects. */
 export function problemOf(error: unknown): unknown {
   if (!(error instanceof CardProblem)) return error;
   const shown = new TypeError(error.document.message);
@@ -55,7 +55,7 @@ export function timeLimitError(limitMs: number, module: string | null): ErrorDoc
   return module === null ? document : { ...document, module };
 }
 
-/** Card code can throw anything, also things that throw when they are looked at. */
+/** Describes an error. Card code can throw anything, also objects that throw when they are read. */
 export function errorDocument(error: unknown, title: string): ErrorDocument {
   try {
     if (error instanceof CardProblem) return error.document;
@@ -72,9 +72,9 @@ export function errorDocument(error: unknown, title: string): ErrorDocument {
   }
 }
 
-/** The line of the author's code that an error comes from; of a chain the one that was thrown first. */
+/** The position in the author's code of an error, or of the first error in its chain of causes. */
 function placeOf(error: unknown): Partial<ErrorDocument> {
-  // The document is wrong, not the code that reads it.
+  // The document is at fault, not the code that reads it.
   if (!(error instanceof Error) || (error as { status?: unknown }).status === 422) return {};
   try {
     const first = error.cause instanceof Error ? positionOf(error.cause) : undefined;
@@ -84,7 +84,7 @@ function placeOf(error: unknown): Partial<ErrorDocument> {
   }
 }
 
-/** What a `CardError` of the library adds; told by its shape, since the host must not load the library. */
+/** The field of the library's `CardError`, found by shape, because the host can't load the library. */
 function aboutField(error: unknown): Partial<ErrorDocument> {
   const { status, field } = error as { status?: unknown; field?: unknown };
   const known = error instanceof Error && (status === 422 || status === 500);
@@ -96,7 +96,7 @@ function messageOf(error: unknown): string {
   return explained(clean(text).slice(0, MAX_MESSAGE)) || "No message";
 }
 
-/** Says why a global is missing that Deno or a browser would have. */
+/** Explains why a global of Deno or of browsers is missing. */
 function explained(message: string): string {
   const [, name] = /^(?:ReferenceError: )*(\w+) is not defined$/.exec(message) ?? [];
   if (name === undefined || !removed.has(name)) return message;
@@ -105,7 +105,7 @@ function explained(message: string): string {
 
 const CLOSED = "card code has no files, network, environment, processes or timers";
 
-/** Without colours, and without lines and paths that only say where the prerenderer itself stands. */
+/** Removes colours, and lines and paths of the prerenderer itself. */
 function clean(message: string): string {
   return message
     // deno-lint-ignore no-control-regex -- the escape character starts a colour

@@ -1,24 +1,24 @@
 /**
- * The prerenderer's host: reads one request, has a sandbox do it, writes the answers.
+ * The prerenderer's host: reads a request and its tasks, runs them in a sandbox, writes the answers.
  *
- * It holds what card code must never have: the nonce, stdin, and the clock that ends a card. What a
- * card is made from and what comes of it pass through as text. It ends when stdin does, so that it
- * never outlives the process that asked, and when a card hangs. Each task has a sandbox of its own.
+ * Card code must never reach the nonce, stdin, and the time limit, so the host holds them. Tasks and
+ * results pass through it as text. It exits when stdin is closed, so that it never outlives the
+ * process that started it, and when a card hangs. Each task gets a new sandbox.
  */
 import { errorDocument, timeLimitError } from "./errors.ts";
 import type { ErrorDocument, Order, Request, Response } from "./protocol.ts";
 import { type Outcome, Sandbox, START_LIMIT_MS } from "./sandbox.ts";
 
-/** A card that asks more often, or for more cards and modules, would never be done. */
+/** A card may ask at most this often, and for at most this many cards and modules. */
 const MAX_QUESTIONS = 200;
 const MAX_ASKED_FOR = 20_000;
 
-/** So many cards are asked for ahead, so that the sandbox needn't wait until an answer is written. */
+/** How many cards are asked for ahead, so that the sandbox needn't wait until an answer is written. */
 const AHEAD = 8;
 
 type Emit = (response: Response, result?: string) => void;
 
-/** The lines of stdin. Its end ends the process, whatever that is doing. */
+/** The lines of stdin. The process exits at once when stdin is closed. */
 class Lines {
   readonly #lines: string[] = [];
   #waiting: ((line: string) => void) | null = null;
@@ -65,7 +65,7 @@ function emitter(request: Request): Emit {
   };
 }
 
-/** One run of the host, over what it reads and writes. */
+/** Runs one task in a sandbox. */
 class Run {
   constructor(
     readonly timeLimitMs: number,
@@ -75,9 +75,9 @@ class Run {
   ) {}
 
   /**
-   * Renders the cards one after another, until one hangs: Deno can't end a Worker that is in an
-   * endless loop, only its process can. The modules that hung are returned then, because every card
-   * that needs them would hang as well; null means that all is done.
+   * Renders the cards one after another, until one hangs: Deno can't end a Worker in an endless loop,
+   * only the whole process. In that case it returns the modules that hung, because every card that
+   * needs them would hang as well; null means that all cards are done.
    */
   async renderCards(
     cards: string[],
@@ -115,7 +115,7 @@ class Run {
     this.sandbox.ask({ ask: "card", index });
   }
 
-  /** The next result; the wait for what it needs on the way doesn't count against its time. */
+  /** The next result. Waiting for needed documents and modules doesn't count against its time. */
   async #outcome(): Promise<Outcome> {
     let leftMs = this.timeLimitMs;
     let askedFor = 0;
@@ -133,13 +133,13 @@ class Run {
   }
 }
 
-/** Not so if only a linked card's module hung, or if the Worker never came back from an earlier card. */
+/** Whether the card itself hung: not a linked card's module, nor work that an earlier card left. */
 function isOwnFault(outcome: Outcome, isFirst: boolean): boolean {
   if (outcome.ended !== "timed out") return true;
   return outcome.importing ? outcome.importing.own : outcome.started || isFirst;
 }
 
-/** What the sandbox answered, else why it didn't. */
+/** The sandbox's answer, or an error that says why there is none. */
 function resultOf(outcome: Outcome, limitMs: number, card?: string): string {
   if (outcome.ended === "answered" && outcome.json !== undefined) return outcome.json;
   const error = outcome.ended === "timed out"
@@ -165,7 +165,7 @@ async function perform(
   return hung ? { type: "stopped", unavailable: hung } : { type: "done" };
 }
 
-/** A sandbox that has seen no card, in place of one that has done its task. */
+/** Replaces a sandbox that has done its task by a new one. */
 async function anew(request: Request, last: Sandbox): Promise<Sandbox> {
   if (!await last.end()) throw new Error("The last card has left work behind");
   return await Sandbox.start(request.library);
@@ -194,6 +194,6 @@ if (import.meta.main) {
   const lines = new Lines();
   const request: Request = JSON.parse(await lines.next());
   await serve(request, lines, emitter(request));
-  // Whatever card code is still doing ends with the process.
+  // Ends everything that card code is still doing.
   Deno.exit(0);
 }

@@ -1,10 +1,10 @@
 /**
- * Loads modules in the sandbox, in the place of Deno's own loader.
+ * Loads modules in the sandbox, in place of Deno's own loader.
  *
- * Every module of a realm is compiled here from a text that the host was given, and every import of it,
- * static or dynamic, comes back here. So what may be imported is decided where the texts come from,
- * outside of this process; `node:`, `npm:`, `data:`, `file:` and other hosts are nothing that could be
- * asked for. Modules are known by their public URLs.
+ * It compiles every module of a realm from a text that the host supplies, and handles all its imports,
+ * static or dynamic. So the process that supplies the texts decides what may be imported; `node:`,
+ * `npm:`, `data:`, `file:` and other hosts can't be requested at all. Modules are identified by their
+ * public URLs.
  */
 // @ts-types="./vm.d.ts"
 import { type Module, SourceTextModule, SyntheticModule } from "node:vm";
@@ -15,15 +15,15 @@ import type { ErrorDocument, Source, Sources } from "./protocol.ts";
 
 type Attributes = Record<string, string | undefined>;
 
-/** What the loader is made with. */
+/** The options of the loader. */
 export interface Places {
-  /** What a specifier that begins with `/` is relative to. */
+  /** The origin of specifiers that begin with `/`. */
   origin: string;
   /** The URL of the card library's realm, and of the module that is `@realm/base`. */
   libraryRealm: string;
   libraryModule: string;
   packagesFor: { library: Record<string, Exports>; cards: Record<string, Exports> };
-  /** Texts that were not supplied so far; `dynamic` if card code waits for them and would go on without. */
+  /** Fetches texts that were not supplied; `dynamic` if card code could continue without them. */
   fetch: (urls: string[], dynamic: boolean) => Promise<Sources>;
 }
 
@@ -34,7 +34,7 @@ interface File {
 
 const OWN_MODULES = "The card library is imported as @realm/base, not by its own modules";
 
-/** A loaded module's exports. In an object, since a namespace that exports `then` is a promise. */
+/** A loaded module's exports, in an object: `await` would call a namespace's `then`, if it has one. */
 export interface Loaded {
   namespace: Exports;
 }
@@ -45,11 +45,11 @@ export class Loader {
   readonly #modules = new Map<string, Module>();
   readonly #packages: { library: Map<string, Module>; cards: Map<string, Module> };
   readonly #imports = new Map<Module, Set<Module>>();
-  /** What was evaluated, or began to be. */
+  /** The modules whose evaluation has begun. */
   readonly #entered = new Set<Module>();
   readonly #frozen = new Set<Module>();
   readonly #exporters = new WeakMap<object, string>();
-  /** Graphs are linked one after another: they share modules. */
+  /** Graphs are linked one after another, because they share modules. */
   #linking: Promise<unknown> = Promise.resolve();
 
   constructor(places: Places) {
@@ -60,7 +60,7 @@ export class Loader {
     };
   }
 
-  /** Makes texts known. What is known already stays: a module never changes while it is loaded. */
+  /** Adds texts. Known ones are not replaced: a module never changes once it is loaded. */
   supply(sources: Sources): void {
     for (const [url, source] of Object.entries(sources)) {
       if (!this.#sources.has(url)) this.#sources.set(url, source);
@@ -78,8 +78,8 @@ export class Loader {
     return this.#exporters.get(exported);
   }
 
-  /** Links a module and evaluates it. It is looked up when its turn comes: one that was given up by then
-   * has another in its place. */
+  /** Links a module and evaluates it. `find` is called when its turn comes, because a failed link may
+   * have replaced the module by then. */
   async #run(find: () => Promise<Module>): Promise<Module> {
     const linked = this.#linking.then(async () => {
       const module = await find();
@@ -101,7 +101,7 @@ export class Loader {
         return imported;
       });
     } catch (error) {
-      // What was linked halfway can't be linked again, and none of it has run.
+      // Partly linked modules can't be linked again, and none of them has run: they are dropped.
       const graph = this.#graph(module);
       for (const [key, each] of this.#modules) {
         const whole = each.status === "linked" || this.#entered.has(each);
@@ -111,7 +111,7 @@ export class Loader {
     }
   }
 
-  /** Dependencies first, each frozen before what imports it runs. */
+  /** Evaluates dependencies first, and freezes each module before its importers run. */
   async #evaluate(module: Module, seen: Set<Module>): Promise<void> {
     if (seen.has(module)) return;
     seen.add(module);
@@ -121,7 +121,7 @@ export class Loader {
     if (!this.#frozen.has(module)) {
       this.#frozen.add(module);
       for (const exported of Object.values(module.namespace)) {
-        // What a module only passes on was exported before it.
+        // A re-exported function belongs to the module that has exported it before.
         if (typeof exported === "function" && !this.#exporters.has(exported)) {
           this.#exporters.set(exported, module.identifier);
         }
@@ -199,7 +199,7 @@ export class Loader {
     if (!source) {
       const found = await this.#places.fetch([url], dynamic);
       source = found[url] ?? { error: unanswered(url) };
-      // What is rendered apart is asked for by each card that leads to it.
+      // A 503 isn't kept: each card that needs the module has to request it.
       if (!("error" in source && source.error.status === 503)) this.supply(found);
     }
     if ("redirect" in source) return await this.#file(source.redirect, dynamic);
@@ -231,7 +231,7 @@ export class Loader {
         }
       },
     });
-    // Deno has no other phases for such modules, and ends with a fault where they are asked for.
+    // Deno doesn't support other import phases for such modules, and would crash.
     const { moduleRequests } = module as unknown as { moduleRequests: { phase: string }[] };
     const odd = moduleRequests.find(({ phase }) => phase !== "evaluation");
     if (odd) throw new SyntaxError(`import ${odd.phase} is not supported`);
@@ -239,7 +239,7 @@ export class Loader {
   }
 }
 
-/** What is not there or not allowed is wrong in the module that imports it. */
+/** Attributes the error of a missing or refused module to the module that imports it. */
 function ofImporter(error: unknown, importer: string, specifier: string): unknown {
   if (!(error instanceof CardProblem)) return error;
   const { status, message } = error.document;
@@ -249,7 +249,7 @@ function ofImporter(error: unknown, importer: string, specifier: string): unknow
   return new CardProblem({ ...error.document, message: told, ...place });
 }
 
-/** Another module of a realm must not change a type that it imports: its pages would show it. */
+/** Freezes a class, so that modules that import it can't change the pages of its cards. */
 function freezeClass(exported: unknown): void {
   if (typeof exported !== "function") return;
   Object.freeze(exported);

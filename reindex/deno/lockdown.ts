@@ -1,10 +1,10 @@
 /**
- * Takes away what card code has no use for, and freezes what it shares, before any of it runs.
+ * Removes the globals that card code doesn't need, and freezes what it shares, before any of it runs.
  *
- * The Worker's permissions are what keeps files and network closed. This makes attempts fail early and
- * with a clear message, keeps output free of timers, and keeps what one card module does from the pages
- * of others: the language's own objects, Preact and the card library can't be changed. `ses` freezes the
- * language and lets ordinary assignments work all the same.
+ * The Worker's permissions deny access to files and the network. This module makes such attempts fail
+ * early and with a clear message, and removes timers. It also keeps card modules from affecting each
+ * other's pages: the language's own objects, Preact and the card library can't be changed. `ses`
+ * freezes the language in such a way that ordinary assignments still work.
  */
 import "ses/lockdown";
 import { type CallSite, noteCalls } from "./positions.ts";
@@ -14,7 +14,7 @@ type PrepareStackTrace = (error: Error, sites: CallSite[]) => unknown;
 declare const lockdown: (options: Record<string, string>) => void;
 declare const harden: <T>(value: T) => T;
 
-/** The language itself, and what pure templates may need. All else is removed. */
+/** The language itself, and what pure templates may need. All other globals are removed. */
 const KEPT = new Set(
   `Object Function Array Number parseFloat parseInt Infinity NaN undefined Boolean String Symbol Date
    Promise RegExp Error AggregateError EvalError RangeError ReferenceError SyntaxError TypeError
@@ -28,15 +28,15 @@ const KEPT = new Set(
   ),
 );
 
-/** What was taken away here: an error that names it is explained to the card's author. */
+/** The removed globals: an error that names one is explained to the card's author. */
 export const removed = new Set<string>();
 
 /**
- * The first half, before the card library is loaded. `port` is the way to the host. Nothing can listen in
- * on it: its prototypes are frozen, and so are those of the events that it makes, which lead to it.
+ * The first half, before the card library is loaded. `port` leads to the host. Card code can't listen on
+ * it: its prototypes are frozen, and so are those of its events, which have a reference to it.
  */
 export function lockDown(port: MessagePort): void {
-  // Deno takes its own copy of this from the global scope when it first needs it.
+  // The first call makes Deno take its own reference to it from the global scope.
   queueMicrotask(() => {});
   // An unhandled rejection of one card must not end the Worker under the next.
   addEventListener("unhandledrejection", (event) => event.preventDefault());
@@ -57,7 +57,7 @@ export function lockDown(port: MessagePort): void {
   }
   const UntamedError = Error as unknown as { prepareStackTrace?: PrepareStackTrace };
   lockdown({
-    // Stack traces show where the prerenderer itself lies.
+    // Stack traces would show the paths of the prerenderer itself.
     errorTaming: "safe",
     errorTrapping: "none",
     unhandledRejectionTrapping: "none",
@@ -67,12 +67,12 @@ export function lockDown(port: MessagePort): void {
     evalTaming: "no-eval",
     reporting: "none",
   });
-  const told = UntamedError.prepareStackTrace;
-  // Not to be changed: card code would be told the calls of other cards.
+  const original = UntamedError.prepareStackTrace;
+  // Not writable: otherwise card code could see the calls of other cards.
   Object.defineProperty(UntamedError, "prepareStackTrace", {
     value: (error: Error, sites: CallSite[]) => {
       noteCalls(error, sites);
-      return told?.(error, sites);
+      return original?.(error, sites);
     },
     writable: false,
     configurable: false,
@@ -84,7 +84,7 @@ export function lockDown(port: MessagePort): void {
   }
 }
 
-/** What `ses` itself brings. */
+/** The globals that `ses` adds. */
 const OWN = new Set(["lockdown", "repairIntrinsics", "hardenIntrinsics", "harden"]);
 
 /** The second half: freezes what the sandbox hands to card modules, and the global scope. */
@@ -101,7 +101,7 @@ export function freezeShared(...shared: unknown[]): void {
   }
 }
 
-/** Objects of kinds that no name in the global scope leads to. */
+/** Prototypes that no name in the global scope leads to. */
 function withoutNames(): unknown[] {
   const segments = new Intl.Segmenter().segment("");
   const parameters = new URLSearchParams();

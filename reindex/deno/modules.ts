@@ -1,4 +1,4 @@
-/** Card modules in the sandbox: each is imported once, and a failure is remembered as well. */
+/** Card modules in the sandbox: each is imported once, even if it fails. */
 import type * as library from "@realm/base";
 import type { CardClass, CodeRef } from "@realm/base";
 import { CardProblem, importError } from "./errors.ts";
@@ -29,7 +29,7 @@ export class Modules {
     this.#failed = new Map(Object.entries(unavailable));
   }
 
-  /** Imports a module; `own` if it is what was asked for, not something that is merely linked to. */
+  /** Imports a module; `own` if the card itself needs it, not only a linked card. */
   async load(module: string, own: boolean): Promise<void> {
     if (this.knows(module)) return;
     // The host blames the module that was announced last if the time limit passes.
@@ -41,24 +41,24 @@ export class Modules {
       this.#loaded.set(module, namespace);
     } catch (error) {
       const document = importError(error, module);
-      // A card that leads to what is rendered apart is rendered there, and no further here.
+      // This sandbox may not load the module, so the card will be rendered in another one.
       if (document.status === 503) throw new CardProblem(document);
       this.#failed.set(module, document);
     }
     this.#tell({ tell: "imported" });
   }
 
-  /** Whether a module was loaded, or failed to. */
+  /** Whether a module was loaded, or has failed to load. */
   knows(module: string): boolean {
     return this.#loaded.has(module) || this.#failed.has(module);
   }
 
-  /** Why a module could not be loaded. */
+  /** The error of a module that could not be loaded. */
   failure(module: string): ErrorDocument | undefined {
     return this.#failed.get(module);
   }
 
-  /** A module that was loaded before. */
+  /** The exports of a module that was loaded before. */
   exports(module: string): Exports {
     const exports = this.#loaded.get(module);
     if (exports) return exports;
@@ -84,7 +84,7 @@ export class Modules {
   }
 }
 
-/** The module and name of a card's type; the module as seen from the card's own URL. */
+/** The module and name of a card's type; the module is resolved against the card's own URL. */
 export function resolveType(
   base: Base,
   url: string,

@@ -1,4 +1,4 @@
-/** The npm packages that modules in the sandbox may import by name. Nothing else has a bare name. */
+/** The npm packages that modules in the sandbox may import by name. No other bare names exist. */
 import * as markdownIt from "markdown-it";
 import * as preact from "preact";
 import * as jsxRuntime from "preact/jsx-runtime";
@@ -15,8 +15,8 @@ export const forLibrary: Record<string, Exports> = {
 };
 
 /**
- * For card modules: what describes a page. Preact's `options`, by which it can be made to render
- * everything otherwise, and what needs a browser, are not among it.
+ * For card modules: what a template needs. It leaves out Preact's `options`, which could change all
+ * rendering, and everything that needs a browser.
  */
 export const forCards: Record<string, Exports> = {
   "preact": {

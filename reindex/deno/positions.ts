@@ -1,13 +1,12 @@
-/** Where an error is in its author's source: calls in transpiled modules, mapped back. */
+/** Maps the positions of errors in transpiled modules back to the author's source. */
 
-/** A line of a module of a realm, from 1. */
+/** A line of a realm's module, counted from 1. */
 export interface Position {
   module: string;
   line: number;
 }
 
-/** A piece of a generated line, from a column on, and the line of the source that it comes from; both
- * from 0. */
+/** The start column of a piece of a generated line, and the line of its source; both count from 0. */
 type Segment = [column: number, line: number];
 
 const MAP = /\n\/\/# sourceMappingURL=data:application\/json;base64,([\w+/=]+)\s*$/;
@@ -16,24 +15,24 @@ const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/
 const { parse } = JSON;
 const decode = atob;
 
-/** The code of the modules that authors have written, by public URL. */
+/** The code of the modules of realms, by public URL. */
 const modules = new Map<string, string>();
 
 export function noteModule(url: string, code: string): void {
   modules.set(url, code);
 }
 
-/** What V8 tells of a call. */
+/** V8's description of a call. */
 export interface CallSite {
   getFileName(): string | null;
   getLineNumber(): number | null;
   getColumnNumber(): number | null;
 }
 
-/** The innermost call in a module of a realm, by error. */
+/** The innermost call in a realm's module, by error. */
 const places = new WeakMap<Error, { module: string; line: number; column: number }>();
 
-/** Takes note of the calls that led to an error. V8 tells them once. */
+/** Notes the calls that led to an error. V8 reports them only once. */
 export function noteCalls(error: Error, sites: CallSite[]): void {
   for (const site of sites) {
     const module = site.getFileName() ?? "";
@@ -44,15 +43,15 @@ export function noteCalls(error: Error, sites: CallSite[]): void {
   }
 }
 
-/** Where an error comes from, as far as that is known. */
+/** The position of an error, if it is known. */
 export function positionOf(error: Error): Position | undefined {
-  // V8 tells the calls when somebody looks at the stack; card code may have put anything there.
+  // V8 reports the calls when the stack is first read. Its value may be forged, so it is ignored.
   void error.stack;
   const place = places.get(error);
   return place && original(place.module, place.line, place.column);
 }
 
-/** Where a module imports a specifier. */
+/** The position at which a module imports a specifier. */
 export function importPosition(module: string, specifier: string): Position | undefined {
   const code = modules.get(module) ?? "";
   for (const quote of ['"', "'"]) {
@@ -63,10 +62,10 @@ export function importPosition(module: string, specifier: string): Position | un
   }
 }
 
-/** The line of the source that a place in a module's code comes from. Counts from 0. */
+/** The source position of a place in a module's code. Line and column count from 0. */
 function original(module: string, line: number, column: number): Position | undefined {
   const map = MAP.exec(modules.get(module) ?? "");
-  // What isn't transpiled is what its author wrote.
+  // A module without a source map is not transpiled.
   if (!map) return { module, line: line + 1 };
   const segments = segmentsOf(parse(decode(map[1])).mappings)[line] ?? [];
   const found = segments.findLast(([from]) => from <= column) ?? segments[0];
@@ -81,7 +80,7 @@ function segmentsOf(mappings: string): Segment[][] {
     return line.split(",").flatMap((segment): Segment[] => {
       const numbers = numbersOf(segment);
       column += numbers[0] ?? 0;
-      // One number alone is code that comes from nowhere.
+      // A segment of one number is code without a source.
       if (numbers.length < 4) return [];
       sourceLine += numbers[2];
       return [[column, sourceLine]];

@@ -1,15 +1,16 @@
 /**
  * The messages between the reindex and the prerenderer, and those between the host and its sandbox.
  *
- * The reindex writes three lines to the host's stdin, a `Request`, an `Order`, and the `Task` that goes on
- * to the sandbox as it is, and keeps stdin open; the host answers with lines `\n<nonce><JSON of a Response>\n`.
- * A `card` or `definitions` response is followed by another such line, the JSON of a `Result` as the
- * sandbox spelt it. A `needs` response is answered by one line, a `Supply`. After `done` the host can
- * be kept: a line with a `Rest` makes it ready for another `Order` with its task, in a new sandbox.
- * Anything else on stdout was written by card code, which never learns the nonce, and must be ignored.
+ * The reindex writes three lines to the host's stdin and keeps stdin open: a `Request`, an `Order`, and
+ * the `Task`, which goes to the sandbox unchanged. The host answers with lines
+ * `\n<nonce><JSON of a Response>\n`. After a `card` or `definitions` response follows another such line,
+ * the JSON of a `Result` as the sandbox wrote it. The reindex answers a `needs` response with one line,
+ * a `Supply`. After `done` the host can be kept: a line with a `Rest` makes it ready for another `Order`
+ * and task, in a new sandbox. Anything else on stdout was written by card code, which doesn't know the
+ * nonce, and must be ignored.
  *
- * Modules are texts under their public URLs: neither the host nor its sandbox reads a realm, knows a
- * replica's address, or holds a pin.
+ * Modules are texts with public URLs: neither the host nor its sandbox reads a realm, knows a replica's
+ * address, or holds a pin.
  */
 import type {
   CardDocument,
@@ -21,7 +22,7 @@ import type {
   Warning,
 } from "@realm/base";
 
-/** The first line that the host reads: it starts its sandbox and waits for what is to be done. */
+/** The first line that the host reads: it starts its sandbox and waits for an `Order`. */
 export interface Request {
   nonce: string;
   /** For each card with its imports, and for the definitions of one module. */
@@ -39,7 +40,7 @@ export interface Library {
   sources: Sources;
 }
 
-/** What importing a URL gives: a module's JavaScript, other data, the way to another URL, an error. */
+/** The result of importing a URL: a module's JavaScript, other data, another URL, or an error. */
 export type Source =
   | { code: string }
   | { data: string }
@@ -53,11 +54,11 @@ export type Sources = Record<string, Source>;
 export interface Order {
   /** The cards of the task, by public URL, in its order; none if it is about definitions. */
   cards?: string[];
-  /** Modules that hung an earlier host, as its `stopped` told. */
+  /** Modules that hung an earlier host, from its `stopped` response. */
   unavailable?: Record<string, ErrorDocument>;
 }
 
-/** Has a host that is done start a new sandbox; it answers `ready`. */
+/** Makes a host that is done start a new sandbox; the host answers `ready`. */
 export type Rest = Record<string, never>;
 
 /** The third line, for the sandbox. */
@@ -66,7 +67,7 @@ export type Task = CardsTask | DefinitionsTask;
 /** Card documents by public URL; null where there is no card. */
 export type Documents = Record<string, CardDocument | null>;
 
-/** What `needs` is answered with. There may be more than was asked for. */
+/** The answer to `needs`. It may contain more than was asked for. */
 export interface Supply {
   documents: Documents;
   sources: Sources;
@@ -76,13 +77,13 @@ export interface CardsTask {
   type: "cards";
   realm: RealmInfo;
   cards: CardToRender[];
-  /** Documents of cards that these may show. Others are asked for when a render needs them. */
+  /** Documents that these cards may show. Others are requested when a render needs them. */
   linked?: Documents;
   /** Public URLs of everything that a card's module imports, dependencies first, by its own URL. */
   imports?: Record<string, string[]>;
-  /** Where the pages of other realms are, of those that are shown at another URL than their own. */
+  /** The addresses of realms that are published at another URL than their own. */
   addresses?: Record<string, string>;
-  /** Modules that these cards will import. Others are asked for when they are imported. */
+  /** Modules that these cards will import. Others are requested when they are imported. */
   sources?: Sources;
 }
 
@@ -107,20 +108,20 @@ export type Response =
   /** Followed by its `Result`. */
   | { type: "definitions" }
   /**
-   * The documents of cards, and the modules, that the sandbox can't go on without; `dynamic` if card code
-   * has asked for the modules and would go on without them.
+   * The documents and modules that the sandbox needs to continue; `dynamic` if card code imports the
+   * modules dynamically and could continue without them.
    */
   | { type: "needs"; documents: string[]; modules: string[]; dynamic: boolean }
   | { type: "error"; error: ErrorDocument }
   /**
-   * The last line, unless a card hung: then that card has its error, and the cards without an answer
-   * are to be asked for again in a new process, with `unavailable` in the order.
+   * The last line, unless a card hung. In that case the last line is `stopped`: the card has got its
+   * error, and the other cards need a new process, with `unavailable` in its order.
    */
   | { type: "done" }
   | { type: "ready" }
   | { type: "stopped"; unavailable: Record<string, ErrorDocument> };
 
-/** What came of a card or of a module. */
+/** The result for a card or a module. */
 export type Result =
   | RenderedCard
   | { definitions: Record<string, Definition> }
@@ -135,15 +136,15 @@ export interface RenderedCard {
   };
   /** URLs of the linked cards that the HTML was made from, whether or not they were found. */
   links: string[];
-  /** What the card is rendered in spite of. */
+  /** Faults that didn't keep the card from being rendered. */
   warnings: Warning[];
-  /** The files that the card names, of which the prerenderer doesn't know whether they are there. */
+  /** The files that the card names. The prerenderer doesn't know whether they exist. */
   references: Reference[];
 }
 
-/** Why something can't be rendered, for the author of the card to read. */
+/** The reason why something can't be rendered, for the card's author. */
 export interface ErrorDocument {
-  /** 503 where another sandbox is to try. Everything else is the card's own fault. */
+  /** 503 if another sandbox should try again. All others are the card's own fault. */
   status: number;
   title: string;
   message: string;
@@ -157,26 +158,26 @@ export interface ErrorDocument {
   module?: string;
   /** The line of that module's source, from 1. */
   line?: number;
-  /** Errors of the modules that a module imports, those first that others failed for. */
+  /** Errors of the modules that a module imports. Causes of other errors come first. */
   dependencies?: ErrorDocument[];
 }
 
-/** What the host asks its sandbox; texts are the lines that it has read. */
+/** The host's requests to its sandbox; texts are lines that the host has read. */
 export type Ask =
   | { ask: "prepare"; task: string; unavailable: Record<string, ErrorDocument> }
   | { ask: "rest" }
   | { ask: "card"; index: number }
   | { ask: "definitions" }
-  /** The answer to `needs`; the only thing that is told while something else is asked. */
+  /** The answer to `needs`; the only request that may be sent while another is pending. */
   | { ask: "supply"; supply: string };
 
-/** What the sandbox tells its host. Every ask but `supply` ends in one `result`, and so does starting. */
+/** The sandbox's messages to its host. Starting, and every request but `supply`, ends in one `result`. */
 export type Tell =
   | { tell: "started" }
-  /** In place of the result of starting. */
+  /** Starting has failed; sent instead of its result. */
   | { tell: "failed"; message: string }
   | { tell: "importing"; module: string; own: boolean }
   | { tell: "imported" }
   | { tell: "needs"; documents: string[]; modules: string[]; dynamic: boolean }
-  /** `json` is a `Result`; what is only done has none. */
+  /** `json` is a `Result`; undefined for requests without one. */
   | { tell: "result"; ms: number; json?: string };

@@ -1,9 +1,9 @@
 /**
- * One Worker that runs card code, as its host sees it: asked one thing at a time, under a time limit.
- * There is no way to stop one that is busy: Deno's `terminate()` leaves an endless loop running, and the
- * connections of the process with it. What hangs a Worker therefore ends the process.
+ * One Worker that runs card code, as its host sees it: it handles one request at a time, under a time
+ * limit. A busy Worker can't be stopped: Deno's `terminate()` leaves an endless loop running, and keeps
+ * the connections of the process open. So a card that hangs its Worker ends the process.
  *
- * The permissions given here are the wall. What `worker.ts` removes from the global scope is only the
+ * The permissions given here protect the server. The globals that `worker.ts` removes are only the
  * second line of defence.
  */
 import type { Ask, Library, Tell } from "./protocol.ts";
@@ -11,7 +11,7 @@ import type { Ask, Library, Tell } from "./protocol.ts";
 /** How long a Worker may take to start and to load `@realm/base`. */
 export const START_LIMIT_MS = 15_000;
 
-/** How long a Worker that has nothing to do may take to say so. */
+/** How long an idle Worker may take to answer. */
 const QUIET_LIMIT_MS = 1_000;
 
 export type Outcome =
@@ -20,7 +20,7 @@ export type Outcome =
   | { ended: "timed out"; started: boolean; importing: { module: string; own: boolean } | null }
   | { ended: "died"; message: string };
 
-/** Card code may do nothing: what it imports it is given. */
+/** Card code has no permissions: the host supplies its imports. */
 export const PERMISSIONS: Deno.PermissionOptionsObject = {
   import: false,
   read: false,
@@ -35,7 +35,7 @@ export const PERMISSIONS: Deno.PermissionOptionsObject = {
 export class Sandbox {
   readonly #worker: Worker;
   readonly #port: MessagePort;
-  /** What was heard and not waited for yet. */
+  /** Outcomes that nobody has waited for yet. */
   readonly #heard: Outcome[] = [];
   #settle: ((outcome: Outcome) => void) | null = null;
   #started = false;
@@ -57,7 +57,7 @@ export class Sandbox {
     worker.postMessage(library, [port2]);
   }
 
-  /** A Worker that has loaded the card library. */
+  /** Starts a Worker that loads the card library. */
   static async start(library: Library): Promise<Sandbox> {
     const sandbox = new Sandbox(library);
     const outcome = await sandbox.outcome(START_LIMIT_MS);
@@ -66,8 +66,8 @@ export class Sandbox {
   }
 
   /**
-   * Ends a Worker that has nothing left to do; false if it has, or can't be asked: then only the end of
-   * the process ends it.
+   * Ends an idle Worker. False if it is still busy or doesn't answer: then only the end of the process
+   * ends it.
    */
   async end(): Promise<boolean> {
     this.ask({ ask: "rest" });
@@ -76,12 +76,12 @@ export class Sandbox {
     return ended === "answered";
   }
 
-  /** Asks for something. What is asked for before the last is answered waits for its turn. */
+  /** Sends a request. Requests are handled in order. */
   ask(ask: Ask): void {
     this.#port.postMessage(ask);
   }
 
-  /** What comes next of all that was asked. Never rejects: what goes wrong with card code is an outcome. */
+  /** The next outcome of the requests. Never rejects: a failure of card code is an outcome too. */
   outcome(limitMs: number): Promise<Outcome> {
     const heard = this.#heard.shift();
     if (heard) return Promise.resolve(heard);

@@ -1,8 +1,8 @@
 /**
  * The sandbox: loads card modules, renders cards, builds definitions.
  *
- * Everything here shares its global scope with card code. It holds no secret, and its host believes
- * nothing that it says about anything but the card that it was asked for.
+ * Everything here shares its global scope with card code. So it holds no secret, and its host uses an
+ * answer only for the card that it has asked for.
  */
 import { Cards } from "./cards.ts";
 import { define } from "./definitions.ts";
@@ -17,7 +17,7 @@ import type { Ask, Library, Result, Supply, Task, Tell } from "./protocol.ts";
 const { parse, stringify } = JSON;
 const now = performance.now.bind(performance);
 
-/** Lets everything else that is due happen first: work that a card has left behind shows here. */
+/** Returns a function that waits until pending work, such as a card has left behind, has run. */
 function ticker(): () => Promise<unknown> {
   const { port1, port2 } = new MessageChannel();
   return () =>
@@ -43,7 +43,7 @@ addEventListener("message", async (event: MessageEvent) => {
   let task: Task | null = null;
   let cards: Cards | null = null;
   let supply: ((supply: Supply) => void) | null = null;
-  /** Questions are put one after another: each has one answer. */
+  /** Requests to the host are sent one after another, because answers carry no id. */
   let answered: Promise<unknown> = Promise.resolve();
 
   function needs(documents: string[], modules: string[], dynamic = false): Promise<Supply> {
@@ -64,7 +64,7 @@ addEventListener("message", async (event: MessageEvent) => {
   });
   let base: Base;
 
-  /** What went wrong with the card that is asked for; nothing if even that can't be said. */
+  /** The error document of a failed request as JSON; undefined if it can't be serialized. */
   function problem(error: unknown, ask: Ask): string | undefined {
     const document = errorDocument(error, "The card can't be rendered");
     const card = ask.ask === "card" && task?.type === "cards"
@@ -109,7 +109,7 @@ addEventListener("message", async (event: MessageEvent) => {
     tell({ tell: "result", ms: now() - from, json });
   }
 
-  // Asked for several cards ahead, it renders one after another.
+  // The host asks for several cards ahead; they are rendered one after another.
   let last = Promise.resolve();
   port.onmessage = ({ data: ask }: MessageEvent<Ask>) => {
     if (ask.ask === "supply") supply?.(parse(ask.supply));
