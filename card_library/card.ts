@@ -1,7 +1,7 @@
 /**
- * `Card`, the class that every card type extends, and what the library knows about an instance.
+ * `Card`, the class that every card type extends, and the library's data about its instances.
  *
- * The knowledge about an instance lives outside it, so that no field name can collide with it.
+ * The data about an instance is stored outside it, so that no field name can collide with it.
  */
 import type { ComponentChildren } from "preact";
 import { CardError, fieldError } from "./errors.ts";
@@ -12,7 +12,7 @@ import { lastSegment, pageURL } from "./url.ts";
 
 /** Every card type extends this; see the static members for what a type can declare. */
 export class Card {
-  /** The name of the type as people read it; the class name where absent. */
+  /** The name of the type for people; the class name if absent. */
   static displayName = "Card";
   static description?: string;
   /**
@@ -26,8 +26,8 @@ export class Card {
   static atom?: AnyTemplate;
   static head?: AnyTemplate;
   /**
-   * CSS for this type's templates. It goes along into every page that shows such a card, once, and
-   * reaches no further than the card; `:scope` is the card itself.
+   * CSS for this type's templates. Every page that shows such a card includes it once. It applies only
+   * inside the card; `:scope` is the card itself.
    */
   static styles?: string;
 
@@ -39,16 +39,16 @@ export class Card {
     return template;
   }
 
-  /** Public URL without extension; a contained card has that of the card that contains it. */
+  /** Public URL without extension; a contained card has the URL of the card that contains it. */
   declare readonly id: string;
 }
 
-/** What an instance is made of. */
+/** The data from which an instance is made. */
 export interface CardState {
   url: string;
   attributes: Record<string, unknown>;
   relationships: NonNullable<CardDocument["data"]["relationships"]>;
-  /** Where a contained card lies inside its document: `""`, or for example `"addresses.0."`. */
+  /** The path prefix of a contained card in its document: `""`, or for example `"addresses.0."`. */
   path: string;
   store: CardStore;
 }
@@ -80,7 +80,7 @@ export function allFields(type: CardClass): Record<string, Field> {
   return fields;
 }
 
-/** An instance whose fields are read when they are first asked for. */
+/** Makes an instance whose fields are read when they are first accessed. */
 export function createCard(type: CardClass, state: CardState): Card {
   const card = new type();
   states.set(card, state);
@@ -111,7 +111,7 @@ function accessorsOf(type: CardClass): PropertyDescriptorMap {
   return descriptors;
 }
 
-/** What goes wrong while a field is read says which field of which card it was. */
+/** Reads a field; an error names the field and the card. */
 function readField(card: Card, field: Field, name: string): unknown {
   const state = stateOf(card);
   try {
@@ -151,7 +151,7 @@ export function displayNameOf(type: CardClass): string {
   return Object.hasOwn(type, "displayName") && type.displayName ? type.displayName : type.name;
 }
 
-/** The value of a field by name, or undefined where the type has no such field. */
+/** The value of a field by name, or undefined if the type has no such field. */
 export function fieldValue(card: Card, name: string): unknown {
   return Object.hasOwn(allFields(classOf(card)), name)
     ? (card as unknown as Record<string, unknown>)[name]

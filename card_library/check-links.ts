@@ -1,4 +1,4 @@
-/** Whether the links of a card are written as links, and where they lead. */
+/** Checks the form of a card's links and their targets. */
 import { Card, classOf, displayNameOf, stateOf } from "./card.ts";
 import { CardError } from "./errors.ts";
 import type { Field } from "./fields.ts";
@@ -9,12 +9,12 @@ import type { CardClass } from "./types.ts";
 import { resolveCardURL } from "./url.ts";
 import type { Warning } from "./warnings.ts";
 
-/** What else a link may have beside where it leads. */
+/** The keys that a link may have besides its target. */
 const LINK = ["links", "meta"];
 
 /**
- * Throws a CardError for the first link that is not written as one. Warns of links that lead to no card, or
- * to one of another type: others may delete or change it, and must not take this card's page away.
+ * Throws a CardError for the first malformed link. Only warns of links to no card or to a card of another
+ * type: others may delete or change a linked card, and must not break this card's page.
  */
 export function checkLinks(card: Card): Warning[] {
   const { url, relationships } = stateOf(card);
@@ -57,7 +57,7 @@ function checkCount(
   }
 }
 
-/** Where a link leads; null where it says that it leads nowhere. */
+/** The target of a link; null if the link is empty. */
 function hrefOf(card: string, key: string, link: unknown, warnings: Warning[]): string | null {
   const { links } = (link ?? {}) as { links?: unknown };
   const { self } = (links ?? {}) as { self?: unknown };
@@ -89,8 +89,8 @@ function checkTarget(card: Card, key: string, field: Field, target: string): War
   return [{ key, message: `${key} links to ${target}, which is of type ${is}, not ${expected}` }];
 }
 
-/** Whether a card is of a type, or of what has its name: a published copy has types of its own, which
- * cards may name beside those of its source. */
+/** Whether a card is of a type, or of one with the same name: a published copy has its own types, and
+ * cards may refer to those of its source as well. */
 function isOf(card: Card, type: CardClass): boolean {
   for (let here = classOf(card); here !== Card; here = Object.getPrototypeOf(here)) {
     if (here === type || here.name === type.name) return true;

@@ -1,4 +1,4 @@
-/** Whether a document holds what its type has fields for: a misspelt name is an error, not a gap. */
+/** Checks a document against its type's fields: a misspelt name is an error, not a missing value. */
 import { allFields, type Card, classOf, displayNameOf, isCardClass, stateOf } from "./card.ts";
 import { checkLinks } from "./check-links.ts";
 import { CardError } from "./errors.ts";
@@ -6,13 +6,13 @@ import type { FieldKind } from "./fields.ts";
 import type { CardClass, CardDocument } from "./types.ts";
 import type { Warning } from "./warnings.ts";
 
-/** What a document may have, as JSON:API has it. */
+/** The keys of JSON:API that a document may have. */
 const TOP = ["data", "included", "links", "meta", "jsonapi", "$schema"];
 const DATA = ["type", "id", "lid", "attributes", "relationships", "meta", "links"];
 
 /**
- * Throws a CardError for the first thing in a card's document that means nothing, or not what it should.
- * Answers what the card can be rendered in spite of.
+ * Throws a CardError for the first unknown key or invalid value in a card's document. Returns warnings
+ * about faults that don't keep the card from being rendered.
  */
 export function checkDocument(card: Card, document: CardDocument): Warning[] {
   const { url, attributes, relationships } = stateOf(card);
@@ -51,7 +51,7 @@ function checkAttributes(
   card: string,
 ): void {
   for (const [name, value] of Object.entries(attributes)) {
-    // Null says nothing, whatever its name: it is what remains of a value that was taken away.
+    // Null is allowed under any name: it remains when a value is removed.
     if (value === null) continue;
     const field = fieldOf(type, name, path, card);
     if (field.kind === "linksTo" || field.kind === "linksToMany") {
@@ -88,7 +88,7 @@ function checkLink(type: CardClass, keys: string[], path: string, card: string):
   throw new CardError(422, card, path + name, message);
 }
 
-/** What follows the name of a link: nothing, or the number of a link in a list. */
+/** The rest after the name of a link: nothing, or the number of a link in a list. */
 function checkPlace(kind: FieldKind, name: string, rest: string[], card: string): void {
   const key = [name, ...rest].join(".");
   if (rest.length === 0 || rest.length === 1 && /^(0|[1-9]\d*)$/.test(rest[0])) {

@@ -1,6 +1,6 @@
 /**
- * What a template's components know about where they are: whose template it is, and which cards are
- * being rendered around it.
+ * The context of a template's components: the card whose template it is, and the cards that are being
+ * rendered around it.
  */
 import { createContext } from "preact";
 import type { Card } from "./card.ts";
@@ -14,9 +14,9 @@ export interface Place {
   /** The place of the template that embeds this one; null at the top. */
   around: Place | null;
   depth: number;
-  /** The templates of cards that have none of their own. */
+  /** The templates for cards that have none of their own. */
   defaults: Record<Format, AnyTemplate>;
-  /** What the page needs to look as the cards in it are meant to. */
+  /** The styles of the cards in the page. */
   styles: Styles;
 }
 

@@ -1,4 +1,4 @@
-/** The templates of cards that declare none: every card has a decent page, tile, link and head. */
+/** The default templates: every card has a page, a tile, a link and a head. */
 import type { ComponentChildren } from "preact";
 import {
   allFields,
@@ -18,7 +18,7 @@ import { excerpt, Markdown } from "./markdown.tsx";
 import type { AnyTemplate, Format, TemplateProps } from "./types.ts";
 import { pageURL } from "./url.ts";
 
-/** Fields that a card's header shows already. */
+/** Fields that a card's header already shows. */
 const SHOWN_ABOVE = [
   "title",
   "name",
@@ -29,7 +29,7 @@ const SHOWN_ABOVE = [
   "excerpt",
 ];
 
-/** Markdown under one of these names is what the card is about, and needs no heading. */
+/** Markdown under one of these names is the card's main text and needs no heading. */
 const MAIN_TEXT = ["body", "content", "text", "bio", "introduction"];
 
 function DefaultIsolated({ card, realm }: TemplateProps) {
@@ -91,7 +91,7 @@ function DefaultAtom({ card, realm }: TemplateProps) {
   return <span class="rb-atom">{title ?? shortTexts(card, []).join(", ")}</span>;
 }
 
-/** What a tile says under its title: the description, or else what can be said in a few words. */
+/** A tile's text under its title: the description, or else a few short values. */
 function Teaser({ card }: { card: Card }) {
   const description = descriptionOf(card);
   if (description) return <p class="rb-description">{description}</p>;
@@ -99,21 +99,21 @@ function Teaser({ card }: { card: Card }) {
   return texts.length > 0 ? <p class="rb-meta">{texts.join(" · ")}</p> : null;
 }
 
-/** What a card without a description says first. */
+/** The beginning of a card's text, for a card without a description. */
 function firstWordsOf(card: Card): string | null {
   const text = firstText(card, MAIN_TEXT);
   return text && excerpt(text);
 }
 
 export interface HeadProps extends TemplateProps {
-  /** Where they differ from the card's own. */
+  /** Given if they differ from the card's own. */
   title?: string;
   description?: string;
   image?: string | null;
   children?: ComponentChildren;
 }
 
-/** The default head of a card's page; a head template of one's own can use it and add to it. */
+/** The default head of a card's page; a type's own head template can use it and add to it. */
 export function DefaultHead({ card, realm, children, ...own }: HeadProps) {
   const title = own.title ?? titleOf(card, realm);
   const description = own.description ?? descriptionOf(card) ?? firstWordsOf(card);
@@ -151,7 +151,7 @@ interface Row {
   value: unknown;
 }
 
-/** The fields of a card that hold something, but not what is shown above them. */
+/** The fields of a card that have a value and aren't shown above. */
 function rowsOf(card: Card, above: unknown[]): Row[] {
   return Object.entries(allFields(classOf(card)))
     .map(([name, field]) => ({
@@ -165,7 +165,7 @@ function rowsOf(card: Card, above: unknown[]): Row[] {
     );
 }
 
-/** True if the value fits on a line beside its label. */
+/** True if the value fits on one line with its label. */
 function isFact({ field, value }: Row): boolean {
   if (field.type === "markdown" || field.type === "image") return false;
   return field.kind === "linksTo" || !(value instanceof Card) && !isCards(value);
@@ -198,7 +198,7 @@ function Section({ row: { name, field, value } }: { row: Row }) {
   );
 }
 
-/** A card inside another one's document, shown as a part of that one. */
+/** A contained card, shown as a part of the card that contains it. */
 function Contained({ card }: { card: Card }) {
   const rows = rowsOf(card, []);
   return (
@@ -240,7 +240,7 @@ function Value({ field, value }: { field: Field; value: unknown }) {
   return <>{text}</>;
 }
 
-/** A plain value as people read it. Years stay as they are: only longer numbers are grouped. */
+/** A plain value for people. Only numbers longer than a year are grouped. */
 function textOf(value: unknown): string {
   if (value instanceof Date) return formatDate(value);
   if (typeof value === "boolean") return value ? "Yes" : "No";
@@ -248,7 +248,7 @@ function textOf(value: unknown): string {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-/** The values of a card that say something on their own, in a few words. */
+/** A few short values of a card that can be understood without a label. */
 function shortTexts(card: Card, above: unknown[]): string[] {
   return rowsOf(card, above)
     .filter(({ field, value }) =>

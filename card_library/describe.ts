@@ -1,4 +1,4 @@
-/** Definitions: what a module's card types look like from outside. */
+/** Definitions: descriptions of a module's card types. */
 import { allFields, Card, displayNameOf, isCardClass } from "./card.ts";
 import type { Field, FieldKind } from "./fields.ts";
 import type { CardClass, CodeRef } from "./types.ts";
@@ -21,18 +21,18 @@ export interface Definition {
   adoptionChain: CodeRef[];
 }
 
-/** Which module exports a class, and under which name. */
+/** Finds the module that exports a class, and the name of the export. */
 export class CodeRefs {
   readonly #refs = new Map<CardClass, CodeRef>();
 
-  /** Remembers the card classes of a module; a class belongs to the module that it is first seen in. */
+  /** Registers the card classes of a module; a class belongs to the first module it is registered for. */
   register(module: string, exports: Record<string, unknown>): void {
     for (const [name, value] of Object.entries(exports)) {
       if (isCardClass(value) && !this.#refs.has(value)) this.#refs.set(value, { module, name });
     }
   }
 
-  /** A class that no module exports can't be named; its nearest exported ancestor stands for it. */
+  /** The reference to a class, or to its nearest exported ancestor if no module exports it. */
   of(type: CardClass): CodeRef {
     for (let here = type; here !== Card; here = Object.getPrototypeOf(here)) {
       const ref = this.#refs.get(here);

@@ -1,8 +1,8 @@
 /**
  * `<Embed>`: a card inside another card's template.
  *
- * A linked card may be broken, or may link back to the card that embeds it. Neither may take the
- * embedding card down: the first shows a placeholder, the second ends in a short form.
+ * A linked card may be broken, or may link back to the card that embeds it. Neither may break the
+ * embedding card: a broken card is shown as a placeholder, and a circle ends in a short form.
  */
 import { Component, type ComponentChildren, type ComponentType, h } from "preact";
 import { type Card, classOf, displayNameOf, pageOf, stateOf, titleOf } from "./card.ts";
@@ -13,7 +13,7 @@ import type { AnyCard, AnyTemplate, Format, TemplateProps } from "./types.ts";
 /** Cards nested deeper than this are shown as plain links. */
 const MAX_DEPTH = 8;
 
-/** Formats that show other cards, and therefore can lead in a circle. */
+/** Formats that show other cards, and so can form a circle. */
 const OPEN_FORMATS: readonly Format[] = ["isolated", "embedded", "fitted"];
 
 export interface EmbedProps {
@@ -56,7 +56,7 @@ export class Embed extends Component<EmbedProps, EmbedState> {
   }
 }
 
-/** A card's template at a place. */
+/** Renders a card's template at a place. */
 export function nested(place: Place) {
   const { card, format, realm, styles } = place;
   const own = classOf(card)[format];
@@ -73,7 +73,7 @@ export function nested(place: Place) {
   return <PlaceContext.Provider value={place}>{content}</PlaceContext.Provider>;
 }
 
-/** The format that ends a circle, or null where nothing but a plain link is left. */
+/** The format that ends a circle, or null if only a plain link can. */
 function shownFormat(place: Place, card: Card, wanted: Format): Format | null {
   if (place.depth >= MAX_DEPTH) return null;
   const format = OPEN_FORMATS.includes(wanted) && isAround(place, card, OPEN_FORMATS)

@@ -14,15 +14,15 @@ export class CardError extends Error {
   }
 }
 
-/** The value of a field can't be read; `cause` is what was thrown while it was. */
+/** The value of a field can't be read; `cause` is the error that was thrown. */
 export function fieldError(card: string, field: string, type: string, cause: unknown): CardError {
-  // What a field says of its own value needs no introduction.
+  // An error of a field about its own value needs no introduction.
   return cause instanceof WrongValue
     ? new CardError(422, card, field, cause.message)
     : new CardError(500, card, field, `The field ${field} of ${type} can't be computed`, cause);
 }
 
-/** A document holds something else than the field takes. */
+/** A document holds a value that the field doesn't accept. */
 export class WrongValue extends TypeError {
   constructor(where: string, what: string, value: unknown) {
     super(`The field ${where} should be ${what}, but it is ${shown(value)}`);

@@ -1,10 +1,10 @@
-/** Which field of a card, or of a card in it, a key of its document belongs to. */
+/** Finds the field that a key of a card's document belongs to, also in contained cards. */
 import { allFields, isCardClass } from "./card.ts";
 import type { Field } from "./fields.ts";
 import { ownValue } from "./nested.ts";
 import type { CardClass } from "./types.ts";
 
-/** The field of `author`, `friends.0`, `address.country` or `stops.2.place`; undefined where none is. */
+/** The field of `author`, `friends.0`, `address.country` or `stops.2.place`; undefined if none is. */
 export function fieldAt(type: CardClass, key: string): Field | undefined {
   const [name, ...rest] = key.split(".");
   const field = ownValue(allFields(type), name);

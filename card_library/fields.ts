@@ -13,9 +13,9 @@ export type FieldKind = "contains" | "containsMany" | "linksTo" | "linksToMany";
 export type ValueType = "string" | "number" | "boolean" | "date" | "markdown" | "image";
 
 export interface FieldOptions<T = unknown> {
-  /** The value where the document has none. */
+  /** The value if the document has none. */
   default?: T;
-  /** The name of the field as people read it. */
+  /** The name of the field for people. */
   label?: string;
   description?: string;
 }
@@ -23,7 +23,7 @@ export interface FieldOptions<T = unknown> {
 /** One field of a card type. `T` is the type of its value. */
 export interface Field<T = unknown> {
   readonly kind: FieldKind;
-  /** What it holds: a plain type, or null where `target` says which class. */
+  /** The plain type of the value, or null if `target` is its class. */
   readonly type: ValueType | null;
   readonly target?: () => unknown;
   readonly computed: boolean;
@@ -31,7 +31,7 @@ export interface Field<T = unknown> {
   read(card: Card, state: CardState, name: string): T;
 }
 
-/** A field of one plain value; `decode` is what a list of such values uses. */
+/** A field of one plain value; lists of such values use its `decode`. */
 export interface ValueField<T, Empty = T> extends Field<T | Empty> {
   readonly type: ValueType;
   readonly target?: undefined;
@@ -126,7 +126,7 @@ export function containsMany(item: unknown, options: FieldOptions = {}): Field {
   );
 }
 
-/** A link to another card; null where there is none or where it can't be found. */
+/** A link to another card; null if there is none or it can't be found. */
 export function linksTo<C>(target: C | (() => C), options: FieldOptions = {}) {
   return cardField<"linksTo", C>(
     "linksTo",
@@ -142,8 +142,8 @@ export function linksToMany<C>(target: C | (() => C), options: FieldOptions = {}
 }
 
 /**
- * A value made from the card's other fields. It must not be a promise. Where the parameter says which
- * fields it needs, `computed((card: { title: string }) => ...)`, misspelt ones are found as well.
+ * A value computed from the card's other fields. It must not be a promise. If the parameter's type names
+ * the fields, `computed((card: { title: string }) => ...)`, the type check finds misspelt ones.
  */
 export function computed<T, C = AnyCard>(
   compute: (card: C) => T,
@@ -166,11 +166,11 @@ export function computed<T, C = AnyCard>(
 
 const ISO_DATE = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$/;
 
-/** Whether there is such a day: JavaScript takes 30 February for 2 March. */
+/** Whether a day exists: JavaScript treats 30 February as 2 March. */
 function isDay(spelling: string): boolean {
   const [year, month, day] = spelling.slice(0, 10).split("-").map(Number);
-  // As many days as the month has: the day before the first of the next. A Date takes years below 100
-  // for others, and the calendar is the same every 400 years.
+  // The month's last day is the day before the first of the next. Date maps years below 100 to others,
+  // so 400 years are added, after which the calendar repeats.
   return month >= 1 && month <= 12 && day >= 1 &&
     day <= new Date(Date.UTC(year + 400, month, 0)).getUTCDate();
 }
@@ -210,7 +210,7 @@ function cardField<K extends FieldKind, C>(
   };
 }
 
-/** A class is named directly or, where modules import each other, by a function: arrows have no prototype. */
+/** A class is given directly or, if modules import each other, by an arrow function (no prototype). */
 function thunk<C>(target: C | (() => C)): () => C {
   const isFunction = typeof target === "function" && !(target as unknown as AnyClass).prototype;
   return isFunction ? target as () => C : () => target as C;

@@ -7,7 +7,7 @@ export function urlOf(card: Card | null | undefined): string {
   return card ? pageOf(card) : "";
 }
 
-/** The absolute URL of a file beside a card, or beside a module: `asset("./x.svg", import.meta.url)`. */
+/** The absolute URL of a file, relative to a card or a module: `asset("./x.svg", import.meta.url)`. */
 export function asset(path: string, base: Card | string): string {
   const url = resolveURL(path, base instanceof Card ? stateOf(base).url : base);
   if (url === null) throw new TypeError(`${JSON.stringify(path)} is not the path of a file`);
@@ -18,15 +18,15 @@ const DAY: Intl.DateTimeFormatOptions = { day: "numeric", month: "long", year: "
 const formatters = new Map<string, Intl.DateTimeFormat>();
 
 /**
- * A date as people read it. Always British English and UTC, so that a page says the same wherever it
- * is rendered; `""` for null.
+ * A date for people. Always in British English and UTC, so that a page is the same wherever it is
+ * rendered; `""` for null.
  */
 export function formatDate(
   date: Date | null | undefined,
   options: Intl.DateTimeFormatOptions = DAY,
 ): string {
   if (!date) return "";
-  // Plain values only, read once: an object could say something else the next time.
+  // Plain values only, read once: an object could give another value the next time.
   options = Object.fromEntries(
     Object.entries(options).filter(([, value]) => Object(value) !== value),
   );

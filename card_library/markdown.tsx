@@ -1,4 +1,4 @@
-/** `<Markdown>`: text as HTML, its links and images resolved against the card that it is written in. */
+/** `<Markdown>`: text as HTML, with links and images resolved against the card that contains it. */
 import MarkdownIt from "markdown-it";
 import { Component } from "preact";
 import { addressOf, stateOf } from "./card.ts";
@@ -6,7 +6,7 @@ import { type Place, PlaceContext } from "./context.ts";
 import { resolveURL } from "./url.ts";
 import type { Reference } from "./warnings.ts";
 
-/** HTML in the text stays text: what a card's data says must not become code on a page. */
+/** HTML in the text stays text: a card's data must not become code on a page. */
 const parser = new MarkdownIt({ html: false, linkify: true, typographer: true });
 
 for (const [rule, attribute] of [["link_open", "href"], ["image", "src"]] as const) {
@@ -27,12 +27,12 @@ for (const [rule, attribute] of [["link_open", "href"], ["image", "src"]] as con
   };
 }
 
-/** As much of a description as search engines show. Unit: characters. */
+/** The length of a description that search engines show. Unit: characters. */
 const EXCERPT = 200;
 
-/** The first paragraph of a text, in plain words. */
+/** The first paragraph of a text, without markup. */
 export function excerpt(text: string): string | null {
-  // What comes first needs no more than the beginning.
+  // The first paragraph needs only the beginning of the text.
   const tokens = parser.parse(text.slice(0, 10 * EXCERPT), {});
   for (const [index, token] of tokens.entries()) {
     if (tokens[index - 1]?.type !== "paragraph_open") continue;
@@ -48,13 +48,13 @@ function wordsOf({ type, content }: { type: string; content: string }): string {
   return type === "text" || type === "code_inline" ? content : "";
 }
 
-/** What links and images are relative to: the card's page, and its file. */
+/** The bases of links and images: the card's page, and its file. */
 export type Bases = Record<"link_open" | "image", string>;
 
-/** The absolute URLs of what a text links to and shows. */
+/** The absolute URLs of a text's links and images. */
 export function markdownReferences(text: string, bases: Bases): Omit<Reference, "key">[] {
   const found: Omit<Reference, "key">[] = [];
-  // Most texts have neither a link nor an image, and needn't be read for them.
+  // Most texts have neither a link nor an image, so they needn't be parsed.
   if (!/\]\s*[([:]|<http|:\/\//.test(text)) return found;
   const stack = [...parser.parse(text, {})];
   for (let token = stack.shift(); token; token = stack.shift()) {
@@ -70,7 +70,7 @@ export function markdownReferences(text: string, bases: Bases): Omit<Reference, 
 
 type Surroundings = {
   bases: Bases;
-  /** Where what is at a URL of a source realm is published. */
+  /** Maps a URL in a source realm to the one at which it is published. */
   address(url: string): string;
 };
 

@@ -1,5 +1,5 @@
 /**
- * `@realm/base`: what card modules import.
+ * `@realm/base`: the library that card modules import.
  *
  *     import { Card, linksTo, markdown, string } from "@realm/base";
  *

@@ -1,4 +1,4 @@
-/** Cards that a card holds: inside its own document, or behind its links. */
+/** The cards of a card's fields: contained in its document, or linked. */
 import { type Card, type CardState, createCard, isCardClass } from "./card.ts";
 import type { Relationship } from "./types.ts";
 import { resolveCardURL } from "./url.ts";
@@ -19,12 +19,12 @@ export function contained(
   return createCard(type, { ...owner, attributes, path: `${owner.path}${place}.` });
 }
 
-/** The cards behind the links of one field; links that lead nowhere are left out. */
+/** The linked cards of one field; links to no card are left out. */
 export function linked(state: CardState, name: string): Card[] {
   return linkedURLs(state, name).map((url) => state.store.get(url)).filter((card) => card !== null);
 }
 
-/** Where the links of one field lead: one link, a list of links, or keys `name.0`, `name.1`, ... */
+/** The targets of one field's links: one link, a list of links, or keys `name.0`, `name.1`, ... */
 export function linkedURLs(state: CardState, name: string): string[] {
   const key = state.path + name;
   const entry = ownValue(state.relationships, key);
@@ -33,7 +33,7 @@ export function linkedURLs(state: CardState, name: string): string[] {
   return targets(numbered.flatMap(({ link }) => link ?? []), state.url);
 }
 
-/** A link of a list: its place, and what stands there. */
+/** A link of a list: its position and its value. */
 export interface NumberedLink {
   place: number;
   link: Relationship | Relationship[] | null;
@@ -41,7 +41,7 @@ export interface NumberedLink {
 
 const numbered = new WeakMap<CardState["relationships"], Map<string, NumberedLink[]>>();
 
-/** The links of a document that have numbers, by the name before the number, in their order. */
+/** The numbered links of a document, in order, by the name before the number. */
 export function numberedLinks(
   relationships: CardState["relationships"],
 ): Map<string, NumberedLink[]> {
@@ -61,12 +61,12 @@ export function numberedLinks(
   return found;
 }
 
-/** What an object has under a name itself: every object inherits a `constructor`. */
+/** An object's own property: every object inherits a `constructor`. */
 export function ownValue<T>(values: Record<string, T>, name: string): T | undefined {
   return Object.hasOwn(values, name) ? values[name] : undefined;
 }
 
-/** Where all links of a document lead, whatever fields they belong to. */
+/** The targets of all links of a document, for all fields. */
 export function allLinkedURLs(
   relationships: CardState["relationships"] | null | undefined,
   url: string,

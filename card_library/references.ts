@@ -1,9 +1,9 @@
-/** The files that the values of a card name: its images, and what its Markdown links to and shows. */
+/** The files that a card's values name: its images, and the links and images in its Markdown. */
 import { addressOf, allFields, Card, classOf, stateOf } from "./card.ts";
 import { markdownReferences } from "./markdown.tsx";
 import type { Reference } from "./warnings.ts";
 
-/** So many are looked at for each card. */
+/** The maximum number of references per card. */
 const MAX_REFERENCES = 1_000;
 
 export function referencesOf(card: Card): Reference[] {

@@ -1,4 +1,4 @@
-/** What a prerenderer calls for a card's HTML in a format. */
+/** Renders a card in a format. The prerenderer calls this. */
 import { options } from "preact";
 import { renderToString } from "preact-render-to-string";
 import type { Card } from "./card.ts";
@@ -9,12 +9,12 @@ import type { Format, RealmInfo } from "./types.ts";
 
 export const FORMATS: readonly Format[] = ["isolated", "embedded", "fitted", "atom", "head"];
 
-// `<Embed>` catches what the template of a linked card throws; preact does this only when asked.
+// `<Embed>` catches errors of a linked card's template; preact supports that only with this option.
 (options as { errorBoundaries?: boolean }).errorBoundaries = true;
 
 /**
- * The HTML of a card in one format; `styles` gathers what it needs to look right. Throws what its
- * templates and fields throw.
+ * The HTML of a card in one format; `styles` collects the styles that it needs. Throws the errors of its
+ * templates and fields.
  */
 export function renderCard(
   card: Card,
@@ -24,7 +24,7 @@ export function renderCard(
 ): string {
   return renderToString(
     nested({ card, format, realm, around: null, depth: 0, defaults: defaultTemplates, styles }),
-    // A context of its own: the renderer's own empty one would be shared by all pages.
+    // A new context: all pages would share the renderer's default one.
     {},
   );
 }

@@ -1,26 +1,26 @@
 /**
- * Search documents: what can be asked of a card, and what it is found by.
+ * Search documents: the searchable data of cards.
  *
- * Besides the field values a document says which types its card is of (`_types`, the nearest first),
- * which fields can be asked for (`_fields`), and what its text is (`_text`). So an index tells by itself
- * what a search of it may name, whatever has become of the modules since.
+ * Besides the field values, a document holds its card's types (`_types`, the nearest first), its
+ * searchable fields (`_fields`), and its text (`_text`). So searches need only the index to know which
+ * types and fields exist, even if the modules have changed since.
  */
 import { allFields, Card, classOf, stateOf, titleOf } from "./card.ts";
 import type { Field } from "./fields.ts";
 import { linkedURLs } from "./nested.ts";
 import type { CardClass, CodeRef, RealmInfo } from "./types.ts";
 
-/** The values of so many linked cards are kept for each field; of the others the URLs. */
+/** How many linked cards per field keep their values; of further ones only the URLs are kept. */
 const LINKED_CARDS = 100;
-/** More text than this is not looked at, so that every document fits an index. Unit: characters. */
+/** Further text is cut off, so that every document fits the index. Unit: characters. */
 const TEXT = 100_000;
 /** Cards may contain cards of their own type. */
 const DEPTH = 3;
 
-/** A plain type, `any` for what is computed, the fields of a card by name (`id` tells a link), or a list. */
+/** A plain type, `any` for computed values, a card's fields by name (with `id`: a link), or a list. */
 type Shape = string | { [field: string]: Shape } | [Shape];
 
-/** Everything that can be searched for in a card. `types` are its type and those it adopts from. */
+/** The search document of a card. `types` are its type and those it adopts from. */
 export function searchDocument(
   card: Card,
   type: CodeRef,
@@ -39,7 +39,7 @@ export function searchDocument(
   };
 }
 
-/** A type as one word; the extension of a module makes no other type of it. */
+/** A type as one string, without the module's extension. */
 export function typeKey({ module, name }: CodeRef): string {
   return `${module.replace(/\.(tsx|ts|jsx|js)$/, "")}/${name}`;
 }
@@ -57,7 +57,7 @@ function fieldValues(card: Card, links: boolean): Record<string, unknown> {
 
 function fieldValueOf(card: Card, name: string, field: Field, links: boolean): unknown {
   if (!isLink(field)) return plain((card as unknown as Record<string, unknown>)[name], 0, links);
-  // Links come from the document: one that leads nowhere is still a link.
+  // Links come from the document: a link to no card is still a link.
   const { store } = stateOf(card);
   const found = linkedURLs(stateOf(card), name).map((id, place) => {
     const linked = links && place < LINKED_CARDS ? store.get(id) : null;
@@ -66,7 +66,7 @@ function fieldValueOf(card: Card, name: string, field: Field, links: boolean): u
   return field.kind === "linksTo" ? found[0] ?? null : found;
 }
 
-/** What a card is found by through a link to it: all but long text, and no further than its own links. */
+/** The searchable values of a linked card: without long text, and without following its own links. */
 function linkedValues(card: Card): Record<string, unknown> {
   const values: [string, unknown][] = [];
   for (const [name, field] of Object.entries(allFields(classOf(card)))) {
@@ -74,14 +74,14 @@ function linkedValues(card: Card): Record<string, unknown> {
     try {
       values.push([name, fieldValueOf(card, name, field, false)]);
     } catch {
-      // The linked card has an error of its own.
+      // The error appears on the linked card's own page.
       values.push([name, null]);
     }
   }
   return Object.fromEntries(values);
 }
 
-/** A value as JSON; what JSON can't say is null, and what is nested too deep for a search is left out. */
+/** A value as JSON. Values that JSON can't represent become null; too deeply nested ones are left out. */
 function plain(value: unknown, depth: number, links: boolean): unknown {
   if (value === null || value === undefined || depth > 6) return null;
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? null : value.toISOString();

@@ -1,22 +1,22 @@
 /**
- * The cards that one render can reach, made from their documents when a link is first followed.
+ * The cards of one render, created from their documents when a link is first followed.
  *
  * One store serves one render.
  */
 import { Card, createCard } from "./card.ts";
 import type { CardClass, CardDocument } from "./types.ts";
 
-/** Stands for a linked card whose type can't be loaded; it has a title and nothing else. */
+/** Replaces a linked card whose type can't be loaded; it has only a title. */
 export class UnavailableCard extends Card {
   static displayName = "Unavailable";
 }
 
-/** Where a store finds documents and types. */
+/** The source of a store's documents and types. */
 export interface CardSource {
   document(url: string): CardDocument | undefined;
-  /** The type of a card, or null where its module can't be loaded. */
+  /** The type of a card, or null if its module can't be loaded. */
   type(url: string, document: CardDocument): CardClass | null;
-  /** Where the page of a card is, if not at its own URL. */
+  /** The address of a card's page, if it isn't its own URL. */
   address?(url: string): string;
 }
 
@@ -28,7 +28,7 @@ export class CardStore {
     this.#source = source;
   }
 
-  /** The card of a type that is already known: the one that this render is about. */
+  /** Creates the card that this render is about, whose type is already known. */
   add(url: string, document: CardDocument, type: CardClass): Card {
     const card = createCard(type, {
       url,
@@ -41,7 +41,7 @@ export class CardStore {
     return card;
   }
 
-  /** Where the page of a card is: a source realm's pages are where that is published. */
+  /** The address of a card's page: pages of a source realm are where it is published. */
   address(url: string): string {
     return this.#source.address?.(url) ?? url;
   }

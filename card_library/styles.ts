@@ -1,17 +1,17 @@
 /**
- * The styles of one page: those of every card type that is shown in it, once each.
+ * The styles of one page: those of each card type in it, once each.
  *
- * A type's styles reach from the card's own root to where another card begins, so that neither a page
- * nor its neighbour can disfigure a card, whatever realm it comes from.
+ * A type's styles apply from the card's own root to where another card begins, so that cards of any
+ * realm can't disfigure the page or each other.
  */
 import { Card } from "./card.ts";
 import type { CardClass, RealmInfo } from "./types.ts";
 import { resolveURL } from "./url.ts";
 
-/** Where a card's styles end: at what lies inside a card that it embeds. */
+/** The limit of a card's styles: the content of cards that it embeds. */
 const LIMIT = ":scope .rb-embed > *";
 
-/** The styles that one type has of its own: in the page of such a card, and wherever one is embedded. */
+/** One type's own styles, for the page of such a card and for embedded ones. */
 interface Sheet {
   key: string;
   page: string;
@@ -19,24 +19,24 @@ interface Sheet {
 }
 
 interface TypeStyles {
-  /** From `Card` down to the type, those that have styles. */
+  /** The classes with styles, from `Card` down to the type. */
   sheets: Sheet[];
   keys: string | undefined;
 }
 
-/** Says which module a class is from; undefined for one that none exports. */
+/** Returns the module that exports a class; undefined if none does. */
 export type ModuleOf = (type: CardClass) => string | undefined;
 
 function sheetOf(css: string): Sheet {
   const key = keyOf(css);
   const root = `[data-styles~="${key}"]`;
-  // What would end the element is written as CSS escapes it.
+  // Text that would end the element is escaped as CSS allows.
   const rules = css.replaceAll("</", "<\\/").trim();
   const sheet = (roots: string) => `<style>@scope (${roots}) to (${LIMIT}){${rules}}</style>`;
   return { key, page: sheet(`body, ${root}`), embedded: sheet(root) };
 }
 
-/** From the text alone, so that a page comes out the same whatever was rendered before it. */
+/** A hash of the text alone, so that a page doesn't depend on what was rendered before it. */
 function keyOf(css: string): string {
   let [high, low] = [0xdeadbeef, 0x41c6ce57];
   for (let index = 0; index < css.length; index++) {
@@ -46,7 +46,7 @@ function keyOf(css: string): string {
   return `${(high >>> 0).toString(36)}${(low >>> 0).toString(36)}`;
 }
 
-/** CSS whose `url()`s are absolute: they are relative to the module that the CSS is written in. */
+/** Makes the `url()`s of CSS absolute: they are relative to the module that contains the CSS. */
 function rebased(css: string, module: string): string {
   return css.replaceAll(URLS, (whole, double, single, bare) => {
     const href: string | undefined = double ?? single ?? bare;
@@ -56,7 +56,7 @@ function rebased(css: string, module: string): string {
   });
 }
 
-/** Comments, texts, and what of CSS may be an URL. */
+/** Comments, strings, and the parts of CSS that may be a URL. */
 const URLS =
   /\/\*.*?\*\/|url\(\s*(?:"([^"\n]*)"|'([^'\n]*)'|([^"'()\s]+))\s*\)|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/gis;
 
@@ -70,12 +70,12 @@ export class Styles {
     this.#moduleOf = moduleOf;
   }
 
-  /** What names a type's styles on the elements that they are for; undefined where it has none. */
+  /** The name of a type's styles on their elements; undefined if it has none. */
   keys(type: CardClass): string | undefined {
     return this.#stylesOf(type).keys;
   }
 
-  /** `heir` is the module of a class that extends this one, which may be in no module's exports. */
+  /** `heir` is the module of a subclass, in case no module exports this class. */
   #stylesOf(type: CardClass, heir?: string): TypeStyles {
     let styles = this.#known.get(type);
     if (!styles) {
@@ -90,24 +90,24 @@ export class Styles {
     return styles;
   }
 
-  /** Makes sure of the styles that a card of this type needs; `page` if the page is about it. */
+  /** Adds the styles that a card of this type needs; `page` if the page is about this card. */
   use(type: CardClass, page: boolean): void {
     for (const sheet of this.#stylesOf(type).sheets) {
-      // The page's own card comes first: what it shares with others has both roots then.
+      // The page's own card comes first, so that styles it shares with others get both roots.
       if (!this.#sheets.has(sheet.key)) {
         this.#sheets.set(sheet.key, page ? sheet.page : sheet.embedded);
       }
     }
   }
 
-  /** A default template is shown, which has its styles in a file. */
+  /** Notes that a default template is shown, whose styles are in a file. */
   useDefaults(): void {
     this.#usesDefaults = true;
   }
 
   /** The head of the page with the styles that its cards need. */
   head(html: string, realm: RealmInfo): string {
-    // A page without a stylesheet of its realm's looks like the default templates altogether.
+    // Without a stylesheet of its realm, the whole page looks like the default templates.
     const defaults = this.#usesDefaults || !realm.stylesheet
       ? `<link rel="stylesheet" href="${realm.baseURL}card.css"/>`
       : "";

@@ -8,10 +8,10 @@ import type { ComponentChildren } from "preact";
 import type { Card } from "./card.ts";
 import type { Field } from "./fields.ts";
 
-/** The ways in which one card is shown. */
+/** The formats in which a card is shown. */
 export type Format = "isolated" | "embedded" | "fitted" | "atom" | "head";
 
-/** What templates may know about the realm that is being rendered. */
+/** The data of the rendered realm for templates. */
 export interface RealmInfo {
   /** Public URL, ends in `/`. */
   url: string;
@@ -46,7 +46,7 @@ export interface CardDocument {
   };
 }
 
-/** A card of a class that isn't known where it is used. */
+/** A card of an unknown class. */
 // deno-lint-ignore no-explicit-any -- `card.anything` must be usable where the class isn't known
 export type AnyCard = Card & { readonly [field: string]: any };
 
@@ -72,12 +72,12 @@ export type CardOf<C> =
   & (C extends abstract new (...args: never[]) => infer I ? I : Card)
   & FieldsOf<C>;
 
-/** Stands for a card class that isn't known. */
+/** An unknown card class. */
 export interface AnyCardClass {
   new (): AnyCard;
 }
 
-/** What a template is given: `TemplateProps<typeof Post>`, or without a class if it isn't known. */
+/** The props of a template: `TemplateProps<typeof Post>`, or without a class if it isn't known. */
 export interface TemplateProps<C = AnyCardClass> {
   card: CardOf<C>;
   realm: RealmInfo;
@@ -93,6 +93,6 @@ export type Template<C = AnyCardClass> = {
   template(props: TemplateProps<C>): ComponentChildren;
 }["template"];
 
-/** A template of a class that isn't known here. */
+/** A template of an unknown class. */
 // deno-lint-ignore no-explicit-any -- its props are those of whichever class declares it
 export type AnyTemplate = (props: any) => ComponentChildren;

@@ -1,11 +1,11 @@
-/** What a card is rendered in spite of, for its author to read. */
+/** A fault that doesn't keep a card from being rendered, for its author. */
 export interface Warning {
   /** The key that it is about, as a path in the card's document: `author`, `films.2`. */
   key: string;
   message: string;
 }
 
-/** What a card shows or links to by the URL of a file: whether it is there, the reindex knows. */
+/** A file that a card shows or links to by URL. The reindex checks whether it exists. */
 export interface Reference {
   key: string;
   url: string;
