@@ -166,7 +166,7 @@ async function perform(
 }
 
 /** Replaces a sandbox that has done its task by a new one. */
-async function anew(request: Request, last: Sandbox): Promise<Sandbox> {
+async function restarted(request: Request, last: Sandbox): Promise<Sandbox> {
   if (!await last.end()) throw new Error("The last card has left work behind");
   return await Sandbox.start(request.library);
 }
@@ -180,7 +180,7 @@ async function serve(request: Request, lines: Lines, emit: Emit): Promise<void> 
       if (last.type !== "done") return;
       // A line that says `Rest`.
       await lines.next();
-      sandbox = await anew(request, sandbox);
+      sandbox = await restarted(request, sandbox);
       emit({ type: "ready" });
     }
   } catch (error) {
