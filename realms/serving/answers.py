@@ -17,7 +17,7 @@ from notifications.emit import local_board
 from notifications.stamped_cache import StampedCache
 from realms.addresses import EXECUTABLE_EXTENSIONS, realm_candidates
 from realms.content.resolve import Resolved, ResolvedFile, resolve
-from realms.errors import Misdirected, NotFound
+from realms.errors import HistoryEnds, Misdirected, NotFound
 from realms.models import Realm
 from realms.serving.contents import (
     MAKERS,
@@ -110,6 +110,8 @@ def load_at(realm_url: str, generation: int, path: str) -> Answer:
     cache = caches()[Variant.MODULE]
 
     def make(found: Resolved) -> Content:
+        if not found.whole:
+            return refusal(HistoryEnds(url=realm_url, generation=generation))
         if found.file is not None and found.file.path != path:
             return Content(302, (("location", found.file.path.rsplit("/", 1)[-1]),), b"")
         return _reused(found, cache.peek(url)) or make_module(url, found)
@@ -129,13 +131,13 @@ def cached_at(realm_url: str, generation: int, path: str) -> Answer | None:
 def source_at(realm_url: str, generation: int, path: str) -> Answer:
     """The stored bytes of a file at exactly one generation."""
     url = realm_url + path
-    found = resolve(url, at=generation)
-    return _answer_of(
-        realm_url,
-        url,
-        found,
-        lambda it: raw(it.file, "source") if it.file else refusal(NotFound(url=url)),
-    )
+
+    def make(found: Resolved) -> Content:
+        if not found.whole:
+            return refusal(HistoryEnds(url=realm_url, generation=generation))
+        return raw(found.file, "source") if found.file else refusal(NotFound(url=url))
+
+    return _answer_of(realm_url, url, resolve(url, at=generation), make)
 
 
 # --- Pieces ------------------------------------------------------------------------------------

@@ -108,6 +108,7 @@ def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
         files = dict(history.versions_at(realm, pin.generation).values_list("path", "blob_id"))
         for path in realms_within(realm.url, files):
             del files[path]
+        _check_history(realm, pin)
     else:
         if not since.isascii() or not since.isdigit() or len(since) > 18:
             raise errors.Malformed(what=f"since is {since[:40]!r}; expected a generation")
@@ -132,10 +133,11 @@ def many(request: HttpRequest, pin: Pin) -> HttpResponse:
         raise errors.Malformed(what="the body is not JSON") from error
     match body:
         case {"paths": [*paths]} if all(isinstance(p, str) and "\x00" not in p for p in paths):
-            lines = _lines(realm, pin.generation, paths)
+            lines = b"".join(_lines(realm, pin.generation, paths))
+            _check_history(realm, pin)
         case _:
             raise errors.Malformed(what='the body should be {"paths": [...]}, a list of strings')
-    response = _with_headers(HttpResponse(b"".join(lines), content_type=NDJSON), pin)
+    response = _with_headers(HttpResponse(lines, content_type=NDJSON), pin)
     if realm.source is not None:
         response[pins.SOURCE_HEADER] = realm.source.url
     return response
@@ -164,6 +166,12 @@ def _realm(pin: Pin) -> Realm:
     if realm is None or realm.generation < pin.generation:
         raise errors.NotFound(url=f"{pin.realm_url} at generation {pin.generation}")
     return realm
+
+
+def _check_history(realm: Realm, pin: Pin) -> None:
+    """Raises HistoryEnds unless what has just been read was all that the realm held."""
+    if not history.is_whole(realm, pin.generation):
+        raise errors.HistoryEnds(url=realm.url, generation=pin.generation)
 
 
 def _with_headers(response: HttpResponse, pin: Pin) -> HttpResponse:

@@ -121,6 +121,9 @@ def get_pinned(
     response = _get(f"/_at/{quote(path)}{query}", headers, "GET" if body is None else "POST", body)
     if response.status == 403 and PIN_ENDED.encode() in response.body:
         raise PinEnded(f"{response.replica} answered {response.status} for {pin.realm_url}")
+    if response.status == 410 and not query:
+        # The pinned generation itself is gone from history: no file of it can be told from none.
+        raise PinEnded(f"{response.replica} has no generation {pin.generation} of {pin.realm_url}")
     if response.status not in _EXPECTED:
         raise ReplicaUnavailable(f"{response.replica} answered {response.status}")
     generation = response.headers.get("x-realm-generation")

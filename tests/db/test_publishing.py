@@ -11,6 +11,7 @@ import pytest
 from celery import current_app
 from django.apps import apps
 from django.db import DatabaseError, connection, transaction
+from django.test import RequestFactory
 
 from definitions.models import CacheGeneration, Definition
 from notifications.board import Board
@@ -23,6 +24,7 @@ from realms.content.history import versions_at
 from realms.content.locks import realm_write_lock
 from realms.errors import (
     Forbidden,
+    HistoryEnds,
     InvalidURL,
     IsASourceRealm,
     NotARealm,
@@ -36,10 +38,12 @@ from realms.publishing import publish as publishing
 from realms.publishing.bootstrap import sync_base_realm
 from realms.publishing.importing import Folder, import_files
 from realms.publishing.publish import delete_realm, publish_realm, rollback_realm, unpublish_realm
-from realms.serving.answers import source_at
+from realms.serving import pinned_reads
+from realms.serving.answers import load_at, source_at
 from reindex import tasks
 from reindex.jobs import lifecycle
 from reindex.models import IndexedCard, IndexHead, ReindexJob
+from reindex.reading.pins import Pin
 from tests.support import make
 from tests.support.cluster import wait_until
 from tests.support.gates import Gate, in_thread
@@ -755,7 +759,7 @@ def test_forty_writers_to_one_realm_all_succeed(web: Web, source: Realm) -> None
     assert all(files[f"{number}.md"] == str(number).encode() for number in range(40))
 
 
-def test_a_generation_whose_source_is_gone_is_not_found(
+def test_a_generation_whose_source_is_gone_is_gone_from_history(
     source: Realm,
 ) -> None:
     """Exactly a generation is what an exact pin gets, or nothing."""
@@ -766,7 +770,13 @@ def test_a_generation_whose_source_is_gone_is_not_found(
     make.publish(source, PAGE)
     assert source_at(PAGE, between, "post.tsx").content.body == b"another's"
     delete_realm(other.url, Caller("ada"))
-    assert source_at(PAGE, between, "post.tsx").content.status == 404
+    for path in ("post.tsx", "never.tsx"):
+        assert source_at(PAGE, between, path).content.status == 410
+        assert load_at(PAGE, between, path).content.status == 410
+    asked = RequestFactory().post("/", '{"paths": ["post.tsx"]}', content_type="application/json")
+    for read in (pinned_reads.manifest, pinned_reads.many):
+        with pytest.raises(HistoryEnds):
+            read(asked, Pin(PAGE, between))
     realm = Realm.objects.get(url=PAGE)
     assert not versions_at(realm, between).exists()
     for generation in (first, realm.generation):

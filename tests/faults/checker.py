@@ -93,6 +93,10 @@ class _Judged:
         elif read.status in (200, 404):
             self._count(f"{read.variant} {read.pin or 'unpinned'}")
             self._file()
+        elif read.status == 410 and read.pin == "at":
+            self._count(f"{read.variant} gone from history")
+            if not self._superseded():
+                self._broken("P2", f"generation {read.pinned} stands, and is said to be gone")
         elif read.status == 409 and not self._was_gone():
             self._broken("P2", f"generation {read.pinned} is said not to be committed")
 
@@ -107,6 +111,12 @@ class _Judged:
         read = self._read
         since = self._truth.committed_at(read.realm, read.pinned) or 0.0
         return self._truth.gone_between(read.realm, since, read.end)
+
+    def _superseded(self) -> bool:
+        """Whether a pinned generation was not the newest, or its realm was not there."""
+        read = self._read
+        following = self._truth.committed_at(read.realm, read.pinned + 1)
+        return (following is not None and following <= read.end) or self._was_gone()
 
     @property
     def _since(self) -> float:
