@@ -184,7 +184,10 @@ class RealmBorder(models.Model):
 
 
 class Publication(models.Model):
-    """From `generation` on, the published realm shows its source as of `source_generation`."""
+    """At `generation`, the published realm shows its source as of `source_generation`.
+
+    Each generation of a published realm has its own publication.
+    """
 
     realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="publications")
     generation = models.PositiveBigIntegerField()

@@ -147,19 +147,7 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
     """Renders a batch's cards. Returns the results, and lists of paths that were not rendered
     because others wait: each list becomes a new batch. Raises _LeaseLost and WritersBusy."""
     job = batch.job
-    pins = {
-        url: generation
-        for url, generation in job.pins.items()
-        if generation != UNREADABLE_GENERATION
-    }
-    reader = Reader(
-        pins,
-        lambda url, g: _pin(job.pk, url, g),
-        address=lambda url: _address(job, url),
-        as_published=not job.draft,
-        not_found=lambda url: _note_missing_realm(job.pk, url),
-        access=Access(job.realm_url, job.pk),
-    )
+    reader = _reader(job)
     urls = [card_url(job.realm_url, path) for path in batch.paths]
     settings_url = f"{job.realm_url}realm"
     reader.read_cards([settings_url, *urls])
@@ -195,6 +183,23 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
     finally:
         batch.replica, batch.avoided = reader.read_from, {**batch.avoided, **unhealthy()}
     return results, rest
+
+
+def _reader(job: ReindexJob) -> Reader:
+    """Reads at the job's pins, and records what the job reads besides."""
+    pins = {
+        url: generation
+        for url, generation in job.pins.items()
+        if generation != UNREADABLE_GENERATION
+    }
+    return Reader(
+        pins,
+        lambda url, g: _pin(job.pk, url, g),
+        address=lambda url: _address(job, url),
+        as_published=not job.draft,
+        not_found=lambda url: _note_missing_realm(job.pk, url),
+        access=Access(job.realm_url, job.pk),
+    )
 
 
 def _realm_of(reader: Reader, url: str) -> str | None:

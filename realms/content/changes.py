@@ -71,10 +71,9 @@ def board_keys(change: Change) -> set[str]:
     """The keys to bump on this replica's board. Triggers on the tables notify the others."""
     if change.rights or change.exists_before != change.exists_after:
         return {realm_key(change.realm_url), REGISTRY_KEY}
-    paths = change.paths or frozenset()
-    if len(paths) > MAX_PATHS_PER_STATEMENT:
+    if change.paths is None or len(change.paths) > MAX_PATHS_PER_STATEMENT:
         return {realm_key(change.realm_url)}
-    return {path_key(change.realm_url + path) for path in paths}
+    return {path_key(change.realm_url + path) for path in change.paths}
 
 
 def notifications(change: Change) -> list[Notification]:

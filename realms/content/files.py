@@ -127,7 +127,7 @@ def write_stored(
         for path, stored in files.items()
         if path not in before or before[path].blob_id != stored.sha256
     ]
-    touched = set(changed)
+    unchanged = files.keys() - set(changed)
     more = len(changed) - sum(path in before for path in changed)
     size = sum(files[path].size for path in changed)
     size -= sum(before[path].size for path in changed if path in before)
@@ -155,7 +155,7 @@ def write_stored(
         path: Written(
             generation=realm.generation,
             created_at=before[path].created_at if path in before else now,
-            modified_at=now if path in touched else before[path].modified_at,
+            modified_at=before[path].modified_at if path in unchanged else now,
         )
         for path in files
     }

@@ -103,10 +103,9 @@ def import_files(
     Content is stored before the lock is taken, so the realm is locked for moments only. Raises one
     of `realms.errors`, or OSError for an unreadable file; the realm is unchanged then.
     """
-    files = folder.files
     check_not_reserved(url)
     stored: dict[str, Stored] = {}
-    for path, file in files.items():
+    for path, file in folder.files.items():
         data = file.read_bytes()
         check_size(path, data)
         stored[path] = Stored("" if dry_run else store_blob(data), len(data))

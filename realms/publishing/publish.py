@@ -119,9 +119,9 @@ def _insert_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any)
 def publish_realm(source_url: str, published_url: str, caller: Caller) -> Published:
     """Shows the current generation of a source realm at a public URL.
 
-    In the transaction: checks, the swap, source caches, definitions and the rendering job. After
-    the commit: the bump of the local board and the message to Celery. Raises one of
-    `realms.errors`.
+    The transaction checks, writes the publication and the job, sends the notifications and drops
+    definitions. After the commit the local board is bumped and a message goes to Celery. Raises
+    one of `realms.errors`.
     """
     source_url, url = canonical_realm_url(source_url), canonical_realm_url(published_url)
     check_domain(url)

@@ -1,8 +1,8 @@
 """Answers to reads, each cached with the stamp of everything that it depends on.
 
-HTTP -> registry -> content -> cache. An `Answer` is a complete response, except for the parts that
-depend on the single request (HEAD, If-None-Match). The source cache, the transpiled-module cache
-and the page cache are three `StampedCache`s of answers. A cache hit reads no database.
+An `Answer` is a complete response, except for the parts that depend on the single request (HEAD,
+If-None-Match). The source cache, the transpiled-module cache and the page cache are three
+`StampedCache`s of answers. A cache hit reads no database.
 """
 
 from collections.abc import Callable
@@ -96,7 +96,7 @@ def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
 
 
 def committed(variant: Variant, url: str) -> Answer:
-    """The answer made from the database, bypassing every cache: all replicas must reach it."""
+    """The answer made from the database, without caches. The verifier compares replicas with it."""
     found = resolve(url, _extensions(variant, url))
     return _answer(url, found, lambda it: MAKERS[variant](url, it))
 

@@ -42,7 +42,7 @@ class Lane(StrEnum):
 
 
 _LOGIN = ("/_session", "/_server-session", "/_admin/login/")
-_LARGE = ("_mtimes", "_search", "_publishability", "sitemap.xml")
+_LARGE = ("/_mtimes", "/_search", "/_publishability", "/sitemap.xml")
 _METHODS = ("GET", "HEAD", "OPTIONS")
 
 

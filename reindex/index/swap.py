@@ -158,8 +158,8 @@ def swap(job: ReindexJob) -> None:
         emit(index_swapped(job.realm_url))
     elif job.base is not None and not _overtaken(job):
         # Another index has replaced the base, and with it the rows that this job carried over. The
-        # next job renders every card.
-        job.next_generation = job.generation
+        # caller enqueues the successor, which starts from the index that is shown.
+        job.next_generation = max(job.generation, job.next_generation or 0)
 
 
 def modules(job_id: int) -> list[str]:

@@ -64,21 +64,17 @@ def _incremental(
     own = changed(Pin(job.realm_url, job.generation), base.generation, access)
     if own is None:
         return None
+    read = {url: pin for url, pin in base.pins.items() if pin != UNREADABLE_GENERATION}
     if own:
         # Most likely there are a few cards to render, and somebody waits for them: start early.
-        known = {url: pin for url, pin in base.pins.items() if pin != UNREADABLE_GENERATION}
-        renderers.prewarm(library(Reader(known, access=access)))
+        renderers.prewarm(library(Reader(dict(read), access=access)))
     # From here on, another job follows this one if any of these realms changes.
     lifecycle.record_pins(job, {**base.pins, job.realm_url: job.generation}, base.addresses)
     pins = {job.realm_url: job.generation}
     places: dict[str, str] = {}
     keys = {dependency_key(job.realm_url, path) for path in own}
     # Cards that looked for a missing realm are never settled, so they are rendered anyway.
-    read = {
-        url: then
-        for url, then in base.pins.items()
-        if then != UNREADABLE_GENERATION and url != job.realm_url
-    }
+    read.pop(job.realm_url, None)
     for realm_url in {**read, **base.addresses}:
         go_on()
         now = _generation(realm_url)

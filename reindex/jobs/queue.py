@@ -1,12 +1,11 @@
 """The queue: which jobs the changes of a transaction make necessary.
 
-Every step is a short transaction that first locks the job's row, so it sees the job's current state
-and not its state when the message was sent. Nothing here holds a lock while rendering.
+All functions but `cancel` run in the transaction of the change. They lock all affected jobs first.
 """
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -92,6 +91,26 @@ def enqueue(
     for realm_url in ended:
         _forget(realm_url)
     others = [job for job in unfinished if job.realm_url not in own]
+    dependents, fresh = _dependents(reading, heads, others)
+    for realm_url in sorted({*wanted, *dependents, *fresh}):
+        if realm_url in wanted:
+            work = wanted[realm_url]
+            # A superseded job may have been asked to render everything.
+            full = any(job.full for job in unfinished if job.realm_url == realm_url)
+            _enqueue(replace(work, full=work.full or full))
+        elif realm_url in dependents:
+            _enqueue_dependent(dependents[realm_url])
+        else:
+            head = fresh[realm_url]
+            create_unless_live(realm_url, head.generation, head.job)
+
+
+def _dependents(
+    reading: "_Reading", heads: QuerySet[IndexHead], unfinished: Iterable[ReindexJob]
+) -> tuple[dict[str, ReindexJob], dict[str, IndexHead]]:
+    """The realms that depend on a change, by URL: those with an unfinished job, which the caller
+    has locked, and those that only have an index."""
+    others = list(unfinished)
     dependents = {job.realm_url: job for job in others if reading.by(job)}
     failed = {job.realm_url: job for job in others if job.status == Status.FAILED}
     fresh: dict[str, IndexHead] = {}
@@ -104,14 +123,7 @@ def enqueue(
             dependents[head.realm_url] = failed[head.realm_url]
         else:
             fresh[head.realm_url] = head
-    for realm_url in sorted({*wanted, *dependents, *fresh}):
-        if realm_url in wanted:
-            _enqueue(wanted[realm_url])
-        elif realm_url in dependents:
-            _enqueue_dependent(dependents[realm_url])
-        else:
-            head = fresh[realm_url]
-            create_unless_live(realm_url, head.generation, head.job)
+    return dependents, fresh
 
 
 @dataclass(frozen=True)

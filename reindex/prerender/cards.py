@@ -8,6 +8,7 @@ sandbox was given.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias
 
 from reindex.prerender import sandbox
@@ -204,30 +205,18 @@ class _Group:
         unavailable: Message | None = hung
         lost = self.batch.lost
 
-        def take(result: Message) -> None:
-            lost.heard(result.get("url"))
-            if result["type"] == "stopped":
-                return
-            if result["type"] == "error":
-                raise SandboxDied(result["error"]["message"])
-            if result["url"] in left:
-                answer(checked_card(result), bool(hung))
-
-        def answer(result: Message, doubtful: bool) -> None:
-            del left[result["url"]]
-            self._answer(result, doubtful)
-
         # Each process but the last answers a hanging card or names a hanging module.
         fruitless = 0
         while left and unavailable is not None:
             for url in list(left):
                 if error := lost.error_of(url):
-                    answer({"type": "card", "url": url, "error": error}, True)
+                    self._settle(left, {"type": "card", "url": url, "error": error}, True)
             if not left:
                 return
             self.batch.go_on()
             hung, before = unavailable, len(left)
             try:
+                take = partial(self._take, left, doubtful=bool(hung))
                 unavailable = self._run(left, take, hung)
                 if unavailable is not None:
                     lost.stopped(unavailable)
@@ -240,10 +229,23 @@ class _Group:
                 return
             fruitless = fruitless + 1 if len(left) == before else 0
             if fruitless == MAX_FRUITLESS:
-                answer(failed(next(iter(left)), "it loads too many modules that hang"), True)
+                card = next(iter(left))
+                self._settle(left, failed(card, "it loads too many modules that hang"), True)
                 fruitless = 0
         for url in list(left):
-            answer(failed(url, "the prerenderer returned no result"), True)
+            self._settle(left, failed(url, "the prerenderer returned no result"), True)
+
+    def _take(self, left: dict[str, None], result: Message, *, doubtful: bool) -> None:
+        """Handles one message of the process. Raises SandboxDied."""
+        self.batch.lost.heard(result.get("url"))
+        if result["type"] == "error":
+            raise SandboxDied(result["error"]["message"])
+        if result["type"] != "stopped" and result["url"] in left:
+            self._settle(left, checked_card(result), doubtful)
+
+    def _settle(self, left: dict[str, None], result: Message, doubtful: bool) -> None:
+        del left[result["url"]]
+        self._answer(result, doubtful)
 
     def _answer(self, result: Message, doubtful: bool) -> None:
         """Answers a card that isn't moved. If other realms' code is loaded, the answer is passed on

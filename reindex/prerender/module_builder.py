@@ -99,12 +99,7 @@ def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]
     results: list[Message] = []
     realms = reader.realms_of([module]) | {BASE_REALM}
     sources = {url: reader.source(url) for url in sorted(reader.reached(module)[0])}
-    task = {
-        "type": "definitions",
-        "module": module,
-        "modules": dependencies,
-        "sources": sources,
-    }
+    named = {"module": module, "modules": dependencies, "sources": sources}
 
     def supply(needs: Message) -> Message:
         sources: dict[str, Message] = {}
@@ -128,7 +123,7 @@ def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]
         results.append(result)
 
     try:
-        if sandbox.run(task, process, take, supply) is None:
+        if sandbox.run({"type": "definitions", **named}, process, take, supply) is None:
             process.end()
     except SandboxDied as error:
         return not_built(500, error)

@@ -46,7 +46,7 @@ class ReplicaUnavailable(Exception):
 
 
 class PinEnded(Exception):
-    """The reader of a pin may no longer read the realm."""
+    """The reader of a pin may no longer read the realm, or its generation is gone from history."""
 
 
 class WrongGeneration(Exception):
@@ -122,7 +122,7 @@ def get_pinned(
     if response.status == 403 and PIN_ENDED.encode() in response.body:
         raise PinEnded(f"{response.replica} answered {response.status} for {pin.realm_url}")
     if response.status == 410 and not query:
-        # The pinned generation itself is gone from history: no file of it can be told from none.
+        # A file that is missing can't be told from one that was removed with its generation.
         raise PinEnded(f"{response.replica} has no generation {pin.generation} of {pin.realm_url}")
     if response.status not in _EXPECTED:
         raise ReplicaUnavailable(f"{response.replica} answered {response.status}")

@@ -54,7 +54,7 @@ SITE = {realm_key(URL), REGISTRY_KEY}
         (MADE, WHOLE),
         (DELETED, WHOLE),
         (PUBLISHED, SITE),
-        (REPUBLISHED, set()),
+        (REPUBLISHED, {realm_key(URL)}),
         (UNPUBLISHED, SITE),
         (SHARED, WHOLE),
         (OPENED, WHOLE),

@@ -1,0 +1,34 @@
+"""The size of modules, functions and folders: what is larger hides a second subject."""
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+from settings.processes import BASE_DIR
+
+PACKAGES = ("notifications", "definitions", "reindex", "realms", "settings")
+
+
+def modules() -> list[Path]:
+    paths = (path for package in PACKAGES for path in (BASE_DIR / package).rglob("*.py"))
+    return [path for path in paths if "migrations" not in path.parts]
+
+
+def test_no_module_has_more_than_400_lines() -> None:
+    assert [path for path in modules() if len(path.read_text().splitlines()) > 400] == []
+
+
+def test_no_function_has_more_than_45_lines() -> None:
+    long = [
+        f"{path.relative_to(BASE_DIR)}:{node.lineno} {node.name}"
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= 45
+    ]
+    assert long == []
+
+
+def test_no_folder_has_more_than_15_modules() -> None:
+    counts = Counter(path.parent for path in modules() if path.name != "__init__.py")
+    assert [folder for folder, count in counts.items() if count > 15] == []
