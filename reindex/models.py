@@ -84,7 +84,7 @@ class ReindexJob(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     lease_until = models.DateTimeField(null=True, help_text="a worker plans it until then")
     lease_number = models.PositiveIntegerField(
-        default=0, db_default=0, help_text="how often it was leased: an older lease is lost"
+        default=0, db_default=0, help_text="random, another for each lease: its holder knows it"
     )
     due_at = models.DateTimeField(null=True, help_text="not to be planned before: more may change")
     sent_at = models.DateTimeField(null=True, help_text="when a message about it was last sent")
@@ -136,7 +136,7 @@ class ReindexBatch(models.Model):
     done = models.BooleanField(default=False)
     lease_until = models.DateTimeField(null=True, help_text="a worker is at it until then")
     lease_number = models.PositiveIntegerField(
-        default=0, db_default=0, help_text="how often it was leased: an older lease is lost"
+        default=0, db_default=0, help_text="random, another for each lease: its holder knows it"
     )
     attempts = models.PositiveIntegerField(default=0)
     replica = models.TextField(blank=True, help_text="the replica that it was last read from")

@@ -1,9 +1,10 @@
 """Leases: a worker holds the job it plans, or the batch it renders, until its lease expires.
 
-Then another worker can take the next lease. Leases are numbered, and a worker with an outdated
-number can't change anything.
+Then another worker can take the next lease. Each lease has a random number, and a worker with
+another number can't change anything.
 """
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -22,6 +23,8 @@ MAX_ATTEMPTS = 5
 #: A batch that has just failed would most likely fail again within the same second.
 RETRIED_AFTER = timedelta(seconds=1)
 POSTPONED = timedelta(seconds=10)
+#: Lease numbers are below this: what a Postgres integer holds.
+MAX_NUMBER = 2**31
 
 
 @contextmanager
@@ -69,7 +72,7 @@ def held_batch(leased: ReindexBatch) -> ReindexBatch | None:
     batch is done."""
     return (
         ReindexBatch.objects.select_for_update()
-        .filter(pk=leased.pk, done=False, lease_number=leased.lease_number)
+        .filter(pk=leased.pk, job=leased.job_id, done=False, lease_number=leased.lease_number)
         .first()
     )
 
@@ -87,7 +90,7 @@ def held_job(leased: ReindexJob) -> ReindexJob | None:
 def take_lease(work: ReindexJob | ReindexBatch) -> None:
     """Takes the next lease of a job or a batch whose row the caller has locked."""
     work.lease_until = timezone.now() + lease_time()
-    work.lease_number += 1
+    work.lease_number = _new_number(work.lease_number)
     work.attempts += 1
     work.save()
 
@@ -96,8 +99,16 @@ def end_lease(work: ReindexJob | ReindexBatch, rest: timedelta | None = None) ->
     """Ends a lease, and lets no worker take the next one before `rest` has passed. The caller has
     locked the row."""
     work.lease_until = None if rest is None else timezone.now() + rest
-    work.lease_number += 1
+    work.lease_number = _new_number(work.lease_number)
     work.save()
+
+
+def _new_number(before: int) -> int:
+    """A number that no lease has had. It is random: a crash of the database may undo leases and the
+    creation of batches, and a counter, like a batch's key, would then be given out again."""
+    while (number := secrets.randbelow(MAX_NUMBER)) == before:
+        pass
+    return number
 
 
 def locked_job(job_id: int) -> ReindexJob | None:

@@ -26,10 +26,10 @@ def picture() -> dict[str, Any]:
     listed = {
         "jobs": ReindexJob.objects.order_by("pk").values_list(
             "generation", "status", "next_generation", "total", "seen", "rendered", "errors",
-            "attempts", "error", "lease_number", "lease_until", "finished_at", "pins",
+            "attempts", "error", "lease_until", "finished_at", "pins",
         ),
         "batches": ReindexBatch.objects.order_by("pk").values_list(
-            "paths", "done", "attempts", "lease_number", "lease_until",
+            "paths", "done", "attempts", "lease_until",
         ),
         "cards": IndexedCard.objects.order_by("job", "path").values_list("path", "html", "current"),
         "heads": IndexHead.objects.values_list("realm_url", "generation"),
@@ -204,6 +204,39 @@ def test_who_has_lost_a_lease_changes_nothing_for_who_has_it(late: str) -> None:
     assert not late_one()
     assert picture() == before
     assert holder()
+
+
+@pytest.mark.parametrize("late", ["renew", "release", "postpone", "replace", "finish"])
+def test_a_lease_that_a_database_crash_has_undone_is_lost(late: str) -> None:
+    """Leases are not flushed: a crash takes the row back to where it was, and whoever claims it
+    then must not be taken for the one before."""
+    (batch,) = made_batches("a")
+    before = ReindexBatch.objects.filter(pk=batch.pk).values().get()
+    undone = batches.claim(batch.pk)
+    ReindexBatch.objects.filter(pk=batch.pk).update(**before)
+    held = batches.claim(batch.pk)
+    assert undone is not None and held is not None
+    assert not RENDERING[late](undone)
+    assert RENDERING["finish"](held)
+
+
+@pytest.mark.parametrize("late", ["renew", "release", "postpone", "replace", "finish"])
+def test_a_batch_whose_key_is_given_out_again_is_not_the_one_before(late: str) -> None:
+    """A crash may undo the creation of a batch, and the sequence of its key with it."""
+    (lost,) = made_batches("a")
+    undone = batches.claim(lost.pk)
+    assert undone is not None
+    ReindexBatch.objects.filter(pk=lost.pk).delete()
+    job = ReindexJob.objects.get()
+    other = ReindexJob.objects.create(
+        realm_url=f"{URL}other/", generation=1, status="rendering", pins={}
+    )
+    ReindexBatch.objects.create(pk=lost.pk, job=other, paths=["b.json"])
+    held = batches.claim(lost.pk)
+    assert held is not None and job.status == "rendering"
+    assert not RENDERING[late](undone)
+    again = ReindexBatch.objects.get(pk=lost.pk)
+    assert (again.done, again.paths, again.lease_number) == (False, ["b.json"], held.lease_number)
 
 
 def test_the_last_two_batches_of_a_job_swap_its_index_once() -> None:

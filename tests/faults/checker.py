@@ -238,7 +238,10 @@ class _Judged:
         for path in ("label.ts", f"{name}.json", f"{CARDS[name]}.json"):
             expected |= set(truth.marks(truth.content(read.realm, shown, path)))
         if set(read.marks) != expected:
-            self._broken("P5", f"the page of generation {shown} shows {sorted(expected)}")
+            marks = sorted(read.marks)
+            self._broken(
+                "P5", f"the page of generation {shown} shows {marks}, not {sorted(expected)}"
+            )
 
 
 def _one_digest(history: History, truth: Truth, verdict: Verdict) -> None:
