@@ -116,8 +116,7 @@ def write_files(realm: Realm, files: Mapping[str, bytes]) -> dict[str, Written]:
 def write_stored(
     realm: Realm, files: Mapping[str, Stored], contents: Iterable[bytes] = ()
 ) -> dict[str, Written]:
-    """Like `write_files`, for content that is stored already, except for `contents`. Stores nothing
-    if it raises OverQuota or Conflict."""
+    """Like `write_files`, for content that is stored already, except for `contents`."""
     for path, within in realms_within(realm.url, files).items():
         raise Conflict(what=f"{realm.url}{path} is in the realm {within}; write it there")
     now = timezone.now()
@@ -128,9 +127,9 @@ def write_stored(
         if path not in before or before[path].blob_id != stored.sha256
     ]
     unchanged = files.keys() - set(changed)
-    more = len(changed) - sum(path in before for path in changed)
+    more = len(set(changed) - before.keys())
     size = sum(files[path].size for path in changed)
-    size -= sum(before[path].size for path in changed if path in before)
+    size -= sum(before[path].size for path in before.keys() & set(changed))
     if changed:
         realm.refresh_from_db(fields=["file_count", "byte_count", "max_files", "max_bytes"])
         check_quota(realm, more, size)

@@ -231,7 +231,7 @@ def test_a_batch_whose_key_is_given_out_again_is_not_the_one_before(late: str) -
     other = ReindexJob.objects.create(
         realm_url=f"{URL}other/", generation=1, status="rendering", pins={}
     )
-    ReindexBatch.objects.create(pk=lost.pk, job=other, paths=["b.json"])
+    ReindexBatch.objects.create(pk=lost.pk, job=other, paths=["b.json"], lease_number=1)
     held = batches.claim(lost.pk)
     assert held is not None and job.status == "rendering"
     assert not RENDERING[late](undone)
