@@ -103,6 +103,23 @@ def test_what_is_owed_is_sent_after_the_commit_and_not_at_all_without_one(sent: 
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_full_job_that_is_superseded_hands_that_on(sent: Sent) -> None:
+    with transaction.atomic():
+        queue.enqueue_job(URL, 1, full=True)
+    assert owe(2).full
+    assert not owe(1, "http://bo.localhost:4201/").full
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_requested_rerun_never_lowers_the_next_generation(sent: Sent) -> None:
+    job = owe(3)
+    ReindexJob.objects.filter(pk=job.pk).update(next_generation=7)
+    lifecycle.request_rerun(job.pk)
+    job.refresh_from_db()
+    assert job.next_generation == 7
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_newer_job_supersedes_an_older_one_in_any_state(sent: Sent) -> None:
     other = owe(1, "http://bo.localhost:4201/")
     queued = owe(1)
