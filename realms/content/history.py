@@ -85,7 +85,7 @@ def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | Non
         files: dict[str, str | None] = dict(cursor.fetchall())
     files |= _behind_borders(realm, since, at)
     # Checked last: if history is complete now, it was complete during the comparison.
-    return files if is_whole(realm, since, at) else None
+    return files if _is_whole(realm, since, at) else None
 
 
 def _behind_borders(realm: Realm, since: int, at: int) -> dict[str, str | None]:
@@ -101,7 +101,7 @@ def _behind_borders(realm: Realm, since: int, at: int) -> dict[str, str | None]:
     return files | dict.fromkeys(realms_within(realm.url, files))
 
 
-def is_whole(realm: Realm, *generations: int) -> bool:
+def _is_whole(realm: Realm, *generations: int) -> bool:
     """Whether every file version of a realm at these generations still exists. A publication keeps
     those that it shows."""
     if realm.kind == Realm.Kind.PUBLISHED:

@@ -19,7 +19,7 @@ from realms.models import Realm
 
 _RESOLVE: LiteralString = """
 WITH realm AS (
-    SELECT r.id, r.url, r.kind, r.generation, r.history_from
+    SELECT r.id, r.url, r.kind, r.generation
     FROM realms_realm r WHERE r.url = ANY(%(candidates)s)
     ORDER BY length(r.url) DESC LIMIT 1
 ), content AS (
@@ -32,7 +32,7 @@ WITH realm AS (
         -- older one is no substitute.
         AND p.realm_id = r.id AND p.generation = COALESCE(%(at)s, r.generation)
 )
-SELECT c.id, c.url, c.kind, c.generation, c.history_from, c.published_at,
+SELECT c.id, c.url, c.kind, c.generation, c.published_at,
     EXISTS (
         SELECT 1 FROM realms_realmpermission
         WHERE realm_id = c.id AND audience = 'everyone' AND read
@@ -69,8 +69,8 @@ class ResolvedFile:
 class Resolved:
     """The realm and the file at a URL. `file` is valid in the generations `low` to `high`.
 
-    `whole` says whether what the realm held at that generation is still known: the source of an
-    earlier publication may have been deleted, and old versions may have been collected.
+    `whole` is False for an earlier publication that is gone, perhaps with its source: what the
+    realm held then is unknown. The garbage collector keeps what pins of source realms need.
     """
 
     realm_id: UUID
@@ -137,7 +137,7 @@ def resolve(
     if row is None:
         return None
     (
-        realm_id, realm_url, kind, generation, history_from, published_at, public,
+        realm_id, realm_url, kind, generation, published_at, public,
         path, sha256, size, created_at, modified_at, from_generation, data,
     ) = row  # fmt: skip
     exists = path is not None and (at is None or at <= generation)
@@ -148,8 +148,5 @@ def resolve(
     )
     high = generation if at is None else at
     low = (published_at if kind == "published" else from_generation) if exists else high
-    if at is None or at > generation:
-        whole = True
-    else:
-        whole = published_at is not None if kind == "published" else at >= history_from
+    whole = kind != "published" or published_at is not None or at is None or at > generation
     return Resolved(realm_id, realm_url, kind, generation, public, file, low or high, high, whole)

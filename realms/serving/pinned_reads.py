@@ -169,8 +169,10 @@ def _realm(pin: Pin) -> Realm:
 
 
 def _check_history(realm: Realm, pin: Pin) -> None:
-    """Raises HistoryEnds unless what has just been read was all that the realm held."""
-    if not history.is_whole(realm, pin.generation):
+    """Raises HistoryEnds if the publication is gone, perhaps with its source. Called after reading:
+    otherwise its files could vanish between the check and the read."""
+    published = realm.kind == Realm.Kind.PUBLISHED
+    if published and history.publication_at(realm, pin.generation) is None:
         raise errors.HistoryEnds(url=realm.url, generation=pin.generation)
 
 

@@ -14,6 +14,7 @@ from django.contrib.sessions.models import Session
 from django.core.files.storage import storages
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
+from django.test import RequestFactory
 from django.utils import timezone
 
 from notifications.models import Election
@@ -29,7 +30,8 @@ from realms.housekeeping.garbage import Collected, collect_garbage
 from realms.models import Blob, FileVersion, Publication, Realm, TranspiledModule
 from realms.publishing import publish
 from realms.publishing.publish import delete_realm, rollback_realm, unpublish_realm
-from realms.serving import transpiling
+from realms.serving import pinned_reads, transpiling
+from realms.serving.answers import source_at
 from realms.tasks import collect_garbage as collect_garbage_task
 from reindex.models import (
     Hang,
@@ -39,6 +41,7 @@ from reindex.models import (
     ReindexBatch,
     ReindexJob,
 )
+from reindex.reading.pins import Pin
 from tests.support import make
 from tests.support.cluster import wait_until
 from tests.support.gates import Gate, in_thread
@@ -166,6 +169,8 @@ def test_what_a_job_reads_stays_until_its_pins_are_over(
         edition(source, number)
     make.write(source, index__json=b"later")
     pinned = Realm.objects.get(pk=source.pk).generation
+    # What lies between the pin and today is collected, and with it the unbroken history.
+    make.write(source, index__json=b"between")
     make.write(source, index__json=b"now")
     before = publications()[first]
     age()
@@ -182,6 +187,17 @@ def test_what_a_job_reads_stays_until_its_pins_are_over(
     versions = versions_at(source, pinned).values_list("path", "blob__data")
     assert ("index.json" in dict(versions)) == kept
     assert (publications().get(first) == before) == kept
+    source.refresh_from_db()
+    assert source.history_from > pinned
+    if kept:
+        assert source_at(source.url, pinned, "index.json").content.body == b"later"
+        answer = pinned_reads.many(
+            RequestFactory().post("/", '{"paths": ["index.json"]}', content_type="text/json"),
+            Pin(source.url, pinned),
+        )
+        assert b"later" in answer.content
+    else:
+        assert source_at(PAGE, first, "index.json").content.status == 410
 
 
 def test_what_has_been_collected_is_never_called_unchanged(source: Realm) -> None:

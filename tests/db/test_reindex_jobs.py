@@ -27,7 +27,7 @@ from reindex import tasks
 from reindex.index.shown import find_page, readiness
 from reindex.jobs import batches, leases, lifecycle, planning, queue, sweeper
 from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
-from reindex.reading import pins, replicas
+from reindex.reading import pins, realm_history, replicas
 from reindex.reading.pins import EVERYONE, ITSELF, PIN_HEADER, UNREADABLE_GENERATION, Access, Pin
 from tests.support import make
 from tests.support.cluster import wait_until
@@ -638,6 +638,18 @@ def test_an_answer_that_says_nothing_of_the_file_is_not_a_missing_file(
     with fake_replica(404) as (address, _):
         monkeypatch.setattr("django.conf.settings.REALM_RENDER_REPLICAS", address.split(","))
         assert replicas.get_pinned(Pin(URL, 7), "a.json", "*/*", Access()).status == 404
+
+
+def test_a_generation_that_is_gone_ends_the_pin_and_is_no_missing_file(
+    unshunned: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fake_replica(410) as (address, _):
+        monkeypatch.setattr("django.conf.settings.REALM_RENDER_REPLICAS", [address])
+        with pytest.raises(replicas.PinEnded, match="generation 7"):
+            replicas.get_pinned(Pin(URL, 7), "a.json", "*/*", Access())
+        with pytest.raises(replicas.PinEnded, match="generation 7"):
+            realm_history.files(Pin(URL, 7), Access())
+        assert realm_history.manifest(Pin(URL, 7), Access(), since=3) is None
 
 
 def pinned(web: Web, token: str, path: str = "index.json") -> int:

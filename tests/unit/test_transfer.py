@@ -359,6 +359,7 @@ def test_no_thread_is_lost_where_its_turn_comes_as_the_client_leaves(first: str)
         ("QUERY", "/ada/site/_search", "application/vnd.card+json", Lane.LARGE),
         ("GET", "/ada/site/_definition", "*/*", Lane.DEFINITION),
         ("GET", "/sitemap.xml", "*/*", Lane.LARGE),
+        ("GET", "/ada/site/my_search", "*/*", Lane.READ),
         ("POST", "/ada/site/_atomic", "application/vnd.api+json", Lane.ATOMIC),
         ("POST", "/ada/site/a.ts", "application/vnd.card+source", Lane.WRITE),
         ("POST", "/_server-session", "*/*", Lane.LOGIN),

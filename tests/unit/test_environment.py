@@ -1,0 +1,38 @@
+"""What environment variables may be, and what is said of one that is wrong."""
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from settings.environment import read_environment
+
+
+def test_every_wrong_variable_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {
+        "REALM_THREADS": "0",
+        "REALM_STALENESS_BOUND": "nan",
+        "REALM_BODY_BYTES": "64 MiB",
+        "REALM_SWEEP_SECONDS": "-1",
+        "REALM_INDEX_SOURCES": "perhaps",
+    }
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ImproperlyConfigured) as raised:
+        read_environment()
+    said = str(raised.value).split("; ")
+    assert len(said) == len(wrong)
+    for name, value in wrong.items():
+        assert any(each.startswith(f"{name} is {value!r}: ") for each in said)
+
+
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REALM_THREADS", "REALM_PUBLIC_ORIGIN", "REALM_BOARD"):
+        monkeypatch.setenv(name, "")
+    env = read_environment()
+    assert (env.REALM_THREADS, env.REALM_BOARD) == (4, None)
+    assert env.REALM_PUBLIC_ORIGIN == "http://localhost:4201"
+
+
+@pytest.mark.parametrize(("text", "meant"), [("1", True), ("0", False), ("true", True)])
+def test_a_switch_is_on_or_off(monkeypatch: pytest.MonkeyPatch, text: str, meant: bool) -> None:
+    monkeypatch.setenv("REALM_LEGACY_CHANNELS", text)
+    assert read_environment().REALM_LEGACY_CHANNELS is meant
