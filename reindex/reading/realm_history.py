@@ -45,9 +45,10 @@ def files(pin: Pin, access: Access) -> frozenset[str]:
     """The paths of a realm at a generation, which never change. Raises the errors of `manifest`."""
     if pin not in _files:
         found = manifest(pin, access)
+        assert found is not None  # only a comparison can lack its history
         if len(_files) >= MAX_KEPT:
             _files.pop(next(iter(_files)), None)
-        _files[pin] = frozenset(found or ())
+        _files[pin] = frozenset(found)
     return _files[pin]
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
-from settings.processes import BASE_DIR
+from settings.environment import BASE_DIR
 from tests.support.cluster import wait_until
 
 pytestmark = pytest.mark.cluster

@@ -32,7 +32,7 @@ from notifications.models import Replica as Row
 from notifications.reporter import Reporter
 from realms.management.commands.listen_file_changes import committed_generations
 from realms.models import Realm
-from settings.processes import BASE_DIR
+from settings.environment import BASE_DIR
 from tests.support import make
 from tests.support.cluster import Cluster, Replica, wait_until
 from tests.support.gates import PATIENCE, in_thread

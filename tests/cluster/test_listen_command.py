@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from notifications.models import Replica as Row
-from settings.processes import BASE_DIR
+from settings.environment import BASE_DIR
 from tests.support.cluster import Cluster, Replica, free_ports, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]

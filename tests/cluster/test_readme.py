@@ -12,7 +12,7 @@ import pytest
 
 from notifications.board import Board
 from realms.models import Realm
-from settings.processes import BASE_DIR
+from settings.environment import BASE_DIR
 from tests.support import make
 from tests.support.cluster import database_url, free_ports, wait_until
 from tests.support.web import ask

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from settings.processes import BASE_DIR
+from settings.environment import BASE_DIR
 from tests.support.cluster import wait_until
 from tests.support.reaper import reap
 

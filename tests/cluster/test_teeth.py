@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from settings.processes import BASE_DIR
+from settings.environment import BASE_DIR
 from tests.faults.__main__ import BREAKS as NAMES
 from tests.faults.broken import BREAKS, VARIABLE
 

@@ -19,7 +19,7 @@ from realms.errors import Conflict
 from realms.models import FileVersion, Realm, RealmPermission
 from realms.publishing.importing import Folder, files_in, import_files
 from reindex.models import IndexHead, ReindexJob
-from settings.processes import BASE_DIR
+from settings.environment import BASE_DIR
 from tests.support import make
 from tests.support.cluster import Cluster
 from tests.support.web import ORIGIN, everything

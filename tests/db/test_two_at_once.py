@@ -220,6 +220,20 @@ def test_a_lease_that_a_database_crash_has_undone_is_lost(late: str) -> None:
     assert RENDERING["finish"](held)
 
 
+@pytest.mark.parametrize("late", ["planned", "renew", "announce", "failed", "postpone", "replace"])
+def test_a_lease_of_a_plan_that_a_crash_has_undone_is_lost(late: str) -> None:
+    job = made_job()
+    before = ReindexJob.objects.filter(pk=job.pk).values().get()
+    undone = lifecycle.begin(job.pk)
+    ReindexJob.objects.filter(pk=job.pk).update(**before)
+    held = lifecycle.begin(job.pk)
+    assert undone is not None and held is not None
+    now = picture()
+    assert not PLANNING[late](undone)
+    assert picture() == now
+    assert PLANNING["planned"](held)
+
+
 @pytest.mark.parametrize("late", ["renew", "release", "postpone", "replace", "finish"])
 def test_a_batch_whose_key_is_given_out_again_is_not_the_one_before(late: str) -> None:
     """A crash may undo the creation of a batch, and the sequence of its key with it."""

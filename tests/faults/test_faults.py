@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from settings.processes import BASE_DIR
+from settings.environment import BASE_DIR
 
 pytestmark = pytest.mark.cluster
 

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from deno import find_deno_bin
 
-from settings.processes import BASE_DIR
+from settings.environment import BASE_DIR
 
 pytestmark = pytest.mark.cluster
 

@@ -16,7 +16,7 @@ from reindex import tasks
 from reindex.index import search_sql
 from reindex.index.query import parse_json
 from reindex.models import IndexHead, ReindexJob, WantedDefinitions
-from settings.processes import BASE_DIR
+from settings.environment import BASE_DIR
 from tests.db.test_search import CARD, CARDS, POST, POST_FIELDS, SITE, files, found, query, told
 from tests.support import make
 from tests.support.indexed import put_index, search_document

@@ -27,7 +27,8 @@ from django.db import connection
 from realms.publishing.bootstrap import sync_base_realm
 from reindex.models import IndexedCard, ReindexBatch, ReindexJob
 from reindex.prerender.renderer import renderer
-from settings.processes import BASE_DIR, celery_worker
+from settings.environment import BASE_DIR
+from settings.processes import celery_worker
 from tests.services.test_services import rabbitmq, redis
 from tests.support import make
 from tests.support.cluster import Cluster, wait_until

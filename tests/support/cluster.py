@@ -23,7 +23,8 @@ from django.db import connection
 
 from notifications.board import Board
 from notifications.models import Replica as NamedReplica
-from settings.processes import BASE_DIR, Process, celery_worker, replica
+from settings.environment import BASE_DIR
+from settings.processes import Process, celery_worker, replica
 from tests.support.reaper import mark
 
 START_SECONDS = 30

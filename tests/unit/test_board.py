@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from notifications.board import SLOTS, Board, BoardError, Slots, board_at, now_ns, slot_of
-from settings.processes import BASE_DIR
+from settings.environment import BASE_DIR
 
-ROOT = BASE_DIR
 MINUTE = 60_000_000_000
 WORD = 8
 
@@ -35,7 +34,7 @@ def in_another_process(path: Path, code: str) -> str:
     prelude = "import os, sys; from pathlib import Path; from notifications.board import *; "
     ran = subprocess.run(
         [sys.executable, "-c", f"{prelude}board = Board(Path(sys.argv[1]))\n{code}", str(path)],
-        cwd=ROOT,
+        cwd=BASE_DIR,
         check=True,
         capture_output=True,
         text=True,

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from settings.processes import BASE_DIR
+from settings.environment import BASE_DIR
 
 REFERENCE = BASE_DIR / "docs" / "reference"
 

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from settings.processes import BASE_DIR
+from settings.environment import BASE_DIR
 
-ROOT = BASE_DIR
 FLOORS = ["notifications", "definitions", "reindex", "realms"]
 #: Wiring and what stands outside: they may import every floor, and no floor imports them.
 ABOVE = ["settings", "tests", "bench", "script", "examples"]
 
 
 def _modules(package: str) -> list[Path]:
-    return sorted((ROOT / package).rglob("*.py"))
+    return sorted((BASE_DIR / package).rglob("*.py"))
 
 
 def _imported(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
@@ -54,7 +53,7 @@ def test_a_floor_imports_only_from_the_floors_below_it(package: str) -> None:
     modules = _modules(package)
     assert modules, f"{package} has no modules: this test looks in the wrong place"
     climbing = [
-        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        f"{path.relative_to(BASE_DIR)}:{line} imports {name}"
         for path in modules
         for line, name in _climbing(path.read_text(), package)
     ]
@@ -62,7 +61,7 @@ def test_a_floor_imports_only_from_the_floors_below_it(package: str) -> None:
 
 
 def test_every_package_of_the_project_stands_on_a_floor() -> None:
-    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    packages = {path.parent.name for path in BASE_DIR.glob("*/__init__.py")}
     assert packages <= {*FLOORS, *ABOVE}
 
 

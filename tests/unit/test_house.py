@@ -4,7 +4,7 @@ import ast
 from collections import Counter
 from pathlib import Path
 
-from settings.processes import BASE_DIR
+from settings.environment import BASE_DIR
 
 PACKAGES = ("notifications", "definitions", "reindex", "realms", "settings")
 

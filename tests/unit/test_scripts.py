@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from settings.processes import BASE_DIR
+from settings.environment import BASE_DIR
 
 SCRIPTS = ("demo", "test", "lint", "faults", "bench hostile", "bootstrap")
 
