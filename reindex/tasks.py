@@ -40,7 +40,6 @@ logger = logging.getLogger(__name__)
 @shared_task(name=messages.WORK_TASK, ignore_result=True)
 def work() -> bool:
     """Does the next piece of work; returns False if there is none."""
-    messages.send_when_due()
     piece = turns.take()
     if piece is None:
         return False
@@ -76,7 +75,9 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
     """Plans a job, cuts it into batches, and renders the first: most jobs have no other, and
     somebody may be waiting."""
     try:
-        ids = lifecycle.create_batches(job, planning.plan(job, _Lease(job).renew))
+        plan = planning.plan(job, _Lease(job).renew)
+        over = turn.is_over()
+        made = lifecycle.create_batches(job, plan, lease_first=not over)
     except _LeaseLost:
         return
     except lifecycle.WritersBusy as error:
@@ -94,11 +95,9 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
         # A bug of ours: the job records it, and is tried only a few times.
         lifecycle.record_failure(job, f"{type(error).__name__}: {error}")
         raise
-    over = turn.is_over()
-    messages.send_work(times=len(ids) if over else len(ids) - 1)
-    first = batches.claim(ids[0]) if ids and not over else None
-    if first is not None:
-        _render_batch(first, turn)
+    messages.send_work(times=len(made) if over else len(made) - 1)
+    if made and not over:
+        _render_batch(made[0], turn)
 
 
 def _render_batch(batch: ReindexBatch, turn: Turn) -> None:

@@ -38,6 +38,10 @@ def publication_at(realm: Realm, generation: int) -> Publication | None:
     return Publication.objects.filter(realm=realm, generation=generation).first()
 
 
+def _publications_at(realm: Realm, *generations: int) -> QuerySet[Publication]:
+    return Publication.objects.filter(realm=realm, generation__in=generations)
+
+
 def _open_at(realm_id: UUID, generation: int) -> QuerySet[FileVersion]:
     return FileVersion.objects.filter(
         Q(until_generation__isnull=True) | Q(until_generation__gt=generation),
@@ -73,7 +77,8 @@ def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | Non
     """
     content_id, low, high = realm.pk, since, at
     if realm.kind == Realm.Kind.PUBLISHED:
-        before, after = publication_at(realm, since), publication_at(realm, at)
+        shown = {each.generation: each for each in _publications_at(realm, since, at)}
+        before, after = shown.get(since), shown.get(at)
         if before is None or after is None or before.source_id != after.source_id:
             return None
         content_id, low, high = after.source_id, before.source_generation, after.source_generation
@@ -105,7 +110,7 @@ def _is_whole(realm: Realm, *generations: int) -> bool:
     """Whether every file version of a realm at these generations still exists. A publication keeps
     those that it shows."""
     if realm.kind == Realm.Kind.PUBLISHED:
-        return all(publication_at(realm, generation) is not None for generation in generations)
+        return _publications_at(realm, *generations).count() == len(set(generations))
     return Realm.objects.filter(pk=realm.pk, history_from__lte=min(generations)).exists()
 
 

@@ -143,7 +143,8 @@ def swap(job: ReindexJob) -> None:
         cursor.execute(_HEAD, named)
         landed = cursor.rowcount == 1
         if landed:
-            cursor.execute(_KEEP_LAST_GOOD_HTML, named)
+            if job.errors:
+                cursor.execute(_KEEP_LAST_GOOD_HTML, named)
             gone = [_TAKE_AWAY_ALL] if job.base is None else [_TAKE_AWAY, _TAKE_AWAY_UNSEEN]
             for statement in gone:
                 cursor.execute(statement, named)
@@ -176,14 +177,8 @@ def _overtaken(job: ReindexJob) -> bool:
 
 def _summary(job: ReindexJob) -> dict[str, Any]:
     """A summary of a job for people: a thousand cards with the same error are one entry."""
+    kinds = _kinds_of_error(job) if job.errors else []
     with connection.cursor() as cursor:
-        cursor.execute(_ERRORS, [job.pk])
-        kinds = [
-            {"status": int(status or 500), "title": title, "message": message, "module": module,
-             "causes": json.loads(causes or "[]"), "count": count, "cards": cards,
-             **({"line": line} if line else {})}
-            for status, title, message, module, causes, line, count, cards in cursor.fetchall()
-        ]  # fmt: skip
         cursor.execute(_REPLICAS, {"job": job.pk})
         replicas = cursor.fetchall()
     summary: dict[str, Any] = {"replicas": {address: count for address, count, _ in replicas}}
@@ -195,6 +190,17 @@ def _summary(job: ReindexJob) -> dict[str, Any]:
     if len(kinds) > MAX_KINDS:
         summary["furtherKinds"] = len(kinds) - MAX_KINDS
     return summary
+
+
+def _kinds_of_error(job: ReindexJob) -> list[dict[str, Any]]:
+    with connection.cursor() as cursor:
+        cursor.execute(_ERRORS, [job.pk])
+        return [
+            {"status": int(status or 500), "title": title, "message": message, "module": module,
+             "causes": json.loads(causes or "[]"), "count": count, "cards": cards,
+             **({"line": line} if line else {})}
+            for status, title, message, module, causes, line, count, cards in cursor.fetchall()
+        ]  # fmt: skip
 
 
 def _add_warnings(job: ReindexJob) -> int:

@@ -89,10 +89,15 @@ def held_job(leased: ReindexJob) -> ReindexJob | None:
 
 def take_lease(work: ReindexJob | ReindexBatch) -> None:
     """Takes the next lease of a job or a batch whose row the caller has locked."""
+    start_lease(work)
+    work.save()
+
+
+def start_lease(work: ReindexJob | ReindexBatch) -> None:
+    """Gives a job or a batch its next lease; the caller saves it."""
     work.lease_until = timezone.now() + lease_time()
     work.lease_number = _new_number(work.lease_number)
     work.attempts += 1
-    work.save()
 
 
 def end_lease(work: ReindexJob | ReindexBatch, rest: timedelta | None = None) -> None:

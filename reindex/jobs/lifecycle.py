@@ -23,6 +23,7 @@ from reindex.jobs.leases import (
     held_batch,
     held_job,
     locked_job,
+    start_lease,
     take_lease,
 )
 from reindex.jobs.queue import QUIET, Status, create_unless_live, enqueue_successor
@@ -89,9 +90,11 @@ def record_pins(job: ReindexJob, pins: dict[str, int], addresses: dict[str, str]
         ).update(pins=pins, addresses=addresses)
 
 
-def create_batches(leased: ReindexJob, plan: Plan) -> list[int]:
-    """Cuts a queued job into batches and returns their ids; none if the caller has lost the lease,
-    or if the job was planned or has ended."""
+def create_batches(
+    leased: ReindexJob, plan: Plan, *, lease_first: bool = False
+) -> list[ReindexBatch]:
+    """Cuts a queued job into batches and returns them; none if the caller has lost the lease, or if
+    the job was planned or has ended. With `lease_first` the caller gets the lease of the first."""
     size = _batch_size(len(plan.paths))
     # Without batches this transaction swaps the index, which must reach the disk.
     with bookkeeping() if plan.paths else transaction.atomic():
@@ -104,14 +107,17 @@ def create_batches(leased: ReindexJob, plan: Plan) -> list[int]:
         job.base, job.carried, job.renderer = plan.base, plan.carried, plan.renderer
         job.lease_until = None
         job.save()
-        batches = ReindexBatch.objects.bulk_create(
+        batches = [
             ReindexBatch(job=job, paths=plan.paths[start : start + size])
             for start in range(0, len(plan.paths), size)
-        )
+        ]
+        if lease_first and batches:
+            start_lease(batches[0])
+        ReindexBatch.objects.bulk_create(batches)
         if not batches:
             swap.swap(job)
             enqueue_successor(job)
-        return [batch.pk for batch in batches]
+        return batches
 
 
 def _batch_size(cards: int) -> int:

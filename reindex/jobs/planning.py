@@ -7,6 +7,7 @@ card is rendered.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from django.db import connection
@@ -61,26 +62,25 @@ def _incremental(
     """A plan that carries over unchanged cards; None if the realm's history doesn't reach back to
     the base."""
     access = _access(job)
-    own = changed(Pin(job.realm_url, job.generation), base.generation, access)
+    # From here on, another job follows this one if any of these realms changes.
+    lifecycle.record_pins(job, {**base.pins, job.realm_url: job.generation}, base.addresses)
+    # Cards that looked for a missing realm are never settled, so they are rendered anyway.
+    read = {url: pin for url, pin in base.pins.items() if pin != UNREADABLE_GENERATION}
+    read.pop(job.realm_url, None)
+    # The replicas answer both questions at the same time.
+    with ThreadPoolExecutor(1) as thread:
+        differing = thread.submit(_changed, Pin(job.realm_url, job.generation), base, access)
+        others = {url: _ask(url, go_on) for url in {**read, **base.addresses}}
+    own = differing.result()
     if own is None:
         return None
-    read = {url: pin for url, pin in base.pins.items() if pin != UNREADABLE_GENERATION}
     if own:
         # Most likely there are a few cards to render, and somebody waits for them: start early.
         renderers.prewarm(library(Reader(dict(read), access=access)))
-    # From here on, another job follows this one if any of these realms changes.
-    lifecycle.record_pins(job, {**base.pins, job.realm_url: job.generation}, base.addresses)
     pins = {job.realm_url: job.generation}
-    places: dict[str, str] = {}
+    places = {url: address for url, (_, address) in others.items() if url != BASE_REALM}
     keys = {dependency_key(job.realm_url, path) for path in own}
-    # Cards that looked for a missing realm are never settled, so they are rendered anyway.
-    read.pop(job.realm_url, None)
-    for realm_url in {**read, **base.addresses}:
-        go_on()
-        now = _generation(realm_url)
-        address = realm_url if realm_url == BASE_REALM else ask_address(realm_url)
-        if realm_url != BASE_REALM:
-            places[realm_url] = address
+    for realm_url, (now, address) in others.items():
         shown = not job.draft and address != realm_url
         if address != base.addresses.get(realm_url, realm_url) or (shown and realm_url in read):
             # Links to the realm now lead to another address, and other files may be read there.
@@ -98,6 +98,22 @@ def _incremental(
         stale, shown = cursor.fetchone() or ([], 0)
     paths = _cards(own | {f"{path}.json" for path in stale})
     return lifecycle.Plan(paths, pins, base.pk, shown - len(stale), renderer(), places)
+
+
+def _changed(pin: Pin, base: ReindexJob, access: Access) -> frozenset[str] | None:
+    """Like `changed`, in a thread of its own."""
+    try:
+        return changed(pin, base.generation, access)
+    finally:
+        # Finding the replicas may have opened this thread's database connection.
+        connection.close()
+
+
+def _ask(realm_url: str, go_on: Callable[[], object]) -> tuple[int | None, str]:
+    """A realm's current generation (see `_generation`) and the address of its pages."""
+    go_on()
+    now = _generation(realm_url)
+    return now, realm_url if realm_url == BASE_REALM else ask_address(realm_url)
 
 
 def _generation(realm_url: str) -> int | None:

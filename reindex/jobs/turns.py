@@ -17,6 +17,7 @@ from django.db import connection
 from django.utils import timezone
 
 from reindex.jobs import batches, lifecycle, wanted
+from reindex.jobs.messages import send_when_due
 from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
 
 #: Drafts and definitions come after published realms for this long.
@@ -62,6 +63,11 @@ _PIECE: LiteralString = """
         WHERE due_at <= %(now)s AND (lease_until IS NULL OR lease_until < %(now)s)
     )
 """
+#: Whether a message came before its job was due; see `messages.send_when_due`.
+_EARLY: LiteralString = """EXISTS (
+    SELECT FROM reindex_reindexjob WHERE status = 'queued' AND started_at IS NULL
+        AND due_at > %(now)s AND sent_at <= %(now)s
+)"""
 #: An owner's n-th piece is ordered as if the owner had n - 1 more workers: a worker that finds the
 #: first piece taken tries another owner's next.
 _LINE = (
@@ -77,7 +83,9 @@ _LINE = (
         ) AS place
         FROM piece
     )
-    SELECT kind, key
+    SELECT kind, key, """
+    + _EARLY
+    + """
     FROM line LEFT JOIN held USING (owner) LEFT JOIN reindex_ownerusage used USING (owner)
     WHERE place <= %(many)s
     ORDER BY coalesce(workers, 0) + place, may_wait,
@@ -136,11 +144,14 @@ class Turn:
 
 
 def take() -> Piece | None:
-    """Leases the next piece of work; None if there is none."""
+    """Leases the next piece of work; None if there is none. Sends delayed messages for the jobs
+    whose message came early."""
     with connection.cursor() as cursor:
         cursor.execute(_LINE, _named())
         line = cursor.fetchall()
-    for kind, key in line:
+    if not line or any(early for _, _, early in line):
+        send_when_due()
+    for kind, key, _ in line:
         # Another worker may have leased this piece meanwhile: then the next one is tried.
         piece = _lease(kind, key)
         if piece is not None:

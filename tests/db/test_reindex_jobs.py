@@ -49,7 +49,8 @@ def owe(generation: int, url: str = URL) -> ReindexJob:
 
 def plan(job: ReindexJob, *names: str) -> list[int]:
     paths = [f"{name}.json" for name in names]
-    return lifecycle.create_batches(job, lifecycle.Plan(paths, {URL: job.generation}))
+    made = lifecycle.create_batches(job, lifecycle.Plan(paths, {URL: job.generation}))
+    return [batch.pk for batch in made]
 
 
 def results(*names: str, edition: str = "new") -> list[dict[str, Any]]:
@@ -205,6 +206,18 @@ def plan_two(job: ReindexJob) -> list[int]:
     """Two batches of a card each."""
     with override_settings(REALM_BATCH_CARDS=1):
         return plan(job, "a", "b")
+
+
+@pytest.mark.django_db
+def test_the_planner_of_a_job_gets_the_lease_of_its_first_batch(sent: Sent) -> None:
+    job = owe(1)
+    with override_settings(REALM_BATCH_CARDS=1):
+        first, second = lifecycle.create_batches(
+            job, lifecycle.Plan(["a.json", "b.json"], {URL: 1}), lease_first=True
+        )
+    assert batches.claim(first.pk) is None
+    assert batches.finish(first, results("a"))
+    assert batches.claim(second.pk) is not None
 
 
 @pytest.mark.django_db(transaction=True)

@@ -68,14 +68,14 @@ def test_progress_and_readiness_tell_each_phase_of_a_job(
     )
     assert readiness(web, AWAIT) == (503, "prerender-html")
     assert readiness(web, check) == (503, "index")
-    batch = batches.claim(first)
+    batch = batches.claim(first.pk)
     assert batch is not None
     batches.finish(batch, [{"url": f"{URL}index", "html": {"isolated": "x"}, "search": {}}])
     told = progress(web)
     assert (told["phase"], told["filesCompleted"], told["totalFiles"]) == ("render", 1, 2)
     assert told["seconds"] > 0 and told["finishedAt"] is None
 
-    batch = batches.claim(second)
+    batch = batches.claim(second.pk)
     assert batch is not None
     batches.finish(batch, [])
     told = progress(web)
@@ -213,8 +213,8 @@ def test_a_private_source_has_an_index_and_no_page_for_strangers(
 def test_a_cancelled_job_leaves_nothing_behind_that_is_shown(sent: Sent, owner: Any) -> None:
     with transaction.atomic():
         job = queue.enqueue_job(URL, 1)
-    (batch_id,) = lifecycle.create_batches(job, lifecycle.Plan(["a.json"], {URL: 1}))
-    batch = batches.claim(batch_id)
+    (made,) = lifecycle.create_batches(job, lifecycle.Plan(["a.json"], {URL: 1}))
+    batch = batches.claim(made.pk)
     assert batch is not None
     assert queue.cancel(URL) == 1
     assert not batches.finish(batch, [{"url": f"{URL}a", "html": {}, "search": {}}])

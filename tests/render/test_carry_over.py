@@ -516,7 +516,7 @@ def test_a_job_whose_base_was_replaced_does_not_land_and_is_followed(
     job = lifecycle.begin(newest().pk)
     assert job is not None
     (batch,) = lifecycle.create_batches(job, lifecycle.Plan(["b.json"], {URL: 2}, base=0))
-    taken = batches.claim(batch)
+    taken = batches.claim(batch.pk)
     assert taken is not None
     sent.clear()
     assert batches.finish(taken, [])
