@@ -7,6 +7,7 @@ from notifications.channels import PAYLOAD_BUDGET
 
 MAX_PATH_BYTES = 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def composed(text: str) -> str:
@@ -33,7 +34,7 @@ def wrong_with_path(path: str, realm_url: str = "") -> str | None:
         return f"it is longer than {MAX_PATH_BYTES} bytes"
     if _CONTROL.search(path):
         return "it has a control character"
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in path):
+    if _SURROGATE.search(path):
         return "it is not valid UTF-8"
     if "*" in path:
         return "it has a *"

@@ -8,13 +8,14 @@ no Postgres extension; the embedded Postgres has none for it.
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 #: Postgres stores at most 1 MiB of words per text, with up to six further bytes for each word.
 MAX_BYTES = 1_000_000
 _BYTES_A_WORD = 6
+_MAX_BYTES_A_CHARACTER = 4
 
 #: Characters of scripts without spaces: Thai, Lao, Tibetan, Burmese, Khmer, Chinese and Japanese.
 _UNSPACED = (
@@ -62,8 +63,14 @@ def searchable(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "_text": " ".join(_fitting([*words.spaced, *dict.fromkeys(pairs)]))}
 
 
-def _fitting(words: Iterable[str]) -> Iterable[str]:
+def _fitting(words: list[str]) -> Iterable[str]:
     """The first of the words, as many as Postgres can store."""
+    if sum(map(len, words)) * _MAX_BYTES_A_CHARACTER + len(words) * _BYTES_A_WORD <= MAX_BYTES:
+        return words
+    return _first_fitting(words)
+
+
+def _first_fitting(words: list[str]) -> Iterator[str]:
     left = MAX_BYTES
     for word in words:
         left -= len(word.encode()) + _BYTES_A_WORD

@@ -67,6 +67,8 @@ class _Known:
     documents: dict[str, Document | None]
     #: The modules that these cards adopt from, with the realms whose code each of them loads.
     modules: dict[str, Strangers] = field(default_factory=dict)
+    #: The module of each card.
+    module_of: dict[str, str] = field(default_factory=dict)
     _levels: int = 0
 
     def __post_init__(self) -> None:
@@ -90,9 +92,8 @@ class _Known:
         assert document is not None
         realms: set[str] = set()
         for each in (url, *links_of(url, document)):
-            linked = self.documents.get(each)
-            module = None if linked is None else module_of(each, linked)
-            realms |= self.modules.get(module or "", frozenset())
+            if each in self.module_of:
+                realms |= self.modules[self.module_of[each]]
         return realms
 
     def _add_level(self) -> None:
@@ -100,9 +101,12 @@ class _Known:
         self._learn(self.reader.linked(self.documents))
 
     def _learn(self, documents: Mapping[str, Document | None]) -> None:
-        found = {url: document for url, document in documents.items() if document is not None}
-        modules = filter(None, {module_of(url, document) for url, document in found.items()})
-        for module in sorted(set(modules) - self.modules.keys()):
+        for url in documents.keys() - self.module_of.keys():
+            document = documents[url]
+            module = None if document is None else module_of(url, document)
+            if module is not None:
+                self.module_of[url] = module
+        for module in sorted(set(self.module_of.values()) - self.modules.keys()):
             self.modules[module] = frozenset(self.reader.realms_of([module]))
         self.documents |= documents
 
@@ -124,8 +128,9 @@ class _Batch:
         self.library = library(self.reader)
         self.dependencies = DependencyTracker(self.reader, self.realm_url)
         self.dead = DeadReferences(self.reader, self.realm_url)
-        modules = {self._module(url) for url in self.cards} - {None}
-        self.imports = {each: self.reader.modules([each]) for each in sorted(filter(None, modules))}
+        module_of = self.known.module_of
+        modules = sorted({module_of[url] for url in self.cards if url in module_of})
+        self.imports = {each: self.reader.modules([each]) for each in modules}
 
     def render(self) -> None:
         """Renders all cards; those that load code of the fewest other realms come first."""
@@ -159,7 +164,7 @@ class _Batch:
         keys, settled = self.dependencies.of(url, document, links)
         dead, files = self.dead.warnings(result.get("references", ()))
         keys = sorted({*keys, *files, *self.dependencies.of_modules(given)})
-        named = _with_module(result, self._module(url))
+        named = _with_module(result, self.known.module_of.get(url))
         if "html" in named:
             named = {**named, "html": {**named["html"], "lang": self.realm["lang"]}}
         warnings = [*result.get("warnings", ()), *dead][:MAX_WARNINGS]
@@ -171,10 +176,6 @@ class _Batch:
             "strangers": sorted(strangers),
         })  # fmt: skip
         self.go_on()
-
-    def _module(self, url: str) -> str | None:
-        document = self.known.documents[url]
-        return None if document is None else module_of(url, document)
 
 
 @dataclass

@@ -99,8 +99,12 @@ class Reader:
 
     def _around(self, url: str) -> str:
         """The innermost known realm around a URL; "" if there is none."""
-        known = [realm for realm in (*self.pins, *self.shown_at) if url.startswith(realm)]
-        return max(known, key=len, default="")
+        innermost = ""
+        for known in (self.pins, self.shown_at):
+            for realm_url in known:
+                if len(realm_url) > len(innermost) and url.startswith(realm_url):
+                    innermost = realm_url
+        return innermost
 
     def _is_unknown(self, url: str) -> bool:
         """Whether a folder of a source realm may belong to an inner realm, which the published
@@ -224,11 +228,11 @@ class Reader:
     def _at_home(self, url: str) -> str:
         """Replaces the source realm of the rendered realm by the rendered realm itself in a URL;
         returns other URLs as they are."""
-        own, place = self.access.own, None
-        if self.shown_at.get(self._around(url)) == own:
-            # The URL may lie in a realm within the source, even in the rendered one.
-            place = self.place(url)
-        around = self._around(url)
+        own = self.access.own
+        if self.shown_at.get(self._around(url)) != own:
+            return url
+        # The URL may lie in a realm within the source, even in the rendered one.
+        place, around = self.place(url), self._around(url)
         is_source = place is not None and self.shown_at.get(around) == own
         return own + url.removeprefix(around) if is_source else url
 
