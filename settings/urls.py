@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import path, re_path
 from django.views.generic import RedirectView
 
-from realms.api import reindex_views, routes, server_views
+from realms.api import health_views, reindex_views, routes, server_views
 from realms.coherence import metrics
 
 urlpatterns = [
@@ -17,6 +17,8 @@ urlpatterns = [
     path("_unpublish-realm", server_views.unpublish_realm),
     path("_delete-realm", server_views.delete_realm),
     path("_metrics", metrics.metrics),
+    path("_liveness", health_views.liveness),
+    path("_readiness", health_views.readiness),
     path("_publish-progress", reindex_views.publish_progress),
     re_path(r"^_at/(?P<path>(?s:.*))\Z", routes.pinned),
     # No realm's first path segment starts with `_`, but the endpoints of a realm at `/` do.

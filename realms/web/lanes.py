@@ -27,6 +27,10 @@ class Lane(StrEnum):
 
     #: Files, modules and pages that are not in the caches, and other small reads.
     READ = "read"
+    #: The question whether this process answers, which waits for nothing.
+    LIVENESS = "liveness"
+    #: The question whether this replica can serve requests, which waits for the database only.
+    READINESS = "readiness"
     #: Pinned reads of renders.
     PINNED = "pinned"
     #: Requests that read a large part of a realm.
@@ -41,6 +45,7 @@ class Lane(StrEnum):
     ATOMIC = "atomic"
 
 
+_HEALTH = {"/_liveness": Lane.LIVENESS, "/_readiness": Lane.READINESS}
 _LOGIN = ("/_session", "/_server-session", "/_admin/login/")
 _LARGE = ("/_mtimes", "/_search", "/_publishability", "/sitemap.xml")
 _METHODS = ("GET", "HEAD", "OPTIONS")
@@ -49,6 +54,8 @@ _METHODS = ("GET", "HEAD", "OPTIONS")
 def lane_of(environ: Mapping[str, Any]) -> Lane:
     """The lane of a request, chosen by its method, path and headers."""
     path: str = environ["PATH_INFO"]
+    if path in _HEALTH:
+        return _HEALTH[path]
     if path.startswith("/_at/"):
         return Lane.PINNED
     if path.endswith("/_atomic"):
@@ -80,6 +87,8 @@ class Lanes:
         half = max(1, threads // 2)
         counts = {
             Lane.READ: threads,
+            Lane.LIVENESS: 1,
+            Lane.READINESS: 1,
             Lane.PINNED: threads,
             Lane.LARGE: half,
             # One more than may wait for builds: it refuses further requests.

@@ -21,6 +21,7 @@ from realms.access.auth import OPERATOR, Caller, permissions_of, realm_token, se
 from realms.api import card_views, routes
 from realms.http.accept import CARD
 from realms.models import EVERYONE, Realm, RealmPermission
+from realms.publishing.bootstrap import sync_base_realm
 from realms.serving.responses import VARIANTS
 from reindex.reading import pins
 from settings import urls
@@ -200,6 +201,12 @@ SERVER: dict[str, tuple[Route, dict[str, tuple[str, ...]]]] = {
     "_metrics": (
         Route("GET", "_metrics", "", 200, 200, 200), dict.fromkeys(KINDS, OPERATORS)
     ),
+    "_liveness": (
+        Route("GET", "_liveness", "", 200, 200, 200), dict.fromkeys(KINDS, ALL)
+    ),
+    "_readiness": (
+        Route("GET", "_readiness", "", 200, 200, 200), dict.fromkeys(KINDS, ALL)
+    ),
     "_publish-progress": (
         Route("GET", "_publish-progress?published_realm_url={realm}", "", 403, 403, 200),
         {"private": ANY_ACCOUNT, "public": ANY_ACCOUNT, "published": OWN},
@@ -338,6 +345,7 @@ def test_each_caller_gets_from_each_route_of_a_realm_what_is_theirs(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_caller_gets_from_each_server_endpoint_what_is_theirs(world: World, kind: str) -> None:
+    sync_base_realm()
     wrong = []
     for route, lots in SERVER.values():
         target = json.loads(json.dumps(route.body).replace("{realm}", KINDS[kind]))

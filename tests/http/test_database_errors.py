@@ -99,6 +99,7 @@ def test_a_connection_cut_in_a_request_is_a_503_and_the_next_is_answered(
         ("POST", "ada/site/new.ts", SOURCE),
         ("GET", "_admin/realms/realm/", "text/html"),
         ("GET", "_metrics", "*/*"),
+        ("GET", "_readiness", "*/*"),
         ("POST", "_server-session", "application/json"),
         ("GET", "ada/site/_search", "application/vnd.api+json"),
         ("GET", "ada/site/_mtimes", "application/vnd.api+json"),
@@ -125,9 +126,17 @@ def test_while_the_database_is_away_no_answer_is_a_500(
         headers=headers,
     )
     assert answer.status == 503, answer.text
-    if "_readiness" not in path:
+    if "_readiness-check" not in path:
         assert answer.headers["retry-after"]
     assert not [record for record in caplog.records if record.exc_info and is_other(record)]
+
+
+def test_while_the_database_is_away_a_replica_is_alive(
+    web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = type(connections["default"])
+    monkeypatch.setattr(kind, "get_connection_params", _elsewhere(kind))
+    assert web.get("http://localhost:4201/_liveness").status == 200
 
 
 def is_other(record: logging.LogRecord) -> bool:

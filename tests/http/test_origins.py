@@ -128,7 +128,7 @@ TABLE: dict[str, list[Ask]] = {
         ]
         for name in (
             "_server-session", "_realm-auth", "_create-realm", "_publish-realm", "_unpublish-realm",
-            "_delete-realm", "_metrics", "_publish-progress",
+            "_delete-realm", "_metrics", "_publish-progress", "_liveness", "_readiness",
         )
     },
     r"^_at/(?P<path>(?s:.*))\Z": [
