@@ -13,6 +13,7 @@ from reindex.index import swap
 from reindex.index.shown import shown_cards
 from reindex.jobs import batches, leases, lifecycle, messages, planning, sweeper, turns, wanted
 from reindex.jobs.turns import LOOK_SECONDS, Turn
+from reindex.log_fields import log_fields
 from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
 from reindex.prerender import realm_settings
 from reindex.prerender.cards import render_cards
@@ -45,17 +46,30 @@ def work() -> bool:
         return False
     turn = Turn(_owner(piece), _is_later(piece))
     try:
-        match piece:
-            case ReindexJob():
-                _plan(piece, turn)
-            case ReindexBatch():
-                _render_batch(piece, turn)
-            case WantedDefinitions():
-                _build_definitions(piece)
+        with log_fields(**_fields(piece)):
+            _do(piece, turn)
     finally:
         turn.end()
         renderers.get_ready()
     return True
+
+
+def _do(piece: turns.Piece, turn: Turn) -> None:
+    match piece:
+        case ReindexJob():
+            _plan(piece, turn)
+        case ReindexBatch():
+            _render_batch(piece, turn)
+        case WantedDefinitions():
+            _build_definitions(piece)
+
+
+def _fields(piece: turns.Piece) -> dict[str, object]:
+    """What the log says about a piece of work."""
+    if isinstance(piece, WantedDefinitions):
+        return {"module": piece.module_url}
+    job = piece.job if isinstance(piece, ReindexBatch) else piece
+    return {"realm": job.realm_url, "generation": job.generation, "job": job.pk}
 
 
 def _owner(piece: turns.Piece) -> str:
@@ -95,6 +109,8 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
         # A bug of ours: the job records it, and is tried only a few times.
         lifecycle.record_failure(job, f"{type(error).__name__}: {error}")
         raise
+    cards, carried = len(plan.paths), plan.carried
+    logger.info("job %d: %d cards to render, %d carried over", job.pk, cards, carried)
     messages.send_work(times=len(made) if over else len(made) - 1)
     if made and not over:
         _render_batch(made[0], turn)
@@ -121,6 +137,7 @@ def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
         raise
     else:
         if finished:
+            logger.info("job %d: rendered %d cards", batch.job_id, len(results))
             wanted.want_definitions(swap.modules(batch.job_id), batch.job.owner)
         else:
             batches.end_lease_of_ended_job(batch)

@@ -187,17 +187,24 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "{asctime} {levelname:<7} {name} {message}", "style": "{"},
+        "text": {"format": "{asctime} {levelname:<7} {name} {message}", "style": "{"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "format": "{asctime}{levelname}{name}{message}",
+            "style": "{",
+            "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
+        },
     },
     "filters": {
         "database_away": {"()": "realms.http.database_errors.OneLineASecond"},
+        "fields": {"()": "reindex.log_fields.AddFields", "replica": REALM_REPLICA},
         "answered_once": {"()": "realms.http.database_errors.AnsweredOnce"},
     },
     "handlers": {
         "stderr": {
             "class": "logging.StreamHandler",
-            "formatter": "line",
-            "filters": ["database_away"],
+            "formatter": env.REALM_LOG_FORMAT,
+            "filters": ["database_away", "fields"],
         }
     },
     "root": {"handlers": ["stderr"], "level": env.REALM_LOG_LEVEL},

@@ -5,7 +5,7 @@ No other module reads the environment's settings. docs/reference/settings.md des
 
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from django.core.exceptions import ImproperlyConfigured
 from pydantic import Field, ValidationError
@@ -35,6 +35,7 @@ class Environment(BaseSettings):
     REALM_BLOB_STORAGE: str = ""
     REALM_TEST_DATABASE: str = "test_realms"
     REALM_LOG_LEVEL: str = "INFO"
+    REALM_LOG_FORMAT: Literal["text", "json"] = "text"
 
     REALM_PUBLIC_ORIGIN: str = "http://localhost:4201"
     REALM_ADMIN_ORIGIN: str = ""

@@ -5,12 +5,14 @@ registry as before or as after it. Celery renders the pages later, from the job 
 transaction writes.
 """
 
+import logging
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -31,6 +33,8 @@ from realms.models import (
     RealmPermission,
 )
 from realms.publishing.seeds import seed_files
+
+logger = logging.getLogger(__name__)
 
 Kind = Realm.Kind
 R = TypeVar("R")
@@ -215,6 +219,7 @@ def _show(
         source_generation=source_generation,
         by=caller.username,
     )
+    _log("published %s as of its generation %d", source.url, source_generation, realm=published)
     raise_change(
         Change.of(
             published,
@@ -297,9 +302,17 @@ def _below_own_name(realm: Realm, caller: Caller) -> bool:
 def _tear_down(realm: Realm) -> None:
     """Removes a realm, in the caller's transaction."""
     source = realm.source.url if realm.source is not None else None
+    _log("removed the %s realm", realm.kind, realm=realm)
     move_border(realm.url)
     raise_change(Change.of(realm, paths=None, shows_before=source, exists_after=False))
     realm.delete()
+
+
+def _log(message: str, *args: object, realm: Realm) -> None:
+    """Logs a change of a realm once it is committed."""
+    fields = {"realm": realm.url, "generation": realm.generation}
+    line = f"%s, generation %d: {message}"
+    transaction.on_commit(lambda: logger.info(line, *fields.values(), *args, extra=fields))
 
 
 # --- Locks and checks --------------------------------------------------------------------------
