@@ -1,49 +1,68 @@
-"""The data of the page *Cache generations*: realms × replicas, in a constant number of queries.
+"""The data of the coherence page and of `manage.py generations`: realms × replicas, worst first.
 
-The page shows what replicas have reported, for people to look at. No answer depends on it.
+It shows what replicas have reported, for people to look at. No answer depends on it. The number of
+queries doesn't depend on the number of realms or replicas.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import LiteralString
+from uuid import UUID
 
 from django.conf import settings
 from django.core.paginator import Page, Paginator
-from django.db.models import QuerySet
+from django.db import connection
+from django.db.models import Min, QuerySet
 from django.utils import timezone
 
-from notifications.listener import State
-from notifications.models import Replica, ReplicaGeneration
-from notifications.reporter import REPORT_SECONDS
-from realms.models import Realm
+from notifications.models import REPORT_FRESH, Replica, ReplicaGeneration
+from realms.coherence import conditions
+from realms.coherence.conditions import Condition
+from realms.models import FileVersion, Publication, Realm
 from reindex.models import IndexHead, ReindexJob
 
 REALMS_PER_PAGE = 50
 #: A replica that has been silent for longer has no column. Other silent ones come last.
 REMEMBERED = timedelta(days=1)
 
+#: Realms by id, the worst first: those of which a reporting replica lacks the most generations,
+#: then those whose pages are not of their generation. `problem` says whether there is any.
+_WORST_FIRST: LiteralString = """
+WITH reporting AS (
+    SELECT name FROM notifications_replica WHERE reported_at > %(fresh)s
+), applied AS (
+    SELECT g.realm_url, min(g.generation) AS lowest, count(*) AS replicas
+    FROM notifications_replicageneration g JOIN reporting ON reporting.name = g.replica_id
+    GROUP BY g.realm_url
+), judged AS (
+    SELECT r.id, r.url,
+        CASE WHEN (SELECT count(*) FROM reporting) > coalesce(a.replicas, 0) THEN r.generation
+            ELSE greatest(r.generation - a.lowest, 0) END AS behind,
+        r.kind = 'published' AND coalesce(h.generation, 0) < r.generation AS pages_behind
+    FROM realms_realm r
+    LEFT JOIN applied a ON a.realm_url = r.url
+    LEFT JOIN reindex_indexhead h ON h.realm_url = r.url
+    WHERE position(lower(%(text)s) IN lower(r.url)) > 0
+)
+SELECT id FROM judged WHERE NOT %(problems)s OR behind > 0 OR pages_behind
+ORDER BY behind DESC, pages_behind DESC, url
+"""
+
 
 @dataclass(frozen=True)
 class Column:
-    """A replica's last report. Times in seconds."""
+    """A replica's last report, and its condition. Times in seconds."""
 
     replica: Replica
-    fresh: bool
+    condition: Condition
     watermark_age: float | None
     report_age: float
 
     @property
-    def late(self) -> bool:
-        """Whether the watermark exceeds the staleness bound plus the time that reports take."""
-        allowed = settings.REALM_STALENESS_BOUND + 2 * REPORT_SECONDS
-        return self.watermark_age is None or self.watermark_age > allowed
-
-    @property
-    def status(self) -> str:
-        """The listener's state; `late` if its watermark is too old; `gone` if it is silent."""
-        if not self.fresh:
-            return "gone"
-        return "late" if self.replica.state == State.LIVE and self.late else self.replica.state
+    def fresh(self) -> bool:
+        """Whether it has reported lately."""
+        return self.report_age < REPORT_FRESH.total_seconds()
 
 
 @dataclass(frozen=True)
@@ -53,11 +72,12 @@ class Cell:
     column: Column
     applied: int | None
     committed: int
+    condition: Condition
 
     @property
     def behind(self) -> int:
-        """How many generations the replica has yet to apply; 0 if it has not reported one."""
-        return 0 if self.applied is None else max(self.committed - self.applied, 0)
+        """How many generations the replica has not reported."""
+        return max(self.committed - (self.applied or 0), 0)
 
 
 @dataclass(frozen=True)
@@ -69,74 +89,138 @@ class Row:
     job: ReindexJob | None
     copies: list[str]
     cells: list[Cell]
+    pages: Condition
 
     @property
-    def pages_behind(self) -> bool:
-        """Whether a published realm's pages are missing or of an older generation."""
-        shown = self.head.generation if self.head else 0
-        return self.realm.kind == Realm.Kind.PUBLISHED and shown < self.realm.generation
+    def problems(self) -> list[Condition]:
+        """What is wrong with the realm: its pages, or replicas that report but are behind."""
+        behind = [each.condition for each in self.cells if each.column.fresh]
+        return [each for each in (self.pages, *behind) if not each.fine]
 
 
 @dataclass(frozen=True)
 class Matrix:
     """One page of realms × replicas. `forgotten` counts the replicas without a column."""
 
-    page: "Page[Realm]"
+    page: "Page[UUID]"
     columns: list[Column]
     rows: list[Row]
     forgotten: int
     at: datetime
+    text: str = ""
+    only_problems: bool = False
+
+    @property
+    def problems(self) -> list[Condition]:
+        """Everything that is wrong, the worst first."""
+        found = [each.condition for each in self.columns if not each.condition.fine]
+        found += [each for row in self.rows for each in row.problems]
+        return sorted(found, key=lambda each: -each.severity)
+
+    @property
+    def summary(self) -> str:
+        """Whether anything is wrong, in words."""
+        return conditions.summary(self.problems, len(self.columns), self.at)
 
 
-def matrix(text: str, page_number: str | None) -> Matrix:
+def matrix(text: str, page_number: str | None, *, only_problems: bool = False) -> Matrix:
     """One page of the realms whose URL contains `text`, with the generations that replicas applied.
 
     Reads the registry before the reports, so that a report can only be newer than the registry.
     """
-    realms = Realm.objects.select_related("owner", "source").order_by("url")
-    if text:
-        realms = realms.filter(url__icontains=text)
-    page = Paginator(realms, REALMS_PER_PAGE).get_page(page_number)
-    shown = list(page.object_list)
     now = timezone.now()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _WORST_FIRST, {"fresh": now - REPORT_FRESH, "text": text, "problems": only_problems}
+        )
+        ids: list[UUID] = [found for (found,) in cursor.fetchall()]
+    page = Paginator(ids, REALMS_PER_PAGE).get_page(page_number)
+    wanted = list(page.object_list)
+    found = Realm.objects.select_related("owner", "source").in_bulk(wanted)
+    shown = [found[each] for each in wanted if each in found]
     replicas = list(Replica.objects.all())
     columns = [_column(each, now) for each in replicas if now - each.reported_at < REMEMBERED]
     columns.sort(key=lambda column: (not column.fresh, column.replica.name))
-    return Matrix(page, columns, _rows(shown, columns), len(replicas) - len(columns), now)
+    rows = _rows(shown, columns, now)
+    return Matrix(page, columns, rows, len(replicas) - len(columns), now, text, only_problems)
+
+
+def bound() -> timedelta:
+    """The staleness bound."""
+    return timedelta(seconds=settings.REALM_STALENESS_BOUND)
 
 
 def _column(replica: Replica, now: datetime) -> Column:
     watermark = replica.watermark_at
     return Column(
         replica=replica,
-        fresh=replica.fresh,
+        condition=conditions.of_replica(replica, now, bound()),
         watermark_age=max((now - watermark).total_seconds(), 0) if watermark else None,
         report_age=max((now - replica.reported_at).total_seconds(), 0),
     )
 
 
-def _rows(realms: list[Realm], columns: list[Column]) -> list[Row]:
+def _rows(realms: list[Realm], columns: list[Column], now: datetime) -> list[Row]:
     urls = [realm.url for realm in realms]
     applied = {
-        (row.replica_id, row.realm_url): row.generation
+        (row.replica_id, row.realm_url): row
         for row in ReplicaGeneration.objects.filter(realm_url__in=urls)
     }
     heads = {head.realm_url: head for head in IndexHead.objects.filter(realm_url__in=urls)}
     jobs = {job.realm_url: job for job in _last_jobs(urls)}
     copies = _copies(realms)
+    since = _changed_at(realms, columns, applied)
+
+    def cell(realm: Realm, column: Column) -> Cell:
+        row = applied.get((column.replica.pk, realm.url))
+        behind = max(realm.generation - (row.generation if row else 0), 0)
+        # A deletion has no moment of its own: then the last report is the best that is known.
+        reported = row.applied_at if row else realm.created_at
+        first = since.get((realm.pk, row.generation if row else 0), reported)
+        condition = conditions.of_cell(column.replica.name, behind, now - first, bound())
+        return Cell(column, row.generation if row else None, realm.generation, condition)
+
     return [
         Row(
             realm,
             heads.get(realm.url),
             jobs.get(realm.url),
             copies.get(realm.pk, []),
-            [
-                Cell(column, applied.get((column.replica.pk, realm.url)), realm.generation)
-                for column in columns
-            ],
+            [cell(realm, column) for column in columns],
+            conditions.of_pages(realm, heads.get(realm.url), jobs.get(realm.url), now),
         )
         for realm in realms
     ]
+
+
+def _changed_at(
+    realms: Collection[Realm],
+    columns: Iterable[Column],
+    applied: Mapping[tuple[str, str], ReplicaGeneration],
+) -> dict[tuple[UUID, int], datetime]:
+    """When the first change was made that a replica has not reported, by realm and the generation
+    that it has reported."""
+    committed = {realm.pk: realm.generation for realm in realms}
+    urls = {realm.pk: realm.url for realm in realms}
+    missing: set[tuple[UUID, int]] = set()
+    for name in (column.replica.pk for column in columns if column.fresh):
+        for pk, url in urls.items():
+            row = applied.get((name, url))
+            if row is not None and row.generation < committed[pk]:
+                missing.add((pk, row.generation))
+    if not missing:
+        return {}
+    moments: dict[tuple[UUID, int], datetime] = {}
+    ids, firsts = {pk for pk, _ in missing}, {generation + 1 for _, generation in missing}
+    versions = FileVersion.objects.filter(realm__in=ids, from_generation__in=firsts).order_by()
+    publications = Publication.objects.filter(realm__in=ids, generation__in=firsts)
+    changes = (
+        *versions.values_list("realm", "from_generation").annotate(Min("modified_at")),
+        *publications.values_list("realm", "generation", "at"),
+    )
+    for pk, generation, at in changes:
+        moments[pk, generation - 1] = at
+    return moments
 
 
 def _last_jobs(urls: Iterable[str]) -> "QuerySet[ReindexJob]":

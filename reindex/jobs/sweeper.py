@@ -81,18 +81,28 @@ def _try_again(now: datetime) -> None:
             _take_up(job_id)
 
 
-def _take_up(job_id: int) -> None:
+def retry(job_id: int) -> bool:
+    """Resumes a failed job at once. Returns False if it hasn't failed, or a newer job has replaced
+    it."""
+    with transaction.atomic():
+        resumed = _take_up(job_id)
+    if resumed:
+        send_work()
+    return resumed
+
+
+def _take_up(job_id: int) -> bool:
     list(ReindexBatch.objects.select_for_update().filter(job=job_id).order_by("pk"))
     job = locked_job(job_id)
     if job is None or job.status != Status.FAILED:
-        return
+        return False
     newer = ReindexJob.objects.filter(realm_url=job.realm_url, pk__gt=job.pk)
     if newer.filter(status__in=ReindexJob.LIVE).exists():
-        return
+        return False
     if newer.filter(generation__gte=job.generation).exists():
         job.status = Status.SUPERSEDED
         job.save()
-        return
+        return False
     if newer.exists():
         # The newer job has deleted the rows that this one rendered.
         job.batches.all().delete()
@@ -102,3 +112,4 @@ def _take_up(job_id: int) -> None:
     job.lost_seconds, job.hung = 0, {}
     job.save()
     job.batches.filter(done=False).update(attempts=0, lease_until=None)
+    return True

@@ -1,0 +1,144 @@
+"""Clears caches on every replica, in the same way as a publish does, and follows their answers.
+
+A clear drops nothing that can't be loaded again: realms stay up, and visitors get the same bytes,
+the first time more slowly.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from definitions.lookup import DefinitionLookup
+from definitions.models import Definition
+from notifications.channels import all_files_changed
+from notifications.emit import emit
+from notifications.models import Replica
+from realms.access.auth import Caller, owns, user_id
+from realms.errors import Forbidden, NotFound
+from realms.models import Realm
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to clear: one realm, one module's definitions, or (with neither) everything."""
+
+    realm_url: str = ""
+    module_url: str = ""
+
+    def __str__(self) -> str:
+        if self.module_url:
+            return f"the definitions of {self.module_url}"
+        return f"the caches of {self.realm_url}" if self.realm_url else "all caches of all realms"
+
+
+@dataclass(frozen=True)
+class Impact:
+    """What a clear touches: files are read anew when they are asked for, and rows of the
+    `definitions` table are deleted and built anew."""
+
+    realms: int
+    files: int
+    definitions: int
+    replicas: tuple[str, ...]
+
+    def __str__(self) -> str:
+        files = f"{self.files:,} files of {self.realms:,} realms" if self.realms else "no files"
+        names = ", ".join(self.replicas) or "none has reported"
+        return (
+            f"{files} and {self.definitions:,} definitions; replicas: {names}. Visitors get the "
+            "same bytes, the first time more slowly."
+        )
+
+
+@dataclass(frozen=True)
+class ReplicaAnswer:
+    """What a replica has reported since a clear. `applied` is None while it may still come."""
+
+    replica: str
+    applied: bool | None
+    says: str
+
+
+def impact(target: Target) -> Impact:
+    """What a clear would touch. Raises NotFound for a realm or a module that there isn't."""
+    rows = Definition.objects.all()
+    realms = Realm.objects.all()
+    if target.module_url:
+        rows = rows.filter(module_url=target.module_url)
+        realms = realms.none()
+        if not rows.exists():
+            raise NotFound(url=f"The definitions of {target.module_url}")
+    elif target.realm_url:
+        _realm(target.realm_url)
+        realms = realms.filter(url=target.realm_url)
+        rows = rows.filter(realm_url=target.realm_url)
+    files = sum(realms.values_list("file_count", flat=True))
+    replicas = Replica.objects.values_list("name", flat=True)
+    return Impact(realms.count(), files, rows.count(), tuple(replicas))
+
+
+def clear(target: Target, caller: Caller) -> datetime:
+    """Clears on every replica. Returns the moment (the database's clock) from which a replica's
+    watermark shows that it has done so.
+
+    Raises NotFound, and Forbidden for anybody but the realm's owner or the operator; only the
+    operator may clear everything, or a module's definitions.
+    """
+    with transaction.atomic():
+        if target.module_url:
+            _check_operator(caller, target)
+            DefinitionLookup().invalidate(target.module_url)
+        elif target.realm_url:
+            realm = _realm(target.realm_url)
+            if not owns(realm, caller):
+                user = user_id(caller.username)
+                raise Forbidden(user=user, action="clear the caches of", url=realm.url)
+            realm.clear_local_source_caches_and_broadcast()
+            DefinitionLookup().clear_realm_definitions(realm.url)
+        else:
+            _check_operator(caller, target)
+            urls = Realm.objects.values_list("url", flat=True)
+            emit(*(all_files_changed(url) for url in urls))
+            DefinitionLookup().clear_all_definitions()
+    return _database_time()
+
+
+def answers(since: datetime) -> list[ReplicaAnswer]:
+    """What each replica has reported since a clear at `since`."""
+    return [_answer(replica, since) for replica in Replica.objects.all()]
+
+
+def complete(answers: Iterable[ReplicaAnswer]) -> bool:
+    """Whether no further answer is expected."""
+    return all(each.applied is not None for each in answers)
+
+
+def _answer(replica: Replica, since: datetime) -> ReplicaAnswer:
+    if replica.watermark_at is not None and replica.watermark_at >= since:
+        return ReplicaAnswer(replica.name, True, "cleared")
+    if not replica.fresh:
+        silent = "has not reported; its caches are bypassed, and empty when its sidecar is back"
+        return ReplicaAnswer(replica.name, False, silent)
+    return ReplicaAnswer(replica.name, None, f"{replica.state}, no answer yet")
+
+
+def _realm(url: str) -> Realm:
+    realm = Realm.objects.filter(url=url).first()
+    if realm is None:
+        raise NotFound(url=url)
+    return realm
+
+
+def _check_operator(caller: Caller, target: Target) -> None:
+    if not caller.operator:
+        raise Forbidden(user=user_id(caller.username), action="clear", url=str(target))
+
+
+def _database_time() -> datetime:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        row = cursor.fetchone()
+    return row[0] if row else timezone.now()

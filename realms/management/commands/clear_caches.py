@@ -1,0 +1,74 @@
+"""`manage.py clear_caches`: drops cached files and definitions on every replica."""
+
+import time
+from argparse import ArgumentParser
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from realms.addresses import canonical_realm_url
+from realms.coherence import clearing
+from realms.coherence.clearing import Target
+from realms.management.cli import add_caller, add_confirmation, caller, command_errors, confirmed
+from realms.management.output import note_database
+
+POLL_SECONDS = 0.2
+
+
+class Command(BaseCommand):
+    help = (
+        "Clears the cached files, modules and definitions of one realm or of all realms on every "
+        "replica, and prints each replica's answer. Realms stay up; nothing is lost that can't be "
+        "loaded again. The exit status is 1 unless every replica has answered."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        what = parser.add_mutually_exclusive_group(required=True)
+        what.add_argument("realm", nargs="?", default="", help="the URL of a realm")
+        what.add_argument("--all", action="store_true", help="all realms")
+        what.add_argument(
+            "--module", default="", metavar="URL", help="only the definitions of this module"
+        )
+        parser.add_argument(
+            "--wait",
+            type=float,
+            default=15,
+            metavar="SECONDS",
+            help="how long to wait for the replicas' answers (default: 15)",
+        )
+        add_caller(parser)
+        add_confirmation(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        note_database()
+        with command_errors():
+            realm = canonical_realm_url(options["realm"]) if options["realm"] else ""
+            target = Target(realm, options["module"])
+            by = caller(options)
+            self.stdout.write(f"Clears {target}: {clearing.impact(target)}")
+            # One realm or module is soon loaded again; for all of them an operator should be sure.
+            if options["dry_run"] or (options["all"] and not confirmed(options, "Clear all?")):
+                self.stdout.write("Nothing was cleared.")
+                return
+            since = clearing.clear(target, by)
+            self._follow(since, options["wait"])
+
+    def _follow(self, since: datetime, seconds: float) -> None:
+        """Prints each replica's answer when it arrives."""
+        deadline = time.monotonic() + seconds
+        printed: set[str] = set()
+        while True:
+            answers = clearing.answers(since)
+            over = clearing.complete(answers) or time.monotonic() > deadline
+            for each in answers:
+                if each.replica not in printed and (over or each.applied is not None):
+                    self.stdout.write(f"{each.replica}: {each.says}")
+                    printed.add(each.replica)
+            if over:
+                break
+            time.sleep(POLL_SECONDS)
+        if not answers:
+            self.stdout.write("No replica has reported: there is nothing to wait for.")
+        elif not all(each.applied for each in answers):
+            raise CommandError("not every replica has answered")

@@ -1,0 +1,138 @@
+"""`manage.py generations`: what each replica has applied of each realm, and what is wrong."""
+
+import json
+import time
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from rich.console import RenderableType
+
+from realms.coherence.conditions import Condition
+from realms.coherence.generations import REALMS_PER_PAGE, Matrix, matrix
+from realms.management.cli import command_errors
+from realms.management.output import note_database, show, table
+
+WATCH_SECONDS = 2.0
+
+
+class Command(BaseCommand):
+    help = (
+        "Says whether any replica is behind or any page old, why, and what to do. Then lists the "
+        "realms, the worst first: each realm's generation, that of its pages, and the one that "
+        "each replica has applied."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("text", nargs="?", default="", help="only realms whose URL has this")
+        parser.add_argument("--problems", action="store_true", help="only realms with a problem")
+        parser.add_argument("--page", help=f"which {REALMS_PER_PAGE} realms (default: 1)")
+        form = parser.add_mutually_exclusive_group()
+        form.add_argument("--json", action="store_true", help="print JSON")
+        form.add_argument(
+            "--watch", action="store_true", help="show it again every two seconds, until Ctrl-C"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        note_database()
+        with command_errors():
+            if not options["watch"]:
+                self._print(options)
+                return
+            try:
+                while True:
+                    if self.stdout.isatty():
+                        # Clears the screen, and puts the cursor at its top.
+                        self.stdout.write("\x1b[2J\x1b[H", ending="")
+                    self._print(options)
+                    time.sleep(WATCH_SECONDS)
+            except KeyboardInterrupt:
+                return
+
+    def _print(self, options: dict[str, Any]) -> None:
+        found = matrix(options["text"], options["page"], only_problems=options["problems"])
+        if options["json"]:
+            self.stdout.write(json.dumps(_document(found), indent=2))
+        else:
+            show(self.stdout, *_parts(found))
+
+
+def _parts(found: Matrix) -> list[RenderableType]:
+    parts: list[RenderableType] = [found.summary]
+    if found.columns:
+        parts += ["", _replicas(found)]
+    parts += [f"{each.name}: {each}" for each in found.problems]
+    parts += ["", _realms(found)]
+    page = found.page
+    if page.has_other_pages():
+        parts.append(f"Page {page.number} of {page.paginator.num_pages}; --page shows another.")
+    return parts
+
+
+def _replicas(found: Matrix) -> RenderableType:
+    made = table("replica", "state", "watermark", "reported", "missed", right=("missed",))
+    for column in found.columns:
+        age = column.watermark_age
+        made.add_row(
+            column.replica.name,
+            column.condition.name,
+            "none" if age is None else f"{age:.1f} s old",
+            f"{column.report_age:.0f} s ago",
+            str(column.replica.missed),
+        )
+    return made
+
+
+def _realms(found: Matrix) -> RenderableType:
+    names = [column.replica.name for column in found.columns]
+    made = table("realm", "gen", "pages", *names, right=("gen", "pages", *names))
+    for row in found.rows:
+        cells = [
+            "-" if cell.applied is None else f"{cell.applied}{' !' if cell.behind else ''}"
+            for cell in row.cells
+        ]
+        pages = str(row.head.generation) if row.head else "-"
+        marked = pages if row.pages.fine else f"{pages} !"
+        made.add_row(row.realm.url.partition("://")[2], str(row.realm.generation), marked, *cells)
+    return made
+
+
+def _document(found: Matrix) -> dict[str, Any]:
+    return {
+        "at": found.at.isoformat(),
+        "summary": found.summary,
+        "problems": [_condition(each) for each in found.problems],
+        "replicas": [
+            {
+                "name": column.replica.name,
+                "address": column.replica.address,
+                "condition": _condition(column.condition),
+                "watermarkAgeSeconds": column.watermark_age,
+                "reportAgeSeconds": column.report_age,
+                "missed": column.replica.missed,
+            }
+            for column in found.columns
+        ],
+        "realms": [
+            {
+                "url": row.realm.url,
+                "kind": row.realm.kind,
+                "generation": row.realm.generation,
+                "pages": row.head.generation if row.head else None,
+                "applied": {cell.column.replica.name: cell.applied for cell in row.cells},
+            }
+            for row in found.rows
+        ],
+        "page": found.page.number,
+        "pages": found.page.paginator.num_pages,
+    }
+
+
+def _condition(each: Condition) -> dict[str, str]:
+    return {
+        "severity": each.severity.name.lower(),
+        "name": each.name,
+        "means": each.means,
+        "visitors": each.visitors,
+        "todo": each.todo,
+    }
