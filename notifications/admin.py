@@ -13,13 +13,14 @@ from django.contrib import admin
 from django.db.models import BinaryField, Model, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
+from unfold.admin import ModelAdmin as SkinnedAdmin
 
 from notifications.models import Election, Replica, ReplicaGeneration
 
 if TYPE_CHECKING:
     AnyModelAdmin: TypeAlias = admin.ModelAdmin[Any]
 else:
-    AnyModelAdmin = admin.ModelAdmin
+    AnyModelAdmin = SkinnedAdmin
 
 #: How much of a large field a detail page shows. Unit: characters.
 PREVIEW_LENGTH = 4000

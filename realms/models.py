@@ -64,6 +64,10 @@ class Realm(models.Model):
 
     class Meta:
         ordering = ["url"]
+        permissions = [
+            ("clear_realm", "Can clear the caches of realms"),
+            ("publish_realm", "Can publish, roll back and remove their realms, retry and cancel"),
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=models.Q(kind="published", source__isnull=False)

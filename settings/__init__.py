@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import dj_database_url
 from celery.schedules import crontab
 
+from settings.admin import admin_skin
 from settings.broker import celery_broker, celery_queues
 from settings.celery import app as celery_app  # noqa: F401  every process sends by this one
 from settings.environment import BASE_DIR, read_environment  # noqa: F401  a setting too
@@ -88,6 +89,7 @@ APPEND_SLASH = False
 DATA_UPLOAD_MAX_MEMORY_SIZE = None
 
 INSTALLED_APPS = [
+    "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -127,6 +129,8 @@ TEMPLATES = [
     }
 ]
 
+UNFOLD = admin_skin()
+LOGIN_REDIRECT_URL = "admin:index"
 STATIC_URL = "/_static/"
 WHITENOISE_USE_FINDERS = True
 globals().update(admin_cookies(REALM_ADMIN_ORIGIN or REALM_PUBLIC_ORIGIN))

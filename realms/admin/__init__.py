@@ -1,5 +1,5 @@
 """The admin panel. Django imports this package by its name."""
 
-from realms.admin import registry
+from realms.admin import people, registry
 
-__all__ = ["registry"]
+__all__ = ["people", "registry"]

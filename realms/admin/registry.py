@@ -9,14 +9,15 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver
 
 from notifications.admin import AnyModelAdmin, ReadOnlyAdmin
 from notifications.channels import REGISTRY_KEY, realm_key
 from notifications.emit import bump_at_commit
 from realms.access.permissions import readers_change
-from realms.admin.views import GenerationsPage
+from realms.admin import clearing, coherence, publishing, timeline, work
+from realms.admin.pages import permissions, route
 from realms.coherence.rules import share_text
 from realms.content.locks import realm_write_lock
 from realms.models import (
@@ -32,12 +33,24 @@ from realms.models import (
     TranspiledModule,
 )
 
-admin.site.site_header = "Realm server"
-admin.site.site_title = "Realm server"
-admin.site.index_title = "Administration"
-# No "View site" link: realms have many addresses, and there may be none at the public origin.
-admin.site.site_url = None
-admin.site.index_template = "admin/realms/index.html"
+admin.site.index_template = "admin/realms/coherence.html"
+
+
+def _pages() -> list[URLPattern]:
+    """The pages that are about no single realm."""
+    return [
+        route("coherence/", coherence.live, "realms_coherence"),
+        route("clear/", clearing.clear, "realms_realm_clear"),
+        route("cleared/", clearing.cleared, "realms_realm_cleared"),
+        route("timeline/", timeline.timeline, "realms_publication_timeline"),
+        route("work/", work.work, "reindex_work"),
+        route("work/<int:job_id>/retry/", work.retry, "reindex_retry"),
+        route("work/<int:job_id>/cancel/", work.cancel, "reindex_cancel"),
+    ]
+
+
+# The skin's site has no other way to add pages of one's own.
+admin.site.extra_urls = _pages  # type: ignore[attr-defined]
 
 
 @admin.register(Realm)
@@ -62,8 +75,28 @@ class RealmAdmin(ReadOnlyAdmin):
         obj.save(update_fields=self.editable)
         bump_at_commit([realm_key(obj.url), REGISTRY_KEY])
 
+    #: The buttons of a realm, above its fields.
+    change_form_before_template = "admin/realms/realm_actions.html"
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        context = {**permissions(request), **(extra_context or {})}
+        return super().change_view(request, object_id, form_url, context)
+
     def get_urls(self) -> list[URLResolver | URLPattern]:  # type: ignore[override]
-        return [*GenerationsPage(self).urls(), *super().get_urls()]
+        return [
+            route("<uuid:realm_id>/why/<path:replica>/", coherence.why, "realms_why"),
+            route("<uuid:realm_id>/publish/", publishing.publish, "realms_realm_publish"),
+            route("<uuid:realm_id>/rollback/", publishing.roll_back, "realms_realm_rollback"),
+            route("<uuid:realm_id>/remove/", publishing.remove, "realms_realm_remove"),
+            route("<uuid:realm_id>/diff/", publishing.differences, "realms_realm_diff"),
+            *super().get_urls(),
+        ]
 
 
 @admin.register(RealmPermission)

@@ -1,4 +1,4 @@
-"""The admin: what can be looked at, what can't be edited, and the page *Cache generations*."""
+"""The admin: what can be looked at, what can't be edited, and its own pages."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -20,7 +20,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import strip_tags
 
-from definitions.models import CacheGeneration
+from definitions.models import CacheGeneration, Definition
 from notifications.channels import (
     DEFINITION_CACHE_INVALIDATED,
     REALM_FILE_CHANGES,
@@ -36,7 +36,9 @@ from tests.support import make
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
 
 PUBLISHED = "http://ada.localhost:4201/"
-PAGE = "/_admin/realms/realm/generations/"
+START = "/_admin/"
+LIVE = "/_admin/coherence/"
+CLEAR = "/_admin/clear/"
 
 Heard = psycopg.Connection[tuple[Any, ...]]
 
@@ -158,7 +160,7 @@ def test_a_permission_that_is_saved_is_announced(root: Client, source: Realm, ea
     assert _heard(ear) == told
 
 
-# --- The matrix --------------------------------------------------------------------------------
+# --- Coherence ---------------------------------------------------------------------------------
 
 
 def test_the_matrix_shows_committed_and_applied_and_marks_who_is_behind(
@@ -170,64 +172,108 @@ def test_the_matrix_shows_committed_and_applied_and_marks_who_is_behind(
     _replica("d", {PUBLISHED: 1}, silent=timedelta(days=3))
     job = ReindexJob.objects.get(realm_url=PUBLISHED, status="queued")
     IndexHead.objects.create(realm_url=PUBLISHED, job=job, generation=1, swapped_at=timezone.now())
-    cells = _cells(root.get(PAGE), PUBLISHED)
+    cells = _cells(root.get(START), PUBLISHED)
     assert cells[:5] == [
         "2",
         "1 2 queued",
-        "2 ✓ up to date",
-        "1 behind by 1",
+        "2 ✓ current",
+        "1 behind by 1, why?",
         "1 last known",
     ]
-    page = _words(root.get(PAGE))
-    assert "a live http://127.0.0.1:1 watermark" in page
-    assert "c gone http://127.0.0.1:1 last report" in page
-    assert "3 replicas" in page
+    page = _words(root.get(START))
+    assert "a live address http://127.0.0.1:1 web service answers watermark" in page
+    assert "c silent address http://127.0.0.1:1" in page
+    assert "c has not reported for 5 min: its sidecar does not run" in page
+    assert "What to do: Restart listen_file_changes on c, and read its log." in page
     assert "1 more not heard of for a day" in page
+
+
+def test_the_first_line_says_whether_anything_is_wrong(root: Client, published: Realm) -> None:
+    assert "No replica has reported for a day." in _words(root.get(START))
+    IndexHead.objects.create(
+        realm_url=PUBLISHED,
+        job=ReindexJob.objects.get(realm_url=PUBLISHED, status="queued"),
+        generation=2,
+        swapped_at=timezone.now(),
+    )
+    current = {realm.url: realm.generation for realm in Realm.objects.all()}
+    _replica("a", current)
+    _replica("b", current)
+    assert "✓ All 2 replicas are current as of " in _words(root.get(START))
+    Replica.objects.filter(name="b").update(web_answers=False)
+    said = _words(root.get(START))
+    assert "⚠ The web service of b does not answer at http://127.0.0.1:1. Restart the web" in said
+
+
+def test_realms_with_problems_come_first_and_alone_if_asked(
+    root: Client, published: Realm, source: Realm
+) -> None:
+    current = {realm.url: realm.generation for realm in Realm.objects.all()}
+    _replica("a", {**current, source.url: 1})
+    shown = root.get(START).content.decode()
+    assert shown.index(f">{source.url}</a>") < shown.index(f">{PUBLISHED}</a>")
+    alone = root.get(START, {"problems": "on", "q": "/ada/"}).content.decode()
+    assert f">{source.url}</a>" in alone
+    ReplicaGeneration.objects.filter(realm_url=source.url).update(generation=source.generation)
+    assert "No realm has a problem." in _words(root.get(START, {"problems": "on", "q": "/ada/"}))
+
+
+def test_a_cell_tells_why_its_replica_is_behind(root: Client, published: Realm) -> None:
+    _replica("a", {PUBLISHED: 1})
+    shown = root.get(f"/_admin/realms/realm/{published.pk}/why/a/")
+    said = _words(shown)
+    assert f"a is behind by 1 generation of {PUBLISHED}." in said
+    assert "Generation 2 was committed" in said
+    assert "published by ada from http://localhost:4201/ada/site/" in said
+    assert "a reported generation 1 of the realm" in said
+    assert root.get(f"/_admin/realms/realm/{published.pk}/why/none/").status_code == 404
 
 
 def test_a_replica_whose_watermark_stands_still_is_late(root: Client) -> None:
     _replica("a", {})
     Replica.objects.update(watermark_at=timezone.now() - timedelta(seconds=9))
-    assert "a late" in _words(root.get(PAGE))
+    assert "a late" in _words(root.get(START))
 
 
 def test_hundreds_of_realms_cost_no_more_queries_than_one(root: Client, published: Realm) -> None:
-    _replica("a", {PUBLISHED: 2})
+    _replica("a", {PUBLISHED: 1})
     few = _queries(root)
+    assert few <= 12
     owner = published.owner
     for number in range(120):
-        url = f"http://localhost:4201/ada/many-{number}/"
+        url = f"http://localhost:4201/ada/many-{number:03}/"
         Realm.objects.create(url=url, kind=Realm.Kind.SOURCE, owner=owner)
-    _replica("b", {realm.url: realm.generation for realm in Realm.objects.all()})
+    _replica("b", {realm.url: 0 for realm in Realm.objects.all()})
     assert _queries(root) == few
-    assert "Page 3 of 3" in _words(root.get(PAGE, {"p": "3"}))
-    found = _words(root.get(PAGE, {"q": "MANY-11"}))
-    assert "11 realms whose URL contains" in found
+    assert "Page 3 of 3" in _words(root.get(START, {"p": "3"}))
+    found = _words(root.get(START, {"q": "MANY-11"}))
+    assert "10 realms whose URL contains" in found
     assert "many-119/" in found
-    assert "many-12/" not in found
+    assert "many-012/" not in found
 
 
-def test_the_part_that_refreshes_is_the_table_alone(root: Client, published: Realm) -> None:
-    fragment = root.get(PAGE, {"fragment": "1", "q": "ada."}).content.decode()
-    assert fragment.lstrip().startswith("<table>")
+def test_the_part_that_refreshes_is_the_content_alone(root: Client, published: Realm) -> None:
+    fragment = root.get(LIVE, {"fragment": "1", "q": "ada."}).content.decode()
+    assert fragment.lstrip().startswith('<p class="verdict')
     assert PUBLISHED in fragment
     assert "<html" not in fragment
 
 
-def test_the_page_is_linked_from_the_index_and_the_list_of_realms(root: Client) -> None:
-    for address in ("/_admin/", "/_admin/realms/realm/"):
-        assert PAGE in root.get(address).content.decode()
+# --- Clearing ----------------------------------------------------------------------------------
 
 
-# --- Acting ------------------------------------------------------------------------------------
-
-
-def test_clear_broadcasts_and_drops_the_definitions(
+def test_clear_says_what_it_touches_then_broadcasts_and_drops_definitions(
     root: Client, published: Realm, ear: Heard
 ) -> None:
+    _replica("a", {PUBLISHED: 2})
     before = _definitions_counter()
-    answer = root.post(_address(published, "clear"), follow=True)
-    assert "Cleared the source caches" in _words(answer)
+    asked = _words(root.get(CLEAR, {"realm": PUBLISHED}))
+    assert f"Clear the caches of {PUBLISHED}?" in asked
+    assert "definitions; replicas: a." in asked
+    assert _definitions_counter() == before
+    _heard(ear)
+    answer = root.post(CLEAR, {"realm": PUBLISHED}, follow=True)
+    assert f"Cleared the caches of {PUBLISHED}." in _words(answer)
     assert (REALM_FILE_CHANGES, f"{PUBLISHED}:*") in _heard(ear)
     assert _definitions_counter() == before + 1
     published.refresh_from_db()
@@ -235,13 +281,45 @@ def test_clear_broadcasts_and_drops_the_definitions(
     assert LogEntry.objects.get().user.get_username() == "root"
 
 
-def test_publish_again_shows_the_source_as_it_stands(
+def test_the_answers_of_replicas_are_shown_as_they_arrive(root: Client, published: Realm) -> None:
+    _replica("a", {PUBLISHED: 2})
+    _replica("b", {PUBLISHED: 2}, silent=timedelta(minutes=5))
+    answers = root.post(CLEAR, {"realm": PUBLISHED})["Location"]
+    said = _words(root.get(answers))
+    assert "Waiting for answers" in said
+    assert "a live, no answer yet" in said
+    assert "b ⚠ has not reported" in said
+    Replica.objects.filter(name="a").update(watermark_at=timezone.now() + timedelta(seconds=1))
+    said = _words(root.get(answers))
+    assert "No more answers are expected." in said
+    assert "a ✓ cleared" in said
+
+
+def test_everything_and_one_module_are_cleared_too(
+    root: Client, published: Realm, source: Realm, ear: Heard
+) -> None:
+    _one_row_of_everything(published)
+    module = f"{PUBLISHED}post.tsx"
+    assert f"the definitions of {module}" in _words(root.get(CLEAR, {"module": module}))
+    assert root.post(CLEAR, {"module": module}).status_code == 302
+    assert not Definition.objects.filter(module_url=module).exists()
+    _heard(ear)
+    assert root.post(CLEAR, {"all": "on"}).status_code == 302
+    heard = _heard(ear)
+    assert {(REALM_FILE_CHANGES, f"{url}:*") for url in (PUBLISHED, source.url)} <= heard
+
+
+# --- Publishing --------------------------------------------------------------------------------
+
+
+def test_publish_again_says_what_changes_and_shows_the_source_as_it_stands(
     root: Client, source: Realm, published: Realm, ear: Heard
 ) -> None:
     make.write(source, post__tsx=b"export const edition = 3;")
     _heard(ear)
-    answer = root.post(_address(published, "publish") + "?q=ada&p=1&x=1")
-    assert answer["Location"] == f"{PAGE}?q=ada&p=1"
+    assert "1 file differs: post.tsx" in _words(root.get(_address(published, "publish")))
+    answer = root.post(_address(published, "publish"))
+    assert answer["Location"] == f"/_admin/timeline/?q={PUBLISHED}"
     assert (REALM_FILE_CHANGES, f"{PUBLISHED}:*") in _heard(ear)
     newest = _newest(published)
     assert (newest.generation, newest.source_generation) == (3, 4)
@@ -251,7 +329,7 @@ def test_publish_again_shows_the_source_as_it_stands(
 def test_a_source_offers_its_published_urls_and_takes_a_new_one(
     root: Client, source: Realm, published: Realm
 ) -> None:
-    offered = root.get(PAGE, {"q": "/ada/site/"}).content.decode()
+    offered = root.get(_address(source, "publish")).content.decode()
     assert f'name="target" value="{PUBLISHED}"' in offered
     new = "http://docs.ada.localhost:4201/"
     answer = root.post(_address(source, "publish"), {"target": new}, follow=True)
@@ -261,6 +339,18 @@ def test_a_source_offers_its_published_urls_and_takes_a_new_one(
     assert Realm.objects.get(url=new).source == source
 
 
+def test_the_timeline_shows_who_has_applied_a_publication_and_its_pages(
+    root: Client, published: Realm
+) -> None:
+    _replica("a", {PUBLISHED: 2})
+    _replica("b", {PUBLISHED: 1})
+    ReindexJob.objects.filter(realm_url=PUBLISHED, generation=2).update(
+        status="rendering", total=10, seen=4
+    )
+    said = _words(root.get("/_admin/timeline/", {"q": PUBLISHED}))
+    assert "ada 2 http://localhost:4201/ada/site/ as of 3 1 of 2 replicas rendered 4 of 10" in said
+
+
 def test_a_rollback_is_confirmed_by_what_it_returns_to(
     root: Client, published: Realm, ear: Heard
 ) -> None:
@@ -268,13 +358,35 @@ def test_a_rollback_is_confirmed_by_what_it_returns_to(
     words = _words(asked)
     assert "goes from generation 2 back to what it showed at generation 1" in words
     assert "by ada" in words
-    assert "1 file differs. post.tsx" in words
+    assert "1 file differs: post.tsx" in words
     assert _newest(published).generation == 2
     answer = root.post(_address(published, "rollback"), {"publication": "1"}, follow=True)
     assert "back to what it showed at generation 1; it is at generation 3" in _words(answer)
     assert (REALM_FILE_CHANGES, f"{PUBLISHED}:*") in _heard(ear)
     newest = _newest(published)
     assert (newest.generation, newest.source_generation) == (3, 2)
+
+
+def test_unpublish_and_delete_ask_first_and_say_what_goes(
+    root: Client, source: Realm, published: Realm
+) -> None:
+    other = "http://docs.ada.localhost:4201/"
+    make.publish(source, other)
+    assert f"Unpublish {other}?" in _words(
+        root.get(_address(Realm.objects.get(url=other), "remove"))
+    )
+    root.post(_address(Realm.objects.get(url=other), "remove"))
+    assert not Realm.objects.filter(url=other).exists()
+    asked = _words(root.get(_address(source, "remove")))
+    assert f"Delete {source.url}?" in asked
+    assert f"So is everything published from it: {PUBLISHED}" in asked
+    assert root.post(_address(source, "remove")).status_code == 302
+    assert not Realm.objects.filter(url__in=[source.url, PUBLISHED]).exists()
+
+
+def test_two_publications_are_compared(root: Client, published: Realm) -> None:
+    said = _words(root.get(_address(published, "diff"), {"from": "1", "to": "2"}))
+    assert "1 file differs. post.tsx" in said
 
 
 def test_refusals_are_told_as_messages(root: Client, source: Realm) -> None:
@@ -289,7 +401,9 @@ def test_refusals_are_told_as_messages(root: Client, source: Realm) -> None:
         (_post(root, source, "publish", target="http://example.com/"), "not below a domain"),
         (_post(root, source, "publish", target="\0"), "Invalid realm URL"),
         (_post(root, source, "publish"), "Invalid realm URL"),
-        (_post(root, gone, "clear"), "was not found"),
+        (_post(root, gone, "publish"), "was not found"),
+        (root.get(CLEAR, {"realm": gone.url}, follow=True), "was not found"),
+        (root.post(CLEAR, {}, follow=True), "neither a realm nor a module is named"),
     ]
     for answer, why in asked:
         assert answer.status_code == 200
@@ -302,46 +416,93 @@ def test_anonymous_visitors_and_users_who_are_no_staff_are_refused(published: Re
         Client(headers={"host": "localhost:4201"}),
         _browser(get_user_model().objects.get(username="ada")),
     ):
-        assert browser.get(PAGE)["Location"].startswith("/_admin/login/")
-        for name in ("clear", "publish", "rollback"):
+        for page in (START, LIVE, "/_admin/work/", "/_admin/timeline/"):
+            assert browser.get(page)["Location"].startswith("/_admin/login/")
+        assert browser.post(CLEAR, {"all": "on"})["Location"].startswith("/_admin/login/")
+        for name in ("publish", "rollback", "remove"):
             answer = browser.post(_address(published, name), {"publication": "1"})
             assert answer["Location"].startswith("/_admin/login/")
     assert _newest(published).generation == 2
 
 
-def test_staff_see_and_do_what_their_permissions_allow(published: Realm) -> None:
+def test_viewing_clearing_and_publishing_are_separate_permissions(published: Realm) -> None:
     stranger = _browser(_staff("grace"))
-    assert stranger.get(PAGE).status_code == 403
+    assert "You have no permission to view realms" in _words(stranger.get(START))
+    assert stranger.get(LIVE).status_code == 403
     viewer = _browser(_staff("lin", "view_realm"))
-    assert "Publish again" not in _words(viewer.get(PAGE))
-    assert viewer.post(_address(published, "clear")).status_code == 403
+    shown = _words(viewer.get(START))
+    assert "Publish…" not in shown
+    assert "Clear…" not in shown
+    assert viewer.post(CLEAR, {"realm": PUBLISHED}).status_code == 403
+    assert viewer.post(_address(published, "publish")).status_code == 403
+    clearer = _browser(_staff("sam", "view_realm", "clear_realm"))
+    assert "Publish…" not in _words(clearer.get(START))
+    assert "Clear…" in _words(clearer.get(START))
+    assert clearer.post(CLEAR, {"realm": PUBLISHED}).status_code == 302
+    assert clearer.post(_address(published, "publish")).status_code == 403
 
 
-def test_staff_who_are_no_operators_act_as_themselves(published: Realm) -> None:
-    other = _browser(_staff("grace", "change_realm"))
-    for name in ("clear", "publish", "rollback"):
+def test_staff_who_are_no_operators_publish_as_themselves(published: Realm) -> None:
+    other = _browser(_staff("grace", "view_realm", "publish_realm"))
+    for name in ("publish", "rollback", "remove"):
         answer = _post(other, published, name, publication="1")
         assert "@grace:localhost is not allowed" in _words(answer), name
     ada = get_user_model().objects.get(username="ada")
     ada.is_staff = True
     ada.save()
-    ada.user_permissions.add(Permission.objects.get(codename="change_realm"))
+    ada.user_permissions.add(Permission.objects.get(codename="publish_realm"))
     _post(_browser(ada), published, "publish")
     assert _newest(published).by == "ada"
 
 
-def test_actions_need_a_csrf_token_and_a_post(published: Realm) -> None:
+def test_actions_need_a_csrf_token_and_are_never_framed(published: Realm) -> None:
     user = get_user_model().objects.create_superuser("root", password="root")
     strict = Client(enforce_csrf_checks=True, headers={"host": "localhost:4201"})
     strict.force_login(user)
     assert strict.post(_address(published, "publish")).status_code == 403
-    assert strict.get(_address(published, "publish")).status_code == 405
-    page = strict.get(PAGE)
+    assert strict.post(CLEAR, {"all": "on"}).status_code == 403
+    assert strict.get("/_admin/work/1/cancel/").status_code == 405
+    page = strict.get(_address(published, "publish"))
     assert page["X-Frame-Options"] == "DENY"
     token = str(page.context["csrf_token"])
     answer = strict.post(_address(published, "publish"), {"csrfmiddlewaretoken": token})
     assert answer.status_code == 302
     assert _newest(published).generation == 3
+
+
+# --- Work --------------------------------------------------------------------------------------
+
+
+def test_a_failed_job_says_why_and_is_retried_or_cancelled(root: Client, published: Realm) -> None:
+    job = ReindexJob.objects.get(realm_url=PUBLISHED, status="queued")
+    ReindexJob.objects.filter(pk=job.pk).update(
+        status="failed", error="no replica answered", finished_at=timezone.now()
+    )
+    assert "no replica answered" in _words(root.get("/_admin/work/"))
+    assert f"The last rendering of {PUBLISHED} failed" in _words(root.get(START))
+    said = root.post(f"/_admin/work/{job.pk}/retry/", follow=True)
+    assert f"Job {job.pk} is queued again." in _words(said)
+    job.refresh_from_db()
+    assert job.status == "queued"
+    said = root.post(f"/_admin/work/{job.pk}/retry/", follow=True)
+    assert f"Not done: job {job.pk} has not failed" in _words(said)
+    said = root.post(f"/_admin/work/{job.pk}/cancel/", follow=True)
+    assert f"Cancelled the rendering of {PUBLISHED}" in _words(said)
+    job.refresh_from_db()
+    assert job.status == "cancelled"
+
+
+def test_errors_of_cards_are_grouped_by_kind_with_file_and_line(
+    root: Client, published: Realm
+) -> None:
+    kind = {"status": 500, "title": "The template failed", "message": "x is undefined",
+            "causes": [], "module": f"{PUBLISHED}post.tsx", "line": 7, "count": 31,
+            "cards": ["a"]}  # fmt: skip
+    ReindexJob.objects.filter(realm_url=PUBLISHED).update(
+        status="done", errors=31, summary={"errors": [kind]}, finished_at=timezone.now()
+    )
+    said = _words(root.get("/_admin/work/"))
+    assert f"31 The template failed: x is undefined {PUBLISHED}post.tsx, line 7" in said
 
 
 # --- Helpers -----------------------------------------------------------------------------------
@@ -369,7 +530,7 @@ def _staff(name: str, *permissions: str) -> Any:
 
 
 def _address(realm: Realm, action: str) -> str:
-    return f"{PAGE}{realm.pk}/{action}/"
+    return f"/_admin/realms/realm/{realm.pk}/{action}/"
 
 
 def _post(browser: Client, realm: Realm, action: str, **form: str) -> Any:
@@ -415,7 +576,6 @@ def _replica(name: str, applied: dict[str, int], silent: timedelta = timedelta()
 
 
 def _one_row_of_everything(published: Realm) -> None:
-    from definitions.models import Definition
     from realms.models import CoherenceReport, RealmBorder, RealmTombstone, TranspiledModule
     from reindex.models import Hang, IndexedCard, OwnerUsage, WantedDefinitions
 
@@ -452,7 +612,7 @@ def _one_row_of_everything(published: Realm) -> None:
 
 def _queries(browser: Client) -> int:
     with CaptureQueriesContext(connection) as captured:
-        assert browser.get(PAGE).status_code == 200
+        assert browser.get(START).status_code == 200
     return len(captured)
 
 

@@ -1,0 +1,53 @@
+"""The pages that clear caches: what it will touch, then each replica's answer as it arrives."""
+
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.dateparse import parse_datetime
+from django.utils.http import urlencode
+
+from realms.access.auth import OPERATOR, Caller
+from realms.admin.pages import MAY_CLEAR, page, render, report
+from realms.coherence import clearing
+from realms.coherence.clearing import Target
+from realms.errors import Malformed
+from realms.models import Realm
+
+
+@page(MAY_CLEAR, "GET", "POST")
+def clear(request: HttpRequest) -> HttpResponse:
+    """Asks before it clears a realm, a module's definitions or everything, and does it (POST).
+
+    The permission suffices: nothing is lost by a clear, so the user needn't own the realm.
+    """
+    given = request.GET if request.method == "GET" else request.POST
+    target = Target(given.get("realm", "").strip(), given.get("module", "").strip())
+    chosen = bool(target.realm_url or target.module_url) or "all" in given
+    if request.method == "GET":
+        impact = clearing.impact(target) if chosen else None
+        realms = None if chosen else Realm.objects.order_by("url")[:500]
+        return render(request, "clear", "Clear caches", target=target, impact=impact, realms=realms)
+    if not chosen:
+        raise Malformed(what="neither a realm nor a module is named, and not all of them")
+    since = clearing.clear(target, Caller(OPERATOR, operator=True))
+    realm = Realm.objects.filter(url=target.realm_url).first() if target.realm_url else None
+    report(request, f"Cleared {target}.", realm)
+    query = urlencode({"since": since.isoformat(), "what": str(target)})
+    return HttpResponseRedirect(f"{reverse('admin:realms_realm_cleared')}?{query}")
+
+
+@page(MAY_CLEAR, "GET")
+def cleared(request: HttpRequest) -> HttpResponse:
+    """Each replica's answer to a clear."""
+    since = parse_datetime(request.GET.get("since", "").replace(" ", "+"))
+    if since is None or since.tzinfo is None:
+        raise Malformed(what="since is not the moment of a clear")
+    answers = clearing.answers(since)
+    return render(
+        request,
+        "cleared",
+        "Answers of the replicas",
+        what=request.GET.get("what", "")[:300],
+        since=since,
+        answers=answers,
+        complete=clearing.complete(answers),
+    )

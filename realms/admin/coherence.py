@@ -1,0 +1,103 @@
+"""The start page *Coherence*: whether any replica is behind or any page old, why, what to do."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.utils import timezone
+
+from notifications.models import Replica, ReplicaGeneration
+from realms.admin.pages import MAY_VIEW, page, permissions, realm_of, render
+from realms.coherence import conditions
+from realms.coherence.generations import bound, matrix
+from realms.models import FileVersion, Publication, Realm
+
+
+def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """What the start page shows, besides its frame."""
+    if request.user.has_perm(MAY_VIEW):
+        context |= {"title": "Coherence", **permissions(request), **_shown(request)}
+    return context
+
+
+@page(MAY_VIEW, "GET")
+def live(request: HttpRequest) -> HttpResponse:
+    """The start page's content, for the script that refreshes it."""
+    return render(request, "coherence", "Coherence", **_shown(request))
+
+
+def _shown(request: HttpRequest) -> dict[str, Any]:
+    text = request.GET.get("q", "").replace("\0", "").strip()
+    only_problems = request.GET.get("problems") == "on"
+    found = matrix(text, request.GET.get("p"), only_problems=only_problems)
+    return {"matrix": found}
+
+
+# --- Why a replica is behind -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a change's way to a replica: what happened when; `at` is None if it hasn't."""
+
+    what: str
+    at: datetime | None
+    more: str = ""
+
+
+@page(MAY_VIEW, "GET")
+def why(request: HttpRequest, realm_id: UUID, replica: str) -> HttpResponse:
+    """How far a realm's last change has come on its way to a replica."""
+    realm, reporting = realm_of(realm_id), get_object_or_404(Replica, pk=replica)
+    row = ReplicaGeneration.objects.filter(replica=reporting, realm_url=realm.url).first()
+    applied = row.generation if row else 0
+    now = timezone.now()
+    return render(
+        request,
+        "why",
+        f"{realm.url} on {reporting.name}",
+        realm=realm,
+        replica=reporting,
+        applied=row,
+        behind=max(realm.generation - applied, 0),
+        steps=_steps(realm, reporting, row),
+        condition=conditions.of_replica(reporting, now, bound()),
+    )
+
+
+def _steps(realm: Realm, replica: Replica, row: ReplicaGeneration | None) -> list[Step]:
+    changed, by = _last_change(realm)
+    watermark = replica.watermark_at
+    heard = watermark is not None and changed is not None and watermark > changed
+    current = row is not None and row.generation >= realm.generation
+    return [
+        Step(f"Generation {realm.generation} was committed", changed, by),
+        Step(
+            f"{replica.name} has received every notification up to its watermark",
+            watermark,
+            "so it has this one" if heard else "so this one may still be on its way",
+        ),
+        Step(f"{replica.name} last reported", replica.reported_at, f"as {replica.state}"),
+        Step(
+            f"{replica.name} reported generation {row.generation if row else 'none'} of the realm",
+            row.applied_at if row else None,
+            "it is current" if current else f"{realm.generation} is missing in its reports",
+        ),
+    ]
+
+
+def _last_change(realm: Realm) -> tuple[datetime | None, str]:
+    """When a realm last changed, and who or what changed it. A deletion of files leaves no time."""
+    publication = Publication.objects.filter(realm=realm, generation=realm.generation).first()
+    if publication is not None:
+        return publication.at, f"published by {publication.by} from {publication.source.url}"
+    written = FileVersion.objects.filter(realm=realm, from_generation=realm.generation)
+    version = written.order_by("path").first()
+    if version is not None:
+        count = written.count()
+        more = f" and {count - 1} more files" if count > 1 else ""
+        return version.modified_at, f"by a write of {version.path}{more}"
+    return None, "by a deletion of files, or a realm created or removed within it"

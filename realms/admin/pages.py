@@ -1,0 +1,106 @@
+"""What the admin's own pages share: permissions, methods, errors, and the frame around them."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.clickjacking import xframe_options_deny
+
+from realms.access.auth import OPERATOR, Caller
+from realms.errors import NotFound, RealmError
+from realms.models import Realm
+
+#: Django's names of the permissions for these pages.
+MAY_VIEW, MAY_CLEAR, MAY_PUBLISH = "realms.view_realm", "realms.clear_realm", "realms.publish_realm"
+
+View = Callable[..., HttpResponse]
+
+
+def page(permission: str, *methods: str) -> Callable[[View], View]:
+    """A page for users with a permission. An error of a realm function becomes a message on the
+    page that the user came from, or on the start page."""
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def guarded(request: HttpRequest, **named: Any) -> HttpResponse:
+            if not request.user.has_perm(permission):
+                raise PermissionDenied
+            if request.method not in methods:
+                return HttpResponseNotAllowed(methods)
+            try:
+                return view(request, **named)
+            except RealmError as error:
+                messages.error(request, f"Not done: {error}")
+                return back(request)
+
+        return guarded
+
+    return decorate
+
+
+def route(pattern: str, view: View, name: str) -> URLPattern:
+    """The URL of a page, for signed-in staff, never cached and never framed."""
+    guarded = never_cache(xframe_options_deny(admin.site.admin_view(view)))
+    return path(pattern, guarded, name=name)
+
+
+def render(request: HttpRequest, template: str, title: str, **context: Any) -> HttpResponse:
+    """A page in the admin's frame; with `?fragment` only the part that refreshes itself."""
+    if "fragment" in request.GET:
+        name, context = f"admin/realms/{template}_live.html", {**permissions(request), **context}
+        return TemplateResponse(request, name, context)
+    frame = admin.site.each_context(request)
+    return TemplateResponse(
+        request,
+        f"admin/realms/{template}.html",
+        {**frame, "title": title, **permissions(request), **context},
+    )
+
+
+def permissions(request: HttpRequest) -> dict[str, bool]:
+    """Which buttons a user sees."""
+    return {
+        "may_clear": request.user.has_perm(MAY_CLEAR),
+        "may_publish": request.user.has_perm(MAY_PUBLISH),
+    }
+
+
+def realm_of(realm_id: Any) -> Realm:
+    """Raises NotFound."""
+    realm = Realm.objects.select_related("source", "owner").filter(pk=realm_id).first()
+    if realm is None:
+        raise NotFound(url=f"The realm {realm_id}")
+    return realm
+
+
+def acting_as(request: HttpRequest) -> Caller:
+    """The caller for the realm functions: a superuser is the operator, other staff themselves."""
+    if request.user.is_superuser:
+        return Caller(OPERATOR, operator=True)
+    return Caller.of(request.user)
+
+
+def report(request: HttpRequest, message: str, realm: Realm | None = None) -> None:
+    """Shows a message, and records it with its user in the admin's history."""
+    messages.success(request, message)
+    options = admin.site.get_model_admin(Realm)
+    options.log_change(request, realm or Realm(pk=_NO_REALM, url="all realms"), message)
+
+
+#: The history names an object by its key: this one stands for all realms.
+_NO_REALM = "00000000-0000-0000-0000-000000000000"
+
+
+def back(request: HttpRequest) -> HttpResponse:
+    """The page of the realm that the user came from, or the start page."""
+    match = request.resolver_match
+    realm_id = match.kwargs.get("realm_id") if match is not None else None
+    if realm_id is not None and Realm.objects.filter(pk=realm_id).exists():
+        return HttpResponseRedirect(reverse("admin:realms_realm_change", args=[realm_id]))
+    return HttpResponseRedirect(reverse("admin:index"))

@@ -1,0 +1,157 @@
+"""The pages that publish, roll back, unpublish and delete a realm. Each says first what it changes.
+
+They call the same functions as the API, with the same checks.
+"""
+
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+
+from realms.admin.pages import (
+    MAY_PUBLISH,
+    MAY_VIEW,
+    acting_as,
+    page,
+    realm_of,
+    render,
+    report,
+)
+from realms.content.history import changed_between
+from realms.errors import Malformed, NotPublished
+from realms.models import Publication, Realm
+from realms.publishing.publish import (
+    deletable,
+    delete_realm,
+    publish_realm,
+    rollback_realm,
+    rollback_target,
+    unpublish_realm,
+)
+
+#: How many paths a page lists.
+PATHS_SHOWN = 20
+PUBLICATIONS_SHOWN = 10
+
+
+@page(MAY_PUBLISH, "GET", "POST")
+def publish(request: HttpRequest, realm_id: UUID) -> HttpResponse:
+    """Publishes a source realm to a URL, or a published realm again."""
+    realm = realm_of(realm_id)
+    source = realm.source or realm
+    if request.method == "GET":
+        copies = Realm.objects.filter(source=source).order_by("url")
+        target = realm if realm.source else None
+        changed = _not_shown_yet(target, source) if target else None
+        return render(
+            request, "publish", "Publish", realm=realm, source=source, copies=copies,
+            target=target, changed=_first(changed),
+        )  # fmt: skip
+    target_url = realm.url if realm.source else request.POST.get("target", "").strip()
+    done = publish_realm(source.url, target_url, acting_as(request))
+    message = (
+        f"Published generation {done.source_generation} of {done.source_url} to {done.url}, "
+        f"which is at generation {done.generation} now. Its pages follow."
+    )
+    report(request, message, realm)
+    return _timeline(done.url)
+
+
+@page(MAY_PUBLISH, "GET", "POST")
+def roll_back(request: HttpRequest, realm_id: UUID) -> HttpResponse:
+    """Shows an earlier publication again, by default the previous one."""
+    realm = realm_of(realm_id)
+    if realm.kind != Realm.Kind.PUBLISHED:
+        raise NotPublished(url=realm.url)
+    if request.method == "GET":
+        given = request.GET.get("publication")
+        wanted = generation(given) if given else None
+        target, now = rollback_target(realm, wanted), realm.publications.first()
+        earlier = realm.publications.filter(generation__lt=realm.generation)
+        return render(
+            request, "rollback", "Roll back", realm=realm, now=now, target=target,
+            changed=_first(_differing(target, now) if now else None),
+            earlier=earlier.select_related("source")[:PUBLICATIONS_SHOWN],
+        )  # fmt: skip
+    # Roll back to the confirmed publication, even if the realm was published since.
+    confirmed = generation(request.POST.get("publication", ""))
+    done = rollback_realm(realm.url, acting_as(request), confirmed)
+    message = (
+        f"Rolled {done.url} back to what it showed at generation {confirmed}; "
+        f"it is at generation {done.generation} now. Its pages follow."
+    )
+    report(request, message, realm)
+    return _timeline(done.url)
+
+
+@page(MAY_PUBLISH, "GET", "POST")
+def remove(request: HttpRequest, realm_id: UUID) -> HttpResponse:
+    """Unpublishes a published realm, or deletes a source realm with all realms that show it."""
+    realm = realm_of(realm_id)
+    published = realm.kind == Realm.Kind.PUBLISHED
+    if not published:
+        deletable(realm.url, acting_as(request))
+    if request.method == "GET":
+        copies = Realm.objects.filter(source=realm).order_by("url")
+        title = "Unpublish" if published else "Delete"
+        return render(request, "remove", title, realm=realm, published=published, copies=copies)
+    if published:
+        unpublish_realm(realm.url, acting_as(request))
+        report(request, f"Unpublished {realm.url}.", realm)
+    else:
+        gone = delete_realm(realm.url, acting_as(request))
+        report(request, f"Deleted {', '.join(gone)}.", realm)
+    return HttpResponseRedirect(reverse("admin:realms_realm_changelist"))
+
+
+@page(MAY_VIEW, "GET")
+def differences(request: HttpRequest, realm_id: UUID) -> HttpResponse:
+    """The files that differ between two publications of a realm."""
+    realm = realm_of(realm_id)
+    one, other = (
+        realm.publications.filter(generation=generation(request.GET.get(name, ""))).first()
+        for name in ("from", "to")
+    )
+    if one is None or other is None:
+        raise Malformed(what=f"{realm.url} has no such publications")
+    paths = _differing(one, other)
+    return render(
+        request, "differences", "Differences", realm=realm, one=one, other=other, paths=paths
+    )
+
+
+def generation(text: str) -> int:
+    """Raises Malformed unless the text is a generation."""
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise Malformed(what=f"publication is {text[:40]!r}; expected a generation")
+    return int(text)
+
+
+def _not_shown_yet(target: Realm, source: Realm) -> list[str] | None:
+    """The paths that a publish would change; None if the realm shows another source."""
+    now = target.publications.first()
+    if now is None or now.source_id != source.pk:
+        return None
+    return changed_between(source, now.source_generation, source.generation)
+
+
+def _differing(one: Publication, other: Publication) -> list[str] | None:
+    """The paths that differ; None if the two publications are of different source realms."""
+    if one.source_id != other.source_id:
+        return None
+    return changed_between(other.source, one.source_generation, other.source_generation)
+
+
+def _first(paths: list[str] | None) -> dict[str, object]:
+    """Some of the paths, and how many there are."""
+    known = paths is not None
+    return {
+        "known": known,
+        "count": len(paths or []),
+        "paths": (paths or [])[:PATHS_SHOWN],
+        "more": max(len(paths or []) - PATHS_SHOWN, 0),
+    }
+
+
+def _timeline(url: str) -> HttpResponse:
+    return HttpResponseRedirect(f"{reverse('admin:realms_publication_timeline')}?q={url}")

@@ -1,0 +1,71 @@
+"""The page *Publish timeline*: how far each publication has come, from its swap to its pages."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+
+from notifications.models import REPORT_FRESH, Replica, ReplicaGeneration
+from realms.admin.pages import page, render
+from realms.models import Publication
+from reindex.models import ReindexJob
+
+PUBLICATIONS_SHOWN = 40
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One publication: how many reporting replicas have applied it, and the job of its pages."""
+
+    publication: Publication
+    seen: int
+    replicas: int
+    job: ReindexJob | None
+
+    @property
+    def pages(self) -> str:
+        """How far its pages are."""
+        job = self.job
+        if job is None:
+            return "no job of this generation is left"
+        if job.status in ReindexJob.LIVE:
+            return f"rendered {job.seen:,} of {job.total:,}" if job.total else job.status
+        if job.finished_at is None:
+            return job.status
+        took = (job.finished_at - self.publication.at).total_seconds()
+        return f"{job.status} after {took:.1f} s: {job.rendered:,} rendered"
+
+
+@page("realms.view_publication", "GET")
+def timeline(request: HttpRequest) -> HttpResponse:
+    """The newest publications, of all realms or of those whose URL contains `q`."""
+    text = request.GET.get("q", "").replace("\0", "").strip()
+    publications = Publication.objects.select_related("realm", "source").order_by("-at")
+    if text:
+        publications = publications.filter(realm__url__icontains=text)
+    entries = _entries(list(publications[:PUBLICATIONS_SHOWN]))
+    return render(request, "timeline", "Publish timeline", entries=entries, text=text)
+
+
+def _entries(publications: list[Publication]) -> Iterable[Entry]:
+    urls = {each.realm.url for each in publications}
+    since = timezone.now() - REPORT_FRESH
+    replicas = set(Replica.objects.filter(reported_at__gt=since).values_list("name", flat=True))
+    applied: dict[str, list[int]] = {}
+    rows = ReplicaGeneration.objects.filter(realm_url__in=urls, replica__in=replicas)
+    for url, generation in rows.values_list("realm_url", "generation"):
+        applied.setdefault(url, []).append(generation)
+    jobs = {
+        (job.realm_url, job.generation): job
+        for job in ReindexJob.objects.filter(realm_url__in=urls).defer("pins").order_by("pk")
+    }
+    return [
+        Entry(
+            each,
+            sum(seen >= each.generation for seen in applied.get(each.realm.url, ())),
+            len(replicas),
+            jobs.get((each.realm.url, each.generation)),
+        )
+        for each in publications
+    ]

@@ -1,0 +1,103 @@
+"""The page *Work*: the workers, what waits for them, the jobs, and the errors of cards by kind."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils import timezone
+
+from realms.admin.pages import MAY_PUBLISH, page, render, report
+from reindex.jobs import queue, sweeper
+from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
+
+Status = ReindexJob.Status
+JOBS_SHOWN = 50
+KINDS_SHOWN = 30
+#: The errors of jobs that ended within this time are listed.
+RECENT = timedelta(days=1)
+
+
+@dataclass
+class Kind:
+    """One kind of error: its text, the author's file and line, and where it occurred."""
+
+    title: str
+    message: str
+    module: str
+    line: int | None
+    count: int = 0
+    realms: Counter[str] = field(default_factory=Counter)
+    job: int = 0
+
+    @property
+    def where(self) -> str:
+        """The realms and their numbers of cards."""
+        return ", ".join(f"{url} ({count})" for url, count in self.realms.most_common())
+
+
+@page("reindex.view_reindexjob", "GET")
+def work(request: HttpRequest) -> HttpResponse:
+    """Shows what is done, what waits, and what went wrong."""
+    now = timezone.now()
+    unfinished = ReindexJob.objects.filter(status__in=(*ReindexJob.LIVE, Status.FAILED))
+    jobs = list(unfinished.defer("pins", "addresses").order_by("status", "pk")[:JOBS_SHOWN])
+    waiting = ReindexBatch.objects.filter(done=False, job__status=Status.RENDERING)
+    batches = waiting.exclude(lease_until__gt=now)
+    return render(
+        request,
+        "work",
+        "Work",
+        jobs=jobs,
+        queued=unfinished.filter(status=Status.QUEUED).count(),
+        batches=batches.count(),
+        definitions=WantedDefinitions.objects.filter(due_at__lte=now).count(),
+        oldest=unfinished.order_by("created_at").first(),
+        kinds=_kinds(),
+        now=now,
+    )
+
+
+def _kinds() -> list[Kind]:
+    """The kinds of error of the newest job of each realm, the most frequent first."""
+    newest = (
+        ReindexJob.objects.filter(finished_at__gt=timezone.now() - RECENT, errors__gt=0)
+        .order_by("realm_url", "-pk")
+        .distinct("realm_url")
+    )
+    found: dict[tuple[Any, ...], Kind] = {}
+    for job in newest.only("realm_url", "summary"):
+        for each in job.summary.get("errors", ()):
+            module, line = each.get("module") or "", each.get("line")
+            key = (each["title"], each["message"], module, line)
+            kind = found.setdefault(key, Kind(*key))
+            kind.count += each["count"]
+            kind.realms[job.realm_url] += each["count"]
+            kind.job = job.pk
+    return sorted(found.values(), key=lambda kind: -kind.count)[:KINDS_SHOWN]
+
+
+@page(MAY_PUBLISH, "POST")
+def retry(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Retries a failed job now, instead of in a minute."""
+    if sweeper.retry(job_id):
+        report(request, f"Job {job_id} is queued again.")
+    else:
+        messages.error(
+            request, f"Not done: job {job_id} has not failed, or a newer one replaced it."
+        )
+    return HttpResponseRedirect(reverse("admin:reindex_work"))
+
+
+@page(MAY_PUBLISH, "POST")
+def cancel(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Cancels the unfinished jobs of a job's realm, whose pages stay as they are."""
+    job = ReindexJob.objects.filter(pk=job_id).first()
+    if job is None or not queue.cancel(job.realm_url):
+        messages.error(request, f"Not done: job {job_id} has ended.")
+    else:
+        report(request, f"Cancelled the rendering of {job.realm_url}; its pages stay as they are.")
+    return HttpResponseRedirect(reverse("admin:reindex_work"))
