@@ -22,7 +22,7 @@ from realms.coherence.conditions import Condition
 from realms.models import FileVersion, Publication, Realm
 from reindex.models import IndexHead, ReindexJob
 
-REALMS_PER_PAGE = 50
+REALMS_PER_PAGE = 25
 #: A replica that has been silent for longer has no column. Other silent ones come last.
 REMEMBERED = timedelta(days=1)
 

@@ -92,7 +92,7 @@ class Connection:
         try:
             answer = self._pool.request("GET", target, headers=headers, redirect=False)
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise NoAnswer(_plainly(error)) from error
+            raise NoAnswer(plainly(error)) from error
         at = time.monotonic()
         received = {name.lower(): value for name, value in answer.headers.items()}
         worker = received.get("x-realm-replica", "")
@@ -121,7 +121,7 @@ class Connection:
         self._pool.close()
 
 
-def _plainly(error: Exception) -> str:
+def plainly(error: Exception) -> str:
     """The error's message without the object names that urllib3 puts into it."""
     # NewConnectionError is a subclass of ConnectTimeoutError.
     if isinstance(error, urllib3.exceptions.NewConnectionError):

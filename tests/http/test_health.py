@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
-from realms.api import health_views
+from realms.housekeeping import readiness
 from realms.models import Realm
 from realms.publishing.bootstrap import sync_base_realm
 from reindex.reading.references import BASE_REALM
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def fresh_process() -> None:
     """The process has not seen the database's migrations yet."""
-    health_views._migrations = health_views._Migrations()
+    readiness._migrations = readiness._Migrations()
     sync_base_realm()
 
 
