@@ -9,8 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 
-from notifications.paths import MAX_PATH_BYTES, composed, wrong_with_path
 from notifications.short_cached import short_cached
+from notifications.texts import MAX_PATH_BYTES, composed, wrong_with_path
 from realms.errors import InvalidPath, InvalidURL
 
 _SEGMENT = re.compile(r"[A-Za-z0-9~-][A-Za-z0-9._~-]*")

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from django.db import DatabaseError, InterfaceError
 
-from notifications.paths import composed
+from notifications.texts import composed
 from realms.errors import RealmError
 from realms.http.accept import accepted, takes_pages
 from realms.http.conditions import WSGI_HEADERS, Conditions

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
-from notifications.paths import composed
+from notifications.texts import composed
 from realms import errors
 from realms.access import auth
 from realms.api import (
@@ -25,7 +25,13 @@ from realms.content.resolve import realms_around, resolve
 from realms.errors import error_response
 from realms.http.accept import API, CARD, SOURCE, accepted, takes_pages
 from realms.http.conditions import Conditions
-from realms.http.requests import MIN_GENERATION, min_generation, requested_method, requested_url
+from realms.http.requests import (
+    MIN_GENERATION,
+    min_generation,
+    requested_method,
+    requested_url,
+    without_nul,
+)
 from realms.models import EVERYONE, Realm, RealmPermission
 from realms.serving import answers, contents, drafts, pages, pinned_reads, site
 from realms.serving.contents import Answer, Variant
@@ -90,9 +96,7 @@ def pinned(request: HttpRequest, path: str) -> HttpResponse:
     this."""
     if request.method not in READING and (request.method, path) != ("POST", ""):
         raise errors.MethodNotAllowed(READING, method=request.method)
-    if "\x00" in path:
-        raise errors.Malformed(what="the path has a NUL character")
-    path = composed(path)
+    path = composed(without_nul(path))
     token = request.META.get(pinned_reads.PIN, "")
     if path == "" and "address" in request.GET:
         return pinned_reads.address(token)

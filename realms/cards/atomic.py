@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
+from notifications.texts import check_encodable
 from realms.addresses import file_path, same_name
 from realms.content.files import check_size, open_versions, write_files
 from realms.content.locks import realm_write_lock
@@ -89,12 +90,11 @@ def _card(card: bodies.CardResource, place: str) -> bytes:
         **({"relationships": card.relationships} if card.relationships else {}),
         "meta": {key: value for key, value in meta.items() if key not in _ADDED_BY_SERVER},
     }
+    text = json.dumps({"data": resource}, indent=2, ensure_ascii=False)
     try:
-        return json.dumps({"data": resource}, indent=2, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise Malformed(
-            what=f"{place}.data: half of a surrogate pair is not a character"
-        ) from error
+        return check_encodable(text).encode()
+    except ValueError as error:
+        raise Malformed(what=f"{place}.data: {error}") from error
 
 
 def apply(realm: Realm, operations: Sequence[Operation]) -> tuple[int, list[Result]]:

@@ -18,6 +18,7 @@ from urllib.parse import urljoin
 from django.db.models import Sum
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from notifications.texts import is_storable
 from realms import errors
 from realms.addresses import check_path
 from realms.cards import relationships
@@ -87,15 +88,11 @@ def _storable(value: Any) -> Any:
             pending += [(part, depth + 1) for pair in each.items() for part in pair]
         elif isinstance(each, list):
             pending += [(part, depth + 1) for part in each]
-        elif isinstance(each, str) and ("\x00" in each or not _encodes(each)):
+        elif isinstance(each, str) and not is_storable(each):
             raise ValueError("has a character that no text can have")
         elif isinstance(each, int) and not is_held(str(each)):
             raise ValueError("has a number that JavaScript can't hold; write it as text")
     return value
-
-
-def _encodes(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 class _Part(BaseModel):

@@ -13,6 +13,7 @@ from pydantic import (
     ValidationError,
 )
 
+from notifications.texts import check_encodable, check_storable
 from realms.errors import Malformed
 
 M = TypeVar("M", bound=BaseModel)
@@ -24,15 +25,7 @@ _SMALL_BYTES = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
 
 
-def _storable(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("NUL characters are not possible here")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("half of a surrogate pair is not a character")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_storable)]
+Text = Annotated[str, AfterValidator(check_storable)]
 
 
 class _Body(BaseModel):
@@ -111,16 +104,8 @@ class PatchPermissions(_Body):
     data: _PermissionsData
 
 
-def _encodable(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("half of a surrogate pair is not a character") from error
-    return text
-
-
 class _SourceAttributes(_Body):
-    content: Annotated[str, AfterValidator(_encodable)]
+    content: Annotated[str, AfterValidator(check_encodable)]
 
 
 class SourceResource(_Body):

@@ -4,7 +4,7 @@ import re
 
 from django.http import HttpRequest, UnreadablePostError
 
-from notifications.paths import composed
+from notifications.texts import composed
 from realms.addresses import public_origin
 from realms.errors import (
     LengthRequired,
@@ -44,9 +44,14 @@ def request_url(host: str, path_info: str) -> str:
         raise Malformed(what=f"the Host header is {host[:80]!r}; expected a host name and a port")
     if len(path_info) > MAX_ADDRESS_BYTES:
         raise TooLong(limit=MAX_ADDRESS_BYTES)
-    if "\x00" in path_info:
+    return public_origin(host) + composed(without_nul(path_info).encode("latin-1").decode())
+
+
+def without_nul(path: str) -> str:
+    """The path of a request, if it has no NUL: no file's path has one. Raises Malformed."""
+    if "\x00" in path:
         raise Malformed(what="the path has a NUL character")
-    return public_origin(host) + composed(path_info.encode("latin-1").decode())
+    return path
 
 
 def requested_url(request: HttpRequest) -> str:

@@ -12,8 +12,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from notifications.board import Slots
 from notifications.channels import realm_key
 from notifications.emit import local_board
-from notifications.paths import composed
 from notifications.stamped_cache import StampedCache
+from notifications.texts import composed, is_storable
 from realms import errors
 from realms.access import auth
 from realms.content import history
@@ -132,7 +132,7 @@ def many(request: HttpRequest, pin: Pin) -> HttpResponse:
     except (ValueError, RecursionError) as error:
         raise errors.Malformed(what="the body is not JSON") from error
     match body:
-        case {"paths": [*paths]} if all(isinstance(p, str) and "\x00" not in p for p in paths):
+        case {"paths": [*paths]} if all(isinstance(p, str) and is_storable(p) for p in paths):
             lines = b"".join(_lines(realm, pin.generation, paths))
             _check_history(realm, pin)
         case _:

@@ -12,6 +12,8 @@ from urllib.parse import unquote_plus
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from notifications.texts import is_storable
+
 #: The limits of a query: nesting of filters, conditions, list members, characters, page size.
 MAX_DEPTH = 10
 MAX_CONDITIONS = 100
@@ -189,7 +191,7 @@ def _check(value: Any, depth: int, steps: tuple[object, ...]) -> None:
     if depth > 2 * MAX_DEPTH + 4:
         raise InvalidQuery(pointer_to(*steps[:6]), f"filters nest {MAX_DEPTH} deep at most")
     if isinstance(value, str):
-        if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        if not is_storable(value):
             raise InvalidQuery(pointer_to(*steps), "has a character that no text can have")
     elif isinstance(value, dict):
         for key, each in value.items():

@@ -9,8 +9,8 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from notifications.paths import top_folder
 from notifications.short_cached import short_cached
+from notifications.texts import top_folder
 from reindex.reading.documents import Document, module_of, specifier_of
 from reindex.reading.places import Place
 from reindex.reading.reader import Reader

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from notifications.paths import wrong_with_path
+from notifications.texts import wrong_with_path
 from reindex.reading.documents import Document
 from reindex.reading.pins import Pin
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from notifications.paths import top_folder
+from notifications.texts import top_folder
 from reindex.reading import realm_history
 from reindex.reading.documents import Document, absolute, links_of, read_document
 from reindex.reading.modules import Module, import_error, known_modules, module_in

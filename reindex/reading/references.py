@@ -5,8 +5,8 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from django.conf import settings
 
-from notifications.paths import composed
 from notifications.short_cached import short_cached
+from notifications.texts import composed
 
 #: The URL of `@realm/base`.
 BASE_REALM = f"{settings.REALM_PUBLIC_ORIGIN}/base/"

@@ -1,0 +1,38 @@
+"""Texts from outside: what can be stored, and what takes the place of what can't."""
+
+import pytest
+
+from notifications.texts import check_encodable, check_storable, is_storable, made_storable
+from realms.errors import Malformed
+from realms.http.requests import without_nul
+
+
+@pytest.mark.parametrize("text", ["", "plain", "é世😀", "\x01\x7f", "\ud7ff\ue000\uffff"])
+def test_a_text_of_whole_characters_is_stored_as_it_is(text: str) -> None:
+    assert is_storable(text)
+    assert made_storable(text) == check_encodable(text) == check_storable(text) == text
+
+
+@pytest.mark.parametrize("half", ["\ud800", "\udbff", "\udc00", "\udfff"])
+def test_half_of_a_surrogate_pair_can_neither_be_stored_nor_encoded(half: str) -> None:
+    text = f"a{half}b"
+    assert not is_storable(text)
+    assert made_storable(text) == "a\ufffdb"
+    for check in (check_encodable, check_storable):
+        with pytest.raises(ValueError, match=r"^half of a surrogate pair is not a character$"):
+            check(text)
+
+
+def test_a_nul_can_be_encoded_but_not_stored() -> None:
+    text = "a\x00b"
+    assert not is_storable(text)
+    assert made_storable(text) == "a\ufffdb"
+    assert check_encodable(text) == text
+    with pytest.raises(ValueError, match=r"^NUL characters are not possible here$"):
+        check_storable(text)
+
+
+def test_a_path_with_a_nul_is_refused() -> None:
+    assert without_nul("a/b") == "a/b"
+    with pytest.raises(Malformed, match=r"^the path has a NUL character$"):
+        without_nul("a\x00b")
