@@ -1,4 +1,4 @@
-"""The rules for texts from outside: which characters can be stored, and which paths files have."""
+"""The rules for texts from outside: what can be stored, what is a number, what is a file's path."""
 
 import re
 import unicodedata
@@ -34,6 +34,12 @@ def check_storable(text: str) -> str:
     if "\x00" in text:
         raise ValueError("NUL characters are not possible here")
     return check_encodable(text)
+
+
+def whole_number(text: str, digits: int = 18) -> int | None:
+    """The number that a text of at most this many ASCII digits is; None for any other text. 18
+    digits fit into 64 bits."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= digits else None
 
 
 def composed(text: str) -> str:

@@ -19,6 +19,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.clickjacking import xframe_options_deny
 
 from definitions.lookup import DefinitionLookup
+from notifications.texts import whole_number
 from realms.access.auth import OPERATOR, Caller, owns, user_id
 from realms.coherence.generations import matrix
 from realms.content.history import changed_between
@@ -203,6 +204,7 @@ def _differing(target: Publication, now: Publication) -> list[str] | None:
 
 def _generation(text: str) -> int:
     """Raises Malformed unless the text is a generation."""
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
+    generation = whole_number(text)
+    if generation is None:
         raise Malformed(what=f"publication is {text[:40]!r}; expected a generation")
-    return int(text)
+    return generation

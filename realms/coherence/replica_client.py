@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import urllib3
 
+from notifications.texts import whole_number
 from realms.access.auth import OPERATOR, server_token
 from realms.coherence.rules import Observation
 from realms.http.accept import SOURCE
@@ -109,7 +110,7 @@ class Connection:
             at=at,
             worker=worker,
             realm_url=received.get("x-boxel-realm-url"),
-            generation=int(generation) if generation and generation.isdigit() else None,
+            generation=whole_number(generation or ""),
             status=answer.status,
             digest=sha256(answer.data).hexdigest(),
             location=received.get("location"),

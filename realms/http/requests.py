@@ -4,7 +4,7 @@ import re
 
 from django.http import HttpRequest, UnreadablePostError
 
-from notifications.texts import composed
+from notifications.texts import composed, whole_number
 from realms.addresses import public_origin
 from realms.errors import (
     LengthRequired,
@@ -22,6 +22,8 @@ RAW_PATH = "realms.raw_path"
 MAX_ADDRESS_BYTES = 4096
 #: The longest host name in DNS, with a port. Unit: bytes.
 MAX_HOST_BYTES = 260
+#: A large Content-Length is a number, although no body may be that large. Python reads no longer.
+_MAX_LENGTH_DIGITS = 4300
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 
 
@@ -72,9 +74,9 @@ def read_body(request: HttpRequest, limit: int, name: str) -> bytes:
     announced = request.headers.get("Content-Length") or "0"
     if "Transfer-Encoding" in request.headers:
         raise LengthRequired()
-    if not announced.isascii() or not announced.isdigit():
+    size = whole_number(announced, digits=_MAX_LENGTH_DIGITS)
+    if size is None:
         raise Malformed(what=f"Content-Length is {announced[:40]!r}; expected a whole number")
-    size = int(announced)
     if size > limit:
         raise TooLarge(path=name, size=size, limit=limit)
     try:
@@ -90,9 +92,10 @@ def min_generation(value: str | None) -> int:
     """The generation in an X-Realm-Min-Generation header; 0 for None. Raises Malformed."""
     if value is None:
         return 0
-    if not value.isascii() or not value.isdigit() or len(value) > 18:
+    generation = whole_number(value)
+    if generation is None:
         raise Malformed(what=f"X-Realm-Min-Generation is {value[:40]!r}; expected a whole number")
-    return int(value)
+    return generation
 
 
 def requested_method(request: HttpRequest) -> str:

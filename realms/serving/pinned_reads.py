@@ -13,7 +13,7 @@ from notifications.board import Slots
 from notifications.channels import realm_key
 from notifications.emit import local_board
 from notifications.stamped_cache import StampedCache
-from notifications.texts import composed, is_storable
+from notifications.texts import composed, is_storable, whole_number
 from realms import errors
 from realms.access import auth
 from realms.content import history
@@ -110,9 +110,10 @@ def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
             del files[path]
         _check_history(realm, pin)
     else:
-        if not since.isascii() or not since.isdigit() or len(since) > 18:
+        earlier = whole_number(since)
+        if earlier is None:
             raise errors.Malformed(what=f"since is {since[:40]!r}; expected a generation")
-        changed = history.difference(realm, int(since), pin.generation)
+        changed = history.difference(realm, earlier, pin.generation)
         if changed is None:
             raise errors.HistoryEnds(url=realm.url, generation=since)
         files = changed

@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from notifications.texts import is_storable
+from notifications.texts import is_storable, whole_number
 
 #: The limits of a query: nesting of filters, conditions, list members, characters, page size.
 MAX_DEPTH = 10
@@ -45,9 +45,8 @@ def _scalar(value: Any) -> Any:
 
 def _whole(value: Any) -> Any:
     """Converts a number that is written as text, as in a URL."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
-        return int(value)
-    return value
+    number = whole_number(value, digits=9) if isinstance(value, str) else None
+    return value if number is None else number
 
 
 Value = Annotated[Any, AfterValidator(_scalar)]

@@ -1,8 +1,14 @@
-"""Texts from outside: what can be stored, and what takes the place of what can't."""
+"""Texts from outside: what can be stored, what takes the place of the rest, what is a number."""
 
 import pytest
 
-from notifications.texts import check_encodable, check_storable, is_storable, made_storable
+from notifications.texts import (
+    check_encodable,
+    check_storable,
+    is_storable,
+    made_storable,
+    whole_number,
+)
 from realms.errors import Malformed
 from realms.http.requests import without_nul
 
@@ -36,3 +42,23 @@ def test_a_path_with_a_nul_is_refused() -> None:
     assert without_nul("a/b") == "a/b"
     with pytest.raises(Malformed, match=r"^the path has a NUL character$"):
         without_nul("a\x00b")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("0", 0), ("007", 7), ("42", 42), ("9" * 18, 10**18 - 1)]
+)
+def test_up_to_18_digits_are_a_whole_number(text: str, number: int) -> None:
+    assert whole_number(text) == number
+
+
+@pytest.mark.parametrize(
+    "text", ["", " 1", "1 ", "+1", "-1", "1.0", "1e3", "1_000", "0x1", "²", "٣", "９", "9" * 19]
+)
+def test_any_other_text_is_no_whole_number(text: str) -> None:
+    assert whole_number(text) is None
+
+
+def test_a_caller_chooses_how_many_digits_a_number_may_have() -> None:
+    assert whole_number("999", digits=3) == 999
+    assert whole_number("1000", digits=3) is None
+    assert whole_number("1" * 4300, digits=4300) == int("1" * 4300)
