@@ -18,12 +18,12 @@ from urllib.parse import unquote
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from definitions.entries import DefinitionCacheEntry, DefinitionCacheEntryQuery
+from definitions.extensions import CODE_EXTENSIONS, MODULE_ENDINGS
 from definitions.lookup import DefinitionLookup
 from definitions.models import Definition
 from realms import errors
 from realms.access import auth
 from realms.access.auth import Caller
-from realms.addresses import CODE_EXTENSIONS, EXECUTABLE_EXTENSIONS
 from realms.content.resolve import resolve
 from realms.http.accept import API
 from realms.models import Realm
@@ -138,7 +138,7 @@ def _module_url(request: HttpRequest, realm: Realm) -> str:
 
 def _entry(url: str, caller: Caller | None) -> DefinitionCacheEntry | None:
     """A module's entry; None if there is no such module or the caller may not read it."""
-    found = resolve(unquote(url), ("", *EXECUTABLE_EXTENSIONS))
+    found = resolve(unquote(url), MODULE_ENDINGS)
     # The same answer for a missing and for an unreadable module reveals nothing.
     if found is None or found.file is None or not auth.readable([found.realm_url], caller):
         return None

@@ -6,9 +6,10 @@ from email.utils import format_datetime
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
+from definitions.extensions import EXECUTABLE_EXTENSIONS
 from realms import errors
 from realms.access import auth
-from realms.addresses import EXECUTABLE_EXTENSIONS, check_path
+from realms.addresses import SOURCE_ENDINGS, check_path
 from realms.cards import documents
 from realms.content import files
 from realms.content.locks import realm_write_lock
@@ -82,7 +83,7 @@ def _with_extension(realm_url: str, path: str) -> str:
     """The path of the file that a path without extension names, by the same rules as for reads."""
     if path.endswith(EXECUTABLE_EXTENSIONS):
         return path
-    found = resolve(realm_url + path, ("", *EXECUTABLE_EXTENSIONS, ".json"))
+    found = resolve(realm_url + path, SOURCE_ENDINGS)
     return found.file.path if found is not None and found.file is not None else path
 
 

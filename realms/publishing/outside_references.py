@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.db.models import Q
 
-from realms.addresses import EXECUTABLE_EXTENSIONS
+from definitions.extensions import EXECUTABLE_EXTENSIONS
 from realms.content import blobs, history
 from realms.errors import Busy
 from realms.models import FileVersion, Realm

@@ -11,11 +11,12 @@ from functools import lru_cache
 
 from django.conf import settings
 
+from definitions.extensions import EXECUTABLE_EXTENSIONS, MODULE_ENDINGS
 from notifications.board import Slots
 from notifications.channels import index_key, path_key, realm_key
 from notifications.emit import local_board
 from notifications.stamped_cache import StampedCache
-from realms.addresses import EXECUTABLE_EXTENSIONS, realm_candidates
+from realms.addresses import SOURCE_ENDINGS, realm_candidates
 from realms.content.resolve import Resolved, ResolvedFile, resolve
 from realms.errors import HistoryEnds, Misdirected, NotFound
 from realms.models import Realm
@@ -32,8 +33,8 @@ from realms.serving.contents import (
 )
 
 _PROBED = {
-    Variant.SOURCE: ("", *EXECUTABLE_EXTENSIONS, ".json"),
-    Variant.MODULE: ("", *EXECUTABLE_EXTENSIONS),
+    Variant.SOURCE: SOURCE_ENDINGS,
+    Variant.MODULE: MODULE_ENDINGS,
     Variant.HTML: ("",),
 }
 #: Scripts of any origin may read an answer.

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from realms.addresses import CODE_EXTENSIONS
+from definitions.extensions import CODE_EXTENSIONS
 from realms.content.blobs import read_blob
 from realms.content.files import etag
 from realms.content.resolve import Resolved, ResolvedFile, resolve

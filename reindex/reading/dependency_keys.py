@@ -9,12 +9,12 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from definitions.extensions import stem
 from notifications.short_cached import short_cached
 from notifications.texts import top_folder
 from reindex.reading.documents import Document, module_of, specifier_of
 from reindex.reading.places import Place
 from reindex.reading.reader import Reader
-from reindex.reading.realm_history import stem
 from reindex.reading.references import BASE_MODULE, is_plain
 
 

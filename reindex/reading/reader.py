@@ -9,13 +9,13 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from definitions.extensions import CODE_EXTENSIONS, stem
 from notifications.texts import top_folder
 from reindex.reading import realm_history
 from reindex.reading.documents import Document, absolute, links_of, read_document
 from reindex.reading.modules import Module, import_error, known_modules, module_in
 from reindex.reading.pins import SOURCE_HEADER, UNREADABLE_GENERATION, Access, Pin
 from reindex.reading.places import Authority, Place, content_of, folder_of, possible
-from reindex.reading.realm_history import CODE, stem
 from reindex.reading.references import (
     BASE_REALM,
     SERVABLE,
@@ -383,7 +383,7 @@ class Reader:
             return {"redirect": module.file}
         if module.refusal:
             return import_error(url, 406, "The module can't be transpiled", module.refusal)
-        return {"code" if url.endswith(CODE) else "data": module.text}
+        return {"code" if url.endswith(CODE_EXTENSIONS) else "data": module.text}
 
     def realms_of(self, modules: Iterable[str]) -> set[str]:
         """The realms of these modules and of everything that they import."""
