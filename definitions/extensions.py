@@ -18,7 +18,5 @@ def stem(path: str) -> str:
 
 def module_spellings(module_url: str) -> list[str]:
     """All URLs by which a module may be named: without an extension, and with each."""
-    stem = module_url
-    for extension in EXECUTABLE_EXTENSIONS:
-        stem = stem.removesuffix(extension)
-    return [stem + ending for ending in MODULE_ENDINGS]
+    name = stem(module_url)
+    return [name + ending for ending in MODULE_ENDINGS]

@@ -26,3 +26,8 @@ def test_a_module_that_needs_its_extension_is_code_all_the_same() -> None:
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_all_spellings_of_a_module_have_the_same_spellings(spelling: str) -> None:
     assert module_spellings(spelling) == SPELLINGS
+
+
+def test_a_module_with_two_extensions_is_among_its_own_spellings() -> None:
+    for spelling in (f"{MODULE}.ts.tsx", f"{MODULE}.js.ts"):
+        assert spelling in module_spellings(spelling)
