@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpResponse
 
+from reindex.reading.media_types import API
 from reindex.reading.pins import PIN_ENDED
 
 #: Longer messages are cut: the rest repeats what the client has sent. Unit: characters.
@@ -337,7 +338,7 @@ def error_response(error: RealmError) -> HttpResponse:
     response = HttpResponse(
         json.dumps({"errors": [_described(each) for each in problems]}),
         status=error.status,
-        content_type="application/vnd.api+json",
+        content_type=API,
     )
     if error.status == 503:
         response["Retry-After"] = str(error.details.get("retry_after", 1))

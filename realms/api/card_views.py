@@ -16,15 +16,15 @@ from realms.cards import documents
 from realms.content import files
 from realms.content.resolve import realm_around
 from realms.http import bodies
-from realms.http.accept import API, CARD
 from realms.http.conditions import Conditions
 from realms.http.requests import MIN_GENERATION, min_generation, read_body
 from realms.models import EVERYONE, Realm, RealmPermission
+from reindex.reading.media_types import API, CARD, JSON
 from reindex.reading.references import file_url
 
 READING = ("GET", "HEAD")
 #: The content types that a body may have; empty means none was sent.
-BODY_TYPES = (CARD, API, "application/json", "")
+BODY_TYPES = (CARD, API, JSON, "")
 
 
 def card(request: HttpRequest, url: str) -> HttpResponse:

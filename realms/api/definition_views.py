@@ -25,9 +25,9 @@ from realms import errors
 from realms.access import auth
 from realms.access.auth import Caller
 from realms.content.resolve import resolve
-from realms.http.accept import API
 from realms.models import Realm
 from reindex.prerender.module_builder import ModuleBuilder
+from reindex.reading.media_types import API
 from reindex.reading.references import file_url, resolve_module
 from reindex.reading.replicas import PinEnded, ReplicaUnavailable, WrongGeneration
 

@@ -13,11 +13,11 @@ from realms.api.server_views import parse, session, signed_in
 from realms.cards import atomic
 from realms.content import listing
 from realms.http import bodies
-from realms.http.accept import API
 from realms.http.requests import read_body
 from realms.models import Realm
 from realms.publishing import publishability
 from realms.serving.responses import packed_response
+from reindex.reading.media_types import API
 
 
 def get_info(request: HttpRequest, realm: Realm) -> HttpResponse:

@@ -8,12 +8,12 @@ from realms.addresses import canonical_realm_url
 from realms.api.server_views import MAX_BODY_BYTES, endpoint
 from realms.content.locks import realm_write_lock
 from realms.errors import error_response
-from realms.http.accept import API
 from realms.http.requests import read_body
 from realms.models import Realm
 from reindex.index import shown
 from reindex.jobs import queue
 from reindex.models import ReindexJob
+from reindex.reading.media_types import API
 
 # --- Readiness ---------------------------------------------------------------------------------
 

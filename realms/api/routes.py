@@ -23,7 +23,7 @@ from realms.api import (
 from realms.api.server_views import preflight
 from realms.content.resolve import realms_around, resolve
 from realms.errors import error_response
-from realms.http.accept import API, CARD, SOURCE, accepted, takes_pages
+from realms.http.accept import accepted, takes_pages
 from realms.http.conditions import Conditions
 from realms.http.requests import (
     MIN_GENERATION,
@@ -40,6 +40,7 @@ from realms.serving.responses import respond as send
 from realms.serving.transpiling import TranspilerFailed
 from reindex.index.shown import Page
 from reindex.reading import pins
+from reindex.reading.media_types import ANY, API, BYTES, CARD, JSON, SOURCE
 
 View = Callable[[HttpRequest, Realm], HttpResponseBase]
 
@@ -56,13 +57,13 @@ def realm(request: HttpRequest) -> HttpResponseBase:
         return error_response(errors.NotFound(url="the path, which is not valid UTF-8,"))
     if request.method == "OPTIONS":
         return preflight()
-    header = request.GET.get("acceptHeader") or request.headers.get("Accept", "*/*")
+    header = request.GET.get("acceptHeader") or request.headers.get("Accept", ANY)
     accept = accepted(header)
     method = requested_method(request)
     content_type = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
-    is_file = SOURCE in (accept, content_type) or content_type == "application/octet-stream"
+    is_file = SOURCE in (accept, content_type) or content_type == BYTES
     base, _, name = url.rpartition("/")
-    if name in ENDPOINTS and (accept in (API, "application/json") or not is_file):
+    if name in ENDPOINTS and (accept in (API, JSON) or not is_file):
         try:
             realm = Realm.objects.filter(url=f"{base}/").first()
         except OperationalError:
@@ -101,7 +102,7 @@ def pinned(request: HttpRequest, path: str) -> HttpResponse:
     if path == "" and "address" in request.GET:
         return pinned_reads.address(token)
     pin = pinned_reads.opened(token)
-    accept = accepted(request.headers.get("Accept", "*/*"))
+    accept = accepted(request.headers.get("Accept", ANY))
     if request.method == "POST":
         return pinned_reads.many(request, pin)
     if path == "" and accept == API:

@@ -12,7 +12,6 @@ from realms.access import auth
 from realms.api.card_views import headed, resources
 from realms.cards import documents
 from realms.content.resolve import resolve
-from realms.http.accept import CARD
 from realms.http.requests import read_body, requested_method
 from realms.models import Realm
 from realms.serving import drafts
@@ -20,6 +19,7 @@ from reindex.index.query import InvalidQuery, parse_json, parse_url
 from reindex.index.search import SearchTimeout
 from reindex.index.search import search as find
 from reindex.jobs import wanted
+from reindex.reading.media_types import CARD
 from reindex.reading.references import file_url
 
 #: Longer than any valid query. Unit: bytes.

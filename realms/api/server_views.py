@@ -12,9 +12,9 @@ from realms import errors
 from realms.access import auth
 from realms.addresses import canonical_realm_url
 from realms.http import bodies
-from realms.http.accept import API
 from realms.http.requests import read_body
 from realms.publishing import publish
+from reindex.reading.media_types import API
 
 #: The largest body of these endpoints. Unit: bytes.
 MAX_BODY_BYTES = 64 * 1024

@@ -18,6 +18,7 @@ from realms.models import Realm
 from realms.serving import pages
 from realms.serving.transpiling import TranspileError, javascript
 from reindex.index.shown import Page, find_page
+from reindex.reading.media_types import HTML, JAVASCRIPT
 from reindex.reading.references import file_url
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
@@ -90,7 +91,7 @@ def make_module(url: str, found: Resolved) -> Content:
         refused = NotAcceptable(url=file_url(found.realm_url, file.path), why=error)
         return refusal(refused, made_from=file)
     headers = (
-        ("content-type", "text/javascript; charset=utf-8"),
+        ("content-type", f"{JAVASCRIPT}; charset=utf-8"),
         ("cache-control", "max-age=0"),
         ("etag", f'"{hashlib.sha256(body).hexdigest()}:module"'),
         ("last-modified", format_datetime(file.modified_at, usegmt=True)),
@@ -214,7 +215,7 @@ def _policy(found: Resolved, page: Page) -> Headers:
 def _page(status: int, html: str, generation: int, policy: Headers = ()) -> Content:
     body = html.encode()
     headers = (
-        ("content-type", "text/html; charset=utf-8"),
+        ("content-type", f"{HTML}; charset=utf-8"),
         ("cache-control", "max-age=0, must-revalidate"),
         ("etag", f'"{hashlib.sha256(body).hexdigest()}:html"'),
         *policy,

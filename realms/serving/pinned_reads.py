@@ -18,16 +18,15 @@ from realms import errors
 from realms.access import auth
 from realms.content import history
 from realms.content.resolve import realms_within
-from realms.http.accept import API
 from realms.http.requests import read_body
 from realms.models import Realm
 from reindex.reading import pins
+from reindex.reading.media_types import API, NDJSON
 from reindex.reading.pins import EVERYONE, ITSELF, Pin
 
 #: The header of a pin, as WSGI names it.
 PIN = f"HTTP_{pins.PIN_HEADER.upper().replace('-', '_')}"
 
-NDJSON = "application/x-ndjson"
 #: The largest list of paths that may be requested. Unit: bytes.
 MAX_QUESTION_BYTES = 4 * 1024 * 1024
 

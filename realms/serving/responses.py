@@ -14,10 +14,10 @@ from realms.errors import (
     error_response,
 )
 from realms.http import ranges
-from realms.http.accept import HTML, JSON, SOURCE
 from realms.http.conditions import Conditions
 from realms.http.packed import Packed
 from realms.serving.contents import ACCEPT_RANGES, Answer, Headers, Variant
+from reindex.reading.media_types import ANY, HTML, JSON, SOURCE
 
 _UNPACKED_BYTES = 64 * 1024
 _NO_CONDITIONS = Conditions()
@@ -26,7 +26,7 @@ _NO_CONDITIONS = Conditions()
 VARIANTS = {
     SOURCE: Variant.SOURCE,
     HTML: Variant.HTML,
-    "*/*": Variant.MODULE,
+    ANY: Variant.MODULE,
     JSON: Variant.MODULE,
 }
 

@@ -2,10 +2,9 @@
 
 import json
 
+from reindex.reading.media_types import API
 from reindex.reading.pins import Access, Pin
 from reindex.reading.replicas import ReplicaUnavailable, get_pinned
-
-API = "application/vnd.api+json"
 
 #: The maximum number of cached responses of each kind. The oldest is dropped first.
 MAX_KEPT = 8

@@ -19,10 +19,10 @@ from django.urls import URLPattern, URLResolver
 
 from realms.access.auth import OPERATOR, Caller, permissions_of, realm_token, server_token, user_id
 from realms.api import card_views, routes
-from realms.http.accept import CARD
 from realms.models import EVERYONE, Realm, RealmPermission
 from realms.serving.responses import VARIANTS
 from reindex.reading import pins
+from reindex.reading.media_types import CARD
 from settings import urls
 from tests.support import make
 from tests.support.web import API, ORIGIN, SOURCE
