@@ -13,6 +13,7 @@ from definitions.extensions import MODULE_ENDINGS
 from notifications.short_cached import short_cached
 from notifications.texts import MAX_PATH_BYTES, composed, wrong_with_path
 from realms.errors import InvalidPath, InvalidURL
+from reindex.reading.card_paths import CARD_EXTENSION
 
 _SEGMENT = re.compile(r"[A-Za-z0-9~-][A-Za-z0-9._~-]*")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
@@ -20,7 +21,7 @@ _AUTHORITY = re.compile(r"^(\[[^]]*\]|[^:]*):?(.*)$")
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
 #: What may follow the URL of a source file to make the path of the file.
-SOURCE_ENDINGS = (*MODULE_ENDINGS, ".json")
+SOURCE_ENDINGS = (*MODULE_ENDINGS, CARD_EXTENSION)
 
 
 def canonical_realm_url(text: object) -> str:

@@ -19,6 +19,7 @@ from realms.http import bodies
 from realms.http.conditions import Conditions
 from realms.http.requests import MIN_GENERATION, min_generation, read_body
 from realms.models import EVERYONE, Realm, RealmPermission
+from reindex.reading.card_paths import card_of, is_card_file
 from reindex.reading.media_types import API, CARD, JSON
 from reindex.reading.references import file_url
 
@@ -49,10 +50,10 @@ def card(request: HttpRequest, url: str) -> HttpResponse:
 
 
 def _read(request: HttpRequest, realm: Realm, path: str) -> HttpResponse:
-    if path.endswith(".json") and documents.has_file(realm, path):
+    if is_card_file(path) and documents.has_file(realm, path):
         response = HttpResponse(status=302)
         del response["Content-Type"]
-        response["Location"] = urlsplit(file_url(realm.url, path.removesuffix(".json"))).path
+        response["Location"] = urlsplit(file_url(realm.url, card_of(path))).path
         return headed(response, realm, realm.generation)
     found = documents.read(realm, path)
     if found.generation < min_generation(request.META.get(MIN_GENERATION)):
@@ -123,7 +124,7 @@ def _card_path(path: str) -> str:
         raise errors.MethodNotAllowed(
             ("POST",), method="This method on a folder", expected="the URL of a card"
         )
-    return path.removesuffix(".json")
+    return card_of(path)
 
 
 def _body(model: type[bodies.M], request: HttpRequest) -> bodies.M:

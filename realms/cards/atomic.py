@@ -17,6 +17,7 @@ from realms.content.locks import realm_write_lock
 from realms.errors import AlreadyThere, Malformed, Missing, NotFound, Problems, RealmError
 from realms.http import bodies
 from realms.models import Realm
+from reindex.reading.card_paths import is_card_file
 from reindex.reading.references import file_url
 
 #: Fields of `meta` that the server adds, and clients send back: they are not part of the file.
@@ -68,7 +69,7 @@ def _operation(value: Any, place: str, realm_url: str) -> Operation:
         raise Missing(href=sent.href, why=f"it is outside {realm_url}")
     if isinstance(sent.data, bodies.SourceResource):
         data = sent.data.attributes.content.encode()
-    elif path.endswith(".json"):
+    elif is_card_file(path):
         data = _card(sent.data, place)
     else:
         raise Malformed(what=f"{place}.href: a card's file ends in .json; got {sent.href}")

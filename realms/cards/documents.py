@@ -30,6 +30,7 @@ from realms.http.bodies import Text
 from realms.models import FileVersion, Realm
 from reindex.index.shown import find_page
 from reindex.prerender.results import broken_card
+from reindex.reading.card_paths import card_of, file_of, named_card
 from reindex.reading.documents import read_document
 from reindex.reading.references import file_url
 from reindex.reading.strict_json import MAX_DEPTH, BrokenDocument, is_held
@@ -163,7 +164,7 @@ def read(realm: Realm, path: str) -> Card:
     realm, whose rendering failed.
     """
     generation = realm.generation
-    path = f"{path}index" if path.endswith("/") or not path else path
+    path = named_card(path)
     if realm.kind == Realm.Kind.PUBLISHED:
         page = find_page(realm.url, path)
         if page.error is not None:
@@ -175,7 +176,7 @@ def read(realm: Realm, path: str) -> Card:
                 return card
     except BrokenDocument as error:
         raise errors.BrokenCard(file_url(realm.url, path), broken_card(error)) from error
-    if versions_at(realm, generation).filter(path__in=[path, f"{path}.json"]).exists():
+    if versions_at(realm, generation).filter(path__in=[path, file_of(path)]).exists():
         raise errors.NotACard(url=file_url(realm.url, path))
     raise errors.NotFound(url=file_url(realm.url, path))
 
@@ -183,7 +184,7 @@ def read(realm: Realm, path: str) -> Card:
 def read_many(realm: Realm, generation: int, paths: list[str]) -> list[Card]:
     """The cards at these paths as of a generation, in this order. Raises InvalidQuery if they are
     too large for one response."""
-    versions = versions_at(realm, generation).filter(path__in=[f"{path}.json" for path in paths])
+    versions = versions_at(realm, generation).filter(path__in=[file_of(path) for path in paths])
     size = versions.aggregate(size=Sum("size"))["size"] or 0
     if size > MANY_BYTES:
         raise errors.InvalidQuery(
@@ -206,7 +207,7 @@ def has_file(realm: Realm, path: str) -> bool:
 
 
 def _versions(realm: Realm, generation: int, paths: Iterable[str]) -> Iterable[FileVersion]:
-    files = [f"{path}.json" for path in paths]
+    files = [file_of(path) for path in paths]
     return versions_at(realm, generation).filter(path__in=files).select_related("blob")
 
 
@@ -215,7 +216,7 @@ def _card(realm: Realm, generation: int, version: FileVersion) -> Card | None:
     document = read_document(_data(version), version.path)
     if document is None:
         return None
-    path = version.path.removesuffix(".json")
+    path = card_of(version.path)
     return Card(realm.url, path, generation, document, version.created_at, version.modified_at)
 
 
@@ -237,7 +238,7 @@ def create(realm: Realm, folder: str, body: CreateCard, condition: Condition) ->
     for what, segment in (("data.lid", name), ("data.meta.adoptsFrom.name", adopts.name)):
         if "/" in segment:
             raise errors.Malformed(what=f"{what} is {segment!r}; a file's name has no /")
-    path = check_path(f"{folder}{adopts.name}/{name}.json", realm.url)
+    path = check_path(file_of(f"{folder}{adopts.name}/{name}"), realm.url)
     base = file_url(realm.url, folder)
     data = {
         "type": "card",
@@ -258,7 +259,7 @@ def patch(realm: Realm, path: str, body: PatchCard, condition: Condition) -> Car
 
     Raises NotFound, NotACard, BrokenCard, TooLarge, and Malformed for a change of the type.
     """
-    sent, file = body.data, check_path(f"{path}.json", realm.url)
+    sent, file = body.data, check_path(file_of(path), realm.url)
     base = file_url(realm.url, path)
     with realm_write_lock(realm.url):
         current = _current(realm)
@@ -279,7 +280,7 @@ def patch(realm: Realm, path: str, body: PatchCard, condition: Condition) -> Car
 
 def delete(realm: Realm, path: str, condition: Condition) -> int:
     """Deletes a card and returns the realm's generation. Raises NotFound, NotACard."""
-    file = check_path(f"{path}.json", realm.url)
+    file = check_path(file_of(path), realm.url)
     with realm_write_lock(realm.url):
         current = _current(realm)
         card = None
@@ -293,9 +294,13 @@ def _write(realm: Realm, path: str, document: dict[str, Any]) -> Card:
     data = json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
     check_size(path, data)
     written = write_files(realm, {path: data})[path]
-    card = path.removesuffix(".json")
     return Card(
-        realm.url, card, written.generation, document, written.created_at, written.modified_at
+        realm.url,
+        card_of(path),
+        written.generation,
+        document,
+        written.created_at,
+        written.modified_at,
     )
 
 

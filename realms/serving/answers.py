@@ -31,6 +31,7 @@ from realms.serving.contents import (
     refusal,
     without_bytes,
 )
+from reindex.reading.card_paths import FRONT_PAGE
 
 _PROBED = {
     Variant.SOURCE: SOURCE_ENDINGS,
@@ -157,7 +158,7 @@ def _watched(variant: Variant, url: str, extensions: tuple[str, ...]) -> Slots:
     if variant is Variant.HTML:
         keys += [index_key(realm) for realm in realms]
         # A source realm's folder redirects every client to its page only if this file exists.
-        keys.append(path_key(f"{url}index.json"))
+        keys.append(path_key(url + FRONT_PAGE))
     return Slots(keys)
 
 

@@ -18,6 +18,7 @@ from realms.models import Realm
 from realms.serving import pages
 from realms.serving.transpiling import TranspileError, javascript
 from reindex.index.shown import Page, find_page
+from reindex.reading.card_paths import file_of, named_card
 from reindex.reading.media_types import HTML, JAVASCRIPT
 from reindex.reading.references import file_url
 
@@ -126,12 +127,12 @@ def make_html(url: str, found: Resolved) -> Content:
 
 
 def _page_at(found: Resolved, path: str) -> Page:
-    return find_page(found.realm_url, f"{path}index" if path.endswith("/") or not path else path)
+    return find_page(found.realm_url, named_card(path))
 
 
 def has_card(url: str) -> bool:
     """Whether `<url>.json` is a file, and so may be the card whose page is at `url`."""
-    found = resolve(f"{url}.json")
+    found = resolve(file_of(url))
     return found is not None and found.file is not None
 
 

@@ -11,6 +11,7 @@ from realms.serving import origins, pages
 from reindex.index.shown import find_page
 from reindex.jobs import queue
 from reindex.models import IndexHead, ReindexJob
+from reindex.reading.card_paths import named_card
 
 
 def ask_for_index(realm_url: str) -> None:
@@ -56,7 +57,7 @@ def preview(request: HttpRequest, url: str) -> HttpResponse | None:
         return None
     path = url.removeprefix(realm.url)
     ask_for_index(realm.url)
-    page = find_page(realm.url, f"{path}index" if path.endswith("/") or not path else path)
+    page = find_page(realm.url, named_card(path))
     if page.generation is None:
         response = HttpResponse(pages.preparing(realm.url), status=503)
     elif page.error is not None:

@@ -15,6 +15,7 @@ from realms.content.history import versions_at
 from realms.content.resolve import realm_around
 from realms.models import EVERYONE, Realm
 from reindex.index.shown import page_paths
+from reindex.reading.card_paths import file_of
 from reindex.reading.references import file_url
 
 ROBOTS, SITEMAP = "robots.txt", "sitemap.xml"
@@ -85,7 +86,7 @@ def _entries(realm: Realm, generation: int, paths: list[str]) -> Iterator[str]:
     changed = dict(files.values_list("path", "modified_at"))
     for path in paths:
         folder = path.removesuffix("index") if path.rpartition("/")[2] == "index" else path
-        when = changed.get(f"{path}.json")
+        when = changed.get(file_of(path))
         lastmod = f"<lastmod>{when.isoformat(timespec='seconds')}</lastmod>" if when else ""
         yield f"<url><loc>{escape(file_url(realm.url, folder))}</loc>{lastmod}</url>"
 
