@@ -15,7 +15,7 @@ from realms.api.info import realm_info
 from realms.cards import documents
 from realms.content import files
 from realms.content.resolve import realm_around
-from realms.http import bodies
+from realms.http import bodies, headers
 from realms.http.conditions import Conditions
 from realms.http.requests import MIN_GENERATION, min_generation, read_body
 from realms.models import EVERYONE, Realm, RealmPermission
@@ -144,8 +144,8 @@ def _document(realm: Realm, found: documents.Card, status: int = 200) -> HttpRes
     response["Content-Length"] = str(len(body))
     headed(response, realm, found.generation)
     if status == 200:
-        scope = "public" if "X-Boxel-Realm-Public-Readable" in response else "private"
-        response["Cache-Control"] = f"{scope}, max-age=0, must-revalidate"
+        public = "X-Boxel-Realm-Public-Readable" in response
+        response["Cache-Control"] = headers.scoped(headers.REVALIDATED, public=public)
     return response
 
 
@@ -159,16 +159,6 @@ def resources(realm: Realm, found: list[documents.Card]) -> list[dict[str, Any]]
 
 def headed(response: HttpResponse, realm: Realm, generation: int) -> HttpResponse:
     """The response with the headers that every answer about a realm's cards has."""
-    headers: dict[str, Any] = {
-        "X-Boxel-Realm-Url": realm.url,
-        "X-Realm-Generation": generation,
-        "Vary": "Accept",
-        "Cache-Control": "no-store",
-        "Access-Control-Allow-Origin": "*",
-        "Access-Control-Expose-Headers": "*",
-    }
-    if RealmPermission.objects.filter(realm=realm, audience=EVERYONE, read=True).exists():
-        headers["X-Boxel-Realm-Public-Readable"] = "true"
-    for name, value in headers.items():
-        response[name] = str(value)
+    public = RealmPermission.objects.filter(realm=realm, audience=EVERYONE, read=True).exists()
+    headers.add(response, headers.of_card(realm.url, generation, public=public))
     return response

@@ -14,6 +14,7 @@ from realms.cards import documents
 from realms.content import files
 from realms.content.locks import realm_write_lock
 from realms.content.resolve import realm_around, resolve
+from realms.http import headers
 from realms.http.conditions import Conditions
 from realms.http.requests import read_body
 from realms.models import Realm
@@ -89,9 +90,5 @@ def _with_extension(realm_url: str, path: str) -> str:
 
 def _of_realm(response: HttpResponse, realm_url: str, generation: int) -> HttpResponse:
     del response["Content-Type"]
-    response["X-Boxel-Realm-Url"] = realm_url
-    response["X-Realm-Generation"] = str(generation)
-    response["Cache-Control"] = "no-store"
-    response["Access-Control-Allow-Origin"] = "*"
-    response["Access-Control-Expose-Headers"] = "*"
+    headers.add(response, headers.of_write(realm_url, generation))
     return response

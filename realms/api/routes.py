@@ -22,9 +22,10 @@ from realms.api import (
 )
 from realms.api.server_views import preflight
 from realms.content.resolve import realms_around, resolve
-from realms.errors import error_response
+from realms.http import headers
 from realms.http.accept import accepted, takes_pages
 from realms.http.conditions import Conditions
+from realms.http.error_answers import error_response
 from realms.http.requests import (
     MIN_GENERATION,
     min_generation,
@@ -237,7 +238,9 @@ def _no_realm(request: HttpRequest, url: str, variant: Variant | None = None) ->
         response["Location"] = f"{url}/{_query(request)}"
         return response
     if variant is Variant.HTML:
-        return HttpResponse(pages.nowhere(), status=404, headers={"Cache-Control": "no-store"})
+        return HttpResponse(
+            pages.nowhere(), status=404, headers={"Cache-Control": headers.NO_STORE}
+        )
     return error_response(errors.NotFound(url=url))
 
 
@@ -281,19 +284,9 @@ def _endpoint(request: HttpRequest, realm: Realm, name: str, method: str) -> Htt
 
 def _with_headers(realm: Realm, response: HttpResponseBase) -> HttpResponseBase:
     """An endpoint's answer with the headers that every answer of a realm has."""
-    headers = {
-        "X-Boxel-Realm-Url": realm.url,
-        "Vary": "Accept",
-        "Cache-Control": "no-store, no-cache, must-revalidate",
-        "Access-Control-Allow-Origin": "*",
-        "Access-Control-Expose-Headers": "*",
-    }
-    if isinstance(response, HttpResponse):
-        headers["Content-Length"] = str(len(response.content))
-    if "read" in auth.permissions_of(realm, None):
-        headers["X-Boxel-Realm-Public-Readable"] = "true"
-    for name, value in headers.items():
-        response.headers.setdefault(name, value)
+    public = "read" in auth.permissions_of(realm, None)
+    length = len(response.content) if isinstance(response, HttpResponse) else None
+    headers.add_missing(response, headers.of_endpoint(realm.url, length, public=public))
     return response
 
 

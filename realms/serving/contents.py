@@ -5,15 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from email.utils import format_datetime
 from enum import StrEnum
-from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from definitions.extensions import CODE_EXTENSIONS
 from realms.content.blobs import read_blob
 from realms.content.files import etag
 from realms.content.resolve import Resolved, ResolvedFile, resolve
-from realms.errors import NotAcceptable, NotFound, RealmError, error_response
+from realms.errors import NotAcceptable, NotFound, RealmError
 from realms.http import content_types
+from realms.http.error_answers import error_response
+from realms.http.headers import NO_STORE, REVALIDATED, Headers
 from realms.models import Realm
 from realms.serving import pages
 from realms.serving.transpiling import TranspileError, javascript
@@ -21,8 +22,6 @@ from reindex.index.shown import Page, find_page
 from reindex.reading.card_paths import file_of, named_card
 from reindex.reading.media_types import HTML, JAVASCRIPT
 from reindex.reading.references import file_url
-
-Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class Variant(StrEnum):
@@ -144,7 +143,7 @@ def folder(found: Resolved, path: str, generation: int) -> Content | None:
     if page.html is None and page.error is None:
         return None
     location = urlsplit(file_url(found.realm_url, f"{path}/")).path
-    headers = (("location", location), ("cache-control", "max-age=0, must-revalidate"))
+    headers = (("location", location), ("cache-control", REVALIDATED))
     return Content(302, headers, b"", generation=generation, for_all=True)
 
 
@@ -167,7 +166,7 @@ def published_elsewhere(found: Resolved, path: str) -> Content:
     if shown is None:
         return _page(200, pages.source_realm(found.realm_url), found.high)
     location = file_url(shown.url, path)
-    return Content(302, (("location", location), ("cache-control", "no-store")), b"")
+    return Content(302, (("location", location), ("cache-control", NO_STORE)), b"")
 
 
 MAKERS: dict[Variant, Callable[[str, Resolved], Content]] = {
@@ -217,7 +216,7 @@ def _page(status: int, html: str, generation: int, policy: Headers = ()) -> Cont
     body = html.encode()
     headers = (
         ("content-type", f"{HTML}; charset=utf-8"),
-        ("cache-control", "max-age=0, must-revalidate"),
+        ("cache-control", REVALIDATED),
         ("etag", f'"{hashlib.sha256(body).hexdigest()}:html"'),
         *policy,
     )

@@ -6,6 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from realms.access import auth
 from realms.content.locks import realm_write_lock
 from realms.content.resolve import resolve
+from realms.http import headers
 from realms.models import Realm
 from realms.serving import origins, pages
 from reindex.index.shown import find_page
@@ -69,13 +70,8 @@ def preview(request: HttpRequest, url: str) -> HttpResponse | None:
     if page.generation is None or page.generation < realm.generation:
         # The browser reloads until the page is up to date.
         response["Refresh"] = "2"
-    response["X-Realm-Generation"] = str(page.generation or 0)
-    response["X-Boxel-Realm-Url"] = realm.url
-    response["Cache-Control"] = "private, no-store"
-    response["Vary"] = "Accept, Authorization, Cookie"
-    response["X-Robots-Tag"] = "noindex"
-    for name, value in origins.draft_policy(request.META.get("HTTP_HOST", ""), realm.url):
-        response[name] = value
+    headers.add(response, headers.of_draft(realm.url, page.generation or 0))
+    headers.add(response, origins.draft_policy(request.META.get("HTTP_HOST", ""), realm.url))
     return response
 
 

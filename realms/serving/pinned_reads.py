@@ -18,6 +18,7 @@ from realms import errors
 from realms.access import auth
 from realms.content import history
 from realms.content.resolve import realms_within
+from realms.http.headers import add, of_pin
 from realms.http.requests import read_body
 from realms.models import Realm
 from reindex.reading import pins
@@ -88,7 +89,9 @@ def address(token: str) -> HttpResponse:
     shown = Realm.first_showing(source__url=url)
     attributes = {"address": url if shown is None else shown.url}
     document = {"data": {"type": "address", "id": url, "attributes": attributes}}
-    return _with_headers(JsonResponse(document, content_type=API), signed.pin)
+    response = JsonResponse(document, content_type=API)
+    add(response, of_pin(signed.pin.generation))
+    return response
 
 
 # --- Many files --------------------------------------------------------------------------------
@@ -118,7 +121,9 @@ def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
         files = changed
     attributes = {"generation": pin.generation, "files": files}
     document = {"data": {"type": "manifest", "id": pin.realm_url, "attributes": attributes}}
-    return _with_headers(JsonResponse(document, content_type=API), pin)
+    response = JsonResponse(document, content_type=API)
+    add(response, of_pin(pin.generation))
+    return response
 
 
 def many(request: HttpRequest, pin: Pin) -> HttpResponse:
@@ -137,7 +142,8 @@ def many(request: HttpRequest, pin: Pin) -> HttpResponse:
             _check_history(realm, pin)
         case _:
             raise errors.Malformed(what='the body should be {"paths": [...]}, a list of strings')
-    response = _with_headers(HttpResponse(lines, content_type=NDJSON), pin)
+    response = HttpResponse(lines, content_type=NDJSON)
+    add(response, of_pin(pin.generation))
     if realm.source is not None:
         response[pins.SOURCE_HEADER] = realm.source.url
     return response
@@ -174,9 +180,3 @@ def _check_history(realm: Realm, pin: Pin) -> None:
     published = realm.kind == Realm.Kind.PUBLISHED
     if published and history.publication_at(realm, pin.generation) is None:
         raise errors.HistoryEnds(url=realm.url, generation=pin.generation)
-
-
-def _with_headers(response: HttpResponse, pin: Pin) -> HttpResponse:
-    response["X-Realm-Generation"] = str(pin.generation)
-    response["Cache-Control"] = "private, no-store"
-    return response

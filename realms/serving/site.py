@@ -13,6 +13,7 @@ from realms import errors
 from realms.access import auth
 from realms.content.history import versions_at
 from realms.content.resolve import realm_around
+from realms.http.headers import REVALIDATED
 from realms.models import EVERYONE, Realm
 from reindex.index.shown import page_paths
 from reindex.reading.card_paths import file_of
@@ -34,7 +35,7 @@ def generated(request: HttpRequest, url: str) -> HttpResponse:
     """The generated file at such a URL, in a realm or at a host. Raises NotFound."""
     base, _, name = url.rpartition("/")
     response = robots(f"{base}/") if name == ROBOTS else sitemap(request, f"{base}/")
-    response["Cache-Control"] = "max-age=0, must-revalidate"
+    response["Cache-Control"] = REVALIDATED
     return response
 
 

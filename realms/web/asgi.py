@@ -19,8 +19,9 @@ from django.conf import settings
 
 from notifications.short_cached import short_cached
 from notifications.texts import whole_number
-from realms.errors import Malformed, RealmError, error_response
+from realms.errors import Malformed, RealmError
 from realms.front import Application, Front
+from realms.http.error_answers import error_response
 from realms.http.packed import Packed
 from realms.http.requests import check_host_length
 from realms.serving import origins
