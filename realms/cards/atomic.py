@@ -13,8 +13,8 @@ from urllib.parse import unquote
 from notifications.texts import check_encodable
 from realms.addresses import file_path, same_name
 from realms.content.files import check_size, open_versions, write_files
-from realms.content.locks import realm_write_lock
-from realms.errors import AlreadyThere, Malformed, Missing, NotFound, Problems, RealmError
+from realms.content.locks import locked_realm
+from realms.errors import AlreadyThere, Malformed, Missing, Problems, RealmError
 from realms.http import bodies
 from realms.models import Realm
 from reindex.reading.card_paths import is_card_file
@@ -104,10 +104,7 @@ def apply(realm: Realm, operations: Sequence[Operation]) -> tuple[int, list[Resu
 
     Raises Several with each operation that is impossible, and does none then.
     """
-    with realm_write_lock(realm.url):
-        current = Realm.objects.filter(pk=realm.pk).first()
-        if current is None:
-            raise NotFound(url=realm.url)
+    with locked_realm(realm) as current:
         _check(current, operations)
         written = write_files(current, {each.path: each.data for each in operations})
     results = [

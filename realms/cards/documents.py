@@ -25,7 +25,7 @@ from realms.cards import relationships
 from realms.content.blobs import read_blob
 from realms.content.files import check_size, delete_files, write_files
 from realms.content.history import MANY_BYTES, versions_at
-from realms.content.locks import realm_write_lock
+from realms.content.locks import locked_realm
 from realms.http.bodies import Text
 from realms.models import FileVersion, Realm
 from reindex.index.shown import find_page
@@ -246,8 +246,7 @@ def create(realm: Realm, folder: str, body: CreateCard, condition: Condition) ->
         "relationships": _relationships(sent.relationships, base, realm.url, path),
         "meta": {"adoptsFrom": _adopts(adopts, base, realm.url, path)},
     }
-    with realm_write_lock(realm.url):
-        current = _current(realm)
+    with locked_realm(realm) as current:
         if has_file(current, path):
             raise errors.Conflict(what=f"{realm.url}{path} already exists")
         condition(path, None)
@@ -261,8 +260,7 @@ def patch(realm: Realm, path: str, body: PatchCard, condition: Condition) -> Car
     """
     sent, file = body.data, check_path(file_of(path), realm.url)
     base = file_url(realm.url, path)
-    with realm_write_lock(realm.url):
-        current = _current(realm)
+    with locked_realm(realm) as current:
         card = read(current, path)
         condition(file, card)
         document = card.document
@@ -281,8 +279,7 @@ def patch(realm: Realm, path: str, body: PatchCard, condition: Condition) -> Car
 def delete(realm: Realm, path: str, condition: Condition) -> int:
     """Deletes a card and returns the realm's generation. Raises NotFound, NotACard."""
     file = check_path(file_of(path), realm.url)
-    with realm_write_lock(realm.url):
-        current = _current(realm)
+    with locked_realm(realm) as current:
         card = None
         with suppress(errors.BrokenCard):
             card = read(current, path)
@@ -302,14 +299,6 @@ def _write(realm: Realm, path: str, document: dict[str, Any]) -> Card:
         written.created_at,
         written.modified_at,
     )
-
-
-def _current(realm: Realm) -> Realm:
-    """The realm, read again under its lock. Raises NotFound if it was deleted meanwhile."""
-    current = Realm.objects.filter(pk=realm.pk).first()
-    if current is None:
-        raise errors.NotFound(url=realm.url)
-    return current
 
 
 def _merged(stored: Any, sent: Any) -> Any:
