@@ -22,6 +22,11 @@ def made_storable(text: str) -> str:
     return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def has_control_character(text: str) -> bool:
+    """Whether a text has a control character of ASCII, such as NUL or a line break."""
+    return _CONTROL.search(text) is not None
+
+
 def check_encodable(text: str) -> str:
     """The text, if UTF-8 can encode it. Raises ValueError."""
     if _HALF.search(text):
@@ -64,7 +69,7 @@ def wrong_with_path(path: str, realm_url: str = "") -> str | None:
         return "it starts with /"
     if size > MAX_PATH_BYTES or size + len(realm_url.encode()) + 1 > PAYLOAD_BUDGET:
         return f"it is longer than {MAX_PATH_BYTES} bytes"
-    if _CONTROL.search(path):
+    if has_control_character(path):
         return "it has a control character"
     if not is_storable(path):
         return "it is not valid UTF-8"

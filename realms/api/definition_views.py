@@ -7,7 +7,6 @@ own threads, and only a few may wait; further requests get 503 with Retry-After.
 """
 
 import logging
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from definitions.entries import DefinitionCacheEntry, DefinitionCacheEntryQuery
 from definitions.extensions import CODE_EXTENSIONS, MODULE_ENDINGS
 from definitions.lookup import DefinitionLookup
 from definitions.models import Definition
+from notifications.texts import has_control_character
 from realms import errors
 from realms.access import auth
 from realms.access.auth import Caller
@@ -62,7 +62,6 @@ class Turns:
 
 _turns = Turns()
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 MAX_MODULE_CHARACTERS = 2048
 MAX_NAME_CHARACTERS = 200
 
@@ -113,7 +112,7 @@ def _parameter(request: HttpRequest, name: str, limit: int) -> str:
     (value,) = values
     if not value or len(value) > limit:
         raise errors.BadParameter(parameter=name, why=f"expected 1 to {limit} characters")
-    if _CONTROL.search(unquote(value)):
+    if has_control_character(unquote(value)):
         raise errors.BadParameter(parameter=name, why="it has a control character")
     return value
 

@@ -1,7 +1,6 @@
 """The JSON bodies of requests, and the error messages for invalid ones."""
 
 import json
-import math
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -15,6 +14,7 @@ from pydantic import (
 
 from notifications.texts import check_encodable, check_storable
 from realms.errors import Malformed
+from reindex.reading.strict_json import finite_only
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -152,7 +152,7 @@ def parse(model: type[M], body: bytes) -> M:
     if len(body) > _SMALL_BYTES and _has_too_many_values(body):
         raise Malformed(what=f"Request body has more than {MAX_VALUES:,} values")
     try:
-        value = json.loads(body, parse_float=_finite, parse_constant=_finite)
+        value = json.loads(body, parse_float=finite_only, parse_constant=finite_only)
     except (ValueError, RecursionError) as error:
         raise Malformed(what=f"Request body is not valid JSON: {error}") from error
     if not isinstance(value, dict):
@@ -192,13 +192,6 @@ def checked(model: type[M], value: Any, within: str = "") -> M:
             for fault in error.errors(include_url=False)
         ]
         raise Malformed(what="; ".join(faults)) from error
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is not a number that JSON can hold")
-    return value
 
 
 def _kind(value: Any) -> str:

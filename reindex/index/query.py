@@ -5,7 +5,6 @@ values are text and are converted to the types of their fields.
 """
 
 import json
-import math
 import re
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import unquote_plus
@@ -13,6 +12,7 @@ from urllib.parse import unquote_plus
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from notifications.texts import is_storable, whole_number
+from reindex.reading.strict_json import finite_only
 
 #: The limits of a query: nesting of filters, conditions, list members, characters, page size.
 MAX_DEPTH = 10
@@ -120,7 +120,7 @@ class Query(_Part):
 def parse_json(body: bytes) -> Query:
     """The query in a body; an empty body matches every card. Raises InvalidQuery."""
     try:
-        value = json.loads(body or b"{}", parse_float=_finite, parse_constant=_finite)
+        value = json.loads(body or b"{}", parse_float=finite_only, parse_constant=finite_only)
     except (ValueError, RecursionError) as error:
         raise InvalidQuery("", f"the query is not valid JSON: {error}") from error
     return _parsed(value)
@@ -199,10 +199,3 @@ def _check(value: Any, depth: int, steps: tuple[object, ...]) -> None:
     elif isinstance(value, list):
         for place, each in enumerate(value):
             _check(each, depth + 1, (*steps, place))
-
-
-def _finite(literal: str) -> float:
-    value = float(literal)
-    if not math.isfinite(value):
-        raise ValueError(f"{literal} is not a number that JSON can hold")
-    return value

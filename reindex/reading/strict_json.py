@@ -88,6 +88,14 @@ def finite(literal: str) -> float | None:
     return value if isfinite(value := float(literal)) else None
 
 
+def finite_only(literal: str) -> float:
+    """A number of a JSON document. Raises ValueError if it exceeds the range, as for `NaN`."""
+    value = finite(literal)
+    if value is None:
+        raise ValueError(f"{literal} is not a number that JSON can hold")
+    return value
+
+
 def no_number(literal: str) -> None:
     """Refuses `NaN` and `Infinity`. Raises ValueError."""
     raise ValueError(f"{literal} is not a number that JSON has")

@@ -5,6 +5,7 @@ import pytest
 from notifications.texts import (
     check_encodable,
     check_storable,
+    has_control_character,
     is_storable,
     made_storable,
     whole_number,
@@ -36,6 +37,11 @@ def test_a_nul_can_be_encoded_but_not_stored() -> None:
     assert check_encodable(text) == text
     with pytest.raises(ValueError, match=r"^NUL characters are not possible here$"):
         check_storable(text)
+
+
+def test_control_characters_are_those_of_ascii() -> None:
+    found = [chr(code) for code in range(0x300) if has_control_character(f"a{chr(code)}b")]
+    assert found == [*map(chr, range(32)), "\x7f"]
 
 
 def test_a_path_with_a_nul_is_refused() -> None:
