@@ -7,7 +7,6 @@ from typing import Any, Protocol, TypeAlias
 
 from definitions.models import CacheGeneration, Definition
 
-MODULE_EXTENSIONS = ("", ".tsx", ".ts", ".jsx", ".js")
 Document: TypeAlias = dict[str, Any]
 Scope = CacheGeneration.Scope
 #: A counter's scope and key.
@@ -108,11 +107,3 @@ class DefinitionNotFound(LookupError):
     def __init__(self, ref: CodeRef, error: Document | None = None) -> None:
         self.error = error
         super().__init__((type(self).__doc__ or "").format(module=ref.module, name=ref.name))
-
-
-def module_spellings(module_url: str) -> list[str]:
-    """All URLs by which a module may be named: without an extension, and with each."""
-    stem = module_url
-    for extension in MODULE_EXTENSIONS[1:]:
-        stem = stem.removesuffix(extension)
-    return [stem + extension for extension in MODULE_EXTENSIONS]

@@ -28,8 +28,8 @@ from definitions.entries import (
     Document,
     ModuleLocation,
     Scope,
-    module_spellings,
 )
+from definitions.extensions import module_spellings
 from definitions.models import CacheGeneration, Definition
 from definitions.rows import (
     delete_rows,

@@ -16,8 +16,8 @@ from definitions.entries import (
     DefinitionCacheEntry,
     ModuleLocation,
     Scope,
-    module_spellings,
 )
+from definitions.extensions import module_spellings
 from definitions.models import CacheGeneration, Definition
 from notifications.channels import (
     modules_invalidated,

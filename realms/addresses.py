@@ -9,18 +9,19 @@ from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 
-from notifications.paths import MAX_PATH_BYTES, composed, wrong_with_path
+from definitions.extensions import MODULE_ENDINGS
 from notifications.short_cached import short_cached
+from notifications.texts import MAX_PATH_BYTES, composed, wrong_with_path
 from realms.errors import InvalidPath, InvalidURL
+from reindex.reading.card_paths import CARD_EXTENSION
 
 _SEGMENT = re.compile(r"[A-Za-z0-9~-][A-Za-z0-9._~-]*")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _AUTHORITY = re.compile(r"^(\[[^]]*\]|[^:]*):?(.*)$")
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
-EXECUTABLE_EXTENSIONS = (".tsx", ".ts", ".jsx", ".js")
-#: Files that are modules. References to those that are not executable include the extension.
-CODE_EXTENSIONS = (*EXECUTABLE_EXTENSIONS, ".mts", ".mjs", ".cts")
+#: What may follow the URL of a source file to make the path of the file.
+SOURCE_ENDINGS = (*MODULE_ENDINGS, CARD_EXTENSION)
 
 
 def canonical_realm_url(text: object) -> str:

@@ -1,15 +1,9 @@
 """The errors of requests, one short hierarchy whose docstrings are the messages."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.http import HttpResponse
-
 from reindex.reading.pins import PIN_ENDED
-
-#: Longer messages are cut: the rest repeats what the client has sent. Unit: characters.
-MAX_MESSAGE = 4000
 
 
 class RealmError(Exception):
@@ -329,57 +323,3 @@ class Busy(RealmError):
 
     status = 503
     title = "Service Unavailable"
-
-
-def error_response(error: RealmError) -> HttpResponse:
-    """A realm endpoint's error response: JSON:API, without a stack trace."""
-    problems = error.problems if isinstance(error, Several) else [error]
-    response = HttpResponse(
-        json.dumps({"errors": [_described(each) for each in problems]}),
-        status=error.status,
-        content_type="application/vnd.api+json",
-    )
-    if error.status == 503:
-        response["Retry-After"] = str(error.details.get("retry_after", 1))
-    if isinstance(error, UnsupportedCoding):
-        response["Accept-Encoding"] = str(error.details["expected"])
-    if isinstance(error, MethodNotAllowed):
-        response["Allow"] = error.allow
-    if error.status == 401:
-        response["WWW-Authenticate"] = "Bearer"
-        if "realm" in error.details:
-            response["X-Boxel-Realm-Url"] = str(error.details["realm"])
-    response["Cache-Control"] = "no-store"
-    response["Access-Control-Allow-Origin"] = "*"
-    response["Access-Control-Expose-Headers"] = "*"
-    return response
-
-
-def server_error_response(error: RealmError) -> HttpResponse:
-    """A server endpoint's error response: its clients expect messages as bare strings."""
-    response = error_response(error)
-    response.content = json.dumps({"errors": [str(error)]}).encode()
-    return response
-
-
-def _described(error: RealmError) -> dict[str, object]:
-    message = str(error)
-    if len(message) > MAX_MESSAGE:
-        message = f"{message[:MAX_MESSAGE]} …"
-    # JSON:API calls it `detail`; some clients of this protocol read that, others `message`.
-    texts = {"status": error.status, "title": error.title, "message": message, "detail": message}
-    return {**texts, **_members(error)}
-
-
-def _members(error: RealmError) -> dict[str, object]:
-    """The optional members of a JSON:API error object."""
-    members: dict[str, object] = {"id": error.details["url"]} if "url" in error.details else {}
-    if "pointer" in error.details:
-        members["source"] = {"pointer": error.details["pointer"]}
-    if "parameter" in error.details:
-        members["source"] = {"parameter": error.details["parameter"]}
-    if "meta" in error.details:
-        members["meta"] = error.details["meta"]
-    if "causes" in error.details:
-        members["meta"] = {"causes": error.details["causes"]}
-    return members

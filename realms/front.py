@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from django.db import DatabaseError, InterfaceError
 
-from notifications.paths import composed
+from notifications.texts import composed
 from realms.errors import RealmError
 from realms.http.accept import accepted, takes_pages
 from realms.http.conditions import WSGI_HEADERS, Conditions
@@ -23,6 +23,7 @@ from realms.serving.drafts import may_preview
 from realms.serving.pinned_reads import PIN, opened
 from realms.serving.responses import VARIANTS, replica_header, response_parts
 from realms.serving.site import GENERATED
+from reindex.reading.media_types import ANY
 
 Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[..., Any]
@@ -69,7 +70,7 @@ def _replica() -> tuple[str, str]:
 
 def _pinned_hit(environ: Environ, path: str) -> Answer | None:
     """The cached answer to a pinned read, if the request's pin is valid."""
-    if environ.get("QUERY_STRING") or environ.get("HTTP_ACCEPT", "*/*") != "*/*":
+    if environ.get("QUERY_STRING") or environ.get("HTTP_ACCEPT", ANY) != ANY:
         return None
     try:
         pin = opened(environ.get(PIN, ""))
@@ -91,7 +92,7 @@ def _hit(environ: Environ) -> Answer | None:
     # With a method override the GET may be a QUERY; Django decides.
     if environ.get("QUERY_STRING") or "HTTP_X_HTTP_METHOD_OVERRIDE" in environ:
         return None
-    accept = environ.get("HTTP_ACCEPT", "*/*")
+    accept = environ.get("HTTP_ACCEPT", ANY)
     variant = VARIANTS.get(accepted(accept))
     if variant is None or path.endswith(GENERATED):
         return None

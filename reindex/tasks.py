@@ -21,6 +21,7 @@ from reindex.prerender.hangs import LostTime
 from reindex.prerender.module_builder import ModuleBuilder
 from reindex.prerender.pool import renderers
 from reindex.prerender.results import broken_card
+from reindex.reading.card_paths import REALM_CONFIG, card_of, file_of
 from reindex.reading.dependency_keys import dependency_key
 from reindex.reading.documents import Document, no_longer_a_card
 from reindex.reading.pins import UNREADABLE_GENERATION, Access
@@ -227,11 +228,11 @@ def _broken_cards(job: ReindexJob, reader: Reader, urls: list[str]) -> Iterator[
     """Errors for the files that should be cards but aren't: they are invalid, or they were cards in
     the index that visitors see. `realm.json` should always be a card."""
     data = {unquote(url.removeprefix(job.realm_url)): url for url in urls if url in reader.data}
-    lost = shown_cards([job.realm_url], data) | ({"realm"} & data.keys())
+    lost = shown_cards([job.realm_url], data) | ({card_of(REALM_CONFIG)} & data.keys())
     broken = {url: reader.broken[url] for url in urls if url in reader.broken}
-    broken |= {data[path]: no_longer_a_card(f"{path}.json") for path in sorted(lost)}
+    broken |= {data[path]: no_longer_a_card(file_of(path)) for path in sorted(lost)}
     for url, error in broken.items():
-        path = f"{unquote(url.removeprefix(job.realm_url))}.json"
+        path = file_of(unquote(url.removeprefix(job.realm_url)))
         yield {
             "type": "card",
             "url": url,

@@ -10,8 +10,8 @@ from django.contrib.auth import get_user_model
 from realms.access.auth import granted
 from realms.access.usernames import user_id, username_of
 from realms.content.changes import Change, raise_change
-from realms.content.locks import realm_write_lock
-from realms.errors import Malformed, NotFound
+from realms.content.locks import locked_realm
+from realms.errors import Malformed
 from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
 
 #: Audiences as spelt on the wire. They can't be mistaken for user ids, which begin with `@`.
@@ -42,9 +42,7 @@ def change_permissions(
     for wire, actions in wanted.items():
         if columns_of[wire] is None and actions:
             raise _refused(wire, "there is no such user")
-    with realm_write_lock(realm.url), readers_change(realm):
-        if not Realm.objects.filter(pk=realm.pk).exists():
-            raise NotFound(url=realm.url)
+    with locked_realm(realm), readers_change(realm):
         for wire, actions in wanted.items():
             columns = columns_of[wire]
             if columns is None:

@@ -8,6 +8,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
+from notifications.texts import whole_number
 from realms.admin.pages import (
     MAY_PUBLISH,
     MAY_VIEW,
@@ -122,9 +123,10 @@ def differences(request: HttpRequest, realm_id: UUID) -> HttpResponse:
 
 def generation(text: str) -> int:
     """Raises Malformed unless the text is a generation."""
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
+    found = whole_number(text)
+    if found is None:
         raise Malformed(what=f"publication is {text[:40]!r}; expected a generation")
-    return int(text)
+    return found
 
 
 def _not_shown_yet(target: Realm, source: Realm) -> list[str] | None:

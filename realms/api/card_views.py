@@ -15,16 +15,17 @@ from realms.api.info import realm_info
 from realms.cards import documents
 from realms.content import files
 from realms.content.resolve import realm_around
-from realms.http import bodies
-from realms.http.accept import API, CARD
+from realms.http import bodies, headers
 from realms.http.conditions import Conditions
 from realms.http.requests import MIN_GENERATION, min_generation, read_body
 from realms.models import EVERYONE, Realm, RealmPermission
+from reindex.reading.card_paths import card_of, is_card_file
+from reindex.reading.media_types import API, CARD, JSON
 from reindex.reading.references import file_url
 
 READING = ("GET", "HEAD")
 #: The content types that a body may have; empty means none was sent.
-BODY_TYPES = (CARD, API, "application/json", "")
+BODY_TYPES = (CARD, API, JSON, "")
 
 
 def card(request: HttpRequest, url: str) -> HttpResponse:
@@ -49,10 +50,10 @@ def card(request: HttpRequest, url: str) -> HttpResponse:
 
 
 def _read(request: HttpRequest, realm: Realm, path: str) -> HttpResponse:
-    if path.endswith(".json") and documents.has_file(realm, path):
+    if is_card_file(path) and documents.has_file(realm, path):
         response = HttpResponse(status=302)
         del response["Content-Type"]
-        response["Location"] = urlsplit(file_url(realm.url, path.removesuffix(".json"))).path
+        response["Location"] = urlsplit(file_url(realm.url, card_of(path))).path
         return headed(response, realm, realm.generation)
     found = documents.read(realm, path)
     if found.generation < min_generation(request.META.get(MIN_GENERATION)):
@@ -123,7 +124,7 @@ def _card_path(path: str) -> str:
         raise errors.MethodNotAllowed(
             ("POST",), method="This method on a folder", expected="the URL of a card"
         )
-    return path.removesuffix(".json")
+    return card_of(path)
 
 
 def _body(model: type[bodies.M], request: HttpRequest) -> bodies.M:
@@ -143,8 +144,8 @@ def _document(realm: Realm, found: documents.Card, status: int = 200) -> HttpRes
     response["Content-Length"] = str(len(body))
     headed(response, realm, found.generation)
     if status == 200:
-        scope = "public" if "X-Boxel-Realm-Public-Readable" in response else "private"
-        response["Cache-Control"] = f"{scope}, max-age=0, must-revalidate"
+        public = "X-Boxel-Realm-Public-Readable" in response
+        response["Cache-Control"] = headers.scoped(headers.REVALIDATED, public=public)
     return response
 
 
@@ -158,16 +159,6 @@ def resources(realm: Realm, found: list[documents.Card]) -> list[dict[str, Any]]
 
 def headed(response: HttpResponse, realm: Realm, generation: int) -> HttpResponse:
     """The response with the headers that every answer about a realm's cards has."""
-    headers: dict[str, Any] = {
-        "X-Boxel-Realm-Url": realm.url,
-        "X-Realm-Generation": generation,
-        "Vary": "Accept",
-        "Cache-Control": "no-store",
-        "Access-Control-Allow-Origin": "*",
-        "Access-Control-Expose-Headers": "*",
-    }
-    if RealmPermission.objects.filter(realm=realm, audience=EVERYONE, read=True).exists():
-        headers["X-Boxel-Realm-Public-Readable"] = "true"
-    for name, value in headers.items():
-        response[name] = str(value)
+    public = RealmPermission.objects.filter(realm=realm, audience=EVERYONE, read=True).exists()
+    headers.add(response, headers.of_card(realm.url, generation, public=public))
     return response

@@ -7,7 +7,6 @@ own threads, and only a few may wait; further requests get 503 with Retry-After.
 """
 
 import logging
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,16 +17,17 @@ from urllib.parse import unquote
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from definitions.entries import DefinitionCacheEntry, DefinitionCacheEntryQuery
+from definitions.extensions import CODE_EXTENSIONS, MODULE_ENDINGS
 from definitions.lookup import DefinitionLookup
 from definitions.models import Definition
+from notifications.texts import has_control_character
 from realms import errors
 from realms.access import auth
 from realms.access.auth import Caller
-from realms.addresses import CODE_EXTENSIONS, EXECUTABLE_EXTENSIONS
 from realms.content.resolve import resolve
-from realms.http.accept import API
 from realms.models import Realm
 from reindex.prerender.module_builder import ModuleBuilder
+from reindex.reading.media_types import API
 from reindex.reading.references import file_url, resolve_module
 from reindex.reading.replicas import PinEnded, ReplicaUnavailable, WrongGeneration
 
@@ -62,7 +62,6 @@ class Turns:
 
 _turns = Turns()
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 MAX_MODULE_CHARACTERS = 2048
 MAX_NAME_CHARACTERS = 200
 
@@ -113,7 +112,7 @@ def _parameter(request: HttpRequest, name: str, limit: int) -> str:
     (value,) = values
     if not value or len(value) > limit:
         raise errors.BadParameter(parameter=name, why=f"expected 1 to {limit} characters")
-    if _CONTROL.search(unquote(value)):
+    if has_control_character(unquote(value)):
         raise errors.BadParameter(parameter=name, why="it has a control character")
     return value
 
@@ -138,7 +137,7 @@ def _module_url(request: HttpRequest, realm: Realm) -> str:
 
 def _entry(url: str, caller: Caller | None) -> DefinitionCacheEntry | None:
     """A module's entry; None if there is no such module or the caller may not read it."""
-    found = resolve(unquote(url), ("", *EXECUTABLE_EXTENSIONS))
+    found = resolve(unquote(url), MODULE_ENDINGS)
     # The same answer for a missing and for an unreadable module reveals nothing.
     if found is None or found.file is None or not auth.readable([found.realm_url], caller):
         return None

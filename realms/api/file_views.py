@@ -6,13 +6,15 @@ from email.utils import format_datetime
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
+from definitions.extensions import EXECUTABLE_EXTENSIONS
 from realms import errors
 from realms.access import auth
-from realms.addresses import EXECUTABLE_EXTENSIONS, check_path
+from realms.addresses import SOURCE_ENDINGS, check_path
 from realms.cards import documents
 from realms.content import files
-from realms.content.locks import realm_write_lock
+from realms.content.locks import locked_realm
 from realms.content.resolve import realm_around, resolve
+from realms.http import headers
 from realms.http.conditions import Conditions
 from realms.http.requests import read_body
 from realms.models import Realm
@@ -25,8 +27,7 @@ def write(request: HttpRequest, url: str) -> HttpResponse:
     realm, path = _target(request, url)
     data = read_body(request, settings.FILE_SIZE_LIMIT_BYTES, path)
     files.check_size(path, data)
-    with realm_write_lock(realm.url):
-        current = _current(realm)
+    with locked_realm(realm) as current:
         _check_conditions(request, current, path)
         written = files.write_files(current, {path: data})[path]
     response = HttpResponse(status=204)
@@ -39,8 +40,8 @@ def write(request: HttpRequest, url: str) -> HttpResponse:
 def delete(request: HttpRequest, url: str) -> HttpResponse:
     """Deletes a file. The URL may lack its extension."""
     realm, path = _target(request, url)
-    with realm_write_lock(realm.url):
-        current, path = _current(realm), _with_extension(realm.url, path)
+    with locked_realm(realm) as current:
+        path = _with_extension(realm.url, path)
         if documents.has_file(current, path):
             _check_conditions(request, current, path)
         generation = files.delete_files(current, [path])
@@ -69,28 +70,15 @@ def _target(request: HttpRequest, url: str) -> tuple[Realm, str]:
     return realm, check_path(url.removeprefix(realm.url), realm.url)
 
 
-def _current(realm: Realm) -> Realm:
-    """The realm, read again under its lock. While the request waited, the realm may have been
-    deleted and another user's created at its URL."""
-    current = Realm.objects.filter(pk=realm.pk).first()
-    if current is None:
-        raise errors.NotFound(url=realm.url)
-    return current
-
-
 def _with_extension(realm_url: str, path: str) -> str:
     """The path of the file that a path without extension names, by the same rules as for reads."""
     if path.endswith(EXECUTABLE_EXTENSIONS):
         return path
-    found = resolve(realm_url + path, ("", *EXECUTABLE_EXTENSIONS, ".json"))
+    found = resolve(realm_url + path, SOURCE_ENDINGS)
     return found.file.path if found is not None and found.file is not None else path
 
 
 def _of_realm(response: HttpResponse, realm_url: str, generation: int) -> HttpResponse:
     del response["Content-Type"]
-    response["X-Boxel-Realm-Url"] = realm_url
-    response["X-Realm-Generation"] = str(generation)
-    response["Cache-Control"] = "no-store"
-    response["Access-Control-Allow-Origin"] = "*"
-    response["Access-Control-Expose-Headers"] = "*"
+    headers.add(response, headers.of_write(realm_url, generation))
     return response

@@ -8,15 +8,15 @@ from realms.content.resolve import resolve
 from realms.errors import NotFound
 from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
 from realms.serving.contents import file_bytes
+from reindex.reading.card_paths import REALM_CONFIG
 from reindex.reading.strict_json import BrokenDocument, parse
 
-CONFIG = "realm.json"
 UNNAMED = "Unnamed Workspace"
 
 
 def realm_info(realm: Realm) -> Listed:
     """The realm's description. Raises NotFound if the realm was deleted."""
-    found = resolve(realm.url + CONFIG)
+    found = resolve(realm.url + REALM_CONFIG)
     if found is None or found.realm_id != realm.pk:
         raise NotFound(url=realm.url)
     config = _config(file_bytes(found.file)) if found.file is not None else {}
@@ -61,7 +61,7 @@ def _config(data: bytes) -> dict[str, Any]:
     """The attributes of `realm.json`, merged with `cardInfo`, where clients write the name and the
     pictures."""
     try:
-        document = parse(data, CONFIG).value
+        document = parse(data, REALM_CONFIG).value
     except BrokenDocument:
         return {}
     match document:

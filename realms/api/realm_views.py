@@ -12,12 +12,12 @@ from realms.api import info
 from realms.api.server_views import parse, session, signed_in
 from realms.cards import atomic
 from realms.content import listing
-from realms.http import bodies
-from realms.http.accept import API
+from realms.http import bodies, headers
 from realms.http.requests import read_body
 from realms.models import Realm
 from realms.publishing import publishability
 from realms.serving.responses import packed_response
+from reindex.reading.media_types import API
 
 
 def get_info(request: HttpRequest, realm: Realm) -> HttpResponse:
@@ -94,5 +94,5 @@ def _packed(request: HttpRequest, packed: listing.Listing) -> HttpResponseBase:
 
 def _json(document: dict[str, Any], generation: int, status: int = 200) -> HttpResponse:
     response = JsonResponse(document, status=status, content_type=API)
-    response["X-Realm-Generation"] = str(generation)
+    headers.add(response, headers.of_generation(generation))
     return response

@@ -7,13 +7,14 @@ from realms.access import auth
 from realms.addresses import canonical_realm_url
 from realms.api.server_views import MAX_BODY_BYTES, endpoint
 from realms.content.locks import realm_write_lock
-from realms.errors import error_response
-from realms.http.accept import API
+from realms.http import headers
+from realms.http.error_answers import error_response
 from realms.http.requests import read_body
 from realms.models import Realm
 from reindex.index import shown
 from reindex.jobs import queue
 from reindex.models import ReindexJob
+from reindex.reading.media_types import API
 
 # --- Readiness ---------------------------------------------------------------------------------
 
@@ -30,7 +31,7 @@ def readiness(request: HttpRequest, realm: Realm) -> HttpResponse:
         error = state.error if auth.may(request, realm, "read") else ""
         return unready(realm.url, missing, error or "its pages are being rendered")
     response = HttpResponse(status=200, content_type=API)
-    response["X-Realm-Generation"] = str(realm.generation)
+    headers.add(response, headers.of_generation(realm.generation))
     return response
 
 

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
-from notifications.paths import composed
+from notifications.texts import composed
 from realms import errors
 from realms.access import auth
 from realms.api import (
@@ -22,10 +22,17 @@ from realms.api import (
 )
 from realms.api.server_views import preflight
 from realms.content.resolve import realms_around, resolve
-from realms.errors import error_response
-from realms.http.accept import API, CARD, SOURCE, accepted, takes_pages
+from realms.http import headers
+from realms.http.accept import accepted, takes_pages
 from realms.http.conditions import Conditions
-from realms.http.requests import MIN_GENERATION, min_generation, requested_method, requested_url
+from realms.http.error_answers import error_response
+from realms.http.requests import (
+    MIN_GENERATION,
+    min_generation,
+    requested_method,
+    requested_url,
+    without_nul,
+)
 from realms.models import EVERYONE, Realm, RealmPermission
 from realms.serving import answers, contents, drafts, pages, pinned_reads, site
 from realms.serving.contents import Answer, Variant
@@ -34,6 +41,7 @@ from realms.serving.responses import respond as send
 from realms.serving.transpiling import TranspilerFailed
 from reindex.index.shown import Page
 from reindex.reading import pins
+from reindex.reading.media_types import ANY, API, BYTES, CARD, JSON, SOURCE
 
 View = Callable[[HttpRequest, Realm], HttpResponseBase]
 
@@ -50,13 +58,13 @@ def realm(request: HttpRequest) -> HttpResponseBase:
         return error_response(errors.NotFound(url="the path, which is not valid UTF-8,"))
     if request.method == "OPTIONS":
         return preflight()
-    header = request.GET.get("acceptHeader") or request.headers.get("Accept", "*/*")
+    header = request.GET.get("acceptHeader") or request.headers.get("Accept", ANY)
     accept = accepted(header)
     method = requested_method(request)
     content_type = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
-    is_file = SOURCE in (accept, content_type) or content_type == "application/octet-stream"
+    is_file = SOURCE in (accept, content_type) or content_type == BYTES
     base, _, name = url.rpartition("/")
-    if name in ENDPOINTS and (accept in (API, "application/json") or not is_file):
+    if name in ENDPOINTS and (accept in (API, JSON) or not is_file):
         try:
             realm = Realm.objects.filter(url=f"{base}/").first()
         except OperationalError:
@@ -90,14 +98,12 @@ def pinned(request: HttpRequest, path: str) -> HttpResponse:
     this."""
     if request.method not in READING and (request.method, path) != ("POST", ""):
         raise errors.MethodNotAllowed(READING, method=request.method)
-    if "\x00" in path:
-        raise errors.Malformed(what="the path has a NUL character")
-    path = composed(path)
+    path = composed(without_nul(path))
     token = request.META.get(pinned_reads.PIN, "")
     if path == "" and "address" in request.GET:
         return pinned_reads.address(token)
     pin = pinned_reads.opened(token)
-    accept = accepted(request.headers.get("Accept", "*/*"))
+    accept = accepted(request.headers.get("Accept", ANY))
     if request.method == "POST":
         return pinned_reads.many(request, pin)
     if path == "" and accept == API:
@@ -232,7 +238,9 @@ def _no_realm(request: HttpRequest, url: str, variant: Variant | None = None) ->
         response["Location"] = f"{url}/{_query(request)}"
         return response
     if variant is Variant.HTML:
-        return HttpResponse(pages.nowhere(), status=404, headers={"Cache-Control": "no-store"})
+        return HttpResponse(
+            pages.nowhere(), status=404, headers={"Cache-Control": headers.NO_STORE}
+        )
     return error_response(errors.NotFound(url=url))
 
 
@@ -276,19 +284,9 @@ def _endpoint(request: HttpRequest, realm: Realm, name: str, method: str) -> Htt
 
 def _with_headers(realm: Realm, response: HttpResponseBase) -> HttpResponseBase:
     """An endpoint's answer with the headers that every answer of a realm has."""
-    headers = {
-        "X-Boxel-Realm-Url": realm.url,
-        "Vary": "Accept",
-        "Cache-Control": "no-store, no-cache, must-revalidate",
-        "Access-Control-Allow-Origin": "*",
-        "Access-Control-Expose-Headers": "*",
-    }
-    if isinstance(response, HttpResponse):
-        headers["Content-Length"] = str(len(response.content))
-    if "read" in auth.permissions_of(realm, None):
-        headers["X-Boxel-Realm-Public-Readable"] = "true"
-    for name, value in headers.items():
-        response.headers.setdefault(name, value)
+    public = "read" in auth.permissions_of(realm, None)
+    length = len(response.content) if isinstance(response, HttpResponse) else None
+    headers.add_missing(response, headers.of_endpoint(realm.url, length, public=public))
     return response
 
 

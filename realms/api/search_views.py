@@ -5,14 +5,13 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from definitions.entries import DefinitionCacheEntryQuery
+from definitions.extensions import MODULE_ENDINGS
 from definitions.lookup import DefinitionLookup
 from realms import errors
 from realms.access import auth
-from realms.addresses import EXECUTABLE_EXTENSIONS
 from realms.api.card_views import headed, resources
 from realms.cards import documents
 from realms.content.resolve import resolve
-from realms.http.accept import CARD
 from realms.http.requests import read_body, requested_method
 from realms.models import Realm
 from realms.serving import drafts
@@ -20,6 +19,7 @@ from reindex.index.query import InvalidQuery, parse_json, parse_url
 from reindex.index.search import SearchTimeout
 from reindex.index.search import search as find
 from reindex.jobs import wanted
+from reindex.reading.media_types import CARD
 from reindex.reading.references import file_url
 
 #: Longer than any valid query. Unit: bytes.
@@ -66,7 +66,7 @@ class _Definitions:
 
     def __call__(self, module: str, name: str) -> dict[str, Any] | None:
         """The definition; None if there is no such type. Raises Busy if it is not built yet."""
-        found = resolve(module, ("", *EXECUTABLE_EXTENSIONS))
+        found = resolve(module, MODULE_ENDINGS)
         if found is None or found.file is None:
             return None
         if not found.public:

@@ -11,10 +11,10 @@ from django.views.decorators.csrf import csrf_exempt
 from realms import errors
 from realms.access import auth
 from realms.addresses import canonical_realm_url
-from realms.http import bodies
-from realms.http.accept import API
+from realms.http import bodies, headers
 from realms.http.requests import read_body
 from realms.publishing import publish
+from reindex.reading.media_types import API
 
 #: The largest body of these endpoints. Unit: bytes.
 MAX_BODY_BYTES = 64 * 1024
@@ -35,9 +35,7 @@ def endpoint(method: str) -> Callable[[View], View]:
             if request.method != method:
                 raise errors.MethodNotAllowed([method], method=request.method)
             response = view(request)
-            response["Access-Control-Allow-Origin"] = "*"
-            response["Access-Control-Expose-Headers"] = "*"
-            response["Cache-Control"] = "no-store"
+            headers.add(response, headers.of_server())
             return response
 
         return answer
@@ -103,9 +101,7 @@ def publish_realm(request: HttpRequest) -> HttpResponse:
     response = _document("published_realm", done.realm_id, attributes, status=202)
     response["Location"] = f"{done.url}_readiness-check?awaitPrerenderHtml=true"
     response["Retry-After"] = "1"
-    response["X-Boxel-Realm-Url"] = done.url
-    response["X-Boxel-Realm-Public-Readable"] = "true"
-    response["X-Realm-Generation"] = str(done.generation)
+    headers.add(response, headers.of_publication(done.url, done.generation))
     return response
 
 

@@ -10,12 +10,14 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
+from notifications.texts import check_encodable
 from realms.addresses import file_path, same_name
 from realms.content.files import check_size, open_versions, write_files
-from realms.content.locks import realm_write_lock
-from realms.errors import AlreadyThere, Malformed, Missing, NotFound, Problems, RealmError
+from realms.content.locks import locked_realm
+from realms.errors import AlreadyThere, Malformed, Missing, Problems, RealmError
 from realms.http import bodies
 from realms.models import Realm
+from reindex.reading.card_paths import is_card_file
 from reindex.reading.references import file_url
 
 #: Fields of `meta` that the server adds, and clients send back: they are not part of the file.
@@ -67,7 +69,7 @@ def _operation(value: Any, place: str, realm_url: str) -> Operation:
         raise Missing(href=sent.href, why=f"it is outside {realm_url}")
     if isinstance(sent.data, bodies.SourceResource):
         data = sent.data.attributes.content.encode()
-    elif path.endswith(".json"):
+    elif is_card_file(path):
         data = _card(sent.data, place)
     else:
         raise Malformed(what=f"{place}.href: a card's file ends in .json; got {sent.href}")
@@ -89,12 +91,11 @@ def _card(card: bodies.CardResource, place: str) -> bytes:
         **({"relationships": card.relationships} if card.relationships else {}),
         "meta": {key: value for key, value in meta.items() if key not in _ADDED_BY_SERVER},
     }
+    text = json.dumps({"data": resource}, indent=2, ensure_ascii=False)
     try:
-        return json.dumps({"data": resource}, indent=2, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise Malformed(
-            what=f"{place}.data: half of a surrogate pair is not a character"
-        ) from error
+        return check_encodable(text).encode()
+    except ValueError as error:
+        raise Malformed(what=f"{place}.data: {error}") from error
 
 
 def apply(realm: Realm, operations: Sequence[Operation]) -> tuple[int, list[Result]]:
@@ -103,10 +104,7 @@ def apply(realm: Realm, operations: Sequence[Operation]) -> tuple[int, list[Resu
 
     Raises Several with each operation that is impossible, and does none then.
     """
-    with realm_write_lock(realm.url):
-        current = Realm.objects.filter(pk=realm.pk).first()
-        if current is None:
-            raise NotFound(url=realm.url)
+    with locked_realm(realm) as current:
         _check(current, operations)
         written = write_files(current, {each.path: each.data for each in operations})
     results = [

@@ -18,17 +18,19 @@ from urllib.parse import urljoin
 from django.db.models import Sum
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from notifications.texts import is_storable
 from realms import errors
 from realms.addresses import check_path
 from realms.cards import relationships
 from realms.content.blobs import read_blob
 from realms.content.files import check_size, delete_files, write_files
 from realms.content.history import MANY_BYTES, versions_at
-from realms.content.locks import realm_write_lock
+from realms.content.locks import locked_realm
 from realms.http.bodies import Text
 from realms.models import FileVersion, Realm
 from reindex.index.shown import find_page
 from reindex.prerender.results import broken_card
+from reindex.reading.card_paths import card_of, file_of, named_card
 from reindex.reading.documents import read_document
 from reindex.reading.references import file_url
 from reindex.reading.strict_json import MAX_DEPTH, BrokenDocument, is_held
@@ -87,15 +89,11 @@ def _storable(value: Any) -> Any:
             pending += [(part, depth + 1) for pair in each.items() for part in pair]
         elif isinstance(each, list):
             pending += [(part, depth + 1) for part in each]
-        elif isinstance(each, str) and ("\x00" in each or not _encodes(each)):
+        elif isinstance(each, str) and not is_storable(each):
             raise ValueError("has a character that no text can have")
         elif isinstance(each, int) and not is_held(str(each)):
             raise ValueError("has a number that JavaScript can't hold; write it as text")
     return value
-
-
-def _encodes(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 class _Part(BaseModel):
@@ -166,7 +164,7 @@ def read(realm: Realm, path: str) -> Card:
     realm, whose rendering failed.
     """
     generation = realm.generation
-    path = f"{path}index" if path.endswith("/") or not path else path
+    path = named_card(path)
     if realm.kind == Realm.Kind.PUBLISHED:
         page = find_page(realm.url, path)
         if page.error is not None:
@@ -178,7 +176,7 @@ def read(realm: Realm, path: str) -> Card:
                 return card
     except BrokenDocument as error:
         raise errors.BrokenCard(file_url(realm.url, path), broken_card(error)) from error
-    if versions_at(realm, generation).filter(path__in=[path, f"{path}.json"]).exists():
+    if versions_at(realm, generation).filter(path__in=[path, file_of(path)]).exists():
         raise errors.NotACard(url=file_url(realm.url, path))
     raise errors.NotFound(url=file_url(realm.url, path))
 
@@ -186,7 +184,7 @@ def read(realm: Realm, path: str) -> Card:
 def read_many(realm: Realm, generation: int, paths: list[str]) -> list[Card]:
     """The cards at these paths as of a generation, in this order. Raises InvalidQuery if they are
     too large for one response."""
-    versions = versions_at(realm, generation).filter(path__in=[f"{path}.json" for path in paths])
+    versions = versions_at(realm, generation).filter(path__in=[file_of(path) for path in paths])
     size = versions.aggregate(size=Sum("size"))["size"] or 0
     if size > MANY_BYTES:
         raise errors.InvalidQuery(
@@ -209,7 +207,7 @@ def has_file(realm: Realm, path: str) -> bool:
 
 
 def _versions(realm: Realm, generation: int, paths: Iterable[str]) -> Iterable[FileVersion]:
-    files = [f"{path}.json" for path in paths]
+    files = [file_of(path) for path in paths]
     return versions_at(realm, generation).filter(path__in=files).select_related("blob")
 
 
@@ -218,7 +216,7 @@ def _card(realm: Realm, generation: int, version: FileVersion) -> Card | None:
     document = read_document(_data(version), version.path)
     if document is None:
         return None
-    path = version.path.removesuffix(".json")
+    path = card_of(version.path)
     return Card(realm.url, path, generation, document, version.created_at, version.modified_at)
 
 
@@ -240,7 +238,7 @@ def create(realm: Realm, folder: str, body: CreateCard, condition: Condition) ->
     for what, segment in (("data.lid", name), ("data.meta.adoptsFrom.name", adopts.name)):
         if "/" in segment:
             raise errors.Malformed(what=f"{what} is {segment!r}; a file's name has no /")
-    path = check_path(f"{folder}{adopts.name}/{name}.json", realm.url)
+    path = check_path(file_of(f"{folder}{adopts.name}/{name}"), realm.url)
     base = file_url(realm.url, folder)
     data = {
         "type": "card",
@@ -248,8 +246,7 @@ def create(realm: Realm, folder: str, body: CreateCard, condition: Condition) ->
         "relationships": _relationships(sent.relationships, base, realm.url, path),
         "meta": {"adoptsFrom": _adopts(adopts, base, realm.url, path)},
     }
-    with realm_write_lock(realm.url):
-        current = _current(realm)
+    with locked_realm(realm) as current:
         if has_file(current, path):
             raise errors.Conflict(what=f"{realm.url}{path} already exists")
         condition(path, None)
@@ -261,10 +258,9 @@ def patch(realm: Realm, path: str, body: PatchCard, condition: Condition) -> Car
 
     Raises NotFound, NotACard, BrokenCard, TooLarge, and Malformed for a change of the type.
     """
-    sent, file = body.data, check_path(f"{path}.json", realm.url)
+    sent, file = body.data, check_path(file_of(path), realm.url)
     base = file_url(realm.url, path)
-    with realm_write_lock(realm.url):
-        current = _current(realm)
+    with locked_realm(realm) as current:
         card = read(current, path)
         condition(file, card)
         document = card.document
@@ -282,9 +278,8 @@ def patch(realm: Realm, path: str, body: PatchCard, condition: Condition) -> Car
 
 def delete(realm: Realm, path: str, condition: Condition) -> int:
     """Deletes a card and returns the realm's generation. Raises NotFound, NotACard."""
-    file = check_path(f"{path}.json", realm.url)
-    with realm_write_lock(realm.url):
-        current = _current(realm)
+    file = check_path(file_of(path), realm.url)
+    with locked_realm(realm) as current:
         card = None
         with suppress(errors.BrokenCard):
             card = read(current, path)
@@ -296,18 +291,14 @@ def _write(realm: Realm, path: str, document: dict[str, Any]) -> Card:
     data = json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
     check_size(path, data)
     written = write_files(realm, {path: data})[path]
-    card = path.removesuffix(".json")
     return Card(
-        realm.url, card, written.generation, document, written.created_at, written.modified_at
+        realm.url,
+        card_of(path),
+        written.generation,
+        document,
+        written.created_at,
+        written.modified_at,
     )
-
-
-def _current(realm: Realm) -> Realm:
-    """The realm, read again under its lock. Raises NotFound if it was deleted meanwhile."""
-    current = Realm.objects.filter(pk=realm.pk).first()
-    if current is None:
-        raise errors.NotFound(url=realm.url)
-    return current
 
 
 def _merged(stored: Any, sent: Any) -> Any:

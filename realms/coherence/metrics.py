@@ -26,6 +26,7 @@ from notifications.models import Replica
 from realms import errors
 from realms.access import auth
 from realms.coherence.generations import REMEMBERED
+from realms.http.headers import NO_STORE
 from realms.models import CoherenceReport, Realm
 from reindex.models import ReindexJob
 
@@ -58,7 +59,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     registry = CollectorRegistry()
     registry.register(_Fleet())
     response = HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
-    response["Cache-Control"] = "no-store"
+    response["Cache-Control"] = NO_STORE
     return response
 
 

@@ -7,6 +7,7 @@ from realms.coherence.replica_client import Question, ReplicaClient
 from realms.coherence.rules import Observation, State
 from realms.models import FileVersion, Realm
 from realms.serving.contents import Variant
+from reindex.reading.card_paths import FRONT_PAGE, card_of, is_card_file
 
 
 @dataclass
@@ -65,8 +66,8 @@ def variants_of(realm: Realm, path: str, private: bool) -> list[Question]:
         Question(realm.url, path, Variant.SOURCE, private),
         Question(realm.url, path, Variant.MODULE, private),
     ]
-    if realm.kind == Realm.Kind.PUBLISHED and path.endswith(".json"):
-        page = "" if path == "index.json" else path.removesuffix(".json")
+    if realm.kind == Realm.Kind.PUBLISHED and is_card_file(path):
+        page = "" if path == FRONT_PAGE else card_of(path)
         questions.append(Question(realm.url, page, Variant.HTML, private))
     return questions
 

@@ -12,10 +12,11 @@ from urllib.parse import quote, urlsplit
 
 import urllib3
 
+from notifications.texts import whole_number
 from realms.access.auth import OPERATOR, server_token
 from realms.coherence.rules import Observation
-from realms.http.accept import SOURCE
 from realms.serving.contents import Variant
+from reindex.reading.media_types import ANY, HTML, SOURCE
 
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 10.0
@@ -24,7 +25,7 @@ AT_ONCE = 4
 #: Longer than any run. Each run signs its own token.
 TOKEN_SECONDS = 24 * 3600
 
-_ACCEPT = {Variant.SOURCE: SOURCE, Variant.MODULE: "*/*", Variant.HTML: "text/html"}
+_ACCEPT = {Variant.SOURCE: SOURCE, Variant.MODULE: ANY, Variant.HTML: HTML}
 
 
 class NoAnswer(Exception):
@@ -109,7 +110,7 @@ class Connection:
             at=at,
             worker=worker,
             realm_url=received.get("x-boxel-realm-url"),
-            generation=int(generation) if generation and generation.isdigit() else None,
+            generation=whole_number(generation or ""),
             status=answer.status,
             digest=sha256(answer.data).hexdigest(),
             location=received.get("location"),

@@ -18,6 +18,7 @@ from realms.content.changes import Change, raise_change
 from realms.content.resolve import realms_within
 from realms.errors import Conflict, NotFound, OverQuota, TooLarge
 from realms.models import FileVersion, Realm
+from reindex.reading.card_paths import is_card_file
 from reindex.reading.documents import read_document
 from reindex.reading.strict_json import BrokenDocument
 
@@ -67,7 +68,7 @@ def check_size(path: str, data: bytes) -> None:
 
 def is_card(path: str, data: bytes) -> bool:
     """Whether a file is a card instance: a JSON:API document that names what it adopts from."""
-    if not path.endswith(".json") or len(data) > settings.FILE_SIZE_LIMIT_BYTES:
+    if not is_card_file(path) or len(data) > settings.FILE_SIZE_LIMIT_BYTES:
         return False
     try:
         return read_document(data, path) is not None

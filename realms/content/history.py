@@ -7,7 +7,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Q, QuerySet
 
-from notifications.paths import top_folder
+from notifications.texts import top_folder
 from realms.content.blobs import read_blob
 from realms.content.resolve import realms_within
 from realms.models import Blob, FileVersion, Publication, Realm, RealmBorder

@@ -9,7 +9,8 @@ from psycopg.errors import LockNotAvailable
 
 from notifications.locks import lock_key as lock_key
 from realms.content.changes import dispatch_at_end
-from realms.errors import Busy
+from realms.errors import Busy, NotFound
+from realms.models import Realm
 
 LOCK_WAIT_SECONDS = 30
 
@@ -29,6 +30,20 @@ def realm_write_lock(
     with transaction.atomic(durable=durable), dispatch_at_end():
         lock_realms(urls, shared)
         yield
+
+
+@contextmanager
+def locked_realm(realm: Realm) -> Iterator[Realm]:
+    """Holds the write lock of a realm, and yields the realm as read under it.
+
+    While the caller waited, the realm may have been deleted and another user's created at its URL.
+    Raises NotFound then.
+    """
+    with realm_write_lock(realm.url):
+        current = Realm.objects.filter(pk=realm.pk).first()
+        if current is None:
+            raise NotFound(url=realm.url)
+        yield current
 
 
 def lock_realms(urls: Iterable[str], shared: Iterable[str] = ()) -> None:

@@ -3,12 +3,8 @@
 from django.http.request import MediaType
 
 from notifications.short_cached import short_cached
+from reindex.reading.media_types import ANY, API, CARD, HTML, JAVASCRIPT, JSON, SOURCE
 
-SOURCE = "application/vnd.card+source"
-CARD = "application/vnd.card+json"
-API = "application/vnd.api+json"
-JSON = "application/json"
-HTML = "text/html"
 #: The rest of a longer Accept header is ignored. Unit: characters.
 _MAX_ACCEPT = 500
 
@@ -25,14 +21,14 @@ def accepted(accept: str) -> str:
     ranges = _ranges(accept)
     named = dict.fromkeys(f"{each.main_type}/{each.sub_type}" for each in ranges)
     # In the order of preference among types of equal quality.
-    offers = [*(each for each in named if each in (SOURCE, CARD, API)), HTML, JSON, "*/*"]
+    offers = [*(each for each in named if each in (SOURCE, CARD, API)), HTML, JSON, ANY]
     wanted = {each: _quality(ranges, each) for each in offers if each in named}
     if "text/*" in named:
         wanted[HTML] = _quality(ranges, HTML)
-    if wanted.get(HTML, 1) < _quality(ranges, "text/javascript"):
+    if wanted.get(HTML, 1) < _quality(ranges, JAVASCRIPT):
         del wanted[HTML]
-    best = max(wanted, key=lambda each: wanted[each], default="*/*")
-    return best if wanted.get(best) else "*/*"
+    best = max(wanted, key=lambda each: wanted[each], default=ANY)
+    return best if wanted.get(best) else ANY
 
 
 @short_cached(maxsize=1024)
@@ -44,7 +40,7 @@ def takes_pages(accept: str) -> bool:
 def _ranges(accept: str) -> list[MediaType]:
     if len(accept) > _MAX_ACCEPT:
         accept = accept[:_MAX_ACCEPT].rpartition(",")[0]
-    return [MediaType(each) for each in accept.split(",") if each.strip()] or [MediaType("*/*")]
+    return [MediaType(each) for each in accept.split(",") if each.strip()] or [MediaType(ANY)]
 
 
 def _quality(ranges: list[MediaType], media_type: str) -> float:

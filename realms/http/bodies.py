@@ -1,7 +1,6 @@
 """The JSON bodies of requests, and the error messages for invalid ones."""
 
 import json
-import math
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -13,7 +12,9 @@ from pydantic import (
     ValidationError,
 )
 
+from notifications.texts import check_encodable, check_storable
 from realms.errors import Malformed
+from reindex.reading.strict_json import finite_only
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -24,15 +25,7 @@ _SMALL_BYTES = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
 
 
-def _storable(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("NUL characters are not possible here")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("half of a surrogate pair is not a character")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_storable)]
+Text = Annotated[str, AfterValidator(check_storable)]
 
 
 class _Body(BaseModel):
@@ -111,16 +104,8 @@ class PatchPermissions(_Body):
     data: _PermissionsData
 
 
-def _encodable(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("half of a surrogate pair is not a character") from error
-    return text
-
-
 class _SourceAttributes(_Body):
-    content: Annotated[str, AfterValidator(_encodable)]
+    content: Annotated[str, AfterValidator(check_encodable)]
 
 
 class SourceResource(_Body):
@@ -167,7 +152,7 @@ def parse(model: type[M], body: bytes) -> M:
     if len(body) > _SMALL_BYTES and _has_too_many_values(body):
         raise Malformed(what=f"Request body has more than {MAX_VALUES:,} values")
     try:
-        value = json.loads(body, parse_float=_finite, parse_constant=_finite)
+        value = json.loads(body, parse_float=finite_only, parse_constant=finite_only)
     except (ValueError, RecursionError) as error:
         raise Malformed(what=f"Request body is not valid JSON: {error}") from error
     if not isinstance(value, dict):
@@ -207,13 +192,6 @@ def checked(model: type[M], value: Any, within: str = "") -> M:
             for fault in error.errors(include_url=False)
         ]
         raise Malformed(what="; ".join(faults)) from error
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is not a number that JSON can hold")
-    return value
 
 
 def _kind(value: Any) -> str:

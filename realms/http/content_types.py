@@ -5,7 +5,7 @@ A type describes the stored bytes. So `style.css.gz` is gzip, not a style sheet.
 
 from pathlib import PurePosixPath
 
-DEFAULT = "application/octet-stream"
+from reindex.reading.media_types import BYTES
 
 #: Media types by extension: those of the IANA registry, or the common one if it has none.
 _TYPES = {
@@ -137,7 +137,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 def media_type(path: str) -> str:
     """The media type of a file by its name alone, without parameters."""
-    return _TYPES.get(PurePosixPath(path).suffix[1:].lower(), DEFAULT)
+    return _TYPES.get(PurePosixPath(path).suffix[1:].lower(), BYTES)
 
 
 def described(path: str, data: bytes, *, as_stored: bool) -> tuple[tuple[str, str], ...]:

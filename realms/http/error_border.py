@@ -15,10 +15,9 @@ from realms.errors import (
     Conflict,
     Malformed,
     RealmError,
-    error_response,
-    server_error_response,
 )
 from realms.http.database_errors import is_away, is_conflict
+from realms.http.error_answers import error_response, server_error_response
 
 logger = logging.getLogger(__name__)
 

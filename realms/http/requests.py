@@ -4,7 +4,7 @@ import re
 
 from django.http import HttpRequest, UnreadablePostError
 
-from notifications.paths import composed
+from notifications.texts import composed, whole_number
 from realms.addresses import public_origin
 from realms.errors import (
     LengthRequired,
@@ -22,6 +22,8 @@ RAW_PATH = "realms.raw_path"
 MAX_ADDRESS_BYTES = 4096
 #: The longest host name in DNS, with a port. Unit: bytes.
 MAX_HOST_BYTES = 260
+#: A large Content-Length is a number, although no body may be that large. Python reads no longer.
+_MAX_LENGTH_DIGITS = 4300
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 
 
@@ -44,9 +46,14 @@ def request_url(host: str, path_info: str) -> str:
         raise Malformed(what=f"the Host header is {host[:80]!r}; expected a host name and a port")
     if len(path_info) > MAX_ADDRESS_BYTES:
         raise TooLong(limit=MAX_ADDRESS_BYTES)
-    if "\x00" in path_info:
+    return public_origin(host) + composed(without_nul(path_info).encode("latin-1").decode())
+
+
+def without_nul(path: str) -> str:
+    """The path of a request, if it has no NUL: no file's path has one. Raises Malformed."""
+    if "\x00" in path:
         raise Malformed(what="the path has a NUL character")
-    return public_origin(host) + composed(path_info.encode("latin-1").decode())
+    return path
 
 
 def requested_url(request: HttpRequest) -> str:
@@ -67,9 +74,9 @@ def read_body(request: HttpRequest, limit: int, name: str) -> bytes:
     announced = request.headers.get("Content-Length") or "0"
     if "Transfer-Encoding" in request.headers:
         raise LengthRequired()
-    if not announced.isascii() or not announced.isdigit():
+    size = whole_number(announced, digits=_MAX_LENGTH_DIGITS)
+    if size is None:
         raise Malformed(what=f"Content-Length is {announced[:40]!r}; expected a whole number")
-    size = int(announced)
     if size > limit:
         raise TooLarge(path=name, size=size, limit=limit)
     try:
@@ -85,9 +92,10 @@ def min_generation(value: str | None) -> int:
     """The generation in an X-Realm-Min-Generation header; 0 for None. Raises Malformed."""
     if value is None:
         return 0
-    if not value.isascii() or not value.isdigit() or len(value) > 18:
+    generation = whole_number(value)
+    if generation is None:
         raise Malformed(what=f"X-Realm-Min-Generation is {value[:40]!r}; expected a whole number")
-    return int(value)
+    return generation
 
 
 def requested_method(request: HttpRequest) -> str:

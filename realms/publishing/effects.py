@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from django.conf import settings
 
+from definitions.extensions import EXECUTABLE_EXTENSIONS
 from definitions.lookup import DefinitionLookup
 from notifications.channels import MAX_PATHS_PER_STATEMENT
 from notifications.emit import bump_at_commit, emit
-from realms.addresses import EXECUTABLE_EXTENSIONS
 from realms.content.changes import (
     Change,
     board_keys,

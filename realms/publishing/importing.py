@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from notifications.paths import composed
+from notifications.texts import composed
 from realms.access.permissions import readers_change
 from realms.addresses import check_path, same_name
 from realms.content.blobs import Stored, store_blob

@@ -13,10 +13,11 @@ from uuid import UUID
 
 from django.db.models import Q
 
-from realms.addresses import EXECUTABLE_EXTENSIONS
+from definitions.extensions import EXECUTABLE_EXTENSIONS
 from realms.content import blobs, history
 from realms.errors import Busy
 from realms.models import FileVersion, Realm
+from reindex.reading.card_paths import card_of, is_card_file
 from reindex.reading.documents import absolute, links_of, module_of, read_document
 from reindex.reading.modules import imports_of
 from reindex.reading.references import file_url
@@ -99,7 +100,7 @@ def _read(versions: Iterable[FileVersion]) -> Iterator[tuple[str, OutsideReferen
 def _references(path: str, data: bytes) -> OutsideReferences:
     """The references of a file: a card's module and links, a module's imports."""
     url = file_url(_COPY, path)
-    if not path.endswith(".json"):
+    if not is_card_file(path):
         return OutsideReferences(_outside(imports_of(url, data)))
     try:
         document = read_document(data, path)
@@ -109,7 +110,7 @@ def _references(path: str, data: bytes) -> OutsideReferences:
         return OutsideReferences(data=True)
     document = absolute(document)
     module = module_of(url, document)
-    links = links_of(url.removesuffix(".json"), document)
+    links = links_of(card_of(url), document)
     return OutsideReferences(_outside([*([module] if module else []), *links]))
 
 

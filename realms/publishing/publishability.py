@@ -14,6 +14,7 @@ from realms.errors import NotFound
 from realms.models import EVERYONE, Publication, Realm, RealmPermission
 from realms.publishing.outside_references import Findings, scan
 from reindex.index.shown import failed_cards, shown_cards
+from reindex.reading.card_paths import card_of, file_of
 from reindex.reading.documents import no_longer_a_card
 from reindex.reading.references import file_url
 
@@ -84,13 +85,13 @@ def _broken_cards(realm: Realm, findings: Findings) -> dict[str, str]:
         if newest is not None and newest.source_generation == realm.generation:
             shown.append((copy.url, copy.generation))
     broken = {
-        f"{card}.json": message
+        file_of(card): message
         for url, generation in shown
         for card, message in failed_cards(url, generation).items()
     }
-    data = [path.removesuffix(".json") for path, references in findings.items() if references.data]
+    data = [card_of(path) for path, references in findings.items() if references.data]
     for card in shown_cards(urls, data):
-        broken[f"{card}.json"] = str(no_longer_a_card(f"{card}.json"))
+        broken[file_of(card)] = str(no_longer_a_card(file_of(card)))
     return broken | {
         path: references.broken for path, references in findings.items() if references.broken
     }

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from reindex.reading.card_paths import FRONT_PAGE, REALM_CONFIG
+
 
 def seed_files(attributes: dict[str, Any]) -> dict[str, bytes]:
     """`realm.json`, which names the realm, and `index.json`, its front page."""
@@ -10,8 +12,8 @@ def seed_files(attributes: dict[str, Any]) -> dict[str, bytes]:
         key: attributes[key] for key in ("name", "iconURL", "backgroundURL") if attributes.get(key)
     }
     return {
-        "realm.json": _card("RealmConfig", config),
-        "index.json": _card("CardsIndex", {"title": attributes["name"]}),
+        REALM_CONFIG: _card("RealmConfig", config),
+        FRONT_PAGE: _card("CardsIndex", {"title": attributes["name"]}),
     }
 
 

@@ -11,36 +11,33 @@ from functools import lru_cache
 
 from django.conf import settings
 
+from definitions.extensions import EXECUTABLE_EXTENSIONS, MODULE_ENDINGS
 from notifications.board import Slots
 from notifications.channels import index_key, path_key, realm_key
 from notifications.emit import local_board
 from notifications.stamped_cache import StampedCache
-from realms.addresses import EXECUTABLE_EXTENSIONS, realm_candidates
+from realms.addresses import SOURCE_ENDINGS, realm_candidates
 from realms.content.resolve import Resolved, ResolvedFile, resolve
 from realms.errors import HistoryEnds, Misdirected, NotFound
+from realms.http.headers import CORS, of_file, scoped
 from realms.models import Realm
 from realms.serving.contents import (
     MAKERS,
     Answer,
     Content,
-    Headers,
     Variant,
     make_module,
     raw,
     refusal,
     without_bytes,
 )
+from reindex.reading.card_paths import FRONT_PAGE
 
 _PROBED = {
-    Variant.SOURCE: ("", *EXECUTABLE_EXTENSIONS, ".json"),
-    Variant.MODULE: ("", *EXECUTABLE_EXTENSIONS),
+    Variant.SOURCE: SOURCE_ENDINGS,
+    Variant.MODULE: MODULE_ENDINGS,
     Variant.HTML: ("",),
 }
-#: Scripts of any origin may read an answer.
-_CORS: Headers = (
-    ("access-control-allow-origin", "*"),
-    ("access-control-expose-headers", "*"),
-)
 _ENTRY_OVERHEAD = 1024
 
 
@@ -156,7 +153,7 @@ def _watched(variant: Variant, url: str, extensions: tuple[str, ...]) -> Slots:
     if variant is Variant.HTML:
         keys += [index_key(realm) for realm in realms]
         # A source realm's folder redirects every client to its page only if this file exists.
-        keys.append(path_key(f"{url}index.json"))
+        keys.append(path_key(url + FRONT_PAGE))
     return Slots(keys)
 
 
@@ -178,7 +175,7 @@ def _reused(found: Resolved | None, before: Answer | None) -> Content | None:
 def _nowhere(url: str) -> Answer:
     """The answer at a URL that lies in no realm."""
     not_found = refusal(NotFound(url=url))
-    return Answer(not_found, not_found.headers + _CORS, None, True, 0, 0)
+    return Answer(not_found, not_found.headers + CORS, None, True, 0, 0)
 
 
 def _lacks_its_slash(url: str, answer: Answer, found: Resolved | None) -> bool:
@@ -207,17 +204,11 @@ def _answer(url: str, found: Resolved | None, make: Callable[[Resolved], Content
     low, high = found.low, found.high
     if content.generation is not None:
         low = high = content.generation
-    scope = "public" if found.public else "private"
-    headers = [
-        (name, f"{scope}, {value}" if name == "cache-control" else value)
-        for name, value in content.headers
-    ]
-    headers += [
-        ("x-boxel-realm-url", found.realm_url),
-        ("x-realm-generation", str(high)),
-        ("vary", "Accept"),
-        *_CORS,
-    ]
-    if found.public:
-        headers.append(("x-boxel-realm-public-readable", "true"))
-    return Answer(content, tuple(headers), found.realm_url, found.public, low, high)
+    headers = (
+        *(
+            (name, scoped(value, public=found.public) if name == "cache-control" else value)
+            for name, value in content.headers
+        ),
+        *of_file(found.realm_url, high, public=found.public),
+    )
+    return Answer(content, headers, found.realm_url, found.public, low, high)

@@ -5,22 +5,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from email.utils import format_datetime
 from enum import StrEnum
-from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from realms.addresses import CODE_EXTENSIONS
+from definitions.extensions import CODE_EXTENSIONS
 from realms.content.blobs import read_blob
 from realms.content.files import etag
 from realms.content.resolve import Resolved, ResolvedFile, resolve
-from realms.errors import NotAcceptable, NotFound, RealmError, error_response
+from realms.errors import NotAcceptable, NotFound, RealmError
 from realms.http import content_types
+from realms.http.error_answers import error_response
+from realms.http.headers import NO_STORE, REVALIDATED, Headers
 from realms.models import Realm
 from realms.serving import pages
 from realms.serving.transpiling import TranspileError, javascript
 from reindex.index.shown import Page, find_page
+from reindex.reading.card_paths import file_of, named_card
+from reindex.reading.media_types import HTML, JAVASCRIPT
 from reindex.reading.references import file_url
-
-Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class Variant(StrEnum):
@@ -90,7 +91,7 @@ def make_module(url: str, found: Resolved) -> Content:
         refused = NotAcceptable(url=file_url(found.realm_url, file.path), why=error)
         return refusal(refused, made_from=file)
     headers = (
-        ("content-type", "text/javascript; charset=utf-8"),
+        ("content-type", f"{JAVASCRIPT}; charset=utf-8"),
         ("cache-control", "max-age=0"),
         ("etag", f'"{hashlib.sha256(body).hexdigest()}:module"'),
         ("last-modified", format_datetime(file.modified_at, usegmt=True)),
@@ -125,12 +126,12 @@ def make_html(url: str, found: Resolved) -> Content:
 
 
 def _page_at(found: Resolved, path: str) -> Page:
-    return find_page(found.realm_url, f"{path}index" if path.endswith("/") or not path else path)
+    return find_page(found.realm_url, named_card(path))
 
 
 def has_card(url: str) -> bool:
     """Whether `<url>.json` is a file, and so may be the card whose page is at `url`."""
-    found = resolve(f"{url}.json")
+    found = resolve(file_of(url))
     return found is not None and found.file is not None
 
 
@@ -142,7 +143,7 @@ def folder(found: Resolved, path: str, generation: int) -> Content | None:
     if page.html is None and page.error is None:
         return None
     location = urlsplit(file_url(found.realm_url, f"{path}/")).path
-    headers = (("location", location), ("cache-control", "max-age=0, must-revalidate"))
+    headers = (("location", location), ("cache-control", REVALIDATED))
     return Content(302, headers, b"", generation=generation, for_all=True)
 
 
@@ -165,7 +166,7 @@ def published_elsewhere(found: Resolved, path: str) -> Content:
     if shown is None:
         return _page(200, pages.source_realm(found.realm_url), found.high)
     location = file_url(shown.url, path)
-    return Content(302, (("location", location), ("cache-control", "no-store")), b"")
+    return Content(302, (("location", location), ("cache-control", NO_STORE)), b"")
 
 
 MAKERS: dict[Variant, Callable[[str, Resolved], Content]] = {
@@ -214,8 +215,8 @@ def _policy(found: Resolved, page: Page) -> Headers:
 def _page(status: int, html: str, generation: int, policy: Headers = ()) -> Content:
     body = html.encode()
     headers = (
-        ("content-type", "text/html; charset=utf-8"),
-        ("cache-control", "max-age=0, must-revalidate"),
+        ("content-type", f"{HTML}; charset=utf-8"),
+        ("cache-control", REVALIDATED),
         ("etag", f'"{hashlib.sha256(body).hexdigest()}:html"'),
         *policy,
     )

@@ -6,11 +6,13 @@ from django.http import HttpRequest, HttpResponse
 from realms.access import auth
 from realms.content.locks import realm_write_lock
 from realms.content.resolve import resolve
+from realms.http import headers
 from realms.models import Realm
 from realms.serving import origins, pages
 from reindex.index.shown import find_page
 from reindex.jobs import queue
 from reindex.models import IndexHead, ReindexJob
+from reindex.reading.card_paths import named_card
 
 
 def ask_for_index(realm_url: str) -> None:
@@ -56,7 +58,7 @@ def preview(request: HttpRequest, url: str) -> HttpResponse | None:
         return None
     path = url.removeprefix(realm.url)
     ask_for_index(realm.url)
-    page = find_page(realm.url, f"{path}index" if path.endswith("/") or not path else path)
+    page = find_page(realm.url, named_card(path))
     if page.generation is None:
         response = HttpResponse(pages.preparing(realm.url), status=503)
     elif page.error is not None:
@@ -68,13 +70,8 @@ def preview(request: HttpRequest, url: str) -> HttpResponse | None:
     if page.generation is None or page.generation < realm.generation:
         # The browser reloads until the page is up to date.
         response["Refresh"] = "2"
-    response["X-Realm-Generation"] = str(page.generation or 0)
-    response["X-Boxel-Realm-Url"] = realm.url
-    response["Cache-Control"] = "private, no-store"
-    response["Vary"] = "Accept, Authorization, Cookie"
-    response["X-Robots-Tag"] = "noindex"
-    for name, value in origins.draft_policy(request.META.get("HTTP_HOST", ""), realm.url):
-        response[name] = value
+    headers.add(response, headers.of_draft(realm.url, page.generation or 0))
+    headers.add(response, origins.draft_policy(request.META.get("HTTP_HOST", ""), realm.url))
     return response
 
 

@@ -11,7 +11,6 @@ Django. Views set no policy; a view that needs more than the sandbox adds to it.
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -19,9 +18,9 @@ from django.http import HttpRequest, HttpResponse
 
 from notifications.short_cached import short_cached
 from realms.addresses import public_origin, without_final_dot
-from realms.errors import NotFound, error_response
-
-Headers: TypeAlias = tuple[tuple[str, str], ...]
+from realms.errors import NotFound
+from realms.http.error_answers import error_response
+from realms.http.headers import Headers
 
 CSP = "content-security-policy"
 _NOSNIFF = ("x-content-type-options", "nosniff")

@@ -12,22 +12,22 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from notifications.board import Slots
 from notifications.channels import realm_key
 from notifications.emit import local_board
-from notifications.paths import composed
 from notifications.stamped_cache import StampedCache
+from notifications.texts import composed, is_storable, whole_number
 from realms import errors
 from realms.access import auth
 from realms.content import history
 from realms.content.resolve import realms_within
-from realms.http.accept import API
+from realms.http.headers import add, of_pin
 from realms.http.requests import read_body
 from realms.models import Realm
 from reindex.reading import pins
+from reindex.reading.media_types import API, NDJSON
 from reindex.reading.pins import EVERYONE, ITSELF, Pin
 
 #: The header of a pin, as WSGI names it.
 PIN = f"HTTP_{pins.PIN_HEADER.upper().replace('-', '_')}"
 
-NDJSON = "application/x-ndjson"
 #: The largest list of paths that may be requested. Unit: bytes.
 MAX_QUESTION_BYTES = 4 * 1024 * 1024
 
@@ -89,7 +89,9 @@ def address(token: str) -> HttpResponse:
     shown = Realm.first_showing(source__url=url)
     attributes = {"address": url if shown is None else shown.url}
     document = {"data": {"type": "address", "id": url, "attributes": attributes}}
-    return _with_headers(JsonResponse(document, content_type=API), signed.pin)
+    response = JsonResponse(document, content_type=API)
+    add(response, of_pin(signed.pin.generation))
+    return response
 
 
 # --- Many files --------------------------------------------------------------------------------
@@ -110,15 +112,18 @@ def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
             del files[path]
         _check_history(realm, pin)
     else:
-        if not since.isascii() or not since.isdigit() or len(since) > 18:
+        earlier = whole_number(since)
+        if earlier is None:
             raise errors.Malformed(what=f"since is {since[:40]!r}; expected a generation")
-        changed = history.difference(realm, int(since), pin.generation)
+        changed = history.difference(realm, earlier, pin.generation)
         if changed is None:
             raise errors.HistoryEnds(url=realm.url, generation=since)
         files = changed
     attributes = {"generation": pin.generation, "files": files}
     document = {"data": {"type": "manifest", "id": pin.realm_url, "attributes": attributes}}
-    return _with_headers(JsonResponse(document, content_type=API), pin)
+    response = JsonResponse(document, content_type=API)
+    add(response, of_pin(pin.generation))
+    return response
 
 
 def many(request: HttpRequest, pin: Pin) -> HttpResponse:
@@ -132,12 +137,13 @@ def many(request: HttpRequest, pin: Pin) -> HttpResponse:
     except (ValueError, RecursionError) as error:
         raise errors.Malformed(what="the body is not JSON") from error
     match body:
-        case {"paths": [*paths]} if all(isinstance(p, str) and "\x00" not in p for p in paths):
+        case {"paths": [*paths]} if all(isinstance(p, str) and is_storable(p) for p in paths):
             lines = b"".join(_lines(realm, pin.generation, paths))
             _check_history(realm, pin)
         case _:
             raise errors.Malformed(what='the body should be {"paths": [...]}, a list of strings')
-    response = _with_headers(HttpResponse(lines, content_type=NDJSON), pin)
+    response = HttpResponse(lines, content_type=NDJSON)
+    add(response, of_pin(pin.generation))
     if realm.source is not None:
         response[pins.SOURCE_HEADER] = realm.source.url
     return response
@@ -174,9 +180,3 @@ def _check_history(realm: Realm, pin: Pin) -> None:
     published = realm.kind == Realm.Kind.PUBLISHED
     if published and history.publication_at(realm, pin.generation) is None:
         raise errors.HistoryEnds(url=realm.url, generation=pin.generation)
-
-
-def _with_headers(response: HttpResponse, pin: Pin) -> HttpResponse:
-    response["X-Realm-Generation"] = str(pin.generation)
-    response["Cache-Control"] = "private, no-store"
-    return response

@@ -11,13 +11,14 @@ from django.utils.http import parse_etags
 from realms.errors import (
     RangeNotSatisfiable,
     RealmError,
-    error_response,
 )
 from realms.http import ranges
-from realms.http.accept import HTML, JSON, SOURCE
 from realms.http.conditions import Conditions
+from realms.http.error_answers import error_response
+from realms.http.headers import NO_STORE, Headers, add, of_generation
 from realms.http.packed import Packed
-from realms.serving.contents import ACCEPT_RANGES, Answer, Headers, Variant
+from realms.serving.contents import ACCEPT_RANGES, Answer, Variant
+from reindex.reading.media_types import ANY, HTML, JSON, SOURCE
 
 _UNPACKED_BYTES = 64 * 1024
 _NO_CONDITIONS = Conditions()
@@ -26,7 +27,7 @@ _NO_CONDITIONS = Conditions()
 VARIANTS = {
     SOURCE: Variant.SOURCE,
     HTML: Variant.HTML,
-    "*/*": Variant.MODULE,
+    ANY: Variant.MODULE,
     JSON: Variant.MODULE,
 }
 
@@ -85,7 +86,7 @@ def _outcome(answer: Answer, conditions: Conditions) -> int:
 def _refused(answer: Answer, error: RealmError, extra: Headers) -> tuple[int, Headers, bytes]:
     """The refusal of a request whose answer exists: the error, with the answer's other headers."""
     refusal = error_response(error)
-    changed = {"content-type": refusal["content-type"], "cache-control": "no-store"}
+    changed = {"content-type": refusal["content-type"], "cache-control": NO_STORE}
     kept = tuple(
         (name, changed.get(name, value))
         for name, value in answer.headers
@@ -137,7 +138,7 @@ def packed_response(
     response["Content-Type"] = content_type
     response["ETag"] = etag
     response["Vary"] = "Accept, Accept-Encoding"
-    response["X-Realm-Generation"] = str(generation)
+    add(response, of_generation(generation))
     return response
 
 

@@ -13,8 +13,10 @@ from realms import errors
 from realms.access import auth
 from realms.content.history import versions_at
 from realms.content.resolve import realm_around
+from realms.http.headers import REVALIDATED
 from realms.models import EVERYONE, Realm
 from reindex.index.shown import page_paths
+from reindex.reading.card_paths import file_of
 from reindex.reading.references import file_url
 
 ROBOTS, SITEMAP = "robots.txt", "sitemap.xml"
@@ -33,7 +35,7 @@ def generated(request: HttpRequest, url: str) -> HttpResponse:
     """The generated file at such a URL, in a realm or at a host. Raises NotFound."""
     base, _, name = url.rpartition("/")
     response = robots(f"{base}/") if name == ROBOTS else sitemap(request, f"{base}/")
-    response["Cache-Control"] = "max-age=0, must-revalidate"
+    response["Cache-Control"] = REVALIDATED
     return response
 
 
@@ -85,7 +87,7 @@ def _entries(realm: Realm, generation: int, paths: list[str]) -> Iterator[str]:
     changed = dict(files.values_list("path", "modified_at"))
     for path in paths:
         folder = path.removesuffix("index") if path.rpartition("/")[2] == "index" else path
-        when = changed.get(f"{path}.json")
+        when = changed.get(file_of(path))
         lastmod = f"<lastmod>{when.isoformat(timespec='seconds')}</lastmod>" if when else ""
         yield f"<url><loc>{escape(file_url(realm.url, folder))}</loc>{lastmod}</url>"
 

@@ -18,8 +18,10 @@ from urllib.parse import unquote_to_bytes
 from django.conf import settings
 
 from notifications.short_cached import short_cached
-from realms.errors import Malformed, RealmError, error_response
+from notifications.texts import whole_number
+from realms.errors import Malformed, RealmError
 from realms.front import Application, Front
+from realms.http.error_answers import error_response
 from realms.http.packed import Packed
 from realms.http.requests import check_host_length
 from realms.serving import origins
@@ -167,8 +169,7 @@ def _size(environ: Environ) -> int | None:
     """The body's Content-Length; None if it is unknown or malformed. Unit: bytes."""
     if "HTTP_TRANSFER_ENCODING" in environ:
         return None
-    size = environ.get("CONTENT_LENGTH") or "0"
-    return int(size) if size.isascii() and size.isdigit() and len(size) < 19 else None
+    return whole_number(environ.get("CONTENT_LENGTH") or "0")
 
 
 def _largest(path: str) -> int:

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 from realms.api.definition_views import MAX_WAITING as MAX_WAITING_FOR_BUILDS
 from realms.errors import Busy
-from realms.http.accept import API, accepted
+from realms.http.accept import accepted
 from realms.web.transfer import Disconnected
+from reindex.reading.media_types import ANY, API
 
 T = TypeVar("T")
 
@@ -67,7 +68,7 @@ def lane_of(environ: Mapping[str, Any]) -> Lane:
     if environ["REQUEST_METHOD"] not in _METHODS:
         return Lane.LOGIN if path.endswith(_LOGIN) else Lane.WRITE
     if path.endswith("/") and (
-        accepted(environ.get("HTTP_ACCEPT", "*/*")) == API or environ["QUERY_STRING"]
+        accepted(environ.get("HTTP_ACCEPT", ANY)) == API or environ["QUERY_STRING"]
     ):
         # A folder's listing, or possibly one: the query may have `acceptHeader`.
         return Lane.READ if path.startswith("/_") else Lane.LARGE

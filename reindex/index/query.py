@@ -5,12 +5,14 @@ values are text and are converted to the types of their fields.
 """
 
 import json
-import math
 import re
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import unquote_plus
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from notifications.texts import is_storable, whole_number
+from reindex.reading.strict_json import finite_only
 
 #: The limits of a query: nesting of filters, conditions, list members, characters, page size.
 MAX_DEPTH = 10
@@ -43,9 +45,8 @@ def _scalar(value: Any) -> Any:
 
 def _whole(value: Any) -> Any:
     """Converts a number that is written as text, as in a URL."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
-        return int(value)
-    return value
+    number = whole_number(value, digits=9) if isinstance(value, str) else None
+    return value if number is None else number
 
 
 Value = Annotated[Any, AfterValidator(_scalar)]
@@ -119,7 +120,7 @@ class Query(_Part):
 def parse_json(body: bytes) -> Query:
     """The query in a body; an empty body matches every card. Raises InvalidQuery."""
     try:
-        value = json.loads(body or b"{}", parse_float=_finite, parse_constant=_finite)
+        value = json.loads(body or b"{}", parse_float=finite_only, parse_constant=finite_only)
     except (ValueError, RecursionError) as error:
         raise InvalidQuery("", f"the query is not valid JSON: {error}") from error
     return _parsed(value)
@@ -189,7 +190,7 @@ def _check(value: Any, depth: int, steps: tuple[object, ...]) -> None:
     if depth > 2 * MAX_DEPTH + 4:
         raise InvalidQuery(pointer_to(*steps[:6]), f"filters nest {MAX_DEPTH} deep at most")
     if isinstance(value, str):
-        if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        if not is_storable(value):
             raise InvalidQuery(pointer_to(*steps), "has a character that no text can have")
     elif isinstance(value, dict):
         for key, each in value.items():
@@ -198,10 +199,3 @@ def _check(value: Any, depth: int, steps: tuple[object, ...]) -> None:
     elif isinstance(value, list):
         for place, each in enumerate(value):
             _check(each, depth + 1, (*steps, place))
-
-
-def _finite(literal: str) -> float:
-    value = float(literal)
-    if not math.isfinite(value):
-        raise ValueError(f"{literal} is not a number that JSON can hold")
-    return value

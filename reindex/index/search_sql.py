@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from definitions.extensions import stem
 from reindex.index.query import (
     MAX_CONDITIONS,
     Filter,
@@ -30,7 +31,6 @@ Steps: TypeAlias = tuple[object, ...]
 Known: TypeAlias = Callable[[str, str], dict[str, Any] | None]
 
 _TRUE, _FALSE = sql.SQL("TRUE"), sql.SQL("FALSE")
-_EXTENSION = re.compile(r"\.(tsx|ts|jsx|js)$")
 #: The form of `date()` fields (`card_library/fields.ts`).
 _DATE = re.compile(
     r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?", re.ASCII
@@ -327,8 +327,8 @@ def _defined(definition: dict[str, Any]) -> Fields:
 
 def _module_key(module: str) -> str:
     """A module in the form of `typeKey` of `card_library/search.ts`."""
-    stem = _EXTENSION.sub("", module)
-    return "@realm/base" if stem == _EXTENSION.sub("", BASE_MODULE) else stem
+    name = stem(module)
+    return "@realm/base" if name == stem(BASE_MODULE) else name
 
 
 def _moment(value: Any) -> str | None:

@@ -17,6 +17,7 @@ from reindex.models import IndexHead, ReindexJob
 from reindex.prerender.cards import library
 from reindex.prerender.pool import renderers
 from reindex.prerender.renderer import renderer
+from reindex.reading.card_paths import FRONT_PAGE, card_of, file_of, is_card_file
 from reindex.reading.dependency_keys import dependency_key
 from reindex.reading.pins import UNREADABLE_GENERATION, Access, Pin
 from reindex.reading.reader import Reader
@@ -93,10 +94,10 @@ def _incremental(
         elsewhere = _changed_elsewhere(realm_url, read[realm_url], now, access)
         keys |= {dependency_key(realm_url)} if elsewhere is None else elsewhere
     with connection.cursor() as cursor:
-        cards = [path.removesuffix(".json") for path in own]
+        cards = [card_of(path) for path in own]
         cursor.execute(_TO_RENDER, {"url": job.realm_url, "keys": list(keys), "own": cards})
         stale, shown = cursor.fetchone() or ([], 0)
-    paths = _cards(own | {f"{path}.json" for path in stale})
+    paths = _cards(own | {file_of(card) for card in stale})
     return lifecycle.Plan(paths, pins, base.pk, shown - len(stale), renderer(), places)
 
 
@@ -141,5 +142,5 @@ def _changed_elsewhere(
 def _cards(paths: Any) -> list[str]:
     """The files that may be cards, the front page first. `realm.json` has no page, but it can have
     errors."""
-    cards = (path for path in paths if path.endswith(".json"))
-    return sorted(cards, key=lambda path: (path != "index.json", path))
+    cards = filter(is_card_file, paths)
+    return sorted(cards, key=lambda path: (path != FRONT_PAGE, path))

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from reindex.models import ReindexJob
+from reindex.reading.card_paths import file_of
 
 #: A line shows at most this much of a message. Unit: characters.
 MAX_SHOWN = 400
@@ -55,7 +56,7 @@ def _where(kind: dict[str, Any]) -> str:
 def _cards(kind: dict[str, Any]) -> str:
     """The files of the first cards with an error or warning."""
     more = ", …" if kind["count"] > len(kind["cards"]) else ""
-    return _shown(", ".join(f"{card}.json" for card in kind["cards"]) + more)
+    return _shown(", ".join(file_of(card) for card in kind["cards"]) + more)
 
 
 def _because(chain: Iterable[str]) -> str:

@@ -6,7 +6,8 @@ from datetime import timedelta
 from django.db.models import Q
 from django.utils import timezone
 
-from definitions.entries import DefinitionCacheEntryQuery, module_spellings
+from definitions.entries import DefinitionCacheEntryQuery
+from definitions.extensions import module_spellings
 from definitions.lookup import DefinitionLookup
 from reindex.jobs.leases import MAX_ATTEMPTS, bookkeeping, lease_time
 from reindex.jobs.messages import send_work

@@ -11,13 +11,14 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
+from definitions.extensions import EXECUTABLE_EXTENSIONS
 from reindex.prerender.results import Message
 from reindex.reading import realm_history
+from reindex.reading.card_paths import FRONT_PAGE, file_of
 from reindex.reading.dependency_keys import dependency_key
 from reindex.reading.pins import Pin
 from reindex.reading.places import Place
 from reindex.reading.reader import Reader
-from reindex.reading.realm_history import EXECUTABLE
 
 #: Files that a realm generates for search engines.
 _GENERATED = ("robots.txt", "sitemap.xml")
@@ -74,6 +75,6 @@ def _files_at(path: str, kind: str) -> set[str]:
     if kind == "image":
         return {path}
     if path.endswith("/"):
-        return {f"{path}index.json", f"{path}index.html"}
-    pages = {path, f"{path}.json", f"{path}/index.json"}
-    return pages | {f"{path}{extension}" for extension in EXECUTABLE}
+        return {path + FRONT_PAGE, f"{path}index.html"}
+    pages = {path, file_of(path), f"{path}/{FRONT_PAGE}"}
+    return pages | {f"{path}{extension}" for extension in EXECUTABLE_EXTENSIONS}

@@ -8,6 +8,7 @@ from urllib.parse import urljoin
 
 from reindex.prerender.dead_references import DeadReferences
 from reindex.prerender.results import Message
+from reindex.reading.card_paths import REALM_CONFIG, card_of
 from reindex.reading.dependency_keys import dependency_key
 from reindex.reading.documents import Document
 from reindex.reading.reader import Reader
@@ -52,9 +53,9 @@ def checked(reader: Reader, realm_url: str) -> Iterator[Message]:
     if warnings or dead:
         yield {
             "type": "card",
-            "url": f"{realm_url}realm",
+            "url": card_of(realm_url + REALM_CONFIG),
             "warnings": [*warnings, *dead],
-            "made_from": sorted({*keys, dependency_key(realm_url, "realm.json")}),
+            "made_from": sorted({*keys, dependency_key(realm_url, REALM_CONFIG)}),
             "settled": True,
         }
 
@@ -62,7 +63,7 @@ def checked(reader: Reader, realm_url: str) -> Iterator[Message]:
 def _warnings(attributes: Document) -> Iterator[Message]:
     for name, value in attributes.items():
         if name not in _KNOWN:
-            message = f"{name} is unknown in realm.json; expected one of {', '.join(TEXTS)}"
+            message = f"{name} is unknown in {REALM_CONFIG}; expected one of {', '.join(TEXTS)}"
             yield {"key": name, "message": message}
         elif name in TEXTS and value is not None and not _is_text(value):
             yield _warning(name, f"{value!r:.60}, which is not text")
@@ -81,7 +82,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _attributes(reader: Reader, realm_url: str) -> Document:
-    match reader.card(f"{realm_url}realm"):
+    match reader.card(card_of(realm_url + REALM_CONFIG)):
         case {"data": {"attributes": dict(attributes)}}:
             return attributes
     return {}

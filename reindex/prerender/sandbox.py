@@ -6,7 +6,6 @@ only the results that it hasn't sent are lost. For the messages see `deno/protoc
 """
 
 import json
-import re
 import subprocess
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import Any
 
 from django.conf import settings
 
+from notifications.texts import made_storable
 from reindex.prerender.host import Host
 from reindex.prerender.results import MAX_RESULT, Message
 from reindex.reading.strict_json import finite, no_number
@@ -25,9 +25,6 @@ GRACE_SECONDS = 20.0
 
 #: The rest of a longer line is dropped: it is not a valid result, and it may never end.
 MAX_LINE = MAX_RESULT + 1_000
-
-#: Characters that Postgres can't store in JSON: NUL, and halves of surrogate pairs.
-_UNSTORABLE = re.compile("[\\x00\ud800-\udfff]")
 
 
 class SandboxDied(Exception):
@@ -139,7 +136,7 @@ def _texts(value: Any) -> list[str]:
 def _storable(value: Any) -> Any:
     match value:
         case str():
-            return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+            return made_storable(value)
         case list():
             return [_storable(each) for each in value]
         case dict():

@@ -9,12 +9,13 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from notifications.paths import top_folder
+from definitions.extensions import stem
 from notifications.short_cached import short_cached
+from notifications.texts import top_folder
+from reindex.reading.card_paths import REALM_CONFIG
 from reindex.reading.documents import Document, module_of, specifier_of
 from reindex.reading.places import Place
 from reindex.reading.reader import Reader
-from reindex.reading.realm_history import stem
 from reindex.reading.references import BASE_MODULE, is_plain
 
 
@@ -36,7 +37,7 @@ class DependencyTracker:
     def of(self, url: str, document: Document, links: Iterable[str]) -> tuple[list[int], bool]:
         """The keys of everything that a card was made from, and whether nothing else can change it.
         `links` are the linked cards that its render asked for."""
-        keys = {dependency_key(self.realm_url, "realm.json")}
+        keys = {dependency_key(self.realm_url, REALM_CONFIG)}
         settled = True
         documents: list[tuple[str, Document | None]] = [(url, document)]
         documents += [(link, self.reader.known(link)) for link in links]

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from notifications.paths import wrong_with_path
+from notifications.texts import wrong_with_path
+from reindex.reading.card_paths import file_of
 from reindex.reading.documents import Document
 from reindex.reading.pins import Pin
 
@@ -28,7 +29,7 @@ class Place:
     @property
     def card_path(self) -> str:
         """The file of the card."""
-        return f"{self.path or 'index'}.json"
+        return file_of(self.path or "index")
 
 
 #: Makes the Authorization header for reading a realm; None if the user may not read it.

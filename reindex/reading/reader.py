@@ -9,13 +9,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from notifications.paths import top_folder
+from definitions.extensions import CODE_EXTENSIONS, stem
+from notifications.texts import top_folder
 from reindex.reading import realm_history
 from reindex.reading.documents import Document, absolute, links_of, read_document
+from reindex.reading.media_types import ANY, NDJSON
 from reindex.reading.modules import Module, import_error, known_modules, module_in
 from reindex.reading.pins import SOURCE_HEADER, UNREADABLE_GENERATION, Access, Pin
 from reindex.reading.places import Authority, Place, content_of, folder_of, possible
-from reindex.reading.realm_history import CODE, stem
 from reindex.reading.references import (
     BASE_REALM,
     SERVABLE,
@@ -32,7 +33,6 @@ from reindex.reading.strict_json import BrokenDocument
 
 #: The maximum number of files in one request. Even with the longest paths it isn't too large.
 MANY_FILES = 1000
-NDJSON = "application/x-ndjson"
 
 
 @dataclass
@@ -383,14 +383,14 @@ class Reader:
             return {"redirect": module.file}
         if module.refusal:
             return import_error(url, 406, "The module can't be transpiled", module.refusal)
-        return {"code" if url.endswith(CODE) else "data": module.text}
+        return {"code" if url.endswith(CODE_EXTENSIONS) else "data": module.text}
 
     def realms_of(self, modules: Iterable[str]) -> set[str]:
         """The realms of these modules and of everything that they import."""
         pins = (self.locate(url) for module in modules for url in self.reached(module)[0])
         return {pin.realm_url for pin in pins if pin is not None}
 
-    def _get(self, pin: Pin, path: str, accept: str = "*/*", body: bytes | None = None) -> Response:
+    def _get(self, pin: Pin, path: str, accept: str = ANY, body: bytes | None = None) -> Response:
         self.go_on()
         private = pin.realm_url in self.private
         response = get_pinned(pin, path, accept, self.access, private=private, body=body)

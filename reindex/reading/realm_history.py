@@ -2,24 +2,12 @@
 
 import json
 
+from reindex.reading.media_types import API
 from reindex.reading.pins import Access, Pin
 from reindex.reading.replicas import ReplicaUnavailable, get_pinned
 
-API = "application/vnd.api+json"
-EXECUTABLE = (".tsx", ".ts", ".jsx", ".js")
-#: The extensions of modules. Imports may leave out only those in EXECUTABLE.
-CODE = (*EXECUTABLE, ".mts", ".mjs", ".cts")
-
 #: The maximum number of cached responses of each kind. The oldest is dropped first.
 MAX_KEPT = 8
-
-
-def stem(path: str) -> str:
-    """A module's path without its extension; any other path as it is."""
-    for extension in EXECUTABLE:
-        if path.endswith(extension):
-            return path.removesuffix(extension)
-    return path
 
 
 def manifest(pin: Pin, access: Access, since: int | None = None) -> dict[str, str | None] | None:

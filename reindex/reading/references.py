@@ -5,8 +5,9 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from django.conf import settings
 
-from notifications.paths import composed
 from notifications.short_cached import short_cached
+from notifications.texts import composed
+from reindex.reading.card_paths import card_of
 
 #: The URL of `@realm/base`.
 BASE_REALM = f"{settings.REALM_PUBLIC_ORIGIN}/base/"
@@ -72,14 +73,14 @@ def realms_for(url: str) -> list[str]:
 
 def card_url(realm_url: str, path: str) -> str:
     """The public URL of the card in a file."""
-    return file_url(realm_url, path.removesuffix(".json"))
+    return file_url(realm_url, card_of(path))
 
 
 def card_at(url: str) -> str:
     """The normalized card URL of a URL without a query. A folder stands for its `index`. Does the
     same as `resolveCardURL` of the card library."""
     origin, path = url[: url.find("/", 8)], url[url.find("/", 8) :]
-    path = "/".join(map(_in_one_spelling, path.removesuffix(".json").split("/")))
+    path = "/".join(map(_in_one_spelling, card_of(path).split("/")))
     return f"{origin}{path}{'index' if path.endswith('/') else ''}"
 
 

@@ -18,6 +18,7 @@ import urllib3
 from django.conf import settings
 
 from notifications.models import Replica
+from reindex.reading.media_types import ANY, SOURCE
 from reindex.reading.pins import (
     ITSELF,
     PIN_ENDED,
@@ -31,7 +32,6 @@ from reindex.reading.pins import (
 logger = logging.getLogger(__name__)
 
 SHUN_SECONDS = 10.0
-SOURCE = "application/vnd.card+source"
 #: The status of a pinned read of a file in another realm that lies within the pinned one.
 MISDIRECTED = 421
 #: Expected results of a pinned read: content, a redirect to the file, no file, a module that can't
@@ -150,7 +150,7 @@ def ask_address(realm_url: str) -> str:
     """The address at which visitors find a realm's pages: where a source realm (private or not) is
     published, else the realm's own URL. Raises ReplicaUnavailable."""
     pin = Pin(realm_url, UNREADABLE_GENERATION)
-    response = _get("/_at/?address", {"Accept": "*/*", PIN_HEADER: sign(pin, ITSELF)})
+    response = _get("/_at/?address", {"Accept": ANY, PIN_HEADER: sign(pin, ITSELF)})
     if response.status != 200:
         raise ReplicaUnavailable(f"{response.replica} answered {response.status}")
     return str(json.loads(response.body)["data"]["attributes"]["address"])

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
+from notifications.texts import made_storable
+
 #: A card may not nest deeper: no template needs it, and a parser's stack is finite.
 MAX_DEPTH = 100
 
@@ -20,8 +22,6 @@ _SAFE_DIGITS = 15
 _MAX_DIGITS = 400
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
-#: Characters that Postgres can't store: NUL, and halves of surrogate pairs.
-_UNSTORABLE = re.compile("[\\x00\ud800-\udfff]")
 _NO_JSON = ("NaN", "Infinity", "-Infinity")
 
 
@@ -36,8 +36,8 @@ class BrokenDocument(ValueError):
     ) -> None:
         line = text.count("\n", 0, position) + 1
         column = position - (text.rfind("\n", 0, position) + 1) + 1
-        super().__init__(_UNSTORABLE.sub("\ufffd", f"{path}:{line}:{column}: {why}"))
-        self.field = _UNSTORABLE.sub("\ufffd", field)
+        super().__init__(made_storable(f"{path}:{line}:{column}: {why}"))
+        self.field = made_storable(field)
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,14 @@ def parse(data: bytes | str, path: str) -> Parsed:
 def finite(literal: str) -> float | None:
     """A number of a JSON document; None if it exceeds the range, as JavaScript serializes it."""
     return value if isfinite(value := float(literal)) else None
+
+
+def finite_only(literal: str) -> float:
+    """A number of a JSON document. Raises ValueError if it exceeds the range, as for `NaN`."""
+    value = finite(literal)
+    if value is None:
+        raise ValueError(f"{literal} is not a number that JSON can hold")
+    return value
 
 
 def no_number(literal: str) -> None:

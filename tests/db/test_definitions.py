@@ -12,13 +12,13 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from definitions.entries import (
-    MODULE_EXTENSIONS,
     BuildResult,
     CodeRef,
     DefinitionCacheEntryQuery,
     DefinitionNotFound,
     ModuleLocation,
 )
+from definitions.extensions import MODULE_ENDINGS
 from definitions.lookup import DefinitionLookup
 from definitions.models import CacheGeneration, Definition
 from notifications import election
@@ -526,7 +526,7 @@ def test_dependents_of_a_module_are_announced_within_the_payload_budget() -> Non
         for key in board_keys(DEFINITION_CACHE_INVALIDATED, payload) or ()
     ]
     assert sorted(told) == sorted(definitions_key("module", url) for url in dropped)
-    assert set(dropped) == {*first, *second, *(LIBRARY + f"label{e}" for e in MODULE_EXTENSIONS)}
+    assert set(dropped) == {*first, *second, *(LIBRARY + f"label{e}" for e in MODULE_ENDINGS)}
     assert not Definition.objects.exists()
 
 

@@ -9,8 +9,9 @@ import pytest
 from django.db import connection, transaction
 
 from realms.content import locks
-from realms.content.locks import lock_key, realm_write_lock
-from realms.errors import Busy
+from realms.content.locks import lock_key, locked_realm, realm_write_lock
+from realms.errors import Busy, NotFound
+from realms.models import Realm
 from tests.support.cluster import wait_until
 from tests.support.gates import Gate, in_thread
 from tests.support.web import waiting_for
@@ -167,3 +168,23 @@ def test_a_database_that_is_away_is_not_taken_for_a_busy_realm() -> None:
             take_nothing.execute("SELECT 1")
     assert not isinstance(raised.value, Busy)
     assert isinstance(raised.value.__cause__, psycopg.Error)
+
+
+def test_a_locked_realm_is_as_it_was_when_the_lock_was_taken() -> None:
+    stale = Realm.objects.create(url=A, kind=Realm.Kind.SOURCE)
+    Realm.objects.filter(pk=stale.pk).update(generation=5)
+    with locked_realm(stale) as current:
+        assert (current.pk, current.generation) == (stale.pk, 5)
+        second = in_thread(take, A)
+        wait_until(lambda: waiting_for(A) == 1, "the second writer waiting")
+    assert second.result(20) == 7
+
+
+def test_a_realm_deleted_meanwhile_can_not_be_locked_nor_its_successor() -> None:
+    gone = Realm.objects.create(url=A, kind=Realm.Kind.SOURCE)
+    Realm.objects.filter(pk=gone.pk).delete()
+    Realm.objects.create(url=A, kind=Realm.Kind.SOURCE)
+    with pytest.raises(NotFound):
+        with locked_realm(gone):
+            pytest.fail("the successor was handed out")
+    assert in_thread(take, A).result(20) == 7

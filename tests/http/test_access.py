@@ -26,13 +26,13 @@ from realms.access.auth import OPERATOR, Caller, permissions_of, realm_token, se
 from realms.access.usernames import username_of
 from realms.content.locks import realm_write_lock
 from realms.errors import Forbidden, InvalidURL, OwnHost
-from realms.http.accept import CARD
 from realms.models import AccountName, Realm, RealmPermission
 from realms.publishing import outside_references
 from realms.publishing.bootstrap import sync_base_realm
 from realms.publishing.publish import create_realm, publish_realm
 from realms.serving import transpiling
 from reindex.models import ReindexJob
+from reindex.reading.media_types import CARD
 from tests.support import make
 from tests.support.gates import in_thread
 from tests.support.hearing import Ear, ear

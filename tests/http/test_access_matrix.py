@@ -19,11 +19,11 @@ from django.urls import URLPattern, URLResolver
 
 from realms.access.auth import OPERATOR, Caller, permissions_of, realm_token, server_token, user_id
 from realms.api import card_views, routes
-from realms.http.accept import CARD
 from realms.models import EVERYONE, Realm, RealmPermission
 from realms.publishing.bootstrap import sync_base_realm
 from realms.serving.responses import VARIANTS
 from reindex.reading import pins
+from reindex.reading.media_types import CARD
 from settings import urls
 from tests.support import make
 from tests.support.web import API, ORIGIN, SOURCE

@@ -7,11 +7,11 @@ from wsgiref.util import setup_testing_defaults
 
 import pytest
 
-from realms.http.accept import CARD, SOURCE
 from realms.models import Realm
 from realms.serving import answers
 from realms.serving.responses import VARIANTS
 from reindex.models import IndexedCard
+from reindex.reading.media_types import CARD, SOURCE
 from settings.wsgi import application
 from tests.support import make
 from tests.support.indexed import put_index

@@ -7,7 +7,7 @@ from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifications.paths import MAX_PATH_BYTES
+from notifications.texts import MAX_PATH_BYTES
 from realms.addresses import (
     canonical_realm_url,
     check_path,

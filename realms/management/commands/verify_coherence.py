@@ -10,6 +10,7 @@ from django.db import Error as DatabaseError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from notifications.texts import whole_number
 from realms.addresses import canonical_realm_url
 from realms.coherence.report import Outcome
 from realms.coherence.verifier import NothingToVerify, Verification
@@ -111,6 +112,7 @@ def _positive(text: str) -> float:
 
 
 def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
+    count = whole_number(text)
+    if not count:
         raise ArgumentTypeError(f"{text!r} is not a number of files above 0")
-    return int(text)
+    return count

@@ -1,4 +1,4 @@
-"""The rules for paths of files, which notifications rely on."""
+"""The rules for texts from outside: what can be stored, what is a number, what is a file's path."""
 
 import re
 import unicodedata
@@ -7,7 +7,44 @@ from notifications.channels import PAYLOAD_BUDGET
 
 MAX_PATH_BYTES = 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+#: Characters that Postgres can't store: NUL, and halves of surrogate pairs.
+_UNSTORABLE = re.compile("[\\x00\ud800-\udfff]")
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def is_storable(text: str) -> bool:
+    """Whether Postgres can store a text."""
+    return _UNSTORABLE.search(text) is None
+
+
+def made_storable(text: str) -> str:
+    """The text, with U+FFFD in place of each character that Postgres can't store."""
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def has_control_character(text: str) -> bool:
+    """Whether a text has a control character of ASCII, such as NUL or a line break."""
+    return _CONTROL.search(text) is not None
+
+
+def check_encodable(text: str) -> str:
+    """The text, if UTF-8 can encode it. Raises ValueError."""
+    if _HALF.search(text):
+        raise ValueError("half of a surrogate pair is not a character")
+    return text
+
+
+def check_storable(text: str) -> str:
+    """The text, if Postgres can store it. Raises ValueError with the reason."""
+    if "\x00" in text:
+        raise ValueError("NUL characters are not possible here")
+    return check_encodable(text)
+
+
+def whole_number(text: str, digits: int = 18) -> int | None:
+    """The number that a text of at most this many ASCII digits is; None for any other text. 18
+    digits fit into 64 bits."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= digits else None
 
 
 def composed(text: str) -> str:
@@ -32,9 +69,9 @@ def wrong_with_path(path: str, realm_url: str = "") -> str | None:
         return "it starts with /"
     if size > MAX_PATH_BYTES or size + len(realm_url.encode()) + 1 > PAYLOAD_BUDGET:
         return f"it is longer than {MAX_PATH_BYTES} bytes"
-    if _CONTROL.search(path):
+    if has_control_character(path):
         return "it has a control character"
-    if _SURROGATE.search(path):
+    if not is_storable(path):
         return "it is not valid UTF-8"
     if "*" in path:
         return "it has a *"

@@ -1,0 +1,121 @@
+"""The headers that answers have in common: whose realm, which generation, who may keep and read it.
+
+Each kind of answer has one function here. Names are in lower case, as on the wire.
+"""
+
+from typing import TypeAlias
+
+from django.http.response import HttpResponseBase
+
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+
+#: Values of Cache-Control.
+NO_STORE = "no-store"
+NEVER_SHARED = "private, no-store"
+REVALIDATED = "max-age=0, must-revalidate"
+#: The answers of a realm's endpoints, which have no validators.
+_NEVER_KEPT = "no-store, no-cache, must-revalidate"
+
+#: Scripts of any origin may read an answer.
+CORS: Headers = (
+    ("access-control-allow-origin", "*"),
+    ("access-control-expose-headers", "*"),
+)
+
+
+def of_server() -> Headers:
+    """An answer of one of the server's own endpoints."""
+    return (*CORS, ("cache-control", NO_STORE))
+
+
+def of_error() -> Headers:
+    """An error of any kind."""
+    return (("cache-control", NO_STORE), *CORS)
+
+
+def of_generation(generation: int) -> Headers:
+    """An answer that was made at a generation of a realm."""
+    return (("x-realm-generation", str(generation)),)
+
+
+def of_file(realm_url: str, generation: int, *, public: bool) -> Headers:
+    """The form of a file that a request prefers. The file decides how long it may be kept."""
+    return (
+        _realm(realm_url),
+        *of_generation(generation),
+        ("vary", "Accept"),
+        *CORS,
+        *_readable(public),
+    )
+
+
+def of_card(realm_url: str, generation: int, *, public: bool) -> Headers:
+    """One or more cards of a realm as a document."""
+    kept = ("cache-control", NO_STORE)
+    return (
+        _realm(realm_url),
+        *of_generation(generation),
+        ("vary", "Accept"),
+        kept,
+        *CORS,
+        *_readable(public),
+    )
+
+
+def of_write(realm_url: str, generation: int) -> Headers:
+    """A file that was written or deleted."""
+    return (_realm(realm_url), *of_generation(generation), ("cache-control", NO_STORE), *CORS)
+
+
+def of_endpoint(realm_url: str, length: int | None, *, public: bool) -> Headers:
+    """An endpoint of a realm, `_name`. The endpoint itself may choose other values. `length` is the
+    body's, if that is known. Unit: bytes."""
+    kept = ("cache-control", _NEVER_KEPT)
+    size = () if length is None else (("content-length", str(length)),)
+    return (_realm(realm_url), ("vary", "Accept"), kept, *CORS, *size, *_readable(public))
+
+
+def of_publication(realm_url: str, generation: int) -> Headers:
+    """A realm that was published; everyone may read it."""
+    return (_realm(realm_url), *_readable(True), *of_generation(generation))
+
+
+def of_pin(generation: int) -> Headers:
+    """A read at a pinned generation; only the reader who has the pin may see it."""
+    return (*of_generation(generation), ("cache-control", NEVER_SHARED))
+
+
+def of_draft(realm_url: str, generation: int) -> Headers:
+    """A page that only the realm's owner sees."""
+    return (
+        *of_generation(generation),
+        _realm(realm_url),
+        ("cache-control", NEVER_SHARED),
+        ("vary", "Accept, Authorization, Cookie"),
+        ("x-robots-tag", "noindex"),
+    )
+
+
+def scoped(cache_control: str, *, public: bool) -> str:
+    """A Cache-Control that allows shared caches to keep an answer only if everyone may read it."""
+    return f"{'public' if public else 'private'}, {cache_control}"
+
+
+def add(response: HttpResponseBase, headers: Headers) -> None:
+    """Sets headers of a response."""
+    for name, value in headers:
+        response.headers[name] = value
+
+
+def add_missing(response: HttpResponseBase, headers: Headers) -> None:
+    """Sets those headers of a response that it doesn't have."""
+    for name, value in headers:
+        response.headers.setdefault(name, value)
+
+
+def _realm(url: str) -> tuple[str, str]:
+    return ("x-boxel-realm-url", url)
+
+
+def _readable(public: bool) -> Headers:
+    return (("x-boxel-realm-public-readable", "true"),) if public else ()

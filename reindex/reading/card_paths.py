@@ -1,0 +1,27 @@
+"""The path of a card, by which it is addressed, and the path of its file, which ends in `.json`."""
+
+CARD_EXTENSION = ".json"
+#: The file of a realm's front page. In a folder, that of the folder's page.
+FRONT_PAGE = "index.json"
+#: The file that describes a realm.
+REALM_CONFIG = "realm.json"
+
+
+def is_card_file(path: str) -> bool:
+    """Whether a file may hold a card, by its name."""
+    return path.endswith(CARD_EXTENSION)
+
+
+def card_of(file: str) -> str:
+    """The path or URL of the card in a file."""
+    return file.removesuffix(CARD_EXTENSION)
+
+
+def file_of(card: str) -> str:
+    """The path or URL of the file that holds a card."""
+    return f"{card}{CARD_EXTENSION}"
+
+
+def named_card(path: str) -> str:
+    """The path of the card that a path names. A folder names its `index`."""
+    return f"{path}index" if path.endswith("/") or not path else path

@@ -1,0 +1,17 @@
+"""The media types by which clients and replicas ask for the forms of a file or a realm."""
+
+#: A file's bytes as they are stored.
+SOURCE = "application/vnd.card+source"
+#: A card as a JSON:API document.
+CARD = "application/vnd.card+json"
+#: Any other document of JSON:API.
+API = "application/vnd.api+json"
+JSON = "application/json"
+#: Many files, each as one line of JSON.
+NDJSON = "application/x-ndjson"
+HTML = "text/html"
+JAVASCRIPT = "text/javascript"
+#: Bytes of an unknown type.
+BYTES = "application/octet-stream"
+#: Whatever the server prefers: a module's JavaScript, or any other file as it is.
+ANY = "*/*"
