@@ -12,7 +12,11 @@ from celery.schedules import crontab
 
 from settings.broker import celery_broker, celery_queues
 from settings.celery import app as celery_app  # noqa: F401  every process sends by this one
-from settings.environment import BASE_DIR, read_environment  # noqa: F401  a setting too
+from settings.environment import (  # the folders are settings too
+    BASE_DIR,  # noqa: F401
+    TYPESCRIPT_DIR,  # noqa: F401
+    read_environment,
+)
 from settings.origins import admin_cookies, admin_origin, trusted_proxies
 from settings.secrets import derived_key, secret_seed
 from settings.storage import blob_storage
