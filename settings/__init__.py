@@ -18,7 +18,7 @@ from settings.environment import (  # the folders are settings too
     read_environment,
 )
 from settings.origins import admin_cookies, admin_origin, trusted_proxies
-from settings.secrets import derived_key, secret_seed
+from settings.secrets import derived_key, lazy_text, secret_seed
 from settings.storage import blob_storage
 
 env = read_environment()
@@ -33,7 +33,7 @@ REALM_USER_HOST = env.REALM_USER_HOST or (
     "localhost" if _local else ".".join(_public_host.split(".")[-2:])
 )
 REALM_PUBLISH_DOMAINS = (env.REALM_PUBLISH_DOMAINS or _public_host).split(",")
-REALM_SECRET_SEED = env.REALM_SECRET_SEED or secret_seed(DATA_DIR)
+REALM_SECRET_SEED = env.REALM_SECRET_SEED or lazy_text(lambda: secret_seed(DATA_DIR))
 
 REALM_REPLICA = env.REALM_REPLICA
 REALM_REPLICA_ADDRESS = env.REALM_REPLICA_ADDRESS.rstrip("/")
@@ -77,7 +77,7 @@ REALM_BATCH_LEASE_SECONDS = env.REALM_BATCH_LEASE_SECONDS
 # --- Django ------------------------------------------------------------------------------------
 
 # Sessions have their own signing key: it does not reveal the seed.
-SECRET_KEY = derived_key(REALM_SECRET_SEED, "django")
+SECRET_KEY = lazy_text(lambda: derived_key(REALM_SECRET_SEED, "django"))
 DEBUG = False
 # Realms are published at any host that the publish domains allow: the registry checks hosts.
 ALLOWED_HOSTS = ["*"]
