@@ -1,11 +1,7 @@
 #!/usr/bin/env python
 """Django's command-line entry: `manage.py realms`, `manage.py listen_file_changes`, ..."""
 
-import os
-import sys
-
-from django.core.management import execute_from_command_line
+from realms.management.entry import main
 
 if __name__ == "__main__":
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
-    execute_from_command_line(sys.argv)
+    main()

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -93,6 +94,9 @@ def broker(**_: Any) -> Iterator[CheckMessage]:
 def board(**_: Any) -> Iterator[CheckMessage]:
     """Without the board every read goes to the database."""
     folder = settings.REALM_BOARD.parent
+    if folder == Path(settings.DATA_DIR):
+        # The first process that needs the data folder creates it.
+        folder = next(each for each in (folder, *folder.parents) if each.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         yield Error(
             f"REALM_BOARD is in {str(folder)!r}, which is not a folder writable by this process.",

@@ -13,9 +13,13 @@ from celery.schedules import crontab
 from settings.admin import admin_skin
 from settings.broker import celery_broker, celery_queues
 from settings.celery import app as celery_app  # noqa: F401  every process sends by this one
-from settings.environment import BASE_DIR, read_environment  # noqa: F401  a setting too
+from settings.environment import (  # the folders are settings too
+    BASE_DIR,  # noqa: F401
+    TYPESCRIPT_DIR,  # noqa: F401
+    read_environment,
+)
 from settings.origins import admin_cookies, admin_origin, trusted_proxies
-from settings.secrets import derived_key, secret_seed
+from settings.secrets import derived_key, lazy_text, secret_seed
 from settings.storage import blob_storage
 
 env = read_environment()
@@ -30,7 +34,7 @@ REALM_USER_HOST = env.REALM_USER_HOST or (
     "localhost" if _local else ".".join(_public_host.split(".")[-2:])
 )
 REALM_PUBLISH_DOMAINS = (env.REALM_PUBLISH_DOMAINS or _public_host).split(",")
-REALM_SECRET_SEED = env.REALM_SECRET_SEED or secret_seed(DATA_DIR)
+REALM_SECRET_SEED = env.REALM_SECRET_SEED or lazy_text(lambda: secret_seed(DATA_DIR))
 
 REALM_REPLICA = env.REALM_REPLICA
 REALM_REPLICA_ADDRESS = env.REALM_REPLICA_ADDRESS.rstrip("/")
@@ -74,7 +78,7 @@ REALM_BATCH_LEASE_SECONDS = env.REALM_BATCH_LEASE_SECONDS
 # --- Django ------------------------------------------------------------------------------------
 
 # Sessions have their own signing key: it does not reveal the seed.
-SECRET_KEY = derived_key(REALM_SECRET_SEED, "django")
+SECRET_KEY = lazy_text(lambda: derived_key(REALM_SECRET_SEED, "django"))
 DEBUG = False
 # Realms are published at any host that the publish domains allow: the registry checks hosts.
 ALLOWED_HOSTS = ["*"]

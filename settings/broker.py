@@ -37,8 +37,7 @@ def celery_broker(url: str, folder: Path, prefix: str) -> tuple[str, dict[str, A
             return url, {**options, "global_keyprefix": prefix}
         return url, options
     messages, control, processed = folder / "messages", folder / "control", folder / "taken"
-    for each in (messages, control, processed):
-        each.mkdir(parents=True, exist_ok=True)
+    # The transport creates them when it is first used.
     return "filesystem://", {
         "data_folder_in": str(messages),
         "data_folder_out": str(messages),

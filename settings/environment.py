@@ -12,6 +12,11 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+#: A wheel has here what lies outside the Python packages in a clone (`script/wheel_hooks.py`).
+_PACKED = Path(__file__).resolve().with_name("typescript")
+INSTALLED = _PACKED.is_dir()
+#: The folder of `card_library`, `reindex/deno`, `deno.json`, `deno.lock` and `node_modules`.
+TYPESCRIPT_DIR = _PACKED if INSTALLED else BASE_DIR
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Size = Annotated[int, Field(ge=0)]
@@ -27,7 +32,8 @@ class Environment(BaseSettings):
 
     model_config = SettingsConfigDict(case_sensitive=True, env_ignore_empty=True, extra="ignore")
 
-    REALM_DATA_DIR: Path = BASE_DIR / ".data"
+    # Beside an installation's packages there is no place for data: others manage that folder.
+    REALM_DATA_DIR: Path = Path(".data") if INSTALLED else BASE_DIR / ".data"
     DATABASE_URL: str = ""
     LISTEN_DATABASE_URL: str = ""
     CELERY_BROKER_URL: str = ""

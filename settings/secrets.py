@@ -4,9 +4,16 @@ import hashlib
 import hmac
 import os
 import secrets
+import tempfile
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import cast
+
+from django.utils.functional import SimpleLazyObject
 
 
+@cache
 def secret_seed(data_dir: Path) -> str:
     """The seed in `<data_dir>/secret-seed`, created on first use and readable by its owner only.
 
@@ -15,19 +22,28 @@ def secret_seed(data_dir: Path) -> str:
     path = data_dir / "secret-seed"
     data_dir.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        draft = path.with_name(f"{path.name}.{os.getpid()}")
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_hex(32))
+        # mkstemp: threads of one process may come here at the same time too.
+        handle, draft = tempfile.mkstemp(dir=data_dir, prefix=f"{path.name}.")
         try:
+            with os.fdopen(handle, "w") as file:
+                file.write(secrets.token_hex(32))
             # `link` fails if the name exists: two processes that start first agree on one seed.
             os.link(draft, path)
         except FileExistsError:
             pass
         finally:
-            draft.unlink()
+            os.unlink(draft)
     return path.read_text()
 
 
 def derived_key(seed: str, purpose: str) -> str:
     """A key for one purpose. It reveals neither the seed nor the key of another purpose."""
     return hmac.new(seed.encode(), f"realm server: {purpose}".encode(), hashlib.sha256).hexdigest()
+
+
+def lazy_text(make: Callable[[], str]) -> str:
+    """A string that is made when it is first used (docs/decisions/settings-write-nothing.md).
+
+    Unlike Django's `lazystr` it passes for a `str` in `isinstance`, which PyJWT asks of a key.
+    """
+    return cast(str, SimpleLazyObject(make))

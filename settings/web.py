@@ -1,4 +1,4 @@
-"""The web server's command with its required options. `script/web` runs it."""
+"""The web server's command with its required options. `script/web` and `realm-web` run it."""
 
 import argparse
 import os
@@ -29,7 +29,7 @@ def web_command(host: str, port: int, *, workers: int) -> tuple[str, ...]:
 def main() -> None:
     """Replaces this process by the web server."""
     parser = argparse.ArgumentParser(
-        prog="script/web", description="Runs the web service of a replica."
+        prog=_program(), description="Runs the web service of a replica."
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=4201, help="the port (default: 4201)")
@@ -40,6 +40,11 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     command = web_command(options.host, options.port, workers=options.workers)
     os.execv(command[0], command)
+
+
+def _program() -> str:
+    """The name that this was started by: an installation has a command, and a clone a script."""
+    return "realm-web" if Path(sys.argv[0]).name == "realm-web" else "script/web"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
+
 from definitions.lookup import DefinitionLookup
 from realms.content.files import delete_files, write_files
 from realms.content.history import versions_at
@@ -12,7 +14,7 @@ from realms.models import EVERYONE, Realm, RealmPermission
 from realms.publishing.publish import make_realm
 from reindex.reading.references import BASE_REALM
 
-FOLDER = Path(__file__).parents[2] / "card_library"
+FOLDER = Path(settings.TYPESCRIPT_DIR) / "card_library"
 
 
 def sync_base_realm(**_: Any) -> None:

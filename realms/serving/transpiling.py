@@ -141,5 +141,5 @@ def _with_plain_map(code: str, name: str) -> str:
 @cache
 def _options() -> str:
     """The part of the project's deno.json that affects the output, as JSON."""
-    config = json.loads((Path(settings.BASE_DIR) / "deno.json").read_text())
+    config = json.loads((Path(settings.TYPESCRIPT_DIR) / "deno.json").read_text())
     return json.dumps({"compilerOptions": config["compilerOptions"]}, sort_keys=True)

@@ -26,8 +26,8 @@ _DATA_BYTES = 2 * 1024**3
 #: A kept prerenderer that isn't ready after this time is killed.
 READY_SECONDS = 1.0
 
-_HOST = Path(settings.BASE_DIR) / "reindex" / "deno"
-_NODE_MODULES = Path(settings.BASE_DIR) / "node_modules"
+_HOST = Path(settings.TYPESCRIPT_DIR) / "reindex" / "deno"
+_NODE_MODULES = Path(settings.TYPESCRIPT_DIR) / "node_modules"
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def start(library: Library) -> Host:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        cwd=settings.BASE_DIR,
+        cwd=settings.TYPESCRIPT_DIR,
         env=_environment(),
         start_new_session=True,
         # Large enough for the card library, so that writing it doesn't wait for the process.

@@ -6,19 +6,25 @@ from pathlib import Path
 
 from django.conf import settings
 
-#: Sources of the prerenderer. The card library is not among them: it is a realm of its own.
+#: Sources of the prerenderer, each with its root. The card library is not among them: it is a realm
+#: of its own. The order is the same in a clone and in an installation, and so is the hash.
 _RENDERER = (
-    "reindex/deno/*.ts", "reindex/deno/*.json", "reindex/index/words.py", "deno.json", "deno.lock",
-    "reindex/reading/references.py", "reindex/reading/documents.py",
-)  # fmt: skip
+    (settings.TYPESCRIPT_DIR, "reindex/deno/*.ts"),
+    (settings.TYPESCRIPT_DIR, "reindex/deno/*.json"),
+    (settings.BASE_DIR, "reindex/index/words.py"),
+    (settings.TYPESCRIPT_DIR, "deno.json"),
+    (settings.TYPESCRIPT_DIR, "deno.lock"),
+    (settings.BASE_DIR, "reindex/reading/references.py"),
+    (settings.BASE_DIR, "reindex/reading/documents.py"),
+)
 
 
 @cache
 def renderer() -> str:
     """The hash of the code that renders. If it changes, jobs render every card again."""
     digest = hashlib.sha256()
-    for pattern in _RENDERER:
-        for path in sorted(Path(settings.BASE_DIR).glob(pattern)):
+    for root, pattern in _RENDERER:
+        for path in sorted(Path(root).glob(pattern)):
             if not path.name.endswith("_test.ts"):
                 digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

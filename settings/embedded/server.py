@@ -42,6 +42,7 @@ def socket_folder(data_dir: Path) -> Path:
     """
     pgdata = data_dir / "postgres"
     if pgdata not in _users:
+        data_dir.mkdir(parents=True, exist_ok=True)
         users = open(data_dir / "postgres.users", "a")  # noqa: SIM115  held while the process lives
         fcntl.flock(users, fcntl.LOCK_SH)
         _users[pgdata] = users
@@ -164,6 +165,8 @@ def stop_if_unused(data_dir: Path) -> None:
     """Stops a server that killed processes left behind. Does nothing while a process uses it."""
     pgdata = data_dir / "postgres"
     if pgdata not in _users:
+        if not data_dir.is_dir():
+            return
         users = open(data_dir / "postgres.users", "a")  # noqa: SIM115
         _users[pgdata] = users
     _leave(data_dir, os.getpid())

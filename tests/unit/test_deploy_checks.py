@@ -81,6 +81,14 @@ def test_the_defaults_of_a_machine_of_ones_own_are_good(settings: Any, tmp_path:
     assert found(settings) == set()
 
 
+def test_a_data_folder_that_will_be_created_is_good(good: Any, tmp_path: Path) -> None:
+    good.DATA_DIR = tmp_path / "new" / "data"
+    good.REALM_BOARD = good.DATA_DIR / "board"
+    assert found(good) == set()
+    good.REALM_BOARD = good.DATA_DIR / "elsewhere" / "board"
+    assert found(good) == {"realms.008"}
+
+
 def test_the_command_ends_in_an_error(good: Any) -> None:
     good.REALM_SECRET_SEED = "short"
     with pytest.raises(SystemCheckError, match="REALM_SECRET_SEED is weak"):

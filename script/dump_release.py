@@ -1,0 +1,105 @@
+"""Dumps the database of a release as plain SQL, with its blobs, for a test of later migrations.
+
+    cd CLONE_OF_THE_RELEASE
+    .venv/bin/python PATH_TO/script/dump_release.py tests/db/data/NAME.tar.gz
+
+`script/release_content.py` fills the database before. The archive has `database.sql`, which psql
+can load, and `blobs/`. The embedded Postgres has no pg_dump. So the schema is what the release's
+own migrations say to an empty database, and the data is what COPY says of each table. Nothing of
+the release is needed but its settings, so this runs in any.
+"""
+
+import io
+import os
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, os.getcwd())
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
+
+import django
+from django.conf import settings
+from django.db import connection, transaction
+
+#: How the statements of a schema begin. Others change rows, and COPY says how these are in the end.
+_SCHEMA = ("CREATE", "ALTER", "DROP", "COMMENT", "DO")
+#: A dump with more than this has no place in a repository.
+LARGEST_BYTES = 200 * 1024
+
+
+def main() -> None:
+    """Writes the archive that the command line names."""
+    if len(sys.argv) != 2 or not sys.argv[1].endswith(".tar.gz"):
+        sys.exit(__doc__)
+    target = Path(sys.argv[1])
+    django.setup()
+    # The data first, because the schema comes from another database.
+    with transaction.atomic(), connection.cursor() as cursor:
+        # Processes of the release may be running: all tables are read as of one moment.
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        data = [*copied(cursor), *sequences(cursor)]
+    sql = "\n".join(["SET check_function_bodies = false;", *schema(), *data, ""])
+    blobs = Path(settings.STORAGES["blobs"]["OPTIONS"]["location"])
+    with tarfile.open(target, "w:gz") as archive:
+        add(archive, "database.sql", sql.encode())
+        for path in sorted(each for each in blobs.rglob("*") if each.is_file()):
+            add(archive, f"blobs/{path.relative_to(blobs)}", path.read_bytes())
+    size = target.stat().st_size
+    if size > LARGEST_BYTES:
+        sys.exit(f"{target} has {size} bytes, more than {LARGEST_BYTES}: dump a smaller database")
+    sys.stdout.write(f"{target}: {size} bytes\n")
+
+
+def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Adds a file, as always of the same date and owner."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    archive.addfile(info, io.BytesIO(data))
+
+
+def schema() -> list[str]:
+    """The statements with which the release's migrations change an empty database's schema."""
+    said: list[str] = []
+
+    def keep(execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        text = sql if isinstance(sql, str) else sql.as_string(connection.connection)
+        if text.lstrip().upper().startswith(_SCHEMA):
+            said.append(context["cursor"].mogrify(text, params) if params else text)
+        return execute(sql, params, many, context)
+
+    connection.settings_dict["TEST"]["NAME"] = "schema_of_release"
+    standing = connection.settings_dict["NAME"]
+    with connection.execute_wrapper(keep):
+        connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
+    connection.creation.destroy_test_db(standing, verbosity=0)
+    return [f"{each.strip().rstrip(';')};" for each in said]
+
+
+def copied(cursor: Any) -> list[str]:
+    """Each table's rows in COPY's text format. No trigger or foreign key has a say as they load."""
+    parts = ["SET session_replication_role = replica;"]
+    for table in sorted(connection.introspection.table_names(cursor)):
+        columns = ", ".join(
+            connection.ops.quote_name(column.name)
+            for column in connection.introspection.get_table_description(cursor, table)
+        )
+        name = f"{connection.ops.quote_name(table)} ({columns})"
+        with cursor.cursor.copy(f"COPY {name} TO STDOUT") as copy:
+            rows = b"".join(bytes(block) for block in copy).decode()
+        parts += [f"COPY {name} FROM stdin;", f"{rows}\\."]
+    return [*parts, "SET session_replication_role = origin;"]
+
+
+def sequences(cursor: Any) -> list[str]:
+    """Statements that make each sequence go on where it is."""
+    cursor.execute(
+        "SELECT quote_ident(sequencename), last_value FROM pg_sequences"
+        " WHERE schemaname = current_schema() AND last_value IS NOT NULL ORDER BY 1"
+    )
+    return [f"SELECT setval('{name}', {value});" for name, value in cursor.fetchall()]
+
+
+if __name__ == "__main__":
+    main()
