@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 from notifications.channels import all_files_changed, realm_key
 from notifications.emit import emit, local_board
 from realms import triggers
+from realms.querysets import FileVersionQuerySet, PublicationQuerySet, RealmQuerySet
 
 #: The audiences of permission rows that are not for a single account.
 EVERYONE = "everyone"
@@ -62,6 +63,8 @@ class Realm(models.Model):
     last_published_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
+    objects = RealmQuerySet.as_manager()
+
     class Meta:
         ordering = ["url"]
         constraints = [
@@ -88,7 +91,7 @@ class Realm(models.Model):
     def first_showing(cls, **source: Any) -> "Realm | None":
         """The oldest published realm that shows the source realm given by a filter. Links to the
         source realm lead there."""
-        return cls.objects.filter(kind=cls.Kind.PUBLISHED, **source).order_by("created_at").first()
+        return cls.objects.published().filter(**source).order_by("created_at").first()
 
     @property
     def owner_key(self) -> str:
@@ -147,6 +150,8 @@ class FileVersion(models.Model):
     until_generation = models.PositiveBigIntegerField(null=True)
     closed_at = models.DateTimeField(null=True)
 
+    objects = FileVersionQuerySet.as_manager()
+
     class Meta:
         constraints = [
             models.UniqueConstraint(
@@ -197,6 +202,8 @@ class Publication(models.Model):
         max_length=150, help_text="the user's name, or what acted for an operator"
     )
     at = models.DateTimeField(auto_now_add=True)
+
+    objects = PublicationQuerySet.as_manager()
 
     class Meta:
         ordering = ["-generation"]

@@ -12,7 +12,7 @@ from realms.addresses import EXECUTABLE_EXTENSIONS, check_path
 from realms.cards import documents
 from realms.content import files
 from realms.content.locks import realm_write_lock
-from realms.content.resolve import realm_around, resolve
+from realms.content.resolve import resolve
 from realms.http.conditions import Conditions
 from realms.http.requests import read_body
 from realms.models import Realm
@@ -56,7 +56,7 @@ def _check_conditions(request: HttpRequest, realm: Realm, path: str) -> None:
 
 def _target(request: HttpRequest, url: str) -> tuple[Realm, str]:
     """The realm and the path that a write addresses. Raises unless the caller may write there."""
-    realm = realm_around(url)
+    realm = Realm.objects.containing(url).first()
     if realm is None:
         raise errors.NotFound(url=url)
     auth.authorize(request, realm, "write")

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from realms.addresses import file_path, same_name
-from realms.content.files import check_size, open_versions, write_files
+from realms.content.files import check_size, write_files
 from realms.content.locks import realm_write_lock
 from realms.errors import AlreadyThere, Malformed, Missing, NotFound, Problems, RealmError
 from realms.http import bodies
@@ -117,9 +117,8 @@ def apply(realm: Realm, operations: Sequence[Operation]) -> tuple[int, list[Resu
 
 def _check(realm: Realm, operations: Sequence[Operation]) -> None:
     """Raises Several with the operations that are impossible. The caller holds the realm's lock."""
-    existing = set(
-        open_versions(realm, [each.path for each in operations]).values_list("path", flat=True)
-    )
+    named = realm.versions.open().filter(path__in=[each.path for each in operations])
+    existing = set(named.values_list("path", flat=True))
     # A file below an inner realm's URL belongs to that realm.
     inner = tuple(
         Realm.objects.filter(url__startswith=realm.url)

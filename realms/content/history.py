@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator
 from typing import LiteralString
-from uuid import UUID
 
 from django.db import connection
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from notifications.paths import top_folder
 from realms.content.blobs import read_blob
 from realms.content.resolve import realms_within
-from realms.models import Blob, FileVersion, Publication, Realm, RealmBorder
+from realms.models import Blob, FileVersion, Realm, RealmBorder
 
 #: The most content that one response may carry. Unit: bytes.
 MANY_BYTES = 16 * 1024 * 1024
@@ -25,29 +24,11 @@ MANY_AT_A_TIME = 100
 def versions_at(realm: Realm, generation: int) -> QuerySet[FileVersion]:
     """The manifest of a realm at a generation; for a published realm, that of its source."""
     if realm.kind == Realm.Kind.PUBLISHED:
-        publication = publication_at(realm, generation)
+        publication = realm.publications.at(generation).first()
         if publication is None:
             return FileVersion.objects.none()
-        return _open_at(publication.source_id, publication.source_generation)
-    return _open_at(realm.pk, generation)
-
-
-def publication_at(realm: Realm, generation: int) -> Publication | None:
-    """What a published realm showed at a generation; None if that is unknown. An older publication
-    is no substitute: each generation has its own."""
-    return Publication.objects.filter(realm=realm, generation=generation).first()
-
-
-def _publications_at(realm: Realm, *generations: int) -> QuerySet[Publication]:
-    return Publication.objects.filter(realm=realm, generation__in=generations)
-
-
-def _open_at(realm_id: UUID, generation: int) -> QuerySet[FileVersion]:
-    return FileVersion.objects.filter(
-        Q(until_generation__isnull=True) | Q(until_generation__gt=generation),
-        realm_id=realm_id,
-        from_generation__lte=generation,
-    )
+        return FileVersion.objects.as_of(publication.source_id, publication.source_generation)
+    return FileVersion.objects.as_of(realm.pk, generation)
 
 
 # --- Comparing generations ---------------------------------------------------------------------
@@ -77,7 +58,7 @@ def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | Non
     """
     content_id, low, high = realm.pk, since, at
     if realm.kind == Realm.Kind.PUBLISHED:
-        shown = {each.generation: each for each in _publications_at(realm, since, at)}
+        shown = {each.generation: each for each in realm.publications.at(since, at)}
         before, after = shown.get(since), shown.get(at)
         if before is None or after is None or before.source_id != after.source_id:
             return None
@@ -110,7 +91,7 @@ def _is_whole(realm: Realm, *generations: int) -> bool:
     """Whether every file version of a realm at these generations still exists. A publication keeps
     those that it shows."""
     if realm.kind == Realm.Kind.PUBLISHED:
-        return _publications_at(realm, *generations).count() == len(set(generations))
+        return realm.publications.at(*generations).count() == len(set(generations))
     return Realm.objects.filter(pk=realm.pk, history_from__lte=min(generations)).exists()
 
 

@@ -11,8 +11,6 @@ from typing import LiteralString
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import QuerySet
-from django.db.models.functions import Length
 
 from realms.addresses import realm_candidates
 from realms.models import Realm
@@ -82,17 +80,6 @@ class Resolved:
     low: int
     high: int
     whole: bool = True
-
-
-def realms_around(url: str) -> QuerySet[Realm]:
-    """The realms that a URL (unescaped) lies in, the innermost first, whether or not there is such
-    a file."""
-    return Realm.objects.filter(url__in=realm_candidates(url)).order_by(Length("url").desc())
-
-
-def realm_around(url: str) -> Realm | None:
-    """The innermost realm that a URL lies in: the one that it belongs to."""
-    return realms_around(url).first()
 
 
 def realms_within(realm_url: str, paths: Iterable[str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from uuid import UUID
 from django.conf import settings
 from django.core.files.storage import Storage, storages
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
@@ -32,9 +32,6 @@ from reindex.reading.pins import PIN_SECONDS
 KEPT_PUBLICATIONS = 10
 #: The default grace period of content that no version names.
 GRACE_HOURS = 24
-PUBLISHED = Realm.Kind.PUBLISHED
-#: The kinds of realms that have files of their own.
-HOLDING = (Realm.Kind.SOURCE, Realm.Kind.BOOTSTRAP)
 #: How many blobs one transaction removes. Writers of the same content wait for it.
 BATCH = 100
 
@@ -139,10 +136,10 @@ def collect_garbage(
     if dry_run:
         _count(limits, done, progress)
         return done
-    for realm in _realms(PUBLISHED):
+    for realm in list(Realm.objects.published()):
         progress(realm.url)
         done.publications += _unless_busy(realm, limits, done, _drop_publications)
-    for realm in _realms(*HOLDING):
+    for realm in list(Realm.objects.with_own_files()):
         progress(realm.url)
         done.versions += _unless_busy(realm, limits, done, _drop_versions)
     progress("stored objects")
@@ -169,10 +166,6 @@ def _pins(now: datetime) -> list[tuple[UUID, int]]:
     }
     ids = dict(Realm.objects.filter(url__in={url for url, _ in pinned}).values_list("url", "pk"))
     return [(ids[url], generation) for url, generation in pinned if url in ids]
-
-
-def _realms(*kinds: str) -> list[Realm]:
-    return list(Realm.objects.filter(kind__in=kinds).order_by("url"))
 
 
 def _unless_busy(
@@ -305,9 +298,9 @@ def _adopted(stray: _Stray) -> int:
 
 def _count(limits: Limits, done: Collected, progress: Callable[[str], None]) -> None:
     progress("publications")
-    dropped = _ids(_PUBLICATIONS, limits, realms=_keys(PUBLISHED))
+    dropped = _ids(_PUBLICATIONS, limits, realms=_keys(Realm.objects.published()))
     progress("file versions")
-    gone = _ids(_VERSIONS, limits, realms=_keys(*HOLDING), dropped=dropped)
+    gone = _ids(_VERSIONS, limits, realms=_keys(Realm.objects.with_own_files()), dropped=dropped)
     done.publications, done.versions = len(dropped), len(gone)
     progress("stored objects")
     strays = list(_strays(limits))
@@ -321,8 +314,8 @@ def _count(limits: Limits, done: Collected, progress: Callable[[str], None]) -> 
     done.strays, done.blobs, done.bytes = len(strays), len(sizes), sum(sizes)
 
 
-def _keys(*kinds: str) -> list[UUID]:
-    return [realm.pk for realm in _realms(*kinds)]
+def _keys(realms: QuerySet[Realm]) -> list[UUID]:
+    return list(realms.values_list("pk", flat=True))
 
 
 def _ids(statement: LiteralString, limits: Limits, **more: Any) -> list[int]:

@@ -26,7 +26,7 @@ def ask_for_index(realm_url: str) -> None:
 
 def _behind(realm_url: str) -> Realm | None:
     """The source realm, if its index is outdated and no live or failed job accounts for that."""
-    realm = Realm.objects.filter(url=realm_url, kind=Realm.Kind.SOURCE).first()
+    realm = Realm.objects.sources().filter(url=realm_url).first()
     if realm is None:
         return None
     head = IndexHead.objects.filter(realm_url=realm_url).first()
