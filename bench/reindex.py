@@ -149,7 +149,7 @@ def wait_idle() -> None:
     from reindex.models import ReindexJob, WantedDefinitions
     from tests.support.cluster import wait_until
 
-    live = ReindexJob.objects.filter(status__in=ReindexJob.LIVE)
+    live = ReindexJob.objects.live()
     wait_until(lambda: not live.exists(), "the source realm indexed", 300)
     messages = Path(os.environ["REALM_DATA_DIR"]) / "broker" / "messages"
 

@@ -63,7 +63,7 @@ class Realm(models.Model):
     last_published_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects = RealmQuerySet.as_manager()
+    objects = models.Manager.from_queryset(RealmQuerySet)()
 
     class Meta:
         ordering = ["url"]
@@ -150,7 +150,7 @@ class FileVersion(models.Model):
     until_generation = models.PositiveBigIntegerField(null=True)
     closed_at = models.DateTimeField(null=True)
 
-    objects = FileVersionQuerySet.as_manager()
+    objects = models.Manager.from_queryset(FileVersionQuerySet)()
 
     class Meta:
         constraints = [
@@ -203,7 +203,7 @@ class Publication(models.Model):
     )
     at = models.DateTimeField(auto_now_add=True)
 
-    objects = PublicationQuerySet.as_manager()
+    objects = models.Manager.from_queryset(PublicationQuerySet)()
 
     class Meta:
         ordering = ["-generation"]

@@ -147,9 +147,7 @@ def _last_jobs(urls: Iterable[str]) -> "QuerySet[ReindexJob]":
         .distinct("realm_url")
         .values("pk")
     )
-    return ReindexJob.objects.filter(
-        pk__in=newest, status__in=[*ReindexJob.LIVE, ReindexJob.Status.FAILED]
-    ).defer("pins")
+    return ReindexJob.objects.unfinished().filter(pk__in=newest).defer("pins")
 
 
 def _copies(realms: Iterable[Realm]) -> Mapping[object, list[str]]:

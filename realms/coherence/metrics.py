@@ -144,9 +144,7 @@ def _jobs(now: datetime) -> Iterator[Metric]:
     for state in ReindexJob.Status.values:
         family.add_metric([state], counted.get(state, 0))
     yield family
-    # Failed jobs count as unfinished, because they are retried.
-    unfinished = ReindexJob.objects.filter(status__in=(*ReindexJob.LIVE, ReindexJob.Status.FAILED))
-    oldest = unfinished.aggregate(oldest=Min("created_at"))["oldest"]
+    oldest = ReindexJob.objects.unfinished().aggregate(oldest=Min("created_at"))["oldest"]
     age = max((now - oldest).total_seconds(), 0) if oldest else 0
     text = "Age of the oldest reindex job that is not done; 0 if there is none"
     yield _gauge("reindex_oldest_owed_seconds", text, age)

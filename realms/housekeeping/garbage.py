@@ -154,11 +154,9 @@ def _pins(now: datetime) -> list[tuple[UUID, int]]:
     """The generations that jobs read or will read. An ended job's pins stay valid for PIN_SECONDS;
     the next job reads the changes since the job whose index is shown."""
     recent = now - timedelta(seconds=PIN_SECONDS)
-    unfinished = (*ReindexJob.LIVE, ReindexJob.Status.FAILED)
     shown = IndexHead.objects.values("job")
-    jobs = ReindexJob.objects.filter(
-        Q(status__in=unfinished) | Q(finished_at__gt=recent) | Q(pk__in=shown)
-    )
+    ended = ReindexJob.objects.filter(Q(finished_at__gt=recent) | Q(pk__in=shown))
+    jobs = ReindexJob.objects.unfinished() | ended
     pinned = {
         (url, int(generation))
         for job in jobs

@@ -33,7 +33,7 @@ def _behind(realm_url: str) -> Realm | None:
     if head is not None and head.generation >= realm.generation:
         return None
     jobs = ReindexJob.objects.filter(realm_url=realm_url)
-    if jobs.filter(status__in=ReindexJob.LIVE).exists():
+    if jobs.live().exists():
         return None
     failed = jobs.filter(status=ReindexJob.Status.FAILED, generation__gte=realm.generation)
     return None if failed.exists() else realm

@@ -111,7 +111,7 @@ def readiness(realm_url: str, generation: int) -> Readiness:
     if job is not None and job.status == ReindexJob.Status.FAILED:
         return Readiness(False, "prerender-html", job.error)
     queued = job is None or job.status == ReindexJob.Status.QUEUED
-    under_way = job is not None and job.status in ReindexJob.LIVE
+    under_way = job is not None and job.is_live
     return Readiness(False, "index" if queued else "prerender-html", under_way=under_way)
 
 

@@ -65,9 +65,9 @@ def begin(job_id: int) -> ReindexJob | None:
     now = timezone.now()
     with bookkeeping():
         job = (
-            ReindexJob.objects.select_for_update(skip_locked=True)
+            ReindexJob.objects.free(now)
+            .select_for_update(skip_locked=True)
             .filter(
-                Q(lease_until__isnull=True) | Q(lease_until__lt=now),
                 Q(started_at__isnull=False) | Q(due_at__isnull=True) | Q(due_at__lte=now),
                 pk=job_id,
                 status=Status.QUEUED,
@@ -227,7 +227,7 @@ def replace_job(leased: ReindexJob | ReindexBatch, why: object) -> None:
             job = None if batch is None else locked_job(leased.job_id)
         if batch is not None:
             end_lease(batch)
-        if job is None or job.status not in ReindexJob.LIVE:
+        if job is None or not job.is_live:
             return
         job.error, job.finished_at = str(why), timezone.now()
         tried = job.attempts >= MAX_ATTEMPTS
