@@ -70,7 +70,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     from rich.table import Table
 
     from notifications.channels import REALM_INDEX_SWAPPED
-    from notifications.connection import listen_connection
+    from notifications.listener import listen_connection
     from realms.publishing.bootstrap import sync_base_realm
     from tests.support import make
     from tests.support.cluster import cluster

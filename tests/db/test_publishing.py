@@ -16,7 +16,7 @@ from django.test import RequestFactory
 from definitions.models import CacheGeneration, Definition
 from notifications.board import Board
 from notifications.channels import INVALIDATION_CHANNELS
-from notifications.connection import listen_connection
+from notifications.listener import listen_connection
 from notifications.locks import address_lock
 from realms.access.auth import Caller
 from realms.content.blobs import read_blob
