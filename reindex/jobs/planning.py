@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db import connection
 
+from reindex import sql
 from reindex.jobs import lifecycle
 from reindex.models import IndexHead, ReindexJob
 from reindex.prerender.cards import library
@@ -23,19 +24,6 @@ from reindex.reading.reader import Reader
 from reindex.reading.realm_history import changed, manifest
 from reindex.reading.references import BASE_REALM
 from reindex.reading.replicas import ask_address, standing_at
-
-#: The cards that can't be carried over (a database index finds each kind), and the number of cards.
-_TO_RENDER = """
-WITH shown AS NOT MATERIALIZED (
-    SELECT path, settled, made_from FROM reindex_indexedcard
-    WHERE realm_url = %(url)s AND current
-), stale AS (
-    SELECT path FROM shown WHERE made_from && %(keys)s::bigint[]
-    UNION SELECT path FROM shown WHERE NOT settled
-    UNION SELECT path FROM shown WHERE path = ANY(%(own)s)
-)
-SELECT (SELECT coalesce(array_agg(path), '{}') FROM stale), (SELECT count(*) FROM shown)
-"""
 
 
 def plan(job: ReindexJob, go_on: Callable[[], object]) -> lifecycle.Plan:
@@ -94,7 +82,9 @@ def _incremental(
         keys |= {dependency_key(realm_url)} if elsewhere is None else elsewhere
     with connection.cursor() as cursor:
         cards = [path.removesuffix(".json") for path in own]
-        cursor.execute(_TO_RENDER, {"url": job.realm_url, "keys": list(keys), "own": cards})
+        cursor.execute(
+            sql.CARDS_TO_RENDER, {"url": job.realm_url, "keys": list(keys), "own": cards}
+        )
         stale, shown = cursor.fetchone() or ([], 0)
     paths = _cards(own | {f"{path}.json" for path in stale})
     return lifecycle.Plan(paths, pins, base.pk, shown - len(stale), renderer(), places)
