@@ -48,6 +48,13 @@ class FileVersionQuerySet(QuerySet[M]):
             from_generation__lte=generation,
         )
 
+    def touched(self, low: int, high: int) -> Self:
+        """The versions that were opened or closed after the generation `low` and up to `high`."""
+        return self.filter(
+            Q(from_generation__gt=low, from_generation__lte=high)
+            | Q(until_generation__gt=low, until_generation__lte=high)
+        )
+
 
 class PublicationQuerySet(QuerySet[M]):
     """Publications by their generation."""

@@ -1,12 +1,12 @@
 """The content of a realm at a generation, and the differences between two generations."""
 
 from collections.abc import Iterator
-from typing import LiteralString
 
 from django.db import connection
 from django.db.models import QuerySet
 
 from notifications.paths import top_folder
+from realms import sql
 from realms.content.blobs import read_blob
 from realms.content.resolve import realms_within
 from realms.models import Blob, FileVersion, Realm, RealmBorder
@@ -37,18 +37,8 @@ def versions_at(realm: Realm, generation: int) -> QuerySet[FileVersion]:
 def changed_between(source: Realm, older: int, newer: int) -> list[str]:
     """The paths of a source realm that differ between two of its generations, in one query."""
     low, high = sorted((older, newer))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT DISTINCT path FROM realms_fileversion
-            WHERE realm_id = %(realm)s AND (
-                (from_generation > %(low)s AND from_generation <= %(high)s)
-                OR (until_generation > %(low)s AND until_generation <= %(high)s)
-            ) ORDER BY path
-            """,
-            {"realm": source.pk, "low": low, "high": high},
-        )
-        return [path for (path,) in cursor.fetchall()]
+    touched = source.versions.touched(low, high).order_by("path")
+    return list(touched.values_list("path", flat=True).distinct())
 
 
 def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | None:
@@ -67,7 +57,7 @@ def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | Non
         # At that generation, this URL had another realm.
         return None
     with connection.cursor() as cursor:
-        cursor.execute(_DIFFERENCE, {"realm": content_id, "then": low, "now": high})
+        cursor.execute(sql.DIFFERENCE, {"realm": content_id, "then": low, "now": high})
         files: dict[str, str | None] = dict(cursor.fetchall())
     files |= _behind_borders(realm, since, at)
     # Checked last: if history is complete now, it was complete during the comparison.
@@ -93,27 +83,6 @@ def _is_whole(realm: Realm, *generations: int) -> bool:
     if realm.kind == Realm.Kind.PUBLISHED:
         return realm.publications.at(*generations).count() == len(set(generations))
     return Realm.objects.filter(pk=realm.pk, history_from__lte=min(generations)).exists()
-
-
-_DIFFERENCE: LiteralString = """
-WITH bounds AS (
-    SELECT least(%(then)s, %(now)s)::bigint AS low, greatest(%(then)s, %(now)s)::bigint AS high
-), touched AS (
-    SELECT DISTINCT path FROM realms_fileversion, bounds
-    WHERE realm_id = %(realm)s AND (
-        (from_generation > low AND from_generation <= high)
-        OR (until_generation > low AND until_generation <= high)
-    )
-)
-SELECT t.path, new.sha256 FROM touched t
-LEFT JOIN realms_fileversion old ON old.realm_id = %(realm)s AND old.path = t.path
-    AND old.from_generation <= %(then)s
-    AND (old.until_generation IS NULL OR old.until_generation > %(then)s)
-LEFT JOIN realms_fileversion new ON new.realm_id = %(realm)s AND new.path = t.path
-    AND new.from_generation <= %(now)s
-    AND (new.until_generation IS NULL OR new.until_generation > %(now)s)
-WHERE old.sha256 IS DISTINCT FROM new.sha256
-"""
 
 
 def read_many(

@@ -20,6 +20,7 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
+from realms import sql
 from realms.content.blobs import blob_name
 from realms.content.locks import realm_write_lock
 from realms.errors import Busy
@@ -35,42 +36,6 @@ GRACE_HOURS = 24
 #: How many blobs one transaction removes. Writers of the same content wait for it.
 BATCH = 100
 
-#: Publications that are too old for a rollback and that no pin shows.
-_PUBLICATIONS: LiteralString = """
-SELECT id FROM (
-    SELECT id, realm_id, generation, row_number() OVER newest AS place,
-        lag(generation) OVER newest AS next_generation, lag(at) OVER newest AS superseded_at
-    FROM realms_publication
-    WHERE realm_id = ANY(%(realms)s)
-    WINDOW newest AS (PARTITION BY realm_id ORDER BY generation DESC)
-) p
-WHERE place > %(kept)s AND superseded_at < %(before)s AND NOT EXISTS (
-    SELECT FROM unnest(%(pinned)s::uuid[], %(pins)s::bigint[]) pin(realm_id, generation)
-    WHERE pin.realm_id = p.realm_id
-        AND pin.generation >= p.generation AND pin.generation < p.next_generation
-)
-"""
-#: Versions that were closed before the retention time and that no publication and no pin shows.
-_VERSIONS: LiteralString = """
-SELECT v.id FROM realms_fileversion v
-WHERE v.realm_id = ANY(%(realms)s) AND v.closed_at < %(before)s AND NOT EXISTS (
-    SELECT FROM realms_publication p
-    WHERE p.source_id = v.realm_id AND p.id <> ALL(%(dropped)s::bigint[])
-        AND p.source_generation >= v.from_generation
-        AND p.source_generation < v.until_generation
-) AND NOT EXISTS (
-    SELECT FROM unnest(%(pinned)s::uuid[], %(pins)s::bigint[]) pin(realm_id, generation)
-    WHERE pin.realm_id = v.realm_id
-        AND pin.generation >= v.from_generation AND pin.generation < v.until_generation
-)
-"""
-_BLOBS: LiteralString = """
-SELECT b.sha256 FROM realms_blob b
-WHERE b.stored_at < %(young)s AND NOT EXISTS (
-    SELECT FROM realms_fileversion v
-    WHERE v.sha256 = b.sha256 AND v.id <> ALL(%(gone)s::bigint[])
-)
-"""
 _HASH = re.compile(r"[0-9a-f]{64}")
 _DRAFT = re.compile(r"\.draft-.*")
 
@@ -109,7 +74,7 @@ class Limits:
     pins: list[tuple[UUID, int]]
 
     def parameters(self, **more: Any) -> dict[str, Any]:
-        """The parameters of the statements above."""
+        """The parameters of the statements that choose what to remove."""
         return {
             "before": self.before,
             "young": self.young,
@@ -182,9 +147,10 @@ def _unless_busy(
 
 def _drop_publications(realm: Realm, limits: Limits) -> int:
     """The caller holds the published realm's lock: no publish or rollback runs meanwhile."""
-    statement = f"DELETE FROM realms_publication WHERE id IN ({_PUBLICATIONS})"
     with connection.cursor() as cursor:
-        cursor.execute(statement, limits.parameters(realms=[realm.pk], dropped=[]))
+        cursor.execute(
+            sql.DELETE_OLD_PUBLICATIONS, limits.parameters(realms=[realm.pk], dropped=[])
+        )
         return int(cursor.rowcount)
 
 
@@ -192,11 +158,8 @@ def _drop_versions(realm: Realm, limits: Limits) -> int:
     """The caller holds the source realm's lock: no write or publish runs meanwhile. A rollback
     copies an existing publication, which keeps the versions that it needs. Records from which
     generation on the realm's history is complete."""
-    statement = (
-        f"DELETE FROM realms_fileversion WHERE id IN ({_VERSIONS}) RETURNING until_generation"
-    )
     with connection.cursor() as cursor:
-        cursor.execute(statement, limits.parameters(realms=[realm.pk], dropped=[]))
+        cursor.execute(sql.DELETE_OLD_VERSIONS, limits.parameters(realms=[realm.pk], dropped=[]))
         ends = [until for (until,) in cursor.fetchall()]
     if ends:
         Realm.objects.filter(pk=realm.pk).update(
@@ -217,14 +180,7 @@ def _drop_blobs(limits: Limits, done: Collected) -> int:
     """
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(
-                f"""
-                DELETE FROM realms_blob WHERE sha256 IN (
-                    {_BLOBS} ORDER BY b.sha256 LIMIT {BATCH} FOR UPDATE OF b SKIP LOCKED
-                ) RETURNING sha256, size, data IS NULL
-                """,
-                limits.parameters(gone=[]),
-            )
+            cursor.execute(sql.DELETE_OLD_BLOBS, limits.parameters(gone=[], batch=BATCH))
             rows = cursor.fetchall()
             # Checks the foreign key now, not at the commit: a deleted object can't be restored.
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -296,17 +252,17 @@ def _adopted(stray: _Stray) -> int:
 
 def _count(limits: Limits, done: Collected, progress: Callable[[str], None]) -> None:
     progress("publications")
-    dropped = _ids(_PUBLICATIONS, limits, realms=_keys(Realm.objects.published()))
+    dropped = _ids(sql.OLD_PUBLICATIONS, limits, realms=_keys(Realm.objects.published()))
     progress("file versions")
-    gone = _ids(_VERSIONS, limits, realms=_keys(Realm.objects.with_own_files()), dropped=dropped)
+    gone = _ids(
+        sql.OLD_VERSIONS, limits, realms=_keys(Realm.objects.with_own_files()), dropped=dropped
+    )
     done.publications, done.versions = len(dropped), len(gone)
     progress("stored objects")
     strays = list(_strays(limits))
     progress("blobs")
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT size FROM realms_blob WHERE sha256 IN ({_BLOBS})", limits.parameters(gone=gone)
-        )
+        cursor.execute(sql.SIZES_OF_OLD_BLOBS, limits.parameters(gone=gone))
         sizes = [size for (size,) in cursor.fetchall()]
     sizes += [stray.size for stray in strays if not _DRAFT.fullmatch(stray.name.rsplit("/")[-1])]
     done.strays, done.blobs, done.bytes = len(strays), len(sizes), sum(sizes)
