@@ -198,8 +198,10 @@ class IndexedCard(models.Model):
         db_default=[],
         help_text="the other realms whose code made the HTML",
     )
-    settled = models.BooleanField(
+    cacheable = models.BooleanField(
         default=False,
+        # The previous release, which runs beside this one during an upgrade, knows this name.
+        db_column="settled",
         help_text="whether nothing but these can change it, so it may be carried over",
     )
 
@@ -243,7 +245,7 @@ class IndexedCard(models.Model):
             ),
             models.Index(
                 fields=["realm_url"],
-                condition=models.Q(current=True, settled=False),
+                condition=models.Q(current=True, cacheable=False),
                 name="card_not_settled",
             ),
             models.Index(

@@ -127,7 +127,7 @@ WAIT_FOR_WRITERS: LiteralString = "SELECT pg_advisory_xact_lock_shared(%s)"
 
 #: One row: the shown cards that can't be carried over, as an array of paths, and the number of all
 #: shown cards. SQL, because of the common table expression that isn't materialized: so each kind is
-#: found with a database index of its own.
+#: found with a database index of its own. `settled` is the column of `IndexedCard.cacheable`.
 CARDS_TO_RENDER: LiteralString = """
 WITH shown AS NOT MATERIALIZED (
     SELECT path, settled, made_from FROM reindex_indexedcard

@@ -60,7 +60,7 @@ def _store(job: ReindexJob, results: Iterable[dict[str, Any]]) -> tuple[int, int
                 int(result.get("ms", 0)),
                 # As text, because psycopg would convert the elements one by one.
                 f"{{{','.join(map(str, result.get('made_from', [])))}}}",
-                bool(result.get("settled")) and error is None,
+                bool(result.get("cacheable")) and error is None,
                 list(result.get("strangers", [])),
             ))  # fmt: skip
             rendered += 1

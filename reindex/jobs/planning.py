@@ -52,7 +52,7 @@ def _incremental(
     access = _access(job)
     # From here on, another job follows this one if any of these realms changes.
     lifecycle.record_pins(job, {**base.pins, job.realm_url: job.generation}, base.addresses)
-    # Cards that looked for a missing realm are never settled, so they are rendered anyway.
+    # Cards that looked for a missing realm are never cacheable, so they are rendered anyway.
     read = {url: pin for url, pin in base.pins.items() if pin != UNREADABLE_GENERATION}
     read.pop(job.realm_url, None)
     # The replicas answer both questions at the same time.

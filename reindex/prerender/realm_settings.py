@@ -55,7 +55,7 @@ def checked(reader: Reader, realm_url: str) -> Iterator[Message]:
             "url": f"{realm_url}realm",
             "warnings": [*warnings, *dead],
             "made_from": sorted({*keys, dependency_key(realm_url, "realm.json")}),
-            "settled": True,
+            "cacheable": True,
         }
 
 
