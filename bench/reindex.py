@@ -70,7 +70,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     from rich.table import Table
 
     from notifications.channels import REALM_INDEX_SWAPPED
-    from notifications.connection import listen_connection
+    from notifications.listener import listen_connection
     from realms.publishing.bootstrap import sync_base_realm
     from tests.support import make
     from tests.support.cluster import cluster
@@ -149,7 +149,7 @@ def wait_idle() -> None:
     from reindex.models import ReindexJob, WantedDefinitions
     from tests.support.cluster import wait_until
 
-    live = ReindexJob.objects.filter(status__in=ReindexJob.LIVE)
+    live = ReindexJob.objects.live()
     wait_until(lambda: not live.exists(), "the source realm indexed", 300)
     messages = Path(os.environ["REALM_DATA_DIR"]) / "broker" / "messages"
 

@@ -1,4 +1,4 @@
-"""The statements on the `definitions` table and its counters."""
+"""Reads and writes the `definitions` table and its counters."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -8,9 +8,8 @@ from typing import Any
 from django.db import connection
 from django.db.models import Q, QuerySet
 from django.utils import timezone
-from psycopg import sql
-from psycopg.types.json import Jsonb
 
+from definitions import sql
 from definitions.entries import (
     Counter,
     DefinitionCacheEntry,
@@ -32,16 +31,7 @@ def raise_counters(counters: Iterable[Counter]) -> None:
     """Raises counters in sorted order, like `make_counters`."""
     scopes, keys = zip(*sorted(set(counters)), strict=True)
     with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            INSERT INTO definitions_cachegeneration (scope, key, generation, bumped_at)
-            SELECT scope, key, 1, now()
-            FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY c(scope, key, place) ORDER BY place
-            ON CONFLICT (scope, key) DO UPDATE
-            SET generation = definitions_cachegeneration.generation + 1, bumped_at = now()
-            """,
-            [list(scopes), list(keys)],
-        )
+        cursor.execute(sql.RAISE_COUNTERS, [list(scopes), list(keys)])
 
 
 def drop_rows(realm_urls: list[str], module_urls: list[str]) -> None:
@@ -77,14 +67,8 @@ def read_counters(counters: Iterable[Counter], *, hold: bool = False) -> dict[Co
     ends, and counters that are being raised at this moment are left out, to avoid deadlocks."""
     scopes, keys = zip(*sorted(counters), strict=True)
     with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT g.scope, g.key, g.generation FROM definitions_cachegeneration g
-            JOIN unnest(%s::text[], %s::text[]) w(scope, key) USING (scope, key)
-            """
-            + ("FOR SHARE OF g SKIP LOCKED" if hold else ""),
-            [list(scopes), list(keys)],
-        )
+        statement = sql.HOLD_COUNTERS if hold else sql.READ_COUNTERS
+        cursor.execute(statement, [list(scopes), list(keys)])
         return {(scope, key): generation for scope, key, generation in cursor.fetchall()}
 
 
@@ -103,15 +87,13 @@ def store_row(
     known = {counter: counters[counter] for counter in made_from & counters.keys()}
     if len(known) < len(made_from) or read_counters(made_from, hold=True) != known:
         return
+    key = {"module_url": located.module_url, "scope": entry.scope, "reader": reader}
     row: dict[str, Any] = {
-        "module_url": located.module_url,
         "realm_url": located.realm_url,
-        "realm_urls": Jsonb(list(entry.realms)),
-        "scope": entry.scope,
-        "reader": reader,
-        "definitions": Jsonb(entry.definitions) if entry.definitions is not None else None,
-        "error": Jsonb(entry.error) if entry.error is not None else None,
-        "dependencies": Jsonb(list(entry.dependencies)),
+        "realm_urls": list(entry.realms),
+        "definitions": entry.definitions,
+        "error": entry.error,
+        "dependencies": list(entry.dependencies),
         "global_generation": counters[Scope.GLOBAL, ""],
         "realm_generation": counters[Scope.REALM, located.realm_url],
         "module_generation": counters[Scope.MODULE, located.module_url],
@@ -119,34 +101,17 @@ def store_row(
         "build_ms": entry.build_ms,
         "expires_at": timezone.now() + ERROR_LIFETIME if entry.error else None,
     }
-    statement = sql.SQL(
-        "INSERT INTO definitions ({names}) VALUES ({values})"
-        " ON CONFLICT (module_url, scope, reader) DO UPDATE SET ({names}) = ROW ({excluded})"
-    ).format(
-        names=sql.SQL(", ").join(map(sql.Identifier, row)),
-        values=sql.SQL(", ").join(map(sql.Placeholder, row)),
-        excluded=sql.SQL(", ").join(sql.Identifier("excluded", name) for name in row),
+    Definition.objects.bulk_create(
+        [Definition(**key, **row)],
+        update_conflicts=True,
+        unique_fields=list(key),
+        update_fields=list(row),
     )
-    with connection.cursor() as cursor:
-        cursor.execute(statement, row)
 
 
 def with_dependents(module_urls: list[str]) -> list[tuple[str, str]]:
     """The module and realm URLs of these modules' rows, and of all built from them, directly or
     not."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            WITH RECURSIVE reached(module_url, realm_url) AS (
-                SELECT module_url, realm_url FROM definitions WHERE module_url = ANY(%(urls)s)
-                UNION
-                SELECT d.module_url, d.realm_url FROM definitions d
-                WHERE d.dependencies ?| %(urls)s
-                UNION
-                SELECT d.module_url, d.realm_url FROM definitions d
-                JOIN reached r ON d.dependencies ? r.module_url
-            ) SELECT module_url, realm_url FROM reached
-            """,
-            {"urls": module_urls},
-        )
+        cursor.execute(sql.WITH_DEPENDENTS, {"urls": module_urls})
         return list(cursor.fetchall())

@@ -14,6 +14,8 @@ from typing import LiteralString, TypeVar
 
 from django.db import DatabaseError, connection, transaction
 
+from notifications import sql
+
 T = TypeVar("T")
 
 #: A process that has waited for this long does the work without being elected.
@@ -23,21 +25,6 @@ LEASE_SECONDS = 5.0
 RENEW_SECONDS = 1.0
 #: A waiting process tries again after about this time.
 LOOK_SECONDS = 0.05
-
-_TAKE: LiteralString = """
-INSERT INTO notifications_election AS held (key, holder, lease_until)
-VALUES (%(key)s, %(holder)s, clock_timestamp() + make_interval(secs => %(seconds)s))
-ON CONFLICT (key) DO UPDATE SET holder = excluded.holder, lease_until = excluded.lease_until
-    WHERE held.lease_until < clock_timestamp()
-"""
-_RENEW: LiteralString = """
-UPDATE notifications_election
-SET lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
-WHERE key = %(key)s AND holder = %(holder)s
-"""
-_END: LiteralString = """
-DELETE FROM notifications_election WHERE key = %(key)s AND holder = %(holder)s
-"""
 
 
 def run_elected(key: int, work: Callable[[bool], T]) -> T:
@@ -51,7 +38,7 @@ def run_elected(key: int, work: Callable[[bool], T]) -> T:
     """
     holder = secrets.randbits(62)
     deadline = time.monotonic() + ELECTION_SECONDS
-    while not _ask(_TAKE, key, holder):
+    while not _ask(sql.TAKE_LEASE, key, holder):
         if time.monotonic() > deadline:
             return work(False)
         wait()
@@ -66,7 +53,7 @@ def _end(key: int, holder: int) -> None:
     connection.close_if_unusable_or_obsolete()
     # If the database can't be reached, the lease expires.
     with suppress(DatabaseError):
-        _ask(_END, key, holder)
+        _ask(sql.END_LEASE, key, holder)
 
 
 def wait() -> None:
@@ -89,7 +76,7 @@ def _renewed(key: int, holder: int) -> Iterator[None]:
     def renew() -> None:
         try:
             while not done.wait(RENEW_SECONDS):
-                if not _ask(_RENEW, key, holder):
+                if not _ask(sql.RENEW_LEASE, key, holder):
                     return
         except DatabaseError:
             # The work uses the database too and fails by itself.

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from django.conf import settings
 from django.db import connection, transaction
 
+from notifications import sql
 from notifications.board import Board, board_at
 from notifications.channels import (
     DEFINITION_CACHE_INVALIDATED,
@@ -17,10 +18,6 @@ from notifications.channels import (
     Notification,
     all_files_changed,
     board_keys,
-)
-
-_NOTIFY = (
-    "SELECT pg_notify(channel, payload) FROM unnest(%s::text[], %s::text[]) n(channel, payload)"
 )
 
 
@@ -53,7 +50,7 @@ def notify_peers(*notifications: Notification) -> None:
             if n.channel == DEFINITION_CACHE_INVALIDATED
         ]
     with connection.cursor() as cursor:
-        cursor.execute(_NOTIFY, [[n.channel for n in sent], [n.payload for n in sent]])
+        cursor.execute(sql.NOTIFY_ALL, [[n.channel for n in sent], [n.payload for n in sent]])
 
 
 def bump_at_commit(keys: Iterable[str]) -> None:

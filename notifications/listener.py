@@ -28,8 +28,11 @@ from enum import StrEnum
 from typing import TypeAlias
 
 import psycopg
-from psycopg import sql
+from django.conf import settings
+from django.db import connections
+from psycopg.sql import SQL, Identifier
 
+from notifications import sql
 from notifications.board import Board, now_ns
 from notifications.channels import (
     INVALIDATION_CHANNELS,
@@ -171,7 +174,7 @@ class Listener:
         self._pings.clear()
         self._last_answer = now_ns()
         for channel in (*INVALIDATION_CHANNELS, REALM_HEARTBEAT):
-            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+            connection.execute(SQL("LISTEN {}").format(Identifier(channel)))
         self._begin_epoch()
         self.listening_since = now_ns()
         self._enter(State.LISTENING)
@@ -213,7 +216,7 @@ class Listener:
         sequence, sent_at = secrets.randbits(62), now_ns()
         self._pings[sequence] = sent_at
         beat = heartbeat(Heartbeat(self.replica, sequence, sent_at))
-        connection.execute("SELECT pg_notify(%s, %s)", (beat.channel, beat.payload))
+        connection.execute(sql.NOTIFY, (beat.channel, beat.payload))
 
     def _ping_is_due(self) -> bool:
         return now_ns() - max(self._pings.values(), default=self.watermark) >= (
@@ -271,3 +274,37 @@ class Listener:
                     cut.shutdown(socket.SHUT_RDWR)
         if self._open:
             self._last_answer = now_ns()
+
+
+# --- Its connections, which are never Django's --------------------------------------------------
+
+
+def listen_connection() -> Connection:
+    """Connects to LISTEN_DATABASE_URL, or if that is empty, to the default database.
+
+    Raises psycopg.Error when the server can't be reached.
+    """
+    if settings.LISTEN_DATABASE_URL:
+        return psycopg.connect(
+            settings.LISTEN_DATABASE_URL,
+            autocommit=True,
+            connect_timeout=5,
+            application_name=_name(),
+        )
+    return ping_connection()
+
+
+def ping_connection() -> Connection:
+    """Connects to the default database as the web service does, perhaps through a pooler.
+
+    Raises psycopg.Error when the server can't be reached.
+    """
+    parameters = connections["default"].get_connection_params()
+    for django_only in ("cursor_factory", "context", "server_side_binding"):
+        parameters.pop(django_only, None)
+    own = {"autocommit": True, "application_name": _name(), "prepare_threshold": None}
+    return psycopg.connect(**{**parameters, **own})
+
+
+def _name() -> str:
+    return f"listen_file_changes {settings.REALM_REPLICA}"

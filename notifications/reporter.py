@@ -21,6 +21,7 @@ import urllib3
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection, transaction
 
+from notifications import sql
 from notifications.board import now_ns
 from notifications.channels import realm_key
 from notifications.listener import SECOND, Listener
@@ -182,7 +183,7 @@ class Reporter(threading.Thread):
 
 def _database_time() -> datetime:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT now()")
+        cursor.execute(sql.DATABASE_TIME)
         (now,) = cursor.fetchone()
     assert isinstance(now, datetime)
     return now

@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 from notifications.channels import all_files_changed, realm_key
 from notifications.emit import emit, local_board
 from realms import triggers
+from realms.querysets import FileVersionQuerySet, PublicationQuerySet, RealmQuerySet
 
 #: The audiences of permission rows that are not for a single account.
 EVERYONE = "everyone"
@@ -62,6 +63,8 @@ class Realm(models.Model):
     last_published_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
+    objects = models.Manager.from_queryset(RealmQuerySet)()
+
     class Meta:
         ordering = ["url"]
         permissions = [
@@ -92,7 +95,7 @@ class Realm(models.Model):
     def first_showing(cls, **source: Any) -> "Realm | None":
         """The oldest published realm that shows the source realm given by a filter. Links to the
         source realm lead there."""
-        return cls.objects.filter(kind=cls.Kind.PUBLISHED, **source).order_by("created_at").first()
+        return cls.objects.published().filter(**source).order_by("created_at").first()
 
     @property
     def owner_key(self) -> str:
@@ -151,6 +154,8 @@ class FileVersion(models.Model):
     until_generation = models.PositiveBigIntegerField(null=True)
     closed_at = models.DateTimeField(null=True)
 
+    objects = models.Manager.from_queryset(FileVersionQuerySet)()
+
     class Meta:
         constraints = [
             models.UniqueConstraint(
@@ -201,6 +206,8 @@ class Publication(models.Model):
         max_length=150, help_text="the user's name, or what acted for an operator"
     )
     at = models.DateTimeField(auto_now_add=True)
+
+    objects = models.Manager.from_queryset(PublicationQuerySet)()
 
     class Meta:
         ordering = ["-generation"]

@@ -13,6 +13,8 @@ from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import MD5
 from django.utils import timezone
 
+from reindex.querysets import LIVE, LeasedQuerySet, ReindexJobQuerySet
+
 
 class ReindexJob(models.Model):
     """The rendering of one realm's pages at one generation. A realm has at most one live job."""
@@ -24,8 +26,6 @@ class ReindexJob(models.Model):
         FAILED = "failed"
         SUPERSEDED = "superseded"
         CANCELLED = "cancelled"
-
-    LIVE = (Status.QUEUED, Status.RENDERING)
 
     realm_url = models.TextField()
     generation = models.PositiveBigIntegerField()
@@ -91,19 +91,21 @@ class ReindexJob(models.Model):
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
+    objects = models.Manager.from_queryset(ReindexJobQuerySet)()
+
     class Meta:
         ordering = ["-pk"]
         constraints = [
             models.UniqueConstraint(
                 fields=["realm_url"],
-                condition=models.Q(status__in=["queued", "rendering"]),
+                condition=models.Q(status__in=list(LIVE)),
                 name="one_live_job_per_realm",
             )
         ]
         indexes = [
             models.Index(
                 fields=["status"],
-                condition=models.Q(status__in=["queued", "rendering"]),
+                condition=models.Q(status__in=list(LIVE)),
                 name="job_live",
             )
         ]
@@ -112,13 +114,18 @@ class ReindexJob(models.Model):
         return f"{self.realm_url} at {self.generation}: {self.status}"
 
     @property
+    def is_live(self) -> bool:
+        """Whether a worker has yet to finish it."""
+        return self.status in LIVE
+
+    @property
     def phase(self) -> str:
         """`queued`, `index` while the job is planned, `render`, or `done`."""
         if self.status == self.Status.QUEUED:
             return "index" if self.started_at else "queued"
         # A failed job is tried again, so it isn't done.
-        unfinished = self.status in (self.Status.RENDERING, self.Status.FAILED)
-        return "render" if unfinished else "done"
+        rendered_on = self.status in (self.Status.RENDERING, self.Status.FAILED)
+        return "render" if rendered_on else "done"
 
     @property
     def seconds(self) -> float | None:
@@ -143,6 +150,8 @@ class ReindexBatch(models.Model):
     avoided = models.JSONField(
         default=dict, help_text="the replicas that were left out meanwhile, and why"
     )
+
+    objects = models.Manager.from_queryset(LeasedQuerySet)()
 
     class Meta:
         verbose_name_plural = "reindex batches"
@@ -189,8 +198,10 @@ class IndexedCard(models.Model):
         db_default=[],
         help_text="the other realms whose code made the HTML",
     )
-    settled = models.BooleanField(
+    cacheable = models.BooleanField(
         default=False,
+        # The previous release, which runs beside this one during an upgrade, knows this name.
+        db_column="settled",
         help_text="whether nothing but these can change it, so it may be carried over",
     )
 
@@ -234,7 +245,7 @@ class IndexedCard(models.Model):
             ),
             models.Index(
                 fields=["realm_url"],
-                condition=models.Q(current=True, settled=False),
+                condition=models.Q(current=True, cacheable=False),
                 name="card_not_settled",
             ),
             models.Index(
@@ -275,6 +286,8 @@ class WantedDefinitions(models.Model):
     due_at = models.DateTimeField(help_text="not to be built before")
     lease_until = models.DateTimeField(null=True, help_text="a worker builds them until then")
     attempts = models.PositiveIntegerField(default=0)
+
+    objects = models.Manager.from_queryset(LeasedQuerySet)()
 
     class Meta:
         verbose_name_plural = "wanted definitions"

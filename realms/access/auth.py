@@ -249,7 +249,7 @@ def realm_tokens(caller: Caller) -> dict[str, str]:
     """
     if not caller.operator and caller.account is None:
         raise Unprocessable(what=f"{user_id(caller.username)} is not a user of this server")
-    realms = Realm.objects.exclude(kind=Realm.Kind.PUBLISHED).order_by("-created_at")
+    realms = Realm.objects.with_own_files().order_by("-created_at")
     if caller.operator:
         every = sorted(permissions_of(Realm(), caller))
         return {realm.url: realm_token(OPERATOR, realm.url, every, DAY_SECONDS) for realm in realms}

@@ -29,7 +29,7 @@ class Entry:
         job = self.job
         if job is None:
             return "no job of this generation is left"
-        if job.status in ReindexJob.LIVE:
+        if job.is_live:
             return f"rendered {job.seen:,} of {job.total:,}" if job.total else job.status
         if job.finished_at is None:
             return job.status

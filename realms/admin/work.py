@@ -43,10 +43,9 @@ class Kind:
 def work(request: HttpRequest) -> HttpResponse:
     """Shows what is done, what waits, and what went wrong."""
     now = timezone.now()
-    unfinished = ReindexJob.objects.filter(status__in=(*ReindexJob.LIVE, Status.FAILED))
+    unfinished = ReindexJob.objects.unfinished()
     jobs = list(unfinished.defer("pins", "addresses").order_by("status", "pk")[:JOBS_SHOWN])
-    waiting = ReindexBatch.objects.filter(done=False, job__status=Status.RENDERING)
-    batches = waiting.exclude(lease_until__gt=now)
+    batches = ReindexBatch.objects.free(now).filter(done=False, job__status=Status.RENDERING)
     return render(
         request,
         "work",

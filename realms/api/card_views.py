@@ -14,7 +14,6 @@ from realms.access import auth
 from realms.api.info import realm_info
 from realms.cards import documents
 from realms.content import files
-from realms.content.resolve import realm_around
 from realms.http import bodies, headers
 from realms.http.conditions import Conditions
 from realms.http.requests import MIN_GENERATION, min_generation, read_body
@@ -31,7 +30,7 @@ BODY_TYPES = (CARD, API, JSON, "")
 def card(request: HttpRequest, url: str) -> HttpResponse:
     """Reads or writes the card at an unescaped URL. A POST's URL is the new card's folder."""
     method = request.method or ""
-    realm = realm_around(url)
+    realm = Realm.objects.containing(url).first()
     if realm is None:
         raise errors.NotFound(url=url)
     reading = method in READING

@@ -13,7 +13,7 @@ from realms.addresses import SOURCE_ENDINGS, check_path
 from realms.cards import documents
 from realms.content import files
 from realms.content.locks import locked_realm
-from realms.content.resolve import realm_around, resolve
+from realms.content.resolve import resolve
 from realms.http import headers
 from realms.http.conditions import Conditions
 from realms.http.requests import read_body
@@ -57,7 +57,7 @@ def _check_conditions(request: HttpRequest, realm: Realm, path: str) -> None:
 
 def _target(request: HttpRequest, url: str) -> tuple[Realm, str]:
     """The realm and the path that a write addresses. Raises unless the caller may write there."""
-    realm = realm_around(url)
+    realm = Realm.objects.containing(url).first()
     if realm is None:
         raise errors.NotFound(url=url)
     auth.authorize(request, realm, "write")

@@ -58,7 +58,7 @@ def publish_progress(request: HttpRequest) -> HttpResponse:
     if not given:
         raise errors.Malformed(what="published_realm_url is missing from the query; expected a URL")
     url = canonical_realm_url(given)
-    realm = Realm.objects.select_related("source").filter(url=url, kind="published").first()
+    realm = Realm.objects.published().select_related("source").filter(url=url).first()
     if realm is None or realm.source is None or not auth.owns(realm.source, caller):
         # The same answer for a missing realm and for another owner's reveals nothing.
         user = auth.user_id(caller.username)

@@ -21,7 +21,7 @@ from realms.api import (
     search_views,
 )
 from realms.api.server_views import preflight
-from realms.content.resolve import realms_around, resolve
+from realms.content.resolve import resolve
 from realms.http import headers
 from realms.http.accept import accepted, takes_pages
 from realms.http.conditions import Conditions
@@ -196,7 +196,7 @@ def _admit(request: HttpRequest, url: str) -> str | HttpResponse | None:
     without its final slash, returns the same response as outside any realm.
     """
     everyones = RealmPermission.objects.filter(realm=OuterRef("pk"), audience=EVERYONE, read=True)
-    realm = realms_around(url).annotate(public=Exists(everyones)).first()
+    realm = Realm.objects.containing(url).annotate(public=Exists(everyones)).first()
     if realm is None:
         return None
     if realm.public:

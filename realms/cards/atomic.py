@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from notifications.texts import check_encodable
 from realms.addresses import file_path, same_name
-from realms.content.files import check_size, open_versions, write_files
+from realms.content.files import check_size, write_files
 from realms.content.locks import locked_realm
 from realms.errors import AlreadyThere, Malformed, Missing, Problems, RealmError
 from realms.http import bodies
@@ -115,9 +115,8 @@ def apply(realm: Realm, operations: Sequence[Operation]) -> tuple[int, list[Resu
 
 def _check(realm: Realm, operations: Sequence[Operation]) -> None:
     """Raises Several with the operations that are impossible. The caller holds the realm's lock."""
-    existing = set(
-        open_versions(realm, [each.path for each in operations]).values_list("path", flat=True)
-    )
+    named = realm.versions.open().filter(path__in=[each.path for each in operations])
+    existing = set(named.values_list("path", flat=True))
     # A file below an inner realm's URL belongs to that realm.
     inner = tuple(
         Realm.objects.filter(url__startswith=realm.url)

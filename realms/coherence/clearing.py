@@ -16,6 +16,7 @@ from definitions.models import Definition
 from notifications.channels import all_files_changed
 from notifications.emit import emit
 from notifications.models import Replica
+from notifications.sql import DATABASE_TIME
 from realms.access.auth import Caller, owns, user_id
 from realms.errors import Forbidden, NotFound
 from realms.models import Realm
@@ -139,6 +140,7 @@ def _check_operator(caller: Caller, target: Target) -> None:
 
 def _database_time() -> datetime:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        row = cursor.fetchone()
-    return row[0] if row else timezone.now()
+        cursor.execute(DATABASE_TIME)
+        (now,) = cursor.fetchone() or (timezone.now(),)
+    assert isinstance(now, datetime)
+    return now

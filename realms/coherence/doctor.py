@@ -28,8 +28,9 @@ from django.db import connection
 from django.utils import timezone
 
 from notifications.board import Board, BoardError, now_ns
-from notifications.connection import listen_connection
+from notifications.listener import listen_connection
 from notifications.models import Replica
+from notifications.sql import NOTIFY
 from realms.coherence import conditions
 from realms.coherence.conditions import Severity
 from realms.coherence.generations import REMEMBERED, bound
@@ -219,7 +220,7 @@ def _listening() -> Iterator[Finding]:
         with listen_connection() as listening:
             listening.execute(f"LISTEN {channel}".encode())
             with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_notify(%s, '')", [channel])
+                cursor.execute(NOTIFY, [channel, ""])
             heard = next(listening.notifies(timeout=SECONDS, stop_after=1), None)
     except psycopg.Error as error:
         heard, why = None, str(error).splitlines()[0]

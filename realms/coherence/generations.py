@@ -7,7 +7,6 @@ queries doesn't depend on the number of realms or replicas.
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import LiteralString
 from uuid import UUID
 
 from django.conf import settings
@@ -17,6 +16,7 @@ from django.db.models import Min, QuerySet
 from django.utils import timezone
 
 from notifications.models import REPORT_FRESH, Replica, ReplicaGeneration
+from realms import sql
 from realms.coherence import conditions
 from realms.coherence.conditions import Condition
 from realms.models import FileVersion, Publication, Realm
@@ -25,29 +25,6 @@ from reindex.models import IndexHead, ReindexJob
 REALMS_PER_PAGE = 25
 #: A replica that has been silent for longer has no column. Other silent ones come last.
 REMEMBERED = timedelta(days=1)
-
-#: Realms by id, the worst first: those of which a reporting replica lacks the most generations,
-#: then those whose pages are not of their generation. `problem` says whether there is any.
-_WORST_FIRST: LiteralString = """
-WITH reporting AS (
-    SELECT name FROM notifications_replica WHERE reported_at > %(fresh)s
-), applied AS (
-    SELECT g.realm_url, min(g.generation) AS lowest, count(*) AS replicas
-    FROM notifications_replicageneration g JOIN reporting ON reporting.name = g.replica_id
-    GROUP BY g.realm_url
-), judged AS (
-    SELECT r.id, r.url,
-        CASE WHEN (SELECT count(*) FROM reporting) > coalesce(a.replicas, 0) THEN r.generation
-            ELSE greatest(r.generation - a.lowest, 0) END AS behind,
-        r.kind = 'published' AND coalesce(h.generation, 0) < r.generation AS pages_behind
-    FROM realms_realm r
-    LEFT JOIN applied a ON a.realm_url = r.url
-    LEFT JOIN reindex_indexhead h ON h.realm_url = r.url
-    WHERE position(lower(%(text)s) IN lower(r.url)) > 0
-)
-SELECT id FROM judged WHERE NOT %(problems)s OR behind > 0 OR pages_behind
-ORDER BY behind DESC, pages_behind DESC, url
-"""
 
 
 @dataclass(frozen=True)
@@ -131,7 +108,7 @@ def matrix(text: str, page_number: str | None, *, only_problems: bool = False) -
     now = timezone.now()
     with connection.cursor() as cursor:
         cursor.execute(
-            _WORST_FIRST, {"fresh": now - REPORT_FRESH, "text": text, "problems": only_problems}
+            sql.WORST_FIRST, {"fresh": now - REPORT_FRESH, "text": text, "problems": only_problems}
         )
         ids: list[UUID] = [found for (found,) in cursor.fetchall()]
     page = Paginator(ids, REALMS_PER_PAGE).get_page(page_number)
@@ -231,9 +208,7 @@ def _last_jobs(urls: Iterable[str]) -> "QuerySet[ReindexJob]":
         .distinct("realm_url")
         .values("pk")
     )
-    return ReindexJob.objects.filter(
-        pk__in=newest, status__in=[*ReindexJob.LIVE, ReindexJob.Status.FAILED]
-    ).defer("pins")
+    return ReindexJob.objects.unfinished().filter(pk__in=newest).defer("pins")
 
 
 def _copies(realms: Iterable[Realm]) -> Mapping[object, list[str]]:

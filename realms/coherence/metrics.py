@@ -23,20 +23,12 @@ from notifications.board import now_ns
 from notifications.emit import local_board
 from notifications.listener import SECOND, State
 from notifications.models import Replica
-from realms import errors
+from realms import errors, sql
 from realms.access import auth
 from realms.coherence.generations import REMEMBERED
 from realms.http.headers import NO_STORE
 from realms.models import CoherenceReport, Realm
 from reindex.models import ReindexJob
-
-#: How many generations each replica has yet to apply, summed over all realms.
-_BEHIND = """
-SELECT p.name, COALESCE(SUM(GREATEST(r.generation - COALESCE(g.generation, 0), 0)), 0)
-FROM notifications_replica p CROSS JOIN realms_realm r
-LEFT JOIN notifications_replicageneration g ON g.replica_id = p.name AND g.realm_url = r.url
-WHERE p.reported_at > %s GROUP BY p.name
-"""
 
 
 @csrf_exempt
@@ -99,7 +91,7 @@ def _board() -> Iterator[Metric]:
 def _replicas(now: datetime) -> Iterator[Metric]:
     replicas = list(Replica.objects.filter(reported_at__gt=now - REMEMBERED))
     with connection.cursor() as cursor:
-        cursor.execute(_BEHIND, [now - REMEMBERED])
+        cursor.execute(sql.GENERATIONS_BEHIND, [now - REMEMBERED])
         behind = dict(cursor.fetchall())
 
     def gauge(name: str, text: str) -> GaugeMetricFamily:
@@ -145,9 +137,7 @@ def _jobs(now: datetime) -> Iterator[Metric]:
     for state in ReindexJob.Status.values:
         family.add_metric([state], counted.get(state, 0))
     yield family
-    # Failed jobs count as unfinished, because they are retried.
-    unfinished = ReindexJob.objects.filter(status__in=(*ReindexJob.LIVE, ReindexJob.Status.FAILED))
-    oldest = unfinished.aggregate(oldest=Min("created_at"))["oldest"]
+    oldest = ReindexJob.objects.unfinished().aggregate(oldest=Min("created_at"))["oldest"]
     age = max((now - oldest).total_seconds(), 0) if oldest else 0
     text = "Age of the oldest reindex job that is not done; 0 if there is none"
     yield _gauge("reindex_oldest_owed_seconds", text, age)

@@ -7,16 +7,14 @@ its next generation.
 
 from realms.content.changes import Change, raise_change
 from realms.content.files import advance
-from realms.content.history import publication_at
 from realms.content.locks import lock_realms
-from realms.content.resolve import realms_around
-from realms.models import Publication, RealmBorder
+from realms.models import Publication, Realm, RealmBorder
 
 
 def outer_urls(url: str) -> list[str]:
     """The URL of the realm around a realm at `url`, existing or not; empty if there is none.
     Creating or removing the inner realm takes the outer realm's lock as well."""
-    outer = realms_around(url).exclude(url=url).first()
+    outer = Realm.objects.containing(url).exclude(url=url).first()
     return [] if outer is None else [outer.url]
 
 
@@ -25,10 +23,10 @@ def move_border(url: str) -> None:
     hides files of the realm around it or shows them again."""
     # The caller has this lock, unless the outer realm was created only just now.
     lock_realms(outer_urls(url))
-    outer = realms_around(url).exclude(url=url).first()
+    outer = Realm.objects.containing(url).exclude(url=url).first()
     if outer is None:
         return
-    shown = publication_at(outer, outer.generation)
+    shown = outer.publications.at(outer.generation).first()
     generation = advance(outer)
     RealmBorder.objects.update_or_create(
         realm=outer, path=url.removeprefix(outer.url), defaults={"generation": generation}

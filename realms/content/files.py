@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.conf import settings
-from django.db.models import F, QuerySet
+from django.db.models import F
 from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
@@ -32,13 +32,6 @@ class Written:
     modified_at: datetime
 
 
-def open_versions(realm: Realm, paths: Iterable[str]) -> QuerySet[FileVersion]:
-    """The current versions of these paths."""
-    return FileVersion.objects.filter(
-        realm=realm, path__in=list(paths), until_generation__isnull=True
-    )
-
-
 def etag(sha256: str, variant: str) -> str:
     """The ETag of stored content, served as `source` or as an `asset`."""
     return f'"{sha256}:{variant}"'
@@ -47,7 +40,7 @@ def etag(sha256: str, variant: str) -> str:
 def validators(realm: Realm, path: str) -> tuple[list[str], datetime | None]:
     """The ETags with which a file's content is served now, and when it was last changed; no ETags
     and None if there is no such file."""
-    version = open_versions(realm, [path]).first()
+    version = realm.versions.open().filter(path=path).first()
     if version is None:
         return [], None
     etags = [etag(version.blob_id, variant) for variant in ("source", "asset")]
@@ -121,7 +114,7 @@ def write_stored(
     for path, within in realms_within(realm.url, files).items():
         raise Conflict(what=f"{realm.url}{path} is in the realm {within}; write it there")
     now = timezone.now()
-    before = {version.path: version for version in open_versions(realm, files)}
+    before = {each.path: each for each in realm.versions.open().filter(path__in=list(files))}
     changed = [
         path
         for path, stored in files.items()
@@ -167,7 +160,7 @@ def delete_files(realm: Realm, paths: Iterable[str]) -> int:
     Raises NotFound if one of the paths doesn't exist, and deletes nothing then.
     """
     wanted = list(dict.fromkeys(paths))
-    versions = list(open_versions(realm, wanted))
+    versions = list(realm.versions.open().filter(path__in=wanted))
     missing = set(wanted) - {version.path for version in versions}
     if missing:
         raise NotFound(url=realm.url + min(missing))

@@ -1,16 +1,15 @@
 """The content of a realm at a generation, and the differences between two generations."""
 
 from collections.abc import Iterator
-from typing import LiteralString
-from uuid import UUID
 
 from django.db import connection
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from notifications.texts import top_folder
+from realms import sql
 from realms.content.blobs import read_blob
 from realms.content.resolve import realms_within
-from realms.models import Blob, FileVersion, Publication, Realm, RealmBorder
+from realms.models import Blob, FileVersion, Realm, RealmBorder
 
 #: The most content that one response may carry. Unit: bytes.
 MANY_BYTES = 16 * 1024 * 1024
@@ -25,29 +24,11 @@ MANY_AT_A_TIME = 100
 def versions_at(realm: Realm, generation: int) -> QuerySet[FileVersion]:
     """The manifest of a realm at a generation; for a published realm, that of its source."""
     if realm.kind == Realm.Kind.PUBLISHED:
-        publication = publication_at(realm, generation)
+        publication = realm.publications.at(generation).first()
         if publication is None:
             return FileVersion.objects.none()
-        return _open_at(publication.source_id, publication.source_generation)
-    return _open_at(realm.pk, generation)
-
-
-def publication_at(realm: Realm, generation: int) -> Publication | None:
-    """What a published realm showed at a generation; None if that is unknown. An older publication
-    is no substitute: each generation has its own."""
-    return Publication.objects.filter(realm=realm, generation=generation).first()
-
-
-def _publications_at(realm: Realm, *generations: int) -> QuerySet[Publication]:
-    return Publication.objects.filter(realm=realm, generation__in=generations)
-
-
-def _open_at(realm_id: UUID, generation: int) -> QuerySet[FileVersion]:
-    return FileVersion.objects.filter(
-        Q(until_generation__isnull=True) | Q(until_generation__gt=generation),
-        realm_id=realm_id,
-        from_generation__lte=generation,
-    )
+        return FileVersion.objects.as_of(publication.source_id, publication.source_generation)
+    return FileVersion.objects.as_of(realm.pk, generation)
 
 
 # --- Comparing generations ---------------------------------------------------------------------
@@ -56,18 +37,8 @@ def _open_at(realm_id: UUID, generation: int) -> QuerySet[FileVersion]:
 def changed_between(source: Realm, older: int, newer: int) -> list[str]:
     """The paths of a source realm that differ between two of its generations, in one query."""
     low, high = sorted((older, newer))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT DISTINCT path FROM realms_fileversion
-            WHERE realm_id = %(realm)s AND (
-                (from_generation > %(low)s AND from_generation <= %(high)s)
-                OR (until_generation > %(low)s AND until_generation <= %(high)s)
-            ) ORDER BY path
-            """,
-            {"realm": source.pk, "low": low, "high": high},
-        )
-        return [path for (path,) in cursor.fetchall()]
+    touched = source.versions.touched(low, high).order_by("path")
+    return list(touched.values_list("path", flat=True).distinct())
 
 
 def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | None:
@@ -77,7 +48,7 @@ def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | Non
     """
     content_id, low, high = realm.pk, since, at
     if realm.kind == Realm.Kind.PUBLISHED:
-        shown = {each.generation: each for each in _publications_at(realm, since, at)}
+        shown = {each.generation: each for each in realm.publications.at(since, at)}
         before, after = shown.get(since), shown.get(at)
         if before is None or after is None or before.source_id != after.source_id:
             return None
@@ -86,7 +57,7 @@ def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | Non
         # At that generation, this URL had another realm.
         return None
     with connection.cursor() as cursor:
-        cursor.execute(_DIFFERENCE, {"realm": content_id, "then": low, "now": high})
+        cursor.execute(sql.DIFFERENCE, {"realm": content_id, "then": low, "now": high})
         files: dict[str, str | None] = dict(cursor.fetchall())
     files |= _behind_borders(realm, since, at)
     # Checked last: if history is complete now, it was complete during the comparison.
@@ -110,29 +81,8 @@ def _is_whole(realm: Realm, *generations: int) -> bool:
     """Whether every file version of a realm at these generations still exists. A publication keeps
     those that it shows."""
     if realm.kind == Realm.Kind.PUBLISHED:
-        return _publications_at(realm, *generations).count() == len(set(generations))
+        return realm.publications.at(*generations).count() == len(set(generations))
     return Realm.objects.filter(pk=realm.pk, history_from__lte=min(generations)).exists()
-
-
-_DIFFERENCE: LiteralString = """
-WITH bounds AS (
-    SELECT least(%(then)s, %(now)s)::bigint AS low, greatest(%(then)s, %(now)s)::bigint AS high
-), touched AS (
-    SELECT DISTINCT path FROM realms_fileversion, bounds
-    WHERE realm_id = %(realm)s AND (
-        (from_generation > low AND from_generation <= high)
-        OR (until_generation > low AND until_generation <= high)
-    )
-)
-SELECT t.path, new.sha256 FROM touched t
-LEFT JOIN realms_fileversion old ON old.realm_id = %(realm)s AND old.path = t.path
-    AND old.from_generation <= %(then)s
-    AND (old.until_generation IS NULL OR old.until_generation > %(then)s)
-LEFT JOIN realms_fileversion new ON new.realm_id = %(realm)s AND new.path = t.path
-    AND new.from_generation <= %(now)s
-    AND (new.until_generation IS NULL OR new.until_generation > %(now)s)
-WHERE old.sha256 IS DISTINCT FROM new.sha256
-"""
 
 
 def read_many(

@@ -19,67 +19,11 @@ from notifications.board import Slots
 from notifications.channels import realm_key
 from notifications.emit import local_board
 from notifications.stamped_cache import StampedCache
+from realms import sql
 from realms.errors import NotFound
 from realms.http.packed import Packed
 from realms.models import Realm
 from reindex.reading.references import file_url
-
-#: The files of a realm below a folder, at a generation. Files that tools leave in a folder can be
-#: read and written but are not listed. A realm without files has one row, of NULL.
-_FILES: LiteralString = r"""
-WITH content AS (
-    SELECT COALESCE(p.source_id, r.id) AS content_id,
-        COALESCE(p.source_generation, %(generation)s) AS content_generation
-    FROM realms_realm r LEFT JOIN realms_publication p
-        ON r.kind = 'published' AND p.realm_id = r.id AND p.generation = %(generation)s
-    WHERE r.id = %(realm)s AND (r.kind <> 'published' OR p.id IS NOT NULL)
-), files AS (
-    SELECT v.path, v.created_at, v.modified_at
-    FROM content c LEFT JOIN realms_fileversion v ON v.realm_id = c.content_id
-        AND v.from_generation <= c.content_generation
-        AND (v.until_generation IS NULL OR v.until_generation > c.content_generation)
-        AND starts_with(v.path, %(folder)s)
-        AND v.path !~ '(^|/)(node_modules|\.git)(/|$)|(^|/)\.realm\.json$|^\.template-lintrc\.js$'
-)
-"""
-
-#: `path`, escaped as by `file_url`.
-_ESCAPED: LiteralString = r"""
-CASE WHEN path ~ '^[][A-Za-z0-9/:@!$&''()+,;=~._|^-]*$' THEN path ELSE (
-    SELECT string_agg(CASE WHEN letter ~ '[][A-Za-z0-9/:@!$&''()+,;=~._|^-]' THEN letter
-        ELSE regexp_replace(upper(encode(convert_to(letter, 'UTF8'), 'hex')), '(..)', '%%\1', 'g')
-        END, '' ORDER BY place)
-    FROM regexp_split_to_table(path, '') WITH ORDINALITY AS letters (letter, place)
-) END
-"""
-
-#: A thousand members a row, so that rows are neither many nor large.
-_MTIMES: LiteralString = f"""
-{_FILES}
-SELECT string_agg(
-    to_json(%(url)s || {_ESCAPED})::text || ': ' || extract(epoch FROM modified_at), ', '
-    ORDER BY path
-) FROM (SELECT *, row_number() OVER (ORDER BY path) / 1000 AS part FROM files) numbered
-GROUP BY part ORDER BY part
-"""
-
-_FOLDER: LiteralString = f"""
-{_FILES}, named AS (
-    SELECT substr(path, length(%(folder)s) + 1) AS rest, created_at, modified_at FROM files
-), entries AS (
-    SELECT split_part(rest, '/', 1) || CASE WHEN strpos(rest, '/') > 0 THEN '/' ELSE '' END AS path,
-        max(created_at) AS created_at, max(modified_at) AS modified_at
-    FROM named GROUP BY 1
-)
-SELECT string_agg(
-    to_json(path)::text || ': {{"links": {{"related": ' || to_json(%(url)s || {_ESCAPED})::text
-    || '}}, "meta": ' || CASE WHEN path LIKE '%%/' THEN '{{"kind": "directory"}}}}' ELSE
-        '{{"kind": "file", "lastModified": ' || extract(epoch FROM modified_at)
-        || ', "resourceCreatedAt": ' || extract(epoch FROM created_at) || '}}}}' END, ', '
-    ORDER BY path
-) FROM (SELECT *, row_number() OVER (ORDER BY path) / 1000 AS part FROM entries) numbered
-GROUP BY part ORDER BY part
-"""
 
 
 @dataclass(frozen=True)
@@ -113,7 +57,7 @@ def mtimes(realm: Realm) -> Listing:
     """The time of each file's last change, by its URL, at the generation in `realm`. Raises
     NotFound."""
     start = f'{{"data": {{"type": "mtimes", "id": {_text(realm.url)}, "attributes": {{"mtimes": {{'
-    return _listing(realm, _MTIMES, "", start, "}}}}")
+    return _listing(realm, sql.LIST_TIMES, "", start, "}}}}")
 
 
 def directory(realm: Realm, path: str) -> Listing:
@@ -123,7 +67,7 @@ def directory(realm: Realm, path: str) -> Listing:
     """
     url = _text(file_url(realm.url, path))
     start = f'{{"data": {{"type": "directory", "id": {url}, "relationships": {{'
-    return _listing(realm, _FOLDER, path, start, "}}}")
+    return _listing(realm, sql.LIST_FOLDER, path, start, "}}}")
 
 
 def seconds(moment: datetime) -> float:
@@ -131,25 +75,27 @@ def seconds(moment: datetime) -> float:
     return moment.timestamp()
 
 
-def _listing(realm: Realm, sql: LiteralString, folder: str, start: str, end: str) -> Listing:
-    key = (realm.pk, realm.generation, sql, folder)
+def _listing(realm: Realm, statement: LiteralString, folder: str, start: str, end: str) -> Listing:
+    key = (realm.pk, realm.generation, statement, folder)
     # No stamp is checked: history is immutable, and the caller has just read the generation.
     packed = _listings().peek(key) or _listings().load(
         key,
         Slots([realm_key(realm.url)]),
-        lambda: Packed(_document(realm, sql, folder, start, end)),
+        lambda: Packed(_document(realm, statement, folder, start, end)),
     )
     return Listing(realm.generation, packed)
 
 
-def _document(realm: Realm, sql: LiteralString, folder: str, start: str, end: str) -> Iterator[str]:
-    url = realm.url if sql is _MTIMES else file_url(realm.url, folder)
+def _document(
+    realm: Realm, statement: LiteralString, folder: str, start: str, end: str
+) -> Iterator[str]:
+    url = realm.url if statement is sql.LIST_TIMES else file_url(realm.url, folder)
     values = {
         "realm": realm.pk, "generation": realm.generation, "folder": folder, "url": url,
     }  # fmt: skip
     realm_exists, has_members = False, False
     with connection.cursor() as cursor, connection.wrap_database_errors:
-        for (members,) in cursor.stream(sql, values):
+        for (members,) in cursor.stream(statement, values):
             realm_exists = True
             if members is not None:
                 yield f"{', ' if has_members else start}{members}"

@@ -7,49 +7,13 @@ transaction commits meanwhile. The longest realm URL wins.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import LiteralString
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import QuerySet
-from django.db.models.functions import Length
 
+from realms import sql
 from realms.addresses import realm_candidates
 from realms.models import Realm
-
-_RESOLVE: LiteralString = """
-WITH realm AS (
-    SELECT r.id, r.url, r.kind, r.generation
-    FROM realms_realm r WHERE r.url = ANY(%(candidates)s)
-    ORDER BY length(r.url) DESC LIMIT 1
-), content AS (
-    SELECT r.*,
-        COALESCE(p.source_id, r.id) AS content_id,
-        COALESCE(p.source_generation, %(at)s, r.generation) AS content_generation,
-        p.generation AS published_at
-    FROM realm r LEFT JOIN realms_publication p ON r.kind = 'published'
-        -- Every generation of a published realm has its own publication: if that is gone, an
-        -- older one is no substitute.
-        AND p.realm_id = r.id AND p.generation = COALESCE(%(at)s, r.generation)
-)
-SELECT c.id, c.url, c.kind, c.generation, c.published_at,
-    EXISTS (
-        SELECT 1 FROM realms_realmpermission
-        WHERE realm_id = c.id AND audience = 'everyone' AND read
-    ) AS public,
-    f.path, f.sha256, f.size, f.created_at, f.modified_at, f.from_generation, b.data
-FROM content c
-LEFT JOIN LATERAL (
-    SELECT v.*
-    FROM unnest(%(extensions)s::text[]) WITH ORDINALITY e(extension, place)
-    JOIN realms_fileversion v ON v.realm_id = c.content_id
-        AND v.path = substr(%(url)s, length(c.url) + 1) || e.extension
-        AND v.from_generation <= c.content_generation
-        AND (v.until_generation IS NULL OR v.until_generation > c.content_generation)
-    ORDER BY e.place LIMIT 1
-) f ON true
-LEFT JOIN realms_blob b ON b.sha256 = f.sha256 AND f.sha256 IS DISTINCT FROM %(known)s
-"""
 
 
 @dataclass(frozen=True)
@@ -82,17 +46,6 @@ class Resolved:
     low: int
     high: int
     whole: bool = True
-
-
-def realms_around(url: str) -> QuerySet[Realm]:
-    """The realms that a URL (unescaped) lies in, the innermost first, whether or not there is such
-    a file."""
-    return Realm.objects.filter(url__in=realm_candidates(url)).order_by(Length("url").desc())
-
-
-def realm_around(url: str) -> Realm | None:
-    """The innermost realm that a URL lies in: the one that it belongs to."""
-    return realms_around(url).first()
 
 
 def realms_within(realm_url: str, paths: Iterable[str]) -> dict[str, str]:
@@ -132,7 +85,7 @@ def resolve(
         "at": at,
     }
     with connection.cursor() as cursor:
-        cursor.execute(_RESOLVE, parameters)
+        cursor.execute(sql.RESOLVE, parameters)
         row = cursor.fetchone()
     if row is None:
         return None

@@ -16,10 +16,11 @@ from uuid import UUID
 from django.conf import settings
 from django.core.files.storage import Storage, storages
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
+from realms import sql
 from realms.content.blobs import blob_name
 from realms.content.locks import realm_write_lock
 from realms.errors import Busy
@@ -32,48 +33,9 @@ from reindex.reading.pins import PIN_SECONDS
 KEPT_PUBLICATIONS = 10
 #: The default grace period of content that no version names.
 GRACE_HOURS = 24
-PUBLISHED = Realm.Kind.PUBLISHED
-#: The kinds of realms that have files of their own.
-HOLDING = (Realm.Kind.SOURCE, Realm.Kind.BOOTSTRAP)
 #: How many blobs one transaction removes. Writers of the same content wait for it.
 BATCH = 100
 
-#: Publications that are too old for a rollback and that no pin shows.
-_PUBLICATIONS: LiteralString = """
-SELECT id FROM (
-    SELECT id, realm_id, generation, row_number() OVER newest AS place,
-        lag(generation) OVER newest AS next_generation, lag(at) OVER newest AS superseded_at
-    FROM realms_publication
-    WHERE realm_id = ANY(%(realms)s)
-    WINDOW newest AS (PARTITION BY realm_id ORDER BY generation DESC)
-) p
-WHERE place > %(kept)s AND superseded_at < %(before)s AND NOT EXISTS (
-    SELECT FROM unnest(%(pinned)s::uuid[], %(pins)s::bigint[]) pin(realm_id, generation)
-    WHERE pin.realm_id = p.realm_id
-        AND pin.generation >= p.generation AND pin.generation < p.next_generation
-)
-"""
-#: Versions that were closed before the retention time and that no publication and no pin shows.
-_VERSIONS: LiteralString = """
-SELECT v.id FROM realms_fileversion v
-WHERE v.realm_id = ANY(%(realms)s) AND v.closed_at < %(before)s AND NOT EXISTS (
-    SELECT FROM realms_publication p
-    WHERE p.source_id = v.realm_id AND p.id <> ALL(%(dropped)s::bigint[])
-        AND p.source_generation >= v.from_generation
-        AND p.source_generation < v.until_generation
-) AND NOT EXISTS (
-    SELECT FROM unnest(%(pinned)s::uuid[], %(pins)s::bigint[]) pin(realm_id, generation)
-    WHERE pin.realm_id = v.realm_id
-        AND pin.generation >= v.from_generation AND pin.generation < v.until_generation
-)
-"""
-_BLOBS: LiteralString = """
-SELECT b.sha256 FROM realms_blob b
-WHERE b.stored_at < %(young)s AND NOT EXISTS (
-    SELECT FROM realms_fileversion v
-    WHERE v.sha256 = b.sha256 AND v.id <> ALL(%(gone)s::bigint[])
-)
-"""
 _HASH = re.compile(r"[0-9a-f]{64}")
 _DRAFT = re.compile(r"\.draft-.*")
 
@@ -112,7 +74,7 @@ class Limits:
     pins: list[tuple[UUID, int]]
 
     def parameters(self, **more: Any) -> dict[str, Any]:
-        """The parameters of the statements above."""
+        """The parameters of the statements that choose what to remove."""
         return {
             "before": self.before,
             "young": self.young,
@@ -139,10 +101,10 @@ def collect_garbage(
     if dry_run:
         _count(limits, done, progress)
         return done
-    for realm in _realms(PUBLISHED):
+    for realm in list(Realm.objects.published()):
         progress(realm.url)
         done.publications += _unless_busy(realm, limits, done, _drop_publications)
-    for realm in _realms(*HOLDING):
+    for realm in list(Realm.objects.with_own_files()):
         progress(realm.url)
         done.versions += _unless_busy(realm, limits, done, _drop_versions)
     progress("stored objects")
@@ -157,11 +119,9 @@ def _pins(now: datetime) -> list[tuple[UUID, int]]:
     """The generations that jobs read or will read. An ended job's pins stay valid for PIN_SECONDS;
     the next job reads the changes since the job whose index is shown."""
     recent = now - timedelta(seconds=PIN_SECONDS)
-    unfinished = (*ReindexJob.LIVE, ReindexJob.Status.FAILED)
     shown = IndexHead.objects.values("job")
-    jobs = ReindexJob.objects.filter(
-        Q(status__in=unfinished) | Q(finished_at__gt=recent) | Q(pk__in=shown)
-    )
+    ended = ReindexJob.objects.filter(Q(finished_at__gt=recent) | Q(pk__in=shown))
+    jobs = ReindexJob.objects.unfinished() | ended
     pinned = {
         (url, int(generation))
         for job in jobs
@@ -169,10 +129,6 @@ def _pins(now: datetime) -> list[tuple[UUID, int]]:
     }
     ids = dict(Realm.objects.filter(url__in={url for url, _ in pinned}).values_list("url", "pk"))
     return [(ids[url], generation) for url, generation in pinned if url in ids]
-
-
-def _realms(*kinds: str) -> list[Realm]:
-    return list(Realm.objects.filter(kind__in=kinds).order_by("url"))
 
 
 def _unless_busy(
@@ -191,9 +147,10 @@ def _unless_busy(
 
 def _drop_publications(realm: Realm, limits: Limits) -> int:
     """The caller holds the published realm's lock: no publish or rollback runs meanwhile."""
-    statement = f"DELETE FROM realms_publication WHERE id IN ({_PUBLICATIONS})"
     with connection.cursor() as cursor:
-        cursor.execute(statement, limits.parameters(realms=[realm.pk], dropped=[]))
+        cursor.execute(
+            sql.DELETE_OLD_PUBLICATIONS, limits.parameters(realms=[realm.pk], dropped=[])
+        )
         return int(cursor.rowcount)
 
 
@@ -201,11 +158,8 @@ def _drop_versions(realm: Realm, limits: Limits) -> int:
     """The caller holds the source realm's lock: no write or publish runs meanwhile. A rollback
     copies an existing publication, which keeps the versions that it needs. Records from which
     generation on the realm's history is complete."""
-    statement = (
-        f"DELETE FROM realms_fileversion WHERE id IN ({_VERSIONS}) RETURNING until_generation"
-    )
     with connection.cursor() as cursor:
-        cursor.execute(statement, limits.parameters(realms=[realm.pk], dropped=[]))
+        cursor.execute(sql.DELETE_OLD_VERSIONS, limits.parameters(realms=[realm.pk], dropped=[]))
         ends = [until for (until,) in cursor.fetchall()]
     if ends:
         Realm.objects.filter(pk=realm.pk).update(
@@ -226,14 +180,7 @@ def _drop_blobs(limits: Limits, done: Collected) -> int:
     """
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(
-                f"""
-                DELETE FROM realms_blob WHERE sha256 IN (
-                    {_BLOBS} ORDER BY b.sha256 LIMIT {BATCH} FOR UPDATE OF b SKIP LOCKED
-                ) RETURNING sha256, size, data IS NULL
-                """,
-                limits.parameters(gone=[]),
-            )
+            cursor.execute(sql.DELETE_OLD_BLOBS, limits.parameters(gone=[], batch=BATCH))
             rows = cursor.fetchall()
             # Checks the foreign key now, not at the commit: a deleted object can't be restored.
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -305,24 +252,24 @@ def _adopted(stray: _Stray) -> int:
 
 def _count(limits: Limits, done: Collected, progress: Callable[[str], None]) -> None:
     progress("publications")
-    dropped = _ids(_PUBLICATIONS, limits, realms=_keys(PUBLISHED))
+    dropped = _ids(sql.OLD_PUBLICATIONS, limits, realms=_keys(Realm.objects.published()))
     progress("file versions")
-    gone = _ids(_VERSIONS, limits, realms=_keys(*HOLDING), dropped=dropped)
+    gone = _ids(
+        sql.OLD_VERSIONS, limits, realms=_keys(Realm.objects.with_own_files()), dropped=dropped
+    )
     done.publications, done.versions = len(dropped), len(gone)
     progress("stored objects")
     strays = list(_strays(limits))
     progress("blobs")
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT size FROM realms_blob WHERE sha256 IN ({_BLOBS})", limits.parameters(gone=gone)
-        )
+        cursor.execute(sql.SIZES_OF_OLD_BLOBS, limits.parameters(gone=gone))
         sizes = [size for (size,) in cursor.fetchall()]
     sizes += [stray.size for stray in strays if not _DRAFT.fullmatch(stray.name.rsplit("/")[-1])]
     done.strays, done.blobs, done.bytes = len(strays), len(sizes), sum(sizes)
 
 
-def _keys(*kinds: str) -> list[UUID]:
-    return [realm.pk for realm in _realms(*kinds)]
+def _keys(realms: QuerySet[Realm]) -> list[UUID]:
+    return list(realms.values_list("pk", flat=True))
 
 
 def _ids(statement: LiteralString, limits: Limits, **more: Any) -> list[int]:

@@ -90,7 +90,7 @@ def _last_job(realm_url: str, generation: int, job: int) -> ReindexJob | None:
 
 def _check_goes_on(realm_url: str, last: ReindexJob | None) -> None:
     """Raises CommandError if the realm's last job will make no index."""
-    if last is not None and last.status in ReindexJob.LIVE:
+    if last is not None and last.is_live:
         return
     if last is not None and last.status == last.Status.FAILED:
         raise CommandError(f"the rendering of {realm_url} failed: {last.error}")

@@ -149,7 +149,7 @@ def rollback_realm(published_url: str, caller: Caller, publication: int | None =
 
     def required() -> Locks:
         written = frozenset([url, *_address_locks(url)])
-        realm = Realm.objects.filter(url=url, kind=Kind.PUBLISHED).first()
+        realm = Realm.objects.published().filter(url=url).first()
         try:
             source = rollback_target(realm, publication).source if realm is not None else None
         except errors.Unprocessable:
@@ -177,7 +177,7 @@ def rollback_target(realm: Realm, publication: int | None = None) -> Publication
         raise errors.Unprocessable(what=f"{realm.url} has no publication before this one")
     same = Q(source=shown.source_id, source_generation=shown.source_generation)
     if publication is not None:
-        named = publications.filter(generation=publication).first()
+        named = publications.at(publication).first()
         if named is None:
             raise errors.Unprocessable(
                 what=f"{realm.url} has no publication of generation {publication}"
@@ -364,7 +364,7 @@ def _source(url: str, caller: Caller) -> Realm:
 
 
 def _published(url: str, caller: Caller) -> Realm:
-    realm = Realm.objects.select_related("source").filter(url=url, kind=Kind.PUBLISHED).first()
+    realm = Realm.objects.published().select_related("source").filter(url=url).first()
     if realm is None or realm.source is None:
         raise errors.NotPublished(url=url)
     if not owns(realm.source, caller):

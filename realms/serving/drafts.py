@@ -28,14 +28,14 @@ def ask_for_index(realm_url: str) -> None:
 
 def _behind(realm_url: str) -> Realm | None:
     """The source realm, if its index is outdated and no live or failed job accounts for that."""
-    realm = Realm.objects.filter(url=realm_url, kind=Realm.Kind.SOURCE).first()
+    realm = Realm.objects.sources().filter(url=realm_url).first()
     if realm is None:
         return None
     head = IndexHead.objects.filter(realm_url=realm_url).first()
     if head is not None and head.generation >= realm.generation:
         return None
     jobs = ReindexJob.objects.filter(realm_url=realm_url)
-    if jobs.filter(status__in=ReindexJob.LIVE).exists():
+    if jobs.live().exists():
         return None
     failed = jobs.filter(status=ReindexJob.Status.FAILED, generation__gte=realm.generation)
     return None if failed.exists() else realm

@@ -178,5 +178,5 @@ def _check_history(realm: Realm, pin: Pin) -> None:
     """Raises HistoryEnds if the publication is gone, perhaps with its source. Called after reading:
     otherwise its files could vanish between the check and the read."""
     published = realm.kind == Realm.Kind.PUBLISHED
-    if published and history.publication_at(realm, pin.generation) is None:
+    if published and not realm.publications.at(pin.generation).exists():
         raise errors.HistoryEnds(url=realm.url, generation=pin.generation)

@@ -12,7 +12,6 @@ from django.http import HttpRequest, HttpResponse
 from realms import errors
 from realms.access import auth
 from realms.content.history import versions_at
-from realms.content.resolve import realm_around
 from realms.http.headers import REVALIDATED
 from realms.models import EVERYONE, Realm
 from reindex.index.shown import page_paths
@@ -41,10 +40,12 @@ def generated(request: HttpRequest, url: str) -> HttpResponse:
 
 def robots(base: str) -> HttpResponse:
     """A `robots.txt` that allows the published realms at and below a URL, and nothing else."""
-    around = realm_around(base)
-    public = Realm.objects.filter(
-        kind=Realm.Kind.PUBLISHED, permissions__audience=EVERYONE, permissions__read=True
-    ).order_by("url")
+    around = Realm.objects.containing(base).first()
+    public = (
+        Realm.objects.published()
+        .filter(permissions__audience=EVERYONE, permissions__read=True)
+        .order_by("url")
+    )
     published = list(public.filter(url__startswith=base).values_list("url", flat=True)[:1000])
     is_public = around is not None and public.filter(pk=around.pk).exists()
     lines = ["User-agent: *"]
@@ -63,7 +64,7 @@ def sitemap(request: HttpRequest, realm_url: str) -> HttpResponse:
 
     Raises NotFound if there is no published realm, Malformed for an unknown part.
     """
-    realm = Realm.objects.filter(url=realm_url, kind=Realm.Kind.PUBLISHED).first()
+    realm = Realm.objects.published().filter(url=realm_url).first()
     if realm is None:
         raise errors.NotFound(url=realm_url + SITEMAP)
     auth.authorize(request, realm, "read")

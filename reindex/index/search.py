@@ -12,8 +12,9 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.utils import OperationalError
 from psycopg import errors as postgres
-from psycopg import sql
+from psycopg.sql import SQL, Literal
 
+from reindex import sql
 from reindex.index.query import (
     Query,
 )
@@ -21,39 +22,6 @@ from reindex.index.search_sql import CardType, Compiler, Known
 
 #: A search that takes longer is cancelled. Unit: milliseconds.
 TIME_LIMIT_MS = 5000
-
-
-#: The condition that a row `c` belongs to the index that visitors of a realm see.
-_SHOWN = sql.SQL("c.realm_url = {realm} AND c.current AND c.search IS NOT NULL")
-
-#: The types and fields of one document per card type, found with the index `card_by_type`.
-_TYPES = sql.SQL("""
-WITH RECURSIVE kinds(kind) AS (
-    (
-        SELECT MD5(c.search ->> '_type') FROM reindex_indexedcard c
-        WHERE {shown} ORDER BY 1 LIMIT 1
-    )
-    UNION ALL
-    SELECT (
-        SELECT MD5(c.search ->> '_type') FROM reindex_indexedcard c
-        WHERE {shown} AND MD5(c.search ->> '_type') > kinds.kind ORDER BY 1 LIMIT 1
-    ) FROM kinds WHERE kinds.kind IS NOT NULL
-)
-SELECT found.types, found.fields FROM kinds CROSS JOIN LATERAL (
-    SELECT c.search -> '_types' AS types, c.search -> '_fields' AS fields
-    FROM reindex_indexedcard c WHERE {shown} AND MD5(c.search ->> '_type') = kinds.kind LIMIT 1
-) found WHERE kinds.kind IS NOT NULL
-""")
-
-_SEARCH = sql.SQL("""
-WITH hits AS MATERIALIZED (
-    SELECT c.path, row_number() OVER (ORDER BY {order}, c.path) AS place
-    FROM reindex_indexedcard c WHERE {shown} AND {condition}
-)
-SELECT h.generation, (SELECT count(*) FROM hits), ARRAY(
-    SELECT path FROM hits WHERE place > {after} AND place <= {until} ORDER BY place
-) FROM reindex_indexhead h WHERE h.realm_url = {realm}
-""")
 
 
 class SearchTimeout(Exception):
@@ -84,22 +52,20 @@ def search(
     """
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(
-                sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(TIME_LIMIT_MS))
-            )
-            shown = _SHOWN.format(realm=sql.Literal(realm_url))
-            cursor.execute(_TYPES.format(shown=shown))
+            cursor.execute(SQL("SET LOCAL statement_timeout = {}").format(Literal(TIME_LIMIT_MS)))
+            shown = SQL(sql.IS_SHOWN).format(realm=Literal(realm_url))
+            cursor.execute(SQL(sql.TYPES_OF_CARDS).format(shown=shown))
             types = [CardType(tuple(_document(t)), _document(f)) for t, f in cursor if t and f]
             compiler = Compiler(realm_url, types, text, known)
             page = query.page
             cursor.execute(
-                _SEARCH.format(
+                SQL(sql.SEARCH).format(
                     shown=shown,
-                    realm=sql.Literal(realm_url),
+                    realm=Literal(realm_url),
                     condition=compiler.filter(query.filter, None, ("filter",)),
                     order=compiler.order(query),
-                    after=sql.Literal(page.number * page.size),
-                    until=sql.Literal((page.number + 1) * page.size),
+                    after=Literal(page.number * page.size),
+                    until=Literal((page.number + 1) * page.size),
                 )
             )
             row = cursor.fetchone()

@@ -3,29 +3,15 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import Any
 
 from django.db import connection
 
+from reindex import sql
 from reindex.models import IndexedCard, IndexHead, ReindexJob
 
 #: The text search configuration of the index: words without stemming, in any language.
 TEXT_CONFIG = "simple"
-
-_PAGE: LiteralString = """
-SELECT h.generation, c.html, c.error, c.html_generation, c.strangers
-FROM reindex_indexhead h
-LEFT JOIN reindex_indexedcard c ON c.realm_url = h.realm_url AND c.path = %s AND c.current
-WHERE h.realm_url = %s
-"""
-
-_PAGE_PATHS: LiteralString = """
-SELECT h.generation, ARRAY(
-    SELECT c.path FROM reindex_indexedcard c
-    WHERE c.realm_url = h.realm_url AND c.current AND c.html IS NOT NULL AND c.error IS NULL
-    ORDER BY c.path
-) FROM reindex_indexhead h WHERE h.realm_url = %s
-"""
 
 
 @dataclass(frozen=True)
@@ -48,7 +34,7 @@ class Page:
 def find_page(realm_url: str, card: str) -> Page:
     """The page of a card, given by its path without `.json`, in the index that visitors see."""
     with connection.cursor() as cursor:
-        cursor.execute(_PAGE, [card, realm_url])
+        cursor.execute(sql.FIND_PAGE, [card, realm_url])
         row = cursor.fetchone()
     if row is None:
         return Page(None)
@@ -82,7 +68,7 @@ def shown_cards(realm_urls: Iterable[str], paths: Iterable[str]) -> set[str]:
 def page_paths(realm_url: str) -> tuple[int, list[str]]:
     """The generation of a realm's index, and the paths of its cards that have a page."""
     with connection.cursor() as cursor:
-        cursor.execute(_PAGE_PATHS, [realm_url])
+        cursor.execute(sql.PATHS_OF_PAGES, [realm_url])
         row = cursor.fetchone()
     return (int(row[0]), list(row[1])) if row else (0, [])
 
@@ -111,7 +97,7 @@ def readiness(realm_url: str, generation: int) -> Readiness:
     if job is not None and job.status == ReindexJob.Status.FAILED:
         return Readiness(False, "prerender-html", job.error)
     queued = job is None or job.status == ReindexJob.Status.QUEUED
-    under_way = job is not None and job.status in ReindexJob.LIVE
+    under_way = job is not None and job.is_live
     return Readiness(False, "index" if queued else "prerender-html", under_way=under_way)
 
 

@@ -15,70 +15,14 @@ from django.utils import timezone
 
 from notifications.channels import index_swapped
 from notifications.emit import emit
+from reindex import sql
 from reindex.index.words import searchable
-from reindex.models import IndexHead, ReindexBatch, ReindexJob
+from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
 
 Status = ReindexJob.Status
 
 #: A summary names at most this many kinds of error. Further ones are only counted.
 MAX_KINDS = 50
-
-_COPY = """
-COPY reindex_indexedcard (job_id, realm_url, path, current, html, html_generation, search, error,
-    warnings, render_ms, made_from, settled, strangers) FROM STDIN
-"""
-_KEEP_LAST_GOOD_HTML = """
-UPDATE reindex_indexedcard new SET html = old.html, html_generation = old.html_generation,
-    strangers = old.strangers
-FROM reindex_indexedcard old
-WHERE new.job_id = %(job)s AND new.error IS NOT NULL AND new.html IS NULL
-    AND old.realm_url = %(url)s AND old.path = new.path AND old.current
-"""
-#: Deletes the rows that the job replaces, and those of other unfinished jobs, by database indexes.
-_TAKE_AWAY = """
-DELETE FROM reindex_indexedcard WHERE realm_url = %(url)s AND current AND job_id <> %(job)s
-    AND path = ANY(ARRAY(
-        SELECT regexp_replace(jsonb_array_elements_text(paths), '\\.json$', '')
-        FROM reindex_reindexbatch WHERE job_id = %(job)s
-    ))
-"""
-_TAKE_AWAY_UNSEEN = """
-DELETE FROM reindex_indexedcard WHERE realm_url = %(url)s AND NOT current AND job_id <> %(job)s
-"""
-_TAKE_AWAY_ALL = "DELETE FROM reindex_indexedcard WHERE realm_url = %(url)s AND job_id <> %(job)s"
-_SHOW = "UPDATE reindex_indexedcard SET current = true WHERE job_id = %(job)s"
-_HEAD = """
-INSERT INTO reindex_indexhead (realm_url, job_id, generation, swapped_at)
-VALUES (%(url)s, %(job)s, %(generation)s, %(now)s)
-ON CONFLICT (realm_url) DO UPDATE SET job_id = excluded.job_id,
-    generation = excluded.generation, swapped_at = excluded.swapped_at
-WHERE reindex_indexhead.generation <= excluded.generation
-    AND (%(base)s::bigint IS NULL OR reindex_indexhead.job_id = %(base)s)
-"""
-_ERRORS = """
-SELECT error ->> 'status', error ->> 'title', error ->> 'message', error ->> 'module',
-    (error -> 'causes')::text, (error ->> 'line')::int, count(*),
-    (array_agg(path ORDER BY path))[1:5]
-FROM reindex_indexedcard WHERE job_id = %s AND error IS NOT NULL
-GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 7 DESC, 3
-"""
-#: Includes the warnings of cards that are carried over.
-_WARNINGS = """
-SELECT w ->> 'message', count(*), (array_agg(path ORDER BY path))[1:5]
-FROM reindex_indexedcard, jsonb_array_elements(warnings) w
-WHERE realm_url = %s AND current AND warnings IS NOT NULL
-GROUP BY 1 ORDER BY 2 DESC, 1
-"""
-_MODULES = """
-SELECT DISTINCT search -> '_type' ->> 'module' FROM reindex_indexedcard c
-JOIN reindex_reindexjob j ON j.id = c.job_id AND j.status = 'done'
-WHERE j.id = %s AND search -> '_type' ->> 'module' LIKE 'http%%' ORDER BY 1
-"""
-_REPLICAS = """
-SELECT replica, count(*), (SELECT jsonb_object_agg(key, value)
-    FROM reindex_reindexbatch a, jsonb_each_text(a.avoided) WHERE a.job_id = %(job)s)
-FROM reindex_reindexbatch WHERE job_id = %(job)s AND replica <> '' GROUP BY replica
-"""
 
 
 def store(batch: ReindexBatch, results: Iterable[dict[str, Any]]) -> ReindexJob | None:
@@ -100,7 +44,7 @@ def store(batch: ReindexBatch, results: Iterable[dict[str, Any]]) -> ReindexJob 
 
 def _store(job: ReindexJob, results: Iterable[dict[str, Any]]) -> tuple[int, int]:
     rendered = errors = 0
-    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+    with connection.cursor() as cursor, cursor.copy(sql.COPY_CARDS) as copy:
         for result in results:
             error, search = result.get("error"), result.get("search")
             copy.write_row((
@@ -116,7 +60,7 @@ def _store(job: ReindexJob, results: Iterable[dict[str, Any]]) -> tuple[int, int
                 int(result.get("ms", 0)),
                 # As text, because psycopg would convert the elements one by one.
                 f"{{{','.join(map(str, result.get('made_from', [])))}}}",
-                bool(result.get("settled")) and error is None,
+                bool(result.get("cacheable")) and error is None,
                 list(result.get("strangers", [])),
             ))  # fmt: skip
             rendered += 1
@@ -140,15 +84,19 @@ def swap(job: ReindexJob) -> None:
         "base": job.base,
     }
     with connection.cursor() as cursor:
-        cursor.execute(_HEAD, named)
+        cursor.execute(sql.MOVE_HEAD, named)
         landed = cursor.rowcount == 1
         if landed:
             if job.errors:
-                cursor.execute(_KEEP_LAST_GOOD_HTML, named)
-            gone = [_TAKE_AWAY_ALL] if job.base is None else [_TAKE_AWAY, _TAKE_AWAY_UNSEEN]
-            for statement in gone:
-                cursor.execute(statement, named)
-            cursor.execute(_SHOW, named)
+                cursor.execute(sql.KEEP_LAST_GOOD_HTML, named)
+            others = IndexedCard.objects.filter(realm_url=job.realm_url).exclude(job=job)
+            if job.base is None:
+                others.delete()
+            else:
+                cursor.execute(sql.DELETE_REPLACED, named)
+                # What other unfinished jobs have stored.
+                others.filter(current=False).delete()
+            job.cards.update(current=True)
     job.status = Status.DONE if landed else Status.SUPERSEDED
     job.finished_at, job.error = now, ""
     job.summary = _summary(job)
@@ -167,7 +115,7 @@ def modules(job_id: int) -> list[str]:
     """The modules that the cards of a finished job adopt from; none before the job is finished, so
     that they are listed once and not for each batch."""
     with connection.cursor() as cursor:
-        cursor.execute(_MODULES, [job_id])
+        cursor.execute(sql.MODULES_OF_CARDS, [job_id])
         return [module for (module,) in cursor.fetchall()]
 
 
@@ -179,7 +127,7 @@ def _summary(job: ReindexJob) -> dict[str, Any]:
     """A summary of a job for people: a thousand cards with the same error are one entry."""
     kinds = _kinds_of_error(job) if job.errors else []
     with connection.cursor() as cursor:
-        cursor.execute(_REPLICAS, {"job": job.pk})
+        cursor.execute(sql.REPLICAS_READ, {"job": job.pk})
         replicas = cursor.fetchall()
     summary: dict[str, Any] = {"replicas": {address: count for address, count, _ in replicas}}
     avoided = next((each for _, _, each in replicas if each), None)
@@ -194,7 +142,7 @@ def _summary(job: ReindexJob) -> dict[str, Any]:
 
 def _kinds_of_error(job: ReindexJob) -> list[dict[str, Any]]:
     with connection.cursor() as cursor:
-        cursor.execute(_ERRORS, [job.pk])
+        cursor.execute(sql.KINDS_OF_ERROR, [job.pk])
         return [
             {"status": int(status or 500), "title": title, "message": message, "module": module,
              "causes": json.loads(causes or "[]"), "count": count, "cards": cards,
@@ -207,7 +155,7 @@ def _add_warnings(job: ReindexJob) -> int:
     """Adds the warnings of all cards that visitors see to a job's summary, and returns their
     number."""
     with connection.cursor() as cursor:
-        cursor.execute(_WARNINGS, [job.realm_url])
+        cursor.execute(sql.KINDS_OF_WARNING, [job.realm_url])
         kinds = [
             {"message": message, "count": count, "cards": cards}
             for message, count, cards in cursor.fetchall()

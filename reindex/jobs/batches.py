@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 
 from reindex.index import swap
@@ -33,8 +32,9 @@ def claim(batch_id: int) -> ReindexBatch | None:
     with bookkeeping():
         # A locked batch is being claimed or finished by another worker.
         batch = (
-            ReindexBatch.objects.select_for_update(skip_locked=True)
-            .filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now), pk=batch_id, done=False)
+            ReindexBatch.objects.free(now)
+            .select_for_update(skip_locked=True)
+            .filter(pk=batch_id, done=False)
             .first()
         )
         # A second query, after the lock: a single statement would see an outdated job.

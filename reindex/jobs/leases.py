@@ -64,7 +64,7 @@ def postpone(leased: ReindexJob | ReindexBatch, why: object) -> None:
         held.attempts -= 1
         end_lease(held, POSTPONED)
         job_id = held.pk if isinstance(held, ReindexJob) else held.job_id
-        ReindexJob.objects.filter(pk=job_id, status__in=ReindexJob.LIVE).update(error=str(why))
+        ReindexJob.objects.live().filter(pk=job_id).update(error=str(why))
 
 
 def held_batch(leased: ReindexBatch) -> ReindexBatch | None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.conf import settings
 from django.db import OperationalError as DatabaseOperationalError
@@ -13,6 +14,7 @@ from django.utils import timezone
 from psycopg.errors import LockNotAvailable
 
 from notifications.locks import address_lock, lock_key
+from reindex import sql
 from reindex.index import swap
 from reindex.jobs.leases import (
     MAX_ATTEMPTS,
@@ -65,9 +67,9 @@ def begin(job_id: int) -> ReindexJob | None:
     now = timezone.now()
     with bookkeeping():
         job = (
-            ReindexJob.objects.select_for_update(skip_locked=True)
+            ReindexJob.objects.free(now)
+            .select_for_update(skip_locked=True)
             .filter(
-                Q(lease_until__isnull=True) | Q(lease_until__lt=now),
                 Q(started_at__isnull=False) | Q(due_at__isnull=True) | Q(due_at__lte=now),
                 pk=job_id,
                 status=Status.QUEUED,
@@ -130,14 +132,8 @@ def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
     """Pins another realm for a job, and returns the generation that the job reads: the one that the
     first of its batches met."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE reindex_reindexjob SET pins = jsonb_build_object(%(url)s::text,
-                %(generation)s::bigint) || pins WHERE id = %(id)s
-            RETURNING (pins ->> %(url)s)::bigint
-            """,
-            {"id": job_id, "url": realm_url, "generation": generation},
-        )
+        named: dict[str, Any] = {"id": job_id, "url": realm_url, "generation": generation}
+        cursor.execute(sql.PIN_REALM, named)
         row = cursor.fetchone()
     return int(row[0]) if row else generation
 
@@ -148,10 +144,7 @@ def note_missing(job_id: int, realm_urls: Iterable[str]) -> None:
     more notes none; the realm's next job renders the cards again that looked for them."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
-            UPDATE reindex_reindexjob SET pins = %(sought)s::jsonb || pins WHERE id = %(id)s
-                AND (SELECT count(*) FROM jsonb_object_keys(pins)) < %(most)s
-            """,
+            sql.NOTE_MISSING,
             {
                 "id": job_id,
                 "sought": json.dumps(dict.fromkeys(realm_urls, UNREADABLE_GENERATION)),
@@ -164,14 +157,7 @@ def note_address(job_id: int, realm_url: str, address: str) -> str:
     """Stores the address of another realm's pages for a job, and returns the one that the job uses:
     the address that the first of its batches stored."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE reindex_reindexjob SET addresses = jsonb_build_object(%(url)s::text,
-                %(address)s::text) || addresses WHERE id = %(id)s
-            RETURNING addresses ->> %(url)s
-            """,
-            {"id": job_id, "url": realm_url, "address": address},
-        )
+        cursor.execute(sql.NOTE_ADDRESS, {"id": job_id, "url": realm_url, "address": address})
         row = cursor.fetchone()
     return str(row[0]) if row else address
 
@@ -195,7 +181,7 @@ def wait_for_writers(realm_url: str) -> None:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL lock_timeout = '{WRITERS_SECONDS}s'")
             for lock in (realm_url, address_lock(realm_url)):
-                cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [lock_key(lock)])
+                cursor.execute(sql.WAIT_FOR_WRITERS, [lock_key(lock)])
     except DatabaseOperationalError as error:
         if isinstance(error.__cause__, LockNotAvailable):
             message = f"{realm_url} is being written to for more than {WRITERS_SECONDS:g} s"
@@ -227,7 +213,7 @@ def replace_job(leased: ReindexJob | ReindexBatch, why: object) -> None:
             job = None if batch is None else locked_job(leased.job_id)
         if batch is not None:
             end_lease(batch)
-        if job is None or job.status not in ReindexJob.LIVE:
+        if job is None or not job.is_live:
             return
         job.error, job.finished_at = str(why), timezone.now()
         tried = job.attempts >= MAX_ATTEMPTS

@@ -1,23 +1,18 @@
 """Celery messages. A message wakes a worker; the database rows say what the work is."""
 
 import logging
-from typing import LiteralString
 
 from celery import current_app
 from django.db import connection
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
+from reindex import sql
+
 logger = logging.getLogger(__name__)
 
 #: The name of the task that does one piece of work.
 WORK_TASK = "reindex.tasks.work"
-
-_MARK_AS_SENT: LiteralString = """
-UPDATE reindex_reindexjob SET sent_at = due_at
-WHERE status = 'queued' AND started_at IS NULL AND due_at > %(now)s AND sent_at <= %(now)s
-RETURNING due_at
-"""
 
 
 def send_when_due() -> None:
@@ -25,7 +20,7 @@ def send_when_due() -> None:
     now = timezone.now()
     with connection.cursor() as cursor:
         # The update makes sure that only one of several workers sends each message.
-        cursor.execute(_MARK_AS_SENT, {"now": now})
+        cursor.execute(sql.MARK_AS_SENT, {"now": now})
         due = [due_at for (due_at,) in cursor.fetchall()]
     for due_at in due:
         send_work((due_at - now).total_seconds())

@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db import connection
 
+from reindex import sql
 from reindex.jobs import lifecycle
 from reindex.models import IndexHead, ReindexJob
 from reindex.prerender.cards import library
@@ -24,19 +25,6 @@ from reindex.reading.reader import Reader
 from reindex.reading.realm_history import changed, manifest
 from reindex.reading.references import BASE_REALM
 from reindex.reading.replicas import ask_address, standing_at
-
-#: The cards that can't be carried over (a database index finds each kind), and the number of cards.
-_TO_RENDER = """
-WITH shown AS NOT MATERIALIZED (
-    SELECT path, settled, made_from FROM reindex_indexedcard
-    WHERE realm_url = %(url)s AND current
-), stale AS (
-    SELECT path FROM shown WHERE made_from && %(keys)s::bigint[]
-    UNION SELECT path FROM shown WHERE NOT settled
-    UNION SELECT path FROM shown WHERE path = ANY(%(own)s)
-)
-SELECT (SELECT coalesce(array_agg(path), '{}') FROM stale), (SELECT count(*) FROM shown)
-"""
 
 
 def plan(job: ReindexJob, go_on: Callable[[], object]) -> lifecycle.Plan:
@@ -65,7 +53,7 @@ def _incremental(
     access = _access(job)
     # From here on, another job follows this one if any of these realms changes.
     lifecycle.record_pins(job, {**base.pins, job.realm_url: job.generation}, base.addresses)
-    # Cards that looked for a missing realm are never settled, so they are rendered anyway.
+    # Cards that looked for a missing realm are never cacheable, so they are rendered anyway.
     read = {url: pin for url, pin in base.pins.items() if pin != UNREADABLE_GENERATION}
     read.pop(job.realm_url, None)
     # The replicas answer both questions at the same time.
@@ -95,7 +83,9 @@ def _incremental(
         keys |= {dependency_key(realm_url)} if elsewhere is None else elsewhere
     with connection.cursor() as cursor:
         cards = [card_of(path) for path in own]
-        cursor.execute(_TO_RENDER, {"url": job.realm_url, "keys": list(keys), "own": cards})
+        cursor.execute(
+            sql.CARDS_TO_RENDER, {"url": job.realm_url, "keys": list(keys), "own": cards}
+        )
         stale, shown = cursor.fetchone() or ([], 0)
     paths = _cards(own | {file_of(card) for card in stale})
     return lifecycle.Plan(paths, pins, base.pk, shown - len(stale), renderer(), places)

@@ -56,7 +56,7 @@ def enqueue_job(
     """Queues, in the caller's transaction, the rendering of a realm at a generation. It supersedes
     a live job of an older generation, whose index is then never shown."""
     enqueue([Work(realm_url, generation, owner, full=full, draft=draft)])
-    return ReindexJob.objects.get(realm_url=realm_url, status__in=ReindexJob.LIVE)
+    return ReindexJob.objects.live().get(realm_url=realm_url)
 
 
 def enqueue(
@@ -175,7 +175,7 @@ def _enqueue(work: Work) -> None:
         transaction.on_commit(send_work)
         return
     now = timezone.now()
-    live = ReindexJob.objects.filter(realm_url=work.realm_url, status__in=ReindexJob.LIVE).first()
+    live = ReindexJob.objects.live().filter(realm_url=work.realm_url).first()
     if live is None:
         due_at = now + QUIET
         _create(work.realm_url, work.generation, due_at=due_at, sent_at=due_at, **kind)
@@ -204,8 +204,8 @@ def cancel(realm_url: str) -> int:
 
 
 def _lock_jobs(which: Q) -> list[ReindexJob]:
-    unfinished = Q(status__in=(*ReindexJob.LIVE, Status.FAILED))
-    return list(ReindexJob.objects.select_for_update().filter(unfinished, which).order_by("pk"))
+    unfinished = ReindexJob.objects.unfinished().select_for_update()
+    return list(unfinished.filter(which).order_by("pk"))
 
 
 def _create(realm_url: str, generation: int, **more: Any) -> ReindexJob:
@@ -251,7 +251,5 @@ def enqueue_successor(job: ReindexJob) -> None:
 
 
 def _end_live(realm_url: str, status: Status) -> int:
-    unfinished = (*ReindexJob.LIVE, Status.FAILED)
-    return ReindexJob.objects.filter(realm_url=realm_url, status__in=unfinished).update(
-        status=status, finished_at=timezone.now()
-    )
+    unfinished = ReindexJob.objects.unfinished().filter(realm_url=realm_url)
+    return unfinished.update(status=status, finished_at=timezone.now())

@@ -35,12 +35,11 @@ def sweep() -> int:
     _try_again(now)
     before = now - timedelta(seconds=settings.REALM_SWEEP_SECONDS)
     overdue = Q(sent_at__isnull=True) | Q(sent_at__lt=before)
-    free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
     due = Q(due_at__isnull=True) | Q(due_at__lte=now)
-    queued = ReindexJob.objects.filter(overdue, free, due, status=Status.QUEUED)
+    queued = ReindexJob.objects.free(now).filter(overdue, due, status=Status.QUEUED)
     rendering = ReindexJob.objects.filter(overdue, status=Status.RENDERING)
-    batches = ReindexBatch.objects.filter(free, done=False, job__in=rendering)
-    definitions = WantedDefinitions.objects.filter(free, due_at__lt=before)
+    batches = ReindexBatch.objects.free(now).filter(done=False, job__in=rendering)
+    definitions = WantedDefinitions.objects.free(now).filter(due_at__lt=before)
     waiting = queued.count() + batches.count() + definitions.count()
     queued.update(sent_at=now)
     rendering.update(sent_at=now)
@@ -97,7 +96,7 @@ def _take_up(job_id: int) -> bool:
     if job is None or job.status != Status.FAILED:
         return False
     newer = ReindexJob.objects.filter(realm_url=job.realm_url, pk__gt=job.pk)
-    if newer.filter(status__in=ReindexJob.LIVE).exists():
+    if newer.live().exists():
         return False
     if newer.filter(generation__gte=job.generation).exists():
         job.status = Status.SUPERSEDED

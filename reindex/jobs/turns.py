@@ -11,11 +11,12 @@ Drafts and definitions come after published realms until they have waited for PA
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, LiteralString
+from typing import Any
 
 from django.db import connection
 from django.utils import timezone
 
+from reindex import sql
 from reindex.jobs import batches, lifecycle, wanted
 from reindex.jobs.messages import send_when_due
 from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
@@ -32,90 +33,6 @@ HARDLY_WAITED = timedelta(milliseconds=100)
 LOOK_SECONDS = 0.5
 #: How many pieces a worker tries to lease before it gives up.
 MANY = 16
-
-#: `held`: the number of workers per owner. Workers of superseded jobs count too, because they are
-#: busy until they notice.
-_HELD: LiteralString = """
-    lease AS (
-        SELECT owner FROM reindex_reindexjob WHERE status = 'queued' AND lease_until > %(now)s
-        UNION ALL
-        SELECT j.owner FROM reindex_reindexbatch b JOIN reindex_reindexjob j ON j.id = b.job_id
-        WHERE NOT b.done AND b.lease_until > %(now)s
-        UNION ALL
-        SELECT owner FROM reindex_wanteddefinitions WHERE lease_until > %(now)s
-    ), held AS (SELECT owner, count(*) AS workers FROM lease GROUP BY owner)
-"""
-#: `piece`: the work that could be leased now.
-_PIECE: LiteralString = """
-    piece AS (
-        SELECT 'plan' AS kind, id::text AS key, owner, draft AS later,
-            coalesce(due_at, created_at) AS since
-        FROM reindex_reindexjob
-        WHERE status = 'queued' AND (lease_until IS NULL OR lease_until < %(now)s)
-            AND (due_at IS NULL OR due_at <= %(now)s OR started_at IS NOT NULL)
-        UNION ALL
-        SELECT 'batch', b.id::text, j.owner, j.draft, coalesce(j.due_at, j.created_at)
-        FROM reindex_reindexbatch b JOIN reindex_reindexjob j ON j.id = b.job_id
-        WHERE j.status = 'rendering' AND NOT b.done
-            AND (b.lease_until IS NULL OR b.lease_until < %(now)s)
-        UNION ALL
-        SELECT 'definitions', module_url, owner, true, due_at FROM reindex_wanteddefinitions
-        WHERE due_at <= %(now)s AND (lease_until IS NULL OR lease_until < %(now)s)
-    )
-"""
-#: Whether a message came before its job was due; see `messages.send_when_due`.
-_EARLY: LiteralString = """EXISTS (
-    SELECT FROM reindex_reindexjob WHERE status = 'queued' AND started_at IS NULL
-        AND due_at > %(now)s AND sent_at <= %(now)s
-)"""
-#: An owner's n-th piece is ordered as if the owner had n - 1 more workers: a worker that finds the
-#: first piece taken tries another owner's next.
-_LINE = (
-    "WITH "
-    + _HELD
-    + ", "
-    + _PIECE
-    + """
-    , line AS (
-        SELECT piece.*, later AND since > %(patient)s AS may_wait, row_number() OVER (
-            PARTITION BY owner
-            ORDER BY later AND since > %(patient)s, later, since, kind, key
-        ) AS place
-        FROM piece
-    )
-    SELECT kind, key, """
-    + _EARLY
-    + """
-    FROM line LEFT JOIN held USING (owner) LEFT JOIN reindex_ownerusage used USING (owner)
-    WHERE place <= %(many)s
-    ORDER BY coalesce(workers, 0) + place, may_wait,
-        coalesce(seconds * power(0.5, extract(epoch FROM %(now)s - counted_at) / %(half_life)s), 0),
-        later, since, kind, key
-    LIMIT %(many)s
-    """
-)
-_WAITS = (
-    "WITH "
-    + _HELD
-    + ", "
-    + _PIECE
-    + """
-    SELECT EXISTS (
-        SELECT FROM piece LEFT JOIN held USING (owner)
-        WHERE owner <> %(owner)s AND since < %(waited)s
-            AND (%(later)s OR NOT (later AND since > %(patient)s))
-            AND coalesce(workers, 0)
-                < coalesce((SELECT workers FROM held WHERE owner = %(owner)s), 1)
-    )
-    """
-)
-_USED = """
-    INSERT INTO reindex_ownerusage AS used (owner, seconds, counted_at)
-    VALUES (%(owner)s, %(seconds)s, %(now)s)
-    ON CONFLICT (owner) DO UPDATE SET counted_at = excluded.counted_at, seconds = excluded.seconds
-        + used.seconds
-            * power(0.5, extract(epoch FROM excluded.counted_at - used.counted_at) / %(half_life)s)
-"""
 
 Piece = ReindexJob | ReindexBatch | WantedDefinitions
 
@@ -147,7 +64,7 @@ def take() -> Piece | None:
     """Leases the next piece of work; None if there is none. Sends delayed messages for the jobs
     whose message came early."""
     with connection.cursor() as cursor:
-        cursor.execute(_LINE, _named())
+        cursor.execute(sql.PIECES_IN_TURN, _named())
         line = cursor.fetchall()
     if not line or any(early for _, _, early in line):
         send_when_due()
@@ -164,7 +81,7 @@ def others_wait(owner: str, *, later: bool) -> bool:
     anyway."""
     waited = timezone.now() - HARDLY_WAITED
     with connection.cursor() as cursor:
-        cursor.execute(_WAITS, _named(owner=owner, later=later, waited=waited))
+        cursor.execute(sql.OTHERS_WAIT, _named(owner=owner, later=later, waited=waited))
         row = cursor.fetchone()
     return bool(row and row[0])
 
@@ -172,7 +89,7 @@ def others_wait(owner: str, *, later: bool) -> bool:
 def count(owner: str, seconds: float) -> None:
     """Adds to the worker time that an owner has used lately."""
     with connection.cursor() as cursor:
-        cursor.execute(_USED, _named(owner=owner, seconds=seconds))
+        cursor.execute(sql.COUNT_USAGE, _named(owner=owner, seconds=seconds))
 
 
 def _named(**more: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from django.db.models import Q
 from django.utils import timezone
 
 from definitions.entries import DefinitionCacheEntryQuery
@@ -22,11 +21,11 @@ DEFINITIONS_AFTER = timedelta(seconds=1)
 def claim_definitions(module_url: str) -> WantedDefinitions | None:
     """Takes the lease of definitions to build; None if another worker has it, or they are built."""
     now = timezone.now()
-    free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
     with bookkeeping():
         wanted = (
-            WantedDefinitions.objects.select_for_update(skip_locked=True)
-            .filter(free, pk=module_url)
+            WantedDefinitions.objects.free(now)
+            .select_for_update(skip_locked=True)
+            .filter(pk=module_url)
             .first()
         )
         if wanted is None:

@@ -161,7 +161,7 @@ class _Batch:
         assert document is not None
         links = [link for link in result.get("links", ()) if link in documents]
         doubtful = doubtful or len(links) < len(result.get("links", ()))
-        keys, settled = self.dependencies.of(url, document, links)
+        keys, cacheable = self.dependencies.of(url, document, links)
         dead, files = self.dead.warnings(result.get("references", ()))
         keys = sorted({*keys, *files, *self.dependencies.of_modules(given)})
         named = _with_module(result, self.known.module_of.get(url))
@@ -171,7 +171,7 @@ class _Batch:
         self.receive({
             **named,
             "made_from": keys,
-            "settled": settled and not doubtful,
+            "cacheable": cacheable and not doubtful,
             "warnings": warnings,
             "strangers": sorted(strangers),
         })  # fmt: skip

@@ -24,6 +24,7 @@ from django.db import connection
 from django.db.models import Q
 from django.utils import timezone
 
+from reindex import sql
 from reindex.models import Hang, ReindexJob
 from reindex.prerender.renderer import renderer
 from reindex.reading.documents import Document, links_of, module_of
@@ -35,19 +36,6 @@ REMEMBERED = timedelta(days=1)
 PROOF = 2
 #: A process is busy if it used a processor for more than this fraction of the time.
 BUSY = 0.5
-
-_LOST = """
-UPDATE reindex_reindexjob SET lost_seconds = lost_seconds + %(seconds)s, hung = hung || %(hung)s
-WHERE id = %(id)s RETURNING lost_seconds, hung
-"""
-#: Signs of one job are not added up: its batches may all have met the same slow replica.
-_REMEMBER = """
-INSERT INTO reindex_hang AS known (key, digest, realm_url, url, error, signs, job_id, seen_at)
-VALUES (%(key)s, %(digest)s, %(realm)s, %(url)s, %(error)s, %(signs)s, %(job)s, %(now)s)
-ON CONFLICT (key) DO UPDATE SET seen_at = excluded.seen_at, job_id = excluded.job_id,
-    signs = CASE WHEN known.job_id = excluded.job_id THEN greatest(known.signs, excluded.signs)
-        ELSE known.signs + excluded.signs END
-"""
 
 
 def _processor_clock(pid: int) -> int:
@@ -210,7 +198,7 @@ class LostTime:
                 "seconds": seconds,
                 "hung": json.dumps(hung),
             }
-            cursor.execute(_LOST, named)
+            cursor.execute(sql.LOSE_TIME, named)
             row = cursor.fetchone()
         if row is not None:
             lost, all_hung = row
@@ -278,7 +266,7 @@ def _remember(
         "now": now,
     }
     with connection.cursor() as cursor:
-        cursor.execute(_REMEMBER, named)
+        cursor.execute(sql.REMEMBER_HANG, named)
 
 
 def _as_known(hang: Hang) -> Document:

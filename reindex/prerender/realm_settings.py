@@ -56,7 +56,7 @@ def checked(reader: Reader, realm_url: str) -> Iterator[Message]:
             "url": card_of(realm_url + REALM_CONFIG),
             "warnings": [*warnings, *dead],
             "made_from": sorted({*keys, dependency_key(realm_url, REALM_CONFIG)}),
-            "settled": True,
+            "cacheable": True,
         }
 
 

@@ -38,27 +38,27 @@ class DependencyTracker:
         """The keys of everything that a card was made from, and whether nothing else can change it.
         `links` are the linked cards that its render asked for."""
         keys = {dependency_key(self.realm_url, REALM_CONFIG)}
-        settled = True
+        cacheable = True
         documents: list[tuple[str, Document | None]] = [(url, document)]
         documents += [(link, self.reader.known(link)) for link in links]
         entries = {BASE_MODULE}
         for each, linked in documents:
             place = self.reader.place(each)
             if place is None:
-                settled = False
+                cacheable = False
                 continue
             keys |= self._keys(place, place.card_path)
             if linked is None:
                 continue
-            settled = settled and is_plain(specifier_of(linked))
+            cacheable = cacheable and is_plain(specifier_of(linked))
             module = module_of(each, linked)
             if module is not None:
                 entries.add(module)
         for entry in entries:
-            found_keys, found_settled = self._closure(entry)
+            found_keys, complete = self._closure(entry)
             keys |= found_keys
-            settled = settled and found_settled
-        return sorted(keys), settled
+            cacheable = cacheable and complete
+        return sorted(keys), cacheable
 
     def of_modules(self, urls: Iterable[str]) -> set[int]:
         """The keys of modules, without those that they import."""
@@ -68,14 +68,14 @@ class DependencyTracker:
     def _closure(self, entry: str) -> tuple[frozenset[int], bool]:
         if entry not in self._modules:
             keys: set[int] = set()
-            urls, settled = self.reader.reached(entry)
+            urls, complete = self.reader.reached(entry)
             for url in urls:
                 place = self.reader.place(url)
                 if place is None:
-                    settled = False
+                    complete = False
                 else:
                     keys |= self._keys(place, place.path)
-            self._modules[entry] = frozenset(keys), settled
+            self._modules[entry] = frozenset(keys), complete
         return self._modules[entry]
 
     def _keys(self, place: Place, path: str) -> set[int]:

@@ -454,7 +454,7 @@ def roll_back(place: Place) -> None:
 
 def wait_idle() -> None:
     """Waits until nothing is owed any more."""
-    live = ReindexJob.objects.filter(status__in=ReindexJob.LIVE)
+    live = ReindexJob.objects.live()
     wait_until(lambda: not live.exists(), "all jobs done", 90)
     wait_until(lambda: not WantedDefinitions.objects.exists(), "all definitions built", 90)
     assert not ReindexJob.objects.filter(status=ReindexJob.Status.FAILED).exists()

@@ -291,7 +291,7 @@ class Visitor:
 def wait_idle(worker: "subprocess.Popen[bytes]") -> None:
     """Waits until nothing is owed, of the source realm's either, and nothing is under way: then a
     prerenderer that is seen later is at what is published next."""
-    live = ReindexJob.objects.filter(status__in=ReindexJob.LIVE)
+    live = ReindexJob.objects.live()
     wait_until(lambda: not live.exists(), "every job done")
     # The definitions are asked for while the prerenderer of the last batch is still there.
     wait_until(lambda: not _renderers_of(worker), "the last batch put away")

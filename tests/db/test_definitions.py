@@ -28,7 +28,7 @@ from notifications.channels import (
     board_keys,
     definitions_key,
 )
-from notifications.connection import listen_connection
+from notifications.listener import listen_connection
 from realms.publishing.bootstrap import sync_base_realm
 from reindex.prerender.module_builder import ModuleBuilder
 from tests.support import make

@@ -16,7 +16,7 @@ from django.test import RequestFactory
 from definitions.models import CacheGeneration, Definition
 from notifications.board import Board
 from notifications.channels import INVALIDATION_CHANNELS
-from notifications.connection import listen_connection
+from notifications.listener import listen_connection
 from notifications.locks import address_lock
 from realms.access.auth import Caller
 from realms.content.blobs import read_blob
@@ -469,7 +469,7 @@ def test_an_unpublish_leaves_nothing_but_the_source(source: Realm) -> None:
     assert not IndexHead.objects.exists()
     assert not IndexedCard.objects.exists()
     assert not Definition.objects.exists()
-    assert not ReindexJob.objects.filter(status__in=ReindexJob.LIVE).exists()
+    assert not ReindexJob.objects.live().exists()
     assert not RealmPermission.objects.filter(realm__url=PAGE).exists()
     assert shown(source.url) == make.SITE
 
@@ -496,7 +496,7 @@ def test_a_delete_takes_all_copies_and_only_those(source: Realm, owner: Any) -> 
         kept = [row for row in before[table] if source.pk not in row]
         assert after[table] == kept, table
     assert {row[0] for row in after["RealmTombstone"]} == gone
-    assert not ReindexJob.objects.filter(realm_url__in=gone, status__in=ReindexJob.LIVE).exists()
+    assert not ReindexJob.objects.live().filter(realm_url__in=gone).exists()
     assert shown(bobs.url) == shown("http://bob.localhost:4201/") == make.SITE
 
 

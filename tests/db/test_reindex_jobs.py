@@ -352,7 +352,7 @@ def test_a_change_elsewhere_retries_the_failed_job_not_the_older_index(
     with transaction.atomic():
         queue.enqueue(changed=[OTHER])
     assert status(failed) == Status.SUPERSEDED
-    live = ReindexJob.objects.get(realm_url=URL, status__in=ReindexJob.LIVE)
+    live = ReindexJob.objects.live().get(realm_url=URL)
     assert live.generation == 2
 
 

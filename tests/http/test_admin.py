@@ -27,7 +27,7 @@ from notifications.channels import (
     REALM_REGISTRY,
     realm_definitions_cleared,
 )
-from notifications.connection import listen_connection
+from notifications.listener import listen_connection
 from notifications.models import Election, Replica, ReplicaGeneration
 from realms.models import FileVersion, Publication, Realm, RealmPermission
 from reindex.models import IndexHead, ReindexBatch, ReindexJob

@@ -15,9 +15,8 @@ from django.test import Client
 from notifications import election
 from notifications.board import now_ns
 from notifications.channels import REALM_FILE_CHANGES, file_change, index_swapped
-from notifications.connection import listen_connection
 from notifications.emit import emit, local_board
-from notifications.listener import SECOND, Listener
+from notifications.listener import SECOND, Listener, listen_connection
 from notifications.single_flight import SingleFlight
 from realms.access.auth import Caller
 from realms.models import Realm, TranspiledModule

@@ -12,9 +12,8 @@ from urllib.parse import quote
 import pytest
 
 from notifications.board import Board, now_ns
-from notifications.connection import listen_connection
 from notifications.emit import local_board
-from notifications.listener import Listener
+from notifications.listener import Listener, listen_connection
 from realms.access.auth import OPERATOR, realm_token
 from realms.models import FileVersion, Realm, RealmPermission
 from reindex.reading.pins import PIN_HEADER, Pin, sign

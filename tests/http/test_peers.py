@@ -13,8 +13,7 @@ from notifications import emit
 from notifications import listener as listener_module
 from notifications.board import Board, now_ns
 from notifications.channels import REALM_FILE_CHANGES
-from notifications.connection import listen_connection
-from notifications.listener import Listener
+from notifications.listener import Listener, listen_connection
 from realms.access.auth import Caller
 from realms.models import Realm
 from realms.publishing.publish import create_realm, delete_realm, unpublish_realm

@@ -395,9 +395,7 @@ class Publishing(RuleBasedStateMachine):
 
     @invariant()
     def what_is_owed_is_written_down(self) -> None:
-        live = ReindexJob.objects.filter(
-            realm_url__in=[*self.sources, *self.targets], status__in=ReindexJob.LIVE
-        )
+        live = ReindexJob.objects.live().filter(realm_url__in=[*self.sources, *self.targets])
         assert dict(live.values_list("realm_url", "generation")) == {
             url: book.generation for url, book in self.books.items() if book.source is not None
         }, "P6: not what is owed"

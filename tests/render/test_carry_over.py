@@ -19,8 +19,9 @@ from realms.api.reindex_views import reindex
 from realms.models import Realm
 from realms.publishing.bootstrap import sync_base_realm
 from realms.publishing.publish import rollback_realm, unpublish_realm
+from reindex import sql
 from reindex.index.shown import find_page
-from reindex.jobs import batches, lifecycle, planning, queue
+from reindex.jobs import batches, lifecycle, queue
 from reindex.models import IndexedCard, IndexHead, ReindexJob
 from tests.support import make
 from tests.support.cluster import wait_until
@@ -145,7 +146,7 @@ def test_stale_cards_are_found_by_index_without_reading_the_others(
         others = [index.name for index in IndexedCard._meta.indexes if index.name not in meant]
         cursor.execute(f"DROP INDEX {', '.join(others)}, one_current_row_per_card")
         cursor.execute("SET LOCAL enable_seqscan = off")
-        cursor.execute(f"EXPLAIN {planning._TO_RENDER}", named)
+        cursor.execute(f"EXPLAIN {sql.CARDS_TO_RENDER}", named)
         plan = "\n".join(line for (line,) in cursor.fetchall())
         transaction.set_rollback(True)
     assert all(f"Bitmap Index Scan on {name}" in plan or f"using {name}" in plan for name in meant)

@@ -7,7 +7,6 @@ import pytest
 from pytest_django import Settings
 
 from realms.content.blobs import read_blob
-from realms.content.files import open_versions
 from realms.models import Realm
 from realms.publishing.bootstrap import sync_base_realm
 from reindex.prerender import host
@@ -126,7 +125,7 @@ def test_another_card_library_has_another_process(
     site: Realm, sent: Sent, started: list[host.Host]
 ) -> None:
     base = Realm.objects.get(kind=Realm.Kind.BOOTSTRAP)
-    version = open_versions(base, ["mod.ts"]).get()
+    version = base.versions.open().get(path="mod.ts")
     changed = read_blob(version.blob_id, version.blob.data) + b"export const more = 1;\n"
     make.write(base, mod__ts=changed)
     assert published(site, sent, a__json=note("second")) == "<p>second one?</p>"

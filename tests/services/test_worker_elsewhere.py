@@ -296,6 +296,6 @@ def _assert_read_over_http(roads: list[Proxy]) -> None:
 
 def _index() -> dict[str, dict[str, Any]]:
     """All that a row of the index holds, but for who made it, and how fast."""
-    fields = ("html", "search", "error", "made_from", "settled", "html_generation")
+    fields = ("html", "search", "error", "made_from", "cacheable", "html_generation")
     rows = IndexedCard.objects.filter(realm_url=URL, current=True)
     return {row["path"]: row for row in rows.values("path", *fields)}

@@ -84,7 +84,7 @@ def _publish(running: Cluster) -> None:
 
 
 def _live() -> "QuerySet[ReindexJob]":
-    return ReindexJob.objects.filter(realm_url=PUBLISHED, status__in=ReindexJob.LIVE)
+    return ReindexJob.objects.live().filter(realm_url=PUBLISHED)
 
 
 def _two_processes(worker: "subprocess.Popen[bytes]") -> list[psutil.Process]:

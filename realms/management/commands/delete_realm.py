@@ -23,7 +23,7 @@ class Command(BaseCommand):
         with command_errors():
             url = canonical_realm_url(options["url"])
             realm = deletable(url, caller(options))
-            files = realm.versions.filter(until_generation__isnull=True).count()
+            files = realm.versions.open().count()
             self.stdout.write(f"{url}: {files} files, generation {realm.generation}")
             for copy in Realm.objects.filter(source=realm):
                 self.stdout.write(f"  published at {copy.url}")

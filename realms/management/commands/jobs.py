@@ -14,8 +14,6 @@ from reindex.jobs import queue, sweeper
 from reindex.jobs.report import outcome
 from reindex.models import ReindexJob
 
-UNFINISHED = (*ReindexJob.LIVE, ReindexJob.Status.FAILED)
-
 
 class Command(BaseCommand):
     help = (
@@ -45,7 +43,7 @@ class Command(BaseCommand):
     def _list(self, options: dict[str, Any]) -> None:
         jobs = ReindexJob.objects.defer("pins", "addresses").order_by("-pk")
         if not options["all"]:
-            jobs = jobs.filter(status__in=UNFINISHED)
+            jobs = jobs.unfinished()
         shown = list(jobs[: options["limit"]])
         if options["json"]:
             self.stdout.write(json.dumps([_document(job) for job in shown], indent=2))
@@ -74,7 +72,7 @@ class Command(BaseCommand):
                 raise CommandError(f"job {job.pk} is {job.status}: only a failed job is retried")
             self.stdout.write(f"Job {job.pk} is queued again.")
         elif options["cancel"]:
-            if job.status not in UNFINISHED:
+            if not ReindexJob.objects.unfinished().filter(pk=job.pk).exists():
                 raise CommandError(f"job {job.pk} is {job.status} already")
             queue.cancel(job.realm_url)
             self.stdout.write(f"Job {job.pk} is cancelled; {job.realm_url} keeps its pages.")

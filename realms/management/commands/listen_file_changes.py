@@ -11,8 +11,13 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from notifications.board import Board, BoardError, now_ns
-from notifications.connection import listen_connection, ping_connection
-from notifications.listener import SECOND, Listener, ListenerGaveUp
+from notifications.listener import (
+    SECOND,
+    Listener,
+    ListenerGaveUp,
+    listen_connection,
+    ping_connection,
+)
 from notifications.models import Replica
 from notifications.reporter import Reporter
 from realms.models import Realm

@@ -33,7 +33,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         with command_errors():
             url = canonical_realm_url(options["url"])
-            realm = Realm.objects.filter(url=url, kind=Realm.Kind.PUBLISHED).first()
+            realm = Realm.objects.published().filter(url=url).first()
             if realm is None:
                 raise NotPublished(url=url)
             target = rollback_target(realm, options["to"])

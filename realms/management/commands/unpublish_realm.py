@@ -23,7 +23,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         with command_errors():
             url = canonical_realm_url(options["url"])
-            realm = Realm.objects.filter(url=url, kind=Realm.Kind.PUBLISHED).first()
+            realm = Realm.objects.published().filter(url=url).first()
             if realm is None:
                 raise NotPublished(url=url)
             self.stdout.write(f"{url} shows {realm.source} and is at generation {realm.generation}")

@@ -1,0 +1,41 @@
+"""The SQL of this package that the ORM can't say well: what each statement does, and why it is SQL.
+
+The trigger that refuses late builds is declared with its model.
+"""
+
+from typing import LiteralString
+
+#: Raises counters, given as a list of scopes and a list of keys, in that order; creates those that
+#: are missing. SQL, because the ORM's upserts can't add to a value, nor keep an order of locks.
+RAISE_COUNTERS: LiteralString = """
+INSERT INTO definitions_cachegeneration (scope, key, generation, bumped_at)
+SELECT scope, key, 1, now()
+FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY c(scope, key, place) ORDER BY place
+ON CONFLICT (scope, key) DO UPDATE
+SET generation = definitions_cachegeneration.generation + 1, bumped_at = now()
+"""
+
+#: A row for each of the given counters that exists: scope, key and value. SQL, because the ORM
+#: can't join a list of pairs.
+READ_COUNTERS: LiteralString = """
+SELECT g.scope, g.key, g.generation FROM definitions_cachegeneration g
+JOIN unnest(%s::text[], %s::text[]) w(scope, key) USING (scope, key)
+"""
+
+#: Like READ_COUNTERS, with share locks, and without the counters that are being
+#: raised. SQL, because the ORM has no share locks.
+HOLD_COUNTERS: LiteralString = f"{READ_COUNTERS} FOR SHARE OF g SKIP LOCKED"
+
+#: The module and realm URLs of the given modules' rows, and of all that were built from them,
+#: directly or not. SQL, because the ORM has no recursive queries.
+WITH_DEPENDENTS: LiteralString = """
+WITH RECURSIVE reached(module_url, realm_url) AS (
+    SELECT module_url, realm_url FROM definitions WHERE module_url = ANY(%(urls)s)
+    UNION
+    SELECT d.module_url, d.realm_url FROM definitions d
+    WHERE d.dependencies ?| %(urls)s
+    UNION
+    SELECT d.module_url, d.realm_url FROM definitions d
+    JOIN reached r ON d.dependencies ? r.module_url
+) SELECT module_url, realm_url FROM reached
+"""

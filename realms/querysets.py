@@ -1,0 +1,65 @@
+"""What callers ask of the registry's tables, by name."""
+
+from typing import Self, TypeVar
+from uuid import UUID
+
+from django.db.models import Model, Q, QuerySet
+from django.db.models.functions import Length
+
+from realms.addresses import realm_candidates
+
+M = TypeVar("M", bound=Model, covariant=True)
+
+
+class RealmQuerySet(QuerySet[M]):
+    """Realms by what they are, and by where they are."""
+
+    def sources(self) -> Self:
+        """The source realms."""
+        return self.filter(kind="source")
+
+    def with_own_files(self) -> Self:
+        """The realms that have files of their own: all but the published ones, which show those of
+        their source."""
+        return self.exclude(kind="published")
+
+    def published(self) -> Self:
+        """The published realms."""
+        return self.filter(kind="published")
+
+    def containing(self, url: str) -> Self:
+        """The realms that a URL (unescaped) lies in, the innermost first, whether or not there is
+        such a file."""
+        return self.filter(url__in=realm_candidates(url)).order_by(Length("url").desc())
+
+
+class FileVersionQuerySet(QuerySet[M]):
+    """File versions by the generations in which they are valid."""
+
+    def open(self) -> Self:
+        """The current versions."""
+        return self.filter(until_generation__isnull=True)
+
+    def as_of(self, realm_id: UUID, generation: int) -> Self:
+        """The versions that are valid at a generation of a realm with files of its own."""
+        return self.filter(
+            Q(until_generation__isnull=True) | Q(until_generation__gt=generation),
+            realm_id=realm_id,
+            from_generation__lte=generation,
+        )
+
+    def touched(self, low: int, high: int) -> Self:
+        """The versions that were opened or closed after the generation `low` and up to `high`."""
+        return self.filter(
+            Q(from_generation__gt=low, from_generation__lte=high)
+            | Q(until_generation__gt=low, until_generation__lte=high)
+        )
+
+
+class PublicationQuerySet(QuerySet[M]):
+    """Publications by their generation."""
+
+    def at(self, *generations: int) -> Self:
+        """The publications of these generations. An older one is no substitute: each generation of
+        a published realm has its own."""
+        return self.filter(generation__in=generations)

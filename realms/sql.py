@@ -1,0 +1,281 @@
+"""The SQL of this package that the ORM can't say well: what each statement does, and why it is SQL.
+
+`SET` stays where it is sent: it is about a transaction, not about data. Triggers are in
+`triggers.py`, with the models that they guard.
+"""
+
+from typing import LiteralString
+
+# --- Fragments ---------------------------------------------------------------------------------
+
+
+def _as_of(version: LiteralString, generation: LiteralString) -> LiteralString:
+    """The condition that a file version is valid at a generation, in the words of SQL; see
+    `FileVersionQuerySet.as_of`."""
+    return (
+        f"{version}.from_generation <= {generation}"
+        f" AND ({version}.until_generation IS NULL OR {version}.until_generation > {generation})"
+    )
+
+
+# --- One file ----------------------------------------------------------------------------------
+
+#: One row: the innermost realm that a URL lies in, whether everyone may read it, and the file at
+#: the URL + the first extension that gives one, NULL if there is none; no row if there is no realm.
+#: SQL, because one statement is one snapshot: the generation and the bytes belong together.
+RESOLVE: LiteralString = f"""
+WITH realm AS (
+    SELECT r.id, r.url, r.kind, r.generation
+    FROM realms_realm r WHERE r.url = ANY(%(candidates)s)
+    ORDER BY length(r.url) DESC LIMIT 1
+), content AS (
+    SELECT r.*,
+        COALESCE(p.source_id, r.id) AS content_id,
+        COALESCE(p.source_generation, %(at)s, r.generation) AS content_generation,
+        p.generation AS published_at
+    FROM realm r LEFT JOIN realms_publication p ON r.kind = 'published'
+        -- Every generation of a published realm has its own publication: if that is gone, an
+        -- older one is no substitute.
+        AND p.realm_id = r.id AND p.generation = COALESCE(%(at)s, r.generation)
+)
+SELECT c.id, c.url, c.kind, c.generation, c.published_at,
+    EXISTS (
+        SELECT 1 FROM realms_realmpermission
+        WHERE realm_id = c.id AND audience = 'everyone' AND read
+    ) AS public,
+    f.path, f.sha256, f.size, f.created_at, f.modified_at, f.from_generation, b.data
+FROM content c
+LEFT JOIN LATERAL (
+    SELECT v.*
+    FROM unnest(%(extensions)s::text[]) WITH ORDINALITY e(extension, place)
+    JOIN realms_fileversion v ON v.realm_id = c.content_id
+        AND v.path = substr(%(url)s, length(c.url) + 1) || e.extension
+        AND {_as_of("v", "c.content_generation")}
+    ORDER BY e.place LIMIT 1
+) f ON true
+LEFT JOIN realms_blob b ON b.sha256 = f.sha256 AND f.sha256 IS DISTINCT FROM %(known)s
+"""
+
+# --- Listings ----------------------------------------------------------------------------------
+# SQL, because Postgres makes the JSON: a realm may have a million files. Each statement is one
+# snapshot, and returns a text per row, with a thousand members of a JSON object; a row of NULL if
+# the realm has no files; no row if there is no such realm or generation.
+
+#: `files`: those of the realm below a folder, at a generation. Files that tools leave in a folder
+#: can be read and written but are not listed. A realm without files has one row, of NULL.
+_FILES: LiteralString = rf"""
+content AS (
+    SELECT COALESCE(p.source_id, r.id) AS content_id,
+        COALESCE(p.source_generation, %(generation)s) AS content_generation
+    FROM realms_realm r LEFT JOIN realms_publication p
+        ON r.kind = 'published' AND p.realm_id = r.id AND p.generation = %(generation)s
+    WHERE r.id = %(realm)s AND (r.kind <> 'published' OR p.id IS NOT NULL)
+), files AS (
+    SELECT v.path, v.created_at, v.modified_at
+    FROM content c LEFT JOIN realms_fileversion v ON v.realm_id = c.content_id
+        AND {_as_of("v", "c.content_generation")}
+        AND starts_with(v.path, %(folder)s)
+        AND v.path !~ '(^|/)(node_modules|\.git)(/|$)|(^|/)\.realm\.json$|^\.template-lintrc\.js$'
+)
+"""
+
+#: `path`, escaped as by `file_url`.
+_ESCAPED: LiteralString = r"""
+CASE WHEN path ~ '^[][A-Za-z0-9/:@!$&''()+,;=~._|^-]*$' THEN path ELSE (
+    SELECT string_agg(CASE WHEN letter ~ '[][A-Za-z0-9/:@!$&''()+,;=~._|^-]' THEN letter
+        ELSE regexp_replace(upper(encode(convert_to(letter, 'UTF8'), 'hex')), '(..)', '%%\1', 'g')
+        END, '' ORDER BY place)
+    FROM regexp_split_to_table(path, '') WITH ORDINALITY AS letters (letter, place)
+) END
+"""
+
+#: The time of each file's last change, by its URL.
+LIST_TIMES: LiteralString = f"""
+WITH {_FILES}
+SELECT string_agg(
+    to_json(%(url)s || {_ESCAPED})::text || ': ' || extract(epoch FROM modified_at), ', '
+    ORDER BY path
+) FROM (SELECT *, row_number() OVER (ORDER BY path) / 1000 AS part FROM files) numbered
+GROUP BY part ORDER BY part
+"""
+
+#: The files and folders directly below a folder, by name.
+LIST_FOLDER: LiteralString = f"""
+WITH {_FILES}, named AS (
+    SELECT substr(path, length(%(folder)s) + 1) AS rest, created_at, modified_at FROM files
+), entries AS (
+    SELECT split_part(rest, '/', 1) || CASE WHEN strpos(rest, '/') > 0 THEN '/' ELSE '' END AS path,
+        max(created_at) AS created_at, max(modified_at) AS modified_at
+    FROM named GROUP BY 1
+)
+SELECT string_agg(
+    to_json(path)::text || ': {{"links": {{"related": ' || to_json(%(url)s || {_ESCAPED})::text
+    || '}}, "meta": ' || CASE WHEN path LIKE '%%/' THEN '{{"kind": "directory"}}}}' ELSE
+        '{{"kind": "file", "lastModified": ' || extract(epoch FROM modified_at)
+        || ', "resourceCreatedAt": ' || extract(epoch FROM created_at) || '}}}}' END, ', '
+    ORDER BY path
+) FROM (SELECT *, row_number() OVER (ORDER BY path) / 1000 AS part FROM entries) numbered
+GROUP BY part ORDER BY part
+"""
+
+# --- Differences between generations -----------------------------------------------------------
+
+#: A row for each file of a source realm that differs between the generations `then` and `now`:
+#: its path, and its hash at `now`, NULL if it is missing then. SQL, because the ORM can't join a
+#: table with itself.
+DIFFERENCE: LiteralString = f"""
+WITH bounds AS (
+    SELECT least(%(then)s, %(now)s)::bigint AS low, greatest(%(then)s, %(now)s)::bigint AS high
+), touched AS (
+    SELECT DISTINCT path FROM realms_fileversion, bounds
+    WHERE realm_id = %(realm)s AND (
+        (from_generation > low AND from_generation <= high)
+        OR (until_generation > low AND until_generation <= high)
+    )
+)
+SELECT t.path, new.sha256 FROM touched t
+LEFT JOIN realms_fileversion old ON old.realm_id = %(realm)s AND old.path = t.path
+    AND {_as_of("old", "%(then)s")}
+LEFT JOIN realms_fileversion new ON new.realm_id = %(realm)s AND new.path = t.path
+    AND {_as_of("new", "%(now)s")}
+WHERE old.sha256 IS DISTINCT FROM new.sha256
+"""
+
+# --- Garbage -----------------------------------------------------------------------------------
+# SQL, because each deletion is one statement that chooses its rows: what a concurrent transaction
+# adds can't come between.
+
+#: The keys of the publications that are too old for a rollback and that no pin shows.
+OLD_PUBLICATIONS: LiteralString = """
+SELECT id FROM (
+    SELECT id, realm_id, generation, row_number() OVER newest AS place,
+        lag(generation) OVER newest AS next_generation, lag(at) OVER newest AS superseded_at
+    FROM realms_publication
+    WHERE realm_id = ANY(%(realms)s)
+    WINDOW newest AS (PARTITION BY realm_id ORDER BY generation DESC)
+) p
+WHERE place > %(kept)s AND superseded_at < %(before)s AND NOT EXISTS (
+    SELECT FROM unnest(%(pinned)s::uuid[], %(pins)s::bigint[]) pin(realm_id, generation)
+    WHERE pin.realm_id = p.realm_id
+        AND pin.generation >= p.generation AND pin.generation < p.next_generation
+)
+"""
+
+#: The keys of the versions that were closed before the retention time and that no pin and no
+#: publication shows, but for the publications `dropped`.
+OLD_VERSIONS: LiteralString = f"""
+SELECT v.id FROM realms_fileversion v
+WHERE v.realm_id = ANY(%(realms)s) AND v.closed_at < %(before)s AND NOT EXISTS (
+    SELECT FROM realms_publication p
+    WHERE p.source_id = v.realm_id AND p.id <> ALL(%(dropped)s::bigint[])
+        AND {_as_of("v", "p.source_generation")}
+) AND NOT EXISTS (
+    SELECT FROM unnest(%(pinned)s::uuid[], %(pins)s::bigint[]) pin(realm_id, generation)
+    WHERE pin.realm_id = v.realm_id AND {_as_of("v", "pin.generation")}
+)
+"""
+
+#: The hashes of the blobs that no version names, but for the versions `gone`, after their grace
+#: period.
+_OLD_BLOBS: LiteralString = """
+SELECT b.sha256 FROM realms_blob b
+WHERE b.stored_at < %(young)s AND NOT EXISTS (
+    SELECT FROM realms_fileversion v
+    WHERE v.sha256 = b.sha256 AND v.id <> ALL(%(gone)s::bigint[])
+)
+"""
+
+#: Deletes these publications.
+DELETE_OLD_PUBLICATIONS: LiteralString = f"""
+DELETE FROM realms_publication WHERE id IN ({OLD_PUBLICATIONS})
+"""
+
+#: Deletes these versions, and returns the generation at which each was closed.
+DELETE_OLD_VERSIONS: LiteralString = f"""
+DELETE FROM realms_fileversion WHERE id IN ({OLD_VERSIONS}) RETURNING until_generation
+"""
+
+#: Deletes up to `batch` of these blobs, without those that a writer has locked, and returns for
+#: each its hash, its size, and whether its content is in the storage.
+DELETE_OLD_BLOBS: LiteralString = f"""
+DELETE FROM realms_blob WHERE sha256 IN (
+    {_OLD_BLOBS} ORDER BY b.sha256 LIMIT %(batch)s FOR UPDATE OF b SKIP LOCKED
+) RETURNING sha256, size, data IS NULL
+"""
+
+#: The size of each of these blobs.
+SIZES_OF_OLD_BLOBS: LiteralString = f"""
+SELECT size FROM realms_blob WHERE sha256 IN ({_OLD_BLOBS})
+"""
+
+# --- Finished work -----------------------------------------------------------------------------
+
+#: The jobs that ended before a moment.
+_ENDED: LiteralString = """
+(SELECT id FROM reindex_reindexjob WHERE status IN ('done', 'superseded', 'cancelled')
+    AND finished_at < %(before)s)
+"""
+
+#: By kind, the rows to delete, or to count: what follows DELETE or SELECT. The order matters: cards
+#: and batches before their jobs. A job is kept while one of its cards is shown. SQL, because one
+#: loop goes over the tables of all packages, and Postgres computes the hashes of modules.
+FINISHED_ROWS: dict[str, LiteralString] = {
+    "cards": f"FROM reindex_indexedcard t WHERE NOT t.current AND t.job_id IN {_ENDED}",
+    "batches": f"FROM reindex_reindexbatch t WHERE t.job_id IN {_ENDED}",
+    "jobs": f"""
+        FROM reindex_reindexjob t WHERE t.id IN {_ENDED}
+        AND NOT EXISTS (SELECT FROM reindex_indexedcard c WHERE c.job_id = t.id AND c.current)
+        AND NOT EXISTS (SELECT FROM reindex_indexhead h WHERE h.job_id = t.id)
+    """,
+    # Their key is the hash of the source's hash and of the suffix that names the language.
+    "transpiled modules": r"""
+        FROM realms_transpiledmodule t
+        WHERE t.made_at < %(before)s AND (t.transpiler <> %(transpiler)s OR t.sha256 NOT IN (
+            SELECT encode(sha256(convert_to(v.sha256 || substring(v.path from '\.[^./]+$'),
+                'UTF8')), 'hex')
+            FROM realms_fileversion v WHERE v.path ~ '\.[^./]+$'
+        ))
+    """,
+    "owner usage": "FROM reindex_ownerusage t WHERE t.counted_at < %(before)s",
+    "hangs": "FROM reindex_hang t WHERE t.seen_at < %(forgotten)s",
+    "elections": "FROM notifications_election t WHERE t.lease_until < %(before)s",
+    "sessions": "FROM django_session t WHERE t.expire_date < %(now)s",
+}
+
+# --- Metrics -----------------------------------------------------------------------------------
+
+#: A row for each replica that has reported since a moment: its name, and how many generations it
+#: has yet to apply, summed over all realms. SQL, because the ORM can't join tables that no foreign
+#: key connects.
+GENERATIONS_BEHIND: LiteralString = """
+SELECT p.name, COALESCE(SUM(GREATEST(r.generation - COALESCE(g.generation, 0), 0)), 0)
+FROM notifications_replica p CROSS JOIN realms_realm r
+LEFT JOIN notifications_replicageneration g ON g.replica_id = p.name AND g.realm_url = r.url
+WHERE p.reported_at > %s GROUP BY p.name
+"""
+
+# --- The coherence page -----------------------------------------------------------------------
+
+#: Realms by id, the worst first: those of which a reporting replica lacks the most generations,
+#: then those whose pages are not of their generation; with `problems` only those.
+#: SQL, because the ORM would ask for the generations of each realm apart.
+WORST_FIRST: LiteralString = """
+WITH reporting AS (
+    SELECT name FROM notifications_replica WHERE reported_at > %(fresh)s
+), applied AS (
+    SELECT g.realm_url, min(g.generation) AS lowest, count(*) AS replicas
+    FROM notifications_replicageneration g JOIN reporting ON reporting.name = g.replica_id
+    GROUP BY g.realm_url
+), judged AS (
+    SELECT r.id, r.url,
+        CASE WHEN (SELECT count(*) FROM reporting) > coalesce(a.replicas, 0) THEN r.generation
+            ELSE greatest(r.generation - a.lowest, 0) END AS behind,
+        r.kind = 'published' AND coalesce(h.generation, 0) < r.generation AS pages_behind
+    FROM realms_realm r
+    LEFT JOIN applied a ON a.realm_url = r.url
+    LEFT JOIN reindex_indexhead h ON h.realm_url = r.url
+    WHERE position(lower(%(text)s) IN lower(r.url)) > 0
+)
+SELECT id FROM judged WHERE NOT %(problems)s OR behind > 0 OR pages_behind
+ORDER BY behind DESC, pages_behind DESC, url
+"""
