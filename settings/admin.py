@@ -17,6 +17,13 @@ def admin_skin() -> dict[str, Any]:
         "SITE_URL": None,
         "SHOW_VIEW_ON_SITE": False,
         "DASHBOARD_CALLBACK": "realms.admin.coherence.dashboard",
+        "SITE_FAVICONS": [
+            {
+                "rel": "icon",
+                "type": "image/svg+xml",
+                "href": lambda request: static("realms/icon.svg"),
+            }
+        ],
         "STYLES": [lambda request: static("realms/admin.css")],
         "SCRIPTS": [lambda request: static("realms/admin.js")],
         "COLORS": {"primary": _BLUE},
