@@ -175,7 +175,6 @@ class _Batch:
             "warnings": warnings,
             "strangers": sorted(strangers),
         })  # fmt: skip
-        self.go_on()
 
 
 @dataclass
@@ -194,9 +193,12 @@ class _Group:
 
     def render(self, urls: list[str]) -> None:
         """Renders cards, each of which is answered or moved."""
-        self._render(urls, dict(self.batch.lost.modules))
-        for result, doubtful in self._answers:
-            self.batch.answer(result, doubtful, self.strangers, self._given)
+        try:
+            self._render(urls, dict(self.batch.lost.modules))
+        finally:
+            # If the turn is over, the answers so far depend on what the group was given so far.
+            for result, doubtful in self._answers:
+                self.batch.answer(result, doubtful, self.strangers, self._given)
 
     def _render(self, urls: list[str], hung: Message, *, again: bool = False) -> None:
         """Renders cards in one process; if it dies, the unanswered cards are rendered in halves.
@@ -257,6 +259,7 @@ class _Group:
             self._answers.append((result, doubtful))
         else:
             self.batch.answer(result, doubtful, self.strangers, self._asked)
+        self.batch.go_on()
 
     def _run(
         self, left: Mapping[str, None], take: Callable[[Message], None], unavailable: Message

@@ -10,8 +10,11 @@ from django.db import transaction
 from realms.models import Realm
 from realms.publishing.bootstrap import sync_base_realm
 from realms.serving.drafts import ask_for_index
-from reindex.jobs import queue
+from reindex import tasks
+from reindex.jobs import queue, turns
 from reindex.models import ReindexJob
+from reindex.prerender import cards
+from reindex.prerender.results import Message, checked_card
 from tests.support import make
 from tests.support.rendering import WORK, index_of, work_off
 from tests.support.web import Web
@@ -362,3 +365,26 @@ def test_a_strangers_script_does_not_run_at_the_host_that_shows_it(
     assert "script-src 'none'" in policy("nowhere")
     assert "steal(document)" in web.get(f"{SITE}eves", "text/html").text
     assert policy("shared") == policy("own") == policy("own-1") == ""
+
+
+def test_a_turn_that_ends_keeps_all_that_it_has_rendered(
+    site: Realm, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered_cards: list[str] = []
+
+    def counted(result: Message) -> Message:
+        rendered_cards.append(result["url"].removeprefix(SITE))
+        return checked_card(result)
+
+    def others_wait(turn: turns.Turn) -> bool:
+        """Whether a card was rendered in this turn."""
+        before, turn.__dict__["seen"] = turn.__dict__.get("seen"), len(rendered_cards)
+        return before is not None and before < len(rendered_cards)
+
+    # The worker looks whether others wait after each card and before each request.
+    monkeypatch.setattr(tasks, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(turns.Turn, "is_over", others_wait)
+    monkeypatch.setattr(cards, "checked_card", counted)
+    shown = rendered(site, sent)
+    assert len(shown) == 9
+    assert sorted(rendered_cards) == sorted(shown)
