@@ -243,11 +243,13 @@ def create_unless_live(realm_url: str, generation: int, last: ReindexJob, **more
 
 def enqueue_successor(job: ReindexJob) -> None:
     """Queues the job that follows this one, if any. The job has ended, and the caller has locked
-    it."""
+    it. If a job that renders everything did not finish, the one that follows it does so."""
     if job.next_generation is None:
         return
     _end_live(job.realm_url, Status.SUPERSEDED)
-    create_unless_live(job.realm_url, max(job.next_generation, job.generation), job)
+    generation = max(job.next_generation, job.generation)
+    full = job.full and job.status != Status.DONE
+    create_unless_live(job.realm_url, generation, job, full=full)
 
 
 def _end_live(realm_url: str, status: Status) -> int:

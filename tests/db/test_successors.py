@@ -1,0 +1,38 @@
+"""The job that follows another: at which generation, and whether it renders everything."""
+
+import pytest
+from django.db import transaction
+
+from reindex.jobs import batches, leases, lifecycle, queue
+from reindex.models import ReindexJob
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("sent")]
+
+URL = "http://ada.localhost:4201/"
+
+
+def job_with_a_successor(*, full: bool) -> ReindexJob:
+    """A job under way, while another realm that it reads has changed."""
+    with transaction.atomic():
+        made = queue.enqueue_job(URL, 1, full=full)
+    lifecycle.create_batches(made, lifecycle.Plan(["a.json"], {URL: 1}))
+    lifecycle.request_rerun(made.pk)
+    return ReindexJob.objects.get(pk=made.pk)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_failed_job_hands_on_that_it_renders_everything(full: bool) -> None:
+    failed = job_with_a_successor(full=full)
+    for _ in range(leases.MAX_ATTEMPTS):
+        batch = batches.claim(failed.batches.get().pk)
+        assert batch is not None
+        batches.release(batch, "no replica answered")
+        failed.batches.update(lease_until=None)
+    following = ReindexJob.objects.live().get(realm_url=URL)
+    assert (following.generation, following.full) == (1, full)
+
+
+def test_a_job_that_rendered_everything_is_followed_by_one_that_need_not() -> None:
+    batch = batches.claim(job_with_a_successor(full=True).batches.get().pk)
+    assert batch is not None and batches.finish(batch, [])
+    assert ReindexJob.objects.live().get(realm_url=URL).full is False
