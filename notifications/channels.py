@@ -29,8 +29,6 @@ MAX_PATHS_PER_STATEMENT = 32
 
 # --- Board keys --------------------------------------------------------------------------------
 
-REGISTRY_KEY = "registry"
-
 
 def realm_key(realm_url: str) -> str:
     """Moves when a realm is published, unpublished, deleted, created, or its row changes."""
@@ -213,7 +211,7 @@ def _definitions_keys(payload: str | None) -> list[str] | None:
 
 def _registry_keys(payload: str | None) -> list[str] | None:
     url = parse_registry_change(payload)
-    return [realm_key(url), REGISTRY_KEY] if url else None
+    return [realm_key(url)] if url else None
 
 
 def _index_keys(payload: str | None) -> list[str] | None:

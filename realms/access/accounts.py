@@ -13,8 +13,6 @@ from django.db import transaction
 from django.db.models.signals import post_save, pre_delete, pre_save
 
 from definitions.lookup import DefinitionLookup
-from notifications.channels import REGISTRY_KEY
-from notifications.emit import bump_at_commit
 from realms.access.usernames import check_username
 from realms.content.changes import Change, raise_change
 from realms.models import Realm
@@ -59,4 +57,3 @@ def forget_reader(account: AbstractBaseUser) -> None:
     with transaction.atomic():
         raise_change(*(Change.of(realm, rights=True) for realm in shared))
         DefinitionLookup().forget_reader(f"{account.pk} ")
-        bump_at_commit([REGISTRY_KEY])

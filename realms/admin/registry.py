@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver
 
 from notifications.admin import AnyModelAdmin, ReadOnlyAdmin
-from notifications.channels import REGISTRY_KEY, realm_key
+from notifications.channels import realm_key
 from notifications.emit import bump_at_commit
 from realms.access.permissions import readers_change
 from realms.admin import clearing, coherence, publishing, timeline, work
@@ -73,7 +73,7 @@ class RealmAdmin(ReadOnlyAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Saves only the editable fields: the generation may have changed meanwhile."""
         obj.save(update_fields=self.editable)
-        bump_at_commit([realm_key(obj.url), REGISTRY_KEY])
+        bump_at_commit([realm_key(obj.url)])
 
     #: The buttons of a realm, above its fields.
     change_form_before_template = "admin/realms/realm_actions.html"

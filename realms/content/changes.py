@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 
 from notifications.channels import (
     MAX_PATHS_PER_STATEMENT,
-    REGISTRY_KEY,
     Notification,
     all_files_changed,
     path_key,
@@ -69,9 +68,8 @@ class Change:
 
 def board_keys(change: Change) -> set[str]:
     """The keys to bump on this replica's board. Triggers on the tables notify the others."""
-    if change.rights or change.exists_before != change.exists_after:
-        return {realm_key(change.realm_url), REGISTRY_KEY}
-    if change.paths is None or len(change.paths) > MAX_PATHS_PER_STATEMENT:
+    moves = change.rights or change.exists_before != change.exists_after
+    if moves or change.paths is None or len(change.paths) > MAX_PATHS_PER_STATEMENT:
         return {realm_key(change.realm_url)}
     return {path_key(change.realm_url + path) for path in change.paths}
 

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from notifications.channels import (
-    REGISTRY_KEY,
     all_files_changed,
     path_key,
     realm_changed,
@@ -42,8 +41,8 @@ OPENED = replace(SHARED, readable_after=True)
 CLOSED = replace(OPENED, readable_before=True, readable_after=False)
 LIBRARY = Change(ONE, "bootstrap", 3, paths=None)
 
-WHOLE = {realm_key(ONE), REGISTRY_KEY}
-SITE = {realm_key(URL), REGISTRY_KEY}
+WHOLE = {realm_key(ONE)}
+SITE = {realm_key(URL)}
 
 
 @pytest.mark.parametrize(

@@ -237,9 +237,9 @@ def test_no_modules_are_no_notification() -> None:
 
 
 @pytest.mark.parametrize("operation", ["upsert", "delete"])
-def test_a_registry_change_moves_its_realm_and_the_registry(operation: str) -> None:
+def test_a_registry_change_moves_its_realm(operation: str) -> None:
     assert parse_registry_change(f"{operation}:{REALM}") == REALM
-    assert board_keys(REALM_REGISTRY, f"{operation}:{REALM}") == [f"realm|{REALM}", "registry"]
+    assert board_keys(REALM_REGISTRY, f"{operation}:{REALM}") == [f"realm|{REALM}"]
 
 
 @pytest.mark.parametrize("payload", [None, "", "upsert", "upsert:", f"insert:{REALM}", REALM, ":"])
