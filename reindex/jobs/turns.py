@@ -10,7 +10,7 @@ Drafts and definitions come after published realms until they have waited for PA
 
 import time
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, LiteralString
 
 from django.db import connection
@@ -117,7 +117,11 @@ _USED = """
             * power(0.5, extract(epoch FROM excluded.counted_at - used.counted_at) / %(half_life)s)
 """
 
+_WAITING = "WITH " + _PIECE + " SELECT kind, count(*), min(since) FROM piece GROUP BY kind"
+
 Piece = ReindexJob | ReindexBatch | WantedDefinitions
+#: The kinds of pieces.
+KINDS = ("plan", "batch", "definitions")
 
 
 @dataclass
@@ -167,6 +171,14 @@ def others_wait(owner: str, *, later: bool) -> bool:
         cursor.execute(_WAITS, _named(owner=owner, later=later, waited=waited))
         row = cursor.fetchone()
     return bool(row and row[0])
+
+
+def waiting(now: datetime) -> dict[str, tuple[int, datetime]]:
+    """For each kind of piece that waits for a worker: how many there are, and since when the oldest
+    has been due."""
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITING, {"now": now})
+        return {kind: (count, since) for kind, count, since in cursor.fetchall()}
 
 
 def count(owner: str, seconds: float) -> None:
