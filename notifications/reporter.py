@@ -58,6 +58,7 @@ class Reporter(threading.Thread):
         self._address = address
         self._committed = committed
         self._figures = figures
+        self._complained = False
         self._stopped = threading.Event()
         #: The generations in this replica's rows.
         self._reported: dict[str, int] = {}
@@ -143,17 +144,26 @@ class Reporter(threading.Thread):
             listener.heard.pop(url, None)
 
     def _told(self) -> dict[str, Any]:
+        """What the row says besides. An error leaves that out: the rest of the row matters more."""
         lags = sorted(self._listener.lags)
+        figures: Mapping[str, Any] = {}
+        try:
+            figures = self._figures()
+        except Exception:
+            if not self._complained:
+                logger.exception("the report goes without the figures of the web workers")
+            self._complained = True
         return {
             "host": socket.gethostname(),
             "lag_p50_seconds": _quantile(lags, 0.5),
             "lag_p99_seconds": _quantile(lags, 0.99),
-            **self._figures(),
+            **figures,
         }
 
     def _write(self, committed: Mapping[str, int] | None, web_answers: bool) -> None:
         """Stores the listener's state, and the proven generations unless `committed` is None."""
         listener, counts = self._listener, self._listener.counts
+        figures = self._told()
         with transaction.atomic():
             now = _database_time()
             Replica.objects.filter(reported_at__lt=now - FORGOTTEN).delete()
@@ -170,7 +180,7 @@ class Reporter(threading.Thread):
                     "malformed": counts.malformed,
                     "reconnects": counts.reconnects,
                     "missed": counts.missed,
-                    "figures": self._told(),
+                    "figures": figures,
                 },
             )
             if created:

@@ -562,6 +562,21 @@ def test_a_report_tells_the_lag_of_pings_and_the_figures(live: Listener, source:
     assert (live.lags.maxlen or 0) * listener_module.PING_SECONDS == 60
 
 
+def test_figures_that_fail_do_not_keep_a_report_from_being_written(
+    live: Listener, source: Realm, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing() -> Mapping[str, Any]:
+        raise ZeroDivisionError
+
+    reporter = Reporter(live, "http://127.0.0.1:1", committed_generations, failing)
+    reporter.report()
+    first = Replica.objects.get(name="a")
+    reporter.report()
+    assert Replica.objects.get(name="a").reported_at > first.reported_at
+    assert first.figures["host"] == socket.gethostname()
+    assert caplog.text.count("goes without the figures") == 1
+
+
 def test_a_row_of_the_previous_release_has_no_figures(source: Realm) -> None:
     """It doesn't name the column, so the database fills it."""
     with connect() as hand:

@@ -212,6 +212,9 @@ def test_an_empty_installation_has_metrics_too(web: Web) -> None:
 def test_realms_are_not_named(web: Web, owner: Any) -> None:
     make.source(f"{ORIGIN}/ada/secret/", owner, make.SITE, public=False)
     ReindexJob.objects.create(realm_url=f"{ORIGIN}/ada/secret/", generation=1)
+    WantedDefinitions.objects.create(
+        module_url=f"{ORIGIN}/ada/secret/m", owner="ada", due_at=timezone.now()
+    )
     report("a")
     text = web.get(own(web), **MINE).text
     assert "secret" not in text

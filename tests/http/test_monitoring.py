@@ -151,6 +151,19 @@ def test_promtool_accepts_the_rules() -> None:
     subprocess.run([PROMTOOL, "check", "rules", str(ALERTS)], check=True, capture_output=True)
 
 
+@needs_promtool
+def test_promtool_can_read_what_the_dashboard_asks(tmp_path: Path) -> None:
+    asked = [
+        {"record": f"panel:{number}", "expr": text.replace("$__rate_interval", "5m")}
+        for number, text in enumerate(expressions())
+    ]
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": asked}]}))
+    assert PROMTOOL is not None
+    checked = subprocess.run([PROMTOOL, "check", "rules", str(file)], capture_output=True)
+    assert checked.returncode == 0, checked.stderr.decode()
+
+
 # --- Faults ------------------------------------------------------------------------------------
 
 

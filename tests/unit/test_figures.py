@@ -1,9 +1,11 @@
 """The figures of web workers: what each counts, the file it writes, and the sidecar's sum."""
 
+import asyncio
 import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from realms.figures import files
 from realms.figures.build import build
 from realms.figures.counting import Counts, added
 from realms.figures.files import Totals, WorkerFile, folder_of
+from realms.front import Front
+from realms.web import asgi
 
 MINUTE = 60_000_000_000
 NO_GAUGES: dict[str, Any] = {"entries": 0, "bytes": 0}
@@ -246,3 +250,48 @@ def test_a_full_disk_leaves_the_last_file_whole(
     assert not worker.write({"hits": 2}, NO_GAUGES)
     assert json.loads(worker.path.read_text())["counters"] == {"hits": 1}
     assert [path.name for path in folder_of(board).iterdir()] == [worker.path.name]
+
+
+# --- In the event loop -------------------------------------------------------------------------
+
+
+def ask(server: asgi.RealmServer, method: str, path: str) -> int:
+    """Sends a request without a body, and answers the status."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": method, "raw_path": path.encode(), "query_string": b"",
+        "server": ("127.0.0.1", 1), "client": ("127.0.0.1", 1), "scheme": "http",
+        "http_version": "1.1", "headers": [(b"host", b"localhost:4201")],
+    }  # fmt: skip
+    asyncio.run(server(scope, receive, send))
+    return int(sent[0]["status"])
+
+
+def test_a_request_is_timed_unless_the_event_loop_answers_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted = Counts()
+    monkeypatch.setattr(asgi, "counts", counted)
+
+    def behind(environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
+        start("200 OK", [])
+        return [b"made"]
+
+    front = Front(behind)
+    monkeypatch.setattr(
+        front, "hit", lambda it: (200, [], b"hit") if it["PATH_INFO"] == "/hit" else None
+    )
+    server = asgi.RealmServer(front)
+    assert ask(server, "GET", "/hit") == 200
+    assert (counted.requests, sum(counted.buckets)) == (1, 0)
+    assert ask(server, "GET", "/made") == 200
+    assert (counted.requests, sum(counted.buckets)) == (2, 1)
+    assert counted.request_seconds > 0
