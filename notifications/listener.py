@@ -21,6 +21,7 @@ import random
 import secrets
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ PING_SECONDS = 0.5
 #: A connection on which no ping has come back for this long is cut.
 SILENCE_SECONDS = 5.0
 BACKOFF_SECONDS = (0.05, 1.5)
+#: For how long the lags of pings are remembered.
+LAG_SECONDS = 60
 
 Connection: TypeAlias = "psycopg.Connection[tuple[object, ...]]"
 
@@ -108,6 +111,8 @@ class Listener:
         self._last_answer = now_ns()
         self._pings: dict[int, int] = {}
         self._vouched: tuple[int, int] | None = None
+        #: How long the pings of the last minute were on their way. Unit: ns.
+        self.lags: deque[int] = deque(maxlen=int(LAG_SECONDS / PING_SECONDS))
 
     # --- the machine ---
 
@@ -233,6 +238,7 @@ class Listener:
         for earlier in [s for s, at in self._pings.items() if at < sent_at]:
             del self._pings[earlier]
         self._last_answer = now_ns()
+        self.lags.append(self._last_answer - sent_at)
         self.board.follow()
         if self.board.file != self._vouched:
             # The notifications so far have moved the slots of the previous board file.

@@ -34,6 +34,12 @@ class Replica(models.Model):
         default=0, help_text="changes found by comparison that no notification told of; should be 0"
     )
 
+    figures = models.JSONField(
+        default=dict,
+        db_default={},
+        help_text="its build, its host, what its web workers count, and the lag of its pings",
+    )
+
     class Meta:
         ordering = ["name"]
 

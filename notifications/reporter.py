@@ -13,9 +13,12 @@ Times are the database's, so that all hosts use one clock.
 
 import logging
 import os
+import socket
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from math import ceil
+from typing import Any
 
 import urllib3
 from django.db import Error as DatabaseError
@@ -47,13 +50,16 @@ class Reporter(threading.Thread):
         listener: Listener,
         address: str,
         committed: Callable[[Collection[str] | None], Mapping[str, int]],
+        figures: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         """`committed` reads the generations of the given realms (None: of all) from the registry,
-        by URL."""
+        by URL. `figures` returns what else the row says of the replica."""
         super().__init__(name="listener-reporter", daemon=True)
         self._listener = listener
         self._address = address
         self._committed = committed
+        self._figures = figures
+        self._complained = False
         self._stopped = threading.Event()
         #: The generations in this replica's rows.
         self._reported: dict[str, int] = {}
@@ -138,9 +144,27 @@ class Reporter(threading.Thread):
         for url in [u for u, at in list(listener.heard.items()) if at < read_at - 60 * SECOND]:
             listener.heard.pop(url, None)
 
+    def _told(self) -> dict[str, Any]:
+        """What the row says besides. An error leaves that out: the rest of the row matters more."""
+        lags = sorted(self._listener.lags)
+        figures: Mapping[str, Any] = {}
+        try:
+            figures = self._figures()
+        except Exception:
+            if not self._complained:
+                logger.exception("the report goes without the figures of the web workers")
+            self._complained = True
+        return {
+            "host": socket.gethostname(),
+            "lag_p50_seconds": _quantile(lags, 0.5),
+            "lag_p99_seconds": _quantile(lags, 0.99),
+            **figures,
+        }
+
     def _write(self, committed: Mapping[str, int] | None, web_answers: bool) -> None:
         """Stores the listener's state, and the proven generations unless `committed` is None."""
         listener, counts = self._listener, self._listener.counts
+        figures = self._told()
         with transaction.atomic():
             now = _database_time()
             Replica.objects.filter(reported_at__lt=now - FORGOTTEN).delete()
@@ -157,6 +181,7 @@ class Reporter(threading.Thread):
                     "malformed": counts.malformed,
                     "reconnects": counts.reconnects,
                     "missed": counts.missed,
+                    "figures": figures,
                 },
             )
             if created:
@@ -179,6 +204,11 @@ class Reporter(threading.Thread):
             if set(self._reported) - set(committed) or not self._reported:
                 replica.generations.exclude(realm_url__in=list(committed)).delete()
             self._reported = dict(committed)
+
+
+def _quantile(lags: Sequence[int], share: float) -> float | None:
+    """The lag that this share of all doesn't exceed; None without any. Unit: seconds."""
+    return lags[ceil(share * len(lags)) - 1] / SECOND if lags else None
 
 
 def _database_time() -> datetime:

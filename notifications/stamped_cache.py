@@ -43,6 +43,8 @@ class StampedCache(Generic[V]):
         self._size_of = size_of
         self._entries: OrderedDict[Hashable, _Entry[V]] = OrderedDict()
         self._bytes = 0
+        #: Values that were stale when they were stored: a change came during their load.
+        self.stale_discards = 0
         self._lock = threading.Lock()
         self._flights: SingleFlight[V] = SingleFlight(board, bound_ns)
 
@@ -67,7 +69,9 @@ class StampedCache(Generic[V]):
         """Stores a value with the stamp taken before its load. An entry larger than a quarter of
         the cache is not stored."""
         size = self._size_of(value) + ENTRY_BYTES + _size(key) + SLOT_BYTES * len(slots.positions)
+        stale = not self._board.unchanged(slots, stamp)
         with self._lock:
+            self.stale_discards += stale
             old = self._entries.pop(key, None)
             if old is not None:
                 self._bytes -= old.size
@@ -98,6 +102,11 @@ class StampedCache(Generic[V]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def size(self) -> int:
+        """The total size of all entries, stale ones included. Unit: bytes."""
+        return self._bytes
 
 
 def _size(key: Hashable) -> int:

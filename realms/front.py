@@ -13,6 +13,7 @@ from django.db import DatabaseError, InterfaceError
 
 from notifications.texts import composed
 from realms.errors import RealmError
+from realms.figures.counting import counts
 from realms.http.accept import accepted, takes_pages
 from realms.http.conditions import WSGI_HEADERS, Conditions
 from realms.http.requests import MIN_GENERATION, RAW_PATH, min_generation, request_url
@@ -45,6 +46,7 @@ class Front:
         answer = _hit(environ)
         if answer is None:
             return None
+        counts.hits += 1
         conditions = Conditions(*map(environ.get, WSGI_HEADERS))
         status, headers, body = response_parts(answer, environ["REQUEST_METHOD"], conditions, "hit")
         host = environ.get("HTTP_HOST", "")

@@ -254,6 +254,19 @@ LEFT JOIN notifications_replicageneration g ON g.replica_id = p.name AND g.realm
 WHERE p.reported_at > %s GROUP BY p.name
 """
 
+#: One row: how many jobs ended in the last hour, how many cards these rendered, and the shares of
+#: how long they took and of how long they had waited. SQL, because the ORM has no percentiles.
+JOBS_OF_LAST_HOUR: LiteralString = """
+SELECT count(*), coalesce(sum(rendered), 0),
+    percentile_disc(%(shares)s::float[]) WITHIN GROUP (
+        ORDER BY extract(epoch FROM finished_at - started_at)::float),
+    percentile_disc(%(shares)s::float[]) WITHIN GROUP (
+        ORDER BY extract(epoch FROM started_at - created_at)::float)
+FROM reindex_reindexjob
+WHERE status = 'done' AND started_at IS NOT NULL
+    AND finished_at > %(now)s - interval '1 hour' AND finished_at <= %(now)s
+"""
+
 # --- The coherence page -----------------------------------------------------------------------
 
 #: Realms by id, the worst first: those of which a reporting replica lacks the most generations,

@@ -17,6 +17,7 @@ from reindex.models import (
     ReindexBatch,
     ReindexJob,
     WantedDefinitions,
+    Worker,
 )
 
 
@@ -57,7 +58,7 @@ class ReindexJobAdmin(ReadOnlyAdmin):
 @admin.register(ReindexBatch)
 class ReindexBatchAdmin(ReadOnlyAdmin):
     large = ("paths",)
-    list_display = ("id", "job", "done", "attempts", "lease_until", "replica")
+    list_display = ("id", "job", "done", "attempts", "lease_until", "worker", "replica")
     list_filter = ("done",)
     list_select_related = ("job",)
     search_fields = ("job__realm_url", "replica")
@@ -105,9 +106,16 @@ class HangAdmin(ReadOnlyAdmin):
 
 @admin.register(WantedDefinitions)
 class WantedDefinitionsAdmin(ReadOnlyAdmin):
-    list_display = ("module_url", "owner", "due_at", "lease_until", "attempts")
+    list_display = ("module_url", "owner", "due_at", "lease_until", "worker", "attempts")
     search_fields = ("module_url",)
     ordering = ("due_at",)
+
+
+@admin.register(Worker)
+class WorkerAdmin(ReadOnlyAdmin):
+    list_display = ("name", "host", "pid", "processes", "started_at", "heard_at")
+    search_fields = ("name", "host")
+    ordering = ("name",)
 
 
 @admin.register(OwnerUsage)

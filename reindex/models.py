@@ -83,6 +83,13 @@ class ReindexJob(models.Model):
     )
     created_at = models.DateTimeField(auto_now_add=True)
     lease_until = models.DateTimeField(null=True, help_text="a worker plans it until then")
+    worker = models.CharField(
+        max_length=200,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="the worker that took the last lease",
+    )
     lease_number = models.PositiveIntegerField(
         default=0, db_default=0, help_text="random, another for each lease: its holder knows it"
     )
@@ -142,6 +149,13 @@ class ReindexBatch(models.Model):
     paths = models.JSONField(help_text="the files to look at")
     done = models.BooleanField(default=False)
     lease_until = models.DateTimeField(null=True, help_text="a worker is at it until then")
+    worker = models.CharField(
+        max_length=200,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="the worker that took the last lease",
+    )
     lease_number = models.PositiveIntegerField(
         default=0, db_default=0, help_text="random, another for each lease: its holder knows it"
     )
@@ -285,6 +299,13 @@ class WantedDefinitions(models.Model):
     owner = models.TextField(blank=True, help_text="whose turn they are built in")
     due_at = models.DateTimeField(help_text="not to be built before")
     lease_until = models.DateTimeField(null=True, help_text="a worker builds them until then")
+    worker = models.CharField(
+        max_length=200,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="the worker that took the last lease",
+    )
     attempts = models.PositiveIntegerField(default=0)
 
     objects = models.Manager.from_queryset(LeasedQuerySet)()
@@ -294,6 +315,23 @@ class WantedDefinitions(models.Model):
 
     def __str__(self) -> str:
         return self.module_url
+
+
+class Worker(models.Model):
+    """A Celery worker, as its main process reports it. What it does, the leases say."""
+
+    name = models.CharField(max_length=200, primary_key=True, help_text="Celery's name of it")
+    host = models.CharField(max_length=200)
+    pid = models.PositiveIntegerField(help_text="of its main process")
+    processes = models.PositiveIntegerField(help_text="how many pieces it can work on at a time")
+    started_at = models.DateTimeField()
+    heard_at = models.DateTimeField(help_text="when it last reported")
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class OwnerUsage(models.Model):

@@ -67,6 +67,12 @@ PIECES_IN_TURN: LiteralString = f"""
     LIMIT %(many)s
 """
 
+#: For each kind of piece that no worker holds: how many there are, and since when the first has
+#: waited. SQL, as the others here.
+WAITING_PIECES: LiteralString = f"""
+    WITH {_PIECE} SELECT kind, count(*), min(since) FROM piece GROUP BY kind
+"""
+
 #: Whether an owner with fewer workers than `owner` waits, with work that doesn't come later anyway.
 OTHERS_WAIT: LiteralString = f"""
     WITH {_HELD}, {_PIECE}

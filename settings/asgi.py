@@ -1,7 +1,11 @@
 """The ASGI application that granian serves: it runs the WSGI application in threads."""
 
+from django.conf import settings
+
 from settings.wsgi import application as front
 
 from realms.web.asgi import RealmServer  # isort: skip  needs the applications loaded just above
+from realms.web.telling import Telling  # isort: skip  as well
 
 application = RealmServer(front)
+Telling(settings.REALM_BOARD).start()

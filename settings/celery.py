@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 import kombu.transport
-from celery import Celery, beat, bootsteps
+from celery import Celery, beat, bootsteps, signals
 
 # With kombu's own filesystem transport a consumer can take a half-written message.
 kombu.transport.TRANSPORT_ALIASES["filesystem"] = "settings.filesystem_transport:Transport"
@@ -47,4 +47,20 @@ class Beat(bootsteps.StartStopStep):
         timer.call_after(max(self._scheduler.tick(), TICK_SECONDS), self._tick, (timer,))
 
 
+class Presence(bootsteps.StartStopStep):
+    """The worker says in the database that it lives, from a thread beside the loop."""
+
+    # The first processes are forked before the thread starts.
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, worker: Any) -> None:
+        """Starts saying so, until the worker has ended its last task."""
+        from reindex.jobs.presence import Presence as Reporting  # needs the models
+
+        reporting = Reporting(worker.hostname, worker.concurrency)
+        signals.worker_shutdown.connect(lambda **_: reporting.stop(), weak=False)
+        reporting.start()
+
+
 app.steps["worker"].add(Beat)
+app.steps["worker"].add(Presence)

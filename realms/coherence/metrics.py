@@ -1,34 +1,31 @@
 """`GET /_metrics`: metrics of the fleet in Prometheus' text format, read from the database.
 
-No process counts anything itself, so every web worker of every replica returns the same metrics;
-only the board's metrics are the answering replica's own. Realms are counted and never named,
-because the names of private realms are private.
+Every web worker of every replica returns the same metrics, because what processes count comes with
+their replica's row; only the board's metrics are the answering replica's own. Realms are counted
+and never named, because the names of private realms are private.
 """
 
 from collections.abc import Iterator
-from datetime import datetime
 
 from django.conf import settings
-from django.db import connection
-from django.db.models import Count, Min
+from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django.views.decorators.csrf import csrf_exempt
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from notifications.board import now_ns
 from notifications.emit import local_board
-from notifications.listener import SECOND, State
-from notifications.models import Replica
-from realms import errors, sql
+from notifications.listener import SECOND
+from realms import errors
 from realms.access import auth
-from realms.coherence.generations import REMEMBERED
+from realms.coherence.replica_metrics import replicas
+from realms.coherence.work_metrics import jobs, queue, workers
 from realms.http.headers import NO_STORE
 from realms.models import CoherenceReport, Realm
-from reindex.models import ReindexJob
 
 
 @csrf_exempt
@@ -72,9 +69,11 @@ class _Fleet(Collector):
     def collect(self) -> Iterator[Metric]:
         now = timezone.now()
         yield from _board()
-        yield from _replicas(now)
+        yield from replicas(now)
         yield from _realms()
-        yield from _jobs(now)
+        yield from jobs(now)
+        yield from queue(now)
+        yield from workers(now)
         yield from _report()
 
 
@@ -88,59 +87,12 @@ def _board() -> Iterator[Metric]:
     yield _gauge("board_vouched_seconds", text, left)
 
 
-def _replicas(now: datetime) -> Iterator[Metric]:
-    replicas = list(Replica.objects.filter(reported_at__gt=now - REMEMBERED))
-    with connection.cursor() as cursor:
-        cursor.execute(sql.GENERATIONS_BEHIND, [now - REMEMBERED])
-        behind = dict(cursor.fetchall())
-
-    def gauge(name: str, text: str) -> GaugeMetricFamily:
-        return GaugeMetricFamily(f"realm_replica_{name}", text, labels=["replica"])
-
-    live = gauge(
-        "live", "1 if its sidecar has reported lately and is live, and its web service answers"
-    )
-    report = gauge("report_age_seconds", "Time since its sidecar's last report")
-    watermark = gauge("watermark_age_seconds", "Age of the last moment whose changes are applied")
-    generations = gauge("generations_behind", "Generations that it has not reported as applied")
-    for each in replicas:
-        label = [each.name]
-        live.add_metric(label, each.fresh and each.web_answers and each.state == State.LIVE)
-        report.add_metric(label, max((now - each.reported_at).total_seconds(), 0))
-        if each.watermark_at is not None:
-            watermark.add_metric(label, max((now - each.watermark_at).total_seconds(), 0))
-        generations.add_metric(label, float(behind.get(each.name, 0)))
-    yield from (live, report, watermark, generations)
-    for field, text in (
-        ("notifications", "Notifications received since its sidecar started"),
-        ("malformed", "Notifications that could not be parsed"),
-        ("reconnects", "Times that its sidecar lost its connection"),
-        ("missed", "Changes without a notification; should be 0"),
-    ):
-        counter = CounterMetricFamily(f"realm_replica_{field}", text, labels=["replica"])
-        for each in replicas:
-            counter.add_metric([each.name], getattr(each, field))
-        yield counter
-
-
 def _realms() -> Iterator[Metric]:
     family = GaugeMetricFamily("realm_realms", "Realms in the registry", labels=["kind"])
     counted = dict(Realm.objects.order_by().values_list("kind").annotate(Count("pk")))
     for kind in Realm.Kind.values:
         family.add_metric([kind], counted.get(kind, 0))
     yield family
-
-
-def _jobs(now: datetime) -> Iterator[Metric]:
-    family = GaugeMetricFamily("realm_reindex_jobs", "Reindex jobs by state", labels=["state"])
-    counted = dict(ReindexJob.objects.order_by().values_list("status").annotate(Count("pk")))
-    for state in ReindexJob.Status.values:
-        family.add_metric([state], counted.get(state, 0))
-    yield family
-    oldest = ReindexJob.objects.unfinished().aggregate(oldest=Min("created_at"))["oldest"]
-    age = max((now - oldest).total_seconds(), 0) if oldest else 0
-    text = "Age of the oldest reindex job that is not done; 0 if there is none"
-    yield _gauge("reindex_oldest_owed_seconds", text, age)
 
 
 def _report() -> Iterator[Metric]:

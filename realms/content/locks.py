@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from time import perf_counter
 
 import pglock
 from django.db import OperationalError, connection, transaction
@@ -10,6 +11,7 @@ from psycopg.errors import LockNotAvailable
 from notifications.locks import lock_key as lock_key
 from realms.content.changes import dispatch_at_end
 from realms.errors import Busy, NotFound
+from realms.figures.counting import counts
 from realms.models import Realm
 
 LOCK_WAIT_SECONDS = 30
@@ -27,9 +29,18 @@ def realm_write_lock(
     the locks, so it must read them again inside. If it isn't `durable`, this may be nested in
     another transaction, and the locks end with that one. Raises Busy after 30 s.
     """
-    with transaction.atomic(durable=durable), dispatch_at_end():
-        lock_realms(urls, shared)
-        yield
+    asked, held = perf_counter(), 0.0
+    try:
+        with transaction.atomic(durable=durable), dispatch_at_end():
+            lock_realms(urls, shared)
+            held = perf_counter()
+            yield
+    finally:
+        # Nested locks end with the outer transaction, whose end isn't known here.
+        if durable:
+            ended = perf_counter()
+            counts.lock_waits.note((held or ended) - asked)
+            counts.locks_held.note(ended - (held or ended))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 from datetime import datetime
+from time import perf_counter
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -25,6 +26,7 @@ from realms.content.borders import move_border, outer_urls
 from realms.content.changes import Change, raise_change
 from realms.content.files import advance, write_files
 from realms.content.locks import realm_write_lock
+from realms.figures.counting import counts
 from realms.models import (
     EVERYONE,
     AccountName,
@@ -139,7 +141,7 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
         published = _published_or_free(url, source, caller)
         return _show(source, source.generation, published, url, caller)
 
-    return _with_locks(url, required, publish)
+    return _timed(lambda: _with_locks(url, required, publish))
 
 
 def rollback_realm(published_url: str, caller: Caller, publication: int | None = None) -> Published:
@@ -161,7 +163,15 @@ def rollback_realm(published_url: str, caller: Caller, publication: int | None =
         earlier = rollback_target(realm, publication)
         return _show(earlier.source, earlier.source_generation, realm, url, caller)
 
-    return _with_locks(url, required, roll_back)
+    return _timed(lambda: _with_locks(url, required, roll_back))
+
+
+def _timed(act: Callable[[], Published]) -> Published:
+    """Calls `act`, and counts it if it succeeds."""
+    began = perf_counter()
+    published = act()
+    counts.publishes.note(perf_counter() - began)
+    return published
 
 
 def rollback_target(realm: Realm, publication: int | None = None) -> Publication:

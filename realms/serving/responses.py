@@ -8,10 +8,12 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import parse_etags
 
+from notifications.emit import local_board
 from realms.errors import (
     RangeNotSatisfiable,
     RealmError,
 )
+from realms.figures.counting import counts
 from realms.http import ranges
 from realms.http.conditions import Conditions
 from realms.http.error_answers import error_response
@@ -97,7 +99,8 @@ def _refused(answer: Answer, error: RealmError, extra: Headers) -> tuple[int, He
 
 
 def respond(request: HttpRequest, answer: Answer, cache: str) -> HttpResponse:
-    """An answer as a Django response."""
+    """An answer as a Django response, which is counted."""
+    counts.read(cache, live=local_board().live())
     status, headers, body = response_parts(
         answer, request.method or "GET", Conditions.of(request), cache
     )

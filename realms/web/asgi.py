@@ -12,6 +12,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from io import BytesIO
+from time import perf_counter
 from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -20,6 +21,7 @@ from django.conf import settings
 from notifications.short_cached import short_cached
 from notifications.texts import whole_number
 from realms.errors import Malformed, RealmError
+from realms.figures.counting import counts
 from realms.front import Application, Front
 from realms.http.error_answers import error_response
 from realms.http.packed import Packed
@@ -73,6 +75,7 @@ class RealmServer:
             # The first request proves that the server listens.
             self._new = False
             give_up_on_stalled_connections(settings.REALM_SEND_SECONDS)
+        counts.requests += 1
         environ = _environ(scope)
         try:
             check_host_length(environ.get("HTTP_HOST", ""))
@@ -93,6 +96,7 @@ class RealmServer:
     async def _made(self, environ: Environ, receive: Receive) -> Reply:
         """The WSGI application's answer, or a refusal. An answer without reading the body closes
         the connection, because the rest of the body would be taken for the next request."""
+        began = perf_counter()
         lane = lane_of(environ)
         size = _size(environ)
         environ["wsgi.input"] = BytesIO()
@@ -119,6 +123,9 @@ class RealmServer:
                 )
         except RealmError as error:
             return _closing(_refusal(error, environ.get("HTTP_HOST", "")))
+        finally:
+            # Until the answer is ready: how fast the client reads it says nothing of the server.
+            counts.slow_request(perf_counter() - began)
 
 
 def _call(application: Application, environ: Environ) -> Reply:

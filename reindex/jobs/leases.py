@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
+from reindex.jobs.presence import worker_name
 from reindex.jobs.queue import Status, enqueue_successor
 from reindex.models import (
     ReindexBatch,
@@ -97,6 +98,7 @@ def start_lease(work: ReindexJob | ReindexBatch) -> None:
     """Gives a job or a batch its next lease; the caller saves it."""
     work.lease_until = timezone.now() + lease_time()
     work.lease_number = _new_number(work.lease_number)
+    work.worker = worker_name()
     work.attempts += 1
 
 
@@ -105,6 +107,8 @@ def end_lease(work: ReindexJob | ReindexBatch, rest: timedelta | None = None) ->
     locked the row."""
     work.lease_until = None if rest is None else timezone.now() + rest
     work.lease_number = _new_number(work.lease_number)
+    # Until `rest` has passed, the row looks as if somebody worked on it.
+    work.worker = ""
     work.save()
 
 

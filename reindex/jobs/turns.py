@@ -10,7 +10,7 @@ Drafts and definitions come after published realms until they have waited for PA
 
 import time
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
@@ -35,6 +35,8 @@ LOOK_SECONDS = 0.5
 MANY = 16
 
 Piece = ReindexJob | ReindexBatch | WantedDefinitions
+#: The kinds of pieces.
+KINDS = ("plan", "batch", "definitions")
 
 
 @dataclass
@@ -84,6 +86,14 @@ def others_wait(owner: str, *, later: bool) -> bool:
         cursor.execute(sql.OTHERS_WAIT, _named(owner=owner, later=later, waited=waited))
         row = cursor.fetchone()
     return bool(row and row[0])
+
+
+def waiting(now: datetime) -> dict[str, tuple[int, datetime]]:
+    """For each kind of piece that waits for a worker: how many there are, and since when the oldest
+    has been due."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql.WAITING_PIECES, {"now": now})
+        return {kind: (count, since) for kind, count, since in cursor.fetchall()}
 
 
 def count(owner: str, seconds: float) -> None:

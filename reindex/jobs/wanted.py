@@ -10,6 +10,7 @@ from definitions.extensions import module_spellings
 from definitions.lookup import DefinitionLookup
 from reindex.jobs.leases import MAX_ATTEMPTS, bookkeeping, lease_time
 from reindex.jobs.messages import send_work
+from reindex.jobs.presence import worker_name
 from reindex.models import (
     WantedDefinitions,
 )
@@ -36,6 +37,7 @@ def claim_definitions(module_url: str) -> WantedDefinitions | None:
             return None
         wanted.attempts += 1
         wanted.lease_until = now + lease_time()
+        wanted.worker = worker_name()
         wanted.save()
     return wanted
 

@@ -7,10 +7,12 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from notifications.models import Replica as Row
+from realms.figures.files import folder_of
 from settings.environment import BASE_DIR
 from tests.support.cluster import Cluster, Replica, free_ports, wait_until
 
@@ -153,3 +155,27 @@ def test_an_unusable_board_ends_the_sidecar_with_a_message(
     assert ended.returncode == 1
     assert f"CommandError: the board {tmp_path}/file/board can't be used" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_it_sums_what_its_web_workers_count_even_of_a_killed_one(
+    live: Replica,
+) -> None:
+    live.start("web")
+    live.wait_web()
+
+    def figures() -> dict[str, Any]:
+        return dict(Row.objects.get(name="a").figures)
+
+    wait_until(lambda: figures().get("web_workers") == 2, "two web workers", SECONDS)
+    live.each_worker("http://localhost:4201/nowhere/")
+    wait_until(lambda: figures()["requests"] >= 2, "their requests", SECONDS)
+    before = figures()["requests"]
+    killed = next(iter(folder_of(live.board.path).glob("*.json"))).name.partition("-")[0]
+    os.kill(int(killed), signal.SIGKILL)
+    # The web service starts another in its place.
+    wait_until(
+        lambda: len(list(folder_of(live.board.path).glob("*.json"))) == 3, "another", SECONDS
+    )
+    wait_until(lambda: figures()["web_workers"] == 2, "two again", SECONDS)
+    assert figures()["requests"] >= before
+    assert figures()["build"] in figures()["web_builds"]

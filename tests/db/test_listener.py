@@ -548,6 +548,46 @@ def test_a_report_says_what_has_provably_been_applied(
     wait_until(told, "the new generation in the report", PATIENCE)
 
 
+def test_a_report_tells_the_lag_of_pings_and_the_figures(live: Listener, source: Realm) -> None:
+    wait_until(lambda: live.lags, "a ping", PATIENCE)
+    reporter = Reporter(live, "http://127.0.0.1:1", committed_generations, lambda: {"hits": 3})
+    live.lags.clear()
+    live.lags.extend(range(SECOND, 101 * SECOND, SECOND))
+    reporter.report()
+    figures = Replica.objects.get(name="a").figures
+    assert figures["hits"] == 3
+    assert figures["host"] == socket.gethostname()
+    assert 40 <= figures["lag_p50_seconds"] <= 60
+    assert 95 <= figures["lag_p99_seconds"] <= 100
+    assert (live.lags.maxlen or 0) * listener_module.PING_SECONDS == 60
+
+
+def test_figures_that_fail_do_not_keep_a_report_from_being_written(
+    live: Listener, source: Realm, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing() -> Mapping[str, Any]:
+        raise ZeroDivisionError
+
+    reporter = Reporter(live, "http://127.0.0.1:1", committed_generations, failing)
+    reporter.report()
+    first = Replica.objects.get(name="a")
+    reporter.report()
+    assert Replica.objects.get(name="a").reported_at > first.reported_at
+    assert first.figures["host"] == socket.gethostname()
+    assert caplog.text.count("goes without the figures") == 1
+
+
+def test_a_row_of_the_previous_release_has_no_figures(source: Realm) -> None:
+    """It doesn't name the column, so the database fills it."""
+    with connect() as hand:
+        hand.execute(
+            "INSERT INTO notifications_replica (name, address, state, sidecar_pid, reported_at,"
+            " notifications, malformed, reconnects, missed)"
+            " VALUES ('old', '', 'live', 1, now(), 0, 0, 0, 0)"
+        )
+    assert Replica.objects.get(name="old").figures == {}
+
+
 def test_a_realm_that_is_gone_is_gone_from_the_report(reporter: Reporter, source: Realm) -> None:
     reporter.report()
     source.delete()

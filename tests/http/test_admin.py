@@ -577,7 +577,7 @@ def _replica(name: str, applied: dict[str, int], silent: timedelta = timedelta()
 
 def _one_row_of_everything(published: Realm) -> None:
     from realms.models import CoherenceReport, RealmBorder, RealmTombstone, TranspiledModule
-    from reindex.models import Hang, IndexedCard, OwnerUsage, WantedDefinitions
+    from reindex.models import Hang, IndexedCard, OwnerUsage, WantedDefinitions, Worker
 
     now = timezone.now()
     Hang.objects.create(
@@ -586,6 +586,9 @@ def _one_row_of_everything(published: Realm) -> None:
     )  # fmt: skip
     WantedDefinitions.objects.create(module_url=f"{PUBLISHED}post.tsx", due_at=now)
     OwnerUsage.objects.create(owner="1", seconds=1, counted_at=now)
+    Worker.objects.create(
+        name="w@host", host="host", pid=1, processes=2, started_at=now, heard_at=now
+    )
     _replica("a b/c", {PUBLISHED: 2})
     job = ReindexJob.objects.get(realm_url=PUBLISHED, status="queued")
     ReindexBatch.objects.create(job=job, paths=["index.json"])

@@ -11,8 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from notifications.models import Replica, ReplicaGeneration
 from realms.access.auth import OPERATOR, server_token
+from realms.figures.counting import Counts
 from realms.models import CoherenceReport, Realm
-from reindex.models import ReindexJob
+from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions, Worker
 from tests.support import make
 from tests.support.web import ORIGIN, Web, vouch
 
@@ -88,6 +89,86 @@ def test_replicas_are_measured_from_what_they_report(web: Web, source: Realm) ->
     assert (of("notifications_total", "a"), of("missed_total", "a")) == (5, 1)
 
 
+def test_what_web_workers_count_is_told_by_replica(web: Web) -> None:
+    counts = Counts()
+    for seconds in (0.0005, 0.003, 0.003, 99):
+        counts.slow_request(seconds)
+    report("a", figures={
+        **counts.figures(), "hits": 7, "bytes": 5, "web_workers": 2, "build": "1+2", "host": "h",
+        "lag_p50_seconds": 0.25, "lag_p99_seconds": None,
+    })  # fmt: skip
+    report("of the previous release")
+    seen = read(web)
+
+    def of(name: str, **labels: str) -> float | None:
+        return seen.get((f"realm_replica_{name}", labelled(replica="a", **labels)))
+
+    assert (of("hits_total"), of("misses_total"), of("cached_bytes")) == (7, 0, 5)
+    assert (of("web_workers"), of("info", build="1+2", host="h")) == (2, 1)
+    assert (of("lag_seconds", quantile="0.5"), of("lag_seconds", quantile="0.99")) == (0.25, None)
+    below = [of("request_seconds_bucket", le=bound) for bound in ("0.001", "0.005", "10.0", "+Inf")]
+    assert below == [1, 3, 3, 4]
+    assert (of("request_seconds_count"), of("request_seconds_sum")) == (4, 99.0065)
+    other = {name for name, labels in seen if ("replica", "of the previous release") in labels}
+    assert "realm_replica_live" in other
+    assert other.isdisjoint({"realm_replica_hits_total", "realm_replica_request_seconds_count"})
+
+
+def test_buckets_of_releases_with_other_bounds_stay_a_histogram(web: Web) -> None:
+    report("a", figures={"request_buckets": {"0.5": 2, "0.01": 1}, "request_seconds": 3})
+    seen = read(web)
+    name = "realm_replica_request_seconds_bucket"
+    below = [seen[name, labelled(replica="a", le=le)] for le in ("0.01", "0.5", "+Inf")]
+    assert below == [1, 3, 3]
+
+
+def test_workers_count_while_they_are_heard_of(web: Web) -> None:
+    now = timezone.now()
+    for name, seconds in (("a", 5), ("b", 20), ("gone", 40)):
+        Worker.objects.create(
+            name=name, host="h", pid=1, processes=3, started_at=now,
+            heard_at=now - timedelta(seconds=seconds),
+        )  # fmt: skip
+    seen = read(web)
+    assert seen["realm_workers", labelled()] == 2
+    assert seen["realm_worker_processes", labelled()] == 6
+
+
+def test_what_waits_for_a_worker_is_counted_by_kind(web: Web) -> None:
+    now = timezone.now()
+    ReindexJob.objects.create(realm_url="queued", generation=1)
+    ReindexJob.objects.create(
+        realm_url="leased", generation=1, lease_until=now + timedelta(minutes=1)
+    )
+    ReindexJob.objects.create(realm_url="later", generation=1, due_at=now + timedelta(minutes=1))
+    rendering = ReindexJob.objects.create(realm_url="rendering", generation=1, status="rendering")
+    for done in (True, False, False):
+        ReindexBatch.objects.create(job=rendering, paths=[], done=done)
+    WantedDefinitions.objects.create(module_url="m", due_at=now - timedelta(seconds=100))
+    seen = read(web)
+    kinds = ("plan", "batch", "definitions")
+    assert [seen["realm_queue_pieces", labelled(kind=kind)] for kind in kinds] == [1, 2, 1]
+    assert 100 <= seen["realm_queue_oldest_seconds", labelled()] < 160
+
+
+def test_the_times_of_the_jobs_of_the_last_hour_are_told(web: Web) -> None:
+    now = timezone.now()
+    for number, minutes in ((1, 5), (2, 5), (90, 5), (1000, 70)):
+        finished = now - timedelta(minutes=minutes)
+        started = finished - timedelta(seconds=number)
+        job = ReindexJob.objects.create(
+            realm_url=str(number), generation=1, status="done", rendered=10,
+            started_at=started, finished_at=finished,
+        )  # fmt: skip
+        ReindexJob.objects.filter(pk=job.pk).update(created_at=started - timedelta(seconds=3))
+    seen = read(web)
+    assert seen["realm_reindex_hour_jobs", labelled()] == 3
+    assert seen["realm_reindex_hour_cards", labelled()] == 30
+    took = [seen["realm_reindex_hour_took_seconds", labelled(quantile=q)] for q in ("0.5", "0.99")]
+    assert took == [2, 90]
+    assert seen["realm_reindex_hour_waited_seconds", labelled(quantile="0.99")] == 3
+
+
 def test_jobs_realms_and_the_last_report_are_counted(web: Web, source: Realm) -> None:
     make.publish(source, "http://ada.localhost:4201/")
     ReindexJob.objects.create(realm_url="x", generation=1, status="done")
@@ -114,11 +195,14 @@ def test_jobs_realms_and_the_last_report_are_counted(web: Web, source: Realm) ->
     assert seen["realm_reindex_jobs", labelled(state="failed")] == 0
     assert 3600 <= seen["realm_reindex_oldest_owed_seconds", labelled()] < 3700
     assert seen["realm_realms", labelled(kind="published")] == 1
+    assert seen["realm_queue_pieces", labelled(kind="plan")] == 1
 
 
 def test_an_empty_installation_has_metrics_too(web: Web) -> None:
     seen = read(web)
     assert seen["realm_reindex_oldest_owed_seconds", labelled()] == 0
+    assert seen["realm_queue_oldest_seconds", labelled()] == 0
+    assert seen["realm_workers", labelled()] == 0
     assert not any(name.startswith("realm_coherence") for name, _ in seen)
     assert seen["realm_board_vouched_seconds", labelled()] == 0
     vouch()
@@ -128,6 +212,9 @@ def test_an_empty_installation_has_metrics_too(web: Web) -> None:
 def test_realms_are_not_named(web: Web, owner: Any) -> None:
     make.source(f"{ORIGIN}/ada/secret/", owner, make.SITE, public=False)
     ReindexJob.objects.create(realm_url=f"{ORIGIN}/ada/secret/", generation=1)
+    WantedDefinitions.objects.create(
+        module_url=f"{ORIGIN}/ada/secret/m", owner="ada", due_at=timezone.now()
+    )
     report("a")
     text = web.get(own(web), **MINE).text
     assert "secret" not in text

@@ -20,6 +20,8 @@ from notifications.listener import (
 )
 from notifications.models import Replica
 from notifications.reporter import Reporter
+from realms.figures.build import build
+from realms.figures.files import Totals
 from realms.models import Realm
 
 
@@ -73,7 +75,13 @@ class Command(BaseCommand):
             bound_seconds=settings.REALM_STALENESS_BOUND,
             give_up_seconds=give_up_after,
         )
-        reporter = Reporter(listener, settings.REALM_REPLICA_ADDRESS, committed_generations)
+        totals = Totals(settings.REALM_BOARD)
+        reporter = Reporter(
+            listener,
+            settings.REALM_REPLICA_ADDRESS,
+            committed_generations,
+            lambda: {"build": build(), **totals.read()},
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: listener.stop())
         reporter.start()

@@ -1,0 +1,132 @@
+"""Metrics of replicas, from the rows that their sidecars write."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+from notifications.listener import State
+from notifications.models import Replica
+from realms import sql
+from realms.coherence.generations import REMEMBERED
+
+#: The counters of a row's columns.
+_COLUMNS = (
+    ("notifications", "Notifications received since its sidecar started"),
+    ("malformed", "Notifications that could not be parsed"),
+    ("reconnects", "Times that its sidecar lost its connection"),
+    ("missed", "Changes without a notification; should be 0"),
+)
+#: The counters in a row's figures.
+_COUNTED = (
+    ("hits", "Reads answered from a web worker's caches"),
+    ("misses", "Reads that were loaded although the board was live"),
+    ("bypasses", "Reads that were loaded because the board was not live"),
+    ("stale_discards", "Loads that a change overtook, so that their result was not used again"),
+    ("requests", "Requests received by the web workers"),
+    ("publishes", "Publishes and rollbacks by the web workers"),
+    ("publish_seconds", "Time of these publishes, from the request to the commit"),
+    ("locks", "Transactions of the web workers that held locks of realms"),
+    ("lock_wait_seconds", "Time that they waited for these locks"),
+    ("lock_held_seconds", "Time that they held them, the commit included"),
+)
+#: The gauges in a row's figures, by the name of their metric.
+_MEASURED = (
+    ("cached_entries", "entries", "Answers in the caches of its web workers, stale ones included"),
+    ("cached_bytes", "bytes", "Size of these caches"),
+    ("web_workers", "web_workers", "Web worker processes that have written figures lately"),
+)
+_LAGS = (("0.5", "lag_p50_seconds"), ("0.99", "lag_p99_seconds"))
+
+
+def replicas(now: datetime) -> Iterator[Metric]:
+    """The metrics of all replicas that have reported within a day."""
+    rows = list(Replica.objects.filter(reported_at__gt=now - REMEMBERED))
+    yield from _states(rows, now)
+    for field, text in _COLUMNS:
+        counter = CounterMetricFamily(_name(field), text, labels=["replica"])
+        for row in rows:
+            counter.add_metric([row.name], getattr(row, field))
+        yield counter
+    # The sidecar of an earlier release writes no figures, which isn't 0.
+    for field, text in _COUNTED:
+        counter = CounterMetricFamily(_name(field), text, labels=["replica"])
+        for row in rows:
+            if field in row.figures:
+                counter.add_metric([row.name], row.figures[field])
+        yield counter
+    for name, field, text in _MEASURED:
+        gauge = _gauge(name, text)
+        for row in rows:
+            if field in row.figures:
+                gauge.add_metric([row.name], row.figures[field])
+        yield gauge
+    yield _request_times(rows)
+    yield from _sidecars(rows)
+
+
+def _name(name: str) -> str:
+    return f"realm_replica_{name}"
+
+
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(_name(name), text, labels=["replica", *labels])
+
+
+def _states(rows: Sequence[Replica], now: datetime) -> Iterator[Metric]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql.GENERATIONS_BEHIND, [now - REMEMBERED])
+        behind = dict(cursor.fetchall())
+    live = _gauge(
+        "live", "1 if its sidecar has reported lately and is live, and its web service answers"
+    )
+    web = _gauge("web_answers", "1 if its web service answered its sidecar")
+    report = _gauge("report_age_seconds", "Time since its sidecar's last report")
+    watermark = _gauge("watermark_age_seconds", "Age of the last moment whose changes are applied")
+    generations = _gauge("generations_behind", "Generations that it has not reported as applied")
+    for row in rows:
+        label = [row.name]
+        live.add_metric(label, row.fresh and row.web_answers and row.state == State.LIVE)
+        web.add_metric(label, row.web_answers)
+        report.add_metric(label, max((now - row.reported_at).total_seconds(), 0))
+        if row.watermark_at is not None:
+            watermark.add_metric(label, max((now - row.watermark_at).total_seconds(), 0))
+        generations.add_metric(label, float(behind.get(row.name, 0)))
+    yield from (live, web, report, watermark, generations)
+
+
+def _request_times(rows: Sequence[Replica]) -> Metric:
+    text = "Time of the requests that the event loop did not answer itself, until their answer"
+    family = HistogramMetricFamily(_name("request_seconds"), text, labels=["replica"])
+    for row in rows:
+        counted: dict[str, Any] = row.figures.get("request_buckets", {})
+        if not counted:
+            continue
+        buckets, below = [], 0.0
+        for bound in sorted(counted, key=float):
+            below += counted[bound]
+            buckets.append((bound, below))
+        if float(buckets[-1][0]) != float("inf"):
+            buckets.append(("+Inf", below))
+        family.add_metric([row.name], buckets, row.figures.get("request_seconds", 0))
+    return family
+
+
+def _sidecars(rows: Sequence[Replica]) -> Iterator[Metric]:
+    """What the sidecars tell of themselves."""
+    lag = _gauge("lag_seconds", "How long pings of the last minute were on their way", "quantile")
+    info = _gauge("info", "Always 1; the build of its sidecar, and its host", "build", "host")
+    for row in rows:
+        for share, field in _LAGS:
+            if row.figures.get(field) is not None:
+                lag.add_metric([row.name, share], row.figures[field])
+        if "build" in row.figures:
+            info.add_metric([row.name, row.figures["build"], row.figures.get("host", "")], 1)
+    yield from (lag, info)

@@ -1,0 +1,29 @@
+"""Which build of the server this process runs."""
+
+import tomllib
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from django.conf import settings
+
+from reindex.prerender.renderer import renderer
+
+
+@cache
+def build() -> str:
+    """The version, and the beginning of the renderer's hash, which tells unreleased builds apart:
+    `0.1.0+1a2b3c4d`."""
+    return f"{_version()}+{renderer()[:8]}"
+
+
+def _version() -> str:
+    try:
+        project = tomllib.loads((Path(settings.BASE_DIR) / "pyproject.toml").read_text())
+        return str(project["project"]["version"])
+    except (OSError, ValueError, KeyError):
+        pass
+    try:
+        return version("realm-server")
+    except PackageNotFoundError:
+        return "unknown"
