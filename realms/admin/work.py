@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from realms.admin.pages import MAY_PUBLISH, page, render, report
 from reindex.jobs import queue, sweeper
-from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
+from reindex.jobs.presence import HEARD_LATELY
+from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions, Worker
 
 Status = ReindexJob.Status
 JOBS_SHOWN = 50
@@ -55,9 +56,37 @@ def work(request: HttpRequest) -> HttpResponse:
         batches=batches.count(),
         definitions=WantedDefinitions.objects.filter(due_at__lte=now).count(),
         oldest=unfinished.order_by("created_at").first(),
+        workers=(workers := _workers(now)),
+        running=any(each.alive for each in workers),
         kinds=_kinds(),
         now=now,
     )
+
+
+@dataclass
+class WorkerRow:
+    """A Celery worker, whether it has been heard of lately, and what its processes do."""
+
+    worker: Worker
+    alive: bool
+    does: list[str]
+
+
+def _workers(now: datetime) -> list[WorkerRow]:
+    """The workers that were heard of within a day."""
+    does: dict[str, list[str]] = {}
+    for job in ReindexJob.objects.filter(status=Status.QUEUED, lease_until__gt=now):
+        does.setdefault(job.worker, []).append(f"plans job {job.pk}")
+    leased = ReindexBatch.objects.filter(done=False, lease_until__gt=now).select_related("job")
+    for batch in leased.defer("job__pins", "job__summary"):
+        doing = f"renders {len(batch.paths)} cards of job {batch.job_id}"
+        does.setdefault(batch.worker, []).append(doing)
+    for module in WantedDefinitions.objects.filter(lease_until__gt=now):
+        does.setdefault(module.worker, []).append(f"builds definitions of {module.module_url}")
+    return [
+        WorkerRow(each, now - each.heard_at < HEARD_LATELY, does.get(each.name, []))
+        for each in Worker.objects.all()
+    ]
 
 
 def _kinds() -> list[Kind]:

@@ -38,7 +38,8 @@ from realms.coherence.replica_client import plainly
 from realms.content.blobs import blob_name
 from realms.housekeeping.readiness import not_ready
 from realms.models import Blob
-from reindex.models import ReindexJob
+from reindex.jobs.presence import HEARD_LATELY
+from reindex.models import ReindexJob, Worker
 
 SECONDS = 5
 #: Reports compare moments of several clocks; the database's decides, so this only has to be sane.
@@ -70,6 +71,7 @@ def examine() -> Iterator[Finding]:
             ("listening", _listening),
             ("storage", _storage),
             ("replicas", _replicas),
+            ("workers", _workers),
             ("work", _work),
         ):
             yield from _guarded(about, check)
@@ -299,6 +301,20 @@ def _reachable(replica: Replica) -> Iterator[Finding]:
         # A Date has whole seconds.
         off = abs((datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds())
         yield from _clock(replica.name, max(off - 1, 0))
+
+
+def _workers() -> Iterator[Finding]:
+    now = timezone.now()
+    running = [each for each in Worker.objects.all() if now - each.heard_at < HEARD_LATELY]
+    if running:
+        names = ", ".join(f"{each.name} ({each.processes} processes)" for each in running)
+        yield _fine("workers", f"running: {names}")
+    else:
+        yield _problem(
+            "workers",
+            "no worker is running",
+            "Start one: celery -A settings.celery:app worker. Until then pages stay old.",
+        )
 
 
 def _work() -> Iterator[Finding]:

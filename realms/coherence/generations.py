@@ -7,6 +7,7 @@ queries doesn't depend on the number of realms or replicas.
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -40,6 +41,22 @@ class Column:
     def fresh(self) -> bool:
         """Whether it has reported lately."""
         return self.report_age < REPORT_FRESH.total_seconds()
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What its sidecar has summed up of its web workers; empty for an earlier release."""
+        return dict(self.replica.figures or {})
+
+    @property
+    def lag(self) -> str:
+        """How long notifications took to it lately, from sending to receipt."""
+        shares = (("p50", "lag_p50_seconds"), ("p99", "lag_p99_seconds"))
+        known = [
+            f"{self.figures[key] * 1000:.0f} ms ({name})"
+            for name, key in shares
+            if self.figures.get(key) is not None
+        ]
+        return ", ".join(known) or "not known yet"
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from notifications.channels import (
 from notifications.listener import listen_connection
 from notifications.models import Election, Replica, ReplicaGeneration
 from realms.models import FileVersion, Publication, Realm, RealmPermission
-from reindex.models import IndexHead, ReindexBatch, ReindexJob
+from reindex.models import IndexHead, ReindexBatch, ReindexJob, Worker
 from tests.support import make
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
@@ -490,6 +490,24 @@ def test_a_failed_job_says_why_and_is_retried_or_cancelled(root: Client, publish
     assert f"Cancelled the rendering of {PUBLISHED}" in _words(said)
     job.refresh_from_db()
     assert job.status == "cancelled"
+
+
+def test_the_page_of_work_says_who_works_on_what(root: Client, published: Realm) -> None:
+    assert "No worker is running." in _words(root.get("/_admin/work/"))
+    now = timezone.now()
+    for name, heard_at in (("w@one", now), ("w@two", now - timedelta(minutes=5))):
+        Worker.objects.create(
+            name=name, host="host", pid=1, processes=2, started_at=now, heard_at=heard_at
+        )
+    job = ReindexJob.objects.get(realm_url=PUBLISHED, status="queued")
+    ReindexJob.objects.filter(pk=job.pk).update(status="rendering")
+    ReindexBatch.objects.create(
+        job=job, paths=["a.json", "b.json"], lease_until=now + timedelta(minutes=1), worker="w@one"
+    )
+    said = _words(root.get("/_admin/work/"))
+    assert f"w@one host, process 1 2 just now renders 2 cards of job {job.pk}" in said
+    assert "w@two host, process 1 2 5 minutes ago" in said
+    assert "No worker is running." not in said
 
 
 def test_errors_of_cards_are_grouped_by_kind_with_file_and_line(

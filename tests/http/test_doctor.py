@@ -16,7 +16,7 @@ from django.utils import timezone
 from notifications.models import Replica
 from realms.models import Realm
 from realms.publishing.bootstrap import sync_base_realm
-from reindex.models import ReindexJob
+from reindex.models import ReindexJob, Worker
 from tests.support import make
 from tests.support.web import Web
 
@@ -28,6 +28,9 @@ def fleet(web: Web) -> Replica:
     """The card library, and one replica that reports and answers."""
     sync_base_realm()
     now = timezone.now()
+    Worker.objects.create(
+        name="w@host", host="host", pid=1, processes=2, started_at=now, heard_at=now
+    )
     return Replica.objects.create(
         name="web-1", address=f"http://127.0.0.1:{web.port}", state="live", sidecar_pid=1,
         watermark_at=now, reported_at=now,
@@ -62,7 +65,7 @@ def test_a_fleet_in_order_has_nothing_wrong(fleet: Replica) -> None:
     assert problems == []
     assert set(found) == {
         "settings", "board", "renderer", "disk", "broker", "database", "clocks", "migrations",
-        "listening", "storage", "replicas", "work",
+        "listening", "storage", "replicas", "workers", "work",
     }  # fmt: skip
     out = StringIO()
     call_command("doctor", stdout=out)
@@ -105,6 +108,11 @@ def test_a_storage_that_cannot_be_written_is_found(
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setattr(storages["blobs"], "location", str(tmp_path / "file"), raising=False)
     assert "Let this host read and write REALM_BLOB_STORAGE" in wrong("storage")
+
+
+def test_a_fleet_without_a_running_worker_is_found(fleet: Replica) -> None:
+    Worker.objects.update(heard_at=timezone.now() - timedelta(minutes=1))
+    assert "no worker is running Start one" in wrong("workers")
 
 
 def test_work_that_waits_for_a_worker_is_found(fleet: Replica, source: Any) -> None:
