@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth import get_user_model
+from django.db import connections
 from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -55,6 +56,8 @@ def browser(monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
         running = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield running
         running.close()
+        # Under that loop Django has connections of its own.
+        connections.close_all()
 
 
 @pytest.fixture
