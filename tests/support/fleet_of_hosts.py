@@ -1,6 +1,6 @@
 """The fleet of docs/operations/three-hosts.md: set up by the page's own commands, and its visitors.
 
-`INSTEAD` is all that is done otherwise than the page says. What `apt-get` would install is there,
+`instead` has all that is done otherwise than the page says. What `apt-get` would install is there,
 or the test is skipped; what systemd would run is run by `tests/support/units.py`.
 """
 
@@ -69,7 +69,7 @@ class Fleet:
     _tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
-        self.runner = Runner(self.hosts, WORDS, _instead(self), self.broker)
+        self.runner = Runner(self.hosts, WORDS, instead(self), self.broker)
 
     def service(self, host: str, name: str) -> Service:
         """A service that the page has started."""
@@ -232,7 +232,7 @@ class Visits:
 # --- What is done in place of the page's commands ----------------------------------------------
 
 
-def _instead(fleet: Fleet) -> dict[str, Callable[[Host, str], str | None]]:
+def instead(fleet: Fleet) -> dict[str, Callable[[Host, str], str | None]]:
     """By what a line begins with; nothing else of the page is replaced."""
     return {
         # The packages are there. Debian makes a database cluster, and starts a broker.
@@ -294,10 +294,11 @@ def three_hosts(folder: Path, broker: str) -> Iterator[Fleet]:
     server = {"rabbitmq": "rabbitmqctl", "redis": "redis-server"}[broker]
     need(server, "pg_createcluster", "nginx", "curl", "openssl", "rsync", "useradd", "pgrep")
     with ExitStack() as stack:
-        copy = stack.enter_context(checkout())
         shared = folder / "shared"
         shared.mkdir()
         stack.callback(shutil.rmtree, shared)
+        copy = checkout(folder)
+        stack.callback(shutil.rmtree, copy)
         fleet = Fleet(stack.enter_context(hosts(ADDRESSES, NAMES)), folder, shared, copy, broker)
         stack.callback(fleet.stop)
         yield fleet

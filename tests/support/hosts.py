@@ -11,7 +11,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -239,12 +238,10 @@ def _reachable() -> str:
     return "\n".join(lines)
 
 
-@contextmanager
-def checkout() -> Iterator[Path]:
+def checkout(folder: Path) -> Path:
     """A copy of this checkout without its data. Its virtual environment is this one's."""
-    with tempfile.TemporaryDirectory(prefix="realm-checkout-") as folder:
-        copy = Path(folder) / "server"
-        left = shutil.ignore_patterns(".git", ".venv", ".data", ".*_cache", "tests")
-        shutil.copytree(BASE_DIR, copy, ignore=left, symlinks=True)
-        (copy / ".venv").symlink_to((BASE_DIR / ".venv").resolve())
-        yield copy
+    copy = folder / "server"
+    left = shutil.ignore_patterns(".git", ".venv", ".data", ".*_cache", "tests")
+    shutil.copytree(BASE_DIR, copy, ignore=left, symlinks=True)
+    (copy / ".venv").symlink_to((BASE_DIR / ".venv").resolve())
+    return copy

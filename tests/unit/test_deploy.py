@@ -5,13 +5,14 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.core.management import get_commands
 
 from settings.environment import BASE_DIR, Environment
 from settings.processes import celery_worker, replica
+from tests.support.fleet_of_hosts import Fleet, instead
 from tests.support.runbook import Block, blocks
 from tests.support.units import settings_of
 
@@ -36,6 +37,12 @@ def test_the_fences_of_a_runbook_are_pairs() -> None:
     for page in PAGES:
         fences = (OPERATIONS / page).read_text().count("```")
         assert fences == 2 * len(blocks(OPERATIONS / page)), page
+
+
+def test_every_replacement_in_the_tests_is_of_a_line_of_a_runbook() -> None:
+    lines = [line for _, block in all_blocks() for line in block.text.splitlines()]
+    patterns = instead(cast(Fleet, None))
+    assert [each for each in patterns if not any(re.search(each, line) for line in lines)] == []
 
 
 def test_every_variable_of_the_page_is_a_setting_or_used_by_a_unit() -> None:
