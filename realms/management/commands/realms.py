@@ -5,16 +5,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 from django.db.models import Count, Q
-from rich.console import Console
 from rich.table import Table
 
 from notifications.models import Replica, ReplicaGeneration
 from realms.management.cli import command_errors
+from realms.management.output import note_database, show, table
 from realms.models import Publication, Realm
 from reindex.models import IndexHead
-
-#: Wider than any row, so that no address is cut or wrapped.
-_WIDTH = 100_000
 
 
 class Command(BaseCommand):
@@ -25,13 +22,11 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        note_database()
         with command_errors():
             replicas = list(Replica.objects.all())
-            table = self._table(replicas)
-        console = Console(force_terminal=self.stdout.isatty(), width=_WIDTH)
-        with console.capture() as text:
-            console.print(table)
-        self.stdout.write(text.get(), ending="")
+            listed = self._table(replicas)
+        show(self.stdout, listed)
         for replica in replicas:
             if not replica.fresh:
                 self.stdout.write(f"replica {replica.name} has not reported for a while")
@@ -47,14 +42,12 @@ class Command(BaseCommand):
         newest = Publication.objects.order_by("realm", "-generation").distinct("realm")
         shown = dict(newest.values_list("realm", "source_generation"))
 
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        table.add_column("realm")
-        table.add_column("owner")
-        for name in ("files", "gen", "pages", *(replica.name for replica in replicas)):
-            table.add_column(name, justify="right")
+        names = [replica.name for replica in replicas]
+        numbers = ("files", "gen", "pages", *names)
+        listed = table("realm", "owner", *numbers, right=numbers)
         for realm in _sources_first():
             address = realm.url.partition("://")[2]
-            table.add_row(
+            listed.add_row(
                 f"  {address}" if realm.source_id else address,
                 str(realm.owner or "-"),
                 f"as of {shown.get(realm.pk, '-')}" if realm.source_id else str(realm.files),
@@ -62,7 +55,7 @@ class Command(BaseCommand):
                 str(heads.get(realm.url, "-")),
                 *(str(applied.get((realm.url, replica.name), "-")) for replica in replicas),
             )
-        return table
+        return listed
 
 
 def _sources_first() -> Iterator[Any]:
