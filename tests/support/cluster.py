@@ -186,7 +186,7 @@ class Cluster:
             "REALM_DATA_DIR": str(folder),
             "REALM_BLOB_STORAGE": settings.STORAGES["blobs"]["OPTIONS"]["location"],
             "REALM_PUBLIC_ORIGIN": settings.REALM_PUBLIC_ORIGIN,
-            "REALM_SECRET_SEED": settings.REALM_SECRET_SEED,
+            "REALM_SECRET_SEED": str(settings.REALM_SECRET_SEED),
             "REALM_SWEEP_SECONDS": "1",
             "REALM_RENDER_SECONDS": "2",
             **environment,
