@@ -8,7 +8,7 @@ import { Card } from "./card.ts";
 import type { CardClass, RealmInfo } from "./types.ts";
 import { resolveURL } from "./url.ts";
 
-/** The limit of a card's styles: the content of cards that it embeds. */
+/** A card's styles end at these elements: the contents of the cards that it embeds. */
 const LIMIT = ":scope .rb-embed > *";
 
 /** One type's own styles, for the page of such a card and for embedded ones. */

@@ -91,8 +91,8 @@ class BuildResult:
 
 
 class Builder(Protocol):
-    """Builds definitions of modules with the rights of one reader. Never reads data that is older
-    than the call."""
+    """Builds definitions of modules with the rights of one reader. Each call reads what is
+    committed when the call begins, or later."""
 
     def locate(self, module_url: str) -> ModuleLocation | None:
         """Locates the module by the registry; None if there is none."""

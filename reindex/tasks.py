@@ -112,6 +112,7 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
         raise
     cards, carried = len(plan.paths), plan.carried
     logger.info("job %d: %d cards to render, %d carried over", job.pk, cards, carried)
+    # Without batches nothing is sent: a negative number of times is none.
     messages.send_work(times=len(made) if over else len(made) - 1)
     if made and not over:
         _render_batch(made[0], turn)
@@ -156,7 +157,7 @@ def _build_definitions(module: WantedDefinitions) -> None:
 
 @shared_task(ignore_result=True)
 def sweep() -> None:
-    """Repeats the messages of work that waits without a worker."""
+    """Sends messages for work that waits without a worker."""
     sweeper.sweep()
 
 

@@ -14,7 +14,7 @@ from settings.web import BIN, web_command
 
 @dataclass(frozen=True)
 class Process:
-    """A command and the variables that it needs in addition to the installation's."""
+    """A command, and the environment variables that it needs besides those of the installation."""
 
     name: str
     command: tuple[str, ...]

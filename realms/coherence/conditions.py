@@ -14,7 +14,8 @@ from notifications.reporter import REPORT_SECONDS
 from realms.models import Realm
 from reindex.models import IndexHead, ReindexJob
 
-#: A replica is late if its watermark exceeds the staleness bound by more than reports may take.
+#: A replica is late if its watermark is older than the staleness bound and this. Reports come once
+#: in REPORT_SECONDS.
 SLACK = timedelta(seconds=2 * REPORT_SECONDS)
 
 

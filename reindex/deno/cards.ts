@@ -177,8 +177,8 @@ export class Cards {
     for (const module of missing.modules) await this.#modules.load(module, false);
   }
 
-  /** The references of a type and of the types that it adopts from, by the names that the module and
-   * its imports export. */
+  /** Refers to a type and to the types that it adopts from. Each reference has the name under which
+   * the module, or one of its imports, exports the type. */
   async #types(module: string, cardClass: CardClass): Promise<CodeRef[]> {
     let refs = this.#refs.get(module);
     if (!refs) {

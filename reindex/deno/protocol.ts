@@ -52,7 +52,7 @@ export type Sources = Record<string, Source>;
 
 /** The second line. */
 export interface Order {
-  /** The cards of the task, by public URL, in its order; none if it is about definitions. */
+  /** The public URLs of the cards to render, in the order of the task. A task for definitions has none. */
   cards?: string[];
   /** Modules that hung an earlier host, from its `stopped` response. */
   unavailable?: Record<string, ErrorDocument>;

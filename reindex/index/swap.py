@@ -94,7 +94,7 @@ def swap(job: ReindexJob) -> None:
                 others.delete()
             else:
                 cursor.execute(sql.DELETE_REPLACED, named)
-                # What other unfinished jobs have stored.
+                # Rows that visitors never saw: other jobs stored them and ended without a swap.
                 others.filter(current=False).delete()
             job.cards.update(current=True)
     job.status = Status.DONE if landed else Status.SUPERSEDED

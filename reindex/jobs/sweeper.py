@@ -1,4 +1,8 @@
-"""The sweeper: repeats lost messages, fails hopeless jobs, and retries failed ones."""
+"""The sweeper: sends messages for work that waits, fails hopeless jobs, and retries failed ones.
+
+Work waits because a message or a worker was lost, or because a worker has given it back: `release`,
+`postpone` and `record_failure` send no message.
+"""
 
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -24,8 +28,8 @@ MAX_SWEPT = 100
 
 
 def sweep() -> int:
-    """Sends a message for each piece of work that waits without a worker, because a message or a
-    worker was lost or the broker was down. Returns how many messages it sent.
+    """Sends a message for each piece of work that waits without a worker, and whose last message is
+    older than one sweep. Returns how many messages it sent.
 
     One sweep sends at most MAX_SWEPT messages, and they expire with the next sweep, so they don't
     pile up while all workers are busy.

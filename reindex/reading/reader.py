@@ -58,7 +58,8 @@ class Reader:
     private: set[str] = field(default_factory=set)
     #: The replica that answered last.
     read_from: str = ""
-    #: Called before each request. It may raise to end the reading.
+    #: Called before each request with a pin, not before questions to the registry. It may raise to
+    #: end the reading.
     go_on: Callable[[], None] = lambda: None
     #: The errors of the broken cards read so far, by card URL.
     broken: dict[str, BrokenDocument] = field(default_factory=dict)
@@ -262,7 +263,8 @@ class Reader:
         return self._documents.get(url)
 
     def linked(self, cards: Mapping[str, Document | None]) -> dict[str, Document | None]:
-        """The cards that these link to, without these themselves; None for links to no card."""
+        """The cards that the given cards link to, apart from the given cards; None for a link that
+        leads to no card."""
         targets = {
             target
             for url, document in cards.items()

@@ -42,7 +42,7 @@ _unhealthy: dict[str, tuple[float, str]] = {}
 
 
 class ReplicaUnavailable(Exception):
-    """No replica answered."""
+    """No replica answered, or an answer has a status or a content that can't be used."""
 
 
 class PinEnded(Exception):
