@@ -62,7 +62,7 @@ export function isCardClass(value: unknown): value is CardClass {
   return typeof value === "function" && (value === Card || value.prototype instanceof Card);
 }
 
-/** All fields of a class, those of its ancestors first. */
+/** All fields of a class, the fields of its ancestors first. */
 export function allFields(type: CardClass): Record<string, Field> {
   let fields = inherited.get(type);
   if (!fields) {

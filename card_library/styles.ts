@@ -1,5 +1,5 @@
 /**
- * The styles of one page: those of each card type in it, once each.
+ * The styles of one page: the styles of each card type in it, once each.
  *
  * A type's styles apply from the card's own root to where another card begins, so that cards of any
  * realm can't disfigure the page or each other.

@@ -110,8 +110,8 @@ def store_row(
 
 
 def with_dependents(module_urls: list[str]) -> list[tuple[str, str]]:
-    """The module and realm URLs of these modules' rows, and of all built from them, directly or
-    not."""
+    """The module and realm URLs of these modules' rows, and of all rows that were built from these
+    modules, directly or not."""
     with connection.cursor() as cursor:
         cursor.execute(sql.WITH_DEPENDENTS, {"urls": module_urls})
         return list(cursor.fetchall())

@@ -253,7 +253,7 @@ class Listener:
     # --- the watchdog ---
 
     def _watch(self) -> None:
-        """Cuts a silent connection, and one that still waits when the listener stops."""
+        """Cuts a silent connection, and a connection that still waits when the listener stops."""
         while not self._stop.wait(PING_SECONDS):
             if now_ns() - self._last_answer > SILENCE_SECONDS * SECOND:
                 self._cut(

@@ -103,8 +103,8 @@ class Reporter(threading.Thread):
         return [url for url, at in list(self._listener.heard.items()) if at >= self._seen_at]
 
     def _known(self, committed: Mapping[str, int], urls: Collection[str]) -> dict[str, int]:
-        """All known generations, updated with those read. Realms that were not found are left
-        out."""
+        """All known generations, updated with the generations just read. Realms of `urls` that were
+        not found are left out."""
         kept = {url: each for url, each in self._seen.items() if url not in urls}
         return {**kept, **committed}
 

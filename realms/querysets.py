@@ -60,6 +60,6 @@ class PublicationQuerySet(QuerySet[M]):
     """Publications by their generation."""
 
     def at(self, *generations: int) -> Self:
-        """The publications of these generations. An older one is no substitute: each generation of
-        a published realm has its own."""
+        """The publications of these generations. An older publication is no substitute: each
+        generation of a published realm has a publication of its own."""
         return self.filter(generation__in=generations)

@@ -256,8 +256,9 @@ WHERE p.reported_at > %s GROUP BY p.name
 
 # --- The coherence page -----------------------------------------------------------------------
 
-#: Realms by id, the worst first: those of which a reporting replica lacks the most generations,
-#: then those whose pages are not of their generation; with `problems` only those.
+#: Realms by id, the worst first. First come the realms of which a reporting replica lacks the most
+#: generations, then the realms whose pages are not of their generation. With `problems`, only these
+#: two kinds.
 #: SQL, because the ORM would ask for the generations of each realm apart.
 WORST_FIRST: LiteralString = """
 WITH reporting AS (

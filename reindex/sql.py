@@ -98,8 +98,8 @@ UPDATE reindex_reindexjob SET sent_at = due_at WHERE {_EARLY} RETURNING due_at
 """
 
 # --- What a job reads --------------------------------------------------------------------------
-# SQL, because the ORM can't merge into a JSON object, nor return the result: several batches of a
-# job do so at once, and the first to name a key decides.
+# SQL, because the ORM can't merge into a JSON object, nor return the result. Several batches of a
+# job do this at once, and the first batch that names a key sets its value.
 
 #: Pins a realm for a job, and returns the generation that the job has pinned; no row if there is no
 #: such job.
@@ -288,7 +288,8 @@ SELECT found.types, found.fields FROM kinds CROSS JOIN LATERAL (
 """
 
 #: The generation of a realm's index, the number of hits, and the paths of one page of them; no row
-#: if the realm has no index. SQL, because the condition is, and because all of it is one snapshot.
+#: if the realm has no index. SQL, because the condition is SQL, and because one statement sees one
+#: snapshot.
 SEARCH: LiteralString = """
 WITH hits AS MATERIALIZED (
     SELECT c.path, row_number() OVER (ORDER BY {order}, c.path) AS place

@@ -134,7 +134,7 @@ def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
     except PinEnded as error:
         lifecycle.replace_job(batch, error)
     except Exception as error:
-        # A bug of ours: the job records it, and needn't wait for the lease to expire.
+        # A bug of ours. The job records it, and the batch is free before the lease expires.
         batches.release(batch, f"{type(error).__name__}: {error}")
         raise
     else:

@@ -93,7 +93,8 @@ def moved(change: Change) -> set[str]:
 
 
 def drops_all_definitions(change: Change) -> bool:
-    """Whether all definitions made from the realm are invalid, and not only those of `paths`."""
+    """Whether all definitions made from the realm are invalid, and not only those made from
+    `paths`."""
     return change.rights or change.paths is None
 
 

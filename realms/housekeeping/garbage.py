@@ -67,7 +67,8 @@ class Collected:
 
 @dataclass(frozen=True)
 class Limits:
-    """The ages that decide, and the realms' generations that are being read."""
+    """What the collector keeps: content newer than these times, and the generations that jobs
+    read."""
 
     before: datetime
     young: datetime

@@ -95,7 +95,7 @@ export class Cards {
     const { realm } = this.#task;
     const { CardStore, checkDocument, FORMATS, referencesOf, renderCard, searchDocument, Styles } =
       this.#base;
-    // Every card gets its own instances, so that its dependencies are those it has requested itself.
+    // Every card gets its own instances, so that its dependencies are what it has requested itself.
     const used = new Set<string>();
     const store = new CardStore({
       document: (linked) => {
@@ -111,7 +111,7 @@ export class Cards {
       "The card's fields can't be read",
       () => searchDocument(card, types[0], realm, types),
     );
-    // The page's styles are those of all cards that its isolated format shows.
+    // The page has the styles of all cards that its isolated format shows.
     const moduleOf = (type: CardClass) => this.#loader.exporterOf(type);
     const styles = new Styles(moduleOf);
     const html = Object.fromEntries(FORMATS.map((format) => [

@@ -33,7 +33,7 @@ export const removed = new Set<string>();
 
 /**
  * The first half, before the card library is loaded. `port` leads to the host. Card code can't listen on
- * it: its prototypes are frozen, and so are those of its events, which have a reference to it.
+ * it: its prototypes are frozen, and so are the prototypes of its events, which refer to it.
  */
 export function lockDown(port: MessagePort): void {
   // The first call makes Deno take its own reference to it from the global scope.

@@ -1,5 +1,5 @@
 /**
- * The messages between the reindex and the prerenderer, and those between the host and its sandbox.
+ * The messages between the reindex and the prerenderer, and between the host and its sandbox.
  *
  * The reindex writes three lines to the host's stdin and keeps stdin open: a `Request`, an `Order`, and
  * the `Task`, which goes to the sandbox unchanged. The host answers with lines
@@ -148,7 +148,7 @@ export interface ErrorDocument {
   status: number;
   title: string;
   message: string;
-  /** The messages of the chain of causes. */
+  /** The messages of the error's cause, of that error's cause, and so on. */
   causes: string[];
   /** Public URL of the card that the error belongs to. */
   card?: string;

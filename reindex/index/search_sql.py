@@ -43,8 +43,8 @@ _BOOLEANS = {"true": True, "false": False}
 
 @dataclass(frozen=True)
 class CardType:
-    """A type of cards in an index: its key, followed by those of the types that it adopts from, and
-    its fields."""
+    """A type of cards in an index, with its fields. `keys` are its own key and then the keys of the
+    types that it adopts from."""
 
     keys: tuple[str, ...]
     fields: Fields

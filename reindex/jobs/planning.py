@@ -1,4 +1,4 @@
-"""Which cards a job has to render: all of them, or those affected by changes since the last index.
+"""Which cards a job has to render: all, or the cards that changes since the last index affect.
 
 A card is carried over only if all the files it was made from are unchanged. Each realm lists over
 HTTP which of its files differ between the generation that the index read and the one that this job

@@ -16,7 +16,7 @@ from reindex.reading.replicas import (
     Response,
 )
 
-#: White space as JavaScript has it, which is Python's and the byte order mark.
+#: White space in JavaScript: Python's white space and the byte order mark.
 _S = r"[\s\ufeff]*+"
 #: Static and literal dynamic imports in what the transpiler emits. Finding too much is harmless.
 _IMPORT = re.compile(rf"""\b(?:from|import){_S}(?:\({_S})?(["'])([^"'\n]+)\1""")

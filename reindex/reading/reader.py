@@ -194,7 +194,7 @@ class Reader:
             left = self._read_some(left)
 
     def _read_some(self, urls: Iterable[str]) -> list[str]:
-        """Reads cards, and returns those that turn out to lie in inner realms unknown so far."""
+        """Reads cards, and returns the cards that turn out to lie in unknown inner realms."""
         wanted: dict[Pin, dict[str, tuple[Place, str]]] = {}
         for url in urls:
             place = self.place(url)
