@@ -162,7 +162,7 @@ WHERE place > %(kept)s AND superseded_at < %(before)s AND NOT EXISTS (
 """
 
 #: The keys of the versions that were closed before the retention time and that no pin and no
-#: publication shows, but for the publications `dropped`.
+#: publication shows. The publications `dropped` don't count.
 OLD_VERSIONS: LiteralString = f"""
 SELECT v.id FROM realms_fileversion v
 WHERE v.realm_id = ANY(%(realms)s) AND v.closed_at < %(before)s AND NOT EXISTS (
@@ -175,8 +175,8 @@ WHERE v.realm_id = ANY(%(realms)s) AND v.closed_at < %(before)s AND NOT EXISTS (
 )
 """
 
-#: The hashes of the blobs that no version names, but for the versions `gone`, after their grace
-#: period.
+#: The hashes of the blobs that no version names and whose grace period is over. The versions `gone`
+#: don't count.
 _OLD_BLOBS: LiteralString = """
 SELECT b.sha256 FROM realms_blob b
 WHERE b.stored_at < %(young)s AND NOT EXISTS (

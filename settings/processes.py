@@ -1,6 +1,6 @@
 """The processes of a fleet: their commands and environments.
 
-The demo and the tests use them. For an installation's service units they are the reference.
+The demo and the tests use them. An operator can copy them into an installation's service units.
 """
 
 import sys

@@ -1,5 +1,5 @@
 /**
- * Removes the globals that card code doesn't need, and freezes what it shares, before any of it runs.
+ * Before card code runs, this removes the globals that it doesn't need and freezes what it shares.
  *
  * The Worker's permissions deny access to files and the network. This module makes such attempts fail
  * early and with a clear message, and removes timers. It also keeps card modules from affecting each
