@@ -16,7 +16,7 @@ export class Card {
   static displayName = "Card";
   static description?: string;
   /**
-   * The fields by name. Those of ancestors are inherited; write `{ ...super.fields, more: string() }`
+   * The fields by name. A type inherits its ancestors' fields; write `{ ...super.fields, more: string() }`
    * in a subclass if its templates are to be type checked as well.
    */
   static fields: Record<string, Field> = {};

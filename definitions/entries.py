@@ -25,7 +25,7 @@ class CodeRef:
 class DefinitionCacheEntry:
     """A module's definitions by export name, or the error of its last build.
 
-    `realms` are the realms that it was made from: only who may read all of them may see it.
+    `realms` are the realms that it was made from: only readers of all these realms may see it.
     """
 
     module_url: str

@@ -81,8 +81,9 @@ def delete_rows(rows: QuerySet[Definition]) -> None:
 def store_row(
     located: ModuleLocation, entry: DefinitionCacheEntry, reader: str, counters: dict[Counter, int]
 ) -> None:
-    """Writes the row of a build, unless the counter of anything that it was made from has moved or
-    was not read before. The table's trigger checks the module's own three counters again."""
+    """Writes the row of a build. Writes nothing if a counter has moved, or was not read before the
+    build, of anything that the entry was made from. The table's trigger checks the module's own
+    three counters again."""
     made_from = replace(located, dependencies=entry.dependencies, realms=entry.realms).counters
     known = {counter: counters[counter] for counter in made_from & counters.keys()}
     if len(known) < len(made_from) or read_counters(made_from, hold=True) != known:

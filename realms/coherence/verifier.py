@@ -324,9 +324,9 @@ class Verification:
         return False
 
     def _other_worker_over(self, check: Check) -> bool:
-        """The connection was closed, and another worker answered than the suspect. New connections
-        are tried until the suspect answers. After two grace periods and a second its process is
-        taken for ended."""
+        """Called if the connection was closed and then another worker answered, not the suspect.
+        Tries new connections until the suspect answers. After two grace periods and a second, the
+        suspect's process counts as ended."""
         check.line.close()
         check.line = check.client.line()
         check.due = time.monotonic() + AGAIN_SECONDS / 10

@@ -22,7 +22,7 @@ import type {
   Warning,
 } from "@realm/base";
 
-/** The first line that the host reads: it starts its sandbox and waits for an `Order`. */
+/** The first line. When the host has read it, it starts its sandbox and waits for an `Order`. */
 export interface Request {
   nonce: string;
   /** For each card with its imports, and for the definitions of one module. */

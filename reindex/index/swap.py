@@ -1,8 +1,8 @@
 """Stores results batch by batch, and swaps them into the index all at once.
 
-A job's rows are invisible until its last batch is stored. Then one transaction replaces the old
-rows by them; rows that the job carries over stay in place. The index is not swapped if the job was
-superseded, or if visitors see another index than its base.
+A job's rows are invisible until its last batch is stored. Then one transaction shows them and
+deletes the old rows that they replace; rows that the job carries over stay in place. The index is
+not swapped if the job was superseded, or if visitors see another index than its base.
 """
 
 import json

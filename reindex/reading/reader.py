@@ -165,7 +165,7 @@ class Reader:
 
     def elsewhere(self) -> dict[str, str]:
         """The addresses of the known realms that are published at another URL than their own, and
-        of the realms within those. Inner realms come before outer ones."""
+        of the known realms within such realms. Inner realms come before outer realms."""
         known = {realm_url: self.address(realm_url) for realm_url in self.pins} | self.shown_at
         inner_first = {
             realm_url: known[realm_url] for realm_url in sorted(known, key=len, reverse=True)
