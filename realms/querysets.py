@@ -1,4 +1,4 @@
-"""What callers ask of the registry's tables, by name."""
+"""The named queries for the registry's tables."""
 
 from typing import Self, TypeVar
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""What callers ask of the queue's tables, by name."""
+"""The named queries for the queue's tables."""
 
 from datetime import datetime
 from typing import Self, TypeVar

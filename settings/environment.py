@@ -85,7 +85,8 @@ class Environment(BaseSettings):
 
 
 def read_environment() -> Environment:
-    """The validated variables. Raises ImproperlyConfigured with each invalid one and the reason."""
+    """The validated variables. Raises ImproperlyConfigured, which names each invalid variable and
+    the reason."""
     try:
         return Environment()
     except ValidationError as error:
