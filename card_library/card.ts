@@ -16,7 +16,7 @@ export class Card {
   static displayName = "Card";
   static description?: string;
   /**
-   * The fields by name. Those of ancestors are inherited; write `{ ...super.fields, more: string() }`
+   * The fields by name. A type inherits its ancestors' fields; write `{ ...super.fields, more: string() }`
    * in a subclass if its templates are to be type checked as well.
    */
   static fields: Record<string, Field> = {};
@@ -62,7 +62,7 @@ export function isCardClass(value: unknown): value is CardClass {
   return typeof value === "function" && (value === Card || value.prototype instanceof Card);
 }
 
-/** All fields of a class, those of its ancestors first. */
+/** All fields of a class, the fields of its ancestors first. */
 export function allFields(type: CardClass): Record<string, Field> {
   let fields = inherited.get(type);
   if (!fields) {

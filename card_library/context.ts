@@ -22,7 +22,7 @@ export interface Place {
 
 export const PlaceContext = createContext<Place | null>(null);
 
-/** True if this card is being rendered here or around here, in one of these formats. */
+/** Whether this card is being rendered in one of these formats, here or in a template around here. */
 export function isAround(place: Place, card: Card, formats: readonly Format[]): boolean {
   for (let here: Place | null = place; here; here = here.around) {
     if (here.card === card && formats.includes(here.format)) return true;

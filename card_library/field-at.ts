@@ -4,7 +4,7 @@ import type { Field } from "./fields.ts";
 import { ownValue } from "./nested.ts";
 import type { CardClass } from "./types.ts";
 
-/** The field of `author`, `friends.0`, `address.country` or `stops.2.place`; undefined if none is. */
+/** Finds the field of a key such as `author`, `friends.0`, `address.country` or `stops.2.place`. */
 export function fieldAt(type: CardClass, key: string): Field | undefined {
   const [name, ...rest] = key.split(".");
   const field = ownValue(allFields(type), name);

@@ -20,7 +20,7 @@ const DEPTH = 3;
 /** A plain type, `any` for computed values, a card's fields by name (with `id`: a link), or a list. */
 type Shape = string | { [field: string]: Shape } | [Shape];
 
-/** The search document of a card. `types` are its type and those it adopts from. */
+/** The search document of a card. `types` are its type and the types that it adopts from. */
 export function searchDocument(
   card: Card,
   type: CodeRef,

@@ -1,5 +1,5 @@
 /**
- * The styles of one page: those of each card type in it, once each.
+ * The styles of one page: the styles of each card type in it, once each.
  *
  * A type's styles apply from the card's own root to where another card begins, so that cards of any
  * realm can't disfigure the page or each other.
@@ -8,7 +8,7 @@ import { Card } from "./card.ts";
 import type { CardClass, RealmInfo } from "./types.ts";
 import { resolveURL } from "./url.ts";
 
-/** The limit of a card's styles: the content of cards that it embeds. */
+/** A card's styles end at these elements: the contents of the cards that it embeds. */
 const LIMIT = ":scope .rb-embed > *";
 
 /** One type's own styles, for the page of such a card and for embedded ones. */

@@ -1,6 +1,6 @@
 /** URLs of cards and of other files. Nothing here throws: an invalid URL is null. */
 
-/** `href` resolved against `base`, or null if that isn't a URL. */
+/** `href` resolved against `base`, or null if the result isn't a URL. */
 export function resolveURL(href: string, base: string): string | null {
   return URL.parse(href, base)?.href ?? null;
 }

@@ -25,7 +25,7 @@ class CodeRef:
 class DefinitionCacheEntry:
     """A module's definitions by export name, or the error of its last build.
 
-    `realms` are those that it was made from: only those who may read all of them may see it.
+    `realms` are the realms that it was made from: only readers of all these realms may see it.
     """
 
     module_url: str
@@ -91,8 +91,8 @@ class BuildResult:
 
 
 class Builder(Protocol):
-    """Builds definitions of modules with the rights of one reader. Never reads data that is older
-    than the call."""
+    """Builds definitions of modules with the rights of one reader. Each call reads what is
+    committed when the call begins, or later."""
 
     def locate(self, module_url: str) -> ModuleLocation | None:
         """Locates the module by the registry; None if there is none."""

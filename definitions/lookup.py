@@ -107,7 +107,7 @@ class DefinitionLookup:
         return entry if entry is not None and located.all_realms >= set(entry.realms) else None
 
     def lookup_cached_definition(self, ref: CodeRef) -> Document | None:
-        """The definition if the table has it. Never builds."""
+        """The definition, if it is stored in the table. Never builds."""
         entry = self.get_cached_definitions(ref.module)
         return (entry.definitions or {}).get(ref.name) if entry else None
 
@@ -210,7 +210,7 @@ class DefinitionLookup:
     # --- building ---
 
     def _build_once(self, location: ModuleLocation) -> DefinitionCacheEntry | None:
-        """Builds in one process of the fleet; the others wait and read its row."""
+        """Builds in one process of the fleet; the other processes wait and read its row."""
         for _ in range(MAX_TRIES):
             make_counters(location.counters)
             key = _election(location.module_url, *self._scope(location))
@@ -224,8 +224,8 @@ class DefinitionLookup:
     def _build(
         self, location: ModuleLocation, elected: bool
     ) -> DefinitionCacheEntry | ModuleLocation | None:
-        """The entry; or the module's new location, if it has further dependencies now. A build with
-        these could not be stored, so every waiting process would repeat it."""
+        """The entry; or the module's new location, if the module has further dependencies now. The
+        entry of such a build could not be stored, so every waiting process would build again."""
         cached = self._cached(location)
         if cached is not None:
             return cached

@@ -81,8 +81,9 @@ def delete_rows(rows: QuerySet[Definition]) -> None:
 def store_row(
     located: ModuleLocation, entry: DefinitionCacheEntry, reader: str, counters: dict[Counter, int]
 ) -> None:
-    """Writes the row of a build, unless the counter of anything that it was made from has moved or
-    was not read before. The table's trigger checks the module's own three counters again."""
+    """Writes the row of a build. Writes nothing if a counter has moved, or was not read before the
+    build, of anything that the entry was made from. The table's trigger checks the module's own
+    three counters again."""
     made_from = replace(located, dependencies=entry.dependencies, realms=entry.realms).counters
     known = {counter: counters[counter] for counter in made_from & counters.keys()}
     if len(known) < len(made_from) or read_counters(made_from, hold=True) != known:
@@ -110,8 +111,8 @@ def store_row(
 
 
 def with_dependents(module_urls: list[str]) -> list[tuple[str, str]]:
-    """The module and realm URLs of these modules' rows, and of all built from them, directly or
-    not."""
+    """The module and realm URLs of these modules' rows, and of all rows that were built from these
+    modules, directly or not."""
     with connection.cursor() as cursor:
         cursor.execute(sql.WITH_DEPENDENTS, {"urls": module_urls})
         return list(cursor.fetchall())

@@ -22,8 +22,8 @@ SELECT g.scope, g.key, g.generation FROM definitions_cachegeneration g
 JOIN unnest(%s::text[], %s::text[]) w(scope, key) USING (scope, key)
 """
 
-#: Like READ_COUNTERS, with share locks, and without the counters that are being
-#: raised. SQL, because the ORM has no share locks.
+#: Like READ_COUNTERS, but takes share locks, and skips counters that another transaction is
+#: raising. SQL, because the ORM has no share locks.
 HOLD_COUNTERS: LiteralString = f"{READ_COUNTERS} FOR SHARE OF g SKIP LOCKED"
 
 #: The module and realm URLs of the given modules' rows, and of all that were built from them,

@@ -1,7 +1,7 @@
 """Replicas in the admin, and the read-only base class of all admins here.
 
-Editing these rows by hand would break invariants; they are changed only through the functions that
-keep them.
+An edit of these rows by hand would break invariants, so the admin changes them only through the
+functions that keep the invariants.
 """
 
 import json

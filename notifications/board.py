@@ -6,9 +6,9 @@ spurious reload, never a stale byte. Moving a slot writes a new random number in
 So there is no read-modify-write and no lock, and a process that is stopped or killed in the middle
 can't block others (docs/decisions/board-without-locks.md).
 
-Moments are nanoseconds of a clock that all processes of a machine share. It runs on while the
-machine sleeps, because a watermark must expire during a suspension. Unlike the wall clock, it can't
-be set.
+Times are nanoseconds of a clock that all processes of a machine share (`now_ns`). The clock runs on
+while the machine sleeps, so that a board which was live before a long sleep isn't live after it.
+Unlike the wall clock, this clock can't be set.
 
 A file that isn't a complete board of this boot and version is never repaired, because other
 processes may have it mapped: a starting process replaces it by a new file. The old board is never
@@ -157,7 +157,8 @@ class Board:
 
     @property
     def sidecar_pid(self) -> int:
-        """The process id of the sidecar that last went live here; 0 before the first."""
+        """The process id of the sidecar that last began to listen for this board; 0 before the
+        first."""
         return self._words[_AT_SIDECAR]
 
     # --- writing ---
@@ -172,11 +173,12 @@ class Board:
         self._words[_AT_EPOCH] = _unseen()
 
     def go_live(self, until: int) -> None:
-        """Declares the slots valid until a moment. Only a listener calls this."""
+        """Declares the slots valid until a moment. Only a listener calls this with a moment to
+        come; `follow` calls it with 0, which ends the old board."""
         self._words[_AT_LIVE_UNTIL] = until
 
     def set_sidecar(self, pid: int) -> None:
-        """Records the process that keeps this board live."""
+        """Records the process id of the sidecar that listens for this board."""
         self._words[_AT_SIDECAR] = pid
 
 

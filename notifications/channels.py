@@ -1,8 +1,9 @@
 """Every channel's name, its payloads, and the board keys that a payload moves. Pure functions.
 
-The caches of other machines depend on the form of the payloads, so only this module defines it: the
-triggers, the emitters and the listener all use it. Parsers accept any text; they return None for an
-invalid payload and never raise.
+The caches of other machines depend on the form of the payloads, so this module defines it for the
+emitters and the listener. The database triggers build some payloads in SQL; they take the channels'
+names and the limits from here. Parsers accept any text; they return None for an invalid payload and
+never raise.
 """
 
 import json
@@ -31,12 +32,15 @@ MAX_PATHS_PER_STATEMENT = 32
 
 
 def realm_key(realm_url: str) -> str:
-    """Moves when a realm is published, unpublished, deleted, created, or its row changes."""
+    """Moves when a realm is created or deleted, when its row (other than the generation and the
+    totals) or its permissions change, and when its pages are published at another URL. Also moves
+    when all its files count as changed: after a publish, or a write of very many files."""
     return f"realm|{realm_url}"
 
 
 def path_key(url: str) -> str:
-    """Moves when the file at this absolute URL changes."""
+    """Moves when the file at this absolute URL is written or deleted. If one statement touches very
+    many files of a realm, the key of the realm moves instead."""
     return f"path|{url}"
 
 
@@ -87,7 +91,7 @@ def file_change(realm_url: str, path: str) -> Notification:
 
 
 def all_files_changed(realm_url: str) -> Notification:
-    """The notification that drops every cached path of a realm."""
+    """The notification that makes every cached answer of a realm stale."""
     return Notification(REALM_FILE_CHANGES, f"{realm_url}:{WILDCARD}")
 
 
@@ -116,14 +120,14 @@ def modules_invalidated(realm_url: str, module_urls: Iterable[str]) -> list[Noti
 
 
 def realm_definitions_cleared(realm_url: str) -> Notification:
-    """The notification that drops every definition of a realm."""
+    """The notification that every definition of a realm was dropped."""
     return Notification(
         DEFINITION_CACHE_INVALIDATED, json.dumps({"k": "realm", "r": realm_url}, ensure_ascii=False)
     )
 
 
 def all_definitions_cleared() -> Notification:
-    """The notification that drops all definitions."""
+    """The notification that all definitions were dropped."""
     return Notification(DEFINITION_CACHE_INVALIDATED, json.dumps({"k": "global"}))
 
 

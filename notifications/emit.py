@@ -27,7 +27,7 @@ def local_board() -> Board:
 
 
 def emit(*notifications: Notification) -> None:
-    """Notifies every replica when the caller's transaction commits, and moves this one's board.
+    """Notifies every replica when the caller's transaction commits, and moves this replica's board.
 
     Raises TransactionManagementError outside a transaction: there a notification could be sent
     without its change, or a change without its notification.
@@ -37,7 +37,8 @@ def emit(*notifications: Notification) -> None:
 
 
 def notify_peers(*notifications: Notification) -> None:
-    """Notifies the replicas like `emit`, but doesn't move this replica's board at commit."""
+    """Notifies every replica like `emit`. This replica's board moves only when its own sidecar
+    receives the notification."""
     if not connection.in_atomic_block:
         raise transaction.TransactionManagementError(
             "a notification must be sent inside the transaction of its change"
@@ -54,7 +55,8 @@ def notify_peers(*notifications: Notification) -> None:
 
 
 def bump_at_commit(keys: Iterable[str]) -> None:
-    """Moves the local board at commit, for a change whose notification a trigger sends."""
+    """Moves this replica's board when the caller's transaction commits. Callers use it by itself
+    for changes that a trigger announces."""
     moved = list(keys)
     # A failure here must not fail the committed change: the sidecar moves the board when it gets
     # the notification, or the board stops being live.
@@ -62,5 +64,5 @@ def bump_at_commit(keys: Iterable[str]) -> None:
 
 
 def notify_all_file_changes(realm_url: str) -> None:
-    """Makes the peers drop every cached path of a realm that is being deleted."""
+    """Tells every replica, this one's sidecar included, that all files of a realm have changed."""
     notify_peers(all_files_changed(realm_url))

@@ -1,18 +1,20 @@
 """The listener: turns notifications of Postgres into moves of the board, and keeps the board live.
 
 A state machine around a connection of its own. It connects; it listens on all channels; *then* it
-bumps the epoch, because changes before the LISTEN were not announced to it; *then* it goes live.
-From there it sends a ping through a channel every half second. Postgres delivers in commit order,
-so a ping that comes back proves that everything committed before it was sent has been received. The
-board is valid for one staleness bound from the moment at which that ping was *sent*.
+bumps the epoch, because changes before the LISTEN were not announced to it; *then* it sends a ping
+through a channel. When that ping comes back, the listener goes live. From then on it sends a ping
+every half second. Postgres delivers in commit order, so a ping that comes back proves that
+everything committed before it was sent has been received. The board is valid for one staleness
+bound from the moment at which that ping was *sent*.
 
 A ping goes through the database that the web service writes to, as changes do, and comes back as a
 notification. So the board doesn't go live if the connection listens to another server (a primary
 that was replaced, a wrong URL) or goes through a pooler that shares connections.
 
-If no ping comes back, the board expires and the caches are bypassed. A watchdog then cuts the
-connections, so that the loop can't wait for them for ever. The receive loop does nothing but move
-slots.
+If no ping comes back, the board expires and the caches are bypassed: loads still store entries, but
+no entry is used until the board is live again. A watchdog then cuts the connections, so that the
+loop can't wait for them for ever. The receive loop does little, so that no notification waits: it
+moves slots, sends pings, and notes when each realm was last heard of.
 """
 
 import logging
@@ -257,7 +259,7 @@ class Listener:
     # --- the watchdog ---
 
     def _watch(self) -> None:
-        """Cuts a silent connection, and one that still waits when the listener stops."""
+        """Cuts a silent connection, and a connection that still waits when the listener stops."""
         while not self._stop.wait(PING_SECONDS):
             if now_ns() - self._last_answer > SILENCE_SECONDS * SECOND:
                 self._cut(

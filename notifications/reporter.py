@@ -4,9 +4,10 @@ The proof: it reads the committed generations of the realms that had notificatio
 all, and waits until a ping that was sent *after* that read comes back. Then everything that was
 committed at the read has been applied here.
 
-It also looks for two faults. If a generation has risen without a notification, it counts a miss and
-drops the realm from the caches. If a generation has fallen, the database has lost transactions,
-because a standby that lagged has replaced the primary.
+It also looks for two faults. If a generation has risen without a notification, the reporter counts
+a miss and moves the realm's slot, which makes cached answers of the realm stale. If a generation
+has fallen, the database has lost transactions, because a standby that lagged has replaced the
+primary; the reporter then makes everything stale.
 
 Times are the database's, so that all hosts use one clock.
 """
@@ -108,8 +109,8 @@ class Reporter(threading.Thread):
         return [url for url, at in list(self._listener.heard.items()) if at >= self._seen_at]
 
     def _known(self, committed: Mapping[str, int], urls: Collection[str]) -> dict[str, int]:
-        """All known generations, updated with those read. Realms that were not found are left
-        out."""
+        """All known generations, updated with the generations just read. Realms of `urls` that were
+        not found are left out."""
         kept = {url: each for url, each in self._seen.items() if url not in urls}
         return {**kept, **committed}
 

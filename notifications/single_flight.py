@@ -38,7 +38,7 @@ class SingleFlight(Generic[V]):
             flight = self._flights.get(key)
             joined = flight is not None and self._may_join(flight, slots)
             if not joined or flight is None:
-                # A stale flight is only replaced here: the callers that joined it get its value.
+                # A stale flight goes on, and callers that joined it get its value.
                 flight = self._flights[key] = _Flight(self._board.stamp(slots))
         if joined:
             flight.landed.wait()
@@ -58,7 +58,9 @@ class SingleFlight(Generic[V]):
             flight.landed.set()
 
     def _may_join(self, flight: _Flight[V], slots: Slots) -> bool:
-        """Whether the data that this flight reads became stale at most one bound ago, if at all."""
+        """Whether a caller may have this flight's value: no change that is known here has overtaken
+        it, and it lacks only changes younger than the bound. A live board knows all older changes.
+        Without one, a flight that is itself younger than the bound has read them."""
         young = now_ns() - flight.began < self._bound_ns
         # `live` comes first: it may switch to a new board, where the stamp is stale.
         return (young or self._board.live()) and self._board.unchanged(slots, flight.stamp)

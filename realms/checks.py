@@ -137,7 +137,7 @@ def publish_domains(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def user_host(**_: Any) -> Iterator[CheckMessage]:
-    """Every user id ends in this host, which tells our users from those of other servers."""
+    """Every user id ends in this host, which sets our users apart from users of other servers."""
     value = settings.REALM_USER_HOST
     if not value or any(not (c.isalnum() or c in ".-") for c in value):
         yield Error(

@@ -232,7 +232,8 @@ class Account(get_user_model()):  # type: ignore[misc]
 class AccountName(models.Model):
     """Since when an account has had its name. A trigger maintains it.
 
-    A token that names its account without a key is only valid if it was issued after that.
+    A token may name its account by username only, without the account's key. Such a token is valid
+    only if it was issued after the account got that name.
     """
 
     account = models.OneToOneField(

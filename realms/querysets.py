@@ -1,4 +1,4 @@
-"""What callers ask of the registry's tables, by name."""
+"""The named queries for the registry's tables."""
 
 from typing import Self, TypeVar
 from uuid import UUID
@@ -60,6 +60,6 @@ class PublicationQuerySet(QuerySet[M]):
     """Publications by their generation."""
 
     def at(self, *generations: int) -> Self:
-        """The publications of these generations. An older one is no substitute: each generation of
-        a published realm has its own."""
+        """The publications of these generations. An older publication is no substitute: each
+        generation of a published realm has a publication of its own."""
         return self.filter(generation__in=generations)

@@ -162,7 +162,7 @@ WHERE place > %(kept)s AND superseded_at < %(before)s AND NOT EXISTS (
 """
 
 #: The keys of the versions that were closed before the retention time and that no pin and no
-#: publication shows, but for the publications `dropped`.
+#: publication shows. The publications `dropped` don't count.
 OLD_VERSIONS: LiteralString = f"""
 SELECT v.id FROM realms_fileversion v
 WHERE v.realm_id = ANY(%(realms)s) AND v.closed_at < %(before)s AND NOT EXISTS (
@@ -175,8 +175,8 @@ WHERE v.realm_id = ANY(%(realms)s) AND v.closed_at < %(before)s AND NOT EXISTS (
 )
 """
 
-#: The hashes of the blobs that no version names, but for the versions `gone`, after their grace
-#: period.
+#: The hashes of the blobs that no version names and whose grace period is over. The versions `gone`
+#: don't count.
 _OLD_BLOBS: LiteralString = """
 SELECT b.sha256 FROM realms_blob b
 WHERE b.stored_at < %(young)s AND NOT EXISTS (
@@ -269,8 +269,9 @@ WHERE status = 'done' AND started_at IS NOT NULL
 
 # --- The coherence page -----------------------------------------------------------------------
 
-#: Realms by id, the worst first: those of which a reporting replica lacks the most generations,
-#: then those whose pages are not of their generation; with `problems` only those.
+#: Realms by id, the worst first. First come the realms of which a reporting replica lacks the most
+#: generations, then the realms whose pages are not of their generation. With `problems`, only these
+#: two kinds.
 #: SQL, because the ORM would ask for the generations of each realm apart.
 WORST_FIRST: LiteralString = """
 WITH reporting AS (

@@ -25,7 +25,7 @@ def log_fields(**fields: object) -> Iterator[None]:
 
 
 class AddFields(logging.Filter):
-    """Puts the current fields on a record. A field that the call passes in `extra` stays."""
+    """Adds the current fields to each record. A field in the logging call's `extra` wins."""
 
     def __init__(self, replica: str) -> None:
         super().__init__()

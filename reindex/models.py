@@ -143,7 +143,12 @@ class ReindexJob(models.Model):
 
 
 class ReindexBatch(models.Model):
-    """Some cards of a job, rendered by one task in one sandbox."""
+    """Some cards of a job, rendered by one task at a time.
+
+    The task uses one sandbox for each set of other realms whose code the cards load. Cards that it
+    hands back when its turn is over become new batches; after an error another task takes the
+    batch.
+    """
 
     job = models.ForeignKey(ReindexJob, on_delete=models.CASCADE, related_name="batches")
     paths = models.JSONField(help_text="the files to look at")

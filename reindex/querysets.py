@@ -1,4 +1,4 @@
-"""What callers ask of the queue's tables, by name."""
+"""The named queries for the queue's tables."""
 
 from datetime import datetime
 from typing import Self, TypeVar
@@ -27,5 +27,5 @@ class ReindexJobQuerySet(LeasedQuerySet[M]):
         return self.filter(status__in=LIVE)
 
     def unfinished(self) -> Self:
-        """The jobs that are live, and those that failed: the sweeper tries them again."""
+        """The jobs that are live, and the failed jobs, which the sweeper tries again."""
         return self.filter(status__in=(*LIVE, "failed"))

@@ -10,8 +10,10 @@ from typing import LiteralString
 # SQL, because the ORM has neither common table expressions nor unions of different tables' rows
 # that can be joined.
 
-#: `held`: the number of workers per owner. Workers of superseded jobs count too, because they are
-#: busy until they notice.
+#: `held`: the number of leases per owner that have not run out, which stands for the number of the
+#: owner's workers. Leases of a superseded job's batches count too, because their workers are busy
+#: until they notice; the lease of its plan doesn't. Work that rests after an error counts as well,
+#: because its `lease_until` is the end of the rest.
 _HELD: LiteralString = """
     lease AS (
         SELECT owner FROM reindex_reindexjob WHERE status = 'queued' AND lease_until > %(now)s
@@ -102,8 +104,8 @@ UPDATE reindex_reindexjob SET sent_at = due_at WHERE {_EARLY} RETURNING due_at
 """
 
 # --- What a job reads --------------------------------------------------------------------------
-# SQL, because the ORM can't merge into a JSON object, nor return the result: several batches of a
-# job do so at once, and the first to name a key decides.
+# SQL, because the ORM can't merge into a JSON object, nor return the result. Several batches of a
+# job do this at once, and the first batch that names a key sets its value.
 
 #: Pins a realm for a job, and returns the generation that the job has pinned; no row if there is no
 #: such job.
@@ -148,8 +150,8 @@ SELECT (SELECT coalesce(array_agg(path), '{}') FROM stale), (SELECT count(*) FRO
 
 # --- What hangs --------------------------------------------------------------------------------
 
-#: Adds lost time and hanging modules to a job, and returns both; no row if there is no such job.
-#: SQL, because the ORM can't merge JSON objects, nor return the result.
+#: Adds lost time and hanging modules to what a job's row has, and returns the new values; no row if
+#: there is no such job. SQL, because the ORM can't merge JSON objects, nor return the result.
 LOSE_TIME: LiteralString = """
 UPDATE reindex_reindexjob SET lost_seconds = lost_seconds + %(seconds)s, hung = hung || %(hung)s
 WHERE id = %(id)s RETURNING lost_seconds, hung
@@ -292,7 +294,8 @@ SELECT found.types, found.fields FROM kinds CROSS JOIN LATERAL (
 """
 
 #: The generation of a realm's index, the number of hits, and the paths of one page of them; no row
-#: if the realm has no index. SQL, because the condition is, and because all of it is one snapshot.
+#: if the realm has no index. SQL, because the condition is SQL, and because one statement sees one
+#: snapshot.
 SEARCH: LiteralString = """
 WITH hits AS MATERIALIZED (
     SELECT c.path, row_number() OVER (ORDER BY {order}, c.path) AS place

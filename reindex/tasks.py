@@ -112,6 +112,7 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
         raise
     cards, carried = len(plan.paths), plan.carried
     logger.info("job %d: %d cards to render, %d carried over", job.pk, cards, carried)
+    # Without batches nothing is sent: a negative number of times is none.
     messages.send_work(times=len(made) if over else len(made) - 1)
     if made and not over:
         _render_batch(made[0], turn)
@@ -133,7 +134,7 @@ def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
     except PinEnded as error:
         lifecycle.replace_job(batch, error)
     except Exception as error:
-        # A bug of ours: the job records it, and needn't wait for the lease to expire.
+        # A bug of ours. The job records it, and the batch is free before the lease expires.
         batches.release(batch, f"{type(error).__name__}: {error}")
         raise
     else:
@@ -156,7 +157,7 @@ def _build_definitions(module: WantedDefinitions) -> None:
 
 @shared_task(ignore_result=True)
 def sweep() -> None:
-    """Repeats the messages of work that waits without a worker."""
+    """Sends messages for work that waits without a worker."""
     sweeper.sweep()
 
 

@@ -20,7 +20,7 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["reindex", "realms"])
 
 
-#: The largest delay of a scheduled message, unless the worker is busy.
+#: A scheduled message is sent late by at most this time, unless the worker is busy.
 TICK_SECONDS = 0.1
 
 

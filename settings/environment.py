@@ -12,7 +12,8 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-#: A wheel has here what lies outside the Python packages in a clone (`script/wheel_hooks.py`).
+#: The folder in a wheel with the files that a clone has outside its Python packages
+#: (`script/wheel_hooks.py`).
 _PACKED = Path(__file__).resolve().with_name("typescript")
 INSTALLED = _PACKED.is_dir()
 #: The folder of `card_library`, `reindex/deno`, `deno.json`, `deno.lock` and `node_modules`.
@@ -84,7 +85,8 @@ class Environment(BaseSettings):
 
 
 def read_environment() -> Environment:
-    """The validated variables. Raises ImproperlyConfigured with each invalid one and the reason."""
+    """The validated variables. Raises ImproperlyConfigured, which names each invalid variable and
+    the reason."""
     try:
         return Environment()
     except ValidationError as error:

@@ -1,6 +1,6 @@
 """The processes of a fleet: their commands and environments.
 
-The demo and the tests use them. For an installation's service units they are the reference.
+The demo and the tests use them. An operator can copy them into an installation's service units.
 """
 
 import sys
@@ -14,7 +14,7 @@ from settings.web import BIN, web_command
 
 @dataclass(frozen=True)
 class Process:
-    """A command and the variables that it needs in addition to the installation's."""
+    """A command, and the environment variables that it needs besides those of the installation."""
 
     name: str
     command: tuple[str, ...]

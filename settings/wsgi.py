@@ -1,7 +1,7 @@
 """The WSGI application: the front, with Django behind it.
 
 `X-Forwarded-For` and `X-Forwarded-Proto` are trusted only from the proxies in
-REALM_TRUSTED_PROXIES. No other code reads these headers.
+REALM_TRUSTED_PROXIES. No other code reads these two headers.
 """
 
 import os

@@ -22,7 +22,7 @@ def connect() -> None:
     """Connects the signal handlers, and makes forms and commands check usernames."""
     model = get_user_model()
     field: Any = model._meta.get_field(model.USERNAME_FIELD)
-    # The validator goes into Django's list, not into the field's declaration: that one is part of
+    # The validator goes into Django's list, not into the field's declaration, which is part of
     # another app's migrations.
     if check_username not in field.validators:
         field.validators.append(check_username)

@@ -313,8 +313,8 @@ def _claims(header: str | None) -> dict[str, Any]:
 
 
 def _caller(claims: dict[str, Any], realm: Realm | None = None) -> Caller:
-    """The caller that a token's claims name, for server endpoints or for a realm's. Raises
-    Unauthorized."""
+    """The caller whom a token's claims name. `realm` is the realm that the request asks for; None
+    at the server's own endpoints. Raises Unauthorized."""
     name = username_of(claims["user"])
     if name is None:
         raise Unauthorized(why=f"Token invalid: {claims['user']} is not a user of this server")

@@ -93,7 +93,7 @@ def report(request: HttpRequest, message: str, realm: Realm | None = None) -> No
     options.log_change(request, realm or Realm(pk=_NO_REALM, url="all realms"), message)
 
 
-#: The history names an object by its key: this one stands for all realms.
+#: The history names an object by its key. This key stands for all realms.
 _NO_REALM = "00000000-0000-0000-0000-000000000000"
 
 

@@ -332,8 +332,8 @@ def _relationships(sent: dict[str, Any], base: str, realm_url: str, path: str) -
 
 
 def _rebased(reference: str, base: str, realm_url: str, path: str) -> str:
-    """The reference from the file at `path` to the target that `reference` has from `base`. A
-    target within the realm gets a relative path, which also works in a published copy."""
+    """Rewrites a reference that is relative to `base` for use in the file at `path`. A target
+    within the realm gets a relative path, which also works in a published copy."""
     if reference.startswith("@"):
         return reference
     try:

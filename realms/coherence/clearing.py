@@ -82,8 +82,8 @@ def impact(target: Target) -> Impact:
 
 
 def clear(target: Target, caller: Caller) -> datetime:
-    """Clears on every replica. Returns the moment (the database's clock) from which a replica's
-    watermark shows that it has done so.
+    """Clears on every replica. Returns a moment (the database's clock): a replica whose watermark
+    is later has cleared.
 
     Raises NotFound, and Forbidden for anybody but the realm's owner or the operator; only the
     operator may clear everything, or a module's definitions.

@@ -14,7 +14,8 @@ from notifications.reporter import REPORT_SECONDS
 from realms.models import Realm
 from reindex.models import IndexHead, ReindexJob
 
-#: A replica is late if its watermark exceeds the staleness bound by more than reports may take.
+#: A replica is late if its watermark is older than the staleness bound and this. Reports come once
+#: in REPORT_SECONDS.
 SLACK = timedelta(seconds=2 * REPORT_SECONDS)
 
 
@@ -90,7 +91,7 @@ def of_replica(replica: Replica, now: datetime, bound: timedelta) -> Condition:
         return Condition(
             Severity.WARNING,
             "missed changes",
-            f"{name} found {replica.missed} changes that no notification had told of.",
+            f"{name} found {replica.missed} changes that no notification had announced.",
             "Visitors may have seen old files for up to the comparison's interval.",
             "See whether rows were changed without the triggers (session_replication_role, a "
             f"restored table). The count starts again when listen_file_changes on {name} does.",

@@ -1,6 +1,6 @@
 """Everything that an operator would check, each with what to do: `manage.py doctor`.
 
-The checks are those of this host: run it on each one, because a database, a storage or a replica
+It checks the host on which it runs. Run it on each host, because a database, a storage or a replica
 may be reachable from one host and not from another. No check changes anything that lasts.
 """
 
@@ -42,7 +42,8 @@ from reindex.jobs.presence import HEARD_LATELY
 from reindex.models import ReindexJob, Worker
 
 SECONDS = 5
-#: Reports compare moments of several clocks; the database's decides, so this only has to be sane.
+#: How far this host's clock may differ from the database's. Only the database's clock decides
+#: anything, so a small difference does no harm.
 MOST_CLOCK_SECONDS = 2.0
 LEAST_FREE_BYTES = 1024**3
 

@@ -98,7 +98,7 @@ class Verification:
         self._generations: dict[str, int] = {}
         self._polled_at = 0.0
         self._poll_seconds = POLL_SECONDS
-        #: Replicas that give no answers, and those of them that get one more request.
+        #: Replicas that give no answers, and among them the replicas that get one more request.
         self._down: set[str] = set()
         self._knock: set[str] = set()
         self._drawn_at = 0.0
@@ -261,7 +261,7 @@ class Verification:
     # --- Answers ---
 
     def _collect(self) -> None:
-        """Waits a moment for answers and handles those that have arrived."""
+        """Waits a moment for answers and handles the answers that have arrived."""
         futures = [asking.future for asking in self._open if asking.future is not None]
         if futures:
             wait(futures, timeout=POLL_SECONDS / 2, return_when=FIRST_COMPLETED)
@@ -324,9 +324,9 @@ class Verification:
         return False
 
     def _other_worker_over(self, check: Check) -> bool:
-        """The connection was closed, and another worker answered than the suspect. New connections
-        are tried until the suspect answers. After two grace periods and a second its process is
-        taken for ended."""
+        """Called if the connection was closed and then another worker answered, not the suspect.
+        Tries new connections until the suspect answers. After two grace periods and a second, the
+        suspect's process counts as ended."""
         check.line.close()
         check.line = check.client.line()
         check.due = time.monotonic() + AGAIN_SECONDS / 10

@@ -67,7 +67,8 @@ class Change:
 
 
 def board_keys(change: Change) -> set[str]:
-    """The keys to bump on this replica's board. Triggers on the tables notify the others."""
+    """The keys that move on this replica's board at commit. The notifications of the triggers move
+    them on the board of every replica, this one's included."""
     moves = change.rights or change.exists_before != change.exists_after
     if moves or change.paths is None or len(change.paths) > MAX_PATHS_PER_STATEMENT:
         return {realm_key(change.realm_url)}
@@ -75,8 +76,9 @@ def board_keys(change: Change) -> set[str]:
 
 
 def notifications(change: Change) -> list[Notification]:
-    """The notifications that no trigger sends: that all files of the realm have changed, and that
-    source realms are published elsewhere, which is where links to them lead."""
+    """The notifications that no trigger sends. One says that all files of the realm have changed.
+    The others name the source realms that are published at another URL than before: links to such a
+    realm lead to that URL."""
     files = [all_files_changed(change.realm_url)] if change.paths is None else []
     return files + [realm_changed(url) for url in sorted(moved(change))]
 
@@ -89,7 +91,8 @@ def moved(change: Change) -> set[str]:
 
 
 def drops_all_definitions(change: Change) -> bool:
-    """Whether all definitions made from the realm are invalid, and not only those of `paths`."""
+    """Whether all definitions made from the realm are invalid, and not only those made from
+    `paths`."""
     return change.rights or change.paths is None
 
 

@@ -79,7 +79,7 @@ def _behind_borders(realm: Realm, since: int, at: int) -> dict[str, str | None]:
 
 def _is_whole(realm: Realm, *generations: int) -> bool:
     """Whether every file version of a realm at these generations still exists. A publication keeps
-    those that it shows."""
+    the versions that it shows."""
     if realm.kind == Realm.Kind.PUBLISHED:
         return realm.publications.at(*generations).count() == len(set(generations))
     return Realm.objects.filter(pk=realm.pk, history_from__lte=min(generations)).exists()

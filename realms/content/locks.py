@@ -27,7 +27,8 @@ def realm_write_lock(
     Locks are taken in sorted order, so that two callers can't deadlock, and end with the
     transaction, so that a crash leaves none behind. Realms may change while the caller waits for
     the locks, so it must read them again inside. If it isn't `durable`, this may be nested in
-    another transaction, and the locks end with that one. Raises Busy after 30 s.
+    another transaction, and the locks end with the outer transaction. Raises Busy if one of the
+    locks isn't free within 30 s.
     """
     asked, held = perf_counter(), 0.0
     try:

@@ -33,8 +33,8 @@ class ResolvedFile:
 class Resolved:
     """The realm and the file at a URL. `file` is valid in the generations `low` to `high`.
 
-    `whole` is False for an earlier publication that is gone, perhaps with its source: what the
-    realm held then is unknown. The garbage collector keeps what pins of source realms need.
+    `whole` is False for an earlier publication that is gone, perhaps with its source: nobody knows
+    what the realm held then. For source realms the garbage collector keeps what pins need.
     """
 
     realm_id: UUID

@@ -67,7 +67,8 @@ class Collected:
 
 @dataclass(frozen=True)
 class Limits:
-    """The ages that decide, and the realms' generations that are being read."""
+    """What the collector keeps: content newer than these times, and the generations that jobs
+    read."""
 
     before: datetime
     young: datetime
@@ -188,7 +189,8 @@ def _drop_blobs(limits: Limits, done: Collected) -> int:
                 if in_storage:
                     storages["blobs"].delete(blob_name(sha256))
     except IntegrityError:
-        # A version that names one of them was committed meanwhile: choose again.
+        # Another transaction has just committed a version that names one of these blobs. The
+        # caller calls again.
         return BATCH
     done.blobs += len(rows)
     done.bytes += sum(size for _, size, _ in rows)
@@ -236,8 +238,9 @@ def _stray(storage: Storage, name: str) -> _Stray | None:
 
 
 def _adopted(stray: _Stray) -> int:
-    """Gives a stray a row, so that `_drop_blobs` removes it under the row's lock. A half-written
-    draft is deleted at once: no other writer uses its name. Returns 1."""
+    """Creates a row for a stray, so that `_drop_blobs` removes the object under the row's lock.
+    Deletes a half-written draft at once instead, because no other writer uses its name. Returns 1,
+    the number of strays."""
     name = stray.name.rsplit("/", 1)[-1]
     if _DRAFT.fullmatch(name):
         storages["blobs"].delete(stray.name)

@@ -11,9 +11,9 @@ _MAX_ACCEPT = 500
 
 @short_cached(maxsize=1024)
 def accepted(accept: str) -> str:
-    """The media type that an Accept header prefers, of those that this protocol distinguishes: a
-    type that the header names, `text/html` if a page is preferred to a module's JavaScript, else
-    `*/*`.
+    """The media type that an Accept header prefers, among the types of this protocol. It is a type
+    that the header names, and `text/html` only if JavaScript isn't preferred to a page. If there is
+    no such type it is `*/*`.
 
     Among types of equal quality, a named `application/vnd.` type comes before a page, and a page
     before JSON.

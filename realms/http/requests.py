@@ -67,9 +67,9 @@ def requested_url(request: HttpRequest) -> str:
 def read_body(request: HttpRequest, limit: int, name: str) -> bytes:
     """The whole body, decoded; never more than `limit` bytes are held. `name` is used in errors.
 
-    Raises TooLarge, UnsupportedCoding, Malformed for a body that ends early (half an upload is not
-    a file), and LengthRequired for one of unknown length, because WSGI can't distinguish its end
-    from a lost connection.
+    Raises TooLarge and UnsupportedCoding. Raises Malformed for a body that ends early, because half
+    an upload is not a file. Raises LengthRequired for a body of unknown length, because WSGI can't
+    distinguish its end from a lost connection.
     """
     announced = request.headers.get("Content-Length") or "0"
     if "Transfer-Encoding" in request.headers:

@@ -1,7 +1,7 @@
 """Applies the consequences of a transaction's changes, within the transaction.
 
-First the bumps of this replica's board at commit, then the notifications to the other replicas,
-the definitions, and last the jobs, so that their messages are sent after the board has moved.
+First the bumps of this replica's board at commit, then the notifications to all replicas, the
+definitions, and last the jobs, so that their messages are sent after the board has moved.
 """
 
 from collections.abc import Sequence

@@ -77,7 +77,7 @@ def _walk(root: Path, folder: Path, left_out: dict[str, str]) -> Iterator[Path]:
 
 
 def _why_left_out(entry: Path, *, at_root: bool) -> str:
-    """Why an import doesn't take an entry of a folder; empty if it does."""
+    """The reason why an import leaves out an entry of a folder; empty if it imports the entry."""
     if entry.is_symlink():
         return "a symbolic link"
     if entry.name.startswith(".") and not (at_root and entry.name == _WELL_KNOWN):
@@ -137,7 +137,8 @@ def import_files(
 def _deleted_and_kept(
     before: Iterable[str], folder: Folder, delete: bool
 ) -> tuple[list[str], list[str]]:
-    """The files of a realm that the folder lacks: those that an import deletes, and the others."""
+    """The files of a realm that the folder lacks, in two lists: files that the import deletes, and
+    files that it keeps."""
     lacking = sorted(set(before) - set(folder.files))
     deleted = [path for path in lacking if delete and not folder.leaves_out(path)]
     return deleted, sorted(set(lacking) - set(deleted))

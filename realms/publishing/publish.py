@@ -329,8 +329,9 @@ def _log(message: str, *args: object, realm: Realm) -> None:
 
 
 def _with_locks(url: str, required: Callable[[], Locks], act: Callable[[], R]) -> R:
-    """Calls `act` in a transaction that holds the locks that `required` returns. If it returns
-    others once they are held, starts again. Raises Busy if they keep changing."""
+    """Calls `act` in a transaction that holds the locks that `required` returns. Calls `required`
+    again under the locks, and starts over if it returns a lock that is not held. Raises Busy after
+    TRIES."""
     for _ in range(TRIES):
         locks = required()
         with realm_write_lock(*locks.written, shared=locks.read):
@@ -340,14 +341,15 @@ def _with_locks(url: str, required: Callable[[], Locks], act: Callable[[], R]) -
 
 
 def _with_outer_urls(*urls: str) -> list[str]:
-    """The URLs to lock for creating or removing realms at `urls`: these, and those of the realms
-    around them."""
+    """The URLs to lock for creating or removing realms at `urls`: each URL, and the URL of the
+    realm around it, whose content the operation changes (see `borders`)."""
     return [each for url in urls for each in (url, *outer_urls(url))]
 
 
 def _address_locks(url: str, *source_urls: str, gone: bool = False) -> list[str]:
-    """The locks for a change of where source realms are published. None are required if `url` shows
-    the same source realm before and after."""
+    """The address locks of all source realms that `url` shows, showed, or is to show
+    (`source_urls`): an operation may change where these are published. If they are all one realm,
+    its address stays and no lock is required, unless the realm at `url` will be `gone`."""
     publications = Publication.objects.filter(realm__url=url).order_by()
     shown = set(publications.values_list("source__url", flat=True).distinct())
     stays = not gone and len(shown) == 1 and shown.issuperset(source_urls)

@@ -80,8 +80,10 @@ def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
     def from_database() -> Answer:
         before = cache.peek(url)
         made_from = before.content.made_from if before else None
+        # Leaves out the bytes if they are those of the stale answer, which is then used again.
         found = resolve(url, extensions, known=made_from.sha256 if made_from else None)
         if _same_bytes(found, made_from) and not _reused(found, before):
+            # Only the file's name or its times differ: a new answer needs the bytes after all.
             found = resolve(url, extensions)
         answer = _answer(url, found, lambda it: _reused(it, before) or MAKERS[variant](url, it))
         return _nowhere(url) if _lacks_its_slash(url, answer, found) else answer
@@ -121,7 +123,7 @@ def load_at(realm_url: str, generation: int, path: str) -> Answer:
 
 
 def cached_at(realm_url: str, generation: int, path: str) -> Answer | None:
-    """As `load_at`, if this process holds the answer."""
+    """The answer of `load_at`, if this process's cache has it."""
     return caches()[Variant.MODULE].get((realm_url, generation, path))
 
 
@@ -190,7 +192,8 @@ def _lacks_its_slash(url: str, answer: Answer, found: Resolved | None) -> bool:
 def _answer_of(
     realm_url: str, url: str, found: Resolved | None, make: Callable[[Resolved], Content]
 ) -> Answer:
-    """As `_answer`, for a reader who expects the URL to lie in this realm."""
+    """Like `_answer`, for a URL that should lie in the given realm. For a URL in a realm within it
+    the answer is Misdirected, for a URL anywhere else NotFound."""
     if found is not None and found.realm_url != realm_url and found.realm_url.startswith(realm_url):
         return replace(_nowhere(url), content=refusal(Misdirected(url=url, realm=found.realm_url)))
     return _answer(url, found if found and found.realm_url == realm_url else None, make)

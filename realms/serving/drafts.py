@@ -16,8 +16,8 @@ from reindex.reading.card_paths import named_card
 
 
 def ask_for_index(realm_url: str) -> None:
-    """Queues a rendering of a source realm's current generation, unless that one is rendered, a
-    job is live, or the rendering of that generation failed."""
+    """Queues a rendering of a source realm's current generation, unless the index has it already, a
+    job is live, or the rendering of this generation failed."""
     if not _behind(realm_url):
         return
     with realm_write_lock(realm_url):

@@ -73,7 +73,7 @@ def _stored(key: str) -> TranspiledModule | None:
 
 
 def _transpile_once(key: str, source: bytes, path: str) -> TranspiledModule:
-    """Elects one process of the fleet to transpile; the others wait for its row."""
+    """Elects one process of the fleet to transpile; the other processes wait for its row."""
 
     def make(elected: bool) -> TranspiledModule:
         row = _stored(key)

@@ -187,7 +187,7 @@ def _largest(path: str) -> int:
 
 def _environ(scope: Scope) -> Environ:
     """The WSGI environment of a request (PEP 3333). Repeated headers are joined. Headers with an
-    underscore in their name are left out: WSGI can't tell them from those with a hyphen."""
+    underscore in their name are left out: in WSGI they look like headers with a hyphen."""
     path: bytes = scope["raw_path"]
     host, port = scope["server"] or ("", "")
     environ: Environ = {

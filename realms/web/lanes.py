@@ -1,6 +1,6 @@
 """Threads for requests that this process's caches can't answer, a fixed number per kind of work.
 
-So many requests of one kind don't delay the other kinds: uploads don't wait for listings, and
+Requests of one kind, however many, don't delay other kinds: uploads don't wait for listings, and
 visitors wait for neither. A request that gets no thread in time is refused.
 """
 

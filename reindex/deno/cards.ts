@@ -95,7 +95,7 @@ export class Cards {
     const { realm } = this.#task;
     const { CardStore, checkDocument, FORMATS, referencesOf, renderCard, searchDocument, Styles } =
       this.#base;
-    // Every card gets its own instances, so that its dependencies are those it has requested itself.
+    // Every card gets its own instances, so that its dependencies are what it has requested itself.
     const used = new Set<string>();
     const store = new CardStore({
       document: (linked) => {
@@ -111,7 +111,7 @@ export class Cards {
       "The card's fields can't be read",
       () => searchDocument(card, types[0], realm, types),
     );
-    // The page's styles are those of all cards that its isolated format shows.
+    // The page has the styles of all cards that its isolated format shows.
     const moduleOf = (type: CardClass) => this.#loader.exporterOf(type);
     const styles = new Styles(moduleOf);
     const html = Object.fromEntries(FORMATS.map((format) => [
@@ -177,8 +177,8 @@ export class Cards {
     for (const module of missing.modules) await this.#modules.load(module, false);
   }
 
-  /** The references of a type and of the types that it adopts from, by the names that the module and
-   * its imports export. */
+  /** Refers to a type and to the types that it adopts from. Each reference has the name under which
+   * the module, or one of its imports, exports the type. */
   async #types(module: string, cardClass: CardClass): Promise<CodeRef[]> {
     let refs = this.#refs.get(module);
     if (!refs) {

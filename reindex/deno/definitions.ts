@@ -29,7 +29,7 @@ export async function define(
   await loader.load(module, true);
   const failed = loader.failure(module);
   if (failed) {
-    // The fault may lie in an import; those that made other imports fail come first.
+    // The fault may lie in an import. Imports that made others fail come first in the list.
     const dependencies = modules.flatMap((each) => {
       const document = loader.failure(each);
       // The line belongs to the module that threw, which may be another one.

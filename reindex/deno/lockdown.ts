@@ -1,5 +1,5 @@
 /**
- * Removes the globals that card code doesn't need, and freezes what it shares, before any of it runs.
+ * Before card code runs, this removes the globals that it doesn't need and freezes what it shares.
  *
  * The Worker's permissions deny access to files and the network. This module makes such attempts fail
  * early and with a clear message, and removes timers. It also keeps card modules from affecting each
@@ -33,7 +33,7 @@ export const removed = new Set<string>();
 
 /**
  * The first half, before the card library is loaded. `port` leads to the host. Card code can't listen on
- * it: its prototypes are frozen, and so are those of its events, which have a reference to it.
+ * it: its prototypes are frozen, and so are the prototypes of its events, which refer to it.
  */
 export function lockDown(port: MessagePort): void {
   // The first call makes Deno take its own reference to it from the global scope.
@@ -42,7 +42,7 @@ export function lockDown(port: MessagePort): void {
   addEventListener("unhandledrejection", (event) => event.preventDefault());
   addEventListener("error", (event) => event.preventDefault());
   const shared = [Object.getPrototypeOf(port), MessageEvent.prototype];
-  // The global scope is an event target as well, and would be one for card code.
+  // Without these methods card code can't listen to events of the global scope, which is a target too.
   for (const name of ["addEventListener", "removeEventListener"]) {
     const method = Object.getOwnPropertyDescriptor(EventTarget.prototype, name)!;
     Object.defineProperty(shared[0], name, method);

@@ -1,5 +1,5 @@
 /**
- * The messages between the reindex and the prerenderer, and those between the host and its sandbox.
+ * The messages between the reindex and the prerenderer, and between the host and its sandbox.
  *
  * The reindex writes three lines to the host's stdin and keeps stdin open: a `Request`, an `Order`, and
  * the `Task`, which goes to the sandbox unchanged. The host answers with lines
@@ -22,7 +22,7 @@ import type {
   Warning,
 } from "@realm/base";
 
-/** The first line that the host reads: it starts its sandbox and waits for an `Order`. */
+/** The first line. When the host has read it, it starts its sandbox and waits for an `Order`. */
 export interface Request {
   nonce: string;
   /** For each card with its imports, and for the definitions of one module. */
@@ -52,7 +52,7 @@ export type Sources = Record<string, Source>;
 
 /** The second line. */
 export interface Order {
-  /** The cards of the task, by public URL, in its order; none if it is about definitions. */
+  /** The public URLs of the cards to render, in the order of the task. A task for definitions has none. */
   cards?: string[];
   /** Modules that hung an earlier host, from its `stopped` response. */
   unavailable?: Record<string, ErrorDocument>;
@@ -148,7 +148,7 @@ export interface ErrorDocument {
   status: number;
   title: string;
   message: string;
-  /** The messages of the chain of causes. */
+  /** The messages of the error's cause, of that error's cause, and so on. */
   causes: string[];
   /** Public URL of the card that the error belongs to. */
   card?: string;

@@ -35,7 +35,7 @@ export const PERMISSIONS: Deno.PermissionOptionsObject = {
 export class Sandbox {
   readonly #worker: Worker;
   readonly #port: MessagePort;
-  /** Outcomes that nobody has waited for yet. */
+  /** Outcomes that came before anybody waited for them. */
   readonly #heard: Outcome[] = [];
   #settle: ((outcome: Outcome) => void) | null = null;
   #started = false;

@@ -1,8 +1,8 @@
 /**
- * What a card module may try: by kind, each attempt an expression or statements that give what they got.
+ * What a card module may try, by kind. Each attempt is an expression, or statements that return what they got.
  *
  * `refused` attempts throw or come to nothing; `changes` attempts try to leave something behind that a
- * later card's page would show, and may well believe that they did.
+ * later card's page would show, and may seem to succeed.
  */
 import { BLOG } from "./testing.ts";
 

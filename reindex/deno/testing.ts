@@ -43,7 +43,7 @@ function sourceOf(url: string, files: Files): Source {
   return refused(url, 404, "Module not found", `There is no module ${url}`);
 }
 
-/** All of some files, and what they are without their extension, as a task has them. */
+/** The sources that a task has for these files: each under its URL with and without its extension. */
 export function sourcesOf(files: Files): Sources {
   const urls = Object.keys(files).flatMap((url) => [url, url.replace(/\.js$/, "")]);
   return Object.fromEntries(urls.map((url) => [url, sourceOf(url, files)]));

@@ -43,8 +43,8 @@ _BOOLEANS = {"true": True, "false": False}
 
 @dataclass(frozen=True)
 class CardType:
-    """A type of cards in an index: its key, followed by those of the types that it adopts from, and
-    its fields."""
+    """A type of cards in an index, with its fields. `keys` are its own key and then the keys of the
+    types that it adopts from."""
 
     keys: tuple[str, ...]
     fields: Fields
@@ -135,8 +135,8 @@ class Compiler:
     def _somewhere(
         self, name: str, on: str | None, at: Steps, make: Callable[[FieldPlace], sql.Composable]
     ) -> sql.Composable:
-        """A condition on a field, at each path where the types have it. A value that is invalid for
-        all of them is an error."""
+        """A condition that holds if `make` does at any path where the types have the field. Raises
+        InvalidQuery if the value is invalid at every path."""
         self._count(at)
         made: list[sql.Composable] = []
         wrong: InvalidQuery | None = None
@@ -248,8 +248,8 @@ class Compiler:
         return list(places)
 
     def _value(self, place: FieldPlace, value: Any, at: Steps) -> Any:
-        """A value in the form of search documents. Raises InvalidQuery if the field can't have
-        it."""
+        """A query's value, converted to the form that search documents have. Raises InvalidQuery if
+        the field can't have that value."""
         if self._text and isinstance(value, str):
             value = _from_text(place.type, value)
         right = False

@@ -1,8 +1,8 @@
 """Stores results batch by batch, and swaps them into the index all at once.
 
-A job's rows are invisible until its last batch is stored. Then one transaction replaces the old
-rows by them; rows that the job carries over stay in place. The index is not swapped if the job was
-superseded, or if visitors see another index than its base.
+A job's rows are invisible until its last batch is stored. Then one transaction shows them and
+deletes the old rows that they replace; rows that the job carries over stay in place. The index is
+not swapped if the job was superseded, or if visitors see another index than its base.
 """
 
 import json
@@ -94,7 +94,7 @@ def swap(job: ReindexJob) -> None:
                 others.delete()
             else:
                 cursor.execute(sql.DELETE_REPLACED, named)
-                # What other unfinished jobs have stored.
+                # Rows that visitors never saw: other jobs stored them and ended without a swap.
                 others.filter(current=False).delete()
             job.cards.update(current=True)
     job.status = Status.DONE if landed else Status.SUPERSEDED

@@ -45,8 +45,8 @@ def claim(batch_id: int) -> ReindexBatch | None:
 
 
 def release(leased: ReindexBatch, error: object) -> None:
-    """Gives back a batch that could not be rendered; the sweeper sends it to a worker again. Does
-    nothing if the caller has lost the lease."""
+    """Gives back a batch that could not be rendered. The sweeper sends a message, and a worker
+    takes the batch again. Does nothing if the caller has lost the lease."""
     with transaction.atomic():
         batch = held_batch(leased)
         if batch is None:

@@ -1,7 +1,9 @@
 """Leases: a worker holds the job it plans, or the batch it renders, until its lease expires.
 
-Then another worker can take the next lease. Each lease has a random number, and a worker with
-another number can't change anything.
+Then another worker can take the next lease. Each lease has a random number. Plans, results and the
+end of a lease are accepted only with the number of the current lease. Some notes go by the job's id
+instead: which realms and addresses the job reads, and how much time it has lost. They only add to
+the job's row.
 """
 
 import secrets

@@ -175,8 +175,8 @@ class WritersBusy(Exception):
 
 
 def wait_for_writers(realm_url: str) -> None:
-    """Waits until every change of a realm or of its published address that has begun is committed
-    or rolled back. Raises WritersBusy after WRITERS_SECONDS."""
+    """Waits for all transactions that are changing a realm or its published address to end. Raises
+    WritersBusy after WRITERS_SECONDS."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL lock_timeout = '{WRITERS_SECONDS}s'")

@@ -1,4 +1,4 @@
-"""Which cards a job has to render: all of them, or those affected by changes since the last index.
+"""Which cards a job has to render: all, or the cards that changes since the last index affect.
 
 A card is carried over only if all the files it was made from are unchanged. Each realm lists over
 HTTP which of its files differ between the generation that the index read and the one that this job
@@ -28,9 +28,9 @@ from reindex.reading.replicas import ask_address, standing_at
 
 
 def plan(job: ReindexJob, go_on: Callable[[], object]) -> lifecycle.Plan:
-    """The plan of a job. Calls `go_on` before it asks about each realm.
+    """The plan of a job. Calls `go_on` before it asks about each other realm.
 
-    Raises ReplicaUnavailable, WrongGeneration, WritersBusy, and any error of `go_on`.
+    Raises ReplicaUnavailable, WrongGeneration, PinEnded, WritersBusy, and any error of `go_on`.
     """
     head = IndexHead.objects.select_related("job").filter(realm_url=job.realm_url).first()
     carries = head is not None and not job.full and head.job.renderer == renderer()
@@ -56,7 +56,7 @@ def _incremental(
     # Cards that looked for a missing realm are never cacheable, so they are rendered anyway.
     read = {url: pin for url, pin in base.pins.items() if pin != UNREADABLE_GENERATION}
     read.pop(job.realm_url, None)
-    # The replicas answer both questions at the same time.
+    # One thread asks for this realm's changes while this one asks about the other realms.
     with ThreadPoolExecutor(1) as thread:
         differing = thread.submit(_changed, Pin(job.realm_url, job.generation), base, access)
         others = {url: _ask(url, go_on) for url in {**read, **base.addresses}}
@@ -69,17 +69,17 @@ def _incremental(
     pins = {job.realm_url: job.generation}
     places = {url: address for url, (_, address) in others.items() if url != BASE_REALM}
     keys = {dependency_key(job.realm_url, path) for path in own}
-    for realm_url, (now, address) in others.items():
-        shown = not job.draft and address != realm_url
-        if address != base.addresses.get(realm_url, realm_url) or (shown and realm_url in read):
+    for realm_url, (generation, address) in others.items():
+        away = not job.draft and address != realm_url
+        if address != base.addresses.get(realm_url, realm_url) or (away and realm_url in read):
             # Links to the realm now lead to another address, and other files may be read there.
             keys.add(dependency_key(realm_url))
-        if shown or realm_url not in read:
+        if away or realm_url not in read:
             # The job doesn't read this realm, or pins it when a card refers to it.
             continue
-        # A missing or private realm may become readable: its pin causes another job then.
-        pins[realm_url] = UNREADABLE_GENERATION if now is None else now
-        elsewhere = _changed_elsewhere(realm_url, read[realm_url], now, access)
+        # If a missing or private realm becomes readable, its pin makes another job follow.
+        pins[realm_url] = UNREADABLE_GENERATION if generation is None else generation
+        elsewhere = _changed_elsewhere(realm_url, read[realm_url], generation, access)
         keys |= {dependency_key(realm_url)} if elsewhere is None else elsewhere
     with connection.cursor() as cursor:
         cards = [card_of(path) for path in own]
@@ -103,8 +103,8 @@ def _changed(pin: Pin, base: ReindexJob, access: Access) -> frozenset[str] | Non
 def _ask(realm_url: str, go_on: Callable[[], object]) -> tuple[int | None, str]:
     """A realm's current generation (see `_generation`) and the address of its pages."""
     go_on()
-    now = _generation(realm_url)
-    return now, realm_url if realm_url == BASE_REALM else ask_address(realm_url)
+    generation = _generation(realm_url)
+    return generation, realm_url if realm_url == BASE_REALM else ask_address(realm_url)
 
 
 def _generation(realm_url: str) -> int | None:

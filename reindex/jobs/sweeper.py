@@ -1,4 +1,8 @@
-"""The sweeper: repeats lost messages, fails hopeless jobs, and retries failed ones."""
+"""The sweeper: sends messages for work that waits, fails hopeless jobs, and retries failed ones.
+
+Work waits because a message or a worker was lost, or because a worker has given it back: `release`,
+`postpone` and `record_failure` send no message.
+"""
 
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -24,8 +28,8 @@ MAX_SWEPT = 100
 
 
 def sweep() -> int:
-    """Sends a message for each piece of work that waits without a worker, because a message or a
-    worker was lost or the broker was down. Returns how many messages it sent.
+    """Sends a message for each piece of work that waits without a worker, and whose last message is
+    older than one sweep. Returns how many messages it sent.
 
     One sweep sends at most MAX_SWEPT messages, and they expire with the next sweep, so they don't
     pile up while all workers are busy.
@@ -49,8 +53,8 @@ def sweep() -> int:
 
 
 def _give_up(now: datetime) -> None:
-    """Fails the jobs whose planning or whose same batch ended MAX_ATTEMPTS workers: they were
-    killed, or died without reporting an error."""
+    """Fails a job after MAX_ATTEMPTS workers have died while they planned it, or while they
+    rendered the same batch. Such workers were killed, or ended without reporting an error."""
     hopeless = Q(attempts__gte=MAX_ATTEMPTS, lease_until__lt=now)
     for job in ReindexJob.objects.filter(hopeless, status=Status.QUEUED):
         with transaction.atomic():
@@ -75,7 +79,7 @@ def _try_again(now: datetime) -> None:
     before = now - timedelta(seconds=RETRY_SECONDS)
     failed = ReindexJob.objects.filter(status=Status.FAILED, finished_at__lt=before)
     for job_id in failed.values_list("pk", flat=True):
-        # A change may be creating another job for the realm at this moment: that one is next then.
+        # A change may be creating another job for the realm just now. Then the new job is next.
         with suppress(IntegrityError), transaction.atomic():
             _take_up(job_id)
 

@@ -1,9 +1,9 @@
 """Which piece of work a worker does next: a plan, a batch, or definitions.
 
-Owners take turns. The next piece belongs to the owner with the fewest workers at present; among
-equals, to the one who has used the least worker time lately. So no owner waits for another's whole
-queue, only for the pieces that are being worked on. These are short: when others wait, a batch
-gives back the cards that it has not rendered (`Turn`).
+Owners take turns. The next piece belongs to the owner with the fewest workers at present. If
+several owners have equally few, it belongs to the owner who has used the least worker time lately.
+So no owner waits for another's whole queue, only for the pieces that workers have in hand. Pieces
+are short: when another owner waits, a batch gives back the cards that it has not rendered (`Turn`).
 
 Drafts and definitions come after published realms until they have waited for PATIENCE.
 """
@@ -79,8 +79,8 @@ def take() -> Piece | None:
 
 
 def others_wait(owner: str, *, later: bool) -> bool:
-    """Whether another owner with fewer workers waits, with work that doesn't come after this kind
-    anyway."""
+    """Whether another owner with fewer workers waits. Work that comes after published realms
+    doesn't count, unless the caller's work does so too (`later`)."""
     waited = timezone.now() - HARDLY_WAITED
     with connection.cursor() as cursor:
         cursor.execute(sql.OTHERS_WAIT, _named(owner=owner, later=later, waited=waited))

@@ -34,8 +34,8 @@ class DeadReferences:
 
     def warnings(self, references: Iterable[Message]) -> tuple[list[Message], set[int]]:
         """A warning for each reference `{"key", "url", "kind"}` that leads to no file, and the
-        dependency keys of the files that would change the warnings. Raises ReplicaUnavailable and
-        PinEnded."""
+        dependency keys of all files whose creation or deletion would change the warnings. Raises
+        ReplicaUnavailable and PinEnded."""
         warnings: list[Message] = []
         keys: set[int] = set()
         for each in references:

@@ -24,7 +24,7 @@ _building = threading.Lock()
 
 class ModuleBuilder:
     """Builds definitions of modules (a `definitions.entries.Builder`) in public realms, and with an
-    `authority` also in those that its user may read.
+    `authority` also in realms that its user may read.
 
     It reads the *current* generations of the registry, never a job's pins: a build that begins
     after a change must see that change, or an overtaken job's late work would be stored as newest.

@@ -1,7 +1,8 @@
 """The idle prerenderers of a worker process, started ahead or kept from the task before.
 
-A prerenderer is started while its job is still being planned. After a successful task it is kept
-for the next one with a new sandbox, so that nothing of an earlier task reaches a later one.
+A plan starts a prerenderer ahead if files of the job's own realm have changed. After a successful
+task a prerenderer is kept for the next task with a new sandbox, so that nothing of an earlier task
+reaches a later one.
 """
 
 import threading

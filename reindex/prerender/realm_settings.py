@@ -1,4 +1,4 @@
-"""`realm.json`: a realm's settings, and warnings about those that have no effect."""
+"""`realm.json`: a realm's settings, and warnings about settings that have no effect."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from reindex.reading.documents import Document
 from reindex.reading.reader import Reader
 from reindex.reading.references import BASE_REALM
 
-#: The fields of the card library's `RealmConfig`, and those that clients read from `_info`.
+#: The fields of the card library's `RealmConfig`, and the fields that clients read from `_info`.
 TEXTS = ("name", "description", "iconURL", "backgroundURL", "stylesheet", "lang")
 _KNOWN = (*TEXTS, "cardInfo", "showAsCatalog", "includePrerenderedDefaultRealmIndex")
 _FILES = ("iconURL", "backgroundURL", "stylesheet")

@@ -13,7 +13,8 @@ from reindex.reading.strict_json import BrokenDocument
 
 Message: TypeAlias = dict[str, Any]
 
-#: The limit of a card's HTML and search document together, as rows are limited. Unit: bytes.
+#: A card's HTML and search document together may have this size, so that its row isn't too large.
+#: Unit: bytes.
 MAX_RESULT = 8_000_000
 
 #: The card library's limit of a card's searchable text. Postgres can index ten times as much; a

@@ -1,4 +1,4 @@
-"""Runs a task in a prerenderer: a Deno process with a Worker without permissions for card code.
+"""Runs a task in a prerenderer: a Deno process. Its Worker has no permissions and runs card code.
 
 The process gets one task on stdin and answers in lines that begin with a nonce. Card code doesn't
 know the nonce, so it can't forge a result by writing to stdout. If a process dies or goes silent,

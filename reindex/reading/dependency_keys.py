@@ -61,7 +61,7 @@ class DependencyTracker:
         return sorted(keys), cacheable
 
     def of_modules(self, urls: Iterable[str]) -> set[int]:
-        """The keys of modules, without those that they import."""
+        """The keys of modules, without the keys of their imports."""
         places = filter(None, map(self.reader.place, urls))
         return {key for place in places for key in self._keys(place, place.path)}
 

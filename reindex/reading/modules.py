@@ -16,12 +16,12 @@ from reindex.reading.replicas import (
     Response,
 )
 
-#: White space as JavaScript has it, which is Python's and the byte order mark.
+#: White space in JavaScript: Python's white space and the byte order mark.
 _S = r"[\s\ufeff]*+"
 #: Static and literal dynamic imports in what the transpiler emits. Finding too much is harmless.
 _IMPORT = re.compile(rf"""\b(?:from|import){_S}(?:\({_S})?(["'])([^"'\n]+)\1""")
 
-#: Anything that could be an import. If no `_IMPORT` matches at the same place, the import has a
+#: Anything that could be an import. Where this matches and `_IMPORT` doesn't, the import has a
 #: comment in it, a quote in the specifier, or an expression instead of a literal.
 _MAY_IMPORT = re.compile(
     rf"""\bfrom{_S}(?:["']|/[/*])|\bimport{_S}(?:["'(]|/[/*]|\.{_S}(?:source|defer)\b)"""

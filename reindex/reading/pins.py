@@ -23,9 +23,10 @@ PIN_SECONDS = 3600
 PIN_STEP_SECONDS = 600
 #: The generation that a job records for a realm that it may not read.
 UNREADABLE_GENERATION = 0
-#: The reader of public realms. No user's key has this value.
+#: The reader that a pin names when it may open public realms only. No user's key has this value.
 EVERYONE = "*"
-#: The reader of the realm whose own pages are rendered: valid for as long as the realm exists.
+#: The reader that a pin names when a job reads the realm whose pages it renders. Such a pin needs
+#: no user's rights: it is valid while the realm exists.
 ITSELF = ""
 
 _SALT = "realms.pin"

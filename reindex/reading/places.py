@@ -13,9 +13,11 @@ from reindex.reading.pins import Pin
 
 @dataclass(frozen=True)
 class Place:
-    """Where the content of a URL is read. If the URL lies in a source realm whose published realm
-    is read instead, `url` lies in the published one, and `through` lists the realms that led there,
-    beginning with the source."""
+    """Where the content of a URL is read.
+
+    A published realm may be read in place of a source realm. Then `url` lies in the published
+    realm, and `through` lists the realms that led there, beginning with the source.
+    """
 
     pin: Pin
     url: str

@@ -58,7 +58,8 @@ class Reader:
     private: set[str] = field(default_factory=set)
     #: The replica that answered last.
     read_from: str = ""
-    #: Called before each request. It may raise to end the reading.
+    #: Called before each request with a pin, not before questions to the registry. It may raise to
+    #: end the reading.
     go_on: Callable[[], None] = lambda: None
     #: The errors of the broken cards read so far, by card URL.
     broken: dict[str, BrokenDocument] = field(default_factory=dict)
@@ -164,7 +165,7 @@ class Reader:
 
     def elsewhere(self) -> dict[str, str]:
         """The addresses of the known realms that are published at another URL than their own, and
-        of the realms within those. Inner realms come before outer ones."""
+        of the known realms within such realms. Inner realms come before outer realms."""
         known = {realm_url: self.address(realm_url) for realm_url in self.pins} | self.shown_at
         inner_first = {
             realm_url: known[realm_url] for realm_url in sorted(known, key=len, reverse=True)
@@ -193,7 +194,7 @@ class Reader:
             left = self._read_some(left)
 
     def _read_some(self, urls: Iterable[str]) -> list[str]:
-        """Reads cards, and returns those that turn out to lie in inner realms unknown so far."""
+        """Reads cards, and returns the cards that turn out to lie in unknown inner realms."""
         wanted: dict[Pin, dict[str, tuple[Place, str]]] = {}
         for url in urls:
             place = self.place(url)
@@ -262,7 +263,8 @@ class Reader:
         return self._documents.get(url)
 
     def linked(self, cards: Mapping[str, Document | None]) -> dict[str, Document | None]:
-        """The cards that these link to, without these themselves; None for links to no card."""
+        """The cards that the given cards link to, apart from the given cards; None for a link that
+        leads to no card."""
         targets = {
             target
             for url, document in cards.items()

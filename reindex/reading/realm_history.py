@@ -58,7 +58,8 @@ def changed(pin: Pin, since: int, access: Access) -> frozenset[str] | None:
 
 def advance(pin: Pin, access: Access) -> tuple[Pin, frozenset[str]] | None:
     """Notes that a realm is read at a generation. Returns the earlier generation at which this
-    process last read it, and the paths that differ; None if there is none or they are unknown."""
+    process last read the realm, and the paths that differ since; None if the process has not read
+    the realm earlier, or if the paths are unknown."""
     before = _read_at.get(pin.realm_url)
     if before is not None and before >= pin.generation:
         return None

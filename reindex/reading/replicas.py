@@ -42,7 +42,7 @@ _unhealthy: dict[str, tuple[float, str]] = {}
 
 
 class ReplicaUnavailable(Exception):
-    """No replica answered."""
+    """No replica answered, or an answer has a status or a content that can't be used."""
 
 
 class PinEnded(Exception):
@@ -158,8 +158,8 @@ def ask_address(realm_url: str) -> str:
 
 def standing_at(url: str, authorization: str | None = None) -> tuple[str, int]:
     """The URL and generation, by the registry, of the realm that contains a public URL. The
-    generation is UNREADABLE_GENERATION if the realm isn't public, or with an Authorization header,
-    if that user may not read it. The URL is empty if there is no realm."""
+    generation is UNREADABLE_GENERATION if the reader may not read the realm: everyone, or with an
+    Authorization header its user. The URL is empty if there is no realm."""
     headers = ask_registry(url, authorization).headers
     realm_url = headers.get("x-boxel-realm-url", "")
     public = headers.get("x-boxel-realm-public-readable") == "true"

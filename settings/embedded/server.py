@@ -114,7 +114,7 @@ def _make(pgdata: Path) -> None:
     leaves no incomplete folder."""
     for abandoned in pgdata.parent.glob(f"{pgdata.name}.draft-*"):
         shutil.rmtree(abandoned, ignore_errors=True)
-    # A new name each time: an initdb that outlived its parent may still write to its own.
+    # A new name each time: an earlier initdb may still be writing to the folder that it was given.
     draft = Path(tempfile.mkdtemp(prefix=f"{pgdata.name}.draft-", dir=pgdata.parent))
     get_server(draft, start=False).ensure_pgdata_inited()
     draft.rename(pgdata)

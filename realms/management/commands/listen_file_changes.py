@@ -57,8 +57,9 @@ class Command(BaseCommand):
         self._listen(board, options["give_up_after"])
 
     def _listen(self, board: Board, give_up_after: float) -> None:
-        # Two sidecars of one board would be harmless, since each vouches only for the changes that
-        # it has applied, but they are a mistake: report it. The kernel frees a killed one's lock.
+        # Two sidecars of one board would be harmless, because each keeps the board live only by its
+        # own pings. But they are a mistake, so it is reported. The kernel frees the lock of a
+        # killed sidecar.
         lock = open(f"{board.path}.sidecar", "a")  # noqa: SIM115  held while the process lives
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

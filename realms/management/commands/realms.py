@@ -1,4 +1,4 @@
-"""`manage.py realms`: lists every realm with its generation, and those of pages and replicas."""
+"""`manage.py realms`: lists the generation of each realm, of its pages, and on each replica."""
 
 from collections.abc import Iterator
 from typing import Any
