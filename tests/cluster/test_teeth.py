@@ -30,9 +30,9 @@ CAUGHT_BY = {
     "test_what_is_rolled_back_is_never_announced_and_moves_no_board",
     "no-definition-guard": "db/test_definitions.py::"
     "test_a_build_begun_before_an_invalidation_is_refused_by_the_database",
-    "unchecked-swap": "db/test_reindex_jobs.py::"
+    "unchecked-swap": "db/test_reindex_batches.py::"
     "test_a_swap_removes_older_pages_and_an_older_index_never_returns",
-    "no-outbox": "db/test_reindex_jobs.py::"
+    "no-outbox": "db/test_reindex_retries.py::"
     "test_the_sweeper_sends_what_is_owed_and_has_no_worker_and_nothing_else",
 }
 
