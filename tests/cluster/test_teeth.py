@@ -24,7 +24,7 @@ CAUGHT_BY = {
     "test_what_it_missed_while_it_was_away_is_stale_when_it_is_back",
     "late-listen": "db/test_listener.py::"
     "test_it_listens_then_begins_an_epoch_then_goes_live_with_its_ping",
-    "pin-ignored": "http/test_files_over_http.py::"
+    "pin-ignored": "http/test_cached_files.py::"
     "test_an_answer_has_its_generation_and_at_least_the_requested_one",
     "early-notify": "db/test_emit_and_triggers.py::"
     "test_what_is_rolled_back_is_never_announced_and_moves_no_board",

@@ -19,18 +19,6 @@ from tests.support.web import API, ORIGIN, SOURCE, Web, everything
 PAGE = "http://ada.localhost:4201/"
 
 
-@pytest.fixture
-def ada(source: Realm) -> dict[str, str]:
-    """The header of ada's token for her realm."""
-    return make.realm_login(source, "ada")
-
-
-@pytest.fixture
-def private(owner: Any) -> Realm:
-    """A realm that only ada may read."""
-    return make.source(f"{ORIGIN}/ada/private/", owner, make.SITE, public=False)
-
-
 def told(answer: Answer, kind: str) -> Any:
     """The data of an answer that is as every answer of an endpoint must be."""
     assert answer.status == 200, answer.text
