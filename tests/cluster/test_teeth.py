@@ -20,9 +20,9 @@ CAUGHT_BY = {
     "no-stamp": "unit/test_stamped_cache.py::test_a_load_that_a_change_overtakes_arrives_stale",
     "no-watermark": "unit/test_stamped_cache.py::"
     "test_nothing_is_a_hit_while_nobody_vouches_for_the_board",
-    "no-epoch": "db/test_listener.py::"
+    "no-epoch": "db/listener/test_losing_the_connection.py::"
     "test_what_it_missed_while_it_was_away_is_stale_when_it_is_back",
-    "late-listen": "db/test_listener.py::"
+    "late-listen": "db/listener/test_going_live.py::"
     "test_it_listens_then_begins_an_epoch_then_goes_live_with_its_ping",
     "pin-ignored": "http/test_cached_files.py::"
     "test_an_answer_has_its_generation_and_at_least_the_requested_one",
