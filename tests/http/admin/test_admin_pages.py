@@ -15,8 +15,8 @@ from django.test import Client
 from django.urls import resolve
 
 from realms.models import Realm
-from tests.http.test_admin import PUBLISHED, _one_row_of_everything
 from tests.support import make
+from tests.support.admin import PUBLISHED, make_one_row_of_everything
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
 
@@ -104,7 +104,7 @@ def published(source: Realm) -> Realm:
     make.write(source, post__tsx=b"export const edition = 2;")
     make.publish(source, PUBLISHED)
     published = Realm.objects.get(url=PUBLISHED)
-    _one_row_of_everything(published)
+    make_one_row_of_everything(published)
     Group.objects.create(name="editors")
     return published
 
