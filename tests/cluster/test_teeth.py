@@ -28,7 +28,7 @@ CAUGHT_BY = {
     "test_an_answer_has_its_generation_and_at_least_the_requested_one",
     "early-notify": "db/test_emit_and_triggers.py::"
     "test_what_is_rolled_back_is_never_announced_and_moves_no_board",
-    "no-definition-guard": "db/test_definitions.py::"
+    "no-definition-guard": "db/definitions/test_invalidating.py::"
     "test_a_build_begun_before_an_invalidation_is_refused_by_the_database",
     "unchecked-swap": "db/test_reindex_batches.py::"
     "test_a_swap_removes_older_pages_and_an_older_index_never_returns",
