@@ -20,19 +20,19 @@ CAUGHT_BY = {
     "no-stamp": "unit/test_stamped_cache.py::test_a_load_that_a_change_overtakes_arrives_stale",
     "no-watermark": "unit/test_stamped_cache.py::"
     "test_nothing_is_a_hit_while_nobody_vouches_for_the_board",
-    "no-epoch": "db/test_listener.py::"
+    "no-epoch": "db/listener/test_losing_the_connection.py::"
     "test_what_it_missed_while_it_was_away_is_stale_when_it_is_back",
-    "late-listen": "db/test_listener.py::"
+    "late-listen": "db/listener/test_going_live.py::"
     "test_it_listens_then_begins_an_epoch_then_goes_live_with_its_ping",
-    "pin-ignored": "http/test_files_over_http.py::"
+    "pin-ignored": "http/test_cached_files.py::"
     "test_an_answer_has_its_generation_and_at_least_the_requested_one",
     "early-notify": "db/test_emit_and_triggers.py::"
     "test_what_is_rolled_back_is_never_announced_and_moves_no_board",
-    "no-definition-guard": "db/test_definitions.py::"
+    "no-definition-guard": "db/definitions/test_invalidating.py::"
     "test_a_build_begun_before_an_invalidation_is_refused_by_the_database",
-    "unchecked-swap": "db/test_reindex_jobs.py::"
+    "unchecked-swap": "db/test_reindex_batches.py::"
     "test_a_swap_removes_older_pages_and_an_older_index_never_returns",
-    "no-outbox": "db/test_reindex_jobs.py::"
+    "no-outbox": "db/test_reindex_retries.py::"
     "test_the_sweeper_sends_what_is_owed_and_has_no_worker_and_nothing_else",
 }
 

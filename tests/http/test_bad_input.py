@@ -16,19 +16,25 @@ from django.core.management import call_command
 from realms.publishing.bootstrap import sync_base_realm
 from reindex.jobs import messages
 from tests.support import make
+from tests.support.bad_bodies import bodies
+from tests.support.bad_names import server_cases
+from tests.support.bad_paths import paths
+from tests.support.bad_realm_requests import realm_endpoints
 from tests.support.bad_requests import (
     ADA_IN_SITE,
     ADAS_PAGE,
     BOBS,
     BOBS_PAGE,
-    CASES,
     DRAFT,
     PRIVATE,
     SITE,
     Case,
 )
+from tests.support.bad_tokens import tokens
 from tests.support.cluster import Answer, cluster
 from tests.support.web import ORIGIN, SOURCE, Web, ask, everything, send_raw, served
+
+CASES = [*bodies(), *server_cases(), *tokens(), *paths(), *realm_endpoints()]
 
 
 def make_world() -> None:

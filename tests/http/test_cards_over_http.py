@@ -8,7 +8,6 @@ import pytest
 from realms.cards import documents, relationships
 from realms.models import Realm
 from reindex.models import IndexedCard
-from tests.http.test_files_over_http import private  # noqa: F401  a fixture
 from tests.support import make
 from tests.support.cluster import Answer, wait_until
 from tests.support.gates import Gate, in_thread
@@ -18,12 +17,6 @@ from tests.support.web import API, ORIGIN, SOURCE, Web, waiting_for
 SITE = "http://ada.localhost:4201/"
 DRAFT = f"{ORIGIN}/ada/site/"
 CARD = "application/vnd.card+json"
-
-
-@pytest.fixture
-def ada(source: Realm) -> dict[str, str]:
-    """The header of ada's token for her realm."""
-    return make.realm_login(source, "ada")
 
 
 @pytest.fixture
@@ -160,7 +153,7 @@ def test_what_is_no_card_is_refused(web: Web, source: Realm, path: str, status: 
 
 def test_a_private_card_is_read_by_its_readers_only(
     web: Web,
-    private: Realm,  # noqa: F811
+    private: Realm,
 ) -> None:
     url = f"{private.url}index"
     mine = web.get(url, CARD, **make.realm_login(private, "ada"))

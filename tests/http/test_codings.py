@@ -10,8 +10,6 @@ import pytest
 
 from realms.errors import Malformed, TooLarge
 from realms.http.codings import decoded
-from realms.models import Realm
-from tests.support import make
 from tests.support.web import API, ORIGIN, SOURCE, Web, everything
 
 SITE = f"{ORIGIN}/ada/site/"
@@ -51,12 +49,6 @@ BAD: dict[str, tuple[str, bytes, int]] = {
     "a bomb in a bomb": ("gzip, gzip", gzip.compress(gzip.compress(bytes(8_000_000))), 413),
     "a deflate bomb": ("deflate", zlib.compress(bytes(8_000_000)), 413),
 }
-
-
-@pytest.fixture
-def ada(source: Realm) -> dict[str, str]:
-    """The header of ada's token for her realm."""
-    return make.realm_login(source, "ada")
 
 
 def test_an_upload_is_stored_without_its_content_coding(web: Web, ada: dict[str, str]) -> None:

@@ -36,12 +36,6 @@ NEW = {
 }
 
 
-@pytest.fixture
-def ada(source: Realm) -> dict[str, str]:
-    """The header of ada's token for her realm."""
-    return make.realm_login(source, "ada")
-
-
 def write(
     web: Web, kind: tuple[str, str, str, bytes], ada: dict[str, str], **conditions: str
 ) -> Answer:

@@ -1,0 +1,31 @@
+"""Replica a of a realm that shows a number, and a sidecar in a hurry."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from notifications import listener as listener_module
+from realms.models import Realm
+from tests.support.cluster import Cluster, Replica
+from tests.support.counting import count
+
+
+@pytest.fixture
+def replica(source: Realm, tmp_path: Path) -> Iterator[Replica]:
+    """Replica a, of which nothing runs yet; the realm shows 1."""
+    from realms.publishing.bootstrap import sync_base_realm
+
+    sync_base_realm()
+    count(source, 1)
+    fleet = Cluster(tmp_path, 1, {})
+    try:
+        yield fleet.replicas[0]
+    finally:
+        fleet.stop()
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five times as many pings as in life."""
+    monkeypatch.setattr(listener_module, "PING_SECONDS", 0.1)

@@ -1,0 +1,131 @@
+"""Another database stands behind the same URL: a primary that lost transactions, or one that the
+sidecar is not on."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection
+from psycopg import sql
+
+from notifications.board import Board, now_ns
+from notifications.emit import local_board
+from notifications.listener import Listener
+from notifications.reporter import Reporter
+from realms.management.commands.listen_file_changes import committed_generations
+from realms.models import Realm
+from tests.support.cluster import wait_until
+from tests.support.counting import count, shown
+from tests.support.gates import PATIENCE, in_thread
+from tests.support.hearing import connect
+from tests.support.sidecar import listening
+from tests.support.web import Web
+
+URL = "http://localhost:4201/ada/site/count.ts"
+
+
+@contextmanager
+def older_copy() -> Iterator[Callable[[], None]]:
+    """Copies the test's database as it is now. Whoever calls what this answers makes the copy take
+    its place, as a standby does that lagged when it became the primary: every connection ends, and
+    what was committed since is lost."""
+    name = str(connection.settings_dict["NAME"])
+    copy, lost = f"{name}_standby", f"{name}_lost"
+    own = connection.get_connection_params()
+    kept = {k: own[k] for k in ("user", "password", "host", "port") if k in own}
+    connection.close()
+    with psycopg.connect(**kept, dbname="postgres", autocommit=True) as server:
+
+        def run(statement: str, **names: str) -> None:
+            composed = sql.SQL(statement).format(
+                **{key: sql.Identifier(value) for key, value in names.items()}
+            )
+            server.execute(composed)
+
+        def ended() -> None:
+            server.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE datname = ANY(%s)",
+                [[name, copy]],
+            )
+
+        for each in (copy, lost):
+            run("DROP DATABASE IF EXISTS {each} WITH (FORCE)", each=each)
+        ended()
+        run("CREATE DATABASE {copy} TEMPLATE {name}", copy=copy, name=name)
+
+        def promote() -> None:
+            connection.close()
+            run("ALTER DATABASE {name} ALLOW_CONNECTIONS false", name=name)
+            ended()
+            run("ALTER DATABASE {name} RENAME TO {lost}", name=name, lost=lost)
+            run("ALTER DATABASE {copy} RENAME TO {name}", copy=copy, name=name)
+
+        try:
+            yield promote
+        finally:
+            connection.close()
+            for each in (copy, lost):
+                run("DROP DATABASE IF EXISTS {each} WITH (FORCE)", each=each)
+
+
+@pytest.mark.usefixtures("hurry")
+def test_a_primary_that_lost_a_generation_is_believed_and_caches_drop(
+    web: Web, source: Realm, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a replica had in its caches was never to be: it stands in no database any more."""
+    first = count(source, 1)
+    with older_copy() as promote, listening(local_board(), connect) as listener:
+        reporter = Reporter(listener, "http://127.0.0.1:1", committed_generations)
+        lost = count(source, 2)
+        assert lost == first + 1
+        # The listener hears of the change too, and that empties the cache once more.
+        assert listener.wait_for_watermark(now_ns(), PATIENCE)
+        assert shown(web.get(URL)) == 2
+        answer = web.get(URL)
+        assert (answer.cache, answer.headers["x-realm-generation"]) == ("hit", str(lost))
+        reporter.report()
+
+        promote()
+        assert listener.wait_for_watermark(now_ns(), PATIENCE)
+        answer = web.get(URL)
+        assert (shown(answer), answer.headers["x-realm-generation"]) == (1, str(first))
+        assert web.get(URL).cache == "hit"
+        reporter.report()
+        assert f"fell from {lost} to {first}: the database has lost transactions" in caplog.text
+
+        pinned = {"X-Realm-Min-Generation": str(lost)}
+        refused = web.get(URL, **pinned)
+        assert refused.status == 409
+        assert f"generation {lost} has not been committed" in refused.text
+        assert count(source, 3) == lost
+        assert shown(web.get(URL, **pinned)) == 3
+        assert shown(web.get(URL)) == 3
+
+
+@pytest.mark.usefixtures("django_db_setup", "hurry")
+def test_a_sidecar_on_another_database_vouches_for_nothing(
+    tmp_path: Path,
+) -> None:
+    """A wrong LISTEN_DATABASE_URL, or a primary that was replaced and still runs."""
+    own = connection.get_connection_params()
+    kept = {k: own[k] for k in ("user", "password", "host", "port") if k in own}
+
+    def elsewhere() -> Any:
+        return psycopg.connect(**kept, dbname="postgres", autocommit=True)
+
+    board = Board(tmp_path / "board")
+    listener = Listener("a", board, elsewhere, 1.0, connect_as_writers=connect)
+    ending = in_thread(listener.run)
+    try:
+        wait_until(lambda: len(listener._pings) >= 3, "three pings sent", PATIENCE)
+        assert not board.live()
+        assert listener.watermark == 0
+    finally:
+        listener.stop()
+        ending.result(PATIENCE)
+    with listening(board, connect, connect_as_writers=connect):
+        assert board.live()

@@ -1,0 +1,226 @@
+"""Boards that are deleted, truncated, of another version, or can't be written: never believed, and
+replaced."""
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from notifications import board as board_module
+from notifications.board import Board, BoardError, Slots, board_at, now_ns
+from notifications.channels import REALM_FILE_CHANGES
+from notifications.listener import SECOND
+from realms.models import Realm
+from tests.support.cluster import Replica, wait_until
+from tests.support.counting import Reader, count, end, shown, wait_for_hits
+from tests.support.gates import PATIENCE
+from tests.support.hearing import connect, notify
+from tests.support.namespaces import in_a_namespace
+from tests.support.sidecar import listening
+
+URL = "http://localhost:4201/ada/site/count.ts"
+BOUND_SECONDS = 2.0
+MINUTE = 60 * SECOND
+
+processes = pytest.mark.cluster
+database = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose board isn't live looks for another one every time."""
+    monkeypatch.setattr(board_module, "_LOOK_NS", 0)
+
+
+def test_a_board_of_another_version_is_replaced_and_not_rewritten(tmp_path: Path) -> None:
+    """Web workers of the old release have it mapped: in a new layout any slot could look like the
+    moment until which they may believe it."""
+    path = tmp_path / "board"
+    old = Board(path)
+    old.go_live(now_ns() + MINUTE)
+    with open(path, "r+b") as file:
+        file.seek(8)
+        file.write((99).to_bytes(8, "little"))
+    before = path.read_bytes()
+    held = open(path, "rb")  # noqa: SIM115  the old file, whatever stands at its path
+    with held:
+        new = Board(path)
+        new.go_live(now_ns() + MINUTE)
+        new.bump(["a"])
+        assert held.read() == before
+    assert new.live()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_whoever_has_a_board_mapped_that_is_gone_moves_over_to_the_new_one(
+    tmp_path: Path, how: str
+) -> None:
+    path, slots = tmp_path / "board", Slots(["a"])
+    web = Board(path)
+    web.go_live(now_ns() + MINUTE)
+    stamp = web.stamp(slots)
+    path.unlink()
+    if how == "replaced":
+        path.write_bytes(b"no board")
+    assert web.live(), "the sidecar still vouches for what both have mapped"
+    assert not web.follow(), "a running process doesn't make boards"
+    web.go_live(0)
+    assert not web.live()
+
+    sidecar = Board(path)
+    assert not web.live()
+    sidecar.bump_epoch()
+    sidecar.go_live(now_ns() + MINUTE)
+    assert web.live()
+    assert not web.unchanged(slots, stamp)
+    stamp = web.stamp(slots)
+    sidecar.bump(["a"])
+    assert not web.unchanged(slots, stamp)
+
+
+def test_it_is_looked_for_at_most_once_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A web service without a sidecar pays nothing for it at every request."""
+    now, looks = [now_ns()], []
+
+    def follow() -> bool:
+        looks.append(now[0])
+        return False
+
+    monkeypatch.setattr(board_module, "now_ns", lambda: now[0])
+    web = Board(tmp_path / "board")
+    monkeypatch.setattr(web, "follow", follow)
+    for _ in range(30):
+        now[0] += SECOND // 10
+        web.live()
+    assert len(looks) == 3
+
+
+@pytest.mark.usefixtures("django_db_setup", "hurry", "impatient")
+def test_a_sidecar_moves_over_to_a_new_board_in_a_new_epoch(tmp_path: Path) -> None:
+    """The file was deleted, and a web worker that started since has made another one."""
+    path, slots = tmp_path / "board", Slots([f"path|{URL}"])
+    first = Board(path)
+    with listening(Board(path), connect) as listener:
+        assert first.live()
+        path.unlink()
+        second = Board(path)
+        stamp = second.stamp(slots)
+        wait_until(second.live, "live on the new board", PATIENCE)
+        assert not second.unchanged(slots, stamp), "who knows what was told to the old one only"
+        assert first.live(), "the old worker has come after"
+        stamp = first.stamp(slots)
+        notify(REALM_FILE_CHANGES, "http://localhost:4201/ada/site/:count.ts")
+        assert listener.wait_for_watermark(now_ns(), PATIENCE)
+        assert not first.unchanged(slots, stamp)
+
+
+@processes
+@database
+def test_boards_deleted_or_truncated_under_running_workers_are_replaced(
+    replica: Replica, source: Realm
+) -> None:
+    replica.start("web")
+    replica.start("sidecar")
+    replica.wait_web()
+    replica.wait_live()
+    wait_for_hits(replica, 1)
+    path = replica.board.path
+    workers = replica.workers()
+    with Reader(replica).at_work() as reader:
+        path.unlink()
+        count(source, 2)
+        reader.wrote(2)
+        wait_until(lambda: shown(replica.get(URL)) == 2, "heard by what is still mapped", 2)
+        end(replica, "sidecar", signal.SIGKILL)
+        replica.start("sidecar")
+        replica.wait_live()
+        wait_for_hits(replica, 2)
+        count(source, 3)
+        reader.wrote(3)
+        wait_for_hits_of(replica, 3)
+    assert replica.workers() == workers, "nobody had to be restarted"
+
+    # Of a page that is gone the kernel makes a signal: who has it mapped ends, and is restarted.
+    os.truncate(path, 0)
+    for worker in workers:
+        wait_until(lambda w=worker: _ends(replica, w), f"{worker} ended", 20)  # type: ignore[misc]
+    assert replica.running["sidecar"].wait(20) == -signal.SIGBUS
+    count(source, 4)
+    replica.wait_web()
+    assert {shown(answer) for answer in replica.each_worker(URL).values()} == {4}
+    replica.start("sidecar")
+    replica.wait_live()
+    wait_for_hits(replica, 4)
+
+
+def wait_for_hits_of(replica: Replica, number: int) -> None:
+    wait_until(lambda: shown(replica.get(URL)) == number, "the new bytes", BOUND_SECONDS)
+    wait_for_hits(replica, number)
+
+
+def _ends(replica: Replica, worker: str) -> bool:
+    try:
+        replica.get(URL)
+    except Exception:  # noqa: BLE001  the worker that answered it has just ended
+        return False
+    return not psutil.pid_exists(int(worker.partition("/")[2]))
+
+
+FULL_DISK = """
+import subprocess, sys
+from pathlib import Path
+from notifications import board as module
+from notifications.board import Board, BoardError, Slots, board_at, now_ns
+folder = Path(sys.argv[1])
+mounted = subprocess.run(
+    ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, text=True
+)
+if mounted.returncode:
+    print("no tmpfs here:", mounted.stderr)
+    sys.exit(77)
+module._LOOK_NS = 0
+try:
+    Board(folder / "board")
+except BoardError as error:
+    print(error)
+web = board_at(folder / "board")
+stamp = web.stamp(Slots(["a"]))
+web.bump(["a"])
+print(web.live(), web.unchanged(Slots(["a"]), stamp), [each.name for each in folder.iterdir()])
+subprocess.run(["mount", "-o", "remount,size=4m", str(folder)], check=True)
+print(web.live())
+Board(folder / "board").go_live(now_ns() + 60_000_000_000)
+print(web.live())
+"""
+
+
+def test_on_a_full_disk_the_sidecar_says_so_and_the_web_serves_uncached(
+    tmp_path: Path,
+) -> None:
+    told = in_a_namespace(str(tmp_path), kind="--mount", code=FULL_DISK)
+    lines = told.splitlines()
+    assert lines[0] == f"the board {tmp_path}/board can't be used: No space left on device"
+    assert lines[1:] == ["False False []", "False", "True"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_without_a_board_a_process_is_never_live_until_there_is_one(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.touch()
+    path, slots = folder / "board", Slots(["a"])
+    with pytest.raises(BoardError):
+        Board(path)
+    web = board_at(path)
+    stamp = web.stamp(slots)
+    assert not web.live()
+    web.bump(["a"])
+    assert not web.unchanged(slots, stamp)
+    folder.unlink()
+    Board(path).go_live(now_ns() + MINUTE)
+    assert web.live()
+    assert not web.unchanged(slots, stamp)

@@ -1,0 +1,125 @@
+"""Who asks while a build is under way waits for it, unless it was begun before an invalidation."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from definitions.entries import BuildResult, ModuleLocation
+from definitions.lookup import DefinitionLookup
+from definitions.models import Definition
+from notifications import election
+from tests.support.builds import Builds
+from tests.support.cluster import wait_until
+
+REALM = "http://localhost:4201/ada/site/"
+POST = f"{REALM}post.tsx"
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LIBRARY = "http://localhost:4201/bo/library/"
+LABEL = f"{LIBRARY}label.ts"
+
+
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The threads that have waited for one that builds."""
+    seen: set[int] = set()
+    wait = election.wait
+
+    def noted() -> None:
+        seen.add(threading.get_ident())
+        wait()
+
+    monkeypatch.setattr(election, "wait", noted)
+    return seen
+
+
+INVALIDATIONS: dict[str, Callable[[], object]] = {
+    "the module": lambda: DefinitionLookup().invalidate(POST),
+    "what it imports": lambda: DefinitionLookup().invalidate(LABEL),
+    "its realm": lambda: DefinitionLookup().clear_realm_definitions(REALM),
+    "a realm it imports from": lambda: DefinitionLookup().clear_realm_definitions(LIBRARY),
+    "everything": lambda: DefinitionLookup().clear_all_definitions(),
+}
+
+
+@pytest.mark.parametrize("what", INVALIDATIONS)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_caller_after_an_invalidation_gets_no_load_begun_before_it(
+    what: str, processes: int, in_thread: Any, waiting: set[int]
+) -> None:
+    """In the same process and in another; who came before it keeps what they had asked for."""
+    builds = Builds(depends=(LABEL,), realms=(LIBRARY,))
+    builds.go_on.clear()
+    # Two lookups know nothing of each other, as in two processes.
+    first = DefinitionLookup(builds)
+    second = first if processes == 1 else DefinitionLookup(builds)
+    early: list[Any] = []
+    late: list[Any] = []
+    in_thread(lambda: early.append(first.lookup_module(POST)))
+    assert builds.begun.wait(20)
+    INVALIDATIONS[what]()
+    thread = in_thread(lambda: late.append(second.lookup_module(POST)))
+    wait_until(lambda: waiting, "the late one waiting for an election of its own")
+    builds.go_on.set()
+    thread.join(20)
+    assert late[0].definitions == {"Post": {"displayName": "build 2"}}
+    wait_until(lambda: early, "the early one's answer")
+    assert early[0].definitions == {"Post": {"displayName": "build 1"}}
+    assert Definition.objects.get().definitions == late[0].definitions
+    assert builds.count == 2
+
+
+def test_waiters_share_one_build_of_a_module_with_new_imports(
+    in_thread: Any, waiting: set[int]
+) -> None:
+    """What they had found before they waited is not all that it is made from by now."""
+
+    class Growing(Builds):
+        grown = False
+
+        def locate(self, module_url: str) -> ModuleLocation | None:
+            located = super().locate(module_url)
+            assert located is not None
+            return replace(located, dependencies=(LABEL,) if self.grown else ())
+
+        def build(self, located: ModuleLocation) -> BuildResult:
+            return replace(super().build(located), dependencies=located.dependencies)
+
+    builds = Growing()
+    builds.go_on.clear()
+    found: list[Any] = []
+
+    def look() -> None:
+        found.append(DefinitionLookup(builds).lookup_module(POST))
+
+    threads = [in_thread(look)]
+    assert builds.begun.wait(20)
+    threads += [in_thread(look) for _ in range(6)]
+    wait_until(lambda: len(waiting) == 6, "six waiting")
+    builds.grown = True
+    DefinitionLookup().invalidate(POST)
+    builds.go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert len(found) == 7
+    assert builds.count == 2
+    assert Definition.objects.get().dependencies == [LABEL]
+
+
+def test_a_module_that_never_stands_still_is_answered_all_the_same() -> None:
+    class Restless(Builds):
+        def locate(self, module_url: str) -> ModuleLocation | None:
+            located = super().locate(module_url)
+            assert located is not None
+            self.looks = getattr(self, "looks", 0) + 1
+            return replace(located, dependencies=(f"{REALM}{self.looks}.ts",))
+
+    builds = Restless()
+    entry = DefinitionLookup(builds).lookup_module(POST)
+    assert entry is not None
+    assert entry.definitions == {"Post": {"displayName": "build 1"}}
+    assert not Definition.objects.exists()

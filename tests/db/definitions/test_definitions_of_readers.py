@@ -1,0 +1,75 @@
+"""A definition made from what only some may read answers those alone."""
+
+from dataclasses import replace
+
+import pytest
+from django.db import IntegrityError
+
+from definitions.entries import BuildResult, DefinitionCacheEntryQuery, ModuleLocation
+from definitions.lookup import DefinitionLookup
+from definitions.models import Definition
+from tests.support.builds import Builds
+
+REALM = "http://localhost:4201/ada/site/"
+POST = f"{REALM}post.tsx"
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LIBRARY = "http://localhost:4201/bo/library/"
+
+
+class Private(Builds):
+    """Builds of a module that is made from what only some may read."""
+
+    def locate(self, module_url: str) -> ModuleLocation | None:
+        located = super().locate(module_url)
+        return replace(located, private=True) if located else None
+
+
+def test_what_is_built_for_a_user_answers_that_user_alone() -> None:
+    ada, bob = (DefinitionLookup(Private(), name) for name in ("ada", "bob"))
+    ada.lookup_module(POST)
+    assert ada.get_cached_definitions(POST) is None, "it is not everyone's"
+    for name, found in (("ada", {POST}), ("bob", set()), ("", set())):
+        query = DefinitionCacheEntryQuery((POST,), Definition.Scope.REALM_AUTH, name)
+        assert set(DefinitionLookup().get_cached_definitions_batch(query)) == found
+    entry = bob.lookup_module(POST)
+    assert entry is not None
+    assert entry.scope == "realm-auth"
+    rows = Definition.objects.values_list("scope", "reader").order_by("reader")
+    assert list(rows) == [("realm-auth", "ada"), ("realm-auth", "bob")]
+    DefinitionLookup().invalidate(POST)
+    assert not Definition.objects.exists()
+
+
+def test_a_build_that_read_more_than_everyone_may_is_never_everyones() -> None:
+    """A realm that ceases to be public between the look at it and the build."""
+
+    class TurnedPrivate(Builds):
+        def build(self, located: ModuleLocation) -> BuildResult:
+            return replace(super().build(located), private=True)
+
+    entry = DefinitionLookup(TurnedPrivate(), "ada").lookup_module(POST)
+    assert entry is not None
+    assert entry.definitions
+    assert not Definition.objects.exists()
+
+
+def test_a_row_from_a_realm_that_its_reader_lost_is_built_again() -> None:
+    lookup = DefinitionLookup(Builds(realms=(LIBRARY,)))
+    lookup.lookup_module(POST)
+    builds = Builds()
+    entry = DefinitionLookup(builds).lookup_module(POST)
+    assert entry is not None
+    assert entry.realms == (REALM,)
+    assert builds.count == 1
+    assert Definition.objects.get().realm_urls == [REALM]
+
+
+@pytest.mark.parametrize(("scope", "reader"), [("public", "ada"), ("realm-auth", "")])
+def test_the_database_refuses_a_permission_without_account_or_audience(
+    scope: str, reader: str
+) -> None:
+    DefinitionLookup(Builds()).lookup_module(POST)
+    with pytest.raises(IntegrityError, match="definition_is_everyones_or_somebodys"):
+        Definition.objects.update(scope=scope, reader=reader)

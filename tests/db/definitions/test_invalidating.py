@@ -1,0 +1,229 @@
+"""What an invalidation empties stays empty of whatever was begun before it, and is told to all."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from definitions.entries import BuildResult, ModuleLocation
+from definitions.extensions import MODULE_ENDINGS
+from definitions.lookup import DefinitionLookup
+from definitions.models import CacheGeneration, Definition
+from notifications.channels import (
+    DEFINITION_CACHE_INVALIDATED,
+    PAYLOAD_BUDGET,
+    board_keys,
+    definitions_key,
+)
+from notifications.listener import listen_connection
+from tests.support.builds import Builds, announced
+
+REALM = "http://localhost:4201/ada/site/"
+POST = f"{REALM}post.tsx"
+PERSON = f"{REALM}person.tsx"
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.mark.parametrize("what", ["realm", "module", "global"])
+def test_a_build_begun_before_an_invalidation_is_refused_by_the_database(
+    what: str, in_thread: Any
+) -> None:
+    builds = Builds()
+    builds.go_on.clear()
+    early = in_thread(lambda: DefinitionLookup(builds).lookup_module(POST))
+    assert builds.begun.wait(20)
+    if what == "realm":
+        DefinitionLookup().clear_realm_definitions(REALM)
+    elif what == "module":
+        DefinitionLookup().invalidate(POST)
+    else:
+        DefinitionLookup().clear_all_definitions()
+    builds.go_on.set()
+    early.join(20)
+    assert not Definition.objects.exists()
+
+
+def test_another_realms_invalidation_lets_a_build_be_stored(in_thread: Any) -> None:
+    builds = Builds()
+    builds.go_on.clear()
+    early = in_thread(lambda: DefinitionLookup(builds).lookup_module(POST))
+    assert builds.begun.wait(20)
+    DefinitionLookup().clear_realm_definitions("http://localhost:4201/bo/site/")
+    builds.go_on.set()
+    early.join(20)
+    assert Definition.objects.get().module_url == POST
+
+
+def test_nobody_can_insert_a_row_that_was_built_on_older_counters() -> None:
+    """The database itself turns late rows away, whoever brings them."""
+    DefinitionLookup(Builds()).lookup_module(POST)
+    CacheGeneration.objects.filter(scope="realm", key=REALM).update(generation=7)
+    CacheGeneration.objects.create(scope="module", key=PERSON)
+    names = [str(field.column) for field in Definition._meta.fields]
+    shared = ", ".join(name for name in names if name not in ("id", "module_url"))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO definitions (module_url, {shared}) SELECT %s, {shared} FROM definitions",
+            [PERSON],
+        )
+        assert cursor.rowcount == 0
+    assert not Definition.objects.filter(module_url=PERSON).exists()
+
+
+def test_invalidating_a_module_drops_its_transitive_dependents() -> None:
+    chain = [f"{REALM}{name}.tsx" for name in ("base", "middle", "top")]
+    for module, depends in zip(chain, [(), (chain[0],), (chain[1],)], strict=True):
+        DefinitionLookup(Builds(depends=depends)).lookup_module(module)
+    DefinitionLookup(Builds()).lookup_module(POST)
+    dropped = DefinitionLookup().invalidate(f"{REALM}base")
+    assert set(chain) <= set(dropped)
+    assert list(Definition.objects.values_list("module_url", flat=True)) == [POST]
+
+
+def test_what_is_cleared_is_told_to_every_replica() -> None:
+    """A module with all its spellings, a realm, or everything: one announcement each."""
+    with listen_connection() as peer:
+        peer.execute("LISTEN definition_cache_invalidated")
+        DefinitionLookup().clear_realm_definitions(REALM)
+        DefinitionLookup().invalidate(POST)
+        DefinitionLookup().clear_all_definitions()
+        told = [note.payload for note in peer.notifies(timeout=10, stop_after=3)]
+    assert told[0] == f'{{"k": "realm", "r": "{REALM}"}}'
+    assert POST in told[1] and f"{REALM}post.ts" in told[1]
+    assert told[2] == '{"k": "global"}'
+
+
+def test_a_clear_that_is_rolled_back_empties_nothing_and_tells_nobody() -> None:
+    DefinitionLookup(Builds()).lookup_module(POST)
+    with listen_connection() as peer:
+        peer.execute("LISTEN definition_cache_invalidated")
+        with pytest.raises(RuntimeError), transaction.atomic():
+            DefinitionLookup().clear_realm_definitions(REALM)
+            raise RuntimeError
+        assert Definition.objects.count() == 1
+        assert not announced(peer)
+
+
+LIBRARY = "http://localhost:4201/bo/library/"
+LABEL = f"{LIBRARY}label.ts"
+
+
+@pytest.mark.parametrize(
+    "invalidate",
+    [
+        lambda lookup: lookup.invalidate(LABEL),
+        lambda lookup: lookup.invalidate(f"{LIBRARY}label"),
+        lambda lookup: lookup.clear_realm_definitions(LIBRARY),
+    ],
+    ids=["module", "another spelling", "realm"],
+)
+def test_a_build_that_read_what_was_invalidated_meanwhile_is_not_stored(
+    invalidate: Callable[[DefinitionLookup], None], in_thread: Any
+) -> None:
+    builds = Builds(depends=(PERSON, LABEL), realms=(LIBRARY,))
+    builds.go_on.clear()
+    found: list[Any] = []
+    early = in_thread(lambda: found.append(DefinitionLookup(builds).lookup_module(POST)))
+    assert builds.begun.wait(20)
+    # No row says yet that the post was made from the label.
+    invalidate(DefinitionLookup())
+    builds.go_on.set()
+    early.join(20)
+    assert found[0].definitions == {"Post": {"displayName": "build 1"}}
+    assert not Definition.objects.exists()
+    DefinitionLookup(builds).lookup_module(POST)
+    assert Definition.objects.get().definitions == {"Post": {"displayName": "build 2"}}
+
+
+def test_a_build_that_found_further_imports_answers_and_is_not_stored() -> None:
+    class Grown(Builds):
+        def build(self, located: ModuleLocation) -> BuildResult:
+            return replace(super().build(located), dependencies=(LABEL,))
+
+    entry = DefinitionLookup(Grown()).lookup_module(POST)
+    assert entry is not None
+    assert entry.dependencies == (LABEL,)
+    assert not Definition.objects.exists()
+
+
+def test_clearing_a_realm_drops_what_other_realms_have_built_from_it() -> None:
+    for module, realms in ((POST, (LIBRARY,)), (PERSON, ("http://localhost:4201/base/",))):
+        DefinitionLookup(Builds(realms=realms)).lookup_module(module)
+    DefinitionLookup().clear_realm_definitions(LIBRARY)
+    assert list(Definition.objects.values_list("module_url", flat=True)) == [PERSON]
+    DefinitionLookup().clear_realm_definitions(REALM)
+    assert not Definition.objects.exists()
+
+
+def test_a_build_does_not_wait_for_a_clear_that_has_not_committed(in_thread: Any) -> None:
+    builds = Builds(depends=(LABEL,), realms=(LIBRARY,))
+    builds.go_on.clear()
+    found: list[Any] = []
+    early = in_thread(lambda: found.append(DefinitionLookup(builds).lookup_module(POST)))
+    assert builds.begun.wait(20)
+    with pytest.raises(RuntimeError), transaction.atomic():
+        DefinitionLookup().clear_realm_definitions(LIBRARY)
+        builds.go_on.set()
+        early.join(20)
+        assert not early.is_alive()
+        assert found
+        raise RuntimeError
+    assert not Definition.objects.exists()
+
+
+@pytest.mark.parametrize("spelling", ["post", "post.tsx", "post.ts", "post.jsx", "post.js"])
+def test_a_module_is_invalidated_under_any_of_its_names(spelling: str) -> None:
+    """Its spellings with and without an extension go together."""
+    for module in (POST, PERSON):
+        DefinitionLookup(Builds()).lookup_module(module)
+    dropped = DefinitionLookup().invalidate(REALM + spelling)
+    assert set(dropped) == {REALM + name for name in POST_SPELLINGS}
+    assert Definition.objects.get().module_url == PERSON
+
+
+POST_SPELLINGS = ("post", "post.tsx", "post.ts", "post.jsx", "post.js")
+
+
+def test_dependents_of_a_module_are_announced_within_the_payload_budget() -> None:
+    """Directly or not, in whatever realm: each URL once, and Postgres refuses none of it."""
+    far = "http://localhost:4201/bo/far/"
+    first = [f"{REALM}{'x' * 80}-{number}.tsx" for number in range(150)]
+    second = [f"{far}{'y' * 80}-{number}.tsx" for number in range(150)]
+    DefinitionLookup(Builds()).lookup_module(LABEL)
+    one = Definition.objects.get()
+    CacheGeneration.objects.bulk_create(
+        CacheGeneration(scope="module", key=url) for url in first + second
+    )
+    chain = [*((url, LABEL) for url in first), *zip(second, first, strict=True)]
+    Definition.objects.bulk_create(
+        Definition(
+            module_url=url,
+            realm_url=one.realm_url,
+            dependencies=[made_from],
+            definitions={},
+            global_generation=one.global_generation,
+            realm_generation=one.realm_generation,
+            module_generation=0,
+            built_at=one.built_at,
+            build_ms=1,
+        )
+        for url, made_from in chain
+    )
+    assert Definition.objects.count() == 301
+    with listen_connection() as peer:
+        peer.execute("LISTEN definition_cache_invalidated")
+        dropped = DefinitionLookup().invalidate(f"{LIBRARY}label")
+        payloads = announced(peer)
+    assert len(payloads) > 3
+    assert max(len(payload.encode()) for payload in payloads) <= PAYLOAD_BUDGET
+    told = [
+        key
+        for payload in payloads
+        for key in board_keys(DEFINITION_CACHE_INVALIDATED, payload) or ()
+    ]
+    assert sorted(told) == sorted(definitions_key("module", url) for url in dropped)
+    assert set(dropped) == {*first, *second, *(LIBRARY + f"label{e}" for e in MODULE_ENDINGS)}
+    assert not Definition.objects.exists()

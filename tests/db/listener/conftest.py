@@ -1,0 +1,40 @@
+"""A listener in a hurry, on connections and a board that the test overhears."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from notifications import listener as listener_module
+from notifications.listener import Listener
+from tests.support.overheard import BOUND_SECONDS, Lines, WatchedBoard, running, wait_live
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five times as many pings as in life."""
+    monkeypatch.setattr(listener_module, "PING_SECONDS", 0.1)
+
+
+@pytest.fixture
+def lines() -> Lines:
+    return Lines()
+
+
+@pytest.fixture
+def board(tmp_path: Path, lines: Lines) -> WatchedBoard:
+    board = WatchedBoard(tmp_path / "board")
+    board.log = lines.log
+    return board
+
+
+@pytest.fixture
+def listener(board: WatchedBoard, lines: Lines) -> Listener:
+    return Listener("a", board, lines, BOUND_SECONDS)
+
+
+@pytest.fixture
+def live(listener: Listener) -> Iterator[Listener]:
+    with running(listener):
+        wait_live(listener)
+        yield listener

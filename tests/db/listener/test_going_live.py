@@ -1,0 +1,84 @@
+"""A listener goes live once it listens and its own ping has come back, for one bound after each."""
+
+from pathlib import Path
+
+import pytest
+
+from notifications.board import Board, Slots, now_ns
+from notifications.channels import INVALIDATION_CHANNELS, REALM_HEARTBEAT, Heartbeat, heartbeat
+from notifications.listener import SECOND, Listener, State
+from tests.support.cluster import wait_until
+from tests.support.gates import PATIENCE, Gate
+from tests.support.hearing import notify
+from tests.support.overheard import BOUND_SECONDS, Lines, running, wait_applied, wait_live
+
+# The database is there for all; only what writes rows (through `source`) has it emptied afterwards.
+pytestmark = pytest.mark.usefixtures("django_db_setup")
+
+
+def test_it_listens_then_begins_an_epoch_then_goes_live_with_its_ping(
+    live: Listener, lines: Lines
+) -> None:
+    listens = [f'LISTEN "{channel}"' for channel in (*INVALIDATION_CHANNELS, REALM_HEARTBEAT)]
+    assert lines.log[: len(listens) + 2] == [*listens, "new epoch", "ping"]
+    assert "live" in lines.log
+    assert live.state is State.LIVE
+
+
+def test_it_is_not_live_while_it_connects_nor_while_no_ping_comes_back(
+    listener: Listener, lines: Lines, board: Board
+) -> None:
+    lines.gate, lines.muted = Gate(), True
+    with running(listener):
+        lines.gate.wait_for_arrival()
+        assert listener.state is State.CONNECTING
+        assert not board.live()
+        lines.gate.open()
+        wait_until(lambda: listener.state is State.LISTENING, "listening", PATIENCE)
+        wait_applied(board)
+        assert not board.live(), "it hears, but nothing proves that it hears in time"
+        lines.muted = False
+        wait_live(listener)
+
+
+def test_what_was_stamped_before_it_listened_is_stale(listener: Listener, board: Board) -> None:
+    """Whatever was cached before LISTEN could have missed its invalidation."""
+    slots = Slots(["a"])
+    stamp = board.stamp(slots)
+    with running(listener):
+        wait_live(listener)
+        assert not board.unchanged(slots, stamp)
+
+
+def test_the_board_is_live_for_one_bound_after_a_ping_was_sent(
+    live: Listener, board: Board
+) -> None:
+    for _ in range(3):
+        wait_live(live)
+        assert board.live_until <= now_ns() + BOUND_SECONDS * SECOND
+        assert live.watermark <= now_ns()
+
+
+def test_the_pings_of_a_namesake_do_not_make_it_live(
+    listener: Listener, lines: Lines, board: Board, tmp_path: Path
+) -> None:
+    """Two replicas that were given one name: what comes back to one says nothing of the other."""
+    namesake = Listener("a", Board(tmp_path / "other board"), Lines(), BOUND_SECONDS)
+    lines.muted = True
+    with running(listener), running(namesake):
+        wait_until(lambda: listener.state is State.LISTENING, "listening", PATIENCE)
+        wait_live(namesake)
+        wait_applied(board)
+        assert listener.watermark == 0
+        assert not board.live()
+
+
+def test_a_ping_that_claims_to_come_from_the_future_lengthens_nothing(
+    live: Listener, board: Board
+) -> None:
+    for sequence in range(10):
+        forged = heartbeat(Heartbeat("a", sequence, now_ns() + 3600 * SECOND))
+        notify(forged.channel, forged.payload)
+    wait_applied(board)
+    assert board.live_until <= now_ns() + BOUND_SECONDS * SECOND
+    assert live.watermark <= now_ns()

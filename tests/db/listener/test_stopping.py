@@ -1,0 +1,62 @@
+"""A stop ends a listener soon, whatever it waits for."""
+
+import time
+from concurrent.futures import Future
+
+import pytest
+
+from notifications.board import Board, now_ns
+from notifications.listener import SECOND, Listener, State
+from tests.support.cluster import wait_until
+from tests.support.gates import PATIENCE, in_thread
+from tests.support.overheard import BOUND_SECONDS, Lines, running, wait_live
+from tests.support.proxy import proxy
+
+# The database is there for all; only what writes rows (through `source`) has it emptied afterwards.
+pytestmark = pytest.mark.usefixtures("django_db_setup")
+
+
+def test_a_stop_ends_it_soon_and_leaves_the_board_dead(listener: Listener, board: Board) -> None:
+    ending = in_thread(listener.run)
+    wait_live(listener)
+    assert _seconds_to_stop(listener, ending) < 2
+    assert board.live_until == 0
+    assert listener.state is State.STOPPED
+
+
+def test_a_stop_ends_it_soon_while_the_database_is_away(board: Board) -> None:
+    with proxy() as network:
+        network.down()
+        listener = Listener("a", board, Lines(lambda: network.parameters), BOUND_SECONDS)
+        ending = in_thread(listener.run)
+        wait_until(lambda: listener.counts.reconnects >= 2, "two tries", PATIENCE)
+        assert _seconds_to_stop(listener, ending) < 3
+
+
+def test_a_stop_ends_it_soon_while_its_connection_is_stalled(board: Board) -> None:
+    with proxy() as network:
+        listener = Listener("a", board, Lines(lambda: network.parameters), BOUND_SECONDS)
+        ending = in_thread(listener.run)
+        wait_live(listener)
+        network.stall()
+        wait_until(lambda: not board.live(), "not live", PATIENCE)
+        assert _seconds_to_stop(listener, ending) < 2
+
+
+def test_waiters_for_a_watermark_learn_at_once_that_it_will_not_come(
+    listener: Listener, lines: Lines
+) -> None:
+    """The sidecar's last report waits here: it must not hold up the end of the process."""
+    with running(listener) as ending:
+        wait_live(listener)
+        waiting = in_thread(listener.wait_for_watermark, now_ns() + 60 * SECOND, 60)
+        listener.stop()
+        ending.result(PATIENCE)
+        assert waiting.result(PATIENCE) is False
+
+
+def _seconds_to_stop(listener: Listener, ending: "Future[None]") -> float:
+    began = time.monotonic()
+    listener.stop()
+    ending.result(PATIENCE)
+    return time.monotonic() - began

@@ -1,0 +1,37 @@
+"""A superuser's browser, a published realm, and a connection that hears what is announced."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+from notifications.channels import DEFINITION_CACHE_INVALIDATED, REALM_FILE_CHANGES, REALM_REGISTRY
+from notifications.listener import listen_connection
+from realms.models import Realm
+from tests.support import make
+from tests.support.admin import PUBLISHED, Heard, browser_of
+
+
+@pytest.fixture
+def root() -> Client:
+    """A superuser's browser."""
+    return browser_of(get_user_model().objects.create_superuser("root", password="root"))
+
+
+@pytest.fixture
+def published(source: Realm) -> Realm:
+    """The published realm, which shows its source's generation 3 after 2."""
+    make.publish(source, PUBLISHED)
+    make.write(source, post__tsx=b"export const edition = 2;")
+    make.publish(source, PUBLISHED)
+    return Realm.objects.get(url=PUBLISHED)
+
+
+@pytest.fixture
+def ear(transactional_db: None) -> Iterator[Heard]:
+    """A connection that listens as a sidecar does."""
+    with listen_connection() as listening:
+        for channel in (REALM_FILE_CHANGES, DEFINITION_CACHE_INVALIDATED, REALM_REGISTRY):
+            listening.execute(f"LISTEN {channel}".encode())
+        yield listening

@@ -1,0 +1,21 @@
+"""Ada's token, and a realm of hers that nobody else may read."""
+
+from typing import Any
+
+import pytest
+
+from realms.models import Realm
+from tests.support import make
+from tests.support.web import ORIGIN
+
+
+@pytest.fixture
+def ada(source: Realm) -> dict[str, str]:
+    """The header of ada's token for her realm."""
+    return make.realm_login(source, "ada")
+
+
+@pytest.fixture
+def private(owner: Any) -> Realm:
+    """A realm that only ada may read."""
+    return make.source(f"{ORIGIN}/ada/private/", owner, make.SITE, public=False)

@@ -1,0 +1,53 @@
+"""Ada's realm and Bob's private one, and the modules that were built."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from realms.api import definition_views
+from realms.models import Realm
+from realms.publishing.bootstrap import sync_base_realm
+from reindex.prerender.module_builder import ModuleBuilder
+from tests.support import make
+from tests.support.definitions_told import ON_SECRET, PRIVATE, SECRET, SITE, THING
+from tests.support.web import Web
+
+
+@pytest.fixture
+def site(web: Web, owner: Any) -> Realm:
+    """Ada's realm, which everyone may read, on a server with the card library."""
+    sync_base_realm()
+    return make.source(SITE, owner, {**make.SITE, "thing.tsx": THING, "mine.tsx": ON_SECRET})
+
+
+@pytest.fixture
+def bob() -> Any:
+    return make.user("bob")
+
+
+@pytest.fixture
+def private(site: Realm, bob: Any) -> Realm:
+    """Bob's realm, which nobody else may read."""
+    return make.source(PRIVATE, bob, {"secret.tsx": SECRET}, public=False)
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The modules that were built, one by one."""
+    built: list[str] = []
+    build = ModuleBuilder.build
+
+    def counted(builder: ModuleBuilder, located: Any) -> Any:
+        built.append(located.module_url)
+        return build(builder, located)
+
+    monkeypatch.setattr(ModuleBuilder, "build", counted)
+    return built
+
+
+@pytest.fixture(autouse=True)
+def no_shared_lookups() -> Iterator[None]:
+    """Each test has a board of its own moment; a process's lookups live longer."""
+    definition_views._lookup.cache_clear()
+    yield

@@ -1,0 +1,108 @@
+"""What changes in another realm, or in who may read it, renders the cards that read it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pytest_django import Settings
+
+from realms.access.permissions import change_permissions
+from realms.models import Realm
+from reindex.models import ReindexJob
+from tests.support import make
+from tests.support.notes import LIBRARY, newest
+from tests.support.rendering import index_of, work_off
+
+URL = "http://ada.localhost:4201/"
+Sent = list[tuple[str, Any]]
+
+Rendered = Callable[[], set[str]]
+
+
+def test_a_change_of_another_realm_renders_only_the_cards_that_read_it(
+    site: Realm, library: Realm, rendered: Rendered
+) -> None:
+    make.write(library, label__ts=b'export const label = "two";')
+    job = newest()
+    assert (job.generation, job.status) == (1, "queued")
+    assert rendered() == {"a", "b", "c", "lonely"}
+    assert "two a" in index_of(URL)["a"].html["isolated"]
+    assert newest().pins[LIBRARY] == library.generation
+
+    make.write(library, other__ts=b"export const other = 2;")
+    assert rendered() == set()
+    assert newest().pins[LIBRARY] == library.generation
+
+
+def test_a_realm_that_can_t_be_read_any_more_is_not_shown_on(
+    site: Realm, library: Realm, owner: Any, rendered: Rendered
+) -> None:
+    from realms.access.auth import Caller
+    from realms.publishing.publish import delete_realm
+
+    delete_realm(LIBRARY, Caller("ada"))
+    assert rendered() == {"a", "b", "c", "lonely"}
+    cards = index_of(URL)
+    assert cards["a"].error and not cards["p"].error
+    # Another realm stands there now; its history tells nothing about the old one's.
+    make.source(LIBRARY, owner, {"label.ts": b'export const label = "three";'})
+    make.publish(site, URL)
+    assert rendered() == {"a", "b", "c", "lonely"}
+    assert "three a" in index_of(URL)["a"].html["isolated"]
+
+
+def test_what_has_become_private_is_not_shown_on(
+    site: Realm, library: Realm, rendered: Rendered
+) -> None:
+    change_permissions(library, {"*": None})
+    assert rendered() == {"a", "b", "c", "lonely"}
+    assert index_of(URL)["a"].error and newest().pins[LIBRARY] == 0
+
+
+def test_a_realm_public_again_is_shown_again_and_not_before(
+    site: Realm, library: Realm, rendered: Rendered
+) -> None:
+    change_permissions(library, {"*": None})
+    rendered()
+    before = newest()
+    make.write(library, label__ts=b'export const label = "two";')
+    change_permissions(library, {"*": ["write"]})
+    assert newest() == before
+
+    change_permissions(library, {"*": ["read"]})
+    assert newest().status == "queued"
+    assert rendered() == {"a", "b", "c", "lonely"}
+    assert "two a" in index_of(URL)["a"].html["isolated"]
+    assert newest().pins[LIBRARY] == library.generation
+    # It is read now, as any other is.
+    make.write(library, label__ts=b'export const label = "three";')
+    assert rendered() == {"a", "b", "c", "lonely"}
+
+
+def test_a_realm_opened_while_a_job_finds_it_closed_has_the_job_followed(
+    site: Realm, library: Realm, sent: Sent, settings: Settings
+) -> None:
+    settings.REALM_BATCH_CARDS = 1
+    change_permissions(library, {"*": None})
+    work_off([sent.pop(0)])  # plans, and renders the first batch
+    assert newest().pins[LIBRARY] == 0
+    change_permissions(library, {"*": ["read"]})
+    work_off(sent)
+    cards = index_of(URL)
+    assert not [path for path, card in cards.items() if card.error]
+    assert "one a" in cards["a"].html["isolated"]
+
+
+def test_a_job_is_followed_by_another_if_a_realm_that_it_reads_changes(
+    site: Realm, library: Realm, sent: Sent, settings: Settings
+) -> None:
+    settings.REALM_BATCH_CARDS = 1
+    make.write(site, common__ts=b'export const suffix = "?";')
+    make.publish(site, URL)
+    plan_message = sent.pop(0)
+    work_off([plan_message])  # plans, and renders the first batch
+    make.write(library, label__ts=b'export const label = "two";')
+    work_off(sent)
+    jobs_of_two = ReindexJob.objects.filter(realm_url=URL, generation=2)
+    assert [job.status for job in jobs_of_two] == ["done", "done"]
+    cards = index_of(URL)
+    assert {cards[path].html["isolated"][:6] for path in "abc"} == {"<p>two"}

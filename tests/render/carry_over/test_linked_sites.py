@@ -1,0 +1,186 @@
+"""Sites that come, go and move are followed by the pages that link to them."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Any
+
+import pytest
+from django.db import connections
+from pytest_django import Settings
+
+from notifications.locks import address_lock
+from realms.access.auth import Caller
+from realms.access.permissions import change_permissions
+from realms.models import Realm
+from realms.publishing.publish import rollback_realm, unpublish_realm
+from reindex.jobs import queue
+from tests.support import make
+from tests.support.cluster import wait_until
+from tests.support.notes import FILES, LIBRARY, make_operator, newest, note, plain
+from tests.support.rendering import index_of, work_off
+from tests.support.web import ORIGIN, waiting_for
+
+URL = "http://ada.localhost:4201/"
+SHOWN = "http://library.localhost:4201/"
+ELSEWHERE = "http://two.localhost:4201/"
+Sent = list[tuple[str, Any]]
+
+Rendered = Callable[[], set[str]]
+
+
+def linked_to(site: Realm, *, close: bool = False, **files: bytes) -> Realm:
+    """Another realm, which is published at ELSEWHERE, and which `q` of the site links to."""
+    other = make.source("http://localhost:4201/ada/other/", site.owner, FILES)
+    make.write(other, **files)
+    make.publish(other, ELSEWHERE)
+    if close:
+        change_permissions(Realm.objects.get(url=ELSEWHERE), {"*": None})
+    make.write(site, q__json=note("q", f"{ELSEWHERE}p"))
+    make.publish(site, URL)
+    return other
+
+
+def test_a_site_published_where_a_closed_one_was_appears_in_linking_pages(
+    site: Realm, library: Realm, rendered: Rendered
+) -> None:
+    other = linked_to(site, close=True)
+    rendered()
+    unpublish_realm(ELSEWHERE, make_operator())
+    make.publish(other, ELSEWHERE)
+    assert newest().status == "queued"
+
+
+def test_a_site_that_was_taken_down_and_is_published_again_is_shown_again(
+    site: Realm, library: Realm, rendered: Rendered
+) -> None:
+    other = linked_to(site)
+    rendered()
+    there = index_of(URL)["q"].search["next"]
+    assert there["title"] == "p"
+    unpublish_realm(ELSEWHERE, make_operator())
+    rendered()
+    assert "title" not in index_of(URL)["q"].search["next"]
+    # Changed meanwhile, and rendered once more.
+    make.write(site, p__json=note("p"))
+    make.publish(site, URL)
+    rendered()
+    make.publish(other, ELSEWHERE)
+    rendered()
+    assert index_of(URL)["q"].search["next"] == there
+
+
+def test_a_site_that_comes_where_one_was_looked_for_is_shown(
+    site: Realm, library: Realm, rendered: Rendered
+) -> None:
+    at = "http://two.localhost:4201/deep/down/"
+    make.write(site, q__json=note("q", f"{at}p"), label__json=note("w", "/ada/nowhere/w"))
+    make.publish(site, URL)
+    rendered()
+    pins = newest().pins
+    assert {url for url, pin in pins.items() if pin == 0} == {
+        ELSEWHERE, f"{ELSEWHERE}deep/", at, f"{ORIGIN}/", f"{ORIGIN}/ada/", f"{ORIGIN}/ada/nowhere/"
+    }  # fmt: skip
+    other = make.source("http://localhost:4201/ada/other/", site.owner, FILES)
+    make.publish(other, at)
+    assert newest().status == "queued"
+    rendered()
+    assert index_of(URL)["q"].search["next"]["title"] == "p"
+    assert newest().pins[at] == 1
+    # A private realm comes, and is opened.
+    nowhere = make.source(
+        f"{ORIGIN}/ada/nowhere/", site.owner, {"w.json": plain("w")}, public=False
+    )
+    before = newest()
+    assert before.status == "done"
+    change_permissions(nowhere, {"*": ["read"]})
+    assert newest().status == "queued"
+    # What nobody looks for any more is noted no longer.
+    make.remove(site, "label.json", "q.json")
+    make.publish(site, URL)
+    rendered()
+    assert 0 not in newest().pins.values()
+
+
+def test_a_site_whose_front_page_is_broken_is_linked_to_as_any_other(
+    site: Realm, library: Realm, rendered: Rendered
+) -> None:
+    linked_to(site, index__json=make.card("./note", "Nothing"))
+    rendered()
+    make.publish(site, URL)
+    rendered()
+    assert index_of(ELSEWHERE)["index"].error
+    assert index_of(URL)["q"].search["next"]["title"] == "p"
+
+
+def test_links_lead_to_where_a_realm_is_published_and_move_with_it(
+    site: Realm, library: Realm, rendered: Rendered
+) -> None:
+    def link() -> str:
+        return str(index_of(URL)["b"].html["isolated"]).split('href="')[1].split('"')[0]
+
+    make.write(library, guide__json=make.card("@realm/base", "Card"))
+    make.write(site, b__json=note("b", f"{LIBRARY}guide"))
+    make.publish(site, URL)
+    rendered()
+    assert link() == f"{LIBRARY}guide"
+    for at in (SHOWN, "http://other.localhost:4201/"):
+        make.publish(library, at)
+    # Of two, it is the one that was there first.
+    assert {"a", "b"} <= rendered() <= {"a", "b", "c", "lonely"}
+    assert link() == f"{SHOWN}guide"
+    make.publish(library, SHOWN)
+    assert rendered() == set()
+    make.publish(site, URL)
+    assert rendered() == set()
+    unpublish_realm(SHOWN, Caller("ada"))
+    assert "b" in rendered()
+    assert link() == "http://other.localhost:4201/guide"
+    # Another realm is shown there: nothing is left to lead to.
+    other = make.source(f"{ORIGIN}/ada/other/", library.owner, {})
+    make.publish(other, "http://other.localhost:4201/")
+    assert "b" in rendered()
+    assert link() == f"{LIBRARY}guide"
+    rollback_realm("http://other.localhost:4201/", Caller("ada"))
+    assert "b" in rendered()
+    assert link() == "http://other.localhost:4201/guide"
+
+
+def test_a_realm_published_while_a_job_reads_it_has_the_job_followed(
+    site: Realm, library: Realm, sent: Sent, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A publish that has begun when a worker asks where the realm is, and has told its dependents
+    before it became one."""
+    make.write(library, guide__json=make.card("@realm/base", "Card"))
+    work_off(sent)
+    make.write(site, b__json=note("b", f"{LIBRARY}guide"))
+    unpublish_realm(URL, Caller("ada"))
+    make.publish(site, URL)
+    at_the_end, go_on = Event(), Event()
+    enqueue = queue.enqueue
+
+    def enqueueing(works: Iterable[queue.Work] = (), **told: Any) -> None:
+        owed = list(works)
+        enqueue(owed, **told)
+        if SHOWN in [work.realm_url for work in owed]:
+            at_the_end.set()
+            assert go_on.wait(20)
+
+    monkeypatch.setattr(queue, "enqueue", enqueueing)
+    with ThreadPoolExecutor(2) as threads:
+        publishing = threads.submit(in_thread, make.publish, library, SHOWN)
+        assert at_the_end.wait(20)
+        rendering = threads.submit(in_thread, work_off, sent)
+        wait_until(lambda: waiting_for(address_lock(LIBRARY)) or rendering.done(), "a worker waits")
+        go_on.set()
+        publishing.result(), rendering.result()
+    work_off(sent)
+    assert f'href="{SHOWN}guide"' in index_of(URL)["b"].html["isolated"]
+
+
+def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls in a thread, whose connections end with it."""
+    try:
+        return work(*arguments)
+    finally:
+        connections.close_all()

@@ -1,0 +1,82 @@
+"""A realm that shows a number, a replica of it, and a reader that notices a number from too long
+ago."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from realms.models import Realm
+from tests.support import make
+from tests.support.cluster import Replica, wait_until
+from tests.support.gates import PATIENCE, in_thread
+
+URL = "http://localhost:4201/ada/site/count.ts"
+BOUND_SECONDS = 2.0
+
+
+def count(source: Realm, number: int) -> int:
+    """Writes a number where `URL` shows it, and answers the generation."""
+    return make.write(source, count__ts=b"export const n = %d;" % number)
+
+
+def shown(answer: Any) -> int:
+    """The number that an answer shows."""
+    return int(answer.text.split("=")[1].split(";")[0])
+
+
+class Reader:
+    """Reads all the while, and remembers each read that was older than the bound allows."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._written: list[tuple[float, int]] = [(0.0, 1)]
+        self._end = threading.Event()
+        self.reads = 0
+        self.stale: list[tuple[int, int]] = []
+
+    def wrote(self, number: int) -> None:
+        """A number is committed by now."""
+        self._written.append((time.monotonic(), number))
+
+    def read(self) -> None:
+        began = time.monotonic()
+        number = shown(self._replica.get(URL))
+        least = max(n for at, n in self._written if at < began - BOUND_SECONDS)
+        self.reads += 1
+        if number < least:
+            self.stale.append((number, least))
+
+    def _run(self) -> None:
+        while not self._end.wait(0.01):
+            self.read()
+
+    @contextmanager
+    def at_work(self) -> "Iterator[Reader]":
+        ending = in_thread(self._run)
+        try:
+            yield self
+        finally:
+            self._end.set()
+            ending.result(PATIENCE)
+        assert self.reads > 10
+        assert self.stale == []
+
+
+def wait_for_hits(replica: Replica, number: int) -> None:
+    """Waits until both web workers answer from their caches, and what they should."""
+
+    def hits() -> bool:
+        answers = replica.each_worker(URL).values()
+        assert {shown(answer) for answer in answers} == {number}
+        return {answer.cache for answer in answers} == {"hit"}
+
+    wait_until(hits, "hits in both workers")
+
+
+def end(replica: Replica, role: str, number: int = signal.SIGTERM) -> None:
+    """Stops one of a replica's processes and waits for its end."""
+    replica.running[role].send_signal(number)
+    replica.running[role].wait(20)

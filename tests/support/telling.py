@@ -1,0 +1,22 @@
+"""What an endpoint of a realm tells, if its answer is as every such answer must be."""
+
+import json
+from typing import Any
+
+from tests.support.cluster import Answer
+from tests.support.web import API
+
+
+def told(answer: Answer, kind: str) -> Any:
+    """The data of an answer that is as every answer of an endpoint must be."""
+    assert answer.status == 200, answer.text
+    assert answer.headers["content-type"] == API
+    assert answer.headers["cache-control"].startswith("no-store")
+    assert "x-realm-generation" in answer.headers
+    data = json.loads(answer.text)["data"]
+    assert data["type"] == kind
+    return data
+
+
+def attributes(answer: Answer, kind: str) -> Any:
+    return told(answer, kind)["attributes"]
