@@ -33,6 +33,8 @@ class DependencyTracker:
     reader: Reader
     realm_url: str
     _modules: dict[str, tuple[frozenset[int], bool]] = field(default_factory=dict)
+    #: Cards of a batch link to each other, so each is looked at once.
+    _cards: dict[str, tuple[frozenset[int], bool, str | None]] = field(default_factory=dict)
 
     def of(self, url: str, document: Document, links: Iterable[str]) -> tuple[list[int], bool]:
         """The keys of everything that a card was made from, and whether nothing else can change it.
@@ -43,15 +45,9 @@ class DependencyTracker:
         documents += [(link, self.reader.known(link)) for link in links]
         entries = {BASE_MODULE}
         for each, linked in documents:
-            place = self.reader.place(each)
-            if place is None:
-                cacheable = False
-                continue
-            keys |= self._keys(place, place.card_path)
-            if linked is None:
-                continue
-            cacheable = cacheable and is_plain(specifier_of(linked))
-            module = module_of(each, linked)
+            found_keys, plain, module = self._card(each, linked)
+            keys |= found_keys
+            cacheable = cacheable and plain
             if module is not None:
                 entries.add(module)
         for entry in entries:
@@ -59,6 +55,21 @@ class DependencyTracker:
             keys |= found_keys
             cacheable = cacheable and complete
         return sorted(keys), cacheable
+
+    def _card(self, url: str, document: Document | None) -> tuple[frozenset[int], bool, str | None]:
+        """The keys of a card's own file, whether nothing else can change it, and its module."""
+        known = self._cards.get(url)
+        if known is not None:
+            return known
+        place = self.reader.place(url)
+        if place is None:
+            return frozenset(), False, None
+        keys = frozenset(self._keys(place, place.card_path))
+        if document is None:
+            return keys, True, None
+        found = keys, is_plain(specifier_of(document)), module_of(url, document)
+        self._cards[url] = found
+        return found
 
     def of_modules(self, urls: Iterable[str]) -> set[int]:
         """The keys of modules, without the keys of their imports."""

@@ -45,7 +45,9 @@ def absolute(document: Document, moved: Callable[[str], str] = lambda url: url) 
     maps a URL to the one to read instead."""
 
     def placed(reference: str) -> str:
-        return moved(with_composed(rooted(reference)))
+        url = with_composed(rooted(reference))
+        # A relative reference stays in the card's own realm.
+        return moved(url) if "://" in url else url
 
     data = document["data"]
     adopts = data["meta"]["adoptsFrom"]

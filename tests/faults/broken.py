@@ -86,7 +86,7 @@ def early_notify() -> None:
 
     emit.notify_peers = notify_peers
     emit.bump_at_commit = lambda keys: emit.local_board().bump(list(keys))
-    for module in ("realms.publishing.effects", "realms.access.accounts", "realms.admin.registry"):
+    for module in ("realms.publishing.effects", "realms.admin.registry"):
         _replace(module, "bump_at_commit", emit.bump_at_commit)
 
 
