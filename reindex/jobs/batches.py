@@ -1,4 +1,4 @@
-"""Batches: claimed, rendered, finished. The last batch of a job swaps the index.
+"""Batches: leased, rendered, finished. The last batch of a job swaps the index.
 
 Lock order: the batch first, then its job.
 """
@@ -26,11 +26,11 @@ from reindex.models import (
 )
 
 
-def claim(batch_id: int) -> ReindexBatch | None:
+def lease_batch(batch_id: int) -> ReindexBatch | None:
     """Takes the lease of a batch; None if another worker has it, it is done, or its job ended."""
     now = timezone.now()
     with bookkeeping():
-        # A locked batch is being claimed or finished by another worker.
+        # A locked batch is being leased or finished by another worker.
         batch = (
             ReindexBatch.objects.free(now)
             .select_for_update(skip_locked=True)

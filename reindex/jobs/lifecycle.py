@@ -61,7 +61,7 @@ class Plan:
 # --- Planning ----------------------------------------------------------------------------------
 
 
-def begin(job_id: int) -> ReindexJob | None:
+def lease_job(job_id: int) -> ReindexJob | None:
     """Takes the lease of a queued job, which fixes its generation. None if another worker has the
     lease, or if the job was planned, has ended or isn't due yet."""
     now = timezone.now()

@@ -111,7 +111,7 @@ def _named(**more: Any) -> dict[str, Any]:
 def _lease(kind: str, key: str) -> Piece | None:
     match kind:
         case "plan":
-            return lifecycle.begin(int(key))
+            return lifecycle.lease_job(int(key))
         case "batch":
-            return batches.claim(int(key))
-    return wanted.claim_definitions(key)
+            return batches.lease_batch(int(key))
+    return wanted.lease_definitions(key)

@@ -19,7 +19,7 @@ from reindex.models import (
 DEFINITIONS_AFTER = timedelta(seconds=1)
 
 
-def claim_definitions(module_url: str) -> WantedDefinitions | None:
+def lease_definitions(module_url: str) -> WantedDefinitions | None:
     """Takes the lease of definitions to build; None if another worker has it, or they are built."""
     now = timezone.now()
     with bookkeeping():

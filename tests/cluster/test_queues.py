@@ -37,14 +37,14 @@ def test_every_job_of_a_realm_is_counted_for_its_owner(
     reindex(URL)
     for job in ReindexJob.objects.filter(status="queued"):
         # What follows it, and what a change of what it reads makes necessary.
-        leased = lifecycle.begin(job.pk)
+        leased = lifecycle.lease_job(job.pk)
         assert leased is not None
         lifecycle.request_rerun(job.pk)
         lifecycle.create_batches(
             leased, lifecycle.Plan([], {job.realm_url: 1, "http://x.localhost:4201/": 1})
         )
     for job in ReindexJob.objects.filter(status="queued"):
-        leased = lifecycle.begin(job.pk)
+        leased = lifecycle.lease_job(job.pk)
         assert leased is not None
         lifecycle.create_batches(
             leased, lifecycle.Plan([], {job.realm_url: 1, "http://x.localhost:4201/": 1})

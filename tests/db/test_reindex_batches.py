@@ -89,9 +89,9 @@ def test_the_planner_of_a_job_gets_the_lease_of_its_first_batch(sent: Sent) -> N
         first, second = lifecycle.create_batches(
             job, lifecycle.Plan(["a.json", "b.json"], {URL: 1}), lease_first=True
         )
-    assert batches.claim(first.pk) is None
+    assert batches.lease_batch(first.pk) is None
     assert batches.finish(first, results("a"))
-    assert batches.claim(second.pk) is not None
+    assert batches.lease_batch(second.pk) is not None
 
 
 @pytest.mark.django_db(transaction=True)
@@ -102,7 +102,7 @@ def test_of_many_who_claim_a_batch_one_gets_it(sent: Sent) -> None:
 
     def claim() -> ReindexBatch | None:
         barrier.wait(10)
-        return batches.claim(batch)
+        return batches.lease_batch(batch)
 
     claims = [in_thread(claim) for _ in range(crowd)]
     assert sum(claimed.result(10) is not None for claimed in claims) == 1
@@ -144,17 +144,17 @@ def somebody_waits() -> bool:
 def test_a_lease_is_held_as_long_as_it_is_renewed_and_no_longer(sent: Sent) -> None:
     (pk,) = plan(owe(1), "a")
     batch = taken(pk)
-    assert batches.claim(pk) is None
+    assert batches.lease_batch(pk) is None
     run_out(pk)
     assert leases.renew(batch)
-    assert batches.claim(pk) is None
+    assert batches.lease_batch(pk) is None
     run_out(pk)
     heir = taken(pk)
     assert heir.attempts == 2
     assert not leases.renew(batch)
     assert leases.renew(heir)
     batches.release(batch, "the late one gives up what it no longer has")
-    assert batches.claim(pk) is None
+    assert batches.lease_batch(pk) is None
     assert batches.finish(heir, results("a"))
     run_out(pk)
-    assert batches.claim(pk) is None
+    assert batches.lease_batch(pk) is None

@@ -35,10 +35,10 @@ def test_a_released_batch_is_retried_until_the_job_fails_and_once_later(
         batch = taken(pk)
         assert batch.attempts == attempt
         batches.release(batch, "replica b answered 503")
-        assert batches.claim(pk) is None  # not in the same second
+        assert batches.lease_batch(pk) is None  # not in the same second
         run_out(pk)
     assert status(job) == Status.FAILED
-    assert batches.claim(pk) is None
+    assert batches.lease_batch(pk) is None
     state = readiness(URL, 1)
     assert (state.ready, state.missing) == (False, "prerender-html")
     assert state.error == "replica b answered 503"
@@ -151,7 +151,7 @@ def test_a_job_whose_planners_are_all_killed_fails(sent: Sent) -> None:
     job = owe(1)
     for _ in range(leases.MAX_ATTEMPTS):
         sweeper.sweep()
-        assert lifecycle.begin(job.pk) is not None
+        assert lifecycle.lease_job(job.pk) is not None
         plan_run_out(job)
     sweeper.sweep()
     assert status(job) == Status.FAILED
@@ -173,9 +173,9 @@ def test_a_planner_renews_its_lease_and_makes_no_plan_once_it_has_lost_it(
     def slow(leased: ReindexJob, go_on: Any) -> lifecycle.Plan:
         plan_run_out(job)
         go_on()
-        assert lifecycle.begin(job.pk) is None, "the lease was renewed"
+        assert lifecycle.lease_job(job.pk) is None, "the lease was renewed"
         plan_run_out(job)
-        assert lifecycle.begin(job.pk) is not None, "another takes it"
+        assert lifecycle.lease_job(job.pk) is not None, "another takes it"
         go_on()
         raise AssertionError("unreachable")
 

@@ -24,7 +24,7 @@ def job_with_a_successor(*, full: bool) -> ReindexJob:
 def test_a_failed_job_hands_on_that_it_renders_everything(full: bool) -> None:
     failed = job_with_a_successor(full=full)
     for _ in range(leases.MAX_ATTEMPTS):
-        batch = batches.claim(failed.batches.get().pk)
+        batch = batches.lease_batch(failed.batches.get().pk)
         assert batch is not None
         batches.release(batch, "no replica answered")
         failed.batches.update(lease_until=None)
@@ -33,6 +33,6 @@ def test_a_failed_job_hands_on_that_it_renders_everything(full: bool) -> None:
 
 
 def test_a_job_that_rendered_everything_is_followed_by_one_that_need_not() -> None:
-    batch = batches.claim(job_with_a_successor(full=True).batches.get().pk)
+    batch = batches.lease_batch(job_with_a_successor(full=True).batches.get().pk)
     assert batch is not None and batches.finish(batch, [])
     assert ReindexJob.objects.live().get(realm_url=URL).full is False

@@ -123,7 +123,7 @@ def assert_same(prepare: Callable[[], tuple[Run, Run]], *, passes: bool = False)
 
 #: What may happen to a job that is queued: `old` is a lease that has run out, `job` the row.
 PLANNING: dict[str, Callable[[ReindexJob], Any]] = {
-    "begin": lambda old: lifecycle.begin(old.pk) is not None,
+    "begin": lambda old: lifecycle.lease_job(old.pk) is not None,
     "planned": lambda old: len(lifecycle.create_batches(old, plan("a", "b"))),
     "swapped": lambda old: lifecycle.create_batches(old, plan()),
     "renew": leases.renew,
@@ -151,7 +151,7 @@ def test_two_who_meet_at_planning_come_to_what_they_do_in_a_row(one: str, two: s
 @pytest.mark.parametrize("late", ["planned", "swapped", "renew", "announce", "failed", "replace"])
 def test_who_has_lost_the_lease_of_a_plan_changes_nothing(late: str) -> None:
     lost = made_job()
-    assert lifecycle.begin(lost.pk) is not None
+    assert lifecycle.lease_job(lost.pk) is not None
     before = picture()
     assert not PLANNING[late](lost)
     assert picture() == before
@@ -160,7 +160,7 @@ def test_who_has_lost_the_lease_of_a_plan_changes_nothing(late: str) -> None:
 # --- A batch that is rendered ------------------------------------------------------------------
 
 RENDERING: dict[str, Callable[[ReindexBatch], Any]] = {
-    "claim": lambda old: batches.claim(old.pk) is not None,
+    "claim": lambda old: batches.lease_batch(old.pk) is not None,
     "renew": leases.renew,
     "release": lambda old: batches.release(old, "nobody there"),
     "postpone": lambda old: leases.postpone(old, "busy"),
@@ -193,7 +193,7 @@ def test_two_who_meet_at_a_batch_come_to_what_they_do_in_a_row(one: str, two: st
 def test_who_has_lost_a_lease_changes_nothing_for_who_has_it(late: str) -> None:
     def prepare() -> tuple[Run, Run]:
         (lost,) = made_batches("a")
-        held = batches.claim(lost.pk)
+        held = batches.lease_batch(lost.pk)
         assert held is not None
         return lambda: RENDERING[late](lost), lambda: RENDERING["finish"](held)
 
@@ -212,9 +212,9 @@ def test_a_lease_that_a_database_crash_has_undone_is_lost(late: str) -> None:
     then must not be taken for the one before."""
     (batch,) = made_batches("a")
     before = ReindexBatch.objects.filter(pk=batch.pk).values().get()
-    undone = batches.claim(batch.pk)
+    undone = batches.lease_batch(batch.pk)
     ReindexBatch.objects.filter(pk=batch.pk).update(**before)
-    held = batches.claim(batch.pk)
+    held = batches.lease_batch(batch.pk)
     assert undone is not None and held is not None
     assert not RENDERING[late](undone)
     assert RENDERING["finish"](held)
@@ -224,9 +224,9 @@ def test_a_lease_that_a_database_crash_has_undone_is_lost(late: str) -> None:
 def test_a_lease_of_a_plan_that_a_crash_has_undone_is_lost(late: str) -> None:
     job = made_job()
     before = ReindexJob.objects.filter(pk=job.pk).values().get()
-    undone = lifecycle.begin(job.pk)
+    undone = lifecycle.lease_job(job.pk)
     ReindexJob.objects.filter(pk=job.pk).update(**before)
-    held = lifecycle.begin(job.pk)
+    held = lifecycle.lease_job(job.pk)
     assert undone is not None and held is not None
     now = picture()
     assert not PLANNING[late](undone)
@@ -238,7 +238,7 @@ def test_a_lease_of_a_plan_that_a_crash_has_undone_is_lost(late: str) -> None:
 def test_a_batch_whose_key_is_given_out_again_is_not_the_one_before(late: str) -> None:
     """A crash may undo the creation of a batch, and the sequence of its key with it."""
     (lost,) = made_batches("a")
-    undone = batches.claim(lost.pk)
+    undone = batches.lease_batch(lost.pk)
     assert undone is not None
     ReindexBatch.objects.filter(pk=lost.pk).delete()
     job = ReindexJob.objects.get()
@@ -246,7 +246,7 @@ def test_a_batch_whose_key_is_given_out_again_is_not_the_one_before(late: str) -
         realm_url=f"{URL}other/", generation=1, status="rendering", pins={}
     )
     ReindexBatch.objects.create(pk=lost.pk, job=other, paths=["b.json"], lease_number=1)
-    held = batches.claim(lost.pk)
+    held = batches.lease_batch(lost.pk)
     assert held is not None and job.status == "rendering"
     assert not RENDERING[late](undone)
     again = ReindexBatch.objects.get(pk=lost.pk)
@@ -288,7 +288,7 @@ def test_two_who_swap_an_index_come_to_what_they_do_in_a_row(two: str) -> None:
 
 FAILED: dict[str, Callable[[ReindexBatch], Any]] = {
     "try again": lambda old: try_again(),
-    "claim": lambda old: batches.claim(old.pk) is not None,
+    "claim": lambda old: batches.lease_batch(old.pk) is not None,
     "finish": lambda old: batches.finish(old, results(old)),
     "release": lambda old: batches.release(old, "nobody there"),
     "owe": lambda old: cancel_and_owe(),
@@ -309,7 +309,7 @@ def test_two_who_meet_at_a_job_that_failed_come_to_what_they_do_in_a_row(
 
 
 WANTED: dict[str, Callable[[WantedDefinitions], Any]] = {
-    "claim": lambda old: wanted.claim_definitions(MODULE) is not None,
+    "claim": lambda old: wanted.lease_definitions(MODULE) is not None,
     "built": wanted.remove_wanted,
     "want": lambda old: wanted.want_definitions([MODULE]),
 }

@@ -97,14 +97,14 @@ def test_a_fork_waits_a_moment_for_a_report_under_way() -> None:
 @pytest.mark.usefixtures("at_work")
 def test_each_lease_names_the_worker_that_has_it(sent: Any, source: Realm) -> None:
     ReindexJob.objects.create(realm_url=source.url, generation=1)
-    job = lifecycle.begin(ReindexJob.objects.get().pk)
+    job = lifecycle.lease_job(ReindexJob.objects.get().pk)
     assert job is not None
     assert ReindexJob.objects.get().worker == NAME
     plan = lifecycle.Plan([f"{number}.json" for number in range(600)], {source.url: 1})
     first, *_ = lifecycle.create_batches(job, plan, lease_first=True)
     assert [each.worker for each in job.batches.order_by("pk")][:2] == [NAME, ""]
     WantedDefinitions.objects.create(module_url="m", due_at=timezone.now())
-    wanted.claim_definitions("m")
+    wanted.lease_definitions("m")
     assert WantedDefinitions.objects.get().worker == NAME
     leases.postpone(first, "later")
     first.refresh_from_db()

@@ -156,7 +156,7 @@ def _swap(html: str) -> None:
     """What a worker does when the last card of the realm at PAGE is rendered."""
     job = ReindexJob.objects.get(realm_url=PAGE, status="queued")
     (batch,) = lifecycle.create_batches(job, lifecycle.Plan(["index.json"], {PAGE: job.generation}))
-    claimed = batches.claim(batch.pk)
+    claimed = batches.lease_batch(batch.pk)
     assert claimed is not None
     result = {"url": f"{PAGE}index", "html": {"isolated": html}, "search": {}, "ms": 1.0}
     assert batches.finish(claimed, [result])

@@ -57,7 +57,7 @@ def test_progress_and_readiness_tell_each_phase_of_a_job(
     assert progress(web)["phase"] == "queued"
     assert readiness(web, check) == readiness(web, AWAIT) == (503, "index")
 
-    job = lifecycle.begin(newest().pk)
+    job = lifecycle.lease_job(newest().pk)
     assert job is not None
     assert progress(web)["phase"] == "index"
     assert readiness(web, AWAIT) == (503, "index")
@@ -68,14 +68,14 @@ def test_progress_and_readiness_tell_each_phase_of_a_job(
     )
     assert readiness(web, AWAIT) == (503, "prerender-html")
     assert readiness(web, check) == (503, "index")
-    batch = batches.claim(first.pk)
+    batch = batches.lease_batch(first.pk)
     assert batch is not None
     batches.finish(batch, [{"url": f"{URL}index", "html": {"isolated": "x"}, "search": {}}])
     told = progress(web)
     assert (told["phase"], told["filesCompleted"], told["totalFiles"]) == ("render", 1, 2)
     assert told["seconds"] > 0 and told["finishedAt"] is None
 
-    batch = batches.claim(second.pk)
+    batch = batches.lease_batch(second.pk)
     assert batch is not None
     batches.finish(batch, [])
     told = progress(web)
@@ -179,7 +179,7 @@ def test_writes_to_a_source_realm_are_gathered_into_one_job(
     assert not tasks.work() and not tasks.work()
     assert len(sent) == 2  # one more was sent
     ReindexJob.objects.update(due_at=timezone.now())
-    assert lifecycle.begin(job.pk) is not None
+    assert lifecycle.lease_job(job.pk) is not None
 
     # It has begun: what comes now is for the job that follows.
     newer = make.write(source, c__json=make.card("./post", "Post", title="c"))
@@ -214,7 +214,7 @@ def test_a_cancelled_job_leaves_nothing_behind_that_is_shown(sent: Sent, owner: 
     with transaction.atomic():
         job = queue.enqueue_job(URL, 1)
     (made,) = lifecycle.create_batches(job, lifecycle.Plan(["a.json"], {URL: 1}))
-    batch = batches.claim(made.pk)
+    batch = batches.lease_batch(made.pk)
     assert batch is not None
     assert queue.cancel(URL) == 1
     assert not batches.finish(batch, [{"url": f"{URL}a", "html": {}, "search": {}}])

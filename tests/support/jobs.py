@@ -35,7 +35,7 @@ def results(*names: str, edition: str = "new") -> list[dict[str, Any]]:
 
 def taken(batch_id: int) -> ReindexBatch:
     """The batch, leased."""
-    batch = batches.claim(batch_id)
+    batch = batches.lease_batch(batch_id)
     assert batch is not None
     return batch
 
@@ -68,7 +68,7 @@ def plan_two(job: ReindexJob) -> list[int]:
 def fail(job: ReindexJob) -> None:
     for _ in range(leases.MAX_ATTEMPTS):
         ReindexJob.objects.filter(pk=job.pk).update(lease_until=None)
-        leased = lifecycle.begin(job.pk)
+        leased = lifecycle.lease_job(job.pk)
         assert leased is not None
         lifecycle.record_failure(leased, "nobody there")
     assert status(job) == Status.FAILED

@@ -170,10 +170,10 @@ def test_a_job_whose_base_was_replaced_does_not_land_and_is_followed(
 ) -> None:
     make.write(site, b__json=note("b2"))
     make.publish(site, URL)
-    job = lifecycle.begin(newest().pk)
+    job = lifecycle.lease_job(newest().pk)
     assert job is not None
     (batch,) = lifecycle.create_batches(job, lifecycle.Plan(["b.json"], {URL: 2}, base=0))
-    taken = batches.claim(batch.pk)
+    taken = batches.lease_batch(batch.pk)
     assert taken is not None
     sent.clear()
     assert batches.finish(taken, [])
