@@ -119,6 +119,9 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
 
+# They ask for middleware whose headers OriginMiddleware sets.
+SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002"]
+
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
