@@ -5,8 +5,14 @@ import sys
 
 from django.core.management import execute_from_command_line
 
+#: The command that runs for long, and is followed by its log.
+SIDECAR = "listen_file_changes"
+
 
 def main() -> None:
     """Runs the management command that the command line names."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
+    if SIDECAR not in sys.argv[1:2]:
+        # A command prints what it does; its log would say that a second time.
+        os.environ.setdefault("REALM_LOG_LEVEL", "WARNING")
     execute_from_command_line(sys.argv)

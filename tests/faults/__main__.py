@@ -67,6 +67,8 @@ def _prepare(folder: Path) -> None:
     os.environ["DATABASE_URL"] = f"postgresql://postgres@127.0.0.1:{port}/postgres"
     os.environ["REALM_DATA_DIR"] = str(folder)
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+    # The log of the authors' publishes would hide what the campaign says.
+    os.environ.setdefault("REALM_LOG_LEVEL", "WARNING")
     for name in ("LISTEN_DATABASE_URL", "CELERY_BROKER_URL"):
         os.environ.pop(name, None)
     import django
