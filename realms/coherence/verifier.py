@@ -42,7 +42,7 @@ from realms.serving.contents import Variant
 from realms.serving.transpiling import TranspilerFailed
 
 POLL_SECONDS = 0.1
-#: A new sample is drawn when the last one is done, but not earlier than this.
+#: Samples are drawn one after another, and at least this many seconds apart.
 SAMPLE_SECONDS = 5.0
 #: How long to wait after a replica gave no answer.
 AGAIN_SECONDS = 0.1

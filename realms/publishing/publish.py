@@ -388,7 +388,7 @@ def _published_or_free(url: str, source: Realm, caller: Caller) -> Realm | None:
     """The published realm at a URL if it is the caller's, None if the URL is free to take."""
     realm = Realm.objects.select_related("source").filter(url=url).first()
     if realm is not None and realm.kind == Kind.PUBLISHED:
-        # That the caller owns `source` has been checked.
+        # Ownership of `source` was checked before.
         own = realm.source_id == source.pk
         if own or (realm.source is not None and owns(realm.source, caller)):
             return realm

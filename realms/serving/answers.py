@@ -80,7 +80,7 @@ def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
     def from_database() -> Answer:
         before = cache.peek(url)
         made_from = before.content.made_from if before else None
-        # Leaves out the bytes if they are those of the stale answer, which is then used again.
+        # If the bytes are still those of the stale answer, they aren't fetched, and it is reused.
         found = resolve(url, extensions, known=made_from.sha256 if made_from else None)
         if _same_bytes(found, made_from) and not _reused(found, before):
             # Only the file's name or its times differ: a new answer needs the bytes after all.

@@ -44,8 +44,8 @@ def find_page(realm_url: str, card: str) -> Page:
 
 
 def failed_cards(realm_url: str, generation: int) -> dict[str, str]:
-    """The error messages of the failed cards in the index that visitors see, by path without
-    `.json`; empty if that index has another generation."""
+    """The error messages of the cards that failed in the index shown to visitors, by path without
+    `.json`. Empty if that index isn't of this generation."""
     if not IndexHead.objects.filter(realm_url=realm_url, generation=generation).exists():
         return {}
     failed = IndexedCard.objects.filter(realm_url=realm_url, current=True, error__isnull=False)

@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 SHUN_SECONDS = 10.0
 #: The status of a pinned read of a file in another realm that lies within the pinned one.
 MISDIRECTED = 421
-#: Expected results of a pinned read: content, a redirect to the file, no file, a module that can't
-#: be transpiled, no history, another realm.
+#: The statuses of a pinned read: 200 content, 302 a redirect to the file, 404 no such file, 406 the
+#: module can't be transpiled, 410 the generation is gone from history, 421 another realm's file.
 _EXPECTED = (200, 302, 404, 406, 410, MISDIRECTED)
 #: Until when a replica is left out, and why.
 _unhealthy: dict[str, tuple[float, str]] = {}
