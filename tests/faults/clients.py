@@ -165,6 +165,8 @@ class Author(Client):
         self.site = site
         self._replicas = replicas
         self._token = server_token(site.user)
+        #: Whether the source realms hold every file that the judge expects of a page.
+        self._filled = False
 
     def work(self) -> None:
         self.create()
@@ -175,6 +177,7 @@ class Author(Client):
     def create(self) -> None:
         """Makes the source realms, fills them and publishes one; again and again until they are
         there."""
+        self._filled = False
         for source in self.site.sources:
             endpoint = source.rstrip("/").rpartition("/")[2]
             attributes = {"endpoint": endpoint, "name": self.site.user}
@@ -186,6 +189,8 @@ class Author(Client):
             self._insist("fill", partial(self._put, source, "note.tsx", NOTE.encode(), ""))
             for path in (*WRITTEN, HIDDEN, FLEETING):
                 self._insist("fill", partial(self.write, path, source))
+        # Asked to stop, the author gives up in the middle.
+        self._filled = not self.stop_asked.is_set()
         self._insist("publish", self.publish)
 
     def _insist(self, what: str, attempt: Callable[[], Operation], *others: int) -> None:
@@ -248,6 +253,8 @@ class Author(Client):
     def open_all(self) -> None:
         """Has everything be everyone's to read, and published."""
         self.stop_asked.clear()
+        if not self._filled:
+            self.create()
         self._insist("publish", self.publish)
         for realm in self.site.realms:
             # There may be nothing at the inner URL.
