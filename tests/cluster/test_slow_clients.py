@@ -33,10 +33,13 @@ SECONDS = 10
 
 
 @pytest.fixture
-def fleet(source: Any, base: None, tmp_path: Path) -> Iterator[Cluster]:
-    """One replica whose deadlines are short."""
+def fleet(
+    request: pytest.FixtureRequest, source: Any, base: None, tmp_path: Path
+) -> Iterator[Cluster]:
+    """One replica whose deadlines are short: 2 s, or what a test asks for."""
+    seconds = getattr(request, "param", "2")
     make.write_paths(source, {"large.bin": bytes(5_000_000)})
-    with cluster(tmp_path, 1, REALM_BODY_SECONDS="2", REALM_SEND_SECONDS="2") as running:
+    with cluster(tmp_path, 1, REALM_BODY_SECONDS="2", REALM_SEND_SECONDS=seconds) as running:
         yield running
 
 
@@ -125,6 +128,8 @@ def test_an_upload_that_is_not_read_ends_its_connection(replica: Replica, source
         assert b"connection: close" in answer
 
 
+# On a busy machine the last answers begin seconds after the first.
+@pytest.mark.parametrize("fleet", ["10"], indirect=True)
 def test_what_nobody_reads_takes_bounded_memory_and_is_given_up(
     replica: Replica, source: Any
 ) -> None:
@@ -137,6 +142,8 @@ def test_what_nobody_reads_takes_bounded_memory_and_is_given_up(
         wait_until(lambda: _established(replica) == 0, "the connections are ended", 60)
 
 
+# On a busy machine the last answers begin seconds after the first.
+@pytest.mark.parametrize("fleet", ["10"], indirect=True)
 def test_parts_of_large_answers_that_nobody_reads_take_no_copies(replica: Replica) -> None:
     before = max(each.memory_info().rss for each in _workers(replica))
     with part_never_read(replica.port, 120, LARGE):
