@@ -114,6 +114,12 @@ class Board:
         """Whether the epoch and the slots are still those of `stamp`."""
         return slots.read(self._words) == stamp
 
+    def vouches(self, slots: Slots, stamp: Stamp) -> bool:
+        """Whether the board is live and `unchanged`: whether a value with this stamp is fresh."""
+        # The order matters if this thread pauses between the two: the comparison comes last.
+        live = now_ns() < self._words[_AT_LIVE_UNTIL] or self.live()
+        return live and slots.read(self._words) == stamp
+
     def live(self) -> bool:
         """Whether every change older than the staleness bound is known to be on the board."""
         now = now_ns()
