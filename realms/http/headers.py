@@ -38,12 +38,12 @@ def of_generation(generation: int) -> Headers:
     return (("x-realm-generation", str(generation)),)
 
 
-def of_file(realm_url: str, generation: int, *, public: bool) -> Headers:
+def of_file(realm_url: str, generation: int, *, public: bool, compressible: bool) -> Headers:
     """The form of a file that a request prefers. The file decides how long it may be kept."""
     return (
         _realm(realm_url),
         *of_generation(generation),
-        ("vary", "Accept"),
+        ("vary", "Accept, Accept-Encoding" if compressible else "Accept"),
         *CORS,
         *_readable(public),
     )

@@ -26,8 +26,14 @@ PRIVATE = ("cache-control", "private, no-store")
         (headers.of_server(), (*CORS, NO_STORE)),
         (headers.of_error(), (NO_STORE, *CORS)),
         (headers.of_generation(7), (GENERATION,)),
-        (headers.of_file(REALM, 7, public=True), (URL, GENERATION, VARY, *CORS, PUBLIC)),
-        (headers.of_file(REALM, 7, public=False), (URL, GENERATION, VARY, *CORS)),
+        (
+            headers.of_file(REALM, 7, public=True, compressible=False),
+            (URL, GENERATION, VARY, *CORS, PUBLIC),
+        ),
+        (
+            headers.of_file(REALM, 7, public=False, compressible=True),
+            (URL, GENERATION, ("vary", "Accept, Accept-Encoding"), *CORS),
+        ),
         (headers.of_card(REALM, 7, public=True), (URL, GENERATION, VARY, NO_STORE, *CORS, PUBLIC)),
         (headers.of_card(REALM, 7, public=False), (URL, GENERATION, VARY, NO_STORE, *CORS)),
         (headers.of_write(REALM, 7), (URL, GENERATION, NO_STORE, *CORS)),
