@@ -71,7 +71,7 @@ class StampedCache(Generic[V]):
     def put(self, key: Hashable, value: V, slots: Slots, stamp: Stamp) -> None:
         """Stores a value with the stamp taken before its load. An entry larger than a quarter of
         the cache is not stored."""
-        overhead = ENTRY_BYTES + _size(key) + SLOT_BYTES * len(slots.positions)
+        overhead = ENTRY_BYTES + _size(key) + SLOT_BYTES * slots.count
         size = self._size_of(value) + overhead
         stale = not self._board.unchanged(slots, stamp)
         with self._lock:

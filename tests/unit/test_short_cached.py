@@ -26,7 +26,7 @@ KEPT: list[tuple[Any, tuple[object, ...]]] = [
     (accept.accepted, (LONG,)),
     (accept.takes_pages, (LONG,)),
     (asgi._variable, (LONG.encode(),)),
-    (board.slot_of, (LONG,)),
+    (board._word_of, (LONG,)),
     (references._joined_once, (SITE, f"./{LONG}")),
     (dependency_keys.dependency_key, (SITE, LONG)),
 ]
