@@ -157,7 +157,12 @@ _database["CONN_MAX_AGE"] = None
 _database["CONN_HEALTH_CHECKS"] = True
 # A pooler shares sessions between clients, so cursors don't survive there.
 _database["DISABLE_SERVER_SIDE_CURSORS"] = bool(LISTEN_DATABASE_URL)
-_database["OPTIONS"] = {"connect_timeout": 5, **_database.get("OPTIONS", {})}
+_database["OPTIONS"] = {
+    "connect_timeout": 5,
+    # A kept connection whose server's host is gone fails after this time. Unit: milliseconds.
+    "tcp_user_timeout": 30_000,
+    **_database.get("OPTIONS", {}),
+}
 _database["TEST"] = {"NAME": env.REALM_TEST_DATABASE}
 DATABASES = {"default": _database}
 
@@ -178,6 +183,9 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 # A worker process that starts slower than this is killed: a low limit loops on a busy machine.
 CELERY_WORKER_PROC_ALIVE_TIMEOUT = 60
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+# A worker process keeps its database connection for this many tasks. By default Celery closes it
+# around each task, and the first queries of a new connection are slow. See `check_connection`.
+CELERY_DB_REUSE_MAX = 1000
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BEAT_SCHEDULE = {
     "sweep": {

@@ -62,5 +62,14 @@ class Presence(bootsteps.StartStopStep):
         reporting.start()
 
 
+@signals.task_prerun.connect
+def check_connection(**_: object) -> None:
+    """Closes a kept database connection that is broken, and has the next query check the others, as
+    Django does before a request. For how long a connection is kept: CELERY_DB_REUSE_MAX."""
+    from django.db import close_old_connections  # needs the settings
+
+    close_old_connections()
+
+
 app.steps["worker"].add(Beat)
 app.steps["worker"].add(Presence)

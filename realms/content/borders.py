@@ -14,8 +14,8 @@ from realms.models import Publication, Realm, RealmBorder
 def outer_urls(url: str) -> list[str]:
     """The URL of the realm around a realm at `url`, existing or not; empty if there is none.
     Creating or removing the inner realm takes the outer realm's lock as well."""
-    outer = Realm.objects.containing(url).exclude(url=url).first()
-    return [] if outer is None else [outer.url]
+    outer = Realm.objects.containing(url).exclude(url=url)
+    return list(outer.values_list("url", flat=True)[:1])
 
 
 def move_border(url: str) -> None:

@@ -24,7 +24,7 @@ from reindex.reading.pins import UNREADABLE_GENERATION, Access, Pin
 from reindex.reading.reader import Reader
 from reindex.reading.realm_history import changed, manifest
 from reindex.reading.references import BASE_REALM
-from reindex.reading.replicas import ask_address, standing_at
+from reindex.reading.replicas import addresses, ask_address, standing_at
 
 
 def plan(job: ReindexJob, go_on: Callable[[], object]) -> lifecycle.Plan:
@@ -32,6 +32,8 @@ def plan(job: ReindexJob, go_on: Callable[[], object]) -> lifecycle.Plan:
 
     Raises ReplicaUnavailable, WrongGeneration, PinEnded, WritersBusy, and any error of `go_on`.
     """
+    # Remembered for a moment: the second thread then needs no database connection to find them.
+    addresses()
     head = IndexHead.objects.select_related("job").filter(realm_url=job.realm_url).first()
     carries = head is not None and not job.full and head.job.renderer == renderer()
     incremental = _incremental(job, head.job, go_on) if head is not None and carries else None
@@ -96,7 +98,7 @@ def _changed(pin: Pin, base: ReindexJob, access: Access) -> frozenset[str] | Non
     try:
         return changed(pin, base.generation, access)
     finally:
-        # Finding the replicas may have opened this thread's database connection.
+        # If the list of replicas was out of date, reading it has opened this thread's connection.
         connection.close()
 
 

@@ -2,21 +2,27 @@
 
 import subprocess
 from contextlib import nullcontext
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from django.db import connection
 from django.db.models import QuerySet
+from django.utils import timezone
 
 from realms.models import Realm
-from reindex.models import ReindexJob
+from reindex.models import ReindexJob, WantedDefinitions
 from tests.services.test_services import PUBLISHED, SOURCE, fleet_behind, rabbitmq, redis
 from tests.support.cluster import Cluster, wait_until
 from tests.support.proxy import proxy
 
 pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
+
+#: The name of the worker's connections, by libpq's variable.
+WORKER = "a worker under test"
 
 
 def files(prefix: str) -> Any:
@@ -43,6 +49,21 @@ def test_a_worker_with_killed_idle_processes_renders_the_next_publish(
         for process in _two_processes(worker):
             process.kill()
             psutil.wait_procs([process], 30)
+        _publish(running)
+
+
+def test_a_worker_keeps_its_connections_until_they_are_cut(source: Realm, tmp_path: Path) -> None:
+    """A new one would cost the next publish its first, slow queries."""
+    with fleet_behind(files, tmp_path, REALM_SWEEP_SECONDS="3600") as running:
+        running.start_worker(PGAPPNAME=WORKER)
+        _publish(running)
+        wait_until(lambda: not WantedDefinitions.objects.exists(), "the definitions")
+        between = timezone.now()
+        _publish(running)
+        # One is of the thread that reports the worker.
+        assert _connections("count(*)", before=between) >= 2
+        assert _connections("count(pg_terminate_backend(pid))", before=timezone.now()) >= 2
+        # Its message comes once, and a task that failed would not be tried again.
         _publish(running)
 
 
@@ -81,6 +102,14 @@ def _owe(running: Cluster, **environment: str) -> None:
 def _publish(running: Cluster) -> None:
     _owe(running)
     wait_until(lambda: not _live().exists(), "its pages")
+
+
+def _connections(what: LiteralString, *, before: datetime) -> int:
+    """Asks about the worker's database connections that were made before a moment."""
+    statement = f"SELECT {what} FROM pg_stat_activity WHERE application_name = %s"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{statement} AND backend_start < %s", [WORKER, before])
+        return int(cursor.fetchone()[0])
 
 
 def _live() -> "QuerySet[ReindexJob]":
