@@ -20,3 +20,12 @@ def test_everything_on_a_broker_bears_the_prefix(tmp_path: Path) -> None:
 
 def test_without_a_prefix_the_name_is_celerys_own() -> None:
     assert [queue.name for queue in celery_queues("")["CELERY_TASK_QUEUES"]] == ["celery"]
+
+
+def test_a_quorum_queue_has_a_name_of_its_own_and_takes_delayed_messages() -> None:
+    told = celery_queues("north.", "quorum")
+    (queue,) = told["CELERY_TASK_QUEUES"]
+    assert queue.name == told["CELERY_TASK_DEFAULT_QUEUE"] == "north.celery.quorum"
+    assert queue.queue_arguments == {"x-queue-type": "quorum"}
+    # Celery delays no message on its way to a direct exchange.
+    assert queue.exchange.type == "topic"
