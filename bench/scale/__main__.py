@@ -20,9 +20,9 @@ NAMES = {
 def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
         asked = {"-h", "--help"} & set(sys.argv[1:])
-        print(__doc__.strip(), file=sys.stdout if asked else sys.stderr)  # noqa: T201
+        print(__doc__.strip(), file=sys.stdout if asked else sys.stderr)
         for name, subject in NAMES.items():
-            print(f"  {name:<12} {subject}", file=sys.stdout if asked else sys.stderr)  # noqa: T201
+            print(f"  {name:<12} {subject}", file=sys.stdout if asked else sys.stderr)
         return 0 if asked else 2
     name = sys.argv.pop(1)
     sys.argv[0] = f"script/bench scale {name}"

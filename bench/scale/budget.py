@@ -127,7 +127,7 @@ def units(server: Server, folder: Path, options: argparse.Namespace) -> dict[str
     with ping_connection() as own:
         found["a ping"] = cost(
             lambda: own.execute("SELECT pg_notify('realm_heartbeat', 'web-1:1:1')"),
-            options.repeat, pid=own.info.backend_pid,
+            50 * options.repeat, pid=own.info.backend_pid,
         )  # fmt: skip
     table(
         f"unit costs, of {options.repeat} each",
@@ -191,7 +191,7 @@ def cost(
 
 
 def _wal(cursor: Any) -> int:
-    cursor.execute("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn")
+    cursor.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")
     return int(cursor.fetchone()[0])
 
 
@@ -290,5 +290,3 @@ def computed(
         f"whatever the replicas: {cpu:.3f} cores for publishes and writes on average, "
         f"{cpu * options.peak:.2f} at the peak; WAL {wal / 1e9:.1f} GB a day"
     )
-
-

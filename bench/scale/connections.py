@@ -186,7 +186,8 @@ def idle(server: Server, counts: list[int]) -> None:
     """What connections that do nothing cost the server."""
     rows = []
     for count in counts:
-        opened, memory = [], []
+        opened: list[float] = []
+        memory: list[int] = []
         with ExitStack() as stack:
             for _ in range(count):
                 began = time.perf_counter()

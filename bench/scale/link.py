@@ -119,9 +119,9 @@ def _relay(space: str, near: str, far: str, control: Connection) -> None:
             except OSError:
                 continue  # the device is down or full: lost, as packets are
         pause = max(0, waiting[0][0] - now) if waiting else None
-        readable, _, _ = select.select([one, other, control], [], [], pause)
+        readable, _, _ = select.select([one, other, control.fileno()], [], [], pause)
         for source in readable:
-            if source is control:
+            if source == control.fileno():
                 delay, loss = control.recv()
                 continue
             packet = os.read(source, 65536)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,7 @@ class Client:
         return time.perf_counter() - began, answer
 
 
-def measure(
-    database: int, folder: Path, network: Link, options: argparse.Namespace
-) -> None:
+def measure(database: int, folder: Path, network: Link, options: argparse.Namespace) -> None:
     from tests.support import make
 
     files = {f"f{n}.txt": f"file {n}".encode() for n in range(4 * options.changes)}
@@ -266,7 +265,7 @@ def places(database: int, folder: Path, network: Link) -> Iterator[tuple[Place, 
             found.append(Place(name, host, port, board, where))
         for place in found:
             _wait(place.board.live, f"the board of {place.name} live", 60)
-            _wait(lambda place=place: place.call(lambda: _answers(place)), "answers", 60)
+            _wait(partial(place.call, partial(_answers, place)), "answers", 60)
         yield found[0], found[1], fleet
 
 
