@@ -1,8 +1,6 @@
 """An installation of a measurement's own: its tables on a server, and a folder for its data."""
 
 import os
-import signal
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +15,6 @@ ORIGIN = "http://localhost:4201"
 def installation(server: Server, **environment: str) -> Iterator[Path]:
     """Sets Django up for a server's database and makes its tables. The answer is the data folder.
     Once a process: Django can be set up only once."""
-    # SIGTERM becomes SystemExit, so that a measurement ends its processes.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="realm-scale-") as folder:
         os.environ |= {
             "DJANGO_SETTINGS_MODULE": "settings",

@@ -7,8 +7,10 @@ those of the embedded Postgres.
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -98,6 +100,8 @@ def default_binaries() -> Path:
 @contextmanager
 def scratch(*settings: str, binaries: Path | None = None) -> Iterator[Server]:
     """A new server with all that a server has to keep (fsync), which is gone afterwards."""
+    # SIGTERM becomes SystemExit, so that a measurement ends its processes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     programs = binaries or default_binaries()
     user = _system_user() if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="realm-scale-"))
