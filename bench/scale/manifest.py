@@ -14,6 +14,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, LiteralString
 
+import psutil
 from psycopg.sql import SQL, Identifier, Literal
 
 from bench.scale.figures import say, shares, spread, table, timed
@@ -260,6 +261,12 @@ def measure(options: argparse.Namespace) -> dict[str, str]:
         "write one file": shares(timed(write, options.repeat), digits=2),
         "publish": shares(timed(publish, options.repeat), digits=2),
     }
+    for what, action, repeat in (
+        ("read of a source's file", read(source), options.reads),
+        ("difference", differ, options.repeat),
+        ("publish", publish, options.repeat),
+    ):
+        found[f"server's cpu for a {what} (ms)"] = _cpu(action, repeat)
     collected: list[Any] = []
     seconds = _timed_once(lambda: collected.append(collect_garbage(grace=timedelta(days=1))))
     done = collected[0]
@@ -295,6 +302,19 @@ def _planning(realm: str, path: str) -> str:
             cursor.execute("EXPLAIN (SUMMARY, FORMAT JSON) " + sql.RESOLVE, parameters)
             planned.append(cursor.fetchone()[0][0]["Planning Time"])
     return spread(planned)
+
+
+def _cpu(action: Callable[[], object], repeat: int) -> str:
+    """The processor time of the server's process for an action: other work stretches it less than
+    a time."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        process = psutil.Process(cursor.fetchone()[0])
+    began = sum(process.cpu_times()[:2])
+    timed(action, repeat)
+    return f"{1000 * (sum(process.cpu_times()[:2]) - began) / repeat:.2f}"
 
 
 def _vacuum() -> float:
