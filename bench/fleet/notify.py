@@ -24,8 +24,8 @@ from typing import Any, LiteralString
 
 from psycopg.sql import SQL, Identifier
 
-from bench.scale.figures import say, shares, spread, table
-from bench.scale.postgres import Server, scratch
+from bench.fleet.figures import say, shares, spread, table
+from bench.fleet.postgres import Server, scratch
 
 CHANNELS = (
     "realm_file_changes", "definition_cache_invalidated", "module_cache_invalidated",

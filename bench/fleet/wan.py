@@ -1,7 +1,7 @@
 """Measures a replica behind a network with delay and loss, beside one next to the database.
 
 The near replica is on this machine's network; the far one, web service and sidecar, is in a
-namespace whose packets are late in each direction and sometimes lost (`bench/scale/link.py`). Its
+namespace whose packets are late in each direction and sometimes lost (`bench/fleet/link.py`). Its
 clients are in the namespace too, so what they measure is the replica's way to the database and not
 their own to the replica. Both use one database, one folder of blobs and one broker.
 
@@ -24,10 +24,10 @@ from typing import Any
 
 import urllib3
 
-from bench.scale.figures import say, shares, table
-from bench.scale.installation import ORIGIN, installation
-from bench.scale.link import FAR, NEAR, Link, link
-from bench.scale.postgres import free_port, scratch
+from bench.fleet.figures import say, shares, table
+from bench.fleet.installation import ORIGIN, installation
+from bench.fleet.link import FAR, NEAR, Link, link
+from bench.fleet.postgres import free_port, scratch
 
 SOURCE, SITE = f"{ORIGIN}/ada/bench/", "http://ada.localhost:4201/"
 API = "application/vnd.api+json"

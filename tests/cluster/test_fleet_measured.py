@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.scale.__main__ import NAMES
+from bench.fleet.__main__ import NAMES
 from settings.environment import BASE_DIR
 
 pytestmark = [pytest.mark.cluster]
@@ -19,7 +19,7 @@ def measured(name: str) -> str:
     """What a measurement says."""
     left = {k: v for k, v in os.environ.items() if not k.startswith(("REALM_", "DATABASE_"))}
     done = subprocess.run(
-        [sys.executable, "-m", "bench.scale", name, "--quick"],
+        [sys.executable, "-m", "bench.fleet", name, "--quick"],
         cwd=BASE_DIR,
         env=left,
         capture_output=True,
@@ -62,6 +62,6 @@ def test_a_worker_renders_from_a_quorum_queue() -> None:
 @pytest.mark.unit
 def test_the_page_names_every_measurement() -> None:
     page = (BASE_DIR / "docs" / "scale.md").read_text()
-    assert [name for name in NAMES if f"script/bench scale {name}" not in page] == []
+    assert [name for name in NAMES if f"script/bench fleet {name}" not in page] == []
     folder = Path(BASE_DIR) / "bench" / "scale"
     assert [name for name in NAMES if not (folder / f"{name}.py").is_file()] == []

@@ -112,7 +112,7 @@ def scratch(*settings: str, binaries: Path | None = None) -> Iterator[Server]:
         arguments = ("-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8")
         run(programs, user, "initdb", *arguments, "--no-locale")
         with open(data / "pg_hba.conf", "a") as rules:
-            # The far end of bench/scale/link.py.
+            # The far end of bench/fleet/link.py.
             rules.write("host all all 10.97.41.0/30 trust\n")
         server = Server(free_port(), data, programs, user)
         server.start(settings)

@@ -18,9 +18,9 @@ from typing import Any
 
 from kombu import Connection
 
-from bench.scale.figures import say, spread, table
-from bench.scale.installation import ORIGIN, installation
-from bench.scale.postgres import scratch
+from bench.fleet.figures import say, spread, table
+from bench.fleet.installation import ORIGIN, installation
+from bench.fleet.postgres import scratch
 
 SOURCE, SITE = f"{ORIGIN}/ada/bench/", "http://ada.localhost:4201/"
 KINDS = ("classic", "quorum")

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
-from bench.scale.figures import say, shares, table, timed
-from bench.scale.installation import ORIGIN, installation
-from bench.scale.postgres import Server, free_port, scratch
+from bench.fleet.figures import say, shares, table, timed
+from bench.fleet.installation import ORIGIN, installation
+from bench.fleet.postgres import Server, free_port, scratch
 
 SOURCE = f"{ORIGIN}/ada/bench/"
 WRITTEN: LiteralString = "SELECT pg_current_wal_lsn()"

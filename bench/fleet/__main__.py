@@ -1,6 +1,6 @@
 """Measures what saturates first with many replicas, many files and many publishes.
 
-usage: script/bench scale NAME [--quick] [OPTIONS]; the NAME is a module of this folder.
+usage: script/bench fleet NAME [--quick] [OPTIONS]; the NAME is a module of this folder.
 """
 
 import sys
@@ -25,8 +25,8 @@ def main() -> int:
             print(f"  {name:<12} {subject}", file=sys.stdout if asked else sys.stderr)
         return 0 if asked else 2
     name = sys.argv.pop(1)
-    sys.argv[0] = f"script/bench scale {name}"
-    return int(import_module(f"bench.scale.{name}").main())
+    sys.argv[0] = f"script/bench fleet {name}"
+    return int(import_module(f"bench.fleet.{name}").main())
 
 
 if __name__ == "__main__":

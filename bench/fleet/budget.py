@@ -4,7 +4,7 @@ The unit costs are of the project's own functions on a Postgres of the measureme
 processor time is that of the server's process for the connection (which a busy machine stretches
 less than it stretches a time); WAL is what the server wrote to its log, which is also what a
 standby gets and what an archive keeps. The last table computes a fleet from these by the formulas
-that stand in it; `--wake` is measured by `script/bench scale notify`.
+that stand in it; `--wake` is measured by `script/bench fleet notify`.
 """
 
 import argparse
@@ -15,9 +15,9 @@ from typing import Any, LiteralString
 
 import psutil
 
-from bench.scale.figures import say, spread, table, timed
-from bench.scale.installation import ORIGIN, installation
-from bench.scale.postgres import Server, scratch
+from bench.fleet.figures import say, spread, table, timed
+from bench.fleet.installation import ORIGIN, installation
+from bench.fleet.postgres import Server, scratch
 
 SOURCE, SITE = f"{ORIGIN}/ada/bench/", "http://ada.localhost:4201/"
 DAY = 86_400

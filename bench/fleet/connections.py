@@ -21,9 +21,9 @@ from typing import Any, LiteralString
 import psutil
 import psycopg
 
-from bench.scale.figures import say, shares, spread, table
-from bench.scale.installation import ORIGIN, installation
-from bench.scale.postgres import Server, free_port, scratch
+from bench.fleet.figures import say, shares, spread, table
+from bench.fleet.installation import ORIGIN, installation
+from bench.fleet.postgres import Server, free_port, scratch
 
 SOURCE, SITE = f"{ORIGIN}/ada/bench/", "http://ada.localhost:4201/"
 COUNT: LiteralString = """

@@ -17,9 +17,9 @@ from typing import Any, LiteralString
 import psutil
 from psycopg.sql import SQL, Identifier, Literal
 
-from bench.scale.figures import say, shares, spread, table, timed
-from bench.scale.installation import ORIGIN, installation
-from bench.scale.postgres import scratch
+from bench.fleet.figures import say, shares, spread, table, timed
+from bench.fleet.installation import ORIGIN, installation
+from bench.fleet.postgres import scratch
 
 #: Of a realm's rows, this share are closed versions.
 CLOSED = 0.2

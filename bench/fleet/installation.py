@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.scale.postgres import Server
+from bench.fleet.postgres import Server
 
 ORIGIN = "http://localhost:4201"
 
