@@ -10,12 +10,24 @@ from kombu import Exchange, Queue
 QUEUE = "celery"
 
 
-def celery_queues(prefix: str) -> dict[str, Any]:
+def celery_queues(prefix: str, kind: str = "classic") -> dict[str, Any]:
     """Settings that prefix every name on the broker. Without different prefixes two installations
-    on one broker would take each other's messages."""
-    name = prefix + QUEUE
+    on one broker would take each other's messages.
+
+    With the `kind` "quorum" the queue is one of RabbitMQ's quorum queues, under a name of its own:
+    a queue's kind can't change.
+    """
+    name, exchange_type, arguments = prefix + QUEUE, "direct", None
+    if kind == "quorum":
+        # Celery delays messages on the broker, but not those to a direct exchange: a worker would
+        # hold them back, and take no others meanwhile.
+        name, exchange_type = f"{name}.quorum", "topic"
+        arguments = {"x-queue-type": "quorum"}
+    queue = Queue(
+        name, Exchange(name, type=exchange_type), routing_key=name, queue_arguments=arguments
+    )
     return {
-        "CELERY_TASK_QUEUES": [Queue(name, Exchange(name, type="direct"), routing_key=name)],
+        "CELERY_TASK_QUEUES": [queue],
         "CELERY_TASK_DEFAULT_QUEUE": name,
         "CELERY_CONTROL_EXCHANGE": f"{prefix}celery",
         "CELERY_EVENT_EXCHANGE": f"{prefix}celeryev",

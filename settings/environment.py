@@ -39,6 +39,7 @@ class Environment(BaseSettings):
     LISTEN_DATABASE_URL: str = ""
     CELERY_BROKER_URL: str = ""
     REALM_QUEUE_PREFIX: str = ""
+    REALM_QUEUE_KIND: Literal["classic", "quorum"] = "classic"
     REALM_BLOB_STORAGE: str = ""
     REALM_TEST_DATABASE: str = "test_realms"
     REALM_LOG_LEVEL: str = "INFO"

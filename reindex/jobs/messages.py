@@ -1,8 +1,10 @@
 """Celery messages. A message wakes a worker; the database rows say what the work is."""
 
 import logging
+from math import ceil
 
 from celery import current_app
+from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 from kombu.exceptions import OperationalError
@@ -34,7 +36,10 @@ def send_work(delay: float = 0, *, times: int = 1, expires: float | None = None)
 
 
 def send(task: str, *, delay: float = 0, expires: float | None = None) -> None:
-    """Sends a message."""
+    """Sends a message, to be delivered after `delay` seconds."""
+    if settings.REALM_QUEUE_KIND == "quorum":
+        # RabbitMQ delays it by whole seconds; Celery refuses less than one.
+        delay = ceil(delay)
     try:
         current_app.send_task(
             task,

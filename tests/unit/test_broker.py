@@ -1,7 +1,13 @@
 """The names that an installation has on its broker."""
 
 from pathlib import Path
+from typing import Any
 
+import pytest
+from celery import current_app
+from pytest_django import Settings
+
+from reindex.jobs import messages
 from settings.broker import celery_broker, celery_queues
 
 
@@ -20,3 +26,25 @@ def test_everything_on_a_broker_bears_the_prefix(tmp_path: Path) -> None:
 
 def test_without_a_prefix_the_name_is_celerys_own() -> None:
     assert [queue.name for queue in celery_queues("")["CELERY_TASK_QUEUES"]] == ["celery"]
+
+
+def test_a_quorum_queue_has_a_name_of_its_own_and_takes_delayed_messages() -> None:
+    told = celery_queues("north.", "quorum")
+    (queue,) = told["CELERY_TASK_QUEUES"]
+    assert queue.name == told["CELERY_TASK_DEFAULT_QUEUE"] == "north.celery.quorum"
+    assert queue.queue_arguments == {"x-queue-type": "quorum"}
+    # Celery delays no message on its way to a direct exchange.
+    assert queue.exchange.type == "topic"
+
+
+def test_a_delay_is_whole_seconds_on_a_quorum_queue(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery raises ValueError for less than one."""
+    sent: list[Any] = []
+    monkeypatch.setattr(current_app, "send_task", lambda name, **told: sent.append(told))
+    messages.send_work(0.3)
+    settings.REALM_QUEUE_KIND = "quorum"
+    messages.send_work(0.3)
+    messages.send_work()
+    assert [each["countdown"] for each in sent] == [0.3, 1, None]

@@ -8,7 +8,7 @@ import pytest
 
 from settings.environment import BASE_DIR
 
-SCRIPTS = ("demo", "test", "lint", "faults", "bench hostile", "bootstrap")
+SCRIPTS = ("demo", "test", "lint", "faults", "bench hostile", "bench fleet", "bootstrap")
 
 
 @pytest.mark.parametrize("option", ["--help", "-h"])

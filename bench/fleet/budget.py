@@ -1,0 +1,293 @@
+"""Measures what one replica, one write, one publish and one row cost, and multiplies.
+
+The unit costs are of the project's own functions on a Postgres of the measurement's own. A cost in
+processor time is that of the server's process for the connection (which a busy machine stretches
+less than it stretches a time); WAL is what the server wrote to its log, which is also what a
+standby gets and what an archive keeps. The last table computes a fleet from these by the formulas
+that stand in it; `--wake` is measured by `script/bench fleet notify`.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psutil
+
+from bench.fleet.figures import say, spread, table, timed
+from bench.fleet.installation import ORIGIN, installation
+from bench.fleet.postgres import Server, scratch
+
+SOURCE, SITE = f"{ORIGIN}/ada/bench/", "http://ada.localhost:4201/"
+DAY = 86_400
+TABLES = (
+    "realms_fileversion", "realms_blob", "realms_publication", "reindex_reindexjob",
+    "reindex_indexedcard", "notifications_replica", "notifications_replicageneration",
+)  # fmt: skip
+FLEET: LiteralString = """
+INSERT INTO notifications_replica (name, address, state, sidecar_pid, reported_at, watermark_at,
+    notifications, malformed, reconnects, missed, figures)
+SELECT 'f' || n, 'http://10.0.0.1:8000', 'live', 1, now(), now(), 0, 0, 0, 0, '{}'
+FROM generate_series(1, %(replicas)s) n
+"""
+REALMS: LiteralString = """
+INSERT INTO realms_realm (id, url, kind, generation, history_from, publishable, created_at)
+SELECT md5(n::text)::uuid, 'http://localhost:4201/ada/r' || n || '/', 'source', 5, 0, true, now()
+FROM generate_series(1, %(realms)s) n
+"""
+APPLIED: LiteralString = """
+INSERT INTO notifications_replicageneration (replica_id, realm_url, generation, applied_at)
+SELECT 'f' || n, url, generation, now() FROM realms_realm, generate_series(1, %(replicas)s) n
+WHERE url LIKE %(like)s
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeat", type=int, default=200)
+    parser.add_argument("--realms", type=int, default=1000)
+    parser.add_argument("--replicas", type=int, nargs="*", default=[10, 100, 1000])
+    parser.add_argument("--publishes", type=int, default=100_000, help="a day")
+    parser.add_argument("--writes", type=int, default=5, help="for each publish")
+    parser.add_argument("--peak", type=float, default=10, help="times the average")
+    parser.add_argument("--web-processes", type=int, default=2)
+    parser.add_argument("--wake", type=float, default=20, help="µs for each wake of a listener")
+    parser.add_argument("--quick", action="store_true", help="five of each")
+    options = parser.parse_args()
+    if options.quick:
+        options.repeat, options.realms, options.replicas = 5, 10, [10]
+    say(str(__doc__))
+    with scratch("autovacuum=off") as server, installation(server) as folder:
+        unit = units(server, folder, options)
+        pages = [fleet_pages(count, options) for count in options.replicas]
+    computed(unit, pages, options)
+    return 0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one action: the server's processor time (s), WAL (bytes), statements, time (s)."""
+
+    cpu: float
+    wal: float
+    seconds: list[float]
+    statements: int
+
+
+# --- Unit costs --------------------------------------------------------------------------------
+
+
+def units(server: Server, folder: Path, options: argparse.Namespace) -> dict[str, Cost]:
+    from notifications.board import Board, now_ns
+    from notifications.emit import local_board
+    from notifications.listener import Listener, ping_connection
+    from notifications.reporter import Reporter
+    from realms.management.commands.listen_file_changes import committed_generations
+    from tests.support import make
+
+    assert isinstance(local_board(), Board)
+    realm = make.source(SOURCE, make.user("ada"), make.SITE)
+    make.publish(realm, SITE)
+    number = iter(range(1_000_000))
+    with server.connect() as listening:
+        for channel in ("realm_file_changes", "realm_registry", "definition_cache_invalidated"):
+            listening.execute(f"LISTEN {channel}")
+
+        def heard() -> list[int]:
+            return [len(each.payload) for each in listening.notifies(timeout=0.3)]
+
+        before = sizes()
+        found = {
+            "a write of one file": cost(
+                lambda: make.write_paths(realm, {"ada.json": make.card(
+                    "./person", "Person", name=f"Ada {next(number)}")}), options.repeat
+            ),
+        }  # fmt: skip
+        written = heard()
+        between = sizes()
+        found["a publish"] = cost(lambda: make.publish(realm, SITE), options.repeat)
+        published = heard()
+    after = sizes()
+    listener = Listener("r1", local_board(), ping_connection, 2.0)
+    listener.watermark = now_ns() + 3600 * 10**9
+    reporter = Reporter(listener, "http://127.0.0.1:9", committed_generations)
+    reporter.report()
+
+    def report() -> None:
+        listener.listening_since = 1
+        reporter.report()
+
+    def report_change() -> None:
+        make.write_paths(realm, {"f.txt": f"{next(number)}".encode()})
+        listener.heard[SOURCE] = now_ns()
+
+    found["a report, nothing changed"] = cost(report, options.repeat)
+    found["a report of one changed realm"] = cost(report, options.repeat, first=report_change)
+    with ping_connection() as own:
+        found["a ping"] = cost(
+            lambda: own.execute("SELECT pg_notify('realm_heartbeat', 'web-1:1:1')"),
+            50 * options.repeat, pid=own.info.backend_pid,
+        )  # fmt: skip
+    table(
+        f"unit costs, of {options.repeat} each",
+        ("", "statements", "time (ms)", "server's cpu (ms)", "WAL (bytes)"),
+        [
+            (what, each.statements or "-", spread(each.seconds, 1000, 1), f"{each.cpu * 1000:.2f}",
+             f"{each.wal:,.0f}")
+            for what, each in found.items()
+        ],
+    )  # fmt: skip
+    say(
+        f"notifications: a write {len(written) / options.repeat:.1f} with "
+        f"{sum(written) / options.repeat:.0f} bytes, a publish "
+        f"{len(published) / options.repeat:.1f} with {sum(published) / options.repeat:.0f} bytes"
+    )
+    table(
+        "growth in the database, bytes with indexes",
+        ("table", "for a write", "for a publish"),
+        [
+            (name, f"{(between[name] - before[name]) / options.repeat:,.0f}",
+             f"{(after[name] - between[name]) / options.repeat:,.0f}")
+            for name in TABLES
+        ],
+    )  # fmt: skip
+    return found
+
+
+def cost(
+    action: Callable[[], object],
+    repeat: int,
+    *,
+    first: Callable[[], object] | None = None,
+    pid: int | None = None,
+) -> Cost:
+    """What an action costs; `first` comes before each and isn't counted. `pid` is the server's
+    process for it, if it isn't Django's connection's."""
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        process = psutil.Process(pid or cursor.fetchone()[0])
+        if first:
+            first()
+        with CaptureQueriesContext(connection) as captured:
+            action()
+        cpu, wal, seconds = 0.0, 0, []
+        # A processor's time is told in steps of 10 ms: the actions between are told together.
+        if first is None:
+            began, at = sum(process.cpu_times()[:2]), _wal(cursor)
+            seconds = timed(action, repeat)
+            cpu, wal = sum(process.cpu_times()[:2]) - began, _wal(cursor) - at
+        for _ in range(repeat if first else 0):
+            assert first is not None
+            first()
+            began, at = sum(process.cpu_times()[:2]), _wal(cursor)
+            seconds += timed(action, 1)
+            cpu += sum(process.cpu_times()[:2]) - began
+            wal += _wal(cursor) - at
+    return Cost(cpu / repeat, wal / repeat, seconds, len(captured))
+
+
+def _wal(cursor: Any) -> int:
+    cursor.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")
+    return int(cursor.fetchone()[0])
+
+
+def sizes() -> dict[str, int]:
+    """The size of each table with its indexes, without the space that a VACUUM gives back."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        found = {}
+        for name in TABLES:
+            cursor.execute(f"VACUUM {name}")
+            cursor.execute("SELECT pg_total_relation_size(%s)", [name])
+            found[name] = int(cursor.fetchone()[0])
+    return found
+
+
+# --- The pages of a large fleet ----------------------------------------------------------------
+
+
+def fleet_pages(replicas: int, options: argparse.Namespace) -> tuple[str, str, str]:
+    """With so many replicas that report: the time of the admin's start page's matrix, that of the
+    metrics, and the size of the table of applied generations."""
+    from django.db import connection
+    from django.utils import timezone
+
+    from notifications.models import Replica
+    from realms.coherence.generations import matrix
+    from realms.coherence.replica_metrics import replicas as metrics
+    from realms.models import Realm
+
+    parameters = {
+        "replicas": replicas, "realms": options.realms, "like": "http://localhost:4201/ada/r%"
+    }  # fmt: skip
+    with connection.cursor() as cursor:
+        Replica.objects.all().delete()
+        cursor.execute(FLEET, parameters)
+        cursor.execute("SET session_replication_role = replica")
+        if not Realm.objects.filter(url="http://localhost:4201/ada/r1/").exists():
+            cursor.execute(REALMS, parameters)
+        cursor.execute(APPLIED, parameters)
+        cursor.execute("SET session_replication_role = origin")
+        cursor.execute("VACUUM FULL ANALYZE notifications_replicageneration")
+        cursor.execute("SELECT pg_total_relation_size('notifications_replicageneration')")
+        size = int(cursor.fetchone()[0])
+    repeat = 3
+    shown = timed(lambda: matrix("", None), repeat)
+    counted = timed(lambda: list(metrics(timezone.now())), repeat)
+    return spread(shown), spread(counted), f"{size / 1e6:,.0f} MB"
+
+
+# --- A fleet -----------------------------------------------------------------------------------
+
+
+def computed(
+    unit: dict[str, Cost], pages: list[tuple[str, str, str]], options: argparse.Namespace
+) -> None:
+    """What fleets need, by the formulas in the first column."""
+    rate = options.publishes / DAY
+    peak = rate * options.peak
+    events = peak * (1 + options.writes)
+    # The threads of realms/web/lanes.py, with REALM_THREADS=4.
+    threads = 19
+    wake = options.wake / 1e6
+    idle, changed = unit["a report, nothing changed"], unit["a report of one changed realm"]
+    rows: list[tuple[str, Callable[[int], str]]] = [
+        ("connections: N x (3 sidecar + web processes x 19 at most)",
+         lambda n: f"{n * (3 + options.web_processes * threads):,}"),
+        ("pings a second, each a commit: 2 N", lambda n: f"{2 * n:,}"),
+        (f"cores for pings: 2 N x N x {options.wake:g} µs", lambda n: f"{2 * n * n * wake:.2f}"),
+        (f"cores for {events:.0f} notifying commits/s at the peak: N x rate x {options.wake:g} µs",
+         lambda n: f"{n * events * wake:.2f}"),
+        ("cores for reports: N x a report's cpu",
+         lambda n: f"{n * idle.cpu:.2f}"),
+        ("the same while realms change every second",
+         lambda n: f"{n * changed.cpu:.2f}"),
+        ("WAL of reports, GB a day: N x 86,400 x a report's",
+         lambda n: f"{n * DAY * idle.wal / 1e9:,.1f}"),
+        ("rows of applied generations written a second: N x changed realms/s",
+         lambda n: f"{n * peak * 2:,.0f}"),
+        ("balancer's readiness checks a second: N", lambda n: f"{n:,}"),
+    ]  # fmt: skip
+    table(
+        f"{options.publishes:,} publishes a day = {rate:.2f}/s, {options.peak:g} times as many at "
+        f"the peak, {options.writes} writes for each, {options.realms:,} realms",
+        ("N replicas", *(f"{n:,}" for n in options.replicas)),
+        [
+            *((what, *(formula(n) for n in options.replicas)) for what, formula in rows),
+            ("admin's start page (s), measured", *(each[0] for each in pages)),
+            ("metrics of replicas (s), measured", *(each[1] for each in pages)),
+            ("table of applied generations, measured", *(each[2] for each in pages)),
+        ],
+    )
+    write, publish = unit["a write of one file"], unit["a publish"]
+    cpu = rate * (publish.cpu + options.writes * write.cpu)
+    wal = options.publishes * (publish.wal + options.writes * write.wal)
+    say(
+        f"whatever the replicas: {cpu:.3f} cores for publishes and writes on average, "
+        f"{cpu * options.peak:.2f} at the peak; WAL {wal / 1e9:.1f} GB a day"
+    )

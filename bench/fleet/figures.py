@@ -1,0 +1,63 @@
+"""How the measurements say what they found: medians with their spread, in tables."""
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+#: Without a terminal the tables may be wide.
+CONSOLE = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def quantile(values: Iterable[float], share: float) -> float:
+    """The value that this share of all doesn't exceed. Raises ValueError without values."""
+    ordered = sorted(values)
+    if not ordered:
+        raise ValueError("there are no values")
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def spread(values: Sequence[float], unit: float = 1, digits: int = 2) -> str:
+    """`median (lowest to highest)` of repeated measurements, multiplied by `unit`."""
+    if not values:
+        return "-"
+    middle, low, high = statistics.median(values), min(values), max(values)
+    return f"{middle * unit:,.{digits}f} ({low * unit:,.{digits}f} to {high * unit:,.{digits}f})"
+
+
+def shares(values: Sequence[float], unit: float = 1000, digits: int = 1) -> str:
+    """`p50 / p99 / highest` of single measurements; by default from seconds to milliseconds."""
+    if not values:
+        return "-"
+    found = (quantile(values, 0.5), quantile(values, 0.99), max(values))
+    return " / ".join(f"{each * unit:,.{digits}f}" for each in found)
+
+
+def timed(action: Callable[[], object], repeat: int) -> list[float]:
+    """How long each of some calls took. Unit: seconds."""
+    taken = []
+    for _ in range(repeat):
+        began = time.perf_counter()
+        action()
+        taken.append(time.perf_counter() - began)
+    return taken
+
+
+def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Prints a table, with the machine's load: other work changes what is measured."""
+    load = os.getloadavg()[0]
+    made = Table(title=f"{title}\n{os.cpu_count()} cores, load {load:.1f}", title_justify="left")
+    for number, heading in enumerate(headings):
+        made.add_column(heading, justify="right" if number else "left")
+    for row in rows:
+        made.add_row(*(str(each) for each in row))
+    CONSOLE.print(made)
+
+
+def say(text: str) -> None:
+    """Prints how something was measured."""
+    CONSOLE.print(text, style="dim")

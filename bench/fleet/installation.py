@@ -1,0 +1,39 @@
+"""An installation of a measurement's own: its tables on a server, and a folder for its data."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.fleet.postgres import Server
+
+ORIGIN = "http://localhost:4201"
+
+
+@contextmanager
+def installation(server: Server, **environment: str) -> Iterator[Path]:
+    """Sets Django up for a server's database and makes its tables. The answer is the data folder.
+    Once a process: Django can be set up only once."""
+    with tempfile.TemporaryDirectory(prefix="realm-scale-") as folder:
+        os.environ |= {
+            "DJANGO_SETTINGS_MODULE": "settings",
+            "DATABASE_URL": server.url(),
+            "REALM_DATA_DIR": folder,
+            "REALM_PUBLIC_ORIGIN": ORIGIN,
+            "REALM_LOG_LEVEL": "ERROR",
+            **environment,
+        }
+        import django
+        from django.core.management import call_command
+        from django.db import connection
+
+        django.setup()
+        from realms.publishing.bootstrap import sync_base_realm
+
+        call_command("migrate", verbosity=0)
+        sync_base_realm()
+        try:
+            yield Path(folder)
+        finally:
+            connection.close()

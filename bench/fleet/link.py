@@ -1,0 +1,130 @@
+"""A network of this machine whose packets are late and sometimes lost.
+
+Two TUN devices, one in a network namespace, and a process between them that delays each packet and
+drops some: what `tc netem` does, for kernels that were built without it. TCP above it is the
+kernel's own, with its retransmissions. Needs root and /dev/net/tun.
+"""
+
+import ctypes
+import fcntl
+import heapq
+import multiprocessing
+import os
+import random
+import select
+import struct
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+NEAR, FAR = "10.97.41.1", "10.97.41.2"
+_TUNSETIFF = 0x400454CA
+_IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
+_NEW_NETWORK = 0x40000000
+
+
+@dataclass(frozen=True)
+class Link:
+    """The far end's namespace, and how to change the network."""
+
+    space: str
+    _control: Any
+
+    @property
+    def within(self) -> tuple[str, ...]:
+        """What starts a command at the far end."""
+        return ("ip", "netns", "exec", self.space)
+
+    def set(self, delay: float, loss: float) -> None:
+        """From now on packets are `delay` seconds late in each direction, and a share is lost."""
+        self._control.send((delay, loss))
+
+    def threads(self, count: int) -> ThreadPoolExecutor:
+        """Threads of this process that are at the far end."""
+        return ThreadPoolExecutor(count, initializer=enter, initargs=(self.space,))
+
+    def call(self, function: Callable[[], T]) -> T:
+        """What a function answers that is called at the far end."""
+        with self.threads(1) as pool:
+            return pool.submit(function).result()
+
+
+def enter(space: str) -> None:
+    """Puts the calling thread into a network namespace."""
+    with open(f"/run/netns/{space}") as file:
+        if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), _NEW_NETWORK) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
+
+
+@contextmanager
+def link() -> Iterator[Link]:
+    """A network that is gone afterwards; without delay and loss until it is told otherwise."""
+    space = f"realm-scale-{os.getpid()}"
+    near, far = f"rn{os.getpid()}", "far0"
+    _ip("netns", "add", space)
+    here, there = multiprocessing.Pipe()
+    relay = multiprocessing.Process(target=_relay, args=(space, near, far, there), daemon=True)
+    relay.start()
+    try:
+        here.recv()
+        _ip("addr", "add", f"{NEAR}/30", "dev", near)
+        _ip("link", "set", near, "up")
+        for command in (
+            ("addr", "add", f"{FAR}/30", "dev", far),
+            ("link", "set", far, "up"),
+            ("link", "set", "lo", "up"),
+        ):
+            _ip("-n", space, *command)
+        yield Link(space, here)
+    finally:
+        relay.kill()
+        relay.join()
+        _ip("netns", "del", space)
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)
+
+
+def _device(name: str) -> int:
+    device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+    fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH", name.encode(), _IFF_TUN | _IFF_NO_PI))
+    return device
+
+
+def _relay(space: str, near: str, far: str, control: Connection) -> None:
+    """Passes packets on until it is killed."""
+    one = _device(near)
+    enter(space)
+    other = _device(far)
+    control.send("ready")
+    to = {one: other, other: one}
+    delay, loss = 0.0, 0.0
+    # The number keeps packets of one moment in their order.
+    waiting: list[tuple[float, int, int, bytes]] = []
+    count = 0
+    while True:
+        now = time.monotonic()
+        while waiting and waiting[0][0] <= now:
+            _, _, device, packet = heapq.heappop(waiting)
+            try:
+                os.write(device, packet)
+            except OSError:
+                continue  # the device is down or full: lost, as packets are
+        pause = max(0, waiting[0][0] - now) if waiting else None
+        readable, _, _ = select.select([one, other, control.fileno()], [], [], pause)
+        for source in readable:
+            if source == control.fileno():
+                delay, loss = control.recv()
+                continue
+            packet = os.read(source, 65536)
+            if random.random() >= loss:
+                count += 1
+                heapq.heappush(waiting, (time.monotonic() + delay, count, to[source], packet))

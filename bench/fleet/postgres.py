@@ -1,0 +1,136 @@
+"""A Postgres of a measurement's own: of the runbook's version, with its durability, on a free port.
+
+Debian's binaries are used if they are installed, because the runbook's host 1 has them, and else
+those of the embedded Postgres.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server. `folder` has its data; `binaries` are its programs."""
+
+    port: int
+    folder: Path
+    binaries: Path
+    user: str | None
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def connect(self, database: str = "postgres", **options: Any) -> "psycopg.Connection[Any]":
+        """An autocommit connection."""
+        return psycopg.connect(self.url(database), autocommit=True, **options)
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Runs one of its programs. Raises subprocess.CalledProcessError."""
+        run(self.binaries, self.user, program, *arguments)
+
+    def start(self, settings: Sequence[str] = ()) -> None:
+        options = " ".join(f"-c {each}" for each in _settings(self.port, settings))
+        log = str(self.folder.parent / f"{self.folder.name}.log")
+        self.run("pg_ctl", "-D", str(self.folder), "-w", "-l", log, "-o", options, "start")
+
+    def stop(self) -> None:
+        self.run("pg_ctl", "-D", str(self.folder), "-w", "-m", "immediate", "stop")
+
+    def cpu_seconds(self) -> float:
+        """The processor time of the server's running processes and of those that have ended."""
+        pid = int((self.folder / "postmaster.pid").read_text().split("\n", 1)[0])
+        main = psutil.Process(pid)
+        total = sum(main.cpu_times()[:4])
+        for child in main.children():
+            try:
+                total += sum(child.cpu_times()[:2])
+            except psutil.NoSuchProcess:
+                continue
+        return float(total)
+
+
+def _settings(port: int, more: Sequence[str]) -> list[str]:
+    return [
+        f"port={port}", "listen_addresses='*'", "unix_socket_directories=''",
+        "max_connections=1300", "shared_buffers=1GB", "max_wal_size=4GB", *more,
+    ]  # fmt: skip
+
+
+def run(binaries: Path, user: str | None, program: str, *arguments: str) -> None:
+    """Runs a program of Postgres, as another user if this one is root. Raises
+    subprocess.CalledProcessError."""
+    done = subprocess.run(
+        [binaries / program, *arguments],
+        user=user,
+        # A started server keeps what it is given.
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        check=False,
+    )
+    if done.returncode != 0:
+        raise subprocess.CalledProcessError(done.returncode, [program, *arguments])
+
+
+def default_binaries() -> Path:
+    """The newest of Debian's versions, or the embedded one's."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if found:
+        return found[-1].parent
+    from settings.embedded.server import get_server
+
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(get_server(Path(folder) / "postgres", start=False).bin_path)
+
+
+@contextmanager
+def scratch(*settings: str, binaries: Path | None = None) -> Iterator[Server]:
+    """A new server with all that a server has to keep (fsync), which is gone afterwards."""
+    # SIGTERM becomes SystemExit, so that a measurement ends its processes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    programs = binaries or default_binaries()
+    user = _system_user() if os.geteuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="realm-scale-"))
+    try:
+        if user:
+            shutil.chown(folder, user)
+        data = folder / "data"
+        arguments = ("-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8")
+        run(programs, user, "initdb", *arguments, "--no-locale")
+        with open(data / "pg_hba.conf", "a") as rules:
+            # The far end of bench/fleet/link.py.
+            rules.write("host all all 10.97.41.0/30 trust\n")
+        server = Server(free_port(), data, programs, user)
+        server.start(settings)
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder)
+
+
+def _system_user() -> str:
+    names = {each.pw_name for each in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+def free_port() -> int:
+    """A port of this machine on which nobody listens."""
+    with socket.socket() as each:
+        each.bind(("127.0.0.1", 0))
+        return int(each.getsockname()[1])

@@ -1,0 +1,153 @@
+"""Measures a worker on a RabbitMQ quorum queue, beside one on a classic queue.
+
+Each kind has a virtual host of its own, which is removed afterwards, one replica, and a worker with
+two processes. The sweeper comes once a minute: what takes less was asked for by a message. Measured
+is the time from a publish until its pages are shown, and from a write to a source realm until its
+draft pages are, whose message is a delayed one. Needs RabbitMQ on this machine, and `rabbitmqctl`.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kombu import Connection
+
+from bench.fleet.figures import say, spread, table
+from bench.fleet.installation import ORIGIN, installation
+from bench.fleet.postgres import scratch
+
+SOURCE, SITE = f"{ORIGIN}/ada/bench/", "http://ada.localhost:4201/"
+KINDS = ("classic", "quorum")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cards", type=int, default=200)
+    parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--quick", action="store_true", help="5 cards, twice")
+    options = parser.parse_args()
+    if options.quick:
+        options.cards, options.repeat = 5, 2
+    if shutil.which("rabbitmqctl") is None:
+        parser.error("there is no rabbitmqctl here")
+    say(str(__doc__))
+    # This process is on no broker: a job of its own would wait for a message that it can't send.
+    with scratch() as server, installation(server, REALM_INDEX_SOURCES="0") as folder:
+        rows = []
+        for kind in KINDS:
+            with virtual_host(f"realm-scale-{kind}-{os.getpid()}") as broker:
+                found = measure(broker, kind, folder, options)
+            rows.append((kind, *(spread(each) for each in found)))
+    table(
+        f"{options.cards} cards, {options.repeat} times: seconds until pages are shown",
+        ("queue", "publish", "draft after a write"),
+        rows,
+    )
+    return 0
+
+
+@contextmanager
+def virtual_host(name: str) -> Iterator[str]:
+    """The URL of a new virtual host for the user `guest`, which is gone afterwards."""
+    _control("add_vhost", name)
+    try:
+        _control("set_permissions", "--vhost", name, "guest", ".*", ".*", ".*")
+        yield f"amqp://guest:guest@127.0.0.1:5672/{name}"
+    finally:
+        _control("delete_vhost", name)
+
+
+def _control(*arguments: str) -> None:
+    subprocess.run(["rabbitmqctl", "--quiet", *arguments], check=True)
+
+
+def measure(
+    broker: str, kind: str, folder: Path, options: argparse.Namespace
+) -> tuple[list[float], list[float]]:
+    from realms.models import Realm
+    from reindex.models import IndexHead
+    from tests.support import make
+    from tests.support.cluster import cluster
+
+    realm = Realm.objects.filter(url=SOURCE).first()
+    if realm is None:
+        cards = {
+            f"c{n}.json": make.card("./post", "Post", title=f"Card {n}", body="text")
+            for n in range(options.cards)
+        }
+        realm = make.source(SOURCE, make.user("ada"), {**make.SITE, **cards})
+
+    def shown(url: str, generation: int) -> Callable[[], bool]:
+        heads = IndexHead.objects.filter(realm_url=url, generation__gte=generation)
+        return lambda: heads.exists()
+
+    published: list[float] = []
+    drafts: list[float] = []
+    told = {
+        "CELERY_BROKER_URL": broker, "REALM_QUEUE_KIND": kind, "REALM_SWEEP_SECONDS": "60",
+        "REALM_INDEX_SOURCES": "1", "REALM_LOG_LEVEL": "WARNING",
+    }  # fmt: skip
+    with cluster(folder, 1, **told) as fleet:
+        fleet.wait_reported()
+        fleet.start_worker(kind)
+        _wait(lambda: _consumers(broker, kind) > 0)
+        _publish(fleet, make, shown)
+        # The first turn isn't counted: the worker may still make the queues of delayed messages,
+        # and what is sent before is lost until the sweeper comes.
+        for turn in range(options.repeat + 1):
+            # A changed module: every card is rendered.
+            text = make.POST_MODULE.replace("edition one", f"edition {kind} {turn}")
+            answer = _ask(fleet, make, "POST", f"{SOURCE}post.tsx", text)
+            began = time.perf_counter()
+            _wait(shown(SOURCE, int(answer.headers["x-realm-generation"])))
+            drafts.append(time.perf_counter() - began)
+            published.append(_publish(fleet, make, shown))
+    return published[1:], drafts[1:]
+
+
+def _consumers(broker: str, kind: str) -> int:
+    """How many workers' processes wait for the queue's messages."""
+    from settings.broker import celery_queues
+
+    name = celery_queues("", kind)["CELERY_TASK_DEFAULT_QUEUE"]
+    with Connection(broker) as connection:
+        channel: Any = connection.default_channel
+        try:
+            return int(channel.queue_declare(name, passive=True).consumer_count)
+        except connection.channel_errors:
+            return 0
+
+
+def _publish(fleet: Any, make: Any, shown: Callable[[str, int], Callable[[], bool]]) -> float:
+    """How long a publish took until its pages were shown. Unit: seconds."""
+    began = time.perf_counter()
+    body = f'{{"sourceRealmURL": "{SOURCE}", "publishedRealmURL": "{SITE}"}}'
+    answer = _ask(fleet, make, "POST", f"{ORIGIN}/_publish-realm", body)
+    _wait(shown(SITE, int(answer.headers["x-realm-generation"])))
+    return time.perf_counter() - began
+
+
+def _ask(fleet: Any, make: Any, method: str, url: str, body: str) -> Any:
+    from realms.models import Realm
+
+    source = Realm.objects.get(url=SOURCE)
+    at_realm = url.startswith(SOURCE)
+    headers = make.realm_login(source, "ada") if at_realm else make.login("ada")
+    kind = "application/vnd.card+source" if at_realm else "application/vnd.api+json"
+    answer = fleet.replicas[0].request(method, url, accept=kind, body=body, headers=headers)
+    assert answer.status in (202, 204), answer.text
+    return answer
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("no pages after two minutes: no message reached a worker")
+        time.sleep(0.02)

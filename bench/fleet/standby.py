@@ -1,0 +1,148 @@
+"""Shows what a read replica may answer, with a streaming standby whose replay is paused.
+
+The standby is a real one (`pg_basebackup`), and the statement is the one with which a miss reads a
+file. Three rules are tried, each at every lag: ask the standby whatever it has; ask it only if it
+has replayed what the primary had written when the load's stamp was taken (by LSN); and, for a
+pinned read, ask it and take the answer only if it knows the pinned generation. A wrong answer is
+one with other bytes than the primary had committed when the load began.
+"""
+
+import argparse
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+from bench.fleet.figures import say, shares, table, timed
+from bench.fleet.installation import ORIGIN, installation
+from bench.fleet.postgres import Server, free_port, scratch
+
+SOURCE = f"{ORIGIN}/ada/bench/"
+WRITTEN: LiteralString = "SELECT pg_current_wal_lsn()"
+REPLAYED: LiteralString = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--changes", type=int, default=100)
+    parser.add_argument("--quick", action="store_true", help="five changes")
+    options = parser.parse_args()
+    if options.quick:
+        options.changes = 5
+    say(str(__doc__))
+    with scratch("wal_level=replica") as server, installation(server), standby(server) as other:
+        measure(server, other, options.changes)
+    return 0
+
+
+@contextmanager
+def standby(server: Server) -> Iterator[Server]:
+    """A streaming standby that is gone afterwards."""
+    folder = server.folder.parent / "standby"
+    server.run(
+        "pg_basebackup", "-D", str(folder), "-R", "-X", "stream", "-c", "fast",
+        "-d", f"host=127.0.0.1 port={server.port} user=postgres",
+    )  # fmt: skip
+    made = Server(free_port(), folder, server.binaries, server.user)
+    made.start(("hot_standby=on",))
+    try:
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(folder)
+
+
+@dataclass
+class Reads:
+    """The three rules. Each read answers the bytes, and whether they are the standby's."""
+
+    primary: Any
+    replica: Any
+    #: What a job pins is a generation that is committed.
+    pin: int
+
+    def primary_lsn(self) -> str:
+        """How far the primary has written. A commit is written before it is seen."""
+        return str(self.primary.execute(WRITTEN).fetchone()[0])
+
+    def replayed(self, lsn: str) -> bool:
+        return bool(self.replica.execute(REPLAYED, [lsn]).fetchone()[0])
+
+    def at(self, connection: Any, generation: int | None = None) -> tuple[int, bytes]:
+        """The realm's generation and the file's bytes; (0, b"") if there is no such realm."""
+        from realms import sql
+
+        row = connection.execute(
+            sql.RESOLVE,
+            {
+                "candidates": [SOURCE], "url": f"{SOURCE}moving.txt", "extensions": [""],
+                "known": None, "at": generation,
+            },
+        ).fetchone()  # fmt: skip
+        return (row[3], bytes(row[12] or b"")) if row else (0, b"")
+
+    def anything(self) -> tuple[bytes, bool]:
+        return self.at(self.replica)[1], True
+
+    def by_lsn(self) -> tuple[bytes, bool]:
+        there = self.replayed(self.primary_lsn())
+        return self.at(self.replica if there else self.primary)[1], there
+
+    def pinned(self) -> tuple[bytes, bool]:
+        generation, data = self.at(self.replica, self.pin)
+        if generation >= self.pin:
+            return data, True
+        return self.at(self.primary, self.pin)[1], False
+
+
+def measure(server: Server, other: Server, changes: int) -> None:
+    from tests.support import make
+
+    realm = make.source(SOURCE, make.user("ada"), {"moving.txt": b"0"})
+    with server.connect() as primary, other.connect() as replica:
+        reads = Reads(primary, replica, realm.generation)
+        rows = []
+        for lag in ("streaming", "paused"):
+            if lag == "paused":
+                replica.execute("SELECT pg_wal_replay_pause()")
+            for name, rule in (
+                ("whatever it has", reads.anything), ("by LSN", reads.by_lsn),
+                ("pinned, by generation", reads.pinned),
+            ):  # fmt: skip
+                found: list[tuple[bool, bool]] = []
+                taken: list[float] = []
+                for number in range(changes):
+                    data = f"{lag} {name} {number}".encode()
+                    reads.pin = make.write_paths(realm, {"moving.txt": data})
+                    began = time.perf_counter()
+                    read, there = rule()
+                    taken.append(time.perf_counter() - began)
+                    found.append((read != data, there))
+                wrong, used = (sum(each) for each in zip(*found, strict=True))
+                rows.append(
+                    (lag, name, f"{wrong} of {changes}", f"{used} of {changes}",
+                     shares(taken, digits=2))
+                )  # fmt: skip
+        replica.execute("SELECT pg_wal_replay_resume()")
+        _catch_up(reads)
+        asked = timed(reads.primary_lsn, 10 * changes)
+        resolved = timed(lambda: reads.at(primary), 10 * changes)
+    table(
+        f"{changes} reads for each row, each right after a commit",
+        ("standby", "rule", "wrong bytes", "answered by it", "p50 / p99 / highest ms"),
+        rows,
+    )
+    say(
+        f"on the primary, p50 / p99 / highest ms: its LSN {shares(asked, digits=2)}; "
+        f"the whole miss {shares(resolved, digits=2)}"
+    )
+
+
+def _catch_up(reads: Reads) -> None:
+    written, deadline = reads.primary_lsn(), time.monotonic() + 60
+    while not reads.replayed(written):
+        if time.monotonic() > deadline:
+            raise TimeoutError("the standby has not caught up within a minute")
+        time.sleep(0.01)

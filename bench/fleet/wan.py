@@ -1,0 +1,284 @@
+"""Measures a replica behind a network with delay and loss, beside one next to the database.
+
+The near replica is on this machine's network; the far one, web service and sidecar, is in a
+namespace whose packets are late in each direction and sometimes lost (`bench/fleet/link.py`). Its
+clients are in the namespace too, so what they measure is the replica's way to the database and not
+their own to the replica. Both use one database, one folder of blobs and one broker.
+
+How late a change is seen is measured from the commit to the first answer with the new bytes. How
+stale an answer may be is measured from the moment at which its bytes were superseded to the moment
+at which the request for it began.
+"""
+
+import argparse
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+from bench.fleet.figures import say, shares, table
+from bench.fleet.installation import ORIGIN, installation
+from bench.fleet.link import FAR, NEAR, Link, link
+from bench.fleet.postgres import free_port, scratch
+
+SOURCE, SITE = f"{ORIGIN}/ada/bench/", "http://ada.localhost:4201/"
+API = "application/vnd.api+json"
+POLL_SECONDS = 0.005
+
+#: The thread of a writer that is next to the database. A thread is where the thread is that starts
+#: it, so the first call has to come from this machine's network.
+_writer = ThreadPoolExecutor(1)
+
+
+def near(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function answers that is called next to the database, on a connection from there."""
+    return _writer.submit(function, *arguments).result()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--delay", type=float, default=20, help="ms in each direction")
+    parser.add_argument("--losses", type=float, nargs="*", default=[0, 1, 5], help="per cent")
+    parser.add_argument("--changes", type=int, default=60)
+    parser.add_argument("--publishes", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=30, help="for staleness and liveness")
+    parser.add_argument("--quick", action="store_true", help="a few of each, with 1 %% loss")
+    options = parser.parse_args()
+    if options.quick:
+        options.losses, options.changes, options.publishes, options.seconds = [1], 3, 2, 3
+    say(str(__doc__))
+    # The database is reached over the network too.
+    with _writer, scratch() as server, installation(server) as folder, link() as network:
+        measure(server.port, folder, network, options)
+    return 0
+
+
+@dataclass
+class Place:
+    """A replica, where its clients are, and its board."""
+
+    name: str
+    address: str
+    port: int
+    board: Any
+    network: Link | None
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Calls a function where the replica's clients are."""
+        return self.network.call(function) if self.network else function()
+
+    def client(self) -> "Client":
+        return Client(self.address, self.port)
+
+
+class Client:
+    """Requests of one client, which keeps its connection."""
+
+    def __init__(self, address: str, port: int) -> None:
+        self._pool = urllib3.HTTPConnectionPool(address, port, timeout=60, retries=False)
+
+    def ask(self, url: str, method: str = "GET", **more: Any) -> Any:
+        parts = urllib3.util.parse_url(url)
+        host = f"{parts.host}:{parts.port}" if parts.port else str(parts.host)
+        headers = {"Host": host, "Accept": "application/vnd.card+source", **more.pop("headers", {})}
+        return self._pool.urlopen(
+            method, parts.request_uri, headers=headers, redirect=False, retries=False, **more
+        )
+
+    def time(self, url: str, method: str = "GET", **more: Any) -> tuple[float, Any]:
+        began = time.perf_counter()
+        answer = self.ask(url, method, **more)
+        return time.perf_counter() - began, answer
+
+
+def measure(database: int, folder: Path, network: Link, options: argparse.Namespace) -> None:
+    from tests.support import make
+
+    files = {f"f{n}.txt": f"file {n}".encode() for n in range(4 * options.changes)}
+    near(lambda: None)
+    realm = make.source(SOURCE, make.user("ada"), {**files, "moving.txt": b"0"})
+    make.publish(realm, SITE)
+    with places(database, folder, network) as (close, far, fleet):
+        rows = []
+        for loss in (None, *options.losses):
+            place = close if loss is None else far
+            network.set(0 if loss is None else options.delay / 1000, (loss or 0) / 100)
+            what = "near" if loss is None else f"{options.delay:g} ms, {loss:g} % loss"
+            _wait(place.board.live, f"the board of {place.name} live", 60)
+            rows.append((what, *_one(place, realm, options)))
+        table(
+            f"one replica, p50 / p99 / highest ms; {options.changes} changes, "
+            f"{options.publishes} publishes, {options.seconds:g} s of one write after another",
+            (
+                "to the database", "commit to fresh", "cached", "missed", "publish",
+                "staleness of answers", "board live",
+            ),
+            rows,
+        )  # fmt: skip
+        network.set(options.delay / 1000, 0.01)
+        _wait(far.board.live, "the far board live", 60)
+        code = fleet.manage("verify_coherence", "--seconds", f"{options.seconds:g}").wait()
+        log = (folder / "manage-verify_coherence.log").read_text()
+        say(f"verify_coherence at {options.delay:g} ms and 1 % ended with {code}:\n{log}")
+
+
+def _one(place: Place, realm: Any, options: argparse.Namespace) -> list[str]:
+    seen = place.call(lambda: commit_to_fresh(place, realm, options.changes))
+    hits, misses = place.call(lambda: reads(place, options.changes))
+    published = place.call(lambda: publishes(place, options.publishes))
+    stale, live = place.call(lambda: staleness(place, realm, options.seconds))
+    return [*(shares(each) for each in (seen, hits, misses, published, stale)), f"{live:.1%}"]
+
+
+# --- What is measured --------------------------------------------------------------------------
+
+
+def commit_to_fresh(place: Place, realm: Any, changes: int) -> list[float]:
+    """How long after its commit each change is in an answer. Unit: seconds."""
+    from tests.support import make
+
+    client, taken = place.client(), []
+    for _ in range(changes):
+        client.ask(f"{SOURCE}moving.txt")
+        data = f"{time.perf_counter()}".encode()
+        near(make.write_paths, realm, {"moving.txt": data})
+        committed = time.perf_counter()
+        while client.ask(f"{SOURCE}moving.txt").data != data:
+            time.sleep(POLL_SECONDS)
+        taken.append(time.perf_counter() - committed)
+    return taken
+
+
+def reads(place: Place, count: int) -> tuple[list[float], list[float]]:
+    """How long cached answers took, and such as were loaded. Unit: seconds."""
+    client = place.client()
+    hits: list[float] = []
+    misses: list[float] = []
+    for turn in range(3):
+        for number in range(4 * count):
+            taken, answer = client.time(f"{SITE}f{number}.txt")
+            (hits if answer.headers["x-boxel-cache"] == "hit" else misses).append(taken)
+        if turn == 0:
+            near(_clear, SITE)
+    return hits, misses
+
+
+def _clear(url: str) -> None:
+    from django.db import transaction
+
+    from realms.models import Realm
+
+    with transaction.atomic():
+        Realm.objects.get(url=url).clear_local_source_caches_and_broadcast()
+
+
+def publishes(place: Place, count: int) -> list[float]:
+    """How long publishes took, asked of this replica. Unit: seconds."""
+    from tests.support import make
+
+    client, taken = place.client(), []
+    body = json.dumps({"sourceRealmURL": SOURCE, "publishedRealmURL": SITE})
+    headers = {**make.login("ada"), "Accept": API}
+    for _ in range(count):
+        seconds, answer = client.time(
+            f"{ORIGIN}/_publish-realm", "POST", body=body, headers=headers
+        )
+        assert answer.status == 202, answer.data
+        taken.append(seconds)
+    return taken
+
+
+def staleness(place: Place, realm: Any, seconds: float) -> tuple[list[float], float]:
+    """While a file is written again and again: for how long the bytes of each answer had been
+    superseded when its request began (0: they had not been), and the share of time for which the
+    board was live. Unit: seconds."""
+    from tests.support import make
+
+    committed: dict[int, float] = {}
+    ended = threading.Event()
+    live: list[bool] = []
+
+    def write() -> None:
+        number = 0
+        while not ended.is_set():
+            make.write_paths(realm, {"moving.txt": f"{number}".encode()})
+            committed[number] = time.perf_counter()
+            number += 1
+            live.append(place.board.live())
+            ended.wait(0.05)
+
+    client, answers = place.client(), []
+    writing = _writer.submit(write)
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        with suppress(ValueError):
+            answers.append((began, int(client.ask(f"{SOURCE}moving.txt").data)))
+        time.sleep(POLL_SECONDS)
+    ended.set()
+    writing.result()
+    last = max(committed)
+    found = [
+        max(0.0, began - committed[number + 1]) if number < last else 0.0
+        for began, number in answers
+        if number < last
+    ]
+    return found, sum(live) / len(live)
+
+
+# --- The replicas ------------------------------------------------------------------------------
+
+
+@contextmanager
+def places(database: int, folder: Path, network: Link) -> Iterator[tuple[Place, Place, Any]]:
+    """A near replica, a far one, and the cluster that has both."""
+    from notifications.board import Board
+    from settings.processes import replica
+    from tests.support.cluster import Cluster
+
+    url = "postgresql://postgres@{}:{}/postgres"
+    own = {"REALM_LOG_LEVEL": "WARNING", "REALM_DATA_DIR": str(folder)}
+    fleet = Cluster(folder, 0, own)
+    found = []
+    with ExitStack() as stack:
+        stack.callback(fleet.stop)
+        for name, host, server, where in (
+            ("near", "127.0.0.1", "127.0.0.1", None), ("far", FAR, NEAR, network),
+        ):  # fmt: skip
+            port = free_port()
+            processes = replica(name, port, folder, host=host)
+            for process in processes:
+                fleet.spawn(
+                    process,
+                    within=where.within if where else (),
+                    DATABASE_URL=url.format(server, database),
+                )
+            board = Board(Path(processes[0].environment["REALM_BOARD"]))
+            found.append(Place(name, host, port, board, where))
+        for place in found:
+            _wait(place.board.live, f"the board of {place.name} live", 60)
+            _wait(partial(place.call, partial(_answers, place)), "answers", 60)
+        yield found[0], found[1], fleet
+
+
+def _answers(place: Place) -> bool:
+    try:
+        return bool(place.client().ask(f"{ORIGIN}/_readiness").status == 200)
+    except urllib3.exceptions.HTTPError:
+        return False
+
+
+def _wait(condition: Callable[[], Any], why: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {seconds:g} s: {why}")
+        time.sleep(0.02)

@@ -1,0 +1,67 @@
+"""The measurements of docs/scale.md, in their smallest size: they run, and say what they found."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.fleet.__main__ import NAMES
+from settings.environment import BASE_DIR
+
+pytestmark = [pytest.mark.cluster]
+
+
+def measured(name: str) -> str:
+    """What a measurement says."""
+    left = {k: v for k, v in os.environ.items() if not k.startswith(("REALM_", "DATABASE_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.fleet", name, "--quick"],
+        cwd=BASE_DIR,
+        env=left,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "heading"),
+    [("notify", "pings of all sidecars"), ("budget", "balancer's readiness checks")],
+)
+def test_it_prints_what_it_measured(name: str, heading: str) -> None:
+    assert heading in measured(name)
+
+
+def test_only_what_a_standby_has_replayed_is_the_primarys() -> None:
+    """Whatever a standby has is wrong while its replay is paused; by LSN or by a pinned generation
+    it never is."""
+    rows = [re.split(r"\s*│\s*", line) for line in measured("standby").splitlines() if "│" in line]
+    wrong = {(row[1], row[2]): row[3] for row in rows}
+    assert wrong["paused", "whatever it has"] == "5 of 5"
+    for lag in ("streaming", "paused"):
+        assert wrong[lag, "by LSN"] == wrong[lag, "pinned, by generation"] == "0 of 5"
+
+
+@pytest.mark.services
+def test_a_worker_renders_from_a_quorum_queue() -> None:
+    if os.geteuid() != 0 or shutil.which("rabbitmqctl") is None:
+        pytest.skip("only root can make virtual hosts, by rabbitmqctl")
+    running = subprocess.run(["rabbitmqctl", "ping"], capture_output=True, check=False)
+    if running.returncode != 0:
+        pytest.skip("no RabbitMQ runs here")
+    assert "quorum" in measured("quorum")
+
+
+@pytest.mark.unit
+def test_the_page_names_every_measurement() -> None:
+    page = (BASE_DIR / "docs" / "scale.md").read_text()
+    assert [name for name in NAMES if f"script/bench fleet {name}" not in page] == []
+    folder = Path(BASE_DIR) / "bench" / "scale"
+    assert [name for name in NAMES if not (folder / f"{name}.py").is_file()] == []
