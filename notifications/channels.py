@@ -55,6 +55,10 @@ def definitions_key(scope: str, key: str = "") -> str:
     return f"definitions|{scope}|{key}"
 
 
+#: The name by which shared caches know the answers of all realms.
+EVERY_REALM = "realms"
+
+
 def surrogate_key(realm_url: str) -> str:
     """The name by which shared caches know the answers of a realm. It is a hash: a realm's URL may
     hold characters that mean something in a cache's language."""

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from django.conf import settings
 from django.http.response import HttpResponseBase
 
-from notifications.channels import surrogate_key
+from notifications.channels import EVERY_REALM, surrogate_key
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -60,11 +60,12 @@ def of_content(
         )
     kept = f"{scoped(chosen or REVALIDATED, public=True)}, {_shared_time()}"
     key = surrogate_key(realm_url)
+    keys = (EVERY_REALM, key, f"{key}-{generation}")
     return (
         *(each for each in own if each[0] != "cache-control"),
         ("cache-control", kept),
-        ("surrogate-key", f"{key} {key}-{generation}"),
-        ("cache-tag", f"{key},{key}-{generation}"),
+        ("surrogate-key", " ".join(keys)),
+        ("cache-tag", ",".join(keys)),
     )
 
 
