@@ -6,7 +6,7 @@
 # Replicas compress and answer ranges themselves.
 #
 # It keeps what the replicas say for as long as they say (REALM_EDGE_SECONDS), and purges what
-# `manage.py purge_edge` tells it to. It has no TLS: what ends that before it must set Host,
+# `manage.py listen_file_changes --purge-edge` tells it to. It has no TLS: what ends that before it must set Host,
 # X-Forwarded-For and X-Forwarded-Proto, and nobody else may reach it.
 vcl 4.1;
 
@@ -18,7 +18,7 @@ backend default {
     .port = "8000";
 }
 
-# Where `manage.py purge_edge` runs.
+# Where the purger runs.
 acl purgers {
     "localhost";
 }

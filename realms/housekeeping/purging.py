@@ -14,11 +14,13 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import urllib3
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from notifications.channels import EVERY_REALM, surrogate_key
@@ -45,9 +47,28 @@ class PurgeFailed(Exception):
 
 
 def purge_function() -> Purge:
-    """The function that REALM_EDGE_PURGER names. Raises ImportError."""
-    purge: Purge = import_string(settings.REALM_EDGE_PURGER)
+    """The function that REALM_EDGE_PURGER names. Raises ImproperlyConfigured."""
+    try:
+        purge: Purge = import_string(settings.REALM_EDGE_PURGER)
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            f"REALM_EDGE_PURGER is {settings.REALM_EDGE_PURGER!r}, which can't be imported: {error}"
+        ) from error
     return purge
+
+
+def purge_now(realm_url: str) -> dict[str, str]:
+    """Purges a realm, or with an empty URL all realms, once. Answers for each cache why it has not
+    confirmed that; empty where it has."""
+    purge, key = purge_function(), surrogate_key(realm_url) if realm_url else EVERY_REALM
+    said: dict[str, str] = {}
+    for address in settings.REALM_EDGE_PURGE:
+        try:
+            purge(address, [key])
+            said[address] = ""
+        except PurgeFailed as error:
+            said[address] = str(error)
+    return said
 
 
 def ban(address: str, keys: Collection[str]) -> None:
@@ -197,3 +218,20 @@ class ToPurge:
 
     def set_sidecar(self, pid: int) -> None:
         pass
+
+
+@contextmanager
+def purging() -> Iterator[ToPurge]:
+    """Purgers of all caches at REALM_EDGE_PURGE, for a listener to tell. Raises
+    ImproperlyConfigured."""
+    if not settings.REALM_EDGE_PURGE:
+        raise ImproperlyConfigured("REALM_EDGE_PURGE is empty: name the caches, comma-separated")
+    purge, bound = purge_function(), settings.REALM_STALENESS_BOUND
+    purgers = [Purger(address, purge, bound) for address in settings.REALM_EDGE_PURGE]
+    for each in purgers:
+        each.start()
+    try:
+        yield ToPurge(purgers)
+    finally:
+        for each in purgers:
+            each.stop()

@@ -80,9 +80,14 @@ def test_varnish_changes_no_answer(kept: int, web: Web, source: Realm) -> None:
             for _ in range(2):
                 answer = ask(kept, "GET", url, headers=headers)
                 found = differences(answer, wanted)
-                # It leaves out that a replica can be asked for a part.
-                own = ("via:", "x-varnish:", "accept-ranges:")
-                assert [each for each in found if not each.startswith(own)] == [], (url, headers)
+                # It leaves out that a replica can be asked for a part, and may count the bytes of
+                # an answer whose length this server (unlike granian) doesn't say.
+                own = ["via:", "x-varnish:", "accept-ranges:"]
+                own += [] if "content-length" in wanted.headers else ["content-length:"]
+                assert [each for each in found if not each.startswith(tuple(own))] == [], (
+                    url,
+                    headers,
+                )
 
 
 def test_a_purge_is_retried_until_there_is_a_receipt(
@@ -170,18 +175,22 @@ def test_a_change_concerns_every_realm_around_it() -> None:
     assert list(keys_of(PAGES).values()) == [PAGES]
 
 
-def test_the_command_says_who_has_not_confirmed(
+def test_clearing_caches_says_which_shared_one_has_not_confirmed(
     kept: int, settings: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(CommandError, match="REALM_EDGE_PURGE is empty"):
-        call_command("purge_edge", SITE)
     settings.REALM_EDGE_PURGE = [f"http://127.0.0.1:{kept}/"]
-    call_command("purge_edge", SITE)
-    assert f"purged {surrogate_key(SITE)}" in capsys.readouterr().out
+    call_command("clear_caches", SITE)
+    assert f"http://127.0.0.1:{kept}/: purged" in capsys.readouterr().out
     settings.REALM_EDGE_PURGE.append("http://127.0.0.1:1/")
-    with pytest.raises(CommandError, match="1 of 2 have not confirmed"):
-        call_command("purge_edge", all=True)
-    assert "http://127.0.0.1:1/: no answer" in capsys.readouterr().err
+    with pytest.raises(CommandError, match="not every shared cache has confirmed"):
+        call_command("clear_caches", all=True, yes=True)
+    assert "http://127.0.0.1:1/: no answer" in capsys.readouterr().out
+
+
+def test_a_purger_without_caches_or_a_function_does_not_start(settings: Any) -> None:
+    with pytest.raises(CommandError, match="REALM_EDGE_PURGE is empty"):
+        call_command("listen_file_changes", purge_edge=True)
+    settings.REALM_EDGE_PURGE = ["http://127.0.0.1:1/"]
     settings.REALM_EDGE_PURGER = "nowhere.purge"
-    with pytest.raises(CommandError, match="nowhere"):
-        call_command("purge_edge", all=True)
+    with pytest.raises(CommandError, match="REALM_EDGE_PURGER is 'nowhere"):
+        call_command("listen_file_changes", purge_edge=True)

@@ -1,8 +1,8 @@
 """Hosts of a test: each with a network, folders, users and processes of its own, on one bridge.
 
 A host is a process in new namespaces. Its /etc is a copy, and what a host keeps (/srv, /run,
-/var/lib, /var/cache, /var/log, /var/backups) is empty and in memory. Nothing of this machine is changed: all of
-it ends with that process. Only programs are shared.
+/var/lib, /var/cache, /var/log, /var/backups) is empty and in memory. Nothing of this machine is
+changed: all of it ends with that process. Only programs are shared.
 """
 
 import ctypes
