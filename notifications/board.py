@@ -59,13 +59,14 @@ Stamp: TypeAlias = tuple[int, ...]
 
 
 class Slots:
-    """The positions of some keys on the board, with a function that reads all of them at once."""
+    """The slots of some keys, with a function that reads all of them at once."""
 
-    __slots__ = ("positions", "read")
+    __slots__ = ("count", "read")
 
     def __init__(self, keys: Iterable[str]) -> None:
-        positions = tuple(dict.fromkeys(_HEADER + slot_of(key) for key in keys))
-        self.positions = positions
+        positions = dict.fromkeys(map(_word_of, keys))
+        #: How many there are.
+        self.count = len(positions)
         # One call into C reads them all; with the epoch there are always two or more.
         self.read: Callable[[memoryview], Stamp] = itemgetter(_AT_EPOCH, *positions)
 
@@ -113,6 +114,12 @@ class Board:
     def unchanged(self, slots: Slots, stamp: Stamp) -> bool:
         """Whether the epoch and the slots are still those of `stamp`."""
         return slots.read(self._words) == stamp
+
+    def vouches(self, slots: Slots, stamp: Stamp) -> bool:
+        """Whether the board is live and `unchanged`: whether a value with this stamp is fresh."""
+        # The order matters if this thread pauses between the two: the comparison comes last.
+        live = now_ns() < self._words[_AT_LIVE_UNTIL] or self.live()
+        return live and slots.read(self._words) == stamp
 
     def live(self) -> bool:
         """Whether every change older than the staleness bound is known to be on the board."""
@@ -166,7 +173,7 @@ class Board:
     def bump(self, keys: Iterable[str]) -> None:
         """Moves the slots of `keys`: all their earlier stamps are stale from now on."""
         for key in keys:
-            self._words[_HEADER + slot_of(key)] = _unseen()
+            self._words[_word_of(key)] = _unseen()
 
     def bump_epoch(self) -> None:
         """Makes all earlier stamps of this board stale."""
@@ -183,6 +190,12 @@ class Board:
 
 
 @short_cached(maxsize=1 << 16)
+def _word_of(key: str) -> int:
+    """The position of a key's slot on the page. Cached, so that the entries of a realm share the
+    numbers of its slots."""
+    return _HEADER + slot_of(key)
+
+
 def slot_of(key: str) -> int:
     """The slot of a key: the same in every process and release."""
     # A key from a JSON payload may hold half of a surrogate pair, which UTF-8 can't encode.

@@ -27,11 +27,17 @@ class _Entry(Generic[V]):
     value: V
     slots: Slots
     stamp: Stamp
+    #: Unit: bytes. `weigh` adds to it what the value has grown by.
     size: int
+    #: The part of `size` that is not the value's. Unit: bytes.
+    overhead: int
+    #: Whether there was a hit since the entry was stored or last spared.
+    used: bool = False
 
 
 class StampedCache(Generic[V]):
-    """Values by key; the least recently used are evicted first. Safe for threads."""
+    """Values by key. Evicts the oldest entry that had no hit since it was last the oldest. Safe for
+    threads."""
 
     def __init__(
         self, board: Board, *, max_bytes: int, size_of: Callable[[V], int], bound_ns: int
@@ -51,13 +57,10 @@ class StampedCache(Generic[V]):
     def get(self, key: Hashable) -> V | None:
         """The value, if it is certainly fresh, else None. A hit costs no more than this method."""
         entry = self._entries.get(key)
-        if entry is None or not self._board.live():
+        if entry is None or not self._board.vouches(entry.slots, entry.stamp):
             return None
-        if not self._board.unchanged(entry.slots, entry.stamp):
-            return None
-        with self._lock:
-            if self._entries.get(key) is entry:
-                self._entries.move_to_end(key)
+        # A hit that moved the entry to the end of a queue would have to lock it.
+        entry.used = True
         return entry.value
 
     def peek(self, key: Hashable) -> V | None:
@@ -68,27 +71,50 @@ class StampedCache(Generic[V]):
     def put(self, key: Hashable, value: V, slots: Slots, stamp: Stamp) -> None:
         """Stores a value with the stamp taken before its load. An entry larger than a quarter of
         the cache is not stored."""
-        size = self._size_of(value) + ENTRY_BYTES + _size(key) + SLOT_BYTES * len(slots.positions)
+        overhead = ENTRY_BYTES + _size(key) + SLOT_BYTES * slots.count
+        size = self._size_of(value) + overhead
         stale = not self._board.unchanged(slots, stamp)
         with self._lock:
             self.stale_discards += stale
-            old = self._entries.pop(key, None)
-            if old is not None:
-                self._bytes -= old.size
+            self._remove(key)
             if size * 4 > self._max_bytes:
                 return
-            self._entries[key] = _Entry(value, slots, stamp, size)
+            self._entries[key] = _Entry(value, slots, stamp, size, overhead)
             self._bytes += size
-            while self._bytes > self._max_bytes:
-                _, evicted = self._entries.popitem(last=False)
-                self._bytes -= evicted.size
+            self._evict()
+
+    def weigh(self, key: Hashable) -> None:
+        """Takes account of a value that has grown."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                return
+            size = self._size_of(entry.value) + entry.overhead
+            if size * 4 > self._max_bytes:
+                self._remove(key)
+                return
+            self._bytes += size - entry.size
+            entry.size = size
+            self._evict()
 
     def drop(self, key: Hashable) -> None:
         """Removes a value: the next `get` is a miss."""
         with self._lock:
-            old = self._entries.pop(key, None)
-            if old is not None:
-                self._bytes -= old.size
+            self._remove(key)
+
+    def _remove(self, key: Hashable) -> None:
+        old = self._entries.pop(key, None)
+        if old is not None:
+            self._bytes -= old.size
+
+    def _evict(self) -> None:
+        while self._bytes > self._max_bytes:
+            key, entry = self._entries.popitem(last=False)
+            if entry.used:
+                entry.used = False
+                self._entries[key] = entry
+            else:
+                self._bytes -= entry.size
 
     def load(self, key: Hashable, slots: Slots, load: Callable[[], V]) -> V:
         """Loads and stores the value. Concurrent callers share one load."""

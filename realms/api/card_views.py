@@ -58,9 +58,9 @@ def _read(request: HttpRequest, realm: Realm, path: str) -> HttpResponse:
     if found.generation < min_generation(request.META.get(MIN_GENERATION)):
         raise errors.Busy(what=f"{realm.url} is not ready: its pages are being rendered")
     response = _document(realm, found)
-    outcome = Conditions.of(request).of_read(response["ETag"], None)
+    outcome = Conditions.of(request.META).of_read(response["ETag"], None)
     if outcome == 412:
-        raise Conditions.of(request).unmet(found.url)
+        raise Conditions.of(request.META).unmet(found.url)
     if outcome == 304:
         response.status_code, response.content = 304, b""
         del response["Content-Type"]
@@ -105,7 +105,7 @@ _WRITERS: dict[str, Callable[[HttpRequest, Realm, str], HttpResponse]] = {
 def _condition(request: HttpRequest, realm: Realm) -> documents.Condition:
     """A check that raises unless the request's conditions match the current card's document or its
     file."""
-    conditions = Conditions.of(request)
+    conditions = Conditions.of(request.META)
 
     def check(file: str, card: documents.Card | None) -> None:
         if conditions == Conditions():

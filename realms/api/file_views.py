@@ -52,7 +52,7 @@ def _check_conditions(request: HttpRequest, realm: Realm, path: str) -> None:
     """Raises PreconditionFailed unless the request's conditions match the file. The caller holds
     the realm's write lock."""
     etags, modified_at = files.validators(realm, path)
-    Conditions.of(request).check_write(realm.url + path, etags, modified_at)
+    Conditions.of(request.META).check_write(realm.url + path, etags, modified_at)
 
 
 def _target(request: HttpRequest, url: str) -> tuple[Realm, str]:

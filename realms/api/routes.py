@@ -150,7 +150,9 @@ def _read(request: HttpRequest, url: str, accept: str, *, takes_pages: bool) -> 
         return _no_realm(request, url, loaded.variant)
     if answer.high < at_least:
         return _not_yet(answer, loaded.variant, at_least)
-    response = send(request, answer, loaded.cache)
+    wanted = request.META.get("HTTP_ACCEPT_ENCODING", "")
+    coding = answers.coded(loaded.variant, url, answer, wanted)
+    response = send(request, answer, loaded.cache, coding)
     if _query(request):
         headers.withhold(response)
     if response.status_code == 302:
@@ -282,7 +284,7 @@ def _endpoint(request: HttpRequest, realm: Realm, name: str, method: str) -> Htt
         _may(realm, action, request)
     if method not in (*READING, "QUERY"):
         # An endpoint has neither an ETag nor a date.
-        Conditions.of(request).check_write(realm.url + name, [], None)
+        Conditions.of(request.META).check_write(realm.url + name, [], None)
     return _with_headers(realm, view(request, realm))
 
 

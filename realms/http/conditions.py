@@ -1,14 +1,14 @@
 """Conditional requests (RFC 9110, section 13): headers that compare with a client's copy."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from django.http import HttpRequest
 from django.utils.http import parse_etags, parse_http_date, parse_http_date_safe
 
 from realms.errors import Malformed, PreconditionFailed
+from realms.http.compression import uncoded_etag
 
 #: The headers, in the order of the fields of `Conditions`, and their WSGI names.
 HEADERS = (
@@ -33,10 +33,11 @@ class Conditions:
     range: str | None = None
     if_range: str | None = None
 
-    @classmethod
-    def of(cls, request: HttpRequest) -> "Conditions":
-        """The conditions of a request."""
-        return cls(*map(request.META.get, WSGI_HEADERS))
+    @staticmethod
+    def of(environ: Mapping[str, Any]) -> "Conditions":
+        """The conditions of a request, whose headers `environ` has under their WSGI names."""
+        found = Conditions(*map(environ.get, WSGI_HEADERS))
+        return NO_CONDITIONS if found == NO_CONDITIONS else found
 
     def of_read(self, etag: str | None, modified: str | None) -> Literal[200, 304, 412]:
         """The status of a read of content with this ETag and Last-Modified. Invalid dates in the
@@ -48,7 +49,8 @@ class Conditions:
         elif _compared(modified, self.if_unmodified_since) == "newer":
             return 412
         if self.if_none_match is not None:
-            return 304 if _matches(self.if_none_match, etags, weakly=True) else 200
+            # A copy in another content coding has other bytes, and so isn't this one.
+            return 304 if _matches(self.if_none_match, etags, weakly=True, coded=True) else 200
         return 304 if _compared(modified, self.if_modified_since) == "not newer" else 200
 
     def check_write(self, url: str, etags: Collection[str], modified_at: datetime | None) -> None:
@@ -76,14 +78,25 @@ class Conditions:
         return _failed(url, "If-Unmodified-Since", self.if_unmodified_since or "")
 
 
+#: Of requests without such headers.
+NO_CONDITIONS = Conditions()
+
+
 def _failed(url: str, header: str, value: str) -> PreconditionFailed:
     return PreconditionFailed(url=url, header=header, value=value[:200])
 
 
-def _matches(header: str, etags: Collection[str], *, weakly: bool) -> bool:
+def _matches(header: str, etags: Collection[str], *, weakly: bool, coded: bool = False) -> bool:
+    """Whether a header names one of the ETags. Unless `coded`, the ETag of content in any content
+    coding names the content."""
+    if header in etags and not header.startswith("W/"):
+        # Most clients name the one copy that they have.
+        return True
     known = parse_etags(header)
     if "*" in known:
         return bool(etags)
+    if not coded:
+        known, etags = list(map(uncoded_etag, known)), list(map(uncoded_etag, etags))
     if weakly:
         known = [each.removeprefix("W/") for each in known]
         return any(each.removeprefix("W/") in known for each in etags)

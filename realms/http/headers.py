@@ -21,8 +21,6 @@ _NEVER_KEPT = "no-store, no-cache, must-revalidate"
 
 #: What some shared caches do unless they are told not to.
 _NEVER_STALE = "stale-while-revalidate=0, stale-if-error=0"
-#: With a generation a request may need a newer answer than others are shown.
-_FILE_VARIES = "Accept, X-Realm-Min-Generation"
 
 #: Scripts of any origin may read an answer.
 CORS: Headers = (
@@ -69,12 +67,12 @@ def of_content(
     )
 
 
-def of_file(realm_url: str, generation: int, *, public: bool) -> Headers:
+def of_file(realm_url: str, generation: int, *, public: bool, compressible: bool) -> Headers:
     """The form of a file that a request prefers. The file decides how long it may be kept."""
     return (
         _realm(realm_url),
         *of_generation(generation),
-        ("vary", _FILE_VARIES if settings.REALM_EDGE_SECONDS else "Accept"),
+        ("vary", _file_varies(compressible)),
         *CORS,
         *_readable(public),
     )
@@ -149,6 +147,12 @@ def add_missing(response: HttpResponseBase, headers: Headers) -> None:
     """Sets those headers of a response that it doesn't have."""
     for name, value in headers:
         response.headers.setdefault(name, value)
+
+
+def _file_varies(compressible: bool) -> str:
+    named = ["Accept", *(["Accept-Encoding"] if compressible else [])]
+    # With a generation a request may need a newer answer than others are shown.
+    return ", ".join([*named, *(["X-Realm-Min-Generation"] if settings.REALM_EDGE_SECONDS else [])])
 
 
 def _shared_time() -> str:

@@ -41,12 +41,25 @@ def request_url(host: str, path_info: str) -> str:
 
     Raises Malformed, TooLong, and UnicodeDecodeError for a path that is not valid UTF-8.
     """
+    return request_origin(host) + request_path(path_info)
+
+
+def request_origin(host: str) -> str:
+    """The public origin of the realms at a Host header. Raises Malformed."""
     check_host_length(host)
     if not _HOST.fullmatch(host):
         raise Malformed(what=f"the Host header is {host[:80]!r}; expected a host name and a port")
+    return public_origin(host)
+
+
+def request_path(path_info: str) -> str:
+    """The path, unescaped and composed, of a request. `path_info` is as in WSGI.
+
+    Raises Malformed, TooLong, and UnicodeDecodeError for a path that is not valid UTF-8.
+    """
     if len(path_info) > MAX_ADDRESS_BYTES:
         raise TooLong(limit=MAX_ADDRESS_BYTES)
-    return public_origin(host) + composed(without_nul(path_info).encode("latin-1").decode())
+    return composed(without_nul(path_info).encode("latin-1").decode())
 
 
 def without_nul(path: str) -> str:

@@ -8,6 +8,7 @@ If-None-Match). The source cache, the transpiled-module cache and the page cache
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from threading import Lock
 
 from django.conf import settings
 
@@ -19,6 +20,7 @@ from notifications.stamped_cache import StampedCache
 from realms.addresses import SOURCE_ENDINGS, realm_candidates
 from realms.content.resolve import Resolved, ResolvedFile, resolve
 from realms.errors import HistoryEnds, Misdirected, NotFound
+from realms.http.compression import Coding, compressed, preferred
 from realms.http.headers import CORS, of_content, of_file
 from realms.models import Realm
 from realms.serving.contents import (
@@ -39,15 +41,22 @@ _PROBED = {
     Variant.HTML: ("",),
 }
 _ENTRY_OVERHEAD = 1024
+_COMPRESSING = [Lock() for _ in range(64)]
 
 
 def _new_cache() -> StampedCache[Answer]:
     return StampedCache(
         local_board(),
         max_bytes=settings.REALM_CACHE_BYTES,
-        size_of=lambda answer: len(answer.content.body) + _ENTRY_OVERHEAD,
+        size_of=_size,
         bound_ns=int(settings.REALM_STALENESS_BOUND * 1e9),
     )
+
+
+def _size(answer: Answer) -> int:
+    content = answer.content
+    coded = sum(len(each) for each in list(content.coded.values()) if each is not None)
+    return len(content.body) + coded + _ENTRY_OVERHEAD
 
 
 @lru_cache(maxsize=1)
@@ -60,6 +69,21 @@ def cached(variant: Variant, url: str, at_least: int = 0) -> Answer | None:
     """The fresh answer in this process's cache, if its generation is `at_least` or newer."""
     answer = caches()[variant].get(url)
     return answer if answer is not None and answer.high >= at_least else None
+
+
+def coded(variant: Variant, url: str, answer: Answer, accept_encoding: str) -> Coding | None:
+    """The content coding in which a client gets an answer. The body is compressed if no client has
+    preferred this coding before."""
+    coding, content = preferred(accept_encoding), answer.content
+    if coding is None or not content.compressible:
+        return None
+    # Large bodies of one author must not make other authors' wait, so there are many locks.
+    with _COMPRESSING[hash(content.body) % len(_COMPRESSING)]:
+        if coding not in content.coded:
+            body = compressed(content.body, coding)
+            content.coded[coding] = body if len(body) < len(content.body) else None
+            caches()[variant].weigh(url)
+    return coding
 
 
 def lacks_file(answer: Answer, variant: Variant) -> bool:
@@ -214,7 +238,7 @@ def _answer(
     shared = not pinned and _same_for_all(url, found, content)
     headers = (
         *of_content(content.headers, found.realm_url, high, public=found.public, shared=shared),
-        *of_file(found.realm_url, high, public=found.public),
+        *of_file(found.realm_url, high, public=found.public, compressible=content.compressible),
     )
     return Answer(content, headers, found.realm_url, found.public, low, high)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from email.utils import format_datetime
 from enum import StrEnum
 from urllib.parse import urlsplit
@@ -13,8 +13,10 @@ from realms.content.files import etag
 from realms.content.resolve import Resolved, ResolvedFile, resolve
 from realms.errors import NotAcceptable, NotFound, RealmError
 from realms.http import content_types
+from realms.http.compression import Coding, is_compressible
 from realms.http.error_answers import error_response
 from realms.http.headers import NO_STORE, REVALIDATED, Headers
+from realms.http.replies import Reply
 from realms.models import Realm
 from realms.serving import pages
 from realms.serving.transpiling import TranspileError, javascript
@@ -45,6 +47,16 @@ class Content:
     generation: int | None = None
     #: Whether clients that accept any type also get this page when there is no such file.
     for_all: bool = False
+    #: The body in content codings, each made when a client first prefers it. None where the body is
+    #: not shorter in that coding.
+    coded: dict[Coding, bytes | None] = field(default_factory=dict, init=False, compare=False)
+
+    @property
+    def compressible(self) -> bool:
+        """Whether the content may be sent in a content coding."""
+        headers = dict(self.headers)
+        own = "content-encoding" in headers
+        return not own and is_compressible(headers.get("content-type", ""), len(self.body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,11 @@ class Answer:
     public: bool
     low: int
     high: int
+    #: The complete replies that were sent, by the form that was asked for (the Host header, and the
+    #: content coding) and by the outcome of the request's conditions.
+    replies: dict[tuple[tuple[str, Coding | None], int], Reply] = field(
+        default_factory=dict, init=False, compare=False
+    )
 
 
 #: Stored files can be requested in part.

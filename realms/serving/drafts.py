@@ -1,5 +1,7 @@
 """Draft indexes of source realms, made on request: for searches and for the owner's preview."""
 
+from collections.abc import Mapping
+
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
@@ -41,7 +43,7 @@ def _behind(realm_url: str) -> Realm | None:
     return None if failed.exists() else realm
 
 
-def may_preview(meta: dict[str, str]) -> bool:
+def may_preview(meta: Mapping[str, str]) -> bool:
     """Whether a request has credentials, and so could come from a realm's owner. `meta` has the
     headers under their WSGI names."""
     cookies = meta.get("HTTP_COOKIE", "")

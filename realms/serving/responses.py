@@ -2,6 +2,7 @@
 
 import os
 from functools import lru_cache
+from typing import Literal
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -15,7 +16,8 @@ from realms.errors import (
 )
 from realms.figures.counting import counts
 from realms.http import ranges
-from realms.http.conditions import Conditions
+from realms.http.compression import Coding, accepts, coded_etag
+from realms.http.conditions import NO_CONDITIONS, Conditions
 from realms.http.error_answers import error_response
 from realms.http.headers import NO_STORE, Headers, add, of_generation
 from realms.http.packed import Packed
@@ -23,8 +25,8 @@ from realms.serving.contents import ACCEPT_RANGES, Answer, Variant
 from reindex.reading.media_types import ANY, HTML, JSON, SOURCE
 
 _UNPACKED_BYTES = 64 * 1024
-_NO_CONDITIONS = Conditions()
-
+#: Headers that describe a body, which a 304 doesn't have. nginx keeps no `Accept-Ranges` there.
+_NOT_IN_304 = ("content-type", "content-encoding", "x-created", ACCEPT_RANGES[0])
 
 VARIANTS = {
     SOURCE: Variant.SOURCE,
@@ -41,20 +43,18 @@ def replica_header() -> str:
 
 
 def response_parts(
-    answer: Answer, method: str, conditions: Conditions, cache: str
+    answer: Answer, method: str, conditions: Conditions, cache: str, coding: Coding | None
 ) -> tuple[int, Headers, bytes | memoryview]:
     """Status, headers and body of an answer to one request. `cache` is `hit` or `miss`. The body of
     a 206 is a view of the content: copies for many slow clients would fill the memory."""
     extra: Headers = (("x-boxel-cache", cache),)
-    outcome = _outcome(answer, conditions)
-    if outcome == 304:
-        # nginx keeps no other 304 as it came.
-        left_out = ("content-type", "x-created", "accept-ranges")
-        kept = tuple(h for h in answer.headers if h[0] not in left_out)
-        return 304, kept + extra, b""
-    if outcome == 412:
+    headers, content = _form(answer, coding, conditions)
+    decided = outcome(answer, coding, conditions)
+    if decided == 304:
+        return 304, tuple(each for each in headers if each[0] not in _NOT_IN_304) + extra, b""
+    if decided == 412:
         return _refused(answer, conditions.unmet(answer.realm_url or ""), extra)
-    body: bytes | memoryview = answer.content.body
+    body: bytes | memoryview = content
     status = answer.content.status
     # An empty body has no parts: it is sent whole.
     if conditions.range is not None and body and method == "GET" and _in_parts(answer, conditions):
@@ -68,7 +68,36 @@ def response_parts(
             status, body = 206, memoryview(body)[part.start : part.stop]
             extra += (("content-range", f"bytes {part.start}-{part.stop - 1}/{size}"),)
     length = ("content-length", str(len(body)))
-    return status, (*answer.headers, length, *extra), b"" if method == "HEAD" else body
+    return status, (*headers, length, *extra), b"" if method == "HEAD" else body
+
+
+def is_made(answer: Answer, coding: Coding | None) -> bool:
+    """Whether the answer's body is there in a content coding, or is not sent in any."""
+    return coding is None or coding in answer.content.coded or not answer.content.compressible
+
+
+def outcome(
+    answer: Answer, coding: Coding | None, conditions: Conditions
+) -> Literal[200, 304, 412]:
+    """What becomes of a read with conditions. 200: the answer is sent, whatever its status."""
+    if answer.content.status != 200 or conditions is NO_CONDITIONS:
+        return 200
+    validators = dict(_form(answer, coding, conditions)[0])
+    return conditions.of_read(validators.get("etag"), validators.get("last-modified"))
+
+
+def _form(answer: Answer, coding: Coding | None, conditions: Conditions) -> tuple[Headers, bytes]:
+    """The answer's headers and body in a content coding, or as they are: if the body is not shorter
+    in the coding, and if only a part is wanted."""
+    coded = answer.content.coded.get(coding) if coding else None
+    if coding is None or coded is None or conditions.range is not None:
+        return answer.headers, answer.content.body
+    kept = (
+        (name, coded_etag(value, coding) if name == "etag" else value)
+        for name, value in answer.headers
+        if name != ACCEPT_RANGES[0]
+    )
+    return (*kept, ("content-encoding", coding.value)), coded
 
 
 def _in_parts(answer: Answer, conditions: Conditions) -> bool:
@@ -78,13 +107,6 @@ def _in_parts(answer: Answer, conditions: Conditions) -> bool:
     if_range = conditions.if_range
     validators = [value for name, value in answer.headers if name in ("etag", "last-modified")]
     return if_range is None or if_range.strip() in validators
-
-
-def _outcome(answer: Answer, conditions: Conditions) -> int:
-    if answer.content.status != 200 or conditions == _NO_CONDITIONS:
-        return 200
-    headers = dict(answer.headers)
-    return conditions.of_read(headers.get("etag"), headers.get("last-modified"))
 
 
 def _refused(answer: Answer, error: RealmError, extra: Headers) -> tuple[int, Headers, bytes]:
@@ -100,11 +122,13 @@ def _refused(answer: Answer, error: RealmError, extra: Headers) -> tuple[int, He
     return error.status, (*kept, length, *extra), refusal.content
 
 
-def respond(request: HttpRequest, answer: Answer, cache: str) -> HttpResponse:
+def respond(
+    request: HttpRequest, answer: Answer, cache: str, coding: Coding | None = None
+) -> HttpResponse:
     """An answer as a Django response, which is counted."""
     counts.read(cache, live=local_board().live())
     status, headers, body = response_parts(
-        answer, request.method or "GET", Conditions.of(request), cache
+        answer, request.method or "GET", Conditions.of(request.META), cache, coding
     )
     response = HttpResponse(body, status=status)
     del response["Content-Type"]
@@ -132,7 +156,7 @@ def packed_response(
     response: HttpResponseBase
     if "*" in known or etag in [f"W/{each.removeprefix('W/')}" for each in known]:
         response = HttpResponse(status=304)
-    elif _takes_gzip(request.headers.get("Accept-Encoding", "")):
+    elif accepts(request.headers.get("Accept-Encoding", ""), Coding.GZIP):
         response = HttpResponse(packed.data)
         response["Content-Encoding"] = "gzip"
     elif request.method == "HEAD":
@@ -145,11 +169,3 @@ def packed_response(
     response["Vary"] = "Accept, Accept-Encoding"
     add(response, of_generation(generation))
     return response
-
-
-def _takes_gzip(accept_encoding: str) -> bool:
-    for each in accept_encoding.lower().split(","):
-        coding, _, weight = (part.strip() for part in each.partition(";"))
-        if coding in ("gzip", "*"):
-            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False

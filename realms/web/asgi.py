@@ -10,7 +10,8 @@ Nothing here uses the database: only the lanes' threads do.
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from io import BytesIO
 from time import perf_counter
 from typing import Any, TypeAlias
@@ -23,18 +24,21 @@ from notifications.texts import whole_number
 from realms.errors import Malformed, RealmError
 from realms.figures.counting import counts
 from realms.front import Application, Front
+from realms.http.conditions import HEADERS, Conditions
 from realms.http.error_answers import error_response
 from realms.http.packed import Packed
+from realms.http.replies import Reply
 from realms.http.requests import check_host_length
 from realms.serving import origins
+from realms.serving.asked import Asked, asked
 from realms.serving.pinned_reads import PIN
 from realms.web.lanes import Lanes, lane_of
 from realms.web.transfer import (
+    PIECE_BYTES,
     Bodies,
     Disconnected,
     Outbox,
     Receive,
-    Reply,
     Send,
     give_up_on_stalled_connections,
 )
@@ -46,6 +50,10 @@ Scope: TypeAlias = Mapping[str, Any]
 Environ: TypeAlias = dict[str, Any]
 
 _CLOSE = ("connection", "close")
+#: How many sets of headers are remembered, and how long each may be. Unit: bytes.
+_MAX_KNOWN = 1024
+_MAX_KEPT_BYTES = 2048
+_CONDITIONS = {name.lower().encode() for name in HEADERS}
 #: Bodies other than `_atomic`'s may always be this large: lists of paths, files. Unit: bytes.
 _LEAST_LARGEST = 4 * 1024 * 1024
 
@@ -67,15 +75,31 @@ class RealmServer:
             max_bytes=settings.REALM_ANSWER_BYTES, seconds=settings.REALM_SEND_SECONDS
         )
         self._new = True
+        self._asked = _Asked()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
+        counts.requests += 1
+        reply = self._known_hit(scope)
+        if reply is not None and len(reply.body) <= PIECE_BYTES:
+            await send(reply.start)
+            await send({"type": "http.response.body", "body": reply.body})
+        else:
+            await self._answer(scope, receive, send)
+
+    def _known_hit(self, scope: Scope) -> Reply | None:
+        """The reply of the caches to a GET whose headers came before, of a plain address. Other
+        hits take the longer way."""
+        path: bytes = scope["raw_path"]
+        if scope["method"] != "GET" or scope["query_string"] or b"%" in path or not path.isascii():
+            return None
+        wanted = self._asked.get(scope["headers"])
+        return None if wanted is None else self._front.reply("GET", path.decode("ascii"), wanted)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._new:
-            # The first request proves that the server listens.
+            # The first request proves that the server listens. It is never a hit.
             self._new = False
             give_up_on_stalled_connections(settings.REALM_SEND_SECONDS)
-        counts.requests += 1
         environ = _environ(scope)
         try:
             check_host_length(environ.get("HTTP_HOST", ""))
@@ -88,10 +112,7 @@ class RealmServer:
 
     def _hit(self, environ: Environ) -> Reply | None:
         # Checking a pin may need the database.
-        if environ["PATH_INFO"].startswith("/_at/"):
-            return None
-        hit = self._front.hit(environ)
-        return hit and Reply(*hit)
+        return None if environ["PATH_INFO"].startswith("/_at/") else self._front.hit(environ)
 
     async def _made(self, environ: Environ, receive: Receive) -> Reply:
         """The WSGI application's answer, or a refusal. An answer without reading the body closes
@@ -126,6 +147,38 @@ class RealmServer:
         finally:
             # Until the answer is ready: how fast the client reads it says nothing of the server.
             counts.slow_request(perf_counter() - began)
+
+
+class _Asked:
+    """What sets of headers ask for. A client sends the same headers with most of its requests,
+    apart from conditions."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[tuple[bytes, bytes], ...], Asked] = {}
+
+    def get(self, headers: Iterable[tuple[bytes, bytes]]) -> Asked | None:
+        """What the headers ask for; None if only Django can tell."""
+        key = tuple(headers)
+        found = self._known.get(key)
+        if found is not None:
+            return found
+        conditions = tuple(each for each in key if each[0] in _CONDITIONS)
+        if conditions:
+            found = self.get(each for each in key if each[0] not in _CONDITIONS)
+            return found and replace(found, conditions=Conditions.of(_variables(conditions)))
+        found = asked(_variables(key))
+        if found is not None and _may_be_kept(key):
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[key] = found
+        return found
+
+
+def _may_be_kept(headers: tuple[tuple[bytes, bytes], ...]) -> bool:
+    """Whether headers are neither long nor secret."""
+    if any(name in (b"authorization", b"cookie") for name, _ in headers):
+        return False
+    return sum(len(name) + len(value) for name, value in headers) <= _MAX_KEPT_BYTES
 
 
 def _call(application: Application, environ: Environ) -> Reply:
@@ -190,7 +243,7 @@ def _environ(scope: Scope) -> Environ:
     underscore in their name are left out: in WSGI they look like headers with a hyphen."""
     path: bytes = scope["raw_path"]
     host, port = scope["server"] or ("", "")
-    environ: Environ = {
+    return {
         **_CONSTANT,
         "REQUEST_METHOD": scope["method"],
         "PATH_INFO": (unquote_to_bytes(path) if b"%" in path else path).decode("latin-1"),
@@ -200,13 +253,19 @@ def _environ(scope: Scope) -> Environ:
         "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
         "REMOTE_ADDR": (scope["client"] or ("",))[0],
         "wsgi.url_scheme": scope["scheme"],
+        **_variables(scope["headers"]),
     }
-    for raw, value in scope["headers"]:
+
+
+def _variables(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The headers under their WSGI names."""
+    variables: dict[str, str] = {}
+    for raw, value in headers:
         name = _variable(raw)
         if name is not None:
             text = value.decode("latin-1")
-            environ[name] = f"{environ[name]},{text}" if name in environ else text
-    return environ
+            variables[name] = f"{variables[name]},{text}" if name in variables else text
+    return variables
 
 
 _CONSTANT: Environ = {

@@ -12,19 +12,17 @@ import stat
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
-from functools import lru_cache
 from io import BytesIO
 from typing import Any, TypeAlias, cast
 
 from realms.errors import Busy, TooSlow
 from realms.http.packed import Packed
+from realms.http.replies import Body, Reply
 
 logger = logging.getLogger(__name__)
 
 Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
-Headers: TypeAlias = list[tuple[str, str]]
 
 #: How many bodies one process receives at a time.
 MAX_BODIES = 128
@@ -32,15 +30,7 @@ MAX_BODIES = 128
 MIN_BODY_RATE = 32 * 1024
 #: Answers are sent in pieces of this size, smaller answers at once. Unit: bytes.
 PIECE_BYTES = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A complete answer."""
-
-    status: int
-    headers: Headers
-    body: bytes | memoryview | Packed
+_NOTHING = {"type": "http.response.body", "body": b""}
 
 
 class Disconnected(Exception):
@@ -144,7 +134,7 @@ class _Receiving:
 class _Sending:
     """A large answer that is being sent."""
 
-    def __init__(self, body: bytes | memoryview | Packed) -> None:
+    def __init__(self, body: Body) -> None:
         #: The object in memory: for a partial answer, the content that it is a part of.
         self.whole = cast(bytes, body.obj) if isinstance(body, memoryview) else body
         self.cut = False
@@ -165,17 +155,15 @@ class Outbox:
 
     async def send(self, send: Send, reply: Reply, *, head: bool) -> None:
         """Sends an answer, or as much of it as the client reads in time."""
-        headers = [(_encoded(name), value.encode("latin-1")) for name, value in reply.headers]
-        start = {"type": "http.response.start", "status": reply.status, "headers": headers}
         if head:
-            await send(start)
-            await send({"type": "http.response.body", "body": b""})
+            await send(reply.start)
+            await send(_NOTHING)
         elif not isinstance(reply.body, Packed) and len(reply.body) <= PIECE_BYTES:
-            await send(start)
+            await send(reply.start)
             await send({"type": "http.response.body", "body": bytes(reply.body)})
         else:
             with self._held(reply.body) as sending:
-                await send(start)
+                await send(reply.start)
                 await self._in_pieces(send, _pieces(reply.body), sending)
 
     async def _in_pieces(self, send: Send, pieces: Iterable[bytes], sending: _Sending) -> None:
@@ -191,10 +179,10 @@ class Outbox:
             # The client can tell: the body is shorter than its Content-Length.
             logger.info("cut off an answer: the client did not read it in time")
             return
-        await send({"type": "http.response.body", "body": b""})
+        await send(_NOTHING)
 
     @contextmanager
-    def _held(self, body: bytes | memoryview | Packed) -> Iterator[_Sending]:
+    def _held(self, body: Body) -> Iterator[_Sending]:
         sending = _Sending(body)
         key, size = id(sending.whole), len(sending.whole)
         self._sending[sending] = None
@@ -230,15 +218,10 @@ class Outbox:
                 excess -= len(sending.whole)
 
 
-def _pieces(body: bytes | memoryview | Packed) -> Iterable[bytes]:
+def _pieces(body: Body) -> Iterable[bytes]:
     if isinstance(body, Packed):
         return body.pieces(PIECE_BYTES)
     return (bytes(body[start : start + PIECE_BYTES]) for start in range(0, len(body), PIECE_BYTES))
-
-
-@lru_cache(maxsize=4096)
-def _encoded(name: str) -> bytes:
-    return name.lower().encode("latin-1")
 
 
 def give_up_on_stalled_connections(seconds: float) -> None:

@@ -18,6 +18,7 @@ from realms.figures.build import build
 from realms.figures.counting import Counts, added
 from realms.figures.files import Totals, WorkerFile, folder_of
 from realms.front import Front
+from realms.http.replies import Reply
 from realms.web import asgi
 
 MINUTE = 60_000_000_000
@@ -287,7 +288,9 @@ def test_a_request_is_timed_unless_the_event_loop_answers_it(
 
     front = Front(behind)
     monkeypatch.setattr(
-        front, "hit", lambda it: (200, [], b"hit") if it["PATH_INFO"] == "/hit" else None
+        front,
+        "reply",
+        lambda method, path, wanted: Reply(200, [], b"hit") if path == "/hit" else None,
     )
     server = asgi.RealmServer(front)
     assert ask(server, "GET", "/hit") == 200

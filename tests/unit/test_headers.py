@@ -29,8 +29,14 @@ PRIVATE = ("cache-control", "private, no-store")
         (headers.of_server(), (*CORS, NO_STORE)),
         (headers.of_error(), (NO_STORE, *CORS)),
         (headers.of_generation(7), (GENERATION,)),
-        (headers.of_file(REALM, 7, public=True), (URL, GENERATION, VARY, *CORS, PUBLIC)),
-        (headers.of_file(REALM, 7, public=False), (URL, GENERATION, VARY, *CORS)),
+        (
+            headers.of_file(REALM, 7, public=True, compressible=False),
+            (URL, GENERATION, VARY, *CORS, PUBLIC),
+        ),
+        (
+            headers.of_file(REALM, 7, public=False, compressible=True),
+            (URL, GENERATION, ("vary", "Accept, Accept-Encoding"), *CORS),
+        ),
         (headers.of_card(REALM, 7, public=True), (URL, GENERATION, VARY, NO_STORE, *CORS, PUBLIC)),
         (headers.of_card(REALM, 7, public=False), (URL, GENERATION, VARY, NO_STORE, *CORS)),
         (headers.of_write(REALM, 7), (URL, GENERATION, NO_STORE, *CORS)),
@@ -79,7 +85,8 @@ def test_a_shared_cache_keeps_an_answer_as_long_as_the_edge_may(
         ("surrogate-key", " ".join(KEYS)),
         ("cache-tag", ",".join(KEYS)),
     )
-    assert dict(headers.of_file(REALM, 7, public=True))["vary"] == "Accept, X-Realm-Min-Generation"
+    file = dict(headers.of_file(REALM, 7, public=True, compressible=True))
+    assert file["vary"] == "Accept, Accept-Encoding, X-Realm-Min-Generation"
     response = HttpResponse(headers={"Cache-Control": dict(made)["cache-control"]})
     headers.withhold(response)
     assert response["Cache-Control"] == f"public, {own or headers.REVALIDATED}"

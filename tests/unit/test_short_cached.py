@@ -11,7 +11,7 @@ from notifications.short_cached import MAX_LENGTH, short_cached
 from realms import addresses
 from realms.errors import Malformed
 from realms.front import Front
-from realms.http import accept, requests
+from realms.http import accept, replies, requests
 from realms.serving import origins
 from realms.web import asgi, transfer
 from reindex.reading import dependency_keys, references
@@ -26,7 +26,7 @@ KEPT: list[tuple[Any, tuple[object, ...]]] = [
     (accept.accepted, (LONG,)),
     (accept.takes_pages, (LONG,)),
     (asgi._variable, (LONG.encode(),)),
-    (board.slot_of, (LONG,)),
+    (board._word_of, (LONG,)),
     (references._joined_once, (SITE, f"./{LONG}")),
     (dependency_keys.dependency_key, (SITE, LONG)),
 ]
@@ -52,12 +52,12 @@ def test_no_value_of_an_answers_header_is_kept() -> None:
         pass
 
     outbox = transfer.Outbox(max_bytes=1000, seconds=5)
-    asyncio.run(outbox.send(taken, transfer.Reply(301, [("Location", "/")], b""), head=False))
-    before = transfer._encoded.cache_info().currsize
+    asyncio.run(outbox.send(taken, replies.Reply(301, [("Location", "/")], b""), head=False))
+    before = replies._name.cache_info().currsize
     for number in range(10):
-        reply = transfer.Reply(301, [("Location", f"/{number}")], b"")
+        reply = replies.Reply(301, [("Location", f"/{number}")], b"")
         asyncio.run(outbox.send(taken, reply, head=False))
-    assert transfer._encoded.cache_info().currsize == before
+    assert replies._name.cache_info().currsize == before
 
 
 @pytest.mark.parametrize("path", ["/ada/site/", "/_server-session", "/_at/x", "/_admin/", "/x?y"])

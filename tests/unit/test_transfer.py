@@ -9,10 +9,11 @@ import pytest
 
 from realms.errors import Busy, TooSlow
 from realms.http.packed import Packed
+from realms.http.replies import Reply
 from realms.serving.pinned_reads import PIN
 from realms.web import asgi, lanes, transfer
 from realms.web.lanes import Lane, Lanes, lane_of
-from realms.web.transfer import PIECE_BYTES, Bodies, Disconnected, Outbox, Reply
+from realms.web.transfer import PIECE_BYTES, Bodies, Disconnected, Outbox
 from reindex.reading import pins
 
 LARGE = 10 * PIECE_BYTES

@@ -1,0 +1,118 @@
+"""Compression of answers: which content coding a client prefers, and the coders
+(RFC 9110, sections 8.4 and 12.5.3)."""
+
+import re
+import zlib
+from collections.abc import Callable
+from enum import StrEnum
+
+import brotli
+import zstandard
+from django.http.request import MediaType
+
+from notifications.short_cached import short_cached
+
+
+class Coding(StrEnum):
+    """A content coding, by its name in headers. The first is preferred: it makes the shortest text
+    of the usual size."""
+
+    BROTLI = "br"
+    ZSTD = "zstd"
+    GZIP = "gzip"
+
+
+_CODED_ETAG = re.compile(rf':(?:{"|".join(Coding)})"$')
+#: The rest of a longer Accept-Encoding header is ignored. Unit: characters.
+_MAX_HEADER = 500
+#: zlib's `wbits` value for gzip.
+_GZIP = 31
+#: Shorter texts gain less than the additional header costs. Unit: bytes.
+LEAST_BYTES = 256
+#: Media types outside of `text/*` whose content is text, or as compressible as text.
+_TEXTS = {
+    "application/json",
+    "application/toml",
+    "application/vnd.apple.mpegurl",
+    "application/wasm",
+    "application/x-ndjson",
+    "application/x-subrip",
+    "application/xml",
+    "application/yaml",
+    "image/bmp",
+    "image/svg+xml",
+    "image/vnd.microsoft.icon",
+    "font/otf",
+    "font/ttf",
+    "model/obj",
+    "model/stl",
+}
+
+
+@short_cached(maxsize=1024)
+def preferred(accept_encoding: str) -> Coding | None:
+    """The coding that an Accept-Encoding header prefers; None if it prefers none of these."""
+    qualities = _qualities(accept_encoding)
+    best = max(Coding, key=lambda each: _quality(qualities, each))
+    quality = _quality(qualities, best)
+    return best if quality >= qualities.get("identity", 0.0) and quality > 0 else None
+
+
+@short_cached(maxsize=1024)
+def accepts(accept_encoding: str, coding: Coding) -> bool:
+    """Whether an Accept-Encoding header accepts a coding."""
+    return _quality(_qualities(accept_encoding), coding) > 0
+
+
+def _qualities(accept_encoding: str) -> dict[str, float]:
+    return {
+        each.main_type.lower().removeprefix("x-"): each.quality
+        for each in map(MediaType, accept_encoding[:_MAX_HEADER].split(","))
+        if each.main_type
+    }
+
+
+def _quality(qualities: dict[str, float], coding: Coding) -> float:
+    return qualities.get(coding, qualities.get("*", 0.0))
+
+
+def is_compressible(content_type: str, size: int) -> bool:
+    """Whether content of this type and size is worth compressing."""
+    kind = content_type.partition(";")[0].strip()
+    is_text = kind.startswith("text/") or kind.endswith(("+json", "+xml")) or kind in _TEXTS
+    return is_text and size >= LEAST_BYTES
+
+
+def compressed(data: bytes, coding: Coding) -> bytes:
+    """The data in a coding. Takes about a millisecond for 20 KB, without the interpreter's lock."""
+    return _CODERS[coding](data)
+
+
+def _gzip(data: bytes) -> bytes:
+    packer = zlib.compressobj(6, wbits=_GZIP)
+    return packer.compress(data) + packer.flush()
+
+
+def _brotli(data: bytes) -> bytes:
+    return bytes(brotli.compress(data, quality=5))  # type: ignore[no-untyped-call]
+
+
+def _zstd(data: bytes) -> bytes:
+    return zstandard.ZstdCompressor(level=9).compress(data)
+
+
+_CODERS: dict[Coding, Callable[[bytes], bytes]] = {
+    Coding.BROTLI: _brotli,
+    Coding.ZSTD: _zstd,
+    Coding.GZIP: _gzip,
+}
+
+
+def coded_etag(etag: str, coding: Coding) -> str:
+    """The ETag of content in a coding: its own, because the bytes differ."""
+    return f'{etag[:-1]}:{coding}"'
+
+
+def uncoded_etag(etag: str) -> str:
+    """The ETag of the content itself, in whichever coding a client got it."""
+    return _CODED_ETAG.sub('"', etag)

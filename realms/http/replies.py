@@ -1,0 +1,39 @@
+"""A complete response, in the form in which the web server takes it."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+from realms.http.packed import Packed
+
+Body: TypeAlias = bytes | memoryview | Packed
+
+
+class Reply:
+    """A status, headers and a body. It is never changed, so that many requests can share one."""
+
+    __slots__ = ("body", "start")
+
+    def __init__(self, status: int, headers: Iterable[tuple[str, str]], body: Body) -> None:
+        #: ASGI's first message.
+        self.start: dict[str, Any] = {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(_name(name), value.encode("latin-1")) for name, value in headers],
+        }
+        self.body = body
+
+    @property
+    def status(self) -> int:
+        return int(self.start["status"])
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The headers as WSGI takes them, names in lower case."""
+        encoded: list[tuple[bytes, bytes]] = self.start["headers"]
+        return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in encoded]
+
+
+@lru_cache(maxsize=4096)
+def _name(name: str) -> bytes:
+    return name.lower().encode("latin-1")

@@ -1,0 +1,57 @@
+"""What a request asks for by its headers alone, whatever its address."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from realms.errors import RealmError
+from realms.http.accept import accepted, takes_pages
+from realms.http.compression import Coding, preferred
+from realms.http.conditions import Conditions
+from realms.http.requests import MIN_GENERATION, min_generation, request_origin
+from realms.serving import origins
+from realms.serving.contents import Variant
+from realms.serving.drafts import may_preview
+from realms.serving.responses import VARIANTS
+from reindex.reading.media_types import ANY
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The headers of a read that a cache may answer."""
+
+    #: The public origin of the realms at the requested host.
+    origin: str
+    variant: Variant
+    #: Whether the client accepts a page where there is no file.
+    takes_pages: bool
+    #: The least generation that the client accepts.
+    at_least: int
+    conditions: Conditions
+    #: What else the reply depends on: the Host header, and the preferred content coding.
+    form: tuple[str, Coding | None]
+
+
+def asked(environ: Mapping[str, Any]) -> Asked | None:
+    """What a request asks for; None if only Django can tell. `environ` has the headers under their
+    WSGI names."""
+    host: str = environ.get("HTTP_HOST", "")
+    # With a method override the GET may be a QUERY.
+    if origins.is_admin_host(host) or "HTTP_X_HTTP_METHOD_OVERRIDE" in environ:
+        return None
+    accept: str = environ.get("HTTP_ACCEPT", ANY)
+    variant = VARIANTS.get(accepted(accept))
+    # A draft's owner gets another page than other clients.
+    if variant is None or (variant is Variant.HTML and may_preview(environ)):
+        return None
+    try:
+        return Asked(
+            origin=request_origin(host),
+            variant=variant,
+            takes_pages=takes_pages(accept),
+            at_least=min_generation(environ.get(MIN_GENERATION)),
+            conditions=Conditions.of(environ),
+            form=(host, preferred(environ.get("HTTP_ACCEPT_ENCODING", ""))),
+        )
+    except RealmError:
+        return None

@@ -1,0 +1,141 @@
+"""Text is sent in the content coding that a client prefers."""
+
+import zlib
+from typing import Any
+
+import brotli
+import pytest
+import zstandard
+
+from realms.http.compression import Coding, accepts, compressed, preferred
+from realms.serving import answers
+from realms.serving.contents import Variant
+from reindex.reading.media_types import SOURCE
+from tests.support import make
+from tests.support.web import ORIGIN, Web, vouch
+
+REALM = f"{ORIGIN}/ada/site/"
+TEXT = b"A text that repeats itself. " * 200
+DECODERS = {
+    "br": brotli.decompress,
+    "zstd": lambda data: zstandard.ZstdDecompressor().decompress(data),
+    "gzip": lambda data: zlib.decompress(data, wbits=31),
+}
+
+
+@pytest.fixture
+def realm(web: Web, owner: Any) -> Any:
+    files = {"a.txt": TEXT, "b.tsx": b"export const b = 1;\n" * 50, "p.png": b"\x89PNG" + TEXT}
+    realm = make.source(REALM, owner, files)
+    vouch()
+    return realm
+
+
+@pytest.mark.parametrize(
+    ("header", "coding"),
+    [
+        ("", None), ("identity", None), ("br;q=0", None), ("*;q=0", None), (";, /", None),
+        ("gzip;q=0.2, identity;q=0.5", None), ("compress", None), ("x" * 100_000, None),
+        ("gzip", Coding.GZIP), ("x-gzip", Coding.GZIP), ("GZip", Coding.GZIP),
+        ("gzip, deflate, br, zstd", Coding.BROTLI), ("gzip, zstd", Coding.ZSTD),
+        ("br;q=0.5, gzip", Coding.GZIP), ("*", Coding.BROTLI), ("br;q=0, *", Coding.ZSTD),
+        ("gzip;q=0.5", Coding.GZIP), ("identity, gzip", Coding.GZIP),
+    ],
+)  # fmt: skip
+def test_the_preferred_coding_is_chosen(header: str, coding: Coding | None) -> None:
+    assert preferred(header) is coding
+
+
+def test_a_coding_of_no_quality_is_not_accepted() -> None:
+    assert [accepts(each, Coding.GZIP) for each in ("gzip", "*", "gzip;q=0", "br", "")] == [
+        True, True, False, False, False,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("coding", DECODERS)
+@pytest.mark.parametrize("name", ["a.txt", "b"])
+def test_the_decoded_text_is_the_text(web: Web, realm: Any, name: str, coding: str) -> None:
+    plain = web.get(REALM + name)
+    coded = [web.get(REALM + name, **{"Accept-Encoding": coding}) for _ in range(2)]
+    for each in coded:
+        assert each.headers["content-encoding"] == coding
+        assert DECODERS[coding](each.body) == plain.body
+        assert int(each.headers["content-length"]) == len(each.body) < len(plain.body)
+        assert each.headers["vary"] == plain.headers["vary"] == "Accept, Accept-Encoding"
+    assert [each.headers["x-boxel-cache"] for each in coded] == ["hit", "hit"]
+
+
+def test_what_would_not_be_shorter_is_sent_as_it_is(web: Web, realm: Any, owner: Any) -> None:
+    make.write_paths(realm, {"tiny.txt": b"short", "noise.txt": bytes(range(256)) * 2})
+    for name in ("p.png", "tiny.txt"):
+        told = web.get(REALM + name, **{"Accept-Encoding": "br"})
+        assert ("content-encoding" in told.headers, told.headers["vary"]) == (False, "Accept")
+
+
+def test_each_coding_has_an_etag_of_its_own(web: Web, realm: Any) -> None:
+    tags = {
+        coding: web.get(f"{REALM}a.txt", **{"Accept-Encoding": coding}).headers["etag"]
+        for coding in ("identity", *DECODERS)
+    }
+    assert len(set(tags.values())) == 4
+    for coding, tag in tags.items():
+        for other in tags:
+            status = web.get(
+                f"{REALM}a.txt", **{"Accept-Encoding": other, "If-None-Match": tag}
+            ).status
+            assert status == (304 if coding == other else 200), (coding, other)
+
+
+def test_a_part_is_a_part_of_the_uncoded_text(web: Web, realm: Any) -> None:
+    coded = web.get(f"{REALM}a.txt", **{"Accept-Encoding": "br"})
+    asked = {"Accept-Encoding": "br", "Range": "bytes=2-5"}
+    part = web.get(f"{REALM}a.txt", **asked)
+    assert (part.status, part.body) == (206, TEXT[2:6])
+    assert "content-encoding" not in part.headers
+    assert "accept-ranges" not in coded.headers
+    # A client that continues a coded download begins again.
+    whole = web.get(f"{REALM}a.txt", **asked, **{"If-Range": coded.headers["etag"]})
+    assert (whole.status, whole.body) == (200, TEXT)
+
+
+def test_a_write_may_name_the_etag_of_a_coded_read(web: Web, realm: Any, owner: Any) -> None:
+    tag = web.get(f"{REALM}a.txt", SOURCE, **{"Accept-Encoding": "gzip"}).headers["etag"]
+    login = make.realm_login(realm, "ada")
+    for status in (204, 412):
+        sent = web.upload(f"{REALM}a.txt", b"another text", {**login, "If-Match": tag})
+        assert sent.status == status, "the second names a text that is gone"
+
+
+def test_coded_bodies_are_made_once_and_counted(
+    web: Web, realm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Coding] = []
+
+    def counted(data: bytes, coding: Coding) -> bytes:
+        made.append(coding)
+        return compressed(data, coding)
+
+    monkeypatch.setattr(answers, "compressed", counted)
+    cache = answers.caches()[Variant.MODULE]
+    web.get(f"{REALM}a.txt")
+    before = cache.size
+    bodies = [web.get(f"{REALM}a.txt", **{"Accept-Encoding": "zstd"}).body for _ in range(3)]
+    assert made == [Coding.ZSTD]
+    assert cache.size - before == len(bodies[0])
+
+
+def test_a_written_file_is_compressed_anew(web: Web, realm: Any) -> None:
+    asked = {"Accept-Encoding": "br"}
+    before = web.get(f"{REALM}a.txt", **asked)
+    make.write_paths(realm, {"a.txt": TEXT.upper()})
+    after = web.get(f"{REALM}a.txt", **asked)
+    assert brotli.decompress(after.body) == TEXT.upper()
+    assert after.headers["etag"] != before.headers["etag"]
+
+
+def test_head_has_the_headers_of_the_coded_get(web: Web, realm: Any) -> None:
+    asked = {"Accept-Encoding": "br"}
+    _, get = (web.get(f"{REALM}a.txt", **asked) for _ in range(2))
+    head = web.request("HEAD", f"{REALM}a.txt", headers=asked)
+    assert head.body == b""
+    assert {**head.headers, "date": ""} == {**get.headers, "date": ""}
