@@ -140,7 +140,6 @@ ASKED: tuple[tuple[str, str | None, Mapping[str, str]], ...] = (
 )
 
 
-@pytest.mark.timeout(120)
 def test_an_edge_changes_no_answer(pair: Pair) -> None:
     """Not by a byte, and in no header but those that name the request: cold, and from its cache."""
     kept = 0
@@ -215,7 +214,6 @@ URLS = (
 )  # fmt: skip
 
 
-@pytest.mark.timeout(120)
 def test_no_request_changes_what_others_are_shown(pair: Pair) -> None:
     """Whatever else an attacker sends with a URL, the next visitor gets the server's answer."""
     for url in URLS:
