@@ -228,7 +228,7 @@ class Injections:
 
     def stop_edge(self, rng: random.Random) -> None:
         if self.edge is not None:
-            self._freeze(_some(rng, _children(self.edge.pid)), rng.uniform(0.5, 4))
+            self._freeze(_children(self.edge.pid), rng.uniform(0.5, 4))
 
     def reload_edge(self, rng: random.Random) -> None:
         if self.edge is not None:
