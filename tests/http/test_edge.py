@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from realms.models import Realm
+from reindex.reading import pins
 from tests.support import make
 from tests.support.cluster import Answer, free_ports, wait_until
 from tests.support.edge import ADMIN_HOST, ONE_SECOND, Edge, differences, edge, need_nginx
@@ -167,6 +168,17 @@ def test_logins_and_the_admin_are_never_kept(edged: Edge, sites: None) -> None:
         for url in (f"{ORIGIN}/_admin/login/", f"http://{ADMIN_HOST}/_admin/login/"):
             assert through(edged, url, PAGE).headers.get("x-edge", "") == ""
     assert through(edged, f"{ORIGIN}/_at/label.ts").status == 404
+
+
+def test_no_shared_cache_may_keep_a_pinned_read(web: Web, source: Realm, settings: Any) -> None:
+    """Its URL doesn't say of which realm and generation it is."""
+    settings.REALM_EDGE_SECONDS = _LONG
+    pin = {pins.PIN_HEADER: pins.sign(pins.Pin(SITE, source.generation), pins.ITSELF)}
+    for accept in ("*/*", SOURCE):
+        answer = web.request("GET", f"{ORIGIN}/_at/post.tsx", accept=accept, headers=pin)
+        assert answer.status == 200
+        assert "s-maxage" not in answer.headers["cache-control"]
+    assert "s-maxage" in web.get(f"{SITE}post.tsx").headers["cache-control"]
 
 
 def test_only_what_a_replica_allows_is_kept(edged: Edge, sites: None, settings: Any) -> None:
