@@ -24,11 +24,11 @@ import secrets
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import psycopg
 from django.conf import settings
@@ -36,7 +36,7 @@ from django.db import connections
 from psycopg.sql import SQL, Identifier
 
 from notifications import sql
-from notifications.board import Board, now_ns
+from notifications.board import now_ns
 from notifications.channels import (
     INVALIDATION_CHANNELS,
     REALM_FILE_CHANGES,
@@ -86,13 +86,25 @@ class Counts:
     missed: int = 0
 
 
+class Told(Protocol):
+    """What a listener tells: a replica's board, or something else that must hear of each change."""
+
+    @property
+    def file(self) -> tuple[int, int] | None: ...
+    def bump(self, keys: Iterable[str]) -> None: ...
+    def bump_epoch(self) -> None: ...
+    def follow(self) -> bool: ...
+    def go_live(self, until: int) -> None: ...
+    def set_sidecar(self, pid: int) -> None: ...
+
+
 @dataclass
 class Listener:
     """Receives notifications for one replica. `connect` opens a psycopg connection in autocommit
     mode, and so does `connect_as_writers`, for sending pings; without it, the first is used."""
 
     replica: str
-    board: Board
+    board: Told
     connect: Callable[[], Connection]
     bound_seconds: float
     give_up_seconds: float = 60.0

@@ -25,8 +25,8 @@ from realms.serving.contents import ACCEPT_RANGES, Answer, Variant
 from reindex.reading.media_types import ANY, HTML, JSON, SOURCE
 
 _UNPACKED_BYTES = 64 * 1024
-#: Headers that describe a body, which a 304 doesn't have.
-_NOT_IN_304 = ("content-type", "content-encoding", "x-created")
+#: Headers that describe a body, which a 304 doesn't have. nginx keeps no `Accept-Ranges` there.
+_NOT_IN_304 = ("content-type", "content-encoding", "x-created", ACCEPT_RANGES[0])
 
 VARIANTS = {
     SOURCE: Variant.SOURCE,

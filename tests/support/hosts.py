@@ -1,8 +1,8 @@
 """Hosts of a test: each with a network, folders, users and processes of its own, on one bridge.
 
 A host is a process in new namespaces. Its /etc is a copy, and what a host keeps (/srv, /run,
-/var/lib, /var/log, /var/backups) is empty and in memory. Nothing of this machine is changed: all of
-it ends with that process. Only programs are shared.
+/var/lib, /var/cache, /var/log, /var/backups) is empty and in memory. Nothing of this machine is
+changed: all of it ends with that process. Only programs are shared.
 """
 
 import ctypes
@@ -205,7 +205,7 @@ def _furnish(host: Host, addresses: Mapping[str, str], names: Mapping[str, str])
         cp --archive /etc /srv/etc
         mount --move /srv /mnt
         mount --bind /mnt/etc /etc
-        for each in /srv /run /var/lib /var/log /var/backups; do
+        for each in /srv /run /var/lib /var/cache /var/log /var/backups; do
             mount -t tmpfs -o mode=755 tmpfs $each
         done
         rm -rf /etc/rabbitmq/* /etc/postgresql/* /etc/realms /etc/exports.d/*

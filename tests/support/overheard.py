@@ -96,7 +96,7 @@ def running(listener: Listener) -> "Iterator[Future[None]]":
 def wait_live(listener: Listener) -> None:
     """Waits until the listener vouches for its board, by a ping sent from now on."""
     assert listener.wait_for_watermark(now_ns(), PATIENCE), "never live"
-    assert listener.board.live()
+    assert isinstance(listener.board, Board) and listener.board.live()
 
 
 def wait_applied(board: Board) -> None:

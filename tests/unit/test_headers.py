@@ -1,8 +1,11 @@
 """The headers of each kind of answer, as they are sent."""
 
+from typing import Any
+
 import pytest
 from django.http import HttpResponse
 
+from notifications.channels import surrogate_key
 from realms.errors import Busy, MethodNotAllowed, NotFound, Unauthorized
 from realms.http import headers
 from realms.http.error_answers import error_response, server_error_response
@@ -60,6 +63,48 @@ def test_each_kind_of_answer_has_exactly_its_headers(made: Headers, sent: Header
 def test_only_what_everyone_may_read_is_kept_by_shared_caches() -> None:
     assert headers.scoped("max-age=0", public=True) == "public, max-age=0"
     assert headers.scoped("max-age=0", public=False) == "private, max-age=0"
+
+
+KEYS = ("realms", surrogate_key(REALM), f"{surrogate_key(REALM)}-7")
+
+
+@pytest.mark.parametrize("own", ["max-age=0", "max-age=60, must-revalidate", None])
+def test_a_shared_cache_keeps_an_answer_as_long_as_the_edge_may(
+    settings: Any, own: str | None
+) -> None:
+    settings.REALM_EDGE_SECONDS = 5
+    given: Headers = (("etag", '"x"'), *((("cache-control", own),) if own else ()))
+    made = headers.of_content(given, REALM, 7, public=True, shared=True)
+    assert made == (
+        ("etag", '"x"'),
+        (
+            "cache-control",
+            f"public, {own or headers.REVALIDATED}, s-maxage=5, stale-while-revalidate=0, "
+            "stale-if-error=0",
+        ),
+        ("surrogate-key", " ".join(KEYS)),
+        ("cache-tag", ",".join(KEYS)),
+    )
+    file = dict(headers.of_file(REALM, 7, public=True, compressible=True))
+    assert file["vary"] == "Accept, Accept-Encoding, X-Realm-Min-Generation"
+    response = HttpResponse(headers={"Cache-Control": dict(made)["cache-control"]})
+    headers.withhold(response)
+    assert response["Cache-Control"] == f"public, {own or headers.REVALIDATED}"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "public", "shared", "own"),
+    [(0, True, True, "max-age=0"), (5, False, True, "max-age=0"), (5, True, False, "max-age=0"),
+     (5, True, True, "no-store"), (5, False, False, None)],
+)  # fmt: skip
+def test_no_shared_cache_keeps_what_is_not_everyones(
+    settings: Any, seconds: int, public: bool, shared: bool, own: str | None
+) -> None:
+    settings.REALM_EDGE_SECONDS = seconds
+    given: Headers = (("cache-control", own),) if own else ()
+    made = headers.of_content(given, REALM, 7, public=public, shared=shared)
+    scope = "public" if public else "private"
+    assert made == ((("cache-control", f"{scope}, {own}"),) if own else ())
 
 
 def test_headers_replace_those_of_a_response_or_give_way_to_them() -> None:

@@ -5,11 +5,14 @@ from argparse import ArgumentParser
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
 from realms.addresses import canonical_realm_url
 from realms.coherence import clearing
 from realms.coherence.clearing import Target
+from realms.housekeeping.purging import purge_now
 from realms.management.cli import add_caller, add_confirmation, caller, command_errors, confirmed
 from realms.management.output import note_database
 
@@ -19,8 +22,8 @@ POLL_SECONDS = 0.2
 class Command(BaseCommand):
     help = (
         "Clears the cached files, modules and definitions of one realm or of all realms on every "
-        "replica, and prints each replica's answer. Realms stay up; nothing is lost that can't be "
-        "loaded again. The exit status is 1 unless every replica has answered."
+        "replica, purges shared caches of them, and prints each answer. Realms stay up; nothing is "
+        "lost that can't be loaded again. The exit status is 1 unless everyone has answered."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -52,7 +55,20 @@ class Command(BaseCommand):
                 self.stdout.write("Nothing was cleared.")
                 return
             since = clearing.clear(target, by)
+            edge = {} if options["module"] else self._purged(realm)
             self._follow(since, options["wait"])
+            if any(edge.values()):
+                raise CommandError("not every shared cache has confirmed the purge")
+
+    def _purged(self, realm: str) -> dict[str, str]:
+        """What each shared cache says of a purge; empty for one that has confirmed it."""
+        try:
+            edge = purge_now(realm) if settings.REALM_EDGE_PURGE else {}
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from error
+        for address, why in edge.items():
+            self.stdout.write(f"{address}: {why or 'purged'}")
+        return edge
 
     def _follow(self, since: datetime, seconds: float) -> None:
         """Prints each replica's answer when it arrives."""

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
 from notifications.board import Board, BoardError, now_ns
@@ -15,6 +16,7 @@ from notifications.listener import (
     SECOND,
     Listener,
     ListenerGaveUp,
+    Told,
     listen_connection,
     ping_connection,
 )
@@ -22,6 +24,7 @@ from notifications.models import Replica
 from notifications.reporter import Reporter
 from realms.figures.build import build
 from realms.figures.files import Totals
+from realms.housekeeping.purging import purging
 from realms.models import Realm
 
 
@@ -39,6 +42,12 @@ class Command(BaseCommand):
             help="print the state of the running sidecar as JSON; exit 1 if it isn't live",
         )
         parser.add_argument(
+            "--purge-edge",
+            action="store_true",
+            help="serve no replica: purge the shared caches at REALM_EDGE_PURGE of what changes, "
+            "until each confirms it; run one such process for the fleet",
+        )
+        parser.add_argument(
             "--give-up-after",
             type=float,
             default=60,
@@ -47,6 +56,9 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["purge_edge"]:
+            self._purge(options["give_up_after"])
+            return
         try:
             board = Board(settings.REALM_BOARD)
         except BoardError as error:
@@ -55,6 +67,15 @@ class Command(BaseCommand):
             self._check(board)
             return
         self._listen(board, options["give_up_after"])
+
+    def _purge(self, give_up_after: float) -> None:
+        try:
+            with purging() as board:
+                listener = _listener("purge-edge", board, give_up_after)
+                _stop_at_signals(listener)
+                listener.run()
+        except (ImproperlyConfigured, ListenerGaveUp) as error:
+            raise CommandError(str(error)) from error
 
     def _listen(self, board: Board, give_up_after: float) -> None:
         # Two sidecars of one board would be harmless, because each keeps the board live only by its
@@ -68,14 +89,7 @@ class Command(BaseCommand):
                 f"another listen_file_changes serves the board {board.path} (process "
                 f"{board.sidecar_pid}); give each replica a REALM_BOARD of its own"
             ) from error
-        listener = Listener(
-            replica=settings.REALM_REPLICA,
-            board=board,
-            connect=listen_connection,
-            connect_as_writers=ping_connection,
-            bound_seconds=settings.REALM_STALENESS_BOUND,
-            give_up_seconds=give_up_after,
-        )
+        listener = _listener(settings.REALM_REPLICA, board, give_up_after)
         totals = Totals(settings.REALM_BOARD)
         reporter = Reporter(
             listener,
@@ -83,8 +97,7 @@ class Command(BaseCommand):
             committed_generations,
             lambda: {"build": build(), **totals.read()},
         )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: listener.stop())
+        _stop_at_signals(listener)
         reporter.start()
         try:
             listener.run()
@@ -117,6 +130,22 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps(shown, indent=2))
         if left <= 0:
             raise SystemExit(1)
+
+
+def _listener(name: str, board: Told, give_up_after: float) -> Listener:
+    return Listener(
+        replica=name,
+        board=board,
+        connect=listen_connection,
+        connect_as_writers=ping_connection,
+        bound_seconds=settings.REALM_STALENESS_BOUND,
+        give_up_seconds=give_up_after,
+    )
+
+
+def _stop_at_signals(listener: Listener) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: listener.stop())
 
 
 def committed_generations(urls: Collection[str] | None = None) -> dict[str, int]:
