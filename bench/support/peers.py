@@ -11,12 +11,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30
@@ -192,16 +192,19 @@ def process(
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """A running process; with `port`, one that listens there. It ends with the block: it gets
     SIGTERM, then SIGKILL. A Ctrl-C in the terminal reaches only the benchmark, which ends it."""
+    said = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed at the end of the block
     started = subprocess.Popen(
         command,
         cwd=ROOT,
         env={**os.environ, **(environment or {})},
-        stdout=subprocess.DEVNULL,
+        stdout=said,
+        stderr=said,
         start_new_session=True,
     )
     try:
-        if port is not None:
-            _wait_listening(started, port)
+        if port is not None and not _listens(started, port):
+            said.seek(0)
+            raise RuntimeError(f"{command[0]} doesn't listen on port {port}:\n{said.read()}")
         yield started
     finally:
         with suppress(ProcessLookupError):
@@ -212,6 +215,7 @@ def process(
             with suppress(ProcessLookupError):
                 os.killpg(started.pid, signal.SIGKILL)
             started.wait()
+        said.close()
 
 
 def free_port() -> int:
@@ -226,26 +230,21 @@ def _need(program: str, name: str, package: str = "") -> None:
         raise Missing(name, f"apt-get install {package or name}")
 
 
-def _wait_listening(started: "subprocess.Popen[bytes]", port: int) -> None:
+def _listens(started: "subprocess.Popen[bytes]", port: int) -> bool:
+    """Waits until a process listens; False if it ends first, or takes too long."""
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if started.poll() is not None:
-            _fail(f"{started.args!r} ended with status {started.returncode}")
+    while time.monotonic() < deadline and started.poll() is None:
         with closing(socket.socket()) as client:
             if client.connect_ex(("127.0.0.1", port)) == 0:
-                return
+                return True
         time.sleep(0.02)
-    _fail(f"{started.args!r} doesn't listen on port {port} after {START_SECONDS} s")
-
-
-def _fail(why: str) -> NoReturn:
-    raise RuntimeError(why)
+    return False
 
 
 def _found(pattern: str, text: str) -> str:
     found = re.search(pattern, text)
     if found is None:
-        _fail(f"wrk printed no {pattern!r}:\n{text}")
+        raise RuntimeError(f"wrk printed no {pattern!r}:\n{text}")
     return found[1]
 
 
