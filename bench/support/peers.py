@@ -32,13 +32,15 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk measured. Requests are answered ones; latencies in ms."""
+    """What wrk measured. Requests are answered ones, latencies in ms. `refused` have a status of
+    400 or above; `lost` were not answered in time, or their connection broke."""
 
     requests: int
     per_second: float
     p50: float
     p99: float
-    failed: int
+    refused: int
+    lost: int
 
 
 def wrk(
@@ -52,7 +54,7 @@ def wrk(
     arguments: Sequence[str] = (),
 ) -> Load:
     """Requests a path over and over from one thread, on this many connections. `script` is Lua.
-    Answers of status 400 and above and lost connections count as failed. Raises Missing."""
+    Raises Missing."""
     _need("wrk", "wrk")
     command = ["wrk", "--latency", "--threads", "1", "--connections", str(connections)]
     command += ["--duration", f"{max(1, round(seconds))}s", "--timeout", "10s"]
@@ -73,7 +75,8 @@ def wrk(
         per_second=float(_found(r"Requests/sec:\s+([\d.]+)", said)),
         p50=_milliseconds(_found(r"50%\s+(\S+)", said)),
         p99=_milliseconds(_found(r"99%\s+(\S+)", said)),
-        failed=sum(map(int, errors.groups() if errors else ())) + int(refused[1] if refused else 0),
+        refused=int(refused[1]) if refused else 0,
+        lost=sum(map(int, errors.groups())) if errors else 0,
     )
 
 
@@ -114,9 +117,9 @@ def gunicorn(application: str, *, environment: Mapping[str, str] | None = None) 
 
 
 @contextmanager
-def nginx(folder: Path, server: str, *, http: str = "") -> Iterator[int]:
-    """nginx with one worker and sendfile. `server` is the content of its `server` block, `http`
-    goes around it. Both are nginx's configuration. Its files are in `folder`."""
+def nginx(folder: Path, root: Path) -> Iterator[int]:
+    """nginx that serves the files of `root`: one worker, sendfile, open files kept open. Its own
+    files are in `folder`."""
     _need("nginx", "nginx", "nginx-light")
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,8 +136,7 @@ def nginx(folder: Path, server: str, *, http: str = "") -> Iterator[int]:
             access_log off; sendfile on; tcp_nopush on; server_tokens off; {temporary}
             open_file_cache max=20000 inactive=60s; open_file_cache_valid 60s;
             keepalive_requests 1000000000; keepalive_timeout 60s;
-            {http}
-            server {{ listen 127.0.0.1:{port} backlog=2048; {server} }}
+            server {{ listen 127.0.0.1:{port} backlog=2048; root {root}; }}
         }}
     """)
     command = ("nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"))
@@ -143,25 +145,13 @@ def nginx(folder: Path, server: str, *, http: str = "") -> Iterator[int]:
 
 
 @contextmanager
-def nginx_files(folder: Path, root: Path) -> Iterator[int]:
-    """nginx that serves the files of `root`."""
-    with nginx(folder, f"root {root};") as port:
-        yield port
+def edge(folder: Path, behind: int) -> Iterator[int]:
+    """nginx as deploy/nginx.conf has it, with its cache, before the replica on port `behind`."""
+    _need("nginx", "nginx", "nginx-light")
+    from tests.support.edge import edge
 
-
-@contextmanager
-def nginx_cache(folder: Path, behind: int) -> Iterator[int]:
-    """nginx with a cache in front of the server on port `behind`: it keeps 200s for a minute,
-    whatever their Cache-Control."""
-    http = f"proxy_cache_path {folder}/cache keys_zone=k:16m max_size=1g inactive=10m;"
-    http += f"upstream behind {{ server 127.0.0.1:{behind}; keepalive 32; }}"
-    server = """
-        location / {
-            proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection "";
-            proxy_set_header Host $http_host; proxy_cache k; proxy_cache_key $http_host$uri;
-            proxy_cache_valid 200 60s; proxy_ignore_headers Cache-Control Vary;
-        }"""
-    with nginx(folder, server, http=http) as port:
+    port = free_port()
+    with edge(folder, port, [behind]):
         yield port
 
 

@@ -4,9 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bench.support.comparing import WrongBytes
+import psutil
+
 from bench.support.peers import free_port, process
+
+if TYPE_CHECKING:
+    from notifications.board import Board
 
 
 @dataclass(frozen=True)
@@ -15,16 +20,28 @@ class Replica:
 
     port: int
     pid: int
+    board: "Board"
 
-    def get(self, url: str, body: bytes | None = None) -> str:
-        """GETs a public URL and returns `hit` or `miss`. Raises WrongBytes for any other answer
-        than a 200 with this body."""
-        from tests.support.web import ask
+    @property
+    def worker(self) -> psutil.Process:
+        """The process of the only web worker."""
+        (worker,) = psutil.Process(self.pid).children()
+        return worker
 
-        answer = ask(self.port, "GET", url)
-        if answer.status != 200 or body not in (None, answer.body):
-            raise WrongBytes(f"{url}: status {answer.status}, {answer.body[:200]!r}")
-        return answer.cache
+    def change_everything(self, realm_url: str) -> None:
+        """Notifies that all files of a realm have changed, and waits until this replica knows."""
+        from django.db import transaction
+
+        from notifications.board import Slots
+        from notifications.channels import realm_key
+        from notifications.emit import notify_all_file_changes
+        from tests.support.cluster import wait_until
+
+        slots = Slots([realm_key(realm_url)])
+        before = self.board.stamp(slots)
+        with transaction.atomic():
+            notify_all_file_changes(realm_url)
+        wait_until(lambda: not self.board.unchanged(slots, before), "the notification was heard")
 
 
 @contextmanager
@@ -44,4 +61,4 @@ def replica(folder: Path, *, workers: int = 1, **environment: str) -> Iterator[R
     ):
         board = Board(Path(settings["REALM_BOARD"]))
         wait_until(board.live, "the sidecar vouches for the board")
-        yield Replica(port, running.pid)
+        yield Replica(port, running.pid, board)
