@@ -93,8 +93,8 @@ def run(bench: Bench) -> None:
             ],
         )
     bench.add(table)
-    bench.add(Table("the same requests, median", "ms", "lower", middle.samples, "none"))
-    bench.add(Table("the same requests, worst", "ms", "lower", worst.samples, "none"))
+    bench.add(Table("the same requests, median", "ms", "lower", middle.samples, "none"), plot=False)
+    bench.add(Table("the same requests, worst", "ms", "lower", worst.samples, "none"), plot=False)
     bench.add(Table("largest web worker", "MiB", "lower", memory.samples, "none"))
     bench.judge(Bar("no cached page fails", failed, at_most=0, always=True))
     for name in attacks:

@@ -75,8 +75,10 @@ def run(bench: Bench) -> None:
                     rate, delay = measure(bench, ports, what, connections, known=known)
                     rates.append(rate)
                     delays.append(delay)
-    for table in (*rates, *delays):
-        bench.add(table)
+    for table in rates:
+        bench.add(table, plot=", 32 connections" in table.title)
+    for table in delays:
+        bench.add(table, plot=False)
     worst = partial(extreme, rates, min)
     for peer in (ASGI, WSGI):
         bench.judge(Bar(*worst(f"a hit is at least 0.95 of {peer}", HIT, peer), at_least=0.95))

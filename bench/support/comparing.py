@@ -38,13 +38,14 @@ class Ratio:
 @dataclass(frozen=True)
 class Table:
     """The samples of each case, one a run. `reference` is the case that the others are compared
-    with: the first one, unless another is named."""
+    with: the first one, unless another is named. A table with two or more cases can be plotted."""
 
     title: str
     unit: str
     better: Literal["higher", "lower"]
     samples: Mapping[str, Sequence[float]]
     reference: str = ""
+    plotted: bool = True
 
     def ratio(self, case: str, to: str) -> Ratio | None:
         """How many times the samples of `to` those of `case` are; None if one isn't measured."""

@@ -65,7 +65,11 @@ def wrk(
     command += [f"http://127.0.0.1:{port}{path}"]
     if arguments:
         command += ["--", *arguments]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return load_of(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def load_of(said: str) -> Load:
+    """What wrk says. Raises ValueError if it has another form."""
     errors = re.search(
         r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said
     )
@@ -234,7 +238,7 @@ def _listens(started: "subprocess.Popen[bytes]", port: int) -> bool:
 def _found(pattern: str, text: str) -> str:
     found = re.search(pattern, text)
     if found is None:
-        raise RuntimeError(f"wrk printed no {pattern!r}:\n{text}")
+        raise ValueError(f"wrk printed no {pattern!r}:\n{text}")
     return found[1]
 
 

@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -100,9 +101,9 @@ class Bench:
             self.skipped[missing.name] = missing.remedy
             return None
 
-    def add(self, table: Table) -> None:
-        """Adds a table to the result."""
-        self.tables.append(table)
+    def add(self, table: Table, *, plot: bool = True) -> None:
+        """Adds a table to the result. The page shows a plot of it unless told otherwise."""
+        self.tables.append(replace(table, plotted=plot))
 
     def judge(self, bar: Bar) -> None:
         """Adds a bar to the result. A smoke test judges only those that always hold."""

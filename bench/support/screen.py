@@ -21,6 +21,12 @@ def figure(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
+def headings(table: "Table") -> list[str]:
+    """The columns of a table: with the ratios if there is something to compare."""
+    compared = table.reference and len(table.samples) > 1
+    return ["", "median", "min–max", *([f"× {table.reference}"] if compared else [])]
+
+
 def rows(table: "Table") -> list[tuple[str, str, str, str]]:
     """Case, median, range, and ratio to the reference."""
     found = []
@@ -38,10 +44,10 @@ def show(tables: Sequence["Table"], bars: Sequence["Bar"], skipped: Mapping[str,
     """Prints a result."""
     for table in tables:
         shown = Shown(title=f"{table.title} ({table.unit}, {table.better} is better)")
-        for heading in ("", "median", "min–max", f"× {table.reference}"):
+        for heading in headings(table):
             shown.add_column(heading, justify="right" if heading else "left")
         for row in rows(table):
-            shown.add_row(*row)
+            shown.add_row(*row[: len(shown.columns)])
         console.print(shown)
     for bar in bars:
         console.print(f"{verdict(bar)}: {bar.text} [dim]({limits(bar)})[/]")
