@@ -10,6 +10,7 @@ can hold.
 
 import gc
 import sys
+import sysconfig
 import tracemalloc
 from collections.abc import Mapping
 from functools import partial
@@ -29,7 +30,7 @@ MIB = 1024**2
 PLENTY = 4096 * MIB
 #: Lines that are named; the rest are summed.
 PLACES = 15
-ROOT = Path(__file__).parents[1]
+ROOT, LIBRARY = Path(__file__).parents[1], sysconfig.get_path("stdlib")
 
 
 def text(number: int, size: int) -> bytes:
@@ -142,7 +143,8 @@ def freed(bench: Bench, paths: list[str]) -> float:
     places: dict[str, float] = {}
     for each in full.compare_to(empty, "lineno"):
         frame = each.traceback[0]
-        place = f"{frame.filename.removeprefix(f'{ROOT}/').split('site-packages/')[-1]}"
+        path = frame.filename.split("site-packages/")[-1].removeprefix(f"{ROOT}/")
+        place = path.removeprefix(f"{LIBRARY}/")
         places[f"{place}:{frame.lineno}"] = each.size_diff / len(paths)
     ordered = sorted(places.items(), key=lambda place: -place[1])
     rest = sum(size for _, size in ordered[PLACES:])
