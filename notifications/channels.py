@@ -6,6 +6,7 @@ names and the limits from here. Parsers accept any text; they return None for an
 never raise.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -52,6 +53,13 @@ def index_key(realm_url: str) -> str:
 def definitions_key(scope: str, key: str = "") -> str:
     """Moves when the definitions of `scope` (`global`, `realm`, `module`) are invalidated."""
     return f"definitions|{scope}|{key}"
+
+
+def surrogate_key(realm_url: str) -> str:
+    """The name by which shared caches know the answers of a realm. It is a hash: a realm's URL may
+    hold characters that mean something in a cache's language."""
+    name = realm_url.encode(errors="surrogatepass")
+    return f"realm-{hashlib.blake2b(name, digest_size=8).hexdigest()}"
 
 
 # --- Payloads ----------------------------------------------------------------------------------

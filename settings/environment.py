@@ -26,6 +26,8 @@ Count = Annotated[int, Field(ge=1)]
 Listed = Annotated[str, NoDecode]
 
 MIB = 1024 * 1024
+#: A visitor who reloads should not need more patience than this, even where no purge arrives.
+MAX_EDGE_SECONDS = 3600
 
 
 class Environment(BaseSettings):
@@ -56,6 +58,9 @@ class Environment(BaseSettings):
     REALM_REPLICA_ADDRESS: str = "http://127.0.0.1:4201"
     REALM_BOARD: Path | None = None
     REALM_STALENESS_BOUND: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2
+    REALM_EDGE_SECONDS: Annotated[int, Field(ge=0, le=MAX_EDGE_SECONDS)] = 0
+    REALM_EDGE_PURGE: Listed = ""
+    REALM_EDGE_PURGER: str = "realms.housekeeping.purging.ban"
     REALM_LEGACY_CHANNELS: bool = False
 
     CARD_SIZE_LIMIT_BYTES: Size = 512 * 1024

@@ -62,7 +62,9 @@ def realm(request: HttpRequest) -> HttpResponseBase:
     accept = accepted(header)
     method = requested_method(request)
     content_type = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
-    is_file = SOURCE in (accept, content_type) or content_type == BYTES
+    # A request without a body has no type: what is read is chosen by Accept alone.
+    sends_file = method not in READING and content_type in (SOURCE, BYTES)
+    is_file = accept == SOURCE or sends_file
     base, _, name = url.rpartition("/")
     if name in ENDPOINTS and (accept in (API, JSON) or not is_file):
         try:
@@ -149,6 +151,8 @@ def _read(request: HttpRequest, url: str, accept: str, *, takes_pages: bool) -> 
     if answer.high < at_least:
         return _not_yet(answer, loaded.variant, at_least)
     response = send(request, answer, loaded.cache)
+    if _query(request):
+        headers.withhold(response)
     if response.status_code == 302:
         response["Location"] += _query(request)
     return response

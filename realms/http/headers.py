@@ -5,7 +5,10 @@ Each kind of answer has one function here. Names are in lower case, as on the wi
 
 from typing import TypeAlias
 
+from django.conf import settings
 from django.http.response import HttpResponseBase
+
+from notifications.channels import surrogate_key
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -15,6 +18,11 @@ NEVER_SHARED = "private, no-store"
 REVALIDATED = "max-age=0, must-revalidate"
 #: The answers of a realm's endpoints, which have no validators.
 _NEVER_KEPT = "no-store, no-cache, must-revalidate"
+
+#: What some shared caches do unless they are told not to.
+_NEVER_STALE = "stale-while-revalidate=0, stale-if-error=0"
+#: With a generation a request may need a newer answer than others are shown.
+_FILE_VARIES = "Accept, X-Realm-Min-Generation"
 
 #: Scripts of any origin may read an answer.
 CORS: Headers = (
@@ -38,12 +46,34 @@ def of_generation(generation: int) -> Headers:
     return (("x-realm-generation", str(generation)),)
 
 
+def of_content(
+    own: Headers, realm_url: str, generation: int, *, public: bool, shared: bool
+) -> Headers:
+    """A content's own headers, with who may keep it. `shared` says whether the answer is the same
+    for everyone who sends the headers that `Vary` names; only then a shared cache may keep it, for
+    REALM_EDGE_SECONDS. Nobody may show it after that, also when the origin is away."""
+    chosen = dict(own).get("cache-control")
+    if not (public and shared and settings.REALM_EDGE_SECONDS) or chosen == NO_STORE:
+        return tuple(
+            (name, scoped(value, public=public) if name == "cache-control" else value)
+            for name, value in own
+        )
+    kept = f"{scoped(chosen or REVALIDATED, public=True)}, {_shared_time()}"
+    key = surrogate_key(realm_url)
+    return (
+        *(each for each in own if each[0] != "cache-control"),
+        ("cache-control", kept),
+        ("surrogate-key", f"{key} {key}-{generation}"),
+        ("cache-tag", f"{key},{key}-{generation}"),
+    )
+
+
 def of_file(realm_url: str, generation: int, *, public: bool) -> Headers:
     """The form of a file that a request prefers. The file decides how long it may be kept."""
     return (
         _realm(realm_url),
         *of_generation(generation),
-        ("vary", "Accept"),
+        ("vary", _FILE_VARIES if settings.REALM_EDGE_SECONDS else "Accept"),
         *CORS,
         *_readable(public),
     )
@@ -101,6 +131,13 @@ def scoped(cache_control: str, *, public: bool) -> str:
     return f"{'public' if public else 'private'}, {cache_control}"
 
 
+def withhold(response: HttpResponseBase) -> None:
+    """Has shared caches ask each time for an answer that they might have kept."""
+    if settings.REALM_EDGE_SECONDS and "Cache-Control" in response.headers:
+        kept = response.headers["Cache-Control"]
+        response.headers["Cache-Control"] = kept.removesuffix(f", {_shared_time()}")
+
+
 def add(response: HttpResponseBase, headers: Headers) -> None:
     """Sets headers of a response."""
     for name, value in headers:
@@ -111,6 +148,10 @@ def add_missing(response: HttpResponseBase, headers: Headers) -> None:
     """Sets those headers of a response that it doesn't have."""
     for name, value in headers:
         response.headers.setdefault(name, value)
+
+
+def _shared_time() -> str:
+    return f"s-maxage={settings.REALM_EDGE_SECONDS}, {_NEVER_STALE}"
 
 
 def _realm(url: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from notifications.stamped_cache import StampedCache
 from realms.addresses import SOURCE_ENDINGS, realm_candidates
 from realms.content.resolve import Resolved, ResolvedFile, resolve
 from realms.errors import HistoryEnds, Misdirected, NotFound
-from realms.http.headers import CORS, of_file, scoped
+from realms.http.headers import CORS, of_content, of_file
 from realms.models import Realm
 from realms.serving.contents import (
     MAKERS,
@@ -196,10 +196,14 @@ def _answer_of(
     the answer is Misdirected, for a URL anywhere else NotFound."""
     if found is not None and found.realm_url != realm_url and found.realm_url.startswith(realm_url):
         return replace(_nowhere(url), content=refusal(Misdirected(url=url, realm=found.realm_url)))
-    return _answer(url, found if found and found.realm_url == realm_url else None, make)
+    found = found if found and found.realm_url == realm_url else None
+    # By its URL alone a shared cache can't tell a pinned answer from another.
+    return _answer(url, found, make, pinned=True)
 
 
-def _answer(url: str, found: Resolved | None, make: Callable[[Resolved], Content]) -> Answer:
+def _answer(
+    url: str, found: Resolved | None, make: Callable[[Resolved], Content], *, pinned: bool = False
+) -> Answer:
     """Adds to content what every answer states: its realm, its generation, who may cache it."""
     if found is None:
         return _nowhere(url)
@@ -207,11 +211,18 @@ def _answer(url: str, found: Resolved | None, make: Callable[[Resolved], Content
     low, high = found.low, found.high
     if content.generation is not None:
         low = high = content.generation
+    shared = not pinned and _same_for_all(url, found, content)
     headers = (
-        *(
-            (name, scoped(value, public=found.public) if name == "cache-control" else value)
-            for name, value in content.headers
-        ),
+        *of_content(content.headers, found.realm_url, high, public=found.public, shared=shared),
         *of_file(found.realm_url, high, public=found.public),
     )
     return Answer(content, headers, found.realm_url, found.public, low, high)
+
+
+def _same_for_all(url: str, found: Resolved, content: Content) -> bool:
+    """Whether everyone gets this answer to a request with the same URL and Accept."""
+    if content.status not in (200, 302, 404) or url.rpartition("/")[2].startswith("_"):
+        # A page that comes in a moment; or the URL of an endpoint, which other requests reach.
+        return False
+    # Where a source realm has no file, its owner sees a draft.
+    return found.kind == "published" or content.made_from is not None or content.status != 200

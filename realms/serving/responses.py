@@ -48,7 +48,9 @@ def response_parts(
     extra: Headers = (("x-boxel-cache", cache),)
     outcome = _outcome(answer, conditions)
     if outcome == 304:
-        kept = tuple(h for h in answer.headers if h[0] not in ("content-type", "x-created"))
+        # nginx keeps no other 304 as it came.
+        left_out = ("content-type", "x-created", "accept-ranges")
+        kept = tuple(h for h in answer.headers if h[0] not in left_out)
         return 304, kept + extra, b""
     if outcome == 412:
         return _refused(answer, conditions.unmet(answer.realm_url or ""), extra)

@@ -34,6 +34,8 @@ CAUGHT_BY = {
     "test_a_swap_removes_older_pages_and_an_older_index_never_returns",
     "no-outbox": "db/test_reindex_retries.py::"
     "test_the_sweeper_sends_what_is_owed_and_has_no_worker_and_nothing_else",
+    "late-edge": "http/test_edge.py::"
+    "test_an_answer_is_shown_in_the_second_in_which_it_was_asked_for",
 }
 
 

@@ -3,14 +3,17 @@
 import argparse
 import os
 import random
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 BREAKS = (
     "no-stamp", "no-watermark", "no-epoch", "late-listen", "pin-ignored", "early-notify",
-    "no-definition-guard", "unchecked-swap", "no-outbox",
+    "no-definition-guard", "unchecked-swap", "no-outbox", "late-edge",
 )  # fmt: skip
+#: It breaks nginx alone.
+LATE_EDGE = "late-edge"
 
 
 def arguments() -> argparse.Namespace:
@@ -36,7 +39,16 @@ def arguments() -> argparse.Namespace:
         "--no-faults", action="store_true",
         help="measure commit to last replica fresh beside bare psycopg listeners",
     )  # fmt: skip
+    parser.add_argument(
+        "--edge", action=argparse.BooleanOptionalAction,
+        help="read through nginx as well, by deploy/nginx.conf (default: if it is installed)",
+    )  # fmt: skip
     asked = parser.parse_args()
+    installed = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None
+    if not installed and (asked.edge or asked.broken == LATE_EDGE):
+        parser.error("there is no nginx here, so nobody can read through it")
+    asked.missing = "" if installed or asked.edge is False else "No nginx: nobody reads through it."
+    asked.edge = installed if asked.edge is None else asked.edge
     asked.seed = asked.seed or f"{random.SystemRandom().randrange(10**6):06}"
     asked.replicas = asked.replicas or (4 if asked.no_faults else 3)
     return asked

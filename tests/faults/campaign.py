@@ -20,18 +20,21 @@ from psycopg.conninfo import make_conninfo
 
 from tests.faults import broken
 from tests.faults.checker import Verdict, Violation, judge
-from tests.faults.clients import WRITTEN, Author, Client, Reader, Site, wait_all
+from tests.faults.clients import EDGE, WRITTEN, Author, Client, Reader, Site, wait_all
 from tests.faults.history import History, marks_of
 from tests.faults.injections import Injections, Schedule
 from tests.faults.postgres import Postgres
 from tests.faults.truth import Truth
 from tests.support import make
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, Replica, free_ports
+from tests.support.edge import edge
 from tests.support.proxy import Proxy
 from tests.support.web import API
 
 USERS = ("ada", "bo", "cy")
 READERS_PER_REPLICA = 3
+#: For how long replicas let the edge keep an answer.
+EDGE_SECONDS = 1
 READS_PER_SECOND = 600
 FAULTS_PER_SECOND = 0.45
 #: How long a fleet that is left alone may take until every replica and the index hold the newest.
@@ -55,6 +58,7 @@ class Plan:
     replicas: int
     broken: str = ""
     faults: bool = True
+    edge: bool = False
 
 
 @dataclass
@@ -77,6 +81,8 @@ def fleet(plan: Plan, folder: Path) -> Iterator[tuple[Cluster, dict[str, Proxy]]
             "DJANGO_SETTINGS_MODULE": "tests.faults.broken",
             broken.VARIABLE: plan.broken,
         }
+    if plan.edge:
+        environment["REALM_EDGE_SECONDS"] = str(EDGE_SECONDS)
     made = Cluster(folder, plan.replicas, {**_QUIET, **environment})
     proxies: dict[str, Proxy] = {}
     try:
@@ -116,6 +122,10 @@ def run(
         history, sites = History(), [Site(user) for user in USERS]
         broker = folder / "broker" / "messages"
         injections = Injections(running, postgres, proxies, sites, broker)
+        if plan.edge:
+            (port,) = free_ports(1)
+            upstream = [each.port for each in running.replicas]
+            injections.edge = stack.enter_context(edge(folder / "edge", port, upstream))
         return _campaign(plan, postgres, running, injections, sites, history, tell, progress)
 
 
@@ -142,10 +152,13 @@ def _campaign(
     tell("authors make their realms")
     for author in authors:
         author.create()
-    each = READS_PER_SECOND / (len(running.replicas) * READERS_PER_REPLICA)
+    asked = list(running.replicas)
+    if injections.edge is not None:
+        asked.append(Replica(EDGE, injections.edge.port, running, {}))
+    each = READS_PER_SECOND / (len(asked) * READERS_PER_REPLICA)
     readers: list[Client] = [
         Reader(replica, number, sites, each, plan.seed, history, enough["readers"])
-        for replica in running.replicas
+        for replica in asked
         for number in range(READERS_PER_REPLICA)
     ]
     looker = Looker(postgres, plan.seed, history, enough["readers"])
@@ -182,7 +195,7 @@ def _campaign(
     wait_all([*readers, looker], 30)
     tell("judging")
     truth = Truth(postgres.account(), postgres.contents())
-    verdict = judge(history, truth, settings.REALM_STALENESS_BOUND)
+    verdict = judge(history, truth, settings.REALM_STALENESS_BOUND, EDGE_SECONDS)
     if isinstance(settled, str):
         verdict.violations.append(Violation("P6", f"after {QUIET_SECONDS} s of quiet: {settled}"))
     seconds = settled if isinstance(settled, float) else None

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from tests.faults.clients import CARDS
+from tests.faults.clients import CARDS, EDGE
 from tests.faults.history import History, Read
 from tests.faults.truth import FOREVER, Truth, staleness
 
@@ -31,14 +31,22 @@ class Verdict:
     #: How stale unpinned reads were (seconds), with a fault under way and without.
     stale_in_faults: list[float] = field(default_factory=list)
     stale_in_peace: list[float] = field(default_factory=list)
+    #: The same of all reads through the edge.
+    stale_at_edge: list[float] = field(default_factory=list)
 
 
-def judge(history: History, truth: Truth, bound: float) -> Verdict:
-    """Looks at every read and every operation. `bound` is the staleness bound in seconds."""
+def judge(history: History, truth: Truth, bound: float, edge: float = 0) -> Verdict:
+    """Looks at every read and every operation. `bound` is the replicas' staleness bound, and `edge`
+    for how long the edge may keep an answer. A read through the edge is held to the sum, and to
+    the second by itself: replicas are seldom as late as they may be. Unit: seconds."""
     verdict = Verdict()
     faults = _merged(history.faults)
     for read in history.reads:
-        _Judged(read, truth, bound, verdict, faults).judge()
+        at_edge = read.replica == EDGE
+        judged = _Judged(read, truth, bound + edge if at_edge else bound, verdict, faults)
+        judged.judge()
+        if at_edge:
+            judged.kept_for(edge)
     _one_digest(history, truth, verdict)
     for realm in truth.realms():
         for (_, _, before), (_, _, after) in pairwise(truth.index_periods(realm)):
@@ -99,6 +107,15 @@ class _Judged:
                 self._broken("P2", f"generation {read.pinned} stands, and is said to be gone")
         elif read.status == 409 and not self._was_gone():
             self._broken("P2", f"generation {read.pinned} is said not to be committed")
+
+    def kept_for(self, most: float) -> None:
+        """Looks for how long the edge has kept the answer, at least: dates are whole seconds."""
+        read = self._read
+        if read.dated is not None:
+            self._count("dates at the edge")
+            if read.start - read.dated > max(most, 1) + CLOCK_SLACK:
+                age = read.start - read.dated
+                self._broken("P3", f"the edge shows an answer that was dated {age:.3f} s before")
 
     def _count(self, what: str) -> None:
         self._verdict.checked[what] += 1
@@ -218,7 +235,10 @@ class _Judged:
             return
         kept = self._verdict
         during = any(start <= read.end and read.start <= end for start, end in self._faults)
-        (kept.stale_in_faults if during else kept.stale_in_peace).append(age)
+        if read.replica == EDGE:
+            kept.stale_at_edge.append(age)
+        else:
+            (kept.stale_in_faults if during else kept.stale_in_peace).append(age)
         if age > self._bound + CLOCK_SLACK:
             self._broken("P3", f"superseded {age:.3f} s before it was asked for")
 

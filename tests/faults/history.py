@@ -47,6 +47,8 @@ class Read(NamedTuple):
     answered: str | None = None
     #: Where the answer leads.
     location: str = ""
+    #: What the answer says of when it was made, where it came through the edge.
+    dated: float | None = None
 
 
 @dataclass

@@ -20,6 +20,7 @@ from tests.faults.dying import STEPS
 from tests.faults.history import History
 from tests.faults.postgres import Postgres
 from tests.support.cluster import Cluster, Replica
+from tests.support.edge import Edge
 from tests.support.proxy import Proxy
 
 
@@ -37,6 +38,8 @@ class Injections:
         #: How long a replica took to answer from its caches again after a stall (seconds).
         self.back_to_hits: list[float] = []
         self._steps: Iterator[str] = iter(())
+        #: nginx before the fleet, where there is one.
+        self.edge: Edge | None = None
 
     def kinds(self) -> dict[str, Callable[[random.Random], None]]:
         """Every kind of fault by name."""
@@ -61,6 +64,11 @@ class Injections:
             "messages lost": self.lose_messages,
             "messages late": self.delay_messages,
             "Postgres stopped at once": self.restart_postgres,
+            **(
+                {"edge stopped": self.stop_edge, "edge reloaded": self.reload_edge}
+                if self.edge
+                else {}
+            ),
         }
 
     @contextmanager
@@ -215,6 +223,16 @@ class Injections:
         with self._alone("postgres") as free:
             if free:
                 self._postgres.restart(rng.uniform(0.2, 2))
+
+    # --- nginx ---
+
+    def stop_edge(self, rng: random.Random) -> None:
+        if self.edge is not None:
+            self._freeze(_some(rng, _children(self.edge.pid)), rng.uniform(0.5, 4))
+
+    def reload_edge(self, rng: random.Random) -> None:
+        if self.edge is not None:
+            self.edge.reload()
 
     # --- the broker ---
 

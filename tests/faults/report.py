@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tests.faults.campaign import Outcome, Plan, run
+from tests.faults.campaign import EDGE_SECONDS, Outcome, Plan, run
 from tests.faults.checker import Violation
+from tests.faults.clients import EDGE
 from tests.faults.history import History, Operation, Read
 
 SHOWN_VIOLATIONS = 5
@@ -22,11 +23,14 @@ SHOWN_LINES = 25
 def campaign(folder: Path, asked: argparse.Namespace) -> int:
     """Runs a campaign with a bar, and prints what came out; 1 if a promise was broken."""
     console = Console(soft_wrap=True, highlight=False)
-    plan = Plan(asked.seconds, asked.seed, asked.replicas, asked.broken)
+    plan = Plan(asked.seconds, asked.seed, asked.replicas, asked.broken, edge=asked.edge)
     again = (
         f"script/faults --seconds {plan.seconds:g} --seed {plan.seed} --replicas {plan.replicas}"
     )
-    console.print(f"[bold]{again}" + (f" --break {plan.broken}" if plan.broken else ""))
+    again += f" --break {plan.broken}" if plan.broken else ""
+    console.print(f"[bold]{again}" + ("" if plan.edge else " --no-edge"))
+    if asked.missing:
+        console.print(asked.missing)
     columns = (
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"),
         TimeRemainingColumn(),
@@ -69,9 +73,16 @@ def show(console: Console, outcome: Outcome) -> None:
     for name, ages in (
         ("with a fault under way", verdict.stale_in_faults),
         ("without", verdict.stale_in_peace),
+        ("through the edge", verdict.stale_at_edge),
     ):
         table.add_row(name, f"{len(ages):,}", *_distribution(ages))
     console.print(table)
+    if outcome.plan.edge:
+        kept = Counter(each.cache for each in history.reads if each.replica == EDGE)
+        console.print(
+            f"Through nginx, which keeps answers for {EDGE_SECONDS} s: {kept['HIT']:,} from its "
+            f"cache, {kept['MISS']:,} for which it asked, {kept.total():,} in all"
+        )
     if outcome.back_to_hits:
         console.print(
             f"After {len(outcome.back_to_hits)} stalls of a LISTEN connection, live again within "

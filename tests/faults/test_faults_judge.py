@@ -9,7 +9,7 @@ import pytest
 
 from realms.models import EVERYONE
 from tests.faults.checker import judge
-from tests.faults.clients import file
+from tests.faults.clients import EDGE, file
 from tests.faults.history import History, Operation, Read, marks_of
 from tests.faults.truth import Truth
 
@@ -85,11 +85,16 @@ ACCOUNT = [
 ]
 
 
+EDGE_SECONDS = 1.0
+
+
 def verdict(*reads: Read, account: Any = ACCOUNT, operations: Any = ()) -> set[str]:
     """The promises that a history breaks."""
     contents = {sha(mark): content(mark) for mark in (OLD, NEW)}
     history = History(reads=list(reads), operations=list(operations))
-    return {v.promise for v in judge(history, Truth(account, contents), BOUND).violations}
+    return {
+        v.promise for v in judge(history, Truth(account, contents), BOUND, EDGE_SECONDS).violations
+    }
 
 
 def read(at: float, mark: str, generation: int | None, **other: Any) -> Read:
@@ -136,6 +141,9 @@ def where(at: float, location: str = "", **other: Any) -> Read:
         read(76, "", None, realm=INNER, status=401),
         read(81.9, "", None, realm=INNER, status=401),
         read(90, "", 2, realm=INNER, answered=PAGES),
+        read(42.9, OLD, 1, replica=EDGE),
+        read(42.9, OLD, 1, replica=EDGE, dated=42.0),
+        read(77.9, NEW, 1, realm=INNER, replica=EDGE),
         where(15),
         where(21.9),
         where(22.2, PAGES),
@@ -174,6 +182,9 @@ def test_what_is_true_breaks_no_promise(true: Read) -> None:
         (read(77.2, NEW, 1, realm=INNER), "P8"),
         (read(74, "", None, realm=INNER, status=401), "P3"),
         (read(82.2, "", None, realm=INNER, status=403), "P3"),
+        (read(43.2, OLD, 1, replica=EDGE), "P3"),
+        (read(60, NEW, 2, replica=EDGE, dated=58.0), "P3"),
+        (read(78.2, NEW, 1, realm=INNER, replica=EDGE), "P8"),
         (where(22.2), "P3"),
         (where(15, PAGES), "P3"),
         (where(90, INNER), "P3"),

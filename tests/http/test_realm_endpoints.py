@@ -87,3 +87,12 @@ def test_no_cache_leaves_nothing_cached_behind(web: Web, live: None, source: Rea
     url = f"{source.url}index.json"
     seen = [web.get(each, SOURCE).cache for each in (url, url, f"{url}?noCache", url, url)]
     assert seen == ["miss", "hit", "miss", "miss", "hit"]
+
+
+def test_a_read_that_names_a_type_for_no_body_hides_no_endpoint(
+    web: Web, live: None, source: Realm
+) -> None:
+    url = f"{source.url}_info"
+    for content_type in (SOURCE, "application/octet-stream"):
+        assert web.get(url, **{"Content-Type": content_type}).status == 200
+        assert web.get(url).status == 200

@@ -18,12 +18,20 @@ from pathlib import Path
 import pytest
 
 from settings.environment import BASE_DIR
-from tests.support.cluster import wait_until
+from tests.support.cluster import Answer, wait_until
 from tests.support.reaper import mark
 
 CONFIGURATION = BASE_DIR / "deploy" / "nginx.conf"
 #: Where the admin answers at the edge.
 ADMIN_HOST = "admin.localhost"
+#: A replacement for `edge`: the second is not part of the key, so that an answer is kept as long as
+#: the server allows.
+ONE_SECOND = ('"~^(\\d+)" $1;', 'default "the only one";')
+#: Headers that name the request itself, or one connection.
+OF_THE_REQUEST = {
+    "x-boxel-cache", "x-realm-replica", "date", "age", "x-edge", "connection", "keep-alive",
+    "transfer-encoding",
+}  # fmt: skip
 _PATH = "/usr/local/sbin:/usr/sbin:/sbin:" + os.environ.get("PATH", "")
 
 _MAIN = """
@@ -40,7 +48,7 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    add_header X-Edge "$upstream_cache_status " always;
+    add_header X-Edge "$upstream_cache_status" always;
     include {folder}/realms.conf;
 }}
 """
@@ -65,10 +73,28 @@ class Edge:
     folder: Path
     pid: int
 
+    def reload(self) -> None:
+        """Has nginx read its files again; its old workers answer what they have begun."""
+        os.kill(self.pid, signal.SIGHUP)
+
     @property
     def errors(self) -> str:
         """What its log has of warnings and errors."""
         return (self.folder / "error.log").read_text()
+
+
+def differences(got: Answer, wanted: Answer) -> list[str]:
+    """In what an answer differs from another, status, headers and bytes."""
+    found = [f"{got.status} and not {wanted.status}"] if got.status != wanted.status else []
+    names = {*got.headers, *wanted.headers} - OF_THE_REQUEST
+    found += [
+        f"{name}: {got.headers.get(name)!r} and not {wanted.headers.get(name)!r}"
+        for name in sorted(names)
+        if got.headers.get(name) != wanted.headers.get(name)
+    ]
+    if got.body != wanted.body:
+        found.append(f"{got.body[:200]!r} and not {wanted.body[:200]!r}")
+    return found
 
 
 def rendered(folder: Path, port: int, upstream_ports: Sequence[int]) -> str:
