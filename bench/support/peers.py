@@ -77,8 +77,8 @@ def load_of(said: str) -> Load:
     return Load(
         requests=int(_found(r"(\d+) requests in", said)),
         per_second=float(_found(r"Requests/sec:\s+([\d.]+)", said)),
-        p50=_milliseconds(_found(r"50%\s+(\S+)", said)),
-        p99=_milliseconds(_found(r"99%\s+(\S+)", said)),
+        p50=_milliseconds(_found(r"^ +50% +(\S+)$", said)),
+        p99=_milliseconds(_found(r"^ +99% +(\S+)$", said)),
         refused=int(refused[1]) if refused else 0,
         lost=sum(map(int, errors.groups())) if errors else 0,
     )
@@ -236,7 +236,7 @@ def _listens(started: "subprocess.Popen[bytes]", port: int) -> bool:
 
 
 def _found(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
+    found = re.search(pattern, text, re.MULTILINE)
     if found is None:
         raise ValueError(f"wrk printed no {pattern!r}:\n{text}")
     return found[1]

@@ -21,6 +21,7 @@ import psutil
 from bench.support import results, screen
 from bench.support.comparing import Bar, Table
 from bench.support.peers import Missing
+from tests.support.reaper import mark
 
 T = TypeVar("T")
 
@@ -76,6 +77,8 @@ class Bench:
         _ = self.options
         # SIGTERM becomes SystemExit, so that the benchmark ends its processes.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        # What it starts ends also if the benchmark is killed.
+        os.environ |= mark()
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="realm-bench-"))
             stack.callback(_end_children)
