@@ -40,7 +40,7 @@ def main() -> int:
     add("--rate", type=int, default=100, help="requests/s (default: 100)")
     add("--seconds", type=float, default=15, help="for each attack (default: 15)")
     if bench.quick:
-        bench.options.files, bench.options.seconds = 2000, 2.0
+        bench.options.files, bench.options.seconds = 2000, 1.0
     with bench:
         run(bench)
     return bench.finish()

@@ -49,7 +49,7 @@ def main() -> int:
     add("--traced", type=int, default=20_000, help="entries that are traced (default: 20,000)")
     add("--budget", type=int, default=32, help="the size of a cache in MiB (default: 32)")
     if bench.quick:
-        bench.options.entries, bench.options.traced, bench.options.budget = 1000, 500, 4
+        bench.options.entries, bench.options.traced, bench.options.budget = 400, 200, 1
     with bench:
         run(bench)
     return bench.finish()

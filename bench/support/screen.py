@@ -43,7 +43,7 @@ def rows(table: "Table") -> list[tuple[str, str, str, str]]:
 def show(tables: Sequence["Table"], bars: Sequence["Bar"], skipped: Mapping[str, str]) -> None:
     """Prints a result."""
     for table in tables:
-        shown = Shown(title=f"{table.title} ({table.unit}, {table.better} is better)")
+        shown = Shown(min_width=76, title=f"{table.title} ({table.unit}, {table.better} is better)")
         for heading in headings(table):
             shown.add_column(heading, justify="right" if heading else "left")
         for row in rows(table):
