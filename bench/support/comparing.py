@@ -20,7 +20,7 @@ class Case:
 
     name: str
     measure: Callable[[], float]
-    check: Callable[[], None] | None = None
+    check: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
