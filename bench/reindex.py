@@ -8,10 +8,7 @@ are ready.
 import argparse
 import json
 import os
-import signal
-import statistics
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,111 +19,80 @@ from typing import Any
 
 import psutil
 
+from bench.support.comparing import Bar, Case, Table, compare
+from bench.support.running import Bench
+from bench.support.screen import console
+
 SITE = "http://ada.localhost:4201/"
 SOURCE = "http://localhost:4201/ada/bench/"
 SAMPLE_SECONDS = 0.02
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="script/bench reindex", description=__doc__)
-    parser.add_argument("--cards", type=int, default=10_000, help="cards (default: 10,000)")
-    parser.add_argument("--modules", type=int, default=20, help="modules (default: 20)")
-    parser.add_argument(
-        "--repeat",
-        type=int,
-        default=3,
-        help="number of full runs; runs with one changed card are twice as many (default: 3)",
-    )
-    options = parser.parse_args()
-    if min(options.cards, options.modules, options.repeat) < 1:
-        parser.error("each number has to be at least 1")
-    # SIGTERM becomes SystemExit, so that the benchmark ends its processes.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with tempfile.TemporaryDirectory(prefix="realm-bench-") as folder:
-        os.environ["REALM_DATA_DIR"] = folder
-        os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
-        os.environ["REALM_PUBLIC_ORIGIN"] = "http://localhost:4201"
-        os.environ.setdefault("REALM_LOG_LEVEL", "WARNING")
-        import django
-
-        django.setup()
-        try:
-            run(options, Path(folder))
-        finally:
-            from django.conf import settings
-            from django.db import connection
-
-            from settings.embedded.server import stop_if_unused
-
-            connection.close()
-            if not settings.DATABASE_URL:
-                stop_if_unused(settings.DATA_DIR)
-    return 0
+    bench = Bench("reindex", __doc__)
+    add = bench.parser.add_argument
+    add("--cards", type=int, default=10_000, help="cards (default: 10,000)")
+    add("--modules", type=int, default=20, help="modules (default: 20)")
+    if bench.quick:
+        bench.options.cards, bench.options.modules = 60, 5
+    with bench:
+        run(bench)
+    return bench.finish()
 
 
-def run(options: argparse.Namespace, folder: Path) -> None:
-    from django.core.management import call_command
-    from rich.console import Console
-    from rich.table import Table
-
+def run(bench: Bench) -> None:
     from notifications.channels import REALM_INDEX_SWAPPED
     from notifications.listener import listen_connection
-    from realms.publishing.bootstrap import sync_base_realm
     from tests.support import make
     from tests.support.cluster import cluster
 
-    # Without a terminal the table may be wide.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
-    call_command("migrate", verbosity=0)
-    sync_base_realm()
+    options = bench.options
     realm = make.source(SOURCE, make.user("ada"), files(options.cards, options.modules))
+    done: list[tuple[str, Run]] = []
+    memory = Memory()
     # The defaults: the tests' fleet has shorter times.
-    with cluster(folder, 2, REALM_RENDER_SECONDS="5", REALM_SWEEP_SECONDS="5") as fleet:
+    with cluster(bench.folder, 2, REALM_RENDER_SECONDS="5", REALM_SWEEP_SECONDS="5") as fleet:
         fleet.start_worker()
         wait_idle()
-        memory = Memory()
         with memory.watched(), listen_connection() as swaps:
             swaps.execute(f"LISTEN {REALM_INDEX_SWAPPED}")
-            full, one = [], []
-            for _ in range(options.repeat):
-                full.append(measure(fleet, swaps, full=True))
+
+            def full() -> float:
                 wait_idle()
-            for number in range(2 * options.repeat):
-                make.write_paths(realm, {"card/5.json": card(5, options, f"edition {number + 1}")})
+                done.append(("full", measure(fleet, swaps, full=True)))
+                return done[-1][1].seconds
+
+            def one() -> float:
+                edition = f"edition {len(done)}"
+                make.write_paths(realm, {"card/5.json": card(5, options, edition)})
                 wait_idle()
-                one.append(measure(fleet, swaps, full=False))
-    table = Table(title=f"{options.cards:,} cards over {options.modules} modules, 2 replicas, "
-                  f"2 Celery processes, {os.cpu_count()} cores")  # fmt: skip
-    for heading in (
-        "",
-        "seconds",
-        "queued for",
-        "worked",
-        "cards/s",
-        "rendered",
-        "carried over",
-        "processor seconds",
-    ):
-        table.add_column(heading, justify="right" if heading else "left")
-    for name, runs in (("full", full), ("one card changed", one)):
-        for each in runs:
-            table.add_row(
-                name, f"{each.seconds:.2f}", f"{each.waited:.2f}", f"{each.worked:.2f}",
-                f"{options.cards / each.seconds:,.0f}",
-                f"{each.job.rendered:,}", f"{each.job.carried:,}",
-                ", ".join(f"{name} {cpu:.2f}" for name, cpu in each.cpu.items() if cpu > 0.005),
-            )  # fmt: skip
-    console.print(table)
-    whole = statistics.median(each.seconds for each in full)
-    part = statistics.median(each.seconds for each in one)
-    console.print(f"full reindex (median):     {options.cards / whole:,.0f} cards/s")
-    console.print(f"one card changed (median): {100 * part / whole:.1f} % of a full one")
-    console.print(f"peak of a prerenderer:     {memory.peak / 1024**2:.0f} MiB resident")
-    errors = sum(each.job.errors for each in (*full, *one))
+                done.append(("one card changed", measure(fleet, swaps, full=False)))
+                return done[-1][1].seconds
+
+            table = compare(
+                f"publish until a peer's pages are ready: {options.cards:,} cards over "
+                f"{options.modules} modules",
+                unit="s",
+                better="lower",
+                runs=bench.runs,
+                cases=[Case("full", full), Case("one card changed", one)],
+            )
+    bench.add(table)
+    speeds = [options.cards / each for each in table.samples["full"]]
+    bench.add(Table("full reindex", "cards/s", "higher", {"full": speeds}, "full"))
+    for name, each in done:
+        console.print(
+            f"{name}: {each.seconds:.2f} s, queued for {each.waited:.2f}, worked {each.worked:.2f};"
+            f" {each.job.rendered:,} rendered, {each.job.carried:,} carried over; "
+            "processor seconds: "
+            + ", ".join(f"{name} {cpu:.2f}" for name, cpu in each.cpu.items() if cpu > 0.005)
+        )
+    errors = sum(each.job.errors for _, each in done)
     if errors:
-        console.print(f"[bold red]{errors} cards had errors[/]")
-        console.print_json(data=[each.job.summary for each in (*full, *one)])
-        raise SystemExit(1)
+        console.print_json(data=[each.job.summary for _, each in done])
+    bench.judge(Bar("cards with errors", errors, at_most=0, always=True))
+    peak = {"prerenderer": [memory.peak / 1024**2]}
+    bench.add(Table("peak of a prerenderer", "MiB", "lower", peak, "prerenderer"))
 
 
 @dataclass

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.http.response import HttpResponseBase
 
 from notifications.channels import EVERY_REALM, surrogate_key
+from notifications.short_cached import short_cached
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -41,7 +42,7 @@ def of_error() -> Headers:
 
 def of_generation(generation: int) -> Headers:
     """An answer that was made at a generation of a realm."""
-    return (("x-realm-generation", str(generation)),)
+    return (_pair("x-realm-generation", str(generation)),)
 
 
 def of_content(
@@ -53,8 +54,10 @@ def of_content(
     chosen = dict(own).get("cache-control")
     if not (public and shared and settings.REALM_EDGE_SECONDS) or chosen == NO_STORE:
         return tuple(
-            (name, scoped(value, public=public) if name == "cache-control" else value)
-            for name, value in own
+            _pair("cache-control", scoped(each[1], public=public))
+            if each[0] == "cache-control"
+            else each
+            for each in own
         )
     kept = f"{scoped(chosen or REVALIDATED, public=True)}, {_shared_time()}"
     key = surrogate_key(realm_url)
@@ -72,7 +75,7 @@ def of_file(realm_url: str, generation: int, *, public: bool, compressible: bool
     return (
         _realm(realm_url),
         *of_generation(generation),
-        ("vary", _file_varies(compressible)),
+        _pair("vary", _file_varies(compressible)),
         *CORS,
         *_readable(public),
     )
@@ -160,7 +163,13 @@ def _shared_time() -> str:
 
 
 def _realm(url: str) -> tuple[str, str]:
-    return ("x-boxel-realm-url", url)
+    return _pair("x-boxel-realm-url", url)
+
+
+@short_cached(maxsize=4096)
+def _pair(name: str, value: str) -> tuple[str, str]:
+    """A header that many answers have. Cached, so that the cached answers share it."""
+    return (name, value)
 
 
 def _readable(public: bool) -> Headers:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+from notifications.short_cached import short_cached
 from realms.http.packed import Packed
 
 Body: TypeAlias = bytes | memoryview | Packed
@@ -19,7 +20,7 @@ class Reply:
         self.start: dict[str, Any] = {
             "type": "http.response.start",
             "status": status,
-            "headers": [(_name(name), value.encode("latin-1")) for name, value in headers],
+            "headers": [_encoded(name, value) for name, value in headers],
         }
         self.body = body
 
@@ -32,6 +33,12 @@ class Reply:
         """The headers as WSGI takes them, names in lower case."""
         encoded: list[tuple[bytes, bytes]] = self.start["headers"]
         return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in encoded]
+
+
+@short_cached(maxsize=8192)
+def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
+    """A header as it is sent. Cached, so that replies share the headers that many have."""
+    return _name(name), value.encode("latin-1")
 
 
 @lru_cache(maxsize=4096)

@@ -1,0 +1,190 @@
+"""Measures how much memory a cached answer takes beyond its body, and whether the caches keep to
+their budget.
+
+What Python frees when a process drops its caches is what they held, to the byte, by `tracemalloc`;
+the lines that allocated it say where it goes. A cache that was given more files than it can hold
+has to free no more than its budget. The resident memory of a web worker that has answered 100,000
+files shows what an operator sees: it also counts what grows beside the caches, such as the board
+positions of 65,536 names, and what the allocator doesn't give back.
+"""
+
+import gc
+import sys
+import sysconfig
+import tracemalloc
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from bench.support.asking import milliseconds_each
+from bench.support.comparing import Bar, Case, Table, compare
+from bench.support.replicas import Replica, replica
+from bench.support.running import ORIGIN, Bench
+from bench.support.screen import console
+
+SITE = f"{ORIGIN}/ada/site/"
+HOST = ORIGIN.partition("://")[2]
+SMALL, LARGE = 100, 64 * 1024
+MIB = 1024**2
+#: More than any cache of this benchmark holds.
+PLENTY = 4096 * MIB
+#: Lines that are named; the rest are summed.
+PLACES = 15
+ROOT, LIBRARY = Path(__file__).parents[1], sysconfig.get_path("stdlib")
+
+
+def text_of(number: int, size: int) -> bytes:
+    """A text of this size that no other number has."""
+    return f"/* {number:08} */".ljust(size).encode()
+
+
+#: A worker has answered these before it is measured.
+WARMING = {f"warm-{number}.css": text_of(number, SMALL) for number in range(64)}
+
+
+def main() -> int:
+    bench = Bench("memory", __doc__, runs=1)
+    add = bench.parser.add_argument
+    add("--entries", type=int, default=100_000, help="cached files (default: 100,000)")
+    add("--traced", type=int, default=20_000, help="entries that are traced (default: 20,000)")
+    add("--budget", type=int, default=16, help="the size of a cache in MiB (default: 16)")
+    if bench.quick:
+        bench.options.entries, bench.options.traced, bench.options.budget = 400, 200, 1
+    with bench:
+        run(bench)
+    return bench.finish()
+
+
+def run(bench: Bench) -> None:
+    from tests.support import make
+
+    options = bench.options
+    owner = make.user("ada")
+    small = {f"small-{number:06}.css": text_of(number, SMALL) for number in range(options.entries)}
+    large = {
+        f"large-{number:04}.css": text_of(number, LARGE)
+        for number in range(2 * options.budget * MIB // LARGE)
+    }
+    with console.status(f"writing {options.entries:,} files"):
+        make.source(SITE, owner, WARMING | small | large)
+    worker, traced = "resident memory of a web worker", "held by the cache"
+    some = list(small)[: options.traced]
+    entries = compare(
+        "a cached answer beyond its body",
+        unit="bytes an entry",
+        better="lower",
+        runs=bench.runs,
+        cases=[
+            Case(traced, lambda: held(bench, some, PLENTY) / len(some) - SMALL),
+            Case(worker, partial(resident, bench, small)),
+        ],
+    )
+    bench.add(entries)
+    text = "a cached answer takes under 600 bytes beyond its body"
+    bench.judge(Bar(text, entries.median(traced), at_most=600))
+    budget, most = options.budget * MIB, list(small)[: 2 * options.traced]
+    kept = compare(
+        f"what a cache of {options.budget} MiB holds",
+        unit="MiB",
+        better="lower",
+        runs=bench.runs,
+        cases=[
+            Case(f"files of {SMALL} B", partial(mib_held, bench, most, budget)),
+            Case("files of 64 KB", partial(mib_held, bench, list(large), budget)),
+        ],
+    )
+    bench.add(kept)
+    for name, samples in kept.samples.items():
+        text = f"what a cache holds, {name}, by its budget"
+        bench.judge(Bar(text, max(samples) / options.budget, at_most=1.05))
+    grown = compare(
+        f"growth of a worker whose caches have {options.budget} MiB",
+        unit="MiB",
+        better="lower",
+        runs=bench.runs,
+        cases=[
+            Case(
+                f"files of {SMALL} B",
+                partial(growth, bench, {path: small[path] for path in most}, budget),
+            ),
+            Case("files of 64 KB", partial(growth, bench, large, budget)),
+        ],
+    )
+    bench.add(grown)
+
+
+def resident(bench: Bench, bodies: Mapping[str, bytes]) -> float:
+    """The growth of a worker's resident memory for each answer that it cached. Unit: bytes."""
+    with replica(bench.folder, REALM_CACHE_BYTES=str(PLENTY)) as ours:
+        grown, rss = fill(ours, bodies)
+    bench.add(Table(f"web worker with {len(bodies):,} files of {SMALL} B cached", "MiB", "lower",
+                    {"resident memory": [rss / MIB]}))  # fmt: skip
+    return grown / len(bodies) - SMALL
+
+
+def growth(bench: Bench, bodies: Mapping[str, bytes], budget: int) -> float:
+    """The growth of a worker's resident memory while more files are asked for than its cache can
+    hold. Unit: MiB."""
+    with replica(bench.folder, REALM_CACHE_BYTES=str(budget)) as ours:
+        return fill(ours, bodies)[0] / MIB
+
+
+def fill(ours: Replica, bodies: Mapping[str, bytes]) -> tuple[int, int]:
+    """The growth of the worker's memory while all files are asked for, and the memory then."""
+    ask(ours, WARMING)
+    before = ours.worker.memory_info().rss
+    ask(ours, bodies)
+    after = ours.worker.memory_info().rss
+    return after - before, after
+
+
+def ask(ours: Replica, bodies: Mapping[str, bytes]) -> None:
+    paths = [f"/{SITE.split('/', 3)[3]}{path}" for path in bodies]
+    milliseconds_each(ours.port, HOST, paths, list(bodies.values()))
+
+
+def held(bench: Bench, paths: list[str], budget: int) -> int:
+    """The bytes that this process frees when it drops a cache of this size that was given these
+    files. With all the files in it, the lines that allocated them are a table of the result."""
+    from django.test import override_settings
+
+    from realms.serving import answers
+    from realms.serving.contents import Variant
+
+    answers.caches.cache_clear()
+    with override_settings(REALM_CACHE_BYTES=budget):
+        answers.load(Variant.MODULE, SITE + paths[0])
+        tracemalloc.start()
+        for path in paths:
+            answers.load(Variant.MODULE, SITE + path)
+        full = snapshot()
+        answers.caches.cache_clear()
+        empty = snapshot()
+        tracemalloc.stop()
+    places: dict[str, int] = {}
+    for each in full.compare_to(empty, "lineno"):
+        frame = each.traceback[0]
+        path = frame.filename.split("site-packages/")[-1].removeprefix(f"{ROOT}/")
+        place = path.removeprefix(f"{LIBRARY}/")
+        places[f"{place}:{frame.lineno}"] = each.size_diff
+    if budget == PLENTY:
+        ordered = sorted(places.items(), key=lambda place: -place[1])
+        ordered[PLACES:] = [("all other lines", sum(size for _, size in ordered[PLACES:]))]
+        samples = {name: [size / len(paths)] for name, size in ordered}
+        title = "where an entry was allocated, its body included"
+        bench.add(Table(title, "bytes", "lower", samples))
+    return sum(places.values())
+
+
+def mib_held(bench: Bench, paths: list[str], budget: int) -> float:
+    """As `held`. Unit: MiB."""
+    return held(bench, paths, budget) / MIB
+
+
+def snapshot() -> tracemalloc.Snapshot:
+    gc.collect()
+    return tracemalloc.take_snapshot()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""Measures how fast a replica serves what is not in its caches.
+
+A client asks for 10,000 files and 500 modules, each once, on 8 connections: of a web worker that
+has just started, and again after a notification that all files have changed, with all caches warm
+and the bytes unchanged. The peer answers with the same bytes by one query by key, without Django,
+under the same web server with the same number of threads. nginx says what files cost without a
+database; there the client is the limit. The time of a GET is that of a round divided by its length.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from bench.support import peers
+from bench.support.asking import CONNECTIONS, milliseconds_each
+from bench.support.comparing import Bar, Case, compare
+from bench.support.replicas import Replica, replica
+from bench.support.running import ORIGIN, Bench
+
+SITE = f"{ORIGIN}/ada/site/"
+HOST = ORIGIN.partition("://")[2]
+FOLDER = "/ada/site/"
+WARMING = 64
+
+FIRST, AGAIN = "first GET of a replica", "after a wildcard notification"
+UNTRANSPILED = "first GET of the fleet"
+QUERY, NGINX = "one bare query, granian", "nginx, static files"
+
+
+def main() -> int:
+    bench = Bench("miss", __doc__)
+    bench.parser.add_argument("--files", type=int, default=10_000, help="(default: 10,000)")
+    bench.parser.add_argument("--modules", type=int, default=500, help="(default: 500)")
+    if bench.quick:
+        bench.options.files, bench.options.modules = 200, 10
+    with bench:
+        run(bench)
+    return bench.finish()
+
+
+def run(bench: Bench) -> None:
+    from realms.serving.answers import committed
+    from realms.serving.contents import Variant
+    from tests.support import make
+
+    files = {f"file-{number:05}.css": text_of(number) for number in range(bench.options.files)}
+    modules = {f"note-{number:03}.ts": module(number) for number in range(bench.options.modules)}
+    warming = {f"warm-{number}.css": text_of(number) for number in range(WARMING)}
+    make.source(SITE, make.user("ada"), files | modules | warming)
+    scripts = {path: committed(Variant.MODULE, SITE + path).content.body for path in modules}
+    servers = start_peers(bench, files | scripts)
+    with Current(bench.folder, warming) as current:
+        measured = partial(measure, bench, current, servers)
+        measured(f"{len(files):,} files of 2 KB", files, {})
+        measured(f"{len(modules):,} modules", scripts, {UNTRANSPILED: current.untranspiled})
+
+
+class Current:
+    """The replica that is asked. A new one has empty caches, and has answered a few other files."""
+
+    def __init__(self, folder: Path, warming: Mapping[str, bytes]) -> None:
+        self._folder, self._warming = folder, warming
+        self._stack = ExitStack()
+        self._replica: Replica | None = None
+
+    def __enter__(self) -> "Current":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def first(self, bodies: Mapping[str, bytes]) -> float:
+        """The time of a GET of a new replica. Unit: ms."""
+        self._stack.close()
+        self._replica = self._stack.enter_context(replica(self._folder))
+        ask(self._replica.port, self._warming)
+        return ask(self._replica.port, bodies, cache="miss")
+
+    def untranspiled(self, bodies: Mapping[str, bytes]) -> float:
+        """The time of a GET of a new replica when no replica has transpiled anything. Unit: ms."""
+        from realms.models import TranspiledModule
+
+        TranspiledModule.objects.all().delete()
+        return self.first(bodies)
+
+    def again(self, bodies: Mapping[str, bytes]) -> float:
+        """The time of a GET after a notification, when all is in the caches. Unit: ms."""
+        if self._replica is None:
+            self.first(bodies)
+        assert self._replica is not None
+        ask(self._replica.port, bodies)
+        self._replica.change_everything(SITE)
+        return ask(self._replica.port, bodies, cache="miss")
+
+
+def ask(port: int, bodies: Mapping[str, bytes], cache: str = "") -> float:
+    paths = [FOLDER + path for path in bodies]
+    return milliseconds_each(port, HOST, paths, list(bodies.values()), cache=cache)
+
+
+def measure(
+    bench: Bench,
+    current: Current,
+    servers: Mapping[str, int],
+    title: str,
+    bodies: Mapping[str, bytes],
+    more: Mapping[str, Callable[[Mapping[str, bytes]], float]],
+) -> None:
+    """Adds a table and its bars. `more` are further ways to ask the replica."""
+    ours = {FIRST: current.first, AGAIN: current.again, **more}
+    # The check also opens the peers' database connections: the replica has opened its own.
+    theirs = {name: partial(ask, port, bodies) for name, port in servers.items()}
+    table = compare(
+        f"{title}, each once, {CONNECTIONS} connections",
+        unit="ms a GET",
+        better="lower",
+        runs=bench.runs,
+        reference=QUERY,
+        cases=[
+            *(Case(name, partial(case, bodies)) for name, case in ours.items()),
+            *(Case(name, each, check=each) for name, each in theirs.items()),
+        ],
+    )
+    bench.add(table)
+    for name in (FIRST, AGAIN):
+        text = f"{title}, {name}: at most 1.5 times the bare query"
+        bench.judge(Bar(text, table.ratio(name, QUERY), at_most=1.5))
+
+
+def start_peers(bench: Bench, bodies: Mapping[str, bytes]) -> dict[str, int]:
+    """The ports by name of the servers that have these bytes."""
+    from django.conf import settings
+    from django.db import connection
+
+    from tests.support.cluster import database_url
+
+    rows = [(FOLDER + path, body) for path, body in bodies.items()]
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE bench_answers (path text PRIMARY KEY, body bytea NOT NULL)")
+        cursor.executemany("INSERT INTO bench_answers VALUES (%s, %s)", rows)
+        cursor.execute("VACUUM ANALYZE")
+    root = bench.folder / "static"
+    (root / FOLDER[1:]).mkdir(parents=True)
+    for path, body in rows:
+        (root / path[1:]).write_bytes(body)
+    environment = {"DATABASE_URL": database_url(), "BENCH_THREADS": str(settings.REALM_THREADS)}
+    query = peers.granian("bench.peers.one_query:asgi", environment=environment)
+    started = {
+        QUERY: bench.start(query),
+        NGINX: bench.start(peers.nginx(bench.folder / "nginx", root)),
+    }
+    return {name: port for name, port in started.items() if port is not None}
+
+
+def text_of(number: int) -> bytes:
+    """A style sheet of 2 KB that no other number has."""
+    return (f"/* {number} */\n" + ".rule { color: #123456; }\n" * 100)[:2048].encode()
+
+
+def module(number: int) -> bytes:
+    """A module of 2 KB that no other number has."""
+    line = "export const note{n} = (title: string): string => title + {n};\n"
+    return "".join(line.format(n=number * 1000 + each) for each in range(32)).encode()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""A plain Django project: one view, no database, and no middleware but the one for 304s.
+
+The view opens a file as Django's own `FileResponse` does. A module and a page come from memory.
+"""
+
+import os
+from pathlib import Path
+
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import FileResponse, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import path
+from django.views.decorators.http import etag
+
+from bench.peers.recorded import saved
+
+settings.configure(
+    ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, MIDDLEWARE=[], INSTALLED_APPS=[], SECRET_KEY="bench"
+)
+_ANSWERS = {name.removeprefix("/"): each for name, each in saved().items()}
+_ROOT = Path(os.environ["BENCH_ROOT"])
+
+
+@etag(lambda request, name: _ANSWERS[name].etag)
+def show(request: HttpRequest, name: str) -> HttpResponseBase:
+    if name.endswith(".css"):
+        return FileResponse((_ROOT / name).open("rb"))
+    answer = _ANSWERS[name]
+    return HttpResponse(answer.body, content_type=dict(answer.headers)["content-type"])
+
+
+urlpatterns = [path("<path:name>", show)]
+application = get_wsgi_application()

@@ -1,0 +1,51 @@
+"""Answers of the realm server, recorded, so that peers can give the same ones.
+
+A peer's process finds them in the file that BENCH_ANSWERS names.
+"""
+
+import base64
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+Headers: TypeAlias = Sequence[tuple[str, str]]
+VARIABLE = "BENCH_ANSWERS"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A 200, and the headers of the 304 to a client that has it."""
+
+    body: bytes
+    headers: Headers
+    headers_304: Headers
+
+    @property
+    def etag(self) -> str:
+        return dict(self.headers)["etag"]
+
+
+def save(path: Path, answers: Mapping[str, Recorded]) -> dict[str, str]:
+    """Writes answers by path. Returns the environment of a peer that gives them."""
+    stored = {
+        name: asdict(each) | {"body": base64.b64encode(each.body).decode()}
+        for name, each in answers.items()
+    }
+    path.write_text(json.dumps(stored))
+    return {VARIABLE: str(path)}
+
+
+def saved() -> dict[str, Recorded]:
+    """The answers that this process shall give, by path."""
+    stored = json.loads(Path(os.environ[VARIABLE]).read_text())
+    return {
+        name: Recorded(
+            base64.b64decode(each["body"]),
+            [(key, value) for key, value in each["headers"]],
+            [(key, value) for key, value in each["headers_304"]],
+        )
+        for name, each in stored.items()
+    }

@@ -1,0 +1,1 @@
+"""What the benchmarks share: a run and its result, comparisons, and peers."""

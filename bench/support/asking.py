@@ -1,0 +1,97 @@
+"""A client that asks for many URLs, each once: a process of its own with some connections.
+
+It compares every body by its CRC, so that an answer which came quickly was also right. It writes
+and reads sockets itself, because Python's HTTP clients take longer than some of the servers.
+"""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from bench.support.comparing import WrongBytes
+
+CONNECTIONS = 8
+_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
+
+
+def milliseconds_each(
+    port: int,
+    host: str,
+    paths: Sequence[str],
+    bodies: Sequence[bytes],
+    *,
+    connections: int = CONNECTIONS,
+    cache: str = "",
+) -> float:
+    """The mean time of a GET: that until all `paths` are answered on some connections, divided by
+    their number. Raises WrongBytes, also if X-Boxel-Cache isn't `cache`."""
+    told = {
+        "port": port, "host": host, "paths": list(paths), "connections": connections,
+        "cache": cache, "sums": [zlib.crc32(body) for body in bodies],
+    }  # fmt: skip
+    command = (sys.executable, "-m", __name__)
+    done = subprocess.run(
+        command, input=json.dumps(told), stdout=subprocess.PIPE, text=True, check=True
+    )
+    answer = json.loads(done.stdout)
+    if answer["wrong"]:
+        raise WrongBytes(f"{len(answer['wrong'])} answers, among them {answer['wrong'][:3]}")
+    return float(answer["seconds"]) * 1000 / len(paths)
+
+
+def _ask(told: dict[str, Any], start: int, wrong: list[str]) -> None:
+    """Asks for every n-th path on one connection."""
+    step, cache = told["connections"], told["cache"].encode()
+    with socket.create_connection(("127.0.0.1", told["port"]), timeout=60) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for path, crc in zip(told["paths"][start::step], told["sums"][start::step], strict=True):
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: {told['host']}\r\n\r\n".encode())
+            head, body = _answer(client)
+            right = head.startswith(b"HTTP/1.1 200") and zlib.crc32(body) == crc
+            if not right or (cache and b"x-boxel-cache: " + cache not in head):
+                wrong.append(f"{path}: {head.decode()}")
+
+
+def _answer(client: socket.socket) -> tuple[bytes, bytes]:
+    received = b""
+    while (end := received.find(b"\r\n\r\n")) < 0:
+        received += _more(client)
+    head = received[: end + 4]
+    length = _LENGTH.search(head)
+    whole = end + 4 + (int(length[1]) if length else 0)
+    while len(received) < whole:
+        received += _more(client)
+    return head, received[end + 4 :]
+
+
+def _more(client: socket.socket) -> bytes:
+    piece = client.recv(1 << 18)
+    if not piece:
+        raise ConnectionError("the server closed the connection within an answer")
+    return piece
+
+
+def _main() -> None:
+    told = json.load(sys.stdin)
+    wrong: list[str] = []
+    threads = [
+        threading.Thread(target=_ask, args=(told, start, wrong))
+        for start in range(told["connections"])
+    ]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    json.dump({"seconds": time.perf_counter() - began, "wrong": wrong}, sys.stdout)
+
+
+if __name__ == "__main__":
+    _main()

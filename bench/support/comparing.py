@@ -1,0 +1,123 @@
+"""Compares cases: round by round, so that a slow minute of the machine slows all of them alike."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Literal
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bench.support.screen import console
+
+
+class WrongBytes(Exception):
+    """A case answers with other bytes than it should, so its time means nothing."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something to measure. `measure` returns one sample, and `check` raises WrongBytes."""
+
+    name: str
+    measure: Callable[[], float]
+    check: Callable[[], object] | None = None
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The median of the ratios of each run, and the lowest and the highest of them."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f}–{self.high:.2f})"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The samples of each case, one a run. `reference` is the case that the others are compared
+    with: the first one, unless another is named. A table with two or more cases can be plotted."""
+
+    title: str
+    unit: str
+    better: Literal["higher", "lower"]
+    samples: Mapping[str, Sequence[float]]
+    reference: str = ""
+    plotted: bool = True
+
+    def ratio(self, case: str, to: str) -> Ratio | None:
+        """How many times the samples of `to` those of `case` are; None if one isn't measured."""
+        if not (self.samples.get(case) and self.samples.get(to)):
+            return None
+        pairs = zip(self.samples[case], self.samples[to], strict=True)
+        return ratio_of([ours / theirs if theirs else float("inf") for ours, theirs in pairs])
+
+    def median(self, case: str) -> float | None:
+        """The median of a case's samples; None if it isn't measured."""
+        return median(self.samples[case]) if self.samples.get(case) else None
+
+
+def ratio_of(values: Sequence[float]) -> Ratio:
+    """The median and the range of some values."""
+    return Ratio(median(values), min(values), max(values))
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a figure is required to be. A figure of None was not measured. A bar that holds on any
+    machine, however busy, is judged in a smoke test too."""
+
+    text: str
+    figure: Ratio | float | None
+    at_least: float | None = None
+    at_most: float | None = None
+    always: bool = False
+
+    @property
+    def held(self) -> bool | None:
+        """Whether the figure (of a ratio, the median) is within the limits; None without it."""
+        if self.figure is None:
+            return None
+        value = self.figure.median if isinstance(self.figure, Ratio) else self.figure
+        return (self.at_least is None or value >= self.at_least) and (
+            self.at_most is None or value <= self.at_most
+        )
+
+
+@dataclass
+class Series:
+    """A second figure of the same samples, by case: `note` it in a measurement."""
+
+    samples: dict[str, list[float]] = field(default_factory=dict)
+
+    def note(self, case: str, value: float) -> None:
+        """Adds the value of one run."""
+        self.samples.setdefault(case, []).append(value)
+
+
+def compare(
+    title: str,
+    *,
+    unit: str,
+    better: Literal["higher", "lower"],
+    runs: int,
+    cases: Sequence[Case],
+    reference: str = "",
+) -> Table:
+    """Checks all cases, then measures run 1 of each, run 2 of each, and so on. Every second run has
+    the reverse order. Raises WrongBytes."""
+    for case in cases:
+        if case.check is not None:
+            case.check()
+    samples: dict[str, list[float]] = {case.name: [] for case in cases}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        task = progress.add_task(title, total=runs * len(cases))
+        for run in range(runs):
+            for case in cases if run % 2 == 0 else tuple(reversed(cases)):
+                progress.update(task, description=f"{title}: {case.name}, run {run + 1}")
+                samples[case.name].append(case.measure())
+                progress.advance(task)
+    return Table(title, unit, better, samples, reference or next(iter(samples), ""))

@@ -1,0 +1,64 @@
+"""One replica of the realm server as a benchmark measures it: one web worker, one sidecar."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from bench.support.peers import free_port, process
+
+if TYPE_CHECKING:
+    from notifications.board import Board
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A running replica. `pid` is the web service's: its child is the worker."""
+
+    port: int
+    pid: int
+    board: "Board"
+
+    @property
+    def worker(self) -> psutil.Process:
+        """The process of the only web worker."""
+        (worker,) = psutil.Process(self.pid).children()
+        return worker
+
+    def change_everything(self, realm_url: str) -> None:
+        """Notifies that all files of a realm have changed, and waits until this replica knows."""
+        from django.db import transaction
+
+        from notifications.board import Slots
+        from notifications.channels import realm_key
+        from notifications.emit import notify_all_file_changes
+        from tests.support.cluster import wait_until
+
+        slots = Slots([realm_key(realm_url)])
+        before = self.board.stamp(slots)
+        with transaction.atomic():
+            notify_all_file_changes(realm_url)
+        wait_until(lambda: not self.board.unchanged(slots, before), "the notification was heard")
+
+
+@contextmanager
+def replica(folder: Path, *, workers: int = 1, **environment: str) -> Iterator[Replica]:
+    """A replica with a live board, on this benchmark's database. `environment` are settings."""
+    from notifications.board import Board
+    from settings import processes
+    from settings.web import web_command
+    from tests.support.cluster import database_url, wait_until
+
+    port = free_port()
+    web, sidecar = processes.replica("bench", port, folder)
+    settings = {"DATABASE_URL": database_url(), **web.environment, **environment}
+    with (
+        process(web_command("127.0.0.1", port, workers=workers), settings, port=port) as running,
+        process(sidecar.command, settings),
+    ):
+        board = Board(Path(settings["REALM_BOARD"]))
+        wait_until(board.live, "the sidecar vouches for the board")
+        yield Replica(port, running.pid, board)

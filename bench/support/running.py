@@ -1,0 +1,163 @@
+"""One run of a benchmark: its options, its folder and database, its processes, and its result.
+
+Django and everything of the realm server may be imported only within `with bench:`, which gives
+them their settings.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import psutil
+
+from bench.support import results, screen
+from bench.support.comparing import Bar, Table
+from bench.support.peers import Missing
+from tests.support.reaper import mark
+
+T = TypeVar("T")
+
+#: Where clients see the realms of a benchmark.
+ORIGIN = "http://localhost:4201"
+
+
+class Bench:
+    """A benchmark by name, and what it has found so far."""
+
+    def __init__(self, name: str, description: str | None, *, runs: int = 3) -> None:
+        """`description` is the module's docstring. `parser` takes further options before `options`
+        is read."""
+        self.name = name
+        self.tables: list[Table] = []
+        self.bars: list[Bar] = []
+        self.skipped: dict[str, str] = {}
+        self.folder = Path()
+        self._stack = ExitStack()
+        self._postgres = ""
+        self.parser = argparse.ArgumentParser(
+            prog=f"script/bench {name}",
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.parser.add_argument(
+            "--runs", type=int, default=runs, help=f"runs of each case (default: {runs})"
+        )
+        self.parser.add_argument(
+            "--quick", action="store_true", help="a smoke test: judges no times, writes no result"
+        )
+
+    @cached_property
+    def options(self) -> argparse.Namespace:
+        """The command line's options. Ends the process for a bad one."""
+        options = self.parser.parse_args()
+        for name, value in vars(options).items():
+            if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
+                self.parser.error(f"--{name.replace('_', '-')} has to be above 0")
+        return options
+
+    @property
+    def quick(self) -> bool:
+        """Whether this is a smoke test."""
+        return bool(self.options.quick)
+
+    @property
+    def runs(self) -> int:
+        """How often each case is measured."""
+        return 1 if self.quick else int(self.options.runs)
+
+    def __enter__(self) -> "Bench":
+        _ = self.options
+        # SIGTERM becomes SystemExit, so that the benchmark ends its processes.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        # What it starts ends also if the benchmark is killed.
+        os.environ |= mark()
+        with ExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="realm-bench-"))
+            stack.callback(_end_children)
+            self.folder = Path(folder)
+            self._postgres = _set_up_django(self.folder, stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+    def start(self, process: AbstractContextManager[T]) -> T | None:
+        """Starts what ends with the benchmark. Returns None, and notes what is skipped, if it isn't
+        installed."""
+        try:
+            return self._stack.enter_context(process)
+        except Missing as missing:
+            self.skipped[missing.name] = missing.remedy
+            return None
+
+    def add(self, table: Table, *, plot: bool = True) -> None:
+        """Adds a table to the result. The page shows a plot of it unless told otherwise."""
+        self.tables.append(replace(table, plotted=plot))
+
+    def judge(self, bar: Bar) -> None:
+        """Adds a bar to the result. A smoke test judges only those that always hold."""
+        if bar.always or not self.quick:
+            self.bars.append(bar)
+
+    def finish(self) -> int:
+        """Prints the result and appends it to the results. Returns the exit status: 1 if a bar is
+        not held."""
+        screen.show(self.tables, self.bars, self.skipped)
+        if self.quick:
+            screen.console.print(f"[dim]{self.name}: a smoke test; these times mean nothing[/]")
+        else:
+            path = results.append(self.name, self.tables, self.bars, self.skipped, self._postgres)
+            screen.console.print(f"[dim]{self.name}: written to {path}[/]")
+        return 1 if any(bar.held is False for bar in self.bars) else 0
+
+
+def _set_up_django(folder: Path, stack: ExitStack) -> str:
+    """Prepares this process and a new database, and returns the version of its Postgres, which ends
+    with the stack."""
+    os.environ["REALM_DATA_DIR"] = str(folder)
+    os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+    os.environ["REALM_PUBLIC_ORIGIN"] = ORIGIN
+    os.environ.setdefault("REALM_LOG_LEVEL", "WARNING")
+    import django
+
+    django.setup()
+    from django.conf import settings
+    from django.core.management import call_command
+    from django.db import connection, connections
+
+    from realms.publishing.bootstrap import sync_base_realm
+    from settings.embedded.server import stop_if_unused
+
+    if not settings.DATABASE_URL:
+        stack.callback(stop_if_unused, settings.DATA_DIR)
+    stack.callback(connections.close_all)
+    call_command("migrate", verbosity=0)
+    sync_base_realm()
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW server_version")
+        return str(cursor.fetchone()[0])
+
+
+def _end_children() -> None:
+    """Kills what a benchmark has left running."""
+    left = psutil.Process().children(recursive=True)
+    for process in left:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(left, timeout=10)

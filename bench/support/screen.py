@@ -1,0 +1,72 @@
+"""What a benchmark shows: tables, bars, and what was skipped."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table as Shown
+
+if TYPE_CHECKING:
+    from bench.support.comparing import Bar, Table
+
+#: Progress and tables. Without a terminal the tables may be wide.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
+def figure(value: float) -> str:
+    """A number with three digits that count."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def headings(table: "Table") -> list[str]:
+    """The columns of a table: with the ratios if there is something to compare."""
+    compared = table.reference and len(table.samples) > 1
+    return ["", "median", "min–max", *([f"× {table.reference}"] if compared else [])]
+
+
+def rows(table: "Table") -> list[tuple[str, str, str, str]]:
+    """Case, median, range, and ratio to the reference."""
+    found = []
+    for name, samples in table.samples.items():
+        middle = table.median(name)
+        if middle is None:
+            continue
+        ratio = table.ratio(name, table.reference)
+        spread = f"{figure(min(samples))}–{figure(max(samples))}"
+        found.append((name, figure(middle), spread, str(ratio) if ratio else ""))
+    return found
+
+
+def show(tables: Sequence["Table"], bars: Sequence["Bar"], skipped: Mapping[str, str]) -> None:
+    """Prints a result."""
+    for table in tables:
+        shown = Shown(min_width=76, title=f"{table.title} ({table.unit}, {table.better} is better)")
+        for heading in headings(table):
+            shown.add_column(heading, justify="right" if heading else "left")
+        for row in rows(table):
+            shown.add_row(*row[: len(shown.columns)])
+        console.print(shown)
+    for bar in bars:
+        console.print(f"{verdict(bar)}: {bar.text} [dim]({limits(bar)})[/]")
+    for name, remedy in skipped.items():
+        console.print(f"[yellow]skipped[/]: {name} ({remedy})")
+
+
+def verdict(bar: "Bar") -> str:
+    """Whether a bar held, coloured."""
+    return {True: "[green]held[/]", False: "[red]not held[/]", None: "[yellow]not measured[/]"}[
+        bar.held
+    ]
+
+
+def limits(bar: "Bar") -> str:
+    """The figure of a bar and what it is required to be."""
+    measured = "—" if bar.figure is None else str(bar.figure)
+    if isinstance(bar.figure, float | int):
+        measured = figure(bar.figure)
+    low = [] if bar.at_least is None else [f"at least {bar.at_least:g}"]
+    high = [] if bar.at_most is None else [f"at most {bar.at_most:g}"]
+    return f"{measured}; {' and '.join(low + high)}"
