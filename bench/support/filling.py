@@ -8,15 +8,15 @@ if TYPE_CHECKING:
 _BLOBS: LiteralString = """
 WITH made AS (
     SELECT convert_to(format('file %%s ', n) || repeat('x', 1024), 'UTF8') AS data
-    FROM generate_series(1, %(count)s) n
+    FROM generate_series(%(first)s, %(last)s) n
 ) INSERT INTO realms_blob (sha256, size, data)
 SELECT encode(sha256(data), 'hex'), length(data), data FROM made ON CONFLICT DO NOTHING
 """
 _VERSIONS: LiteralString = """
 WITH made AS (
-    SELECT n, convert_to(format('file %%s ', CASE WHEN %(distinct)s THEN n ELSE 1 END)
+    SELECT n, convert_to(format('file %%s ', CASE WHEN %(distinct)s THEN n ELSE %(first)s END)
         || repeat('x', 1024), 'UTF8') AS data
-    FROM generate_series(1, %(count)s) n
+    FROM generate_series(%(first)s, %(last)s) n
 ) INSERT INTO realms_fileversion
     (realm_id, path, sha256, size, created_at, modified_at, from_generation)
 SELECT %(realm)s, format('%%s/file-%%s.txt', n / 100, n), encode(sha256(data), 'hex'),
@@ -25,18 +25,19 @@ FROM made
 """
 
 
-def fill(realm: "Realm", count: int, *, distinct: bool = True) -> None:
-    """Adds `count` files in one generation. Unless they are `distinct`, all have the content of the
-    first, which saves the time to store a million."""
+def fill(realm: "Realm", count: int, *, first: int = 1, distinct: bool = True) -> None:
+    """Adds `count` files in one generation, with numbers from `first` on. Unless they are
+    `distinct`, all have the content of the first, which saves the time to store a million."""
     from django.db import connection
 
     from realms.content.files import advance
     from realms.content.locks import realm_write_lock
 
+    values: dict[str, Any] = {"first": first, "last": first + count - 1}
     with realm_write_lock(realm.url), connection.cursor() as cursor:
-        cursor.execute(_BLOBS, {"count": count if distinct else 1})
-        values: dict[str, Any] = {"realm": realm.pk, "count": count, "distinct": distinct}
-        values["generation"] = advance(realm, count, count * 1024)
+        cursor.execute(_BLOBS, values if distinct else {"first": first, "last": first})
+        generation = advance(realm, count, count * 1024)
+        values |= {"realm": realm.pk, "distinct": distinct, "generation": generation}
         cursor.execute(_VERSIONS, values)
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE realms_fileversion, realms_blob")
