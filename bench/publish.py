@@ -6,8 +6,9 @@ do, with `cp -a` and a rename, on a file system in memory. Republishing follows 
 which isn't timed, and its bytes are checked.
 
 Then 200 authors publish 200 realms over HTTP at the same moment. Meanwhile a visitor reads a cached
-page 100 times a second, and another author writes a small file 10 times a second; a request's
-time counts from the moment at which it was due. No workers run: the pages are rendered afterwards.
+page 100 times a second, and another author writes a small file 10 times a second; a request's time
+counts from the moment at which it was due. Who is told to come back does so. No workers run: the
+pages are rendered afterwards.
 """
 
 import http.client
@@ -21,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -166,11 +168,15 @@ def at_once(bench: Bench, count: int) -> None:
     names = ("reads, alone", "reads", "writes, alone", "writes")
     found: dict[str, list[float]] = {name: [] for name in names}
     taken: list[float] = []
+    refusals: list[float] = []
     with cluster(bench.folder, 1) as fleet:
         port = fleet.replicas[0].port
         for _ in range(bench.runs):
             alone = _watched(port, login, lambda: time.sleep(0.5 if bench.quick else 3))
-            during = _watched(port, login, lambda: taken.append(_publish_all(port, sources)))
+            refused: list[str] = []
+            act = partial(_publish_all, port, sources, refused)
+            during = _watched(port, login, lambda act=act: taken.append(act()))  # type: ignore[misc]
+            refusals.append(len(refused))
             for kind in ("reads", "writes"):
                 found[f"{kind}, alone"].append(share(alone[kind], 99) * 1000)
                 found[kind].append(share(during[kind], 99) * 1000)
@@ -180,6 +186,7 @@ def at_once(bench: Bench, count: int) -> None:
     bench.add(table)
     label = f"{count} publishes"
     bench.add(Table("until all are published", "s", "lower", {label: taken}, label))
+    bench.add(Table("of these, told to come back", "answers", "lower", {label: refusals}, label))
     for kind, limit in (("reads", 100), ("writes", 1000)):
         bench.judge(
             Bar(
@@ -233,11 +240,14 @@ def _asking(kind: str, rate: int, port: int, login: dict[str, str], stop: Any, f
         time.sleep(max(0.0, due - time.perf_counter()))
         if reading:
             answer = ask(port, "GET", f"{SITE}page.css")
-            good = answer.status == 200 and answer.body == PAGE
         else:
-            body = str(time.perf_counter()).encode()
+            body = str(due).encode()
             answer = ask(port, "POST", f"{SITE}new.css", accept=SOURCE, body=body, headers=login)
-            good = answer.status in (201, 204)
+        if answer.status == 503:
+            # The request is still due: its time goes on.
+            time.sleep(int(answer.headers["retry-after"]))
+            continue
+        good = answer.body == PAGE if reading else answer.status == 204
         if not good:
             found.send(f"{kind}: status {answer.status}, {answer.body[:200]!r}")
             return
@@ -245,8 +255,11 @@ def _asking(kind: str, rate: int, port: int, login: dict[str, str], stop: Any, f
     found.send(times)
 
 
-def _publish_all(port: int, sources: list[tuple[str, str, dict[str, str]]]) -> float:
-    """Publishes all at once, and returns how long it takes. Unit: seconds."""
+def _publish_all(
+    port: int, sources: list[tuple[str, str, dict[str, str]]], refused: list[str]
+) -> float:
+    """Publishes all at once, and returns how long it takes. Unit: seconds. A client that is told to
+    come back does so, and is added to `refused`."""
     wrong: list[str] = []
     start = threading.Barrier(len(sources) + 1)
 
@@ -256,9 +269,14 @@ def _publish_all(port: int, sources: list[tuple[str, str, dict[str, str]]]) -> f
         start.wait()
         body = json.dumps({"sourceRealmURL": source, "publishedRealmURL": published})
         headers = {"Host": "localhost:4201", "Accept": API, "Content-Type": API, **login}
-        client.request("POST", "/_publish-realm", body, headers)
-        answer = client.getresponse()
-        told = answer.read()
+        while True:
+            client.request("POST", "/_publish-realm", body, headers)
+            answer = client.getresponse()
+            told = answer.read()
+            if answer.status != 503:
+                break
+            refused.append(published)
+            time.sleep(int(answer.headers["Retry-After"]))
         if answer.status != 202:
             wrong.append(f"{published}: status {answer.status}, {told[:200]!r}")
         client.close()

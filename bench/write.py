@@ -190,9 +190,14 @@ class Writer:
     ) -> None:
         headers = {"Host": "localhost:4201", "Accept": kind, "Content-Type": kind, **self._login}
         target = self._realm.url.removeprefix("http://localhost:4201")
-        client.request("POST", target + path, body, headers)
-        answer = client.getresponse()
-        told = answer.read()
+        while True:
+            client.request("POST", target + path, body, headers)
+            answer = client.getresponse()
+            told = answer.read()
+            if answer.status != 503:
+                break
+            # It waited too long for a thread, and was told to come back.
+            time.sleep(int(answer.headers["Retry-After"]))
         if answer.status != status:
             raise WrongBytes(f"{self._realm.url}{path}: status {answer.status}, {told[:200]!r}")
 
