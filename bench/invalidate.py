@@ -31,6 +31,7 @@ from bench.support.listeners import (
 from bench.support.peers import Missing
 from bench.support.quantiles import share
 from bench.support.running import Bench
+from bench.support.screen import console
 
 #: Changes a second, and for how many seconds.
 RATES = {1: 5.0, 100: 3.0, 1000: 1.5}
@@ -67,28 +68,33 @@ def _ways(bench: Bench) -> list[Way]:
 def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: float) -> None:
     """The time until every listener has heard a change: the 99th percentile, and the median."""
     medians: dict[str, list[float]] = {}
+    title = f"commit until heard by {replicas} replicas, {rate:,} changes/s"
 
     def measure(way: Way) -> Callable[[], float]:
         def run() -> float:
             with listening(way, replicas, bench.folder, int(rate * seconds) + 1) as found:
                 times = found.run(rate, seconds)
             medians.setdefault(way.name, []).append(share(times, 50))
+            if found.rate < 0.9 * rate and len(times) > 100:
+                console.print(f"{title}: {way.name} had only {found.rate:.0f} changes/s")
             return share(times, 99)
 
         return run
 
-    title = f"commit until heard by {replicas} replicas, {rate:,} changes/s"
     table = compare(
         f"{title}: p99", unit="ms", better="lower", runs=bench.runs,
         cases=[Case(way.name, measure(way)) for way in ways], reference="bare LISTEN",
     )  # fmt: skip
     bench.add(table)
     # Every second run measures the cases in reverse; here each case's runs are in order.
-    bench.add(Table(f"{title}: median", "ms", "lower", medians, "bare LISTEN"))
+    middle = Table(f"{title}: median", "ms", "lower", medians, "bare LISTEN")
+    bench.add(middle)
+    # A few changes have no p99: it would be the slowest.
+    which, judged = ("p99", table) if rate * seconds >= 100 else ("median", middle)
     bench.judge(
         Bar(
-            f"the sidecar's p99 is within 2 times bare LISTEN's: {title}",
-            table.ratio("sidecar", "bare LISTEN"),
+            f"the sidecar's {which} is within 2 times bare LISTEN's: {title}",
+            judged.ratio("sidecar", "bare LISTEN"),
             at_most=2,
         )
     )
@@ -127,14 +133,7 @@ def refused(bench: Bench, sizes: tuple[int, ...], times: int) -> None:
                 put(other)
                 if cache.get(name) != name.encode():
                     raise WrongBytes("an entry that nothing has changed is refused")
-                if wildcard:
-                    with found.changes.transaction():
-                        found.changes.execute(
-                            "SELECT pg_notify('realm_file_changes', %s)", (f"{REALM}:*",)
-                        )
-                        at = now_ns()
-                else:
-                    at = found.change()
+                at = found.change("*" if wildcard else "")
                 while cache.get(name) is not None or (wildcard and cache.get(other) is not None):
                     if now_ns() - at > 10e9:
                         raise WrongBytes("a changed entry is used for 10 s")

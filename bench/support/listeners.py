@@ -185,13 +185,16 @@ class Listening:
     arrivals: Sequence[Arrivals]
     changes: Connection
     sent: list[int] = field(default_factory=list)
+    #: The changes a second of the last `run`, which may have been too slow.
+    rate: float = 0.0
 
-    def change(self) -> int:
-        """Commits the next change, and returns when its commit was sent."""
+    def change(self, path: str = "") -> int:
+        """Commits the next change, and returns when its commit was sent. With a path it is about
+        that one, and no listener has to hear it."""
         from notifications.board import now_ns
 
         number = len(self.sent)
-        entry = f"file-{number}"
+        entry = path or f"file-{number}"
         self.changes.execute("UPDATE bench_change SET number = %s", (number,))
         self.way.announce(self.changes, entry)
         at = now_ns()
@@ -211,6 +214,7 @@ class Listening:
         for number in range(max(int(rate * seconds), 1)):
             time.sleep(max(0.0, began + number / rate - time.perf_counter()))
             self.change()
+        self.rate = (len(self.sent) - first) / (time.perf_counter() - began)
         self.wait()
         return [
             (max(each[number] for each in self.arrivals) - self.sent[number]) / 1e6
