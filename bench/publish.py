@@ -103,7 +103,7 @@ def by_size(bench: Bench) -> None:
         runs=bench.runs, cases=[Case(f"{size:,} files", publish(size, True)) for size in sizes],
     )  # fmt: skip
     bench.add(again)
-    for what, found in (("first", table), ("again", again)):
+    for what, found in (("unchanged", table), ("after a change of one", again)):
         bench.judge(
             Bar(
                 f"publishing {most} takes at most 1.5 times as long as {least}, {what}",
@@ -186,7 +186,7 @@ def at_once(bench: Bench, count: int) -> None:
     bench.add(table)
     label = f"{count} publishes"
     bench.add(Table("until all are published", "s", "lower", {label: taken}, label))
-    bench.add(Table("of these, told to come back", "answers", "lower", {label: refusals}, label))
+    bench.add(Table("of these, told to come back", "answers", "lower", {label: refusals}))
     for kind, limit in (("reads", 100), ("writes", 1000)):
         bench.judge(
             Bar(
