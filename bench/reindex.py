@@ -1,30 +1,41 @@
-"""Measures how fast a realm's pages are rendered: all of them, and after a change of one card.
+"""Measures how fast a realm's pages are rendered: all of them, and after a small change.
 
 Starts two replicas and a Celery worker with two processes on a new database, with default settings.
 Publishes a realm through one replica and measures the time until the other reports that the pages
-are ready.
+are ready: of all cards, of one changed card, and of one changed module that several cards use.
+
+Others make pages of the same cards: Jinja2 in one process, Astro with its build, and Chromium,
+which opens 200 of the cards, each in a tab of its own, as many at a time as processors. Of each
+card the realm server makes two further formats, a search document and a row in the database. With
+--large a second realm of that many cards is rendered once, for the time of a card.
 """
 
-import argparse
 import json
 import os
+import statistics
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from bench.support.comparing import Bar, Case, Table, compare
+from bench.support import pages
+from bench.support.cards import card, fields_with_links, files, module, users
+from bench.support.comparing import Bar, Case, Table, WrongBytes, compare
 from bench.support.running import Bench
 from bench.support.screen import console
 
 SITE = "http://ada.localhost:4201/"
 SOURCE = "http://localhost:4201/ada/bench/"
+LARGE_SITE = "http://large.localhost:4201/"
+LARGE_SOURCE = "http://localhost:4201/ada/large/"
+#: The number of the module that is changed.
+MODULE = 2
 SAMPLE_SECONDS = 0.02
 
 
@@ -33,6 +44,8 @@ def main() -> int:
     add = bench.parser.add_argument
     add("--cards", type=int, default=10_000, help="cards (default: 10,000)")
     add("--modules", type=int, default=20, help="modules (default: 20)")
+    add("--repeat", dest="runs", type=int, default=3, help="the same as --runs")
+    add("--large", type=int, help="also renders a realm of this many cards, as 100000: minutes")
     if bench.quick:
         bench.options.cards, bench.options.modules = 60, 5
     with bench:
@@ -48,6 +61,7 @@ def run(bench: Bench) -> None:
 
     options = bench.options
     realm = make.source(SOURCE, make.user("ada"), files(options.cards, options.modules))
+    others = _others(bench)
     done: list[tuple[str, Run]] = []
     memory = Memory()
     # The defaults: the tests' fleet has shorter times.
@@ -57,29 +71,48 @@ def run(bench: Bench) -> None:
         with memory.watched(), listen_connection() as swaps:
             swaps.execute(f"LISTEN {REALM_INDEX_SWAPPED}")
 
-            def full() -> float:
+            def publish(name: str, number: int, shows: str, *, full: bool = False) -> float:
                 wait_idle()
-                done.append(("full", measure(fleet, swaps, full=True)))
-                return done[-1][1].seconds
+                run = measure(fleet, swaps, full=full)
+                done.append((name, run))
+                page = fleet.replicas[1].get(f"{SITE}card/{number}", "text/html")
+                if page.status != 200 or shows not in page.text:
+                    raise WrongBytes(f"{shows!r} is missing in {page.text[:300]!r}")
+                return run.seconds
 
-            def one() -> float:
+            def all_pages() -> float:
+                return float(options.cards / publish("full", 5, "NOTE 5", full=True))
+
+            def one_card() -> float:
                 edition = f"edition {len(done)}"
                 make.write_paths(realm, {"card/5.json": card(5, options, edition)})
-                wait_idle()
-                done.append(("one card changed", measure(fleet, swaps, full=False)))
-                return done[-1][1].seconds
+                return publish("one card changed", 5, edition)
 
-            table = compare(
-                f"publish until a peer's pages are ready: {options.cards:,} cards over "
-                f"{options.modules} modules",
-                unit="s",
-                better="lower",
-                runs=bench.runs,
-                cases=[Case("full", full), Case("one card changed", one)],
-            )
-    bench.add(table)
-    speeds = [options.cards / each for each in table.samples["full"]]
-    bench.add(Table("full reindex", "cards/s", "higher", {"full": speeds}, "full"))
+            def one_module() -> float:
+                word = f"rank{len(done)}"
+                make.write_paths(realm, {f"type{MODULE}.tsx": module(MODULE, word)})
+                return publish("one module changed", MODULE, f" of {word} ")
+
+            speeds = compare(
+                f"pages of {options.cards:,} cards over {options.modules} modules",
+                unit="pages/s", better="higher", runs=bench.runs,
+                cases=[Case("realm server", all_pages), *others],
+            )  # fmt: skip
+            used = f"one module changed that {len(users(MODULE, options)):,} cards use"
+            changes = compare(
+                f"publish until a peer's pages are ready: {options.cards:,} cards",
+                unit="s", better="lower", runs=bench.runs, reference="full",
+                cases=[Case("one card changed", one_card), Case(used, one_module)],
+            )  # fmt: skip
+            if options.large:
+                _large(bench, fleet, swaps, done)
+    full = [each.seconds for name, each in done if name == "full"]
+    bench.add(speeds)
+    bench.add(replace(changes, samples={"full": full, **changes.samples}))
+    bench.judge(
+        Bar("50 times Chromium", speeds.ratio("realm server", "Chromium, of 200"), at_least=50)
+    )
+    bench.judge(Bar("faster than Astro", speeds.ratio("realm server", "Astro"), at_least=1))
     for name, each in done:
         console.print(
             f"{name}: {each.seconds:.2f} s, queued for {each.waited:.2f}, worked {each.worked:.2f};"
@@ -143,7 +176,7 @@ def prerenderers() -> list[psutil.Process]:
     return found
 
 
-def measure(fleet: Any, swaps: Any, *, full: bool) -> Run:
+def measure(fleet: Any, swaps: Any, *, full: bool, source: str = SOURCE, site: str = SITE) -> Run:
     """Publishes, and measures the time until the other replica reports that the pages are ready.
     With `full` every card is rendered. `swaps` is a connection that listens for index swaps."""
     from django.utils import timezone
@@ -154,19 +187,19 @@ def measure(fleet: Any, swaps: Any, *, full: bool) -> Run:
     a, b = fleet.replicas
     if full:
         # After a change of the renderer no page can be carried over.
-        ReindexJob.objects.filter(realm_url=SITE).update(renderer="another")
+        ReindexJob.objects.filter(realm_url=site).update(renderer="another")
     busy = cpu_seconds()
     began, at = time.perf_counter(), timezone.now()
     answer = a.request(
         "POST",
         "http://localhost:4201/_publish-realm",
         accept="application/vnd.api+json",
-        body=json.dumps({"sourceRealmURL": SOURCE, "publishedRealmURL": SITE}),
+        body=json.dumps({"sourceRealmURL": source, "publishedRealmURL": site}),
         headers=make.login("ada"),
     )
     assert answer.status == 202, answer.text
     generation = int(answer.headers["x-realm-generation"])
-    check = f"{SITE}_readiness-check?awaitPrerenderHtml=true"
+    check = f"{site}_readiness-check?awaitPrerenderHtml=true"
 
     def ready() -> bool:
         answer = b.get(check, "application/vnd.api+json")
@@ -175,15 +208,55 @@ def measure(fleet: Any, swaps: Any, *, full: bool) -> Run:
     # Requests would slow the measured work, so check only after a swap or a silent second.
     while True:
         swapped = next(swaps.notifies(timeout=1, stop_after=1), None)
-        if (swapped is None or swapped.payload == SITE) and ready():
+        if (swapped is None or swapped.payload == site) and ready():
             break
     seconds = time.perf_counter() - began
-    job = ReindexJob.objects.filter(realm_url=SITE).first()
+    job = ReindexJob.objects.filter(realm_url=site).first()
     assert job is not None and job.status == ReindexJob.Status.DONE
     spent = {name: value - busy.get(name, 0) for name, value in cpu_seconds().items()}
     assert job.started_at is not None
     waited = (job.started_at - at).total_seconds()
     return Run(seconds, waited, job.seconds or 0, job, spent)
+
+
+def _others(bench: Bench) -> list[Case]:
+    """Those that make pages of the same cards and are installed."""
+    shown = fields_with_links(bench.options)
+    sample = shown[:4] if bench.quick else shown[:200]
+    makers = {
+        f"Chromium, of {len(sample)}": pages.chromium(sample),
+        "Jinja2": pages.jinja(shown),
+    }
+    if not bench.quick:
+        # npm would take most of a smoke test.
+        makers["Astro"] = pages.astro(shown, bench.folder)
+    started = ((name, bench.start(maker)) for name, maker in makers.items())
+    return [Case(name, make) for name, make in started if make is not None]
+
+
+def _large(bench: Bench, fleet: Any, swaps: Any, done: list[tuple[str, Run]]) -> None:
+    """Renders a large realm, and compares the time of a card with that in the usual realm."""
+    from django.test import override_settings
+
+    from tests.support import make
+
+    options = bench.options
+    # Its drafts would be rendered too.
+    with override_settings(REALM_INDEX_SOURCES=False):
+        make.source(LARGE_SOURCE, make.account("ada"), files(options.large, options.modules))
+    wait_idle()
+    run = measure(fleet, swaps, full=True, source=LARGE_SOURCE, site=LARGE_SITE)
+    usual = statistics.median(each.seconds for name, each in done if name == "full")
+    done.append((f"full, {options.large:,} cards", run))
+    each = {
+        f"{options.cards:,} cards": [usual / options.cards * 1000],
+        f"{options.large:,} cards": [run.seconds / options.large * 1000],
+    }
+    few, many = each
+    table = Table("the time of a card", "ms", "lower", each, few)
+    bench.add(table)
+    text = f"{many}: within 1.2 of the time of a card of {few}"
+    bench.judge(Bar(text, table.ratio(many, few), at_most=1.2))
 
 
 def cpu_seconds() -> dict[str, float]:
@@ -238,75 +311,6 @@ def _high_water(pid: int) -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return 0
-
-
-# --- The realm ---------------------------------------------------------------------------------
-
-
-def files(cards: int, modules: int) -> dict[str, bytes]:
-    """The realm: card types in modules that import from each other, and cards that link."""
-    made = {"realm.json": _document("@realm/base", "RealmConfig", {"name": "Bench"}, {})}
-    made["common.ts"] = b"export const shout = (text: string) => text.toUpperCase();\n"
-    for number in range(modules):
-        made[f"type{number}.tsx"] = _module(number, modules)
-    options = argparse.Namespace(cards=cards, modules=modules)
-    for number in range(cards):
-        made[f"card/{number}.json"] = card(number, options, "edition 0")
-    return made
-
-
-def card(number: int, options: argparse.Namespace, edition: str) -> bytes:
-    """A card that links to its two neighbours."""
-    return _document(
-        f"../type{number % options.modules}",
-        "Note",
-        {
-            "title": f"Note {number}",
-            "edition": edition,
-            "body": f"Some **text** of note {number}.\n\n" + "It goes on for a while. " * 12,
-            "tags": [f"tag{number % 7}", f"tag{number % 11}"],
-            "rank": number,
-        },
-        {"next": f"./{(number + 1) % options.cards}", "far": f"./{(number * 7) % options.cards}"},
-    )
-
-
-def _module(number: int, modules: int) -> bytes:
-    uses = f'import {{ label }} from "./type{number - 1}.tsx";' if number % 4 else ""
-    return f"""\
-import {{ Card, containsMany, Embed, linksTo, Markdown, markdown, number, string }}
-  from "@realm/base";
-import {{ shout }} from "./common.ts";
-{uses}
-export const label = "type {number}";
-export class Note extends Card {{
-  static displayName = "Note {number}";
-  static fields = {{
-    title: string(), edition: string(), body: markdown(), tags: containsMany(string()),
-    rank: number(), next: linksTo(() => Card), far: linksTo(() => Card),
-  }};
-  static isolated = ({{ card }}) => (
-    <article>
-      <h1>{{shout(card.title)}}</h1><p>{{card.edition}} of rank {{card.rank}}</p>
-      <Markdown text={{card.body}} />
-      <ul>{{card.tags.map((tag) => <li>{{tag}}</li>)}}</ul>
-      <Embed card={{card.next}} /><Embed card={{card.far}} format="atom" />
-    </article>
-  );
-  static embedded = ({{ card }}) => <section><b>{{card.title}}</b> {{card.edition}}</section>;
-}}
-""".replace("import { label } from", f"import {{ label as before{number} }} from").encode()
-
-
-def _document(module: str, name: str, attributes: dict[str, Any], links: dict[str, str]) -> bytes:
-    return json.dumps({
-        "data": {
-            "type": "card",
-            "attributes": attributes,
-            "relationships": {key: {"links": {"self": link}} for key, link in links.items()},
-            "meta": {"adoptsFrom": {"module": module, "name": name}},
-        }
-    }).encode()  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from definitions.rows import (
     notify_dropped,
     raise_counters,
     read_counters,
+    read_entries,
     store_row,
     with_dependents,
 )
@@ -121,24 +122,7 @@ class DefinitionLookup:
         self, query: DefinitionCacheEntryQuery
     ) -> DefinitionCacheEntries:
         """The entries in the table that have not expired, by module URL."""
-        rows = Definition.objects.filter(
-            module_url__in=query.module_urls, scope=query.scope, reader=query.reader
-        )
-        now = timezone.now()
-        return {
-            row.module_url: DefinitionCacheEntry(
-                row.module_url,
-                row.definitions,
-                row.error,
-                tuple(row.dependencies),
-                tuple(row.realm_urls),
-                row.scope,
-                row.built_at,
-                row.build_ms,
-            )
-            for row in rows
-            if row.expires_at is None or row.expires_at > now
-        }
+        return {entry.module_url: entry for entry in read_entries(query)}
 
     # --- invalidating ---
 

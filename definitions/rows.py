@@ -1,6 +1,7 @@
 """Reads and writes the `definitions` table and its counters."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from definitions import sql
 from definitions.entries import (
     Counter,
     DefinitionCacheEntry,
+    DefinitionCacheEntryQuery,
     ModuleLocation,
     Scope,
 )
@@ -76,6 +78,29 @@ def delete_rows(rows: QuerySet[Definition]) -> None:
     """Deletes rows in the order of their ids, so that concurrent deletions can't deadlock."""
     locked = rows.order_by("pk").select_for_update().values_list("pk", flat=True)
     Definition.objects.filter(pk__in=list(locked)).delete()
+
+
+def read_entries(query: DefinitionCacheEntryQuery) -> Iterator[DefinitionCacheEntry]:
+    """The entries in the table that have not expired."""
+    values: dict[str, Any] = {
+        "urls": list(query.module_urls),
+        "scope": query.scope,
+        "reader": query.reader,
+        "now": timezone.now(),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(sql.STORED, values)
+        for url, definitions, error, dependencies, realms, scope, built_at, build_ms in cursor:
+            yield DefinitionCacheEntry(
+                url,
+                json.loads(definitions or "null"),
+                json.loads(error or "null"),
+                tuple(json.loads(dependencies)),
+                tuple(json.loads(realms)),
+                scope,
+                built_at,
+                build_ms,
+            )
 
 
 def store_row(

@@ -5,6 +5,15 @@ The trigger that refuses late builds is declared with its model.
 
 from typing import LiteralString
 
+#: A row for each of the given modules that has definitions in a scope, for a reader. SQL, because
+#: each look-up runs it, and the ORM takes longer to compile it than Postgres to run it.
+STORED: LiteralString = """
+SELECT module_url, definitions, error, dependencies, realm_urls, scope, built_at, build_ms
+FROM definitions
+WHERE module_url = ANY(%(urls)s) AND scope = %(scope)s AND reader = %(reader)s
+    AND (expires_at IS NULL OR expires_at > %(now)s)
+"""
+
 #: Raises counters, given as a list of scopes and a list of keys, in that order; creates those that
 #: are missing. SQL, because the ORM's upserts can't add to a value, nor keep an order of locks.
 RAISE_COUNTERS: LiteralString = """

@@ -167,10 +167,17 @@ class Compiler:
             raise InvalidQuery(pointer_to(*at), f"{_described(place)} can't contain text; use eq")
         if not isinstance(value, str):
             raise InvalidQuery(pointer_to(*at), f"should be text, not {_kind(value)}")
-        return sql.SQL(
+        anywhere = sql.SQL(
             "EXISTS (SELECT FROM jsonb_path_query(c.search, {path}::jsonpath) AS v"
             " WHERE jsonb_typeof(v) = 'string' AND strpos(lower(v #>> '{{}}'), lower({text})) > 0)"
         ).format(path=sql.Literal(f"{place.jsonpath}[*]"), text=sql.Literal(value))
+        if len(place.steps) > 1 or place.many:
+            return anywhere
+        # Every card of the realm is looked at; this takes less than half the time of a path.
+        return sql.SQL(
+            "CASE WHEN jsonb_typeof(c.search -> {name}) = 'string'"
+            " THEN strpos(lower(c.search ->> {name}), lower({text})) > 0 ELSE {anywhere} END"
+        ).format(name=sql.Literal(place.names[0]), text=sql.Literal(value), anywhere=anywhere)
 
     def _range(self, place: FieldPlace, value: Range, at: Steps) -> sql.Composable:
         if place.type not in ("number", "date", "string", "any"):

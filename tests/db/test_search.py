@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
+from reindex.index.query import Query
+from reindex.index.search import search
 from reindex.jobs import messages
 from reindex.models import IndexedCard
 from tests.support import make
@@ -210,6 +212,28 @@ def test_a_search_finds_the_cards_that_are_asked_for(
     answer = query(world, {"filter": asked} if asked else {})
     assert set(found(answer)) == expected
     assert json.loads(answer.body)["meta"]["page"]["total"] == len(expected)
+
+
+@pytest.mark.django_db
+def test_text_is_found_in_whatever_an_any_field_holds() -> None:
+    url = f"{ORIGIN}/ada/any/"
+    held = {
+        "text": "Northern", "list": ["x", "the north"], "number": 3, "nothing": None,
+        "object": {"north": "x"},
+    }  # fmt: skip
+    cards = {
+        name: search_document(url + name, f"{url}post", "Post", {"words": "any"}, words=value)
+        for name, value in held.items()
+    }
+    put_index(url, 2, cards)
+    north = {"contains": {"words": "NORTH"}}
+    for asked, expected in (
+        (north, {"list", "text"}),
+        ({"not": north}, {"number", "nothing", "object"}),
+    ):
+        answer = search(url, Query.model_validate({"filter": asked}), known=lambda *_: None)
+        assert answer is not None
+        assert set(answer.paths) == expected
 
 
 SORTED: list[tuple[str, list[Any], list[str]]] = [

@@ -34,6 +34,15 @@ def test_a_definition_is_built_once_and_then_found_in_the_table() -> None:
     assert batch.keys() == {POST}
 
 
+def test_a_stored_entry_tells_all_that_its_build_told() -> None:
+    other = "http://localhost:4201/bob/other/"
+    lookup = DefinitionLookup(Builds(depends=(PERSON,), realms=(other,)))
+    built = lookup.lookup_module(POST)
+    assert built is not None
+    assert (built.dependencies, built.realms) == ((PERSON,), (REALM, other))
+    assert lookup.get_cached_definitions(POST) == built
+
+
 def test_a_name_that_no_module_exports_is_not_found() -> None:
     lookup = DefinitionLookup(Builds())
     with pytest.raises(DefinitionNotFound, match=r"post\.tsx exports no card named Nope"):

@@ -1,0 +1,220 @@
+"""Measures the time from the commit of a change until no replica uses the old entry any more.
+
+For sidecars the time ends when the slot of the changed file has moved on the last replica's board:
+from then on no web worker of any replica uses an entry made before. Bare LISTEN, django-pgpubsub
+and Redis do the same for a dictionary: the time ends when the last process has dropped the entry.
+All make the same change, a row updated in a transaction, and are told in the same run; each
+listener is a process. The sidecars are the whole command, with its reports.
+
+Then the time until a lookup refuses the entry, in caches of few and of many entries. And the time
+from a write's commit until the first GET answers the new bytes over HTTP, from one replica of two
+web workers whose cache has the old ones, beside a GET that is answered from the database alone.
+"""
+
+import http.client
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+
+from bench.support.comparing import Bar, Case, Table, WrongBytes, compare
+from bench.support.listeners import (
+    REALM,
+    Way,
+    bare,
+    listening,
+    pgpubsub,
+    redis_pubsub,
+    sidecar,
+)
+from bench.support.peers import Missing
+from bench.support.quantiles import share
+from bench.support.running import Bench
+from bench.support.screen import console
+
+#: Changes a second, and for how many seconds.
+RATES = {1: 5.0, 100: 3.0, 1000: 1.5}
+REPLICAS = (1, 4, 16)
+ENTRIES = (10, 100_000)
+
+
+def main() -> int:
+    bench = Bench("invalidate", __doc__)
+    with bench:
+        ways = _ways(bench)
+        for replicas in (1, 2) if bench.quick else REPLICAS:
+            for rate, seconds in RATES.items() if replicas == 4 else ((100, RATES[100]),):
+                heard(bench, ways, replicas, rate, 0.2 if bench.quick else seconds)
+        refused(bench, (10, 1000) if bench.quick else ENTRIES, 10 if bench.quick else 200)
+        over_http(bench, 10 if bench.quick else 100)
+    return bench.finish()
+
+
+def _ways(bench: Bench) -> list[Way]:
+    """The ways that are installed."""
+    ways = [sidecar(), bare()]
+    for each in (pgpubsub, redis_pubsub):
+        try:
+            ways.append(each())
+        except Missing as missing:
+            bench.skipped[missing.name] = missing.remedy
+    return ways
+
+
+# --- Heard by all ------------------------------------------------------------------------------
+
+
+def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: float) -> None:
+    """The time until every listener has heard a change: the 99th percentile, and the median."""
+    medians: dict[str, list[float]] = {}
+    title = f"commit until heard by {replicas} replicas, {rate:,} changes/s"
+
+    def measure(way: Way) -> Callable[[], float]:
+        def run() -> float:
+            with listening(way, replicas, bench.folder, int(rate * seconds) + 1) as found:
+                times = found.run(rate, seconds)
+            medians.setdefault(way.name, []).append(share(times, 50))
+            if found.rate < 0.9 * rate and len(times) > 100:
+                console.print(f"{title}: {way.name} had only {found.rate:.0f} changes/s")
+            return share(times, 99)
+
+        return run
+
+    table = compare(
+        f"{title}: p99", unit="ms", better="lower", runs=bench.runs,
+        cases=[Case(way.name, measure(way)) for way in ways], reference="bare LISTEN",
+    )  # fmt: skip
+    bench.add(table)
+    # Every second run measures the cases in reverse; here each case's runs are in order.
+    middle = Table(f"{title}: median", "ms", "lower", medians, "bare LISTEN")
+    bench.add(middle)
+    # A few changes have no p99: it would be the slowest.
+    which, judged = ("p99", table) if rate * seconds >= 100 else ("median", middle)
+    bench.judge(
+        Bar(
+            f"the sidecar's {which} is within 2 times bare LISTEN's: {title}",
+            judged.ratio("sidecar", "bare LISTEN"),
+            at_most=2,
+        )
+    )
+
+
+# --- Refused by a cache ------------------------------------------------------------------------
+
+
+def refused(bench: Bench, sizes: tuple[int, ...], times: int) -> None:
+    """The time until a cache of some size refuses an entry, for one file and for all of them."""
+    from notifications.board import Board, Slots, now_ns
+    from notifications.channels import path_key, realm_key
+    from notifications.stamped_cache import StampedCache
+
+    def measure(entries: int, wildcard: bool) -> float:
+        changes = times + 1
+        with listening(sidecar(), 1, bench.folder, changes) as found:
+            board = Board(found.boards[0])
+            cache: StampedCache[bytes] = StampedCache(
+                board, max_bytes=1 << 40, size_of=len, bound_ns=int(2e9)
+            )
+            slots = {
+                name: Slots([realm_key(REALM), path_key(REALM + name)])
+                for name in (f"file-{number}" for number in range(max(entries, changes)))
+            }
+
+            def put(name: str) -> None:
+                cache.put(name, name.encode(), slots[name], board.stamp(slots[name]))
+
+            for name in list(slots)[-entries:]:
+                put(name)
+            waited = []
+            for number in range(times):
+                name, other = f"file-{number}", list(slots)[-1]
+                put(name)
+                put(other)
+                if cache.get(name) != name.encode():
+                    raise WrongBytes("an entry that nothing has changed is refused")
+                at = found.change("*" if wildcard else "")
+                while cache.get(name) is not None or (wildcard and cache.get(other) is not None):
+                    if now_ns() - at > 10e9:
+                        raise WrongBytes("a changed entry is used for 10 s")
+                waited.append((now_ns() - at) / 1e6)
+            return median(waited)
+
+    for wildcard, what in ((False, "its file has changed"), (True, "a publish changes all files")):
+        cases = [Case(f"{size:,} entries", partial(measure, size, wildcard)) for size in sizes]
+        table = compare(
+            f"commit until a lookup refuses an entry, {what}: median of {times}",
+            unit="ms", better="lower", runs=bench.runs, cases=cases,
+        )  # fmt: skip
+        bench.add(table)
+        least, most = cases[0].name, cases[-1].name
+        bench.judge(
+            Bar(
+                f"{most} are refused within 1.5 times the time of {least}, where {what}",
+                table.ratio(most, least),
+                at_most=1.5,
+            )
+        )
+
+
+# --- Over HTTP ---------------------------------------------------------------------------------
+
+
+def over_http(bench: Bench, times: int) -> None:
+    """The time until a GET answers the new bytes, beside that of a GET past all caches."""
+    from tests.support import make
+    from tests.support.cluster import cluster
+
+    realm = make.source(REALM, make.user("ada"), {"page.css": b"0"})
+    with cluster(bench.folder, 1) as fleet:
+        client = http.client.HTTPConnection("127.0.0.1", fleet.replicas[0].port, timeout=30)
+
+        def get(query: str = "") -> bytes:
+            client.request("GET", f"/ada/site/page.css{query}", headers={"Host": "localhost:4201"})
+            answer = client.getresponse()
+            body = answer.read()
+            if answer.status != 200:
+                raise WrongBytes(f"status {answer.status}: {body[:200]!r}")
+            return body
+
+        written = 0
+
+        def fresh() -> float:
+            nonlocal written
+            waited = []
+            for _ in range(times):
+                written += 1
+                new = str(written).encode()
+                make.write_paths(realm, {"page.css": new})
+                at = time.perf_counter()
+                while (body := get()) != new:
+                    if int(body) != written - 1:
+                        raise WrongBytes(f"{body!r} after {new!r} was committed")
+                waited.append((time.perf_counter() - at) * 1000)
+                if get() != new:
+                    raise WrongBytes("the bytes are outdated again")
+            return share(waited, 99)
+
+        def alone() -> float:
+            waited = []
+            for _ in range(times):
+                at = time.perf_counter()
+                get("?noCache=true")
+                waited.append((time.perf_counter() - at) * 1000)
+            return share(waited, 99)
+
+        bench.add(
+            compare(
+                f"from a write's return to the first fresh answer: p99 of {times}",
+                unit="ms",
+                better="lower",
+                runs=bench.runs,
+                reference="a GET past all caches",
+                cases=[Case("first fresh GET", fresh), Case("a GET past all caches", alone)],
+            )
+        )
+        client.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""The realm that the benchmark of rendering publishes: modules of card types, linked cards."""
+
+import argparse
+import json
+from typing import Any
+
+
+def files(cards: int, modules: int) -> dict[str, bytes]:
+    """The realm: card types in modules that import from each other, and cards that link."""
+    made = {"realm.json": _document("@realm/base", "RealmConfig", {"name": "Bench"}, {})}
+    made["common.ts"] = b"export const shout = (text: string) => text.toUpperCase();\n"
+    for number in range(modules):
+        made[f"type{number}.tsx"] = module(number)
+    options = argparse.Namespace(cards=cards, modules=modules)
+    for number in range(cards):
+        made[f"card/{number}.json"] = card(number, options, "edition 0")
+    return made
+
+
+def card(number: int, options: argparse.Namespace, edition: str) -> bytes:
+    """A card that links to its two neighbours."""
+    return _document(
+        f"../type{number % options.modules}",
+        "Note",
+        {
+            "title": f"Note {number}",
+            "edition": edition,
+            "body": f"Some **text** of note {number}.\n\n" + "It goes on for a while. " * 12,
+            "tags": [f"tag{number % 7}", f"tag{number % 11}"],
+            "rank": number,
+        },
+        {"next": f"./{(number + 1) % options.cards}", "far": f"./{(number * 7) % options.cards}"},
+    )
+
+
+def fields_with_links(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The fields of every card, with those of its two linked cards in place of the links."""
+    made = [json.loads(card(n, options, "edition 0"))["data"] for n in range(options.cards)]
+    fields = [each["attributes"] for each in made]
+    return [
+        {
+            **each["attributes"],
+            **{
+                name: fields[int(link["links"]["self"].removeprefix("./"))]
+                for name, link in each["relationships"].items()
+            },
+        }
+        for each in made
+    ]
+
+
+def users(number: int, options: argparse.Namespace) -> list[int]:
+    """The cards whose type's module is this one or imports it, directly or not."""
+    last = number - number % 4 + 3
+    return [n for n in range(options.cards) if number <= n % options.modules <= last]
+
+
+def module(number: int, edition: str = "rank") -> bytes:
+    """A module of one card type. Three of four import the one before. `edition` is a word that all
+    its cards show."""
+    uses = f'import {{ label }} from "./type{number - 1}.tsx";' if number % 4 else ""
+    return f"""\
+import {{ Card, containsMany, Embed, linksTo, Markdown, markdown, number, string }}
+  from "@realm/base";
+import {{ shout }} from "./common.ts";
+{uses}
+export const label = "type {number}";
+export class Note extends Card {{
+  static displayName = "Note {number}";
+  static fields = {{
+    title: string(), edition: string(), body: markdown(), tags: containsMany(string()),
+    rank: number(), next: linksTo(() => Card), far: linksTo(() => Card),
+  }};
+  static isolated = ({{ card }}) => (
+    <article>
+      <h1>{{shout(card.title)}}</h1><p>{{card.edition}} of {edition} {{card.rank}}</p>
+      <Markdown text={{card.body}} />
+      <ul>{{card.tags.map((tag) => <li>{{tag}}</li>)}}</ul>
+      <Embed card={{card.next}} /><Embed card={{card.far}} format="atom" />
+    </article>
+  );
+  static embedded = ({{ card }}) => <section><b>{{card.title}}</b> {{card.edition}}</section>;
+}}
+""".replace("import { label } from", f"import {{ label as before{number} }} from").encode()
+
+
+def _document(module: str, name: str, attributes: dict[str, Any], links: dict[str, str]) -> bytes:
+    return json.dumps({
+        "data": {
+            "type": "card",
+            "attributes": attributes,
+            "relationships": {key: {"links": {"self": link}} for key, link in links.items()},
+            "meta": {"adoptsFrom": {"module": module, "name": name}},
+        }
+    }).encode()  # fmt: skip

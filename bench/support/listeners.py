@@ -1,0 +1,281 @@
+"""Processes that hear of changes, and when: the sidecar, and what others invalidate caches with.
+
+A change is a row of a table, updated and announced in one transaction. The announcement carries the
+change's number. A listener notes the moment at which it has done what a change requires: the
+sidecar has moved a slot of its board, the others have dropped an entry from a dictionary. All
+times are the board's clock, which processes share.
+"""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.sharedctypes import SynchronizedArray
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import psycopg
+
+from bench.support.comparing import WrongBytes
+from bench.support.peers import Missing
+
+REALM = "http://localhost:4201/ada/site/"
+CHANNEL = "bench_bare"
+REDIS_CHANNEL = "bench"
+PATIENCE = 30.0
+#: Announced before the timed changes, so that connections and caches are warm.
+WARMING = 20
+
+Arrivals: TypeAlias = "SynchronizedArray[int]"
+Heard: TypeAlias = Callable[[str], None]
+Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to invalidate. `listen` runs in a process of its own and calls `heard` with the name of
+    each changed entry. `announce` is called within the transaction of a change, `publish` after
+    its commit."""
+
+    name: str
+    listen: Callable[[Path, Callable[[], None], Heard], None]
+    announce: Callable[[Connection, str], object] = lambda connection, entry: None
+    publish: Callable[[str], object] = lambda entry: None
+
+
+# --- The ways ----------------------------------------------------------------------------------
+
+
+def _notify(channel: str, payload: str) -> Callable[[Connection, str], object]:
+    return lambda connection, entry: connection.execute(
+        "SELECT pg_notify(%s, %s)", (channel, payload.format(entry))
+    )
+
+
+def _sidecar(board: Path, ready: Callable[[], None], heard: Heard) -> None:
+    """The command as it is, with its reports; only its board tells what has moved."""
+    from django.conf import settings
+    from django.core.management import call_command
+
+    from notifications.board import Board
+
+    bump, go_live = Board.bump, Board.go_live
+
+    def bump_and_tell(self: Board, keys: Iterable[str]) -> None:
+        moved = list(keys)
+        bump(self, moved)
+        for key in moved:
+            heard(key.removeprefix(f"path|{REALM}"))
+
+    def go_live_and_tell(self: Board, until: int) -> None:
+        go_live(self, until)
+        ready()
+
+    Board.bump = bump_and_tell  # type: ignore[method-assign]
+    Board.go_live = go_live_and_tell  # type: ignore[method-assign]
+    settings.REALM_BOARD, settings.REALM_REPLICA = board, board.name
+    settings.REALM_REPLICA_ADDRESS = "http://127.0.0.1:9"
+    call_command("listen_file_changes")
+
+
+def _bare(_: Path, ready: Callable[[], None], heard: Heard) -> None:
+    from tests.support.hearing import connect
+
+    entries: dict[str, bytes] = {}
+    with connect() as connection:
+        connection.execute(f"LISTEN {CHANNEL}")
+        ready()
+        for notification in connection.notifies():
+            entries.pop(notification.payload, None)
+            heard(notification.payload)
+
+
+def _pgpubsub(_: Path, ready: Callable[[], None], heard: Heard) -> None:
+    os.environ["PGPUBSUB_USE_PSYCOPG_V3"] = "True"
+    from django.test import modify_settings
+
+    entries: dict[str, bytes] = {}
+    with modify_settings(INSTALLED_APPS={"append": "pgpubsub"}):
+        from pgpubsub.listen import listen
+
+        channel = pubsub_channel()
+
+        def drop(entry: str) -> None:
+            entries.pop(entry, None)
+            heard(entry)
+
+        channel.register(drop)
+        ready()
+        listen([channel])
+
+
+def pubsub_channel() -> Any:
+    """A channel of django-pgpubsub. Raises Missing."""
+    try:
+        from pgpubsub.channel import Channel
+    except ImportError as error:
+        raise Missing("django-pgpubsub", "pip install django-pgpubsub") from error
+
+    @dataclass
+    class Invalidated(Channel):
+        entry: str
+
+    return Invalidated
+
+
+def redis_client() -> Any:
+    """A client of the Redis at REDIS_URL, by default on this machine. Raises Missing."""
+    import redis
+
+    client = redis.Redis.from_url(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"))
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        raise Missing("Redis", "apt-get install redis-server, or set REDIS_URL") from error
+    return client
+
+
+def _redis(_: Path, ready: Callable[[], None], heard: Heard) -> None:
+    entries: dict[str, bytes] = {}
+    subscription = redis_client().pubsub()
+    subscription.subscribe(REDIS_CHANNEL)
+    for message in subscription.listen():
+        if message["type"] == "subscribe":
+            ready()
+            continue
+        entry = message["data"].decode()
+        entries.pop(entry, None)
+        heard(entry)
+
+
+def sidecar() -> Way:
+    """The realm server's sidecar, told by what the trigger of a written file sends."""
+    return Way("sidecar", _sidecar, _notify("realm_file_changes", f"{REALM}:{{}}"))
+
+
+def bare() -> Way:
+    """LISTEN with psycopg and nothing else."""
+    return Way("bare LISTEN", _bare, _notify(CHANNEL, "{}"))
+
+
+def pgpubsub() -> Way:
+    """django-pgpubsub. Raises Missing."""
+    channel = pubsub_channel().listen_safe_name()
+    payload = '{{"kwargs": {{"entry": "{}"}}}}'
+    return Way("django-pgpubsub", _pgpubsub, _notify(channel, payload))
+
+
+def redis_pubsub() -> Way:
+    """Redis, told after the commit. Raises Missing."""
+    client = redis_client()
+    return Way("Redis pub/sub", _redis, publish=lambda entry: client.publish(REDIS_CHANNEL, entry))
+
+
+# --- Listening ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Listening:
+    """Running listeners of one way. `boards` are the paths of their boards."""
+
+    way: Way
+    boards: Sequence[Path]
+    arrivals: Sequence[Arrivals]
+    changes: Connection
+    sent: list[int] = field(default_factory=list)
+    #: The changes a second of the last `run`, which may have been too slow.
+    rate: float = 0.0
+
+    def change(self, path: str = "") -> int:
+        """Commits the next change, and returns when its commit was sent. With a path it is about
+        that one, and no listener has to hear it."""
+        from notifications.board import now_ns
+
+        number = len(self.sent)
+        entry = path or f"file-{number}"
+        self.changes.execute("UPDATE bench_change SET number = %s", (number,))
+        self.way.announce(self.changes, entry)
+        at = now_ns()
+        self.sent.append(at)
+        self.changes.commit()
+        self.way.publish(entry)
+        return at
+
+    def run(self, rate: float, seconds: float) -> list[float]:
+        """Changes at a steady rate. Returns for each the time from its commit until the last
+        listener had heard it. Unit: ms. Raises WrongBytes if one doesn't hear all of them."""
+        for _ in range(WARMING):
+            self.change()
+        self.wait()
+        first = len(self.sent)
+        began = time.perf_counter()
+        for number in range(max(int(rate * seconds), 1)):
+            time.sleep(max(0.0, began + number / rate - time.perf_counter()))
+            self.change()
+        self.rate = (len(self.sent) - first) / (time.perf_counter() - began)
+        self.wait()
+        return [
+            (max(each[number] for each in self.arrivals) - self.sent[number]) / 1e6
+            for number in range(first, len(self.sent))
+        ]
+
+    def wait(self) -> None:
+        """Waits until every listener has heard every change."""
+        deadline = time.monotonic() + PATIENCE
+        for each in self.arrivals:
+            # The last to be sent need not be the last to be heard.
+            while not all(each[: len(self.sent)]):
+                if time.monotonic() > deadline:
+                    raise WrongBytes(f"a listener by {self.way.name} has not heard every change")
+                time.sleep(0.002)
+
+
+@contextmanager
+def listening(way: Way, count: int, folder: Path, changes: int) -> Iterator[Listening]:
+    """`count` listeners, each a process, which are ready. At most `changes` changes follow."""
+    from django.db import connections
+
+    from notifications.board import now_ns
+    from tests.support.hearing import connect
+
+    # A forked process must not share a connection.
+    connections.close_all()
+    context = multiprocessing.get_context("fork")
+    arrivals: list[Arrivals] = [
+        context.Array("q", changes + WARMING, lock=False) for _ in range(count)
+    ]
+    ready = [context.Event() for _ in range(count)]
+    boards = [folder / f"board-{number}" for number in range(count)]
+
+    def run(number: int) -> None:
+        arrived = arrivals[number]
+
+        def heard(entry: str) -> None:
+            name, _, change = entry.partition("-")
+            if name == "file":
+                arrived[int(change)] = now_ns()
+
+        with suppress(KeyboardInterrupt):
+            way.listen(boards[number], ready[number].set, heard)
+
+    processes = [
+        context.Process(target=run, args=(number,), daemon=True) for number in range(count)
+    ]
+    try:
+        for process in processes:
+            process.start()
+        for event in ready:
+            if not event.wait(PATIENCE):
+                raise WrongBytes(f"a listener by {way.name} has not begun to listen")
+        with connect() as changing:
+            changing.execute("CREATE TABLE IF NOT EXISTS bench_change (number bigint)")
+            changing.execute("TRUNCATE bench_change")
+            changing.execute("INSERT INTO bench_change VALUES (0)")
+            changing.autocommit = False
+            yield Listening(way, boards, arrivals, changing)
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
