@@ -45,6 +45,22 @@ GENERATION_NEVER_FALLS = pgtrigger.Trigger(
     "OLD.url, OLD.generation, NEW.generation;",
 )
 
+#: Notes how long a publish has held its locks. Deferred: it runs when the commit begins, after all
+#: other statements, and the publish sends none for it.
+NOTE_LOCK_HELD = pgtrigger.Trigger(
+    name="note_lock_held",
+    operation=pgtrigger.Insert,
+    when=pgtrigger.After,
+    timing=pgtrigger.Deferred,
+    condition=pgtrigger.Q(new__locked_at__isnull=False),
+    func="""
+        UPDATE realms_publication
+            SET lock_held = extract(epoch FROM clock_timestamp() - NEW.locked_at)
+            WHERE id = NEW.id;
+        RETURN NULL;
+    """,
+)
+
 #: Generations don't fall over a delete either: a tombstone keeps the last one, and a new realm at
 #: the URL continues from there.
 _ENTOMB = """

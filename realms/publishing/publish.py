@@ -6,18 +6,17 @@ transaction writes.
 """
 
 import logging
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from notifications.locks import address_lock
 from realms import errors
 from realms.access.auth import Caller, owns, user_id
 from realms.access.spaces import belongs_to_another, check_domain, first_segment, space_lock
@@ -34,26 +33,12 @@ from realms.models import (
     Realm,
     RealmPermission,
 )
+from realms.publishing.locking import Held, Locks, address_locks, with_locks, with_outer_urls
 from realms.publishing.seeds import seed_files
 
 logger = logging.getLogger(__name__)
 
 Kind = Realm.Kind
-R = TypeVar("R")
-#: How often an operation is tried when the set of locks that it needs keeps changing.
-TRIES = 5
-
-
-@dataclass(frozen=True)
-class Locks:
-    """The locks of an operation: the URLs that it changes, and the URLs that it only reads."""
-
-    written: Set[str]
-    read: Set[str] = frozenset()
-
-    def __le__(self, held: "Locks") -> bool:
-        """Whether the locks in `held` include these."""
-        return self.written <= held.written and self.read <= held.written | held.read
 
 
 @dataclass(frozen=True)
@@ -133,15 +118,15 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
     check_domain(url)
 
     def required() -> Locks:
-        written = (*_with_outer_urls(url), *space_lock(url), *_address_locks(url, source_url))
+        written = (*with_outer_urls(url), *space_lock(url), *address_locks(url, source_url))
         return Locks(frozenset(written), frozenset([source_url]))
 
-    def publish() -> Published:
+    def publish(held: Held) -> Published:
         source = _source(source_url, caller)
         published = _published_or_free(url, source, caller)
-        return _show(source, source.generation, published, url, caller)
+        return _show(source, source.generation, published, url, caller, held)
 
-    return _timed(lambda: _with_locks(url, required, publish))
+    return _timed(lambda: with_locks(url, required, publish))
 
 
 def rollback_realm(published_url: str, caller: Caller, publication: int | None = None) -> Published:
@@ -150,7 +135,7 @@ def rollback_realm(published_url: str, caller: Caller, publication: int | None =
     url = canonical_realm_url(published_url)
 
     def required() -> Locks:
-        written = frozenset([url, *_address_locks(url)])
+        written = frozenset([url, *address_locks(url)])
         realm = Realm.objects.published().filter(url=url).first()
         try:
             source = rollback_target(realm, publication).source if realm is not None else None
@@ -158,12 +143,12 @@ def rollback_realm(published_url: str, caller: Caller, publication: int | None =
             source = None
         return Locks(written, frozenset([source.url] if source is not None else []))
 
-    def roll_back() -> Published:
+    def roll_back(held: Held) -> Published:
         realm = _published(url, caller)
         earlier = rollback_target(realm, publication)
-        return _show(earlier.source, earlier.source_generation, realm, url, caller)
+        return _show(earlier.source, earlier.source_generation, realm, url, caller, held)
 
-    return _timed(lambda: _with_locks(url, required, roll_back))
+    return _timed(lambda: with_locks(url, required, roll_back))
 
 
 def _timed(act: Callable[[], Published]) -> Published:
@@ -208,7 +193,12 @@ def rollback_target(realm: Realm, publication: int | None = None) -> Publication
 
 
 def _show(
-    source: Realm, source_generation: int, published: Realm | None, url: str, caller: Caller
+    source: Realm,
+    source_generation: int,
+    published: Realm | None,
+    url: str,
+    caller: Caller,
+    held: Held,
 ) -> Published:
     """Points the published realm at `source_generation` of `source`, creating the realm if it is
     None, and raises the change, in the caller's transaction."""
@@ -228,6 +218,8 @@ def _show(
         source=source,
         source_generation=source_generation,
         by=caller.username,
+        lock_waited=held.waited,
+        locked_at=held.since_on_database,
     )
     _log("published %s as of its generation %d", source.url, source_generation, realm=published)
     raise_change(
@@ -253,14 +245,14 @@ def unpublish_realm(published_url: str, caller: Caller) -> Realm:
     """Removes a published realm and returns it as it was. Raises NotPublished, Forbidden."""
     url = canonical_realm_url(published_url)
 
-    def unpublish() -> Realm:
+    def unpublish(held: Held) -> Realm:
         realm = _published(url, caller)
         gone = Realm.objects.select_related("source").get(pk=realm.pk)
         _tear_down(realm)
         return gone
 
-    return _with_locks(
-        url, lambda: Locks({*_with_outer_urls(url), *_address_locks(url, gone=True)}), unpublish
+    return with_locks(
+        url, lambda: Locks({*with_outer_urls(url), *address_locks(url, gone=True)}), unpublish
     )
 
 
@@ -275,16 +267,16 @@ def delete_realm(realm_url: str, caller: Caller) -> list[str]:
         # Realms that showed it earlier have publications, which are deleted with it.
         showed = Q(source__url=url) | Q(publications__source__url=url)
         copies = Realm.objects.filter(showed).distinct().order_by()
-        return Locks(frozenset(_with_outer_urls(url, *copies.values_list("url", flat=True))))
+        return Locks(frozenset(with_outer_urls(url, *copies.values_list("url", flat=True))))
 
-    def delete() -> list[str]:
+    def delete(held: Held) -> list[str]:
         realm = deletable(url, caller)
         published = list(Realm.objects.filter(source=realm).order_by("url"))
         for each in [*published, realm]:
             _tear_down(each)
         return [url, *(copy.url for copy in published)]
 
-    return _with_locks(url, required, delete)
+    return with_locks(url, required, delete)
 
 
 def deletable(url: str, caller: Caller) -> Realm:
@@ -325,35 +317,7 @@ def _log(message: str, *args: object, realm: Realm) -> None:
     transaction.on_commit(lambda: logger.info(line, *fields.values(), *args, extra=fields))
 
 
-# --- Locks and checks --------------------------------------------------------------------------
-
-
-def _with_locks(url: str, required: Callable[[], Locks], act: Callable[[], R]) -> R:
-    """Calls `act` in a transaction that holds the locks that `required` returns. Calls `required`
-    again under the locks, and starts over if it returns a lock that is not held. Raises Busy after
-    TRIES."""
-    for _ in range(TRIES):
-        locks = required()
-        with realm_write_lock(*locks.written, shared=locks.read):
-            if required() <= locks:
-                return act()
-    raise errors.Busy(what=f"{url} has been changed {TRIES} times meanwhile")
-
-
-def _with_outer_urls(*urls: str) -> list[str]:
-    """The URLs to lock for creating or removing realms at `urls`: each URL, and the URL of the
-    realm around it, whose content the operation changes (see `borders`)."""
-    return [each for url in urls for each in (url, *outer_urls(url))]
-
-
-def _address_locks(url: str, *source_urls: str, gone: bool = False) -> list[str]:
-    """The address locks of all source realms that `url` shows, showed, or is to show
-    (`source_urls`): an operation may change where these are published. If they are all one realm,
-    its address stays and no lock is required, unless the realm at `url` will be `gone`."""
-    publications = Publication.objects.filter(realm__url=url).order_by()
-    shown = set(publications.values_list("source__url", flat=True).distinct())
-    stays = not gone and len(shown) == 1 and shown.issuperset(source_urls)
-    return [] if stays else [address_lock(each) for each in sorted({*shown, *source_urls})]
+# --- Checks ---------------------------------------------------------------------------------
 
 
 def check_not_reserved(url: str) -> None:
