@@ -28,10 +28,10 @@ class ClearableAdmin(ReadOnlyAdmin):
 
 @admin.register(CacheGeneration)
 class CacheGenerationAdmin(ClearableAdmin):
-    list_display = ("scope", "key", "generation", "bumped_at")
+    list_display = ("scope", "key", "generation", "bumped_at", "bumped_by")
     list_display_links = ("scope", "key")
     list_filter = ("scope",)
-    search_fields = ("key",)
+    search_fields = ("key", "bumped_by")
     ordering = ("scope", "key")
 
     @admin.action(description="Clear these definitions on every replica", permissions=["clear"])
@@ -39,14 +39,14 @@ class CacheGenerationAdmin(ClearableAdmin):
         """Drops what the chosen counters stand for, and raises the counters."""
         rows = list(queryset)
         scopes = CacheGeneration.Scope
-        lookup = DefinitionLookup()
+        lookup, by = DefinitionLookup(), f"clear by {request.user.get_username()}"
         with transaction.atomic():
             realms = [row.key for row in rows if row.scope == scopes.REALM]
             modules = [row.key for row in rows if row.scope == scopes.MODULE]
             if realms or modules:
-                lookup.drop(realms, modules)
+                lookup.drop(realms, modules, by)
             if any(row.scope == scopes.GLOBAL for row in rows):
-                lookup.clear_all_definitions()
+                lookup.clear_all_definitions(by)
         for row in rows:
             self.log_change(request, row, "Cleared.")
         self.cleared(request, [row.key or "everything" for row in rows])
@@ -68,7 +68,7 @@ class DefinitionAdmin(ClearableAdmin):
         modules = sorted(set(queryset.values_list("module_url", flat=True)))
         for row in queryset:
             self.log_change(request, row, "Cleared.")
-        DefinitionLookup().invalidate(*modules)
+        DefinitionLookup().invalidate(*modules, by=f"clear by {request.user.get_username()}")
         self.cleared(request, modules)
 
     @admin.display(boolean=True)

@@ -44,6 +44,12 @@ class Realm(models.Model):
         "self", null=True, blank=True, on_delete=models.CASCADE, related_name="published"
     )
     generation = models.PositiveBigIntegerField(default=1)
+    bumped_at = models.DateTimeField(
+        null=True, blank=True, help_text="when its generation was raised last"
+    )
+    bumped_by = models.TextField(
+        blank=True, db_default="", help_text="what raised it: a publish, a write, a realm within it"
+    )
     history_from = models.PositiveBigIntegerField(
         default=0, help_text="from this generation on no version of a file has been collected"
     )

@@ -24,7 +24,14 @@ ANNOUNCE_REALM = [
         operation=pgtrigger.Update,
         when=pgtrigger.After,
         condition=pgtrigger.AnyChange(
-            exclude=["generation", "history_from", "file_count", "byte_count"]
+            exclude=[
+                "generation",
+                "bumped_at",
+                "bumped_by",
+                "history_from",
+                "file_count",
+                "byte_count",
+            ]
         ),
         func=_UPSERT,
     ),

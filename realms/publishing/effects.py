@@ -48,7 +48,10 @@ def drop_definitions(changes: Sequence[Change]) -> None:
     realms = {change.realm_url for change in changes if drops_all_definitions(change)}
     lookup = DefinitionLookup()
     modules: list[str] = []
+    by: dict[str, None] = {}
     for change in changes:
+        if change.realm_url in realms:
+            by[change.by] = None
         if not change.paths or change.realm_url in realms:
             continue
         urls = {path: file_url(change.realm_url, path) for path in sorted(change.paths)}
@@ -59,8 +62,10 @@ def drop_definitions(changes: Sequence[Change]) -> None:
             realms.add(change.realm_url)
         else:
             modules += named
+        if named:
+            by[f"{change.by} in {change.realm_url}"] = None
     if realms or modules:
-        lookup.drop(realms, modules)
+        lookup.drop(realms, modules, ", ".join(by))
 
 
 def enqueue_jobs(changes: Sequence[Change]) -> None:

@@ -39,6 +39,8 @@ from realms.publishing.seeds import seed_files
 logger = logging.getLogger(__name__)
 
 Kind = Realm.Kind
+#: What raised the first generation of a realm that nobody publishes.
+CREATION = "creation"
 
 
 @dataclass(frozen=True)
@@ -75,23 +77,32 @@ def create_realm(caller: Caller, endpoint: str, attributes: dict[str, Any]) -> R
 def make_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) -> Realm:
     """Makes an empty realm and raises the change; for the rest see `_insert_realm`."""
     realm = _insert_realm(url, kind, owner, by, **more)
-    raise_change(Change.of(realm, exists_before=False))
+    raise_change(Change.of(realm, by=CREATION, exists_before=False))
     return realm
 
 
-def _insert_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) -> Realm:
+def _insert_realm(
+    url: str, kind: Kind, owner: Any, by: Any = None, how: str = CREATION, **more: Any
+) -> Realm:
     """Inserts a realm into the registry. The caller holds the lock of its URL, and raises the
     change.
 
-    All permissions go to the account `by`, by default the owner. If the URL had a realm before, the
-    new one continues with the next generation. Raises AlreadyExists, Reserved.
+    All permissions go to the account `by`, by default the owner. `how` says to people what made the
+    realm. If the URL had a realm before, the new one continues with the next generation. Raises
+    AlreadyExists, Reserved.
     """
     if kind != Kind.BOOTSTRAP:
         check_not_reserved(url)
     if Realm.objects.filter(url=url).exists():
         raise errors.AlreadyExists(url=url)
     realm = Realm.objects.create(
-        url=url, kind=kind, owner=owner, publishable=kind == Kind.SOURCE, **more
+        url=url,
+        kind=kind,
+        owner=owner,
+        publishable=kind == Kind.SOURCE,
+        bumped_at=timezone.now(),
+        bumped_by=how,
+        **more,
     )
     # A trigger has set it to continue from the tombstone of an earlier realm.
     realm.refresh_from_db(fields=["generation"])
@@ -100,7 +111,7 @@ def _insert_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any)
         RealmPermission.objects.create(
             realm=realm, account=account, read=True, write=True, realm_owner=True
         )
-    move_border(url)
+    move_border(url, how)
     return realm
 
 
@@ -124,7 +135,8 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
     def publish(held: Held) -> Published:
         source = _source(source_url, caller)
         published = _published_or_free(url, source, caller)
-        return _show(source, source.generation, published, url, caller, held)
+        by = f"publish by {caller.username}"
+        return _show(source, source.generation, published, url, caller, held, by)
 
     return _timed(lambda: with_locks(url, required, publish))
 
@@ -146,7 +158,8 @@ def rollback_realm(published_url: str, caller: Caller, publication: int | None =
     def roll_back(held: Held) -> Published:
         realm = _published(url, caller)
         earlier = rollback_target(realm, publication)
-        return _show(earlier.source, earlier.source_generation, realm, url, caller, held)
+        by = f"rollback by {caller.username}"
+        return _show(earlier.source, earlier.source_generation, realm, url, caller, held, by)
 
     return _timed(lambda: with_locks(url, required, roll_back))
 
@@ -193,25 +206,21 @@ def rollback_target(realm: Realm, publication: int | None = None) -> Publication
 
 
 def _show(
-    source: Realm,
-    source_generation: int,
-    published: Realm | None,
-    url: str,
-    caller: Caller,
-    held: Held,
-) -> Published:
+    source: Realm, source_generation: int, published: Realm | None, url: str, caller: Caller,
+    held: Held, by: str = "publish",
+) -> Published:  # fmt: skip
     """Points the published realm at `source_generation` of `source`, creating the realm if it is
-    None, and raises the change, in the caller's transaction."""
+    None, and raises the change, in the caller's transaction. `by` says to people what this is."""
     now = timezone.now()
     new = published is None
     before = published.source if published is not None else None
     if published is None:
-        published = _insert_realm(url, Kind.PUBLISHED, source.owner, caller.account,
+        published = _insert_realm(url, Kind.PUBLISHED, source.owner, caller.account, by,
                                   source=source, last_published_at=now)  # fmt: skip
         RealmPermission.objects.create(realm=published, audience=EVERYONE, read=True)
     else:
         Realm.objects.filter(pk=published.pk).update(source=source, last_published_at=now)
-        advance(published)
+        advance(published, by)
     Publication.objects.create(
         realm=published,
         generation=published.generation,
@@ -225,6 +234,7 @@ def _show(
     raise_change(
         Change.of(
             published,
+            by=by,
             owner=source.owner_key,
             paths=None,
             shows_before=before.url if before is not None else None,
@@ -248,7 +258,7 @@ def unpublish_realm(published_url: str, caller: Caller) -> Realm:
     def unpublish(held: Held) -> Realm:
         realm = _published(url, caller)
         gone = Realm.objects.select_related("source").get(pk=realm.pk)
-        _tear_down(realm)
+        _tear_down(realm, f"unpublish by {caller.username}")
         return gone
 
     return with_locks(
@@ -273,7 +283,7 @@ def delete_realm(realm_url: str, caller: Caller) -> list[str]:
         realm = deletable(url, caller)
         published = list(Realm.objects.filter(source=realm).order_by("url"))
         for each in [*published, realm]:
-            _tear_down(each)
+            _tear_down(each, f"deletion by {caller.username}")
         return [url, *(copy.url for copy in published)]
 
     return with_locks(url, required, delete)
@@ -301,12 +311,12 @@ def _below_own_name(realm: Realm, caller: Caller) -> bool:
     return first_segment(realm.url) == account.get_username() or renamed.exists()
 
 
-def _tear_down(realm: Realm) -> None:
-    """Removes a realm, in the caller's transaction."""
+def _tear_down(realm: Realm, by: str = "removal") -> None:
+    """Removes a realm, in the caller's transaction. `by` says to people what this is."""
     source = realm.source.url if realm.source is not None else None
     _log("removed the %s realm", realm.kind, realm=realm)
-    move_border(realm.url)
-    raise_change(Change.of(realm, paths=None, shows_before=source, exists_after=False))
+    move_border(realm.url, by)
+    raise_change(Change.of(realm, by=by, paths=None, shows_before=source, exists_after=False))
     realm.delete()
 
 
