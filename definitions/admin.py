@@ -1,5 +1,5 @@
-"""Definitions and their counters in the admin. They can be cleared, which raises their counters,
-and is the same as what a publish does; otherwise they are read-only."""
+"""The counters of definitions in the admin. They can be cleared, which raises them, and is the same
+as what a publish does; otherwise they are read-only."""
 
 from django.contrib import admin, messages
 from django.db import transaction
@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from definitions.lookup import DefinitionLookup
-from definitions.models import CacheGeneration, Definition
+from definitions.models import CacheGeneration
 from notifications.admin import ReadOnlyAdmin
 
 
@@ -50,28 +50,3 @@ class CacheGenerationAdmin(ClearableAdmin):
         for row in rows:
             self.log_change(request, row, "Cleared.")
         self.cleared(request, [row.key or "everything" for row in rows])
-
-
-@admin.register(Definition)
-class DefinitionAdmin(ClearableAdmin):
-    large = ("definitions", "error", "dependencies")
-    list_display = (
-        "module_url", "realm_url", "scope", "reader", "failed", "built_at", "build_ms",
-    )  # fmt: skip
-    list_filter = ("scope", ("expires_at", admin.EmptyFieldListFilter))
-    search_fields = ("module_url", "realm_url", "reader")
-    ordering = ("module_url", "scope", "reader")
-
-    @admin.action(description="Build anew: clear on every replica", permissions=["clear"])
-    def clear(self, request: HttpRequest, queryset: QuerySet[Definition]) -> None:
-        """Drops modules and what was built from them; the next request builds them anew."""
-        modules = sorted(set(queryset.values_list("module_url", flat=True)))
-        for row in queryset:
-            self.log_change(request, row, "Cleared.")
-        DefinitionLookup().invalidate(*modules, by=f"clear by {request.user.get_username()}")
-        self.cleared(request, modules)
-
-    @admin.display(boolean=True)
-    def failed(self, definition: Definition) -> bool:
-        """Whether the row holds an error: only errors expire."""
-        return definition.expires_at is not None
