@@ -62,5 +62,12 @@ class Presence(bootsteps.StartStopStep):
         reporting.start()
 
 
+@signals.worker_process_shutdown.connect
+def _send_spans(**_: Any) -> None:
+    from notifications.tracing import spans  # needs the settings
+
+    spans.flush()
+
+
 app.steps["worker"].add(Beat)
 app.steps["worker"].add(Presence)

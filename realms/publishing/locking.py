@@ -1,6 +1,7 @@
 """The locks of an operation on realms: which it needs, taken anew until they are all held."""
 
 from collections.abc import Callable, Set
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from time import perf_counter
@@ -10,6 +11,7 @@ from django.db.models import DateTimeField, Func
 from django.db.models.expressions import Combinable
 
 from notifications.locks import address_lock
+from notifications.tracing import spans
 from realms import errors
 from realms.content.borders import outer_urls
 from realms.content.locks import realm_write_lock
@@ -62,7 +64,9 @@ def with_locks(url: str, required: Callable[[], Locks], act: Callable[[Held], R]
     began = perf_counter()
     for _ in range(TRIES):
         locks = required()
-        with realm_write_lock(*locks.written, shared=locks.read):
+        with ExitStack() as transaction:
+            with spans.span("lock"):
+                transaction.enter_context(realm_write_lock(*locks.written, shared=locks.read))
             held = perf_counter()
             if required() <= locks:
                 return act(Held(held - began, held))

@@ -17,6 +17,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from notifications.tracing import spans
 from realms import errors
 from realms.access.auth import Caller, owns, user_id
 from realms.access.spaces import belongs_to_another, check_domain, first_segment, space_lock
@@ -136,9 +137,11 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
         source = _source(source_url, caller)
         published = _published_or_free(url, source, caller)
         by = f"publish by {caller.username}"
-        return _show(source, source.generation, published, url, caller, held, by)
+        with spans.span("swap"):
+            return _show(source, source.generation, published, url, caller, held, by)
 
-    return _timed(lambda: with_locks(url, required, publish))
+    with spans.trace("publish", realm=url):
+        return _timed(lambda: with_locks(url, required, publish))
 
 
 def rollback_realm(published_url: str, caller: Caller, publication: int | None = None) -> Published:
@@ -159,9 +162,11 @@ def rollback_realm(published_url: str, caller: Caller, publication: int | None =
         realm = _published(url, caller)
         earlier = rollback_target(realm, publication)
         by = f"rollback by {caller.username}"
-        return _show(earlier.source, earlier.source_generation, realm, url, caller, held, by)
+        with spans.span("swap"):
+            return _show(earlier.source, earlier.source_generation, realm, url, caller, held, by)
 
-    return _timed(lambda: with_locks(url, required, roll_back))
+    with spans.trace("rollback", realm=url):
+        return _timed(lambda: with_locks(url, required, roll_back))
 
 
 def _timed(act: Callable[[], Published]) -> Published:
@@ -261,9 +266,11 @@ def unpublish_realm(published_url: str, caller: Caller) -> Realm:
         _tear_down(realm, f"unpublish by {caller.username}")
         return gone
 
-    return with_locks(
-        url, lambda: Locks({*with_outer_urls(url), *address_locks(url, gone=True)}), unpublish
-    )
+    def required() -> Locks:
+        return Locks({*with_outer_urls(url), *address_locks(url, gone=True)})
+
+    with spans.trace("unpublish", realm=url):
+        return with_locks(url, required, unpublish)
 
 
 def delete_realm(realm_url: str, caller: Caller) -> list[str]:
@@ -286,7 +293,8 @@ def delete_realm(realm_url: str, caller: Caller) -> list[str]:
             _tear_down(each, f"deletion by {caller.username}")
         return [url, *(copy.url for copy in published)]
 
-    return with_locks(url, required, delete)
+    with spans.trace("delete", realm=url):
+        return with_locks(url, required, delete)
 
 
 def deletable(url: str, caller: Caller) -> Realm:

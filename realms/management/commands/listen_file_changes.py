@@ -20,6 +20,7 @@ from notifications.listener import (
 )
 from notifications.models import Replica
 from notifications.reporter import Reporter
+from notifications.tracing import spans
 from realms.figures.build import build
 from realms.figures.files import Totals
 from realms.models import Realm
@@ -85,6 +86,8 @@ class Command(BaseCommand):
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: listener.stop())
+        # No notification waits for an import.
+        spans.prepare()
         reporter.start()
         try:
             listener.run()
