@@ -14,7 +14,7 @@ from notifications.admin import ReadOnlyAdmin
 class ClearableAdmin(ReadOnlyAdmin):
     """Rows whose definitions can be cleared by who may clear caches."""
 
-    actions = ("clear",)
+    actions: tuple[str, ...] = ("clear",)
 
     def has_clear_permission(self, request: HttpRequest) -> bool:
         """Whether the user may clear caches."""

