@@ -4,11 +4,15 @@ import shutil
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.core import checks
 from django.core.checks import Error, Warning
+from django.core.files.base import File
 from django.core.files.storage import storages
 from django.db import OperationalError, connection
 from django.test import override_settings
@@ -42,12 +46,12 @@ def test_unsafe_settings_are_warnings_and_wrong_ones_problems(
         Error("wrong", id="realms.004"),
         Error("somebody else's", id="security.W001"),
     ]
-    monkeypatch.setattr(doctor.checks, "run_checks", lambda **_: told)
+    monkeypatch.setattr(checks, "run_checks", lambda **_: told)
     assert list(doctor._settings()) == [
         Finding("settings", WARNING, "unsafe", "change it"),
         Finding("settings", PROBLEM, "wrong", ""),
     ]
-    monkeypatch.setattr(doctor.checks, "run_checks", lambda **_: told[2:])
+    monkeypatch.setattr(checks, "run_checks", lambda **_: told[2:])
     assert only(doctor._settings).severity is FINE
 
 
@@ -93,8 +97,9 @@ def test_without_a_database_the_checks_that_need_it_are_left_out(
 
 def test_a_check_that_fails_itself_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> Iterator[Finding]:
-        raise RuntimeError("a bug\nsecond line")
-        yield
+        if settings.REALM_BOARD:
+            raise RuntimeError("a bug\nsecond line")
+        yield from ()
 
     monkeypatch.setattr(doctor, "_disk", broken)
     found = {each.about: each for each in doctor.examine()}
@@ -133,7 +138,7 @@ def test_content_of_another_host_that_is_not_here_is_a_problem(tmp_path: Path) -
 
 def test_a_storage_that_returns_other_bytes_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     storage: Any = storages["blobs"]
-    first = storage.save("first", doctor.File(doctor.BytesIO(b"other")))
+    first = storage.save("first", File(BytesIO(b"other")))
     monkeypatch.setattr(storage, "save", lambda *_: first)
     assert only(doctor._storage).severity is PROBLEM
     assert not storage.exists(first), "what the check has written is removed"
