@@ -53,6 +53,8 @@ from notifications.single_flight import SingleFlight
 
 logger = logging.getLogger(__name__)
 
+#: What raised a counter, where the caller says no more.
+CLEAR = "clear"
 #: How often a build begins again because its module's imports have changed.
 MAX_TRIES = 5
 
@@ -126,19 +128,19 @@ class DefinitionLookup:
 
     # --- invalidating ---
 
-    def clear_realm_definitions(self, realm_url: str) -> None:
+    def clear_realm_definitions(self, realm_url: str, by: str = CLEAR) -> None:
         """Drops a realm's definitions: raises its counter, deletes its rows and those that other
         realms built from its modules, and notifies every replica. Builds in flight can't store
-        their results any more.
+        their results any more. `by` is noted with the counter.
 
         Runs in the caller's transaction, or in one of its own.
         """
-        self.drop([realm_url])
+        self.drop([realm_url], by=by)
 
-    def clear_all_definitions(self) -> None:
+    def clear_all_definitions(self, by: str = CLEAR) -> None:
         """Empties the table, and notifies every replica."""
         with transaction.atomic():
-            raise_counters([(Scope.GLOBAL.value, "")])
+            raise_counters([(Scope.GLOBAL.value, "")], by)
             Definition.objects.all().delete()
             emit(all_definitions_cleared())
 
@@ -150,14 +152,16 @@ class DefinitionLookup:
         with transaction.atomic():
             delete_rows(mine)
 
-    def invalidate(self, *module_urls: str) -> list[str]:
+    def invalidate(self, *module_urls: str, by: str = CLEAR) -> list[str]:
         """Drops modules, their extension spellings, and everything built from them, transitively.
 
         Returns the URLs that were dropped. Runs in the caller's transaction, or in one of its own.
         """
-        return self.drop(module_urls=module_urls)
+        return self.drop(module_urls=module_urls, by=by)
 
-    def drop(self, realm_urls: Iterable[str] = (), module_urls: Iterable[str] = ()) -> list[str]:
+    def drop(
+        self, realm_urls: Iterable[str] = (), module_urls: Iterable[str] = (), by: str = CLEAR
+    ) -> list[str]:
         """Drops realms' definitions and modules, as the methods above do, and returns the URLs of
         the dropped modules.
 
@@ -172,7 +176,7 @@ class DefinitionLookup:
             dropped = list(dict.fromkeys([*named, *(url for url, _ in rows)]))
             # Without modules the first try always succeeds, so it needs no savepoint.
             with transaction.atomic(savepoint=bool(named)):
-                raise_counters([*realms, *((Scope.MODULE.value, url) for url in dropped)])
+                raise_counters([*realms, *((Scope.MODULE.value, url) for url in dropped)], by)
                 # Read again: a build may have stored further dependents meanwhile. Then everything
                 # is rolled back and tried again with them.
                 rows = with_dependents(named) if named else []

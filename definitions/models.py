@@ -44,6 +44,9 @@ class CacheGeneration(models.Model):
     key = models.TextField(blank=True, help_text="the realm's or module's URL; empty for global")
     generation = models.PositiveBigIntegerField(default=0)
     bumped_at = models.DateTimeField(auto_now=True)
+    bumped_by = models.TextField(
+        blank=True, db_default="", help_text="what raised it last: a publish, a write, a clear"
+    )
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["scope", "key"], name="one_counter_per_key")]

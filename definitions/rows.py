@@ -29,11 +29,12 @@ from notifications.emit import emit
 ERROR_LIFETIME = timedelta(seconds=30)
 
 
-def raise_counters(counters: Iterable[Counter]) -> None:
-    """Raises counters in sorted order, like `make_counters`."""
+def raise_counters(counters: Iterable[Counter], by: str) -> None:
+    """Raises counters in sorted order, like `make_counters`. `by` says to people what raises
+    them."""
     scopes, keys = zip(*sorted(set(counters)), strict=True)
     with connection.cursor() as cursor:
-        cursor.execute(sql.RAISE_COUNTERS, [list(scopes), list(keys)])
+        cursor.execute(sql.RAISE_COUNTERS, {"scopes": list(scopes), "keys": list(keys), "by": by})
 
 
 def drop_rows(realm_urls: list[str], module_urls: list[str]) -> None:

@@ -15,13 +15,15 @@ WHERE module_url = ANY(%(urls)s) AND scope = %(scope)s AND reader = %(reader)s
 """
 
 #: Raises counters, given as a list of scopes and a list of keys, in that order; creates those that
-#: are missing. SQL, because the ORM's upserts can't add to a value, nor keep an order of locks.
+#: are missing, and notes what raised them. SQL, because the ORM's upserts can't add to a value, nor
+#: keep an order of locks.
 RAISE_COUNTERS: LiteralString = """
-INSERT INTO definitions_cachegeneration (scope, key, generation, bumped_at)
-SELECT scope, key, 1, now()
-FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY c(scope, key, place) ORDER BY place
+INSERT INTO definitions_cachegeneration (scope, key, generation, bumped_at, bumped_by)
+SELECT scope, key, 1, now(), %(by)s FROM
+    unnest(%(scopes)s::text[], %(keys)s::text[]) WITH ORDINALITY c(scope, key, place) ORDER BY place
 ON CONFLICT (scope, key) DO UPDATE
-SET generation = definitions_cachegeneration.generation + 1, bumped_at = now()
+SET generation = definitions_cachegeneration.generation + 1,
+    bumped_at = excluded.bumped_at, bumped_by = excluded.bumped_by
 """
 
 #: A row for each of the given counters that exists: scope, key and value. SQL, because the ORM

@@ -18,6 +18,8 @@ MODULE_CACHE_INVALIDATED = "module_cache_invalidated"
 REALM_REGISTRY = "realm_registry"
 REALM_INDEX_SWAPPED = "realm_index_swapped"
 REALM_HEARTBEAT = "realm_heartbeat"
+#: The spans that changes belong to. Moves nothing; listened to only where traces are sent.
+REALM_TRACES = "realm_traces"
 
 #: The path that stands for every path of a realm.
 WILDCARD = "*"

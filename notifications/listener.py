@@ -27,6 +27,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
@@ -42,6 +43,7 @@ from notifications.channels import (
     REALM_FILE_CHANGES,
     REALM_HEARTBEAT,
     REALM_REGISTRY,
+    REALM_TRACES,
     Heartbeat,
     board_keys,
     heartbeat,
@@ -49,6 +51,7 @@ from notifications.channels import (
     parse_heartbeat,
     parse_registry_change,
 )
+from notifications.tracing import spans
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +195,8 @@ class Listener:
         # Pings of an earlier connection prove nothing about this one.
         self._pings.clear()
         self._last_answer = now_ns()
-        for channel in (*INVALIDATION_CHANNELS, REALM_HEARTBEAT):
+        traces = [REALM_TRACES] if spans.tracing() else []
+        for channel in (*INVALIDATION_CHANNELS, REALM_HEARTBEAT, *traces):
             connection.execute(SQL("LISTEN {}").format(Identifier(channel)))
         self._begin_epoch()
         self.listening_since = now_ns()
@@ -214,6 +218,10 @@ class Listener:
     def _apply(self, channel: str, payload: str) -> None:
         if channel == REALM_HEARTBEAT:
             self._hear_ping(payload)
+            return
+        if channel == REALM_TRACES:
+            # Sent by the same transaction as what has just been applied, and after it.
+            spans.past("heard", payload, datetime.now(UTC), replica=self.replica)
             return
         self.counts.notifications += 1
         keys = board_keys(channel, payload)

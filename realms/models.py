@@ -44,6 +44,12 @@ class Realm(models.Model):
         "self", null=True, blank=True, on_delete=models.CASCADE, related_name="published"
     )
     generation = models.PositiveBigIntegerField(default=1)
+    bumped_at = models.DateTimeField(
+        null=True, blank=True, help_text="when its generation was raised last"
+    )
+    bumped_by = models.TextField(
+        blank=True, db_default="", help_text="what raised it: a publish, a write, a realm within it"
+    )
     history_from = models.PositiveBigIntegerField(
         default=0, help_text="from this generation on no version of a file has been collected"
     )
@@ -206,6 +212,15 @@ class Publication(models.Model):
         max_length=150, help_text="the user's name, or what acted for an operator"
     )
     at = models.DateTimeField(auto_now_add=True)
+    lock_waited = models.FloatField(
+        null=True, help_text="how long the publish waited for the realm's locks, in seconds"
+    )
+    locked_at = models.DateTimeField(
+        null=True, help_text="when it had the locks, on the database's clock"
+    )
+    lock_held = models.FloatField(
+        null=True, help_text="how long it held them until its commit began, in seconds"
+    )
 
     objects = models.Manager.from_queryset(PublicationQuerySet)()
 
@@ -216,6 +231,7 @@ class Publication(models.Model):
                 fields=["realm", "generation"], name="one_publication_per_generation"
             )
         ]
+        triggers: ClassVar = [triggers.NOTE_LOCK_HELD]
 
     def __str__(self) -> str:
         return f"{self.realm_id} generation {self.generation}"

@@ -24,7 +24,14 @@ ANNOUNCE_REALM = [
         operation=pgtrigger.Update,
         when=pgtrigger.After,
         condition=pgtrigger.AnyChange(
-            exclude=["generation", "history_from", "file_count", "byte_count"]
+            exclude=[
+                "generation",
+                "bumped_at",
+                "bumped_by",
+                "history_from",
+                "file_count",
+                "byte_count",
+            ]
         ),
         func=_UPSERT,
     ),
@@ -43,6 +50,22 @@ GENERATION_NEVER_FALLS = pgtrigger.Trigger(
     condition=pgtrigger.Q(new__generation__lt=pgtrigger.F("old__generation")),
     func="RAISE EXCEPTION 'the generation of % can not fall from % to %', "
     "OLD.url, OLD.generation, NEW.generation;",
+)
+
+#: Notes how long a publish has held its locks. Deferred: it runs when the commit begins, after all
+#: other statements, and the publish sends none for it.
+NOTE_LOCK_HELD = pgtrigger.Trigger(
+    name="note_lock_held",
+    operation=pgtrigger.Insert,
+    when=pgtrigger.After,
+    timing=pgtrigger.Deferred,
+    condition=pgtrigger.Q(new__locked_at__isnull=False),
+    func="""
+        UPDATE realms_publication
+            SET lock_held = extract(epoch FROM clock_timestamp() - NEW.locked_at)
+            WHERE id = NEW.id;
+        RETURN NULL;
+    """,
 )
 
 #: Generations don't fall over a delete either: a tombstone keeps the last one, and a new realm at

@@ -81,6 +81,9 @@ class ReindexJob(models.Model):
         db_default={},
         help_text="modules that don't end, with their errors; null: a card of the module doesn't",
     )
+    trace = models.CharField(
+        max_length=55, blank=True, default="", db_default="", help_text="the trace it belongs to"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     lease_until = models.DateTimeField(null=True, help_text="a worker plans it until then")
     worker = models.CharField(

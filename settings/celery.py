@@ -71,5 +71,12 @@ def check_connection(**_: object) -> None:
     close_old_connections()
 
 
+@signals.worker_process_shutdown.connect
+def _send_spans(**_: Any) -> None:
+    from notifications.tracing import spans  # needs the settings
+
+    spans.flush()
+
+
 app.steps["worker"].add(Beat)
 app.steps["worker"].add(Presence)

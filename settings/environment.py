@@ -54,6 +54,7 @@ class Environment(BaseSettings):
     REALM_TRUSTED_PROXIES: Listed = ""
     REALM_SECRET_SEED: str = ""
     REALM_METRICS_TOKEN: str = ""
+    REALM_TRACES_ENDPOINT: str = ""
 
     REALM_REPLICA: str = Field(default_factory=socket.gethostname)
     REALM_REPLICA_ADDRESS: str = "http://127.0.0.1:4201"

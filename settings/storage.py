@@ -9,6 +9,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage
 
+#: How long S3 may take to be connected to and to answer, and how often a request is sent.
+CONNECT_SECONDS, READ_SECONDS, TRIES = 3, 10, 2
+
 
 class SyncedFileSystemStorage(FileSystemStorage):
     """A folder whose files are complete and on disk before their name exists.
@@ -51,8 +54,27 @@ def blob_storage(url: str, default: Path) -> dict[str, Any]:
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         return {
             "BACKEND": "storages.backends.s3.S3Storage",
-            "OPTIONS": {"bucket_name": bucket, "location": prefix, "file_overwrite": True},
+            "OPTIONS": {
+                "bucket_name": bucket,
+                "location": prefix,
+                "file_overwrite": True,
+                "client_config": _patience(),
+            },
         }
     raise ImproperlyConfigured(
         f"REALM_BLOB_STORAGE is {url!r}; expected an absolute folder or s3://bucket/prefix"
     )
+
+
+def _patience() -> Any:
+    """How long a request to S3 may take. A write holds its realm's lock meanwhile, and boto3's own
+    limits add up to minutes. Raises ImproperlyConfigured if the library is missing."""
+    try:
+        from botocore.config import Config
+    except ImportError:
+        raise ImproperlyConfigured(
+            "REALM_BLOB_STORAGE is on S3, and its library is not installed: "
+            "pip install 'realm-server[s3]'"
+        ) from None
+    retries = {"mode": "standard", "total_max_attempts": TRIES}
+    return Config(connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, retries=retries)

@@ -55,5 +55,5 @@ def forget_reader(account: AbstractBaseUser) -> None:
     """Drops the definitions built for an account, and those from the realms shared with it."""
     shared = Realm.objects.filter(permissions__account=account.pk).order_by("url")
     with transaction.atomic():
-        raise_change(*(Change.of(realm, rights=True) for realm in shared))
+        raise_change(*(Change.of(realm, by="account removed", rights=True) for realm in shared))
         DefinitionLookup().forget_reader(f"{account.pk} ")

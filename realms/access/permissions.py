@@ -73,6 +73,7 @@ def readers_change(*realms: Realm) -> Iterator[None]:
         *(
             Change.of(
                 realm,
+                by="change of permissions",
                 rights=True,
                 readable_before=realm.pk in before,
                 readable_after=realm.pk in after,

@@ -1,5 +1,5 @@
 """The admin panel. Django imports this package by its name."""
 
-from realms.admin import people, registry
+from realms.admin import definitions, people, registry
 
-__all__ = ["people", "registry"]
+__all__ = ["definitions", "people", "registry"]

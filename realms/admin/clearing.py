@@ -20,15 +20,17 @@ def clear(request: HttpRequest) -> HttpResponse:
     The permission suffices: nothing is lost by a clear, so the user needn't own the realm.
     """
     given = request.GET if request.method == "GET" else request.POST
-    target = Target(given.get("realm", "").strip(), given.get("module", "").strip())
-    chosen = bool(target.realm_url or target.module_url) or "all" in given
+    target = Target(
+        given.get("realm", "").strip(), given.get("module", "").strip(), "definitions" in given
+    )
+    chosen = target != Target() or "all" in given
     if request.method == "GET":
         impact = clearing.impact(target) if chosen else None
         realms = None if chosen else Realm.objects.order_by("url")[:500]
         return render(request, "clear", "Clear caches", target=target, impact=impact, realms=realms)
     if not chosen:
         raise Malformed(what="neither a realm nor a module is named, and not all of them")
-    since = clearing.clear(target, Caller(OPERATOR, operator=True))
+    since = clearing.clear(target, Caller(OPERATOR, operator=True), request.user.get_username())
     realm = Realm.objects.filter(url=target.realm_url).first() if target.realm_url else None
     report(request, f"Cleared {target}.", realm)
     query = urlencode({"since": since.isoformat(), "what": str(target)})

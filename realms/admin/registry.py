@@ -16,7 +16,7 @@ from notifications.admin import AnyModelAdmin, ReadOnlyAdmin
 from notifications.channels import realm_key
 from notifications.emit import bump_at_commit
 from realms.access.permissions import readers_change
-from realms.admin import clearing, coherence, publishing, timeline, work
+from realms.admin import clearing, coherence, counters, definitions, publishing, timeline, work
 from realms.admin.pages import permissions, route
 from realms.coherence.rules import share_text
 from realms.content.locks import realm_write_lock
@@ -42,6 +42,8 @@ def _pages() -> list[URLPattern]:
         route("coherence/", coherence.live, "realms_coherence"),
         route("clear/", clearing.clear, "realms_realm_clear"),
         route("cleared/", clearing.cleared, "realms_realm_cleared"),
+        route("rebuilt/", definitions.rebuilt, "definitions_rebuilt"),
+        route("generations/", counters.counters, "realms_generations"),
         route("timeline/", timeline.timeline, "realms_publication_timeline"),
         route("work/", work.work, "reindex_work"),
         route("work/<int:job_id>/retry/", work.retry, "reindex_retry"),

@@ -24,6 +24,14 @@ class Entry:
     job: ReindexJob | None
 
     @property
+    def locks(self) -> str:
+        """How long the realm's locks were waited for, and held until the commit began."""
+        waited, held = self.publication.lock_waited, self.publication.lock_held
+        if waited is None or held is None:
+            return "not recorded"
+        return f"{_span(held)}, after {_span(waited)}"
+
+    @property
     def pages(self) -> str:
         """How far its pages are."""
         job = self.job
@@ -46,6 +54,10 @@ def timeline(request: HttpRequest) -> HttpResponse:
         publications = publications.filter(realm__url__icontains=text)
     entries = _entries(list(publications[:PUBLICATIONS_SHOWN]))
     return render(request, "timeline", "Publish timeline", entries=entries, text=text)
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def _entries(publications: list[Publication]) -> Iterable[Entry]:

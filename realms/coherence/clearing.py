@@ -24,14 +24,18 @@ from realms.models import Realm
 
 @dataclass(frozen=True)
 class Target:
-    """What to clear: one realm, one module's definitions, or (with neither) everything."""
+    """What to clear: one realm, one module's definitions, all definitions, or (with none of these)
+    everything."""
 
     realm_url: str = ""
     module_url: str = ""
+    definitions: bool = False
 
     def __str__(self) -> str:
         if self.module_url:
             return f"the definitions of {self.module_url}"
+        if self.definitions:
+            return "all definitions"
         return f"the caches of {self.realm_url}" if self.realm_url else "all caches of all realms"
 
 
@@ -76,34 +80,38 @@ def impact(target: Target) -> Impact:
         _realm(target.realm_url)
         realms = realms.filter(url=target.realm_url)
         rows = rows.filter(realm_url=target.realm_url)
+    elif target.definitions:
+        realms = realms.none()
     files = sum(realms.values_list("file_count", flat=True))
     replicas = Replica.objects.values_list("name", flat=True)
     return Impact(realms.count(), files, rows.count(), tuple(replicas))
 
 
-def clear(target: Target, caller: Caller) -> datetime:
+def clear(target: Target, caller: Caller, user: str = "") -> datetime:
     """Clears on every replica. Returns a moment (the database's clock): a replica whose watermark
-    is later has cleared.
+    is later has cleared. `user` is noted as who did it, by default the caller.
 
     Raises NotFound, and Forbidden for anybody but the realm's owner or the operator; only the
     operator may clear everything, or a module's definitions.
     """
+    by = f"clear by {user or caller.username}"
     with transaction.atomic():
         if target.module_url:
             _check_operator(caller, target)
-            DefinitionLookup().invalidate(target.module_url)
+            DefinitionLookup().invalidate(target.module_url, by=by)
         elif target.realm_url:
             realm = _realm(target.realm_url)
             if not owns(realm, caller):
                 user = user_id(caller.username)
                 raise Forbidden(user=user, action="clear the caches of", url=realm.url)
             realm.clear_local_source_caches_and_broadcast()
-            DefinitionLookup().clear_realm_definitions(realm.url)
+            DefinitionLookup().clear_realm_definitions(realm.url, by=by)
         else:
             _check_operator(caller, target)
-            urls = Realm.objects.values_list("url", flat=True)
-            emit(*(all_files_changed(url) for url in urls))
-            DefinitionLookup().clear_all_definitions()
+            if not target.definitions:
+                urls = Realm.objects.values_list("url", flat=True)
+                emit(*(all_files_changed(url) for url in urls))
+            DefinitionLookup().clear_all_definitions(by=by)
     return _database_time()
 
 

@@ -1,15 +1,21 @@
 """Blobs: content by its SHA-256, kept in the row if small and in the storage if large."""
 
 import hashlib
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 
 from django.core.files.base import File
 from django.core.files.storage import storages
+from django.db import Error as DatabaseError
 from django.db import transaction
 
+from realms.errors import Busy, RealmError
 from realms.models import Blob
+
+logger = logging.getLogger(__name__)
 
 #: Larger blobs go to the storage instead of the row. Unit: bytes.
 ROW_BLOB_BYTES = 64 * 1024
@@ -41,7 +47,7 @@ def store_blobs(contents: Iterable[bytes]) -> list[str]:
 
     An existing row gets a new `stored_at`, and is locked until the caller's transaction ends. The
     garbage collector takes the same lock, so it can't remove content before a file refers to it;
-    content that it has just removed is stored again.
+    content that it has just removed is stored again. Raises Busy if the storage fails.
     """
     hashed = [(hashlib.sha256(data).hexdigest(), data) for data in contents]
     # Sorted, so that two writers lock rows in the same order and can't deadlock.
@@ -60,14 +66,30 @@ def store_blobs(contents: Iterable[bytes]) -> list[str]:
 
 
 def _store_object(name: str, data: bytes) -> None:
-    storage = storages["blobs"]
-    if not storage.exists(name):
-        storage.save(name, File(BytesIO(data)))
+    with storage_errors():
+        storage = storages["blobs"]
+        if not storage.exists(name):
+            storage.save(name, File(BytesIO(data)))
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Raises Busy for whatever the storage raises. A file that is missing from a storage that
+    answers stays a FileNotFoundError: trying again would not help."""
+    try:
+        yield
+    except (FileNotFoundError, RealmError, DatabaseError):
+        raise
+    except Exception as error:
+        # Each kind of storage has its own errors, and no common class.
+        logger.warning("the storage of large content failed: %s: %s", type(error).__name__, error)
+        raise Busy(what="the storage of large content can't be reached") from error
 
 
 def read_blob(sha256: str, data: bytes | memoryview | None = None) -> bytes:
-    """A blob's content, from the row's `data` if the row has it, else from the storage."""
+    """A blob's content, from the row's `data` if the row has it, else from the storage.
+    Raises Busy if the storage fails."""
     if data is None:
-        with storages["blobs"].open(blob_name(sha256)) as file:
+        with storage_errors(), storages["blobs"].open(blob_name(sha256)) as file:
             return bytes(file.read())
     return bytes(data)

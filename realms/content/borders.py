@@ -18,16 +18,17 @@ def outer_urls(url: str) -> list[str]:
     return list(outer.values_list("url", flat=True)[:1])
 
 
-def move_border(url: str) -> None:
+def move_border(url: str, by: str) -> None:
     """Records, in the caller's transaction, that a realm is created or removed at `url`, which
-    hides files of the realm around it or shows them again."""
+    hides files of the realm around it or shows them again. `by` says what did so."""
     # The caller has this lock, unless the outer realm was created only just now.
     lock_realms(outer_urls(url))
     outer = Realm.objects.containing(url).exclude(url=url).first()
     if outer is None:
         return
     shown = outer.publications.at(outer.generation).first()
-    generation = advance(outer)
+    by = f"{by} at {url.removeprefix(outer.url)} within it"
+    generation = advance(outer, by)
     RealmBorder.objects.update_or_create(
         realm=outer, path=url.removeprefix(outer.url), defaults={"generation": generation}
     )
@@ -40,4 +41,4 @@ def move_border(url: str) -> None:
             source_generation=shown.source_generation,
             by=shown.by,
         )
-    raise_change(Change.of(outer, paths=None))
+    raise_change(Change.of(outer, by=by, paths=None))

@@ -29,7 +29,8 @@ class Change:
 
     `paths` are the files that may have changed; None means all. `shows_*` are the URLs of the
     source realm that a published realm shows. `readable_*` say whether everyone may read the realm;
-    None means that this doesn't change. `rights` says that permissions have changed.
+    None means that this doesn't change. `rights` says that permissions have changed. `by` says to
+    people what made the change.
     """
 
     realm_url: str
@@ -44,6 +45,7 @@ class Change:
     exists_before: bool = True
     exists_after: bool = True
     rights: bool = False
+    by: str = "change"
 
     @classmethod
     def of(cls, realm: Realm, **changed: Any) -> "Change":

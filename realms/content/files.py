@@ -69,11 +69,13 @@ def is_card(path: str, data: bytes) -> bool:
         return False
 
 
-def advance(realm: Realm, files: int = 0, size: int = 0) -> int:
-    """Gives the realm its next generation and returns it. `files` and `size` (bytes) are added to
-    the realm's totals. The caller holds the realm's lock."""
+def advance(realm: Realm, by: str, files: int = 0, size: int = 0) -> int:
+    """Gives the realm its next generation and returns it. `by` says to people what does so. `files`
+    and `size` (bytes) are added to the realm's totals. The caller holds the realm's lock."""
     Realm.objects.filter(pk=realm.pk).update(
         generation=F("generation") + 1,
+        bumped_at=Now(),
+        bumped_by=by,
         # A process of an older release may have written files without counting them.
         file_count=Greatest(F("file_count") + files, 0),
         byte_count=Greatest(F("byte_count") + size, 0),
@@ -129,7 +131,7 @@ def write_stored(
         check_quota(realm, more, size)
     store_blobs(contents)
     if changed:
-        generation = advance(realm, more, size)
+        generation = advance(realm, by := f"write of {some(changed)}", more, size)
         _close(realm, [before[path] for path in changed if path in before])
         FileVersion.objects.bulk_create(
             FileVersion(
@@ -143,7 +145,7 @@ def write_stored(
             )
             for path in changed
         )
-        raise_change(Change.of(realm, paths=frozenset(changed)))
+        raise_change(Change.of(realm, by=by, paths=frozenset(changed)))
     return {
         path: Written(
             generation=realm.generation,
@@ -152,6 +154,12 @@ def write_stored(
         )
         for path in files
     }
+
+
+def some(paths: Iterable[str]) -> str:
+    """A file of several, and how many there are besides: `index.json and 3 more`."""
+    first, *others = sorted(paths)
+    return f"{first} and {len(others):,} more" if others else first
 
 
 def delete_files(realm: Realm, paths: Iterable[str]) -> int:
@@ -164,9 +172,10 @@ def delete_files(realm: Realm, paths: Iterable[str]) -> int:
     missing = set(wanted) - {version.path for version in versions}
     if missing:
         raise NotFound(url=realm.url + min(missing))
-    generation = advance(realm, -len(versions), -sum(version.size for version in versions))
+    by = f"deletion of {some(wanted)}"
+    generation = advance(realm, by, -len(versions), -sum(version.size for version in versions))
     _close(realm, versions)
-    raise_change(Change.of(realm, paths=frozenset(wanted)))
+    raise_change(Change.of(realm, by=by, paths=frozenset(wanted)))
     return generation
 
 

@@ -21,7 +21,7 @@ from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from realms import sql
-from realms.content.blobs import blob_name
+from realms.content.blobs import blob_name, storage_errors
 from realms.content.locks import realm_write_lock
 from realms.errors import Busy
 from realms.housekeeping.pruning import prune
@@ -187,7 +187,8 @@ def _drop_blobs(limits: Limits, done: Collected) -> int:
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
             for sha256, _, in_storage in rows:
                 if in_storage:
-                    storages["blobs"].delete(blob_name(sha256))
+                    with storage_errors():
+                        storages["blobs"].delete(blob_name(sha256))
     except IntegrityError:
         # Another transaction has just committed a version that names one of these blobs. The
         # caller calls again.
@@ -224,7 +225,8 @@ def _strays(limits: Limits) -> Iterator[_Stray]:
 
 def _listed(storage: Storage, folder: str) -> tuple[list[str], list[str]]:
     try:
-        return storage.listdir(folder)
+        with storage_errors():
+            return storage.listdir(folder)
     except FileNotFoundError:
         # Nothing was ever stored there.
         return [], []
@@ -232,7 +234,8 @@ def _listed(storage: Storage, folder: str) -> tuple[list[str], list[str]]:
 
 def _stray(storage: Storage, name: str) -> _Stray | None:
     try:
-        return _Stray(name, storage.size(name), storage.get_modified_time(name))
+        with storage_errors():
+            return _Stray(name, storage.size(name), storage.get_modified_time(name))
     except FileNotFoundError:
         return None
 
@@ -243,7 +246,8 @@ def _adopted(stray: _Stray) -> int:
     the number of strays."""
     name = stray.name.rsplit("/", 1)[-1]
     if _DRAFT.fullmatch(name):
-        storages["blobs"].delete(stray.name)
+        with storage_errors():
+            storages["blobs"].delete(stray.name)
         return 1
     row = Blob(sha256=name, size=stray.size, stored_at=stray.modified_at)
     Blob.objects.bulk_create([row], ignore_conflicts=True)

@@ -38,4 +38,4 @@ def sync_base_realm(**_: Any) -> None:
         if gone:
             delete_files(realm, gone)
         if realm.generation != before:
-            DefinitionLookup().clear_realm_definitions(BASE_REALM)
+            DefinitionLookup().clear_realm_definitions(BASE_REALM, by="new release")

@@ -10,8 +10,9 @@ from django.conf import settings
 
 from definitions.extensions import EXECUTABLE_EXTENSIONS
 from definitions.lookup import DefinitionLookup
-from notifications.channels import MAX_PATHS_PER_STATEMENT
+from notifications.channels import MAX_PATHS_PER_STATEMENT, REALM_TRACES, Notification
 from notifications.emit import bump_at_commit, emit
+from notifications.tracing import spans
 from realms.content.changes import (
     Change,
     board_keys,
@@ -29,14 +30,20 @@ from reindex.reading.references import file_url
 def carry_out(changes: Sequence[Change]) -> None:
     """Updates caches, definitions and jobs, in the transaction that makes the changes."""
     bump_at_commit({key for change in changes for key in board_keys(change)})
-    notify_replicas(changes)
-    drop_definitions(changes)
-    enqueue_jobs(changes)
+    with spans.span("notify"):
+        notify_replicas(changes)
+    with spans.span("drop definitions"):
+        drop_definitions(changes)
+    with spans.span("enqueue"):
+        enqueue_jobs(changes)
 
 
 def notify_replicas(changes: Sequence[Change]) -> None:
     """Sends the notifications that no trigger sends."""
     distinct = dict.fromkeys(each for change in changes for each in notifications(change))
+    span = spans.current()
+    if span:
+        distinct[Notification(REALM_TRACES, span)] = None
     if distinct:
         emit(*distinct)
 
@@ -48,7 +55,10 @@ def drop_definitions(changes: Sequence[Change]) -> None:
     realms = {change.realm_url for change in changes if drops_all_definitions(change)}
     lookup = DefinitionLookup()
     modules: list[str] = []
+    by: dict[str, None] = {}
     for change in changes:
+        if change.realm_url in realms:
+            by[change.by] = None
         if not change.paths or change.realm_url in realms:
             continue
         urls = {path: file_url(change.realm_url, path) for path in sorted(change.paths)}
@@ -59,8 +69,10 @@ def drop_definitions(changes: Sequence[Change]) -> None:
             realms.add(change.realm_url)
         else:
             modules += named
+        if named:
+            by[f"{change.by} in {change.realm_url}"] = None
     if realms or modules:
-        lookup.drop(realms, modules)
+        lookup.drop(realms, modules, ", ".join(by))
 
 
 def enqueue_jobs(changes: Sequence[Change]) -> None:

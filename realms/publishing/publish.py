@@ -6,18 +6,18 @@ transaction writes.
 """
 
 import logging
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from notifications.locks import address_lock
+from notifications.tracing import spans
 from realms import errors
 from realms.access.auth import Caller, owns, user_id
 from realms.access.spaces import belongs_to_another, check_domain, first_segment, space_lock
@@ -34,26 +34,14 @@ from realms.models import (
     Realm,
     RealmPermission,
 )
+from realms.publishing.locking import Held, Locks, address_locks, with_locks, with_outer_urls
 from realms.publishing.seeds import seed_files
 
 logger = logging.getLogger(__name__)
 
 Kind = Realm.Kind
-R = TypeVar("R")
-#: How often an operation is tried when the set of locks that it needs keeps changing.
-TRIES = 5
-
-
-@dataclass(frozen=True)
-class Locks:
-    """The locks of an operation: the URLs that it changes, and the URLs that it only reads."""
-
-    written: Set[str]
-    read: Set[str] = frozenset()
-
-    def __le__(self, held: "Locks") -> bool:
-        """Whether the locks in `held` include these."""
-        return self.written <= held.written and self.read <= held.written | held.read
+#: What raised the first generation of a realm that nobody publishes.
+CREATION = "creation"
 
 
 @dataclass(frozen=True)
@@ -90,23 +78,32 @@ def create_realm(caller: Caller, endpoint: str, attributes: dict[str, Any]) -> R
 def make_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) -> Realm:
     """Makes an empty realm and raises the change; for the rest see `_insert_realm`."""
     realm = _insert_realm(url, kind, owner, by, **more)
-    raise_change(Change.of(realm, exists_before=False))
+    raise_change(Change.of(realm, by=CREATION, exists_before=False))
     return realm
 
 
-def _insert_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) -> Realm:
+def _insert_realm(
+    url: str, kind: Kind, owner: Any, by: Any = None, how: str = CREATION, **more: Any
+) -> Realm:
     """Inserts a realm into the registry. The caller holds the lock of its URL, and raises the
     change.
 
-    All permissions go to the account `by`, by default the owner. If the URL had a realm before, the
-    new one continues with the next generation. Raises AlreadyExists, Reserved.
+    All permissions go to the account `by`, by default the owner. `how` says to people what made the
+    realm. If the URL had a realm before, the new one continues with the next generation. Raises
+    AlreadyExists, Reserved.
     """
     if kind != Kind.BOOTSTRAP:
         check_not_reserved(url)
     if Realm.objects.filter(url=url).exists():
         raise errors.AlreadyExists(url=url)
     realm = Realm.objects.create(
-        url=url, kind=kind, owner=owner, publishable=kind == Kind.SOURCE, **more
+        url=url,
+        kind=kind,
+        owner=owner,
+        publishable=kind == Kind.SOURCE,
+        bumped_at=timezone.now(),
+        bumped_by=how,
+        **more,
     )
     # A trigger has set it to continue from the tombstone of an earlier realm.
     realm.refresh_from_db(fields=["generation"])
@@ -115,7 +112,7 @@ def _insert_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any)
         RealmPermission.objects.create(
             realm=realm, account=account, read=True, write=True, realm_owner=True
         )
-    move_border(url)
+    move_border(url, how)
     return realm
 
 
@@ -133,15 +130,18 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
     check_domain(url)
 
     def required() -> Locks:
-        written = (*_with_outer_urls(url), *space_lock(url), *_address_locks(url, source_url))
+        written = (*with_outer_urls(url), *space_lock(url), *address_locks(url, source_url))
         return Locks(frozenset(written), frozenset([source_url]))
 
-    def publish() -> Published:
+    def publish(held: Held) -> Published:
         source = _source(source_url, caller)
         published = _published_or_free(url, source, caller)
-        return _show(source, source.generation, published, url, caller)
+        by = f"publish by {caller.username}"
+        with spans.span("swap"):
+            return _show(source, source.generation, published, url, caller, held, by)
 
-    return _timed(lambda: _with_locks(url, required, publish))
+    with spans.trace("publish", realm=url):
+        return _timed(lambda: with_locks(url, required, publish))
 
 
 def rollback_realm(published_url: str, caller: Caller, publication: int | None = None) -> Published:
@@ -150,7 +150,7 @@ def rollback_realm(published_url: str, caller: Caller, publication: int | None =
     url = canonical_realm_url(published_url)
 
     def required() -> Locks:
-        written = frozenset([url, *_address_locks(url)])
+        written = frozenset([url, *address_locks(url)])
         realm = Realm.objects.published().filter(url=url).first()
         try:
             source = rollback_target(realm, publication).source if realm is not None else None
@@ -158,12 +158,15 @@ def rollback_realm(published_url: str, caller: Caller, publication: int | None =
             source = None
         return Locks(written, frozenset([source.url] if source is not None else []))
 
-    def roll_back() -> Published:
+    def roll_back(held: Held) -> Published:
         realm = _published(url, caller)
         earlier = rollback_target(realm, publication)
-        return _show(earlier.source, earlier.source_generation, realm, url, caller)
+        by = f"rollback by {caller.username}"
+        with spans.span("swap"):
+            return _show(earlier.source, earlier.source_generation, realm, url, caller, held, by)
 
-    return _timed(lambda: _with_locks(url, required, roll_back))
+    with spans.trace("rollback", realm=url):
+        return _timed(lambda: with_locks(url, required, roll_back))
 
 
 def _timed(act: Callable[[], Published]) -> Published:
@@ -208,31 +211,35 @@ def rollback_target(realm: Realm, publication: int | None = None) -> Publication
 
 
 def _show(
-    source: Realm, source_generation: int, published: Realm | None, url: str, caller: Caller
-) -> Published:
+    source: Realm, source_generation: int, published: Realm | None, url: str, caller: Caller,
+    held: Held, by: str = "publish",
+) -> Published:  # fmt: skip
     """Points the published realm at `source_generation` of `source`, creating the realm if it is
-    None, and raises the change, in the caller's transaction."""
+    None, and raises the change, in the caller's transaction. `by` says to people what this is."""
     now = timezone.now()
     new = published is None
     before = published.source if published is not None else None
     if published is None:
-        published = _insert_realm(url, Kind.PUBLISHED, source.owner, caller.account,
+        published = _insert_realm(url, Kind.PUBLISHED, source.owner, caller.account, by,
                                   source=source, last_published_at=now)  # fmt: skip
         RealmPermission.objects.create(realm=published, audience=EVERYONE, read=True)
     else:
         Realm.objects.filter(pk=published.pk).update(source=source, last_published_at=now)
-        advance(published)
+        advance(published, by)
     Publication.objects.create(
         realm=published,
         generation=published.generation,
         source=source,
         source_generation=source_generation,
         by=caller.username,
+        lock_waited=held.waited,
+        locked_at=held.since_on_database,
     )
     _log("published %s as of its generation %d", source.url, source_generation, realm=published)
     raise_change(
         Change.of(
             published,
+            by=by,
             owner=source.owner_key,
             paths=None,
             shows_before=before.url if before is not None else None,
@@ -253,15 +260,17 @@ def unpublish_realm(published_url: str, caller: Caller) -> Realm:
     """Removes a published realm and returns it as it was. Raises NotPublished, Forbidden."""
     url = canonical_realm_url(published_url)
 
-    def unpublish() -> Realm:
+    def unpublish(held: Held) -> Realm:
         realm = _published(url, caller)
         gone = Realm.objects.select_related("source").get(pk=realm.pk)
-        _tear_down(realm)
+        _tear_down(realm, f"unpublish by {caller.username}")
         return gone
 
-    return _with_locks(
-        url, lambda: Locks({*_with_outer_urls(url), *_address_locks(url, gone=True)}), unpublish
-    )
+    def required() -> Locks:
+        return Locks({*with_outer_urls(url), *address_locks(url, gone=True)})
+
+    with spans.trace("unpublish", realm=url):
+        return with_locks(url, required, unpublish)
 
 
 def delete_realm(realm_url: str, caller: Caller) -> list[str]:
@@ -275,16 +284,17 @@ def delete_realm(realm_url: str, caller: Caller) -> list[str]:
         # Realms that showed it earlier have publications, which are deleted with it.
         showed = Q(source__url=url) | Q(publications__source__url=url)
         copies = Realm.objects.filter(showed).distinct().order_by()
-        return Locks(frozenset(_with_outer_urls(url, *copies.values_list("url", flat=True))))
+        return Locks(frozenset(with_outer_urls(url, *copies.values_list("url", flat=True))))
 
-    def delete() -> list[str]:
+    def delete(held: Held) -> list[str]:
         realm = deletable(url, caller)
         published = list(Realm.objects.filter(source=realm).order_by("url"))
         for each in [*published, realm]:
-            _tear_down(each)
+            _tear_down(each, f"deletion by {caller.username}")
         return [url, *(copy.url for copy in published)]
 
-    return _with_locks(url, required, delete)
+    with spans.trace("delete", realm=url):
+        return with_locks(url, required, delete)
 
 
 def deletable(url: str, caller: Caller) -> Realm:
@@ -309,12 +319,12 @@ def _below_own_name(realm: Realm, caller: Caller) -> bool:
     return first_segment(realm.url) == account.get_username() or renamed.exists()
 
 
-def _tear_down(realm: Realm) -> None:
-    """Removes a realm, in the caller's transaction."""
+def _tear_down(realm: Realm, by: str = "removal") -> None:
+    """Removes a realm, in the caller's transaction. `by` says to people what this is."""
     source = realm.source.url if realm.source is not None else None
     _log("removed the %s realm", realm.kind, realm=realm)
-    move_border(realm.url)
-    raise_change(Change.of(realm, paths=None, shows_before=source, exists_after=False))
+    move_border(realm.url, by)
+    raise_change(Change.of(realm, by=by, paths=None, shows_before=source, exists_after=False))
     realm.delete()
 
 
@@ -325,35 +335,7 @@ def _log(message: str, *args: object, realm: Realm) -> None:
     transaction.on_commit(lambda: logger.info(line, *fields.values(), *args, extra=fields))
 
 
-# --- Locks and checks --------------------------------------------------------------------------
-
-
-def _with_locks(url: str, required: Callable[[], Locks], act: Callable[[], R]) -> R:
-    """Calls `act` in a transaction that holds the locks that `required` returns. Calls `required`
-    again under the locks, and starts over if it returns a lock that is not held. Raises Busy after
-    TRIES."""
-    for _ in range(TRIES):
-        locks = required()
-        with realm_write_lock(*locks.written, shared=locks.read):
-            if required() <= locks:
-                return act()
-    raise errors.Busy(what=f"{url} has been changed {TRIES} times meanwhile")
-
-
-def _with_outer_urls(*urls: str) -> list[str]:
-    """The URLs to lock for creating or removing realms at `urls`: each URL, and the URL of the
-    realm around it, whose content the operation changes (see `borders`)."""
-    return [each for url in urls for each in (url, *outer_urls(url))]
-
-
-def _address_locks(url: str, *source_urls: str, gone: bool = False) -> list[str]:
-    """The address locks of all source realms that `url` shows, showed, or is to show
-    (`source_urls`): an operation may change where these are published. If they are all one realm,
-    its address stays and no lock is required, unless the realm at `url` will be `gone`."""
-    publications = Publication.objects.filter(realm__url=url).order_by()
-    shown = set(publications.values_list("source__url", flat=True).distinct())
-    stays = not gone and len(shown) == 1 and shown.issuperset(source_urls)
-    return [] if stays else [address_lock(each) for each in sorted({*shown, *source_urls})]
+# --- Checks ---------------------------------------------------------------------------------
 
 
 def check_not_reserved(url: str) -> None:

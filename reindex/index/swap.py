@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
 
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.channels import index_swapped
 from notifications.emit import emit
+from notifications.tracing import spans
 from reindex import sql
 from reindex.index.words import searchable
 from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
@@ -75,6 +76,11 @@ def _json(value: Any) -> str | None:
 def swap(job: ReindexJob) -> None:
     """Makes this job's index the one that visitors see. The caller has locked the job's row and
     knows that the job is live."""
+    with spans.span("swap index"):
+        _swap(job)
+
+
+def _swap(job: ReindexJob) -> None:
     now = timezone.now()
     named: dict[str, Any] = {
         "url": job.realm_url,
@@ -105,10 +111,23 @@ def swap(job: ReindexJob) -> None:
     job.save()
     if landed:
         emit(index_swapped(job.realm_url))
+        transaction.on_commit(lambda: _trace_landing(job))
     elif job.base is not None and not _overtaken(job):
         # Another index has replaced the base, and with it the rows that this job carried over. The
         # caller enqueues the successor, which starts from the index that is shown.
         job.next_generation = max(job.generation, job.next_generation or 0)
+
+
+def _trace_landing(job: ReindexJob) -> None:
+    """Adds to the job's trace how long visitors have waited for its pages."""
+    spans.past(
+        "landed",
+        job.trace,
+        job.created_at,
+        timezone.now(),
+        realm=job.realm_url,
+        generation=job.generation,
+    )
 
 
 def modules(job_id: int) -> list[str]:

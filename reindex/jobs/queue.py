@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from notifications.channels import index_swapped
 from notifications.emit import emit
+from notifications.tracing import spans
 from reindex.jobs.messages import send_work
 from reindex.models import (
     IndexedCard,
@@ -218,6 +219,7 @@ def _create(realm_url: str, generation: int, **more: Any) -> ReindexJob:
                 return ReindexJob.objects.create(
                     realm_url=realm_url,
                     generation=generation,
+                    trace=spans.current(),
                     **{"sent_at": timezone.now(), **more},
                 )
         except IntegrityError:
@@ -234,6 +236,8 @@ def create_unless_live(realm_url: str, generation: int, last: ReindexJob, **more
         generation=generation,
         draft=last.draft,
         owner=last.owner,
+        # A job that replaces another of its generation goes on with that one's trace.
+        trace=spans.current() or (last.trace if generation == last.generation else ""),
         sent_at=timezone.now(),
         **more,
     )

@@ -171,3 +171,31 @@ def test_jobs_retries_a_failed_job_and_cancels_an_unfinished_one(published: Real
         run("jobs", str(job.pk), "--cancel")
     with pytest.raises(CommandError, match="there is no job 0"):
         run("jobs", "0")
+
+
+def test_jobs_lists_finished_ones_only_when_asked(published: Realm) -> None:
+    job = ReindexJob.objects.get(realm_url=PUBLISHED)
+    assert [each["finishedAt"] for each in json.loads(run("jobs", "--json"))] == [None]
+    ended = timezone.now()
+    ReindexJob.objects.update(status="done", finished_at=ended, summary={"replicas": {"a": 1}})
+    assert run("jobs") == "No job is waiting, running or failed.\n"
+    assert json.loads(run("jobs", "--json")) == []
+    row = next(line for line in run("jobs", "--all").splitlines() if "ada.localhost" in line)
+    assert row.split()[:3] == [str(job.pk), "done", "-"]
+    (found,) = json.loads(run("jobs", "--all", "--json"))
+    assert (found["job"], found["finishedAt"]) == (job.pk, ended.isoformat())
+    assert json.loads(run("jobs", str(job.pk), "--json"))["summary"] == {"replicas": {"a": 1}}
+    assert run("jobs", str(job.pk)).startswith(f"job {job.pk}: {PUBLISHED}, generation 1, done")
+
+
+@pytest.mark.parametrize("option", ["--retry", "--cancel"])
+def test_jobs_does_nothing_to_a_job_without_a_number(published: Realm, option: str) -> None:
+    with pytest.raises(CommandError, match="name the job"):
+        run("jobs", option)
+    assert ReindexJob.objects.get(realm_url=PUBLISHED).status == "queued"
+
+
+def test_clear_says_that_there_is_no_replica_to_wait_for(published: Realm) -> None:
+    assert "No replica has reported: there is nothing to wait for." in run(
+        "clear_caches", PUBLISHED
+    )

@@ -2,6 +2,7 @@
 stands by then."""
 
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from realms.content.locks import realm_write_lock
 from realms.errors import Forbidden, NotARealm, Unprocessable
 from realms.models import FileVersion, Realm
 from realms.publishing import publish as publishing
+from realms.publishing.locking import Held
 from realms.publishing.publish import delete_realm, rollback_realm, unpublish_realm
 from reindex import tasks
 from reindex.jobs import lifecycle
@@ -230,7 +232,7 @@ def test_a_publish_that_waited_finds_what_it_must_lock_by_then(
         else:
             with realm_write_lock(PAGE, address_lock(source.url), address_lock(other.url)):
                 publishing._tear_down(Realm.objects.get(url=PAGE))
-                publishing._show(other, 2, None, PAGE, ADA)
+                publishing._show(other, 2, None, PAGE, ADA, Held(0, perf_counter()))
 
     step = "_show" if meanwhile == "pointed" else "_tear_down"
     monkeypatch.setattr(publishing, step, gate.after(getattr(publishing, step)))

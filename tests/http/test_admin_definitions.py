@@ -1,5 +1,6 @@
 """Clearing definitions from the lists of definitions and of their counters."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,14 @@ from django.test import Client
 from django.utils import timezone
 
 from definitions.models import CacheGeneration, Definition
+from notifications.models import Replica
+from realms.publishing.bootstrap import sync_base_realm
+from reindex.jobs import wanted
+from reindex.models import WantedDefinitions, Worker
+from reindex.reading.references import BASE_MODULE
+from reindex.tasks import work
+from tests.support.admin import words_of
+from tests.support.web import Web
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
 
@@ -62,6 +71,92 @@ def test_a_definition_that_is_cleared_is_built_anew_when_asked_for(built: Defini
     root.post("/_admin/definitions/definition/", chosen([built]))
     assert not Definition.objects.exists()
     assert CacheGeneration.objects.get(scope="module", key=MODULE).generation == 1
+
+
+def make_replica_of(web: Web) -> None:
+    """The replica that workers read from."""
+    now = timezone.now()
+    Replica.objects.create(
+        name="web-1", address=f"http://127.0.0.1:{web.port}", state="live", sidecar_pid=1,
+        watermark_at=now, reported_at=now,
+    )  # fmt: skip
+
+
+def build_all() -> None:
+    """Does what a worker does once the builds are due."""
+    WantedDefinitions.objects.update(due_at=timezone.now())
+    while work():
+        pass
+
+
+def rebuild(browser: Client, *rows: Definition) -> Any:
+    """The answer to the action, past its redirect."""
+    form = {"action": "rebuild", "_selected_action": [row.pk for row in rows]}
+    return browser.post("/_admin/definitions/definition/", form, follow=True)
+
+
+def test_a_rebuild_clears_and_asks_a_worker_and_shows_its_answer(built: Definition) -> None:
+    root = browser("root", "view_definition", "clear_realm")
+    said = rebuild(root, built)
+    assert f"{MODULE} waits, and no worker is running" in words_of(said)
+    assert not Definition.objects.exists()
+    assert CacheGeneration.objects.get(scope="module", key=MODULE).bumped_by == "rebuild by root"
+    assert LogEntry.objects.get().change_message == "Rebuilt."
+    answers = said.redirect_chain[-1][0]
+    now = timezone.now()
+    Worker.objects.create(name="w", host="h", pid=1, processes=1, started_at=now, heard_at=now)
+    assert f"{MODULE} waits for a worker" in words_of(root.get(answers))
+    wanted = WantedDefinitions.objects.get(module_url=MODULE)
+    wanted.lease_until, wanted.worker = now + timedelta(minutes=1), "w"
+    wanted.save()
+    assert f"{MODULE} w builds it" in words_of(root.get(answers))
+    wanted.delete()
+    said = words_of(root.get(answers))
+    assert "not built: no worker could" in said
+    assert "Nothing more is expected." in said
+
+
+def test_a_rebuilt_definition_is_built_by_a_worker_and_shown(web: Web, source: Any) -> None:
+    sync_base_realm()
+    module = f"{source.url}post.tsx"
+    make_replica_of(web)
+    root = browser("root", "view_definition", "clear_realm")
+    wanted.want_definitions([module])
+    build_all()
+    first = Definition.objects.get(module_url=module)
+    answers = rebuild(root, first).redirect_chain[-1][0]
+    build_all()
+    again = Definition.objects.get(module_url=module)
+    assert again.pk != first.pk
+    assert "built in " in words_of(root.get(answers, {"fragment": "1"} | {"module": module}))
+    said = words_of(root.get(f"/_admin/definitions/definition/{again.pk}/change/"))
+    assert f"built in {again.build_ms:,} ms at " in said
+    assert "Post : body (markdown), title (string), author (linksTo Person)" in said
+    assert BASE_MODULE in said
+
+
+def test_a_definition_page_says_why_a_build_failed(built: Definition) -> None:
+    error = {"title": "Build Failed", "message": "x is not defined", "causes": ["no import of x"]}
+    Definition.objects.update(definitions=None, error=error, dependencies=[f"{REALM}label.tsx"])
+    root = browser("root", "view_definition")
+    said = words_of(root.get(f"/_admin/definitions/definition/{built.pk}/change/"))
+    assert "failed: Build Failed: x is not defined caused by: no import of x" in said
+    assert f"{REALM}label.tsx" in said
+
+
+def test_definitions_of_one_reader_are_not_rebuilt_by_a_worker(built: Definition) -> None:
+    Definition.objects.update(scope="realm-auth", reader="1 x")
+    root = browser("root", "view_definition", "clear_realm")
+    assert "Not done: definitions of one reader" in words_of(rebuild(root, built))
+    assert Definition.objects.exists()
+    assert not WantedDefinitions.objects.exists()
+
+
+def test_a_rebuild_needs_the_permission_to_clear(built: Definition) -> None:
+    viewer = browser("lin", "view_definition")
+    rebuild(viewer, built)
+    assert Definition.objects.exists()
+    assert viewer.get("/_admin/rebuilt/", {"module": MODULE}).status_code == 403
 
 
 def test_who_may_only_view_definitions_can_not_clear_them(built: Definition) -> None:

@@ -63,6 +63,8 @@ def test_a_fleet_in_order_has_nothing_wrong(fleet: Replica) -> None:
     found = findings()
     problems = [each for all_ in found.values() for each in all_ if each["severity"] == "problem"]
     assert problems == []
+    # Of the database and of the replica.
+    assert [each["severity"] for each in found["clocks"]] == ["fine", "fine"]
     assert set(found) == {
         "settings", "board", "renderer", "disk", "broker", "database", "clocks", "migrations",
         "listening", "storage", "replicas", "workers", "work",

@@ -30,6 +30,7 @@ class Command(BaseCommand):
         what = parser.add_mutually_exclusive_group(required=True)
         what.add_argument("realm", nargs="?", default="", help="the URL of a realm")
         what.add_argument("--all", action="store_true", help="all realms")
+        what.add_argument("--definitions", action="store_true", help="only all definitions")
         what.add_argument(
             "--module", default="", metavar="URL", help="only the definitions of this module"
         )
@@ -47,7 +48,7 @@ class Command(BaseCommand):
         note_database()
         with command_errors():
             realm = canonical_realm_url(options["realm"]) if options["realm"] else ""
-            target = Target(realm, options["module"])
+            target = Target(realm, options["module"], options["definitions"])
             by = caller(options)
             self.stdout.write(f"Clears {target}: {clearing.impact(target)}")
             # One realm or module is soon loaded again; for all of them an operator should be sure.

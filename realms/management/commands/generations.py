@@ -6,9 +6,11 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.core.paginator import Page
 from rich.console import RenderableType
 
 from realms.coherence.conditions import Condition
+from realms.coherence.counters import Counter, counters
 from realms.coherence.generations import REALMS_PER_PAGE, Matrix, matrix
 from realms.management.cli import command_errors
 from realms.management.output import note_database, show, table
@@ -26,7 +28,12 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("text", nargs="?", default="", help="only realms whose URL has this")
         parser.add_argument("--problems", action="store_true", help="only realms with a problem")
-        parser.add_argument("--page", help=f"which {REALMS_PER_PAGE} realms (default: 1)")
+        parser.add_argument("--page", help=f"which {REALMS_PER_PAGE} of them (default: 1)")
+        parser.add_argument(
+            "--counters",
+            action="store_true",
+            help="list every generation, those of definitions too: when it was raised, and by what",
+        )
         form = parser.add_mutually_exclusive_group()
         form.add_argument("--json", action="store_true", help="print JSON")
         form.add_argument(
@@ -50,11 +57,27 @@ class Command(BaseCommand):
                 return
 
     def _print(self, options: dict[str, Any]) -> None:
+        if options["counters"]:
+            self._print_counters(options)
+            return
         found = matrix(options["text"], options["page"], only_problems=options["problems"])
         if options["json"]:
             self.stdout.write(json.dumps(_document(found), indent=2))
         else:
             show(self.stdout, *_parts(found))
+
+    def _print_counters(self, options: dict[str, Any]) -> None:
+        page = counters(options["text"], options["page"])
+        if options["json"]:
+            self.stdout.write(json.dumps([_counter(each) for each in page], indent=2))
+            return
+        made = table("kind", "gen", "raised", "by", "of", right=("gen",))
+        for each in page:
+            at = f"{each.bumped_at:%Y-%m-%d %H:%M:%S}" if each.bumped_at else "-"
+            made.add_row(
+                each.kind, str(each.generation), at, each.bumped_by or "-", each.key or "everything"
+            )
+        show(self.stdout, made, *_turning(page))
 
 
 def _parts(found: Matrix) -> list[RenderableType]:
@@ -63,10 +86,13 @@ def _parts(found: Matrix) -> list[RenderableType]:
         parts += ["", _replicas(found)]
     parts += [f"{each.name}: {each}" for each in found.problems]
     parts += ["", _realms(found)]
-    page = found.page
-    if page.has_other_pages():
-        parts.append(f"Page {page.number} of {page.paginator.num_pages}; --page shows another.")
-    return parts
+    return parts + _turning(found.page)
+
+
+def _turning(page: "Page[Any]") -> list[RenderableType]:
+    if not page.has_other_pages():
+        return []
+    return [f"Page {page.number} of {page.paginator.num_pages}; --page shows another."]
 
 
 def _replicas(found: Matrix) -> RenderableType:
@@ -125,6 +151,16 @@ def _document(found: Matrix) -> dict[str, Any]:
         ],
         "page": found.page.number,
         "pages": found.page.paginator.num_pages,
+    }
+
+
+def _counter(each: Counter) -> dict[str, Any]:
+    return {
+        "kind": each.kind,
+        "of": each.key,
+        "generation": each.generation,
+        "bumpedAt": each.bumped_at.isoformat() if each.bumped_at else None,
+        "bumpedBy": each.bumped_by,
     }
 
 

@@ -22,6 +22,7 @@ from notifications.listener import (
 )
 from notifications.models import Replica
 from notifications.reporter import Reporter
+from notifications.tracing import spans
 from realms.figures.build import build
 from realms.figures.files import Totals
 from realms.housekeeping.purging import purging
@@ -98,6 +99,8 @@ class Command(BaseCommand):
             lambda: {"build": build(), **totals.read()},
         )
         _stop_at_signals(listener)
+        # No notification waits for an import.
+        spans.prepare()
         reporter.start()
         try:
             listener.run()

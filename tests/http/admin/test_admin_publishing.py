@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from notifications.channels import REALM_FILE_CHANGES
-from realms.models import Realm
+from realms.models import Publication, Realm
 from reindex.models import ReindexJob
 from tests.support import make
 from tests.support.admin import (
@@ -62,6 +62,11 @@ def test_the_timeline_shows_who_has_applied_a_publication_and_its_pages(
     )
     said = words_of(root.get("/_admin/timeline/", {"q": PUBLISHED}))
     assert "ada 2 http://localhost:4201/ada/site/ as of 3 1 of 2 replicas rendered 4 of 10" in said
+    Publication.objects.filter(generation=1).update(lock_waited=None)
+    Publication.objects.filter(generation=2).update(lock_waited=0.0124, lock_held=1.25)
+    said = words_of(root.get("/_admin/timeline/", {"q": PUBLISHED}))
+    assert f"{PUBLISHED} 1.2 s, after 12 ms " in said
+    assert f"{PUBLISHED} not recorded " in said
 
 
 def test_a_rollback_is_confirmed_by_what_it_returns_to(

@@ -1,0 +1,163 @@
+"""Definitions in the admin: what modules export, and why a build failed. They can be cleared, and
+rebuilt by a worker; otherwise they are read-only."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
+
+from definitions.admin import ClearableAdmin
+from definitions.lookup import DefinitionLookup
+from definitions.models import Definition
+from realms.admin.pages import MAY_CLEAR, page, render
+from reindex.jobs.presence import HEARD_LATELY
+from reindex.jobs.wanted import want_definitions
+from reindex.models import WantedDefinitions, Worker
+
+#: How many modules are rebuilt at once: their URLs are in the address of the page of answers.
+MOST_REBUILT = 50
+
+
+@admin.register(Definition)
+class DefinitionAdmin(ClearableAdmin):
+    large = ("definitions", "error", "dependencies")
+    list_display = (
+        "module_url", "realm_url", "scope", "reader", "failed", "built_at", "build_ms",
+    )  # fmt: skip
+    list_filter = ("scope", ("expires_at", admin.EmptyFieldListFilter))
+    search_fields = ("module_url", "realm_url", "reader")
+    ordering = ("module_url", "scope", "reader")
+    actions = ("rebuild", "clear")
+
+    @admin.action(description="Clear on every replica: built when asked for", permissions=["clear"])
+    def clear(self, request: HttpRequest, queryset: QuerySet[Definition]) -> None:
+        """Drops modules and what was built from them; the next request builds them anew."""
+        self.cleared(request, self._drop(request, queryset, "Cleared.", "clear"))
+
+    @admin.action(description="Rebuild: clear, and have a worker build", permissions=["clear"])
+    def rebuild(self, request: HttpRequest, queryset: QuerySet[Definition]) -> HttpResponse | None:
+        """Drops modules and what was built from them, queues the builds of the modules, and leads
+        to the page of their answers."""
+        rows = list(queryset)
+        public = sorted({row.module_url for row in rows if row.scope == Definition.Scope.PUBLIC})
+        if not public or len(public) > MOST_REBUILT:
+            why = (
+                "definitions of one reader are built with this reader's rights, when asked for: "
+                "clear them"
+                if not public
+                else f"choose at most {MOST_REBUILT} modules"
+            )
+            messages.error(request, f"Not done: {why}.")
+            return None
+        self._drop(request, queryset.filter(module_url__in=public), "Rebuilt.", "rebuild")
+        want_definitions(public)
+        query = urlencode({"module": public}, doseq=True)
+        return HttpResponseRedirect(f"{reverse('admin:definitions_rebuilt')}?{query}")
+
+    def _drop(
+        self, request: HttpRequest, rows: QuerySet[Definition], note: str, how: str
+    ) -> list[str]:
+        modules = sorted(set(rows.values_list("module_url", flat=True)))
+        for row in rows:
+            self.log_change(request, row, note)
+        DefinitionLookup().invalidate(*modules, by=f"{how} by {request.user.get_username()}")
+        return modules
+
+    @admin.display(boolean=True)
+    def failed(self, definition: Definition) -> bool:
+        """Whether the row holds an error: only errors expire."""
+        return definition.expires_at is not None
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        # What most people look for comes first; the whole documents are below.
+        return ["outcome", "exports", "made_from", *super().get_fields(request, obj)]
+
+    @admin.display(description="outcome")
+    def outcome(self, definition: Definition) -> str:
+        """How the build ended and how long it took; for an error, its causes too."""
+        causes = (definition.error or {}).get("causes", ())
+        lines = [outcome(definition), *(f"caused by: {each}" for each in causes)]
+        return format_html_join("", "<div>{}</div>", ((line,) for line in lines))
+
+    @admin.display(description="exports")
+    def exports(self, definition: Definition) -> str:
+        """Each export with its fields."""
+        rows = [(name, _fields(each)) for name, each in (definition.definitions or {}).items()]
+        if not rows:
+            return "none"
+        return format_html_join("", "<div><strong>{}</strong>: {}</div>", rows)
+
+    @admin.display(description="made from")
+    def made_from(self, definition: Definition) -> str:
+        """The modules that it imports, directly or not."""
+        if not definition.dependencies:
+            return "no other module"
+        listed = format_html_join("", "<li>{}</li>", ((url,) for url in definition.dependencies))
+        return format_html("<ul>{}</ul>", listed)
+
+
+def _fields(exported: Mapping[str, Any]) -> str:
+    """The fields of a card type in words: `title (string), author (linksTo Person)`."""
+    told = []
+    for name, each in exported.get("fields", {}).items():
+        kind, of = each.get("kind", ""), each.get("type", "")
+        of = of.get("name", "") if isinstance(of, Mapping) else of
+        told.append(f"{name} ({of if kind == 'contains' else f'{kind} {of}'.strip()})")
+    return ", ".join(told) or "no fields"
+
+
+def outcome(definition: Definition) -> str:
+    """How a build ended, in words."""
+    took = f"built in {definition.build_ms:,} ms at {definition.built_at:%Y-%m-%d %H:%M:%S} UTC"
+    if definition.error is None:
+        return f"{took}: {', '.join(definition.definitions or {}) or 'exports no card'}"
+    error = definition.error
+    title, message = error.get("title", "Build Failed"), error.get("message", "")
+    return f"{took}: failed: {title}: {message}"
+
+
+@dataclass(frozen=True)
+class Rebuild:
+    """What has become of a module that was to be rebuilt. `over` says that nothing more comes."""
+
+    module_url: str
+    says: str
+    over: bool
+    row: Definition | None = None
+
+
+@page(MAY_CLEAR, "GET")
+def rebuilt(request: HttpRequest) -> HttpResponse:
+    """What has become of the modules that were to be rebuilt."""
+    modules = request.GET.getlist("module")[:MOST_REBUILT]
+    found = list(_rebuilds(modules))
+    complete = all(each.over for each in found)
+    return render(request, "rebuilt", "Rebuilt definitions", rebuilds=found, complete=complete)
+
+
+def _rebuilds(modules: list[str]) -> Iterable[Rebuild]:
+    # The clear has deleted all rows, and refuses builds that began before it: a row is a new one.
+    public = Definition.objects.filter(scope=Definition.Scope.PUBLIC, module_url__in=modules)
+    rows = {row.module_url: row for row in public}
+    wanted = WantedDefinitions.objects.in_bulk(modules)
+    now = timezone.now()
+    running = Worker.objects.filter(heard_at__gt=now - HEARD_LATELY).exists()
+    for url in modules:
+        waiting = wanted.get(url)
+        if url in rows:
+            yield Rebuild(url, outcome(rows[url]), True, rows[url])
+        elif waiting is None:
+            says = "not built: no worker could; the first request for it builds it"
+            yield Rebuild(url, says, True)
+        elif waiting.lease_until is not None and waiting.lease_until > now:
+            yield Rebuild(url, f"{waiting.worker} builds it", False)
+        else:
+            says = "waits for a worker" if running else "waits, and no worker is running"
+            yield Rebuild(url, says, False)

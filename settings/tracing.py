@@ -1,0 +1,31 @@
+"""Whether traces can be sent where the environment says."""
+
+from importlib.util import find_spec
+
+from django.core.exceptions import ImproperlyConfigured
+
+_EXPORTER = "opentelemetry.exporter.otlp.proto.http"
+
+
+def traces_endpoint(url: str) -> str:
+    """The setting for REALM_TRACES_ENDPOINT. Raises ImproperlyConfigured if it is no URL, or if
+    OpenTelemetry is not installed."""
+    if not url:
+        return ""
+    if not url.startswith(("http://", "https://")):
+        expected = "expected the URL of an OTLP collector, as http://10.0.0.5:4318/v1/traces"
+        raise ImproperlyConfigured(f"REALM_TRACES_ENDPOINT is {url!r}; {expected}")
+    if not _installed():
+        raise ImproperlyConfigured(
+            "REALM_TRACES_ENDPOINT is set, and OpenTelemetry is not installed: "
+            "pip install 'realm-server[tracing]'"
+        )
+    return url
+
+
+def _installed() -> bool:
+    try:
+        return find_spec(_EXPORTER) is not None
+    except ModuleNotFoundError:
+        # One of the packages around it is missing.
+        return False

@@ -1,0 +1,46 @@
+"""The commands that pages of the documentation tell a reader to run, wherever they stand."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from settings.environment import BASE_DIR
+
+PAGES = sorted([
+    *(BASE_DIR / "docs/operations").glob("*.md"), *(BASE_DIR / "docs/how-to").glob("*.md")
+])  # fmt: skip
+#: What a command begins with.
+HEADS = (
+    "deploy/manage", "manage.py", "script/", ".venv/bin/", "python3", "realm-server", "realm-web",
+    "celery", "django-admin", "systemctl", "journalctl", "curl", "pip", "docker", "psql", "cp",
+    "/opt/",
+)  # fmt: skip
+_FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_SPAN = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, and the name of the page that it stands in."""
+
+    page: str
+    line: str
+
+
+def commands(page: Path) -> list[Command]:
+    """The commands of a page outside of its fenced blocks, which runbooks carry out: those that
+    stand by themselves, and those within a sentence."""
+    text = _FENCED.sub("", page.read_text())
+    alone = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    within = [" ".join(span.split()) for span in _SPAN.findall(text)]
+    found = [re.sub(r"\s+#.*", "", line) for line in [*alone, *within]]
+    return [
+        Command(page.name, line)
+        for line in dict.fromkeys(found)
+        if line.startswith(HEADS) and (" " in line or line.startswith("script/"))
+    ]
+
+
+def fenced(page: Path) -> bool:
+    """Whether a page has blocks that say where their commands run."""
+    return re.search(r"^```sh ", page.read_text(), re.MULTILINE) is not None
