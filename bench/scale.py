@@ -137,7 +137,7 @@ def _hit(_: Path, source: Any, files: int, times: int) -> float:
     for _run in range(hits):
         hit = front.hit(environ)
     taken = time.perf_counter() - at
-    if hit is None or hit[0] != 200 or bytes(hit[2]) != _content(files):
+    if hit is None or hit.status != 200 or hit.body != _content(files):
         raise WrongBytes(f"{url}: {hit!r}")
     return taken / hits * 1e6
 

@@ -36,7 +36,7 @@ def fill(realm: "Realm", count: int, *, first: int = 1, distinct: bool = True) -
     values: dict[str, Any] = {"first": first, "last": first + count - 1}
     with realm_write_lock(realm.url), connection.cursor() as cursor:
         cursor.execute(_BLOBS, values if distinct else {"first": first, "last": first})
-        generation = advance(realm, count, count * 1024)
+        generation = advance(realm, "a benchmark", count, count * 1024)
         values |= {"realm": realm.pk, "distinct": distinct, "generation": generation}
         cursor.execute(_VERSIONS, values)
     with connection.cursor() as cursor:
