@@ -253,11 +253,11 @@ def computed(
     peak = rate * options.peak
     events = peak * (1 + options.writes)
     # The threads of realms/web/lanes.py, with REALM_THREADS=4.
-    threads = 19
+    threads = 21
     wake = options.wake / 1e6
     idle, changed = unit["a report, nothing changed"], unit["a report of one changed realm"]
     rows: list[tuple[str, Callable[[int], str]]] = [
-        ("connections: N x (3 sidecar + web processes x 19 at most)",
+        ("connections: N x (3 sidecar + web processes x 21 at most)",
          lambda n: f"{n * (3 + options.web_processes * threads):,}"),
         ("pings a second, each a commit: 2 N", lambda n: f"{2 * n:,}"),
         (f"cores for pings: 2 N x N x {options.wake:g} µs", lambda n: f"{2 * n * n * wake:.2f}"),

@@ -40,7 +40,8 @@ _PROBED = {
     Variant.MODULE: MODULE_ENDINGS,
     Variant.HTML: ("",),
 }
-_ENTRY_OVERHEAD = 1024
+#: An answer without its body: its headers, and its finished replies. Unit: bytes.
+_ENTRY_OVERHEAD = 2200
 _COMPRESSING = [Lock() for _ in range(64)]
 
 

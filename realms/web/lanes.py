@@ -40,6 +40,8 @@ class Lane(StrEnum):
     DEFINITION = "definition"
     #: Requests with a body.
     WRITE = "write"
+    #: Publishes and what undoes them: many at once, of all realms, must not hold up a small write.
+    PUBLISH = "publish"
     #: Password checks, which take much processor time by design: one at a time.
     LOGIN = "login"
     #: Many files in one body, which takes much memory: one at a time.
@@ -49,6 +51,7 @@ class Lane(StrEnum):
 _HEALTH = {"/_liveness": Lane.LIVENESS, "/_readiness": Lane.READINESS}
 _LOGIN = ("/_session", "/_server-session", "/_admin/login/")
 _LARGE = ("/_mtimes", "/_search", "/_publishability", "/sitemap.xml")
+_PUBLISH = ("/_publish-realm", "/_unpublish-realm", "/_delete-realm")
 _METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -57,6 +60,8 @@ def lane_of(environ: Mapping[str, Any]) -> Lane:
     path: str = environ["PATH_INFO"]
     if path in _HEALTH:
         return _HEALTH[path]
+    if path in _PUBLISH:
+        return Lane.PUBLISH
     if path.startswith("/_at/"):
         return Lane.PINNED
     if path.endswith("/_atomic"):
@@ -83,8 +88,8 @@ class Lanes:
     """This process's threads by lane. Only one event loop may use it."""
 
     def __init__(self, threads: int) -> None:
-        """`threads` threads for reads and for renders each; half as many for large reads and for
-        writes each."""
+        """`threads` threads for reads and for renders each; half as many for large reads, for
+        writes and for publishes each."""
         half = max(1, threads // 2)
         counts = {
             Lane.READ: threads,
@@ -95,6 +100,7 @@ class Lanes:
             # One more than may wait for builds: it refuses further requests.
             Lane.DEFINITION: MAX_WAITING_FOR_BUILDS + 1,
             Lane.WRITE: half,
+            Lane.PUBLISH: half,
             Lane.LOGIN: 1,
             Lane.ATOMIC: 1,
         }
