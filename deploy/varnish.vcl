@@ -25,7 +25,8 @@ acl purgers {
 
 sub vcl_recv {
     if (req.method == "BAN") {
-        if (client.ip !~ purgers) {
+        # What ends TLS on the same host is local too, and says X-Forwarded-Proto of visitors.
+        if (client.ip !~ purgers || req.http.X-Forwarded-Proto) {
             return (synth(403, "Not a purger"));
         }
         if (req.http.Surrogate-Key !~ "^[a-z0-9-]+( [a-z0-9-]+)*$") {

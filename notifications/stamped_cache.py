@@ -79,9 +79,10 @@ class StampedCache(Generic[V]):
             self._remove(key)
             if size * 4 > self._max_bytes:
                 return
+            # Room is made first: otherwise a new entry, which had no hit yet, would be evicted.
+            self._make_room(size)
             self._entries[key] = _Entry(value, slots, stamp, size, overhead)
             self._bytes += size
-            self._evict()
 
     def weigh(self, key: Hashable) -> None:
         """Takes account of a value that has grown."""
@@ -95,7 +96,7 @@ class StampedCache(Generic[V]):
                 return
             self._bytes += size - entry.size
             entry.size = size
-            self._evict()
+            self._make_room(0)
 
     def drop(self, key: Hashable) -> None:
         """Removes a value: the next `get` is a miss."""
@@ -107,14 +108,15 @@ class StampedCache(Generic[V]):
         if old is not None:
             self._bytes -= old.size
 
-    def _evict(self) -> None:
-        while self._bytes > self._max_bytes:
-            key, entry = self._entries.popitem(last=False)
+    def _make_room(self, size: int) -> None:
+        while self._entries and self._bytes + size > self._max_bytes:
+            key, entry = next(iter(self._entries.items()))
             if entry.used:
                 entry.used = False
-                self._entries[key] = entry
+                # It stays in the dictionary all the time, because hits take no lock.
+                self._entries.move_to_end(key)
             else:
-                self._bytes -= entry.size
+                self._remove(key)
 
     def load(self, key: Hashable, slots: Slots, load: Callable[[], V]) -> V:
         """Loads and stores the value. Concurrent callers share one load."""

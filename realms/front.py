@@ -33,9 +33,6 @@ Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 _PINNED = "/_at/"
 _STATUS = {code: f"{code} {phrase}" for code, phrase in responses.items()}
-#: A reply depends on the Host header. A realm has one or two hosts; the limit is for clients that
-#: invent spellings.
-_MAX_REPLIES = 8
 
 
 class Front:
@@ -98,34 +95,27 @@ def _reply(
 ) -> Reply | None:
     """The reply with an answer; None if its body has to be compressed first, which takes longer
     than the event loop may."""
-    reply = answer.replies.get((form, 200)) if conditions is NO_CONDITIONS else None
-    if reply is None:
-        reply = _made(answer, method, conditions, form)
-    if reply is not None:
-        counts.hits += 1
-    return reply
-
-
-def _made(
-    answer: Answer, method: str, conditions: Conditions, form: tuple[str, Coding | None]
-) -> Reply | None:
     host, coding = form
-    if not is_made(answer, coding):
-        return None
-    key = (form, outcome(answer, coding, conditions))
-    # Replies with parts of the content, and refusals, which repeat the condition, are not kept.
-    kept = conditions.range is None and key[1] != 412
-    if kept and key in answer.replies:
-        return answer.replies[key]
-    # A kept reply answers GET and HEAD, for which no body is sent.
-    made_for = "GET" if kept else method
-    status, headers, body = response_parts(answer, made_for, conditions, "hit", coding)
-    policed = origins.with_policy(headers, host, answer.realm_url)
-    reply = Reply(status, [*policed, _replica()], body)
-    if kept:
-        if len(answer.replies) >= _MAX_REPLIES:
-            answer.replies.clear()
-        answer.replies[key] = reply
+    policy = origins.policy(host, answer.realm_url)
+    reply = answer.replies.get((policy, coding, 200)) if conditions is NO_CONDITIONS else None
+    if reply is None:
+        if not is_made(answer, coding):
+            return None
+        decided = outcome(answer, coding, conditions)
+        # Replies with parts of the content, and refusals, which repeat the condition, aren't kept.
+        kept = conditions.range is None and decided != 412
+        reply = answer.replies.get((policy, coding, decided)) if kept else None
+        if reply is None:
+            # A kept reply answers GET and HEAD, for which no body is sent.
+            parts = response_parts(
+                answer, "GET" if kept else method, conditions, "hit", coding, decided
+            )
+            status, headers, body = parts
+            policed = origins.with_policy(headers, host, answer.realm_url)
+            reply = Reply(status, [*policed, _replica()], body)
+            if kept:
+                answer.replies[policy, coding, decided] = reply
+    counts.hits += 1
     return reply
 
 

@@ -149,11 +149,18 @@ class Purger:
             realms = sorted(each.realm for each in due.values())
             try:
                 self._purge(self.address, list(due))
+                why = ""
             except PurgeFailed as error:
+                why = str(error)
+            except Exception:
+                # A hook of the operator's may raise anything; the purge is owed all the same.
+                logger.exception("REALM_EDGE_PURGER fails")
+                why = "REALM_EDGE_PURGER fails"
+            if why:
                 self.failed += 1
                 logger.warning(
                     "%s has not confirmed a purge of %s: %s; tried again in %.1f s",
-                    self.address, ", ".join(realms), error, delay,
+                    self.address, ", ".join(realms), why, delay,
                 )  # fmt: skip
                 with self._changed:
                     self._changed.wait_for(lambda: self._stopped, delay)

@@ -1,5 +1,7 @@
 """Content negotiation by the Accept header (RFC 9110, section 12.5.1)."""
 
+from contextlib import suppress
+
 from django.http.request import MediaType
 
 from notifications.short_cached import short_cached
@@ -38,9 +40,20 @@ def takes_pages(accept: str) -> bool:
 
 
 def _ranges(accept: str) -> list[MediaType]:
-    if len(accept) > _MAX_ACCEPT:
-        accept = accept[:_MAX_ACCEPT].rpartition(",")[0]
-    return [MediaType(each) for each in accept.split(",") if each.strip()] or [MediaType(ANY)]
+    return elements(accept, _MAX_ACCEPT) or [MediaType(ANY)]
+
+
+def elements(header: str, limit: int) -> list[MediaType]:
+    """The elements of a header that lists names with qualities. Invalid elements are left out, and
+    so is the rest of a header of more than `limit` characters."""
+    if len(header) > limit:
+        header = header[:limit].rpartition(",")[0]
+    found: list[MediaType] = []
+    for each in header.split(","):
+        # A parameter may be encoded (RFC 2231), and in an encoding that doesn't exist.
+        with suppress(ValueError, LookupError):
+            found += [MediaType(each)] if each.strip() else []
+    return found
 
 
 def _quality(ranges: list[MediaType], media_type: str) -> float:

@@ -8,9 +8,9 @@ from enum import StrEnum
 
 import brotli
 import zstandard
-from django.http.request import MediaType
 
 from notifications.short_cached import short_cached
+from realms.http.accept import elements
 
 
 class Coding(StrEnum):
@@ -24,7 +24,7 @@ class Coding(StrEnum):
 
 _CODED_ETAG = re.compile(rf':(?:{"|".join(Coding)})"$')
 #: The rest of a longer Accept-Encoding header is ignored. Unit: characters.
-_MAX_HEADER = 500
+_MAX_HEADER = 256
 #: zlib's `wbits` value for gzip.
 _GZIP = 31
 #: Shorter texts gain less than the additional header costs. Unit: bytes.
@@ -67,7 +67,7 @@ def accepts(accept_encoding: str, coding: Coding) -> bool:
 def _qualities(accept_encoding: str) -> dict[str, float]:
     return {
         each.main_type.lower().removeprefix("x-"): each.quality
-        for each in map(MediaType, accept_encoding[:_MAX_HEADER].split(","))
+        for each in elements(accept_encoding, _MAX_HEADER)
         if each.main_type
     }
 

@@ -54,7 +54,7 @@ def of_content(
     chosen = dict(own).get("cache-control")
     if not (public and shared and settings.REALM_EDGE_SECONDS) or chosen == NO_STORE:
         return tuple(
-            _pair("cache-control", scoped(each[1], public=public))
+            _pair("cache-control", _asked_each_time(scoped(each[1], public=public)))
             if each[0] == "cache-control"
             else each
             for each in own
@@ -133,11 +133,19 @@ def scoped(cache_control: str, *, public: bool) -> str:
     return f"{'public' if public else 'private'}, {cache_control}"
 
 
+def _asked_each_time(cache_control: str) -> str:
+    """A Cache-Control by which browsers may keep an answer, but no shared cache."""
+    kept = cache_control.startswith("public") and "max-age=0" not in cache_control
+    return (
+        f"{cache_control}, s-maxage=0" if kept and NO_STORE not in cache_control else cache_control
+    )
+
+
 def withhold(response: HttpResponseBase) -> None:
     """Has shared caches ask each time for an answer that they might have kept."""
     if settings.REALM_EDGE_SECONDS and "Cache-Control" in response.headers:
         kept = response.headers["Cache-Control"]
-        response.headers["Cache-Control"] = kept.removesuffix(f", {_shared_time()}")
+        response.headers["Cache-Control"] = kept.replace(_shared_time(), "s-maxage=0")
 
 
 def add(response: HttpResponseBase, headers: Headers) -> None:

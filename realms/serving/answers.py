@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from threading import Lock
+from urllib.parse import quote
 
 from django.conf import settings
 
@@ -137,7 +138,8 @@ def load_at(realm_url: str, generation: int, path: str) -> Answer:
         if not found.whole:
             return refusal(HistoryEnds(url=realm_url, generation=generation))
         if found.file is not None and found.file.path != path:
-            return Content(302, (("location", found.file.path.rsplit("/", 1)[-1]),), b"")
+            name = found.file.path.rsplit("/", 1)[-1]
+            return Content(302, (("location", quote(name)),), b"")
         return _reused(found, cache.peek(url)) or make_module(url, found)
 
     def from_database() -> Answer:

@@ -44,13 +44,16 @@ def asked(environ: Mapping[str, Any]) -> Asked | None:
     # A draft's owner gets another page than other clients.
     if variant is None or (variant is Variant.HTML and may_preview(environ)):
         return None
+    conditions = Conditions.of(environ)
+    if conditions.are_long:
+        return None
     try:
         return Asked(
             origin=request_origin(host),
             variant=variant,
             takes_pages=takes_pages(accept),
             at_least=min_generation(environ.get(MIN_GENERATION)),
-            conditions=Conditions.of(environ),
+            conditions=conditions,
             form=(host, preferred(environ.get("HTTP_ACCEPT_ENCODING", ""))),
         )
     except RealmError:

@@ -69,9 +69,9 @@ class Answer:
     public: bool
     low: int
     high: int
-    #: The complete replies that were sent, by the form that was asked for (the Host header, and the
-    #: content coding) and by the outcome of the request's conditions.
-    replies: dict[tuple[tuple[str, Coding | None], int], Reply] = field(
+    #: The complete replies that were sent: by the policy headers, of which a realm has two, by the
+    #: content coding, and by the outcome of the request's conditions.
+    replies: dict[tuple[Headers, Coding | None, int], Reply] = field(
         default_factory=dict, init=False, compare=False
     )
 

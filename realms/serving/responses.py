@@ -43,13 +43,18 @@ def replica_header() -> str:
 
 
 def response_parts(
-    answer: Answer, method: str, conditions: Conditions, cache: str, coding: Coding | None
+    answer: Answer,
+    method: str,
+    conditions: Conditions,
+    cache: str,
+    coding: Coding | None,
+    decided: Literal[200, 304, 412],
 ) -> tuple[int, Headers, bytes | memoryview]:
-    """Status, headers and body of an answer to one request. `cache` is `hit` or `miss`. The body of
-    a 206 is a view of the content: copies for many slow clients would fill the memory."""
+    """Status, headers and body of an answer to one request, of which `outcome` has decided. `cache`
+    is `hit` or `miss`. The body of a 206 is a view of the content: copies for many slow clients
+    would fill the memory."""
     extra: Headers = (("x-boxel-cache", cache),)
     headers, content = _form(answer, coding, conditions)
-    decided = outcome(answer, coding, conditions)
     if decided == 304:
         return 304, tuple(each for each in headers if each[0] not in _NOT_IN_304) + extra, b""
     if decided == 412:
@@ -127,8 +132,10 @@ def respond(
 ) -> HttpResponse:
     """An answer as a Django response, which is counted."""
     counts.read(cache, live=local_board().live())
+    conditions = Conditions.of(request.META)
+    decided = outcome(answer, coding, conditions)
     status, headers, body = response_parts(
-        answer, request.method or "GET", Conditions.of(request.META), cache, coding
+        answer, request.method or "GET", conditions, cache, coding, decided
     )
     response = HttpResponse(body, status=status)
     del response["Content-Type"]

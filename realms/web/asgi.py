@@ -53,6 +53,7 @@ _CLOSE = ("connection", "close")
 #: How many sets of headers are remembered, and how long each may be. Unit: bytes.
 _MAX_KNOWN = 1024
 _MAX_KEPT_BYTES = 2048
+_SECRET = (b"authorization", b"cookie", pins.PIN_HEADER.lower().encode())
 _CONDITIONS = {name.lower().encode() for name in HEADERS}
 #: Bodies other than `_atomic`'s may always be this large: lists of paths, files. Unit: bytes.
 _LEAST_LARGEST = 4 * 1024 * 1024
@@ -80,17 +81,20 @@ class RealmServer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         counts.requests += 1
         reply = self._known_hit(scope)
-        if reply is not None and len(reply.body) <= PIECE_BYTES:
+        if reply is None:
+            await self._answer(scope, receive, send)
+        elif len(reply.body) <= PIECE_BYTES:
             await send(reply.start)
             await send({"type": "http.response.body", "body": reply.body})
         else:
-            await self._answer(scope, receive, send)
+            await self._outbox.send(send, reply, head=False)
 
     def _known_hit(self, scope: Scope) -> Reply | None:
         """The reply of the caches to a GET whose headers came before, of a plain address. Other
         hits take the longer way."""
         path: bytes = scope["raw_path"]
-        if scope["method"] != "GET" or scope["query_string"] or b"%" in path or not path.isascii():
+        plain = path.isascii() and b"%" not in path and not path.startswith(b"/_")
+        if not plain or scope["method"] != "GET" or scope["query_string"]:
             return None
         wanted = self._asked.get(scope["headers"])
         return None if wanted is None else self._front.reply("GET", path.decode("ascii"), wanted)
@@ -165,7 +169,8 @@ class _Asked:
         conditions = tuple(each for each in key if each[0] in _CONDITIONS)
         if conditions:
             found = self.get(each for each in key if each[0] not in _CONDITIONS)
-            return found and replace(found, conditions=Conditions.of(_variables(conditions)))
+            named = Conditions.of(_variables(conditions))
+            return replace(found, conditions=named) if found and not named.are_long else None
         found = asked(_variables(key))
         if found is not None and _may_be_kept(key):
             if len(self._known) >= _MAX_KNOWN:
@@ -176,7 +181,7 @@ class _Asked:
 
 def _may_be_kept(headers: tuple[tuple[bytes, bytes], ...]) -> bool:
     """Whether headers are neither long nor secret."""
-    if any(name in (b"authorization", b"cookie") for name, _ in headers):
+    if any(name in _SECRET for name, _ in headers):
         return False
     return sum(len(name) + len(value) for name, value in headers) <= _MAX_KEPT_BYTES
 

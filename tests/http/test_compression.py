@@ -9,6 +9,7 @@ import zstandard
 
 from realms.http.compression import Coding, accepts, compressed, preferred
 from realms.serving import answers
+from realms.serving.asked import asked
 from realms.serving.contents import Variant
 from reindex.reading.media_types import SOURCE
 from tests.support import make
@@ -40,10 +41,25 @@ def realm(web: Web, owner: Any) -> Any:
         ("gzip, deflate, br, zstd", Coding.BROTLI), ("gzip, zstd", Coding.ZSTD),
         ("br;q=0.5, gzip", Coding.GZIP), ("*", Coding.BROTLI), ("br;q=0, *", Coding.ZSTD),
         ("gzip;q=0.5", Coding.GZIP), ("identity, gzip", Coding.GZIP),
+        ("gzip;a*=foo''%41", None), ("br;a*=idna''%ff, gzip", Coding.GZIP),
+        (" " * 245 + "gzip, br;q=0", Coding.GZIP),
     ],
 )  # fmt: skip
 def test_the_preferred_coding_is_chosen(header: str, coding: Coding | None) -> None:
     assert preferred(header) is coding
+
+
+@pytest.mark.parametrize("name", ["Accept", "Accept-Encoding"])
+def test_an_invalid_element_of_a_header_is_ignored(web: Web, realm: Any, name: str) -> None:
+    for value in ("gzip;a*=foo''%41", "text/x;a*=idna''%ff, */*"):
+        assert web.request("GET", f"{REALM}a.txt", headers={name: value}).status == 200
+
+
+def test_long_conditions_are_not_compared_in_the_event_loop() -> None:
+    environ = {"HTTP_HOST": "localhost:4201"}
+    assert asked(environ) is not None
+    for name in ("IF_MATCH", "IF_NONE_MATCH", "RANGE"):
+        assert asked({**environ, f"HTTP_{name}": "," * 32_000}) is None
 
 
 def test_a_coding_of_no_quality_is_not_accepted() -> None:

@@ -55,6 +55,23 @@ def test_a_change_is_seen_through_a_cache_that_is_purged(kept: int, source: Real
     assert purger.failed == 0
 
 
+def test_a_purger_outlives_a_hook_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    came = []
+
+    def hook(address: str, keys: Collection[str]) -> None:
+        came.append(list(keys))
+        if len(came) == 1:
+            raise ConnectionError("of the hook's own")
+
+    purger = Purger("http://cache/", hook, -purging.WAY_SECONDS)
+    purger.start()
+    purger.owe({"key": SITE})
+    wait_until(lambda: not purger.owed, "it is purged all the same")
+    purger.stop()
+    assert (came, purger.failed, purger.confirmed) == ([["key"], ["key"]], 1, 1)
+    assert "of the hook's own" in caplog.text
+
+
 def test_only_the_named_realms_are_purged(kept: int, owner: Any) -> None:
     make.source(f"{ORIGIN}/ada/other/", owner, {"label.ts": b"other"})
     urls = [f"{SITE}label.ts", f"{ORIGIN}/ada/other/label.ts"]

@@ -55,7 +55,7 @@ def test_a_source_is_answered_as_it_was_stored_under_a_truthful_type(
     assert "last-modified" in told
     assert "x-created" in told
     image = content_type.startswith("image/")
-    age = "max-age=60, must-revalidate" if image else "max-age=0"
+    age = "max-age=60, must-revalidate, s-maxage=0" if image else "max-age=0"
     assert told["cache-control"] == f"public, {age}"
 
 

@@ -89,7 +89,7 @@ def test_a_shared_cache_keeps_an_answer_as_long_as_the_edge_may(
     assert file["vary"] == "Accept, Accept-Encoding, X-Realm-Min-Generation"
     response = HttpResponse(headers={"Cache-Control": dict(made)["cache-control"]})
     headers.withhold(response)
-    assert response["Cache-Control"] == f"public, {own or headers.REVALIDATED}"
+    assert response["Cache-Control"] == f"public, {own or headers.REVALIDATED}, s-maxage=0"
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,18 @@ def test_no_shared_cache_keeps_what_is_not_everyones(
     made = headers.of_content(given, REALM, 7, public=public, shared=shared)
     scope = "public" if public else "private"
     assert made == ((("cache-control", f"{scope}, {own}"),) if own else ())
+
+
+@pytest.mark.parametrize(("seconds", "shared"), [(0, True), (5, False)])
+def test_only_browsers_keep_an_image_without_asking(
+    settings: Any, seconds: int, shared: bool
+) -> None:
+    settings.REALM_EDGE_SECONDS = seconds
+    own: Headers = (("cache-control", "max-age=60, must-revalidate"),)
+    for public, kept in ((True, "public, max-age=60, must-revalidate, s-maxage=0"),
+                         (False, "private, max-age=60, must-revalidate")):  # fmt: skip
+        made = headers.of_content(own, REALM, 7, public=public, shared=shared)
+        assert made == (("cache-control", kept),)
 
 
 def test_headers_replace_those_of_a_response_or_give_way_to_them() -> None:

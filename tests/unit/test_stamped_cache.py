@@ -139,6 +139,37 @@ def test_an_overtaken_load_that_lands_last_does_not_bring_its_value_back(
 # --- Room --------------------------------------------------------------------------------------
 
 
+def test_a_new_value_stays_though_all_others_had_hits(cache: StampedCache[str]) -> None:
+    """Otherwise who asks for their own values all the time would keep out everybody else's."""
+    for number in range(10):
+        cache.load(number, SLOTS, lambda: "x" * 10)
+    for number in range(50):
+        for old in range(10):
+            cache.get(old)
+        cache.load(f"new {number}", SLOTS, lambda: "x" * 10)
+        assert cache.get(f"new {number}") is not None
+
+
+def test_a_value_that_grows_takes_the_room_of_others(
+    board: Board,
+) -> None:
+    grown: dict[str, int] = {}
+    cache: StampedCache[str] = StampedCache(
+        board, max_bytes=100 * LETTER + LETTER // 2, bound_ns=MINUTE,
+        size_of=lambda text: grown.get(text, 10 * LETTER),
+    )  # fmt: skip
+    for text in "abcdefghij":
+        cache.load(text, SLOTS, lambda text=text: text)  # type: ignore[misc]
+    grown["j"] = 25 * LETTER
+    cache.weigh("j")
+    assert cache.size <= 100 * LETTER + LETTER // 2
+    assert [text for text in "abcdefghij" if cache.peek(text)] == list("cdefghij")
+    grown["j"] = 26 * LETTER
+    cache.weigh("j")
+    assert cache.peek("j") is None, "it is larger than any value may be"
+    cache.weigh("nothing")
+
+
 def test_the_least_recently_used_leaves_when_room_runs_out(
     board: Board, cache: StampedCache[str]
 ) -> None:
