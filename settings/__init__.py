@@ -164,8 +164,12 @@ _database["CONN_HEALTH_CHECKS"] = True
 _database["DISABLE_SERVER_SIDE_CURSORS"] = bool(LISTEN_DATABASE_URL)
 _database["OPTIONS"] = {
     "connect_timeout": 5,
-    # A kept connection whose server's host is gone fails after this time. Unit: milliseconds.
+    # A connection whose server's host is gone fails after about this time: while something is sent
+    # (unit: milliseconds), and while an answer is waited for (units: seconds, seconds, times).
     "tcp_user_timeout": 30_000,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
     **_database.get("OPTIONS", {}),
 }
 _database["TEST"] = {"NAME": env.REALM_TEST_DATABASE}

@@ -63,12 +63,14 @@ class Presence(bootsteps.StartStopStep):
 
 
 @signals.task_prerun.connect
-def check_connection(**_: object) -> None:
+def check_connection(task: Any, **_: object) -> None:
     """Closes a kept database connection that is broken, and has the next query check the others, as
     Django does before a request. For how long a connection is kept: CELERY_DB_REUSE_MAX."""
     from django.db import close_old_connections  # needs the settings
 
-    close_old_connections()
+    # A task that is called and not sent runs in its caller's transaction.
+    if not task.request.is_eager:
+        close_old_connections()
 
 
 @signals.worker_process_shutdown.connect

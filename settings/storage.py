@@ -59,11 +59,19 @@ def blob_storage(url: str, default: Path) -> dict[str, Any]:
                 "location": prefix,
                 "file_overwrite": True,
                 "client_config": _patience(),
+                # Without this a download has tries of its own, each of which has all of the above.
+                "transfer_config": _one_try(),
             },
         }
     raise ImproperlyConfigured(
         f"REALM_BLOB_STORAGE is {url!r}; expected an absolute folder or s3://bucket/prefix"
     )
+
+
+def _one_try() -> Any:
+    from boto3.s3.transfer import TransferConfig
+
+    return TransferConfig(num_download_attempts=1, use_threads=False)
 
 
 def _patience() -> Any:

@@ -111,7 +111,7 @@ def _swap(job: ReindexJob) -> None:
     job.save()
     if landed:
         emit(index_swapped(job.realm_url))
-        transaction.on_commit(lambda: _trace_landing(job))
+        transaction.on_commit(lambda: _trace_landing(job), robust=True)
     elif job.base is not None and not _overtaken(job):
         # Another index has replaced the base, and with it the rows that this job carried over. The
         # caller enqueues the successor, which starts from the index that is shown.
