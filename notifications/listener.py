@@ -27,7 +27,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
@@ -221,7 +220,7 @@ class Listener:
             return
         if channel == REALM_TRACES:
             # Sent by the same transaction as what has just been applied, and after it.
-            spans.past("heard", payload, datetime.now(UTC), replica=self.replica)
+            spans.moment("heard", payload, replica=self.replica)
             return
         self.counts.notifications += 1
         keys = board_keys(channel, payload)

@@ -11,7 +11,7 @@ are dropped if that fails.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
@@ -59,6 +59,11 @@ def past(
         name, context=_context(parent), start_time=_ns(began), attributes=attributes
     )
     made.end(_ns(max(ended or began, began)))
+
+
+def moment(name: str, parent: str, **attributes: Attributes) -> None:
+    """Adds what happens now to the trace that `parent` names."""
+    past(name, parent, datetime.now(UTC), **attributes)
 
 
 def current() -> str:

@@ -20,6 +20,7 @@ RUN: dict[str, tuple[str, ...]] = {
     "manage.py jobs [JOB] [--retry] [--cancel]": ("jobs", "jobs {job}"),
     "manage.py doctor": ("doctor",),
     "manage.py clear_caches REALM": ("clear_caches {site}",),
+    "deploy/manage clear_caches https://tools.example.net/": ("clear_caches {site}",),
     "manage.py reindex_realm URL": ("reindex_realm {site}",),
     "deploy/manage reindex_realm URL": ("reindex_realm {site}",),
     "manage.py reindex_realm URL --full": ("reindex_realm {site} --full",),
@@ -70,6 +71,9 @@ ELSEWHERE = {
     ),
     ".venv/bin/python manage.py COMMAND": ("tests/cluster/test_readme.py", "manage.py"),
     ".venv/bin/python manage.py": ("tests/cluster/test_readme.py", "manage.py"),
+    "deploy/manage listen_file_changes --purge-edge": (
+        "tests/http/test_purging.py", "listen_file_changes",
+    ),
     "docker-compose config": ("tests/unit/test_deploy.py", "compose"),
 }  # fmt: skip
 

@@ -108,7 +108,7 @@ def rendered(folder: Path, port: int, upstream_ports: Sequence[int]) -> str:
     text = text.replace("listen 443 ssl http2;", f"listen 127.0.0.1:{port};")
     text = text.replace("/etc/realms/balancer/replicas.conf", str(folder / "replicas.conf"))
     text = text.replace("/var/cache/realms-edge", str(folder / "cache"))
-    assert "443" not in text and "ssl" not in text and "example" not in text
+    assert "listen 443" not in text and "ssl" not in text and "example" not in text
     return text
 
 
