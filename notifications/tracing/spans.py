@@ -63,7 +63,7 @@ def past(
 
 def moment(name: str, parent: str, **attributes: Attributes) -> None:
     """Adds what happens now to the trace that `parent` names."""
-    past(name, parent, datetime.now(UTC), **attributes)
+    past(name, parent, datetime.now(UTC), None, **attributes)
 
 
 def current() -> str:

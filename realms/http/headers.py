@@ -145,7 +145,8 @@ def withhold(response: HttpResponseBase) -> None:
     """Has shared caches ask each time for an answer that they might have kept."""
     if settings.REALM_EDGE_SECONDS and "Cache-Control" in response.headers:
         kept = response.headers["Cache-Control"]
-        response.headers["Cache-Control"] = kept.replace(_shared_time(), "s-maxage=0")
+        own = kept.removesuffix(f", {_shared_time()}")
+        response.headers["Cache-Control"] = _asked_each_time(own)
 
 
 def add(response: HttpResponseBase, headers: Headers) -> None:
