@@ -8,6 +8,7 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 
+from definitions.causes import MAX_CAUSE
 from definitions.models import CacheGeneration
 from notifications.channels import REALM_REGISTRY
 from notifications.listener import listen_connection
@@ -67,6 +68,24 @@ def test_publishing_and_taking_down_name_who_did_it(source: Realm) -> None:
 def test_a_realm_within_another_names_itself_at_the_outer_one(source: Realm, owner: Any) -> None:
     assert told(make.source(f"{source.url}in/", owner, {}).url) == "creation"
     assert told(source.url) == by("realm", source.url) == "creation at in/ within it"
+
+
+def test_the_cause_of_many_changes_names_the_first_of_them(source: Realm, owner: Any) -> None:
+    other = make.source("http://localhost:4201/ada/other/", owner, {})
+    make.publish(source, PUBLISHED)
+    for i in range(5):
+        make.publish(other, f"{PUBLISHED}p{i}/")
+    delete_realm(other.url, ada())
+    cause = by("realm", PUBLISHED)
+    assert cause.count("deletion by ada") == 3
+    assert cause.endswith(" and 3 more")
+
+
+def test_a_long_cause_is_cut(source: Realm) -> None:
+    path = f"{'a' * 200}/{'b' * 200}/{'c' * 200}.ts"
+    make.write_paths(source, {path: b"1"})
+    assert len(told(source.url)) == len(by("module", f"{source.url}{path}")) == MAX_CAUSE
+    assert told(source.url).endswith("c…")
 
 
 def test_permissions_and_clears_are_told_apart(source: Realm) -> None:
