@@ -35,7 +35,9 @@ def raise_counters(counters: Iterable[Counter], by: str) -> None:
     them."""
     scopes, keys = zip(*sorted(set(counters)), strict=True)
     with connection.cursor() as cursor:
-        cursor.execute(sql.RAISE_COUNTERS, {"scopes": list(scopes), "keys": list(keys), "by": cut(by)})
+        cursor.execute(
+            sql.RAISE_COUNTERS, {"scopes": list(scopes), "keys": list(keys), "by": cut(by)}
+        )
 
 
 def drop_rows(realm_urls: list[str], module_urls: list[str]) -> None:
