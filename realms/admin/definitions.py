@@ -57,7 +57,7 @@ class DefinitionAdmin(ClearableAdmin):
             messages.error(request, f"Not done: {why}.")
             return None
         self._drop(request, queryset.filter(module_url__in=public), "Rebuilt.", "rebuild")
-        want_definitions(public)
+        want_definitions(public, anew=True)
         query = urlencode({"module": public}, doseq=True)
         return HttpResponseRedirect(f"{reverse('admin:definitions_rebuilt')}?{query}")
 

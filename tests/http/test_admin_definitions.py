@@ -116,6 +116,22 @@ def test_a_rebuild_clears_and_asks_a_worker_and_shows_its_answer(built: Definiti
     assert "Nothing more is expected." in said
 
 
+def test_a_rebuild_outlives_a_build_that_began_before_it(built: Definition) -> None:
+    past = timezone.now() - timedelta(seconds=1)
+    WantedDefinitions.objects.create(module_url=MODULE, due_at=past)
+    earlier = wanted.lease_definitions(MODULE)
+    assert earlier is not None
+    rebuild(browser("root", "view_definition", "clear_realm"), built)
+    later = WantedDefinitions.objects.get()
+    assert (later.attempts, later.lease_until, later.worker) == (0, None, "")
+    again = wanted.lease_definitions(MODULE)
+    assert again is not None
+    wanted.remove_wanted(earlier)
+    assert WantedDefinitions.objects.exists()
+    wanted.remove_wanted(again)
+    assert not WantedDefinitions.objects.exists()
+
+
 def test_a_rebuilt_definition_is_built_by_a_worker_and_shown(web: Web, source: Any) -> None:
     sync_base_realm()
     module = f"{source.url}post.tsx"
