@@ -1,6 +1,9 @@
 """The counters of definitions in the admin. They can be cleared, which raises them, and is the same
 as what a publish does; otherwise they are read-only."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import QuerySet
@@ -34,6 +37,15 @@ class CacheGenerationAdmin(ClearableAdmin):
     search_fields = ("key", "bumped_by")
     ordering = ("scope", "key")
 
+    def get_list_display(self, request: HttpRequest) -> Any:
+        return _without_causes(request, super().get_list_display(request))
+
+    def get_search_fields(self, request: HttpRequest) -> Any:
+        return _without_causes(request, super().get_search_fields(request))
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return _without_causes(request, super().get_fields(request, obj))
+
     @admin.action(description="Clear these definitions on every replica", permissions=["clear"])
     def clear(self, request: HttpRequest, queryset: QuerySet[CacheGeneration]) -> None:
         """Drops what the chosen counters stand for, and raises the counters."""
@@ -50,3 +62,10 @@ class CacheGenerationAdmin(ClearableAdmin):
         for row in rows:
             self.log_change(request, row, "Cleared.")
         self.cleared(request, [row.key or "everything" for row in rows])
+
+
+def _without_causes(request: HttpRequest, fields: Iterable[Any]) -> list[Any]:
+    """The fields without the cause, unless the user may view realms: it can name their files."""
+    if request.user.has_perm("realms.view_realm"):
+        return list(fields)
+    return [field for field in fields if field != "bumped_by"]

@@ -11,6 +11,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from definitions import sql
+from definitions.causes import cut
 from definitions.entries import (
     Counter,
     DefinitionCacheEntry,
@@ -34,7 +35,9 @@ def raise_counters(counters: Iterable[Counter], by: str) -> None:
     them."""
     scopes, keys = zip(*sorted(set(counters)), strict=True)
     with connection.cursor() as cursor:
-        cursor.execute(sql.RAISE_COUNTERS, {"scopes": list(scopes), "keys": list(keys), "by": by})
+        cursor.execute(
+            sql.RAISE_COUNTERS, {"scopes": list(scopes), "keys": list(keys), "by": cut(by)}
+        )
 
 
 def drop_rows(realm_urls: list[str], module_urls: list[str]) -> None:

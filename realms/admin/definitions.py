@@ -1,11 +1,12 @@
 """Definitions in the admin: what modules export, and why a build failed. They can be cleared, and
 rebuilt by a worker; otherwise they are read-only."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -16,6 +17,7 @@ from django.utils.http import urlencode
 from definitions.admin import ClearableAdmin
 from definitions.lookup import DefinitionLookup
 from definitions.models import Definition
+from notifications.admin import PREVIEW_LENGTH
 from realms.admin.pages import MAY_CLEAR, page, render
 from reindex.jobs.presence import HEARD_LATELY
 from reindex.jobs.wanted import want_definitions
@@ -23,6 +25,8 @@ from reindex.models import WantedDefinitions, Worker
 
 #: How many modules are rebuilt at once: their URLs are in the address of the page of answers.
 MOST_REBUILT = 50
+#: What the page of answers leaves out: it is read every few seconds. Errors are short.
+_LARGE = ("definitions", "dependencies", "realm_urls")
 
 
 @admin.register(Definition)
@@ -57,7 +61,7 @@ class DefinitionAdmin(ClearableAdmin):
             messages.error(request, f"Not done: {why}.")
             return None
         self._drop(request, queryset.filter(module_url__in=public), "Rebuilt.", "rebuild")
-        want_definitions(public)
+        want_definitions(public, anew=True)
         query = urlencode({"module": public}, doseq=True)
         return HttpResponseRedirect(f"{reverse('admin:definitions_rebuilt')}?{query}")
 
@@ -84,23 +88,37 @@ class DefinitionAdmin(ClearableAdmin):
         """How the build ended and how long it took; for an error, its causes too."""
         causes = (definition.error or {}).get("causes", ())
         lines = [outcome(definition), *(f"caused by: {each}" for each in causes)]
-        return format_html_join("", "<div>{}</div>", ((line,) for line in lines))
+        return format_html_join("", "<div>{}</div>", _beginning((line,) for line in lines))
 
     @admin.display(description="exports")
     def exports(self, definition: Definition) -> str:
         """Each export with its fields."""
-        rows = [(name, _fields(each)) for name, each in (definition.definitions or {}).items()]
-        if not rows:
+        if not definition.definitions:
             return "none"
-        return format_html_join("", "<div><strong>{}</strong>: {}</div>", rows)
+        rows = ((name, _fields(each)) for name, each in definition.definitions.items())
+        return format_html_join("", "<div><strong>{}</strong>: {}</div>", _beginning(rows))
 
     @admin.display(description="made from")
     def made_from(self, definition: Definition) -> str:
         """The modules that it imports, directly or not."""
         if not definition.dependencies:
             return "no other module"
-        listed = format_html_join("", "<li>{}</li>", ((url,) for url in definition.dependencies))
+        urls = _beginning((url,) for url in definition.dependencies)
+        listed = format_html_join("", "<li>{}</li>", urls)
         return format_html("<ul>{}</ul>", listed)
+
+
+def _beginning(rows: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    """The rows up to PREVIEW_LENGTH characters in total. The whole documents are below."""
+    left = PREVIEW_LENGTH
+    for row in rows:
+        kept = []
+        for cell in row:
+            kept.append(cell if len(cell) <= left else f"{cell[:left]}…")
+            left = max(left - len(cell), 0)
+        yield tuple(kept)
+        if left == 0:
+            return
 
 
 def _fields(exported: Mapping[str, Any]) -> str:
@@ -114,10 +132,10 @@ def _fields(exported: Mapping[str, Any]) -> str:
 
 
 def outcome(definition: Definition) -> str:
-    """How a build ended, in words."""
+    """How a build ended, in words. Reads nothing that can be large."""
     took = f"built in {definition.build_ms:,} ms at {definition.built_at:%Y-%m-%d %H:%M:%S} UTC"
     if definition.error is None:
-        return f"{took}: {', '.join(definition.definitions or {}) or 'exports no card'}"
+        return took
     error = definition.error
     title, message = error.get("title", "Build Failed"), error.get("message", "")
     return f"{took}: failed: {title}: {message}"
@@ -136,17 +154,20 @@ class Rebuild:
 @page(MAY_CLEAR, "GET")
 def rebuilt(request: HttpRequest) -> HttpResponse:
     """What has become of the modules that were to be rebuilt."""
-    modules = request.GET.getlist("module")[:MOST_REBUILT]
+    if not request.user.has_perm("definitions.view_definition"):
+        raise PermissionDenied
+    modules = [url.replace("\0", "") for url in request.GET.getlist("module")[:MOST_REBUILT]]
     found = list(_rebuilds(modules))
     complete = all(each.over for each in found)
     return render(request, "rebuilt", "Rebuilt definitions", rebuilds=found, complete=complete)
 
 
 def _rebuilds(modules: list[str]) -> Iterable[Rebuild]:
+    # Read first: a worker stores a row before it removes the wish.
+    wanted = WantedDefinitions.objects.in_bulk(modules)
     # The clear has deleted all rows, and refuses builds that began before it: a row is a new one.
     public = Definition.objects.filter(scope=Definition.Scope.PUBLIC, module_url__in=modules)
-    rows = {row.module_url: row for row in public}
-    wanted = WantedDefinitions.objects.in_bulk(modules)
+    rows = {row.module_url: row for row in public.defer(*_LARGE)}
     now = timezone.now()
     running = Worker.objects.filter(heard_at__gt=now - HEARD_LATELY).exists()
     for url in modules:

@@ -18,18 +18,22 @@ from notifications.emit import emit
 from notifications.models import Replica
 from notifications.sql import DATABASE_TIME
 from realms.access.auth import Caller, owns, user_id
-from realms.errors import Forbidden, NotFound
+from realms.errors import Forbidden, Malformed, NotFound
 from realms.models import Realm
 
 
 @dataclass(frozen=True)
 class Target:
     """What to clear: one realm, one module's definitions, all definitions, or (with none of these)
-    everything."""
+    everything. Raises Malformed if more than one is named."""
 
     realm_url: str = ""
     module_url: str = ""
     definitions: bool = False
+
+    def __post_init__(self) -> None:
+        if bool(self.realm_url) + bool(self.module_url) + self.definitions > 1:
+            raise Malformed(what="name only one of a realm, a module and all definitions")
 
     def __str__(self) -> str:
         if self.module_url:

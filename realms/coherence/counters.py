@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.core.paginator import Page, Paginator
-from django.db.models import F, Q, QuerySet, Value
+from django.db.models import Case, F, Q, QuerySet, Value, When
 from django.db.models.functions import Concat
 
-from definitions.models import CacheGeneration
+from definitions.models import CacheGeneration, Definition
 from realms.models import Realm
 
 COUNTERS_PER_PAGE = 50
@@ -21,45 +21,66 @@ OF_REALM = "realm"
 @dataclass(frozen=True)
 class Counter:
     """One generation. `kind` is `realm`, or `definitions` and their scope. `key` is a URL, or empty
-    for all definitions."""
+    for all definitions. `clearable` says whether there is something to clear."""
 
     kind: str
     key: str
     generation: int
     bumped_at: datetime | None
     bumped_by: str
+    clearable: bool
 
     @property
     def query(self) -> str:
-        """The query for which the page *Clear caches* offers to raise it."""
+        """The query for which the page *Clear caches* offers to clear what it is about."""
         if not self.key:
             return "definitions=on"
         of_module = self.kind.endswith(CacheGeneration.Scope.MODULE)
         return urlencode({"module" if of_module else "realm": self.key})
 
 
-def counters(text: str, page_number: str | None) -> "Page[Counter]":
-    """One page of the generations whose URL or cause contains `text`, those raised last first."""
-    found = _realms(text).union(_definitions(text), all=True)
+def counters(text: str, page_number: str | None, *, realms: bool = True) -> "Page[Counter]":
+    """One page of the generations whose URL or cause contains `text`, those raised last first.
+    Without `realms`, only the counters of definitions, and no cause: it can name a realm's files.
+    """
+    found = _definitions(text, causes=realms)
+    if realms:
+        found = _realms(text).union(found, all=True)
     ordered = found.order_by(F("at").desc(nulls_last=True), "of", "what")
     page: Page[Any] = Paginator(ordered, COUNTERS_PER_PAGE).get_page(page_number)
-    page.object_list = [Counter(*row) for row in page.object_list]
+    rows: list[Any] = list(page.object_list)
+    clearable = _clearable([of for _, of, *_ in rows])
+    page.object_list = [
+        Counter(kind, of, generation, at, by, of in clearable)
+        for kind, of, generation, at, by in rows
+    ]
     return page
+
+
+def _clearable(keys: list[str]) -> set[str]:
+    """Those keys that there is something to clear of: a counter outlives what it counts for."""
+    realms = Realm.objects.filter(url__in=keys).values_list("url", flat=True)
+    modules = Definition.objects.filter(module_url__in=keys).values_list("module_url", flat=True)
+    return {"", *realms, *modules}
 
 
 def _realms(text: str) -> "QuerySet[Any, Any]":
     rows = Realm.objects.filter(Q(url__icontains=text) | Q(bumped_by__icontains=text))
-    return _columns(rows, Value(OF_REALM), "url")
+    return _columns(rows, Value(OF_REALM), "url", F("bumped_at"), F("bumped_by"))
 
 
-def _definitions(text: str) -> "QuerySet[Any, Any]":
-    rows = CacheGeneration.objects.filter(Q(key__icontains=text) | Q(bumped_by__icontains=text))
-    return _columns(rows, Concat(Value("definitions, "), F("scope")), "key")
-
-
-def _columns(rows: "QuerySet[Any]", what: Any, of: str) -> "QuerySet[Any, Any]":
-    named = rows.order_by().annotate(
-        what=what, of=F(of), number=F("generation"), at=F("bumped_at"), by=F("bumped_by")
+def _definitions(text: str, *, causes: bool) -> "QuerySet[Any, Any]":
+    of_text = Q(key__icontains=text)
+    rows = CacheGeneration.objects.filter(
+        of_text | Q(bumped_by__icontains=text) if causes else of_text
     )
+    # A build creates counters too, and raises none.
+    raised_at = Case(When(generation__gt=0, then="bumped_at"))
+    by = F("bumped_by") if causes else Value("")
+    return _columns(rows, Concat(Value("definitions, "), F("scope")), "key", raised_at, by)
+
+
+def _columns(rows: "QuerySet[Any]", what: Any, of: str, at: Any, by: Any) -> "QuerySet[Any, Any]":
+    named = rows.order_by().annotate(what=what, of=F(of), number=F("generation"), at=at, by=by)
     columns: QuerySet[Any, Any] = named.values_list("what", "of", "number", "at", "by")
     return columns

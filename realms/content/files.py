@@ -13,6 +13,7 @@ from django.db.models import F
 from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
+from definitions.causes import cut
 from realms.content.blobs import Stored, store_blobs
 from realms.content.changes import Change, raise_change
 from realms.content.resolve import realms_within
@@ -75,7 +76,7 @@ def advance(realm: Realm, by: str, files: int = 0, size: int = 0) -> int:
     Realm.objects.filter(pk=realm.pk).update(
         generation=F("generation") + 1,
         bumped_at=Now(),
-        bumped_by=by,
+        bumped_by=cut(by),
         # A process of an older release may have written files without counting them.
         file_count=Greatest(F("file_count") + files, 0),
         byte_count=Greatest(F("byte_count") + size, 0),

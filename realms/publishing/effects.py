@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from django.conf import settings
 
+from definitions.causes import joined
 from definitions.extensions import EXECUTABLE_EXTENSIONS
 from definitions.lookup import DefinitionLookup
 from notifications.channels import MAX_PATHS_PER_STATEMENT, REALM_TRACES, Notification
@@ -72,7 +73,7 @@ def drop_definitions(changes: Sequence[Change]) -> None:
         if named:
             by[f"{change.by} in {change.realm_url}"] = None
     if realms or modules:
-        lookup.drop(realms, modules, ", ".join(by))
+        lookup.drop(realms, modules, joined(by))
 
 
 def enqueue_jobs(changes: Sequence[Change]) -> None:

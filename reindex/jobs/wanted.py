@@ -43,12 +43,16 @@ def lease_definitions(module_url: str) -> WantedDefinitions | None:
 
 
 def remove_wanted(wanted: WantedDefinitions) -> None:
-    """Removes definitions from the list. Does nothing if the caller has lost the lease."""
-    WantedDefinitions.objects.filter(pk=wanted.pk, attempts=wanted.attempts).delete()
+    """Removes definitions from the list. Does nothing if the caller has lost the lease, or if they
+    are wanted anew since."""
+    lease = {"attempts": wanted.attempts, "due_at": wanted.due_at}
+    WantedDefinitions.objects.filter(pk=wanted.pk, **lease).delete()
 
 
-def want_definitions(module_urls: Sequence[str], owner: str = "") -> None:
-    """Queues the building of definitions that the table lacks. Rendering pages comes first."""
+def want_definitions(module_urls: Sequence[str], owner: str = "", *, anew: bool = False) -> None:
+    """Queues the building of definitions that the table lacks. Rendering pages comes first. Those
+    that are queued already stay as they are; with `anew` they are queued as if for the first time:
+    a worker that builds them at this moment may have read what was there before a clear."""
     if not module_urls:
         return
     spelt = {module_url: module_spellings(module_url) for module_url in module_urls}
@@ -61,5 +65,14 @@ def want_definitions(module_urls: Sequence[str], owner: str = "") -> None:
         for module_url, urls in spelt.items()
         if known.keys().isdisjoint(urls)
     ]
-    WantedDefinitions.objects.bulk_create(lacking, ignore_conflicts=True)
+    if anew:
+        # In one order, so that two callers can't deadlock.
+        WantedDefinitions.objects.bulk_create(
+            sorted(lacking, key=lambda each: each.module_url),
+            update_conflicts=True,
+            unique_fields=["module_url"],
+            update_fields=["due_at", "lease_until", "worker", "attempts"],
+        )
+    else:
+        WantedDefinitions.objects.bulk_create(lacking, ignore_conflicts=True)
     send_work(DEFINITIONS_AFTER.total_seconds(), times=len(lacking))

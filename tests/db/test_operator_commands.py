@@ -122,6 +122,13 @@ def test_clear_prints_each_replicas_answer(published: Realm) -> None:
     assert said.splitlines()[-1] == "web-1: cleared"
 
 
+def test_a_clear_of_definitions_purges_no_shared_cache(published: Realm, settings: Any) -> None:
+    settings.REALM_EDGE_PURGE = ["http://127.0.0.1:1/"]
+    assert "127.0.0.1:1" not in run("clear_caches", "--definitions")
+    with pytest.raises(CommandError, match="not every shared cache"):
+        run("clear_caches", PUBLISHED)
+
+
 def test_clear_fails_while_a_replica_has_not_answered(published: Realm) -> None:
     out = StringIO()
     replica("web-1", 1)

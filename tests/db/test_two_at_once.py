@@ -312,6 +312,7 @@ WANTED: dict[str, Callable[[WantedDefinitions], Any]] = {
     "claim": lambda old: wanted.lease_definitions(MODULE) is not None,
     "built": wanted.remove_wanted,
     "want": lambda old: wanted.want_definitions([MODULE]),
+    "want anew": lambda old: wanted.want_definitions([MODULE], anew=True),
 }
 
 
@@ -327,4 +328,5 @@ def test_two_who_meet_at_definitions_come_to_what_they_do_in_a_row(
         )
         return lambda: WANTED[one](old), lambda: WANTED[two](old)
 
-    assert_same(prepare)
+    # A claim skips what is locked. The wish has a message of its own.
+    assert_same(prepare, passes=(one, two) == ("want anew", "claim"))

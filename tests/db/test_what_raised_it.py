@@ -3,12 +3,15 @@
 import json
 from io import StringIO
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.core.management import call_command
 from django.test import Client
 
+from definitions.causes import MAX_CAUSE
 from definitions.models import CacheGeneration
+from definitions.rows import make_counters
 from notifications.channels import REALM_REGISTRY
 from notifications.listener import listen_connection
 from realms.access.auth import Caller
@@ -69,6 +72,24 @@ def test_a_realm_within_another_names_itself_at_the_outer_one(source: Realm, own
     assert told(source.url) == by("realm", source.url) == "creation at in/ within it"
 
 
+def test_the_cause_of_many_changes_names_the_first_of_them(source: Realm, owner: Any) -> None:
+    other = make.source("http://localhost:4201/ada/other/", owner, {})
+    make.publish(source, PUBLISHED)
+    for i in range(5):
+        make.publish(other, f"{PUBLISHED}p{i}/")
+    delete_realm(other.url, ada())
+    cause = by("realm", PUBLISHED)
+    assert cause.count("deletion by ada") == 3
+    assert cause.endswith(" and 3 more")
+
+
+def test_a_long_cause_is_cut(source: Realm) -> None:
+    path = f"{'a' * 200}/{'b' * 200}/{'c' * 200}.ts"
+    make.write_paths(source, {path: b"1"})
+    assert len(told(source.url)) == len(by("module", f"{source.url}{path}")) == MAX_CAUSE
+    assert told(source.url).endswith("c…")
+
+
 def test_permissions_and_clears_are_told_apart(source: Realm) -> None:
     with realm_write_lock(source.url), readers_change(source):
         pass
@@ -114,16 +135,50 @@ def test_the_page_lists_and_searches_them_and_leads_to_clear(source: Realm) -> N
     make.write(source, post__tsx=b"export {};")
     make.publish(source, PUBLISHED)
     CacheGeneration.objects.create(scope="global", key="", bumped_by="clear by root")
-    viewer = browser_of(make_staff("lin", "view_cachegeneration"))
+    viewer = browser_of(make_staff("lin", "view_cachegeneration", "view_realm"))
     said = viewer.get("/_admin/generations/").content.decode()
     assert "Clear…</a>" not in said
-    clearer = browser_of(make_staff("sam", "view_cachegeneration", "clear_realm"))
+    clearer = browser_of(make_staff("sam", "view_cachegeneration", "view_realm", "clear_realm"))
     shown = words_of(clearer.get("/_admin/generations/", {"q": "publish by"}))
     assert f"{PUBLISHED} realm 1" in shown
     assert f"{PUBLISHED} definitions, realm 1" in shown
     assert "write of" not in shown
     assert_leads_to_clear(clearer)
     assert browser_of(make_staff("eve")).get("/_admin/generations/").status_code == 403
+
+
+def test_causes_and_realms_are_for_who_may_view_realms(source: Realm) -> None:
+    make.write(source, post__tsx=b"export {};")
+    viewer = browser_of(make_staff("lin", "view_cachegeneration"))
+    counter = CacheGeneration.objects.get(scope="module", key=POST)
+    listed = "/_admin/definitions/cachegeneration/"
+    for address in ("/_admin/generations/", listed, f"{listed}{counter.pk}/change/"):
+        said = words_of(viewer.get(address))
+        assert POST in said
+        assert "write of" not in said
+        assert f"{source.url} realm" not in said
+    assert POST not in words_of(viewer.get("/_admin/generations/", {"q": "write of"}))
+    assert POST not in words_of(viewer.get(listed, {"q": "write of"}))
+    all_of_it = browser_of(make_staff("sam", "view_cachegeneration", "view_realm"))
+    assert "write of" in words_of(all_of_it.get(listed, {"q": "write of"}))
+
+
+def test_a_counter_of_what_is_gone_offers_no_clear() -> None:
+    for scope, key in (("realm", PUBLISHED), ("module", POST)):
+        CacheGeneration.objects.create(scope=scope, key=key, generation=2)
+        clearer = browser_of(make_staff(scope, "view_cachegeneration", "clear_realm"))
+        page = clearer.get("/_admin/generations/").content.decode()
+        assert key in page
+        assert urlencode({scope: key}) not in page
+
+
+def test_counters_that_were_never_raised_come_last(source: Realm) -> None:
+    make.write(source, post__tsx=b"export {};")
+    make_counters([("module", f"{source.url}new.tsx")])
+    out = StringIO()
+    call_command("generations", "--counters", "--json", stdout=out)
+    last = json.loads(out.getvalue())[-1]
+    assert (last["of"], last["bumpedAt"]) == (f"{source.url}new.tsx", None)
 
 
 def assert_leads_to_clear(browser: Client) -> None:

@@ -7,7 +7,9 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from definitions.models import CacheGeneration, Definition
@@ -116,6 +118,22 @@ def test_a_rebuild_clears_and_asks_a_worker_and_shows_its_answer(built: Definiti
     assert "Nothing more is expected." in said
 
 
+def test_a_rebuild_outlives_a_build_that_began_before_it(built: Definition) -> None:
+    past = timezone.now() - timedelta(seconds=1)
+    WantedDefinitions.objects.create(module_url=MODULE, due_at=past)
+    earlier = wanted.lease_definitions(MODULE)
+    assert earlier is not None
+    rebuild(browser("root", "view_definition", "clear_realm"), built)
+    later = WantedDefinitions.objects.get()
+    assert (later.attempts, later.lease_until, later.worker) == (0, None, "")
+    again = wanted.lease_definitions(MODULE)
+    assert again is not None
+    wanted.remove_wanted(earlier)
+    assert WantedDefinitions.objects.exists()
+    wanted.remove_wanted(again)
+    assert not WantedDefinitions.objects.exists()
+
+
 def test_a_rebuilt_definition_is_built_by_a_worker_and_shown(web: Web, source: Any) -> None:
     sync_base_realm()
     module = f"{source.url}post.tsx"
@@ -133,6 +151,58 @@ def test_a_rebuilt_definition_is_built_by_a_worker_and_shown(web: Web, source: A
     assert f"built in {again.build_ms:,} ms at " in said
     assert "Post : body (markdown), title (string), author (linksTo Person)" in said
     assert BASE_MODULE in said
+
+
+def test_the_page_of_answers_reads_no_large_documents(built: Definition) -> None:
+    root = browser("root", "view_definition", "clear_realm")
+    with CaptureQueriesContext(connection) as captured:
+        said = words_of(root.get("/_admin/rebuilt/", {"module": MODULE}))
+    assert f"{MODULE} built in 1 ms" in said
+    read = [each["sql"] for each in captured if 'FROM "definitions"' in each["sql"]]
+    assert len(read) == 1
+    assert '"dependencies"' not in read[0]
+    assert '"definitions"."definitions"' not in read[0]
+
+
+def test_a_row_stored_while_the_page_is_made_is_not_called_missing(
+    built: Definition,
+) -> None:
+    Definition.objects.all().delete()
+    WantedDefinitions.objects.create(module_url=MODULE, due_at=timezone.now())
+    root = browser("root", "view_definition", "clear_realm")
+    pending = [built]
+
+    def store_after_the_first_read(execute: Any, sql: str, *more: Any) -> Any:
+        answer = execute(sql, *more)
+        if pending and ('FROM "definitions"' in sql or "reindex_wanteddefinitions" in sql):
+            pending.pop().save(force_insert=True)
+            WantedDefinitions.objects.all().delete()
+        return answer
+
+    with connection.execute_wrapper(store_after_the_first_read):
+        said = words_of(root.get("/_admin/rebuilt/", {"module": MODULE}))
+    assert not pending
+    assert f"{MODULE} built in 1 ms" in said
+
+
+def test_a_definition_page_shows_the_beginning_of_long_lists(built: Definition) -> None:
+    many = [f"{REALM}{i:05}.ts" for i in range(2000)]
+    exported: dict[str, Any] = {f"Card{i:05}": {} for i in range(2000)}
+    Definition.objects.update(definitions=exported, dependencies=many)
+    root = browser("root", "view_definition")
+    page = root.get(f"/_admin/definitions/definition/{built.pk}/change/").content
+    assert len(page) < 100_000
+    assert b"Card00000" in page
+
+
+def test_the_page_of_answers_survives_any_module(built: Definition) -> None:
+    root = browser("root", "view_definition", "clear_realm")
+    assert root.get("/_admin/rebuilt/?module=a%00b").status_code == 200
+
+
+def test_the_page_of_answers_is_for_who_may_view_definitions(built: Definition) -> None:
+    clearer = browser("lin", "clear_realm")
+    assert clearer.get("/_admin/rebuilt/", {"module": MODULE}).status_code == 403
 
 
 def test_a_definition_page_says_why_a_build_failed(built: Definition) -> None:

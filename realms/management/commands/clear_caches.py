@@ -56,7 +56,9 @@ class Command(BaseCommand):
                 self.stdout.write("Nothing was cleared.")
                 return
             since = clearing.clear(target, by)
-            edge = {} if options["module"] else self._purged(realm)
+            # Shared caches keep files, and a clear of definitions touches none.
+            only_definitions = options["module"] or options["definitions"]
+            edge = {} if only_definitions else self._purged(realm)
             self._follow(since, options["wait"])
             if any(edge.values()):
                 raise CommandError("not every shared cache has confirmed the purge")

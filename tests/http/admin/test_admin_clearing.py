@@ -45,6 +45,15 @@ def test_clear_says_what_it_touches_then_broadcasts_and_drops_definitions(
     assert LogEntry.objects.get().user.get_username() == "root"
 
 
+def test_a_clear_of_two_things_at_once_is_refused(root: Client, published: Realm) -> None:
+    before = definitions_counter()
+    both = {"realm": PUBLISHED, "definitions": "on"}
+    said = words_of(root.post(CLEAR, both, follow=True))
+    assert "Not done: name only one of a realm, a module and all definitions" in said
+    assert definitions_counter() == before
+    assert not LogEntry.objects.exists()
+
+
 def test_the_answers_of_replicas_are_shown_as_they_arrive(root: Client, published: Realm) -> None:
     make_replica("a", {PUBLISHED: 2})
     make_replica("b", {PUBLISHED: 2}, silent=timedelta(minutes=5))
