@@ -14,6 +14,7 @@ from reindex.models import ReindexJob
 from settings.environment import BASE_DIR
 from tests.support.cluster import Cluster, cluster
 from tests.support.coverage_of_docs import ASKED, RUN
+from tests.support.minutes import takes_minutes
 
 PUBLISHED = "http://ada.localhost:4201/"
 
@@ -35,6 +36,7 @@ def run(running: Cluster, command: list[str]) -> str:
     return said
 
 
+@takes_minutes
 def test_every_command_of_the_pages_for_operators_does_its_work(
     source: Realm, tmp_path: Path
 ) -> None:

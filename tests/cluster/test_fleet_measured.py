@@ -11,6 +11,7 @@ import pytest
 
 from bench.fleet.__main__ import NAMES
 from settings.environment import BASE_DIR
+from tests.support.minutes import takes_minutes
 
 pytestmark = [pytest.mark.cluster]
 
@@ -31,6 +32,7 @@ def measured(name: str) -> str:
     return done.stdout
 
 
+@takes_minutes
 @pytest.mark.parametrize(
     ("name", "heading"),
     [("notify", "pings of all sidecars"), ("budget", "balancer's readiness checks")],
@@ -39,6 +41,7 @@ def test_it_prints_what_it_measured(name: str, heading: str) -> None:
     assert heading in measured(name)
 
 
+@takes_minutes
 def test_only_what_a_standby_has_replayed_is_the_primarys() -> None:
     """Whatever a standby has is wrong while its replay is paused; by LSN or by a pinned generation
     it never is."""
@@ -49,10 +52,9 @@ def test_only_what_a_standby_has_replayed_is_the_primarys() -> None:
         assert wrong[lag, "by LSN"] == wrong[lag, "pinned, by generation"] == "0 of 5"
 
 
+@takes_minutes
 @pytest.mark.services
 def test_a_worker_renders_from_a_quorum_queue() -> None:
-    if "REALM_TEST_HOSTS" not in os.environ:
-        pytest.skip("takes minutes: script/test --hosts runs it")
     if os.geteuid() != 0 or shutil.which("rabbitmqctl") is None:
         pytest.skip("only root can make virtual hosts, by rabbitmqctl")
     running = subprocess.run(["rabbitmqctl", "ping"], capture_output=True, check=False)

@@ -41,7 +41,7 @@ CONDITIONS: tuple[dict[str, str], ...] = (
     {"If-Match": '"x"'}, {"X-Realm-Min-Generation": "99"}, {"X-Realm-Min-Generation": "x"},
     {"If-Modified-Since": "Fri, 31 Dec 2100 00:00:00 GMT"},
 )  # fmt: skip
-CODINGS = ("", "gzip", "br, zstd;q=0.5", "gzip, deflate, br, zstd", "br;q=0, identity", "*")
+CODINGS = ("gzip", "gzip, deflate, br, zstd", "br;q=0, identity")
 SERVER = asgi.RealmServer(application)
 #: What says how an answer was come by.
 ALLOWED = {"x-boxel-cache", "date"}

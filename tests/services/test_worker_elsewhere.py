@@ -32,6 +32,7 @@ from settings.processes import celery_worker
 from tests.services.test_services import rabbitmq, redis
 from tests.support import make
 from tests.support.cluster import Cluster, wait_until
+from tests.support.minutes import takes_minutes
 from tests.support.proxy import Proxy, proxy
 
 URL = "http://ada.localhost:4201/"
@@ -161,8 +162,15 @@ def closed(*folders: Path) -> Iterator[None]:
             each.chmod(was.st_mode & 0o7777)
 
 
-@pytest.mark.parametrize("place", [folder, namespace])
-@pytest.mark.parametrize("broker", [rabbitmq, redis])
+@pytest.mark.parametrize(
+    ("broker", "place"),
+    [
+        (rabbitmq, namespace),
+        (redis, folder),
+        pytest.param(rabbitmq, folder, marks=takes_minutes),
+        pytest.param(redis, namespace, marks=takes_minutes),
+    ],
+)
 def test_a_worker_elsewhere_makes_the_index_that_a_worker_here_makes(
     place: Any, broker: Any, owner: Any, tmp_path: Path, checkout: Path
 ) -> None:

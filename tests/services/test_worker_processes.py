@@ -17,6 +17,7 @@ from realms.models import Realm
 from reindex.models import ReindexJob, WantedDefinitions
 from tests.services.test_services import PUBLISHED, SOURCE, fleet_behind, rabbitmq, redis
 from tests.support.cluster import Cluster, wait_until
+from tests.support.minutes import takes_minutes
 from tests.support.proxy import proxy
 
 pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
@@ -34,7 +35,7 @@ def files(prefix: str) -> Any:
     "broker",
     [
         files,
-        pytest.param(rabbitmq, marks=pytest.mark.services),
+        pytest.param(rabbitmq, marks=[pytest.mark.services, takes_minutes]),
         pytest.param(redis, marks=pytest.mark.services),
     ],
 )
