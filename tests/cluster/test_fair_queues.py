@@ -21,6 +21,7 @@ from settings.processes import celery_worker
 from tests.support import make
 from tests.support.cluster import Cluster, cluster, wait_until
 from tests.support.gates import in_thread
+from tests.support.minutes import takes_minutes
 
 API = "application/vnd.api+json"
 ADA = "http://ada.localhost:4201/"
@@ -94,7 +95,10 @@ def bad_realms(*files: dict[str, bytes]) -> list[tuple[Realm, str]]:
 
 @pytest.mark.cluster
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize(("processes", "realms"), [(1, [200]), (2, [50, 50, 50, 50])])
+@pytest.mark.parametrize(
+    ("processes", "realms"),
+    [pytest.param(1, [200], marks=takes_minutes), (2, [50, 50, 50, 50])],
+)
 def test_looping_cards_of_one_user_keep_no_publish_of_another_waiting(
     owner: Any, tmp_path: Path, processes: int, realms: Sequence[int]
 ) -> None:
@@ -158,7 +162,15 @@ def chain() -> list[dict[str, bytes]]:
 
 @pytest.mark.cluster
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("attack", [filling, modules, tiny_realms, chain])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        pytest.param(filling, marks=takes_minutes),
+        pytest.param(modules, marks=takes_minutes),
+        tiny_realms,
+        chain,
+    ],
+)
 def test_no_other_attack_keeps_a_publish_of_another_waiting(
     owner: Any, tmp_path: Path, attack: Callable[[], list[dict[str, bytes]]]
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from settings.environment import BASE_DIR
 from tests.faults.__main__ import BREAKS as NAMES
 from tests.faults.broken import BREAKS, VARIABLE
+from tests.support.minutes import takes_minutes
 
 pytestmark = pytest.mark.cluster
 
@@ -43,6 +44,7 @@ def test_every_break_has_a_test_that_catches_it() -> None:
     assert set(CAUGHT_BY) == set(BREAKS) == set(NAMES)
 
 
+@takes_minutes
 @pytest.mark.parametrize("name", CAUGHT_BY)
 def test_what_is_switched_off_is_missed_by_its_test(name: str) -> None:
     """The test passes in the ordinary run, and fails in this one."""
