@@ -60,7 +60,7 @@ def main() -> int:
     bench = Bench("scale", __doc__)
     with bench:
         sizes = (
-            Sizes(realms=50, files=1_000, listeners=4, replicas=4, reported=10, times=2)
+            Sizes(realms=30, files=500, listeners=2, replicas=2, reported=5, times=1)
             if bench.quick
             else Sizes()
         )
