@@ -28,7 +28,7 @@ from realms.http.conditions import HEADERS, Conditions
 from realms.http.error_answers import error_response
 from realms.http.packed import Packed
 from realms.http.replies import Reply
-from realms.http.requests import check_host_length
+from realms.http.requests import check_host_length, request_path
 from realms.serving import origins
 from realms.serving.asked import Asked, asked
 from realms.serving.pinned_reads import PIN
@@ -53,6 +53,7 @@ _CLOSE = ("connection", "close")
 #: How many sets of headers are remembered, and how long each may be. Unit: bytes.
 _MAX_KNOWN = 1024
 _MAX_KEPT_BYTES = 2048
+_READS = ("GET", "HEAD")
 _SECRET = (b"authorization", b"cookie", pins.PIN_HEADER.lower().encode())
 _CONDITIONS = {name.lower().encode() for name in HEADERS}
 #: Bodies other than `_atomic`'s may always be this large: lists of paths, files. Unit: bytes.
@@ -80,26 +81,34 @@ class RealmServer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         counts.requests += 1
-        reply = self._known_hit(scope)
-        if reply is None:
-            await self._answer(scope, receive, send)
-        elif len(reply.body) <= PIECE_BYTES:
+        reply, head = self._hit(scope), scope["method"] == "HEAD"
+        if reply is not None and not head and len(reply.body) <= PIECE_BYTES:
+            # What `Outbox.send` does with it; a further coroutine would cost a hit some percent.
             await send(reply.start)
             await send({"type": "http.response.body", "body": reply.body})
-        else:
-            await self._outbox.send(send, reply, head=False)
+            return
+        try:
+            reply = reply or await self._answer(scope, receive)
+        except Disconnected:
+            return
+        await self._outbox.send(send, reply, head=head)
 
-    def _known_hit(self, scope: Scope) -> Reply | None:
-        """The reply of the caches to a GET whose headers came before, of a plain address. Other
-        hits take the longer way."""
-        path: bytes = scope["raw_path"]
-        plain = path.isascii() and b"%" not in path and not path.startswith(b"/_")
-        if not plain or scope["method"] != "GET" or scope["query_string"]:
+    def _hit(self, scope: Scope) -> Reply | None:
+        """The reply of the caches. Pins aren't checked here: that may need the database."""
+        raw: bytes = scope["raw_path"]
+        if scope["method"] not in _READS or scope["query_string"] or raw.startswith(b"/_"):
             return None
         wanted = self._asked.get(scope["headers"])
-        return None if wanted is None else self._front.reply("GET", path.decode("ascii"), wanted)
+        if wanted is None:
+            return None
+        try:
+            plain = raw.isascii() and b"%" not in raw
+            path = raw.decode("ascii") if plain else request_path(_path_info(raw))
+        except (UnicodeDecodeError, RealmError):
+            return None
+        return self._front.reply(scope["method"], path, wanted)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         if self._new:
             # The first request proves that the server listens. It is never a hit.
             self._new = False
@@ -107,16 +116,9 @@ class RealmServer:
         environ = _environ(scope)
         try:
             check_host_length(environ.get("HTTP_HOST", ""))
-            reply = self._hit(environ) or await self._made(environ, receive)
+            return await self._made(environ, receive)
         except Malformed as error:
-            reply = _closing(_refusal(error, ""))
-        except Disconnected:
-            return
-        await self._outbox.send(send, reply, head=environ["REQUEST_METHOD"] == "HEAD")
-
-    def _hit(self, environ: Environ) -> Reply | None:
-        # Checking a pin may need the database.
-        return None if environ["PATH_INFO"].startswith("/_at/") else self._front.hit(environ)
+            return _closing(_refusal(error, ""))
 
     async def _made(self, environ: Environ, receive: Receive) -> Reply:
         """The WSGI application's answer, or a refusal. An answer without reading the body closes
@@ -246,12 +248,11 @@ def _largest(path: str) -> int:
 def _environ(scope: Scope) -> Environ:
     """The WSGI environment of a request (PEP 3333). Repeated headers are joined. Headers with an
     underscore in their name are left out: in WSGI they look like headers with a hyphen."""
-    path: bytes = scope["raw_path"]
     host, port = scope["server"] or ("", "")
     return {
         **_CONSTANT,
         "REQUEST_METHOD": scope["method"],
-        "PATH_INFO": (unquote_to_bytes(path) if b"%" in path else path).decode("latin-1"),
+        "PATH_INFO": _path_info(scope["raw_path"]),
         "QUERY_STRING": scope["query_string"].decode("latin-1"),
         "SERVER_NAME": host,
         "SERVER_PORT": str(port),
@@ -271,6 +272,10 @@ def _variables(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
             text = value.decode("latin-1")
             variables[name] = f"{variables[name]},{text}" if name in variables else text
     return variables
+
+
+def _path_info(raw: bytes) -> str:
+    return (unquote_to_bytes(raw) if b"%" in raw else raw).decode("latin-1")
 
 
 _CONSTANT: Environ = {

@@ -88,7 +88,7 @@ def answer(
         ],
     }  # fmt: skip
     environ = {**asgi._environ(scope), "wsgi.input": BytesIO()}
-    reply = SERVER._known_hit(scope) or SERVER._hit(environ) or asgi._call(application, environ)
+    reply = SERVER._hit(scope) or asgi._call(application, environ)
     kept = [each for each in reply.headers if each[0] not in ALLOWED]
     if method == "HEAD":
         return str(reply.status), sorted(kept), b""
