@@ -96,7 +96,7 @@ class RealmServer:
     def _hit(self, scope: Scope) -> Reply | None:
         """The reply of the caches. Pins aren't checked here: that may need the database."""
         raw: bytes = scope["raw_path"]
-        if scope["method"] not in _READS or scope["query_string"] or raw.startswith(b"/_"):
+        if scope["method"] not in _READS or scope["query_string"]:
             return None
         wanted = self._asked.get(scope["headers"])
         if wanted is None:

@@ -1,5 +1,7 @@
 """Text is sent in the content coding that a client prefers."""
 
+import random
+import threading
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +20,7 @@ from realms.serving.asked import asked
 from realms.serving.contents import Variant
 from reindex.reading.media_types import SOURCE
 from tests.support import make
+from tests.support.gates import PATIENCE, in_thread
 from tests.support.web import ORIGIN, Web, vouch
 
 REALM = f"{ORIGIN}/ada/site/"
@@ -84,13 +87,21 @@ def test_the_decoded_text_is_the_text(web: Web, realm: Any, name: str, coding: s
         assert int(each.headers["content-length"]) == len(each.body) < len(plain.body)
         assert each.headers["vary"] == plain.headers["vary"] == "Accept, Accept-Encoding"
     assert [each.headers["x-boxel-cache"] for each in coded] == ["hit", "hit"]
+    for _ in range(2):
+        after = web.get(REALM + name)
+        assert (after.body, "content-encoding" in after.headers) == (plain.body, False)
 
 
 def test_what_would_not_be_shorter_is_sent_as_it_is(web: Web, realm: Any, owner: Any) -> None:
-    make.write_paths(realm, {"tiny.txt": b"short", "noise.txt": bytes(range(256)) * 2})
+    noise = random.Random(1).randbytes(4000)
+    make.write_paths(realm, {"tiny.txt": b"short", "noise.txt": noise})
     for name in ("p.png", "tiny.txt"):
         told = web.get(REALM + name, **{"Accept-Encoding": "br"})
         assert ("content-encoding" in told.headers, told.headers["vary"]) == (False, "Accept")
+    for coding in DECODERS:
+        for _ in range(2):
+            told = web.get(f"{REALM}noise.txt", **{"Accept-Encoding": coding})
+            assert ("content-encoding" in told.headers, told.body) == (False, noise)
 
 
 def test_each_coding_has_an_etag_of_its_own(web: Web, realm: Any) -> None:
@@ -143,6 +154,29 @@ def test_coded_bodies_are_made_once_and_counted(
     bodies = [web.get(f"{REALM}a.txt", **{"Accept-Encoding": "zstd"}).body for _ in range(3)]
     assert made == [Coding.ZSTD]
     assert cache.size - before == len(bodies[0])
+
+
+def test_two_who_prefer_a_coding_at_once_wait_for_one(
+    web: Web, realm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Coding] = []
+    both_came = threading.Barrier(2, timeout=PATIENCE)
+
+    def counted(data: bytes, coding: Coding) -> bytes:
+        made.append(coding)
+        return compressed(data, coding)
+
+    def met(header: str) -> Coding | None:
+        both_came.wait()
+        return preferred(header)
+
+    web.get(f"{REALM}a.txt")
+    monkeypatch.setattr(answers, "compressed", counted)
+    monkeypatch.setattr(answers, "preferred", met)
+    asked = {"Accept-Encoding": "zstd"}
+    both = [in_thread(web.get, f"{REALM}a.txt", **asked) for _ in range(2)]
+    assert {each.result(PATIENCE).headers["content-encoding"] for each in both} == {"zstd"}
+    assert made == [Coding.ZSTD]
 
 
 def test_a_written_file_is_compressed_anew(web: Web, realm: Any) -> None:
@@ -201,7 +235,9 @@ def test_a_kept_reply_ends_with_its_answer(web: Web, realm: Realm, change: str) 
 
 def test_head_has_the_headers_of_the_coded_get(web: Web, realm: Any) -> None:
     asked = {"Accept-Encoding": "br"}
-    _, get = (web.get(f"{REALM}a.txt", **asked) for _ in range(2))
+    web.get(f"{REALM}a.txt", **asked)
+    # The HEAD is the first hit, so its reply is the one that is kept.
     head = web.request("HEAD", f"{REALM}a.txt", headers=asked)
-    assert head.body == b""
+    get = web.get(f"{REALM}a.txt", **asked)
+    assert (head.body, brotli.decompress(get.body)) == (b"", TEXT)
     assert {**head.headers, "date": ""} == {**get.headers, "date": ""}

@@ -88,3 +88,33 @@ def test_a_host_longer_than_any_is_refused_before_anything(path: str, host: str)
     assert b"the limit is 260" in sent[1]["body"]
     with pytest.raises(Malformed, match="260"):
         requests.request_url(host, path)
+
+
+# --- Sets of headers ---------------------------------------------------------------------------
+
+HOST = (b"host", b"localhost:4201")
+
+
+def test_only_short_sets_of_headers_without_secrets_are_remembered() -> None:
+    known = asgi._Asked()
+    for header in ((b"cookie", b"a=b"), (b"authorization", b"x"), (b"x-realm-pin", b"x"),
+                   (b"user-agent", b"x" * 3000)):  # fmt: skip
+        assert known.get([HOST, header]) is not None
+        assert known._known == {}
+    for _ in range(2):
+        assert known.get([HOST, (b"if-none-match", b'"x"')]) is not None
+    assert list(known._known) == [(HOST,)], "a condition belongs to one address"
+
+
+def test_the_sets_of_headers_are_few() -> None:
+    known = asgi._Asked()
+    for number in range(3 * asgi._MAX_KNOWN):
+        known.get([HOST, (b"user-agent", b"%d" % number)])
+    assert 0 < len(known._known) <= asgi._MAX_KNOWN
+
+
+def test_the_event_loop_compares_no_long_conditions() -> None:
+    known = asgi._Asked()
+    for name in (b"if-match", b"if-none-match", b"range", b"if-range"):
+        assert known.get([HOST, (name, b"," * 32_000)]) is None
+        assert known.get([HOST, (name, b"x")]) is not None
