@@ -3,18 +3,13 @@
 import random
 import threading
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import brotli
 import pytest
 import zstandard
 
-from realms.access.auth import Caller
-from realms.access.permissions import change_permissions
 from realms.http.compression import Coding, accepts, compressed, preferred
-from realms.models import Realm
-from realms.publishing.publish import delete_realm, rollback_realm, unpublish_realm
 from realms.serving import answers
 from realms.serving.asked import asked
 from realms.serving.contents import Variant
@@ -186,51 +181,6 @@ def test_a_written_file_is_compressed_anew(web: Web, realm: Any) -> None:
     after = web.get(f"{REALM}a.txt", **asked)
     assert brotli.decompress(after.body) == TEXT.upper()
     assert after.headers["etag"] != before.headers["etag"]
-
-
-SITE = "http://ada.localhost:4201/"
-ADA = Caller("ada")
-
-
-#: What happens to a published realm whose file is "newer" and was "older", and what its coded file
-#: is then: its text, or else the status.
-CHANGES: dict[str, tuple[Callable[[Realm], object], bytes | int]] = {
-    "a write to the source": (lambda it: make.write_paths(it, {"a.txt": TEXT}), b"newer"),
-    "a publish": (
-        lambda it: (make.write_paths(it, {"a.txt": TEXT}), make.publish(it, SITE)), TEXT,
-    ),
-    "a rollback": (lambda it: rollback_realm(SITE, ADA), b"older"),
-    "an unpublish": (lambda it: unpublish_realm(SITE, ADA), 404),
-    "its deletion": (lambda it: delete_realm(it.url, ADA), 404),
-    "another source": (
-        lambda it: make.publish(
-            make.source(f"{ORIGIN}/ada/other/", it.owner, {"a.txt": b"other" * 100}), SITE
-        ),
-        b"other" * 100,
-    ),
-    "permissions taken back": (
-        lambda it: change_permissions(Realm.objects.get(url=SITE), {"*": []}), 401,
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_kept_reply_ends_with_its_answer(web: Web, realm: Realm, change: str) -> None:
-    for text in (b"older" * 100, b"newer" * 100):
-        make.write_paths(realm, {"a.txt": text})
-        make.publish(realm, SITE)
-    asked = {"Accept-Encoding": "gzip"}
-    kept = [web.get(f"{SITE}a.txt", **asked) for _ in range(3)]
-    assert [each.headers["x-boxel-cache"] for each in kept] == ["miss", "hit", "hit"]
-    act, wanted = CHANGES[change]
-    act(realm)
-    for _ in range(2):
-        after = web.get(f"{SITE}a.txt", **asked)
-        if isinstance(wanted, int):
-            assert after.status == wanted
-        else:
-            text = zlib.decompress(after.body, wbits=31)
-            assert text == (wanted if len(wanted) > 10 else wanted * 100)
 
 
 def test_head_has_the_headers_of_the_coded_get(web: Web, realm: Any) -> None:

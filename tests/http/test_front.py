@@ -1,0 +1,81 @@
+"""What the front may answer from this process's caches, and for how long."""
+
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from realms.access.auth import Caller
+from realms.access.permissions import change_permissions
+from realms.models import Realm
+from realms.publishing.publish import delete_realm, rollback_realm, unpublish_realm
+from tests.support import make
+from tests.support.web import ORIGIN, Web, vouch
+
+SITE = "http://ada.localhost:4201/"
+ADA = Caller("ada")
+TEXT = b"A text that repeats itself. " * 200
+
+
+@pytest.fixture
+def source(web: Web, owner: Any) -> Realm:
+    realm = make.source(f"{ORIGIN}/ada/site/", owner, {"a.txt": TEXT})
+    vouch()
+    return realm
+
+
+#: What happens to a published realm whose file is "newer" and was "older", and what its coded file
+#: is then: its text, or else the status.
+CHANGES: dict[str, tuple[Callable[[Realm], object], bytes | int]] = {
+    "a write to the source": (lambda it: make.write_paths(it, {"a.txt": TEXT}), b"newer"),
+    "a publish": (
+        lambda it: (make.write_paths(it, {"a.txt": TEXT}), make.publish(it, SITE)), TEXT,
+    ),
+    "a rollback": (lambda it: rollback_realm(SITE, ADA), b"older"),
+    "an unpublish": (lambda it: unpublish_realm(SITE, ADA), 404),
+    "its deletion": (lambda it: delete_realm(it.url, ADA), 404),
+    "another source": (
+        lambda it: make.publish(
+            make.source(f"{ORIGIN}/ada/other/", it.owner, {"a.txt": b"other" * 100}), SITE
+        ),
+        b"other" * 100,
+    ),
+    "permissions taken back": (
+        lambda it: change_permissions(Realm.objects.get(url=SITE), {"*": []}), 401,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_kept_reply_ends_with_its_answer(web: Web, source: Realm, change: str) -> None:
+    for text in (b"older" * 100, b"newer" * 100):
+        make.write_paths(source, {"a.txt": text})
+        make.publish(source, SITE)
+    asked = {"Accept-Encoding": "gzip"}
+    kept = [web.get(f"{SITE}a.txt", **asked) for _ in range(3)]
+    assert [each.headers["x-boxel-cache"] for each in kept] == ["miss", "hit", "hit"]
+    act, wanted = CHANGES[change]
+    act(source)
+    for _ in range(2):
+        after = web.get(f"{SITE}a.txt", **asked)
+        if isinstance(wanted, int):
+            assert after.status == wanted
+        else:
+            text = zlib.decompress(after.body, wbits=31)
+            assert text == (wanted if len(wanted) > 10 else wanted * 100)
+
+
+def test_a_private_file_in_the_cache_is_only_for_its_readers(web: Web, owner: Any) -> None:
+    realm = make.source(f"{ORIGIN}/ada/private/", owner, {"a.txt": TEXT}, public=False)
+    vouch()
+    url, login = f"{realm.url}a.txt", make.realm_login(realm, "ada")
+    answers = [web.get(url, **login) for _ in range(3)]
+    assert [each.headers["x-boxel-cache"] for each in answers] == ["miss", "hit", "hit"]
+    assert {each.body for each in answers} == {TEXT}
+    for headers in ({}, {"Accept-Encoding": "br"}, {"If-None-Match": answers[0].headers["etag"]},
+                    {"Range": "bytes=0-3"}, make.login("bob")):  # fmt: skip
+        for method in ("GET", "HEAD"):
+            told = web.request(method, url, headers=headers)
+            assert told.status == 401
+            assert TEXT[:4] not in told.body
