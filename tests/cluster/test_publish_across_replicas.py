@@ -30,7 +30,7 @@ def test_a_publish_reaches_a_peer_and_survives_the_loss_of_its_sidecar(
     two: Cluster, source: Realm
 ) -> None:
     _, b = two.replicas
-    first = _publish(two, source)
+    first = two.publish(source.url, PUBLISHED)
     _wait_ready(two, first)
     for replica in two.replicas:
         _wait_for_hits(replica)
@@ -38,7 +38,7 @@ def test_a_publish_reaches_a_peer_and_survives_the_loss_of_its_sidecar(
         assert all("edition one" in answer.text for answer in answers.values())
 
     make.write(source, post__tsx=make.POST_MODULE.replace("edition one", "edition two").encode())
-    second = _publish(two, source)
+    second = two.publish(source.url, PUBLISHED)
     wait_until(lambda: "edition two" in b.get(f"{PUBLISHED}post.tsx").text, "new bytes on b", 2)
     _wait_ready(two, second)
     assert "edition two" in b.get(PUBLISHED, "text/html").text
@@ -46,7 +46,7 @@ def test_a_publish_reaches_a_peer_and_survives_the_loss_of_its_sidecar(
     make.write(source, post__tsx=make.POST_MODULE.replace("edition one", "edition three").encode())
     b.each_worker(f"{PUBLISHED}post.tsx")
     b.kill("sidecar")
-    third = _publish(two, source)
+    third = two.publish(source.url, PUBLISHED)
     pinned = b.get(f"{PUBLISHED}post.tsx", **{"X-Realm-Min-Generation": str(third)})
     assert "edition three" in pinned.text
     b.wait_not_live()
@@ -59,21 +59,6 @@ def test_a_publish_reaches_a_peer_and_survives_the_loss_of_its_sidecar(
     b.start("sidecar")
     b.wait_live()
     _wait_for_hits(b)
-
-
-def _publish(two: Cluster, source: Realm) -> int:
-    """Publishes through replica a, as a client does, and answers the generation."""
-    import json
-
-    answer = two.replicas[0].request(
-        "POST",
-        "http://localhost:4201/_publish-realm",
-        accept="application/vnd.api+json",
-        body=json.dumps({"sourceRealmURL": source.url, "publishedRealmURL": PUBLISHED}),
-        headers=make.login("ada"),
-    )
-    assert answer.status == 202, answer.text
-    return int(answer.headers["x-realm-generation"])
 
 
 def _wait_ready(two: Cluster, generation: int) -> None:

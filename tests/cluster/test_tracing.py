@@ -1,6 +1,5 @@
 """One publish through real processes is one trace, from its request to its landed pages."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from realms.publishing.bootstrap import sync_base_realm
 from reindex.models import IndexHead, ReindexJob
 from settings.environment import BASE_DIR
 from tests.support import make
-from tests.support.cluster import Cluster, cluster, free_ports, wait_until
+from tests.support.cluster import cluster, free_ports, wait_until
 from tests.support.collector import Collector, Span, collector
 
 PUBLISHED = "http://ada.localhost:4201/"
@@ -44,18 +43,6 @@ def traces() -> Iterator[Collector]:
         yield running
 
 
-def publish(running: Cluster, source: Realm) -> None:
-    """Publishes through replica a, as a client does."""
-    answer = running.replicas[0].request(
-        "POST",
-        "http://localhost:4201/_publish-realm",
-        accept="application/vnd.api+json",
-        body=json.dumps({"sourceRealmURL": source.url, "publishedRealmURL": PUBLISHED}),
-        headers=make.login("ada"),
-    )
-    assert answer.status == 202, answer.text
-
-
 def test_a_publish_is_one_trace_up_to_its_landed_pages(
     source: Realm, tmp_path: Path, traces: Collector
 ) -> None:
@@ -64,7 +51,7 @@ def test_a_publish_is_one_trace_up_to_its_landed_pages(
         running.start_worker()
         running.wait_reported()
         make.write(source, post__tsx=make.POST_MODULE.replace("one", "two").encode())
-        publish(running, source)
+        running.publish(source.url, PUBLISHED)
         wait_until(
             lambda: traces.named("landed") and len(traces.named("heard")) == 2,
             "the landing and both sidecars are traced",
@@ -100,7 +87,7 @@ def test_a_collector_that_is_away_keeps_nothing_from_landing(source: Realm, tmp_
     with cluster(tmp_path, 1, REALM_TRACES_ENDPOINT=endpoint) as running:
         running.start_worker()
         running.wait_reported()
-        publish(running, source)
+        running.publish(source.url, PUBLISHED)
         landed = IndexHead.objects.filter(realm_url=PUBLISHED)
         wait_until(landed.exists, "the pages have landed", 60)
     assert ReindexJob.objects.get(realm_url=PUBLISHED).trace

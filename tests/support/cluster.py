@@ -4,6 +4,7 @@ A cluster has a data folder of its own and the test's database, which its proces
 They end with the test run, also when that is killed.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from notifications.board import Board
 from notifications.models import Replica as NamedReplica
 from settings.environment import BASE_DIR
 from settings.processes import Process, celery_worker, replica
+from tests.support import make
 from tests.support.reaper import mark
 
 START_SECONDS = 30
@@ -234,6 +236,18 @@ class Cluster:
         none, and waits for the sweeper."""
         told = len(self.replicas)
         wait_until(lambda: len(NamedReplica.live_addresses()) == told, "all replicas reported")
+
+    def publish(self, source_url: str, url: str, user: str = "ada") -> int:
+        """Publishes through the first replica, as a client does, and answers the generation."""
+        answer = self.replicas[0].request(
+            "POST",
+            f"{settings.REALM_PUBLIC_ORIGIN}/_publish-realm",
+            accept="application/vnd.api+json",
+            body=json.dumps({"sourceRealmURL": source_url, "publishedRealmURL": url}),
+            headers=make.login(user),
+        )
+        assert answer.status == 202, answer.text
+        return int(answer.headers["x-realm-generation"])
 
     def start_worker(self, name: str = "w", **environment: str) -> "subprocess.Popen[bytes]":
         """Starts a Celery worker with two processes."""
