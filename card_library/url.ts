@@ -5,11 +5,27 @@ export function resolveURL(href: string, base: string): string | null {
   return URL.parse(href, base)?.href ?? null;
 }
 
+/** Resolved references by their base. A card's links are resolved for its templates, its checks and its
+ * search document, and parsing a URL is slow. */
+const resolved = new Map<string, Map<string, string | null>>();
+const MAX_BASES = 100;
+
 /**
  * The normalized URL of the card that `href` names, resolved against `base`: absolute, without `.json`,
  * query and hash. A folder stands for its `index`.
  */
 export function resolveCardURL(href: string, base: string): string | null {
+  let known = resolved.get(base);
+  if (!known) {
+    if (resolved.size >= MAX_BASES) resolved.clear();
+    resolved.set(base, known = new Map());
+  }
+  let url = known.get(href);
+  if (url === undefined) known.set(href, url = cardURL(href, base));
+  return url;
+}
+
+function cardURL(href: string, base: string): string | null {
   const url = URL.parse(href, base);
   if (!url || (url.protocol !== "http:" && url.protocol !== "https:")) return null;
   const path = url.pathname.replace(/\.json$/, "").split("/").map(inOneSpelling).join("/");
