@@ -1,8 +1,10 @@
 """The Celery tasks. Their messages carry no arguments: the database rows say what the work is."""
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from urllib.parse import unquote
 
 from celery import shared_task
@@ -48,12 +50,26 @@ def work() -> bool:
         return False
     turn = Turn(_owner(piece), _is_later(piece))
     try:
-        with log_fields(**_fields(piece)):
+        with log_fields(**_fields(piece)), _without_cycle_collection():
             _do(piece, turn)
     finally:
         turn.end()
         renderers.get_ready()
     return True
+
+
+@contextmanager
+def _without_cycle_collection() -> Iterator[None]:
+    """Turns Python's collector of reference cycles off during a piece of work. A batch makes a
+    million objects and hardly a cycle; looking through them again and again takes a fifth of the
+    worker's time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _do(piece: turns.Piece, turn: Turn) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from django.db import connection, transaction
 from django.utils import timezone
+from pydantic_core import to_json
 
 from notifications.channels import index_swapped
 from notifications.emit import emit
@@ -70,7 +71,7 @@ def _store(job: ReindexJob, results: Iterable[dict[str, Any]]) -> tuple[int, int
 
 
 def _json(value: Any) -> str | None:
-    return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return None if value is None else to_json(value).decode()
 
 
 def swap(job: ReindexJob) -> None:

@@ -172,6 +172,8 @@ def not_built(status: int, why: object) -> Message:
 
 
 def _error(result: Message) -> Message | None:
+    if "error" not in result:
+        return None
     try:
         return _Error.model_validate(result.get("error")).model_dump(exclude_unset=True)
     except ValidationError:

@@ -26,6 +26,8 @@ GRACE_SECONDS = 20.0
 #: The rest of a longer line is dropped: it is not a valid result, and it may never end.
 MAX_LINE = MAX_RESULT + 1_000
 
+_decode = json.JSONDecoder(parse_float=finite, parse_constant=no_number).decode
+
 
 class SandboxDied(Exception):
     """The process ended or was killed before it had answered everything."""
@@ -120,7 +122,7 @@ class _Talk:
 def _read(line: bytes) -> Message:
     """Parses one message, and replaces characters that can't be stored."""
     try:
-        message = json.loads(line, parse_float=finite, parse_constant=no_number)
+        message = _decode(line.decode())
         # JSON writes these characters as escapes; nearly every message has none.
         if b"\\u0000" in line or b"\\ud" in line or b"\\uD" in line:
             message = _storable(message)

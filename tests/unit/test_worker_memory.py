@@ -1,0 +1,35 @@
+"""What a worker does with Python's memory during a piece of work."""
+
+import gc
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from reindex import tasks
+from reindex.jobs import turns
+from reindex.models import WantedDefinitions
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_cycles_are_collected_during_a_piece_of_work(
+    monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    collecting: list[bool] = []
+
+    def do(*_: Any) -> None:
+        collecting.append(gc.isenabled())
+        if fails:
+            raise RuntimeError("a bug")
+
+    piece = WantedDefinitions(module_url="http://localhost:4201/a/b.ts", owner="ada")
+    monkeypatch.setattr(turns, "take", lambda: piece)
+    monkeypatch.setattr(tasks, "Turn", lambda *_: SimpleNamespace(end=lambda: None))
+    monkeypatch.setattr(tasks, "_do", do)
+    if fails:
+        with pytest.raises(RuntimeError):
+            tasks.work()
+    else:
+        assert tasks.work()
+    assert collecting == [False]
+    assert gc.isenabled()
