@@ -237,7 +237,7 @@ def test_a_herd_costs_the_origin_one_request(origin: Origin, tmp_path: Path) -> 
     need_nginx()
     (port,) = free_ports(1)
     # A busy machine may take longer than the lock holds.
-    changes = (ONE_SECOND, ("lock_timeout 100ms", "lock_timeout 20s"))
+    changes = (ONE_SECOND, ("lock_timeout 5ms", "lock_timeout 20s"))
     with (
         edge(tmp_path / "edge", port, [origin.port], replace=changes),
         ThreadPoolExecutor(40) as all,
