@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from notifications.short_cached import short_cached
 
@@ -54,6 +54,23 @@ def now_ns() -> int:
     return time.clock_gettime_ns(_CLOCK)
 
 
+#: A value and the position of its word. Unit: bytes.
+_SEALED_BYTES = 12
+
+
+class _Formats(dict[int, tuple[Callable[..., bytes], Callable[[bytes], tuple[int, ...]]]]):
+    """By the length of a sealed stamp, the functions that pack its values and that unpack the
+    positions, which follow them."""
+
+    def __missing__(self, size: int) -> tuple[Any, Any]:
+        count = size // _SEALED_BYTES
+        positions = struct.Struct(f"={8 * count}x{count}I")
+        self[size] = struct.Struct(f"={count}Q").pack, positions.unpack
+        return self[size]
+
+
+_FORMATS = _Formats()
+
 #: The board's content at one moment for the keys that a value depends on: epoch, then slots.
 Stamp: TypeAlias = tuple[int, ...]
 
@@ -61,14 +78,24 @@ Stamp: TypeAlias = tuple[int, ...]
 class Slots:
     """The slots of some keys, with a function that reads all of them at once."""
 
-    __slots__ = ("count", "read")
+    __slots__ = ("_positions", "read")
 
     def __init__(self, keys: Iterable[str]) -> None:
-        positions = dict.fromkeys(map(_word_of, keys))
-        #: How many there are.
-        self.count = len(positions)
+        self._positions = (_AT_EPOCH, *dict.fromkeys(map(_word_of, keys)))
         # One call into C reads them all; with the epoch there are always two or more.
-        self.read: Callable[[memoryview], Stamp] = itemgetter(_AT_EPOCH, *positions)
+        self.read: Callable[[memoryview], Stamp] = itemgetter(*self._positions)
+
+    def of_part(self, part: "Slots", stamp: Stamp) -> Stamp:
+        """The stamp of some of these slots, taken when `stamp` was. Raises KeyError if `part` has
+        a slot that these don't have."""
+        value_of = dict(zip(self._positions, stamp, strict=True))
+        return tuple(value_of[position] for position in part._positions)
+
+    def sealed(self, stamp: Stamp) -> bytes:
+        """The slots and a stamp of them as one string of bytes, from which `Board.vouches` reads
+        both: as objects they would take several times the memory."""
+        count = len(stamp)
+        return struct.pack(f"={count}Q{count}I", *stamp, *self._positions)
 
 
 class BoardError(Exception):
@@ -115,11 +142,14 @@ class Board:
         """Whether the epoch and the slots are still those of `stamp`."""
         return slots.read(self._words) == stamp
 
-    def vouches(self, slots: Slots, stamp: Stamp) -> bool:
-        """Whether the board is live and `unchanged`: whether a value with this stamp is fresh."""
+    def vouches(self, sealed: bytes) -> bool:
+        """Whether the board is live and slots are `unchanged`: whether a value with this stamp is
+        fresh. `sealed` is of `Slots.sealed`."""
+        pack, positions = _FORMATS[len(sealed)]
+        read = itemgetter(*positions(sealed))
         # The order matters if this thread pauses between the two: the comparison comes last.
         live = now_ns() < self._words[_AT_LIVE_UNTIL] or self.live()
-        return live and slots.read(self._words) == stamp
+        return live and sealed.startswith(pack(*read(self._words)))
 
     def live(self) -> bool:
         """Whether every change older than the staleness bound is known to be on the board."""
@@ -189,10 +219,10 @@ class Board:
         self._words[_AT_SIDECAR] = pid
 
 
-@short_cached(maxsize=1 << 16)
+@short_cached(maxsize=4096)
 def _word_of(key: str) -> int:
-    """The position of a key's slot on the page. Cached, so that the entries of a realm share the
-    numbers of its slots."""
+    """The position of a key's slot on the page. Cached for the realms, whose slots every entry
+    has."""
     return _HEADER + slot_of(key)
 
 

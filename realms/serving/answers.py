@@ -117,7 +117,8 @@ def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
     if alone:
         cache.drop(url)
         return from_database()
-    return cache.load(url, _watched(variant, url, extensions), from_database)
+    slots = _watched(variant, url, extensions)
+    return cache.load(url, slots, from_database, lambda it: _narrowed(url, extensions, it))
 
 
 def committed(variant: Variant, url: str) -> Answer:
@@ -184,6 +185,18 @@ def _watched(variant: Variant, url: str, extensions: tuple[str, ...]) -> Slots:
         # A source realm's folder redirects every client to its page only if this file exists.
         keys.append(path_key(url + FRONT_PAGE))
     return Slots(keys)
+
+
+def _narrowed(url: str, extensions: tuple[str, ...], answer: Answer) -> Slots | None:
+    """What an answer that was made from a file depends on: the realms at or above the URL, the
+    file, and those that would be found before it. None for other answers: they depend on all."""
+    file, realm_url = answer.content.made_from, answer.realm_url
+    if file is None or realm_url is None:
+        return None
+    found = (realm_url + file.path).removeprefix(url)
+    before = extensions[: extensions.index(found) + 1]
+    realms = map(realm_key, realm_candidates(url))
+    return Slots([*realms, *(path_key(url + extension) for extension in before)])
 
 
 def _same_bytes(found: Resolved | None, made_from: ResolvedFile | None) -> bool:

@@ -20,12 +20,12 @@ def no_stamp() -> None:
     """A value is stamped when it is put, instead of before it was loaded."""
     from notifications.stamped_cache import StampedCache
 
-    def load(self: Any, key: Any, slots: Any, load: Callable[[], Any]) -> Any:
+    def load(self: Any, key: Any, slots: Any, load: Callable[[], Any], _: Any = None) -> Any:
         value = load()
         self.put(key, value, slots, self._board.stamp(slots))
         return value
 
-    StampedCache.load = load  # type: ignore[method-assign]
+    StampedCache.load = load  # type: ignore[assignment,method-assign]
 
 
 def no_watermark() -> None:

@@ -79,3 +79,47 @@ def test_a_private_file_in_the_cache_is_only_for_its_readers(web: Web, owner: An
             told = web.request(method, url, headers=headers)
             assert told.status == 401
             assert TEXT[:4] not in told.body
+
+
+# --- What an answer depends on -----------------------------------------------------------------
+
+
+def test_an_answer_outlives_changes_to_files_that_it_has_nothing_to_do_with(
+    web: Web, source: Realm
+) -> None:
+    make.write_paths(source, {"note.ts": b"export const a = 1"})
+    for name in ("a.txt", "note"):
+        assert web.get(source.url + name).headers["x-boxel-cache"] == "miss"
+    make.write_paths(source, {"a.txt.ts": b"export const b = 1", "note.js": b"export const c = 1"})
+    for name in ("a.txt", "note"):
+        assert web.get(source.url + name).headers["x-boxel-cache"] == "hit"
+
+
+@pytest.mark.parametrize("name", ["note.tsx", "note"])
+def test_a_file_that_is_found_sooner_takes_an_answers_place(
+    web: Web, source: Realm, name: str
+) -> None:
+    make.write_paths(source, {"note.ts": b"export const a = 1"})
+    for _ in range(2):
+        assert b"a = 1" in web.get(f"{source.url}note").body
+    make.write_paths(source, {name: b"export const b = 2"})
+    assert b"b = 2" in web.get(f"{source.url}note").body
+
+
+def test_a_file_in_a_folder_ends_with_its_realm(web: Web, source: Realm) -> None:
+    make.write_paths(source, {"folder/sub/a.txt": TEXT})
+    url = f"{source.url}folder/sub/a.txt"
+    for _ in range(2):
+        assert web.get(url).body == TEXT
+    change_permissions(source, {"*": []})
+    assert web.get(url).status == 401
+
+
+@pytest.mark.parametrize("path", ["a.txt", "folder/a.txt"])
+def test_a_realm_within_takes_an_answers_place(web: Web, source: Realm, path: str) -> None:
+    make.write_paths(source, {"folder/a.txt": TEXT, "a.txt": TEXT})
+    for _ in range(2):
+        assert web.get(f"{source.url}{path}").body == TEXT
+    make.source(f"{source.url}folder/", source.owner, {"b.txt": TEXT})
+    status = web.get(f"{source.url}{path}").status
+    assert status == (200 if path == "a.txt" else 404)

@@ -240,3 +240,75 @@ def test_small_values_with_large_keys_and_many_slots_stay_within_the_bound(
         tracemalloc.stop()
     assert len(cache) > 1
     assert held < 4_500_000
+
+
+def test_values_that_are_replaced_again_and_again_leave_nothing(board: Board) -> None:
+    cache: StampedCache[str] = StampedCache(
+        board, max_bytes=4_000_000, size_of=len, bound_ns=MINUTE
+    )
+    for number in range(1000):
+        cache.put(number, "value", SLOTS, board.stamp(SLOTS))
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            for number in range(1000):
+                cache.put(number, "value", SLOTS, board.stamp(SLOTS))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(cache) == 1000
+    assert held < 1.05 * cache.size
+
+
+class Common:
+    size = 1000
+
+
+def test_what_values_share_is_counted_once_and_until_the_last_of_them_leaves(board: Board) -> None:
+    common, another = Common(), Common()
+    shared = {"a": common, "b": common, "c": another}
+    cache: StampedCache[str] = StampedCache(
+        board, max_bytes=4_000_000, size_of=len, bound_ns=MINUTE, shared_by=shared.get
+    )
+    sizes = []
+    for key in "abc":
+        cache.put(key, key, SLOTS, board.stamp(SLOTS))
+        sizes.append(cache.size)
+    alone = sizes[1] - sizes[0]
+    assert sizes == [1000 + alone, 1000 + 2 * alone, 2000 + 3 * alone]
+    for key, size in (("a", 2000 + 2 * alone), ("b", 1000 + alone), ("c", 0)):
+        cache.drop(key)
+        assert cache.size == size
+
+
+# --- What a value turns out to depend on -------------------------------------------------------
+
+
+def test_a_value_ends_only_with_what_it_turned_out_to_depend_on(
+    board: Board, cache: StampedCache[str]
+) -> None:
+    both = Slots(["a", "b"])
+    cache.load("key", both, lambda: "value", lambda _: OTHER)
+    board.bump(["a"])
+    assert cache.get("key") == "value"
+    board.bump(["b"])
+    assert cache.get("key") is None
+
+
+def test_what_moved_during_the_load_makes_a_narrowed_value_stale(
+    board: Board, cache: StampedCache[str]
+) -> None:
+    def load() -> str:
+        board.bump(["b"])
+        return "old value"
+
+    cache.load("key", Slots(["a", "b"]), load, lambda _: OTHER)
+    assert cache.get("key") is None
+
+
+def test_a_value_depends_on_nothing_that_was_not_watched_during_its_load(
+    cache: StampedCache[str],
+) -> None:
+    with pytest.raises(KeyError):
+        cache.load("key", SLOTS, lambda: "value", lambda _: OTHER)
+    assert cache.get("key") is None
