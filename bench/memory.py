@@ -4,8 +4,8 @@ their budget.
 What Python frees when a process drops its caches is what they held, to the byte, by `tracemalloc`;
 the lines that allocated it say where it goes. A cache that was given more files than it can hold
 has to free no more than its budget. The resident memory of a web worker that has answered 100,000
-files shows what an operator sees: it also counts what grows beside the caches, such as the board
-positions of 65,536 names, and what the allocator doesn't give back.
+files shows what an operator sees: it also counts what grows beside the caches, such as the
+headers that many replies have, and what the allocator doesn't give back.
 """
 
 import gc

@@ -16,12 +16,13 @@ from realms.errors import RealmError
 from realms.figures.counting import counts
 from realms.http.compression import Coding
 from realms.http.conditions import NO_CONDITIONS, Conditions
-from realms.http.replies import Reply
+from realms.http.replies import Finished, Reply
 from realms.http.requests import RAW_PATH, request_path
 from realms.serving import origins
-from realms.serving.answers import cached, cached_at, lacks_file
+from realms.serving.answers import Place, cached, cached_at, finished, lacks_file
 from realms.serving.asked import Asked, asked
-from realms.serving.contents import Answer, Variant
+from realms.serving.compact import Answer
+from realms.serving.contents import Variant
 from realms.serving.pinned_reads import PIN, opened
 from realms.serving.responses import is_made, outcome, replica_header, response_parts
 from realms.serving.site import GENERATED
@@ -43,13 +44,28 @@ class Front:
 
     def reply(self, method: str, path: str, wanted: Asked) -> Reply | None:
         """The reply to a read without a query, if this process's caches have it. `path` is
-        unescaped and composed. Never waits and never uses the database."""
+        unescaped and composed. Never uses the database."""
         if path.startswith("/_") or path.endswith(GENERATED):
             return None
-        answer = _cached(wanted, path)
-        if answer is None or not answer.public or answer.realm_url is None:
+        place = wanted.variant, wanted.origin + path
+        answer = cached(*place, wanted.at_least)
+        if answer is None:
             return None
-        return _reply(answer, method, wanted.conditions, wanted.form)
+        frame = answer.frame
+        if frame.status == 404 and wanted.takes_pages and lacks_file(answer, wanted.variant):
+            page = cached(Variant.HTML, place[1], wanted.at_least)
+            if page is None:
+                return None
+            if page.frame.for_all:
+                answer, frame, place = page, page.frame, (Variant.HTML, place[1])
+        if not frame.public or frame.realm_url is None:
+            return None
+        plain = wanted.conditions is NO_CONDITIONS
+        reply: Reply | None = _kept(answer, wanted.form, 200) if plain else None
+        if reply is None:
+            reply = _made(answer, place, method, wanted.conditions, wanted.form)
+        counts.hits += reply is not None
+        return reply
 
     def hit(self, environ: Environ) -> Reply | None:
         """Like `reply`, for a request as WSGI describes it. Answers pinned reads too, and checks
@@ -81,41 +97,47 @@ class Front:
         return self._behind(environ, start)
 
 
-def _cached(wanted: Asked, path: str) -> Answer | None:
-    url = wanted.origin + path
-    answer = cached(wanted.variant, url, wanted.at_least)
-    if answer is not None and wanted.takes_pages and lacks_file(answer, wanted.variant):
-        page = cached(Variant.HTML, url, wanted.at_least)
-        return page if page is None or page.content.for_all else answer
-    return answer
+def _kept(answer: Answer, form: tuple[str, Coding | None], decided: int) -> Finished | None:
+    """The finished reply in this form, of which an answer has one or two."""
+    host, coding = form
+    for each in answer.replies:
+        if each.host == host and each.decided == decided and each.coding is coding:
+            return each
+    policy = origins.policy(host, answer.frame.realm_url)
+    for each in answer.replies:
+        if each.policy == policy and each.decided == decided and each.coding is coding:
+            # The next request is probably to this host too.
+            each.host = host
+            return each
+    return None
 
 
-def _reply(
-    answer: Answer, method: str, conditions: Conditions, form: tuple[str, Coding | None]
+def _made(
+    answer: Answer,
+    place: Place,
+    method: str,
+    conditions: Conditions,
+    form: tuple[str, Coding | None],
 ) -> Reply | None:
     """The reply with an answer; None if its body has to be compressed first, which takes longer
     than the event loop may."""
     host, coding = form
-    policy = origins.policy(host, answer.realm_url)
-    reply = answer.replies.get((policy, coding, 200)) if conditions is NO_CONDITIONS else None
-    if reply is None:
-        if not is_made(answer, coding):
-            return None
-        decided = outcome(answer, coding, conditions)
-        # Replies with parts of the content, and refusals, which repeat the condition, aren't kept.
-        kept = conditions.range is None and decided != 412
-        reply = answer.replies.get((policy, coding, decided)) if kept else None
-        if reply is None:
-            # A kept reply answers GET and HEAD, for which no body is sent.
-            parts = response_parts(
-                answer, "GET" if kept else method, conditions, "hit", coding, decided
-            )
-            status, headers, body = parts
-            policed = origins.with_policy(headers, host, answer.realm_url)
-            reply = Reply(status, [*policed, _replica()], body)
-            if kept:
-                answer.replies[policy, coding, decided] = reply
-    counts.hits += 1
+    if not is_made(answer, coding):
+        return None
+    decided = outcome(answer, coding, conditions)
+    # Replies with parts of the content, and refusals, which repeat the condition, aren't kept.
+    keeps = conditions.range is None and decided != 412
+    kept = _kept(answer, form, decided) if keeps else None
+    if kept is not None:
+        return kept
+    # A kept reply answers GET and HEAD, for which no body is sent.
+    parts = response_parts(answer, "GET" if keeps else method, conditions, "hit", coding, decided)
+    status, headers, body = parts
+    policed = origins.with_policy(headers, host, answer.realm_url)
+    reply = Reply(status, [*policed, _replica()], body)
+    if keeps:
+        policy = origins.policy(host, answer.realm_url)
+        finished(place, answer, Finished(reply, host, policy, coding, decided))
     return reply
 
 
@@ -131,10 +153,14 @@ def _pinned_hit(environ: Environ, path: str) -> Reply | None:
     try:
         pin = opened(environ.get(PIN, ""))
         name = composed(path.removeprefix(_PINNED).encode("latin-1").decode())
-        answer = cached_at(pin.realm_url, pin.generation, name)
+        place = pin.realm_url, pin.generation, name
+        answer = cached_at(*place)
     except (RealmError, UnicodeDecodeError, DatabaseError, InterfaceError):
         # Django answers with the error, on a working connection.
         return None
     if answer is None:
         return None
-    return _reply(answer, environ["REQUEST_METHOD"], Conditions.of(environ), (host, None))
+    method, conditions = environ["REQUEST_METHOD"], Conditions.of(environ)
+    reply = _made(answer, (Variant.MODULE, place), method, conditions, (host, None))
+    counts.hits += reply is not None
+    return reply

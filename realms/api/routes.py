@@ -35,7 +35,8 @@ from realms.http.requests import (
 )
 from realms.models import EVERYONE, Realm, RealmPermission
 from realms.serving import answers, contents, drafts, pages, pinned_reads, site
-from realms.serving.contents import Answer, Variant
+from realms.serving.compact import Answer
+from realms.serving.contents import Variant
 from realms.serving.responses import VARIANTS
 from realms.serving.responses import respond as send
 from realms.serving.transpiling import TranspilerFailed
@@ -139,12 +140,12 @@ def _read(request: HttpRequest, url: str, accept: str, *, takes_pages: bool) -> 
         and answers.lacks_file(loaded.answer, variant)
     ):
         page = _loaded(request, url, Variant.HTML, at_least)
-        if isinstance(page, HttpResponse) or page.answer.content.for_all:
+        if isinstance(page, HttpResponse) or page.answer.frame.for_all:
             loaded = page
     if isinstance(loaded, HttpResponse):
         return loaded
     answer = loaded.answer
-    if answer.content.status == 404 and site.is_generated(url):
+    if answer.status == 404 and site.is_generated(url):
         return site.generated(request, url)
     if answer.realm_url is None:
         return _no_realm(request, url, loaded.variant)

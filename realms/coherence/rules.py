@@ -12,7 +12,7 @@ from enum import Enum
 from fractions import Fraction
 from hashlib import sha256
 
-from realms.serving.contents import Answer
+from realms.serving.compact import Answer
 
 #: Within how many seconds of its commit a change counts as seen. In the order of the report.
 SHARES = (1, 10, 60)

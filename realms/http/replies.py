@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 from notifications.short_cached import short_cached
 from realms.http.packed import Packed
 
+#: Headers that few replies share.
+_OWN = {"etag", "last-modified", "x-created", "x-boxel-canonical-path", "location"}
 Body: TypeAlias = bytes | memoryview | Packed
 
 
@@ -35,8 +37,31 @@ class Reply:
         return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in encoded]
 
 
-@short_cached(maxsize=8192)
+class Finished(Reply):
+    """A reply that is kept, with the form of the request that it answers: the policy headers, the
+    content coding, and what became of the request's conditions."""
+
+    __slots__ = ("coding", "decided", "host", "length", "policy")
+
+    def __init__(
+        self, reply: Reply, host: str, policy: object, coding: str | None, decided: int
+    ) -> None:
+        self.start, self.body = reply.start, reply.body
+        #: A Host header to which `policy` belongs. It alone may change, to another such host.
+        self.host = host
+        self.policy, self.coding, self.decided = policy, coding, decided
+        headers: list[tuple[bytes, bytes]] = self.start["headers"]
+        #: The length of its headers' values. Unit: bytes.
+        self.length = sum(len(value) for _, value in headers)
+
+
 def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
+    """A header as it is sent."""
+    return (_name(name), value.encode("latin-1")) if name in _OWN else _shared(name, value)
+
+
+@short_cached(maxsize=4096)
+def _shared(name: str, value: str) -> tuple[bytes, bytes]:
     """A header as it is sent. Cached, so that replies share the headers that many have."""
     return _name(name), value.encode("latin-1")
 

@@ -5,10 +5,10 @@ If-None-Match). The source cache, the transpiled-module cache and the page cache
 `StampedCache`s of answers. A cache hit reads no database.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 from threading import Lock
+from typing import TypeAlias
 from urllib.parse import quote
 
 from django.conf import settings
@@ -23,10 +23,11 @@ from realms.content.resolve import Resolved, ResolvedFile, resolve
 from realms.errors import HistoryEnds, Misdirected, NotFound
 from realms.http.compression import Coding, compressed, preferred
 from realms.http.headers import CORS, of_content, of_file
+from realms.http.replies import Finished
 from realms.models import Realm
+from realms.serving.compact import Answer
 from realms.serving.contents import (
     MAKERS,
-    Answer,
     Content,
     Variant,
     make_module,
@@ -41,8 +42,8 @@ _PROBED = {
     Variant.MODULE: MODULE_ENDINGS,
     Variant.HTML: ("",),
 }
-#: An answer without its body: its headers, and its finished replies. Unit: bytes.
-_ENTRY_OVERHEAD = 2200
+#: The cache that an answer is in, and its key there.
+Place: TypeAlias = tuple[Variant, Hashable]
 _COMPRESSING = [Lock() for _ in range(64)]
 
 
@@ -50,15 +51,10 @@ def _new_cache() -> StampedCache[Answer]:
     return StampedCache(
         local_board(),
         max_bytes=settings.REALM_CACHE_BYTES,
-        size_of=_size,
+        size_of=lambda answer: answer.size,
+        shared_by=lambda answer: answer.frame,
         bound_ns=int(settings.REALM_STALENESS_BOUND * 1e9),
     )
-
-
-def _size(answer: Answer) -> int:
-    content = answer.content
-    coded = sum(len(each) for each in list(content.coded.values()) if each is not None)
-    return len(content.body) + coded + _ENTRY_OVERHEAD
 
 
 @lru_cache(maxsize=1)
@@ -70,27 +66,35 @@ def caches() -> dict[Variant, StampedCache[Answer]]:
 def cached(variant: Variant, url: str, at_least: int = 0) -> Answer | None:
     """The fresh answer in this process's cache, if its generation is `at_least` or newer."""
     answer = caches()[variant].get(url)
-    return answer if answer is not None and answer.high >= at_least else None
+    return answer if answer is None or not at_least or answer.high >= at_least else None
+
+
+def finished(place: Place, answer: Answer, reply: Finished) -> None:
+    """Keeps a finished reply with its answer, which is in the cache at `place`. If two threads do
+    so at once, one of the replies may be made again."""
+    answer.replies = (*answer.replies, reply)
+    caches()[place[0]].weigh(place[1])
 
 
 def coded(variant: Variant, url: str, answer: Answer, accept_encoding: str) -> Coding | None:
     """The content coding in which a client gets an answer. The body is compressed if no client has
     preferred this coding before."""
-    coding, content = preferred(accept_encoding), answer.content
-    if coding is None or not content.compressible:
+    coding, plain = preferred(accept_encoding), answer.body
+    if coding is None or not answer.frame.compressible:
         return None
     # Large bodies of one author must not make other authors' wait, so there are many locks.
-    with _COMPRESSING[hash(content.body) % len(_COMPRESSING)]:
-        if coding not in content.coded:
-            body = compressed(content.body, coding)
-            content.coded[coding] = body if len(body) < len(content.body) else None
+    with _COMPRESSING[hash(plain) % len(_COMPRESSING)]:
+        if coding not in answer.coded:
+            body = compressed(plain, coding)
+            made = body if len(body) < len(plain) else None
+            answer.coded = {**answer.coded, coding: made}
             caches()[variant].weigh(url)
     return coding
 
 
 def lacks_file(answer: Answer, variant: Variant) -> bool:
     """Whether the answer is a module's 404 within a realm, so that a page may exist at the URL."""
-    no_file = variant is Variant.MODULE and answer.content.status == 404
+    no_file = variant is Variant.MODULE and answer.status == 404
     return no_file and answer.realm_url is not None
 
 
@@ -105,7 +109,7 @@ def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
 
     def from_database() -> Answer:
         before = cache.peek(url)
-        made_from = before.content.made_from if before else None
+        made_from = before.made_from if before else None
         # If the bytes are still those of the stale answer, they aren't fetched, and it is reused.
         found = resolve(url, extensions, known=made_from.sha256 if made_from else None)
         if _same_bytes(found, made_from) and not _reused(found, before):
@@ -190,7 +194,7 @@ def _watched(variant: Variant, url: str, extensions: tuple[str, ...]) -> Slots:
 def _narrowed(url: str, extensions: tuple[str, ...], answer: Answer) -> Slots | None:
     """What an answer that was made from a file depends on: the realms at or above the URL, the
     file, and those that would be found before it. None for other answers: they depend on all."""
-    file, realm_url = answer.content.made_from, answer.realm_url
+    file, realm_url = answer.made_from, answer.realm_url
     if file is None or realm_url is None:
         return None
     found = (realm_url + file.path).removeprefix(url)
@@ -209,15 +213,19 @@ def _reused(found: Resolved | None, before: Answer | None) -> Content | None:
     name, or written again later, have other headers."""
     if before is None or found is None or found.file is None:
         return None
-    if before.content.made_from != without_bytes(found.file):
+    if before.made_from != without_bytes(found.file):
         return None
     return before.content
 
 
 def _nowhere(url: str) -> Answer:
     """The answer at a URL that lies in no realm."""
-    not_found = refusal(NotFound(url=url))
-    return Answer(not_found, not_found.headers + CORS, None, True, 0, 0)
+    return _outside(refusal(NotFound(url=url)))
+
+
+def _outside(content: Content) -> Answer:
+    """An answer that belongs to no realm."""
+    return Answer(content, content.headers + CORS, None, True, 0, 0)
 
 
 def _lacks_its_slash(url: str, answer: Answer, found: Resolved | None) -> bool:
@@ -225,7 +233,7 @@ def _lacks_its_slash(url: str, answer: Answer, found: Resolved | None) -> bool:
     slash. Such a URL counts as outside every realm and redirects to the nested one."""
     if found is None or found.file is not None or url.endswith("/"):
         return False
-    shown = found.kind == "published" and answer.content.status in (200, 500)
+    shown = found.kind == "published" and answer.status in (200, 500)
     return not shown and Realm.objects.filter(url=f"{url}/").exists()
 
 
@@ -235,7 +243,7 @@ def _answer_of(
     """Like `_answer`, for a URL that should lie in the given realm. For a URL in a realm within it
     the answer is Misdirected, for a URL anywhere else NotFound."""
     if found is not None and found.realm_url != realm_url and found.realm_url.startswith(realm_url):
-        return replace(_nowhere(url), content=refusal(Misdirected(url=url, realm=found.realm_url)))
+        return _outside(refusal(Misdirected(url=url, realm=found.realm_url)))
     found = found if found and found.realm_url == realm_url else None
     # By its URL alone a shared cache can't tell a pinned answer from another.
     return _answer(url, found, make, pinned=True)

@@ -1,10 +1,11 @@
 """Makes the content of answers: a source file, a module's JavaScript, or a page."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import format_datetime
 from enum import StrEnum
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from definitions.extensions import CODE_EXTENSIONS
@@ -16,7 +17,6 @@ from realms.http import content_types
 from realms.http.compression import Coding, is_compressible
 from realms.http.error_answers import error_response
 from realms.http.headers import NO_STORE, REVALIDATED, Headers
-from realms.http.replies import Reply
 from realms.models import Realm
 from realms.serving import pages
 from realms.serving.transpiling import TranspileError, javascript
@@ -34,6 +34,10 @@ class Variant(StrEnum):
     HTML = "html"
 
 
+#: No client has preferred a content coding yet.
+_NO_CODED: Mapping[Coding, bytes | None] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
     """The part of a response that depends on the file or the page alone."""
@@ -47,9 +51,8 @@ class Content:
     generation: int | None = None
     #: Whether clients that accept any type also get this page when there is no such file.
     for_all: bool = False
-    #: The body in content codings, each made when a client first prefers it. None where the body is
-    #: not shorter in that coding.
-    coded: dict[Coding, bytes | None] = field(default_factory=dict, init=False, compare=False)
+    #: The body in content codings, as far as it was made already.
+    coded: Mapping[Coding, bytes | None] = field(default_factory=lambda: _NO_CODED, compare=False)
 
     @property
     def compressible(self) -> bool:
@@ -57,23 +60,6 @@ class Content:
         headers = dict(self.headers)
         own = "content-encoding" in headers
         return not own and is_compressible(headers.get("content-type", ""), len(self.body))
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A response, its realm, and the range of generations in which it is known to be right."""
-
-    content: Content
-    headers: Headers
-    realm_url: str | None
-    public: bool
-    low: int
-    high: int
-    #: The complete replies that were sent: by the policy headers, of which a realm has two, by the
-    #: content coding, and by the outcome of the request's conditions.
-    replies: dict[tuple[Headers, Coding | None, int], Reply] = field(
-        default_factory=dict, init=False, compare=False
-    )
 
 
 #: Stored files can be requested in part.

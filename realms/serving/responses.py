@@ -21,7 +21,8 @@ from realms.http.conditions import NO_CONDITIONS, Conditions
 from realms.http.error_answers import error_response
 from realms.http.headers import NO_STORE, Headers, add, of_generation
 from realms.http.packed import Packed
-from realms.serving.contents import ACCEPT_RANGES, Answer, Variant
+from realms.serving.compact import Answer
+from realms.serving.contents import ACCEPT_RANGES, Variant
 from reindex.reading.media_types import ANY, HTML, JSON, SOURCE
 
 _UNPACKED_BYTES = 64 * 1024
@@ -60,7 +61,7 @@ def response_parts(
     if decided == 412:
         return _refused(answer, conditions.unmet(answer.realm_url or ""), extra)
     body: bytes | memoryview = content
-    status = answer.content.status
+    status = answer.status
     # An empty body has no parts: it is sent whole.
     if conditions.range is not None and body and method == "GET" and _in_parts(answer, conditions):
         size = len(body)
@@ -78,14 +79,14 @@ def response_parts(
 
 def is_made(answer: Answer, coding: Coding | None) -> bool:
     """Whether the answer's body is there in a content coding, or is not sent in any."""
-    return coding is None or coding in answer.content.coded or not answer.content.compressible
+    return coding is None or coding in answer.coded or not answer.frame.compressible
 
 
 def outcome(
     answer: Answer, coding: Coding | None, conditions: Conditions
 ) -> Literal[200, 304, 412]:
     """What becomes of a read with conditions. 200: the answer is sent, whatever its status."""
-    if answer.content.status != 200 or conditions is NO_CONDITIONS:
+    if answer.status != 200 or conditions is NO_CONDITIONS:
         return 200
     validators = dict(_form(answer, coding, conditions)[0])
     return conditions.of_read(validators.get("etag"), validators.get("last-modified"))
@@ -94,9 +95,9 @@ def outcome(
 def _form(answer: Answer, coding: Coding | None, conditions: Conditions) -> tuple[Headers, bytes]:
     """The answer's headers and body in a content coding, or as they are: if the body is not shorter
     in the coding, and if only a part is wanted."""
-    coded = answer.content.coded.get(coding) if coding else None
+    coded = answer.coded.get(coding) if coding else None
     if coding is None or coded is None or conditions.range is not None:
-        return answer.headers, answer.content.body
+        return answer.headers, answer.body
     kept = (
         (name, coded_etag(value, coding) if name == "etag" else value)
         for name, value in answer.headers

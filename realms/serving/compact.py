@@ -1,0 +1,246 @@
+"""Answers as the caches hold them.
+
+Thousands of answers differ in little: a digest, two times, a path. So an answer keeps what it has
+in common with others as one shared object, its `Frame`, and packs the rest into one string of
+bytes. Its headers are unpacked when they are needed, which takes some microseconds. A hit doesn't
+need them: its finished reply is kept.
+"""
+
+import struct
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias
+
+from realms.content.resolve import ResolvedFile
+from realms.http.compression import Coding
+from realms.http.headers import Headers
+from realms.http.replies import Finished
+from realms.serving.contents import Content
+from reindex.reading.references import file_url
+
+#: Of an answer, of its body and of its packed part, without their bytes.
+_ANSWER_BYTES = 150
+#: A finished reply without the values of its headers.
+_REPLY_BYTES = 900
+#: The dictionary of bodies in content codings, and the object of each.
+_CODED_BYTES, _EACH_CODED_BYTES = 240, 40
+#: A frame without its texts, and a header in it.
+_FRAME_BYTES, _HEADER_BYTES = 600, 90
+
+_RANGE = struct.Struct("<QQ")
+_FILE = struct.Struct("<32sqqQH")
+_LENGTH = struct.Struct("<I")
+_START = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+#: A header in a frame: its name, a text, and how the value is made of it. None: it is the text.
+_Item: TypeAlias = tuple[str, str, str | None]
+_Template: TypeAlias = tuple[_Item, ...]
+#: Headers whose value is packed with the answer if it can't be derived; others are of the frame.
+_OWN = {"etag", "last-modified", "x-created", "x-boxel-canonical-path", "location"}
+_OF_GENERATION = {"x-realm-generation", "surrogate-key", "cache-tag"}
+
+
+class Frame(NamedTuple):
+    """What many answers have in common."""
+
+    status: int
+    realm_url: str | None
+    public: bool
+    for_all: bool
+    #: Whether the content may be sent in a content coding.
+    compressible: bool
+    #: Whether the content was made from a file.
+    from_file: bool
+    #: Whether the content has a generation of its own; then it is the answer's.
+    has_generation: bool
+    #: The headers of the content, and of the answer.
+    content: _Template
+    headers: _Template
+    #: Unit: bytes.
+    size: int
+
+
+# Frames that are equal but not the same object cost memory only, and each is counted.
+_frame = lru_cache(maxsize=1024)(Frame)
+
+
+class Answer:
+    """A response, its realm, and the range of generations in which it is known to be right."""
+
+    __slots__ = ("_own", "body", "coded", "frame", "replies")
+
+    def __init__(
+        self,
+        content: Content,
+        headers: Headers,
+        realm_url: str | None,
+        public: bool,
+        low: int,
+        high: int,
+    ) -> None:
+        """`headers` are the answer's, which include the content's own ones."""
+        self.body = content.body
+        #: The body in content codings, each made when a client first prefers it. None where the
+        #: body is not shorter in that coding. It is replaced and never changed.
+        self.coded: Mapping[Coding, bytes | None] = content.coded
+        #: The replies that were finished. It is replaced and never changed.
+        self.replies: tuple[Finished, ...] = ()
+        file = content.made_from
+        derived = _derived(file, realm_url, high)
+        packed: list[bytes] = []
+        made = tuple(_item(*each, derived, packed) for each in headers)
+        item_of = dict(zip(headers, made, strict=True))
+        own = tuple(item_of.get(each) or (*each, None) for each in content.headers)
+        texts = sum(len(text) + _HEADER_BYTES for _, text, _ in {*own, *made})
+        self.frame = _frame(
+            content.status, realm_url, public, content.for_all, content.compressible,
+            file is not None, content.generation is not None, own, made, _FRAME_BYTES + texts,
+        )  # fmt: skip
+        self._own = b"".join((_RANGE.pack(low, high), _packed_file(file), *packed))
+
+    @property
+    def status(self) -> int:
+        return self.frame.status
+
+    @property
+    def realm_url(self) -> str | None:
+        return self.frame.realm_url
+
+    @property
+    def public(self) -> bool:
+        return self.frame.public
+
+    @property
+    def low(self) -> int:
+        return int(_RANGE.unpack_from(self._own)[0])
+
+    @property
+    def high(self) -> int:
+        return int(_RANGE.unpack_from(self._own)[1])
+
+    @property
+    def made_from(self) -> ResolvedFile | None:
+        """The file that the content was made from, if any, without its bytes."""
+        if not self.frame.from_file:
+            return None
+        digest, created, modified, size, length = _FILE.unpack_from(self._own, _RANGE.size)
+        start = _RANGE.size + _FILE.size
+        path = self._own[start : start + length].decode(errors="surrogatepass")
+        times = (_START + created * _MICROSECOND, _START + modified * _MICROSECOND)
+        return ResolvedFile(path, digest.hex(), size, *times, None)
+
+    @property
+    def headers(self) -> Headers:
+        return self._unpacked()[1]
+
+    @property
+    def content(self) -> Content:
+        frame = self.frame
+        generation = self.high if frame.has_generation else None
+        return Content(
+            frame.status, self._unpacked()[0], self.body, self.made_from, generation,
+            frame.for_all, self.coded,
+        )  # fmt: skip
+
+    @property
+    def size(self) -> int:
+        """Without its frame. Unit: bytes."""
+        coded = self.coded
+        size = len(self.body) + len(self._own) + _ANSWER_BYTES
+        size += sum(_REPLY_BYTES + each.length for each in self.replies)
+        if coded:
+            size += _CODED_BYTES
+            size += sum(len(each) + _EACH_CODED_BYTES for each in coded.values() if each)
+        return size
+
+    def _unpacked(self) -> tuple[Headers, Headers]:
+        """The content's own headers, and the answer's."""
+        file, frame = self.made_from, self.frame
+        derived = _derived(file, frame.realm_url, self.high)
+        at = _RANGE.size
+        if file is not None:
+            at += _FILE.size + len(file.path.encode(errors="surrogatepass"))
+        values: dict[_Item, str] = {}
+        for item in frame.headers:
+            _, text, kind = item
+            if kind is None:
+                values[item] = text
+            elif kind == "digest":
+                values[item], at = f'"{self._own[at : at + 32].hex()}{text}', at + 32
+            elif kind == "text":
+                end = at + 4 + _LENGTH.unpack_from(self._own, at)[0]
+                values[item], at = self._own[at + 4 : end].decode(errors="surrogatepass"), end
+            else:
+                values[item] = _KINDS[kind](derived, text)
+        content, headers = (
+            tuple((item[0], values.get(item, item[1])) for item in items)
+            for items in (frame.content, frame.headers)
+        )
+        return content, headers
+
+
+class _Derived(NamedTuple):
+    """What the values of headers are made of."""
+
+    file: ResolvedFile | None
+    realm_url: str | None
+    generation: str
+
+
+def _derived(file: ResolvedFile | None, realm_url: str | None, high: int) -> _Derived:
+    return _Derived(file, realm_url, str(high))
+
+
+def _time(moment: datetime) -> str:
+    return format_datetime(moment.astimezone(UTC), usegmt=True)
+
+
+#: The values that are made of the file or of the generation, and of a text in the frame.
+_KINDS: dict[str, Callable[[Any, str], str]] = {
+    "sha256": lambda it, text: f'"{it.file.sha256}{text}',
+    "modified": lambda it, text: _time(it.file.modified_at),
+    "created": lambda it, text: _time(it.file.created_at),
+    "url": lambda it, text: file_url(it.realm_url or "", it.file.path),
+    "generation": lambda it, text: text + it.generation,
+}
+_KIND_OF = {
+    "etag": "sha256", "last-modified": "modified", "x-created": "created",
+    "x-boxel-canonical-path": "url",
+}  # fmt: skip
+
+
+def _item(name: str, value: str, derived: _Derived, packed: list[bytes]) -> _Item:
+    """A header's item in the frame. What it needs beyond that is appended to `packed`."""
+    if name in _OF_GENERATION and value.endswith(derived.generation):
+        return name, value.removesuffix(derived.generation), "generation"
+    if name not in _OWN:
+        return name, value, None
+    kind, text = _KIND_OF.get(name), value[65:] if name == "etag" else ""
+    if derived.file is not None and kind is not None and _KINDS[kind](derived, text) == value:
+        return name, text, kind
+    digest = _digest(value[1:65]) if name == "etag" else None
+    if digest is not None and value == f'"{digest.hex()}{text}':
+        packed.append(digest)
+        return name, text, "digest"
+    encoded = value.encode(errors="surrogatepass")
+    packed += _LENGTH.pack(len(encoded)), encoded
+    return name, "", "text"
+
+
+def _digest(text: str) -> bytes | None:
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError:
+        return None
+    return digest if len(digest) == 32 else None
+
+
+def _packed_file(file: ResolvedFile | None) -> bytes:
+    if file is None:
+        return b""
+    path = file.path.encode(errors="surrogatepass")
+    times = [(each - _START) // _MICROSECOND for each in (file.created_at, file.modified_at)]
+    return _FILE.pack(bytes.fromhex(file.sha256), *times, file.size, len(path)) + path
