@@ -42,9 +42,12 @@ class Front:
     def __init__(self, behind: Application) -> None:
         self._behind = behind
 
-    def reply(self, method: str, path: str, wanted: Asked) -> Reply | None:
+    def reply(
+        self, method: str, path: str, wanted: Asked, copy: bytes | None = None
+    ) -> Reply | None:
         """The reply to a read without a query, if this process's caches have it. `path` is
-        unescaped and composed. Never uses the database."""
+        unescaped and composed. `copy` is the If-None-Match of a request whose other conditions mean
+        nothing beside it; `wanted` has none then. Never uses the database."""
         if path.startswith("/_") or path.endswith(GENERATED):
             return None
         place = wanted.variant, wanted.origin + path
@@ -60,10 +63,15 @@ class Front:
                 answer, frame, place = page, page.frame, (Variant.HTML, place[1])
         if not frame.public or frame.realm_url is None:
             return None
-        plain = wanted.conditions is NO_CONDITIONS
-        reply: Reply | None = _kept(answer, wanted.form, 200) if plain else None
+        if copy is not None:
+            reply = _unchanged(answer, copy, wanted.form)
+        elif wanted.conditions is NO_CONDITIONS:
+            reply = _kept(answer, wanted.form, 200)
+        else:
+            reply = None
         if reply is None:
-            reply = _made(answer, place, method, wanted.conditions, wanted.form)
+            named = Conditions(if_none_match=copy.decode("latin-1")) if copy is not None else None
+            reply = _made(answer, place, method, named or wanted.conditions, wanted.form)
         counts.hits += reply is not None
         return reply
 
@@ -110,6 +118,13 @@ def _kept(answer: Answer, form: tuple[str, Coding | None], decided: int) -> Fini
             each.host = host
             return each
     return None
+
+
+def _unchanged(answer: Answer, copy: bytes, form: tuple[str, Coding | None]) -> Reply | None:
+    """The kept 304 for a client whose If-None-Match names this answer's ETag and nothing else,
+    which most clients send. None if that has to be found out."""
+    reply = _kept(answer, form, 304)
+    return reply if reply is not None and reply.etag == copy.removeprefix(b"W/") else None
 
 
 def _made(

@@ -20,7 +20,7 @@ HEADERS = (
     "If-Range",
 )
 #: The length of a header that names a few ETags. Unit: characters.
-_MANY = 1024
+MANY = 1024
 WSGI_HEADERS = tuple(f"HTTP_{name.upper().replace('-', '_')}" for name in HEADERS)
 
 
@@ -45,7 +45,7 @@ class Conditions:
     def are_long(self) -> bool:
         """Whether comparing them takes more time than an event loop has."""
         values = (self.if_match, self.if_none_match, self.range, self.if_range)
-        return any(len(each) > _MANY for each in values if each is not None)
+        return any(len(each) > MANY for each in values if each is not None)
 
     def of_read(self, etag: str | None, modified: str | None) -> Literal[200, 304, 412]:
         """The status of a read of content with this ETag and Last-Modified. Invalid dates in the

@@ -41,7 +41,7 @@ class Finished(Reply):
     """A reply that is kept, with the form of the request that it answers: the policy headers, the
     content coding, and what became of the request's conditions."""
 
-    __slots__ = ("coding", "decided", "host", "length", "policy")
+    __slots__ = ("coding", "decided", "etag", "host", "length", "policy")
 
     def __init__(
         self, reply: Reply, host: str, policy: object, coding: str | None, decided: int
@@ -53,6 +53,11 @@ class Finished(Reply):
         headers: list[tuple[bytes, bytes]] = self.start["headers"]
         #: The length of its headers' values. Unit: bytes.
         self.length = sum(len(value) for _, value in headers)
+        #: As it is sent, unless it is weak.
+        self.etag: bytes | None = next(
+            (value for name, value in headers
+             if name == b"etag" and not value.startswith(b"W/")), None,
+        )  # fmt: skip
 
 
 def _encoded(name: str, value: str) -> tuple[bytes, bytes]:

@@ -24,7 +24,7 @@ from notifications.texts import whole_number
 from realms.errors import Malformed, RealmError
 from realms.figures.counting import counts
 from realms.front import Application, Front
-from realms.http.conditions import HEADERS, Conditions
+from realms.http.conditions import HEADERS, MANY, Conditions
 from realms.http.error_answers import error_response
 from realms.http.packed import Packed
 from realms.http.replies import Reply
@@ -98,7 +98,7 @@ class RealmServer:
         raw: bytes = scope["raw_path"]
         if scope["method"] not in _READS or scope["query_string"]:
             return None
-        wanted = self._asked.get(scope["headers"])
+        wanted, copy = self._asked.get(scope["headers"])
         if wanted is None:
             return None
         try:
@@ -106,7 +106,7 @@ class RealmServer:
             path = raw.decode("ascii") if plain else request_path(_path_info(raw))
         except (UnicodeDecodeError, RealmError):
             return None
-        return self._front.reply(scope["method"], path, wanted)
+        return self._front.reply(scope["method"], path, wanted, copy)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         if self._new:
@@ -162,22 +162,39 @@ class _Asked:
     def __init__(self) -> None:
         self._known: dict[tuple[tuple[bytes, bytes], ...], Asked] = {}
 
-    def get(self, headers: Iterable[tuple[bytes, bytes]]) -> Asked | None:
-        """What the headers ask for; None if only Django can tell."""
+    def get(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[Asked | None, bytes | None]:
+        """What the headers ask for; None if only Django can tell. And the value of If-None-Match,
+        if the other conditions mean nothing beside it: then they aren't in what is asked for."""
         key = tuple(headers)
         found = self._known.get(key)
         if found is not None:
-            return found
-        conditions = tuple(each for each in key if each[0] in _CONDITIONS)
-        if conditions:
-            found = self.get(each for each in key if each[0] not in _CONDITIONS)
-            named = Conditions.of(_variables(conditions))
-            return replace(found, conditions=named) if found and not named.are_long else None
-        found = asked(_variables(key))
-        if found is not None and _may_be_kept(key):
+            return found, None
+        copy: bytes | None = None
+        others, conditions = [], []
+        for each in key:
+            if each[0] not in _CONDITIONS:
+                others.append(each)
+            elif each[0] == b"if-none-match" and copy is None:
+                copy = each[1]
+            elif each[0] != b"if-modified-since":
+                conditions.append(each)
+        if len(others) == len(key):
+            return self._new(key), None
+        # Each client has another copy, so conditions aren't remembered.
+        found = self._known.get(tuple(others)) or self._new(tuple(others))
+        if copy is not None and not conditions:
+            return (found, copy) if len(copy) <= MANY else (None, None)
+        named = Conditions.of(_variables(each for each in key if each[0] in _CONDITIONS))
+        if found is None or named.are_long:
+            return None, None
+        return replace(found, conditions=named), None
+
+    def _new(self, headers: tuple[tuple[bytes, bytes], ...]) -> Asked | None:
+        found = asked(_variables(headers))
+        if found is not None and _may_be_kept(headers):
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
-            self._known[key] = found
+            self._known[headers] = found
         return found
 
 

@@ -161,3 +161,82 @@ def test_a_hit_a_miss_and_a_read_past_the_caches_have_the_same_headers(realms: N
     ]  # fmt: skip
     statuses = walk(*everywhere, *published, *conditional, *coded)
     assert statuses >= {"200", "206", "302", "304", "401", "404", "406", "412", "416", "500", "503"}
+
+
+# --- 304s --------------------------------------------------------------------------------------
+
+OLD, LATE = "Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 2100 00:00:00 GMT"
+#: Other conditions beside If-None-Match, and what becomes of a read whose copy is current.
+BESIDE: tuple[tuple[dict[str, str], str], ...] = (
+    ({}, "304"), ({"If-Modified-Since": OLD}, "304"), ({"If-Modified-Since": LATE}, "304"),
+    ({"If-Match": '"x"'}, "412"), ({"If-Unmodified-Since": OLD}, "412"),
+    ({"If-Unmodified-Since": LATE}, "304"), ({"If-Range": OLD}, "304"),
+)  # fmt: skip
+
+
+def etag_of(url: str, headers: dict[str, str]) -> str:
+    return dict(answer(url, "GET", headers)[1])["etag"]
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@pytest.mark.parametrize("path", ["person", "page.json", "page.html"])
+def test_a_304_is_the_same_from_a_cache_and_from_the_database(
+    realms: None, path: str, coding: str
+) -> None:
+    url, asked = SITE + path, {"Accept": "*/*", "Accept-Encoding": coding}
+    etag = etag_of(url, asked)
+    for method in ("GET", "HEAD"):
+        for beside, status in BESIDE:
+            for copy in (etag, f"W/{etag}"):
+                seen = walk((url, method, {**asked, "If-None-Match": copy, **beside}, ""))
+                assert (beside, seen) == (beside, {status})
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+def test_only_who_has_this_very_text_is_told_that_it_is_unchanged(
+    realms: None, coding: str
+) -> None:
+    """All requests are answered by what the first ones left in the cache."""
+    url, asked = f"{SITE}person.tsx", {"Accept": "*/*", "Accept-Encoding": coding}
+    etag, source = etag_of(url, asked), etag_of(url, {"Accept": SOURCE})
+    other = etag_of(url, {**asked, "Accept-Encoding": "br"})
+    assert len({etag, source, other}) == 3
+    for beside, status in BESIDE:
+        for copy in (
+            etag, source, other, f"W/{etag}", f'"x", {etag}', "*", etag[:-1], etag.strip('"'), "",
+            f"w/{etag}", f"W/W/{etag}", etag,
+        ):  # fmt: skip
+            wanted = "304" if etag in copy and copy[:2] != "w/" and "W/W" not in copy else "200"
+            wanted = wanted if copy != "*" else "304"
+            if status == "412":
+                wanted = status
+            known = {**asked, "If-None-Match": copy, **beside}
+            seen = [answer(url, "GET", known)[0] for _ in range(2)]
+            assert (copy, beside, seen) == (copy, beside, [wanted] * 2)
+
+
+def test_a_304_ends_with_the_text_and_is_only_for_its_readers(realms: None) -> None:
+    asked = {"Accept": "*/*"}
+    for url, after in ((f"{DRAFT}page.html", "200"), (f"{PRIVATE}page.html", "401")):
+        realm = Realm.objects.get(url=url.removesuffix("page.html"))
+        login = make.realm_login(realm, "ada")
+        known = {**asked, "If-None-Match": etag_of(url, {**asked, **login})}
+        for _ in range(3):
+            assert answer(url, "GET", {**known, **login})[0] == "304"
+        assert answer(url, "GET", known)[0] == ("304" if after == "200" else "401")
+        make.write_paths(realm, {"page.html": b"<p>another page</p>"})
+        for _ in range(2):
+            assert answer(url, "GET", known)[0] == after
+
+
+def test_each_coding_is_told_its_own_reply(realms: None) -> None:
+    url = f"{SITE}person.tsx"
+    for _ in range(3):
+        etags = set()
+        for coding in ("identity", "gzip", "br"):
+            told = dict(answer(url, "GET", {"Accept": "*/*", "Accept-Encoding": coding})[1])
+            assert told.get("content-encoding", "identity") == coding
+            etags.add(told["etag"])
+            known = {"Accept": "*/*", "Accept-Encoding": coding, "If-None-Match": told["etag"]}
+            assert answer(url, "GET", known)[0] == "304"
+        assert len(etags) == 3

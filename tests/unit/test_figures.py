@@ -290,7 +290,7 @@ def test_a_request_is_timed_unless_the_event_loop_answers_it(
     monkeypatch.setattr(
         front,
         "reply",
-        lambda method, path, wanted: Reply(200, [], b"hit") if path == "/hit" else None,
+        lambda method, path, *_: Reply(200, [], b"hit") if path == "/hit" else None,
     )
     server = asgi.RealmServer(front)
     assert ask(server, "GET", "/hit") == 200

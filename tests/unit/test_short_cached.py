@@ -99,10 +99,10 @@ def test_only_short_sets_of_headers_without_secrets_are_remembered() -> None:
     known = asgi._Asked()
     for header in ((b"cookie", b"a=b"), (b"authorization", b"x"), (b"x-realm-pin", b"x"),
                    (b"user-agent", b"x" * 3000)):  # fmt: skip
-        assert known.get([HOST, header]) is not None
+        assert known.get([HOST, header])[0] is not None
         assert known._known == {}
     for _ in range(2):
-        assert known.get([HOST, (b"if-none-match", b'"x"')]) is not None
+        assert known.get([HOST, (b"if-none-match", b'"x"')])[0] is not None
     assert list(known._known) == [(HOST,)], "a condition belongs to one address"
 
 
@@ -116,5 +116,5 @@ def test_the_sets_of_headers_are_few() -> None:
 def test_the_event_loop_compares_no_long_conditions() -> None:
     known = asgi._Asked()
     for name in (b"if-match", b"if-none-match", b"range", b"if-range"):
-        assert known.get([HOST, (name, b"," * 32_000)]) is None
-        assert known.get([HOST, (name, b"x")]) is not None
+        assert known.get([HOST, (name, b"," * 32_000)]) == (None, None)
+        assert known.get([HOST, (name, b"x")])[0] is not None
