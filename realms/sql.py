@@ -26,17 +26,19 @@ def _as_of(version: LiteralString, generation: LiteralString) -> LiteralString:
 RESOLVE: LiteralString = f"""
 WITH realm AS (
     SELECT r.id, r.url, r.kind, r.generation
-    FROM realms_realm r WHERE r.url = ANY(%(candidates)s)
-    ORDER BY length(r.url) DESC LIMIT 1
+    -- The longest comes first.
+    FROM unnest(%(candidates)s::text[]) WITH ORDINALITY u(url, place)
+    JOIN realms_realm r ON r.url = u.url
+    ORDER BY u.place LIMIT 1
 ), content AS (
     SELECT r.*,
         COALESCE(p.source_id, r.id) AS content_id,
-        COALESCE(p.source_generation, %(at)s, r.generation) AS content_generation,
+        COALESCE(p.source_generation, %(at)s::bigint, r.generation) AS content_generation,
         p.generation AS published_at
     FROM realm r LEFT JOIN realms_publication p ON r.kind = 'published'
         -- Every generation of a published realm has its own publication: if that is gone, an
         -- older one is no substitute.
-        AND p.realm_id = r.id AND p.generation = COALESCE(%(at)s, r.generation)
+        AND p.realm_id = r.id AND p.generation = COALESCE(%(at)s::bigint, r.generation)
 )
 SELECT c.id, c.url, c.kind, c.generation, c.published_at,
     EXISTS (
@@ -46,11 +48,17 @@ SELECT c.id, c.url, c.kind, c.generation, c.published_at,
     f.path, f.sha256, f.size, f.created_at, f.modified_at, f.from_generation, b.data
 FROM content c
 LEFT JOIN LATERAL (
-    SELECT v.*
+    SELECT one.*
     FROM unnest(%(extensions)s::text[]) WITH ORDINALITY e(extension, place)
-    JOIN realms_fileversion v ON v.realm_id = c.content_id
-        AND v.path = substr(%(url)s, length(c.url) + 1) || e.extension
-        AND {_as_of("v", "c.content_generation")}
+    -- A query of its own for each extension, whose order is the index's: a join would be planned by
+    -- the files of an average realm, and may read all files of a large one.
+    CROSS JOIN LATERAL (
+        SELECT v.path, v.sha256, v.size, v.created_at, v.modified_at, v.from_generation
+        FROM realms_fileversion v WHERE v.realm_id = c.content_id
+            AND v.path = substr(%(url)s, length(c.url) + 1) || e.extension
+            AND {_as_of("v", "c.content_generation")}
+        ORDER BY v.from_generation DESC LIMIT 1
+    ) one
     ORDER BY e.place LIMIT 1
 ) f ON true
 LEFT JOIN realms_blob b ON b.sha256 = f.sha256 AND f.sha256 IS DISTINCT FROM %(known)s
