@@ -64,6 +64,13 @@ LEFT JOIN LATERAL (
 LEFT JOIN realms_blob b ON b.sha256 = f.sha256 AND f.sha256 IS DISTINCT FROM %(known)s
 """
 
+#: One row, if a source has been transpiled: its JavaScript, or why it has none. SQL, because every
+#: first read of a module asks for it, and Django would have it planned each time.
+TRANSPILED: LiteralString = """
+SELECT body, error FROM realms_transpiledmodule
+WHERE sha256 = %(sha256)s AND transpiler = %(transpiler)s
+"""
+
 # --- Listings ----------------------------------------------------------------------------------
 # SQL, because Postgres makes the JSON: a realm may have a million files. Each statement is one
 # snapshot, and returns a text per row, with a thousand members of a JSON object; a row of NULL if

@@ -170,6 +170,9 @@ _database["OPTIONS"] = {
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
+    # Whether a session may keep the plans of `realms/content/planned.py`, from the first run on. A
+    # pooler's session is another client's in the next transaction.
+    "prepare_threshold": None if LISTEN_DATABASE_URL else 0,
     **_database.get("OPTIONS", {}),
 }
 _database["TEST"] = {"NAME": env.REALM_TEST_DATABASE}

@@ -7,13 +7,15 @@ transaction commits meanwhile. The longest realm URL wins.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from uuid import UUID
-
-from django.db import connection
 
 from realms import sql
 from realms.addresses import realm_candidates
+from realms.content.planned import array, first_row
 from realms.models import Realm
+
+_array_once = lru_cache(maxsize=64)(array)
 
 
 @dataclass(frozen=True)
@@ -78,15 +80,13 @@ def resolve(
     instead of the current one; a generation that isn't committed has no file.
     """
     parameters = {
-        "candidates": realm_candidates(url),
+        "candidates": array(realm_candidates(url)),
         "url": url,
-        "extensions": list(extensions),
+        "extensions": _array_once(tuple(extensions)),
         "known": known,
         "at": at,
     }
-    with connection.cursor() as cursor:
-        cursor.execute(sql.RESOLVE, parameters)
-        row = cursor.fetchone()
+    row = first_row(sql.RESOLVE, parameters)
     if row is None:
         return None
     (

@@ -19,7 +19,9 @@ from deno import find_deno_bin
 from django.conf import settings
 
 from notifications.election import run_elected
+from realms import sql
 from realms.content.locks import lock_key
+from realms.content.planned import first_row
 from realms.models import TranspiledModule
 
 TRANSPILE_SECONDS = 20
@@ -69,7 +71,8 @@ def javascript(sha256: str, source: bytes, path: str) -> str:
 
 
 def _stored(key: str) -> TranspiledModule | None:
-    return TranspiledModule.objects.filter(sha256=key, transpiler=transpiler()).first()
+    row = first_row(sql.TRANSPILED, {"sha256": key, "transpiler": transpiler()})
+    return None if row is None else TranspiledModule(body=row[0], error=row[1])
 
 
 def _transpile_once(key: str, source: bytes, path: str) -> TranspiledModule:
