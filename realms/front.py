@@ -1,31 +1,45 @@
-"""The front: answers reads from this process's caches, and passes the rest on to Django.
+"""The front: answers public reads, and passes the rest on to Django.
 
 A hit is a dictionary lookup and a comparison of stamps, without Django and without the database.
-Its reply is made once and kept with the cached answer. Requests that the front can't answer for
-certain (a miss, a private realm, a query, a write) go to Django unchanged.
+Its reply is made once and kept with the cached answer. A miss of a file or a module that everyone
+may read is loaded here, by the function that Django's view calls. Requests that the front can't
+answer for certain (a page, a private realm, a query, a write) go to Django unchanged, and so does a
+request whose load failed.
 """
 
 from collections.abc import Callable, Iterable
 from http.client import responses
 from typing import Any, TypeAlias, cast
 
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, connection
 
+from notifications.emit import local_board
 from notifications.texts import composed
-from realms.errors import RealmError
+from realms.errors import Busy, RealmError
 from realms.figures.counting import counts
 from realms.http.compression import Coding
 from realms.http.conditions import NO_CONDITIONS, Conditions
+from realms.http.error_answers import error_response
 from realms.http.replies import Finished, Reply
 from realms.http.requests import RAW_PATH, request_path
 from realms.serving import origins
-from realms.serving.answers import Place, cached, cached_at, finished, lacks_file
+from realms.serving.answers import (
+    Place,
+    Unfinished,
+    cached,
+    cached_at,
+    coded,
+    finished,
+    lacks_file,
+    load_public,
+)
 from realms.serving.asked import Asked, asked
 from realms.serving.compact import Answer
 from realms.serving.contents import Variant
 from realms.serving.pinned_reads import PIN, opened
 from realms.serving.responses import is_made, outcome, replica_header, response_parts
 from realms.serving.site import GENERATED
+from realms.serving.transpiling import TranspilerFailed
 from reindex.reading.media_types import ANY
 
 Environ: TypeAlias = dict[str, Any]
@@ -41,6 +55,16 @@ class Front:
 
     def __init__(self, behind: Application) -> None:
         self._behind = behind
+
+    def read(self, environ: Environ) -> Reply | None:
+        """The reply to a public read, from the caches or the database; None if only Django can
+        answer. Its body is for a GET. For a thread of this request: it may wait."""
+        read = _read_of(environ)
+        if read is None:
+            return self._pinned(environ)
+        wanted, path = read
+        reply = self.reply(environ["REQUEST_METHOD"], path, wanted)
+        return reply or _loaded(environ["REQUEST_METHOD"], path, wanted)
 
     def reply(
         self, method: str, path: str, wanted: Asked, copy: bytes | None = None
@@ -78,25 +102,28 @@ class Front:
     def hit(self, environ: Environ) -> Reply | None:
         """Like `reply`, for a request as WSGI describes it. Answers pinned reads too, and checks
         their pins, for which it may use the database."""
-        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        if method not in ("GET", "HEAD") or environ.get("QUERY_STRING"):
+        read = _read_of(environ)
+        if read is None:
+            return self._pinned(environ)
+        wanted, path = read
+        return self.reply(environ["REQUEST_METHOD"], path, wanted)
+
+    def _pinned(self, environ: Environ) -> Reply | None:
+        path = environ["PATH_INFO"]
+        if not path.startswith(_PINNED) or not _is_plain_read(environ):
             return None
-        if path.startswith(_PINNED):
-            return _pinned_hit(environ, path)
-        wanted = asked(environ)
-        if wanted is None:
-            return None
-        try:
-            return self.reply(method, request_path(path), wanted)
-        except (UnicodeDecodeError, RealmError):
-            return None
+        return _pinned_hit(environ, path)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        hit = self.hit(environ)
-        if hit is not None:
-            start_response(_STATUS[hit.status], hit.headers)
-            body = cast(bytes | memoryview, hit.body)
-            return () if environ["REQUEST_METHOD"] == "HEAD" else (bytes(body),)
+        reply = self.read(environ)
+        if reply is None:
+            return self.pass_on(environ, start_response)
+        start_response(_STATUS[reply.status], reply.headers)
+        body = cast(bytes | memoryview, reply.body)
+        return () if environ["REQUEST_METHOD"] == "HEAD" else (bytes(body),)
+
+    def pass_on(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Django's answer to a request that `read` doesn't answer."""
         environ[RAW_PATH] = environ["PATH_INFO"]
 
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
@@ -154,6 +181,77 @@ def _made(
         policy = origins.policy(host, answer.realm_url)
         finished(place, answer, Finished(reply, host, policy, coding, decided))
     return reply
+
+
+def _is_plain_read(environ: Environ) -> bool:
+    """Whether a request reads, without a query."""
+    return environ["REQUEST_METHOD"] in ("GET", "HEAD") and not environ.get("QUERY_STRING")
+
+
+def _read_of(environ: Environ) -> tuple[Asked, str] | None:
+    """What a read without a query or a pin asks for, and its path; None for other requests, and if
+    only Django can tell."""
+    path = environ["PATH_INFO"]
+    if not _is_plain_read(environ) or path.startswith(_PINNED):
+        return None
+    wanted = asked(environ)
+    try:
+        return None if wanted is None else (wanted, request_path(path))
+    except (UnicodeDecodeError, RealmError):
+        return None
+
+
+def _loaded(method: str, path: str, wanted: Asked) -> Reply | None:
+    """The reply to a read of a file or a module that isn't in the caches, if everyone may."""
+    if not _may_load(path, wanted):
+        return None
+    url = wanted.origin + path
+    # If the statement fails because the connection is broken, Django connects anew before it sends
+    # another. So nothing has to be sent first to find that out.
+    connection.health_check_done = True  # type: ignore[attr-defined]
+    try:
+        # A cached answer whose body isn't yet compressed as this client prefers needs no load.
+        kept = cached(wanted.variant, url, wanted.at_least)
+        answer = kept or load_public(wanted.variant, url)
+        if not answer.public or answer.realm_url is None or answer.high < wanted.at_least:
+            return None
+        if wanted.takes_pages and lacks_file(answer, wanted.variant):
+            return None
+        coding = coded(wanted.variant, url, answer, wanted.form[1])
+    except Unfinished:
+        return None
+    except TranspilerFailed as error:
+        # Trying again would take as long again.
+        return _refusal(Busy(what=str(error)), wanted)
+    except RealmError as error:
+        return _refusal(error, wanted)
+    cache = "hit" if kept else "miss"
+    counts.read(cache, live=local_board().live())
+    decided = outcome(answer, coding, wanted.conditions)
+    status, headers, body = response_parts(
+        answer, method, wanted.conditions, cache, coding, decided
+    )
+    policed = origins.with_policy(headers, wanted.form[0], answer.realm_url)
+    return Reply(status, [*policed, _replica()], body)
+
+
+def _may_load(path: str, wanted: Asked) -> bool:
+    """Whether a read can only be for a file or a module, and this thread has a connection on which
+    nothing has failed. Django opens connections, and mends them."""
+    if connection.connection is None or connection.errors_occurred:
+        return False
+    # A name that begins so may be an endpoint's.
+    if path.startswith("/_") or path.rpartition("/")[2].startswith("_"):
+        return False
+    return wanted.variant is not Variant.HTML and not path.endswith(GENERATED)
+
+
+def _refusal(error: RealmError, wanted: Asked) -> Reply:
+    response = error_response(error)
+    length = ("content-length", str(len(response.content)))
+    policy = origins.policy(wanted.form[0], None)
+    headers = [*response.items(), length, *policy, _replica()]
+    return Reply(response.status_code, headers, response.content)
 
 
 def _replica() -> tuple[str, str]:

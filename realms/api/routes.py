@@ -24,6 +24,7 @@ from realms.api.server_views import preflight
 from realms.content.resolve import resolve
 from realms.http import headers
 from realms.http.accept import accepted, takes_pages
+from realms.http.compression import preferred
 from realms.http.conditions import Conditions
 from realms.http.error_answers import error_response
 from realms.http.requests import (
@@ -151,7 +152,7 @@ def _read(request: HttpRequest, url: str, accept: str, *, takes_pages: bool) -> 
         return _no_realm(request, url, loaded.variant)
     if answer.high < at_least:
         return _not_yet(answer, loaded.variant, at_least)
-    wanted = request.META.get("HTTP_ACCEPT_ENCODING", "")
+    wanted = preferred(request.META.get("HTTP_ACCEPT_ENCODING", ""))
     coding = answers.coded(loaded.variant, url, answer, wanted)
     response = send(request, answer, loaded.cache, coding)
     if _query(request):

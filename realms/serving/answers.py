@@ -20,8 +20,8 @@ from notifications.emit import local_board
 from notifications.stamped_cache import StampedCache
 from realms.addresses import SOURCE_ENDINGS, realm_candidates
 from realms.content.resolve import Resolved, ResolvedFile, resolve
-from realms.errors import HistoryEnds, Misdirected, NotFound
-from realms.http.compression import Coding, compressed, preferred
+from realms.errors import HistoryEnds, Misdirected, NotFound, RealmError
+from realms.http.compression import Coding, compressed
 from realms.http.headers import CORS, of_content, of_file
 from realms.http.replies import Finished
 from realms.models import Realm
@@ -35,6 +35,7 @@ from realms.serving.contents import (
     refusal,
     without_bytes,
 )
+from realms.serving.transpiling import TranspilerFailed
 from reindex.reading.card_paths import FRONT_PAGE
 
 _PROBED = {
@@ -45,6 +46,11 @@ _PROBED = {
 #: The cache that an answer is in, and its key there.
 Place: TypeAlias = tuple[Variant, Hashable]
 _COMPRESSING = [Lock() for _ in range(64)]
+
+
+class Unfinished(Exception):
+    """A load has no answer for callers of whom nothing is known, on connections that nobody has
+    checked: not everyone may read the realm, or the load failed."""
 
 
 def _new_cache() -> StampedCache[Answer]:
@@ -76,10 +82,10 @@ def finished(place: Place, answer: Answer, reply: Finished) -> None:
     caches()[place[0]].weigh(place[1])
 
 
-def coded(variant: Variant, url: str, answer: Answer, accept_encoding: str) -> Coding | None:
-    """The content coding in which a client gets an answer. The body is compressed if no client has
-    preferred this coding before."""
-    coding, plain = preferred(accept_encoding), answer.body
+def coded(variant: Variant, url: str, answer: Answer, coding: Coding | None) -> Coding | None:
+    """The content coding in which a client gets an answer, of which it prefers `coding`. The body
+    is compressed if no client has preferred this coding before."""
+    plain = answer.body
     if coding is None or not answer.frame.compressible:
         return None
     # Large bodies of one author must not make other authors' wait, so there are many locks.
@@ -104,25 +110,34 @@ def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
     Concurrent loads of one URL share one query, which may have read the database a moment ago.
     `alone` drops the cached answer and reads what is committed now.
     """
-    cache = caches()[variant]
-    extensions = _extensions(variant, url)
+    if alone:
+        caches()[variant].drop(url)
+        return _from_database(variant, url)
+    try:
+        return _shared(variant, url, lambda: _from_database(variant, url))
+    except Unfinished:
+        # The load was that of a caller of whom nothing was known: see `load_public`.
+        return _from_database(variant, url)
+
+
+def load_public(variant: Variant, url: str) -> Answer:
+    """Like `load`, for a caller whose permissions nobody has checked, on a connection that nobody
+    has checked. Raises RealmError, TranspilerFailed, and Unfinished for any other failure, and if
+    not everyone may read the realm. Then nothing was made of the file, in particular no JavaScript.
+
+    The statement that reads the file also says who may read it, so there is no moment between the
+    two. The answer is private nevertheless if the load is shared with a caller who may read it.
+    """
 
     def from_database() -> Answer:
-        before = cache.peek(url)
-        made_from = before.made_from if before else None
-        # If the bytes are still those of the stale answer, they aren't fetched, and it is reused.
-        found = resolve(url, extensions, known=made_from.sha256 if made_from else None)
-        if _same_bytes(found, made_from) and not _reused(found, before):
-            # Only the file's name or its times differ: a new answer needs the bytes after all.
-            found = resolve(url, extensions)
-        answer = _answer(url, found, lambda it: _reused(it, before) or MAKERS[variant](url, it))
-        return _nowhere(url) if _lacks_its_slash(url, answer, found) else answer
+        try:
+            return _from_database(variant, url, public_only=True)
+        except (RealmError, TranspilerFailed, Unfinished):
+            raise
+        except Exception as error:
+            raise Unfinished from error
 
-    if alone:
-        cache.drop(url)
-        return from_database()
-    slots = _watched(variant, url, extensions)
-    return cache.load(url, slots, from_database, lambda it: _narrowed(url, extensions, it))
+    return _shared(variant, url, from_database)
 
 
 def committed(variant: Variant, url: str) -> Answer:
@@ -178,12 +193,35 @@ def _extensions(variant: Variant, url: str) -> tuple[str, ...]:
     return ("",) if url.endswith(("/", *EXECUTABLE_EXTENSIONS)) else _PROBED[variant]
 
 
-def _watched(variant: Variant, url: str, extensions: tuple[str, ...]) -> Slots:
+def _from_database(variant: Variant, url: str, *, public_only: bool = False) -> Answer:
+    """The answer as it is committed now. Raises Unfinished if `public_only` and it is private."""
+    extensions, before = _extensions(variant, url), caches()[variant].peek(url)
+    made_from = before.made_from if before else None
+    # If the bytes are still those of the stale answer, they aren't fetched, and it is reused.
+    found = resolve(url, extensions, known=made_from.sha256 if made_from else None)
+    if _same_bytes(found, made_from) and not _reused(found, before):
+        # Only the file's name or its times differ: a new answer needs the bytes after all.
+        found = resolve(url, extensions)
+    if public_only and found is not None and not found.public:
+        raise Unfinished
+    answer = _answer(url, found, lambda it: _reused(it, before) or MAKERS[variant](url, it))
+    return _nowhere(url) if _lacks_its_slash(url, answer, found) else answer
+
+
+def _shared(variant: Variant, url: str, load: Callable[[], Answer]) -> Answer:
+    """The answer of one load for all who ask meanwhile."""
+    extensions = _extensions(variant, url)
+    return caches()[variant].load(
+        url, _watched(variant, url), load, lambda it: _narrowed(url, extensions, it)
+    )
+
+
+def _watched(variant: Variant, url: str) -> Slots:
     """Everything whose change could change the answer: every possible realm at or above the URL,
     every file that the URL could name, and for a page the indexes of those realms."""
     realms = realm_candidates(url)
     keys = [realm_key(realm) for realm in (*realms, f"{url}/")]
-    keys += [path_key(url + extension) for extension in extensions]
+    keys += [path_key(url + extension) for extension in _extensions(variant, url)]
     if variant is Variant.HTML:
         keys += [index_key(realm) for realm in realms]
         # A source realm's folder redirects every client to its page only if this file exists.

@@ -23,7 +23,7 @@ from notifications.short_cached import short_cached
 from notifications.texts import whole_number
 from realms.errors import Malformed, RealmError
 from realms.figures.counting import counts
-from realms.front import Application, Front
+from realms.front import Front
 from realms.http.conditions import HEADERS, MANY, Conditions
 from realms.http.error_answers import error_response
 from realms.http.packed import Packed
@@ -205,11 +205,16 @@ def _may_be_kept(headers: tuple[tuple[bytes, bytes], ...]) -> bool:
     return sum(len(name) + len(value) for name, value in headers) <= _MAX_KEPT_BYTES
 
 
-def _call(application: Application, environ: Environ) -> Reply:
-    """A WSGI application's whole answer."""
+def _call(front: Front, environ: Environ) -> Reply:
+    """The front's whole answer, or that of the WSGI application behind it."""
     started: list[tuple[str, list[tuple[str, str]]]] = []
     try:
-        result = application(environ, lambda status, headers, *_: started.append((status, headers)))
+        reply = front.read(environ)
+        if reply is not None:
+            return reply
+        result = front.pass_on(
+            environ, lambda status, headers, *_: started.append((status, headers))
+        )
         try:
             packed = getattr(result, "packed", None)
             body = packed if isinstance(packed, Packed) else b"".join(result)

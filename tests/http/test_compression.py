@@ -9,6 +9,7 @@ import brotli
 import pytest
 import zstandard
 
+from realms.api import routes
 from realms.http.compression import Coding, accepts, compressed, preferred
 from realms.serving import answers
 from realms.serving.asked import asked
@@ -173,7 +174,7 @@ def test_two_who_prefer_a_coding_at_once_wait_for_one(
 
     web.get(f"{REALM}a.txt")
     monkeypatch.setattr(answers, "compressed", counted)
-    monkeypatch.setattr(answers, "preferred", met)
+    monkeypatch.setattr(routes, "preferred", met)
     asked = {"Accept-Encoding": "zstd"}
     both = [in_thread(web.get, f"{REALM}a.txt", **asked) for _ in range(2)]
     assert {each.result(PATIENCE).headers["content-encoding"] for each in both} == {"zstd"}
