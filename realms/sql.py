@@ -71,6 +71,21 @@ SELECT body, error FROM realms_transpiledmodule
 WHERE sha256 = %(sha256)s AND transpiler = %(transpiler)s
 """
 
+# --- Writes ------------------------------------------------------------------------------------
+
+#: One row, with the realm's new generation and totals. SQL, because the ORM would need a second
+#: statement to read what the first has set. A process of an older release may have written files
+#: without counting them, so the totals never fall below zero.
+ADVANCE: LiteralString = """
+UPDATE realms_realm SET generation = generation + 1,
+    bumped_at = statement_timestamp(),
+    bumped_by = %(by)s,
+    file_count = greatest(file_count + %(files)s, 0),
+    byte_count = greatest(byte_count + %(size)s, 0)
+WHERE id = %(realm)s
+RETURNING generation, file_count, byte_count
+"""
+
 # --- Listings ----------------------------------------------------------------------------------
 # SQL, because Postgres makes the JSON: a realm may have a million files. Each statement is one
 # snapshot, and returns a text per row, with a thousand members of a JSON object; a row of NULL if

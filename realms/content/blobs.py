@@ -55,7 +55,8 @@ def store_blobs(contents: Iterable[bytes]) -> list[str]:
         Blob(sha256=sha256, size=len(data), data=None if len(data) > ROW_BLOB_BYTES else data)
         for sha256, data in sorted(dict(hashed).items())
     ]
-    with transaction.atomic():
+    # Without a savepoint: whoever stores content gives up its transaction if that fails.
+    with transaction.atomic(savepoint=False):
         Blob.objects.bulk_create(
             blobs, update_conflicts=True, unique_fields=["sha256"], update_fields=["stored_at"]
         )

@@ -7,13 +7,15 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from django.conf import settings
-from django.db.models import F
-from django.db.models.functions import Greatest, Now
+from django.db import connection
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from definitions.causes import cut
+from realms import sql
 from realms.content.blobs import Stored, store_blobs
 from realms.content.changes import Change, raise_change
 from realms.content.resolve import realms_within
@@ -73,15 +75,18 @@ def is_card(path: str, data: bytes) -> bool:
 def advance(realm: Realm, by: str, files: int = 0, size: int = 0) -> int:
     """Gives the realm its next generation and returns it. `by` says to people what does so. `files`
     and `size` (bytes) are added to the realm's totals. The caller holds the realm's lock."""
-    Realm.objects.filter(pk=realm.pk).update(
-        generation=F("generation") + 1,
-        bumped_at=Now(),
-        bumped_by=cut(by),
-        # A process of an older release may have written files without counting them.
-        file_count=Greatest(F("file_count") + files, 0),
-        byte_count=Greatest(F("byte_count") + size, 0),
-    )
-    realm.refresh_from_db(fields=["generation", "file_count", "byte_count"])
+    parameters: dict[str, UUID | str | int] = {
+        "realm": realm.pk,
+        "by": cut(by),
+        "files": files,
+        "size": size,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(sql.ADVANCE, parameters)
+        row = cursor.fetchone()
+    if row is None:
+        raise Realm.DoesNotExist(realm.url)
+    realm.generation, realm.file_count, realm.byte_count = row
     return realm.generation
 
 
