@@ -68,16 +68,16 @@ class Change:
 # --- Consequences of a change --------------------------------------------------------------------
 
 
-def board_keys(change: Change) -> set[str]:
-    """The keys that move on this replica's board at commit. The notifications of the triggers move
-    them on the board of every replica, this one's included."""
+def keys_moved_here(change: Change) -> set[str]:
+    """The keys that move on this replica's board at commit. Triggers, or `notifications_of`,
+    announce them to every replica."""
     moves = change.rights or change.exists_before != change.exists_after
     if moves or change.paths is None or len(change.paths) > MAX_PATHS_PER_STATEMENT:
         return {realm_key(change.realm_url)}
     return {path_key(change.realm_url + path) for path in change.paths}
 
 
-def notifications(change: Change) -> list[Notification]:
+def notifications_of(change: Change) -> list[Notification]:
     """The notifications that no trigger sends. One says that all files of the realm have changed.
     The others name the source realms that are published at another URL than before: links to such a
     realm lead to that URL."""

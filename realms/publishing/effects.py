@@ -16,13 +16,13 @@ from notifications.emit import bump_at_commit, emit
 from notifications.tracing import spans
 from realms.content.changes import (
     Change,
-    board_keys,
     changed_for_readers,
     drops_all_definitions,
     is_draft,
+    keys_moved_here,
     moved,
     needs_job,
-    notifications,
+    notifications_of,
 )
 from reindex.jobs import queue
 from reindex.reading.references import file_url
@@ -30,7 +30,7 @@ from reindex.reading.references import file_url
 
 def carry_out(changes: Sequence[Change]) -> None:
     """Updates caches, definitions and jobs, in the transaction that makes the changes."""
-    bump_at_commit({key for change in changes for key in board_keys(change)})
+    bump_at_commit({key for change in changes for key in keys_moved_here(change)})
     with spans.span("notify"):
         notify_replicas(changes)
     with spans.span("drop definitions"):
@@ -41,7 +41,7 @@ def carry_out(changes: Sequence[Change]) -> None:
 
 def notify_replicas(changes: Sequence[Change]) -> None:
     """Sends the notifications that no trigger sends."""
-    distinct = dict.fromkeys(each for change in changes for each in notifications(change))
+    distinct = dict.fromkeys(each for change in changes for each in notifications_of(change))
     span = spans.current()
     if span:
         distinct[Notification(REALM_TRACES, span)] = None

@@ -14,13 +14,13 @@ from notifications.channels import (
 from realms.content import changes
 from realms.content.changes import (
     Change,
-    board_keys,
     changed_for_readers,
     dispatch_at_end,
     drops_all_definitions,
+    keys_moved_here,
     moved,
     needs_job,
-    notifications,
+    notifications_of,
     raise_change,
 )
 
@@ -62,7 +62,7 @@ SITE = {realm_key(URL)}
 def test_this_replica_moves_what_the_triggers_tell_its_peers(
     change: Change, keys: set[str]
 ) -> None:
-    assert board_keys(change) == keys
+    assert keys_moved_here(change) == keys
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_this_replica_moves_what_the_triggers_tell_its_peers(
 def test_replicas_are_told_of_the_realm_and_of_sources_that_moved(
     change: Change, told: list[Any]
 ) -> None:
-    assert notifications(change) == told
+    assert notifications_of(change) == told
     assert {each.payload for each in told} >= {f"upsert:{url}" for url in moved(change)}
 
 
