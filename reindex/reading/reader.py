@@ -362,7 +362,7 @@ class Reader:
         self._carried.add(pin)
         if pin.realm_url in self.private:
             return
-        advanced = realm_history.advance(pin, self.access)
+        advanced = realm_history.note_read(pin, self.access)
         if advanced is None:
             return
         before, differing = advanced

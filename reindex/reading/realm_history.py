@@ -56,7 +56,7 @@ def changed(pin: Pin, since: int, access: Access) -> frozenset[str] | None:
     return _changed[pin, since]
 
 
-def advance(pin: Pin, access: Access) -> tuple[Pin, frozenset[str]] | None:
+def note_read(pin: Pin, access: Access) -> tuple[Pin, frozenset[str]] | None:
     """Notes that a realm is read at a generation. Returns the earlier generation at which this
     process last read the realm, and the paths that differ since; None if the process has not read
     the realm earlier, or if the paths are unknown."""
