@@ -62,8 +62,9 @@ class Plan:
 
 
 def lease_job(job_id: int) -> ReindexJob | None:
-    """Takes the lease of a queued job, which fixes its generation. None if another worker has the
-    lease, or if the job was planned, has ended or isn't due yet."""
+    """Takes the lease of a queued job. From then on later writes no longer change the job's
+    generation. None if another worker has the lease, or if the job was planned, has ended or isn't
+    due yet."""
     now = timezone.now()
     with bookkeeping():
         job = (
@@ -83,9 +84,10 @@ def lease_job(job_id: int) -> ReindexJob | None:
     return job
 
 
-def record_pins(job: ReindexJob, pins: dict[str, int], addresses: dict[str, str]) -> None:
-    """Stores which realms a job is about to read, and whose published addresses it depends on; see
-    `enqueue`. Does nothing if the caller has lost the lease."""
+def watch_realms(job: ReindexJob, pins: dict[str, int], addresses: dict[str, str]) -> None:
+    """Stores which realms a job is about to read, and which realms' published addresses it depends
+    on. If one of them changes from here on, `enqueue` makes another job follow. Does nothing if the
+    caller has lost the lease."""
     with bookkeeping():
         ReindexJob.objects.filter(
             pk=job.pk, status=Status.QUEUED, lease_number=job.lease_number

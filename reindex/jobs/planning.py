@@ -24,7 +24,7 @@ from reindex.reading.pins import UNREADABLE_GENERATION, Access, Pin
 from reindex.reading.reader import Reader
 from reindex.reading.realm_history import changed, manifest
 from reindex.reading.references import BASE_REALM
-from reindex.reading.replicas import addresses, ask_address, standing_at
+from reindex.reading.replicas import ask_address, replica_addresses, standing_at
 
 
 def plan(job: ReindexJob, go_on: Callable[[], object]) -> lifecycle.Plan:
@@ -32,8 +32,8 @@ def plan(job: ReindexJob, go_on: Callable[[], object]) -> lifecycle.Plan:
 
     Raises ReplicaUnavailable, WrongGeneration, PinEnded, WritersBusy, and any error of `go_on`.
     """
-    # Remembered for a moment: the second thread then needs no database connection to find them.
-    addresses()
+    # Called for its cache: while that is fresh, the second thread needs no database connection.
+    replica_addresses()
     head = IndexHead.objects.select_related("job").filter(realm_url=job.realm_url).first()
     carries = head is not None and not job.full and head.job.renderer == renderer()
     incremental = _incremental(job, head.job, go_on) if head is not None and carries else None
@@ -54,7 +54,7 @@ def _incremental(
     the base."""
     access = _access(job)
     # From here on, another job follows this one if any of these realms changes.
-    lifecycle.record_pins(job, {**base.pins, job.realm_url: job.generation}, base.addresses)
+    lifecycle.watch_realms(job, {**base.pins, job.realm_url: job.generation}, base.addresses)
     # Cards that looked for a missing realm are never cacheable, so they are rendered anyway.
     read = {url: pin for url, pin in base.pins.items() if pin != UNREADABLE_GENERATION}
     read.pop(job.realm_url, None)

@@ -70,7 +70,7 @@ def _pool() -> urllib3.PoolManager:
     )
 
 
-def addresses() -> list[str]:
+def replica_addresses() -> list[str]:
     """The replicas to read from, in random order; those that are left out come last."""
     known = settings.REALM_RENDER_REPLICAS or list(_live(int(time.monotonic())))
     known = known or [settings.REALM_REPLICA_ADDRESS]
@@ -179,7 +179,7 @@ def _get(
     """The first usable response of a replica. With `named`, an error response is usable too if its
     headers name the realm. Raises ReplicaUnavailable."""
     failures: list[str] = []
-    for address in addresses():
+    for address in replica_addresses():
         try:
             answer = _pool().request(
                 method, address + target, headers=dict(headers), body=body, redirect=False

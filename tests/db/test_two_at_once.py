@@ -127,7 +127,7 @@ PLANNING: dict[str, Callable[[ReindexJob], Any]] = {
     "planned": lambda old: len(lifecycle.create_batches(old, plan("a", "b"))),
     "swapped": lambda old: lifecycle.create_batches(old, plan()),
     "renew": leases.renew,
-    "announce": lambda old: lifecycle.record_pins(old, {URL: 1}, {}),
+    "announce": lambda old: lifecycle.watch_realms(old, {URL: 1}, {}),
     "failed": lambda old: lifecycle.record_failure(old, "nobody there"),
     "postpone": lambda old: leases.postpone(old, "busy"),
     "replace": lambda old: lifecycle.replace_job(old, "closed"),

@@ -74,7 +74,7 @@ def test_a_replica_that_fails_is_left_out_for_a_while_and_another_is_asked(
         for _ in range(24):
             assert replicas.get_pinned(Pin(URL, 7), "a.json", "*/*", Access()).replica == good
         assert len(asked) == 1
-        assert replicas.addresses()[0] == good
+        assert replicas.replica_addresses()[0] == good
 
         monkeypatch.setattr(replicas, "SHUN_SECONDS", 0.0)
         replicas._unhealthy.clear()
