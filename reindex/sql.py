@@ -89,7 +89,7 @@ OTHERS_WAIT: LiteralString = f"""
 
 #: Adds to an owner's worker time, after halving what is stored for its age. SQL, because the ORM's
 #: upserts can't compute with the stored value.
-COUNT_USAGE: LiteralString = """
+ADD_USAGE: LiteralString = """
     INSERT INTO reindex_ownerusage AS used (owner, seconds, counted_at)
     VALUES (%(owner)s, %(seconds)s, %(now)s)
     ON CONFLICT (owner) DO UPDATE SET counted_at = excluded.counted_at, seconds = excluded.seconds

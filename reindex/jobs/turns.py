@@ -59,7 +59,7 @@ class Turn:
 
     def end(self) -> None:
         """Adds the turn's time to the owner's usage."""
-        count(self.owner, time.monotonic() - self._began)
+        add_usage(self.owner, time.monotonic() - self._began)
 
 
 def take() -> Piece | None:
@@ -96,10 +96,10 @@ def waiting(now: datetime) -> dict[str, tuple[int, datetime]]:
         return {kind: (count, since) for kind, count, since in cursor.fetchall()}
 
 
-def count(owner: str, seconds: float) -> None:
+def add_usage(owner: str, seconds: float) -> None:
     """Adds to the worker time that an owner has used lately."""
     with connection.cursor() as cursor:
-        cursor.execute(sql.COUNT_USAGE, _named(owner=owner, seconds=seconds))
+        cursor.execute(sql.ADD_USAGE, _named(owner=owner, seconds=seconds))
 
 
 def _named(**more: Any) -> dict[str, Any]:

@@ -227,7 +227,7 @@ def done(count: int) -> str:
         else:
             assert isinstance(piece, ReindexJob)
             lifecycle.create_batches(piece, lifecycle.Plan([], {}))
-        turns.count(owners[-1], 2)
+        turns.add_usage(owners[-1], 2)
     return owners
 
 
@@ -255,20 +255,20 @@ class TestTurns:
         assert done(3) == "baa"
 
     def test_an_owner_who_had_a_long_turn_waits_until_others_had_theirs(self) -> None:
-        turns.count("a", 60)
+        turns.add_usage("a", 60)
         owe("a", batches=2, ago=9)
         for owner in "bcd":
             owe(owner, batches=2)
         assert done(8) == "bcdbcdaa"
 
     def test_worker_time_is_forgotten_by_half_each_minute(self) -> None:
-        turns.count("a", 60)
+        turns.add_usage("a", 60)
         OwnerUsage.objects.update(counted_at=timezone.now() - timedelta(minutes=5))
-        turns.count("b", 10)
+        turns.add_usage("b", 10)
         owe("b", ago=9)
         owe("a")
         assert done(2) == "ab"
-        turns.count("a", 0)
+        turns.add_usage("a", 0)
         assert OwnerUsage.objects.get(owner="a").seconds < 5
 
     def test_drafts_come_after_publishes_until_they_have_waited_long(self) -> None:
@@ -277,7 +277,7 @@ class TestTurns:
         assert done(2) == "ba"
         for _ in range(3):
             owe("b")
-        turns.count("b", 60)
+        turns.add_usage("b", 60)
         owe("a", draft=True, ago=11)
         assert done(2) == "ab"
 
@@ -298,7 +298,7 @@ class TestTurns:
         wanted.want_definitions([f"http://a.localhost:4201/{i}.ts" for i in range(50)], "a")
         assert turns.take() is None  # not due yet
         WantedDefinitions.objects.update(due_at=timezone.now() - timedelta(minutes=1))
-        turns.count("a", 5)
+        turns.add_usage("a", 5)
         owe("b")
         assert taken(3) == "baa"
 
@@ -310,7 +310,7 @@ class TestTurns:
         with transaction.atomic():
             queue.enqueue_job(job.realm_url, 2, owner="a")
         owe("b")
-        turns.count("b", 60)
+        turns.add_usage("b", 60)
         assert taken(1) == "b"
         assert not batches.finish(batch, [])
         batches.end_lease_of_ended_job(batch)
