@@ -137,7 +137,7 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
         source = _source(source_url, caller)
         published = _published_or_free(url, source, caller)
         by = f"publish by {caller.username}"
-        with spans.span("swap"):
+        with spans.span("show"):
             return _show(source, source.generation, published, url, caller, held, by)
 
     with spans.trace("publish", realm=url):
@@ -162,7 +162,7 @@ def rollback_realm(published_url: str, caller: Caller, publication: int | None =
         realm = _published(url, caller)
         earlier = rollback_target(realm, publication)
         by = f"rollback by {caller.username}"
-        with spans.span("swap"):
+        with spans.span("show"):
             return _show(earlier.source, earlier.source_generation, realm, url, caller, held, by)
 
     with spans.trace("rollback", realm=url):

@@ -20,7 +20,7 @@ PUBLISHED = "http://ada.localhost:4201/"
 PARENTS = {
     "publish": None,
     "lock": "publish",
-    "swap": "publish",
+    "show": "publish",
     "notify": "publish",
     "drop definitions": "publish",
     "enqueue": "publish",
@@ -66,7 +66,7 @@ def test_a_publish_is_one_trace_up_to_its_landed_pages(
     assert parents == PARENTS
     assert {each.attributes["replica"] for each in traces.named("heard")} == {"a", "b"}
     assert len({each.process for each in of_publish}) >= 4
-    in_order("lock", "swap", "notify", "drop definitions", "enqueue", traces=traces)
+    in_order("lock", "show", "notify", "drop definitions", "enqueue", traces=traces)
     in_order("queued", "plan", "read", "render", "swap index", traces=traces)
     (landed,) = traces.named("landed")
     assert landed.attributes["realm"] == PUBLISHED
