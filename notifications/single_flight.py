@@ -58,9 +58,9 @@ class SingleFlight(Generic[V]):
             flight.landed.set()
 
     def _may_join(self, flight: _Flight[V], slots: Slots) -> bool:
-        """Whether a caller may have this flight's value: no change that is known here has overtaken
-        it, and it lacks only changes younger than the bound. A live board knows all older changes.
-        Without one, a flight that is itself younger than the bound has read them."""
+        """Whether a caller may have this flight's value. Two conditions: the board shows no change
+        since the flight began, and the flight cannot lack a change older than the bound. The second
+        holds if the board is live, or if the flight itself is younger than the bound."""
         young = now_ns() - flight.began < self._bound_ns
         # `live` comes first: it may switch to a new board, where the stamp is stale.
         return (young or self._board.live()) and self._board.unchanged(slots, flight.stamp)

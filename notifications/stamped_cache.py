@@ -46,8 +46,8 @@ class _Entry(Generic[V]):
 
 
 class StampedCache(Generic[V]):
-    """Values by key. Evicts the oldest entry that had no hit since it was last the oldest. Safe for
-    threads."""
+    """Values by key. Evicts from the oldest on. An entry that has had a hit is spared once and
+    moved to the end. Safe for threads."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class StampedCache(Generic[V]):
         self._flights: SingleFlight[V] = SingleFlight(board, bound_ns)
 
     def get(self, key: Hashable) -> V | None:
-        """The value, if it is certainly fresh, else None. A hit costs no more than this method."""
+        """The value, if it is certainly fresh, else None. A hit takes no lock."""
         entry = self._entries.get(key)
         if entry is None or not self._board.vouches(entry.sealed):
             return None

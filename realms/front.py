@@ -1,10 +1,12 @@
 """The front: answers public reads, and passes the rest on to Django.
 
-A hit is a dictionary lookup and a comparison of stamps, without Django and without the database.
-Its reply is made once and kept with the cached answer. A miss of a file or a module that everyone
-may read is loaded here, by the function that Django's view calls. Requests that the front can't
-answer for certain (a page, a private realm, a query, a write) go to Django unchanged, and so does a
-request whose load failed.
+A hit of the event loop is a dictionary lookup and a comparison of stamps, without Django and
+without the database. Its reply is made once for each host policy, content coding and outcome of the
+conditions, and kept with the cached answer. A miss of a file or a module that everyone may read is
+loaded here, by the function that Django's view calls. Requests that the front can't answer for
+certain (a page that is no hit, a private realm, a query, a write) go to Django, and so does a
+request whose load failed. The front adds only the raw path to these requests, and the replica's
+name to their answers.
 """
 
 from collections.abc import Callable, Iterable
@@ -71,7 +73,8 @@ class Front:
     ) -> Reply | None:
         """The reply to a read without a query, if this process's caches have it. `path` is
         unescaped and composed. `copy` is the If-None-Match of a request whose other conditions mean
-        nothing beside it; `wanted` has none then. Never uses the database."""
+        nothing beside it; `wanted` has none then. Needs neither a thread of a lane nor the
+        database."""
         if path.startswith("/_") or path.endswith(GENERATED):
             return None
         place = wanted.variant, wanted.origin + path

@@ -1,4 +1,5 @@
-"""The ASGI application that granian serves: it runs the WSGI application in threads."""
+"""The ASGI application that granian serves: it answers cache hits in the event loop, and runs the
+WSGI application in threads for the rest."""
 
 from django.conf import settings
 

@@ -1,8 +1,9 @@
 """Answers to reads, each cached with the stamp of everything that it depends on.
 
-An `Answer` is a complete response, except for the parts that depend on the single request (HEAD,
-If-None-Match). The source cache, the transpiled-module cache and the page cache are three
-`StampedCache`s of answers. A cache hit reads no database.
+An `Answer` is a complete response, except for the parts that depend on the single request: HEAD,
+conditions, ranges, the content coding, and the policy of the host. The source cache, the
+transpiled-module cache and the page cache are three `StampedCache`s of answers. A look-up in them
+reads no database; the routes read it, to check who asks for a private answer.
 """
 
 from collections.abc import Callable, Hashable

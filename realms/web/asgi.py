@@ -2,8 +2,9 @@
 
 The event loop answers cache hits itself. For any other request it receives the whole body, lets a
 thread of the request's lane call the WSGI application, and sends the answer as fast as the client
-reads it. So a client that sends or reads slowly holds some memory but never a thread, and a cached
-read waits for no thread.
+reads it. A body that is too large, or comes in chunks of unknown total length, is refused unread.
+So a client that sends or reads slowly holds some memory but never a thread, and a cached read waits
+for no thread.
 
 Nothing here uses the database: only the lanes' threads do.
 """
@@ -110,7 +111,8 @@ class RealmServer:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         if self._new:
-            # The first request proves that the server listens. It is never a hit.
+            # Done at the first request, when the server is certain to listen. The caches are still
+            # empty then, so this code is reached.
             self._new = False
             give_up_on_stalled_connections(settings.REALM_SEND_SECONDS)
         environ = _environ(scope)
