@@ -132,7 +132,7 @@ export function addressOf(card: Card): string {
   return store.address(url);
 }
 
-/** The one URL of a card's page: that of a folder's `index` is the folder. */
+/** The URL of a card's page; for a folder's `index` this is the folder's URL. */
 export function pageOf(card: Card): string {
   return pageURL(addressOf(card));
 }

@@ -41,7 +41,7 @@ export class CardStore {
     return card;
   }
 
-  /** The address of a card's page: pages of a source realm are where it is published. */
+  /** The URL of a card's page. For a card of a source realm it lies where the realm is published. */
   address(url: string): string {
     return this.#source.address?.(url) ?? url;
   }

@@ -103,7 +103,8 @@ class Told(Protocol):
 @dataclass
 class Listener:
     """Receives notifications for one replica. `connect` opens a psycopg connection in autocommit
-    mode, and so does `connect_as_writers`, for sending pings; without it, the first is used."""
+    mode, and so does `connect_as_writers`, for sending pings. Without `connect_as_writers`, pings
+    go over the listening connection."""
 
     replica: str
     board: Told

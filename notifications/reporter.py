@@ -62,7 +62,7 @@ class Reporter(threading.Thread):
         self._figures = figures
         self._complained = False
         self._stopped = threading.Event()
-        #: The generations in this replica's rows.
+        #: By realm: the generation that this replica last stored as applied.
         self._reported: dict[str, int] = {}
         self._seen: dict[str, int] = {}
         self._seen_at = 0

@@ -1,8 +1,8 @@
 """Jobs, their batches, and the index that they make.
 
-A job row guarantees that a realm's pages will be rendered at a generation: the transaction that
-makes the rendering necessary writes it. Messages only make workers start sooner. Realms are
-identified by URL, because a worker may run on a host that reaches realms over HTTP only.
+A job row guarantees that a realm's pages will be rendered at a generation. The row is written in
+the transaction that makes the rendering necessary. Messages only make workers start sooner. Realms
+are identified by URL, because a worker may run on a host that reaches realms over HTTP only.
 """
 
 from django.contrib.postgres.fields import ArrayField

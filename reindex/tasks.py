@@ -131,7 +131,7 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
         raise
     cards, carried = len(plan.paths), plan.carried
     logger.info("job %d: %d cards to render, %d carried over", job.pk, cards, carried)
-    # Without batches nothing is sent: a negative number of times is none.
+    # With no batches `times` is -1 or 0, and nothing is sent.
     messages.send_work(times=len(made) if over else len(made) - 1)
     if made and not over:
         _render_batch(made[0], turn)

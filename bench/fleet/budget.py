@@ -1,10 +1,10 @@
 """Measures what one replica, one write, one publish and one row cost, and multiplies.
 
-The unit costs are of the project's own functions on a Postgres of the measurement's own. A cost in
-processor time is that of the server's process for the connection (which a busy machine stretches
-less than it stretches a time); WAL is what the server wrote to its log, which is also what a
-standby gets and what an archive keeps. The last table computes a fleet from these by the formulas
-that stand in it; `--wake` is measured by `script/bench fleet notify`.
+The unit costs are of the project's own functions on a Postgres of the measurement's own. Processor
+time is that of the server process behind the connection; a busy machine distorts it less than
+elapsed time. WAL is counted as written; a standby and an archive get the same bytes. The last table
+computes a fleet from these by the formulas that stand in it; `--wake` is measured by `script/bench
+fleet notify`.
 """
 
 import argparse

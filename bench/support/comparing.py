@@ -77,7 +77,8 @@ class Bar:
 
     @property
     def held(self) -> bool | None:
-        """Whether the figure (of a ratio, the median) is within the limits; None without it."""
+        """Whether the figure is within the limits; of a ratio its median counts. None if nothing
+        was measured."""
         if self.figure is None:
             return None
         value = self.figure.median if isinstance(self.figure, Ratio) else self.figure

@@ -1,7 +1,8 @@
 """Applies the consequences of a transaction's changes, within the transaction.
 
-First the bumps of this replica's board at commit, then the notifications to all replicas, the
-definitions, and last the jobs, so that their messages are sent after the board has moved.
+It registers the bumps of this replica's board first, because callbacks run in order at commit; then
+it sends the notifications to all replicas, drops definitions, and queues the jobs. So the messages
+of the jobs are sent after the board has moved.
 """
 
 from collections.abc import Sequence

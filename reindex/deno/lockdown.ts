@@ -42,7 +42,7 @@ export function lockDown(port: MessagePort): void {
   addEventListener("unhandledrejection", (event) => event.preventDefault());
   addEventListener("error", (event) => event.preventDefault());
   const shared = [Object.getPrototypeOf(port), MessageEvent.prototype];
-  // Without these methods card code can't listen to events of the global scope, which is a target too.
+  // The global scope is an event target too. With these methods removed, card code can't listen to its events.
   for (const name of ["addEventListener", "removeEventListener"]) {
     const method = Object.getOwnPropertyDescriptor(EventTarget.prototype, name)!;
     Object.defineProperty(shared[0], name, method);

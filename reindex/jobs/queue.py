@@ -55,7 +55,8 @@ def enqueue_job(
     realm_url: str, generation: int, *, full: bool = False, draft: bool = False, owner: str = ""
 ) -> ReindexJob:
     """Queues, in the caller's transaction, the rendering of a realm at a generation. It supersedes
-    a live job of an older generation, whose index is then never shown."""
+    every unfinished job of the realm, also a failed one and one of the same generation. The index
+    of a superseded job is never shown."""
     enqueue([Work(realm_url, generation, owner, full=full, draft=draft)])
     return ReindexJob.objects.live().get(realm_url=realm_url)
 
@@ -76,9 +77,8 @@ def enqueue(
 
     The caller changes these realms and holds their locks. A worker first stores that it reads a
     realm, then waits for those locks, and only then asks for the realm's generation and address. So
-    either the worker sees the change, or this function sees the worker's job. Everyone locks jobs
-    in one order and creates them in another; to keep these orders, a transaction that changes
-    several realms calls this once.
+    either the worker sees the change, or this function sees the worker's job. Jobs are locked by
+    key and created by URL. Two calls in one transaction would mix the orders and could deadlock.
     """
     wanted = {work.realm_url: work for work in works}
     reading = _Reading(frozenset(changed), frozenset(appeared), frozenset(moved))

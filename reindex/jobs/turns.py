@@ -1,11 +1,13 @@
 """Which piece of work a worker does next: a plan, a batch, or definitions.
 
-Owners take turns. The next piece belongs to the owner with the fewest workers at present. If
-several owners have equally few, it belongs to the owner who has used the least worker time lately.
-So no owner waits for another's whole queue, only for the pieces that workers have in hand. Pieces
-are short: when another owner waits, a batch gives back the cards that it has not rendered (`Turn`).
+Owners take turns. The next piece belongs to the owner with the fewest workers at present. Among
+owners with equally few, published realms come before drafts and definitions, until the latter have
+waited for PATIENCE. Then the owner who has used the least worker time lately comes first, and then
+the oldest piece.
 
-Drafts and definitions come after published realms until they have waited for PATIENCE.
+So no owner waits for another's whole queue, only for the pieces that workers have in hand. Pieces
+are short: when an owner with fewer workers waits, a batch gives back the cards that it has not
+rendered (`Turn`).
 """
 
 import time
@@ -27,7 +29,7 @@ PATIENCE = timedelta(seconds=10)
 HALF_LIFE = timedelta(seconds=60)
 #: The minimum length of a turn, even if others wait: starting a prerenderer takes most of a second.
 SLICE_SECONDS = 2.0
-#: Busy workers make no room for newer work: most likely an idle worker is about to take it.
+#: Work that has waited less than this doesn't end a turn: an idle worker will probably take it.
 HARDLY_WAITED = timedelta(milliseconds=100)
 #: How often a worker checks whether others wait.
 LOOK_SECONDS = 0.5
@@ -50,7 +52,7 @@ class Turn:
     _looked: float = 0
 
     def is_over(self) -> bool:
-        """Whether the turn has lasted SLICE_SECONDS and another owner waits."""
+        """Whether the turn has lasted SLICE_SECONDS and an owner with fewer workers waits."""
         now = time.monotonic()
         if now - self._began < SLICE_SECONDS or now - self._looked < LOOK_SECONDS:
             return False

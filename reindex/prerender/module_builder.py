@@ -26,8 +26,8 @@ class ModuleBuilder:
     """Builds definitions of modules (a `definitions.entries.Builder`) in public realms, and with an
     `authority` also in realms that its user may read.
 
-    It reads the *current* generations of the registry, never a job's pins: a build that begins
-    after a change must see that change, or an overtaken job's late work would be stored as newest.
+    It reads the *current* generations, never a job's pins. Otherwise a late build for an overtaken
+    job would be stored as the newest.
     """
 
     def __init__(self, authority: Authority | None = None, user: str = "") -> None:

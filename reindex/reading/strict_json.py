@@ -89,7 +89,7 @@ def finite(literal: str) -> float | None:
 
 
 def finite_only(literal: str) -> float:
-    """A number of a JSON document. Raises ValueError if it exceeds the range, as for `NaN`."""
+    """A number of a JSON document. Raises ValueError for a number out of range and for `NaN`."""
     value = finite(literal)
     if value is None:
         raise ValueError(f"{literal} is not a number that JSON can hold")

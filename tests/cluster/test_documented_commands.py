@@ -24,7 +24,7 @@ pytestmark = [
 
 
 def run(running: Cluster, command: list[str]) -> str:
-    """What a command says that ends well, in the environment of replica a."""
+    """The output of a command, run in replica a's environment. It must succeed."""
     own = running.replicas[0].commands["web"].environment
     done = subprocess.run(
         command, cwd=BASE_DIR, env={**running.environment, **own}, stdin=subprocess.DEVNULL,

@@ -80,9 +80,9 @@ class History:
     faults: list[tuple[float, float, str]] = field(default_factory=list)
     #: Reads that had no answer at all, by what went wrong.
     unanswered: dict[str, int] = field(default_factory=dict)
-    #: What a look into the database itself found wrong: rows that no commit explains.
+    #: Contradictions found in the database: rows that no recorded commit explains.
     contradictions: list[str] = field(default_factory=list)
-    #: How many definitions were looked at there.
+    #: How many definitions these looks into the database have compared.
     looks: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

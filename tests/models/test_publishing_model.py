@@ -79,7 +79,8 @@ class Shown:
 
 @dataclass
 class End:
-    """How a change ends: at a statement (`at`), or after its commit, or well."""
+    """How a change ends: killed or cut off at statement number `at`, killed after the commit, or
+    not at all."""
 
     how: str
     at: int = 0

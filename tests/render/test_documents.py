@@ -237,7 +237,8 @@ def page(attributes: Any = None, relationships: Any = None, **more: Any) -> byte
     return json.dumps({"data": data}).encode()
 
 
-#: Cards whose pages would not show what was written, with the key that their error names.
+#: Cards with something written that no page would show; with each, the key that the error must
+#: name.
 ERRORS = {
     "beside": (page(title="x"), "data.title"),
     "misspelt-attributes": (page(atributes={}), "data.atributes"),

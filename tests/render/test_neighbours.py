@@ -172,7 +172,7 @@ def test_a_card_that_leads_to_strangers_further_on_is_rendered_with_them(
     assert len(shown) == 13
 
 
-#: Ways for a page of Ada's to load Eve's code that no one has seen in her code or her cards.
+#: Ways in which Ada's page can load Eve's code without naming it literally in Ada's code or cards.
 UNSEEN = {
     "a computed name": b"""
 const name = ["wr", "ap.tsx"].join("");

@@ -1,4 +1,5 @@
-"""Rows of jobs, JavaScript, hangs and sessions that are over go; what is shown or owed stays."""
+"""Garbage collection removes the rows of finished jobs, unused JavaScript, old hangs and expired
+sessions. It keeps what is shown and what is still to be done."""
 
 from datetime import timedelta
 from hashlib import sha256

@@ -126,7 +126,7 @@ def test_links_lead_to_where_a_realm_is_published_and_move_with_it(
     assert link() == f"{LIBRARY}guide"
     for at in (SHOWN, "http://other.localhost:4201/"):
         make.publish(library, at)
-    # Of two, it is the one that was there first.
+    # Of two published copies, links lead to the older one.
     assert {"a", "b"} <= rendered() <= {"a", "b", "c", "lonely"}
     assert link() == f"{SHOWN}guide"
     make.publish(library, SHOWN)
