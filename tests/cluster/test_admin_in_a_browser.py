@@ -1,4 +1,4 @@
-"""The admin in a real browser, over a fleet that is broken and mended: everything by clicking.
+"""An operator finds and mends the faults of a fleet by clicking in the admin, in a real browser.
 
 It takes about a minute, because it waits for reports of real sidecars. It needs Debian's Chromium
 (`apt-get install chromium`); without it, it is skipped and says so.

@@ -1,5 +1,5 @@
-"""The database is stopped under load for 20 s: what clients are told, what the logs say, and what
-is new when it is back."""
+"""The database is stopped under load for 20 s. The tests check what clients are told, what the logs
+say, and that answers are up to date when the database is back."""
 
 import tempfile
 import threading

@@ -1,5 +1,5 @@
-"""One build of a definition in the whole fleet, on real processes: however many ask, on whichever
-replica, and whoever is killed.
+"""Real processes build a definition once in the whole fleet, however many clients ask, on whichever
+replica, and whichever process is killed.
 
 Builds are counted twice, by witnesses that know nothing of each other: the Deno processes that the
 operating system shows below the replicas, and the lines that the web services log.

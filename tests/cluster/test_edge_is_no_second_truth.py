@@ -1,4 +1,4 @@
-"""An edge is no second truth: what it shows is what the server behind it answers, to the byte."""
+"""An edge answers byte for byte what the server behind it answers."""
 
 import re
 from collections.abc import Iterator, Mapping

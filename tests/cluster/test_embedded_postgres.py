@@ -1,4 +1,4 @@
-"""The embedded Postgres: who starts it, who stops it, and what it gets over.
+"""The embedded Postgres: who starts it, who stops it, and which failures it recovers from.
 
 Every user is a process of its own that does what it is told on stdin and answers on stdout, so a
 test decides the order of events. The data folders are the tests' own.

@@ -1,4 +1,5 @@
-"""Owners take turns: what one has queued keeps no other's publish from being rendered (P10)."""
+"""Owners take turns: the queued work of one owner doesn't keep another owner's publish from being
+rendered (P10)."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""The measurements of docs/scale.md, in their smallest size: they run, and say what they found."""
+"""The measurements of docs/scale.md run in their smallest size and print their results."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Whatever has become of a realm, and whatever is asked of it: all replicas say what the database
+"""Whatever happened to a realm, and whatever is requested: all replicas answer what the database
 holds.
 
 Each situation makes realms, has everything about them asked, so that it is cached wherever it can

@@ -1,4 +1,4 @@
-"""`kill -9` at the worst moments: of the process that publishes, and of the workers that render.
+"""`kill -9` at the worst moments hits the process that publishes, or the workers that render.
 
 What is published afterwards is the old or the new publication, whole, and what the new one owes its
 visitors is done once somebody is there to do it. The moments are made by locks that the test holds

@@ -1,4 +1,4 @@
-"""Messages wake workers; the rows say what is to be done. A publish goes before drafts."""
+"""Messages only wake workers; the rows say what is to be done. Publishes are done before drafts."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Clients that take their time keep nobody else waiting: what is cached is served beside them."""
+"""Slow clients keep nobody else waiting: cached answers are served meanwhile."""
 
 import socket
 import threading

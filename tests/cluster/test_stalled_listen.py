@@ -1,4 +1,4 @@
-"""The worst that can happen to a LISTEN connection: it stays open and nothing comes through it."""
+"""The worst fault of a LISTEN connection: it stays open and delivers nothing."""
 
 import time
 from pathlib import Path

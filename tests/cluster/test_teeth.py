@@ -1,4 +1,5 @@
-"""Would we notice? Each mechanism is switched off in turn, and the test that stands for it fails.
+"""The tests notice what they should: each mechanism is switched off in turn, and its test must
+fail.
 
 `script/faults --break NAME` switches off the same in a whole fleet; docs/how-to/break-it.md has
 the table of what catches which.

@@ -1,5 +1,5 @@
-"""`verify_coherence` on a real fleet: one that is well, one that lags, one that lies, one that is
-gone."""
+"""`verify_coherence` on a real fleet that is coherent, or has a replica that lags, answers wrongly,
+or can't be reached."""
 
 import json
 import os

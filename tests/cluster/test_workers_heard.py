@@ -1,4 +1,5 @@
-"""A real Celery worker: it is heard of, its leases name it, and it is gone once it has ended."""
+"""A real Celery worker reports that it lives, its leases name it, and it is no longer listed once
+it has ended."""
 
 import signal
 import socket

@@ -1,5 +1,5 @@
-"""Publish, roll back, unpublish, delete: each happens as a whole or not at all, and is told of only
-then."""
+"""Publish, rollback, unpublish and delete each happen as a whole or not at all. Replicas and
+workers are told only after the commit."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Content is whole or not there, whatever happens while it is written."""
+"""Content is stored as a whole or not at all, whatever happens during the write."""
 
 import os
 from pathlib import Path

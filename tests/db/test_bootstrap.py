@@ -1,4 +1,4 @@
-"""The bootstrap realm is what the release ships: no more, no less, and nobody else's."""
+"""The bootstrap realm has exactly the files that the release ships, and no owner."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""One process of the fleet does the work that all want: who is elected, who waits, and for how
+"""One process of the fleet does the work that several want: who is elected, who waits, and for how
 long."""
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What is announced, and when: by `emit` in a transaction, and by triggers whoever writes."""
+"""What is announced, and when: by `emit` within a transaction, and by triggers for every write."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Two of everything: operations at the same time, the second between any two steps of the first.
+"""Two operations at once: the second runs between any two steps of the first.
 
 One that waits for another which waits for it is ended by Postgres with an error, so it is enough
 that both come to an end.

@@ -1,4 +1,4 @@
-"""A publication tells how long its locks were waited for, and how long they were held."""
+"""A publication records how long it waited for its locks, and how long it held them."""
 
 from time import perf_counter
 

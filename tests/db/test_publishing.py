@@ -1,4 +1,5 @@
-"""Publishing shows a source as it stands, once and again, and only to those whose URL it is."""
+"""A publish shows the source as it is now, can be repeated, and is allowed only to the owner of
+both URLs."""
 
 import pytest
 

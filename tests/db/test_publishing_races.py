@@ -1,5 +1,5 @@
-"""Writes, publishes, rollbacks and deletes of one realm at the same time: whoever waited finds what
-stands by then."""
+"""Writes, publishes, rollbacks and deletes of one realm at the same time: an operation that waited
+for the lock works on the state of that moment."""
 
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter

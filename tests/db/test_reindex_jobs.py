@@ -1,5 +1,5 @@
-"""A reindex is owed from the commit on; a newer one supersedes it, a takedown cancels it, and
-readiness says how far it is."""
+"""A reindex is due from the commit on. A newer one supersedes it, a takedown cancels it, and
+readiness reports its progress."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What fails, or is killed, or has to wait, is tried again: batches, planners, jobs."""
+"""Batches, plans and jobs that fail, are killed or have to wait are tried again."""
 
 from collections.abc import Callable
 from datetime import timedelta

@@ -1,4 +1,5 @@
-"""An unpublish or a delete takes what it should and nothing else; the card library stays."""
+"""An unpublish or a delete removes what belongs to the realm and nothing else; the card library
+stays."""
 
 import json
 from typing import Any

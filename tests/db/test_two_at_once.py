@@ -1,5 +1,5 @@
-"""Whoever finishes, renews, claims, plans or swaps may meet another who does the same: two at once
-come to what they come to one after the other."""
+"""Two processes that finish, renew, lease, plan or swap at the same time get the same result as one
+after the other."""
 
 from collections.abc import Callable
 from datetime import timedelta

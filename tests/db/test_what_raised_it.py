@@ -1,4 +1,4 @@
-"""Each generation says when it was raised last, and what raised it."""
+"""Each realm's row says when its generation was raised last, and what raised it."""
 
 import json
 from io import StringIO

@@ -1,4 +1,5 @@
-"""Words of a search: whatever signs and writings a text has, its words are found and no others."""
+"""The words of a search: every word of a text is found, whatever signs and writing systems it has,
+and no other word is."""
 
 from typing import Any
 

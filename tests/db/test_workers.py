@@ -1,4 +1,4 @@
-"""Workers say in the database that they live, and leases say which worker has them."""
+"""Workers report in the database that they live, and leases name the worker that holds them."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Mechanisms switched off, one at a time, to see that the campaign notices.
+"""Switches mechanisms off, one at a time, to check that the campaign notices.
 
 As a settings module for a fleet's processes it is the project's own, with one mechanism broken:
 the one that REALM_FAULTS_BREAK names. Nothing in production imports it.

@@ -1,4 +1,4 @@
-"""The judge: holds a history against what was committed, and says what contradicts a promise."""
+"""The judge: compares a history with what was committed, and reports what contradicts a promise."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Those who use the fleet while it suffers: authors who write and publish, readers who read."""
+"""The clients of a fleet during a campaign: authors who write and publish, and readers who read."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""What clients did and saw, for the judge."""
+"""Records what clients did and saw, for the judge."""
 
 import itertools
 import re

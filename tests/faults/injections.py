@@ -1,4 +1,4 @@
-"""The faults: each breaks one thing, and mends it after a while of the seed's choosing."""
+"""The faults: each breaks one thing, and mends it after a time that the seed decides."""
 
 import random
 import shutil

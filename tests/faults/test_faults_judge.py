@@ -1,5 +1,5 @@
-"""The judge of fault campaigns is judged: each kind of lie in a history is found, and the truth is
-let pass."""
+"""The judge of fault campaigns finds each kind of wrong answer in a history, and accepts a correct
+history."""
 
 import hashlib
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What was committed when: the account of the database, as questions that a judge asks."""
+"""What was committed, and when, according to the database: the judge asks these functions."""
 
 import bisect
 from collections import defaultdict

@@ -1,5 +1,6 @@
-"""What strangers did to get in, each as they did it: names that are words, rights that outlive
-accounts, and answers that come before the question whether they may be given."""
+"""Attacks on access, each sent as an attacker would send it: accounts named like words of the
+protocol, rights of deleted accounts, and answers that reveal something before the permission is
+checked."""
 
 import json
 import threading

@@ -1,5 +1,5 @@
-"""P4 and P7 as a client sees them: what a change emptied stays empty of what it was, whatever was
-under way, and however many ask at once, the work is done once."""
+"""P4 and P7 as a client sees them: a load that overlaps a change never brings old content back, and
+concurrent requests do the work once."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Conditional requests: what a client knows of what it asks for, or is about to change."""
+"""Conditional requests: a client says which version it has, or which one it means to change."""
 
 import json
 from datetime import timedelta

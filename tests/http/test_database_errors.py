@@ -1,4 +1,5 @@
-"""What a client is told of a database error, what the log says of it, and who hears of mistakes."""
+"""After a database error: what the client is told, what the log says, and which errors are reported
+as bugs."""
 
 import logging
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
-"""What another replica does is so here as soon as it has been announced, and is applied once."""
+"""A change of another replica holds here as soon as its notification arrives, and is applied
+once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""P2 where it is least obvious: a load that was begun before a commit is under way."""
+"""P2 in its least obvious case: a request meets a load that began before the commit it asks for."""
 
 import threading
 from typing import Any

@@ -1,4 +1,4 @@
-"""A realm tells whether it leans on something private, and on what."""
+"""A realm reports whether it depends on private realms, and on which."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Parts of files are sent of the content that the client has, and of no other."""
+"""A range request gets a part of the content that the client has, and never of other content."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A file is read as a source, a module or an asset, under any of its names and its truthful
+"""A file is read as a source, a module or an asset, under any of its names, and with the right
 type."""
 
 import gzip

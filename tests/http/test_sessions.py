@@ -1,5 +1,5 @@
-"""A session is a token with the rights of now: a user's, the operator's, or a user's by the
-operator."""
+"""A session is a token with the rights that hold now. A user gets one, the operator gets one, and
+the operator gets one for a user."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The realm that answers is the longest that matches a URL, on every replica."""
+"""The realm with the longest matching URL answers, on every replica."""
 
 from typing import Any
 

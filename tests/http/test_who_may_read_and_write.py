@@ -1,5 +1,5 @@
-"""A private realm tells a stranger nothing; readers, writers, owners and the operator may what they
-were given."""
+"""A private realm reveals nothing to strangers. Readers, writers, owners and the operator may do
+what their permissions say."""
 
 import threading
 from collections.abc import Iterator

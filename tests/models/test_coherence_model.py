@@ -1,4 +1,4 @@
-"""P2, P3 and P4 as a game against whatever a network, a kernel and a clock may do.
+"""P2, P3 and P4 under random faults of networks, kernels and clocks, as a state machine.
 
 Three web processes, two of them on one board, read one page through the views, with real caches,
 boards and listeners. The machine moves everything else, one step at a time: what commits, what a

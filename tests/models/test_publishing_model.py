@@ -1,4 +1,5 @@
-"""P1 and P6 as a game against whoever kills publishers: on the real database, with real listeners.
+"""P1 and P6 while publishers are killed, as a state machine on the real database with real
+listeners.
 
 The machine changes realms and keeps books of what each of their generations holds. A change may be
 ended before any of its statements, by the process or by the server, or right after its commit,

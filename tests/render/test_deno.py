@@ -1,4 +1,4 @@
-"""The TypeScript has tests and types of its own: Deno is asked about both."""
+"""Runs the tests and the type checker of the TypeScript, with Deno."""
 
 import os
 import subprocess

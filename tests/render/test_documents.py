@@ -1,4 +1,5 @@
-"""A card's file says something, or its author is told where it doesn't, wherever it is read."""
+"""Everything in a card's file takes effect, or its author is told where it doesn't, wherever the
+file is read."""
 
 import json
 from typing import Any

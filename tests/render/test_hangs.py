@@ -1,4 +1,5 @@
-"""A job loses so much time to what hangs, and what is known to hang isn't waited for again."""
+"""A job loses only a limited time to what hangs, and doesn't wait again for what is known to
+hang."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What one realm's code does can change only pages that show it, until that code is mended."""
+"""The code of one realm can change only pages that show it, and only until that code is mended."""
 
 import json
 import re

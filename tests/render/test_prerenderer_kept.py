@@ -1,4 +1,5 @@
-"""A prerenderer that is kept saves time, and nothing of what it did before reaches a page."""
+"""A prerenderer that is kept for further tasks saves time. Nothing of its earlier tasks reaches a
+page."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a published page shows of another source realm: what is published of that, not its draft."""
+"""A published page shows the published version of another source realm, not its draft."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Walls: what card code can't do, and that only the card which tries has an error to show."""
+"""Walls: what card code can't do. Only the card that tries it gets an error."""
 
 import itertools
 import json

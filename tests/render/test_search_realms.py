@@ -1,4 +1,5 @@
-"""Whose cards a search finds, what it does without an index, and a search of a real render."""
+"""Which cards a search finds in whose realms, what it does without an index, and a search of a real
+render."""
 
 import json
 import re

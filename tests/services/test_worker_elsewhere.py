@@ -1,4 +1,4 @@
-"""A whole reindex by a worker on another machine, or as near to one as a test gets.
+"""A whole reindex by a worker on another machine, as far as a test can arrange that.
 
 It runs from a copy of the checkout with a data folder of its own, without the right to read what
 the replicas keep, and in one case in a network of its own, from which nothing here can be reached.

@@ -1,4 +1,4 @@
-"""Processes of a Celery worker may be killed, whatever they are doing; the worker goes on."""
+"""Any process of a Celery worker may be killed at any moment; the worker goes on."""
 
 import subprocess
 from contextlib import nullcontext

@@ -1,5 +1,5 @@
-"""Requests that are wrong, each with the status that the protocol gives it and with words that the
-answer's message must have: what the tables of `bad_*.py` beside this module are written in."""
+"""Wrong requests, each with the status that the protocol gives it and with words that the message
+must have. The tables of `bad_*.py` beside this module are made of them."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Tokens and pins that are none for the place where they are shown."""
+"""Tokens and pins that are not valid where they are presented."""
 
 import base64
 import json

@@ -1,5 +1,4 @@
-"""A realm that shows a number, a replica of it, and a reader that notices a number from too long
-ago."""
+"""A realm that shows a number, a replica of it, and a reader that notices an outdated number."""
 
 import signal
 import threading

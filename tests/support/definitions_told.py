@@ -1,5 +1,5 @@
-"""Asks `GET <realm>/_definition`, and reads what it tells: modules of two users, one realm
-private."""
+"""Asks `GET <realm>/_definition` and reads the answers. There are modules of two users, one of
+whose realms is private."""
 
 import json
 from typing import Any

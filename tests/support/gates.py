@@ -1,4 +1,5 @@
-"""Order in tests: a gate holds whoever comes until the test has done what must come between."""
+"""Fixes an order between threads: a gate holds a thread until the test has done what must come
+between."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Reindex jobs moved on by hand: owed, planned, their batches taken, leases run out."""
+"""Moves reindex jobs on by hand: creates and plans them, takes their batches, ends their leases."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,5 @@
-"""A realm of notes that read a library: what is changed to see which cards are rendered again."""
+"""A realm of notes that read a library. Tests change a file and see which cards are rendered
+again."""
 
 from typing import Any
 

@@ -1,8 +1,9 @@
-"""Ends what a test run has started when the run is gone, however it went: kill -9 included.
+"""Ends the processes of a test run when the run has ended, even by kill -9.
 
-A process of its own that waits at a pipe whose other end only the test run holds: the kernel closes
-it with the run. What is to be ended bears a mark in its environment, which whatever it starts has
-as well; what was started without an environment is below one that has it.
+The reaper is a process of its own. It waits at a pipe whose other end only the test run holds, so
+the kernel closes the pipe when the run ends. Processes to end have a mark in their environment,
+which their children inherit. A process that was started without an environment is a descendant of
+one that has the mark.
 """
 
 import os

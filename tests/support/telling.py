@@ -1,4 +1,4 @@
-"""What an endpoint of a realm tells, if its answer is as every such answer must be."""
+"""Reads what an endpoint of a realm answers, and checks the parts that all its answers share."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""A pinned read asks another replica, and believes no answer of another generation."""
+"""A pinned read asks another replica if one fails, and accepts no answer of another generation."""
 
 import threading
 from collections.abc import Iterator

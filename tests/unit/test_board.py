@@ -1,4 +1,5 @@
-"""The board: who sees whose bumps, how long it is believed, and what becomes of a bad file."""
+"""The board: which processes see whose bumps, how long it is trusted, and what happens to a bad
+file."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""What follows from a change of a realm: pure functions, each of which is told the same value."""
+"""What follows from a change of a realm. The functions are pure and all get the same value."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""What stands on each channel, how it is read, and which board keys it moves."""
+"""The payloads of each channel, how they are parsed, and which board keys they move."""
 
 import json
 import string

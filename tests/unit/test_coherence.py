@@ -1,4 +1,5 @@
-"""What is a right answer, what is a violation, and how many nines a share is worth."""
+"""Which answers are right, which are violations, and how many nines a share of right answers is
+worth."""
 
 from dataclasses import replace
 

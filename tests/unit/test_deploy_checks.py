@@ -1,4 +1,4 @@
-"""`manage.py check --deploy` finds settings that work, and shouldn't be used so."""
+"""`manage.py check --deploy` finds settings that work but are unsafe."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,5 @@
-"""What the prerenderer answers was made where card code can reach it, and may be anything."""
+"""Card code can reach the place where the prerenderer's results are made, so a result may be
+anything."""
 
 import json
 import subprocess

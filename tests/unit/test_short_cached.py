@@ -1,4 +1,4 @@
-"""What is kept for strings that clients choose: short ones, and none that is long."""
+"""A cache for strings that clients choose keeps short strings, and no long one."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,5 @@
-"""N concurrent misses are one load, and nobody is handed a load that he may not have."""
+"""N concurrent misses cause one load. No caller gets the result of a load that is too old for
+it."""
 
 import threading
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What a cache answers, what it takes for stale, and what it keeps when room runs out."""
+"""What a cache returns, what it treats as stale, and what it keeps when it is full."""
 
 import tracemalloc
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Numbers of JSON documents, of which JavaScript can't hold all."""
+"""Numbers in JSON documents that exceed JavaScript's range."""
 
 import pytest
 

@@ -1,4 +1,5 @@
-"""What this process holds for its clients is bounded: bodies, answers, and threads by kind."""
+"""The memory and threads that a process spends on its clients are bounded: bodies, answers, and
+threads by kind."""
 
 import asyncio
 import threading

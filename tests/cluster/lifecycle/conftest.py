@@ -1,4 +1,4 @@
-"""Replica a of a realm that shows a number, and a sidecar in a hurry."""
+"""Fixtures: a replica with a realm that shows a number, and faster pings of the sidecar."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""Another database stands behind the same URL: a primary that lost transactions, or one that the
-sidecar is not on."""
+"""What happens when another database answers at the same URL: a primary that lost transactions, or
+one that the sidecar is not connected to."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Boards that are deleted, truncated, of another version, or can't be written: never believed, and
+"""A board that is deleted, truncated, of another version or unwritable is never trusted, and is
 replaced."""
 
 import os

@@ -1,4 +1,4 @@
-"""A wall clock that is stepped, or a machine that slept, makes no byte stale."""
+"""No stale byte is served when the wall clock is set or when the machine sleeps."""
 
 import os
 import subprocess

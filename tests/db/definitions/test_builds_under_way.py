@@ -1,4 +1,5 @@
-"""Who asks while a build is under way waits for it, unless it was begun before an invalidation."""
+"""A caller who comes during a build waits for its result, unless the build began before an
+invalidation."""
 
 import threading
 from collections.abc import Callable

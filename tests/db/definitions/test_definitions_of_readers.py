@@ -1,4 +1,4 @@
-"""A definition made from what only some may read answers those alone."""
+"""A definition made from private content is returned only to those who may read all of it."""
 
 from dataclasses import replace
 

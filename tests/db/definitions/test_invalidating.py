@@ -1,4 +1,5 @@
-"""What an invalidation empties stays empty of whatever was begun before it, and is told to all."""
+"""Work that began before an invalidation can't store again what the invalidation removed, and every
+replica is told of the invalidation."""
 
 from collections.abc import Callable
 from dataclasses import replace

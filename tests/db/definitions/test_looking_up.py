@@ -1,5 +1,5 @@
-"""A definition is built once, shared by whoever asks meanwhile, and found in the table from then
-on."""
+"""A definition is built once. Concurrent callers share the build, and later ones find the
+definition in the table."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""What can be reached stays and the rest goes, also if the collector dies."""
+"""The collector keeps what can be reached and removes the rest, also if it dies in between."""
 
 import os
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""A listener in a hurry, on connections and a board that the test overhears."""
+"""Fixtures: a listener with faster pings, on connections and a board that the test overhears."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""What a listener is told moves its own keys on the board, and nothing that was committed is
-missed."""
+"""A notification moves its own keys on the listener's board, and the listener misses nothing that
+was committed."""
 
 import pytest
 

@@ -1,4 +1,5 @@
-"""A listener goes live once it listens and its own ping has come back, for one bound after each."""
+"""A listener goes live once it listens and its own ping has come back. Each returned ping keeps it
+live for one bound."""
 
 from pathlib import Path
 

@@ -1,4 +1,5 @@
-"""A listener that was away, stalled or without a database vouches for nothing from then."""
+"""A listener whose connection was lost or stalled, or whose database is away, no longer vouches for
+the board."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A replica reports what it has provably applied, and notices what was never announced."""
+"""A replica reports what it has provably applied, and notices changes that were never announced."""
 
 import socket
 from collections.abc import Collection, Mapping

@@ -1,4 +1,4 @@
-"""A stop ends a listener soon, whatever it waits for."""
+"""A stopped listener ends soon, whatever it is waiting for."""
 
 import time
 from concurrent.futures import Future

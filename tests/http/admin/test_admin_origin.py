@@ -1,4 +1,5 @@
-"""The admin at an origin of its own; its cookies; and what is believed of a proxy."""
+"""The admin at an origin of its own: where it answers, its cookies, and which headers of a proxy
+are believed."""
 
 import io
 from collections.abc import Iterator

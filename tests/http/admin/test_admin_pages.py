@@ -1,5 +1,5 @@
-"""The admin as a browser meets it: each link and file of its pages leads somewhere, and each form
-is sent from its own HTML, with its own fields, to its own address."""
+"""Every link and file of the admin's pages leads somewhere, and every form works when it is sent as
+a browser sends it."""
 
 from collections import deque
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
-"""Publishing, rolling back and taking down from the admin, each confirmed by what it comes to."""
+"""Publishing, rolling back and taking down from the admin: each asks first and says what will
+change."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What `_definition` tells follows the files that a module is made from."""
+"""`_definition` answers follow the files that a module is made from."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What changes in another realm, or in who may read it, renders the cards that read it."""
+"""A change in another realm, or in who may read it, renders the cards that read it."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Sites that come, go and move are followed by the pages that link to them."""
+"""When sites appear, disappear or move, the pages that link to them are rendered again."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""What changes in a realm renders the cards that read it, and carries the others over."""
+"""A change in a realm renders the cards that read it, and carries the others over."""
 
 import json
 from collections.abc import Callable
