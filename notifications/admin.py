@@ -1,11 +1,12 @@
 """Replicas in the admin, and the read-only base class of all admins here.
 
 An edit of these rows by hand would break invariants, so the admin changes them only through the
-functions that keep the invariants.
+functions that keep the invariants. Only the row of a replica that is gone may be deleted: alerts
+name it for a day otherwise.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -87,6 +88,19 @@ class ReplicaAdmin(ReadOnlyAdmin):
     def reporting(self, replica: Replica) -> bool:
         """Whether its sidecar has reported lately."""
         return replica.fresh
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Who has Django's permission may delete replicas that are gone. A replica that reports
+        again makes its row anew."""
+        return AnyModelAdmin.has_delete_permission(self, request, obj) and (
+            obj is None or obj.missing
+        )
+
+    def get_deleted_objects(self, objs: Collection[Replica], request: HttpRequest) -> Any:
+        """What a deletion's page names: the replicas. What they have applied goes with them."""
+        refused = not all(self.has_delete_permission(request, each) for each in objs)
+        lacking = {self.opts.verbose_name} if refused else set()
+        return [str(each) for each in objs], {self.opts.verbose_name_plural: len(objs)}, lacking, []
 
 
 @admin.register(ReplicaGeneration)

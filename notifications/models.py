@@ -11,6 +11,8 @@ from django.utils import timezone
 
 #: Workers read from replicas that have reported within this time.
 REPORT_FRESH = timedelta(seconds=30)
+#: The row of a replica that hasn't reported for this long may be deleted by hand.
+REPORT_MISSING = timedelta(minutes=10)
 
 
 class Replica(models.Model):
@@ -50,6 +52,11 @@ class Replica(models.Model):
     def fresh(self) -> bool:
         """Whether the sidecar has reported lately."""
         return timezone.now() - self.reported_at < REPORT_FRESH
+
+    @property
+    def missing(self) -> bool:
+        """Whether the sidecar has been silent for so long that the row may be deleted by hand."""
+        return timezone.now() - self.reported_at >= REPORT_MISSING
 
     @classmethod
     def live_addresses(cls) -> list[str]:

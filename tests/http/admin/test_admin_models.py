@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from notifications.channels import REALM_REGISTRY, realm_definitions_cleared
+from notifications.models import Replica
 from realms.models import FileVersion, Realm, RealmPermission
 from reindex.models import ReindexJob
 from tests.support import make
@@ -29,14 +30,14 @@ def test_every_model_is_registered() -> None:
                 assert admin.site.is_registered(model), model
 
 
-def test_a_superuser_edits_only_publishable_and_permissions(root: Client) -> None:
+def test_a_superuser_edits_only_realms_and_permissions_and_deletes_replicas(root: Client) -> None:
     request = RequestFactory().get("/")
     request.user = get_user_model().objects.get(username="root")
     for model, options in _ours():
         if model is RealmPermission:
             continue
         assert not options.has_add_permission(request), model
-        assert not options.has_delete_permission(request), model
+        assert options.has_delete_permission(request) == (model is Replica), model
         assert options.has_change_permission(request) == (model is Realm), model
 
 
