@@ -281,7 +281,9 @@ class Compiler:
             case _:
                 right = isinstance(value, str)
         if not right:
-            raise InvalidQuery(pointer_to(*at), f"should be {_EXPECTED[place.type]}")
+            raise InvalidQuery(
+                pointer_to(*at), f"should be {_EXPECTED.get(place.type, 'another value')}"
+            )
         return value
 
     def _count(self, at: Steps) -> None:
