@@ -1,0 +1,41 @@
+"""Lists that are written by hand in two places, because two languages or readers need them."""
+
+import re
+
+from realms.models import FileVersion
+from realms.triggers import VERSION_IS_IMMUTABLE
+from reindex.index.search_sql import _EXPECTED
+from settings.environment import BASE_DIR, Environment
+
+#: What may change in a file version: it is closed.
+CLOSING = {"until_generation", "closed_at"}
+
+
+def test_every_setting_is_described() -> None:
+    page = (BASE_DIR / "docs" / "reference" / "settings.md").read_text()
+    described = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert sorted(described) == sorted(Environment.model_fields)
+
+
+def test_every_setting_is_taken_over() -> None:
+    text = (BASE_DIR / "settings" / "__init__.py").read_text()
+    assert set(re.findall(r"\benv\.(\w+)", text)) == set(Environment.model_fields)
+
+
+def test_a_column_of_file_versions_never_changes_unless_it_closes_them() -> None:
+    condition = VERSION_IS_IMMUTABLE.condition
+    assert condition is not None
+    before, after = re.findall(r"\(((?:OLD|NEW)\.[^()]*)\)", str(condition.sql))
+    compared = [name.removeprefix("OLD.") for name in before.split(", ")]
+    assert [name.removeprefix("NEW.") for name in after.split(", ")] == compared
+    fields = [field for field in FileVersion._meta.concrete_fields if not field.primary_key]
+    assert sorted(compared) == sorted({str(field.column) for field in fields} - CLOSING)
+
+
+def test_a_search_can_say_what_a_field_of_each_type_should_be() -> None:
+    fields = (BASE_DIR / "card_library" / "fields.ts").read_text()
+    union = re.search(r"^export type ValueType = (.*);$", fields, re.MULTILINE)
+    assert union is not None
+    types = set(re.findall(r'"(\w+)"', union[1]))
+    assert types - _EXPECTED.keys() == set()
+    assert len(types) > 5
