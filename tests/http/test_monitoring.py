@@ -145,6 +145,16 @@ def test_every_alert_says_what_it_means_and_what_to_do() -> None:
     assert all(lines[at - 1].lstrip().startswith("#") for at in starts), "a threshold has no reason"
 
 
+def test_the_dashboard_counts_nothing_twice_that_two_targets_tell() -> None:
+    """Every replica tells of the whole fleet, so of each figure one target's is taken."""
+    board = json.loads((FOLDER / "dashboard.json").read_text())
+    figure = r"(?:(?:rate|increase)\()?realm_\w+(?:\{[^}]*\})?(?:\[[^\]]+\]\))?"
+    once = re.compile(rf"max(?: by \([a-z, ]+\) )?\({figure}\)")
+    for panel in board["panels"]:
+        for target in panel["targets"]:
+            assert "realm_" not in once.sub("", target["expr"]), target["expr"]
+
+
 @needs_promtool
 def test_promtool_accepts_the_rules() -> None:
     assert PROMTOOL is not None
