@@ -50,7 +50,8 @@ def of_content(
 ) -> Headers:
     """A content's own headers, with who may keep it. `shared` says whether the answer is the same
     for everyone who sends the headers that `Vary` names; only then a shared cache may keep it, for
-    REALM_EDGE_SECONDS. Nobody may show it after that, also when the origin is away."""
+    REALM_EDGE_SECONDS. No shared cache may show it after that, even if the origin is away; a
+    visitor's browser keeps an image for 60 s (`raw` in `realms/serving/contents.py`)."""
     chosen = dict(own).get("cache-control")
     if not (public and shared and settings.REALM_EDGE_SECONDS) or chosen == NO_STORE:
         return tuple(
