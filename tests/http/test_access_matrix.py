@@ -100,7 +100,7 @@ ATOMIC = {
     ]
 }
 
-#: The endpoints of realms, by name and method as in `realm_views.ENDPOINTS`.
+#: The endpoints of realms, by name and method as in `routes.ENDPOINTS`.
 ENDPOINTS = {
     ("_readiness-check", "GET"): Route("GET", "_readiness-check", "nothing", 200, 200, 503, API),
     # Without a password; a server token would do, and a realm's doesn't.
