@@ -185,7 +185,8 @@ _ASTRO = """\
 import MarkdownIt from "markdown-it";
 import cards from "../../cards.json";
 export function getStaticPaths() {
-  return cards.map((card, number) => ({ params: { card: String(number) }, props: { card } }));
+  // Not the bare number: Astro puts pages named 404 and 500 elsewhere.
+  return cards.map((card, number) => ({ params: { card: `card-${number}` }, props: { card } }));
 }
 const { card } = Astro.props;
 const body = new MarkdownIt().render(card.body);
@@ -230,7 +231,7 @@ def astro(cards: Sequence[Card], folder: Path) -> Iterator[MakePages]:
         pages = list((site / "dist").glob("*/index.html"))
         if len(pages) != len(cards):
             raise WrongBytes(f"astro build: {len(pages)} pages of {len(cards)}")
-        _check((site / f"dist/{len(cards) - 1}/index.html").read_text(), cards[-1])
+        _check((site / f"dist/card-{len(cards) - 1}/index.html").read_text(), cards[-1])
         return len(cards) / taken
 
     yield make
