@@ -116,7 +116,7 @@ def lookups(bench: Bench, count: int) -> None:
     """Looks up definitions, beside psycopg."""
     from definitions.entries import CodeRef, DefinitionCacheEntryQuery
     from definitions.lookup import DefinitionLookup
-    from tests.support.hearing import connect
+    from tests.support.listening.hearing import connect
 
     urls = _fill(count)
     batches = [tuple(urls[at : at + BATCH]) for at in range(0, count, BATCH)]

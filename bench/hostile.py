@@ -136,7 +136,12 @@ class Attack:
     login: dict[str, str] | None = None
 
     def __call__(self, begun: Any, stop: Any) -> None:
-        from tests.support.slow_clients import all_of, never_reading, slow_bodies, slow_headers
+        from tests.support.clients.slow_clients import (
+            all_of,
+            never_reading,
+            slow_bodies,
+            slow_headers,
+        )
 
         if self.kind == "listings":
             urls = (f"{LARGE}_mtimes", f"{LARGE}flat/", LARGE)

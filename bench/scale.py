@@ -179,7 +179,7 @@ def _report(folder: Path, source: Any, files: int, times: int) -> float:
     from notifications.reporter import Reporter
     from realms.management.commands.listen_file_changes import committed_generations
     from tests.support import make
-    from tests.support import sidecar as own
+    from tests.support.listening import sidecar as own
 
     taken = []
     with own.listening(Board(folder / "board-reporter"), ping_connection) as listener:
@@ -205,7 +205,7 @@ def _start_page(_: Path, source: Any, files: int, times: int) -> float:
     from django.utils import timezone
 
     from notifications.models import Replica
-    from tests.support.admin import browser_of
+    from tests.support.clients.admin import browser_of
 
     operators = get_user_model().objects
     operator = operators.filter(username="operator").first()
@@ -323,7 +323,7 @@ def _listeners(count: int) -> Iterator[None]:
 
 def _listen(count: int, ready: Any) -> None:
     from notifications.channels import INVALIDATION_CHANNELS, REALM_HEARTBEAT
-    from tests.support.hearing import connect
+    from tests.support.listening.hearing import connect
 
     with selectors.DefaultSelector() as selector:
         for _ in range(count):

@@ -90,7 +90,7 @@ def run(bench: Bench, cards: int) -> None:
     from django.test.utils import CaptureQueriesContext
 
     from reindex.index.query import Query
-    from tests.support.hearing import connect
+    from tests.support.listening.hearing import connect
 
     _fill(cards)
     wanted: list[tuple[str, Query, int]] = []
@@ -148,7 +148,7 @@ def _fill(cards: int) -> None:
     """Stores an index of this many cards."""
     from django.db import connection
 
-    from tests.support.indexed import put_index
+    from tests.support.data.indexed import put_index
 
     job = put_index(REALM, 2, {})
     fields = '{"title": "string", "rank": "number", "tags": ["string"]}'

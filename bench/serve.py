@@ -93,7 +93,8 @@ def run(bench: Bench) -> None:
 def make_site() -> None:
     """A published realm with two files, a module, and a page that needed no rendering."""
     from reindex.models import IndexedCard
-    from tests.support import make, published
+    from tests.support import make
+    from tests.support.data import published
 
     files = {
         "small.css": text_of(2048),

@@ -7,7 +7,7 @@
     .venv/bin/python PATH_TO/script/dump_release.py PATH_TO/tests/db/data/COMMIT.tar.gz
 
 It asks a replica of that release, and uses commands and endpoints that all releases have.
-`tests/db/test_migrating.py` knows what is made here.
+`tests/db/storage/test_migrating.py` knows what is made here.
 """
 
 import json

@@ -81,7 +81,7 @@ def _sidecar(board: Path, ready: Callable[[], None], heard: Heard) -> None:
 
 
 def _bare(_: Path, ready: Callable[[], None], heard: Heard) -> None:
-    from tests.support.hearing import connect
+    from tests.support.listening.hearing import connect
 
     entries: dict[str, bytes] = {}
     with connect() as connection:
@@ -238,7 +238,7 @@ def listening(way: Way, count: int, folder: Path, changes: int) -> Iterator[List
     from django.db import connections
 
     from notifications.board import now_ns
-    from tests.support.hearing import connect
+    from tests.support.listening.hearing import connect
 
     # A forked process must not share a connection.
     connections.close_all()

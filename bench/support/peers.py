@@ -152,7 +152,7 @@ def nginx(folder: Path, root: Path) -> Iterator[int]:
 def edge(folder: Path, behind: int) -> Iterator[int]:
     """nginx as deploy/nginx.conf has it, with its cache, before the replica on port `behind`."""
     _need("nginx", "nginx", "nginx-light")
-    from tests.support.edge import edge
+    from tests.support.servers.edge import edge
 
     port = free_port()
     with edge(folder, port, [behind]):

@@ -21,7 +21,7 @@ import psutil
 from bench.support import results, screen
 from bench.support.comparing import Bar, Table
 from bench.support.peers import Missing
-from tests.support.reaper import mark
+from tests.support.servers.reaper import mark
 
 T = TypeVar("T")
 

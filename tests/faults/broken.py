@@ -136,7 +136,7 @@ def no_outbox() -> None:
 
 def late_edge() -> None:
     """nginx keeps answers for twice as long as it may."""
-    from tests.support import edge
+    from tests.support.servers import edge
 
     proper, (second, _) = edge.rendered, edge.ONE_SECOND
     slots = "\n".join(f'    "~^(\\d+)[{n}{n + 1}]\\." "$1-{n}";' for n in range(0, 10, 2))

@@ -19,16 +19,16 @@ from django.db import connections
 from psycopg.conninfo import make_conninfo
 
 from tests.faults import broken
-from tests.faults.checker import Verdict, Violation, judge
 from tests.faults.clients import EDGE, WRITTEN, Author, Client, Reader, Site, wait_all
-from tests.faults.history import History, marks_of
 from tests.faults.injections import Injections, Schedule
+from tests.faults.judge.checker import Verdict, Violation, judge
+from tests.faults.judge.history import History, marks_of
+from tests.faults.judge.truth import Truth
 from tests.faults.postgres import Postgres
-from tests.faults.truth import Truth
 from tests.support import make
 from tests.support.cluster import Cluster, Replica, free_ports
-from tests.support.edge import edge
-from tests.support.proxy import Proxy
+from tests.support.servers.edge import edge
+from tests.support.servers.proxy import Proxy
 from tests.support.web import API
 
 USERS = ("ada", "bo", "cy")

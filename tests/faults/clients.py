@@ -20,7 +20,7 @@ from realms.access.auth import Caller, realm_token, server_token
 from realms.errors import RealmError
 from realms.publishing.publish import rollback_realm
 from reindex.reading import pins
-from tests.faults.history import History, Operation, Read, marks_of, new_mark
+from tests.faults.judge.history import History, Operation, Read, marks_of, new_mark
 from tests.support.cluster import Replica
 from tests.support.make import card
 from tests.support.web import API, ORIGIN, SOURCE

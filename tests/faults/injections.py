@@ -17,11 +17,11 @@ import psycopg
 from settings.processes import Process
 from tests.faults.clients import Site
 from tests.faults.dying import STEPS
-from tests.faults.history import History
+from tests.faults.judge.history import History
 from tests.faults.postgres import Postgres
 from tests.support.cluster import Cluster, Replica
-from tests.support.edge import Edge
-from tests.support.proxy import Proxy
+from tests.support.servers.edge import Edge
+from tests.support.servers.proxy import Proxy
 
 
 class Injections:

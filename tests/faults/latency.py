@@ -28,7 +28,7 @@ from notifications.channels import REALM_FILE_CHANGES, path_key
 from realms.content.files import write_files
 from realms.content.locks import realm_write_lock
 from realms.models import Realm
-from tests.faults.history import new_mark
+from tests.faults.judge.history import new_mark
 from tests.faults.postgres import Postgres
 from tests.support import make
 from tests.support.cluster import Cluster, cluster, wait_until

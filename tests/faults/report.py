@@ -10,9 +10,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tests.faults.campaign import EDGE_SECONDS, Outcome, Plan, run
-from tests.faults.checker import Violation
 from tests.faults.clients import EDGE
-from tests.faults.history import History, Operation, Read
+from tests.faults.judge.checker import Violation
+from tests.faults.judge.history import History, Operation, Read
 
 SHOWN_VIOLATIONS = 5
 #: How much of the history is shown around a violation (seconds, lines).

@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 from tests.faults.clients import WRITTEN, Author, Site
-from tests.faults.history import History, Operation
+from tests.faults.judge.history import History, Operation
 
 
 class Alone(Author):

@@ -49,7 +49,7 @@ from realms.api import routes
 from realms.content.resolve import Resolved, ResolvedFile
 from realms.serving import answers
 from realms.serving.contents import Variant
-from tests.support.asking import Asked, ask
+from tests.support.clients.asking import Asked, ask
 from tests.support.gates import PATIENCE
 
 SECOND = 1_000_000_000

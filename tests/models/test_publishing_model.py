@@ -46,9 +46,9 @@ from realms.publishing.publish import delete_realm, publish_realm, rollback_real
 from realms.serving import answers
 from reindex.models import ReindexJob
 from tests.support import make
-from tests.support.asking import ask
+from tests.support.clients.asking import ask
 from tests.support.gates import PATIENCE
-from tests.support.hearing import Ear, Heard, connect, ear
+from tests.support.listening.hearing import Ear, Heard, connect, ear
 
 Files: TypeAlias = dict[str, bytes]
 PATHS = ("a.txt", "b.txt")

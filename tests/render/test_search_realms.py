@@ -18,9 +18,19 @@ from reindex.index import search_sql
 from reindex.index.query import parse_json
 from reindex.models import IndexHead, ReindexJob, WantedDefinitions
 from settings.environment import BASE_DIR
-from tests.db.test_search import CARD, CARDS, POST, POST_FIELDS, SITE, files, found, query, told
+from tests.db.search.test_search import (
+    CARD,
+    CARDS,
+    POST,
+    POST_FIELDS,
+    SITE,
+    files,
+    found,
+    query,
+    told,
+)
 from tests.support import make
-from tests.support.indexed import put_index, search_document
+from tests.support.data.indexed import put_index, search_document
 from tests.support.rendering import WORK, index_of, work_off
 from tests.support.web import ORIGIN, Web
 

@@ -18,7 +18,7 @@ from realms.serving import site as module
 from reindex.models import ReindexJob
 from tests.support import make
 from tests.support.cluster import Answer
-from tests.support.indexed import put_index
+from tests.support.data.indexed import put_index
 from tests.support.rendering import WORK, work_off
 from tests.support.web import ORIGIN, Web
 

@@ -33,7 +33,7 @@ from tests.services.test_services import rabbitmq, redis
 from tests.support import make
 from tests.support.cluster import Cluster, wait_until
 from tests.support.minutes import takes_minutes
-from tests.support.proxy import Proxy, proxy
+from tests.support.servers.proxy import Proxy, proxy
 
 URL = "http://ada.localhost:4201/"
 LIBRARY = "http://localhost:4201/ada/library/"

@@ -18,7 +18,7 @@ from reindex.models import ReindexJob, WantedDefinitions
 from tests.services.test_services import PUBLISHED, SOURCE, fleet_behind, rabbitmq, redis
 from tests.support.cluster import Cluster, wait_until
 from tests.support.minutes import takes_minutes
-from tests.support.proxy import proxy
+from tests.support.servers.proxy import proxy
 
 pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 

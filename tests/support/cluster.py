@@ -27,7 +27,7 @@ from notifications.models import Replica as NamedReplica
 from settings.environment import BASE_DIR
 from settings.processes import Process, celery_worker, replica
 from tests.support import make
-from tests.support.reaper import mark
+from tests.support.servers.reaper import mark
 
 START_SECONDS = 30
 POLL_SECONDS = 0.02

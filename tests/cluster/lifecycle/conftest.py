@@ -7,8 +7,8 @@ import pytest
 
 from notifications import listener as listener_module
 from realms.models import Realm
+from tests.support.clients.counting import count
 from tests.support.cluster import Cluster, Replica
-from tests.support.counting import count
 
 
 @pytest.fixture

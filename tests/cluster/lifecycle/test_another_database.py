@@ -17,11 +17,11 @@ from notifications.listener import Listener
 from notifications.reporter import Reporter
 from realms.management.commands.listen_file_changes import committed_generations
 from realms.models import Realm
+from tests.support.clients.counting import count, shown
 from tests.support.cluster import wait_until
-from tests.support.counting import count, shown
 from tests.support.gates import PATIENCE, in_thread
-from tests.support.hearing import connect
-from tests.support.sidecar import listening
+from tests.support.listening.hearing import connect
+from tests.support.listening.sidecar import listening
 from tests.support.web import Web
 
 URL = "http://localhost:4201/ada/site/count.ts"

@@ -13,12 +13,12 @@ from notifications.board import Board, BoardError, Slots, board_at, now_ns
 from notifications.channels import REALM_FILE_CHANGES
 from notifications.listener import SECOND
 from realms.models import Realm
+from tests.support.clients.counting import Reader, count, end, shown, wait_for_hits
 from tests.support.cluster import Replica, wait_until
-from tests.support.counting import Reader, count, end, shown, wait_for_hits
 from tests.support.gates import PATIENCE
-from tests.support.hearing import connect, notify
-from tests.support.namespaces import in_a_namespace
-from tests.support.sidecar import listening
+from tests.support.listening.hearing import connect, notify
+from tests.support.listening.sidecar import listening
+from tests.support.servers.namespaces import in_a_namespace
 
 URL = "http://localhost:4201/ada/site/count.ts"
 BOUND_SECONDS = 2.0

@@ -20,12 +20,12 @@ from notifications.reporter import Reporter
 from realms.management.commands.listen_file_changes import committed_generations
 from realms.models import Realm
 from settings.environment import BASE_DIR
+from tests.support.clients.counting import count, shown, wait_for_hits
 from tests.support.cluster import Replica, wait_until
-from tests.support.counting import count, shown, wait_for_hits
 from tests.support.gates import PATIENCE, in_thread
-from tests.support.hearing import connect
-from tests.support.namespaces import in_a_namespace
-from tests.support.sidecar import listening
+from tests.support.listening.hearing import connect
+from tests.support.listening.sidecar import listening
+from tests.support.servers.namespaces import in_a_namespace
 from tests.support.web import Web
 
 URL = "http://localhost:4201/ada/site/count.ts"

@@ -14,12 +14,12 @@ from notifications.models import Replica as Row
 from notifications.reporter import Reporter
 from realms.management.commands.listen_file_changes import committed_generations
 from realms.models import Realm
+from tests.support.clients.counting import Reader, count, end, shown, wait_for_hits
 from tests.support.cluster import Replica, wait_until
-from tests.support.counting import Reader, count, end, shown, wait_for_hits
 from tests.support.gates import PATIENCE
-from tests.support.hearing import connect, notify
-from tests.support.proxy import proxy
-from tests.support.sidecar import listening
+from tests.support.listening.hearing import connect, notify
+from tests.support.listening.sidecar import listening
+from tests.support.servers.proxy import proxy
 
 URL = "http://localhost:4201/ada/site/count.ts"
 

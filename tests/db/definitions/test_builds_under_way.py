@@ -12,8 +12,8 @@ from definitions.entries import BuildResult, ModuleLocation
 from definitions.lookup import DefinitionLookup
 from definitions.models import Definition
 from notifications import election
-from tests.support.builds import Builds
 from tests.support.cluster import wait_until
+from tests.support.data.builds import Builds
 
 REALM = "http://localhost:4201/ada/site/"
 POST = f"{REALM}post.tsx"

@@ -8,7 +8,7 @@ from django.db import IntegrityError
 from definitions.entries import BuildResult, DefinitionCacheEntryQuery, ModuleLocation
 from definitions.lookup import DefinitionLookup
 from definitions.models import Definition
-from tests.support.builds import Builds
+from tests.support.data.builds import Builds
 
 REALM = "http://localhost:4201/ada/site/"
 POST = f"{REALM}post.tsx"

@@ -19,7 +19,7 @@ from notifications.channels import (
     definitions_key,
 )
 from notifications.listener import listen_connection
-from tests.support.builds import Builds, announced
+from tests.support.data.builds import Builds, announced
 
 REALM = "http://localhost:4201/ada/site/"
 POST = f"{REALM}post.tsx"

@@ -13,7 +13,7 @@ from definitions.models import Definition
 from realms.publishing.bootstrap import sync_base_realm
 from reindex.prerender.module_builder import ModuleBuilder
 from tests.support import make
-from tests.support.builds import Builds
+from tests.support.data.builds import Builds
 from tests.support.web import Web
 
 REALM = "http://localhost:4201/ada/site/"

@@ -8,7 +8,7 @@ from django.core.management import CommandError, call_command
 from realms.content.blobs import store_blob
 from realms.models import Realm
 from realms.tasks import collect_garbage as collect_garbage_task
-from tests.support.garbage import LARGE, age, in_storage
+from tests.support.data.garbage import LARGE, age, in_storage
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
 

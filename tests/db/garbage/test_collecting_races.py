@@ -22,7 +22,7 @@ from realms.publishing import publish
 from realms.publishing.publish import rollback_realm
 from tests.support import make
 from tests.support.cluster import wait_until
-from tests.support.garbage import LARGE, age, collect, edition, in_storage, publications
+from tests.support.data.garbage import LARGE, age, collect, edition, in_storage, publications
 from tests.support.gates import Gate, in_thread
 from tests.support.web import everything, waiting_for
 

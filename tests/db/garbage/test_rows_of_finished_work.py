@@ -13,7 +13,7 @@ from notifications.models import Election
 from realms.models import FileVersion, Realm, TranspiledModule
 from realms.serving import transpiling
 from reindex.models import Hang, IndexedCard, IndexHead, OwnerUsage, ReindexBatch, ReindexJob
-from tests.support.garbage import collect
+from tests.support.data.garbage import collect
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
 

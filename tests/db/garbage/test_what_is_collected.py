@@ -23,8 +23,8 @@ from realms.serving.answers import source_at
 from reindex.models import ReindexJob
 from reindex.reading.pins import Pin
 from tests.support import make
-from tests.support.garbage import LARGE, age, collect, edition, in_storage, publications
-from tests.support.indexed import put_index
+from tests.support.data.garbage import LARGE, age, collect, edition, in_storage, publications
+from tests.support.data.indexed import put_index
 from tests.support.web import everything
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]

@@ -7,7 +7,7 @@ import pytest
 
 from notifications import listener as listener_module
 from notifications.listener import Listener
-from tests.support.overheard import BOUND_SECONDS, Lines, WatchedBoard, running, wait_live
+from tests.support.listening.overheard import BOUND_SECONDS, Lines, WatchedBoard, running, wait_live
 
 
 @pytest.fixture(autouse=True)

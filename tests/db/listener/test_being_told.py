@@ -15,8 +15,8 @@ from notifications.channels import (
 from notifications.listener import SECOND, Listener
 from tests.support.cluster import wait_until
 from tests.support.gates import PATIENCE, Gate
-from tests.support.hearing import connect, notify
-from tests.support.overheard import (
+from tests.support.listening.hearing import connect, notify
+from tests.support.listening.overheard import (
     BOUND_SECONDS,
     MARK,
     Lines,

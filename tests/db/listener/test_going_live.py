@@ -10,8 +10,8 @@ from notifications.channels import INVALIDATION_CHANNELS, REALM_HEARTBEAT, Heart
 from notifications.listener import SECOND, Listener, State
 from tests.support.cluster import wait_until
 from tests.support.gates import PATIENCE, Gate
-from tests.support.hearing import notify
-from tests.support.overheard import BOUND_SECONDS, Lines, running, wait_applied, wait_live
+from tests.support.listening.hearing import notify
+from tests.support.listening.overheard import BOUND_SECONDS, Lines, running, wait_applied, wait_live
 
 # The database is there for all; only what writes rows (through `source`) has it emptied afterwards.
 pytestmark = pytest.mark.usefixtures("django_db_setup")

@@ -9,9 +9,9 @@ from notifications.channels import REALM_FILE_CHANGES
 from notifications.listener import SECOND, Listener, ListenerGaveUp, State
 from tests.support.cluster import wait_until
 from tests.support.gates import PATIENCE, Gate, in_thread
-from tests.support.hearing import notify
-from tests.support.overheard import BOUND_SECONDS, Lines, running, terminate, wait_live
-from tests.support.proxy import proxy
+from tests.support.listening.hearing import notify
+from tests.support.listening.overheard import BOUND_SECONDS, Lines, running, terminate, wait_live
+from tests.support.servers.proxy import proxy
 
 # The database is there for all; only what writes rows (through `source`) has it emptied afterwards.
 pytestmark = pytest.mark.usefixtures("django_db_setup")

@@ -17,8 +17,8 @@ from realms.models import Realm
 from tests.support import make
 from tests.support.cluster import free_ports, wait_until
 from tests.support.gates import PATIENCE, Gate
-from tests.support.hearing import connect
-from tests.support.overheard import Lines, terminate, wait_applied, wait_live
+from tests.support.listening.hearing import connect
+from tests.support.listening.overheard import Lines, terminate, wait_applied, wait_live
 from tests.support.web import Web
 
 # The database is there for all; only what writes rows (through `source`) has it emptied afterwards.

@@ -9,8 +9,8 @@ from notifications.board import Board, now_ns
 from notifications.listener import SECOND, Listener, State
 from tests.support.cluster import wait_until
 from tests.support.gates import PATIENCE, in_thread
-from tests.support.overheard import BOUND_SECONDS, Lines, running, wait_live
-from tests.support.proxy import proxy
+from tests.support.listening.overheard import BOUND_SECONDS, Lines, running, wait_live
+from tests.support.servers.proxy import proxy
 
 # The database is there for all; only what writes rows (through `source`) has it emptied afterwards.
 pytestmark = pytest.mark.usefixtures("django_db_setup")

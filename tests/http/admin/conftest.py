@@ -10,7 +10,7 @@ from notifications.channels import DEFINITION_CACHE_INVALIDATED, REALM_FILE_CHAN
 from notifications.listener import listen_connection
 from realms.models import Realm
 from tests.support import make
-from tests.support.admin import PUBLISHED, Heard, browser_of
+from tests.support.clients.admin import PUBLISHED, Heard, browser_of
 
 
 @pytest.fixture

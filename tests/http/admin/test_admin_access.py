@@ -6,7 +6,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 
 from realms.models import Realm
-from tests.support.admin import (
+from tests.support.clients.admin import (
     PUBLISHED,
     address_of,
     browser_of,

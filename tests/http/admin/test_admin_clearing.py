@@ -11,7 +11,7 @@ from definitions.models import Definition
 from notifications.channels import REALM_FILE_CHANGES
 from notifications.models import Replica
 from realms.models import Realm
-from tests.support.admin import (
+from tests.support.clients.admin import (
     PUBLISHED,
     Heard,
     definitions_counter,

@@ -13,7 +13,7 @@ from django.utils import timezone
 from notifications.models import Replica, ReplicaGeneration
 from realms.models import Realm
 from reindex.models import IndexHead, ReindexJob
-from tests.support.admin import PUBLISHED, make_replica, text_of, words_of
+from tests.support.clients.admin import PUBLISHED, make_replica, text_of, words_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
 

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from realms.models import Realm
 from reindex.models import ReindexBatch, ReindexJob, Worker
-from tests.support.admin import PUBLISHED, words_of
+from tests.support.clients.admin import PUBLISHED, words_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
 

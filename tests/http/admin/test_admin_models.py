@@ -18,7 +18,13 @@ from notifications.models import Replica
 from realms.models import FileVersion, Realm, RealmPermission
 from reindex.models import ReindexJob
 from tests.support import make
-from tests.support.admin import PUBLISHED, Heard, heard_by, make_one_row_of_everything, words_of
+from tests.support.clients.admin import (
+    PUBLISHED,
+    Heard,
+    heard_by,
+    make_one_row_of_everything,
+    words_of,
+)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
 

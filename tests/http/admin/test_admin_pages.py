@@ -16,7 +16,7 @@ from django.urls import resolve
 
 from realms.models import Realm
 from tests.support import make
-from tests.support.admin import PUBLISHED, make_one_row_of_everything
+from tests.support.clients.admin import PUBLISHED, make_one_row_of_everything
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
 

@@ -10,7 +10,7 @@ from notifications.channels import REALM_FILE_CHANGES
 from realms.models import Publication, Realm
 from reindex.models import ReindexJob
 from tests.support import make
-from tests.support.admin import (
+from tests.support.clients.admin import (
     PUBLISHED,
     Heard,
     address_of,

@@ -8,7 +8,7 @@ from django.contrib.admin.models import DELETION, LogEntry
 from django.test import Client
 
 from notifications.models import Replica, ReplicaGeneration
-from tests.support.admin import PUBLISHED, browser_of, make_replica, make_staff, words_of
+from tests.support.clients.admin import PUBLISHED, browser_of, make_replica, make_staff, words_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -10,7 +10,7 @@ from realms.models import Realm
 from realms.publishing.bootstrap import sync_base_realm
 from reindex.prerender.module_builder import ModuleBuilder
 from tests.support import make
-from tests.support.definitions_told import ON_SECRET, PRIVATE, SECRET, SITE, THING
+from tests.support.clients.definitions_told import ON_SECRET, PRIVATE, SECRET, SITE, THING
 from tests.support.web import Web
 
 

@@ -6,7 +6,7 @@ from realms.access.auth import Caller
 from realms.models import Realm
 from realms.publishing.publish import unpublish_realm
 from tests.support import make
-from tests.support.definitions_told import SITE, ask, error, fields, told
+from tests.support.clients.definitions_told import SITE, ask, error, fields, told
 from tests.support.web import ORIGIN, Web
 
 LIBRARY = f"{ORIGIN}/bob/library/"

@@ -10,7 +10,7 @@ from definitions.models import CacheGeneration, Definition
 from realms.access.auth import OPERATOR, Caller, reading_as, realm_token, user_id
 from realms.models import Realm, RealmPermission
 from tests.support import make
-from tests.support.definitions_told import (
+from tests.support.clients.definitions_told import (
     PRIVATE,
     SECRET,
     SITE,

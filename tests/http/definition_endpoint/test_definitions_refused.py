@@ -12,7 +12,7 @@ from realms.models import Realm
 from reindex.prerender.module_builder import ModuleBuilder
 from reindex.reading.replicas import ReplicaUnavailable
 from tests.support import make
-from tests.support.definitions_told import PRIVATE, SITE, ask, error, told
+from tests.support.clients.definitions_told import PRIVATE, SITE, ask, error, told
 from tests.support.web import API, Web
 
 

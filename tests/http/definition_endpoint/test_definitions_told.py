@@ -5,7 +5,7 @@ import pytest
 from definitions.models import Definition
 from realms.models import Realm
 from tests.support import make
-from tests.support.definitions_told import PRIVATE, SITE, THING, ask, row, told
+from tests.support.clients.definitions_told import PRIVATE, SITE, THING, ask, row, told
 from tests.support.web import API, ORIGIN, Web
 
 

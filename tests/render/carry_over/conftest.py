@@ -8,7 +8,7 @@ import pytest
 from realms.models import Realm
 from realms.publishing.bootstrap import sync_base_realm
 from tests.support import make
-from tests.support.notes import FILES, LIBRARY, SITE, rows
+from tests.support.data.notes import FILES, LIBRARY, SITE, rows
 from tests.support.rendering import index_of, work_off
 from tests.support.web import Web
 

@@ -9,7 +9,7 @@ from realms.access.permissions import change_permissions
 from realms.models import Realm
 from reindex.models import ReindexJob
 from tests.support import make
-from tests.support.notes import LIBRARY, newest
+from tests.support.data.notes import LIBRARY, newest
 from tests.support.rendering import index_of, work_off
 
 URL = "http://ada.localhost:4201/"

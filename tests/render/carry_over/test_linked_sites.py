@@ -17,7 +17,7 @@ from realms.publishing.publish import rollback_realm, unpublish_realm
 from reindex.jobs import queue
 from tests.support import make
 from tests.support.cluster import wait_until
-from tests.support.notes import FILES, LIBRARY, make_operator, newest, note, plain
+from tests.support.data.notes import FILES, LIBRARY, make_operator, newest, note, plain
 from tests.support.rendering import index_of, work_off
 from tests.support.web import ORIGIN, waiting_for
 

@@ -8,7 +8,7 @@ from realms.models import Realm
 from realms.publishing.publish import rollback_realm
 from reindex.models import ReindexJob
 from tests.support import make
-from tests.support.notes import make_operator, note, plain
+from tests.support.data.notes import make_operator, note, plain
 from tests.support.rendering import index_of, work_off
 
 URL = "http://ada.localhost:4201/"

@@ -15,7 +15,7 @@ from reindex.index.shown import find_page
 from reindex.jobs import batches, lifecycle
 from reindex.models import IndexedCard, IndexHead, ReindexJob
 from tests.support import make
-from tests.support.notes import NOTE, PLAIN, newest, note, plain, rows
+from tests.support.data.notes import NOTE, PLAIN, newest, note, plain, rows
 from tests.support.rendering import index_of, work_off
 from tests.support.web import API, Web
 

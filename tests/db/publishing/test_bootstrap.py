@@ -1,0 +1,95 @@
+"""The bootstrap realm has exactly the files that the release ships, and no owner."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from definitions.models import CacheGeneration
+from notifications.channels import DEFINITION_CACHE_INVALIDATED, REALM_FILE_CHANGES
+from realms.access.auth import Caller
+from realms.content.blobs import read_blob
+from realms.content.history import versions_at
+from realms.errors import Conflict
+from realms.models import Blob, Realm, RealmPermission
+from realms.publishing import bootstrap
+from realms.publishing.bootstrap import sync_base_realm
+from realms.publishing.publish import delete_realm
+from reindex.reading.references import BASE_REALM
+from tests.support import make
+from tests.support.listening.hearing import ear
+from tests.support.web import everything
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
+
+
+@pytest.fixture
+def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a release with two modules, whose base realm is in the registry."""
+    monkeypatch.setattr(bootstrap, "FOLDER", tmp_path)
+    (tmp_path / "mod.ts").write_text("export const edition = 1;")
+    (tmp_path / "old.ts").write_text("export {};")
+    sync_base_realm()
+    return tmp_path
+
+
+def test_everyone_may_read_the_base_realm_and_nobody_owns_it(release: Path) -> None:
+    realm = Realm.objects.get(url=BASE_REALM)
+    assert (realm.kind, realm.owner, realm.source, realm.publishable) == (
+        "bootstrap", None, None, False,
+    )  # fmt: skip
+    rows = RealmPermission.objects.filter(realm=realm)
+    assert list(rows.values_list("audience", "read", "write", "realm_owner")) == [
+        ("everyone", True, False, False)
+    ]
+
+
+def test_a_start_of_the_same_release_changes_nothing_and_tells_nobody(release: Path) -> None:
+    before = everything()
+    with ear() as listening:
+        sync_base_realm()
+        assert listening.heard() == []
+    assert everything() == before
+
+
+def test_another_releases_library_is_announced_and_nothing_old_is_left(
+    release: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also where the release lies in another folder than the one before."""
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    (moved / "mod.ts").write_text("export const edition = 2;")
+    monkeypatch.setattr(bootstrap, "FOLDER", moved)
+    counter = CacheGeneration.objects.get(scope="realm", key=BASE_REALM).generation
+    with ear() as listening:
+        sync_base_realm()
+        heard = listening.heard()
+    told = {payload for channel, payload in heard if channel == REALM_FILE_CHANGES}
+    assert told == {f"{BASE_REALM}:mod.ts", f"{BASE_REALM}:old.ts"}
+    assert DEFINITION_CACHE_INVALIDATED in {channel for channel, _ in heard}
+    realm = Realm.objects.get(url=BASE_REALM)
+    files = versions_at(realm, realm.generation).select_related("blob")
+    assert {file.path: read_blob(file.blob_id, file.blob.data) for file in files} == {
+        "mod.ts": b"export const edition = 2;"
+    }
+    assert CacheGeneration.objects.get(scope="realm", key=BASE_REALM).generation > counter
+
+
+def test_a_source_realm_at_its_url_is_left_as_it_is_and_named(owner: Any) -> None:
+    make.source(BASE_REALM, owner, {"mine.md": b"mine"})
+    before = everything()
+    with pytest.raises(Conflict, match=f"{BASE_REALM} is a source realm"):
+        sync_base_realm()
+    assert everything() == before
+
+
+def test_what_is_left_of_a_deleted_realm_makes_no_realm_at_the_next_start(
+    release: Path, source: Realm
+) -> None:
+    """Only the registry says which realms exist: content that nobody collected yet says nothing."""
+    make.publish(source, "http://ada.localhost:4201/")
+    delete_realm(source.url, Caller("ada"))
+    assert Blob.objects.count() > 2, "its files are there still"
+    sync_base_realm()
+    assert list(Realm.objects.values_list("url", flat=True)) == [BASE_REALM]
+    assert set(RealmPermission.objects.values_list("realm__url", flat=True)) == {BASE_REALM}

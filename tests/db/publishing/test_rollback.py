@@ -1,0 +1,91 @@
+"""A rollback shows again what was shown before, at a new generation."""
+
+import pytest
+
+from definitions.models import Definition
+from realms.access.auth import Caller
+from realms.errors import Forbidden, NotPublished, Unprocessable
+from realms.models import Realm
+from realms.publishing.publish import rollback_realm
+from reindex.models import ReindexJob
+from tests.support import make
+from tests.support.data.published import generation, shown
+from tests.support.web import everything
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
+
+PAGE = "http://ada.localhost:4201/"
+SECOND_PAGE = "http://ada.localhost:4201/second/"
+ADA = Caller("ada")
+
+
+def test_a_rollback_shows_what_was_shown_before_at_a_new_generation(source: Realm) -> None:
+    first = make.publish(source, PAGE)
+    make.write(source, index__json=b"{}", new__md=b"new")
+    make.remove(source, "ada.json")
+    second = make.publish(source, PAGE)
+    done = rollback_realm(PAGE, ADA)
+    assert shown(PAGE) == make.SITE
+    assert done.generation == second.generation + 1
+    assert done.source_generation == first.source_generation
+    assert done.realm_id == first.realm_id
+    assert shown(source.url)["index.json"] == b"{}", "the source stays as it is"
+    assert ReindexJob.objects.get(realm_url=PAGE, status="queued").generation == done.generation
+    assert not Definition.objects.exists()
+
+
+def test_a_rollback_goes_to_the_generation_that_is_named(source: Realm) -> None:
+    done = []
+    for number in range(4):
+        make.write(source, index__json=str(number).encode())
+        done.append(make.publish(source, PAGE))
+    rollback_realm(PAGE, ADA, done[1].generation)
+    assert shown(PAGE)["index.json"] == b"1"
+    rollback_realm(PAGE, ADA, done[3].generation)
+    assert shown(PAGE)["index.json"] == b"3"
+    before = everything()
+    for missing in (0, 10_000):
+        with pytest.raises(Unprocessable, match=f"no publication of generation {missing}"):
+            rollback_realm(PAGE, ADA, missing)
+    for shown_already in (generation(PAGE), done[3].generation):
+        with pytest.raises(Unprocessable, match=f"showed at generation {shown_already} already"):
+            rollback_realm(PAGE, ADA, shown_already)
+    assert everything() == before
+
+
+def test_a_second_rollback_goes_one_further_back(source: Realm) -> None:
+    for number in range(3):
+        make.write(source, index__json=str(number).encode())
+        make.publish(source, PAGE)
+    for number in (1, 0):
+        rollback_realm(PAGE, ADA)
+        assert shown(PAGE)["index.json"] == str(number).encode()
+    with pytest.raises(Unprocessable, match="before this one"):
+        rollback_realm(PAGE, ADA)
+    make.write(source, index__json=b"3")
+    make.publish(source, PAGE)
+    rollback_realm(PAGE, ADA)
+    assert shown(PAGE)["index.json"] == b"0", "what was shown before, not what was taken back"
+
+
+def test_a_rollback_passes_over_publications_of_the_same_content(source: Realm) -> None:
+    make.publish(source, PAGE)
+    make.write(source, index__json=b"{}")
+    make.publish(source, PAGE)
+    make.publish(source, PAGE)
+    rollback_realm(PAGE, ADA)
+    assert shown(PAGE) == make.SITE
+
+
+def test_a_first_publication_and_an_unpublished_realm_have_no_rollback(
+    source: Realm,
+) -> None:
+    make.publish(source, PAGE)
+    with pytest.raises(Unprocessable, match="before this one"):
+        rollback_realm(PAGE, ADA)
+    for url in (source.url, SECOND_PAGE):
+        with pytest.raises(NotPublished):
+            rollback_realm(url, ADA)
+    make.user("bob")
+    with pytest.raises(Forbidden):
+        rollback_realm(PAGE, Caller("bob"))

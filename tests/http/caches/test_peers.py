@@ -1,0 +1,220 @@
+"""A change of another replica holds here as soon as its notification arrives, and is applied
+once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import transaction
+
+from definitions.lookup import DefinitionLookup
+from notifications import emit
+from notifications import listener as listener_module
+from notifications.board import Board, now_ns
+from notifications.channels import REALM_FILE_CHANGES
+from notifications.listener import Listener, listen_connection
+from realms.access.auth import Caller
+from realms.models import Realm
+from realms.publishing.publish import create_realm, delete_realm, unpublish_realm
+from realms.serving import transpiling
+from reindex.jobs import batches, lifecycle
+from reindex.models import ReindexJob
+from tests.support import make
+from tests.support.gates import PATIENCE, in_thread
+from tests.support.listening.hearing import notify
+from tests.support.web import ORIGIN, SOURCE, Web
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ADA = Caller("ada")
+PAGE = "http://ada.localhost:4201/"
+MODULE = "http://localhost:4201/ada/site/post.tsx"
+
+
+class CountingBoard(Board):
+    """Writes down every key that it is told to move."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.moved: list[str] = []
+
+    def bump(self, keys: Any) -> None:
+        named = list(keys)
+        self.moved += named
+        super().bump(named)
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five times as many pings as in life."""
+    monkeypatch.setattr(listener_module, "PING_SECONDS", 0.1)
+
+
+@contextmanager
+def listening(board: Board) -> Iterator[Listener]:
+    """A real listener that vouches for a board."""
+    listener = Listener("test", board, listen_connection, bound_seconds=30)
+    ending = in_thread(listener.run)
+    assert listener.wait_for_watermark(now_ns(), PATIENCE)
+    yield listener
+    listener.stop()
+    ending.result(PATIENCE)
+
+
+@pytest.fixture
+def here(web: Web) -> Iterator[Listener]:
+    """The sidecar of the replica that `web` is."""
+    with listening(emit.local_board()) as listener:
+        yield listener
+
+
+@pytest.fixture
+def peer(tmp_path: Path) -> Iterator[tuple[Listener, CountingBoard]]:
+    """The sidecar of another replica, and its board."""
+    board = CountingBoard(tmp_path / "peer")
+    with listening(board) as listener:
+        yield listener, board
+
+
+@contextmanager
+def elsewhere(here: Listener, folder: Path) -> Iterator[None]:
+    """What is done inside is done by another replica; at the end this one has heard of it."""
+    board = Board(folder / "elsewhere")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emit, "local_board", lambda: board)
+        yield
+    assert here.wait_for_watermark(now_ns(), PATIENCE)
+
+
+# --- What a client sees ------------------------------------------------------------------------
+
+
+def test_what_a_peer_makes_publishes_and_takes_down_is_so_here_at_once(
+    web: Web, here: Listener, owner: Any, tmp_path: Path
+) -> None:
+    """A realm that this replica has never heard of is served, and one that is gone is 404."""
+    inside = f"{PAGE}index.json"
+    for _ in range(2):
+        assert web.get(inside, SOURCE).status == 404
+    with elsewhere(here, tmp_path):
+        source = make.source(f"{ORIGIN}/ada/site/", owner, make.SITE)
+        make.publish(source, PAGE)
+    for _ in range(2):
+        assert web.get(inside, SOURCE).body == make.SITE["index.json"]
+    with elsewhere(here, tmp_path):
+        make.write(source, index__json=b"{}")
+        make.publish(source, PAGE)
+    for _ in range(2):
+        assert web.get(inside, SOURCE).body == b"{}"
+    with elsewhere(here, tmp_path):
+        unpublish_realm(PAGE, ADA)
+    assert web.get(inside, SOURCE).status == 404
+    assert web.get(f"{source.url}index.json", SOURCE).body == b"{}"
+    with elsewhere(here, tmp_path):
+        delete_realm(source.url, ADA)
+    assert web.get(f"{source.url}index.json", SOURCE).status == 404
+
+
+def test_a_realm_that_a_peer_recreated_between_two_reads_is_the_new_one(
+    web: Web, here: Listener, source: Realm, tmp_path: Path
+) -> None:
+    """A realm is its row in the registry, never just its URL."""
+    make.publish(source, PAGE)
+    assert here.wait_for_watermark(now_ns(), PATIENCE)
+    for name in ("index.json", "ada.json"):
+        web.get(PAGE + name, SOURCE)
+        assert web.get(PAGE + name, SOURCE).cache == "hit"
+    with elsewhere(here, tmp_path):
+        unpublish_realm(PAGE, ADA)
+        fresh = create_realm(ADA, "fresh", {"name": "Fresh"})
+        make.write(fresh, index__json=b'{"fresh": 1}')
+        make.publish(fresh, PAGE)
+    assert web.get(f"{PAGE}index.json", SOURCE).body == b'{"fresh": 1}'
+    assert web.get(f"{PAGE}ada.json", SOURCE).status == 404
+
+
+def test_pages_of_a_remote_worker_are_shown_and_have_new_etags(
+    web: Web, here: Listener, source: Realm, tmp_path: Path
+) -> None:
+    """Who came between a publish and its pages doesn't keep what was there until then."""
+    make.publish(source, PAGE)
+    _swap("<p>old</p>")
+    make.publish(source, PAGE)
+    assert here.wait_for_watermark(now_ns(), PATIENCE)
+    web.get(PAGE, "text/html")
+    early = web.get(PAGE, "text/html")
+    assert (early.status, early.cache, "<p>old</p>" in early.text) == (200, "hit", True)
+    with elsewhere(here, tmp_path):
+        _swap("<p>new</p>")
+    now = web.get(PAGE, "text/html", **{"If-None-Match": early.headers["etag"]})
+    assert (now.status, "<p>new</p>" in now.text) == (200, True)
+    assert web.get(PAGE, "text/html", **{"If-None-Match": now.headers["etag"]}).status == 304
+
+
+def _swap(html: str) -> None:
+    """What a worker does when the last card of the realm at PAGE is rendered."""
+    job = ReindexJob.objects.get(realm_url=PAGE, status="queued")
+    (batch,) = lifecycle.create_batches(job, lifecycle.Plan(["index.json"], {PAGE: job.generation}))
+    claimed = batches.lease_batch(batch.pk)
+    assert claimed is not None
+    result = {"url": f"{PAGE}index", "html": {"isolated": html}, "search": {}, "ms": 1.0}
+    assert batches.finish(claimed, [result])
+
+
+def test_hearing_of_ones_own_change_costs_a_look_and_changes_nothing(
+    web: Web, here: Listener, source: Realm, monkeypatch: pytest.MonkeyPatch,
+    nothing_transpiled: None,
+) -> None:  # fmt: skip
+    runs: list[str] = []
+    really = transpiling._run_deno
+
+    def run(code: bytes, path: str) -> str:
+        runs.append(path)
+        return really(code, path)
+
+    monkeypatch.setattr(transpiling, "_run_deno", run)
+    make.write(source, post__tsx=b"export const two: number = 2;")
+    first = web.get(MODULE)
+    # As it comes back from the database, only later.
+    notify(REALM_FILE_CHANGES, f"{source.url}:post.tsx")
+    assert here.wait_for_watermark(now_ns(), PATIENCE)
+    again = web.get(MODULE)
+    assert (again.cache, again.body) == ("miss", first.body)
+    assert (web.get(MODULE).cache, web.get(MODULE).body) == ("hit", first.body)
+    assert runs == ["post.tsx"]
+
+
+# --- How often ---------------------------------------------------------------------------------
+
+
+def test_a_cleared_realm_is_one_wildcard_on_a_peer(
+    peer: tuple[Listener, CountingBoard], source: Realm
+) -> None:
+    listener, board = peer
+    assert listener.wait_for_watermark(now_ns(), PATIENCE)
+    board.moved.clear()
+    with transaction.atomic():
+        source.clear_local_source_caches_and_broadcast()
+    assert listener.wait_for_watermark(now_ns(), PATIENCE)
+    assert board.moved == [f"realm|{source.url}"]
+
+
+def test_invalidated_definitions_move_a_peer_once_under_every_name(
+    peer: tuple[Listener, CountingBoard],
+) -> None:
+    """A module with its spellings, a realm, or everything: each key once, and no other."""
+    listener, board = peer
+    realm, stem = "http://localhost:4201/ada/site/", MODULE.removesuffix(".tsx")
+    spellings = [stem + extension for extension in ("", ".tsx", ".ts", ".jsx", ".js")]
+    lookup = DefinitionLookup()
+    for act, keys in (
+        (lambda: lookup.invalidate(MODULE), [f"definitions|module|{url}" for url in spellings]),
+        (lambda: lookup.clear_realm_definitions(realm), [f"definitions|realm|{realm}"]),
+        (lookup.clear_all_definitions, ["definitions|global|"]),
+    ):
+        board.moved.clear()
+        act()
+        assert listener.wait_for_watermark(now_ns(), PATIENCE)
+        assert sorted(board.moved) == sorted(keys)

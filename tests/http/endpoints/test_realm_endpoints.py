@@ -1,0 +1,98 @@
+"""Every endpoint of a realm: who may, by which methods, and where a realm is."""
+
+from typing import Any
+
+import pytest
+
+from realms.models import Realm
+from tests.support import make
+from tests.support.clients.telling import told
+from tests.support.web import API, ORIGIN, SOURCE, Web
+
+PAGE = "http://ada.localhost:4201/"
+
+READ = ("_info", "_mtimes", "_publishability", "")
+
+
+@pytest.mark.parametrize("path", READ)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_private_realm_answers_its_readers_only(
+    web: Web, private: Realm, path: str, method: str
+) -> None:
+    url = private.url + path
+    ada = make.realm_login(private, "ada")
+    make.user("bob")
+    assert web.request(method, url, accept=API).status == 401
+    bob = make.realm_login(private, "bob")
+    assert web.request(method, url, accept=API, headers=bob).status == 403
+    answer = web.request(method, url, accept=API, headers=ada)
+    assert answer.status == 200
+    assert "x-boxel-realm-public-readable" not in answer.headers
+    assert bool(answer.body) == (method == "GET")
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("_info", "GET, QUERY, HEAD, OPTIONS"),
+        ("_mtimes", "GET, HEAD, OPTIONS"),
+        ("_publishability", "GET, HEAD, OPTIONS"),
+        ("_definition", "GET, HEAD, OPTIONS"),
+        ("_permissions", "GET, PATCH, HEAD, OPTIONS"),
+        ("_session", "POST, OPTIONS"),
+        ("_atomic", "POST, OPTIONS"),
+        ("_readiness-check", "GET, HEAD, OPTIONS"),
+        ("index.json", "GET, HEAD, POST, DELETE, OPTIONS"),
+    ],
+)
+def test_a_method_that_is_not_possible_is_told_which_are(
+    web: Web, source: Realm, path: str, allow: str
+) -> None:
+    answer = web.request("PUT", source.url + path, accept=API, body=b"{}")
+    assert (answer.status, answer.headers["allow"]) == (405, allow)
+    assert web.get(f"{ORIGIN}/_publish-realm").headers["allow"] == "POST, OPTIONS"
+
+
+def test_the_endpoints_answer_at_the_root_of_a_published_host(web: Web, source: Realm) -> None:
+    make.publish(source, PAGE)
+    for path, kind in (("_info", "realm-info"), ("_mtimes", "mtimes"),
+                       ("_publishability", "realm-publishability"), ("", "directory")):  # fmt: skip
+        assert told(web.get(PAGE + path, API), kind)["id"] == PAGE
+
+
+def test_a_file_may_bear_an_endpoints_name(web: Web, source: Realm, ada: dict[str, str]) -> None:
+    for name in ("_info", "deep/_mtimes", "_atomic"):
+        assert web.upload(source.url + name, b"text", ada).status == 204
+        assert web.get(source.url + name, SOURCE).text == "text"
+        assert web.request("DELETE", source.url + name, accept=SOURCE, headers=ada).status == 204
+
+
+def test_a_realm_within_a_realm_is_found_without_its_slash(
+    web: Web, live: None, source: Realm, owner: Any
+) -> None:
+    url = f"{source.url}inner"
+    for accept in (SOURCE, "*/*", API):
+        for _ in range(2):
+            assert web.get(url, accept).status == 404
+    inner = make.source(f"{url}/", owner, {"a.md": b"x"}, public=False)
+    for accept in (SOURCE, "*/*", API, "text/html"):
+        for _ in range(2):
+            answer = web.get(f"{url}?a=b", accept)
+            assert (answer.status, answer.headers["location"]) == (302, f"{inner.url}?a=b")
+    make.write_paths(source, {"inner": b"a file"})
+    assert web.get(url, SOURCE).body == b"a file", "what is there is not hidden"
+
+
+def test_no_cache_leaves_nothing_cached_behind(web: Web, live: None, source: Realm) -> None:
+    url = f"{source.url}index.json"
+    seen = [web.get(each, SOURCE).cache for each in (url, url, f"{url}?noCache", url, url)]
+    assert seen == ["miss", "hit", "miss", "miss", "hit"]
+
+
+def test_a_read_that_names_a_type_for_no_body_hides_no_endpoint(
+    web: Web, live: None, source: Realm
+) -> None:
+    url = f"{source.url}_info"
+    for content_type in (SOURCE, "application/octet-stream"):
+        assert web.get(url, **{"Content-Type": content_type}).status == 200
+        assert web.get(url).status == 200

@@ -1,0 +1,455 @@
+"""Cards as JSON over HTTP: reading them from an index or a draft, making, changing, deleting."""
+
+import json
+from typing import Any
+
+import pytest
+
+from realms.cards import documents, relationships
+from realms.models import Realm
+from reindex.models import IndexedCard
+from tests.support import make
+from tests.support.cluster import Answer, wait_until
+from tests.support.data.indexed import put_index, search_document
+from tests.support.gates import Gate, in_thread
+from tests.support.web import API, ORIGIN, SOURCE, Web, waiting_for
+
+SITE = "http://ada.localhost:4201/"
+DRAFT = f"{ORIGIN}/ada/site/"
+CARD = "application/vnd.card+json"
+
+
+@pytest.fixture
+def shown(source: Realm, sent: Any) -> Realm:
+    """The source realm as published, with an index; `broken` could not be rendered."""
+    make.write(source, broken__json=make.card("./post", "Post", title="Broken"))
+    source.refresh_from_db()
+    published = make.publish(source, SITE)
+    documents = {
+        path: search_document(SITE + path, f"{SITE}{module}", name, {})
+        for path, module, name in [("index", "post", "Post"), ("ada", "person", "Person")]
+    }
+    error = {"status": 404, "title": "Module not found", "message": "no ./post", "causes": ["gone"]}
+    put_index(SITE, published.generation, documents, {"broken": error})
+    return Realm.objects.get(url=SITE)
+
+
+def send(
+    web: Web, method: str, url: str, data: Any, headers: dict[str, str], **more: str | None
+) -> Answer:
+    """Sends a card document's `data`; bytes are sent as they are."""
+    body = data if isinstance(data, bytes) else json.dumps({"data": data}).encode()
+    told: dict[str, str | None] = {"Content-Type": CARD, **headers}
+    told |= {key.replace("_", "-"): value for key, value in more.items()}
+    return web.request(method, url, accept=CARD, body=body, headers=told)
+
+
+def data(answer: Answer) -> dict[str, Any]:
+    """The card in an answer."""
+    assert answer.status in (200, 201), answer.body
+    assert answer.headers["content-type"] == CARD
+    return dict(json.loads(answer.body)["data"])
+
+
+def stored(web: Web, url: str) -> Any:
+    """A card's document as its file has it."""
+    return json.loads(web.get(f"{url}.json", SOURCE).body)["data"]
+
+
+# --- Reading -----------------------------------------------------------------------------------
+
+
+def test_a_published_card_is_read_as_its_index_has_it(
+    web: Web, source: Realm, shown: Realm
+) -> None:
+    card = data(web.get(f"{SITE}ada", CARD))
+    assert card["id"] == card["links"]["self"] == f"{SITE}ada"
+    assert (card["type"], card["attributes"]) == ("card", {"name": "Ada"})
+    assert card["meta"]["adoptsFrom"] == {"module": "./person", "name": "Person"}
+    assert card["meta"]["realmURL"] == SITE
+    told = json.loads(web.get(f"{SITE}_info", API).body)["data"]["attributes"]
+    assert card["meta"]["realmInfo"] == told and told["visibility"] == "public"
+    assert isinstance(card["meta"]["lastModified"], int)
+    make.write(source, ada__json=make.card("./person", "Person", name="Countess"))
+    source.refresh_from_db()
+    make.publish(source, SITE)
+    # Until the swap visitors see the old page, and the same card.
+    answer = web.get(f"{SITE}ada", CARD)
+    assert data(answer)["attributes"] == {"name": "Ada"}
+    assert answer.headers["x-realm-generation"] == str(shown.generation)
+    pinned = web.get(f"{SITE}ada", CARD, **{"X-Realm-Min-Generation": str(shown.generation + 1)})
+    assert pinned.status == 503
+    assert data(web.get(f"{DRAFT}ada", CARD))["attributes"] == {"name": "Countess"}
+
+
+def test_half_a_character_in_a_file_comes_through_as_it_is_written_there(
+    web: Web, source: Realm, ada: dict[str, str]
+) -> None:
+    adopts = b'"meta": {"adoptsFrom": {"module": "./post", "name": "Post"}}'
+    half = b'{"data": {"type": "card", "attributes": {"title": "a\\ud800b"}, %b}}' % adopts
+    make.write(
+        source, half__json=half, realm__json=b'{"data": {"attributes": {"name": "\\ud800"}}}'
+    )
+    card = data(web.get(f"{DRAFT}half", CARD, **ada))
+    assert card["attributes"]["title"] == "a\ud800b"
+
+
+def test_the_front_page_is_the_index_card(web: Web, shown: Realm) -> None:
+    for url in (SITE, f"{SITE}index", DRAFT):
+        card = data(web.get(url, CARD))
+        assert card["attributes"]["title"] == "Home"
+        assert card["relationships"] == {"author": {"links": {"self": "./ada"}}}
+
+
+def test_a_cards_file_leads_to_the_card(web: Web, shown: Realm) -> None:
+    answer = web.get(f"{DRAFT}ada.json", CARD)
+    assert (answer.status, answer.headers["location"]) == (302, "/ada/site/ada")
+    assert web.get(f"{DRAFT}nothing.json", CARD).status == 404
+
+
+def test_a_card_has_an_etag_of_its_content(web: Web, source: Realm, ada: dict[str, str]) -> None:
+    first = web.get(f"{DRAFT}ada", CARD)
+    etag = first.headers["etag"]
+    assert etag.startswith('"') and first.headers["cache-control"].startswith("public, max-age=0")
+    for match in (etag, f"W/{etag}", f'"x", {etag}', "*"):
+        again = web.get(f"{DRAFT}ada", CARD, **{"If-None-Match": match})
+        assert (again.status, again.body, again.headers["etag"]) == (304, b"", etag)
+    send(web, "PATCH", f"{DRAFT}ada", {"type": "card", "attributes": {"name": "A"}}, ada)
+    assert web.get(f"{DRAFT}ada", CARD, **{"If-None-Match": etag}).status == 200
+    head = web.request("HEAD", f"{DRAFT}ada", accept=CARD)
+    assert (head.status, head.body) == (200, b"") and head.headers["etag"] != etag
+
+
+def test_a_card_that_cannot_be_rendered_says_why_where_it_is_published(
+    web: Web, shown: Realm
+) -> None:
+    answer = web.get(f"{SITE}broken", CARD)
+    (error,) = json.loads(answer.body)["errors"]
+    # It exists, so it is no 404, whatever the error was.
+    assert answer.status == error["status"] == 500
+    assert (error["title"], error["message"]) == ("Module not found", "no ./post")
+    assert error["meta"] == {"causes": ["gone"]} and error["id"] == f"{SITE}broken"
+    # Its draft can be read, and so mended.
+    assert data(web.get(f"{DRAFT}broken", CARD))["attributes"] == {"title": "Broken"}
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("nothing", 404),
+        ("folder/", 404),
+        ("dot.png", 415),
+        ("post.tsx", 415),
+        ("list", 415),
+        ("list.json", 302),
+        ("bad\x01", 404),
+        ("x" * 2000, 404),
+    ],
+)
+def test_what_is_no_card_is_refused(web: Web, source: Realm, path: str, status: int) -> None:
+    make.write(source, list__json=b"[]")
+    assert web.get(DRAFT + path.replace("\x01", "%01"), CARD).status == status
+
+
+def test_a_private_card_is_read_by_its_readers_only(
+    web: Web,
+    private: Realm,
+) -> None:
+    url = f"{private.url}index"
+    mine = web.get(url, CARD, **make.realm_login(private, "ada"))
+    assert data(mine)["attributes"]["title"] == "Home"
+    assert mine.headers["cache-control"] == "private, max-age=0, must-revalidate"
+    for method, body in [("GET", None), ("HEAD", None), ("PATCH", b"{}"), ("DELETE", None)]:
+        answer = web.request(method, url, accept=CARD, body=body)
+        assert answer.status == 401 and "Home" not in answer.body.decode()
+    assert web.get(f"{private.url}nothing", CARD).status == 401
+
+
+# --- Making ------------------------------------------------------------------------------------
+
+
+def new(**more: Any) -> dict[str, Any]:
+    """A new person."""
+    meta = {"adoptsFrom": {"module": "./person", "name": "Person"}}
+    return {"type": "card", "attributes": {"name": "Bo"}, "meta": meta, **more}
+
+
+def test_a_new_card_goes_to_a_file_in_the_folder_of_its_type(web: Web, ada: dict[str, str]) -> None:
+    answer = send(web, "POST", DRAFT, new(lid="bo"), ada)
+    assert answer.status == 201
+    card = data(answer)
+    assert card["id"] == answer.headers["location"] == f"{DRAFT}Person/bo"
+    assert stored(web, f"{DRAFT}Person/bo") == {
+        "type": "card",
+        "attributes": {"name": "Bo"},
+        "relationships": {},
+        "meta": {"adoptsFrom": {"module": "../person", "name": "Person"}},
+    }
+    assert data(web.get(f"{DRAFT}Person/bo", CARD)) == card
+    unnamed = data(send(web, "POST", DRAFT, new(), ada))
+    assert len(unnamed["id"].removeprefix(f"{DRAFT}Person/")) == 36
+    again = send(web, "POST", DRAFT, new(lid="bo"), ada)
+    assert again.status == 409
+
+
+def test_what_a_new_card_refers_to_is_found_from_where_it_is_kept(
+    web: Web, ada: dict[str, str]
+) -> None:
+    links = {
+        "near": {"links": {"self": "./ada"}},
+        "whole": {"links": {"self": f"{DRAFT}team/bo"}},
+        "far": {"links": {"self": "http://lib.localhost:4201/x"}},
+        "rooted": {"links": {"self": "/base/x"}},
+        "none": {"links": {"self": None}},
+        "several": [{"links": {"self": "../index"}}],
+    }
+    meta = {"adoptsFrom": {"module": f"{DRAFT}person.tsx", "name": "Person"}}
+    sent = new(lid="bo", relationships=links, meta=meta)
+    card = data(send(web, "POST", f"{DRAFT}team/", sent, ada))
+    assert card["id"] == f"{DRAFT}team/Person/bo"
+    assert card["meta"]["adoptsFrom"]["module"] == "../../person.tsx"
+    found = {key: link["links"]["self"] for key, link in card["relationships"].items()
+             if isinstance(link, dict)}  # fmt: skip
+    assert found == {
+        "near": "../ada",
+        "whole": "../bo",
+        "far": "http://lib.localhost:4201/x",
+        "rooted": "/base/x",
+        "none": None,
+    }
+    assert card["relationships"]["several"] == [{"links": {"self": "../../index"}}]
+    base = {"adoptsFrom": {"module": "@realm/base", "name": "CardsIndex"}}
+    card = data(send(web, "POST", DRAFT, new(lid="i", meta=base), ada))
+    assert card["meta"]["adoptsFrom"]["module"] == "@realm/base"
+
+
+# --- Changing ----------------------------------------------------------------------------------
+
+
+def test_a_patch_changes_what_it_names_and_nothing_else(web: Web, ada: dict[str, str]) -> None:
+    document = {
+        "data": {
+            "type": "card",
+            "attributes": {"a": 1, "deep": {"x": 1, "y": [1, 2]}, "gone": "soon"},
+            "relationships": {
+                "one": {"links": {"self": "./ada"}},
+                "many.0": {"links": {"self": "./ada"}},
+                "many.1": {"links": {"self": "./index"}},
+                "kept.0": {"links": {"self": "./ada"}},
+            },
+            "meta": {"adoptsFrom": {"module": "./person.tsx", "name": "Person"}, "extra": True},
+        }
+    }
+    web.upload(f"{DRAFT}c.json", json.dumps(document).encode(), ada)
+    change = {
+        "type": "card",
+        "attributes": {"b": 2, "deep": {"y": [3]}, "gone": None},
+        "relationships": {"one": None, "many.0": {"links": {"self": f"{DRAFT}bo"}}},
+    }
+    card = data(send(web, "PATCH", f"{DRAFT}c", change, ada))
+    assert card["attributes"] == {"a": 1, "b": 2, "deep": {"x": 1, "y": [3]}, "gone": None}
+    assert card["relationships"] == {
+        "kept.0": {"links": {"self": "./ada"}},
+        "many.0": {"links": {"self": "./bo"}},
+        "many.1": {"links": {"self": "./index"}},
+    }
+    kept = stored(web, f"{DRAFT}c")
+    assert kept["attributes"] == card["attributes"]
+    assert kept["meta"] == document["data"]["meta"]
+    # A card's type may be said again, in another spelling, and not be changed.
+    for module, status in [(f"{DRAFT}person.tsx", 200), ("./post", 400)]:
+        meta = {"adoptsFrom": {"module": module, "name": "Person"}}
+        assert send(web, "PATCH", f"{DRAFT}c.json", {"type": "card", "meta": meta}, ada).status == (
+            status
+        )
+
+
+def to(*names: str) -> list[dict[str, Any]]:
+    """Links to these cards."""
+    return [{"links": {"self": f"./{name}"}} for name in names]
+
+
+A, B, C, NEW = to("a", "b", "c", "new")
+NUMBERED = {"many.0": A, "many.1": B, "many.2": C, "other.0": A}
+LISTED = {"many": [A, B, C], "many.x.0": A}
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "after"),
+    [
+        (NUMBERED, {"many.1": NEW}, {**NUMBERED, "many.1": NEW}),
+        (LISTED, {"many.1": NEW}, {**LISTED, "many": [A, NEW, C]}),
+        (NUMBERED, {"many.3": NEW}, {**NUMBERED, "many.3": NEW}),
+        (LISTED, {"many.3": NEW, "many.4": A}, {**LISTED, "many": [A, B, C, NEW, A]}),
+        (NUMBERED, {"many.1": None}, {"many.0": A, "many.1": C, "other.0": A}),
+        (LISTED, {"many.0": None, "many.2": NEW}, {**LISTED, "many": [B, NEW]}),
+        (LISTED, {"many.0": None, "many.1": None, "many.2": None}, {**LISTED, "many": []}),
+        ({"many.0": A}, {"many.0": None}, {"many": []}),
+        ({"many": []}, {"many.0": A}, {"many": [A]}),
+        ({"many": {"links": {"self": None}}}, {"many.0": A}, {"many.0": A}),
+        ({"many": None}, {"many.0": A}, {"many.0": A}),
+        ({}, {"many.0": A, "many.1": B}, {"many.0": A, "many.1": B}),
+        ({"many.0": A, "many.2": C}, {"many.2": NEW}, {"many.0": A, "many.1": NEW}),
+        (NUMBERED, {"many": [NEW]}, {"many": [NEW], "other.0": A}),
+        (NUMBERED, {"many": None}, {"other.0": A}),
+        (LISTED, {"many.x.0": NEW}, {**LISTED, "many.x.0": NEW}),
+    ],
+)  # fmt: skip
+def test_a_patch_of_one_link_of_a_list_leaves_the_others(
+    before: dict[str, Any], change: dict[str, Any], after: dict[str, Any]
+) -> None:
+    assert relationships.merged(before, change) == after
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"many.4": NEW}, "many.4"), ({"many.3": None}, "many.3"), ({"many.01": NEW}, "many.01"),
+        ({"many.1": NEW, "many": [A]}, "many.1"), ({"many.1": [NEW]}, "many.1"),
+        ({"one.0": NEW}, "one is one link"), ({f"many.{'9' * 5000}": NEW}, "many.999"),
+        ({"many.1": A, "many.7": B}, "many.7"),
+    ],
+)  # fmt: skip
+def test_a_patch_of_a_link_that_has_no_place_is_refused(
+    web: Web, source: Realm, ada: dict[str, str], change: dict[str, Any], named: str
+) -> None:
+    document = json.loads(make.card("./person", "Person"))
+    document["data"]["relationships"] = {**NUMBERED, "one": A}
+    make.write(source, c__json=json.dumps(document).encode())
+    before = stored(web, f"{DRAFT}c")
+    sent = {"type": "card", "relationships": change}
+    answer = send(web, "PATCH", f"{DRAFT}c", sent, ada)
+    assert answer.status == 400 and named in answer.text
+    assert stored(web, f"{DRAFT}c") == before
+
+
+def test_two_patches_of_different_links_at_once_both_survive(
+    web: Web, source: Realm, ada: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = json.loads(make.card("./person", "Person"))
+    document["data"]["relationships"] = LISTED
+    make.write(source, c__json=json.dumps(document).encode())
+    gate = Gate()
+    monkeypatch.setattr(relationships, "merged", gate.after(relationships.merged))
+
+    def change(number: int, link: str) -> Answer:
+        sent = {"type": "card", "relationships": {f"many.{number}": to(link)[0]}}
+        return send(web, "PATCH", f"{DRAFT}c", sent, ada)
+
+    first = in_thread(change, 0, "first")
+    gate.wait_for_arrival()
+    second = in_thread(change, 2, "second")
+    wait_until(lambda: waiting_for(DRAFT) == 1, "the second patch waits for the first")
+    gate.open()
+    assert [first.result().status, second.result().status] == [200, 200]
+    assert stored(web, f"{DRAFT}c")["relationships"]["many"] == to("first", "b", "second")
+
+
+def test_two_patches_of_different_fields_at_once_both_survive(
+    web: Web, ada: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
+    # The first patch has read the card, and has yet to write it.
+    monkeypatch.setattr(documents, "_merged", gate.after(documents._merged))
+
+    def change(field: str) -> Answer:
+        sent = {"type": "card", "attributes": {field: "changed"}}
+        return send(web, "PATCH", f"{DRAFT}ada", sent, ada)
+
+    first = in_thread(change, "name")
+    gate.wait_for_arrival()
+    second = in_thread(change, "motto")
+    wait_until(lambda: waiting_for(DRAFT) == 1, "the second patch waits for the first")
+    gate.open()
+    assert [first.result().status, second.result().status] == [200, 200]
+    assert stored(web, f"{DRAFT}ada")["attributes"] == {"name": "changed", "motto": "changed"}
+
+
+def test_a_deleted_card_is_gone(web: Web, source: Realm, ada: dict[str, str]) -> None:
+    answer = web.request("DELETE", f"{DRAFT}ada", accept=CARD, headers=ada)
+    assert (answer.status, answer.body) == (204, b"")
+    assert answer.headers["x-realm-generation"] == str(source.generation + 1)
+    for method in ("GET", "DELETE"):
+        assert web.request(method, f"{DRAFT}ada", accept=CARD, headers=ada).status == 404
+    assert web.get(f"{DRAFT}ada.json", SOURCE).status == 404
+
+
+# --- What is refused ---------------------------------------------------------------------------
+
+TYPED = {"adoptsFrom": {"module": "./person", "name": "Person"}}
+DEEP: Any = 1
+for _ in range(150):
+    DEEP = [DEEP]
+
+BAD: list[tuple[str, str, str, Any, int, str]] = [
+    ("no JSON", "POST", "", b"{", 400, "not valid JSON"),
+    ("a list", "POST", "", b"[]", 400, "an array"),
+    ("no data", "POST", "", b"{}", 400, "data"),
+    ("another type", "POST", "", new(type="person"), 400, "data.type"),
+    ("no meta", "POST", "", {"type": "card"}, 400, "data.meta"),
+    ("no module", "POST", "", new(meta={"adoptsFrom": {"name": "X"}}), 400, "adoptsFrom.module"),
+    ("a module that is a number", "POST", "",
+     new(meta={"adoptsFrom": {"module": 1, "name": "X"}}), 400, "adoptsFrom.module"),
+    ("a module of no URL", "POST", "",
+     new(meta={"adoptsFrom": {"module": "http://[x/", "name": "X"}}), 400, "not a URL"),
+    ("a name with a slash", "POST", "",
+     new(meta={"adoptsFrom": {"module": "./person", "name": "../X"}}), 400, "adoptsFrom.name"),
+    ("a name of dots", "POST", "", new(meta={"adoptsFrom": {"module": "./p", "name": ".."}}),
+     400, ".."),
+    ("an id with a slash", "POST", "", new(lid="a/b"), 400, "data.lid"),
+    ("an id with a star", "POST", "", new(lid="a*"), 400, "*"),
+    ("an empty id", "POST", "", new(lid=""), 400, "data.lid"),
+    ("attributes that are a list", "POST", "", new(attributes=[]), 400, "data.attributes"),
+    ("a link that is text", "POST", "", new(relationships={"a": "./b"}), 400, "relationships.a"),
+    ("a link to a number", "POST", "", new(relationships={"a": {"links": {"self": 3}}}), 400,
+     "relationships.a"),
+    ("a NUL", "POST", "", new(attributes={"a": ["b\x00"]}), 400, "data.attributes"),
+    ("half a character", "POST", "", new(attributes={"a\ud800": 1}), 400, "data.attributes"),
+    ("depth", "POST", "", new(attributes={"a": DEEP}), 400, "data.attributes"),
+    ("too much", "POST", "", new(attributes={"a": "x" * 600_000}), 413, "exceeds"),
+    ("far too much", "POST", "", new(attributes={"a": "x" * 1_100_000}), 413, "exceeds"),
+    ("a post to a card", "POST", "ada", new(), 405, "PATCH"),
+    ("a patch of a folder", "PATCH", "", new(), 405, "card"),
+    ("a deletion of a folder", "DELETE", "folder/", b"", 405, "card"),
+    ("a put", "PUT", "ada", new(), 405, "PATCH"),
+    ("a patch of nothing", "PATCH", "nothing", {"type": "card"}, 404, "nothing"),
+    ("a patch of a picture", "PATCH", "dot.png", {"type": "card"}, 415, "not a card"),
+    ("a patch of a list", "PATCH", "list", {"type": "card"}, 415, "not a card"),
+    ("a deletion of a list", "DELETE", "list", b"", 415, "not a card"),
+    ("a patch at a bad path", "PATCH", "a//b", {"type": "card"}, 400, "empty segment"),
+    ("a patch to another name", "PATCH", "ada",
+     {"type": "card", "meta": {"adoptsFrom": {"module": "./person", "name": "P"}}}, 400, "type"),
+    ("a patch that makes it too large", "PATCH", "ada",
+     {"type": "card", "attributes": {"a": "x" * 600_000}}, 413, "exceeds"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "says"), [c[1:] for c in BAD],
+                         ids=[c[0] for c in BAD])  # fmt: skip
+def test_bad_writes_are_refused_and_change_nothing(
+    web: Web, source: Realm, ada: dict[str, str], method: str, path: str, body: Any, status: int,
+    says: str,
+) -> None:  # fmt: skip
+    make.write(source, list__json=b"[]")
+    source.refresh_from_db()
+    answer = send(web, method, DRAFT + path, body, ada)
+    (error,) = json.loads(answer.body)["errors"]
+    assert answer.status == error["status"] == status, error
+    assert says in error["message"]
+    before, after = source.generation, Realm.objects.get(pk=source.pk).generation
+    assert after == before
+
+
+def test_bodies_of_other_types_and_writes_elsewhere_are_refused(
+    web: Web, shown: Realm, ada: dict[str, str]
+) -> None:
+    assert send(web, "POST", DRAFT, new(), ada, Content_Type="text/plain").status == 415
+    assert send(web, "POST", DRAFT, new(), ada, Content_Type=API).status == 201
+    assert send(web, "POST", SITE, new(), make.realm_login(shown, "ada")).status == 405
+    assert send(web, "POST", DRAFT, new(), {}).status == 401
+    make.user("bob")
+    bob = make.realm_login(Realm.objects.get(url=DRAFT), "bob")
+    for method in ("POST", "PATCH", "DELETE"):
+        assert send(web, method, f"{DRAFT}ada", new(), bob).status == 403
+    assert send(web, "POST", "http://nobody.localhost:4201/", new(), ada).status == 404
+    assert IndexedCard.objects.filter(path="ada").exists()

@@ -1,0 +1,112 @@
+"""A listener whose connections and board the test overhears, holds back and mutes."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from django.db import connection as django_connection
+
+from notifications.board import Board, Slots, now_ns
+from notifications.channels import REALM_INDEX_SWAPPED
+from notifications.listener import Listener
+from tests.support.cluster import wait_until
+from tests.support.gates import PATIENCE, Gate, in_thread
+from tests.support.listening.hearing import connect, notify
+
+BOUND_SECONDS = 1.0
+#: Something that every test can send to know that what was sent before has been applied.
+MARK = "http://localhost:4201/mark/"
+MARK_SLOTS = Slots([f"index|{MARK}"])
+
+
+class Line(psycopg.Connection[tuple[object, ...]]):
+    """A listener's connection, overheard by the test."""
+
+    lines: "Lines"
+
+    def execute(self, query: Any, params: Any = None, **more: Any) -> Any:
+        text = query if isinstance(query, str) else query.as_string(self)
+        ping = "pg_notify" in text
+        self.lines.log.append("ping" if ping else text)
+        if ping and self.lines.muted:
+            return self.cursor()
+        if ping:
+            self.lines.before_ping()
+        return super().execute(query, params, **more)
+
+
+class Lines:
+    """Opens a listener's connections: a test can hold them back, overhear and mute them."""
+
+    def __init__(self, open_line: "Callable[[], dict[str, Any]] | None" = None) -> None:
+        self._parameters = open_line or _straight
+        self.opened: list[Line] = []
+        self.log: list[str] = []
+        self.gate: Gate | None = None
+        #: While it is true, pings get lost on their way.
+        self.muted = False
+        self.before_ping: Callable[[], None] = lambda: None
+
+    def __call__(self) -> Line:
+        if self.gate is not None:
+            self.gate.hold()
+        line = Line.connect(**self._parameters(), autocommit=True)
+        line.lines = self
+        self.opened.append(line)
+        return line
+
+
+def _straight() -> dict[str, Any]:
+    own = django_connection.get_connection_params()
+    return {k: own[k] for k in ("dbname", "user", "password", "host", "port") if k in own}
+
+
+class WatchedBoard(Board):
+    """Writes down what is done to it, in a log that it shares with the lines."""
+
+    log: list[str]
+
+    def bump(self, keys: Any) -> None:
+        named = list(keys)
+        self.log += [f"bump {key}" for key in named]
+        super().bump(named)
+
+    def bump_epoch(self) -> None:
+        self.log.append("new epoch")
+        super().bump_epoch()
+
+    def go_live(self, until: int) -> None:
+        self.log.append("live" if until else "not live")
+        super().go_live(until)
+
+
+@contextmanager
+def running(listener: Listener) -> "Iterator[Future[None]]":
+    """The listener at work in a thread; afterwards it has ended as it should."""
+    ending = in_thread(listener.run)
+    try:
+        yield ending
+    finally:
+        listener.stop()
+        ending.result(PATIENCE)
+
+
+def wait_live(listener: Listener) -> None:
+    """Waits until the listener vouches for its board, by a ping sent from now on."""
+    assert listener.wait_for_watermark(now_ns(), PATIENCE), "never live"
+    assert isinstance(listener.board, Board) and listener.board.live()
+
+
+def wait_applied(board: Board) -> None:
+    """Waits until everything that was sent before has moved the board."""
+    stamp = board.stamp(MARK_SLOTS)
+    notify(REALM_INDEX_SWAPPED, MARK)
+    wait_until(lambda: not board.unchanged(MARK_SLOTS, stamp), "the mark applied", PATIENCE)
+
+
+def terminate(line: Line) -> None:
+    """Ends a connection as an administrator does."""
+    with connect() as hand:
+        hand.execute("SELECT pg_terminate_backend(%s)", [line.info.backend_pid])

@@ -1,0 +1,304 @@
+"""The fleet of docs/operations/three-hosts.md: set up by the page's own commands, and its visitors.
+
+`instead` has all that is done otherwise than the page says. What `apt-get` would install is there,
+or the test is skipped; what systemd would run is run by `tests/support/runbooks/units.py`.
+"""
+
+import json
+import re
+import secrets
+import shutil
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+from django.core.management import get_commands
+
+from settings.environment import BASE_DIR
+from tests.support.cluster import Answer, wait_until
+from tests.support.runbooks.hosts import Host, checkout, hosts, need
+from tests.support.runbooks.runbook import Runner
+from tests.support.runbooks.units import Service
+
+OPERATIONS = BASE_DIR / "docs" / "operations"
+PAGE = OPERATIONS / "three-hosts.md"
+ADDRESSES = {
+    "host1": "10.0.0.11", "host2": "10.0.0.12", "host3": "10.0.0.13", "visitor": "10.0.0.100",
+}  # fmt: skip
+NAMES = dict.fromkeys(("realms.example.com", "admin.example.com", "tools.example.net"), "10.0.0.11")
+ORIGIN = "https://realms.example.com"
+SOURCE, SITE = f"{ORIGIN}/ada/tools/", "https://tools.example.net/"
+WORDS = {
+    "REPOSITORY": str(BASE_DIR),
+    **{
+        word: secrets.token_hex(32)
+        for word in (
+            "DATABASE_PASSWORD", "BROKER_PASSWORD", "SECRET_SEED", "METRICS_TOKEN",
+            "OPERATOR_PASSWORD", "AUTHOR_PASSWORD",
+        )
+    },
+}  # fmt: skip
+REPLICAS = {"host2": "10.0.0.12:8000", "host3": "10.0.0.13:8000"}
+
+
+def postgres_version() -> str:
+    """The version that this machine's packages have; the page has Debian 12's."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    return versions[-1].parts[4] if versions else ""
+
+
+@dataclass
+class Fleet:
+    """The three hosts and a visitor, and the services that run on them."""
+
+    hosts: Mapping[str, Host]
+    folder: Path
+    shared: Path
+    server: Path
+    broker: str
+    services: dict[tuple[str, str], Service] = field(default_factory=dict)
+    runner: Runner = field(init=False)
+    _tls: ssl.SSLContext | None = None
+
+    def __post_init__(self) -> None:
+        self.runner = Runner(self.hosts, WORDS, instead(self), self.broker)
+
+    def service(self, host: str, name: str) -> Service:
+        """A service that the page has started."""
+        return self.services[host, name]
+
+    def stop(self) -> None:
+        """Ends the services, so that none is started again while its host goes."""
+        for each in self.services.values():
+            each.abandon()
+
+    def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        accept: str = "*/*",
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        at: str = "",
+    ) -> Answer:
+        """A visitor's request through the balancer, or at a replica's own address. To be called in
+        a thread of the visitor's host."""
+        parts = urlsplit(url)
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        sent = {"Host": parts.netloc, "Accept": accept, **(headers or {})}
+        pool: urllib3.HTTPConnectionPool
+        if at:
+            name, _, port = at.partition(":")
+            pool = urllib3.HTTPConnectionPool(name, int(port), timeout=30)
+        else:
+            pool = urllib3.HTTPSConnectionPool(
+                ADDRESSES["host1"], 443, timeout=30, ssl_context=self._trust(),
+                server_hostname=parts.hostname, assert_hostname=parts.hostname,
+            )  # fmt: skip
+        with pool:
+            answer = pool.urlopen(
+                method, target, body=body, headers=sent, redirect=False, retries=False
+            )
+            told = {name.lower(): value for name, value in answer.headers.items()}
+            return Answer(answer.status, told, answer.data)
+
+    def _trust(self) -> ssl.SSLContext:
+        if self._tls is None:
+            # Whose certificate the page makes is its own authority.
+            certificate = self.hosts["host1"].read("/etc/realms/tls/fullchain.pem")
+            self._tls = ssl.create_default_context(cadata=certificate)
+        return self._tls
+
+    def get(self, url: str, **options: Any) -> Answer:
+        """A visitor's GET, from any thread."""
+        return self.hosts["visitor"].call(lambda: self.ask("GET", url, **options))
+
+    def post(self, url: str, body: bytes, **options: Any) -> Answer:
+        """A visitor's POST, from any thread."""
+        return self.hosts["visitor"].call(lambda: self.ask("POST", url, body=body, **options))
+
+    def author(self) -> dict[str, str]:
+        """The header of ada's token for her realm, from a login through the balancer."""
+        login = {"username": "ada", "password": WORDS["AUTHOR_PASSWORD"]}
+        answer = self.post(f"{SOURCE}_session", json.dumps(login).encode())
+        assert answer.status == 201, answer.text
+        return {"Authorization": answer.headers["authorization"]}
+
+    def manage(self, *arguments: str) -> str:
+        """What a management command says on host 2."""
+        return self.hosts["host2"].run(
+            f"deploy/manage {' '.join(arguments)}", cwd="/srv/realms/server"
+        )
+
+    def sql(self, statement: str) -> list[list[str]]:
+        """The rows of a statement, as texts."""
+        said = self.hosts["host1"].run(
+            f"runuser -u postgres -- psql --no-psqlrc -At -F '\t' realms <<'SQL'\n{statement}\nSQL"
+        )
+        return [line.split("\t") for line in said.splitlines()]
+
+    def listed(self) -> dict[str, bool]:
+        """The replicas in the balancer's list, and whether they get requests."""
+        text = self.hosts["host1"].read("/etc/realms/balancer/replicas.conf")
+        lines = [line.split() for line in text.splitlines()]
+        return {line[1].rstrip(";"): "down;" not in line for line in lines}
+
+    def wait_listed(self, host: str, up: bool) -> None:
+        """Waits until nginx serves by a list that has a replica, or hasn't it."""
+
+        def settled() -> bool:
+            # nginx's old processes go by the old list until their last request is answered.
+            old = self.hosts["host1"].run("pgrep -f 'worker process is [s]hutting down' || true")
+            return self.listed()[REPLICAS[host]] == up and not old.strip()
+
+        wait_until(settled, f"{host} {'up' if up else 'down'} in the balancer", 30)
+
+    def wait_answer(self, url: str, status: int, *, at: str) -> None:
+        """Waits until a replica's own address answers with a status."""
+
+        def answered() -> bool:
+            try:
+                return self.get(url, at=at).status == status
+            except urllib3.exceptions.HTTPError:
+                return False
+
+        wait_until(answered, f"{status} from {at}", 60)
+
+    @contextmanager
+    def visitors(self, url: str, accept: str = "*/*", count: int = 4) -> Iterator["Visits"]:
+        """Visitors who ask for a URL one time after another, each time on a new connection."""
+        visits = Visits()
+        with self.hosts["visitor"].threads(count) as pool:
+            running = [pool.submit(self._visit, visits, url, accept) for _ in range(count)]
+            try:
+                yield visits
+            finally:
+                visits.ended.set()
+        for each in running:
+            each.result()
+
+    def _visit(self, visits: "Visits", url: str, accept: str) -> None:
+        while not visits.ended.is_set():
+            began = time.monotonic()
+            try:
+                answer = self.ask("GET", url, accept=accept)
+                status, worker = answer.status, answer.headers.get("x-realm-replica", "")
+            except urllib3.exceptions.HTTPError as error:
+                status, worker = 0, repr(error)
+            visits.note(began, status, worker)
+            time.sleep(0.01)
+
+
+class Visits:
+    """What visitors were answered: when they asked, the status, and which replica it was."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self._lock = threading.Lock()
+        self._all: list[tuple[float, int, str]] = []
+
+    def note(self, began: float, status: int, worker: str) -> None:
+        with self._lock:
+            self._all.append((began, status, worker))
+
+    def since(self, moment: float = 0) -> list[tuple[int, str]]:
+        """Status and replica of the requests that began after a moment."""
+        with self._lock:
+            return [(status, worker) for began, status, worker in self._all if began >= moment]
+
+    def failed(self, moment: float = 0) -> list[tuple[int, str]]:
+        return [each for each in self.since(moment) if each[0] != 200]
+
+    def replicas(self, moment: float = 0) -> Counter[str]:
+        """How often each replica answered."""
+        return Counter(re.split(r"[:/ ]", worker)[0] for _, worker in self.since(moment))
+
+    def wait_more(self, count: int, seconds: float = 30) -> float:
+        """Waits for so many further answers. Answers when it began to wait."""
+        began = time.monotonic()
+        wait_until(lambda: len(self.since(began)) >= count, f"{count} more visits", seconds)
+        return began
+
+
+# --- What is done in place of the page's commands ----------------------------------------------
+
+
+def instead(fleet: Fleet) -> dict[str, Callable[[Host, str], str | None]]:
+    """By what a line begins with; nothing else of the page is replaced."""
+    return {
+        # The packages are there. Debian makes a database cluster, and starts a broker.
+        r"^apt-get install .*\bpostgresql\b": lambda host, line: (
+            f"pg_createcluster {postgres_version()} main --start\n"
+            "rm -f /etc/nginx/conf.d/*"
+        ),
+        r"^apt-get install .*\brabbitmq-server\b": lambda host, line: (
+            "setpriv --reuid=rabbitmq --regid=rabbitmq --init-groups env HOME=/var/lib/rabbitmq"
+            " /usr/lib/rabbitmq/bin/rabbitmq-server -detached\n"
+            "until rabbitmqctl --quiet await_startup 2>/dev/null; do sleep 0.5; done"
+        ),
+        r"^apt-get ": lambda host, line: None,
+        # The checkout is a copy of this one, with this one's packages.
+        r"^git clone ": lambda host, line: (
+            f"mkdir -p /srv/realms/server; mount --bind {fleet.server} /srv/realms/server"
+        ),
+        r"^script/bootstrap$": lambda host, line: None,
+        r"^git (fetch|checkout) ": lambda host, line: None,
+        # A command of a later release.
+        r"^deploy/manage doctor$": lambda host, line: line if "doctor" in get_commands() else None,
+        # A folder of this machine in the place of NFS.
+        r"^exportfs ": lambda host, line: (
+            f"mount --bind {fleet.shared} /srv/realms/blobs; chown realms: /srv/realms/blobs"
+        ),
+        r"^mount /srv/realms/blobs$": lambda host, line: (
+            f"mount --bind {fleet.shared} /srv/realms/blobs"
+        ),
+        # systemd.
+        r"^systemctl daemon-reload$": lambda host, line: None,
+        r"^systemctl restart postgresql$": lambda host, line: (
+            f"pg_ctlcluster {postgres_version()} main restart"
+        ),
+        r"^systemctl restart redis-server$": lambda host, line: (
+            "setpriv --reuid=redis --regid=redis --init-groups"
+            " redis-server /etc/redis/redis.conf --daemonize yes"
+        ),
+        r"^systemctl restart nginx$": lambda host, line: "nginx",
+        r"^systemctl (enable --now|start|stop) realms-": lambda host, line: _systemctl(
+            fleet, host, line
+        ),
+    }  # fmt: skip
+
+
+def _systemctl(fleet: Fleet, host: Host, line: str) -> None:
+    _, verb, *names = line.replace("--now ", "").split()
+    for name in names:
+        if verb == "stop":
+            fleet.services[host.name, name].stop()
+            continue
+        if (host.name, name) not in fleet.services:
+            fleet.services[host.name, name] = Service(host, name, fleet.folder)
+        fleet.services[host.name, name].start()
+
+
+@contextmanager
+def three_hosts(folder: Path, broker: str) -> Iterator[Fleet]:
+    """The hosts before the page's first command; everything of theirs is gone afterwards."""
+    server = {"rabbitmq": "rabbitmqctl", "redis": "redis-server"}[broker]
+    need(server, "pg_createcluster", "nginx", "curl", "openssl", "rsync", "useradd", "pgrep")
+    with ExitStack() as stack:
+        shared = folder / "shared"
+        shared.mkdir()
+        stack.callback(shutil.rmtree, shared)
+        copy = checkout(folder)
+        stack.callback(shutil.rmtree, copy)
+        fleet = Fleet(stack.enter_context(hosts(ADDRESSES, NAMES)), folder, shared, copy, broker)
+        stack.callback(fleet.stop)
+        yield fleet

@@ -1,0 +1,247 @@
+"""Hosts of a test: each with a network, folders, users and processes of its own, on one bridge.
+
+A host is a process in new namespaces. Its /etc is a copy, and what a host keeps (/srv, /run,
+/var/lib, /var/cache, /var/log, /var/backups) is empty and in memory. Nothing of this machine is
+changed: all of it ends with that process. Only programs are shared.
+"""
+
+import ctypes
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import pytest
+
+from settings.environment import BASE_DIR
+from tests.support.cluster import wait_until
+from tests.support.servers.reaper import mark
+
+T = TypeVar("T")
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: What Debian's packages make when they are installed, by owner.
+FOLDERS = {
+    "root": ("/var/lib/nginx", "/var/log/nginx", "/run/lock", "/var/backups"),
+    "postgres": ("/var/lib/postgresql", "/var/log/postgresql", "/run/postgresql"),
+    "rabbitmq": ("/var/lib/rabbitmq", "/var/log/rabbitmq", "/run/rabbitmq"),
+    "redis": ("/var/lib/redis", "/var/log/redis", "/run/redis"),
+}
+_NEW_NETWORK = 0x40000000
+
+
+def need(*programs: str) -> None:
+    """Skips the test, saying why, where no hosts can be made or a program is missing."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make networks")
+    for program in ("ip", "unshare", "nsenter", "setpriv", "runuser", *programs):
+        if shutil.which(program, path=PATH) is None:
+            pytest.skip(f"there is no `{program}` here")
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host, by its first process as this machine counts them."""
+
+    name: str
+    address: str
+    pid: int
+
+    def within(self, *command: str) -> list[str]:
+        """A command that runs a command there."""
+        spaces = ("--net", "--mount", "--uts", "--pid")
+        return ["nsenter", "--target", str(self.pid), *spaces, "--", *command]
+
+    def run(self, script: str, *, cwd: str = "/", check: bool = True) -> str:
+        """What a shell script says there, as root. Fails the test if it fails."""
+        done = subprocess.run(
+            self.within("bash", "-euo", "pipefail", "-c", f"cd {shlex.quote(cwd)}\n{script}"),
+            capture_output=True,
+            text=True,
+            env={**_environment(), **mark()},
+            stdin=subprocess.DEVNULL,
+            timeout=120,
+            check=False,
+        )
+        said = done.stdout + done.stderr
+        assert not check or done.returncode == 0, f"{self.name}: {script}\n{said}"
+        return said
+
+    def spawn(
+        self, command: Sequence[str], log: Path, *, environment: Mapping[str, str], cwd: str
+    ) -> "subprocess.Popen[bytes]":
+        """Starts a process there. The answer is `nsenter`, whose child it is."""
+        inside = self.within("sh", "-c", 'cd "$0"; exec "$@"', cwd, *command)
+        with open(log, "ab") as file:
+            return subprocess.Popen(
+                inside,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**_environment(), **environment, **mark()},
+                start_new_session=True,
+            )
+
+    def write(self, path: str, text: str) -> None:
+        """Writes a file there."""
+        Path(f"/proc/{self.pid}/root{path}").write_text(text)
+
+    def read(self, path: str) -> str:
+        """A file's text there."""
+        return Path(f"/proc/{self.pid}/root{path}").read_text()
+
+    def threads(self, count: int) -> ThreadPoolExecutor:
+        """Threads of this process that are on that host's network."""
+        return ThreadPoolExecutor(count, initializer=_enter, initargs=(self.pid,))
+
+    def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """What a function answers that is called on that host's network."""
+        with self.threads(1) as pool:
+            return pool.submit(function, *arguments).result()
+
+
+def _enter(pid: int) -> None:
+    with open(f"/proc/{pid}/ns/net") as space:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.setns(space.fileno(), _NEW_NETWORK) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}
+
+
+@contextmanager
+def hosts(addresses: Mapping[str, str], names: Mapping[str, str]) -> Iterator[dict[str, Host]]:
+    """Hosts by name, each at its address of one /24 network. `names` are what DNS would tell."""
+    made: list[subprocess.Popen[bytes]] = []
+    try:
+        switch = _first_process(made, "--net", "--pid")
+        _within(switch, "ip link add bridge type bridge", "ip link set bridge up")
+        found = {}
+        for number, (name, address) in enumerate(addresses.items()):
+            pid = _first_process(made, "--net", "--mount", "--uts", "--pid", "--mount-proc")
+            _within(
+                switch,
+                f"ip link add port{number} type veth peer name eth0 netns {pid}",
+                f"ip link set port{number} master bridge up",
+            )
+            found[name] = Host(name, address, pid)
+            _furnish(found[name], addresses, names)
+        yield found
+    finally:
+        for each in made:
+            # With the first process of a namespace all others in it end.
+            for child in _children(each.pid):
+                child.kill()
+            each.kill()
+            each.communicate()
+
+
+def _first_process(made: list["subprocess.Popen[bytes]"], *spaces: str) -> int:
+    """Starts a process in new namespaces that does nothing but be there."""
+    holder = subprocess.Popen(
+        # As the first of its namespace it has to wait for processes that lost their parents.
+        ["unshare", *spaces, "--fork", "--kill-child", "bash", "-c",
+         "exec 2>/dev/null; trap : CHLD; while :; do sleep 3600 & wait; done"],
+        env={**_environment(), **mark()},
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+    made.append(holder)
+
+    def there() -> Any:
+        if holder.poll() is not None:
+            assert holder.stderr is not None
+            pytest.skip(f"no namespaces can be made: {holder.stderr.read().decode().strip()}")
+        children = _children(holder.pid)
+        return children and children[0].name() == "bash" and children
+
+    pid: int = wait_until(there, "a process in new namespaces", 10)[0].pid
+    return pid
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _within(pid: int, *commands: str) -> None:
+    for command in commands:
+        done = subprocess.run(
+            ["nsenter", "--target", str(pid), "--net", "--", *command.split()],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            pytest.skip(f"no bridge or cable can be made ({command}): {done.stderr.strip()}")
+
+
+def _furnish(host: Host, addresses: Mapping[str, str], names: Mapping[str, str]) -> None:
+    """Gives a host its address, its name, folders that nobody else has, and Debian's own files."""
+    folders = "\n".join(
+        f"if getent passwd {owner} >/dev/null; then"
+        f" install --directory --owner {owner} --group {owner} {' '.join(paths)}; fi"
+        for owner, paths in FOLDERS.items()
+    )
+    known = [(address, name) for name, address in {**addresses, **names}.items()]
+    host.run(
+        f"""
+        ip link set lo up
+        ip addr add {host.address}/24 dev eth0
+        ip link set eth0 up
+        hostname {host.name}
+        mount --make-rprivate /
+        mount -t tmpfs -o mode=755 tmpfs /srv
+        cp --archive /etc /srv/etc
+        mount --move /srv /mnt
+        mount --bind /mnt/etc /etc
+        for each in /srv /run /var/lib /var/cache /var/log /var/backups; do
+            mount -t tmpfs -o mode=755 tmpfs $each
+        done
+        rm -rf /etc/rabbitmq/* /etc/postgresql/* /etc/realms /etc/exports.d/*
+        mkdir -p /etc/exports.d /etc/systemd/system
+        {folders}
+        {_reachable()}
+        """
+    )
+    host.write(
+        "/etc/hosts",
+        "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for address, name in known),
+    )
+
+
+def _reachable() -> str:
+    """A script that lets every user reach the interpreter and the packages, at the same paths, even
+    if they are in somebody's closed home."""
+    closed: dict[Path, list[Path]] = {}
+    for path in (Path(sys.base_prefix), (BASE_DIR / ".venv").resolve()):
+        for folder in reversed(path.parents):
+            if not folder.stat().st_mode & 0o001:
+                closed.setdefault(folder, []).append(path)
+                break
+    lines = []
+    for number, (folder, paths) in enumerate(closed.items()):
+        keep = [(f"/mnt/{number}-{i}", shlex.quote(str(path))) for i, path in enumerate(paths)]
+        lines += [f"mkdir {at}; mount --bind {path} {at}" for at, path in keep]
+        lines.append(f"mount -t tmpfs -o mode=755 tmpfs {shlex.quote(str(folder))}")
+        lines += [f"mkdir -p {path}; mount --bind {at} {path}" for at, path in keep]
+    return "\n".join(lines)
+
+
+def checkout(folder: Path) -> Path:
+    """A copy of this checkout without its data. Its virtual environment is this one's."""
+    copy = folder / "server"
+    left = shutil.ignore_patterns(".git", ".venv", ".data", ".*_cache", "tests")
+    shutil.copytree(BASE_DIR, copy, ignore=left, symlinks=True)
+    (copy / ".venv").symlink_to((BASE_DIR / ".venv").resolve())
+    return copy

@@ -1,0 +1,108 @@
+"""Runbooks: pages whose blocks say where their commands run, and what carries them out.
+
+The info string of a block says it: `sh host1 host2` runs there, `ini host2 /etc/file` is that
+file's content there, `sh host1 redis` runs only where Redis is chosen.
+"""
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.runbooks.hosts import Host
+
+_FENCE = re.compile(r"^```(\S+) ?(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BROKERS = ("rabbitmq", "redis")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a page."""
+
+    language: str
+    words: tuple[str, ...]
+    text: str
+
+    @property
+    def hosts(self) -> list[str]:
+        """Where it runs."""
+        return [word for word in self.words if word.startswith(("host", "visitor"))]
+
+    @property
+    def path(self) -> str:
+        """The file that it is; empty if it is commands."""
+        return next((word for word in self.words if word.startswith("/")), "")
+
+    @property
+    def broker(self) -> str:
+        """The broker that it is for; empty if it is for any."""
+        return next((word for word in self.words if word in BROKERS), "")
+
+
+def blocks(page: Path, heading: str = "") -> list[Block]:
+    """A page's blocks in their order; or those below a heading."""
+    text = page.read_text()
+    if heading:
+        level = heading.partition(" ")[0]
+        _, found, text = text.partition(f"\n{heading}\n")
+        assert found, f"{page.name} has no {heading!r}"
+        text = re.split(rf"^#{{1,{len(level)}}} ", text, maxsplit=1, flags=re.MULTILINE)[0]
+    return [
+        Block(language, tuple(words.split()), body)
+        for language, words, body in _FENCE.findall(text)
+    ]
+
+
+@dataclass
+class Runner:
+    """Carries out blocks. A line that `instead` has a pattern for is done by its function, which
+    gets the host and the line, and answers a script or nothing."""
+
+    hosts: Mapping[str, Host]
+    words: Mapping[str, str]
+    instead: Mapping[str, Callable[[Host, str], str | None]]
+    broker: str
+    used: set[str] = field(default_factory=set)
+    _folder: dict[str, str] = field(default_factory=dict)
+
+    def follow(self, page: Path, heading: str = "") -> str:
+        """Carries out the blocks of a page, and answers all that they said."""
+        return "".join(self.do(block) for block in blocks(page, heading))
+
+    def do(self, block: Block) -> str:
+        """Carries out one block, on one host after another."""
+        if block.broker not in ("", self.broker):
+            return ""
+        pattern = r"\b(" + "|".join(self.words) + r")\b"
+        text = re.sub(pattern, lambda word: self.words[word[0]], block.text)
+        said = ""
+        for name in block.hosts:
+            if block.path:
+                self.hosts[name].write(block.path, text)
+            else:
+                said += self._run(self.hosts[name], text)
+        return said
+
+    def _run(self, host: Host, text: str) -> str:
+        said, script = "", ""
+        for line in [*text.splitlines(), None]:
+            pattern = next((each for each in self.instead if re.search(each, line or "")), None)
+            if line is not None and pattern is None:
+                script += f"{line}\n"
+                continue
+            said += self._script(host, script)
+            script = ""
+            if line is not None and pattern is not None:
+                self.used.add(pattern)
+                said += self._script(host, self.instead[pattern](host, line) or "")
+        return said
+
+    def _script(self, host: Host, script: str) -> str:
+        if not script:
+            return ""
+        cwd = self._folder.get(host.name, "/")
+        for line in script.splitlines():
+            if line.startswith("cd "):
+                self._folder[host.name] = shlex.split(line)[1]
+        return host.run(script, cwd=cwd)

@@ -1,0 +1,167 @@
+"""nginx as deploy/nginx.conf has it, on this machine: without TLS, before the given ports.
+
+Nothing else is changed, so that tests and benchmarks run what an operator runs. Each answer has one
+header more, `X-Edge`: what nginx says of its cache (`HIT`, `MISS`, empty where it isn't asked).
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from settings.environment import BASE_DIR
+from tests.support.cluster import Answer, wait_until
+from tests.support.servers.reaper import mark
+
+CONFIGURATION = BASE_DIR / "deploy" / "nginx.conf"
+#: Where the admin answers at the edge.
+ADMIN_HOST = "admin.localhost"
+#: A replacement for `edge`: the second is not part of the key, so that an answer is kept as long as
+#: the server allows.
+ONE_SECOND = ('"~^(\\d+)" $1;', 'default "the only one";')
+#: Headers that name the request itself, or one connection.
+OF_THE_REQUEST = {
+    "x-boxel-cache", "x-realm-replica", "date", "age", "x-edge", "connection", "keep-alive",
+    "transfer-encoding",
+}  # fmt: skip
+_PATH = "/usr/local/sbin:/usr/sbin:/sbin:" + os.environ.get("PATH", "")
+
+_MAIN = """
+daemon off;
+{user}
+worker_processes {workers};
+pid {folder}/nginx.pid;
+error_log {folder}/error.log warn;
+events {{ worker_connections 4096; }}
+http {{
+    access_log {access_log};
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    add_header X-Edge "$upstream_cache_status" always;
+    include {folder}/realms.conf;
+}}
+"""
+
+
+def nginx() -> str | None:
+    """The program, if it is installed."""
+    return shutil.which("nginx", path=_PATH)
+
+
+def need_nginx() -> None:
+    """Skips the test, saying why, where nginx is not installed."""
+    if nginx() is None:
+        pytest.skip("there is no `nginx` here")
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A running nginx."""
+
+    port: int
+    folder: Path
+    pid: int
+
+    def reload(self) -> None:
+        """Has nginx read its files again; its old workers answer what they have begun."""
+        os.kill(self.pid, signal.SIGHUP)
+
+    @property
+    def errors(self) -> str:
+        """What its log has of warnings and errors."""
+        return (self.folder / "error.log").read_text()
+
+
+def differences(got: Answer, wanted: Answer) -> list[str]:
+    """In what an answer differs from another, status, headers and bytes."""
+    found = [f"{got.status} and not {wanted.status}"] if got.status != wanted.status else []
+    names = {*got.headers, *wanted.headers} - OF_THE_REQUEST
+    found += [
+        f"{name}: {got.headers.get(name)!r} and not {wanted.headers.get(name)!r}"
+        for name in sorted(names)
+        if got.headers.get(name) != wanted.headers.get(name)
+    ]
+    if got.body != wanted.body:
+        found.append(f"{got.body[:200]!r} and not {wanted.body[:200]!r}")
+    return found
+
+
+def rendered(folder: Path, port: int, upstream_ports: Sequence[int]) -> str:
+    """deploy/nginx.conf for this machine."""
+    text = CONFIGURATION.read_text()
+    # Without TLS there is one listening port, and no server for names that have no certificate.
+    text = re.sub(r"^ssl_\w+ .*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^(#[^\n]*\n)*server \{\n[^}]*default_server;[^}]*\}\n", "", text, flags=re.M)
+    text = text.replace("server_name realms.example.com .example.net;", "server_name _;")
+    text = text.replace("server_name admin.example.com;", f"server_name {ADMIN_HOST};")
+    text = text.replace("listen 443 ssl http2;", f"listen 127.0.0.1:{port};")
+    text = text.replace("/etc/realms/balancer/replicas.conf", str(folder / "replicas.conf"))
+    text = text.replace("/var/cache/realms-edge", str(folder / "cache"))
+    assert "listen 443" not in text and "ssl" not in text and "example" not in text
+    return text
+
+
+@contextmanager
+def edge(
+    folder: Path,
+    port: int,
+    upstream_ports: Sequence[int],
+    *,
+    workers: int = 1,
+    access_log: str = "off",
+    replace: Sequence[tuple[str, str]] = (),
+) -> Iterator[Edge]:
+    """nginx on a port of 127.0.0.1, before web services on other ports of it. `folder` is made, and
+    has the configuration, the cache and the log. `replace` changes the rendered configuration: each
+    text must be there."""
+    program = nginx()
+    assert program is not None, "there is no `nginx` here"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = rendered(folder, port, upstream_ports)
+    for old, new in replace:
+        assert old in text, f"deploy/nginx.conf has no {old!r}"
+        text = text.replace(old, new)
+    (folder / "realms.conf").write_text(text)
+    (folder / "replicas.conf").write_text(
+        "".join(
+            f"server 127.0.0.1:{each} max_fails=1 fail_timeout=2s;\n" for each in upstream_ports
+        )
+    )
+    main = folder / "nginx.conf"
+    # As root, so that the folder of a test needs no other user's rights.
+    user = "user root;" if os.geteuid() == 0 else ""
+    main.write_text(_MAIN.format(folder=folder, user=user, workers=workers, access_log=access_log))
+    process = subprocess.Popen(
+        (program, "-e", str(folder / "error.log"), "-c", str(main), "-p", str(folder)),
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **mark()},
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: process.poll() is not None or _listens(port), "nginx up")
+        assert process.poll() is None, (folder / "error.log").read_text()
+        yield Edge(port, folder, process.pid)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGCONT)
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,62 @@
+"""Every command that the documentation tells to run is run by a test, or says why it can't be."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from settings.environment import BASE_DIR
+from tests.support.runbooks.coverage_of_docs import (
+    ASKED,
+    ELSEWHERE,
+    NOT_HERE,
+    RUN,
+    documented,
+    text_of,
+)
+from tests.support.runbooks.documented import PAGES, commands, fenced
+
+
+def test_every_documented_command_is_run_or_has_a_reason() -> None:
+    covered = RUN.keys() | ASKED.keys() | ELSEWHERE.keys() | NOT_HERE.keys()
+    assert documented() - covered == set(), "add it to tests/support/runbooks/coverage_of_docs.py"
+    assert covered - documented() == set(), "no page has these any more"
+
+
+def test_a_command_within_a_sentence_or_a_block_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Page\n\nDo `manage.py new_command\n--now`, then\n\n    script/other --x  # why\n\n"
+        "```sh host1\ndeploy/manage followed\n```\n"
+    )
+    assert [each.line for each in commands(page)] == [
+        "script/other --x", "manage.py new_command --now"
+    ]  # fmt: skip
+    assert fenced(page)
+
+
+def test_every_page_with_blocks_of_hosts_is_followed_as_a_runbook() -> None:
+    followed = text_of("tests/cluster/documented/test_three_hosts.py") + text_of(
+        "tests/support/runbooks/fleet_of_hosts.py"
+    )
+    for page in PAGES:
+        assert not fenced(page) or f'"{page.name}"' in followed, page.name
+
+
+@pytest.mark.parametrize("command", ELSEWHERE)
+def test_the_test_that_is_named_for_a_command_has_it(command: str) -> None:
+    path, words = ELSEWHERE[command]
+    assert words in text_of(path)
+
+
+@pytest.mark.parametrize("command", NOT_HERE)
+def test_what_is_not_run_names_things_that_are_there(command: str) -> None:
+    units = {path.stem for path in (BASE_DIR / "deploy/systemd").glob("*.service")}
+    assert set(re.findall(r"realms-\w+", command)) <= units
+    project = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]
+    extras = re.findall(r"realm-server\[(\w+)\]", command)
+    assert set(extras) <= project["optional-dependencies"].keys()
+    for path in re.findall(r"(?:deploy|script)/[\w.]+", command):
+        made = path == "deploy/compose.env"
+        assert made or (BASE_DIR / path).exists()

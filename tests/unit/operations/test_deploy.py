@@ -1,0 +1,144 @@
+"""The files in deploy/, and the runbooks: what they name exists, and agrees with the settings."""
+
+import importlib
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from django.core.management import get_commands
+
+from settings.environment import BASE_DIR, Environment
+from settings.processes import celery_worker, replica
+from tests.support.runbooks.fleet_of_hosts import Fleet, instead
+from tests.support.runbooks.runbook import Block, blocks
+from tests.support.runbooks.units import settings_of
+
+DEPLOY = BASE_DIR / "deploy"
+OPERATIONS = BASE_DIR / "docs" / "operations"
+PAGES = ("three-hosts.md", "upgrade.md", "backup.md")
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+
+
+def all_blocks() -> list[tuple[str, Block]]:
+    return [(page, block) for page in PAGES for block in blocks(OPERATIONS / page)]
+
+
+def test_every_block_of_a_runbook_says_where_it_runs() -> None:
+    assert [
+        (page, block.text) for page, block in all_blocks() if not block.hosts or block.language
+        not in ("sh", "ini")
+    ] == []  # fmt: skip
+
+
+def test_the_fences_of_a_runbook_are_pairs() -> None:
+    for page in PAGES:
+        fences = (OPERATIONS / page).read_text().count("```")
+        assert fences == 2 * len(blocks(OPERATIONS / page)), page
+
+
+def test_every_replacement_in_the_tests_is_of_a_line_of_a_runbook() -> None:
+    lines = [line for _, block in all_blocks() for line in block.text.splitlines()]
+    patterns = instead(cast(Fleet, None))
+    assert [each for each in patterns if not any(re.search(each, line) for line in lines)] == []
+
+
+def test_every_variable_of_the_page_is_a_setting_or_used_by_a_unit() -> None:
+    known = set(Environment.model_fields)
+    used = set(re.findall(r"\$\{(\w+)\}", "".join(unit.read_text() for unit in UNITS)))
+    lines = [
+        line
+        for _, block in all_blocks()
+        if block.path.endswith(".env")
+        for line in block.text.splitlines()
+    ]
+    named = {line.partition("=")[0] for line in lines}
+    assert named <= known | used
+    assert used <= named
+
+
+def test_the_worker_unit_has_the_options_of_the_reference() -> None:
+    (command,) = settings_of((DEPLOY / "systemd/realms-worker.service").read_text())["ExecStart"]
+    reference = celery_worker("NAME").command[1:]
+    words = command.split()[1:]
+    free = {"NAME@%h": "${REALM_REPLICA}@%%h", "2": "${WORKER_PROCESSES}"}
+    assert words == [free.get(word, word) for word in reference]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_systemd_finds_nothing_wrong_with_a_unit(unit: Path, tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("there is no `systemd-analyze` here")
+    # The unit names where a host has the checkout, which need not be here.
+    here = unit.read_text().replace("/srv/realms/server", str(BASE_DIR))
+    copy = tmp_path / unit.name
+    copy.write_text(here)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(copy)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    said = [line for line in done.stderr.splitlines() if unit.name in line]
+    assert said == []
+
+
+def test_the_balancer_takes_bodies_as_large_as_the_replicas_do() -> None:
+    sizes = re.findall(r"client_max_body_size (\d+)m;", (DEPLOY / "nginx.conf").read_text())
+    fields = Environment.model_fields
+    limits = [fields[f"{name}_SIZE_LIMIT_BYTES"].default for name in ("FILE", "ATOMIC")]
+    assert [int(size) * 1024 * 1024 for size in sizes] == limits
+
+
+# --- Containers --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def services() -> dict[str, Any]:
+    """The services of deploy/compose.yaml."""
+    # pre-commit brings it.
+    yaml: Any = importlib.import_module("yaml")
+    found: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    return found
+
+
+def test_containers_run_the_commands_of_the_reference(services: dict[str, Any]) -> None:
+    _, sidecar = replica("web", 8000, Path("/run"))
+    assert services["sidecar"]["command"][1:] == ["manage.py", *sidecar.command[2:]]
+    assert services["worker"]["command"][1:] == list(celery_worker("worker").command[1:])
+    assert services["web"]["command"][0] == "script/web"
+
+
+def test_compose_names_variables_that_are_settings_and_files_that_exist(
+    services: dict[str, Any],
+) -> None:
+    assert set(services["web"]["environment"]) <= set(Environment.model_fields)
+    asked = set(re.findall(r"\$\{(\w+)", (DEPLOY / "compose.yaml").read_text()))
+    told = re.findall(r"^(\w+)=", (DEPLOY / "compose.env.example").read_text(), re.MULTILINE)
+    assert asked == set(told)
+    for volume in services["nginx"]["volumes"]:
+        if volume.startswith("./"):
+            assert (DEPLOY / volume.split(":")[0]).is_file()
+    assert (DEPLOY / "Containerfile").is_file()
+
+
+# --- Pages of operations -----------------------------------------------------------------------
+
+
+def test_the_pages_of_operations_name_commands_that_exist() -> None:
+    for page in OPERATIONS.glob("*.md"):
+        named = re.findall(r"(?:deploy/manage|manage\.py) ([a-z_]+)", page.read_text())
+        # `doctor` comes with a later change.
+        assert {*named} <= {*get_commands(), "doctor"}, page.name
+
+
+def test_the_pages_of_operations_link_to_headings_that_exist() -> None:
+    for page in OPERATIONS.glob("*.md"):
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            path, _, anchor = target.partition("#")
+            linked = (page.parent / path).resolve() if path else page
+            assert linked.exists(), f"{page.name}: {target}"
+            if anchor:
+                heads = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
+                slugs = {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+                assert anchor in slugs, f"{page.name}: {target}"
