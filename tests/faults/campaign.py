@@ -19,7 +19,8 @@ from django.db import connections
 from psycopg.conninfo import make_conninfo
 
 from tests.faults import broken
-from tests.faults.clients import EDGE, WRITTEN, Author, Client, Reader, Site, wait_all
+from tests.faults.authors import Author
+from tests.faults.clients import EDGE, WRITTEN, Client, Reader, Site, wait_all
 from tests.faults.injections import Injections, Schedule
 from tests.faults.judge.checker import Verdict, Violation, judge
 from tests.faults.judge.history import History, marks_of

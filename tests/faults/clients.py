@@ -1,29 +1,24 @@
-"""The clients of a fleet during a campaign: authors who write and publish, and readers who read."""
+"""The clients of a fleet during a campaign: the sites that they share, and readers who read."""
 
 import contextlib
 import hashlib
 import http.client
-import json
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from functools import partial
 from urllib.parse import urlsplit
 
-from django.db import DatabaseError, connections
+from django.db import connections
 
-from realms.access.auth import Caller, realm_token, server_token
-from realms.errors import RealmError
-from realms.publishing.publish import rollback_realm
 from reindex.reading import pins
-from tests.faults.judge.history import History, Operation, Read, marks_of, new_mark
+from tests.faults.judge.history import History, Read, marks_of
 from tests.support.cluster import Replica
 from tests.support.make import card
-from tests.support.web import API, ORIGIN, SOURCE
+from tests.support.web import ORIGIN, SOURCE
 
 NOTE = """\
 import { Card, linksTo, string } from "@realm/base";
@@ -44,12 +39,6 @@ WRITTEN = ("label.ts", "index.json", "a.json", "b.json", "text.md")
 HIDDEN = "deep/text.md"
 FLEETING = "extra.md"
 TIMEOUT = 20
-WRITES_PER_SECOND = 1.2
-KINDS = {
-    "write": 60, "remove": 6, "publish": 16, "repoint": 4, "nest": 4, "close": 4, "rollback": 4,
-    "unpublish": 2, "delete": 1,
-}  # fmt: skip
-OPERATOR = "realm_server"
 #: What stands in a replica's place where readers ask through nginx.
 EDGE = "edge"
 
@@ -155,190 +144,6 @@ class Client(threading.Thread):
             kept.close()
             del self._open[replica.port]
             raise
-
-
-class Author(Client):
-    """Writes into a site of their own, and publishes it, through any replica."""
-
-    def __init__(
-        self, site: Site, replicas: list[Replica], seed: str, history: History,
-        stop: threading.Event,
-    ) -> None:  # fmt: skip
-        super().__init__(f"author {site.user}", seed, history, stop)
-        self.site = site
-        self._replicas = replicas
-        self._token = server_token(site.user)
-        #: Whether the source realms hold every file that the judge expects of a page.
-        self._filled = False
-
-    def work(self) -> None:
-        self.create()
-        while not self.stop_asked.wait(self.random.expovariate(WRITES_PER_SECOND)):
-            (kind,) = self.random.choices(list(KINDS), list(KINDS.values()))
-            getattr(self, kind)()
-
-    def create(self) -> None:
-        """Makes the source realms, fills them and publishes one; again and again until they are
-        there."""
-        self._filled = False
-        for source in self.site.sources:
-            endpoint = source.rstrip("/").rpartition("/")[2]
-            attributes = {"endpoint": endpoint, "name": self.site.user}
-            document = {"data": {"type": "realm", "attributes": attributes}}
-            self._insist(
-                "create", partial(self._server, "create", source, "_create-realm", document), 400
-            )
-            self._insist("open", partial(self._permit, source, opened=True))
-            self._insist("fill", partial(self._put, source, "note.tsx", NOTE.encode(), ""))
-            for path in (*WRITTEN, HIDDEN, FLEETING):
-                self._insist("fill", partial(self.write, path, source))
-        # Asked to stop, the author gives up in the middle.
-        self._filled = not self.stop_asked.is_set()
-        self._insist("publish", self.publish)
-
-    def _insist(self, what: str, attempt: Callable[[], Operation], *others: int) -> None:
-        deadline = time.monotonic() + 60
-        while not self.stop_asked.is_set():
-            done = attempt()
-            if done.acknowledged or done.status in others:
-                return
-            if time.monotonic() > deadline:
-                raise AssertionError(f"{self.name} could not {what}: {done}")
-            self.stop_asked.wait(0.2)
-
-    def write(self, path: str | None = None, source: str | None = None) -> Operation:
-        """Writes a file with a new mark, most likely into the realm that is published."""
-        if source is None:
-            source = self.site.source
-            if self.random.random() < 0.2:
-                source = self.random.choice(self.site.sources)
-        path = path or self.random.choice((*WRITTEN, HIDDEN, FLEETING))
-        mark = new_mark()
-        return self._put(source, path, file(path, mark), mark)
-
-    def _put(self, source: str, path: str, body: bytes, mark: str) -> Operation:
-        operation = Operation(time.time(), "write", source, path, mark)
-        return self._do(operation, "POST", source + path, SOURCE, self._in(source), body)
-
-    def remove(self) -> Operation:
-        """Deletes the file that comes and goes."""
-        source = self.site.source
-        operation = Operation(time.time(), "remove", source, FLEETING)
-        return self._do(operation, "DELETE", source + FLEETING, SOURCE, self._in(source))
-
-    def publish(self) -> Operation:
-        """Publishes the site as it stands."""
-        return self._publish("publish", self.site.source, self.site.published)
-
-    def _publish(self, kind: str, source: str, url: str) -> Operation:
-        document = {"sourceRealmURL": source, "publishedRealmURL": url}
-        return self._server(kind, url, "_publish-realm", document)
-
-    def repoint(self) -> None:
-        """Publishes the other source realm where this one was."""
-        self.site.shown = 1 - self.site.shown
-        self._publish("repoint", self.site.source, self.site.published)
-
-    def nest(self) -> None:
-        """Publishes a realm within the published one, or takes it down again."""
-        if self.random.random() < 0.4:
-            self._unpublish(self.site.inner)
-        else:
-            self._publish("nest", self.random.choice(self.site.sources), self.site.inner)
-
-    def close(self) -> None:
-        """Makes a realm private for a while; or for good, if nobody opens it any more."""
-        realm = self.random.choice(self.site.realms)
-        self._permit(realm, opened=False)
-        self.stop_asked.wait(self.random.uniform(0, 4))
-        self._permit(realm, opened=True)
-
-    def open_all(self) -> None:
-        """Has everything be everyone's to read, and published."""
-        self.stop_asked.clear()
-        if not self._filled:
-            self.create()
-        self._insist("publish", self.publish)
-        for realm in self.site.realms:
-            # There may be nothing at the inner URL.
-            self._insist("open", partial(self._permit, realm, opened=True), 404)
-
-    def _permit(self, realm: str, *, opened: bool) -> Operation:
-        attributes = {"permissions": {"*": ["read"] if opened else None}}
-        document = {"data": {"type": "permissions", "attributes": attributes}}
-        return self._do(
-            Operation(time.time(), "open" if opened else "close", realm),
-            "PATCH", f"{realm}_permissions", API, self._in(realm), json.dumps(document).encode(),
-        )  # fmt: skip
-
-    def unpublish(self) -> Operation:
-        """Takes the pages down; somebody soon publishes again."""
-        done = self._unpublish(self.site.published)
-        self._insist("publish", self.publish)
-        return done
-
-    def _unpublish(self, url: str) -> Operation:
-        return self._server("unpublish", url, "_unpublish-realm", {"publishedRealmURL": url})
-
-    def delete(self) -> None:
-        """Deletes a source realm with all that is published from it, and makes it anew."""
-        source = self.site.source
-        document = {"data": {"type": "realm", "id": source}}
-        self._server("delete", source, "_delete-realm", document)
-        self.create()
-
-    def rollback(self) -> None:
-        """Goes back to an earlier publication, from a host that has no replica."""
-        operation = Operation(time.time(), "rollback", self.site.published)
-        try:
-            done = rollback_realm(self.site.published, Caller(self.site.user))
-        except RealmError as error:
-            operation.status, operation.said = error.status, str(error)
-        except DatabaseError as error:
-            operation.said = str(error)
-            connections.close_all()
-        else:
-            operation.status, operation.generation = 202, done.generation
-            self.site.heard(self.site.published, done.generation)
-        operation.end = time.time()
-        self.history.operations.append(operation)
-
-    def _in(self, realm: str) -> dict[str, str]:
-        rights = ["read", "realm-owner", "write"]
-        return {
-            "Authorization": realm_token(self.site.user, realm, rights, 600),
-            "Content-Type": "application/octet-stream",
-        }
-
-    def _server(self, kind: str, realm: str, endpoint: str, document: object) -> Operation:
-        return self._do(
-            Operation(time.time(), kind, realm),
-            "DELETE" if kind == "delete" else "POST",
-            f"{ORIGIN}/{endpoint}",
-            API,
-            {"Authorization": self._token},
-            json.dumps(document).encode(),
-        )
-
-    def _do(
-        self, operation: Operation, method: str, url: str, accept: str, headers: dict[str, str],
-        body: bytes | None = None,
-    ) -> Operation:  # fmt: skip
-        replica = self.random.choice(self._replicas)
-        try:
-            status, told, text = self.ask(replica, method, url, accept, headers, body)
-        except (OSError, http.client.HTTPException) as error:
-            operation.said = f"{type(error).__name__}: {error}"
-        else:
-            operation.status = status
-            generation = told.get("x-realm-generation")
-            operation.generation = int(generation) if generation else None
-            operation.said = text.decode(errors="replace")[:160] if status >= 400 else ""
-            if operation.acknowledged:
-                self.site.heard(operation.realm, operation.generation)
-        operation.end = time.time()
-        self.history.operations.append(operation)
-        return operation
 
 
 class Reader(Client):

@@ -3,7 +3,8 @@
 import threading
 from typing import Any
 
-from tests.faults.clients import WRITTEN, Author, Site
+from tests.faults.authors import Author
+from tests.faults.clients import WRITTEN, Site
 from tests.faults.judge.history import History, Operation
 
 

@@ -10,9 +10,8 @@ what stands is the old or the new, whole, and what is owed is written down.
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, TypeAlias
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -45,55 +44,17 @@ from realms.models import Publication, Realm, RealmTombstone
 from realms.publishing.publish import delete_realm, publish_realm, rollback_realm, unpublish_realm
 from realms.serving import answers
 from reindex.models import ReindexJob
+from tests.models.publishing_books import ENDS, WHICH, End, Files, Killed, Shown
 from tests.support import make
 from tests.support.clients.asking import ask
 from tests.support.gates import PATIENCE
 from tests.support.listening.hearing import Ear, Heard, connect, ear
 
-Files: TypeAlias = dict[str, bytes]
 PATHS = ("a.txt", "b.txt")
 CALLER = Caller("ada")
 #: Fewer than of other machines: each of these steps asks a database many times.
 EXAMPLES = settings.default.max_examples // 8 if settings.default else 12
 _examples = count()
-
-
-class Killed(Exception):
-    """The process that made a change is no more."""
-
-
-@dataclass
-class Shown:
-    """A realm as the machine's books have it: what it holds at each of its generations."""
-
-    url: str
-    generation: int
-    history: dict[int, Files]
-    source: str | None = None
-    #: The generations that were publications, with the source's URL and generation.
-    publications: dict[int, tuple[str, int]] = field(default_factory=dict)
-
-    @property
-    def files(self) -> Files:
-        return self.history[self.generation]
-
-
-@dataclass
-class End:
-    """How a change ends: killed or cut off at statement number `at`, killed after the commit, or
-    not at all."""
-
-    how: str
-    at: int = 0
-
-
-ENDS = st.one_of(
-    st.just(End("well")),
-    st.just(End("after the commit")),
-    st.builds(End, st.just("killed"), st.integers(0, 30)),
-    st.builds(End, st.sampled_from(("killed", "terminated")), st.integers(0, 12)),
-)
-WHICH = st.integers(0, 1)
 
 
 class Publishing(RuleBasedStateMachine):

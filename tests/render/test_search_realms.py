@@ -18,7 +18,9 @@ from reindex.index import search_sql
 from reindex.index.query import parse_json
 from reindex.models import IndexHead, ReindexJob, WantedDefinitions
 from settings.environment import BASE_DIR
-from tests.db.search.test_search import (
+from tests.support import make
+from tests.support.data.indexed import put_index, search_document
+from tests.support.data.searched import (
     CARD,
     CARDS,
     POST,
@@ -29,8 +31,6 @@ from tests.db.search.test_search import (
     query,
     told,
 )
-from tests.support import make
-from tests.support.data.indexed import put_index, search_document
 from tests.support.rendering import WORK, index_of, work_off
 from tests.support.web import ORIGIN, Web
 

@@ -9,20 +9,17 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
 from xml.etree import ElementTree
 
 import pytest
 
 from realms.access.auth import Caller, realm_token
 from realms.access.permissions import change_permissions
-from realms.content.blobs import read_blob
 from realms.errors import RealmError
 from realms.housekeeping.garbage import collect_garbage
-from realms.models import EVERYONE, FileVersion, Publication, Realm
+from realms.models import EVERYONE, Publication, Realm
 from realms.publishing.bootstrap import sync_base_realm
 from realms.publishing.publish import (
     delete_realm,
@@ -36,6 +33,7 @@ from reindex.models import ReindexJob, WantedDefinitions
 from reindex.reading import pins
 from tests.support import make
 from tests.support.cluster import Answer, Cluster, Replica, cluster, wait_until
+from tests.support.data.held import Held, cards, held_at, look_anew
 from tests.support.web import API, ORIGIN, SOURCE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
@@ -72,102 +70,6 @@ def files(mark: str) -> dict[str, bytes]:
         "deep/a.json": note(f"{mark} deep a"),
         "deep/text.md": f"# deep {mark}\n".encode(),
     }
-
-
-# --- What the database holds -------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Held:
-    """A realm as its rows say it is, at one generation."""
-
-    realm: Realm
-    generation: int
-
-    @property
-    def url(self) -> str:
-        return self.realm.url
-
-    @property
-    def public(self) -> bool:
-        return self.realm.pk in readable()
-
-    @property
-    def published(self) -> bool:
-        return self.realm.kind == Realm.Kind.PUBLISHED
-
-    @cache  # noqa: B019  forgotten with the round
-    def files(self) -> dict[str, bytes]:
-        """All files by path."""
-        realm_id, generation = self.realm.pk, self.generation
-        if self.published:
-            shown = Publication.objects.get(realm=self.realm, generation=generation)
-            realm_id, generation = shown.source_id, shown.source_generation
-        versions = FileVersion.objects.filter(realm=realm_id, from_generation__lte=generation)
-        return {
-            version.path: read_blob(version.blob_id, version.blob.data)
-            for version in versions.select_related("blob")
-            if version.until_generation is None or version.until_generation > generation
-        }
-
-
-@cache
-def readable() -> set[Any]:
-    """The keys of the realms that everyone may read."""
-    return set(Realm.objects.filter(permissions__audience=EVERYONE).values_list("pk", flat=True))
-
-
-@cache
-def realms() -> list[Realm]:
-    """All of them, those first that lie within others."""
-    return sorted(Realm.objects.all(), key=lambda realm: -len(realm.url))
-
-
-@cache
-def held_at(url: str) -> Held | None:
-    """The realm that a URL lies in: that with the longest URL."""
-    around = (realm for realm in realms() if url.startswith(realm.url))
-    return next((Held(realm, realm.generation) for realm in around), None)
-
-
-def look_anew() -> None:
-    """Has the rows be read again."""
-    for each in (Held.files, readable, realms, held_at):
-        each.cache_clear()
-
-
-def content(url: str) -> bytes | None:
-    """What everyone may read there."""
-    held = held_at(url)
-    if held is None or not held.public:
-        return None
-    return held.files().get(url.removeprefix(held.url))
-
-
-def cards(held: Held) -> dict[str, str]:
-    """The text of every page of a realm by the URL of its card, worked out from the rows."""
-    found: dict[str, str] = {}
-    mine = held.files()
-    for path, data in mine.items():
-        file = held.url + path
-        inside = held_at(file)
-        if not path.endswith(".json") or inside is None or inside.url != held.url:
-            continue
-        attributes, links = json.loads(data)["data"]["attributes"], json.loads(data)["data"]
-        module = "label.ts"
-        label = mine[module].decode().split('"')[1]
-        link = (links["relationships"].get("next") or {}).get("links", {}).get("self")
-        title = "alone"
-        if link is not None:
-            target = urljoin(file, f"{link}.json")
-            data_there = mine.get(target.removeprefix(held.url))
-            if (there := held_at(target)) is not None and there.url != held.url:
-                data_there = content(target)
-            if data_there is not None:
-                title = json.loads(data_there)["data"]["attributes"]["title"]
-        url = file.removesuffix(".json").removesuffix("index")
-        found[url] = f"{label}, {attributes['title']}, {title}"
-    return found
 
 
 # --- What is asked -----------------------------------------------------------------------------

@@ -4,158 +4,25 @@ Every user is a process of its own that does what it is told on stdin and answer
 test decides the order of events. The data folders are the tests' own.
 """
 
-import json
 import os
 import pwd
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from settings.environment import BASE_DIR
 from tests.support.cluster import wait_until
+from tests.support.servers.embedded import Machine, User, end, ended, runs, server_of, stopped
 
 pytestmark = pytest.mark.cluster
-
-ANSWER_SECONDS = 30
-PR_SET_CHILD_SUBREAPER = 36
 SOCKET_PATH_BYTES = 107
-
-# Arguments: the data folder, and a user id to become once everything is imported.
-USER = f"""
-import ctypes, json, os, sys
-from pathlib import Path
-import psycopg
-from settings.embedded.server import socket_folder, stop_if_unused
-
-folder = Path(sys.argv[1])
-if len(sys.argv) > 2:
-    os.setgroups([])
-    os.setgid(int(sys.argv[2]))
-    os.setuid(int(sys.argv[2]))
-
-def connect():
-    host = str(socket_folder(folder))
-    return psycopg.connect(host=host, user="postgres", dbname="postgres", autocommit=True)
-
-def ask(sql):
-    with connect() as connection:
-        cursor = connection.execute(sql)
-        return [list(row) for row in cursor] if cursor.description else []
-
-def adopt(_):
-    return ctypes.CDLL(None).prctl({PR_SET_CHILD_SUBREAPER}, 1, 0, 0, 0)
-
-held = []
-does = {{
-    "adopt": adopt,
-    "ask": ask,
-    "hold": lambda _: held.append(connect()),
-    "socket_folder": lambda _: str(socket_folder(folder)),
-    "stop_if_unused": lambda _: stop_if_unused(folder),
-}}
-print("null", flush=True)
-for line in sys.stdin:
-    what, argument = json.loads(line)
-    print(json.dumps(does[what](argument)), flush=True)
-"""
-
-
-class User:
-    """A process that uses the embedded server of a data folder."""
-
-    def __init__(self, folder: Path, process: "subprocess.Popen[str]") -> None:
-        self.folder = folder
-        self.process = process
-
-    def begin(self, what: str, argument: str = "") -> None:
-        """Tells the process what to do, and doesn't wait for it."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps([what, argument]) + "\n")
-        self.process.stdin.flush()
-
-    def answer(self) -> Any:
-        """What came of it. Fails the test if the process ended over it; see its stderr."""
-        assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], ANSWER_SECONDS)
-        line = self.process.stdout.readline() if ready else ""
-        assert line, "the process ended" if ready else f"no answer in {ANSWER_SECONDS} s"
-        return json.loads(line)
-
-    def do(self, what: str, argument: str = "") -> Any:
-        self.begin(what, argument)
-        return self.answer()
-
-    def ask(self, sql: str) -> Any:
-        """The rows that a new connection is given."""
-        return self.do("ask", sql)
-
-    def leave(self) -> None:
-        """Ends the process as a program ends; it stops the server if it is the last user."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        assert self.process.wait(ANSWER_SECONDS) == 0
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(ANSWER_SECONDS)
-
-
-class Machine:
-    """Data folders below one folder, and the processes that a test started on them."""
-
-    def __init__(self, top: Path, stack: ExitStack) -> None:
-        self.top = top
-        self._stack = stack
-
-    def folder(self, name: str) -> Path:
-        """A data folder, with the server in it that earlier tests left there, stopped."""
-        made = self.top / name
-        made.mkdir(exist_ok=True)
-        return made
-
-    def user(self, folder: Path, uid: int | None = None) -> User:
-        """A process that has imported everything and not asked for the server yet."""
-        settings = {
-            "DJANGO_SETTINGS_MODULE": "settings",
-            "REALM_DATA_DIR": str(self.top / "settings"),
-            "TMPDIR": str(self.top / "tmp"),
-        }
-        process = self._stack.enter_context(
-            subprocess.Popen(
-                [sys.executable, "-c", USER, str(folder), *([] if uid is None else [str(uid)])],
-                cwd=BASE_DIR,
-                env={**os.environ, **settings},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        )
-        self._stack.callback(process.kill)
-        user = User(folder, process)
-        assert user.answer() is None
-        return user
-
-    def stranger(self, uid: int) -> int:
-        """The process id of a program that is no Postgres, which runs as the server does."""
-        process = self._stack.enter_context(
-            subprocess.Popen(
-                [shutil.which("cat") or "cat"],
-                stdin=subprocess.PIPE,
-                user=uid if os.geteuid() == 0 else None,
-            )
-        )
-        self._stack.callback(process.kill)
-        return process.pid
 
 
 @pytest.fixture(scope="module")
@@ -178,43 +45,6 @@ def machine(top: Path) -> Iterator[Machine]:
     finally:
         for file in top.glob("*/postgres/postmaster.pid"):
             end(server_of(file.parent.parent))
-
-
-def server_of(folder: Path) -> int:
-    """The process id in postmaster.pid; 0 if there is none."""
-    try:
-        return int((folder / "postgres/postmaster.pid").read_text().split("\n", 1)[0])
-    except FileNotFoundError:
-        return 0
-
-
-def ended(pid: int) -> bool:
-    """Whether the process is no more, or only a zombie that nobody has reaped."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def end(pid: int) -> None:
-    """Kills a postmaster and waits until it is dead. Leaves any other program alone."""
-    with suppress(psutil.NoSuchProcess):
-        if psutil.Process(pid).name() == "postgres":
-            os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: ended(pid), f"server {pid} dead")
-
-
-def runs(folder: Path) -> bool:
-    pid = server_of(folder)
-    return bool(pid) and not ended(pid)
-
-
-def stopped(folder: Path, pid: int) -> bool:
-    """Whether the server has been shut down in order: it takes its pid file away."""
-    if server_of(folder):
-        return False
-    wait_until(lambda: ended(pid), f"server {pid} stopped")
-    return True
 
 
 def keep(user: User, text: str) -> None:

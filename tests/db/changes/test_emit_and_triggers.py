@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import transaction
 from django.db.transaction import TransactionManagementError
 
 from notifications.board import Slots
@@ -346,62 +346,3 @@ def test_a_permission_change_is_announced_as_a_change_of_its_realm(
     with connect() as hand:
         hand.execute("DELETE FROM realms_realmpermission WHERE audience = %s", [EVERYONE])
     assert upsert in quiet.heard()
-
-
-# --- What can't be done ------------------------------------------------------------------------
-
-
-def refused(message: str, statement: str, *parameters: Any) -> None:
-    """Runs SQL that the database must refuse."""
-    with pytest.raises(DatabaseError, match=message), transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute(statement, list(parameters))
-
-
-def test_a_generation_can_not_fall(source: Realm) -> None:
-    refused(
-        "generation of .*/ada/site/ can not fall from 2 to 1",
-        "UPDATE realms_realm SET generation = 1 WHERE id = %s",
-        source.pk,
-    )
-    source.refresh_from_db()
-    assert source.generation == 2
-
-
-def test_a_url_can_not_change(source: Realm) -> None:
-    refused(
-        "the URL of .*/ada/site/ can not change",
-        "UPDATE realms_realm SET url = %s WHERE id = %s",
-        REALM,
-        source.pk,
-    )
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "path = 'other.ts'",
-        "sha256 = (SELECT max(sha256) FROM realms_fileversion WHERE path <> 'post.tsx')",
-        "size = size + 1",
-        "created_at = now() + interval '1 day'",
-        "modified_at = now() + interval '1 day'",
-        "from_generation = from_generation + 1",
-        "from_generation = 1, until_generation = 5",
-    ],
-)
-def test_of_an_open_version_nothing_but_its_end_can_be_written(source: Realm, change: str) -> None:
-    refused(
-        "can only be closed, and only once: post.tsx",
-        f"UPDATE realms_fileversion SET {change} WHERE realm_id = %s AND path = 'post.tsx'",
-        source.pk,
-    )
-
-
-@pytest.mark.parametrize("change", ["until_generation = NULL", "until_generation = 9", "size = 0"])
-def test_a_closed_version_can_not_change(source: Realm, change: str) -> None:
-    make.remove(source, "post.tsx")
-    refused(
-        "can only be closed, and only once: post.tsx",
-        f"UPDATE realms_fileversion SET {change} WHERE realm_id = %s AND path = 'post.tsx'",
-        source.pk,
-    )

@@ -1,7 +1,7 @@
 """Every route, asked by everyone who might ask it, in every kind of realm.
 
-A route that is added and not listed here fails. Each request is rolled back, so that every caller
-finds the same realms.
+A route that is added and not listed in `every_route.py` fails. Each request is rolled back, so that
+every caller finds the same realms.
 """
 
 import json
@@ -26,195 +26,21 @@ from reindex.reading import pins
 from reindex.reading.media_types import CARD
 from settings import urls
 from tests.support import make
+from tests.support.clients.every_route import (
+    CALLERS,
+    ENDPOINTS,
+    FILES,
+    KINDS,
+    OTHER,
+    PLACES,
+    PRIVATE,
+    PUBLIC,
+    PUBLISHED,
+    SERVER,
+    Route,
+)
 from tests.support.web import API, ORIGIN, SOURCE
 
-PRIVATE = f"{ORIGIN}/ada/private/"
-PUBLIC = f"{ORIGIN}/ada/public/"
-PUBLISHED = "http://ada.localhost:4201/"
-OTHER = f"{ORIGIN}/ada/other/"
-KINDS = {"private": PRIVATE, "public": PUBLIC, "published": PUBLISHED}
-
-#: The columns of every table below.
-CALLERS = (
-    "nobody", "stranger", "reader", "writer", "owner", "operator", "assumed", "other realm", "gone",
-    "pin as token", "token as pin",
-)  # fmt: skip
-
-
-def row(text: str) -> tuple[str, ...]:
-    """What each caller gets; `ok` stands for the route's own status."""
-    cells = tuple(text.split())
-    assert len(cells) == len(CALLERS), text
-    return cells
-
-
-#                          nobody stranger reader writer owner operator assumed other gone pin pin
-ALL = row("                  ok     ok       ok     ok    ok    ok       ok      ok    ok  ok  ok")
-READ = row("                 401    403      ok     ok    ok    ok       403     401   401 401 401")
-WRITE = row("                401    403      403    ok    ok    ok       403     401   401 401 401")
-OWN = row("                  401    403      403    403   ok    ok       403     401   401 401 401")
-#: In a published realm, nobody but its owner has rights beyond everyone's.
-ANY_ACCOUNT = row("          401    ok       ok     ok    ok    ok       ok      401   401 401 401")
-OPERATORS = row("            401    403      403    403   403   ok       403     401   401 401 401")
-
-#: By what a route needs and the kind of realm.
-OUTCOMES = {
-    "nothing": {"private": ALL, "public": ALL, "published": ALL},
-    "read": {"private": READ, "public": ALL, "published": ALL},
-    "write": {"private": WRITE, "public": WRITE, "published": OWN},
-    "realm-owner": {"private": OWN, "public": OWN, "published": OWN},
-}
-
-
-@dataclass(frozen=True)
-class Route:
-    """A request, what it needs, and the status for who has that, in each kind of realm."""
-
-    method: str
-    path: str
-    needs: str
-    private: int
-    public: int
-    published: int
-    accept: str = "*/*"
-    body: Any = None
-    content_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
-    #: What single callers get instead, by kind and caller.
-    but: Mapping[tuple[str, str], int] = field(default_factory=dict)
-
-    def expected(self, kind: str, caller: str) -> int:
-        if (kind, caller) in self.but:
-            return self.but[kind, caller]
-        cell = OUTCOMES[self.needs][kind][CALLERS.index(caller)]
-        return int(getattr(self, kind)) if cell == "ok" else int(cell)
-
-
-QUERY = {"X-HTTP-Method-Override": "QUERY"}
-FORM: dict[str, Any] = {"data": {"type": "permissions", "attributes": {"permissions": {}}}}
-CREATE = {"data": {"type": "card", "meta": {"adoptsFrom": {"module": "./post", "name": "Post"}}}}
-CHANGE = {"data": {"type": "card", "attributes": {"title": "changed"}}}
-ATOMIC = {
-    "atomic:operations": [
-        {"op": "add", "href": "new.md", "data": {"type": "source", "attributes": {"content": ""}}}
-    ]
-}
-
-#: The endpoints of realms, by name and method as in `routes.ENDPOINTS`.
-ENDPOINTS = {
-    ("_readiness-check", "GET"): Route("GET", "_readiness-check", "nothing", 200, 200, 503, API),
-    # Without a password; a server token would do, and a realm's doesn't.
-    ("_session", "POST"): Route(
-        "POST", "_session", "nothing", 400, 400, 400, body={},
-        but={(kind, caller): 201 if caller == "operator" else 401 for kind in KINDS
-             for caller in CALLERS if caller not in ("nobody", "token as pin", "assumed")}
-        | {(kind, "assumed"): 201 for kind in KINDS},
-    ),
-    ("_info", "GET"): Route("GET", "_info", "read", 200, 200, 200, API),
-    ("_info", "QUERY"): Route("POST", "_info", "read", 200, 200, 200, API, {}, headers=QUERY),
-    ("_mtimes", "GET"): Route("GET", "_mtimes", "read", 200, 200, 200, API),
-    ("_publishability", "GET"): Route("GET", "_publishability", "read", 200, 200, 200, API),
-    ("_permissions", "GET"): Route("GET", "_permissions", "realm-owner", 200, 200, 200, API),
-    ("_permissions", "PATCH"): Route(
-        "PATCH", "_permissions", "realm-owner", 200, 200, 200, API, FORM
-    ),
-    ("_atomic", "POST"): Route("POST", "_atomic", "write", 201, 201, 405, API, ATOMIC),
-    ("_definition", "GET"): Route("GET", "_definition?module=none", "read", 404, 404, 404, API),
-    ("_search", "GET"): Route("GET", "_search", "read", 503, 503, 503),
-    ("_search", "QUERY"): Route("POST", "_search", "read", 503, 503, 503, body={}, headers=QUERY),
-    ("_reindex", "POST"): Route("POST", "_reindex", "write", 204, 204, 204, body={}),
-    ("_full-reindex", "POST"): Route("POST", "_full-reindex", "write", 204, 204, 204, body={}),
-    ("_cancel-indexing-job", "POST"): Route(
-        "POST", "_cancel-indexing-job", "write", 204, 204, 204, body={}
-    ),
-}  # fmt: skip
-
-DRAFT = {(kind, caller): 503 for kind in ("private", "public") for caller in ("owner", "operator")}
-#: Everything else in a realm. By Accept and method for files, and for cards.
-FILES = {
-    (SOURCE, "GET"): Route("GET", "ada.json", "read", 200, 200, 200, SOURCE),
-    (SOURCE, "HEAD"): Route("HEAD", "ada.json", "read", 200, 200, 200, SOURCE),
-    ("*/*", "GET"): Route("GET", "plain.js", "read", 200, 200, 200),
-    ("*/*", "HEAD"): Route("HEAD", "plain.js", "read", 200, 200, 200),
-    ("application/json", "GET"): Route(
-        "GET", "ada.json", "read", 200, 200, 200, "application/json"
-    ),
-    # A source realm's pages are its owner's drafts; the private one isn't published anywhere.
-    ("text/html", "GET"): Route("GET", "", "read", 200, 302, 503, "text/html", but=DRAFT),
-    (API, "GET"): Route("GET", "folder/", "read", 200, 200, 200, API),
-    (SOURCE, "POST"): Route("POST", "new.md", "write", 204, 204, 405, SOURCE, b"new"),
-    (SOURCE, "DELETE"): Route("DELETE", "ada.json", "write", 204, 204, 405, SOURCE),
-    (CARD, "GET"): Route("GET", "ada", "read", 200, 200, 200, CARD),
-    (CARD, "HEAD"): Route("HEAD", "ada", "read", 200, 200, 200, CARD),
-    (CARD, "POST"): Route("POST", "folder/", "write", 201, 201, 405, CARD, CREATE, CARD),
-    (CARD, "PATCH"): Route("PATCH", "ada", "write", 200, 200, 405, CARD, CHANGE, CARD),
-    (CARD, "DELETE"): Route("DELETE", "ada", "write", 204, 204, 405, CARD),
-}
-#: More addresses of the same routes: what isn't there, and what is made.
-PLACES = (
-    Route("GET", "none.json", "read", 404, 404, 404, SOURCE),
-    Route("GET", "none", "read", 404, 404, 404),
-    Route("GET", "none/", "read", 404, 404, 404, API),
-    Route("GET", "none", "read", 404, 404, 404, CARD),
-    Route("GET", "none", "read", 404, 404, 404, "application/x-unknown, application/json;q=0"),
-    Route("GET", "ada", "read", 302, 302, 302, SOURCE),
-    Route("GET", "robots.txt", "read", 200, 200, 200),
-    Route("GET", "folder/robots.txt", "read", 200, 200, 200),
-    Route("GET", "sitemap.xml", "read", 404, 404, 200),
-    Route("POST", "x.bin", "write", 204, 204, 405, "*/*", b"x", "application/octet-stream"),
-    Route("POST", "ada.json", "write", 204, 204, 405, SOURCE, b"{}"),
-    Route("DELETE", "none.json", "write", 404, 404, 405, SOURCE),
-    Route("DELETE", "none", "write", 404, 404, 405, CARD),
-)
-
-#: The server's endpoints: the caller's server token, a body for the realm, and each caller's lot.
-SERVER: dict[str, tuple[Route, dict[str, tuple[str, ...]]]] = {
-    "_server-session": (
-        Route("POST", "_server-session", "", 400, 400, 400, body={}),
-        dict.fromkeys(KINDS, ALL),
-    ),
-    "_realm-auth": (
-        Route("POST", "_realm-auth", "", 200, 200, 200, body={}),
-        dict.fromkeys(KINDS, ANY_ACCOUNT),
-    ),
-    "_create-realm": (
-        Route("POST", "_create-realm", "", 202, 202, 202,
-              body={"data": {"type": "realm", "attributes": {"endpoint": "new", "name": "New"}}}),
-        # The operator has no name to create one below, unless it is held to somebody's.
-        {kind: row("401 ok ok ok ok 403 ok 401 401 401 401") for kind in KINDS},
-    ),
-    "_publish-realm": (
-        Route("POST", "_publish-realm", "", 202, 202, 400,
-              body={"sourceRealmURL": "{realm}", "publishedRealmURL": PUBLISHED}),
-        {"private": OWN, "public": OWN, "published": ANY_ACCOUNT},
-    ),
-    "_unpublish-realm": (
-        Route("POST", "_unpublish-realm", "", 422, 422, 200,
-              body={"publishedRealmURL": "{realm}"}),
-        {"private": ANY_ACCOUNT, "public": ANY_ACCOUNT, "published": OWN},
-    ),
-    "_delete-realm": (
-        Route("DELETE", "_delete-realm", "", 204, 204, 422,
-              body={"data": {"type": "realm", "id": "{realm}"}}),
-        {"private": OWN, "public": OWN, "published": ANY_ACCOUNT},
-    ),
-    "_metrics": (
-        Route("GET", "_metrics", "", 200, 200, 200), dict.fromkeys(KINDS, OPERATORS)
-    ),
-    "_liveness": (
-        Route("GET", "_liveness", "", 200, 200, 200), dict.fromkeys(KINDS, ALL)
-    ),
-    "_readiness": (
-        Route("GET", "_readiness", "", 200, 200, 200), dict.fromkeys(KINDS, ALL)
-    ),
-    "_publish-progress": (
-        Route("GET", "_publish-progress?published_realm_url={realm}", "", 403, 403, 200),
-        {"private": ANY_ACCOUNT, "public": ANY_ACCOUNT, "published": OWN},
-    ),
-    "^_": (
-        Route("GET", "_nothing", "", 404, 404, 404), dict.fromkeys(KINDS, ALL)
-    ),
-}  # fmt: skip
 #: What has a test of its own below.
 ELSEWHERE = {"_admin", "_admin/"}
 PATTERNS: list[URLPattern | URLResolver] = urls.urlpatterns  # type: ignore[assignment]
@@ -413,7 +239,7 @@ def _addresses(patterns: list[Any], prefix: str) -> Iterator[str]:
 
 
 def test_every_route_is_listed() -> None:
-    """A new one gets a row above before anything else."""
+    """A new one gets a row of `every_route.py` before anything else."""
     listed = {*SERVER, *ELSEWHERE, *PINNED}
     realm = {
         str(each.pattern)
@@ -450,6 +276,6 @@ def test_a_route_answers_no_method_that_is_not_listed(world: World) -> None:
 
 
 def test_everyones_column_is_the_only_one_that_opens_a_realm_to_everyone(world: World) -> None:
-    """The tables above stand on it."""
+    """The tables stand on it."""
     rows = RealmPermission.objects.filter(audience=EVERYONE)
     assert set(rows.values_list("realm__url", flat=True)) == {PUBLIC, PUBLISHED}

@@ -1,122 +1,40 @@
-"""P4 and P7 as a client sees them: a load that overlaps a change never brings old content back, and
-concurrent requests do the work once."""
+"""P4 as a client sees it: a load that overlaps a change never brings old content back."""
 
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from django.db import transaction
-from django.test import Client
 
-from notifications import election
 from notifications.board import now_ns
 from notifications.channels import REALM_FILE_CHANGES, file_change, index_swapped
 from notifications.emit import emit, local_board
-from notifications.listener import SECOND, Listener, listen_connection
-from notifications.single_flight import SingleFlight
+from notifications.listener import Listener, listen_connection
 from realms.access.auth import Caller
-from realms.models import Realm, TranspiledModule
+from realms.models import Realm
 from realms.publishing.publish import delete_realm
-from realms.serving import answers, contents, transpiling
+from realms.serving import answers, contents
 from tests.support import make
-from tests.support.cluster import wait_until
-from tests.support.gates import PATIENCE, Gate, in_thread
+from tests.support.clients.loads import (
+    MODULE,
+    MODULES,
+    PAGE,
+    POST,
+    SITE,
+    SOURCE,
+    DenoRuns,
+    Got,
+    edition,
+    get,
+    hold,
+    waiting,
+)
+from tests.support.gates import PATIENCE, in_thread
 from tests.support.listening.hearing import connect, notify
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("nothing_transpiled"),
 ]
-
-HOUR = 3600 * SECOND
-SITE = "http://localhost:4201/ada/site/"
-POST = f"{SITE}post.tsx"
-MODULE = "*/*"
-SOURCE = "application/vnd.card+source"
-PAGE = "text/html"
-
-
-@dataclass(frozen=True)
-class Got:
-    """What a client got."""
-
-    status: int
-    cache: str | None
-    text: str
-
-
-def get(url: str, accept: str = MODULE) -> Got:
-    """GETs a URL from this process, as the web service answers it."""
-    response = Client().get(urlsplit(url).path, HTTP_HOST="localhost:4201", HTTP_ACCEPT=accept)
-    return Got(response.status_code, response.get("x-boxel-cache"), response.content.decode())
-
-
-def edition(number: str) -> bytes:
-    """The post's module, in another edition."""
-    return make.POST_MODULE.replace("edition one", f"edition {number}").encode()
-
-
-@pytest.fixture(autouse=True)
-def empty_caches() -> None:
-    """This process serves as if it had just started."""
-    answers.caches.cache_clear()
-
-
-@pytest.fixture
-def live() -> Iterator[None]:
-    """A board that is vouched for. What changes in this process moves it at commit."""
-    local_board().go_live(now_ns() + HOUR)
-    yield
-    local_board().go_live(0)
-
-
-@pytest.fixture
-def site(source: Realm, live: None) -> Realm:
-    """The source realm at SITE, served from caches."""
-    return source
-
-
-@dataclass
-class DenoRuns:
-    """Every start of the transpiler, by path."""
-
-    paths: list[str]
-
-
-@pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> DenoRuns:
-    counted = DenoRuns([])
-    really = transpiling._run_deno
-
-    def run(source: bytes, path: str) -> str:
-        counted.paths.append(path)
-        return really(source, path)
-
-    monkeypatch.setattr(transpiling, "_run_deno", run)
-    return counted
-
-
-#: Where each step of a load is called.
-MODULES: dict[str, Any] = {"resolve": answers, "javascript": contents}
-
-
-def hold(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, before: bool = False) -> Gate:
-    """Puts a gate at a function: its first caller waits there with its work done, or before it."""
-    gate = Gate()
-    function = getattr(module, name)
-    monkeypatch.setattr(module, name, gate.before(function) if before else gate.after(function))
-    return gate
-
-
-def waiting(gate: Gate, url: str, accept: str = MODULE) -> "Future[Got]":
-    """A request that has got as far as the gate."""
-    request = in_thread(get, url, accept)
-    gate.wait_for_arrival()
-    return request
 
 
 # --- What changes while it is being loaded -----------------------------------------------------
@@ -293,127 +211,6 @@ def test_without_a_watermark_every_request_is_a_miss_and_none_stale(
     assert "edition two" in get(POST).text
     assert get(POST).cache == "miss"
     assert len(runs.paths) == 2, "slower, but not by a transpile"
-
-
-# --- Once --------------------------------------------------------------------------------------
-
-
-class Joiners:
-    """Counts the requests that share another one's load."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count = 0
-        really = SingleFlight._may_join
-
-        def may_join(*args: Any) -> bool:
-            joined = really(*args)
-            self.count += joined
-            return joined
-
-        monkeypatch.setattr(SingleFlight, "_may_join", may_join)
-
-    def wait_for(self, count: int) -> None:
-        wait_until(lambda: self.count >= count, f"{count} requests sharing a load", PATIENCE)
-
-
-def test_many_requests_for_one_module_transpile_it_once(
-    site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All of them get the one result."""
-    gate, joiners = hold(monkeypatch, transpiling, "_run_deno", before=True), Joiners(monkeypatch)
-    requests = [in_thread(get, POST) for _ in range(8)]
-    gate.wait_for_arrival()
-    joiners.wait_for(7)
-    gate.open()
-    answers = [request.result(PATIENCE) for request in requests]
-    assert {answer.status for answer in answers} == {200}
-    assert len({answer.text for answer in answers}) == 1
-    assert runs.paths == ["post.tsx"]
-
-
-def test_modules_at_different_paths_do_not_wait_for_each_other(
-    site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Only requests for the same module are merged."""
-    gate = hold(monkeypatch, transpiling, "_run_deno", before=True)
-    held = waiting(gate, POST)
-    assert get(f"{SITE}person.tsx").status == 200
-    assert runs.paths == ["person.tsx"]
-    gate.open()
-    assert held.result(PATIENCE).status == 200
-
-
-def test_two_processes_that_need_the_same_source_transpile_it_once(
-    site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They share nothing but the database, which elects one of them."""
-    gate = hold(monkeypatch, transpiling, "_run_deno", before=True)
-    waiting, wait = threading.Event(), election.wait
-
-    def noted() -> None:
-        waiting.set()
-        wait()
-
-    monkeypatch.setattr(election, "wait", noted)
-    source = make.SITE["post.tsx"]
-    elected = in_thread(transpiling.javascript, "0" * 64, source, "post.tsx")
-    gate.wait_for_arrival()
-    other = in_thread(transpiling.javascript, "0" * 64, source, "post.tsx")
-    assert waiting.wait(PATIENCE), "the other one waits"
-    gate.open()
-    assert elected.result(PATIENCE) == other.result(PATIENCE)
-    assert runs.paths == ["post.tsx"]
-
-
-def test_a_new_process_takes_what_the_fleet_has_transpiled(site: Realm, runs: DenoRuns) -> None:
-    """The first transpile is kept for all processes; none of them repeats it."""
-    first = get(POST)
-    assert TranspiledModule.objects.count() == 1
-    answers.caches.cache_clear()
-    assert get(POST) == Got(200, "miss", first.text)
-    assert runs.paths == ["post.tsx"]
-
-
-def test_a_broken_transpiler_fails_all_waiters_and_is_tried_again(
-    site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A failure is shared by those who asked together, and not remembered."""
-    gate, joiners = Gate(), Joiners(monkeypatch)
-    really = transpiling._run_deno
-
-    def fail(source: bytes, path: str) -> str:
-        gate.hold()
-        monkeypatch.setattr(transpiling, "_run_deno", really)
-        raise transpiling.TranspilerFailed("no memory for it")
-
-    monkeypatch.setattr(transpiling, "_run_deno", fail)
-    requests = [in_thread(get, POST) for _ in range(4)]
-    gate.wait_for_arrival()
-    joiners.wait_for(3)
-    gate.open()
-    assert {request.result(PATIENCE).status for request in requests} == {503}
-    assert runs.paths == []
-    assert get(POST).status == 200
-    assert runs.paths == ["post.tsx"]
-
-
-def test_a_source_that_is_wrong_is_refused_by_one_run_until_it_is_changed(
-    site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """406 for all who asked together and for later ones; the next content is tried anew."""
-    make.write(site, post__tsx=b"export const = ;")
-    gate, joiners = hold(monkeypatch, transpiling, "_run_deno", before=True), Joiners(monkeypatch)
-    requests = [in_thread(get, POST) for _ in range(4)]
-    gate.wait_for_arrival()
-    joiners.wait_for(3)
-    gate.open()
-    assert {request.result(PATIENCE).status for request in requests} == {406}
-    assert get(POST).status == 406
-    answers.caches.cache_clear()
-    assert get(POST).status == 406
-    assert runs.paths == ["post.tsx"], "the same source would only be wrong again"
-    make.write(site, post__tsx=edition("two"))
-    assert "edition two" in get(POST).text
 
 
 # --- What only a notification can tell ---------------------------------------------------------

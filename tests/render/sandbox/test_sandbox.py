@@ -1,57 +1,15 @@
 """Walls: what card code can't do. Only the card that tries it gets an error."""
 
-import itertools
 import json
 from typing import Any
 
 import pytest
 from pytest_django import Settings
 
-from realms.models import Realm
-from realms.publishing.bootstrap import sync_base_realm
-from reindex.prerender import sandbox
-from reindex.prerender.cards import MAX_FRUITLESS
-from reindex.prerender.sandbox import SandboxDied
 from tests.support import make
+from tests.support.data.tries import GOOD, URL, awaiting, module, trying
 from tests.support.rendering import index_of, work_off
 from tests.support.web import Web
-
-URL = "http://ada.localhost:4201/"
-
-
-@pytest.fixture
-def site(web: Web, owner: Any, settings: Settings) -> Any:
-    """A function that publishes a source realm of these files and renders it."""
-    settings.REALM_RENDER_SECONDS = 1.5
-    sync_base_realm()
-
-    def make_source(files: dict[str, bytes]) -> Realm:
-        return make.source("http://localhost:4201/ada/site/", owner, files)
-
-    return make_source
-
-
-def module(template: str, top: str = "") -> bytes:
-    """A card module whose template shows what an expression comes to."""
-    return f"""\
-import {{ Card, linksToMany, number, string }} from "@realm/base";
-{top}
-export class Try extends Card {{
-  static fields = {{ title: string(), size: number(), all: linksToMany(() => Card) }};
-  static isolated = ({{ card }}) => {{ {template} }};
-}}
-""".encode()
-
-
-def trying(statement: str) -> bytes:
-    """A module whose template runs a statement, which throws if all is well."""
-    return module(f"{statement}; return <p>it worked</p>;")
-
-
-def awaiting(expression: str) -> bytes:
-    """A module that waits for something while it is loaded."""
-    return module("return <p>it worked: {got}</p>;", top=f"const got = String(await {expression});")
-
 
 #: Has the text of its own card be more than Postgres would index.
 WORDY = """
@@ -61,8 +19,6 @@ String.prototype.slice = function (...part) {
   return this.startsWith("wordy") ? words : slice.apply(this, part);
 };
 """
-
-GOOD = module("return <p>good {card.title}</p>;")
 LACKS = "card code has no files, network, environment, processes or timers"
 NO_IMPORT = "can't be imported, only modules of realms"
 
@@ -306,27 +262,6 @@ def test_whatever_realm_json_says_the_cards_are_rendered(
     assert card.html["isolated"] == "<p>good a</p>"
 
 
-def test_a_card_with_a_chain_of_hanging_modules_ends_with_an_error(
-    site: Any, web: Web, sent: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, passes = sandbox.run, itertools.count()
-
-    def run(task: Any, process: Any, *arguments: Any) -> Any:
-        if task["cards"][0]["doc"]["data"]["attributes"]["title"] != "endless":
-            return real(task, process, *arguments)
-        process.end()
-        return {f"http://localhost:4201/ada/site/hang?{next(passes)}": {"status": 504}}
-
-    monkeypatch.setattr(sandbox, "run", run)
-    files = {"good.tsx": GOOD, "b.json": make.card("./good", "Try", title="b")}
-    make.publish(site({**files, "a.json": make.card("./good", "Try", title="endless")}), URL)
-    work_off(sent)
-    cards = index_of(URL)
-    assert cards["b"].html["isolated"] == "<p>good b</p>"
-    assert "it loads too many modules that hang" in cards["a"].error["message"]
-    assert next(passes) == MAX_FRUITLESS
-
-
 def test_large_cards_have_a_page_or_an_error_and_cost_the_others_nothing(
     site: Any, web: Web, sent: list[tuple[str, Any]], settings: Settings
 ) -> None:
@@ -378,72 +313,3 @@ export class M{i} extends Card {{
         error = cards[name].error
         assert (error["status"], error["message"]) == (500, "not today"), name
         assert (error["card"], error["module"]) == (f"{URL}{name}", f"{URL}bad.tsx")
-
-
-def test_a_card_rendered_after_a_crash_still_shows_cards_of_its_batch(
-    site: Any, web: Web, sent: list[tuple[str, Any]]
-) -> None:
-    """A card's links lead to cards that were rendered before, or will be by another process."""
-    linking = module("return <p>{card.title}: {card.all.map((it) => it.title).join()}</p>;")
-    ends = trying("const held = []; while (true) held.push(new Array(1e6).fill(1.5))")
-    files = {"good.tsx": linking, "ends.tsx": ends, "loops.tsx": trying("while (true)")}
-    ring = ("aa", "bb", "cc", "dd")
-    for name in ring:
-        links = {f"all.{at}": f"./{other}" for at, other in enumerate(ring)}
-        files[f"{name}.json"] = make.card("./good", "Try", links, title=name)
-    for name in ("ab", "cd"):
-        files[f"{name}.json"] = make.card("./ends", "Try", title=name)
-    files["bc.json"] = make.card("./loops", "Try", title="bc")
-    make.publish(site(files), URL)
-    work_off(sent)
-    cards = index_of(URL)
-    assert {name for name, card in cards.items() if card.error} == {"ab", "bc", "cd"}
-    for name in ring:
-        assert f"<p>{name}: aa,bb,cc,dd</p>" in cards[name].html["isolated"]
-
-
-def test_a_card_shows_what_lies_far_behind_its_links_in_whatever_realm(
-    site: Any, web: Web, owner: Any, sent: list[tuple[str, Any]]
-) -> None:
-    """A process that meets a realm on the way gives way to one that can import from there."""
-    chain = b"""\
-import { Card, linksTo, string } from "@realm/base";
-const walk = (card) => card ? `${card.title} ${walk(card.next)}` : "";
-export class Chain extends Card {
-  static fields = { title: string(), next: linksTo(() => Card) };
-  static isolated = ({ card }) => <p>{walk(card)}</p>;
-}
-"""
-    middle, far = (f"http://localhost:4201/ada/{name}/" for name in ("middle", "far"))
-
-    def card(title: str, next_: str) -> bytes:
-        return make.card("./chain", "Chain", {"next": next_}, title=title)
-
-    numbers = {f"{i}.json": card(str(i), f"./{i + 1}") for i in range(6)}
-    make.source(middle, owner, {"chain.tsx": chain, **numbers, "6.json": card("6", f"{far}end")})
-    make.source(far, owner, {"chain.tsx": chain, "end.json": card("end", "./nowhere")})
-    files = {"chain.tsx": chain, "first.json": card("first", f"{middle}0")}
-    make.publish(site({**files, "second.json": card("second", "./first")}), URL)
-    work_off(sent)
-    cards = index_of(URL)
-    assert cards["first"].html["isolated"] == "<p>first 0 1 2 3 4 5 6 end </p>"
-    assert cards["second"].html["isolated"] == "<p>second first 0 1 2 3 4 5 6 end </p>"
-
-
-def test_a_card_whose_process_somebody_else_ended_is_rendered_by_another(
-    site: Any, web: Web, sent: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Only a card that ends its process twice, alone, is taken to have done so itself."""
-    deaths = iter([SandboxDied("killed")])
-    real = sandbox.run
-
-    def run(*arguments: Any, **named: Any) -> Any:
-        if death := next(deaths, None):
-            arguments[1].end()
-            raise death
-        return real(*arguments, **named)
-
-    monkeypatch.setattr(sandbox, "run", run)
-    make.publish(site({"good.tsx": GOOD, "a.json": make.card("./good", "Try", title="a")}), URL)
-    work_off(sent)
-    assert index_of(URL)["a"].html["isolated"] == "<p>good a</p>"

@@ -1,0 +1,138 @@
+"""P7 as a client sees it: concurrent requests do the work once."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from notifications import election
+from notifications.single_flight import SingleFlight
+from realms.models import Realm, TranspiledModule
+from realms.serving import answers, transpiling
+from tests.support import make
+from tests.support.clients.loads import POST, SITE, DenoRuns, Got, edition, get, hold, waiting
+from tests.support.cluster import wait_until
+from tests.support.gates import PATIENCE, Gate, in_thread
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("nothing_transpiled"),
+]
+
+
+class Joiners:
+    """Counts the requests that share another one's load."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        really = SingleFlight._may_join
+
+        def may_join(*args: Any) -> bool:
+            joined = really(*args)
+            self.count += joined
+            return joined
+
+        monkeypatch.setattr(SingleFlight, "_may_join", may_join)
+
+    def wait_for(self, count: int) -> None:
+        wait_until(lambda: self.count >= count, f"{count} requests sharing a load", PATIENCE)
+
+
+def test_many_requests_for_one_module_transpile_it_once(
+    site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them get the one result."""
+    gate, joiners = hold(monkeypatch, transpiling, "_run_deno", before=True), Joiners(monkeypatch)
+    requests = [in_thread(get, POST) for _ in range(8)]
+    gate.wait_for_arrival()
+    joiners.wait_for(7)
+    gate.open()
+    answers = [request.result(PATIENCE) for request in requests]
+    assert {answer.status for answer in answers} == {200}
+    assert len({answer.text for answer in answers}) == 1
+    assert runs.paths == ["post.tsx"]
+
+
+def test_modules_at_different_paths_do_not_wait_for_each_other(
+    site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only requests for the same module are merged."""
+    gate = hold(monkeypatch, transpiling, "_run_deno", before=True)
+    held = waiting(gate, POST)
+    assert get(f"{SITE}person.tsx").status == 200
+    assert runs.paths == ["person.tsx"]
+    gate.open()
+    assert held.result(PATIENCE).status == 200
+
+
+def test_two_processes_that_need_the_same_source_transpile_it_once(
+    site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They share nothing but the database, which elects one of them."""
+    gate = hold(monkeypatch, transpiling, "_run_deno", before=True)
+    waiting, wait = threading.Event(), election.wait
+
+    def noted() -> None:
+        waiting.set()
+        wait()
+
+    monkeypatch.setattr(election, "wait", noted)
+    source = make.SITE["post.tsx"]
+    elected = in_thread(transpiling.javascript, "0" * 64, source, "post.tsx")
+    gate.wait_for_arrival()
+    other = in_thread(transpiling.javascript, "0" * 64, source, "post.tsx")
+    assert waiting.wait(PATIENCE), "the other one waits"
+    gate.open()
+    assert elected.result(PATIENCE) == other.result(PATIENCE)
+    assert runs.paths == ["post.tsx"]
+
+
+def test_a_new_process_takes_what_the_fleet_has_transpiled(site: Realm, runs: DenoRuns) -> None:
+    """The first transpile is kept for all processes; none of them repeats it."""
+    first = get(POST)
+    assert TranspiledModule.objects.count() == 1
+    answers.caches.cache_clear()
+    assert get(POST) == Got(200, "miss", first.text)
+    assert runs.paths == ["post.tsx"]
+
+
+def test_a_broken_transpiler_fails_all_waiters_and_is_tried_again(
+    site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure is shared by those who asked together, and not remembered."""
+    gate, joiners = Gate(), Joiners(monkeypatch)
+    really = transpiling._run_deno
+
+    def fail(source: bytes, path: str) -> str:
+        gate.hold()
+        monkeypatch.setattr(transpiling, "_run_deno", really)
+        raise transpiling.TranspilerFailed("no memory for it")
+
+    monkeypatch.setattr(transpiling, "_run_deno", fail)
+    requests = [in_thread(get, POST) for _ in range(4)]
+    gate.wait_for_arrival()
+    joiners.wait_for(3)
+    gate.open()
+    assert {request.result(PATIENCE).status for request in requests} == {503}
+    assert runs.paths == []
+    assert get(POST).status == 200
+    assert runs.paths == ["post.tsx"]
+
+
+def test_a_source_that_is_wrong_is_refused_by_one_run_until_it_is_changed(
+    site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """406 for all who asked together and for later ones; the next content is tried anew."""
+    make.write(site, post__tsx=b"export const = ;")
+    gate, joiners = hold(monkeypatch, transpiling, "_run_deno", before=True), Joiners(monkeypatch)
+    requests = [in_thread(get, POST) for _ in range(4)]
+    gate.wait_for_arrival()
+    joiners.wait_for(3)
+    gate.open()
+    assert {request.result(PATIENCE).status for request in requests} == {406}
+    assert get(POST).status == 406
+    answers.caches.cache_clear()
+    assert get(POST).status == 406
+    assert runs.paths == ["post.tsx"], "the same source would only be wrong again"
+    make.write(site, post__tsx=edition("two"))
+    assert "edition two" in get(POST).text

@@ -1,0 +1,32 @@
+"""Sends and reads cards as JSON over HTTP."""
+
+import json
+from typing import Any
+
+from tests.support.cluster import Answer
+from tests.support.web import ORIGIN, SOURCE, Web
+
+DRAFT = f"{ORIGIN}/ada/site/"
+CARD = "application/vnd.card+json"
+
+
+def send(
+    web: Web, method: str, url: str, data: Any, headers: dict[str, str], **more: str | None
+) -> Answer:
+    """Sends a card document's `data`; bytes are sent as they are."""
+    body = data if isinstance(data, bytes) else json.dumps({"data": data}).encode()
+    told: dict[str, str | None] = {"Content-Type": CARD, **headers}
+    told |= {key.replace("_", "-"): value for key, value in more.items()}
+    return web.request(method, url, accept=CARD, body=body, headers=told)
+
+
+def data(answer: Answer) -> dict[str, Any]:
+    """The card in an answer."""
+    assert answer.status in (200, 201), answer.body
+    assert answer.headers["content-type"] == CARD
+    return dict(json.loads(answer.body)["data"])
+
+
+def stored(web: Web, url: str) -> Any:
+    """A card's document as its file has it."""
+    return json.loads(web.get(f"{url}.json", SOURCE).body)["data"]
