@@ -176,6 +176,10 @@ def redis_pubsub() -> Way:
 # --- Listening ---------------------------------------------------------------------------------
 
 
+class Unheard(WrongBytes):
+    """A listener doesn't hear all changes."""
+
+
 @dataclass
 class Listening:
     """Running listeners of one way. `boards` are the paths of their boards."""
@@ -205,7 +209,7 @@ class Listening:
 
     def run(self, rate: float, seconds: float) -> list[float]:
         """Changes at a steady rate. Returns for each the time from its commit until the last
-        listener had heard it. Unit: ms. Raises WrongBytes if one doesn't hear all of them."""
+        listener had heard it. Unit: ms. Raises Unheard."""
         for _ in range(WARMING):
             self.change()
         self.wait()
@@ -222,13 +226,15 @@ class Listening:
         ]
 
     def wait(self) -> None:
-        """Waits until every listener has heard every change."""
+        """Waits until every listener has heard every change. Raises Unheard."""
         deadline = time.monotonic() + PATIENCE
         for each in self.arrivals:
             # The last to be sent need not be the last to be heard.
             while not all(each[: len(self.sent)]):
                 if time.monotonic() > deadline:
-                    raise WrongBytes(f"a listener by {self.way.name} has not heard every change")
+                    lost = list(each[: len(self.sent)]).count(0)
+                    what = f"a listener has not heard {lost} of {len(self.sent)} changes"
+                    raise Unheard(f"{self.way.name}: {what} after {PATIENCE:.0f} s")
                 time.sleep(0.002)
 
 
