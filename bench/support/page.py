@@ -61,6 +61,8 @@ def circumstances(result: dict[str, Any]) -> str:
         f"{result['date'][:10]}, commit {result['commit']}, {machine['cpu']}, {machine['cores']} "
         f"cores, {machine['ram_gib']} GiB, Linux {machine['kernel']}; {versions}."
     )
+    first = next(iter(result["tables"][0].samples.values()))
+    said += f" Runs of the first table: {len(first)}."
     skipped = [f"{name} ({remedy})" for name, remedy in result["skipped"].items()]
     return said + (f" Skipped: {', '.join(skipped)}." if skipped else "")
 
