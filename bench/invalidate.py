@@ -74,8 +74,12 @@ def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: floa
     title = f"commit until heard by {replicas} replicas, {rate:,} changes/s"
 
     def measure(way: Way) -> Callable[[], float]:
+        def note(half: float) -> None:
+            medians.setdefault(way.name, []).append(half)
+
         def run() -> float:
             if way not in ways:
+                note(PATIENCE * 1000)
                 return PATIENCE * 1000
             try:
                 with listening(way, replicas, bench.folder, int(rate * seconds) + 1) as found:
@@ -86,8 +90,9 @@ def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: floa
                 # Another program's loss is a figure of its own: it isn't asked again.
                 bench.skipped[f"{way.name} after {title}"] = str(unheard)
                 ways.remove(way)
+                note(PATIENCE * 1000)
                 return PATIENCE * 1000
-            medians.setdefault(way.name, []).append(share(times, 50))
+            note(share(times, 50))
             if found.rate < 0.9 * rate and len(times) > 100:
                 console.print(f"{title}: {way.name} had only {found.rate:.0f} changes/s")
             return share(times, 99)
