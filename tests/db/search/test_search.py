@@ -8,7 +8,6 @@ import pytest
 
 from reindex.index.query import Query
 from reindex.index.search import search
-from tests.db.search.test_search_refused import NESTED
 from tests.support.data.indexed import put_index, search_document
 from tests.support.data.searched import CARD, ESSAY, EVENT, POST, SEARCH, SITE, found, query
 from tests.support.web import ORIGIN, Web
@@ -201,7 +200,3 @@ def test_a_search_is_the_same_in_a_url_in_a_body_and_by_override(world: Web) -> 
     assert [found(answer) for answer in answers] == [["one"]] * 4
     assert found(world.get(f"{SEARCH}?filter[on][module]=./event&filter[on][name]=Event"
                            "&filter[eq][likes]", CARD)) == ["fair"]  # fmt: skip
-
-
-for _ in range(30):
-    NESTED = {"not": NESTED}

@@ -9,6 +9,8 @@ from tests.support.data.searched import CARD, EVENT, POST, SEARCH, found, query,
 from tests.support.web import Web
 
 NESTED: Any = {"eq": {"title": "x"}}
+for _ in range(30):
+    NESTED = {"not": NESTED}
 
 BAD: list[tuple[str, Any, str, str]] = [
     ("nothing that is JSON", b"{", "", "not valid JSON"),
