@@ -2,8 +2,8 @@
 
 200 clients ask two replicas, each of two web workers, for the definitions of one module at the same
 moment. Nobody has built them. A client that is told to come back later does so. The log lines of
-the web services count the builds. Then 10,000 definitions are looked up in this process, one after
-another and by a hundred, beside the same rows read with psycopg, their JSON parsed.
+the web services count the builds. Then this process looks up 10,000 definitions, first one by one,
+then by a hundred. Beside it psycopg reads the same rows, and their JSON is parsed.
 """
 
 import http.client

@@ -1,4 +1,4 @@
-"""Measures whether what happens often stays as cheap as an installation grows.
+"""Measures whether frequent operations stay cheap when an installation grows.
 
 A cache hit, a publish, a notification, a sidecar's report and the admin's start page are measured
 with little, then with much, then the much is removed again: realms in the registry, files in the

@@ -5,8 +5,8 @@ without the database. Its reply is made once for each host policy, content codin
 conditions, and kept with the cached answer. A miss of a file or a module that everyone may read is
 loaded here, by the function that Django's view calls. Requests that the front can't answer for
 certain (a page that is no hit, a private realm, a query, a write) go to Django, and so does a
-request whose load failed. The front adds only the raw path to these requests, and the replica's
-name to their answers.
+request whose load failed without an answer for the client. The front adds only the raw path to
+these requests, and the replica's name to their answers.
 """
 
 from collections.abc import Callable, Iterable
@@ -240,7 +240,8 @@ def _loaded(method: str, path: str, wanted: Asked) -> Reply | None:
 
 def _may_load(path: str, wanted: Asked) -> bool:
     """Whether a read can only be for a file or a module, and this thread has a connection on which
-    nothing has failed. Django opens connections, and mends them."""
+    nothing has failed. If not, Django gets the request: it opens connections, and replaces broken
+    ones."""
     if connection.connection is None or connection.errors_occurred:
         return False
     # A name that begins so may be an endpoint's.

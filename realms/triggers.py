@@ -12,8 +12,8 @@ from notifications.channels import (
     REALM_REGISTRY,
 )
 
-#: Announces a realm that is created, deleted or changed. Changes of the generation and the totals
-#: don't count: file changes have their own announcements.
+#: Announces a realm that is created, deleted or changed. Changes of the generation, its cause
+#: and the totals don't count: file changes have their own announcements.
 _UPSERT = f"PERFORM pg_notify('{REALM_REGISTRY}', 'upsert:' || NEW.url); RETURN NULL;"
 ANNOUNCE_REALM = [
     pgtrigger.Trigger(

@@ -1,8 +1,9 @@
 """kombu's filesystem transport, with atomic writes of messages and queue tables.
 
 kombu's own transport has three races between processes. A consumer can take a half-written message.
-It takes a message by moving it to the system's temporary folder, which may be on another file
-system, where a move is a copy. And it rewrites an exchange's table while others read it.
+A consumer takes a message by moving it to the system's temporary folder: if that is on another file
+system, the move is a copy, and two may take the same message. And a process rewrites an exchange's
+table while others read it.
 """
 
 import fcntl

@@ -33,7 +33,7 @@ class _Body(BaseModel):
 
 
 class RealmAttributes(_Body):
-    """The name of a new realm, and its path segment below its owner's name."""
+    """The name of a new realm, its path segment below its owner's name, and its pictures."""
 
     endpoint: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+$", max_length=200)]
     name: Annotated[Text, StringConstraints(min_length=1, max_length=500)]

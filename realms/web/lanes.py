@@ -38,7 +38,7 @@ class Lane(StrEnum):
     LARGE = "large"
     #: Requests that may wait for a build of definitions.
     DEFINITION = "definition"
-    #: Requests with a body.
+    #: Other requests that aren't reads.
     WRITE = "write"
     #: Publishes and what undoes them: many at once, of all realms, must not hold up a small write.
     PUBLISH = "publish"

@@ -121,7 +121,7 @@ Deno.test("links to cards of another realm lead to where that is published", asy
   const published = "http://people.localhost:4201/ada";
   assert.match(html.isolated, new RegExp(`<a href="${published}">${published}</a>`));
   assert.match(html.head, new RegExp(`<link rel="canonical" href="${BLOG}hello"/>`));
-  // What is read, and what a search finds, is the card that is linked to.
+  // Only the page's link has the published address: what is read and found has the card's own URL.
   assert.equal((search.author as { id: string }).id, `${PEOPLE}ada`);
   assert.equal(links.sort(), [`${PEOPLE}ada`, `${PEOPLE}bob`]);
 });

@@ -2,7 +2,8 @@
 
 A job's rows are invisible until its last batch is stored. Then one transaction shows them and
 deletes the old rows that they replace; rows that the job carries over stay in place. The index is
-not swapped if the job was superseded, or if visitors see another index than its base.
+not swapped if the job was superseded, or if visitors see a newer index, or another one than the
+job's base.
 """
 
 import json

@@ -97,8 +97,9 @@ def watch_realms(job: ReindexJob, pins: dict[str, int], addresses: dict[str, str
 def create_batches(
     leased: ReindexJob, plan: Plan, *, lease_first: bool = False
 ) -> list[ReindexBatch]:
-    """Cuts a queued job into batches and returns them; none if the caller has lost the lease, or if
-    the job was planned or has ended. With `lease_first` the caller gets the lease of the first."""
+    """Cuts a queued job into batches and returns them; none if the caller has lost the lease, if
+    the job was planned or has ended, or if there is nothing to render: then it swaps the index.
+    With `lease_first` the caller gets the lease of the first."""
     size = _batch_size(len(plan.paths))
     # Without batches this transaction swaps the index, which must reach the disk.
     with bookkeeping() if plan.paths else transaction.atomic():

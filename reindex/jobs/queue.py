@@ -1,6 +1,7 @@
 """The queue: which jobs the changes of a transaction make necessary.
 
-All functions but `cancel` run in the transaction of the change. They lock all affected jobs first.
+All functions but `cancel` run in the transaction of the change, or in the one that ends a job. They
+lock all affected jobs first.
 """
 
 import logging

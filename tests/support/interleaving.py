@@ -1,4 +1,6 @@
-"""Two functions at once: one stops before each of its statements in turn, while the other runs.
+"""Runs two functions at once, once for each statement of the first, which stops before it.
+
+The second runs meanwhile.
 
 What two come to at once has to be what they come to one after the other.
 """

@@ -132,7 +132,7 @@ def test_a_fleet_is_found_coherent_lagging_lying_and_unreachable_as_it_is(
         outcome = checking.result(60)
         assert (outcome.exit_status, outcome.violations) == (0, [])
 
-        # b goes on serving what it has: from the source, and for ever.
+        # From here on b serves the source's old file, and hears of no change.
         freeze(b, post)
         expected = make.write(source, post__tsx=b"export const edition = 4;")
         status, report = run("--realm", source.url, "--grace", "0.5")

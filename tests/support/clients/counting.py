@@ -37,7 +37,7 @@ class Reader:
         self.stale: list[tuple[int, int]] = []
 
     def wrote(self, number: int) -> None:
-        """A number is committed by now."""
+        """Notes that a number has been committed."""
         self._written.append((time.monotonic(), number))
 
     def read(self) -> None:
