@@ -54,6 +54,14 @@ class Unfinished(Exception):
     checked: not everyone may read the realm, or the load failed."""
 
 
+class _FailedForAll(Exception):
+    """A load failed of a file that everyone may read, so every caller may be told the error."""
+
+    def __init__(self, error: RealmError | TranspilerFailed) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 def _new_cache() -> StampedCache[Answer]:
     return StampedCache(
         local_board(),
@@ -119,6 +127,8 @@ def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
     except Unfinished:
         # The load was that of a caller of whom nothing was known: see `load_public`.
         return _from_database(variant, url)
+    except _FailedForAll as failure:
+        raise failure.error from failure
 
 
 def load_public(variant: Variant, url: str) -> Answer:
@@ -127,18 +137,24 @@ def load_public(variant: Variant, url: str) -> Answer:
     not everyone may read the realm. Then nothing was made of the file, in particular no JavaScript.
 
     The statement that reads the file also says who may read it, so there is no moment between the
-    two. The answer is private nevertheless if the load is shared with a caller who may read it.
+    two. The answer is private nevertheless if the load is shared with a caller who may read it. Of
+    such a load's errors this caller is told nothing: they may name what a private file says.
     """
 
     def from_database() -> Answer:
         try:
             return _from_database(variant, url, public_only=True)
-        except (RealmError, TranspilerFailed, Unfinished):
-            raise
+        except (RealmError, TranspilerFailed) as error:
+            raise _FailedForAll(error) from error
         except Exception as error:
             raise Unfinished from error
 
-    return _shared(variant, url, from_database)
+    try:
+        return _shared(variant, url, from_database)
+    except _FailedForAll as failure:
+        raise failure.error from failure
+    except Exception as error:
+        raise Unfinished from error
 
 
 def committed(variant: Variant, url: str) -> Answer:

@@ -1,6 +1,8 @@
 """What the front loads itself, without Django, and what it leaves to Django."""
 
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from threading import Event
 from typing import Any
 
 import psycopg
@@ -142,6 +144,47 @@ def test_a_reader_who_shared_a_strangers_load_loads_by_itself(
 
     monkeypatch.setattr(answers.caches()[Variant.SOURCE], "load", shared)
     assert answers.load(Variant.SOURCE, f"{SITE}a.txt").content.body == FILES["a.txt"]
+
+
+@pytest.mark.parametrize(
+    "error", [Busy(what="secret"), TranspilerFailed("secret"), KeyError("secret")]
+)
+def test_a_stranger_is_not_told_why_a_readers_load_has_failed(
+    realm: Realm, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The stranger asks while the reader's load is under way, and joins it."""
+    make.source(PRIVATE, realm.owner, FILES, public=False)
+    url = f"{PRIVATE}b.ts"
+    begun, joined = Event(), Event()
+
+    def fail(*_: Any) -> Any:
+        begun.set()
+        assert joined.wait(10)
+        raise error
+
+    monkeypatch.setitem(contents.MAKERS, Variant.MODULE, fail)
+    monkeypatch.setattr(answers.caches()[Variant.MODULE]._flights, "_may_join", lambda *_: True)
+    flights = answers.caches()[Variant.MODULE]._flights._flights
+
+    def load() -> None:
+        try:
+            answers.load(Variant.MODULE, url)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as reader:
+        asked = reader.submit(load)
+        assert begun.wait(10)
+        landed = flights[url].landed
+
+        def wait() -> bool:
+            joined.set()
+            return Event.wait(landed, 10)
+
+        monkeypatch.setattr(landed, "wait", wait)
+        assert read(url) is None
+        assert asked.exception(10) is error
+    assert not flights
 
 
 def test_a_cached_answer_that_is_only_compressed_is_not_loaded_again(
