@@ -61,12 +61,19 @@ class Front:
     def read(self, environ: Environ) -> Reply | None:
         """The reply to a public read, from the caches or the database; None if only Django can
         answer. Its body is for a GET. For a thread of this request: it may wait."""
-        read = _read_of(environ)
-        if read is None:
-            return self._pinned(environ)
-        wanted, path = read
-        reply = self.reply(environ["REQUEST_METHOD"], path, wanted)
-        return reply or _loaded(environ["REQUEST_METHOD"], path, wanted)
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        if method not in ("GET", "HEAD") or environ.get("QUERY_STRING"):
+            return None
+        if path.startswith(_PINNED):
+            return _pinned_hit(environ, path)
+        wanted = asked(environ)
+        if wanted is None:
+            return None
+        try:
+            path = request_path(path)
+        except (UnicodeDecodeError, RealmError):
+            return None
+        return self.reply(method, path, wanted) or _loaded(method, path, wanted)
 
     def reply(
         self, method: str, path: str, wanted: Asked, copy: bytes | None = None
@@ -101,21 +108,6 @@ class Front:
             reply = _made(answer, place, method, named or wanted.conditions, wanted.form)
         counts.hits += reply is not None
         return reply
-
-    def hit(self, environ: Environ) -> Reply | None:
-        """Like `reply`, for a request as WSGI describes it. Answers pinned reads too, and checks
-        their pins, for which it may use the database."""
-        read = _read_of(environ)
-        if read is None:
-            return self._pinned(environ)
-        wanted, path = read
-        return self.reply(environ["REQUEST_METHOD"], path, wanted)
-
-    def _pinned(self, environ: Environ) -> Reply | None:
-        path = environ["PATH_INFO"]
-        if not path.startswith(_PINNED) or not _is_plain_read(environ):
-            return None
-        return _pinned_hit(environ, path)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         reply = self.read(environ)
@@ -184,24 +176,6 @@ def _made(
         policy = origins.policy(host, answer.realm_url)
         finished(place, answer, Finished(reply, host, policy, coding, decided))
     return reply
-
-
-def _is_plain_read(environ: Environ) -> bool:
-    """Whether a request reads, without a query."""
-    return environ["REQUEST_METHOD"] in ("GET", "HEAD") and not environ.get("QUERY_STRING")
-
-
-def _read_of(environ: Environ) -> tuple[Asked, str] | None:
-    """What a read without a query or a pin asks for, and its path; None for other requests, and if
-    only Django can tell."""
-    path = environ["PATH_INFO"]
-    if not _is_plain_read(environ) or path.startswith(_PINNED):
-        return None
-    wanted = asked(environ)
-    try:
-        return None if wanted is None else (wanted, request_path(path))
-    except (UnicodeDecodeError, RealmError):
-        return None
 
 
 def _loaded(method: str, path: str, wanted: Asked) -> Reply | None:

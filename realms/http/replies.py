@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 from notifications.short_cached import short_cached
 from realms.http.packed import Packed
 
-#: Headers that few replies share.
-_OWN = {"etag", "last-modified", "x-created", "x-boxel-canonical-path", "location"}
+#: Headers whose values few answers share.
+OWN = {"etag", "last-modified", "x-created", "x-boxel-canonical-path", "location"}
 Body: TypeAlias = bytes | memoryview | Packed
 
 
@@ -62,7 +62,7 @@ class Finished(Reply):
 
 def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
     """A header as it is sent."""
-    return (_name(name), value.encode("latin-1")) if name in _OWN else _shared(name, value)
+    return (_name(name), value.encode("latin-1")) if name in OWN else _shared(name, value)
 
 
 @short_cached(maxsize=4096)

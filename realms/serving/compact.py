@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 from realms.content.resolve import ResolvedFile
 from realms.http.compression import Coding
 from realms.http.headers import Headers
-from realms.http.replies import Finished
+from realms.http.replies import OWN, Finished
 from realms.serving.contents import Content
 from reindex.reading.references import file_url
 
@@ -38,8 +38,6 @@ _MICROSECOND = timedelta(microseconds=1)
 #: A header in a frame: its name, a text, and how the value is made of it. None: it is the text.
 _Item: TypeAlias = tuple[str, str, str | None]
 _Template: TypeAlias = tuple[_Item, ...]
-#: Headers whose value is packed with the answer if it can't be derived; others are of the frame.
-_OWN = {"etag", "last-modified", "x-created", "x-boxel-canonical-path", "location"}
 _OF_GENERATION = {"x-realm-generation", "surrogate-key", "cache-tag"}
 
 
@@ -216,7 +214,7 @@ def _item(name: str, value: str, derived: _Derived, packed: list[bytes]) -> _Ite
     """A header's item in the frame. What it needs beyond that is appended to `packed`."""
     if name in _OF_GENERATION and value.endswith(derived.generation):
         return name, value.removesuffix(derived.generation), "generation"
-    if name not in _OWN:
+    if name not in OWN:
         return name, value, None
     kind, text = _KIND_OF.get(name), value[65:] if name == "etag" else ""
     if derived.file is not None and kind is not None and _KINDS[kind](derived, text) == value:
