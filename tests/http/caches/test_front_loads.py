@@ -66,6 +66,18 @@ def told(reply: Reply | None) -> tuple[int, str]:
     return reply.status, dict(reply.headers).get("x-boxel-cache", "")
 
 
+def join_with(monkeypatch: pytest.MonkeyPatch, flights: Any, url: str, joined: Event) -> None:
+    """The next caller joins the load of this URL, and `joined` is set when it waits."""
+    landed = flights._flights[url].landed
+
+    def wait() -> bool:
+        joined.set()
+        return Event.wait(landed, 10)
+
+    monkeypatch.setattr(flights, "_may_join", lambda *_: True)
+    monkeypatch.setattr(landed, "wait", wait)
+
+
 def no_content(*_: Any, **__: Any) -> Any:
     raise AssertionError("content is made")
 
@@ -146,6 +158,40 @@ def test_a_reader_who_shared_a_strangers_load_loads_by_itself(
     assert answers.load(Variant.SOURCE, f"{SITE}a.txt").content.body == FILES["a.txt"]
 
 
+def test_a_reader_who_shared_a_strangers_failed_load_is_told_why(
+    realm: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everyone may read the realm, so the module is not transpiled a second time."""
+    begun, joined = Event(), Event()
+    loads = 0
+
+    def fail(*_: Any) -> Any:
+        nonlocal loads
+        loads += 1
+        begun.set()
+        assert joined.wait(10)
+        raise TranspilerFailed("the reason")
+
+    monkeypatch.setitem(contents.MAKERS, Variant.MODULE, fail)
+    flights = answers.caches()[Variant.MODULE]._flights
+
+    def stranger() -> Reply | None:
+        try:
+            connection.ensure_connection()
+            return read(f"{SITE}b.ts")
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as other:
+        asked = other.submit(stranger)
+        assert begun.wait(10)
+        join_with(monkeypatch, flights, f"{SITE}b.ts", joined)
+        with pytest.raises(TranspilerFailed, match="the reason"):
+            answers.load(Variant.MODULE, f"{SITE}b.ts")
+        assert told(asked.result(10)) == (503, "")
+    assert loads == 1
+
+
 @pytest.mark.parametrize(
     "error", [Busy(what="secret"), TranspilerFailed("secret"), KeyError("secret")]
 )
@@ -163,8 +209,7 @@ def test_a_stranger_is_not_told_why_a_readers_load_has_failed(
         raise error
 
     monkeypatch.setitem(contents.MAKERS, Variant.MODULE, fail)
-    monkeypatch.setattr(answers.caches()[Variant.MODULE]._flights, "_may_join", lambda *_: True)
-    flights = answers.caches()[Variant.MODULE]._flights._flights
+    flights = answers.caches()[Variant.MODULE]._flights
 
     def load() -> None:
         try:
@@ -175,16 +220,10 @@ def test_a_stranger_is_not_told_why_a_readers_load_has_failed(
     with ThreadPoolExecutor(1) as reader:
         asked = reader.submit(load)
         assert begun.wait(10)
-        landed = flights[url].landed
-
-        def wait() -> bool:
-            joined.set()
-            return Event.wait(landed, 10)
-
-        monkeypatch.setattr(landed, "wait", wait)
+        join_with(monkeypatch, flights, url, joined)
         assert read(url) is None
         assert asked.exception(10) is error
-    assert not flights
+    assert not flights._flights
 
 
 def test_a_cached_answer_that_is_only_compressed_is_not_loaded_again(
