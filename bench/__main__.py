@@ -3,13 +3,18 @@
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 
+#: How many smoke tests run at a time: they judge no times, and mostly wait for processes to start.
+AT_ONCE = 3
 FOLDER = Path(__file__).parent
 NAMES = sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
 USAGE = """usage: script/bench [NAME] [--quick] [--runs N] [OPTIONS]
 
-Without a NAME all benchmarks are run, one after the other.
+Without a NAME all benchmarks are run, one after the other (with --quick, three at a time).
 
   --quick      a smoke test: seconds each, judges no times, writes no result
   --runs N     how often each case is measured
@@ -32,11 +37,10 @@ def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & {*arguments}:
         sys.stdout.write(USAGE + "\n")
         return 0
+    smoke = "--quick" in arguments
     failed = []
-    for name in NAMES:
-        began = time.monotonic()
-        status = _run(name, arguments)
-        sys.stdout.write(f"{name}: {time.monotonic() - began:.0f} s, exit status {status}\n\n")
+    for name, seconds, status in _at_once(arguments) if smoke else _in_turn(arguments):
+        sys.stdout.write(f"{name}: {seconds:.0f} s, exit status {status}\n\n")
         sys.stdout.flush()
         if status:
             failed.append(name)
@@ -45,9 +49,45 @@ def main(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
+def _in_turn(arguments: list[str]) -> Iterator[tuple[str, float, int]]:
+    """Runs all benchmarks one after the other: each one's name, seconds and exit status."""
+    for name in NAMES:
+        began = time.monotonic()
+        status = _run(name, arguments)
+        yield name, time.monotonic() - began, status
+
+
+def _at_once(arguments: list[str]) -> Iterator[tuple[str, float, int]]:
+    """Runs all benchmarks, several at a time, and prints each one's output when it has ended: its
+    name, seconds and exit status."""
+    running: list[subprocess.Popen[str]] = []
+
+    def run(name: str) -> tuple[str, float, int, str]:
+        began = time.monotonic()
+        process = subprocess.Popen(
+            _command(name, arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        running.append(process)
+        output, _ = process.communicate()
+        return name, time.monotonic() - began, process.returncode, output
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        try:
+            for done in as_completed([pool.submit(run, name) for name in NAMES]):
+                name, seconds, status, output = done.result()
+                sys.stdout.write(output)
+                yield name, seconds, status
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                with suppress(ProcessLookupError):
+                    process.terminate()
+            raise
+
+
 def _run(name: str, arguments: list[str]) -> int:
     """Runs a benchmark in a process of its own and waits for it, also when interrupted."""
-    process = subprocess.Popen((sys.executable, "-m", f"bench.{name}", *arguments))
+    process = subprocess.Popen(_command(name, arguments))
     try:
         return process.wait()
     except BaseException:
@@ -55,6 +95,10 @@ def _run(name: str, arguments: list[str]) -> int:
         process.terminate()
         process.wait()
         raise
+
+
+def _command(name: str, arguments: list[str]) -> tuple[str, ...]:
+    return sys.executable, "-m", f"bench.{name}", *arguments
 
 
 def _first_line(name: str) -> str:
