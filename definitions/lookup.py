@@ -30,7 +30,7 @@ from definitions.entries import (
     Scope,
 )
 from definitions.extensions import module_spellings
-from definitions.models import CacheGeneration, Definition
+from definitions.models import Definition
 from definitions.rows import (
     delete_rows,
     drop_rows,
@@ -192,8 +192,7 @@ class DefinitionLookup:
     def needed(self, urls: Iterable[str]) -> list[str]:
         """Those of the given files that a definition was ever built from, or is being built from: a
         build creates its counters before it reads anything."""
-        counters = CacheGeneration.objects.filter(scope=Scope.MODULE, key__in=list(urls))
-        return sorted(counters.values_list("key", flat=True))
+        return sorted(key for _, key in read_counters((Scope.MODULE.value, url) for url in urls))
 
     # --- building ---
 

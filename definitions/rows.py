@@ -71,10 +71,11 @@ def make_counters(counters: Iterable[Counter]) -> None:
 def read_counters(counters: Iterable[Counter], *, hold: bool = False) -> dict[Counter, int]:
     """The committed values of counters. With `hold`, they are locked until the caller's transaction
     ends, and counters that are being raised at this moment are left out, to avoid deadlocks."""
-    scopes, keys = zip(*sorted(counters), strict=True)
+    wanted = sorted(counters)
+    scopes, keys = [scope for scope, _ in wanted], [key for _, key in wanted]
     with connection.cursor() as cursor:
         statement = sql.HOLD_COUNTERS if hold else sql.READ_COUNTERS
-        cursor.execute(statement, [list(scopes), list(keys)])
+        cursor.execute(statement, [scopes, keys])
         return {(scope, key): generation for scope, key, generation in cursor.fetchall()}
 
 

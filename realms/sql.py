@@ -73,6 +73,27 @@ WHERE sha256 = %(sha256)s AND transpiler = %(transpiler)s
 
 # --- Writes ------------------------------------------------------------------------------------
 
+#: Stores blobs, given as lists of hashes, sizes and contents, in that order. An existing row gets a
+#: new `stored_at` and stays locked. SQL, because the ORM compiles each value of a bytes column by
+#: itself, which takes ten times as long as Postgres needs to store them.
+STORE_BLOBS: LiteralString = """
+INSERT INTO realms_blob (sha256, size, data, stored_at)
+SELECT sha256, size, data, statement_timestamp()
+FROM unnest(%(hashes)s::text[], %(sizes)s::bigint[], %(contents)s::bytea[])
+    WITH ORDINALITY blob(sha256, size, data, place) ORDER BY place
+ON CONFLICT (sha256) DO UPDATE SET stored_at = EXCLUDED.stored_at
+"""
+
+#: Opens file versions of a realm at a generation, given as lists of paths, hashes, sizes and times
+#: of creation. SQL, because for thousands of rows the ORM takes longer than Postgres.
+OPEN_VERSIONS: LiteralString = """
+INSERT INTO realms_fileversion
+    (realm_id, path, sha256, size, created_at, modified_at, from_generation)
+SELECT %(realm)s, path, sha256, size, created_at, %(now)s, %(generation)s
+FROM unnest(%(paths)s::text[], %(hashes)s::text[], %(sizes)s::bigint[], %(created)s::timestamptz[])
+    AS version(path, sha256, size, created_at)
+"""
+
 #: One row, with the realm's new generation and totals. SQL, because the ORM would need a second
 #: statement to read what the first has set. A process of an older release may have written files
 #: without counting them, so the totals never fall below zero.

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 
 from django.core.files.base import File
 from django.core.files.storage import storages
 from django.db import Error as DatabaseError
-from django.db import transaction
+from django.db import connection, transaction
 
+from realms import sql
 from realms.errors import Busy, RealmError
-from realms.models import Blob
 
 logger = logging.getLogger(__name__)
 
@@ -51,16 +52,16 @@ def store_blobs(contents: Iterable[bytes]) -> list[str]:
     """
     hashed = [(hashlib.sha256(data).hexdigest(), data) for data in contents]
     # Sorted, so that two writers lock rows in the same order and can't deadlock.
-    blobs = [
-        Blob(sha256=sha256, size=len(data), data=None if len(data) > ROW_BLOB_BYTES else data)
-        for sha256, data in sorted(dict(hashed).items())
-    ]
+    blobs = dict(sorted(hashed))
+    rows: dict[str, list[Any]] = {
+        "hashes": list(blobs),
+        "sizes": [len(data) for data in blobs.values()],
+        "contents": [None if len(data) > ROW_BLOB_BYTES else data for data in blobs.values()],
+    }
     # Without a savepoint: whoever stores content gives up its transaction if that fails.
-    with transaction.atomic(savepoint=False):
-        Blob.objects.bulk_create(
-            blobs, update_conflicts=True, unique_fields=["sha256"], update_fields=["stored_at"]
-        )
-        for sha256, data in dict(hashed).items():
+    with transaction.atomic(savepoint=False), connection.cursor() as cursor:
+        cursor.execute(sql.STORE_BLOBS, rows)
+        for sha256, data in blobs.items():
             if len(data) > ROW_BLOB_BYTES:
                 _store_object(blob_name(sha256), data)
     return [sha256 for sha256, _ in hashed]

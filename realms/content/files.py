@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -137,20 +138,9 @@ def write_stored(
         check_quota(realm, more, size)
     store_blobs(contents)
     if changed:
-        generation = advance(realm, by := f"write of {some(changed)}", more, size)
+        advance(realm, by := f"write of {some(changed)}", more, size)
         _close(realm, [before[path] for path in changed if path in before])
-        FileVersion.objects.bulk_create(
-            FileVersion(
-                realm=realm,
-                path=path,
-                blob_id=files[path].sha256,
-                size=files[path].size,
-                created_at=before[path].created_at if path in before else now,
-                modified_at=now,
-                from_generation=generation,
-            )
-            for path in changed
-        )
+        _open(realm, {path: files[path] for path in changed}, before, now)
         raise_change(Change.of(realm, by=by, paths=frozenset(changed)))
     return {
         path: Written(
@@ -183,6 +173,24 @@ def delete_files(realm: Realm, paths: Iterable[str]) -> int:
     _close(realm, versions)
     raise_change(Change.of(realm, by=by, paths=frozenset(wanted)))
     return generation
+
+
+def _open(
+    realm: Realm, files: Mapping[str, Stored], before: Mapping[str, FileVersion], now: datetime
+) -> None:
+    """Opens a version of each file at the realm's generation. A file that has one in `before` keeps
+    its time of creation."""
+    opened: dict[str, Any] = {
+        "realm": realm.pk,
+        "generation": realm.generation,
+        "now": now,
+        "paths": list(files),
+        "hashes": [stored.sha256 for stored in files.values()],
+        "sizes": [stored.size for stored in files.values()],
+        "created": [before[path].created_at if path in before else now for path in files],
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(sql.OPEN_VERSIONS, opened)
 
 
 def _close(realm: Realm, versions: list[FileVersion]) -> None:
