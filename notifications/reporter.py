@@ -62,9 +62,10 @@ class Reporter(threading.Thread):
         self._figures = figures
         self._complained = False
         self._stopped = threading.Event()
-        #: By realm: the generation that this replica last stored as applied.
-        self._reported: dict[str, int] = {}
+        #: By realm: the generation that this replica has applied.
         self._seen: dict[str, int] = {}
+        #: The realms whose rows differ from `_seen`; None if any row may.
+        self._unreported: set[str] | None = None
         self._seen_at = 0
         #: When the whole registry was last read; None before the first time.
         self._whole_at: int | None = None
@@ -87,14 +88,14 @@ class Reporter(threading.Thread):
             read_at = now_ns()
             urls = self._to_read(read_at)
             committed = self._committed(urls)
-            if self._listener.wait_for_watermark(read_at, WATERMARK_SECONDS):
-                known = committed if urls is None else self._known(committed, urls)
-                self._compare(known, read_at)
+            proven = self._listener.wait_for_watermark(read_at, WATERMARK_SECONDS)
+            if proven:
+                self._compare(committed, read_at)
+                self._note(committed, self._seen if urls is None else urls)
+                self._seen_at = read_at
                 if urls is None:
                     self._whole_at = read_at
-                self._write(known, web_answers)
-            else:
-                self._write(None, web_answers)
+            self._write(web_answers, proven=proven)
         except DatabaseError as error:
             logger.warning("the replica's report could not be written: %s", error)
 
@@ -108,11 +109,15 @@ class Reporter(threading.Thread):
             return None
         return [url for url, at in list(self._listener.heard.items()) if at >= self._seen_at]
 
-    def _known(self, committed: Mapping[str, int], urls: Collection[str]) -> dict[str, int]:
-        """All known generations, updated with the generations just read. Realms of `urls` that were
-        not found are left out."""
-        kept = {url: each for url, each in self._seen.items() if url not in urls}
-        return {**kept, **committed}
+    def _note(self, committed: Mapping[str, int], asked: Collection[str]) -> None:
+        """Takes over what was read. Realms of `asked` that were not found are gone."""
+        moved = {url for url, each in committed.items() if self._seen.get(url) != each}
+        gone = {url for url in asked if url in self._seen and url not in committed}
+        self._seen.update(committed)
+        for url in gone:
+            del self._seen[url]
+        if self._unreported is not None:
+            self._unreported |= moved | gone
 
     def _web_answers(self) -> bool:
         """Whether the web service responds at its address. The request needs no database."""
@@ -141,7 +146,6 @@ class Reporter(threading.Thread):
                     listener.counts.missed += 1
                     listener.board.bump([realm_key(url)])
                     logger.error("%s moved to generation %d unannounced", url, generation)
-        self._seen, self._seen_at = dict(committed), read_at
         for url in [u for u, at in list(listener.heard.items()) if at < read_at - 60 * SECOND]:
             listener.heard.pop(url, None)
 
@@ -162,8 +166,8 @@ class Reporter(threading.Thread):
             **figures,
         }
 
-    def _write(self, committed: Mapping[str, int] | None, web_answers: bool) -> None:
-        """Stores the listener's state, and the proven generations unless `committed` is None."""
+    def _write(self, web_answers: bool, *, proven: bool) -> None:
+        """Stores the listener's state, and the generations if they are proven."""
         listener, counts = self._listener, self._listener.counts
         figures = self._told()
         with transaction.atomic():
@@ -187,24 +191,32 @@ class Reporter(threading.Thread):
             )
             if created:
                 # A new row has no generations yet: a peer may have deleted the old one with them.
-                self._reported = {}
-            if committed is None:
-                return
-            changed = {u: g for u, g in committed.items() if self._reported.get(u) != g}
-            ReplicaGeneration.objects.bulk_create(
-                [
-                    ReplicaGeneration(
-                        replica=replica, realm_url=url, generation=generation, applied_at=now
-                    )
-                    for url, generation in changed.items()
-                ],
-                update_conflicts=True,
-                unique_fields=["replica", "realm_url"],
-                update_fields=["generation", "applied_at"],
-            )
-            if set(self._reported) - set(committed) or not self._reported:
-                replica.generations.exclude(realm_url__in=list(committed)).delete()
-            self._reported = dict(committed)
+                self._unreported = None
+            if proven:
+                self._write_generations(replica, now)
+        if proven:
+            self._unreported = set()
+
+    def _write_generations(self, replica: Replica, now: datetime) -> None:
+        rows = replica.generations
+        if self._unreported is None:
+            changed: Collection[str] = self._seen
+            rows.exclude(realm_url__in=list(changed)).delete()
+        else:
+            changed = self._unreported & self._seen.keys()
+            if gone := self._unreported - changed:
+                rows.filter(realm_url__in=list(gone)).delete()
+        rows.bulk_create(
+            [
+                ReplicaGeneration(
+                    replica=replica, realm_url=url, generation=self._seen[url], applied_at=now
+                )
+                for url in changed
+            ],
+            update_conflicts=True,
+            unique_fields=["replica", "realm_url"],
+            update_fields=["generation", "applied_at"],
+        )
 
 
 def _quantile(lags: Sequence[int], share: float) -> float | None:

@@ -320,7 +320,8 @@ WHERE status = 'done' AND started_at IS NOT NULL
 
 # --- The coherence page -----------------------------------------------------------------------
 
-#: Realms by id, the worst first. First come the realms of which a reporting replica lacks the most
+#: One page of the realms by id, the worst first, each with the number of realms on all pages; the
+#: last page if there are fewer. First come the realms of which a reporting replica lacks the most
 #: generations, then the realms whose pages are not of their generation. With `problems`, only these
 #: two kinds.
 #: SQL, because the ORM would ask for the generations of each realm apart.
@@ -340,7 +341,13 @@ WITH reporting AS (
     LEFT JOIN applied a ON a.realm_url = r.url
     LEFT JOIN reindex_indexhead h ON h.realm_url = r.url
     WHERE position(lower(%(text)s) IN lower(r.url)) > 0
+), placed AS (
+    SELECT id, count(*) OVER () AS total,
+        row_number() OVER (ORDER BY behind DESC, pages_behind DESC, url) AS place
+    FROM judged WHERE NOT %(problems)s OR behind > 0 OR pages_behind
+), pages AS (
+    SELECT id, total, place, least(%(page)s, (total - 1) / %(size)s + 1) AS page FROM placed
 )
-SELECT id FROM judged WHERE NOT %(problems)s OR behind > 0 OR pages_behind
-ORDER BY behind DESC, pages_behind DESC, url
+SELECT id, total FROM pages WHERE place > (page - 1) * %(size)s AND place <= page * %(size)s
+ORDER BY place
 """

@@ -24,6 +24,8 @@ from realms.models import FileVersion, Publication, Realm
 from reindex.models import IndexHead, ReindexJob
 
 REALMS_PER_PAGE = 25
+#: No page has a higher number.
+_LAST = 10**9
 #: A replica that has been silent for longer has no column. Other silent ones come last.
 REMEMBERED = timedelta(days=1)
 
@@ -96,7 +98,7 @@ class Row:
 class Matrix:
     """One page of realms × replicas. `forgotten` counts the replicas without a column."""
 
-    page: "Page[UUID]"
+    page: "Page[int]"
     columns: list[Column]
     rows: list[Row]
     forgotten: int
@@ -123,20 +125,39 @@ def matrix(text: str, page_number: str | None, *, only_problems: bool = False) -
     Reads the registry before the reports, so that a report can only be newer than the registry.
     """
     now = timezone.now()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            sql.WORST_FIRST, {"fresh": now - REPORT_FRESH, "text": text, "problems": only_problems}
-        )
-        ids: list[UUID] = [found for (found,) in cursor.fetchall()]
-    page = Paginator(ids, REALMS_PER_PAGE).get_page(page_number)
-    wanted = list(page.object_list)
-    found = Realm.objects.select_related("owner", "source").in_bulk(wanted)
-    shown = [found[each] for each in wanted if each in found]
+    page, ids = _worst_first(text, page_number, only_problems, now)
+    found = Realm.objects.select_related("owner", "source").in_bulk(ids)
+    shown = [found[each] for each in ids if each in found]
     replicas = list(Replica.objects.all())
     columns = [_column(each, now) for each in replicas if now - each.reported_at < REMEMBERED]
     columns.sort(key=lambda column: (not column.fresh, column.replica.name))
     rows = _rows(shown, columns, now)
     return Matrix(page, columns, rows, len(replicas) - len(columns), now, text, only_problems)
+
+
+def _worst_first(
+    text: str, page_number: str | None, only_problems: bool, now: datetime
+) -> "tuple[Page[int], list[UUID]]":
+    """One page of the realms by their places, the worst first, and the ids on it. Instead of a page
+    that doesn't exist it is the last, and the first if the number is none: as Django has it."""
+    try:
+        number = int(page_number or 1)
+    except ValueError:
+        number = 1
+    with connection.cursor() as cursor:
+        cursor.execute(
+            sql.WORST_FIRST,
+            {
+                "fresh": now - REPORT_FRESH,
+                "text": text,
+                "problems": only_problems,
+                "page": number if 0 < number < _LAST else _LAST,
+                "size": REALMS_PER_PAGE,
+            },
+        )
+        rows: list[tuple[UUID, int]] = cursor.fetchall()
+    total = rows[0][1] if rows else 0
+    return Paginator(range(total), REALMS_PER_PAGE).get_page(number), [each for each, _ in rows]
 
 
 def bound() -> timedelta:

@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.models import Replica, ReplicaGeneration
+from realms.coherence.generations import REALMS_PER_PAGE, matrix
 from realms.models import Realm
 from reindex.models import IndexHead, ReindexJob
 from tests.support.clients.admin import PUBLISHED, make_replica, text_of, words_of
@@ -108,6 +109,24 @@ def test_hundreds_of_realms_cost_no_more_queries_than_one(root: Client, publishe
     assert "10 realms whose URL contains" in found
     assert "many-119/" in found
     assert "many-012/" not in found
+
+
+@pytest.mark.parametrize(
+    ("asked", "number"),
+    [("2", 2), ("3", 3), ("4", 3), ("9" * 30, 3), ("0", 3), ("-1", 3), ("x", 1), ("", 1)],
+)
+def test_a_page_that_does_not_exist_is_the_last_or_the_first(
+    asked: str, number: int, source: Realm
+) -> None:
+    Realm.objects.bulk_create(
+        Realm(url=f"http://localhost:4201/many/{each:03}/", kind=Realm.Kind.SOURCE)
+        for each in range(2 * REALMS_PER_PAGE)
+    )
+    every = sorted(Realm.objects.values_list("url", flat=True))
+    found = matrix("", asked)
+    on_page = every[(number - 1) * REALMS_PER_PAGE : number * REALMS_PER_PAGE]
+    assert [row.realm.url for row in found.rows] == on_page
+    assert (found.page.number, found.page.paginator.count) == (number, len(every))
 
 
 def test_the_part_that_refreshes_is_the_content_alone(root: Client, published: Realm) -> None:
