@@ -15,10 +15,11 @@ from psycopg import errors as postgres
 from psycopg.sql import SQL, Literal
 
 from reindex import sql
+from reindex.index.fields import CardType
 from reindex.index.query import (
     Query,
 )
-from reindex.index.search_sql import CardType, Compiler, Known
+from reindex.index.search_sql import Compiler, Known
 
 #: A search that takes longer is cancelled. Unit: milliseconds.
 TIME_LIMIT_MS = 5000

@@ -1,17 +1,16 @@
 """Compiles a query into SQL over the index."""
 
-import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, LiteralString, TypeAlias
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from definitions.extensions import stem
+from reindex.index.fields import CardType, FieldPlace, Fields, fields_of_definition, place_of
 from reindex.index.query import (
     MAX_CONDITIONS,
     Filter,
@@ -25,7 +24,6 @@ from reindex.index.shown import TEXT_CONFIG
 from reindex.index.words import ts_query
 from reindex.reading.references import BASE_MODULE, card_at, joined, resolve_module
 
-Fields: TypeAlias = dict[str, Any]
 Steps: TypeAlias = tuple[object, ...]
 #: From a module's URL and an export's name to the definition of that card type; None if it is none.
 Known: TypeAlias = Callable[[str, str], dict[str, Any] | None]
@@ -37,44 +35,8 @@ _DATE = re.compile(
 )
 _EVERY_CARD: Fields = {"id": "id", "_title": "string"}
 _TEXT = ("string", "markdown", "image", "any")
-_RANGES = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_RANGES: dict[str, LiteralString] = {"gt": " > ", "gte": " >= ", "lt": " < ", "lte": " <= "}
 _BOOLEANS = {"true": True, "false": False}
-
-
-@dataclass(frozen=True)
-class CardType:
-    """A type of cards in an index, with its fields. `keys` are its own key and then the keys of the
-    types that it adopts from."""
-
-    keys: tuple[str, ...]
-    fields: Fields
-
-
-@dataclass(frozen=True)
-class FieldPlace:
-    """The path of a field's values in a search document, and their type."""
-
-    steps: tuple[tuple[str, bool], ...]
-    type: str
-    fields: tuple[str, ...] = ()
-
-    @property
-    def many(self) -> bool:
-        return any(many for _, many in self.steps)
-
-    def document(self, value: Any) -> Any:
-        """The smallest document that has the value at this path."""
-        for name, many in reversed(self.steps):
-            value = {name: [value] if many else value}
-        return value
-
-    @property
-    def jsonpath(self) -> str:
-        return "$" + "".join(f".{json.dumps(name)}" for name, _ in self.steps)
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _ in self.steps]
 
 
 class Compiler:
@@ -171,13 +133,13 @@ class Compiler:
             "EXISTS (SELECT FROM jsonb_path_query(c.search, {path}::jsonpath) AS v"
             " WHERE jsonb_typeof(v) = 'string' AND strpos(lower(v #>> '{{}}'), lower({text})) > 0)"
         ).format(path=sql.Literal(f"{place.jsonpath}[*]"), text=sql.Literal(value))
-        if len(place.steps) > 1 or place.many:
+        if not place.plain:
             return anywhere
         # Every card of the realm is looked at; this takes less than half the time of a path.
         return sql.SQL(
-            "CASE WHEN jsonb_typeof(c.search -> {name}) = 'string'"
-            " THEN strpos(lower(c.search ->> {name}), lower({text})) > 0 ELSE {anywhere} END"
-        ).format(name=sql.Literal(place.names[0]), text=sql.Literal(value), anywhere=anywhere)
+            "(COALESCE(strpos(lower(c.search ->> {name}), lower({text})), 0) > 0"
+            " AND jsonb_typeof(c.search -> {name}) = 'string')"
+        ).format(name=sql.Literal(place.names[0]), text=sql.Literal(value))
 
     def _range(self, place: FieldPlace, value: Range, at: Steps) -> sql.Composable:
         if place.type not in ("number", "date", "string", "any"):
@@ -190,7 +152,16 @@ class Compiler:
             if bound is None or isinstance(bound, bool):
                 raise InvalidQuery(pointer_to(*at, key), f"{_kind(bound)} is no bound")
             values[key] = self._value(place, bound, (*at, key))
-        tests = " && ".join(f"@ {_RANGES[key]} ${key}" for key in values)
+        if place.plain and place.type == "number":
+            # As above: every card is looked at.
+            stored = sql.SQL("c.search -> {}").format(sql.Literal(place.names[0]))
+            parts: list[sql.Composable] = [
+                stored + sql.SQL(_RANGES[key]) + sql.Literal(Jsonb(each))
+                for key, each in values.items()
+            ]
+            parts.append(sql.SQL("jsonb_typeof({}) = 'number'").format(stored))
+            return sql.SQL("COALESCE({}, FALSE)").format(_all_or_any(" AND ", parts))
+        tests = " && ".join(f"@ {_RANGES[key]}${key}" for key in values)
         return _exists(f"{place.jsonpath} ? ({tests})", values)
 
     # --- sorting ---
@@ -228,7 +199,7 @@ class Compiler:
                 return key
             definition = self._known(module, ref.name)
             if definition is not None:
-                self._types.append(CardType((key,), _defined(definition)))
+                self._types.append(CardType((key,), fields_of_definition(definition)))
                 return key
         what = f"there is no card type {ref.name!r} in the module {module or ref.module!r}"
         raise InvalidQuery(pointer_to(*at), what)
@@ -241,7 +212,7 @@ class Compiler:
         places = {
             place: None
             for each in exact or of
-            if (place := _place({**each.fields, **_EVERY_CARD}, name.split("."))) is not None
+            if (place := place_of({**each.fields, **_EVERY_CARD}, name.split("."))) is not None
         }
         if not places:
             if not of:
@@ -302,36 +273,6 @@ _EXPECTED = {
     "markdown": "text",
     "image": "text",
 }
-
-
-def _place(fields: Fields, names: list[str]) -> FieldPlace | None:
-    """The place of a field, given by its path of names, among a card type's fields."""
-    steps: list[tuple[str, bool]] = []
-    shape: Any = fields
-    for name in names:
-        # The content of an `any` field is unknown, so any further name is accepted.
-        if shape != "any":
-            if not isinstance(shape, dict) or name not in shape:
-                return None
-            shape = shape[name]
-        many = isinstance(shape, list)
-        steps.append((name, many))
-        if many:
-            shape = shape[0]
-    if isinstance(shape, dict):
-        return FieldPlace(tuple(steps), "link" if shape.get("id") == "id" else "card", tuple(shape))
-    return FieldPlace(tuple(steps), shape)
-
-
-def _defined(definition: dict[str, Any]) -> Fields:
-    """The fields of a definition. A field that is a card becomes `any`, because the definition only
-    names its type."""
-    fields: Fields = {}
-    for name, field in definition["fields"].items():
-        plain = isinstance(field["type"], str) and not field["computed"]
-        one = field["type"] if plain else "any"
-        fields[name] = [one] if field["kind"].endswith("Many") else one
-    return fields
 
 
 def _module_key(module: str) -> str:

@@ -15,6 +15,7 @@ from realms.models import Realm
 from realms.publishing.bootstrap import sync_base_realm
 from reindex import tasks
 from reindex.index import search_sql
+from reindex.index.fields import CardType
 from reindex.index.query import parse_json
 from reindex.models import IndexHead, ReindexJob, WantedDefinitions
 from settings.environment import BASE_DIR
@@ -150,7 +151,7 @@ def test_a_search_elsewhere_is_a_404(web: Web, site: Realm) -> None:
 
 def test_values_and_words_are_found_through_the_gin_indexes(web: Web, site: Realm) -> None:
     def explained(asked: Any) -> str:
-        types = [search_sql.CardType((f"{SITE}post/Post",), POST_FIELDS)]
+        types = [CardType((f"{SITE}post/Post",), POST_FIELDS)]
         compiler = search_sql.Compiler(SITE, types, False, lambda *_: None)
         parsed = parse_json(json.dumps({"filter": asked}).encode())
         statement = sql.SQL(

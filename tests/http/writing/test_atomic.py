@@ -7,6 +7,8 @@ import pytest
 
 from notifications.channels import REALM_FILE_CHANGES
 from realms.cards import atomic
+from realms.content import files
+from realms.content.blobs import Stored
 from realms.models import FileVersion, Realm
 from tests.support import make
 from tests.support.cluster import Answer, wait_until
@@ -152,13 +154,13 @@ def test_a_crash_between_two_files_leaves_neither(
     web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = everything()
-    original = FileVersion.objects.bulk_create
+    original = files._open
 
-    def half(versions: Any) -> Any:
-        original(list(versions)[:1])
+    def half(realm: Realm, stored: dict[str, Stored], *others: Any) -> None:
+        original(realm, dict([*stored.items()][:1]), *others)
         raise RuntimeError("the process ends here")
 
-    monkeypatch.setattr(FileVersion.objects, "bulk_create", half)
+    monkeypatch.setattr(files, "_open", half)
     answer = send(web, source, text("add", "one.md", "1"), text("update", "index.json", "{}"))
     assert answer.status == 500
     assert "the process ends here" not in answer.text

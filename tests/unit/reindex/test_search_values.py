@@ -2,8 +2,9 @@
 
 import pytest
 
+from reindex.index.fields import CardType
 from reindex.index.query import Filter, InvalidQuery
-from reindex.index.search_sql import CardType, Compiler
+from reindex.index.search_sql import Compiler
 
 
 def test_a_value_for_a_field_of_an_unknown_type_is_an_invalid_query() -> None:
