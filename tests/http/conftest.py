@@ -1,4 +1,4 @@
-"""Ada's token, and a realm of hers that nobody else may read."""
+"""Fixtures: Ada's token, and a realm that only she may read."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from tests.support.web import ORIGIN
 
 @pytest.fixture
 def ada(source: Realm) -> dict[str, str]:
-    """The header of ada's token for her realm."""
+    """The Authorization header with ada's token for her realm."""
     return make.realm_login(source, "ada")
 
 

@@ -1,7 +1,8 @@
-"""Every kind of bad card in one realm, beside good ones, published over real replicas and a worker.
+"""Every kind of bad card in one realm with good ones, published through real replicas and a worker.
 
-What is bad has an error document that says what and where, a line in the job's summary, and the
-page that it had before. What is merely large or many has its page. The rest never notices.
+A bad card gets an error document that names the error and its place, a line in the job's summary,
+and keeps its previous page. A card that is only large or has many links gets its page. Other cards
+aren't affected.
 """
 
 import json
@@ -34,7 +35,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 
 
 def module(edition: str, *, top: str = "", fields: str = "") -> bytes:
-    """A module with a type that shows its title and how many of its links lead to a card."""
+    """Returns a module with a type that shows the length of its title and the number of its links
+    that lead to a card."""
     return f"""\
 import {{ Card, computed, linksToMany, string }} from "@realm/base";
 {top}
@@ -46,7 +48,7 @@ export class Page extends Card {{
 
 
 def cycle() -> dict[str, bytes]:
-    """Modules that import each other in a circle."""
+    """Returns modules that import each other in a circle."""
     return {
         f"m{i}.tsx": f"""\
 import {{ Card, linksTo, string }} from "@realm/base";
@@ -60,12 +62,12 @@ export class M{i} extends Card {{
     }
 
 
-#: The title of a card of exactly the largest size.
+#: The length of a title with which a card has exactly the largest allowed size.
 LETTERS = settings.CARD_SIZE_LIMIT_BYTES - len(make.card("./good", "Page", title=""))
 
 
 def links() -> bytes:
-    """A card with very many links: to good cards, to failing ones, and to nothing."""
+    """Returns a card with very many links: to good cards, to failing ones, and to missing ones."""
     targets = [*GOOD, *(f"same/{i}" for i in range(SAME))]
     targets += [f"nothing/{i}" for i in range(LINKS - len(targets))]
     return make.card(
@@ -83,14 +85,14 @@ CARDS = {
     "links.json": links(),
     "circle.json": make.card("./m0", "M0", title="round"),
 }
-#: Good modules, under the names of those that will be bad.
+#: Good versions of the modules that will be bad.
 BEFORE = {f"{name}.tsx": module("one") for name in ("good", *BAD)}
 AFTER = {
     "good.tsx": module("two"),
     "syntax.tsx": b"export class Page { static fields = ; }",
     "inner.tsx": module("two", top='import { x } from "./inner-syntax.tsx";\nconsole.log(x);'),
     "inner-syntax.tsx": b"export const x = ;",
-    # What is left out of the JavaScript moves the lines below it.
+    # Removing the interface from the JavaScript moves the lines below it.
     "throws.tsx": module(
         "two",
         top="interface Shop {\n  open: boolean;\n}\n\n"
@@ -110,7 +112,7 @@ AFTER = {
 
 @dataclass(frozen=True)
 class Wrong:
-    """What the error document of a card should be, and what the summary says of it."""
+    """The expected error document of a card."""
 
     status: int
     title: str
@@ -156,7 +158,7 @@ def fleet(owner: Any, tmp_path: Path) -> Iterator[Cluster]:
 
 
 def publish(fleet: Cluster, source: Realm) -> ReindexJob:
-    """Publishes through the first replica and answers the job when it is done."""
+    """Publishes through the first replica, waits, and returns the finished job."""
     answer = fleet.replicas[0].request(
         "POST",
         "http://localhost:4201/_publish-realm",
@@ -173,7 +175,7 @@ def publish(fleet: Cluster, source: Realm) -> ReindexJob:
     return job
 
 
-def test_each_bad_card_has_an_error_and_costs_the_others_nothing(
+def test_each_bad_card_gets_an_error_and_does_not_affect_the_others(
     fleet: Cluster, owner: Any
 ) -> None:
     source = make.source("http://localhost:4201/ada/site/", owner, {**BEFORE, **CARDS, **cycle()})
@@ -200,7 +202,7 @@ def test_each_bad_card_has_an_error_and_costs_the_others_nothing(
             **({"field": wrong.field} if wrong.field else {}),
             **({"line": wrong.line} if wrong.line else {}),
         }
-        # What it was before it was bad.
+        # The card still shows its previous page.
         html: Any = cards[path].html
         assert html["isolated"].startswith("<p>one "), (path, html)
         assert cards[path].html_generation == good.generation
@@ -219,7 +221,7 @@ def test_each_bad_card_has_an_error_and_costs_the_others_nothing(
             assert (page.status, "<p>one " in page.text) == (200, True), (path, page.text[:200])
             assert page.headers["x-realm-render-failed"] == str(job.generation)
 
-    # A job that began a process, or asked a replica, for each of its errors would take minutes.
+    # A job that started a process or sent a request for each error would take minutes.
     assert (job.errors, job.rendered + job.carried) == (len(expected), len(CARDS))
     assert good.seconds is not None and job.seconds is not None
     assert job.seconds < 3 * good.seconds + 5, (good.seconds, job.seconds)
@@ -229,7 +231,7 @@ def test_each_bad_card_has_an_error_and_costs_the_others_nothing(
 
 
 def _is_told(summary: Any, cards: dict[str, Any]) -> None:
-    """Every kind of error is named once, with the cards that have it."""
+    """Asserts that the summary names each kind of error once, with its cards."""
     kinds = {kind["cards"][0]: kind for kind in summary["errors"]}
     assert kinds.keys() == {*WRONG, "same/0"}
     for path, wrong in WRONG.items():
@@ -244,7 +246,7 @@ def _is_told(summary: Any, cards: dict[str, Any]) -> None:
 
 
 def _is_shown(fleet: Cluster, job: ReindexJob) -> None:
-    """The owner, whoever is at a terminal and whoever is in the admin are told the same."""
+    """Asserts that `_publish-progress`, the command and the admin show the same errors."""
     asked = f"http://localhost:4201/_publish-progress?published_realm_url={URL}"
     answer = fleet.replicas[1].get(asked, API, **make.login("ada"))
     told = json.loads(answer.body)["data"]["attributes"]
@@ -252,11 +254,11 @@ def _is_shown(fleet: Cluster, job: ReindexJob) -> None:
 
     assert fleet.manage("reindex_realm", URL, "--full").wait(120) == 1
     lines = (fleet.folder / "manage-reindex_realm.log").read_text().splitlines()
-    # What is printed for errors may come before the rest.
+    # The error line may come before the other output, because it goes to another stream.
     (failed,) = (line for line in lines if line.startswith("CommandError: "))
     assert f": {job.errors} cards have errors" in failed
     lines.remove(failed)
-    # One card links to nothing, and that often.
+    # The card of 5000 links causes a warning for each missing card; these lines are left out.
     said = [line for line in lines if "warning" not in line or "carried over" in line]
     assert said[0] == f"{URL} is being rendered at generation {job.generation}"
     assert f"{len(CARDS)} cards rendered" in said[1]

@@ -1,4 +1,4 @@
-"""Runs the tests and the type checker of the TypeScript, with Deno."""
+"""Runs the TypeScript tests and the type checker with Deno."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ SECONDS = 180
 
 
 def deno(folder: Path, *arguments: str) -> None:
-    """Runs Deno in the clone with empty caches; fails with what it printed."""
+    """Runs Deno in the clone with empty caches, and fails with its output."""
     ran = run(folder, *arguments)
     assert ran.returncode == 0, f"deno {' '.join(arguments)}\n{ran.stdout}"
 
@@ -43,13 +43,13 @@ def test_the_tests_of_the_prerenderer_pass(tmp_path: Path) -> None:
     deno(tmp_path, "test", "-A", "reindex/deno")
 
 
-def test_the_types_of_the_prerenderer_and_of_the_base_module_are_right(tmp_path: Path) -> None:
+def test_the_prerenderer_and_the_card_library_pass_the_type_check(tmp_path: Path) -> None:
     deno(tmp_path, "check", "reindex/deno/host.ts", "reindex/deno/worker.ts", "card_library/mod.ts")
 
 
 EXAMPLES = BASE_DIR / "examples"
 
-#: What an author writes, with one field spelt right and three mistakes.
+#: A module of an author that uses one field correctly and has three mistakes.
 NOTE = """\
 import { Card, computed, linksTo, string } from "@realm/base";
 
@@ -66,9 +66,9 @@ export class Note extends Card {
 """
 
 
-def test_an_authors_module_with_a_misspelt_field_fails_its_check(tmp_path: Path) -> None:
+def test_an_authors_module_with_a_misspelt_field_fails_the_type_check(tmp_path: Path) -> None:
     (BASE_DIR / ".data").mkdir(exist_ok=True)
-    # Inside the clone, where the types of the packages are found.
+    # The folder must be inside the clone for Deno to find the packages' types.
     with TemporaryDirectory(dir=BASE_DIR / ".data") as folder:
         module = Path(folder) / "note.tsx"
         module.write_text(NOTE)
@@ -83,7 +83,7 @@ def test_an_authors_module_with_a_misspelt_field_fails_its_check(tmp_path: Path)
         assert says in ran.stdout, ran.stdout
 
 
-def test_the_examples_pass_the_check_that_an_author_runs(tmp_path: Path) -> None:
+def test_the_examples_pass_the_type_check_for_authors(tmp_path: Path) -> None:
     modules = [str(module) for module in sorted(EXAMPLES.glob("*/*.tsx"))]
     assert len(modules) > 20
     deno(tmp_path, "check", "--config", str(EXAMPLES / "deno.json"), *modules)

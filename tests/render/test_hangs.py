@@ -1,4 +1,4 @@
-"""A job loses only a limited time to what hangs, and doesn't wait again for what is known to
+"""A job loses only a limited time to hanging code, and doesn't wait again for code that is known to
 hang."""
 
 import os
@@ -41,7 +41,7 @@ FILL = (
 
 
 def module(body: str = "", before: str = "") -> bytes:
-    """A card module; `before` runs when it is loaded."""
+    """Returns a card module. The code in `before` runs when the module is loaded."""
     return (before + CARD.replace("BODY", body)).encode()
 
 
@@ -61,14 +61,14 @@ def mallory(web: Any, settings: Settings) -> Any:
 
 @pytest.fixture
 def processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever runs into its limit counts as busy: a machine with much else to do leaves a loop a
-    small part of a processor."""
+    """Every process that reaches its limit counts as busy, since on a loaded machine even a loop
+    gets little processor time."""
     monkeypatch.setattr(hangs, "BUSY", 0)
 
 
 @pytest.fixture
 def limits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A mark for each process that has ended itself because of what hung."""
+    """Collects a mark for each process that was stopped because it hung."""
     ended: list[str] = []
     run = sandbox.run
 
@@ -87,7 +87,8 @@ def realm_of(mallory: Any, files: dict[str, bytes], name: str = "bad") -> Realm:
 
 
 def shown(source: Realm, sent: Sent, url: str = URL) -> dict[str, Any]:
-    """What is shown after a publish: the text of good cards, the message of bad ones."""
+    """Publishes, renders, and returns the text of each good card and the message of each bad
+    one."""
     make.publish(source, url)
     work_off(sent)
     assert ReindexJob.objects.filter(realm_url=url)[0].status == "done"
@@ -110,7 +111,7 @@ def test_a_card_that_is_known_to_hang_costs_no_second_wait(
     assert "longer than 2 s at 20" in second["a"] and "in a full reindex" in second["a"]
     assert second["b"] == "<p>fine too</p>"
     assert len(limits) == 1
-    # Its own bytes change, or those of its module.
+    # The record of the hang ends when the card or its module changes.
     make.write(source, a__json=note("loops"))
     shown(source, sent)
     assert len(limits) == 2
@@ -134,14 +135,12 @@ def test_a_module_that_is_known_to_hang_is_not_loaded_by_another_realm(
     elsewhere = shown(source, sent, "http://localhost:4201/mallory/copy/")
     assert all("to load at 20" in said for said in elsewhere.values()), elsewhere
     assert len(limits) == 1
-    # What it imports changes.
+    # The record of the hang ends when the imported module changes.
     make.write(source, slow__ts=b"export {};")
     assert shown(source, sent) == {"a": "<p>a</p>", "b": "<p>b</p>"}
 
 
-def test_a_module_that_hangs_is_built_once_however_often_it_is_asked_for(
-    mallory: Any, processor: None
-) -> None:
+def test_a_module_that_hangs_is_built_once_for_many_requests(mallory: Any, processor: None) -> None:
     realm_of(mallory, {"slow.ts": b"for (;;);"})
     builder = ModuleBuilder()
     located = builder.locate("http://localhost:4201/mallory/bad/slow.ts")
@@ -155,7 +154,7 @@ def test_a_module_that_hangs_is_built_once_however_often_it_is_asked_for(
     assert seconds[0] >= 2 > max(seconds[1:])
 
 
-def test_a_full_reindex_and_the_next_day_try_again_what_hung(
+def test_a_full_reindex_or_a_job_a_day_later_retries_hanging_cards(
     mallory: Any, sent: Sent, limits: list[str], processor: None
 ) -> None:
     source = realm_of(mallory, {"note.tsx": module(LOOP), "a.json": note("loop")})
@@ -169,10 +168,11 @@ def test_a_full_reindex_and_the_next_day_try_again_what_hung(
     assert Hang.objects.count() == 1
 
 
-def test_what_waits_without_end_is_known_to_hang_the_second_time(
+def test_a_module_that_waits_for_ever_is_known_to_hang_the_second_time(
     mallory: Any, sent: Sent, limits: list[str]
 ) -> None:
-    """It uses no processor, as one that waits for a slow replica doesn't: once proves nothing."""
+    """Code that waits uses no processor time, like code that waits for a slow replica, so one hang
+    proves nothing."""
     wait = "await new Promise(() => {});\n"
     files = {"note.tsx": module(before=wait), "a.json": note("a"), "b.json": note("b")}
     source = realm_of(mallory, files)
@@ -181,7 +181,7 @@ def test_what_waits_without_end_is_known_to_hang_the_second_time(
         assert len(limits) == expected
 
 
-def test_a_process_that_was_stopped_makes_no_card_known_to_hang(
+def test_a_suspended_process_does_not_make_its_cards_known_to_hang(
     mallory: Any, sent: Sent, limits: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = {"note.tsx": module(), **{f"{i}.json": note(f"{i}") for i in range(3)}}
@@ -203,7 +203,7 @@ def test_a_process_that_was_stopped_makes_no_card_known_to_hang(
     assert shown(source, sent) == {f"{i}": f"<p>{i}</p>" for i in range(3)}
 
 
-def test_a_job_loses_no_more_time_than_it_may_and_renders_the_others(
+def test_a_job_loses_at_most_its_budget_and_renders_the_other_cards(
     mallory: Any, sent: Sent, limits: list[str], settings: Settings
 ) -> None:
     settings.REALM_LOST_SECONDS = 5
@@ -213,14 +213,14 @@ def test_a_job_loses_no_more_time_than_it_may_and_renders_the_others(
     source = realm_of(mallory, files)
     cards = shown(source, sent)
     assert [cards[f"good{i}"] for i in range(3)] == ["<p>0</p>", "<p>1</p>", "<p>2</p>"]
-    # Starting a process counts as well.
+    # The time to start a process also counts as lost.
     assert 1 <= len(limits) <= 3
     told = "Not rendered: this job has lost"
     assert sum(cards[f"bad{i:02}"].startswith(told) for i in range(20)) == 20 - len(limits)
     assert f"other cards of {URL}note" in cards["bad19"]
 
 
-def test_cards_that_hang_each_in_a_module_of_its_own_end_with_the_budget(
+def test_cards_that_hang_in_different_modules_are_skipped_after_the_budget(
     mallory: Any, sent: Sent, limits: list[str], settings: Settings
 ) -> None:
     settings.REALM_LOST_SECONDS = 4
@@ -235,11 +235,11 @@ def test_cards_that_hang_each_in_a_module_of_its_own_end_with_the_budget(
     assert skipped == 20 - len(limits)
 
 
-def test_cards_that_exhaust_memory_end_with_the_budget(
+def test_cards_that_exhaust_memory_are_skipped_after_the_budget(
     mallory: Any, sent: Sent, settings: Settings
 ) -> None:
     settings.REALM_LOST_SECONDS = 3
-    # Only deaths cost time here, and no more than they must.
+    # With these limits, only processes that run out of memory cost time.
     settings.REALM_RENDER_SECONDS, settings.REALM_RENDER_MEMORY_MB = 60, 64
     bad = {f"bad{i:02}.json": note(f"fill {i}") for i in range(40)}
     source = realm_of(mallory, {"note.tsx": module(FILL), **bad})
@@ -247,16 +247,16 @@ def test_cards_that_exhaust_memory_end_with_the_budget(
     cards = shown(source, sent)
     lost = ReindexJob.objects.filter(realm_url=URL)[0].lost_seconds
     print(f"{time.monotonic() - began:.1f} s, lost {lost:.1f} s")
-    # All cards are of one module.
+    # All cards use one module.
     assert 3 <= lost < 30
     assert any(said.startswith("Not rendered") for said in cards.values())
 
 
 @pytest.mark.timeout(60)
-def test_what_a_process_died_of_is_given_back_in_halves_when_others_wait(
+def test_a_batch_that_killed_its_process_is_halved_if_others_wait(
     mallory: Any, sent: Sent, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
-    """Else a turn that ends before the first result would begin anew for ever."""
+    """Otherwise a turn that ends before the first result would start again for ever."""
     settings.REALM_RENDER_MEMORY_MB, settings.REALM_LOST_SECONDS = 64, 2
     monkeypatch.setattr(turns, "SLICE_SECONDS", 0)
     monkeypatch.setattr(turns, "LOOK_SECONDS", 0)
@@ -273,7 +273,7 @@ def test_what_a_process_died_of_is_given_back_in_halves_when_others_wait(
     assert ReindexBatch.objects.filter(job=job).count() >= 2
 
 
-def test_a_worker_that_waits_for_a_slow_answer_is_not_busy() -> None:
+def test_a_stopwatch_does_not_count_paused_time() -> None:
     watch = Stopwatch()
     watch.start(psutil.Process().pid)
     until = time.process_time() + 0.3

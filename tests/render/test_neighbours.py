@@ -1,4 +1,4 @@
-"""The code of one realm can change only pages that show it, and only until that code is mended."""
+"""Code of one realm can change only pages that show it, and only until that code is fixed."""
 
 import json
 import re
@@ -44,7 +44,7 @@ export class Person extends Card {{
 }}
 """
 
-#: Each tries to change the pages that are rendered after it.
+#: Code that tries to change the pages that are rendered after it.
 SPOIL = {
     "Preact's options": """
         import * as preact from "preact";
@@ -73,7 +73,7 @@ def post(title: str, author: str = "") -> bytes:
 
 @pytest.fixture
 def site(web: Web, owner: Any) -> Realm:
-    """Ada's realm: four posts by Eve, one by Bob, four by nobody else."""
+    """Ada's realm: four posts by Eve, one by Bob, and four without an author."""
     sync_base_realm()
     for url, name in ((EVE, "eve"), (BOB, "bob")):
         card = make.card("./person", "Person", name=name.title())
@@ -86,7 +86,7 @@ def site(web: Web, owner: Any) -> Realm:
 
 
 def pages() -> dict[str, str]:
-    """Everything that the index has of each page."""
+    """Returns all data of the index for each page."""
     return {
         path: json.dumps([row.html, row.search, row.error], sort_keys=True)
         for path, row in index_of(SITE).items()
@@ -94,7 +94,7 @@ def pages() -> dict[str, str]:
 
 
 def rendered(site: Realm, sent: Sent, *, full: bool = False) -> dict[str, str]:
-    """The pages after another publish; `full` if none of them is carried over."""
+    """Publishes again and returns the pages. With `full`, no page is carried over."""
     published = make.publish(site, SITE)
     if full:
         with transaction.atomic():
@@ -105,7 +105,7 @@ def rendered(site: Realm, sent: Sent, *, full: bool = False) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("what", SPOIL)
-def test_a_poisoned_neighbour_changes_only_pages_that_show_it(
+def test_malicious_code_of_a_neighbour_changes_only_pages_that_show_it(
     site: Realm, sent: Sent, what: str
 ) -> None:
     eve = Realm.objects.get(url=EVE)
@@ -119,7 +119,7 @@ def test_a_poisoned_neighbour_changes_only_pages_that_show_it(
 
 
 @pytest.mark.parametrize("what", ["the page's own type", "Preact's options"])
-def test_pages_are_as_before_when_the_neighbour_is_mended(
+def test_pages_are_restored_when_the_neighbours_code_is_fixed(
     site: Realm, sent: Sent, what: str
 ) -> None:
     eve = Realm.objects.get(url=EVE)
@@ -130,9 +130,7 @@ def test_pages_are_as_before_when_the_neighbour_is_mended(
     assert rendered(site, sent) == clean
 
 
-def test_pages_are_as_without_the_neighbour_when_the_links_are_removed(
-    site: Realm, sent: Sent
-) -> None:
+def test_pages_without_links_to_the_neighbour_show_nothing_of_it(site: Realm, sent: Sent) -> None:
     make.write(Realm.objects.get(url=EVE), person__tsx=person(SPOIL["the page's own type"]))
     rendered(site, sent, full=True)
     make.write_paths(site, {f"eves-{at}.json": post(f"eves {at}") for at in range(4)})
@@ -140,8 +138,9 @@ def test_pages_are_as_without_the_neighbour_when_the_links_are_removed(
     assert all("EVIL" not in page for page in shown.values())
 
 
-def test_a_row_depends_on_all_that_its_sandbox_was_given(site: Realm, sent: Sent) -> None:
-    """Two pages that show Eve share a sandbox; one shows a second type of hers."""
+def test_a_page_depends_on_all_modules_of_its_sandbox(site: Realm, sent: Sent) -> None:
+    """Two pages that show Eve's cards share a sandbox, and one of them shows a second type of
+    hers."""
     eve = Realm.objects.get(url=EVE)
     make.write(eve, other__tsx=person().replace(b"Person", b"Other"))
     make.write_paths(eve, {"other.json": make.card("./other", "Other", name="Other")})
@@ -150,14 +149,14 @@ def test_a_row_depends_on_all_that_its_sandbox_was_given(site: Realm, sent: Sent
     make.write(eve, other__tsx=person("// changed").replace(b"Person", b"Other"))
     rendered(site, sent)
     job = ReindexJob.objects.filter(realm_url=SITE).latest("pk")
-    # The four that show Eve; not the five that don't.
+    # The four pages that show Eve's cards are rendered, and the other five aren't.
     assert (job.rendered, job.carried) == (4, 5)
 
 
-def test_a_card_that_leads_to_strangers_further_on_is_rendered_with_them(
+def test_a_card_that_leads_indirectly_to_another_realm_is_rendered_apart(
     site: Realm, sent: Sent
 ) -> None:
-    """Its own link stays in the realm; the card there links to another realm's."""
+    """The card links to a card of its own realm, which links to a card of another realm."""
     near = POST.replace(b"<p>", b"<q>").replace(b"</p>", b"</q>").replace(b"isolated", b"embedded")
     files = {
         "near.tsx": near,
@@ -172,7 +171,7 @@ def test_a_card_that_leads_to_strangers_further_on_is_rendered_with_them(
     assert len(shown) == 13
 
 
-#: Ways in which Ada's page can load Eve's code without naming it literally in Ada's code or cards.
+#: Ways in which Ada's page can load Eve's code without a literal import in Ada's code or cards.
 UNSEEN = {
     "a computed name": b"""
 const name = ["wr", "ap.tsx"].join("");
@@ -185,10 +184,11 @@ const { Person } = await import(url);""",
 
 
 @pytest.mark.parametrize("way", UNSEEN)
-def test_code_of_another_realm_is_loaded_apart_however_it_is_imported(
+def test_code_of_another_realm_is_always_loaded_in_its_own_sandbox(
     web: Web, site: Realm, sent: Sent, way: str
 ) -> None:
-    """The page is moved when its module asks for it, and pages that don't are as without."""
+    """The page is moved to another sandbox when its module requests the import, and other pages
+    aren't affected."""
     wrap = f'export {{ Person }} from "{EVE}person.tsx";'.encode()
     hub = (
         POST.replace(b"Embed, ", b"")
@@ -219,7 +219,7 @@ export class Hub extends Post { static isolated = () => <p>{shown({ card: { name
 def test_a_card_that_javascript_parses_differently_is_rendered_apart(
     site: Realm, sent: Sent
 ) -> None:
-    """Eve's card names Ada's module, which loads Eve's code, by a URL with a backslash."""
+    """By a URL with a backslash, Eve's card names Ada's module, which loads Eve's code."""
     eve = Realm.objects.get(url=EVE)
     fan = f'import {{ Person }} from "{EVE}person.tsx"; export class Fan extends Person {{}}'
     make.write_paths(site, {"fan.tsx": fan.encode()})
@@ -233,7 +233,7 @@ def test_a_card_that_javascript_parses_differently_is_rendered_apart(
     }
 
 
-def test_an_import_that_nobody_foresaw_is_in_what_a_page_was_made_from(
+def test_a_page_depends_on_an_import_that_was_found_while_rendering(
     site: Realm, sent: Sent
 ) -> None:
     tsx = b"""import { Card } from "@realm/base"; import { text } from "./it's.tsx";
@@ -248,7 +248,7 @@ export class Odd extends Card { static isolated = () => <p>{text}</p>; }"""
 def test_a_template_of_another_realm_can_not_hide_what_its_page_shows(
     site: Realm, sent: Sent
 ) -> None:
-    """Eve's code empties the store's list of used cards, if it gets hold of the store."""
+    """If Eve's code can reach the store, it empties the store's list of used cards."""
     spoil = """
         const clear = (o, depth = 0, seen = new Set()) => {
           if (o === null || typeof o !== "object" || seen.has(o) || depth > 9) return;
@@ -269,9 +269,7 @@ def test_a_template_of_another_realm_can_not_hide_what_its_page_shows(
     assert "Robert" in rendered(site, sent)["pair"]
 
 
-def test_a_card_that_is_moved_and_then_ends_its_process_is_answered_once(
-    site: Realm, sent: Sent
-) -> None:
+def test_a_card_that_is_moved_and_then_crashes_has_one_result(site: Realm, sent: Sent) -> None:
     crash = b"""import { Card, Embed, linksTo } from "@realm/base";
 let times = 0;
 export class Pair extends Card {
@@ -304,10 +302,11 @@ export class Leak extends Card {
 """
 
 
-def test_no_page_shows_a_pin_or_an_address_however_it_is_written(
+def test_card_code_cannot_see_a_pin_or_the_address_of_a_replica(
     web: Web, site: Realm, owner: Any, sent: Sent
 ) -> None:
-    """By a realm's own module, and by a public library that a private realm imports."""
+    """The module belongs to the realm itself, or to a public library that a private realm
+    imports."""
     lib = Realm.objects.get(url=EVE)
     make.write(lib, leak__tsx=LEAKS.encode())
     uses = f'export {{ Leak }} from "{EVE}leak.tsx";'.encode()
@@ -337,10 +336,10 @@ export class Script extends Card {
 """
 
 
-def test_a_strangers_script_does_not_run_at_the_host_that_shows_it(
+def test_a_strangers_script_does_not_run_on_a_page_that_shows_its_card(
     web: Web, site: Realm, owner: Any, sent: Sent
 ) -> None:
-    """Scripts of the realm itself, and of other realms of its owner, do."""
+    """Scripts of the realm itself and of its owner's other realms run."""
     shared = "http://localhost:4201/ada/shared/"
     make.source(shared, owner, {"script.tsx": SCRIPT.encode(),
                                 "all.json": make.card("./script", "Script")})  # fmt: skip
@@ -367,7 +366,7 @@ def test_a_strangers_script_does_not_run_at_the_host_that_shows_it(
     assert policy("shared") == policy("own") == policy("own-1") == ""
 
 
-def test_a_turn_that_ends_keeps_all_that_it_has_rendered(
+def test_a_turn_that_ends_keeps_all_rendered_cards(
     site: Realm, sent: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rendered_cards: list[str] = []
@@ -377,11 +376,12 @@ def test_a_turn_that_ends_keeps_all_that_it_has_rendered(
         return checked_card(result)
 
     def others_wait(turn: turns.Turn) -> bool:
-        """Whether a card was rendered in this turn."""
+        """Whether a card has been rendered since the last call in this turn."""
         before, turn.__dict__["seen"] = turn.__dict__.get("seen"), len(rendered_cards)
         return before is not None and before < len(rendered_cards)
 
-    # The worker looks whether others wait after each card and before each request.
+    # With this setting, the worker checks after each card and before each request whether others
+    # wait.
     monkeypatch.setattr(tasks, "LOOK_SECONDS", 0)
     monkeypatch.setattr(turns.Turn, "is_over", others_wait)
     monkeypatch.setattr(cards, "checked_card", counted)

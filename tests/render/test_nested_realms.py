@@ -1,4 +1,4 @@
-"""Realms within realms, and at the root of an origin: the longest realm URL wins, everywhere."""
+"""Realms within realms and at the root of an origin: the longest realm URL always wins."""
 
 import json
 from typing import Any
@@ -71,25 +71,23 @@ def inner(web: Web, owner: Any) -> Realm:
 
 
 def shown(url: str = PAGE) -> str:
-    """What the front page of a realm says."""
+    """Returns the text of a realm's front page."""
     card = index_of(url)["index"]
     assert card.error is None, card.error
     return " ".join(str(card.html["isolated"]).replace("<", " <").split())
 
 
-def test_a_page_shows_what_is_in_the_realm_within_its_own(
-    outer: Realm, inner: Realm, sent: Sent
-) -> None:
+def test_a_page_shows_the_cards_of_an_inner_realm(outer: Realm, inner: Realm, sent: Sent) -> None:
     make.publish(inner, DOCS)
     make.publish(outer, PAGE)
     work_off(sent)
     assert "inner home" in shown() and "inner guide" in shown()
-    # What the outer realm has there is nobody's page.
+    # The outer realm's files at these paths have no pages.
     assert index_of(PAGE).keys() == {"index", "apart"}
     assert index_of(DOCS).keys() == {"guide"}
 
 
-def test_pages_follow_a_realm_that_comes_to_stand_within_theirs_and_goes(
+def test_pages_are_rendered_again_when_an_inner_realm_comes_or_goes(
     outer: Realm, inner: Realm, sent: Sent
 ) -> None:
     make.publish(outer, PAGE)
@@ -103,7 +101,7 @@ def test_pages_follow_a_realm_that_comes_to_stand_within_theirs_and_goes(
     assert "inner home" in shown() and "inner guide" in shown()
     assert index_of(PAGE).keys() == {"index", "apart"}
     job = ReindexJob.objects.filter(realm_url=PAGE, status="done").first()
-    # The card that reads nothing of the folder stays as it is.
+    # The card that reads nothing in the folder is carried over.
     assert job is not None and (job.generation, job.carried) == (2, 1)
 
     unpublish_realm(DOCS, Caller("ada"))
@@ -112,7 +110,7 @@ def test_pages_follow_a_realm_that_comes_to_stand_within_theirs_and_goes(
     assert index_of(PAGE).keys() == before
 
 
-def test_a_private_realm_within_a_public_one_is_shown_to_nobody(
+def test_a_public_realms_page_does_not_show_a_private_inner_realm(
     outer: Realm, inner: Realm, sent: Sent
 ) -> None:
     make.publish(inner, DOCS)
@@ -127,7 +125,7 @@ def test_a_private_realm_within_a_public_one_is_shown_to_nobody(
     assert "inner home" in shown() and "inner guide" in shown()
 
 
-def test_of_realms_within_realms_the_innermost_has_what_lies_in_it(
+def test_a_path_belongs_to_the_innermost_realm(
     outer: Realm, inner: Realm, owner: Any, sent: Sent
 ) -> None:
     deep = make.source(f"{ORIGIN}/ada/deep/", owner, inner_files("deep"))
@@ -151,7 +149,7 @@ def test_of_realms_within_realms_the_innermost_has_what_lies_in_it(
     assert "deep/guide" not in index_of(DOCS)
 
 
-def test_a_realm_at_the_root_swallows_no_other_of_its_origin(
+def test_a_realm_at_the_root_does_not_hide_other_realms_of_its_origin(
     web: Web, inner: Realm, owner: Any, sent: Sent
 ) -> None:
     sync_base_realm()
@@ -165,7 +163,7 @@ def test_a_realm_at_the_root_swallows_no_other_of_its_origin(
     page = index_of(root.url)["index"]
     assert page.error is None, page.error
     assert "inner" in page.html["isolated"] and "inner guide" in page.html["isolated"]
-    # What is within it has pages as before.
+    # The inner realms still answer at their URLs.
     make.write(inner, guide__json=make.card("./plain", "Plain", title="other guide"))
     work_off(sent)
     assert "other guide" in index_of(root.url)["index"].html["isolated"]
@@ -175,7 +173,7 @@ def test_a_realm_at_the_root_swallows_no_other_of_its_origin(
 
 
 @pytest.mark.parametrize("way", ["card", "atomic", "file"])
-def test_a_path_inside_an_inner_realm_is_not_written_in_the_outer(
+def test_a_path_inside_an_inner_realm_cannot_be_written_in_the_outer(
     way: str, web: Web, owner: Any
 ) -> None:
     outer = make.source(OUTER, owner, {})
@@ -195,7 +193,7 @@ def test_a_path_inside_an_inner_realm_is_not_written_in_the_outer(
             "POST", f"{OUTER}_atomic", accept=API, body=body, headers={**login, "Content-Type": API}
         )
     else:
-        # As one who found the outer realm before there was the inner.
+        # Like a writer who found the outer realm before the inner one existed.
         with pytest.raises(Conflict, match=within.url):
             make.write_paths(outer, {"Plain/lost.json": b"{}"})
         return

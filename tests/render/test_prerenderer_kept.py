@@ -1,4 +1,4 @@
-"""A prerenderer that is kept for further tasks saves time. Nothing of its earlier tasks reaches a
+"""A prerenderer is kept for later tasks to save time, and nothing of its earlier tasks reaches a
 page."""
 
 from dataclasses import replace
@@ -20,7 +20,7 @@ from tests.support.web import Web
 URL = "http://ada.localhost:4201/"
 Sent = list[tuple[str, Any]]
 
-#: It remembers what it has shown, and imports data that is no module.
+#: The module keeps state between renders, and imports JSON data.
 NOTE = b"""\
 import { Card, string } from "@realm/base";
 import { mark } from "./mark";
@@ -46,7 +46,7 @@ def site(web: Web, owner: Any, sent: Sent) -> Realm:
     sync_base_realm()
     files = {
         "note.tsx": NOTE,
-        # The first of them is what `./mark` means.
+        # `./mark` resolves to the first of these two.
         "mark.tsx": b'export const mark = "?";',
         "mark.ts": b'export const mark = "!";',
         "data.json": b'{"said": "one"}',
@@ -61,7 +61,7 @@ def site(web: Web, owner: Any, sent: Sent) -> Realm:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[host.Host]:
-    """The processes that are started from now on."""
+    """The processes that are started during the test."""
     hosts: list[host.Host] = []
     start = host.start
 
@@ -78,7 +78,7 @@ def shown() -> str:
 
 
 def published(site: Realm, sent: Sent, **files: bytes) -> str:
-    """What is shown after a change."""
+    """Publishes after an optional change, and returns the shown text."""
     if files:
         make.write(site, **files)
     make.publish(site, URL)
@@ -95,7 +95,7 @@ def test_a_kept_process_renders_a_changed_card_in_a_new_sandbox(
     assert started == []
 
 
-def test_what_a_module_imports_is_imported_as_it_is_now_module_or_not(
+def test_a_kept_process_imports_the_current_modules_and_data(
     site: Realm, sent: Sent, started: list[host.Host]
 ) -> None:
     make.remove(site, "mark.tsx")
@@ -106,7 +106,7 @@ def test_what_a_module_imports_is_imported_as_it_is_now_module_or_not(
     assert started == []
 
 
-def test_a_process_that_was_ended_while_it_stood_by_is_replaced(
+def test_a_kept_process_that_was_killed_is_replaced(
     site: Realm, sent: Sent, started: list[host.Host]
 ) -> None:
     for standing in renderers.waiting:
@@ -116,13 +116,15 @@ def test_a_process_that_was_ended_while_it_stood_by_is_replaced(
     assert len(started) == 1
 
 
-def test_none_is_kept_where_none_is_to_be(site: Realm, sent: Sent, settings: Settings) -> None:
+def test_no_process_is_kept_if_the_setting_is_zero(
+    site: Realm, sent: Sent, settings: Settings
+) -> None:
     settings.REALM_PRERENDERER_SECONDS = 0
     assert published(site, sent, a__json=note("second")) == "<p>second one?</p>"
     assert renderers.waiting == []
 
 
-def test_another_card_library_has_another_process(
+def test_a_changed_card_library_gets_a_new_process(
     site: Realm, sent: Sent, started: list[host.Host]
 ) -> None:
     base = Realm.objects.get(kind=Realm.Kind.BOOTSTRAP)
@@ -133,7 +135,7 @@ def test_another_card_library_has_another_process(
     assert len(started) == 1
 
 
-def test_however_many_a_task_takes_one_is_kept(site: Realm, sent: Sent) -> None:
+def test_only_one_of_several_processes_of_a_task_is_kept(site: Realm, sent: Sent) -> None:
     standing, *_ = renderers.waiting
     taken = [host.start(Library("", "", {})) for _ in range(3)]
     taken = [replace(each, library=standing.library) for each in taken]

@@ -18,7 +18,7 @@ from tests.support.web import ORIGIN, Web
 PEOPLE = f"{ORIGIN}/ada/people/"
 OTHERS = f"{ORIGIN}/ada/others/"
 NOTES = f"{ORIGIN}/ada/notes/"
-#: Where people, and others, are published; the first was made before the second.
+#: URLs where the source realms are published. SHOWN is published before LATER.
 SHOWN, LATER = "http://people.localhost:4201/", "http://later.localhost:4201/"
 URL = "http://ada.localhost:4201/"
 CALLER = Caller("ada")
@@ -52,7 +52,7 @@ def person(name: str, friend: str = "./bob") -> bytes:
 
 
 def people(edition: str) -> dict[str, bytes]:
-    """A realm of two people whose content and code name an edition."""
+    """Returns the files of a realm of two people, whose content and code name an edition."""
     return {
         "person.tsx": PERSON.replace("EDITION", f"{edition} code").encode(),
         "ann.json": person(f"{edition} ann"),
@@ -87,7 +87,7 @@ def edit(realm: Realm, edition: str) -> None:
 
 
 @pytest.mark.parametrize("public", [True, False])
-def test_a_link_shows_what_is_published_and_follows_that_alone(
+def test_a_link_shows_the_published_version_and_follows_only_publishes(
     public: bool, source: Realm, notes: Realm, sent: Sent
 ) -> None:
     change_permissions(source, {"*": ["read"] if public else None})
@@ -110,7 +110,7 @@ def test_a_link_shows_what_is_published_and_follows_that_alone(
     assert "first code first ann" in page()
 
 
-def test_a_source_that_is_published_later_is_shown_as_that_from_then_on(
+def test_a_source_published_later_is_shown_in_its_published_version(
     source: Realm, notes: Realm, sent: Sent
 ) -> None:
     make.publish(notes, URL)
@@ -128,7 +128,7 @@ def test_a_source_that_is_published_later_is_shown_as_that_from_then_on(
     make.publish(notes, URL)
     work_off(sent)
     assert "draft code draft ann" in page()
-    # What is taken down leaves what everyone may read.
+    # After the unpublish, pages show the public source realm again.
     unpublish_realm(SHOWN, CALLER)
     work_off(sent)
     assert "newest code newest ann" in page() and f'href="{PEOPLE}bob"' in page()
@@ -154,7 +154,7 @@ def test_a_private_source_is_shown_only_while_it_is_published(
     assert "ann" not in str(index_of(URL)["index"].search)
 
 
-def test_a_link_follows_its_source_to_the_first_of_where_it_is_published(
+def test_a_link_leads_to_the_oldest_published_realm_of_its_source(
     source: Realm, notes: Realm, owner: Any, sent: Sent
 ) -> None:
     others = make.source(OTHERS, owner, {})
@@ -163,7 +163,7 @@ def test_a_link_follows_its_source_to_the_first_of_where_it_is_published(
     make.publish(notes, URL)
     work_off(sent)
     assert f'href="{LATER}bob"' in page()
-    # The place that is older shows the source from now on, as it is now.
+    # The source is now published at the older URL too, so links lead there.
     edit(source, "second")
     make.publish(source, SHOWN)
     work_off(sent)
@@ -179,7 +179,7 @@ def test_a_link_follows_its_source_to_the_first_of_where_it_is_published(
     assert "third code third ann" in page()
 
 
-def test_what_is_published_for_some_is_shown_to_nobody_else(
+def test_a_private_published_realm_is_not_shown_on_public_pages(
     source: Realm, notes: Realm, sent: Sent
 ) -> None:
     make.publish(source, SHOWN)
@@ -193,7 +193,7 @@ def test_what_is_published_for_some_is_shown_to_nobody_else(
     assert "first code first ann" in page()
 
 
-def test_a_draft_shows_the_drafts_that_it_links_to(
+def test_a_draft_shows_the_drafts_of_linked_realms(
     source: Realm, notes: Realm, sent: Sent, settings: Settings
 ) -> None:
     settings.REALM_INDEX_SOURCES = True
@@ -207,7 +207,7 @@ def test_a_draft_shows_the_drafts_that_it_links_to(
     assert "draft code draft ann" in page(NOTES)
 
 
-def test_a_realm_within_a_source_is_shown_as_itself(
+def test_a_link_into_an_inner_realm_of_a_source_shows_the_inner_realm(
     source: Realm, notes: Realm, owner: Any, sent: Sent
 ) -> None:
     inner = f"{PEOPLE}inner/"
@@ -225,7 +225,7 @@ def test_a_realm_within_a_source_is_shown_as_itself(
     assert "first code outer" in page()
 
 
-def test_an_inner_realm_is_linked_where_its_visitors_find_it(
+def test_a_link_into_a_published_inner_realm_leads_to_its_public_url(
     source: Realm, notes: Realm, owner: Any, sent: Sent
 ) -> None:
     make.write_paths(source, {"in/ann.json": make.card("../person", "Person", name="outer")})
@@ -239,7 +239,9 @@ def test_an_inner_realm_is_linked_where_its_visitors_find_it(
     assert "first code inner" in page() and "typed" in page()
 
 
-def test_a_page_shows_its_own_source_as_it_is_published_itself(source: Realm, sent: Sent) -> None:
+def test_a_page_that_links_to_its_own_source_shows_its_own_publication(
+    source: Realm, sent: Sent
+) -> None:
     make.publish(source, SHOWN)
     edit(source, "second")
     copy = NOTE.encode()
@@ -252,7 +254,9 @@ def test_a_page_shows_its_own_source_as_it_is_published_itself(source: Realm, se
     assert f'href="{URL}bob"' in page()
 
 
-def test_a_source_that_is_deleted_is_shown_no_more(source: Realm, notes: Realm, sent: Sent) -> None:
+def test_a_link_to_a_deleted_source_becomes_an_error(
+    source: Realm, notes: Realm, sent: Sent
+) -> None:
     make.publish(source, SHOWN)
     make.publish(notes, URL)
     work_off(sent)

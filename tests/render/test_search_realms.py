@@ -1,4 +1,4 @@
-"""Which cards a search finds in whose realms, what it does without an index, and a search of a real
+"""Searches across realms: which cards are found, searches without an index, and a search of a real
 render."""
 
 import json
@@ -38,17 +38,17 @@ from tests.support.web import ORIGIN, Web
 
 @pytest.fixture
 def site(owner: Any, sent: Any) -> Realm:
-    """A published realm with an index of five cards, and one that could not be rendered."""
+    """A published realm with an index of five cards and one error."""
     realm = make.source(f"{ORIGIN}/ada/site/", owner, files())
     published = make.publish(realm, SITE)
     put_index(SITE, published.generation, CARDS, {"broken": {"status": 500, "message": "no"}})
     return Realm.objects.get(url=SITE)
 
 
-# --- Whose cards are found ---------------------------------------------------------------------
+# --- Access ------------------------------------------------------------------------------------
 
 
-def test_a_private_realms_cards_are_found_by_its_readers_only(web: Web, owner: Any) -> None:
+def test_only_readers_can_search_a_private_realm(web: Web, owner: Any) -> None:
     private = make.source(f"{ORIGIN}/ada/diary/", owner, files(), public=False)
     make.user("bob")
     put_index(private.url, private.generation, CARDS)
@@ -61,7 +61,7 @@ def test_a_private_realms_cards_are_found_by_its_readers_only(web: Web, owner: A
     assert query(web, {}, url, **make.login("ada")).status == 401
     assert web.get(url, CARD).status == 401
     assert web.request("HEAD", url, accept=CARD).status == 401
-    # Whether a query is a good one is nobody else's business either.
+    # A caller who may not search isn't told whether the query is valid.
     assert query(web, b"{", url).status == 401
 
 
@@ -81,7 +81,9 @@ def test_a_search_never_leaves_its_realm(web: Web, site: Realm, owner: Any) -> N
     assert query(web, {"filter": {"type": module}}).status == 400
 
 
-def test_a_type_of_a_private_realm_is_not_told_of(web: Web, site: Realm, owner: Any) -> None:
+def test_a_type_of_a_private_realm_is_answered_like_a_missing_one(
+    web: Web, site: Realm, owner: Any
+) -> None:
     private = make.source(
         f"{ORIGIN}/ada/diary/", owner, {"hidden.tsx": b"export class Hidden {}"}, public=False
     )
@@ -93,7 +95,7 @@ def test_a_type_of_a_private_realm_is_not_told_of(web: Web, site: Realm, owner: 
     assert there.body.replace(b"hidden", b"missing") == not_there.body
 
 
-def test_a_type_without_cards_is_told_from_one_that_is_not(
+def test_a_type_without_cards_is_looked_up_in_its_definition(
     web: Web, site: Realm, sent: list[Any], owner: Any
 ) -> None:
     lib = make.source(f"{ORIGIN}/ada/lib/", owner, {"rare.tsx": b"export class Rare {}"})
@@ -133,14 +135,14 @@ def test_a_source_without_an_index_is_indexed_when_its_writer_searches(
     assert sent == [WORK]
 
 
-def test_a_published_realm_that_was_never_rendered_is_not_searched(web: Web, source: Realm) -> None:
+def test_a_search_of_a_realm_that_was_never_rendered_is_a_503(web: Web, source: Realm) -> None:
     make.publish(source, SITE)
     jobs = ReindexJob.objects.count()
     assert query(web, {}).status == 503
     assert ReindexJob.objects.count() == jobs
 
 
-def test_a_search_elsewhere_is_a_404(web: Web, site: Realm) -> None:
+def test_a_search_outside_of_any_realm_is_a_404(web: Web, site: Realm) -> None:
     assert query(web, {}, "http://nobody.localhost:4201/_search").status in (404, 405)
     assert web.get("http://nobody.localhost:4201/_search", CARD).status == 404
     assert web.get(f"{SITE}folder/_search", CARD).status == 404
@@ -158,7 +160,7 @@ def test_values_and_words_are_found_through_the_gin_indexes(web: Web, site: Real
             "EXPLAIN SELECT path FROM reindex_indexedcard c WHERE c.current AND {condition}"
         ).format(condition=compiler.filter(parsed.filter, None, ()))
         with transaction.atomic(), connection.cursor() as cursor:
-            # Few rows can be found by way of these as well, as they are partial too.
+            # The plan could also use these partial indexes for so few rows.
             cursor.execute("DROP INDEX card_by_type, one_current_row_per_card")
             cursor.execute("SET LOCAL enable_seqscan = off")
             cursor.execute(statement)
@@ -202,7 +204,7 @@ export class Song extends Work { static fields = { key: string() }; }
 
 
 @pytest.mark.cluster
-def test_what_a_render_leaves_is_found_by_type_field_link_and_word(
+def test_rendered_cards_are_found_by_type_field_link_and_word(
     web: Web, owner: Any, sent: list[tuple[str, Any]]
 ) -> None:
     sync_base_realm()
@@ -226,7 +228,7 @@ def test_what_a_render_leaves_is_found_by_type_field_link_and_word(
         ({"matches": "hymn oslo"}, ["songs/hymn"]),
     ]:
         assert found(query(web, {"filter": asked})) == expected, asked
-    # The examples of the documentation are of this realm.
+    # The examples of the documentation use this realm.
     first, refused = (query(web, body.encode()) for body in re.findall(r"-d '(.*?)'", DOCS, re.S))
     assert found(first) == ["songs/hymn"]
     assert told(refused)["message"].startswith("/filter/eq/by.bio: 'by.bio' is not a field of")

@@ -1,5 +1,5 @@
-"""A render reads public realms only, other realms at one generation, and modules by any
-extension."""
+"""A render reads only public realms, reads other realms at one generation, and imports modules with
+any extension."""
 
 import json
 import re
@@ -37,11 +37,11 @@ def note(title: str, next_: str = "", module: str = "./note") -> bytes:
 
 
 def words(html: str) -> str:
-    """What a reader sees."""
+    """Returns the visible text of a page."""
     return " ".join(re.sub("<[^>]*>", " ", html).split())
 
 
-def test_a_render_reads_public_realms_and_no_private_ones(web: Web, owner: Any, sent: Sent) -> None:
+def test_a_render_reads_only_public_realms(web: Web, owner: Any, sent: Sent) -> None:
     sync_base_realm()
     shared = make.source(SHARED, owner, {
         "label.ts": b'export const label = "shared";',
@@ -111,7 +111,7 @@ def test_all_batches_of_a_job_read_another_realm_at_one_generation(
     files = {"note.tsx": NOTE.encode(), "a.json": note("a"), "b.json": note("b")}
     make.publish(make.source("http://localhost:4201/ada/notes/", owner, files), URL)
     plan_message = sent.pop(0)
-    # Who plans renders the first batch.
+    # The worker that plans the job renders the first batch.
     work_off([plan_message])
     [b] = sent
     make.write(shared, label__ts=b'export const label = "second";')
@@ -123,7 +123,7 @@ def test_all_batches_of_a_job_read_another_realm_at_one_generation(
     }
 
 
-def test_modules_are_imported_by_any_extension_that_typescript_gives_them(
+def test_modules_can_be_imported_with_any_typescript_extension(
     web: Web, owner: Any, sent: Sent
 ) -> None:
     sync_base_realm()
@@ -145,7 +145,7 @@ def test_modules_are_imported_by_any_extension_that_typescript_gives_them(
     answer = web.get(f"{source.url}label.mts")
     assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
     assert ": string" not in answer.text
-    # One who imports it is followed, as with the usual extensions.
+    # A change of the imported module renders its cards again, as with the usual extensions.
     make.write(source, one__mjs=b'export const one = "two";')
     make.publish(source, URL)
     work_off(sent)
@@ -153,7 +153,7 @@ def test_modules_are_imported_by_any_extension_that_typescript_gives_them(
 
 
 @pytest.mark.parametrize("public", [True, False])
-def test_what_is_written_by_the_sources_url_leads_to_what_is_published(
+def test_links_to_the_sources_url_lead_to_the_published_realm(
     public: bool, web: Web, owner: Any, sent: Sent
 ) -> None:
     sync_base_realm()

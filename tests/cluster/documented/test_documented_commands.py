@@ -1,4 +1,4 @@
-"""The commands of the pages for operators, run on a replica, a sidecar and a worker."""
+"""Runs the commands of the pages for operators on a replica, a sidecar and a worker."""
 
 import shlex
 import shutil
@@ -24,7 +24,8 @@ pytestmark = [
 
 
 def run(running: Cluster, command: list[str]) -> str:
-    """The output of a command, run in replica a's environment. It must succeed."""
+    """Runs a command in replica a's environment, fails if the command fails, and returns its
+    output."""
     own = running.replicas[0].commands["web"].environment
     done = subprocess.run(
         command, cwd=BASE_DIR, env={**running.environment, **own}, stdin=subprocess.DEVNULL,
@@ -37,9 +38,7 @@ def run(running: Cluster, command: list[str]) -> str:
 
 
 @takes_minutes
-def test_every_command_of_the_pages_for_operators_does_its_work(
-    source: Realm, tmp_path: Path
-) -> None:
+def test_every_command_of_the_pages_for_operators_succeeds(source: Realm, tmp_path: Path) -> None:
     sync_base_realm()
     runs = list(dict.fromkeys(each for lines in RUN.values() for each in lines))
     with cluster(tmp_path, 1) as running:

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.cluster]
 
 
 def measured(name: str) -> str:
-    """What a measurement says."""
+    """Runs a measurement and returns its output."""
     left = {k: v for k, v in os.environ.items() if not k.startswith(("REALM_", "DATABASE_"))}
     done = subprocess.run(
         [sys.executable, "-m", "bench.fleet", name, "--quick"],
@@ -37,14 +37,14 @@ def measured(name: str) -> str:
     ("name", "heading"),
     [("notify", "pings of all sidecars"), ("budget", "balancer's readiness checks")],
 )
-def test_it_prints_what_it_measured(name: str, heading: str) -> None:
+def test_a_measurement_prints_its_results(name: str, heading: str) -> None:
     assert heading in measured(name)
 
 
 @takes_minutes
-def test_only_what_a_standby_has_replayed_is_the_primarys() -> None:
-    """Whatever a standby has is wrong while its replay is paused; by LSN or by a pinned generation
-    it never is."""
+def test_reads_by_lsn_or_pin_from_a_standby_are_never_wrong() -> None:
+    """A read that takes any row of a standby is wrong while its replay is paused. A read by LSN or
+    by a pinned generation never is."""
     rows = [re.split(r"\s*│\s*", line) for line in measured("standby").splitlines() if "│" in line]
     wrong = {(row[1], row[2]): row[3] for row in rows}
     assert wrong["paused", "whatever it has"] == "5 of 5"
@@ -64,7 +64,7 @@ def test_a_worker_renders_from_a_quorum_queue() -> None:
 
 
 @pytest.mark.unit
-def test_the_page_names_every_measurement() -> None:
+def test_the_scale_page_names_every_measurement() -> None:
     page = (BASE_DIR / "docs" / "scale.md").read_text()
     assert [name for name in NAMES if f"script/bench fleet {name}" not in page] == []
     folder = Path(BASE_DIR) / "bench" / "fleet"

@@ -1,4 +1,4 @@
-"""A pooler in transaction mode in DATABASE_URL, and a direct LISTEN_DATABASE_URL."""
+"""A transaction pooler in DATABASE_URL, with a direct LISTEN_DATABASE_URL."""
 
 import json
 from collections.abc import Iterator
@@ -29,8 +29,9 @@ def pool(transactional_db: None) -> Iterator[Pooler]:
         yield made
 
 
-def test_it_is_a_pooler_as_they_are(pool: Pooler) -> None:
-    """What a session keeps is lost to the client and found by others; a transaction is whole."""
+def test_the_test_pooler_behaves_like_a_transaction_pooler(pool: Pooler) -> None:
+    """The client loses its session state and other clients find it, but a transaction keeps its
+    session."""
     with pool.connect() as one, pool.connect() as two:
         pids = {one.execute("SELECT pg_backend_pid()").fetchone() for _ in range(6)}
         assert len(pids) == 3
@@ -47,10 +48,11 @@ def test_it_is_a_pooler_as_they_are(pool: Pooler) -> None:
 
 
 @pytest.mark.usefixtures("django_db_setup")
-def test_a_sidecar_that_listens_through_it_vouches_for_nothing(
+def test_a_sidecar_that_listens_through_a_pooler_never_goes_live(
     pool: Pooler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is told nothing while another client has its connection: better slow than stale."""
+    """The pooler delivers no notifications while another client has the connection, so the board
+    must not be live."""
     monkeypatch.setattr(listener_module, "PING_SECONDS", 0.1)
     board = Board(tmp_path / "board")
     listener = Listener("a", board, pool.connect, 1.0, connect_as_writers=pool.connect)
@@ -73,7 +75,7 @@ def test_a_sidecar_that_listens_through_it_vouches_for_nothing(
 
 @pytest.mark.cluster
 @pytest.mark.django_db(transaction=True)
-def test_everything_works_through_it_and_leaves_nothing_in_its_sessions(
+def test_a_fleet_works_through_a_pooler_and_leaves_no_session_state(
     pool: Pooler, source: Realm, tmp_path: Path
 ) -> None:
     from realms.publishing.bootstrap import sync_base_realm

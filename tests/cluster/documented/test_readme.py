@@ -1,4 +1,4 @@
-"""Every command of the README is run as it stands there, with the environment that it sets."""
+"""Runs every command of the README unchanged, with the environment that the README sets."""
 
 import os
 import re
@@ -23,7 +23,7 @@ README = (BASE_DIR / "README.md").read_text()
 SETTING_UP = README.partition("## Running it for real")[2]
 ORIGIN = "https://realms.example.com"
 SOURCE, SITE = f"{ORIGIN}/ada/site/", "https://ada.example.com/"
-#: What is run of the table of commands, one after another; each of them is in it.
+#: The commands of the README's table, in the order in which the test runs them.
 COMMANDS = (
     "check --deploy",
     "import_realm {folder} {source} --public",
@@ -49,12 +49,12 @@ COMMANDS = (
 
 
 def lines() -> list[list[str]]:
-    """The commands that stand by themselves, each as words."""
+    """Returns the README's indented commands, each as a list of words."""
     found = [line for line in SETTING_UP.splitlines() if line.startswith("    ")]
     return [words for line in found if (words := shlex.split(line, comments=True))]
 
 
-def test_every_command_of_the_table_is_run_here() -> None:
+def test_this_file_runs_every_command_of_the_readme() -> None:
     told = {name for row in re.findall(r"^\| (`manage.py .*?) \|", README, re.MULTILINE)
             for name in re.findall(r"`(?:manage.py )?([a-z_]+)", row)}  # fmt: skip
     assert told == {command.split()[0] for command in COMMANDS}
@@ -66,7 +66,7 @@ def test_every_command_of_the_table_is_run_here() -> None:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """What the README sets, of this machine instead of its example's."""
+    """The README's environment, with this machine's values instead of the example's."""
     (port,) = free_ports(1)
     told = dict(
         each.split("=", 1) for words in lines() if words[0] == "export" for each in words[1:]
@@ -79,24 +79,24 @@ def environment(tmp_path: Path) -> dict[str, str]:
     assert here.keys() <= told.keys()
     everywhere = {
         "DATABASE_URL": database_url(),
-        # Empty means files: a broker of this machine may not be there.
+        # An empty URL means a broker in files, since this machine may have no broker.
         "CELERY_BROKER_URL": "",
         "REALM_SECRET_SEED": "a seed of more than forty characters that nobody could guess",
     }
-    # The clone's own data folder may be in use.
+    # Another process may use the clone's own data folder.
     own = {"REALM_DATA_DIR": str(tmp_path), "PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     return {**told, **here, **everywhere, **own}
 
 
 @pytest.fixture
 def servers(tmp_path: Path, environment: dict[str, str]) -> Iterator[None]:
-    """The services of the README, all on this machine, until the test is over."""
+    """Runs the services of the README on this machine until the test ends."""
     port = environment["REALM_REPLICA_ADDRESS"].rpartition(":")[2]
     here = {"10.0.0.11": "127.0.0.1", "8000": port}
     running: list[subprocess.Popen[bytes]] = []
     for words in lines():
         if words[0] in ("export", "script/bootstrap"):
-            # Whoever runs this has run script/bootstrap.
+            # The clone has been bootstrapped already.
             continue
         command = [here.get(word, word) for word in words]
         if command[-1] == "migrate":
@@ -142,7 +142,7 @@ def run(command: list[str], environment: dict[str, str]) -> str:
     return said
 
 
-def test_every_command_of_the_readme_does_what_it_says(
+def test_every_command_of_the_readme_succeeds(
     servers: None, environment: dict[str, str], tmp_path: Path
 ) -> None:
     make.user("ada")

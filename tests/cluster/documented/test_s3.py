@@ -1,6 +1,6 @@
-"""Large content on S3, with real processes that know of it by their environment alone.
+"""Large content on S3, with real processes that are configured only by their environment.
 
-The server is moto's, which answers as S3 does: a test double, and neither Amazon's S3 nor MinIO.
+The server is moto, a test double of S3, and neither Amazon's S3 nor MinIO.
 """
 
 import json
@@ -50,13 +50,13 @@ class Fleet:
         )
 
     def read(self, url: str) -> list[Answer]:
-        """What each replica answers, without its caches."""
+        """Returns what each replica answers without its caches."""
         return [each.get(f"{url}?noCache", TEXT) for each in self.cluster.replicas]
 
     def manage(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Runs a command to its end."""
+        """Runs a management command to its end."""
         command = [sys.executable, "manage.py", *arguments]
-        # The settings of the tests have a storage of their own.
+        # The tests' settings module uses another storage.
         environment = {**self.cluster.environment, "DJANGO_SETTINGS_MODULE": "settings"}
         return subprocess.run(
             command, cwd=BASE_DIR, env=environment, capture_output=True, text=True,
@@ -64,7 +64,7 @@ class Fleet:
         )  # fmt: skip
 
     def storage(self) -> dict[str, str]:
-        """What the doctor finds of the storage."""
+        """Returns the doctor's finding about the storage."""
         found = json.loads(self.manage("doctor", "--json").stdout)
         return next(each for each in found if each["about"] == "storage")
 
@@ -80,7 +80,8 @@ def fleet(source: Realm, tmp_path: Path) -> Iterator[Fleet]:
             **KEYS,
         }
         assert set(re.findall(r"^    ([A-Z_0-9]+)=", PAGE, re.MULTILINE)) == set(environment)
-        # Without a worker, a job of the source would wait, and keep from collection what it reads.
+        # No worker runs here. A waiting job of the source realm would keep the files that it reads
+        # from being collected.
         with cluster(tmp_path, 2, REALM_INDEX_SOURCES="0", **environment) as running:
             yield Fleet(running, server, network, source)
 
@@ -104,7 +105,7 @@ def test_large_content_is_shared_through_s3(fleet: Fleet) -> None:
     assert list(fleet.s3.objects().values()) == [len(LARGE)], done.stdout
 
 
-def test_an_outage_of_s3_is_told_and_loses_nothing_acknowledged(fleet: Fleet) -> None:
+def test_an_outage_of_s3_is_reported_and_loses_no_acknowledged_write(fleet: Fleet) -> None:
     assert fleet.write("large.txt", LARGE).status == 204
     fleet.network.down()
     fleet.network.cut()

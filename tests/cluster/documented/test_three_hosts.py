@@ -1,9 +1,9 @@
-"""docs/operations/three-hosts.md, as it stands there, with a network namespace for each host.
+"""Follows docs/operations/three-hosts.md, with a network namespace for each host.
 
-It needs root, namespaces, and Debian's Postgres, RabbitMQ, Redis and nginx, which it starts for
-itself on host 1; without them it is skipped and says so. All of it takes three minutes on two quiet
-cores, half of them for the page, once for each broker: RabbitMQ takes 20 s to be set up, and each
-of some fifteen management commands several.
+The tests need root, namespaces, and Debian's Postgres, RabbitMQ, Redis and nginx, which they start
+on host 1. Without these the tests are skipped. All tests take three minutes on two quiet cores. The
+runbook, which is followed once per broker, takes half of this time: setting up RabbitMQ takes 20 s,
+and each of about fifteen management commands takes several seconds.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ over_rabbitmq = pytest.mark.parametrize("fleet", ["rabbitmq"], indirect=True)
 def fleet(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Fleet]:
-    """The fleet when the page's last command has been run."""
+    """The fleet after the last command of the runbook."""
     with three_hosts(tmp_path_factory.mktemp("hosts"), request.param) as made:
         made.runner.follow(PAGE)
         yield made
@@ -74,7 +74,7 @@ def test_a_publish_is_seen_from_both_replicas_through_the_balancer(fleet: Fleet)
         f"deploy/manage publish_realm {SOURCE} {SITE}",
         cwd="/srv/realms/server",
     )
-    # The commands took longer than two seconds since the publish: no old byte may come any more.
+    # The commands ended more than two seconds after the publish, so every answer must be new.
     for _ in range(20):
         assert fleet.get(f"{SITE}theme.css").text.endswith("/* new */\n")
         page = fleet.get(SITE, accept="text/html").text
@@ -82,7 +82,7 @@ def test_a_publish_is_seen_from_both_replicas_through_the_balancer(fleet: Fleet)
 
 
 @over_rabbitmq
-def test_no_visitor_is_failed_by_a_service_that_is_killed_and_returns(fleet: Fleet) -> None:
+def test_no_visitor_gets_an_error_when_a_service_is_killed_and_returns(fleet: Fleet) -> None:
     service = fleet.service("host3", "realms-web")
     with fleet.visitors(SITE, "text/html") as visits:
         visits.wait_more(40)
@@ -94,7 +94,7 @@ def test_no_visitor_is_failed_by_a_service_that_is_killed_and_returns(fleet: Fle
         fleet.wait_listed("host3", True)
         back = visits.wait_more(100)
         assert visits.replicas(back).keys() == BOTH
-    # nginx passes on what the killed service had not begun to answer.
+    # nginx retries requests that the killed service had not begun to answer.
     assert visits.failed() == []
 
 
@@ -119,7 +119,7 @@ def test_a_replica_that_is_not_ready_gets_no_visitor(fleet: Fleet) -> None:
 
 
 @over_rabbitmq
-def test_the_balancer_refuses_what_is_too_large_and_blames_no_replica(fleet: Fleet) -> None:
+def test_the_balancer_refuses_large_bodies_without_ejecting_a_replica(fleet: Fleet) -> None:
     author = fleet.author()
     log = "/var/log/nginx/error.log"
     before = fleet.hosts["host1"].read(log)
@@ -144,7 +144,7 @@ def test_the_balancer_refuses_what_is_too_large_and_blames_no_replica(fleet: Fle
 
 
 @over_rabbitmq
-def test_only_the_admins_origin_has_the_admin_and_inner_doors_are_shut(fleet: Fleet) -> None:
+def test_the_balancer_serves_the_admin_at_its_origin_and_no_pinned_reads(fleet: Fleet) -> None:
     login = "/_admin/login/"
     assert fleet.get(f"https://admin.example.com{login}").status == 200
     assert fleet.get(f"{ORIGIN}{login}").status == 404
@@ -153,7 +153,7 @@ def test_only_the_admins_origin_has_the_admin_and_inner_doors_are_shut(fleet: Fl
 
 
 @over_rabbitmq
-def test_replicas_know_by_the_balancer_that_the_admin_is_asked_by_https(fleet: Fleet) -> None:
+def test_replicas_trust_the_balancer_about_https(fleet: Fleet) -> None:
     url = "https://admin.example.com/_admin/login/"
     form = fleet.get(url)
     (token,) = re.findall(r'csrfmiddlewaretoken" value="(\w+)"', form.text)
@@ -162,20 +162,20 @@ def test_replicas_know_by_the_balancer_that_the_admin_is_asked_by_https(fleet: F
     login = {"username": "operator", "password": WORDS["OPERATOR_PASSWORD"]}
     body = urlencode({**login, "csrfmiddlewaretoken": token}).encode()
     sent = {"Cookie": cookie, "Content-Type": "application/x-www-form-urlencoded"}
-    # Over https Django wants to know which page a form comes from; the visitor's own word for the
-    # scheme counts nothing.
+    # Over https Django requires the Referer of a form. The scheme that a visitor claims in a header
+    # must not matter.
     said = {"X-Forwarded-Proto": "http", "X-Forwarded-For": "10.0.0.11"}
     assert fleet.post(url, body, headers={**sent, **said}).status == 403
     assert fleet.post(url, body, headers={**sent, "Referer": url}).status == 302
 
 
-# --- Beside an author who uploads -------------------------------------------------------------
+# --- With concurrent uploads ------------------------------------------------------------------
 
 
 @contextmanager
 def uploads(fleet: Fleet) -> Iterator[list[str]]:
-    """An author who uploads one file after another, each too large for a row of the database. The
-    list has the hashes of those that were accepted."""
+    """Uploads one file after another, each too large for a database row, and yields the hashes of
+    the accepted files."""
     author = {"Content-Type": "application/octet-stream", **fleet.author()}
     accepted: list[str] = []
     ended = threading.Event()
@@ -198,9 +198,9 @@ def uploads(fleet: Fleet) -> Iterator[list[str]]:
 
 
 @over_rabbitmq
-def test_an_upgrade_as_the_page_tells_fails_no_visitor_and_no_author(fleet: Fleet) -> None:
+def test_no_visitor_or_author_gets_an_error_during_an_upgrade(fleet: Fleet) -> None:
     before = {name: fleet.service(name, "realms-web").pid for name in REPLICAS}
-    # A write that a replica has begun is not sent to another one.
+    # nginx doesn't retry a write that a replica has begun.
     with (
         fleet.visitors(SITE, "text/html") as visits,
         uploads(fleet) as accepted,
@@ -215,7 +215,8 @@ def test_an_upgrade_as_the_page_tells_fails_no_visitor_and_no_author(fleet: Flee
         fleet.runner.follow(OPERATIONS / "upgrade.md")
         back = visits.wait_more(100)
     assert visits.failed() == []
-    # 2 says that a replica gave no answer for a while; it was being upgraded.
+    # Exit status 2 means that a replica didn't answer for a while, which is right during its
+    # upgrade.
     said = verified.result()
     assert said.splitlines()[-1] in ("exit status 0", "exit status 2"), said
     assert accepted
@@ -225,7 +226,7 @@ def test_an_upgrade_as_the_page_tells_fails_no_visitor_and_no_author(fleet: Flee
 
 
 def stored(folder: Path, sha256: str) -> bool:
-    """Whether the blob storage has this content, whole."""
+    """Whether the blob storage has this content, complete and with the right hash."""
     path = folder / sha256[:2] / sha256[2:4] / sha256
     return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
 
@@ -256,7 +257,7 @@ def test_a_restored_backup_has_every_file_and_every_page(fleet: Fleet) -> None:
         after = len(accepted)
         wait_until(lambda: len(accepted) >= after + 20, "twenty more uploads")
     assert after > before, "nothing was uploaded during the backup"
-    # The disk of host 1 is lost.
+    # Simulates the loss of host 1's disk.
     for each in fleet.shared.iterdir():
         shutil.rmtree(each)
     fleet.runner.follow(page, "## Restore")

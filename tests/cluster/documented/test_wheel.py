@@ -1,7 +1,8 @@
-"""The wheel alone is a realm server: nothing of the clone is needed where it is installed.
+"""The installed wheel is a complete realm server that needs nothing of the clone.
 
-Its processes are started by an environment of their own, in an empty folder. It takes the libraries
-from the environment of the tests, because installing them would take minutes and the network.
+The processes of the server start from a new virtual environment, in an empty folder. This
+environment uses the libraries of the tests' environment, because installing them would take minutes
+and the network.
 """
 
 import os
@@ -29,21 +30,21 @@ from tests.support.cluster import free_ports, wait_until
 from tests.support.servers.reaper import mark
 from tests.support.web import ask
 
-# 25 s: it builds and installs a wheel, makes an embedded Postgres, and starts and stops a replica
-# with a worker. Less would leave out a process that could miss a file.
+# Takes 25 s: it builds and installs the wheel, makes an embedded Postgres, and runs a replica with
+# a worker, because each of these processes may miss a file.
 pytestmark = pytest.mark.cluster
 
-#: The libraries that the services are started through. Their scripts name another Python.
+#: Libraries that start the services. Their installed scripts name another Python.
 SCRIPTS = ("celery", "granian")
 PACKAGES = ("notifications", "definitions", "reindex", "realms", "settings")
-#: What no installation needs.
+#: Folders that an installation doesn't need.
 ASIDE = ("tests/", "bench/", "examples/", "script/", "docs/")
 LIBRARY = BASE_DIR / "card_library"
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this clone, built without the network."""
+    """The wheel of this clone, built without network access."""
     folder = tmp_path_factory.mktemp("wheel")
     pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(BASE_DIR))
     (built,) = folder.glob("realm_server-*.whl")
@@ -52,7 +53,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bin_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The commands of an environment in which the wheel is installed."""
+    """The `bin` folder of a virtual environment in which the wheel is installed."""
     folder = tmp_path_factory.mktemp("installed")
     venv.create(folder, with_pip=False, symlinks=True)
     commands, python = folder / "bin", folder / "bin" / "python"
@@ -74,8 +75,8 @@ def bin_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """The empty folder where an operator starts everything. Any user of the machine may enter it,
-    because root's embedded server belongs to another."""
+    """The empty folder in which an operator starts everything. All users may enter the folder,
+    because the embedded server runs as another user if root starts it."""
     with tempfile.TemporaryDirectory(prefix="realm-wheel-", ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o755)
         folder = Path(name) / "place"
@@ -85,7 +86,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def environment(bin_folder: Path, place: Path) -> dict[str, str]:
-    """What an operator sets: the address. All else has its default."""
+    """The environment of an operator, who sets only the addresses."""
     (port,) = free_ports(1)
     return {
         "PATH": f"{bin_folder}:/usr/bin:/bin",
@@ -99,7 +100,7 @@ def environment(bin_folder: Path, place: Path) -> dict[str, str]:
 
 @pytest.fixture
 def services(bin_folder: Path, place: Path, environment: dict[str, str]) -> Iterator[int]:
-    """A replica and a worker, on a database that `migrate` has made. Answers the port."""
+    """Runs a replica and a worker on a migrated database, and yields the port."""
     port = int(environment["REALM_REPLICA_ADDRESS"].rpartition(":")[2])
     run(bin_folder, place, environment, "django-admin", "migrate", "--verbosity", "0")
     commands = (
@@ -144,7 +145,7 @@ def services(bin_folder: Path, place: Path, environment: dict[str, str]) -> Iter
         stop_if_unused(place / ".data")
 
 
-def test_the_wheel_holds_what_runs_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_has_all_runtime_files_and_no_others(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as opened:
         names = set(opened.namelist())
     assert [name for name in names if name.startswith(ASIDE)] == []
@@ -159,7 +160,7 @@ def test_the_wheel_holds_what_runs_and_nothing_else(wheel: Path) -> None:
     assert library - names == set()
 
 
-def test_it_checks_and_explains_itself(
+def test_the_installed_commands_run_checks_and_print_help(
     bin_folder: Path, place: Path, environment: dict[str, str]
 ) -> None:
     said = run(bin_folder, place, environment, "django-admin", "check")
@@ -169,10 +170,10 @@ def test_it_checks_and_explains_itself(
     assert "usage: realm-web" in run(bin_folder, place, environment, "realm-web", "--help")
 
 
-def test_an_installation_renders_as_the_clone_does(
+def test_an_installation_has_the_same_renderer_as_the_clone(
     bin_folder: Path, place: Path, environment: dict[str, str]
 ) -> None:
-    """Else a fleet of both would render all cards again with each job."""
+    """Otherwise, in a fleet with both, each job would render all cards again."""
     code = (
         "import django; django.setup(); from reindex.prerender import renderer as r;"
         "print(r.__file__, r.renderer())"
@@ -182,7 +183,7 @@ def test_an_installation_renders_as_the_clone_does(
     assert known == renderer()
 
 
-def test_a_realm_is_imported_published_and_rendered(
+def test_an_installation_imports_publishes_and_renders_a_realm(
     bin_folder: Path, place: Path, environment: dict[str, str], services: int
 ) -> None:
     origin = environment["REALM_PUBLIC_ORIGIN"]

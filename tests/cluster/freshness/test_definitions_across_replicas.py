@@ -1,8 +1,8 @@
-"""Real processes build a definition once in the whole fleet, however many clients ask, on whichever
-replica, and whichever process is killed.
+"""Real processes build a definition once in the whole fleet, for many clients on both replicas,
+even if a process is killed.
 
-Builds are counted twice, by witnesses that know nothing of each other: the Deno processes that the
-operating system shows below the replicas, and the lines that the web services log.
+Builds are counted in two independent ways: by the Deno processes below the replicas, and by the log
+lines of the web services.
 """
 
 import json
@@ -29,7 +29,7 @@ from tests.support.cluster import Answer, Cluster, Replica, cluster, wait_until
 from tests.support.web import API
 
 CLIENTS = 200
-#: How long the module below takes to load: a build is under way for at least so long.
+#: How long the module below takes to load, and so the least duration of its build.
 SPIN_SECONDS = 3
 SLOW_MODULE = f"""\
 import {{ Card, string }} from "@realm/base";
@@ -38,7 +38,7 @@ while (Date.now() < until);
 export class Slow extends Card {{ static fields = {{ patience: string() }}; }}
 """
 PATIENCE = 120
-#: How often each replica is asked for what it has cached, while a build is held.
+#: How often each replica is asked for a cached file while a build is held.
 HITS = 50
 
 pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
@@ -46,7 +46,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture
 def two(source: Realm, tmp_path: Path) -> Iterator[Cluster]:
-    """Replicas a and b, each of two web workers; no Celery worker, so that nobody else builds."""
+    """Replicas a and b with two web workers each. No Celery worker runs, so only the replicas
+    build."""
     sync_base_realm()
     make.write(source, slow__tsx=SLOW_MODULE.encode())
     with cluster(tmp_path, 2, REALM_RENDER_SECONDS="60") as running:
@@ -54,7 +55,7 @@ def two(source: Realm, tmp_path: Path) -> Iterator[Cluster]:
 
 
 class Witness:
-    """Sees every prerenderer of a cluster that is alive at any of its glances."""
+    """Records every prerenderer of a cluster that it sees when it polls the processes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
@@ -73,16 +74,16 @@ class Witness:
 
     @property
     def prerenderers(self) -> list[psutil.Process]:
-        """Those that were seen."""
+        """The prerenderers that were seen."""
         return [psutil.Process(pid) for pid, _ in self._seen]
 
     @property
     def builders(self) -> list[int]:
-        """The web worker behind each prerenderer, in the order in which they were seen."""
+        """The web worker that started each prerenderer, in the order in which they were seen."""
         return list(self._seen.values())
 
     def _watch(self) -> None:
-        # A build takes seconds: none comes and goes between two glances.
+        # A build takes seconds, so every prerenderer lives across several polls.
         while not self._over.wait(0.1):
             for process in psutil.process_iter():
                 key = (process.pid, process.create_time())
@@ -98,14 +99,14 @@ class Witness:
 
 
 def logged_builds(two: Cluster, module: str) -> int:
-    """How often a web service has said that it builds a module."""
+    """Counts the log lines in which web services say that they build a module."""
     logs = [two.folder / f"web-{replica.name}.log" for replica in two.replicas]
     return sum(log.read_text().count(f"building the definitions of {module}") for log in logs)
 
 
 @dataclass
 class Told:
-    """What one client got in the end, and what it was told before."""
+    """The final answer to one client, and how often it had to retry."""
 
     answer: Answer
     came_again: int = 0
@@ -113,7 +114,7 @@ class Told:
 
 
 def ask(replica: Replica, url: str, together: threading.Barrier) -> Told:
-    """As a client that comes again when it is asked to, and after a connection that was lost."""
+    """Requests a URL as a client that retries after a 503 and after a lost connection."""
     together.wait()
     told = Told(Answer(0, {}, b""))
     deadline = time.monotonic() + PATIENCE
@@ -132,14 +133,14 @@ def ask(replica: Replica, url: str, together: threading.Barrier) -> Told:
 
 @contextmanager
 def asked(two: Cluster, url: str) -> Iterator[list["Future[Told]"]]:
-    """Asks by 200 clients at once, half of them on each replica."""
+    """Sends the request from 200 clients at the same time, half of them to each replica."""
     together = threading.Barrier(CLIENTS)
     with ThreadPoolExecutor(CLIENTS) as pool:
         yield [pool.submit(ask, two.replicas[n % 2], url, together) for n in range(CLIENTS)]
 
 
 def check(clients: list["Future[Told]"], module: str) -> list[Told]:
-    """That everyone was answered with the definition, and what they were told."""
+    """Asserts that every client got the same definition, and returns the result of each client."""
     told = [client.result() for client in clients]
     assert Counter(each.answer.status for each in told) == {200: CLIENTS}
     for each in told:
@@ -152,7 +153,7 @@ def check(clients: list["Future[Told]"], module: str) -> list[Told]:
 
 @contextmanager
 def suspended(process: psutil.Process) -> Iterator[None]:
-    """Holds a process where it is, unless somebody ends it."""
+    """Suspends a process during the block, which may end the process."""
     process.suspend()
     try:
         yield
@@ -163,7 +164,8 @@ def suspended(process: psutil.Process) -> Iterator[None]:
 
 @contextmanager
 def waited_for(module: str) -> Iterator[Callable[[], bool]]:
-    """Tells whether somebody waits for a build: who does asks again and again to be elected."""
+    """Yields a function that says whether a process waits for a build. A waiting process repeatedly
+    tries to be elected."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
@@ -187,7 +189,9 @@ def waited_for(module: str) -> Iterator[Callable[[], bool]]:
             cursor.execute("DROP FUNCTION note_try CASCADE; DROP SEQUENCE tries")
 
 
-def test_200_requests_at_once_over_two_replicas_are_one_build(two: Cluster, source: Realm) -> None:
+def test_200_concurrent_requests_to_two_replicas_cause_one_build(
+    two: Cluster, source: Realm
+) -> None:
     module = f"{source.url}slow.tsx"
     with (
         waited_for(module) as waiting,
@@ -203,8 +207,10 @@ def test_200_requests_at_once_over_two_replicas_are_one_build(two: Cluster, sour
     assert row.build_ms >= SPIN_SECONDS * 1000
 
 
-def test_what_is_cached_is_answered_while_200_wait_for_a_build(two: Cluster, source: Realm) -> None:
-    """The build stands still meanwhile: were an answer to wait for it, it would never come."""
+def test_cached_answers_are_served_while_200_clients_wait_for_a_build(
+    two: Cluster, source: Realm
+) -> None:
+    """The build is suspended meanwhile, so an answer that waited for it would never come."""
     picture = f"{source.url}dot.png"
     for replica in two.replicas:
         replica.each_worker(picture)
@@ -228,7 +234,9 @@ def test_what_is_cached_is_answered_while_200_wait_for_a_build(two: Cluster, sou
     assert len(witness.builders) == 1
 
 
-def test_the_same_with_the_builder_killed_midway_is_two_builds(two: Cluster, source: Realm) -> None:
+def test_200_requests_cause_two_builds_if_the_first_builder_is_killed(
+    two: Cluster, source: Realm
+) -> None:
     module = f"{source.url}slow.tsx"
     workers = {name for replica in two.replicas for name in replica.workers()}
     with (

@@ -1,4 +1,4 @@
-"""An edge answers byte for byte what the server behind it answers."""
+"""An edge gives byte for byte the same answers as the server behind it."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -25,13 +25,13 @@ PAGES = "http://ada.localhost:4201/"
 CLOSED = f"{ORIGIN}/ada/closed/"
 CARD = "application/vnd.card+json"
 PAGE = "text/html,application/xhtml+xml,*/*;q=0.8"
-#: Long enough that the test ends before an entry does.
+#: The edge keeps entries so long that none expires during a test.
 LONG = "60"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A replica, and an edge before it that keeps as long as it may."""
+    """A replica, and an edge in front of it that keeps answers as long as it may."""
 
     replica: int
     edge: Edge
@@ -44,8 +44,8 @@ class Pair:
         return ask(self.edge.port, method, url, **options)
 
     def compare(self, method: str, url: str, options: Mapping[str, Any], wanted: Answer) -> bool:
-        """Fails unless the edge answers as the replica does: at first, and if it may keep that,
-        again. Answers whether it has kept it."""
+        """Fails unless the edge answers as the replica does, and does so again if it may keep the
+        answer. Returns whether it has kept it."""
         may = "s-maxage" in wanted.headers.get("cache-control", "")
         for _ in range(1 + may):
             answer = self.through(method, url, **options)
@@ -77,7 +77,7 @@ def pair(source: Realm, owner: Any, base: None, tmp_path: Path) -> Iterator[Pair
 
 
 def table() -> list[str]:
-    """An address for each row of the URL table, and for each kind of answer of the last ones."""
+    """Returns a URL for each route of the URL table and for each kind of answer of a realm."""
     of_server = [
         str(each.pattern)
         for each in urlpatterns
@@ -97,7 +97,7 @@ def table() -> list[str]:
     ]  # fmt: skip
 
 
-#: Where every way of asking is tried.
+#: The URLs that are requested with all of `ASKED`.
 IN_FULL = tuple(
     f"{realm}{path}"
     for realm, paths in (
@@ -107,9 +107,9 @@ IN_FULL = tuple(
     )
     for path in paths
 )
-#: They tell of this moment, each time something else.
+#: Endpoints whose answer is different each time.
 OF_THE_MOMENT = ("_metrics", "_readiness", "_liveness")
-#: What an answer depends on besides its address.
+#: Method, Accept and other headers, on which an answer depends besides its URL.
 ASKED: tuple[tuple[str, str | None, Mapping[str, str]], ...] = (
     ("GET", "*/*", {}),
     ("GET", None, {}),
@@ -140,15 +140,16 @@ ASKED: tuple[tuple[str, str | None, Mapping[str, str]], ...] = (
 )
 
 
-def test_an_edge_changes_no_answer(pair: Pair) -> None:
-    """Not by a byte, and in no header but those that name the request: cold, and from its cache."""
+def test_an_edge_answers_as_the_server_does(pair: Pair) -> None:
+    """Compares bodies and all headers except those that name the request, without and with the
+    edge's cache."""
     kept = 0
     for url in table():
         for method, accept, headers in ASKED if url.startswith(IN_FULL) else ASKED[:4]:
             options = {"accept": accept, "headers": headers}
             wanted = pair.direct(method, url, **options)
             if method == "GET" and not headers and "etag" in wanted.headers:
-                # A visitor who comes again.
+                # A visitor comes again with an ETag.
                 again = {**options, "headers": {"If-None-Match": wanted.headers["etag"]}}
                 pair.compare(method, url, again, pair.direct(method, url, **again))
             kept += pair.compare(method, url, options, wanted)
@@ -158,7 +159,7 @@ def test_an_edge_changes_no_answer(pair: Pair) -> None:
     assert pair.edge.errors == ""
 
 
-#: What an attacker may send with a URL that others ask for without it.
+#: Headers that an attacker may send with a URL that others request without them.
 FORGED: tuple[Mapping[str, str], ...] = (
     {"X-Forwarded-Proto": "https"},
     {"X-Forwarded-Host": "evil.example"},
@@ -214,8 +215,8 @@ URLS = (
 )  # fmt: skip
 
 
-def test_no_request_changes_what_others_are_shown(pair: Pair) -> None:
-    """Whatever else an attacker sends with a URL, the next visitor gets the server's answer."""
+def test_no_forged_request_changes_the_answer_for_others(pair: Pair) -> None:
+    """After any forged request for a URL, the next visitor gets the server's own answer."""
     for url in URLS:
         for accept in ("*/*", PAGE) if url.startswith(PAGES) else ("*/*",):
             wanted = pair.direct("GET", url, accept=accept)

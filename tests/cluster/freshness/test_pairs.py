@@ -1,8 +1,7 @@
-"""Whatever happened to a realm, and whatever is requested: all replicas answer what the database
-holds.
+"""After every kind of change, all replicas answer every kind of request as the database says.
 
-Each situation makes realms, has everything about them asked, so that it is cached wherever it can
-be, changes them, and has everything asked again of two replicas.
+The test makes realms for each situation, requests everything about them to fill the caches, changes
+the realms, and requests everything again from two replicas.
 """
 
 import json
@@ -50,7 +49,7 @@ export class Note extends Card {
 }
 """
 ADA = Caller("ada")
-#: How who may not read a realm is told so.
+#: The statuses of a realm that the caller may not read.
 REFUSED = (401, 403, 404)
 
 
@@ -59,7 +58,8 @@ def note(title: str, link: str = "") -> bytes:
 
 
 def files(mark: str) -> dict[str, bytes]:
-    """A realm's files; each bears the mark. `index` links to what may be another realm's."""
+    """Returns a realm's files, each of which contains the mark. The link of `index` may lead into
+    another realm."""
     return {
         "note.tsx": NOTE,
         "label.ts": f'export const label = "{mark}";\n'.encode(),
@@ -72,12 +72,13 @@ def files(mark: str) -> dict[str, bytes]:
     }
 
 
-# --- What is asked -----------------------------------------------------------------------------
+# --- Requests ----------------------------------------------------------------------------------
 
 
 @dataclass
 class Look:
-    """Asks one replica all about some realms, and notes what contradicts the rows."""
+    """Sends all kinds of requests about some realms to one replica, and notes answers that
+    contradict the database."""
 
     replica: Replica
     situation: str
@@ -98,7 +99,7 @@ class Look:
                 ]
 
     def ask(self, url: str, accept: str, held: Held | None = None, **headers: str) -> Answer:
-        """The answer to everyone, or to the owner where not everyone may read."""
+        """Requests a URL without a token if the realm is public, and else as its owner."""
         if held is not None and not held.public:
             headers["Authorization"] = realm_token(
                 self.owner, held.url, ["read", "realm-owner", "write"], 600
@@ -106,7 +107,7 @@ class Look:
         return self.replica.get(url, accept, **headers)
 
     def refused(self, url: str, accept: str, held: Held | None) -> Iterator[str]:
-        """A realm that isn't everyone's says nothing to who is nobody."""
+        """Yields a problem if a private realm answers a stranger."""
         if held is not None and not held.public:
             answer = self.replica.get(url, accept)
             if answer.status not in REFUSED:
@@ -158,7 +159,7 @@ class Look:
                 yield f"{url}: {answer.status} {answer.text[-300:]}, not {text!r}"
 
     def definition(self, realm_url: str, held: Held | None) -> Iterator[str]:
-        # A build takes a process: of what is published they are built already.
+        # Only published realms are asked for definitions, because these have been built already.
         if held is None or held.url != realm_url or not held.published:
             return
         url = f"{realm_url}_definition?module=note&name=Note"
@@ -199,12 +200,13 @@ class Look:
             yield f"{answer.status} {answer.text}"
 
 
-# --- The situations ----------------------------------------------------------------------------
+# --- Situations --------------------------------------------------------------------------------
 
 
 @dataclass
 class Place:
-    """Two source realms of an author and an origin of theirs, under a name of its own."""
+    """The realms of one situation: two source realms of an author, and an origin to publish them
+    at."""
 
     name: str
     author: str = "ada"
@@ -230,7 +232,7 @@ class Place:
         return [self.source, self.other, self.url, self.inner]
 
     def make(self) -> None:
-        """Makes the sources and publishes the first, twice, so that one can go back."""
+        """Makes the sources, and publishes the first one twice so that it can be rolled back."""
         owner = make.account("ada")
         first = make.source(self.source, owner, files(f"{self.name} one"))
         make.source(self.other, owner, files(f"{self.name} other"))
@@ -268,7 +270,7 @@ def made_again(place: Place) -> None:
 
 
 def renamed(place: Place) -> None:
-    """Its owner has another name; the rights stay with the account."""
+    """The owner gets another name, and the rights stay with the account."""
     account = make.account("bo")
     Realm.objects.filter(url__in=place.realms).update(owner=account)
     for realm in Realm.objects.filter(url__in=place.realms):
@@ -278,7 +280,7 @@ def renamed(place: Place) -> None:
 
 
 def at_a_root(place: Place) -> None:
-    """A realm at the root of the origin that all the others are on."""
+    """Makes a realm at the root of the origin of all source realms."""
     root = make_realm(f"{ORIGIN}/", Realm.Kind.SOURCE, make.account("ada"))
     root.permissions.create(audience=EVERYONE, read=True)
     make.write_paths(root, files("root"))
@@ -307,7 +309,7 @@ def two(owner: Any, tmp_path: Path) -> Iterator[Cluster]:
 
 
 @pytest.mark.timeout(400)
-def test_each_situation_and_each_look_agree_with_the_database(two: Cluster) -> None:
+def test_all_replicas_answer_as_the_database_says_in_each_situation(two: Cluster) -> None:
     places = {name: Place(name) for name in SITUATIONS}
     for place in places.values():
         place.make()
@@ -326,7 +328,7 @@ def test_each_situation_and_each_look_agree_with_the_database(two: Cluster) -> N
 
 
 def problems(two: Cluster, places: dict[str, Place]) -> list[str]:
-    """What any replica says otherwise than the database."""
+    """Returns all answers of any replica that contradict the database."""
     found: list[str] = []
     look_anew()
     for replica in two.replicas:
@@ -338,7 +340,7 @@ def problems(two: Cluster, places: dict[str, Place]) -> list[str]:
 
 
 def roll_back(place: Place) -> None:
-    """Goes back where there is something to go back to; else it is said."""
+    """Rolls the realm back if it has an earlier publication, and else asserts the error."""
     realm = Realm.objects.get(url=place.url)
     caller = Caller(place.author)
     try:
@@ -355,7 +357,7 @@ def roll_back(place: Place) -> None:
 
 
 def wait_idle() -> None:
-    """Waits until nothing is owed any more."""
+    """Waits until all jobs are done and all wanted definitions are built."""
     live = ReindexJob.objects.live()
     wait_until(lambda: not live.exists(), "all jobs done", 90)
     wait_until(lambda: not WantedDefinitions.objects.exists(), "all definitions built", 90)

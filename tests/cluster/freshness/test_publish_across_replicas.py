@@ -1,4 +1,4 @@
-"""The main job on real processes: publish through one replica, read from the other."""
+"""With real processes, a publish through one replica is read from the other replica."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,7 +72,8 @@ def _wait_ready(two: Cluster, generation: int) -> None:
 
 
 def _wait_for_hits(replica: Replica) -> None:
-    """Waits until every web worker answers from its cache; a watermark may lapse meanwhile."""
+    """Waits until every web worker answers from its cache, even if the board isn't live for a
+    moment."""
 
     def hits() -> bool:
         answers = replica.each_worker(f"{PUBLISHED}post.tsx")

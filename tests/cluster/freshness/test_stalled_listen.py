@@ -17,16 +17,16 @@ pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 BACK_TO_HITS_SECONDS = 3
 
 
-def test_a_stalled_connection_keeps_the_bound_and_hits_return(
+def test_a_stalled_connection_keeps_the_bound_and_hits_resume_after_it(
     source: Realm, tmp_path: Path
 ) -> None:
-    """While its connection is silent a replica reads the database for everything; once that is
-    over it answers from its caches again, whether the connection was given up meanwhile or not."""
+    """During the stall the replica reads the database for each request. After it, the replica
+    answers from its caches again, with or without a new connection."""
     url = f"{source.url}label.ts"
     make.write(source, label__ts=b"before")
     with fleet(Plan(0, "", 1), tmp_path) as (running, proxies):
         (replica,) = running.replicas
-        # One stall that the connection survives, and one that has it cut and made anew.
+        # The connection survives the first stall, and is replaced after the second.
         for number, seconds in enumerate((2.5, 6.5)):
             _all_hit(replica, url)
             proxies[replica.name].stall()

@@ -1,8 +1,7 @@
-"""The tests notice what they should: each mechanism is switched off in turn, and its test must
-fail.
+"""Each mechanism is switched off in turn, and then its test must fail.
 
-`script/faults --break NAME` switches off the same in a whole fleet; docs/how-to/break-it.md has
-the table of what catches which.
+`script/faults --break NAME` switches the same mechanism off in a whole fleet;
+docs/how-to/break-it.md lists which test catches which break.
 """
 
 import os
@@ -20,25 +19,25 @@ pytestmark = pytest.mark.cluster
 
 CAUGHT_BY = {
     "no-stamp": "unit/serving/test_stamped_cache.py::"
-    "test_a_load_that_a_change_overtakes_arrives_stale",
+    "test_a_value_that_changed_during_its_load_is_stale",
     "no-watermark": "unit/serving/test_stamped_cache.py::"
-    "test_nothing_is_a_hit_while_nobody_vouches_for_the_board",
+    "test_nothing_is_a_hit_while_the_board_is_not_live",
     "no-epoch": "db/listener/test_losing_the_connection.py::"
-    "test_what_it_missed_while_it_was_away_is_stale_when_it_is_back",
+    "test_entries_changed_during_a_reconnect_are_stale_afterwards",
     "late-listen": "db/listener/test_going_live.py::"
-    "test_it_listens_then_begins_an_epoch_then_goes_live_with_its_ping",
+    "test_a_listener_listens_then_starts_an_epoch_then_goes_live",
     "pin-ignored": "http/answers/test_cached_files.py::"
     "test_an_answer_has_its_generation_and_at_least_the_requested_one",
     "early-notify": "db/changes/test_emit_and_triggers.py::"
-    "test_what_is_rolled_back_is_never_announced_and_moves_no_board",
+    "test_a_rolled_back_emit_announces_nothing_and_moves_no_key",
     "no-definition-guard": "db/definitions/test_invalidating.py::"
-    "test_a_build_begun_before_an_invalidation_is_refused_by_the_database",
+    "test_the_database_refuses_a_build_begun_before_an_invalidation",
     "unchecked-swap": "db/reindex/test_reindex_batches.py::"
     "test_a_swap_removes_older_pages_and_an_older_index_never_returns",
     "no-outbox": "db/reindex/test_reindex_retries.py::"
-    "test_the_sweeper_sends_what_is_owed_and_has_no_worker_and_nothing_else",
+    "test_the_sweeper_sends_only_unfinished_work_without_a_worker",
     "late-edge": "http/caches/test_edge.py::"
-    "test_an_answer_is_shown_in_the_second_in_which_it_was_asked_for",
+    "test_a_slow_answer_is_kept_only_in_the_second_of_its_request",
 }
 
 
@@ -48,8 +47,8 @@ def test_every_break_has_a_test_that_catches_it() -> None:
 
 @takes_minutes
 @pytest.mark.parametrize("name", CAUGHT_BY)
-def test_what_is_switched_off_is_missed_by_its_test(name: str) -> None:
-    """The test passes in the ordinary run, and fails in this one."""
+def test_a_test_fails_when_its_mechanism_is_switched_off(name: str) -> None:
+    """The same test passes in an ordinary run."""
     here = os.environ.get("PYTEST_XDIST_WORKER", "alone")
     ran = subprocess.run(
         [

@@ -1,5 +1,5 @@
-"""`verify_coherence` on a real fleet that is coherent, or has a replica that lags, answers wrongly,
-or can't be reached."""
+"""`verify_coherence` on a real fleet that is coherent, or has a replica that lags, serves wrong
+bytes, or can't be reached."""
 
 import json
 import os
@@ -32,7 +32,7 @@ SECOND = 1_000_000_000
 
 
 def run(*arguments: str) -> tuple[int, dict[str, Any]]:
-    """The exit status and the report of one pass."""
+    """Runs one pass and returns its exit status and its report."""
     out = StringIO()
     status: Any = 0
     try:
@@ -47,7 +47,7 @@ def replicas_told() -> bool:
 
 
 def swap_page(realm: Realm, html: str) -> None:
-    """An index of one page, as a reindex would swap it in."""
+    """Stores an index of one page, as the swap of a reindex does."""
     job = ReindexJob.objects.create(
         realm_url=realm.url, generation=realm.generation, status=ReindexJob.Status.DONE
     )
@@ -60,8 +60,8 @@ def swap_page(realm: Realm, html: str) -> None:
 
 
 def freeze(replica: Replica, url: str) -> None:
-    """Stops a replica's sidecar, and vouches for its board all the same: no production path does
-    this. Both web workers then hold what stands at `url` now."""
+    """Stops a replica's sidecar but keeps its board live, so that both web workers keep serving the
+    current content of `url`. Production code never does this."""
     replica.kill("sidecar", signal.SIGSTOP)
     replica.board.bump_epoch()
     replica.board.go_live(now_ns() + 60 * SECOND)
@@ -72,7 +72,7 @@ def freeze(replica: Replica, url: str) -> None:
 
 
 def judged(monkeypatch: pytest.MonkeyPatch) -> list[Observation]:
-    """The answers that were wrong when they came, as they come."""
+    """Returns a list that collects every answer that looked wrong when it arrived."""
     found: list[Observation] = []
 
     def judge(answer: Observation, *rest: Any) -> Verdict:
@@ -84,7 +84,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Observation]:
 
 
 @pytest.mark.cluster
-def test_a_fleet_is_found_coherent_lagging_lying_and_unreachable_as_it_is(
+def test_verify_coherence_finds_lag_wrong_bytes_and_unreachable_replicas(
     source: Realm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync_base_realm()
@@ -105,7 +105,7 @@ def test_a_fleet_is_found_coherent_lagging_lying_and_unreachable_as_it_is(
         assert report["unchecked"] == {}
         assert CoherenceReport.objects.get().details == report
 
-        # Changes are followed to both replicas while they happen.
+        # The verifier follows changes to both replicas while they happen.
         verification = Verification(grace=3, samples=10, realms=[source.url, PUBLISHED, secret.url])
         watching = in_thread(verification.run, 1.5)
         wait_until(lambda: verification._generations, "the first poll")
@@ -115,11 +115,11 @@ def test_a_fleet_is_found_coherent_lagging_lying_and_unreachable_as_it_is(
         make.publish(source, PUBLISHED)
         outcome = watching.result(60)
         assert outcome.exit_status == 0, outcome.as_json()
-        # Two changes of the source between two polls are one.
+        # Two changes of the source between two polls count as one.
         assert 3 <= outcome.changes <= 4
         assert outcome.within[1] <= outcome.within[10] <= outcome.within[60] == outcome.changes
 
-        # b hears nothing any more, but falls back to the database before the grace is over.
+        # b hears of no change, but bypasses its caches before the grace period ends.
         post = f"{source.url}post.tsx"
         freeze(b, post)
         make.write(source, post__tsx=b"export const edition = 3;")
@@ -132,7 +132,7 @@ def test_a_fleet_is_found_coherent_lagging_lying_and_unreachable_as_it_is(
         outcome = checking.result(60)
         assert (outcome.exit_status, outcome.violations) == (0, [])
 
-        # From here on b serves the source's old file, and hears of no change.
+        # From now on b serves the source's old file, and hears of no change.
         freeze(b, post)
         expected = make.write(source, post__tsx=b"export const edition = 4;")
         status, report = run("--realm", source.url, "--grace", "0.5")
@@ -152,7 +152,7 @@ def test_a_fleet_is_found_coherent_lagging_lying_and_unreachable_as_it_is(
         assert "refused" in report["unreachable"]["b"]
         assert CoherenceReport.objects.first().unreachable == 1  # type: ignore[union-attr]
 
-        # A replica that was shut down in order a while ago is missing on purpose.
+        # A replica that was shut down properly a while ago isn't expected to answer.
         Row.objects.filter(name="b").update(
             state="stopped", reported_at=timezone.now() - timedelta(minutes=1)
         )
@@ -167,7 +167,7 @@ def refused(*arguments: str) -> CommandError:
     return raised.value
 
 
-def test_without_a_replica_or_a_realm_it_says_so(source: Realm) -> None:
+def test_verify_coherence_fails_without_a_replica_or_a_realm(source: Realm) -> None:
     assert "no replica has reported within a day" in str(refused("--once"))
     Row.objects.create(
         name="a", address="http://127.0.0.1:9", state="live", sidecar_pid=1,
@@ -187,13 +187,13 @@ def test_without_a_replica_or_a_realm_it_says_so(source: Realm) -> None:
     [("--seconds", "0"), ("--seconds", "nan"), ("--grace", "x"), ("--samples", "0"),
      ("--once", "--seconds", "5")],
 )  # fmt: skip
-def test_options_that_mean_nothing_are_refused(arguments: tuple[str, ...]) -> None:
+def test_verify_coherence_refuses_invalid_options(arguments: tuple[str, ...]) -> None:
     with pytest.raises(CommandError, match=arguments[0]):
         call_command("verify_coherence", *arguments)
 
 
-def test_a_realm_of_another_origin_is_named_and_not_checked(source: Realm) -> None:
-    """As there is one where a server has run at another port before."""
+def test_verify_coherence_names_realms_of_other_origins_unchecked(source: Realm) -> None:
+    """Realms of another origin exist if the server used another port before."""
     strays = [
         make.source(url, source.owner, make.SITE).url
         for url in ("http://localhost:4300/ada/site/", "https://localhost:4201/ada/site/",

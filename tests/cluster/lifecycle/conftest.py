@@ -1,4 +1,4 @@
-"""Fixtures: a replica with a realm that shows a number, and faster pings of the sidecar."""
+"""Fixtures: a replica with a realm that shows a number, and a sidecar with faster pings."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.support.cluster import Cluster, Replica
 
 @pytest.fixture
 def replica(source: Realm, tmp_path: Path) -> Iterator[Replica]:
-    """Replica a, of which nothing runs yet; the realm shows 1."""
+    """Replica a, none of whose processes has been started. Its realm shows 1."""
     from realms.publishing.bootstrap import sync_base_realm
 
     sync_base_realm()
@@ -27,5 +27,5 @@ def replica(source: Realm, tmp_path: Path) -> Iterator[Replica]:
 
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five times as many pings as in life."""
+    """Pings five times as often as in production."""
     monkeypatch.setattr(listener_module, "PING_SECONDS", 0.1)

@@ -1,5 +1,5 @@
-"""What happens when another database answers at the same URL: a primary that lost transactions, or
-one that the sidecar is not connected to."""
+"""Another database answers at the same URL: a primary that lost transactions, or one to which the
+sidecar isn't connected."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,9 +29,8 @@ URL = "http://localhost:4201/ada/site/count.ts"
 
 @contextmanager
 def older_copy() -> Iterator[Callable[[], None]]:
-    """Copies the test's database as it is now. Whoever calls what this answers makes the copy take
-    its place, as a standby does that lagged when it became the primary: every connection ends, and
-    what was committed since is lost."""
+    """Copies the test's database. The function that this yields replaces the database by the copy,
+    as in a failover to a standby that lagged: every connection ends, and later commits are lost."""
     name = str(connection.settings_dict["NAME"])
     copy, lost = f"{name}_standby", f"{name}_lost"
     own = connection.get_connection_params()
@@ -73,16 +72,16 @@ def older_copy() -> Iterator[Callable[[], None]]:
 
 
 @pytest.mark.usefixtures("hurry")
-def test_a_primary_that_lost_a_generation_is_believed_and_caches_drop(
+def test_after_a_failover_that_lost_commits_no_lost_content_is_served(
     web: Web, source: Realm, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a replica had in its caches was never to be: it stands in no database any more."""
+    """The replica had cached content of a lost commit, which the new primary doesn't have."""
     first = count(source, 1)
     with older_copy() as promote, listening(local_board(), connect) as listener:
         reporter = Reporter(listener, "http://127.0.0.1:1", committed_generations)
         lost = count(source, 2)
         assert lost == first + 1
-        # The listener hears of the change too, and that empties the cache once more.
+        # Wait until the listener has heard of the change, which invalidates the cache once more.
         assert listener.wait_for_watermark(now_ns(), PATIENCE)
         assert shown(web.get(URL)) == 2
         answer = web.get(URL)
@@ -107,10 +106,11 @@ def test_a_primary_that_lost_a_generation_is_believed_and_caches_drop(
 
 
 @pytest.mark.usefixtures("django_db_setup", "hurry")
-def test_a_sidecar_on_another_database_vouches_for_nothing(
+def test_a_sidecar_connected_to_another_database_never_goes_live(
     tmp_path: Path,
 ) -> None:
-    """A wrong LISTEN_DATABASE_URL, or a primary that was replaced and still runs."""
+    """For example after a wrong LISTEN_DATABASE_URL, or if the old primary still runs after a
+    failover."""
     own = connection.get_connection_params()
     kept = {k: own[k] for k in ("user", "password", "host", "port") if k in own}
 

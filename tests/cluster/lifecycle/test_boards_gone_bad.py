@@ -1,5 +1,5 @@
-"""A board that is deleted, truncated, of another version or unwritable is never trusted, and is
-replaced."""
+"""A board that is deleted, truncated, unwritable or of another version is replaced and never
+trusted."""
 
 import os
 import signal
@@ -30,13 +30,13 @@ database = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process whose board isn't live looks for another one every time."""
+    """Makes a process whose board isn't live look for a new board at each request."""
     monkeypatch.setattr(board_module, "_LOOK_NS", 0)
 
 
 def test_a_board_of_another_version_is_replaced_and_not_rewritten(tmp_path: Path) -> None:
-    """Web workers of the old release have it mapped: in a new layout any slot could look like the
-    moment until which they may believe it."""
+    """Web workers of the old release still map the old file, and could misread a slot of the new
+    layout as the end of liveness."""
     path = tmp_path / "board"
     old = Board(path)
     old.go_live(now_ns() + MINUTE)
@@ -55,9 +55,7 @@ def test_a_board_of_another_version_is_replaced_and_not_rewritten(tmp_path: Path
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
-def test_whoever_has_a_board_mapped_that_is_gone_moves_over_to_the_new_one(
-    tmp_path: Path, how: str
-) -> None:
+def test_a_process_with_a_deleted_board_moves_to_the_new_board(tmp_path: Path, how: str) -> None:
     path, slots = tmp_path / "board", Slots(["a"])
     web = Board(path)
     web.go_live(now_ns() + MINUTE)
@@ -81,10 +79,10 @@ def test_whoever_has_a_board_mapped_that_is_gone_moves_over_to_the_new_one(
     assert not web.unchanged(slots, stamp)
 
 
-def test_it_is_looked_for_at_most_once_a_second(
+def test_a_process_looks_for_a_new_board_at_most_once_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A web service without a sidecar pays nothing for it at every request."""
+    """A web service without a sidecar must not look for a board at every request."""
     now, looks = [now_ns()], []
 
     def follow() -> bool:
@@ -101,8 +99,8 @@ def test_it_is_looked_for_at_most_once_a_second(
 
 
 @pytest.mark.usefixtures("django_db_setup", "hurry", "impatient")
-def test_a_sidecar_moves_over_to_a_new_board_in_a_new_epoch(tmp_path: Path) -> None:
-    """The file was deleted, and a web worker that started since has made another one."""
+def test_a_sidecar_moves_to_a_new_board_and_starts_a_new_epoch(tmp_path: Path) -> None:
+    """The file was deleted, and a web worker that started later has made a new one."""
     path, slots = tmp_path / "board", Slots([f"path|{URL}"])
     first = Board(path)
     with listening(Board(path), connect) as listener:
@@ -145,7 +143,8 @@ def test_boards_deleted_or_truncated_under_running_workers_are_replaced(
         wait_for_hits_of(replica, 3)
     assert replica.workers() == workers, "nobody had to be restarted"
 
-    # Of a page that is gone the kernel makes a signal: who has it mapped ends, and is restarted.
+    # Access to a truncated page causes a SIGBUS, so each process that maps the board ends and is
+    # restarted.
     os.truncate(path, 0)
     for worker in workers:
         wait_until(lambda w=worker: _ends(replica, w), f"{worker} ended", 20)  # type: ignore[misc]
@@ -199,7 +198,7 @@ print(web.live())
 """
 
 
-def test_on_a_full_disk_the_sidecar_says_so_and_the_web_serves_uncached(
+def test_on_a_full_disk_the_sidecar_fails_and_the_web_is_uncached(
     tmp_path: Path,
 ) -> None:
     told = in_a_namespace(str(tmp_path), kind="--mount", code=FULL_DISK)
@@ -209,7 +208,7 @@ def test_on_a_full_disk_the_sidecar_says_so_and_the_web_serves_uncached(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_without_a_board_a_process_is_never_live_until_there_is_one(tmp_path: Path) -> None:
+def test_a_process_is_not_live_until_its_board_can_be_made(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.touch()
     path, slots = folder / "board", Slots(["a"])

@@ -1,4 +1,4 @@
-"""No stale byte is served when the wall clock is set or when the machine sleeps."""
+"""No stale byte is served after the wall clock is set or the machine has slept."""
 
 import os
 import subprocess
@@ -39,11 +39,11 @@ AWAKE = "import sys; from notifications.board import *; print(Board(Path(sys.arg
 @pytest.mark.parametrize(
     ("option", "live"), [("--boottime", "False"), ("--monotonic", "True")], ids=str
 )
-def test_a_board_is_not_believed_after_the_machine_has_slept(
+def test_a_board_is_not_live_after_the_machine_has_slept(
     tmp_path: Path, option: str, live: str
 ) -> None:
-    """While a machine sleeps CLOCK_BOOTTIME goes on and CLOCK_MONOTONIC stands: a namespace in
-    which the first is a minute ahead is a machine that has slept for a minute since."""
+    """During sleep CLOCK_BOOTTIME continues and CLOCK_MONOTONIC stops. A time namespace in which
+    CLOCK_BOOTTIME is a minute ahead looks like a machine that has slept for a minute."""
     path = tmp_path / "board"
     Board(path).go_live(now_ns() + 30 * SECOND)
     told = in_a_namespace(str(path), kind=f"--time {option} 60 --fork", code=AWAKE)
@@ -55,7 +55,7 @@ def test_a_board_is_not_believed_after_the_machine_has_slept(
 def test_a_replica_that_slept_beyond_the_bound_serves_no_stale_byte(
     replica: Replica, source: Realm
 ) -> None:
-    """Not even for the requests that were waiting when it woke."""
+    """Requests that were waiting when the machine woke get no stale byte either."""
     replica.start("web")
     replica.start("sidecar")
     replica.wait_web()
@@ -71,7 +71,7 @@ def test_a_replica_that_slept_beyond_the_bound_serves_no_stale_byte(
         wait_until(lambda: not board.live(), "the bound is over")
         waiting = [in_thread(replica.get, URL) for _ in range(8)]
     finally:
-        # The sidecar last: it must not be the one that saves the web workers.
+        # The sidecar resumes last, so the web workers must notice the expired bound by themselves.
         for each in reversed(everything):
             each.resume()
     assert {shown(answer.result(PATIENCE)) for answer in waiting} == {2}
@@ -81,7 +81,7 @@ def test_a_replica_that_slept_beyond_the_bound_serves_no_stale_byte(
 
 @pytest.mark.parametrize("hours", [-30, 30])
 @pytest.mark.usefixtures("hurry")
-def test_a_step_of_the_wall_clock_makes_nothing_stale_and_nobody_slow(
+def test_a_step_of_the_wall_clock_neither_stales_nor_bypasses_caches(
     web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
     step = timedelta(hours=hours)
@@ -106,7 +106,7 @@ def test_a_step_of_the_wall_clock_makes_nothing_stale_and_nobody_slow(
 
 
 def _count_elsewhere(source: Realm, number: int) -> None:
-    """As `count`, by a process whose clock is right and which has a board of its own."""
+    """Does what `count` does in another process, which has the right clock and another board."""
     ran = subprocess.run(
         [sys.executable, "-c", ELSEWHERE, str(number), str(source.pk)],
         cwd=BASE_DIR,
@@ -133,8 +133,8 @@ make.write(Realm.objects.get(pk=sys.argv[2]), count__ts=text)
 """
 
 
-def test_what_decides_whether_a_byte_is_fresh_knows_one_clock() -> None:
-    """And not the one that people set."""
+def test_modules_that_decide_freshness_never_use_the_wall_clock() -> None:
+    """These modules use only the clock of `now_ns`, which nobody can set."""
     for name in (
         "notifications/board.py",
         "notifications/stamped_cache.py",

@@ -1,5 +1,5 @@
-"""Web service and sidecar start, stop and are upgraded in any order; a second sidecar does no harm,
-and a replica that is gone is forgotten."""
+"""The web service and the sidecar start, stop and are upgraded in any order. A second sidecar does
+no harm, and a replica that is gone is forgotten."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -29,7 +29,7 @@ database = pytest.mark.django_db(transaction=True)
 
 @processes
 @database
-def test_the_sidecar_may_start_first(replica: Replica, source: Realm) -> None:
+def test_the_sidecar_may_start_before_the_web_service(replica: Replica, source: Realm) -> None:
     replica.start("sidecar")
     replica.wait_live()
     count(source, 2)
@@ -40,10 +40,10 @@ def test_the_sidecar_may_start_first(replica: Replica, source: Realm) -> None:
 
 @processes
 @database
-def test_the_web_may_start_first_and_the_sidecar_be_upgraded_apart(
+def test_the_web_service_may_start_first_and_the_sidecar_be_replaced(
     replica: Replica, source: Realm
 ) -> None:
-    """Stopped and another one started: slower in between, and never older than the bound."""
+    """While no sidecar runs, answers are slower, and never older than the bound."""
     replica.start("web")
     replica.wait_web()
     for number in (2, 3):
@@ -69,10 +69,11 @@ def test_the_web_may_start_first_and_the_sidecar_be_upgraded_apart(
 
 
 @pytest.mark.usefixtures("django_db_setup", "hurry")
-def test_two_sidecars_on_one_board_would_be_harmless(tmp_path: Path) -> None:
-    """The second is refused while it can be (`test_listen_command.py`). Were the lock file
-    deleted: each vouches only for what it has applied itself, so the deaf one vouches for nothing,
-    and what it hears late is stale once more."""
+def test_two_sidecars_on_one_board_are_harmless(tmp_path: Path) -> None:
+    """Normally the second sidecar is refused (`test_listen_command.py`), but not if its lock file
+    was deleted. Each sidecar keeps the board live only for changes that it has applied itself, so a
+    sidecar that hears nothing can't keep the board live. A change that a sidecar hears late only
+    makes entries stale again."""
     slots = Slots([f"path|{URL}"])
     change = REALM_FILE_CHANGES, "http://localhost:4201/ada/site/:count.ts"
     with proxy() as network:

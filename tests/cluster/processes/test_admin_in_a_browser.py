@@ -1,7 +1,7 @@
-"""An operator finds and mends the faults of a fleet by clicking in the admin, in a real browser.
+"""An operator finds and fixes the faults of a fleet by clicking in the admin, in a real browser.
 
-It takes about a minute, because it waits for reports of real sidecars. It needs Debian's Chromium
-(`apt-get install chromium`); without it, it is skipped and says so.
+The tests take about a minute, because they wait for reports of real sidecars. They need Debian's
+Chromium (`apt-get install chromium`) and are skipped without it.
 """
 
 import shutil
@@ -35,14 +35,14 @@ pytestmark = [
 ]
 
 PUBLISHED = "http://ada.localhost:4201/"
-#: How long a page may take to show what a sidecar has reported, or has not reported.
+#: How long a page may take to show a report of a sidecar, or that a report is missing.
 SHOWN_MS = 60_000
 WIDTHS = (1440, 390)
 
 
 @pytest.fixture
 def fleet(tmp_path: Path, source: Realm) -> Iterator[Cluster]:
-    """Two replicas, without a worker."""
+    """Two replicas without a worker."""
     with cluster(tmp_path) as made:
         made.wait_reported()
         yield made
@@ -50,19 +50,20 @@ def fleet(tmp_path: Path, source: Realm) -> Iterator[Cluster]:
 
 @pytest.fixture
 def browser(monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
-    # The browser's library runs an event loop in this thread; the tests use the database there.
+    # Playwright runs an event loop in this thread, in which the tests also use the database.
     monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
     with sync_playwright() as started:
         running = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield running
         running.close()
-        # Under that loop Django has connections of its own.
+        # Inside that event loop Django opens further connections.
         connections.close_all()
 
 
 @pytest.fixture
 def page(fleet: Cluster, browser: Browser) -> Iterator[Page]:
-    """A page of a superuser, signed in by clicking. Any answer of 400 or above fails the test."""
+    """The page of a superuser who has logged in through the form. Any answer of 400 or above fails
+    the test."""
     get_user_model().objects.create_superuser("root", password="root")
     context = browser.new_context(
         base_url=fleet.replicas[0].address, viewport={"width": WIDTHS[0], "height": 900}
@@ -84,12 +85,12 @@ def page(fleet: Cluster, browser: Browser) -> Iterator[Page]:
 
 
 def row(page: Page, url: str) -> Any:
-    """The row of a realm on the start page."""
+    """Returns a realm's row on the start page."""
     return page.locator("tbody tr", has=page.get_by_role("link", name=url, exact=True))
 
 
 def publish(page: Page, source: Realm) -> None:
-    """Publishes the source realm from its row, and waits until its pages are done."""
+    """Publishes the source realm through its row, and waits until its pages are done."""
     page.goto("/_admin/")
     page.get_by_role("link", name=f"Publish {source.url}").click()
     if Realm.objects.filter(url=PUBLISHED).exists():
@@ -101,7 +102,7 @@ def publish(page: Page, source: Realm) -> None:
     expect(page.locator("tbody tr").first).to_contain_text("done after", timeout=SHOWN_MS)
 
 
-def test_an_operator_publishes_sees_faults_mends_and_rolls_back(
+def test_an_operator_publishes_sees_faults_clears_and_rolls_back(
     fleet: Cluster, page: Page, source: Realm
 ) -> None:
     fleet.start_worker()
@@ -109,7 +110,7 @@ def test_an_operator_publishes_sees_faults_mends_and_rolls_back(
     page.goto("/_admin/")
     expect(page.locator(".verdict")).to_contain_text("All 2 replicas are current")
 
-    # A sidecar stops: the page says so by itself, and what to do; started again, all is well.
+    # A sidecar stops. The page shows the fault and what to do, and after a restart shows no fault.
     b = fleet.replicas[1]
     b.kill("sidecar")
     expect(page.locator(".verdict")).to_contain_text("b has", timeout=SHOWN_MS)
@@ -118,8 +119,8 @@ def test_an_operator_publishes_sees_faults_mends_and_rolls_back(
     b.start("sidecar")
     expect(page.locator(".verdict")).to_contain_text("All 2 replicas are current", timeout=SHOWN_MS)
 
-    # A web service stops.
-    # Killed, it would leave its web workers behind, which answer.
+    # A web service stops. The web service gets SIGTERM, because SIGKILL would leave its web workers
+    # running.
     b.kill("web", signal.SIGTERM)
     b.running["web"].wait(20)
     expect(page.locator(".verdict")).to_contain_text(
@@ -128,7 +129,7 @@ def test_an_operator_publishes_sees_faults_mends_and_rolls_back(
     b.start("web")
     expect(page.locator(".verdict")).to_contain_text("All 2 replicas are current", timeout=SHOWN_MS)
 
-    # A clear, by keyboard alone: each replica answers.
+    # The operator clears caches with the keyboard, and sees each replica's answer.
     page.get_by_role("link", name=f"Clear the caches of {PUBLISHED}").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name=f"Clear the caches of {PUBLISHED}?")).to_be_visible()
@@ -168,7 +169,7 @@ def test_a_failed_job_is_retried_by_a_click(fleet: Cluster, page: Page, source: 
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_no_page_has_a_serious_fault_of_accessibility(
+def test_no_page_has_a_serious_accessibility_problem(
     fleet: Cluster, page: Page, source: Realm, width: int
 ) -> None:
     fleet.start_worker()
@@ -193,7 +194,9 @@ def test_no_page_has_a_serious_fault_of_accessibility(
         assert serious == [], path
 
 
-def test_the_pages_work_without_scripts(fleet: Cluster, browser: Browser, source: Realm) -> None:
+def test_the_admin_pages_work_without_scripts(
+    fleet: Cluster, browser: Browser, source: Realm
+) -> None:
     get_user_model().objects.create_superuser("root", password="root")
     context = browser.new_context(base_url=fleet.replicas[0].address, java_script_enabled=False)
     plain = context.new_page()
@@ -204,5 +207,5 @@ def test_the_pages_work_without_scripts(fleet: Cluster, browser: Browser, source
     expect(plain.locator(".verdict")).to_be_visible()
     plain.get_by_role("link", name=f"Clear the caches of {source.url}").click()
     plain.get_by_role("button", name="Clear on every replica").click()
-    # The page of answers refreshes itself without scripts too.
+    # The page with the replicas' answers refreshes itself without scripts too.
     expect(plain.locator(".verdict")).to_contain_text("No more answers", timeout=SHOWN_MS)

@@ -1,5 +1,5 @@
-"""The database is stopped under load for 20 s. The tests check what clients are told, what the logs
-say, and that answers are up to date when the database is back."""
+"""The database is stopped for 20 s under load. The test checks the answers to clients, the number
+of log lines, and that answers are current when the database is back."""
 
 import tempfile
 import threading
@@ -27,20 +27,21 @@ print("login", make.realm_login(realm, "ada")["Authorization"])
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that the server's user may enter."""
+    """A folder that the Postgres server's user may enter."""
     with tempfile.TemporaryDirectory(prefix="realm-outage-", ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o755)
         yield Path(name)
 
 
 def lines(running: Cluster) -> Counter[str]:
-    """How many lines each process has logged."""
+    """Counts the lines that each process has logged."""
     logs = running.folder.glob("*.log")
     return Counter({log.stem: len(log.read_bytes().splitlines()) for log in logs})
 
 
 def ask(replica: Replica, login: dict[str, str], number: int) -> int:
-    """The status of one of many requests; 0 where the connection is refused."""
+    """Sends one of several kinds of requests and returns the status, or 0 if the connection is
+    refused."""
     try:
         match number % 4:
             case 0:
@@ -59,7 +60,7 @@ def ask(replica: Replica, login: dict[str, str], number: int) -> int:
 
 @pytest.mark.cluster
 @pytest.mark.django_db(transaction=True)
-def test_a_database_that_is_stopped_for_20_s_is_no_500_and_few_lines(folder: Path) -> None:
+def test_an_outage_of_20_s_causes_no_500_and_few_log_lines(folder: Path) -> None:
     (port,) = free_ports(1)
     server = Postgres(folder, port)
     server.start()
@@ -113,7 +114,7 @@ def _outage(running: Cluster, server: Postgres, login: dict[str, str]) -> None:
             over.set()
         for each in running_clients:
             each.result(60)
-    # Both workers have applied what was committed, or bypass their caches.
+    # Each web worker has heard of the write, or bypasses its caches.
     for answer in replica.each_worker(f"{REALM}back.ts").values():
         assert answer.text.startswith(body)
     assert 500 not in seen

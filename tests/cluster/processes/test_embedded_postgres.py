@@ -1,7 +1,7 @@
-"""The embedded Postgres: who starts it, who stops it, and which failures it recovers from.
+"""The embedded Postgres: which process starts and stops it, and from which failures it recovers.
 
-Every user is a process of its own that does what it is told on stdin and answers on stdout, so a
-test decides the order of events. The data folders are the tests' own.
+Each user is a separate process that takes commands on stdin and answers on stdout, so a test
+decides the order of events. The tests use their own data folders.
 """
 
 import os
@@ -27,7 +27,7 @@ SOCKET_PATH_BYTES = 107
 
 @pytest.fixture(scope="module")
 def top() -> Iterator[Path]:
-    """A folder that any user of the machine may enter, as a server of root's needs it."""
+    """A folder that every user of the machine may enter, which a server started by root needs."""
     with tempfile.TemporaryDirectory(prefix="realm-pg-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -38,7 +38,7 @@ def top() -> Iterator[Path]:
 
 @pytest.fixture
 def machine(top: Path) -> Iterator[Machine]:
-    """Ends what the test has started, servers included, whatever became of the test."""
+    """Ends all processes and servers that the test has started, even if the test fails."""
     try:
         with ExitStack() as stack:
             yield Machine(top, stack)
@@ -59,7 +59,7 @@ IDENTITY = (
 )
 
 
-def test_two_data_folders_side_by_side_do_not_disturb_each_other(machine: Machine) -> None:
+def test_two_data_folders_have_independent_servers(machine: Machine) -> None:
     one, two = machine.user(machine.folder("a")), machine.user(machine.folder("b"))
     for user, text in ((one, "one"), (two, "two")):
         keep(user, text)
@@ -127,7 +127,7 @@ def a_server_of_another_folder(machine: Machine, uid: int) -> int:
 
 
 @pytest.mark.parametrize("stranger", [a_program, a_server_of_another_folder])
-def test_a_stale_pid_file_whose_number_another_process_has_is_got_over(
+def test_a_server_starts_despite_a_pid_file_with_another_processs_id(
     machine: Machine, stranger: Callable[[Machine, int], int]
 ) -> None:
     folder = machine.folder("a")
@@ -152,7 +152,7 @@ def test_a_stale_pid_file_whose_number_another_process_has_is_got_over(
 
 
 @pytest.mark.parametrize("reaped", [True, False], ids=["reaped", "a zombie"])
-def test_after_a_server_kill_committed_data_is_there_and_it_connects(
+def test_after_a_killed_server_users_reconnect_and_find_committed_data(
     machine: Machine, reaped: bool
 ) -> None:
     folder = machine.folder("a")
@@ -175,7 +175,7 @@ def test_after_a_server_kill_committed_data_is_there_and_it_connects(
     assert stopped(folder, started)
 
 
-def test_two_processes_that_start_at_the_same_moment_get_one_server(machine: Machine) -> None:
+def test_two_processes_that_start_at_the_same_time_share_one_server(machine: Machine) -> None:
     for _ in ("the folder is new", "the folder has been used"):
         folder = machine.folder("fresh")
         users = machine.user(folder), machine.user(folder)
@@ -189,7 +189,7 @@ def test_two_processes_that_start_at_the_same_moment_get_one_server(machine: Mac
         assert stopped(folder, pid)
 
 
-def test_an_initdb_that_is_killed_half_way_leaves_a_folder_that_works(machine: Machine) -> None:
+def test_a_folder_is_usable_after_initdb_was_killed_midway(machine: Machine) -> None:
     folder = machine.folder("half")
     user = machine.user(folder)
     user.begin("socket_folder")
@@ -209,8 +209,8 @@ def test_an_initdb_that_is_killed_half_way_leaves_a_folder_that_works(machine: M
     assert not list(folder.glob("postgres.draft-*"))
 
 
-def test_a_server_that_is_not_ready_yet_is_waited_for(machine: Machine) -> None:
-    """It recovers from a crash, or shuts down: its pid file says so."""
+def test_a_user_waits_for_a_server_that_is_not_ready_yet(machine: Machine) -> None:
+    """The pid file says that the server is recovering or shutting down."""
     folder = machine.folder("a")
     first, second = machine.user(folder), machine.user(folder)
     keep(first, "committed")
@@ -225,7 +225,7 @@ def test_a_server_that_is_not_ready_yet_is_waited_for(machine: Machine) -> None:
     assert second.answer() == [["committed"]]
 
 
-def test_a_pid_file_that_its_server_died_writing_is_got_over(machine: Machine) -> None:
+def test_a_server_starts_despite_an_incomplete_pid_file(machine: Machine) -> None:
     folder = machine.folder("a")
     first = machine.user(folder)
     keep(first, "committed")
@@ -234,11 +234,11 @@ def test_a_pid_file_that_its_server_died_writing_is_got_over(machine: Machine) -
     end(pid)
     file = folder / "postgres/postmaster.pid"
     file.write_text("\n".join(file.read_text().split("\n")[:4]))
-    (folder / "postgres/.s.PGSQL.5432.lock").unlink()  # comes later
+    (folder / "postgres/.s.PGSQL.5432.lock").unlink()  # Postgres writes this lock file later.
     assert machine.user(folder).ask(KEPT) == [["committed"]]
 
 
-def test_a_folder_with_a_name_too_long_for_a_socket_works(machine: Machine) -> None:
+def test_a_folder_with_a_path_too_long_for_a_socket_works(machine: Machine) -> None:
     folder = machine.folder("long-" * 30)
     assert len(os.fsencode(folder / "postgres/.s.PGSQL.5432")) > SOCKET_PATH_BYTES
     user, other = machine.user(folder), machine.user(folder)
@@ -254,7 +254,7 @@ def test_a_folder_with_a_name_too_long_for_a_socket_works(machine: Machine) -> N
 
 
 def ordinary_user() -> int:
-    """The id of a user who may do nothing special."""
+    """Returns the id of an unprivileged user."""
     if os.geteuid() != 0:
         pytest.skip("the tests run as an ordinary user, so all of this file is this test")
     try:
@@ -265,7 +265,7 @@ def ordinary_user() -> int:
     return uid
 
 
-def test_an_ordinary_user_has_a_server_too_where_root_has_one(machine: Machine) -> None:
+def test_an_ordinary_user_can_run_a_server_beside_roots(machine: Machine) -> None:
     uid = ordinary_user()
     roots = machine.user(machine.folder("a"))
     keep(roots, "of root")

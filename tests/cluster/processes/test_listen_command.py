@@ -1,4 +1,5 @@
-"""`manage.py listen_file_changes` as a process: how it starts, answers, is refused, and ends."""
+"""`manage.py listen_file_changes` as a process: its start, its answers, its refusals and its
+end."""
 
 import json
 import os
@@ -18,14 +19,14 @@ from tests.support.cluster import Cluster, Replica, free_ports, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 
-#: Python needs a moment to start and Django another one.
+#: Enough time for Python and Django to start.
 SECONDS = 20
 BOUND_SECONDS = 2
 
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
-    """Replica a, of which nothing runs yet."""
+    """Replica a, none of whose processes has been started."""
     fleet = Cluster(tmp_path, 1, {})
     try:
         yield fleet.replicas[0]
@@ -43,7 +44,8 @@ def live(replica: Replica) -> Replica:
 def run(
     replica: Replica, *arguments: str, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Runs another one to its end, on the same board unless the environment says otherwise."""
+    """Runs another `listen_file_changes` to its end, on the same board unless the environment names
+    another."""
     sidecar = replica.commands["sidecar"]
     return subprocess.run(
         [*sidecar.command, *arguments],
@@ -57,12 +59,12 @@ def run(
 
 
 def told(replica: Replica) -> str:
-    """What the sidecar has said so far."""
+    """Returns what the sidecar has logged so far."""
     return (replica.cluster.folder / "sidecar-a.log").read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_asked_to_end_it_ends_in_order_and_the_board_is_not_live(
+def test_a_signal_ends_the_sidecar_properly_and_the_board_is_not_live(
     live: Replica, number: signal.Signals
 ) -> None:
     process = live.running["sidecar"]
@@ -74,7 +76,7 @@ def test_asked_to_end_it_ends_in_order_and_the_board_is_not_live(
     assert "Traceback" not in told(live)
 
 
-def test_a_killed_sidecar_leaves_a_board_that_expires_and_room_for_another(
+def test_a_killed_sidecars_board_expires_and_another_can_start(
     live: Replica,
 ) -> None:
     first = live.board.sidecar_pid
@@ -86,7 +88,7 @@ def test_a_killed_sidecar_leaves_a_board_that_expires_and_room_for_another(
     assert live.board.sidecar_pid == live.running["sidecar"].pid != first
 
 
-def test_a_second_one_on_the_same_board_is_refused(live: Replica) -> None:
+def test_a_second_sidecar_on_the_same_board_is_refused(live: Replica) -> None:
     first = live.running["sidecar"].pid
     refused = run(live)
     assert refused.returncode == 1
@@ -98,7 +100,7 @@ def test_a_second_one_on_the_same_board_is_refused(live: Replica) -> None:
     assert live.board.sidecar_pid == first
 
 
-def test_check_tells_the_state_as_json_and_by_its_exit_status(replica: Replica) -> None:
+def test_check_prints_the_state_as_json_and_sets_the_exit_status(replica: Replica) -> None:
     before = run(replica, "--check")
     assert before.returncode == 1
     assert (json.loads(before.stdout)["live"], json.loads(before.stdout)["state"]) == (False, None)
@@ -112,7 +114,7 @@ def test_check_tells_the_state_as_json_and_by_its_exit_status(replica: Replica) 
     state = json.loads(during.stdout)
     assert state["replica"] == "a"
     assert (state["live"], state["state"]) == (True, "live")
-    # It stands still: its last report says what its board doesn't any more.
+    # The sidecar is suspended, so its last report is out of date and its board isn't live.
     replica.kill("sidecar", signal.SIGSTOP)
     replica.wait_not_live()
     assert Row.objects.get(name="a").state == "live"
@@ -157,7 +159,7 @@ def test_an_unusable_board_ends_the_sidecar_with_a_message(
     assert "Traceback" not in ended.stderr
 
 
-def test_it_sums_what_its_web_workers_count_even_of_a_killed_one(
+def test_the_sidecar_sums_the_figures_of_web_workers_even_killed_ones(
     live: Replica,
 ) -> None:
     live.start("web")
@@ -172,7 +174,7 @@ def test_it_sums_what_its_web_workers_count_even_of_a_killed_one(
     before = figures()["requests"]
     killed = next(iter(folder_of(live.board.path).glob("*.json"))).name.partition("-")[0]
     os.kill(int(killed), signal.SIGKILL)
-    # The web service starts another in its place.
+    # The web service starts a new web worker.
     wait_until(
         lambda: len(list(folder_of(live.board.path).glob("*.json"))) == 3, "another", SECONDS
     )

@@ -1,4 +1,4 @@
-"""A test run that is killed leaves no process of a cluster behind."""
+"""A killed test run leaves no process of a cluster behind."""
 
 import os
 import signal
@@ -16,7 +16,8 @@ from tests.support.servers.reaper import reap
 
 pytestmark = pytest.mark.cluster
 
-#: A run that starts a process, which starts one that inherits nothing and one in another session.
+#: Starts a process that starts two others: one with an empty environment, and one in another
+#: session.
 RUN = """
 import os, subprocess, sys, time
 from tests.support.servers.reaper import mark
@@ -48,7 +49,7 @@ def run() -> "Iterator[subprocess.Popen[str]]":
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
-def test_what_a_killed_run_has_started_ends_with_it(
+def test_all_processes_of_a_killed_run_end(
     run: "subprocess.Popen[str]", number: signal.Signals
 ) -> None:
     assert run.stdout is not None
@@ -59,7 +60,7 @@ def test_what_a_killed_run_has_started_ends_with_it(
     wait_until(lambda: not any(_runs(each) for each in started), "everything ended")
 
 
-def test_other_runs_are_left_alone(tmp_path: Path) -> None:
+def test_processes_of_other_runs_are_not_ended(tmp_path: Path) -> None:
     other = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(600)"],
         env={**os.environ, "REALM_TEST_RUN": "another run"},

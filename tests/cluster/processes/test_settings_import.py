@@ -1,4 +1,4 @@
-"""Importing the settings writes nothing; what is made at the first use is made once."""
+"""Importing the settings writes nothing, and the secret seed is made once, at its first use."""
 
 import os
 import subprocess
@@ -11,10 +11,10 @@ import pytest
 from settings.environment import BASE_DIR
 from settings.secrets import secret_seed
 
-# 8 s: each process imports the settings anew, which is what is tested.
+# Takes 8 s, because each process must import the settings anew.
 pytestmark = pytest.mark.cluster
 
-#: Signs in each way that the server knows, or verifies what another process has signed.
+#: Makes every kind of signature of the server, or verifies signatures of another process.
 SIGNING = """
 import sys, django
 django.setup()
@@ -44,7 +44,7 @@ else:
     assert ada.get_session_auth_hash() == session_hash
     assert default_token_generator.check_token(ada, reset)
 """
-#: Each is a way to import the settings without using them.
+#: Ways to import the settings without using them.
 IMPORTS = {
     "the settings": "import settings",
     "Django": "import django; django.setup(); import settings.urls",
@@ -75,7 +75,7 @@ def test_an_import_writes_nothing_to_the_disk(what: str, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_one_process_signs_with_a_made_seed_another_accepts(tmp_path: Path) -> None:
+def test_processes_accept_each_others_signatures_with_a_generated_seed(tmp_path: Path) -> None:
     signed = run(tmp_path, SIGNING).split()
     assert [path.name for path in tmp_path.iterdir()] == ["secret-seed"]
     assert (tmp_path / "secret-seed").stat().st_mode & 0o777 == 0o600
@@ -91,7 +91,7 @@ def test_processes_that_start_together_agree_on_a_seed(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["secret-seed"]
 
 
-def test_threads_that_need_it_together_agree_on_a_seed(tmp_path: Path) -> None:
+def test_threads_that_need_a_seed_at_the_same_time_agree_on_it(tmp_path: Path) -> None:
     make = secret_seed.__wrapped__
     for attempt in range(20):
         folder = tmp_path / str(attempt)

@@ -1,4 +1,4 @@
-"""Slow clients keep nobody else waiting: cached answers are served meanwhile."""
+"""Slow clients don't delay others: cached answers are served meanwhile."""
 
 import socket
 import threading
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 SITE = "http://localhost:4201/ada/site/"
 PAGE = f"{SITE}dot.png"
 LARGE = f"{SITE}large.bin"
-#: Ends before the test's client gives up, and long after a page that waits for nobody.
+#: More than an undelayed page takes, and less than the time-out of the test's client.
 SECONDS = 10
 
 
@@ -36,7 +36,7 @@ SECONDS = 10
 def fleet(
     request: pytest.FixtureRequest, source: Any, base: None, tmp_path: Path
 ) -> Iterator[Cluster]:
-    """One replica whose deadlines are short: 2 s, or what a test asks for."""
+    """One replica with deadlines of 2 s, or of what a test asks for."""
     seconds = getattr(request, "param", "2")
     make.write_paths(source, {"large.bin": bytes(5_000_000)})
     with cluster(tmp_path, 1, REALM_BODY_SECONDS="2", REALM_SEND_SECONDS=seconds) as running:
@@ -45,25 +45,25 @@ def fleet(
 
 @pytest.fixture
 def replica(fleet: Cluster) -> Replica:
-    """The replica, with the page in the caches of both its web workers."""
+    """The replica, with the page in the caches of both web workers."""
     made = fleet.replicas[0]
     wait_until(lambda: all(a.cache == "hit" for a in made.each_worker(PAGE).values()), "cached")
     return made
 
 
 def answered(replica: Replica) -> None:
-    """Fails unless the cached page is answered time and again."""
+    """Fails unless the cached page is answered each of 20 times."""
     for _ in range(20):
         assert replica.request("GET", PAGE, timeout=SECONDS).cache == "hit"
 
 
-def test_cached_pages_are_served_beside_slow_bodies(replica: Replica, source: Any) -> None:
+def test_cached_pages_are_served_during_slow_uploads(replica: Replica, source: Any) -> None:
     login = make.realm_login(source, "ada")
     with slow_bodies(replica.port, 40, f"{SITE}up.bin", headers=login):
         answered(replica)
 
 
-def test_cached_pages_are_served_beside_bodies_for_every_kind_of_url(replica: Replica) -> None:
+def test_cached_pages_are_served_during_slow_bodies_to_every_kind_of_url(replica: Replica) -> None:
     urls = (f"{SITE}_atomic", f"{SITE}_search", "http://localhost:4201/_server-session",
             "http://localhost:4201/_at/", "http://localhost:4201/nowhere/x",
             "http://localhost:4201/_admin/login/")  # fmt: skip
@@ -71,17 +71,17 @@ def test_cached_pages_are_served_beside_bodies_for_every_kind_of_url(replica: Re
         answered(replica)
 
 
-def test_cached_pages_are_served_beside_answers_that_nobody_reads(replica: Replica) -> None:
+def test_cached_pages_are_served_while_clients_read_no_answers(replica: Replica) -> None:
     with never_reading(replica.port, 40, LARGE), never_reading(replica.port, 40, PAGE):
         answered(replica)
 
 
-def test_cached_pages_are_served_beside_slow_headers_and_silence(replica: Replica) -> None:
+def test_cached_pages_are_served_during_slow_headers_and_silence(replica: Replica) -> None:
     with slow_headers(replica.port, 900), silent(replica.port, 900):
         answered(replica)
 
 
-def test_uploads_are_taken_beside_slow_bodies(replica: Replica, source: Any) -> None:
+def test_uploads_succeed_during_slow_uploads_of_others(replica: Replica, source: Any) -> None:
     login = make.realm_login(source, "ada")
     with slow_bodies(replica.port, 40, f"{SITE}up.bin", headers=login):
         answer = replica.request(
@@ -90,9 +90,7 @@ def test_uploads_are_taken_beside_slow_bodies(replica: Replica, source: Any) -> 
         assert answer.status == 204
 
 
-def test_uploads_are_taken_beside_large_bodies_that_stopped_coming(
-    replica: Replica, source: Any
-) -> None:
+def test_uploads_succeed_while_large_bodies_of_others_stall(replica: Replica, source: Any) -> None:
     login = {"Content-Type": "application/octet-stream", **make.realm_login(source, "ada")}
     start = (
         b"POST /nobody/_atomic HTTP/1.1\r\nHost: localhost:4201\r\nContent-Length: 33554432\r\n\r\n"
@@ -111,7 +109,7 @@ def test_a_body_that_is_too_slow_is_refused_and_its_connection_closed(replica: R
     assert all(b"connection: close" in answer for answer in attack.answers)
 
 
-def test_an_upload_that_is_not_read_ends_its_connection(replica: Replica, source: Any) -> None:
+def test_a_refused_upload_closes_its_connection(replica: Replica, source: Any) -> None:
     login = make.realm_login(source, "ada")["Authorization"]
     for headers, status in (
         ("Content-Length: 99999999999", 413),
@@ -122,17 +120,15 @@ def test_an_upload_that_is_not_read_ends_its_connection(replica: Replica, source
             f"POST /ada/site/up.bin HTTP/1.1\r\nHost: localhost:4201\r\nAuthorization: {login}\r\n"
             f"Content-Type: application/octet-stream\r\n{headers}\r\n\r\n"
         )
-        # It answers before a byte has come, and then comes the end.
+        # The server answers before any byte of the body comes, and then closes the connection.
         answer = send_raw(replica.port, head.encode())
         assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer
         assert b"connection: close" in answer
 
 
-# On a busy machine the last answers begin seconds after the first.
+# A deadline of 10 s, because on a busy machine the last answers begin seconds after the first.
 @pytest.mark.parametrize("fleet", ["10"], indirect=True)
-def test_what_nobody_reads_takes_bounded_memory_and_is_given_up(
-    replica: Replica, source: Any
-) -> None:
+def test_unread_answers_take_bounded_memory_and_are_cut_off(replica: Replica, source: Any) -> None:
     make.write_paths(source, {f"large-{n}.bin": bytes([n]) * 5_000_000 for n in range(12)})
     attacks = [never_reading(replica.port, 10, f"{SITE}large-{n}.bin") for n in range(12)]
     with all_of(*attacks):
@@ -142,9 +138,9 @@ def test_what_nobody_reads_takes_bounded_memory_and_is_given_up(
         wait_until(lambda: _established(replica) == 0, "the connections are ended", 60)
 
 
-# On a busy machine the last answers begin seconds after the first.
+# A deadline of 10 s, because on a busy machine the last answers begin seconds after the first.
 @pytest.mark.parametrize("fleet", ["10"], indirect=True)
-def test_parts_of_large_answers_that_nobody_reads_take_no_copies(replica: Replica) -> None:
+def test_unread_ranges_of_a_large_answer_are_not_copied(replica: Replica) -> None:
     before = max(each.memory_info().rss for each in _workers(replica))
     with part_never_read(replica.port, 120, LARGE):
         wait_until(lambda: _established(replica) >= 110, "the answers have begun")
@@ -153,20 +149,21 @@ def test_parts_of_large_answers_that_nobody_reads_take_no_copies(replica: Replic
     assert after - before < 250 * 1024**2, "as much as fifty copies would be"
 
 
-def test_connections_on_which_no_headers_come_are_ended(replica: Replica) -> None:
+def test_connections_without_complete_headers_are_closed(replica: Replica) -> None:
     with slow_headers(replica.port, 20) as headers, silent(replica.port, 20):
         wait_until(lambda: headers.ended == 20, "slow headers are cut off", 60)
         wait_until(lambda: _established(replica) == 0, "silent connections are ended", 60)
 
 
-def test_an_answer_to_a_slow_but_steady_reader_comes_whole(replica: Replica) -> None:
+def test_a_slow_but_steady_reader_gets_the_whole_answer(replica: Replica) -> None:
     with socket.create_connection(("127.0.0.1", replica.port)) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         client.sendall(b"GET /ada/site/large.bin HTTP/1.1\r\nHost: localhost:4201\r\n"
                        b"Connection: close\r\n\r\n")  # fmt: skip
         client.settimeout(SECONDS)
         size, began = 0, time.monotonic()
-        # Longer than the time for a piece in all, and a good deal in each.
+        # The reader takes longer than the deadline of one piece for the whole, but less for each
+        # piece.
         while piece := client.recv(65536):
             size += len(piece)
             if time.monotonic() - began < 4:
@@ -174,7 +171,7 @@ def test_an_answer_to_a_slow_but_steady_reader_comes_whole(replica: Replica) -> 
     assert size > 5_000_000
 
 
-def test_many_clients_read_large_answers_whole_at_once(replica: Replica) -> None:
+def test_many_concurrent_clients_get_whole_large_answers(replica: Replica) -> None:
     sizes: list[int] = []
 
     def read() -> None:
@@ -193,8 +190,7 @@ def _workers(replica: Replica) -> list[psutil.Process]:
 
 
 def _established(replica: Replica) -> int:
-    """How many connections the replica's web workers have, without that of its sidecar, which asks
-    them whether they answer."""
+    """Counts the connections of the replica's web workers, except those of its sidecar."""
     sidecar = psutil.Process(replica.running["sidecar"].pid)
     its = {each.laddr.port for each in sidecar.net_connections("tcp")}
     return sum(

@@ -1,4 +1,4 @@
-"""One publish through real processes is one trace, from its request to its landed pages."""
+"""A publish through real processes is one trace, from its request until its pages are shown."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from tests.support.cluster import cluster, free_ports, wait_until
 from tests.support.servers.collector import Collector, Span, collector
 
 PUBLISHED = "http://ada.localhost:4201/"
-#: Each span of a publish, and the one that it is part of.
+#: Each span of a publish with its parent span.
 PARENTS = {
     "publish": None,
     "lock": "publish",
@@ -43,7 +43,7 @@ def traces() -> Iterator[Collector]:
         yield running
 
 
-def test_a_publish_is_one_trace_up_to_its_landed_pages(
+def test_a_publish_is_one_trace_until_its_pages_are_shown(
     source: Realm, tmp_path: Path, traces: Collector
 ) -> None:
     sync_base_realm()
@@ -74,13 +74,13 @@ def test_a_publish_is_one_trace_up_to_its_landed_pages(
 
 
 def in_order(*names: str, traces: Collector) -> None:
-    """Asserts that one began after another."""
+    """Asserts that the spans began in this order."""
     spans: list[Span] = [traces.named(name)[0] for name in names]
     began = [each.began for each in spans]
     assert began == sorted(began)
 
 
-def test_a_collector_that_is_away_keeps_nothing_from_landing(source: Realm, tmp_path: Path) -> None:
+def test_pages_are_shown_even_if_the_trace_collector_is_away(source: Realm, tmp_path: Path) -> None:
     sync_base_realm()
     (port,) = free_ports(1)
     endpoint = f"http://127.0.0.1:{port}/v1/traces"

@@ -1,5 +1,5 @@
-"""Owners take turns: the queued work of one owner doesn't keep another owner's publish from being
-rendered (P10)."""
+"""Workers are shared between owners: one owner's queued work doesn't delay the rendering of another
+owner's publish (P10)."""
 
 import json
 import threading
@@ -33,7 +33,7 @@ export class Plain extends Card {
   static isolated = ({ card }) => <p>{card.title}</p>;
 }
 """
-#: It loops where its title says so.
+#: A card loops if its title is `loop`.
 LOOPING = b"""\
 import { Card, string } from "@realm/base";
 export class Looping extends Card {
@@ -44,13 +44,13 @@ export class Looping extends Card {
 
 
 def looping(count: int) -> dict[str, bytes]:
-    """The files of a realm with so many looping cards."""
+    """Returns the files of a realm with `count` looping cards."""
     card = make.card("./looping", "Looping", title="loop")
     return {"looping.tsx": LOOPING, **{f"c{i:03}.json": card for i in range(count)}}
 
 
 def publish(fleet: Cluster, source: Realm, url: str) -> None:
-    """Publishes through a replica, as its owner."""
+    """Publishes through a replica, as the source's owner."""
     assert source.owner is not None
     answer = fleet.replicas[0].request(
         "POST",
@@ -63,7 +63,7 @@ def publish(fleet: Cluster, source: Realm, url: str) -> None:
 
 
 def seconds_until_ready(fleet: Cluster, source: Realm, url: str, patience: float) -> float:
-    """How long a publish takes until its pages are there."""
+    """Publishes and returns how many seconds pass until the pages are shown."""
     began = time.monotonic()
     publish(fleet, source, url)
     done = ReindexJob.objects.filter(realm_url=url, status="done")
@@ -72,18 +72,18 @@ def seconds_until_ready(fleet: Cluster, source: Realm, url: str, patience: float
 
 
 def busy() -> int:
-    """How many workers are at a batch."""
+    """Counts the workers that hold a batch."""
     return ReindexBatch.objects.filter(done=False, lease_until__isnull=False).count()
 
 
 def innocent(owner: Any) -> Realm:
-    """A source realm of ada's with five cards."""
+    """Makes a source realm of ada's with five cards."""
     files = {f"c{i}.json": make.card("./plain", "Plain", title=f"card {i}") for i in range(5)}
     return make.source("http://localhost:4201/ada/site/", owner, {"plain.tsx": PLAIN, **files})
 
 
 def bad_realms(*files: dict[str, bytes]) -> list[tuple[Realm, str]]:
-    """Realms of mallory's, and where each is to be published."""
+    """Makes source realms of mallory's, and returns each with the URL to publish it at."""
     mallory = make.user("mallory")
     return [
         (
@@ -100,7 +100,7 @@ def bad_realms(*files: dict[str, bytes]) -> list[tuple[Realm, str]]:
     ("processes", "realms"),
     [pytest.param(1, [200], marks=takes_minutes), (2, [50, 50, 50, 50])],
 )
-def test_looping_cards_of_one_user_keep_no_publish_of_another_waiting(
+def test_looping_cards_of_one_user_do_not_delay_another_users_publish(
     owner: Any, tmp_path: Path, processes: int, realms: Sequence[int]
 ) -> None:
     sync_base_realm()
@@ -119,7 +119,7 @@ def test_looping_cards_of_one_user_keep_no_publish_of_another_waiting(
     assert seconds < 10
 
 
-#: Each of its cards takes memory until the process ends, or links to ever further cards.
+#: Modules whose cards exhaust the memory, or link to a long row of further cards.
 FILLING = LOOPING.replace(
     b'while (card.title === "loop")', b"const all = []; for (;;) all.push(Array(1e6).fill(1))"
 )
@@ -137,23 +137,23 @@ export class Looping extends Card {
 
 
 def filling() -> list[dict[str, bytes]]:
-    """200 cards that take the process with them."""
+    """200 cards that exhaust the memory of their process."""
     return [{**looping(200), "looping.tsx": FILLING}]
 
 
 def modules() -> list[dict[str, bytes]]:
-    """200 cards, each of a module of its own that doesn't end when it is loaded."""
+    """200 cards, each with its own module that never finishes loading."""
     files = {f"m{i}.tsx": b"for (;;);//%d\n" % i + LOOPING for i in range(200)}
     return [files | {f"c{i}.json": make.card(f"./m{i}", "Looping") for i in range(200)}]
 
 
 def tiny_realms() -> list[dict[str, bytes]]:
-    """Many realms with a looping card each."""
+    """Many realms with one looping card each."""
     return [looping(1) for _ in range(60)]
 
 
 def chain() -> list[dict[str, bytes]]:
-    """Cards that link to one another in a long row; each is shown with all that follow."""
+    """Cards that link to one another in a long row, each of which shows all that follow."""
     cards = {
         f"c{i:03}.json": make.card("./looping", "Looping", {"next": f"./c{i + 1:03}"}, title="x")
         for i in range(400)
@@ -172,7 +172,7 @@ def chain() -> list[dict[str, bytes]]:
         chain,
     ],
 )
-def test_no_other_attack_keeps_a_publish_of_another_waiting(
+def test_no_other_attack_delays_another_users_publish(
     owner: Any, tmp_path: Path, attack: Callable[[], list[dict[str, bytes]]]
 ) -> None:
     sync_base_realm()
@@ -189,11 +189,12 @@ def test_no_other_attack_keeps_a_publish_of_another_waiting(
     assert seconds < 10
 
 
-# --- Whose turn it is --------------------------------------------------------------------------
+# --- Turns of owners ---------------------------------------------------------------------------
 
 
 def owe(owner: str, *, draft: bool = False, ago: float = 0, batches: int = 0) -> ReindexJob:
-    """A job of an owner's, that waits since some seconds; planned if it has batches."""
+    """Enqueues a job of an owner that has waited for `ago` seconds. With `batches`, it is
+    planned."""
     url = f"http://{owner}-{ReindexJob.objects.count()}.localhost:4201/"
     with transaction.atomic():
         job = queue.enqueue_job(url, 1, draft=draft, owner=owner)
@@ -207,18 +208,18 @@ def owe(owner: str, *, draft: bool = False, ago: float = 0, batches: int = 0) ->
 
 
 def owner_of(piece: turns.Piece | None) -> str:
-    """Whose piece was taken."""
+    """Returns the owner of a leased piece of work."""
     assert piece is not None
     return piece.job.owner if isinstance(piece, ReindexBatch) else piece.owner
 
 
 def taken(count: int) -> str:
-    """The owners of the next pieces, taken by workers that are all busy with them."""
+    """Leases the next pieces of work for workers that stay busy, and returns the owners."""
     return "".join(owner_of(turns.take()) for _ in range(count))
 
 
 def done(count: int) -> str:
-    """The owners of the next pieces, done one after another by one worker for two seconds each."""
+    """Lets one worker do the next pieces of work, for two seconds each, and returns the owners."""
     owners = ""
     for _ in range(count):
         piece = turns.take()
@@ -234,7 +235,7 @@ def done(count: int) -> str:
 
 @pytest.mark.usefixtures("sent", "transactional_db")
 class TestTurns:
-    """Each test has its own pieces of work and nothing else."""
+    """The order in which workers lease the pieces of work of several owners."""
 
     def test_workers_are_shared_between_owners_not_between_batches(self) -> None:
         owe("a", batches=9, ago=9)
@@ -248,21 +249,21 @@ class TestTurns:
         owe("b", batches=3, ago=1)
         assert done(8) == "abababaa"
 
-    def test_many_realms_of_one_owner_wait_behind_the_one_of_another(self) -> None:
+    def test_one_realm_of_an_owner_is_leased_before_many_of_another(self) -> None:
         for _ in range(40):
             owe("a", ago=60)
         assert done(3) == "aaa"
         owe("b")
         assert done(3) == "baa"
 
-    def test_an_owner_who_had_a_long_turn_waits_until_others_had_theirs(self) -> None:
+    def test_an_owner_with_much_recent_worker_time_waits_for_the_others(self) -> None:
         turns.add_usage("a", 60)
         owe("a", batches=2, ago=9)
         for owner in "bcd":
             owe(owner, batches=2)
         assert done(8) == "bcdbcdaa"
 
-    def test_worker_time_is_forgotten_by_half_each_minute(self) -> None:
+    def test_counted_worker_time_halves_each_minute(self) -> None:
         turns.add_usage("a", 60)
         OwnerUsage.objects.update(counted_at=timezone.now() - timedelta(minutes=5))
         turns.add_usage("b", 10)
@@ -272,7 +273,7 @@ class TestTurns:
         turns.add_usage("a", 0)
         assert OwnerUsage.objects.get(owner="a").seconds < 5
 
-    def test_drafts_come_after_publishes_until_they_have_waited_long(self) -> None:
+    def test_publishes_are_leased_before_drafts_that_have_not_waited_long(self) -> None:
         owe("a", draft=True, ago=5)
         owe("b")
         assert done(2) == "ba"
@@ -282,7 +283,7 @@ class TestTurns:
         owe("a", draft=True, ago=11)
         assert done(2) == "ab"
 
-    def test_a_thousand_drafts_of_one_owner_keep_no_publish_waiting(self) -> None:
+    def test_a_thousand_drafts_of_one_owner_delay_no_publish(self) -> None:
         ReindexJob.objects.bulk_create(
             ReindexJob(realm_url=f"http://{i}.localhost:4201/", generation=1, draft=True, owner="a")
             for i in range(1000)
@@ -295,16 +296,16 @@ class TestTurns:
         owe("b")
         assert done(1) == "b"
 
-    def test_definitions_wait_their_owners_turn(self) -> None:
+    def test_definitions_count_in_their_owners_turn(self) -> None:
         wanted.want_definitions([f"http://a.localhost:4201/{i}.ts" for i in range(50)], "a")
-        assert turns.take() is None  # not due yet
+        assert turns.take() is None  # The definitions aren't due yet.
         WantedDefinitions.objects.update(due_at=timezone.now() - timedelta(minutes=1))
         turns.add_usage("a", 5)
         owe("b")
         assert taken(3) == "baa"
 
-    def test_of_a_superseded_job_a_worker_counts_until_it_notices(self) -> None:
-        """Else an owner who publishes again and again has all workers."""
+    def test_a_worker_of_a_superseded_job_counts_until_it_gives_up_its_lease(self) -> None:
+        """Otherwise an owner who publishes repeatedly could occupy all workers."""
         job = owe("a", batches=1)
         batch = turns.take()
         assert isinstance(batch, ReindexBatch)
@@ -318,7 +319,7 @@ class TestTurns:
         owe("b")
         assert taken(1) == "a"
 
-    def test_two_workers_never_take_the_same_piece(self) -> None:
+    def test_two_workers_never_lease_the_same_piece_of_work(self) -> None:
         for owner in "abcd":
             owe(owner, batches=3)
             owe(owner)
@@ -332,7 +333,7 @@ class TestTurns:
         found = [piece for each in [in_thread(take) for _ in range(8)] for piece in each.result(30)]
         assert len(found) == len(set(found)) == 16
 
-    def test_a_worker_looks_whether_others_wait_and_who(self) -> None:
+    def test_others_wait_only_if_an_owner_with_fewer_workers_waits(self) -> None:
         owe("a", batches=3, ago=9)
         assert taken(1) == "a"
         assert not turns.others_wait("a", later=False)
@@ -341,11 +342,11 @@ class TestTurns:
         assert turns.others_wait("a", later=True)
         owe("c", ago=1)
         assert turns.others_wait("a", later=False)
-        # It has as many workers as this one.
+        # c now has as many workers as a.
         assert taken(1) == "c"
         assert not turns.others_wait("a", later=False)
 
-    def test_what_is_given_back_is_a_batch_of_its_own(self) -> None:
+    def test_each_unfinished_part_of_a_batch_becomes_its_own_batch(self) -> None:
         job = owe("a", batches=1)
         ReindexBatch.objects.update(paths=["a.json", "b.json", "c.json"])
         batch = turns.take()

@@ -1,7 +1,8 @@
-"""Publishing again and again while readers read, rendered by a worker that has HTTP and no more.
+"""Several publishes in quick succession while readers read, rendered by a worker on another
+machine.
 
-The worker stands for another machine: its data folder is another one, without blobs and boards, and
-what the two share is the database, the broker's folder, and the replicas' addresses.
+The worker has its own data folder, without blobs and boards. The worker shares only the database,
+the broker's folder and the replicas' addresses with the replicas.
 """
 
 import json
@@ -31,7 +32,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 
 
 def edition(number: int, *, hangs: bool = False) -> dict[str, bytes]:
-    """The site in one edition: every page says it twice, by its module and by its card."""
+    """Returns the files of one edition. Every page shows the number twice, from its module and from
+    its card."""
     loop = 'if (card.title.startsWith("two")) for (;;);' if hangs else ""
     module = f"""\
 import {{ Card, string }} from "@realm/base";
@@ -55,7 +57,8 @@ export class Page extends Card {{
     }
 
 
-#: Never changes. It is too large for a row, so its content is in the blob storage.
+#: Files that never change. The card is too large for a database row, so its content is in the blob
+#: storage.
 STILL = {
     "plain.tsx": b"""\
 import { Card, string } from "@realm/base";
@@ -70,7 +73,7 @@ export class Plain extends Card {
 
 @pytest.fixture
 def shown(owner: Any, tmp_path: Path) -> Iterator["Shown"]:
-    """Two replicas, a worker elsewhere, and the site, published and indexed."""
+    """Two replicas, a worker with another data folder, and the published and indexed site."""
     sync_base_realm()
     here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
     here.mkdir()
@@ -90,12 +93,12 @@ def shown(owner: Any, tmp_path: Path) -> Iterator["Shown"]:
 
 
 class Reader:
-    """Reads every page from every replica, a search, and the index as the database has it, all the
-    time. What it notes down as wrong is what a visitor may never see."""
+    """Continuously reads every page and a search from every replica, and the index in the database,
+    and notes states that a visitor must never see."""
 
     def __init__(self, replicas: list[Replica]) -> None:
         self.wrong: list[str] = []
-        #: The editions in the order in which the index came to show them.
+        #: The editions in the order in which the index has shown them.
         self.seen: list[str] = []
         self._replicas = replicas
         self._stop = threading.Event()
@@ -112,12 +115,12 @@ class Reader:
         self._thread.result(30)
 
     def wait_for_rounds(self, count: int) -> None:
-        """Returns when everything has been read so many times more."""
+        """Waits until everything has been read `count` more times."""
         target = self._rounds + count
 
         def read() -> bool:
             if self._thread.done():
-                self._thread.result()  # raises what ended it
+                self._thread.result()  # Raises the error that ended the thread.
             return self._rounds >= target
 
         wait_until(read, f"{count} rounds of reading")
@@ -159,7 +162,7 @@ class Reader:
 
 @dataclass
 class Shown:
-    """The site at its first edition, in the index, and a way to go on from there."""
+    """The fleet with the site at its first edition, and methods to publish further editions."""
 
     fleet: Cluster
     source: Realm
@@ -168,18 +171,19 @@ class Shown:
     turn: int = 0
 
     def end_worker(self) -> None:
-        """Returns when the worker has done all that it had begun, and has ended."""
+        """Asks the worker to end, and waits until it has finished its work."""
         self.worker.terminate()
         self.worker.wait(60)
 
     def publish(self, number: int, *, hangs: bool = False) -> int:
-        """Writes an edition and publishes it, through one replica and the other in turn."""
+        """Writes an edition and publishes it, alternately through the two replicas."""
         make.write_paths(self.source, edition(number, hangs=hangs))
         self.turn += 1
         return publish(self.fleet.replicas[self.turn % 2], self.source)
 
     def assert_ends_at(self, number: int, generation: int, reader: Reader) -> None:
-        """The index is that of the newest edition, whole, and nobody ever saw anything else."""
+        """Asserts that the index is exactly the newest edition, and that no reader saw a wrong
+        state."""
         reader.wait_for_rounds(2)
         assert reader.wrong == []
         for replica in self.fleet.replicas:
@@ -196,7 +200,7 @@ class Shown:
         for name in NAMES:
             html: Any = rows[name].html
             assert EDITION.findall(html["isolated"]) == [str(number)] * 2
-        # Nothing has changed for it since the first publish.
+        # The card hasn't changed since the first publish, so its row is carried over.
         assert rows["still"].pk == self.still
         assert "70000 letters" in str(rows["still"].html)
         jobs = ReindexJob.objects.filter(realm_url=SITE)
@@ -206,7 +210,7 @@ class Shown:
         assert read_from <= {replica.address for replica in self.fleet.replicas}
 
 
-def test_two_publishes_in_quick_succession_end_at_the_second(shown: Shown) -> None:
+def test_after_two_quick_publishes_the_second_is_shown(shown: Shown) -> None:
     with Reader(shown.fleet.replicas) as reader:
         shown.publish(2)
         last = shown.publish(3)
@@ -214,7 +218,7 @@ def test_two_publishes_in_quick_succession_end_at_the_second(shown: Shown) -> No
         shown.assert_ends_at(3, last, reader)
 
 
-def test_five_publishes_in_a_row_with_no_pause_end_at_the_newest(shown: Shown) -> None:
+def test_after_five_publishes_without_a_pause_the_newest_is_shown(shown: Shown) -> None:
     with Reader(shown.fleet.replicas) as reader:
         for number in range(2, 7):
             last = shown.publish(number)
@@ -222,14 +226,14 @@ def test_five_publishes_in_a_row_with_no_pause_end_at_the_newest(shown: Shown) -
         shown.assert_ends_at(6, last, reader)
 
 
-def test_a_publish_while_a_batch_hangs_ends_at_the_newest(shown: Shown) -> None:
+def test_a_publish_is_shown_although_a_batch_of_the_previous_one_hangs(shown: Shown) -> None:
     with Reader(shown.fleet.replicas) as reader:
         hanging = shown.publish(2, hangs=True)
         batches = ReindexBatch.objects.filter(job__generation=hanging, lease_until__isnull=False)
         wait_until(batches.exists, "the hanging batch taken")
         last = shown.publish(3)
         wait_shown(last)
-        # The batch that hung comes back with what it has, some seconds later, and is refused.
+        # The hanging batch returns its results some seconds later, and they are refused.
         shown.end_worker()
         shown.assert_ends_at(3, last, reader)
         assert reader.seen == ["1", "3"]
@@ -237,7 +241,7 @@ def test_a_publish_while_a_batch_hangs_ends_at_the_newest(shown: Shown) -> None:
 
 
 def publish(replica: Replica, source: Any) -> int:
-    """Publishes through a replica, as a client does, and answers the generation."""
+    """Publishes through a replica as a client does, and returns the generation."""
     answer = replica.request(
         "POST",
         "http://localhost:4201/_publish-realm",

@@ -1,8 +1,8 @@
-"""`kill -9` at the worst moments hits the process that publishes, or the workers that render.
+"""`kill -9` at the worst moments, for the process that publishes and for the workers that render.
 
-What is published afterwards is the old or the new publication, whole, and what the new one owes its
-visitors is done once somebody is there to do it. The moments are made by locks that the test holds
-and by processes that it stops.
+Afterwards the old or the new publication is shown as a whole, and its jobs are done as soon as a
+worker runs. The tests create these moments with locks that they hold and with processes that they
+stop.
 """
 
 import os
@@ -41,7 +41,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 
 
 def module(edition: str) -> bytes:
-    """A card module; the card named slow takes a second and a half to render."""
+    """Returns a card module. The card named slow takes a second and a half to render."""
     return f"""\
 import {{ Card, string }} from "@realm/base";
 const slow = () => {{ for (const end = Date.now() + 1500; Date.now() < end;); }};
@@ -68,11 +68,9 @@ def notes(owner: Any) -> Realm:
 # --- The publisher -----------------------------------------------------------------------------
 
 
-def test_a_publisher_killed_before_its_commit_has_changed_nothing(
-    notes: Realm, tmp_path: Path
-) -> None:
+def test_a_publisher_killed_before_its_commit_changes_nothing(notes: Realm, tmp_path: Path) -> None:
     with publishers(tmp_path) as here:
-        # The realm does not exist yet.
+        # At first the realm doesn't exist.
         for lock in (before_anything, after_the_swap):
             with lock() as reached:
                 kill(publisher := publishing(here, notes), reached)
@@ -83,7 +81,7 @@ def test_a_publisher_killed_before_its_commit_has_changed_nothing(
         first, old = standing(), notes.generation
         assert first == (1, [(1, old)], [(1, Status.QUEUED)])
 
-        # It exists, and is to show something newer.
+        # Now the realm exists and shows an older generation.
         new = make.write(notes, note__tsx=module("two"))
         for lock in (before_anything, after_the_swap):
             with lock() as reached:
@@ -96,19 +94,21 @@ def test_a_publisher_killed_before_its_commit_has_changed_nothing(
         assert standing() == (2, [(1, old), (2, new)], jobs)
 
 
-def test_a_broker_that_is_away_does_not_hold_up_a_publish(notes: Realm, tmp_path: Path) -> None:
+def test_an_unreachable_broker_does_not_delay_a_publish(notes: Realm, tmp_path: Path) -> None:
     with publishers(tmp_path) as here:
         nowhere = "amqp://guest:guest@127.0.0.1:1//"
         publisher = publishing(here, notes, CELERY_BROKER_URL=nowhere)
         wait_until(lambda: standing()[0] == 1, "published")
-        # With the interpreter's end in it; a broker is asked for four seconds by default.
+        # The limit includes the end of the interpreter. By default a connection to the broker is
+        # tried for four seconds.
         assert publisher.wait(3) == 0
         assert "no message was sent" in (tmp_path / "manage-publish_realm.log").read_text()
 
 
 @contextmanager
 def publishers(folder: Path) -> Iterator[Cluster]:
-    """Where publishers run, with neither replicas nor workers; none is left afterwards."""
+    """Yields a cluster without replicas and workers, in which publishers run, and ends them
+    afterwards."""
     here = Cluster(folder, 0, {})
     try:
         yield here
@@ -117,12 +117,12 @@ def publishers(folder: Path) -> Iterator[Cluster]:
 
 
 def publishing(here: Cluster, source: Realm, **environment: str) -> "subprocess.Popen[bytes]":
-    """A process that publishes."""
+    """Starts a process that publishes."""
     return here.manage("publish_realm", source.url, URL, "--no-wait", **environment)
 
 
 def kill(process: "subprocess.Popen[bytes]", reached: Callable[[], bool]) -> None:
-    """Ends a process at once when it has come to a place."""
+    """Kills a process when it has reached a lock."""
     wait_until(reached, "the publisher at the gate")
     assert process.poll() is None
     process.kill()
@@ -131,21 +131,21 @@ def kill(process: "subprocess.Popen[bytes]", reached: Callable[[], bool]) -> Non
 
 @contextmanager
 def before_anything() -> Iterator[Callable[[], bool]]:
-    """Holds up publishers before their first look at the registry."""
+    """Holds publishers before their first read of the registry."""
     with holding("SELECT pg_advisory_lock(%s)", lock_key(URL)):
         yield lambda: waiting("advisory") == [False]
 
 
 @contextmanager
 def after_the_swap() -> Iterator[Callable[[], bool]]:
-    """Holds up publishers when the swap is written and not yet committed."""
+    """Holds publishers after they have written the swap and before they commit."""
     with holding("LOCK TABLE reindex_reindexjob IN EXCLUSIVE MODE"):
         yield lambda: waiting("relation") == [True]
 
 
 @contextmanager
 def holding(sql: LiteralString, *parameters: object) -> Iterator[None]:
-    """Holds a lock on a connection of its own."""
+    """Holds a lock on another connection during the block."""
     with psycopg.connect(database_url()) as other:
         other.execute(sql, parameters or None)
         yield
@@ -154,13 +154,14 @@ def holding(sql: LiteralString, *parameters: object) -> Iterator[None]:
 
 @contextmanager
 def silent_broker() -> Iterator[str]:
-    """A broker that takes every connection and never says a word."""
+    """A broker that accepts every connection and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"amqp://guest:guest@127.0.0.1:{server.getsockname()[1]}//"
 
 
 def waiting(kind: str) -> list[bool]:
-    """For each client that waits for a lock of this kind: whether it has written a publication."""
+    """Returns, for each client that waits for a lock of this kind, whether it has written a
+    publication."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -178,7 +179,8 @@ def waiting(kind: str) -> list[bool]:
 
 
 def wait_gone(process: "subprocess.Popen[bytes]") -> None:
-    """Waits until Postgres has noticed that a client is gone: none is left beside the test."""
+    """Waits until Postgres has closed the connection of a killed process, so that only the test's
+    is left."""
 
     def gone() -> bool:
         with connection.cursor() as cursor:
@@ -192,8 +194,7 @@ def wait_gone(process: "subprocess.Popen[bytes]") -> None:
 
 
 def standing() -> tuple[int | None, list[tuple[int, int]], list[tuple[int, str]]]:
-    """The published realm's generation, its publications, its jobs: what visitors get and what is
-    owed to them. The pointer that visitors follow is among the publications, or nothing is."""
+    """Returns the published realm's generation, its publications, and its jobs."""
     realm = Realm.objects.filter(url=URL).first()
     publications = list(
         Publication.objects.filter(realm__url=URL)
@@ -213,11 +214,11 @@ def standing() -> tuple[int | None, list[tuple[int, int]], list[tuple[int, str]]
 
 def test_work_of_killed_processes_is_done_after_a_restart(notes: Realm, tmp_path: Path) -> None:
     told = {"REALM_BATCH_LEASE_SECONDS": "2", "REALM_RENDER_SECONDS": "10"}
-    # Every prerenderer that is seen is at its task.
+    # No prerenderer is kept for later tasks, so each one that is seen works on a task.
     with cluster(tmp_path, 1, **told, REALM_PRERENDERER_SECONDS="0") as running:
         watch = Visitor(running)
 
-        # A publisher is killed after its commit: its message was never sent.
+        # A publisher is killed after its commit and before it sends its message.
         with silent_broker() as broker:
             publisher = publishing(running, notes, CELERY_BROKER_URL=broker)
             kill(publisher, lambda: standing()[0] == 1)
@@ -228,7 +229,7 @@ def test_work_of_killed_processes_is_done_after_a_restart(notes: Realm, tmp_path
         wait_idle(worker)
         assert watch.sees("one") == 1
 
-        # A worker is killed with all its processes while it renders: its lease runs out.
+        # A worker is killed with all its processes while it renders, so its lease expires.
         make.write(notes, note__tsx=module("two"))
         publishing(running, notes)
         stop_rendering(worker, generation=2)
@@ -241,7 +242,7 @@ def test_work_of_killed_processes_is_done_after_a_restart(notes: Realm, tmp_path
         assert watch.sees("two") == 2
         assert list(batches(2).values_list("done", "attempts")) == [(True, 2)]
 
-        # A publish overtakes another whose cards are being rendered.
+        # A publish comes while the cards of the previous one are being rendered.
         make.write(notes, note__tsx=module("three"))
         publishing(running, notes)
         stopped = stop_rendering(worker, generation=3)
@@ -251,7 +252,7 @@ def test_work_of_killed_processes_is_done_after_a_restart(notes: Realm, tmp_path
         assert watch.sees("four") == 4
         for each in stopped:
             each.send_signal(signal.SIGCONT)
-        # A worker that is asked to end does so when it has done what it was at.
+        # A worker that gets SIGTERM finishes its task before it ends.
         worker.terminate()
         worker.wait(20)
         assert watch.sees("four") == 4
@@ -262,21 +263,22 @@ def test_work_of_killed_processes_is_done_after_a_restart(notes: Realm, tmp_path
 
 
 class Visitor:
-    """Somebody who looks at a card's page again and again."""
+    """Repeatedly reads a card's page."""
 
     def __init__(self, running: Cluster) -> None:
         self._replica = running.replicas[0]
         self.generations: list[int] = []
 
     def look(self) -> int:
-        """The generation of the page."""
+        """Returns the generation of the page."""
         page = self._replica.get(f"{URL}a", "text/html")
         assert page.status == 200
         self.generations.append(int(page.headers["x-realm-generation"]))
         return self.generations[-1]
 
     def sees(self, edition: str) -> int:
-        """The generation of the page once the whole index is of one edition."""
+        """Asserts that the index is of one edition, waits until the page shows it, and returns the
+        page's generation."""
         cards = {path: card.html["isolated"] for path, card in index_of(URL).items()}
         assert cards == {name: f"<p>{edition} {name}</p>" for name in NAMES}
 
@@ -289,11 +291,11 @@ class Visitor:
 
 
 def wait_idle(worker: "subprocess.Popen[bytes]") -> None:
-    """Waits until nothing is owed, of the source realm's either, and nothing is under way: then a
-    prerenderer that is seen later is at what is published next."""
+    """Waits until all jobs and builds are done and no prerenderer runs. Then a prerenderer that is
+    seen later renders the next publish."""
     live = ReindexJob.objects.live()
     wait_until(lambda: not live.exists(), "every job done")
-    # The definitions are asked for while the prerenderer of the last batch is still there.
+    # The definitions are requested while the prerenderer of the last batch still runs.
     wait_until(lambda: not _renderers_of(worker), "the last batch put away")
     wait_until(lambda: not WantedDefinitions.objects.exists(), "the definitions")
     wait_until(lambda: not _renderers_of(worker), "no prerenderer left")
@@ -304,7 +306,7 @@ def batches(generation: int) -> Any:
 
 
 def stop_rendering(worker: "subprocess.Popen[bytes]", *, generation: int) -> list[psutil.Process]:
-    """Stops the prerenderers while one of them is in the middle of a generation's batch."""
+    """Suspends the prerenderers while one of them renders a generation's batch."""
     taken = batches(generation).filter(done=False, lease_until__isnull=False)
     wait_until(taken.exists, f"generation {generation} being rendered")
     renderers: list[psutil.Process] = wait_until(lambda: _renderers_of(worker), "a prerenderer")
@@ -315,7 +317,7 @@ def stop_rendering(worker: "subprocess.Popen[bytes]", *, generation: int) -> lis
 
 
 def _renderers_of(worker: "subprocess.Popen[bytes]") -> list[psutil.Process]:
-    """The processes that render cards, or stand by to: not the ones that make JavaScript."""
+    """Returns the prerenderers of a worker, without the transpilers."""
     found = []
     for child in psutil.Process(worker.pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):
@@ -325,7 +327,7 @@ def _renderers_of(worker: "subprocess.Popen[bytes]") -> list[psutil.Process]:
 
 
 def kill_family(worker: "subprocess.Popen[bytes]") -> None:
-    """Ends a worker and everything that it has started, at once."""
+    """Kills a worker and all its child processes."""
     for each in [psutil.Process(worker.pid), *psutil.Process(worker.pid).children(recursive=True)]:
         os.kill(each.pid, signal.SIGKILL)
     worker.wait()

@@ -1,4 +1,5 @@
-"""Messages only wake workers; the rows say what is to be done. Publishes are done before drafts."""
+"""Messages only wake workers, and the rows say what work is due. Publishes are rendered before
+drafts."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ export class Plain extends Card { static fields = { title: string() }; }
 """
 
 
-def test_every_job_of_a_realm_is_counted_for_its_owner(
+def test_every_job_of_a_realm_names_the_realms_owner(
     source: Realm, sent: Any, settings: Settings
 ) -> None:
     assert source.owner is not None
@@ -36,7 +37,7 @@ def test_every_job_of_a_realm_is_counted_for_its_owner(
     reindex(source.url)
     reindex(URL)
     for job in ReindexJob.objects.filter(status="queued"):
-        # What follows it, and what a change of what it reads makes necessary.
+        # Makes a successor of the job, and a job for a change of a realm that it reads.
         leased = lifecycle.lease_job(job.pk)
         assert leased is not None
         lifecycle.request_rerun(job.pk)
@@ -58,7 +59,7 @@ def test_every_job_of_a_realm_is_counted_for_its_owner(
     }
 
 
-def test_messages_that_the_sweeper_sends_are_few_and_expire(
+def test_the_sweepers_messages_are_limited_and_expire(
     sent: list[Any], monkeypatch: pytest.MonkeyPatch, transactional_db: None
 ) -> None:
     told: list[Any] = []
@@ -84,12 +85,12 @@ def test_a_write_while_a_draft_waits_sends_no_second_message(
 
 @pytest.mark.cluster
 @pytest.mark.django_db(transaction=True)
-def test_a_publish_waits_for_no_more_than_a_few_of_many_drafts(owner: Any, tmp_path: Path) -> None:
+def test_a_publish_waits_for_at_most_three_of_many_drafts(owner: Any, tmp_path: Path) -> None:
     sync_base_realm()
     files = {"plain.tsx": PLAIN, "index.json": make.card("./plain", "Plain", title="x")}
     urls = [f"http://localhost:4201/ada/site-{i}/" for i in range(DRAFTS)]
     sources = [make.source(url, owner, files) for url in urls]
-    # The sweeper would send again what a broker has.
+    # Otherwise the sweeper would send messages that the broker already has.
     with cluster(tmp_path, 1, REALM_SWEEP_SECONDS="3600") as running:
         owing = "from realms.api.reindex_views import reindex; [reindex(url) for url in {!r}]"
         assert running.manage("shell", "-c", owing.format(urls)).wait(60) == 0
@@ -101,5 +102,5 @@ def test_a_publish_waits_for_no_more_than_a_few_of_many_drafts(owner: Any, tmp_p
         wait_until(done.filter(realm_url=URL).exists, "the publish done", 60)
         published = done.get(realm_url=URL)
         ahead = done.filter(draft=True, finished_at__lt=published.finished_at).count()
-    # In the order in which they were queued it would be all of them.
+    # In the order of the queue, all drafts would be done first.
     assert ahead <= 3

@@ -1,7 +1,7 @@
-"""A reindex reads what was published, from a replica that has not heard of the publish.
+"""A reindex reads the published generation even from a replica that hasn't heard of the publish.
 
-Replica b's sidecar is stopped while its board is live for a minute more, so its caches answer with
-old bytes, and every render is sent to b. Only the pins stand between those bytes and the index.
+Replica b's sidecar is stopped while its board stays live for a minute, so b's caches answer with
+old bytes, and every render reads from b. Only the pins keep these bytes out of the index.
 """
 
 import json
@@ -45,7 +45,7 @@ export class Post extends Card {{
 
 
 def site(edition: str) -> dict[str, bytes]:
-    """The site in one edition: every file says which."""
+    """Returns the files of one edition, each of which names it."""
     return {
         "post.tsx": post_module(edition),
         "person.tsx": f"""\
@@ -65,13 +65,13 @@ export class Person extends Card {{
 
 @pytest.fixture
 def fleet(owner: Any, tmp_path: Path) -> Iterator[Cluster]:
-    """Replicas a and b, whose boards stay live for a minute without a word from their sidecars."""
+    """Replicas a and b, whose boards stay live for a minute after the last ping."""
     sync_base_realm()
     with cluster(tmp_path, 2, REALM_STALENESS_BOUND="60") as running:
         yield running
 
 
-def test_no_old_byte_is_indexed_by_way_of_a_replica_that_heard_nothing(
+def test_a_render_that_reads_from_a_stale_replica_indexes_no_old_byte(
     fleet: Cluster, owner: Any
 ) -> None:
     a, b = fleet.replicas
@@ -133,7 +133,7 @@ def test_no_old_byte_is_indexed_by_way_of_a_replica_that_heard_nothing(
 
 
 def publish(replica: Replica, source: Realm, url: str) -> int:
-    """Publishes through a replica, as a client does, and answers the generation."""
+    """Publishes through a replica as a client does, and returns the generation."""
     answer: Answer = replica.request(
         "POST",
         "http://localhost:4201/_publish-realm",
@@ -151,7 +151,7 @@ def wait_indexed(url: str, generation: int) -> None:
 
 
 def kill(worker: Any) -> None:
-    """Ends a Celery worker and its processes at once."""
+    """Kills a Celery worker and all its child processes."""
     family = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children(recursive=True)]
     for each in family:
         os.kill(each.pid, signal.SIGKILL)
@@ -159,12 +159,12 @@ def kill(worker: Any) -> None:
 
 
 def said(url: str) -> str:
-    """Everything that the index and the definitions of a realm say."""
+    """Returns the whole index and all definitions of a realm as one text."""
     cards = {path: vars(card) for path, card in index_of(url).items()}
     return json.dumps([cards, definitions_of(url)])
 
 
 def definitions_of(url: str) -> dict[str, Any]:
-    """The definitions of a realm by the paths of its modules."""
+    """Returns the definitions of a realm by the paths of its modules."""
     rows = Definition.objects.filter(realm_url=url)
     return {row.module_url.removeprefix(url): row.definitions for row in rows}

@@ -1,5 +1,5 @@
-"""A real Celery worker reports that it lives, its leases name it, and it is no longer listed once
-it has ended."""
+"""A real Celery worker reports that it is alive, its leases name it, and its row is removed when it
+ends."""
 
 import signal
 import socket
@@ -19,7 +19,7 @@ URL = "http://ada.localhost:4201/"
 SECONDS = 60
 
 
-def test_a_worker_is_seen_from_its_start_to_its_end(owner: Any, tmp_path: Path) -> None:
+def test_a_worker_has_a_row_from_its_start_to_its_end(owner: Any, tmp_path: Path) -> None:
     sync_base_realm()
     source = make.source("http://localhost:4201/ada/site/", owner, make.SITE)
     with cluster(tmp_path, 1) as running:

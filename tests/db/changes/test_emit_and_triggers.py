@@ -1,4 +1,5 @@
-"""What is announced, and when: by `emit` within a transaction, and by triggers for every write."""
+"""Which notifications `emit` sends with a transaction, and which ones the triggers send for every
+write."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -51,7 +52,7 @@ def listening() -> Iterator[Ear]:
 
 
 @pytest.mark.parametrize("send", [emit, notify_peers], ids=lambda send: str(send.__name__))
-def test_nothing_can_be_sent_outside_a_transaction(
+def test_no_notification_can_be_sent_outside_a_transaction(
     listening: Ear, send: Callable[..., None]
 ) -> None:
     stamp = local_board().stamp(A_SLOTS)
@@ -61,7 +62,7 @@ def test_nothing_can_be_sent_outside_a_transaction(
     assert local_board().unchanged(A_SLOTS, stamp)
 
 
-def test_what_is_rolled_back_is_never_announced_and_moves_no_board(listening: Ear) -> None:
+def test_a_rolled_back_emit_announces_nothing_and_moves_no_key(listening: Ear) -> None:
     board = local_board()
     stamp = board.stamp(A_SLOTS)
     with pytest.raises(ZeroDivisionError), transaction.atomic():
@@ -71,7 +72,7 @@ def test_what_is_rolled_back_is_never_announced_and_moves_no_board(listening: Ea
     assert board.unchanged(A_SLOTS, stamp)
 
 
-def test_a_rolled_back_savepoint_takes_only_its_own_announcements_with_it(listening: Ear) -> None:
+def test_a_rolled_back_savepoint_cancels_only_its_own_announcements(listening: Ear) -> None:
     board = local_board()
     stamps = board.stamp(A_SLOTS), board.stamp(REALM_SLOTS)
     with transaction.atomic():
@@ -98,8 +99,8 @@ def test_a_commit_announces_once_and_moves_the_local_board(
     assert listening.heard() == []
 
 
-def test_a_change_can_be_read_by_whoever_hears_of_it(owner: Any) -> None:
-    """P1: the notification never comes before the change."""
+def test_a_listener_can_read_each_change_that_it_hears_of(owner: Any) -> None:
+    """P1: no listener hears of a change before it can read the change."""
     realm = make.source(REALM, owner, {})
     count = 50
 
@@ -130,7 +131,9 @@ def test_a_change_can_be_read_by_whoever_hears_of_it(owner: Any) -> None:
     assert all(ahead >= 0 for _, ahead in found), "a reader found less than it was told of"
 
 
-def test_the_legacy_channel_is_used_where_it_is_switched_on(listening: Ear, settings: Any) -> None:
+def test_the_legacy_channel_is_used_only_if_the_setting_is_on(
+    listening: Ear, settings: Any
+) -> None:
     cleared = all_definitions_cleared()
     with transaction.atomic():
         emit(cleared, A)
@@ -148,7 +151,7 @@ def test_the_legacy_channel_is_used_where_it_is_switched_on(listening: Ear, sett
     ]
 
 
-def test_a_realm_torn_down_is_announced_to_peers_only(
+def test_notify_all_file_changes_tells_peers_and_not_the_local_board(
     listening: Ear,
 ) -> None:
     stamp = local_board().stamp(REALM_SLOTS)
@@ -158,7 +161,7 @@ def test_a_realm_torn_down_is_announced_to_peers_only(
     assert local_board().unchanged(REALM_SLOTS, stamp)
 
 
-def test_a_local_bump_waits_for_the_commit_and_tells_nobody(listening: Ear) -> None:
+def test_a_local_bump_waits_for_the_commit_and_notifies_nobody(listening: Ear) -> None:
     board = local_board()
     stamp = board.stamp(A_SLOTS)
     with transaction.atomic():
@@ -168,7 +171,7 @@ def test_a_local_bump_waits_for_the_commit_and_tells_nobody(listening: Ear) -> N
     assert listening.heard() == []
 
 
-def test_a_local_clear_tells_nobody_and_a_broadcast_tells_everybody(
+def test_a_local_clear_notifies_nobody_and_a_broadcast_notifies_peers(
     listening: Ear, source: Realm
 ) -> None:
     board, slots = local_board(), Slots([realm_key(source.url)])
@@ -192,14 +195,14 @@ def test_a_local_clear_tells_nobody_and_a_broadcast_tells_everybody(
 
 @pytest.fixture
 def quiet(source: Realm, listening: Ear) -> Ear:
-    """An ear that has heard of the source realm's making."""
+    """A connection that listens, and has already heard of the creation of the source realm."""
     listening.heard()
     return listening
 
 
 def paths(heard: list[tuple[str, str]], realm: Realm) -> list[str]:
-    """The announced paths of a realm; whatever else was announced fails the test, but for the
-    definitions that go with modules."""
+    """Returns the announced paths of a realm. Fails if anything else was announced, except the
+    invalidated definitions of modules."""
     told = [each for each in heard if each[0] != DEFINITION_CACHE_INVALIDATED]
     assert {channel for channel, _ in told} <= {REALM_FILE_CHANGES}
     assert all(payload.startswith(f"{realm.url}:") for _, payload in told)
@@ -215,7 +218,7 @@ def test_a_written_file_is_announced_once_whether_it_is_new_or_changed(
     assert paths(quiet.heard(), source) == ["new.ts"]
 
 
-def test_a_file_written_as_it_was_is_not_announced(source: Realm, quiet: Ear) -> None:
+def test_a_write_of_the_same_content_is_not_announced(source: Realm, quiet: Ear) -> None:
     make.write_paths(source, {"post.tsx": make.SITE["post.tsx"]})
     assert quiet.heard() == []
 
@@ -252,7 +255,7 @@ def test_files_closed_and_opened_by_plain_sql_are_announced_too(source: Realm, q
         assert paths(quiet.heard(), source) == ["post.tsx"]
 
 
-def test_up_to_32_paths_of_a_statement_are_named_and_more_are_one_wildcard(
+def test_a_statement_names_up_to_32_paths_and_else_sends_a_wildcard(
     source: Realm, quiet: Ear
 ) -> None:
     few = {f"{n}.txt": b"few" for n in range(MAX_PATHS_PER_STATEMENT)}
@@ -260,13 +263,14 @@ def test_up_to_32_paths_of_a_statement_are_named_and_more_are_one_wildcard(
     assert sorted(paths(quiet.heard(), source)) == sorted(few)
     many = {f"{n}.txt": b"many" for n in range(MAX_PATHS_PER_STATEMENT + 1)}
     make.write_paths(source, many)
-    # The statement that closed 32 old versions names them; the one that opened 33 does not.
+    # The statement that closed 32 old versions names their paths, and the statement that opened 33
+    # new versions sends a wildcard.
     assert sorted(paths(quiet.heard(), source)) == sorted([*few, "*"])
     make.remove(source, *many)
     assert paths(quiet.heard(), source) == ["*"]
 
 
-def test_many_paths_move_the_realm_on_the_local_board(source: Realm) -> None:
+def test_a_write_of_many_paths_moves_the_realms_key_on_the_board(source: Realm) -> None:
     board, slots = local_board(), Slots([realm_key(source.url)])
     stamp = board.stamp(slots)
     make.write_paths(source, {f"{n}.txt": b"" for n in range(MAX_PATHS_PER_STATEMENT)})
@@ -287,7 +291,7 @@ def test_a_path_too_long_to_send_is_announced_as_a_wildcard(source: Realm, quiet
     assert paths(quiet.heard(), source) == ["*"]
 
 
-def test_a_statement_that_touches_two_realms_names_each_path_with_its_own(
+def test_a_statement_on_two_realms_announces_each_path_with_its_realm(
     source: Realm, owner: Any, quiet: Ear
 ) -> None:
     other = make.source(REALM, owner, {"post.tsx": b"export {};"})
@@ -321,14 +325,12 @@ def test_a_realm_is_announced_when_it_appears_changes_and_disappears(listening: 
     assert listening.heard() == [(REALM_REGISTRY, f"delete:{REALM}")]
 
 
-def test_a_generation_that_moves_is_not_announced_on_the_registry(
-    source: Realm, quiet: Ear
-) -> None:
+def test_a_new_generation_alone_is_no_registry_change(source: Realm, quiet: Ear) -> None:
     Realm.objects.filter(pk=source.pk).update(generation=source.generation + 1)
     assert quiet.heard() == []
 
 
-def test_a_row_written_as_it_was_is_not_announced(source: Realm, quiet: Ear) -> None:
+def test_a_realm_saved_without_changes_is_not_announced(source: Realm, quiet: Ear) -> None:
     source.save()
     assert quiet.heard() == []
 

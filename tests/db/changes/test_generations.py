@@ -1,4 +1,4 @@
-"""A realm's generation never falls, whoever writes the rows."""
+"""The generation of a realm URL never falls, neither through the ORM nor through plain SQL."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def test_the_generation_never_falls_across_a_delete_and_a_new_realm(
     assert shown(source.url) == shown(PAGE) == {"new.md": b"new"}
 
 
-def test_the_database_itself_lets_no_generation_fall(source: Realm) -> None:
+def test_the_database_refuses_an_update_that_lowers_a_generation(source: Realm) -> None:
     with pytest.raises(Exception, match="can not fall from 2 to 1"):
         Realm.objects.filter(pk=source.pk).update(generation=1)
 
@@ -65,7 +65,7 @@ DELETES: dict[str, str] = {
 
 @pytest.mark.parametrize("insert", ["a statement", "many rows", "the ORM", "a higher generation"])
 @pytest.mark.parametrize("delete", [*DELETES, "the ORM"])
-def test_a_generation_falls_over_no_delete_and_new_realm_whoever_does_it(
+def test_a_realm_inserted_after_any_delete_gets_a_higher_generation(
     source: Realm, delete: str, insert: str
 ) -> None:
     make.write(source, index__json=b"{}")
@@ -92,8 +92,8 @@ def test_a_generation_falls_over_no_delete_and_new_realm_whoever_does_it(
     assert not RealmTombstone.objects.filter(url=url).exists()
 
 
-def test_a_generation_does_not_fall_for_who_inserts_while_it_is_deleted(source: Realm) -> None:
-    """Who waits for the delete has begun when no tombstone was to be seen."""
+def test_an_insert_that_waits_for_a_delete_gets_a_higher_generation(source: Realm) -> None:
+    """The insert starts before the delete commits, so its snapshot shows no tombstone."""
     before, gate = generation(source.url), Gate()
 
     def delete() -> None:

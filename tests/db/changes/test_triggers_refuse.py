@@ -1,4 +1,4 @@
-"""What triggers refuse, whoever writes it: generations that fall, and changes of closed history."""
+"""Triggers refuse a generation that falls, a changed URL, and changes of closed file versions."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def test_a_url_can_not_change(source: Realm) -> None:
         "from_generation = 1, until_generation = 5",
     ],
 )
-def test_of_an_open_version_nothing_but_its_end_can_be_written(source: Realm, change: str) -> None:
+def test_an_open_version_can_only_be_closed(source: Realm, change: str) -> None:
     refused(
         "can only be closed, and only once: post.tsx",
         f"UPDATE realms_fileversion SET {change} WHERE realm_id = %s AND path = 'post.tsx'",

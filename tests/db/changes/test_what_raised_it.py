@@ -1,4 +1,5 @@
-"""Each realm's row says when its generation was raised last, and what raised it."""
+"""Each realm and each counter of definitions records when its generation was last raised, and by
+what."""
 
 import json
 from io import StringIO
@@ -28,12 +29,12 @@ POST = "http://localhost:4201/ada/site/post.tsx"
 
 
 def by(scope: str, key: str) -> str:
-    """What raised a counter of definitions last."""
+    """Returns what last raised a counter of definitions."""
     return CacheGeneration.objects.get(scope=scope, key=key).bumped_by
 
 
 def told(url: str) -> str:
-    """What raised a realm's generation last. There is a time with it."""
+    """Returns what last raised a realm's generation, and asserts that the row has a time."""
     realm = Realm.objects.get(url=url)
     assert realm.bumped_at is not None
     return realm.bumped_by
@@ -43,7 +44,7 @@ def ada() -> Caller:
     return Caller.of(make.account("ada"))
 
 
-def test_writes_and_deletions_name_a_file(source: Realm) -> None:
+def test_the_cause_of_a_write_or_deletion_names_a_file(source: Realm) -> None:
     make.write(source, post__tsx=b"export {};")
     assert told(source.url) == "write of post.tsx"
     assert by("module", POST) == f"write of post.tsx in {source.url}"
@@ -54,7 +55,7 @@ def test_writes_and_deletions_name_a_file(source: Realm) -> None:
     assert by("module", POST) == f"deletion of post.tsx in {source.url}"
 
 
-def test_publishing_and_taking_down_name_who_did_it(source: Realm) -> None:
+def test_the_cause_of_a_publish_or_takedown_names_the_user(source: Realm) -> None:
     make.publish(source, PUBLISHED)
     assert told(PUBLISHED) == by("realm", PUBLISHED) == "publish by ada"
     make.write(source, post__tsx=b"export {};")
@@ -67,12 +68,16 @@ def test_publishing_and_taking_down_name_who_did_it(source: Realm) -> None:
     assert by("realm", source.url) == "deletion by ada"
 
 
-def test_a_realm_within_another_names_itself_at_the_outer_one(source: Realm, owner: Any) -> None:
+def test_a_new_inner_realm_is_named_as_the_cause_at_the_outer_realm(
+    source: Realm, owner: Any
+) -> None:
     assert told(make.source(f"{source.url}in/", owner, {}).url) == "creation"
     assert told(source.url) == by("realm", source.url) == "creation at in/ within it"
 
 
-def test_the_cause_of_many_changes_names_the_first_of_them(source: Realm, owner: Any) -> None:
+def test_the_cause_of_many_changes_names_three_and_counts_the_others(
+    source: Realm, owner: Any
+) -> None:
     other = make.source("http://localhost:4201/ada/other/", owner, {})
     make.publish(source, PUBLISHED)
     for i in range(5):
@@ -90,7 +95,7 @@ def test_a_long_cause_is_cut(source: Realm) -> None:
     assert told(source.url).endswith("c…")
 
 
-def test_permissions_and_clears_are_told_apart(source: Realm) -> None:
+def test_changes_of_permissions_and_clears_have_different_causes(source: Realm) -> None:
     with realm_write_lock(source.url), readers_change(source):
         pass
     assert by("realm", source.url) == "change of permissions"
@@ -109,7 +114,7 @@ def test_a_write_is_not_announced_as_a_change_of_the_registry(source: Realm) -> 
         assert heard_by(ear) == set()
 
 
-def test_the_command_lists_every_generation_the_last_one_first(source: Realm) -> None:
+def test_the_command_lists_all_generations_the_last_raised_first(source: Realm) -> None:
     make.write(source, post__tsx=b"export {};")
     make.publish(source, PUBLISHED)
     Realm.objects.filter(url=source.url).update(bumped_at=None, bumped_by="")
@@ -131,7 +136,7 @@ def test_the_command_lists_every_generation_the_last_one_first(source: Realm) ->
     assert "write of" not in out.getvalue()
 
 
-def test_the_page_lists_and_searches_them_and_leads_to_clear(source: Realm) -> None:
+def test_the_admin_page_lists_and_searches_causes_and_links_to_clear(source: Realm) -> None:
     make.write(source, post__tsx=b"export {};")
     make.publish(source, PUBLISHED)
     CacheGeneration.objects.create(scope="global", key="", bumped_by="clear by root")
@@ -147,7 +152,7 @@ def test_the_page_lists_and_searches_them_and_leads_to_clear(source: Realm) -> N
     assert browser_of(make_staff("eve")).get("/_admin/generations/").status_code == 403
 
 
-def test_causes_and_realms_are_for_who_may_view_realms(source: Realm) -> None:
+def test_only_users_who_may_view_realms_see_causes_and_realms(source: Realm) -> None:
     make.write(source, post__tsx=b"export {};")
     viewer = browser_of(make_staff("lin", "view_cachegeneration"))
     counter = CacheGeneration.objects.get(scope="module", key=POST)
@@ -163,7 +168,7 @@ def test_causes_and_realms_are_for_who_may_view_realms(source: Realm) -> None:
     assert "write of" in words_of(all_of_it.get(listed, {"q": "write of"}))
 
 
-def test_a_counter_of_what_is_gone_offers_no_clear() -> None:
+def test_a_counter_of_a_missing_realm_or_module_offers_no_clear() -> None:
     for scope, key in (("realm", PUBLISHED), ("module", POST)):
         CacheGeneration.objects.create(scope=scope, key=key, generation=2)
         clearer = browser_of(make_staff(scope, "view_cachegeneration", "clear_realm"))
@@ -182,7 +187,8 @@ def test_counters_that_were_never_raised_come_last(source: Realm) -> None:
 
 
 def assert_leads_to_clear(browser: Client) -> None:
-    """Each row's button asks to clear what the row is about; all definitions can be cleared."""
+    """Asserts that each row's button clears the row's own subject, and that all definitions can be
+    cleared."""
     page = browser.get("/_admin/generations/").content.decode()
     for query, asked in (
         ("definitions=on", "Clear all definitions?"),

@@ -1,4 +1,4 @@
-"""Commands at a terminal, away from one, and without a database."""
+"""Management commands as processes: with a terminal, without one, and without a database."""
 
 import os
 import pty
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 PAGE = "http://ada.localhost:4201/"
 
 
-def test_nothing_is_deleted_where_nobody_is_there_to_be_asked(
+def test_without_a_terminal_or_yes_nothing_is_deleted(
     source: Realm, manage: Callable[..., "subprocess.Popen[bytes]"]
 ) -> None:
     before = everything()
@@ -37,7 +37,7 @@ def test_nothing_is_deleted_where_nobody_is_there_to_be_asked(
 
 
 @pytest.mark.parametrize(("reply", "happens"), [(b"y\n", True), (b"\n", False), (b"n\n", False)])
-def test_a_person_at_a_terminal_is_asked(
+def test_a_rollback_at_a_terminal_asks_for_confirmation(
     republished: Realm,
     manage: Callable[..., "subprocess.Popen[bytes]"],
     reply: bytes,
@@ -61,7 +61,7 @@ def test_a_person_at_a_terminal_is_asked(
     assert Realm.objects.get(url=PAGE).generation == (3 if happens else 2)
 
 
-def test_a_database_that_is_away_is_told_in_one_line(
+def test_an_unreachable_database_is_reported_in_one_line(
     manage: Callable[..., "subprocess.Popen[bytes]"], tmp_path: Path
 ) -> None:
     elsewhere = {"DATABASE_URL": f"postgresql://nobody@/nothing?host={tmp_path}"}

@@ -1,4 +1,4 @@
-"""`import_realm` takes a folder's files into a realm, and says what it leaves out."""
+"""`import_realm` writes a folder's files to a realm, and names the files that it leaves out."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ SITE = f"{ORIGIN}/ada/site/"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with files that are a realm's, and others that are not."""
+    """A folder with files that an import takes, and others that it leaves out."""
     for path, data in {
         "index.json": b"{}",
         "deep/er/ä ö.md": b"text",
@@ -52,7 +52,7 @@ def paths(realm_url: str) -> list[str]:
     return sorted(versions.values_list("path", flat=True))
 
 
-def test_an_import_makes_the_realm_and_takes_what_is_not_hidden(owner: Any, folder: Path) -> None:
+def test_an_import_creates_the_realm_and_skips_hidden_files(owner: Any, folder: Path) -> None:
     said = run("import_realm", folder, SITE, public=True)
     assert paths(SITE) == TAKEN
     realm = Realm.objects.get(url=SITE)
@@ -62,7 +62,7 @@ def test_an_import_makes_the_realm_and_takes_what_is_not_hidden(owner: Any, fold
     assert f"{SITE} created: 5 written, 0 deleted, 0 unchanged, generation 2" in said
 
 
-def test_an_import_writes_what_differs_in_one_generation(owner: Any, folder: Path) -> None:
+def test_an_import_writes_only_changed_files_in_one_generation(owner: Any, folder: Path) -> None:
     run("import_realm", folder, SITE)
     before = everything()
     assert "0 written, 0 deleted, 5 unchanged, generation 2" in run("import_realm", folder, SITE)
@@ -97,13 +97,13 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(
         assert "would be created: 5 written" in said
 
 
-def test_an_import_tells_of_each_file_as_it_goes(owner: Any, folder: Path) -> None:
+def test_an_import_reports_each_file_to_its_progress_callback(owner: Any, folder: Path) -> None:
     seen: list[str] = []
     import_files(files_in(folder, SITE), SITE, owner=owner, progress=seen.append)
     assert seen == TAKEN
 
 
-def test_an_import_says_what_it_leaves_out_and_what_only_the_realm_has(
+def test_an_import_names_skipped_files_and_files_only_in_the_realm(
     owner: Any, folder: Path
 ) -> None:
     run("import_realm", folder, SITE)
@@ -127,14 +127,14 @@ def test_an_import_says_what_it_leaves_out_and_what_only_the_realm_has(
     assert paths(SITE) == sorted([*TAKEN, ".hidden", "link.md", "linked/a.md"])
 
 
-def test_an_import_names_a_few_of_many_left_out(owner: Any, folder: Path) -> None:
+def test_an_import_names_a_few_of_many_skipped_files(owner: Any, folder: Path) -> None:
     for number in range(30):
         (folder / f".dot{number}").touch()
     assert "  left out  and 18 more; -v 2 names all\n" in run("import_realm", folder, SITE)
     assert "  left out  .dot29 (hidden)\n" in run("import_realm", folder, SITE, verbosity=2)
 
 
-def test_a_file_that_goes_away_meanwhile_is_named(owner: Any, folder: Path) -> None:
+def test_a_file_that_disappears_during_an_import_is_named(owner: Any, folder: Path) -> None:
     listed = files_in(folder, SITE)
     (folder / "empty.txt").unlink()
     with pytest.raises(FileNotFoundError, match="empty"):
@@ -162,9 +162,7 @@ def test_an_impossible_file_name_is_named_and_nothing_is_imported(
     assert everything() == before
 
 
-def test_names_that_differ_in_composition_only_are_named_and_not_imported(
-    owner: Any, folder: Path
-) -> None:
+def test_two_names_that_compose_to_one_are_named_and_not_imported(owner: Any, folder: Path) -> None:
     (folder / "cafe\u0301.md").write_text("1")
     run("import_realm", folder, SITE)
     assert "caf\u00e9.md" in paths(SITE)
@@ -213,7 +211,7 @@ def test_an_import_into_the_wrong_place_is_refused(
     assert everything() == before
 
 
-def test_files_never_get_into_a_realm_that_has_none_of_its_own(source: Realm, owner: Any) -> None:
+def test_an_import_into_a_published_realm_is_refused(source: Realm, owner: Any) -> None:
     make.publish(source, PAGE)
     with pytest.raises(Conflict, match="only source realms have files"):
         import_files(Folder({}, {}), PAGE, owner=owner)

@@ -1,4 +1,4 @@
-"""`realms` lists published realms below their sources; every command explains itself."""
+"""`realms` lists published realms below their sources, and every command has help texts."""
 
 from datetime import timedelta
 
@@ -22,7 +22,7 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("columns", ["20", "80", "140"])
-def test_the_listing_has_published_realms_below_their_sources(
+def test_realms_lists_published_realms_below_their_sources(
     source: Realm, columns: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
@@ -47,7 +47,7 @@ def test_the_listing_has_published_realms_below_their_sources(
     lines = [line.split() for line in run("realms").splitlines()]
     assert lines[0] == ["realm", "owner", "files", "gen", "pages", "a", "b", "c"]
     assert lines[1] == ["localhost:4201/ada/site/", "ada", "5", "3", "-", "-", "-", "-"]
-    # A realm within it has come since it was published.
+    # A publish below this URL has raised its generation from 2 to 3.
     assert lines[2] == ["ada.localhost:4201/", "ada", "as", "of", "3", "3", "-", "3", "3", "3"]
     assert lines[3][:5] == ["ada.localhost:4201/two/", "ada", "as", "of", "3"]
     assert lines[4][:4] == ["localhost:4201/base/", "-", lines[4][2], "2"]
@@ -60,7 +60,7 @@ def test_the_listing_has_published_realms_below_their_sources(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself_and_each_of_its_options(command: str) -> None:
+def test_every_command_and_each_of_its_options_has_a_help_text(command: str) -> None:
     parser = load_command_class("realms", command).create_parser("manage.py", command)
     assert len(parser.description or "") > 20
     own = [a for a in parser._actions if a.option_strings and not a.help]

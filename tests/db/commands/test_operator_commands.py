@@ -1,4 +1,4 @@
-"""`generations`, `clear_caches` and `jobs`: what operators see and do in a terminal."""
+"""`generations`, `clear_caches` and `jobs`: what they print and change."""
 
 import json
 import re
@@ -23,14 +23,14 @@ PUBLISHED = "http://ada.localhost:4201/"
 
 
 class Terminal(StringIO):
-    """An output that says it is a terminal."""
+    """An output stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
 def run(*arguments: str, out: StringIO | None = None) -> str:
-    """What a command prints."""
+    """Runs a command and returns its output."""
     out = out or StringIO()
     call_command(*arguments, stdout=out)
     return out.getvalue()
@@ -43,7 +43,8 @@ def published(source: Realm) -> Realm:
 
 
 def replica(name: str, generation: int, **more: Any) -> Replica:
-    """A replica that has reported this generation of the published realm."""
+    """Makes a replica that has reported `generation` for the published realm, and the current one
+    for all others."""
     now = timezone.now()
     given = {"state": "live", "watermark_at": now, "reported_at": now, **more}
     made = Replica.objects.create(name=name, address="http://127.0.0.1:1", sidecar_pid=1, **given)
@@ -76,7 +77,7 @@ def test_generations_marks_a_replica_that_is_behind(published: Realm) -> None:
     assert row.split() == ["ada.localhost:4201/", "1", "-", "0", "!"]
 
 
-def test_generations_as_json_can_be_read_by_a_program(published: Realm) -> None:
+def test_generations_prints_json_for_programs(published: Realm) -> None:
     replica("web-1", 0)
     found = json.loads(run("generations", PUBLISHED, "--json"))
     assert found["realms"] == [{
@@ -87,7 +88,7 @@ def test_generations_as_json_can_be_read_by_a_program(published: Realm) -> None:
 
 
 @pytest.mark.parametrize("columns", ["60", "80", "200"])
-def test_a_table_fits_its_terminal(
+def test_a_table_is_no_wider_than_the_terminal(
     published: Realm, monkeypatch: pytest.MonkeyPatch, columns: str
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
@@ -106,7 +107,7 @@ def test_piped_output_is_never_cut(published: Realm, monkeypatch: pytest.MonkeyP
 # --- clear_caches ------------------------------------------------------------------------------
 
 
-def test_a_dry_run_of_clear_says_what_it_would_touch(published: Realm) -> None:
+def test_a_dry_run_of_clear_names_the_replicas_and_clears_nothing(published: Realm) -> None:
     replica("web-1", 1)
     before = CacheGeneration.objects.get(scope="realm", key=PUBLISHED).generation
     said = run("clear_caches", PUBLISHED, "--dry-run")
@@ -144,7 +145,7 @@ def test_clear_names_a_realm_that_is_missing(published: Realm) -> None:
         run("clear_caches", "http://no.localhost:4201/")
 
 
-def test_only_an_owner_or_the_operator_clears_a_realm(published: Realm) -> None:
+def test_only_an_owner_or_the_operator_may_clear_a_realm(published: Realm) -> None:
     make.user("eve")
     with pytest.raises(CommandError, match="@eve:localhost is not allowed"):
         run("clear_caches", PUBLISHED, "--as", "eve")
@@ -155,7 +156,7 @@ def test_only_an_owner_or_the_operator_clears_a_realm(published: Realm) -> None:
 # --- jobs --------------------------------------------------------------------------------------
 
 
-def test_jobs_lists_what_is_unfinished_and_shows_why_one_failed(published: Realm) -> None:
+def test_jobs_lists_unfinished_jobs_and_shows_why_a_job_failed(published: Realm) -> None:
     job = ReindexJob.objects.get(realm_url=PUBLISHED)
     ReindexJob.objects.filter(pk=job.pk).update(
         status="failed", error="no replica answered", finished_at=timezone.now(), total=9, seen=4
@@ -180,7 +181,7 @@ def test_jobs_retries_a_failed_job_and_cancels_an_unfinished_one(published: Real
         run("jobs", "0")
 
 
-def test_jobs_lists_finished_ones_only_when_asked(published: Realm) -> None:
+def test_jobs_lists_finished_jobs_only_with_the_option_all(published: Realm) -> None:
     job = ReindexJob.objects.get(realm_url=PUBLISHED)
     assert [each["finishedAt"] for each in json.loads(run("jobs", "--json"))] == [None]
     ended = timezone.now()
@@ -196,7 +197,7 @@ def test_jobs_lists_finished_ones_only_when_asked(published: Realm) -> None:
 
 
 @pytest.mark.parametrize("option", ["--retry", "--cancel"])
-def test_jobs_does_nothing_to_a_job_without_a_number(published: Realm, option: str) -> None:
+def test_jobs_retries_and_cancels_only_a_job_that_is_named(published: Realm, option: str) -> None:
     with pytest.raises(CommandError, match="name the job"):
         run("jobs", option)
     assert ReindexJob.objects.get(realm_url=PUBLISHED).status == "queued"

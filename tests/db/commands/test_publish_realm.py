@@ -1,4 +1,4 @@
-"""`publish_realm` and `unpublish_realm`: what they ask, follow and report."""
+"""`publish_realm` and `unpublish_realm`: what they ask, print and change."""
 
 from io import StringIO
 from typing import Any
@@ -18,14 +18,14 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 PAGE = "http://ada.localhost:4201/"
 
 
-def test_a_publish_by_command_is_a_publish(source: Realm) -> None:
+def test_publish_realm_publishes(source: Realm) -> None:
     said = run("publish_realm", source.url, PAGE, "--no-wait")
     assert said == f"{PAGE} generation 1 shows {source.url} generation 2\n"
     assert ReindexJob.objects.get(realm_url=PAGE).status == "queued"
     assert Realm.objects.get(url=PAGE).owner == source.owner
 
 
-def test_a_publish_follows_its_pages_to_the_end(source: Realm, monkeypatch: Any) -> None:
+def test_publish_realm_waits_until_the_pages_are_rendered(source: Realm, monkeypatch: Any) -> None:
     from realms.management.commands import publish_realm as command
 
     def finish(realm_url: str, generation: int, out: Any, *, allow_errors: bool) -> None:
@@ -36,7 +36,7 @@ def test_a_publish_follows_its_pages_to_the_end(source: Realm, monkeypatch: Any)
     assert run("publish_realm", source.url, PAGE).endswith("followed\n")
 
 
-def test_a_publish_that_fails_to_render_ends_in_an_error(source: Realm) -> None:
+def test_publish_realm_fails_if_the_rendering_fails(source: Realm) -> None:
     from realms.management.progress import follow
 
     make.publish(source, PAGE)
@@ -49,7 +49,8 @@ def test_a_publish_that_fails_to_render_ends_in_an_error(source: Realm) -> None:
 
 
 def land(realm_url: str, **figures: Any) -> ReindexJob:
-    """Ends the newest job of a realm with these figures, as a worker would."""
+    """Marks the newest job of a realm as done, and makes its index the shown one, as a worker
+    does."""
     job = ReindexJob.objects.filter(realm_url=realm_url).latest("pk")
     for name, value in {"status": "done", **figures}.items():
         setattr(job, name, value)
@@ -62,11 +63,11 @@ def land(realm_url: str, **figures: Any) -> ReindexJob:
 
 
 @pytest.mark.parametrize("overtaken", [False, True])
-def test_the_figures_are_those_of_the_job_whose_index_is_shown(
+def test_the_printed_figures_are_those_of_the_job_whose_index_is_shown(
     source: Realm, overtaken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job may end between the reading of its row and the look at the index, and a newer one may
-    take its place meanwhile."""
+    """The job may end after the command has read its row and before it reads the index, and a newer
+    job may take its place."""
     from realms.management import progress
 
     landed = progress._landed
@@ -85,7 +86,7 @@ def test_the_figures_are_those_of_the_job_whose_index_is_shown(
 
 
 @pytest.mark.parametrize("command", ["publish_realm", "reindex_realm", "rollback_realm"])
-def test_a_command_whose_cards_have_errors_exits_1_and_names_file_and_line(
+def test_a_command_exits_1_and_names_the_lines_of_failed_cards(
     source: Realm, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from realms.management import progress
@@ -123,7 +124,7 @@ def test_a_command_whose_cards_have_errors_exits_1_and_names_file_and_line(
         run(command, *arguments, "--allow-errors")
 
 
-def test_who_stops_watching_a_rendering_is_told_that_it_goes_on(
+def test_an_interrupted_command_says_that_the_rendering_goes_on(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from realms.management import progress
@@ -140,8 +141,9 @@ def test_who_stops_watching_a_rendering_is_told_that_it_goes_on(
 
 
 @pytest.mark.parametrize("theirs", [False, True])
-def test_a_publish_over_another_site_says_so_and_is_confirmed(source: Realm, theirs: bool) -> None:
-    """Also where the operator, who may do everything, takes another user's address."""
+def test_a_publish_over_another_site_must_be_confirmed(source: Realm, theirs: bool) -> None:
+    """The operator may publish anywhere, and is asked too before a publish takes another user's
+    URL."""
     owner = make.user("bob") if theirs else source.owner
     other = make.source(f"{ORIGIN}/{owner}/other/", owner, {"index.json": b"{}"})
     make.publish(source, PAGE)
@@ -158,7 +160,7 @@ def test_a_publish_over_another_site_says_so_and_is_confirmed(source: Realm, the
     run(*command)
 
 
-def test_a_publish_into_another_users_space_says_so_and_is_confirmed(source: Realm) -> None:
+def test_a_publish_into_another_users_space_must_be_confirmed(source: Realm) -> None:
     bob = make.user("bob")
     make.publish(
         make.source(f"{ORIGIN}/bob/site/", bob, {"a.md": b""}), "http://bob.localhost:4201/"
@@ -180,7 +182,7 @@ def test_a_dry_run_of_a_publish_says_what_would_be_shown(source: Realm) -> None:
     assert everything() == before
 
 
-def test_a_command_acts_with_the_rights_of_the_user_who_is_named(source: Realm) -> None:
+def test_a_command_acts_with_the_rights_of_the_user_named_by_as(source: Realm) -> None:
     make.user("bob")
     before = everything()
     for command in (("publish_realm", source.url, PAGE, "--no-wait"),
@@ -195,7 +197,7 @@ def test_a_command_acts_with_the_rights_of_the_user_who_is_named(source: Realm) 
         run("unpublish_realm", PAGE, "--yes", "--as", "bob")
 
 
-def test_an_unpublish_by_command_is_an_unpublish(source: Realm) -> None:
+def test_unpublish_realm_unpublishes(source: Realm) -> None:
     make.publish(source, PAGE)
     before = everything()
     assert f"{PAGE} shows {source.url}" in run("unpublish_realm", PAGE, "--dry-run")

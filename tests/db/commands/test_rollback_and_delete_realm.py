@@ -1,4 +1,4 @@
-"""`rollback_realm` and `delete_realm`: what a dry run lists, and what a run does."""
+"""`rollback_realm` and `delete_realm`: what a dry run lists, and what a run changes."""
 
 import pytest
 from django.core.management import CommandError
@@ -26,7 +26,7 @@ def test_a_dry_run_of_a_rollback_lists_differences_and_changes_nothing(
     assert "new.md" in said
 
 
-def test_a_rollback_by_command_is_a_rollback(republished: Realm) -> None:
+def test_rollback_realm_rolls_back(republished: Realm) -> None:
     assert "generation 3 shows it again" in run("rollback_realm", PAGE, "--yes", "--no-wait")
     said = run("rollback_realm", PAGE, "--yes", "--no-wait", "--to", "2")
     assert "generation 4 shows it again" in said
@@ -36,7 +36,7 @@ def test_a_rollback_by_command_is_a_rollback(republished: Realm) -> None:
         run("rollback_realm", republished.url, "--yes")
 
 
-def test_a_delete_lists_what_goes_and_a_dry_run_leaves_it(source: Realm) -> None:
+def test_delete_realm_lists_and_deletes_and_a_dry_run_only_lists(source: Realm) -> None:
     make.publish(source, PAGE)
     before = everything()
     said = run("delete_realm", source.url, "--dry-run")

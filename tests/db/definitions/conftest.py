@@ -1,4 +1,4 @@
-"""Threads with a database connection of their own."""
+"""Fixture: threads that have their own database connection."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from django.db import connection
 
 @pytest.fixture
 def in_thread() -> Iterator[Callable[[Callable[[], Any]], threading.Thread]]:
-    """Runs something in a thread with a database connection of its own."""
+    """Returns a function that runs its argument in a thread with its own database connection."""
     threads: list[threading.Thread] = []
 
     def start(work: Callable[[], Any]) -> threading.Thread:

@@ -1,4 +1,4 @@
-"""A caller who comes during a build waits for its result, unless the build began before an
+"""A caller that comes during a build waits for its result, unless the build began before an
 invalidation."""
 
 import threading
@@ -26,7 +26,7 @@ LABEL = f"{LIBRARY}label.ts"
 
 @pytest.fixture
 def waiting(monkeypatch: pytest.MonkeyPatch) -> set[int]:
-    """The threads that have waited for one that builds."""
+    """The ids of the threads that have waited for another caller's build."""
     seen: set[int] = set()
     wait = election.wait
 
@@ -49,13 +49,14 @@ INVALIDATIONS: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("what", INVALIDATIONS)
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_caller_after_an_invalidation_gets_no_load_begun_before_it(
+def test_a_caller_after_an_invalidation_gets_no_earlier_build(
     what: str, processes: int, in_thread: Any, waiting: set[int]
 ) -> None:
-    """In the same process and in another; who came before it keeps what they had asked for."""
+    """A caller from before the invalidation gets the old build, in the same process or in
+    another."""
     builds = Builds(depends=(LABEL,), realms=(LIBRARY,))
     builds.go_on.clear()
-    # Two lookups know nothing of each other, as in two processes.
+    # Two lookups share no memory, as in two processes.
     first = DefinitionLookup(builds)
     second = first if processes == 1 else DefinitionLookup(builds)
     early: list[Any] = []
@@ -74,10 +75,10 @@ def test_a_caller_after_an_invalidation_gets_no_load_begun_before_it(
     assert builds.count == 2
 
 
-def test_waiters_share_one_build_of_a_module_with_new_imports(
+def test_waiters_share_one_build_after_the_module_gets_new_imports(
     in_thread: Any, waiting: set[int]
 ) -> None:
-    """What they had found before they waited is not all that it is made from by now."""
+    """While the callers wait, the module gets an import that they didn't know of."""
 
     class Growing(Builds):
         grown = False
@@ -111,7 +112,7 @@ def test_waiters_share_one_build_of_a_module_with_new_imports(
     assert Definition.objects.get().dependencies == [LABEL]
 
 
-def test_a_module_that_never_stands_still_is_answered_all_the_same() -> None:
+def test_a_module_whose_imports_keep_changing_is_still_answered() -> None:
     class Restless(Builds):
         def locate(self, module_url: str) -> ModuleLocation | None:
             located = super().locate(module_url)

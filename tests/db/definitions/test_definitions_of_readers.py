@@ -1,4 +1,5 @@
-"""A definition made from private content is returned only to those who may read all of it."""
+"""A definition made from private content is returned only to users who may read all of that
+content."""
 
 from dataclasses import replace
 
@@ -19,14 +20,14 @@ LIBRARY = "http://localhost:4201/bo/library/"
 
 
 class Private(Builds):
-    """Builds of a module that is made from what only some may read."""
+    """Builds of a module that is made from private content."""
 
     def locate(self, module_url: str) -> ModuleLocation | None:
         located = super().locate(module_url)
         return replace(located, private=True) if located else None
 
 
-def test_what_is_built_for_a_user_answers_that_user_alone() -> None:
+def test_a_definition_built_for_a_user_is_returned_to_that_user_only() -> None:
     ada, bob = (DefinitionLookup(Private(), name) for name in ("ada", "bob"))
     ada.lookup_module(POST)
     assert ada.get_cached_definitions(POST) is None, "it is not everyone's"
@@ -42,8 +43,8 @@ def test_what_is_built_for_a_user_answers_that_user_alone() -> None:
     assert not Definition.objects.exists()
 
 
-def test_a_build_that_read_more_than_everyone_may_is_never_everyones() -> None:
-    """A realm that ceases to be public between the look at it and the build."""
+def test_a_build_that_read_private_content_is_not_stored_as_public() -> None:
+    """The realm becomes private after the lookup has located the module and before the build."""
 
     class TurnedPrivate(Builds):
         def build(self, located: ModuleLocation) -> BuildResult:
@@ -55,7 +56,7 @@ def test_a_build_that_read_more_than_everyone_may_is_never_everyones() -> None:
     assert not Definition.objects.exists()
 
 
-def test_a_row_from_a_realm_that_its_reader_lost_is_built_again() -> None:
+def test_a_row_from_a_realm_that_its_reader_may_no_longer_read_is_rebuilt() -> None:
     lookup = DefinitionLookup(Builds(realms=(LIBRARY,)))
     lookup.lookup_module(POST)
     builds = Builds()
@@ -67,7 +68,7 @@ def test_a_row_from_a_realm_that_its_reader_lost_is_built_again() -> None:
 
 
 @pytest.mark.parametrize(("scope", "reader"), [("public", "ada"), ("realm-auth", "")])
-def test_the_database_refuses_a_permission_without_account_or_audience(
+def test_the_database_refuses_a_definition_whose_scope_and_reader_disagree(
     scope: str, reader: str
 ) -> None:
     DefinitionLookup(Builds()).lookup_module(POST)

@@ -1,5 +1,5 @@
-"""Work that began before an invalidation can't store again what the invalidation removed, and every
-replica is told of the invalidation."""
+"""A build that began before an invalidation isn't stored after it, and every replica is notified of
+the invalidation."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.mark.parametrize("what", ["realm", "module", "global"])
-def test_a_build_begun_before_an_invalidation_is_refused_by_the_database(
+def test_the_database_refuses_a_build_begun_before_an_invalidation(
     what: str, in_thread: Any
 ) -> None:
     builds = Builds()
@@ -47,7 +47,7 @@ def test_a_build_begun_before_an_invalidation_is_refused_by_the_database(
     assert not Definition.objects.exists()
 
 
-def test_another_realms_invalidation_lets_a_build_be_stored(in_thread: Any) -> None:
+def test_a_build_is_stored_despite_an_invalidation_of_another_realm(in_thread: Any) -> None:
     builds = Builds()
     builds.go_on.clear()
     early = in_thread(lambda: DefinitionLookup(builds).lookup_module(POST))
@@ -58,8 +58,8 @@ def test_another_realms_invalidation_lets_a_build_be_stored(in_thread: Any) -> N
     assert Definition.objects.get().module_url == POST
 
 
-def test_nobody_can_insert_a_row_that_was_built_on_older_counters() -> None:
-    """The database itself turns late rows away, whoever brings them."""
+def test_a_row_that_was_built_on_older_counters_cannot_be_inserted() -> None:
+    """The database itself refuses such rows, even from plain SQL."""
     DefinitionLookup(Builds()).lookup_module(POST)
     CacheGeneration.objects.filter(scope="realm", key=REALM).update(generation=7)
     CacheGeneration.objects.create(scope="module", key=PERSON)
@@ -84,8 +84,8 @@ def test_invalidating_a_module_drops_its_transitive_dependents() -> None:
     assert list(Definition.objects.values_list("module_url", flat=True)) == [POST]
 
 
-def test_what_is_cleared_is_told_to_every_replica() -> None:
-    """A module with all its spellings, a realm, or everything: one announcement each."""
+def test_every_replica_is_notified_of_a_clear() -> None:
+    """A module with all its spellings, a realm, or everything: each takes one notification."""
     with listen_connection() as peer:
         peer.execute("LISTEN definition_cache_invalidated")
         DefinitionLookup().clear_realm_definitions(REALM)
@@ -97,7 +97,7 @@ def test_what_is_cleared_is_told_to_every_replica() -> None:
     assert told[2] == '{"k": "global"}'
 
 
-def test_a_clear_that_is_rolled_back_empties_nothing_and_tells_nobody() -> None:
+def test_a_clear_that_is_rolled_back_drops_and_announces_nothing() -> None:
     DefinitionLookup(Builds()).lookup_module(POST)
     with listen_connection() as peer:
         peer.execute("LISTEN definition_cache_invalidated")
@@ -121,7 +121,7 @@ LABEL = f"{LIBRARY}label.ts"
     ],
     ids=["module", "another spelling", "realm"],
 )
-def test_a_build_that_read_what_was_invalidated_meanwhile_is_not_stored(
+def test_a_build_whose_import_was_invalidated_meanwhile_is_not_stored(
     invalidate: Callable[[DefinitionLookup], None], in_thread: Any
 ) -> None:
     builds = Builds(depends=(PERSON, LABEL), realms=(LIBRARY,))
@@ -129,7 +129,7 @@ def test_a_build_that_read_what_was_invalidated_meanwhile_is_not_stored(
     found: list[Any] = []
     early = in_thread(lambda: found.append(DefinitionLookup(builds).lookup_module(POST)))
     assert builds.begun.wait(20)
-    # No row says yet that the post was made from the label.
+    # At this time no row records that the post depends on the label.
     invalidate(DefinitionLookup())
     builds.go_on.set()
     early.join(20)
@@ -139,7 +139,7 @@ def test_a_build_that_read_what_was_invalidated_meanwhile_is_not_stored(
     assert Definition.objects.get().definitions == {"Post": {"displayName": "build 2"}}
 
 
-def test_a_build_that_found_further_imports_answers_and_is_not_stored() -> None:
+def test_a_build_that_found_new_imports_is_returned_and_not_stored() -> None:
     class Grown(Builds):
         def build(self, located: ModuleLocation) -> BuildResult:
             return replace(super().build(located), dependencies=(LABEL,))
@@ -150,7 +150,7 @@ def test_a_build_that_found_further_imports_answers_and_is_not_stored() -> None:
     assert not Definition.objects.exists()
 
 
-def test_clearing_a_realm_drops_what_other_realms_have_built_from_it() -> None:
+def test_clearing_a_realm_drops_definitions_of_others_that_read_it() -> None:
     for module, realms in ((POST, (LIBRARY,)), (PERSON, ("http://localhost:4201/base/",))):
         DefinitionLookup(Builds(realms=realms)).lookup_module(module)
     DefinitionLookup().clear_realm_definitions(LIBRARY)
@@ -176,8 +176,8 @@ def test_a_build_does_not_wait_for_a_clear_that_has_not_committed(in_thread: Any
 
 
 @pytest.mark.parametrize("spelling", ["post", "post.tsx", "post.ts", "post.jsx", "post.js"])
-def test_a_module_is_invalidated_under_any_of_its_names(spelling: str) -> None:
-    """Its spellings with and without an extension go together."""
+def test_any_spelling_of_a_module_invalidates_it(spelling: str) -> None:
+    """An invalidation covers all spellings of the module's URL."""
     for module in (POST, PERSON):
         DefinitionLookup(Builds()).lookup_module(module)
     dropped = DefinitionLookup().invalidate(REALM + spelling)
@@ -189,7 +189,8 @@ POST_SPELLINGS = ("post", "post.tsx", "post.ts", "post.jsx", "post.js")
 
 
 def test_dependents_of_a_module_are_announced_within_the_payload_budget() -> None:
-    """Directly or not, in whatever realm: each URL once, and Postgres refuses none of it."""
+    """Each direct or indirect dependent, in any realm, is announced once, and no notification is
+    too long for Postgres."""
     far = "http://localhost:4201/bo/far/"
     first = [f"{REALM}{'x' * 80}-{number}.tsx" for number in range(150)]
     second = [f"{far}{'y' * 80}-{number}.tsx" for number in range(150)]

@@ -1,5 +1,5 @@
-"""A definition is built once. Concurrent callers share the build, and later ones find the
-definition in the table."""
+"""A definition is built once: concurrent callers share the build, and later ones read it from the
+table."""
 
 from datetime import timedelta
 from typing import Any
@@ -23,7 +23,7 @@ PERSON = f"{REALM}person.tsx"
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_a_definition_is_built_once_and_then_found_in_the_table() -> None:
+def test_a_definition_is_built_once_and_then_read_from_the_table() -> None:
     builds = Builds()
     lookup = DefinitionLookup(builds)
     assert lookup.lookup_definition(CodeRef(POST, "Post")) == {"displayName": "build 1"}
@@ -34,7 +34,7 @@ def test_a_definition_is_built_once_and_then_found_in_the_table() -> None:
     assert batch.keys() == {POST}
 
 
-def test_a_stored_entry_tells_all_that_its_build_told() -> None:
+def test_a_stored_entry_equals_the_entry_of_its_build() -> None:
     other = "http://localhost:4201/bob/other/"
     lookup = DefinitionLookup(Builds(depends=(PERSON,), realms=(other,)))
     built = lookup.lookup_module(POST)
@@ -43,7 +43,7 @@ def test_a_stored_entry_tells_all_that_its_build_told() -> None:
     assert lookup.get_cached_definitions(POST) == built
 
 
-def test_a_name_that_no_module_exports_is_not_found() -> None:
+def test_a_name_that_the_module_does_not_export_is_not_found() -> None:
     lookup = DefinitionLookup(Builds())
     with pytest.raises(DefinitionNotFound, match=r"post\.tsx exports no card named Nope"):
         lookup.lookup_definition(CodeRef(POST, "Nope"))
@@ -51,12 +51,12 @@ def test_a_name_that_no_module_exports_is_not_found() -> None:
         lookup.lookup_definition(CodeRef(f"{REALM}missing.tsx", "Post"))
 
 
-def test_callers_of_two_lookups_at_once_share_one_build(in_thread: Any) -> None:
-    """One is elected and builds; the work of the others never runs, and all get its result."""
+def test_concurrent_callers_of_two_lookups_share_one_build(in_thread: Any) -> None:
+    """The elected caller builds, and all callers get its result."""
     builds = Builds()
     builds.go_on.clear()
     found: list[Any] = []
-    # Two lookups know nothing of each other, as in two processes: the database elects.
+    # Two lookups share no memory, as in two processes, so the database elects the builder.
     lookups = [DefinitionLookup(builds), DefinitionLookup(builds)]
     threads = [
         in_thread(lambda lookup=lookup: found.append(lookup.lookup_module(POST)))
@@ -90,7 +90,7 @@ def test_an_error_is_kept_for_half_a_minute_and_then_built_again() -> None:
 LIBRARY = "http://localhost:4201/bo/library/"
 
 
-def test_a_real_build_tells_fields_and_ancestors_across_modules_and_realms(
+def test_a_real_build_has_fields_and_ancestors_of_several_realms(
     web: Web, owner: Any, sent: Any
 ) -> None:
     sync_base_realm()

@@ -1,4 +1,4 @@
-"""The command and the daily task: what they would remove, and what they removed."""
+"""The command `collect_garbage` and the daily task: what they print and remove."""
 
 from io import StringIO
 
@@ -19,7 +19,7 @@ def run(*arguments: str) -> str:
     return out.getvalue()
 
 
-def test_the_command_says_what_it_would_remove_and_what_it_removed(source: Realm) -> None:
+def test_the_command_counts_what_it_removes_or_would_remove(source: Realm) -> None:
     store_blob(LARGE)
     age(0.5)
     assert "would remove 0 publications, 0 file versions, 0 blobs" in run("--dry-run")
@@ -29,12 +29,12 @@ def test_the_command_says_what_it_would_remove_and_what_it_removed(source: Realm
 
 
 @pytest.mark.parametrize("hours", ["soon", "-1", "", "nan", "1e400"])
-def test_a_grace_period_that_is_none_is_named(hours: str) -> None:
+def test_an_invalid_grace_period_is_refused(hours: str) -> None:
     with pytest.raises(CommandError, match="is not a number of hours"):
         run(f"--grace={hours}")
 
 
-def test_the_daily_task_removes_what_is_old(source: Realm) -> None:
+def test_the_daily_task_removes_only_old_content(source: Realm) -> None:
     store_blob(LARGE)
     collect_garbage_task()
     assert in_storage(LARGE)

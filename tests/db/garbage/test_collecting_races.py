@@ -1,4 +1,4 @@
-"""Writes, publishes and rollbacks while the collector runs lose nothing."""
+"""Writes, publishes and rollbacks that run at the same time as the collector lose nothing."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -33,7 +33,7 @@ ADA = Caller("ada")
 
 
 def unnamed() -> None:
-    """Content that is to be collected, and that somebody is about to write again."""
+    """Stores old content that no file version names, so the collector may remove it."""
     store_blob(LARGE)
     age()
 
@@ -43,7 +43,7 @@ def stands(path: str) -> bool:
     return read_blob(version.blob_id, version.blob.data) == LARGE
 
 
-def test_content_is_not_collected_between_its_storing_and_its_naming(
+def test_content_is_not_collected_between_its_storage_and_its_file_row(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unnamed()
@@ -58,7 +58,7 @@ def test_content_is_not_collected_between_its_storing_and_its_naming(
     assert stands("large.bin")
 
 
-def test_a_writer_of_what_is_being_collected_waits_and_stores_it_again(
+def test_a_writer_waits_for_the_collector_and_stores_the_content_again(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unnamed()
@@ -76,10 +76,11 @@ def test_a_writer_of_what_is_being_collected_waits_and_stores_it_again(
     assert stands("large.bin")
 
 
-def test_an_old_blob_named_only_now_is_whole_or_refused(
+def test_a_file_version_that_names_a_collected_blob_is_refused(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An import that takes longer than the grace period."""
+    """Like an import that takes longer than the grace period between storing a file and naming
+    it."""
     unnamed()
     stored = Stored(Blob.objects.get(size=len(LARGE)).pk, len(LARGE))
 
@@ -103,7 +104,7 @@ def test_an_old_blob_named_only_now_is_whole_or_refused(
     assert everything()["FileVersion"] == before
 
 
-def test_what_a_publish_is_about_to_show_is_not_collected(
+def test_content_that_a_publish_is_about_to_show_is_not_collected(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make.write_paths(source, {"large.bin": LARGE})
@@ -124,7 +125,7 @@ def test_what_a_publish_is_about_to_show_is_not_collected(
     assert shown["large.bin"] == LARGE
 
 
-def test_what_a_rollback_is_about_to_show_is_not_collected(
+def test_content_that_a_rollback_is_about_to_show_is_not_collected(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(12):
@@ -144,7 +145,7 @@ def test_what_a_rollback_is_about_to_show_is_not_collected(
     assert publications()[done.generation] == expected
 
 
-def test_a_rollback_to_collected_history_is_refused(
+def test_a_rollback_to_a_collected_publication_is_refused(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(12):
@@ -163,7 +164,7 @@ def test_a_rollback_to_collected_history_is_refused(
         rollback.result(20)
 
 
-def test_a_realm_that_is_being_written_to_is_left_for_the_next_time(
+def test_the_collector_skips_a_realm_that_is_being_written_to(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make.write(source, index__json=b"one")
@@ -175,10 +176,11 @@ def test_a_realm_that_is_being_written_to_is_left_for_the_next_time(
     assert collect().versions == 2
 
 
-def test_nothing_is_lost_while_many_write_publish_and_roll_back_at_once(
+def test_concurrent_writes_publishes_and_rollbacks_lose_nothing(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two writers in turn with the same few contents, and a collector that spares nothing."""
+    """Two writers repeatedly store the same few contents, while a collector without grace period or
+    retention runs."""
     monkeypatch.setattr(garbage, "PIN_SECONDS", 0)
     monkeypatch.setattr("django.conf.settings.REALM_RETENTION_SECONDS", 0, raising=False)
     other = make.source("http://localhost:4201/ada/other/", source.owner, {})

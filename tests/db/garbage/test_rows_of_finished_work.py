@@ -1,5 +1,5 @@
 """Garbage collection removes the rows of finished jobs, unused JavaScript, old hangs and expired
-sessions. It keeps what is shown and what is still to be done."""
+sessions. Garbage collection keeps rows of shown pages and of unfinished work."""
 
 from datetime import timedelta
 from hashlib import sha256
@@ -21,7 +21,7 @@ PAGE = "http://ada.localhost:4201/"
 
 
 def job(status: str, days: float, **more: Any) -> ReindexJob:
-    """A job with a batch, that ended some days ago."""
+    """Makes a job with one batch that ended `days` ago."""
     ended = timezone.now() - timedelta(days=days)
     made = ReindexJob.objects.create(
         realm_url=PAGE, generation=1, status=status, finished_at=ended, **more
@@ -30,7 +30,7 @@ def job(status: str, days: float, **more: Any) -> ReindexJob:
     return made
 
 
-def test_jobs_and_batches_that_are_over_go_and_what_is_shown_or_owed_stays(owner: Any) -> None:
+def test_old_finished_jobs_go_and_shown_or_failed_ones_stay(owner: Any) -> None:
     shown, carried, failed = job("done", 30), job("done", 40), job("failed", 30)
     young = job("superseded", 1)
     IndexHead.objects.create(realm_url=PAGE, job=shown, generation=1, swapped_at=timezone.now())
@@ -51,7 +51,7 @@ def test_jobs_and_batches_that_are_over_go_and_what_is_shown_or_owed_stays(owner
     assert collect().rows == {}
 
 
-def test_javascript_of_what_no_version_holds_goes_and_nothing_else(source: Realm) -> None:
+def test_only_javascript_of_stored_content_by_this_transpiler_stays(source: Realm) -> None:
     held = FileVersion.objects.get(realm=source, path="post.tsx").blob_id
     made = []
     for name, each in (("held", held), ("gone", sha256(b"gone").hexdigest())):
@@ -61,7 +61,7 @@ def test_javascript_of_what_no_version_holds_goes_and_nothing_else(source: Realm
             row = TranspiledModule(sha256=key, transpiler=made_by, body=name)
             row.save()
             made.append(row.pk)
-    # Other tests' JavaScript is kept, and young.
+    # The table also has JavaScript of other tests, which is too young to be collected.
     own = TranspiledModule.objects.filter(pk__in=made)
     collect()
     assert own.count() == 4
@@ -71,7 +71,7 @@ def test_javascript_of_what_no_version_holds_goes_and_nothing_else(source: Realm
     own.delete()
 
 
-def test_what_has_been_counted_remembered_or_leased_goes_after_its_time(owner: Any) -> None:
+def test_old_usage_hangs_elections_and_sessions_are_removed(owner: Any) -> None:
     now = timezone.now()
     for name, at in (("old", now - timedelta(days=30)), ("new", now)):
         OwnerUsage.objects.create(owner=name, seconds=1, counted_at=at)

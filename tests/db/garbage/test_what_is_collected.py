@@ -1,4 +1,4 @@
-"""The collector keeps what can be reached and removes the rest, also if it dies in between."""
+"""The collector keeps reachable content and removes the rest, even if it dies midway."""
 
 import os
 from datetime import timedelta
@@ -41,7 +41,7 @@ def test_the_last_ten_publications_stay_whole_and_older_ones_go(
     before = publications()
     age()
     done = collect()
-    # The first editions' index and large file, and the index that the site began with.
+    # Collected: the index and the large file of three editions, and the realm's original index.
     assert (done.publications, done.versions, done.blobs) == (3, 7, 7)
     assert done.bytes >= 3 * len(LARGE)
     after = publications()
@@ -58,7 +58,7 @@ def test_the_last_ten_publications_stay_whole_and_older_ones_go(
     assert publications()[Realm.objects.get(url=PAGE).generation] == before[min(after)]
 
 
-def test_what_was_closed_a_short_while_ago_stays(source: Realm) -> None:
+def test_versions_that_were_closed_recently_stay(source: Realm) -> None:
     for number in range(12):
         edition(source, number)
     before = everything()
@@ -83,7 +83,7 @@ def test_an_unpublished_version_is_collected_after_its_retention(
     ("status", "days_ago", "kept"),
     [("rendering", None, True), ("failed", 30, True), ("done", 0, True), ("done", 30, False)],
 )
-def test_what_a_job_reads_stays_until_its_pins_are_over(
+def test_files_that_a_job_has_pinned_stay_until_its_pins_expire(
     source: Realm, status: str, days_ago: int | None, kept: bool
 ) -> None:
     make.publish(source, PAGE)
@@ -92,7 +92,7 @@ def test_what_a_job_reads_stays_until_its_pins_are_over(
         edition(source, number)
     make.write(source, index__json=b"later")
     pinned = Realm.objects.get(pk=source.pk).generation
-    # What lies between the pin and today is collected, and with it the unbroken history.
+    # The versions between the pin and today are collected, so the history between them has gaps.
     make.write(source, index__json=b"between")
     make.write(source, index__json=b"now")
     before = publications()[first]
@@ -123,7 +123,7 @@ def test_what_a_job_reads_stays_until_its_pins_are_over(
         assert source_at(PAGE, first, "index.json").content.status == 410
 
 
-def test_what_has_been_collected_is_never_called_unchanged(source: Realm) -> None:
+def test_a_comparison_with_a_collected_generation_has_no_result(source: Realm) -> None:
     make.write_paths(source, {"gone.md": LARGE})
     with_it = source.generation
     make.remove(source, "gone.md")
@@ -135,7 +135,7 @@ def test_what_has_been_collected_is_never_called_unchanged(source: Realm) -> Non
     assert difference(source, now, now) == {}
 
 
-def test_a_publication_that_has_been_collected_is_compared_with_nothing(source: Realm) -> None:
+def test_a_collected_publication_cannot_be_compared(source: Realm) -> None:
     for number in range(13):
         edition(source, number)
     page = Realm.objects.get(url=PAGE)
@@ -150,7 +150,7 @@ def test_a_publication_that_has_been_collected_is_compared_with_nothing(source: 
     }
 
 
-def test_what_a_shown_index_was_made_from_stays(source: Realm) -> None:
+def test_files_that_a_shown_index_was_made_from_stay(source: Realm) -> None:
     make.write_paths(source, {"gone.md": LARGE})
     with_it = source.generation
     put_index("http://bo.localhost:4201/", 1, {})
@@ -161,7 +161,7 @@ def test_what_a_shown_index_was_made_from_stays(source: Realm) -> None:
     assert difference(source, with_it, source.generation) == {"gone.md": None}
 
 
-def test_content_that_nothing_names_goes_after_the_grace_period(source: Realm) -> None:
+def test_content_that_no_version_names_goes_after_the_grace_period(source: Realm) -> None:
     for data in (b"small", LARGE):
         store_blob(data)
     assert (collect().blobs, in_storage(LARGE)) == (0, True)
@@ -174,7 +174,7 @@ def test_content_that_nothing_names_goes_after_the_grace_period(source: Realm) -
     assert {v.blob_id for v in FileVersion.objects.all()} <= {b.pk for b in Blob.objects.all()}
 
 
-def test_what_a_realm_held_goes_with_it(source: Realm) -> None:
+def test_the_content_of_a_deleted_realm_is_collected(source: Realm) -> None:
     make.write_paths(source, {"large.bin": LARGE})
     edition(source, 0)
     unpublish_realm(PAGE, ADA)
@@ -185,7 +185,7 @@ def test_what_a_realm_held_goes_with_it(source: Realm) -> None:
     assert not in_storage(LARGE)
 
 
-def test_what_killed_writers_left_in_the_storage_goes_and_nothing_else(source: Realm) -> None:
+def test_only_leftovers_of_killed_writers_are_removed_from_the_storage(source: Realm) -> None:
     storage = storages["blobs"]
     folder = Path(storage.path("aa/bb"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -218,7 +218,7 @@ def test_a_dry_run_counts_what_a_run_removes_and_changes_nothing(source: Realm) 
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_collector_that_dies_at_an_object_leaves_no_name_without_it(
+def test_a_collector_killed_at_a_deletion_leaves_no_row_without_content(
     source: Realm, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     storage = storages["blobs"]

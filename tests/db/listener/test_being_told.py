@@ -1,5 +1,5 @@
-"""A notification moves its own keys on the listener's board, and the listener misses nothing that
-was committed."""
+"""A notification moves only its own keys on the listener's board, and the listener misses no
+committed change."""
 
 import pytest
 
@@ -25,7 +25,7 @@ from tests.support.listening.overheard import (
     wait_live,
 )
 
-# The database is there for all; only what writes rows (through `source`) has it emptied afterwards.
+# All tests share one database. Only the fixture `source`, which writes rows, empties it afterwards.
 pytestmark = pytest.mark.usefixtures("django_db_setup")
 
 REALM = "http://localhost:4201/ada/site/"
@@ -45,10 +45,10 @@ _MOVED = [
 
 
 @pytest.mark.parametrize(("channel", "payload", "key"), _MOVED)
-def test_a_manual_notification_moves_its_own_keys_only(
+def test_a_manual_notification_moves_only_its_own_keys(
     live: Listener, board: WatchedBoard, channel: str, payload: str, key: str
 ) -> None:
-    """Also for a realm that this replica has never served, and on the channel of older fleets."""
+    """The cases include a realm that this replica has never served, and the legacy channel."""
     slots, other = Slots([key]), Slots([f"path|{REALM}b.ts", "realm|http://localhost:4201/b/"])
     stamp, others = board.stamp(slots), board.stamp(other)
     notify(channel, payload)
@@ -67,7 +67,8 @@ def test_a_thousand_notifications_of_one_transaction_all_arrive(
             "SELECT pg_notify('realm_file_changes', %s || n) FROM generate_series(1, 1000) n",
             [f"{REALM}:"],
         )
-    # Among so many keys one may share the mark's slot: the count, and not the mark, tells the end.
+    # One of the many keys may share the mark's slot, so the test counts notifications instead of
+    # waiting for the mark.
     wait_until(lambda: live.counts.notifications == 1000, "all of them counted", PATIENCE)
     wait_applied(board)
     assert _bumped(board) == {f"path|{REALM}{n}" for n in range(1, 1001)}
@@ -76,7 +77,7 @@ def test_a_thousand_notifications_of_one_transaction_all_arrive(
 def test_malformed_payloads_are_counted_and_change_nothing(
     live: Listener, board: WatchedBoard
 ) -> None:
-    """No key is looked up for them, and the connection stays."""
+    """Malformed payloads move no key, and the listener keeps its connection."""
     malformed = [
         (REALM_FILE_CHANGES, ""),
         (REALM_FILE_CHANGES, "no realm"),
@@ -97,16 +98,18 @@ def test_malformed_payloads_are_counted_and_change_nothing(
     assert live.counts.reconnects == 0
 
 
-def test_half_a_character_in_a_payload_does_not_end_it(live: Listener, board: Board) -> None:
+def test_half_a_surrogate_pair_in_a_payload_does_not_end_the_listener(
+    live: Listener, board: Board
+) -> None:
     notify(DEFINITION_CACHE_INVALIDATED, '{"k":"realm","r":"\\ud800"}')
     wait_applied(board)
     wait_live(live)
 
 
-def test_notifications_during_a_ping_are_applied_before_it_counts(
+def test_notifications_during_a_ping_are_applied_before_it_counts_as_proof(
     live: Listener, lines: Lines, board: WatchedBoard
 ) -> None:
-    """It comes in with the answer to the ping's own statement."""
+    """Postgres delivers the notification together with the result of the ping's statement."""
 
     def interpose() -> None:
         lines.before_ping = lambda: None
@@ -122,7 +125,7 @@ def test_notifications_during_a_ping_are_applied_before_it_counts(
     assert after[:2] == [f"bump path|{REALM}meanwhile.ts", "live"]
 
 
-def test_at_the_watermark_everything_committed_before_is_on_the_board(
+def test_everything_committed_before_the_watermark_is_on_the_board(
     live: Listener, board: Board
 ) -> None:
     slots = Slots([f"path|{REALM}a.ts"])
@@ -133,7 +136,7 @@ def test_at_the_watermark_everything_committed_before_is_on_the_board(
         assert not board.unchanged(slots, stamp)
 
 
-def test_a_slow_ping_proves_only_what_was_committed_before_it_was_sent(
+def test_a_slow_ping_proves_only_commits_from_before_it_was_sent(
     live: Listener, lines: Lines, board: Board
 ) -> None:
     slow, following = Gate(), Gate()
@@ -155,12 +158,16 @@ def test_a_slow_ping_proves_only_what_was_committed_before_it_was_sent(
     wait_live(live)
 
 
-def test_a_watermark_that_does_not_come_is_waited_for_in_vain(live: Listener, lines: Lines) -> None:
+def test_waiting_for_a_watermark_that_does_not_come_returns_false(
+    live: Listener, lines: Lines
+) -> None:
     lines.muted = True
     assert not live.wait_for_watermark(now_ns() + 60 * SECOND, 0)
 
 
-def test_it_remembers_which_realms_it_heard_of_and_when(live: Listener, board: Board) -> None:
+def test_the_listener_records_when_it_last_heard_of_each_realm(
+    live: Listener, board: Board
+) -> None:
     before = now_ns()
     notify(REALM_FILE_CHANGES, f"{REALM}:a.ts")
     notify(REALM_REGISTRY, "upsert:http://localhost:4201/b/")
@@ -170,6 +177,6 @@ def test_it_remembers_which_realms_it_heard_of_and_when(live: Listener, board: B
 
 
 def _bumped(board: WatchedBoard) -> set[str]:
-    """The keys that were bumped since the listener went live, but for the mark."""
+    """Returns the keys that were bumped, except that of the mark."""
     keys = {entry.removeprefix("bump ") for entry in board.log if entry.startswith("bump ")}
     return keys - {f"index|{MARK}"}

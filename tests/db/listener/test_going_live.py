@@ -1,5 +1,5 @@
-"""A listener goes live once it listens and its own ping has come back. Each returned ping keeps it
-live for one bound."""
+"""A listener goes live when it listens and its own ping has come back, and each returned ping keeps
+it live for one bound."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from tests.support.gates import PATIENCE, Gate
 from tests.support.listening.hearing import notify
 from tests.support.listening.overheard import BOUND_SECONDS, Lines, running, wait_applied, wait_live
 
-# The database is there for all; only what writes rows (through `source`) has it emptied afterwards.
+# All tests share one database. Only the fixture `source`, which writes rows, empties it afterwards.
 pytestmark = pytest.mark.usefixtures("django_db_setup")
 
 
-def test_it_listens_then_begins_an_epoch_then_goes_live_with_its_ping(
+def test_a_listener_listens_then_starts_an_epoch_then_goes_live(
     live: Listener, lines: Lines
 ) -> None:
     listens = [f'LISTEN "{channel}"' for channel in (*INVALIDATION_CHANNELS, REALM_HEARTBEAT)]
@@ -26,7 +26,7 @@ def test_it_listens_then_begins_an_epoch_then_goes_live_with_its_ping(
     assert live.state is State.LIVE
 
 
-def test_it_is_not_live_while_it_connects_nor_while_no_ping_comes_back(
+def test_a_listener_is_not_live_before_it_connects_and_gets_a_ping_back(
     listener: Listener, lines: Lines, board: Board
 ) -> None:
     lines.gate, lines.muted = Gate(), True
@@ -42,8 +42,10 @@ def test_it_is_not_live_while_it_connects_nor_while_no_ping_comes_back(
         wait_live(listener)
 
 
-def test_what_was_stamped_before_it_listened_is_stale(listener: Listener, board: Board) -> None:
-    """Whatever was cached before LISTEN could have missed its invalidation."""
+def test_a_stamp_from_before_the_listener_listened_is_stale(
+    listener: Listener, board: Board
+) -> None:
+    """The invalidation of an entry that was cached before LISTEN may have been missed."""
     slots = Slots(["a"])
     stamp = board.stamp(slots)
     with running(listener):
@@ -60,10 +62,11 @@ def test_the_board_is_live_for_one_bound_after_a_ping_was_sent(
         assert live.watermark <= now_ns()
 
 
-def test_the_pings_of_a_namesake_do_not_make_it_live(
+def test_pings_of_another_listener_of_the_same_name_do_not_make_it_live(
     listener: Listener, lines: Lines, board: Board, tmp_path: Path
 ) -> None:
-    """Two replicas that were given one name: what comes back to one says nothing of the other."""
+    """If two replicas have the same name, a ping that comes back to one replica proves nothing for
+    its namesake."""
     namesake = Listener("a", Board(tmp_path / "other board"), Lines(), BOUND_SECONDS)
     lines.muted = True
     with running(listener), running(namesake):
@@ -74,7 +77,7 @@ def test_the_pings_of_a_namesake_do_not_make_it_live(
         assert not board.live()
 
 
-def test_a_ping_that_claims_to_come_from_the_future_lengthens_nothing(
+def test_a_ping_with_a_time_in_the_future_does_not_extend_liveness(
     live: Listener, board: Board
 ) -> None:
     for sequence in range(10):

@@ -1,5 +1,4 @@
-"""A listener whose connection was lost or stalled, or whose database is away, no longer vouches for
-the board."""
+"""A listener without a working connection to the database doesn't keep the board live."""
 
 import pytest
 
@@ -13,14 +12,14 @@ from tests.support.listening.hearing import notify
 from tests.support.listening.overheard import BOUND_SECONDS, Lines, running, terminate, wait_live
 from tests.support.servers.proxy import proxy
 
-# The database is there for all; only what writes rows (through `source`) has it emptied afterwards.
+# All tests share one database. Only the fixture `source`, which writes rows, empties it afterwards.
 pytestmark = pytest.mark.usefixtures("django_db_setup")
 
 REALM = "http://localhost:4201/ada/site/"
 
 
 @pytest.mark.parametrize("how", ["terminated by an administrator", "cut by the network"])
-def test_what_it_missed_while_it_was_away_is_stale_when_it_is_back(
+def test_entries_changed_during_a_reconnect_are_stale_afterwards(
     lines: Lines, board: Board, how: str
 ) -> None:
     slots = Slots([f"path|{REALM}a.ts"])
@@ -45,7 +44,7 @@ def test_what_it_missed_while_it_was_away_is_stale_when_it_is_back(
             assert len(lines.opened) == 2
 
 
-def test_away_for_longer_than_the_bound_it_vouches_for_nothing(
+def test_a_board_is_not_live_if_the_listener_is_away_beyond_the_bound(
     live: Listener, lines: Lines, board: Board
 ) -> None:
     lines.gate = Gate()
@@ -58,10 +57,10 @@ def test_away_for_longer_than_the_bound_it_vouches_for_nothing(
     wait_live(live)
 
 
-def test_a_stalled_connection_ends_the_watermark_in_time_and_is_cut(
+def test_a_stalled_connection_stops_liveness_within_the_bound_and_is_cut(
     board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is closed and nothing is refused: only silence tells."""
+    """The stalled connection reports no error, so only the missing pings show the fault."""
     monkeypatch.setattr(listener_module, "SILENCE_SECONDS", 1.5)
     slots = Slots([f"path|{REALM}a.ts"])
     with proxy() as network:
@@ -83,7 +82,7 @@ def test_a_stalled_connection_ends_the_watermark_in_time_and_is_cut(
             assert not board.unchanged(slots, stamp)
 
 
-def test_it_waits_for_a_database_that_comes_back_in_time(board: Board) -> None:
+def test_a_listener_reconnects_to_a_database_that_comes_back_in_time(board: Board) -> None:
     with proxy() as network:
         lines = Lines(lambda: network.parameters)
         listener = Listener("a", board, lines, BOUND_SECONDS)
@@ -96,7 +95,7 @@ def test_it_waits_for_a_database_that_comes_back_in_time(board: Board) -> None:
             wait_live(listener)
 
 
-def test_it_gives_up_on_a_database_that_stays_away(board: Board) -> None:
+def test_a_listener_gives_up_on_a_database_that_stays_away(board: Board) -> None:
     with proxy() as network:
         lines = Lines(lambda: network.parameters)
         listener = Listener("a", board, lines, BOUND_SECONDS, give_up_seconds=0.5)

@@ -1,4 +1,5 @@
-"""A replica reports what it has provably applied, and notices changes that were never announced."""
+"""A replica reports the generations that it has provably applied, and detects changes that were
+never announced."""
 
 import socket
 from collections.abc import Collection, Mapping
@@ -21,17 +22,17 @@ from tests.support.listening.hearing import connect
 from tests.support.listening.overheard import Lines, terminate, wait_applied, wait_live
 from tests.support.web import Web
 
-# The database is there for all; only what writes rows (through `source`) has it emptied afterwards.
+# All tests share one database. Only the fixture `source`, which writes rows, empties it afterwards.
 pytestmark = pytest.mark.usefixtures("django_db_setup")
 
 
 @pytest.fixture
 def reporter(live: Listener, source: Realm) -> Reporter:
-    """Not started: a test asks for its reports one by one."""
+    """A reporter that isn't started. Each test asks for its reports one by one."""
     return Reporter(live, "http://127.0.0.1:1", committed_generations)
 
 
-def test_a_report_says_what_has_provably_been_applied(
+def test_a_report_has_the_generations_that_were_provably_applied(
     live: Listener, reporter: Reporter, source: Realm
 ) -> None:
     reporter.report()
@@ -43,14 +44,14 @@ def test_a_report_says_what_has_provably_been_applied(
     generation = make.write(source, new__ts=b"export {};")
 
     def told() -> bool:
-        # The first report may be made before the listener has heard of it.
+        # The listener may not have heard of the write yet when the first report is made.
         reporter.report()
         return bool(replica.generations.get(realm_url=source.url).generation == generation)
 
     wait_until(told, "the new generation in the report", PATIENCE)
 
 
-def test_a_report_tells_the_lag_of_pings_and_the_figures(live: Listener, source: Realm) -> None:
+def test_a_report_has_the_lag_of_pings_and_the_figures(live: Listener, source: Realm) -> None:
     wait_until(lambda: live.lags, "a ping", PATIENCE)
     reporter = Reporter(live, "http://127.0.0.1:1", committed_generations, lambda: {"hits": 3})
     live.lags.clear()
@@ -64,7 +65,7 @@ def test_a_report_tells_the_lag_of_pings_and_the_figures(live: Listener, source:
     assert (live.lags.maxlen or 0) * listener_module.PING_SECONDS == 60
 
 
-def test_figures_that_fail_do_not_keep_a_report_from_being_written(
+def test_a_report_is_written_even_if_the_figures_raise_an_error(
     live: Listener, source: Realm, caplog: pytest.LogCaptureFixture
 ) -> None:
     def failing() -> Mapping[str, Any]:
@@ -79,8 +80,8 @@ def test_figures_that_fail_do_not_keep_a_report_from_being_written(
     assert caplog.text.count("goes without the figures") == 1
 
 
-def test_a_row_of_the_previous_release_has_no_figures(source: Realm) -> None:
-    """It doesn't name the column, so the database fills it."""
+def test_a_row_of_the_previous_release_has_empty_figures(source: Realm) -> None:
+    """The previous release doesn't name the column, so the database fills it."""
     with connect() as hand:
         hand.execute(
             "INSERT INTO notifications_replica (name, address, state, sidecar_pid, reported_at,"
@@ -90,13 +91,13 @@ def test_a_row_of_the_previous_release_has_no_figures(source: Realm) -> None:
     assert Replica.objects.get(name="old").figures == {}
 
 
-def test_a_realm_that_is_gone_is_gone_from_the_report(reporter: Reporter, source: Realm) -> None:
+def test_a_deleted_realm_disappears_from_the_report(reporter: Reporter, source: Realm) -> None:
     reporter.report()
     source.delete()
     replica = Replica.objects.get(name="a")
 
     def gone() -> bool:
-        # The first report may be made before the listener has heard of it.
+        # The listener may not have heard of the deletion yet when the first report is made.
         reporter.report()
         return not replica.generations.filter(realm_url=source.url).exists()
 
@@ -116,7 +117,7 @@ def test_nothing_is_reported_as_applied_without_proof(
     assert replica.generations.get(realm_url=source.url).generation == before
 
 
-def test_changes_that_were_announced_are_not_taken_for_missed(
+def test_announced_changes_are_not_counted_as_missed(
     live: Listener, reporter: Reporter, source: Realm
 ) -> None:
     reporter.report()
@@ -127,7 +128,7 @@ def test_changes_that_were_announced_are_not_taken_for_missed(
     assert Replica.objects.get(name="a").missed == 0
 
 
-def test_an_unannounced_generation_is_counted_and_its_realm_is_dropped(
+def test_an_unannounced_change_counts_as_missed_and_moves_its_realm(
     live: Listener,
     reporter: Reporter,
     source: Realm,
@@ -152,10 +153,10 @@ def test_an_unannounced_generation_is_counted_and_its_realm_is_dropped(
     assert Replica.objects.get(name="a").missed == 1
 
 
-def test_what_changed_while_it_was_not_listening_is_not_taken_for_missed(
+def test_changes_during_a_reconnect_are_not_counted_as_missed(
     live: Listener, lines: Lines, reporter: Reporter, source: Realm
 ) -> None:
-    """The new epoch has dropped it already."""
+    """The new epoch after the reconnect has already made the realm's entries stale."""
     reporter.report()
     lines.gate = Gate()
     terminate(lines.opened[0])
@@ -167,7 +168,7 @@ def test_what_changed_while_it_was_not_listening_is_not_taken_for_missed(
     assert live.counts.missed == 0
 
 
-def test_a_report_reads_only_the_realms_that_were_heard_of(
+def test_a_report_reads_only_realms_that_the_listener_heard_of(
     live: Listener, owner: Any, source: Realm
 ) -> None:
     make.source("http://localhost:4201/ada/other/", owner, {})
@@ -189,7 +190,7 @@ def test_a_report_reads_only_the_realms_that_were_heard_of(
     assert applied == committed_generations()
 
 
-def test_a_report_is_whole_again_after_a_peer_has_removed_its_row(
+def test_a_report_is_complete_after_a_peer_has_removed_its_row(
     reporter: Reporter, source: Realm
 ) -> None:
     reporter.report()

@@ -1,4 +1,4 @@
-"""A stopped listener ends soon, whatever it is waiting for."""
+"""A stopped listener ends quickly, even while it waits for the database."""
 
 import time
 from concurrent.futures import Future
@@ -12,11 +12,11 @@ from tests.support.gates import PATIENCE, in_thread
 from tests.support.listening.overheard import BOUND_SECONDS, Lines, running, wait_live
 from tests.support.servers.proxy import proxy
 
-# The database is there for all; only what writes rows (through `source`) has it emptied afterwards.
+# All tests share one database. Only the fixture `source`, which writes rows, empties it afterwards.
 pytestmark = pytest.mark.usefixtures("django_db_setup")
 
 
-def test_a_stop_ends_it_soon_and_leaves_the_board_dead(listener: Listener, board: Board) -> None:
+def test_a_stop_ends_the_listener_and_the_boards_liveness(listener: Listener, board: Board) -> None:
     ending = in_thread(listener.run)
     wait_live(listener)
     assert _seconds_to_stop(listener, ending) < 2
@@ -24,7 +24,7 @@ def test_a_stop_ends_it_soon_and_leaves_the_board_dead(listener: Listener, board
     assert listener.state is State.STOPPED
 
 
-def test_a_stop_ends_it_soon_while_the_database_is_away(board: Board) -> None:
+def test_a_stop_ends_the_listener_while_the_database_is_away(board: Board) -> None:
     with proxy() as network:
         network.down()
         listener = Listener("a", board, Lines(lambda: network.parameters), BOUND_SECONDS)
@@ -33,7 +33,7 @@ def test_a_stop_ends_it_soon_while_the_database_is_away(board: Board) -> None:
         assert _seconds_to_stop(listener, ending) < 3
 
 
-def test_a_stop_ends_it_soon_while_its_connection_is_stalled(board: Board) -> None:
+def test_a_stop_ends_the_listener_while_its_connection_is_stalled(board: Board) -> None:
     with proxy() as network:
         listener = Listener("a", board, Lines(lambda: network.parameters), BOUND_SECONDS)
         ending = in_thread(listener.run)
@@ -43,10 +43,8 @@ def test_a_stop_ends_it_soon_while_its_connection_is_stalled(board: Board) -> No
         assert _seconds_to_stop(listener, ending) < 2
 
 
-def test_waiters_for_a_watermark_learn_at_once_that_it_will_not_come(
-    listener: Listener, lines: Lines
-) -> None:
-    """The sidecar's last report waits here: it must not hold up the end of the process."""
+def test_a_stop_ends_every_wait_for_a_watermark(listener: Listener, lines: Lines) -> None:
+    """The sidecar waits here for its last report, which must not delay the end of the process."""
     with running(listener) as ending:
         wait_live(listener)
         waiting = in_thread(listener.wait_for_watermark, now_ns() + 60 * SECOND, 60)

@@ -1,4 +1,4 @@
-"""One process of the fleet does the work that several want: who is elected, who waits, and for how
+"""One elected process does work that several processes need: who is elected, who waits, and for how
 long."""
 
 import hashlib
@@ -34,19 +34,21 @@ MODULE = f"{REALM}post.tsx"
 
 
 def key_of(name: str) -> str:
-    """The URL-like name whose lock elects who transpiles a source that has this name as hash."""
+    """Returns the lock name by which processes elect who transpiles the source with the hash
+    `name`."""
     key = hashlib.sha256(f"{name}.ts".encode()).hexdigest()
     return f"transpile|{key}"
 
 
 def wanted(name: str) -> "Future[str]":
-    """Another process's wish for the JavaScript of a source: no cache is shared with it."""
+    """Requests the JavaScript of a source in a thread that shares no cache, like another
+    process."""
     return in_thread(transpiling.javascript, name, b"source", "a.ts")
 
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Every start of the transpiler, which answers at once."""
+    """The sources given to the transpiler, which is replaced by one that answers at once."""
     made: list[bytes] = []
 
     def run(source: bytes, path: str) -> str:
@@ -60,7 +62,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 @pytest.fixture
 def waiting(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
-    """Who has waited for an election: the process of each one's connection, by thread."""
+    """Maps each thread that has waited for an election to the backend process of its connection."""
     seen: dict[int, int] = {}
     wait = election.wait
 
@@ -73,19 +75,19 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
 
 
 def elect(*keys: int) -> None:
-    """Has another process elected for an hour."""
+    """Makes another process the elected one for an hour."""
     until = timezone.now() + timedelta(hours=1)
     Election.objects.bulk_create(Election(key=key, holder=1, lease_until=until) for key in keys)
 
 
 def hold(monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """Holds the first transpile before its work."""
+    """Holds the first transpile before it starts."""
     gate = Gate()
     monkeypatch.setattr(transpiling, "_run_deno", gate.before(transpiling._run_deno))
     return gate
 
 
-def test_waiters_go_on_at_the_commit_of_the_elected_process_only(
+def test_waiters_continue_only_when_their_elected_process_commits(
     runs: list[bytes], waiting: dict[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = hold(monkeypatch)
@@ -103,7 +105,8 @@ def test_waiters_go_on_at_the_commit_of_the_elected_process_only(
 def test_no_transaction_is_open_while_the_elected_process_works(
     runs: list[bytes], waiting: dict[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An open one would keep the database from cleaning up, and a pooler's connection from all."""
+    """An open transaction would block vacuum in the database, and would occupy a pooler's
+    connection."""
     gate = hold(monkeypatch)
     elected = wanted("a")
     gate.wait_for_arrival()
@@ -120,7 +123,7 @@ def test_no_transaction_is_open_while_the_elected_process_works(
     assert elected.result(PATIENCE) == other.result(PATIENCE)
 
 
-def test_a_lease_is_renewed_as_long_as_the_work_takes(
+def test_the_elected_process_renews_its_lease_during_the_work(
     runs: list[bytes], waiting: dict[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(election, "RENEW_SECONDS", 0.05)
@@ -134,7 +137,7 @@ def test_a_lease_is_renewed_as_long_as_the_work_takes(
     assert elected.result(PATIENCE) == "javascript 1"
 
 
-def test_one_who_freezes_is_replaced_and_storing_later_changes_nothing(
+def test_a_frozen_process_is_replaced_and_its_late_result_is_not_stored(
     runs: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(election, "LEASE_SECONDS", 0.1)
@@ -148,8 +151,8 @@ def test_one_who_freezes_is_replaced_and_storing_later_changes_nothing(
     assert TranspiledModule.objects.get().body == "javascript 1"
 
 
-def test_a_lock_that_the_work_could_not_get_is_an_error_of_the_work(runs: list[bytes]) -> None:
-    """It doesn't have the work done once more, outside of the election."""
+def test_a_lock_timeout_in_the_work_is_raised_and_the_work_runs_once(runs: list[bytes]) -> None:
+    """The work runs once. A lock time-out in the work isn't taken for a lost election."""
     done: list[bool] = []
 
     def work(elected: bool) -> None:
@@ -166,8 +169,8 @@ def test_a_lock_that_the_work_could_not_get_is_an_error_of_the_work(runs: list[b
     assert not Election.objects.exists()
 
 
-def test_what_is_there_is_answered_whoever_has_been_elected(runs: list[bytes]) -> None:
-    """A row that is found needs no election, so nobody can hold it up."""
+def test_a_stored_result_is_returned_without_an_election(runs: list[bytes]) -> None:
+    """A stored row is returned without an election, so no elected process can delay it."""
     wanted("a").result(PATIENCE)
     lookup = DefinitionLookup(Builder())
     assert lookup.lookup_module(MODULE) is not None
@@ -186,13 +189,13 @@ def _fail() -> None:
 
 
 @pytest.mark.parametrize("end", [_lose_connection, _fail])
-def test_a_waiter_takes_over_when_the_elected_process_ends_empty(
+def test_a_waiter_takes_over_when_the_elected_process_fails(
     runs: list[bytes],
     waiting: dict[int, int],
     monkeypatch: pytest.MonkeyPatch,
     end: Callable[[], None],
 ) -> None:
-    """The elected one has an error and leaves neither a lease nor half a row."""
+    """The elected process gets an error, and leaves neither a lease nor a partial row."""
     gate, store = Gate(), TranspiledModule.objects.bulk_create
     first = iter([True])
 
@@ -214,10 +217,10 @@ def test_a_waiter_takes_over_when_the_elected_process_ends_empty(
     assert len(runs) == 2
 
 
-def test_one_whose_work_has_no_end_holds_nobody_up_for_ever(
+def test_a_waiter_does_the_work_itself_if_the_election_never_ends(
     runs: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who has waited long enough does the work alone, and leaves storing to the elected one."""
+    """A process that has waited long enough does the work itself, and doesn't store the result."""
     monkeypatch.setattr(election, "ELECTION_SECONDS", 0.1)
     lookup = DefinitionLookup(Builder())
     elect(lock_key(key_of("a")), _election(MODULE))
@@ -234,7 +237,7 @@ def test_one_whose_work_has_no_end_holds_nobody_up_for_ever(
     assert Definition.objects.count() == 1
 
 
-def test_one_who_waits_and_is_ended_leaves_the_others_as_they_were(
+def test_a_waiter_whose_connection_is_terminated_does_not_affect_others(
     runs: list[bytes], waiting: dict[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = hold(monkeypatch)
@@ -258,10 +261,10 @@ def _outcome(future: "Future[str]") -> str:
         return type(error).__name__
 
 
-def test_many_elections_at_once_all_come_to_an_end(
+def test_many_simultaneous_elections_all_end(
     runs: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each holds one lease, so that none waits for what another has."""
+    """No process waits while it holds another lease, so there is no deadlock."""
     everybody, run = threading.Barrier(12, timeout=PATIENCE), transpiling._run_deno
 
     def run_beside_the_others(source: bytes, path: str) -> str:
@@ -274,7 +277,7 @@ def test_many_elections_at_once_all_come_to_an_end(
     assert len(runs) == 12
 
 
-def test_an_election_is_refused_inside_a_transaction_that_would_hide_it(runs: list[bytes]) -> None:
+def test_an_election_inside_a_transaction_is_refused(runs: list[bytes]) -> None:
     with transaction.atomic(), pytest.raises(RuntimeError):
         transpiling.javascript("a", b"source", "a.ts")
     assert runs == []

@@ -1,7 +1,6 @@
-"""Two operations at once: the second runs between any two steps of the first.
+"""Two operations at the same time: the second one starts between any two steps of the first.
 
-One that waits for another which waits for it is ended by Postgres with an error, so it is enough
-that both come to an end.
+Postgres ends a deadlock with an error, so it is enough to check that both operations end.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ CHANGES = ("INSERT", "UPDATE", "DELETE")
 
 @contextmanager
 def stopped_after(number: int, gate: Gate) -> Iterator[list[int]]:
-    """Holds this thread's connection at a gate after so many statements that lock rows."""
+    """Holds this thread's connection at a gate after its `number`-th statement that locks rows."""
     seen = [0]
 
     def step(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
@@ -50,7 +49,8 @@ def stopped_after(number: int, gate: Gate) -> Iterator[list[int]]:
 
 
 def interleave(first: Callable[[], object], second: Callable[[], object], number: int) -> bool:
-    """Runs both, the second once the first has done so many steps; False if it has fewer."""
+    """Runs the second operation after `number` steps of the first. Returns False if the first has
+    fewer steps."""
     gate = Gate()
 
     def run() -> int:
@@ -81,7 +81,7 @@ def _somebody_waits() -> bool:
 
 
 def settle() -> None:
-    """Ends all jobs, and gives published realms an index that reads each other."""
+    """Ends all jobs, and gives each published realm an index that reads all realms."""
     ReindexJob.objects.update(status="done")
     urls = list(Realm.objects.values_list("url", flat=True))
     IndexHead.objects.all().delete()
@@ -96,7 +96,7 @@ PAIRS = ["publishes", "nested unpublishes", "deletes", "rights", "a write and a 
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_two_operations_end_wherever_the_second_begins(source: Realm, pair: str) -> None:
+def test_two_operations_end_at_whichever_step_the_second_starts(source: Realm, pair: str) -> None:
     other = make.source(f"{ORIGIN}/ada/other/", source.owner, make.SITE)
     more = make.source(f"{ORIGIN}/ada/more/", source.owner, make.SITE)
     count = 0
@@ -127,7 +127,7 @@ def test_two_operations_end_wherever_the_second_begins(source: Realm, pair: str)
         )
 
     while True:
-        # Of what takes long to set up not every step.
+        # These pairs take long to set up, so only every third step is tried.
         count += 3 if pair in ("nested unpublishes", "deletes") else 1
         first, second = acts()
         if pair == "publishes" and count == 1:

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 
 def newest() -> tuple[float, float]:
-    """How long the last publish waited for its locks, and how long it held them."""
+    """Returns how long the last publish waited for its locks, and how long it held them."""
     last = Publication.objects.latest("pk")
     assert last.lock_waited is not None
     assert last.lock_held is not None
@@ -59,7 +59,7 @@ def test_the_locks_are_held_until_the_commit_begins(
     assert waited + held <= perf_counter() - began
 
 
-def test_a_publish_sends_no_statement_for_its_lock_times(source: Realm) -> None:
+def test_a_publish_needs_no_extra_statement_for_its_lock_times(source: Realm) -> None:
     with CaptureQueriesContext(connection) as captured:
         make.publish(source, PUBLISHED)
     assert not [each["sql"] for each in captured if 'UPDATE "realms_publication"' in each["sql"]]

@@ -1,4 +1,4 @@
-"""The realm write lock: one writer a realm, readers together, nothing left behind."""
+"""The realm write lock: one writer per realm, concurrent readers, and no lock left behind."""
 
 import threading
 from collections.abc import Iterator
@@ -22,14 +22,14 @@ A, B, C = (f"http://localhost:4201/luke/{name}/" for name in "abc")
 
 
 def take(*urls: str, shared: tuple[str, ...] = (), value: int = 7) -> int:
-    """Takes the locks and gives them back."""
+    """Takes and releases the locks."""
     with realm_write_lock(*urls, shared=shared):
         return value
 
 
 @contextmanager
 def held(*urls: str, shared: tuple[str, ...] = ()) -> Iterator[None]:
-    """The locks, held by another connection for the length of the block."""
+    """Has another connection hold the locks during the block."""
     gate = Gate()
 
     def hold() -> None:
@@ -50,7 +50,7 @@ def test_the_key_is_the_first_eight_bytes_of_the_urls_hash() -> None:
 
 
 def test_keys_are_signed_64_bit_numbers_that_differ_by_url() -> None:
-    """And one URL has the same key whenever it is asked for."""
+    """A URL always has the same key."""
     urls = [f"http://localhost:4201/luke/{number}/" for number in range(2000)]
     keys = [lock_key(url) for url in urls]
     assert keys == [lock_key(url) for url in urls]
@@ -59,8 +59,9 @@ def test_keys_are_signed_64_bit_numbers_that_differ_by_url() -> None:
     assert any(key < 0 for key in keys)
 
 
-def test_the_lock_is_the_advisory_lock_of_that_key() -> None:
-    """Other programs that know the rule exclude us, and we them."""
+def test_the_realm_lock_is_the_advisory_lock_of_its_key() -> None:
+    """Another program that computes the same key can exclude this server, and this server can
+    exclude the program."""
     with connection.cursor() as cursor, realm_write_lock(A):
         cursor.execute(
             "SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks "
@@ -69,8 +70,8 @@ def test_the_lock_is_the_advisory_lock_of_that_key() -> None:
         assert cursor.fetchall() == [(lock_key(A),)]
 
 
-def test_the_same_realm_is_written_to_by_one_at_a_time() -> None:
-    """The second gets in once the first is out, and has its own result."""
+def test_one_writer_at_a_time_writes_to_a_realm() -> None:
+    """The second writer gets the lock when the first releases it."""
     with held(A):
         second = in_thread(take, A)
         wait_until(lambda: waiting_for(A) == 1, "the second writer waiting")
@@ -78,13 +79,12 @@ def test_the_same_realm_is_written_to_by_one_at_a_time() -> None:
     assert second.result(20) == 7
 
 
-def test_different_realms_are_written_to_at_the_same_time() -> None:
-    """The lock of one URL says nothing about another's."""
+def test_different_realms_can_be_written_to_at_the_same_time() -> None:
     with held(A):
         assert take(B, C) == 7
 
 
-def test_shared_locks_do_not_wait_for_each_other_but_writers_do() -> None:
+def test_readers_share_a_lock_and_a_writer_waits_for_them() -> None:
     with held(B, shared=(A,)):
         assert take(C, shared=(A,)) == 7
         writer = in_thread(take, A)
@@ -99,7 +99,7 @@ def test_a_reader_waits_for_the_writer() -> None:
     assert reader.result(20) == 7
 
 
-def test_a_realm_that_is_both_written_and_read_is_written() -> None:
+def test_a_lock_asked_for_as_shared_and_exclusive_is_exclusive() -> None:
     with held(C, shared=(A,)):
         both = in_thread(take, A, shared=(A,))
         wait_until(lambda: waiting_for(A) == 1, "the writer waiting for the reader")
@@ -107,7 +107,7 @@ def test_a_realm_that_is_both_written_and_read_is_written() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_error_gives_the_lock_back_and_undoes_the_transaction(
+def test_an_error_in_the_block_releases_the_lock(
     error: type[BaseException],
 ) -> None:
     with pytest.raises(error):
@@ -116,7 +116,7 @@ def test_an_error_gives_the_lock_back_and_undoes_the_transaction(
     assert in_thread(take, A).result(20) == 7
 
 
-def test_a_connection_that_is_cut_gives_the_lock_back() -> None:
+def test_a_lost_connection_releases_the_lock() -> None:
     gate, cut = Gate(), threading.Event()
 
     def hold() -> None:
@@ -136,14 +136,14 @@ def test_a_connection_that_is_cut_gives_the_lock_back() -> None:
         holder.result(20)
 
 
-def test_locks_are_taken_in_one_order_so_that_nobody_waits_in_a_circle() -> None:
+def test_locks_are_taken_in_sorted_order_without_deadlocks() -> None:
     rounds = [
         in_thread(take, *urls) for urls in ((A, B, C), (C, B, A), (B, A, C)) for _ in range(8)
     ]
     assert [each.result(20) for each in rounds] == [7] * 24
 
 
-def test_who_waits_too_long_is_told_that_the_realm_is_busy(
+def test_a_writer_that_waits_too_long_gets_busy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(locks, "LOCK_WAIT_SECONDS", 0.1)
@@ -154,13 +154,14 @@ def test_who_waits_too_long_is_told_that_the_realm_is_busy(
 
 
 def test_a_lock_is_never_taken_inside_another_transaction() -> None:
-    """Its transaction would end too late, with the lock and the announcement still to come."""
+    """Otherwise the outer transaction would keep the lock, and delay the notifications, until its
+    own commit."""
     with transaction.atomic():
         with pytest.raises(RuntimeError, match="durable"):
             take(A)
 
 
-def test_a_database_that_is_away_is_not_taken_for_a_busy_realm() -> None:
+def test_a_lost_database_connection_is_not_reported_as_busy() -> None:
     with pytest.raises(Exception) as raised:
         with realm_write_lock(A):
             connection.connection.close()
@@ -170,7 +171,7 @@ def test_a_database_that_is_away_is_not_taken_for_a_busy_realm() -> None:
     assert isinstance(raised.value.__cause__, psycopg.Error)
 
 
-def test_a_locked_realm_is_as_it_was_when_the_lock_was_taken() -> None:
+def test_a_locked_realm_is_read_after_the_lock_is_taken() -> None:
     stale = Realm.objects.create(url=A, kind=Realm.Kind.SOURCE)
     Realm.objects.filter(pk=stale.pk).update(generation=5)
     with locked_realm(stale) as current:
@@ -180,7 +181,7 @@ def test_a_locked_realm_is_as_it_was_when_the_lock_was_taken() -> None:
     assert second.result(20) == 7
 
 
-def test_a_realm_deleted_meanwhile_can_not_be_locked_nor_its_successor() -> None:
+def test_locking_a_deleted_realm_does_not_lock_its_successor() -> None:
     gone = Realm.objects.create(url=A, kind=Realm.Kind.SOURCE)
     Realm.objects.filter(pk=gone.pk).delete()
     Realm.objects.create(url=A, kind=Realm.Kind.SOURCE)

@@ -1,5 +1,5 @@
-"""Publish, rollback, unpublish and delete each happen as a whole or not at all. Replicas and
-workers are told only after the commit."""
+"""Publish, rollback, unpublish and delete each happen as a whole or not at all, and replicas and
+workers are notified only after the commit."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ SECOND_PAGE = "http://ada.localhost:4201/second/"
 ADA = Caller("ada")
 
 
-def test_the_board_moves_before_celery_is_told_and_both_after_the_commit(
+def test_after_the_commit_the_board_moves_and_then_celery_gets_a_message(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[tuple[str, int]] = []
@@ -51,7 +51,7 @@ def test_the_board_moves_before_celery_is_told_and_both_after_the_commit(
     assert {count for _, count in order} == {1}
 
 
-def test_a_broker_that_is_away_costs_no_publish(
+def test_a_publish_succeeds_while_the_broker_is_away(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
@@ -124,7 +124,7 @@ ACTS: dict[str, Callable[[], object]] = {
 
 
 class Crash(BaseException):
-    """What no handler expects."""
+    """An exception that no handler expects."""
 
 
 @pytest.mark.parametrize("moment", ["before", "after", "cut"])
@@ -139,7 +139,7 @@ def test_a_crash_at_any_step_leaves_everything_as_it_was(
     step: str,
     moment: str,
 ) -> None:
-    """P6. `cut`: the database connection is lost after the step."""
+    """P6. With `cut`, the database connection is lost after the step."""
     make.publish(source, PAGE)
     make.write(source, index__json=b"{}")
     make.publish(source, PAGE)
@@ -181,10 +181,11 @@ def _crashing(step: str, moment: str) -> Callable[..., Any]:
     return crash
 
 
-def test_peers_are_told_if_and_only_if_it_happened(
+def test_peers_are_notified_only_of_committed_changes(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P1. A publish and an unpublish are announced with their commit, and a failed one never."""
+    """P1. A publish and an unpublish are announced at their commit, and a failed publish is never
+    announced."""
     with listen_connection() as listener:
         for channel in (*INVALIDATION_CHANNELS, "realm_heartbeat"):
             listener.execute(f"LISTEN {channel}".encode())
@@ -212,7 +213,8 @@ def test_peers_are_told_if_and_only_if_it_happened(
 
 
 def _heard(listener: "psycopg.Connection[Any]") -> list[tuple[str, str]]:
-    """Everything up to a mark that is sent now: Postgres delivers in commit order."""
+    """Returns all notifications before a mark that is sent now. Postgres delivers in commit
+    order."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify('realm_heartbeat', 'the mark')")
     heard: list[tuple[str, str]] = []

@@ -44,7 +44,7 @@ def test_everyone_may_read_the_base_realm_and_nobody_owns_it(release: Path) -> N
     ]
 
 
-def test_a_start_of_the_same_release_changes_nothing_and_tells_nobody(release: Path) -> None:
+def test_a_start_of_the_same_release_changes_and_announces_nothing(release: Path) -> None:
     before = everything()
     with ear() as listening:
         sync_base_realm()
@@ -52,10 +52,10 @@ def test_a_start_of_the_same_release_changes_nothing_and_tells_nobody(release: P
     assert everything() == before
 
 
-def test_another_releases_library_is_announced_and_nothing_old_is_left(
+def test_a_new_releases_library_replaces_the_old_one_and_is_announced(
     release: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Also where the release lies in another folder than the one before."""
+    """Here the new release lies in another folder than the old one."""
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     (moved / "mod.ts").write_text("export const edition = 2;")
@@ -75,7 +75,7 @@ def test_another_releases_library_is_announced_and_nothing_old_is_left(
     assert CacheGeneration.objects.get(scope="realm", key=BASE_REALM).generation > counter
 
 
-def test_a_source_realm_at_its_url_is_left_as_it_is_and_named(owner: Any) -> None:
+def test_a_source_realm_at_the_base_url_is_an_error_and_stays(owner: Any) -> None:
     make.source(BASE_REALM, owner, {"mine.md": b"mine"})
     before = everything()
     with pytest.raises(Conflict, match=f"{BASE_REALM} is a source realm"):
@@ -83,10 +83,10 @@ def test_a_source_realm_at_its_url_is_left_as_it_is_and_named(owner: Any) -> Non
     assert everything() == before
 
 
-def test_what_is_left_of_a_deleted_realm_makes_no_realm_at_the_next_start(
+def test_remains_of_a_deleted_realm_do_not_restore_it_at_a_start(
     release: Path, source: Realm
 ) -> None:
-    """Only the registry says which realms exist: content that nobody collected yet says nothing."""
+    """Only the registry says which realms exist, so uncollected blobs don't restore a realm."""
     make.publish(source, "http://ada.localhost:4201/")
     delete_realm(source.url, Caller("ada"))
     assert Blob.objects.count() > 2, "its files are there still"

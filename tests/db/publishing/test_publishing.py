@@ -1,5 +1,5 @@
-"""A publish shows the source as it is now, can be repeated, and is allowed only to the owner of
-both URLs."""
+"""A publish shows the source at its current generation, can be repeated, and is allowed only to the
+owner of both URLs."""
 
 import pytest
 
@@ -18,8 +18,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 PAGE = "http://ada.localhost:4201/"
 
 
-def test_a_published_realm_shows_its_source_as_it_stood(source: Realm) -> None:
-    """The registry says whose it is, of what, and that it can't be published in turn."""
+def test_a_published_realm_shows_its_source_at_the_published_generation(source: Realm) -> None:
+    """The registry records its owner and its source, and that it can't be published itself."""
     done = make.publish(source, PAGE)
     realm = Realm.objects.get(url=PAGE)
     assert (realm.kind, realm.owner, realm.source, realm.publishable) == (
@@ -40,8 +40,9 @@ def test_a_published_realm_shows_its_source_as_it_stood(source: Realm) -> None:
     assert not FileVersion.objects.filter(realm=realm).exists(), "nothing is copied"
 
 
-def test_a_repeated_publish_keeps_the_realm_and_shows_the_source_of_now(source: Realm) -> None:
-    """A republish moves the time on; what the source lost and what it changed is so in the copy."""
+def test_a_second_publish_keeps_the_realm_and_shows_the_current_source(source: Realm) -> None:
+    """The republished realm has the source's changes and deletions, and a new time of
+    publication."""
     first = make.publish(source, PAGE)
     before = Realm.objects.get(url=PAGE).last_published_at
     make.write(source, index__json=b"{}", new__md=b"new")
@@ -60,8 +61,9 @@ def test_a_repeated_publish_keeps_the_realm_and_shows_the_source_of_now(source: 
     }
 
 
-def test_pages_stay_until_new_ones_are_rendered_and_definitions_go_at_once(source: Realm) -> None:
-    """No definition of the old files outlives a publish, but visitors keep a whole site."""
+def test_a_publish_drops_definitions_at_once_and_keeps_the_old_pages(source: Realm) -> None:
+    """Every definition of the old files is dropped, but visitors keep the old pages until the new
+    ones are ready."""
     make.publish(source, PAGE)
     indexed(PAGE)
     done = make.publish(source, PAGE)
@@ -75,8 +77,8 @@ def test_pages_stay_until_new_ones_are_rendered_and_definitions_go_at_once(sourc
     assert ReindexJob.objects.get(realm_url=PAGE, status="queued").generation == later.generation
 
 
-def test_someone_elses_publication_and_source_stay_theirs(source: Realm) -> None:
-    """No way leads over them, below them, or to rights in them."""
+def test_a_user_cannot_change_publications_or_sources_of_others(source: Realm) -> None:
+    """Bob can neither publish over them or below them, nor take them down."""
     bobs = make.source(f"{ORIGIN}/bob/site/", make.user("bob"), {"bob.md": b"bob"})
     make.publish(source, PAGE)
     before = everything()

@@ -1,5 +1,5 @@
-"""Writes, publishes, rollbacks and deletes of one realm at the same time: an operation that waited
-for the lock works on the state of that moment."""
+"""Concurrent writes, publishes, rollbacks and deletes of one realm. An operation that waited for
+the lock uses the state from after the wait."""
 
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
@@ -33,7 +33,7 @@ ADA = Caller("ada")
 def test_a_publish_is_never_a_mixture_of_two_writes(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A write that comes while its realm is published waits, and is in no part of the copy."""
+    """A write during a publish waits, and no part of it is published."""
     make.write(source, one__md=b"old", two__md=b"old")
     gate = Gate()
     monkeypatch.setattr(publishing, "_show", gate.before(publishing._show))
@@ -48,10 +48,10 @@ def test_a_publish_is_never_a_mixture_of_two_writes(
     assert (shown(source.url)["one.md"], shown(source.url)["two.md"]) == (b"new", b"new")
 
 
-def test_a_write_that_waited_behind_a_delete_changes_nothing(
+def test_a_write_that_waited_for_a_delete_changes_nothing(
     web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It looks again once it has the lock, and is told 404."""
+    """After the wait each request looks for the realm again, and gets a 404."""
     headers, gate = make.realm_login(source, "ada"), Gate()
     monkeypatch.setattr(publishing, "_tear_down", gate.before(publishing._tear_down))
     delete = in_thread(delete_realm, source.url, ADA)
@@ -70,10 +70,10 @@ def test_a_write_that_waited_behind_a_delete_changes_nothing(
     assert not FileVersion.objects.filter(realm_id=source.pk).exists()
 
 
-def test_a_write_that_waited_never_lands_in_the_realm_that_came_after(
+def test_a_write_that_waited_never_changes_the_deleted_realms_successor(
     web: Web, source: Realm
 ) -> None:
-    """What was allowed in the old realm was never allowed in the new one."""
+    """The permission to write to the old realm doesn't hold for the new one."""
     headers, bob = make.realm_login(source, "ada"), make.user("bob")
     with realm_write_lock(source.url):
         write = in_thread(web.upload, f"{source.url}late.md", b"late", headers)
@@ -84,10 +84,10 @@ def test_a_write_that_waited_never_lands_in_the_realm_that_came_after(
     assert shown(source.url) == {}
 
 
-def test_of_two_who_create_one_url_one_is_told_that_it_exists(
+def test_the_second_of_two_creations_of_one_url_is_refused(
     web: Web, owner: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second looks under the lock, and overwrites nothing of the first."""
+    """The second request checks again under the lock, and overwrites nothing."""
     gate = Gate()
     monkeypatch.setattr(publishing, "make_realm", gate.after(publishing.make_realm))
 
@@ -107,10 +107,10 @@ def test_of_two_who_create_one_url_one_is_told_that_it_exists(
     assert generation(f"{ORIGIN}/ada/new/") == 2
 
 
-def test_of_two_who_publish_to_one_free_url_it_belongs_to_the_first(
+def test_the_first_of_two_publishes_to_a_free_url_owns_it(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Owning a source that may be published gives no right to somebody else's published URL."""
+    """The owner of a source has no right to a published URL of another user."""
     bobs = make.source(f"{ORIGIN}/bob/site/", make.user("bob"), {"bob.md": b"bob"})
     url, gate = "http://free.localhost:4201/", Gate()
     monkeypatch.setattr(publishing, "_show", gate.before(publishing._show))
@@ -125,7 +125,7 @@ def test_of_two_who_publish_to_one_free_url_it_belongs_to_the_first(
     assert shown(url) == make.SITE
 
 
-def test_of_two_who_publish_to_one_free_host_it_belongs_to_the_first(
+def test_the_first_of_two_publishes_to_a_free_host_owns_it(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bobs = make.source(f"{ORIGIN}/bob/site/", make.user("bob"), {"bob.md": b"bob"})
@@ -141,10 +141,10 @@ def test_of_two_who_publish_to_one_free_host_it_belongs_to_the_first(
         second.result(20)
 
 
-def test_a_publish_that_waited_behind_its_sources_delete_leaves_no_orphan(
+def test_a_publish_that_waited_for_its_sources_delete_makes_no_realm(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A published realm without a source would belong to nobody, and nobody could take it down."""
+    """A published realm without a source would have no owner, so nobody could take it down."""
     gate = Gate()
     monkeypatch.setattr(publishing, "_tear_down", gate.before(publishing._tear_down))
     delete = in_thread(delete_realm, source.url, ADA)
@@ -158,10 +158,10 @@ def test_a_publish_that_waited_behind_its_sources_delete_leaves_no_orphan(
     assert not Realm.objects.filter(url=PAGE).exists()
 
 
-def test_a_delete_that_waited_behind_a_publish_takes_neither_or_both(
+def test_a_delete_that_waited_for_a_publish_also_deletes_the_copy(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A copy that appeared meanwhile is never left behind."""
+    """The delete also removes the copy that was published while it waited."""
     gate = Gate()
     monkeypatch.setattr(publishing, "_show", gate.before(publishing._show))
     publish = in_thread(make.publish, source, PAGE)
@@ -174,10 +174,10 @@ def test_a_delete_that_waited_behind_a_publish_takes_neither_or_both(
     assert not Realm.objects.exists()
 
 
-def test_a_write_and_a_publish_wait_for_no_reindex_that_is_under_way(
+def test_a_write_and_a_publish_do_not_wait_for_a_running_reindex(
     web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rendering holds no lock: whoever changes a realm is answered while its pages are made."""
+    """Rendering holds no lock, so writes and publishes succeed meanwhile."""
     first, gate = make.publish(source, PAGE), Gate()
     plan = lifecycle.Plan(["index.json"], {PAGE: first.generation})
     lifecycle.create_batches(ReindexJob.objects.get(realm_url=PAGE), plan)
@@ -200,7 +200,8 @@ def test_a_write_and_a_publish_wait_for_no_reindex_that_is_under_way(
 
 
 def test_forty_writers_to_one_realm_all_succeed(web: Web, source: Realm) -> None:
-    """Those who wait for the lock keep nothing that its holder needs."""
+    """A writer that waits for the lock holds no connection or thread that the lock's holder
+    needs."""
     headers = make.realm_login(source, "ada")
 
     def write(number: int) -> int:
@@ -214,11 +215,11 @@ def test_forty_writers_to_one_realm_all_succeed(web: Web, source: Realm) -> None
 
 
 @pytest.mark.parametrize("meanwhile", ["unpublished", "unpublished and published again", "pointed"])
-def test_a_publish_that_waited_finds_what_it_must_lock_by_then(
+def test_a_publish_that_waited_locks_the_addresses_that_now_change(
     source: Realm, monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
-    """It locks where its source is published if that changes, which it can tell only once it has
-    the lock of the URL."""
+    """A publish also locks the source's address if the address changes. Only under the lock of the
+    URL can a publish tell whether it does."""
     assert source.owner is not None
     other = make.source(f"{ORIGIN}/ada/other/", source.owner, {"other.md": b"other"})
     make.publish(source, PAGE)
@@ -250,7 +251,7 @@ def test_a_publish_that_waited_finds_what_it_must_lock_by_then(
 def test_a_rollback_never_shows_a_source_that_is_deleted_meanwhile(
     source: Realm, monkeypatch: pytest.MonkeyPatch, named: bool
 ) -> None:
-    """It locks the source that it will show, and looks again once it has it."""
+    """A rollback locks the source that it will show, and then checks again that it exists."""
     assert source.owner is not None
     other = make.source(f"{ORIGIN}/ada/other/", source.owner, {"other.md": b"other"})
     first = make.publish(other, PAGE).generation if named else None
@@ -270,7 +271,7 @@ def test_a_rollback_never_shows_a_source_that_is_deleted_meanwhile(
     assert shown(PAGE) == make.SITE
 
 
-def test_a_delete_that_waited_behind_a_rollback_takes_what_is_shown_again(
+def test_a_delete_that_waited_for_a_rollback_deletes_the_shown_copy(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert source.owner is not None

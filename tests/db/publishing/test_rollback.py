@@ -1,4 +1,4 @@
-"""A rollback shows again what was shown before, at a new generation."""
+"""A rollback shows an earlier publication again, at a new generation."""
 
 import pytest
 
@@ -19,7 +19,7 @@ SECOND_PAGE = "http://ada.localhost:4201/second/"
 ADA = Caller("ada")
 
 
-def test_a_rollback_shows_what_was_shown_before_at_a_new_generation(source: Realm) -> None:
+def test_a_rollback_shows_the_previous_publication_at_a_new_generation(source: Realm) -> None:
     first = make.publish(source, PAGE)
     make.write(source, index__json=b"{}", new__md=b"new")
     make.remove(source, "ada.json")
@@ -34,7 +34,7 @@ def test_a_rollback_shows_what_was_shown_before_at_a_new_generation(source: Real
     assert not Definition.objects.exists()
 
 
-def test_a_rollback_goes_to_the_generation_that_is_named(source: Realm) -> None:
+def test_a_rollback_can_name_the_generation_to_show(source: Realm) -> None:
     done = []
     for number in range(4):
         make.write(source, index__json=str(number).encode())
@@ -53,7 +53,7 @@ def test_a_rollback_goes_to_the_generation_that_is_named(source: Realm) -> None:
     assert everything() == before
 
 
-def test_a_second_rollback_goes_one_further_back(source: Realm) -> None:
+def test_a_second_rollback_shows_the_publication_before_that(source: Realm) -> None:
     for number in range(3):
         make.write(source, index__json=str(number).encode())
         make.publish(source, PAGE)
@@ -68,7 +68,7 @@ def test_a_second_rollback_goes_one_further_back(source: Realm) -> None:
     assert shown(PAGE)["index.json"] == b"0", "what was shown before, not what was taken back"
 
 
-def test_a_rollback_passes_over_publications_of_the_same_content(source: Realm) -> None:
+def test_a_rollback_skips_publications_of_the_same_content(source: Realm) -> None:
     make.publish(source, PAGE)
     make.write(source, index__json=b"{}")
     make.publish(source, PAGE)
@@ -77,7 +77,7 @@ def test_a_rollback_passes_over_publications_of_the_same_content(source: Realm) 
     assert shown(PAGE) == make.SITE
 
 
-def test_a_first_publication_and_an_unpublished_realm_have_no_rollback(
+def test_a_first_publication_or_an_unpublished_realm_has_no_rollback(
     source: Realm,
 ) -> None:
     make.publish(source, PAGE)

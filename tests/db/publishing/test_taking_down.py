@@ -1,5 +1,5 @@
-"""An unpublish or a delete removes what belongs to the realm and nothing else; the card library
-stays."""
+"""An unpublish or a delete removes only the realm's own rows, and the card library can't be
+removed."""
 
 import json
 from typing import Any
@@ -38,8 +38,8 @@ SECOND_PAGE = "http://ada.localhost:4201/second/"
 ADA = Caller("ada")
 
 
-def test_an_unpublish_leaves_nothing_but_the_source(source: Realm) -> None:
-    """Taking a copy down never touches the source's own row or files."""
+def test_an_unpublish_leaves_only_the_source(source: Realm) -> None:
+    """An unpublish never changes the row or the files of the source."""
     make.publish(source, PAGE)
     indexed(PAGE)
     make.publish(source, PAGE)
@@ -54,8 +54,8 @@ def test_an_unpublish_leaves_nothing_but_the_source(source: Realm) -> None:
     assert shown(source.url) == make.SITE
 
 
-def test_a_delete_takes_all_copies_and_only_those(source: Realm, owner: Any) -> None:
-    """Other realms, and the copies of other sources, keep every row."""
+def test_a_delete_removes_all_copies_and_no_other_realm(source: Realm, owner: Any) -> None:
+    """Other realms and the copies of other sources keep every row."""
     bob = make.user("bob")
     bobs = make.source(f"{ORIGIN}/bob/site/", bob, make.SITE)
     adas_other = make.source(f"{ORIGIN}/ada/other/", owner, make.SITE)
@@ -80,7 +80,7 @@ def test_a_delete_takes_all_copies_and_only_those(source: Realm, owner: Any) -> 
     assert shown(bobs.url) == shown("http://bob.localhost:4201/") == make.SITE
 
 
-def test_taking_down_what_is_not_there_is_refused_and_changes_nothing(source: Realm) -> None:
+def test_taking_down_a_missing_realm_is_refused_and_changes_nothing(source: Realm) -> None:
     before = everything()
     with pytest.raises(NotPublished):
         unpublish_realm(PAGE, ADA)
@@ -89,8 +89,8 @@ def test_taking_down_what_is_not_there_is_refused_and_changes_nothing(source: Re
     assert everything() == before
 
 
-def test_the_card_library_can_not_be_deleted_published_over_or_taken_down(source: Realm) -> None:
-    """The bootstrap realm belongs to the release, not to anybody who asks."""
+def test_the_card_library_cannot_be_deleted_or_published_over(source: Realm) -> None:
+    """The bootstrap realm belongs to the release, so not even the operator may remove it."""
     sync_base_realm()
     base, operator = f"{ORIGIN}/base/", Caller("realm_server", operator=True)
     before = everything()
@@ -105,10 +105,10 @@ def test_the_card_library_can_not_be_deleted_published_over_or_taken_down(source
     assert everything() == before
 
 
-def test_nobody_makes_a_realm_within_the_card_library_whatever_their_name(
+def test_nobody_can_make_a_realm_within_the_card_library(
     web: Web, source: Realm, base: None
 ) -> None:
-    """Somebody may be called `base` from before that name was reserved."""
+    """The user may have been named `base` before that name was reserved."""
     namesake = make.old_user("base")
     attributes = {"endpoint": "site", "name": "Mine"}
     body = {"data": {"type": "realm", "attributes": attributes}}
@@ -128,14 +128,14 @@ def test_nobody_makes_a_realm_within_the_card_library_whatever_their_name(
     with pytest.raises(Reserved):
         publish_realm(source.url, f"{ORIGIN}/base/site/", Caller("@realm_server", operator=True))
     assert everything() == before
-    # The name alone is nobody's fault.
+    # A realm whose name only begins with `base` is allowed.
     make.source(f"{ORIGIN}/basement/site/", namesake, make.SITE)
 
 
-def test_a_generation_whose_source_is_gone_is_gone_from_history(
+def test_a_generation_whose_source_was_deleted_is_gone(
     source: Realm,
 ) -> None:
-    """Exactly a generation is what an exact pin gets, or nothing."""
+    """A pin gets exactly its generation or an error, never another generation."""
     assert source.owner is not None
     other = make.source(f"{ORIGIN}/ada/other/", source.owner, {"post.tsx": b"another's"})
     first = make.publish(source, PAGE).generation

@@ -1,4 +1,5 @@
-"""A job is cut into batches; each is leased and stored once, and the last one swaps the index."""
+"""A job is cut into batches. Each batch is leased and stored once, and the last one swaps the
+index."""
 
 import threading
 from collections.abc import Iterator
@@ -22,13 +23,11 @@ Sent = list[tuple[str, Any]]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_last_batch_swaps_the_index_and_no_batch_before_it(
-    sent: Sent, settings: Settings
-) -> None:
+def test_only_the_last_batch_swaps_the_index(sent: Sent, settings: Settings) -> None:
     settings.REALM_BATCH_CARDS = 2
     job = owe(1)
     first, second, third = plan(job, "a", "b", "c", "d", "e")
-    assert plan(job, "a") == []  # a job is planned once
+    assert plan(job, "a") == []  # A job is planned only once.
     assert ReindexBatch.objects.get(pk=third).paths == ["e.json"]
     assert batches.finish(taken(second), results("c", "d"))
     bad = {"url": f"{URL}b", "error": {"status": 500, "message": "no"}}
@@ -51,7 +50,7 @@ def test_a_swap_removes_older_pages_and_an_older_index_never_returns(sent: Sent)
     batches.finish(taken(plan(new, "a")[0]), results("a"))
     assert set(IndexedCard.objects.values_list("path", "job")) == {("a", new.pk)}
 
-    # What no lock should let happen, happens: a job of an older generation is live.
+    # The test forces a state that the locks prevent: a job of an older generation is live.
     ReindexJob.objects.filter(pk=old.pk).update(status=Status.RENDERING)
     late = ReindexBatch.objects.create(job=old, paths=["a.json"])
     assert batches.finish(taken(late.pk), results("a", edition="old"))
@@ -69,7 +68,7 @@ def test_a_realm_without_cards_has_an_index_at_once(sent: Sent) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_batch_that_is_finished_twice_is_stored_once(sent: Sent) -> None:
+def test_a_batch_that_two_workers_finish_is_stored_once(sent: Sent) -> None:
     job = owe(1)
     slow, other = (taken(pk) for pk in plan_two(job))
     run_out(slow.pk)
@@ -95,7 +94,7 @@ def test_the_planner_of_a_job_gets_the_lease_of_its_first_batch(sent: Sent) -> N
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_many_who_claim_a_batch_one_gets_it(sent: Sent) -> None:
+def test_one_of_many_workers_that_claim_a_batch_gets_it(sent: Sent) -> None:
     (batch,) = plan(owe(1), "a")
     crowd = 8
     barrier = threading.Barrier(crowd)
@@ -109,7 +108,7 @@ def test_of_many_who_claim_a_batch_one_gets_it(sent: Sent) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_last_two_batches_finishing_together_swap_once(sent: Sent) -> None:
+def test_the_last_two_batches_that_finish_together_swap_the_index_once(sent: Sent) -> None:
     job = owe(1)
     a, b = (taken(pk) for pk in plan_two(job))
     gate = Gate()
@@ -121,7 +120,8 @@ def test_the_last_two_batches_finishing_together_swap_once(sent: Sent) -> None:
     first = in_thread(batches.finish, a, held())
     gate.wait_for_arrival()
     second = in_thread(batches.finish, b, results("b"))
-    # Without a lock the two would not see each other's work: a count is lost, or the swap.
+    # Without a lock, the two transactions would not see each other's result: a count or the swap
+    # would be lost.
     wait_until(lambda: second.done() or somebody_waits(), "the second at the lock of the first")
     gate.open()
     assert (first.result(10), second.result(10)) == (True, True)
@@ -141,7 +141,7 @@ def somebody_waits() -> bool:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_lease_is_held_as_long_as_it_is_renewed_and_no_longer(sent: Sent) -> None:
+def test_a_lease_is_held_only_as_long_as_it_is_renewed(sent: Sent) -> None:
     (pk,) = plan(owe(1), "a")
     batch = taken(pk)
     assert batches.lease_batch(pk) is None

@@ -1,5 +1,5 @@
-"""A reindex is due from the commit on. A newer one supersedes it, a takedown cancels it, and
-readiness reports its progress."""
+"""A job is sent at its commit. A newer job supersedes it, a takedown cancels it, and readiness
+reports its progress."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ Sent = list[tuple[str, Any]]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_owed_is_sent_after_the_commit_and_not_at_all_without_one(sent: Sent) -> None:
+def test_a_job_is_sent_after_its_commit_and_never_without_one(sent: Sent) -> None:
     with transaction.atomic():
         queue.enqueue_job(URL, 1)
         assert sent == []
@@ -34,7 +34,7 @@ def test_what_is_owed_is_sent_after_the_commit_and_not_at_all_without_one(sent: 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_full_job_that_is_superseded_hands_that_on(sent: Sent) -> None:
+def test_the_successor_of_a_superseded_full_job_is_full(sent: Sent) -> None:
     with transaction.atomic():
         queue.enqueue_job(URL, 1, full=True)
     assert owe(2).full
@@ -68,7 +68,9 @@ def test_a_newer_job_supersedes_an_older_one_in_any_state(sent: Sent) -> None:
     assert not IndexedCard.objects.exists()
 
 
-def test_an_unpublished_realm_has_no_pages_and_its_jobs_never_land(source: Any, sent: Sent) -> None:
+def test_an_unpublished_realm_has_no_pages_and_its_jobs_never_finish(
+    source: Any, sent: Sent
+) -> None:
     make.publish(source, URL)
     first = ReindexJob.objects.get()
     batches.finish(taken(plan(first, "index")[0]), results("index"))
@@ -88,7 +90,7 @@ def test_an_unpublished_realm_has_no_pages_and_its_jobs_never_land(source: Any, 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_readiness_says_what_is_missing(sent: Sent) -> None:
+def test_readiness_names_the_missing_phase(sent: Sent) -> None:
     assert readiness(URL, 1).missing == "index"
     job = owe(1)
     assert readiness(URL, 1).missing == "index"

@@ -1,4 +1,4 @@
-"""Batches, plans and jobs that fail, are killed or have to wait are tried again."""
+"""Batches, plans and jobs that fail, are killed or have to wait are retried."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -33,7 +33,7 @@ Sent = list[tuple[str, Any]]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_released_batch_is_retried_until_the_job_fails_and_once_later(
+def test_a_released_batch_is_retried_until_its_job_fails_and_later_again(
     sent: Sent,
 ) -> None:
     job = owe(1)
@@ -45,7 +45,8 @@ def test_a_released_batch_is_retried_until_the_job_fails_and_once_later(
         batch = taken(pk)
         assert batch.attempts == attempt
         batches.release(batch, "replica b answered 503")
-        assert batches.lease_batch(pk) is None  # not in the same second
+        # A released batch isn't leased again in the same second.
+        assert batches.lease_batch(pk) is None
         run_out(pk)
     assert status(job) == Status.FAILED
     assert batches.lease_batch(pk) is None
@@ -68,7 +69,7 @@ OTHER = "http://bo.localhost:4201/"
 
 
 def shown(generation: int, reads: str) -> ReindexJob:
-    """A finished job, whose index reads another realm."""
+    """Makes a finished job whose index reads another realm."""
     job = owe(generation)
     batches.finish(taken(plan(job, "a")[0]), results("a"))
     ReindexJob.objects.filter(pk=job.pk).update(pins={URL: generation, reads: 1})
@@ -76,10 +77,10 @@ def shown(generation: int, reads: str) -> ReindexJob:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_change_elsewhere_retries_the_failed_job_not_the_older_index(
+def test_a_change_of_another_realm_retries_the_latest_failed_job(
     sent: Sent,
 ) -> None:
-    """It had failed before it could say what it reads."""
+    """The failed job has no pins yet, because it failed before its plan."""
     shown(1, OTHER)
     failed = owe(2)
     fail(failed)
@@ -91,10 +92,10 @@ def test_a_change_elsewhere_retries_the_failed_job_not_the_older_index(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_failed_job_waits_for_a_later_one_and_then_begins_again(
+def test_a_failed_job_waits_for_a_later_job_and_then_starts_again(
     sent: Sent,
 ) -> None:
-    """The later job's swap takes away what it had rendered; and nothing of this stops a sweep."""
+    """The swap of the later job removes the cards that the failed job had rendered."""
     failed, lost = owe(2), owe(1, OTHER)
     done, other = plan_two(failed)
     batches.finish(taken(done), results("a"))
@@ -120,7 +121,7 @@ def test_a_failed_job_waits_for_a_later_one_and_then_begins_again(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_job_that_nobody_can_plan_fails_and_is_taken_up_again_later(
+def test_a_job_that_cannot_be_planned_fails_and_is_retried_later(
     sent: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("django.conf.settings.REALM_RENDER_REPLICAS", ["http://127.0.0.1:1"])
@@ -174,7 +175,7 @@ def plan_run_out(job: ReindexJob) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_planner_renews_its_lease_and_makes_no_plan_once_it_has_lost_it(
+def test_a_planner_renews_its_lease_and_stops_if_it_is_lost(
     sent: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "LOOK_SECONDS", 0)
@@ -195,7 +196,7 @@ def test_a_planner_renews_its_lease_and_makes_no_plan_once_it_has_lost_it(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_work_that_waits_for_a_writer_is_postponed_without_counting(
+def test_work_that_waits_for_a_writer_is_postponed_without_an_attempt(
     sent: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lifecycle, "WRITERS_SECONDS", 0.05)
@@ -227,7 +228,7 @@ NOTES: dict[str, Callable[[ReindexJob], object]] = {
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("what", NOTES)
-def test_a_note_that_a_writer_keeps_unchecked_has_the_job_followed(
+def test_a_job_gets_a_successor_if_a_writer_blocks_the_check_of_a_read(
     sent: Sent, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     monkeypatch.setattr(lifecycle, "WRITERS_SECONDS", 0.05)
@@ -242,7 +243,7 @@ def test_a_note_that_a_writer_keeps_unchecked_has_the_job_followed(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_sweeper_sends_what_is_owed_and_has_no_worker_and_nothing_else(sent: Sent) -> None:
+def test_the_sweeper_sends_only_unfinished_work_without_a_worker(sent: Sent) -> None:
     queued = owe(1, "http://a.localhost:4201/")
     rendering = owe(1)
     a, b = plan_two(rendering)
@@ -250,7 +251,7 @@ def test_the_sweeper_sends_what_is_owed_and_has_no_worker_and_nothing_else(sent:
     ended = owe(1, "http://b.localhost:4201/")
     lifecycle.create_batches(ended, lifecycle.Plan([], {}))
     sent.clear()
-    assert sweeper.sweep() == 0  # their messages have just been sent
+    assert sweeper.sweep() == 0  # Their messages have just been sent, so the sweeper sends none.
     for job in (queued, rendering, ended):
         long_ago(job)
     assert sweeper.sweep() == 2

@@ -1,4 +1,4 @@
-"""The job that follows another: at which generation, and whether it renders everything."""
+"""The generation of a job's successor, and whether the successor renders everything."""
 
 import pytest
 from django.db import transaction
@@ -12,7 +12,7 @@ URL = "http://ada.localhost:4201/"
 
 
 def job_with_a_successor(*, full: bool) -> ReindexJob:
-    """A job under way, while another realm that it reads has changed."""
+    """Makes a job that is being rendered, and requests a successor for it."""
     with transaction.atomic():
         made = queue.enqueue_job(URL, 1, full=full)
     lifecycle.create_batches(made, lifecycle.Plan(["a.json"], {URL: 1}))
@@ -21,7 +21,7 @@ def job_with_a_successor(*, full: bool) -> ReindexJob:
 
 
 @pytest.mark.parametrize("full", [True, False])
-def test_a_failed_job_hands_on_that_it_renders_everything(full: bool) -> None:
+def test_the_successor_of_a_failed_full_job_is_full(full: bool) -> None:
     failed = job_with_a_successor(full=full)
     for _ in range(leases.MAX_ATTEMPTS):
         batch = batches.lease_batch(failed.batches.get().pk)
@@ -32,7 +32,7 @@ def test_a_failed_job_hands_on_that_it_renders_everything(full: bool) -> None:
     assert (following.generation, following.full) == (1, full)
 
 
-def test_a_job_that_rendered_everything_is_followed_by_one_that_need_not() -> None:
+def test_the_successor_of_a_finished_full_job_is_not_full() -> None:
     batch = batches.lease_batch(job_with_a_successor(full=True).batches.get().pk)
     assert batch is not None and batches.finish(batch, [])
     assert ReindexJob.objects.live().get(realm_url=URL).full is False

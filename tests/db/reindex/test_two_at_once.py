@@ -1,5 +1,4 @@
-"""Two processes that finish, renew, lease, plan or swap at the same time get the same result as one
-after the other."""
+"""Two operations of the reindex at the same time have the same result as one after the other."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -22,7 +21,7 @@ PAST = timedelta(hours=1)
 
 
 def picture() -> dict[str, Any]:
-    """All that the two could have changed. Of a time it says whether there is one."""
+    """Returns everything that the two operations can change. Times are only marked as present."""
     listed = {
         "jobs": ReindexJob.objects.order_by("pk").values_list(
             "generation", "status", "next_generation", "total", "seen", "rendered", "errors",
@@ -43,7 +42,7 @@ def _plain(value: Any) -> Any:
 
 
 def empty() -> None:
-    """Takes away what the two before have left."""
+    """Removes the rows that the previous run wrote."""
     with connection.cursor() as cursor:
         for table in (
             "indexedcard",
@@ -56,14 +55,14 @@ def empty() -> None:
 
 
 def made_job(**more: Any) -> ReindexJob:
-    """A job whose planner has let its lease run out."""
+    """Makes a job whose planner's lease has expired."""
     past = timezone.now() - PAST
     given = {"lease_until": past, "lease_number": 1, "attempts": 1, "started_at": past, **more}
     return ReindexJob.objects.create(realm_url=URL, generation=1, pins={URL: 1}, **given)
 
 
 def made_batches(*names: str, attempts: int = 1, **more: Any) -> list[ReindexBatch]:
-    """Batches of a card each, of one job, whose workers have let their leases run out."""
+    """Makes batches of one card each, of one job, whose leases have expired."""
     job = made_job(**{"status": "rendering", "lease_until": None, **more})
     lease = {"lease_until": timezone.now() - PAST, "lease_number": 1, "attempts": attempts}
     return ReindexBatch.objects.bulk_create(
@@ -72,7 +71,7 @@ def made_batches(*names: str, attempts: int = 1, **more: Any) -> list[ReindexBat
 
 
 def twice(batch: ReindexBatch) -> list[ReindexBatch]:
-    """The batch as two workers have it."""
+    """Returns two copies of the batch, as two workers hold it."""
     return [ReindexBatch.objects.select_related("job").get(pk=batch.pk), batch]
 
 
@@ -81,7 +80,7 @@ def plan(*names: str) -> lifecycle.Plan:
 
 
 def with_each(table: dict[str, Any], other: str) -> list[tuple[str, str]]:
-    """Each of a table with itself, and with one of them."""
+    """Pairs each operation with itself and with `other`."""
     return [(one, one) for one in table] + [(one, other) for one in table if one != other]
 
 
@@ -104,8 +103,8 @@ def try_again() -> None:
 
 
 def assert_same(prepare: Callable[[], tuple[Run, Run]], *, passes: bool = False) -> None:
-    """Whatever the order, the two come to what they come to one after the other. Where the second
-    `passes` over what the first has locked, the first comes to what it does alone."""
+    """Fails unless every interleaving has the result of a sequential run. With `passes`, the second
+    operation may skip rows locked by the first, so the result of the first alone is also right."""
 
     def anew() -> tuple[Run, Run]:
         empty()
@@ -119,9 +118,9 @@ def assert_same(prepare: Callable[[], tuple[Run, Run]], *, passes: bool = False)
         assert outcome in expected, f"the first stood before its statement {stop}"
 
 
-# --- A job that is planned ---------------------------------------------------------------------
+# --- Planning a job ----------------------------------------------------------------------------
 
-#: What may happen to a job that is queued: `old` is a lease that has run out, `job` the row.
+#: Operations on a queued job: `old` is the row with an expired lease.
 PLANNING: dict[str, Callable[[ReindexJob], Any]] = {
     "begin": lambda old: lifecycle.lease_job(old.pk) is not None,
     "planned": lambda old: len(lifecycle.create_batches(old, plan("a", "b"))),
@@ -138,7 +137,7 @@ PLANNING: dict[str, Callable[[ReindexJob], Any]] = {
 
 
 @pytest.mark.parametrize(("one", "two"), with_each(PLANNING, "begin"))
-def test_two_who_meet_at_planning_come_to_what_they_do_in_a_row(one: str, two: str) -> None:
+def test_two_operations_on_planning_have_a_sequential_result(one: str, two: str) -> None:
     last = "give up" in (one, two)
 
     def prepare() -> tuple[Run, Run]:
@@ -149,7 +148,7 @@ def test_two_who_meet_at_planning_come_to_what_they_do_in_a_row(one: str, two: s
 
 
 @pytest.mark.parametrize("late", ["planned", "swapped", "renew", "announce", "failed", "replace"])
-def test_who_has_lost_the_lease_of_a_plan_changes_nothing(late: str) -> None:
+def test_a_planner_that_has_lost_its_lease_changes_nothing(late: str) -> None:
     lost = made_job()
     assert lifecycle.lease_job(lost.pk) is not None
     before = picture()
@@ -157,7 +156,7 @@ def test_who_has_lost_the_lease_of_a_plan_changes_nothing(late: str) -> None:
     assert picture() == before
 
 
-# --- A batch that is rendered ------------------------------------------------------------------
+# --- Rendering a batch -------------------------------------------------------------------------
 
 RENDERING: dict[str, Callable[[ReindexBatch], Any]] = {
     "claim": lambda old: batches.lease_batch(old.pk) is not None,
@@ -178,7 +177,7 @@ AT_THE_FINISH = [("finish", each) for each in ("claim", "renew", "release", "can
 
 
 @pytest.mark.parametrize(("one", "two"), [*with_each(RENDERING, "claim"), *AT_THE_FINISH])
-def test_two_who_meet_at_a_batch_come_to_what_they_do_in_a_row(one: str, two: str) -> None:
+def test_two_operations_on_a_batch_have_a_sequential_result(one: str, two: str) -> None:
     last = "give up" in (one, two)
 
     def prepare() -> tuple[Run, Run]:
@@ -190,7 +189,7 @@ def test_two_who_meet_at_a_batch_come_to_what_they_do_in_a_row(one: str, two: st
 
 
 @pytest.mark.parametrize("late", ["renew", "release", "postpone", "put down", "replace", "finish"])
-def test_who_has_lost_a_lease_changes_nothing_for_who_has_it(late: str) -> None:
+def test_a_worker_that_has_lost_its_lease_does_not_affect_the_holder(late: str) -> None:
     def prepare() -> tuple[Run, Run]:
         (lost,) = made_batches("a")
         held = batches.lease_batch(lost.pk)
@@ -207,9 +206,9 @@ def test_who_has_lost_a_lease_changes_nothing_for_who_has_it(late: str) -> None:
 
 
 @pytest.mark.parametrize("late", ["renew", "release", "postpone", "replace", "finish"])
-def test_a_lease_that_a_database_crash_has_undone_is_lost(late: str) -> None:
-    """Leases are not flushed: a crash takes the row back to where it was, and whoever claims it
-    then must not be taken for the one before."""
+def test_a_batch_lease_that_a_database_crash_has_undone_is_lost(late: str) -> None:
+    """Leases are not flushed to disk, so a crash of the database may undo one. The next worker that
+    leases the row must not be confused with the previous one."""
     (batch,) = made_batches("a")
     before = ReindexBatch.objects.filter(pk=batch.pk).values().get()
     undone = batches.lease_batch(batch.pk)
@@ -221,7 +220,7 @@ def test_a_lease_that_a_database_crash_has_undone_is_lost(late: str) -> None:
 
 
 @pytest.mark.parametrize("late", ["planned", "renew", "announce", "failed", "postpone", "replace"])
-def test_a_lease_of_a_plan_that_a_crash_has_undone_is_lost(late: str) -> None:
+def test_a_plan_lease_that_a_database_crash_has_undone_is_lost(late: str) -> None:
     job = made_job()
     before = ReindexJob.objects.filter(pk=job.pk).values().get()
     undone = lifecycle.lease_job(job.pk)
@@ -235,8 +234,8 @@ def test_a_lease_of_a_plan_that_a_crash_has_undone_is_lost(late: str) -> None:
 
 
 @pytest.mark.parametrize("late", ["renew", "release", "postpone", "replace", "finish"])
-def test_a_batch_whose_key_is_given_out_again_is_not_the_one_before(late: str) -> None:
-    """A crash may undo the creation of a batch, and the sequence of its key with it."""
+def test_a_worker_cannot_change_a_new_batch_that_reuses_its_key(late: str) -> None:
+    """A crash may undo the creation of a batch together with the increment of its sequence."""
     (lost,) = made_batches("a")
     undone = batches.lease_batch(lost.pk)
     assert undone is not None
@@ -262,7 +261,7 @@ def test_the_last_two_batches_of_a_job_swap_its_index_once() -> None:
 
 
 @pytest.mark.parametrize("two", ["swap", "owe", "cancel"])
-def test_two_who_swap_an_index_come_to_what_they_do_in_a_row(two: str) -> None:
+def test_two_operations_on_a_swap_have_a_sequential_result(two: str) -> None:
     def swapped() -> str:
         with transaction.atomic():
             job = leases.locked_job(ReindexJob.objects.earliest("pk").pk)
@@ -284,7 +283,7 @@ def test_two_who_swap_an_index_come_to_what_they_do_in_a_row(two: str) -> None:
     assert_same(prepare)
 
 
-# --- What has failed, and definitions ----------------------------------------------------------
+# --- Failed jobs and definitions ---------------------------------------------------------------
 
 FAILED: dict[str, Callable[[ReindexBatch], Any]] = {
     "try again": lambda old: try_again(),
@@ -297,9 +296,7 @@ FAILED: dict[str, Callable[[ReindexBatch], Any]] = {
 
 
 @pytest.mark.parametrize(("one", "two"), with_each(FAILED, "try again"))
-def test_two_who_meet_at_a_job_that_failed_come_to_what_they_do_in_a_row(
-    one: str, two: str
-) -> None:
+def test_two_operations_on_a_failed_job_have_a_sequential_result(one: str, two: str) -> None:
     def prepare() -> tuple[Run, Run]:
         (batch,) = made_batches("a", status="failed", finished_at=timezone.now() - PAST)
         old = twice(batch)
@@ -318,7 +315,7 @@ WANTED: dict[str, Callable[[WantedDefinitions], Any]] = {
 
 @pytest.mark.parametrize(("one", "two"), with_each(WANTED, "claim"))
 @pytest.mark.parametrize("attempts", [1, leases.MAX_ATTEMPTS])
-def test_two_who_meet_at_definitions_come_to_what_they_do_in_a_row(
+def test_two_operations_on_definitions_have_a_sequential_result(
     one: str, two: str, attempts: int
 ) -> None:
     def prepare() -> tuple[Run, Run]:
@@ -328,5 +325,5 @@ def test_two_who_meet_at_definitions_come_to_what_they_do_in_a_row(
         )
         return lambda: WANTED[one](old), lambda: WANTED[two](old)
 
-    # A claim skips what is locked. The wish has a message of its own.
+    # A claim skips locked rows. `want_definitions` sends its own message, so the work isn't lost.
     assert_same(prepare, passes=(one, two) == ("want anew", "claim"))

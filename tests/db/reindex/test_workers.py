@@ -1,4 +1,4 @@
-"""Workers report in the database that they live, and leases name the worker that holds them."""
+"""Workers record in the database that they are alive, and each lease names its worker."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ NAME = "w@host"
 
 @pytest.fixture
 def at_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process works on a task of the worker w@host."""
+    """Makes this process work on a task of the worker w@host."""
 
     class Task:
         class request:
@@ -33,7 +33,7 @@ def at_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presence, "current_task", Task)
 
 
-def test_a_worker_is_heard_of_until_it_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_reports_until_it_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presence, "REPORT_SECONDS", 0.01)
     reporting = Presence(NAME, 3)
     reporting.start()
@@ -46,7 +46,7 @@ def test_a_worker_is_heard_of_until_it_stops(monkeypatch: pytest.MonkeyPatch) ->
     assert not Worker.objects.exists()
 
 
-def test_a_worker_that_stops_leaves_its_successor_alone() -> None:
+def test_a_worker_that_stops_keeps_the_row_of_its_successor() -> None:
     stopping = Presence(NAME, 1)
     stopping.report()
     Worker.objects.update(pid=os.getpid() + 1)
@@ -83,7 +83,7 @@ def test_a_database_that_is_away_is_logged_once_a_minute(
     assert reporting.report()
 
 
-def test_a_fork_waits_a_moment_for_a_report_under_way() -> None:
+def test_a_fork_waits_briefly_for_a_running_report() -> None:
     with presence._talking:
         presence._before_fork()
         presence._after_fork()
@@ -95,7 +95,7 @@ def test_a_fork_waits_a_moment_for_a_report_under_way() -> None:
 
 
 @pytest.mark.usefixtures("at_work")
-def test_each_lease_names_the_worker_that_has_it(sent: Any, source: Realm) -> None:
+def test_each_lease_names_its_worker(sent: Any, source: Realm) -> None:
     ReindexJob.objects.create(realm_url=source.url, generation=1)
     job = lifecycle.lease_job(ReindexJob.objects.get().pk)
     assert job is not None
@@ -112,7 +112,7 @@ def test_each_lease_names_the_worker_that_has_it(sent: Any, source: Realm) -> No
     assert first.worker == "", "it rests, nobody has it"
 
 
-def test_a_row_of_the_previous_release_names_no_worker() -> None:
+def test_a_row_of_the_previous_release_has_an_empty_worker() -> None:
     from django.db import connection
 
     with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""A server with an index of the cards that are searched."""
+"""Fixture: a server with an index of cards to search."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ from tests.support.web import ORIGIN, Web
 
 @pytest.fixture(scope="module")
 def world(django_db_setup: None, django_db_blocker: Any) -> Iterator[Web]:
-    """One server and one index for all lines of the tables: no search changes anything."""
+    """A server and an index for all tests of this folder, since no search changes them."""
     from django.core.management import call_command
 
     from tests.support.web import served

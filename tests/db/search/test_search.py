@@ -1,4 +1,4 @@
-"""Searching a realm's cards over HTTP: what is found, and in which order."""
+"""Searches of a realm's cards over HTTP: which cards are found, and in which order."""
 
 import json
 from typing import Any
@@ -22,19 +22,20 @@ FOUND: list[tuple[str, Any, set[str]]] = [
     ("a type by an absolute URL", {"type": {"module": f"{SITE}event.tsx", "name": "Event"}},
      {"ball", "fair"}),
     ("text", {"eq": {"title": "apples"}}, {"two"}),
-    ("text in another case, which is another", {"eq": {"title": "Apples"}}, set()),
+    ("text in another case, which does not match", {"eq": {"title": "Apples"}}, set()),
     ("a number", {"on": POST, "eq": {"likes": 10}}, {"two"}),
     ("a number of another spelling", {"on": POST, "eq": {"likes": 10.0}}, {"two"}),
     ("a truth value", {"eq": {"draft": True}}, {"two"}),
-    ("nothing", {"on": EVENT, "eq": {"likes": None}}, {"fair"}),
+    ("a missing value", {"on": EVENT, "eq": {"likes": None}}, {"fair"}),
     ("a missing link", {"on": POST, "eq": {"author": None}}, {"deep/three"}),
-    ("nothing behind a missing link", {"on": POST, "eq": {"author.name": None}}, {"deep/three"}),
+    ("a missing value behind a missing link", {"on": POST, "eq": {"author.name": None}},
+     {"deep/three"}),
     ("an empty list", {"on": POST, "eq": {"tags": None}}, {"two"}),
     ("a member of a list", {"eq": {"tags": "sea"}}, {"one", "deep/three"}),
     ("a field of a linked card", {"eq": {"author.name": "Ada"}}, {"one"}),
     ("a field of one of the linked cards", {"eq": {"editors.name": "Ada"}}, {"two"}),
     ("a link", {"eq": {"author": f"{SITE}bo"}}, {"two"}),
-    ("a link by its way", {"eq": {"author": "./bo"}}, {"two"}),
+    ("a link by its relative path", {"eq": {"author": "./bo"}}, {"two"}),
     ("a link by its file", {"eq": {"author.id": "bo.json"}}, {"two"}),
     ("a link of a linked card", {"eq": {"author.friends": "./ada"}}, {"two"}),
     ("a field of a contained card", {"eq": {"place.city": "Oslo"}}, {"one"}),
@@ -42,12 +43,13 @@ FOUND: list[tuple[str, Any, set[str]]] = [
     ("a date as a day", {"on": EVENT, "eq": {"starts": "2026-11-22"}}, {"fair"}),
     ("a date in another zone", {"eq": {"starts": "2026-03-01T10:30+01:00"}}, {"ball"}),
     ("a date of a linked card", {"eq": {"author.born": "1815-12-10"}}, {"one"}),
-    ("what is computed", {"eq": {"words": 12}}, {"one"}),
-    ("what is computed, by text", {"eq": {"words": "ten"}}, {"two"}),
+    ("a computed field", {"eq": {"words": 12}}, {"one"}),
+    ("a computed text field", {"eq": {"words": "ten"}}, {"two"}),
     ("a card by its URL", {"eq": {"id": "./deep/three"}}, {"deep/three"}),
     ("a title", {"eq": {"_title": "Ball"}}, {"ball"}),
     ("several fields", {"eq": {"draft": False, "tags": "sea", "likes": 3}}, {"one"}),
-    ("a field that is a number here and text there", {"eq": {"likes": "many"}}, {"ball"}),
+    ("a field that is a number in one type and text in another", {"eq": {"likes": "many"}},
+     {"ball"}),
     ("text within text", {"contains": {"title": "THE n"}}, {"one"}),
     ("a percent sign", {"contains": {"body": "100%"}}, {"one"}),
     ("a percent sign alone", {"contains": {"body": "%"}}, {"one"}),
@@ -57,10 +59,11 @@ FOUND: list[tuple[str, Any, set[str]]] = [
     ("text within a contained list", {"contains": {"parts.heading": "second"}},
      {"one", "deep/three"}),
     ("text of a linked card", {"contains": {"editors.name": "ad"}}, {"two"}),
-    ("one of several", {"in": {"title": ["apples", "Zebras", "none"]}}, {"two", "deep/three"}),
-    ("one of several or nothing", {"on": POST, "in": {"author.name": ["Bo", None]}},
+    ("one of several values", {"in": {"title": ["apples", "Zebras", "none"]}},
      {"two", "deep/three"}),
-    ("one of none", {"in": {"title": []}}, set()),
+    ("one of several values or a missing value", {"on": POST, "in": {"author.name": ["Bo", None]}},
+     {"two", "deep/three"}),
+    ("one of no values", {"in": {"title": []}}, set()),
     ("more than", {"on": POST, "range": {"likes": {"gt": 3}}}, {"two"}),
     ("at least", {"on": POST, "range": {"likes": {"gte": 3}}}, {"one", "two"}),
     ("less than", {"on": POST, "range": {"likes": {"lt": 3}}}, {"deep/three"}),
@@ -74,13 +77,15 @@ FOUND: list[tuple[str, Any, set[str]]] = [
      {"ball"}),
     ("text in order", {"on": EVENT, "range": {"title": {"gt": "Ball"}}}, {"fair"}),
     ("a range in a contained card", {"range": {"place.seats": {"gte": 4}}}, {"one"}),
-    ("either", {"any": [{"eq": {"title": "Ball"}}, {"eq": {"title": "apples"}}]}, {"ball", "two"}),
-    ("either of nothing", {"any": []}, set()),
-    ("all", {"every": [{"type": POST}, {"eq": {"draft": False}}]}, {"one", "deep/three"}),
-    ("all of nothing", {"every": []}, {"one", "two", "deep/three", "ball", "fair"}),
+    ("any of several conditions", {"any": [{"eq": {"title": "Ball"}}, {"eq": {"title": "apples"}}]},
+     {"ball", "two"}),
+    ("any of no conditions", {"any": []}, set()),
+    ("every condition", {"every": [{"type": POST}, {"eq": {"draft": False}}]},
+     {"one", "deep/three"}),
+    ("every one of no conditions", {"every": []}, {"one", "two", "deep/three", "ball", "fair"}),
     ("not", {"not": {"type": POST}}, {"ball", "fair"}),
     ("not, of a type", {"on": POST, "not": {"eq": {"draft": True}}}, {"one", "deep/three"}),
-    ("not, with nothing there", {"on": POST, "not": {"eq": {"author.name": "Ada"}}},
+    ("not, with missing values", {"on": POST, "not": {"eq": {"author.name": "Ada"}}},
      {"two", "deep/three"}),
     ("conditions within conditions", {"on": POST, "any": [
         {"not": {"any": [{"eq": {"draft": True}}, {"range": {"likes": {"lt": 0}}}]}},
@@ -91,7 +96,7 @@ FOUND: list[tuple[str, Any, set[str]]] = [
     ("a phrase", {"matches": '"rain fog"'}, set()),
     ("a word but not another", {"matches": "nothing -fog"}, {"two"}),
     ("words, of a type", {"on": ESSAY, "matches": "stripes"}, {"deep/three"}),
-    ("nothing but signs", {"matches": "&|!()<->:*'\"\\"}, set()),
+    ("only punctuation", {"matches": "&|!()<->:*'\"\\"}, set()),
 ]  # fmt: skip
 
 
@@ -107,7 +112,7 @@ def test_a_search_finds_the_cards_that_are_asked_for(
 
 
 @pytest.mark.django_db
-def test_text_is_found_in_whatever_an_any_field_holds() -> None:
+def test_a_text_search_of_an_any_field_ignores_values_that_are_no_text() -> None:
     url = f"{ORIGIN}/ada/any/"
     held = {
         "text": "Northern", "list": ["x", "the north"], "number": 3, "nothing": None,
@@ -130,8 +135,9 @@ def test_text_is_found_in_whatever_an_any_field_holds() -> None:
 
 SORTED: list[tuple[str, list[Any], list[str]]] = [
     ("by text of any case", [{"by": "title"}], ["two", "ball", "fair", "one", "deep/three"]),
-    ("down", [{"by": "title", "direction": "desc"}], ["deep/three", "one", "fair", "ball", "two"]),
-    ("by a number, with nothing at the end", [{"by": "likes", "on": POST}],
+    ("descending", [{"by": "title", "direction": "desc"}],
+     ["deep/three", "one", "fair", "ball", "two"]),
+    ("by a number, with missing values last", [{"by": "likes", "on": POST}],
      ["deep/three", "one", "two", "ball", "fair"]),
     ("by several keys", [{"by": "draft"}, {"by": "title", "direction": "desc"}],
      ["deep/three", "one", "two", "fair", "ball"]),
@@ -141,21 +147,21 @@ SORTED: list[tuple[str, list[Any], list[str]]] = [
      ["fair", "ball", "deep/three", "one", "two"]),
     ("by URL", [{"by": "cardURL", "direction": "desc"}],
      ["two", "one", "fair", "deep/three", "ball"]),
-    ("by nothing, which is by path", [], ["ball", "deep/three", "fair", "one", "two"]),
+    ("without a key, which is by path", [], ["ball", "deep/three", "fair", "one", "two"]),
 ]  # fmt: skip
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("keys", "expected"), [(k, e) for _, k, e in SORTED],
                          ids=[name for name, _, _ in SORTED])  # fmt: skip
-def test_what_is_found_is_in_the_order_that_is_asked_for(
+def test_results_are_in_the_requested_order(
     world: Web, keys: list[Any], expected: list[str]
 ) -> None:
     assert found(query(world, {"sort": keys})) == expected
 
 
 @pytest.mark.django_db
-def test_pages_are_parts_of_one_order_and_tell_how_many_there_are(world: Web) -> None:
+def test_pages_split_one_order_and_have_the_total(world: Web) -> None:
     parts = []
     for number in range(4):
         answer = query(world, {"page": {"number": number, "size": 2}})
@@ -167,7 +173,7 @@ def test_pages_are_parts_of_one_order_and_tell_how_many_there_are(world: Web) ->
 
 
 @pytest.mark.django_db
-def test_a_card_is_found_as_its_document(world: Web) -> None:
+def test_a_result_is_the_cards_own_document(world: Web) -> None:
     answer = query(world, {"filter": {"eq": {"title": "Zebras"}}})
     (card,) = json.loads(answer.body)["data"]
     alone = json.loads(world.get(f"{SITE}deep/three", CARD).body)["data"]
@@ -179,7 +185,7 @@ def test_a_card_is_found_as_its_document(world: Web) -> None:
 
 
 @pytest.mark.django_db
-def test_a_search_is_the_same_in_a_url_in_a_body_and_by_override(world: Web) -> None:
+def test_a_search_works_alike_in_a_url_in_a_body_and_by_override(world: Web) -> None:
     both = [{"eq": {"draft": False}}, {"range": {"likes": {"gte": 3}}}]
     asked = {
         "filter": {"on": POST, "every": both},

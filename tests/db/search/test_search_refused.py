@@ -1,4 +1,4 @@
-"""Searches that are refused: the answer names what is wrong, and no part of a query becomes SQL."""
+"""Refused searches: the answer names the error, and no part of a query becomes SQL."""
 
 from typing import Any
 
@@ -13,18 +13,18 @@ for _ in range(30):
     NESTED = {"not": NESTED}
 
 BAD: list[tuple[str, Any, str, str]] = [
-    ("nothing that is JSON", b"{", "", "not valid JSON"),
+    ("not JSON", b"{", "", "not valid JSON"),
     ("not UTF-8", b'{"filter": "\xff"}', "", "not valid JSON"),
     ("NaN", b'{"filter": {"eq": {"likes": NaN}}}', "", "NaN"),
     ("a number beyond all floats", b'{"filter": {"eq": {"likes": 1e999}}}', "", "1e999"),
-    ("nesting without end", b"[" * 60_000, "", "not valid JSON"),
+    ("endless nesting", b"[" * 60_000, "", "not valid JSON"),
     ("a list", [], "", "should be a JSON object"),
     ("a text", "x", "", "should be a JSON object"),
     ("an unknown part", {"filters": {}}, "/filters", "not known"),
     ("a filter that is text", {"filter": "x"}, "/filter", "Filter"),
     ("an empty filter", {"filter": {}}, "/filter", "no condition"),
     ("an empty filter within", {"filter": {"any": [{}]}}, "/filter/any/0", "no condition"),
-    ("a filter with only its type's place", {"filter": {"on": POST}}, "/filter", "no condition"),
+    ("a filter with only 'on'", {"filter": {"on": POST}}, "/filter", "no condition"),
     ("an unknown operator", {"filter": {"like": {"title": "x"}}}, "/filter/like", "not known"),
     ("filters too deep", {"filter": NESTED}, "/filter/not/not", "deep"),
     ("too many conditions", {"filter": {"any": [{"eq": {"title": "x"}}] * 200}},
@@ -42,8 +42,9 @@ BAD: list[tuple[str, Any, str, str]] = [
      "/filter/eq/author.friends.name", ""),
     ("an empty step", {"filter": {"eq": {"author..name": "x"}}}, "/filter/eq/author..name", ""),
     ("no field", {"filter": {"eq": {"": "x"}}}, "/filter/eq/", "at least 1"),
-    ("a field of ours", {"filter": {"eq": {"_types": "x"}}}, "/filter/eq/_types", "'_types'"),
-    ("a field with signs of a pointer", {"filter": {"eq": {"a/b~c": 1}}}, "/filter/eq/a~1b~0c", ""),
+    ("an internal field", {"filter": {"eq": {"_types": "x"}}}, "/filter/eq/_types", "'_types'"),
+    ("a field with characters of a JSON pointer", {"filter": {"eq": {"a/b~c": 1}}},
+     "/filter/eq/a~1b~0c", ""),
     ("an unknown type", {"filter": {"type": {"module": "./post", "name": "Nope"}}},
      "/filter/type", "'Nope'"),
     ("a type of an unknown module", {"filter": {"on": {"module": "./nope", "name": "X"},
@@ -69,14 +70,16 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("a number for a link", {"filter": {"eq": {"author": 3}}}, "/filter/eq/author", "URL"),
     ("a value for a contained card", {"filter": {"eq": {"place": "Oslo"}}}, "/filter/eq/place",
      "place.city"),
-    ("no date", {"filter": {"eq": {"starts": "yesterday"}}}, "/filter/eq/starts", "2026-03-01"),
-    ("a date that there isn't", {"filter": {"eq": {"starts": "2026-02-30"}}},
+    ("text for a date", {"filter": {"eq": {"starts": "yesterday"}}},
+     "/filter/eq/starts", "2026-03-01"),
+    ("a date that doesn't exist", {"filter": {"eq": {"starts": "2026-02-30"}}},
      "/filter/eq/starts", "date"),
-    ("a date before all dates", {"filter": {"eq": {"starts": "0001-01-01T00:00+23:59"}}},
+    ("a date before the first possible one",
+     {"filter": {"eq": {"starts": "0001-01-01T00:00+23:59"}}},
      "/filter/eq/starts", "date"),
-    ("a wrong one of several", {"filter": {"in": {"starts": ["2026-03-01", "x"]}}},
+    ("a wrong value of several", {"filter": {"in": {"starts": ["2026-03-01", "x"]}}},
      "/filter/in/starts/1", "date"),
-    ("one for several", {"filter": {"in": {"title": "x"}}}, "/filter/in/title", "list"),
+    ("one value for a list", {"filter": {"in": {"title": "x"}}}, "/filter/in/title", "list"),
     ("text within a number", {"filter": {"on": POST, "contains": {"likes": "3"}}},
      "/filter/contains/likes", "can't contain"),
     ("a number within text", {"filter": {"contains": {"title": 3}}}, "/filter/contains/title",
@@ -99,30 +102,31 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("half a character", b'{"filter": {"matches": "\\ud800"}}', "/filter/matches", "character"),
     ("a NUL in a name", {"filter": {"eq": {"ti\x00tle": 1}}}, "/filter/eq", "character"),
     ("a sort that is text", {"sort": "title"}, "/sort", "list"),
-    ("a sort by nothing", {"sort": [{}]}, "/sort/0/by", "required"),
+    ("a sort without a field", {"sort": [{}]}, "/sort/0/by", "required"),
     ("a sort by an unknown field", {"sort": [{"by": "title"}, {"by": "shoes"}]}, "/sort/1/by",
      "'shoes'"),
     ("a sort by another type's field", {"sort": [{"by": "starts", "on": POST}]}, "/sort/0/by",
      "not a field of Post"),
     ("a sort by a list", {"sort": [{"by": "tags"}]}, "/sort/0/by", "can't be sorted"),
     ("a sort by a link", {"sort": [{"by": "author"}]}, "/sort/0/by", "can't be sorted"),
-    ("a sort sideways", {"sort": [{"by": "title", "direction": "up"}]}, "/sort/0/direction",
+    ("an unknown direction of a sort", {"sort": [{"by": "title", "direction": "up"}]},
+     "/sort/0/direction",
      "'asc'"),
     ("a sort by eleven keys", {"sort": [{"by": "title"}] * 11}, "/sort", "10"),
     ("a page that is a number", {"page": 3}, "/page", ""),
     ("a page before the first", {"page": {"number": -1}}, "/page/number", "0"),
-    ("a page beyond all", {"page": {"number": 10**12}}, "/page/number", ""),
-    ("a page of none", {"page": {"size": 0}}, "/page/size", "1"),
-    ("a page of all", {"page": {"size": 101}}, "/page/size", "100"),
-    ("half a page", {"page": {"size": 2.5}}, "/page/size", "integer"),
-    ("a page of words", {"page": {"size": "many"}}, "/page/size", "integer"),
+    ("a page beyond the last possible one", {"page": {"number": 10**12}}, "/page/number", ""),
+    ("a page of zero results", {"page": {"size": 0}}, "/page/size", "1"),
+    ("a page of too many results", {"page": {"size": 101}}, "/page/size", "100"),
+    ("a page size with a fraction", {"page": {"size": 2.5}}, "/page/size", "integer"),
+    ("a page size that is text", {"page": {"size": "many"}}, "/page/size", "integer"),
 ]  # fmt: skip
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("body", "pointer", "says"), [(b, p, s) for _, b, p, s in BAD],
                          ids=[name for name, _, _, _ in BAD])  # fmt: skip
-def test_a_bad_query_is_a_400_that_names_the_place(
+def test_a_bad_query_is_a_400_that_points_to_its_part(
     world: Web, body: Any, pointer: str, says: str
 ) -> None:
     answer = query(world, body)
@@ -153,7 +157,7 @@ def test_a_bad_query_is_a_400_that_names_the_place(
         ("=1", ""),
     ],
 )  # fmt: skip
-def test_a_bad_query_in_a_url_is_a_400_that_names_the_place(
+def test_a_bad_query_in_a_url_is_a_400_that_points_to_its_part(
     world: Web, text: str, pointer: str
 ) -> None:
     answer = world.get(f"{SEARCH}?{text}", CARD)
@@ -216,10 +220,10 @@ def test_no_part_of_a_query_becomes_sql(world: Web, text: str) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "BREW"])
-def test_other_methods_are_refused(world: Web, method: str) -> None:
+def test_a_search_by_another_method_is_refused(world: Web, method: str) -> None:
     assert world.request(method, SEARCH, accept=CARD, body=b"{}").status == 405
 
 
 @pytest.mark.django_db
-def test_a_query_of_unreasonable_size_is_refused(world: Web) -> None:
+def test_an_overlong_query_is_a_413(world: Web) -> None:
     assert query(world, b'{"x": "' + b"x" * 200_000 + b'"}').status == 413

@@ -1,5 +1,5 @@
-"""The words of a search: every word of a text is found, whatever signs and writing systems it has,
-and no other word is."""
+"""Word search finds each word of a text, with any punctuation and in any writing system, and no
+other words."""
 
 from typing import Any
 
@@ -70,13 +70,13 @@ def no_type(module: str, name: str) -> Any:
     return None
 
 
-def test_the_words_of_a_text_are_found_whatever_stands_between_them(index: None) -> None:
+def test_each_word_of_a_text_is_found_with_any_punctuation(index: None) -> None:
     wrong = {asked: found(asked) for asked, paths in FOUND if found(asked) != set(paths.split())}
     assert wrong == {}
 
 
-def test_a_text_of_any_writing_fits_into_the_index(index: None) -> None:
-    # No two characters side by side are there twice, and each takes four bytes.
+def test_a_long_text_in_four_byte_characters_fits_into_the_index(index: None) -> None:
+    # No pair of neighbouring characters occurs twice, and each character takes four bytes.
     text = "".join(chr(0x20000 + at * 7919 % 60_000) for at in range(100_000))
     document = search_document(f"{SITE}long", f"{SITE}note", "Note", {"text": "string"}, text=text)
     assert len(searchable(document)["_text"].encode()) <= MAX_BYTES

@@ -1,4 +1,4 @@
-"""Content is stored as a whole or not at all, whatever happens during the write."""
+"""Content is stored as a whole or not at all, even if the write is interrupted."""
 
 import os
 from pathlib import Path
@@ -22,12 +22,12 @@ LARGE = b"large " * ROW_BLOB_BYTES
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, settings: Any) -> Path:
-    """A folder of this test's own for large content."""
+    """This test's own folder for large content."""
     settings.STORAGES = {**settings.STORAGES, "blobs": blob_storage(str(tmp_path), tmp_path)}
     return tmp_path
 
 
-def test_a_reader_in_the_middle_of_a_write_gets_the_old_file_whole(
+def test_a_reader_during_a_write_gets_the_whole_old_file(
     web: Web, live: None, source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, url = Gate(), f"{source.url}index.json"
@@ -42,7 +42,7 @@ def test_a_reader_in_the_middle_of_a_write_gets_the_old_file_whole(
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_crash_while_large_content_is_stored_leaves_no_torn_blob(
+def test_a_crash_while_large_content_is_stored_leaves_no_partial_blob(
     folder: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     def crash(*_: object) -> None:
@@ -57,10 +57,10 @@ def test_a_crash_while_large_content_is_stored_leaves_no_torn_blob(
     assert read_blob(store_blob(LARGE)) == LARGE
 
 
-def test_a_file_with_missing_content_costs_no_other_file_and_recovers(
+def test_a_file_without_content_fails_alone_and_recovers(
     web: Web, live: None, source: Realm
 ) -> None:
-    """A failed load is not remembered, and spoils neither its realm nor any other."""
+    """A failed load is not cached, and doesn't affect other files or realms."""
     other = make.source("http://localhost:4201/ada/other/", source.owner, make.SITE)
     make.write(source, large__md=LARGE)
     name = blob_name(Blob.objects.get(size=len(LARGE)).sha256)

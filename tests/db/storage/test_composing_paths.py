@@ -1,4 +1,4 @@
-"""The migration that composes paths changes all of history and loses no file."""
+"""The migration that composes paths changes all history and loses no file."""
 
 from importlib import import_module
 
@@ -17,10 +17,11 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 PAGE = "http://ada.localhost:4201/"
 
 
-def test_decomposed_paths_of_before_are_composed_in_all_of_history(
+def test_the_migration_composes_all_decomposed_paths_in_history(
     web: Web, source: Realm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is published keeps its files and pages; of two that look alike neither is lost."""
+    """Published files and pages stay. If two paths become the same, one of them gets another
+    name."""
     make.publish(source, PAGE)
     there = {"cafe\u0301.json": b"1", "cafe\u0301.md": b"2", "caf\u00e9.md": b"3"}
     make.write_paths(source, there)

@@ -1,4 +1,4 @@
-"""The database of an earlier release, with all kinds of content, after this release's `migrate`."""
+"""This release's `migrate` on databases of earlier releases that have all kinds of content."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 ORIGIN = "http://localhost:4201"
 ADAS, BENS, SITE = f"{ORIGIN}/ada/site/", f"{ORIGIN}/ben/private/", "http://ada.localhost:4201/"
-#: One of the dumped files: too large for a row.
+#: The size of a dumped file that is too large for a database row.
 BIG_BYTES = 70_000
 
 
@@ -34,7 +34,7 @@ BIG_BYTES = 70_000
 def migrated(
     request: pytest.FixtureRequest, sent: Any, settings: Any, tmp_path: Path
 ) -> Iterator[None]:
-    """A release's database and blobs, migrated."""
+    """The database and blobs of an earlier release, migrated."""
     blobs = {"BACKEND": "settings.storage.SyncedFileSystemStorage"}
     blobs_here = {**blobs, "OPTIONS": {"location": str(tmp_path / "blobs")}}
     settings.STORAGES = {**settings.STORAGES, "blobs": blobs_here}
@@ -47,12 +47,12 @@ def migrated(
 
 @pytest.fixture
 def site(migrated: None) -> Iterator[Web]:
-    """The application on that database."""
+    """The application on the migrated database."""
     with served() as running:
         yield running
 
 
-def test_everything_is_still_there(migrated: None) -> None:
+def test_realms_publications_jobs_and_pages_survive_the_migration(migrated: None) -> None:
     realms = dict(Realm.objects.exclude(kind="bootstrap").values_list("url", "generation"))
     assert realms == {ADAS: 4, BENS: 2, SITE: 3}
     shown = Publication.objects.filter(realm__url=SITE).order_by("generation")
@@ -64,11 +64,11 @@ def test_everything_is_still_there(migrated: None) -> None:
     assert IndexHead.objects.get(realm_url=SITE).generation == 2
     cards = IndexedCard.objects.filter(realm_url=SITE, current=True)
     assert set(cards.values_list("path", flat=True)) == {"ada", "index"}
-    # All were made with the earlier library.
+    # The old definitions were built with the earlier library.
     assert not Definition.objects.exists()
 
 
-def test_each_version_of_a_file_has_its_bytes(migrated: None) -> None:
+def test_each_file_version_still_has_its_bytes(migrated: None) -> None:
     source = Realm.objects.get(url=ADAS)
 
     def content(path: str, generation: int) -> bytes:
@@ -82,7 +82,7 @@ def test_each_version_of_a_file_has_its_bytes(migrated: None) -> None:
         assert body in content("index.json", generation)
 
 
-def test_accounts_may_what_they_could(migrated: None) -> None:
+def test_each_account_keeps_its_permissions(migrated: None) -> None:
     may = {
         (url, name): permissions_of(
             Realm.objects.get(url=url), Caller.of(make.account(name)) if name else None
@@ -98,10 +98,10 @@ def test_accounts_may_what_they_could(migrated: None) -> None:
     }  # fmt: skip
 
 
-def test_the_old_pages_are_shown_until_the_new_are_ready(
+def test_visitors_see_the_old_pages_until_the_new_ones_are_ready(
     site: Web, sent: list[tuple[str, Any]]
 ) -> None:
-    """The job that waited in the old release is done by this one, and so is a publish after it."""
+    """This release finishes the job that waited in the old release, and then a new publish."""
     assert site.get(f"{ADAS}notes/one.txt").text == "the first note"
     assert site.get(f"{BENS}secret.txt", SOURCE).status == 401
     assert "newer bytes" in site.get(SITE).text
@@ -120,8 +120,8 @@ def test_the_old_pages_are_shown_until_the_new_are_ready(
     assert "Ada" in str(IndexedCard.objects.get(realm_url=SITE, path="ada", current=True).search)
 
 
-def test_its_schema_is_that_of_a_new_database(migrated: None) -> None:
-    """No index, constraint or trigger was lost on the way."""
+def test_a_migrated_database_has_the_schema_of_a_new_one(migrated: None) -> None:
+    """The migrations have lost no index, constraint or trigger."""
     old = schema()
     name = connection.settings_dict["NAME"]
     use(name.partition("_of_")[0])
@@ -132,7 +132,7 @@ def test_its_schema_is_that_of_a_new_database(migrated: None) -> None:
 
 
 def schema() -> set[tuple[str, ...]]:
-    """The columns, indexes, constraints and triggers."""
+    """Returns the columns, indexes, constraints and triggers."""
     with connection.cursor() as cursor:
         cursor.execute(
             """

@@ -1,4 +1,4 @@
-"""Statements that a session plans once: where plans are kept, and what if they are gone."""
+"""Prepared statements: in which sessions plans are kept, and how a lost plan is handled."""
 
 import json
 from typing import Any
@@ -26,7 +26,7 @@ def realm(owner: Any) -> Realm:
 
 
 def kept() -> list[str]:
-    """The statements that this session has plans of."""
+    """Returns the prepared statements of this session."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT statement FROM pg_prepared_statements")
         return [statement for (statement,) in cursor.fetchall()]
@@ -43,16 +43,16 @@ def test_a_session_plans_a_statement_once() -> None:
     assert len(kept()) == 1
 
 
-def test_a_transaction_keeps_no_plan() -> None:
+def test_no_plan_is_kept_within_a_transaction() -> None:
     with transaction.atomic():
         assert found() == b"a"
     assert kept() == []
 
 
-def test_a_session_that_is_not_the_one_connected_to_keeps_no_plan(
+def test_no_plan_is_kept_if_the_backend_is_not_the_connected_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """So a pooler in transaction mode that the settings don't tell of gives no wrong rows."""
+    """Reads must be right behind a transaction pooler even if the settings don't name one."""
     connection.ensure_connection()
     monkeypatch.setattr(type(connection.connection.info), "backend_pid", 0)
     assert [found(), found()] == [b"a", b"a"]
@@ -61,15 +61,16 @@ def test_a_session_that_is_not_the_one_connected_to_keeps_no_plan(
 
 def test_behind_a_pooler_no_plan_is_kept() -> None:
     connection.ensure_connection()
-    connection.connection.prepare_threshold = None  # as the settings have it there
+    # The settings do this if a pooler is configured.
+    connection.connection.prepare_threshold = None
     assert found() == b"a"
     assert kept() == []
 
 
-def test_a_plan_that_is_gone_is_no_error() -> None:
+def test_a_lost_plan_causes_no_error() -> None:
     assert found() == b"a"
     with connection.cursor() as cursor:
-        # Without psycopg's knowledge, as another client of a pooler would.
+        # Another client of a pooler would drop the plans like this, without psycopg's knowledge.
         cursor.execute("DO $$ BEGIN DEALLOCATE ALL; END $$")
     assert [found(), found("b.txt")] == [b"a", b"b"]
     assert kept() == []
@@ -78,8 +79,8 @@ def test_a_plan_that_is_gone_is_no_error() -> None:
     assert len(kept()) == 1, "a new session keeps plans again"
 
 
-def test_a_column_that_gets_another_type_is_no_error() -> None:
-    """A migration of the next release, which runs while this one serves."""
+def test_a_column_whose_type_changes_causes_no_error() -> None:
+    """A migration of the next release may run while this release still serves."""
     with psycopg.connect(database_url(), autocommit=True) as other:
         other.execute("CREATE TABLE changing AS SELECT 1 AS number")
         try:
@@ -90,15 +91,15 @@ def test_a_column_that_gets_another_type_is_no_error() -> None:
             other.execute("DROP TABLE changing")
 
 
-def test_an_array_has_the_texts() -> None:
+def test_an_array_parameter_keeps_its_texts() -> None:
     texts = ["", "a", 'a"b', "a\\b", "{a,b}", "NULL", " a ", "ä\n'%", '\\"']
     row = first_row("SELECT %(texts)s::text[]", {"texts": array(texts)})
     assert row == (texts,)
     assert first_row("SELECT %(texts)s::text[]", {"texts": array([])}) == ([],)
 
 
-def test_the_plan_for_any_realm_reads_one_file_of_a_large_one(realm: Realm) -> None:
-    """A session keeps one plan, made for an average realm; here most realms are tiny."""
+def test_the_generic_plan_reads_one_row_of_a_large_realm(realm: Realm) -> None:
+    """A session keeps one generic plan. The statistics here make it expect tiny realms."""
     owner = realm.owner
     for number in range(60):
         make.source(f"{ORIGIN}/u{number}/", owner, {"a.txt": b"a"})
@@ -129,14 +130,14 @@ def test_the_plan_for_any_realm_reads_one_file_of_a_large_one(realm: Realm) -> N
 
 
 def read_from(table: str, node: dict[str, Any]) -> float:
-    """How many rows of a table a plan's nodes have read."""
+    """Returns how many rows of a table the nodes of a plan have read."""
     own = 0.0
     if node.get("Relation Name") == table:
         own = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
     return own + sum(read_from(table, each) for each in node.get("Plans", []))
 
 
-def test_plans_are_logged_as_given_up_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_giving_up_plans_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     found()
     with connection.cursor() as cursor:
         cursor.execute("DO $$ BEGIN DEALLOCATE ALL; END $$")

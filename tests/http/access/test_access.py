@@ -1,5 +1,5 @@
-"""Attacks on access, each sent as an attacker would send it: callers who pose as others, answers
-that reveal something before the permission is checked, and hosts of others."""
+"""Attacks on access, sent as an attacker would send them: callers who pose as other users, answers
+that reveal something before the permission check, and foreign hosts."""
 
 import json
 import threading
@@ -34,7 +34,7 @@ def private(owner: Any) -> Realm:
     return make.source(PRIVATE, owner, FILES, public=False)
 
 
-# --- Who asks ----------------------------------------------------------------------------------
+# --- Callers -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
@@ -68,8 +68,8 @@ def test_an_operator_who_assumes_a_user_acts_as_that_user_at_the_server(
     assert web.get(PRIVATE, "text/html", **draft).status == 403
 
 
-def test_a_token_opens_definitions_of_its_own_realm_alone(web: Web, owner: Any) -> None:
-    """Also those of a module of its own realm that is made from another's."""
+def test_a_token_opens_only_definitions_of_its_own_realm(web: Web, owner: Any) -> None:
+    """A module of the realm that imports from another private realm is not opened either."""
     sync_base_realm()
     module = b'import { Card, string } from "@realm/base";\n' \
         b"export class Secret extends Card { static fields = { word: string() }; }\n"  # fmt: skip
@@ -101,7 +101,7 @@ def test_a_token_opens_definitions_of_its_own_realm_alone(web: Web, owner: Any) 
 def test_a_stranger_is_not_told_which_files_a_private_realm_has(
     web: Web, private: Realm, there: str, not_there: str, accept: str
 ) -> None:
-    """Nor by HEAD, nor by a header, nor by words."""
+    """No answer differs: neither for HEAD, nor in a header, nor in the text."""
     make.write_paths(private, {"folder/a.md": b"a", "inner": b"x"})
     make.user("mallory")
     for headers in ({}, make.realm_login(private, "mallory")):
@@ -119,7 +119,7 @@ def test_a_stranger_is_not_told_which_files_a_private_realm_has(
             assert "x-realm-generation" not in answers[0].headers
 
 
-def test_a_realm_within_a_private_one_is_found_whatever_file_stands_there(
+def test_an_inner_realm_is_found_even_if_a_private_file_has_its_name(
     web: Web, private: Realm, owner: Any
 ) -> None:
     for name in ("inner", "none"):
@@ -155,10 +155,8 @@ def test_a_strangers_request_transpiles_nothing(
     assert run == ["post.tsx"]
 
 
-def test_a_search_by_who_may_not_write_takes_no_lock_and_makes_no_job(
-    web: Web, source: Realm
-) -> None:
-    """It is answered while a writer holds the realm's lock."""
+def test_a_search_by_a_reader_takes_no_lock_and_makes_no_job(web: Web, source: Realm) -> None:
+    """The answer comes even while a writer holds the realm's lock."""
     make.user("bob")
     held, done = threading.Event(), threading.Event()
 
@@ -182,7 +180,7 @@ def test_a_search_by_who_may_not_write_takes_no_lock_and_makes_no_job(
     assert ReindexJob.objects.filter(realm_url=source.url).count() == 1
 
 
-def test_publishability_reads_a_realm_once_and_then_only_changes(
+def test_publishability_reads_a_realm_once_and_then_only_changed_files(
     web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outside_references.forget()
@@ -209,7 +207,7 @@ def test_publishability_reads_a_realm_once_and_then_only_changes(
     assert len(read) == 5
 
 
-def test_a_realm_that_waits_to_be_looked_through_is_told_to_come_again(
+def test_publishability_answers_503_while_another_check_runs(
     web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outside_references.forget()
@@ -227,10 +225,10 @@ def test_a_realm_that_waits_to_be_looked_through_is_told_to_come_again(
     "http://LOCALHOST:8000/ada/", "http://127.0.0.1:9/ada/x/", "http://node.localhost:81/x/",
     "https://localhost:443/ada/x/",
 ])  # fmt: skip
-def test_nothing_is_published_at_the_servers_own_hosts_with_another_port(
+def test_nothing_is_published_at_the_servers_own_hosts_on_any_port(
     source: Realm, settings: Any, url: str
 ) -> None:
-    """Cookies are kept by host name, whatever the port."""
+    """Browsers keep cookies by host name and ignore the port."""
     settings.REALM_PUBLISH_DOMAINS = ["localhost", "127.0.0.1"]
     settings.REALM_REPLICA_ADDRESS = "http://127.0.0.1:4201"
     Replica.objects.create(name="other", address="http://node.localhost:4201", state="live",
@@ -244,7 +242,7 @@ def test_nothing_is_published_at_the_servers_own_hosts_with_another_port(
     "http://page.localhost:9999/", "http://page.localhost/x/", "https://page.localhost/",
     "http://PAGE.localhost:4201/x/", "http://page.localhost:04201/x/", "https://page.localhost:4201/y/",
 ])  # fmt: skip
-def test_a_host_is_its_first_publishers_whatever_the_port(source: Realm, url: str) -> None:
+def test_a_host_belongs_to_its_first_publisher_on_every_port(source: Realm, url: str) -> None:
     make.publish(source, "http://page.localhost:4201/")
     bobs = make.source(f"{ORIGIN}/bob/site/", make.user("bob"), {"bob.md": b"bob"})
     with pytest.raises(Forbidden):
@@ -253,17 +251,18 @@ def test_a_host_is_its_first_publishers_whatever_the_port(source: Realm, url: st
         publish_realm(bobs.url, "http://page.localhost.:4201/", Caller("bob"))
 
 
-def test_an_operators_realm_below_a_name_takes_nothing_from_its_user(
+def test_a_user_may_create_realms_beside_an_operators_realm(
     source: Realm,
 ) -> None:
-    """Only who comes to a name after others had it is kept from it."""
+    """A user is only refused a namespace that others used before the user got that name."""
     bob = make.user("bob")
     make.source(f"{ORIGIN}/bob/adas/", source.owner, {})
     assert create_realm(Caller.of(bob), "new", {"name": "New"}).owner == bob
 
 
-def test_the_public_hosts_own_files_are_nobodys_name(source: Realm) -> None:
-    """An account of such a name, from before, would have the robots.txt of the whole host."""
+def test_nobody_can_publish_at_the_robots_txt_of_the_public_host(source: Realm) -> None:
+    """A user whose name dates from before the check could otherwise publish the robots.txt of the
+    whole host."""
     mallory = make.old_user("robots.txt")
     realm = make.source(f"{ORIGIN}/mallory/x/", mallory, {})
     with pytest.raises(Forbidden):
@@ -273,7 +272,7 @@ def test_the_public_hosts_own_files_are_nobodys_name(source: Realm) -> None:
 # --- Keys --------------------------------------------------------------------------------------
 
 
-def test_sessions_are_signed_by_another_key_than_tokens() -> None:
+def test_sessions_and_tokens_are_signed_with_different_keys() -> None:
     assert configured.SECRET_KEY != configured.REALM_SECRET_SEED
     assert configured.REALM_SECRET_SEED not in configured.SECRET_KEY
     forged = signing.dumps({"user": 1}, key=configured.REALM_SECRET_SEED, salt="x")

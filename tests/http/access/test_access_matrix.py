@@ -1,6 +1,6 @@
-"""Every route, asked by everyone who might ask it, in every kind of realm.
+"""Requests every route as every kind of caller, in every kind of realm.
 
-A route that is added and not listed in `every_route.py` fails. Each request is rolled back, so that
+A route that is missing in `every_route.py` fails the test. Each request is rolled back, so that
 every caller finds the same realms.
 """
 
@@ -41,25 +41,25 @@ from tests.support.clients.every_route import (
 )
 from tests.support.web import API, ORIGIN, SOURCE
 
-#: What has a test of its own below.
+#: Routes that have their own tests below.
 ELSEWHERE = {"_admin", "_admin/"}
 PATTERNS: list[URLPattern | URLResolver] = urls.urlpatterns  # type: ignore[assignment]
 PINNED = {str(each.pattern) for each in PATTERNS if str(each.pattern).startswith("^_at/")}
 
 
 def sign_pin(realm: Realm) -> str:
-    """A pin as workers have it."""
+    """Signs a pin as a worker does."""
     return pins.sign(pins.Pin(realm.url, realm.generation), pins.ITSELF)
 
 
 def pinned_read(pin: str, path: str) -> tuple[str, dict[str, str]]:
-    """The URL and the headers of a read by what is given for a pin."""
+    """Returns the URL and the headers of a read that sends `pin` as its pin."""
     return f"{ORIGIN}/_at/{path}", {pins.PIN_HEADER: pin}
 
 
 @dataclass
 class World:
-    """Realms of every kind, and the credentials of every caller in each."""
+    """Realms of every kind, and each caller's credentials for each realm."""
 
     realms: dict[str, Realm]
     gone: Caller
@@ -67,7 +67,7 @@ class World:
     known: dict[tuple[str, str | None], dict[str, str]] = field(default_factory=dict)
 
     def credentials(self, caller: str, realm: Realm | None) -> dict[str, str]:
-        """The headers by which a caller asks a realm, or the server."""
+        """Returns a caller's headers for a realm, or for the server."""
         key = caller, realm.url if realm else None
         if key not in self.known:
             self.known[key] = self._credentials(caller, realm)
@@ -103,13 +103,13 @@ class World:
         raise AssertionError(caller)
 
     def ask(self, route: Route, url: str, headers: Mapping[str, str]) -> int:
-        """The status of one request, of which nothing stays."""
+        """Sends one request, rolls it back, and returns its status."""
         scheme_free = url.partition("://")[2]
         host, _, path = scheme_free.partition("/")
         body = route.body if isinstance(route.body, bytes) else json.dumps(route.body or {})
         sent = {"host": host, "accept": route.accept, **route.headers, **headers}
         block: Any = transaction.atomic()
-        # What is durable elsewhere may lie within it.
+        # Durable blocks of the application may run inside this one.
         block._from_testcase = True
         with block:
             if route.method in ("GET", "HEAD"):
@@ -143,7 +143,7 @@ def world(transactional_db: None, sent: Any) -> Iterator[World]:
     make.publish(public, PUBLISHED)
     was = Caller.of(gone)
     gone.delete()
-    # Somebody else bears the name by now, and may do as much as the other could.
+    # Another account with the same name now has the permissions that the deleted one had.
     again = make.user("gone")
     assert again.pk != was.account_id
     published = Realm.objects.get(url=PUBLISHED)
@@ -156,7 +156,7 @@ def every_route() -> list[Route]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_caller_gets_from_each_route_of_a_realm_what_is_theirs(
+def test_each_caller_gets_the_expected_status_from_each_realm_route(
     world: World, kind: str
 ) -> None:
     realm, wrong = world.realms[kind], []
@@ -170,7 +170,9 @@ def test_each_caller_gets_from_each_route_of_a_realm_what_is_theirs(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_caller_gets_from_each_server_endpoint_what_is_theirs(world: World, kind: str) -> None:
+def test_each_caller_gets_the_expected_status_from_each_server_endpoint(
+    world: World, kind: str
+) -> None:
     sync_base_realm()
     wrong = []
     for route, lots in SERVER.values():
@@ -187,8 +189,8 @@ def test_each_caller_gets_from_each_server_endpoint_what_is_theirs(world: World,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_pin_opens_the_pinned_reads_and_nothing_else_does(world: World, kind: str) -> None:
-    """Whoever asks: a pin is all that counts there."""
+def test_only_a_pin_opens_pinned_reads(world: World, kind: str) -> None:
+    """The caller's other credentials don't matter, because only the pin counts."""
     realm = world.realms[kind]
     reads = (
         Route("GET", "plain.js", "", 0, 0, 0), Route("HEAD", "plain.js", "", 0, 0, 0),
@@ -207,7 +209,8 @@ def test_a_pin_opens_the_pinned_reads_and_nothing_else_does(world: World, kind: 
 
 
 def test_no_token_opens_the_admin(world: World) -> None:
-    """Nor does the session of a user who is no staff. Its pages are the public origin's alone."""
+    """The session of a user without staff status doesn't open it either, and published hosts have
+    no admin."""
     addresses = sorted(set(_addresses(admin.site.urls[0], "_admin/")))
     assert len(addresses) > 60
     session = Client()
@@ -238,8 +241,8 @@ def _addresses(patterns: list[Any], prefix: str) -> Iterator[str]:
             yield route
 
 
-def test_every_route_is_listed() -> None:
-    """A new one gets a row of `every_route.py` before anything else."""
+def test_every_route_is_in_the_tables() -> None:
+    """A new route needs a row in `every_route.py`."""
     listed = {*SERVER, *ELSEWHERE, *PINNED}
     realm = {
         str(each.pattern)
@@ -259,8 +262,8 @@ def test_every_route_is_listed() -> None:
     assert reading | cards | writing | {("*/*", "HEAD")} == set(FILES)
 
 
-def test_a_route_answers_no_method_that_is_not_listed(world: World) -> None:
-    """Not even the operator."""
+def test_a_route_refuses_methods_that_are_not_in_the_tables(world: World) -> None:
+    """Even the operator is refused."""
     for kind, realm in world.realms.items():
         paths = {route.path.partition("?")[0] for route in every_route()}
         known = {(route.method, route.path.partition("?")[0]) for route in every_route()}
@@ -275,7 +278,7 @@ def test_a_route_answers_no_method_that_is_not_listed(world: World) -> None:
                 )  # fmt: skip
 
 
-def test_everyones_column_is_the_only_one_that_opens_a_realm_to_everyone(world: World) -> None:
-    """The tables stand on it."""
+def test_only_public_realms_have_a_permission_for_everyone(world: World) -> None:
+    """The expected statuses in the tables assume these permissions."""
     rows = RealmPermission.objects.filter(audience=EVERYONE)
     assert set(rows.values_list("realm__url", flat=True)) == {PUBLIC, PUBLISHED}

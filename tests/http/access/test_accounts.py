@@ -1,5 +1,5 @@
-"""Attacks by way of accounts: names like words of the protocol, and rights and tokens of accounts
-that were deleted, renamed or deactivated."""
+"""Attacks through accounts: user names that are words of the protocol, and rights and tokens of
+deleted, renamed or deactivated accounts."""
 
 import json
 import time
@@ -36,12 +36,12 @@ def listening(transactional_db: None) -> Iterator[Ear]:
         yield made
 
 
-# --- Names that are words ----------------------------------------------------------------------
+# --- Reserved names ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["users", "*", "everyone", "signed-in"])
-def test_a_user_named_like_an_audience_shares_nothing_with_it(web: Web, name: str) -> None:
-    """There may be one from before names were checked."""
+def test_a_user_named_like_an_audience_is_not_that_audience(web: Web, name: str) -> None:
+    """An account with a reserved name may date from before names were checked."""
     realm = make.source(f"{ORIGIN}/x/theirs/", make.old_user(name), make.SITE, public=False)
     make.user("mallory")
     mallory = make.realm_login(realm, "mallory")
@@ -57,7 +57,7 @@ def test_a_user_named_like_an_audience_shares_nothing_with_it(web: Web, name: st
     "@*:localhost", "@users:localhost", "@@*:localhost", "*:localhost", "@*", "bob", "@bob",
     "@bob:localhost:x", "@bob:localhost ", " *", "@:localhost", "@bob\n:localhost", "everyone",
 ])  # fmt: skip
-def test_only_the_two_words_mean_an_audience_and_only_user_ids_a_user(
+def test_permissions_name_an_audience_or_a_user_id_and_nothing_else(
     web: Web, private: Realm, user: str
 ) -> None:
     make.user("bob")
@@ -72,7 +72,7 @@ def test_only_the_two_words_mean_an_audience_and_only_user_ids_a_user(
     assert RealmPermission.objects.filter(realm=private).count() == 1
 
 
-def test_a_user_id_is_read_in_one_way() -> None:
+def test_only_a_well_formed_user_id_has_a_username() -> None:
     assert username_of("@ada:localhost") == "ada"
     assert username_of("@a@b.c:localhost") == "a@b.c"
     for wire in ("ada", "@ada", "ada:localhost", "@ada:example.com", "@ada:localhost\n", "",
@@ -81,8 +81,8 @@ def test_a_user_id_is_read_in_one_way() -> None:
         assert username_of(wire) is None, wire
 
 
-def test_an_account_named_like_the_operator_is_an_account(web: Web, private: Realm) -> None:
-    """The operator has no account, and so no token that names one."""
+def test_an_account_named_like_the_operator_is_not_the_operator(web: Web, private: Realm) -> None:
+    """The operator has no account, so a token that names an account is never the operator's."""
     account = make.old_user(OPERATOR)
     token = {"Authorization": server_token(OPERATOR, account_id=account.pk)}
     body = {"data": {"type": "realm", "id": PRIVATE}}
@@ -99,7 +99,7 @@ def test_an_account_named_like_the_operator_is_an_account(web: Web, private: Rea
     "*", "users", "Users", "ＵＳＥＲＳ", "realm_server", "base", "system", "_admin", "_",
     "robots.txt", "a:b", "a/b", "a b", "x\x01", "everyone",
 ])  # fmt: skip
-def test_reserved_names_are_refused_however_an_account_is_made(
+def test_every_way_to_make_an_account_refuses_reserved_names(
     transactional_db: None, name: str
 ) -> None:
     users = get_user_model().objects
@@ -118,7 +118,7 @@ def test_reserved_names_are_refused_however_an_account_is_made(
     assert list(users.values_list("username", flat=True)) == ["ada"]
 
 
-def test_the_admin_refuses_a_reserved_name_with_words(client: Client, owner: Any) -> None:
+def test_the_admin_shows_why_a_reserved_name_is_refused(client: Client, owner: Any) -> None:
     root = get_user_model().objects.create_superuser("root", password="x")
     client.force_login(root)
     secret = "correct horse battery"
@@ -140,7 +140,7 @@ def test_an_account_that_has_a_reserved_name_can_still_be_saved(transactional_db
 # --- Rights end with the account ---------------------------------------------------------------
 
 
-def test_rights_and_tokens_do_not_pass_to_a_new_account_of_the_old_name(
+def test_a_new_account_with_an_old_name_gets_no_old_rights_or_tokens(
     web: Web, private: Realm
 ) -> None:
     bob = make.user("bob")
@@ -155,19 +155,19 @@ def test_rights_and_tokens_do_not_pass_to_a_new_account_of_the_old_name(
     assert web.post(f"{ORIGIN}/_realm-auth", {}, old_server).status == 401
     new = make.realm_login(private, "bob")
     assert web.get(f"{PRIVATE}index.json", SOURCE, **new).status == 403
-    # Given the same rights again, the old token is no better.
+    # The old token stays invalid even if the new account gets the same rights.
     let(private, "bob", write=True)
     assert web.get(f"{PRIVATE}index.json", SOURCE, **realm_header).status == 401
 
 
 def by_name(name: str, issued: float | None, **claims: Any) -> dict[str, str]:
-    """A server token as a client mints it that has the seed."""
+    """Mints a server token as a client with the seed does."""
     dated = {} if issued is None else {"iat": issued}
     claims = {"user": user_id(name), "sessionRoom": "", "exp": time.time() + 600, **dated, **claims}
     return {"Authorization": jwt.encode(claims, configured.REALM_SECRET_SEED, algorithm="HS256")}
 
 
-def test_a_token_by_name_is_no_older_than_the_accounts_name(web: Web, owner: Any) -> None:
+def test_a_token_by_name_older_than_the_accounts_name_is_refused(web: Web, owner: Any) -> None:
     url, now = f"{ORIGIN}/_realm-auth", time.time()
     assert web.post(url, {}, by_name("ada", int(now) + 1)).status == 200
     for issued in (now - 3600, None, "yesterday"):
@@ -179,7 +179,7 @@ def test_a_token_by_name_is_no_older_than_the_accounts_name(web: Web, owner: Any
     assert web.post(url, {}, by_name("ada", now - 3600, account=owner.pk)).status == 200
 
 
-def test_rights_follow_a_rename_and_the_old_name_is_worth_nothing(
+def test_rights_follow_a_renamed_account_and_its_old_name_has_none(
     web: Web, private: Realm, owner: Any
 ) -> None:
     mine = token_of(private, "ada")
@@ -192,7 +192,7 @@ def test_rights_follow_a_rename_and_the_old_name_is_worth_nothing(
     assert web.post(f"{ORIGIN}/_realm-auth", {}, old).status == 401
     eve = make.realm_login(private, "ada")
     assert web.get(f"{PRIVATE}index.json", SOURCE, **eve).status == 403
-    # Nor does the name give a place among the realms that stand below it.
+    # The name also gives no right to the realms below it.
     for act in (
         lambda: create_realm(Caller("ada"), "new", {"name": "New"}),
         lambda: publish_realm(
@@ -204,7 +204,7 @@ def test_rights_follow_a_rename_and_the_old_name_is_worth_nothing(
             act()
 
 
-def test_a_reader_who_is_deactivated_leaves_no_definitions(web: Web, private: Realm) -> None:
+def test_the_definitions_of_a_deactivated_reader_are_dropped(web: Web, private: Realm) -> None:
     bob = make.user("bob")
     let(private, "bob")
     rows = Definition.objects.filter(scope="realm-auth")
@@ -223,7 +223,7 @@ def test_a_reader_who_is_deactivated_leaves_no_definitions(web: Web, private: Re
     assert web.get(f"{PRIVATE}index.json", SOURCE, **headers).status == 401
 
 
-def test_the_rows_that_go_with_an_account_are_announced(private: Realm, listening: Ear) -> None:
+def test_deleting_an_account_announces_its_lost_permissions(private: Realm, listening: Ear) -> None:
     bob = make.user("bob")
     let(private, "bob")
     listening.heard()
@@ -232,8 +232,8 @@ def test_the_rows_that_go_with_an_account_are_announced(private: Realm, listenin
     assert RealmPermission.objects.filter(realm=private).count() == 1
 
 
-def test_the_migration_keeps_the_rows_of_accounts_and_of_words(transactional_db: None) -> None:
-    """A database from before, in which somebody had made the user `users`."""
+def test_the_migration_keeps_permissions_of_accounts_and_audiences(transactional_db: None) -> None:
+    """Runs the migration on an older database, in which a user is named `users`."""
     now = connection.settings_dict["NAME"]
     with connection.cursor() as cursor:
         cursor.execute(f'DROP DATABASE IF EXISTS "old_{now}"')

@@ -1,7 +1,7 @@
-"""Author bytes run only at their realm's own host; the admin answers only at its own.
+"""Author bytes run only at their realm's own host, and the admin answers only at its own.
 
-One table lists what is asked at every route. Each request goes to every kind of host, and no answer
-off its realm's own host may lack `sandbox`. A route that is not in the table fails.
+One table lists requests for every route, and a missing route fails the test. Each request goes to
+every kind of host, and every answer off its realm's own host must have `sandbox`.
 """
 
 import io
@@ -40,7 +40,7 @@ CARD = "application/vnd.card+json"
 
 ADAS_SCRIPT, BOBS_SCRIPT = b"alert('ada')", b"alert('bob')"
 EVIL = b"<script xmlns='http://www.w3.org/1999/xhtml'>" + ADAS_SCRIPT + b"</script>"
-#: What a browser may run as a document, whatever it is called; and what only looks harmless.
+#: Files that a browser may run as a document under some name, and names that only look harmless.
 NAMES = (
     "evil.html", "EVIL.HTML", "evil.HtM", "evil.xhtml", "evil.xht", "evil.svg", "evil.SVG",
     "evil.xml", "evil.xsl", "evil.xslt", "evil.rss", "evil.atom", "evil.rdf", "evil.mml",
@@ -61,19 +61,20 @@ FILES = {
 
 
 class To(StrEnum):
-    """Which hosts a request is sent to."""
+    """The hosts that a request is sent to."""
 
-    #: Those at which the realm is reached.
+    #: The hosts that serve the realm.
     SERVED = "served"
-    #: One of each kind.
+    #: One host of each kind.
     KINDS = "kinds"
-    #: All, in all spellings, about every realm.
+    #: All hosts, in all spellings, for every realm.
     ALL = "all"
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A request, sent to every host. The path may name the realm; `/_at/` gets a pin of it."""
+    """A request that is sent to several hosts. The path may contain `{realm}`, and a path in
+    `/_at/` gets a pin of the realm."""
 
     path: str
     method: str = "GET"
@@ -82,12 +83,12 @@ class Ask:
     headers: dict[str, str] = field(default_factory=dict)
     #: The user whose realm token is sent.
     user: str = ""
-    #: How many hosts it is sent to.
+    #: The hosts that get the request.
     to: To = To.KINDS
 
 
 def reads(path: str, *accepts: str) -> Iterator[Ask]:
-    """A miss, a hit, a HEAD, and every query that goes past the caches."""
+    """Yields reads that miss, hit, use HEAD, or bypass the caches."""
     for accept in accepts:
         yield from (Ask(path, accept=accept), Ask(path, accept=accept))
         yield Ask(path, "HEAD", accept)
@@ -96,7 +97,7 @@ def reads(path: str, *accepts: str) -> Iterator[Ask]:
 
 
 def partly(path: str, *accepts: str) -> Iterator[Ask]:
-    """What is answered in part, not at all, or only to some."""
+    """Yields reads with a range, a condition, a generation, or credentials."""
     for accept in accepts:
         for told in (
             {"Range": "bytes=0-20"}, {"Range": "bytes=99999-"}, {"If-None-Match": "*"},
@@ -112,7 +113,7 @@ def escaped(name: str) -> str:
     return quote(name, safe="/;")
 
 
-#: Requests by route: the pattern of the URL table, or an endpoint of a realm.
+#: Requests by route. A route is a pattern of the URL table or an endpoint of a realm.
 TABLE: dict[str, list[Ask]] = {
     "_admin": [Ask("/_admin", accept=BROWSER)],
     "_admin/": [
@@ -216,7 +217,7 @@ def published(web: Web, owner: Any) -> dict[str, Realm]:
 
 
 def hosts(web: Web, realm: Realm, to: To) -> tuple[str, ...]:
-    """The hosts that a request about a realm is sent to."""
+    """Returns the hosts that a request for a realm is sent to."""
     own = urlsplit(realm.url).netloc
     public, replica = "localhost:4201", f"127.0.0.1:{web.port}"
     if to is To.SERVED:
@@ -233,7 +234,8 @@ def hosts(web: Web, realm: Realm, to: To) -> tuple[str, ...]:
 
 
 def sent(web: Web, ask: Ask, host: str, realm: Realm) -> Answer:
-    """What the WSGI application answers. There are thousands, so no socket is between."""
+    """Calls the WSGI application directly, because thousands of requests over a socket would be
+    slow."""
     path = urlsplit(realm.url).path or "/"
     target = ask.path.replace("{realm}", path).replace("{slashless}", path[:-1] or "/")
     headers: dict[str, str] = {**ask.headers, "Host": host}
@@ -262,7 +264,7 @@ def sent(web: Web, ask: Ask, host: str, realm: Realm) -> Answer:
 
 
 def sandboxed(answer: Answer) -> bool:
-    """Whether a browser gives what it got neither scripts nor an origin."""
+    """Whether the policy denies the answer both scripts and an origin in the browser."""
     for policy in answer.headers.get("content-security-policy", "").split(","):
         words = policy.partition(";")[0].split()
         if words[:1] == ["sandbox"] and not {"allow-scripts", "allow-same-origin"} & set(words):
@@ -270,7 +272,7 @@ def sandboxed(answer: Answer) -> bool:
     return False
 
 
-#: The hosts that are somebody's own, with the realms there and the script that is not theirs.
+#: Hosts that belong to one owner, with their realms and the script of the other owner.
 OWN = {
     "ada.localhost:4201": ((SHOWN, BLOG), BOBS_SCRIPT),
     "new.localhost:4201": ((NEW,), BOBS_SCRIPT),
@@ -279,8 +281,8 @@ OWN = {
 
 
 def at_own_host(answer: Answer, host: str) -> bool:
-    """Whether the host that was asked is the one of the answer's realm, and the bytes are too."""
-    # With the final dot of the root it is the same host.
+    """Whether the requested host belongs to the answer's realm, and the bytes do too."""
+    # A final dot, which names the DNS root, doesn't change the host.
     realms, foreign = OWN.get(host.lower().replace(".:", ":"), ((), b""))
     return answer.headers.get("x-boxel-realm-url") in realms and foreign not in answer.body
 
@@ -296,7 +298,8 @@ def wrong_with(answer: Answer, ask: Ask, host: str) -> str | None:
 
 
 def walk(web: Web, realms: dict[str, Realm], asks: list[Ask]) -> set[object]:
-    """Sends requests to their hosts, and answers which statuses came back, and `hit` and `miss`."""
+    """Sends requests to their hosts, fails on any unsafe answer, and returns all statuses and cache
+    results."""
     seen: set[object] = set()
     wrong = []
     for ask in asks:
@@ -312,7 +315,7 @@ def walk(web: Web, realms: dict[str, Realm], asks: list[Ask]) -> set[object]:
     return seen
 
 
-def test_no_authors_bytes_lack_a_sandbox_off_their_own_host(
+def test_author_bytes_are_sandboxed_at_every_host_but_their_own(
     web: Web, published: dict[str, Realm]
 ) -> None:
     seen: set[object] = set()
@@ -322,7 +325,7 @@ def test_no_authors_bytes_lack_a_sandbox_off_their_own_host(
     assert seen >= {*statuses, "hit", "miss"}, "the table leaves something out"
 
 
-def test_at_its_own_host_a_site_is_not_sandboxed(web: Web, published: dict[str, Realm]) -> None:
+def test_a_site_is_not_sandboxed_at_its_own_host(web: Web, published: dict[str, Realm]) -> None:
     for url in (f"{SHOWN}evil.html", f"{SHOWN}page", f"{BLOG}evil.svg", f"{SHOWN}nothing"):
         for cache in ("miss", "hit"):
             answer = web.get(url, BROWSER)
@@ -331,9 +334,7 @@ def test_at_its_own_host_a_site_is_not_sandboxed(web: Web, published: dict[str, 
             assert "x-frame-options" not in answer.headers, url
 
 
-def test_a_host_that_differs_by_its_port_from_a_shared_one_is_nobodys_own(
-    web: Web, owner: Any
-) -> None:
+def test_a_shared_host_on_another_port_is_sandboxed_too(web: Web, owner: Any) -> None:
     for host in ("localhost:9000", "127.0.0.1:9000"):
         make.source(f"http://{host}/", owner, FILES)
         vouch()
@@ -354,7 +355,7 @@ def test_an_unexpected_error_is_sandboxed_too(
     assert answer.status == 500 and sandboxed(answer) and b"<script>" not in answer.body
 
 
-def test_a_page_that_is_waited_for_asks_for_itself_in_a_header(
+def test_a_page_in_preparation_refreshes_itself_by_a_header(
     web: Web, published: dict[str, Realm]
 ) -> None:
     answer = web.get(NEW, BROWSER)
@@ -366,10 +367,11 @@ def test_a_page_that_is_waited_for_asks_for_itself_in_a_header(
 
 
 @pytest.mark.parametrize("host", ["localhost:4201", "replica"])
-def test_the_preview_of_a_draft_can_call_nobody(
+def test_the_preview_of_a_draft_can_connect_to_no_other_host(
     web: Web, published: dict[str, Realm], host: str
 ) -> None:
-    """The page is an author's, shows what is private, and is open in the browser of the owner."""
+    """The page is written by an author, shows private content, and is open in the owner's
+    browser."""
     host = f"127.0.0.1:{web.port}" if host == "replica" else host
     for path in ("", "page", "bad", "nothing"):
         ask = Ask("{realm}" + path, accept=BROWSER, user="ada")

@@ -1,4 +1,4 @@
-"""An owner reads, grants and takes away permissions; nobody else does."""
+"""Only an owner reads, grants and revokes permissions."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ def patch(web: Web, realm: Realm, changes: Any, name: str = "ada") -> Answer:
     )  # fmt: skip
 
 
-def test_an_owner_reads_grants_and_takes_away(web: Web, source: Realm) -> None:
+def test_an_owner_reads_grants_and_revokes_permissions(web: Web, source: Realm) -> None:
     make.user("bob")
     url = f"{source.url}_permissions"
     before = attributes(web.get(url, API, **make.realm_login(source, "ada")), "permissions")
@@ -37,7 +37,9 @@ def test_an_owner_reads_grants_and_takes_away(web: Web, source: Realm) -> None:
     assert not RealmPermission.objects.filter(account__username="bob").exists()
 
 
-def test_revoking_everyone_empties_this_replicas_cache(web: Web, live: None, source: Realm) -> None:
+def test_revoking_everyone_invalidates_this_replicas_cache(
+    web: Web, live: None, source: Realm
+) -> None:
     url = f"{source.url}index.json"
     web.get(url, SOURCE)
     assert web.get(url, SOURCE).cache == "hit"
@@ -45,7 +47,7 @@ def test_revoking_everyone_empties_this_replicas_cache(web: Web, live: None, sou
     assert web.get(url, SOURCE).status == 401
 
 
-def test_permissions_are_the_owners_business(web: Web, source: Realm) -> None:
+def test_only_an_owner_or_the_operator_may_use_permissions(web: Web, source: Realm) -> None:
     make.user("bob")
     RealmPermission.objects.filter(realm=source, audience="everyone").update(read=True, write=True)
     before = everything()

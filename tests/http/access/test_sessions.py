@@ -1,5 +1,5 @@
-"""A session is a token with the rights that hold now. A user gets one, the operator gets one, and
-the operator gets one for a user."""
+"""A session is a token with the user's current rights. A user gets one, and the operator gets one
+for itself or for a user."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ def claims(answer: Answer) -> Any:
 
 
 @pytest.mark.parametrize("way", ["password", "server token"])
-def test_a_realms_session_is_a_token_with_the_permissions_of_now(
+def test_a_realm_session_is_a_token_with_current_permissions(
     web: Web, private: Realm, way: str
 ) -> None:
     body = {"username": "ada", "password": "ada"} if way == "password" else {}
@@ -37,7 +37,7 @@ def test_a_realms_session_is_a_token_with_the_permissions_of_now(
     assert web.get(f"{private.url}index.json", SOURCE, **token).status == 200
 
 
-def test_a_session_needs_a_right_password_or_a_server_token(web: Web, private: Realm) -> None:
+def test_a_session_needs_a_correct_password_or_a_server_token(web: Web, private: Realm) -> None:
     make.old_user(OPERATOR)
     url = f"{private.url}_session"
     for name, password in (("ada", "wrong"), (OPERATOR, OPERATOR)):
@@ -48,7 +48,7 @@ def test_a_session_needs_a_right_password_or_a_server_token(web: Web, private: R
     assert web.request("GET", url, accept=API).headers["allow"] == "POST, OPTIONS"
 
 
-def test_a_stranger_gets_a_session_that_opens_nothing(web: Web, private: Realm) -> None:
+def test_a_stranger_gets_a_session_without_permissions(web: Web, private: Realm) -> None:
     make.user("bob")
     answer = web.post(f"{private.url}_session", {"username": "bob", "password": "bob"})
     assert claims(answer)["permissions"] == []
@@ -56,7 +56,7 @@ def test_a_stranger_gets_a_session_that_opens_nothing(web: Web, private: Realm) 
     assert web.get(f"{private.url}index.json", SOURCE, **token).status == 403
 
 
-def test_realm_auth_gives_a_token_for_each_realm_that_may_be_read(
+def test_realm_auth_gives_a_token_for_each_readable_realm(
     web: Web, source: Realm, private: Realm
 ) -> None:
     make.publish(source, PAGE)
@@ -80,7 +80,7 @@ def test_realm_auth_gives_a_token_for_each_realm_that_may_be_read(
     assert web.post(url, {}, make.login("nobody")).status == 422
 
 
-def test_a_token_stops_working_with_its_users_account(web: Web, source: Realm, owner: Any) -> None:
+def test_a_deactivated_users_token_is_refused(web: Web, source: Realm, owner: Any) -> None:
     realm, server = make.realm_login(source, "ada"), make.login("ada")
     create = {"data": {"type": "realm", "attributes": {"endpoint": "new", "name": "New"}}}
     publish = {"sourceRealmURL": source.url, "publishedRealmURL": PAGE}
@@ -101,7 +101,7 @@ def test_a_token_stops_working_with_its_users_account(web: Web, source: Realm, o
     assert web.upload(f"{source.url}x.md", b"x", realm).status == 204
 
 
-def test_rights_left_behind_by_a_user_who_is_gone_are_nobodys(web: Web, private: Realm) -> None:
+def test_a_deleted_users_token_is_refused(web: Web, private: Realm) -> None:
     bob = make.user("bob")
     RealmPermission.objects.create(realm=private, account=make.account("bob"), read=True)
     bobs = make.realm_login(private, "bob")
@@ -110,7 +110,9 @@ def test_rights_left_behind_by_a_user_who_is_gone_are_nobodys(web: Web, private:
     assert web.get(f"{private.url}index.json", SOURCE, **bobs).status == 401
 
 
-def test_the_operator_can_be_held_to_the_rights_of_a_user(web: Web, private: Realm) -> None:
+def test_the_operator_can_assume_a_user_and_gets_that_users_rights(
+    web: Web, private: Realm
+) -> None:
     make.user("bob")
     operator = {"Authorization": realm_token(OPERATOR, f"{ORIGIN}/elsewhere/", [], 60)}
     url = f"{private.url}index.json"
@@ -123,7 +125,7 @@ def test_the_operator_can_be_held_to_the_rights_of_a_user(web: Web, private: Rea
                    **{"X-Boxel-Assume-User": "@bob:localhost"}).status == 403  # fmt: skip
 
 
-def test_nobody_else_can_be_somebody_else(web: Web, private: Realm) -> None:
+def test_nobody_but_the_operator_can_assume_a_user(web: Web, private: Realm) -> None:
     make.user("bob")
     headers = {**make.realm_login(private, "bob"), "X-Boxel-Assume-User": "@ada:localhost"}
     assert web.get(f"{private.url}index.json", SOURCE, **headers).status == 403

@@ -1,4 +1,5 @@
-"""A signed pin opens one realm at one generation, as long as its reader may read it."""
+"""A signed pin opens one realm at one generation, as long as the pin's reader may read that
+realm."""
 
 import time
 from typing import Any
@@ -18,7 +19,7 @@ from tests.support.web import Web
 
 
 def pinned(web: Web, token: str, path: str = "index.json") -> int:
-    """The status of a read with a pin."""
+    """Returns the status of a read with a pin."""
     url = f"http://localhost:4201/_at/{path}"
     return web.request("GET", url, accept="*/*", headers={PIN_HEADER: token}).status
 
@@ -32,7 +33,7 @@ def test_a_signed_pin_opens_one_realm_at_one_generation_for_an_hour(
     pin = Pin(source.url, source.generation)
     good = pins.sign(pin)
     assert pinned(web, good) == 200
-    # It lies in another realm, of which the pin says nothing.
+    # The path lies in another realm, which the pin doesn't cover.
     assert pinned(web, good, "private/x.json") == 421
     assert pinned(web, pins.sign(Pin(other.url, other.generation), ITSELF), "x.json") == 200
     assert pinned(web, pins.sign(Pin(source.url, source.generation + 1))) == 404
@@ -57,14 +58,14 @@ def test_a_signed_pin_opens_one_realm_at_one_generation_for_an_hour(
     assert pinned(web, good) == 401
 
 
-def test_no_address_opens_a_realm_at_a_generation(web: Web, source: Any) -> None:
+def test_a_pin_in_a_url_opens_nothing(web: Web, source: Any) -> None:
     token = pins.sign(Pin(source.url, source.generation))
     for path in (f"_at/{token}/index.json", f"_at/index.json?pin={token}", "_at/index.json"):
         assert web.get(f"http://localhost:4201/{path}", "*/*").status == 401
 
 
 @pytest.mark.usefixtures("live")
-def test_a_pin_ends_with_the_access_that_it_stands_for(web: Web, owner: Any) -> None:
+def test_a_pin_ends_when_its_reader_loses_access(web: Web, owner: Any) -> None:
     realm = make.source("http://localhost:4201/ada/site/", owner, {"x.json": b"{}"})
     bob = make.user("bob")
     permissions.change_permissions(realm, {"@bob:localhost": ["read"]})

@@ -1,5 +1,5 @@
-"""A private realm reveals nothing to strangers. Readers, writers, owners and the operator may do
-what their permissions say."""
+"""A private realm reveals nothing to strangers, and readers, writers, owners and the operator may
+do what their permissions say."""
 
 import threading
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.support.web import API, ORIGIN, SOURCE, Web
 
 @pytest.fixture
 def listening(web: Web) -> Iterator[Listener]:
-    """A real listener on the board of `web`, as the sidecar runs it."""
+    """A real listener on the board of `web`, like the sidecar's."""
     listener = Listener(
         replica="test", board=local_board(), connect=listen_connection, bound_seconds=2
     )
@@ -32,10 +32,10 @@ def listening(web: Web) -> Iterator[Listener]:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("path", ["index.json", "index", "person", "none.md", "", "dot.png"])
-def test_a_private_realm_tells_a_stranger_nothing_not_even_what_exists(
+def test_a_private_realm_does_not_tell_strangers_which_files_exist(
     web: Web, live: None, private: Realm, method: str, path: str
 ) -> None:
-    """HEAD needs the same permissions as GET, and neither redirects nor tells an ETag first."""
+    """HEAD needs the same permissions as GET, and a refusal has neither a redirect nor an ETag."""
     ada = make.realm_login(private, "ada")
     for accept in (SOURCE, "*/*", "text/html", API, "application/json"):
         web.request(method, private.url + path, accept=accept, headers=ada)
@@ -62,7 +62,7 @@ def test_a_token_opens_a_private_realm_and_no_shared_cache_may_keep_it(
     assert answer.cache == "hit"
 
 
-def test_the_operator_may_do_everything_whatever_the_token_claims(web: Web, private: Realm) -> None:
+def test_the_operator_may_do_everything_whatever_its_token_claims(web: Web, private: Realm) -> None:
     operator = {"Authorization": realm_token(OPERATOR, f"{ORIGIN}/elsewhere/", [], 60)}
     assert web.get(f"{private.url}index.json", SOURCE, **operator).status == 200
     assert web.upload(f"{private.url}new.md", b"x", operator).status == 204
@@ -85,15 +85,13 @@ def test_a_reader_may_not_write_and_a_writer_may(web: Web, source: Realm) -> Non
     assert web.upload(url, b"y", make.realm_login(source, "bob")).status == 403
 
 
-def test_everyone_may_write_where_everyone_was_given_that(web: Web, source: Realm) -> None:
+def test_anyone_may_write_if_everyone_has_the_permission(web: Web, source: Realm) -> None:
     RealmPermission.objects.filter(realm=source, audience="everyone").update(write=True)
     for headers in ({}, {"Authorization": "rubbish"}):
         assert web.upload(f"{source.url}new.md", b"x", headers).status == 204
 
 
-def test_those_who_are_signed_in_may_read_what_is_shared_with_them(
-    web: Web, private: Realm
-) -> None:
+def test_signed_in_users_may_read_a_realm_shared_with_them(web: Web, private: Realm) -> None:
     RealmPermission.objects.create(realm=private, audience="signed-in", read=True)
     make.user("bob")
     url = f"{private.url}index.json"
@@ -102,10 +100,11 @@ def test_those_who_are_signed_in_may_read_what_is_shared_with_them(
     assert web.get(url, SOURCE, **make.realm_login(private, "nobody")).status == 403
 
 
-def test_revoking_everyone_takes_effect_at_once_on_what_is_cached(
+def test_revoking_everyone_invalidates_cached_answers_at_once(
     web: Web, source: Realm, listening: Listener
 ) -> None:
-    """Who may read is part of the cached answer, and moves with it on every replica."""
+    """Whether everyone may read is part of the cached answer, and a change of it invalidates the
+    answer on every replica."""
     url = f"{source.url}person"
     web.get(url)
     assert web.get(url).cache == "hit"

@@ -1,4 +1,5 @@
-"""A superuser's browser, a published realm, and a connection that hears what is announced."""
+"""Fixtures: a superuser's browser, a published realm, and a connection that listens to
+notifications."""
 
 from collections.abc import Iterator
 
@@ -21,7 +22,7 @@ def root() -> Client:
 
 @pytest.fixture
 def published(source: Realm) -> Realm:
-    """The published realm, which shows its source's generation 3 after 2."""
+    """A published realm that was published at the source's generations 2 and 3."""
     make.publish(source, PUBLISHED)
     make.write(source, post__tsx=b"export const edition = 2;")
     make.publish(source, PUBLISHED)
@@ -30,7 +31,7 @@ def published(source: Realm) -> Realm:
 
 @pytest.fixture
 def ear(transactional_db: None) -> Iterator[Heard]:
-    """A connection that listens as a sidecar does."""
+    """A connection that listens to notifications as a sidecar does."""
     with listen_connection() as listening:
         for channel in (REALM_FILE_CHANGES, DEFINITION_CACHE_INVALIDATED, REALM_REGISTRY):
             listening.execute(f"LISTEN {channel}".encode())

@@ -1,4 +1,4 @@
-"""Who may do what in the admin, with which permissions, tokens and hosts."""
+"""Who may do what in the admin: permissions, CSRF tokens and hosts."""
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -23,7 +23,7 @@ LIVE = "/_admin/coherence/"
 CLEAR = "/_admin/clear/"
 
 
-def test_anonymous_visitors_and_users_who_are_no_staff_are_refused(published: Realm) -> None:
+def test_visitors_and_users_without_staff_status_are_refused(published: Realm) -> None:
     for browser in (
         Client(headers={"host": "localhost:4201"}),
         browser_of(get_user_model().objects.get(username="ada")),
@@ -54,7 +54,7 @@ def test_viewing_clearing_and_publishing_are_separate_permissions(published: Rea
     assert clearer.post(address_of(published, "publish")).status_code == 403
 
 
-def test_staff_who_are_no_operators_publish_as_themselves(published: Realm) -> None:
+def test_staff_users_publish_with_their_own_rights(published: Realm) -> None:
     other = browser_of(make_staff("grace", "view_realm", "publish_realm"))
     for name in ("publish", "rollback", "remove"):
         answer = press(other, published, name, publication="1")
@@ -82,7 +82,7 @@ def test_actions_need_a_csrf_token_and_are_never_framed(published: Realm) -> Non
     assert newest_of(published).generation == 3
 
 
-def test_the_admin_is_at_the_public_origin_and_at_no_published_realms_host() -> None:
+def test_the_admin_does_not_answer_at_a_published_realms_host() -> None:
     elsewhere = Client(headers={"host": "ada.localhost:4201"})
     assert elsewhere.get("/_admin/").status_code == 404
     assert elsewhere.get("/_admin/login/").status_code == 404

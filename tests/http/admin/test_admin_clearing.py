@@ -1,4 +1,4 @@
-"""Clearing caches from the admin: what is asked first, what is broadcast, what replicas answer."""
+"""Clearing caches from the admin: the question, the broadcast, and the replicas' answers."""
 
 from datetime import timedelta
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 CLEAR = "/_admin/clear/"
 
 
-def test_clear_says_what_it_touches_then_broadcasts_and_drops_definitions(
+def test_clear_asks_first_then_broadcasts_and_drops_definitions(
     root: Client, published: Realm, ear: Heard
 ) -> None:
     make_replica("a", {PUBLISHED: 2})
@@ -45,7 +45,7 @@ def test_clear_says_what_it_touches_then_broadcasts_and_drops_definitions(
     assert LogEntry.objects.get().user.get_username() == "root"
 
 
-def test_a_clear_of_two_things_at_once_is_refused(root: Client, published: Realm) -> None:
+def test_a_clear_that_names_two_subjects_is_refused(root: Client, published: Realm) -> None:
     before = definitions_counter()
     both = {"realm": PUBLISHED, "definitions": "on"}
     said = words_of(root.post(CLEAR, both, follow=True))
@@ -68,7 +68,7 @@ def test_the_answers_of_replicas_are_shown_as_they_arrive(root: Client, publishe
     assert "a ✓ cleared" in said
 
 
-def test_everything_and_one_module_are_cleared_too(
+def test_one_module_or_everything_can_be_cleared(
     root: Client, published: Realm, source: Realm, ear: Heard
 ) -> None:
     make_one_row_of_everything(published)

@@ -1,4 +1,4 @@
-"""The pages of coherence say what is committed, what each replica has applied, and who is
+"""The coherence pages show which generations are committed and applied, and which replicas are
 behind."""
 
 from datetime import timedelta
@@ -22,7 +22,7 @@ START = "/_admin/"
 LIVE = "/_admin/coherence/"
 
 
-def test_the_matrix_shows_committed_and_applied_and_marks_who_is_behind(
+def test_the_matrix_shows_generations_and_marks_replicas_behind(
     root: Client, published: Realm
 ) -> None:
     make_replica("a", {PUBLISHED: 2})
@@ -47,7 +47,7 @@ def test_the_matrix_shows_committed_and_applied_and_marks_who_is_behind(
     assert "1 more not heard of for a day" in page
 
 
-def test_the_first_line_says_whether_anything_is_wrong(root: Client, published: Realm) -> None:
+def test_the_first_line_says_whether_there_is_a_problem(root: Client, published: Realm) -> None:
     assert "No replica has reported for a day." in words_of(root.get(START))
     IndexHead.objects.create(
         realm_url=PUBLISHED,
@@ -64,7 +64,7 @@ def test_the_first_line_says_whether_anything_is_wrong(root: Client, published: 
     assert "⚠ The web service of b does not answer at http://127.0.0.1:1. Restart the web" in said
 
 
-def test_realms_with_problems_come_first_and_alone_if_asked(
+def test_realms_with_problems_come_first_and_can_be_filtered(
     root: Client, published: Realm, source: Realm
 ) -> None:
     current = {realm.url: realm.generation for realm in Realm.objects.all()}
@@ -77,7 +77,7 @@ def test_realms_with_problems_come_first_and_alone_if_asked(
     assert "No realm has a problem." in words_of(root.get(START, {"problems": "on", "q": "/ada/"}))
 
 
-def test_a_cell_tells_why_its_replica_is_behind(root: Client, published: Realm) -> None:
+def test_a_cell_links_to_why_its_replica_is_behind(root: Client, published: Realm) -> None:
     make_replica("a", {PUBLISHED: 1})
     shown = root.get(f"/_admin/realms/realm/{published.pk}/why/a/")
     said = words_of(shown)
@@ -88,7 +88,7 @@ def test_a_cell_tells_why_its_replica_is_behind(root: Client, published: Realm) 
     assert root.get(f"/_admin/realms/realm/{published.pk}/why/none/").status_code == 404
 
 
-def test_a_replica_whose_watermark_stands_still_is_late(root: Client) -> None:
+def test_a_replica_with_an_old_watermark_is_shown_as_late(root: Client) -> None:
     make_replica("a", {})
     Replica.objects.update(watermark_at=timezone.now() - timedelta(seconds=9))
     assert "a late" in words_of(root.get(START))
@@ -129,7 +129,7 @@ def test_a_page_that_does_not_exist_is_the_last_or_the_first(
     assert (found.page.number, found.page.paginator.count) == (number, len(every))
 
 
-def test_the_part_that_refreshes_is_the_content_alone(root: Client, published: Realm) -> None:
+def test_the_refreshed_fragment_has_only_the_content(root: Client, published: Realm) -> None:
     fragment = root.get(LIVE, {"fragment": "1", "q": "ada."}).content.decode()
     assert fragment.lstrip().startswith('<p class="verdict')
     assert PUBLISHED in fragment
@@ -143,6 +143,6 @@ def _queries(browser: Client) -> int:
 
 
 def _cells(answer: Any, url: str) -> list[str]:
-    """The cells of one realm's row, as words."""
+    """Returns the cells of one realm's row as text."""
     row = next(row for row in answer.content.decode().split("<tr>") if f">{url}</a>" in row)
     return [text_of(f"<td{cell}") for cell in row.split("<td")[1:]]

@@ -1,4 +1,4 @@
-"""Clearing definitions from the lists of definitions and of their counters."""
+"""Clearing and rebuilding definitions from the lists of definitions and of their counters."""
 
 from datetime import timedelta
 from typing import Any
@@ -30,7 +30,7 @@ COUNTERS = "/_admin/definitions/cachegeneration/"
 
 
 def browser(name: str, *permissions: str) -> Client:
-    """The browser of a staff user with these permissions."""
+    """Returns the browser of a staff user with these permissions."""
     user = get_user_model().objects.create_user(name, password=name, is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     client = Client(headers={"host": "localhost:4201"})
@@ -40,7 +40,7 @@ def browser(name: str, *permissions: str) -> Client:
 
 @pytest.fixture
 def built() -> Definition:
-    """A module's definitions, and a counter of each scope."""
+    """A module's definitions, and one counter of each scope."""
     for scope, key in (("global", ""), ("realm", REALM), ("module", MODULE)):
         CacheGeneration.objects.create(scope=scope, key=key)
     return Definition.objects.create(
@@ -50,12 +50,12 @@ def built() -> Definition:
 
 
 def chosen(rows: Any) -> dict[str, Any]:
-    """The form that clears these rows of a list."""
+    """Returns the form that clears these rows of a list."""
     return {"action": "clear", "_selected_action": [row.pk for row in rows]}
 
 
 @pytest.mark.parametrize("scope", ["global", "realm", "module"])
-def test_a_counter_that_is_cleared_is_raised_and_its_definitions_go(
+def test_clearing_a_counter_raises_it_and_drops_its_definitions(
     built: Definition, scope: str
 ) -> None:
     root = browser("root", "view_cachegeneration", "clear_realm")
@@ -68,7 +68,7 @@ def test_a_counter_that_is_cleared_is_raised_and_its_definitions_go(
     assert LogEntry.objects.get().change_message == "Cleared."
 
 
-def test_a_definition_that_is_cleared_is_built_anew_when_asked_for(built: Definition) -> None:
+def test_clearing_a_definition_drops_it_and_raises_its_counter(built: Definition) -> None:
     root = browser("root", "view_definition", "clear_realm")
     root.post("/_admin/definitions/definition/", chosen([built]))
     assert not Definition.objects.exists()
@@ -76,7 +76,7 @@ def test_a_definition_that_is_cleared_is_built_anew_when_asked_for(built: Defini
 
 
 def make_replica_of(web: Web) -> None:
-    """The replica that workers read from."""
+    """Makes the replica that workers read from."""
     now = timezone.now()
     Replica.objects.create(
         name="web-1", address=f"http://127.0.0.1:{web.port}", state="live", sidecar_pid=1,
@@ -85,19 +85,19 @@ def make_replica_of(web: Web) -> None:
 
 
 def build_all() -> None:
-    """Does what a worker does once the builds are due."""
+    """Runs all wanted builds now, as a worker does when they are due."""
     WantedDefinitions.objects.update(due_at=timezone.now())
     while work():
         pass
 
 
 def rebuild(browser: Client, *rows: Definition) -> Any:
-    """The answer to the action, past its redirect."""
+    """Sends the rebuild action and returns the page that it redirects to."""
     form = {"action": "rebuild", "_selected_action": [row.pk for row in rows]}
     return browser.post("/_admin/definitions/definition/", form, follow=True)
 
 
-def test_a_rebuild_clears_and_asks_a_worker_and_shows_its_answer(built: Definition) -> None:
+def test_a_rebuild_clears_the_definition_and_shows_the_workers_progress(built: Definition) -> None:
     root = browser("root", "view_definition", "clear_realm")
     said = rebuild(root, built)
     assert f"{MODULE} waits, and no worker is running" in words_of(said)
@@ -118,7 +118,7 @@ def test_a_rebuild_clears_and_asks_a_worker_and_shows_its_answer(built: Definiti
     assert "Nothing more is expected." in said
 
 
-def test_a_rebuild_outlives_a_build_that_began_before_it(built: Definition) -> None:
+def test_a_rebuild_stays_wanted_after_an_earlier_build_ends(built: Definition) -> None:
     past = timezone.now() - timedelta(seconds=1)
     WantedDefinitions.objects.create(module_url=MODULE, due_at=past)
     earlier = wanted.lease_definitions(MODULE)
@@ -134,7 +134,7 @@ def test_a_rebuild_outlives_a_build_that_began_before_it(built: Definition) -> N
     assert not WantedDefinitions.objects.exists()
 
 
-def test_a_rebuilt_definition_is_built_by_a_worker_and_shown(web: Web, source: Any) -> None:
+def test_a_worker_builds_a_rebuilt_definition_and_the_page_shows_it(web: Web, source: Any) -> None:
     sync_base_realm()
     module = f"{source.url}post.tsx"
     make_replica_of(web)
@@ -153,7 +153,7 @@ def test_a_rebuilt_definition_is_built_by_a_worker_and_shown(web: Web, source: A
     assert BASE_MODULE in said
 
 
-def test_the_page_of_answers_reads_no_large_documents(built: Definition) -> None:
+def test_the_page_of_rebuilds_reads_no_large_columns(built: Definition) -> None:
     root = browser("root", "view_definition", "clear_realm")
     with CaptureQueriesContext(connection) as captured:
         said = words_of(root.get("/_admin/rebuilt/", {"module": MODULE}))
@@ -164,7 +164,7 @@ def test_the_page_of_answers_reads_no_large_documents(built: Definition) -> None
     assert '"definitions"."definitions"' not in read[0]
 
 
-def test_a_row_stored_while_the_page_is_made_is_not_called_missing(
+def test_a_row_stored_while_the_page_is_made_is_shown_as_built(
     built: Definition,
 ) -> None:
     Definition.objects.all().delete()
@@ -195,12 +195,12 @@ def test_a_definition_page_shows_the_beginning_of_long_lists(built: Definition) 
     assert b"Card00000" in page
 
 
-def test_the_page_of_answers_survives_any_module(built: Definition) -> None:
+def test_the_page_of_rebuilds_accepts_any_module_name(built: Definition) -> None:
     root = browser("root", "view_definition", "clear_realm")
     assert root.get("/_admin/rebuilt/?module=a%00b").status_code == 200
 
 
-def test_the_page_of_answers_is_for_who_may_view_definitions(built: Definition) -> None:
+def test_the_page_of_rebuilds_needs_the_permission_to_view_definitions(built: Definition) -> None:
     clearer = browser("lin", "clear_realm")
     assert clearer.get("/_admin/rebuilt/", {"module": MODULE}).status_code == 403
 
@@ -214,7 +214,7 @@ def test_a_definition_page_says_why_a_build_failed(built: Definition) -> None:
     assert f"{REALM}label.tsx" in said
 
 
-def test_definitions_of_one_reader_are_not_rebuilt_by_a_worker(built: Definition) -> None:
+def test_a_rebuild_of_definitions_of_one_reader_is_refused(built: Definition) -> None:
     Definition.objects.update(scope="realm-auth", reader="1 x")
     root = browser("root", "view_definition", "clear_realm")
     assert "Not done: definitions of one reader" in words_of(rebuild(root, built))
@@ -229,7 +229,7 @@ def test_a_rebuild_needs_the_permission_to_clear(built: Definition) -> None:
     assert viewer.get("/_admin/rebuilt/", {"module": MODULE}).status_code == 403
 
 
-def test_who_may_only_view_definitions_can_not_clear_them(built: Definition) -> None:
+def test_a_clear_of_definitions_needs_the_permission_to_clear(built: Definition) -> None:
     viewer = browser("lin", "view_cachegeneration")
     assert 'value="clear"' not in viewer.get(COUNTERS).content.decode()
     viewer.post(COUNTERS, chosen(CacheGeneration.objects.all()))

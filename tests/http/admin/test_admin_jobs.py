@@ -1,4 +1,4 @@
-"""The admin says why jobs and cards have failed, and retries or cancels."""
+"""The admin shows why jobs and cards have failed, and retries or cancels jobs."""
 
 from datetime import timedelta
 
@@ -34,7 +34,7 @@ def test_a_failed_job_says_why_and_is_retried_or_cancelled(root: Client, publish
     assert job.status == "cancelled"
 
 
-def test_the_page_of_work_says_who_works_on_what(root: Client, published: Realm) -> None:
+def test_the_work_page_shows_each_worker_and_its_batch(root: Client, published: Realm) -> None:
     assert "No worker is running." in words_of(root.get("/_admin/work/"))
     now = timezone.now()
     for name, heard_at in (("w@one", now), ("w@two", now - timedelta(minutes=5))):

@@ -1,4 +1,4 @@
-"""The admin shows every row of every model, and edits almost none."""
+"""The admin shows every row of every model, and can edit almost none."""
 
 from datetime import timedelta
 from html import unescape
@@ -36,7 +36,7 @@ def test_every_model_is_registered() -> None:
                 assert admin.site.is_registered(model), model
 
 
-def test_a_superuser_edits_only_realms_and_permissions_and_deletes_replicas(root: Client) -> None:
+def test_a_superuser_may_edit_realms_and_permissions_and_delete_replicas(root: Client) -> None:
     request = RequestFactory().get("/")
     request.user = get_user_model().objects.get(username="root")
     for model, options in _ours():
@@ -47,7 +47,7 @@ def test_a_superuser_edits_only_realms_and_permissions_and_deletes_replicas(root
         assert options.has_change_permission(request) == (model is Realm), model
 
 
-def test_every_list_and_every_row_can_be_looked_at(root: Client, published: Realm) -> None:
+def test_every_list_and_every_row_can_be_viewed(root: Client, published: Realm) -> None:
     make_one_row_of_everything(published)
     for model, _ in _ours():
         at = f"admin:{model._meta.app_label}_{model._meta.model_name}"
@@ -59,9 +59,7 @@ def test_every_list_and_every_row_can_be_looked_at(root: Client, published: Real
         assert shown.status_code == 200, model
 
 
-def test_the_list_of_jobs_says_how_far_each_is_and_what_it_came_to(
-    root: Client, published: Realm
-) -> None:
+def test_the_list_of_jobs_shows_progress_and_results(root: Client, published: Realm) -> None:
     job = ReindexJob.objects.get(realm_url=PUBLISHED, status="queued")
     kind = {"status": 422, "title": "Wrong field", "message": 'Post has no field "titel"',
             "causes": [], "module": None, "count": 1, "cards": ["index"]}  # fmt: skip
@@ -88,7 +86,7 @@ def test_a_file_version_cannot_be_changed_by_a_superuser(root: Client, source: R
     assert FileVersion.objects.get(pk=version.pk).path == version.path
 
 
-def test_saving_publishable_writes_nothing_else(
+def test_saving_publishable_writes_no_other_field(
     root: Client, source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = admin.site.get_model_admin(Realm)
@@ -106,7 +104,9 @@ def test_saving_publishable_writes_nothing_else(
     assert source.url == "http://localhost:4201/ada/site/"
 
 
-def test_a_permission_that_is_saved_is_announced(root: Client, source: Realm, ear: Heard) -> None:
+def test_a_saved_or_deleted_permission_is_announced(
+    root: Client, source: Realm, ear: Heard
+) -> None:
     make.user("grace")
     cleared = realm_definitions_cleared(source.url)
     told = {(REALM_REGISTRY, f"upsert:{source.url}"), (cleared.channel, cleared.payload)}

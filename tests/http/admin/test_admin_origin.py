@@ -1,5 +1,5 @@
-"""The admin at an origin of its own: where it answers, its cookies, and which headers of a proxy
-are believed."""
+"""The admin at its own origin: where it answers, its cookies, and which proxy headers are
+trusted."""
 
 import io
 from collections.abc import Iterator
@@ -63,7 +63,7 @@ def test_the_admin_answers_at_its_own_origin_and_nowhere_else(web: Web, apart: N
             assert asked(web, host, path) == 404, (host, path)
 
 
-def test_nothing_but_the_admin_answers_at_its_origin(web: Web, apart: None, source: Realm) -> None:
+def test_only_the_admin_answers_at_its_origin(web: Web, apart: None, source: Realm) -> None:
     make.source(f"{ADMIN}/", source.owner, make.SITE)
     vouch()
     for path in (*REALM_PATHS, *SERVER_PATHS):
@@ -72,7 +72,7 @@ def test_nothing_but_the_admin_answers_at_its_origin(web: Web, apart: None, sour
     assert asked(web, "localhost:4201", "/ada/site/dot.png") == 200
 
 
-def test_without_an_origin_of_its_own_the_admin_is_at_the_public_one(web: Web) -> None:
+def test_without_its_own_origin_the_admin_is_at_the_public_one(web: Web) -> None:
     for host in ("localhost:4201", f"127.0.0.1:{web.port}"):
         assert asked(web, host, "/_admin/login/") == asked(web, host, STYLE) == 200
     for host in ("ada.localhost:4201", "localhost:9000", "unknown.localhost:4201", ""):
@@ -90,7 +90,7 @@ def test_nothing_is_published_at_the_host_of_the_admin(
 
 
 def logged_in(origin: str, **more: Any) -> dict[str, Morsel[str]]:
-    """The cookies of a browser that logs in at an origin."""
+    """Logs in at an origin and returns the browser's cookies."""
     get_user_model().objects.create_superuser("root", password="root")
     scheme, _, host = origin.partition("://")
     sent: dict[str, Any] = {
@@ -118,7 +118,7 @@ def test_over_https_no_other_site_can_set_the_cookies_of_the_admin(transactional
         assert cookie["secure"] and cookie["httponly"]
 
 
-def test_a_cookie_that_another_site_has_set_opens_nothing(transactional_db: None) -> None:
+def test_a_session_in_a_cookie_of_another_name_opens_nothing(transactional_db: None) -> None:
     origin = "https://admin.example.com"
     session = logged_in(origin, REALM_ADMIN_ORIGIN=origin)["__Host-realm_session"].value
     with override_settings(REALM_ADMIN_ORIGIN=origin, **admin_cookies(origin)):
@@ -146,7 +146,7 @@ def test_over_http_the_cookies_have_plain_names(transactional_db: None) -> None:
      "https://a:b", "https://a b", "https://a:1/:443", "https://:443", "http://localhost:4201:80",
      "http://localhost:4201", "http://LOCALHOST:4201/", "http://127.0.0.1:4201"],
 )  # fmt: skip
-def test_a_setting_that_is_no_origin_of_its_own_is_refused(text: str) -> None:
+def test_an_invalid_or_shared_admin_origin_is_refused(text: str) -> None:
     with pytest.raises(ImproperlyConfigured, match="REALM_ADMIN_ORIGIN"):
         admin_origin(text, ORIGIN, "http://127.0.0.1:4201")
     assert admin_origin("", ORIGIN) == ""
@@ -192,10 +192,10 @@ def test_forwarded_headers_are_believed_from_trusted_proxies_only(
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-Proto", "X-Forwarded-Protocol", "X-Scheme"])
-def test_a_client_cannot_say_that_it_came_by_https(
+def test_a_client_cannot_claim_https_by_a_header(
     web: Web, header: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the application that is served, of which the tests' settings trust no proxy."""
+    """The served application trusts no proxy in the tests' settings."""
     seen: list[bool] = []
     real = origins.OriginMiddleware.__call__
 

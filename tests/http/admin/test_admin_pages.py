@@ -1,5 +1,5 @@
-"""Every link and file of the admin's pages leads somewhere, and every form works when it is sent as
-a browser sends it."""
+"""Every link and file of the admin's pages exists, and every form works when it is sent as a
+browser sends it."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ from tests.support.clients.admin import PUBLISHED, make_one_row_of_everything
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
 
 HOST = "http://localhost:4201"
-#: What ends a session or a row comes last.
+#: Forms that end a session or delete a row are sent last.
 ENDS = ("/logout/", "/delete/")
 
 
 @dataclass
 class Form:
-    """A form as it stands in a page. `fields` are what a browser sends; `buttons` name what each of
-    its buttons adds."""
+    """A form of a page: the `fields` that a browser sends, and the field that each of its `buttons`
+    adds."""
 
     page: str
     method: str
@@ -39,7 +39,7 @@ class Form:
 
 
 class Page(HTMLParser):
-    """Reads the links, files and forms of a page."""
+    """Parses the links, files and forms of a page."""
 
     def __init__(self, at: str, html: str) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def published(source: Realm) -> Realm:
-    """A realm that was published twice, beside a row of every kind that the admin lists."""
+    """A realm that was published twice, and a row of every model that the admin lists."""
     make.publish(source, PUBLISHED)
     make.write(source, post__tsx=b"export const edition = 2;")
     make.publish(source, PUBLISHED)
@@ -120,7 +120,7 @@ def _superuser() -> Any:
 
 
 def _staff() -> Any:
-    """A staff user who may do all that can be allowed, and is no operator."""
+    """Makes a staff user who has every permission and isn't the operator."""
     user = get_user_model().objects.create_user("lin", password="lin", is_staff=True)
     user.user_permissions.set(Permission.objects.all())
     return user
@@ -128,7 +128,7 @@ def _staff() -> Any:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was answered at an address, past redirects."""
+    """The answer of an address after all redirects."""
 
     status: int
     kind: str
@@ -144,8 +144,8 @@ def _get(browser: Client, address: str) -> Answer:
 
 
 def _pages(browser: Client) -> dict[str, Answer]:
-    """What is reached from the admin's front page, and its answer: every file, and one of the pages
-    that a view shows with the same names in its query."""
+    """Follows links from the admin's front page and returns the answers by address: every file, and
+    one page for each view and set of query names."""
     answers: dict[str, Answer] = {}
     waiting = deque([f"{HOST}/_admin/"])
     seen: set[tuple[str, ...]] = set()
@@ -172,7 +172,7 @@ def _forms(answers: dict[str, Answer]) -> Iterator[Form]:
 
 
 def _sent(browser: Client, form: Form, button: tuple[str, str]) -> Any:
-    """The answer to a form that is sent by one of its buttons."""
+    """Sends a form by one of its buttons and returns the answer."""
     fields: dict[str, list[str]] = {}
     for name, value in [*form.fields, *([button] if button[0] else [])]:
         fields.setdefault(name, []).append(value)
@@ -183,9 +183,7 @@ def _sent(browser: Client, form: Form, button: tuple[str, str]) -> Any:
 
 
 @pytest.mark.parametrize("make_user", [_superuser, _staff])
-def test_every_link_file_and_form_of_the_admin_works_as_it_stands(
-    published: Realm, make_user: Any
-) -> None:
+def test_every_link_file_and_form_of_the_admin_works(published: Realm, make_user: Any) -> None:
     browser = _browser(make_user())
     answers = _pages(browser)
     assert {"text/html", "text/css", "text/javascript"} <= {each.kind for each in answers.values()}
@@ -205,13 +203,13 @@ def test_every_link_file_and_form_of_the_admin_works_as_it_stands(
         if answer.status_code != 200:
             wrong[f"{form.method} {form.action} {button}"] = answer.status_code
     assert wrong == {}
-    # Staff may remove only realms of their own, and have none.
+    # Staff may remove only their own realms, and this user has none.
     removes = ("remove/",) if make_user is _superuser else ()
     for action in ("clear/", "publish/", "rollback/", *removes):
         assert [form for form in sent if form.endswith(action)], action
 
 
-def test_roll_back_as_the_page_sends_it_rolls_back(published: Realm) -> None:
+def test_the_rollback_form_rolls_back(published: Realm) -> None:
     browser = _browser(_superuser())
     page = f"{HOST}/_admin/realms/realm/{published.pk}/rollback/"
     [form] = [

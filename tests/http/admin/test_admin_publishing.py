@@ -1,5 +1,5 @@
-"""Publishing, rolling back and taking down from the admin: each asks first and says what will
-change."""
+"""Publishing, rolling back and taking down from the admin: each asks first and lists the
+changes."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 CLEAR = "/_admin/clear/"
 
 
-def test_publish_again_says_what_changes_and_shows_the_source_as_it_stands(
+def test_publish_again_lists_changes_and_shows_the_current_source(
     root: Client, source: Realm, published: Realm, ear: Heard
 ) -> None:
     make.write(source, post__tsx=b"export const edition = 3;")
@@ -40,7 +40,7 @@ def test_publish_again_says_what_changes_and_shows_the_source_as_it_stands(
     assert ReindexJob.objects.get(status="queued").generation == 3
 
 
-def test_a_source_offers_its_published_urls_and_takes_a_new_one(
+def test_a_source_can_be_published_to_its_urls_or_a_new_one(
     root: Client, source: Realm, published: Realm
 ) -> None:
     offered = root.get(address_of(source, "publish")).content.decode()
@@ -53,7 +53,7 @@ def test_a_source_offers_its_published_urls_and_takes_a_new_one(
     assert Realm.objects.get(url=new).source == source
 
 
-def test_the_timeline_shows_who_has_applied_a_publication_and_its_pages(
+def test_the_timeline_shows_applied_replicas_pages_and_lock_times(
     root: Client, published: Realm
 ) -> None:
     make_replica("a", {PUBLISHED: 2})
@@ -70,7 +70,7 @@ def test_the_timeline_shows_who_has_applied_a_publication_and_its_pages(
     assert f"{PUBLISHED} not recorded " in said
 
 
-def test_a_rollback_is_confirmed_by_what_it_returns_to(
+def test_a_rollback_page_names_its_target_before_it_rolls_back(
     root: Client, published: Realm, ear: Heard
 ) -> None:
     asked = root.get(address_of(published, "rollback"))
@@ -86,7 +86,7 @@ def test_a_rollback_is_confirmed_by_what_it_returns_to(
     assert (newest.generation, newest.source_generation) == (3, 2)
 
 
-def test_unpublish_and_delete_ask_first_and_say_what_goes(
+def test_unpublish_and_delete_ask_first_and_list_what_is_removed(
     root: Client, source: Realm, published: Realm
 ) -> None:
     other = "http://docs.ada.localhost:4201/"
@@ -103,12 +103,12 @@ def test_unpublish_and_delete_ask_first_and_say_what_goes(
     assert not Realm.objects.filter(url__in=[source.url, PUBLISHED]).exists()
 
 
-def test_two_publications_are_compared(root: Client, published: Realm) -> None:
+def test_the_admin_compares_two_publications(root: Client, published: Realm) -> None:
     said = words_of(root.get(address_of(published, "diff"), {"from": "1", "to": "2"}))
     assert "1 file differs. post.tsx" in said
 
 
-def test_refusals_are_told_as_messages(root: Client, source: Realm) -> None:
+def test_refusals_are_shown_as_messages(root: Client, source: Realm) -> None:
     make.publish(source, PUBLISHED)
     realm = Realm.objects.get(url=PUBLISHED)
     gone = Realm(url="http://gone.localhost:4201/")

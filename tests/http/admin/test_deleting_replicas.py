@@ -1,4 +1,4 @@
-"""The row of a replica that is gone can be deleted in the admin; that of one that reports can't."""
+"""The admin can delete the row of a replica that is gone, and not of one that still reports."""
 
 from datetime import timedelta
 from typing import Any
@@ -37,7 +37,7 @@ def names() -> set[str]:
     return set(Replica.objects.values_list("name", flat=True))
 
 
-def test_a_replica_that_is_gone_can_be_deleted_and_history_says_by_whom(root: Client) -> None:
+def test_a_replica_that_is_gone_can_be_deleted_and_the_log_says_by_whom(root: Client) -> None:
     assert delete(root, "gone") == 302
     assert names() == {"too", "restarting"}
     assert not ReplicaGeneration.objects.filter(replica_id="gone").exists()
@@ -52,7 +52,7 @@ def test_a_replica_that_has_reported_lately_can_not_be_deleted(root: Client) -> 
     assert names() == {"gone", "too", "restarting"}
 
 
-def test_several_are_deleted_only_if_all_are_gone(root: Client) -> None:
+def test_several_replicas_are_deleted_only_if_all_are_gone(root: Client) -> None:
     assert "gone" in words_of(delete_chosen(root, "gone", "too"))
     assert delete_chosen(root, "gone", "restarting", post="yes").status_code == 403
     assert names() == {"gone", "too", "restarting"}

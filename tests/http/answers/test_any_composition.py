@@ -1,4 +1,4 @@
-"""A path is one file however its characters are composed."""
+"""A path names the same file in every Unicode composition."""
 
 import json
 import unicodedata
@@ -33,7 +33,7 @@ COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
         "\u0958{}",
     ],
 )
-def test_a_path_is_one_file_however_its_characters_are_composed(
+def test_a_path_names_one_file_in_every_unicode_composition(
     web: Web, source: Realm, ada: dict[str, str], pattern: str, written: str, asked: str
 ) -> None:
     there, here = (source.url + quote(pattern.format(each)) for each in (written, asked))
@@ -51,7 +51,7 @@ def test_a_path_is_one_file_however_its_characters_are_composed(
     assert web.get(there, SOURCE).status == 404
 
 
-def test_a_card_is_made_changed_and_deleted_under_any_composition(
+def test_a_card_can_be_changed_and_deleted_under_any_composition(
     web: Web, source: Realm, ada: dict[str, str]
 ) -> None:
     there, here = (f"{source.url}Post/{quote(each)}" for each in (COMPOSED, DECOMPOSED))

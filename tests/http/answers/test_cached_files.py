@@ -1,4 +1,4 @@
-"""Files in this server's caches and the client's: hits, misses, ETags, and the generation of an
+"""Files in the caches of server and client: hits, misses, ETags, and the generation of an
 answer."""
 
 import pytest
@@ -14,7 +14,7 @@ PAGE = "http://ada.localhost:4201/"
 
 @pytest.mark.parametrize("accept", [SOURCE, "*/*"])
 @pytest.mark.parametrize("path", ["person.tsx", "index.json", "dot.png"])
-def test_a_client_that_has_the_content_is_told_so(
+def test_a_client_that_has_the_content_gets_a_304(
     web: Web, live: None, source: Realm, path: str, accept: str
 ) -> None:
     etag = web.get(source.url + path, accept).headers["etag"]
@@ -38,14 +38,14 @@ def test_a_client_that_has_the_content_is_told_so(
         local_board().bump_epoch()
 
 
-def test_no_content_is_known_where_there_is_none(web: Web, source: Realm) -> None:
+def test_a_missing_file_is_a_404_even_with_if_none_match(web: Web, source: Realm) -> None:
     assert web.get(f"{source.url}none.md", SOURCE, **{"If-None-Match": "*"}).status == 404
 
 
 def test_two_writes_in_one_second_have_different_etags(
     web: Web, source: Realm, ada: dict[str, str]
 ) -> None:
-    """An ETag is of the content, so no clock is too coarse for it."""
+    """An ETag is made from the content, so it doesn't depend on the clock's resolution."""
     url = f"{source.url}quick.md"
     etags = set()
     for text in (b"one", b"two", b"three"):
@@ -59,7 +59,7 @@ def test_two_writes_in_one_second_have_different_etags(
 def test_a_second_read_is_a_hit_until_the_file_changes(
     web: Web, live: None, source: Realm, ada: dict[str, str], path: str, accept: str
 ) -> None:
-    """What is loaded is answered again without a load, until its own path changes."""
+    """An answer is a hit until its own path changes."""
     caches = [web.get(source.url + path, accept).cache for _ in range(3)]
     assert caches == ["miss", "hit", "hit"]
     web.upload(f"{source.url}other.md", b"x", ada)
@@ -73,21 +73,21 @@ def test_a_second_read_is_a_hit_until_the_file_changes(
 
 
 def test_without_a_sidecar_every_read_is_a_miss(web: Web, source: Realm) -> None:
-    """A replica by itself, with nobody who coordinates it, serves all the same."""
+    """A replica without a sidecar still serves files."""
     assert [web.get(f"{source.url}person").cache for _ in range(3)] == ["miss"] * 3
 
 
-def test_no_cache_reads_the_registry_whatever_is_cached(
+def test_no_cache_reads_the_database_whatever_is_cached(
     web: Web, live: None, source: Realm
 ) -> None:
-    """It asks the database itself, whatever this replica has heard."""
+    """`noCache` reads the database, even if the board hasn't heard of the change."""
     url = f"{source.url}index.json"
     web.get(url, SOURCE)
     assert web.get(f"{url}?noCache", SOURCE).cache == "miss"
     assert web.get(f"{url}?noCache=false", SOURCE).cache == "miss"
     web.get(url, SOURCE)
     with pytest.MonkeyPatch.context() as patch:
-        # Changed by somebody of whom this replica hears nothing.
+        # Another process changes the file, and this replica isn't notified.
         patch.setattr(Board, "bump", lambda board, keys: None)
         make.write(source, index__json=b'{"new": 1}')
     assert web.get(url, SOURCE).body == make.SITE["index.json"]
@@ -109,7 +109,7 @@ def test_an_answer_has_its_generation_and_at_least_the_requested_one(
     assert "generation 4 has not been committed" in beyond.text
 
 
-def test_a_page_beyond_what_is_rendered_is_not_ready(web: Web, source: Realm) -> None:
+def test_a_page_at_a_generation_that_is_not_rendered_is_a_503(web: Web, source: Realm) -> None:
     done = make.publish(source, PAGE)
     answer = web.get(PAGE, "text/html", **{"X-Realm-Min-Generation": str(done.generation)})
     assert answer.status == 503

@@ -1,4 +1,4 @@
-"""Bodies that come in a content coding."""
+"""Request bodies with a content coding."""
 
 import gzip
 import json
@@ -18,7 +18,7 @@ TEXT = b"a lighthouse\n" * 1000
 
 
 def raw(data: bytes) -> bytes:
-    """A deflate stream without zlib's framing."""
+    """Returns a deflate stream without zlib's framing."""
     packer = zlib.compressobj(wbits=-15)
     return packer.compress(data) + packer.flush()
 
@@ -60,7 +60,7 @@ def test_an_upload_is_stored_without_its_content_coding(web: Web, ada: dict[str,
         assert web.get(f"{SITE}{name.replace(' ', '-')}.md", SOURCE).body == TEXT, name
 
 
-def test_a_coding_that_is_wrong_or_unknown_is_told_and_nothing_is_stored(
+def test_a_wrong_or_unknown_coding_is_refused_and_nothing_is_stored(
     web: Web, ada: dict[str, str]
 ) -> None:
     before = everything()
@@ -83,7 +83,7 @@ def test_a_coding_that_is_wrong_or_unknown_is_told_and_nothing_is_stored(
         ("QUERY", "_search", CARD, {}, 503),
     ],
 )
-def test_every_body_may_be_coded(
+def test_every_request_body_may_have_a_content_coding(
     web: Web, ada: dict[str, str], method: str, path: str, accept: str, body: Any, status: int
 ) -> None:
     data = gzip.compress(json.dumps(body).encode())
@@ -96,8 +96,8 @@ def test_every_body_may_be_coded(
         assert answer.status == expected, (coding, answer.body)
 
 
-def test_a_bomb_is_given_up_at_the_limit() -> None:
-    """Of many gigabytes no more than the limit is ever unpacked."""
+def test_a_compression_bomb_is_refused_at_the_limit() -> None:
+    """The decoder stops at the limit, however large the unpacked body would be."""
     packer = zlib.compressobj(9, wbits=31)
     zeros = bytes(50_000_000)
     bomb = packer.compress(zeros) + packer.flush()
@@ -107,8 +107,8 @@ def test_a_bomb_is_given_up_at_the_limit() -> None:
     assert time.process_time() - started < 1
 
 
-def test_many_empty_members_cost_no_more_than_their_bytes() -> None:
-    """The rest of a body is not copied for each of its members."""
+def test_many_empty_gzip_members_are_decoded_in_linear_time() -> None:
+    """The decoder doesn't copy the rest of the body for each member."""
     member = gzip.compress(b"")
     started = time.process_time()
     assert decoded(member * 20_000, "gzip", 10, "a file") == b""

@@ -59,14 +59,14 @@ def test_an_invalid_element_of_a_header_is_ignored(web: Web, realm: Any, name: s
         assert web.request("GET", f"{REALM}a.txt", headers={name: value}).status == 200
 
 
-def test_long_conditions_are_not_compared_in_the_event_loop() -> None:
+def test_the_event_loop_leaves_long_conditions_to_django() -> None:
     environ = {"HTTP_HOST": "localhost:4201"}
     assert asked(environ) is not None
     for name in ("IF_MATCH", "IF_NONE_MATCH", "RANGE"):
         assert asked({**environ, f"HTTP_{name}": "," * 32_000}) is None
 
 
-def test_a_coding_of_no_quality_is_not_accepted() -> None:
+def test_a_coding_with_quality_zero_is_not_accepted() -> None:
     assert [accepts(each, Coding.GZIP) for each in ("gzip", "*", "gzip;q=0", "br", "")] == [
         True, True, False, False, False,
     ]  # fmt: skip
@@ -74,7 +74,7 @@ def test_a_coding_of_no_quality_is_not_accepted() -> None:
 
 @pytest.mark.parametrize("coding", DECODERS)
 @pytest.mark.parametrize("name", ["a.txt", "b"])
-def test_the_decoded_text_is_the_text(web: Web, realm: Any, name: str, coding: str) -> None:
+def test_a_coded_answer_decodes_to_the_text(web: Web, realm: Any, name: str, coding: str) -> None:
     plain = web.get(REALM + name)
     coded = [web.get(REALM + name, **{"Accept-Encoding": coding}) for _ in range(2)]
     for each in coded:
@@ -88,7 +88,9 @@ def test_the_decoded_text_is_the_text(web: Web, realm: Any, name: str, coding: s
         assert (after.body, "content-encoding" in after.headers) == (plain.body, False)
 
 
-def test_what_would_not_be_shorter_is_sent_as_it_is(web: Web, realm: Any, owner: Any) -> None:
+def test_a_body_that_would_not_get_shorter_is_sent_uncoded(
+    web: Web, realm: Any, owner: Any
+) -> None:
     noise = random.Random(1).randbytes(4000)
     make.write_paths(realm, {"tiny.txt": b"short", "noise.txt": noise})
     for name in ("p.png", "tiny.txt"):
@@ -114,14 +116,14 @@ def test_each_coding_has_an_etag_of_its_own(web: Web, realm: Any) -> None:
             assert status == (304 if coding == other else 200), (coding, other)
 
 
-def test_a_part_is_a_part_of_the_uncoded_text(web: Web, realm: Any) -> None:
+def test_a_range_is_a_part_of_the_uncoded_text(web: Web, realm: Any) -> None:
     coded = web.get(f"{REALM}a.txt", **{"Accept-Encoding": "br"})
     asked = {"Accept-Encoding": "br", "Range": "bytes=2-5"}
     part = web.get(f"{REALM}a.txt", **asked)
     assert (part.status, part.body) == (206, TEXT[2:6])
     assert "content-encoding" not in part.headers
     assert "accept-ranges" not in coded.headers
-    # A client that continues a coded download begins again.
+    # A client that resumes a coded download starts again from the beginning.
     whole = web.get(f"{REALM}a.txt", **asked, **{"If-Range": coded.headers["etag"]})
     assert (whole.status, whole.body) == (200, TEXT)
 
@@ -134,7 +136,7 @@ def test_a_write_may_name_the_etag_of_a_coded_read(web: Web, realm: Any, owner: 
         assert sent.status == status, "the second names a text that is gone"
 
 
-def test_coded_bodies_are_made_once_and_counted(
+def test_a_coded_body_is_made_once_and_counts_in_the_cache(
     web: Web, realm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Coding] = []
@@ -149,7 +151,7 @@ def test_coded_bodies_are_made_once_and_counted(
     held = web.get(f"{REALM}a.txt").body
     sizes = [cache.size]
     for _ in range(3):
-        # The first makes the body, the second finds it and finishes its reply.
+        # The first request makes the coded body, and the second one completes the cached reply.
         held = web.get(f"{REALM}a.txt", **{"Accept-Encoding": "zstd"}).body
         sizes.append(cache.size)
     assert made == [Coding.ZSTD]
@@ -158,7 +160,7 @@ def test_coded_bodies_are_made_once_and_counted(
     assert sizes[3] == sizes[2]
 
 
-def test_two_who_prefer_a_coding_at_once_wait_for_one(
+def test_two_concurrent_requests_for_a_coding_compress_once(
     web: Web, realm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Coding] = []
@@ -193,7 +195,7 @@ def test_a_written_file_is_compressed_anew(web: Web, realm: Any) -> None:
 def test_head_has_the_headers_of_the_coded_get(web: Web, realm: Any) -> None:
     asked = {"Accept-Encoding": "br"}
     web.get(f"{REALM}a.txt", **asked)
-    # The HEAD is the first hit, so its reply is the one that is kept.
+    # The HEAD is the first hit, so its reply is the cached one.
     head = web.request("HEAD", f"{REALM}a.txt", headers=asked)
     get = web.get(f"{REALM}a.txt", **asked)
     assert (head.body, brotli.decompress(get.body)) == (b"", TEXT)

@@ -1,4 +1,4 @@
-"""Conditional requests: a client says which version it has, or which one it means to change."""
+"""Conditional requests: a client names the version that it has or means to change."""
 
 import json
 from datetime import timedelta
@@ -16,7 +16,7 @@ from tests.support.web import API, ORIGIN, SOURCE, Web, everything, waiting_for
 
 SITE = f"{ORIGIN}/ada/site/"
 CARD = "application/vnd.card+json"
-#: The ways to write: method, path, media type, body.
+#: Ways to write: method, path, media type and body.
 PATCH = json.dumps({"data": {"type": "card", "attributes": {"name": "Changed"}}}).encode()
 WRITES: dict[str, tuple[str, str, str, bytes]] = {
     "file": ("POST", "ada.json", SOURCE, make.card("./person", "Person", name="New")),
@@ -39,7 +39,7 @@ NEW = {
 def write(
     web: Web, kind: tuple[str, str, str, bytes], ada: dict[str, str], **conditions: str
 ) -> Answer:
-    """Sends a write with conditions, whose names have `_` for `-`."""
+    """Sends a write with conditions, which are headers written with `_` for `-`."""
     method, path, accept, body = kind
     headers = {**ada, "Content-Type": accept}
     headers |= {name.replace("_", "-"): value for name, value in conditions.items()}
@@ -47,12 +47,12 @@ def write(
 
 
 def etag(web: Web, path: str, accept: str) -> str:
-    """The ETag of what is answered at a path now."""
+    """Returns the current ETag of a path."""
     return web.get(SITE + path, accept).headers["etag"]
 
 
 def date(seconds: int = 0) -> str:
-    """When `ada.json` was last changed, or so many seconds later, as HTTP has it."""
+    """Returns the time of the last change of `ada.json`, plus `seconds`, as an HTTP date."""
     version = FileVersion.objects.get(path="ada.json", until_generation=None)
     return format_datetime(version.modified_at + timedelta(seconds=seconds), usegmt=True)
 
@@ -72,7 +72,7 @@ def test_a_write_whose_condition_fails_is_a_412_and_changes_nothing(
         {"If_None_Match": known}, {"If_None_Match": f'"x", W/{known}'},
         {"If_Match": known, "If_None_Match": "*"},
         {"If_Unmodified_Since": date(-1)}, {"If_Unmodified_Since": date(-9999)},
-        # A date says nothing where an ETag is given.
+        # A date is ignored if an ETag is given.
         {"If_Match": '"x"', "If_Unmodified_Since": date(9)},
     ):  # fmt: skip
         answer = write(web, WRITES[kind], ada, **conditions)
@@ -114,7 +114,7 @@ def test_a_cards_own_etag_is_a_condition_on_writing_the_card(web: Web, ada: dict
     assert write(web, WRITES["delete card"], ada, If_Match=answer.headers["etag"]).status == 204
 
 
-def test_an_upload_tells_the_etag_that_the_next_one_needs(web: Web, ada: dict[str, str]) -> None:
+def test_an_upload_returns_the_etag_for_the_next_upload(web: Web, ada: dict[str, str]) -> None:
     first = web.upload(f"{SITE}a.md", b"1", {**ada, "If-None-Match": "*"}).headers["etag"]
     assert first == etag(web, "a.md", SOURCE)
     assert web.upload(f"{SITE}a.md", b"2", {**ada, "If-None-Match": "*"}).status == 412
@@ -124,9 +124,7 @@ def test_an_upload_tells_the_etag_that_the_next_one_needs(web: Web, ada: dict[st
 
 
 @pytest.mark.parametrize("kind", NEW)
-def test_what_is_not_there_has_no_etag_and_no_date(
-    web: Web, ada: dict[str, str], kind: str
-) -> None:
+def test_a_condition_on_a_missing_file_fails(web: Web, ada: dict[str, str], kind: str) -> None:
     before = everything()
     for conditions in (
         {"If_Match": "*"}, {"If_Match": '"x"'}, {"If_Unmodified_Since": date(99)},
@@ -137,7 +135,7 @@ def test_what_is_not_there_has_no_etag_and_no_date(
     assert answer.status in (201, 204), answer.body
 
 
-def test_what_would_be_refused_anyway_is_refused_as_without_a_condition(
+def test_a_condition_does_not_change_the_status_of_other_refusals(
     web: Web, ada: dict[str, str]
 ) -> None:
     for method, path, accept, status in (
@@ -151,12 +149,12 @@ def test_what_would_be_refused_anyway_is_refused_as_without_a_condition(
 
 @pytest.mark.parametrize("first", WRITES)
 @pytest.mark.parametrize("second", ["file", "patch"])
-def test_of_two_writers_with_one_etag_exactly_one_wins(
+def test_one_of_two_writers_with_the_same_etag_succeeds(
     web: Web, ada: dict[str, str], monkeypatch: pytest.MonkeyPatch, first: str, second: str
 ) -> None:
     known = etag(web, "ada.json", SOURCE)
     gate = Gate()
-    # The first has found that its condition holds, and has yet to write.
+    # The first writer has checked its condition and hasn't written yet.
     monkeypatch.setattr(files, "validators", gate.after(files.validators))
     winner = in_thread(write, web, WRITES[first], ada, If_Match=known)
     gate.wait_for_arrival()
@@ -174,7 +172,7 @@ def test_of_two_writers_with_one_etag_exactly_one_wins(
 
 @pytest.mark.parametrize("accept", [SOURCE, "*/*"])
 @pytest.mark.parametrize("path", ["ada.json", "person.tsx"])
-def test_a_read_obeys_dates_where_no_etag_is_given(
+def test_a_read_obeys_dates_unless_an_etag_is_given(
     web: Web, live: None, source: Realm, path: str, accept: str
 ) -> None:
     answer = web.get(SITE + path, accept)

@@ -1,4 +1,4 @@
-"""What a realm of many files answers, and what a request with many faults does: all bounded."""
+"""Bounds on the answers of large realms and on requests with many errors."""
 
 import gzip
 import hashlib
@@ -25,7 +25,7 @@ from tests.support.web import API, ORIGIN, SOURCE, Web
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-#: Names that are escaped in JSON, in a URL, in SQL or in a pattern, and ones that are hidden.
+#: Visible names that need escaping in JSON, URLs, SQL or patterns.
 NAMES = (
     "plain.txt", "with space.txt", 'quo"te.txt', "back\\slash.txt", "per%cent%20.txt", "plus+.txt",
     "it's.txt", "üml äut/ß.txt", "日本/語 1.txt", "emoji-🙂.txt", "a&b=c?d#e.txt", "[x]{y}.txt",
@@ -38,12 +38,12 @@ HIDDEN = ("node_modules/a.js", "x/node_modules/b.js", ".git/config", "x/.realm.j
 
 @pytest.fixture
 def odd(owner: Any) -> Realm:
-    """A realm of files with odd names."""
+    """A realm whose files have odd names."""
     files = {name: name.encode() for name in (*NAMES, *HIDDEN)}
     return make.source(f"{ORIGIN}/ada/odd/", owner, files)
 
 
-def test_a_listing_made_in_the_database_says_what_python_would(web: Web, odd: Realm) -> None:
+def test_a_listing_made_by_sql_equals_one_made_in_python(web: Web, odd: Realm) -> None:
     told = json.loads(web.get(f"{odd.url}_mtimes", API).body)["data"]
     versions = {v.path: v for v in FileVersion.objects.filter(realm=odd)}
     assert told["id"] == odd.url
@@ -67,7 +67,7 @@ def test_a_listing_made_in_the_database_says_what_python_would(web: Web, odd: Re
                 }
             related = file_url(odd.url, folder + first + slash)
             expected[first + slash] = {"links": {"related": related}, "meta": meta}
-        # Of hidden files a folder above them is no sign either.
+        # A folder that has only hidden files isn't listed.
         assert answer["relationships"] == expected
 
 
@@ -108,7 +108,7 @@ def test_many_listings_at_once_cost_one_query(
     assert made == ["", ""]
 
 
-def test_a_listing_is_sent_as_it_is_kept_to_who_takes_that(web: Web, odd: Realm) -> None:
+def test_a_listing_is_sent_gzipped_to_clients_that_accept_gzip(web: Web, odd: Realm) -> None:
     for url in (f"{odd.url}_mtimes", odd.url):
         plain = web.get(url, API)
         for accepted in ("gzip", "br, gzip;q=0.5", "*"):
@@ -129,7 +129,7 @@ def test_a_listing_is_sent_as_it_is_kept_to_who_takes_that(web: Web, odd: Realm)
         assert head.headers["content-length"] == str(len(changed.body))
 
 
-# --- Many faults -------------------------------------------------------------------------------
+# --- Many errors -------------------------------------------------------------------------------
 
 
 def _atomic(web: Web, realm: Realm, operations: list[Any]) -> Any:
@@ -139,7 +139,7 @@ def _atomic(web: Web, realm: Realm, operations: list[Any]) -> Any:
 
 
 @pytest.mark.parametrize("count", [1, 100, 101, 20_000])
-def test_of_many_faults_a_hundred_are_told_and_the_rest_counted(
+def test_of_many_errors_a_hundred_are_listed_and_the_rest_counted(
     web: Web, source: Realm, count: int
 ) -> None:
     bad = [{"op": "add", "href": f"../{number}"} for number in range(count)]
@@ -152,7 +152,7 @@ def test_of_many_faults_a_hundred_are_told_and_the_rest_counted(
         assert told[-1]["detail"].startswith(f"{count - 100} more problems")
 
 
-def test_of_many_files_that_are_there_a_hundred_are_told(web: Web, source: Realm) -> None:
+def test_of_many_existing_files_a_hundred_are_listed(web: Web, source: Realm) -> None:
     data = {"type": "source", "attributes": {"content": "x"}, "meta": {}}
     there = {f"there/{number}.txt": b"x" for number in range(300)}
     make.write_paths(source, there)
@@ -161,12 +161,12 @@ def test_of_many_files_that_are_there_a_hundred_are_told(web: Web, source: Realm
     assert len(json.loads(answer.body)["errors"]) == 101
 
 
-def test_a_fault_that_repeats_what_was_sent_is_cut_short(web: Web, source: Realm) -> None:
+def test_an_error_that_quotes_a_long_input_is_cut(web: Web, source: Realm) -> None:
     bad = [{"op": "add", "href": "x" * 100_000 + str(number)} for number in range(100)]
     assert len(_atomic(web, source, bad).body) < 2_000_000
 
 
-def test_the_status_of_many_faults_is_the_least_of_all_of_them() -> None:
+def test_the_status_of_many_errors_is_the_lowest_one() -> None:
     problems = Problems()
     for _ in range(200):
         problems.add(OverQuota(url="", count=0, unit="", limit=0))
@@ -185,7 +185,7 @@ def test_the_status_of_many_faults_is_the_least_of_all_of_them() -> None:
         b'{"atomic:operations": [' + b"{}," * 600_000 + b"{}]}",
     ],
 )
-def test_a_body_of_more_values_than_memory_is_meant_for_is_refused(body: bytes) -> None:
+def test_a_body_of_more_than_500_000_values_is_refused(body: bytes) -> None:
     with pytest.raises(Malformed, match="500,000 values"):
         bodies.parse(bodies.Atomic, body)
 
@@ -197,7 +197,7 @@ def test_a_long_text_with_many_commas_is_one_value() -> None:
 
 
 @pytest.mark.parametrize("unit", [b'\\"', b'"', b'"\\', b"\\", b'""', b'"\\" ', b'\\\\"'])
-def test_quotes_that_never_close_cost_no_more_than_others(unit: bytes) -> None:
+def test_unclosed_quotes_are_refused_in_linear_time(unit: bytes) -> None:
     began = time.process_time()
     with pytest.raises(Malformed, match="not valid JSON"):
         bodies.parse(bodies.Atomic, unit * (8_000_000 // len(unit)))
@@ -205,8 +205,8 @@ def test_quotes_that_never_close_cost_no_more_than_others(unit: bytes) -> None:
 
 
 @pytest.mark.parametrize("shift", range(4))
-def test_strings_that_lie_across_pieces_are_told_from_values(shift: int) -> None:
-    """Whatever byte of an escape the end of a piece falls on."""
+def test_a_string_that_spans_pieces_counts_as_one_value(shift: int) -> None:
+    """The end of a piece may split an escape at any byte."""
     text = b'"' + b'[\\\\,\\"{' * 300_000 + b'"'
     body = b" " * shift + b'{"atomic:operations": [' + text + b"]}"
     assert len(bodies.parse(bodies.Atomic, body).operations) == 1
@@ -215,7 +215,7 @@ def test_strings_that_lie_across_pieces_are_told_from_values(shift: int) -> None
         bodies.parse(bodies.Atomic, many)
 
 
-def test_a_read_of_many_files_opens_none_beyond_its_limit(
+def test_a_read_of_many_files_stops_at_its_limit(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = {f"many/{number:03}.txt": b"%d" % number * 1000 for number in range(500)}
@@ -250,7 +250,7 @@ def _counted(realm: Realm) -> tuple[int, int]:
     return realm.file_count, realm.byte_count
 
 
-def test_a_realm_counts_what_it_holds(source: Realm) -> None:
+def test_a_realm_counts_its_files_and_bytes(source: Realm) -> None:
     files, size = _counted(source)
     make.write_paths(source, {"a.txt": b"12345", "b.txt": b"1"})
     assert _counted(source) == (files + 2, size + 6)
@@ -279,7 +279,7 @@ def test_a_write_beyond_the_quota_of_files_changes_nothing(web: Web, source: Rea
     assert source.generation == generation + 2
 
 
-def test_a_quota_of_bytes_is_met_by_what_takes_another_ones_place(web: Web, source: Realm) -> None:
+def test_a_replaced_file_frees_its_bytes_in_the_quota(web: Web, source: Realm) -> None:
     login = make.realm_login(source, "ada")
     web.upload(f"{source.url}big.txt", b"x" * 1000, login)
     _, size = _counted(source)
@@ -287,13 +287,13 @@ def test_a_quota_of_bytes_is_met_by_what_takes_another_ones_place(web: Web, sour
         assert web.upload(f"{source.url}big.txt", b"y" * 1000, login).status == 204
         assert web.upload(f"{source.url}big.txt", b"y" * 1001, login).status == 413
     with override_settings(REALM_MAX_BYTES=10):
-        # Above its quota a realm may still get smaller.
+        # A realm above its quota may still get smaller.
         assert web.upload(f"{source.url}big.txt", b"y" * 900, login).status == 204
         assert web.request("DELETE", f"{source.url}big.txt", accept="application/vnd.card+source",
                            headers=login).status == 204  # fmt: skip
 
 
-def test_a_realm_may_have_a_quota_of_its_own(web: Web, source: Realm) -> None:
+def test_a_realms_own_quota_overrides_the_setting(web: Web, source: Realm) -> None:
     login = make.realm_login(source, "ada")
     Realm.objects.filter(pk=source.pk).update(max_files=0)
     assert web.upload(f"{source.url}one.txt", b"1", login).status == 413
@@ -302,7 +302,7 @@ def test_a_realm_may_have_a_quota_of_its_own(web: Web, source: Realm) -> None:
         assert web.upload(f"{source.url}one.txt", b"1", login).status == 204
 
 
-def test_what_a_quota_refuses_is_not_stored(web: Web, source: Realm) -> None:
+def test_content_that_a_quota_refuses_is_not_stored(web: Web, source: Realm) -> None:
     login = make.realm_login(source, "ada")
     files, size = _counted(source)
     large = [bytes([number]) * (ROW_BLOB_BYTES + 1) for number in range(4)]
@@ -324,7 +324,7 @@ def test_what_a_quota_refuses_is_not_stored(web: Web, source: Realm) -> None:
 
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
-def test_an_import_beyond_the_quota_says_so(owner: Any, tmp_path: Path, dry: list[str]) -> None:
+def test_an_import_beyond_the_quota_is_refused(owner: Any, tmp_path: Path, dry: list[str]) -> None:
     for number in range(3):
         (tmp_path / f"{number}.txt").write_text("x")
     url = f"{ORIGIN}/ada/imported/"
@@ -336,7 +336,7 @@ def test_an_import_beyond_the_quota_says_so(owner: Any, tmp_path: Path, dry: lis
     assert not Realm.objects.filter(url=url).exists()
 
 
-def test_an_import_that_deletes_makes_room_for_what_it_brings(
+def test_an_import_with_deletions_frees_quota_for_its_files(
     owner: Any, source: Realm, tmp_path: Path
 ) -> None:
     files, _ = _counted(source)
@@ -348,7 +348,7 @@ def test_an_import_that_deletes_makes_room_for_what_it_brings(
     assert _counted(source) == (files, files)
 
 
-def test_a_quota_is_edited_in_the_admin(source: Realm, client: Any) -> None:
+def test_the_admin_can_edit_a_quota(source: Realm, client: Any) -> None:
     from django.contrib.auth import get_user_model
 
     client.force_login(get_user_model().objects.create_superuser("root"))
@@ -358,7 +358,7 @@ def test_a_quota_is_edited_in_the_admin(source: Realm, client: Any) -> None:
     assert (source.max_files, source.max_bytes) == (7, None)
 
 
-def test_a_page_of_cards_of_more_bytes_than_an_answer_may_have_is_refused(
+def test_a_page_of_cards_above_the_answer_limit_is_refused(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = ["index", "ada"]

@@ -1,4 +1,4 @@
-"""A realm tells which files it has and when each was changed."""
+"""`_mtimes` and folder listings: which files a realm has, and when each was changed."""
 
 import time
 from typing import Any
@@ -18,9 +18,7 @@ def mtimes(web: Web, realm_url: str, **headers: str) -> dict[str, float]:
     return dict(attributes(answer, "mtimes")["mtimes"])
 
 
-def test_mtimes_change_with_their_files_and_never_without(
-    web: Web, source: Realm, ada: dict[str, str]
-) -> None:
+def test_an_mtime_changes_only_with_its_file(web: Web, source: Realm, ada: dict[str, str]) -> None:
     make.write_paths(source, {"ä/ö ü?#.md": b"x"})
     before = mtimes(web, source.url)
     assert set(before) == {
@@ -38,9 +36,7 @@ def test_mtimes_change_with_their_files_and_never_without(
     assert before == one == two
 
 
-def test_the_mtimes_of_a_published_realm_are_those_of_what_it_shows(
-    web: Web, source: Realm
-) -> None:
+def test_a_published_realm_has_the_mtimes_of_its_published_files(web: Web, source: Realm) -> None:
     before = mtimes(web, source.url)
     make.publish(source, PAGE)
     make.write(source, index__json=b"{}", new__md=b"x")
@@ -48,9 +44,7 @@ def test_the_mtimes_of_a_published_realm_are_those_of_what_it_shows(
     assert shown == {url.replace(source.url, PAGE): each for url, each in before.items()}
 
 
-def test_what_tools_leave_behind_is_told_of_nowhere_and_can_be_read(
-    web: Web, source: Realm
-) -> None:
+def test_files_made_by_tools_are_not_listed_and_can_be_read(web: Web, source: Realm) -> None:
     hidden = ["node_modules/a/b.js", "deep/.git/config", ".realm.json", ".template-lintrc.js"]
     make.write_paths(source, dict.fromkeys([*hidden, "deep/kept.md", ".gitignored"], b"x"))
     told_of = mtimes(web, source.url)
@@ -60,9 +54,7 @@ def test_what_tools_leave_behind_is_told_of_nowhere_and_can_be_read(
     assert web.get(f"{source.url}node_modules/", API).status == 404
 
 
-def test_a_realm_that_is_gone_has_no_mtimes_rather_than_none_of_them(
-    web: Web, source: Realm
-) -> None:
+def test_the_mtimes_of_a_deleted_realm_are_a_404(web: Web, source: Realm) -> None:
     from realms.content import listing
     from realms.errors import NotFound
 

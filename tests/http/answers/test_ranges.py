@@ -1,4 +1,5 @@
-"""A range request gets a part of the content that the client has, and never of other content."""
+"""A range request gets a part of the content that the client has, and never a part of other
+content."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from tests.support.web import SOURCE, Web
 
 @pytest.fixture
 def ten(web: Web, live: None, source: Realm) -> Iterator[str]:
-    """The URL of a file of ten bytes, answered from the database and from the cache."""
+    """The URL of a ten-byte file."""
     make.write(source, ten__bin=b"0123456789", empty__bin=b"")
     yield f"{source.url}ten.bin"
 
@@ -30,7 +31,7 @@ def ten(web: Web, live: None, source: Realm) -> Iterator[str]:
         ("Bytes = 1 - 2", b"12", "bytes 1-2/10"),
     ],
 )
-def test_a_part_of_a_file(
+def test_a_valid_range_gets_a_part_of_the_file(
     web: Web, ten: str, accept: str, asked: str, body: bytes, told_range: str
 ) -> None:
     for cache in ("miss", "hit"):
@@ -46,14 +47,14 @@ def test_a_part_of_a_file(
     ["bytes=", "bytes=-", "bytes=a-b", "bytes=5-2", "bytes=0-1,3-4", "lines=0-1", "0-1", "٣",
      "bytes=+1-2", f"bytes={'9' * 40}-"],
 )  # fmt: skip
-def test_what_is_no_range_is_answered_with_the_whole(web: Web, ten: str, asked: str) -> None:
+def test_an_invalid_range_gets_the_whole_file(web: Web, ten: str, asked: str) -> None:
     answer = web.get(ten, SOURCE, Range=asked.encode().decode("latin-1"))
     assert (answer.status, answer.body) == (200, b"0123456789")
     assert answer.headers["accept-ranges"] == "bytes"
 
 
 @pytest.mark.parametrize("asked", ["bytes=10-", "bytes=10-20", "bytes=-0", "bytes=999-"])
-def test_a_range_behind_the_end_is_told_the_size(web: Web, ten: str, asked: str) -> None:
+def test_a_range_beyond_the_end_gets_a_416_with_the_size(web: Web, ten: str, asked: str) -> None:
     answer = web.get(ten, SOURCE, Range=asked)
     assert answer.status == 416
     assert answer.headers["content-range"] == "bytes */10"
@@ -63,14 +64,14 @@ def test_a_range_behind_the_end_is_told_the_size(web: Web, ten: str, asked: str)
 
 
 @pytest.mark.parametrize("asked", ["bytes=0-", "bytes=0-0", "bytes=-5", "bytes=7-", "bytes=0-,-1"])
-def test_any_range_of_an_empty_file_is_all_of_it(web: Web, ten: str, asked: str) -> None:
+def test_any_range_of_an_empty_file_gets_the_whole_file(web: Web, ten: str, asked: str) -> None:
     for _ in ("miss", "hit"):
         empty = web.get(ten.replace("ten.bin", "empty.bin"), SOURCE, Range=asked)
         assert (empty.status, empty.body) == (200, b"")
         assert "content-range" not in empty.headers
 
 
-def test_a_part_is_only_sent_of_the_content_that_the_client_has(web: Web, ten: str) -> None:
+def test_a_range_is_only_honoured_if_if_range_matches(web: Web, ten: str) -> None:
     headers = web.get(ten, SOURCE).headers
     for known, status in ((headers["etag"], 206), (headers["last-modified"], 206), ('"x"', 200),
                           (f"W/{headers['etag']}", 200)):  # fmt: skip
@@ -80,7 +81,7 @@ def test_a_part_is_only_sent_of_the_content_that_the_client_has(web: Web, ten: s
     assert web.get(ten, SOURCE, **known_all).status == 304
 
 
-def test_ranges_mean_nothing_to_a_head_and_to_what_is_made_from_a_file(web: Web, ten: str) -> None:
+def test_a_range_is_ignored_for_a_head_and_for_a_transpiled_module(web: Web, ten: str) -> None:
     head = web.request("HEAD", ten, accept=SOURCE, headers={"Range": "bytes=0-1"})
     assert (head.status, head.headers["content-length"]) == (200, "10")
     module = web.get(ten.replace("ten.bin", "person.tsx"), Range="bytes=0-1")

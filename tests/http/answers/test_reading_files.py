@@ -1,5 +1,4 @@
-"""A file is read as a source, a module or an asset, under any of its names, and with the right
-type."""
+"""Reads of a file as source, module or asset, under each of its names and with the right type."""
 
 import gzip
 import json
@@ -36,7 +35,7 @@ PAGE = "http://ada.localhost:4201/"
         ("README", "application/octet-stream"),
     ],
 )
-def test_a_source_is_answered_as_it_was_stored_under_a_truthful_type(
+def test_a_source_is_served_as_stored_with_its_content_type(
     web: Web, owner: Any, path: str, content_type: str
 ) -> None:
     data = b"export const a = 1;\xff\x00"
@@ -86,7 +85,7 @@ TYPES: dict[str, tuple[bytes, str]] = {
 }
 
 
-def test_a_content_type_is_of_the_stored_bytes_on_every_machine(
+def test_content_types_do_not_depend_on_the_machine(
     web: Web, owner: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mimetypes, "guess_type", lambda *_: ("x/by-machine", None))
@@ -98,9 +97,7 @@ def test_a_content_type_is_of_the_stored_bytes_on_every_machine(
     assert not any("content-encoding" in each.headers for each in answers.values())
 
 
-def test_a_picture_that_is_stored_gzipped_is_shown_as_a_picture(
-    web: Web, live: None, owner: Any
-) -> None:
+def test_a_gzipped_svg_is_served_with_a_content_encoding(web: Web, live: None, owner: Any) -> None:
     packed = gzip.compress(b"<svg/>")
     realm = make.source(f"{ORIGIN}/ada/site/", owner, {"a.svgz": packed, "plain.svgz": b"<svg/>"})
     for cache in ("miss", "hit"):
@@ -113,7 +110,7 @@ def test_a_picture_that_is_stored_gzipped_is_shown_as_a_picture(
         assert "content-encoding" not in plain.headers
 
 
-def test_what_authors_wrote_never_runs_at_the_origin_of_the_admin(web: Web, source: Realm) -> None:
+def test_author_html_is_sandboxed_at_the_public_origin(web: Web, source: Realm) -> None:
     make.write(source, page__html=b"<script>alert(1)</script>")
     make.publish(source, PAGE)
     for accept in ("text/html", "*/*", SOURCE):
@@ -161,7 +158,7 @@ def test_an_extensionless_source_redirects_to_the_first_existing_file(web: Web, 
     "accept", ["*/*", "text/javascript", "image/*,*/*;q=0.8", "application/json"]
 )
 @pytest.mark.parametrize("path", ["person.tsx", "person"])
-def test_a_module_is_answered_as_javascript_at_once_by_any_of_its_names(
+def test_a_module_is_served_as_javascript_under_each_of_its_names(
     web: Web, source: Realm, path: str, accept: str
 ) -> None:
     answer = web.get(source.url + path, accept)
@@ -174,7 +171,7 @@ def test_a_module_is_answered_as_javascript_at_once_by_any_of_its_names(
     assert "fields = {" in answer.text
 
 
-def test_an_asset_is_answered_raw_whatever_is_accepted(web: Web, source: Realm) -> None:
+def test_an_asset_is_served_as_stored_for_every_accept_header(web: Web, source: Realm) -> None:
     for accept in ("*/*", "image/png", "text/html,*/*", "application/json", SOURCE):
         answer = web.get(f"{source.url}dot.png", accept)
         assert (answer.status, answer.body) == (200, make.SITE["dot.png"])
@@ -198,14 +195,14 @@ def test_a_module_with_a_syntax_error_says_where_it_is(web: Web, live: None, sou
     assert web.get(f"{source.url}broken").status == 200
 
 
-def test_a_module_that_is_not_text_says_so(web: Web, source: Realm) -> None:
+def test_a_module_that_is_not_utf_8_is_a_406(web: Web, source: Realm) -> None:
     make.write(source, binary__ts=b"\xff\xfe")
     answer = web.get(f"{source.url}binary.ts")
     assert answer.status == 406
     assert "not valid UTF-8" in answer.text
 
 
-def test_a_missing_file_is_told_as_json(web: Web, source: Realm) -> None:
+def test_a_missing_file_is_a_404_in_json(web: Web, source: Realm) -> None:
     for accept in ("*/*", SOURCE):
         answer = web.get(f"{source.url}none.ts", accept)
         assert answer.status == 404
@@ -214,7 +211,7 @@ def test_a_missing_file_is_told_as_json(web: Web, source: Realm) -> None:
         assert f"{source.url}none.ts" in error["message"]
 
 
-def test_a_large_file_and_an_empty_one_come_back_whole(
+def test_a_large_file_and_an_empty_file_are_read_back_whole(
     web: Web, live: None, source: Realm, ada: dict[str, str]
 ) -> None:
     for name, data in {"large.bin": bytes(range(256)) * 2000, "empty.md": b""}.items():
@@ -223,7 +220,7 @@ def test_a_large_file_and_an_empty_one_come_back_whole(
         assert web.get(source.url + name, SOURCE).cache == "hit"
 
 
-def test_a_head_tells_what_a_get_would_without_the_body(web: Web, source: Realm) -> None:
+def test_a_head_has_the_headers_of_a_get_and_no_body(web: Web, source: Realm) -> None:
     for accept in (SOURCE, "*/*"):
         for path in ("person", "index.json", "dot.png", "none"):
             get = web.request("GET", source.url + path, accept=accept)

@@ -1,4 +1,4 @@
-"""A realm tells its name, its visibility and when it was published."""
+"""`_info` has a realm's name, its visibility and its time of publication."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def info(web: Web, realm: str, **headers: str) -> Any:
     return attributes(web.get(f"{realm}_info", API, **headers), "realm-info")
 
 
-def test_a_realm_tells_its_name_and_when_it_was_published(web: Web, source: Realm) -> None:
+def test_info_has_the_realms_name_and_time_of_publication(web: Web, source: Realm) -> None:
     assert info(web, source.url) == {
         "name": "Unnamed Workspace",
         "backgroundURL": None,
@@ -56,14 +56,14 @@ def test_a_realm_tells_its_name_and_when_it_was_published(web: Web, source: Real
         (b'{"data": {"attributes": []}}', "Unnamed Workspace"),
     ],
 )
-def test_a_realm_whose_description_is_odd_still_answers(
+def test_info_answers_even_if_realm_json_is_invalid(
     web: Web, source: Realm, content: bytes, name: str
 ) -> None:
     make.write(source, realm__json=content)
     assert info(web, source.url)["name"] == name
 
 
-def test_visibility_is_who_may_read(web: Web, private: Realm) -> None:
+def test_visibility_depends_on_who_may_read(web: Web, private: Realm) -> None:
     ada = make.realm_login(private, "ada")
     assert info(web, private.url, **ada)["visibility"] == "private"
     make.user("bob")
@@ -75,7 +75,7 @@ def test_visibility_is_who_may_read(web: Web, private: Realm) -> None:
     assert info(web, private.url, **ada)["visibility"] == "shared"
 
 
-def test_a_query_is_a_read_by_its_own_name_and_by_the_override(web: Web, source: Realm) -> None:
+def test_a_query_method_or_its_override_is_a_read(web: Web, source: Realm) -> None:
     for method, headers in (
         ("QUERY", {}),
         ("POST", {"X-HTTP-Method-Override": "QUERY"}),

@@ -43,13 +43,13 @@ CONDITIONS: tuple[dict[str, str], ...] = (
 )  # fmt: skip
 CODINGS = ("gzip", "gzip, deflate, br, zstd", "br;q=0, identity")
 SERVER = asgi.RealmServer(application)
-#: What says how an answer was come by.
+#: Headers that may differ between cached and uncached answers.
 ALLOWED = {"x-boxel-cache", "date"}
 
 
 @pytest.fixture
 def realms(web: Web, owner: Any) -> None:
-    """Realms with every kind of answer, and everyone's caches."""
+    """Realms that give every kind of answer, with a live board."""
     files = {
         **make.SITE,
         "page.json": make.card("./person", "Person"),
@@ -76,7 +76,7 @@ def realms(web: Web, owner: Any) -> None:
 def answer(
     url: str, method: str, headers: dict[str, str], query: str = "", host: str = ""
 ) -> tuple[str, list[tuple[str, str]], bytes]:
-    """Status, headers and body as the web server is given them."""
+    """Returns status, headers and body as the application gives them to the web server."""
     parts = urlsplit(url)
     scope = {
         "type": "http", "method": method, "raw_path": parts.path.encode(),
@@ -97,8 +97,8 @@ def answer(
 
 
 def differences(url: str, method: str, headers: dict[str, str], host: str = "") -> list[str]:
-    """How an answer from the database differs from those from the cache, past the front, and past
-    the cache."""
+    """Returns how a second read, a hit, a read without the front, and a read with `noCache` differ
+    from a miss."""
     for cache in answers.caches().values():
         cache.drop(url)
     asked = {
@@ -111,7 +111,7 @@ def differences(url: str, method: str, headers: dict[str, str], host: str = "") 
         asked["without the front"] = answer(url, method, headers, host=host)
     asked["alone"] = answer(url, method, headers, "noCache", host)
     status, told, _ = asked["miss"]
-    # A redirect keeps the query.
+    # A redirect keeps the query string.
     seen = {
         name: (status, [(n, v.removesuffix("?noCache")) for n, v in told], body)
         for name, (status, told, body) in asked.items()
@@ -124,14 +124,14 @@ def differences(url: str, method: str, headers: dict[str, str], host: str = "") 
 
 
 def walk(*asked: tuple[str, str, dict[str, str], str]) -> set[str]:
-    """Compares all of these, and answers which statuses there were."""
+    """Compares the answers to these requests and returns their statuses."""
     wrong = [each for one in asked for each in differences(*one)]
     assert not wrong, f"{len(wrong)} differ:\n" + "\n".join(wrong[:40])
     return {answer(url, method, headers, host=host)[0] for url, method, headers, host in asked}
 
 
-def test_a_hit_a_miss_and_a_read_past_the_caches_have_the_same_headers(realms: None) -> None:
-    """In every kind of realm, at every kind of path, for everyone who takes something else."""
+def test_a_hit_a_miss_and_an_uncached_read_have_the_same_headers(realms: None) -> None:
+    """Covers every kind of realm and path, and different Accept headers."""
     everywhere = [
         (realm + path, "GET", {"Accept": accept}, "")
         for realm, path, accept in product(
@@ -166,7 +166,7 @@ def test_a_hit_a_miss_and_a_read_past_the_caches_have_the_same_headers(realms: N
 # --- 304s --------------------------------------------------------------------------------------
 
 OLD, LATE = "Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 2100 00:00:00 GMT"
-#: Other conditions beside If-None-Match, and what becomes of a read whose copy is current.
+#: Conditions beside If-None-Match, and the status of a read whose copy is current.
 BESIDE: tuple[tuple[dict[str, str], str], ...] = (
     ({}, "304"), ({"If-Modified-Since": OLD}, "304"), ({"If-Modified-Since": LATE}, "304"),
     ({"If-Match": '"x"'}, "412"), ({"If-Unmodified-Since": OLD}, "412"),
@@ -193,10 +193,8 @@ def test_a_304_is_the_same_from_a_cache_and_from_the_database(
 
 
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
-def test_only_who_has_this_very_text_is_told_that_it_is_unchanged(
-    realms: None, coding: str
-) -> None:
-    """All requests are answered by what the first ones left in the cache."""
+def test_only_the_etag_of_this_very_text_gets_a_304(realms: None, coding: str) -> None:
+    """All requests are answered from the cache that the first ones filled."""
     url, asked = f"{SITE}person.tsx", {"Accept": "*/*", "Accept-Encoding": coding}
     etag, source = etag_of(url, asked), etag_of(url, {"Accept": SOURCE})
     other = etag_of(url, {**asked, "Accept-Encoding": "br"})
@@ -215,7 +213,7 @@ def test_only_who_has_this_very_text_is_told_that_it_is_unchanged(
             assert (copy, beside, seen) == (copy, beside, [wanted] * 2)
 
 
-def test_a_304_ends_with_the_text_and_is_only_for_its_readers(realms: None) -> None:
+def test_a_304_ends_when_the_text_changes_and_is_only_for_readers(realms: None) -> None:
     asked = {"Accept": "*/*"}
     for url, after in ((f"{DRAFT}page.html", "200"), (f"{PRIVATE}page.html", "401")):
         realm = Realm.objects.get(url=url.removesuffix("page.html"))
@@ -229,7 +227,7 @@ def test_a_304_ends_with_the_text_and_is_only_for_its_readers(realms: None) -> N
             assert answer(url, "GET", known)[0] == after
 
 
-def test_each_coding_is_told_its_own_reply(realms: None) -> None:
+def test_each_coding_gets_its_own_cached_reply(realms: None) -> None:
     url = f"{SITE}person.tsx"
     for _ in range(3):
         etags = set()

@@ -8,7 +8,7 @@ from tests.support import make
 from tests.support.web import SOURCE, Web
 
 
-def test_a_realm_without_its_slash_leads_to_the_realm(
+def test_a_realm_url_without_its_slash_redirects_to_the_realm(
     web: Web, source: Realm, private: Realm
 ) -> None:
     for realm in (source, private):
@@ -19,10 +19,10 @@ def test_a_realm_without_its_slash_leads_to_the_realm(
         assert (answer.status, answer.headers["location"]) == (302, f"{realm.url}?a=b&c=%20")
 
 
-def test_the_longest_realm_wins_and_a_new_one_shadows_cached_answers(
+def test_the_longest_realm_url_wins_and_a_new_realm_hides_cached_answers(
     web: Web, live: None, source: Realm, owner: Any
 ) -> None:
-    """Which realm a URL lies in never depends on the order in which realms were made."""
+    """The order in which realms were made doesn't matter."""
     make.write_paths(source, {"inner/a.md": b"outer", "inner/b.md": b"outer"})
     urls = [f"{source.url}inner/{name}" for name in ("a.md", "b.md")]
     for url in urls:

@@ -1,4 +1,5 @@
-"""nginx before the server: what it keeps, what passes it, and for how long it keeps it."""
+"""nginx in front of the server: which answers it keeps, which pass it, and for how long it keeps
+them."""
 
 import threading
 import time
@@ -22,14 +23,14 @@ SITE = f"{ORIGIN}/ada/site/"
 PAGES = "http://ada.localhost:4201/"
 CLOSED = f"{ORIGIN}/ada/closed/"
 PAGE = "text/html,application/xhtml+xml,*/*;q=0.8"
-#: Long enough that a test ends before an entry does.
+#: The edge keeps entries so long that none expires during a test.
 _LONG = 60
 
 
 @pytest.fixture
 def edged(web: Web, live: None, source: Realm, settings: Any, tmp_path: Path) -> Iterator[Edge]:
-    """An edge that keeps for a minute what the server lets it keep, so that whatever gets into its
-    cache is found there."""
+    """An edge that keeps answers for a minute if the server allows it, so that a test finds every
+    answer that was cached."""
     need_nginx()
     settings.REALM_EDGE_SECONDS = _LONG
     (port,) = free_ports(1)
@@ -46,14 +47,14 @@ def through(
 
 @pytest.fixture
 def sites(source: Realm, owner: Any) -> None:
-    """Its pages, and a realm that only its owner may read."""
+    """A published site with pages, and a realm that only its owner may read."""
     make.publish(source, PAGES)
     indexed(PAGES)
     make.source(CLOSED, owner, {"a.md": b"# secret\n"}, public=False)
 
 
-def test_a_second_accept_line_changes_nothing_for_others(edged: Edge, web: Web) -> None:
-    """nginx 1.22 knows a header by its first line; the server joins all of them."""
+def test_a_repeated_accept_header_does_not_change_others_answers(edged: Edge, web: Web) -> None:
+    """nginx 1.22 uses the first line of a repeated header, and the server joins all lines."""
     for first, second in (("*/*", SOURCE), ("text/html", SOURCE), ("*/*", "text/html")):
         request = (
             f"GET /ada/site/post.tsx HTTP/1.1\r\nHost: localhost:4201\r\nAccept: {first}\r\n"
@@ -64,8 +65,8 @@ def test_a_second_accept_line_changes_nothing_for_others(edged: Edge, web: Web) 
         assert differences(through(edged, f"{SITE}post.tsx", first), wanted) == []
 
 
-def test_parts_of_two_keys_are_never_taken_for_each_other(edged: Edge, web: Web) -> None:
-    """The parts of a key: a line break separates them, and no header has one."""
+def test_no_request_can_forge_the_cache_key_of_another(edged: Edge, web: Web) -> None:
+    """A line break separates the parts of a cache key, and no header contains one."""
     url = f"{SITE}post.tsx"
     wanted = web.get(url)
     for target, host in (
@@ -79,7 +80,7 @@ def test_parts_of_two_keys_are_never_taken_for_each_other(edged: Edge, web: Web)
     assert differences(through(edged, url), wanted) == []
 
 
-def test_an_absolute_request_target_is_kept_by_the_host_that_it_reaches(
+def test_an_absolute_request_target_is_cached_under_its_real_host(
     edged: Edge, web: Web, sites: None
 ) -> None:
     for target, host in (
@@ -102,16 +103,16 @@ def test_an_absolute_request_target_is_kept_by_the_host_that_it_reaches(
     ["//post.tsx", "./post.tsx", "x/../post.tsx", "%2e/post.tsx", "%70ost.tsx", "post%2etsx",
      "%2Fpost.tsx", "POST.tsx", "post.tsx/", "post.tsx?", "post.tsx#x", "post.tsx%00", "%ff"],
 )  # fmt: skip
-def test_an_address_reaches_the_server_as_it_was_written(edged: Edge, web: Web, path: str) -> None:
+def test_a_url_reaches_the_server_unchanged(edged: Edge, web: Web, path: str) -> None:
     for _ in range(2):
         answer, wanted = through(edged, SITE + path), web.get(SITE + path)
         if answer.status == 400 and "nginx" in answer.headers.get("server", ""):
-            # Refused by nginx, with and without a cache.
+            # nginx refuses such a path, with and without a cache.
             continue
         assert differences(answer, wanted) == []
 
 
-def test_what_only_its_owner_may_read_is_never_kept(edged: Edge, sites: None) -> None:
+def test_a_private_answer_is_never_kept(edged: Edge, sites: None) -> None:
     owner = make.realm_login(Realm.objects.get(url=CLOSED), "ada")
     for _ in range(2):
         mine = ask(edged.port, "GET", f"{CLOSED}a.md", headers=owner)
@@ -121,7 +122,7 @@ def test_what_only_its_owner_may_read_is_never_kept(edged: Edge, sites: None) ->
         assert mine.headers.get("x-edge", "") == "" and others.headers["x-edge"] == "MISS"
 
 
-def test_an_owner_sees_the_draft_where_others_are_shown_a_notice(edged: Edge, web: Web) -> None:
+def test_an_owner_sees_the_draft_where_others_see_a_notice(edged: Edge, web: Web) -> None:
     login = make.realm_login(Realm.objects.get(url=SITE), "ada")
     for _ in range(2):
         others = through(edged, SITE, PAGE)
@@ -171,7 +172,7 @@ def test_logins_and_the_admin_are_never_kept(edged: Edge, sites: None) -> None:
 
 
 def test_no_shared_cache_may_keep_a_pinned_read(web: Web, source: Realm, settings: Any) -> None:
-    """Its URL doesn't say of which realm and generation it is."""
+    """The URL of a pinned read doesn't name a realm or a generation."""
     settings.REALM_EDGE_SECONDS = _LONG
     pin = {pins.PIN_HEADER: pins.sign(pins.Pin(SITE, source.generation), pins.ITSELF)}
     for accept in ("*/*", SOURCE):
@@ -181,18 +182,20 @@ def test_no_shared_cache_may_keep_a_pinned_read(web: Web, source: Realm, setting
     assert "s-maxage" in web.get(f"{SITE}post.tsx").headers["cache-control"]
 
 
-def test_only_what_a_replica_allows_is_kept(edged: Edge, sites: None, settings: Any) -> None:
+def test_only_answers_that_a_replica_allows_are_kept(
+    edged: Edge, sites: None, settings: Any
+) -> None:
     settings.REALM_EDGE_SECONDS = 0
     for url in (SITE, PAGES, f"{SITE}dot.png", f"{PAGES}post.tsx", f"{PAGES}none"):
         for _ in range(2):
             assert through(edged, url).headers.get("x-edge", "") in ("", "MISS"), url
 
 
-# --- An origin that is slow, asked by many, or away ---------------------------------------------
+# --- An origin that is slow, busy or away -------------------------------------------------------
 
 
 class Origin:
-    """Answers each request with its number, once it is let."""
+    """An origin that answers each request with its number, and holds it while `let` is unset."""
 
     def __init__(self, seconds: int = _LONG) -> None:
         self.asked, self.let = 0, threading.Event()
@@ -233,10 +236,12 @@ def origin() -> Iterator[Origin]:
     made.server.server_close()
 
 
-def test_a_herd_costs_the_origin_one_request(origin: Origin, tmp_path: Path) -> None:
+def test_many_concurrent_requests_cost_the_origin_one_request(
+    origin: Origin, tmp_path: Path
+) -> None:
     need_nginx()
     (port,) = free_ports(1)
-    # A busy machine may take longer than the lock holds.
+    # On a busy machine a request may take longer than the lock's time-out.
     changes = (ONE_SECOND, ("lock_timeout 5ms", "lock_timeout 20s"))
     with (
         edge(tmp_path / "edge", port, [origin.port], replace=changes),
@@ -250,10 +255,10 @@ def test_a_herd_costs_the_origin_one_request(origin: Origin, tmp_path: Path) -> 
     assert origin.asked == 1
 
 
-def test_an_answer_is_shown_in_the_second_in_which_it_was_asked_for(
+def test_a_slow_answer_is_kept_only_in_the_second_of_its_request(
     origin: Origin, tmp_path: Path
 ) -> None:
-    """However long it was on its way, and however long the origin would let it be kept."""
+    """A slow answer isn't kept beyond that second, even if the origin allows it."""
     need_nginx()
     (port,) = free_ports(1)
     with edge(tmp_path / "edge", port, [origin.port]), ThreadPoolExecutor(1) as other:
@@ -273,7 +278,9 @@ def test_an_answer_is_shown_in_the_second_in_which_it_was_asked_for(
         wait_until(kept, "the edge keeps what comes at once")
 
 
-def test_an_edge_shows_nothing_old_when_the_origin_is_away(origin: Origin, tmp_path: Path) -> None:
+def test_an_edge_serves_nothing_stale_while_the_origin_is_away(
+    origin: Origin, tmp_path: Path
+) -> None:
     need_nginx()
     (port, nobody) = free_ports(2)
     with edge(tmp_path / "edge", port, [origin.port]) as running:

@@ -1,4 +1,4 @@
-"""What the front may answer from this process's caches, and for how long."""
+"""Which cached answers the front may serve, and for how long."""
 
 import zlib
 from collections.abc import Callable
@@ -25,8 +25,8 @@ def source(web: Web, owner: Any) -> Realm:
     return realm
 
 
-#: What happens to a published realm whose file is "newer" and was "older", and what its coded file
-#: is then: its text, or else the status.
+#: Changes of a realm that was published with the text "older" and then "newer", and the text or the
+#: status of its compressed file afterwards.
 CHANGES: dict[str, tuple[Callable[[Realm], object], bytes | int]] = {
     "a write to the source": (lambda it: make.write_paths(it, {"a.txt": TEXT}), b"newer"),
     "a publish": (
@@ -48,7 +48,7 @@ CHANGES: dict[str, tuple[Callable[[Realm], object], bytes | int]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_kept_reply_ends_with_its_answer(web: Web, source: Realm, change: str) -> None:
+def test_a_cached_reply_ends_when_its_answer_changes(web: Web, source: Realm, change: str) -> None:
     for text in (b"older" * 100, b"newer" * 100):
         make.write_paths(source, {"a.txt": text})
         make.publish(source, SITE)
@@ -81,12 +81,10 @@ def test_a_private_file_in_the_cache_is_only_for_its_readers(web: Web, owner: An
             assert TEXT[:4] not in told.body
 
 
-# --- What an answer depends on -----------------------------------------------------------------
+# --- Dependencies of an answer -----------------------------------------------------------------
 
 
-def test_an_answer_outlives_changes_to_files_that_it_has_nothing_to_do_with(
-    web: Web, source: Realm
-) -> None:
+def test_an_answer_is_kept_when_unrelated_files_change(web: Web, source: Realm) -> None:
     make.write_paths(source, {"note.ts": b"export const a = 1"})
     for name in ("a.txt", "note"):
         assert web.get(source.url + name).headers["x-boxel-cache"] == "miss"
@@ -96,7 +94,7 @@ def test_an_answer_outlives_changes_to_files_that_it_has_nothing_to_do_with(
 
 
 @pytest.mark.parametrize("name", ["note.tsx", "note"])
-def test_a_file_that_is_found_sooner_takes_an_answers_place(
+def test_a_new_file_that_is_found_first_replaces_an_answer(
     web: Web, source: Realm, name: str
 ) -> None:
     make.write_paths(source, {"note.ts": b"export const a = 1"})
@@ -106,7 +104,9 @@ def test_a_file_that_is_found_sooner_takes_an_answers_place(
     assert b"b = 2" in web.get(f"{source.url}note").body
 
 
-def test_a_file_in_a_folder_ends_with_its_realm(web: Web, source: Realm) -> None:
+def test_a_cached_file_in_a_folder_ends_when_its_realm_becomes_private(
+    web: Web, source: Realm
+) -> None:
     make.write_paths(source, {"folder/sub/a.txt": TEXT})
     url = f"{source.url}folder/sub/a.txt"
     for _ in range(2):
@@ -116,7 +116,9 @@ def test_a_file_in_a_folder_ends_with_its_realm(web: Web, source: Realm) -> None
 
 
 @pytest.mark.parametrize("path", ["a.txt", "folder/a.txt"])
-def test_a_realm_within_takes_an_answers_place(web: Web, source: Realm, path: str) -> None:
+def test_a_new_inner_realm_replaces_answers_of_its_folder(
+    web: Web, source: Realm, path: str
+) -> None:
     make.write_paths(source, {"folder/a.txt": TEXT, "a.txt": TEXT})
     for _ in range(2):
         assert web.get(f"{source.url}{path}").body == TEXT

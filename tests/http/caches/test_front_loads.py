@@ -1,4 +1,4 @@
-"""What the front loads itself, without Django, and what it leaves to Django."""
+"""Which answers the front loads without Django, and which it leaves to Django."""
 
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -67,7 +67,7 @@ def told(reply: Reply | None) -> tuple[int, str]:
 
 
 def join_with(monkeypatch: pytest.MonkeyPatch, flights: Any, url: str, joined: Event) -> None:
-    """The next caller joins the load of this URL, and `joined` is set when it waits."""
+    """Makes the next caller join the load of this URL, and sets `joined` when that caller waits."""
     landed = flights._flights[url].landed
 
     def wait() -> bool:
@@ -88,7 +88,7 @@ def test_a_public_file_and_a_module_are_loaded_without_django(realm: Realm) -> N
         assert told(read(SITE + path)) == (200, "hit")
 
 
-def test_what_may_be_something_else_is_left_to_django(realm: Realm) -> None:
+def test_urls_that_may_not_be_files_are_left_to_django(realm: Realm) -> None:
     for url in (
         f"{SITE}_info", f"{SITE}_hidden.txt", f"{SITE}robots.txt", f"{SITE}a.txt?noCache",
         f"{ORIGIN}/_at/a.txt", f"{ORIGIN}/nowhere/a.txt",
@@ -99,7 +99,9 @@ def test_what_may_be_something_else_is_left_to_django(realm: Realm) -> None:
     assert read(f"{SITE}a.txt", HTTP_X_REALM_MIN_GENERATION="99") is None
 
 
-def test_nothing_is_made_of_a_private_file(realm: Realm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_front_makes_no_answer_from_a_private_file(
+    realm: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make.source(PRIVATE, realm.owner, FILES, public=False)
     made: list[object] = []
     for variant in Variant:
@@ -118,18 +120,17 @@ def test_a_private_answer_that_a_reader_has_loaded_is_left_to_django(realm: Real
     assert read(f"{PRIVATE}a.txt") is None
 
 
-def test_a_realm_that_became_private_is_read_no_more(realm: Realm) -> None:
+def test_a_realm_that_became_private_is_left_to_django(realm: Realm) -> None:
     assert told(read(f"{SITE}a.txt")) == (200, "miss")
     change_permissions(realm, {"*": []})
-    # This replica hears of it only by the commit; without the board every read asks the database.
     assert read(f"{SITE}a.txt") is None
     assert read(f"{SITE}b.ts") is None
 
 
-def test_a_realm_that_becomes_private_between_two_statements_is_not_read(
+def test_a_realm_that_becomes_private_during_a_load_is_not_read(
     realm: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bytes are the same, but written again: they are read by a second statement."""
+    """The file is written twice and ends with its old bytes, so a second statement reads them."""
     read(f"{SITE}a.txt")
     make.write_paths(realm, {"a.txt": b"between"})
     make.write_paths(realm, {"a.txt": FILES["a.txt"]})
@@ -148,7 +149,7 @@ def test_a_realm_that_becomes_private_between_two_statements_is_not_read(
     assert statements == 2
 
 
-def test_a_reader_who_shared_a_strangers_load_loads_by_itself(
+def test_a_reader_whose_shared_load_is_unfinished_loads_again(
     realm: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def shared(*_: Any) -> Any:
@@ -158,10 +159,11 @@ def test_a_reader_who_shared_a_strangers_load_loads_by_itself(
     assert answers.load(Variant.SOURCE, f"{SITE}a.txt").content.body == FILES["a.txt"]
 
 
-def test_a_reader_who_shared_a_strangers_failed_load_is_told_why(
+def test_a_reader_who_joined_a_strangers_failed_load_gets_its_error(
     realm: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everyone may read the realm, so the module is not transpiled a second time."""
+    """The realm is public, so the reader gets the error of the shared load without a second
+    transpile."""
     begun, joined = Event(), Event()
     loads = 0
 
@@ -195,10 +197,10 @@ def test_a_reader_who_shared_a_strangers_failed_load_is_told_why(
 @pytest.mark.parametrize(
     "error", [Busy(what="secret"), TranspilerFailed("secret"), KeyError("secret")]
 )
-def test_a_stranger_is_not_told_why_a_readers_load_has_failed(
+def test_a_stranger_who_joined_a_readers_failed_load_gets_no_error(
     realm: Realm, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """The stranger asks while the reader's load is under way, and joins it."""
+    """The stranger joins the load that a reader has started."""
     make.source(PRIVATE, realm.owner, FILES, public=False)
     url = f"{PRIVATE}b.ts"
     begun, joined = Event(), Event()
@@ -235,7 +237,7 @@ def test_a_cached_answer_that_is_only_compressed_is_not_loaded_again(
 
 
 @pytest.mark.parametrize("error", [Busy(what="x"), TranspilerFailed("x")])
-def test_what_took_long_and_failed_is_not_tried_again(
+def test_a_busy_or_failed_transpile_is_a_503_without_django(
     realm: Realm, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fail(*_: Any) -> Any:
@@ -248,14 +250,12 @@ def test_what_took_long_and_failed_is_not_tried_again(
     assert "sandbox" in dict(reply.headers)["content-security-policy"]
 
 
-def test_another_failure_is_djangos(realm: Realm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_other_failure_is_left_to_django(realm: Realm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(contents.MAKERS, Variant.MODULE, no_content)
     assert read(f"{SITE}b.ts") is None
 
 
-def test_a_connection_that_was_cut_is_replaced_by_django(
-    realm: Realm, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_django_replaces_a_lost_connection(realm: Realm, monkeypatch: pytest.MonkeyPatch) -> None:
     from settings.wsgi import application
 
     assert told(read(f"{SITE}a.txt")) == (200, "miss")
@@ -267,14 +267,14 @@ def test_a_connection_that_was_cut_is_replaced_by_django(
     assert told(read(f"{SITE}b")) == (200, "miss")
 
 
-def test_a_thread_without_a_connection_or_with_a_failed_one_asks_django(realm: Realm) -> None:
+def test_a_thread_without_a_working_connection_asks_django(realm: Realm) -> None:
     connection.errors_occurred = True
     assert read(f"{SITE}a.txt") is None
     connection.close()
     assert read(f"{SITE}a.txt") is None
 
 
-def test_a_miss_is_one_statement_which_is_not_planned_again(
+def test_a_miss_is_one_statement_that_is_planned_once(
     realm: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read(f"{SITE}b.ts")

@@ -1,4 +1,4 @@
-"""A change of another replica holds here as soon as its notification arrives, and is applied
+"""A change on another replica takes effect here when its notification arrives, and is applied
 once."""
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ MODULE = "http://localhost:4201/ada/site/post.tsx"
 
 
 class CountingBoard(Board):
-    """Writes down every key that it is told to move."""
+    """A board that records every key that it is told to move."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -48,13 +48,13 @@ class CountingBoard(Board):
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five times as many pings as in life."""
+    """Pings five times as often as in production."""
     monkeypatch.setattr(listener_module, "PING_SECONDS", 0.1)
 
 
 @contextmanager
 def listening(board: Board) -> Iterator[Listener]:
-    """A real listener that vouches for a board."""
+    """Runs a real listener that keeps a board live."""
     listener = Listener("test", board, listen_connection, bound_seconds=30)
     ending = in_thread(listener.run)
     assert listener.wait_for_watermark(now_ns(), PATIENCE)
@@ -65,7 +65,7 @@ def listening(board: Board) -> Iterator[Listener]:
 
 @pytest.fixture
 def here(web: Web) -> Iterator[Listener]:
-    """The sidecar of the replica that `web` is."""
+    """The sidecar of the replica `web`."""
     with listening(emit.local_board()) as listener:
         yield listener
 
@@ -80,7 +80,8 @@ def peer(tmp_path: Path) -> Iterator[tuple[Listener, CountingBoard]]:
 
 @contextmanager
 def elsewhere(here: Listener, folder: Path) -> Iterator[None]:
-    """What is done inside is done by another replica; at the end this one has heard of it."""
+    """Runs the block as another replica, and then waits until this replica has heard of the
+    changes."""
     board = Board(folder / "elsewhere")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(emit, "local_board", lambda: board)
@@ -91,10 +92,10 @@ def elsewhere(here: Listener, folder: Path) -> Iterator[None]:
 # --- What a client sees ------------------------------------------------------------------------
 
 
-def test_what_a_peer_makes_publishes_and_takes_down_is_so_here_at_once(
+def test_a_peers_creations_publishes_and_takedowns_are_seen_at_once(
     web: Web, here: Listener, owner: Any, tmp_path: Path
 ) -> None:
-    """A realm that this replica has never heard of is served, and one that is gone is 404."""
+    """A realm of which this replica has never heard is served, and a deleted one is a 404."""
     inside = f"{PAGE}index.json"
     for _ in range(2):
         assert web.get(inside, SOURCE).status == 404
@@ -117,10 +118,10 @@ def test_what_a_peer_makes_publishes_and_takes_down_is_so_here_at_once(
     assert web.get(f"{source.url}index.json", SOURCE).status == 404
 
 
-def test_a_realm_that_a_peer_recreated_between_two_reads_is_the_new_one(
+def test_a_realm_that_a_peer_recreated_is_served_from_its_new_source(
     web: Web, here: Listener, source: Realm, tmp_path: Path
 ) -> None:
-    """A realm is its row in the registry, never just its URL."""
+    """A realm is identified by its row in the registry, not by its URL."""
     make.publish(source, PAGE)
     assert here.wait_for_watermark(now_ns(), PATIENCE)
     for name in ("index.json", "ada.json"):
@@ -138,7 +139,7 @@ def test_a_realm_that_a_peer_recreated_between_two_reads_is_the_new_one(
 def test_pages_of_a_remote_worker_are_shown_and_have_new_etags(
     web: Web, here: Listener, source: Realm, tmp_path: Path
 ) -> None:
-    """Who came between a publish and its pages doesn't keep what was there until then."""
+    """A visitor who came between the publish and its pages doesn't keep the old page."""
     make.publish(source, PAGE)
     _swap("<p>old</p>")
     make.publish(source, PAGE)
@@ -154,7 +155,7 @@ def test_pages_of_a_remote_worker_are_shown_and_have_new_etags(
 
 
 def _swap(html: str) -> None:
-    """What a worker does when the last card of the realm at PAGE is rendered."""
+    """Stores the last card of the realm at PAGE and swaps its index, as a worker does."""
     job = ReindexJob.objects.get(realm_url=PAGE, status="queued")
     (batch,) = lifecycle.create_batches(job, lifecycle.Plan(["index.json"], {PAGE: job.generation}))
     claimed = batches.lease_batch(batch.pk)
@@ -163,7 +164,7 @@ def _swap(html: str) -> None:
     assert batches.finish(claimed, [result])
 
 
-def test_hearing_of_ones_own_change_costs_a_look_and_changes_nothing(
+def test_the_notification_of_ones_own_change_causes_no_transpile(
     web: Web, here: Listener, source: Realm, monkeypatch: pytest.MonkeyPatch,
     nothing_transpiled: None,
 ) -> None:  # fmt: skip
@@ -177,7 +178,7 @@ def test_hearing_of_ones_own_change_costs_a_look_and_changes_nothing(
     monkeypatch.setattr(transpiling, "_run_deno", run)
     make.write(source, post__tsx=b"export const two: number = 2;")
     first = web.get(MODULE)
-    # As it comes back from the database, only later.
+    # Postgres sends this notification too, only later.
     notify(REALM_FILE_CHANGES, f"{source.url}:post.tsx")
     assert here.wait_for_watermark(now_ns(), PATIENCE)
     again = web.get(MODULE)
@@ -186,10 +187,10 @@ def test_hearing_of_ones_own_change_costs_a_look_and_changes_nothing(
     assert runs == ["post.tsx"]
 
 
-# --- How often ---------------------------------------------------------------------------------
+# --- How often keys move -----------------------------------------------------------------------
 
 
-def test_a_cleared_realm_is_one_wildcard_on_a_peer(
+def test_a_cleared_realm_moves_one_key_on_a_peer(
     peer: tuple[Listener, CountingBoard], source: Realm
 ) -> None:
     listener, board = peer
@@ -201,10 +202,10 @@ def test_a_cleared_realm_is_one_wildcard_on_a_peer(
     assert board.moved == [f"realm|{source.url}"]
 
 
-def test_invalidated_definitions_move_a_peer_once_under_every_name(
+def test_invalidated_definitions_move_each_key_once_on_a_peer(
     peer: tuple[Listener, CountingBoard],
 ) -> None:
-    """A module with its spellings, a realm, or everything: each key once, and no other."""
+    """A module with its spellings, a realm, or everything: each moves its own keys once."""
     listener, board = peer
     realm, stem = "http://localhost:4201/ada/site/", MODULE.removesuffix(".tsx")
     spellings = [stem + extension for extension in ("", ".tsx", ".ts", ".jsx", ".js")]

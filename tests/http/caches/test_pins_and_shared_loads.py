@@ -1,4 +1,4 @@
-"""P2 in its least obvious case: a request meets a load that began before the commit it asks for."""
+"""P2 when a request meets a load that began before the commit that it asks for."""
 
 import threading
 from typing import Any
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Holds the first load after it has read the database, until `release` is set."""
+    """Holds the first load after its database read, until `release` is set."""
     answers.caches.cache_clear()
     real, read, release = resolve, threading.Event(), threading.Event()
 
@@ -36,7 +36,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("header", ["pinned", "noCache"])
-def test_a_read_that_must_be_new_does_not_take_what_an_older_load_brings(
+def test_a_read_that_must_be_current_does_not_join_an_older_load(
     source: Realm, client: Any, held: Any, header: str
 ) -> None:
     read, release = held
@@ -61,7 +61,8 @@ def test_a_read_that_must_be_new_does_not_take_what_an_older_load_brings(
             return client.get(url, headers={**headers, "x-realm-min-generation": str(generation)})
         return client.get(f"{url}?noCache", headers=headers)
 
-    timer = threading.Timer(0.2, release.set)  # a request that joined would wait for this
+    # A request that joined the old load would wait for this timer.
+    timer = threading.Timer(0.2, release.set)
     timer.start()
     answer = ask()
     early.join(20)
@@ -70,7 +71,7 @@ def test_a_read_that_must_be_new_does_not_take_what_an_older_load_brings(
 
 
 def _commit_unheard(source: Realm) -> int:
-    """A write as another replica makes it, of which this replica has heard nothing yet."""
+    """Writes as another replica would, so that this replica hasn't heard of it."""
     board = local_board()
     real = board.bump
     board.bump = lambda keys: None  # type: ignore[method-assign]

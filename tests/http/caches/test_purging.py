@@ -1,4 +1,4 @@
-"""A purger tells shared caches what has changed, and believes only their receipts."""
+"""A purger tells shared caches what has changed, and trusts only their receipts."""
 
 import threading
 import time
@@ -31,20 +31,20 @@ HOUR = 3600
 
 @pytest.fixture
 def kept(web: Web, live: None, source: Realm, settings: Any, tmp_path: Path) -> Iterator[int]:
-    """The port of a Varnish that would keep answers for an hour."""
+    """The port of a Varnish that keeps answers for an hour."""
     settings.REALM_EDGE_SECONDS = HOUR
     make.write(source, label__ts=b"old")
     with varnish(tmp_path / "varnish", web.port) as port:
         yield port
 
 
-def test_a_change_is_seen_through_a_cache_that_is_purged(kept: int, source: Realm) -> None:
+def test_a_change_is_seen_through_a_purged_cache(kept: int, source: Realm) -> None:
     url = f"{SITE}label.ts"
     purger = Purger(f"http://127.0.0.1:{kept}/", ban, 0.1)
     listener = Listener("p", ToPurge([purger]), listen_connection, 2, 60, ping_connection)
     purger.start()
     with running(listener):
-        # What the listener may have missed before it listened has been purged.
+        # Wait for the purge of everything that may have changed before the listener listened.
         wait_until(lambda: purger.confirmed >= 2 and not purger.owed, "all is purged")
         assert ask(kept, "GET", url, accept=SOURCE).body == b"old"
         assert int(ask(kept, "GET", url, accept=SOURCE).headers["age"]) >= 0
@@ -55,7 +55,7 @@ def test_a_change_is_seen_through_a_cache_that_is_purged(kept: int, source: Real
     assert purger.failed == 0
 
 
-def test_a_purger_outlives_a_hook_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_purger_retries_after_its_hook_raises_an_error(caplog: pytest.LogCaptureFixture) -> None:
     came = []
 
     def hook(address: str, keys: Collection[str]) -> None:
@@ -97,8 +97,8 @@ def test_varnish_changes_no_answer(kept: int, web: Web, source: Realm) -> None:
             for _ in range(2):
                 answer = ask(kept, "GET", url, headers=headers)
                 found = differences(answer, wanted)
-                # It leaves out that a replica can be asked for a part, and may count the bytes of
-                # an answer whose length this server (unlike granian) doesn't say.
+                # Varnish may add a Content-Length where this server (unlike granian) sends none,
+                # and it omits Accept-Ranges.
                 own = ["via:", "x-varnish:", "accept-ranges:"]
                 own += [] if "content-length" in wanted.headers else ["content-length:"]
                 assert [each for each in found if not each.startswith(tuple(own))] == [], (
@@ -107,7 +107,7 @@ def test_varnish_changes_no_answer(kept: int, web: Web, source: Realm) -> None:
                 )
 
 
-def test_a_purge_is_retried_until_there_is_a_receipt(
+def test_a_purge_is_retried_until_a_receipt_comes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(purging, "BACKOFF_SECONDS", (0.01, 0.02))
@@ -133,7 +133,9 @@ def test_a_purge_is_retried_until_there_is_a_receipt(
     assert f"has not confirmed a purge of {SITE}: it is away" in caplog.text
 
 
-def test_what_changes_during_a_purge_is_purged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_realm_that_changes_during_a_purge_is_purged_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(purging, "WAY_SECONDS", 0.0)
     asked: list[float] = []
     purger: Purger
@@ -154,7 +156,7 @@ def test_what_changes_during_a_purge_is_purged_again(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("status", "repeats"), [(200, "nothing"), (200, "another"), (503, "it"), (302, "it")]
 )
-def test_no_other_answer_is_taken_for_a_receipt(status: int, repeats: str) -> None:
+def test_an_answer_without_the_right_receipt_fails_the_purge(status: int, repeats: str) -> None:
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:
             pass
@@ -178,7 +180,7 @@ def test_no_other_answer_is_taken_for_a_receipt(status: int, repeats: str) -> No
         ban(f"http://127.0.0.1:{server.server_port}/", [EVERY_REALM])
 
 
-def test_a_change_concerns_every_realm_around_it() -> None:
+def test_a_change_purges_every_realm_that_contains_its_url() -> None:
     heard: list[dict[str, str]] = []
     purger = Purger("http://cache/", lambda address, keys: None, 0)
     purger.owe = heard.append  # type: ignore[assignment, method-assign]
@@ -192,7 +194,7 @@ def test_a_change_concerns_every_realm_around_it() -> None:
     assert list(keys_of(PAGES).values()) == [PAGES]
 
 
-def test_clearing_caches_says_which_shared_one_has_not_confirmed(
+def test_clear_caches_names_a_shared_cache_that_has_not_confirmed(
     kept: int, settings: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings.REALM_EDGE_PURGE = [f"http://127.0.0.1:{kept}/"]
@@ -204,7 +206,7 @@ def test_clearing_caches_says_which_shared_one_has_not_confirmed(
     assert "http://127.0.0.1:1/: no answer" in capsys.readouterr().out
 
 
-def test_a_purger_without_caches_or_a_function_does_not_start(settings: Any) -> None:
+def test_a_purger_needs_caches_and_a_function_that_exists(settings: Any) -> None:
     with pytest.raises(CommandError, match="REALM_EDGE_PURGE is empty"):
         call_command("listen_file_changes", purge_edge=True)
     settings.REALM_EDGE_PURGE = ["http://127.0.0.1:1/"]

@@ -1,4 +1,4 @@
-"""Ada's realm and Bob's private one, and the modules that were built."""
+"""Fixtures: Ada's realm, Bob's private realm, and a record of built modules."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +16,7 @@ from tests.support.web import Web
 
 @pytest.fixture
 def site(web: Web, owner: Any) -> Realm:
-    """Ada's realm, which everyone may read, on a server with the card library."""
+    """Ada's public realm, on a server with the card library."""
     sync_base_realm()
     return make.source(SITE, owner, {**make.SITE, "thing.tsx": THING, "mine.tsx": ON_SECRET})
 
@@ -28,13 +28,13 @@ def bob() -> Any:
 
 @pytest.fixture
 def private(site: Realm, bob: Any) -> Realm:
-    """Bob's realm, which nobody else may read."""
+    """Bob's realm, which only he may read."""
     return make.source(PRIVATE, bob, {"secret.tsx": SECRET}, public=False)
 
 
 @pytest.fixture
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The modules that were built, one by one."""
+    """The URLs of the modules that were built, in order."""
     built: list[str] = []
     build = ModuleBuilder.build
 
@@ -48,6 +48,6 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def no_shared_lookups() -> Iterator[None]:
-    """Each test has a board of its own moment; a process's lookups live longer."""
+    """Each test has its own board, so the lookups that a process caches must be dropped."""
     definition_views._lookup.cache_clear()
     yield

@@ -1,4 +1,4 @@
-"""`_definition` answers follow the files that a module is made from."""
+"""`_definition` answers change with the files that a module is made from."""
 
 from typing import Any
 
@@ -13,9 +13,11 @@ LIBRARY = f"{ORIGIN}/bob/library/"
 PAGE = "http://ada.localhost:4201/"
 
 
-def test_a_draft_is_told_as_it_is_stored_now(web: Web, site: Realm, bob: Any) -> None:
-    """Whatever was written: the module, what it imports from another realm, what was missing, or
-    very many files."""
+def test_a_drafts_definition_follows_every_change_of_its_imports(
+    web: Web, site: Realm, bob: Any
+) -> None:
+    """The changes: an imported file of another realm, a file that was missing, and many files at
+    once."""
     part = b'import { string } from "@realm/base"; export const parts = { %b: string() };'
     library = make.source(LIBRARY, bob, {"part.ts": part % b"one"})
     make.write(
@@ -42,7 +44,7 @@ export class Whole extends Card {{ static fields = parts; }}
     assert fields(web, "whole", "Whole") == {"five"}
 
 
-def test_data_that_a_module_imports_is_a_part_of_what_it_defines(web: Web, site: Realm) -> None:
+def test_a_definition_follows_json_data_that_its_module_imports(web: Web, site: Realm) -> None:
     module = b"""\
 import { Card, string } from "@realm/base";
 import data from "./d%61ta.json" with { type: "json" };
@@ -58,7 +60,7 @@ export class Named extends Card { static fields = { [data.name]: string() }; }
     assert fields(web, "named", "Named") == {"three"}
 
 
-def test_an_inner_realm_has_definitions_of_its_own_while_it_exists(
+def test_an_inner_realm_has_its_own_definitions_while_it_exists(
     web: Web, site: Realm, owner: Any
 ) -> None:
     def person(field: str) -> bytes:
@@ -75,16 +77,16 @@ def test_an_inner_realm_has_definitions_of_its_own_while_it_exists(
     assert fields(web, f"{PAGE}docs/person", "Person", PAGE) == {"outer"}
 
 
-def test_what_is_not_code_leaves_definitions_as_they_are(
-    web: Web, site: Realm, builds: list[str]
-) -> None:
+def test_a_changed_card_does_not_drop_definitions(web: Web, site: Realm, builds: list[str]) -> None:
     told(ask(web, "thing"))
     make.write(site, index__json=make.card("./post", "Post", title="Other"))
     told(ask(web, "thing"))
     assert builds == [f"{SITE}thing.tsx"]
 
 
-def test_a_published_realm_tells_what_it_shows(web: Web, site: Realm) -> None:
+def test_a_published_realm_has_the_definitions_of_its_published_files(
+    web: Web, site: Realm
+) -> None:
     make.publish(site, PAGE)
     assert fields(web, "person", "Person", PAGE) == {"name"}
     make.write(site, person__tsx=make.PERSON_MODULE.replace("name:", "called:").encode())

@@ -1,5 +1,5 @@
-"""Definitions made from private realms are told to those who may read all of it, and to nobody
-else."""
+"""Definitions made from private realms are returned only to users who may read all of these
+realms."""
 
 import logging
 
@@ -25,7 +25,7 @@ from tests.support.clients.definitions_told import (
 from tests.support.web import ORIGIN, Web
 
 
-def test_a_private_realms_definitions_are_kept_for_each_reader_alone(
+def test_a_private_realms_definitions_are_stored_per_reader(
     web: Web, private: Realm, builds: list[str]
 ) -> None:
     let(private, "ada", "read")
@@ -41,7 +41,7 @@ def test_a_private_realms_definitions_are_kept_for_each_reader_alone(
     assert len(builds) == 2
 
 
-def test_a_public_module_is_everyones_whoever_asks_first(
+def test_a_public_modules_definition_is_shared_by_all_callers(
     web: Web, site: Realm, private: Realm, builds: list[str]
 ) -> None:
     bob, ada = make.realm_login(private, "bob"), make.realm_login(site, "ada")
@@ -54,7 +54,7 @@ def test_a_public_module_is_everyones_whoever_asks_first(
 def test_a_private_import_is_built_only_for_users_who_may_read_both(
     web: Web, site: Realm, private: Realm
 ) -> None:
-    """And is refused to everyone else, before and after."""
+    """All other callers are refused, before and after the build."""
     bob, ada = make.realm_login(private, "bob"), make.realm_login(site, "ada")
 
     def refused(**headers: str) -> None:
@@ -64,7 +64,7 @@ def test_a_private_import_is_built_only_for_users_who_may_read_both(
     refused()
     assert fields(web, f"{SITE}mine", "Mine", PRIVATE, **bob) == {"word", "more"}
     refused(**ada)
-    # Bob's token for the one realm is not one for the other.
+    # Bob's token for one realm doesn't count in the other.
     refused(**make.realm_login(site, "bob"))
     refused()
     assert row(f"{SITE}mine.tsx").definitions is None
@@ -100,7 +100,7 @@ def test_a_user_who_lost_access_gets_nothing_made_from_the_realm(
     assert error(ask(web, "mine", "Mine", **ada), 422)
 
 
-def test_a_realm_is_read_on_behalf_of_its_readers_only(private: Realm) -> None:
+def test_a_realm_is_read_only_on_behalf_of_its_readers(private: Realm) -> None:
     let(private, "ada", "read")
     assert reading_as(Caller("ada"))(PRIVATE)
     let(private, "ada")
@@ -109,7 +109,7 @@ def test_a_realm_is_read_on_behalf_of_its_readers_only(private: Realm) -> None:
     assert reading_as(Caller("bob"))(f"{PRIVATE}no/") is None
 
 
-def test_what_was_everyones_is_not_when_its_realm_is_not(
+def test_a_public_definition_ends_when_its_realm_becomes_private(
     web: Web, site: Realm, private: Realm
 ) -> None:
     let(private, "*", "read")
@@ -120,10 +120,10 @@ def test_what_was_everyones_is_not_when_its_realm_is_not(
     assert error(ask(web, "mine", "Mine"), 422)
 
 
-def test_a_change_of_permissions_refuses_the_builds_under_way(
+def test_a_change_of_permissions_raises_the_counter_of_its_realm(
     private: Realm,
 ) -> None:
-    """Its counter is part of the same transaction."""
+    """The change of permissions raises the realm's counter in the same transaction."""
     counter = CacheGeneration.objects.filter(scope="realm", key=PRIVATE)
     before = counter.values_list("generation", flat=True).first() or 0
     let(private, "ada", "read")
@@ -131,7 +131,7 @@ def test_a_change_of_permissions_refuses_the_builds_under_way(
     assert counter.get().generation == before + 2
 
 
-def test_the_operator_is_told_all_and_as_a_user_what_that_user_is(
+def test_the_operator_sees_all_definitions_unless_it_assumes_a_user(
     web: Web, site: Realm, private: Realm
 ) -> None:
     operator = {"Authorization": realm_token(OPERATOR, SITE, [], 60)}
@@ -141,7 +141,7 @@ def test_the_operator_is_told_all_and_as_a_user_what_that_user_is(
     assert error(ask(web, "mine", "Mine", **as_ada), 422)
 
 
-def test_a_token_that_is_no_good_makes_a_stranger_of_its_bearer(
+def test_a_caller_with_an_invalid_token_is_a_stranger(
     web: Web, site: Realm, private: Realm
 ) -> None:
     let(site, "bob", "read")
@@ -153,7 +153,7 @@ def test_a_token_that_is_no_good_makes_a_stranger_of_its_bearer(
     assert error(ask(web, "mine", **bob), 422)
 
 
-def test_a_build_for_a_user_is_told_of_in_the_log_without_their_name(
+def test_the_log_line_of_a_build_does_not_name_its_user(
     web: Web, private: Realm, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "definitions.lookup"):

@@ -1,5 +1,4 @@
-"""What `_definition` answers to wrong questions, and for modules that can't be built now or at
-all."""
+"""`_definition` answers to invalid requests, and for modules that can't be built."""
 
 import threading
 
@@ -34,7 +33,7 @@ from tests.support.web import API, Web
         ("module=thing&name=" + "a" * 201, "name", "200 characters"),
     ],
 )
-def test_a_parameter_that_is_wrong_is_named(
+def test_an_invalid_parameter_is_named(
     web: Web, site: Realm, query: str, parameter: str, why: str
 ) -> None:
     told_of = error(web.get(f"{SITE}_definition?{query}", API), 400)
@@ -46,25 +45,23 @@ def test_a_parameter_that_is_wrong_is_named(
     "module",
     ["nowhere", "dot.png", "index.json", "index", "", "..", "/nobody/x", "http://else.example/x"],
 )
-def test_what_is_no_module_is_not_found(web: Web, site: Realm, module: str) -> None:
+def test_a_file_that_is_not_a_module_is_a_404(web: Web, site: Realm, module: str) -> None:
     missing = error(ask(web, module or "."), 404)
     assert "was not found" in missing["message"]
     assert not Definition.objects.exists()
 
 
-def test_a_name_that_is_not_exported_is_not_found_among_those_that_are(
-    web: Web, site: Realm
-) -> None:
+def test_a_404_for_a_missing_name_lists_the_exported_names(web: Web, site: Realm) -> None:
     missing = error(ask(web, "thing", "Thong"), 404)
     assert missing["meta"] == {"exports": ["Owner", "Thing"]}
     assert missing["message"].endswith("exports no card named Thong; it exports Owner, Thing")
 
 
-def test_a_private_realms_module_is_no_more_than_one_that_there_isnt(
+def test_a_private_module_is_answered_like_a_missing_one(
     web: Web, site: Realm, private: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither for a stranger nor for someone who is signed in elsewhere; and also while there is
-    no place for another build."""
+    """Strangers and users of other realms get the same answer for both modules, even while no
+    further build may start."""
     for headers in ({}, make.realm_login(site, "ada")):
         for places in (2, 0):
             monkeypatch.setattr(definition_views, "_places", threading.Semaphore(places))
@@ -91,7 +88,7 @@ BROKEN: dict[str, tuple[bytes, int, str, list[str]]] = {
 }  # fmt: skip
 
 
-def test_a_failing_module_names_the_reason_and_the_import_to_blame(
+def test_a_failed_build_names_the_reason_and_the_failing_import(
     web: Web, site: Realm, builds: list[str]
 ) -> None:
     make.write_paths(site, {f"{name}.tsx": code for name, (code, *_) in BROKEN.items()})
@@ -110,10 +107,10 @@ def test_a_failing_module_names_the_reason_and_the_import_to_blame(
     assert Definition.objects.filter(expires_at=None, realm_url=SITE).count() == 0
 
 
-def test_a_replica_that_can_not_be_read_is_no_fault_of_the_module(
+def test_an_unreachable_replica_is_a_503_and_no_stored_error(
     web: Web, site: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where no replica answers, nothing is kept."""
+    """A failure to reach a replica isn't stored."""
     told(ask(web, "thing"))
 
     def away(builder: ModuleBuilder, module_url: str) -> None:
@@ -126,10 +123,10 @@ def test_a_replica_that_can_not_be_read_is_no_fault_of_the_module(
     assert Definition.objects.count() == 1
 
 
-def test_when_enough_requests_wait_for_builds_the_next_gets_503(
+def test_beyond_the_limit_of_waiting_requests_the_next_gets_503(
     web: Web, site: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row that is there is answered all the same."""
+    """A definition that is stored is still returned."""
     told(ask(web, "person"))
     monkeypatch.setattr(definition_views, "_places", threading.BoundedSemaphore(1))
     with definition_views._waiting("another"):
@@ -142,8 +139,8 @@ def test_when_enough_requests_wait_for_builds_the_next_gets_503(
     told(ask(web, "thing"))
 
 
-def test_those_who_are_sent_away_come_again_one_after_another() -> None:
-    """However many they are, in the end they come within half a minute."""
+def test_refused_clients_get_staggered_retry_times() -> None:
+    """Even a thousand clients are told to retry within half a minute."""
     turns = definition_views.Turns()
     now = 1000 * definition_views.NANOSECONDS
     told = [turns.take(now) for _ in range(1000)]

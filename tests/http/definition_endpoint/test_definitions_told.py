@@ -1,4 +1,4 @@
-"""What `_definition` tells of a module, by any of its names."""
+"""The content of `_definition` answers, for every spelling of a module."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.support.clients.definitions_told import PRIVATE, SITE, THING, ask, ro
 from tests.support.web import API, ORIGIN, Web
 
 
-def test_a_definition_tells_all_that_a_form_or_a_reader_needs(web: Web, site: Realm) -> None:
+def test_a_definition_has_the_fields_ancestors_and_build_data(web: Web, site: Realm) -> None:
     document = told(ask(web, "thing", "Thing"))
     data = document["data"]
     assert (data["type"], data["id"]) == ("definition", f"{SITE}thing.tsx/Thing")
@@ -39,7 +39,7 @@ def test_a_definition_tells_all_that_a_form_or_a_reader_needs(web: Web, site: Re
     assert meta["realms"] == [SITE, f"{ORIGIN}/base/"]
 
 
-def test_without_a_name_all_that_a_module_exports_is_told(web: Web, site: Realm) -> None:
+def test_without_a_name_all_exported_cards_are_returned(web: Web, site: Realm) -> None:
     make.write(site, label__ts=b'export const label = "no card";')
     assert {each["id"] for each in told(ask(web, "thing"))["data"]} == {
         f"{SITE}thing.tsx/Thing", f"{SITE}thing.tsx/Owner"
@@ -54,17 +54,20 @@ def test_without_a_name_all_that_a_module_exports_is_told(web: Web, site: Realm)
         f"{SITE}person.tsx", "deep/../person", f"{SITE}person?x#y",
     ],
 )  # fmt: skip
-def test_a_module_is_named_as_cards_name_it(web: Web, site: Realm, spelling: str) -> None:
-    """A path from the realm, from the server, or a URL, with its extension or without."""
+def test_a_module_may_be_named_in_every_spelling_that_cards_use(
+    web: Web, site: Realm, spelling: str
+) -> None:
+    """A module is named by a path relative to the realm or the server or by a URL, with or without
+    its extension."""
     assert told(ask(web, spelling, "Person"))["data"]["id"] == f"{SITE}person.tsx/Person"
 
 
-def test_the_card_library_is_a_module_as_well(web: Web, site: Realm) -> None:
+def test_the_card_library_has_a_definition_too(web: Web, site: Realm) -> None:
     data = told(ask(web, "@realm/base", "Card"))["data"]
     assert data["attributes"]["codeRef"] == {"module": "@realm/base", "name": "Card"}
 
 
-def test_a_name_beyond_ascii_is_one_module_however_it_is_spelt(
+def test_all_spellings_of_a_non_ascii_name_are_one_module(
     web: Web, site: Realm, builds: list[str]
 ) -> None:
     make.write_paths(site, {"ä b.tsx": make.PERSON_MODULE.encode()})
@@ -76,7 +79,7 @@ def test_a_name_beyond_ascii_is_one_module_however_it_is_spelt(
     assert told(ask(web, "ä b", "Thing"))["data"]["id"] == f"{url}/Thing"
 
 
-def test_what_has_been_built_is_answered_from_the_table(
+def test_a_stored_definition_is_returned_without_a_build(
     web: Web, site: Realm, builds: list[str]
 ) -> None:
     first, second = (told(ask(web, "thing")) for _ in range(2))
@@ -84,7 +87,9 @@ def test_what_has_been_built_is_answered_from_the_table(
     assert builds == [f"{SITE}thing.tsx"]
 
 
-def test_the_endpoint_is_as_the_others_are(web: Web, site: Realm, private: Realm) -> None:
+def test_the_endpoint_has_the_usual_headers_methods_and_permissions(
+    web: Web, site: Realm, private: Realm
+) -> None:
     url = f"{SITE}_definition?module=thing"
     answer, head = web.get(url, API), web.request("HEAD", url, accept=API)
     assert (head.status, head.body) == (200, b"")

@@ -1,6 +1,6 @@
-"""A command-line client's whole session, request by request as it sends them, over a socket.
+"""The whole session of a command-line client over a socket, with the requests that it sends.
 
-Each step is something that existing clients rely on; the comments say what.
+Existing clients rely on each step, as the comments explain.
 """
 
 import json
@@ -24,7 +24,8 @@ JSON = "application/json"
 
 
 class Client:
-    """What the client keeps between requests: its tokens, sent as they are, without `Bearer`."""
+    """The state that the client keeps between requests: its tokens, which it sends without
+    `Bearer`."""
 
     def __init__(self, web: Web) -> None:
         self.web = web
@@ -56,7 +57,7 @@ class Client:
 
 @pytest.fixture
 def client(web: Web, owner: Any) -> Client:
-    """A client that is signed in and has made its realm."""
+    """A client that has signed in and created its realm."""
     client = Client(web)
     login = {"username": "ada", "password": "ada"}
     signed_in = client.ask("POST", f"{ORIGIN}/_server-session", accept=JSON, body=login)
@@ -69,7 +70,7 @@ def client(web: Web, owner: Any) -> Client:
     assert json.loads(made.text)["data"]["id"] == REALM
     again = client.ask("POST", f"{ORIGIN}/_create-realm", client.server, body=create)
     assert again.status == 400
-    # Both are read out of the message: that it is there already, and where.
+    # The client parses the message: that the realm exists, and its URL.
     found = re.search(r"'(.+?)' already exists", json.loads(again.text)["errors"][0])
     assert found is not None
     assert found[1] == REALM
@@ -83,7 +84,7 @@ def client(web: Web, owner: Any) -> Client:
 
 
 def rendered() -> None:
-    """What the workers do, as far as readiness can tell."""
+    """Marks the queued job as done, as far as readiness can tell."""
     job = ReindexJob.objects.get(realm_url=PAGE, status="queued")
     ReindexJob.objects.filter(pk=job.pk).update(status="done")
     IndexHead.objects.update_or_create(
@@ -93,20 +94,22 @@ def rendered() -> None:
 
 
 def test_a_client_pushes_compares_and_pulls(client: Client) -> None:
-    # The token goes raw or after `Bearer`.
+    # The token works with and without `Bearer`.
     for token in (client.realm, f"Bearer {client.realm}"):
         assert client.ask("GET", f"{REALM}_info", token).status == 200
     before = client.mtimes()
     assert set(before) == {f"{REALM}realm.json", f"{REALM}index.json"}, "absolute URLs"
 
-    # Text, one by one: Accept card+source, Content-Type card+source or text/plain.
+    # A text file is sent alone: Accept is card+source, and Content-Type is card+source or
+    # text/plain.
     for content_type in (SOURCE, "text/plain;charset=UTF-8"):
         answer = client.ask(
             "POST", f"{REALM}notes.md", client.realm,
             accept=SOURCE, content_type=content_type, raw="Grüße".encode(),
         )  # fmt: skip
         assert answer.status == 204
-    # Binary and unknown extensions, one by one: by Content-Type, while Accept is */*.
+    # A binary file or one with an unknown extension is sent alone: Accept is */*, so only
+    # Content-Type selects the endpoint.
     for name in ("dot.png", "data.xyzzy"):
         answer = client.ask(
             "POST", REALM + name, client.realm,
@@ -114,7 +117,8 @@ def test_a_client_pushes_compares_and_pulls(client: Client) -> None:
         )  # fmt: skip
         assert answer.status == 204
 
-    # All other text at once: exactly 201, a result for each in the order sent.
+    # All other texts are sent in one request: the answer is exactly 201, with a result for each in
+    # the order sent.
     names = ["post.tsx", "person.tsx", "ada.json", "index.json"]
     operations = [
         {
@@ -134,13 +138,14 @@ def test_a_client_pushes_compares_and_pulls(client: Client) -> None:
     results = json.loads(pushed.text)["atomic:results"]
     assert [each["data"]["id"] for each in results] == [REALM + name for name in names]
     refused = client.ask("POST", f"{REALM}_atomic", client.realm, content_type=API, body=atomic)
-    # The client finds what is there already by the href that it sent, and makes that an update.
+    # The client reads from each error the href that exists already, and turns that operation into
+    # an update.
     there = [each["detail"] for each in json.loads(refused.text)["errors"]]
     assert refused.status == 409
     matches = [re.search(r"Resource (\S+) ", detail) for detail in there]
     assert [match and match[1] for match in matches] == names[:3]
 
-    # What differs is what was changed, and nothing that wasn't.
+    # Only the mtimes of changed files differ.
     after = client.mtimes()
     assert {url for url, at in after.items() if before.get(url) != at} == {
         REALM + name for name in (*names, "notes.md", "dot.png", "data.xyzzy")
@@ -151,7 +156,7 @@ def test_a_client_pushes_compares_and_pulls(client: Client) -> None:
         url.removeprefix(REALM) for url in after
     }
 
-    # Downloads tell truthfully what they are.
+    # Downloads have the right content type.
     for name, content_type in {
         "dot.png": "image/png",
         "notes.md": "text/markdown; charset=utf-8",
@@ -167,12 +172,12 @@ def test_a_client_pushes_compares_and_pulls(client: Client) -> None:
     assert f"{REALM}notes.md" not in client.mtimes()
 
 
-def test_a_client_publishes_waits_and_takes_down(client: Client) -> None:
+def test_a_client_publishes_polls_and_unpublishes(client: Client) -> None:
     report = client.ask("GET", f"{REALM}_publishability", client.realm)
     assert report.status == 200, "exactly"
     assert json.loads(report.text)["data"]["attributes"]["publishable"] is True
 
-    # --tolerate-missing: 422 with these words.
+    # For --tolerate-missing the client needs a 422 with these words.
     missing = client.unpublish()
     assert missing.status == 422
     assert re.search("not found", missing.text, re.IGNORECASE)
@@ -181,7 +186,8 @@ def test_a_client_publishes_waits_and_takes_down(client: Client) -> None:
     assert published.status == 202
     assert json.loads(published.text)["data"]["attributes"]["publishedRealmURL"] == PAGE
 
-    # The poll: until any 2xx, with a token whose realm is nonsense on the public check.
+    # The client polls until any 2xx, with a token for a realm that doesn't exist, since the check
+    # is public.
     nonsense = realm_token(OPERATOR, f"{PAGE}_readiness-check/", [], 60)
     waiting = client.ask("GET", READY, nonsense)
     assert (waiting.status, waiting.headers["retry-after"]) == (503, "1")
@@ -203,8 +209,9 @@ def test_a_client_publishes_waits_and_takes_down(client: Client) -> None:
     assert client.ask("GET", READY).status == 404
 
 
-def test_what_is_somebody_elses_is_not_taken_down_and_tried_again(client: Client) -> None:
-    """On 400 or 409 from a publish clients unpublish the target and retry: this is a 403."""
+def test_a_publish_over_another_users_realm_is_a_403(client: Client) -> None:
+    """A client that gets 400 or 409 from a publish unpublishes the target and retries, so this must
+    be a 403."""
     bobs = make.source(f"{ORIGIN}/bob/blog/", make.user("bob"), make.SITE)
     make.publish(bobs, PAGE)
     assert client.publish().status == 403
@@ -213,7 +220,8 @@ def test_what_is_somebody_elses_is_not_taken_down_and_tried_again(client: Client
 
 
 def test_a_client_with_the_seed_needs_no_password(client: Client) -> None:
-    """It mints its tokens: the operator's for realms, the owner's for the server."""
+    """The client mints its own tokens: the operator's for realms, and the owner's for the
+    server."""
     client.realm = realm_token(OPERATOR, REALM, [], 60)
     client.server = server_token("ada", 7 * 24 * 3600)
     answer = client.ask(

@@ -16,7 +16,7 @@ def report(web: Web, realm: Realm) -> Any:
     return attributes(answer, "realm-publishability")
 
 
-def test_a_realm_that_leans_on_nothing_private_is_publishable(web: Web, source: Realm) -> None:
+def test_a_realm_without_private_dependencies_is_publishable(web: Web, source: Realm) -> None:
     make.write(source, broken__tsx=b"import {", odd__json=b"[1]", empty__ts=b"")
     assert report(web, source) == {
         "publishable": True, "realmURL": source.url, "violations": []
@@ -25,7 +25,7 @@ def test_a_realm_that_leans_on_nothing_private_is_publishable(web: Web, source: 
     assert report(web, source)["publishable"] is False
 
 
-def test_what_leans_on_a_private_realm_is_named_with_what_it_leans_on(
+def test_each_file_with_a_private_dependency_is_named(
     web: Web, source: Realm, private: Realm
 ) -> None:
     public = make.source(f"{ORIGIN}/ada/public/", source.owner, make.SITE)
@@ -53,7 +53,7 @@ def test_what_leans_on_a_private_realm_is_named_with_what_it_leans_on(
     ]
 
 
-def test_a_private_realm_leans_on_itself_only_where_it_names_itself(
+def test_a_private_realm_depends_on_itself_only_by_an_absolute_url(
     web: Web, private: Realm
 ) -> None:
     assert report(web, private)["violations"] == []
@@ -62,7 +62,7 @@ def test_a_private_realm_leans_on_itself_only_where_it_names_itself(
     assert violation["resource"] == f"{private.url}self.json"
 
 
-def test_a_failed_card_is_named_until_something_changes(web: Web, source: Realm) -> None:
+def test_a_failed_card_is_reported_until_its_source_changes(web: Web, source: Realm) -> None:
     make.publish(source, PAGE)
     job = ReindexJob.objects.get(realm_url=PAGE)
     row = {"job": job, "realm_url": PAGE}

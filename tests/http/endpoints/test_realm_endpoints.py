@@ -1,4 +1,4 @@
-"""Every endpoint of a realm: who may, by which methods, and where a realm is."""
+"""Every endpoint of a realm: permissions, methods, and where it answers."""
 
 from typing import Any
 
@@ -45,9 +45,7 @@ def test_a_private_realm_answers_its_readers_only(
         ("index.json", "GET, HEAD, POST, DELETE, OPTIONS"),
     ],
 )
-def test_a_method_that_is_not_possible_is_told_which_are(
-    web: Web, source: Realm, path: str, allow: str
-) -> None:
+def test_a_405_lists_the_allowed_methods(web: Web, source: Realm, path: str, allow: str) -> None:
     answer = web.request("PUT", source.url + path, accept=API, body=b"{}")
     assert (answer.status, answer.headers["allow"]) == (405, allow)
     assert web.get(f"{ORIGIN}/_publish-realm").headers["allow"] == "POST, OPTIONS"
@@ -60,14 +58,16 @@ def test_the_endpoints_answer_at_the_root_of_a_published_host(web: Web, source: 
         assert told(web.get(PAGE + path, API), kind)["id"] == PAGE
 
 
-def test_a_file_may_bear_an_endpoints_name(web: Web, source: Realm, ada: dict[str, str]) -> None:
+def test_a_file_may_have_the_name_of_an_endpoint(
+    web: Web, source: Realm, ada: dict[str, str]
+) -> None:
     for name in ("_info", "deep/_mtimes", "_atomic"):
         assert web.upload(source.url + name, b"text", ada).status == 204
         assert web.get(source.url + name, SOURCE).text == "text"
         assert web.request("DELETE", source.url + name, accept=SOURCE, headers=ada).status == 204
 
 
-def test_a_realm_within_a_realm_is_found_without_its_slash(
+def test_an_inner_realm_url_without_its_slash_redirects(
     web: Web, live: None, source: Realm, owner: Any
 ) -> None:
     url = f"{source.url}inner"
@@ -83,13 +83,13 @@ def test_a_realm_within_a_realm_is_found_without_its_slash(
     assert web.get(url, SOURCE).body == b"a file", "what is there is not hidden"
 
 
-def test_no_cache_leaves_nothing_cached_behind(web: Web, live: None, source: Realm) -> None:
+def test_a_no_cache_read_drops_the_cached_answer(web: Web, live: None, source: Realm) -> None:
     url = f"{source.url}index.json"
     seen = [web.get(each, SOURCE).cache for each in (url, url, f"{url}?noCache", url, url)]
     assert seen == ["miss", "hit", "miss", "miss", "hit"]
 
 
-def test_a_read_that_names_a_type_for_no_body_hides_no_endpoint(
+def test_a_content_type_without_a_body_does_not_change_a_read(
     web: Web, live: None, source: Realm
 ) -> None:
     url = f"{source.url}_info"

@@ -28,7 +28,7 @@ PROGRESS = f"http://localhost:4201/_publish-progress?published_realm_url={URL}"
 
 @pytest.fixture
 def published(web: Web, source: Realm, sent: Sent) -> Realm:
-    """The site's published realm; its first job is queued."""
+    """The published realm of the site, whose first job is queued."""
     make.publish(source, URL)
     return Realm.objects.get(url=URL)
 
@@ -50,7 +50,7 @@ def newest() -> ReindexJob:
     return job
 
 
-def test_progress_and_readiness_tell_each_phase_of_a_job(
+def test_progress_and_readiness_report_each_phase_of_a_job(
     web: Web, published: Realm, settings: Settings
 ) -> None:
     check = f"{URL}_readiness-check"
@@ -94,7 +94,7 @@ def test_progress_and_readiness_tell_each_phase_of_a_job(
     assert readiness(web, check) == (200, None)
 
 
-def test_progress_is_for_the_owner_and_names_what_is_missing(web: Web, published: Realm) -> None:
+def test_progress_is_only_for_the_owner(web: Web, published: Realm) -> None:
     make.user("bob")
     elsewhere = PROGRESS.replace("ada.localhost", "nowhere.localhost")
     assert web.get(PROGRESS, API).status == 401
@@ -111,7 +111,7 @@ def post(web: Web, url: str, **headers: str) -> int:
     )
 
 
-def test_an_owner_has_a_realm_reindexed_in_part_or_whole_and_cancels_it(
+def test_an_owner_can_reindex_fully_reindex_and_cancel(
     web: Web, published: Realm, source: Realm, sent: Sent
 ) -> None:
     make.user("bob")
@@ -131,7 +131,7 @@ def test_an_owner_has_a_realm_reindexed_in_part_or_whole_and_cancels_it(
     assert ReindexJob.objects.filter(realm_url=source.url).count() == 1
 
 
-def test_the_commands_render_follow_and_cancel(
+def test_the_commands_reindex_follow_and_cancel(
     web: Web, published: Realm, source: Realm, sent: Sent
 ) -> None:
     from realms.publishing.bootstrap import sync_base_realm
@@ -164,7 +164,7 @@ def test_the_commands_render_follow_and_cancel(
 # --- Source realms -----------------------------------------------------------------------------
 
 
-def test_writes_to_a_source_realm_are_gathered_into_one_job(
+def test_writes_to_a_source_realm_share_one_job(
     source: Realm, sent: Sent, settings: Settings
 ) -> None:
     settings.REALM_INDEX_SOURCES = True
@@ -175,13 +175,13 @@ def test_writes_to_a_source_realm_are_gathered_into_one_job(
     assert (job.generation, last - first) == (last, 2)
     assert sent == [(tasks.work.name, queue.QUIET.total_seconds())]
     assert job.due_at is not None and job.due_at > timezone.now()
-    ReindexJob.objects.update(sent_at=timezone.now())  # its message comes, before it is due
+    ReindexJob.objects.update(sent_at=timezone.now())  # The message arrives before the job is due.
     assert not tasks.work() and not tasks.work()
-    assert len(sent) == 2  # one more was sent
+    assert len(sent) == 2  # The worker sends one more message.
     ReindexJob.objects.update(due_at=timezone.now())
     assert lifecycle.lease_job(job.pk) is not None
 
-    # It has begun: what comes now is for the job that follows.
+    # The job has started, so later writes are left to its successor.
     newer = make.write(source, c__json=make.card("./post", "Post", title="c"))
     job.refresh_from_db()
     assert (job.generation, job.next_generation) == (last, newer)
@@ -210,7 +210,7 @@ def test_a_private_source_has_an_index_and_no_page_for_strangers(
     assert job is not None and (job.rendered, job.carried) == (1, 1)
 
 
-def test_a_cancelled_job_leaves_nothing_behind_that_is_shown(sent: Sent, owner: Any) -> None:
+def test_a_cancelled_job_stores_no_cards(sent: Sent, owner: Any) -> None:
     with transaction.atomic():
         job = queue.enqueue_job(URL, 1)
     (made,) = lifecycle.create_batches(job, lifecycle.Plan(["a.json"], {URL: 1}))

@@ -1,4 +1,4 @@
-"""The server's endpoints as clients meet them: bodies, headers and statuses, word for word."""
+"""The server's endpoints as clients see them: exact bodies, headers and statuses."""
 
 import json
 import re
@@ -21,13 +21,13 @@ PAGE = "http://ada.localhost:4201/"
 
 
 def document(answer: Answer) -> Any:
-    """The `data` of a JSON:API answer."""
+    """Returns the `data` of a JSON:API answer."""
     assert answer.headers["content-type"] == API
     return json.loads(answer.text)["data"]
 
 
 def errors(answer: Answer) -> list[str]:
-    """The messages of a server endpoint's refusal."""
+    """Returns the messages of an error of a server endpoint."""
     told = json.loads(answer.text)["errors"]
     assert all(isinstance(each, str) for each in told)
     return list(told)
@@ -52,7 +52,7 @@ def delete(web: Web, url: str, name: str = "ada") -> Answer:
 
 
 @pytest.mark.parametrize(("lifetime", "days"), [(None, 1), ("standard", 1), ("extended", 7)])
-def test_a_session_is_a_token_for_a_day_or_if_asked_for_a_week(
+def test_a_session_token_lasts_a_day_or_on_request_a_week(
     web: Web, owner: Any, lifetime: str | None, days: int
 ) -> None:
     body = {"username": "ada", "password": "ada"} | ({"lifetime": lifetime} if lifetime else {})
@@ -67,7 +67,7 @@ def test_a_session_is_a_token_for_a_day_or_if_asked_for_a_week(
     assert web.post(f"{ORIGIN}/_create-realm", realm, {"Authorization": token}).status == 202
 
 
-def test_a_user_who_may_no_longer_sign_in_gets_no_session(web: Web, owner: Any) -> None:
+def test_a_deactivated_user_gets_no_session(web: Web, owner: Any) -> None:
     owner.is_active = False
     owner.save()
     answer = web.post(f"{ORIGIN}/_server-session", {"username": "ada", "password": "ada"})
@@ -79,7 +79,7 @@ def test_a_user_who_may_no_longer_sign_in_gets_no_session(web: Web, owner: Any) 
 
 
 def test_a_new_realm_has_its_two_cards_and_belongs_to_its_maker(web: Web, owner: Any) -> None:
-    """It is in the registry with its kind and owner, and with the owner's permissions."""
+    """The registry has the realm's kind and owner, and the owner has all permissions."""
     attributes = {"endpoint": "new", "name": "Ädas „neues“ Reich", "iconURL": "/i.svg", "mood": 3}
     body = {"data": {"type": "realm", "attributes": attributes}}
     answer = web.post(f"{ORIGIN}/_create-realm", body, make.login("ada"))
@@ -101,10 +101,10 @@ def test_a_new_realm_has_its_two_cards_and_belongs_to_its_maker(web: Web, owner:
     assert web.get(f"{url}index.json", SOURCE).status == 401
 
 
-def test_a_second_realm_at_a_url_is_refused_in_the_words_of_the_protocol(
+def test_a_second_realm_at_a_url_is_refused_with_the_expected_message(
     web: Web, source: Realm
 ) -> None:
-    """Registering a URL again changes nothing of what stands there."""
+    """Creating a realm at a used URL changes nothing."""
     before = everything()
     body = {"data": {"type": "realm", "attributes": {"endpoint": "site", "name": "Again"}}}
     answer = web.post(f"{ORIGIN}/_create-realm", body, make.login("ada"))
@@ -113,7 +113,7 @@ def test_a_second_realm_at_a_url_is_refused_in_the_words_of_the_protocol(
     assert everything() == before
 
 
-def test_a_realm_needs_a_user_who_exists(web: Web, owner: Any) -> None:
+def test_an_unknown_user_cannot_create_a_realm(web: Web, owner: Any) -> None:
     body = {"data": {"type": "realm", "attributes": {"endpoint": "new", "name": "New"}}}
     assert web.post(f"{ORIGIN}/_create-realm", body, make.login("eve")).status == 403
     assert not Realm.objects.filter(url__contains="/eve/").exists()
@@ -122,7 +122,7 @@ def test_a_realm_needs_a_user_who_exists(web: Web, owner: Any) -> None:
 # --- _publish-realm ----------------------------------------------------------------------------
 
 
-def test_a_publish_answers_where_and_when_and_how_to_wait(
+def test_a_publish_answers_with_the_url_the_time_and_the_readiness_url(
     web: Web, source: Realm, sent: list[tuple[str, int]]
 ) -> None:
     answer = publish(web, source.url, PAGE)
@@ -162,7 +162,7 @@ def test_a_publish_answers_where_and_when_and_how_to_wait(
     ],
 )
 def test_a_published_url_has_one_spelling(web: Web, source: Realm, spelling: str) -> None:
-    """Case, default port, query and hash make no second realm."""
+    """Case, default port, query and hash don't make another realm."""
     first = document(publish(web, source.url, PAGE))
     again = document(publish(web, source.url.removesuffix("/"), spelling))
     assert again["attributes"]["publishedRealmURL"] == PAGE
@@ -175,7 +175,7 @@ def test_a_default_port_is_no_part_of_a_published_url(web: Web, source: Realm, p
     assert document(answer)["attributes"]["publishedRealmURL"] == "http://ada.localhost/"
 
 
-def test_publishing_into_ones_own_name_is_possible(web: Web, source: Realm) -> None:
+def test_a_user_may_publish_below_their_own_name(web: Web, source: Realm) -> None:
     url = f"{ORIGIN}/ada/shown/"
     assert publish(web, source.url, url).status == 202
     assert web.get(f"{url}ada.json").status == 200
@@ -183,7 +183,7 @@ def test_publishing_into_ones_own_name_is_possible(web: Web, source: Realm) -> N
 
 @pytest.mark.parametrize("kind", ["server", "realm"])
 def test_the_operator_may_publish_for_others(web: Web, source: Realm, kind: str) -> None:
-    """Clients that hold the seed mint the operator's tokens themselves, of either kind."""
+    """Clients that hold the seed mint both kinds of the operator's tokens."""
     of_realm = realm_token(OPERATOR, source.url, [], 60)
     body = {"sourceRealmURL": source.url, "publishedRealmURL": PAGE}
     headers = {"Authorization": of_realm if kind == "realm" else server_token(OPERATOR)}
@@ -200,7 +200,7 @@ def test_a_bearer_prefix_is_accepted(web: Web, source: Realm) -> None:
     assert web.post(f"{ORIGIN}/_publish-realm", body, headers).status == 202
 
 
-def test_a_body_is_read_whatever_its_content_type_says(web: Web, source: Realm) -> None:
+def test_a_body_is_read_with_any_content_type(web: Web, source: Realm) -> None:
     body = {"sourceRealmURL": source.url, "publishedRealmURL": PAGE}
     headers = {**make.login("ada"), "Content-Type": "text/plain"}
     assert web.post(f"{ORIGIN}/_publish-realm", body, headers).status == 202
@@ -209,8 +209,8 @@ def test_a_body_is_read_whatever_its_content_type_says(web: Web, source: Realm) 
 # --- _unpublish-realm --------------------------------------------------------------------------
 
 
-def test_an_unpublish_answers_what_is_gone(web: Web, source: Realm) -> None:
-    """What is out of the registry is 404 at once."""
+def test_an_unpublish_answers_with_the_removed_realm(web: Web, source: Realm) -> None:
+    """After the unpublish every URL of the realm is a 404 at once."""
     published = document(publish(web, source.url, PAGE))
     answer = unpublish(web, PAGE.removesuffix("/"))
     assert answer.status == 200
@@ -236,7 +236,7 @@ def test_an_unpublish_answers_what_is_gone(web: Web, source: Realm) -> None:
 # --- _delete-realm -----------------------------------------------------------------------------
 
 
-def test_a_delete_takes_the_source_and_its_copies(web: Web, source: Realm) -> None:
+def test_a_delete_removes_the_source_and_its_published_realms(web: Web, source: Realm) -> None:
     publish(web, source.url, PAGE)
     answer = delete(web, f"{source.url.removesuffix('/')}?x=1#y")
     assert (answer.status, answer.body) == (204, b"")
@@ -247,7 +247,7 @@ def test_a_delete_takes_the_source_and_its_copies(web: Web, source: Realm) -> No
     assert source.url in errors(again)[0]
 
 
-def test_a_delete_needs_a_source_of_ones_own_below_ones_own_name(web: Web, source: Realm) -> None:
+def test_only_the_owner_may_delete_a_source_realm(web: Web, source: Realm) -> None:
     publish(web, source.url, PAGE)
     bob = make.user("bob")
     co_owned = make.source(f"{ORIGIN}/bob/site/", bob, make.SITE)
@@ -262,7 +262,7 @@ def test_a_delete_needs_a_source_of_ones_own_below_ones_own_name(web: Web, sourc
 # --- Readiness ---------------------------------------------------------------------------------
 
 
-def test_a_published_realm_is_ready_when_its_pages_are_those_of_now(
+def test_a_published_realm_is_ready_when_its_current_pages_are_shown(
     web: Web, source: Realm
 ) -> None:
     generation = document(publish(web, source.url, PAGE))["attributes"]["generation"]
@@ -293,9 +293,7 @@ def test_a_published_realm_is_ready_when_its_pages_are_those_of_now(
     assert web.get(f"{check}?awaitPrerenderHtml=true", API).status == 503
 
 
-def test_readiness_is_public_and_ignores_whatever_token_comes_with_it(
-    web: Web, source: Realm
-) -> None:
+def test_readiness_is_public_and_ignores_tokens(web: Web, source: Realm) -> None:
     RealmPermission.objects.filter(realm=source, audience="everyone").delete()
     publish(web, source.url, PAGE)
     ReindexJob.objects.update(status=ReindexJob.Status.DONE)
@@ -309,9 +307,7 @@ def test_readiness_is_public_and_ignores_whatever_token_comes_with_it(
 
 
 @pytest.mark.parametrize("path", ["/_publish-realm", "/_delete-realm", "/ada/site/index.json"])
-def test_a_browser_may_ask_first_and_remember_the_answer_for_a_day(
-    web: Web, source: Realm, path: str
-) -> None:
+def test_a_preflight_answer_may_be_cached_for_a_day(web: Web, source: Realm, path: str) -> None:
     headers = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
     answer = web.request("OPTIONS", ORIGIN + path, headers=headers)
     assert answer.status == 204
@@ -321,7 +317,7 @@ def test_a_browser_may_ask_first_and_remember_the_answer_for_a_day(
     assert answer.headers["access-control-max-age"] == "86400"
 
 
-def test_a_browser_may_read_answers_and_refusals(web: Web, source: Realm) -> None:
+def test_cors_headers_are_on_answers_and_errors(web: Web, source: Realm) -> None:
     for answer in (
         publish(web, source.url, PAGE),
         publish(web, source.url, "nowhere"),

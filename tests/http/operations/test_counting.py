@@ -1,4 +1,5 @@
-"""What a web worker counts of the requests that it answers, and what it tells the sidecar."""
+"""What a web worker counts for the requests that it answers, and the figures that it writes for the
+sidecar."""
 
 import json
 from pathlib import Path
@@ -39,7 +40,7 @@ def test_each_read_is_a_hit_a_miss_or_a_bypass(web: Web, source: Realm) -> None:
     assert web.get(url).cache == "miss"
     assert since(before) == (0, 0, 1), "the board isn't live"
     vouch()
-    # What was loaded without a live board has a good stamp nevertheless.
+    # An answer that was loaded without a live board still has a valid stamp.
     assert [web.get(url, SOURCE).cache for _ in range(3)] == ["miss", "hit", "hit"]
     assert since(before) == (2, 1, 1)
     local_board().go_live(now_ns() - 1)
@@ -57,7 +58,7 @@ def test_a_hit_of_a_private_realm_is_counted_too(web: Web, live: None, owner: ob
     assert since(before) == (1, 1, 0)
 
 
-def test_publishes_and_the_time_of_their_locks_are_counted(source: Realm) -> None:
+def test_publishes_and_their_lock_times_are_counted(source: Realm) -> None:
     before = counts.publishes.count, counts.locks_held.count, counts.locks_held.seconds
     make.publish(source, "http://ada.localhost:4201/")
     assert counts.publishes.count == before[0] + 1
@@ -66,14 +67,14 @@ def test_publishes_and_the_time_of_their_locks_are_counted(source: Realm) -> Non
     assert 0 < held < counts.publishes.seconds
 
 
-def test_locks_that_end_with_an_error_are_counted() -> None:
+def test_locks_of_a_failed_block_are_counted() -> None:
     before = counts.locks_held.count
     with pytest.raises(ZeroDivisionError), realm_write_lock("http://localhost:4201/ada/x/"):
         raise ZeroDivisionError
     assert counts.locks_held.count == before + 1
 
 
-def test_a_web_worker_tells_its_figures_again_and_again(
+def test_a_web_worker_writes_its_figures_regularly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, web: Web, source: Realm
 ) -> None:
     monkeypatch.setattr(telling, "WRITE_SECONDS", 0.01)

@@ -1,5 +1,4 @@
-"""After a database error: what the client is told, what the log says, and which errors are reported
-as bugs."""
+"""Database errors: the answer to the client, the log, and which errors are reported as bugs."""
 
 import logging
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ MISTAKES = ["23502", "23514", "42P01", "42501", "XX000"]
 
 @pytest.fixture
 def mistakes() -> Iterator[list[Any]]:
-    """What an error tracker is told of."""
+    """The signals that an error tracker receives."""
     seen: list[Any] = []
 
     def note(**told: Any) -> None:
@@ -41,7 +40,7 @@ def mistakes() -> Iterator[list[Any]]:
 
 
 def raising(monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
-    """Has the next reads fail by a statement."""
+    """Makes the following reads run a failing statement."""
 
     def read(*args: Any, **named: Any) -> None:
         with connection.cursor() as cursor:
@@ -63,7 +62,7 @@ def error_of(code: str) -> str:
         ("22021", 400),
     ],
 )
-def test_a_database_error_is_told_by_its_kind(
+def test_a_database_error_has_the_status_of_its_kind(
     web: Web,
     source: Realm,
     mistakes: list[Any],
@@ -82,7 +81,7 @@ def test_a_database_error_is_told_by_its_kind(
     assert len(traces) == (status == 500 or code in ("40P01", "40001", "57014"))
 
 
-def test_a_connection_cut_in_a_request_is_a_503_and_the_next_is_answered(
+def test_a_connection_lost_in_a_request_is_a_503_and_is_replaced(
     web: Web, source: Realm, mistakes: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -141,7 +140,7 @@ def test_while_the_database_is_away_a_replica_is_alive(
 
 
 def is_other(record: logging.LogRecord) -> bool:
-    """Whether a record tells of more than a database that is away."""
+    """Whether a record is about more than an unreachable database."""
     return OneLineASecond().filter(record) and "the database is away" not in record.getMessage()
 
 
@@ -155,7 +154,7 @@ def _elsewhere(kind: Any) -> Any:
 
 
 def records(*errors: BaseException) -> list[logging.LogRecord]:
-    """As a web worker, a Celery worker and a sidecar log them."""
+    """Makes log records as a web worker, a Celery worker and a sidecar do."""
     made = []
     for error in errors:
         info = (type(error), error, None)
@@ -170,7 +169,7 @@ def records(*errors: BaseException) -> list[logging.LogRecord]:
     return made
 
 
-def test_a_database_that_is_away_is_one_line_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_database_is_logged_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     moment = 10.0
     monkeypatch.setattr("time.monotonic", lambda: moment)
     away = OperationalError("connection failed\n\tIs the server running?\n- host: refused")
@@ -188,7 +187,7 @@ def test_a_database_that_is_away_is_one_line_a_second(monkeypatch: pytest.Monkey
     assert all(record.getMessage() for record in records(other))
 
 
-def test_an_answer_is_logged_where_its_cause_is_and_not_once_more() -> None:
+def test_an_error_answer_is_logged_once_at_its_cause() -> None:
     def answered(status: int, info: Any) -> bool:
         record = logging.LogRecord("django.request", logging.ERROR, "", 1, "x", (), info)
         record.status_code = status
@@ -217,7 +216,7 @@ def test_an_answer_is_logged_where_its_cause_is_and_not_once_more() -> None:
         AttributeError("'NoneType' object has no attribute 'send'"),
     ],
 )
-def test_whatever_a_broker_raises_the_commit_stands_and_is_told(
+def test_a_broker_error_is_logged_and_the_commit_stands(
     error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*args: Any, **more: Any) -> None:
@@ -234,7 +233,7 @@ def test_whatever_a_broker_raises_the_commit_stands_and_is_told(
     assert "no message was sent" in caplog.text
 
 
-def test_a_board_that_can_not_be_moved_makes_no_write_a_500(
+def test_a_write_succeeds_even_if_the_board_cannot_be_moved(
     web: Web, source: Realm, sent: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: Any) -> None:

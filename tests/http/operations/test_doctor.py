@@ -1,4 +1,4 @@
-"""`manage.py doctor`: each thing that is wrong is found, with what to do."""
+"""`manage.py doctor` finds each fault and says what to do."""
 
 import json
 from datetime import timedelta
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 @pytest.fixture
 def fleet(web: Web) -> Replica:
-    """The card library, and one replica that reports and answers."""
+    """A fleet with the card library, a worker, and one replica that reports and answers."""
     sync_base_realm()
     now = timezone.now()
     Worker.objects.create(
@@ -38,7 +38,7 @@ def fleet(web: Web) -> Replica:
 
 
 def findings() -> dict[str, list[dict[str, str]]]:
-    """What the doctor finds, by what it is about."""
+    """Returns the doctor's findings by subject."""
     out = StringIO()
     try:
         call_command("doctor", "--json", stdout=out)
@@ -51,7 +51,7 @@ def findings() -> dict[str, list[dict[str, str]]]:
 
 
 def wrong(about: str) -> str:
-    """What is wrong about one thing, in one text."""
+    """Returns the problems of one subject as one text."""
     return " ".join(
         f"{each['says']} {each['todo']}"
         for each in findings()[about]
@@ -59,11 +59,11 @@ def wrong(about: str) -> str:
     )
 
 
-def test_a_fleet_in_order_has_nothing_wrong(fleet: Replica) -> None:
+def test_a_healthy_fleet_has_no_problems(fleet: Replica) -> None:
     found = findings()
     problems = [each for all_ in found.values() for each in all_ if each["severity"] == "problem"]
     assert problems == []
-    # Of the database and of the replica.
+    # One clock of the database and one of the replica.
     assert [each["severity"] for each in found["clocks"]] == ["fine", "fine"]
     assert set(found) == {
         "settings", "board", "renderer", "disk", "broker", "database", "clocks", "migrations",
@@ -74,7 +74,7 @@ def test_a_fleet_in_order_has_nothing_wrong(fleet: Replica) -> None:
     assert out.getvalue().endswith("Nothing is wrong.\n")
 
 
-def test_a_silent_replica_and_one_that_cannot_be_reached_are_found(fleet: Replica) -> None:
+def test_a_silent_or_unreachable_replica_is_found(fleet: Replica) -> None:
     fleet.reported_at = timezone.now() - timedelta(minutes=5)
     fleet.address = "http://127.0.0.1:1"
     fleet.save()

@@ -1,4 +1,4 @@
-"""`manage.py doctor`: each check finds what is wrong, and its kind of finding is the right one."""
+"""Each check of `manage.py doctor` finds its fault and gives it the right severity."""
 
 import shutil
 from collections import namedtuple
@@ -33,12 +33,12 @@ FINE, WARNING, PROBLEM = Severity.FINE, Severity.WARNING, Severity.PROBLEM
 
 
 def only(check: Callable[[], Iterator[Finding]]) -> Finding:
-    """The single finding of a check."""
+    """Returns the single finding of a check."""
     (found,) = check()
     return found
 
 
-def test_unsafe_settings_are_warnings_and_wrong_ones_problems(
+def test_unsafe_settings_are_warnings_and_wrong_settings_are_problems(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told = [
@@ -55,7 +55,9 @@ def test_unsafe_settings_are_warnings_and_wrong_ones_problems(
     assert only(doctor._settings).severity is FINE
 
 
-def test_a_board_is_live_not_vouched_for_or_unusable(web: Web, tmp_path: Path) -> None:
+def test_a_stale_board_is_a_warning_and_an_unusable_board_a_problem(
+    web: Web, tmp_path: Path
+) -> None:
     with override_settings(REALM_BOARD=tmp_path / "board"):
         found = only(doctor._board)
         assert (found.severity, "is not live" in found.says) == (WARNING, True)
@@ -81,7 +83,7 @@ def test_a_clock_may_differ_by_two_seconds() -> None:
     assert "by 2.1 s" in far.says
 
 
-def test_without_a_database_the_checks_that_need_it_are_left_out(
+def test_without_a_database_checks_that_need_it_are_skipped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def away() -> Any:
@@ -95,7 +97,9 @@ def test_without_a_database_the_checks_that_need_it_are_left_out(
     assert database.says == "no answer: connection refused"
 
 
-def test_a_check_that_fails_itself_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_raises_an_error_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def broken() -> Iterator[Finding]:
         if settings.REALM_BOARD:
             raise RuntimeError("a bug\nsecond line")
@@ -128,7 +132,7 @@ def test_a_standby_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a standby server" in standby.says
 
 
-def test_content_of_another_host_that_is_not_here_is_a_problem(tmp_path: Path) -> None:
+def test_content_that_this_hosts_storage_lacks_is_a_problem(tmp_path: Path) -> None:
     assert only(doctor._storage).severity is FINE
     Blob.objects.create(sha256="0" * 64, size=70_000, data=None)
     found = only(doctor._storage)
@@ -144,7 +148,7 @@ def test_a_storage_that_returns_other_bytes_is_a_problem(monkeypatch: pytest.Mon
     assert not storage.exists(first), "what the check has written is removed"
 
 
-def test_no_replica_and_a_strange_answer_are_problems(web: Web) -> None:
+def test_no_replica_or_an_unexpected_answer_is_a_problem(web: Web) -> None:
     found = only(doctor._replicas)
     assert (found.severity, found.says) == (PROBLEM, "no sidecar has reported for a day")
     now = timezone.now()
@@ -158,7 +162,7 @@ def test_no_replica_and_a_strange_answer_are_problems(web: Web) -> None:
     assert only(doctor._replicas).says == "no sidecar has reported for a day"
 
 
-def test_failed_work_is_a_warning_and_hides_no_waiting(source: Realm) -> None:
+def test_failed_work_is_a_warning_beside_waiting_work(source: Realm) -> None:
     assert only(doctor._work).severity is FINE
     make.publish(source, "http://ada.localhost:4201/")
     jobs = ReindexJob.objects.filter(status="queued")

@@ -1,4 +1,4 @@
-"""`/_liveness` and `/_readiness`: what supervisors and load balancers ask."""
+"""`/_liveness` and `/_readiness`, which supervisors and load balancers request."""
 
 import json
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def fresh_process() -> None:
-    """The process has not seen the database's migrations yet."""
+    """Resets the process's knowledge of the applied migrations."""
     readiness._migrations = readiness._Migrations()
     sync_base_realm()
 
@@ -56,7 +56,7 @@ def test_a_replica_is_not_ready_without_the_card_library(web: Web) -> None:
     assert "card library" in json.loads(answer.text)["missing"][0]
 
 
-def test_health_is_only_read(web: Web) -> None:
+def test_health_endpoints_accept_only_reads(web: Web) -> None:
     for name in ("_liveness", "_readiness"):
         answer = web.request("POST", url(web, name), body=b"")
         assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD, OPTIONS")

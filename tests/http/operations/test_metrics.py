@@ -1,4 +1,4 @@
-"""`GET /_metrics`: what it counts, who may read it, and what it never says."""
+"""`GET /_metrics`: its figures, who may read them, and what they never reveal."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -28,18 +28,18 @@ MINE = {"Authorization": f"Bearer {TOKEN}"}
 
 @pytest.fixture(autouse=True)
 def token() -> Iterator[None]:
-    """REALM_METRICS_TOKEN is set."""
+    """Sets REALM_METRICS_TOKEN."""
     with override_settings(REALM_METRICS_TOKEN=TOKEN):
         yield
 
 
 def own(web: Web) -> str:
-    """The address of the metrics at the replica itself."""
+    """Returns the URL of the metrics at the replica itself."""
     return f"http://127.0.0.1:{web.port}/_metrics"
 
 
 def read(web: Web) -> dict[tuple[str, Labels], float]:
-    """Every sample by its name and labels."""
+    """Returns every sample by its name and labels."""
     answer = web.get(own(web), **MINE)
     assert answer.status == 200, answer.text
     assert answer.headers["content-type"].startswith("text/plain")
@@ -56,7 +56,7 @@ def labelled(**labels: str) -> Labels:
 
 
 def report(name: str, **fields: Any) -> Replica:
-    """A replica as its sidecar reports it."""
+    """Makes a replica row as its sidecar reports it."""
     now = timezone.now()
     return Replica.objects.create(
         **{
@@ -66,7 +66,7 @@ def report(name: str, **fields: Any) -> Replica:
     )  # fmt: skip
 
 
-def test_replicas_are_measured_from_what_they_report(web: Web, source: Realm) -> None:
+def test_replica_metrics_come_from_the_replicas_reports(web: Web, source: Realm) -> None:
     a = report("a", notifications=5, missed=1)
     report("b", state="listening", watermark_at=None)
     report("c", reported_at=timezone.now() - timedelta(minutes=2))
@@ -89,7 +89,7 @@ def test_replicas_are_measured_from_what_they_report(web: Web, source: Realm) ->
     assert (of("notifications_total", "a"), of("missed_total", "a")) == (5, 1)
 
 
-def test_what_web_workers_count_is_told_by_replica(web: Web) -> None:
+def test_the_figures_of_web_workers_are_shown_per_replica(web: Web) -> None:
     counts = Counts()
     for seconds in (0.0005, 0.003, 0.003, 99):
         counts.slow_request(seconds)
@@ -114,7 +114,7 @@ def test_what_web_workers_count_is_told_by_replica(web: Web) -> None:
     assert other.isdisjoint({"realm_replica_hits_total", "realm_replica_request_seconds_count"})
 
 
-def test_buckets_of_releases_with_other_bounds_stay_a_histogram(web: Web) -> None:
+def test_buckets_with_other_bounds_still_make_a_histogram(web: Web) -> None:
     report("a", figures={"request_buckets": {"0.5": 2, "0.01": 1}, "request_seconds": 3})
     seen = read(web)
     name = "realm_replica_request_seconds_bucket"
@@ -122,7 +122,7 @@ def test_buckets_of_releases_with_other_bounds_stay_a_histogram(web: Web) -> Non
     assert below == [1, 3, 3]
 
 
-def test_workers_count_while_they_are_heard_of(web: Web) -> None:
+def test_only_workers_that_reported_lately_are_counted(web: Web) -> None:
     now = timezone.now()
     for name, seconds in (("a", 5), ("b", 20), ("gone", 40)):
         Worker.objects.create(
@@ -134,7 +134,7 @@ def test_workers_count_while_they_are_heard_of(web: Web) -> None:
     assert seen["realm_worker_processes", labelled()] == 6
 
 
-def test_what_waits_for_a_worker_is_counted_by_kind(web: Web) -> None:
+def test_waiting_work_is_counted_by_kind(web: Web) -> None:
     now = timezone.now()
     ReindexJob.objects.create(realm_url="queued", generation=1)
     ReindexJob.objects.create(
@@ -151,7 +151,7 @@ def test_what_waits_for_a_worker_is_counted_by_kind(web: Web) -> None:
     assert 100 <= seen["realm_queue_oldest_seconds", labelled()] < 160
 
 
-def test_the_times_of_the_jobs_of_the_last_hour_are_told(web: Web) -> None:
+def test_the_durations_of_the_last_hours_jobs_are_shown(web: Web) -> None:
     now = timezone.now()
     for number, minutes in ((1, 5), (2, 5), (90, 5), (1000, 70)):
         finished = now - timedelta(minutes=minutes)
@@ -169,7 +169,7 @@ def test_the_times_of_the_jobs_of_the_last_hour_are_told(web: Web) -> None:
     assert seen["realm_reindex_hour_waited_seconds", labelled(quantile="0.99")] == 3
 
 
-def test_jobs_realms_and_the_last_report_are_counted(web: Web, source: Realm) -> None:
+def test_jobs_realms_and_the_last_coherence_report_are_shown(web: Web, source: Realm) -> None:
     make.publish(source, "http://ada.localhost:4201/")
     ReindexJob.objects.create(realm_url="x", generation=1, status="done")
     ReindexJob.objects.update(created_at=timezone.now() - timedelta(hours=1))
@@ -209,7 +209,7 @@ def test_an_empty_installation_has_metrics_too(web: Web) -> None:
     assert 50 < read(web)["realm_board_vouched_seconds", labelled()] <= 60
 
 
-def test_realms_are_not_named(web: Web, owner: Any) -> None:
+def test_metrics_name_no_realm_or_user(web: Web, owner: Any) -> None:
     make.source(f"{ORIGIN}/ada/secret/", owner, make.SITE, public=False)
     ReindexJob.objects.create(realm_url=f"{ORIGIN}/ada/secret/", generation=1)
     WantedDefinitions.objects.create(
@@ -221,8 +221,8 @@ def test_realms_are_not_named(web: Web, owner: Any) -> None:
     assert "ada" not in text
 
 
-def test_only_who_has_a_token_reads_them_whatever_host_is_named(web: Web, owner: Any) -> None:
-    """A proxy may pass a stranger's request on with the replica's own Host, from this machine."""
+def test_metrics_need_a_token_at_every_host(web: Web, owner: Any) -> None:
+    """A proxy on this machine may forward a stranger's request with the replica's own Host."""
     for url in (own(web), f"{ORIGIN}/_metrics", "http://ada.localhost:4201/_metrics"):
         answer = web.get(url)
         assert answer.status == 401
@@ -235,12 +235,12 @@ def test_only_who_has_a_token_reads_them_whatever_host_is_named(web: Web, owner:
 
 
 @pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"])
-def test_no_header_of_a_proxy_opens_them(web: Web, header: str) -> None:
+def test_no_proxy_header_opens_the_metrics(web: Web, header: str) -> None:
     for value in ("127.0.0.1", "for=127.0.0.1", "::1"):
         assert web.get(own(web), **{header: value}).status == 401
 
 
-def test_without_a_token_in_the_settings_only_the_operator_reads_them(web: Web) -> None:
+def test_without_a_metrics_token_only_the_operator_reads_metrics(web: Web) -> None:
     with override_settings(REALM_METRICS_TOKEN=""):
         for token in ("", "Bearer", "Bearer ", "None"):
             assert web.get(own(web), Authorization=token).status == 401, token
@@ -253,6 +253,6 @@ def test_the_metrics_token_opens_nothing_else(web: Web, owner: Any) -> None:
     assert web.post(f"{ORIGIN}/_realm-auth", {}, MINE).status == 401
 
 
-def test_only_reading_is_possible(web: Web) -> None:
+def test_metrics_accept_only_reads(web: Web) -> None:
     assert web.request("POST", own(web), body=b"", headers=MINE).status == 405
     assert web.request("HEAD", own(web), headers=MINE).status == 200

@@ -1,8 +1,9 @@
-"""The alert rules and the dashboard, against real answers of `/_metrics`.
+"""The alert rules and the dashboard, evaluated on real answers of `/_metrics`.
 
-For each alert a test causes its fault in the database and asks `/_metrics`; Prometheus' own
-`promtool` evaluates the rules on what was answered before and after. Without promtool (Debian:
-`apt install prometheus`) these are skipped, and the others look at names only.
+For each alert a test causes its fault in the database and requests `/_metrics`. Prometheus' own
+`promtool` then evaluates the rules on the answers before and after the fault. Without promtool
+(Debian: `apt install prometheus`) these tests are skipped, and only the names of metrics are
+checked.
 """
 
 import json
@@ -36,7 +37,7 @@ FOLDER = BASE_DIR / "deploy" / "monitoring"
 ALERTS = FOLDER / "alerts.yml"
 TOKEN = "the token of the tests' metrics"
 PROMTOOL = shutil.which("promtool")
-#: How many scrapes, four in a minute, come before the fault and after it.
+#: The number of scrapes before and after the fault, at four a minute.
 BEFORE, AFTER = 80, 40
 
 needs_promtool = pytest.mark.skipif(
@@ -46,7 +47,7 @@ needs_promtool = pytest.mark.skipif(
 
 @pytest.fixture
 def fleet(source: Realm, web: Web) -> Iterator[Web]:
-    """A fleet without a fault, with something to tell of every metric."""
+    """A fleet without faults that has a value for every metric."""
     now = timezone.now()
     counts = Counts()
     counts.slow_request(0.3)
@@ -86,7 +87,7 @@ def scrape(web: Web) -> str:
 
 
 def series(text: str) -> dict[str, float]:
-    """Every sample, by its name and labels as promtool reads them."""
+    """Returns every sample by its name and labels, as promtool reads them."""
     return {
         f"{sample.name}{{{', '.join(f'{k}={json.dumps(v)}' for k, v in sample.labels.items())}}}": (
             sample.value
@@ -110,14 +111,14 @@ def expressions() -> list[str]:
 # --- Names -------------------------------------------------------------------------------------
 
 
-def test_alerts_and_dashboard_name_only_metrics_that_there_are(fleet: Web) -> None:
+def test_alerts_and_dashboard_name_only_existing_metrics(fleet: Web) -> None:
     there = {name.partition("{")[0] for name in series(scrape(fleet))}
     named = {name for text in expressions() for name in re.findall(r"\brealm_\w+", text)}
     assert named - there == set()
     assert len(named) > 20
 
 
-def test_every_metric_is_described_and_none_that_there_is_not(fleet: Web) -> None:
+def test_the_reference_page_describes_exactly_the_existing_metrics(fleet: Web) -> None:
     page = (BASE_DIR / "docs" / "reference" / "metrics.md").read_text()
     described = re.findall(r"^\| `(realm_\w+)` \|", page, re.MULTILINE)
     there = {
@@ -127,7 +128,7 @@ def test_every_metric_is_described_and_none_that_there_is_not(fleet: Web) -> Non
     assert sorted(described) == sorted(there)
 
 
-def test_the_labels_of_each_metric_are_those_described(fleet: Web) -> None:
+def test_each_metric_has_exactly_its_described_labels(fleet: Web) -> None:
     page = (BASE_DIR / "docs" / "reference" / "metrics.md").read_text()
     rows = re.findall(r"^\| `(realm_\w+)` \|(.*?)\|", page, re.MULTILINE)
     described = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
@@ -145,8 +146,9 @@ def test_every_alert_says_what_it_means_and_what_to_do() -> None:
     assert all(lines[at - 1].lstrip().startswith("#") for at in starts), "a threshold has no reason"
 
 
-def test_the_dashboard_counts_nothing_twice_that_two_targets_tell() -> None:
-    """Every replica tells of the whole fleet, so of each figure one target's is taken."""
+def test_the_dashboard_takes_each_fleet_figure_from_one_target() -> None:
+    """Every replica reports figures of the whole fleet, so each figure must be taken from one
+    target."""
     board = json.loads((FOLDER / "dashboard.json").read_text())
     figure = r"(?:(?:rate|increase)\()?realm_\w+(?:\{[^}]*\})?(?:\[[^\]]+\]\))?"
     once = re.compile(rf"max(?: by \([a-z, ]+\) )?\({figure}\)")
@@ -162,7 +164,7 @@ def test_promtool_accepts_the_rules() -> None:
 
 
 @needs_promtool
-def test_promtool_can_read_what_the_dashboard_asks(tmp_path: Path) -> None:
+def test_promtool_can_parse_the_dashboards_queries(tmp_path: Path) -> None:
     asked = [
         {"record": f"panel:{number}", "expr": text.replace("$__rate_interval", "5m")}
         for number, text in enumerate(expressions())
@@ -188,7 +190,7 @@ def _counted(**more: int) -> None:
     replica.save()
 
 
-#: By alert: what goes wrong.
+#: The fault that triggers each alert.
 FAULTS: dict[str, Callable[[], Any]] = {
     "RealmMetricsAway": lambda: None,
     "RealmReplicaSilent": lambda: Replica.objects.filter(name="a").update(reported_at=_ago(90)),
@@ -209,7 +211,7 @@ FAULTS: dict[str, Callable[[], Any]] = {
     "RealmNoWorker": lambda: Worker.objects.update(heard_at=_ago(40)),
     "RealmViolationsFound": lambda: CoherenceReport.objects.update(violations=1),
 }
-#: By alert: what looks like it and is none.
+#: Harmless states that resemble the fault of an alert.
 HARMLESS: dict[str, Callable[[], Any]] = {
     "RealmReplicaSilent": lambda: Replica.objects.filter(name="a").update(reported_at=_ago(20)),
     "RealmWatermarkLate": lambda: Replica.objects.filter(name="a").update(watermark_at=_ago(8)),
@@ -222,12 +224,14 @@ HARMLESS: dict[str, Callable[[], Any]] = {
 
 
 def firing(before: str, after: str, folder: Path) -> dict[str, set[str]]:
-    """The alerts that fire in the last minute before the fault, and at the end."""
+    """Returns the alerts that fire in the last minute before the fault, and those that fire at the
+    end."""
     first, then = series(before), series(after)
     rows = []
     for name in sorted({*first, *then}):
         value = [f"{each[name]!r}x" if name in each else "_x" for each in (first, then)]
-        # promtool's `1x3` is a value and three repetitions, its `_x3` three missing values.
+        # In promtool, `1x3` means a value with three repetitions, and `_x3` means three missing
+        # values.
         counts = [n - (name in each) for each, n in ((first, BEFORE), (then, AFTER))]
         values = " ".join(
             f"{v.removesuffix('x')}+0x{n}" if v[0] != "_" else f"{v}{n}"
@@ -239,9 +243,9 @@ def firing(before: str, after: str, folder: Path) -> dict[str, set[str]]:
 
 
 def _firing(rows: list[dict[str, str]], moments: list[str], folder: Path) -> list[set[str]]:
-    """The alerts that fire at each moment, if these series are what Prometheus has scraped."""
+    """Returns the alerts that fire at each moment, if Prometheus has scraped these series."""
     assert PROMTOOL is not None
-    # The expected samples are wrong on purpose: promtool then says what it has got.
+    # The expected samples are wrong on purpose, so that promtool prints the actual ones.
     alerts = 'count by (alertname) (ALERTS{alertstate="firing"}) or vector(0)'
     asked = [{"expr": alerts, "eval_time": moment, "exp_samples": []} for moment in moments]
     test = {"interval": "15s", "input_series": rows, "promql_expr_test": asked}

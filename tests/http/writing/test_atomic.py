@@ -1,4 +1,4 @@
-"""`_atomic`: several files written as one, or none of them."""
+"""`_atomic` writes several files in one step, or none of them."""
 
 import json
 from typing import Any
@@ -18,13 +18,13 @@ from tests.support.web import API, ORIGIN, SOURCE, Web, everything, waiting_for
 
 
 def text(op: str, href: str, content: str) -> dict[str, Any]:
-    """An operation on a file."""
+    """Returns an operation on a text file."""
     data = {"type": "source", "attributes": {"content": content}, "meta": {}}
     return {"op": op, "href": href, "data": data}
 
 
 def card(op: str, href: str, **attributes: Any) -> dict[str, Any]:
-    """An operation on a card."""
+    """Returns an operation on a card."""
     meta = {"adoptsFrom": {"module": "./post", "name": "Post"}, "lastModified": 3}
     return {
         "op": op,
@@ -80,7 +80,9 @@ def test_all_files_are_written_in_one_generation_in_the_order_sent(web: Web, sou
     assert told == {f"{source.url}:{name}" for name in names}
 
 
-def test_what_can_not_be_done_is_all_told_and_nothing_is_written(web: Web, source: Realm) -> None:
+def test_every_impossible_operation_is_named_and_nothing_is_written(
+    web: Web, source: Realm
+) -> None:
     make.source(f"{source.url}inner/", source.owner, {})
     before = everything()
     outside = f"{ORIGIN}/bob/site/x.md"
@@ -108,9 +110,7 @@ def test_what_can_not_be_done_is_all_told_and_nothing_is_written(web: Web, sourc
 
 
 @pytest.mark.parametrize("op", ["add", "update"])
-def test_of_two_operations_on_a_file_the_last_wins_with_two_results(
-    web: Web, source: Realm, op: str
-) -> None:
+def test_the_last_of_several_operations_on_a_file_wins(web: Web, source: Realm, op: str) -> None:
     name = "twice.md" if op == "add" else "index.json"
     answer = send(
         web, source, text(op, name, "first"), text(op, f"./{name}", "second"),
@@ -123,7 +123,7 @@ def test_of_two_operations_on_a_file_the_last_wins_with_two_results(
     assert answer.headers["x-realm-generation"] == "3"
 
 
-def test_writing_what_is_there_already_changes_nothing(web: Web, source: Realm) -> None:
+def test_writing_existing_content_changes_nothing(web: Web, source: Realm) -> None:
     before = everything()
     index = make.SITE["index.json"].decode()
     assert send(web, source, text("update", "index.json", index)).status == 201
@@ -131,7 +131,9 @@ def test_writing_what_is_there_already_changes_nothing(web: Web, source: Realm) 
     assert everything() == before
 
 
-def test_a_file_that_is_too_large_stops_all_of_them(web: Web, source: Realm, settings: Any) -> None:
+def test_a_file_that_is_too_large_refuses_all_operations(
+    web: Web, source: Realm, settings: Any
+) -> None:
     before = everything()
     settings.FILE_SIZE_LIMIT_BYTES, settings.CARD_SIZE_LIMIT_BYTES = 1000, 500
     answer = send(
@@ -150,7 +152,7 @@ def test_a_file_that_is_too_large_stops_all_of_them(web: Web, source: Realm, set
     assert everything() == before
 
 
-def test_a_crash_between_two_files_leaves_neither(
+def test_a_crash_between_two_files_writes_neither(
     web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = everything()
@@ -168,7 +170,7 @@ def test_a_crash_between_two_files_leaves_neither(
     assert everything() == before
 
 
-def test_of_two_adds_of_one_file_one_is_refused_and_the_other_stands(
+def test_the_second_of_two_adds_of_a_file_is_refused(
     web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate()
@@ -186,7 +188,7 @@ def test_of_two_adds_of_one_file_one_is_refused_and_the_other_stands(
     assert web.get(f"{source.url}other.md", SOURCE).status == 404
 
 
-def test_operations_that_waited_behind_a_delete_find_no_realm(web: Web, source: Realm) -> None:
+def test_operations_that_waited_for_a_delete_are_a_404(web: Web, source: Realm) -> None:
     from realms.access.auth import Caller
     from realms.content.locks import realm_write_lock
     from realms.publishing.publish import _tear_down, deletable
@@ -199,7 +201,7 @@ def test_operations_that_waited_behind_a_delete_find_no_realm(web: Web, source: 
     assert not Realm.objects.filter(url=source.url).exists()
 
 
-def test_who_may_not_write_may_not_write_many_files(web: Web, source: Realm) -> None:
+def test_a_caller_who_may_not_write_may_not_use_atomic(web: Web, source: Realm) -> None:
     make.user("bob")
     before = everything()
     assert send(web, source, text("add", "x.md", "x"), name="bob").status == 403
@@ -212,9 +214,7 @@ def test_who_may_not_write_may_not_write_many_files(web: Web, source: Realm) -> 
     assert everything() == before
 
 
-def test_two_names_that_differ_in_composition_only_are_refused_by_both(
-    web: Web, source: Realm
-) -> None:
+def test_two_names_that_compose_to_one_are_refused_and_both_named(web: Web, source: Realm) -> None:
     before = everything()
     answer = send(
         web, source, text("add", "caf\u00e9.md", "1"), text("add", "./cafe%CC%81.md", "2")
@@ -224,5 +224,5 @@ def test_two_names_that_differ_in_composition_only_are_refused_by_both(
     assert "'caf\\xe9.md'" in told
     assert "'cafe\\u0301.md'" in told
     assert everything() == before
-    # One name twice is no mistake of that kind.
+    # Two operations that use the same spelling of a name are allowed.
     assert send(web, source, text("add", "a.md", "1"), text("add", "./a.md", "2")).status == 201

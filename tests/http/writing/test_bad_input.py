@@ -1,7 +1,7 @@
-"""Bad input of every kind: the status that the protocol gives, and a message that names the fault.
+"""Bad input of every kind gets the status of the protocol and a message that names the error.
 
-Each line of the table is sent to the application, and to a real replica as well; after each the
-database is as it was, and no answer is a 5xx or shows where in the code it came from.
+Each case is sent to the application and to a real replica. Afterwards the database is unchanged,
+and no answer is a 5xx or shows a place in the code.
 """
 
 import json
@@ -38,7 +38,7 @@ CASES = [*bodies(), *server_cases(), *tokens(), *paths(), *realm_endpoints()]
 
 
 def make_world() -> None:
-    """Ada's and Bob's realms, sources and pages, at a moment when nothing is under way."""
+    """Makes Ada's and Bob's sources and published realms, with no job running."""
     sync_base_realm()
     ada, bob = make.user("ada"), make.user("bob")
     site = make.source(SITE, ada, make.SITE)
@@ -53,7 +53,7 @@ def make_world() -> None:
 
 @dataclass(frozen=True)
 class World:
-    """A server, and all rows as they stood before the first bad request."""
+    """A server, and all rows as they were before the first bad request."""
 
     web: Web
     before: dict[str, list[tuple[Any, ...]]]
@@ -61,7 +61,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
-    """One world for all lines of the table: none of them may change it."""
+    """One world for all cases, since none of them may change it."""
 
     with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch, served() as web:
         patch.setattr(messages, "send", lambda *_, **__: None)
@@ -73,7 +73,7 @@ def world(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
 
 
 def fault(case: Case, answer: Answer, *, behind_a_server: bool = False) -> str:
-    """What is wrong with an answer to a bad request; nothing, if it is as it must be."""
+    """Returns what is wrong with the answer to a bad request, or an empty text."""
     text = answer.body.decode(errors="replace")
     told = f"{case.name}: {answer.status} {dict(answer.headers)} {text[:300]}"
     if answer.status >= 500 or "Traceback" in text or '.py"' in text:
@@ -109,14 +109,14 @@ def send(case: Case, port: int) -> Answer:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name[:70])
-def test_bad_input_is_refused_with_its_status_and_named(world: World, case: Case) -> None:
+def test_bad_input_gets_its_status_and_an_error_that_names_it(world: World, case: Case) -> None:
     wrong = fault(case, send(case, world.web.port))
     if wrong:
         pytest.fail(wrong, pytrace=False)
     assert everything() == world.before
 
 
-def test_an_upload_that_breaks_off_is_refused_and_leaves_no_half_file(world: World) -> None:
+def test_an_interrupted_upload_is_refused_and_writes_nothing(world: World) -> None:
     head = (
         f"POST /ada/site/half.md HTTP/1.1\r\nHost: localhost:4201\r\nAccept: {SOURCE}\r\n"
         f"Authorization: {ADA_IN_SITE}\r\nContent-Length: 100\r\n\r\n"
@@ -135,7 +135,7 @@ def test_a_body_of_unknown_length_is_refused(world: World) -> None:
 
 @pytest.mark.cluster
 @pytest.mark.django_db(transaction=True)
-def test_a_real_replica_refuses_all_of_it_as_well(tmp_path: Path, sent: Any) -> None:
+def test_a_real_replica_refuses_all_bad_input_too(tmp_path: Path, sent: Any) -> None:
     make_world()
     before = everything()
     with cluster(tmp_path, 1) as running:

@@ -1,4 +1,4 @@
-"""Cards as JSON over HTTP: reading them from an index or a draft, making and deleting them."""
+"""Cards as JSON over HTTP: reading them from an index or a draft, creating and deleting them."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ SITE = "http://ada.localhost:4201/"
 
 @pytest.fixture
 def shown(source: Realm, sent: Any) -> Realm:
-    """The source realm as published, with an index; `broken` could not be rendered."""
+    """The published source realm with an index, in which `broken` has an error."""
     make.write(source, broken__json=make.card("./post", "Post", title="Broken"))
     source.refresh_from_db()
     published = make.publish(source, SITE)
@@ -33,9 +33,7 @@ def shown(source: Realm, sent: Any) -> Realm:
 # --- Reading -----------------------------------------------------------------------------------
 
 
-def test_a_published_card_is_read_as_its_index_has_it(
-    web: Web, source: Realm, shown: Realm
-) -> None:
+def test_a_published_card_is_read_from_its_index(web: Web, source: Realm, shown: Realm) -> None:
     card = data(web.get(f"{SITE}ada", CARD))
     assert card["id"] == card["links"]["self"] == f"{SITE}ada"
     assert (card["type"], card["attributes"]) == ("card", {"name": "Ada"})
@@ -47,7 +45,7 @@ def test_a_published_card_is_read_as_its_index_has_it(
     make.write(source, ada__json=make.card("./person", "Person", name="Countess"))
     source.refresh_from_db()
     make.publish(source, SITE)
-    # Until the swap visitors see the old page, and the same card.
+    # Until the swap, visitors see the old page and the old card.
     answer = web.get(f"{SITE}ada", CARD)
     assert data(answer)["attributes"] == {"name": "Ada"}
     assert answer.headers["x-realm-generation"] == str(shown.generation)
@@ -56,7 +54,7 @@ def test_a_published_card_is_read_as_its_index_has_it(
     assert data(web.get(f"{DRAFT}ada", CARD))["attributes"] == {"name": "Countess"}
 
 
-def test_half_a_character_in_a_file_comes_through_as_it_is_written_there(
+def test_half_a_surrogate_pair_in_a_card_is_returned_unchanged(
     web: Web, source: Realm, ada: dict[str, str]
 ) -> None:
     adopts = b'"meta": {"adoptsFrom": {"module": "./post", "name": "Post"}}'
@@ -68,14 +66,14 @@ def test_half_a_character_in_a_file_comes_through_as_it_is_written_there(
     assert card["attributes"]["title"] == "a\ud800b"
 
 
-def test_the_front_page_is_the_index_card(web: Web, shown: Realm) -> None:
+def test_the_realm_url_is_the_index_card(web: Web, shown: Realm) -> None:
     for url in (SITE, f"{SITE}index", DRAFT):
         card = data(web.get(url, CARD))
         assert card["attributes"]["title"] == "Home"
         assert card["relationships"] == {"author": {"links": {"self": "./ada"}}}
 
 
-def test_a_cards_file_leads_to_the_card(web: Web, shown: Realm) -> None:
+def test_a_cards_file_redirects_to_the_card(web: Web, shown: Realm) -> None:
     answer = web.get(f"{DRAFT}ada.json", CARD)
     assert (answer.status, answer.headers["location"]) == (302, "/ada/site/ada")
     assert web.get(f"{DRAFT}nothing.json", CARD).status == 404
@@ -94,16 +92,14 @@ def test_a_card_has_an_etag_of_its_content(web: Web, source: Realm, ada: dict[st
     assert (head.status, head.body) == (200, b"") and head.headers["etag"] != etag
 
 
-def test_a_card_that_cannot_be_rendered_says_why_where_it_is_published(
-    web: Web, shown: Realm
-) -> None:
+def test_a_published_card_that_cannot_be_rendered_returns_its_error(web: Web, shown: Realm) -> None:
     answer = web.get(f"{SITE}broken", CARD)
     (error,) = json.loads(answer.body)["errors"]
-    # It exists, so it is no 404, whatever the error was.
+    # The card exists, so its status isn't 404, even if the error's status is.
     assert answer.status == error["status"] == 500
     assert (error["title"], error["message"]) == ("Module not found", "no ./post")
     assert error["meta"] == {"causes": ["gone"]} and error["id"] == f"{SITE}broken"
-    # Its draft can be read, and so mended.
+    # The draft can still be read and fixed.
     assert data(web.get(f"{DRAFT}broken", CARD))["attributes"] == {"title": "Broken"}
 
 
@@ -120,12 +116,14 @@ def test_a_card_that_cannot_be_rendered_says_why_where_it_is_published(
         ("x" * 2000, 404),
     ],
 )
-def test_what_is_no_card_is_refused(web: Web, source: Realm, path: str, status: int) -> None:
+def test_a_url_that_is_not_a_card_is_refused(
+    web: Web, source: Realm, path: str, status: int
+) -> None:
     make.write(source, list__json=b"[]")
     assert web.get(DRAFT + path.replace("\x01", "%01"), CARD).status == status
 
 
-def test_a_private_card_is_read_by_its_readers_only(
+def test_only_readers_may_read_a_private_card(
     web: Web,
     private: Realm,
 ) -> None:
@@ -148,7 +146,7 @@ def new(**more: Any) -> dict[str, Any]:
     return {"type": "card", "attributes": {"name": "Bo"}, "meta": meta, **more}
 
 
-def test_a_new_card_goes_to_a_file_in_the_folder_of_its_type(web: Web, ada: dict[str, str]) -> None:
+def test_a_new_card_is_stored_in_the_folder_of_its_type(web: Web, ada: dict[str, str]) -> None:
     answer = send(web, "POST", DRAFT, new(lid="bo"), ada)
     assert answer.status == 201
     card = data(answer)
@@ -166,9 +164,7 @@ def test_a_new_card_goes_to_a_file_in_the_folder_of_its_type(web: Web, ada: dict
     assert again.status == 409
 
 
-def test_what_a_new_card_refers_to_is_found_from_where_it_is_kept(
-    web: Web, ada: dict[str, str]
-) -> None:
+def test_a_new_cards_references_are_rewritten_for_its_folder(web: Web, ada: dict[str, str]) -> None:
     links = {
         "near": {"links": {"self": "./ada"}},
         "whole": {"links": {"self": f"{DRAFT}team/bo"}},
@@ -197,7 +193,7 @@ def test_what_a_new_card_refers_to_is_found_from_where_it_is_kept(
     assert card["meta"]["adoptsFrom"]["module"] == "@realm/base"
 
 
-def test_a_deleted_card_is_gone(web: Web, source: Realm, ada: dict[str, str]) -> None:
+def test_a_deleted_card_is_a_404(web: Web, source: Realm, ada: dict[str, str]) -> None:
     answer = web.request("DELETE", f"{DRAFT}ada", accept=CARD, headers=ada)
     assert (answer.status, answer.body) == (204, b"")
     assert answer.headers["x-realm-generation"] == str(source.generation + 1)
@@ -206,7 +202,7 @@ def test_a_deleted_card_is_gone(web: Web, source: Realm, ada: dict[str, str]) ->
     assert web.get(f"{DRAFT}ada.json", SOURCE).status == 404
 
 
-# --- What is refused ---------------------------------------------------------------------------
+# --- Refused writes ----------------------------------------------------------------------------
 
 TYPED = {"adoptsFrom": {"module": "./person", "name": "Person"}}
 DEEP: Any = 1

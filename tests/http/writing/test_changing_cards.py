@@ -1,4 +1,4 @@
-"""Changing cards over HTTP: what a patch changes, and what it leaves as it is."""
+"""A patch of a card over HTTP changes the fields that it names and keeps all others."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ from tests.support.gates import Gate, in_thread
 from tests.support.web import Web, waiting_for
 
 
-def test_a_patch_changes_what_it_names_and_nothing_else(web: Web, ada: dict[str, str]) -> None:
+def test_a_patch_changes_only_the_fields_that_it_names(web: Web, ada: dict[str, str]) -> None:
     document = {
         "data": {
             "type": "card",
@@ -44,7 +44,7 @@ def test_a_patch_changes_what_it_names_and_nothing_else(web: Web, ada: dict[str,
     kept = stored(web, f"{DRAFT}c")
     assert kept["attributes"] == card["attributes"]
     assert kept["meta"] == document["data"]["meta"]
-    # A card's type may be said again, in another spelling, and not be changed.
+    # A patch may repeat the card's type in another spelling, and can't change it.
     for module, status in [(f"{DRAFT}person.tsx", 200), ("./post", 400)]:
         meta = {"adoptsFrom": {"module": module, "name": "Person"}}
         assert send(web, "PATCH", f"{DRAFT}c.json", {"type": "card", "meta": meta}, ada).status == (
@@ -53,7 +53,7 @@ def test_a_patch_changes_what_it_names_and_nothing_else(web: Web, ada: dict[str,
 
 
 def to(*names: str) -> list[dict[str, Any]]:
-    """Links to these cards."""
+    """Returns links to these cards."""
     return [{"links": {"self": f"./{name}"}} for name in names]
 
 
@@ -83,7 +83,7 @@ LISTED = {"many": [A, B, C], "many.x.0": A}
         (LISTED, {"many.x.0": NEW}, {**LISTED, "many.x.0": NEW}),
     ],
 )  # fmt: skip
-def test_a_patch_of_one_link_of_a_list_leaves_the_others(
+def test_a_patch_of_one_link_of_a_list_keeps_the_other_links(
     before: dict[str, Any], change: dict[str, Any], after: dict[str, Any]
 ) -> None:
     assert relationships.merged(before, change) == after
@@ -98,7 +98,7 @@ def test_a_patch_of_one_link_of_a_list_leaves_the_others(
         ({"many.1": A, "many.7": B}, "many.7"),
     ],
 )  # fmt: skip
-def test_a_patch_of_a_link_that_has_no_place_is_refused(
+def test_a_patch_of_a_link_at_an_invalid_position_is_refused(
     web: Web, source: Realm, ada: dict[str, str], change: dict[str, Any], named: str
 ) -> None:
     document = json.loads(make.card("./person", "Person"))
@@ -111,7 +111,7 @@ def test_a_patch_of_a_link_that_has_no_place_is_refused(
     assert stored(web, f"{DRAFT}c") == before
 
 
-def test_two_patches_of_different_links_at_once_both_survive(
+def test_two_concurrent_patches_of_different_links_both_take_effect(
     web: Web, source: Realm, ada: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     document = json.loads(make.card("./person", "Person"))
@@ -133,11 +133,11 @@ def test_two_patches_of_different_links_at_once_both_survive(
     assert stored(web, f"{DRAFT}c")["relationships"]["many"] == to("first", "b", "second")
 
 
-def test_two_patches_of_different_fields_at_once_both_survive(
+def test_two_concurrent_patches_of_different_fields_both_take_effect(
     web: Web, ada: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate()
-    # The first patch has read the card, and has yet to write it.
+    # The first patch has read the card and hasn't written it yet.
     monkeypatch.setattr(documents, "_merged", gate.after(documents._merged))
 
     def change(field: str) -> Answer:

@@ -1,4 +1,4 @@
-"""A file is written and deleted: which endpoint it goes to, and what a write changes."""
+"""Writes and deletions of files: which endpoint they go to, and what they change."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_an_upload_is_routed_by_accept_or_by_content_type(
     assert got.headers["x-created"] == answer.headers["x-created"]
 
 
-def test_a_json_file_that_is_no_card_is_stored_whatever_is_in_it(
+def test_a_json_file_that_is_not_a_card_is_stored_unchecked(
     web: Web, source: Realm, ada: dict[str, str]
 ) -> None:
     for data in (
@@ -61,7 +61,7 @@ def test_writing_the_same_content_changes_nothing(
     assert everything() == before
 
 
-def test_a_change_keeps_when_the_file_was_made(
+def test_a_change_keeps_the_files_time_of_creation(
     web: Web, source: Realm, ada: dict[str, str]
 ) -> None:
     made = FileVersion.objects.get(realm=source, path="index.json").created_at
@@ -71,7 +71,7 @@ def test_a_change_keeps_when_the_file_was_made(
     assert now.modified_at > made
 
 
-def test_a_delete_means_the_file_that_a_get_would_find(
+def test_a_delete_removes_the_file_that_a_get_would_find(
     web: Web, source: Realm, ada: dict[str, str]
 ) -> None:
     answer = web.request("DELETE", f"{source.url}person", accept=SOURCE, headers=ada)
@@ -84,7 +84,7 @@ def test_a_delete_means_the_file_that_a_get_would_find(
     assert web.get(f"{source.url}index.json", SOURCE).status == 200
 
 
-def test_the_same_bytes_under_another_name_are_answered_under_that_name(
+def test_the_same_bytes_under_another_name_have_that_canonical_path(
     web: Web, live: None, source: Realm
 ) -> None:
     code = b"export const a = 1;"

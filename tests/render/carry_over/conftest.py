@@ -1,4 +1,4 @@
-"""A library, a site that reads it, and what has been rendered since."""
+"""Fixtures: a library, a published site that reads it, and the cards that were rendered since."""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +38,8 @@ def site(library: Realm, owner: Any, sent: Sent) -> Realm:
 
 @pytest.fixture
 def rendered(sent: Sent) -> Callable[[], set[str]]:
-    """Works off what was sent and answers which cards have been rendered, or have gone."""
+    """Returns a function that does all queued work and returns the cards that were rendered or
+    removed."""
 
     def work() -> set[str]:
         before = rows()

@@ -1,4 +1,4 @@
-"""A change in another realm, or in who may read it, renders the cards that read it."""
+"""A change of another realm or of its readers renders the cards that read it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +33,7 @@ def test_a_change_of_another_realm_renders_only_the_cards_that_read_it(
     assert newest().pins[LIBRARY] == library.generation
 
 
-def test_a_realm_that_can_t_be_read_any_more_is_not_shown_on(
+def test_cards_that_read_a_deleted_realm_become_errors(
     site: Realm, library: Realm, owner: Any, rendered: Rendered
 ) -> None:
     from realms.access.auth import Caller
@@ -43,14 +43,14 @@ def test_a_realm_that_can_t_be_read_any_more_is_not_shown_on(
     assert rendered() == {"a", "b", "c", "lonely"}
     cards = index_of(URL)
     assert cards["a"].error and not cards["p"].error
-    # Another realm stands there now; its history tells nothing about the old one's.
+    # A new realm has the same URL, so the old realm's history must not count for it.
     make.source(LIBRARY, owner, {"label.ts": b'export const label = "three";'})
     make.publish(site, URL)
     assert rendered() == {"a", "b", "c", "lonely"}
     assert "three a" in index_of(URL)["a"].html["isolated"]
 
 
-def test_what_has_become_private_is_not_shown_on(
+def test_cards_that_read_a_realm_become_errors_when_it_turns_private(
     site: Realm, library: Realm, rendered: Rendered
 ) -> None:
     change_permissions(library, {"*": None})
@@ -58,7 +58,7 @@ def test_what_has_become_private_is_not_shown_on(
     assert index_of(URL)["a"].error and newest().pins[LIBRARY] == 0
 
 
-def test_a_realm_public_again_is_shown_again_and_not_before(
+def test_a_realm_that_is_public_again_is_shown_again(
     site: Realm, library: Realm, rendered: Rendered
 ) -> None:
     change_permissions(library, {"*": None})
@@ -73,17 +73,17 @@ def test_a_realm_public_again_is_shown_again_and_not_before(
     assert rendered() == {"a", "b", "c", "lonely"}
     assert "two a" in index_of(URL)["a"].html["isolated"]
     assert newest().pins[LIBRARY] == library.generation
-    # It is read now, as any other is.
+    # Now later changes of the library count again.
     make.write(library, label__ts=b'export const label = "three";')
     assert rendered() == {"a", "b", "c", "lonely"}
 
 
-def test_a_realm_opened_while_a_job_finds_it_closed_has_the_job_followed(
+def test_a_realm_that_turns_public_during_a_job_causes_a_successor_job(
     site: Realm, library: Realm, sent: Sent, settings: Settings
 ) -> None:
     settings.REALM_BATCH_CARDS = 1
     change_permissions(library, {"*": None})
-    work_off([sent.pop(0)])  # plans, and renders the first batch
+    work_off([sent.pop(0)])  # The worker plans the job and renders the first batch.
     assert newest().pins[LIBRARY] == 0
     change_permissions(library, {"*": ["read"]})
     work_off(sent)
@@ -92,14 +92,14 @@ def test_a_realm_opened_while_a_job_finds_it_closed_has_the_job_followed(
     assert "one a" in cards["a"].html["isolated"]
 
 
-def test_a_job_is_followed_by_another_if_a_realm_that_it_reads_changes(
+def test_a_realm_that_changes_while_a_job_reads_it_causes_a_successor_job(
     site: Realm, library: Realm, sent: Sent, settings: Settings
 ) -> None:
     settings.REALM_BATCH_CARDS = 1
     make.write(site, common__ts=b'export const suffix = "?";')
     make.publish(site, URL)
     plan_message = sent.pop(0)
-    work_off([plan_message])  # plans, and renders the first batch
+    work_off([plan_message])  # The worker plans the job and renders the first batch.
     make.write(library, label__ts=b'export const label = "two";')
     work_off(sent)
     jobs_of_two = ReindexJob.objects.filter(realm_url=URL, generation=2)

@@ -1,4 +1,4 @@
-"""When sites appear, disappear or move, the pages that link to them are rendered again."""
+"""Pages that link to a site are rendered again when it appears, disappears or moves."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,7 @@ Rendered = Callable[[], set[str]]
 
 
 def linked_to(site: Realm, *, close: bool = False, **files: bytes) -> Realm:
-    """Another realm, which is published at ELSEWHERE, and which `q` of the site links to."""
+    """Makes another realm, publishes it at ELSEWHERE, and links to it from card `q` of the site."""
     other = make.source("http://localhost:4201/ada/other/", site.owner, FILES)
     make.write(other, **files)
     make.publish(other, ELSEWHERE)
@@ -41,7 +41,7 @@ def linked_to(site: Realm, *, close: bool = False, **files: bytes) -> Realm:
     return other
 
 
-def test_a_site_published_where_a_closed_one_was_appears_in_linking_pages(
+def test_a_site_published_where_a_private_one_was_causes_a_job(
     site: Realm, library: Realm, rendered: Rendered
 ) -> None:
     other = linked_to(site, close=True)
@@ -51,7 +51,7 @@ def test_a_site_published_where_a_closed_one_was_appears_in_linking_pages(
     assert newest().status == "queued"
 
 
-def test_a_site_that_was_taken_down_and_is_published_again_is_shown_again(
+def test_a_site_that_is_published_again_is_shown_again(
     site: Realm, library: Realm, rendered: Rendered
 ) -> None:
     other = linked_to(site)
@@ -61,7 +61,7 @@ def test_a_site_that_was_taken_down_and_is_published_again_is_shown_again(
     unpublish_realm(ELSEWHERE, make_operator())
     rendered()
     assert "title" not in index_of(URL)["q"].search["next"]
-    # Changed meanwhile, and rendered once more.
+    # The site changes and is rendered meanwhile.
     make.write(site, p__json=note("p"))
     make.publish(site, URL)
     rendered()
@@ -70,7 +70,7 @@ def test_a_site_that_was_taken_down_and_is_published_again_is_shown_again(
     assert index_of(URL)["q"].search["next"] == there
 
 
-def test_a_site_that_comes_where_one_was_looked_for_is_shown(
+def test_a_site_that_appears_where_a_card_looked_for_one_is_shown(
     site: Realm, library: Realm, rendered: Rendered
 ) -> None:
     at = "http://two.localhost:4201/deep/down/"
@@ -87,7 +87,7 @@ def test_a_site_that_comes_where_one_was_looked_for_is_shown(
     rendered()
     assert index_of(URL)["q"].search["next"]["title"] == "p"
     assert newest().pins[at] == 1
-    # A private realm comes, and is opened.
+    # A private realm appears, and then becomes public.
     nowhere = make.source(
         f"{ORIGIN}/ada/nowhere/", site.owner, {"w.json": plain("w")}, public=False
     )
@@ -95,14 +95,14 @@ def test_a_site_that_comes_where_one_was_looked_for_is_shown(
     assert before.status == "done"
     change_permissions(nowhere, {"*": ["read"]})
     assert newest().status == "queued"
-    # What nobody looks for any more is noted no longer.
+    # Realms that no card looks for any more are no longer in the pins.
     make.remove(site, "label.json", "q.json")
     make.publish(site, URL)
     rendered()
     assert 0 not in newest().pins.values()
 
 
-def test_a_site_whose_front_page_is_broken_is_linked_to_as_any_other(
+def test_links_to_a_site_with_a_broken_front_page_still_work(
     site: Realm, library: Realm, rendered: Rendered
 ) -> None:
     linked_to(site, index__json=make.card("./note", "Nothing"))
@@ -113,7 +113,7 @@ def test_a_site_whose_front_page_is_broken_is_linked_to_as_any_other(
     assert index_of(URL)["q"].search["next"]["title"] == "p"
 
 
-def test_links_lead_to_where_a_realm_is_published_and_move_with_it(
+def test_links_lead_to_the_published_realm_and_follow_its_moves(
     site: Realm, library: Realm, rendered: Rendered
 ) -> None:
     def link() -> str:
@@ -126,7 +126,7 @@ def test_links_lead_to_where_a_realm_is_published_and_move_with_it(
     assert link() == f"{LIBRARY}guide"
     for at in (SHOWN, "http://other.localhost:4201/"):
         make.publish(library, at)
-    # Of two published copies, links lead to the older one.
+    # Links lead to the older of two published realms of the same source.
     assert {"a", "b"} <= rendered() <= {"a", "b", "c", "lonely"}
     assert link() == f"{SHOWN}guide"
     make.publish(library, SHOWN)
@@ -136,7 +136,7 @@ def test_links_lead_to_where_a_realm_is_published_and_move_with_it(
     unpublish_realm(SHOWN, Caller("ada"))
     assert "b" in rendered()
     assert link() == "http://other.localhost:4201/guide"
-    # Another realm is shown there: nothing is left to lead to.
+    # Neither URL shows the library any more, so links lead to the source.
     other = make.source(f"{ORIGIN}/ada/other/", library.owner, {})
     make.publish(other, "http://other.localhost:4201/")
     assert "b" in rendered()
@@ -146,11 +146,11 @@ def test_links_lead_to_where_a_realm_is_published_and_move_with_it(
     assert link() == "http://other.localhost:4201/guide"
 
 
-def test_a_realm_published_while_a_job_reads_it_has_the_job_followed(
+def test_a_realm_published_while_a_job_reads_it_is_linked_at_its_new_url(
     site: Realm, library: Realm, sent: Sent, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A publish that has begun when a worker asks where the realm is, and has told its dependents
-    before it became one."""
+    """The publish enqueues jobs for its dependents before the worker asks for the realm's address,
+    and commits while the worker waits."""
     make.write(library, guide__json=make.card("@realm/base", "Card"))
     work_off(sent)
     make.write(site, b__json=note("b", f"{LIBRARY}guide"))
@@ -179,7 +179,7 @@ def test_a_realm_published_while_a_job_reads_it_has_the_job_followed(
 
 
 def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls in a thread, whose connections end with it."""
+    """Calls a function in a thread and closes the thread's connections."""
     try:
         return work(*arguments)
     finally:

@@ -1,4 +1,4 @@
-"""After any edits the index is what a full reindex makes."""
+"""After any edits, the index with carried cards equals that of a full reindex."""
 
 import random
 from typing import Any
@@ -15,10 +15,10 @@ URL = "http://ada.localhost:4201/"
 Sent = list[tuple[str, Any]]
 
 
-def test_after_any_edits_the_index_is_what_a_full_reindex_makes(
+def test_after_any_edits_the_index_equals_that_of_a_full_reindex(
     site: Realm, library: Realm, sent: Sent
 ) -> None:
-    """Carrying over is right if nobody can tell that it happened."""
+    """Carrying cards over is right if the result equals that of a full reindex."""
     chance = random.Random(7)
 
     def edit(step: int) -> None:

@@ -1,4 +1,4 @@
-"""A change in a realm renders the cards that read it, and carries the others over."""
+"""A change in a realm renders the cards that read the changed file, and carries the others over."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ Sent = list[tuple[str, Any]]
 Rendered = Callable[[], set[str]]
 
 
-def test_a_changed_card_is_rendered_with_those_that_embed_it_and_no_other(
+def test_a_changed_card_is_rendered_with_only_the_cards_that_embed_it(
     site: Realm, rendered: Rendered
 ) -> None:
     make.write(site, b__json=note("b2", "./c"))
@@ -39,13 +39,13 @@ def test_a_changed_card_is_rendered_with_those_that_embed_it_and_no_other(
     assert "b2" in index_of(URL)["a"].html["isolated"]
 
 
-def test_stale_cards_are_found_by_index_without_reading_the_others(
+def test_cards_to_render_are_found_through_indexes(
     site: Realm,
 ) -> None:
     named: dict[str, Any] = {"url": site.url, "keys": [1, 2], "own": ["a"]}
     meant = ("card_by_origin", "card_not_settled")
     with transaction.atomic(), connection.cursor() as cursor:
-        # The few rows of a test are found as fast by any index, and by none.
+        # The test has few rows, which any index or none would find as fast.
         others = [index.name for index in IndexedCard._meta.indexes if index.name not in meant]
         cursor.execute(f"DROP INDEX {', '.join(others)}, one_current_row_per_card")
         cursor.execute("SET LOCAL enable_seqscan = off")
@@ -55,33 +55,31 @@ def test_stale_cards_are_found_by_index_without_reading_the_others(
     assert all(f"Bitmap Index Scan on {name}" in plan or f"using {name}" in plan for name in meant)
 
 
-def test_a_publish_of_what_is_shown_already_renders_nothing(
-    site: Realm, rendered: Rendered
-) -> None:
+def test_a_publish_of_the_same_content_renders_nothing(site: Realm, rendered: Rendered) -> None:
     make.publish(site, URL)
     assert rendered() == set()
     assert (newest().rendered, newest().carried) == (0, 6)
-    # Written and written back: a generation passed, the content is the same.
+    # The content is changed and changed back, so only the generation is new.
     make.write(site, c__json=note("other"))
     make.write(site, c__json=note("c"))
     make.publish(site, URL)
     assert rendered() == set()
 
 
-def test_a_changed_module_is_followed_to_every_card_that_is_made_by_it(
+def test_a_changed_module_renders_every_card_that_imports_it(
     site: Realm, rendered: Rendered
 ) -> None:
     make.write(site, common__ts=b'export const suffix = "?";')
     make.publish(site, URL)
     assert rendered() == {"a", "b", "c", "lonely"}
-    # A file with another extension takes the place of the one that was meant.
+    # A new file with an extension that comes first replaces the module.
     make.write(site, common__tsx=b'export const suffix = "...";')
     make.publish(site, URL)
     assert rendered() == {"a", "b", "c", "lonely"}
     assert "a..." in index_of(URL)["a"].html["isolated"]
 
 
-def test_files_that_come_and_go_change_the_cards_that_look_for_them(
+def test_a_file_that_appears_or_disappears_renders_cards_that_link_to_it(
     site: Realm, rendered: Rendered
 ) -> None:
     make.write(site, missing__json=plain("found"))
@@ -93,7 +91,7 @@ def test_files_that_come_and_go_change_the_cards_that_look_for_them(
     assert "c" not in index_of(URL)
 
 
-def test_the_realm_s_own_settings_are_part_of_every_page(site: Realm, rendered: Rendered) -> None:
+def test_a_change_of_realm_json_renders_every_page(site: Realm, rendered: Rendered) -> None:
     make.write(site, realm__json=make.card("@realm/base", "RealmConfig", name="New name"))
     make.publish(site, URL)
     assert rendered() == rows().keys()
@@ -112,10 +110,10 @@ def test_the_realm_s_own_settings_are_part_of_every_page(site: Realm, rendered: 
         f'import "data:text/javascript,import%20%22{URL}common.ts%22";',
     ],
 )
-def test_what_a_module_may_import_unseen_is_rendered_every_time(
+def test_cards_of_a_module_with_unclear_imports_are_rendered_every_time(
     sly: str, site: Realm, rendered: Rendered
 ) -> None:
-    """A browser's URLs and strings have more spellings than are worth knowing."""
+    """JavaScript has too many spellings of a specifier for the server to know them all."""
     make.write(site, plain__tsx=f"{sly}\n{PLAIN}".encode())
     make.publish(site, URL)
     rendered()
@@ -123,7 +121,7 @@ def test_what_a_module_may_import_unseen_is_rendered_every_time(
     assert rendered() == {"p", "q"}
 
 
-def test_a_full_reindex_renders_everything_and_so_does_another_renderer(
+def test_a_full_reindex_or_a_new_renderer_renders_everything(
     site: Realm, rendered: Rendered
 ) -> None:
     reindex(URL, full=True)
@@ -135,7 +133,7 @@ def test_a_full_reindex_renders_everything_and_so_does_another_renderer(
     assert rendered() == rows().keys()
 
 
-def test_an_error_keeps_the_last_page_and_a_thousand_alike_are_one_line(
+def test_an_error_keeps_the_last_page_and_equal_errors_are_one_line(
     site: Realm, web: Web, rendered: Rendered
 ) -> None:
     before = index_of(URL)["a"].html
@@ -149,7 +147,7 @@ def test_an_error_keeps_the_last_page_and_a_thousand_alike_are_one_line(
     assert (row.html_generation, row.job.generation) == (1, 2)
     page = web.get(f"{URL}a", "text/html")
     assert (page.status, "one a!" in page.text) == (200, True)
-    # It doesn't pass for what it is not, and a pin of the newer generation doesn't get it.
+    # The old page keeps its generation, and a request for the newer generation doesn't get it.
     assert page.headers["x-realm-generation"] == "1"
     assert page.headers["x-realm-render-failed"] == "2"
     assert web.get(f"{URL}a", "text/html", **{"X-Realm-Min-Generation": "2"}).status == 500
@@ -157,7 +155,7 @@ def test_an_error_keeps_the_last_page_and_a_thousand_alike_are_one_line(
     assert (kind["count"], kind["cards"]) == (4, ["a", "b", "c", "lonely"])
     assert newest().errors == 4
 
-    # What failed is tried again with every job, and what is mended is shown.
+    # Each later job renders the failed card again, and shows it when it is fixed.
     make.write(site, note__tsx=NOTE.encode())
     make.publish(site, URL)
     assert rendered() == {"a", "b", "c", "lonely"}
@@ -165,7 +163,7 @@ def test_an_error_keeps_the_last_page_and_a_thousand_alike_are_one_line(
     assert newest().summary.get("errors") is None
 
 
-def test_a_job_whose_base_was_replaced_does_not_land_and_is_followed(
+def test_a_job_whose_base_was_replaced_swaps_nothing_and_has_a_successor(
     site: Realm, sent: Sent
 ) -> None:
     make.write(site, b__json=note("b2"))
@@ -184,11 +182,11 @@ def test_a_job_whose_base_was_replaced_does_not_land_and_is_followed(
     assert "b2" in index_of(URL)["a"].html["isolated"]
 
 
-def test_references_in_any_composition_mean_one_card_and_one_module(
+def test_references_in_any_composition_lead_to_one_card_and_module(
     web: Web, site: Realm, rendered: Callable[[], set[str]]
 ) -> None:
-    """Cards that link, adopt and import in NFD, in NFC and escaped are of one type and follow the
-    card that they lead to."""
+    """Cards that link, adopt and import in NFD, in NFC or escaped have the same type, and are
+    rendered when the linked card changes."""
     module = (
         'import { Card, Embed, linksTo, string } from "@realm/base"; import { label } from "NAME";'
         "export class Cup extends Card {"

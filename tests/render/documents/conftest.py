@@ -1,4 +1,4 @@
-"""A source realm of notes that is published and rendered."""
+"""Fixture: a source realm of notes that is published and rendered."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is wrong with a card's file is told its author, wherever the file is read."""
+"""Every part of the server that reads a broken card file reports the same error to its author."""
 
 import json
 
@@ -12,7 +12,7 @@ from tests.support.data.documents import API, CARD, FILES, NOTE, URL, Sent, publ
 from tests.support.rendering import index_of
 from tests.support.web import Web
 
-#: What an author may save by mistake, and what each reader says of it.
+#: Files that an author may save by mistake, and words of the error.
 BROKEN = {
     "comma": (b'{"data": {\n  "type": "card",\n}}', "3:1: "),
     "cut": (NOTE[:40], "1:"),
@@ -36,7 +36,7 @@ BROKEN = {
     "digits": (NOTE.replace(b'"one"', b"9" * 5000), "attributes.title"),
     "deep": (NOTE.replace(b'"one"', b"[" * 100 + b"]" * 100), f"deeper than {MAX_DEPTH}"),
 }  # fmt: skip
-#: What is no card and never was one.
+#: Files that aren't cards and never were.
 DATA = {
     "list": b"[1, 2]",
     "text": b'"data"',
@@ -49,7 +49,7 @@ DATA = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_wrong_with_a_document_is_named_by_file_line_and_column(name: str) -> None:
+def test_the_error_of_a_document_names_file_line_and_column(name: str) -> None:
     data, said = BROKEN[name]
     with pytest.raises(BrokenDocument) as caught:
         read_document(data, "notes/x.json")
@@ -60,7 +60,7 @@ def test_what_is_wrong_with_a_document_is_named_by_file_line_and_column(name: st
 
 
 @pytest.mark.parametrize("name", DATA)
-def test_data_that_does_not_say_that_it_is_a_card_is_none(name: str) -> None:
+def test_json_that_does_not_look_like_a_card_is_ignored(name: str) -> None:
     assert read_document(DATA[name], "x.json") is None
 
 
@@ -109,7 +109,7 @@ def test_a_card_that_turns_into_data_is_an_error_until_it_is_removed(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_broken_realm_settings_are_an_error_of_theirs(web: Web, site: Realm, sent: Sent) -> None:
+def test_a_broken_realm_json_is_an_error_of_its_own(web: Web, site: Realm, sent: Sent) -> None:
     make.write_paths(site, {"realm.json": b'{"data": }'})
     job = publish(site, sent)
     assert (job.errors, index_of(URL)["realm"].error["status"]) == (1, 422)
@@ -121,7 +121,7 @@ def test_broken_realm_settings_are_an_error_of_theirs(web: Web, site: Realm, sen
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", ["comma", "misspelt", "nan", "latin"])
-def test_a_broken_card_says_the_same_to_every_reader(
+def test_every_reader_of_a_broken_card_gets_the_same_message(
     web: Web, site: Realm, sent: Sent, name: str
 ) -> None:
     make.write_paths(site, {"good.json": BROKEN[name][0]})

@@ -1,4 +1,4 @@
-"""Everything in a card's file takes effect, or its author is told where it doesn't."""
+"""Each part of a card's file takes effect, or its author gets an error or a warning about it."""
 
 import json
 from typing import Any
@@ -44,15 +44,14 @@ def link(href: Any) -> Any:
 
 
 def page(attributes: Any = None, relationships: Any = None, **more: Any) -> bytes:
-    """A card of the type `Page`; `more` stands beside its attributes."""
+    """Returns a card of the type `Page`, with `more` as further members beside its attributes."""
     adopts = {"adoptsFrom": {"module": "./page", "name": "Page"}}
     data = {"type": "card", "attributes": {"title": "t"} if attributes is None else attributes}
     data |= {"relationships": relationships or {}, "meta": adopts, **more}
     return json.dumps({"data": data}).encode()
 
 
-#: Cards with something written that no page would show; with each, the key that the error must
-#: name.
+#: Cards with a part that no page would show, and the key that the error must name.
 ERRORS = {
     "beside": (page(title="x"), "data.title"),
     "misspelt-attributes": (page(atributes={}), "data.atributes"),
@@ -78,7 +77,7 @@ ERRORS = {
     "day-zero": (page({"when": "2026-01-00"}), "when"),
     "large-number": (page({"size": 2**53 + 1}), "size"),
 }
-#: Cards that have their pages all the same, with the keys that their warnings name.
+#: Cards that are shown, with the keys that their warnings name.
 WARNED = {
     "type": (page(type="crad"), ["type"]),
     "nowhere": (page(None, {"author": link("./nobody")}), ["author"]),
@@ -99,7 +98,7 @@ WARNED = {
     "markdown-folder": (page({"text": "See [it](./none/)."}), ["text"]),
     "markdown-image": (page({"text": "![it](./none.png) [r]\n\n[r]: ./none"}), ["text", "text"]),
 }  # fmt: skip
-#: What is as it should be.
+#: Cards without errors or warnings.
 FINE = {
     "links": page(None, {"author": link("./ada"), "many.0": link("./bo.json"), "many.1": None}),
     "one-of-many": page(None, {"many": link("./ada"), "stop.place": link(None)}),
@@ -113,7 +112,7 @@ FINE = {
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_has_no_effect_is_an_error_or_a_warning_that_names_the_key(
+def test_a_part_without_effect_causes_an_error_or_warning_with_its_key(
     web: Web, owner: Any, sent: Sent
 ) -> None:
     sync_base_realm()
@@ -144,7 +143,7 @@ def test_what_has_no_effect_is_an_error_or_a_warning_that_names_the_key(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_warning_stays_until_what_it_is_about_is_there(web: Web, site: Realm, sent: Sent) -> None:
+def test_a_warning_stays_until_its_missing_file_exists(web: Web, site: Realm, sent: Sent) -> None:
     make.write_paths(
         site,
         {
@@ -168,7 +167,7 @@ def test_a_warning_stays_until_what_it_is_about_is_there(web: Web, site: Realm, 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_page_says_the_language_that_realm_json_names(web: Web, site: Realm, sent: Sent) -> None:
+def test_a_page_has_the_language_of_realm_json(web: Web, site: Realm, sent: Sent) -> None:
     def told(lang: Any) -> str:
         settings = make.card("@realm/base", "RealmConfig", name="N", lang=lang)
         make.write_paths(site, {"realm.json": settings})
@@ -182,7 +181,7 @@ def test_a_page_says_the_language_that_realm_json_names(web: Web, site: Realm, s
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_folder_is_one_card_however_it_is_spelt(web: Web, site: Realm, sent: Sent) -> None:
+def test_all_spellings_of_a_folder_are_one_card(web: Web, site: Realm, sent: Sent) -> None:
     links = {"many.0": link("./sec/"), "many.1": link("./sec/index"), "many.2": link("./sec/x/..")}
     show = b"""\
 import { Card, Link, linksToMany } from "@realm/base";
@@ -210,7 +209,7 @@ export class Show extends Card {
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_realm_json_says_in_vain_is_a_warning_of_its_own(
+def test_parts_of_realm_json_without_effect_cause_warnings(
     web: Web, site: Realm, sent: Sent
 ) -> None:
     settings = make.card(
@@ -233,7 +232,7 @@ def test_what_realm_json_says_in_vain_is_a_warning_of_its_own(
 @pytest.mark.parametrize(
     "name", ["a[b]", "a^b|c", "a b", "ü", "100%", "a#b?c", "a%5Bb%5D", "~'!()"]
 )
-def test_a_card_is_found_by_its_own_address_whatever_its_name(
+def test_a_card_with_any_name_is_found_by_its_own_url(
     web: Web, site: Realm, sent: Sent, name: str
 ) -> None:
     make.write_paths(

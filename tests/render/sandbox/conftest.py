@@ -1,4 +1,4 @@
-"""A source realm of a test's own files, rendered with little time for each card."""
+"""Fixture: a source realm with a test's own files, and a short time limit for each card."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.support.web import Web
 
 @pytest.fixture
 def site(web: Web, owner: Any, settings: Settings) -> Any:
-    """A function that publishes a source realm of these files and renders it."""
+    """Returns a function that makes a source realm of the given files."""
     settings.REALM_RENDER_SECONDS = 1.5
     sync_base_realm()
 

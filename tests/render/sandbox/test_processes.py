@@ -1,4 +1,4 @@
-"""Cards whose process hangs, ends, or gives way to another: each has its page or its error."""
+"""Each card gets its page or its error, even if its process hangs, ends or is replaced."""
 
 import itertools
 from typing import Any
@@ -35,10 +35,10 @@ def test_a_card_with_a_chain_of_hanging_modules_ends_with_an_error(
     assert next(passes) == MAX_FRUITLESS
 
 
-def test_a_card_rendered_after_a_crash_still_shows_cards_of_its_batch(
+def test_a_card_rendered_after_a_crash_still_shows_linked_cards(
     site: Any, web: Web, sent: list[tuple[str, Any]]
 ) -> None:
-    """A card's links lead to cards that were rendered before, or will be by another process."""
+    """A card may link to cards that were rendered earlier, or that another process will render."""
     linking = module("return <p>{card.title}: {card.all.map((it) => it.title).join()}</p>;")
     ends = trying("const held = []; while (true) held.push(new Array(1e6).fill(1.5))")
     files = {"good.tsx": linking, "ends.tsx": ends, "loops.tsx": trying("while (true)")}
@@ -57,10 +57,11 @@ def test_a_card_rendered_after_a_crash_still_shows_cards_of_its_batch(
         assert f"<p>{name}: aa,bb,cc,dd</p>" in cards[name].html["isolated"]
 
 
-def test_a_card_shows_what_lies_far_behind_its_links_in_whatever_realm(
+def test_a_card_shows_a_long_chain_of_links_through_other_realms(
     site: Any, web: Web, owner: Any, sent: list[tuple[str, Any]]
 ) -> None:
-    """A process that meets a realm on the way gives way to one that can import from there."""
+    """The chain leads through several realms, and each new realm needs a process that may import
+    from it."""
     chain = b"""\
 import { Card, linksTo, string } from "@realm/base";
 const walk = (card) => card ? `${card.title} ${walk(card.next)}` : "";
@@ -85,10 +86,11 @@ export class Chain extends Card {
     assert cards["second"].html["isolated"] == "<p>second first 0 1 2 3 4 5 6 end </p>"
 
 
-def test_a_card_whose_process_somebody_else_ended_is_rendered_by_another(
+def test_a_card_whose_process_was_killed_is_rendered_by_another_process(
     site: Any, web: Web, sent: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only a card that ends its process twice, alone, is taken to have done so itself."""
+    """A card is blamed for the end of its process only if that happens twice while it is rendered
+    alone."""
     deaths = iter([SandboxDied("killed")])
     real = sandbox.run
 

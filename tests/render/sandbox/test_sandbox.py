@@ -1,4 +1,4 @@
-"""Walls: what card code can't do. Only the card that tries it gets an error."""
+"""Limits of card code. A card that breaks one gets an error, and no other card does."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ from tests.support.data.tries import GOOD, URL, awaiting, module, trying
 from tests.support.rendering import index_of, work_off
 from tests.support.web import Web
 
-#: Has the text of its own card be more than Postgres would index.
+#: Makes the text of the module's own card longer than Postgres would index.
 WORDY = """
 const words = Array.from({ length: 300_000 }, (_, i) => i.toString(36)).join(" ");
 const { slice } = String.prototype;
@@ -22,7 +22,7 @@ String.prototype.slice = function (...part) {
 LACKS = "card code has no files, network, environment, processes or timers"
 NO_IMPORT = "can't be imported, only modules of realms"
 
-#: By the name of the card: its module, the status of its error document, and what that should say.
+#: By card name: the source of its module, and the status and words of its error document.
 BAD: dict[str, tuple[bytes, int, str]] = {
     "deno-file": (trying('Deno.readTextFileSync("/etc/hostname")'), 500, LACKS),
     "node-file": (
@@ -100,7 +100,7 @@ BAD: dict[str, tuple[bytes, int, str]] = {
 GOOD_CARDS = ("aaa", "mmm", "zzz")
 
 
-def test_a_card_that_breaks_a_limit_costs_no_other_card_of_its_batch(
+def test_a_card_that_breaks_a_limit_fails_alone_in_its_batch(
     site: Any, web: Web, sent: list[tuple[str, Any]]
 ) -> None:
     files = {"good.tsx": GOOD, "index.json": make.card("./good", "Try", title="index")}
@@ -122,7 +122,7 @@ def test_a_card_that_breaks_a_limit_costs_no_other_card_of_its_batch(
     for name, (_, status, says) in BAD.items():
         error = cards[name].error
         if name == "memory" and error and error["status"] == 504:
-            continue  # on a busy machine its time may run out before the memory does
+            continue  # On a busy machine the time limit may be reached before the memory limit.
         if not error or error["status"] != status or says not in error["message"]:
             wrong[name] = error or cards[name].html
     assert not wrong, json.dumps(wrong, indent=1)
@@ -137,7 +137,7 @@ def test_a_card_that_breaks_a_limit_costs_no_other_card_of_its_batch(
                 assert part not in page.text.split("<body>")[1], (name, page.text)
 
 
-def test_text_that_databases_or_parsers_refuse_costs_only_its_own_card(
+def test_text_that_databases_or_parsers_refuse_fails_only_its_own_card(
     site: Any, web: Web, sent: list[tuple[str, Any]]
 ) -> None:
     def raw(attributes: str, relationships: str = "{}", module: str = "./good") -> bytes:
@@ -214,10 +214,10 @@ def test_text_that_databases_or_parsers_refuse_costs_only_its_own_card(
         assert says in cards[name].error["message"], (name, cards[name].error)
 
 
-def test_what_leads_to_no_file_that_could_be_costs_only_its_own_card(
+def test_a_reference_to_an_impossible_path_fails_only_its_own_card(
     site: Any, web: Web, sent: list[tuple[str, Any]]
 ) -> None:
-    """Asked for it, a replica would answer of something else, or not answer at all."""
+    """For such a path, a replica would answer with something else or not at all."""
     away = {
         "nul": "./%00",
         "up": "./%2e%2e/%2e%2e/%2e%2e/base/mod.ts",
@@ -239,7 +239,7 @@ def test_what_leads_to_no_file_that_could_be_costs_only_its_own_card(
     assert cards["zzz"].html["isolated"] == "<p>good last</p>"
     for name in away:
         assert cards[f"links-{name}"].html["isolated"] == f"<p>good {name}</p>"
-        # What JavaScript takes to lead to the card library does.
+        # The JavaScript URL parser resolves this import to the card library, so it works.
         leads = ["is-up"] if name == "up" else [f"is-{name}", f"imports-{name}"]
         for wrong in leads:
             assert cards[wrong].error["status"] in (403, 404, 500), (wrong, cards[wrong].error)
@@ -249,7 +249,7 @@ def test_what_leads_to_no_file_that_could_be_costs_only_its_own_card(
     "attributes",
     [None, [], {"iconURL": "http://["}, {"stylesheet": 5}, {"name": {"toString": 1}}],
 )
-def test_whatever_realm_json_says_the_cards_are_rendered(
+def test_cards_are_rendered_even_if_realm_json_is_invalid(
     attributes: Any, site: Any, web: Web, sent: list[tuple[str, Any]]
 ) -> None:
     adopts = {"adoptsFrom": {"module": "@realm/base", "name": "RealmConfig"}}
@@ -262,7 +262,7 @@ def test_whatever_realm_json_says_the_cards_are_rendered(
     assert card.html["isolated"] == "<p>good a</p>"
 
 
-def test_large_cards_have_a_page_or_an_error_and_cost_the_others_nothing(
+def test_large_cards_get_a_page_or_an_error_and_do_not_affect_others(
     site: Any, web: Web, sent: list[tuple[str, Any]], settings: Settings
 ) -> None:
     settings.REALM_RENDER_SECONDS = 10

@@ -1,4 +1,4 @@
-"""A published realm with an index."""
+"""Fixture: a published realm with an index."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.support.data.site import SITE
 
 @pytest.fixture
 def shown(source: Realm, sent: Any) -> Realm:
-    """The source realm as published, with an index of two pages and an error."""
+    """The published realm, with an index of two pages and an error."""
     published = make.publish(source, SITE)
     put_index(SITE, published.generation, {"index": {}, "a b/ada": {}}, {"bad": {"message": "no"}})
     return Realm.objects.get(url=SITE)

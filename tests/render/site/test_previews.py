@@ -1,4 +1,4 @@
-"""The preview of a site's draft, and where a source realm's pages are."""
+"""The preview of a draft, and the redirect from a source realm to its pages."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from tests.support.data.site import BROWSER, DRAFT, SESSION, SITE, session_of
 from tests.support.rendering import WORK, work_off
 from tests.support.web import ORIGIN, Web
 
-# --- The draft ---------------------------------------------------------------------------------
+# --- Drafts ------------------------------------------------------------------------------------
 
 
 def test_an_owner_sees_the_draft_where_others_are_redirected(
@@ -45,19 +45,19 @@ def test_an_owner_sees_the_draft_where_others_are_redirected(
     assert web.get(f"{DRAFT}nothing", BROWSER, **mine).status == 404
     broken = web.get(f"{DRAFT}bad", BROWSER, **mine)
     assert broken.status == 500 and b"no &lt;b&gt;" in broken.body
-    # A file is a file, and what is published is what it is for everyone.
+    # Files and published pages are the same for the owner as for others.
     assert web.get(f"{DRAFT}dot.png", BROWSER, **mine).headers["content-type"] == "image/png"
     assert b"page of index" in web.get(SITE, BROWSER, **mine).body
     assert web.get(f"{SITE}ada", BROWSER, **mine).status == 404
 
 
-def test_a_source_realm_that_is_published_nowhere_says_so(web: Web, source: Realm) -> None:
+def test_a_source_realm_that_is_not_published_shows_a_notice(web: Web, source: Realm) -> None:
     answer = web.get(DRAFT, BROWSER)
     assert answer.status == 200
     assert b"not published yet" in answer.body and DRAFT.encode() in answer.body
 
 
-def test_a_private_draft_is_previewed_by_its_owner_only(web: Web, owner: Any) -> None:
+def test_only_its_owner_can_preview_a_private_draft(web: Web, owner: Any) -> None:
     private = make.source(f"{ORIGIN}/ada/diary/", owner, make.SITE, public=False)
     put_index(private.url, private.generation, {"index": {}})
     make.user("bob")
@@ -69,7 +69,7 @@ def test_a_private_draft_is_previewed_by_its_owner_only(web: Web, owner: Any) ->
     assert web.get(private.url, BROWSER, **session_of("bob")).status == 401
 
 
-def test_a_draft_that_has_changed_is_rendered_while_its_owner_looks(
+def test_a_preview_of_a_changed_draft_starts_a_rendering(
     web: Web, source: Realm, sent: list[Any]
 ) -> None:
     mine = session_of("ada")
@@ -84,14 +84,14 @@ def test_a_draft_that_has_changed_is_rendered_while_its_owner_looks(
     stale = web.get(DRAFT, BROWSER, **mine)
     assert stale.status == 200 and stale.headers["refresh"] == "2"
     assert ReindexJob.objects.get(realm_url=DRAFT, status="queued").generation == newer
-    # Nobody else has a realm rendered by looking at it.
+    # A visitor who isn't the owner doesn't cause a rendering.
     other = make.source(f"{ORIGIN}/ada/other/", source.owner, {})
     web.get(other.url, BROWSER)
     assert not ReindexJob.objects.filter(realm_url=other.url).exists()
 
 
 @pytest.mark.cluster
-def test_a_draft_is_rendered_as_it_is_now(
+def test_a_preview_shows_the_current_draft_after_rendering(
     web: Web, owner: Any, sent: list[tuple[str, Any]]
 ) -> None:
     sync_base_realm()
@@ -109,14 +109,14 @@ def test_a_draft_is_rendered_as_it_is_now(
     assert b"<h1>Second thoughts</h1>" in answer.body and "refresh" not in answer.headers
 
 
-# --- Where a source realm's pages are -----------------------------------------------------------
+# --- Redirects of source realms -----------------------------------------------------------------
 
 
-def test_a_source_realm_leads_to_where_it_is_published_now(
+def test_a_source_realm_redirects_to_its_current_published_realm(
     web: Web, source: Realm, live: None
 ) -> None:
-    """The redirect of a source realm depends on every realm that points at it. Asked before and
-    after each change, so that what a cache kept of the time before would be seen."""
+    """The redirect depends on every realm that shows the source. Each URL is requested before and
+    after each change, to detect stale cached redirects."""
     ada = Caller("ada")
     other = make.source(f"{ORIGIN}/ada/other/", source.owner, {})
     second = "http://ada.localhost:4201/second/"

@@ -1,4 +1,4 @@
-"""Beside a site's pages: who gets a page, its 404s, sitemap and robots."""
+"""Serving a site: which requests get a page, 404 pages, sitemaps and robots.txt."""
 
 import xml.etree.ElementTree as ET
 from typing import Any
@@ -15,9 +15,9 @@ from tests.support.data.indexed import put_index
 from tests.support.data.site import BROWSER, DRAFT, NAMESPACE, SITE, swapped
 from tests.support.web import ORIGIN, Web
 
-# --- Who gets a page ---------------------------------------------------------------------------
+# --- Requests that get a page ------------------------------------------------------------------
 
-#: Accept headers of browsers, of link previews and command-line tools, and rarer ones.
+#: Accept headers of browsers, of link previews and command-line tools, and rare ones.
 TAKE_PAGES = (
     BROWSER, "*/*", None, "", "text/*", "text/html;q=0.5", "text/html; charset=utf-8", "TEXT/HTML",
     "text/css,*/*;q=0.1", "application/json, text/plain, */*", "image/*, text/html;q=0.1",
@@ -30,7 +30,7 @@ TAKE_NO_PAGES = (
 )  # fmt: skip
 
 
-def test_a_page_is_answered_to_whoever_takes_html(web: Web, shown: Realm, live: None) -> None:
+def test_every_request_that_accepts_html_gets_a_page(web: Web, shown: Realm, live: None) -> None:
     for accept in TAKE_PAGES:
         for path, cards in (("", "index"), ("a%20b/ada", "a b/ada")):
             for method in ("GET", "GET", "HEAD"):
@@ -47,7 +47,7 @@ def test_a_page_is_answered_to_whoever_takes_html(web: Web, shown: Realm, live: 
             assert answer.headers["content-type"] == "application/vnd.api+json"
 
 
-def test_a_file_goes_before_a_page_for_who_prefers_neither(web: Web, source: Realm) -> None:
+def test_a_file_is_served_before_a_page_unless_html_is_preferred(web: Web, source: Realm) -> None:
     published = make.publish(source, SITE)
     put_index(SITE, published.generation, {"post": {}, "dot.png": {}})
     for accept in ("*/*", "text/html;q=0.9, */*", "text/css, */*;q=0.1", "text/javascript", None):
@@ -58,7 +58,7 @@ def test_a_file_goes_before_a_page_for_who_prefers_neither(web: Web, source: Rea
     assert web.get(f"{SITE}dot.png", "text/html").headers["content-type"] == "image/png"
 
 
-def test_what_takes_anything_finds_a_new_page_and_loses_a_deleted_one(
+def test_a_request_for_any_type_follows_new_and_deleted_pages(
     web: Web, shown: Realm, live: None
 ) -> None:
     assert [web.get(f"{SITE}new").status for _ in range(2)] == [404, 404]
@@ -69,7 +69,7 @@ def test_what_takes_anything_finds_a_new_page_and_loses_a_deleted_one(
     assert [web.get(f"{SITE}new").status for _ in range(2)] == [404, 404]
 
 
-def test_what_takes_anything_is_led_from_a_source_to_its_pages(
+def test_a_request_for_any_type_is_redirected_from_a_source_to_its_pages(
     web: Web, shown: Realm, live: None
 ) -> None:
     draft = Realm.objects.get(url=DRAFT)
@@ -84,13 +84,17 @@ def test_what_takes_anything_is_led_from_a_source_to_its_pages(
         assert web.get(DRAFT + path).status == 404
 
 
-def test_what_takes_anything_waits_for_the_first_pages(web: Web, source: Realm, live: None) -> None:
+def test_a_request_for_any_type_gets_a_503_before_the_first_pages(
+    web: Web, source: Realm, live: None
+) -> None:
     make.publish(source, SITE)
     for _ in ("miss", "hit"):
         assert [web.get(SITE + path).status for path in ("", "ada", "none")] == [503, 503, 404]
 
 
-def test_no_page_is_answered_to_who_may_not_read(web: Web, shown: Realm, live: None) -> None:
+def test_no_page_is_served_to_a_visitor_who_may_not_read(
+    web: Web, shown: Realm, live: None
+) -> None:
     assert [web.get(SITE).status for _ in range(2)] == [200, 200]
     RealmPermission.objects.filter(realm=shown).delete()
     local_board().bump([realm_key(SITE)])
@@ -98,7 +102,7 @@ def test_no_page_is_answered_to_who_may_not_read(web: Web, shown: Realm, live: N
         assert web.request("GET", SITE, accept=accept).status == 401
 
 
-def test_a_folder_is_led_to_its_slash_where_it_has_a_page(
+def test_a_folder_url_without_a_slash_redirects_if_it_has_a_page(
     web: Web, source: Realm, live: None
 ) -> None:
     published = make.publish(source, SITE)
@@ -126,7 +130,7 @@ def test_a_folder_is_led_to_its_slash_where_it_has_a_page(
 # --- 404 ---------------------------------------------------------------------------------------
 
 
-def test_a_page_that_is_not_there_is_a_404_for_people(web: Web, shown: Realm) -> None:
+def test_a_missing_page_is_a_404_in_html(web: Web, shown: Realm) -> None:
     answer = web.get(f"{SITE}nothing", BROWSER)
     assert answer.status == 404
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
@@ -137,7 +141,7 @@ def test_a_page_that_is_not_there_is_a_404_for_people(web: Web, shown: Realm) ->
     assert web.get(f"{SITE}nothing").headers["content-type"] == "application/vnd.api+json"
 
 
-def test_a_realm_brings_a_404_page_of_its_own(web: Web, source: Realm, live: None) -> None:
+def test_a_realm_can_have_its_own_404_page(web: Web, source: Realm, live: None) -> None:
     make.write(source, **{"404__html": b"<h1>Lost &amp; found</h1>"})
     source.refresh_from_db()
     published = make.publish(source, SITE)
@@ -145,9 +149,10 @@ def test_a_realm_brings_a_404_page_of_its_own(web: Web, source: Realm, live: Non
     for _ in range(2):
         answer = web.get(f"{SITE}nothing/there", BROWSER)
         assert (answer.status, answer.body) == (404, b"<h1>Lost &amp; found</h1>")
-    # A card goes before a file: it is rendered, and knows the site.
+    # A card named 404 is preferred to the file.
     put_index(SITE, published.generation, {"index": {}, "404": {}})
-    from notifications.board import now_ns  # the swap above told nobody
+    # `put_index` sends no notification, so the test moves the board.
+    from notifications.board import now_ns
 
     local_board().bump([index_key(SITE)])
     local_board().go_live(now_ns() + 60_000_000_000)
@@ -155,11 +160,11 @@ def test_a_realm_brings_a_404_page_of_its_own(web: Web, source: Realm, live: Non
     assert answer.status == 404 and b"page of 404" in answer.body
 
 
-# --- What search engines read ------------------------------------------------------------------
+# --- Sitemaps and robots.txt -------------------------------------------------------------------
 
 
 def locations(answer: Answer) -> list[str]:
-    """Every address in a sitemap."""
+    """Returns every URL in a sitemap."""
     assert answer.status == 200, answer.body
     assert answer.headers["content-type"] == "application/xml; charset=utf-8"
     return [each.text or "" for each in ET.fromstring(answer.body).iter(f"{NAMESPACE}loc")]
@@ -178,7 +183,7 @@ def test_a_sitemap_lists_the_pages_that_visitors_see(
     assert locations(web.get(f"{SITE}sitemap.xml", accept)) == [f"{SITE}a%20b/ada", SITE]
 
 
-def test_a_sitemap_follows_the_index_though_caches_are_live(
+def test_a_sitemap_follows_the_index_even_if_caches_are_live(
     web: Web, shown: Realm, live: None
 ) -> None:
     assert len(locations(web.get(f"{SITE}sitemap.xml"))) == 2
@@ -186,7 +191,7 @@ def test_a_sitemap_follows_the_index_though_caches_are_live(
     assert locations(web.get(f"{SITE}sitemap.xml")) == [f"{SITE}blog/", SITE, f"{SITE}new"]
 
 
-def test_a_large_sitemap_comes_in_parts(
+def test_a_large_sitemap_is_split_into_parts(
     web: Web, shown: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_URLS", 2)
@@ -199,16 +204,14 @@ def test_a_large_sitemap_comes_in_parts(
         assert web.get(f"{SITE}sitemap.xml?part={part}").status in (400, 404)
 
 
-def test_only_published_realms_have_a_sitemap_of_their_own(
-    web: Web, source: Realm, shown: Realm
-) -> None:
+def test_only_public_published_realms_have_a_sitemap(web: Web, source: Realm, shown: Realm) -> None:
     assert web.get(f"{DRAFT}sitemap.xml").status == 404
     assert web.get("http://nobody.localhost:4201/sitemap.xml").status == 404
     RealmPermission.objects.filter(realm=shown, audience="everyone").delete()
     assert web.get(f"{SITE}sitemap.xml").status == 401
 
 
-def test_robots_are_let_into_what_is_published_and_nowhere_else(
+def test_robots_txt_allows_only_public_published_realms(
     web: Web, source: Realm, shown: Realm, owner: Any
 ) -> None:
     def robots(url: str) -> list[str]:
@@ -222,7 +225,7 @@ def test_robots_are_let_into_what_is_published_and_nowhere_else(
     assert robots(SITE) == ["User-agent: *", "Allow: /", f"Sitemap: {SITE}sitemap.xml"]
     assert robots(DRAFT) == closed
     private = make.source(f"{ORIGIN}/ada/diary/", owner, {}, public=False)
-    # A stranger is not told whether the realm has a robots.txt of its own.
+    # A stranger can't see whether the realm has its own robots.txt.
     assert web.get(f"{private.url}robots.txt").status == 401
     assert robots("http://nobody.localhost:4201/") == closed
     published = make.publish(source, f"{ORIGIN}/ada/blog/")
@@ -237,7 +240,7 @@ def test_robots_are_let_into_what_is_published_and_nowhere_else(
     assert robots(f"{ORIGIN}/")[1] == "Allow: /ada/blog/"
 
 
-def test_an_authors_own_robots_and_sitemap_go_before_the_servers(
+def test_an_authors_own_robots_txt_and_sitemap_are_served(
     web: Web, source: Realm, live: None
 ) -> None:
     make.write(source, robots__txt=b"User-agent: x", sitemap__xml=b"<urlset/>")

@@ -1,4 +1,4 @@
-"""A card's path and its file's: each leads to the other."""
+"""The mapping between a card's path and the path of its file, in both directions."""
 
 import pytest
 
@@ -6,14 +6,14 @@ from reindex.reading.card_paths import card_of, file_of, is_card_file, named_car
 
 
 @pytest.mark.parametrize("card", ["ada", "people/ada", "a.b", "a.json", "http://localhost/x/é"])
-def test_a_card_and_its_file_lead_to_each_other(card: str) -> None:
+def test_a_card_path_maps_to_its_file_and_back(card: str) -> None:
     assert file_of(card) == f"{card}.json"
     assert card_of(file_of(card)) == card
     assert is_card_file(file_of(card))
 
 
 @pytest.mark.parametrize("path", ["ada", "post.tsx", "json", "a.json.md", "a.JSON", "a.json/"])
-def test_a_file_of_another_name_holds_no_card_and_keeps_its_path(path: str) -> None:
+def test_a_file_without_json_extension_is_no_card_and_keeps_its_path(path: str) -> None:
     assert not is_card_file(path)
     assert card_of(path) == path
 
@@ -22,5 +22,5 @@ def test_a_file_of_another_name_holds_no_card_and_keeps_its_path(path: str) -> N
     ("path", "card"),
     [("", "index"), ("a/", "a/index"), ("a", "a"), ("index", "index"), ("a/b.json", "a/b.json")],
 )
-def test_a_folder_names_its_index_and_any_other_path_itself(path: str, card: str) -> None:
+def test_a_folder_path_names_its_index_card(path: str, card: str) -> None:
     assert named_card(path) == card

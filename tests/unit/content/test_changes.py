@@ -1,4 +1,5 @@
-"""What follows from a change of a realm. The functions are pure and all get the same value."""
+"""What a change of a realm causes: moved keys, notifications, dropped definitions, and jobs. All
+functions are pure and take a `Change`."""
 
 from dataclasses import replace
 from typing import Any
@@ -59,7 +60,7 @@ SITE = {realm_key(URL)}
         (OPENED, WHOLE),
     ],
 )
-def test_this_replica_moves_what_the_triggers_tell_its_peers(
+def test_this_replica_moves_the_keys_that_triggers_announce_to_peers(
     change: Change, keys: set[str]
 ) -> None:
     assert keys_moved_here(change) == keys
@@ -78,7 +79,7 @@ def test_this_replica_moves_what_the_triggers_tell_its_peers(
         (UNPUBLISHED, [all_files_changed(URL), realm_changed(ONE)]),
     ],
 )
-def test_replicas_are_told_of_the_realm_and_of_sources_that_moved(
+def test_a_change_notifies_peers_of_the_realm_and_of_moved_sources(
     change: Change, told: list[Any]
 ) -> None:
     assert notifications_of(change) == told
@@ -92,7 +93,9 @@ def test_replicas_are_told_of_the_realm_and_of_sources_that_moved(
         (UNPUBLISHED, True), (SHARED, True), (CLOSED, True), (LIBRARY, True),
     ],
 )  # fmt: skip
-def test_definitions_go_with_all_files_and_with_rights(change: Change, all_of_them: bool) -> None:
+def test_a_change_of_all_files_or_of_rights_drops_all_definitions(
+    change: Change, all_of_them: bool
+) -> None:
     assert drops_all_definitions(change) == all_of_them
 
 
@@ -103,7 +106,7 @@ def test_definitions_go_with_all_files_and_with_rights(change: Change, all_of_th
         (UNPUBLISHED, False), (OPENED, False), (LIBRARY, False),
     ],
 )  # fmt: skip
-def test_a_realm_is_due_where_it_stands_and_its_pages_change(change: Change, due: bool) -> None:
+def test_a_realm_needs_a_job_if_it_exists_and_its_pages_change(change: Change, due: bool) -> None:
     assert needs_job(change, index_sources=True) == due
     assert needs_job(change, index_sources=False) == (due and change.kind == "published")
 
@@ -124,7 +127,7 @@ def test_a_realm_is_due_where_it_stands_and_its_pages_change(change: Change, due
         (LIBRARY, {ONE}, False),
     ],
 )
-def test_readers_are_owed_jobs_by_what_they_read_or_looked_for(
+def test_a_change_names_the_realms_whose_readers_need_jobs(
     change: Change, readers: set[str], appeared: bool
 ) -> None:
     assert changed_for_readers(change) == readers
@@ -136,13 +139,13 @@ def test_readers_are_owed_jobs_by_what_they_read_or_looked_for(
 
 @pytest.fixture
 def received(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Change, ...]]:
-    """What receivers are called with."""
+    """The arguments of each call to a receiver of changes."""
     calls: list[tuple[Change, ...]] = []
     monkeypatch.setattr(changes, "_receivers", [lambda raised: calls.append(tuple(raised))])
     return calls
 
 
-def test_the_changes_of_a_transaction_are_seen_to_together_and_once(received: Any) -> None:
+def test_receivers_get_all_changes_of_a_transaction_in_one_call(received: Any) -> None:
     with dispatch_at_end():
         raise_change(WRITTEN)
         with dispatch_at_end():
@@ -153,7 +156,7 @@ def test_the_changes_of_a_transaction_are_seen_to_together_and_once(received: An
     assert received[1:] == [(DELETED,)]
 
 
-def test_what_fails_has_no_consequences_and_leaves_none_behind(received: Any) -> None:
+def test_receivers_get_no_changes_of_a_block_that_failed(received: Any) -> None:
     with pytest.raises(ZeroDivisionError), dispatch_at_end():
         raise_change(WRITTEN)
         raise ZeroDivisionError

@@ -1,4 +1,5 @@
-"""The extensions of modules: what a name may leave out, and by which names a module is known."""
+"""The extensions of module files: which of them a name may omit, and all spellings of a module's
+URL."""
 
 import pytest
 
@@ -19,7 +20,7 @@ def test_the_stem_of_any_other_file_is_its_whole_path(path: str) -> None:
     assert stem(path) == path
 
 
-def test_a_module_that_needs_its_extension_is_code_all_the_same() -> None:
+def test_mts_mjs_and_cts_files_are_code_but_need_their_extension() -> None:
     assert [each for each in CODE_EXTENSIONS if stem(f"a{each}") != "a"] == [".mts", ".mjs", ".cts"]
 
 

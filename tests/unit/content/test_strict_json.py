@@ -1,4 +1,4 @@
-"""Numbers in JSON documents that exceed JavaScript's range."""
+"""A JSON document may hold only numbers in JavaScript's range."""
 
 import pytest
 
@@ -13,6 +13,6 @@ def test_a_number_within_the_range_is_read(literal: str, number: float) -> None:
 
 
 @pytest.mark.parametrize("literal", ["1e999", "-1e999", "NaN", "Infinity", "-Infinity"])
-def test_a_number_beyond_the_range_is_refused_by_its_name(literal: str) -> None:
+def test_a_number_beyond_the_range_is_refused_and_quoted(literal: str) -> None:
     with pytest.raises(ValueError, match=f"^{literal} is not a number that JSON can hold$"):
         finite_only(literal)

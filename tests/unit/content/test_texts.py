@@ -1,4 +1,5 @@
-"""Texts from outside: what can be stored, what takes the place of the rest, what is a number."""
+"""Checks of texts from clients: which can be stored, which characters are replaced, and which texts
+are numbers."""
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_a_nul_can_be_encoded_but_not_stored() -> None:
         check_storable(text)
 
 
-def test_control_characters_are_those_of_ascii() -> None:
+def test_only_ascii_control_characters_count_as_control_characters() -> None:
     found = [chr(code) for code in range(0x300) if has_control_character(f"a{chr(code)}b")]
     assert found == [*map(chr, range(32)), "\x7f"]
 
@@ -53,18 +54,18 @@ def test_a_path_with_a_nul_is_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "number"), [("0", 0), ("007", 7), ("42", 42), ("9" * 18, 10**18 - 1)]
 )
-def test_up_to_18_digits_are_a_whole_number(text: str, number: int) -> None:
+def test_a_text_of_up_to_18_digits_is_read_as_a_whole_number(text: str, number: int) -> None:
     assert whole_number(text) == number
 
 
 @pytest.mark.parametrize(
     "text", ["", " 1", "1 ", "+1", "-1", "1.0", "1e3", "1_000", "0x1", "²", "٣", "９", "9" * 19]
 )
-def test_any_other_text_is_no_whole_number(text: str) -> None:
+def test_a_text_that_is_not_18_plain_digits_is_not_a_whole_number(text: str) -> None:
     assert whole_number(text) is None
 
 
-def test_a_caller_chooses_how_many_digits_a_number_may_have() -> None:
+def test_a_caller_can_choose_how_many_digits_a_number_may_have() -> None:
     assert whole_number("999", digits=3) == 999
     assert whole_number("1000", digits=3) is None
     assert whole_number("1" * 4300, digits=4300) == int("1" * 4300)

@@ -1,4 +1,4 @@
-"""One spelling for every realm URL, and paths that no file may have."""
+"""Every realm URL has one spelling, and some paths are refused for files."""
 
 from collections.abc import Iterator
 
@@ -38,19 +38,19 @@ REALM = "http://localhost:4201/ada/site/"
         ("http://ada.localhost:4201/a.b_c~d-e/", "http://ada.localhost:4201/a.b_c~d-e/"),
     ],
 )
-def test_every_spelling_of_a_realm_url_is_kept_as_one(given: str, kept: str) -> None:
+def test_every_spelling_of_a_realm_url_becomes_the_same_url(given: str, kept: str) -> None:
     assert canonical_realm_url(given) == kept
     assert canonical_realm_url(kept) == kept
 
 
 @pytest.mark.parametrize("given", [None, 3, b"http://ada.localhost/", ["http://ada.localhost/"]])
-def test_what_is_no_string_is_no_url(given: object) -> None:
+def test_a_realm_url_that_is_not_a_string_is_refused(given: object) -> None:
     with pytest.raises(InvalidURL, match="is not a string"):
         canonical_realm_url(given)
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_a_realm_url_in_one_spelling_or_is_refused(text: str) -> None:
+def test_any_text_becomes_a_canonical_realm_url_or_is_refused(text: str) -> None:
     for candidate in (text, f"http://ada.localhost:4201/{text}", f"http://{text}/"):
         try:
             url = canonical_realm_url(candidate)
@@ -76,7 +76,7 @@ def test_a_realm_url_of_the_greatest_length_is_still_found_by_its_files() -> Non
     ["a", "a/b.json", ".hidden", "_x/y", "a:b", "ä/ö.md", "日本.tsx", "a b", "a%20b", "~", "...",
      "a" * 1024, "'\"<>&", "a\\b", "\U0001f4a1.png"],
 )  # fmt: skip
-def test_a_file_may_have_any_other_name(path: str) -> None:
+def test_a_file_may_have_an_unusual_name(path: str) -> None:
     assert check_path(path, REALM) == path
     assert file_path(file_url(REALM, path), REALM) == path
 
@@ -110,7 +110,7 @@ def test_a_path_that_no_file_may_have_is_refused_with_the_reason(path: str, why:
 
 
 @given(st.text(min_size=1, max_size=80))
-def test_every_path_that_is_allowed_comes_back_from_its_url(path: str) -> None:
+def test_every_allowed_path_can_be_read_back_from_its_url(path: str) -> None:
     try:
         check_path(path, REALM)
     except InvalidPath:
@@ -133,17 +133,17 @@ def test_every_path_that_is_allowed_comes_back_from_its_url(path: str) -> None:
         ("http://evil.example/ada/site/a.json", None),
     ],
 )
-def test_a_reference_means_a_path_in_the_realm_or_nothing(href: str, path: str | None) -> None:
+def test_a_reference_names_a_path_in_the_realm_or_none(href: str, path: str | None) -> None:
     assert file_path(href, REALM) == path
 
 
 @pytest.mark.parametrize("href", ["../a.json", "%2e%2e/a.json", "/ada/site/../x", "a%00", "%ff"])
-def test_a_reference_never_leads_out_of_its_realm(href: str) -> None:
+def test_a_reference_that_leaves_its_realm_is_refused(href: str) -> None:
     with pytest.raises(InvalidPath):
         file_path(href, REALM)
 
 
-def test_the_candidates_are_every_url_above_the_longest_first() -> None:
+def test_realm_candidates_are_all_parent_urls_the_longest_first() -> None:
     assert realm_candidates("http://localhost:4201/ada/site/a/b.json") == [
         "http://localhost:4201/ada/site/a/",
         "http://localhost:4201/ada/site/",
@@ -154,7 +154,7 @@ def test_the_candidates_are_every_url_above_the_longest_first() -> None:
     assert realm_candidates("http://localhost:4201") == []
 
 
-def test_an_address_of_endless_slashes_costs_little() -> None:
+def test_a_url_of_30_000_slashes_has_few_realm_candidates() -> None:
     candidates = realm_candidates("http://localhost:4201/" + "a/" * 30_000)
     assert sum(map(len, candidates)) < 1_000_000
     assert candidates[-1] == "http://localhost:4201/"
@@ -162,7 +162,7 @@ def test_an_address_of_endless_slashes_costs_little() -> None:
 
 @pytest.fixture
 def own_address() -> Iterator[None]:
-    """A replica at 10.0.0.7:8001 for the public origin https://realms.example."""
+    """Makes this process a replica at 10.0.0.7:8001 of the public origin https://realms.example."""
     with override_settings(
         REALM_PUBLIC_ORIGIN="https://realms.example", REALM_REPLICA_ADDRESS="http://10.0.0.7:8001"
     ):
@@ -182,14 +182,16 @@ def own_address() -> Iterator[None]:
         ("ada.example:8001", "https://ada.example"),
         ("ada.example:9000", "https://ada.example:9000"),
         ("ada.example", "https://ada.example"),
-        # The final dot of the root makes no other host.
+        # A final dot, which names the DNS root, doesn't change the host.
         ("realms.example.", "https://realms.example"),
         ("realms.example.:443", "https://realms.example"),
         ("ADA.example.:8001", "https://ada.example"),
         ("ada.example..", "https://ada.example."),
     ],
 )
-def test_a_replicas_own_address_stands_for_the_public_one(host: str, origin: str) -> None:
+def test_a_request_to_a_replicas_address_counts_as_the_public_origin(
+    host: str, origin: str
+) -> None:
     assert public_origin(host) == origin
 
 
@@ -202,7 +204,7 @@ def test_a_replicas_own_address_stands_for_the_public_one(host: str, origin: str
         ("ada.example:8001", "https://ada.example"),
     ],
 )
-def test_a_replicas_own_address_may_be_an_ipv6_one(host: str, origin: str) -> None:
+def test_a_replicas_own_address_may_be_an_ipv6_address(host: str, origin: str) -> None:
     with override_settings(
         REALM_PUBLIC_ORIGIN="https://realms.example",
         REALM_REPLICA_ADDRESS="http://[2001:db8::7]:8001",

@@ -1,4 +1,4 @@
-"""The harness of the benchmarks: order, ratios, bars, and the page."""
+"""The benchmark harness: the order of runs, ratios, bars, and the page of results."""
 
 from functools import partial
 from pathlib import Path
@@ -28,14 +28,14 @@ def _noted(order: list[str], name: str) -> float:
     return 1.0
 
 
-def test_runs_of_all_cases_take_turns_and_change_direction() -> None:
+def test_runs_of_cases_alternate_and_reverse_their_order_each_time() -> None:
     order: list[str] = []
     cases = [Case(name, partial(_noted, order, name)) for name in "abc"]
     compare("t", unit="s", better="lower", runs=2, cases=cases)
     assert order == ["a", "b", "c", "c", "b", "a"]
 
 
-def test_nothing_is_measured_if_one_case_answers_wrongly() -> None:
+def test_nothing_is_measured_if_one_case_fails_its_check() -> None:
     measured: list[str] = []
 
     def wrong() -> None:
@@ -48,7 +48,7 @@ def test_nothing_is_measured_if_one_case_answers_wrongly() -> None:
 
 
 def test_a_ratio_is_the_median_of_the_ratios_of_each_run() -> None:
-    # The ratio of the medians is 4.
+    # The expected ratio is 3, although the ratio of the two medians is 4.
     table = Table("t", "s", "lower", {"a": [30, 2, 4], "b": [10, 1, 1]}, "b")
     assert table.ratio("a", "b") == Ratio(3, 2, 4)
     assert table.ratio("a", "not installed") is None
@@ -57,13 +57,13 @@ def test_a_ratio_is_the_median_of_the_ratios_of_each_run() -> None:
 @pytest.mark.parametrize(
     ("figure", "held"), [(None, None), (0.94, False), (0.95, True), (Ratio(1, 0.5, 2), True)]
 )
-def test_a_bar_is_held_not_held_or_not_measured(
+def test_a_bar_without_a_figure_is_neither_held_nor_missed(
     figure: Ratio | float | None, held: bool | None
 ) -> None:
     assert Bar("b", figure, at_least=0.95).held is held
 
 
-def test_what_wrk_says_is_understood() -> None:
+def test_the_output_of_wrk_is_parsed() -> None:
     quiet = peers.load_of(SAID + "Requests/sec:  20000.50\n")
     assert quiet == peers.Load(40000, 20000.5, 0.9, 1100, refused=0, lost=0)
     errors = "  Socket errors: connect 1, read 2, write 3, timeout 4\n"

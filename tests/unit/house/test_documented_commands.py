@@ -1,4 +1,4 @@
-"""Every command that the documentation tells to run is run by a test, or says why it can't be."""
+"""A test runs every command of the documentation, or a table says why no test can."""
 
 import re
 import tomllib
@@ -18,7 +18,7 @@ from tests.support.runbooks.coverage_of_docs import (
 from tests.support.runbooks.documented import PAGES, commands, fenced
 
 
-def test_every_documented_command_is_run_or_has_a_reason() -> None:
+def test_a_test_runs_every_documented_command_or_a_reason_is_given() -> None:
     covered = RUN.keys() | ASKED.keys() | ELSEWHERE.keys() | NOT_HERE.keys()
     assert documented() - covered == set(), "add it to tests/support/runbooks/coverage_of_docs.py"
     assert covered - documented() == set(), "no page has these any more"
@@ -36,7 +36,7 @@ def test_a_command_within_a_sentence_or_a_block_is_found(tmp_path: Path) -> None
     assert fenced(page)
 
 
-def test_every_page_with_blocks_of_hosts_is_followed_as_a_runbook() -> None:
+def test_every_page_with_host_blocks_is_run_as_a_runbook() -> None:
     followed = text_of("tests/cluster/documented/test_three_hosts.py") + text_of(
         "tests/support/runbooks/fleet_of_hosts.py"
     )
@@ -45,13 +45,13 @@ def test_every_page_with_blocks_of_hosts_is_followed_as_a_runbook() -> None:
 
 
 @pytest.mark.parametrize("command", ELSEWHERE)
-def test_the_test_that_is_named_for_a_command_has_it(command: str) -> None:
+def test_the_test_file_named_for_a_command_contains_it(command: str) -> None:
     path, words = ELSEWHERE[command]
     assert words in text_of(path)
 
 
 @pytest.mark.parametrize("command", NOT_HERE)
-def test_what_is_not_run_names_things_that_are_there(command: str) -> None:
+def test_commands_that_no_test_runs_name_existing_files_and_units(command: str) -> None:
     units = {path.stem for path in (BASE_DIR / "deploy/systemd").glob("*.service")}
     assert set(re.findall(r"realms-\w+", command)) <= units
     project = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]

@@ -1,4 +1,4 @@
-"""The pages of failures and of security name tests that exist."""
+"""The pages on failures and on security name only tests that exist."""
 
 import ast
 import re
@@ -11,9 +11,7 @@ REFERENCE = BASE_DIR / "docs" / "reference"
 
 
 @pytest.mark.parametrize(("page", "rows"), [("failures.md", 30), ("security.md", 24)])
-def test_every_failure_and_wall_names_what_holds_it_and_tests_that_exist(
-    page: str, rows: int
-) -> None:
+def test_every_row_names_a_mechanism_and_tests_that_exist(page: str, rows: int) -> None:
     text = (REFERENCE / page).read_text()
     table = text.partition("\n## Walls\n")[2].partition("\n## ")[0] or text
     lines = [line for line in table.splitlines() if line.startswith("| ")]

@@ -1,4 +1,5 @@
-"""No import goes up a floor: notifications < definitions < reindex < realms < settings, tests."""
+"""No package imports a package of a higher floor: notifications < definitions < reindex < realms <
+settings, tests."""
 
 import ast
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import pytest
 from settings.environment import BASE_DIR
 
 FLOORS = ["notifications", "definitions", "reindex", "realms"]
-#: Wiring and what stands outside: they may import every floor, and no floor imports them.
+#: Packages that may import every floor, and that no floor imports.
 ABOVE = ["settings", "tests", "bench", "script", "examples"]
 
 
@@ -18,8 +19,8 @@ def _modules(package: str) -> list[Path]:
 
 
 def _imported(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
-    """Every import, wherever it stands, as line and first name: statements, import_module and
-    __import__, the dependencies of migrations, and what a migration runs before."""
+    """Yields the line and the top package of every import: import statements, calls of
+    import_module and __import__, and the `dependencies` and `run_before` of migrations."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)
@@ -60,7 +61,7 @@ def test_a_floor_imports_only_from_the_floors_below_it(package: str) -> None:
     assert climbing == []
 
 
-def test_every_package_of_the_project_stands_on_a_floor() -> None:
+def test_every_package_of_the_project_has_a_floor() -> None:
     packages = {path.parent.name for path in BASE_DIR.glob("*/__init__.py")}
     assert packages <= {*FLOORS, *ABOVE}
 
@@ -83,7 +84,7 @@ def test_every_package_of_the_project_stands_on_a_floor() -> None:
         "import settings.processes",
     ],
 )
-def test_an_import_that_climbs_is_found_wherever_it_hides(source: str) -> None:
+def test_an_import_of_a_higher_floor_is_found_in_any_form(source: str) -> None:
     assert _climbing(source, "reindex")
 
 
@@ -100,5 +101,5 @@ def test_an_import_that_climbs_is_found_wherever_it_hides(source: str) -> None:
         "realms = 1",
     ],
 )
-def test_an_import_that_stays_or_goes_down_is_none_of_those(source: str) -> None:
+def test_an_import_of_the_same_or_a_lower_floor_is_allowed(source: str) -> None:
     assert not _climbing(source, "reindex")

@@ -1,4 +1,4 @@
-"""The size of modules, functions and folders: what is larger hides a second subject."""
+"""Limits on the size of modules, functions and folders: a larger one has more than one subject."""
 
 import ast
 from collections import Counter
@@ -7,8 +7,7 @@ from pathlib import Path
 from settings.environment import BASE_DIR
 
 PACKAGES = ("notifications", "definitions", "reindex", "realms", "settings")
-#: What is held to the size of modules and folders, and not to that of functions: a test may tell a
-#: long story.
+#: Only the limits on modules and folders apply to these packages: a test function may be long.
 BESIDE = ("tests", "bench")
 
 

@@ -1,4 +1,4 @@
-"""The scripts of a clone in which nothing is installed yet."""
+"""The scripts of a fresh clone, in which nothing is installed yet."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ SCRIPTS = ("demo", "test", "lint", "faults", "bench hostile", "bench fleet", "bo
 
 @pytest.mark.parametrize("option", ["--help", "-h"])
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_installs_nothing(script: str, option: str, tmp_path: Path) -> None:
+def test_a_scripts_help_option_installs_nothing(script: str, option: str, tmp_path: Path) -> None:
     for folder in ("script", "bench"):
         shutil.copytree(BASE_DIR / folder, tmp_path / folder)
     name, *arguments = script.split()

@@ -1,4 +1,5 @@
-"""Lists that are written by hand in two places, because two languages or readers need them."""
+"""Lists that exist twice, because two languages or two kinds of reader need them, have the same
+entries."""
 
 import re
 
@@ -7,17 +8,17 @@ from realms.triggers import VERSION_IS_IMMUTABLE
 from reindex.index.search_sql import _EXPECTED
 from settings.environment import BASE_DIR, Environment
 
-#: What may change in a file version: it is closed.
+#: The columns of a file version that may change: a write to them closes the version.
 CLOSING = {"until_generation", "closed_at"}
 
 
-def test_every_setting_is_described() -> None:
+def test_the_reference_page_describes_every_setting() -> None:
     page = (BASE_DIR / "docs" / "reference" / "settings.md").read_text()
     described = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
     assert sorted(described) == sorted(Environment.model_fields)
 
 
-def test_every_setting_is_taken_over() -> None:
+def test_the_django_settings_copy_every_environment_field() -> None:
     text = (BASE_DIR / "settings" / "__init__.py").read_text()
     assert set(re.findall(r"\benv\.(\w+)", text)) == set(Environment.model_fields)
 
@@ -32,7 +33,7 @@ def test_a_column_of_file_versions_never_changes_unless_it_closes_them() -> None
     assert sorted(compared) == sorted({str(field.column) for field in fields} - CLOSING)
 
 
-def test_a_search_can_say_what_a_field_of_each_type_should_be() -> None:
+def test_a_search_error_can_name_the_expected_value_of_every_type() -> None:
     fields = (BASE_DIR / "card_library" / "fields.ts").read_text()
     union = re.search(r"^export type ValueType = (.*);$", fields, re.MULTILINE)
     assert union is not None

@@ -1,4 +1,4 @@
-"""The names that an installation has on its broker."""
+"""The names of queues, exchanges and keys on an installation's broker."""
 
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from reindex.jobs import messages
 from settings.broker import celery_broker, celery_queues
 
 
-def test_everything_on_a_broker_bears_the_prefix(tmp_path: Path) -> None:
-    """Else two installations on one broker take each other's messages."""
+def test_every_name_on_the_broker_has_the_prefix(tmp_path: Path) -> None:
+    """Without the prefix, two installations on one broker would consume each other's messages."""
     told = celery_queues("north.")
     queues = told.pop("CELERY_TASK_QUEUES")
     names = {queue.name for queue in queues} | {queue.exchange.name for queue in queues}
@@ -24,23 +24,23 @@ def test_everything_on_a_broker_bears_the_prefix(tmp_path: Path) -> None:
     assert "global_keyprefix" not in celery_broker("amqp://127.0.0.1/", tmp_path, "north.")[1]
 
 
-def test_without_a_prefix_the_name_is_celerys_own() -> None:
+def test_without_a_prefix_the_queue_has_celerys_default_name() -> None:
     assert [queue.name for queue in celery_queues("")["CELERY_TASK_QUEUES"]] == ["celery"]
 
 
-def test_a_quorum_queue_has_a_name_of_its_own_and_takes_delayed_messages() -> None:
+def test_a_quorum_queue_has_its_own_name_and_takes_delayed_messages() -> None:
     told = celery_queues("north.", "quorum")
     (queue,) = told["CELERY_TASK_QUEUES"]
     assert queue.name == told["CELERY_TASK_DEFAULT_QUEUE"] == "north.celery.quorum"
     assert queue.queue_arguments == {"x-queue-type": "quorum"}
-    # Celery delays no message on its way to a direct exchange.
+    # Celery can't delay a message to a direct exchange.
     assert queue.exchange.type == "topic"
 
 
-def test_a_delay_is_whole_seconds_on_a_quorum_queue(
+def test_a_delay_on_a_quorum_queue_is_rounded_up_to_a_whole_second(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Celery raises ValueError for less than one."""
+    """Celery raises ValueError for a delay below one second."""
     sent: list[Any] = []
     monkeypatch.setattr(current_app, "send_task", lambda name, **told: sent.append(told))
     messages.send_work(0.3)

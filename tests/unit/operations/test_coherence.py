@@ -1,5 +1,5 @@
-"""Which answers are right, which are violations, and how many nines a share of right answers is
-worth."""
+"""How `verify_coherence` judges answers as right or as violations, and counts the nines of a share
+of right answers."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ OLD = replace(FOUND, digest="old", generation=4)
 
 
 @pytest.mark.parametrize("generation", [5, 6, 7])
-def test_an_answer_is_right_for_every_generation_that_had_its_bytes(
+def test_an_answer_may_name_any_generation_that_had_its_bytes(
     generation: int,
 ) -> None:
     assert difference(STATE, replace(FOUND, generation=generation)) is None
@@ -35,11 +35,11 @@ def test_an_answer_is_right_for_every_generation_that_had_its_bytes(
         (replace(FOUND, realm_url=None), "an answer of no realm"),
     ],
 )
-def test_whatever_differs_is_named(found: Observation, why: str) -> None:
+def test_the_difference_between_answer_and_state_is_named(found: Observation, why: str) -> None:
     assert why in (difference(STATE, found) or "")
 
 
-def test_where_no_realm_stands_a_404_is_the_only_right_answer() -> None:
+def test_where_no_realm_exists_only_a_404_is_right() -> None:
     gone = State(None, 404, "any", None, True, 0, 0)
     nothing = replace(FOUND, realm_url=None, generation=None, status=404, digest="whatever")
     assert difference(gone, nothing) is None
@@ -50,25 +50,25 @@ def test_a_private_realm_served_as_public_is_a_violation() -> None:
     assert difference(replace(STATE, public=False), FOUND) == "served as public, expected private"
 
 
-def test_a_wrong_answer_is_asked_for_again_until_the_grace_period_is_over() -> None:
+def test_a_wrong_answer_is_rechecked_until_the_grace_period_ends() -> None:
     assert judge(OLD, STATE, STATE, suspected_at=8.0, grace=3) is Verdict.AGAIN
     assert judge(OLD, STATE, STATE, suspected_at=7.0, grace=3) is Verdict.VIOLATION
 
 
-def test_a_change_during_the_grace_period_has_a_grace_period_of_its_own() -> None:
+def test_a_change_during_the_grace_period_restarts_the_grace_period() -> None:
     later = replace(STATE, digest="newest", low=8, high=8)
-    # The replica has come to what stood when it was suspected, or to something after that.
+    # The replica has reached the state that was current when the suspicion arose, or a later one.
     assert judge(FOUND, later, STATE, suspected_at=0, grace=3) is Verdict.RESTART
     between = replace(FOUND, digest="between", generation=8)
     assert judge(between, replace(later, low=9, high=9), STATE, 0, 3) is Verdict.RESTART
 
 
-def test_a_replica_that_stands_still_is_caught_despite_many_changes() -> None:
+def test_a_replica_that_stays_at_one_answer_is_a_violation() -> None:
     later = replace(STATE, digest="newest", low=8, high=8)
     assert judge(OLD, later, STATE, suspected_at=0, grace=3) is Verdict.VIOLATION
 
 
-def test_a_generation_that_left_the_bytes_alone_is_no_change() -> None:
+def test_a_new_generation_with_the_same_bytes_adds_no_grace_period() -> None:
     assert judge(OLD, replace(STATE, high=9), STATE, 0, 3) is Verdict.VIOLATION
 
 
@@ -92,14 +92,14 @@ def test_a_generation_that_was_never_committed_is_a_violation() -> None:
         (1_000_000, 1_000_000, 6),
     ],
 )
-def test_nines_are_counted_and_never_more_than_the_sample_can_show(
+def test_no_more_nines_are_counted_than_the_sample_can_show(
     seen: int, total: int, count: int
 ) -> None:
     assert nines(seen, total) == count
 
 
 @given(st.integers(1, 10**7).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_k_nines_mean_that_at_most_one_in_ten_to_the_k_was_missed(case: tuple[int, int]) -> None:
+def test_k_nines_mean_at_most_one_miss_in_ten_to_the_power_of_k(case: tuple[int, int]) -> None:
     seen, total = case
     k = nines(seen, total)
     assert (total - seen) * 10**k <= total
@@ -121,5 +121,5 @@ def test_k_nines_mean_that_at_most_one_in_ten_to_the_k_was_missed(case: tuple[in
         (999_999, 1_000_000, "99.9999 %, 6 nines"),
     ],
 )
-def test_a_share_is_told_in_words_and_rounded_down(seen: int, total: int, text: str) -> None:
+def test_a_share_is_written_in_words_and_rounded_down(seen: int, total: int, text: str) -> None:
     assert share_text(seen, total) == text

@@ -1,4 +1,4 @@
-"""What operators are told about a replica: each state has a sentence, and says what to do."""
+"""What operators read about a replica: each state has a sentence that also says what to do."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +18,7 @@ def replica(**more: Any) -> Replica:
     return Replica(name="web-2", address="http://10.0.0.2:4201", **given)
 
 
-#: The state of a replica, its name, and what its sentence has to say.
+#: A replica, the name of its condition, and words of its sentence.
 STATES = [
     (replica(), "live", ""),
     (replica(reported_at=NOW - timedelta(minutes=3)), "silent", "Restart listen_file_changes on"),
@@ -41,13 +41,13 @@ def test_each_state_of_a_replica_says_what_to_do(reported: Replica, name: str, s
     assert found.fine or (found.visitors and found.todo)
 
 
-def test_a_watermark_within_the_bound_and_a_report_is_in_time() -> None:
+def test_a_watermark_within_bound_and_slack_is_fine() -> None:
     just = NOW - BOUND - conditions.SLACK
     assert of_replica(replica(watermark_at=just), NOW, BOUND).fine
     assert not of_replica(replica(watermark_at=just - timedelta(seconds=1)), NOW, BOUND).fine
 
 
-def test_a_generation_is_behind_only_when_its_report_is_overdue() -> None:
+def test_a_replica_is_behind_only_when_its_report_is_overdue() -> None:
     assert of_cell("a", 0, timedelta(days=1), BOUND).fine
     assert of_cell("a", 2, timedelta(seconds=3), BOUND).fine
     late = of_cell("a", 2, timedelta(seconds=40), BOUND)
@@ -70,5 +70,5 @@ def test_the_summary_names_the_worst_and_counts_the_rest() -> None:
     ("seconds", "said"),
     [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200_000, "2 days")],
 )
-def test_a_time_span_is_said_in_one_unit(seconds: int, said: str) -> None:
+def test_a_duration_is_written_in_one_unit(seconds: int, said: str) -> None:
     assert duration(timedelta(seconds=seconds)) == said

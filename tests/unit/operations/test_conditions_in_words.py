@@ -1,4 +1,5 @@
-"""What is wrong with a replica, a cell, pages or workers: each condition, and where it begins."""
+"""The condition of a replica, a cell, pages or workers: its texts, and the threshold from which it
+holds."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,13 +30,13 @@ SLOWER = "Visitors get correct answers from it, but slower"
 
 
 def replica(**more: Any) -> Condition:
-    """The condition of a replica that is live but for what is given."""
+    """Returns the condition of a live replica, changed by `more`."""
     given = {"state": State.LIVE, "watermark_at": NOW, "reported_at": NOW, **more}
     return of_replica(Replica(name="web-1", address="http://10.0.0.1:8000", **given), NOW, BOUND)
 
 
 def pages(kind: str = "published", generation: int = 3, shown: int = 0, **job: Any) -> Condition:
-    """The condition of the pages of a realm, with a job if anything is said of one."""
+    """Returns the condition of a realm's pages, with a last job if `job` has fields."""
     realm = Realm(url=SITE, kind=kind, generation=generation)
     head = IndexHead(realm_url=SITE, generation=shown) if shown else None
     last = ReindexJob(realm_url=SITE, **{"created_at": NOW, **job}) if job else None
@@ -61,7 +62,7 @@ def test_a_replica_is_silent_from_the_moment_its_report_is_too_old() -> None:
     assert found.todo == "Restart listen_file_changes on web-1, and read its log."
 
 
-def test_a_web_service_that_does_not_answer_comes_before_the_sidecars_state() -> None:
+def test_a_silent_web_service_is_named_before_the_sidecars_state() -> None:
     found = replica(web_answers=False, state=State.STOPPED)
     assert (found.severity, found.name) == (Severity.PROBLEM, "no web service")
     assert found.means == "The web service of web-1 does not answer at http://10.0.0.1:8000."
@@ -69,7 +70,7 @@ def test_a_web_service_that_does_not_answer_comes_before_the_sidecars_state() ->
     assert "check REALM_REPLICA_ADDRESS" in found.todo
 
 
-def test_a_stopped_sidecar_is_to_be_started() -> None:
+def test_the_operator_is_told_to_start_a_stopped_sidecar() -> None:
     found = replica(state=State.STOPPED)
     assert (found.severity, found.name) == (Severity.PROBLEM, "stopped")
     assert found.visitors.startswith(SLOWER)
@@ -85,7 +86,7 @@ def test_a_sidecar_without_a_connection_is_named_by_its_state(state: State) -> N
     assert "LISTEN_DATABASE_URL" in found.todo
 
 
-def test_a_replica_is_late_once_its_watermark_is_older_than_bound_and_slack() -> None:
+def test_a_replica_is_late_once_its_watermark_exceeds_bound_and_slack() -> None:
     assert replica(watermark_at=NOW - BOUND - SLACK).name == "live"
     found = replica(watermark_at=NOW - BOUND - SLACK - MOMENT, missed=3)
     assert (found.severity, found.name) == (Severity.PROBLEM, "late")
@@ -106,12 +107,12 @@ def test_missed_changes_are_a_warning() -> None:
 # --- Cells -------------------------------------------------------------------------------------
 
 
-def test_a_cell_that_is_current_is_fine_however_long_ago() -> None:
+def test_a_current_cell_is_fine_even_if_its_report_is_old() -> None:
     found = of_cell("web-1", 0, timedelta(days=1), BOUND)
     assert (found.severity, found.name) == (Severity.FINE, "current")
 
 
-def test_a_cell_is_behind_only_once_a_report_should_have_come() -> None:
+def test_a_cell_is_a_problem_only_once_its_report_is_overdue() -> None:
     soon = of_cell("web-1", 1, BOUND + SLACK, BOUND)
     assert (soon.severity, soon.name) == (Severity.FINE, "1 behind")
     assert "web-1 has not reported 1 generation of it, for 4 s." in soon.means
@@ -145,7 +146,7 @@ def test_pages_of_the_realms_generation_and_drafts_are_fine() -> None:
     assert pages(kind="bootstrap").fine
 
 
-def test_old_pages_without_a_job_are_to_be_rendered_by_hand() -> None:
+def test_the_operator_is_told_to_render_old_pages_without_a_job() -> None:
     found = pages(shown=2)
     assert (found.severity, found.name) == (Severity.PROBLEM, "not rendered")
     assert f"{SITE} is at generation 3, and no job renders its pages." in found.means
@@ -154,7 +155,7 @@ def test_old_pages_without_a_job_are_to_be_rendered_by_hand() -> None:
     assert "a page that asks for patience" in pages().visitors
 
 
-def test_a_job_waits_for_a_worker_only_after_a_while_and_before_it_starts() -> None:
+def test_only_an_old_job_that_has_not_started_waits_for_a_worker() -> None:
     early = pages(status="queued", created_at=NOW - WAITS_FOR_WORKER)
     assert (early.severity, early.name) == (Severity.FINE, "queued")
     assert "are being rendered" in early.means
@@ -178,11 +179,11 @@ def test_a_job_waits_for_a_worker_only_after_a_while_and_before_it_starts() -> N
         (7200, "2 h"), (172_799, "48 h"), (172_800, "2 days"),
     ],
 )  # fmt: skip
-def test_a_duration_is_said_in_the_largest_unit_that_tells_enough(seconds: int, said: str) -> None:
+def test_a_duration_is_written_in_the_largest_precise_unit(seconds: int, said: str) -> None:
     assert duration(timedelta(seconds=seconds)) == said
 
 
-def test_the_summary_names_the_worst_and_how_many_more() -> None:
+def test_the_summary_names_the_worst_condition_and_counts_the_others() -> None:
     fine = Condition(Severity.FINE, "live", "It is live.")
     warning = Condition(Severity.WARNING, "missed", "It missed.", "Old files.", "See why.")
     problem = Condition(Severity.PROBLEM, "late", "It is late.", "Slower.", "Restart it.")

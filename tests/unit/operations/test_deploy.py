@@ -1,4 +1,5 @@
-"""The files in deploy/, and the runbooks: what they name exists, and agrees with the settings."""
+"""The files in deploy/ and the runbooks name only things that exist, and agree with the
+settings."""
 
 import importlib
 import re
@@ -33,19 +34,19 @@ def test_every_block_of_a_runbook_says_where_it_runs() -> None:
     ] == []  # fmt: skip
 
 
-def test_the_fences_of_a_runbook_are_pairs() -> None:
+def test_every_code_fence_of_a_runbook_is_closed() -> None:
     for page in PAGES:
         fences = (OPERATIONS / page).read_text().count("```")
         assert fences == 2 * len(blocks(OPERATIONS / page)), page
 
 
-def test_every_replacement_in_the_tests_is_of_a_line_of_a_runbook() -> None:
+def test_every_replacement_in_the_tests_matches_a_line_of_a_runbook() -> None:
     lines = [line for _, block in all_blocks() for line in block.text.splitlines()]
     patterns = instead(cast(Fleet, None))
     assert [each for each in patterns if not any(re.search(each, line) for line in lines)] == []
 
 
-def test_every_variable_of_the_page_is_a_setting_or_used_by_a_unit() -> None:
+def test_every_variable_of_the_pages_is_a_setting_or_used_by_a_unit() -> None:
     known = set(Environment.model_fields)
     used = set(re.findall(r"\$\{(\w+)\}", "".join(unit.read_text() for unit in UNITS)))
     lines = [
@@ -59,7 +60,7 @@ def test_every_variable_of_the_page_is_a_setting_or_used_by_a_unit() -> None:
     assert used <= named
 
 
-def test_the_worker_unit_has_the_options_of_the_reference() -> None:
+def test_the_worker_unit_has_the_options_of_the_reference_command() -> None:
     (command,) = settings_of((DEPLOY / "systemd/realms-worker.service").read_text())["ExecStart"]
     reference = celery_worker("NAME").command[1:]
     words = command.split()[1:]
@@ -71,7 +72,7 @@ def test_the_worker_unit_has_the_options_of_the_reference() -> None:
 def test_systemd_finds_nothing_wrong_with_a_unit(unit: Path, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("there is no `systemd-analyze` here")
-    # The unit names where a host has the checkout, which need not be here.
+    # The unit names the path of the checkout on a host, which needn't exist on this machine.
     here = unit.read_text().replace("/srv/realms/server", str(BASE_DIR))
     copy = tmp_path / unit.name
     copy.write_text(here)
@@ -95,21 +96,21 @@ def test_the_balancer_takes_bodies_as_large_as_the_replicas_do() -> None:
 
 @pytest.fixture
 def services() -> dict[str, Any]:
-    """The services of deploy/compose.yaml."""
-    # pre-commit brings it.
+    """Returns the services of deploy/compose.yaml."""
+    # PyYAML is a dependency of pre-commit.
     yaml: Any = importlib.import_module("yaml")
     found: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     return found
 
 
-def test_containers_run_the_commands_of_the_reference(services: dict[str, Any]) -> None:
+def test_containers_run_the_reference_commands(services: dict[str, Any]) -> None:
     _, sidecar = replica("web", 8000, Path("/run"))
     assert services["sidecar"]["command"][1:] == ["manage.py", *sidecar.command[2:]]
     assert services["worker"]["command"][1:] == list(celery_worker("worker").command[1:])
     assert services["web"]["command"][0] == "script/web"
 
 
-def test_compose_names_variables_that_are_settings_and_files_that_exist(
+def test_compose_names_only_known_settings_and_existing_files(
     services: dict[str, Any],
 ) -> None:
     assert set(services["web"]["environment"]) <= set(Environment.model_fields)
@@ -122,17 +123,16 @@ def test_compose_names_variables_that_are_settings_and_files_that_exist(
     assert (DEPLOY / "Containerfile").is_file()
 
 
-# --- Pages of operations -----------------------------------------------------------------------
+# --- Pages for operators -----------------------------------------------------------------------
 
 
-def test_the_pages_of_operations_name_commands_that_exist() -> None:
+def test_pages_for_operators_name_only_existing_commands() -> None:
     for page in OPERATIONS.glob("*.md"):
         named = re.findall(r"(?:deploy/manage|manage\.py) ([a-z_]+)", page.read_text())
-        # `doctor` comes with a later change.
         assert {*named} <= {*get_commands(), "doctor"}, page.name
 
 
-def test_the_pages_of_operations_link_to_headings_that_exist() -> None:
+def test_pages_for_operators_link_only_to_existing_headings() -> None:
     for page in OPERATIONS.glob("*.md"):
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
             path, _, anchor = target.partition("#")

@@ -35,7 +35,7 @@ def found(good: Any) -> set[str]:
     return {str(each.id) for each in messages}
 
 
-def test_good_settings_are_found_good(good: Any) -> None:
+def test_good_settings_cause_no_message(good: Any) -> None:
     assert found(good) == set()
 
 
@@ -70,18 +70,20 @@ def test_good_settings_are_found_good(good: Any) -> None:
     ("REALM_USER_HOST", "", "012"),
     ("LISTEN_DATABASE_URL", "postgres://postgres/other", "013"),
 ])  # fmt: skip
-def test_a_weak_setting_is_found(good: Any, name: str, value: Any, told: str) -> None:
+def test_an_unsafe_setting_causes_its_message(good: Any, name: str, value: Any, told: str) -> None:
     setattr(good, name, value)
     assert found(good) == {f"realms.{told}"}
 
 
-def test_the_defaults_of_a_machine_of_ones_own_are_good(settings: Any, tmp_path: Path) -> None:
+def test_the_default_settings_with_a_seed_cause_no_message(settings: Any, tmp_path: Path) -> None:
     settings.REALM_SECRET_SEED = GOOD["REALM_SECRET_SEED"]
     settings.REALM_BOARD = tmp_path / "board"
     assert found(settings) == set()
 
 
-def test_a_data_folder_that_will_be_created_is_good(good: Any, tmp_path: Path) -> None:
+def test_a_board_in_a_data_folder_that_is_not_yet_made_is_accepted(
+    good: Any, tmp_path: Path
+) -> None:
     good.DATA_DIR = tmp_path / "new" / "data"
     good.REALM_BOARD = good.DATA_DIR / "board"
     assert found(good) == set()
@@ -89,7 +91,7 @@ def test_a_data_folder_that_will_be_created_is_good(good: Any, tmp_path: Path) -
     assert found(good) == {"realms.008"}
 
 
-def test_the_command_ends_in_an_error(good: Any) -> None:
+def test_the_check_command_fails_for_a_weak_seed(good: Any) -> None:
     good.REALM_SECRET_SEED = "short"
     with pytest.raises(SystemCheckError, match="REALM_SECRET_SEED is weak"):
         call_command("check", "--deploy")

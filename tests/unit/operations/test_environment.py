@@ -1,4 +1,4 @@
-"""What environment variables may be, and what is said of one that is wrong."""
+"""How environment variables are parsed, and which error a wrong value causes."""
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -6,7 +6,7 @@ from django.core.exceptions import ImproperlyConfigured
 from settings.environment import read_environment
 
 
-def test_every_wrong_variable_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_error_names_every_wrong_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {
         "REALM_THREADS": "0",
         "REALM_STALENESS_BOUND": "nan",
@@ -33,6 +33,8 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(("text", "meant"), [("1", True), ("0", False), ("true", True)])
-def test_a_switch_is_on_or_off(monkeypatch: pytest.MonkeyPatch, text: str, meant: bool) -> None:
+def test_a_boolean_variable_is_parsed(
+    monkeypatch: pytest.MonkeyPatch, text: str, meant: bool
+) -> None:
     monkeypatch.setenv("REALM_LEGACY_CHANNELS", text)
     assert read_environment().REALM_LEGACY_CHANNELS is meant

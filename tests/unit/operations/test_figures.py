@@ -1,4 +1,5 @@
-"""The figures of web workers: what each counts, the file it writes, and the sidecar's sum."""
+"""The figures of web workers: what each worker counts, the file that it writes, and the sum that
+the sidecar makes."""
 
 import asyncio
 import json
@@ -31,7 +32,7 @@ def board(tmp_path: Path) -> Path:
 
 
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Moves the clock that files are judged by."""
+    """Advances the clock that decides whether a worker's file is old."""
     monkeypatch.setattr(files, "now_ns", lambda: now_ns() + int(seconds * 1e9))
 
 
@@ -47,7 +48,7 @@ def test_a_read_that_finds_no_live_board_is_a_bypass() -> None:
     assert (counts.hits, counts.misses, counts.bypasses) == (1, 1, 2)
 
 
-def test_a_request_counts_in_the_bucket_of_its_time() -> None:
+def test_a_request_is_counted_in_the_bucket_of_its_duration() -> None:
     counts = Counts()
     for seconds in (0.001, 0.0011, 0.3, 60):
         counts.slow_request(seconds)
@@ -58,7 +59,7 @@ def test_a_request_counts_in_the_bucket_of_its_time() -> None:
     assert counts.figures()["request_seconds"] == pytest.approx(60.3021)
 
 
-def test_a_load_that_a_change_overtook_is_a_stale_discard(tmp_path: Path) -> None:
+def test_a_value_that_changed_during_its_load_counts_as_stale_discard(tmp_path: Path) -> None:
     board = Board(tmp_path / "board")
     board.go_live(now_ns() + MINUTE)
     cache: StampedCache[str] = StampedCache(board, max_bytes=10**6, size_of=len, bound_ns=MINUTE)
@@ -75,7 +76,7 @@ def test_a_load_that_a_change_overtook_is_a_stale_discard(tmp_path: Path) -> Non
     assert cache.stale_discards == 1
 
 
-def test_figures_of_releases_that_count_other_things_are_added() -> None:
+def test_figures_of_two_releases_with_different_counters_are_added() -> None:
     old = {"hits": 3, "request_buckets": {"0.1": 2.0}}
     new = {"hits": 4, "misses": 1, "request_buckets": {"0.1": 1.0, "0.5": 5.0}}
     both = {"hits": 7, "misses": 1, "request_buckets": {"0.1": 3.0, "0.5": 5.0}}
@@ -83,7 +84,7 @@ def test_figures_of_releases_that_count_other_things_are_added() -> None:
     assert added(both, old, -1) == new  # type: ignore[arg-type]
 
 
-def test_the_build_names_the_version_and_the_renderer() -> None:
+def test_the_build_string_names_the_version_and_the_renderer() -> None:
     version, plus, renderer = build().partition("+")
     assert version.count(".") == 2
     assert (plus, len(renderer)) == ("+", 8)
@@ -102,8 +103,8 @@ def test_the_sum_has_the_figures_of_all_web_workers(board: Path) -> None:
     }  # fmt: skip
 
 
-def test_counters_count_from_the_first_reading(board: Path) -> None:
-    """Else a new sidecar would tell everything anew that its predecessor has told."""
+def test_counters_start_at_the_first_reading(board: Path) -> None:
+    """Otherwise a new sidecar would report everything again that its predecessor has reported."""
     worker = WorkerFile(board, "")
     worker.write({"hits": 100}, NO_GAUGES)
     totals = Totals(board)
@@ -154,7 +155,7 @@ def test_a_process_with_a_reused_id_has_a_file_of_its_own(board: Path) -> None:
     assert totals.read()["hits"] == 6
 
 
-def test_ended_processes_are_no_longer_told_apart_when_they_are_many(
+def test_beyond_a_limit_counters_of_ended_processes_are_merged(
     board: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "ENDED", 3)
@@ -176,7 +177,7 @@ def test_ended_processes_are_no_longer_told_apart_when_they_are_many(
              '{"written": 1, "counters": {"hits": NaN}, "gauges": {}}',
              '{"written": 1, "counters": {"hits": "many"}, "gauges": {}}'],
 )  # fmt: skip
-def test_a_file_that_says_nothing_usable_is_skipped(
+def test_a_file_with_invalid_content_is_skipped_and_later_removed(
     board: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     totals = Totals(board)
@@ -201,7 +202,7 @@ def test_a_file_of_an_earlier_boot_is_removed(board: Path) -> None:
     assert not worker.path.exists()
 
 
-def test_a_draft_of_a_killed_process_is_removed(board: Path) -> None:
+def test_an_old_draft_file_of_a_killed_process_is_removed(board: Path) -> None:
     WorkerFile(board, "").write({}, NO_GAUGES)
     draft = folder_of(board) / "1-a.draft"
     draft.touch()
@@ -223,7 +224,7 @@ def test_a_missing_folder_is_made_again(board: Path) -> None:
     assert Totals(board).read()["web_workers"] == 1
 
 
-def test_a_process_that_cannot_write_says_so_once(
+def test_a_process_that_cannot_write_its_file_logs_one_warning(
     board: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = folder_of(board)
@@ -257,7 +258,7 @@ def test_a_full_disk_leaves_the_last_file_whole(
 
 
 def ask(server: asgi.RealmServer, method: str, path: str) -> int:
-    """Sends a request without a body, and answers the status."""
+    """Sends a request without a body, and returns the status of the answer."""
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:

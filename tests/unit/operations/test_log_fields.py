@@ -1,4 +1,4 @@
-"""Log records as JSON lines: which fields they carry."""
+"""The fields of log records that are written as JSON lines."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from reindex.log_fields import AddFields, log_fields
 
 @pytest.fixture
 def lines() -> io.StringIO:
-    """What a logger writes as JSON."""
+    """The stream to which the logger writes JSON lines."""
     return io.StringIO()
 
 
@@ -44,7 +44,7 @@ def test_a_record_names_replica_realm_generation_and_job(
     }  # fmt: skip
 
 
-def test_fields_end_with_their_block_and_a_call_has_the_last_word(
+def test_log_fields_end_with_their_block_and_a_call_overrides_them(
     logger: logging.Logger, lines: io.StringIO
 ) -> None:
     with log_fields(realm="outer"), log_fields(realm="inner"):

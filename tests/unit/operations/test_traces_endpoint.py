@@ -1,4 +1,4 @@
-"""REALM_TRACES_ENDPOINT: off by default, and refused where traces can't be sent."""
+"""REALM_TRACES_ENDPOINT is empty by default, and refused if traces can't be sent to it."""
 
 import sys
 
@@ -17,12 +17,14 @@ def test_traces_are_off_without_an_endpoint() -> None:
         assert spans.current() == ""
 
 
-def test_an_endpoint_that_is_no_url_is_refused() -> None:
+def test_an_endpoint_that_is_not_a_url_is_refused() -> None:
     with pytest.raises(ImproperlyConfigured, match="REALM_TRACES_ENDPOINT is 'collector:4318'"):
         traces_endpoint("collector:4318")
 
 
-def test_a_missing_library_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_library_names_the_pip_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     url = "http://127.0.0.1:4318/v1/traces"
     assert traces_endpoint(url) == url
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto", None)
@@ -30,7 +32,7 @@ def test_a_missing_library_is_named_with_what_installs_it(monkeypatch: pytest.Mo
         traces_endpoint(url)
 
 
-def test_a_span_outside_of_a_trace_is_none() -> None:
+def test_a_span_outside_of_a_trace_is_not_recorded() -> None:
     with override_settings(REALM_TRACES_ENDPOINT="http://127.0.0.1:1/v1/traces"):
         with spans.span("lock"):
             assert spans.current() == ""

@@ -1,4 +1,4 @@
-"""A pinned read asks another replica if one fails, and accepts no answer of another generation."""
+"""A pinned read tries another replica if one fails, and refuses an answer of another generation."""
 
 import threading
 from collections.abc import Iterator
@@ -23,7 +23,8 @@ def unshunned() -> Iterator[None]:
 
 @contextmanager
 def fake_replica(status: int = 200, **headers: str) -> Iterator[tuple[str, list[str]]]:
-    """A replica that gives every request one answer; its address, and the paths asked for."""
+    """Runs a replica that answers every request alike; yields its address and the list of requested
+    paths."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -63,7 +64,7 @@ def test_an_answer_of_another_generation_is_refused(
 
 
 @pytest.mark.parametrize("status", [500, 502])
-def test_a_replica_that_fails_is_left_out_for_a_while_and_another_is_asked(
+def test_a_failing_replica_is_avoided_for_a_while_and_another_is_asked(
     unshunned: None, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     with fake_replica(status) as (broken, asked), fake_replica(X_Realm_Generation="7") as (good, _):
@@ -80,11 +81,11 @@ def test_a_replica_that_fails_is_left_out_for_a_while_and_another_is_asked(
         replicas._unhealthy.clear()
         for _ in range(64):
             replicas.get_pinned(Pin(URL, 7), "a.json", "*/*", Access())
-        assert len(asked) > 2  # it is given another chance
+        assert len(asked) > 2  # The broken replica is asked again once its time-out is over.
 
 
 @pytest.mark.parametrize("status", [401, 429, 503])
-def test_an_answer_that_says_nothing_of_the_file_is_not_a_missing_file(
+def test_a_401_429_or_503_does_not_count_as_a_missing_file(
     unshunned: None, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     with fake_replica(status) as (address, _):
@@ -97,7 +98,7 @@ def test_an_answer_that_says_nothing_of_the_file_is_not_a_missing_file(
         assert replicas.get_pinned(Pin(URL, 7), "a.json", "*/*", Access()).status == 404
 
 
-def test_a_generation_that_is_gone_ends_the_pin_and_is_no_missing_file(
+def test_a_410_ends_the_pin_and_does_not_count_as_a_missing_file(
     unshunned: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with fake_replica(410) as (address, _):

@@ -1,4 +1,4 @@
-"""What a reference in a card or a module means: a URL, whichever way it is found."""
+"""How a reference in a card or a module becomes a URL."""
 
 from itertools import product
 from urllib.parse import quote, urljoin, urlsplit
@@ -37,7 +37,7 @@ NAMES = (
 
 
 @pytest.mark.parametrize("base", BASES, ids=lambda base: base[:40])
-def test_a_relative_reference_means_what_the_standard_library_says(base: str) -> None:
+def test_a_relative_reference_is_joined_as_the_standard_library_does(base: str) -> None:
     for folder, name in product(FOLDERS, NAMES):
         joined = urlsplit(urljoin(base, folder + name))
         path = quote(joined.path, safe=f"{references.UNESCAPED}%")
@@ -63,7 +63,7 @@ def test_a_relative_reference_means_what_the_standard_library_says(base: str) ->
         *((each, False) for each in ("data:text/javascript,1", "npm:left-pad", "http:a", "")),
     ],
 )
-def test_what_two_parsers_could_take_for_different_things_is_not_plain(
+def test_a_specifier_that_two_parsers_could_read_differently_is_not_plain(
     specifier: str, plain: bool
 ) -> None:
     assert references.is_plain(specifier) is plain
@@ -78,6 +78,6 @@ def test_what_two_parsers_could_take_for_different_things_is_not_plain(
         ("%ff", "%ff"), ("x%23y%3F", "x%23y%3F"), ("%2A%27%28", "*'("),
     ],
 )  # fmt: skip
-def test_a_card_has_one_address_however_a_link_spells_it(path: str, card: str) -> None:
+def test_all_spellings_of_a_link_lead_to_one_card_address(path: str, card: str) -> None:
     base = "http://ada.localhost:4201/"
     assert references.card_at(base + path) == base + card

@@ -1,5 +1,5 @@
-"""Card code can reach the place where the prerenderer's results are made, so a result may be
-anything."""
+"""Checks of the prerenderer's results. Card code runs in the process that writes them, so it can
+forge any result."""
 
 import json
 import subprocess
@@ -44,7 +44,7 @@ def nested(depth: int) -> Any:
     return inner
 
 
-def test_results_and_errors_of_the_prerenderer_come_through_whole() -> None:
+def test_valid_results_and_errors_pass_the_check_unchanged() -> None:
     told = {"type": "card", "url": URL, "ms": 3}
     assert checked_card({**told, "ms": 3.9, **GOOD, "size": 400}) == {**told, **GOOD}
     assert checked_card({**told, "error": ERROR, "size": 90}) == {**told, "error": ERROR}
@@ -85,7 +85,7 @@ def test_results_and_errors_of_the_prerenderer_come_through_whole() -> None:
         {**GOOD, "references": GOOD["references"] * 1001},
     ],
 )
-def test_anything_else_is_an_error_of_its_card(forged: dict[str, Any]) -> None:
+def test_a_forged_card_result_becomes_an_error_of_its_card(forged: dict[str, Any]) -> None:
     checked = checked_card({"type": "card", "url": URL, "ms": "long", **forged})
     assert checked.keys() == {"type", "url", "ms", "error"}
     assert (checked["ms"], checked["error"]["card"]) == (0, URL)
@@ -103,13 +103,13 @@ def test_anything_else_is_an_error_of_its_card(forged: dict[str, Any]) -> None:
         {"definitions": {"Note": DEFINITION}, "error": "x"},
     ],
 )
-def test_anything_else_is_an_error_of_its_module(forged: dict[str, Any]) -> None:
+def test_a_forged_module_result_becomes_an_error_of_its_module(forged: dict[str, Any]) -> None:
     checked = checked_definitions(forged)
     assert checked.keys() == {"error"}
     assert (checked["error"]["status"], checked["error"]["title"]) == (500, "Build Failed")
 
 
-def test_an_error_says_so_much_and_no_more() -> None:
+def test_the_texts_of_an_error_are_cut_to_a_limit() -> None:
     long = {**ERROR, "message": "x" * 50_000_000, "causes": ["y" * 9_999] * 99, "more": "z" * 9_999}
     error = checked_card({"url": URL, "error": long})["error"]
     assert len(error["message"]) == MAX_WORDS + len(" …")
@@ -117,7 +117,7 @@ def test_an_error_says_so_much_and_no_more() -> None:
     assert len(json.dumps(error)) < 60_000
 
 
-def test_what_is_no_number_or_half_a_character_is_not_stored() -> None:
+def test_infinite_numbers_and_half_characters_are_replaced() -> None:
     line = rb'{"a": 1e999, "b": "\uD800", "c": "\ud800", "d": "\u0000"}'
     lost = "\N{REPLACEMENT CHARACTER}"
     assert sandbox._read(line) == {"a": None, "b": lost, "c": lost, "d": lost}
@@ -125,8 +125,8 @@ def test_what_is_no_number_or_half_a_character_is_not_stored() -> None:
         sandbox._read(b'{"a": Infinity}')
 
 
-def test_a_line_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever gets to stdout, the worker holds no more of it than a result may have."""
+def test_an_overlong_line_of_output_is_not_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker reads stdout in bounded memory, even if card code prints a line without an end."""
     monkeypatch.setattr(sandbox, "MAX_LINE", 1000)
     lines = "x" * 100_000 + r"\nnonce{}\nnonce" + "y" * 5000 + r"\n\nxnonce\nnonce[]\n"
     with subprocess.Popen(

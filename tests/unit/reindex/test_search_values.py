@@ -1,4 +1,4 @@
-"""What a search says of a value that its field can't have."""
+"""The error of a search whose value doesn't fit the type of its field."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from reindex.index.search_sql import Compiler
 
 
 def test_a_value_for_a_field_of_an_unknown_type_is_an_invalid_query() -> None:
-    """An index may have types of fields that this release doesn't know: a newer one wrote it."""
+    """A newer release may have written an index with field types that this release doesn't know."""
     types = [CardType(("http://x/a/A",), {"shade": "colour"})]
     compiler = Compiler("http://x/", types, False, lambda *_: None)
     with pytest.raises(InvalidQuery, match="should be another value"):

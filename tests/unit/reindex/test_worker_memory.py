@@ -1,4 +1,4 @@
-"""What a worker does with Python's memory during a piece of work."""
+"""A worker switches Python's cyclic garbage collection off while it works on a task."""
 
 import gc
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from reindex.models import WantedDefinitions
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_no_cycles_are_collected_during_a_piece_of_work(
+def test_garbage_collection_is_off_during_a_task_and_on_after_it(
     monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
     collecting: list[bool] = []

@@ -1,5 +1,5 @@
-"""The board: which processes see whose bumps, how long it is trusted, and what happens to a bad
-file."""
+"""The board: which processes see each other's bumps, how long it is live, and how an invalid file
+is replaced."""
 
 import fcntl
 import os
@@ -31,7 +31,7 @@ def board(path: Path) -> Board:
 
 
 def in_another_process(path: Path, code: str) -> str:
-    """Runs code on the board at `path` in a real second process and answers what it printed."""
+    """Runs code on the board at `path` in a second process, and returns its output."""
     prelude = "import os, sys; from pathlib import Path; from notifications.board import *; "
     ran = subprocess.run(
         [sys.executable, "-c", f"{prelude}board = Board(Path(sys.argv[1]))\n{code}", str(path)],
@@ -56,7 +56,7 @@ def test_a_bump_makes_the_stamps_of_its_key_stale_and_no_others(board: Board) ->
     assert board.unchanged(b, stamps[b])
 
 
-def test_a_bump_names_any_number_of_keys(board: Board) -> None:
+def test_a_bump_moves_any_number_of_keys(board: Board) -> None:
     each = [Slots([key]) for key in "abc"]
     stamps = [board.stamp(slots) for slots in each]
     board.bump([])
@@ -65,7 +65,7 @@ def test_a_bump_names_any_number_of_keys(board: Board) -> None:
     assert not any(map(board.unchanged, each, stamps))
 
 
-def test_a_new_epoch_makes_everything_stale(board: Board) -> None:
+def test_a_new_epoch_makes_every_stamp_stale(board: Board) -> None:
     every = [Slots([f"key {n}"]) for n in range(100)]
     stamps = [board.stamp(slots) for slots in every]
     board.bump_epoch()
@@ -81,7 +81,7 @@ def test_a_stamp_stays_stale_however_often_its_key_moves(board: Board) -> None:
     assert len(set(stamps)) == len(stamps)
 
 
-def test_a_key_named_twice_counts_once(board: Board) -> None:
+def test_a_key_that_is_named_twice_counts_once(board: Board) -> None:
     assert board.stamp(Slots(["a", "a"])) == board.stamp(Slots(["a"]))
 
 
@@ -117,7 +117,8 @@ def test_two_processes_see_each_others_bumps(board: Board, path: Path) -> None:
 
 
 def test_a_parent_and_its_forked_child_never_write_the_same_value(path: Path) -> None:
-    """A generator whose state is inherited would repeat itself, and a stale stamp come true."""
+    """A forked random generator would repeat its values, and a stale stamp would be taken for
+    current."""
     values = in_another_process(
         path,
         """if True:
@@ -136,17 +137,17 @@ def test_a_parent_and_its_forked_child_never_write_the_same_value(path: Path) ->
     assert len(set(values)) == 1_000
 
 
-def test_one_process_has_one_board_for_a_path(path: Path) -> None:
+def test_a_process_opens_each_board_path_once(path: Path) -> None:
     assert board_at(path) is board_at(path)
 
 
-def test_the_lock_on_the_file_is_not_kept_while_it_is_mapped(board: Board, path: Path) -> None:
+def test_a_mapped_board_holds_no_lock_on_its_file(board: Board, path: Path) -> None:
     with open(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     board.bump(["a"])
 
 
-# --- Being believed ----------------------------------------------------------------------------
+# --- Liveness ----------------------------------------------------------------------------------
 
 
 def test_a_new_board_is_not_live(board: Board) -> None:
@@ -155,7 +156,7 @@ def test_a_new_board_is_not_live(board: Board) -> None:
     assert board.sidecar_pid == 0
 
 
-def test_a_board_is_live_until_the_moment_it_was_vouched_for(board: Board) -> None:
+def test_a_board_is_live_until_the_moment_given_to_go_live(board: Board) -> None:
     board.go_live(now_ns() + MINUTE)
     assert board.live()
     board.go_live(now_ns())
@@ -170,7 +171,7 @@ def test_a_board_says_which_process_vouches_for_it(board: Board, path: Path) -> 
     assert Board(path).sidecar_pid == os.getpid()
 
 
-# --- Files that are no board -------------------------------------------------------------------
+# --- Files that are not a valid board ----------------------------------------------------------
 
 
 def _other_word(position: int) -> Callable[[bytes], bytes]:
@@ -194,7 +195,7 @@ def _other_word(position: int) -> Callable[[bytes], bytes]:
         pytest.param(_other_word(2), id="of an earlier boot"),
     ],
 )
-def test_a_file_that_is_no_board_of_this_boot_is_remade(
+def test_an_invalid_or_older_board_file_is_replaced(
     path: Path, spoil: Callable[[bytes], bytes]
 ) -> None:
     first, slots = Board(path), Slots(["a"])
@@ -215,7 +216,7 @@ def test_a_file_that_is_no_board_of_this_boot_is_remade(
     assert again.unchanged(slots, remade.stamp(slots))
 
 
-def test_a_good_file_is_taken_as_it_is(board: Board, path: Path) -> None:
+def test_a_valid_board_file_is_opened_unchanged(board: Board, path: Path) -> None:
     slots = Slots(["a"])
     board.bump(["a"])
     board.go_live(now_ns() + MINUTE)
@@ -224,24 +225,24 @@ def test_a_good_file_is_taken_as_it_is(board: Board, path: Path) -> None:
     assert again.unchanged(slots, board.stamp(slots))
 
 
-def test_a_folder_that_can_not_be_made_is_an_error(tmp_path: Path) -> None:
+def test_a_board_whose_folder_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BoardError, match=r"the board .*file/board can't be used: "):
         Board(tmp_path / "file" / "board")
 
 
-def test_a_path_that_is_a_folder_is_an_error(tmp_path: Path) -> None:
+def test_a_board_path_that_is_a_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BoardError, match="Is a directory"):
         Board(tmp_path)
 
 
-def test_the_board_takes_all_its_room_when_it_is_made(board: Board, path: Path) -> None:
-    """A full disk is then an error here. A hole in the file would be a SIGBUS at a later bump."""
+def test_a_new_board_allocates_all_its_disk_space(board: Board, path: Path) -> None:
+    """If the file had a hole, a bump on a full disk would cause a SIGBUS."""
     made = path.stat()
     assert made.st_blocks * 512 >= made.st_size
 
 
-def test_a_file_that_can_not_grow_is_an_error(path: Path) -> None:
+def test_a_board_file_that_cannot_grow_is_an_error(path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, limits[1]))

@@ -29,10 +29,10 @@ from notifications.channels import (
 )
 
 REALM = "http://localhost:4201/ada/site/"
-#: Postgres refuses a payload from this many bytes on.
+#: Postgres refuses payloads of this many bytes or more.
 POSTGRES_LIMIT = 8_000
 
-# What a database or a URL can hold: anything but NUL and half characters.
+# All texts that a database or a URL can hold: no NUL and no half of a surrogate pair.
 _texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 _segments = st.text(string.ascii_letters + string.digits + "-._~", min_size=1, max_size=20)
 _realm_urls = st.builds(
@@ -42,7 +42,7 @@ _realm_urls = st.builds(
     st.sampled_from(["", ":4201", ":8443"]),
     st.lists(_segments, max_size=4),
 )
-#: As a hand-typed NOTIFY may be: any text, and the beginnings of what is understood.
+#: Payloads as somebody might type them: any text, and fragments of valid payloads.
 _payloads = st.one_of(
     st.none(),
     st.text(),
@@ -84,36 +84,36 @@ _payloads = st.one_of(
 def test_a_file_change_is_split_at_the_first_slash_colon(
     payload: str, realm_url: str, path: str
 ) -> None:
-    """Colons elsewhere don't mislead; a deep path is kept whole; `*` is read as a path."""
+    """Other colons are part of the path, a deep path is kept whole, and `*` is a path too."""
     assert parse_file_change(payload) == FileChange(realm_url, path)
 
 
 @pytest.mark.parametrize(
     "payload", [None, "", ":", "/:", "/:a.ts", "person.gts", f"{REALM}a.ts", f"{REALM}:"]
 )
-def test_a_malformed_file_change_is_nothing(payload: str | None) -> None:
-    """Without `/:`, without a realm or without a path there is nothing to invalidate."""
+def test_a_malformed_file_change_is_ignored(payload: str | None) -> None:
+    """A payload without `/:`, realm or path invalidates nothing."""
     assert parse_file_change(payload) is None
     assert board_keys(REALM_FILE_CHANGES, payload) is None
 
 
 @given(realm_url=_realm_urls, path=_texts)
 @settings(deadline=None)
-def test_a_file_change_reads_back_as_it_was_sent(realm_url: str, path: str) -> None:
+def test_a_file_change_is_parsed_as_it_was_sent(realm_url: str, path: str) -> None:
     sent = channels.file_change(realm_url, path)
     assert sent.channel == REALM_FILE_CHANGES
     assert parse_file_change(sent.payload) == FileChange(realm_url, path)
 
 
 def test_a_path_moves_its_own_key_and_the_wildcard_moves_the_realm() -> None:
-    """A path moves that path alone; the wildcard moves its realm once, and no path by itself."""
+    """A path moves one key. The wildcard moves the realm's key, and no key of a path."""
     assert board_keys(*_pair(channels.file_change(REALM, "a/b.ts"))) == [f"path|{REALM}a/b.ts"]
     assert board_keys(*_pair(channels.all_files_changed(REALM))) == [f"realm|{REALM}"]
 
 
 @pytest.mark.parametrize("letter", ["a", "ß", "€", "𝄞"])
 def test_a_path_too_long_to_send_becomes_the_wildcard(letter: str) -> None:
-    """Postgres would refuse it: the whole realm is dropped instead of nothing."""
+    """Postgres would refuse such a payload, so the sender invalidates the whole realm."""
     room = (PAYLOAD_BUDGET - len(f"{REALM}:")) // len(letter.encode())
     fits = channels.file_change(REALM, letter * room)
     assert parse_file_change(fits.payload) == FileChange(REALM, letter * room)
@@ -134,10 +134,10 @@ def test_a_path_too_long_to_send_becomes_the_wildcard(letter: str) -> None:
         (' {"r": "http://r/", "k": "realm", "more": 1} ', "realm", ("http://r/",)),
     ],
 )  # fmt: skip
-def test_an_invalidation_of_definitions_is_read(
+def test_an_invalidation_of_definitions_is_parsed(
     payload: str, kind: str, keys: tuple[str, ...]
 ) -> None:
-    """One module or many, a realm, or everything."""
+    """An invalidation names one module, several modules, a realm, or everything."""
     assert parse_definitions_invalidated(payload) == DefinitionsInvalidated(kind, keys)
 
 
@@ -170,16 +170,17 @@ def test_an_invalidation_of_definitions_is_read(
         pytest.param("9" * 7_900, id="a number longer than Python reads"),
     ],
 )
-def test_a_malformed_invalidation_of_definitions_is_nothing(payload: str | None) -> None:
-    """No JSON, an unknown kind, no realm, no modules or none that is text: ignored as a whole."""
+def test_a_malformed_invalidation_of_definitions_is_ignored(payload: str | None) -> None:
+    """An invalid payload is ignored as a whole."""
     assert parse_definitions_invalidated(payload) is None
     assert board_keys(DEFINITION_CACHE_INVALIDATED, payload) is None
     assert board_keys(MODULE_CACHE_INVALIDATED, payload) is None
 
 
 @pytest.mark.parametrize("channel", [DEFINITION_CACHE_INVALIDATED, MODULE_CACHE_INVALIDATED])
-def test_definitions_move_the_key_of_what_was_invalidated_and_no_other(channel: str) -> None:
-    """Each named module moves once; a realm moves itself, and everything the global key."""
+def test_an_invalidation_of_definitions_moves_only_its_own_keys(channel: str) -> None:
+    """Each named module moves its own key, a realm moves its key, and everything moves the global
+    key."""
     modules = [f"{REALM}a.ts", f"{REALM}b.ts"]
     [named] = channels.modules_invalidated(REALM, modules)
     assert board_keys(channel, named.payload) == [f"definitions|module|{m}" for m in modules]
@@ -191,7 +192,7 @@ def test_definitions_move_the_key_of_what_was_invalidated_and_no_other(channel: 
 
 @given(realm_url=_realm_urls, paths=st.lists(_texts, min_size=1, max_size=8))
 @settings(deadline=None)
-def test_an_invalidation_of_modules_reads_back_as_it_was_sent(
+def test_an_invalidation_of_modules_is_parsed_as_it_was_sent(
     realm_url: str, paths: list[str]
 ) -> None:
     urls = [realm_url + path for path in paths]
@@ -207,8 +208,10 @@ def test_an_invalidation_of_modules_reads_back_as_it_was_sent(
     letter=st.sampled_from(["a", '"', "\n", "ß", "€", "𝄞"]),
 )
 @settings(deadline=None)
-def test_many_modules_are_split_and_none_is_lost(lengths: list[int], letter: str) -> None:
-    """Nothing is dropped for being too long for one notification."""
+def test_many_modules_are_split_over_notifications_and_none_is_lost(
+    lengths: list[int], letter: str
+) -> None:
+    """A module whose URL doesn't fit into the current notification is sent in the next one."""
     urls = [f"{REALM}{n}{letter * (length // 4)}" for n, length in enumerate(lengths)]
     sent = channels.modules_invalidated(REALM, urls)
     assert all(len(n.payload.encode()) <= PAYLOAD_BUDGET < POSTGRES_LIMIT for n in sent)
@@ -216,7 +219,7 @@ def test_many_modules_are_split_and_none_is_lost(lengths: list[int], letter: str
     assert [url for each in read if each for url in each.keys] == urls
 
 
-def test_modules_are_not_split_more_than_they_need() -> None:
+def test_modules_are_split_over_as_few_notifications_as_possible() -> None:
     urls = [f"{REALM}{n:04}.ts" for n in range(300)]
     sent = channels.modules_invalidated(REALM, urls)
     needed = sum(len(url) + 4 for url in urls) / PAYLOAD_BUDGET
@@ -224,12 +227,12 @@ def test_modules_are_not_split_more_than_they_need() -> None:
 
 
 @pytest.mark.parametrize("letter", ["a", "€"])
-def test_a_module_too_long_to_send_becomes_its_realm(letter: str) -> None:
+def test_a_module_too_long_to_send_invalidates_its_whole_realm(letter: str) -> None:
     urls = [f"{REALM}a.ts", REALM + letter * (PAYLOAD_BUDGET // len(letter.encode()))]
     assert channels.modules_invalidated(REALM, urls) == [channels.realm_definitions_cleared(REALM)]
 
 
-def test_no_modules_are_no_notification() -> None:
+def test_an_empty_list_of_modules_sends_no_notification() -> None:
     assert channels.modules_invalidated(REALM, []) == []
 
 
@@ -237,18 +240,18 @@ def test_no_modules_are_no_notification() -> None:
 
 
 @pytest.mark.parametrize("operation", ["upsert", "delete"])
-def test_a_registry_change_moves_its_realm(operation: str) -> None:
+def test_a_registry_change_moves_the_key_of_its_realm(operation: str) -> None:
     assert parse_registry_change(f"{operation}:{REALM}") == REALM
     assert board_keys(REALM_REGISTRY, f"{operation}:{REALM}") == [f"realm|{REALM}"]
 
 
 @pytest.mark.parametrize("payload", [None, "", "upsert", "upsert:", f"insert:{REALM}", REALM, ":"])
-def test_a_malformed_registry_change_is_nothing(payload: str | None) -> None:
+def test_a_malformed_registry_change_is_ignored(payload: str | None) -> None:
     assert parse_registry_change(payload) is None
     assert board_keys(REALM_REGISTRY, payload) is None
 
 
-def test_a_swapped_index_moves_the_index_of_its_realm_only() -> None:
+def test_a_swapped_index_moves_only_the_index_key_of_its_realm() -> None:
     assert board_keys(*_pair(channels.index_swapped(REALM))) == [f"index|{REALM}"]
     assert board_keys(REALM_INDEX_SWAPPED, "") is None
     assert board_keys(REALM_INDEX_SWAPPED, None) is None
@@ -256,7 +259,7 @@ def test_a_swapped_index_moves_the_index_of_its_realm_only() -> None:
 
 @given(replica=_texts, sequence=st.integers(0, 2**62), sent_at=st.integers(0, 2**63))
 @settings(deadline=None)
-def test_a_heartbeat_reads_back_as_it_was_sent(replica: str, sequence: int, sent_at: int) -> None:
+def test_a_heartbeat_is_parsed_as_it_was_sent(replica: str, sequence: int, sent_at: int) -> None:
     beat = Heartbeat(replica, sequence, sent_at)
     sent = channels.heartbeat(beat)
     assert sent.channel == REALM_HEARTBEAT
@@ -264,17 +267,17 @@ def test_a_heartbeat_reads_back_as_it_was_sent(replica: str, sequence: int, sent
 
 
 @pytest.mark.parametrize("payload", [None, "", "a", "a:1", ":1:2", "a:b:2", "a:1:b", "a:1:2.5"])
-def test_a_malformed_heartbeat_is_nothing(payload: str | None) -> None:
+def test_a_malformed_heartbeat_is_ignored(payload: str | None) -> None:
     assert parse_heartbeat(payload) is None
 
 
-# --- All of them -------------------------------------------------------------------------------
+# --- All channels ------------------------------------------------------------------------------
 
 
 @given(payload=_payloads)
 @settings(deadline=None)
 def test_no_payload_makes_a_parser_or_the_board_raise(payload: str | None) -> None:
-    """Whatever comes over a channel, also nothing at all, is survived."""
+    """Any payload is accepted or ignored, also a missing one."""
     parse_heartbeat(payload)
     for channel in (*channels.INVALIDATION_CHANNELS, REALM_HEARTBEAT, "no channel of ours"):
         for key in board_keys(channel, payload) or []:
@@ -284,7 +287,7 @@ def test_no_payload_makes_a_parser_or_the_board_raise(payload: str | None) -> No
 @pytest.mark.parametrize(
     "payload", ['{"k":"realm","r":"\\ud800"}', '{"k":"module","r":"r","m":["\\udfff"]}']
 )
-def test_half_a_character_has_a_slot_like_any_other_key(payload: str) -> None:
+def test_a_key_with_half_a_surrogate_pair_has_a_slot(payload: str) -> None:
     keys = board_keys(DEFINITION_CACHE_INVALIDATED, payload)
     assert keys is not None
     assert [slot_of(key) for key in keys] == [slot_of(key) for key in keys]

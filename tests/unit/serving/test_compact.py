@@ -1,4 +1,5 @@
-"""That an answer comes out of its compact form as it went in, and takes the memory it says."""
+"""An answer is unpacked from its compact form unchanged, and takes no more memory than its size
+says."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -64,7 +65,7 @@ CONTENTS = {
 
 @pytest.mark.parametrize("name", CONTENTS)
 @pytest.mark.parametrize("realm", [SITE, None])
-def test_an_answer_says_what_went_in(name: str, realm: str | None) -> None:
+def test_an_answer_is_unpacked_as_it_was_packed(name: str, realm: str | None) -> None:
     content = CONTENTS[name]
     high = 7 if content.generation else 12
     headers: Headers = (
@@ -81,7 +82,7 @@ def test_an_answer_says_what_went_in(name: str, realm: str | None) -> None:
     )  # fmt: skip
 
 
-def test_the_files_of_a_realm_share_what_they_have_in_common() -> None:
+def test_answers_for_files_of_one_realm_share_one_frame() -> None:
     frames = set()
     for number in range(50):
         name, moment = f"{number}.css", MOMENT + timedelta(days=number)
@@ -112,11 +113,11 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
         ("in realms of their own, asked for", lambda number: f"{SITE}{number:05}/", ("",)),
     ],
 )
-def test_cached_answers_take_no_more_than_they_are_counted_for(
+def test_cached_answers_take_no_more_memory_than_is_counted(
     board: Board, monkeypatch: pytest.MonkeyPatch, name: str,
     realm: Callable[[int], str], asks: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Most: the memory that is freed with the cache, beside the size that the cache tells."""
+    """Compares the cache's size with the memory that is freed when the cache is dropped."""
 
     def resolve(url: str, *_: object, **__: object) -> Resolved:
         number = int(url[-9:-4])

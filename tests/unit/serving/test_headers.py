@@ -1,4 +1,4 @@
-"""The headers of each kind of answer, as they are sent."""
+"""The headers of each kind of answer."""
 
 from typing import Any
 
@@ -60,7 +60,7 @@ def test_each_kind_of_answer_has_exactly_its_headers(made: Headers, sent: Header
     assert made == sent
 
 
-def test_only_what_everyone_may_read_is_kept_by_shared_caches() -> None:
+def test_only_public_answers_have_a_public_cache_control() -> None:
     assert headers.scoped("max-age=0", public=True) == "public, max-age=0"
     assert headers.scoped("max-age=0", public=False) == "private, max-age=0"
 
@@ -98,7 +98,7 @@ def test_a_shared_cache_keeps_an_answer_as_long_as_the_edge_may(
     [(0, True, True, "max-age=0"), (5, False, True, "max-age=0"), (5, True, False, "max-age=0"),
      (5, True, True, "no-store"), (5, False, False, None)],
 )  # fmt: skip
-def test_no_shared_cache_keeps_what_is_not_everyones(
+def test_no_shared_cache_may_keep_a_private_answer(
     settings: Any, seconds: int, public: bool, shared: bool, own: str | None
 ) -> None:
     settings.REALM_EDGE_SECONDS = seconds
@@ -109,7 +109,7 @@ def test_no_shared_cache_keeps_what_is_not_everyones(
 
 
 @pytest.mark.parametrize(("seconds", "shared"), [(0, True), (5, False)])
-def test_only_browsers_keep_an_image_without_asking(
+def test_only_browsers_may_keep_an_image_without_revalidating(
     settings: Any, seconds: int, shared: bool
 ) -> None:
     settings.REALM_EDGE_SECONDS = seconds
@@ -120,7 +120,7 @@ def test_only_browsers_keep_an_image_without_asking(
         assert made == (("cache-control", kept),)
 
 
-def test_headers_replace_those_of_a_response_or_give_way_to_them() -> None:
+def test_headers_replace_those_of_a_response_or_fill_gaps() -> None:
     response = HttpResponse(headers={"Vary": "Cookie"})
     headers.add_missing(response, (VARY, GENERATION))
     assert (response["Vary"], response["X-Realm-Generation"]) == ("Cookie", "7")
@@ -128,7 +128,7 @@ def test_headers_replace_those_of_a_response_or_give_way_to_them() -> None:
     assert (response["Vary"], response["X-Realm-Generation"]) == ("Accept", "8")
 
 
-def test_an_error_says_what_a_client_can_do_about_it() -> None:
+def test_an_error_response_has_the_headers_of_its_kind() -> None:
     common = {"content-type": "application/vnd.api+json", **dict((NO_STORE, *CORS))}
 
     def more(response: HttpResponse) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A cache for strings that clients choose keeps short strings, and no long one."""
+"""`short_cached` keeps short strings that clients choose, and no long ones."""
 
 import asyncio
 from collections.abc import Callable
@@ -32,7 +32,7 @@ KEPT: list[tuple[Any, tuple[object, ...]]] = [
 ]
 
 
-def test_what_is_short_is_found_once() -> None:
+def test_the_function_is_called_once_for_a_short_string() -> None:
     asked: list[str] = []
     found: Callable[[str], None] = short_cached(maxsize=10)(asked.append)
     for text in ("short", "short", LONG, LONG):
@@ -41,13 +41,15 @@ def test_what_is_short_is_found_once() -> None:
 
 
 @pytest.mark.parametrize(("function", "arguments"), KEPT)
-def test_nothing_is_kept_for_a_long_string(function: Any, arguments: tuple[object, ...]) -> None:
+def test_no_cached_function_keeps_a_long_string(
+    function: Any, arguments: tuple[object, ...]
+) -> None:
     before = function.cache_info().currsize
     function(*arguments)
     assert function.cache_info().currsize == before
 
 
-def test_no_value_of_an_answers_header_is_kept() -> None:
+def test_values_of_response_headers_are_not_cached() -> None:
     async def taken(_: dict[str, Any]) -> None:
         pass
 
@@ -62,7 +64,7 @@ def test_no_value_of_an_answers_header_is_kept() -> None:
 
 @pytest.mark.parametrize("path", ["/ada/site/", "/_server-session", "/_at/x", "/_admin/", "/x?y"])
 @pytest.mark.parametrize("host", ["a" * 261, f"{'a' * 60_000}:80", f"[{'1' * 300}]"])
-def test_a_host_longer_than_any_is_refused_before_anything(path: str, host: str) -> None:
+def test_an_overlong_host_is_refused_before_the_body_is_read(path: str, host: str) -> None:
     asked: list[object] = []
 
     def behind(environ: dict[str, Any], start_response: object) -> list[bytes]:
@@ -90,12 +92,12 @@ def test_a_host_longer_than_any_is_refused_before_anything(path: str, host: str)
         requests.request_url(host, path)
 
 
-# --- Sets of headers ---------------------------------------------------------------------------
+# --- Header sets -------------------------------------------------------------------------------
 
 HOST = (b"host", b"localhost:4201")
 
 
-def test_only_short_sets_of_headers_without_secrets_are_remembered() -> None:
+def test_only_short_header_sets_without_secrets_are_cached() -> None:
     known = asgi._Asked()
     for header in ((b"cookie", b"a=b"), (b"authorization", b"x"), (b"x-realm-pin", b"x"),
                    (b"user-agent", b"x" * 3000)):  # fmt: skip
@@ -106,14 +108,14 @@ def test_only_short_sets_of_headers_without_secrets_are_remembered() -> None:
     assert list(known._known) == [(HOST,)], "a condition belongs to one address"
 
 
-def test_the_sets_of_headers_are_few() -> None:
+def test_the_number_of_cached_header_sets_is_bounded() -> None:
     known = asgi._Asked()
     for number in range(3 * asgi._MAX_KNOWN):
         known.get([HOST, (b"user-agent", b"%d" % number)])
     assert 0 < len(known._known) <= asgi._MAX_KNOWN
 
 
-def test_the_event_loop_compares_no_long_conditions() -> None:
+def test_the_event_loop_leaves_long_conditions_to_threads() -> None:
     known = asgi._Asked()
     for name in (b"if-match", b"if-none-match", b"range", b"if-range"):
         assert known.get([HOST, (name, b"," * 32_000)]) == (None, None)

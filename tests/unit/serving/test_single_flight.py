@@ -1,5 +1,5 @@
-"""N concurrent misses cause one load. No caller gets the result of a load that is too old for
-it."""
+"""Concurrent misses cause one load, and no caller gets the result of a load that began too early
+for it."""
 
 import threading
 from collections.abc import Iterable
@@ -18,7 +18,8 @@ SLOTS = Slots(["a"])
 
 
 class WatchedBoard(Board):
-    """Counts the comparisons that decide whether a flight is joined."""
+    """A board that counts the stamp comparisons by which callers decide whether to join a
+    flight."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -30,13 +31,13 @@ class WatchedBoard(Board):
         return answer
 
     def wait_for_joiners(self, count: int) -> None:
-        """Waits until so many callers have asked whether they may join."""
+        """Waits until `count` callers have asked whether they may join a flight."""
         for _ in range(count):
             assert self._asked.acquire(timeout=PATIENCE)
 
 
 class Loads:
-    """Loads that answer their own number; those with a gate wait at it when they are done."""
+    """Loads that return their own number. A load that has a gate waits there before it returns."""
 
     def __init__(self, gates: Iterable[Gate] = ()) -> None:
         self._gates = list(gates)
@@ -80,7 +81,7 @@ def test_many_callers_of_one_key_share_one_load(
     assert loads.count == 1
 
 
-def test_different_keys_are_not_merged(flights: SingleFlight[int]) -> None:
+def test_callers_of_different_keys_do_not_share_a_load(flights: SingleFlight[int]) -> None:
     gate = Gate()
     loads = Loads([gate])
     held = in_thread(flights.run, "key", SLOTS, loads)
@@ -90,7 +91,7 @@ def test_different_keys_are_not_merged(flights: SingleFlight[int]) -> None:
     assert held.result(PATIENCE) == 1
 
 
-def test_a_landed_load_is_not_remembered(flights: SingleFlight[int]) -> None:
+def test_the_result_of_a_finished_load_is_not_kept(flights: SingleFlight[int]) -> None:
     loads = Loads()
     assert [flights.run("key", SLOTS, loads) for _ in range(3)] == [1, 2, 3]
 
@@ -108,10 +109,10 @@ def test_a_load_gets_the_stamp_from_before_it_began(
     assert flights.run("key", SLOTS, load) == 1
 
 
-def test_an_invalidation_detaches_a_flight_and_later_callers_start_again(
+def test_after_an_invalidation_callers_start_a_new_load(
     board: WatchedBoard, flights: SingleFlight[int]
 ) -> None:
-    """Nobody who asks after a change is handed what was begun before it."""
+    """A caller that asks after a change never gets the result of a load that began before it."""
     gate = Gate()
     loads = Loads([gate])
     overtaken = in_thread(flights.run, "key", SLOTS, loads)
@@ -123,10 +124,9 @@ def test_an_invalidation_detaches_a_flight_and_later_callers_start_again(
     assert loads.stamps[0] != loads.stamps[1]
 
 
-def test_the_invalidation_of_something_else_leaves_a_flight_alone(
+def test_callers_still_join_a_flight_after_an_unrelated_invalidation(
     board: WatchedBoard, flights: SingleFlight[int]
 ) -> None:
-    """Callers go on sharing it."""
     gate = Gate()
     loads = Loads([gate])
     first = in_thread(flights.run, "key", SLOTS, loads)
@@ -138,10 +138,9 @@ def test_the_invalidation_of_something_else_leaves_a_flight_alone(
     assert (first.result(PATIENCE), second.result(PATIENCE)) == (1, 1)
 
 
-def test_an_overtaken_flight_that_lands_does_not_remove_the_newer_one(
+def test_callers_join_the_newer_flight_after_the_stale_one_has_ended(
     board: WatchedBoard, flights: SingleFlight[int]
 ) -> None:
-    """A third caller still joins the newer."""
     old, new = Gate(), Gate()
     loads = Loads([old, new])
     overtaken = in_thread(flights.run, "key", SLOTS, loads)
@@ -161,7 +160,7 @@ def test_an_overtaken_flight_that_lands_does_not_remove_the_newer_one(
     assert loads.count == 2
 
 
-def test_an_error_reaches_all_who_share_the_load_and_is_forgotten(
+def test_an_error_reaches_all_callers_of_a_load_and_is_not_kept(
     board: WatchedBoard, flights: SingleFlight[int]
 ) -> None:
     gate = Gate()
@@ -182,7 +181,8 @@ def test_an_error_reaches_all_who_share_the_load_and_is_forgotten(
 def test_without_a_live_board_only_young_flights_are_joined(
     board: WatchedBoard, flights: SingleFlight[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody would say if the flight had been overtaken: its age is all that speaks for it."""
+    """Without a live board, no invalidation is heard, so only a flight's age shows whether its
+    result can be current."""
     moment = now_ns()
     monkeypatch.setattr(single_flight, "now_ns", lambda: moment)
     board.go_live(0)

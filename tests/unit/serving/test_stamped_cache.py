@@ -1,4 +1,4 @@
-"""What a cache returns, what it treats as stale, and what it keeps when it is full."""
+"""What a `StampedCache` returns, what it treats as stale, and what it evicts when it is full."""
 
 import tracemalloc
 from pathlib import Path
@@ -24,7 +24,8 @@ def board(tmp_path: Path) -> Board:
 
 @pytest.fixture
 def cache(board: Board) -> StampedCache[str]:
-    """Room for 100 letters, each so large that keys and slots hardly count."""
+    """A cache with room for 100 letters. Each letter counts as so many bytes that keys and slots
+    hardly matter."""
     return StampedCache(
         board, max_bytes=100 * LETTER + LETTER // 2, size_of=lambda text: len(text) * LETTER,
         bound_ns=MINUTE,
@@ -34,14 +35,14 @@ def cache(board: Board) -> StampedCache[str]:
 # --- Hits and misses ---------------------------------------------------------------------------
 
 
-def test_what_was_loaded_is_a_hit(cache: StampedCache[str]) -> None:
+def test_a_loaded_value_is_a_hit(cache: StampedCache[str]) -> None:
     assert cache.get("key") is None
     assert cache.load("key", SLOTS, lambda: "value") == "value"
     assert cache.get("key") == "value"
     assert cache.get("another key") is None
 
 
-def test_what_moved_is_a_miss_and_what_did_not_is_a_hit(
+def test_a_value_whose_key_moved_is_a_miss_and_others_are_hits(
     board: Board, cache: StampedCache[str]
 ) -> None:
     cache.load("key", SLOTS, lambda: "value")
@@ -59,7 +60,7 @@ def test_a_new_epoch_makes_everything_a_miss(board: Board, cache: StampedCache[s
     assert cache.get("other") is None
 
 
-def test_nothing_is_a_hit_while_nobody_vouches_for_the_board(
+def test_nothing_is_a_hit_while_the_board_is_not_live(
     board: Board, cache: StampedCache[str]
 ) -> None:
     cache.load("key", SLOTS, lambda: "value")
@@ -69,7 +70,7 @@ def test_nothing_is_a_hit_while_nobody_vouches_for_the_board(
     assert cache.get("key") == "value", "nothing has moved meanwhile"
 
 
-def test_a_stale_value_can_be_looked_at_and_be_replaced(
+def test_a_stale_value_can_be_peeked_at_and_replaced(
     board: Board, cache: StampedCache[str]
 ) -> None:
     assert cache.peek("key") is None
@@ -81,8 +82,8 @@ def test_a_stale_value_can_be_looked_at_and_be_replaced(
     assert len(cache) == 1
 
 
-def test_a_load_that_fails_leaves_nothing(cache: StampedCache[str]) -> None:
-    """The next caller loads again, as if nobody had tried."""
+def test_a_failed_load_leaves_no_entry(cache: StampedCache[str]) -> None:
+    """The next caller loads again."""
     with pytest.raises(ZeroDivisionError):
         cache.load("key", SLOTS, lambda: str(1 // 0))
     assert cache.get("key") is None
@@ -93,7 +94,7 @@ def test_a_load_that_fails_leaves_nothing(cache: StampedCache[str]) -> None:
 
 
 @pytest.mark.parametrize("how", ["key", "epoch"])
-def test_a_load_that_a_change_overtakes_arrives_stale(
+def test_a_value_that_changed_during_its_load_is_stale(
     board: Board, cache: StampedCache[str], how: str
 ) -> None:
     gate = Gate()
@@ -110,7 +111,7 @@ def test_a_load_that_a_change_overtakes_arrives_stale(
     assert cache.get("key") == "new value"
 
 
-def test_a_load_that_something_else_overtakes_arrives_fresh(
+def test_a_value_is_fresh_if_only_another_key_moved_during_its_load(
     board: Board, cache: StampedCache[str]
 ) -> None:
     gate = Gate()
@@ -122,10 +123,10 @@ def test_a_load_that_something_else_overtakes_arrives_fresh(
     assert cache.get("key") == "value"
 
 
-def test_an_overtaken_load_that_lands_last_does_not_bring_its_value_back(
+def test_a_stale_load_that_ends_last_does_not_bring_its_value_back(
     board: Board, cache: StampedCache[str]
 ) -> None:
-    """The order in which loads end decides nothing."""
+    """It doesn't matter in which order the loads end."""
     gate = Gate()
     slow = in_thread(cache.load, "key", SLOTS, gate.after(lambda: "old value"))
     gate.wait_for_arrival()
@@ -136,11 +137,11 @@ def test_an_overtaken_load_that_lands_last_does_not_bring_its_value_back(
     assert cache.get("key") in (None, "new value")
 
 
-# --- Room --------------------------------------------------------------------------------------
+# --- Eviction ----------------------------------------------------------------------------------
 
 
-def test_a_new_value_stays_though_all_others_had_hits(cache: StampedCache[str]) -> None:
-    """Otherwise who asks for their own values all the time would keep out everybody else's."""
+def test_a_new_value_is_kept_even_if_all_others_had_hits(cache: StampedCache[str]) -> None:
+    """Otherwise a client that keeps requesting its own values could keep out all other values."""
     for number in range(10):
         cache.load(number, SLOTS, lambda: "x" * 10)
     for number in range(50):
@@ -150,7 +151,7 @@ def test_a_new_value_stays_though_all_others_had_hits(cache: StampedCache[str]) 
         assert cache.get(f"new {number}") is not None
 
 
-def test_a_value_that_grows_takes_the_room_of_others(
+def test_a_value_that_grows_evicts_others(
     board: Board,
 ) -> None:
     grown: dict[str, int] = {}
@@ -170,7 +171,7 @@ def test_a_value_that_grows_takes_the_room_of_others(
     cache.weigh("nothing")
 
 
-def test_the_least_recently_used_leaves_when_room_runs_out(
+def test_a_full_cache_evicts_the_least_recently_used_value(
     board: Board, cache: StampedCache[str]
 ) -> None:
     for key in "abcd":
@@ -182,7 +183,7 @@ def test_the_least_recently_used_leaves_when_room_runs_out(
     assert [cache.get(key) is not None for key in "acde"] == [True] * 4
 
 
-def test_a_large_value_makes_room_by_sending_off_as_many_as_it_takes(
+def test_a_large_value_evicts_as_many_values_as_needed(
     cache: StampedCache[str],
 ) -> None:
     for key in "abcdefghij":
@@ -208,7 +209,7 @@ def test_a_value_above_a_quarter_of_the_cache_is_not_kept(
     assert len(cache) == 0
 
 
-def test_a_value_grown_too_large_does_not_leave_its_smaller_predecessor(
+def test_a_replacement_that_is_too_large_removes_the_old_value(
     board: Board, cache: StampedCache[str]
 ) -> None:
     cache.load("key", SLOTS, lambda: "small")
@@ -221,7 +222,7 @@ def test_a_value_grown_too_large_does_not_leave_its_smaller_predecessor(
     ("length", "slots"), [(1000, 1), (50_000, 1), (1, 490), (900, 490), (1, 5000)]
 )
 @pytest.mark.parametrize("of_two", [False, True])
-def test_small_values_with_large_keys_and_many_slots_stay_within_the_bound(
+def test_large_keys_and_many_slots_count_towards_the_size(
     board: Board, length: int, slots: int, of_two: bool
 ) -> None:
     cache: StampedCache[str] = StampedCache(
@@ -242,7 +243,7 @@ def test_small_values_with_large_keys_and_many_slots_stay_within_the_bound(
     assert held < 4_500_000
 
 
-def test_values_that_are_replaced_again_and_again_leave_nothing(board: Board) -> None:
+def test_values_that_are_replaced_repeatedly_leak_no_memory(board: Board) -> None:
     cache: StampedCache[str] = StampedCache(
         board, max_bytes=4_000_000, size_of=len, bound_ns=MINUTE
     )
@@ -264,7 +265,7 @@ class Common:
     size = 1000
 
 
-def test_what_values_share_is_counted_once_and_until_the_last_of_them_leaves(board: Board) -> None:
+def test_a_shared_part_counts_once_until_the_last_value_leaves(board: Board) -> None:
     common, another = Common(), Common()
     shared = {"a": common, "b": common, "c": another}
     cache: StampedCache[str] = StampedCache(
@@ -281,10 +282,10 @@ def test_what_values_share_is_counted_once_and_until_the_last_of_them_leaves(boa
         assert cache.size == size
 
 
-# --- What a value turns out to depend on -------------------------------------------------------
+# --- Narrowed dependencies ---------------------------------------------------------------------
 
 
-def test_a_value_ends_only_with_what_it_turned_out_to_depend_on(
+def test_a_value_is_stale_only_if_a_narrowed_dependency_moves(
     board: Board, cache: StampedCache[str]
 ) -> None:
     both = Slots(["a", "b"])
@@ -295,7 +296,7 @@ def test_a_value_ends_only_with_what_it_turned_out_to_depend_on(
     assert cache.get("key") is None
 
 
-def test_what_moved_during_the_load_makes_a_narrowed_value_stale(
+def test_a_narrowed_dependency_that_moves_during_the_load_makes_it_stale(
     board: Board, cache: StampedCache[str]
 ) -> None:
     def load() -> str:
@@ -306,7 +307,7 @@ def test_what_moved_during_the_load_makes_a_narrowed_value_stale(
     assert cache.get("key") is None
 
 
-def test_a_value_depends_on_nothing_that_was_not_watched_during_its_load(
+def test_a_dependency_that_was_not_declared_before_the_load_is_an_error(
     cache: StampedCache[str],
 ) -> None:
     with pytest.raises(KeyError):

@@ -1,5 +1,5 @@
-"""The memory and threads that a process spends on its clients are bounded: bodies, answers, and
-threads by kind."""
+"""A process spends bounded memory on bodies and answers, and a bounded number of threads on each
+kind of request."""
 
 import asyncio
 import threading
@@ -21,7 +21,7 @@ LARGE = 10 * PIECE_BYTES
 
 
 def _body(*pieces: bytes) -> Callable[[], Awaitable[dict[str, Any]]]:
-    """A client that sends these pieces, and then nothing more."""
+    """Returns the `receive` of a client that sends these pieces and then nothing more."""
     left = list(pieces)
 
     async def receive() -> dict[str, Any]:
@@ -44,14 +44,14 @@ async def _received(bodies: Bodies, receive: Any) -> bytes:
         return body.read()
 
 
-def test_a_body_that_stops_coming_is_given_up() -> None:
+def test_a_request_whose_body_stops_coming_is_refused() -> None:
     bodies = Bodies(max_bytes=1000, seconds=0.05)
     with pytest.raises(TooSlow, match="Only 4 bytes"):
         asyncio.run(_received(bodies, _body(b"half")))
     assert asyncio.run(_received(bodies, _whole(b"x" * 1000))) == b"x" * 1000, "nothing is held"
 
 
-def test_bodies_together_are_held_up_to_a_bound() -> None:
+def test_all_bodies_together_are_held_up_to_a_bound() -> None:
     async def both() -> None:
         bodies = Bodies(max_bytes=1000, seconds=5)
         async with bodies.received(_whole(b"x" * 600)):
@@ -63,7 +63,9 @@ def test_bodies_together_are_held_up_to_a_bound() -> None:
     asyncio.run(both())
 
 
-def test_of_too_many_bodies_at_a_time_the_slowest_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_slowest_of_too_many_simultaneous_bodies_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(transfer, "MAX_BODIES", 2)
 
     async def three() -> None:
@@ -81,7 +83,7 @@ def test_of_too_many_bodies_at_a_time_the_slowest_is_cut(monkeypatch: pytest.Mon
     asyncio.run(three())
 
 
-def test_bodies_that_stopped_coming_make_room_for_one_that_comes() -> None:
+def test_stalled_bodies_are_dropped_to_make_room_for_a_new_one() -> None:
     async def full() -> None:
         bodies = Bodies(max_bytes=1000, seconds=60)
         slow = []
@@ -101,7 +103,7 @@ def test_bodies_that_stopped_coming_make_room_for_one_that_comes() -> None:
     asyncio.run(full())
 
 
-def test_nobody_is_cut_for_a_body_that_has_no_room_even_then() -> None:
+def test_no_body_is_dropped_if_the_new_one_would_not_fit_anyway() -> None:
     async def full() -> None:
         bodies = Bodies(max_bytes=1000, seconds=60)
         async with bodies.received(_whole(b"x" * 600)):
@@ -116,8 +118,8 @@ def test_nobody_is_cut_for_a_body_that_has_no_room_even_then() -> None:
 
 
 @pytest.mark.parametrize("then", [(), (b"x",), (b"x",) * 20])
-def test_what_came_fast_buys_no_silence_later(then: tuple[bytes, ...]) -> None:
-    """A hundred seconds' worth of bytes at once, then none or one now and then."""
+def test_a_fast_start_of_a_body_allows_no_later_pause(then: tuple[bytes, ...]) -> None:
+    """The client sends bytes worth a hundred seconds at once, and then few or none."""
     bodies = Bodies(max_bytes=10_000_000, seconds=0.2)
     left = [b"x" * 100 * transfer.MIN_BODY_RATE, *then]
 
@@ -135,7 +137,7 @@ def test_what_came_fast_buys_no_silence_later(then: tuple[bytes, ...]) -> None:
     asyncio.run(within())
 
 
-def test_a_client_that_goes_away_in_its_body_is_forgotten() -> None:
+def test_a_client_that_disconnects_during_its_body_ends_the_request() -> None:
     async def gone() -> dict[str, Any]:
         return {"type": "http.disconnect"}
 
@@ -143,7 +145,7 @@ def test_a_client_that_goes_away_in_its_body_is_forgotten() -> None:
         asyncio.run(_received(Bodies(max_bytes=10, seconds=5), gone))
 
 
-def test_only_what_has_a_signed_pin_has_a_renders_room() -> None:
+def test_only_a_request_with_a_signed_pin_counts_as_pinned() -> None:
     signed = pins.sign(pins.Pin("http://localhost:4201/ada/site/", 1))
     asked = [("/_at/", signed), ("/_at/", "x"), ("/_at/", ""), ("/ada/site/a.ts", signed)]
     held = [asgi._is_pinned({"PATH_INFO": path, PIN: pin}) for path, pin in asked]
@@ -151,7 +153,7 @@ def test_only_what_has_a_signed_pin_has_a_renders_room() -> None:
 
 
 class _Client:
-    """A client that takes so many pieces of an answer, and then none."""
+    """A client that reads `takes` pieces of an answer, and then stops reading."""
 
     def __init__(self, takes: int = 1000) -> None:
         self.taken: list[bytes] = []
@@ -173,7 +175,7 @@ async def _sent(outbox: Outbox, body: bytes | Packed, client: _Client) -> None:
     await outbox.send(client, Reply(200, [("content-type", "text/plain")], body), head=False)
 
 
-def test_an_answer_that_nobody_reads_is_cut_off_short_of_its_end() -> None:
+def test_an_answer_that_the_client_stops_reading_is_cut_off() -> None:
     async def read_half() -> _Client:
         client = _Client(3)
         await _sent(Outbox(max_bytes=LARGE, seconds=0.05), bytes(LARGE), client)
@@ -195,7 +197,7 @@ def test_an_answer_arrives_whole_in_pieces_of_bounded_size(body: bytes) -> None:
     asyncio.run(read())
 
 
-def test_beyond_the_bound_the_sender_that_has_waited_longest_is_cut() -> None:
+def test_beyond_the_bound_the_answer_that_waited_longest_is_cut_off() -> None:
     async def three() -> None:
         outbox = Outbox(max_bytes=2 * LARGE, seconds=60)
         clients = [_Client(1) for _ in range(3)]
@@ -212,7 +214,7 @@ def test_beyond_the_bound_the_sender_that_has_waited_longest_is_cut() -> None:
     asyncio.run(three())
 
 
-def test_one_answer_that_is_sent_to_many_counts_once() -> None:
+def test_one_answer_that_is_sent_to_many_clients_counts_once() -> None:
     async def many() -> None:
         outbox = Outbox(max_bytes=2 * LARGE, seconds=60)
         body, clients = bytes(LARGE), [_Client(1) for _ in range(20)]
@@ -226,7 +228,7 @@ def test_one_answer_that_is_sent_to_many_counts_once() -> None:
     asyncio.run(many())
 
 
-def test_a_lane_whose_threads_are_taken_keeps_no_other_waiting() -> None:
+def test_a_lane_without_free_threads_does_not_delay_other_lanes() -> None:
     release = threading.Event()
 
     async def full() -> None:
@@ -243,14 +245,14 @@ def test_a_lane_whose_threads_are_taken_keeps_no_other_waiting() -> None:
 
 
 @pytest.mark.parametrize("lane", [Lane.LOGIN, Lane.ATOMIC])
-def test_what_costs_much_is_done_one_at_a_time(lane: Lane) -> None:
+def test_logins_and_atomic_writes_run_one_at_a_time(lane: Lane) -> None:
     under_way: list[int] = []
     most: list[int] = []
 
     def work() -> None:
         under_way.append(1)
         most.append(len(under_way))
-        # Long enough for another thread to begin, if there were one.
+        # Long enough for a second thread to begin the same work.
         threading.Event().wait(0.05)
         under_way.pop()
 
@@ -262,7 +264,7 @@ def test_what_costs_much_is_done_one_at_a_time(lane: Lane) -> None:
     assert most == [1] * 5
 
 
-def test_who_gets_no_thread_in_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_gets_no_thread_in_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "WAIT_SECONDS", 0.05)
     monkeypatch.setattr(lanes, "MAX_WAITING", 1)
     release = threading.Event()
@@ -282,7 +284,7 @@ def test_who_gets_no_thread_in_time_is_refused(monkeypatch: pytest.MonkeyPatch) 
     asyncio.run(full())
 
 
-def test_who_goes_away_while_waiting_for_a_thread_is_forgotten() -> None:
+def test_a_client_that_leaves_while_waiting_for_a_thread_is_dropped() -> None:
     release, called = threading.Event(), threading.Event()
 
     async def full() -> None:
@@ -307,7 +309,7 @@ def test_who_goes_away_while_waiting_for_a_thread_is_forgotten() -> None:
     asyncio.run(full())
 
 
-def test_no_thread_is_lost_where_who_waits_is_ended_as_its_turn_comes() -> None:
+def test_no_thread_is_lost_if_a_waiter_is_cancelled_as_its_turn_comes() -> None:
     async def at_once() -> None:
         threads = Lanes(1)
         free = threads._lanes[Lane.WRITE]._free
@@ -315,7 +317,7 @@ def test_no_thread_is_lost_where_who_waits_is_ended_as_its_turn_comes() -> None:
         going = asyncio.create_task(threads.run(Lane.WRITE, lambda: True, asyncio.Event().wait))
         await asyncio.sleep(0.01)
         free.release()
-        # It has its turn by now, and has not woken up.
+        # The waiting task has been given its turn, and has not run yet.
         await asyncio.sleep(0)
         assert free.locked() and not going.done()
         going.cancel()
@@ -327,7 +329,7 @@ def test_no_thread_is_lost_where_who_waits_is_ended_as_its_turn_comes() -> None:
 
 
 @pytest.mark.parametrize("first", ["leaves", "gets a thread"])
-def test_no_thread_is_lost_where_its_turn_comes_as_the_client_leaves(first: str) -> None:
+def test_no_thread_is_lost_if_a_client_leaves_as_its_turn_comes(first: str) -> None:
     async def at_once() -> None:
         release, threads, left = threading.Event(), Lanes(1), asyncio.Event()
         lane = threads._lanes[Lane.WRITE]
@@ -376,7 +378,9 @@ def test_no_thread_is_lost_where_its_turn_comes_as_the_client_leaves(first: str)
         ("POST", "/_at/", "*/*", Lane.PINNED),
     ],
 )
-def test_the_lane_of_a_request(method: str, path: str, accept: str, lane: Lane) -> None:
+def test_a_request_gets_the_lane_of_its_method_and_path(
+    method: str, path: str, accept: str, lane: Lane
+) -> None:
     environ = {
         "REQUEST_METHOD": method, "PATH_INFO": path, "HTTP_ACCEPT": accept, "QUERY_STRING": "",
     }  # fmt: skip

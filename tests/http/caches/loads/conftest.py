@@ -1,4 +1,4 @@
-"""This process as a web service with empty caches, and what its transpiler is asked for."""
+"""Fixtures: a web service with empty caches, a live board, and the runs of its transpiler."""
 
 from collections.abc import Iterator
 
@@ -13,13 +13,13 @@ from tests.support.clients.loads import HOUR, DenoRuns
 
 @pytest.fixture(autouse=True)
 def empty_caches() -> None:
-    """This process serves as if it had just started."""
+    """Empties the caches, as if the process had just started."""
     answers.caches.cache_clear()
 
 
 @pytest.fixture
 def live() -> Iterator[None]:
-    """A board that is vouched for. What changes in this process moves it at commit."""
+    """A live board, which this process moves at each commit."""
     local_board().go_live(now_ns() + HOUR)
     yield
     local_board().go_live(0)

@@ -37,7 +37,7 @@ pytestmark = [
 ]
 
 
-# --- What changes while it is being loaded -----------------------------------------------------
+# --- Changes during a load ---------------------------------------------------------------------
 
 
 def _announce_path(realm: Realm) -> None:
@@ -68,7 +68,7 @@ _HELD = [
 def test_an_invalidation_during_a_load_makes_the_next_request_a_miss(
     site: Realm, monkeypatch: pytest.MonkeyPatch, function: str, accept: str, cleared: str
 ) -> None:
-    """The request under way is answered; what it loaded is not kept, whatever emptied the cache."""
+    """The running request is answered, but its result isn't kept after any kind of invalidation."""
     gate = hold(monkeypatch, MODULES[function], function)
     request = waiting(gate, POST, accept)
     _CLEARED[cleared](site)
@@ -79,10 +79,10 @@ def test_an_invalidation_during_a_load_makes_the_next_request_a_miss(
 
 
 @pytest.mark.parametrize(("function", "accept"), _HELD)
-def test_a_write_during_a_load_is_what_the_next_request_gets(
+def test_a_request_after_a_write_during_a_load_gets_the_new_content(
     site: Realm, monkeypatch: pytest.MonkeyPatch, function: str, accept: str
 ) -> None:
-    """Late output of the old source, transpiled or not, never serves anybody after the write."""
+    """Output made from the old source, transpiled or not, is never served after the write."""
     gate = hold(monkeypatch, MODULES[function], function)
     request = waiting(gate, POST, accept)
     make.write(site, post__tsx=edition("two"))
@@ -97,10 +97,10 @@ def test_a_write_during_a_load_is_what_the_next_request_gets(
 
 
 @pytest.mark.parametrize(("function", "accept"), _HELD)
-def test_the_invalidation_of_another_path_leaves_a_load_to_be_kept(
+def test_a_load_is_kept_despite_an_invalidation_of_another_path(
     site: Realm, monkeypatch: pytest.MonkeyPatch, function: str, accept: str
 ) -> None:
-    """The next request for it is a hit: nothing is thrown away for a neighbour's sake."""
+    """The next request for the module is a hit."""
     gate = hold(monkeypatch, MODULES[function], function)
     request = waiting(gate, POST, accept)
     make.write(site, person__tsx=make.PERSON_MODULE.encode() + b"\n")
@@ -113,7 +113,7 @@ def test_the_invalidation_of_another_path_leaves_a_load_to_be_kept(
 def test_a_file_deleted_while_it_is_read_never_comes_back(
     site: Realm, monkeypatch: pytest.MonkeyPatch, accept: str
 ) -> None:
-    """The old bytes reach those who asked before the delete, and nobody after."""
+    """Only requests from before the delete get the old bytes."""
     gate = hold(monkeypatch, answers, "resolve")
     request = waiting(gate, POST, accept)
     make.remove(site, "post.tsx")
@@ -124,7 +124,7 @@ def test_a_file_deleted_while_it_is_read_never_comes_back(
 
 
 @pytest.mark.parametrize("accept", [MODULE, SOURCE])
-def test_a_file_made_while_its_absence_is_read_is_there_for_the_next(
+def test_a_file_made_while_a_404_is_loaded_is_found_by_the_next_request(
     site: Realm, monkeypatch: pytest.MonkeyPatch, accept: str
 ) -> None:
     gate = hold(monkeypatch, answers, "resolve")
@@ -160,10 +160,10 @@ def test_a_page_whose_index_is_swapped_while_it_is_read_is_not_kept(
     assert get(SITE, PAGE).cache == "hit"
 
 
-def test_a_file_written_during_an_extensionless_read_is_new_by_both_names(
+def test_a_file_written_during_a_load_is_new_under_both_names(
     site: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A module has one content, by whichever of its names it is asked for."""
+    """A module has the same content under each of its names."""
     get(POST)
     assert get(POST).cache == "hit"
     gate = hold(monkeypatch, answers, "resolve")
@@ -177,10 +177,10 @@ def test_a_file_written_during_an_extensionless_read_is_new_by_both_names(
         assert "edition two" in following.text
 
 
-def test_a_request_after_the_write_does_not_wait_for_the_load_before_it(
+def test_a_request_after_a_write_does_not_wait_for_an_older_load(
     site: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The write detaches the older load: later requests start afresh; its end disturbs nothing."""
+    """Requests after the write start a new load, and the end of the old one doesn't affect them."""
     gate = hold(monkeypatch, contents, "javascript")
     overtaken = waiting(gate, POST)
     make.write(site, post__tsx=edition("two"))
@@ -190,10 +190,8 @@ def test_a_request_after_the_write_does_not_wait_for_the_load_before_it(
     assert "edition two" in get(POST).text, "and after it has landed"
 
 
-def test_an_invalidation_that_changed_nothing_costs_no_transpile(
-    site: Realm, runs: DenoRuns
-) -> None:
-    """JavaScript is kept by the content that it is made from: an invalidation leaves it valid."""
+def test_an_invalidation_without_a_change_causes_no_transpile(site: Realm, runs: DenoRuns) -> None:
+    """JavaScript is cached by the hash of its source, so it survives an invalidation."""
     first = get(POST)
     site.clear_local_source_caches()
     assert get(POST) == Got(200, "miss", first.text)
@@ -201,7 +199,7 @@ def test_an_invalidation_that_changed_nothing_costs_no_transpile(
     assert runs.paths == ["post.tsx"]
 
 
-def test_without_a_watermark_every_request_is_a_miss_and_none_stale(
+def test_without_a_live_board_every_request_is_a_miss_and_none_stale(
     site: Realm, runs: DenoRuns
 ) -> None:
     get(POST)
@@ -213,12 +211,12 @@ def test_without_a_watermark_every_request_is_a_miss_and_none_stale(
     assert len(runs.paths) == 2, "slower, but not by a transpile"
 
 
-# --- What only a notification can tell ---------------------------------------------------------
+# --- Changes that only a notification announces ------------------------------------------------
 
 
 @pytest.fixture
 def sidecar() -> Iterator[Listener]:
-    """A real listener that vouches for this process's board."""
+    """A real listener that keeps this process's board live."""
     listener = Listener("test", local_board(), listen_connection, bound_seconds=5)
     ending = in_thread(listener.run)
     assert listener.wait_for_watermark(now_ns(), PATIENCE)
@@ -232,10 +230,11 @@ def hear(sidecar: Listener) -> None:
     assert sidecar.wait_for_watermark(now_ns(), PATIENCE)
 
 
-def test_a_manual_notification_makes_a_hit_a_miss_for_its_realm_only(
+def test_a_manual_notification_invalidates_only_its_own_realm(
     source: Realm, sidecar: Listener
 ) -> None:
-    """A path drops that path and a wildcard all; what is another's, or nonsense, drops nothing."""
+    """A path invalidates that path and a wildcard the whole realm. Other realms and malformed
+    payloads invalidate nothing."""
     get(POST)
     for payload, following in [
         ("http://nobody.example/:*", "hit"),
@@ -250,8 +249,10 @@ def test_a_manual_notification_makes_a_hit_a_miss_for_its_realm_only(
         assert get(POST).cache == following, payload
 
 
-def test_a_file_that_another_process_changed_is_new_here(source: Realm, sidecar: Listener) -> None:
-    """This test can only pass by way of a notification."""
+def test_a_file_that_another_process_changed_is_served_anew(
+    source: Realm, sidecar: Listener
+) -> None:
+    """Only a notification can make this test pass, because another connection writes."""
     make.write(source, new__ts=edition("two"))
     assert "edition one" in get(POST).text
     assert get(POST).cache == "hit"
@@ -274,7 +275,7 @@ def test_a_file_that_another_process_changed_is_new_here(source: Realm, sidecar:
     assert "edition two" in following.text
 
 
-def test_a_permission_that_another_process_took_away_is_gone_here(
+def test_a_permission_that_another_process_revoked_is_revoked_here(
     source: Realm, sidecar: Listener
 ) -> None:
     get(POST)

@@ -21,7 +21,7 @@ pytestmark = [
 
 
 class Joiners:
-    """Counts the requests that share another one's load."""
+    """Counts the requests that join another request's load."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
@@ -41,7 +41,7 @@ class Joiners:
 def test_many_requests_for_one_module_transpile_it_once(
     site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of them get the one result."""
+    """All requests get the same result."""
     gate, joiners = hold(monkeypatch, transpiling, "_run_deno", before=True), Joiners(monkeypatch)
     requests = [in_thread(get, POST) for _ in range(8)]
     gate.wait_for_arrival()
@@ -56,7 +56,7 @@ def test_many_requests_for_one_module_transpile_it_once(
 def test_modules_at_different_paths_do_not_wait_for_each_other(
     site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only requests for the same module are merged."""
+    """Only requests for the same module share a load."""
     gate = hold(monkeypatch, transpiling, "_run_deno", before=True)
     held = waiting(gate, POST)
     assert get(f"{SITE}person.tsx").status == 200
@@ -68,7 +68,7 @@ def test_modules_at_different_paths_do_not_wait_for_each_other(
 def test_two_processes_that_need_the_same_source_transpile_it_once(
     site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They share nothing but the database, which elects one of them."""
+    """The two share only the database, which elects one of them."""
     gate = hold(monkeypatch, transpiling, "_run_deno", before=True)
     waiting, wait = threading.Event(), election.wait
 
@@ -87,8 +87,10 @@ def test_two_processes_that_need_the_same_source_transpile_it_once(
     assert runs.paths == ["post.tsx"]
 
 
-def test_a_new_process_takes_what_the_fleet_has_transpiled(site: Realm, runs: DenoRuns) -> None:
-    """The first transpile is kept for all processes; none of them repeats it."""
+def test_a_new_process_uses_javascript_that_the_fleet_has_transpiled(
+    site: Realm, runs: DenoRuns
+) -> None:
+    """The database keeps the first transpile for all processes."""
     first = get(POST)
     assert TranspiledModule.objects.count() == 1
     answers.caches.cache_clear()
@@ -96,10 +98,10 @@ def test_a_new_process_takes_what_the_fleet_has_transpiled(site: Realm, runs: De
     assert runs.paths == ["post.tsx"]
 
 
-def test_a_broken_transpiler_fails_all_waiters_and_is_tried_again(
+def test_a_failed_transpile_fails_all_waiters_and_is_retried_later(
     site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A failure is shared by those who asked together, and not remembered."""
+    """All requests of one load get its failure, which isn't cached."""
     gate, joiners = Gate(), Joiners(monkeypatch)
     really = transpiling._run_deno
 
@@ -119,10 +121,10 @@ def test_a_broken_transpiler_fails_all_waiters_and_is_tried_again(
     assert runs.paths == ["post.tsx"]
 
 
-def test_a_source_that_is_wrong_is_refused_by_one_run_until_it_is_changed(
+def test_a_source_with_a_syntax_error_is_transpiled_once(
     site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """406 for all who asked together and for later ones; the next content is tried anew."""
+    """The current and all later requests get a 406, until the source changes."""
     make.write(site, post__tsx=b"export const = ;")
     gate, joiners = hold(monkeypatch, transpiling, "_run_deno", before=True), Joiners(monkeypatch)
     requests = [in_thread(get, POST) for _ in range(4)]
