@@ -1,4 +1,4 @@
-"""Jobs, batches and the index in the admin, read-only."""
+"""Registers jobs, batches and the index in the admin, read-only."""
 
 from typing import Any
 
@@ -34,18 +34,19 @@ class ReindexJobAdmin(ReadOnlyAdmin):
 
     @admin.display(description="rendered")
     def progress(self, job: ReindexJob) -> str:
-        """How many cards a finished job has rendered, or how many files a live one has seen."""
+        """How many cards a finished job has rendered, or how many files another job has
+        processed."""
         if job.finished_at is not None:
             return f"{job.rendered:,}"
         return f"{job.seen:,} of {job.total:,} files"
 
     @admin.display(description="took")
     def took(self, job: ReindexJob) -> str:
-        """The job's duration, so far or in all."""
+        """The job's duration, up to now if it hasn't finished."""
         return "-" if job.seconds is None else f"{job.seconds:,.1f} s"
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        # The outcome answers most questions, so it comes first.
+        # Operators mostly look for the outcome, so it comes first.
         return ["outcome", *super().get_fields(request, obj)]
 
     @admin.display(description="outcome")
@@ -84,7 +85,7 @@ class IndexedCardAdmin(ReadOnlyAdmin):
 
     @admin.display(ordering="job__generation")
     def generation(self, card: IndexedCard) -> int:
-        """The generation that the card was rendered from."""
+        """The generation at which the card was rendered."""
         return card.job.generation
 
 

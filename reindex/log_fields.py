@@ -1,7 +1,7 @@
-"""Fields that every log record carries: the replica, and what the current work is about.
+"""Adds fields to every log record: the replica, and the realm and job of the current work.
 
-A line of text shows only the message. As JSON (`REALM_LOG_FORMAT=json`) each record also has
-`replica`, and, while a worker or a request handles a realm, `realm`, `generation` and `job`.
+Text logs show only the message. With `REALM_LOG_FORMAT=json` each record also has `replica`. While
+a worker handles a realm, its records have `realm`, `generation` and `job` too.
 """
 
 import logging
@@ -16,7 +16,7 @@ _current: ContextVar[Mapping[str, object]] = ContextVar("log_fields", default=_N
 
 @contextmanager
 def log_fields(**fields: object) -> Iterator[None]:
-    """Adds fields to all records that are logged in the block, by this thread or task."""
+    """Adds fields to all records that this thread or asyncio task logs in the block."""
     token = _current.set({**_current.get(), **fields})
     try:
         yield
@@ -25,7 +25,8 @@ def log_fields(**fields: object) -> Iterator[None]:
 
 
 class AddFields(logging.Filter):
-    """Adds the current fields to each record. A field in the logging call's `extra` wins."""
+    """Adds the current fields to each record. A field in the logging call's `extra` takes
+    precedence."""
 
     def __init__(self, replica: str) -> None:
         super().__init__()

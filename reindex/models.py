@@ -1,7 +1,7 @@
-"""Jobs, their batches, and the index that they make.
+"""The models of jobs, their batches, and the index that jobs write.
 
-A job row guarantees that a realm's pages will be rendered at a generation. The row is written in
-the transaction that makes the rendering necessary. Messages only make workers start sooner. Realms
+A job row guarantees that a realm's pages will be rendered at a generation. The transaction that
+makes the rendering necessary writes the row. Celery messages only make workers start sooner. Realms
 are identified by URL, because a worker may run on a host that reaches realms over HTTP only.
 """
 
@@ -30,62 +30,65 @@ class ReindexJob(models.Model):
     realm_url = models.TextField()
     generation = models.PositiveBigIntegerField()
     owner = models.TextField(
-        blank=True, db_default="", help_text="whose turn it is rendered in: the realm's owner"
+        blank=True, db_default="", help_text="the realm's owner, whose worker time it uses"
     )
     status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
     pins = models.JSONField(
         default=dict,
-        help_text="the generation of every realm that it reads; 0: of one that it may not read",
+        help_text="the generation of each realm that the job reads; 0 if it may not read the realm",
     )
     addresses = models.JSONField(
         default=dict,
         db_default={},
-        help_text="where the pages of the other realms that it reads are",
+        help_text="the addresses of the pages of the other realms that the job reads",
     )
-    full = models.BooleanField(default=False, help_text="carries nothing over")
+    full = models.BooleanField(default=False, help_text="renders every card and carries none over")
     draft = models.BooleanField(
         default=False,
         db_default=False,
-        help_text="of a source realm: served after what is published, unless it has waited long",
+        help_text="renders a source realm; for a limited time, workers prefer published realms",
     )
     base = models.PositiveBigIntegerField(
-        null=True, help_text="the job whose index it carries over; none if it renders every card"
+        null=True, help_text="the job whose cards it carries over; none if it renders every card"
     )
     renderer = models.CharField(
-        max_length=64, blank=True, help_text="the hash of what renders; another renders all anew"
+        max_length=64,
+        blank=True,
+        help_text="the hash of the code that renders cards; if it changes, jobs render every card",
     )
     next_generation = models.PositiveBigIntegerField(
-        null=True, help_text="what it reads has changed meanwhile: a job of this generation follows"
+        null=True,
+        help_text="the generation of the next job, if a realm that this job reads changed",
     )
-    total = models.PositiveIntegerField(default=0, help_text="files to look at")
-    seen = models.PositiveIntegerField(default=0, help_text="files looked at")
+    total = models.PositiveIntegerField(default=0, help_text="the number of files to process")
+    seen = models.PositiveIntegerField(default=0, help_text="the number of files processed so far")
     rendered = models.PositiveIntegerField(default=0)
-    carried = models.PositiveIntegerField(default=0, help_text="cards that are as they were")
+    carried = models.PositiveIntegerField(default=0, help_text="number of cards carried over")
     errors = models.PositiveIntegerField(default=0)
     warnings = models.PositiveIntegerField(
         default=0,
         db_default=0,
-        help_text="of all cards that the index shows once it is done, carried over or not",
+        help_text="the number of warnings in the new index, including those of carried-over cards",
     )
     summary = models.JSONField(
         default=dict,
-        help_text="its errors and warnings by kind, the replicas read, and those avoided",
+        help_text="errors and warnings by kind, the replicas read, and the replicas left out",
     )
     attempts = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True)
     lost_seconds = models.FloatField(
-        default=0, db_default=0, help_text="worker time lost to cards that hang or end the process"
+        default=0, db_default=0, help_text="seconds lost to cards that hang or end the process"
     )
     hung = models.JSONField(
         default=dict,
         db_default={},
-        help_text="modules that don't end, with their errors; null: a card of the module doesn't",
+        help_text="modules that hang, with their errors; null if only a card of the module hangs",
     )
     trace = models.CharField(
-        max_length=55, blank=True, default="", db_default="", help_text="the trace it belongs to"
+        max_length=55, blank=True, default="", db_default="", help_text="the job's trace"
     )
     created_at = models.DateTimeField(auto_now_add=True)
-    lease_until = models.DateTimeField(null=True, help_text="a worker plans it until then")
+    lease_until = models.DateTimeField(null=True, help_text="when the planning worker's lease ends")
     worker = models.CharField(
         max_length=200,
         blank=True,
@@ -94,10 +97,14 @@ class ReindexJob(models.Model):
         help_text="the worker that took the last lease",
     )
     lease_number = models.PositiveIntegerField(
-        default=0, db_default=0, help_text="random, another for each lease: its holder knows it"
+        default=0,
+        db_default=0,
+        help_text="a random number, which only the holder of the lease knows",
     )
-    due_at = models.DateTimeField(null=True, help_text="not to be planned before: more may change")
-    sent_at = models.DateTimeField(null=True, help_text="when a message about it was last sent")
+    due_at = models.DateTimeField(
+        null=True, help_text="when it may be planned; until then it waits for changes"
+    )
+    sent_at = models.DateTimeField(null=True, help_text="when its last message is delivered")
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
@@ -125,38 +132,41 @@ class ReindexJob(models.Model):
 
     @property
     def is_live(self) -> bool:
-        """Whether a worker has yet to finish it."""
+        """Whether the job is queued or rendering."""
         return self.status in LIVE
 
     @property
     def phase(self) -> str:
-        """`queued`, `index` while the job is planned, `render`, or `done`."""
+        """The phase that the API reports: `queued`, `index` while the job is planned, `render` or
+        `done`."""
         if self.status == self.Status.QUEUED:
             return "index" if self.started_at else "queued"
-        # A failed job is tried again, so it isn't done.
+        # The sweeper retries a failed job, so its phase isn't `done`.
         rendered_on = self.status in (self.Status.RENDERING, self.Status.FAILED)
         return "render" if rendered_on else "done"
 
     @property
     def seconds(self) -> float | None:
-        """The job's duration so far, or in all; None before it starts."""
+        """The job's duration, up to now if it hasn't finished; None before it starts."""
         if self.started_at is None:
             return None
         return ((self.finished_at or timezone.now()) - self.started_at).total_seconds()
 
 
 class ReindexBatch(models.Model):
-    """Some cards of a job, rendered by one task at a time.
+    """Some cards of a job, which one worker at a time renders.
 
-    The task uses one sandbox for each set of other realms whose code the cards load. Cards that it
-    hands back when its turn is over become new batches; after an error another task takes the
-    batch.
+    The worker uses one sandbox for each group of cards that load code of the same other realms. If
+    the worker's turn ends early, its unrendered cards become new batches. After an error, a worker
+    leases the batch again.
     """
 
     job = models.ForeignKey(ReindexJob, on_delete=models.CASCADE, related_name="batches")
-    paths = models.JSONField(help_text="the files to look at")
+    paths = models.JSONField(help_text="the paths of the files to render")
     done = models.BooleanField(default=False)
-    lease_until = models.DateTimeField(null=True, help_text="a worker is at it until then")
+    lease_until = models.DateTimeField(
+        null=True, help_text="when the rendering worker's lease ends"
+    )
     worker = models.CharField(
         max_length=200,
         blank=True,
@@ -165,12 +175,14 @@ class ReindexBatch(models.Model):
         help_text="the worker that took the last lease",
     )
     lease_number = models.PositiveIntegerField(
-        default=0, db_default=0, help_text="random, another for each lease: its holder knows it"
+        default=0,
+        db_default=0,
+        help_text="a random number, which only the holder of the lease knows",
     )
     attempts = models.PositiveIntegerField(default=0)
     replica = models.TextField(blank=True, help_text="the replica that it was last read from")
     avoided = models.JSONField(
-        default=dict, help_text="the replicas that were left out meanwhile, and why"
+        default=dict, help_text="the replicas that were left out during the rendering, and why"
     )
 
     objects = models.Manager.from_queryset(LeasedQuerySet)()
@@ -190,8 +202,8 @@ class ReindexBatch(models.Model):
 class IndexedCard(models.Model):
     """One card as a job rendered it: HTML by format and a search document, or an error document.
 
-    Visitors see the rows that are `current`, from any job. A row that is carried over stays in
-    place and is not copied.
+    Visitors see the `current` rows, which may come from several jobs. A job that carries a row over
+    leaves it in place.
     """
 
     job = models.ForeignKey(ReindexJob, on_delete=models.PROTECT, related_name="cards")
@@ -201,18 +213,18 @@ class IndexedCard(models.Model):
     html = models.JSONField(null=True)
     html_generation = models.PositiveBigIntegerField(
         default=0,
-        help_text="the generation of the HTML: beside an error, of the last that was good",
+        help_text="the generation of the HTML; if the card has an error, of its last good HTML",
     )
     search = models.JSONField(null=True)
     error = models.JSONField(null=True)
     warnings = models.JSONField(
-        null=True, help_text="what it is rendered in spite of: key and message of each"
+        null=True, help_text="faults that don't prevent rendering: key and message of each"
     )
     render_ms = models.PositiveIntegerField(default=0)
     made_from = ArrayField(
         models.BigIntegerField(),
         default=list,
-        help_text="the keys of every file and every other realm that it was made from",
+        help_text="the dependency keys of all files and other realms that the card was made from",
     )
     strangers = ArrayField(
         models.TextField(),
@@ -222,9 +234,9 @@ class IndexedCard(models.Model):
     )
     cacheable = models.BooleanField(
         default=False,
-        # The previous release, which runs beside this one during an upgrade, knows this name.
+        # The previous release uses this column name and may still run during an upgrade.
         db_column="settled",
-        help_text="whether nothing but these can change it, so it may be carried over",
+        help_text="whether only changes of `made_from` can change it, so jobs may carry it over",
     )
 
     class Meta:
@@ -236,8 +248,9 @@ class IndexedCard(models.Model):
                 name="one_current_row_per_card",
             ),
         ]
-        # `reindex/index/search.py` uses the same expressions, so that Postgres uses these indexes.
-        # The long pending lists keep a job from waiting for index updates. Unit: KiB.
+        # `reindex/index/search_sql.py` and `reindex/sql.py` use the same expressions, so that
+        # Postgres uses these indexes. Long pending lists let a job write rows without waiting for
+        # updates of the GIN indexes. Unit: KiB.
         indexes = [
             GinIndex(
                 fields=["search"],
@@ -258,7 +271,8 @@ class IndexedCard(models.Model):
                 condition=models.Q(current=True),
                 name="card_by_type",
             ),
-            # Finds the cards that a change affects without reading those that are carried over.
+            # Finds the cards that a change affects, without reading the cards that a job carries
+            # over.
             GinIndex(
                 fields=["made_from"],
                 condition=models.Q(current=True),
@@ -275,7 +289,7 @@ class IndexedCard(models.Model):
                 condition=models.Q(current=True, warnings__isnull=False),
                 name="card_with_warnings",
             ),
-            # Finds the rows that a swap deletes without reading those that it carries over.
+            # Finds the rows that a swap deletes, without reading the rows that it carries over.
             models.Index(
                 fields=["realm_url"],
                 condition=models.Q(current=False),
@@ -288,7 +302,7 @@ class IndexedCard(models.Model):
 
 
 class IndexHead(models.Model):
-    """The job whose index visitors see. A swap replaces it as a whole."""
+    """The job whose index a realm's visitors see. A swap replaces the job."""
 
     realm_url = models.TextField(primary_key=True)
     job = models.ForeignKey(ReindexJob, on_delete=models.PROTECT, related_name="+")
@@ -300,13 +314,13 @@ class IndexHead(models.Model):
 
 
 class WantedDefinitions(models.Model):
-    """A module whose definitions are to be built ahead of time. The row is deleted once they are
-    built."""
+    """A module whose definitions a worker will build before a request needs them. The worker
+    deletes the row when the definitions are built."""
 
     module_url = models.TextField(primary_key=True)
-    owner = models.TextField(blank=True, help_text="whose turn they are built in")
-    due_at = models.DateTimeField(help_text="not to be built before")
-    lease_until = models.DateTimeField(null=True, help_text="a worker builds them until then")
+    owner = models.TextField(blank=True, help_text="the owner for whom the worker time is counted")
+    due_at = models.DateTimeField(help_text="when workers may build the definitions")
+    lease_until = models.DateTimeField(null=True, help_text="when the building worker's lease ends")
     worker = models.CharField(
         max_length=200,
         blank=True,
@@ -326,14 +340,14 @@ class WantedDefinitions(models.Model):
 
 
 class Worker(models.Model):
-    """A Celery worker, as its main process reports it. What it does, the leases say."""
+    """A Celery worker, as its main process reports it. The leases show which work it does."""
 
-    name = models.CharField(max_length=200, primary_key=True, help_text="Celery's name of it")
+    name = models.CharField(max_length=200, primary_key=True, help_text="its name in Celery")
     host = models.CharField(max_length=200)
-    pid = models.PositiveIntegerField(help_text="of its main process")
-    processes = models.PositiveIntegerField(help_text="how many pieces it can work on at a time")
+    pid = models.PositiveIntegerField(help_text="process id of its main process")
+    processes = models.PositiveIntegerField(help_text="how many pieces of work it can do at a time")
     started_at = models.DateTimeField()
-    heard_at = models.DateTimeField(help_text="when it last reported")
+    heard_at = models.DateTimeField(help_text="when the worker last reported")
 
     class Meta:
         ordering = ["name"]
@@ -346,7 +360,7 @@ class OwnerUsage(models.Model):
     """How much worker time an owner has used lately. The figure halves every minute."""
 
     owner = models.TextField(primary_key=True)
-    seconds = models.FloatField(help_text="as of `counted_at`")
+    seconds = models.FloatField(help_text="the worker time at `counted_at`")
     counted_at = models.DateTimeField()
 
     class Meta:
@@ -357,11 +371,11 @@ class OwnerUsage(models.Model):
 
 
 class Hang(models.Model):
-    """A module or card that exceeded its time limit, identified by a hash of its bytes and of all
-    it is made from."""
+    """A module or card that exceeded its time limit, identified by a hash of its content and of
+    everything that it is made from."""
 
     key = models.CharField(
-        primary_key=True, max_length=64, help_text="the hash of all that it is made from"
+        primary_key=True, max_length=64, help_text="the hash of everything that it is made from"
     )
     digest = models.CharField(
         max_length=64, blank=True, db_index=True, help_text="the hash of the module; none for cards"
@@ -369,7 +383,7 @@ class Hang(models.Model):
     realm_url = models.TextField(db_index=True, help_text="the realm that was rendered")
     url = models.TextField()
     error = models.JSONField()
-    signs = models.PositiveSmallIntegerField(help_text="2 and more are proof")
+    signs = models.PositiveSmallIntegerField(help_text="signs of a hang; 2 or more are proof")
     job_id = models.BigIntegerField()
     seen_at = models.DateTimeField(db_index=True)
 

@@ -7,15 +7,15 @@ from django.db.models import Model, Q, QuerySet
 
 M = TypeVar("M", bound=Model, covariant=True)
 
-#: The states of a job that a worker has yet to finish.
+#: The states of a live job, which a worker has to plan or render.
 LIVE = ("queued", "rendering")
 
 
 class LeasedQuerySet(QuerySet[M]):
-    """Work that one worker at a time holds a lease of."""
+    """Rows of work that one worker at a time leases."""
 
     def free(self, now: datetime) -> Self:
-        """The work that no worker holds."""
+        """The rows without an unexpired lease."""
         return self.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now))
 
 
@@ -27,5 +27,5 @@ class ReindexJobQuerySet(LeasedQuerySet[M]):
         return self.filter(status__in=LIVE)
 
     def unfinished(self) -> Self:
-        """The jobs that are live, and the failed jobs, which the sweeper tries again."""
+        """The live jobs, and the failed jobs, which the sweeper retries."""
         return self.filter(status__in=(*LIVE, "failed"))

@@ -1,19 +1,20 @@
-"""The SQL of this package that the ORM can't say well: what each statement does, and why it is SQL.
+"""The SQL statements of this package that the ORM can't express well.
 
-`SET LOCAL` stays where it is sent: it is about a transaction, not about data. The conditions of a
-search are built from its query in `index/search_sql.py`.
+The comment of each statement says what it does and why it is SQL. `SET LOCAL` statements stay in
+the code that sends them, because they configure a transaction and read no data.
+`index/search_sql.py` builds the conditions of a search from its query.
 """
 
 from typing import LiteralString
 
 # --- Turns and messages ------------------------------------------------------------------------
-# SQL, because the ORM has neither common table expressions nor unions of different tables' rows
-# that can be joined.
+# The statements below are SQL, because the ORM has no common table expressions and can't join a
+# union of several tables.
 
-#: `held`: the number of leases per owner that have not run out, which stands for the number of the
-#: owner's workers. Leases of a superseded job's batches count too, because their workers are busy
-#: until they notice; the lease of its plan doesn't. Work that rests after an error counts as well,
-#: because its `lease_until` is the end of the rest.
+#: The common table expression `held`: the number of workers per owner, counted by unexpired leases.
+#: Batches of a superseded job count, because their workers still render. The plan of a superseded
+#: job doesn't count. Work that may not be retried yet after an error counts too, because
+#: `lease_until` is then the time of the retry.
 _HELD: LiteralString = """
     lease AS (
         SELECT owner FROM reindex_reindexjob WHERE status = 'queued' AND lease_until > %(now)s
@@ -25,7 +26,7 @@ _HELD: LiteralString = """
     ), held AS (SELECT owner, count(*) AS workers FROM lease GROUP BY owner)
 """
 
-#: `piece`: the work that could be leased now.
+#: The common table expression `piece`: the pieces of work that a worker could lease now.
 _PIECE: LiteralString = """
     piece AS (
         SELECT 'plan' AS kind, id::text AS key, owner, draft AS later,
@@ -44,14 +45,15 @@ _PIECE: LiteralString = """
     )
 """
 
-#: The jobs whose message came before they were due.
+#: The condition for jobs whose last message was delivered before they were due.
 _EARLY: LiteralString = """
     status = 'queued' AND started_at IS NULL AND due_at > %(now)s AND sent_at <= %(now)s
 """
 
-#: The pieces of work in the order in which a worker should try them: kind, key, and whether the
-#: message of any job came early. An owner's n-th piece is ordered as if the owner had n - 1 more
-#: workers: a worker that finds the first piece taken tries another owner's next.
+#: The pieces of work, in the order in which a worker tries to lease them. Columns: kind, key, and
+#: whether the message of any job was delivered early. An owner's n-th piece is ordered as if the
+#: owner had n - 1 more workers, so a worker that fails to lease one piece tries a piece of another
+#: owner next.
 PIECES_IN_TURN: LiteralString = f"""
     WITH {_HELD}, {_PIECE}, line AS (
         SELECT piece.*, later AND since > %(patient)s AS may_wait, row_number() OVER (
@@ -69,13 +71,14 @@ PIECES_IN_TURN: LiteralString = f"""
     LIMIT %(many)s
 """
 
-#: For each kind of piece that no worker holds: how many there are, and since when the first has
-#: waited. SQL, as the others here.
+#: A row for each kind of piece that no worker holds. Columns: kind, the number of pieces, and the
+#: time since which the oldest piece waits.
 WAITING_PIECES: LiteralString = f"""
     WITH {_PIECE} SELECT kind, count(*), min(since) FROM piece GROUP BY kind
 """
 
-#: Whether an owner with fewer workers than `owner` waits, with work that doesn't come later anyway.
+#: Whether another owner with fewer workers than `owner` waits. Drafts and definitions count only
+#: after PATIENCE, or if the caller's own work is `later`.
 OTHERS_WAIT: LiteralString = f"""
     WITH {_HELD}, {_PIECE}
     SELECT EXISTS (
@@ -87,8 +90,8 @@ OTHERS_WAIT: LiteralString = f"""
     )
 """
 
-#: Adds to an owner's worker time, after halving what is stored for its age. SQL, because the ORM's
-#: upserts can't compute with the stored value.
+#: Adds to an owner's worker time, after reducing the stored time by its age: it halves once per
+#: half-life. SQL, because the ORM's upserts can't compute with the stored value.
 ADD_USAGE: LiteralString = """
     INSERT INTO reindex_ownerusage AS used (owner, seconds, counted_at)
     VALUES (%(owner)s, %(seconds)s, %(now)s)
@@ -97,45 +100,48 @@ ADD_USAGE: LiteralString = """
             * power(0.5, extract(epoch FROM excluded.counted_at - used.counted_at) / %(half_life)s)
 """
 
-#: Marks the messages that came early as sent anew, and returns when each is due. SQL, because only
-#: RETURNING gives each of them to one of several workers.
+#: Records a new message for each job whose last message was delivered early, and returns the due
+#: times of these jobs. SQL, because RETURNING lets only one of several workers send each message.
 MARK_AS_SENT: LiteralString = f"""
 UPDATE reindex_reindexjob SET sent_at = due_at WHERE {_EARLY} RETURNING due_at
 """
 
 # --- What a job reads --------------------------------------------------------------------------
-# SQL, because the ORM can't merge into a JSON object, nor return the result. Several batches of a
-# job do this at once, and the first batch that names a key sets its value.
+# The statements below are SQL, because the ORM can neither merge JSON objects nor return the
+# updated row. Batches of a job run these statements concurrently, and the first batch that writes a
+# key sets its value.
 
-#: Pins a realm for a job, and returns the generation that the job has pinned; no row if there is no
-#: such job.
+#: Pins a realm for a job, unless the job has pinned it already, and returns the pinned generation.
+#: No row if the job doesn't exist.
 PIN_REALM: LiteralString = """
 UPDATE reindex_reindexjob SET pins = jsonb_build_object(%(url)s::text,
     %(generation)s::bigint) || pins WHERE id = %(id)s
 RETURNING (pins ->> %(url)s)::bigint
 """
 
-#: Adds the pins in `sought` to a job that has fewer than `most`.
+#: Adds the pins in `sought` to a job that has fewer than `most` pins.
 NOTE_MISSING: LiteralString = """
 UPDATE reindex_reindexjob SET pins = %(sought)s::jsonb || pins WHERE id = %(id)s
     AND (SELECT count(*) FROM jsonb_object_keys(pins)) < %(most)s
 """
 
-#: Stores the address of a realm's pages for a job, and returns the one that the job has stored; no
-#: row if there is no such job.
+#: Stores the address of a realm's pages for a job, unless the job has one already, and returns the
+#: stored address. No row if the job doesn't exist.
 NOTE_ADDRESS: LiteralString = """
 UPDATE reindex_reindexjob SET addresses = jsonb_build_object(%(url)s::text,
     %(address)s::text) || addresses WHERE id = %(id)s
 RETURNING addresses ->> %(url)s
 """
 
-#: Takes a realm's lock, shared, in the caller's transaction: so it waits for the realm's writers,
-#: who hold it exclusively. SQL, because the ORM has no advisory locks.
+#: Takes an advisory lock in shared mode, in the caller's transaction. A realm's writers hold it in
+#: exclusive mode, so the statement waits until their transactions end. SQL, because the ORM has no
+#: advisory locks.
 WAIT_FOR_WRITERS: LiteralString = "SELECT pg_advisory_xact_lock_shared(%s)"
 
-#: One row: the shown cards that can't be carried over, as an array of paths, and the number of all
-#: shown cards. SQL, because of the common table expression that isn't materialized: so each kind is
-#: found with a database index of its own. `settled` is the column of `IndexedCard.cacheable`.
+#: One row: the paths of the current cards that a job can't carry over, as an array, and the number
+#: of all current cards. SQL, because the ORM has no common table expressions. NOT MATERIALIZED lets
+#: each part of the union use its own database index. `settled` is the column of
+#: `IndexedCard.cacheable`.
 CARDS_TO_RENDER: LiteralString = """
 WITH shown AS NOT MATERIALIZED (
     SELECT path, settled, made_from FROM reindex_indexedcard
@@ -150,16 +156,16 @@ SELECT (SELECT coalesce(array_agg(path), '{}') FROM stale), (SELECT count(*) FRO
 
 # --- What hangs --------------------------------------------------------------------------------
 
-#: Adds lost time and hanging modules to what a job's row has, and returns the new values; no row if
-#: there is no such job. SQL, because the ORM can't merge JSON objects, nor return the result.
+#: Adds lost time and hanging modules to a job's row, and returns the new values. No row if the job
+#: doesn't exist. SQL, because the ORM can neither merge JSON objects nor return the updated row.
 LOSE_TIME: LiteralString = """
 UPDATE reindex_reindexjob SET lost_seconds = lost_seconds + %(seconds)s, hung = hung || %(hung)s
 WHERE id = %(id)s RETURNING lost_seconds, hung
 """
 
-#: Stores a hang, or adds its signs to the stored ones. Signs of one job are not added up: its
-#: batches may all have met the same slow replica. SQL, because the ORM's upserts can't compute with
-#: the stored value.
+#: Stores a hang, or adds its signs to the stored hang. The signs of two hangs in one job are not
+#: added up, because one slow replica may have delayed all batches of the job. SQL, because the
+#: ORM's upserts can't compute with the stored value.
 REMEMBER_HANG: LiteralString = """
 INSERT INTO reindex_hang AS known (key, digest, realm_url, url, error, signs, job_id, seen_at)
 VALUES (%(key)s, %(digest)s, %(realm)s, %(url)s, %(error)s, %(signs)s, %(job)s, %(now)s)
@@ -170,14 +176,15 @@ ON CONFLICT (key) DO UPDATE SET seen_at = excluded.seen_at, job_id = excluded.jo
 
 # --- The swap ----------------------------------------------------------------------------------
 
-#: Takes a job's rows as a stream. SQL, because the ORM has no COPY.
+#: Inserts a job's rows from a stream. SQL, because the ORM has no COPY.
 COPY_CARDS: LiteralString = """
 COPY reindex_indexedcard (job_id, realm_url, path, current, html, html_generation, search, error,
     warnings, render_ms, made_from, settled, strangers) FROM STDIN
 """
 
-#: Makes a job's index the realm's. Changes one row, or none if a newer index is shown, or another
-#: than the job's base. SQL, because the ORM's upserts have no condition.
+#: Makes a job's index the one that visitors of the realm see. Changes no row if they see a newer
+#: index or, for a job with a base, an index other than that base. SQL, because the ORM's upserts
+#: have no condition.
 MOVE_HEAD: LiteralString = """
 INSERT INTO reindex_indexhead (realm_url, job_id, generation, swapped_at)
 VALUES (%(url)s, %(job)s, %(generation)s, %(now)s)
@@ -187,8 +194,8 @@ WHERE reindex_indexhead.generation <= excluded.generation
     AND (%(base)s::bigint IS NULL OR reindex_indexhead.job_id = %(base)s)
 """
 
-#: Gives each failed card of a job the HTML that is shown so far. SQL, because the ORM's updates
-#: can't join.
+#: Copies the HTML that visitors see to each card that failed in a job. SQL, because the ORM's
+#: updates can't join.
 KEEP_LAST_GOOD_HTML: LiteralString = """
 UPDATE reindex_indexedcard new SET html = old.html, html_generation = old.html_generation,
     strangers = old.strangers
@@ -197,8 +204,8 @@ WHERE new.job_id = %(job)s AND new.error IS NOT NULL AND new.html IS NULL
     AND old.realm_url = %(url)s AND old.path = new.path AND old.current
 """
 
-#: Deletes the shown rows that a job replaces: those of its batches' files. SQL, because the ORM
-#: can't unfold the JSON arrays.
+#: Deletes the current rows that a job replaces: the rows of the files in its batches. SQL, because
+#: the ORM can't expand JSON arrays into rows.
 DELETE_REPLACED: LiteralString = """
 DELETE FROM reindex_indexedcard WHERE realm_url = %(url)s AND current AND job_id <> %(job)s
     AND path = ANY(ARRAY(
@@ -208,10 +215,12 @@ DELETE FROM reindex_indexedcard WHERE realm_url = %(url)s AND current AND job_id
 """
 
 # --- A job's summary ---------------------------------------------------------------------------
-# SQL, because the ORM can't unfold JSON arrays, nor cut an aggregated one.
+# The statements below are SQL, because the ORM can neither expand JSON arrays into rows nor slice
+# an aggregated array.
 
-#: A row for each kind of error among a job's cards, the most frequent first: status, title,
-#: message, module, causes (JSON text), line, the number of cards, and the paths of the first five.
+#: A row for each kind of error among a job's cards, the most frequent first. Columns: status,
+#: title, message, module, causes (JSON text), line, the number of cards, and the paths of the first
+#: five.
 KINDS_OF_ERROR: LiteralString = """
 SELECT error ->> 'status', error ->> 'title', error ->> 'message', error ->> 'module',
     (error -> 'causes')::text, (error ->> 'line')::int, count(*),
@@ -220,8 +229,8 @@ FROM reindex_indexedcard WHERE job_id = %s AND error IS NOT NULL
 GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 7 DESC, 3
 """
 
-#: A row for each kind of warning in a realm's index, the most frequent first: message, the number
-#: of cards, and the paths of the first five. Includes cards that are carried over.
+#: A row for each kind of warning in a realm's index, the most frequent first. Columns: message, the
+#: number of cards, and the paths of the first five. Carried-over cards count too.
 KINDS_OF_WARNING: LiteralString = """
 SELECT w ->> 'message', count(*), (array_agg(path ORDER BY path))[1:5]
 FROM reindex_indexedcard, jsonb_array_elements(warnings) w
@@ -229,15 +238,16 @@ WHERE realm_url = %s AND current AND warnings IS NOT NULL
 GROUP BY 1 ORDER BY 2 DESC, 1
 """
 
-#: A row for each module that the cards of a job adopt from; none before the job is done.
+#: A row for each module that the cards of a job adopt from. No row before the job is done.
 MODULES_OF_CARDS: LiteralString = """
 SELECT DISTINCT search -> '_type' ->> 'module' FROM reindex_indexedcard c
 JOIN reindex_reindexjob j ON j.id = c.job_id AND j.status = 'done'
 WHERE j.id = %s AND search -> '_type' ->> 'module' LIKE 'http%%' ORDER BY 1
 """
 
-#: A row for each replica that a job's batches were read from: its address, the number of batches,
-#: and, the same in each row, all replicas that were left out, with the reasons.
+#: A row for each replica that a job's batches were read from. Columns: the replica's address, the
+#: number of batches, and an object with all replicas that workers left out and the reasons, the
+#: same in each row.
 REPLICAS_READ: LiteralString = """
 SELECT replica, count(*), (SELECT jsonb_object_agg(key, value)
     FROM reindex_reindexbatch a, jsonb_each_text(a.avoided) WHERE a.job_id = %(job)s)
@@ -245,11 +255,13 @@ FROM reindex_reindexbatch WHERE job_id = %(job)s AND replica <> '' GROUP BY repl
 """
 
 # --- The shown index ---------------------------------------------------------------------------
-# SQL, because one statement is one snapshot: an index and its rows belong together. The ORM can't
-# join them, as no foreign key leads from one to the other.
+# The statements below are SQL, because one statement reads one snapshot, in which the index head
+# and its rows fit together. The ORM can't join the two tables by realm: they have no foreign key
+# for that.
 
-#: The generation of a realm's index, and a card's HTML, error, generation of the HTML, and realms
-#: whose code made it, all NULL if there is no such card; no row if the realm has no index.
+#: The generation of a realm's index, and a card's HTML, error, HTML generation, and other realms
+#: whose code made the HTML. The card's columns are NULL if the card doesn't exist. No row if the
+#: realm has no index.
 FIND_PAGE: LiteralString = """
 SELECT h.generation, c.html, c.error, c.html_generation, c.strangers
 FROM reindex_indexhead h
@@ -257,7 +269,7 @@ LEFT JOIN reindex_indexedcard c ON c.realm_url = h.realm_url AND c.path = %s AND
 WHERE h.realm_url = %s
 """
 
-#: The generation of a realm's index, and the paths of all cards that have a page; no row if the
+#: The generation of a realm's index, and the paths of all cards that have a page. No row if the
 #: realm has no index.
 PATHS_OF_PAGES: LiteralString = """
 SELECT h.generation, ARRAY(
@@ -268,13 +280,14 @@ SELECT h.generation, ARRAY(
 """
 
 # --- Search ------------------------------------------------------------------------------------
-# Templates for `psycopg.sql.SQL`: conditions and values take the place of names in braces.
+# Templates for `psycopg.sql.SQL`, which replaces the names in braces by conditions and values.
 
 #: The condition that a row `c` belongs to the index that visitors of a realm see.
 IS_SHOWN: LiteralString = "c.realm_url = {realm} AND c.current AND c.search IS NOT NULL"
 
-#: The types and fields of one search document per card type. SQL, because of the recursion: it
-#: jumps from type to type in the database index `card_by_type`, instead of reading every row.
+#: The types and fields of one search document per card type. SQL, because the ORM has no recursion.
+#: The recursion jumps from type to type in the database index `card_by_type`, instead of reading
+#: every row.
 TYPES_OF_CARDS: LiteralString = """
 WITH RECURSIVE kinds(kind) AS (
     (
@@ -293,9 +306,9 @@ SELECT found.types, found.fields FROM kinds CROSS JOIN LATERAL (
 ) found WHERE kinds.kind IS NOT NULL
 """
 
-#: The generation of a realm's index, the number of hits, and the paths of one page of them; no row
-#: if the realm has no index. SQL, because the condition is SQL, and because one statement sees one
-#: snapshot.
+#: The generation of a realm's index, the number of hits, and the paths of one page of hits. No row
+#: if the realm has no index. SQL, because the condition is SQL, and because the generation and the
+#: hits must come from one snapshot.
 SEARCH: LiteralString = """
 WITH hits AS MATERIALIZED (
     SELECT c.path, row_number() OVER (ORDER BY {order}, c.path) AS place

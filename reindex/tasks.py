@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name=messages.WORK_TASK, ignore_result=True)
 def work() -> bool:
-    """Does the next piece of work; returns False if there is none."""
+    """Leases and does the next piece of work; returns False if there is none."""
     piece = turns.take()
     if piece is None:
         return False
@@ -60,9 +60,8 @@ def work() -> bool:
 
 @contextmanager
 def _without_cycle_collection() -> Iterator[None]:
-    """Turns Python's collector of reference cycles off during a piece of work. A batch makes a
-    million objects and hardly a cycle; looking through them again and again takes a fifth of the
-    worker's time."""
+    """Turns Python's cyclic garbage collector off during a piece of work. A batch creates a million
+    objects and hardly any cycles, and scanning the objects takes a fifth of the worker's time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -83,7 +82,7 @@ def _do(piece: turns.Piece, turn: Turn) -> None:
 
 
 def _fields(piece: turns.Piece) -> dict[str, object]:
-    """What the log says about a piece of work."""
+    """The log fields of a piece of work."""
     if isinstance(piece, WantedDefinitions):
         return {"module": piece.module_url}
     job = piece.job if isinstance(piece, ReindexBatch) else piece
@@ -104,8 +103,8 @@ def _is_later(piece: turns.Piece) -> bool:
 
 
 def _plan(job: ReindexJob, turn: Turn) -> None:
-    """Plans a job, cuts it into batches, and renders the first: most jobs have no other, and
-    somebody may be waiting."""
+    """Plans a job, divides it into batches, and renders the first batch at once, because most jobs
+    have only one batch."""
     try:
         spans.past("queued", job.trace, job.created_at, job.started_at, job=job.pk)
         with spans.resumed("plan", job.trace, job=job.pk):
@@ -115,7 +114,7 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
     except _LeaseLost:
         return
     except lifecycle.WritersBusy as error:
-        logger.warning("job %d is planned later: %s", job.pk, error)
+        logger.warning("job %d is postponed: %s", job.pk, error)
         leases.postpone(job, error)
         return
     except (ReplicaUnavailable, WrongGeneration) as error:
@@ -126,12 +125,12 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
         lifecycle.replace_job(job, error)
         return
     except Exception as error:
-        # A bug of ours: the job records it, and is tried only a few times.
+        # The server has a bug: the job records the error, and fails after MAX_ATTEMPTS attempts.
         lifecycle.record_failure(job, f"{type(error).__name__}: {error}")
         raise
     cards, carried = len(plan.paths), plan.carried
     logger.info("job %d: %d cards to render, %d carried over", job.pk, cards, carried)
-    # With no batches `times` is -1 or 0, and nothing is sent.
+    # Without batches `times` is -1 or 0, so no message is sent.
     messages.send_work(times=len(made) if over else len(made) - 1)
     if made and not over:
         _render_batch(made[0], turn)
@@ -146,15 +145,15 @@ def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
     except _LeaseLost:
         batches.end_lease_of_ended_job(batch)
     except lifecycle.WritersBusy as error:
-        logger.warning("batch %d is rendered later: %s", batch.pk, error)
+        logger.warning("batch %d is postponed: %s", batch.pk, error)
         leases.postpone(batch, error)
     except (ReplicaUnavailable, WrongGeneration) as error:
-        logger.warning("batch %d is given back: %s", batch.pk, error)
+        logger.warning("batch %d is released: %s", batch.pk, error)
         batches.release(batch, error)
     except PinEnded as error:
         lifecycle.replace_job(batch, error)
     except Exception as error:
-        # A bug of ours. The job records it, and the batch is free before the lease expires.
+        # The server has a bug: the job records the error, and the lease ends before it expires.
         batches.release(batch, f"{type(error).__name__}: {error}")
         raise
     else:
@@ -166,31 +165,31 @@ def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
 
 
 def _build_definitions(module: WantedDefinitions) -> None:
-    """Builds a module's definitions, unless another process of the fleet does so."""
+    """Builds a module's definitions, unless another process of the fleet builds them."""
     try:
         DefinitionLookup(ModuleBuilder()).lookup_module(module.module_url)
     except (PinEnded, ReplicaUnavailable, WrongGeneration) as error:
         # The first request for the definitions builds them.
-        logger.warning("%s is not built: %s", module.module_url, error)
+        logger.warning("the definitions of %s are not built: %s", module.module_url, error)
     wanted.remove_wanted(module)
 
 
 @shared_task(ignore_result=True)
 def sweep() -> None:
-    """Sends messages for work that waits without a worker."""
+    """Runs the sweeper: see `reindex.jobs.sweeper`."""
     sweeper.sweep()
 
 
 def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[str]]]:
-    """Renders a batch's cards. Returns the results, and lists of paths that were not rendered
-    because others wait: each list becomes a new batch. Raises _LeaseLost and WritersBusy."""
+    """Renders a batch's cards. Returns the results and, if the turn ended early, lists of the paths
+    that are not rendered: each list becomes a new batch. Raises _LeaseLost and WritersBusy."""
     job = batch.job
     reader = _reader(job)
     urls = [card_url(job.realm_url, path) for path in batch.paths]
     settings_url = f"{job.realm_url}realm"
     with spans.span("read"):
         reader.read_cards([settings_url, *urls])
-    # A path that now lies within another realm is not a page of this one.
+    # A path that now lies in an inner realm is no longer a page of the job's realm.
     own = [url for url in urls if _realm_of(reader, url) == job.realm_url]
     documents = {url: reader.known(url) for url in own if url != settings_url}
     cards = {url: document for url, document in documents.items() if document is not None}
@@ -204,7 +203,8 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
 
     def go_on() -> None:
         if lease.renew():
-            # Without any progress, a batch of a single card would be given back for ever.
+            # A batch of one card is given back only after some progress. Otherwise workers would
+            # give it back for ever.
             further = len(cards) > 1 or bool(results) or lost.seconds > lost_before
             if further and turn.is_over():
                 raise _TurnOver
@@ -226,7 +226,8 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
 
 
 def _reader(job: ReindexJob) -> Reader:
-    """Reads at the job's pins, and records what the job reads besides."""
+    """A reader that uses the job's pins, and stores the further realms and addresses that the job
+    reads."""
     pins = {
         url: generation
         for url, generation in job.pins.items()
@@ -248,8 +249,8 @@ def _realm_of(reader: Reader, url: str) -> str | None:
 
 
 def _broken_cards(job: ReindexJob, reader: Reader, urls: list[str]) -> Iterator[Document]:
-    """Errors for the files that should be cards but aren't: they are invalid, or they were cards in
-    the index that visitors see. `realm.json` should always be a card."""
+    """Yields an error for each file that should be a card but isn't: its content is invalid, or
+    visitors see a card for it. `realm.json` should always be a card."""
     data = {unquote(url.removeprefix(job.realm_url)): url for url in urls if url in reader.data}
     lost = shown_cards([job.realm_url], data) | ({card_of(REALM_CONFIG)} & data.keys())
     broken = {url: reader.broken[url] for url in urls if url in reader.broken}
@@ -265,21 +266,23 @@ def _broken_cards(job: ReindexJob, reader: Reader, urls: list[str]) -> Iterator[
 
 
 def _pin(job_id: int, realm_url: str, generation: int) -> int:
-    """Pins a realm that a job meets while rendering. If the realm changes at the same moment,
-    either the writer sees the pin or `_check` sees the change; another job follows either way."""
+    """Pins a realm that the job has not read before. If the realm changes concurrently, either the
+    writer sees the pin, or `_check` sees the change. In both cases another job follows."""
     pinned = lifecycle.pin_realm(job_id, realm_url, generation)
     _check(job_id, [realm_url], lambda: standing_at(realm_url) == (realm_url, pinned))
     return pinned
 
 
 def _check(job_id: int, realm_urls: Iterable[str], is_so: Callable[[], bool]) -> None:
-    """Waits for the pending changes of realms, and requests another job unless `is_so` still holds:
-    it says whether what the job has noted about them is true. Raises WritersBusy."""
+    """Waits until transactions that change these realms end, and requests another job unless
+    `is_so` returns True. `is_so` checks whether the pin or address that the job has stored is still
+    right. Raises WritersBusy."""
     try:
         for realm_url in realm_urls:
             lifecycle.wait_for_writers(realm_url)
     except lifecycle.WritersBusy:
-        # The note is already stored and isn't checked again, so another job has to follow.
+        # The pin or address is already stored and isn't checked again, so another job has to
+        # follow.
         lifecycle.request_rerun(job_id)
         raise
     if not is_so():
@@ -287,16 +290,16 @@ def _check(job_id: int, realm_urls: Iterable[str], is_so: Callable[[], bool]) ->
 
 
 def _note_missing_realm(job_id: int, url: str) -> None:
-    """Notes that a job found no realm that contains a URL; checked like a pin (see `_pin`)."""
+    """Stores that the job found no realm that contains a URL. Concurrent changes are handled as in
+    `_pin`."""
     candidates = realms_for(url)
     lifecycle.note_missing(job_id, candidates)
     _check(job_id, candidates, lambda: standing_at(url)[1] == UNREADABLE_GENERATION)
 
 
 def _address(job: ReindexJob, realm_url: str) -> str:
-    """The address of another realm's pages, the same for all batches of a job. If it changes at the
-    same moment, either the writer sees the note or `_check` sees the change; another job follows
-    either way."""
+    """The address of another realm's pages, which is the same for all batches of a job. Concurrent
+    changes are handled as in `_pin`."""
     if realm_url in (job.realm_url, BASE_REALM):
         return realm_url
     if realm_url not in job.addresses:
@@ -314,8 +317,8 @@ class _Lease:
         self._renewed = time.monotonic()
 
     def renew(self) -> bool:
-        """Renews the lease unless it was renewed recently, and returns whether it did. Raises
-        _LeaseLost."""
+        """Renews the lease and returns True; returns False if the lease was renewed recently.
+        Raises _LeaseLost."""
         now = time.monotonic()
         if now - self._renewed < min(LOOK_SECONDS, settings.REALM_BATCH_LEASE_SECONDS / 4):
             return False
@@ -326,8 +329,8 @@ class _Lease:
 
 
 class _LeaseLost(Exception):
-    """Another worker has the job or the batch, or the job was superseded or cancelled."""
+    """Another worker has leased the job or the batch, or the job was superseded or cancelled."""
 
 
 class _TurnOver(Exception):
-    """Another owner waits for the worker."""
+    """The turn ends early, because another owner waits for the worker."""

@@ -4,7 +4,7 @@ export function ok(condition: unknown, message = "Expected something true"): ass
   if (!condition) throw new Error(message);
 }
 
-/** Equal as JSON, whatever the order of keys. */
+/** Asserts that two values are equal as JSON, in any order of keys. */
 export function equal(actual: unknown, expected: unknown, message = "Not equal"): void {
   const [is, should] = [sorted(actual), sorted(expected)];
   ok(is === should, `${message}\n  is:     ${is}\n  should: ${should}`);

@@ -1,9 +1,9 @@
 /**
  * Renders the cards of one batch in the sandbox.
  *
- * Templates can't wait. If a render needs a linked card whose document or type isn't there yet, it is
- * aborted, the missing parts are fetched, and it starts again. So links may be followed to any depth,
- * and only documents that a card shows are fetched.
+ * Templates are synchronous. If a render needs a linked card whose document or type is not loaded
+ * yet, the render is aborted, the missing parts are fetched, and the render starts again. So a
+ * template may follow links to any depth, and only documents that a card shows are fetched.
  */
 import type { CardClass, CardDocument, CodeRef } from "@realm/base";
 import { CardProblem, errorDocument } from "./errors.ts";
@@ -11,10 +11,12 @@ import type { Loader } from "./loader.ts";
 import { type Base, Modules, resolveType } from "./modules.ts";
 import type { CardsTask, ErrorDocument, RenderedCard, Supply, Tell } from "./protocol.ts";
 
-/** How often a card may need something new before it is given up. */
+/** How often a card may be rendered again because its templates need more documents or modules. */
 const MAX_ATTEMPTS = 100;
 
-/** The maximum number of warnings per card. Further ones show once the first are fixed. */
+/**
+ * The maximum number of warnings per card. Further warnings appear when the author has fixed these.
+ */
 const MAX_WARNINGS = 20;
 
 /** The documents and modules that a render needs to continue. */
@@ -38,7 +40,7 @@ export class Cards {
   readonly #refs = new Map<string, InstanceType<Base["CodeRefs"]>>();
   readonly #addresses: [string, string][];
 
-  /** `needs` fetches documents: null where there is no card. */
+  /** `needs` fetches documents; a document is null if there is no card. */
   constructor(
     task: CardsTask,
     { loader, base }: { loader: Loader; base: Base },
@@ -73,13 +75,13 @@ export class Cards {
         const rendered = this.#render(url, doc, cardClass, types, missing);
         if (!missing.any) return rendered;
       } catch (error) {
-        // With something missing, the error is only a consequence of that.
+        // If parts are missing, the error is only a consequence.
         if (!missing.any) throw error;
       }
       if (attempts === MAX_ATTEMPTS) {
         const message =
-          `Its templates follow links to ever more cards; ${attempts} times is enough`;
-        throw CardProblem.of(422, "The card leads too far", message);
+          `Its templates follow links too deep: they needed more cards ${attempts} times`;
+        throw CardProblem.of(422, "The card follows too many links", message);
       }
       await this.#fetch(missing);
     }
@@ -95,7 +97,8 @@ export class Cards {
     const { realm } = this.#task;
     const { CardStore, checkDocument, FORMATS, referencesOf, renderCard, searchDocument, Styles } =
       this.#base;
-    // Every card gets its own instances, so that its dependencies are what it has requested itself.
+    // Every card gets its own instances of linked cards, so that `used` has exactly the cards that
+    // it requested.
     const used = new Set<string>();
     const store = new CardStore({
       document: (linked) => {
@@ -150,7 +153,7 @@ export class Cards {
     }
   }
 
-  /** What most cards need first: the cards that they link to. */
+  /** The documents and types of the cards that a card links to, which most renders need first. */
   #expected(url: string, doc: CardDocument): Missing {
     const missing = new Missing();
     for (const linked of this.#base.allLinkedURLs(doc.data.relationships, url)) {
@@ -177,8 +180,10 @@ export class Cards {
     for (const module of missing.modules) await this.#modules.load(module, false);
   }
 
-  /** Refers to a type and to the types that it adopts from. Each reference has the name under which
-   * the module, or one of its imports, exports the type. */
+  /**
+   * References to a type and to the types that it adopts from. Each reference has the name under
+   * which the module, or one of its imports, exports the type.
+   */
   async #types(module: string, cardClass: CardClass): Promise<CodeRef[]> {
     let refs = this.#refs.get(module);
     if (!refs) {

@@ -1,4 +1,4 @@
-/** A card type with fields and nothing else has something to show in every format. */
+/** Tests the default templates, with card types that only have fields. */
 import * as assert from "./assert.ts";
 import { BLOG, byPath, cardsTask, doc, PEOPLE, rendered, run } from "./testing.ts";
 
@@ -37,7 +37,7 @@ const film = doc("./film.js", "Film", {
 }, { sequel: `${PEOPLE}two`, "more.0": `${PEOPLE}two` });
 const two = doc(`${BLOG}film.js`, "Film", { title: "Two", site: "not a link", on: "2026-04-02" });
 
-Deno.test("the default templates show every field that holds something, each as what it is", async () => {
+Deno.test("the default templates show every field with a value, by its type", async () => {
   const task = cardsTask({ film, index: doc("./film.js", "Tag") }, { [`${PEOPLE}two`]: two });
   const cards = byPath(await run(FILES, task));
   const { html } = rendered(cards.film);
@@ -67,7 +67,7 @@ Deno.test("the default templates show every field that holds something, each as 
   assert.equal(html.atom, `<a class="rb-atom" href="${BLOG}film">A &lt;film></a>`);
 });
 
-Deno.test("the index of a realm has the address and the name of its front page", async () => {
+Deno.test("the head of a realm's index has the realm's URL and name", async () => {
   const { html } = rendered(
     byPath(await run(FILES, cardsTask({ index: doc("./film.js", "Tag") }))).index,
   );
@@ -76,7 +76,7 @@ Deno.test("the index of a realm has the address and the name of its front page",
   assert.doesNotMatch(html.head, /description/);
 });
 
-Deno.test("the head of a card without a description has what it says first, in plain words", async () => {
+Deno.test("the head's description is the card's summary or its first text", async () => {
   const cards = {
     own: doc("./film.js", "Film", { summary: "Its summary", body: "Its body" }),
     words: doc("./film.js", "Film", {

@@ -23,16 +23,16 @@ export async function define(
     try {
       refs.register(dependency, loader.exports(dependency));
     } catch {
-      // If the module needs this dependency, it fails as well, and that error is reported.
+      // If the module needs this dependency, the module fails too, and its error is reported.
     }
   }
   await loader.load(module, true);
   const failed = loader.failure(module);
   if (failed) {
-    // The fault may lie in an import. Imports that made others fail come first in the list.
+    // An import may have failed first. Imports that made other imports fail come first in the list.
     const dependencies = modules.flatMap((each) => {
       const document = loader.failure(each);
-      // The line belongs to the module that threw, which may be another one.
+      // The line belongs to the module that threw, which may be another module.
       const line = document?.module === each ? document.line : undefined;
       return document ? [{ ...document, module: each, line }] : [];
     }).slice(0, MAX_FAILED);

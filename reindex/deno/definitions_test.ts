@@ -1,4 +1,4 @@
-/** Definitions: what the reindex is told about the card types of a module. */
+/** Tests the definitions of the card types of a module. */
 import * as assert from "./assert.ts";
 import { BASE_URL, BLOG, type Files, PEOPLE, run } from "./testing.ts";
 
@@ -42,7 +42,7 @@ async function definitions(module: string, modules: string[]) {
   return answer.definitions;
 }
 
-Deno.test("a definition tells a card type's fields and ancestors", async () => {
+Deno.test("a definition has a card type's fields and ancestors", async () => {
   const { Person, Author } = await definitions(`${PEOPLE}person.js`, []);
   assert.equal(Person, {
     codeRef: PERSON,
@@ -98,7 +98,7 @@ Deno.test("the card library's own modules have definitions too", async () => {
   assert.equal(RealmConfig.codeRef, { module: "@realm/base", name: "RealmConfig" });
 });
 
-Deno.test("a module that can't be loaded or hangs has an error in place of definitions", async () => {
+Deno.test("a module that throws or hangs has an error instead of definitions", async () => {
   for (const [body, status] of [["throw new Error('boom')", 500], ["for (;;);", 504]] as const) {
     const answer = await define({ [`${BLOG}x.js`]: body }, `${BLOG}x.js`, []);
     assert.ok("error" in answer && answer.error?.status === status, JSON.stringify(answer));

@@ -1,4 +1,6 @@
-/** Errors of card code as documents for its author: a title, a message, no stack traces. */
+/**
+ * Converts errors of card code to documents for its author: a title, a message, no stack traces.
+ */
 import { removed } from "./lockdown.ts";
 import { positionOf } from "./positions.ts";
 import type { ErrorDocument } from "./protocol.ts";
@@ -21,7 +23,7 @@ export class CardProblem extends Error {
 /** The descriptions of import errors that were passed to card code. */
 const described = new WeakMap<Error, ErrorDocument>();
 
-/** An error for card code, in place of one of the prerenderer's own objects. */
+/** Replaces an error object of the prerenderer by an error that card code may see. */
 export function problemOf(error: unknown): unknown {
   if (!(error instanceof CardProblem)) return error;
   const shown = new TypeError(error.document.message);
@@ -72,9 +74,12 @@ export function errorDocument(error: unknown, title: string): ErrorDocument {
   }
 }
 
-/** The position in the author's code of an error, or of the first error in its chain of causes. */
+/**
+ * The position of an error's cause in the author's code or, if that is unknown, of the error
+ * itself.
+ */
 function placeOf(error: unknown): Partial<ErrorDocument> {
-  // The document is at fault, not the code that reads it.
+  // Status 422 means that the card's document is wrong, and not the code that reads it.
   if (!(error instanceof Error) || (error as { status?: unknown }).status === 422) return {};
   try {
     const first = error.cause instanceof Error ? positionOf(error.cause) : undefined;
@@ -84,7 +89,10 @@ function placeOf(error: unknown): Partial<ErrorDocument> {
   }
 }
 
-/** The field of the library's `CardError`, found by shape, because the host can't load the library. */
+/**
+ * The status and field of the card library's `CardError`. The host can't load the library, so it
+ * recognizes such an error by its properties.
+ */
 function aboutField(error: unknown): Partial<ErrorDocument> {
   const { status, field } = error as { status?: unknown; field?: unknown };
   const known = error instanceof Error && (status === 422 || status === 500);
@@ -105,7 +113,7 @@ function explained(message: string): string {
 
 const CLOSED = "card code has no files, network, environment, processes or timers";
 
-/** Removes colours, and lines and paths of the prerenderer itself. */
+/** Removes terminal colours, and paths of local files. */
 function clean(message: string): string {
   return message
     // deno-lint-ignore no-control-regex -- the escape character starts a colour

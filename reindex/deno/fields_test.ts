@@ -1,4 +1,4 @@
-/** What an author is told about a card whose document and type don't fit each other. */
+/** Tests the errors of cards whose document doesn't fit their type. */
 import * as assert from "./assert.ts";
 import { BLOG, byPath, cardsTask, doc, failed, PEOPLE, rendered, run } from "./testing.ts";
 
@@ -31,7 +31,7 @@ const FILES = { [`${BLOG}stop.tsx`]: STOP };
 const stop = (attributes: Record<string, unknown>, links: Record<string, string> = {}) =>
   doc("./stop", "Stop", { place: { metres: 1 }, ...attributes }, links);
 
-Deno.test("a document that doesn't fit its type says which field, and what was expected", async () => {
+Deno.test("the error of a wrong field names the field and what was expected", async () => {
   const expected: Record<string, [ReturnType<typeof doc>, number, string, RegExp]> = {
     misspelt: [
       stop({ titel: "A" }),
@@ -96,11 +96,11 @@ Deno.test("a document that doesn't fit its type says which field, and what was e
   }
   assert.equal(failed(answers.chain).causes, ["outer", "inner"]);
   assert.match(failed(answers.computed).causes[0], /reading 'metres'|toFixed/);
-  // Defaults stand where the document says nothing.
+  // Fields that the document leaves out have their default values.
   assert.equal(rendered(answers.good).html.isolated, "Good,true,1");
 });
 
-Deno.test("a link's own fields may be broken without a word about the card that links", async () => {
+Deno.test("broken fields of a linked card are no error of the card that links", async () => {
   const answers = byPath(
     await run(
       FILES,

@@ -1,19 +1,24 @@
 /**
- * The prerenderer's host: reads a request and its tasks, runs them in a sandbox, writes the answers.
+ * The prerenderer's host: reads a request and its tasks, runs them in a sandbox, writes the
+ * answers.
  *
- * Card code must never reach the nonce, stdin, and the time limit, so the host holds them. Tasks and
- * results pass through it as text. It exits when stdin is closed, so that it never outlives the
- * process that started it, and when a card hangs. Each task gets a new sandbox.
+ * The host keeps the nonce, stdin and the time limit out of the sandbox, because card code must
+ * never reach them. It passes tasks and results on as text. It exits when a card hangs. It also
+ * exits when stdin is closed, so that it never outlives the process that started it. Each task gets
+ * a new sandbox.
  */
 import { errorDocument, timeLimitError } from "./errors.ts";
 import type { ErrorDocument, Order, Request, Response } from "./protocol.ts";
 import { type Outcome, Sandbox, START_LIMIT_MS } from "./sandbox.ts";
 
-/** A card may ask at most this often, and for at most this many cards and modules. */
+/** The maximum number of a card's `needs`, and of the cards and modules that they request. */
 const MAX_QUESTIONS = 200;
 const MAX_ASKED_FOR = 20_000;
 
-/** How many cards are asked for ahead, so that the sandbox needn't wait until an answer is written. */
+/**
+ * How many cards the host requests ahead, so that the sandbox needn't wait until an answer is
+ * written.
+ */
 const AHEAD = 8;
 
 type Emit = (response: Response, result?: string) => void;
@@ -75,9 +80,9 @@ class Run {
   ) {}
 
   /**
-   * Renders the cards one after another, until one hangs: Deno can't end a Worker in an endless loop,
-   * only the whole process. In that case it returns the modules that hung, because every card that
-   * needs them would hang as well; null means that all cards are done.
+   * Renders the cards one after another, until one hangs: Deno can't end a Worker in an endless
+   * loop, only the whole process. If a card hangs, it returns the modules that hung, because every
+   * card that needs them would hang as well. Returns null when all cards are done.
    */
   async renderCards(
     cards: string[],
@@ -115,7 +120,10 @@ class Run {
     this.sandbox.ask({ ask: "card", index });
   }
 
-  /** The next result. Waiting for needed documents and modules doesn't count against its time. */
+  /**
+   * The sandbox's next result. Waiting for documents and modules doesn't count towards its time
+   * limit.
+   */
   async #outcome(): Promise<Outcome> {
     let leftMs = this.timeLimitMs;
     let askedFor = 0;
@@ -129,11 +137,14 @@ class Run {
       this.emit({ type: "needs", documents, modules, dynamic });
       this.sandbox.ask({ ask: "supply", supply: await this.lines.next() });
     }
-    return { ended: "died", message: "It asks for ever more cards or modules" };
+    return { ended: "died", message: "It requests too many cards or modules" };
   }
 }
 
-/** Whether the card itself hung: not a linked card's module, nor work that an earlier card left. */
+/**
+ * Whether the card itself hung, and not the module of a linked card or pending work of an earlier
+ * card.
+ */
 function isOwnFault(outcome: Outcome, isFirst: boolean): boolean {
   if (outcome.ended !== "timed out") return true;
   return outcome.importing ? outcome.importing.own : outcome.started || isFirst;
@@ -165,7 +176,7 @@ async function perform(
   return hung ? { type: "stopped", unavailable: hung } : { type: "done" };
 }
 
-/** Replaces a sandbox that has done its task by a new one. */
+/** Replaces a sandbox by a new one after its task is done. */
 async function restarted(request: Request, last: Sandbox): Promise<Sandbox> {
   if (!await last.end()) throw new Error("The last card has left work behind");
   return await Sandbox.start(request.library);
@@ -178,7 +189,7 @@ async function serve(request: Request, lines: Lines, emit: Emit): Promise<void> 
       const last = await perform(request, sandbox, lines, emit);
       emit(last);
       if (last.type !== "done") return;
-      // A line that says `Rest`.
+      // This line is a `Rest`, which requests a new sandbox.
       await lines.next();
       sandbox = await restarted(request, sandbox);
       emit({ type: "ready" });

@@ -1,4 +1,4 @@
-/** Card code that doesn't end: it costs its process, but no other card its answer. */
+/** Tests card code that hangs: it ends its process, but the other cards are rendered. */
 import * as assert from "./assert.ts";
 import {
   BLOG,
@@ -28,7 +28,7 @@ function card(body: string): string {
   return `import { Card } from "@realm/base"; export class Card1 extends Card { ${body} }`;
 }
 
-Deno.test("an endless loop in a template costs its card and no other", async () => {
+Deno.test("a card with an endless loop fails and other cards are rendered", async () => {
   const files = {
     [`${BLOG}good.js`]: GOOD,
     [`${BLOG}loop.js`]: card(`static isolated = () => { ${HANG} }`),
@@ -46,11 +46,11 @@ Deno.test("an endless loop in a template costs its card and no other", async () 
 
 for (
   const [what, body] of [
-    ["loops for ever at its top level", HANG],
-    ["waits at its top level for what never comes", "await new Promise(() => {});"],
+    ["loops for ever when it is loaded", HANG],
+    ["waits for ever when it is loaded", "await new Promise(() => {});"],
   ]
 ) {
-  Deno.test(`a module that ${what} costs the time limit once, however many cards use it`, async () => {
+  Deno.test(`a module that ${what} uses up the time limit only once`, async () => {
     const files = { [`${BLOG}good.js`]: GOOD, [`${BLOG}hang.js`]: body };
     const hang = doc("./hang", "X");
     const cards = byPath(
@@ -86,7 +86,7 @@ Deno.test("a linked card whose module hangs shows as unavailable", async () => {
   assert.match(rendered(cards.two).html.isolated, /Slow <small>unavailable/);
 });
 
-Deno.test("a card that leaves endless work behind does not cost the next one", async () => {
+Deno.test("the card after one that leaves endless microtasks is rendered", async () => {
   const files = {
     [`${BLOG}good.js`]: GOOD,
     [`${BLOG}later.js`]: card(`static head = () => {
@@ -99,7 +99,7 @@ Deno.test("a card that leaves endless work behind does not cost the next one", a
   rendered(cards.after);
 });
 
-Deno.test("a card that ends its own Worker costs no other card", async () => {
+Deno.test("the cards after a card that ends its own Worker are rendered", async () => {
   const files = {
     [`${BLOG}good.js`]: GOOD,
     [`${BLOG}exit.js`]: card("static isolated = () => close()"),
@@ -111,12 +111,12 @@ Deno.test("a card that ends its own Worker costs no other card", async () => {
   rendered(cards.after);
 });
 
-Deno.test("the host ends when its stdin does, also while a card loops", async () => {
+Deno.test("the host exits when stdin is closed, even while a card loops", async () => {
   const files = { [`${BLOG}good.js`]: GOOD, [`${BLOG}hang.js`]: HANG };
   const minute = 60_000;
   const task = { ...cardsTask({ good, hang: doc("./hang", "X") }), sources: sourcesOf(files) };
   const host = await startHost(task, minute);
-  // Once the first card is there, the second is being rendered.
+  // When the first card is answered, the host is rendering the second.
   await listener(host)("card");
   await host.writer.close();
   const from = performance.now();
@@ -124,7 +124,7 @@ Deno.test("the host ends when its stdin does, also while a card loops", async ()
   assert.ok(performance.now() - from < 5_000);
 });
 
-Deno.test("a card that kills the process leaves earlier answers whole, and none for itself", async () => {
+Deno.test("answers before a card that kills its process are complete", async () => {
   const files = {
     [`${BLOG}good.js`]: GOOD,
     [`${BLOG}kill.js`]: `const held = []; for (;;) held.push(new Array(1e6).fill(1.5));`,
@@ -144,7 +144,7 @@ const CHAIN = `import { Card, linksTo, string } from "@realm/base";
     };
   }`;
 
-Deno.test("the time limit is that of a card, however often it comes to something new", async () => {
+Deno.test("a card has one time limit, however often it requests documents", async () => {
   const files = { [`${BLOG}chain.js`]: CHAIN, [`${BLOG}good.js`]: GOOD };
   const chain = (next?: string) => doc("./chain", "Chain", {}, next ? { next } : {});
   const linked = { [`${BLOG}b`]: chain("./c"), [`${BLOG}c`]: chain("./d"), [`${BLOG}d`]: chain() };
@@ -156,7 +156,7 @@ Deno.test("the time limit is that of a card, however often it comes to something
   rendered(cards.good);
 });
 
-Deno.test("a card that asks for too many linked cards has an error", async () => {
+Deno.test("a card that requests too many linked cards has an error", async () => {
   const links = Object.fromEntries(
     Array.from({ length: 20_001 }, (_, at) => [`all.${at}`, `./${at}`]),
   );
@@ -164,11 +164,11 @@ Deno.test("a card that asks for too many linked cards has an error", async () =>
   const cards = byPath(
     await run(files, cardsTask({ many: doc("./good", "Good", {}, links), good })),
   );
-  assert.match(failed(cards.many).message, /^It asks for ever more cards or modules/);
+  assert.match(failed(cards.many).message, /^It requests too many cards or modules/);
   rendered(cards.good);
 });
 
-/** Reads what a host says until it has said something of a type, or of another, so many times. */
+/** Returns a function that reads a host's responses until `times` of them have one of two types. */
 function listener(host: Deno.ChildProcess) {
   const reader = host.stdout.pipeThrough(new TextDecoderStream()).getReader();
   let stdout = "";
@@ -188,7 +188,7 @@ function listener(host: Deno.ChildProcess) {
 const COUNT = `import { Card } from "@realm/base"; let seen = 0;
   export class Count extends Card { static isolated = () => String(++seen); }`;
 
-Deno.test("a host that is kept has a new sandbox for each task", async () => {
+Deno.test("a kept host starts a new sandbox for each task", async () => {
   const cards = cardsTask({ one: doc("./count", "Count"), two: doc("./count", "Count") });
   const task = { ...cards, sources: sourcesOf({ [`${BLOG}count.js`]: COUNT }) };
   const host = await startHost(task);
@@ -205,7 +205,7 @@ Deno.test("a host that is kept has a new sandbox for each task", async () => {
   await host.status;
 });
 
-Deno.test("a host whose last card has left endless work behind is not kept", async () => {
+Deno.test("a host whose last card left endless microtasks is not kept", async () => {
   const later = card(`static head = () => {
     const again = () => queueMicrotask(again);
     again();

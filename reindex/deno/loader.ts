@@ -19,7 +19,7 @@ type Attributes = Record<string, string | undefined>;
 export interface Places {
   /** The origin of specifiers that begin with `/`. */
   origin: string;
-  /** The URL of the card library's realm, and of the module that is `@realm/base`. */
+  /** The URL of the card library's realm, and the URL of the module that is `@realm/base`. */
   libraryRealm: string;
   libraryModule: string;
   packagesFor: { library: Record<string, Exports>; cards: Record<string, Exports> };
@@ -34,7 +34,10 @@ interface File {
 
 const OWN_MODULES = "The card library is imported as @realm/base, not by its own modules";
 
-/** A loaded module's exports, in an object: `await` would call a namespace's `then`, if it has one. */
+/**
+ * A loaded module's exports, in an object, because `await` would call an export that is named
+ * `then`.
+ */
 export interface Loaded {
   namespace: Exports;
 }
@@ -49,7 +52,7 @@ export class Loader {
   readonly #entered = new Set<Module>();
   readonly #frozen = new Set<Module>();
   readonly #exporters = new WeakMap<object, string>();
-  /** Graphs are linked one after another, because they share modules. */
+  /** Graphs of modules are linked one after another, because they share modules. */
   #linking: Promise<unknown> = Promise.resolve();
 
   constructor(places: Places) {
@@ -60,26 +63,32 @@ export class Loader {
     };
   }
 
-  /** Adds texts. Known ones are not replaced: a module never changes once it is loaded. */
+  /**
+   * Adds sources. Known sources are not replaced, because a module never changes once it is loaded.
+   */
   supply(sources: Sources): void {
     for (const [url, source] of Object.entries(sources)) {
       if (!this.#sources.has(url)) this.#sources.set(url, source);
     }
   }
 
-  /** Imports a module by its public URL. Throws a CardProblem, or what the module throws. */
+  /**
+   * Imports a module by its public URL. Throws a CardProblem, or the error that the module throws.
+   */
   async load(url: string): Promise<Loaded> {
     const module = await this.#run(() => this.#module(url, {}));
     return { namespace: module.namespace as Exports };
   }
 
-  /** The URL of the module that a class or function is from; undefined if none exports it. */
+  /** The URL of the module that exports a class or function; undefined if no module does. */
   exporterOf(exported: object): string | undefined {
     return this.#exporters.get(exported);
   }
 
-  /** Links a module and evaluates it. `find` is called when its turn comes, because a failed link may
-   * have replaced the module by then. */
+  /**
+   * Links a module and evaluates it. `find` is called after earlier links have ended, because a
+   * failed link may have removed the module.
+   */
   async #run(find: () => Promise<Module>): Promise<Module> {
     const linked = this.#linking.then(async () => {
       const module = await find();
@@ -101,7 +110,7 @@ export class Loader {
         return imported;
       });
     } catch (error) {
-      // Partly linked modules can't be linked again, and none of them has run: they are dropped.
+      // Partly linked modules can't be linked again. None of them has run, so they are removed.
       const graph = this.#graph(module);
       for (const [key, each] of this.#modules) {
         const whole = each.status === "linked" || this.#entered.has(each);
@@ -121,7 +130,7 @@ export class Loader {
     if (!this.#frozen.has(module)) {
       this.#frozen.add(module);
       for (const exported of Object.values(module.namespace)) {
-        // A re-exported function belongs to the module that has exported it before.
+        // A re-exported function belongs to the module that exported it first.
         if (typeof exported === "function" && !this.#exporters.has(exported)) {
           this.#exporters.set(exported, module.identifier);
         }
@@ -199,7 +208,7 @@ export class Loader {
     if (!source) {
       const found = await this.#places.fetch([url], dynamic);
       source = found[url] ?? { error: unanswered(url) };
-      // A 503 isn't kept: each card that needs the module has to request it.
+      // A 503 isn't stored, so each card that needs the module requests it.
       if (!("error" in source && source.error.status === 503)) this.supply(found);
     }
     if ("redirect" in source) return await this.#file(source.redirect, dynamic);

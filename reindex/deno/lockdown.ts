@@ -1,10 +1,10 @@
 /**
- * Before card code runs, this removes the globals that it doesn't need and freezes what it shares.
+ * Removes the globals that card code doesn't need, and freezes the objects that card modules share.
  *
- * The Worker's permissions deny access to files and the network. This module makes such attempts fail
- * early and with a clear message, and removes timers. It also keeps card modules from affecting each
- * other's pages: the language's own objects, Preact and the card library can't be changed. `ses`
- * freezes the language in such a way that ordinary assignments still work.
+ * The Worker's permissions deny access to files and the network. This module makes such attempts
+ * fail early and with a clear message, and removes timers. It also keeps card modules from
+ * affecting each other's pages: the language's own objects, Preact and the card library can't be
+ * changed. `ses` freezes the language in such a way that ordinary assignments still work.
  */
 import "ses/lockdown";
 import { type CallSite, noteCalls } from "./positions.ts";
@@ -14,7 +14,10 @@ type PrepareStackTrace = (error: Error, sites: CallSite[]) => unknown;
 declare const lockdown: (options: Record<string, string>) => void;
 declare const harden: <T>(value: T) => T;
 
-/** The language itself, and what pure templates may need. All other globals are removed. */
+/**
+ * The globals of the language, and others that pure templates may need. All other globals are
+ * removed.
+ */
 const KEPT = new Set(
   `Object Function Array Number parseFloat parseInt Infinity NaN undefined Boolean String Symbol Date
    Promise RegExp Error AggregateError EvalError RangeError ReferenceError SyntaxError TypeError
@@ -32,17 +35,20 @@ const KEPT = new Set(
 export const removed = new Set<string>();
 
 /**
- * The first half, before the card library is loaded. `port` leads to the host. Card code can't listen on
- * it: its prototypes are frozen, and so are the prototypes of its events, which refer to it.
+ * The first half of the lockdown, before the card library is loaded. `port` is the connection to
+ * the host. Card code can't listen on it, because the prototypes of the port and of its events are
+ * frozen.
  */
 export function lockDown(port: MessagePort): void {
-  // The first call makes Deno take its own reference to it from the global scope.
+  // Deno reads this function from the global scope at the first call only, so the call comes before
+  // card code.
   queueMicrotask(() => {});
-  // An unhandled rejection of one card must not end the Worker under the next.
+  // An unhandled rejection of one card must not end the Worker during the next card.
   addEventListener("unhandledrejection", (event) => event.preventDefault());
   addEventListener("error", (event) => event.preventDefault());
   const shared = [Object.getPrototypeOf(port), MessageEvent.prototype];
-  // The global scope is an event target too. With these methods removed, card code can't listen to its events.
+  // The global scope is an event target too. Without these methods, card code can't listen to its
+  // events.
   for (const name of ["addEventListener", "removeEventListener"]) {
     const method = Object.getOwnPropertyDescriptor(EventTarget.prototype, name)!;
     Object.defineProperty(shared[0], name, method);
@@ -68,7 +74,7 @@ export function lockDown(port: MessagePort): void {
     reporting: "none",
   });
   const original = UntamedError.prepareStackTrace;
-  // Not writable: otherwise card code could see the calls of other cards.
+  // The property is not writable: otherwise card code could see the calls of other cards.
   Object.defineProperty(UntamedError, "prepareStackTrace", {
     value: (error: Error, sites: CallSite[]) => {
       noteCalls(error, sites);
@@ -87,7 +93,9 @@ export function lockDown(port: MessagePort): void {
 /** The globals that `ses` adds. */
 const OWN = new Set(["lockdown", "repairIntrinsics", "hardenIntrinsics", "harden"]);
 
-/** The second half: freezes what the sandbox hands to card modules, and the global scope. */
+/**
+ * The second half of the lockdown: freezes the global scope, and the objects that card modules get.
+ */
 export function freezeShared(...shared: unknown[]): void {
   const freeze = harden;
   for (const each of [...shared, ...withoutNames()]) freeze(each);
@@ -101,7 +109,7 @@ export function freezeShared(...shared: unknown[]): void {
   }
 }
 
-/** Prototypes that no name in the global scope leads to. */
+/** The prototypes that can't be reached from a name in the global scope. */
 function withoutNames(): unknown[] {
   const segments = new Intl.Segmenter().segment("");
   const parameters = new URLSearchParams();

@@ -16,7 +16,7 @@ export class Modules {
   readonly #base: Base;
   readonly #tell: (message: Tell) => void;
 
-  /** `unavailable` are modules that hung an earlier sandbox. */
+  /** `unavailable` are modules that hung in an earlier sandbox. */
   constructor(
     loader: Loader,
     base: Base,
@@ -32,7 +32,7 @@ export class Modules {
   /** Imports a module; `own` if the card itself needs it, not only a linked card. */
   async load(module: string, own: boolean): Promise<void> {
     if (this.knows(module)) return;
-    // The host blames the module that was announced last if the time limit passes.
+    // If the time limit passes, the host reports the module that was announced last.
     this.#tell({ tell: "importing", module, own });
     try {
       const { namespace } = module === "@realm/base"
@@ -41,7 +41,7 @@ export class Modules {
       this.#loaded.set(module, namespace);
     } catch (error) {
       const document = importError(error, module);
-      // This sandbox may not load the module, so the card will be rendered in another one.
+      // This sandbox may not load the module, so the card will be rendered in another sandbox.
       if (document.status === 503) throw new CardProblem(document);
       this.#failed.set(module, document);
     }

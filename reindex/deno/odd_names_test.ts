@@ -1,4 +1,4 @@
-/** Fields may have any name, also those that every JavaScript object has something under. */
+/** Tests fields whose names are also properties of every JavaScript object. */
 import * as assert from "./assert.ts";
 import { BLOG, byPath, cardsTask, doc, failed, rendered, run } from "./testing.ts";
 
@@ -24,10 +24,10 @@ const FILES = {
     export class Literal extends Card { static fields = { __proto__: string() }; }
   `,
 };
-/** As a document comes in: with keys of its own. */
+/** The values are parsed from JSON, as in a document, so that `__proto__` is an own key. */
 const ALL = JSON.parse(`{${NAMES.map((name) => `"${name}": "${name}!"`).join()}}`);
 
-Deno.test("fields may be named like what every object has", async () => {
+Deno.test("fields may have the names of every object's properties", async () => {
   const task = cardsTask({
     all: doc("./odd", "Odd", ALL),
     none: doc("./odd", "Odd"),

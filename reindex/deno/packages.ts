@@ -6,7 +6,7 @@ import * as renderToString from "preact-render-to-string";
 
 export type Exports = Record<string, unknown>;
 
-/** For the card library, which is part of this server. */
+/** The packages for the card library, which is part of this server. */
 export const forLibrary: Record<string, Exports> = {
   "markdown-it": markdownIt,
   "preact": preact,
@@ -15,7 +15,7 @@ export const forLibrary: Record<string, Exports> = {
 };
 
 /**
- * For card modules: what a template needs. It leaves out Preact's `options`, which could change all
+ * The packages for card modules. They leave out Preact's `options`, which could change all
  * rendering, and everything that needs a browser.
  */
 export const forCards: Record<string, Exports> = {

@@ -11,7 +11,7 @@ type Segment = [column: number, line: number];
 
 const MAP = /\n\/\/# sourceMappingURL=data:application\/json;base64,([\w+/=]+)\s*$/;
 const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-/** Taken before any card code could put something else in their place. */
+/** Saved before card code runs, because card code could replace these functions. */
 const { parse } = JSON;
 const decode = atob;
 
@@ -32,7 +32,10 @@ export interface CallSite {
 /** The innermost call in a realm's module, by error. */
 const places = new WeakMap<Error, { module: string; line: number; column: number }>();
 
-/** Notes the calls that led to an error. V8 reports them only once. */
+/**
+ * Stores the innermost call in a realm's module that led to an error. V8 reports the calls only
+ * once.
+ */
 export function noteCalls(error: Error, sites: CallSite[]): void {
   for (const site of sites) {
     const module = site.getFileName() ?? "";
@@ -45,7 +48,7 @@ export function noteCalls(error: Error, sites: CallSite[]): void {
 
 /** The position of an error, if it is known. */
 export function positionOf(error: Error): Position | undefined {
-  // V8 reports the calls when the stack is first read. Its value may be forged, so it is ignored.
+  // Reading the stack makes V8 report the calls. The value may be forged, so it is ignored.
   void error.stack;
   const place = places.get(error);
   return place && original(place.module, place.line, place.column);

@@ -1,13 +1,13 @@
-/** Errors name the line of the author's source. */
+/** Tests that errors name the line of the author's source. */
 import { equal } from "./assert.ts";
 import { byPath, cardsTask, doc, failed, run } from "./testing.ts";
 
 const BLOG = "http://localhost:4201/luke/blog/";
 
-/** Source maps are lines of segments: here line 2 of the code comes from line 9 of the source. */
+/** This source map maps line 2 of the code to line 9 of the source. */
 const MAP = btoa(JSON.stringify({ version: 3, sources: ["a.tsx"], names: [], mappings: ";AAQA" }));
 
-Deno.test("what is thrown names the module and the line of its source", async () => {
+Deno.test("an error names the module and the line of its source", async () => {
   const head = `import { Card } from "@realm/base"; export class A extends Card {}`;
   const files = {
     [`${BLOG}plain.js`]: `${head}\n\nthrow new Error("no", { cause: new Error("inner") });`,

@@ -1,16 +1,16 @@
 /**
  * The messages between the reindex and the prerenderer, and between the host and its sandbox.
  *
- * The reindex writes three lines to the host's stdin and keeps stdin open: a `Request`, an `Order`, and
- * the `Task`, which goes to the sandbox unchanged. The host answers with lines
- * `\n<nonce><JSON of a Response>\n`. After a `card` or `definitions` response follows another such line,
- * the JSON of a `Result` as the sandbox wrote it. The reindex answers a `needs` response with one line,
- * a `Supply`. After `done` the host can be kept: a line with a `Rest` makes it ready for another `Order`
- * and task, in a new sandbox. Anything else on stdout was written by card code, which doesn't know the
- * nonce, and must be ignored.
+ * The reindex writes three lines to the host's stdin and keeps stdin open: a `Request`, an `Order`,
+ * and the `Task`, which goes to the sandbox unchanged. The host answers with lines `\n<nonce><JSON
+ * of a Response>\n`. A `card` or `definitions` response is followed by another such line: the JSON
+ * of a `Result`, as the sandbox wrote it. The reindex answers a `needs` response with one line, a
+ * `Supply`. After `done` the reindex can keep the host: a line with a `Rest` makes the host ready
+ * for another `Order` and task, in a new sandbox. The reindex ignores all other text on stdout,
+ * because card code wrote it, which doesn't know the nonce.
  *
- * Modules are texts with public URLs: neither the host nor its sandbox reads a realm, knows a replica's
- * address, or holds a pin.
+ * Modules are texts with public URLs: neither the host nor its sandbox reads a realm, knows a
+ * replica's address, or holds a pin.
  */
 import type {
   CardDocument,
@@ -22,19 +22,22 @@ import type {
   Warning,
 } from "@realm/base";
 
-/** The first line. When the host has read it, it starts its sandbox and waits for an `Order`. */
+/**
+ * The first line on stdin. When the host has read it, it starts its sandbox and waits for an
+ * `Order`.
+ */
 export interface Request {
   nonce: string;
-  /** For each card with its imports, and for the definitions of one module. */
+  /** The time limit for each card with its imports, and for the definitions of one module. */
   timeLimitMs: number;
   library: Library;
 }
 
-/** The card library, which every sandbox has loaded and frozen before its task. */
+/** The card library. Every sandbox loads and freezes it before its task. */
 export interface Library {
-  /** The public origin, which a specifier that begins with `/` is relative to. */
+  /** The public origin. Specifiers that begin with `/` are relative to it. */
   origin: string;
-  /** The URL of the realm that it is in, and of the module that is `@realm/base`. */
+  /** The URL of the card library's realm, and the URL of the module that is `@realm/base`. */
   realm: string;
   module: string;
   sources: Sources;
@@ -50,24 +53,24 @@ export type Source =
 /** By public URL. */
 export type Sources = Record<string, Source>;
 
-/** The second line. */
+/** The second line on stdin. */
 export interface Order {
   /** The public URLs of the cards to render, in the order of the task. A task for definitions has none. */
   cards?: string[];
-  /** Modules that hung an earlier host, from its `stopped` response. */
+  /** Modules that hung in an earlier host, from its `stopped` response. */
   unavailable?: Record<string, ErrorDocument>;
 }
 
 /** Makes a host that is done start a new sandbox; the host answers `ready`. */
 export type Rest = Record<string, never>;
 
-/** The third line, for the sandbox. */
+/** The third line on stdin, for the sandbox. */
 export type Task = CardsTask | DefinitionsTask;
 
 /** Card documents by public URL; null where there is no card. */
 export type Documents = Record<string, CardDocument | null>;
 
-/** The answer to `needs`. It may contain more than was asked for. */
+/** The answer to `needs`. It may contain more than the host requested. */
 export interface Supply {
   documents: Documents;
   sources: Sources;
@@ -79,7 +82,7 @@ export interface CardsTask {
   cards: CardToRender[];
   /** Documents that these cards may show. Others are requested when a render needs them. */
   linked?: Documents;
-  /** Public URLs of everything that a card's module imports, dependencies first, by its own URL. */
+  /** For each card's module, the public URLs of everything that it imports, dependencies first. */
   imports?: Record<string, string[]>;
   /** The addresses of realms that are published at another URL than their own. */
   addresses?: Record<string, string>;
@@ -114,8 +117,8 @@ export type Response =
   | { type: "needs"; documents: string[]; modules: string[]; dynamic: boolean }
   | { type: "error"; error: ErrorDocument }
   /**
-   * The last line, unless a card hung. In that case the last line is `stopped`: the card has got its
-   * error, and the other cards need a new process, with `unavailable` in its order.
+   * The last line, unless a card hung. Then the last line is `stopped`: the host has answered the
+   * card with its error. The other cards need a new process, with `unavailable` in its order.
    */
   | { type: "done" }
   | { type: "ready" }
@@ -136,7 +139,7 @@ export interface RenderedCard {
   };
   /** URLs of the linked cards that the HTML was made from, whether or not they were found. */
   links: string[];
-  /** Faults that didn't keep the card from being rendered. */
+  /** Faults that did not prevent the rendering. */
   warnings: Warning[];
   /** The files that the card names. The prerenderer doesn't know whether they exist. */
   references: Reference[];
@@ -144,7 +147,10 @@ export interface RenderedCard {
 
 /** The reason why something can't be rendered, for the card's author. */
 export interface ErrorDocument {
-  /** 503 if another sandbox should try again. All others are the card's own fault. */
+  /**
+   * 503 if the reindex should try again in another sandbox. Any other status is the card's own
+   * fault.
+   */
   status: number;
   title: string;
   message: string;
@@ -154,7 +160,7 @@ export interface ErrorDocument {
   card?: string;
   /** The field that can't be read, as a path inside the card's document: `addresses.0.city`. */
   field?: string;
-  /** The module that the error is about, if it is about one. */
+  /** The module that the error is about, if any. */
   module?: string;
   /** The line of that module's source, from 1. */
   line?: number;
@@ -162,7 +168,7 @@ export interface ErrorDocument {
   dependencies?: ErrorDocument[];
 }
 
-/** The host's requests to its sandbox; texts are lines that the host has read. */
+/** The host's requests to its sandbox. `task` and `supply` are lines from stdin. */
 export type Ask =
   | { ask: "prepare"; task: string; unavailable: Record<string, ErrorDocument> }
   | { ask: "rest" }
@@ -171,10 +177,13 @@ export type Ask =
   /** The answer to `needs`; the only request that may be sent while another is pending. */
   | { ask: "supply"; supply: string };
 
-/** The sandbox's messages to its host. Starting, and every request but `supply`, ends in one `result`. */
+/**
+ * The sandbox's messages to its host. The start, and every request except `supply`, ends in one
+ * `result`.
+ */
 export type Tell =
   | { tell: "started" }
-  /** Starting has failed; sent instead of its result. */
+  /** The start has failed. This message replaces its `result`. */
   | { tell: "failed"; message: string }
   | { tell: "importing"; module: string; own: boolean }
   | { tell: "imported" }

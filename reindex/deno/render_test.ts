@@ -1,4 +1,4 @@
-/** Rendering as the reindex sees it: one request in, one answer a card. */
+/** Tests the rendering of cards: the host gets one task and answers each card. */
 import * as assert from "./assert.ts";
 import {
   BASE_URL,
@@ -57,7 +57,7 @@ const ada = doc("./person", "Person", { name: "Ada" }, {
 const bob = doc("/mango/people/person.tsx", "Person", { name: "Bob" }, { "friends.0": "ada" });
 const LINKED = { [`${PEOPLE}ada`]: ada, [`${PEOPLE}bob`]: bob };
 
-Deno.test("a card is rendered in every format, with its search document and its links", async () => {
+Deno.test("a result has every format, the search document and the links", async () => {
   const answer = await run(FILES, cardsTask({ hello }, LINKED));
   assert.equal(answer.code, 0);
   assert.equal(answer.responses.at(-1), { type: "done" });
@@ -109,7 +109,7 @@ Deno.test("a card is rendered in every format, with its search document and its 
   assert.ok(ms > 0);
 });
 
-Deno.test("links to cards of another realm lead to where that is published", async () => {
+Deno.test("links to cards of another realm have its published address", async () => {
   const kept = doc("./person", "Person", { name: "Ada" }, { "friends.0": "./bob" });
   const task = {
     ...cardsTask({ hello }, { [`${PEOPLE}ada`]: kept, [`${PEOPLE}bob`]: bob }),
@@ -121,19 +121,20 @@ Deno.test("links to cards of another realm lead to where that is published", asy
   const published = "http://people.localhost:4201/ada";
   assert.match(html.isolated, new RegExp(`<a href="${published}">${published}</a>`));
   assert.match(html.head, new RegExp(`<link rel="canonical" href="${BLOG}hello"/>`));
-  // Only the page's link has the published address: what is read and found has the card's own URL.
+  // Only links in the page have the published address. The search document and the list of links
+  // have the card's own URL.
   assert.equal((search.author as { id: string }).id, `${PEOPLE}ada`);
   assert.equal(links.sort(), [`${PEOPLE}ada`, `${PEOPLE}bob`]);
 });
 
-Deno.test("links in a circle end in a short form", async () => {
+Deno.test("links in a circle end with the format atom", async () => {
   const { html } = rendered(byPath(await run(FILES, cardsTask({ hello }, LINKED))).hello);
   const atom = `<span class="rb-embed rb-embed-atom" data-card-type="Person">` +
     `<a class="rb-atom" href="${PEOPLE}ada">Ada</a></span>`;
   assert.ok(html.isolated.includes(`<b>Bob${atom}</b>`), html.isolated);
 });
 
-Deno.test("a root-relative import means the public origin, and gets nothing that is not there", async () => {
+Deno.test("a root-relative import is resolved against the public origin", async () => {
   const files = {
     ...FILES,
     [`${BLOG}writer.js`]: `import { Person } from "/mango/people/person";
@@ -154,12 +155,12 @@ Deno.test("a root-relative import means the public origin, and gets nothing that
   assert.match(failed(cards.stranger).message, /4201\/mango\/diary\/secret\.js/);
 });
 
-Deno.test("a module knows itself by its public URL", async () => {
+Deno.test("the import.meta.url of a module is its public URL", async () => {
   const answer = await run(FILES, cardsTask({ hello }, LINKED));
   assert.match(rendered(byPath(answer).hello).html.isolated, new RegExp(`<i>${BLOG}post.tsx</i>`));
 });
 
-Deno.test("a linked card that is missing or broken does not take the card down", async () => {
+Deno.test("a card is rendered if a linked card is missing or broken", async () => {
   const post = (author: string) => doc("./post", "Post", { title: "T" }, { author });
   const answer = await run(
     {
@@ -185,7 +186,7 @@ Deno.test("a linked card that is missing or broken does not take the card down",
   assert.match(rendered(cards.bad).html.isolated, /rb-unavailable.*bad-card <small>unavailable/);
 });
 
-Deno.test("cards of @realm/base need no module of their own", async () => {
+Deno.test("cards with types of @realm/base need no module of a realm", async () => {
   const cards = byPath(
     await run(
       {},
@@ -200,7 +201,7 @@ Deno.test("cards of @realm/base need no module of their own", async () => {
   assert.equal(rendered(cards.realm).search.iconURL, `${BLOG}i.svg`);
 });
 
-Deno.test("every kind of broken card has an error of its own, and the others are rendered", async () => {
+Deno.test("each kind of broken card has its own error, others are rendered", async () => {
   const module = (body: string) =>
     `import { Card, computed, linksTo, number, string } from "@realm/base";${body}`;
   const files = {

@@ -1,4 +1,4 @@
-/** Cards and modules that are large, many or in a circle: each is rendered, or has its own error. */
+/** Tests large, many and circular cards and modules: each is rendered or has its own error. */
 import type { CardDocument } from "@realm/base";
 import * as assert from "./assert.ts";
 import { BLOG, byPath, cardsTask, doc, failed, rendered, run } from "./testing.ts";
@@ -11,7 +11,7 @@ const GOOD =
       card.all.map((one) => h(Embed, { card: one, format: "atom" })));
   }`;
 
-Deno.test("a card of 512 KiB and a card with 5,000 links are rendered like any other", async () => {
+Deno.test("a card of 512 KiB and a card with 5,000 links are rendered", async () => {
   const many = Array.from({ length: 5_000 }, (_, index) => index);
   const task = cardsTask(
     {
@@ -28,7 +28,7 @@ Deno.test("a card of 512 KiB and a card with 5,000 links are rendered like any o
   rendered(cards.circle);
 });
 
-Deno.test("fifty modules that import each other in a circle define their cards", async () => {
+Deno.test("cards of fifty modules that import each other are rendered", async () => {
   const files = Object.fromEntries(Array.from({ length: 50 }, (_, index) => [
     `${BLOG}m${index}.js`,
     `import { Card, linksTo, string } from "@realm/base";
@@ -66,7 +66,7 @@ Deno.test("a circle of classes that extend each other is an error, not a hang", 
   rendered(cards.good);
 });
 
-Deno.test("1,000 cards with the same error each have it, and cost one import and one process", async () => {
+Deno.test("1,000 cards of a broken module get its error from one process", async () => {
   const bad = Array.from({ length: 1_000 }, (_, i) => [`bad${i}`, doc("./bad", "Bad")]);
   const files = { [`${BLOG}good.js`]: GOOD, [`${BLOG}bad.js`]: `throw new Error("not today")` };
   const good = doc("./good", "Good", { title: "four" });
@@ -89,7 +89,7 @@ const CHAIN = `import { Card, linksTo, string } from "@realm/base";
     static isolated = ({ card }) => walk(card);
   }`;
 
-/** Cards 0 to `length`, each linked to the next; the last leads nowhere. */
+/** A chain of `length` cards. Each links to the next card, and the last links to a missing card. */
 function chain(length: number): Record<string, CardDocument> {
   return Object.fromEntries(Array.from({ length }, (_, i) => [
     `${BLOG}${i}`,
@@ -97,7 +97,7 @@ function chain(length: number): Record<string, CardDocument> {
   ]));
 }
 
-Deno.test("a card shows what its links lead to, however far, and nothing else is asked for", async () => {
+Deno.test("only the cards that a card shows are requested, at any depth", async () => {
   const linked = chain(40);
   linked[`${BLOG}other`] = doc("./chain", "Link1");
   const first = linked[`${BLOG}0`];
@@ -109,16 +109,16 @@ Deno.test("a card shows what its links lead to, however far, and nothing else is
   assert.equal(asked.sort(), card.links.sort());
 });
 
-Deno.test("a card whose links never end has an error, and the next one is rendered", async () => {
+Deno.test("a card that follows too many links fails, the next is rendered", async () => {
   const linked = chain(500);
   const task = cardsTask({ "0": linked[`${BLOG}0`], "490": linked[`${BLOG}490`] }, linked);
   const cards = byPath(await run({ [`${BLOG}chain.js`]: CHAIN }, task));
   assert.equal(failed(cards["0"]).status, 422);
-  assert.equal(failed(cards["0"]).title, "The card leads too far");
+  assert.equal(failed(cards["0"]).title, "The card follows too many links");
   rendered(cards["490"]);
 });
 
-Deno.test("what a render remembers of an attempt that was given up does not reach the page", async () => {
+Deno.test("values that an aborted render has cached don't reach the page", async () => {
   const files = {
     [`${BLOG}chain.js`]: CHAIN.replace("static isolated", "static embedded"),
     [`${BLOG}memo.js`]: `import { Card, linksTo } from "@realm/base";

@@ -1,17 +1,18 @@
 /**
- * One Worker that runs card code, as its host sees it: it handles one request at a time, under a time
- * limit. A busy Worker can't be stopped: Deno's `terminate()` leaves an endless loop running, and keeps
- * the connections of the process open. So a card that hangs its Worker ends the process.
+ * One Worker that runs card code, as its host sees it. It handles one request at a time, under a
+ * time limit. A busy Worker can't be stopped: Deno's `terminate()` leaves an endless loop running,
+ * and keeps the connections of the process open. So the host ends the whole process if a card
+ * hangs.
  *
- * The permissions given here protect the server. The globals that `worker.ts` removes are only the
- * second line of defence.
+ * The permissions in this module protect the server. The globals that `worker.ts` removes are only
+ * the second line of defence.
  */
 import type { Ask, Library, Tell } from "./protocol.ts";
 
 /** How long a Worker may take to start and to load `@realm/base`. */
 export const START_LIMIT_MS = 15_000;
 
-/** How long an idle Worker may take to answer. */
+/** The time limit for an idle Worker to answer. */
 const QUIET_LIMIT_MS = 1_000;
 
 export type Outcome =
@@ -35,7 +36,7 @@ export const PERMISSIONS: Deno.PermissionOptionsObject = {
 export class Sandbox {
   readonly #worker: Worker;
   readonly #port: MessagePort;
-  /** Outcomes that came before anybody waited for them. */
+  /** Outcomes that arrived before the host waited for them. */
   readonly #heard: Outcome[] = [];
   #settle: ((outcome: Outcome) => void) | null = null;
   #started = false;
@@ -66,8 +67,8 @@ export class Sandbox {
   }
 
   /**
-   * Ends an idle Worker. False if it is still busy or doesn't answer: then only the end of the process
-   * ends it.
+   * Ends an idle Worker. Returns false if the Worker is busy or doesn't answer: then only the end
+   * of the process ends it.
    */
   async end(): Promise<boolean> {
     this.ask({ ask: "rest" });

@@ -1,12 +1,12 @@
 /**
- * What a card module may try, by kind. Each attempt is an expression, or statements that return what they got.
+ * The attempts of card modules to leave the sandbox or to change other pages, by kind.
  *
- * `refused` attempts throw or come to nothing; `changes` attempts try to leave something behind that a
- * later card's page would show, and may seem to succeed.
+ * Each attempt is code that returns what it got. Attempts in `REFUSED` must throw. Attempts in
+ * `CHANGES` try to change the page of a later card, and may seem to succeed.
  */
 import { BLOG } from "./testing.ts";
 
-/** Kind, then name and code. Code that returns something has got out. */
+/** Attempts by kind and name. Code that returns a value has left the sandbox. */
 export const REFUSED: Record<string, Record<string, string>> = {
   "Node's modules": Object.fromEntries(
     [
@@ -150,7 +150,7 @@ export const REFUSED: Record<string, Record<string, string>> = {
     "waiting": `return Atomics.wait(new Int32Array(1), 0, 0, 1)`,
     "randomness": `return crypto.getRandomValues(new Uint8Array(1))`,
   },
-  "where it lies": {
+  "paths of the server": {
     "in a stack": `try { null.x } catch (e) { if (/file:|reindex|node_modules|\\/home|\\/work/
       .test(e.stack ?? "")) return e.stack } throw "nothing"`,
     "in a stack of the library": `try { markdown().read() } catch (e) {
@@ -273,7 +273,7 @@ export const CHANGES: Record<string, Record<string, string>> = {
     "formatDate": `const { formatDate } = await import("@realm/base");
       Object.getPrototypeOf(new Intl.DateTimeFormat()).format = () => "evil"; formatDate.x = 1`,
   },
-  "whatever can be reached": {
+  "all reachable objects": {
     "from the global scope": `spoil(globalThis)`,
     "from the card library": `spoil(await import("@realm/base"))`,
     "from the library's modules":
@@ -315,7 +315,9 @@ export const TEMPLATES: Record<string, string> = {
     await null; spoil(globalThis) } })(); return null }`,
 };
 
-/** What the attempts share: tries to write to whatever an object leads to. */
+/**
+ * A function for the attempts that tries to change every object that is reachable from an object.
+ */
 export const SPOIL = `
   function spoil(root, seen = new Set(), depth = 0) {
     if (root === null || (typeof root !== "object" && typeof root !== "function")) return;

@@ -1,6 +1,7 @@
 /**
- * The walls around card code. The attempts of `sandbox_attempts.ts` are made as an author would make
- * them, in modules of cards; what they got, and what a later card's page shows, tells how they went.
+ * Tests that card code can't leave its sandbox or change other pages. Card modules make the
+ * attempts of `sandbox_attempts.ts`. The tests check what the attempts got, and what a later card's
+ * page shows.
  */
 import * as assert from "./assert.ts";
 import { CHANGES, REFUSED, SPOIL, TEMPLATES } from "./sandbox_attempts.ts";
@@ -21,7 +22,7 @@ const HEAD = `
   import { Card, Embed, Markdown, formatDate, date, linksTo, markdown, string } from "@realm/base";
   import { Component, Fragment, h } from "preact";`;
 
-/** A module that makes an attempt when it is loaded, and shows what it got. */
+/** A module that makes an attempt when it is loaded, and whose card shows the outcome. */
 function tries(attempt: string): string {
   return `${HEAD} ${SPOIL}
     let outcome;
@@ -37,7 +38,7 @@ function tries(attempt: string): string {
     }`;
 }
 
-/** A card that uses all that a page is made of. */
+/** A module of a card type whose page uses most features of the card library. */
 const LATER = `${HEAD}
   export const mood = { now: "calm" };
   export class Later extends Card {
@@ -58,7 +59,10 @@ const later = doc("./later", "Later", {
 }, { next: "./two" });
 const TWO = doc("@realm/base", "RealmConfig", { name: "two" });
 
-/** Renders modules that attempt something, and after them a card; answers the outcomes and that card. */
+/**
+ * Renders cards of modules that make attempts, and then a later card. Returns the outcomes and the
+ * later page.
+ */
 async function attempt(modules: string[]) {
   const files: Files = { [`${BLOG}later.js`]: LATER };
   modules.forEach((code, at) => files[`${BLOG}try${at || ""}.js`] = code);
@@ -84,23 +88,24 @@ function shown(response: ReturnType<typeof byPath>[string]): string {
   return rendered(response).html.atom.slice("<p>".length, -"</p>".length);
 }
 
-Deno.test("there are a hundred attempts of ten kinds at least", () => {
+Deno.test("there are at least a hundred attempts of at least ten kinds", () => {
   const kinds = [...Object.values(REFUSED), ...Object.values(CHANGES), TEMPLATES];
   assert.ok(kinds.length >= 10);
   assert.ok(kinds.flatMap((kind) => Object.keys(kind)).length >= 100);
 });
 
-Deno.test("an attempt that nothing forbids is seen to succeed, and a page that is spoilt is seen", async () => {
+Deno.test("the helpers detect a successful attempt and a changed page", async () => {
   const { outcomes } = await attempt([tries("return 1 + 1")]);
   assert.equal(shown(outcomes[0]), "GOT 2");
-  // What a module hands out to be changed, others can change: that is between modules of one realm.
+  // Other modules can change a mutable object that a module exports. This affects only modules of
+  // one realm.
   const spoils = tries(`const { mood } = await import("./later.js"); mood.now = "evil"`);
   assert.ok((await attempt([spoils])).later !== UNTOUCHED);
 });
 
 for (const [kind, attempts] of Object.entries(REFUSED)) {
-  Deno.test(`card code gets nothing out of: ${kind}`, async () => {
-    // The first of them knows its own address.
+  Deno.test(`card code gets nothing from: ${kind}`, async () => {
+    // An attempt that uses `import.meta.url` expects the URL of the first module, `try.js`.
     for (const [name, code] of Object.entries(attempts)) {
       const { outcomes: [outcome] } = /import\.meta\.url/.test(code)
         ? await attempt([tries(code)])
@@ -117,14 +122,14 @@ for (const [kind, attempts] of Object.entries(REFUSED)) {
 }
 
 for (const [kind, attempts] of Object.entries(CHANGES)) {
-  Deno.test(`card code changes nothing of a later page by: ${kind}`, async () => {
+  Deno.test(`card code can't change a later page through: ${kind}`, async () => {
     const { outcomes, later } = await attempt(Object.values(attempts).map(tries));
     for (const outcome of outcomes) rendered(outcome);
     assert.equal(later, UNTOUCHED);
   });
 }
 
-Deno.test("templates change nothing of a later page, whatever they get hold of", async () => {
+Deno.test("templates can't change a later page through their objects", async () => {
   const modules = Object.values(TEMPLATES).map((template) =>
     `${HEAD} ${SPOIL}
     export class Try extends Card {
@@ -143,10 +148,10 @@ for (
     ["a package", `import "npm:is-number@7.0.0";`],
     ["Node's own modules", `import "node:fs";`],
     ["data", `import "data:text/javascript,1";`],
-    ["something to export", `export * from "node:vm";`],
+    ["node:vm for a re-export", `export * from "node:vm";`],
   ]
 ) {
-  Deno.test(`card code can't import ${what} by a declaration`, async () => {
+  Deno.test(`card code can't import ${what} with a declaration`, async () => {
     const task = cardsTask({ try: doc("./try", "Try") });
     const card = byPath(await run({ [`${BLOG}try.js`]: statement }, task)).try;
     const { status, message } = failed(card);
@@ -155,7 +160,7 @@ for (
   });
 }
 
-Deno.test("the sandbox's permissions refuse everything by themselves", async () => {
+Deno.test("the Worker's permissions alone refuse all access", async () => {
   const attempts = [
     `Deno.readTextFileSync("/etc/hostname")`,
     `(await import("node:fs")).readFileSync("/etc/hostname")`,
@@ -186,7 +191,7 @@ Deno.test("the sandbox's permissions refuse everything by themselves", async () 
   for (const outcome of outcomes) assert.match(outcome, /Requires \w+ (import )?access|NotCapable/);
 });
 
-Deno.test("a module can't change a type of another that it imports", async () => {
+Deno.test("a module can't change a card type that it imports", async () => {
   const modules = [
     `const { Later } = await import("./later.js"); Later.isolated = () => "evil"`,
     `const { Later } = await import("./later.js"); Later.fields.title.read = () => "evil"`,
@@ -197,7 +202,7 @@ Deno.test("a module can't change a type of another that it imports", async () =>
   assert.equal((await attempt(modules)).later, UNTOUCHED);
 });
 
-Deno.test("a type is named by its own module, whoever else exports it", async () => {
+Deno.test("a type's key has its own module, even if another re-exports it", async () => {
   const files = {
     [`${BLOG}later.js`]: LATER,
     [`${BLOG}a.js`]:
@@ -209,7 +214,7 @@ Deno.test("a type is named by its own module, whoever else exports it", async ()
   assert.equal(search._types, [`${BLOG}later/Later`, "@realm/base/Card"]);
 });
 
-Deno.test("an import of another phase is refused and ends nothing", async () => {
+Deno.test("an `import source` is refused and other cards are rendered", async () => {
   const files = {
     [`${BLOG}x.js`]: "export default 1",
     [`${BLOG}odd.js`]: `import source x from "./x.js"; ${tries("return 1")}`,
@@ -221,7 +226,7 @@ Deno.test("an import of another phase is refused and ends nothing", async () => 
   rendered(cards.try);
 });
 
-Deno.test("a module has one instance, whatever fails beside it", async () => {
+Deno.test("a module has one instance even if another importer fails", async () => {
   const code = `
     export const once = globalThis.Object.freeze({});`;
   const files = {
@@ -238,7 +243,7 @@ Deno.test("a module has one instance, whatever fails beside it", async () => {
   assert.equal(shown(tried), "GOT one");
 });
 
-Deno.test("card code can't write to stdout, where the host answers", async () => {
+Deno.test("card code can't write to the stdout of the host", async () => {
   const forged = JSON.stringify({ type: "card", url: `${BLOG}try`, html: {}, forged: true });
   const files = {
     [`${BLOG}try.js`]: tries(`console.log(${JSON.stringify(forged)}); return "logged"`),
@@ -250,7 +255,7 @@ Deno.test("card code can't write to stdout, where the host answers", async () =>
   assert.equal(types, ["card", "done"]);
 });
 
-Deno.test("the nonce is nowhere in what card code can look at", async () => {
+Deno.test("no object that card code can reach has the nonce", async () => {
   const code = tries(`
     const seen = new Set(); const texts = [];
     const look = (o, depth) => {
@@ -269,7 +274,7 @@ Deno.test("the nonce is nowhere in what card code can look at", async () => {
   assert.equal(shown(byPath(answer).try), "GOT looked");
 });
 
-Deno.test("an unhandled rejection costs neither its card nor the next one", async () => {
+Deno.test("a card with an unhandled rejection and the next are rendered", async () => {
   const files = { [`${BLOG}try.js`]: tries(`Promise.reject(new Error("loose")); return 1;`) };
   const tried = doc("./try", "Try");
   const cards = byPath(await run(files, cardsTask({ one: tried, two: tried })));

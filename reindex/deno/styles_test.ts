@@ -1,4 +1,4 @@
-/** The styles of cards go along with them into the pages that show them. */
+/** Tests that a page has the styles of all cards that it shows. */
 import * as assert from "./assert.ts";
 import { BASE_URL, BLOG, byPath, cardsTask, doc, PEOPLE, rendered, run } from "./testing.ts";
 
@@ -40,7 +40,7 @@ const people = (...paths: string[]) =>
 const sheetsIn = (head: string) =>
   [...head.matchAll(/<style>(.*?)<\/style>/gs)].map(([, css]) => css);
 
-Deno.test("a page has the styles of every card that it shows, once each, ancestors first", async () => {
+Deno.test("a page has each shown card's styles once, those of ancestors first", async () => {
   const task = cardsTask(
     { crew: doc("./crew.js", "Crew", {}, people("0", "1", "2", "3")) },
     LINKED,
@@ -65,7 +65,7 @@ Deno.test("a page has the styles of every card that it shows, once each, ancesto
   assert.doesNotMatch(html.head, /card\.css.*card\.css/);
 });
 
-Deno.test("the default templates' styles come along where one is shown, whatever the realm's stylesheet", async () => {
+Deno.test("a page with a default template links its styles before the realm's", async () => {
   const task = cardsTask({
     crew: doc("./crew.js", "Crew", {}, people("0")),
     plain: doc("./crew.js", "Plain", {}, people("0")),
@@ -80,7 +80,7 @@ Deno.test("the default templates' styles come along where one is shown, whatever
   assert.match(plain, /theme\.css/);
 });
 
-Deno.test("no style is left over from another card", async () => {
+Deno.test("a page has no styles of an earlier card", async () => {
   const task = cardsTask({
     first: doc("./crew.js", "Crew", {}, people("0", "1")),
     second: doc("./crew.js", "Crew"),
@@ -89,7 +89,7 @@ Deno.test("no style is left over from another card", async () => {
   assert.equal(sheetsIn(html.head).length, 1, html.head);
 });
 
-Deno.test("url() in a type's styles is relative to the module, wherever the card is shown", async () => {
+Deno.test("url() in a type's styles is relative to the type's module", async () => {
   const css = `a { background: url(./a.png), url( "../b c.png" ) , url('/c.svg?x#y'); }
     b { mask: url(#here), url(data:image/png;base64,x), url(http://h.example/d.png) }
     /* url(./comment.png) */ i::after { content: "url(./text.png)" } u { cursor: url() }`;
@@ -132,7 +132,8 @@ Deno.test("url() in a type's styles is relative to the module, wherever the card
       "url()",
     ]
   ) assert.ok(sheets.includes(url), `${url} in ${sheets}`);
-  // The styles of one type are one sheet, whether the page's own card has them or an embedded one.
+  // A type has one style sheet, whether it is the type of the page's own card or of an embedded
+  // card.
   const keys = [...html.isolated.matchAll(/data-styles="([^"]*)"/g)].map(([, each]) => each);
   for (const key of keys[0].split(" ")) assert.ok(sheets.includes(key), key);
 });

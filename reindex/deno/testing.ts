@@ -1,6 +1,6 @@
 /**
- * What the prerenderer's tests share: realms as texts by URL, and the host as a process with the same
- * permissions as in production.
+ * Helpers of the prerenderer's tests: a realm's files as texts by URL, and a host process with the
+ * same permissions as in production.
  */
 import type { CardDocument } from "@realm/base";
 import type {
@@ -31,7 +31,10 @@ export const NONCE = "nonce-that-card-code-never-learns:";
 /** Files by public URL; a module is written as the JavaScript that it is transpiled to. */
 export type Files = Record<string, string>;
 
-/** What importing a URL gives, as the reindex would have read it. "406" is refused by the transpiler. */
+/**
+ * The source at a URL, as the reindex would read it. The text "406" is a module that the transpiler
+ * refuses.
+ */
 function sourceOf(url: string, files: Files): Source {
   if (url in files) {
     if (files[url] === "406") return refused(url, 406, "The module can't be transpiled", "no TSX");
@@ -85,14 +88,17 @@ export type CardResponse =
 export interface Run {
   responses: Answer[];
   stdout: string;
-  /** The modules that were asked for. */
+  /** The modules that the host requested. */
   asked: string[];
   /** The exit code of the last process. */
   code: number;
   processes: number;
 }
 
-/** Starts the host as the reindex does, and writes it one request. What is linked stays for later. */
+/**
+ * Starts the host as the reindex does, and sends it a request and a task. Linked cards are sent
+ * only when the host needs them.
+ */
 export async function startHost(
   task: CardsTask | DefinitionsTask,
   timeLimitMs = 20_000,
@@ -144,7 +150,9 @@ export function line(value: unknown): Uint8Array {
   return new TextEncoder().encode(JSON.stringify(value) + "\n");
 }
 
-/** Runs a task to its end as the reindex does, in a new process after each that stopped. */
+/**
+ * Runs a task to its end as the reindex does: after a process has stopped, a new process continues.
+ */
 export async function run(
   files: Files,
   task: CardsTask | DefinitionsTask,
@@ -172,8 +180,8 @@ export async function run(
 }
 
 /**
- * One process; stdin stays open, because that is what keeps the host alive. Documents are given out
- * when they are asked for.
+ * Runs a task in one process, and supplies documents and modules when the host needs them. Stdin
+ * stays open, because the host exits when it is closed.
  */
 export async function runOnce(
   files: Files,
@@ -196,7 +204,7 @@ export async function runOnce(
       await host.writer.write(line(supply));
     }
     answered = asked.length;
-    // It could do another task.
+    // The host waits for another task until stdin is closed.
     if (responsesIn(stdout).some(({ type }) => type === "done")) await host.writer.close();
   }
   const { code } = await host.status;
@@ -204,7 +212,7 @@ export async function runOnce(
   return { stdout, code };
 }
 
-/** The answers that are whole. */
+/** The complete answers in a host's output. */
 export function responsesIn(stdout: string): Answer[] {
   const lines = stdout.slice(0, stdout.lastIndexOf("\n") + 1).split("\n")
     .filter((line) => line.startsWith(NONCE))
@@ -262,13 +270,13 @@ export function byPath({ responses }: Run): Record<string, CardResponse> {
   );
 }
 
-/** A card's answer that must not be an error. */
+/** Returns a card's answer; throws if it is an error. */
 export function rendered(response: CardResponse | undefined) {
   if (!response || "error" in response) throw new Error(JSON.stringify(response));
   return response;
 }
 
-/** A card's answer that must be an error. */
+/** Returns the error in a card's answer; throws if there is none. */
 export function failed(response: CardResponse | undefined) {
   if (!response || !("error" in response)) throw new Error(JSON.stringify(response));
   return response.error;

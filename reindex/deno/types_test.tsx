@@ -1,4 +1,4 @@
-/** What `deno check` finds in card modules. These lines are the test; nothing needs to run. */
+/** Tests the types of card modules. `deno check` is the test: the code needn't run. */
 import {
   Card,
   type CardOf,
@@ -34,18 +34,18 @@ class Post extends Card {
     places: containsMany(() => Address),
     length: computed((card) => card.title.length as number),
     shout: computed((card: { title: string }) => card.title.toUpperCase()),
-    // @ts-expect-error A misspelt field is found where the parameter says which fields there are.
+    // @ts-expect-error A misspelt field is an error if the parameter's type lists the fields.
     wrong: computed((card: { title: string }) => card.titel),
   };
   static isolated = this.template(({ card, realm }) => (
     <article>
       {card.title.trim()} {card.tags.join()} {card.author?.posts[0].title} {card.place?.city}
       {card.places[0].city} {card.length.toFixed()} {card.shout.trim()} {realm.name}
-      {/* @ts-expect-error A misspelt field is found. */}
+      {/* @ts-expect-error A misspelt field is an error. */}
       {card.titel}
-      {/* @ts-expect-error A misspelt field of a linked card as well. */}
+      {/* @ts-expect-error A misspelt field of a linked card is an error. */}
       {card.author?.nam}
-      {/* @ts-expect-error A link may lead nowhere. */}
+      {/* @ts-expect-error The linked card may be missing. */}
       {card.author.name}
     </article>
   ));

@@ -1,8 +1,8 @@
 /**
  * The sandbox: loads card modules, renders cards, builds definitions.
  *
- * Everything here shares its global scope with card code. So it holds no secret, and its host uses an
- * answer only for the card that it has asked for.
+ * This module shares its global scope with card code. So it holds no secret, and the host uses an
+ * answer only for the card that it has requested.
  */
 import { Cards } from "./cards.ts";
 import { define } from "./definitions.ts";
@@ -13,11 +13,13 @@ import type { Base } from "./modules.ts";
 import { type Exports, forCards, forLibrary } from "./packages.ts";
 import type { Ask, Library, Result, Supply, Task, Tell } from "./protocol.ts";
 
-// Taken before any card code could put something else in their place.
+// Saved before card code runs, because card code could replace these functions.
 const { parse, stringify } = JSON;
 const now = performance.now.bind(performance);
 
-/** Returns a function that waits until pending work, such as a card has left behind, has run. */
+/**
+ * Returns a function that waits until pending tasks, for example those of the last card, have run.
+ */
 function ticker(): () => Promise<unknown> {
   const { port1, port2 } = new MessageChannel();
   return () =>
@@ -27,7 +29,7 @@ function ticker(): () => Promise<unknown> {
     });
 }
 
-/** Loads the card library, and freezes it with all else that card modules share. */
+/** Loads the card library, and freezes it together with everything else that card modules share. */
 async function loadLibrary(loader: Loader, { sources }: Library): Promise<void> {
   loader.supply(sources);
   const shared: Exports[] = [...Object.values(forCards)];
@@ -109,7 +111,7 @@ addEventListener("message", async (event: MessageEvent) => {
     tell({ tell: "result", ms: now() - from, json });
   }
 
-  // The host asks for several cards ahead; they are rendered one after another.
+  // The host requests several cards ahead; they are rendered one after another.
   let last = Promise.resolve();
   port.onmessage = ({ data: ask }: MessageEvent<Ask>) => {
     if (ask.ask === "supply") supply?.(parse(ask.supply));

@@ -1,7 +1,8 @@
-"""The form of a search query, and its errors with their positions.
+"""Parses search queries, and reports their errors with positions.
 
-A query is JSON, or the same written into a URL (`filter[eq][title]=Home&page[size]=10`), where all
-values are text and are converted to the types of their fields.
+A query is JSON, or the same structure in a URL's query string
+(`filter[eq][title]=Home&page[size]=10`). In a URL all values are text, which is converted to the
+types of the fields.
 """
 
 import json
@@ -74,7 +75,7 @@ class Range(_Part):
 
 
 class Filter(_Part):
-    """Conditions, all of which must hold. If `on` is given, they are about cards of that type."""
+    """Conditions, all of which must hold. If `on` is given, they apply to cards of that type."""
 
     CONDITIONS: ClassVar = (
         "type", "any", "every", "not", "eq", "contains", "in", "range", "matches",
@@ -110,7 +111,7 @@ class Page(_Part):
 
 
 class Query(_Part):
-    """A search."""
+    """A search query: a filter, sort keys and a page."""
 
     filter: Filter | None = None
     sort: Annotated[list[Sort], Field(max_length=10)] = []
@@ -181,7 +182,7 @@ def _parsed(value: Any) -> Query:
         steps = [step for step in fault["loc"] if step != "[key]"]
         why = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
-            why = "is not known in this place"
+            why = "is not known here"
         raise InvalidQuery(pointer_to(*steps), why) from error
 
 
@@ -191,7 +192,7 @@ def _check(value: Any, depth: int, steps: tuple[object, ...]) -> None:
         raise InvalidQuery(pointer_to(*steps[:6]), f"filters nest {MAX_DEPTH} deep at most")
     if isinstance(value, str):
         if not is_storable(value):
-            raise InvalidQuery(pointer_to(*steps), "has a character that no text can have")
+            raise InvalidQuery(pointer_to(*steps), "has a character that can't be stored")
     elif isinstance(value, dict):
         for key, each in value.items():
             _check(key, depth, steps)

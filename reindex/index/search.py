@@ -21,7 +21,7 @@ from reindex.index.query import (
 )
 from reindex.index.search_sql import Compiler, Known
 
-#: A search that takes longer is cancelled. Unit: milliseconds.
+#: The time limit of a search, in milliseconds. A search that exceeds it is cancelled.
 TIME_LIMIT_MS = 5000
 
 
@@ -34,9 +34,9 @@ class SearchTimeout(Exception):
 
 @dataclass(frozen=True)
 class SearchResult:
-    """One page of results: the paths of cards, without `.json`, and the number on all pages.
+    """One page of results: the paths of cards, without `.json`. `total` counts all pages.
 
-    `generation` is the index's."""
+    `generation` is the generation of the index."""
 
     generation: int
     total: int

@@ -25,7 +25,8 @@ from reindex.index.words import ts_query
 from reindex.reading.references import BASE_MODULE, card_at, joined, resolve_module
 
 Steps: TypeAlias = tuple[object, ...]
-#: From a module's URL and an export's name to the definition of that card type; None if it is none.
+#: Returns the definition of the card type that the module at a URL exports under a name; None if
+#: there is no such type.
 Known: TypeAlias = Callable[[str, str], dict[str, Any] | None]
 
 _TRUE, _FALSE = sql.SQL("TRUE"), sql.SQL("FALSE")
@@ -97,8 +98,8 @@ class Compiler:
     def _somewhere(
         self, name: str, on: str | None, at: Steps, make: Callable[[FieldPlace], sql.Composable]
     ) -> sql.Composable:
-        """A condition that holds if `make` does at any path where the types have the field. Raises
-        InvalidQuery if the value is invalid at every path."""
+        """A condition that holds if the condition of `make` holds at any path where the types have
+        the field. Raises InvalidQuery if the value is invalid at every path."""
         self._count(at)
         made: list[sql.Composable] = []
         wrong: InvalidQuery | None = None
@@ -135,7 +136,8 @@ class Compiler:
         ).format(path=sql.Literal(f"{place.jsonpath}[*]"), text=sql.Literal(value))
         if not place.plain:
             return anywhere
-        # Every card of the realm is looked at; this takes less than half the time of a path.
+        # Postgres checks every card of the realm. This condition takes less than half the time of a
+        # JSON path.
         return sql.SQL(
             "(COALESCE(strpos(lower(c.search ->> {name}), lower({text})), 0) > 0"
             " AND jsonb_typeof(c.search -> {name}) = 'string')"
@@ -167,7 +169,7 @@ class Compiler:
     # --- sorting ---
 
     def order(self, query: Query) -> sql.Composable:
-        """The sort keys, separated by commas; there is always one."""
+        """The sort keys, separated by commas; at least one."""
         keys = [
             self._sort_key(sort.by, sort.on, sort.direction, ("sort", number))
             for number, sort in enumerate(query.sort)
@@ -191,7 +193,7 @@ class Compiler:
     # --- types, fields, values ---
 
     def _type(self, ref: TypeRef, at: Steps) -> str:
-        """The key of a type. Raises InvalidQuery for one that doesn't exist."""
+        """The key of a type. Raises InvalidQuery if the type doesn't exist."""
         module = resolve_module(ref.module, self._realm_url)
         if module is not None:
             key = f"{_module_key(module)}/{ref.name}"
@@ -206,7 +208,7 @@ class Compiler:
 
     def _places(self, name: str, on: str | None, at: Steps) -> list[FieldPlace]:
         """The places of a field in the cards of a type, or of all types. Raises InvalidQuery if no
-        type has it."""
+        type has the field."""
         of = [each for each in self._types if on is None or on in each.keys]
         exact = [each for each in of if on is not None and each.keys[0] == on]
         places = {
@@ -276,7 +278,7 @@ _EXPECTED = {
 
 
 def _module_key(module: str) -> str:
-    """A module in the form of `typeKey` of `card_library/search.ts`."""
+    """The key of a module, in the form that `typeKey` of `card_library/search.ts` uses."""
     name = stem(module)
     return "@realm/base" if name == stem(BASE_MODULE) else name
 

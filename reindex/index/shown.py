@@ -18,14 +18,14 @@ TEXT_CONFIG = "simple"
 class Page:
     """A card's HTML by format, or its error document; neither if there is no such card.
 
-    With an error, the HTML is the last good one. `generation` is the index's; None if the realm has
-    no index yet.
+    With an error, the HTML is the last good HTML. `generation` is the generation of the index; None
+    if the realm has no index yet.
     """
 
     generation: int | None
     html: Mapping[str, str] | None = None
     error: Mapping[str, Any] | None = None
-    #: The generation that the HTML shows: an older one if it is the last good HTML.
+    #: The generation that the HTML shows, which is older if this is the last good HTML.
     shows: int | None = None
     #: The other realms whose code made the HTML.
     strangers: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ def failed_cards(realm_url: str, generation: int) -> dict[str, str]:
 
 
 def shown_cards(realm_urls: Iterable[str], paths: Iterable[str]) -> set[str]:
-    """Those of the given paths, without `.json`, that are cards in the index of any of the
+    """Returns those of the given paths (without `.json`) that are cards in the index of any of the
     realms."""
     wanted = list(paths)
     if not wanted:

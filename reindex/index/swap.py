@@ -1,8 +1,8 @@
 """Stores results batch by batch, and swaps them into the index all at once.
 
 A job's rows are invisible until its last batch is stored. Then one transaction shows them and
-deletes the old rows that they replace; rows that the job carries over stay in place. The index is
-not swapped if the job was superseded, or if visitors see a newer index, or another one than the
+deletes the old rows that they replace. Rows that the job carries over stay in place. The index is
+not swapped if the job was superseded, or if visitors see a newer index or an index other than the
 job's base.
 """
 
@@ -24,7 +24,7 @@ from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
 
 Status = ReindexJob.Status
 
-#: A summary names at most this many kinds of error. Further ones are only counted.
+#: The maximum number of kinds of error in a summary. Further kinds are only counted.
 MAX_KINDS = 50
 
 
@@ -61,7 +61,7 @@ def _store(job: ReindexJob, results: Iterable[dict[str, Any]]) -> tuple[int, int
                 _json(error),
                 _json(result.get("warnings") or None),
                 int(result.get("ms", 0)),
-                # As text, because psycopg would convert the elements one by one.
+                # This is text, because psycopg would convert the elements of a list one by one.
                 f"{{{','.join(map(str, result.get('made_from', [])))}}}",
                 bool(result.get("cacheable")) and error is None,
                 list(result.get("strangers", [])),
@@ -115,8 +115,8 @@ def _swap(job: ReindexJob) -> None:
         emit(index_swapped(job.realm_url))
         transaction.on_commit(lambda: _trace_landing(job), robust=True)
     elif job.base is not None and not _overtaken(job):
-        # Another index has replaced the base, and with it the rows that this job carried over. The
-        # caller enqueues the successor, which starts from the index that is shown.
+        # Another index has replaced the base, so the rows that this job carried over are gone. The
+        # caller enqueues the successor, which starts from the current index.
         job.next_generation = max(job.generation, job.next_generation or 0)
 
 
@@ -133,8 +133,8 @@ def _trace_landing(job: ReindexJob) -> None:
 
 
 def modules(job_id: int) -> list[str]:
-    """The modules that the cards of a finished job adopt from; none before the job is finished, so
-    that they are listed once and not for each batch."""
+    """The modules that the cards of a finished job adopt from. Empty before the job is finished, so
+    that the modules are listed once per job and not per batch."""
     with connection.cursor() as cursor:
         cursor.execute(sql.MODULES_OF_CARDS, [job_id])
         return [module for (module,) in cursor.fetchall()]
@@ -145,7 +145,7 @@ def _overtaken(job: ReindexJob) -> bool:
 
 
 def _summary(job: ReindexJob) -> dict[str, Any]:
-    """A summary of a job for people: a thousand cards with the same error are one entry."""
+    """A summary of a job for people: equal errors of any number of cards are one entry."""
     kinds = _kinds_of_error(job) if job.errors else []
     with connection.cursor() as cursor:
         cursor.execute(sql.REPLICAS_READ, {"job": job.pk})

@@ -1,9 +1,9 @@
 """Splits texts into words, for the index and for searches.
 
-Postgres would treat `north/south` as one word, and also every sentence in a language that is
-written without spaces. Here, words are separated by any character that is no letter, mark or digit.
-In writing without spaces, each character is a word, and so is each pair of neighbours. This needs
-no Postgres extension; the embedded Postgres has none for it.
+Postgres itself would treat `north/south` as one word, and would do so with a sentence that has no
+spaces. In this module, any character that is not a letter, mark or digit separates words. In
+scripts without spaces, each character is a word, and so is each pair of neighbouring characters.
+This works without a Postgres extension, which the embedded Postgres lacks.
 """
 
 import re
@@ -80,9 +80,9 @@ def _first_fitting(words: list[str]) -> Iterator[str]:
 
 
 def ts_query(text: str) -> str:
-    """A search text in the language of `to_tsquery`. All terms must occur; a term after `-` must
-    not; the words of a term in quotes, or joined by a sign, must follow each other; `or` between
-    terms makes them alternatives."""
+    """Converts a search text to the syntax of `to_tsquery`. A card must have all terms, but no term
+    that follows a `-`. The words of a term in quotes, or of a term such as `north/south`, must
+    follow each other. `or` between terms makes them alternatives."""
     groups: list[list[str]] = [[]]
     for minus, quoted, bare in _PART.findall(text):
         if bare.lower() == "or" and not minus:
@@ -95,7 +95,8 @@ def ts_query(text: str) -> str:
 
 
 def _wanted(words: _Words) -> str:
-    """The condition that a text has these words. Words with spaces must follow each other."""
+    """The condition that a text has these words. Words that are separated by spaces must follow
+    each other."""
     parts = [" <-> ".join(f"'{word}'" for word in words.spaced)] if words.spaced else []
     for run in words.runs:
         parts += [f"'{run[at : at + 2]}'" for at in range(max(1, len(run) - 1))]

@@ -1,4 +1,4 @@
-"""Batches: leased, rendered, finished. The last batch of a job swaps the index.
+"""Leases, releases and finishes batches. The last batch of a job swaps the index.
 
 Lock order: the batch first, then its job.
 """
@@ -27,17 +27,18 @@ from reindex.models import (
 
 
 def lease_batch(batch_id: int) -> ReindexBatch | None:
-    """Takes the lease of a batch; None if another worker has it, it is done, or its job ended."""
+    """Leases a batch; None if another worker has the lease, the batch is done, or its job has
+    ended."""
     now = timezone.now()
     with bookkeeping():
-        # A locked batch is being leased or finished by another worker.
+        # Another worker is leasing or finishing a batch that is locked.
         batch = (
             ReindexBatch.objects.free(now)
             .select_for_update(skip_locked=True)
             .filter(pk=batch_id, done=False)
             .first()
         )
-        # A second query, after the lock: a single statement would see an outdated job.
+        # `batch.job` is queried after the lock, because one joined query would see an outdated job.
         if batch is None or batch.job.status != Status.RENDERING:
             return None
         take_lease(batch)
@@ -45,8 +46,8 @@ def lease_batch(batch_id: int) -> ReindexBatch | None:
 
 
 def release(leased: ReindexBatch, error: object) -> None:
-    """Gives back a batch that could not be rendered. The sweeper sends a message, and a worker
-    takes the batch again. Does nothing if the caller has lost the lease."""
+    """Ends the lease of a batch that could not be rendered. The sweeper sends a message, and a
+    worker leases the batch again. Does nothing if the caller has lost the lease."""
     with transaction.atomic():
         batch = held_batch(leased)
         if batch is None:
@@ -62,10 +63,11 @@ def finish(
     batch: ReindexBatch, results: Iterable[dict[str, Any]], rest: Sequence[list[str]] = ()
 ) -> bool:
     """Stores a batch's results, and swaps the index if it is the job's last batch. Returns False if
-    the caller has lost the lease or the job has ended. `rest` lists paths that have no result yet:
-    each of its lists becomes a new batch.
+    the caller has lost the lease or the job has ended. `rest` has lists of paths without a result
+    yet: each list becomes a new batch.
 
-    All of this is one transaction: a batch that is rendered twice is stored once.
+    All of this is one transaction, so the results of a batch that is rendered twice are stored
+    once.
     """
     with transaction.atomic():
         if held_batch(batch) is None:
@@ -86,8 +88,8 @@ def finish(
 
 
 def end_lease_of_ended_job(batch: ReindexBatch) -> None:
-    """Ends the lease of a batch whose job has ended, so that the worker no longer counts as the
-    owner's. Does nothing if the caller has lost the lease."""
+    """Ends the lease of a batch whose job has ended, so that `turns` no longer counts the worker as
+    the owner's. Does nothing if the caller has lost the lease."""
     with bookkeeping():
         held = held_batch(batch)
         if held is not None:

@@ -1,9 +1,9 @@
 """Leases: a worker holds the job it plans, or the batch it renders, until its lease expires.
 
-Then another worker can take the next lease. Each lease has a random number. Plans, results and the
-end of a lease are accepted only with the number of the current lease. Some notes go by the job's id
-instead: which realms and addresses the job reads, and how much time it has lost. They only add to
-the job's row.
+After that, another worker can take the next lease. Each lease has a random number. A worker needs
+the number of the current lease to store a plan or results, and to end the lease. A worker adds
+pins, addresses and lost time to the job's row without a lease number, because these additions
+destroy no other worker's data.
 """
 
 import secrets
@@ -23,17 +23,17 @@ from reindex.models import (
 )
 
 MAX_ATTEMPTS = 5
-#: A batch that has just failed would most likely fail again within the same second.
+#: How long workers wait before they retry failed work, which would probably fail again at once.
 RETRIED_AFTER = timedelta(seconds=1)
 POSTPONED = timedelta(seconds=10)
-#: Lease numbers are below this: what a Postgres integer holds.
+#: Lease numbers are below this limit of a Postgres integer.
 MAX_NUMBER = 2**31
 
 
 @contextmanager
 def bookkeeping() -> Iterator[None]:
-    """A transaction that commits without waiting for the disk: if the database server crashes and
-    loses it, the job continues from the step before."""
+    """A transaction that commits without waiting for the disk. If a crash of the database server
+    loses the transaction, a worker repeats that step of the job."""
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL synchronous_commit = off")
@@ -58,8 +58,8 @@ def renew(leased: ReindexJob | ReindexBatch) -> bool:
 
 
 def postpone(leased: ReindexJob | ReindexBatch, why: object) -> None:
-    """Gives back a job or a batch to be tried again after POSTPONED; this attempt doesn't count.
-    Does nothing if the caller has lost the lease."""
+    """Ends the lease of a job or a batch, and lets workers retry it after POSTPONED. The attempt
+    isn't counted. Does nothing if the caller has lost the lease."""
     with transaction.atomic():
         held = held_job(leased) if isinstance(leased, ReindexJob) else held_batch(leased)
         if held is None:
@@ -71,8 +71,8 @@ def postpone(leased: ReindexJob | ReindexBatch, why: object) -> None:
 
 
 def held_batch(leased: ReindexBatch) -> ReindexBatch | None:
-    """The batch of a lease, locked in the caller's transaction; None if the lease was lost, or the
-    batch is done."""
+    """Locks and returns the batch of a lease, in the caller's transaction. None if the caller has
+    lost the lease, or the batch is done."""
     return (
         ReindexBatch.objects.select_for_update()
         .filter(pk=leased.pk, job=leased.job_id, done=False, lease_number=leased.lease_number)
@@ -81,8 +81,8 @@ def held_batch(leased: ReindexBatch) -> ReindexBatch | None:
 
 
 def held_job(leased: ReindexJob) -> ReindexJob | None:
-    """The job of a lease, locked in the caller's transaction; None if the lease was lost, or the
-    job was planned or has ended."""
+    """Locks and returns the job of a lease, in the caller's transaction. None if the caller has
+    lost the lease, or the job is no longer queued."""
     return (
         ReindexJob.objects.select_for_update()
         .filter(pk=leased.pk, status=Status.QUEUED, lease_number=leased.lease_number)
@@ -97,7 +97,7 @@ def take_lease(work: ReindexJob | ReindexBatch) -> None:
 
 
 def start_lease(work: ReindexJob | ReindexBatch) -> None:
-    """Gives a job or a batch its next lease; the caller saves it."""
+    """Sets the fields of the next lease on a job or a batch. The caller saves the row."""
     work.lease_until = timezone.now() + lease_time()
     work.lease_number = _new_number(work.lease_number)
     work.worker = worker_name()
@@ -105,18 +105,20 @@ def start_lease(work: ReindexJob | ReindexBatch) -> None:
 
 
 def end_lease(work: ReindexJob | ReindexBatch, rest: timedelta | None = None) -> None:
-    """Ends a lease, and lets no worker take the next one before `rest` has passed. The caller has
-    locked the row."""
+    """Ends a lease. With `rest`, no worker can take the next lease before that time has passed. The
+    caller has locked the row."""
     work.lease_until = None if rest is None else timezone.now() + rest
     work.lease_number = _new_number(work.lease_number)
-    # Until `rest` has passed, the row looks as if somebody worked on it.
+    # Until `rest` has passed, `lease_until` suggests that a worker holds the lease, so the name is
+    # cleared.
     work.worker = ""
     work.save()
 
 
 def _new_number(before: int) -> int:
-    """A number that no lease has had. It is random: a crash of the database may undo leases and the
-    creation of batches, and a counter, like a batch's key, would then be given out again."""
+    """A random number for the next lease. A crash of the database may undo the newest leases and
+    batches. A counter would then give an undone lease's number to a new lease, perhaps of a new
+    batch with the same key."""
     while (number := secrets.randbelow(MAX_NUMBER)) == before:
         pass
     return number
@@ -131,8 +133,8 @@ def lease_time() -> timedelta:
 
 
 def count_failure(job: ReindexJob, attempts: int, error: object) -> None:
-    """Records why a job, which the caller has locked, could not continue. After MAX_ATTEMPTS the
-    job fails, until the sweeper retries it."""
+    """Records in a job, which the caller has locked, why it could not continue. After MAX_ATTEMPTS
+    attempts the job fails, until the sweeper retries it."""
     job.error = str(error)
     if attempts >= MAX_ATTEMPTS:
         job.status, job.finished_at = Status.FAILED, timezone.now()

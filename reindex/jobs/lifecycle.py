@@ -1,4 +1,4 @@
-"""A job from its first lease to its batches: which realms it reads, at which generations."""
+"""Leases a job, plans which realms it reads at which generations, and creates its batches."""
 
 import json
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ from reindex.models import (
 )
 from reindex.reading.pins import UNREADABLE_GENERATION
 
-#: A job notes missing realms only while it has fewer pins than this.
+#: A job records missing realms only while it has fewer pins than this.
 MAX_SOUGHT = 500
 #: How long a worker waits for a realm's writers before it postpones the work.
 WRITERS_SECONDS = 2.0
@@ -45,9 +45,10 @@ WORTH_A_PROCESS = 250
 
 @dataclass(frozen=True)
 class Plan:
-    """A job's work: the files to look at, the generations to read, and what it carries over.
+    """A job's work: the files to render, the generations to read, and the cards to carry over.
 
-    `base` is the job whose index is kept for unchanged cards; None renders every card.
+    `base` is the job whose index keeps the unchanged cards. If it is None, the job renders every
+    card.
     """
 
     paths: list[str]
@@ -62,9 +63,8 @@ class Plan:
 
 
 def lease_job(job_id: int) -> ReindexJob | None:
-    """Takes the lease of a queued job. From then on later writes no longer change the job's
-    generation. None if another worker has the lease, or if the job was planned, has ended or isn't
-    due yet."""
+    """Leases a queued job. From then on later writes no longer change the job's generation. None if
+    another worker has the lease, or if the job is no longer queued or isn't due yet."""
     now = timezone.now()
     with bookkeeping():
         job = (
@@ -86,8 +86,8 @@ def lease_job(job_id: int) -> ReindexJob | None:
 
 def watch_realms(job: ReindexJob, pins: dict[str, int], addresses: dict[str, str]) -> None:
     """Stores which realms a job is about to read, and which realms' published addresses it depends
-    on. If one of them changes from here on, `enqueue` makes another job follow. Does nothing if the
-    caller has lost the lease."""
+    on. If one of them changes later, `enqueue` makes another job follow. Does nothing if the caller
+    has lost the lease."""
     with bookkeeping():
         ReindexJob.objects.filter(
             pk=job.pk, status=Status.QUEUED, lease_number=job.lease_number
@@ -97,9 +97,9 @@ def watch_realms(job: ReindexJob, pins: dict[str, int], addresses: dict[str, str
 def create_batches(
     leased: ReindexJob, plan: Plan, *, lease_first: bool = False
 ) -> list[ReindexBatch]:
-    """Cuts a queued job into batches and returns them; none if the caller has lost the lease, if
-    the job was planned or has ended, or if there is nothing to render: then it swaps the index.
-    With `lease_first` the caller gets the lease of the first."""
+    """Divides a queued job into batches and returns them. If there is nothing to render, swaps the
+    index and returns no batches. Also returns no batches if the caller has lost the lease or the
+    job is no longer queued. With `lease_first` the caller gets the lease of the first batch."""
     size = _batch_size(len(plan.paths))
     # Without batches this transaction swaps the index, which must reach the disk.
     with bookkeeping() if plan.paths else transaction.atomic():
@@ -132,8 +132,8 @@ def _batch_size(cards: int) -> int:
 
 
 def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
-    """Pins another realm for a job, and returns the generation that the job reads: the one that the
-    first of its batches met."""
+    """Pins another realm for a job. Returns the generation that the job reads: the first batch that
+    reads the realm sets it."""
     with connection.cursor() as cursor:
         named: dict[str, Any] = {"id": job_id, "url": realm_url, "generation": generation}
         cursor.execute(sql.PIN_REALM, named)
@@ -142,9 +142,10 @@ def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
 
 
 def note_missing(job_id: int, realm_urls: Iterable[str]) -> None:
-    """Notes that a job looked for realms that don't exist, in the same way as realms that it may
-    not read: if one of them becomes readable, another job follows. A job with `MAX_SOUGHT` pins or
-    more notes none; the realm's next job renders the cards again that looked for them."""
+    """Stores that a job looked for realms that don't exist. Missing realms are stored like realms
+    that the job may not read: if one becomes readable, another job follows. A job with `MAX_SOUGHT`
+    pins or more stores no missing realms. Then only the realm's next job renders the cards that
+    looked for them."""
     with connection.cursor() as cursor:
         cursor.execute(
             sql.NOTE_MISSING,
@@ -157,8 +158,8 @@ def note_missing(job_id: int, realm_urls: Iterable[str]) -> None:
 
 
 def note_address(job_id: int, realm_url: str, address: str) -> str:
-    """Stores the address of another realm's pages for a job, and returns the one that the job uses:
-    the address that the first of its batches stored."""
+    """Stores the address of another realm's pages for a job. Returns the address that the job uses:
+    the first batch that asks for it sets it."""
     with connection.cursor() as cursor:
         cursor.execute(sql.NOTE_ADDRESS, {"id": job_id, "url": realm_url, "address": address})
         row = cursor.fetchone()
@@ -166,19 +167,18 @@ def note_address(job_id: int, realm_url: str, address: str) -> str:
 
 
 def request_rerun(job_id: int) -> None:
-    """Makes another job follow this one: a realm that it reads changed while it was being
-    pinned."""
+    """Makes another job follow this one, because a realm changed while this job pinned it."""
     ReindexJob.objects.filter(pk=job_id).update(
         next_generation=Greatest(F("generation"), "next_generation")
     )
 
 
 class WritersBusy(Exception):
-    """A realm is being written to, so a job can't yet know which of its generations to read."""
+    """A transaction is changing a realm, so a job can't yet know which generation of it to read."""
 
 
 def wait_for_writers(realm_url: str) -> None:
-    """Waits for all transactions that are changing a realm or its published address to end. Raises
+    """Waits until all transactions that change a realm or its published address have ended. Raises
     WritersBusy after WRITERS_SECONDS."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
@@ -187,13 +187,14 @@ def wait_for_writers(realm_url: str) -> None:
                 cursor.execute(sql.WAIT_FOR_WRITERS, [lock_key(lock)])
     except DatabaseOperationalError as error:
         if isinstance(error.__cause__, LockNotAvailable):
-            message = f"{realm_url} is being written to for more than {WRITERS_SECONDS:g} s"
+            message = f"{realm_url} has been written to for more than {WRITERS_SECONDS:g} s"
             raise WritersBusy(message) from error
         raise
 
 
 def record_failure(leased: ReindexJob, error: object) -> None:
-    """Gives back a job that could not be planned; after MAX_ATTEMPTS it fails."""
+    """Ends the lease of a job that could not be planned. After MAX_ATTEMPTS attempts the job
+    fails."""
     with transaction.atomic():
         job = held_job(leased)
         if job is None:
@@ -203,10 +204,10 @@ def record_failure(leased: ReindexJob, error: object) -> None:
 
 
 def replace_job(leased: ReindexJob | ReindexBatch, why: object) -> None:
-    """Ends a job that lost access to a realm it had pinned, and queues another in its place. The
-    new job is due after QUIET, because a replica may not know of the lost access yet. After
-    MAX_ATTEMPTS the job fails instead. Does nothing if the caller has lost the lease of the job or
-    of its batch."""
+    """Ends a job that lost access to a realm it had pinned, and queues another job in its place.
+    The new job is due after QUIET, because a replica may not know of the lost access yet. After
+    MAX_ATTEMPTS attempts the job fails instead. Does nothing if the caller has lost the lease of
+    the job or of its batch."""
     with transaction.atomic():
         batch = None
         if isinstance(leased, ReindexJob):

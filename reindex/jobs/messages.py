@@ -1,4 +1,4 @@
-"""Celery messages. A message wakes a worker; the database rows say what the work is."""
+"""Sends Celery messages. A message wakes a worker; the database rows say what the work is."""
 
 import logging
 from math import ceil
@@ -18,7 +18,7 @@ WORK_TASK = "reindex.tasks.work"
 
 
 def send_when_due() -> None:
-    """Sends delayed messages for the jobs whose last message came before they were due."""
+    """Sends delayed messages for the jobs whose last message was delivered before they were due."""
     now = timezone.now()
     with connection.cursor() as cursor:
         # The update makes sure that only one of several workers sends each message.
@@ -29,8 +29,8 @@ def send_when_due() -> None:
 
 
 def send_work(delay: float = 0, *, times: int = 1, expires: float | None = None) -> None:
-    """Sends `times` messages, each asking a worker to do one piece of work, after `delay` seconds.
-    The message names no piece of work: the worker does the one that `turns` puts first."""
+    """Sends `times` messages, to be delivered after `delay` seconds. Each message makes a worker do
+    one piece of work, which `turns` chooses."""
     for _ in range(times):
         send(WORK_TASK, delay=delay, expires=expires)
 
@@ -38,7 +38,8 @@ def send_work(delay: float = 0, *, times: int = 1, expires: float | None = None)
 def send(task: str, *, delay: float = 0, expires: float | None = None) -> None:
     """Sends a message, to be delivered after `delay` seconds."""
     if settings.REALM_QUEUE_KIND == "quorum":
-        # RabbitMQ delays it by whole seconds; Celery refuses less than one.
+        # RabbitMQ delays messages by whole seconds, and Celery refuses a delay of less than one
+        # second.
         delay = ceil(delay)
     try:
         current_app.send_task(
@@ -48,8 +49,8 @@ def send(task: str, *, delay: float = 0, expires: float | None = None) -> None:
             expires=expires,
         )
     except (OperationalError, OSError) as error:
-        # The row is still queued: the sweeper sends the message when the broker is back.
+        # The work is still in the database: the sweeper sends a message when the broker is back.
         logger.warning("no message was sent: %s", error)
     except Exception:
-        # A broker's client may raise anything, but the caller's change is already committed.
+        # A broker's client may raise any exception, but the caller's change is already committed.
         logger.exception("no message was sent")

@@ -1,9 +1,9 @@
-"""Which cards a job has to render: all, or the cards that changes since the last index affect.
+"""Plans which cards a job renders: all cards, or the cards that changes since the last index
+affect.
 
-A card is carried over only if all the files it was made from are unchanged. Each realm lists over
-HTTP which of its files differ between the generation that the index read and the one that this job
-reads. If a realm has no such list or can't be read, all its files count as changed. In doubt, a
-card is rendered.
+A card is carried over only if all files that it was made from are unchanged. Each realm lists over
+HTTP which of its files differ between the generation of the last index and the generation that this
+job reads. If a realm has no such list or can't be read, all its files count as changed.
 """
 
 from collections.abc import Callable
@@ -28,11 +28,12 @@ from reindex.reading.replicas import ask_address, replica_addresses, standing_at
 
 
 def plan(job: ReindexJob, go_on: Callable[[], object]) -> lifecycle.Plan:
-    """The plan of a job. Calls `go_on` before it asks about each other realm.
+    """Plans a job. Calls `go_on` before each request about another realm.
 
     Raises ReplicaUnavailable, WrongGeneration, PinEnded, WritersBusy, and any error of `go_on`.
     """
-    # Called for its cache: while that is fresh, the second thread needs no database connection.
+    # This fills the cache of replica addresses, so that the second thread needs no database
+    # connection.
     replica_addresses()
     head = IndexHead.objects.select_related("job").filter(realm_url=job.realm_url).first()
     carries = head is not None and not job.full and head.job.renderer == renderer()
@@ -53,12 +54,12 @@ def _incremental(
     """A plan that carries over unchanged cards; None if the realm's history doesn't reach back to
     the base."""
     access = _access(job)
-    # From here on, another job follows this one if any of these realms changes.
+    # From here on, a change of any of these realms makes another job follow this one.
     lifecycle.watch_realms(job, {**base.pins, job.realm_url: job.generation}, base.addresses)
     # Cards that looked for a missing realm are never cacheable, so they are rendered anyway.
     read = {url: pin for url, pin in base.pins.items() if pin != UNREADABLE_GENERATION}
     read.pop(job.realm_url, None)
-    # One thread asks for this realm's changes while this one asks about the other realms.
+    # A second thread requests this realm's changes, while this thread asks about the other realms.
     with ThreadPoolExecutor(1) as thread:
         differing = thread.submit(_changed, Pin(job.realm_url, job.generation), base, access)
         others = {url: _ask(url, go_on) for url in {**read, **base.addresses}}
@@ -66,7 +67,8 @@ def _incremental(
     if own is None:
         return None
     if own:
-        # Most likely there are a few cards to render, and somebody waits for them: start early.
+        # The job will probably render a few cards for an author who waits, so a prerenderer starts
+        # early.
         renderers.prewarm(library(Reader(dict(read), access=access)))
     pins = {job.realm_url: job.generation}
     places = {url: address for url, (_, address) in others.items() if url != BASE_REALM}
@@ -74,10 +76,10 @@ def _incremental(
     for realm_url, (generation, address) in others.items():
         away = not job.draft and address != realm_url
         if address != base.addresses.get(realm_url, realm_url) or (away and realm_url in read):
-            # Links to the realm now lead to another address, and other files may be read there.
+            # Links to the realm now lead to another address, where the job may read other files.
             keys.add(dependency_key(realm_url))
         if away or realm_url not in read:
-            # The job doesn't read this realm, or pins it when a card refers to it.
+            # The job doesn't read this realm, or it pins the realm only when a card refers to it.
             continue
         # If a missing or private realm becomes readable, its pin makes another job follow.
         pins[realm_url] = UNREADABLE_GENERATION if generation is None else generation
@@ -94,11 +96,12 @@ def _incremental(
 
 
 def _changed(pin: Pin, base: ReindexJob, access: Access) -> frozenset[str] | None:
-    """Like `changed`, in a thread of its own."""
+    """Runs `changed` in a thread, and closes the thread's database connection."""
     try:
         return changed(pin, base.generation, access)
     finally:
-        # If the list of replicas was out of date, reading it has opened this thread's connection.
+        # If the list of replicas was outdated, reading it from the database has opened a
+        # connection.
         connection.close()
 
 
@@ -110,8 +113,8 @@ def _ask(realm_url: str, go_on: Callable[[], object]) -> tuple[int | None, str]:
 
 
 def _generation(realm_url: str) -> int | None:
-    """A public realm's current generation, read after its pending changes; None if the realm is
-    gone or private."""
+    """A public realm's current generation, read after all transactions that change it have ended;
+    None if the realm is gone or private."""
     lifecycle.wait_for_writers(realm_url)
     url, generation = standing_at(realm_url)
     return generation if url == realm_url and generation != UNREADABLE_GENERATION else None
@@ -124,7 +127,7 @@ def _access(job: ReindexJob) -> Access:
 def _changed_elsewhere(
     realm_url: str, then: int, now: int | None, access: Access
 ) -> set[int] | None:
-    """The keys of another realm's changed files; None if they can't be determined."""
+    """The dependency keys of another realm's changed files; None if they can't be determined."""
     if now == then:
         return set()
     files = None if now is None else changed(Pin(realm_url, now), then, access)

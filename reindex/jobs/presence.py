@@ -1,7 +1,7 @@
-"""Which workers there are: the main process of each says every few seconds that it lives.
+"""Records which Celery workers are alive: each worker's main process updates its row.
 
-A thread with a database connection of its own does so, since the worker's loop may never wait for
-the database. Nothing depends on the rows but what people see.
+A thread with its own database connection writes the row, because the worker's event loop must never
+wait for the database. The rows are only shown to operators; no worker depends on them.
 """
 
 import logging
@@ -22,16 +22,16 @@ from reindex.models import Worker
 logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 5.0
-#: A worker that hasn't been heard of for this long counts as gone.
+#: A worker that hasn't reported for this long counts as gone.
 HEARD_LATELY = timedelta(seconds=30)
-#: The row of a worker that hasn't been heard of for this long is deleted.
+#: The row of a worker that hasn't reported for this long is deleted.
 FORGOTTEN = timedelta(days=1)
-#: While the database is away, the log says so this often.
+#: The time between two warnings while the database is unreachable.
 COMPLAINT_SECONDS = 60.0
-#: How long a fork waits at most for a report under way.
+#: The maximum time that a fork waits until the thread has written its report.
 FORK_SECONDS = 0.2
 
-#: Held while the thread talks to the database.
+#: The thread holds this lock while it uses the database.
 _talking = threading.Lock()
 
 
@@ -42,7 +42,7 @@ def worker_name() -> str:
 
 
 class Presence(threading.Thread):
-    """Keeps the row of one worker, until `stop`."""
+    """Writes the row of one worker every REPORT_SECONDS, until `stop` is called."""
 
     def __init__(self, name: str, processes: int) -> None:
         super().__init__(name="presence", daemon=True)
@@ -63,16 +63,16 @@ class Presence(threading.Thread):
         self._leave()
 
     def stop(self, seconds: float = 3) -> None:
-        """Deletes the row and ends the thread; doesn't wait longer than so many seconds."""
+        """Makes the thread delete the row and end. Waits at most `seconds` for the thread."""
         self._stopped.set()
         self.join(seconds)
 
     def report(self) -> bool:
-        """Writes the row. An error is logged, and returns False."""
+        """Writes the row and returns True. Logs a database error and returns False."""
         try:
             with _talking:
                 close_old_connections()
-                # The database's clock: hosts may differ.
+                # This is the database's clock, because the clocks of hosts may differ.
                 self._worker.heard_at = Now()
                 Worker.objects.bulk_create(
                     [self._worker],
@@ -101,11 +101,12 @@ class Presence(threading.Thread):
         now = time.monotonic()
         if self._complained is None or now - self._complained >= COMPLAINT_SECONDS:
             self._complained = now
-            logger.warning("worker %s can't say that it lives: %s", self._worker.name, error)
+            logger.warning("worker %s can't report that it is alive: %s", self._worker.name, error)
 
 
-# The worker replaces a process that ends by a fork. One made while the thread is in the database's
-# library could inherit a lock there that nobody opens, so a fork waits a moment for its end.
+# Celery forks a new process when a worker process ends. If the thread is in the database library
+# during a fork, the new process may inherit a lock that nothing releases. So a fork waits for the
+# thread, at most FORK_SECONDS.
 _held_for_fork: list[bool] = []
 
 

@@ -1,7 +1,7 @@
-"""The queue: which jobs the changes of a transaction make necessary.
+"""Queues the jobs that the changes of a transaction make necessary.
 
-All functions but `cancel` run in the transaction of the change, or in the one that ends a job. They
-lock all affected jobs first.
+All functions except `cancel` run in the transaction of the change, or in the transaction that ends
+a job. Each of them locks all affected jobs first.
 """
 
 import logging
@@ -26,7 +26,8 @@ from reindex.models import (
 from reindex.reading.pins import UNREADABLE_GENERATION
 
 logger = logging.getLogger(__name__)
-#: A source realm is indexed when its last write is QUIET old, or its first unindexed one AT_MOST.
+#: A source realm is indexed when its last write is QUIET ago, or its first unindexed write AT_MOST
+#: ago.
 QUIET = timedelta(milliseconds=300)
 AT_MOST = timedelta(seconds=2)
 Status = ReindexJob.Status
@@ -34,11 +35,11 @@ Status = ReindexJob.Status
 
 @dataclass(frozen=True)
 class Work:
-    """A job to queue: render a realm's pages at a generation.
+    """A job to queue: it renders a realm's pages at a generation.
 
-    Unchanged cards are carried over from the last index, unless `full`. A `draft` is a job of a
-    source realm. A `debounced` job waits QUIET for further changes. The worker time is counted for
-    `owner`: see `turns`.
+    The job carries unchanged cards over from the last index, unless it is `full`. A `draft` job
+    renders a source realm. A `debounced` job waits QUIET for further changes. The worker time is
+    counted for `owner`: see `turns`.
     """
 
     realm_url: str
@@ -55,9 +56,9 @@ class Work:
 def enqueue_job(
     realm_url: str, generation: int, *, full: bool = False, draft: bool = False, owner: str = ""
 ) -> ReindexJob:
-    """Queues, in the caller's transaction, the rendering of a realm at a generation. It supersedes
-    every unfinished job of the realm, also a failed one and one of the same generation. The index
-    of a superseded job is never shown."""
+    """Queues a job for a realm at a generation, in the caller's transaction. It supersedes every
+    unfinished job of the realm, even a failed job and a job of the same generation. The index of a
+    superseded job is never shown."""
     enqueue([Work(realm_url, generation, owner, full=full, draft=draft)])
     return ReindexJob.objects.live().get(realm_url=realm_url)
 
@@ -70,16 +71,16 @@ def enqueue(
     moved: Iterable[str] = (),
     gone: Iterable[str] = (),
 ) -> None:
-    """Queues, in the caller's transaction, every job that its changes make necessary.
+    """Queues every job that the caller's changes make necessary, in the caller's transaction.
 
-    Besides `works`, these are jobs for all realms that read a `changed` realm, looked for one that
-    has now `appeared`, or link to one that has `moved`. The jobs and pages of realms that are
-    `gone` are removed. Messages are sent after the commit; if that fails, the sweeper sends them.
+    Besides `works`, it queues a job for each realm that reads a `changed` realm, looked for a realm
+    that has now `appeared`, or links to a realm that has `moved`. It removes the jobs and pages of
+    realms that are `gone`. It sends messages after the commit.
 
-    The caller changes these realms and holds their locks. A worker first stores that it reads a
-    realm, then waits for those locks, and only then asks for the realm's generation and address. So
-    either the worker sees the change, or this function sees the worker's job. Jobs are locked by
-    key and created by URL. Two calls in one transaction would mix the orders and could deadlock.
+    The caller holds the locks of the realms that it changes. A worker first stores that it reads a
+    realm, then waits for these locks, and only then requests the realm's generation and address. So
+    the worker sees the change, or this function sees the job. It locks jobs by key and creates jobs
+    by URL. Two calls in one transaction would mix these orders and could deadlock.
     """
     wanted = {work.realm_url: work for work in works}
     reading = _Reading(frozenset(changed), frozenset(appeared), frozenset(moved))
@@ -97,7 +98,8 @@ def enqueue(
     for realm_url in sorted({*wanted, *dependents, *fresh}):
         if realm_url in wanted:
             work = wanted[realm_url]
-            # A superseded job may have been asked to render everything.
+            # If a superseded job had to render everything, the new job has to render everything
+            # too.
             full = any(job.full for job in unfinished if job.realm_url == realm_url)
             _enqueue(replace(work, full=work.full or full))
         elif realm_url in dependents:
@@ -110,13 +112,15 @@ def enqueue(
 def _dependents(
     reading: "_Reading", heads: QuerySet[IndexHead], unfinished: Iterable[ReindexJob]
 ) -> tuple[dict[str, ReindexJob], dict[str, IndexHead]]:
-    """The realms that depend on a change, by URL: those with an unfinished job, which the caller
-    has locked, and those that only have an index."""
+    """The realms that depend on a change, by URL. The first dictionary has the realms with an
+    unfinished job, which the caller has locked. The second dictionary has the realms that only have
+    an index."""
     others = list(unfinished)
     dependents = {job.realm_url: job for job in others if reading.by(job)}
     failed = {job.realm_url: job for job in others if job.status == Status.FAILED}
     fresh: dict[str, IndexHead] = {}
-    # The heads are read after the locks, so they include indexes that were swapped meanwhile.
+    # The heads are read after the jobs are locked, so they include indexes that were swapped
+    # before.
     for head in heads.exclude(realm_url__in=dependents).select_related("job"):
         if not reading.by(head.job):
             continue
@@ -130,8 +134,8 @@ def _dependents(
 
 @dataclass(frozen=True)
 class _Reading:
-    """Finds the jobs that read a changed realm, looked for one that has appeared, or asked for the
-    address of one that has moved."""
+    """Finds the jobs that read a changed realm, looked for a realm that has appeared, or asked for
+    the address of a realm that has moved."""
 
     changed: frozenset[str]
     appeared: frozenset[str]
@@ -148,8 +152,8 @@ class _Reading:
         return not (self.appeared.isdisjoint(others) and self.moved.isdisjoint(job.addresses))
 
     def jobs(self, job: str = "") -> Q:
-        """A condition for the jobs that may depend on these realms. `job` is a prefix for the
-        names of the job's columns."""
+        """A condition for the jobs that may depend on these realms. `job` is a prefix for lookups
+        across a relation, such as `job__`."""
         named = Q(**{f"{job}pins__has_any_keys": sorted(self.changed | self.appeared)})
         if not self.moved:
             return named
@@ -161,7 +165,7 @@ class _Reading:
 
 
 def _forget(realm_url: str) -> None:
-    """Cancels the job of a realm that is gone, and removes its pages."""
+    """Cancels the jobs of a realm that was deleted, and removes its pages."""
     _end_live(realm_url, Status.CANCELLED)
     IndexHead.objects.filter(realm_url=realm_url).delete()
     IndexedCard.objects.filter(realm_url=realm_url).delete()
@@ -169,8 +173,8 @@ def _forget(realm_url: str) -> None:
 
 
 def _enqueue(work: Work) -> None:
-    """Queues a job for `work`. Debounced work joins a job that hasn't begun yet, and follows one
-    that has."""
+    """Queues a job for `work`. If the realm has a live job, debounced work creates none: it updates
+    a job that hasn't started, and makes another job follow a job that has started."""
     kind = {"full": work.full, "draft": work.draft, "owner": work.owner}
     if not work.debounced:
         _create(work.realm_url, work.generation, **kind)
@@ -190,7 +194,7 @@ def _enqueue(work: Work) -> None:
 
 
 def _enqueue_dependent(job: ReindexJob) -> None:
-    """Makes another job follow this one: at once if this one has failed."""
+    """Makes another job follow this one. If this job has failed, the other is queued at once."""
     job.next_generation = max(job.generation, job.next_generation or 0)
     job.save(update_fields=["next_generation"])
     if job.status == Status.FAILED:
@@ -211,8 +215,8 @@ def _lock_jobs(which: Q) -> list[ReindexJob]:
 
 
 def _create(realm_url: str, generation: int, **more: Any) -> ReindexJob:
-    """Creates a job that supersedes the realm's unfinished ones. A change of another realm may
-    create a job for this realm at the same moment: the second try supersedes that one too."""
+    """Creates a job that supersedes the realm's unfinished jobs. A change of another realm may
+    create a job for this realm concurrently: then the second try supersedes that job too."""
     for last in (False, True):
         _end_live(realm_url, Status.SUPERSEDED)
         try:
@@ -230,14 +234,14 @@ def _create(realm_url: str, generation: int, **more: Any) -> ReindexJob:
 
 
 def create_unless_live(realm_url: str, generation: int, last: ReindexJob, **more: Any) -> None:
-    """Creates a job for the realm of the `last` one, unless another transaction has just created
+    """Creates a job for the realm of the job `last`, unless another transaction has just created
     one."""
     job = ReindexJob(
         realm_url=realm_url,
         generation=generation,
         draft=last.draft,
         owner=last.owner,
-        # A job that replaces another of its generation goes on with that one's trace.
+        # A job that replaces a job of the same generation continues that job's trace.
         trace=spans.current() or (last.trace if generation == last.generation else ""),
         sent_at=timezone.now(),
         **more,
@@ -247,8 +251,9 @@ def create_unless_live(realm_url: str, generation: int, last: ReindexJob, **more
 
 
 def enqueue_successor(job: ReindexJob) -> None:
-    """Queues the job that follows this one, if any. The job has ended, and the caller has locked
-    it. If a job that renders everything did not finish, the one that follows it does so."""
+    """Queues the job that follows this one, if `next_generation` is set. This job has ended, and
+    the caller has locked it. If this job had to render everything and didn't finish, the next job
+    renders everything."""
     if job.next_generation is None:
         return
     _end_live(job.realm_url, Status.SUPERSEDED)

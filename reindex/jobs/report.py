@@ -1,4 +1,4 @@
-"""The outcome of a job as lines of text, for a terminal or the admin."""
+"""Formats the outcome of a job as lines of text, for a terminal or the admin."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 from reindex.models import ReindexJob
 from reindex.reading.card_paths import file_of
 
-#: A line shows at most this much of a message. Unit: characters.
+#: The maximum length of a message in a line. Unit: characters.
 MAX_SHOWN = 400
 
 
 def outcome(job: ReindexJob) -> list[str]:
-    """The job's figures, its errors and warnings by kind, the replicas that were left out, and why
-    it failed. The realm's own files are named by their paths."""
+    """The job's figures, its errors and warnings by kind, the replicas that workers left out, and
+    why the job failed. Files of the job's own realm are shown as paths."""
     summary = job.summary
     cards = "card" if job.rendered == 1 else "cards"
     lines = [
@@ -35,7 +35,8 @@ def outcome(job: ReindexJob) -> list[str]:
 
 
 def _error(kind: dict[str, Any]) -> str:
-    """One kind of error, its place, and the first cards that have it."""
+    """The line for one kind of error: its number, title, causes and place, and the first cards with
+    it."""
     why = _because([kind["message"], *kind.get("causes", ())])
     return f"  {kind['count']} × {kind['title']}: {why}{_where(kind)}: {_cards(kind)}"
 
@@ -60,13 +61,13 @@ def _cards(kind: dict[str, Any]) -> str:
 
 
 def _because(chain: Iterable[str]) -> str:
-    """A chain of causes without duplicates."""
+    """A message and its causes as one text, without duplicates."""
     return ", because: ".join(dict.fromkeys(_shown(link) for link in chain))
 
 
 def _shown(text: object) -> str:
-    """A text as one short, printable line: card code chooses it, so it may hold control characters
-    of a terminal, or be very long."""
+    """A text as one short, printable line. Card code chooses the text, so it may be very long or
+    have control characters of a terminal."""
     printable = "".join(each if each.isprintable() else " " for each in str(text))
     line = " ".join(printable.split())
     return line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]} …"

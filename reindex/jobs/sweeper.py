@@ -1,7 +1,8 @@
-"""The sweeper: sends messages for work that waits, fails hopeless jobs, and retries failed ones.
+"""The sweeper sends messages for waiting work, fails jobs that keep ending workers, and retries
+failed jobs.
 
-Work waits because a message or a worker was lost, or because a worker has given it back: `release`,
-`postpone` and `record_failure` send no message.
+Work waits because a message or a worker was lost, or because a worker has given the work back:
+`release`, `postpone` and `record_failure` send no message.
 """
 
 from contextlib import suppress
@@ -21,18 +22,18 @@ from reindex.models import (
     WantedDefinitions,
 )
 
-#: A failed job is tried again after this time: its cause may have been fixed.
+#: The sweeper retries a failed job after this time, because its cause may be gone.
 RETRY_SECONDS = 60.0
 #: The maximum number of messages of one sweep.
 MAX_SWEPT = 100
 
 
 def sweep() -> int:
-    """Sends a message for each piece of work that waits without a worker, and whose last message is
-    older than one sweep. Returns how many messages it sent.
+    """Sends a message for each piece of work that no worker holds and whose last message is older
+    than one sweep interval. Returns how many messages it sent.
 
-    One sweep sends at most MAX_SWEPT messages, and they expire with the next sweep, so they don't
-    pile up while all workers are busy.
+    One sweep sends at most MAX_SWEPT messages, which expire with the next sweep. Otherwise messages
+    would pile up while all workers are busy.
     """
     now = timezone.now()
     _give_up(now)
@@ -53,15 +54,15 @@ def sweep() -> int:
 
 
 def _give_up(now: datetime) -> None:
-    """Fails a job after MAX_ATTEMPTS workers have died while they planned it, or while they
-    rendered the same batch. Such workers were killed, or ended without reporting an error."""
+    """Fails a job if MAX_ATTEMPTS workers have died while they planned it, or while they rendered
+    the same batch. Such workers were killed, or ended without reporting an error."""
     hopeless = Q(attempts__gte=MAX_ATTEMPTS, lease_until__lt=now)
     for job in ReindexJob.objects.filter(hopeless, status=Status.QUEUED):
         with transaction.atomic():
             planning = held_job(job)
-            # The lease may have been renewed meanwhile.
+            # The worker may have renewed the lease since the query.
             if planning is not None and planning.lease_until == job.lease_until:
-                error = f"{MAX_ATTEMPTS} workers ended while they planned it"
+                error = f"{MAX_ATTEMPTS} workers ended while they planned the job"
                 count_failure(planning, planning.attempts, error)
     for batch in ReindexBatch.objects.filter(hopeless, done=False, job__status=Status.RENDERING):
         with transaction.atomic():
@@ -79,7 +80,7 @@ def _try_again(now: datetime) -> None:
     before = now - timedelta(seconds=RETRY_SECONDS)
     failed = ReindexJob.objects.filter(status=Status.FAILED, finished_at__lt=before)
     for job_id in failed.values_list("pk", flat=True):
-        # A change may be creating another job for the realm just now. Then the new job is next.
+        # If a change creates another job for the realm concurrently, that job replaces this one.
         with suppress(IntegrityError), transaction.atomic():
             _take_up(job_id)
 
@@ -107,7 +108,7 @@ def _take_up(job_id: int) -> bool:
         job.save()
         return False
     if newer.exists():
-        # The newer job has deleted the rows that this one rendered.
+        # The newer job has deleted the rows that this job rendered.
         job.batches.all().delete()
         job.seen = job.rendered = job.errors = 0
     job.status = Status.RENDERING if job.batches.exists() else Status.QUEUED

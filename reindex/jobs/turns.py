@@ -1,13 +1,13 @@
-"""Which piece of work a worker does next: a plan, a batch, or definitions.
+"""Decides which piece of work a worker does next: a plan, a batch, or definitions.
 
-Owners take turns. The next piece belongs to the owner with the fewest workers at present. Among
-owners with equally few, published realms come before drafts and definitions, until the latter have
-waited for PATIENCE. Then the owner who has used the least worker time lately comes first, and then
-the oldest piece.
+Owners take turns. The owner with the fewest workers at present comes first. Among owners with
+equally few workers, published realms come before drafts and definitions, until these have waited
+for PATIENCE. Ties go to the owner who has used the least worker time lately, and then to the oldest
+piece.
 
-So no owner waits for another's whole queue, only for the pieces that workers have in hand. Pieces
-are short: when an owner with fewer workers waits, a batch gives back the cards that it has not
-rendered (`Turn`).
+In this order, no owner waits for another owner's whole queue, but only for the pieces that workers
+hold. Pieces are short: when an owner with fewer workers waits, the worker of a batch gives back the
+cards that it has not rendered (`Turn`).
 """
 
 import time
@@ -27,17 +27,19 @@ from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
 PATIENCE = timedelta(seconds=10)
 #: The worker time that an owner has used counts half after this time.
 HALF_LIFE = timedelta(seconds=60)
-#: The minimum length of a turn, even if others wait: starting a prerenderer takes most of a second.
+#: The minimum length of a turn, even if other owners wait, because starting a prerenderer takes
+#: most of a second.
 SLICE_SECONDS = 2.0
-#: Work that has waited less than this doesn't end a turn: an idle worker will probably take it.
+#: Work that has waited for less than this doesn't end a turn, because an idle worker will probably
+#: take it.
 HARDLY_WAITED = timedelta(milliseconds=100)
-#: How often a worker checks whether others wait.
+#: How often a worker checks whether other owners wait.
 LOOK_SECONDS = 0.5
 #: How many pieces a worker tries to lease before it gives up.
 MANY = 16
 
 Piece = ReindexJob | ReindexBatch | WantedDefinitions
-#: The kinds of pieces.
+#: The kinds of pieces of work.
 KINDS = ("plan", "batch", "definitions")
 
 
@@ -46,7 +48,7 @@ class Turn:
     """The time that a worker spends on one owner's work. It is counted when the turn ends."""
 
     owner: str
-    #: Whether the work comes after that of published realms.
+    #: Whether the work is a draft or definitions, which come after published realms.
     later: bool
     _began: float = field(default_factory=time.monotonic)
     _looked: float = 0
@@ -66,14 +68,14 @@ class Turn:
 
 def take() -> Piece | None:
     """Leases the next piece of work; None if there is none. Sends delayed messages for the jobs
-    whose message came early."""
+    whose last message was delivered before they were due."""
     with connection.cursor() as cursor:
         cursor.execute(sql.PIECES_IN_TURN, _named())
         line = cursor.fetchall()
     if not line or any(early for _, _, early in line):
         send_when_due()
     for kind, key, _ in line:
-        # Another worker may have leased this piece meanwhile: then the next one is tried.
+        # If another worker has leased this piece meanwhile, the next piece is tried.
         piece = _lease(kind, key)
         if piece is not None:
             return piece
@@ -81,8 +83,8 @@ def take() -> Piece | None:
 
 
 def others_wait(owner: str, *, later: bool) -> bool:
-    """Whether another owner with fewer workers waits. Work that comes after published realms
-    doesn't count, unless the caller's work does so too (`later`)."""
+    """Whether another owner with fewer workers waits. Drafts and definitions count only after
+    PATIENCE, or if the caller's own work is `later` too."""
     waited = timezone.now() - HARDLY_WAITED
     with connection.cursor() as cursor:
         cursor.execute(sql.OTHERS_WAIT, _named(owner=owner, later=later, waited=waited))
@@ -91,8 +93,8 @@ def others_wait(owner: str, *, later: bool) -> bool:
 
 
 def waiting(now: datetime) -> dict[str, tuple[int, datetime]]:
-    """For each kind of piece that waits for a worker: how many there are, and since when the oldest
-    has been due."""
+    """The number of pieces of each kind that wait for a worker, and the time since which the oldest
+    piece has been due."""
     with connection.cursor() as cursor:
         cursor.execute(sql.WAITING_PIECES, {"now": now})
         return {kind: (count, since) for kind, count, since in cursor.fetchall()}

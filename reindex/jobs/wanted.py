@@ -1,4 +1,4 @@
-"""Definitions that workers build ahead of the first request for them."""
+"""Queues definitions, so that workers build them before the first request for them."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,12 +15,13 @@ from reindex.models import (
     WantedDefinitions,
 )
 
-#: How long after the pages that use them definitions are built.
+#: The delay between rendering pages and building the definitions of their modules.
 DEFINITIONS_AFTER = timedelta(seconds=1)
 
 
 def lease_definitions(module_url: str) -> WantedDefinitions | None:
-    """Takes the lease of definitions to build; None if another worker has it, or they are built."""
+    """Leases the definitions of a module, to build them. None if another worker has the lease, or
+    the definitions are built."""
     now = timezone.now()
     with bookkeeping():
         wanted = (
@@ -32,7 +33,7 @@ def lease_definitions(module_url: str) -> WantedDefinitions | None:
         if wanted is None:
             return None
         if wanted.attempts >= MAX_ATTEMPTS:
-            # The first request for them builds them.
+            # The first request for the definitions builds them.
             wanted.delete()
             return None
         wanted.attempts += 1
@@ -43,16 +44,16 @@ def lease_definitions(module_url: str) -> WantedDefinitions | None:
 
 
 def remove_wanted(wanted: WantedDefinitions) -> None:
-    """Removes definitions from the list. Does nothing if the caller has lost the lease, or if they
-    are wanted anew since."""
+    """Deletes a module's row. Does nothing if the caller has lost the lease, or if the definitions
+    were queued again since."""
     lease = {"attempts": wanted.attempts, "due_at": wanted.due_at}
     WantedDefinitions.objects.filter(pk=wanted.pk, **lease).delete()
 
 
 def want_definitions(module_urls: Sequence[str], owner: str = "", *, anew: bool = False) -> None:
-    """Queues the building of definitions that the table lacks. Rendering pages comes first. Those
-    that are queued already stay as they are; with `anew` they are queued as if for the first time:
-    a worker that builds them at this moment may have read what was there before a clear."""
+    """Queues the modules whose definitions aren't cached. Workers render pages before they build
+    definitions. A module that is queued already keeps its row, unless `anew`: then the row is
+    reset, because a worker that is building the definitions may have read them before a clear."""
     if not module_urls:
         return
     spelt = {module_url: module_spellings(module_url) for module_url in module_urls}
@@ -66,7 +67,7 @@ def want_definitions(module_urls: Sequence[str], owner: str = "", *, anew: bool 
         if known.keys().isdisjoint(urls)
     ]
     if anew:
-        # In one order, so that two callers can't deadlock.
+        # Sorted, because two callers that lock rows in different orders could deadlock.
         WantedDefinitions.objects.bulk_create(
             sorted(lacking, key=lambda each: each.module_url),
             update_conflicts=True,

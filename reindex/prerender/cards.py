@@ -1,9 +1,9 @@
 """Renders the cards of a batch, in groups that may share a sandbox.
 
-This module decides which modules a sandbox may import: those of the realms that it was started for,
-and no others. Cards are grouped by the set of other realms whose code they load, so that a realm's
-code can affect only pages that use it. The rows of such cards depend on every module that their
-sandbox was given.
+This module decides which modules a sandbox may import: only those of the realms that it was started
+for. Cards are grouped by the set of other realms whose code they load, so that a realm's code can
+affect only pages that use it. If a sandbox loads code of other realms, the rows of its cards depend
+on every module that it was given.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,11 +23,11 @@ from reindex.reading.documents import Document, links_of, module_of
 from reindex.reading.reader import Reader
 from reindex.reading.references import BASE_MODULE, BASE_REALM
 
-#: How many levels of links are read for a whole batch at once, one each time that a card needs more
-#: documents. Deeper links are read for the single card that needs them.
+#: How many levels of links are read for a whole batch. Each time that a card needs more documents,
+#: one level is read. Deeper links are read only for the card that needs them.
 LEVELS_AT_ONCE = 3
-#: How many processes in a row may end at another hanging module without answering a card. After
-#: that, the card gets an error.
+#: How many processes in a row may end because of a new hanging module without answering a card.
+#: After that, the card gets an error.
 MAX_FRUITLESS = 5
 
 #: The other realms whose code a card loads.
@@ -61,11 +61,12 @@ def render_cards(
 
 @dataclass
 class _Known:
-    """The documents known so far that the cards of a batch may show."""
+    """The documents read so far that the cards of a batch may show."""
 
     reader: Reader
     documents: dict[str, Document | None]
-    #: The modules that these cards adopt from, with the realms whose code each of them loads.
+    #: The modules that the cards of the documents adopt from, with the realms whose code each
+    #: module loads.
     modules: dict[str, Strangers] = field(default_factory=dict)
     #: The module of each card.
     module_of: dict[str, str] = field(default_factory=dict)
@@ -76,8 +77,8 @@ class _Known:
         self._add_level()
 
     def supply(self, urls: list[str]) -> Message:
-        """The documents that a render asks for. Cards of a batch are alike: if one needs the next
-        level of links, the others will too, so that level is read for all of them at once."""
+        """The documents that a render requests. Cards of a batch are alike: if one needs the next
+        level of links, the others will too. So the next level is read for all cards at once."""
         before = self.documents.keys() | set()
         if self._levels < LEVELS_AT_ONCE:
             self._add_level()
@@ -154,8 +155,8 @@ class _Batch:
     def answer(
         self, result: Message, doubtful: bool, strangers: Strangers, given: Iterable[str]
     ) -> None:
-        """Passes on a result, with the realms whose code made it and its dependency keys, which
-        include those of the modules `given`."""
+        """Passes a result to `receive`, with the realms whose code made it and its dependency keys.
+        The keys include the keys of the modules `given`."""
         url, documents = result["url"], self.known.documents
         document = documents[url]
         assert document is not None
@@ -184,31 +185,34 @@ class _Group:
 
     batch: _Batch
     strangers: Strangers
-    #: Cards that turned out to load other realms' code as well, with all the realms they need.
+    #: Cards that need code of further realms, with all realms that they need. Another group renders
+    #: these cards.
     moved: dict[str, Strangers] = field(default_factory=dict)
     _answers: list[tuple[Message, bool]] = field(default_factory=list)
-    #: The modules that the processes were given, and those that they asked for.
+    #: `_given` has the modules that the processes were given, `_asked` the modules that they
+    #: requested.
     _given: set[str] = field(default_factory=set)
     _asked: set[str] = field(default_factory=set)
 
     def render(self, urls: list[str]) -> None:
-        """Renders cards, each of which is answered or moved."""
+        """Renders cards. Each card is answered, or moved to another group."""
         try:
             self._render(urls, dict(self.batch.lost.modules))
         finally:
-            # If the turn is over, the answers so far depend on what the group was given so far.
+            # If the turn ends early, the results so far are passed on too. They depend on the
+            # modules that the group was given so far.
             for result, doubtful in self._answers:
                 self.batch.answer(result, doubtful, self.strangers, self._given)
 
     def _render(self, urls: list[str], hung: Message, *, again: bool = False) -> None:
-        """Renders cards in one process; if it dies, the unanswered cards are rendered in halves.
-        `hung` are modules that are known to hang: they are not loaded, so the results are marked
-        as doubtful."""
+        """Renders cards. If a process dies, its unanswered cards are divided into halves, which are
+        rendered separately. `hung` are modules that are known to hang: they are not loaded, so the
+        results are marked as doubtful."""
         left = dict.fromkeys(urls)
         unavailable: Message | None = hung
         lost = self.batch.lost
 
-        # Each process but the last answers a hanging card or names a hanging module.
+        # Each process except the last answers a hanging card or reports a hanging module.
         fruitless = 0
         while left and unavailable is not None:
             for url in list(left):
@@ -251,8 +255,9 @@ class _Group:
         self._answer(result, doubtful)
 
     def _answer(self, result: Message, doubtful: bool) -> None:
-        """Answers a card that isn't moved. If other realms' code is loaded, the answer is passed on
-        when the group is done, because it depends on all modules that the group was given."""
+        """Answers a card, unless it was moved to another group. If other realms' code is loaded,
+        the answer is passed on when the group is done, because it depends on all modules that the
+        group was given."""
         if result["url"] in self.moved:
             return
         if self.strangers:
@@ -278,8 +283,8 @@ class _Group:
                     for url, each in self._source(module, at).items()
                 }
             if needs["dynamic"] and at in self.moved:
-                # The importing module would continue without it, and stay loaded like that for
-                # the next cards.
+                # Otherwise the importing module would continue without the import, and the next
+                # cards would use it like that.
                 raise _Moved
             return {"documents": supplied, "sources": sources}
 
@@ -290,7 +295,8 @@ class _Group:
             "imports": batch.imports,
             "addresses": batch.reader.elsewhere(),
             "cards": [{"url": url, "doc": documents[url]} for url in left],
-            # These include the cards of the batch that are already rendered, or in another group.
+            # `linked` includes cards of the batch that are already rendered or belong to another
+            # group.
             "linked": {url: doc for url, doc in documents.items() if url not in left},
             "sources": self._sources(entries),
         }
@@ -331,7 +337,8 @@ class _Group:
         if len(urls) == 1 and again:
             self._answer(failed(urls[0], death), True)
         elif len(urls) == 1:
-            # The process may have been killed for another reason: only the second time counts.
+            # The process may have died for another reason, so the card fails only after a second
+            # death.
             self._render(urls, hung, again=True)
         elif urls:
             half = len(urls) // 2
@@ -351,7 +358,7 @@ def refused(url: str, status: int, why: str) -> Message:
 
 
 def _with_module(result: Message, module: str | None) -> Message:
-    """The result; if its error names no module, the card's own module is added."""
+    """Returns a result. If its error names no module, the card's own module is added."""
     error = result.get("error")
     if not error or error.get("module") or module is None:
         return result

@@ -1,8 +1,8 @@
-"""Dead references: images and links to missing files, in cards and in `realm.json`.
+"""Finds dead references: images and links to missing files, in cards and in `realm.json`.
 
 A realm's files are known from its manifest at the pinned generation. Only references into that
-realm, into other realms that the job reads, and to the server's own origin are checked: no request
-is made for other web addresses in a text.
+realm, into other realms that the job reads, and to the server's own origin are checked. Other web
+addresses are never requested.
 """
 
 from collections.abc import Iterable
@@ -69,7 +69,7 @@ class DeadReferences:
 
 
 def _files_at(path: str, kind: str) -> set[str]:
-    """The files that could answer at a path; none for generated responses."""
+    """The files that could answer a request for a path; none if the response is generated."""
     if path == "" or path.startswith("_") or path.endswith(_GENERATED):
         return set()
     if kind == "image":

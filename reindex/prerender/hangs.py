@@ -1,13 +1,13 @@
-"""Hanging cards and modules: how much time a job may lose to them, and which ones it skips.
+"""Limits the time that a job loses to hanging cards and modules, and decides which cards it skips.
 
 A card that exceeds its time limit costs that time and the process. A job may lose
-REALM_LOST_SECONDS in this way. After that, the job skips all cards of a module with a card that has
-hung; once it has lost twice as much, it skips all remaining cards.
+REALM_LOST_SECONDS to such cards. After that, the job skips all cards of a module if one of these
+cards has hung. When the job has lost twice as much, it skips all remaining cards.
 
-A hanging card or module is stored with a hash of its bytes and of everything it imports. For a day,
-or until one of these changes, later jobs give it its error at once. A process that was stopped or
-starved makes innocent cards exceed their limit too, so something counts as hanging only if the
-process was busy meanwhile, or if it hung in two jobs.
+A hanging card or module is stored with a hash of its content and of everything that it imports. For
+a day, or until the hash changes, later jobs give it the stored error and don't render it. If a
+process was stopped or starved, harmless cards exceed their limit too. So a card or module counts as
+hanging only if the process was busy meanwhile, or if it hung in two jobs.
 """
 
 import hashlib
@@ -30,17 +30,19 @@ from reindex.prerender.renderer import renderer
 from reindex.reading.documents import Document, links_of, module_of
 from reindex.reading.reader import Reader
 
-#: How long a hang is remembered.
+#: How long jobs use a stored hang.
 REMEMBERED = timedelta(days=1)
-#: The number of signs that prove a hang: a busy process gives them all at once, another gives one.
+#: The number of signs that prove a hang. A hang in a busy process counts as this many signs,
+#: another hang as one sign.
 PROOF = 2
 #: A process is busy if it used a processor for more than this fraction of the time.
 BUSY = 0.5
 
 
 def _processor_clock(pid: int) -> int:
-    """The clock of a process's processor time, as Linux's clock_getcpuclockid(3) returns it, which
-    Python lacks. It is read for every card, and reading /proc takes a hundred times as long."""
+    """The id of the clock of a process's processor time. Linux's clock_getcpuclockid(3) returns it,
+    but Python lacks that function. The clock is read for every card, and reading /proc would take a
+    hundred times as long."""
     return (~pid << 3) | 2
 
 
@@ -76,14 +78,14 @@ class Stopwatch:
 
     def _read(self) -> tuple[float, float]:
         used = self._from[1]
-        # A process that has ended uses no more.
+        # A process that has ended uses no more processor time.
         with suppress(OSError):
             used = time.clock_gettime(_processor_clock(self.pid))
         return time.monotonic(), used
 
 
 def signs_of(wall: float, busy: float) -> int:
-    """The number of signs that an exceeded time limit counts for."""
+    """How many signs of a hang an exceeded time limit counts as."""
     return PROOF if busy > BUSY * wall else 1
 
 
@@ -109,7 +111,8 @@ class LostTime:
     # --- known hangs ---
 
     def recall(self, modules: Iterable[str]) -> None:
-        """Looks up which of these modules and of the cards hang. A full job skips nothing."""
+        """Looks up which of these modules and of the batch's cards are known to hang. A full job
+        skips none."""
         if self.job.full:
             return
         digests = _digests(self.reader, modules)
@@ -121,7 +124,7 @@ class LostTime:
                 self._known_cards[url] = {**_as_known(hang), "card": url}
 
     def error_of(self, url: str) -> Document | None:
-        """The error of a card that is skipped; None if it is to be rendered."""
+        """The error of a card that the job skips; None if the job renders the card."""
         if url in self._known_cards:
             return self._known_cards[url]
         lost, most = self.job.lost_seconds, settings.REALM_LOST_SECONDS
@@ -130,8 +133,8 @@ class LostTime:
             return None
         because = f"other cards of {module}" if module in self.job.hung else "other cards"
         message = (
-            f"Not rendered: this job has lost {lost:.0f} s to cards that ran into their limits, "
-            f"among them {because}. Fix those and publish again."
+            f"Not rendered: this job has lost {lost:.0f} s to cards that exceeded their limits, "
+            f"among them {because}. Fix these cards and publish again."
         )
         error = {"status": 504, "title": "Time limit exceeded", "message": message, "causes": []}
         return {**error, "card": url, **({"module": module} if module else {})}
@@ -139,14 +142,14 @@ class LostTime:
     # --- new hangs ---
 
     def heard(self, url: str | None = None) -> None:
-        """Notes that a card was answered, or that the process has ended because of a hang."""
+        """Records that a card was answered, or that the process has ended because of a hang."""
         wall, busy = self.watch.lap()
-        # A card that hung is answered right before the process ends itself.
+        # The process answers a card that hung right before it exits.
         if url is not None or wall > settings.REALM_RENDER_SECONDS / 2:
             self._last = (url, wall, busy)
 
     def stopped(self, modules: Mapping[str, Document]) -> None:
-        """Counts the time lost to the modules that hung, or if there are none, to the card that was
+        """Counts the time lost to the modules that hung or, if none did, to the card that was
         answered last. A process that ended for another reason lost no time."""
         url, wall, busy = self._last
         if wall < settings.REALM_RENDER_SECONDS / 2:
@@ -164,16 +167,17 @@ class LostTime:
         self._lose(wall, {**new, **({} if new or url is None else self._suspect(url))})
 
     def died(self, urls: list[str]) -> None:
-        """Counts the time of a process that died with these cards unanswered, and divides the cards
-        into halves that are tried separately."""
+        """Counts the time lost to a process that died before it answered these cards. Divides the
+        cards into halves, which are rendered separately."""
         half, number = len(urls) // 2, max(self._parts.values(), default=0)
         self._parts |= dict.fromkeys(urls[:half], number + 1)
         self._parts |= dict.fromkeys(urls[half:], number + 2)
         self._lose(self.watch.lap()[0], self._suspect(urls[0]) if len(urls) == 1 else {})
 
     def parts(self, urls: list[str], *, halved: bool) -> list[list[str]]:
-        """Divides the remaining cards into new batches: along the halves in which they are tried
-        after a process died, or, if `halved`, because reading for them took a whole turn."""
+        """Divides the remaining cards into new batches. After a process died, each part that is
+        rendered separately becomes a batch. With `halved`, reading the documents took a whole turn,
+        so each half becomes a batch."""
         if halved and not self._parts:
             half = (len(urls) + 1) // 2
             return [part for part in (urls[:half], urls[half:]) if part]
@@ -273,26 +277,27 @@ def _as_known(hang: Hang) -> Document:
     error: Document = dict(hang.error)
     when = f"{hang.seen_at:%Y-%m-%d %H:%M} UTC"
     error["message"] += (
-        f" at {when}. It is tried again in a full reindex, or when it or something that it is "
-        "made from changes"
+        f" at {when}. The server tries it again in a full reindex, or when a file that it depends "
+        "on changes"
     )
     return error
 
 
 def _module_key(reader: Reader, url: str) -> str:
-    """The hash of a module and of all its imports. It doesn't depend on the realm's own URL."""
-    # The canonical URL of the module is the last one.
+    """The hash of a module and of all its imports. The hash doesn't depend on the URL of the
+    module's realm."""
+    # `modules` lists the canonical URL of the module last.
     *_, url = [url, *reader.modules([url])]
     reached, complete = reader.reached(url)
     pin = reader.locate(url)
     own = "" if pin is None else pin.realm_url
     parts: list[Any] = [[each.removeprefix(own), _digest(reader, each)] for each in sorted(reached)]
-    # Unknown further imports may change with any change of the pinned realms.
+    # If some imports are unknown, any change of the pinned realms may change them.
     return _hash([parts, None if complete else sorted(reader.pins.items())])
 
 
 def _digest(reader: Reader, url: str) -> str:
-    """The hash of the source that a sandbox gets for a module. Redirects are followed."""
+    """The hash of the source that a sandbox gets for a module, after redirects."""
     source = reader.source(url)
     source = reader.source(source["redirect"]) if "redirect" in source else source
     text = source.get("code", source.get("data", ""))

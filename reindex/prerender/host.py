@@ -1,7 +1,7 @@
-"""The prerenderer's process: Deno, which runs card code in a sandbox.
+"""Starts and controls a prerenderer: a Deno process, which runs card code in a sandbox.
 
-It may read only its own code and has no network. It gets its tasks through stdin, and exits when
-stdin is closed.
+The process may read only its own code and has no network. It gets its tasks through stdin, and
+exits when stdin is closed.
 """
 
 import hashlib
@@ -47,17 +47,17 @@ class Library:
 
 @dataclass(frozen=True)
 class Host:
-    """A running process, which has been given the card library and waits for its task."""
+    """A running prerenderer, which has the card library and waits for its task."""
 
     process: "subprocess.Popen[bytes]"
     nonce: str
-    #: The version of its card library.
+    #: The version of the process's card library.
     library: str
-    #: Whether it has done a task before.
+    #: Whether the process has done a task before.
     kept: bool = False
 
     def say(self, *messages: Any) -> None:
-        """Writes lines to its stdin. Raises BrokenPipeError if it has ended."""
+        """Writes lines to the process's stdin. Raises BrokenPipeError if the process has ended."""
         stdin = self.process.stdin
         assert stdin is not None
         for message in messages:
@@ -65,7 +65,8 @@ class Host:
         stdin.flush()
 
     def is_ready(self) -> bool:
-        """Whether the process can take a task. A kept one must first report that it is ready."""
+        """Whether the process can take a task. A kept process must first report that it is
+        ready."""
         if self.kept:
             assert self.process.stdout is not None
             timer = threading.Timer(READY_SECONDS, self.process.kill)
@@ -97,7 +98,8 @@ def start(library: Library) -> Host:
         cwd=settings.TYPESCRIPT_DIR,
         env=_environment(),
         start_new_session=True,
-        # Large enough for the card library, so that writing it doesn't wait for the process.
+        # The pipe is large enough for the card library, so that writing the library doesn't wait
+        # for the process.
         pipesize=1024 * 1024,
     )
     # V8's heap limit doesn't include array buffers.
@@ -113,7 +115,7 @@ def start(library: Library) -> Host:
             "sources": library.sources,
         },
     }
-    # If the process has already ended, giving it a task fails and reports that.
+    # If the process has already ended, sending it a task raises the error.
     with suppress(BrokenPipeError):
         host.say(request)
     return host
@@ -129,7 +131,7 @@ def _command() -> list[str]:
         "--no-npm", "--no-remote", "--unstable-worker-options",
         f"--import-map={_HOST / 'import_map.json'}",
         f"--allow-read={_HOST},{_NODE_MODULES}",
-        # Code compiled from strings could import with Deno's own loader.
+        # This is disallowed because code compiled from strings could import with Deno's own loader.
         f"--v8-flags=--max-old-space-size={memory},--disallow-code-generation-from-strings",
         str(_HOST / "host.ts"),
     ]  # fmt: skip

@@ -18,7 +18,7 @@ from reindex.reading.references import BASE_MODULE, BASE_REALM, file_url
 #: The maximum number of missing imports in an error.
 MAX_MISSING = 5
 
-#: One build at a time in a process of a web service.
+#: A process of a web service runs one build at a time.
 _building = threading.Lock()
 
 
@@ -26,8 +26,8 @@ class ModuleBuilder:
     """Builds definitions of modules (a `definitions.entries.Builder`) in public realms, and with an
     `authority` also in realms that its user may read.
 
-    It reads the *current* generations, never a job's pins. Otherwise a late build for an overtaken
-    job would be stored as the newest.
+    It reads the *current* generations, never a job's pins. Otherwise a late build for a superseded
+    job would store outdated definitions as the newest.
     """
 
     def __init__(self, authority: Authority | None = None, user: str = "") -> None:
@@ -44,7 +44,7 @@ class ModuleBuilder:
         # The prerenderer always imports the card library, even if the module doesn't.
         reader.locate(BASE_MODULE)
         *imported, canonical = modules
-        # A missing import may appear later: then the module has to be built again.
+        # If somebody creates a missing import, the module has to be built again.
         dependencies = _spelt(reader, imported + reader.missing(url))
         realms = sorted(reader.pins.keys() - {pin.realm_url})
         return ModuleLocation(
@@ -89,13 +89,15 @@ class ModuleBuilder:
 
 
 def _spelt(reader: Reader, urls: list[str]) -> list[str]:
-    """URLs in the spelling that file changes announce: imports may escape more than necessary."""
+    """URLs in the spelling that notifications of file changes use. Imports may escape more
+    characters than necessary."""
     pins = [(url, reader.locate(url)) for url in urls]
     return [url if pin is None else file_url(pin.realm_url, pin.path_of(url)) for url, pin in pins]
 
 
 def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]) -> Message:
-    """The definitions of a module, or an error. Adds imports that weren't known to `late`."""
+    """The definitions of a module, or an error. Adds imports that become known only during the
+    build to `late`."""
     results: list[Message] = []
     realms = reader.realms_of([module]) | {BASE_REALM}
     sources = {url: reader.source(url) for url in sorted(reader.reached(module)[0])}
@@ -105,7 +107,7 @@ def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]
         sources: dict[str, Message] = {}
         for url in needs["modules"]:
             reached = reader.reached(url)[0]
-            # The import wasn't known before, and the definitions depend on it.
+            # The import wasn't known before the build, and the definitions depend on it.
             late.update(reached)
             if reader.realms_of([url]) <= realms:
                 sources |= {each: reader.source(each) for each in sorted(reached)}
@@ -132,13 +134,13 @@ def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]
     result = checked_definitions(results[0])
     wall, busy = laps[0]
     if "error" in result and wall >= settings.REALM_RENDER_SECONDS:
-        # A build belongs to no job: the negative time is a unique id in place of a job's.
+        # A build has no job. The negative time is a unique number in place of a job's id.
         signs, build = hangs.signs_of(wall, busy), -time.time_ns()
         hangs.remember_module(reader, module, result["error"], signs, build)
     return result
 
 
 def _missing(module: str) -> Message:
-    """The error for an import that leads to no readable module."""
-    message = f"{module} does not exist, or not everyone who may read this module may read it"
+    """The error for an import of a module that is missing or not readable."""
+    message = f"{module} does not exist, or some readers of the importing module may not read it"
     return {"status": 404, "title": "Module not found", "message": message, "module": module}

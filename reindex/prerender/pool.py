@@ -1,8 +1,8 @@
-"""The idle prerenderers of a worker process, started ahead or kept from the task before.
+"""Keeps the idle prerenderers of a worker process.
 
-A plan starts a prerenderer ahead if files of the job's own realm have changed. After a successful
-task a prerenderer is kept for the next task with a new sandbox, so that nothing of an earlier task
-reaches a later one.
+The planning of a job starts a prerenderer ahead if files of the job's own realm have changed. After
+a successful task, the prerenderer is kept for the next task. A kept prerenderer starts a new
+sandbox, so that nothing of one task reaches another.
 """
 
 import threading
@@ -16,7 +16,8 @@ from reindex.prerender.host import Host, Library
 
 #: A prerenderer that is started ahead waits at least this long for its task.
 START_SECONDS = 60.0
-#: Two, because an author's draft and the realm published from it are rendered in turn.
+#: The maximum number of idle prerenderers. Two, because an author's draft and its published realm
+#: are rendered in turn.
 MAX_WAITING = 2
 
 
@@ -44,7 +45,8 @@ class RendererPool:
             return [each.host for each in self._waiting]
 
     def prewarm(self, library: Library) -> None:
-        """Starts a prerenderer for a task that will most likely come, unless one waits."""
+        """Starts a prerenderer for a task that is likely to follow, unless a suitable one is
+        idle."""
         with self._lock:
             for each in self.waiting:
                 if each.library == library.version and each.process.poll() is None:
@@ -52,7 +54,7 @@ class RendererPool:
         self._add(host.start(library))
 
     def acquire(self, library: Library) -> Host:
-        """A prerenderer for a task: a waiting one that is ready, or a new one."""
+        """Returns a prerenderer for a task: an idle one that is ready, or a new one."""
         while waiting := self._take(library):
             if waiting.is_ready():
                 return waiting
@@ -60,15 +62,15 @@ class RendererPool:
         return host.start(library)
 
     def release(self, done: Host) -> None:
-        """Takes back a prerenderer after a successful task, until `get_ready` is called. Only the
-        last one is kept."""
+        """Takes a prerenderer back after a successful task. Only the prerenderer that was released
+        last is kept, until `get_ready` is called."""
         if self._released is not None:
             self._released.end()
         self._released = done
 
     def get_ready(self) -> None:
-        """Makes the released prerenderer start a new sandbox and wait for the next task. Called
-        when the results are stored, so that no page waits for it."""
+        """Makes the released prerenderer start a new sandbox and wait for the next task. The worker
+        calls this after it has stored the results, so that no page waits for it."""
         released, self._released = self._released, None
         keeps = settings.REALM_PRERENDERER_SECONDS > 0
         if released is not None and keeps:
@@ -119,5 +121,5 @@ class RendererPool:
             each.host.end()
 
 
-#: The pool of this process. A worker process has one; nothing else renders.
+#: The pool of this process. Only worker processes use it.
 renderers = RendererPool()

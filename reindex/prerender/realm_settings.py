@@ -1,4 +1,4 @@
-"""`realm.json`: a realm's settings, and warnings about settings that have no effect."""
+"""Reads a realm's settings from `realm.json`, and warns about settings that have no effect."""
 
 import re
 from collections.abc import Iterator

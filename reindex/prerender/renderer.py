@@ -6,8 +6,8 @@ from pathlib import Path
 
 from django.conf import settings
 
-#: Sources of the prerenderer, each with its root. The card library is not among them: it is a realm
-#: of its own. The order is the same in a clone and in an installation, and so is the hash.
+#: Sources of the prerenderer, each with its root. The card library is left out, because it is a
+#: realm. A clone and an installation have the same order of files, and so the same hash.
 _RENDERER = (
     (settings.TYPESCRIPT_DIR, "reindex/deno/*.ts"),
     (settings.TYPESCRIPT_DIR, "reindex/deno/*.json"),
@@ -21,7 +21,7 @@ _RENDERER = (
 
 @cache
 def renderer() -> str:
-    """The hash of the code that renders. If it changes, jobs render every card again."""
+    """The hash of the code that renders cards. If it changes, jobs render every card again."""
     digest = hashlib.sha256()
     for root, pattern in _RENDERER:
         for path in sorted(Path(root).glob(pattern)):

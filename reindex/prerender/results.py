@@ -1,8 +1,8 @@
 """Checks the prerenderer's results before anything else uses them.
 
-Card code can manipulate results, so a result may be any JSON. A result that passes has the form and
-the size that the index, the search and the pages rely on. One that doesn't becomes an error of its
-own card or module, and affects no other.
+Card code can manipulate results, so a result may be any JSON. A valid result has the form and the
+size that the index, the search and the pages rely on. An invalid result becomes an error of its own
+card or module, and affects no other result.
 """
 
 from typing import Annotated, Any, Literal, TypeAlias
@@ -13,7 +13,7 @@ from reindex.reading.strict_json import BrokenDocument
 
 Message: TypeAlias = dict[str, Any]
 
-#: A card's HTML and search document together may have this size, so that its row isn't too large.
+#: The maximum size of a card's HTML and search document together, so that its row isn't too large.
 #: Unit: bytes.
 MAX_RESULT = 8_000_000
 
@@ -155,7 +155,7 @@ def failed(url: str, why: object) -> Message:
 
 def broken_card(error: BrokenDocument) -> Message:
     """The error document of a card whose file is broken."""
-    # Fields and links are named without the part of the path that all cards share.
+    # The names of fields and links leave out the prefix that all cards share.
     field = error.field.removeprefix("data.attributes.").removeprefix("data.relationships.")
     return {
         "status": 422,

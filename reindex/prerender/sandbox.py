@@ -1,8 +1,8 @@
 """Runs a task in a prerenderer: a Deno process. Its Worker has no permissions and runs card code.
 
 The process gets one task on stdin and answers in lines that begin with a nonce. Card code doesn't
-know the nonce, so it can't forge a result by writing to stdout. If a process dies or goes silent,
-only the results that it hasn't sent are lost. For the messages see `deno/protocol.ts`.
+know the nonce, so it can't forge a result by writing to stdout. If a process dies or stops
+answering, only the results that it hasn't sent are lost. `deno/protocol.ts` describes the messages.
 """
 
 import json
@@ -20,10 +20,11 @@ from reindex.prerender.host import Host
 from reindex.prerender.results import MAX_RESULT, Message
 from reindex.reading.strict_json import finite, no_number
 
-#: Added to the time limit of one card: for starting, and for ending a Worker that hangs.
+#: The time that is added to the limit of one card, for starting a Worker and for ending one that
+#: hangs.
 GRACE_SECONDS = 20.0
 
-#: The rest of a longer line is dropped: it is not a valid result, and it may never end.
+#: The length at which a line is cut. A longer line is not a valid result, and it may never end.
 MAX_LINE = MAX_RESULT + 1_000
 
 _decode = json.JSONDecoder(parse_float=finite, parse_constant=no_number).decode
@@ -41,13 +42,14 @@ def run(
     unavailable: Message | None = None,
 ) -> Message | None:
     """Runs one task in a process and calls `receive` with every result. `supply` is called with the
-    URLs of further `documents` and `modules` that a render needs (`dynamic` if card code waits for
-    the modules and would continue without them), and returns a `Supply`.
+    URLs of further `documents` and `modules` that a render needs, and returns a `Supply`. It also
+    gets `dynamic`, which is True if card code waits for the modules and would continue without
+    them.
 
-    Returns None when the task is done; then the process may be kept. If a card hangs, its error is
-    its result, and the process is killed: then `run` returns the hanging modules, which the caller
-    passes as `unavailable` when it runs the rest of the task. Raises SandboxDied; results received
-    before that are valid.
+    Returns None when the task is done: then the caller may keep the process. If a card hangs, its
+    error is its result, and the process is killed. Then `run` returns the hanging modules, which
+    the caller passes as `unavailable` when it runs the rest of the task. Raises SandboxDied;
+    results received before that are valid.
     """
     order: Message = {"unavailable": unavailable or {}}
     if "cards" in task:
@@ -107,7 +109,8 @@ class _Talk:
         )
 
     def _lines(self) -> Iterator[tuple[bytes, int]]:
-        """The lines with the nonce, without it, and their lengths. Too long lines are cut."""
+        """Yields the lines that begin with the nonce, without the nonce, and their lengths. Cuts
+        lines that are too long."""
         stdout = self.host.process.stdout
         assert stdout is not None
         nonce = self.host.nonce.encode()
@@ -120,10 +123,10 @@ class _Talk:
 
 
 def _read(line: bytes) -> Message:
-    """Parses one message, and replaces characters that can't be stored."""
+    """Parses one message, and replaces characters that Postgres can't store."""
     try:
         message = _decode(line.decode())
-        # JSON writes these characters as escapes; nearly every message has none.
+        # JSON escapes characters that can't be stored. Nearly every message has no such escape.
         if b"\\u0000" in line or b"\\ud" in line or b"\\uD" in line:
             message = _storable(message)
     except (ValueError, RecursionError) as error:

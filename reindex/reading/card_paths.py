@@ -1,14 +1,14 @@
-"""The path of a card, by which it is addressed, and the path of its file, which ends in `.json`."""
+"""Converts between the path of a card and the path of its file, which ends in `.json`."""
 
 CARD_EXTENSION = ".json"
-#: The file of a realm's front page. In a folder, that of the folder's page.
+#: The file name of a realm's front page, and of a folder's page.
 FRONT_PAGE = "index.json"
 #: The file that describes a realm.
 REALM_CONFIG = "realm.json"
 
 
 def is_card_file(path: str) -> bool:
-    """Whether a file may hold a card, by its name."""
+    """Whether a file's name allows it to hold a card."""
     return path.endswith(CARD_EXTENSION)
 
 
@@ -23,5 +23,5 @@ def file_of(card: str) -> str:
 
 
 def named_card(path: str) -> str:
-    """The path of the card that a path names. A folder names its `index`."""
+    """The path of the card at a path. The path of a folder leads to its `index`."""
     return f"{path}index" if path.endswith("/") or not path else path

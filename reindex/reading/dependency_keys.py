@@ -1,8 +1,9 @@
 """Dependency keys: 64-bit hashes of the files and realms that a row of the index was made from.
 
-A row is carried over to the next generation only if all the files it was made from are unchanged.
-Two files with the same key cost an unnecessary render, never a stale page. The key of a module
-leaves out the extension, because a file with another extension could take the module's place.
+A row is carried over to the next generation only if all files that it was made from are unchanged.
+If two files happen to have the same key, a card may be rendered unnecessarily, but no page is
+stale. The key of a module leaves out the extension, because a file with another extension could
+take the module's place.
 """
 
 import hashlib
@@ -33,12 +34,12 @@ class DependencyTracker:
     reader: Reader
     realm_url: str
     _modules: dict[str, tuple[frozenset[int], bool]] = field(default_factory=dict)
-    #: Cards of a batch link to each other, so each is looked at once.
+    #: A cache, because many cards of a batch link to the same card.
     _cards: dict[str, tuple[frozenset[int], bool, str | None]] = field(default_factory=dict)
 
     def of(self, url: str, document: Document, links: Iterable[str]) -> tuple[list[int], bool]:
-        """The keys of everything that a card was made from, and whether nothing else can change it.
-        `links` are the linked cards that its render asked for."""
+        """The keys of everything that a card was made from, and whether nothing else can change the
+        card. `links` are the linked cards that its render requested."""
         keys = {dependency_key(self.realm_url, REALM_CONFIG)}
         cacheable = True
         documents: list[tuple[str, Document | None]] = [(url, document)]
@@ -57,7 +58,8 @@ class DependencyTracker:
         return sorted(keys), cacheable
 
     def _card(self, url: str, document: Document | None) -> tuple[frozenset[int], bool, str | None]:
-        """The keys of a card's own file, whether nothing else can change it, and its module."""
+        """The keys of a card's own file, whether nothing else can change the card, and its
+        module."""
         known = self._cards.get(url)
         if known is not None:
             return known
@@ -90,10 +92,11 @@ class DependencyTracker:
         return self._modules[entry]
 
     def _keys(self, place: Place, path: str) -> set[int]:
-        # Another realm may be created at the top folder.
+        # Another realm that is created at the top folder would contain the path.
         folder = top_folder(path)
         realm_url = place.pin.realm_url
         keys = {dependency_key(realm_url, each) for each in ((path, folder) if folder else (path,))}
-        # A source realm may be published at another address.
+        # If another realm is published at a new address, the key of the whole realm counts as
+        # changed.
         others = {realm_url, *place.through} - {self.realm_url}
         return keys | {dependency_key(each) for each in others}

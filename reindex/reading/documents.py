@@ -1,4 +1,4 @@
-"""Cards as documents: parsing a file's content, and resolving its references.
+"""Parses cards from the content of files, and resolves their references.
 
 Pages, the JSON API, the search and the check before a publish all read cards with this module, so
 they agree on which files are cards, and report the same errors.
@@ -36,13 +36,13 @@ def read_document(data: bytes | str, path: str) -> Document | None:
 
 def no_longer_a_card(path: str) -> BrokenDocument:
     """The error for a file that was a card and is now plain data."""
-    return BrokenDocument(path, f"was a card; {_EXPECTED}; data belongs in a file of another name")
+    return BrokenDocument(path, f"was a card before; {_EXPECTED}; rename the file if it is data")
 
 
 def absolute(document: Document, moved: Callable[[str], str] = lambda url: url) -> Document:
-    """A card whose references that begin with `/` (a realm on this server) are made absolute, so
-    that they mean the same wherever the card is published. Their characters are composed. `moved`
-    maps a URL to the one to read instead."""
+    """A copy of a card in which references that begin with `/` (a realm on this server) are
+    absolute, so that they mean the same wherever the card is published. References are in Unicode
+    NFC. `moved` maps a URL to the URL to read instead."""
 
     def placed(reference: str) -> str:
         url = with_composed(rooted(reference))
@@ -57,7 +57,7 @@ def absolute(document: Document, moved: Callable[[str], str] = lambda url: url) 
 
 
 def _placed_links(value: Any, placed: Callable[[str], str]) -> Any:
-    # Every link of every card comes here, where `match` would take twice as long.
+    # This runs for every link of every card, and `match` would take twice as long.
     if isinstance(value, dict):
         links = value.get("links")
         if isinstance(links, dict) and isinstance(link := links.get("self"), str):
@@ -98,8 +98,8 @@ def links_of(url: str, document: Document) -> list[str]:
 
 
 def _claim(document: Any) -> str | None:
-    """The key that shows that a document without a type is meant to be a card; None if there is
-    none."""
+    """The key that shows that a document without a type is meant to be a card; None if no key
+    does."""
     if not isinstance(document, dict):
         return None
     wrapped = list(_objects(document, "data"))
@@ -111,7 +111,7 @@ def _claim(document: Any) -> str | None:
     for each in wrapped:
         if each.get("type") == "card":
             return "type"
-        # A document with another type is JSON:API, but no card.
+        # A document with another type is a JSON:API document but not a card.
         if _resembles(each.get("type", "card"), "card"):
             return next((key for key in ("attributes", "relationships") if key in each), None)
     if document.get("type") == "card" and isinstance(document.get("attributes"), dict):
@@ -126,7 +126,7 @@ def _objects(value: Document, name: str) -> Iterator[Document]:
 
 
 def _resembles(text: Any, name: str) -> bool:
-    """Whether a key is a name or may be a misspelling of it."""
+    """Whether a key equals a name or may be a misspelling of the name."""
     if not isinstance(text, str) or abs(len(text) - len(name)) > 4:
         return False
     plain = text.lower().replace("_", "").replace("-", "")

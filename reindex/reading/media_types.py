@@ -1,4 +1,4 @@
-"""The media types by which clients and replicas ask for the forms of a file or a realm."""
+"""The media types with which clients and replicas request files and realms."""
 
 #: A file's bytes as they are stored.
 SOURCE = "application/vnd.card+source"
@@ -13,5 +13,5 @@ HTML = "text/html"
 JAVASCRIPT = "text/javascript"
 #: Bytes of an unknown type.
 BYTES = "application/octet-stream"
-#: Whatever the server prefers: a module's JavaScript, or any other file as it is.
+#: Any type: the server sends a module as JavaScript, and any other file unchanged.
 ANY = "*/*"

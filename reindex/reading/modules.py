@@ -1,4 +1,4 @@
-"""Modules as a render loads them: their texts and their imports."""
+"""Caches the modules that renders load, and finds their imports."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from reindex.reading.replicas import (
 
 #: White space in JavaScript: Python's white space and the byte order mark.
 _S = r"[\s\ufeff]*+"
-#: Static and literal dynamic imports in what the transpiler emits. Finding too much is harmless.
+#: Static imports, and dynamic imports of a literal, in transpiled code. False matches are harmless.
 _IMPORT = re.compile(rf"""\b(?:from|import){_S}(?:\({_S})?(["'])([^"'\n]+)\1""")
 
 #: Anything that could be an import. Where this matches and `_IMPORT` doesn't, the import has a
@@ -33,8 +33,8 @@ _CLOSES = re.compile(rf"{_S}[,)]")
 
 @dataclass(frozen=True)
 class Module:
-    """The file that a module's URL leads to (None if there is none), with its imports, whether that
-    list is complete, and its text, or the reason why it has none."""
+    """The file at a module's URL (None if there is none), its imports, whether these are complete,
+    and its text or the reason why the text is refused."""
 
     file: str | None
     imports: tuple[str, ...] = ()
@@ -44,14 +44,14 @@ class Module:
 
 
 class _KnownModules(dict[tuple[Pin, str], Module]):
-    """The modules of pinned realms that this process has read: at one generation a module never
+    """A cache of the modules that this process has read. At one generation a module never
     changes."""
 
     MAX_CHARACTERS = 32 * 1024 * 1024
     MAX_MODULES = 10_000
 
     def keep(self, pin: Pin, url: str, module: Module) -> None:
-        """Keeps a module; first drops all others if they have become too many or too large."""
+        """Caches a module. Empties the cache first if it has too many modules or too much text."""
         self._characters += len(module.text)
         if self._characters > self.MAX_CHARACTERS or len(self) >= self.MAX_MODULES:
             forget_modules()
@@ -68,7 +68,7 @@ known_modules = _KnownModules()
 
 
 def forget_modules() -> None:
-    """Empties this process's memory of modules."""
+    """Empties this process's caches of modules and realm histories."""
     known_modules.clear()
     realm_history.forget()
 

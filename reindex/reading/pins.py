@@ -1,8 +1,9 @@
 """Pins: signed tokens for reading one realm at exactly one generation.
 
-A pin is sent in the header `X-Realm-Pin` of a request to `/_at/<path>`. Workers and definition
-builders hold pins; card code never does. A pin names the reader whose access it uses. The realm's
-server checks that access at every read, so a pin ends when the access does.
+Each request to `/_at/<path>` has a pin in its header `X-Realm-Pin`. Workers and definition builders
+hold pins; card code never does. A pin names the reader whose access it uses: a user, everyone, or
+the realm that a job renders. The realm's server checks that access at every read, so a pin ends
+when the access ends.
 """
 
 import time
@@ -19,14 +20,14 @@ SOURCE_HEADER = "X-Realm-Source"
 #: The title of the error that refuses a pin whose access has ended.
 PIN_ENDED = "Pin Ended"
 PIN_SECONDS = 3600
-#: A job uses the same token for this long.
+#: A job uses the same token for a pin during this time.
 PIN_STEP_SECONDS = 600
 #: The generation that a job records for a realm that it may not read.
 UNREADABLE_GENERATION = 0
-#: The reader that a pin names when it may open public realms only. No user's key has this value.
+#: The reader in a pin that may open public realms only. No user's key has this value.
 EVERYONE = "*"
-#: The reader that a pin names when a job reads the realm whose pages it renders. Such a pin needs
-#: no user's rights: it is valid while the realm exists.
+#: The reader in a pin of the realm whose pages a job renders. Such a pin needs no user's rights: it
+#: is valid while the realm exists.
 ITSELF = ""
 
 _SALT = "realms.pin"
@@ -34,27 +35,28 @@ _SALT = "realms.pin"
 
 @dataclass(frozen=True)
 class Pin:
-    """A realm as of exactly one generation."""
+    """A realm at exactly one generation."""
 
     realm_url: str
     generation: int
 
     def path_of(self, url: str) -> str:
-        """The unescaped path in the realm of one of its public URLs."""
+        """The unescaped path of a public URL of the realm."""
         return unquote(url.removeprefix(self.realm_url))
 
 
 @dataclass(frozen=True)
 class Access:
-    """On whose behalf realms are read: `own` is the realm whose pages are rendered, `job` its job,
-    and `user` the key of a reader whose rights are used for realms that aren't public."""
+    """Whose rights are used to read realms. `own` is the realm whose pages a job renders, and `job`
+    is the job's id. `user` is the key of the user whose rights are used for realms that aren't
+    public."""
 
     own: str = ""
     job: int = 0
     user: str = ""
 
     def reader_of(self, realm_url: str, *, private: bool = False) -> str:
-        """The reader whose access a pin of a realm uses."""
+        """The reader to name in a pin of a realm."""
         if realm_url == self.own:
             return ITSELF
         return self.user if private and self.user else EVERYONE

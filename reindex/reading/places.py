@@ -1,4 +1,4 @@
-"""Where the content of a URL is read, and with whose rights."""
+"""Types and functions for the place where the content of a URL is read."""
 
 from base64 import b64decode
 from collections.abc import Callable
@@ -16,7 +16,7 @@ class Place:
     """Where the content of a URL is read.
 
     A published realm may be read in place of a source realm. Then `url` lies in the published
-    realm, and `through` lists the realms that led there, beginning with the source.
+    realm, and `through` lists the realms that it replaces, beginning with the source realm.
     """
 
     pin: Pin
@@ -30,7 +30,7 @@ class Place:
 
     @property
     def card_path(self) -> str:
-        """The file of the card."""
+        """The path of the file that holds the card."""
         return file_of(self.path or "index")
 
 
@@ -44,8 +44,8 @@ def folder_of(url: str) -> str:
 
 
 def possible(path: str) -> str | None:
-    """The path, if a file can have it, else None. Impossible paths are never requested, because the
-    response says nothing about the realm."""
+    """The path, or None if no file can have such a path. Callers don't request impossible paths,
+    because the response would say nothing about the realm."""
     return None if wrong_with_path(path) else path
 
 

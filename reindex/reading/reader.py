@@ -1,8 +1,8 @@
-"""The reader: it reads cards, the cards they link to, and modules with everything they import.
+"""Reads cards, the cards that they link to, and modules with everything that they import.
 
-Every realm is read at one pinned generation, from any replica. Another realm that an import or a
-link leads to is pinned at its generation in the registry when it is first met. The job stores the
-pin, so all of its batches read the same.
+Every realm is read at one pinned generation, from any replica. When an import or a link first
+refers to another realm, that realm is pinned at its generation in the registry. The job stores the
+pin, so all its batches read the same generation.
 """
 
 import json
@@ -31,18 +31,18 @@ from reindex.reading.replicas import (
 )
 from reindex.reading.strict_json import BrokenDocument
 
-#: The maximum number of files in one request. Even with the longest paths it isn't too large.
+#: The maximum number of files per request. Even with the longest paths, the request is small.
 MANY_FILES = 1000
 
 
 @dataclass
 class Reader:
-    """Reads for one job. `pins` are the realms known so far. `pin` is called with a newly met realm
-    and its generation in the registry (UNREADABLE_GENERATION if it may not be read), and returns
-    the generation to read.
+    """Reads realms for one job. `pins` are the realms known so far. `pin` is called with each new
+    realm and its generation in the registry (UNREADABLE_GENERATION if it may not be read), and
+    returns the generation to read.
 
-    It reads public realms; with an `authority`, which makes the Authorization header for a private
-    realm, also those that this user may read. `private` are the realms read in that way.
+    Without an `authority` it reads public realms only. An `authority` makes a user's Authorization
+    headers; then it also reads the private realms of that user, and adds them to `private`.
     """
 
     pins: dict[str, int]
@@ -58,14 +58,14 @@ class Reader:
     private: set[str] = field(default_factory=set)
     #: The replica that answered last.
     read_from: str = ""
-    #: Called before each request with a pin, not before questions to the registry. It may raise to
-    #: end the reading.
+    #: Called before each request with a pin, but not before requests to the registry. It may raise
+    #: to end the reading.
     go_on: Callable[[], None] = lambda: None
     #: The errors of the broken cards read so far, by card URL.
     broken: dict[str, BrokenDocument] = field(default_factory=dict)
-    #: The published realm that is read in place of a source realm, by the source's URL.
+    #: For each source realm's URL, the published realm that is read in its place.
     shown_at: dict[str, str] = field(default_factory=dict)
-    #: The URLs whose JSON file turned out to be plain data, not a card.
+    #: The card URLs whose JSON file holds plain data instead of a card.
     data: set[str] = field(default_factory=set)
     _documents: dict[str, Document | None] = field(default_factory=dict)
     _imports: dict[str, Module] = field(default_factory=dict)
@@ -78,12 +78,13 @@ class Reader:
     # --- realms ---
 
     def locate(self, url: str) -> Pin | None:
-        """The pin of the realm that is read for a public URL; None outside every readable realm."""
+        """The pin of the realm that is read for a public URL; None if no readable realm contains
+        it."""
         place = self.place(url)
         return None if place is None else place.pin
 
     def place(self, url: str) -> Place | None:
-        """Where the content of a public URL is read; None outside every readable realm.
+        """Where the content of a public URL is read; None if no readable realm contains the URL.
 
         A URL in a source realm of `shown_at` is read in the published realm.
         """
@@ -99,7 +100,7 @@ class Reader:
         return place and Place(place.pin, place.url, (realm_url, *place.through))
 
     def _around(self, url: str) -> str:
-        """The innermost known realm around a URL; "" if there is none."""
+        """The innermost known realm that contains a URL; "" if none does."""
         innermost = ""
         for known in (self.pins, self.shown_at):
             for realm_url in known:
@@ -108,15 +109,15 @@ class Reader:
         return innermost
 
     def _is_unknown(self, url: str) -> bool:
-        """Whether a folder of a source realm may belong to an inner realm, which the published
-        realm doesn't tell. True only the first time for each folder."""
+        """Whether a folder of a source realm may lie in an inner realm, which the published realm
+        doesn't report. True only for the first URL of each folder."""
         unknown = folder_of(url) not in self._own_folders
         self._own_folders.add(folder_of(url))
         return unknown
 
     def _meet(self, url: str) -> str | None:
-        """Asks the registry for the realm that contains a URL, which may be an inner realm of a
-        known one, and pins it. None if there is no readable realm."""
+        """Asks the registry which realm contains a URL, and pins that realm, which may be an inner
+        realm of a known realm. None if no readable realm contains the URL."""
         realm_url, generation = standing_at(url)
         if realm_url in self.pins or realm_url in self.shown_at:
             return realm_url
@@ -127,7 +128,7 @@ class Reader:
                 self._own_folders.add(folder_of(url))
                 return realm_url
         if realm_url in self._closed or not url.startswith(realm_url):
-            # The URL names a replica's own address: imports may only use the public one.
+            # The URL has a replica's own address, but imports may only use public URLs.
             generation = UNREADABLE_GENERATION
         elif realm_url:
             if generation == UNREADABLE_GENERATION:
@@ -144,16 +145,16 @@ class Reader:
         return realm_url
 
     def _is_within(self, pin: Pin, url: str) -> bool:
-        """Whether a URL that a realm reports as another's lies in an inner realm, which is pinned
-        if need be. False if the inner realm has been deleted since."""
+        """Checks a realm's report that a URL lies in an inner realm, and pins the inner realm if
+        need be. False if the inner realm has been deleted since."""
         if self.locate(url) == pin:
             self._meet(url)
         located = self.locate(url)
         return located is None or len(located.realm_url) > len(pin.realm_url)
 
     def _privately(self, realm_url: str) -> int:
-        """The generation of a private realm, read with the user's rights. It marks the realm as
-        private, so that nobody else gets results made from it."""
+        """The generation of a private realm, requested with the user's rights. Adds the realm to
+        `private`, so that no other user gets results made from it."""
         header = self.authority(realm_url) if self.authority else None
         if header is None:
             return UNREADABLE_GENERATION
@@ -164,8 +165,8 @@ class Reader:
         return generation
 
     def elsewhere(self) -> dict[str, str]:
-        """The addresses of the known realms that are published at another URL than their own, and
-        of the known realms within such realms. Inner realms come before outer realms."""
+        """The addresses of known realms that are published at another URL, and of known realms
+        within these. Inner realms come before outer realms."""
         known = {realm_url: self.address(realm_url) for realm_url in self.pins} | self.shown_at
         inner_first = {
             realm_url: known[realm_url] for realm_url in sorted(known, key=len, reverse=True)
@@ -188,7 +189,7 @@ class Reader:
         return self._documents[url]
 
     def read_cards(self, urls: Iterable[str]) -> None:
-        """Reads the cards that aren't known yet, with few requests."""
+        """Reads the cards that have not been read yet, with few requests."""
         left = [url for url in dict.fromkeys(urls) if url not in self._documents]
         while left:
             left = self._read_some(left)
@@ -227,19 +228,19 @@ class Reader:
         return absolute(document, self._at_home)
 
     def _at_home(self, url: str) -> str:
-        """Replaces the source realm of the rendered realm by the rendered realm itself in a URL;
-        returns other URLs as they are."""
+        """Replaces the URL of the rendered realm's source by the URL of the rendered realm itself.
+        Returns other URLs unchanged."""
         own = self.access.own
         if self.shown_at.get(self._around(url)) != own:
             return url
-        # The URL may lie in a realm within the source, even in the rendered one.
+        # The URL may lie in an inner realm of the source, even in the rendered realm.
         place, around = self.place(url), self._around(url)
         is_source = place is not None and self.shown_at.get(around) == own
         return own + url.removeprefix(around) if is_source else url
 
     def _get_many(self, pin: Pin, paths: list[str]) -> dict[str, Document]:
-        """Reads files of a realm, and returns its answers by path. A response may contain only the
-        first of the files; then the rest is requested again."""
+        """Reads files of a realm, and returns its answers by path. If a response contains only the
+        first files, the others are requested again."""
         files: dict[str, Document] = {}
         while len(files) < len(paths):
             requested = paths[len(files) : len(files) + MANY_FILES]
@@ -263,8 +264,8 @@ class Reader:
         return self._documents.get(url)
 
     def linked(self, cards: Mapping[str, Document | None]) -> dict[str, Document | None]:
-        """The cards that the given cards link to, apart from the given cards; None for a link that
-        leads to no card."""
+        """The cards that the given cards link to, apart from the given cards; None for a link to a
+        missing card."""
         targets = {
             target
             for url, document in cards.items()
@@ -278,9 +279,9 @@ class Reader:
     # --- modules ---
 
     def modules(self, urls: Iterable[str]) -> list[str]:
-        """The canonical URLs of modules and all that they import, dependencies first.
+        """The canonical URLs of modules and of everything that they import, dependencies first.
 
-        Missing and broken modules are left out: the render reports them at the right card.
+        Missing modules are left out: the render reports them at the right card.
         """
         order: list[str] = []
         entered: set[str] = set()
@@ -299,13 +300,13 @@ class Reader:
         return order
 
     def missing(self, url: str) -> list[str]:
-        """The URLs that importing a module requests although no module is there."""
+        """The URLs without a module that importing a module requests."""
         reached, _ = self.reached(url)
         return sorted(each for each in reached if self._module(each).file is None)
 
     def reached(self, url: str) -> tuple[set[str], bool]:
-        """Every URL that importing a module requests, whether or not a module is there, and whether
-        that list is certainly complete."""
+        """Every URL that importing a module requests, even without a module there, and whether this
+        set is certainly complete."""
         requested: set[str] = set()
         complete = True
         stack = [url]
@@ -326,13 +327,13 @@ class Reader:
 
     def _read_module(self, url: str) -> Module:
         if with_composed(url) != url:
-            # All spellings of a path lead to the same file.
+            # All Unicode spellings of a path name the same file.
             return self._module(with_composed(url))
         place = self.place(url)
         if place is None:
             return Module(None)
         if place.url != url:
-            # One URL per module: a class that is loaded from two URLs would be two classes.
+            # A module needs one URL: a class that is loaded from two URLs would be two classes.
             return self._module(place.url)
         pin = place.pin
         self._check_access(pin)
@@ -345,7 +346,7 @@ class Reader:
                 return self._read_module(url) if self._is_within(pin, url) else Module(None)
             module = Module(None) if response is None else module_in(url, response)
             known_modules.keep(pin, url, module)
-        # A URL without extension leads to the file's module.
+        # A URL without extension redirects to the file's URL.
         return module if module.file in (None, url) else self._module(str(module.file))
 
     def _check_access(self, pin: Pin) -> None:
@@ -355,8 +356,7 @@ class Reader:
             self._get(pin, "", NDJSON, b'{"paths": []}')
 
     def _carry_over(self, pin: Pin) -> None:
-        """Carries cached modules over from an earlier generation, except those whose files have
-        changed in between."""
+        """Reuses the cached modules of an earlier generation whose files have not changed since."""
         if pin in self._carried:
             return
         self._carried.add(pin)
@@ -373,8 +373,8 @@ class Reader:
                 known_modules.keep(pin, url, module)
 
     def source(self, url: str) -> Document:
-        """What the sandbox gets for a module's URL: its `code`, the `data` of a file that isn't
-        code, the URL it leads to (`redirect`), or the `error` of importing it."""
+        """The answer for a module's URL in the sandbox: its `code`, the `data` of a file that isn't
+        code, a `redirect` to another URL, or an `error`."""
         module = self._module(url)
         if self.locate(url) is None:
             message = f"{url} is not in a realm of this server that everyone may read"

@@ -1,4 +1,4 @@
-"""Which files of a realm changed between two generations, as the realm reports over HTTP."""
+"""Asks realms over HTTP which of their files changed between two generations."""
 
 import json
 
@@ -6,13 +6,13 @@ from reindex.reading.media_types import API
 from reindex.reading.pins import Access, Pin
 from reindex.reading.replicas import ReplicaUnavailable, get_pinned
 
-#: The maximum number of cached responses of each kind. The oldest is dropped first.
+#: The maximum number of cached responses of each kind. The oldest is evicted first.
 MAX_KEPT = 8
 
 
 def manifest(pin: Pin, access: Access, since: int | None = None) -> dict[str, str | None] | None:
-    """The files of a realm by path, with the hash of their content. With `since`, only those that
-    differ from that generation; None if the history doesn't reach back that far.
+    """The files of a realm by path, with the hash of their content. With `since`, only the files
+    that differ from that generation; None if the history doesn't reach back that far.
 
     Raises ReplicaUnavailable, PinEnded and WrongGeneration.
     """
@@ -30,10 +30,11 @@ _files: dict[Pin, frozenset[str]] = {}
 
 
 def files(pin: Pin, access: Access) -> frozenset[str]:
-    """The paths of a realm at a generation, which never change. Raises the errors of `manifest`."""
+    """The paths of a realm's files at a generation, cached because they never change. Raises the
+    errors of `manifest`."""
     if pin not in _files:
         found = manifest(pin, access)
-        assert found is not None  # only a comparison can lack its history
+        assert found is not None  # None is only possible with `since`
         if len(_files) >= MAX_KEPT:
             _files.pop(next(iter(_files)), None)
         _files[pin] = frozenset(found)
@@ -57,9 +58,9 @@ def changed(pin: Pin, since: int, access: Access) -> frozenset[str] | None:
 
 
 def note_read(pin: Pin, access: Access) -> tuple[Pin, frozenset[str]] | None:
-    """Notes that a realm is read at a generation. Returns the earlier generation at which this
-    process last read the realm, and the paths that differ since; None if the process has not read
-    the realm earlier, or if the paths are unknown."""
+    """Records that this process reads a realm at a generation. Returns the earlier generation at
+    which it last read the realm, and the paths that differ since. None if it has not read the realm
+    before, or if the paths are unknown."""
     before = _read_at.get(pin.realm_url)
     if before is not None and before >= pin.generation:
         return None
@@ -69,7 +70,7 @@ def note_read(pin: Pin, access: Access) -> tuple[Pin, frozenset[str]] | None:
 
 
 def forget() -> None:
-    """Empties this process's memory of realms."""
+    """Empties this process's caches of realm histories."""
     _read_at.clear()
     _changed.clear()
     _files.clear()

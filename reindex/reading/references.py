@@ -1,4 +1,4 @@
-"""Resolving references: from the specifiers of imports and the links of cards to URLs."""
+"""Resolves the specifiers of imports and the links of cards to URLs."""
 
 import re
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -13,7 +13,7 @@ from reindex.reading.card_paths import card_of
 BASE_REALM = f"{settings.REALM_PUBLIC_ORIGIN}/base/"
 BASE_MODULE = f"{BASE_REALM}mod.ts"
 
-#: The URLs that the fleet could serve. The server requests no others on a card's behalf.
+#: The URLs that the fleet could serve. The server requests no other URLs for a card.
 SERVABLE = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/[^\s\x00-\x1f\x7f]{0,4000}")
 
 #: A relative reference whose last segment needs no escaping or normalizing.
@@ -25,13 +25,14 @@ UNESCAPED = "/:@!$&'()*+,;=~-._[]|^"
 _PLAIN_SEGMENT = re.compile(r"[\w.~!*'():@$&+,;=\[\]|^-]*", re.ASCII)
 _ESCAPES = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 
-#: Characters beyond ASCII, escaped or not, with the character before, which may combine with them.
+#: Non-ASCII characters, escaped or not, and the ASCII character before them, which may combine with
+#: them.
 _BEYOND_ASCII = re.compile(
     r"(?:[A-Za-z<=>]|%3[CE])?(?:%[89A-F][0-9A-F]|[^\x00-\x7f])+", re.IGNORECASE
 )
 
 #: The specifiers that Python and JavaScript resolve alike: packages, relative references, and URLs
-#: as realms have them. Browsers accept further spellings of `..` and `/`.
+#: in the form that realms have. Browsers accept more spellings of `..` and `/`.
 _ALIKE = re.compile(
     r"@?[A-Za-z][\w./-]*|\.\.?/[^\\\x00-\x20\x7f]*"
     r"|(?:/|https?://[a-z0-9.-]+(?::(?!80/|443/)[0-9]+)?/)(?![/.])(?:(?!/\.)[^\\\x00-\x20\x7f])*"
@@ -39,7 +40,7 @@ _ALIKE = re.compile(
 
 _ESCAPED_DOT = re.compile("%2e", re.IGNORECASE)
 
-#: The beginning of a URL, up to a slash, that could be a realm's.
+#: The part of a URL, up to a slash, that could be the URL of a realm.
 _REALM_FOLDERS = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]+)?/(?:[A-Za-z0-9~-][A-Za-z0-9._~-]*/)*")
 
 
@@ -63,7 +64,7 @@ def file_url(realm_url: str, path: str) -> str:
 
 
 def realms_for(url: str) -> list[str]:
-    """The URLs of all possible realms that would contain a public URL."""
+    """The URLs of all realms that could contain a public URL."""
     folders = _REALM_FOLDERS.match(url)
     if folders is None:
         return []
@@ -77,8 +78,8 @@ def card_url(realm_url: str, path: str) -> str:
 
 
 def card_at(url: str) -> str:
-    """The normalized card URL of a URL without a query. A folder stands for its `index`. Does the
-    same as `resolveCardURL` of the card library."""
+    """The normalized card URL of a URL without a query. The URL of a folder becomes the URL of its
+    `index`. `resolveCardURL` of the card library does the same."""
     origin, path = url[: url.find("/", 8)], url[url.find("/", 8) :]
     path = "/".join(map(_in_one_spelling, card_of(path).split("/")))
     return f"{origin}{path}{'index' if path.endswith('/') else ''}"
@@ -111,7 +112,7 @@ def joined(base: str, reference: str) -> str | None:
 def _joined_once(base: str, reference: str) -> str | None:
     try:
         parts = urlsplit(urljoin(base, reference))
-        # Existing escapes stay as they are, unless their characters need composing.
+        # Existing escapes stay unchanged, unless their characters need composing.
         path = with_composed(quote(parts.path, safe=f"{UNESCAPED}%"))
     except ValueError:
         return None
@@ -120,7 +121,8 @@ def _joined_once(base: str, reference: str) -> str | None:
 
 
 def with_composed(reference: str) -> str:
-    """A reference with its characters composed, also the escaped ones, as in the paths of files."""
+    """A reference whose characters, even escaped ones, are composed (Unicode NFC), as in the paths
+    of files."""
     if reference.isascii() and "%" not in reference:
         return reference
     return _BEYOND_ASCII.sub(_composed_part, reference)
@@ -135,5 +137,5 @@ def _composed_part(part: re.Match[str]) -> str:
 
 
 def rooted(reference: str) -> str:
-    """The reference; if it begins with `/`, made absolute with this server's public origin."""
+    """A reference; if it begins with `/`, it is made absolute with this server's public origin."""
     return settings.REALM_PUBLIC_ORIGIN + reference if reference.startswith("/") else reference

@@ -1,7 +1,7 @@
-"""Reading realms over HTTP, from all replicas in turn, as any client would.
+"""Reads realms over HTTP from the replicas, as any client would.
 
-Every replica answers a pinned read with the pinned bytes; a response that names another generation
-is an error nevertheless. A replica that fails is left out for a while.
+A response to a pinned read that names another generation is an error. A replica that fails is left
+out for a while.
 """
 
 import json
@@ -32,17 +32,18 @@ from reindex.reading.pins import (
 logger = logging.getLogger(__name__)
 
 SHUN_SECONDS = 10.0
-#: The status of a pinned read of a file in another realm that lies within the pinned one.
+#: The status of a pinned read if the file belongs to a realm within the pinned realm.
 MISDIRECTED = 421
 #: The statuses of a pinned read: 200 content, 302 a redirect to the file, 404 no such file, 406 the
-#: module can't be transpiled, 410 the generation is gone from history, 421 another realm's file.
+#: module can't be transpiled, 410 the generation is gone from history, 421 the file belongs to
+#: another realm.
 _EXPECTED = (200, 302, 404, 406, 410, MISDIRECTED)
-#: Until when a replica is left out, and why.
+#: The replicas that are left out, each with the end of that time and the reason.
 _unhealthy: dict[str, tuple[float, str]] = {}
 
 
 class ReplicaUnavailable(Exception):
-    """No replica answered, or an answer has a status or a content that can't be used."""
+    """No replica answered, or a replica's answer has an unusable status or content."""
 
 
 class PinEnded(Exception):
@@ -71,7 +72,7 @@ def _pool() -> urllib3.PoolManager:
 
 
 def replica_addresses() -> list[str]:
-    """The replicas to read from, in random order; those that are left out come last."""
+    """The replicas to read from, in random order. Replicas that are left out come last."""
     known = settings.REALM_RENDER_REPLICAS or list(_live(int(time.monotonic())))
     known = known or [settings.REALM_REPLICA_ADDRESS]
     random.shuffle(known)
@@ -81,7 +82,8 @@ def replica_addresses() -> list[str]:
 
 @lru_cache(maxsize=1)
 def _live(second: int) -> tuple[str, ...]:
-    """The live replicas, queried once per second and not at every read."""
+    """The live replicas. The cache queries the database at most once per second, because `second`
+    is its key."""
     return tuple(Replica.live_addresses())
 
 
@@ -122,7 +124,7 @@ def get_pinned(
     if response.status == 403 and PIN_ENDED.encode() in response.body:
         raise PinEnded(f"{response.replica} answered {response.status} for {pin.realm_url}")
     if response.status == 410 and not query:
-        # A file that is missing can't be told from one that was removed with its generation.
+        # The generation is gone, so the replica can't tell whether it had the file.
         raise PinEnded(f"{response.replica} has no generation {pin.generation} of {pin.realm_url}")
     if response.status not in _EXPECTED:
         raise ReplicaUnavailable(f"{response.replica} answered {response.status}")
@@ -136,10 +138,10 @@ def get_pinned(
 
 
 def ask_registry(url: str, authorization: str | None = None) -> Response:
-    """The registry's data about the realm at a public URL, as headers of an uncached HEAD request,
-    sent anonymously or with an Authorization header."""
+    """The registry's data about the realm that contains a public URL: the headers of an uncached
+    HEAD request, which is sent anonymously or with an Authorization header."""
     parts = urlsplit(url)
-    # A page would give the generation of its index, which is 0 before there is one.
+    # A request for a page would get the generation of its index, which is 0 before the first index.
     headers = {"Host": parts.netloc, "Accept": SOURCE}
     if authorization is not None:
         headers["Authorization"] = authorization
@@ -147,8 +149,8 @@ def ask_registry(url: str, authorization: str | None = None) -> Response:
 
 
 def ask_address(realm_url: str) -> str:
-    """The address at which visitors find a realm's pages: where a source realm (private or not) is
-    published, else the realm's own URL. Raises ReplicaUnavailable."""
+    """The address where visitors find a realm's pages: a source realm (private or not) has the
+    address at which it is published, any other realm its own URL. Raises ReplicaUnavailable."""
     pin = Pin(realm_url, UNREADABLE_GENERATION)
     response = _get("/_at/?address", {"Accept": ANY, PIN_HEADER: sign(pin, ITSELF)})
     if response.status != 200:
@@ -157,9 +159,9 @@ def ask_address(realm_url: str) -> str:
 
 
 def standing_at(url: str, authorization: str | None = None) -> tuple[str, int]:
-    """The URL and generation, by the registry, of the realm that contains a public URL. The
-    generation is UNREADABLE_GENERATION if the reader may not read the realm: everyone, or with an
-    Authorization header its user. The URL is empty if there is no realm."""
+    """The URL of the realm that contains a public URL, and its generation in the registry. The URL
+    is empty if there is no realm. The generation is UNREADABLE_GENERATION if the realm isn't public
+    or, with an Authorization header, if the user may not read it."""
     headers = ask_registry(url, authorization).headers
     realm_url = headers.get("x-boxel-realm-url", "")
     public = headers.get("x-boxel-realm-public-readable") == "true"

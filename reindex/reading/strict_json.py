@@ -1,7 +1,7 @@
-"""Strict JSON (RFC 8259, UTF-8), with the positions of errors.
+"""Parses strict JSON (RFC 8259, UTF-8), and reports errors with their positions.
 
 Python's own parser accepts more: other encodings, NaN, duplicate keys, numbers that no browser can
-hold. A document that passes here means the same to the server and to a card's JavaScript.
+hold. A document that this module accepts means the same to the server and to a card's JavaScript.
 """
 
 import json
@@ -13,12 +13,12 @@ from typing import Any
 
 from notifications.texts import made_storable
 
-#: A card may not nest deeper: no template needs it, and a parser's stack is finite.
+#: The maximum nesting depth of a card: no template needs more, and a parser's stack is finite.
 MAX_DEPTH = 100
 
-#: Integers of at most this many digits are exact in JavaScript. Longer ones are checked.
+#: Integers of at most this many digits are exact in JavaScript. Longer integers are checked.
 _SAFE_DIGITS = 15
-#: Longer integers are not parsed; JavaScript has none beyond 309 digits.
+#: Integers of more digits are not parsed. JavaScript can't hold more than 309 digits.
 _MAX_DIGITS = 400
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
@@ -42,7 +42,7 @@ class BrokenDocument(ValueError):
 
 @dataclass(frozen=True)
 class Parsed:
-    """A JSON text and its value. `odd` says that `check` may refuse it."""
+    """A JSON text and its value. `odd` is True if `check` has to look for faults in the text."""
 
     path: str
     text: str
@@ -52,7 +52,7 @@ class Parsed:
     def check(self) -> None:
         """Raises BrokenDocument for the first duplicate key, number that JavaScript can't hold, or
         value that nests too deep."""
-        # A text with fewer brackets can't nest deeper.
+        # A text with at most MAX_DEPTH brackets can't nest too deep.
         brackets = self.text.count("{") + self.text.count("[")
         if self.odd or brackets > MAX_DEPTH:
             for why, position, key in _oddities(self.text):
@@ -84,12 +84,14 @@ def parse(data: bytes | str, path: str) -> Parsed:
 
 
 def finite(literal: str) -> float | None:
-    """A number of a JSON document; None if it exceeds the range, as JavaScript serializes it."""
+    """The number of a literal in a JSON document. None if it is out of range, because JavaScript
+    serializes such numbers as null."""
     return value if isfinite(value := float(literal)) else None
 
 
 def finite_only(literal: str) -> float:
-    """A number of a JSON document. Raises ValueError for a number out of range and for `NaN`."""
+    """The number of a literal in a JSON document. Raises ValueError for a number out of range and
+    for `NaN`."""
     value = finite(literal)
     if value is None:
         raise ValueError(f"{literal} is not a number that JSON can hold")
@@ -112,7 +114,7 @@ def _decoded(data: bytes, path: str) -> str:
 
 @dataclass
 class _Notes:
-    """Notes, while a text is parsed, whether it has to be checked token by token."""
+    """Records during parsing whether the text has to be checked token by token."""
 
     odd: bool = False
 

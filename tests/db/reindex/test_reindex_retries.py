@@ -166,7 +166,7 @@ def test_a_job_whose_planners_are_all_killed_fails(sent: Sent) -> None:
         plan_run_out(job)
     sweeper.sweep()
     assert status(job) == Status.FAILED
-    assert job.error == "5 workers ended while they planned it"
+    assert job.error == "5 workers ended while they planned the job"
 
 
 def plan_run_out(job: ReindexJob) -> None:
@@ -214,7 +214,7 @@ def test_work_that_waits_for_a_writer_is_postponed_without_an_attempt(
             assert not tasks.work(), "it takes no other worker"
             plan_run_out(job)
         assert (status(job), job.attempts) == (Status.QUEUED, 0)
-        assert job.error == f"{OTHER} is being written to for more than 0.05 s"
+        assert job.error == f"{OTHER} has been written to for more than 0.05 s"
     assert tasks.work()
     assert (status(job), job.error) == (Status.DONE, "")
 
