@@ -1,5 +1,5 @@
-"""The counters of definitions in the admin. They can be cleared, which raises them, and is the same
-as what a publish does; otherwise they are read-only."""
+"""The admin of the definitions' counters. The rows are read-only, except that an action clears
+their definitions, which raises the counters as a publish does."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,7 +15,7 @@ from notifications.admin import ReadOnlyAdmin
 
 
 class ClearableAdmin(ReadOnlyAdmin):
-    """Rows whose definitions can be cleared by who may clear caches."""
+    """A read-only admin with an action that clears definitions, for users who may clear caches."""
 
     actions: tuple[str, ...] = ("clear",)
 
@@ -24,7 +24,7 @@ class ClearableAdmin(ReadOnlyAdmin):
         return request.user.has_perm("realms.clear_realm")
 
     def cleared(self, request: HttpRequest, names: list[str]) -> None:
-        """Says what was cleared."""
+        """Shows a message that names what was cleared."""
         message = f"Cleared the definitions of {', '.join(names)} on every replica."
         messages.success(request, message)
 
@@ -48,7 +48,7 @@ class CacheGenerationAdmin(ClearableAdmin):
 
     @admin.action(description="Clear these definitions on every replica", permissions=["clear"])
     def clear(self, request: HttpRequest, queryset: QuerySet[CacheGeneration]) -> None:
-        """Drops what the chosen counters stand for, and raises the counters."""
+        """Drops the definitions that the chosen counters belong to, and raises the counters."""
         rows = list(queryset)
         scopes = CacheGeneration.Scope
         lookup, by = DefinitionLookup(), f"clear by {request.user.get_username()}"
@@ -65,7 +65,8 @@ class CacheGenerationAdmin(ClearableAdmin):
 
 
 def _without_causes(request: HttpRequest, fields: Iterable[Any]) -> list[Any]:
-    """The fields without the cause, unless the user may view realms: it can name their files."""
+    """The fields, without the cause if the user may not view realms, because a cause can name
+    files."""
     if request.user.has_perm("realms.view_realm"):
         return list(fields)
     return [field for field in fields if field != "bumped_by"]

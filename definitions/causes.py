@@ -1,10 +1,10 @@
-"""What raised a generation, in words for people. It is stored with every counter that a transaction
-raises, so it is short, however much a transaction does."""
+"""Shortens causes. A cause is a text for people that says what raised a generation. It is stored
+with every counter that a transaction raises, so its length is limited."""
 
 from collections.abc import Collection
 from itertools import islice
 
-#: In characters. A path may be longer.
+#: The longest cause. Unit: characters.
 MAX_CAUSE = 500
 #: How many causes of one transaction are named.
 MOST_NAMED = 3
@@ -16,7 +16,7 @@ def cut(cause: str) -> str:
 
 
 def joined(causes: Collection[str]) -> str:
-    """The first causes, and how many more there are."""
+    """A text with the first causes and the number of the others."""
     named = ", ".join(islice(causes, MOST_NAMED))
     more = len(causes) - MOST_NAMED
     return f"{named} and {more} more" if more > 0 else named

@@ -25,7 +25,8 @@ class CodeRef:
 class DefinitionCacheEntry:
     """A module's definitions by export name, or the error of its last build.
 
-    `realms` are the realms that it was made from: only readers of all these realms may see it.
+    `realms` are the realms from which the entry was built: only readers of all these realms may see
+    it.
     """
 
     module_url: str
@@ -53,8 +54,8 @@ class DefinitionCacheEntryQuery:
 @dataclass(frozen=True)
 class ModuleLocation:
     """A module's canonical URL, its realm, and that realm's current generation. `dependencies` are
-    the modules that it imports, directly or not, and `realms` the other realms that these are in.
-    `private` says that one of the realms isn't public."""
+    the modules that it imports, directly or not. `realms` are the other realms that contain these
+    modules. `private` says that one of the realms isn't public."""
 
     module_url: str
     realm_url: str
@@ -65,7 +66,7 @@ class ModuleLocation:
 
     @property
     def all_realms(self) -> set[str]:
-        """The realms that it is made from, including its own."""
+        """The module's own realm and the realms of its dependencies."""
         return {self.realm_url, *self.realms}
 
     @property
@@ -80,8 +81,9 @@ class ModuleLocation:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """The result of a build. `dependencies` are the modules that it read besides the module itself,
-    and `realms` the realms that these are in. `private` says that one of them isn't public."""
+    """The result of a build. `dependencies` are the modules that the build read besides the module
+    itself, and `realms` are the realms that contain these modules. `private` says that one of these
+    realms isn't public."""
 
     definitions: Mapping[str, Document] | None
     error: Document | None
@@ -91,14 +93,14 @@ class BuildResult:
 
 
 class Builder(Protocol):
-    """Builds definitions of modules with the rights of one reader. Each call reads what is
-    committed when the call begins, or later."""
+    """Builds definitions of modules with the rights of one reader. A call sees at least everything
+    that was committed when the call began."""
 
     def locate(self, module_url: str) -> ModuleLocation | None:
-        """Locates the module by the registry; None if there is none."""
+        """Finds a module in the registry; None if there is no such module."""
 
     def build(self, located: ModuleLocation) -> BuildResult:
-        """Builds the module's definitions at exactly that generation."""
+        """Builds the module's definitions at exactly the generation in `located`."""
 
 
 class DefinitionNotFound(LookupError):

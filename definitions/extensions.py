@@ -1,15 +1,16 @@
-"""The extensions of modules, and the names by which one module is known."""
+"""The extensions of modules, and the URLs that name the same module."""
 
 #: Extensions that imports and URLs may leave out.
 EXECUTABLE_EXTENSIONS = (".tsx", ".ts", ".jsx", ".js")
-#: Files that are modules. References to those that are not executable include the extension.
+#: The extensions of all modules. Imports and URLs must spell out an extension that is not in
+#: EXECUTABLE_EXTENSIONS.
 CODE_EXTENSIONS = (*EXECUTABLE_EXTENSIONS, ".mts", ".mjs", ".cts")
-#: What may follow the name of a module to make the path of its file.
+#: The endings that are tried, in this order, to find the file of a module name.
 MODULE_ENDINGS = ("", *EXECUTABLE_EXTENSIONS)
 
 
 def stem(path: str) -> str:
-    """A module's path without its extension; any other path as it is."""
+    """A module's path without its executable extension; any other path unchanged."""
     for extension in EXECUTABLE_EXTENSIONS:
         if path.endswith(extension):
             return path.removesuffix(extension)
@@ -17,6 +18,6 @@ def stem(path: str) -> str:
 
 
 def module_spellings(module_url: str) -> list[str]:
-    """All URLs by which a module may be named: without an extension, and with each."""
+    """All URLs that may name a module: without an extension, and with each executable extension."""
     name = stem(module_url)
     return [name + ending for ending in MODULE_ENDINGS]

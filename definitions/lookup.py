@@ -1,11 +1,12 @@
 """Looks up modules' definitions in the table, and builds missing ones once per fleet.
 
-A build reads the counters first and the modules after. The database refuses its row if a counter
-has moved meanwhile, so work that began before an invalidation can't undo it, even if no process
-was notified of it. The builder is passed in: this package knows only URLs.
+A build reads the counters before the modules. The database refuses the build's row if a counter was
+raised meanwhile. So a build that began before an invalidation can't store an outdated entry, even
+if no process was notified. The builder is a parameter, because this package knows only URLs.
 
-Definitions made only from public modules are shared by everybody (scope `public`). Those made from
-a private realm too are stored for the one user with whose rights it was read (scope `realm-auth`).
+Definitions that are built from public modules only are shared by all users (scope `public`). If a
+build reads a private realm, its definitions are stored only for the user with whose rights the
+build read it (scope `realm-auth`).
 """
 
 import hashlib
@@ -53,17 +54,17 @@ from notifications.single_flight import SingleFlight
 
 logger = logging.getLogger(__name__)
 
-#: What raised a counter, where the caller says no more.
+#: The cause of a raised counter, if the caller gives none.
 CLEAR = "clear"
-#: How often a build begins again because its module's imports have changed.
+#: How many times a build starts if its module's imports keep changing.
 MAX_TRIES = 5
 
 
 class DefinitionLookup:
     """The only access to the `definitions` table.
 
-    `reader` is the key of the user with whose rights the builder reads; without one, it reads only
-    public realms.
+    `reader` is the key of the user with whose rights the builder reads. Without a reader, the
+    builder reads only public realms.
     """
 
     def __init__(self, builder: Builder | None = None, reader: str = "") -> None:
@@ -103,8 +104,8 @@ class DefinitionLookup:
         return Definition.Scope.PUBLIC.value, ""
 
     def _cached(self, located: ModuleLocation) -> DefinitionCacheEntry | None:
-        """The stored entry of a located module. An entry that was made from further realms is not
-        used: the reader may not be allowed to see them."""
+        """The stored entry of a located module. An entry that was built from further realms is not
+        used, because the reader may not be allowed to read these realms."""
         query = DefinitionCacheEntryQuery((located.module_url,), *self._scope(located))
         entry = self.get_cached_definitions_batch(query).get(located.module_url)
         return entry if entry is not None and located.all_realms >= set(entry.realms) else None
@@ -129,16 +130,16 @@ class DefinitionLookup:
     # --- invalidating ---
 
     def clear_realm_definitions(self, realm_url: str, by: str = CLEAR) -> None:
-        """Drops a realm's definitions: raises its counter, deletes its rows and those that other
-        realms built from its modules, and notifies every replica. Builds in flight can't store
-        their results any more. `by` is noted with the counter.
+        """Drops a realm's definitions: raises its counter, deletes the rows that were built from
+        its modules, also those of other realms, and notifies every replica. Builds that are running
+        can't store their results. `by` is stored with the counter as its cause.
 
         Runs in the caller's transaction, or in one of its own.
         """
         self.drop([realm_url], by=by)
 
     def clear_all_definitions(self, by: str = CLEAR) -> None:
-        """Empties the table, and notifies every replica."""
+        """Drops all definitions, and notifies every replica."""
         with transaction.atomic():
             raise_counters([(Scope.GLOBAL.value, "")], by)
             Definition.objects.all().delete()
@@ -153,20 +154,22 @@ class DefinitionLookup:
             delete_rows(mine)
 
     def invalidate(self, *module_urls: str, by: str = CLEAR) -> list[str]:
-        """Drops modules, their extension spellings, and everything built from them, transitively.
+        """Drops the definitions of modules in all spellings of their URLs, and of all modules that
+        depend on them, directly or not.
 
-        Returns the URLs that were dropped. Runs in the caller's transaction, or in one of its own.
+        Returns the URLs of the dropped modules. Runs in the caller's transaction, or in one of its
+        own.
         """
         return self.drop(module_urls=module_urls, by=by)
 
     def drop(
         self, realm_urls: Iterable[str] = (), module_urls: Iterable[str] = (), by: str = CLEAR
     ) -> list[str]:
-        """Drops realms' definitions and modules, as the methods above do, and returns the URLs of
-        the dropped modules.
+        """Drops the definitions of realms, as `clear_realm_definitions` does, and of modules, as
+        `invalidate` does. Returns the URLs of the dropped modules.
 
         One statement raises all counters, always in the same order, so that two transactions can't
-        deadlock. To keep that, a transaction that changes several realms calls this once.
+        deadlock. So a transaction that changes several realms must call this only once.
         """
         modules = list(module_urls)
         named = list(dict.fromkeys(each for url in modules for each in module_spellings(url)))
@@ -177,8 +180,8 @@ class DefinitionLookup:
             # Without modules the first try always succeeds, so it needs no savepoint.
             with transaction.atomic(savepoint=bool(named)):
                 raise_counters([*realms, *((Scope.MODULE.value, url) for url in dropped)], by)
-                # Read again: a build may have stored further dependents meanwhile. Then everything
-                # is rolled back and tried again with them.
+                # Reads the dependents again, because a build may have stored new ones meanwhile. If
+                # so, everything is rolled back and repeated with the new dependents.
                 rows = with_dependents(named) if named else []
                 complete = {url for url, _ in rows}.issubset(dropped)
                 if complete:
@@ -190,8 +193,8 @@ class DefinitionLookup:
                 return dropped
 
     def needed(self, urls: Iterable[str]) -> list[str]:
-        """Those of the given files that a definition was ever built from, or is being built from: a
-        build creates its counters before it reads anything."""
+        """Those of the given files from which a definition was built or is being built. Such a file
+        has a counter, because a build creates its counters before it reads anything."""
         return sorted(key for _, key in read_counters((Scope.MODULE.value, url) for url in urls))
 
     # --- building ---
@@ -211,8 +214,8 @@ class DefinitionLookup:
     def _build(
         self, location: ModuleLocation, elected: bool
     ) -> DefinitionCacheEntry | ModuleLocation | None:
-        """The entry; or the module's new location, if the module has further dependencies now. The
-        entry of such a build could not be stored, so every waiting process would build again."""
+        """The module's entry, or its new location if the module has gained dependencies. An entry
+        for the old location could not be stored, so every waiting process would build it again."""
         cached = self._cached(location)
         if cached is not None:
             return cached
@@ -235,7 +238,7 @@ class DefinitionLookup:
 
     def _built(self, located: ModuleLocation) -> tuple[DefinitionCacheEntry, bool]:
         """Builds the entry. The flag is False if the build read private realms although the
-        location is public: such an entry must not be stored."""
+        location is public. Such an entry must not be stored."""
         assert self._builder is not None
         scope, _ = self._scope(located)
         logger.info("building the definitions of %s, scope %s", located.module_url, scope)
@@ -255,6 +258,6 @@ class DefinitionLookup:
 
 
 def _election(module_url: str, scope: str = Definition.Scope.PUBLIC.value, reader: str = "") -> int:
-    """The key of the election of the process that builds a row."""
+    """The key of the election that chooses the process to build a row."""
     digest = hashlib.sha256("|".join(("definition", scope, reader, module_url)).encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)

@@ -1,4 +1,5 @@
-"""The definitions of modules, and the counters that keep a late build from being stored."""
+"""The definitions of modules, and the counters that prevent a build from storing outdated
+definitions."""
 
 from typing import ClassVar
 
@@ -8,7 +9,7 @@ from django.db import models
 
 #: A build is stored only if none of its three counters has moved since it began. Because of the
 #: share locks, either a concurrent clear waits for this insert and deletes the new row, or this
-#: insert waits for the clear and is refused. No notification is needed for that.
+#: insert waits for the clear and is refused.
 REFUSE_LATE_BUILD = pgtrigger.Trigger(
     name="refuse_late_build",
     operation=pgtrigger.Insert | pgtrigger.Update,
@@ -33,7 +34,8 @@ REFUSE_LATE_BUILD = pgtrigger.Trigger(
 
 
 class CacheGeneration(models.Model):
-    """A counter that invalidations raise. There is a global one, and one per realm and module."""
+    """A counter that invalidations raise. There is one global counter, and one counter for each
+    realm and each module."""
 
     class Scope(models.TextChoices):
         GLOBAL = "global"

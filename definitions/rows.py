@@ -31,8 +31,8 @@ ERROR_LIFETIME = timedelta(seconds=30)
 
 
 def raise_counters(counters: Iterable[Counter], by: str) -> None:
-    """Raises counters in sorted order, like `make_counters`. `by` says to people what raises
-    them."""
+    """Raises counters in sorted order, as `make_counters` does. `by` says what caused this, in
+    words for people."""
     scopes, keys = zip(*sorted(set(counters)), strict=True)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -41,7 +41,7 @@ def raise_counters(counters: Iterable[Counter], by: str) -> None:
 
 
 def drop_rows(realm_urls: list[str], module_urls: list[str]) -> None:
-    """Deletes the rows of modules, and those that were made from any module of the realms."""
+    """Deletes the rows of the modules, and all rows that were built from a module of the realms."""
     of_realms = Q(realm_url__in=realm_urls) | Q(realm_urls__has_any_keys=realm_urls)
     of_modules = Q(module_url__in=module_urls)
     delete_rows(Definition.objects.filter(of_realms | of_modules if realm_urls else of_modules))
@@ -60,8 +60,8 @@ def notify_dropped(
 
 
 def make_counters(counters: Iterable[Counter]) -> None:
-    """Creates the counters that a build's insert will lock. They are committed at once: in an open
-    transaction, a new counter would make its invalidation wait for the build."""
+    """Creates the counters that a build's insert will lock. The counters are committed at once,
+    because an uncommitted counter would make an invalidation wait for the build."""
     CacheGeneration.objects.bulk_create(
         [CacheGeneration(scope=scope, key=key) for scope, key in sorted(counters)],
         ignore_conflicts=True,
@@ -69,8 +69,9 @@ def make_counters(counters: Iterable[Counter]) -> None:
 
 
 def read_counters(counters: Iterable[Counter], *, hold: bool = False) -> dict[Counter, int]:
-    """The committed values of counters. With `hold`, they are locked until the caller's transaction
-    ends, and counters that are being raised at this moment are left out, to avoid deadlocks."""
+    """The committed values of counters. With `hold`, the counters are locked until the caller's
+    transaction ends, and counters that another transaction is raising are left out, to avoid
+    deadlocks."""
     wanted = sorted(counters)
     scopes, keys = [scope for scope, _ in wanted], [key for _, key in wanted]
     with connection.cursor() as cursor:
@@ -111,9 +112,9 @@ def read_entries(query: DefinitionCacheEntryQuery) -> Iterator[DefinitionCacheEn
 def store_row(
     located: ModuleLocation, entry: DefinitionCacheEntry, reader: str, counters: dict[Counter, int]
 ) -> None:
-    """Writes the row of a build. Writes nothing if a counter has moved, or was not read before the
-    build, of anything that the entry was made from. The table's trigger checks the module's own
-    three counters again."""
+    """Writes the row of a build. Writes nothing if the counter of a realm or a module that the
+    build read was raised since, or was not read before the build. The table's trigger checks the
+    module's own three counters again."""
     made_from = replace(located, dependencies=entry.dependencies, realms=entry.realms).counters
     known = {counter: counters[counter] for counter in made_from & counters.keys()}
     if len(known) < len(made_from) or read_counters(made_from, hold=True) != known:

@@ -1,4 +1,5 @@
-"""The SQL of this package that the ORM can't say well: what each statement does, and why it is SQL.
+"""The SQL of this package that the ORM can't express well. The comment on each statement says what
+it does and why it is SQL.
 
 The trigger that refuses late builds is declared with its model.
 """
@@ -6,7 +7,7 @@ The trigger that refuses late builds is declared with its model.
 from typing import LiteralString
 
 #: A row for each of the given modules that has definitions in a scope, for a reader. SQL, because
-#: each look-up runs it, and the ORM takes longer to compile it than Postgres to run it.
+#: each look-up runs it, and the ORM takes longer to compile it than Postgres takes to run it.
 STORED: LiteralString = """
 SELECT module_url, definitions, error, dependencies, realm_urls, scope, built_at, build_ms
 FROM definitions
@@ -14,9 +15,9 @@ WHERE module_url = ANY(%(urls)s) AND scope = %(scope)s AND reader = %(reader)s
     AND (expires_at IS NULL OR expires_at > %(now)s)
 """
 
-#: Raises counters, given as a list of scopes and a list of keys, in that order; creates those that
-#: are missing, and notes what raised them. SQL, because the ORM's upserts can't add to a value, nor
-#: keep an order of locks.
+#: Raises counters, given as a list of scopes and a list of keys, in that order. Creates missing
+#: counters, and stores the cause. SQL, because the ORM's upserts can't add to a value or keep an
+#: order of locks.
 RAISE_COUNTERS: LiteralString = """
 INSERT INTO definitions_cachegeneration (scope, key, generation, bumped_at, bumped_by)
 SELECT scope, key, 1, now(), %(by)s FROM
@@ -37,8 +38,8 @@ JOIN unnest(%s::text[], %s::text[]) w(scope, key) USING (scope, key)
 #: raising. SQL, because the ORM has no share locks.
 HOLD_COUNTERS: LiteralString = f"{READ_COUNTERS} FOR SHARE OF g SKIP LOCKED"
 
-#: The module and realm URLs of the given modules' rows, and of all that were built from them,
-#: directly or not. SQL, because the ORM has no recursive queries.
+#: The module and realm URLs of the given modules' rows, and of all rows that were built from these
+#: modules, directly or not. SQL, because the ORM has no recursive queries.
 WITH_DEPENDENTS: LiteralString = """
 WITH RECURSIVE reached(module_url, realm_url) AS (
     SELECT module_url, realm_url FROM definitions WHERE module_url = ANY(%(urls)s)

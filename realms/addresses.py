@@ -1,7 +1,8 @@
-"""The form of realm URLs and file paths, and how a request's address maps to them.
+"""Checks and normalizes realm URLs and file paths, and maps a request's address to them.
 
 Realm URLs are stored in one spelling: the public scheme, a lower-case host, no default port, no
-query, a final slash, and segments that need no escaping. Paths are stored decoded and composed.
+query, a final slash, and segments that need no escaping. Paths are stored unescaped and with
+composed characters (NFC).
 """
 
 import re
@@ -20,7 +21,7 @@ _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9]
 _AUTHORITY = re.compile(r"^(\[[^]]*\]|[^:]*):?(.*)$")
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
-#: What may follow the URL of a source file to make the path of the file.
+#: The extensions that the URL of a source file may omit.
 SOURCE_ENDINGS = (*MODULE_ENDINGS, CARD_EXTENSION)
 
 
@@ -56,7 +57,8 @@ def canonical_realm_url(text: object) -> str:
 
 
 def check_path(path: str, realm_url: str = "") -> str:
-    """The path, composed, if a file may have it. Raises InvalidPath with the reason."""
+    """The path with composed characters. Raises InvalidPath, with the reason, if no file may have
+    this path."""
     path = composed(path)
     why = wrong_with_path(path, realm_url)
     if why:
@@ -70,7 +72,8 @@ def same_name(one: str, other: str) -> str:
 
 
 def file_path(href: str, realm_url: str) -> str | None:
-    """The path that a reference means in a realm; None if outside. Raises InvalidPath."""
+    """The path of the file in a realm that `href` refers to; None if it refers to a URL outside the
+    realm. Raises InvalidPath."""
     if href.startswith(("http://", "https://")):
         scheme_free, realm_free = href.split("://", 1)[1], realm_url.split("://", 1)[1]
         if not scheme_free.startswith(realm_free):
@@ -90,11 +93,11 @@ def file_path(href: str, realm_url: str) -> str | None:
 
 @short_cached(maxsize=4096)
 def public_origin(host: str) -> str:
-    """The public origin that a request's Host header means.
+    """The public origin that a request's Host header maps to.
 
-    A replica also answers at its own address. Its host and port mean the public host and port, and
-    its port with another host means that host with the public port. So every realm can be requested
-    from one particular replica.
+    A client can request every realm from one particular replica, at the replica's own address. The
+    replica's host and port map to the public host and port. Another host with the replica's port
+    maps to that host with the public port.
     """
     public = urlsplit(settings.REALM_PUBLIC_ORIGIN)
     name, port = _authority(host)
@@ -110,7 +113,8 @@ def public_origin(host: str) -> str:
 
 def is_within_reach(realm_url: str) -> bool:
     """Whether a realm's URL has this server's public scheme and port, so that visitors can reach
-    it. A realm made under another REALM_PUBLIC_ORIGIN may not."""
+    it. A realm that was created under another REALM_PUBLIC_ORIGIN may have another scheme or port.
+    """
     public, own = urlsplit(settings.REALM_PUBLIC_ORIGIN), urlsplit(realm_url)
     return (own.scheme, own.port) == (public.scheme, public.port)
 
@@ -129,8 +133,8 @@ def without_final_dot(host: str) -> str:
 
 
 def realm_candidates(url: str) -> list[str]:
-    """Every possible URL of a realm that this URL lies in, the longest first."""
+    """Every possible URL of a realm that contains this URL, the longest first."""
     start = url.find("://") + 3
-    # Realm URLs are ASCII and no longer than this, but a request's address may be longer.
+    # Realm URLs are ASCII and have at most MAX_PATH_BYTES; a request's address may be longer.
     ends = [at for at in range(start, min(len(url), MAX_PATH_BYTES)) if url[at] == "/"]
     return [url[: end + 1] for end in reversed(ends)]

@@ -22,19 +22,20 @@ def _id(number: int) -> str:
 
 @register(Tags.security, deploy=True)
 def seed(**_: Any) -> Iterator[CheckMessage]:
-    """Anyone who guesses the seed can act as the operator."""
+    """Reports a weak seed: anyone who guesses the seed can act as the operator."""
     value = settings.REALM_SECRET_SEED
     if len(value) < SEED_CHARACTERS or len(set(value)) < SEED_DIFFERENT:
         yield Error(
             f"REALM_SECRET_SEED is weak: {len(value)} characters, {len(set(value))} different.",
-            hint="Make one with: python -c 'import secrets; print(secrets.token_hex(32))'",
+            hint="Make a seed with: python -c 'import secrets; print(secrets.token_hex(32))'",
             id=_id(1),
         )
 
 
 @register(Tags.security, deploy=True)
 def public_origin(**_: Any) -> Iterator[CheckMessage]:
-    """Realm URLs begin with the public origin, and it decides whether cookies are secure."""
+    """Reports an invalid or unencrypted public origin. Realm URLs begin with this origin, and its
+    scheme decides whether cookies are secure."""
     value = settings.REALM_PUBLIC_ORIGIN
     why = _not_an_origin(value)
     if why:
@@ -46,14 +47,14 @@ def public_origin(**_: Any) -> Iterator[CheckMessage]:
     elif value.startswith("http:") and not _local(_parts(value).hostname):
         yield Warning(
             f"REALM_PUBLIC_ORIGIN is {value!r}: tokens and sessions travel in plain text.",
-            hint="Serve it over TLS, and use an origin with https://",
+            hint="Serve the origin over TLS, and let it begin with https://",
             id=_id(3),
         )
 
 
 @register(Tags.security, deploy=True)
 def replica_address(**_: Any) -> Iterator[CheckMessage]:
-    """Workers and other replicas reach this replica at this address."""
+    """Reports an address at which workers and other replicas can't reach this replica."""
     value = settings.REALM_REPLICA_ADDRESS
     why = _not_an_origin(value)
     if why:
@@ -74,7 +75,8 @@ def replica_address(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def broker(**_: Any) -> Iterator[CheckMessage]:
-    """Workers must be able to read messages, or the sweeper sends them again for ever."""
+    """Reports a broker from which workers can't read: the sweeper would send messages again for
+    ever."""
     scheme = settings.CELERY_BROKER_URL.partition("://")[0]
     if scheme not in TRANSPORT_ALIASES:
         yield Error(
@@ -92,7 +94,8 @@ def broker(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def board(**_: Any) -> Iterator[CheckMessage]:
-    """Without the board every read goes to the database."""
+    """Reports a folder in which the board can't be created. Without the board, every read goes to
+    the database."""
     folder = settings.REALM_BOARD.parent
     if folder == Path(settings.DATA_DIR):
         # The first process that needs the data folder creates it.
@@ -100,14 +103,16 @@ def board(**_: Any) -> Iterator[CheckMessage]:
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         yield Error(
             f"REALM_BOARD is in {str(folder)!r}, which is not a folder writable by this process.",
-            hint="Make the folder; the web service and the sidecar share it, replicas don't.",
+            hint="Make the folder. A replica's web service and sidecar share the board; each "
+            "replica needs a board of its own.",
             id=_id(8),
         )
 
 
 @register(Tags.security, deploy=True)
 def publish_domains(**_: Any) -> Iterator[CheckMessage]:
-    """Authors' pages run at the publish domains, so these must not share cookies with others."""
+    """Reports publish domains that share cookies with other hosts, because authors' pages run
+    there."""
     public = _parts(settings.REALM_PUBLIC_ORIGIN).hostname or ""
     for domain in settings.REALM_PUBLISH_DOMAINS:
         host = domain.partition(":")[0]
@@ -120,8 +125,8 @@ def publish_domains(**_: Any) -> Iterator[CheckMessage]:
             )
         elif len(labels) == 1 and not _local(host):
             yield Error(
-                f"REALM_PUBLISH_DOMAINS has {domain!r}, a single label: other "
-                "owners' hosts are below it.",
+                f"REALM_PUBLISH_DOMAINS has {domain!r}, a domain with a single label: "
+                "other owners have hosts below it.",
                 hint="Give a domain of your own, as sites.example.com",
                 id=_id(10),
             )
@@ -129,15 +134,16 @@ def publish_domains(**_: Any) -> Iterator[CheckMessage]:
             yield Warning(
                 f"REALM_PUBLISH_DOMAINS has {domain!r}, and the public origin is below it: a page "
                 "published there can set cookies for the public origin.",
-                hint="Publish at another registered domain, or at least at one that the public "
-                "host is not below.",
+                hint="Publish at another registered domain, or at least at a domain that the "
+                "public host is not below.",
                 id=_id(11),
             )
 
 
 @register(Tags.security, deploy=True)
 def user_host(**_: Any) -> Iterator[CheckMessage]:
-    """Every user id ends in this host, which sets our users apart from users of other servers."""
+    """Reports an invalid host for user ids. Every user id ends in this host, so that it differs
+    from user ids of other servers."""
     value = settings.REALM_USER_HOST
     if not value or any(not (c.isalnum() or c in ".-") for c in value):
         yield Error(
@@ -149,7 +155,8 @@ def user_host(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def listen_database(**_: Any) -> Iterator[CheckMessage]:
-    """With a different database no notification would arrive: every cache would be bypassed."""
+    """Reports a LISTEN_DATABASE_URL with another database. From there no notification would arrive,
+    so every cache would be bypassed."""
     if not settings.LISTEN_DATABASE_URL or not settings.DATABASE_URL:
         return
     name, listen_name = [
@@ -165,7 +172,7 @@ def listen_database(**_: Any) -> Iterator[CheckMessage]:
 
 
 def _not_an_origin(value: str) -> str:
-    """What is wrong with an origin; empty if it is valid."""
+    """The reason why a value is not a valid origin; empty if it is valid."""
     parts = _parts(value)
     if parts.scheme not in ("http", "https") or not value.startswith(f"{parts.scheme}://"):
         return "does not begin with http:// or https://"
@@ -174,7 +181,7 @@ def _not_an_origin(value: str) -> str:
     if parts.path or parts.query or parts.fragment:
         return "has more than scheme, host and port"
     if value != value.lower() or parts.port == {"http": 80, "https": 443}[parts.scheme]:
-        return "is not spelt as realm URLs are: in lower case, without the scheme's own port"
+        return "is not spelled like a realm URL: in lower case, without the scheme's default port"
     return ""
 
 

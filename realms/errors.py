@@ -1,4 +1,4 @@
-"""The errors of requests, one short hierarchy whose docstrings are the messages."""
+"""The errors with which requests fail. Each class has its message's template as docstring."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,7 +46,7 @@ class NotARealm(RealmError):
 
 
 class IsASourceRealm(RealmError):
-    """{url} is a {kind} realm, which can't be published over"""
+    """{url} is a {kind} realm, which a publish can't replace"""
 
 
 class Unauthorized(RealmError):
@@ -64,7 +64,7 @@ class Forbidden(RealmError):
 
 
 class PinEnded(RealmError):
-    """the access to {url} that this pin was given for has ended"""
+    """the access to {url} that this pin is based on has ended"""
 
     status = 403
     title = PIN_ENDED
@@ -91,7 +91,7 @@ class MethodNotAllowed(RealmError):
     title = "Method Not Allowed"
 
     def __init__(self, allow: Sequence[str], **details: object) -> None:
-        """`allow` is what the Allow header lists."""
+        """`allow` lists the methods for the Allow header."""
         self.allow = ", ".join([*allow, "OPTIONS"])
         super().__init__(**{"expected": " or ".join(allow), **details})
 
@@ -104,8 +104,8 @@ class NotAcceptable(RealmError):
 
 
 class TooSlow(RealmError):
-    """Only {size} bytes of the body came in time; expected it within {seconds:g} s, and a second \
-more for every {rate} bytes"""
+    """Only {size} bytes of the body arrived in time; the limit is {seconds:g} s plus one second \
+for every {rate} bytes"""
 
     status = 408
     title = "Request Timeout"
@@ -214,7 +214,7 @@ class BrokenCard(RealmError):
     def __init__(self, url: str, error: Mapping[str, Any]) -> None:
         super().__init__(url=url, message=error.get("message", ""), causes=error.get("causes", []))
         status = error.get("status")
-        # Not 404: the card exists, even if something that it reads doesn't.
+        # 404 would be wrong: the card exists, even if a file that it reads doesn't.
         if not isinstance(status, int) or status == 404 or not 400 <= status < 600:
             status = 500
         self.status = status
@@ -229,7 +229,8 @@ class BrokenModule(RealmError):
     def __init__(self, module: str, error: Mapping[str, Any]) -> None:
         super().__init__(module=module, message=error.get("message", ""), meta=error)
         status = error.get("status")
-        # 406: no JavaScript; 503: a realm can't be read now. Any other error is the module's fault.
+        # 406 means that the module has no JavaScript, 503 that a realm can't be read now. Any other
+        # error is caused by the module itself.
         self.status = status if status in (406, 503) else 422
         self.title = str(error.get("title", self.title))
 
@@ -271,7 +272,7 @@ class Unprocessable(RealmError):
 
 
 class RangeNotSatisfiable(RealmError):
-    """The content has {size} bytes; expected a range that begins before its end"""
+    """The content has {size} bytes; expected a range that begins within the content"""
 
     status = 416
     title = "Range Not Satisfiable"
@@ -282,7 +283,7 @@ class More(RealmError):
 
 
 class Problems:
-    """The problems of a request: the first hundred in full, the rest as a number."""
+    """Collects the problems of a request: lists the first hundred and only counts the rest."""
 
     LISTED = 100
 

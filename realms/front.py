@@ -1,12 +1,12 @@
-"""The front: answers public reads, and passes the rest on to Django.
+"""The front: a WSGI application that answers public reads and passes all other requests to Django.
 
-A hit of the event loop is a dictionary lookup and a comparison of stamps, without Django and
-without the database. Its reply is made once for each host policy, content coding and outcome of the
-conditions, and kept with the cached answer. A miss of a file or a module that everyone may read is
-loaded here, by the function that Django's view calls. Requests that the front can't answer for
-certain (a page that is no hit, a private realm, a query, a write) go to Django, and so does a
-request whose load failed without an answer for the client. The front adds only the raw path to
-these requests, and the replica's name to their answers.
+The event loop answers a cache hit with a dictionary lookup and a comparison of stamps, without
+Django and without the database. The finished reply is kept with the cached answer, once for each
+host policy, content coding and outcome of the conditions. On a miss, the front loads files and
+modules that everyone may read, with the function that Django's view calls. Django gets all other
+requests: pages that aren't cached, private realms, queries, writes, and reads whose load failed
+without an answer for the client. The front adds the raw path to a request for Django, and the
+replica's name to Django's response.
 """
 
 from collections.abc import Callable, Iterable
@@ -53,14 +53,14 @@ _STATUS = {code: f"{code} {phrase}" for code, phrase in responses.items()}
 
 
 class Front:
-    """Wraps a WSGI application and answers cache hits in its place."""
+    """Wraps a WSGI application and answers public reads in its place."""
 
     def __init__(self, behind: Application) -> None:
         self._behind = behind
 
     def read(self, environ: Environ) -> Reply | None:
         """The reply to a public read, from the caches or the database; None if only Django can
-        answer. Its body is for a GET. For a thread of this request: it may wait."""
+        answer. The reply has a body even for HEAD. This may block, so it must run in a thread."""
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if method not in ("GET", "HEAD") or environ.get("QUERY_STRING"):
             return None
@@ -79,9 +79,9 @@ class Front:
         self, method: str, path: str, wanted: Asked, copy: bytes | None = None
     ) -> Reply | None:
         """The reply to a read without a query, if this process's caches have it. `path` is
-        unescaped and composed. `copy` is the If-None-Match of a request whose other conditions mean
-        nothing beside it; `wanted` has none then. Needs neither a thread of a lane nor the
-        database."""
+        unescaped and composed. `copy` is the request's If-None-Match if this is the only condition
+        that counts; `wanted` has no conditions then. This doesn't block, so the event loop may call
+        it."""
         if path.startswith("/_") or path.endswith(GENERATED):
             return None
         place = wanted.variant, wanted.origin + path
@@ -128,7 +128,7 @@ class Front:
 
 
 def _kept(answer: Answer, form: tuple[str, Coding | None], decided: int) -> Finished | None:
-    """The finished reply in this form, of which an answer has one or two."""
+    """The finished reply for a host, a content coding and a status, if the answer has one."""
     host, coding = form
     for each in answer.replies:
         if each.host == host and each.decided == decided and each.coding is coding:
@@ -136,15 +136,15 @@ def _kept(answer: Answer, form: tuple[str, Coding | None], decided: int) -> Fini
     policy = origins.policy(host, answer.frame.realm_url)
     for each in answer.replies:
         if each.policy == policy and each.decided == decided and each.coding is coding:
-            # The next request is probably to this host too.
+            # The next request probably names the same host.
             each.host = host
             return each
     return None
 
 
 def _unchanged(answer: Answer, copy: bytes, form: tuple[str, Coding | None]) -> Reply | None:
-    """The kept 304 for a client whose If-None-Match names this answer's ETag and nothing else,
-    which most clients send. None if that has to be found out."""
+    """The kept 304 if the client's If-None-Match is exactly this answer's ETag, as most clients
+    send it. None if the conditions have to be evaluated."""
     reply = _kept(answer, form, 304)
     return reply if reply is not None and reply.etag == copy.removeprefix(b"W/") else None
 
@@ -156,18 +156,18 @@ def _made(
     conditions: Conditions,
     form: tuple[str, Coding | None],
 ) -> Reply | None:
-    """The reply with an answer; None if its body has to be compressed first, which takes longer
-    than the event loop may."""
+    """The reply for a cached answer. None if the body must be compressed first, which would block
+    the event loop for too long."""
     host, coding = form
     if not is_made(answer, coding):
         return None
     decided = outcome(answer, coding, conditions)
-    # Replies with parts of the content, and refusals, which repeat the condition, aren't kept.
+    # Replies to range requests aren't kept, nor is a 412, because its text repeats the condition.
     keeps = conditions.range is None and decided != 412
     kept = _kept(answer, form, decided) if keeps else None
     if kept is not None:
         return kept
-    # A kept reply answers GET and HEAD, for which no body is sent.
+    # A kept reply answers both GET and HEAD; for HEAD, its body isn't sent.
     parts = response_parts(answer, "GET" if keeps else method, conditions, "hit", coding, decided)
     status, headers, body = parts
     policed = origins.with_policy(headers, host, answer.realm_url)
@@ -179,15 +179,16 @@ def _made(
 
 
 def _loaded(method: str, path: str, wanted: Asked) -> Reply | None:
-    """The reply to a read of a file or a module that isn't in the caches, if everyone may."""
+    """The reply to a read of an uncached file or module that everyone may read. None if Django must
+    answer."""
     if not _may_load(path, wanted):
         return None
     url = wanted.origin + path
-    # If the statement fails because the connection is broken, Django connects anew before it sends
-    # another. So nothing has to be sent first to find that out.
+    # Skips Django's health check, which would send a statement before the load. If the load fails
+    # on a broken connection, Django gets the request and reconnects.
     connection.health_check_done = True  # type: ignore[attr-defined]
     try:
-        # A cached answer whose body isn't yet compressed as this client prefers needs no load.
+        # If only the compressed body for this client is missing, the cached answer needs no load.
         kept = cached(wanted.variant, url, wanted.at_least)
         answer = kept or load_public(wanted.variant, url)
         if not answer.public or answer.realm_url is None or answer.high < wanted.at_least:
@@ -198,7 +199,7 @@ def _loaded(method: str, path: str, wanted: Asked) -> Reply | None:
     except Unfinished:
         return None
     except TranspilerFailed as error:
-        # Trying again would take as long again.
+        # Django doesn't get this request: a second attempt would take as long.
         return _refusal(Busy(what=str(error)), wanted)
     except RealmError as error:
         return _refusal(error, wanted)
@@ -213,12 +214,12 @@ def _loaded(method: str, path: str, wanted: Asked) -> Reply | None:
 
 
 def _may_load(path: str, wanted: Asked) -> bool:
-    """Whether a read can only be for a file or a module, and this thread has a connection on which
-    nothing has failed. If not, Django gets the request: it opens connections, and replaces broken
-    ones."""
+    """Whether the front may load this read: it can only be for a file or a module, and this
+    thread's database connection is open and has had no error. Otherwise Django gets the request,
+    and opens or replaces the connection."""
     if connection.connection is None or connection.errors_occurred:
         return False
-    # A name that begins so may be an endpoint's.
+    # The names of endpoints begin with `_`.
     if path.startswith("/_") or path.rpartition("/")[2].startswith("_"):
         return False
     return wanted.variant is not Variant.HTML and not path.endswith(GENERATED)
@@ -247,7 +248,7 @@ def _pinned_hit(environ: Environ, path: str) -> Reply | None:
         place = pin.realm_url, pin.generation, name
         answer = cached_at(*place)
     except (RealmError, UnicodeDecodeError, DatabaseError, InterfaceError):
-        # Django answers with the error, on a working connection.
+        # Django gets the request, and answers with the error on a working connection.
         return None
     if answer is None:
         return None

@@ -1,7 +1,8 @@
-"""The registry and the content: realms, publications, file versions, blobs.
+"""The models of the registry (realms, publications, permissions) and of the content (file versions,
+blobs).
 
-A realm's history is immutable. A publication refers to a generation of it, so publishing and
-rolling back cost the same for ten files and for a million.
+A realm's history is immutable. A publication refers to one generation of a source realm, so
+publishing and rolling back cost the same for ten files and for a million.
 """
 
 import uuid
@@ -17,13 +18,14 @@ from notifications.emit import emit, local_board
 from realms import triggers
 from realms.querysets import FileVersionQuerySet, PublicationQuerySet, RealmQuerySet
 
-#: The audiences of permission rows that are not for a single account.
+#: The audiences of a permission row that doesn't name an account.
 EVERYONE = "everyone"
 SIGNED_IN = "signed-in"
 
 
 class Realm(models.Model):
-    """A row of the registry, the only authority on which realms exist and what they contain."""
+    """A realm. This table, the registry, is the only authority on which realms exist and what they
+    contain."""
 
     class Kind(models.TextChoices):
         SOURCE = "source"
@@ -99,8 +101,8 @@ class Realm(models.Model):
 
     @classmethod
     def first_showing(cls, **source: Any) -> "Realm | None":
-        """The oldest published realm that shows the source realm given by a filter. Links to the
-        source realm lead there."""
+        """The oldest published realm whose source matches a filter. Links to the source realm
+        resolve to this published realm."""
         return cls.objects.published().filter(**source).order_by("created_at").first()
 
     @property
@@ -123,7 +125,7 @@ class Realm(models.Model):
 
 class RealmTombstone(models.Model):
     """The last generation of a deleted realm: a new realm at its URL continues from there. Triggers
-    maintain it."""
+    maintain this table."""
 
     url = models.TextField(primary_key=True)
     generation = models.PositiveBigIntegerField()
@@ -134,7 +136,8 @@ class RealmTombstone(models.Model):
 
 
 class Blob(models.Model):
-    """Content by its SHA-256: up to 64 KiB in the row, larger content in the `blobs` storage."""
+    """Content, keyed by its SHA-256: up to 64 KiB in the row, larger content in the `blobs`
+    storage."""
 
     sha256 = models.CharField(max_length=64, primary_key=True)
     size = models.PositiveBigIntegerField()
@@ -148,7 +151,8 @@ class Blob(models.Model):
 
 
 class FileVersion(models.Model):
-    """The file at `path` from one generation of its realm until another (exclusive)."""
+    """A version of the file at `path`, valid from one generation of its realm until another
+    (exclusive)."""
 
     realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="versions")
     path = models.TextField()
@@ -182,8 +186,8 @@ class FileVersion(models.Model):
 
 
 class RealmBorder(models.Model):
-    """A folder of `realm` at which an inner realm was created or removed, last at `generation` of
-    `realm`. This hides or shows the files of `realm` below the folder."""
+    """A folder of `realm` where an inner realm was created or removed, which hid or showed the
+    files of `realm` below it. `generation` is the generation of `realm` at the last such change."""
 
     realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="borders")
     path = models.TextField(help_text="the folder, with its final slash")
@@ -246,7 +250,7 @@ class Account(get_user_model()):  # type: ignore[misc]
 
 
 class AccountName(models.Model):
-    """Since when an account has had its name. A trigger maintains it.
+    """The time since which an account has had its username. A trigger maintains this table.
 
     A token may name its account by username only, without the account's key. Such a token is valid
     only if it was issued after the account got that name.
@@ -262,7 +266,7 @@ class AccountName(models.Model):
 
 
 class RealmPermission(models.Model):
-    """What an account, everyone, or everyone who is signed in may do in a realm.
+    """The permissions of an account, of everyone, or of everyone who is signed in, in a realm.
 
     Rows refer to accounts by key: permissions survive a rename and end with the account, and no
     username can be mistaken for an audience.
@@ -319,7 +323,8 @@ class RealmPermission(models.Model):
 
 
 class TranspiledModule(models.Model):
-    """The JavaScript made from a source. Its key is the content, so it is never stale."""
+    """The JavaScript transpiled from a source text. Its key is the hash of the source text, so it
+    is never stale."""
 
     sha256 = models.CharField(max_length=64)
     transpiler = models.CharField(max_length=64)

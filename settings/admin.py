@@ -1,4 +1,4 @@
-"""The admin's skin: its title, its menu, its own style sheet and script."""
+"""The admin's look: its title, its menu, its style sheet and its script."""
 
 from typing import Any
 
@@ -13,7 +13,8 @@ def admin_skin() -> dict[str, Any]:
         "SITE_TITLE": "Realm server",
         "SITE_HEADER": "Realm server",
         "SITE_SYMBOL": "hub",
-        # No "View site" link: realms have many addresses, and there may be none at the origin.
+        # Hides the "View site" link: realms have many URLs, and the origin itself may have no
+        # realm.
         "SITE_URL": None,
         "SHOW_VIEW_ON_SITE": False,
         "DASHBOARD_CALLBACK": "realms.admin.coherence.dashboard",

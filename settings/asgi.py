@@ -1,12 +1,12 @@
 """The ASGI application that granian serves: it answers cache hits in the event loop, and runs the
-WSGI application in threads for the rest."""
+WSGI application in threads for all other requests."""
 
 from django.conf import settings
 
 from settings.wsgi import application as front
 
 from realms.web.asgi import RealmServer  # isort: skip  needs the applications loaded just above
-from realms.web.telling import Telling  # isort: skip  as well
+from realms.web.telling import Telling  # isort: skip  needs these applications, too
 
 application = RealmServer(front)
 Telling(settings.REALM_BOARD).start()

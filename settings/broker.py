@@ -14,13 +14,13 @@ def celery_queues(prefix: str, kind: str = "classic") -> dict[str, Any]:
     """Settings that prefix every name on the broker. Without different prefixes two installations
     on one broker would take each other's messages.
 
-    With the `kind` "quorum" the queue is one of RabbitMQ's quorum queues, under a name of its own:
-    a queue's kind can't change.
+    With the `kind` "quorum", the queue is a quorum queue of RabbitMQ. It has another name, because
+    the kind of an existing queue can't change.
     """
     name, exchange_type, arguments = prefix + QUEUE, "direct", None
     if kind == "quorum":
-        # Celery delays messages on the broker, but not those to a direct exchange: a worker would
-        # hold them back, and take no others meanwhile.
+        # Celery can't delay messages to a direct exchange on the broker: a worker would hold a
+        # delayed message and take no other message meanwhile.
         name, exchange_type = f"{name}.quorum", "topic"
         arguments = {"x-queue-type": "quorum"}
     queue = Queue(
@@ -38,24 +38,25 @@ def celery_queues(prefix: str, kind: str = "classic") -> dict[str, Any]:
 def celery_broker(url: str, folder: Path, prefix: str) -> tuple[str, dict[str, Any]]:
     """The broker URL and its transport options. Source: kombu's `transport.filesystem`.
 
-    With any broker, a lost message costs only a delay: the sweeper sends a new one for every job
-    row with pending work.
+    With any broker, a lost message costs only a delay: the sweeper sends a new message for every
+    job row with pending work.
     """
     if url:
         # Only one quick retry if the broker is unreachable, because a publish request is waiting.
         options = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
         if prefix and url.startswith(("redis", "sentinel")):
-            # Redis also stores unacknowledged messages, outside the queues.
+            # On Redis, unacknowledged messages are stored outside the queues, under keys that need
+            # the prefix too.
             return url, {**options, "global_keyprefix": prefix}
         return url, options
     messages, control, processed = folder / "messages", folder / "control", folder / "taken"
-    # The transport creates them when it is first used.
+    # The transport creates these folders when it is first used.
     return "filesystem://", {
         "data_folder_in": str(messages),
         "data_folder_out": str(messages),
         "control_folder": str(control),
-        # A consumer takes a message by renaming it, which only one can do. Both folders are on one
-        # file system, where a rename is atomic.
+        # A consumer takes a message by renaming it, which succeeds for only one consumer. Both
+        # folders are on one file system, where a rename is atomic.
         "processed_folder": str(processed),
         "store_processed": False,
         # Short, because users wait for the messages. Listing a mostly empty folder is cheap.

@@ -12,7 +12,7 @@ from celery import Celery, beat, bootsteps, signals
 # With kombu's own filesystem transport a consumer can take a half-written message.
 kombu.transport.TRANSPORT_ALIASES["filesystem"] = "settings.filesystem_transport:Transport"
 
-# `celery -A settings.celery:app` does not go through manage.py, which sets this.
+# The command `celery -A settings.celery:app` does not run manage.py, which also sets this variable.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
 app = Celery("realms")
@@ -25,14 +25,16 @@ TICK_SECONDS = 0.1
 
 
 class _Scheduler(beat.Scheduler):
-    """Celery's scheduler, but it uses the worker's connections: opening its own would block."""
+    """Celery's scheduler, but it sends over the worker's connections, because opening a connection
+    would block the worker's loop."""
 
     producer = None  # type: ignore[assignment]
 
 
 class Beat(bootsteps.StartStopStep):
-    """Every worker sends the scheduled messages from its own loop. `--beat` would be one separate
-    process that Celery does not restart: after its end, lost messages would never be sent again."""
+    """Sends the scheduled messages from the worker's own loop, in every worker. With `--beat`, a
+    separate process would send them. Celery does not restart this process, so after its end lost
+    messages would never be sent again."""
 
     requires = ("celery.worker.components:Timer",)
 
@@ -42,19 +44,19 @@ class Beat(bootsteps.StartStopStep):
         self._tick(worker.timer)
 
     def _tick(self, timer: Any) -> None:
-        # tick() may return 0. Never pass that on: after ten timers that are due at once the loop
-        # sleeps for a second.
+        # tick() may return 0, but this timer must never be due at once: after ten such timers, the
+        # loop sleeps for a second.
         timer.call_after(max(self._scheduler.tick(), TICK_SECONDS), self._tick, (timer,))
 
 
 class Presence(bootsteps.StartStopStep):
-    """The worker says in the database that it lives, from a thread beside the loop."""
+    """Reports in the database that the worker is alive, from a thread beside the worker's loop."""
 
-    # The first processes are forked before the thread starts.
+    # The pool forks the first worker processes before the thread starts.
     requires = ("celery.worker.components:Pool",)
 
     def start(self, worker: Any) -> None:
-        """Starts saying so, until the worker has ended its last task."""
+        """Starts the reports, which go on until the worker has ended its last task."""
         from reindex.jobs.presence import Presence as Reporting  # needs the models
 
         reporting = Reporting(worker.hostname, worker.concurrency)
@@ -64,11 +66,12 @@ class Presence(bootsteps.StartStopStep):
 
 @signals.task_prerun.connect
 def check_connection(task: Any, **_: object) -> None:
-    """Closes a kept database connection that is broken, and has the next query check the others, as
-    Django does before a request. For how long a connection is kept: CELERY_DB_REUSE_MAX."""
+    """Before a task, closes broken database connections, and makes the next query check the others,
+    as Django does before a request. CELERY_DB_REUSE_MAX says for how many tasks a connection is
+    kept."""
     from django.db import close_old_connections  # needs the settings
 
-    # A task that is called and not sent runs in its caller's transaction.
+    # An eager task runs in its caller's transaction, so the connection must stay open.
     if not task.request.is_eager:
         close_old_connections()
 

@@ -1,6 +1,6 @@
 """The environment variables: their types, their defaults, and the errors of invalid values.
 
-No other module reads the environment's settings. docs/reference/settings.md describes them.
+No other module reads settings from the environment. docs/reference/settings.md describes them.
 """
 
 import socket
@@ -26,7 +26,8 @@ Count = Annotated[int, Field(ge=1)]
 Listed = Annotated[str, NoDecode]
 
 MIB = 1024 * 1024
-#: A visitor who reloads should not need more patience than this, even where no purge arrives.
+#: The largest REALM_EDGE_SECONDS: how long visitors may get an outdated answer from a shared cache
+#: that no purge reaches.
 MAX_EDGE_SECONDS = 3600
 
 
@@ -35,7 +36,8 @@ class Environment(BaseSettings):
 
     model_config = SettingsConfigDict(case_sensitive=True, env_ignore_empty=True, extra="ignore")
 
-    # Beside an installation's packages there is no place for data: others manage that folder.
+    # An installation has its data in the current folder, because the package manager owns the
+    # folder of the packages.
     REALM_DATA_DIR: Path = Path(".data") if INSTALLED else BASE_DIR / ".data"
     DATABASE_URL: str = ""
     LISTEN_DATABASE_URL: str = ""

@@ -2,8 +2,8 @@
 
 kombu's own transport has three races between processes. A consumer can take a half-written message.
 A consumer takes a message by moving it to the system's temporary folder: if that is on another file
-system, the move is a copy, and two may take the same message. And a process rewrites an exchange's
-table while others read it.
+system, the move is a copy, and two consumers may take the same message. A process may read an
+exchange's table while another process rewrites it.
 """
 
 import fcntl
@@ -103,8 +103,9 @@ class Transport(filesystem.Transport):
 
     Channel = Channel
 
-    # Without an event loop a worker's processes share a lock on the pipe that has their tasks. If
-    # one is killed while it waits for a task, the lock is never freed and no other gets a task.
+    # Makes Celery use its event loop. Without the loop, a worker's processes share a lock on the
+    # pipe with their tasks. If a process is killed while it waits for a task, the lock is never
+    # freed, and no other process gets a task.
     implements = filesystem.Transport.implements.extend(asynchronous=True)
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:

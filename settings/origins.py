@@ -11,7 +11,7 @@ _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
 def admin_origin(text: str, *realm_origins: str) -> str:
-    """The admin's own origin; empty if the admin shares the public one.
+    """The admin's own origin; empty if the admin shares the public origin.
 
     Raises ImproperlyConfigured if the text is no origin, or if its host serves realms.
     """
@@ -41,7 +41,7 @@ def admin_cookies(origin: str) -> dict[str, Any]:
     """Django's settings for the admin's cookies at an origin.
 
     A browser accepts a cookie named `__Host-…` only over https, from that host itself and for all
-    its paths. So a site at a neighbouring host can't replace it.
+    its paths. So a site at a neighbouring host can't replace the admin's cookies.
     """
     secure = origin.startswith("https:")
     prefix = "__Host-" if secure else ""
@@ -63,7 +63,8 @@ def admin_cookies(origin: str) -> dict[str, Any]:
 
 
 def trusted_proxies(text: str) -> list[str]:
-    """Addresses and networks, comma-separated. Raises ImproperlyConfigured for anything else."""
+    """The addresses and networks in a comma-separated list. Raises ImproperlyConfigured for an
+    entry that is neither."""
     proxies = [each.strip() for each in text.split(",") if each.strip()]
     for each in proxies:
         try:

@@ -14,7 +14,8 @@ from settings.web import BIN, web_command
 
 @dataclass(frozen=True)
 class Process:
-    """A command, and the environment variables that it needs besides those of the installation."""
+    """A command, and the environment variables that it needs in addition to those of the
+    installation."""
 
     name: str
     command: tuple[str, ...]

@@ -17,17 +17,19 @@ from django.utils.functional import SimpleLazyObject
 def secret_seed(data_dir: Path) -> str:
     """The seed in `<data_dir>/secret-seed`, created on first use and readable by its owner only.
 
-    Replicas on several hosts need the same seed: set REALM_SECRET_SEED there instead.
+    Replicas on several hosts need the same seed, so they need REALM_SECRET_SEED instead.
     """
     path = data_dir / "secret-seed"
     data_dir.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        # mkstemp: threads of one process may come here at the same time too.
+        # mkstemp makes a new file each time, because several threads or processes may run this at
+        # the same time.
         handle, draft = tempfile.mkstemp(dir=data_dir, prefix=f"{path.name}.")
         try:
             with os.fdopen(handle, "w") as file:
                 file.write(secrets.token_hex(32))
-            # `link` fails if the name exists: two processes that start first agree on one seed.
+            # `link` fails if the name exists, so two processes that start at the same time use one
+            # seed.
             os.link(draft, path)
         except FileExistsError:
             pass
@@ -42,8 +44,9 @@ def derived_key(seed: str, purpose: str) -> str:
 
 
 def lazy_text(make: Callable[[], str]) -> str:
-    """A string that is made when it is first used (docs/decisions/settings-write-nothing.md).
+    """A string that `make` computes when it is first used
+    (docs/decisions/settings-write-nothing.md).
 
-    Unlike Django's `lazystr` it passes for a `str` in `isinstance`, which PyJWT asks of a key.
+    Unlike Django's `lazystr`, it is a `str` for `isinstance`, which PyJWT requires of a key.
     """
     return cast(str, SimpleLazyObject(make))

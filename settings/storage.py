@@ -9,12 +9,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage
 
-#: How long S3 may take to be connected to and to answer, and how often a request is sent.
+#: The timeouts for connecting to S3 and for its answer, and how many times a request is sent.
 CONNECT_SECONDS, READ_SECONDS, TRIES = 3, 10, 2
 
 
 class SyncedFileSystemStorage(FileSystemStorage):
-    """A folder whose files are complete and on disk before their name exists.
+    """A storage in a folder. A file is complete and on disk before it gets its name.
 
     A blob is written before its row. A crash between the two, or a power cut after both, must not
     leave a row whose bytes are incomplete.
@@ -59,7 +59,8 @@ def blob_storage(url: str, default: Path) -> dict[str, Any]:
                 "location": prefix,
                 "file_overwrite": True,
                 "client_config": _patience(),
-                # Without this a download has tries of its own, each of which has all of the above.
+                # Without this, a download is retried several times, each time with all the tries of
+                # `client_config`.
                 "transfer_config": _one_try(),
             },
         }
@@ -75,8 +76,9 @@ def _one_try() -> Any:
 
 
 def _patience() -> Any:
-    """How long a request to S3 may take. A write holds its realm's lock meanwhile, and boto3's own
-    limits add up to minutes. Raises ImproperlyConfigured if the library is missing."""
+    """The limits on how long a request to S3 may take. A write holds its realm's lock meanwhile,
+    and boto3's default limits add up to minutes. Raises ImproperlyConfigured if the library is
+    missing."""
     try:
         from botocore.config import Config
     except ImportError:

@@ -1,4 +1,4 @@
-"""Whether traces can be sent where the environment says."""
+"""Checks the setting that says where traces are sent."""
 
 from importlib.util import find_spec
 
@@ -27,5 +27,5 @@ def _installed() -> bool:
     try:
         return find_spec(_EXPORTER) is not None
     except ModuleNotFoundError:
-        # One of the packages around it is missing.
+        # A parent package of the exporter is missing.
         return False

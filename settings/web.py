@@ -10,7 +10,8 @@ BIN = Path(sys.executable).parent
 
 #: How long a client may take to send a request's headers, and how long a connection may be idle.
 HEADER_SECONDS = 10
-#: How many connections one worker process serves at a time. At the limit it accepts no more.
+#: How many connections one worker process serves at a time. At the limit, the process accepts no
+#: more connections.
 MAX_CONNECTIONS = 8192
 
 
@@ -43,7 +44,7 @@ def main() -> None:
 
 
 def _program() -> str:
-    """The name that this was started by: an installation has a command, and a clone a script."""
+    """The name of the started program: a command in an installation, a script in a clone."""
     return "realm-web" if Path(sys.argv[0]).name == "realm-web" else "script/web"
 
 

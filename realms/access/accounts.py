@@ -1,8 +1,7 @@
-"""Signal handlers for accounts: they check names, and drop data built for a lost account.
+"""Signal handlers for accounts. They refuse reserved usernames, and drop the definitions built for
+an account that is deleted or deactivated.
 
-Permissions are looked up at every request, so access doesn't depend on this module. It keeps
-accounts from taking reserved names, and drops definitions built for an account that was deleted or
-deactivated.
+Access doesn't depend on these handlers, because each request looks up the permissions.
 """
 
 from typing import Any
@@ -22,8 +21,8 @@ def connect() -> None:
     """Connects the signal handlers, and makes forms and commands check usernames."""
     model = get_user_model()
     field: Any = model._meta.get_field(model.USERNAME_FIELD)
-    # The validator goes into Django's list, not into the field's declaration, which is part of
-    # another app's migrations.
+    # The validator is appended here, because the field's declaration is part of another app's
+    # migrations.
     if check_username not in field.validators:
         field.validators.append(check_username)
     pre_save.connect(_check_name, sender=model)
@@ -52,7 +51,8 @@ def _on_delete(instance: Any, **_: Any) -> None:
 
 
 def forget_reader(account: AbstractBaseUser) -> None:
-    """Drops the definitions built for an account, and those from the realms shared with it."""
+    """Drops the definitions built for an account, and the definitions built from realms that are
+    shared with it."""
     shared = Realm.objects.filter(permissions__account=account.pk).order_by("url")
     with transaction.atomic():
         raise_change(*(Change.of(realm, by="account removed", rights=True) for realm in shared))

@@ -1,7 +1,8 @@
 """Authentication and authorization: tokens, users, permissions.
 
 There are two kinds of token, both signed with HS256 and the realm secret seed: a *server token* is
-valid at the server's endpoints, a *realm token* at one realm's. Neither replaces the other.
+valid at the server's endpoints, a *realm token* at the endpoints of one realm. Neither kind is
+accepted in place of the other.
 """
 
 import re
@@ -40,9 +41,10 @@ class Caller:
 
     username: str
     operator: bool = False
-    #: The account's key. None: the account that has `username` now, as commands mean it.
+    #: The account's key. None means the account that has `username` now.
     account_id: int | None = None
-    #: The key of the only realm that the token is valid for; in others the caller is anonymous.
+    #: The key of the only realm that the token is valid for; in other realms the caller is
+    #: anonymous.
     realm_id: UUID | None = None
     #: The permissions that the token lists; None without a realm token.
     claimed: tuple[str, ...] | None = field(default=None, compare=False)
@@ -64,9 +66,9 @@ class Caller:
 def server_token(username: str, lifetime: int = DAY_SECONDS, account_id: int | None = None) -> str:
     """A token for the server's endpoints. Lifetime in seconds.
 
-    With an account's key, the token ends with that account. Without one, as in tokens minted by
-    clients that have the seed, it is valid for the account of that name, provided that the account
-    had this name when the token was issued.
+    With an account's key, the token is valid until that account is deleted. Without a key, as in
+    tokens that clients sign with the seed, the token is valid for the account with this username,
+    if the account already had this name when the token was issued.
     """
     return _sign({"user": user_id(username), "sessionRoom": ""}, lifetime, account_id)
 
@@ -101,7 +103,7 @@ def server_caller(request: HttpRequest) -> Caller:
 
 
 def authorize(request: HttpRequest, realm: Realm, action: Action) -> Caller | None:
-    """The caller of a realm endpoint, who may do `action`; None where everyone may do it.
+    """The caller of a realm endpoint, if the caller may do `action`; None if everyone may.
 
     Raises Unauthorized, Forbidden, Malformed.
     """
@@ -114,7 +116,7 @@ def authorize(request: HttpRequest, realm: Realm, action: Action) -> Caller | No
 
 
 def identified(request: HttpRequest, realm: Realm) -> Caller | None:
-    """The caller of a realm endpoint that is open to everyone; None for an anonymous one. An
+    """The caller of a realm endpoint that is open to everyone; None for an anonymous caller. An
     invalid token is treated as anonymous."""
     if "Authorization" not in request.headers:
         return None
@@ -125,7 +127,7 @@ def identified(request: HttpRequest, realm: Realm) -> Caller | None:
 
 
 def may(request: HttpRequest, realm: Realm, action: Action) -> bool:
-    """Whether `authorize` would let the request through."""
+    """Whether `authorize` would accept the request."""
     try:
         authorize(request, realm, action)
     except (Unauthorized, Forbidden, Malformed):
@@ -149,8 +151,8 @@ def _caller_and_rights(request: HttpRequest, realm: Realm) -> tuple[Caller, set[
 
 
 def _as_assumed(caller: Caller, request: HttpRequest, realm: Realm | None = None) -> Caller:
-    """The user whose rights the operator takes on by X-Boxel-Assume-User. From other callers the
-    header is ignored."""
+    """The caller whose rights a request has. With the header X-Boxel-Assume-User, the operator acts
+    as another user; for other callers the header is ignored."""
     wire = request.headers.get("X-Boxel-Assume-User")
     if not caller.operator or wire is None:
         return caller
@@ -194,9 +196,9 @@ def readable(realm_urls: Iterable[str], caller: Caller | None) -> bool:
 
 
 def reading_as(caller: Caller) -> Callable[[str], str | None]:
-    """A function that makes the Authorization header for reading a realm on a caller's behalf, by
-    the permissions at the time of its call; it returns None for a realm that the caller may not
-    read."""
+    """Returns a function that takes a realm's URL and makes the Authorization header for reading
+    the realm on the caller's behalf. The function looks up the permissions at each call, and
+    returns None if the caller may not read the realm."""
 
     def header(realm_url: str) -> str | None:
         realm = Realm.objects.filter(url=realm_url).first()
@@ -213,8 +215,8 @@ def reading_as(caller: Caller) -> Callable[[str], str | None]:
 
 
 def reader_key(caller: Caller) -> str:
-    """The key under which data is kept for a caller. It includes the realm, because a token is
-    valid for one realm only."""
+    """The key under which definitions are stored for a caller. The key includes the realm, because
+    a token is valid for one realm only."""
     return OPERATOR if caller.operator else f"{caller.account_id} in {caller.realm_id}"
 
 
@@ -227,7 +229,8 @@ def reader_of_key(key: str) -> Caller | None:
 
 
 def _rows_of(caller: Caller | None) -> Q:
-    """The permission rows that apply to a caller. Without an account, only those of everyone do."""
+    """The permission rows that apply to a caller. Without an account, only the rows for everyone
+    apply."""
     account = caller.account if caller is not None else None
     if account is None:
         return Q(audience=EVERYONE)
@@ -265,7 +268,8 @@ def realm_tokens(caller: Caller) -> dict[str, str]:
 
 
 def owns(realm: Realm, caller: Caller) -> bool:
-    """Whether the caller's own row makes them an owner of the realm."""
+    """Whether the caller is the operator, or an owner of the realm by the caller's own permission
+    row."""
     if caller.operator:
         return True
     by: dict[str, Any] = (
@@ -333,8 +337,9 @@ def _caller(claims: dict[str, Any], realm: Realm | None = None) -> Caller:
 
 
 def _account_caller(name: str, claims: dict[str, Any]) -> Caller:
-    """The caller for the account that the claims name by its key, or without a key by its name,
-    provided that the account had the name when the token was issued. Raises Unauthorized."""
+    """The caller for the account that a token's claims name. Claims without the account's key name
+    the account by its username. They are valid only if the account had this name when the token was
+    issued. Raises Unauthorized."""
     key, issued = claims.get("account"), claims.get("iat")
     accounts = get_user_model().objects.all()
     if key is not None:
@@ -350,7 +355,7 @@ def _account_caller(name: str, claims: dict[str, Any]) -> Caller:
         if not isinstance(issued, (int, float)):
             raise Unauthorized(why="Token invalid: it does not say when it was issued")
         account_name = AccountName.objects.filter(account=account.pk).first()
-        # Tokens count in whole seconds.
+        # Times in tokens are whole seconds.
         if account_name is None or issued < int(account_name.since.timestamp()):
             raise Unauthorized(why=f"Token invalid: it is older than the account {claims['user']}")
     if not account.is_active:

@@ -1,4 +1,4 @@
-"""A realm's permissions, as its owner reads and changes them."""
+"""Reads and changes the permissions of a realm, for its owner."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +14,8 @@ from realms.content.locks import locked_realm
 from realms.errors import Malformed
 from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
 
-#: Audiences as spelt on the wire. They can't be mistaken for user ids, which begin with `@`.
+#: The words for audiences in requests and responses. These words can't be mistaken for user ids,
+#: which begin with `@`.
 _WORDS = {"*": EVERYONE, "users": SIGNED_IN}
 _AUDIENCES = {audience: word for word, audience in _WORDS.items()}
 
@@ -31,8 +32,8 @@ def change_permissions(
 ) -> dict[str, list[str]]:
     """Sets the actions of each user or audience in `changes`, and returns all permissions.
 
-    None or an empty list revokes everything. Owners can't be made or changed here. All changes are
-    made or none. Raises Malformed, NotFound.
+    None or an empty list revokes everything. Owners can't be added or changed here. Either all
+    changes are made or none. Raises Malformed, NotFound.
     """
     wanted = {wire: set(actions or ()) for wire, actions in changes.items()}
     for wire, actions in wanted.items():
@@ -63,9 +64,9 @@ def change_permissions(
 
 @contextmanager
 def readers_change(*realms: Realm) -> Iterator[None]:
-    """Raises a change of each realm's permissions after the block, so that what was built for its
-    former readers is dropped, and pages that lacked the realm are rendered once everyone may read
-    it. The caller holds the realms' locks."""
+    """After the block, raises a change of permissions for each realm. So definitions built for
+    former readers are dropped. If everyone may now read a realm, pages that could not read it are
+    rendered again. The caller holds the realms' locks."""
     before = _open_to_everyone(realms)
     yield
     after = _open_to_everyone(realms)

@@ -1,7 +1,8 @@
-"""Who owns a URL that has no realm yet: usernames at the public origin, hosts elsewhere.
+"""Decides who may create a realm at a free URL. At the public origin, a user owns the URLs below
+the username; elsewhere, the owner of a host's first realm owns the host.
 
-Browsers keep cookies by host name and ignore the port. So one owner gets a host name with all its
-ports, and nobody gets this server's own hosts.
+Browsers share cookies between all ports of a host. So a host name with all its ports has one owner,
+and nobody may own the hosts of this server.
 """
 
 from typing import Any
@@ -18,7 +19,7 @@ from realms.models import AccountName, Realm
 
 def check_domain(url: str) -> None:
     """Raises ForeignDomain for a URL that isn't at a publish domain or a subdomain of one, and
-    OwnHost for one at a host of this server.
+    OwnHost for a URL at a host of this server.
 
     Browsers share cookies between the ports of a host. So at the hosts of the admin and the
     replicas, realms are only allowed at the public origin, where authors' code can't run.
@@ -38,7 +39,7 @@ def check_domain(url: str) -> None:
 def belongs_to_another(url: str, account: Any, *also: Any) -> bool:
     """Whether a free URL lies in another account's space: at the public origin below another
     username, elsewhere on a host (with any port) where another account has a realm. Realms of the
-    owners in `also` don't count."""
+    owners in `also` are ignored."""
     others = Realm.objects.exclude(kind=Realm.Kind.BOOTSTRAP)
     others = others.exclude(owner__in=[account, *also])
     if not _at_public_origin(url):
@@ -46,14 +47,15 @@ def belongs_to_another(url: str, account: Any, *also: Any) -> bool:
     name = first_segment(url)
     if account is None or name != account.get_username() or is_reserved(name):
         return True
-    # While a former owner of the name has realms below it, the space stays theirs.
+    # While a former owner of the username has realms below it, the space still belongs to that
+    # owner.
     since = AccountName.objects.filter(account=account.pk).values("since")
     below = f"{settings.REALM_PUBLIC_ORIGIN}/{name}/"
     return others.filter(url__startswith=below, created_at__lt=Subquery(since)).exists()
 
 
 def _at_host(host: str) -> Q:
-    """The realms at a host, with any scheme and port."""
+    """The condition for realms at a host, with any scheme and port."""
     condition = Q()
     for scheme in ("http", "https"):
         for end in ("/", ":"):
@@ -62,8 +64,8 @@ def _at_host(host: str) -> Q:
 
 
 def space_lock(url: str) -> list[str]:
-    """The lock for the space of a URL. The first realm in a space decides who owns it, so two
-    creations in one space must not overlap."""
+    """The lock for the space of a URL. The first realm in a space decides who owns the space, so
+    two creations in one space must not overlap."""
     host = urlsplit(url).hostname or ""
     return [f"space|{host}/{first_segment(url)}" if _at_public_origin(url) else f"space|{host}"]
 

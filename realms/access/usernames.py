@@ -1,7 +1,7 @@
-"""Usernames: how they are spelt on the wire, and which ones no account may have.
+"""Converts usernames to user ids and back, and knows the reserved usernames.
 
-On the wire a user is `@<username>:<host>`. Permissions also use the words `*` and `users`; these
-are not usernames, and permission rows hold them in a separate column.
+In requests and responses a user is `@<username>:<host>`. Permissions also use the words `*` and
+`users`; these are not usernames, and permission rows hold them in a separate column.
 """
 
 import re
@@ -11,10 +11,11 @@ from django.conf import settings
 from django.contrib.auth.validators import UnicodeUsernameValidator
 from django.core.exceptions import ValidationError
 
-#: The user who may do everything. A token for this user takes the realm secret seed.
+#: The user who may do everything. Only a client that has the realm secret seed can make a token for
+#: this user.
 OPERATOR = "realm_server"
-#: Words used in permissions, the operator, first path segments that are the server's own, and files
-#: that are looked for at a host's root.
+#: The reserved names: words used in permissions, the operator's name, first path segments that the
+#: server itself uses, and files that clients request at a host's root.
 RESERVED = frozenset(
     ("*", "users", "everyone", "signed-in", OPERATOR, "base", "system",
      "robots.txt", "sitemap.xml", "favicon.ico")
@@ -25,7 +26,7 @@ _WIRE = re.compile(r"@([^:]+):(.+)", re.DOTALL)
 
 
 def user_id(username: str) -> str:
-    """A user on the wire: `@<username>:<host>`."""
+    """The id of a user in requests and responses: `@<username>:<host>`."""
     return f"@{username}:{settings.REALM_USER_HOST}"
 
 
@@ -46,6 +47,6 @@ def check_username(username: str) -> None:
 
 
 def is_reserved(name: str) -> bool:
-    """Whether no account may have a username, or own a first path segment of a realm's URL."""
+    """Whether a name is reserved, as a username and as the first path segment of a realm's URL."""
     plain = unicodedata.normalize("NFKC", name).casefold()
     return plain in RESERVED or plain.startswith("_")

@@ -1,4 +1,4 @@
-"""Cards as JSON over HTTP, `application/vnd.card+json`: parse, call one function, render."""
+"""The view that reads and writes cards as JSON (`application/vnd.card+json`)."""
 
 import hashlib
 import json
@@ -28,7 +28,8 @@ BODY_TYPES = (CARD, API, JSON, "")
 
 
 def card(request: HttpRequest, url: str) -> HttpResponse:
-    """Reads or writes the card at an unescaped URL. A POST's URL is the new card's folder."""
+    """Reads or writes the card at an unescaped URL. For a POST, the URL is the folder of the new
+    card."""
     method = request.method or ""
     realm = Realm.objects.containing(url).first()
     if realm is None:
@@ -103,8 +104,8 @@ _WRITERS: dict[str, Callable[[HttpRequest, Realm, str], HttpResponse]] = {
 
 
 def _condition(request: HttpRequest, realm: Realm) -> documents.Condition:
-    """A check that raises unless the request's conditions match the current card's document or its
-    file."""
+    """Returns a check that raises PreconditionFailed unless the request's conditions match the
+    current card's document or its file."""
     conditions = Conditions.of(request.META)
 
     def check(file: str, card: documents.Card | None) -> None:
@@ -136,7 +137,7 @@ def _body(model: type[bodies.M], request: HttpRequest) -> bodies.M:
 
 def _document(realm: Realm, found: documents.Card, status: int = 200) -> HttpResponse:
     (data,) = resources(realm, [found])
-    # ASCII only: a lone surrogate stays an escape, because UTF-8 can't encode it.
+    # The JSON is ASCII, so that a lone surrogate stays an escape: UTF-8 can't encode it.
     body = json.dumps({"data": data}).encode()
     response = HttpResponse(body, status=status, content_type=CARD)
     response["ETag"] = f'"{hashlib.sha256(body).hexdigest()}:card"'

@@ -1,9 +1,10 @@
-"""Definitions of modules over HTTP: `GET <realm>/_definition?module=&name=`.
+"""The view that returns the definitions of modules: `GET <realm>/_definition?module=&name=`.
 
-A module with a row in the table is answered at once. Without a row, one process of the fleet builds
-the definitions while the request waits. A build reads the realm over HTTP, from the same web
-workers. If all their threads waited for builds, no build could end. So these requests have their
-own threads, and only a few may wait; further requests get 503 with Retry-After.
+If the table has the definitions, the request is answered at once. Otherwise one process of the
+fleet builds them while the request waits. A build reads the realm over HTTP, from the same web
+workers. If all threads of the web workers waited for builds, no build could end. So requests for
+definitions have threads of their own, and only a few requests may wait. Further requests get 503
+with Retry-After.
 """
 
 import logging
@@ -33,7 +34,8 @@ from reindex.reading.replicas import PinEnded, ReplicaUnavailable, WrongGenerati
 
 logger = logging.getLogger(__name__)
 
-#: How many requests of one process may wait for builds at a time. Their lane has one more thread.
+#: How many requests of one process may wait for builds at a time. The lane of these requests has
+#: one more thread.
 MAX_WAITING = 2
 _places = BoundedSemaphore(MAX_WAITING)
 
@@ -41,8 +43,8 @@ NANOSECONDS = 1_000_000_000
 
 
 class Turns:
-    """Spreads the retries of refused requests over time. If all came back at once, answering them
-    would leave no time for the build that they wait for."""
+    """Spreads the retries of refused requests over time. If all clients retried at once, answering
+    them would leave no time for the build that they wait for."""
 
     PER_SECOND = 10
     LAST_SECONDS = 30
@@ -118,9 +120,10 @@ def _parameter(request: HttpRequest, name: str, limit: int) -> str:
 
 
 def _module_url(request: HttpRequest, realm: Realm) -> str:
-    """The absolute URL of `module`, which is spelled as the realm's own cards may spell it."""
+    """The absolute URL of the parameter `module`. All spellings that the realm's own cards may use
+    are accepted."""
     module = _parameter(request, "module", MAX_MODULE_CHARACTERS)
-    # A name that is neither a URL, an explicit path nor a package is a path in the realm.
+    # Any name that isn't a URL, an explicit path or a package is a path in the realm.
     is_explicit = module.startswith(("./", "../", "/", "http://", "https://", "@"))
     url = resolve_module(module if is_explicit else f"./{module}", realm.url)
     if url is None:
@@ -138,7 +141,7 @@ def _module_url(request: HttpRequest, realm: Realm) -> str:
 def _entry(url: str, caller: Caller | None) -> DefinitionCacheEntry | None:
     """A module's entry; None if there is no such module or the caller may not read it."""
     found = resolve(unquote(url), MODULE_ENDINGS)
-    # The same answer for a missing and for an unreadable module reveals nothing.
+    # A missing module and a module that the caller may not read get the same answer.
     if found is None or found.file is None or not auth.readable([found.realm_url], caller):
         return None
     if not found.file.path.endswith(CODE_EXTENSIONS):
@@ -151,7 +154,7 @@ def _entry(url: str, caller: Caller | None) -> DefinitionCacheEntry | None:
         try:
             entry = _lookup(caller).lookup_module(module)
         except (PinEnded, ReplicaUnavailable, WrongGeneration) as error:
-            # The details name a replica: they go to the log only.
+            # The details name a replica, so they go to the log only.
             logger.warning("%s can't be read: %s", module, error)
             raise errors.Busy(what=f"{module} can't be read at present") from error
     # The build may have taken a while: check the caller's access again.
@@ -159,7 +162,7 @@ def _entry(url: str, caller: Caller | None) -> DefinitionCacheEntry | None:
 
 
 def _stored(module: str, caller: Caller | None) -> DefinitionCacheEntry | None:
-    """A caller's entry in the table: the public row, or else the caller's own."""
+    """A caller's entry in the table: the public row, or else the row built for the caller."""
     scopes = [(Definition.Scope.PUBLIC.value, "")]
     if caller is not None:
         scopes.append((Definition.Scope.REALM_AUTH.value, auth.reader_key(caller)))
@@ -168,7 +171,8 @@ def _stored(module: str, caller: Caller | None) -> DefinitionCacheEntry | None:
         entry = DefinitionLookup().get_cached_definitions_batch(query).get(module)
         if entry is None or not auth.readable(entry.realms, caller):
             continue
-        # If the public build failed, the caller's own may succeed: it may read private modules.
+        # If the public build failed, a build for the caller may succeed, because it may read
+        # private modules.
         if entry.definitions is not None or (scope, reader) == scopes[-1]:
             return entry
     return None
@@ -176,7 +180,8 @@ def _stored(module: str, caller: Caller | None) -> DefinitionCacheEntry | None:
 
 @contextmanager
 def _waiting(module: str) -> Iterator[None]:
-    """Holds one of the MAX_WAITING places for requests that wait. Raises Busy if none is free."""
+    """Occupies one of the MAX_WAITING places for waiting requests. Raises Busy if no place is
+    free."""
     if not _places.acquire(blocking=False):
         raise errors.Busy(
             what=f"the definitions of {module} are not made yet",

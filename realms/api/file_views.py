@@ -1,4 +1,4 @@
-"""Writing and deleting files over HTTP."""
+"""The views that write and delete files."""
 
 import hashlib
 from email.utils import format_datetime
@@ -53,7 +53,7 @@ def _check_conditions(request: HttpRequest, realm: Realm, path: str) -> None:
     the realm's write lock."""
     conditions = Conditions.of(request.META)
     if conditions is NO_CONDITIONS:
-        # They match whatever there is.
+        # A request without conditions matches any state of the file.
         return
     etags, modified_at = files.validators(realm, path)
     conditions.check_write(realm.url + path, etags, modified_at)
@@ -75,7 +75,8 @@ def _target(request: HttpRequest, url: str) -> tuple[Realm, str]:
 
 
 def _with_extension(realm_url: str, path: str) -> str:
-    """The path of the file that a path without extension names, by the same rules as for reads."""
+    """The path of the file that `path` names, which may lack its extension, by the same rules as
+    for reads."""
     if path.endswith(EXECUTABLE_EXTENSIONS):
         return path
     found = resolve(realm_url + path, SOURCE_ENDINGS)

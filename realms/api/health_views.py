@@ -1,8 +1,8 @@
-"""`/_liveness` and `/_readiness`: what a supervisor and a load balancer ask a replica.
+"""The views `/_liveness`, for a supervisor, and `/_readiness`, for a load balancer.
 
-A replica is alive if its process answers. It is ready if it can serve every realm: the database
-answers, all migrations are applied, and the card library is there. Both answers are public and name
-no realm of an author.
+A replica is alive if its process answers. A replica is ready if it can serve every realm: the
+database answers, all migrations are applied, and the card library is installed. Both answers are
+public and name no realm of an author.
 """
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -14,7 +14,8 @@ from realms.housekeeping.readiness import not_ready
 
 @csrf_exempt
 def liveness(request: HttpRequest) -> HttpResponse:
-    """200: the process answers requests. It asks nothing else, so a restart helps if it fails."""
+    """200 if the process answers requests. This checks nothing else, so that it fails only if a
+    restart helps."""
     _check_method(request)
     return _uncached(HttpResponse(b"alive\n", content_type="text/plain; charset=utf-8"))
 

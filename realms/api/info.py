@@ -1,4 +1,4 @@
-"""A realm's description: its name and pictures, its visibility, and its publications."""
+"""Makes a realm's description: its name and pictures, its visibility, and its publications."""
 
 from typing import Any
 
@@ -45,12 +45,13 @@ def visibility(realm: Realm) -> str:
 
 
 def milliseconds(moment: Any) -> str | None:
-    """A moment as clients expect it: milliseconds since 1970 in a string."""
+    """A time as clients expect it: milliseconds since 1970 in a string."""
     return str(int(moment.timestamp() * 1000)) if moment else None
 
 
 def _last_published(realm: Realm) -> str | dict[str, str | None] | None:
-    """A published realm's last publication; for a source realm, that of each published copy."""
+    """The time of a published realm's last publication. For a source realm, the times of all its
+    published realms, by URL."""
     if realm.kind == Realm.Kind.PUBLISHED:
         return milliseconds(realm.last_published_at)
     copies = Realm.objects.filter(source=realm).order_by("url")

@@ -1,4 +1,4 @@
-"""Endpoints of one realm: info, listings, permissions, tokens, `_atomic`: parse, call, render."""
+"""The views of a realm's endpoints: info, listings, permissions, tokens and `_atomic`."""
 
 from typing import Any
 

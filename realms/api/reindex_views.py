@@ -1,4 +1,4 @@
-"""Endpoints about the rendering of a realm's pages: readiness, progress, reindex, cancel."""
+"""The views about the rendering of a realm's pages: readiness, progress, reindex, cancel."""
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
@@ -20,8 +20,9 @@ from reindex.reading.media_types import API
 
 
 def readiness(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """200 once no indexing of the realm is under way. With awaitPrerenderHtml a published realm's
-    pages must also be those of its current generation. Until then 503, which says what is missing.
+    """200 if the realm is ready, else 503 with what is missing. A realm is ready if no indexing is
+    under way. With awaitPrerenderHtml, a published realm's pages must also be those of its current
+    generation.
     """
     awaited = request.GET.get("awaitPrerenderHtml") == "true"
     state = shown.readiness(realm.url, realm.generation)
@@ -36,7 +37,8 @@ def readiness(request: HttpRequest, realm: Realm) -> HttpResponse:
 
 
 def _holds_back(realm: Realm, state: shown.Readiness, awaited: bool) -> bool:
-    """Whether outdated pages make a realm unready: while a job is under way, or if awaited."""
+    """Whether outdated pages make a realm unready: if a job is under way, or if the request awaits
+    pages."""
     return state.under_way or (awaited and realm.kind == Realm.Kind.PUBLISHED)
 
 
@@ -60,7 +62,7 @@ def publish_progress(request: HttpRequest) -> HttpResponse:
     url = canonical_realm_url(given)
     realm = Realm.objects.published().select_related("source").filter(url=url).first()
     if realm is None or realm.source is None or not auth.owns(realm.source, caller):
-        # The same answer for a missing realm and for another owner's reveals nothing.
+        # A missing realm and another owner's realm get the same answer.
         user = auth.user_id(caller.username)
         raise errors.Forbidden(user=user, action="see the progress of", url=url)
     job = ReindexJob.objects.filter(realm_url=url).first()
@@ -105,7 +107,8 @@ def _done() -> HttpResponse:
 
 
 def reindex(realm_url: str, *, full: bool = False) -> ReindexJob:
-    """Queues a reindex of a realm at its current generation: of changed cards, or `full`.
+    """Queues a reindex of a realm at its current generation: of the changed cards, or of all if
+    `full`.
 
     Raises NotFound, and Unprocessable for a realm without pages.
     """

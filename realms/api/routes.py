@@ -53,7 +53,7 @@ FILE_METHODS = (*READING, "POST", "DELETE")
 
 @csrf_exempt
 def realm(request: HttpRequest) -> HttpResponseBase:
-    """Serves every URL below a realm's. The longest matching realm URL wins."""
+    """Serves every URL in a realm. A URL in nested realms belongs to the innermost realm."""
     try:
         url = requested_url(request)
     except UnicodeDecodeError:
@@ -64,7 +64,7 @@ def realm(request: HttpRequest) -> HttpResponseBase:
     accept = accepted(header)
     method = requested_method(request)
     content_type = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
-    # A request without a body has no type: what is read is chosen by Accept alone.
+    # Only Accept decides what a request reads: a request without a body has no content type.
     sends_file = method not in READING and content_type in (SOURCE, BYTES)
     is_file = accept == SOURCE or sends_file
     base, _, name = url.rpartition("/")
@@ -74,7 +74,7 @@ def realm(request: HttpRequest) -> HttpResponseBase:
         except OperationalError:
             if name != "_readiness-check":
                 raise
-            return reindex_views.unready(f"{base}/", "startup", "the database is away")
+            return reindex_views.unready(f"{base}/", "startup", "the database can't be reached")
         if realm is not None:
             return _endpoint(request, realm, name, method)
         if method not in READING:
@@ -98,8 +98,8 @@ def realm(request: HttpRequest) -> HttpResponseBase:
 
 @csrf_exempt
 def pinned(request: HttpRequest, path: str) -> HttpResponse:
-    """Serves files of a realm at exactly the generation that the request's pin names. Renders read
-    this."""
+    """Serves files of a realm at exactly the generation that the request's pin names. Workers read
+    realms here."""
     if request.method not in READING and (request.method, path) != ("POST", ""):
         raise errors.MethodNotAllowed(READING, method=request.method)
     path = composed(without_nul(path))
@@ -125,7 +125,8 @@ def _place(pin: pins.Pin, path: str) -> tuple[str, int, str]:
 
 
 def _read(request: HttpRequest, url: str, accept: str, *, takes_pages: bool) -> HttpResponseBase:
-    """The answer at a URL. A client that accepts pages gets the page if there is no such file."""
+    """The answer to a read of a URL. If no file is there, a client that accepts pages gets the
+    page."""
     variant = Variant.MODULE if site.is_generated(url) else VARIANTS.get(accept)
     if variant is None:
         return _described(request, url, accept)
@@ -173,9 +174,9 @@ class _Loaded(NamedTuple):
 def _loaded(
     request: HttpRequest, url: str, variant: Variant, at_least: int
 ) -> _Loaded | HttpResponse:
-    """The answer, or the response to a caller who may not learn of it. Raises Unauthorized,
-    Forbidden."""
-    # With noCache the answer comes from the database, without waiting for any notification.
+    """The answer at a URL, or the response for a caller who may not know whether the file exists.
+    Raises Unauthorized, Forbidden."""
+    # With noCache, the answer is always loaded from the database.
     alone = "noCache" in request.GET
     answer = None if alone else answers.cached(variant, url, at_least)
     cache = "miss" if answer is None else "hit"
@@ -189,7 +190,8 @@ def _loaded(
         # Another request's load may have read the database before that generation was committed.
         answer = _transpiled(lambda: answers.load(variant, url, alone=True))
     if not answer.public and answer.realm_url != admitted:
-        # The answer was cached, or the realm became private after the first check.
+        # The caller's access is not checked yet: the answer was cached, or the realm became private
+        # after the first check.
         refused = _admit(request, url)
         if isinstance(refused, HttpResponse):
             return refused
@@ -200,8 +202,8 @@ def _admit(request: HttpRequest, url: str) -> str | HttpResponse | None:
     """Checks that the caller may read the realm around a URL, before anything is loaded or
     transpiled and before an answer reveals whether the file exists. Raises Unauthorized, Forbidden.
 
-    Returns the URL of that realm. If the caller may not read it but the URL is a nested realm's
-    without its final slash, returns the same response as outside any realm.
+    Returns the URL of that realm. If the caller may not read it, but the URL lacks only the final
+    slash of a nested realm's URL, returns the response for a URL outside any realm.
     """
     everyones = RealmPermission.objects.filter(realm=OuterRef("pk"), audience=EVERYONE, read=True)
     realm = Realm.objects.containing(url).annotate(public=Exists(everyones)).first()
@@ -240,7 +242,8 @@ def _not_yet(answer: Answer, variant: Variant, at_least: int) -> HttpResponse:
 
 
 def _no_realm(request: HttpRequest, url: str, variant: Variant | None = None) -> HttpResponse:
-    """The answer outside any realm: a redirect if only the final slash is missing, else a 404."""
+    """The response for a URL outside any realm: a redirect if only the final slash is missing, else
+    a 404."""
     if Realm.objects.filter(url=f"{url}/").exists():
         response = HttpResponse(status=302)
         response["Location"] = f"{url}/{_query(request)}"
@@ -309,7 +312,8 @@ def _may(realm: Realm, action: auth.Action, request: HttpRequest) -> None:
     auth.authorize(request, realm, action)
 
 
-#: By name and method: the permission that a caller needs (None: nothing), and the view.
+#: The realm endpoints by name and method: the permission that a caller needs (None: no permission),
+#: and the view.
 ENDPOINTS: dict[str, dict[str, tuple[auth.Action | None, View]]] = {
     "_readiness-check": {"GET": (None, reindex_views.readiness)},
     "_session": {"POST": (None, realm_views.post_session)},

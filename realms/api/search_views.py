@@ -1,4 +1,4 @@
-"""Searching a realm's cards over HTTP: `GET` and `QUERY` on `<realm>/_search`."""
+"""The view that searches a realm's cards: `GET` and `QUERY` on `<realm>/_search`."""
 
 from typing import Any
 
@@ -41,10 +41,10 @@ def search(request: HttpRequest, realm: Realm) -> HttpResponse:
     except SearchTimeout as error:
         raise errors.Busy(what=str(error)) from error
     finally:
-        # Outside the search's transaction, which is rolled back if the search fails.
+        # This runs after the search's transaction, which is rolled back if the search fails.
         wanted.want_definitions(definitions.lacking, realm.owner_key)
-    # A draft's outdated index is answered while a new one is made. Only writers may trigger that,
-    # because it takes the realm's write lock and a worker.
+    # A search in a draft uses the outdated index until a worker has made a new one. Only writers
+    # may ask for a new index, because that takes the realm's write lock and a worker.
     if auth.may(request, realm, "write"):
         drafts.ask_for_index(realm.url)
         if found is None:
@@ -58,7 +58,7 @@ def search(request: HttpRequest, realm: Realm) -> HttpResponse:
 
 
 class _Definitions:
-    """Looks up card types that no card of the realm has. Only public modules are looked up."""
+    """Looks up definitions of card types that no card of the realm has, in public modules only."""
 
     def __init__(self, realm: Realm) -> None:
         #: The modules that the search needs and whose definitions are not built.
@@ -70,7 +70,7 @@ class _Definitions:
         if found is None or found.file is None:
             return None
         if not found.public:
-            # Only public modules are built without a reader.
+            # Without a reader, definitions are built from public modules only.
             return None
         url = file_url(found.realm_url, found.file.path)
         entries = DefinitionLookup().get_cached_definitions_batch(DefinitionCacheEntryQuery((url,)))

@@ -1,4 +1,4 @@
-"""The server's endpoints, `/_name`: parse, call one function, render."""
+"""The views of the server's endpoints, `/_name`."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -23,8 +23,8 @@ View = Callable[[HttpRequest], HttpResponse]
 
 
 def endpoint(method: str) -> Callable[[View], View]:
-    """A server endpoint with one method. It needs no CSRF token: callers send their token in the
-    Authorization header."""
+    """Makes a view a server endpoint with one method. It needs no CSRF token, because callers send
+    their token in the Authorization header."""
 
     def decorate(view: View) -> View:
         @csrf_exempt
@@ -55,7 +55,7 @@ def preflight() -> HttpResponse:
 
 @csrf_exempt
 def unknown(request: HttpRequest) -> HttpResponse:
-    """404 at any other `/_name`."""
+    """404 for every `/_name` that is not an endpoint."""
     raise errors.NotFound(url=request.path[:200])
 
 
@@ -87,7 +87,8 @@ def create_realm(request: HttpRequest) -> HttpResponse:
 
 @endpoint("POST")
 def publish_realm(request: HttpRequest) -> HttpResponse:
-    """Publishes a source realm. Rendering follows; the readiness check reports when it is done."""
+    """Publishes a source realm. Workers then render its pages; `_readiness-check` reports when they
+    are done."""
     caller = auth.server_caller(request)
     body = parse(bodies.PublishRealm, request)
     done = publish.publish_realm(body.sourceRealmURL, body.publishedRealmURL, caller)
@@ -107,7 +108,7 @@ def publish_realm(request: HttpRequest) -> HttpResponse:
 
 @endpoint("POST")
 def unpublish_realm(request: HttpRequest) -> HttpResponse:
-    """Takes a published realm down."""
+    """Removes a published realm."""
     caller = auth.server_caller(request)
     body = parse(bodies.UnpublishRealm, request)
     realm = publish.unpublish_realm(body.publishedRealmURL, caller)
@@ -131,7 +132,8 @@ def delete_realm(request: HttpRequest) -> HttpResponse:
 def signed_in(request: HttpRequest, body: bodies.Session) -> Any:
     """The account that the body's username and password belong to. Raises Unauthorized."""
     user = authenticate(request, username=body.username, password=body.password)
-    # The operator has the seed and no password: an account with its name gets no token.
+    # The operator has the seed and no password, so an account with the operator's name gets no
+    # token.
     if user is None or user.get_username() == auth.OPERATOR:
         raise errors.Unauthorized(why="the username or the password is wrong")
     return user
@@ -146,7 +148,7 @@ def session(token: str) -> HttpResponse:
 
 
 def parse(model: type[bodies.M], request: HttpRequest) -> bodies.M:
-    """A small JSON body as its model. Raises Malformed, TooLarge."""
+    """Parses a small JSON body into its model. Raises Malformed, TooLarge."""
     return bodies.parse(model, read_body(request, MAX_BODY_BYTES, "Request body"))
 
 

@@ -1,4 +1,4 @@
-"""Atomic operations: several writes in one generation, all or none.
+"""Applies atomic operations: several file writes at one generation, all or none.
 
 All problems of a request are found before anything is written, and all are reported.
 """
@@ -20,7 +20,8 @@ from realms.models import Realm
 from reindex.reading.card_paths import is_card_file
 from reindex.reading.references import file_url
 
-#: Fields of `meta` that the server adds, and clients send back: they are not part of the file.
+#: The fields that the server adds to `meta`. Clients send them back, but they are not stored in the
+#: file.
 _ADDED_BY_SERVER = ("lastModified", "resourceCreatedAt", "realmInfo", "realmURL")
 
 
@@ -78,7 +79,7 @@ def _operation(value: Any, place: str, realm_url: str) -> Operation:
 
 
 def _name(operation: Operation) -> str:
-    """The path of an operation as spelt in its `href`."""
+    """The path in the `href` of an operation, before its characters are composed."""
     segments = unquote(operation.href).split("/")
     return "/".join(segments[-1 - operation.path.count("/") :])
 
@@ -102,7 +103,7 @@ def apply(realm: Realm, operations: Sequence[Operation]) -> tuple[int, list[Resu
     """Carries out all operations and returns the realm's generation and the results, in order. If
     two operations write the same file, the last one wins.
 
-    Raises Several with each operation that is impossible, and does none then.
+    If operations are impossible, carries out none, and raises Several with the impossible ones.
     """
     with locked_realm(realm) as current:
         _check(current, operations)

@@ -1,8 +1,8 @@
-"""Cards as JSON:API documents: reading at a generation, creating, changing and deleting.
+"""Reads, creates, changes and deletes cards as JSON:API documents.
 
-A published realm's cards are read from its index, as its visitors see them. A source realm's cards
-are read as stored now: an author must see a change at once, and must be able to repair a card that
-can't be rendered.
+A published realm's cards are read at the generation of its index, as its visitors see them. A
+source realm's cards are read at its current generation: an author must see a change at once, and
+must be able to repair a card that can't be rendered.
 """
 
 import json
@@ -70,8 +70,8 @@ class Card:
         }
 
 
-#: Called under the realm's lock with the path of the file to write, and the card in it, if any.
-#: Raises an error to prevent the write.
+#: A check that a write calls under the realm's lock, with the path of the file and the card in it,
+#: if any. It raises an error to refuse the write.
 Condition: TypeAlias = Callable[[str, Card | None], None]
 
 
@@ -90,7 +90,7 @@ def _storable(value: Any) -> Any:
         elif isinstance(each, list):
             pending += [(part, depth + 1) for part in each]
         elif isinstance(each, str) and not is_storable(each):
-            raise ValueError("has a character that no text can have")
+            raise ValueError("has a character that can't be stored")
         elif isinstance(each, int) and not is_held(str(each)):
             raise ValueError("has a number that JavaScript can't hold; write it as text")
     return value
@@ -189,7 +189,7 @@ def read_many(realm: Realm, generation: int, paths: list[str]) -> list[Card]:
     if size > MANY_BYTES:
         raise errors.InvalidQuery(
             pointer="/page/size",
-            why=f"the {len(paths)} cards come to {size} bytes; expected a page of at most "
+            why=f"the {len(paths)} cards have {size} bytes; expected a page of at most "
             f"{MANY_BYTES} bytes",
         )
     cards: dict[str, Card] = {}
@@ -230,7 +230,8 @@ def _data(version: FileVersion) -> bytes:
 def create(realm: Realm, folder: str, body: CreateCard, condition: Condition) -> Card:
     """Creates a card below a folder (empty, or ending in `/`), in a subfolder named after its type.
 
-    References are relative to `folder`. Raises Malformed, InvalidPath, Conflict, TooLarge.
+    References in the body are relative to `folder`. Raises Malformed, InvalidPath, Conflict,
+    TooLarge.
     """
     sent = body.data
     name = sent.lid or str(uuid.uuid4())

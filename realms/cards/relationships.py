@@ -1,7 +1,7 @@
-"""Changes to a card's relationships.
+"""Merges changes into a card's relationships.
 
-A field of several links is spelt in one of two ways: as a list (`"friends": [...]`), or with an
-entry for each link (`"friends.0"`, `"friends.1"`).
+A field with several links has one of two spellings: a list (`"friends": [...]`), or one entry for
+each link (`"friends.0"`, `"friends.1"`).
 """
 
 import re
@@ -17,10 +17,11 @@ _MAX_NUMBER = 999_999
 def merged(stored: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]:
     """The stored relationships, changed by the fields and single links in `sent`.
 
-    `"friends"` replaces the whole field, in either spelling; null removes it. `"friends.1"`
-    replaces one link, or appends it if 1 is the next number; null removes it, and later links move
-    up. Other links stay. Numbers mean the links before the change. Raises Malformed for a number
-    that doesn't exist, and for a field that is sent both as a whole and as single links.
+    The key `"friends"` replaces the whole field, in either spelling; null removes the field.
+    `"friends.1"` replaces one link, or appends a link if 1 is the next number; null removes the
+    link, and later links move up. Other links stay. Numbers refer to the links before the change.
+    Raises Malformed for a number that doesn't exist, and for a field that is sent both as a whole
+    and as single links.
     """
     whole = {key for key in sent if not _NUMBERED.fullmatch(key)}
     single: dict[str, dict[int, Any]] = {}
@@ -52,7 +53,8 @@ def _with_links(stored: dict[str, Any], field: str, changes: dict[int, Any]) -> 
     kept = [links[number] for number in sorted(links) if links[number] is not None]
     rest = {key: link for key, link in stored.items() if _parts(key)[0] != field}
     if as_list or not kept:
-        # An empty list, because a field without links differs from one that was never set.
+        # The empty list is stored, because a field without links differs from a field that was
+        # never set.
         return {**rest, field: kept}
     return {**rest, **{f"{field}.{number}": link for number, link in enumerate(kept)}}
 
@@ -69,6 +71,7 @@ def _links(stored: dict[str, Any], field: str) -> dict[int, Any]:
 
 
 def _parts(key: str) -> tuple[str, int]:
-    """A relationship's field, and the number of its link; -1 for the whole field."""
+    """The field and the link's number in a relationship's key; the number is -1 for the whole
+    field."""
     match = _NUMBERED.fullmatch(key)
     return (match[1], int(match[2])) if match else (key, -1)

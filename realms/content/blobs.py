@@ -1,4 +1,4 @@
-"""Blobs: content by its SHA-256, kept in the row if small and in the storage if large."""
+"""Stores and reads blobs: small content in the blob's row, large content in the storage."""
 
 import hashlib
 import logging
@@ -39,16 +39,18 @@ def blob_name(sha256: str) -> str:
 
 
 def store_blob(data: bytes) -> str:
-    """Like `store_blobs`, for a single content."""
+    """Stores one content and returns its SHA-256; see `store_blobs`."""
     return store_blobs([data])[0]
 
 
 def store_blobs(contents: Iterable[bytes]) -> list[str]:
-    """Stores contents and returns their SHA-256s. Large content is on disk when its row commits.
+    """Stores contents and returns their SHA-256s. Large content is in the storage before its row
+    commits.
 
     An existing row gets a new `stored_at`, and is locked until the caller's transaction ends. The
-    garbage collector takes the same lock, so it can't remove content before a file refers to it;
-    content that it has just removed is stored again. Raises Busy if the storage fails.
+    garbage collector takes the same lock, so it can't remove content before a file refers to it. If
+    the collector has just removed a content, the content is stored again. Raises Busy if the
+    storage fails.
     """
     hashed = [(hashlib.sha256(data).hexdigest(), data) for data in contents]
     # Sorted, so that two writers lock rows in the same order and can't deadlock.
@@ -58,7 +60,7 @@ def store_blobs(contents: Iterable[bytes]) -> list[str]:
         "sizes": [len(data) for data in blobs.values()],
         "contents": [None if len(data) > ROW_BLOB_BYTES else data for data in blobs.values()],
     }
-    # Without a savepoint: whoever stores content gives up its transaction if that fails.
+    # No savepoint is needed: if this fails, the caller rolls back its whole transaction.
     with transaction.atomic(savepoint=False), connection.cursor() as cursor:
         cursor.execute(sql.STORE_BLOBS, rows)
         for sha256, data in blobs.items():
@@ -76,21 +78,21 @@ def _store_object(name: str, data: bytes) -> None:
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Raises Busy for whatever the storage raises. A file that is missing from a storage that
-    answers stays a FileNotFoundError: trying again would not help."""
+    """Turns errors of the storage into Busy. FileNotFoundError is passed on, because a retry
+    doesn't help if the file is missing."""
     try:
         yield
     except (FileNotFoundError, RealmError, DatabaseError):
         raise
     except Exception as error:
-        # Each kind of storage has its own errors, and no common class.
+        # Storage backends have no common error class.
         logger.warning("the storage of large content failed: %s: %s", type(error).__name__, error)
         raise Busy(what="the storage of large content can't be reached") from error
 
 
 def read_blob(sha256: str, data: bytes | memoryview | None = None) -> bytes:
-    """A blob's content, from the row's `data` if the row has it, else from the storage.
-    Raises Busy if the storage fails."""
+    """A blob's content: `data` from its row, or the file in the storage if `data` is None. Raises
+    Busy if the storage fails."""
     if data is None:
         with storage_errors(), storages["blobs"].open(blob_name(sha256)) as file:
             return bytes(file.read())

@@ -1,7 +1,7 @@
-"""Realms within realms: a URL belongs to the innermost realm, even if an outer realm has a file
-there.
+"""Handles realms that lie within other realms. A URL belongs to the innermost realm, even if an
+outer realm has a file at this URL.
 
-So creating or removing a realm changes what the realm around it serves, and gives the outer realm
+Creating or removing a realm changes which files the realm around it serves. So the outer realm gets
 its next generation.
 """
 
@@ -12,16 +12,18 @@ from realms.models import Publication, Realm, RealmBorder
 
 
 def outer_urls(url: str) -> list[str]:
-    """The URL of the realm around a realm at `url`, existing or not; empty if there is none.
-    Creating or removing the inner realm takes the outer realm's lock as well."""
+    """The URL of the innermost realm around `url`, as a list that is empty if there is no such
+    realm. A transaction that creates or removes a realm at `url` locks the outer realm as well."""
     outer = Realm.objects.containing(url).exclude(url=url)
     return list(outer.values_list("url", flat=True)[:1])
 
 
 def move_border(url: str, by: str) -> None:
-    """Records, in the caller's transaction, that a realm is created or removed at `url`, which
-    hides files of the realm around it or shows them again. `by` says what did so."""
-    # The caller has this lock, unless the outer realm was created only just now.
+    """Gives the realm around `url` its next generation, because a realm at `url` is created or
+    removed and so hides or shows files of the outer realm. Runs in the caller's transaction. `by`
+    says what caused this, in words for people."""
+    # The caller holds this lock already, unless the outer realm was created after the caller had
+    # computed its locks.
     lock_realms(outer_urls(url))
     outer = Realm.objects.containing(url).exclude(url=url).first()
     if outer is None:
@@ -33,7 +35,7 @@ def move_border(url: str, by: str) -> None:
         realm=outer, path=url.removeprefix(outer.url), defaults={"generation": generation}
     )
     if shown is not None:
-        # Every generation of a published realm is a publication.
+        # Each generation of a published realm needs its own publication.
         Publication.objects.create(
             realm=outer,
             generation=generation,

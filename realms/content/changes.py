@@ -1,8 +1,10 @@
-"""Changes of realms: one value for each realm that a transaction changes, and its consequences.
+"""`Change` says what a transaction changes in one realm. Functions of this module derive its
+consequences.
 
-Code that changes a realm raises a `Change` and doesn't know its receivers. Pure functions here
-derive from it which caches, definitions and jobs are affected; `effects` updates those once for
-all changes of a transaction, at its end, so that rows are locked in one order.
+Code that changes a realm raises a `Change` and doesn't know its receivers. Pure functions derive
+from the `Change` which caches, definitions and jobs it affects. `publishing/effects.py` updates
+these at the end of the transaction, once for all its changes, so that rows are always locked in the
+same order.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,13 +26,14 @@ from realms.models import Realm
 
 @dataclass(frozen=True)
 class Change:
-    """What a transaction changes in one realm. `generation` is the realm's new one, or the last one
-    of a deleted realm.
+    """What a transaction changes in one realm. `generation` is the realm's new generation, or the
+    last generation of a deleted realm.
 
-    `paths` are the files that may have changed; None means all. `shows_*` are the URLs of the
-    source realm that a published realm shows. `readable_*` say whether everyone may read the realm;
-    None means that this doesn't change. `rights` says that permissions have changed. `by` says to
-    people what made the change.
+    `paths` are the files that may have changed; None means all. `shows_before` and `shows_after`
+    are the URLs of the source realm that a published realm shows. `readable_before` and
+    `readable_after` say whether everyone may read the realm; None means that this doesn't change.
+    `rights` says whether permissions have changed. `by` says what caused the change, in words for
+    people.
     """
 
     realm_url: str
@@ -49,13 +52,13 @@ class Change:
 
     @classmethod
     def of(cls, realm: Realm, **changed: Any) -> "Change":
-        """A change of a realm as it is now."""
+        """A change of a realm, with the realm's current kind, generation and owner."""
         now = {"kind": realm.kind, "generation": realm.generation, "owner": realm.owner_key}
         return cls(realm.url, **{**now, **changed})
 
     @property
     def appeared(self) -> bool:
-        """Whether everyone may read the realm now, and could not before or it didn't exist."""
+        """Whether everyone may read the realm after the change, but not before it."""
         before = self.exists_before and self.readable_before is not False
         return self.readable_after is True and not before
 
@@ -69,8 +72,8 @@ class Change:
 
 
 def keys_moved_here(change: Change) -> set[str]:
-    """The keys that move on this replica's board at commit. Triggers, or `notifications_of`,
-    announce them to every replica."""
+    """The keys whose slots this replica's own board moves at commit. Triggers and
+    `notifications_of` announce the change to all replicas."""
     moves = change.rights or change.exists_before != change.exists_after
     if moves or change.paths is None or len(change.paths) > MAX_PATHS_PER_STATEMENT:
         return {realm_key(change.realm_url)}
@@ -79,27 +82,28 @@ def keys_moved_here(change: Change) -> set[str]:
 
 def notifications_of(change: Change) -> list[Notification]:
     """The notifications that no trigger sends. One says that all files of the realm have changed.
-    The others name the source realms that are published at another URL than before: links to such a
-    realm lead to that URL."""
+    The others name the source realms whose published URL changes, because links to such a realm
+    resolve to that URL."""
     files = [all_files_changed(change.realm_url)] if change.paths is None else []
     return files + [realm_changed(url) for url in sorted(moved(change))]
 
 
 def moved(change: Change) -> set[str]:
-    """The source realms that are published at other URLs than before."""
+    """The URLs of the source realms whose published URL changes."""
     if change.shows_before == change.shows_after:
         return set()
     return {url for url in (change.shows_before, change.shows_after) if url is not None}
 
 
 def drops_all_definitions(change: Change) -> bool:
-    """Whether all definitions made from the realm are invalid, and not only those made from
-    `paths`."""
+    """Whether the change invalidates all definitions built from the realm, not only those built
+    from `paths`."""
     return change.rights or change.paths is None
 
 
 def is_draft(change: Change) -> bool:
-    """Whether the realm's pages are drafts, whose rendering waits a moment for further changes."""
+    """Whether the realm's pages are drafts. The rendering of drafts is delayed, to include further
+    changes."""
     return change.kind == Realm.Kind.SOURCE
 
 
@@ -111,8 +115,8 @@ def needs_job(change: Change, index_sources: bool) -> bool:
 
 
 def changed_for_readers(change: Change) -> set[str]:
-    """The realms whose readers must be rendered again, because the content that they read or the
-    target of their links has changed."""
+    """The URLs of realms whose content or published URL changes. Other realms that read or link to
+    such a realm must be rendered again."""
     closed = change.readable_after is False and change.readable_before is True
     own = {change.realm_url} if change.pages_change or closed else set()
     return own | moved(change)
@@ -126,14 +130,15 @@ _raised: ContextVar[list[Change] | None] = ContextVar("raised", default=None)
 
 
 def connect(receiver: Receiver) -> None:
-    """Registers a function that is called with the changes of each transaction, at its end but
-    still within it."""
+    """Registers a function that is called with all changes of a transaction, just before the
+    transaction ends."""
     if receiver not in _receivers:
         _receivers.append(receiver)
 
 
 def raise_change(*changes: Change) -> None:
-    """Adds changes to those of the caller's transaction, which holds the locks of the realms."""
+    """Adds changes to those of the caller's transaction. The caller holds the locks of the changed
+    realms."""
     with dispatch_at_end():
         _collected().extend(changes)
 
@@ -146,8 +151,8 @@ def _collected() -> list[Change]:
 
 @contextmanager
 def dispatch_at_end() -> Iterator[None]:
-    """Passes all changes raised within the block to the receivers, at the end of the outermost such
-    block. The caller's transaction ends after that."""
+    """At the end of the outermost block, passes all changes that were raised in it to the
+    receivers. The caller's transaction must end after the block."""
     if _raised.get() is not None:
         yield
         return

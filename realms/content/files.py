@@ -1,6 +1,6 @@
-"""File writes: each closes the path's open version and opens another at a new generation.
+"""Writes and deletes files. A write closes the open version of a path and opens a new one.
 
-Nothing is overwritten, so a reader always sees a complete file, as it was at one generation.
+No version is overwritten, so a reader always sees a complete file at one generation.
 """
 
 import hashlib
@@ -37,13 +37,13 @@ class Written:
 
 
 def etag(sha256: str, variant: str) -> str:
-    """The ETag of stored content, served as `source` or as an `asset`."""
+    """The ETag of content that is served in a variant: `source` or `asset`."""
     return f'"{sha256}:{variant}"'
 
 
 def validators(realm: Realm, path: str) -> tuple[list[str], datetime | None]:
-    """The ETags with which a file's content is served now, and when it was last changed; no ETags
-    and None if there is no such file."""
+    """The current ETags of a file and the time of its last change; an empty list and None if the
+    file doesn't exist."""
     version = realm.versions.open().filter(path=path).first()
     if version is None:
         return [], None
@@ -55,7 +55,7 @@ def validators(realm: Realm, path: str) -> tuple[list[str], datetime | None]:
 
 
 def check_size(path: str, data: bytes) -> None:
-    """Raises TooLarge for a card or a file above its limit."""
+    """Raises TooLarge for a card or a file above its size limit."""
     limit = (
         settings.CARD_SIZE_LIMIT_BYTES if is_card(path, data) else settings.FILE_SIZE_LIMIT_BYTES
     )
@@ -64,7 +64,7 @@ def check_size(path: str, data: bytes) -> None:
 
 
 def is_card(path: str, data: bytes) -> bool:
-    """Whether a file is a card instance: a JSON:API document that names what it adopts from."""
+    """Whether a file is a card instance: a JSON:API document with `data.meta.adoptsFrom`."""
     if not is_card_file(path) or len(data) > settings.FILE_SIZE_LIMIT_BYTES:
         return False
     try:
@@ -74,8 +74,10 @@ def is_card(path: str, data: bytes) -> bool:
 
 
 def advance(realm: Realm, by: str, files: int = 0, size: int = 0) -> int:
-    """Gives the realm its next generation and returns it. `by` says to people what does so. `files`
-    and `size` (bytes) are added to the realm's totals. The caller holds the realm's lock."""
+    """Gives the realm its next generation and returns it. `by` says what caused this, in words for
+    people. `files` and `size` (bytes) are added to the realm's totals. The caller holds the realm's
+    lock.
+    """
     parameters: dict[str, UUID | str | int] = {
         "realm": realm.pk,
         "by": cut(by),
@@ -92,8 +94,8 @@ def advance(realm: Realm, by: str, files: int = 0, size: int = 0) -> int:
 
 
 def check_quota(realm: Realm, files: int, size: int) -> None:
-    """Raises OverQuota if a realm exceeds its quota with this many more files or bytes. It may
-    always shrink, even if it is above its quota."""
+    """Raises OverQuota if `files` more files or `size` more bytes would exceed the realm's quota. A
+    total that doesn't grow isn't checked."""
     quotas = (
         (files, realm.file_count, realm.max_files, settings.REALM_MAX_FILES, "files"),
         (size, realm.byte_count, realm.max_bytes, settings.REALM_MAX_BYTES, "bytes"),
@@ -105,10 +107,11 @@ def check_quota(realm: Realm, files: int, size: int) -> None:
 
 
 def write_files(realm: Realm, files: Mapping[str, bytes]) -> dict[str, Written]:
-    """Writes files in one generation; files whose content is the same stay untouched.
+    """Writes files at one new generation. A file whose content is unchanged keeps its version.
 
-    The caller holds the realm's lock and its transaction; triggers announce the paths. Raises
-    OverQuota, and Conflict for a path that lies in another realm; the caller must then roll back.
+    The caller holds the realm's lock in a transaction. Triggers announce the paths. Raises
+    OverQuota, and Conflict for a path that lies in another realm. After an error, the caller must
+    roll back.
     """
     stored = {
         path: Stored(hashlib.sha256(data).hexdigest(), len(data)) for path, data in files.items()
@@ -119,7 +122,7 @@ def write_files(realm: Realm, files: Mapping[str, bytes]) -> dict[str, Written]:
 def write_stored(
     realm: Realm, files: Mapping[str, Stored], contents: Iterable[bytes] = ()
 ) -> dict[str, Written]:
-    """Like `write_files`, for content that is stored already, except for `contents`."""
+    """Like `write_files`, for content that is stored already. Only `contents` are stored here."""
     for path, within in realms_within(realm.url, files).items():
         raise Conflict(what=f"{realm.url}{path} is in the realm {within}; write it there")
     now = timezone.now()
@@ -153,15 +156,16 @@ def write_stored(
 
 
 def some(paths: Iterable[str]) -> str:
-    """A file of several, and how many there are besides: `index.json and 3 more`."""
+    """A short text for several files: the first path and the number of the others, as in
+    `index.json and 3 more`."""
     first, *others = sorted(paths)
     return f"{first} and {len(others):,} more" if others else first
 
 
 def delete_files(realm: Realm, paths: Iterable[str]) -> int:
-    """Deletes files in one generation and returns it. The caller holds the realm's lock.
+    """Deletes files at one new generation, which it returns. The caller holds the realm's lock.
 
-    Raises NotFound if one of the paths doesn't exist, and deletes nothing then.
+    If one of the paths doesn't exist, this deletes nothing and raises NotFound.
     """
     wanted = list(dict.fromkeys(paths))
     versions = list(realm.versions.open().filter(path__in=wanted))

@@ -1,4 +1,4 @@
-"""The content of a realm at a generation, and the differences between two generations."""
+"""Reads the content of a realm at a generation, and compares two generations."""
 
 from collections.abc import Iterator
 
@@ -13,8 +13,7 @@ from realms.models import Blob, FileVersion, Realm, RealmBorder
 
 #: The most content that one response may carry. Unit: bytes.
 MANY_BYTES = 16 * 1024 * 1024
-#: How many files are read at a time. Their rows have at most 64 KiB each; larger content is in the
-#: storage.
+#: How many blob rows are fetched at a time. A row holds at most 64 KiB of content.
 MANY_AT_A_TIME = 100
 
 
@@ -22,7 +21,8 @@ MANY_AT_A_TIME = 100
 
 
 def versions_at(realm: Realm, generation: int) -> QuerySet[FileVersion]:
-    """The manifest of a realm at a generation; for a published realm, that of its source."""
+    """The file versions of a realm at a generation. A published realm has the versions of its
+    source."""
     if realm.kind == Realm.Kind.PUBLISHED:
         publication = realm.publications.at(generation).first()
         if publication is None:
@@ -42,9 +42,9 @@ def changed_between(source: Realm, older: int, newer: int) -> list[str]:
 
 
 def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | None:
-    """The files of a realm that differ between the generations `since` and `at`: by path, the
-    SHA-256 at `at`, or None for a file that is missing then. None instead of a dict if history
-    doesn't reach back far enough to tell.
+    """The paths whose content differs between the generations `since` and `at` of a realm. Each has
+    the SHA-256 at `at`, or None if the file doesn't exist there. Returns None instead of a dict if
+    versions or publications that the comparison needs are missing.
     """
     content_id, low, high = realm.pk, since, at
     if realm.kind == Realm.Kind.PUBLISHED:
@@ -54,19 +54,20 @@ def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | Non
             return None
         content_id, low, high = after.source_id, before.source_generation, after.source_generation
     elif not FileVersion.objects.filter(realm=realm, from_generation__lte=since).exists():
-        # At that generation, this URL had another realm.
+        # At the generation `since`, another realm was at this URL.
         return None
     with connection.cursor() as cursor:
         cursor.execute(sql.DIFFERENCE, {"realm": content_id, "then": low, "now": high})
         files: dict[str, str | None] = dict(cursor.fetchall())
     files |= _behind_borders(realm, since, at)
-    # Checked last: if history is complete now, it was complete during the comparison.
+    # This check comes last: if history is complete now, it was complete during the comparison.
     return files if _is_whole(realm, since, at) else None
 
 
 def _behind_borders(realm: Realm, since: int, at: int) -> dict[str, str | None]:
     """The files that a realm hides or shows because another realm was created or removed within it.
-    The topmost folder, with its final slash, covers lookups there that found nothing."""
+    The entry for the topmost folder, with its final slash, matches cards whose lookups below that
+    folder found no file."""
     low, high = sorted((since, at))
     moved = RealmBorder.objects.filter(realm=realm, generation__gt=low, generation__lte=high)
     files: dict[str, str | None] = {}
@@ -78,8 +79,8 @@ def _behind_borders(realm: Realm, since: int, at: int) -> dict[str, str | None]:
 
 
 def _is_whole(realm: Realm, *generations: int) -> bool:
-    """Whether every file version of a realm at these generations still exists. A publication keeps
-    the versions that it shows."""
+    """Whether every file version of a realm at these generations still exists. The garbage
+    collector keeps the versions that a publication shows."""
     if realm.kind == Realm.Kind.PUBLISHED:
         return realm.publications.at(*generations).count() == len(set(generations))
     return Realm.objects.filter(pk=realm.pk, history_from__lte=min(generations)).exists()
@@ -88,8 +89,8 @@ def _is_whole(realm: Realm, *generations: int) -> bool:
 def read_many(
     realm: Realm, generation: int, paths: list[str]
 ) -> Iterator[tuple[str, bytes | None]]:
-    """Files of a realm at one generation, with None for a missing one. It stops early when they
-    exceed MANY_BYTES: the caller has to request the rest."""
+    """Yields paths with their content at one generation, or None for a missing file. Stops before
+    the content exceeds MANY_BYTES; the caller must request the remaining paths."""
     there = versions_at(realm, generation).filter(path__in=paths)
     files = {
         path: (sha256, size) for path, sha256, size in there.values_list("path", "blob", "size")

@@ -1,8 +1,9 @@
-"""Listings of a realm's content for its clients: the times of all files, and folders.
+"""Makes the listings of a realm's content: the times of all files, and the entries of a folder.
 
-Each is one SQL statement that makes the JSON, and so one snapshot: a realm that is deleted
-meanwhile is missing, never empty. After an empty answer, a client that mirrors the realm would
-delete its own files. A listing is valid for its generation for ever, and is cached compressed.
+One SQL statement makes the JSON of a listing, from one snapshot. So if the realm is deleted
+meanwhile, the answer is NotFound and never an empty listing. After an empty listing, a client that
+mirrors the realm would delete its own files. A generation's listing never changes, and is cached in
+compressed form.
 """
 
 import json
@@ -36,7 +37,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Listing:
-    """Like Listed, with a document that may be large."""
+    """A document about a realm that may be large and so is compressed, and its generation."""
 
     generation: int
     document: Packed
@@ -44,7 +45,7 @@ class Listing:
 
 @lru_cache(maxsize=1)
 def _listings() -> StampedCache[Packed]:
-    """This process's listings, each of one generation."""
+    """This process's cache of listings."""
     return StampedCache(
         local_board(),
         max_bytes=settings.REALM_LISTING_BYTES,
@@ -54,14 +55,14 @@ def _listings() -> StampedCache[Packed]:
 
 
 def mtimes(realm: Realm) -> Listing:
-    """The time of each file's last change, by its URL, at the generation in `realm`. Raises
-    NotFound."""
+    """The listing of all files' URLs and times of last change, at the generation in `realm`. Raises
+    NotFound for a deleted realm."""
     start = f'{{"data": {{"type": "mtimes", "id": {_text(realm.url)}, "attributes": {{"mtimes": {{'
     return _listing(realm, sql.LIST_TIMES, "", start, "}}}}")
 
 
 def directory(realm: Realm, path: str) -> Listing:
-    """The files and folders directly below a folder; `path` is empty or ends in `/`.
+    """The listing of the files and folders directly below a folder; `path` is empty or ends in `/`.
 
     Raises NotFound for a deleted realm and for an empty folder.
     """
@@ -71,13 +72,13 @@ def directory(realm: Realm, path: str) -> Listing:
 
 
 def seconds(moment: datetime) -> float:
-    """A moment as sent to clients: seconds since 1970, to the microsecond."""
+    """A time in the form that clients get: seconds since 1970, to the microsecond."""
     return moment.timestamp()
 
 
 def _listing(realm: Realm, statement: LiteralString, folder: str, start: str, end: str) -> Listing:
     key = (realm.pk, realm.generation, statement, folder)
-    # No stamp is checked: history is immutable, and the caller has just read the generation.
+    # No stamp is checked, because the key contains the generation and history is immutable.
     packed = _listings().peek(key) or _listings().load(
         key,
         Slots([realm_key(realm.url)]),

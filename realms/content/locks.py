@@ -1,4 +1,4 @@
-"""The write lock of realms: one transaction that holds an advisory lock for each URL."""
+"""Locks realms for writing: a transaction holds one advisory lock for each realm URL."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,14 +21,14 @@ LOCK_WAIT_SECONDS = 30
 def realm_write_lock(
     *urls: str, shared: Iterable[str] = (), durable: bool = True
 ) -> Iterator[None]:
-    """A transaction that holds exclusive locks of `urls`, and shared ones of `shared`. At its end
-    it dispatches the changes that were raised in it.
+    """Opens a transaction that holds exclusive locks of `urls` and shared locks of `shared`. At the
+    end of the block, the changes that were raised in it are dispatched.
 
-    Locks are taken in sorted order, so that two callers can't deadlock, and end with the
-    transaction, so that a crash leaves none behind. Realms may change while the caller waits for
-    the locks, so it must read them again inside. If it isn't `durable`, this may be nested in
-    another transaction, and the locks end with the outer transaction. Raises Busy if one of the
-    locks isn't free within 30 s.
+    Locks are taken in sorted order, so that two callers can't deadlock. Locks end with the
+    transaction, so that a crash leaves no lock behind. A realm may change while the caller waits
+    for its lock, so the caller must read the realm again inside the block. With `durable=False`,
+    this may be nested in another transaction, and the locks end with the outer transaction. Raises
+    Busy if a lock isn't free within 30 s.
     """
     asked, held = perf_counter(), 0.0
     try:
@@ -37,7 +37,8 @@ def realm_write_lock(
             held = perf_counter()
             yield
     finally:
-        # Nested locks end with the outer transaction, whose end isn't known here.
+        # The locks of a nested block end with the outer transaction, so it isn't known here how
+        # long they are held.
         if durable:
             ended = perf_counter()
             counts.lock_waits.note((held or ended) - asked)
@@ -48,8 +49,8 @@ def realm_write_lock(
 def locked_realm(realm: Realm) -> Iterator[Realm]:
     """Holds the write lock of a realm, and yields the realm as read under it.
 
-    While the caller waited, the realm may have been deleted and another user's created at its URL.
-    Raises NotFound then.
+    Raises NotFound if the realm was deleted while the caller waited, even if another realm has been
+    created at its URL.
     """
     with realm_write_lock(realm.url):
         current = Realm.objects.filter(pk=realm.pk).first()
@@ -59,7 +60,7 @@ def locked_realm(realm: Realm) -> Iterator[Realm]:
 
 
 def lock_realms(urls: Iterable[str], shared: Iterable[str] = ()) -> None:
-    """Takes the locks of `realm_write_lock` in the caller's transaction."""
+    """Takes exclusive locks of `urls` and shared locks of `shared` in the caller's transaction."""
     writers = set(urls)
     readers = set(shared) - writers
     with connection.cursor() as cursor:

@@ -1,7 +1,8 @@
 """Resolves a URL to its realm, the realm's generation, and the file, in one SQL statement.
 
 One statement is one snapshot: the generation and the bytes belong together, even if another
-transaction commits meanwhile. The longest realm URL wins.
+transaction commits meanwhile. If several realms contain the URL, the one with the longest URL is
+chosen.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,8 +21,8 @@ _array_once = lru_cache(maxsize=64)(array)
 
 @dataclass(frozen=True)
 class ResolvedFile:
-    """A file at one generation. `data` is None for large content and for content that the caller
-    has."""
+    """A file at one generation. `data` is None for large content, and for content that the caller
+    already has."""
 
     path: str
     sha256: str
@@ -35,8 +36,9 @@ class ResolvedFile:
 class Resolved:
     """The realm and the file at a URL. `file` is valid in the generations `low` to `high`.
 
-    `whole` is False for an earlier publication that is gone, perhaps with its source: nobody knows
-    what the realm held then. For source realms the garbage collector keeps what pins need.
+    `whole` is False if the publication of the requested generation has been deleted, so that the
+    realm's content at this generation is unknown. For other realms it is always True: the garbage
+    collector keeps the versions that pins need.
     """
 
     realm_id: UUID
@@ -51,7 +53,7 @@ class Resolved:
 
 
 def realms_within(realm_url: str, paths: Iterable[str]) -> dict[str, str]:
-    """The paths that belong to another realm within this one, with the URL of that realm."""
+    """Those of `paths` that belong to an inner realm, each with the URL of the inner realm."""
     inner = set(
         Realm.objects.filter(url__startswith=realm_url)
         .exclude(url=realm_url)
@@ -73,11 +75,11 @@ def resolve(
     known: str | None = None,
     at: int | None = None,
 ) -> Resolved | None:
-    """The realm that `url` (unescaped) lies in, and the file at `url` + the first extension that
-    gives one. None if there is no realm.
+    """The realm that contains `url` (unescaped), and the file at `url` plus the first extension for
+    which a file exists. None if no realm contains `url`.
 
-    `known` is the SHA-256 of content that the caller has. `at` selects a generation of the realm
-    instead of the current one; a generation that isn't committed has no file.
+    `known` is the SHA-256 of content that the caller already has. `at` selects a generation of the
+    realm instead of the current one. A generation that isn't committed has no files.
     """
     parameters = {
         "candidates": array(realm_candidates(url)),

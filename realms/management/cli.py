@@ -43,13 +43,14 @@ def add_confirmation(parser: ArgumentParser) -> None:
 
 
 def confirmed(options: dict[str, object], question: str) -> bool:
-    """Whether to go on. Raises CommandError if it has to ask and stdin is no terminal."""
+    """Whether the user confirms the operation. Raises CommandError if stdin, which must answer the
+    question, is not a terminal."""
     if options["dry_run"]:
         return False
     if options["yes"]:
         return True
     if not sys.stdin.isatty():
-        raise CommandError(f"{question} Nobody is here to ask: say --yes, or --dry-run to look.")
+        raise CommandError(f"{question} stdin is not a terminal: pass --yes or --dry-run.")
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 

@@ -1,11 +1,11 @@
-"""The entry of all commands: `manage.py` in a clone, `realm-server` in an installation."""
+"""The entry point of all commands: `manage.py` in a clone, `realm-server` in an installation."""
 
 import os
 import sys
 
 from django.core.management import execute_from_command_line
 
-#: The command that runs for long, and is followed by its log.
+#: The command that runs until it is stopped. Operators follow it by its log.
 SIDECAR = "listen_file_changes"
 
 
@@ -13,6 +13,6 @@ def main() -> None:
     """Runs the management command that the command line names."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
     if SIDECAR not in sys.argv[1:2]:
-        # A command prints what it does; its log would say that a second time.
+        # Other commands print what they do, and log lines would repeat that.
         os.environ.setdefault("REALM_LOG_LEVEL", "WARNING")
     execute_from_command_line(sys.argv)

@@ -1,4 +1,5 @@
-"""Tables and notes that commands print: fitted to a terminal, plain where the output is piped."""
+"""Prints the tables and notes of commands: fitted to a terminal, or unwrapped if the output is
+piped."""
 
 import sys
 from typing import TextIO
@@ -8,9 +9,9 @@ from django.core.management.base import OutputWrapper
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-#: Piped output is never cut or wrapped.
+#: So wide that piped output is never cut or wrapped.
 _PIPED_WIDTH = 100_000
-#: Narrower terminals get lines that wrap by themselves.
+#: Tables are at least this wide. A narrower terminal wraps their lines itself.
 MIN_WIDTH = 60
 
 
@@ -30,11 +31,11 @@ def show(out: "OutputWrapper | TextIO", *parts: RenderableType) -> None:
 
 
 def rendered(out: "OutputWrapper | TextIO", *parts: RenderableType) -> str:
-    """Tables and lines as text for an output."""
+    """Tables and lines of text, formatted for an output."""
     console = _console(out)
     with console.capture() as text:
         console.print(Group(*parts))
-    # Rich fills cells with spaces up to the column's width.
+    # Rich pads cells with spaces up to the column's width.
     return "".join(f"{line.rstrip()}\n" for line in text.get().splitlines())
 
 
@@ -46,7 +47,8 @@ def _console(out: "OutputWrapper | TextIO") -> Console:
 
 
 def note_database() -> None:
-    """Says on stderr that the embedded database is used: an operator may have meant another."""
+    """Writes to stderr that the command uses the embedded database, because the operator may have
+    meant another."""
     if not settings.DATABASE_URL:
         folder = settings.DATA_DIR
         sys.stderr.write(f"Database: the embedded one in {folder} (DATABASE_URL is not set).\n")

@@ -1,4 +1,4 @@
-"""Follows a reindex on the terminal."""
+"""Shows the progress of a reindex on the terminal."""
 
 import time
 from argparse import ArgumentParser
@@ -30,8 +30,8 @@ def follow(
     job: int | None = None,
     allow_errors: bool = False,
 ) -> None:
-    """Shows a bar until the realm's pages are of `generation` or a later one, and made by `job` or
-    a later one. Then prints the result of the job that made them.
+    """Shows a progress bar until the realm's shown index is of `generation` or later, and from
+    `job` or a later job. Then prints the result of the job that made the index.
 
     Raises CommandError when the rendering fails or is cancelled, when cards have errors unless
     `allow_errors`, and on Ctrl-C.
@@ -48,7 +48,7 @@ def follow(
 
 
 def _watch(realm_url: str, generation: int, job: int) -> ReindexJob:
-    """Shows the bar until the pages are shown, and returns the job that made them."""
+    """Shows the progress bar until the new index is shown, and returns the job that made it."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -75,21 +75,21 @@ def _watch(realm_url: str, generation: int, job: int) -> ReindexJob:
 
 
 def _landed(realm_url: str, generation: int, job: int) -> ReindexJob | None:
-    """The job whose index is shown, if that is recent enough. One statement reads both the index
-    and the job's result."""
+    """The job that made the shown index, if the index is recent enough. One statement reads the
+    index and the job's result."""
     heads = IndexHead.objects.select_related("job")
     head = heads.filter(realm_url=realm_url, generation__gte=generation, job__gte=job).first()
     return head.job if head is not None else None
 
 
 def _last_job(realm_url: str, generation: int, job: int) -> ReindexJob | None:
-    """The newest job that may make the pages: of this generation, or one that superseded it."""
+    """The newest job that may make the awaited index: `job`, or a later job that superseded it."""
     jobs = ReindexJob.objects.filter(realm_url=realm_url, generation__gte=generation, pk__gte=job)
     return jobs.order_by("-pk").first()
 
 
 def _check_goes_on(realm_url: str, last: ReindexJob | None) -> None:
-    """Raises CommandError if the realm's last job will make no index."""
+    """Raises CommandError unless the realm's last job is still live."""
     if last is not None and last.is_live:
         return
     if last is not None and last.status == last.Status.FAILED:

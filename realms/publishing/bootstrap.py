@@ -1,4 +1,4 @@
-"""The bootstrap realm: `@realm/base`, the card library that every author imports."""
+"""Maintains the bootstrap realm: `@realm/base`, the card library that every author imports."""
 
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ FOLDER = Path(settings.TYPESCRIPT_DIR) / "card_library"
 
 
 def sync_base_realm(**_: Any) -> None:
-    """Writes this release's card library to the base realm. Run by `migrate`; changes nothing if
-    nothing differs. Raises Conflict if a realm of another kind has its URL."""
+    """Writes this release's card library to the base realm. `migrate` calls this. It changes
+    nothing if no file differs. Raises Conflict if a realm of another kind has its URL."""
     files = {
         path.relative_to(FOLDER).as_posix(): path.read_bytes()
         for path in sorted(FOLDER.rglob("*"))

@@ -1,8 +1,8 @@
 """Applies the consequences of a transaction's changes, within the transaction.
 
-It registers the bumps of this replica's board first, because callbacks run in order at commit; then
-it sends the notifications to all replicas, drops definitions, and queues the jobs. So the messages
-of the jobs are sent after the board has moved.
+`carry_out` first registers the bumps of this replica's board, then sends the notifications to all
+replicas, drops definitions, and enqueues the jobs. Callbacks run at commit in the order of their
+registration, so the board moves before the messages of the jobs are sent.
 """
 
 from collections.abc import Sequence
@@ -51,9 +51,9 @@ def notify_replicas(changes: Sequence[Change]) -> None:
 
 
 def drop_definitions(changes: Sequence[Change]) -> None:
-    """Drops the definitions built from changed realms, from changed, new or deleted modules (a
-    lookup may have missed a new one), and from changed data that a module imports. Most data is
-    imported by no module."""
+    """Drops the definitions that were built from changed realms, from changed, new or deleted
+    modules, and from changed data that a module imports. New modules are included because an
+    earlier build may have looked for them and failed."""
     realms = {change.realm_url for change in changes if drops_all_definitions(change)}
     lookup = DefinitionLookup()
     modules: list[str] = []
@@ -78,7 +78,7 @@ def drop_definitions(changes: Sequence[Change]) -> None:
 
 
 def enqueue_jobs(changes: Sequence[Change]) -> None:
-    """Enqueues the rendering of the changed realms and of those that read them, and removes the
+    """Enqueues the rendering of the changed realms and of the realms that read them. Removes the
     pages of deleted realms."""
     works: dict[str, queue.Work] = {}
     for change in changes:

@@ -31,29 +31,29 @@ class Folder:
     left_out: dict[str, str]
 
     def leaves_out(self, path: str) -> bool:
-        """Whether the import leaves out this path, itself or with a folder above it."""
+        """Whether the import leaves out this path or a folder that contains it."""
         parts = path.split("/")
         return any("/".join(parts[: end + 1]) in self.left_out for end in range(len(parts)))
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import changed, or would change."""
+    """The result of an import or of its dry run."""
 
     url: str
     created: bool
     written: list[str]
     deleted: list[str]
     generation: int
-    #: Files of the realm that the folder lacks and the import doesn't delete.
+    #: The realm's files that the folder lacks and that the import keeps.
     kept: list[str]
 
 
 def files_in(folder: Path, realm_url: str) -> Folder:
-    """The files that an import takes. It leaves out `node_modules`, `__pycache__`, symbolic links,
-    special files, and hidden files and folders except `.well-known`. Raises InvalidPath for a name
-    that a realm's file may not have, and Conflict for two names that only differ in how their
-    characters are composed."""
+    """Finds the files to import. Leaves out `node_modules`, `__pycache__`, symbolic links, special
+    files, and hidden files and folders except `.well-known`. Raises InvalidPath for a name that a
+    realm's file may not have, and Conflict for two names that only differ in how their characters
+    are composed."""
     left_out: dict[str, str] = {}
     files: dict[str, Path] = {}
     for file in sorted(_walk(folder, folder, left_out)):
@@ -100,7 +100,7 @@ def import_files(
     """Writes these files to the realm in one generation, and creates the realm if it is missing.
 
     `delete` also removes files that the folder lacks, except those that the import leaves out.
-    Content is stored before the lock is taken, so the realm is locked for moments only. Raises one
+    Content is stored before the lock is taken, so that the realm is locked only briefly. Raises one
     of `realms.errors`, or OSError for an unreadable file; the realm is unchanged then.
     """
     check_not_reserved(url)
@@ -145,7 +145,7 @@ def _deleted_and_kept(
 
 
 def _compared(folder: Folder, url: str, delete: bool) -> Imported:
-    """What an import would change. Raises OverQuota as the import would."""
+    """The result of a dry run. Raises OverQuota if the import would."""
     files = folder.files
     realm = Realm.objects.filter(url=url).first()
     versions = versions_at(realm, realm.generation) if realm else FileVersion.objects.none()

@@ -1,4 +1,5 @@
-"""The locks of an operation on realms: which it needs, taken anew until they are all held."""
+"""Runs an operation on realms under its locks. The set of locks that an operation needs may change
+while it waits for them. In that case the operation starts over."""
 
 from collections.abc import Callable, Set
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from realms.content.locks import realm_write_lock
 from realms.models import Publication
 
 R = TypeVar("R")
-#: How often an operation is tried when the set of locks that it needs keeps changing.
+#: How many times an operation starts if the set of locks that it needs keeps changing.
 TRIES = 5
 
 
@@ -36,21 +37,21 @@ class Locks:
 
 @dataclass(frozen=True)
 class Held:
-    """The locks that an operation holds: how long it waited for them, and since when it holds them.
-    Unit: seconds; `since` is on the clock of `perf_counter`."""
+    """How long an operation waited for its locks, and since when it has held them. Unit: seconds;
+    `since` is on the clock of `perf_counter`."""
 
     waited: float
     since: float
 
     @property
     def since_on_database(self) -> Combinable:
-        """The moment of `since` on the database's clock, as an expression: two hosts' clocks may
-        differ, but not by how much time has passed."""
+        """An SQL expression for the moment `since` on the database's clock: the database's time now
+        minus the elapsed time. So a difference between the hosts' clocks has no effect."""
         return ClockTimestamp() - timedelta(seconds=perf_counter() - self.since)
 
 
 class ClockTimestamp(Func):
-    """The database's time when the statement runs, and not when its transaction began."""
+    """The database's time when the statement runs, not the time when its transaction began."""
 
     function = "clock_timestamp"
     arity = 0
@@ -59,8 +60,8 @@ class ClockTimestamp(Func):
 
 def with_locks(url: str, required: Callable[[], Locks], act: Callable[[Held], R]) -> R:
     """Calls `act` in a transaction that holds the locks that `required` returns. Calls `required`
-    again under the locks, and starts over if it returns a lock that is not held. Raises Busy after
-    TRIES."""
+    again under the locks, and starts over if `required` then returns a lock that is not held.
+    Raises Busy after TRIES attempts."""
     began = perf_counter()
     for _ in range(TRIES):
         locks = required()
@@ -70,7 +71,7 @@ def with_locks(url: str, required: Callable[[], Locks], act: Callable[[Held], R]
             held = perf_counter()
             if required() <= locks:
                 return act(Held(held - began, held))
-    raise errors.Busy(what=f"{url} has been changed {TRIES} times meanwhile")
+    raise errors.Busy(what=f"{url} has been changed {TRIES} times during this request")
 
 
 def with_outer_urls(*urls: str) -> list[str]:
@@ -80,9 +81,10 @@ def with_outer_urls(*urls: str) -> list[str]:
 
 
 def address_locks(url: str, *source_urls: str, gone: bool = False) -> list[str]:
-    """The address locks of all source realms that `url` shows, showed, or is to show
-    (`source_urls`): an operation may change where these are published. If they are all one realm,
-    its address stays and no lock is required, unless the realm at `url` will be `gone`."""
+    """The address locks of all source realms that the realm at `url` shows, has shown or will show
+    (`source_urls`), because the operation may change where these are published. If these are all
+    one realm, its published URL stays and no lock is needed, unless the operation removes the realm
+    at `url` (`gone`)."""
     publications = Publication.objects.filter(realm__url=url).order_by()
     shown = set(publications.values_list("source__url", flat=True).distinct())
     stays = not gone and len(shown) == 1 and shown.issuperset(source_urls)

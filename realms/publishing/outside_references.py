@@ -1,8 +1,7 @@
 """Finds a realm's references to URLs outside it, and its broken cards, at one generation.
 
-This takes reading the files. A generation never changes, so each process reads a realm in full only
-once, and then only the files that have changed since. Repeated requests don't repeat this work, and
-one realm is read at a time.
+The findings are cached with their generation. Each process reads all files of a realm only once,
+and later only the files that have changed since. One realm is read at a time.
 """
 
 from collections import OrderedDict
@@ -23,7 +22,8 @@ from reindex.reading.modules import imports_of
 from reindex.reading.references import file_url
 from reindex.reading.strict_json import BrokenDocument
 
-#: A stand-in for a published copy's URL: references that resolve to other URLs lead outside.
+#: A placeholder for the URL of a published copy. A reference that resolves to a URL elsewhere is an
+#: outside reference.
 _COPY = "http://copy.invalid/realm/"
 #: How many realms' findings are cached.
 MAX_REALMS = 64
@@ -35,15 +35,15 @@ WAIT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class OutsideReferences:
-    """What was found in a file: the URLs outside its realm that it refers to, why it is a broken
-    card (empty if it isn't), and whether it is JSON data but not a card."""
+    """The findings for one file: the URLs outside its realm that it refers to, the reason why it is
+    a broken card (empty if it isn't), and whether it is JSON data but not a card."""
 
     outside: frozenset[str] = frozenset()
     broken: str = ""
     data: bool = False
 
 
-#: By path. Files without findings are left out.
+#: The findings for a realm's files, by path. Files without findings are left out.
 Findings = Mapping[str, OutsideReferences]
 _NOTHING = OutsideReferences()
 
@@ -52,7 +52,8 @@ _reading = Lock()
 
 
 def scan(realm: Realm) -> Findings:
-    """The findings for a realm at its generation. Raises Busy while another request reads files."""
+    """The findings for a realm at its current generation. Raises Busy if another request is still
+    reading files after WAIT_SECONDS."""
     known = _known.get(realm.pk)
     if known is not None and known[0] == realm.generation:
         return known[1]

@@ -1,8 +1,8 @@
-"""Creating, publishing, rolling back, unpublishing and deleting realms.
+"""Creates, publishes, rolls back, unpublishes and deletes realms.
 
-Each operation is one transaction under the realm's write lock: a crash at any line leaves the
-registry as before or as after it. Celery renders the pages later, from the job row that the same
-transaction writes.
+Each operation is one transaction under the realm's write lock. After a crash at any line, the
+registry is as before the operation or as after it. Celery renders the pages later, from the job row
+that the same transaction writes.
 """
 
 import logging
@@ -40,7 +40,7 @@ from realms.publishing.seeds import seed_files
 logger = logging.getLogger(__name__)
 
 Kind = Realm.Kind
-#: What raised the first generation of a realm that nobody publishes.
+#: The cause of a realm's first generation, unless a publish creates the realm.
 CREATION = "creation"
 
 
@@ -76,7 +76,7 @@ def create_realm(caller: Caller, endpoint: str, attributes: dict[str, Any]) -> R
 
 
 def make_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) -> Realm:
-    """Makes an empty realm and raises the change; for the rest see `_insert_realm`."""
+    """Creates an empty realm and raises its change. See `_insert_realm` for the parameters."""
     realm = _insert_realm(url, kind, owner, by, **more)
     raise_change(Change.of(realm, by=CREATION, exists_before=False))
     return realm
@@ -88,9 +88,9 @@ def _insert_realm(
     """Inserts a realm into the registry. The caller holds the lock of its URL, and raises the
     change.
 
-    All permissions go to the account `by`, by default the owner. `how` says to people what made the
-    realm. If the URL had a realm before, the new one continues with the next generation. Raises
-    AlreadyExists, Reserved.
+    The account `by`, by default the owner, gets all permissions. `how` says what made the realm, in
+    words for people. If a realm at this URL was deleted, the new realm continues with the next
+    generation. Raises AlreadyExists, Reserved.
     """
     if kind != Kind.BOOTSTRAP:
         check_not_reserved(url)
@@ -105,7 +105,7 @@ def _insert_realm(
         bumped_by=how,
         **more,
     )
-    # A trigger has set it to continue from the tombstone of an earlier realm.
+    # If an earlier realm at this URL left a tombstone, a trigger has raised the generation.
     realm.refresh_from_db(fields=["generation"])
     account = by or owner
     if account is not None:
@@ -120,11 +120,11 @@ def _insert_realm(
 
 
 def publish_realm(source_url: str, published_url: str, caller: Caller) -> Published:
-    """Shows the current generation of a source realm at a public URL.
+    """Publishes the current generation of a source realm at a public URL.
 
-    The transaction checks, writes the publication and the job, sends the notifications and drops
-    definitions. After the commit the local board is bumped and a message goes to Celery. Raises
-    one of `realms.errors`.
+    One transaction checks the request, writes the publication and the job, sends the notifications
+    and drops definitions. After its commit, this replica bumps its board and sends a message to
+    Celery. Raises one of `realms.errors`.
     """
     source_url, url = canonical_realm_url(source_url), canonical_realm_url(published_url)
     check_domain(url)
@@ -145,8 +145,9 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
 
 
 def rollback_realm(published_url: str, caller: Caller, publication: int | None = None) -> Published:
-    """Shows again what an earlier publication showed: the previous one, or the one of generation
-    `publication` of the published realm. This makes a new publication, like any publish."""
+    """Shows the content of an earlier publication again: by default the previous one, else the
+    publication at generation `publication` of the published realm. This makes a new publication, as
+    a publish does."""
     url = canonical_realm_url(published_url)
 
     def required() -> Locks:
@@ -170,7 +171,7 @@ def rollback_realm(published_url: str, caller: Caller, publication: int | None =
 
 
 def _timed(act: Callable[[], Published]) -> Published:
-    """Calls `act`, and counts it if it succeeds."""
+    """Calls `act` and, if it succeeds, records its duration for the metrics."""
     began = perf_counter()
     published = act()
     counts.publishes.note(perf_counter() - began)
@@ -178,10 +179,11 @@ def _timed(act: Callable[[], Published]) -> Published:
 
 
 def rollback_target(realm: Realm, publication: int | None = None) -> Publication:
-    """The publication that a rollback would show: the one of generation `publication`, by default
-    the previous one. A second rollback goes one further back, not to where the first came from.
+    """The publication whose content a rollback would show: by default the previous one, else the
+    publication at generation `publication`. A second rollback goes back one more publication; it
+    doesn't undo the first.
 
-    Raises Unprocessable if there is none, or if it is the one shown now.
+    Raises Unprocessable if there is no such publication, or if the realm shows its content already.
     """
     publications = realm.publications.select_related("source")
     publications = publications.filter(generation__lte=realm.generation)
@@ -197,10 +199,10 @@ def rollback_target(realm: Realm, publication: int | None = None) -> Publication
             )
         if publications.filter(same, pk=named.pk).exists():
             raise errors.Unprocessable(
-                what=f"{realm.url} shows what it showed at generation {publication} already"
+                what=f"{realm.url} already shows what it showed at generation {publication}"
             )
         return named
-    # The first publication that showed the same content. Everything later was rolled back.
+    # The first publication that showed the current content. Publications after it were rolled back.
     first = publications.filter(same).last()
     later = Q(source=shown.source_id, source_generation__gte=shown.source_generation)
     before = publications.filter(generation__lt=first.generation if first else 0)
@@ -214,8 +216,9 @@ def _show(
     source: Realm, source_generation: int, published: Realm | None, url: str, caller: Caller,
     held: Held, by: str = "publish",
 ) -> Published:  # fmt: skip
-    """Points the published realm at `source_generation` of `source`, creating the realm if it is
-    None, and raises the change, in the caller's transaction. `by` says to people what this is."""
+    """Makes the published realm show `source_generation` of `source`, and raises the change, in the
+    caller's transaction. Creates the realm if `published` is None. `by` says what caused this, in
+    words for people."""
     now = timezone.now()
     new = published is None
     before = published.source if published is not None else None
@@ -257,7 +260,7 @@ def _show(
 
 
 def unpublish_realm(published_url: str, caller: Caller) -> Realm:
-    """Removes a published realm and returns it as it was. Raises NotPublished, Forbidden."""
+    """Removes a published realm and returns it as it was before. Raises NotPublished, Forbidden."""
     url = canonical_realm_url(published_url)
 
     def unpublish(held: Held) -> Realm:
@@ -281,7 +284,8 @@ def delete_realm(realm_url: str, caller: Caller) -> list[str]:
     url = canonical_realm_url(realm_url)
 
     def required() -> Locks:
-        # Realms that showed it earlier have publications, which are deleted with it.
+        # Realms that showed this source realm earlier have publications of it, which the deletion
+        # removes.
         showed = Q(source__url=url) | Q(publications__source__url=url)
         copies = Realm.objects.filter(showed).distinct().order_by()
         return Locks(frozenset(with_outer_urls(url, *copies.values_list("url", flat=True))))
@@ -311,7 +315,8 @@ def deletable(url: str, caller: Caller) -> Realm:
 
 
 def _below_own_name(realm: Realm, caller: Caller) -> bool:
-    """Whether a realm lies below its owner's username, the current one or a former one."""
+    """Whether the caller owns a realm whose URL lies below the caller's current username or a
+    former one."""
     account = caller.account
     if account is None or realm.owner_id != account.pk:
         return False
@@ -320,7 +325,8 @@ def _below_own_name(realm: Realm, caller: Caller) -> bool:
 
 
 def _tear_down(realm: Realm, by: str = "removal") -> None:
-    """Removes a realm, in the caller's transaction. `by` says to people what this is."""
+    """Removes a realm, in the caller's transaction. `by` says what caused this, in words for
+    people."""
     source = realm.source.url if realm.source is not None else None
     _log("removed the %s realm", realm.kind, realm=realm)
     move_border(realm.url, by)
@@ -367,10 +373,11 @@ def _published(url: str, caller: Caller) -> Realm:
 
 
 def _published_or_free(url: str, source: Realm, caller: Caller) -> Realm | None:
-    """The published realm at a URL if it is the caller's, None if the URL is free to take."""
+    """The published realm at a URL if the caller owns it; None if the URL is free and the caller
+    may use it."""
     realm = Realm.objects.select_related("source").filter(url=url).first()
     if realm is not None and realm.kind == Kind.PUBLISHED:
-        # Ownership of `source` was checked before.
+        # `_source` has checked that the caller owns `source`.
         own = realm.source_id == source.pk
         if own or (realm.source is not None and owns(realm.source, caller)):
             return realm

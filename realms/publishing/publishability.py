@@ -1,4 +1,4 @@
-"""Reports what would be wrong with a realm's pages if it were published now.
+"""Reports the errors that a realm's pages would have if the realm were published now.
 
 A card or a module that depends on a private realm can't be rendered for everyone. A card whose file
 is broken can't be rendered at all. A card whose last rendering failed will fail again unless
@@ -60,7 +60,8 @@ def _private_dependencies(realm: Realm, findings: Findings) -> Iterator[dict[str
 
 
 def _private_realms(targets: set[str]) -> dict[str, str]:
-    """The URLs that belong to a realm which not everyone may read, with that realm's URL."""
+    """Those of `targets` that lie in a realm which not everyone may read, each with that realm's
+    URL."""
     candidates = {target: realm_candidates(target) for target in targets}
     wanted = {url for urls in candidates.values() for url in urls}
     realms = set(Realm.objects.filter(url__in=wanted).values_list("url", flat=True))
@@ -75,8 +76,9 @@ def _private_realms(targets: set[str]) -> dict[str, str]:
 
 
 def _broken_cards(realm: Realm, findings: Findings) -> dict[str, str]:
-    """The error message of each broken card, by its file: cards whose pages, rendered from the
-    current files, are errors; files with a page that are not a card now; and broken files."""
+    """The error message of each broken card, by path. A card is broken if its file is invalid, if
+    its page, rendered from the current files, is an error, or if it has a page but its file is no
+    longer a card."""
     shown = [(realm.url, realm.generation)]
     urls = [realm.url]
     for copy in Realm.objects.filter(source=realm):

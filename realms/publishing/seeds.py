@@ -1,4 +1,4 @@
-"""The two cards that every new realm begins with."""
+"""Makes the two cards that every new realm begins with."""
 
 import json
 from typing import Any

@@ -1,1 +1,1 @@
-"""An embedded Postgres for one installation. The first process that connects starts it."""
+"""An embedded Postgres for one installation. The first process that connects starts the server."""

@@ -68,8 +68,8 @@ def _running(pgdata: Path) -> PostmasterInfo | None:
 
 
 def _settled(pgdata: Path) -> PostmasterInfo | None:
-    """The ready server, after waiting for one that is starting or stopping; None if there is none.
-    Raises TimeoutError."""
+    """Waits while the server is starting or stopping. Returns the ready server, or None if no
+    server runs. Raises TimeoutError."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while (info := _running(pgdata)) is None and _has_server(pgdata):
         if time.monotonic() > deadline:
@@ -103,18 +103,20 @@ def _start(pgdata: Path) -> PostmasterInfo:
         _make(pgdata)
     _remove_stale_locks(pgdata)
     server: PostgresServer = get_server(pgdata, start=False)
-    # Not the library's start(): it tracks users by process ids; here the lock does that.
+    # The library's start() is not used, because it tracks the server's users by process ids; here
+    # the lock does.
     server.ensure_pgdata_inited()
     server.ensure_postgres_running()
     return server.get_postmaster_info()
 
 
 def _make(pgdata: Path) -> None:
-    """Makes the folder under another name and renames it when complete, so that a killed process
-    leaves no incomplete folder."""
+    """Makes the data folder under another name and renames it when it is complete, so that a killed
+    process leaves no incomplete data folder."""
     for abandoned in pgdata.parent.glob(f"{pgdata.name}.draft-*"):
         shutil.rmtree(abandoned, ignore_errors=True)
-    # A new name each time: an earlier initdb may still be writing to the folder that it was given.
+    # The folder has a new name each time, because an earlier initdb may still be writing to its
+    # folder.
     draft = Path(tempfile.mkdtemp(prefix=f"{pgdata.name}.draft-", dir=pgdata.parent))
     get_server(draft, start=False).ensure_pgdata_inited()
     draft.rename(pgdata)
@@ -135,7 +137,7 @@ def _remove_stale_locks(pgdata: Path) -> None:
         return
     if _serves(process, pgdata):
         return
-    if folder == str(pgdata.resolve()):  # in a copied folder the socket is the original's
+    if folder == str(pgdata.resolve()):  # a copied folder names another socket
         (Path(sockets) / f".s.PGSQL.{port}.lock").unlink(missing_ok=True)
     path.unlink()
 

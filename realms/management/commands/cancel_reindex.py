@@ -12,7 +12,7 @@ from reindex.jobs import queue
 
 
 class Command(BaseCommand):
-    help = "Cancels the rendering of a realm. Visitors still get the pages that it has."
+    help = "Cancels the rendering of a realm. Visitors still get its current pages."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("url", metavar="URL", help="a published or a source realm")

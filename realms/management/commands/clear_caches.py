@@ -22,8 +22,8 @@ POLL_SECONDS = 0.2
 class Command(BaseCommand):
     help = (
         "Clears the cached files, modules and definitions of one realm or of all realms on every "
-        "replica, purges shared caches of them, and prints each answer. Realms stay up; nothing is "
-        "lost that can't be loaded again. The exit status is 1 unless everyone has answered."
+        "replica, purges shared caches, and prints the answer of each. Realms stay available, and "
+        "the caches fill again. The exit status is 1 if a replica or a cache doesn't confirm."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -51,12 +51,13 @@ class Command(BaseCommand):
             target = Target(realm, options["module"], options["definitions"])
             by = caller(options)
             self.stdout.write(f"Clears {target}: {clearing.impact(target)}")
-            # One realm or module is soon loaded again; for all of them an operator should be sure.
+            # Only a clear of all realms asks for confirmation, because loading everything again
+            # takes long.
             if options["dry_run"] or (options["all"] and not confirmed(options, "Clear all?")):
                 self.stdout.write("Nothing was cleared.")
                 return
             since = clearing.clear(target, by)
-            # Shared caches keep files, and a clear of definitions touches none.
+            # Shared caches hold files and no definitions.
             only_definitions = options["module"] or options["definitions"]
             edge = {} if only_definitions else self._purged(realm)
             self._follow(since, options["wait"])
@@ -64,7 +65,8 @@ class Command(BaseCommand):
                 raise CommandError("not every shared cache has confirmed the purge")
 
     def _purged(self, realm: str) -> dict[str, str]:
-        """What each shared cache says of a purge; empty for one that has confirmed it."""
+        """Purges the shared caches. Returns the error of each by its address, empty if the cache
+        has confirmed the purge."""
         try:
             edge = purge_now(realm) if settings.REALM_EDGE_PURGE else {}
         except ImproperlyConfigured as error:

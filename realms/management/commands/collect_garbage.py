@@ -26,8 +26,9 @@ def _hours(text: str) -> timedelta:
 class Command(BaseCommand):
     help = (
         f"Removes publications that are older than the last {KEPT_PUBLICATIONS} of their realm, "
-        "file versions that no publication, no reader and no retention time keeps, and content "
-        "that no version names. It may run while realms are written to and published."
+        "file versions that are past their retention time and that no publication and no reader "
+        "needs, and content that no file version has. Realms may be written to and published "
+        "meanwhile."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -59,4 +60,4 @@ class Command(BaseCommand):
             )
         self.stdout.write(f"{'would remove' if dry_run else 'removed'} {done.summary()}")
         for url in done.busy:
-            self.stderr.write(f"{url} was being written to and is left for the next time")
+            self.stderr.write(f"{url} is skipped until the next run: it was being written to")

@@ -19,7 +19,8 @@ class Command(BaseCommand):
         "seen from this host, and says what to do about each problem. Changes nothing. The exit "
         "status is 1 if something is wrong."
     )
-    # Its own checks come first, so that a wrong setting is a finding and not the end.
+    # Django's checks don't run before this command, so that a wrong setting is a finding and
+    # doesn't end the command.
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -44,7 +45,7 @@ class Command(BaseCommand):
             self.stdout.write("\nNothing is wrong.")
 
     def _print(self, found: Finding) -> None:
-        """One line for each finding, and one for what to do."""
+        """Prints one line for the finding and, if necessary, one line for what to do."""
         self.stdout.write(f"{_MARKS[found.severity]:<6}{found.about:<12}{found.says}")
         if found.severity is not Severity.FINE and found.todo:
             self.stdout.write(f"{'':<18}→ {found.todo}")

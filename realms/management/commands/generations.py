@@ -1,4 +1,5 @@
-"""`manage.py generations`: what each replica has applied of each realm, and what is wrong."""
+"""`manage.py generations`: lists the generation of each realm on each replica, and what is
+wrong."""
 
 import json
 import time
@@ -20,19 +21,21 @@ WATCH_SECONDS = 2.0
 
 class Command(BaseCommand):
     help = (
-        "Says whether any replica is behind or any page old, why, and what to do. Then lists the "
-        "realms, the worst first: each realm's generation, that of its pages, and the one that "
-        "each replica has applied."
+        "Says whether any replica or page is outdated, why, and what to do. Then lists the realms, "
+        "the worst first, with their generation, the generation of their pages, and the generation "
+        "that each replica has applied."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("text", nargs="?", default="", help="only realms whose URL has this")
+        parser.add_argument(
+            "text", nargs="?", default="", help="only realms whose URL contains this text"
+        )
         parser.add_argument("--problems", action="store_true", help="only realms with a problem")
         parser.add_argument("--page", help=f"which {REALMS_PER_PAGE} of them (default: 1)")
         parser.add_argument(
             "--counters",
             action="store_true",
-            help="list every generation, those of definitions too: when it was raised, and by what",
+            help="list all generations, also of definitions, with the time and cause of each raise",
         )
         form = parser.add_mutually_exclusive_group()
         form.add_argument("--json", action="store_true", help="print JSON")

@@ -106,7 +106,7 @@ class Command(BaseCommand):
 
 @contextmanager
 def _file_errors() -> Iterator[None]:
-    """Turns the error of an unreadable file into one line."""
+    """Turns the OSError of an unreadable file into a CommandError."""
     try:
         yield
     except OSError as error:

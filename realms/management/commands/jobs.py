@@ -1,4 +1,4 @@
-"""`manage.py jobs`: the reindex jobs, what they do and why they failed; retry and cancel."""
+"""`manage.py jobs`: lists, retries and cancels reindex jobs."""
 
 import json
 from argparse import ArgumentParser
@@ -17,8 +17,8 @@ from reindex.models import ReindexJob
 
 class Command(BaseCommand):
     help = (
-        "Lists the reindex jobs that are waiting, running or failed. With a number, shows one job "
-        "with its errors by kind, and with --retry or --cancel does that to it."
+        "Lists the reindex jobs that are waiting, running or failed. With a number, shows that job "
+        "with its errors by kind, or retries or cancels it."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -45,8 +45,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--purge-edge",
             action="store_true",
-            help="serve no replica: purge the shared caches at REALM_EDGE_PURGE of what changes, "
-            "until each confirms it; run one such process for the fleet",
+            help="serve no replica, but purge changed files from the shared caches in "
+            "REALM_EDGE_PURGE until each cache confirms; the fleet needs one such process",
         )
         parser.add_argument(
             "--give-up-after",
@@ -79,9 +79,9 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _listen(self, board: Board, give_up_after: float) -> None:
-        # Two sidecars of one board would be harmless, because each keeps the board live only by its
-        # own pings. But they are a mistake, so it is reported. The kernel frees the lock of a
-        # killed sidecar.
+        # Two sidecars of one board do no harm, because each keeps the board live only by its own
+        # pings. But they are a configuration error, so the second sidecar reports it. The kernel
+        # frees the lock of a killed sidecar.
         lock = open(f"{board.path}.sidecar", "a")  # noqa: SIM115  held while the process lives
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,7 +99,7 @@ class Command(BaseCommand):
             lambda: {"build": build(), **totals.read()},
         )
         _stop_at_signals(listener)
-        # No notification waits for an import.
+        # Imports the tracing library now, so that no notification waits for the import.
         spans.prepare()
         reporter.start()
         try:
@@ -115,7 +115,7 @@ class Command(BaseCommand):
         replica = Replica.objects.filter(name=settings.REALM_REPLICA).first()
         left = (board.live_until - now_ns()) / SECOND
         reported = replica.state if replica else None
-        # The board is up to date; the report may be a moment late, or missing.
+        # The board is current, but the replica's report may be late or missing.
         state = "live" if left > 0 else "not live" if reported == "live" else reported
         shown = {
             "replica": settings.REALM_REPLICA,
@@ -152,7 +152,7 @@ def _stop_at_signals(listener: Listener) -> None:
 
 
 def committed_generations(urls: Collection[str] | None = None) -> dict[str, int]:
-    """The generations in the registry by URL: of the given realms, or of all."""
+    """The committed generations by URL, of the given realms or of all realms."""
     if urls is not None and not urls:
         return {}
     realms = Realm.objects.all() if urls is None else Realm.objects.filter(url__in=urls)

@@ -1,4 +1,4 @@
-"""`manage.py publish_realm SOURCE PUBLISHED`: shows a source realm at a public URL."""
+"""`manage.py publish_realm SOURCE PUBLISHED`: publishes a source realm at a public URL."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -14,7 +14,7 @@ from realms.publishing.publish import publish_realm
 
 
 class Command(BaseCommand):
-    help = "Shows a source realm's current content at a public URL, and shows the progress."
+    help = "Publishes a source realm's current content at a public URL, and shows the progress."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("source", metavar="SOURCE", help="the source realm's URL")
@@ -46,13 +46,14 @@ class Command(BaseCommand):
             follow(done.url, done.generation, self.stdout, allow_errors=options["allow_errors"])
 
     def _taken(self, source: Realm, url: str) -> str:
-        """The warning if a publish would replace another user's site or use their space, or ""."""
+        """The warning if a publish would replace another realm's site or use another user's space,
+        else ""."""
         current = Realm.objects.select_related("source__owner").filter(url=url).first()
         if current is None:
             if belongs_to_another(url, source.owner):
-                return f"{url} lies in the space of another user than {source.owner}"
+                return f"{url} lies in the space of a user other than {source.owner}"
             return ""
         if current.source is None or current.source == source:
             return ""
         owner = current.source.owner
-        return f"{url} shows {current.source}, which is {owner}'s, and not {source}"
+        return f"{url} shows {owner}'s realm {current.source}, not {source}"

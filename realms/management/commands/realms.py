@@ -1,4 +1,4 @@
-"""`manage.py realms`: lists the generation of each realm, of its pages, and on each replica."""
+"""`manage.py realms`: lists all realms with their generations, committed and on each replica."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,9 +16,9 @@ from reindex.models import IndexHead
 
 class Command(BaseCommand):
     help = (
-        "Lists all realms, the published ones below their sources: the number of files, or the "
-        "source's generation that is published; the realm's generation; that of its pages; and "
-        "the generation that each replica has applied."
+        "Lists all realms, published realms below their sources, with the number of files (or the "
+        "published generation of the source), the realm's generation, the generation of its pages, "
+        "and the generation that each replica has applied."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -61,7 +61,7 @@ class Command(BaseCommand):
 def _sources_first() -> Iterator[Any]:
     """Every realm in the order of the listing: a source, then the realms published from it."""
     files = Count("versions", filter=Q(versions__until_generation__isnull=True))
-    # A query with a count ignores the model's default order.
+    # Django ignores a model's default order in queries with a count.
     realms = Realm.objects.select_related("owner").annotate(files=files).order_by("url")
     copies: dict[Any, list[Any]] = {}
     for realm in realms:

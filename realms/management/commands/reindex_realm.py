@@ -12,7 +12,9 @@ from realms.management.progress import add_allow_errors, follow
 
 
 class Command(BaseCommand):
-    help = "Renders the cards of a realm that changed since its last index, and shows the progress."
+    help = (
+        "Renders the cards that have changed since the realm's last index, and shows the progress."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("url", metavar="URL", help="a published or a source realm")

@@ -1,4 +1,4 @@
-"""`manage.py unpublish_realm URL`: takes a published realm down."""
+"""`manage.py unpublish_realm URL`: removes a published realm."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -13,7 +13,7 @@ from realms.publishing.publish import unpublish_realm
 
 
 class Command(BaseCommand):
-    help = "Takes a published realm down: its files, its pages and its definitions."
+    help = "Removes a published realm with its files, its pages and its definitions."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("url", metavar="URL")

@@ -37,8 +37,8 @@ class Command(BaseCommand):
             type=_positive,
             default=60.0,
             metavar="N",
-            help="watch for N seconds (default: 60), then wait for changes under way, at most a "
-            "minute",
+            help="check for N seconds (default: 60), then wait at most a minute until the last "
+            "changes reach all replicas",
         )
         length.add_argument(
             "--once", action="store_true", help="check one sample and follow no changes"
@@ -49,8 +49,8 @@ class Command(BaseCommand):
             type=_positive,
             default=grace,
             metavar="SECONDS",
-            help="how long a wrong answer may persist before it is a violation, and a replica be "
-            f"silent before it is unreachable (default: staleness bound + 1 = {grace:g})",
+            help="how long a wrong answer may persist before it is a violation, and how long "
+            f"a replica may not answer (default: staleness bound + 1 = {grace:g})",
         )
         parser.add_argument(
             "--samples",
@@ -58,7 +58,7 @@ class Command(BaseCommand):
             default=50,
             metavar="N",
             help="the number of files in a sample (default: 50); every replica is asked for each "
-            "as source, as module and, if it is a card of a published realm, as page",
+            "file as source, as module and, if it is a card of a published realm, as page",
         )
         parser.add_argument(
             "--realm",

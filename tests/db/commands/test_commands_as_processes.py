@@ -30,7 +30,7 @@ def test_without_a_terminal_or_yes_nothing_is_deleted(
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert b"5 files" in out
-    assert b"Nobody is here to ask: say --yes" in err
+    assert b"stdin is not a terminal: pass --yes" in err
     assert b"Traceback" not in err
     assert len(err.splitlines()) == 1
     assert everything() == before

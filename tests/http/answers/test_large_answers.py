@@ -364,6 +364,6 @@ def test_a_page_of_cards_above_the_answer_limit_is_refused(
     paths = ["index", "ada"]
     assert [card.path for card in documents.read_many(source, source.generation, paths)] == paths
     monkeypatch.setattr(documents, "MANY_BYTES", 300)
-    with pytest.raises(InvalidQuery, match="/page/size: the 2 cards come to"):
+    with pytest.raises(InvalidQuery, match="/page/size: the 2 cards have"):
         documents.read_many(source, source.generation, paths)
     assert len(documents.read_many(source, source.generation, ["ada"])) == 1
