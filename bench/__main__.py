@@ -1,4 +1,4 @@
-"""Runs the benchmarks: the one that is named, or all of them one after the other."""
+"""Runs the benchmark that the command line names, or all benchmarks one after the other."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ USAGE = """usage: script/bench [NAME] [--quick] [--runs N] [OPTIONS]
 
 Without a NAME all benchmarks are run, one after the other (with --quick, three at a time).
 
-  --quick      a smoke test: seconds each, judges no times, writes no result
+  --quick      a smoke test: takes seconds, judges no times, writes no result
   --runs N     how often each case is measured
   --list       lists the benchmarks
   NAME --help  what a benchmark measures, and its options
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
         if status:
             failed.append(name)
     if failed:
-        sys.stderr.write(f"failed or with a bar that is not held: {', '.join(failed)}\n")
+        sys.stderr.write(f"failed, or a bar is not held: {', '.join(failed)}\n")
     return 1 if failed else 0
 
 
@@ -91,7 +91,7 @@ def _run(name: str, arguments: list[str]) -> int:
     try:
         return process.wait()
     except BaseException:
-        # A terminal has interrupted the benchmark as well; a supervisor has not.
+        # Ctrl-C also reaches the benchmark's process, but a supervisor's signal doesn't.
         process.terminate()
         process.wait()
         raise

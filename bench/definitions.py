@@ -1,9 +1,10 @@
-"""Measures the definitions of modules: a herd that asks for a missing one, and look-ups.
+"""Measures the definitions of modules: many requests for a missing one at once, and look-ups.
 
 200 clients ask two replicas, each of two web workers, for the definitions of one module at the same
-moment. Nobody has built them. A client that is told to come back later does so. The log lines of
-the web services count the builds. Then this process looks up 10,000 definitions, first one by one,
-then by a hundred. Beside it psycopg reads the same rows, and their JSON is parsed.
+moment. The definitions are not built yet. A client that gets a 503 asks again after the time in
+Retry-After. The builds are counted in the logs of the web services. Then this process looks up
+10,000 definitions, first one by one, then by a hundred. The peer is psycopg, which reads the same
+rows and parses their JSON.
 """
 
 import http.client
@@ -43,11 +44,11 @@ def main() -> int:
     return bench.finish()
 
 
-# --- A herd ------------------------------------------------------------------------------------
+# --- Many requests at once ---------------------------------------------------------------------
 
 
 def herd(bench: Bench, clients: int) -> None:
-    """Asks for a new module with all clients at once, once a run."""
+    """In each run all clients ask for the definitions of a new module at once."""
     from tests.support import make
     from tests.support.cluster import cluster
 
@@ -66,7 +67,7 @@ def herd(bench: Bench, clients: int) -> None:
 
 
 def _builds(folder: Path, name: str) -> int:
-    """How often the web services say that they have built a module."""
+    """How many builds of a module the logs of the web services have."""
     line = f"building the definitions of {REALM}{name}.ts,"
     return sum(path.read_text().count(line) for path in folder.glob("web-*.log"))
 
@@ -105,7 +106,7 @@ def _ask_at_once(ports: list[int], name: str, clients: int) -> float:
     for thread in threads:
         thread.join()
     if wrong:
-        raise WrongBytes(f"{len(wrong)} clients got other definitions, as: {wrong[0]}")
+        raise WrongBytes(f"{len(wrong)} clients got wrong definitions, for example: {wrong[0]}")
     return time.perf_counter() - at
 
 
@@ -113,7 +114,7 @@ def _ask_at_once(ports: list[int], name: str, clients: int) -> float:
 
 
 def lookups(bench: Bench, count: int) -> None:
-    """Looks up definitions, beside psycopg."""
+    """Compares look-ups of definitions with the same reads by psycopg."""
     from definitions.entries import CodeRef, DefinitionCacheEntryQuery
     from definitions.lookup import DefinitionLookup
     from tests.support.listening.hearing import connect

@@ -1,9 +1,9 @@
 """Measures how fast a replica serves cached pages while hostile clients attack it.
 
 Starts one replica with two web workers on a new database. A client requests cached pages at a
-steady rate, each on a new connection: without an attack, during each attack, and during all at
-once. The time of a request counts from the moment at which it was due, so a stalled server can't
-hide behind a client that waits.
+steady rate, each on a new connection: without an attack, during each attack, and during all attacks
+at once. The time of a request counts from the moment at which the rate requires it, so the time
+that it waits for a stalled server counts, too.
 """
 
 import asyncio
@@ -105,7 +105,7 @@ def run(bench: Bench) -> None:
 
 
 def files(count: int) -> dict[str, bytes]:
-    """`count` files: half of them in one folder, half in folders of a hundred."""
+    """Makes `count` files: half of them in one folder, half in folders of a hundred files."""
     half = count // 2
     made = {f"flat/file-{number:06}.json": b"{}" for number in range(half)}
     return made | {f"deep/{n // 100:04}/file-{n:06}.json": b"{}" for n in range(count - half)}
@@ -195,7 +195,8 @@ def _process(attack: Callable[[Any, Any], None]) -> Iterator[None]:
 
 @contextmanager
 def _changing(realm: Any) -> Iterator[None]:
-    """Writes a file of a realm each second, so that its listings must be made again."""
+    """Writes a file of a realm each second, so that the replica must rebuild the realm's
+    listings."""
     from django.db import connection
 
     from tests.support import make

@@ -1,15 +1,16 @@
 """Measures the time from the commit of a change until no replica uses the old entry any more.
 
 For sidecars the time ends when the slot of the changed file has moved on the last replica's board:
-from then on no web worker of any replica uses an entry made before. Bare LISTEN, django-pgpubsub
-and Redis do the same for a dictionary: the time ends when the last process has dropped the entry.
-All make the same change, a row updated in a transaction, and are told in the same run; each
-listener is a process. The sidecars are the whole command, with its reports. If another program
-loses a change, its time is 30 s, and it is not asked again.
+from then on no web worker uses an older entry. Bare LISTEN, django-pgpubsub and Redis each drop the
+entry from a dictionary: the time ends when the last process has dropped it. In each case the change
+is a row that a transaction updates, and each listener is a process. The sidecar is the complete
+command, with its reports. If another program loses a change, its time is 30 s, and it isn't
+measured again.
 
-Then the time until a lookup refuses the entry, in caches of few and of many entries. And the time
-from a write's commit until the first GET answers the new bytes over HTTP, from one replica of two
-web workers whose cache has the old ones, beside a GET that is answered from the database alone.
+The second measurement is the time until a look-up refuses the entry, in a small and in a large
+cache. The third is the time from a write's commit to the first GET that answers the new bytes. It
+asks a replica of two web workers whose cache has the old bytes. Its peer is a GET that is answered
+from the database alone.
 """
 
 import http.client
@@ -36,7 +37,7 @@ from bench.support.quantiles import share
 from bench.support.running import Bench
 from bench.support.screen import console
 
-#: Changes a second, and for how many seconds.
+#: The seconds of each measurement, by its rate in changes a second.
 RATES = {1: 5.0, 100: 3.0, 1000: 1.5}
 REPLICAS = (1, 4, 16)
 ENTRIES = (10, 100_000)
@@ -55,7 +56,7 @@ def main() -> int:
 
 
 def _ways(bench: Bench) -> list[Way]:
-    """The ways that are installed."""
+    """The ways to invalidate whose programs are installed."""
     ways = [sidecar(), bare()]
     for each in (pgpubsub, redis_pubsub):
         try:
@@ -65,11 +66,11 @@ def _ways(bench: Bench) -> list[Way]:
     return ways
 
 
-# --- Heard by all ------------------------------------------------------------------------------
+# --- Until all listeners have applied a change -------------------------------------------------
 
 
 def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: float) -> None:
-    """The time until every listener has heard a change: the 99th percentile, and the median."""
+    """Measures the time until every listener has applied a change: its p99 and its median."""
     medians: dict[str, list[float]] = {}
     title = f"commit until heard by {replicas} replicas, {rate:,} changes/s"
 
@@ -87,7 +88,7 @@ def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: floa
             except Unheard as unheard:
                 if way.name == "sidecar":
                     raise
-                # Another program's loss is a figure of its own: it isn't asked again.
+                # If a peer loses a change, its time is PATIENCE, and it isn't measured again.
                 bench.skipped[f"{way.name} after {title}"] = str(unheard)
                 ways.remove(way)
                 note(PATIENCE * 1000)
@@ -104,10 +105,10 @@ def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: floa
         cases=[Case(way.name, measure(way)) for way in ways], reference="bare LISTEN",
     )  # fmt: skip
     bench.add(table)
-    # Every second run measures the cases in reverse; here each case's runs are in order.
+    # `medians` has the runs of each case in order, although the order of cases alternates.
     middle = Table(f"{title}: median", "ms", "lower", medians, "bare LISTEN")
     bench.add(middle)
-    # A few changes have no p99: it would be the slowest.
+    # With fewer than 100 changes the p99 would be the slowest one, so the median is judged.
     which, judged = ("p99", table) if rate * seconds >= 100 else ("median", middle)
     bench.judge(
         Bar(
@@ -118,11 +119,11 @@ def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: floa
     )
 
 
-# --- Refused by a cache ------------------------------------------------------------------------
+# --- Until a cache refuses an entry ------------------------------------------------------------
 
 
 def refused(bench: Bench, sizes: tuple[int, ...], times: int) -> None:
-    """The time until a cache of some size refuses an entry, for one file and for all of them."""
+    """The time until a cache refuses an entry: by cache size, after a change of one file or all."""
     from notifications.board import Board, Slots, now_ns
     from notifications.channels import path_key, realm_key
     from notifications.stamped_cache import StampedCache
@@ -179,7 +180,7 @@ def refused(bench: Bench, sizes: tuple[int, ...], times: int) -> None:
 
 
 def over_http(bench: Bench, times: int) -> None:
-    """The time until a GET answers the new bytes, beside that of a GET past all caches."""
+    """Compares the time until a GET answers the new bytes with a GET that bypasses all caches."""
     from tests.support import make
     from tests.support.cluster import cluster
 

@@ -1,11 +1,10 @@
-"""Measures how much memory a cached answer takes beyond its body, and whether the caches keep to
-their budget.
+"""Measures the memory of a cached answer beyond its body, and whether caches keep their budget.
 
-What Python frees when a process drops its caches is what they held, to the byte, by `tracemalloc`;
-the lines that allocated it say where it goes. A cache that was given more files than it can hold
-has to free no more than its budget. The resident memory of a web worker that has answered 100,000
-files shows what an operator sees: it also counts what grows beside the caches, such as the
-headers that many replies have, and what the allocator doesn't give back.
+`tracemalloc` counts the bytes that Python frees when a process drops its caches, and names the
+lines that allocated them. A cache that was given more files than it can hold must not free more
+than its budget. The resident memory of a web worker that has answered 100,000 files is what an
+operator sees. It also counts memory outside the caches, such as headers that many replies share,
+and memory that the allocator doesn't return.
 """
 
 import gc
@@ -26,19 +25,19 @@ SITE = f"{ORIGIN}/ada/site/"
 HOST = ORIGIN.partition("://")[2]
 SMALL, LARGE = 100, 64 * 1024
 MIB = 1024**2
-#: More than any cache of this benchmark holds.
+#: A budget that no cache of this benchmark fills.
 PLENTY = 4096 * MIB
-#: Lines that are named; the rest are summed.
+#: The table names this many lines of code, and sums the others.
 PLACES = 15
 ROOT, LIBRARY = Path(__file__).parents[1], sysconfig.get_path("stdlib")
 
 
 def text_of(number: int, size: int) -> bytes:
-    """A text of this size that no other number has."""
+    """A text of this size that is different for each number."""
     return f"/* {number:08} */".ljust(size).encode()
 
 
-#: A worker has answered these before it is measured.
+#: The files that a worker answers before its memory is measured.
 WARMING = {f"warm-{number}.css": text_of(number, SMALL) for number in range(64)}
 
 
@@ -123,14 +122,14 @@ def resident(bench: Bench, bodies: Mapping[str, bytes]) -> float:
 
 
 def growth(bench: Bench, bodies: Mapping[str, bytes], budget: int) -> float:
-    """The growth of a worker's resident memory while more files are asked for than its cache can
-    hold. Unit: MiB."""
+    """The growth of a worker's resident memory while it answers more files than its cache can hold.
+    Unit: MiB."""
     with replica(bench.folder, REALM_CACHE_BYTES=str(budget)) as ours:
         return fill(ours, bodies)[0] / MIB
 
 
 def fill(ours: Replica, bodies: Mapping[str, bytes]) -> tuple[int, int]:
-    """The growth of the worker's memory while all files are asked for, and the memory then."""
+    """Requests all files. Returns the growth of the worker's memory, and its size afterwards."""
     ask(ours, WARMING)
     before = ours.worker.memory_info().rss
     ask(ours, bodies)
@@ -144,8 +143,8 @@ def ask(ours: Replica, bodies: Mapping[str, bytes]) -> None:
 
 
 def held(bench: Bench, paths: list[str], budget: int) -> int:
-    """The bytes that this process frees when it drops a cache of this size that was given these
-    files. With all the files in it, the lines that allocated them are a table of the result."""
+    """Loads files into a cache with this budget, and returns the bytes that dropping it frees. If
+    the cache can hold all files, a table of the result has the lines that allocated the bytes."""
     from django.test import override_settings
 
     from realms.serving import answers
@@ -177,7 +176,7 @@ def held(bench: Bench, paths: list[str], budget: int) -> int:
 
 
 def mib_held(bench: Bench, paths: list[str], budget: int) -> float:
-    """As `held`. Unit: MiB."""
+    """The result of `held` in MiB."""
     return held(bench, paths, budget) / MIB
 
 

@@ -1,10 +1,11 @@
-"""Measures how fast a replica serves what is not in its caches.
+"""Measures how fast a replica serves files and modules that are not in its caches.
 
-A client asks for 10,000 files and 500 modules, each once, on 8 connections: of a web worker that
-has just started, and again after a notification that all files have changed, with all caches warm
-and the bytes unchanged. The peer answers with the same bytes by one query by key, without Django,
-under the same web server with the same number of threads. nginx says what files cost without a
-database; there the client is the limit. The time of a GET is that of a round divided by its length.
+A client requests 10,000 files and 500 modules, each once, on 8 connections. It asks a web worker
+that has just started, and a worker with full caches after a notification that all files have
+changed, although they haven't. The peer reads the same bytes with one query by key, without Django,
+under the same web server with the same number of threads. nginx shows what files cost without a
+database; there the client is the limit. The time of a GET is the time of all requests divided by
+their number.
 """
 
 import sys
@@ -58,7 +59,8 @@ def run(bench: Bench) -> None:
 
 
 class Current:
-    """The replica that is asked. A new one has empty caches, and has answered a few other files."""
+    """The replica that is measured. A new one has answered a few other files and cached no
+    others."""
 
     def __init__(self, folder: Path, warming: Mapping[str, bytes]) -> None:
         self._folder, self._warming = folder, warming
@@ -72,21 +74,22 @@ class Current:
         self._stack.close()
 
     def first(self, bodies: Mapping[str, bytes]) -> float:
-        """The time of a GET of a new replica. Unit: ms."""
+        """The mean time of a GET from a new replica. Unit: ms."""
         self._stack.close()
         self._replica = self._stack.enter_context(replica(self._folder))
         ask(self._replica.port, self._warming)
         return ask(self._replica.port, bodies, cache="miss")
 
     def untranspiled(self, bodies: Mapping[str, bytes]) -> float:
-        """The time of a GET of a new replica when no replica has transpiled anything. Unit: ms."""
+        """The mean time of a GET from a new replica if no module is transpiled yet. Unit: ms."""
         from realms.models import TranspiledModule
 
         TranspiledModule.objects.all().delete()
         return self.first(bodies)
 
     def again(self, bodies: Mapping[str, bytes]) -> float:
-        """The time of a GET after a notification, when all is in the caches. Unit: ms."""
+        """The mean time of a GET after a notification that makes all cached answers stale. Unit:
+        ms."""
         if self._replica is None:
             self.first(bodies)
         assert self._replica is not None
@@ -108,9 +111,9 @@ def measure(
     bodies: Mapping[str, bytes],
     more: Mapping[str, Callable[[Mapping[str, bytes]], float]],
 ) -> None:
-    """Adds a table and its bars. `more` are further ways to ask the replica."""
+    """Adds a table and its bars. `more` are further cases of the replica."""
     ours = {FIRST: current.first, AGAIN: current.again, **more}
-    # The check also opens the peers' database connections: the replica has opened its own.
+    # The check also opens the peers' database connections, because the replica's are open, too.
     theirs = {name: partial(ask, port, bodies) for name, port in servers.items()}
     table = compare(
         f"{title}, each once, {CONNECTIONS} connections",
@@ -155,12 +158,12 @@ def start_peers(bench: Bench, bodies: Mapping[str, bytes]) -> dict[str, int]:
 
 
 def text_of(number: int) -> bytes:
-    """A style sheet of 2 KB that no other number has."""
+    """A style sheet of 2 KB that is different for each number."""
     return (f"/* {number} */\n" + ".rule { color: #123456; }\n" * 100)[:2048].encode()
 
 
 def module(number: int) -> bytes:
-    """A module of 2 KB that no other number has."""
+    """A module of 2 KB that is different for each number."""
     line = "export const note{n} = (title: string): string => title + {n};\n"
     return "".join(line.format(n=number * 1000 + each) for each in range(32)).encode()
 

@@ -1,14 +1,14 @@
-"""Measures what a publish takes, by the number of files, and what it does to other requests.
+"""Measures the time of a publish by the number of files, and how publishes delay other requests.
 
-A publish is the call that the web service makes: locks, checks, the publication, notifications and
-the job of its rendering, committed. The peer copies the same files of 1 KB as hosts of static sites
-do, with `cp -a` and a rename, on a file system in memory. Republishing follows a write of one file,
-which isn't timed, and its bytes are checked.
+A publish is the function that the web service calls. It takes locks, checks, notifies, and commits
+the publication and its rendering job. The peer copies the same files of 1 KB as hosts of static
+sites do, with `cp -a` and a rename, on a file system in memory. A file is written before each
+republishing. The write isn't timed, and its bytes are checked afterwards.
 
 Then 200 authors publish 200 realms over HTTP at the same moment. Meanwhile a visitor reads a cached
-page 100 times a second, and another author writes a small file 10 times a second; a request's time
-counts from the moment at which it was due. Who is told to come back does so. No workers run: the
-pages are rendered afterwards.
+page 100 times a second, and another author writes a small file 10 times a second. A request's time
+counts from the moment at which the rate requires it. A client that gets a 503 asks again after the
+time in Retry-After. No worker runs, so no page is rendered.
 """
 
 import http.client
@@ -34,7 +34,7 @@ from bench.support.running import Bench
 
 SIZES = (100, 1_000, 10_000, 100_000)
 COPIED = 10_000
-#: Publishes of one run.
+#: The number of publishes in one run.
 TIMES = 30
 API = "application/vnd.api+json"
 SITE = "http://localhost:4201/reader/site/"
@@ -114,7 +114,7 @@ def by_size(bench: Bench) -> None:
 
 
 def _check(url: str, path: str, content: bytes) -> None:
-    """Raises WrongBytes unless this is what a published realm answers from now on."""
+    """Raises WrongBytes unless a published realm answers this content."""
     from realms.serving.answers import committed
     from realms.serving.contents import Variant
 
@@ -125,7 +125,7 @@ def _check(url: str, path: str, content: bytes) -> None:
 
 @contextmanager
 def _folder(count: int) -> Iterator[Path]:
-    """A folder with the same files, in memory if the machine has such a file system."""
+    """Makes a folder with the same files, in memory if the machine has /dev/shm."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(
         prefix="realm-bench-", dir=memory if memory.is_dir() else None
@@ -150,11 +150,11 @@ def _copy(source: Path, count: int) -> float:
     return taken
 
 
-# --- Many at once ------------------------------------------------------------------------------
+# --- Many publishes at once --------------------------------------------------------------------
 
 
 def at_once(bench: Bench, count: int) -> None:
-    """The times of two strangers' requests, without publishes and during `count` of them."""
+    """Measures other users' reads and writes, without publishes and during `count` publishes."""
     from tests.support import make
     from tests.support.cluster import cluster
 
@@ -198,7 +198,7 @@ def at_once(bench: Bench, count: int) -> None:
 
 
 def _watched(port: int, login: dict[str, str], act: Callable[[], object]) -> dict[str, list[float]]:
-    """The times of reads and of writes while `act` runs. Unit: seconds."""
+    """Returns the times of reads and of writes while `act` runs. Unit: seconds."""
     context = multiprocessing.get_context("fork")
     from django.db import connections
 
@@ -229,7 +229,7 @@ def _watched(port: int, login: dict[str, str], act: Callable[[], object]) -> dic
 
 
 def _asking(kind: str, rate: int, port: int, login: dict[str, str], stop: Any, found: Any) -> None:
-    """Sends requests at a steady rate until `stop`, then the time of each."""
+    """Requests at a steady rate until `stop` is set, then sends the times to the pipe `found`."""
     from tests.support.web import SOURCE, ask
 
     reading = kind == "reads"
@@ -244,7 +244,7 @@ def _asking(kind: str, rate: int, port: int, login: dict[str, str], stop: Any, f
             body = str(due).encode()
             answer = ask(port, "POST", f"{SITE}new.css", accept=SOURCE, body=body, headers=login)
         if answer.status == 503:
-            # The request is still due: its time goes on.
+            # The time of a refused request includes the wait and the next attempt.
             time.sleep(int(answer.headers["retry-after"]))
             continue
         good = answer.body == PAGE if reading else answer.status == 204
@@ -258,8 +258,8 @@ def _asking(kind: str, rate: int, port: int, login: dict[str, str], stop: Any, f
 def _publish_all(
     port: int, sources: list[tuple[str, str, dict[str, str]]], refused: list[str]
 ) -> float:
-    """Publishes all at once, and returns how long it takes. Unit: seconds. A client that is told to
-    come back does so, and is added to `refused`."""
+    """Publishes all realms at once, and returns how long it takes. Unit: seconds. `refused` gets
+    the URL of each publish that got a 503; its client asks again."""
     wrong: list[str] = []
     start = threading.Barrier(len(sources) + 1)
 

@@ -1,13 +1,14 @@
 """Measures how fast a realm's pages are rendered: all of them, and after a small change.
 
 Starts two replicas and a Celery worker with two processes on a new database, with default settings.
-Publishes a realm through one replica and measures the time until the other reports that the pages
-are ready: of all cards, of one changed card, and of one changed module that several cards use.
+Publishes a realm through one replica and measures the time until the other replica reports that the
+pages are ready: of all cards, of one changed card, and of one changed module that several cards
+use.
 
-Others make pages of the same cards: Jinja2 in one process, Astro with its build, and Chromium,
-which opens 200 of the cards, each in a tab of its own, as many at a time as processors. Of each
-card the realm server makes two further formats, a search document and a row in the database. With
---large a second realm of that many cards is rendered once, for the time of a card.
+The peers make pages of the same cards: Jinja2 in one process, Astro with its build, and Chromium,
+which opens 200 of the cards in tabs, one tab for each processor at a time. For each card the realm
+server also makes two further formats, a search document and a row in the database. --large renders
+a second realm of that many cards once, to compare the time of a card.
 """
 
 import json
@@ -64,7 +65,7 @@ def run(bench: Bench) -> None:
     others = _others(bench)
     done: list[tuple[str, Run]] = []
     memory = Memory()
-    # The defaults: the tests' fleet has shorter times.
+    # These are the default settings, because the tests' fleet uses shorter times.
     with cluster(bench.folder, 2, REALM_RENDER_SECONDS="5", REALM_SWEEP_SECONDS="5") as fleet:
         fleet.start_worker()
         wait_idle()
@@ -131,7 +132,7 @@ def run(bench: Bench) -> None:
 @dataclass
 class Run:
     """One publish. `seconds` is the time until its pages were ready, `waited` the time until a
-    worker started the job, `worked` the job's time. `cpu` is the processor seconds by program."""
+    worker started the job, `worked` the job's run time. `cpu` has processor seconds by program."""
 
     seconds: float
     waited: float
@@ -141,8 +142,8 @@ class Run:
 
 
 def wait_idle() -> None:
-    """Waits until no work is under way: the source realm's own index, and definitions. Then runs
-    VACUUM and CHECKPOINT, which Postgres might otherwise do during the next measurement."""
+    """Waits until the source realm's own index and all definitions are built. Then runs VACUUM and
+    CHECKPOINT, so that Postgres doesn't do so during the next measurement."""
     from django.db import connection
 
     from reindex.models import ReindexJob, WantedDefinitions
@@ -156,7 +157,8 @@ def wait_idle() -> None:
         before = sum(cpu_seconds().values())
         time.sleep(0.2)
         busy = sum(cpu_seconds().values()) - before
-        # Definitions are built a second after the pages; workers already hold their messages.
+        # Workers build definitions a second after the pages, and hold their messages meanwhile, so
+        # an empty folder of messages isn't enough.
         pending = live.exists() or WantedDefinitions.objects.exists()
         return not any(messages.glob("*.msg")) and not pending and busy < 0.05
 
@@ -186,7 +188,7 @@ def measure(fleet: Any, swaps: Any, *, full: bool, source: str = SOURCE, site: s
 
     a, b = fleet.replicas
     if full:
-        # After a change of the renderer no page can be carried over.
+        # Another renderer's pages can't be carried over, so every card is rendered.
         ReindexJob.objects.filter(realm_url=site).update(renderer="another")
     busy = cpu_seconds()
     began, at = time.perf_counter(), timezone.now()
@@ -205,7 +207,7 @@ def measure(fleet: Any, swaps: Any, *, full: bool, source: str = SOURCE, site: s
         answer = b.get(check, "application/vnd.api+json")
         return answer.status == 200 and int(answer.headers["x-realm-generation"]) >= generation
 
-    # Requests would slow the measured work, so check only after a swap or a silent second.
+    # Requests would slow the rendering, so check only after an index swap or a second without one.
     while True:
         swapped = next(swaps.notifies(timeout=1, stop_after=1), None)
         if (swapped is None or swapped.payload == site) and ready():
@@ -220,7 +222,7 @@ def measure(fleet: Any, swaps: Any, *, full: bool, source: str = SOURCE, site: s
 
 
 def _others(bench: Bench) -> list[Case]:
-    """Those that make pages of the same cards and are installed."""
+    """The cases of the peers that are installed."""
     shown = fields_with_links(bench.options)
     sample = shown[:4] if bench.quick else shown[:200]
     makers = {
@@ -228,7 +230,7 @@ def _others(bench: Bench) -> list[Case]:
         "Jinja2": pages.jinja(shown),
     }
     if not bench.quick:
-        # npm would take most of a smoke test.
+        # Not in a smoke test, because npm takes longer than the rest of it.
         makers["Astro"] = pages.astro(shown, bench.folder)
     started = ((name, bench.start(maker)) for name, maker in makers.items())
     return [Case(name, make) for name, make in started if make is not None]
@@ -241,7 +243,7 @@ def _large(bench: Bench, fleet: Any, swaps: Any, done: list[tuple[str, Run]]) ->
     from tests.support import make
 
     options = bench.options
-    # Its drafts would be rendered too.
+    # Without this setting the worker would also render the source realm's drafts.
     with override_settings(REALM_INDEX_SOURCES=False):
         make.source(LARGE_SOURCE, make.account("ada"), files(options.large, options.modules))
     wait_idle()
@@ -260,7 +262,7 @@ def _large(bench: Bench, fleet: Any, swaps: Any, done: list[tuple[str, Run]]) ->
 
 
 def cpu_seconds() -> dict[str, float]:
-    """The processor time of all descendant processes by program, ended ones included."""
+    """The processor time of all descendant processes by program, including ended prerenderers."""
     spent: dict[str, float] = {}
     for process in psutil.Process().children(recursive=True):
         try:

@@ -1,11 +1,12 @@
 """Measures whether frequent operations stay cheap when an installation grows.
 
-A cache hit, a publish, a notification, a sidecar's report and the admin's start page are measured
-with little, then with much, then the much is removed again: realms in the registry, files in the
-published realm, listeners, and replicas that report. All rows are inserted in bulk. A hit is taken
-from the web service's cache, without a socket. A notification takes from its commit until a
-sidecar's board has moved. Of a report the processor time of the sidecar counts, because it waits
-for a ping in between. The peer is the realm server itself at the smallest size.
+The figures are a cache hit, a publish, a notification, a sidecar's report and the admin's start
+page. Each is measured in a small and in a large installation. Four things grow, one at a time:
+listeners, realms in the registry, replicas that report, and files in the published realm. All rows
+are inserted in bulk. A hit is read from the web service's cache, without a socket. A notification
+takes from its commit until a sidecar's board has moved. For a report only the sidecar's processor
+time counts, because a report waits for a ping. The peer is the realm server itself at the smallest
+size.
 """
 
 import multiprocessing
@@ -30,26 +31,26 @@ SITE = "http://ada.localhost:4201/"
 MANY = "http://localhost:4201/many/"
 LIMIT = 1.5
 FEW_FILES = 100
-#: The start page shows as many realms at a time: with fewer it would be a shorter page.
+#: The start page shows this many realms. Fewer realms would make a shorter page.
 PAGE = 25
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything there is at most, and how often each figure is taken."""
+    """The sizes of the large installation, and how often each figure is measured."""
 
     realms: int = 10_000
     files: int = 1_000_000
     listeners: int = 64
     replicas: int = 16
-    #: The realms of which the replicas report.
+    #: The number of realms whose generations the replicas report.
     reported: int = 1_000
     times: int = 20
 
 
 @dataclass(frozen=True)
 class State:
-    """An installation of some size, and how many files its published realm has."""
+    """A size of the installation. `reached` grows it; `files` is the published realm's files."""
 
     label: str
     reached: AbstractContextManager[None]
@@ -75,7 +76,7 @@ def run(bench: Bench, sizes: Sizes) -> None:
     fill(source, FEW_FILES)
     make.publish(source, SITE)
     few, many = FEW_FILES, sizes.files
-    # The smallest and the largest of each, and what makes them so. Files stay: they come last.
+    # The smallest and the largest size of each thing that grows. Files are last, because they stay.
     pairs: list[tuple[State, State]] = [
         (
             State("1 listener", nullcontext()),
@@ -111,11 +112,12 @@ def run(bench: Bench, sizes: Sizes) -> None:
 
 
 # --- Figures -----------------------------------------------------------------------------------
-# Each takes a folder for boards, the published realm's source, its number of files, and how often.
+# Each function's arguments: a folder for boards, the source realm, its number of files, and how
+# often to measure.
 
 
 def _hit(_: Path, source: Any, files: int, times: int) -> float:
-    """A hit of the published realm's last file."""
+    """The time of a cache hit for the published realm's last file. Unit: µs."""
     from realms.front import Front
     from realms.serving import answers
     from realms.serving.contents import Variant
@@ -143,7 +145,8 @@ def _hit(_: Path, source: Any, files: int, times: int) -> float:
 
 
 def _content(files: int) -> bytes:
-    """The bytes of the last file: those that are added have the content of the first added one."""
+    """The bytes of the last file. All files that `_files` adds have the content of the first
+    one."""
     return content_of(min(files, FEW_FILES + 1))
 
 
@@ -188,7 +191,7 @@ def _report(folder: Path, source: Any, files: int, times: int) -> float:
         reporter.report()
         for number in range(max(times // 4, 2)):
             generation = make.write_paths(source, {"index.css": str(number).encode()})
-            # A report tells of what its listener has heard.
+            # A report has only the changes that its listener has received.
             listener.wait_for_watermark(now_ns(), 30)
             at = time.thread_time()
             reporter.report()
@@ -211,7 +214,7 @@ def _start_page(_: Path, source: Any, files: int, times: int) -> float:
     operator = operators.filter(username="operator").first()
     browser = browser_of(operator or operators.create_superuser("operator", password="operator"))
     browser.get("/_admin/")
-    # Replicas that have not reported lately would not be compared.
+    # The start page compares only replicas that have reported recently.
     Replica.objects.update(reported_at=timezone.now())
     taken = []
     for _run in range(max(times // 4, 2)):
@@ -238,7 +241,7 @@ FIGURES: Mapping[str, tuple[str, Callable[[Path, Any, int, int], float]]] = {
 
 @contextmanager
 def _realms(count: int) -> Iterator[None]:
-    """This many further public source realms, until the end of the block."""
+    """Adds this many public source realms, and removes them at the end of the block."""
     from realms.models import EVERYONE, Realm, RealmPermission, RealmTombstone
     from tests.support import make
 
@@ -263,7 +266,8 @@ def _realms(count: int) -> Iterator[None]:
 
 @contextmanager
 def _files(source: Any, count: int) -> Iterator[None]:
-    """This many further files in both realms. They stay: this is the last thing that grows."""
+    """Adds this many files to both realms. They stay, because files are the last thing that
+    grows."""
     from tests.support import make
 
     fill(source, count, distinct=False, first=FEW_FILES + 1)
@@ -273,7 +277,7 @@ def _files(source: Any, count: int) -> Iterator[None]:
 
 @contextmanager
 def _replicas(count: int, realms: int) -> Iterator[None]:
-    """This many replicas that have reported the generations of all realms, which are this many."""
+    """Adds this many realms, and this many replicas that have reported the realms' generations."""
     from django.utils import timezone
 
     from notifications.models import Replica, ReplicaGeneration
@@ -304,7 +308,7 @@ def _replicas(count: int, realms: int) -> Iterator[None]:
 
 @contextmanager
 def _listeners(count: int) -> Iterator[None]:
-    """This many further connections that listen to everything, read by a process."""
+    """Opens this many connections that listen to all channels, and reads them in a process."""
     from django.db import connections
 
     connections.close_all()

@@ -1,9 +1,9 @@
-"""Measures searches over 100,000 cards, beside the statement that a search comes down to.
+"""Measures searches over 100,000 cards, and compares each search with its SQL statement alone.
 
-The index has 20 types of cards, and its rows are inserted in bulk, with the search documents that
-cards of these types get. Each run searches with different values: for a title, a part of a title, a
-range, words, a type sorted by a field, and all of it combined. The peer is psycopg with the SQL
-that the same search has sent last: it needs not parse a query nor ask for the types of the index.
+The index has 20 types of cards. Its rows are inserted in bulk, with the search documents that cards
+of these types have. Each run searches with different values: for a title, a part of a title, a
+range, words, a type sorted by a field, and all of these combined. The peer is psycopg with the last
+statement of the same search. So the peer doesn't parse the query or read the types of the index.
 """
 
 import sys
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def queries(cards: int, number: int) -> dict[str, tuple[dict[str, Any], int]]:
-    """Searches by name, with how many cards each finds."""
+    """The searches by name, each with the number of cards that it finds."""
     at = number * 7919 % cards
     word = number % 1000
     a_type = {"module": f"./type{number % TYPES}", "name": "Note"}

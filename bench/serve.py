@@ -1,4 +1,4 @@
-"""Measures how fast a replica serves what it has in its caches: files, a module, a page, and 304s.
+"""Measures how fast a replica answers from its caches: files, a module, a page, and 304s.
 
 Each server has one worker process and the same bytes; wrk asks for one URL over and over, on 1 and
 on 32 connections. The bare applications give the same bytes and headers from a dictionary under the
@@ -38,7 +38,7 @@ DJANGO, GUNICORN = "Django view, granian", "Django view, gunicorn"
 
 @dataclass(frozen=True)
 class What:
-    """What is asked for."""
+    """A path that the benchmark requests, its request headers, and the expected answer."""
 
     name: str
     path: str
@@ -141,7 +141,7 @@ def record(ours: Replica, path: str, name: str) -> Recorded:
 
 
 def start_peers(bench: Bench, ours: Replica, answers: Mapping[str, Recorded]) -> dict[str, int]:
-    """The ports by name: the replica's, and those of all peers that are installed."""
+    """Starts the installed peers, and returns the ports of the replica and the peers by name."""
     root = bench.folder / "static"
     root.mkdir()
     for path, answer in answers.items():
@@ -170,7 +170,7 @@ def start_peers(bench: Bench, ours: Replica, answers: Mapping[str, Recorded]) ->
 
 
 def is_kept(edge: int) -> bool:
-    """Whether the edge answers from its cache. It keeps an answer within a second only."""
+    """Whether the edge answers from its cache, which keeps an answer only within one second."""
     from tests.support.web import ask
 
     url = SITE + PATHS["2 KB file"][1:]
@@ -194,7 +194,7 @@ def check(port: int, what: What, name: str) -> None:
 
 
 def condition(headers: Mapping[str, str]) -> dict[str, str]:
-    """The condition of a client that has an answer, by the answer's validators."""
+    """The conditional header that a client sends that has this answer."""
     if "etag" in headers:
         return {"If-None-Match": headers["etag"]}
     return {"If-Modified-Since": headers["last-modified"]}
@@ -241,7 +241,7 @@ def extreme(
     case: str,
     to: str,
 ) -> tuple[str, Ratio | None]:
-    """A bar's text and figure: the ratio of two cases in the table where it is worst."""
+    """A bar's text and figure: the ratio of two cases in the table with the worst ratio."""
     ratios = [(table.ratio(case, to), table.title) for table in tables]
     found = [(ratio.median, title, ratio) for ratio, title in ratios if ratio is not None]
     if not found:

@@ -1,11 +1,12 @@
-"""Measures writes of files over HTTP, beside pgbench writing the same rows to the same database.
+"""Measures writes of files over HTTP, and compares them with pgbench on the same database.
 
-One replica with two web workers. Each write replaces a file by 2 KB of new text: from one client,
-from 100 clients that each have a realm of their own, and from 60 clients in one realm, which wait
-for each other. Then one `_atomic` request adds 5,000 files. pgbench runs a script of one
-transaction that changes the rows that a write changes: the realm's lock, the blob, the generation,
-the file's version closed and the next one opened, and the rendering job; the tables' triggers
-notify. It has nothing to check and speaks no HTTP, so it is the most that Postgres could do.
+One replica with two web workers runs. Each write replaces a file by 2 KB of new text: from one
+client, from 100 clients that each have a realm of their own, and from 60 clients in one realm,
+which wait for each other. Then one `_atomic` request adds 5,000 files. pgbench runs a script of one
+transaction that changes the same rows as a write: it takes the realm's lock, inserts the blob,
+raises the generation, closes the file's version, opens the next one, and updates the rendering job.
+The tables' triggers notify. pgbench checks nothing and uses no HTTP, so it shows the most that
+Postgres can do.
 """
 
 import http.client
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 API = "application/vnd.api+json"
 SOURCE = "application/vnd.card+source"
 PATH = "page.css"
-#: pgbench has no more clients than this: an embedded Postgres takes a hundred connections.
+#: The most clients of pgbench, because the embedded Postgres accepts a hundred connections.
 PGBENCH_CLIENTS = 80
 
 _WRITE = """
@@ -196,14 +197,14 @@ class Writer:
             told = answer.read()
             if answer.status != 503:
                 break
-            # It waited too long for a thread, and was told to come back.
+            # A 503 means that the request waited too long for a thread.
             time.sleep(int(answer.headers["Retry-After"]))
         if answer.status != status:
             raise WrongBytes(f"{self._realm.url}{path}: status {answer.status}, {told[:200]!r}")
 
 
 def _per_second(writers: Sequence[Writer], times: int) -> float:
-    """Writes with all writers at once, and returns the writes a second."""
+    """Lets all writers write at once, and returns the writes a second."""
     realms = set(writers)
     before = sum(each.generation for each in realms)
     wrong: list[BaseException] = []
@@ -222,7 +223,7 @@ def _per_second(writers: Sequence[Writer], times: int) -> float:
         thread.join()
     taken = time.perf_counter() - at
     if wrong:
-        raise WrongBytes(f"{len(wrong)} writers failed, as: {wrong[0]}")
+        raise WrongBytes(f"{len(wrong)} writers failed, for example: {wrong[0]}")
     written = sum(each.generation for each in realms) - before
     if written != len(writers) * times:
         raise WrongBytes(f"{written} of {len(writers) * times} writes raised the generation")
@@ -233,7 +234,7 @@ def _per_second(writers: Sequence[Writer], times: int) -> float:
 
 
 def _number(realms: Sequence["Realm"]) -> None:
-    """Gives pgbench a table of the realms."""
+    """Creates the table in which pgbench's scripts find the realms by number."""
     from django.db import connection
 
     with connection.cursor() as cursor:
@@ -245,7 +246,7 @@ def _number(realms: Sequence["Realm"]) -> None:
 
 
 def _pgbench(bench: Bench, script: str, clients: int, times: int) -> list[Case]:
-    """The case of a script; none, and a note, if pgbench isn't installed."""
+    """The case that runs a script; no case, and a note in `skipped`, if pgbench isn't installed."""
     program = shutil.which("pgbench")
     if program is None:
         missing = Missing("pgbench", "apt-get install postgresql-contrib")

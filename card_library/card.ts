@@ -10,7 +10,7 @@ import type { CardStore } from "./store.ts";
 import type { AnyTemplate, CardClass, CardDocument, RealmInfo, TemplateProps } from "./types.ts";
 import { lastSegment, pageURL } from "./url.ts";
 
-/** Every card type extends this; see the static members for what a type can declare. */
+/** The base class of every card type. Its static members are what a type can declare. */
 export class Card {
   /** The name of the type for people; the class name if absent. */
   static displayName = "Card";
@@ -70,7 +70,7 @@ export function allFields(type: CardClass): Record<string, Field> {
     const own = Object.hasOwn(type, "fields") ? type.fields : {};
     if (![Object.prototype, null].includes(Object.getPrototypeOf(own))) {
       throw new TypeError(
-        `The fields of ${type.name} have a prototype; a field of that name is written ` +
+        `The fields of ${type.name} set a prototype; a field named __proto__ must be written ` +
           '["__proto__"]: string()',
       );
     }
@@ -92,7 +92,7 @@ export function createCard(type: CardClass, state: CardState): Card {
 function accessorsOf(type: CardClass): PropertyDescriptorMap {
   let descriptors = accessors.get(type);
   if (!descriptors) {
-    // Without a prototype, so that any name can be a field's: `__proto__` as well.
+    // An object without a prototype, so that a field can have any name, even `__proto__`.
     descriptors = Object.create(null) as PropertyDescriptorMap;
     descriptors.id = { get: idOf, configurable: true };
     for (const [name, field] of Object.entries(allFields(type))) {
@@ -158,7 +158,7 @@ export function fieldValue(card: Card, name: string): unknown {
     : undefined;
 }
 
-/** The first of the named fields that holds some text. */
+/** The text of the first named field that has one. */
 export function firstText(card: Card, names: readonly string[]): string | null {
   for (const name of names) {
     const value = fieldValue(card, name);

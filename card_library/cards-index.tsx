@@ -9,7 +9,7 @@ export class CardsIndex extends Card {
   static displayName = "Index";
   static description = "The front page of a realm";
   static fields = {
-    title: string({ description: "The realm's name is shown where there is none" }),
+    title: string({ description: "If empty, the page shows the realm's name" }),
     introduction: markdown(),
     members: linksToMany(() => Card, { description: "The cards on the front page" }),
   };

@@ -13,8 +13,8 @@ import type { Warning } from "./warnings.ts";
 const LINK = ["links", "meta"];
 
 /**
- * Throws a CardError for the first malformed link. Only warns of links to no card or to a card of another
- * type: others may delete or change a linked card, and must not break this card's page.
+ * Throws a CardError for the first malformed link. A link to a missing card or to a card of a wrong type
+ * is only a warning: another author who deletes or changes a linked card must not break this card's page.
  */
 export function checkLinks(card: Card): Warning[] {
   const { url, relationships } = stateOf(card);
@@ -34,7 +34,7 @@ export function checkLinks(card: Card): Warning[] {
   for (const [name, links] of numbered) {
     const gap = links.findIndex(({ place }, index) => place !== index);
     if (gap < 0 || !fieldAt(classOf(card), name)) continue;
-    const message = `${name}.${gap} is missing; ${name}.${links[gap].place} is taken for the next`;
+    const message = `${name}.${gap} is missing; ${name}.${links[gap].place} is used in its place`;
     warnings.push({ key: `${name}.${links[gap].place}`, message });
   }
   return warnings;
@@ -49,7 +49,7 @@ function checkCount(
 ): void {
   if (numbered !== undefined) {
     const other = `${key}.${numbered[0].place}`;
-    throw new CardError(422, card, other, `${other} is not looked at: ${key} has the whole list`);
+    throw new CardError(422, card, other, `${other} is ignored: ${key} has the whole list`);
   }
   if (!Array.isArray(value)) return;
   if (/\.\d+$/.test(key) || field.kind === "linksTo" && value.length > 1) {
@@ -68,7 +68,7 @@ function hrefOf(card: string, key: string, link: unknown, warnings: Warning[]): 
   }
   for (const other of Object.keys(link as object)) {
     if (LINK.includes(other)) continue;
-    const message = `${key}.${other} is not looked at: a card is named by links.self`;
+    const message = `${key}.${other} is ignored: only links.self names a card`;
     warnings.push({ key: `${key}.${other}`, message });
   }
   if (self === null) return null;
@@ -89,8 +89,8 @@ function checkTarget(card: Card, key: string, field: Field, target: string): War
   return [{ key, message: `${key} links to ${target}, which is of type ${is}, not ${expected}` }];
 }
 
-/** Whether a card is of a type, or of one with the same name: a published copy has its own types, and
- * cards may refer to those of its source as well. */
+/** Whether a card's class, or one of its ancestors, is `type` or has the same name. The name is enough
+ * because a published realm has copies of its source's types, and cards may refer to either. */
 function isOf(card: Card, type: CardClass): boolean {
   for (let here = classOf(card); here !== Card; here = Object.getPrototypeOf(here)) {
     if (here === type || here.name === type.name) return true;

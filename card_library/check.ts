@@ -1,4 +1,4 @@
-/** Checks a document against its type's fields: a misspelt name is an error, not a missing value. */
+/** Checks a card's document against the fields of its type. A misspelt field name is an error. */
 import { allFields, type Card, classOf, displayNameOf, isCardClass, stateOf } from "./card.ts";
 import { checkLinks } from "./check-links.ts";
 import { CardError } from "./errors.ts";
@@ -12,7 +12,7 @@ const DATA = ["type", "id", "lid", "attributes", "relationships", "meta", "links
 
 /**
  * Throws a CardError for the first unknown key or invalid value in a card's document. Returns warnings
- * about faults that don't keep the card from being rendered.
+ * for faults that don't prevent rendering.
  */
 export function checkDocument(card: Card, document: CardDocument): Warning[] {
   const { url, attributes, relationships } = stateOf(card);
@@ -39,7 +39,7 @@ function checkKeys(value: object, known: string[], path: string, card: string): 
     if (known.includes(key)) continue;
     const close = known.find((other) => isClose(key.toLowerCase(), other.toLowerCase()));
     const hint = close ? `did you mean ${close}?` : "a card's fields are under attributes";
-    const message = `${path}${key} means nothing; ${hint}`;
+    const message = `${path}${key} is not a known key; ${hint}`;
     throw new CardError(422, card, `${path}${key}`, message);
   }
 }
@@ -51,7 +51,7 @@ function checkAttributes(
   card: string,
 ): void {
   for (const [name, value] of Object.entries(attributes)) {
-    // Null is allowed under any name: it remains when a value is removed.
+    // A value that was removed can leave null behind, so null is allowed under any name.
     if (value === null) continue;
     const field = fieldOf(type, name, path, card);
     if (field.kind === "linksTo" || field.kind === "linksToMany") {
@@ -70,7 +70,10 @@ function checkAttributes(
   }
 }
 
-/** `author`, `friends.0`, or a link of a contained card: `address.country`, `stops.2.place`. */
+/**
+ * Checks the key of a link: `author`, `friends.0`, or, for a link of a contained card,
+ * `address.country` or `stops.2.place`.
+ */
 function checkLink(type: CardClass, keys: string[], path: string, card: string): void {
   const [name, ...rest] = keys;
   const field = fieldOf(type, name, path, card);
@@ -88,16 +91,16 @@ function checkLink(type: CardClass, keys: string[], path: string, card: string):
   throw new CardError(422, card, path + name, message);
 }
 
-/** The rest after the name of a link: nothing, or the number of a link in a list. */
+/** Checks what follows a link's name in its key: nothing, or the link's number in a list. */
 function checkPlace(kind: FieldKind, name: string, rest: string[], card: string): void {
   const key = [name, ...rest].join(".");
   if (rest.length === 0 || rest.length === 1 && /^(0|[1-9]\d*)$/.test(rest[0])) {
     if (kind === "linksToMany" || rest.length === 0 || rest[0] === "0") return;
-    const message = `${key} is a second link of ${name}, which is one link`;
+    const message = `${key} is a second link, but ${name} holds only one`;
     throw new CardError(422, card, key, message);
   }
   const expected = kind === "linksToMany" ? `${name}.0, ${name}.1, and so on` : name;
-  throw new CardError(422, card, key, `${key} is no name of a link; expected ${expected}`);
+  throw new CardError(422, card, key, `${key} is not the name of a link; expected ${expected}`);
 }
 
 function fieldOf(type: CardClass, name: string, path: string, card: string) {
@@ -114,7 +117,7 @@ function fieldOf(type: CardClass, name: string, path: string, card: string) {
   throw new CardError(422, card, path + name, message);
 }
 
-/** At most two letters added, left out, changed or swapped. */
+/** Whether the edit distance of two names is at most 2. */
 function isClose(a: string, b: string): boolean {
   if (Math.abs(a.length - b.length) > 2 || Math.max(a.length, b.length) < 3) return false;
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);

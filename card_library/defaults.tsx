@@ -1,4 +1,4 @@
-/** The default templates: every card has a page, a tile, a link and a head. */
+/** The default templates of a card: for its page, tile, link and head. */
 import type { ComponentChildren } from "preact";
 import {
   allFields,
@@ -18,7 +18,7 @@ import { excerpt, Markdown } from "./markdown.tsx";
 import type { AnyTemplate, Format, TemplateProps } from "./types.ts";
 import { pageURL } from "./url.ts";
 
-/** Fields that a card's header already shows. */
+/** The fields that the header of a card's page shows. */
 const SHOWN_ABOVE = [
   "title",
   "name",
@@ -91,7 +91,7 @@ function DefaultAtom({ card, realm }: TemplateProps) {
   return <span class="rb-atom">{title ?? shortTexts(card, []).join(", ")}</span>;
 }
 
-/** A tile's text under its title: the description, or else a few short values. */
+/** The text under the title of a card's tile: the description, or a few short values. */
 function Teaser({ card }: { card: Card }) {
   const description = descriptionOf(card);
   if (description) return <p class="rb-description">{description}</p>;
@@ -106,7 +106,7 @@ function firstWordsOf(card: Card): string | null {
 }
 
 export interface HeadProps extends TemplateProps {
-  /** Given if they differ from the card's own. */
+  /** `title`, `description` and `image` replace those of the card. */
   title?: string;
   description?: string;
   image?: string | null;
@@ -151,7 +151,7 @@ interface Row {
   value: unknown;
 }
 
-/** The fields of a card that have a value and aren't shown above. */
+/** The fields of a card that have a value that the header (`above`) doesn't show. */
 function rowsOf(card: Card, above: unknown[]): Row[] {
   return Object.entries(allFields(classOf(card)))
     .map(([name, field]) => ({
@@ -187,7 +187,7 @@ function Facts({ rows }: { rows: Row[] }) {
   );
 }
 
-/** A field that needs room: prose, pictures, and cards. */
+/** A field with a section of its own: prose, pictures, and cards. */
 function Section({ row: { name, field, value } }: { row: Row }) {
   const heading = !(field.type === "markdown" && MAIN_TEXT.includes(name));
   return (
@@ -240,7 +240,7 @@ function Value({ field, value }: { field: Field; value: unknown }) {
   return <>{text}</>;
 }
 
-/** A plain value for people. Only numbers longer than a year are grouped. */
+/** A plain value for people. A number of four digits has no separator, because it may be a year. */
 function textOf(value: unknown): string {
   if (value instanceof Date) return formatDate(value);
   if (typeof value === "boolean") return value ? "Yes" : "No";
@@ -267,7 +267,7 @@ function isEmpty(value: unknown): boolean {
     (Array.isArray(value) && value.length === 0);
 }
 
-/** `firstPublished` reads "First published", unless the field has a label. */
+/** The field's label, or else its name in words: `firstPublished` becomes "First published". */
 function labelOf(name: string, field: Field): string {
   if (field.options.label !== undefined) return field.options.label;
   const words = name.replaceAll(/[-_]+/g, " ").replaceAll(/([a-z\d])([A-Z])/g, "$1 $2");

@@ -1,8 +1,8 @@
 /**
  * `<Embed>`: a card inside another card's template.
  *
- * A linked card may be broken, or may link back to the card that embeds it. Neither may break the
- * embedding card: a broken card is shown as a placeholder, and a circle ends in a short form.
+ * A linked card that fails is shown as a placeholder. Cards that embed each other in a circle end in a
+ * short format or a plain link. So a linked card can't break the card that embeds it.
  */
 import { Component, type ComponentChildren, type ComponentType, h } from "preact";
 import { type Card, classOf, displayNameOf, pageOf, stateOf, titleOf } from "./card.ts";
@@ -73,7 +73,7 @@ export function nested(place: Place) {
   return <PlaceContext.Provider value={place}>{content}</PlaceContext.Provider>;
 }
 
-/** The format that ends a circle, or null if only a plain link can. */
+/** The format to show a card in: `atom` if `wanted` would form a circle; null if `atom` would, too. */
 function shownFormat(place: Place, card: Card, wanted: Format): Format | null {
   if (place.depth >= MAX_DEPTH) return null;
   const format = OPEN_FORMATS.includes(wanted) && isAround(place, card, OPEN_FORMATS)

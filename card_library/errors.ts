@@ -1,6 +1,6 @@
-/** Errors that say which field of which card they are about. */
+/** Errors that name a card and one of its fields. */
 
-/** Something about one field of a card: a problem of its document (status 422) or of its code (500). */
+/** An error of one field of a card: its document is wrong (status 422) or its code fails (500). */
 export class CardError extends Error {
   constructor(
     readonly status: 422 | 500,
@@ -14,9 +14,9 @@ export class CardError extends Error {
   }
 }
 
-/** The value of a field can't be read; `cause` is the error that was thrown. */
+/** The error for a field whose value can't be read; `cause` is the error that the field threw. */
 export function fieldError(card: string, field: string, type: string, cause: unknown): CardError {
-  // An error of a field about its own value needs no introduction.
+  // The message of a WrongValue already names the field.
   return cause instanceof WrongValue
     ? new CardError(422, card, field, cause.message)
     : new CardError(500, card, field, `The field ${field} of ${type} can't be computed`, cause);

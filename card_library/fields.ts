@@ -1,7 +1,7 @@
 /**
- * The field helpers of a card type's static `fields`, and how each reads its value from a document.
+ * The functions that make the fields of a card type. Each field reads its value from a card's document.
  *
- * A value of the wrong shape is an error that names the field, never a silently empty page.
+ * A value of the wrong type is an error that names the field.
  */
 import { WrongValue } from "./errors.ts";
 import { type AnyClass, contained, linked, ownValue } from "./nested.ts";
@@ -77,7 +77,7 @@ export function date(options: FieldOptions<Date | string> = {}): ValueField<Date
   });
 }
 
-/** The absolute URL of an image, written relative to the card. */
+/** The URL of an image. A document may have it relative to the card; templates get it absolute. */
 export function image(options: FieldOptions<string> = {}): ValueField<string, null> {
   return valueField<string, null>("image", options, null, (value, where, state) => {
     const url = typeof value === "string" ? resolveURL(value, state.url) : null;
@@ -126,7 +126,7 @@ export function containsMany(item: unknown, options: FieldOptions = {}): Field {
   );
 }
 
-/** A link to another card; null if there is none or it can't be found. */
+/** A link to another card; null if there is no link or no such card. */
 export function linksTo<C>(target: C | (() => C), options: FieldOptions = {}) {
   return cardField<"linksTo", C>(
     "linksTo",
@@ -136,7 +136,7 @@ export function linksTo<C>(target: C | (() => C), options: FieldOptions = {}) {
   );
 }
 
-/** Links to other cards, in order; those that can't be found are left out. */
+/** Links to other cards, in order; links to missing cards are left out. */
 export function linksToMany<C>(target: C | (() => C), options: FieldOptions = {}) {
   return cardField<"linksToMany", C>("linksToMany", target, options, linked);
 }
@@ -169,8 +169,8 @@ const ISO_DATE = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(Z|[+-]\d{
 /** Whether a day exists: JavaScript treats 30 February as 2 March. */
 function isDay(spelling: string): boolean {
   const [year, month, day] = spelling.slice(0, 10).split("-").map(Number);
-  // The month's last day is the day before the first of the next. Date maps years below 100 to others,
-  // so 400 years are added, after which the calendar repeats.
+  // Day 0 of the next month is the last day of this month. `Date.UTC` reads years below 100 as 19xx, so
+  // 400 years are added, after which the calendar repeats.
   return month >= 1 && month <= 12 && day >= 1 &&
     day <= new Date(Date.UTC(year + 400, month, 0)).getUTCDate();
 }

@@ -26,7 +26,7 @@ export function formatDate(
   options: Intl.DateTimeFormatOptions = DAY,
 ): string {
   if (!date) return "";
-  // Plain values only, read once: an object could give another value the next time.
+  // Only primitive values are kept: an object could give another value each time it is read.
   options = Object.fromEntries(
     Object.entries(options).filter(([, value]) => Object(value) !== value),
   );

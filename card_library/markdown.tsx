@@ -6,7 +6,7 @@ import { type Place, PlaceContext } from "./context.ts";
 import { resolveURL } from "./url.ts";
 import type { Reference } from "./warnings.ts";
 
-/** HTML in the text stays text: a card's data must not become code on a page. */
+/** The parser escapes HTML, because a card's data must not become code on a page. */
 const parser = new MarkdownIt({ html: false, linkify: true, typographer: true });
 
 for (const [rule, attribute] of [["link_open", "href"], ["image", "src"]] as const) {
@@ -14,7 +14,7 @@ for (const [rule, attribute] of [["link_open", "href"], ["image", "src"]] as con
   parser.renderer.rules[rule] = (tokens, index, options, env, renderer) => {
     const token = tokens[index];
     const target = token.attrGet(attribute);
-    // A link to a heading of the same page stays one.
+    // A link to a heading of the same page is not resolved.
     if (typeof target === "string" && !target.startsWith("#")) {
       const { bases, address } = env as Surroundings;
       const url = resolveURL(target, bases[rule]);
@@ -48,7 +48,7 @@ function wordsOf({ type, content }: { type: string; content: string }): string {
   return type === "text" || type === "code_inline" ? content : "";
 }
 
-/** The bases of links and images: the card's page, and its file. */
+/** The base URLs in a card: the card's page for links, the card's file for images. */
 export type Bases = Record<"link_open" | "image", string>;
 
 /** The absolute URLs of a text's links and images. */
@@ -70,7 +70,7 @@ export function markdownReferences(text: string, bases: Bases): Omit<Reference, 
 
 type Surroundings = {
   bases: Bases;
-  /** Maps a URL in a source realm to the one at which it is published. */
+  /** Maps a URL in a source realm to the URL at which it is published. */
   address(url: string): string;
 };
 

@@ -43,7 +43,7 @@ export type {
   TemplateProps,
 } from "./types.ts";
 
-/** For prerenderers, not for card modules. */
+/** Exports for the prerenderer, not for card modules. */
 export { allLinkedURLs } from "./nested.ts";
 export { checkDocument } from "./check.ts";
 export { Styles } from "./styles.ts";

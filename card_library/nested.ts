@@ -1,4 +1,4 @@
-/** The cards of a card's fields: contained in its document, or linked. */
+/** Reads the contained and linked cards of a card's document. */
 import { type Card, type CardState, createCard, isCardClass } from "./card.ts";
 import type { Relationship } from "./types.ts";
 import { resolveCardURL } from "./url.ts";
@@ -61,7 +61,7 @@ export function numberedLinks(
   return found;
 }
 
-/** An object's own property: every object inherits a `constructor`. */
+/** The value of an object's own property. An inherited one, such as `constructor`, doesn't count. */
 export function ownValue<T>(values: Record<string, T>, name: string): T | undefined {
   return Object.hasOwn(values, name) ? values[name] : undefined;
 }

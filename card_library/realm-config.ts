@@ -12,7 +12,7 @@ export class RealmConfig extends Card {
     backgroundURL: image({ label: "Background" }),
     lang: string({
       label: "Language",
-      description: "The language of the realm's pages, as `de` or `pt-BR`; `en` where it has none",
+      description: "The language of the realm's pages, such as `de` or `pt-BR`; `en` if empty",
     }),
     stylesheet: string({
       description: "The stylesheet of every page of the realm, in place of the default one",

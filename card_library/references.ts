@@ -1,4 +1,4 @@
-/** The files that a card's values name: its images, and the links and images in its Markdown. */
+/** Lists the files that a card refers to: its images, and the links and images in its Markdown. */
 import { addressOf, allFields, Card, classOf, stateOf } from "./card.ts";
 import { markdownReferences } from "./markdown.tsx";
 import type { Reference } from "./warnings.ts";

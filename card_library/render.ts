@@ -24,7 +24,7 @@ export function renderCard(
 ): string {
   return renderToString(
     nested({ card, format, realm, around: null, depth: 0, defaults: defaultTemplates, styles }),
-    // A new context: all pages would share the renderer's default one.
+    // A new context, because all pages would share the renderer's default one.
     {},
   );
 }

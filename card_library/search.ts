@@ -10,14 +10,17 @@ import type { Field } from "./fields.ts";
 import { linkedURLs } from "./nested.ts";
 import type { CardClass, CodeRef, RealmInfo } from "./types.ts";
 
-/** How many linked cards per field keep their values; of further ones only the URLs are kept. */
+/** A document has the values of this many linked cards per field, and only the URLs of further ones. */
 const LINKED_CARDS = 100;
-/** Further text is cut off, so that every document fits the index. Unit: characters. */
+/** The maximum length of `_text`, in characters. Longer text is cut off so that it fits the index. */
 const TEXT = 100_000;
-/** Cards may contain cards of their own type. */
+/** The maximum depth of `_fields`: without it, a type that contains itself would have no end. */
 const DEPTH = 3;
 
-/** A plain type, `any` for computed values, a card's fields by name (with `id`: a link), or a list. */
+/**
+ * The shape of a field's values: a plain type, `any` for computed values, the fields of a card by name
+ * (a linked card has `id`, too), or a list.
+ */
 type Shape = string | { [field: string]: Shape } | [Shape];
 
 /** The search document of a card. `types` are its type and the types that it adopts from. */
@@ -57,7 +60,7 @@ function fieldValues(card: Card, links: boolean): Record<string, unknown> {
 
 function fieldValueOf(card: Card, name: string, field: Field, links: boolean): unknown {
   if (!isLink(field)) return plain((card as unknown as Record<string, unknown>)[name], 0, links);
-  // Links come from the document: a link to no card is still a link.
+  // URLs come from the document, so that a link to a missing card is searchable, too.
   const { store } = stateOf(card);
   const found = linkedURLs(stateOf(card), name).map((id, place) => {
     const linked = links && place < LINKED_CARDS ? store.get(id) : null;

@@ -1,7 +1,5 @@
 /**
- * The cards of one render, created from their documents when a link is first followed.
- *
- * One store serves one render.
+ * The cards of one render. The store creates a linked card when a link to it is first followed.
  */
 import { Card, createCard } from "./card.ts";
 import type { CardClass, CardDocument } from "./types.ts";
@@ -16,7 +14,7 @@ export interface CardSource {
   document(url: string): CardDocument | undefined;
   /** The type of a card, or null if its module can't be loaded. */
   type(url: string, document: CardDocument): CardClass | null;
-  /** The address of a card's page, if it isn't its own URL. */
+  /** The URL of a card's page, if it differs from the card's URL. */
   address?(url: string): string;
 }
 
@@ -28,7 +26,7 @@ export class CardStore {
     this.#source = source;
   }
 
-  /** Creates the card that this render is about, whose type is already known. */
+  /** Creates a card whose type is known. */
   add(url: string, document: CardDocument, type: CardClass): Card {
     const card = createCard(type, {
       url,
@@ -41,7 +39,7 @@ export class CardStore {
     return card;
   }
 
-  /** The URL of a card's page. For a card of a source realm it lies where the realm is published. */
+  /** The URL of a card's page. The page of a published source realm's card is in the published realm. */
   address(url: string): string {
     return this.#source.address?.(url) ?? url;
   }

@@ -11,7 +11,7 @@ import { resolveURL } from "./url.ts";
 /** A card's styles end at these elements: the contents of the cards that it embeds. */
 const LIMIT = ":scope .rb-embed > *";
 
-/** One type's own styles, for the page of such a card and for embedded ones. */
+/** One type's own styles as `<style>` elements: for the page of a card, and for an embedded card. */
 interface Sheet {
   key: string;
   page: string;
@@ -30,7 +30,7 @@ export type ModuleOf = (type: CardClass) => string | undefined;
 function sheetOf(css: string): Sheet {
   const key = keyOf(css);
   const root = `[data-styles~="${key}"]`;
-  // Text that would end the element is escaped as CSS allows.
+  // `</` would end the style element, so it is escaped.
   const rules = css.replaceAll("</", "<\\/").trim();
   const sheet = (roots: string) => `<style>@scope (${roots}) to (${LIMIT}){${rules}}</style>`;
   return { key, page: sheet(`body, ${root}`), embedded: sheet(root) };
@@ -56,7 +56,7 @@ function rebased(css: string, module: string): string {
   });
 }
 
-/** Comments, strings, and the parts of CSS that may be a URL. */
+/** Matches each `url()` of CSS, and the comments and strings, which are left as they are. */
 const URLS =
   /\/\*.*?\*\/|url\(\s*(?:"([^"\n]*)"|'([^'\n]*)'|([^"'()\s]+))\s*\)|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/gis;
 
@@ -70,12 +70,12 @@ export class Styles {
     this.#moduleOf = moduleOf;
   }
 
-  /** The name of a type's styles on their elements; undefined if it has none. */
+  /** The value of `data-styles` for a card of this type; undefined if the type has no styles. */
   keys(type: CardClass): string | undefined {
     return this.#stylesOf(type).keys;
   }
 
-  /** `heir` is the module of a subclass, in case no module exports this class. */
+  /** `heir` is the module of a subclass. Its URL is the base of `url()`s if no module exports `type`. */
   #stylesOf(type: CardClass, heir?: string): TypeStyles {
     let styles = this.#known.get(type);
     if (!styles) {
@@ -93,21 +93,22 @@ export class Styles {
   /** Adds the styles that a card of this type needs; `page` if the page is about this card. */
   use(type: CardClass, page: boolean): void {
     for (const sheet of this.#stylesOf(type).sheets) {
-      // The page's own card comes first, so that styles it shares with others get both roots.
+      // The page's own card is rendered first, so that styles it shares with embedded cards apply to
+      // the body, too.
       if (!this.#sheets.has(sheet.key)) {
         this.#sheets.set(sheet.key, page ? sheet.page : sheet.embedded);
       }
     }
   }
 
-  /** Notes that a default template is shown, whose styles are in a file. */
+  /** Notes that the page shows a default template, so that it needs card.css. */
   useDefaults(): void {
     this.#usesDefaults = true;
   }
 
   /** The head of the page with the styles that its cards need. */
   head(html: string, realm: RealmInfo): string {
-    // Without a stylesheet of its realm, the whole page looks like the default templates.
+    // A realm without a stylesheet uses card.css on every page.
     const defaults = this.#usesDefaults || !realm.stylesheet
       ? `<link rel="stylesheet" href="${realm.baseURL}card.css"/>`
       : "";

@@ -1,6 +1,6 @@
 /**
- * The types that authors and the library share: what a realm and a document look like, and how the
- * static `fields` of a card class become the type of `card` inside its templates.
+ * The TypeScript types of realms, documents and templates. They give `card` in a template the fields of
+ * its class.
  *
  * Types only: nothing here exists at run time.
  */
@@ -19,7 +19,7 @@ export interface RealmInfo {
   /** Public URL of the bootstrap realm, ends in `/`; the default stylesheet lives there. */
   baseURL: string;
   iconURL?: string | null;
-  /** The language of its pages: `de`, `pt-BR`. */
+  /** The language of the realm's pages, such as `de` or `pt-BR`. */
   lang?: string;
   /** Absolute URL of the stylesheet that replaces the default one. */
   stylesheet?: string | null;

@@ -5,14 +5,14 @@ export function resolveURL(href: string, base: string): string | null {
   return URL.parse(href, base)?.href ?? null;
 }
 
-/** Resolved references by their base. A card's links are resolved for its templates, its checks and its
- * search document, and parsing a URL is slow. */
+/** A cache of resolved URLs, by base. Templates, checks and the search document resolve the same links
+ * of a card, and parsing a URL is slow. */
 const resolved = new Map<string, Map<string, string | null>>();
 const MAX_BASES = 100;
 
 /**
  * The normalized URL of the card that `href` names, resolved against `base`: absolute, without `.json`,
- * query and hash. A folder stands for its `index`.
+ * query and hash. A folder's URL names its `index` card.
  */
 export function resolveCardURL(href: string, base: string): string | null {
   let known = resolved.get(base);
@@ -32,7 +32,7 @@ function cardURL(href: string, base: string): string | null {
   return `${url.origin}${path}${path.endsWith("/") ? "index" : ""}`;
 }
 
-/** The URL of a card's page: for a folder's `index` it is the folder. */
+/** The URL of a card's page: for a folder's `index` it is the folder's URL. */
 export function pageURL(url: string): string {
   return url.replace(/\/index$/, "/");
 }
@@ -44,7 +44,7 @@ function inOneSpelling(segment: string): string {
     return encodeURIComponent(decodeURIComponent(segment))
       .replaceAll(/%(?:3A|40|24|26|2B|2C|3B|3D|5B|5D|7C|5E)/g, decodeURIComponent);
   } catch {
-    // The escapes are not valid UTF-8, so the URL leads to no file.
+    // The escapes are not valid UTF-8, so no file has this URL.
     return segment;
   }
 }

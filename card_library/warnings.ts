@@ -1,6 +1,6 @@
-/** A fault that doesn't keep a card from being rendered, for its author. */
+/** A warning for a card's author: the card can be rendered, but its document has a fault. */
 export interface Warning {
-  /** The key that it is about, as a path in the card's document: `author`, `films.2`. */
+  /** The faulty key, as a path in the card's document: `author`, `films.2`. */
   key: string;
   message: string;
 }

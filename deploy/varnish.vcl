@@ -1,13 +1,13 @@
-# Varnish 7 as an edge or as a CDN's stand-in: docs/operations/edge.md. Start it with
+# Varnish 7 as an edge, or in place of a CDN in tests: docs/operations/edge.md. Start it with
 #
 #   varnishd -f /srv/realms/server/deploy/varnish.vcl -a :6081
 #       -p http_gzip_support=off -p http_range_support=off
 #
 # Replicas compress and answer ranges themselves.
 #
-# It keeps what the replicas say for as long as they say (REALM_EDGE_SECONDS), and purges what
-# `manage.py listen_file_changes --purge-edge` tells it to. It has no TLS: what ends that before it must set Host,
-# X-Forwarded-For and X-Forwarded-Proto, and nobody else may reach it.
+# Varnish caches an answer for the time that the replica states (REALM_EDGE_SECONDS). It purges the keys that
+# `manage.py listen_file_changes --purge-edge` sends. It has no TLS: the proxy that terminates TLS before it must
+# set Host, X-Forwarded-For and X-Forwarded-Proto, and nothing else may reach Varnish.
 vcl 4.1;
 
 import std;
@@ -18,14 +18,14 @@ backend default {
     .port = "8000";
 }
 
-# Where the purger runs.
+# The addresses from which the purger may send bans.
 acl purgers {
     "localhost";
 }
 
 sub vcl_recv {
     if (req.method == "BAN") {
-        # What ends TLS on the same host is local too, and says X-Forwarded-Proto of visitors.
+        # A TLS proxy on the same host has a local address, too, but sets X-Forwarded-Proto.
         if (client.ip !~ purgers || req.http.X-Forwarded-Proto) {
             return (synth(403, "Not a purger"));
         }
@@ -37,7 +37,7 @@ sub vcl_recv {
         }
         return (synth(200, "Banned"));
     }
-    # What isn't a plain read is never answered from the cache, as in deploy/nginx.conf.
+    # Only plain reads are answered from the cache, as in deploy/nginx.conf.
     if ((req.method != "GET" && req.method != "HEAD")
         || req.url ~ "\?" || req.url ~ "^/_"
         || req.http.Authorization || req.http.Cookie || req.http.Range || req.http.If-Range
@@ -53,7 +53,7 @@ sub vcl_recv {
 sub vcl_hash {
     hash_data(req.url);
     hash_data(req.http.Host);
-    # Not all that decides an answer is named by Vary: the scheme is a part of the realm's URL.
+    # The replicas' Vary doesn't name the scheme, but the scheme is a part of the realm's URL.
     hash_data(req.http.X-Forwarded-Proto);
     hash_data(req.http.Accept);
     hash_data(req.http.Accept-Encoding);
@@ -61,7 +61,7 @@ sub vcl_hash {
 }
 
 sub vcl_backend_fetch {
-    # For how long the answer is on its way counts too.
+    # The time of the request, from which the age of the answer is counted.
     set bereq.http.X-Asked-At = std.time2real(now, 0.0);
 }
 
@@ -85,7 +85,7 @@ sub vcl_backend_response {
 
 sub vcl_synth {
     if (req.method == "BAN" && resp.status == 200) {
-        # The receipt.
+        # The purger reads from this header that the ban was done.
         set resp.http.X-Purged = req.http.X-Purge-Number;
     }
     set resp.http.Cache-Control = "no-store";

@@ -1,4 +1,4 @@
-"""The demo: a fleet on one machine, from an empty database to pages that are provably fresh.
+"""The demo: starts a fleet on one machine, publishes realms, and checks that pages are current.
 
 Two replicas (each two web workers and a sidecar) and a Celery worker run under supervisord. Each
 step prints one line with its measurement. The demo ends at the first step that fails. With

@@ -3,10 +3,10 @@
     cd CLONE_OF_THE_RELEASE
     .venv/bin/python PATH_TO/script/dump_release.py tests/db/data/NAME.tar.gz
 
-`script/release_content.py` fills the database before. The archive has `database.sql`, which psql
-can load, and `blobs/`. The embedded Postgres has no pg_dump. So the schema is what the release's
-own migrations say to an empty database, and the data is what COPY says of each table. Nothing of
-the release is needed but its settings, so this runs in any.
+Run `script/release_content.py` first: it fills the database. The archive has `database.sql`, which
+psql can load, and `blobs/`. The embedded Postgres has no pg_dump. So this script records the
+statements of the release's migrations on an empty database, and reads each table with COPY. It uses
+only the settings of the release, so it runs in every release.
 """
 
 import io
@@ -23,9 +23,9 @@ import django
 from django.conf import settings
 from django.db import connection, transaction
 
-#: How the statements of a schema begin. Others change rows, and COPY says how these are in the end.
+#: Statements that change the schema begin so. Others change rows, which COPY reads.
 _SCHEMA = ("CREATE", "ALTER", "DROP", "COMMENT", "DO")
-#: A dump with more than this has no place in a repository.
+#: A larger dump is refused, because the dump is committed to the repository.
 LARGEST_BYTES = 200 * 1024
 
 
@@ -35,9 +35,9 @@ def main() -> None:
         sys.exit(__doc__)
     target = Path(sys.argv[1])
     django.setup()
-    # The data first, because the schema comes from another database.
+    # The data is read first, because `schema` connects to another database.
     with transaction.atomic(), connection.cursor() as cursor:
-        # Processes of the release may be running: all tables are read as of one moment.
+        # Processes of the release may write meanwhile, so all tables are read in one snapshot.
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         data = [*copied(cursor), *sequences(cursor)]
     sql = "\n".join(["SET check_function_bodies = false;", *schema(), *data, ""])
@@ -53,14 +53,14 @@ def main() -> None:
 
 
 def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    """Adds a file, as always of the same date and owner."""
+    """Adds a file to the archive, always with the same date and owner."""
     info = tarfile.TarInfo(name)
     info.size = len(data)
     archive.addfile(info, io.BytesIO(data))
 
 
 def schema() -> list[str]:
-    """The statements with which the release's migrations change an empty database's schema."""
+    """The statements by which the release's migrations create the schema in an empty database."""
     said: list[str] = []
 
     def keep(execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
@@ -78,7 +78,7 @@ def schema() -> list[str]:
 
 
 def copied(cursor: Any) -> list[str]:
-    """Each table's rows in COPY's text format. No trigger or foreign key has a say as they load."""
+    """COPY statements with each table's rows. Triggers and foreign keys are off while they load."""
     parts = ["SET session_replication_role = replica;"]
     for table in sorted(connection.introspection.table_names(cursor)):
         columns = ", ".join(
@@ -93,7 +93,7 @@ def copied(cursor: Any) -> list[str]:
 
 
 def sequences(cursor: Any) -> list[str]:
-    """Statements that make each sequence go on where it is."""
+    """Statements that set each sequence to its current value."""
     cursor.execute(
         "SELECT quote_ident(sequencename), last_value FROM pg_sequences"
         " WHERE schemaname = current_schema() AND last_value IS NOT NULL ORDER BY 1"

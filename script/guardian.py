@@ -1,8 +1,8 @@
 """Runs a program so that it leaves no process behind, however it is stopped.
 
-The program runs in a child. The parent adopts every orphan of the child and ends them all when the
-child has ended. If the parent is killed, the kernel signals the child, which then ends the
-processes itself. Processes are left only if both are killed at the same instant.
+The program runs in a child process. The parent adopts every orphan of the child and ends all
+orphans when the child has ended. If the parent is killed, the kernel signals the child, and the
+child ends the processes. Processes remain only if both are killed at the same instant.
 """
 
 import atexit
@@ -24,7 +24,7 @@ GRACE_SECONDS = 20
 def guarded(program: Callable[[], int], shared: Callable[[psutil.Process], bool]) -> int:
     """Runs `program` in a child, ends all its processes, and returns its exit status.
 
-    `shared` says whether other programs may be using a process. Such a process is not ended.
+    `shared` says whether other programs may use a process. `guarded` doesn't end such a process.
     """
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     sys.stdout.flush()

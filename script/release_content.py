@@ -6,8 +6,8 @@
     .venv/bin/python PATH_TO/script/release_content.py
     .venv/bin/python PATH_TO/script/dump_release.py PATH_TO/tests/db/data/COMMIT.tar.gz
 
-It asks a replica of that release, and uses commands and endpoints that all releases have.
-`tests/db/storage/test_migrating.py` knows what is made here.
+It starts a replica of that release, and uses only commands and endpoints that all releases have.
+`tests/db/storage/test_migrating.py` checks the content that this script makes.
 """
 
 import json
@@ -61,7 +61,7 @@ get_user_model().objects.get(username="ghost").delete()
 
 
 def main() -> None:
-    """Makes users, realms, publications, rights, jobs, and what each of these leaves behind."""
+    """Makes users, realms, publications, permissions and jobs, and deletes a realm and a user."""
     # The first import of the settings reads the environment.
     from settings import DATA_DIR
     from settings.processes import celery_worker, replica
@@ -85,12 +85,12 @@ def main() -> None:
 
 
 def finished(folder: Path) -> None:
-    """A site that was published twice, a private realm, and one that is gone."""
+    """Makes a site that was published twice, a private realm, and a deleted realm."""
     files = {
         "person.tsx": PERSON, "post.tsx": POST, "index.json": post("old bytes"),
         "ada.json": card("person", "Person", {"name": "Ada"}, {}),
         "notes/one.txt": "the first note",
-        # More than a row of the database takes: it goes to the blob storage.
+        # Too large for a row of the database, so it is stored in the blob storage.
         "big.bin": "0123456789" * 7000,
     }  # fmt: skip
     imported(folder / "ada", ADAS, files, "--public")
@@ -104,13 +104,13 @@ def finished(folder: Path) -> None:
 
 
 def waiting(folder: Path) -> None:
-    """A publication whose pages nobody has rendered."""
+    """Makes a publication whose pages are not rendered, because no worker runs."""
     imported(folder / "ada", ADAS, {"index.json": post("bytes that wait")})
     manage("publish_realm", ADAS, SITE, "--no-wait")
 
 
 def rights(port: int) -> None:
-    """Rights of one user, of all who are signed in, and of a user who will be gone."""
+    """Grants read access to one user, to all signed-in users, and to one who is deleted later."""
     given = {BENS: ("ben", {"@cyn:localhost": ["read"], "@ghost:localhost": ["read"]}),
              ADAS: ("ada", {"users": ["read"]})}  # fmt: skip
     for realm, (owner, permissions) in given.items():
@@ -119,7 +119,7 @@ def rights(port: int) -> None:
 
 
 def realm_token(port: int, name: str, realm: str) -> str:
-    """What a client of a user is given for a realm."""
+    """The token that the replica gives to a user for a realm."""
     from django.conf import settings
 
     claims = {"user": f"@{name}:localhost", "sessionRoom": "", "exp": int(time.time()) + 600}
@@ -131,7 +131,7 @@ def realm_token(port: int, name: str, realm: str) -> str:
 
 
 def card(module: str, name: str, attributes: Any, links: dict[str, str]) -> str:
-    """A card instance's file."""
+    """The JSON file of a card."""
     relationships = {key: {"links": {"self": link}} for key, link in links.items()}
     adopts = {"adoptsFrom": {"module": f"./{module}", "name": name}}
     data = {"attributes": attributes, "relationships": relationships, "meta": adopts}
@@ -139,12 +139,12 @@ def card(module: str, name: str, attributes: Any, links: dict[str, str]) -> str:
 
 
 def post(body: str) -> str:
-    """The front page of the site."""
+    """The JSON file of the site's front page."""
     return card("post", "Post", {"title": "Home", "body": body}, {"author": "./ada"})
 
 
 def imported(folder: Path, realm: str, files: dict[str, str], *options: str) -> None:
-    """Writes files to a folder, and has the realm hold what is in it."""
+    """Writes files to a folder and imports the folder into a realm."""
     for path, text in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
@@ -166,13 +166,13 @@ def start(process: Any) -> "subprocess.Popen[bytes]":
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """Ends a process in good order."""
+    """Terminates a process and waits for its end."""
     process.terminate()
     process.wait()
 
 
 def ask(port: int, method: str, url: str, token: str = "", body: Any = None) -> str:
-    """What the replica answers to a public URL. Raises OSError for an error."""
+    """Requests a public URL from the replica and returns the body. Raises OSError for an error."""
     host, _, path = url.partition("://")[2].partition("/")
     headers = {"Host": host, "Accept": "*/*", "Authorization": token}
     kind = {"Content-Type": "application/vnd.api+json"} if body is not None else {}
@@ -195,7 +195,7 @@ def wait_for(port: int) -> None:
                 raise
             time.sleep(0.1)
         else:
-            # The sidecar tells workers of the replica: renders wait for that.
+            # Renders start only when the sidecar has registered the replica for the workers.
             time.sleep(2)
             return
 

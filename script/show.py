@@ -115,7 +115,7 @@ class Show:
             say(f"{sum(len(page) for page in pages) / 1024:.0f} KiB of HTML")
 
     def change_one_card(self, example: str, path: str) -> None:
-        """Changes a card on a. Measures when b serves it, and when both serve it published."""
+        """Changes a card on replica a. Measures when b serves it, and when both serve its page."""
         source = self._source(example) + path
         page = self._site(example) + path.removesuffix(".json")
         with self._step("both replicas answer from their caches, on every web worker") as say:
@@ -138,7 +138,7 @@ class Show:
         self._see_pages(example, page, mark, generation, published_at)
 
     def lose_a_sidecar(self, example: str, path: str) -> None:
-        """Kills b's sidecar just before a publish. b may then be slower, but not staler."""
+        """Kills b's sidecar just before a publish. b may become slower, but not staler."""
         source, site = self._source(example) + path, self._site(example)
         page, published = site + path.removesuffix(".json"), site + path
         mark = f"without a sidecar at {time.time_ns()}"
@@ -149,7 +149,7 @@ class Show:
             generation = self._publish(example)
             committed = time.monotonic()
             say(f"generation {generation}")
-        with self._step("a read on b pinned to that generation gets its bytes at once") as say:
+        with self._step("a read on b that asks for that generation gets its bytes at once") as say:
             pin = {"X-Realm-Min-Generation": str(generation)}
             began = time.monotonic()
             if mark not in self._ask("b", published, SOURCE, pin).body.decode():
@@ -230,7 +230,7 @@ class Show:
         return answer
 
     def _change(self, url: str, mark: str) -> None:
-        """Puts a mark into a card's summary, as an editor would: reads, changes, writes."""
+        """Reads a card, puts a mark into its summary, and writes the card."""
         from realms.access.auth import realm_token
 
         realm_url = "/".join(url.split("/")[:5]) + "/"
@@ -300,7 +300,8 @@ class Show:
         method: str = "GET",
         body: bytes | None = None,
     ) -> Answer:
-        """Requests a public URL from one replica on a new connection, so any worker may answer."""
+        """Requests a public URL from a replica, on a new connection, so any web worker may
+        answer."""
         parts = urlsplit(url)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         sent = {"Host": parts.netloc, "Accept": accept, **(headers or {})}

@@ -44,7 +44,7 @@ class Supervisor:
         return self
 
     def start(self) -> None:
-        """Starts all processes, without waiting for them to be up."""
+        """Starts all processes. Doesn't wait until they serve."""
         path = Path(self._folder.name) / "supervisord.conf"
         with path.open("w") as file:
             self._configuration.write(file)
@@ -70,7 +70,7 @@ class Supervisor:
     def kill(self, program: str) -> None:
         """Kills a process with SIGKILL and prevents its restart until `release`."""
         self._control.signalProcess(program, "KILL")
-        # Between the kill and the restart there is no process to stop, and stopProcess fails.
+        # stopProcess fails between the kill and the restart, because there is no process to stop.
         while self._control.getProcessInfo(program)["statename"] != "STOPPED":
             with suppress(xmlrpc.client.Fault):
                 self._control.stopProcess(program)

@@ -1,8 +1,8 @@
-"""What hatchling asks while it builds a wheel: the requirements and the files outside packages.
+"""Hooks of hatchling for the wheel: they add the requirements and the files outside the packages.
 
-The TypeScript goes to `settings/typescript/` in the wheel. That folder has the shape of the clone's
-root, so paths between its files are the same in both. The npm packages are in it too, as far as
-the prerenderer loads them: an installation fetches nothing when it runs.
+The TypeScript goes to `settings/typescript/` in the wheel. That folder is laid out as the root of
+the clone, so relative paths are the same in both. It also has the npm files that the prerenderer
+loads, so that an installation needs no download when it runs.
 """
 
 import json
@@ -19,12 +19,12 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 _TARGET = "settings/typescript"
 _IMPORT_MAP = "reindex/deno/import_map.json"
 _SOURCES = ("deno.json", "deno.lock", "card_library/*", "reindex/deno/*")
-#: What a package must be accompanied by where it is given to others.
+#: The files of an npm package that must be distributed with its code.
 _PAPERS = ("package.json", "LICENSE*")
 
 
 class Requirements(MetadataHookInterface):
-    """The dependencies are the lines of requirements.txt."""
+    """Makes the lines of requirements.txt the dependencies of the wheel."""
 
     def update(self, metadata: dict[str, Any]) -> None:
         """Adds the dependencies to the project's metadata."""
@@ -34,11 +34,10 @@ class Requirements(MetadataHookInterface):
 
 
 class TypeScript(BuildHookInterface[Any]):
-    """Adds the files outside the packages, for Deno."""
+    """Adds the files that Deno needs, which are outside the Python packages."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Tells the builder which files go where. An editable installation is a clone, and has
-        them already."""
+        """Tells the builder which files go where. Editable installations use the clone's files."""
         if version == "editable":
             return
         root = Path(self.root)
@@ -55,8 +54,8 @@ def sources(root: Path) -> list[Path]:
 
 
 def loaded(root: Path) -> list[Path]:
-    """The files of npm packages that the prerenderer loads. Each is complete: it imports others by
-    their names only."""
+    """The files of npm packages that the prerenderer loads. None of them imports a file of its own
+    package: they import other packages by name."""
     imports: dict[str, str] = json.loads((root / _IMPORT_MAP).read_text())["imports"]
     folder = (root / _IMPORT_MAP).parent
     # Not resolve(): Deno's folders of packages are symbolic links.
@@ -64,7 +63,7 @@ def loaded(root: Path) -> list[Path]:
 
 
 def papers(root: Path) -> list[Path]:
-    """The licences of those packages, and what they say of themselves."""
+    """The licences and package.json files of the npm packages that the wheel has files of."""
     names = {re.match(r"[^/@]+|@[^/]+/[^/]+", _inside(path, root)) for path in loaded(root)}
     folders = [root / "node_modules" / name[0] for name in names if name]
     found = (path for folder in folders for paper in _PAPERS for path in folder.glob(paper))
@@ -76,7 +75,7 @@ def _inside(path: Path, root: Path) -> str:
 
 
 def _install(root: Path) -> None:
-    """Does what `script/bootstrap` does in a clone: a source archive has no npm packages."""
+    """Installs the npm packages, which a source archive lacks, as `script/bootstrap` does."""
     environment = {
         "DENO_TLS_CA_STORE": "mozilla,system",
         "DENO_NO_UPDATE_CHECK": "1",

@@ -1,4 +1,4 @@
-"""Fixtures. The database is a real Postgres: the embedded one, or what DATABASE_URL names."""
+"""Fixtures of all tests. The database is the embedded Postgres or the one in DATABASE_URL."""
 
 import os
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ from reindex.reading import modules
 from tests.support import make
 from tests.support.web import Web, served, vouch
 
-#: What migrations put there, and no test changes; and JavaScript, which is kept by what it was made
-#: from: making that of the card library takes longer than most tests.
+#: Tables that keep their rows after a test. Migrations fill the first three, and no test changes
+#: them. Transpiled JavaScript is stored by the hash of its source, and making it takes long.
 KEPT_TABLES = {
     "django_migrations",
     "django_content_type",
@@ -28,8 +28,8 @@ KEPT_TABLES = {
     "realms_transpiledmodule",
 }
 
-# The same examples each time, so that a run says something of the code and not of chance;
-# HYPOTHESIS_PROFILE=long looks for new and more ones, and makes what it finds small.
+# By default Hypothesis tries the same examples in each run, so that only changes of the code change
+# the result. HYPOTHESIS_PROFILE=long tries more and random examples, and shrinks those that fail.
 settings.register_profile(
     "short",
     derandomize=True,
@@ -49,7 +49,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever touches neither a database nor other processes is of the unit tier."""
+    """Marks every test as `unit` that uses neither a database nor other processes."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         marked = any(item.get_closest_marker(name) for name in ("django_db", "cluster", "services"))
@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _empty_tables(self: TransactionTestCase) -> None:
-    """Deletes every row that a test committed: ten times as quick as Django's TRUNCATE of all."""
+    """Deletes every row that a test committed. This is ten times as fast as Django's TRUNCATE."""
     with connection.cursor() as cursor:
         tables = set(connection.introspection.table_names(cursor)) - KEPT_TABLES
         cursor.execute(
@@ -71,7 +71,7 @@ def _empty_tables(self: TransactionTestCase) -> None:
         )
         filled = [name for (name,) in cursor.fetchall()]
         if filled:
-            # Neither foreign keys nor our own triggers have a say here.
+            # The role `replica` switches off foreign keys and the project's triggers.
             cursor.execute(
                 sql.SQL("BEGIN; SET LOCAL session_replication_role = replica; {}; COMMIT").format(
                     sql.SQL("; ").join(
@@ -81,15 +81,15 @@ def _empty_tables(self: TransactionTestCase) -> None:
             )
 
 
-# Whoever asks for the test database gets it: pytest-django would leave the installation's own in
-# place where none of the tests that are run has its mark.
+# A test that asks for the database always gets the test database. By default pytest-django keeps
+# the installation's own database if none of the selected tests has the mark `django_db`.
 pytest_django.fixtures._get_databases_for_setup = lambda items: ({DEFAULT_DB_ALIAS}, set())
 TransactionTestCase._fixture_teardown = _empty_tables  # type: ignore[attr-defined]
 
 
 @pytest.fixture
 def nothing_transpiled(transactional_db: None) -> Iterator[None]:
-    """No JavaScript is known, not even the card library's; and none of the test's own is kept."""
+    """Deletes all transpiled JavaScript, even the card library's, before and after the test."""
     TranspiledModule.objects.all().delete()
     yield
     TranspiledModule.objects.all().delete()
@@ -97,7 +97,7 @@ def nothing_transpiled(transactional_db: None) -> Iterator[None]:
 
 @pytest.fixture
 def owner(transactional_db: None) -> Any:
-    """The user ada, who owns what `realm` makes."""
+    """The user ada, who owns the realm of `source`."""
     return make.user("ada")
 
 
@@ -115,7 +115,7 @@ def source(owner: Any) -> Any:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
-    """What would have gone to the broker, as (task name, delay); nothing goes there."""
+    """Collects messages, as (task name, delay), in place of sending them to the broker."""
 
     kept: list[tuple[str, float]] = []
 
@@ -129,7 +129,8 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
 @pytest.fixture
 def web(transactional_db: None, sent: Any) -> Iterator[Web]:
     """The application behind a socket, on the test's own database, with empty caches."""
-    # A generation is reached once only in the life of a database; here every test begins one.
+    # Forget modules by generation: in production a generation occurs once, but each test starts
+    # anew.
     modules.forget_modules()
     renderers.shutdown()
     with served() as running:
@@ -138,11 +139,11 @@ def web(transactional_db: None, sent: Any) -> Iterator[Web]:
 
 @pytest.fixture
 def live(web: Web) -> None:
-    """Makes the caches of `web` answer, as they do beside a live sidecar."""
+    """Makes the board of `web` live, as a sidecar does, so that its caches answer."""
     vouch()
 
 
 @pytest.fixture
 def client() -> Client:
-    """Django's test client, asking the public origin: the admin is nowhere else."""
+    """Django's test client for the public origin, where the admin is."""
     return Client(headers={"host": "localhost:4201"})

@@ -1,4 +1,4 @@
-"""The project's settings, with the tests' own data beside whatever else runs in this clone."""
+"""The project's settings for tests, with a board, blobs and a seed of the tests' own."""
 
 import os
 import tempfile

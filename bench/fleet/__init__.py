@@ -1,5 +1,5 @@
-"""Measurements for docs/scale.md: what saturates first when one machine no longer does.
+"""Measurements for docs/scale.md: which part of a large fleet saturates first.
 
-Each module measures one thing on a Postgres of its own, prints tables, and says how it measured.
+Each module measures one part on a Postgres of its own, and prints its docstring and tables.
 `script/bench fleet NAME` runs one of them.
 """

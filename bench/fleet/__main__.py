@@ -1,4 +1,4 @@
-"""Measures what saturates first with many replicas, many files and many publishes.
+"""Measures which part saturates first with many replicas, many files and many publishes.
 
 usage: script/bench fleet NAME [--quick] [OPTIONS]; the NAME is a module of this folder.
 """

@@ -1,10 +1,9 @@
-"""Measures what one replica, one write, one publish and one row cost, and multiplies.
+"""Measures the cost of a replica, a write, a publish and a row, and computes the cost of a fleet.
 
-The unit costs are of the project's own functions on a Postgres of the measurement's own. Processor
-time is that of the server process behind the connection; a busy machine distorts it less than
-elapsed time. WAL is counted as written; a standby and an archive get the same bytes. The last table
-computes a fleet from these by the formulas that stand in it; `--wake` is measured by `script/bench
-fleet notify`.
+The unit costs are those of the project's own functions on a new Postgres. Processor time is that of
+the server process behind the connection, because a busy machine distorts elapsed time more. WAL is
+counted as written; a standby and an archive get the same bytes. The last table computes a fleet by
+the formulas in its first column. `script/bench fleet notify` measures the value for `--wake`.
 """
 
 import argparse
@@ -67,7 +66,8 @@ def main() -> int:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one action: the server's processor time (s), WAL (bytes), statements, time (s)."""
+    """The cost of an action: the server's processor time (s), WAL (bytes), statements, times
+    (s)."""
 
     cpu: float
     wal: float
@@ -162,8 +162,8 @@ def cost(
     first: Callable[[], object] | None = None,
     pid: int | None = None,
 ) -> Cost:
-    """What an action costs; `first` comes before each and isn't counted. `pid` is the server's
-    process for it, if it isn't Django's connection's."""
+    """Measures the mean cost of an action. `first` runs before each action and isn't counted. `pid`
+    is the server's process for the action, by default that of Django's connection."""
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
@@ -175,7 +175,7 @@ def cost(
         with CaptureQueriesContext(connection) as captured:
             action()
         cpu, wal, seconds = 0.0, 0, []
-        # A processor's time is told in steps of 10 ms: the actions between are told together.
+        # The kernel counts processor time in steps of 10 ms, so all actions are counted together.
         if first is None:
             began, at = sum(process.cpu_times()[:2]), _wal(cursor)
             seconds = timed(action, repeat)
@@ -196,7 +196,7 @@ def _wal(cursor: Any) -> int:
 
 
 def sizes() -> dict[str, int]:
-    """The size of each table with its indexes, without the space that a VACUUM gives back."""
+    """The size of each table with its indexes after a VACUUM."""
     from django.db import connection
 
     with connection.cursor() as cursor:
@@ -212,8 +212,8 @@ def sizes() -> dict[str, int]:
 
 
 def fleet_pages(replicas: int, options: argparse.Namespace) -> tuple[str, str, str]:
-    """With so many replicas that report: the time of the admin's start page's matrix, that of the
-    metrics, and the size of the table of applied generations."""
+    """Measures with this many reporting replicas: the time of the matrix on the admin's start page,
+    the time of the metrics, and the size of the table of applied generations."""
     from django.db import connection
     from django.utils import timezone
 
@@ -248,7 +248,7 @@ def fleet_pages(replicas: int, options: argparse.Namespace) -> tuple[str, str, s
 def computed(
     unit: dict[str, Cost], pages: list[tuple[str, str, str]], options: argparse.Namespace
 ) -> None:
-    """What fleets need, by the formulas in the first column."""
+    """Prints what fleets need, computed by the formulas in the first column."""
     rate = options.publishes / DAY
     peak = rate * options.peak
     events = peak * (1 + options.writes)

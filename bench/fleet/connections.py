@@ -1,9 +1,10 @@
-"""Counts the connections of a replica and of a worker, and compares PgBouncer with none.
+"""Counts the connections of a replica and of a worker, with and without PgBouncer.
 
 One replica with two web processes answers many clients at once: misses, listings, writes and
-publishes. Its connections are counted as the server sees them. Then the same with PgBouncer in
-transaction mode in DATABASE_URL, and a direct LISTEN_DATABASE_URL: the clients of PgBouncer are
-counted, and its connections to the server. Last, what an idle connection costs the server.
+publishes. Its connections are counted on the Postgres server. Then the measurement is repeated with
+a PgBouncer in transaction mode in DATABASE_URL and a direct LISTEN_DATABASE_URL, and counts
+PgBouncer's clients and its connections to the server. Last, it measures what an idle connection
+costs the server.
 """
 
 import argparse
@@ -70,7 +71,7 @@ def main() -> int:
 def replica(
     server: Server, folder: Path, url: str, options: argparse.Namespace, bouncer: str | None
 ) -> list[str]:
-    """What one replica needs with a DATABASE_URL: connections, clients, latencies."""
+    """Measures one replica with a DATABASE_URL: connections, clients of PgBouncer, latencies."""
     from tests.support.cluster import cluster
 
     told = {
@@ -78,7 +79,7 @@ def replica(
         "PGAPPNAME": "replica", "REALM_LOG_LEVEL": "ERROR",
     }  # fmt: skip
     with cluster(folder, 1, **told) as fleet:
-        time.sleep(3)  # the sidecar has reported
+        time.sleep(3)  # time for the sidecar to report
         rest = _connections(server)
         target = fleet.replicas[0]
         taken: list[float] = []
@@ -119,7 +120,7 @@ def _publish(target: Any) -> None:
 
 
 def _wait_rendered() -> None:
-    """Waits until the worker has rendered what was published last."""
+    """Waits until the worker has rendered the latest publication."""
     from realms.models import Realm
     from reindex.models import IndexHead
 
@@ -146,7 +147,7 @@ def _clients(bouncer: str) -> str:
 
 @contextmanager
 def pgbouncer(server: Server, pool: int) -> Iterator[str]:
-    """The URL of a PgBouncer in transaction mode before a server."""
+    """Runs a PgBouncer in transaction mode before a server, and yields its URL."""
     port = free_port()
     folder = server.folder.parent / "pgbouncer"
     folder.mkdir()
@@ -183,7 +184,7 @@ def pgbouncer(server: Server, pool: int) -> Iterator[str]:
 
 
 def idle(server: Server, counts: list[int]) -> None:
-    """What connections that do nothing cost the server."""
+    """Measures what idle connections cost the server."""
     rows = []
     for count in counts:
         opened: list[float] = []

@@ -1,4 +1,4 @@
-"""How the measurements say what they found: medians with their spread, in tables."""
+"""Prints the results of the measurements as tables of medians and their spread."""
 
 import os
 import statistics
@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-#: Without a terminal the tables may be wide.
+#: If the output isn't a terminal, tables may have 160 columns.
 CONSOLE = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def quantile(values: Iterable[float], share: float) -> float:
-    """The value that this share of all doesn't exceed. Raises ValueError without values."""
+    """The quantile of some values, such as 0.99. Raises ValueError if there are no values."""
     ordered = sorted(values)
     if not ordered:
         raise ValueError("there are no values")
@@ -30,7 +30,7 @@ def spread(values: Sequence[float], unit: float = 1, digits: int = 2) -> str:
 
 
 def shares(values: Sequence[float], unit: float = 1000, digits: int = 1) -> str:
-    """`p50 / p99 / highest` of single measurements; by default from seconds to milliseconds."""
+    """`p50 / p99 / highest` of single measurements, multiplied by `unit`."""
     if not values:
         return "-"
     found = (quantile(values, 0.5), quantile(values, 0.99), max(values))
@@ -38,7 +38,7 @@ def shares(values: Sequence[float], unit: float = 1000, digits: int = 1) -> str:
 
 
 def timed(action: Callable[[], object], repeat: int) -> list[float]:
-    """How long each of some calls took. Unit: seconds."""
+    """Calls a function `repeat` times and returns the time of each call. Unit: seconds."""
     taken = []
     for _ in range(repeat):
         began = time.perf_counter()
@@ -48,7 +48,7 @@ def timed(action: Callable[[], object], repeat: int) -> list[float]:
 
 
 def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Prints a table, with the machine's load: other work changes what is measured."""
+    """Prints a table, with the machine's load, because other work changes the figures."""
     load = os.getloadavg()[0]
     made = Table(title=f"{title}\n{os.cpu_count()} cores, load {load:.1f}", title_justify="left")
     for number, heading in enumerate(headings):
@@ -59,5 +59,5 @@ def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]])
 
 
 def say(text: str) -> None:
-    """Prints how something was measured."""
+    """Prints a dim text, for example a note on a measurement."""
     CONSOLE.print(text, style="dim")

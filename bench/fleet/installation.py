@@ -1,4 +1,4 @@
-"""An installation of a measurement's own: its tables on a server, and a folder for its data."""
+"""Makes a new installation for a measurement: tables on a server, and a data folder."""
 
 import os
 import tempfile
@@ -13,8 +13,8 @@ ORIGIN = "http://localhost:4201"
 
 @contextmanager
 def installation(server: Server, **environment: str) -> Iterator[Path]:
-    """Sets Django up for a server's database and makes its tables. The answer is the data folder.
-    Once a process: Django can be set up only once."""
+    """Sets up Django for a server's database, makes the tables, and yields the data folder. A
+    process can call this only once, because Django can be set up only once."""
     with tempfile.TemporaryDirectory(prefix="realm-scale-") as folder:
         os.environ |= {
             "DJANGO_SETTINGS_MODULE": "settings",

@@ -1,7 +1,7 @@
-"""A network of this machine whose packets are late and sometimes lost.
+"""A network on this machine that delays all packets and loses some.
 
-Two TUN devices, one in a network namespace, and a process between them that delays each packet and
-drops some: what `tc netem` does, for kernels that were built without it. TCP above it is the
+It has two TUN devices, one of them in a network namespace. A process between them delays each
+packet and drops some, as `tc netem` does, which some kernels lack. TCP over this network is the
 kernel's own, with its retransmissions. Needs root and /dev/net/tun.
 """
 
@@ -32,26 +32,26 @@ _NEW_NETWORK = 0x40000000
 
 @dataclass(frozen=True)
 class Link:
-    """The far end's namespace, and how to change the network."""
+    """A network to a namespace, the far end. Its methods run code there and change the network."""
 
     space: str
     _control: Any
 
     @property
     def within(self) -> tuple[str, ...]:
-        """What starts a command at the far end."""
+        """The words before a command that make it run at the far end."""
         return ("ip", "netns", "exec", self.space)
 
     def set(self, delay: float, loss: float) -> None:
-        """From now on packets are `delay` seconds late in each direction, and a share is lost."""
+        """Sets the delay in each direction (in seconds) and the share of packets that are lost."""
         self._control.send((delay, loss))
 
     def threads(self, count: int) -> ThreadPoolExecutor:
-        """Threads of this process that are at the far end."""
+        """A pool of threads of this process that run at the far end."""
         return ThreadPoolExecutor(count, initializer=enter, initargs=(self.space,))
 
     def call(self, function: Callable[[], T]) -> T:
-        """What a function answers that is called at the far end."""
+        """Calls a function at the far end and returns its result."""
         with self.threads(1) as pool:
             return pool.submit(function).result()
 
@@ -65,7 +65,7 @@ def enter(space: str) -> None:
 
 @contextmanager
 def link() -> Iterator[Link]:
-    """A network that is gone afterwards; without delay and loss until it is told otherwise."""
+    """Makes a network, at first without delay and loss, and removes it after the block."""
     space = f"realm-scale-{os.getpid()}"
     near, far = f"rn{os.getpid()}", "far0"
     _ip("netns", "add", space)
@@ -100,14 +100,14 @@ def _device(name: str) -> int:
 
 
 def _relay(space: str, near: str, far: str, control: Connection) -> None:
-    """Passes packets on until it is killed."""
+    """Forwards packets between the two devices until it is killed."""
     one = _device(near)
     enter(space)
     other = _device(far)
     control.send("ready")
     to = {one: other, other: one}
     delay, loss = 0.0, 0.0
-    # The number keeps packets of one moment in their order.
+    # The count keeps the order of packets that are due at the same moment.
     waiting: list[tuple[float, int, int, bytes]] = []
     count = 0
     while True:
@@ -117,7 +117,7 @@ def _relay(space: str, near: str, far: str, control: Connection) -> None:
             try:
                 os.write(device, packet)
             except OSError:
-                continue  # the device is down or full: lost, as packets are
+                continue  # the device is down or full, so the packet is lost
         pause = max(0, waiting[0][0] - now) if waiting else None
         readable, _, _ = select.select([one, other, control.fileno()], [], [], pause)
         for source in readable:

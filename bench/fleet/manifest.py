@@ -1,10 +1,10 @@
 """Measures a manifest of millions of file versions, and the same rows partitioned by realm.
 
-The tables are the project's, made by its migrations, and all is asked through its own functions.
-Rows are inserted by SQL with triggers off, spread over all realms as time would spread them; a
-fifth of them are closed versions, and each has a small blob, which ten share. Then the rows are
-copied to a table of the same columns, indexes and triggers, partitioned by a hash of the realm,
-which takes the first one's name.
+The project's migrations make the tables, and its own functions are measured. Rows are inserted by
+SQL with triggers off. They are spread over all realms, as if authors had written in all realms at
+once. A fifth of the rows are closed versions. Ten rows share each small blob. Then the rows are
+copied to a table that is partitioned by a hash of the realm, has the same columns, indexes and
+triggers, and replaces the first table.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from bench.fleet.figures import say, shares, spread, table, timed
 from bench.fleet.installation import ORIGIN, installation
 from bench.fleet.postgres import scratch
 
-#: Of a realm's rows, this share are closed versions.
+#: The share of a realm's rows that are closed versions.
 CLOSED = 0.2
 KEPT = 12
 
@@ -56,8 +56,8 @@ INSERT INTO realms_blob (sha256, size, data, stored_at)
 SELECT encode(sha256(n::text::bytea), 'hex'), 300, convert_to(repeat(md5(n::text), 9), 'UTF8'),
     now() - interval '30 days' FROM generate_series(0, %(blobs)s - 1) n
 """
-#: `each` rows of every realm; of these the first `closed` are earlier versions of the paths of the
-#: next `closed`, which were written at generations that publications lie between.
+#: Inserts `each` rows for every realm. The first `closed` rows are earlier versions of the paths of
+#: the next `closed` rows. Their generations lie before and between those of the publications.
 VERSIONS: LiteralString = """
 INSERT INTO realms_fileversion (realm_id, path, sha256, size, created_at, modified_at,
     from_generation, until_generation, closed_at)
@@ -71,7 +71,7 @@ FROM generate_series(0, %(realms)s::bigint * %(each)s - 1) i,
     LATERAL (
         SELECT CASE WHEN place < %(closed)s THEN place ELSE place - %(closed)s END AS path
     ) q,
-    -- Half were closed before the first publication that is kept: nothing shows these any more.
+    -- Half were closed before the first kept publication, so no publication shows them.
     LATERAL (SELECT CASE WHEN path %% 2 = 0 THEN 50000 ELSE 92000 + path %% 4000 END AS until) u
 """
 INDEXES: LiteralString = """
@@ -127,7 +127,7 @@ def _print(found: dict[str, dict[str, str]]) -> None:
 
 
 def fill(options: argparse.Namespace) -> None:
-    """Inserts the rows, then the indexes."""
+    """Inserts the rows, then creates the indexes."""
     from django.db import connection
 
     from tests.support import make
@@ -158,8 +158,8 @@ def fill(options: argparse.Namespace) -> None:
 
 
 def partition(count: int) -> None:
-    """Copies the manifest to a table that is partitioned by a hash of the realm, and puts it in the
-    first one's place. The primary key has to include the realm."""
+    """Copies the manifest to a table that is partitioned by a hash of the realm, and that replaces
+    the first table. The primary key of a partitioned table must include the realm."""
     from django.db import connection
 
     with connection.cursor() as cursor:
@@ -189,7 +189,7 @@ def partition(count: int) -> None:
             if constraint and says.startswith("PRIMARY KEY"):
                 definition = "ALTER TABLE realms_fileversion ADD PRIMARY KEY (realm_id, id)"
             cursor.execute(definition)
-        # The collector deletes by key alone; the primary key begins with the realm.
+        # The garbage collector deletes by id, but the primary key begins with the realm.
         cursor.execute("CREATE INDEX version_by_id ON realms_fileversion (id)")
         for definition in triggers:
             cursor.execute(definition)
@@ -202,11 +202,11 @@ def partition(count: int) -> None:
         cursor.execute("CHECKPOINT")
 
 
-# --- What is measured --------------------------------------------------------------------------
+# --- Measurements ------------------------------------------------------------------------------
 
 
 def measure(options: argparse.Namespace) -> dict[str, str]:
-    """What reads, writes, publishes and the collection cost, by what was done."""
+    """Measures reads, writes, publishes and the garbage collection. Returns figures by name."""
     from realms.content.history import difference
     from realms.content.resolve import resolve
     from realms.housekeeping.garbage import collect_garbage
@@ -305,8 +305,8 @@ def _planning(realm: str, path: str) -> str:
 
 
 def _cpu(action: Callable[[], object], repeat: int) -> str:
-    """The processor time of the server's process for an action: other work stretches it less than
-    a time."""
+    """The mean processor time of the server's process for an action, in ms. Other work on the
+    machine changes it less than elapsed time."""
     from django.db import connection
 
     with connection.cursor() as cursor:

@@ -1,12 +1,12 @@
 """Measures commits that notify, while many connections listen.
 
-Each listener stands for the LISTEN connection of a sidecar: it reads what comes and throws it away,
-so what is measured is the server's part. One more listener reads the payloads and says how long
-after the commit each came. A transaction is a publish's shape: a row, a counter and three
-notifications.
+Each listener is a connection like the LISTEN connection of a sidecar. It discards the notifications
+that it receives, so only the server's part is measured. One more listener reads the payloads and
+measures how long after its commit each arrives. A transaction resembles a publish: it writes a row,
+raises a counter and sends three notifications.
 
-Postgres sends notifications under one lock of the whole server, held from before the commit record
-is written until after. So commits with NOTIFY go one after another, and each wakes all listeners.
+Postgres holds one lock of the whole server while it commits a transaction with notifications. So
+such commits run one after another, and each wakes all listeners.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def main() -> int:
 
 
 def saturated(server: Server, options: argparse.Namespace) -> None:
-    """Commits a second, as many as there can be, with and without NOTIFY."""
+    """Measures the most commits a second, with and without NOTIFY."""
     rows = []
     for listeners in options.listeners:
         for writers in options.writers:
@@ -101,7 +101,7 @@ def saturated(server: Server, options: argparse.Namespace) -> None:
 
 
 def at_rates(server: Server, options: argparse.Namespace) -> None:
-    """Latency of a commit, and from the commit to a listener, at given rates."""
+    """Measures the latency of a commit, and from the commit to a listener, at given rates."""
     rows = []
     for listeners in options.listeners:
         for rate in options.rates:
@@ -123,8 +123,8 @@ def at_rates(server: Server, options: argparse.Namespace) -> None:
 
 
 def pings(server: Server, options: argparse.Namespace) -> None:
-    """What the pings of all sidecars cost, on a channel that all listen to, and on one of each.
-    Their commits write nothing else, so Postgres doesn't wait for the disk."""
+    """Measures the cost of the pings of all sidecars: on one shared channel, and on a channel for
+    each sidecar. The commits write nothing else, so Postgres doesn't wait for the disk."""
     rows = []
     for listeners in filter(None, options.listeners):
         for shared in (True, False):
@@ -178,8 +178,8 @@ def publish(
     rate: float | None = None,
     sent: dict[str, float] | None = None,
 ) -> list[float]:
-    """Transactions of some writers for some time, `rate` a second in all, or as many as can be.
-    The answer has how long each took (seconds). `sent` gets the moment of each commit, by URL."""
+    """Lets writers commit transactions for some time: `rate` a second in total, or as fast as they
+    can. Returns the time of each in seconds. `sent` gets the moment of each commit, by URL."""
     taken: list[float] = []
     end = time.perf_counter() + seconds
 
@@ -212,7 +212,7 @@ def publish(
 
 
 def _ping_all(server: Server, sidecars: int, seconds: float, shared: bool, sent: Any) -> None:
-    """Sends the pings of all sidecars, evenly, by sixteen connections, and counts them."""
+    """Sends the pings of all sidecars at a steady rate on sixteen connections, and counts them."""
     senders = 16
     end = time.perf_counter() + seconds
 
@@ -243,8 +243,8 @@ def _ping_all(server: Server, sidecars: int, seconds: float, shared: bool, sent:
 
 @contextmanager
 def listening(server: Server, count: int, *, own: bool = False) -> Iterator[None]:
-    """Some listening connections, in a process that reads and throws away. With `own` each has a
-    channel of its own for pings."""
+    """Opens `count` listening connections in a process that discards what it reads. With `own` each
+    connection has a channel of its own for pings."""
     if not count:
         yield
         return
@@ -253,7 +253,7 @@ def listening(server: Server, count: int, *, own: bool = False) -> Iterator[None
     process.start()
     try:
         if not ready.wait(120):
-            raise TimeoutError(f"{count} listeners are not there after two minutes")
+            raise TimeoutError(f"{count} listeners do not listen after two minutes")
         yield
     finally:
         ended.set()
@@ -267,7 +267,7 @@ def _listen(server: Server, count: int, own: bool, ready: Event, ended: Event) -
             heartbeat = f"{HEARTBEAT}_{number}" if own else HEARTBEAT
             for channel in (*CHANNELS, heartbeat):
                 connection.execute(SQL("LISTEN {}").format(Identifier(channel)))
-            # Read past psycopg: the bytes are of no interest.
+            # Read the socket directly, because nothing needs the parsed notifications.
             handle = socket.socket(fileno=connection.fileno())
             stack.callback(handle.detach)
             handle.setblocking(False)
@@ -281,7 +281,7 @@ def _listen(server: Server, count: int, own: bool, ready: Event, ended: Event) -
 
 @dataclass
 class Heard:
-    """What one listener heard, and how long after its commit. Unit: seconds."""
+    """The moments of commits and of their notifications at a listener, by URL. Unit: seconds."""
 
     sent: dict[str, float] = field(default_factory=dict)
     came: dict[str, float] = field(default_factory=dict)
@@ -291,7 +291,7 @@ class Heard:
         return [max(0.0, at - self.sent[url]) for url, at in self.came.items() if url in self.sent]
 
     def settle(self) -> None:
-        """Waits for what is still on its way."""
+        """Waits up to 30 s until the notification of every commit has arrived."""
         deadline = time.perf_counter() + 30
         while self.sent.keys() - self.came.keys() and time.perf_counter() < deadline:
             time.sleep(0.05)
@@ -299,7 +299,7 @@ class Heard:
 
 @contextmanager
 def hearing(server: Server) -> Iterator[Heard]:
-    """A listener that reads the payloads."""
+    """Runs a listener that reads the payloads, and yields what it hears."""
     heard, ended = Heard(), threading.Event()
     with server.connect() as connection:
         connection.execute("LISTEN realm_file_changes")

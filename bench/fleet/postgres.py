@@ -1,7 +1,7 @@
-"""A Postgres of a measurement's own: of the runbook's version, with its durability, on a free port.
+"""Runs a new Postgres for a measurement, with fsync on, on a free port.
 
-Debian's binaries are used if they are installed, because the runbook's host 1 has them, and else
-those of the embedded Postgres.
+It uses Debian's binaries if they are installed, because the runbook's host 1 has these. Else it
+uses the binaries of the embedded Postgres.
 """
 
 import os
@@ -24,7 +24,7 @@ import psycopg
 
 @dataclass(frozen=True)
 class Server:
-    """A running server. `folder` has its data; `binaries` are its programs."""
+    """A running Postgres server. `folder` has its data, `binaries` its programs."""
 
     port: int
     folder: Path
@@ -39,7 +39,7 @@ class Server:
         return psycopg.connect(self.url(database), autocommit=True, **options)
 
     def run(self, program: str, *arguments: str) -> None:
-        """Runs one of its programs. Raises subprocess.CalledProcessError."""
+        """Runs one of the server's programs. Raises subprocess.CalledProcessError."""
         run(self.binaries, self.user, program, *arguments)
 
     def start(self, settings: Sequence[str] = ()) -> None:
@@ -71,12 +71,12 @@ def _settings(port: int, more: Sequence[str]) -> list[str]:
 
 
 def run(binaries: Path, user: str | None, program: str, *arguments: str) -> None:
-    """Runs a program of Postgres, as another user if this one is root. Raises
-    subprocess.CalledProcessError."""
+    """Runs a program of Postgres as `user`, if given, because Postgres refuses to run as root.
+    Raises subprocess.CalledProcessError."""
     done = subprocess.run(
         [binaries / program, *arguments],
         user=user,
-        # A started server keeps what it is given.
+        # A started server keeps these files open, so a pipe would never end.
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd="/",
@@ -87,7 +87,7 @@ def run(binaries: Path, user: str | None, program: str, *arguments: str) -> None
 
 
 def default_binaries() -> Path:
-    """The newest of Debian's versions, or the embedded one's."""
+    """The folder of the newest Debian version's programs, or of the embedded Postgres's."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if found:
         return found[-1].parent
@@ -99,7 +99,7 @@ def default_binaries() -> Path:
 
 @contextmanager
 def scratch(*settings: str, binaries: Path | None = None) -> Iterator[Server]:
-    """A new server with all that a server has to keep (fsync), which is gone afterwards."""
+    """Runs a new server with fsync on, and removes it after the block."""
     # SIGTERM becomes SystemExit, so that a measurement ends its processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     programs = binaries or default_binaries()
@@ -112,7 +112,7 @@ def scratch(*settings: str, binaries: Path | None = None) -> Iterator[Server]:
         arguments = ("-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8")
         run(programs, user, "initdb", *arguments, "--no-locale")
         with open(data / "pg_hba.conf", "a") as rules:
-            # The far end of bench/fleet/link.py.
+            # The addresses of the network of bench/fleet/link.py.
             rules.write("host all all 10.97.41.0/30 trust\n")
         server = Server(free_port(), data, programs, user)
         server.start(settings)

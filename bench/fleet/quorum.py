@@ -1,9 +1,10 @@
-"""Measures a worker on a RabbitMQ quorum queue, beside one on a classic queue.
+"""Compares a worker on a RabbitMQ quorum queue with a worker on a classic queue.
 
 Each kind has a virtual host of its own, which is removed afterwards, one replica, and a worker with
-two processes. The sweeper comes once a minute: what takes less was asked for by a message. Measured
-is the time from a publish until its pages are shown, and from a write to a source realm until its
-draft pages are, whose message is a delayed one. Needs RabbitMQ on this machine, and `rabbitmqctl`.
+two processes. The sweeper runs once a minute, so a message started all work that began sooner. The
+figures are the time from a publish until its pages are shown, and from a write to a source realm
+until its draft pages are shown. The message for drafts is a delayed one. Needs RabbitMQ and
+`rabbitmqctl` on this machine.
 """
 
 import argparse
@@ -37,7 +38,7 @@ def main() -> int:
     if shutil.which("rabbitmqctl") is None:
         parser.error("there is no rabbitmqctl here")
     say(str(__doc__))
-    # This process is on no broker: a job of its own would wait for a message that it can't send.
+    # This process has no broker, so it must not enqueue jobs for drafts: it can't send messages.
     with scratch() as server, installation(server, REALM_INDEX_SOURCES="0") as folder:
         rows = []
         for kind in KINDS:
@@ -54,7 +55,7 @@ def main() -> int:
 
 @contextmanager
 def virtual_host(name: str) -> Iterator[str]:
-    """The URL of a new virtual host for the user `guest`, which is gone afterwards."""
+    """Makes a virtual host for the user `guest`, yields its URL, and removes it afterwards."""
     _control("add_vhost", name)
     try:
         _control("set_permissions", "--vhost", name, "guest", ".*", ".*", ".*")
@@ -98,10 +99,10 @@ def measure(
         fleet.start_worker(kind)
         _wait(lambda: _consumers(broker, kind) > 0)
         _publish(fleet, make, shown)
-        # The first turn isn't counted: the worker may still make the queues of delayed messages,
-        # and what is sent before is lost until the sweeper comes.
+        # The first turn isn't counted: the worker may still declare the queues of delayed messages.
+        # A message that is sent earlier is lost, and its job waits for the sweeper.
         for turn in range(options.repeat + 1):
-            # A changed module: every card is rendered.
+            # The module of all cards changes, so every card is rendered.
             text = make.POST_MODULE.replace("edition one", f"edition {kind} {turn}")
             answer = _ask(fleet, make, "POST", f"{SOURCE}post.tsx", text)
             began = time.perf_counter()
@@ -112,7 +113,7 @@ def measure(
 
 
 def _consumers(broker: str, kind: str) -> int:
-    """How many workers' processes wait for the queue's messages."""
+    """The number of consumers of the queue."""
     from settings.broker import celery_queues
 
     name = celery_queues("", kind)["CELERY_TASK_DEFAULT_QUEUE"]
@@ -125,7 +126,7 @@ def _consumers(broker: str, kind: str) -> int:
 
 
 def _publish(fleet: Any, make: Any, shown: Callable[[str, int], Callable[[], bool]]) -> float:
-    """How long a publish took until its pages were shown. Unit: seconds."""
+    """Publishes, and returns the time until the pages are shown. Unit: seconds."""
     began = time.perf_counter()
     body = f'{{"sourceRealmURL": "{SOURCE}", "publishedRealmURL": "{SITE}"}}'
     answer = _ask(fleet, make, "POST", f"{ORIGIN}/_publish-realm", body)

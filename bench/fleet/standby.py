@@ -1,10 +1,14 @@
-"""Shows what a read replica may answer, with a streaming standby whose replay is paused.
+"""Measures which reads a streaming standby answers rightly while its replay lags or is paused.
 
-The standby is a real one (`pg_basebackup`), and the statement is the one with which a miss reads a
-file. Three rules are tried, each at every lag: ask the standby whatever it has; ask it only if it
-has replayed what the primary had written when the load's stamp was taken (by LSN); and, for a
-pinned read, ask it and take the answer only if it knows the pinned generation. A wrong answer is
-one with other bytes than the primary had committed when the load began.
+The standby is made by `pg_basebackup`. The statement is the one with which a miss reads a file.
+Three rules are tried, each while the standby streams and while its replay is paused:
+
+- always ask the standby;
+- ask it only if it has replayed the primary's LSN of the moment when the load's stamp was taken;
+- for a pinned read, ask it, and use the answer only if it has the pinned generation.
+
+An answer is wrong if its bytes differ from those that the primary had committed when the load
+began.
 """
 
 import argparse
@@ -39,7 +43,7 @@ def main() -> int:
 
 @contextmanager
 def standby(server: Server) -> Iterator[Server]:
-    """A streaming standby that is gone afterwards."""
+    """Runs a streaming standby, and removes it after the block."""
     folder = server.folder.parent / "standby"
     server.run(
         "pg_basebackup", "-D", str(folder), "-R", "-X", "stream", "-c", "fast",
@@ -56,15 +60,16 @@ def standby(server: Server) -> Iterator[Server]:
 
 @dataclass
 class Reads:
-    """The three rules. Each read answers the bytes, and whether they are the standby's."""
+    """Reads a file by each of the three rules, which return the bytes and whether the standby
+    answered."""
 
     primary: Any
     replica: Any
-    #: What a job pins is a generation that is committed.
+    #: The pinned generation, which is committed, as that of a job is.
     pin: int
 
     def primary_lsn(self) -> str:
-        """How far the primary has written. A commit is written before it is seen."""
+        """The primary's write position. A commit is written before other sessions see it."""
         return str(self.primary.execute(WRITTEN).fetchone()[0])
 
     def replayed(self, lsn: str) -> bool:

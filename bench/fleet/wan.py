@@ -1,13 +1,13 @@
-"""Measures a replica behind a network with delay and loss, beside one next to the database.
+"""Compares a replica behind a network with delay and loss with one next to the database.
 
-The near replica is on this machine's network; the far one, web service and sidecar, is in a
-namespace whose packets are late in each direction and sometimes lost (`bench/fleet/link.py`). Its
-clients are in the namespace too, so what they measure is the replica's way to the database and not
-their own to the replica. Both use one database, one folder of blobs and one broker.
+The near replica is on this machine's network. The web service and the sidecar of the far replica
+are in a namespace whose network delays all packets and loses some (`bench/fleet/link.py`). The far
+replica's clients are in the namespace, too, so only its connections to the database are slow. Both
+replicas use one database, one folder of blobs and one broker.
 
-How late a change is seen is measured from the commit to the first answer with the new bytes. How
-stale an answer may be is measured from the moment at which its bytes were superseded to the moment
-at which the request for it began.
+The delay of a change is the time from its commit to the first answer with the new bytes. The
+staleness of an answer is the time from the commit that superseded its bytes to the start of its
+request.
 """
 
 import argparse
@@ -33,13 +33,13 @@ SOURCE, SITE = f"{ORIGIN}/ada/bench/", "http://ada.localhost:4201/"
 API = "application/vnd.api+json"
 POLL_SECONDS = 0.005
 
-#: The thread of a writer that is next to the database. A thread is where the thread is that starts
-#: it, so the first call has to come from this machine's network.
+#: The thread of a writer on the near network. A new thread is in the namespace of the thread that
+#: starts it, so the first call must come from the near network.
 _writer = ThreadPoolExecutor(1)
 
 
 def near(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function answers that is called next to the database, on a connection from there."""
+    """Calls a function on the near network, next to the database, and returns its result."""
     return _writer.submit(function, *arguments).result()
 
 
@@ -55,7 +55,7 @@ def main() -> int:
     if options.quick:
         options.losses, options.changes, options.publishes, options.seconds = [1], 3, 2, 3
     say(str(__doc__))
-    # The database is reached over the network too.
+    # The far replica reaches this database over `network`.
     with _writer, scratch() as server, installation(server) as folder, link() as network:
         measure(server.port, folder, network, options)
     return 0
@@ -63,7 +63,7 @@ def main() -> int:
 
 @dataclass
 class Place:
-    """A replica, where its clients are, and its board."""
+    """A replica, the network of its clients, and its board."""
 
     name: str
     address: str
@@ -72,7 +72,7 @@ class Place:
     network: Link | None
 
     def call(self, function: Callable[[], Any]) -> Any:
-        """Calls a function where the replica's clients are."""
+        """Calls a function on the network of the replica's clients."""
         return self.network.call(function) if self.network else function()
 
     def client(self) -> "Client":
@@ -80,7 +80,7 @@ class Place:
 
 
 class Client:
-    """Requests of one client, which keeps its connection."""
+    """An HTTP client of a replica that keeps its connection."""
 
     def __init__(self, address: str, port: int) -> None:
         self._pool = urllib3.HTTPConnectionPool(address, port, timeout=60, retries=False)
@@ -138,11 +138,11 @@ def _one(place: Place, realm: Any, options: argparse.Namespace) -> list[str]:
     return [*(shares(each) for each in (seen, hits, misses, published, stale)), f"{live:.1%}"]
 
 
-# --- What is measured --------------------------------------------------------------------------
+# --- Measurements ------------------------------------------------------------------------------
 
 
 def commit_to_fresh(place: Place, realm: Any, changes: int) -> list[float]:
-    """How long after its commit each change is in an answer. Unit: seconds."""
+    """The time from each change's commit to the first answer with its bytes. Unit: seconds."""
     from tests.support import make
 
     client, taken = place.client(), []
@@ -158,7 +158,7 @@ def commit_to_fresh(place: Place, realm: Any, changes: int) -> list[float]:
 
 
 def reads(place: Place, count: int) -> tuple[list[float], list[float]]:
-    """How long cached answers took, and such as were loaded. Unit: seconds."""
+    """The times of cached answers, and of answers that were loaded. Unit: seconds."""
     client = place.client()
     hits: list[float] = []
     misses: list[float] = []
@@ -181,7 +181,7 @@ def _clear(url: str) -> None:
 
 
 def publishes(place: Place, count: int) -> list[float]:
-    """How long publishes took, asked of this replica. Unit: seconds."""
+    """The times of publishes that this replica carries out. Unit: seconds."""
     from tests.support import make
 
     client, taken = place.client(), []
@@ -197,9 +197,9 @@ def publishes(place: Place, count: int) -> list[float]:
 
 
 def staleness(place: Place, realm: Any, seconds: float) -> tuple[list[float], float]:
-    """While a file is written again and again: for how long the bytes of each answer had been
-    superseded when its request began (0: they had not been), and the share of time for which the
-    board was live. Unit: seconds."""
+    """Reads a file while it is written again and again. Returns the staleness of each answer, and
+    the share of time for which the board was live. The staleness is the time for which the bytes
+    had been superseded when the request began. Unit: seconds."""
     from tests.support import make
 
     committed: dict[int, float] = {}
@@ -239,7 +239,7 @@ def staleness(place: Place, realm: Any, seconds: float) -> tuple[list[float], fl
 
 @contextmanager
 def places(database: int, folder: Path, network: Link) -> Iterator[tuple[Place, Place, Any]]:
-    """A near replica, a far one, and the cluster that has both."""
+    """Runs a near and a far replica. Yields both, and their cluster."""
     from notifications.board import Board
     from settings.processes import replica
     from tests.support.cluster import Cluster

@@ -1,7 +1,6 @@
-"""One query by its key for each request, in a thread as the realm server has them, and no caches.
+"""An ASGI application that answers each request with one query by key, in a thread, without caches.
 
-The threads, their number and the connection of each are those of `realms/web/lanes.py`; Django
-isn't involved.
+It has as many threads as `realms/web/lanes.py`, each with a connection, and doesn't use Django.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A plain Django project: one view, no database, and no middleware but the one for 304s.
+"""A plain Django project: one view that answers 304s, no database, and no middleware.
 
 The view opens a file as Django's own `FileResponse` does. A module and a page come from memory.
 """

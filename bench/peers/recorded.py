@@ -1,6 +1,6 @@
-"""Answers of the realm server, recorded, so that peers can give the same ones.
+"""Recorded answers of the realm server, so that peers can give the same answers.
 
-A peer's process finds them in the file that BENCH_ANSWERS names.
+A peer's process reads them from the file that BENCH_ANSWERS names.
 """
 
 import base64
@@ -17,7 +17,7 @@ VARIABLE = "BENCH_ANSWERS"
 
 @dataclass(frozen=True)
 class Recorded:
-    """A 200, and the headers of the 304 to a client that has it."""
+    """An answer with status 200, and the headers of the 304 to a client that has its ETag."""
 
     body: bytes
     headers: Headers
@@ -29,7 +29,7 @@ class Recorded:
 
 
 def save(path: Path, answers: Mapping[str, Recorded]) -> dict[str, str]:
-    """Writes answers by path. Returns the environment of a peer that gives them."""
+    """Writes answers by path to a file. Returns the environment by which a peer finds the file."""
     stored = {
         name: asdict(each) | {"body": base64.b64encode(each.body).decode()}
         for name, each in answers.items()
@@ -39,7 +39,7 @@ def save(path: Path, answers: Mapping[str, Recorded]) -> dict[str, str]:
 
 
 def saved() -> dict[str, Recorded]:
-    """The answers that this process shall give, by path."""
+    """The answers by path, read by a peer's process."""
     stored = json.loads(Path(os.environ[VARIABLE]).read_text())
     return {
         name: Recorded(

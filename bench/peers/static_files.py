@@ -1,4 +1,4 @@
-"""WhiteNoise over a folder, without an application behind it."""
+"""A WSGI application in which WhiteNoise serves a folder, without another application behind it."""
 
 import os
 

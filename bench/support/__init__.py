@@ -1,1 +1,1 @@
-"""What the benchmarks share: a run and its result, comparisons, and peers."""
+"""Modules that the benchmarks share: a run and its result, comparisons, and peers."""

@@ -1,4 +1,5 @@
-"""The realm that the benchmark of rendering publishes: modules of card types, linked cards."""
+"""Makes the realm that the reindex benchmark publishes: modules with card types, and linked
+cards."""
 
 import argparse
 import json
@@ -6,7 +7,7 @@ from typing import Any
 
 
 def files(cards: int, modules: int) -> dict[str, bytes]:
-    """The realm: card types in modules that import from each other, and cards that link."""
+    """The realm's files: modules that import each other, and cards that link to each other."""
     made = {"realm.json": _document("@realm/base", "RealmConfig", {"name": "Bench"}, {})}
     made["common.ts"] = b"export const shout = (text: string) => text.toUpperCase();\n"
     for number in range(modules):
@@ -34,7 +35,7 @@ def card(number: int, options: argparse.Namespace, edition: str) -> bytes:
 
 
 def fields_with_links(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The fields of every card, with those of its two linked cards in place of the links."""
+    """The fields of every card; in place of its two links it has the linked cards' fields."""
     made = [json.loads(card(n, options, "edition 0"))["data"] for n in range(options.cards)]
     fields = [each["attributes"] for each in made]
     return [
@@ -50,14 +51,14 @@ def fields_with_links(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def users(number: int, options: argparse.Namespace) -> list[int]:
-    """The cards whose type's module is this one or imports it, directly or not."""
+    """The cards whose type is in this module, or in one that imports it directly or indirectly."""
     last = number - number % 4 + 3
     return [n for n in range(options.cards) if number <= n % options.modules <= last]
 
 
 def module(number: int, edition: str = "rank") -> bytes:
-    """A module of one card type. Three of four import the one before. `edition` is a word that all
-    its cards show."""
+    """A module with one card type. Three of four modules import the module with the number before.
+    `edition` is a word that all cards of the type show."""
     uses = f'import {{ label }} from "./type{number - 1}.tsx";' if number % 4 else ""
     return f"""\
 import {{ Card, containsMany, Embed, linksTo, Markdown, markdown, number, string }}

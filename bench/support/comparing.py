@@ -1,4 +1,4 @@
-"""Compares cases: round by round, so that a slow minute of the machine slows all of them alike."""
+"""Compares cases. Each run measures every case, so that a slow minute slows all cases alike."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,8 +37,8 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Table:
-    """The samples of each case, one a run. `reference` is the case that the others are compared
-    with: the first one, unless another is named. A table with two or more cases can be plotted."""
+    """The samples of each case, one for each run. `reference` is the case that the others are
+    compared with, by default the first. A table with two or more cases can be plotted."""
 
     title: str
     unit: str
@@ -48,7 +48,7 @@ class Table:
     plotted: bool = True
 
     def ratio(self, case: str, to: str) -> Ratio | None:
-        """How many times the samples of `to` those of `case` are; None if one isn't measured."""
+        """The ratio of the samples of `case` to those of `to`; None if one isn't measured."""
         if not (self.samples.get(case) and self.samples.get(to)):
             return None
         pairs = zip(self.samples[case], self.samples[to], strict=True)
@@ -66,8 +66,8 @@ def ratio_of(values: Sequence[float]) -> Ratio:
 
 @dataclass(frozen=True)
 class Bar:
-    """What a figure is required to be. A figure of None was not measured. A bar that holds on any
-    machine, however busy, is judged in a smoke test too."""
+    """The limits that a figure must keep. A figure of None was not measured. A bar with `always`
+    holds on every machine, however busy, and a smoke test judges it, too."""
 
     text: str
     figure: Ratio | float | None
@@ -77,8 +77,8 @@ class Bar:
 
     @property
     def held(self) -> bool | None:
-        """Whether the figure is within the limits; of a ratio its median counts. None if nothing
-        was measured."""
+        """Whether the figure (a ratio's median) is within the limits; None if it wasn't
+        measured."""
         if self.figure is None:
             return None
         value = self.figure.median if isinstance(self.figure, Ratio) else self.figure
@@ -89,7 +89,7 @@ class Bar:
 
 @dataclass
 class Series:
-    """A second figure of the same samples, by case: `note` it in a measurement."""
+    """A second figure of the same runs, by case. A measurement adds it with `note`."""
 
     samples: dict[str, list[float]] = field(default_factory=dict)
 
@@ -107,8 +107,8 @@ def compare(
     cases: Sequence[Case],
     reference: str = "",
 ) -> Table:
-    """Checks all cases, then measures run 1 of each, run 2 of each, and so on. Every second run has
-    the reverse order. Raises WrongBytes."""
+    """Checks all cases, then measures run 1 of each case, run 2 of each, and so on. Every second
+    run measures the cases in reverse order. Raises WrongBytes."""
     for case in cases:
         if case.check is not None:
             case.check()

@@ -1,4 +1,4 @@
-"""Fills realms with many files at once, in the database: each has its own 1 KB of text."""
+"""Fills realms with many files at once, by SQL. Each file has 1 KB of text."""
 
 from typing import TYPE_CHECKING, Any, LiteralString
 
@@ -26,8 +26,8 @@ FROM made
 
 
 def fill(realm: "Realm", count: int, *, first: int = 1, distinct: bool = True) -> None:
-    """Adds `count` files in one generation, with numbers from `first` on. Unless they are
-    `distinct`, all have the content of the first, which saves the time to store a million."""
+    """Adds `count` files in one generation, with numbers from `first` on. Unless `distinct`, all
+    have the content of the first file, so that only one blob is stored."""
     from django.db import connection
 
     from realms.content.files import advance
@@ -44,7 +44,7 @@ def fill(realm: "Realm", count: int, *, first: int = 1, distinct: bool = True) -
 
 
 def path_of(number: int) -> str:
-    """The path of a file; the first has the number 1."""
+    """The path of the file with this number, which starts at 1."""
     return f"{number // 100}/file-{number}.txt"
 
 

@@ -1,9 +1,8 @@
-"""Processes that hear of changes, and when: the sidecar, and what others invalidate caches with.
+"""Listener processes that note when they have applied each change: the sidecar and its peers.
 
-A change is a row of a table, updated and announced in one transaction. The announcement carries the
-change's number. A listener notes the moment at which it has done what a change requires: the
-sidecar has moved a slot of its board, the others have dropped an entry from a dictionary. All
-times are the board's clock, which processes share.
+A change is a transaction that updates a row and announces the change's number. A listener notes the
+moment at which it has applied the change: the sidecar has moved a slot of its board, a peer has
+dropped an entry from a dictionary. All processes use the board's clock.
 """
 
 import multiprocessing
@@ -25,7 +24,7 @@ REALM = "http://localhost:4201/ada/site/"
 CHANNEL = "bench_bare"
 REDIS_CHANNEL = "bench"
 PATIENCE = 30.0
-#: Announced before the timed changes, so that connections and caches are warm.
+#: The number of changes before the timed ones, so that connections and caches are warm.
 WARMING = 20
 
 Arrivals: TypeAlias = "SynchronizedArray[int]"
@@ -35,9 +34,9 @@ Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 
 @dataclass(frozen=True)
 class Way:
-    """A way to invalidate. `listen` runs in a process of its own and calls `heard` with the name of
-    each changed entry. `announce` is called within the transaction of a change, `publish` after
-    its commit."""
+    """A way to invalidate caches. `listen` runs in a process of its own and calls `heard` with the
+    name of each changed entry. `announce` is called within the transaction of a change, `publish`
+    after its commit."""
 
     name: str
     listen: Callable[[Path, Callable[[], None], Heard], None]
@@ -45,7 +44,7 @@ class Way:
     publish: Callable[[str], object] = lambda entry: None
 
 
-# --- The ways ----------------------------------------------------------------------------------
+# --- The ways to invalidate caches -------------------------------------------------------------
 
 
 def _notify(channel: str, payload: str) -> Callable[[Connection, str], object]:
@@ -55,7 +54,7 @@ def _notify(channel: str, payload: str) -> Callable[[Connection, str], object]:
 
 
 def _sidecar(board: Path, ready: Callable[[], None], heard: Heard) -> None:
-    """The command as it is, with its reports; only its board tells what has moved."""
+    """Runs the sidecar's command. Only its board is patched, to report each moved slot."""
     from django.conf import settings
     from django.core.management import call_command
 
@@ -126,7 +125,7 @@ def pubsub_channel() -> Any:
 
 
 def redis_client() -> Any:
-    """A client of the Redis at REDIS_URL, by default on this machine. Raises Missing."""
+    """A client of the Redis at REDIS_URL, by default a Redis on this machine. Raises Missing."""
     import redis
 
     client = redis.Redis.from_url(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"))
@@ -151,7 +150,7 @@ def _redis(_: Path, ready: Callable[[], None], heard: Heard) -> None:
 
 
 def sidecar() -> Way:
-    """The realm server's sidecar, told by what the trigger of a written file sends."""
+    """The realm server's sidecar. The announcement is the notification that a file write sends."""
     return Way("sidecar", _sidecar, _notify("realm_file_changes", f"{REALM}:{{}}"))
 
 
@@ -168,7 +167,7 @@ def pgpubsub() -> Way:
 
 
 def redis_pubsub() -> Way:
-    """Redis, told after the commit. Raises Missing."""
+    """Redis pub/sub. The change is published after the commit. Raises Missing."""
     client = redis_client()
     return Way("Redis pub/sub", _redis, publish=lambda entry: client.publish(REDIS_CHANNEL, entry))
 
@@ -177,24 +176,24 @@ def redis_pubsub() -> Way:
 
 
 class Unheard(WrongBytes):
-    """A listener doesn't hear all changes."""
+    """A listener didn't receive all changes."""
 
 
 @dataclass
 class Listening:
-    """Running listeners of one way. `boards` are the paths of their boards."""
+    """The running listeners of one way to invalidate. `boards` are the paths of their boards."""
 
     way: Way
     boards: Sequence[Path]
     arrivals: Sequence[Arrivals]
     changes: Connection
     sent: list[int] = field(default_factory=list)
-    #: The changes a second of the last `run`, which may have been too slow.
+    #: The actual changes a second of the last `run`, which may be fewer than it was asked for.
     rate: float = 0.0
 
     def change(self, path: str = "") -> int:
-        """Commits the next change, and returns when its commit was sent. With a path it is about
-        that one, and no listener has to hear it."""
+        """Commits the next change, and returns the moment at which its commit was sent. If `path`
+        is given, the change names that path, and `wait` doesn't wait for it."""
         from notifications.board import now_ns
 
         number = len(self.sent)
@@ -208,8 +207,8 @@ class Listening:
         return at
 
     def run(self, rate: float, seconds: float) -> list[float]:
-        """Changes at a steady rate. Returns for each the time from its commit until the last
-        listener had heard it. Unit: ms. Raises Unheard."""
+        """Commits changes at a steady rate. Returns for each change the time from its commit until
+        the last listener had applied it. Unit: ms. Raises Unheard."""
         for _ in range(WARMING):
             self.change()
         self.wait()
@@ -226,10 +225,10 @@ class Listening:
         ]
 
     def wait(self) -> None:
-        """Waits until every listener has heard every change. Raises Unheard."""
+        """Waits until every listener has applied every change. Raises Unheard."""
         deadline = time.monotonic() + PATIENCE
         for each in self.arrivals:
-            # The last to be sent need not be the last to be heard.
+            # Changes may be applied in another order than they were sent, so check all.
             while not all(each[: len(self.sent)]):
                 if time.monotonic() > deadline:
                     lost = list(each[: len(self.sent)]).count(0)
@@ -240,7 +239,7 @@ class Listening:
 
 @contextmanager
 def listening(way: Way, count: int, folder: Path, changes: int) -> Iterator[Listening]:
-    """`count` listeners, each a process, which are ready. At most `changes` changes follow."""
+    """Starts `count` listener processes, and waits until they listen. At most `changes` follow."""
     from django.db import connections
 
     from notifications.board import now_ns

@@ -33,7 +33,7 @@ def main() -> int:
 
 
 def section(name: str) -> str:
-    """What the page says of one benchmark, in Markdown."""
+    """The page's section on one benchmark, in Markdown."""
     described = ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text())) or ""
     parts = [f"### {name}", described.strip()]
     result = results.newest(name)
@@ -54,7 +54,7 @@ def section(name: str) -> str:
 
 
 def circumstances(result: dict[str, Any]) -> str:
-    """When, on what and with what it was measured, and what was skipped."""
+    """The date, commit, machine and versions of a result, and the skipped peers."""
     machine = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     said = (
@@ -87,8 +87,8 @@ def tabulated(table: Table) -> str:
 
 
 def plot(path: Path, tables: Sequence[Table]) -> None:
-    """Draws the tables below each other: a bar for each median, a line from the lowest run to the
-    highest. The reference has a colour of its own."""
+    """Draws the tables below each other: a bar for each median, and a line from the lowest run to
+    the highest. The reference has another colour than the other cases."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -1,9 +1,9 @@
-"""Others that make a page of each card: Chromium, Jinja2 and Astro.
+"""The peers of the reindex benchmark, which make a page of each card: Chromium, Jinja2 and Astro.
 
-Each is a context manager that prepares what isn't timed, and gives a function that makes pages and
-returns how many a second. The page is that of the benchmark's cards: a heading, Markdown, a list of
-tags, and two linked cards. The realm server also makes two further formats and a search document
-of each card; these make the page only. Each raises Missing if it isn't installed.
+Each peer is a context manager. It prepares everything that isn't timed, and gives a function that
+makes the pages and returns the pages a second. A page has a heading, Markdown, a list of tags, and
+two linked cards. The peers make only the pages. The realm server also makes two further formats and
+a search document of each card. A peer that isn't installed raises Missing.
 """
 
 import asyncio
@@ -24,19 +24,19 @@ from typing import Any, TypeAlias
 from bench.support.comparing import WrongBytes
 from bench.support.peers import Missing
 
-#: A card's fields, with those of its linked cards in `next` and `far`.
+#: A card's fields. `next` and `far` have the fields of the linked cards.
 Card: TypeAlias = Mapping[str, Any]
 MakePages: TypeAlias = Callable[[], float]
 
 ROOT = Path(__file__).parents[2]
-#: Tabs that render at a time.
+#: The number of tabs that are open at a time.
 TABS = os.cpu_count() or 1
-#: What a fresh npm project needs.
+#: The npm packages that the Astro site needs.
 PACKAGES = ("astro@5", "markdown-it@14")
 
 
 def _check(page: str, card: Card) -> None:
-    """Raises WrongBytes unless a page shows its card and the linked ones."""
+    """Raises WrongBytes unless a page shows its card and the linked cards."""
     linked = (card["next"]["title"], card["far"]["title"], card["edition"])
     for text in (card["title"].upper(), "<strong>text</strong>", *linked):
         if text not in html.unescape(page):
@@ -56,7 +56,7 @@ _JINJA = """\
 
 @contextmanager
 def jinja(cards: Sequence[Card]) -> Iterator[MakePages]:
-    """One process, which keeps the pages in memory."""
+    """Renders all cards with Jinja2 in this process, and keeps the pages in memory."""
     try:
         import jinja2
     except ImportError as error:
@@ -102,8 +102,8 @@ render(h("article", null,
 
 @contextmanager
 def chromium(cards: Sequence[Card]) -> Iterator[MakePages]:
-    """Opens each card in a tab of its own, of which there are as many at a time as processors, lets
-    preact render it there, and reads the page's HTML. Starting Chromium isn't timed."""
+    """Opens each card in a tab, in which preact renders it, and reads the page's HTML. As many tabs
+    are open at a time as there are processors. The start of Chromium isn't timed."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         raise Missing("Chromium", "apt-get install --no-install-recommends chromium")
@@ -139,7 +139,7 @@ def chromium(cards: Sequence[Card]) -> Iterator[MakePages]:
 
 @contextmanager
 def _app(cards: Sequence[Card]) -> Iterator[int]:
-    """Serves the app that renders a card, and the cards as JSON. Gives its port."""
+    """Serves the app that renders a card, and the cards as JSON. Yields the server's port."""
     packages = ROOT / "node_modules"
     files = {
         "/preact.mjs": (packages / "preact/dist/preact.mjs").read_bytes(),
@@ -201,8 +201,8 @@ const body = new MarkdownIt().render(card.body);
 
 @contextmanager
 def astro(cards: Sequence[Card], folder: Path) -> Iterator[MakePages]:
-    """A static build of a site with a page of each card, from the command until it ends. Its
-    packages come from npm."""
+    """Builds a static site with a page of each card, and times the build command. The packages come
+    from npm."""
     npm = shutil.which("npm")
     if npm is None:
         raise Missing("Astro", "apt-get install npm")

@@ -1,7 +1,7 @@
-"""Other servers, each with one worker process, and wrk, the load generator.
+"""Starts other servers, each with one worker process, and runs wrk, the load generator.
 
-A server's function is a context manager that starts it, waits until it listens, and gives its port
-on 127.0.0.1. Each raises Missing if its program isn't installed.
+The function of a server is a context manager that starts the server, waits until it listens, and
+yields its port on 127.0.0.1. It raises Missing if the program isn't installed.
 """
 
 import os
@@ -32,8 +32,8 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk measured. Requests are answered ones, latencies in ms. `refused` have a status of
-    400 or above; `lost` were not answered in time, or their connection broke."""
+    """The figures of wrk. `requests` were answered; `p50` and `p99` are latencies in ms. Answers in
+    `refused` have a status of 400 or above; `lost` requests timed out or lost their connection."""
 
     requests: int
     per_second: float
@@ -53,8 +53,8 @@ def wrk(
     script: Path | None = None,
     arguments: Sequence[str] = (),
 ) -> Load:
-    """Requests a path over and over from one thread, on this many connections. `script` is Lua.
-    Raises Missing."""
+    """Runs wrk, which requests a path repeatedly from one thread on this many connections. `script`
+    is Lua. Raises Missing."""
     _need("wrk", "wrk")
     command = ["wrk", "--latency", "--threads", "1", "--connections", str(connections)]
     command += ["--duration", f"{max(1, round(seconds))}s", "--timeout", "10s"]
@@ -69,7 +69,7 @@ def wrk(
 
 
 def load_of(said: str) -> Load:
-    """What wrk says. Raises ValueError if it has another form."""
+    """Parses wrk's output. Raises ValueError if it has an unknown form."""
     errors = re.search(
         r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said
     )
@@ -92,7 +92,7 @@ def granian(
     environment: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
 ) -> Iterator[int]:
-    """An application (`module:name`) under granian, with the options that our web service has."""
+    """Runs an application (`module:name`) under granian with the options of our web service."""
     port = free_port()
     command = (
         str(Path(sys.executable).parent / "granian"), "--interface", interface, "--no-ws",
@@ -107,7 +107,7 @@ def granian(
 
 @contextmanager
 def gunicorn(application: str, *, environment: Mapping[str, str] | None = None) -> Iterator[int]:
-    """A WSGI application under gunicorn: one worker process with 8 threads, and keep-alive."""
+    """Runs a WSGI application under gunicorn: one worker process with 8 threads, and keep-alive."""
     program = Path(sys.executable).parent / "gunicorn"
     if not program.exists():
         raise Missing("gunicorn", "pip install -r bench/requirements.txt")
@@ -122,12 +122,12 @@ def gunicorn(application: str, *, environment: Mapping[str, str] | None = None) 
 
 @contextmanager
 def nginx(folder: Path, root: Path) -> Iterator[int]:
-    """nginx that serves the files of `root`: one worker, sendfile, open files kept open. Its own
-    files are in `folder`."""
+    """Runs nginx, which serves the files of `root` with one worker, sendfile and open_file_cache.
+    Its own files are in `folder`."""
     _need("nginx", "nginx", "nginx-light")
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
-    # Where it is started by root, its worker has to read a folder that only root may.
+    # If root starts nginx, its worker must run as root to read the folder.
     user = "user root;" if os.geteuid() == 0 else ""
     temporary = "".join(
         f"{name}_temp_path {folder}/{name};"
@@ -150,7 +150,7 @@ def nginx(folder: Path, root: Path) -> Iterator[int]:
 
 @contextmanager
 def edge(folder: Path, behind: int) -> Iterator[int]:
-    """nginx as deploy/nginx.conf has it, with its cache, before the replica on port `behind`."""
+    """Runs nginx with deploy/nginx.conf and its cache, before the replica on port `behind`."""
     _need("nginx", "nginx", "nginx-light")
     from tests.support.servers.edge import edge
 
@@ -161,7 +161,7 @@ def edge(folder: Path, behind: int) -> Iterator[int]:
 
 @contextmanager
 def varnish(folder: Path, behind: int) -> Iterator[int]:
-    """Varnish in front of the server on port `behind`: it keeps everything for a minute."""
+    """Runs Varnish before the server on port `behind`. It caches every answer for a minute."""
     _need("varnishd", "Varnish", "varnish")
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -184,8 +184,9 @@ def process(
     *,
     port: int | None = None,
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A running process; with `port`, one that listens there. It ends with the block: it gets
-    SIGTERM, then SIGKILL. A Ctrl-C in the terminal reaches only the benchmark, which ends it."""
+    """Runs a process, and waits until it listens on `port`, if given. At the end of the block the
+    process gets SIGTERM, then SIGKILL. Ctrl-C reaches only the benchmark, which ends the
+    process."""
     said = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed at the end of the block
     started = subprocess.Popen(
         command,

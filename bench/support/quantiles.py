@@ -1,9 +1,9 @@
-"""Shares of samples."""
+"""Quantiles of samples."""
 
 from collections.abc import Sequence
 from math import ceil
 
 
 def share(samples: Sequence[float], percent: float) -> float:
-    """The value that `percent` of the samples don't exceed."""
+    """The smallest sample that at least `percent` of the samples don't exceed."""
     return sorted(samples)[max(ceil(len(samples) * percent / 100) - 1, 0)]

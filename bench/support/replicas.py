@@ -1,4 +1,4 @@
-"""One replica of the realm server as a benchmark measures it: one web worker, one sidecar."""
+"""Starts the replica that a benchmark measures: one web worker and one sidecar."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Replica:
-    """A running replica. `pid` is the web service's: its child is the worker."""
+    """A running replica. `pid` is the process of the web service, whose child is the web worker."""
 
     port: int
     pid: int
@@ -29,7 +29,7 @@ class Replica:
         return worker
 
     def change_everything(self, realm_url: str) -> None:
-        """Notifies that all files of a realm have changed, and waits until this replica knows."""
+        """Notifies that all files of a realm have changed, and waits until the board has moved."""
         from django.db import transaction
 
         from notifications.board import Slots
@@ -46,7 +46,8 @@ class Replica:
 
 @contextmanager
 def replica(folder: Path, *, workers: int = 1, **environment: str) -> Iterator[Replica]:
-    """A replica with a live board, on this benchmark's database. `environment` are settings."""
+    """Starts a replica on this benchmark's database, and waits until its board is live.
+    `environment` has further settings."""
     from notifications.board import Board
     from settings import processes
     from settings.web import web_command

@@ -1,7 +1,7 @@
 """Results of benchmarks: one line of JSON for each run, in `bench/results/`.
 
-A line says when, what (the commit, and whether the tree had changes), on which machine and with
-which versions it was measured, and holds every sample.
+A line has the date, the commit (and whether the tree had changes), the machine, the versions, and
+every sample.
 """
 
 import json

@@ -1,7 +1,7 @@
 """One run of a benchmark: its options, its folder and database, its processes, and its result.
 
-Django and everything of the realm server may be imported only within `with bench:`, which gives
-them their settings.
+Import Django and the realm server only within `with bench:`, which sets the environment that the
+settings read.
 """
 
 import argparse
@@ -25,16 +25,16 @@ from tests.support.servers.reaper import mark
 
 T = TypeVar("T")
 
-#: Where clients see the realms of a benchmark.
+#: The public origin of a benchmark's realms.
 ORIGIN = "http://localhost:4201"
 
 
 class Bench:
-    """A benchmark by name, and what it has found so far."""
+    """A benchmark's name, options, database and results."""
 
     def __init__(self, name: str, description: str | None, *, runs: int = 3) -> None:
-        """`description` is the module's docstring. `parser` takes further options before `options`
-        is read."""
+        """`description` is the module's docstring. Add further options to `parser` before the first
+        use of `options`."""
         self.name = name
         self.tables: list[Table] = []
         self.bars: list[Bar] = []
@@ -56,7 +56,7 @@ class Bench:
 
     @cached_property
     def options(self) -> argparse.Namespace:
-        """The command line's options. Ends the process for a bad one."""
+        """The command line's options. A bad option ends the process."""
         options = self.parser.parse_args()
         for name, value in vars(options).items():
             if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
@@ -77,7 +77,7 @@ class Bench:
         _ = self.options
         # SIGTERM becomes SystemExit, so that the benchmark ends its processes.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        # What it starts ends also if the benchmark is killed.
+        # The mark makes the reaper end these processes even if the benchmark is killed.
         os.environ |= mark()
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="realm-bench-"))
@@ -96,8 +96,8 @@ class Bench:
         self._stack.__exit__(kind, error, traceback)
 
     def start(self, process: AbstractContextManager[T]) -> T | None:
-        """Starts what ends with the benchmark. Returns None, and notes what is skipped, if it isn't
-        installed."""
+        """Enters a context manager that exits with the benchmark. If its program isn't installed,
+        returns None and adds the program to `skipped`."""
         try:
             return self._stack.enter_context(process)
         except Missing as missing:
@@ -105,11 +105,11 @@ class Bench:
             return None
 
     def add(self, table: Table, *, plot: bool = True) -> None:
-        """Adds a table to the result. The page shows a plot of it unless told otherwise."""
+        """Adds a table to the result. docs/performance.md shows its plot if `plot` is true."""
         self.tables.append(replace(table, plotted=plot))
 
     def judge(self, bar: Bar) -> None:
-        """Adds a bar to the result. A smoke test judges only those that always hold."""
+        """Adds a bar to the result. A smoke test judges only the bars with `always`."""
         if bar.always or not self.quick:
             self.bars.append(bar)
 
@@ -126,8 +126,8 @@ class Bench:
 
 
 def _set_up_django(folder: Path, stack: ExitStack) -> str:
-    """Prepares this process and a new database, and returns the version of its Postgres, which ends
-    with the stack."""
+    """Sets up Django and a new database, and returns the version of its Postgres. The end of the
+    stack stops this Postgres."""
     os.environ["REALM_DATA_DIR"] = str(folder)
     os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
     os.environ["REALM_PUBLIC_ORIGIN"] = ORIGIN
@@ -153,7 +153,7 @@ def _set_up_django(folder: Path, stack: ExitStack) -> str:
 
 
 def _end_children() -> None:
-    """Kills what a benchmark has left running."""
+    """Kills the processes that a benchmark has left running."""
     left = psutil.Process().children(recursive=True)
     for process in left:
         try:

@@ -1,4 +1,4 @@
-"""What a benchmark shows: tables, bars, and what was skipped."""
+"""Prints a benchmark's result: tables, bars, and skipped peers."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,25 +10,25 @@ from rich.table import Table as Shown
 if TYPE_CHECKING:
     from bench.support.comparing import Bar, Table
 
-#: Progress and tables. Without a terminal the tables may be wide.
+#: Prints progress and tables. If the output isn't a terminal, tables may have 120 columns.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 def figure(value: float) -> str:
-    """A number with three digits that count."""
+    """A number with three significant digits, or as an integer from 100 on."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def headings(table: "Table") -> list[str]:
-    """The columns of a table: with the ratios if there is something to compare."""
+    """The columns of a table; the ratios only if the table has two or more cases."""
     compared = table.reference and len(table.samples) > 1
     return ["", "median", "min–max", *([f"× {table.reference}"] if compared else [])]
 
 
 def rows(table: "Table") -> list[tuple[str, str, str, str]]:
-    """Case, median, range, and ratio to the reference."""
+    """A row for each case: its name, median, range, and ratio to the reference."""
     found = []
     for name, samples in table.samples.items():
         middle = table.median(name)
@@ -63,7 +63,7 @@ def verdict(bar: "Bar") -> str:
 
 
 def limits(bar: "Bar") -> str:
-    """The figure of a bar and what it is required to be."""
+    """The figure of a bar and its limits, as text."""
     measured = "—" if bar.figure is None else str(bar.figure)
     if isinstance(bar.figure, float | int):
         measured = figure(bar.figure)

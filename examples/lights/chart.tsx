@@ -1,8 +1,8 @@
 /**
- * The chart: islands, shoal water and every light, each a link.
+ * The chart: islands, shoal water, and a link for each light. Also functions that compute with positions.
  *
- * A square of twenty sea miles at 60° N, so that 50 units are one mile (one minute of latitude) and 25
- * units are one minute of longitude. The sums about positions live here too.
+ * The chart is a square of twenty sea miles at 60° N. So 50 units are one mile (one minute of latitude),
+ * and 25 units are one minute of longitude.
  */
 import { type CardOf, urlOf } from "@realm/base";
 import type { Island } from "./island.tsx";
@@ -16,7 +16,7 @@ export interface Point {
 const MILE = 50;
 const NAMES = ["N", "NE", "E", "SE", "S", "SW", "W", "NW"];
 
-/** `60° 15.6′ N, 4° 20.0′ W`. */
+/** A position as text: `60° 15.6′ N, 4° 20.0′ W`. */
 export function positionOf({ x, y }: Point): string {
   if (x === null || y === null) return "Not on the chart";
   const north = 60 * 60 + 20 - y / MILE;
@@ -26,7 +26,7 @@ export function positionOf({ x, y }: Point): string {
   return `${spell(north)} N, ${spell(west)} W`;
 }
 
-/** Where one light lies from another: `NNW, 8.3 miles`. */
+/** The direction and distance from one light to another: `NW, 8.3 miles`. */
 export function bearingAndDistance(from: Point, to: Point): string {
   if (from.x === null || from.y === null || to.x === null || to.y === null) return "";
   const dx = to.x - from.x;
@@ -73,7 +73,7 @@ const WATERS: [number, number, string][] = [
 export function Chart({ islands, lights, focus }: {
   islands: CardOf<typeof Island>[];
   lights: CardOf<typeof Light>[];
-  /** Shows this part alone: left, top and side. */
+  /** Shows only this square of the chart: its left edge, top edge and side. */
   focus?: [number, number, number];
 }) {
   const coasts = islands.filter((island) => island.coast);
@@ -150,7 +150,7 @@ function Rose() {
   );
 }
 
-/** Minutes of latitude up the sides and of longitude along the top: one dark, one light. */
+/** The chart's border: alternately dark and light minutes, of latitude at the sides, of longitude at the top. */
 function Border() {
   const steps = Array.from({ length: 20 }, (_, index) => index * MILE);
   return (

@@ -2,7 +2,7 @@
 import { Lamp, readCharacter } from "./rhythm.tsx";
 
 interface DaymarkProps {
-  /** Unique in the page: names the clip path. */
+  /** The id of the clip path, unique in the page. */
   id: string;
   kind: string;
   /** Colours from the top down. */
@@ -21,7 +21,7 @@ const PAINT: Record<string, string> = {
   stone: "#a9a598",
 };
 
-/** The outline of the painted part, as wide and tall as the height asks for; y grows downwards. */
+/** The outline of the painted part, scaled to the tower's height; y grows downwards. */
 function outline(kind: string, h: number): { path: string; top: number; width: number } {
   const shape = (base: number, head: number, top: number, bend = 0) => ({
     top,
@@ -143,7 +143,7 @@ export function Daymark({ id, kind, bands, height: h, notation = "" }: DaymarkPr
   );
 }
 
-/** Two cones: apart on an east mark, both down on a south mark. */
+/** The two cones of a mark: on an east mark they point apart, on a south mark both point down. */
 function TopMark({ bands, y }: { bands: string[]; y: number }) {
   const lower = "M-0.6 -0.2 L0.6 -0.2 L0 0.8 Z";
   const upper = bands.length === 3

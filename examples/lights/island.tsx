@@ -92,7 +92,7 @@ export class Island extends Card {
   ));
 }
 
-/** The square of the chart that holds an outline, with room around it. */
+/** The square of the chart that contains an outline and a margin around it. */
 function focusOf(coast: string): [number, number, number] {
   const numbers = (coast.match(/-?\d+(\.\d+)?/g) ?? []).map(Number);
   const xs = numbers.filter((_, index) => index % 2 === 0);

@@ -1,4 +1,4 @@
-/** The frame around every page of the guide: chart border, masthead, way back, colophon. */
+/** The frame around every page of the guide: chart border, masthead, link back, colophon. */
 import type { RealmInfo } from "@realm/base";
 import type { ComponentChildren } from "preact";
 
@@ -6,7 +6,7 @@ interface PageProps {
   realm: RealmInfo;
   /** The section that the page belongs to; its entry in the navigation is marked. */
   here?: string;
-  /** The page is a section itself, so the way back is home. */
+  /** Whether the page is a section itself. Its link back then goes to the front page. */
   index?: boolean;
   class?: string;
   children?: ComponentChildren;
@@ -57,7 +57,7 @@ function Back({ realm, to }: { realm: RealmInfo; to: string }) {
   );
 }
 
-/** A headed group of cards further down a page; nothing at all when there are none. */
+/** A group of cards under a heading; nothing if there are no cards. */
 export function Group(
   { title, cards, children }: { title: string; cards?: unknown[]; children?: ComponentChildren },
 ) {

@@ -125,7 +125,7 @@ export class Light extends Card {
   static atom = this.template(({ card }) => <Link card={card} class="light-name" />);
 }
 
-/** What a chart prints beside the light: `Fl(3)W.20s 52m24M`. */
+/** The text that a chart prints beside the light: `Fl(3)W.20s 52m24M`. */
 function notationOf(card: { character: string; elevation: number; range: number }): string {
   if (!readCharacter(card.character)) return `Dark, ${card.elevation}m`;
   const [kind, colour, period] = card.character.split(" ");
@@ -141,7 +141,7 @@ function paintOf(bands: string[]): string {
 
 const slugOf = (card: Card) => card.id.split("/").pop() ?? "";
 
-/** The tower at night, a scale of metres beside it. */
+/** The tower at night, with a scale in metres beside it. */
 function Plate({ light }: { light: CardOf<typeof Light> }) {
   const height = light.height ?? 10;
   const side = Math.max(height * 1.55, 10);
@@ -202,7 +202,7 @@ function Plate({ light }: { light: CardOf<typeof Light> }) {
   );
 }
 
-/** The tower by itself, every light at the same scale. */
+/** The tower without a scale, drawn at the same size per metre for every light. */
 function Figure({ light }: { light: CardOf<typeof Light> }) {
   return (
     <svg class="figure" viewBox="-10 -47 20 48" aria-hidden="true">

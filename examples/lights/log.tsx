@@ -70,7 +70,7 @@ export class LogEntry extends Card {
   ));
 }
 
-/** The entry on ruled paper. */
+/** A logbook entry, shown on ruled paper. */
 export function Leaf({ entry }: { entry: CardOf<typeof LogEntry> }) {
   return (
     <div class="ruled">

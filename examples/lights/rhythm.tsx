@@ -1,5 +1,5 @@
 /**
- * A light's character, drawn: one period as a strip of light and dark, and a lamp that keeps time.
+ * Draws a light's character: one period as a strip of light and dark, and an animated lamp.
  *
  * Reads the notation of charts: `Fl(3) W 20s`, `Oc G 6s`, `VQ(6)+LFl W 10s`, `Mo(A) W 8s`.
  */
@@ -7,7 +7,7 @@ export interface Character {
   colours: string[];
   /** Seconds. */
   period: number;
-  /** When it is lit: start and length, in seconds from the beginning of the period. */
+  /** The times at which the light is lit: start (from the beginning of the period) and length, in seconds. */
   lit: [number, number][];
 }
 
@@ -59,7 +59,7 @@ export function animationOf({ lit, period }: Character): { values: string; keyTi
   };
 }
 
-/** What the animation says when it may not move, and to those who don't see it. */
+/** The animation as text, for screen readers and where animations are off. */
 function describe({ lit, period }: Character): string {
   const total = lit.reduce((sum, [, length]) => sum + length, 0);
   return `Lit for ${Number(total.toFixed(1))} of every ${period} seconds`;

@@ -1,7 +1,7 @@
 import { Card, Embed, linksToMany, Markdown, markdown, string } from "@realm/base";
 import { Group, Page } from "./layout.tsx";
 
-/** A page that lists cards: all the lights, all the walks. */
+/** A page that lists cards, for example all lights or all walks. */
 export class Section extends Card {
   static displayName = "Section";
   static fields = {

@@ -28,7 +28,7 @@ export class Person extends Card {
     neighbours: linksToMany(() => Person),
   };
 
-  /** How a person looks in any list, of this realm or of another: colours are the page's. */
+  /** Styles of a person in a list, in this realm or another. The colours are those of the page. */
   static styles = `
     .person-row,
     .person-tile {

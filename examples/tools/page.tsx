@@ -1,7 +1,7 @@
 import { Card, Embed, linksToMany, Markdown, markdown, string } from "@realm/base";
 import { Page } from "./layout.tsx";
 
-/** A page of text and cards: all the tools, all the advice, how to join. */
+/** A page of text and cards, for example the page with all tools, or the one on how to join. */
 export class TextPage extends Card {
   static displayName = "Page";
   static fields = {

@@ -22,7 +22,7 @@ export class Shelf extends Card {
     </Page>
   ));
 
-  /** The shelf with everything on it. */
+  /** The shelf with all its tools. */
   static embedded = this.template(({ card }) => (
     <section class="shelf">
       <h2>

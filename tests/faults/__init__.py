@@ -1,6 +1,6 @@
-"""Fault campaigns: a real fleet under seeded faults, with clients at work, and a judge of it all.
+"""Fault campaigns: inject faults into a real fleet under load, and judge every answer.
 
-Clients write, publish and read while processes are killed and connections stall; every read goes
-into a history, and the database keeps an account of every commit. Afterwards the history is held
-against the account: `script/faults --help` tells how to run one.
+Clients write, publish and read while processes are killed and connections stall. A history records
+every read, and triggers record every commit in the database. Afterwards the judge compares the two.
+`script/faults --help` lists the options of a campaign.
 """

@@ -1,4 +1,4 @@
-"""`script/faults`: runs a campaign, or without faults measures how soon every replica is fresh."""
+"""`script/faults`: runs a campaign, or with `--no-faults` measures how soon replicas are fresh."""
 
 import argparse
 import os
@@ -12,42 +12,40 @@ BREAKS = (
     "no-stamp", "no-watermark", "no-epoch", "late-listen", "pin-ignored", "early-notify",
     "no-definition-guard", "unchecked-swap", "no-outbox", "late-edge",
 )  # fmt: skip
-#: It breaks nginx alone.
+#: The break that affects only nginx.
 LATE_EDGE = "late-edge"
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="script/faults",
-        description="Starts a real fleet, breaks everything in it while clients write, publish and "
-        "read, and judges every answer by what was committed when. Exits 1 if a promise is broken.",
+        description="Starts a real fleet, injects faults while clients write, publish and read, "
+        "and compares every answer with the commits at that time. Exits 1 if a promise is broken.",
     )
     parser.add_argument("--seconds", type=float, default=60, help="how long (default: 60)")
-    parser.add_argument(
-        "--seed", help="repeats the choices of a campaign; timing stays the machine's"
-    )
+    parser.add_argument("--seed", help="repeats the choices of a campaign, but not its timing")
     parser.add_argument(
         "--replicas", type=int, choices=range(1, 9), metavar="R", help="1 to 8 (default: 3, "
         "without faults 4)"
     )  # fmt: skip
     parser.add_argument(
         "--break", dest="broken", choices=BREAKS, default="", metavar="NAME",
-        help=f"switch one mechanism off, to see that it is missed: {', '.join(BREAKS)}",
+        help=f"switch one mechanism off, so that the campaign must fail: {', '.join(BREAKS)}",
     )  # fmt: skip
     parser.add_argument(
         "--no-faults", action="store_true",
-        help="measure commit to last replica fresh beside bare psycopg listeners",
+        help="compare the time until all replicas are fresh with bare psycopg listeners",
     )  # fmt: skip
     parser.add_argument(
         "--edge", action=argparse.BooleanOptionalAction,
-        help="read through nginx as well, by deploy/nginx.conf (default: if it is installed)",
+        help="read through nginx, too, with deploy/nginx.conf (default: if it is installed)",
     )  # fmt: skip
     asked = parser.parse_args()
     installed = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None
     if not installed and (asked.edge or asked.broken == LATE_EDGE):
-        parser.error("there is no nginx here, so nobody can read through it")
-    asked.missing = "" if installed or asked.edge is False else "No nginx: nobody reads through it."
+        parser.error("nginx is not installed, so no client can read through it")
+    asked.missing = "" if installed or asked.edge is False else "No nginx: no edge is tested."
     asked.edge = installed if asked.edge is None else asked.edge
     asked.seed = asked.seed or f"{random.SystemRandom().randrange(10**6):06}"
     asked.replicas = asked.replicas or (4 if asked.no_faults else 3)
@@ -55,11 +53,11 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Runs it and answers the exit status."""
+    """Runs a campaign or a measurement, and returns the exit status."""
     asked = arguments()
     with tempfile.TemporaryDirectory(prefix="realm-faults-") as name:
         folder = Path(name)
-        # Postgres may run as another user.
+        # Postgres may run as another user, who must be able to enter the folder.
         folder.chmod(0o755)
         _prepare(folder)
         from tests.faults import latency, report
@@ -70,7 +68,7 @@ def main() -> int:
 
 
 def _prepare(folder: Path) -> None:
-    """Sets Django up on a database that will be made in the folder."""
+    """Sets up Django for a database that the campaign will make in the folder."""
     import socket
 
     with socket.socket() as free:
@@ -79,7 +77,7 @@ def _prepare(folder: Path) -> None:
     os.environ["DATABASE_URL"] = f"postgresql://postgres@127.0.0.1:{port}/postgres"
     os.environ["REALM_DATA_DIR"] = str(folder)
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
-    # The log of the authors' publishes would hide what the campaign says.
+    # Without this the log lines of the publishes would hide the campaign's output.
     os.environ.setdefault("REALM_LOG_LEVEL", "WARNING")
     for name in ("LISTEN_DATABASE_URL", "CELERY_BROKER_URL"):
         os.environ.pop(name, None)

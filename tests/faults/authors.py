@@ -1,4 +1,4 @@
-"""The authors of a campaign, who write into sites of their own and publish them."""
+"""The authors of a campaign: each writes files of a site of its own and publishes it."""
 
 import http.client
 import json
@@ -26,7 +26,7 @@ OPERATOR = "realm_server"
 
 
 class Author(Client):
-    """Writes into a site of their own, and publishes it, through any replica."""
+    """A client that writes files of one site and publishes it, through random replicas."""
 
     def __init__(
         self, site: Site, replicas: list[Replica], seed: str, history: History,
@@ -36,7 +36,7 @@ class Author(Client):
         self.site = site
         self._replicas = replicas
         self._token = server_token(site.user)
-        #: Whether the source realms hold every file that the judge expects of a page.
+        #: Whether the source realms have every file that the judge expects on a page.
         self._filled = False
 
     def work(self) -> None:
@@ -46,8 +46,8 @@ class Author(Client):
             getattr(self, kind)()
 
     def create(self) -> None:
-        """Makes the source realms, fills them and publishes one; again and again until they are
-        there."""
+        """Makes the source realms, fills them and publishes one. Retries each step until it
+        succeeds."""
         self._filled = False
         for source in self.site.sources:
             endpoint = source.rstrip("/").rpartition("/")[2]
@@ -60,7 +60,7 @@ class Author(Client):
             self._insist("fill", partial(self._put, source, "note.tsx", NOTE.encode(), ""))
             for path in (*WRITTEN, HIDDEN, FLEETING):
                 self._insist("fill", partial(self.write, path, source))
-        # Asked to stop, the author gives up in the middle.
+        # An author that is asked to stop may leave the realms incomplete.
         self._filled = not self.stop_asked.is_set()
         self._insist("publish", self.publish)
 
@@ -75,7 +75,7 @@ class Author(Client):
             self.stop_asked.wait(0.2)
 
     def write(self, path: str | None = None, source: str | None = None) -> Operation:
-        """Writes a file with a new mark, most likely into the realm that is published."""
+        """Writes a file with a new mark, in most cases in the source realm that is published."""
         if source is None:
             source = self.site.source
             if self.random.random() < 0.2:
@@ -89,13 +89,13 @@ class Author(Client):
         return self._do(operation, "POST", source + path, SOURCE, self._in(source), body)
 
     def remove(self) -> Operation:
-        """Deletes the file that comes and goes."""
+        """Deletes the file `FLEETING`, which later writes create again."""
         source = self.site.source
         operation = Operation(time.time(), "remove", source, FLEETING)
         return self._do(operation, "DELETE", source + FLEETING, SOURCE, self._in(source))
 
     def publish(self) -> Operation:
-        """Publishes the site as it stands."""
+        """Publishes the site's current source realm."""
         return self._publish("publish", self.site.source, self.site.published)
 
     def _publish(self, kind: str, source: str, url: str) -> Operation:
@@ -103,32 +103,32 @@ class Author(Client):
         return self._server(kind, url, "_publish-realm", document)
 
     def repoint(self) -> None:
-        """Publishes the other source realm where this one was."""
+        """Publishes the site's other source realm at the same URL."""
         self.site.shown = 1 - self.site.shown
         self._publish("repoint", self.site.source, self.site.published)
 
     def nest(self) -> None:
-        """Publishes a realm within the published one, or takes it down again."""
+        """Publishes a realm within the published realm, or unpublishes it."""
         if self.random.random() < 0.4:
             self._unpublish(self.site.inner)
         else:
             self._publish("nest", self.random.choice(self.site.sources), self.site.inner)
 
     def close(self) -> None:
-        """Makes a realm private for a while; or for good, if nobody opens it any more."""
+        """Makes a realm private, and public again some seconds later, if that request succeeds."""
         realm = self.random.choice(self.site.realms)
         self._permit(realm, opened=False)
         self.stop_asked.wait(self.random.uniform(0, 4))
         self._permit(realm, opened=True)
 
     def open_all(self) -> None:
-        """Has everything be everyone's to read, and published."""
+        """Makes all realms public, and publishes the site."""
         self.stop_asked.clear()
         if not self._filled:
             self.create()
         self._insist("publish", self.publish)
         for realm in self.site.realms:
-            # There may be nothing at the inner URL.
+            # There may be no realm at the inner URL, which is a 404.
             self._insist("open", partial(self._permit, realm, opened=True), 404)
 
     def _permit(self, realm: str, *, opened: bool) -> Operation:
@@ -140,7 +140,7 @@ class Author(Client):
         )  # fmt: skip
 
     def unpublish(self) -> Operation:
-        """Takes the pages down; somebody soon publishes again."""
+        """Unpublishes the site, and then publishes it again."""
         done = self._unpublish(self.site.published)
         self._insist("publish", self.publish)
         return done
@@ -149,14 +149,14 @@ class Author(Client):
         return self._server("unpublish", url, "_unpublish-realm", {"publishedRealmURL": url})
 
     def delete(self) -> None:
-        """Deletes a source realm with all that is published from it, and makes it anew."""
+        """Deletes a source realm, which deletes its published realms, too, and makes it again."""
         source = self.site.source
         document = {"data": {"type": "realm", "id": source}}
         self._server("delete", source, "_delete-realm", document)
         self.create()
 
     def rollback(self) -> None:
-        """Goes back to an earlier publication, from a host that has no replica."""
+        """Rolls back to an earlier publication, in this process, as on a host without a replica."""
         operation = Operation(time.time(), "rollback", self.site.published)
         try:
             done = rollback_realm(self.site.published, Caller(self.site.user))

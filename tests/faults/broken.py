@@ -1,7 +1,7 @@
-"""Switches mechanisms off, one at a time, to check that the campaign notices.
+"""Switches off one mechanism, to check that the campaign then fails.
 
-As a settings module for a fleet's processes it is the project's own, with one mechanism broken:
-the one that REALM_FAULTS_BREAK names. Nothing in production imports it.
+The processes of a broken fleet use this module as their settings: the project's settings, with the
+mechanism switched off that REALM_FAULTS_BREAK names. Nothing in production imports it.
 """
 
 import os
@@ -17,7 +17,7 @@ VARIABLE = "REALM_FAULTS_BREAK"
 
 
 def no_stamp() -> None:
-    """A value is stamped when it is put, instead of before it was loaded."""
+    """Takes a cache entry's stamp after its load instead of before."""
     from notifications.stamped_cache import StampedCache
 
     def load(self: Any, key: Any, slots: Any, load: Callable[[], Any], _: Any = None) -> Any:
@@ -29,21 +29,22 @@ def no_stamp() -> None:
 
 
 def no_watermark() -> None:
-    """A board is believed whether anybody vouches for it or not."""
+    """Treats a board as live even if its sidecar has stopped."""
     from notifications.board import Board
 
     Board.live = lambda self: True  # type: ignore[method-assign]
 
 
 def no_epoch() -> None:
-    """A listener that has reconnected doesn't make stale what it may have missed."""
+    """Doesn't bump the epoch after a reconnection, so that entries with missed changes stay
+    valid."""
     from notifications.board import Board
 
     Board.bump_epoch = lambda self: None  # type: ignore[method-assign]
 
 
 def late_listen() -> None:
-    """A listener makes everything stale and only then begins to listen."""
+    """Bumps the epoch before LISTEN instead of after it."""
     import time
 
     from notifications.listener import Listener
@@ -52,7 +53,7 @@ def late_listen() -> None:
 
     def listen(self: Any, connection: Any, writer: Any) -> None:
         self.board.bump_epoch()
-        # As long as a busy database takes for the LISTENs.
+        # A busy database can take this long for the LISTEN statements.
         time.sleep(0.3)
         bump, self.board.bump_epoch = self.board.bump_epoch, lambda: None
         try:
@@ -64,13 +65,13 @@ def late_listen() -> None:
 
 
 def pin_ignored() -> None:
-    """`X-Realm-Min-Generation` is not looked at."""
+    """Ignores `X-Realm-Min-Generation`."""
     for module in ("realms.front", "realms.api.routes"):
         _replace(module, "min_generation", lambda value: 0)
 
 
 def early_notify() -> None:
-    """Notifications go out at once on another connection, before the commit that they tell of."""
+    """Sends notifications on another connection, before the commit of their transaction."""
     from django.db import connections
 
     from notifications import emit
@@ -91,7 +92,7 @@ def early_notify() -> None:
 
 
 def no_definition_guard() -> None:
-    """A definition is stored whatever has been invalidated while it was built."""
+    """Stores a definition even if its module was invalidated while it was built."""
 
     def unmoved(counters: Any, *, hold: bool = False) -> Any:
         return dict.fromkeys(counters, 0)
@@ -101,7 +102,7 @@ def no_definition_guard() -> None:
 
 
 def unchecked_swap() -> None:
-    """A superseded job lands all the same, whatever the index shows by then."""
+    """Lets a superseded job swap in its index, even over a newer one."""
     from reindex.index import swap
     from reindex.jobs import queue
 
@@ -128,14 +129,14 @@ def _swap_anyway(job: Any) -> None:
 
 
 def no_outbox() -> None:
-    """What is owed is told in a message and nowhere else."""
+    """Switches off the sweeper, so that a job whose message is lost never runs."""
     from reindex.jobs import sweeper
 
     sweeper.sweep = lambda: 0
 
 
 def late_edge() -> None:
-    """nginx keeps answers for twice as long as it may."""
+    """Makes nginx cache answers for twice the permitted time."""
     from tests.support.servers import edge
 
     proper, (second, _) = edge.rendered, edge.ONE_SECOND
@@ -164,7 +165,7 @@ DO $$ DECLARE t record; BEGIN
 END $$
 """
 
-#: What each break is called, how it is done in every process, and what it does in the database.
+#: The breaks by name: a function for every process, and SQL for the database.
 BREAKS: dict[str, tuple[Callable[[], None], str]] = {
     "no-stamp": (no_stamp, ""),
     "no-watermark": (no_watermark, ""),
@@ -180,7 +181,7 @@ BREAKS: dict[str, tuple[Callable[[], None], str]] = {
 
 
 def switch_off() -> None:
-    """Breaks what the environment names. Called in every process of a broken fleet."""
+    """Switches off the mechanism that the environment names, in this process."""
     name = os.environ.get(VARIABLE, "")
     if name:
         BREAKS[name][0]()

@@ -1,4 +1,4 @@
-"""The application that breaks a mechanism once all others are there (see broken.py)."""
+"""A Django app that switches off a mechanism when all other apps are loaded (see broken.py)."""
 
 from django.apps import AppConfig
 

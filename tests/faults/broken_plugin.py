@@ -1,4 +1,4 @@
-"""For `pytest -p`: runs tests with the mechanism switched off that REALM_FAULTS_BREAK names."""
+"""A pytest plugin (`-p`) that switches off the mechanism that REALM_FAULTS_BREAK names."""
 
 import os
 from collections.abc import Generator
@@ -11,13 +11,13 @@ from tests.faults.broken import BREAKS, VARIABLE, switch_off
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Before any test module is imported, and takes a name from where it was."""
+    """Switches off the mechanism before test modules import the functions that it replaces."""
     switch_off()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(fixturedef: Any, request: Any) -> Generator[None, object, object]:
-    """Once the test database is made, does to it what the break does."""
+    """Runs the break's SQL on the test database when it is made."""
     made = yield
     statement = BREAKS[os.environ[VARIABLE]][1]
     if fixturedef.argname == "django_db_setup" and statement:

@@ -1,4 +1,4 @@
-"""One campaign: a fleet is started, used, broken, mended and judged."""
+"""Runs one campaign: starts a fleet, puts it under load, injects faults, and judges the answers."""
 
 import contextlib
 import random
@@ -34,25 +34,25 @@ from tests.support.web import API
 
 USERS = ("ada", "bo", "cy")
 READERS_PER_REPLICA = 3
-#: For how long replicas let the edge keep an answer.
+#: The value of REALM_EDGE_SECONDS: for how long the edge may cache an answer.
 EDGE_SECONDS = 1
 READS_PER_SECOND = 600
 FAULTS_PER_SECOND = 0.45
-#: How long a fleet that is left alone may take until every replica and the index hold the newest.
+#: After the last fault, the fleet may take this long until every replica and index is up to date.
 QUIET_SECONDS = 90
 LOOK_SECONDS = 0.3
 _QUIET = {
     "REALM_SWEEP_SECONDS": "1",
     "REALM_BATCH_LEASE_SECONDS": "6",
     "REALM_RENDER_SECONDS": "5",
-    # Its clients look at what is published.
+    # The clients read only the pages of published realms.
     "REALM_INDEX_SOURCES": "0",
 }
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What was asked for."""
+    """The options of a campaign."""
 
     seconds: float
     seed: str
@@ -64,7 +64,7 @@ class Plan:
 
 @dataclass
 class Outcome:
-    """What came out."""
+    """The results of a campaign."""
 
     plan: Plan
     history: History
@@ -75,7 +75,7 @@ class Outcome:
 
 @contextmanager
 def fleet(plan: Plan, folder: Path) -> Iterator[tuple[Cluster, dict[str, Proxy]]]:
-    """Replicas, each sidecar behind a proxy of its own."""
+    """Runs replicas. Each sidecar's LISTEN connection goes through a proxy of its own."""
     environment = {"DJANGO_SETTINGS_MODULE": "settings"}
     if plan.broken:
         environment = {
@@ -110,8 +110,8 @@ def run(
     tell: Callable[[str], None],
     progress: Callable[[float, History], None],
 ) -> Outcome:
-    """Runs a campaign on the database that DATABASE_URL names, which is made in `folder`. `tell`
-    gets a line for each stage, `progress` is called twice a second."""
+    """Runs a campaign on a new Postgres in `folder`, at the port in DATABASE_URL. `tell` gets a
+    line for each stage; `progress` is called twice a second."""
     with ExitStack() as stack:
         tell("starting Postgres and the fleet")
         postgres = Postgres(folder, urlsplit(settings.DATABASE_URL).port or 5432)
@@ -181,7 +181,7 @@ def _campaign(
     enough["authors"].set()
     wait_all(authors, 60)
     if plan.faults:
-        # What is owed last is not superseded by anything: nobody but the sweeper can save it.
+        # No later job supersedes these last ones, so only the sweeper can replace their messages.
         losing = threading.Thread(target=injections.lose_messages, args=[random.Random(plan.seed)])
         losing.start()
         for author in authors:
@@ -189,7 +189,7 @@ def _campaign(
         losing.join()
     for author in authors:
         author.open_all()
-    tell("nothing is broken and nobody writes any more: waiting until all is quiet")
+    tell("no more faults and writes: waiting until every replica is up to date")
     injections.mend()
     settled = _settle(running, sites, readers[0], postgres)
     enough["readers"].set()
@@ -204,9 +204,9 @@ def _campaign(
 
 
 def _settle(running: Cluster, sites: list[Site], reader: Client, postgres: Postgres) -> float | str:
-    """Waits until every worker of every replica, and the index, hold the newest and answer it from
-    their caches. Answers how long it took (seconds), or what was missing in the end."""
-    began, missing = time.monotonic(), "nothing was looked at"
+    """Waits until every web worker answers the newest content from its cache, and every page is
+    rendered. Returns the time that this took (seconds), or what was still missing at the end."""
+    began, missing = time.monotonic(), "nothing was checked"
     while time.monotonic() < began + QUIET_SECONDS:
         try:
             truth = Truth(postgres.account(), postgres.contents())
@@ -220,7 +220,7 @@ def _settle(running: Cluster, sites: list[Site], reader: Client, postgres: Postg
 
 
 def _unsettled(running: Cluster, sites: list[Site], truth: Truth) -> Iterator[str]:
-    """What isn't yet as it ought to be in the end, one after another."""
+    """The answers that are not yet up to date or not from a cache."""
     for site in sites:
         for realm in site.realms:
             newest = truth.newest(realm)
@@ -248,8 +248,8 @@ def _unsettled(running: Cluster, sites: list[Site], truth: Truth) -> Iterator[st
 
 
 class Looker(Client):
-    """Looks into the database itself: in one snapshot, no definition and no page contradicts the
-    files that stand beside it."""
+    """Reads the database itself, and records each definition that contradicts the files in the same
+    snapshot."""
 
     def __init__(
         self, postgres: Postgres, seed: str, history: History, stop: threading.Event
@@ -282,7 +282,7 @@ JOIN realms_blob b ON b.sha256 = v.sha256
 
 
 def _look(connection: "psycopg.Connection[Any]") -> tuple[int, list[str]]:
-    """How many definitions one snapshot has, and which of them its files contradict."""
+    """The number of definitions in one snapshot, and those that contradict the snapshot's files."""
     definitions = connection.execute(
         "SELECT d.module_url, d.realm_url, d.definitions FROM definitions d"
         " WHERE d.module_url LIKE '%note.tsx' AND d.definitions IS NOT NULL"

@@ -1,4 +1,4 @@
-"""The clients of a fleet during a campaign: the sites that they share, and readers who read."""
+"""The clients of a fleet during a campaign: their common class, their sites, and the readers."""
 
 import contextlib
 import hashlib
@@ -31,20 +31,21 @@ export class Note extends Card {
   );
 }
 """
-#: Every card of a realm, with the card that it links to.
+#: The cards of each realm, with the card to which each links.
 CARDS = {"index": "a", "a": None, "b": None}
-#: What is rewritten all the time, and what comes and goes.
+#: The files that authors rewrite.
 WRITTEN = ("label.ts", "index.json", "a.json", "b.json", "text.md")
-#: A file of the realm around another one, whose own text.md hides it.
+#: A file of the outer realm that the inner realm's text.md hides.
 HIDDEN = "deep/text.md"
+#: A file that authors delete and create again.
 FLEETING = "extra.md"
 TIMEOUT = 20
-#: What stands in a replica's place where readers ask through nginx.
+#: The replica name of readers that read through nginx.
 EDGE = "edge"
 
 
 def file(path: str, mark: str) -> bytes:
-    """A file that bears a mark."""
+    """The content of a file, with a mark in it."""
     if path == "label.ts":
         return f'export const label = "{mark}";\n'.encode()
     if path.endswith(".json"):
@@ -56,13 +57,13 @@ def file(path: str, mark: str) -> bytes:
 
 @dataclass
 class Site:
-    """One author's source realms and where they are published: one of them at a time at an origin
-    of the author's, and now and then one within that."""
+    """One author's two source realms. One of them is published at the author's host, and at times
+    one is also published within that realm (`inner`)."""
 
     user: str
-    #: Which of them is published.
+    #: The index in `sources` of the realm that is published.
     shown: int = 0
-    #: What has been acknowledged last: (realm url, generation).
+    #: The newest acknowledged generation by realm URL; `recent` has the last ones in order.
     known: dict[str, int] = field(default_factory=dict)
     recent: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=8))
 
@@ -81,7 +82,7 @@ class Site:
 
     @property
     def inner(self) -> str:
-        """Lies within the published realm."""
+        """The URL of the realm within the published realm."""
         return f"{self.published}deep/"
 
     @property
@@ -89,14 +90,14 @@ class Site:
         return (*self.sources, self.published, self.inner)
 
     def heard(self, realm: str, generation: int | None) -> None:
-        """Remembers a generation that somebody has been told of."""
+        """Records a generation that an author's answer has named."""
         if generation is not None:
             self.known[realm] = max(generation, self.known.get(realm, 0))
             self.recent.append((realm, generation))
 
 
 class Client(threading.Thread):
-    """Asks one replica or several, one request at a time, until it is told to stop."""
+    """A thread that sends one request at a time to replicas until `stop` is set."""
 
     def __init__(self, name: str, seed: str, history: History, stop: threading.Event) -> None:
         super().__init__(name=name, daemon=True)
@@ -104,7 +105,7 @@ class Client(threading.Thread):
         self.history = history
         self.stop_asked = stop
         self._open: dict[int, http.client.HTTPConnection] = {}
-        #: What ended the thread, other than the wish that it stop.
+        #: The exception that ended the thread, if any.
         self.broken: BaseException | None = None
 
     def run(self) -> None:
@@ -118,14 +119,14 @@ class Client(threading.Thread):
                 each.close()
 
     def work(self) -> None:
-        """What the client does."""
+        """Sends the client's requests until `stop_asked` is set."""
         raise NotImplementedError
 
     def ask(
         self, replica: Replica, method: str, url: str, accept: str,
         headers: dict[str, str] | None = None, body: bytes | None = None,
     ) -> tuple[int, http.client.HTTPMessage, bytes]:  # fmt: skip
-        """One request on a connection that is kept for a while. Raises OSError, HTTPException."""
+        """Sends a request, in most cases on a kept connection. Raises OSError, HTTPException."""
         parts = urlsplit(url)
         kept = self._open.get(replica.port)
         if kept is None or self.random.random() < 0.02:
@@ -147,7 +148,7 @@ class Client(threading.Thread):
 
 
 class Reader(Client):
-    """Reads from one replica, everything in every way."""
+    """Reads random files and pages of all sites from one replica, with and without pins."""
 
     def __init__(
         self, replica: Replica, number: int, sites: list[Site], per_second: float, seed: str,
@@ -162,7 +163,7 @@ class Reader(Client):
         due = time.monotonic()
         while not self.stop_asked.is_set():
             site = self.random.choice(self._sites)
-            # Nobody reads at an exact generation through the edge.
+            # The edge refuses reads at an exact generation.
             if self.random.random() < 0.15 and site.recent and self._replica.name != EDGE:
                 self._read_at(site)
             else:
@@ -182,7 +183,7 @@ class Reader(Client):
         else:
             path = self.random.choice((*WRITTEN, HIDDEN, FLEETING))
         pinned, known = "", site.known.get(realm, 0)
-        # The generation of a realm within another says nothing to that.
+        # A minimum generation is one of `realm`, and the inner realm may answer these requests.
         apart = realm != site.inner and path != HIDDEN
         if variant in ("source", "module") and apart and known and self.random.random() < 0.3:
             pinned = "min"
@@ -195,7 +196,7 @@ class Reader(Client):
         self.read(realm, path, variant, "at", generation)
 
     def read(self, realm: str, path: str, variant: str, pin: str, pinned: int) -> Read | None:
-        """One read, which goes into the history; None if there was no answer."""
+        """Sends a read and records it in the history. Returns None if there was no answer."""
         url, headers = realm + path, {}
         if pin == "min":
             headers["X-Realm-Min-Generation"] = str(pinned)
@@ -225,13 +226,13 @@ class Reader(Client):
 
 
 def _dated(told: http.client.HTTPMessage) -> float | None:
-    """When an answer was made, in whole seconds since the epoch."""
+    """The Date header of an answer, in whole seconds since the epoch."""
     date = told.get("date")
     return parsedate_to_datetime(date).timestamp() if date else None
 
 
 def wait_all(clients: Sequence[Client], seconds: float) -> None:
-    """Waits for the threads' end. Raises what broke one of them."""
+    """Waits for the end of all threads. Raises the exception that ended one of them."""
     for each in clients:
         each.join(seconds)
     for each in clients:

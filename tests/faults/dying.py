@@ -1,4 +1,4 @@
-"""A publisher that kills itself at a step: `python -m tests.faults.dying STEP SOURCE PUBLISHED`."""
+"""Publishes, and kills itself at a step: `python -m tests.faults.dying STEP SOURCE PUBLISHED`."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ STEPS = [
 
 
 def _die_at(step: str) -> None:
-    """Wraps the step's function in an end."""
+    """Patches the step's function so that the process kills itself before or after it."""
     from unittest import mock
 
     from django.db import connection
@@ -50,7 +50,7 @@ def _die_at(step: str) -> None:
 
 
 def main(step: str, source: str, published: str) -> None:
-    """Publishes, and dies on the way there."""
+    """Publishes, and kills the process at the step. An unknown step kills it nowhere."""
     import django
 
     django.setup()
@@ -62,7 +62,7 @@ def main(step: str, source: str, published: str) -> None:
     try:
         call_command("publish_realm", source, published, "--no-wait", "--yes")
     except CommandError as error:
-        # The realm may just have been deleted.
+        # Another client may have deleted the realm.
         print(error, file=sys.stderr)
 
 

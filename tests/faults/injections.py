@@ -1,4 +1,4 @@
-"""The faults: each breaks one thing, and mends it after a time that the seed decides."""
+"""The faults of a campaign. Each disturbs one thing, and restores it after a random time."""
 
 import random
 import shutil
@@ -25,7 +25,7 @@ from tests.support.servers.proxy import Proxy
 
 
 class Injections:
-    """Everything that can be broken in one fleet. Faults of different kinds overlap."""
+    """The faults that can be injected into a fleet. Faults of different kinds overlap."""
 
     def __init__(
         self, fleet: Cluster, postgres: Postgres, proxies: dict[str, Proxy], sites: list[Site],
@@ -38,7 +38,7 @@ class Injections:
         #: How long a replica took to answer from its caches again after a stall (seconds).
         self.back_to_hits: list[float] = []
         self._steps: Iterator[str] = iter(())
-        #: nginx before the fleet, where there is one.
+        #: The nginx before the fleet, if the campaign has one.
         self.edge: Edge | None = None
 
     def kinds(self) -> dict[str, Callable[[random.Random], None]]:
@@ -73,7 +73,7 @@ class Injections:
 
     @contextmanager
     def _alone(self, what: str) -> Iterator[bool]:
-        """Whether nobody else is breaking this thing now."""
+        """Locks a thing for a fault. Yields False if another fault has locked it."""
         lock = self._busy.setdefault(what, threading.Lock())
         free = lock.acquire(blocking=False)
         try:
@@ -119,7 +119,7 @@ class Injections:
         replica = rng.choice(self._fleet.replicas)
         return _some(rng, _children(replica.running["web"].pid))
 
-    # --- Celery and what it starts ---
+    # --- Celery and its prerenderers ---
 
     def kill_celery(self, rng: random.Random) -> None:
         away = rng.uniform(0, 2)
@@ -144,7 +144,7 @@ class Injections:
         self._freeze(self._prerenderers(rng), rng.uniform(0.5, 6))
 
     def _prerenderers(self, rng: random.Random) -> list[psutil.Process]:
-        """One that is at work; it may take a while until one is."""
+        """A random running prerenderer. Waits up to 5 s for one to start."""
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             found = [p for p in _children(self.celery.pid, deep=True) if _is_deno(p)]
@@ -159,7 +159,7 @@ class Injections:
         self._publisher("never", rng.choice(self._sites), rng.uniform(0.4, 2.5))
 
     def stop_publisher(self, rng: random.Random) -> None:
-        # It may hold the realm's lock: whoever else publishes waits.
+        # A stopped publisher may hold the realm's lock, so that other publishers wait.
         self._publisher(
             "never", rng.choice(self._sites), 20, rng.uniform(0.4, 2), rng.uniform(1, 5)
         )
@@ -186,7 +186,7 @@ class Injections:
                 process.kill()
                 process.wait()
 
-    # --- the database, and the way to it ---
+    # --- the database, and connections to it ---
 
     def end_listeners(self, rng: random.Random) -> None:
         self._postgres.end_listeners()
@@ -258,11 +258,11 @@ class Injections:
             for message in late.iterdir():
                 shutil.move(message, self._broker / message.name)
 
-    # --- all's well again ---
+    # --- the end of all faults ---
 
     def mend(self) -> None:
-        """Lets everything run that is stopped and starts what is gone. Called when no fault is
-        under way any more."""
+        """Lets all proxies forward, and starts the processes that have ended. Called when no fault
+        is under way any more."""
         for proxy in self._proxies.values():
             proxy.flow()
         for replica in self._fleet.replicas:
@@ -283,7 +283,7 @@ class Injections:
 
 
 def end_family(process: "subprocess.Popen[bytes]") -> None:
-    """Kills a process and all that it started, as the end of a container does."""
+    """Kills a process and its descendants, as the end of a container does."""
     family = [psutil.Process(process.pid), *_children(process.pid, deep=True)]
     for each in family:
         with suppress(psutil.NoSuchProcess):
@@ -308,7 +308,7 @@ def _is_deno(process: psutil.Process) -> bool:
 
 
 class Schedule(threading.Thread):
-    """Injects faults one after another, every kind in turn, in an order that the seed decides."""
+    """Injects faults of every kind in turn, in an order that depends on the seed."""
 
     def __init__(
         self, injections: Injections, seed: str, per_second: float, history: History,
@@ -340,7 +340,7 @@ class Schedule(threading.Thread):
         try:
             self._kinds[kind](rng)
         except (psutil.NoSuchProcess, ProcessLookupError, psycopg.OperationalError):
-            return  # another fault was quicker
+            return  # another fault has already ended this process or connection
         except BaseException as error:
             self.broken = error
             raise

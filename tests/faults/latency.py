@@ -1,8 +1,8 @@
-"""Commit to last replica fresh, beside bare psycopg listeners on the same notifications.
+"""Measures the time from a commit until all replicas are fresh, and compares bare listeners.
 
-Bare listeners are the least that could be done: a process each, one connection that LISTENs and
-nothing else. They hear the very notifications that the sidecars hear, so one run compares both.
-A replica is fresh when its board has moved: from then on none of its workers answers the old bytes.
+A bare listener is a process with one psycopg connection that only LISTENs, so nothing can be
+faster. It receives the same notifications as the sidecars, so one run compares both. A replica is
+fresh when its board has moved: from then on none of its web workers answers the old bytes.
 """
 
 import mmap
@@ -37,9 +37,9 @@ from tests.support.web import ORIGIN
 PATH = "text.md"
 PAUSE_SECONDS = 0.05
 GIVE_UP_SECONDS = 5.0
-#: A replica may take this many times as long as a bare listener.
+#: The most times as long as bare listeners that replicas may take.
 ALLOWED = 3.0
-#: Runs are cut into so many parts, whose ratios tell how far the machine's noise reaches.
+#: A run is divided into this many parts. The spread of their ratios shows the machine's noise.
 PARTS = 5
 
 _LISTENER = f"""
@@ -57,7 +57,7 @@ with psycopg.connect(sys.argv[1], autocommit=True) as connection:
 
 
 def measure(folder: Path, seconds: float, replicas: int) -> int:
-    """Measures for some seconds, prints the comparison, and answers 1 if it is not good enough."""
+    """Measures for some seconds and prints the comparison. Returns 1 if the ratio is too high."""
     console = Console(soft_wrap=True, highlight=False)
     with ExitStack() as stack:
         postgres = Postgres(folder, urlsplit(settings.DATABASE_URL).port or 5432)
@@ -74,7 +74,7 @@ def measure(folder: Path, seconds: float, replicas: int) -> int:
 
 @contextmanager
 def _listeners(folder: Path, count: int) -> Iterator[memoryview]:
-    """Bare listeners; each writes down when it was last told anything (monotonic, ns)."""
+    """Runs bare listeners. Each stores the moment of its last notification (monotonic, ns)."""
     page = folder / "heard"
     page.write_bytes(bytes(8 * count))
     with open(page, "r+b") as file:
@@ -97,8 +97,8 @@ def _listeners(folder: Path, count: int) -> Iterator[memoryview]:
 def _samples(
     running: Cluster, realm: Realm, heard: memoryview, seconds: float, console: Console
 ) -> Iterator[tuple[float, float, float]]:
-    """For each write: until the last bare listener was told, until the last board had moved, until
-    the last replica had served the new bytes (seconds from just before the COMMIT)."""
+    """The times of each write, in seconds from just before the COMMIT: until the last bare listener
+    was notified, until the last board moved, until the last replica served the new bytes."""
     slots = Slots([path_key(realm.url + PATH)])
     boards = [each.board for each in running.replicas]
     rounds = range(int(seconds / 0.12))
@@ -117,7 +117,7 @@ def _samples(
 
 
 def _write(realm: Realm, mark: str) -> int:
-    """Writes the file and answers the moment (monotonic, ns) before the COMMIT was sent."""
+    """Writes the file and returns the moment (monotonic, ns) just before the COMMIT."""
     with realm_write_lock(realm.url):
         realm.refresh_from_db()
         write_files(realm, {PATH: f"# {mark}\n".encode()})
@@ -156,9 +156,9 @@ def _show(console: Console, samples: list[tuple[float, float, float]], replicas:
     bare, fresh, served = (sorted(column) for column in zip(*samples, strict=True))
     table = Table(f"Commit to the last of {replicas}", "p50", "p90", "p99", "most")
     for name, column in (
-        ("bare psycopg listeners told", bare),
+        ("bare psycopg listeners notified", bare),
         ("replicas fresh", fresh),
-        ("replicas have served the new bytes, asked in turn", served),
+        ("replicas have served the new bytes, requested in turn", served),
     ):
         table.add_row(name, *(f"{_quantile(column, q) * 1000:.2f} ms" for q in (0.5, 0.9, 0.99, 1)))
     console.print(table)

@@ -1,7 +1,7 @@
-"""The campaign's own Postgres: it can be stopped at once, and it remembers when each row committed.
+"""The campaign's Postgres, which can be stopped abruptly, and which records every commit.
 
-An account of every change is kept by triggers in a table of its own. With `track_commit_timestamp`
-Postgres itself says when the transaction of each row committed, on the clock that clients read.
+Triggers insert every change into an account, a table of its own. By `track_commit_timestamp`
+Postgres has the commit time of each of its rows, on the same clock that the clients use.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ _NOTED = (
 
 
 class Postgres:
-    """A server on a port of its own. Its data survive a stop; a machine's crash they needn't."""
+    """A server on a port of its own. Its data survive a stop, but not a crash of the machine."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self._pgdata = folder / "postgres"
@@ -49,16 +49,16 @@ class Postgres:
         self._bin, self._user = server.bin_path, server.system_user
 
     def start(self) -> None:
-        """Starts it and waits until it answers."""
+        """Starts the server and waits until it answers."""
         options = (
             f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
-            # Processes are killed here, not machines: what the kernel has is safe.
+            # Only processes are killed, not the machine, so fsync isn't needed.
             " -c fsync=off -c track_commit_timestamp=on -c max_connections=300"
         )
         self._control("-w", "-t", "60", "-l", str(self._log), "-o", options, "start")
 
     def stop(self, mode: str = "immediate") -> None:
-        """Stops it: `immediate` as by a kill of every one of its processes."""
+        """Stops the server. The mode `immediate` ends it without a shutdown checkpoint."""
         with contextlib.suppress(subprocess.CalledProcessError):
             self._control("-w", "-m", mode, "stop")
 
@@ -66,13 +66,13 @@ class Postgres:
         pgexec("pg_ctl", ("-D", str(self._pgdata), *arguments), bin_path=self._bin, user=self._user)
 
     def connect(self, **options: Any) -> "psycopg.Connection[Any]":
-        """A connection of the campaign's own, which may not be had while the server is down."""
+        """A connection of the campaign's own. Raises an error while the server is down."""
         return psycopg.connect(
             settings.DATABASE_URL, connect_timeout=5, row_factory=dict_row, **options
         )
 
     def keep_account(self) -> None:
-        """Begins the account. What stands already opens it."""
+        """Creates the account, with an entry for each present row, and its triggers."""
         with self.connect() as connection:
             connection.execute(_ACCOUNT)
             for table in _NOTED:
@@ -91,7 +91,7 @@ class Postgres:
                 )
 
     def account(self) -> list[dict[str, Any]]:
-        """Every committed change in the order of the commits, with its moment (seconds, epoch)."""
+        """All committed changes in commit order, with their commit time in seconds since 1970."""
         with self.connect() as connection:
             return connection.execute(
                 """
@@ -108,7 +108,7 @@ class Postgres:
         return {row["sha256"]: bytes(row["data"] or b"") for row in rows}
 
     def end_listeners(self) -> int:
-        """Ends the LISTEN connections of all sidecars, by an operator's hand; answers how many."""
+        """Terminates the LISTEN connections of all sidecars, and returns their number."""
         with self.connect(autocommit=True) as connection:
             return len(
                 connection.execute(
@@ -118,7 +118,7 @@ class Postgres:
             )
 
     def restart(self, away: float) -> None:
-        """Stops it at once and starts it again after some seconds."""
+        """Stops the server abruptly and starts it again after `away` seconds."""
         self.stop()
         time.sleep(away)
         self.start()

@@ -1,4 +1,4 @@
-"""What a campaign prints."""
+"""Runs a campaign and prints its results."""
 
 import argparse
 import statistics
@@ -15,13 +15,14 @@ from tests.faults.judge.checker import Violation
 from tests.faults.judge.history import History, Operation, Read
 
 SHOWN_VIOLATIONS = 5
-#: How much of the history is shown around a violation (seconds, lines).
+#: The part of the history that is printed with a violation: seconds before it, and lines.
 AROUND = 3.0
 SHOWN_LINES = 25
 
 
 def campaign(folder: Path, asked: argparse.Namespace) -> int:
-    """Runs a campaign with a bar, and prints what came out; 1 if a promise was broken."""
+    """Runs a campaign with a progress bar and prints the results. Returns 1 if a promise was
+    broken."""
     console = Console(soft_wrap=True, highlight=False)
     plan = Plan(asked.seconds, asked.seed, asked.replicas, asked.broken, edge=asked.edge)
     again = (
@@ -91,7 +92,7 @@ def show(console: Console, outcome: Outcome) -> None:
         )
     if outcome.settled is not None:
         console.print(
-            f"Left alone, every worker and the index held the newest after {outcome.settled:.1f} s"
+            f"After the last fault and write all replicas were current in {outcome.settled:.1f} s"
         )
     if not verdict.violations:
         console.print("[bold green]no promise was broken")

@@ -1,4 +1,4 @@
-"""A short campaign, for what only chance finds. Longer ones: `script/faults --seconds 600`."""
+"""Runs a short fault campaign. For a longer one run `script/faults --seconds 600`."""
 
 import subprocess
 import sys
@@ -13,9 +13,9 @@ SECONDS = 25
 
 
 @pytest.mark.timeout(240)
-def test_a_fleet_that_is_broken_at_random_keeps_its_promises() -> None:
-    """Clients write, publish and read while processes, connections and messages are lost; every
-    answer is held against what was committed, and in the end all replicas hold the newest."""
+def test_a_fleet_under_random_faults_keeps_its_promises() -> None:
+    """Clients write, publish and read while processes, connections and messages are lost. The judge
+    compares every answer with the commits. At the end all replicas must be up to date."""
     command = [sys.executable, "-m", "tests.faults", "--seconds", str(SECONDS), "--replicas", "2"]
     ran = subprocess.run(
         command, cwd=BASE_DIR, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=220

@@ -1,4 +1,4 @@
-"""What the authors of a campaign leave behind when its time is over."""
+"""Tests how the authors of a campaign complete their sites at its end."""
 
 import threading
 from typing import Any
@@ -9,7 +9,7 @@ from tests.faults.judge.history import History, Operation
 
 
 class Alone(Author):
-    """An author whose every request succeeds, and who is told to stop at one of them."""
+    """An author whose requests all succeed, and who is asked to stop at one of them."""
 
     def __init__(self, stops_at: str) -> None:
         self.asked: list[str] = []
@@ -24,7 +24,7 @@ class Alone(Author):
         return operation
 
 
-def test_a_realm_that_was_being_filled_at_the_end_is_filled_before_it_is_published() -> None:
+def test_an_author_completes_a_half_filled_realm_before_publishing_it() -> None:
     author = Alone("write label.ts")
     author.create()
     assert "publish" not in author.asked
@@ -35,7 +35,7 @@ def test_a_realm_that_was_being_filled_at_the_end_is_filled_before_it_is_publish
     assert all(before.count(f"write {path}") == 2 for path in WRITTEN)
 
 
-def test_a_site_that_was_complete_is_only_published_at_the_end() -> None:
+def test_an_author_of_a_complete_site_only_publishes_it_at_the_end() -> None:
     author = Alone("")
     author.create()
     author.asked.clear()

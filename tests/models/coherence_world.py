@@ -1,5 +1,5 @@
-"""The world of the model of coherence: a database, connections, replicas, and requests that can
-stand still."""
+"""The parts of the coherence model: a fake database and connections, replicas with real boards and
+caches, and requests that the model can stop."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -32,12 +32,12 @@ DAWN = datetime(2026, 1, 1, tzinfo=UTC)
 _new_caches = answers.caches.__wrapped__
 
 
-# --- The world ---------------------------------------------------------------------------------
+# --- Database, connections and replicas --------------------------------------------------------
 
 
 @dataclass
 class Version:
-    """The page from one generation until another, and the moment at which it was superseded."""
+    """A content of the page: its first generation, and the moment at which it was superseded."""
 
     generation: int
     body: bytes | None
@@ -46,21 +46,21 @@ class Version:
 
 @dataclass(frozen=True)
 class Announced(Notification):
-    """A notification on its way, and the generation of the page that it tells of, or 0."""
+    """A sent notification, and the generation of the page that it announces, or 0."""
 
     generation: int = 0
 
 
 @dataclass
 class Database:
-    """What is committed, and who is told of it."""
+    """A fake database: the committed versions of the page, and the connections that listen."""
 
     generation: int = 1
     versions: list[Version] = field(default_factory=lambda: [Version(1, b"1")])
     lines: list["FakeLine"] = field(default_factory=list)
 
     def commit(self, what: str, now: int) -> Announced:
-        """Changes the page, all of the realm, or another file; answers what is announced."""
+        """Changes the page, the whole realm, or another file; returns the notification."""
         self.generation += 1
         if what != "another file":
             self.versions[-1].superseded = now
@@ -73,7 +73,7 @@ class Database:
         return self.announce(told, 0 if what == "another file" else self.generation)
 
     def announce(self, told: Notification, generation: int = 0) -> Announced:
-        """Puts a notification in line for everybody who listens to its channel by now."""
+        """Queues a notification for every connection that listens to its channel."""
         announced = Announced(told.channel, told.payload, generation)
         for line in self.lines:
             if told.channel in line.channels:
@@ -81,11 +81,11 @@ class Database:
         return announced
 
     def at(self, generation: int) -> Version:
-        """The page as it stood at a generation."""
+        """The version of the page at a generation."""
         return [each for each in self.versions if each.generation <= generation][-1]
 
     def resolve(self, url: str, extensions: Any, *, known: str | None = None) -> Resolved:
-        """As `realms.resolve.resolve`, of the page."""
+        """Replaces `realms.content.resolve.resolve` for the page."""
         assert url == REALM + PAGE
         page, file = self.versions[-1], None
         if page.body is not None:
@@ -100,7 +100,8 @@ class Database:
 
 @dataclass(eq=False)
 class FakeLine:
-    """A listener's connection. `meanwhile` happens elsewhere, one thing before each statement."""
+    """A fake connection of a listener. Before each statement it runs an action of `meanwhile`,
+    which stands for what other processes do."""
 
     database: Database
     meanwhile: list[Callable[[], None]] = field(default_factory=list)
@@ -109,7 +110,7 @@ class FakeLine:
     taken: Announced | None = None
 
     def execute(self, statement: Any, parameters: tuple[str, str] | None = None) -> None:
-        """LISTEN or pg_notify: a listener says nothing else."""
+        """Executes a LISTEN or a pg_notify, the only statements of a listener."""
         if self.meanwhile:
             self.meanwhile.pop(0)()
         if parameters is None:
@@ -118,14 +119,16 @@ class FakeLine:
             self.database.announce(Notification(*parameters))
 
     def notifies(self, *, timeout: float, stop_after: int) -> Iterator[Announced]:
-        """What is there; time passes only where the machine says so."""
+        """Yields the next queued notification, if any. Never waits, because the model sets the
+        time."""
         self.taken = self.arriving.pop(0) if self.arriving else None
         if self.taken is not None:
             yield self.taken
 
 
 class WatchedBoard(Board):
-    """Knows which change of the page has been applied to it: what stood before is gone for good."""
+    """A board that records `floor`, the newest generation of the page that was applied to it. Reads
+    must not return older content."""
 
     database: Database
     floor = 1
@@ -135,26 +138,26 @@ class WatchedBoard(Board):
         self.floor = self.database.generation
 
     def apply(self, told: Announced) -> None:
-        """What the replica that made a change does at its commit."""
+        """Moves the board as the replica that made a change does at its commit."""
         self.bump(board_keys(told.channel, told.payload) or ())
         self.floor = max(self.floor, told.generation)
 
 
 @dataclass
 class Web:
-    """A web process: its caches are all of it that counts."""
+    """A web process, of which the model needs only the caches."""
 
     replica: "Replica"
     caches: Any = None
 
     def restart(self) -> None:
-        """Begins with empty caches on the same board."""
+        """Restarts the process: empty caches on the same board."""
         with patch.object(answers, "local_board", lambda: self.replica.board):
             self.caches = _new_caches()
 
 
 class Replica:
-    """A board, two web processes, and a sidecar with or without a connection."""
+    """A board, its web processes, and a sidecar with or without a connection."""
 
     def __init__(self, folder: Path, number: int, database: Database) -> None:
         self.board = WatchedBoard(folder / f"board{number}")
@@ -166,24 +169,25 @@ class Replica:
         self.start_sidecar()
 
     def start_sidecar(self) -> None:
-        """A new listener. All replicas bear one name: a namesake's pings must prove nothing."""
+        """Starts a new listener. All replicas have the same name, so that a listener also receives
+        pings of another replica, which must not make its board live."""
         self.listener = Listener("twin", self.board, _nobody_connects, BOUND / SECOND)
 
     def connect(self, line: FakeLine) -> None:
-        """Begins to listen on a new connection."""
+        """Makes the listener listen on a new connection."""
         self.line = line
         line.database.lines.append(line)
         self.listener.begin(cast(Connection, line), cast(Connection, line))
 
     def hear(self) -> None:
-        """One step of the listener."""
+        """Runs one step of the listener."""
         assert self.line is not None
         self.listener.step(cast(Connection, self.line), cast(Connection, self.line))
         if self.line.taken is not None:
             self.board.floor = max(self.board.floor, self.line.taken.generation)
 
     def cut(self) -> None:
-        """Ends the connection, with all that was under way on it."""
+        """Ends the connection, and drops the notifications queued on it."""
         if self.line is not None:
             self.line.database.lines.remove(self.line)
         self.line = None
@@ -193,14 +197,14 @@ def _nobody_connects() -> Connection:
     raise AssertionError("the machine connects")
 
 
-# --- Requests that can stand still -------------------------------------------------------------
+# --- Requests that can be stopped --------------------------------------------------------------
 
 current = threading.local()
 
 
 class Request:
-    """A request, answered in the machine's own thread. `meanwhile` happens elsewhere, before and
-    after it reads the database; `others` may be in its way."""
+    """A request that runs in the model's own thread. Before and after it reads the database it runs
+    an action of `meanwhile`. It may have to wait for the loads of `others`."""
 
     def __init__(
         self, web: Web, now: int, meanwhile: list[Callable[[], None]],
@@ -212,26 +216,26 @@ class Request:
         self._meanwhile, self._others = meanwhile, others
 
     def run(self) -> None:
-        """Asks, and keeps the answer."""
+        """Sends the request and stores its answer."""
         current.request = self
         self.answer = ask(REALM + PAGE, at_least=self.at_least, fresh=self.fresh)
 
     def pause(self) -> None:
-        """Where other things happen."""
+        """Runs the next action of `meanwhile`."""
         if self._meanwhile:
             self._meanwhile.pop(0)()
             current.request = self
 
     def wait_for_others(self) -> None:
-        """Lets go on whoever may be in the way."""
+        """Continues the other requests, one of which runs the load that this one waits for."""
         for each in self._others:
             if not each.done:
                 each.go_on()
 
 
 class StandingRequest(Request):
-    """A request in a thread of its own. It stands still before and after it reads the database, and
-    while it waits for another's load, until it is told to go on."""
+    """A request in a thread of its own. It stops before and after it reads the database, and while
+    it waits for another request's load, until `go_on` is called."""
 
     def __init__(self, web: Web, now: int, at_least: int, fresh: bool) -> None:
         super().__init__(web, now, [], [])
@@ -243,12 +247,12 @@ class StandingRequest(Request):
         self._wait()
 
     def go_on(self) -> None:
-        """Lets it run until it stands still again or is done."""
+        """Continues the request until it stops again or ends."""
         self._go.release()
         self._wait()
 
     def pause(self) -> None:
-        """Stands still. Called in the request's own thread."""
+        """Stops until `go_on`. Called in the request's own thread."""
         self._stood.release()
         assert self._go.acquire(timeout=PATIENCE), "nobody told it to go on"
 
@@ -269,7 +273,8 @@ class StandingRequest(Request):
 
 
 class Landing(threading.Event):
-    """What a load that is shared is waited for by: nobody waits in a way that stops the machine."""
+    """The event of a shared load. Its `wait` never blocks the model: it continues other
+    requests."""
 
     def wait(self, timeout: float | None = None) -> bool:
         while not self.is_set():
@@ -277,5 +282,5 @@ class Landing(threading.Event):
         return True
 
 
-#: The web processes, by replica: two share a board.
+#: The web processes as (replica, number). The first two share a board.
 PLACES = ((0, 0), (0, 1), (1, 0))

@@ -1,4 +1,4 @@
-"""The books of the model of publishing: what each realm shows, and how a change may end."""
+"""The expected state in the model of publishing: the content of realms, and the ends of changes."""
 
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -9,12 +9,12 @@ Files: TypeAlias = dict[str, bytes]
 
 
 class Killed(Exception):
-    """The process that made a change is no more."""
+    """The process that makes a change is killed."""
 
 
 @dataclass
 class Shown:
-    """A realm as the machine's books have it: what it holds at each of its generations."""
+    """The expected content of a realm at each of its generations."""
 
     url: str
     generation: int
@@ -30,8 +30,8 @@ class Shown:
 
 @dataclass
 class End:
-    """How a change ends: killed or cut off at statement number `at`, killed after the commit, or
-    not at all."""
+    """How a change ends. `well`: normally. `killed` or `terminated`: the process or its connection
+    ends before statement number `at`. `after the commit`: the process ends right after it."""
 
     how: str
     at: int = 0

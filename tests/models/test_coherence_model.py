@@ -1,13 +1,12 @@
-"""P2, P3 and P4 under random faults of networks, kernels and clocks, as a state machine.
+"""Tests promises P2, P3 and P4 under random faults, by a Hypothesis state machine.
 
 Three web processes, two of them on one board, read one page through the views, with real caches,
-boards and listeners. The machine moves everything else, one step at a time: what commits, what a
-connection brings and when, who is restarted, how far the clock goes, and where each request stands
-still.
+boards and listeners. The state machine controls everything else, one step at a time: commits, the
+arrival of notifications, restarts, the clock, and where each request stops.
 
-What Postgres promises is kept, as it is what the design stands on: on one connection no ping
-overtakes what was committed before it, and what is lost is lost with everything after it, by a
-connection that ends. `Deafness` breaks that as well; then P2 and P4 must hold all the same.
+The model keeps the guarantees of Postgres on which the design relies. On one connection no ping
+overtakes a notification of an earlier commit. A notification is lost only with all later ones, when
+its connection ends. `Deafness` violates these guarantees; P2 and P4 must hold even then.
 """
 
 import threading
@@ -64,9 +63,9 @@ WHILE_READING = st.sampled_from(("nothing", "write", "write here", "hear"))
 
 
 class Coherence(RuleBasedStateMachine):
-    """Everything that may happen to two replicas while they are read."""
+    """The state machine: events that may happen to two replicas while clients read from them."""
 
-    #: Whether what is read may be held against the staleness bound.
+    #: Whether reads must keep the staleness bound.
     bounded = True
     hits = 0
 
@@ -83,9 +82,9 @@ class Coherence(RuleBasedStateMachine):
               (board_module, listener_module, single_flight)),
             (single_flight, "threading", events),
             (answers, "resolve", self._resolve),
-            # No realm of the game lies in another.
+            # No realm of the model lies in another.
             (answers, "_lacks_its_slash", lambda *_: False),
-            # And all of them are everyone's to read.
+            # All realms of the model are public.
             (routes, "_admit", lambda request, url: None),
         ):  # fmt: skip
             self.end.enter_context(patch.object(where, name, instead))
@@ -115,7 +114,8 @@ class Coherence(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from(CHANGES), by=st.sampled_from((None, 0, 1)))
     def commit(self, what: str, by: int | None) -> None:
-        """Made by a replica, which moves its own board; or by a process killed before it could."""
+        """A replica commits a change and moves its own board; or, if `by` is None, a process
+        commits that is killed before it can move a board."""
         told = self.database.commit(what, self.now)
         if by is not None:
             self.replicas[by].board.apply(told)
@@ -124,7 +124,7 @@ class Coherence(RuleBasedStateMachine):
 
     @rule(at=st.integers(0, 1), meanwhile=st.lists(WHILE_CONNECTING, max_size=8))
     def connect(self, at: int, meanwhile: list[str]) -> None:
-        """Connects anew; other things happen while it says what it listens to."""
+        """A sidecar reconnects. The actions of `meanwhile` happen between its LISTEN statements."""
         replica = self.replicas[at]
         replica.cut()
         replica.connect(FakeLine(self.database, self._does(at, meanwhile)))
@@ -146,7 +146,7 @@ class Coherence(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from((*PLACES, "sidecar", "killed sidecar")), at=st.integers(0, 1))
     def restart(self, what: str | tuple[int, int], at: int) -> None:
-        """Of a web process, or of a sidecar, which takes its vouching back if it has the time."""
+        """A web process or a sidecar restarts. A killed sidecar leaves its board live."""
         if not isinstance(what, str):
             self._web(what).restart()
             return
@@ -155,7 +155,7 @@ class Coherence(RuleBasedStateMachine):
             self.replicas[at].board.go_live(0)
         self.replicas[at].start_sidecar()
 
-    # --- what a connection brings (that a listener doesn't step is a stall) ---
+    # --- arriving notifications (a listener without steps is stalled) ---
 
     @rule(at=st.integers(0, 1), steps=st.integers(1, 5))
     def hear(self, at: int, steps: int) -> None:
@@ -164,7 +164,7 @@ class Coherence(RuleBasedStateMachine):
 
     @rule(at=st.integers(0, 1), how=st.sampled_from(DISTURBANCES), which=st.integers(0, 5))
     def disturb(self, at: int, how: str, which: int) -> None:
-        """What is under way comes twice, or in another order, or a ping doesn't come at all."""
+        """A queued notification arrives twice, or later than others, or a ping is lost."""
         line = self.replicas[at].line
         if line is None or not line.arriving:
             return
@@ -185,7 +185,7 @@ class Coherence(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(1, 4))
     def undisturbed(self, seconds: int) -> None:
-        """Time passes, and every connection brings all that is on its way."""
+        """Time passes, and every connection delivers all its notifications."""
         for _ in range(2 * seconds):
             self.wait(0.5)
             for replica in self.replicas:
@@ -199,13 +199,14 @@ class Coherence(RuleBasedStateMachine):
     @precondition(lambda self: len(self.requests) < 3)
     @rule(place=st.sampled_from(PLACES), back=BACK, fresh=st.booleans())
     def begin(self, place: tuple[int, int], back: int | None, fresh: bool) -> None:
-        """A request that may stand still on its way; `back` pins it that far behind the newest."""
+        """Begins a request that can be stopped. `back` sets its minimum generation, as the distance
+        from the newest one."""
         self._begin(self._web(place), back, fresh and back is None)
 
     @precondition(lambda self: 0 < len(self.requests) < 3)
     @rule(which=st.integers(0, 2), back=BACK)
     def follow(self, which: int, back: int | None) -> None:
-        """A request of the process where another is under way."""
+        """Begins a request in a web process that has another request under way."""
         self._begin(self.requests[which % len(self.requests)].web, back, False)
 
     @precondition(lambda self: self.requests)
@@ -216,12 +217,12 @@ class Coherence(RuleBasedStateMachine):
 
     @rule(place=st.sampled_from(PLACES), meanwhile=st.lists(WHILE_READING, max_size=2))
     def read(self, place: tuple[int, int], meanwhile: list[str]) -> None:
-        """A request to its end; other things happen before and after it reads the database."""
+        """Runs a request to its end. `meanwhile` happens before and after it reads the database."""
         self._read(self._web(place), self._does(place[0], meanwhile))
 
     @rule(seconds=st.integers(0, 2))
     def calm(self, seconds: int) -> None:
-        """Nothing happens for a while, and then every process is asked."""
+        """Nothing disturbs the fleet for a while. Then every web process is read."""
         self.undisturbed(seconds)
         for place in PLACES:
             self._read(self._web(place), [])
@@ -241,11 +242,11 @@ class Coherence(RuleBasedStateMachine):
     def _web(self, place: tuple[int, int]) -> Web:
         return self.replicas[place[0]].webs[place[1]]
 
-    # --- what must hold ---
+    # --- checks of answers ---
 
     @invariant()
     def every_hit_holds(self) -> None:
-        """Every process is asked for what it has in cache, pinned to the newest and unpinned."""
+        """Checks the cached answers of every web process, with and without a minimum generation."""
         newest = self.database.generation
         for replica in self.replicas:
             for web in replica.webs:
@@ -273,19 +274,20 @@ class Coherence(RuleBasedStateMachine):
         self._holds(answer.body, answer.generation, request.floor, oldest)
 
     def _holds(self, body: bytes | None, generation: int, floor: int, oldest: int) -> None:
-        """`floor` is the newest generation that the replica was told of before it was asked;
-        nothing that was superseded before `oldest` may come."""
+        """Checks an answer. `floor` is the newest generation that was applied to the replica before
+        the request. The answer must not have been superseded before `oldest`."""
         page = self.database.at(generation)
-        assert body == page.body, "these bytes are not those of that generation"
+        assert body == page.body, "the answer has not the bytes of its generation"
         assert page.generation >= self.database.at(floor).generation, (
-            "P4: what an invalidation had emptied is back"
+            "P4: an invalidated entry is served again"
         )
         if self.bounded:
             assert page.superseded is None or page.superseded >= oldest, "P3: beyond the bound"
 
 
 class Deafness(Coherence):
-    """Notifications that Postgres would never lose are lost one by one: no bound can be kept."""
+    """The model with single lost notifications, which Postgres never loses. Without them no replica
+    can keep the staleness bound."""
 
     bounded = False
 
@@ -298,19 +300,19 @@ def _a_third() -> int:
     return settings().max_examples // 3
 
 
-def test_no_read_is_older_than_its_pin_or_the_bound_and_nothing_comes_back() -> None:
+def test_reads_keep_minimum_generations_and_the_bound_under_faults() -> None:
     run_state_machine_as_test(Coherence)
-    assert Coherence.hits > 100, "a game without hits proves nothing"
+    assert Coherence.hits > 100, "a run without cache hits proves nothing"
 
 
-def test_with_notifications_lost_no_read_is_older_than_its_pin() -> None:
-    # The same game with a fault more and a promise less: some of it is enough in a quick run.
+def test_reads_keep_minimum_generations_when_notifications_are_lost() -> None:
+    # A third of the examples is enough, because the model differs from `Coherence` by one fault.
     run_state_machine_as_test(Deafness, settings=settings(max_examples=_a_third()))
-    assert Deafness.hits > 100, "a game without hits proves nothing"
+    assert Deafness.hits > 100, "a run without cache hits proves nothing"
 
 
-def test_a_change_just_before_a_new_connection_listens_is_not_missed() -> None:
-    """One game played by hand, as chance takes long to come upon it."""
+def test_a_listener_misses_no_change_just_before_its_listen() -> None:
+    """Runs fixed steps of the state machine that random runs seldom find."""
     game = Coherence()
     try:
         game.connect(0, ["read and write"])

@@ -1,10 +1,9 @@
-"""P1 and P6 while publishers are killed, as a state machine on the real database with real
-listeners.
+"""Tests promises P1 and P6 while publishers are killed, by a Hypothesis state machine.
 
-The machine changes realms and keeps books of what each of their generations holds. A change may be
-ended before any of its statements, by the process or by the server, or right after its commit,
-when nobody has been told that it happened. Whatever it was: what is heard is what has committed,
-what stands is the old or the new, whole, and what is owed is written down.
+It uses the real database and a real LISTEN connection. The state machine changes realms and records
+the expected content of each generation. The process or its connection may end before any statement
+of a change, or the process right after the commit. In each case exactly the committed changes are
+notified, each realm has its old or its new content, complete, and the needed jobs are in the table.
 """
 
 from collections.abc import Callable, Iterator
@@ -52,15 +51,15 @@ from tests.support.listening.hearing import Ear, Heard, connect, ear
 
 PATHS = ("a.txt", "b.txt")
 CALLER = Caller("ada")
-#: Fewer than of other machines: each of these steps asks a database many times.
+#: Fewer examples than usual, because each step sends many statements to a database.
 EXAMPLES = settings.default.max_examples // 8 if settings.default else 12
 _examples = count()
 
 
 class Publishing(RuleBasedStateMachine):
-    """Two sources, two places to publish them to, and their ends."""
+    """The state machine: changes of two source realms and two published realms."""
 
-    #: Given by the test: a connection that listens, and the user who owns everything.
+    #: Set by the test: a connection that listens, and the owner of all realms.
     ear: Ear
     owner: Any
     #: A thread with a database connection of its own.
@@ -86,7 +85,7 @@ class Publishing(RuleBasedStateMachine):
     @precondition(lambda self: self._standing(self.sources))
     @rule(which=WHICH, path=st.sampled_from(PATHS), same=st.booleans(), end=ENDS)
     def write(self, which: int, path: str, same: bool, end: End) -> None:
-        """Writes a file; with `same`, as it is already, which changes nothing."""
+        """Writes a file; with `same`, writes its present content, which changes nothing."""
         book = self._one_of(self.sources, which)
         text = self._text()
         body = book.files.get(path, text) if same else text
@@ -116,7 +115,7 @@ class Publishing(RuleBasedStateMachine):
     @precondition(lambda self: len(self._standing(self.sources)) < 2)
     @rule(end=ENDS)
     def create(self, end: End) -> None:
-        """Makes a source realm, perhaps where one was before."""
+        """Makes a source realm, perhaps at the URL of a deleted one."""
         self._create(next(url for url in self.sources if url not in self.books), end)
 
     def _create(self, url: str, end: End | None = None) -> None:
@@ -132,7 +131,7 @@ class Publishing(RuleBasedStateMachine):
     @precondition(lambda self: self._standing(self.sources))
     @rule(which=WHICH, to=WHICH, end=ENDS)
     def publish(self, which: int, to: int, end: End) -> None:
-        """Publishes, or publishes again, perhaps from another source than before."""
+        """Publishes a source realm, perhaps at a URL that showed the other one."""
         source = self._one_of(self.sources, which)
         url = self.targets[to]
         self._do(
@@ -145,7 +144,7 @@ class Publishing(RuleBasedStateMachine):
     @precondition(lambda self: self._rollable())
     @rule(to=WHICH, back=st.integers(0, 2), end=ENDS)
     def rollback(self, to: int, back: int, end: End) -> None:
-        """Shows again what stood some publications ago."""
+        """Rolls back a published realm to an earlier publication."""
         book = self._one_of(self._rollable(), to)
         earlier = self._earlier(book)
         generation = earlier[back % len(earlier)]
@@ -171,7 +170,7 @@ class Publishing(RuleBasedStateMachine):
     @precondition(lambda self: self._standing(self.sources))
     @rule(which=WHICH, end=ENDS)
     def delete(self, which: int, end: End) -> None:
-        """Deletes a source realm, and with it everything that shows it."""
+        """Deletes a source realm and the published realms that show it."""
         book = self._one_of(self.sources, which)
         copies = [each for each in self.books.values() if each.source == book.url]
         gone = [*copies, book]
@@ -182,7 +181,7 @@ class Publishing(RuleBasedStateMachine):
             [told for each in gone for told in self._told_of_end(each)],
         )
 
-    # --- the books ---
+    # --- the expected state ---
 
     def _standing(self, urls: list[str]) -> list[Shown]:
         return [self.books[url] for url in urls if url in self.books]
@@ -195,7 +194,7 @@ class Publishing(RuleBasedStateMachine):
         return [each.url for each in self._standing(self.targets) if self._earlier(each)]
 
     def _earlier(self, book: Shown) -> list[int]:
-        """The publications, the newest first, that show something else than is shown now."""
+        """The publications that differ from the current one, newest first."""
         newest, *earlier = sorted(book.publications, reverse=True)
         return [each for each in earlier if book.publications[each] != book.publications[newest]]
 
@@ -225,7 +224,7 @@ class Publishing(RuleBasedStateMachine):
         for url in urls:
             del self.books[url]
         for book in self.books.values():
-            # What showed a realm that is gone can't be shown again.
+            # Publications of a deleted source realm can't be rolled back to.
             book.publications = {
                 generation: shown
                 for generation, shown in book.publications.items()
@@ -235,7 +234,7 @@ class Publishing(RuleBasedStateMachine):
     def _told_of_showing(self, url: str, source: str) -> list[Notification]:
         told = [all_files_changed(url), realm_definitions_cleared(url), realm_changed(url)]
         before = self.books[url].source if url in self.books else None
-        # Where they are published is another place than before.
+        # These source realms are now published at another URL or no longer.
         moved = [] if before == source else [source] if before is None else [source, before]
         return [*told, *map(realm_changed, moved)]
 
@@ -244,19 +243,20 @@ class Publishing(RuleBasedStateMachine):
             all_files_changed(book.url),
             realm_definitions_cleared(book.url),
             index_swapped(book.url),
-            # Its permissions go with it.
+            # The deletion of the realm's permissions sends this notification.
             realm_changed(book.url),
             Notification("realm_registry", f"delete:{book.url}"),
         ]
         return told if book.source is None else [*told, realm_changed(book.source)]
 
-    # --- making a change, and ending it ---
+    # --- making and interrupting a change ---
 
     def _do(
         self, change: Callable[[], Any], end: End, note: Callable[[], None],
         told: list[Notification],
     ) -> None:  # fmt: skip
-        """Makes a change that may end in the middle; `note` writes it into the books."""
+        """Makes a change that may be interrupted. If it commits, `note` records the expected state.
+        Then checks reads and notifications."""
         committed = True
         try:
             with self._ended(end):
@@ -273,20 +273,20 @@ class Publishing(RuleBasedStateMachine):
             expected = {(each.channel, each.payload) for each in told}
         self._every_pinned_read_is_right()
         heard = self.ear.heard()
-        assert len(heard) == len(set(heard)), "P1: something was announced twice"
-        assert set(heard) == expected, "P1: not what has committed"
-        # What a sidecar would do now.
+        assert len(heard) == len(set(heard)), "P1: a notification was sent twice"
+        assert set(heard) == expected, "P1: the notifications differ from the commits"
+        # No sidecar runs, so move the board as it would.
         for channel, payload in heard:
             local_board().bump(board_keys(channel, payload) or ())
 
     @contextmanager
     def _ended(self, end: End) -> Iterator[None]:
-        """Ends what is done inside as it is told to."""
+        """Interrupts the change in its block as `end` says."""
         if end.how == "well":
             yield
             return
         if end.how == "after the commit":
-            # A process that is gone moves no board and sends no message.
+            # A process that ends at its commit moves no board and sends no message.
             with patch.object(connection, "run_and_clear_commit_hooks", lambda: None):
                 yield
             connection.run_on_commit.clear()
@@ -295,7 +295,7 @@ class Publishing(RuleBasedStateMachine):
 
         def execute(run: Any, sql: str, parameters: Any, many: bool, context: Any) -> Any:
             if next(statements) == end.at and connection.in_atomic_block:
-                assert self.ear.heard() == [], "P1: heard before it committed"
+                assert self.ear.heard() == [], "P1: a notification came before the commit"
                 self.elsewhere.submit(self._every_read_is_right).result(PATIENCE)
                 if end.how == "killed":
                     raise Killed
@@ -308,21 +308,22 @@ class Publishing(RuleBasedStateMachine):
         with connection.execute_wrapper(execute):
             yield
 
-    # --- what must hold ---
+    # --- checks of the state ---
 
     def _every_read_is_right(self) -> None:
-        """Unpinned: of what stands, and what doesn't."""
+        """Checks reads without a pin, of realms that exist and of realms that don't."""
         for url in (*self.sources, *self.targets):
             book = self.books.get(url)
             for path in PATHS:
                 asked = ask(url + path)
                 body = book.files.get(path) if book else None
-                assert asked.body == body, f"P6: {url}{path} is not what stands"
+                assert asked.body == body, f"P6: {url}{path} has not the committed content"
                 assert asked.generation is None or book is not None
                 type(self).hits += asked.hit
 
     def _every_pinned_read_is_right(self) -> None:
-        """Pinned to the newest generation and to each before it, whoever has heard of them."""
+        """Checks reads pinned to the newest generation and to earlier ones, before the board
+        moves."""
         for book in self.books.values():
             asked = ask(book.url + PATHS[0], at_least=book.generation)
             assert asked.body == book.files.get(PATHS[0]), "P2: older than its pin"
@@ -338,14 +339,14 @@ class Publishing(RuleBasedStateMachine):
         standing = {realm.url: realm for realm in Realm.objects.filter(url__in=mine)}
         assert {url: r.generation for url, r in standing.items()} == {
             url: book.generation for url, book in self.books.items()
-        }, "P6: neither the old nor the new"
+        }, "P6: the realms have neither their old nor their new generations"
         for url, realm in standing.items():
             book = self.books[url]
-            assert realm.generation >= self.highest.get(url, 0), "P6: a generation fell"
+            assert realm.generation >= self.highest.get(url, 0), "P6: a generation decreased"
             self.highest[url] = realm.generation
             manifest = versions_at(realm, realm.generation).values_list("path", "blob__data")
             assert {path: bytes(data or b"") for path, data in manifest} == book.files, (
-                "P6: not whole"
+                "P6: a realm's files are incomplete"
             )
             if book.source is not None:
                 newest = Publication.objects.filter(realm=realm).first()
@@ -354,14 +355,14 @@ class Publishing(RuleBasedStateMachine):
         graves = RealmTombstone.objects.filter(url__in=mine).values_list("url", "generation")
         assert dict(graves) == {
             url: at for url, at in self.highest.items() if url not in self.books
-        }, "P6: a generation was forgotten"
+        }, "P6: the tombstone of a deleted realm is missing or wrong"
 
     @invariant()
     def what_is_owed_is_written_down(self) -> None:
         live = ReindexJob.objects.live().filter(realm_url__in=[*self.sources, *self.targets])
         assert dict(live.values_list("realm_url", "generation")) == {
             url: book.generation for url, book in self.books.items() if book.source is not None
-        }, "P6: not what is owed"
+        }, "P6: the jobs in the table differ from the needed ones"
 
     @invariant()
     def what_is_read_is_what_stands(self) -> None:
@@ -369,7 +370,7 @@ class Publishing(RuleBasedStateMachine):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_heard_is_what_has_committed_and_what_stands_is_whole(
+def test_killed_publishers_leave_complete_realms_and_notify_only_commits(
     owner: Any, sent: Any
 ) -> None:
     answers.caches.cache_clear()
@@ -384,5 +385,5 @@ def test_what_is_heard_is_what_has_committed_and_what_stands_is_whole(
                 Publishing.elsewhere.submit(connections.close_all).result(PATIENCE)
     finally:
         local_board().go_live(0)
-    assert Publishing.crashes > 10, "a game in which nobody dies proves nothing"
-    assert Publishing.hits > 100, "a game without hits proves nothing"
+    assert Publishing.crashes > 10, "a run without crashes proves nothing"
+    assert Publishing.hits > 100, "a run without cache hits proves nothing"

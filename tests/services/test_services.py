@@ -1,7 +1,7 @@
-"""A publish, end to end, over services that somebody else runs: RabbitMQ, Redis, Postgres.
+"""Publishes end to end over services that already run: RabbitMQ, Redis, Postgres.
 
-Everything that a test puts on them bears a name of its own and is taken away afterwards, so runs at
-one time, and what is left of a run that was killed, don't meet.
+Each test uses unique names on them and removes its data afterwards. So simultaneous runs don't
+disturb each other, nor does the data of a killed run.
 """
 
 import os
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.services, pytest.mark.cluster]
 
 
 def _new_name() -> str:
-    """A name that nothing else has."""
+    """A unique name."""
     return f"realm_test_{uuid.uuid4().hex[:12]}"
 
 
@@ -74,7 +74,7 @@ def redis(prefix: str) -> Iterator[str]:
 
 @contextmanager
 def fleet_behind(broker: Any, folder: Path, **environment: str) -> Iterator[Cluster]:
-    """A replica on a broker, with the card library, and no worker yet."""
+    """Runs a replica that uses a broker, with the card library, but without a worker."""
     from realms.publishing.bootstrap import sync_base_realm
 
     prefix = f"{_new_name()}."
@@ -88,10 +88,10 @@ def fleet_behind(broker: Any, folder: Path, **environment: str) -> Iterator[Clus
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("broker", [rabbitmq, redis])
-def test_a_publish_is_rendered_by_a_worker_behind_this_broker(
+def test_a_worker_renders_a_publish_that_it_learns_of_from_this_broker(
     broker: Any, source: Realm, tmp_path: Path
 ) -> None:
-    # The sweeper would send again what a broker has lost, after this long.
+    # The sweeper, which would replace lost messages, doesn't run during the test.
     with fleet_behind(broker, tmp_path, REALM_SWEEP_SECONDS="3600") as running:
         running.start_worker()
         for edition in ("edition one", "edition two"):
@@ -121,7 +121,7 @@ def database() -> Iterator[str]:
 
 
 @pytest.mark.django_db
-def test_a_publish_goes_its_way_on_a_postgres_that_is_not_ours(
+def test_publishing_and_rendering_work_on_an_existing_postgres_server(
     database: str, tmp_path: Path
 ) -> None:
     site, blobs = tmp_path / "site", tmp_path / "blobs"

@@ -1,8 +1,8 @@
-"""A whole reindex by a worker on another machine, as far as a test can arrange that.
+"""Tests a reindex by a worker that is isolated as if it ran on another machine.
 
-It runs from a copy of the checkout with a data folder of its own, without the right to read what
-the replicas keep, and in one case in a network of its own, from which nothing here can be reached.
-What it has is the database, the broker and the replicas' addresses, each through a proxy.
+The worker runs from a copy of the checkout with a data folder of its own, and can't read the
+replicas' folders. In some cases it also has a network of its own. It reaches only the database, the
+broker and the replicas, each through a proxy.
 """
 
 import dataclasses
@@ -56,7 +56,7 @@ export class Note extends Card {{
   );
 }}
 """
-#: The largest is too large for a row of the database: it is in the blob storage.
+#: The files of 70,000 bytes are too large for a row of the database, so the blob storage has them.
 SITE = {
     "realm.json": make.card("@realm/base", "RealmConfig", name="Notes"),
     "note.tsx": MODULE.encode(),
@@ -71,13 +71,14 @@ SITE = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where the worker is: at which address it finds this host, and what begins its commands."""
+    """Where the worker runs: the address at which it reaches this host, and the words before its
+    commands that make them run there."""
 
     address: str
     within: tuple[str, ...]
 
     def can(self, *command: str) -> bool:
-        """Whether a command succeeds there."""
+        """Whether a command succeeds at this place."""
         done = subprocess.run([*self.within, *command], capture_output=True, check=False)
         return done.returncode == 0
 
@@ -90,24 +91,24 @@ def _need(*programs: str) -> None:
             pytest.skip(f"there is no `{program}` here")
 
 
-#: A root that may do no more than anybody else: what belongs to another user is closed to it.
+#: Runs a command as root without capabilities, so that it can't read other users' closed folders.
 POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
 
 
 @contextmanager
 def folder() -> Iterator[Place]:
-    """On this host, in another folder."""
+    """The place on this host, without capabilities."""
     _need("setpriv")
     yield Place("127.0.0.1", POWERLESS)
 
 
 @contextmanager
 def namespace() -> Iterator[Place]:
-    """In a network namespace that is joined to this one by a cable, and to nothing else."""
+    """The place in a new network namespace, whose only link goes to this one."""
     _need("setpriv", "ip")
     name = f"realm{uuid.uuid4().hex[:8]}"
     block = uuid.uuid4().int % 2**15 * 4
-    # Of the range for tests between devices (RFC 2544), which nobody routes.
+    # Addresses of the range for benchmarks of devices (RFC 2544), which is not routed.
     here, there = (
         f"198.{18 + block // 2**16}.{block // 256 % 256}.{block % 256 + i}" for i in (1, 2)
     )
@@ -130,13 +131,13 @@ def namespace() -> Iterator[Place]:
             subprocess.run(command, check=True)
         yield Place(here, (*inside, *POWERLESS))
     finally:
-        # The cable goes with it.
+        # This also deletes the link.
         subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of this one, which can be told from it: its prerenderer has a comment more."""
+    """A copy of this checkout with a changed prerenderer, so that jobs show which code ran."""
     copy = tmp_path / "checkout"
     left = shutil.ignore_patterns(
         ".git", ".venv", ".data", "tests", "docs", "*_cache", "__pycache__"
@@ -149,7 +150,8 @@ def checkout(tmp_path: Path) -> Path:
 
 @contextmanager
 def closed(*folders: Path) -> Iterator[None]:
-    """Gives folders to a user who lets nobody else in. The replicas, as root, get in anyhow."""
+    """Gives folders to another user and closes them to all others. The replicas run as root, so
+    they can still read them."""
     before = [(each, each.stat()) for each in folders]
     try:
         for each in folders:
@@ -171,7 +173,7 @@ def closed(*folders: Path) -> Iterator[None]:
         pytest.param(redis, namespace, marks=takes_minutes),
     ],
 )
-def test_a_worker_elsewhere_makes_the_index_that_a_worker_here_makes(
+def test_a_remote_worker_makes_the_same_index_as_a_local_worker(
     place: Any, broker: Any, owner: Any, tmp_path: Path, checkout: Path
 ) -> None:
     sync_base_realm()
@@ -185,7 +187,7 @@ def test_a_worker_elsewhere_makes_the_index_that_a_worker_here_makes(
     with ExitStack() as stack:
         there = stack.enter_context(place())
         url = stack.enter_context(broker(prefix))
-        # The sweeper would send again what the broker has lost.
+        # The sweeper, which would replace lost messages, doesn't run during the test.
         environment = {
             "CELERY_BROKER_URL": url,
             "REALM_QUEUE_PREFIX": prefix,
@@ -225,7 +227,7 @@ def test_a_worker_elsewhere_makes_the_index_that_a_worker_here_makes(
         read_from = set(ReindexBatch.objects.filter(job=job).values_list("replica", flat=True))
         assert read_from <= {f"http://{road.host}:{road.port}" for road in roads}
         _assert_read_over_http(roads)
-        # Nothing of the realms is in its folder, but for what Deno keeps of the modules.
+        # The worker's folder has no files of the realms, except for Deno's cache of modules.
         assert not (own / "blobs").exists() or not list((own / "blobs").rglob("*.*"))
         worker.terminate()
         worker.wait(60)
@@ -242,7 +244,7 @@ def test_a_worker_elsewhere_makes_the_index_that_a_worker_here_makes(
 
 
 def _road(replica: Any, there: Place) -> Any:
-    """A proxy before a replica, whose address the replica takes for its own."""
+    """A proxy before a replica. The replica reports the proxy's address as its own."""
 
     @contextmanager
     def opened() -> Iterator[Proxy]:
@@ -257,7 +259,7 @@ def _road(replica: Any, there: Place) -> Any:
 
 
 def _assert_apart(there: Place, fleet: Cluster, *folders: Path) -> None:
-    """The worker's place has none of what it must do without."""
+    """Checks that the worker can't read these folders and, in a namespace, can't reach services."""
     for each in folders:
         assert any(each.iterdir())
         assert not there.can("ls", str(each)), each
@@ -290,7 +292,7 @@ def _published(fleet: Cluster, source_url: str) -> ReindexJob:
 
 
 def _assert_read_over_http(roads: list[Proxy]) -> None:
-    """Every file was asked for over HTTP: cards in lists, modules by address."""
+    """Checks that the worker requested every file over HTTP: cards in lists, modules by URL."""
     said = b"\n".join(bytes(each) for road in roads for each in road.heard).decode(errors="replace")
     for path in SITE:
         if path.endswith(".json"):
@@ -303,7 +305,7 @@ def _assert_read_over_http(roads: list[Proxy]) -> None:
 
 
 def _index() -> dict[str, dict[str, Any]]:
-    """All that a row of the index holds, but for who made it, and how fast."""
+    """The index rows by path, without the job and the render time."""
     fields = ("html", "search", "error", "made_from", "cacheable", "html_generation")
     rows = IndexedCard.objects.filter(realm_url=URL, current=True)
     return {row["path"]: row for row in rows.values("path", *fields)}

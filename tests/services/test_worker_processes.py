@@ -1,4 +1,4 @@
-"""Any process of a Celery worker may be killed at any moment; the worker goes on."""
+"""Tests that a Celery worker goes on after the loss of processes or connections."""
 
 import subprocess
 from contextlib import nullcontext
@@ -22,12 +22,12 @@ from tests.support.servers.proxy import proxy
 
 pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 
-#: The name of the worker's connections, by libpq's variable.
+#: The application name of the worker's database connections, set by PGAPPNAME.
 WORKER = "a worker under test"
 
 
 def files(prefix: str) -> Any:
-    """The broker that needs nothing."""
+    """The broker in files, which needs no service."""
     return nullcontext("")
 
 
@@ -42,8 +42,8 @@ def files(prefix: str) -> Any:
 def test_a_worker_with_killed_idle_processes_renders_the_next_publish(
     broker: Any, source: Realm, tmp_path: Path
 ) -> None:
-    """One of them was waiting for a task with a hand on what they are given tasks by."""
-    # Nothing comes meanwhile, and nothing is sent again.
+    """An idle process holds a lock of the task queue, which a kill may leave locked."""
+    # The sweeper, which would send another message, doesn't run during the test.
     with fleet_behind(broker, tmp_path, REALM_SWEEP_SECONDS="3600") as running:
         worker = running.start_worker()
         _publish(running)
@@ -54,23 +54,23 @@ def test_a_worker_with_killed_idle_processes_renders_the_next_publish(
 
 
 def test_a_worker_keeps_its_connections_until_they_are_cut(source: Realm, tmp_path: Path) -> None:
-    """A new one would cost the next publish its first, slow queries."""
+    """A new connection would make the first queries of the next publish slow."""
     with fleet_behind(files, tmp_path, REALM_SWEEP_SECONDS="3600") as running:
         running.start_worker(PGAPPNAME=WORKER)
         _publish(running)
         wait_until(lambda: not WantedDefinitions.objects.exists(), "the definitions")
         between = timezone.now()
         _publish(running)
-        # One is of the thread that reports the worker.
+        # One connection belongs to the thread that reports the worker.
         assert _connections("count(*)", before=between) >= 2
         assert _connections("count(pg_terminate_backend(pid))", before=timezone.now()) >= 2
-        # Its message comes once, and a task that failed would not be tried again.
+        # The message comes once and no failed task is retried, so this publish must work at once.
         _publish(running)
 
 
 @pytest.mark.services
 @pytest.mark.parametrize(("broker", "port"), [(rabbitmq, 5672), (redis, 6379)])
-def test_a_worker_that_had_lost_its_broker_sends_again_what_is_owed(
+def test_a_worker_that_lost_its_broker_later_enqueues_unfinished_jobs(
     broker: Any, port: int, source: Realm, tmp_path: Path
 ) -> None:
     with fleet_behind(broker, tmp_path) as running:
@@ -82,12 +82,13 @@ def test_a_worker_that_had_lost_its_broker_sends_again_what_is_owed(
             workers = [running.start_worker(CELERY_BROKER_URL=through)]
             _publish(running)
             way.down()
-            # No message tells of this one: its broker is where nobody listens.
+            # This job has no message, because its publisher can't reach a broker.
             _owe(running, CELERY_BROKER_URL="amqp://127.0.0.1:1//")
             way.up()
 
             def done() -> bool:
-                # As a supervisor does: kombu has a worker end that loses Redis over a task.
+                # Restart the worker as a supervisor does: with kombu, a worker that loses Redis
+                # during a task exits.
                 if workers[-1].poll() is not None:
                     workers.append(running.start_worker(CELERY_BROKER_URL=through))
                 return not _live().exists()
@@ -106,7 +107,8 @@ def _publish(running: Cluster) -> None:
 
 
 def _connections(what: LiteralString, *, before: datetime) -> int:
-    """Asks about the worker's database connections that were made before a moment."""
+    """Evaluates an aggregate over the worker's database connections that are older than
+    `before`."""
     statement = f"SELECT {what} FROM pg_stat_activity WHERE application_name = %s"
     with connection.cursor() as cursor:
         cursor.execute(f"{statement} AND backend_start < %s", [WORKER, before])

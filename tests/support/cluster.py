@@ -1,7 +1,7 @@
-"""Real replicas for tests: granian, sidecars and Celery workers, each a process that can be killed.
+"""Real replicas for tests: web services, sidecars and Celery workers, as processes to be killed.
 
-A cluster has a data folder of its own and the test's database, which its processes reach by URL.
-They end with the test run, also when that is killed.
+A cluster has a data folder of its own, and uses the test's database by URL. Its processes end with
+the test run, even if the run is killed.
 """
 
 import json
@@ -34,7 +34,8 @@ POLL_SECONDS = 0.02
 
 
 def wait_until(condition: Callable[[], Any], why: str, seconds: float = START_SECONDS) -> Any:
-    """What `condition` answers once it is true. Fails the test after the deadline, saying why."""
+    """Waits until `condition` is true and returns its value. Fails the test after the deadline; the
+    message has `why`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()
@@ -45,7 +46,7 @@ def wait_until(condition: Callable[[], Any], why: str, seconds: float = START_SE
 
 
 def database_url() -> str:
-    """The test database as a URL, whichever server it is on."""
+    """The URL of the test database, on the embedded Postgres or another server."""
     from urllib.parse import quote
 
     parameters = connection.get_connection_params()
@@ -59,7 +60,7 @@ def database_url() -> str:
 
 @dataclass
 class Answer:
-    """An HTTP answer, read whole."""
+    """A complete HTTP answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -82,7 +83,7 @@ class Answer:
 
 @dataclass
 class Replica:
-    """One replica: its processes by role (`web`, `sidecar`) and a client that asks only it."""
+    """One replica: its processes by role (`web`, `sidecar`), and requests to this replica."""
 
     name: str
     port: int
@@ -95,11 +96,11 @@ class Replica:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self, role: str) -> None:
-        """Starts the web service or the sidecar; `wait_*` tells when it is there."""
+        """Starts the web service or the sidecar. Call `wait_web` or `wait_live` to wait for it."""
         self.running[role] = self.cluster.spawn(self.commands[role])
 
     def kill(self, role: str, number: int = signal.SIGKILL) -> None:
-        """Sends a signal to a process; a kill is waited for."""
+        """Sends a signal to a process. After SIGKILL, waits for its end."""
         process = self.running[role]
         os.kill(process.pid, number)
         if number == signal.SIGKILL:
@@ -110,12 +111,12 @@ class Replica:
         return Board(Path(self.commands["web"].environment["REALM_BOARD"]))
 
     def wait_live(self) -> None:
-        """Waits until the sidecar vouches for the board."""
+        """Waits until the sidecar has made the board live."""
         board = self.board
         wait_until(board.live, f"sidecar of {self.name} live")
 
     def wait_not_live(self) -> None:
-        """Waits until nobody vouches for the board."""
+        """Waits until the board is no longer live."""
         board = self.board
         wait_until(lambda: not board.live(), f"board of {self.name} not live")
 
@@ -131,12 +132,12 @@ class Replica:
         wait_until(answered, f"web service of {self.name} up")
 
     def workers(self) -> set[str]:
-        """The web workers that answer some requests on new connections."""
+        """The names of the web workers that answer 16 requests, each on a new connection."""
         url = f"{settings.REALM_PUBLIC_ORIGIN}/base/mod.ts"
         return {self.get(url).worker for _ in range(16)}
 
     def get(self, url: str, accept: str = "*/*", **headers: str) -> Answer:
-        """GETs a public URL from this replica, on a connection of its own."""
+        """GETs a public URL from this replica, on a new connection."""
         return self.request("GET", url, accept=accept, headers=headers)
 
     def request(
@@ -149,7 +150,7 @@ class Replica:
         headers: Mapping[str, str] | None = None,
         timeout: float = 30,
     ) -> Answer:
-        """Asks this replica for a public URL: its address, the public Host."""
+        """Sends a request for a public URL to this replica's address, with the public Host."""
         parts = urlsplit(url)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         sent = {"Host": parts.netloc, "Accept": accept, **(headers or {})}
@@ -163,7 +164,7 @@ class Replica:
             return Answer(answer.status, told, answer.data)
 
     def each_worker(self, url: str, accept: str = "*/*") -> dict[str, Answer]:
-        """The last answer of each of the two web workers, asked until both have answered twice."""
+        """Requests a URL until both web workers have answered twice; returns the last of each."""
         seen: dict[str, list[Answer]] = {}
 
         def both() -> bool:
@@ -208,8 +209,8 @@ class Cluster:
         within: Sequence[str] = (),
         **extra: str,
     ) -> "subprocess.Popen[bytes]":
-        """Starts a process; its output goes to a file that a failing test can be read by. `within`
-        is the command that starts its command."""
+        """Starts a process whose output goes to a log file in `folder`. `within` has the words of a
+        command that runs the process's command, such as `nsenter`."""
         with open(self.folder / f"{process.name}.log", "ab") as log:
             spawned = subprocess.Popen(
                 (*within, *process.command),
@@ -223,7 +224,7 @@ class Cluster:
         return spawned
 
     def start(self) -> None:
-        """Starts every replica whole, and waits for it."""
+        """Starts both processes of every replica, and waits until they serve."""
         for each in self.replicas:
             each.start("web")
             each.start("sidecar")
@@ -232,13 +233,13 @@ class Cluster:
             each.wait_live()
 
     def wait_reported(self) -> None:
-        """Waits until every replica has told where it is. A worker that begins before that finds
-        none, and waits for the sweeper."""
+        """Waits until every replica has reported its address. A worker that starts earlier finds no
+        replica, and waits for the sweeper."""
         told = len(self.replicas)
         wait_until(lambda: len(NamedReplica.live_addresses()) == told, "all replicas reported")
 
     def publish(self, source_url: str, url: str, user: str = "ada") -> int:
-        """Publishes through the first replica, as a client does, and answers the generation."""
+        """Publishes over HTTP through the first replica, and returns the generation."""
         answer = self.replicas[0].request(
             "POST",
             f"{settings.REALM_PUBLIC_ORIGIN}/_publish-realm",
@@ -261,7 +262,7 @@ class Cluster:
         return self.spawn(Process(f"manage-{arguments[0]}", command, environment))
 
     def stop(self) -> None:
-        """Ends everything that was started, and whatever that started."""
+        """Kills all processes of the cluster and their descendants."""
         families = []
         for process in self._processes:
             try:
@@ -281,7 +282,7 @@ class Cluster:
 
 @contextmanager
 def cluster(folder: Path, replicas: int = 2, **environment: str) -> Iterator[Cluster]:
-    """A running cluster that is gone afterwards."""
+    """Runs a cluster, and stops it at the end of the block."""
     made = Cluster(folder, replicas, environment)
     try:
         made.start()

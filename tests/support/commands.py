@@ -1,4 +1,4 @@
-"""Management commands, called in the test's own process."""
+"""Runs management commands in the test's own process."""
 
 from io import StringIO
 from typing import Any
@@ -7,7 +7,7 @@ from django.core.management import call_command
 
 
 def run(command: str, *arguments: object, **options: Any) -> str:
-    """What a command writes to its standard output."""
+    """Runs a command and returns its standard output."""
     out = StringIO()
     call_command(command, *map(str, arguments), stdout=out, stderr=StringIO(), **options)
     return out.getvalue()

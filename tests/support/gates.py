@@ -1,5 +1,4 @@
-"""Fixes an order between threads: a gate holds a thread until the test has done what must come
-between."""
+"""Gates that fix the order of threads: a gate stops a thread until the test opens it."""
 
 import threading
 from collections.abc import Callable
@@ -11,40 +10,40 @@ from django.db import connections
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: How long anything may wait for its turn. Reached only by a test that fails.
+#: The longest wait at a gate, in seconds. Only a failing test waits that long.
 PATIENCE = 10.0
 
 
 class Gate:
-    """Closed until `open`. Whoever comes to it is waited for with `wait_for_arrival`."""
+    """Stops threads until `open` is called. `wait_for_arrival` waits until a thread is stopped."""
 
     def __init__(self) -> None:
         self._arrived = threading.Event()
         self._opened = threading.Event()
 
     def hold(self) -> None:
-        """Says that somebody has come, and waits until the gate is opened."""
+        """Called by a thread that is to stop: notes its arrival, and waits until the gate opens."""
         self._arrived.set()
         assert self._opened.wait(PATIENCE), "nobody opened the gate"
 
     def wait_for_arrival(self) -> None:
-        """Waits until somebody stands at the gate."""
+        """Waits until a thread has arrived at the gate."""
         assert self._arrived.wait(PATIENCE), "nobody came to the gate"
 
     def somebody_waits(self) -> bool:
-        """Whether somebody has come."""
+        """Whether a thread has arrived at the gate."""
         return self._arrived.is_set()
 
     def open(self) -> None:
-        """Lets everybody pass, now and later."""
+        """Lets all threads pass, those that wait and those that arrive later."""
         self._opened.set()
 
     def before(self, function: Callable[P, R]) -> Callable[P, R]:
-        """The function, whose first caller waits at this gate before its work."""
+        """Wraps a function so that its first caller waits at this gate before the call."""
         return self._gated(function, first=True)
 
     def after(self, function: Callable[P, R]) -> Callable[P, R]:
-        """The function, whose first caller waits at this gate between its work and its return."""
+        """Wraps a function so that its first caller waits at this gate after the call."""
         return self._gated(function, first=False)
 
     def _gated(self, function: Callable[P, R], *, first: bool) -> Callable[P, R]:
@@ -63,7 +62,7 @@ class Gate:
 
 
 def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> "Future[R]":
-    """Calls a function in a thread of its own, which leaves no database connection behind."""
+    """Calls a function in a new thread, which closes its database connections at the end."""
     future: Future[R] = Future()
 
     def run() -> None:

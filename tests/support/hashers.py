@@ -1,9 +1,9 @@
-"""Passwords of tests: the real form, made fast."""
+"""A fast password hasher for tests."""
 
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
 
 class QuickHasher(PBKDF2PasswordHasher):
-    """One iteration: the processes that tests start, with the real settings, can check it too."""
+    """PBKDF2 with one iteration. Processes with the real settings can check such hashes, too."""
 
     iterations = 1

@@ -1,8 +1,6 @@
-"""Runs two functions at once, once for each statement of the first, which stops before it.
+"""Interleaves two functions: stops the first before each of its statements, and runs the second.
 
-The second runs meanwhile.
-
-What two come to at once has to be what they come to one after the other.
+A test asserts that each interleaved outcome is one that the functions also have in a row.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,12 +16,12 @@ from tests.support.cluster import wait_until
 from tests.support.gates import PATIENCE, Gate
 
 Run: TypeAlias = Callable[[], Any]
-#: What is true afterwards, and what each of the two has answered.
+#: The state afterwards, and the result of each of the two functions.
 Outcome: TypeAlias = tuple[Any, Any, Any]
 
 
 def outcomes_in_a_row(prepare: Callable[[], tuple[Run, Run]], picture: Run) -> list[Outcome]:
-    """What two functions come to one after the other, in either order."""
+    """The outcomes of two functions that run one after the other, in both orders."""
     one, two = prepare()
     first = one(), two()
     forwards = (picture(), *first)
@@ -35,15 +33,15 @@ def outcomes_in_a_row(prepare: Callable[[], tuple[Run, Run]], picture: Run) -> l
 def outcomes_at_once(
     prepare: Callable[[], tuple[Run, Run]], picture: Run
 ) -> Iterator[tuple[int, Outcome]]:
-    """What they come to when the first stops before its n-th statement, or its commit, until the
-    second has ended or waits for a lock: for every n."""
+    """The outcome for each n: the first function stops before its n-th statement or commit, until
+    the second has ended or waits for a lock."""
     with _thread() as (one_thread, _), _thread() as (two_thread, pid):
         for stop in count():
             one, two = prepare()
             gate = Gate()
             first = one_thread.submit(_stopped, one, stop, gate)
             if not _comes_to(first, gate.somebody_waits):
-                # It has fewer statements.
+                # The first function ended: it has fewer than n statements.
                 first.result(PATIENCE)
                 return
             second = two_thread.submit(two)
@@ -54,14 +52,14 @@ def outcomes_at_once(
 
 
 def _comes_to(running: "Future[Any]", stands: Callable[[], bool]) -> bool:
-    """Waits until a function has ended or stands still; whether it does the latter."""
+    """Waits until a function has ended or has stopped, and returns whether it has stopped."""
     wait_until(lambda: running.done() or stands(), "an end, or a stop")
     return not running.done()
 
 
 @contextmanager
 def _thread() -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """A thread with a database connection of its own, and the process that serves it."""
+    """A thread with a database connection of its own, and the id of its Postgres process."""
 
     def connect() -> int:
         connection.ensure_connection()
@@ -79,7 +77,7 @@ def _waits(pid: int) -> bool:
 
 
 def _stopped(function: Run, stop: int, gate: Gate) -> Any:
-    """Calls a function, and holds it at the gate before one of its statements or commits."""
+    """Calls a function, and stops it at the gate before its `stop`-th statement or commit."""
     passed = 0
 
     def step() -> None:

@@ -1,4 +1,4 @@
-"""Small makers of users, realms and cards for tests."""
+"""Makes users, realms, cards and publications for tests."""
 
 import json
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ export class Person extends Card {
 def card(
     module: str, name: str, /, links: Mapping[str, str] | None = None, **attributes: Any
 ) -> bytes:
-    """A card instance's file."""
+    """The JSON file of a card."""
     relationships = {key: {"links": {"self": link}} for key, link in (links or {}).items()}
     document = {
         "data": {
@@ -59,7 +59,7 @@ SITE: dict[str, bytes] = {
 
 
 def old_user(name: str) -> Any:
-    """A user of any name, as there may be from before names were checked."""
+    """A user whose name is not checked, because old databases may have such users."""
     password = PBKDF2PasswordHasher().encode(name, "salt", iterations=1)
     (made,) = get_user_model().objects.bulk_create(
         [get_user_model()(username=name, password=password)]
@@ -68,13 +68,13 @@ def old_user(name: str) -> Any:
 
 
 def user(name: str) -> Any:
-    """A user whose password is their name, hashed as usual but without the usual toil."""
+    """A user whose password is the user's name. The hash has one iteration, which is fast."""
     password = PBKDF2PasswordHasher().encode(name, "salt", iterations=1)
     return get_user_model().objects.create(username=name, password=password)
 
 
 def account(name: str) -> Any:
-    """The account of that name."""
+    """The account with this name."""
     return get_user_model().objects.get(username=name)
 
 
@@ -89,12 +89,12 @@ def source(url: str, owner: Any, files: Mapping[str, bytes], *, public: bool = T
 
 
 def write(realm: Realm, **files: bytes) -> int:
-    """Writes files (`__` stands for a dot in names) and answers the generation."""
+    """Writes files (`__` in a name means a dot) and returns the generation."""
     return write_paths(realm, {name.replace("__", "."): data for name, data in files.items()})
 
 
 def write_paths(realm: Realm, files: Mapping[str, bytes]) -> int:
-    """Writes files by path and answers the generation."""
+    """Writes files by path and returns the generation."""
     with realm_write_lock(realm.url):
         realm.refresh_from_db()
         write_files(realm, files)
@@ -102,7 +102,7 @@ def write_paths(realm: Realm, files: Mapping[str, bytes]) -> int:
 
 
 def remove(realm: Realm, *paths: str) -> int:
-    """Deletes files and answers the generation."""
+    """Deletes files and returns the generation."""
     with realm_write_lock(realm.url):
         realm.refresh_from_db()
         return delete_files(realm, paths)
@@ -115,12 +115,12 @@ def publish(realm: Realm, url: str) -> Published:
 
 
 def login(name: str) -> dict[str, str]:
-    """The header of a server token, as a client that has the seed mints it."""
+    """The header of a server token, as a client with the seed mints it."""
     return {"Authorization": server_token(name)}
 
 
 def realm_login(realm: Realm, name: str) -> dict[str, str]:
-    """The header of a realm token with the user's present permissions."""
+    """The header of a realm token with the user's current permissions."""
     from realms.access.auth import permissions_of, realm_token
 
     allowed = sorted(permissions_of(realm, Caller(name)))

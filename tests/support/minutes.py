@@ -1,4 +1,4 @@
-"""The mark of tests that take long and whose parts other tests have: CI leaves them out."""
+"""The mark of tests that take minutes. CI skips them, because other tests cover their parts."""
 
 import os
 

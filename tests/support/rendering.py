@@ -1,6 +1,6 @@
-"""A reindex without a broker: its tasks are called one after another, in the test's own process.
+"""Runs a reindex without a broker: calls its tasks in turn, in the test's own process.
 
-The replica is `web`, so what is rendered has come over HTTP, through pins and Deno.
+The replica is the fixture `web`. The tasks read from it over HTTP with pins, and render with Deno.
 """
 
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from typing import Any
 from reindex import tasks
 from reindex.models import IndexedCard, WantedDefinitions
 
-#: A message that tells a worker that something is owed.
+#: The message that makes a worker look for work.
 WORK = (tasks.work.name, 0)
 
 
 def work_off(sent: list[tuple[str, Any]], *, definitions: bool = False) -> int:
-    """Does a piece of work for every message that was sent, and for those that these send; answers
-    how many there were. Definitions are built only if asked for."""
+    """Runs a worker's task for every message in `sent`, including those that the tasks send.
+    Returns the number of pieces of work done. Builds definitions only if `definitions` is true."""
     done = 0
     while sent:
         sent.pop(0)

@@ -1,6 +1,6 @@
-"""The real WSGI application behind a real socket, in this process: what tests of HTTP talk to.
+"""Serves the real WSGI application on a socket in this process, for tests of HTTP.
 
-Requests are sent as they are written, so a test can send what no well-behaved client would.
+Requests are sent without any correction, so a test can send malformed ones.
 """
 
 import http.client
@@ -33,20 +33,20 @@ TIMEOUT = 40
 
 
 class _Handler(WSGIRequestHandler):
-    """Quiet, and like granian it hands PATH_INFO on unescaped, as Latin-1 (wsgiref does so too)."""
+    """A handler without a log. Like granian, it passes PATH_INFO percent-decoded, as Latin-1."""
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    # A close waits for every request, so none of them outlives its test's database.
+    # server_close waits for every request, so that no request uses the database after its test.
     daemon_threads = False
     block_on_close = True
     request_queue_size = 128
 
     def server_bind(self) -> None:
-        # WSGIServer asks the resolver for the host's name here, which nothing needs.
+        # WSGIServer would resolve the host's name here, which nothing needs.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
@@ -62,7 +62,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 @dataclass(frozen=True)
 class Web:
-    """A server that stands for every realm; requests name public URLs."""
+    """A server for all realms of the test. Requests name public URLs."""
 
     port: int
 
@@ -91,8 +91,8 @@ class Web:
         body: bytes | None = None,
         headers: Mapping[str, str | None] | None = None,
     ) -> Answer:
-        """Sends the request as it is written: nothing is escaped or normalised. A header of None
-        is left out."""
+        """Sends a request without escaping or normalizing anything. A header with the value None is
+        left out."""
         return ask(self.port, method, url, accept=accept, body=body, headers=headers)
 
 
@@ -105,7 +105,7 @@ def ask(
     body: bytes | None = None,
     headers: Mapping[str, str | None] | None = None,
 ) -> Answer:
-    """As `Web.request`, of whatever listens on a port here."""
+    """Like `Web.request`, for any server on a port of this machine."""
     rest = url.partition("://")[2]
     authority, slash, target = rest.partition("/")
     sent: dict[str, str | None] = {"Host": authority, "Accept": accept}
@@ -129,8 +129,8 @@ def ask(
 
 
 def send_raw(port: int, data: bytes, *, break_off: bool = False) -> bytes:
-    """Sends bytes and answers all that comes back. `break_off` says that no more will come, to
-    which a server may well say nothing at all."""
+    """Sends bytes and returns the whole answer. With `break_off` it closes its side of the
+    connection after that, and a server may then send no answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as client:
         client.sendall(data)
         if break_off:
@@ -143,7 +143,7 @@ def send_raw(port: int, data: bytes, *, break_off: bool = False) -> bytes:
 
 @contextmanager
 def served() -> Iterator[Web]:
-    """The application on a free port, with empty caches and a board that nobody vouches for."""
+    """Serves the application on a free port, with empty caches and a board that isn't live."""
     from settings.wsgi import application
 
     server = _Server(("127.0.0.1", 0), _Handler)
@@ -169,13 +169,13 @@ def _forget() -> None:
 
 
 def vouch() -> None:
-    """Vouches for the board as a sidecar would, so that caches answer. Changes made in this process
-    move the board by themselves; changes made elsewhere would go unnoticed."""
+    """Makes the board live for a minute, as a sidecar does, so that caches answer. Changes that
+    this process makes move the board; changes of other processes don't."""
     local_board().go_live(now_ns() + 60_000_000_000)
 
 
 def everything() -> dict[str, list[tuple[Any, ...]]]:
-    """Every row that a request could change, by table: what two moments are compared by."""
+    """Every row that a request could change, by model, so that a test can compare two moments."""
     rows: dict[str, list[tuple[Any, ...]]] = {}
     for model in (*apps.get_app_config("realms").get_models(),
                   *apps.get_app_config("reindex").get_models(),
@@ -197,7 +197,7 @@ def everything() -> dict[str, list[tuple[Any, ...]]]:
 
 
 def waiting_for(realm_url: str) -> int:
-    """How many connections wait for the write lock of a realm."""
+    """The number of connections that wait for the write lock of a realm."""
     key = lock_key(realm_url) % 2**64
     with connection.cursor() as cursor:
         cursor.execute(

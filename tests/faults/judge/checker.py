@@ -1,4 +1,4 @@
-"""The judge: compares a history with what was committed, and reports what contradicts a promise."""
+"""The judge: compares a history with the commits, and reports each contradiction of a promise."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ from tests.faults.clients import CARDS, EDGE
 from tests.faults.judge.history import History, Read
 from tests.faults.judge.truth import FOREVER, Truth, staleness
 
-#: A commit's timestamp is taken a moment before the commit can be seen, on a busy machine longer.
+#: Seconds that a commit may become visible after its timestamp, on a busy machine.
 CLOCK_SLACK = 0.1
 
 
 @dataclass(frozen=True)
 class Violation:
-    """A promise that was broken, by name, and the read or operation that shows it."""
+    """A broken promise, and the read or operation that shows it."""
 
     promise: str
     what: str
@@ -23,22 +23,23 @@ class Violation:
 
 @dataclass
 class Verdict:
-    """What came out."""
+    """The judge's findings."""
 
     violations: list[Violation] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
-    #: How stale unpinned reads were (seconds), with a fault under way and without.
+    #: The staleness of unpinned reads in seconds, during faults and without faults.
     stale_in_faults: list[float] = field(default_factory=list)
     stale_in_peace: list[float] = field(default_factory=list)
-    #: The same of all reads through the edge.
+    #: The staleness of reads through the edge in seconds.
     stale_at_edge: list[float] = field(default_factory=list)
 
 
 def judge(history: History, truth: Truth, bound: float, edge: float = 0) -> Verdict:
-    """Looks at every read and every operation. `bound` is the replicas' staleness bound, and `edge`
-    for how long the edge may keep an answer. A read through the edge is held to the sum, and to
-    the second by itself: replicas are seldom as late as they may be. Unit: seconds."""
+    """Checks every read and every operation. `bound` is the replicas' staleness bound, and `edge`
+    the time for which the edge may cache an answer. A read through the edge must keep the sum of
+    both. Its Date header must also keep `edge` alone, because replicas seldom use up their bound.
+    Unit: seconds."""
     verdict = Verdict()
     faults = _merged(history.faults)
     for read in history.reads:
@@ -75,7 +76,7 @@ def judge(history: History, truth: Truth, bound: float, edge: float = 0) -> Verd
 
 
 class _Judged:
-    """One read before the judge."""
+    """The checks of one read."""
 
     def __init__(
         self, read: Read, truth: Truth, bound: float, verdict: Verdict,
@@ -87,7 +88,7 @@ class _Judged:
     def judge(self) -> None:
         read = self._read
         self._verdict.statuses[read.status] += 1
-        # An exact pin has rights of its own, which end with the realm that it was made for.
+        # An exact pin carries its own access rights, until its realm is deleted.
         if read.pin != "at" and read.status in (200, 401, 403):
             self._walls()
         if read.variant == "where":
@@ -109,7 +110,7 @@ class _Judged:
             self._broken("P2", f"generation {read.pinned} is said not to be committed")
 
     def kept_for(self, most: float) -> None:
-        """Looks for how long the edge has kept the answer, at least: dates are whole seconds."""
+        """Checks the answer's age by its Date header, which has whole seconds."""
         read = self._read
         if read.dated is not None:
             self._count("dates at the edge")
@@ -124,24 +125,24 @@ class _Judged:
         self._verdict.violations.append(Violation(promise, what, self._read))
 
     def _was_gone(self) -> bool:
-        """Whether the realm that a pin names was not there at some time that the read could see."""
+        """Whether the pinned realm didn't exist at some moment that the read could see."""
         read = self._read
         since = self._truth.committed_at(read.realm, read.pinned) or 0.0
         return self._truth.gone_between(read.realm, since, read.end)
 
     def _superseded(self) -> bool:
-        """Whether a pinned generation was not the newest, or its realm was not there."""
+        """Whether the pinned generation was no longer the newest, or its realm didn't exist."""
         read = self._read
         following = self._truth.committed_at(read.realm, read.pinned + 1)
         return (following is not None and following <= read.end) or self._was_gone()
 
     @property
     def _since(self) -> float:
-        """What was so before this moment may be seen by the read no more."""
+        """The read must not see a state that ended before this moment."""
         return self._read.start - self._bound - CLOCK_SLACK
 
     def _walls(self) -> None:
-        """Who names no user gets the bytes of what everyone may read, and is refused no others."""
+        """Anonymous readers must get the files of public realms, and none of private realms."""
         read, truth = self._read, self._truth
         self._count("walls")
         if read.status != 200:
@@ -159,7 +160,7 @@ class _Judged:
                 self._broken("P8", "bytes of a realm that was private")
 
     def _where(self) -> None:
-        """The pages of a source realm are where it is published."""
+        """A source realm must redirect to a realm that shows it, if there is one."""
         read, truth = self._read, self._truth
         if read.answered is None:
             if not truth.gone_between(read.realm, self._since, read.end):
@@ -171,7 +172,8 @@ class _Judged:
             self._broken("P3", "it is said not to be published")
 
     def _by_which(self) -> Read:
-        """The read as one of the realm that answered: a realm within another hides its files."""
+        """The read with the realm that answered, because an inner realm hides an outer one's
+        files."""
         read, truth = self._read, self._truth
         if read.pin == "at" or read.answered is None:
             return read
@@ -188,7 +190,7 @@ class _Judged:
         self._read = self._by_which()
         read, truth = self._read, self._truth
         if read.generation is None:
-            # Nobody claims to know the realm.
+            # The replica answered that there is no such realm.
             if read.pin:
                 if not self._was_gone():
                     self._broken("P2", "a pinned realm is said not to exist")
@@ -265,7 +267,7 @@ class _Judged:
 
 
 def _one_digest(history: History, truth: Truth, verdict: Verdict) -> None:
-    """One content, one JavaScript, whoever made it and whenever it was served."""
+    """All replicas must serve the same JavaScript for the same content."""
     seen: dict[tuple[str, ...], dict[str, Read]] = defaultdict(dict)
     for read in history.reads:
         if read.status == 200 and read.variant == "module":
@@ -278,7 +280,7 @@ def _one_digest(history: History, truth: Truth, verdict: Verdict) -> None:
 
 
 def _merged(faults: list[tuple[float, float, str]]) -> list[tuple[float, float]]:
-    """The times during which something was broken."""
+    """The periods with at least one fault."""
     merged: list[tuple[float, float]] = []
     for start, end, _ in sorted(faults):
         if merged and start <= merged[-1][1]:

@@ -1,4 +1,4 @@
-"""Records what clients did and saw, for the judge."""
+"""Records the clients' operations and the answers to their reads, for the judge."""
 
 import itertools
 import re
@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 _MARK = re.compile(r"mark\d{8}z")
 _numbers = itertools.count(1)
-#: All of it, for the part of a history that is shown.
+#: The most characters of an answer's text that a history keeps.
 KEEP_TEXT = 160
 
 
 def new_mark() -> str:
-    """A word that has never been written before."""
+    """A new unique word, by which a written file is recognized."""
     return f"mark{next(_numbers):08}z"
 
 
 def marks_of(text: str) -> tuple[str, ...]:
-    """The marks in a text, each once, in their order."""
+    """The marks in a text, without repetitions, in order."""
     return tuple(dict.fromkeys(_MARK.findall(text)))
 
 
@@ -31,9 +31,9 @@ class Read(NamedTuple):
     worker: str
     realm: str
     path: str
-    #: `source`, `module`, `html`, or `where`: where the pages of a source realm are.
+    #: `source`, `module`, `html`, or `where`, which asks a source realm for its published URL.
     variant: str
-    #: "" for none, `min` for at least, `at` for exactly that generation.
+    #: "" for no pin, `min` for a minimum generation, `at` for an exact generation.
     pin: str
     pinned: int
     status: int
@@ -41,19 +41,19 @@ class Read(NamedTuple):
     cache: str
     digest: str
     marks: tuple[str, ...]
-    #: The generation at which this page could not be rendered; it is its last good one then.
+    #: The generation at which rendering failed, so that the answer is the last good page.
     failed_at: int | None = None
-    #: The realm that answered, which may lie within the one that was asked, or around it.
+    #: The realm that answered, which may lie within the requested realm, or around it.
     answered: str | None = None
-    #: Where the answer leads.
+    #: The Location header.
     location: str = ""
-    #: What the answer says of when it was made, where it came through the edge.
+    #: The time in the Date header of an answer through the edge.
     dated: float | None = None
 
 
 @dataclass
 class Operation:
-    """One thing that a client asked for, and whether it was told that it was done."""
+    """A change that a client requested, and the answer to it."""
 
     start: float
     kind: str
@@ -61,7 +61,7 @@ class Operation:
     path: str = ""
     mark: str = ""
     end: float = 0.0
-    #: The status of the answer; 0 where none came, and nobody knows.
+    #: The status of the answer; 0 if no answer came, so that the outcome is unknown.
     status: int = 0
     generation: int | None = None
     said: str = ""
@@ -73,20 +73,20 @@ class Operation:
 
 @dataclass
 class History:
-    """Everything in one place. Safe for threads: each list is only ever appended to."""
+    """All records of a campaign. Safe for threads, because lists are only appended to."""
 
     reads: list[Read] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
     faults: list[tuple[float, float, str]] = field(default_factory=list)
-    #: Reads that had no answer at all, by what went wrong.
+    #: The number of reads without an answer, by the name of the exception.
     unanswered: dict[str, int] = field(default_factory=dict)
-    #: Contradictions found in the database: rows that no recorded commit explains.
+    #: Definitions in the database that contradict the files in the same snapshot.
     contradictions: list[str] = field(default_factory=list)
-    #: How many definitions these looks into the database have compared.
+    #: The number of definitions that were compared with files.
     looks: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def no_answer(self, why: str) -> None:
-        """Counts a read that came to nothing."""
+        """Counts a read that got no answer."""
         with self._lock:
             self.unanswered[why] = self.unanswered.get(why, 0) + 1

@@ -1,5 +1,4 @@
-"""The judge of fault campaigns finds each kind of wrong answer in a history, and accepts a correct
-history."""
+"""Tests the judge of fault campaigns with a short history of correct and wrong answers."""
 
 import hashlib
 from dataclasses import replace
@@ -20,7 +19,7 @@ OLD, NEW = "mark00000001z", "mark00000002z"
 
 
 def content(mark: str) -> bytes:
-    """What label.ts holds."""
+    """The content of label.ts with a mark."""
     return file("label.ts", mark)
 
 
@@ -58,9 +57,9 @@ def head(generation: int) -> dict[str, Any]:
     return {"realm_url": PAGES, "generation": generation}
 
 
-#: At 10 the realm has the old label, published at 20 and rendered at 25; at 30 it has the new one,
-#: published at 40 and rendered at 45; from 70 to 80 it is published within itself as well, and only
-#: its owner may read that after 75; at 100 the pages are taken down.
+#: The commits by their time in seconds. The realm has the old label from 10 on, published at 20 and
+#: rendered at 25. It has the new label from 30 on, published at 40 and rendered at 45. From 70 to
+#: 80 it is also published at an inner URL, which is private from 75 on. At 100 it is unpublished.
 ACCOUNT = [
     entry(10, "realms_realm", None, realm("s", SOURCE, "source", 2)),
     entry(10, "realms_realmpermission", None, opened("s", True)),
@@ -89,7 +88,7 @@ EDGE_SECONDS = 1.0
 
 
 def verdict(*reads: Read, account: Any = ACCOUNT, operations: Any = ()) -> set[str]:
-    """The promises that a history breaks."""
+    """The promises that the judge finds broken in a history."""
     contents = {sha(mark): content(mark) for mark in (OLD, NEW)}
     history = History(reads=list(reads), operations=list(operations))
     return {
@@ -98,7 +97,7 @@ def verdict(*reads: Read, account: Any = ACCOUNT, operations: Any = ()) -> set[s
 
 
 def read(at: float, mark: str, generation: int | None, **other: Any) -> Read:
-    """A read of label.ts as published, at a moment."""
+    """A read of the published label.ts at a moment."""
     body = content(mark) if mark else b""
     plain = Read(
         at, at + 0.01, "a", "a/1", PAGES, "label.ts", "source", "", 0, 200 if mark else 404,
@@ -109,7 +108,7 @@ def read(at: float, mark: str, generation: int | None, **other: Any) -> Read:
 
 
 def where(at: float, location: str = "", **other: Any) -> Read:
-    """A look for the pages of the source realm."""
+    """A read that asks the source realm for its published URL."""
     status = 302 if location else 200
     return read(
         at, "", 1, realm=SOURCE, path="", variant="where", status=status, location=location, **other
@@ -153,7 +152,7 @@ def where(at: float, location: str = "", **other: Any) -> Read:
         where(103),
     ],
 )
-def test_what_is_true_breaks_no_promise(true: Read) -> None:
+def test_the_judge_accepts_correct_answers(true: Read) -> None:
     assert verdict(true) == set()
 
 
@@ -192,23 +191,23 @@ def test_what_is_true_breaks_no_promise(true: Read) -> None:
         (where(50, "http://else.localhost:4201/"), "P3"),
     ],
 )
-def test_a_lie_is_found_and_named(lie: Read, promise: str) -> None:
+def test_the_judge_names_the_promise_that_a_wrong_answer_breaks(lie: Read, promise: str) -> None:
     assert verdict(lie) == {promise}
 
 
-def test_one_content_has_one_javascript() -> None:
+def test_the_judge_finds_two_transpiled_modules_of_one_content() -> None:
     one = read(50, NEW, 2, variant="module", digest="one")
     other = read(51, NEW, 2, variant="module", digest="another")
     assert verdict(one, one) == set()
     assert verdict(one, other) == {"P2"}
 
 
-def test_an_index_that_falls_is_found() -> None:
+def test_the_judge_finds_an_index_that_goes_back_a_generation() -> None:
     fallen = [*ACCOUNT[:-2], entry(50, "reindex_indexhead", head(2), head(1))]
     assert verdict(account=fallen) == {"P5"}
 
 
-def test_an_acknowledged_write_must_have_been_committed_with_its_content() -> None:
+def test_the_judge_finds_acknowledged_writes_that_were_not_committed() -> None:
     done = Operation(29.9, "write", SOURCE, "label.ts", NEW, 30.1, 204, 3)
     assert verdict(operations=[done]) == set()
     for lost in (replace(done, generation=4), replace(done, mark="mark00000003z")):

@@ -1,4 +1,4 @@
-"""What was committed, and when, according to the database: the judge asks these functions."""
+"""Answers the judge's questions about the commits: what was committed, and when."""
 
 import bisect
 from collections import defaultdict
@@ -15,7 +15,8 @@ FOREVER = float("inf")
 
 @dataclass(frozen=True)
 class Period:
-    """From one commit to the next: what a path held (None is nothing), at which generations."""
+    """A period between two changes of a path: its content (None if there is no file), and the first
+    generation that had it."""
 
     start: float
     end: float
@@ -25,19 +26,19 @@ class Period:
 
 @dataclass
 class _Incarnation:
-    """One realm row, from its creation to its deletion."""
+    """A realm from its creation to its deletion."""
 
     realm_id: str
     kind: str
-    #: Generation, and when it was committed.
+    #: Each generation, with the moment of its commit.
     generations: list[tuple[int, float]] = field(default_factory=list)
-    #: When everyone got the right to read it, and when they lost it.
+    #: The moments at which the realm became public (True) or private (False).
     opened: list[tuple[float, bool]] = field(default_factory=list)
     gone: float = FOREVER
 
 
 class Truth:
-    """Built once, when all is over."""
+    """All commits of a campaign, built after its end from the database's account."""
 
     def __init__(self, account: list[dict[str, Any]], contents: Mapping[str, bytes]) -> None:
         self._marks = {
@@ -89,16 +90,16 @@ class Truth:
     # --- questions ---
 
     def realms(self) -> list[str]:
-        """Every realm URL that there ever was."""
+        """The URLs of all realms that ever existed."""
         return list(self._realms)
 
     def newest(self, url: str) -> int | None:
-        """The generation of a realm in the end; None if it is gone."""
+        """The last generation of a realm; None if the realm is deleted."""
         last = self._realms[url][-1] if self._realms.get(url) else None
         return last.generations[-1][0] if last and last.gone == FOREVER else None
 
     def committed_at(self, url: str, generation: int) -> float | None:
-        """When a generation was committed; None if it never was."""
+        """The moment at which a generation was committed; None if it never was."""
         for realm in self._realms.get(url, ()):
             for number, at in realm.generations:
                 if number == generation:
@@ -106,7 +107,7 @@ class Truth:
         return None
 
     def content(self, url: str, generation: int, path: str) -> str | None:
-        """The SHA-256 of what a path holds at a generation; None for nothing."""
+        """The SHA-256 of a file's content at a generation; None if there is no such file."""
         for realm in self._realms.get(url, ()):
             numbers = [number for number, _ in realm.generations]
             if numbers[0] <= generation <= numbers[-1]:
@@ -131,7 +132,7 @@ class Truth:
         return self._marks.get(sha256 or "", ())
 
     def periods(self, url: str, path: str) -> list[Period]:
-        """What a path held through time, in order, without gaps."""
+        """The contents of a path over time, in order, without gaps."""
         known = self._periods.get((url, path))
         if known is None:
             known = self._periods[url, path] = self._make_periods(url, path)
@@ -152,7 +153,7 @@ class Truth:
         return [Period(at, end, sha, low) for (at, sha, low), end in zip(merged, ends, strict=True)]
 
     def gone_between(self, url: str, start: float, end: float) -> bool:
-        """Whether there was no such realm at some moment in between."""
+        """Whether the realm didn't exist at some moment between `start` and `end`."""
         realms = self._realms.get(url, ())
         if not realms or start < realms[0].generations[0][1]:
             return True
@@ -163,8 +164,8 @@ class Truth:
         )
 
     def readable_between(self, url: str, start: float, end: float, *, by_all: bool) -> bool:
-        """Whether at some moment in between the realm stood and everyone could read it; or, with
-        `by_all` false, stood and not everyone could."""
+        """Whether the realm existed and was public at some moment between `start` and `end`; with
+        `by_all` false, whether it existed and was private."""
         for realm in self._realms.get(url, ()):
             states = [(realm.generations[0][1], False), *realm.opened, (realm.gone, False)]
             for (since, opened), (until, _) in pairwise(states):
@@ -173,11 +174,11 @@ class Truth:
         return False
 
     def around(self, url: str) -> list[str]:
-        """The realms that a URL may lie in."""
+        """The realms whose URL is a prefix of this URL."""
         return [realm for realm in self._realms if url.startswith(realm)]
 
     def showing(self, source_url: str, start: float, end: float) -> set[str]:
-        """The published realms that showed a source realm at some moment in between."""
+        """The published realms that showed a source realm at some moment between both times."""
         ids = {realm.realm_id for realm in self._realms.get(source_url, ())}
         return {
             url
@@ -188,7 +189,7 @@ class Truth:
         }
 
     def unshown_between(self, source_url: str, start: float, end: float) -> bool:
-        """Whether no realm showed a source realm at some moment in between."""
+        """Whether no published realm showed a source realm at some moment between both times."""
         ids = {realm.realm_id for realm in self._realms.get(source_url, ())}
         shown = sorted(
             (since, until)
@@ -213,15 +214,15 @@ class Truth:
                 yield at, end, shown[number][0]
 
     def index_periods(self, url: str) -> list[tuple[float, float, int | None]]:
-        """Which generation's pages visitors got through time."""
+        """The generations of a realm's index over time."""
         heads = [(0.0, None), *self._heads.get(url, ())]
         ends = [at for at, _ in heads[1:]] + [FOREVER]
         return [(at, end, number) for (at, number), end in zip(heads, ends, strict=True)]
 
 
 def staleness(periods: list[tuple[float, float]], start: float, end: float) -> float | None:
-    """How long what was held in these periods had been superseded when a read began (seconds, 0 for
-    not at all); None if none of the periods had begun by the read's end."""
+    """The seconds between the end of a content's last period and the start of a read; 0 if the
+    content was current. None if none of its periods had begun before the read's end."""
     begun = periods[: bisect.bisect_right([at for at, _ in periods], end)]
     if not begun:
         return None

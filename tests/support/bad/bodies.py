@@ -1,4 +1,4 @@
-"""Bodies that no endpoint of the server takes, and right ones with one field made wrong."""
+"""Request bodies that every endpoint refuses, and valid bodies with one wrong field."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +22,7 @@ ENDPOINTS = {
     "_server-session": "POST",
 }
 
-#: Bodies that no endpoint takes.
+#: Bodies that every endpoint refuses, each with words of the error.
 BODIES: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "not valid JSON"),
     "half a document": (b'{"data": {"type": "re', "not valid JSON"),
@@ -53,7 +53,7 @@ WRONG_STRINGS: dict[str, tuple[Any, str]] = {
     "a NUL": ("http://ada.localhost:4201/\x00", "NUL"),
 }
 
-#: The string fields of each body: where they are, and a body in which they are right.
+#: The string fields of each endpoint's body. `RIGHT` has a valid body for each endpoint.
 FIELDS: dict[str, tuple[str, ...]] = {
     "_publish-realm": ("sourceRealmURL", "publishedRealmURL"),
     "_unpublish-realm": ("publishedRealmURL",),
@@ -78,7 +78,7 @@ RIGHT: dict[str, Any] = {
 
 
 def replaced(document: Any, place: str, value: Any) -> Any:
-    """The document with another value at a dotted place; `...` takes the field out."""
+    """The document with another value at a dotted path; the value `...` removes the field."""
     first, _, rest = place.partition(".")
     inner = replaced(document[first], rest, value) if rest else value
     return {key: inner if key == first else each for key, each in document.items()
@@ -86,7 +86,7 @@ def replaced(document: Any, place: str, value: Any) -> Any:
 
 
 def bodies() -> Iterator[Case]:
-    """Every endpoint with every body that is no document, every field with every wrong value."""
+    """Sends every refused body to every endpoint, and every wrong value in every field."""
     for name, method in ENDPOINTS.items():
         for kind, (body, says) in BODIES.items():
             status = 413 if len(body) > 64 * 1024 else 400

@@ -1,4 +1,4 @@
-"""Hosts and paths where nothing can be, and requests that no file takes."""
+"""Requests with invalid hosts, paths or headers, which the routes of files refuse."""
 
 from collections.abc import Iterator
 
@@ -45,7 +45,7 @@ NOWHERE = (
 
 
 def paths() -> Iterator[Case]:
-    """Paths that no file may have, requests that realms don't know, bodies that don't fit."""
+    """Requests with invalid paths, hosts, methods or headers, or with bodies that are too large."""
     odd = {
         "a star": ("*", "has a *"),
         "a star inside": ("a*b.md", "has a *"),

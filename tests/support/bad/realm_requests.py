@@ -1,4 +1,4 @@
-"""Bodies, members and queries that the endpoints of a realm refuse."""
+"""Requests with bodies, fields or queries that the endpoints of a realm refuse."""
 
 import json
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def operations(*each: Any) -> Any:
 
 
 def operation(**changed: Any) -> Any:
-    """An operation that is right but for what is changed; `...` takes a member out."""
+    """A valid operation with the changes of `changed`; the value `...` removes a field."""
     right = {"op": "add", "href": "new.md",
              "data": {"type": "source", "attributes": {"content": "x"}}}  # fmt: skip
     return {key: value for key, value in {**right, **changed}.items() if value is not ...}
@@ -56,7 +56,7 @@ def card_resource(**changed: Any) -> Any:
 
 
 def realm_endpoints() -> Iterator[Case]:
-    """The endpoints of realms: bodies that are no document, and members that are wrong."""
+    """Requests to the endpoints of realms with refused bodies and wrong fields."""
     for query, status, says in (
         ("", 400, "module: expected it once"),
         ("?module", 400, "module: expected 1 to"),

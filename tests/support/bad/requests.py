@@ -1,5 +1,5 @@
-"""Wrong requests, each with the status that the protocol gives it and with words that the message
-must have. The tables of `bad_*.py` beside this module are made of them."""
+"""Wrong requests, each with the expected status and words of the expected error message. The other
+modules of this folder have the requests."""
 
 import json
 import time
@@ -22,17 +22,17 @@ OWNER = ["read", "realm-owner", "write"]
 
 
 def signed(**claims: Any) -> str:
-    """A token with these claims, rightly signed."""
+    """A token with these claims and a valid signature."""
     return jwt.encode(claims, settings.REALM_SECRET_SEED, algorithm="HS256")
 
 
 def soon() -> int:
-    # The tests may run for long after this is read.
+    # Six hours, because the tests may run long after this module is imported.
     return int(time.time()) + 6 * 3600
 
 
 def minted(name: str, realm_url: str | None = None, permissions: list[str] | None = None) -> str:
-    """A token as a client mints it that has the seed: no older than any account of the tests."""
+    """A token as a client with the seed mints it. Its `iat` is later than any test account."""
     claims: dict[str, Any] = {"user": f"@{name}:localhost", "iat": soon(), "exp": soon()}
     if realm_url is not None:
         claims |= {"realm": realm_url, "permissions": permissions}
@@ -45,7 +45,7 @@ ADA_IN_SITE = minted("ada", SITE, OWNER)
 
 @dataclass(frozen=True)
 class Case:
-    """A request that is wrong, and what must be said of it."""
+    """A wrong request, and the status and words that its answer must have."""
 
     name: str
     method: str
@@ -54,12 +54,12 @@ class Case:
     says: tuple[str, ...] = ()
     body: bytes | None = None
     headers: Mapping[str, str | None] = field(default_factory=dict)
-    #: Where an HTTP server may already have refused the request, by whatever words it has.
+    #: Whether the HTTP server may refuse the request itself, with a message of its own.
     edge: bool = False
 
     @property
     def at_server(self) -> bool:
-        """Whether it goes to an endpoint of the server, whose errors are bare strings."""
+        """Whether the request is for an endpoint of the server, whose errors are bare strings."""
         path = self.url.removeprefix(f"{ORIGIN}/")
         return path.startswith("_") and not path.startswith("_at/")
 
@@ -81,7 +81,7 @@ def file(
     token: str | None = ADA_IN_SITE, accept: str | None = SOURCE, edge: bool = False,
     **headers: str | None,
 ) -> Case:  # fmt: skip
-    """A request to a realm. Underscores in header names stand for dashes."""
+    """A request to a realm. Underscores in header names become dashes."""
     sent: dict[str, str | None] = {"Accept": accept, "Authorization": token}
     sent |= {key.replace("_", "-"): value for key, value in headers.items()}
     return Case(f"{method} {name}", method, url, status, says, body, sent, edge)

@@ -1,4 +1,4 @@
-"""Tokens and pins that are not valid where they are presented."""
+"""Requests with tokens and pins that the server refuses."""
 
 import base64
 import json
@@ -34,18 +34,18 @@ def _part(value: Any) -> str:
 
 
 def with_header(header: Mapping[str, str]) -> str:
-    """An operator's claims under another JOSE header, without a signature that could be right."""
+    """A token with an operator's claims, this JOSE header, and no valid signature."""
     claims = {"user": "@realm_server:localhost", "exp": soon()}
     return f"{_part(header)}.{_part(claims)}.{'' if header['alg'] == 'none' else _part('x')}"
 
 
 def pin(**claims: Any) -> str:
-    """What passes for a pin as far as its signature goes."""
+    """A pin with these claims and a valid signature."""
     return signing.dumps(claims, salt="realms.pin")
 
 
 def tokens() -> Iterator[Case]:
-    """What isn't a token for the place where it is shown."""
+    """Requests with tokens and pins that are invalid or that are for another realm or user."""
     user = "@ada:localhost"
     wrong: dict[str, tuple[str | None, str]] = {
         "no token": (None, "Missing Authorization header"),

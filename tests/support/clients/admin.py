@@ -1,4 +1,4 @@
-"""The admin in tests: browsers of its users, what its pages say, and rows for it to show."""
+"""Helpers for tests of the admin: browsers of its users, texts of its pages, and rows to show."""
 
 from datetime import timedelta
 from typing import Any
@@ -53,8 +53,8 @@ def definitions_counter() -> int:
 
 
 def heard_by(ear: Heard) -> set[tuple[str, str]]:
-    """What has been announced since the last time. Commits come before their notifications are
-    read: one of our own, heard, says that those before it have been."""
+    """The notifications since the last call. This sends one of its own and reads until it arrives:
+    Postgres delivers in commit order, so all earlier ones have arrived by then."""
     connection.cursor().execute("SELECT pg_notify(%s, 'over')", [REALM_REGISTRY])
     heard: set[tuple[str, str]] = set()
     for notification in ear.notifies(timeout=10):
@@ -119,7 +119,7 @@ def make_one_row_of_everything(published: Realm) -> None:
 
 
 def words_of(answer: Any) -> str:
-    """What a page says, without tags."""
+    """The text of a page, without tags."""
     return text_of(answer.content.decode())
 
 

@@ -1,4 +1,4 @@
-"""Reads as the views answer them, without a socket and without Django's middleware."""
+"""Reads files through the views, without a socket and without Django's middleware."""
 
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
@@ -14,10 +14,8 @@ _requests = RequestFactory()
 
 @dataclass(frozen=True)
 class Asked:
-    """What came back: the bytes (None where no file is), at which generation, from a cache or not.
-
-    `generation` is None where there is no realm.
-    """
+    """An answer: its body (None if there is no file), its generation (None if there is no realm),
+    and whether it came from a cache."""
 
     body: bytes | None
     generation: int | None
@@ -25,10 +23,8 @@ class Asked:
 
 
 def ask(url: str, *, at_least: int = 0, fresh: bool = False) -> Asked:
-    """GETs a file's source at a public URL. `at_least` pins it; `fresh` asks the database itself.
-
-    Raises what the view raises.
-    """
+    """GETs a file's source at a public URL. `at_least` is the minimum generation; `fresh` bypasses
+    the caches. Raises the exceptions of the view."""
     parts = urlsplit(url)
     headers = {"host": parts.netloc, "accept": SOURCE}
     if at_least:

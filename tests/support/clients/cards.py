@@ -13,7 +13,7 @@ CARD = "application/vnd.card+json"
 def send(
     web: Web, method: str, url: str, data: Any, headers: dict[str, str], **more: str | None
 ) -> Answer:
-    """Sends a card document's `data`; bytes are sent as they are."""
+    """Sends `data` as a card document; bytes are sent unchanged."""
     body = data if isinstance(data, bytes) else json.dumps({"data": data}).encode()
     told: dict[str, str | None] = {"Content-Type": CARD, **headers}
     told |= {key.replace("_", "-"): value for key, value in more.items()}
@@ -28,5 +28,5 @@ def data(answer: Answer) -> dict[str, Any]:
 
 
 def stored(web: Web, url: str) -> Any:
-    """A card's document as its file has it."""
+    """The `data` of a card's document, read from its file."""
     return json.loads(web.get(f"{url}.json", SOURCE).body)["data"]

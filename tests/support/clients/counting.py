@@ -1,4 +1,4 @@
-"""A realm that shows a number, a replica of it, and a reader that notices an outdated number."""
+"""Writes a growing number to a file, and reads it from a replica to detect outdated numbers."""
 
 import signal
 import threading
@@ -17,17 +17,17 @@ BOUND_SECONDS = 2.0
 
 
 def count(source: Realm, number: int) -> int:
-    """Writes a number where `URL` shows it, and answers the generation."""
+    """Writes a number to the file at `URL`, and returns the generation."""
     return make.write(source, count__ts=b"export const n = %d;" % number)
 
 
 def shown(answer: Any) -> int:
-    """The number that an answer shows."""
+    """The number in an answer."""
     return int(answer.text.split("=")[1].split(";")[0])
 
 
 class Reader:
-    """Reads all the while, and remembers each read that was older than the bound allows."""
+    """Reads continuously, and records each number that is older than the bound allows."""
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
@@ -65,7 +65,7 @@ class Reader:
 
 
 def wait_for_hits(replica: Replica, number: int) -> None:
-    """Waits until both web workers answer from their caches, and what they should."""
+    """Waits until both web workers answer from their caches. Each answer must have the number."""
 
     def hits() -> bool:
         answers = replica.each_worker(URL).values()

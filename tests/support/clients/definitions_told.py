@@ -1,5 +1,5 @@
-"""Asks `GET <realm>/_definition` and reads the answers. There are modules of two users, one of
-whose realms is private."""
+"""Requests `GET <realm>/_definition` and reads the answers. Has modules of two users, one of them
+with a private realm."""
 
 import json
 from typing import Any
@@ -72,7 +72,7 @@ def row(module: str, reader: str = "") -> Definition:
 
 
 def reader(name: str, realm: Realm) -> str:
-    """Whose rows are those of a user's token for a realm."""
+    """The `reader` of the definition rows for a user's token for a realm."""
     return f"{make.account(name).pk} in {realm.pk}"
 
 

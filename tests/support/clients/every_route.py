@@ -1,4 +1,4 @@
-"""Every route of the server, what it is asked with, and what each kind of caller gets from it."""
+"""Every route of the server, with a request for it and the status that each kind of caller gets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ PUBLISHED = "http://ada.localhost:4201/"
 OTHER = f"{ORIGIN}/ada/other/"
 KINDS = {"private": PRIVATE, "public": PUBLIC, "published": PUBLISHED}
 
-#: The columns of every table below.
+#: The kinds of callers, which are the columns of the tables below.
 CALLERS = (
     "nobody", "stranger", "reader", "writer", "owner", "operator", "assumed", "other realm", "gone",
     "pin as token", "token as pin",
@@ -21,7 +21,7 @@ CALLERS = (
 
 
 def row(text: str) -> tuple[str, ...]:
-    """What each caller gets; `ok` stands for the route's own status."""
+    """Splits a table's row: a status for each caller, or `ok` for the route's own status."""
     cells = tuple(text.split())
     assert len(cells) == len(CALLERS), text
     return cells
@@ -32,11 +32,11 @@ ALL = row("                  ok     ok       ok     ok    ok    ok       ok     
 READ = row("                 401    403      ok     ok    ok    ok       403     401   401 401 401")
 WRITE = row("                401    403      403    ok    ok    ok       403     401   401 401 401")
 OWN = row("                  401    403      403    403   ok    ok       403     401   401 401 401")
-#: In a published realm, nobody but its owner has rights beyond everyone's.
+#: Every signed-in account may use the route.
 ANY_ACCOUNT = row("          401    ok       ok     ok    ok    ok       ok      401   401 401 401")
 OPERATORS = row("            401    403      403    403   403   ok       403     401   401 401 401")
 
-#: By what a route needs and the kind of realm.
+#: The rows by the permission that a route needs and by the kind of realm.
 OUTCOMES = {
     "nothing": {"private": ALL, "public": ALL, "published": ALL},
     "read": {"private": READ, "public": ALL, "published": ALL},
@@ -47,7 +47,8 @@ OUTCOMES = {
 
 @dataclass(frozen=True)
 class Route:
-    """A request, what it needs, and the status for who has that, in each kind of realm."""
+    """A request, the permission that it needs, and the status for callers with this permission in
+    each kind of realm."""
 
     method: str
     path: str
@@ -59,7 +60,7 @@ class Route:
     body: Any = None
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
-    #: What single callers get instead, by kind and caller.
+    #: Exceptions: the status for single callers, by kind of realm and caller.
     but: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     def expected(self, kind: str, caller: str) -> int:
@@ -82,7 +83,7 @@ ATOMIC = {
 #: The endpoints of realms, by name and method as in `routes.ENDPOINTS`.
 ENDPOINTS = {
     ("_readiness-check", "GET"): Route("GET", "_readiness-check", "nothing", 200, 200, 503, API),
-    # Without a password; a server token would do, and a realm's doesn't.
+    # The body has no password, so a session needs a server token. A realm token isn't enough.
     ("_session", "POST"): Route(
         "POST", "_session", "nothing", 400, 400, 400, body={},
         but={(kind, caller): 201 if caller == "operator" else 401 for kind in KINDS
@@ -109,7 +110,7 @@ ENDPOINTS = {
 }  # fmt: skip
 
 DRAFT = {(kind, caller): 503 for kind in ("private", "public") for caller in ("owner", "operator")}
-#: Everything else in a realm. By Accept and method for files, and for cards.
+#: The routes of files and cards, by Accept header and method.
 FILES = {
     (SOURCE, "GET"): Route("GET", "ada.json", "read", 200, 200, 200, SOURCE),
     (SOURCE, "HEAD"): Route("HEAD", "ada.json", "read", 200, 200, 200, SOURCE),
@@ -118,7 +119,8 @@ FILES = {
     ("application/json", "GET"): Route(
         "GET", "ada.json", "read", 200, 200, 200, "application/json"
     ),
-    # A source realm's pages are its owner's drafts; the private one isn't published anywhere.
+    # Only owners see a source realm's pages, as drafts. Others are redirected to the published
+    # realm.
     ("text/html", "GET"): Route("GET", "", "read", 200, 302, 503, "text/html", but=DRAFT),
     (API, "GET"): Route("GET", "folder/", "read", 200, 200, 200, API),
     (SOURCE, "POST"): Route("POST", "new.md", "write", 204, 204, 405, SOURCE, b"new"),
@@ -129,7 +131,7 @@ FILES = {
     (CARD, "PATCH"): Route("PATCH", "ada", "write", 200, 200, 405, CARD, CHANGE, CARD),
     (CARD, "DELETE"): Route("DELETE", "ada", "write", 204, 204, 405, CARD),
 }
-#: More addresses of the same routes: what isn't there, and what is made.
+#: More requests to the same routes: for missing files, and for files that are created.
 PLACES = (
     Route("GET", "none.json", "read", 404, 404, 404, SOURCE),
     Route("GET", "none", "read", 404, 404, 404),
@@ -146,7 +148,7 @@ PLACES = (
     Route("DELETE", "none", "write", 404, 404, 405, CARD),
 )
 
-#: The server's endpoints: the caller's server token, a body for the realm, and each caller's lot.
+#: The server's endpoints: a request whose body names the realm, and the row of each kind of realm.
 SERVER: dict[str, tuple[Route, dict[str, tuple[str, ...]]]] = {
     "_server-session": (
         Route("POST", "_server-session", "", 400, 400, 400, body={}),
@@ -159,7 +161,7 @@ SERVER: dict[str, tuple[Route, dict[str, tuple[str, ...]]]] = {
     "_create-realm": (
         Route("POST", "_create-realm", "", 202, 202, 202,
               body={"data": {"type": "realm", "attributes": {"endpoint": "new", "name": "New"}}}),
-        # The operator has no name to create one below, unless it is held to somebody's.
+        # The operator has no user name in which to create a realm, unless it assumes a user.
         {kind: row("401 ok ok ok ok 403 ok 401 401 401 401") for kind in KINDS},
     ),
     "_publish-realm": (

@@ -1,4 +1,4 @@
-"""Requests to this process that stand still in the middle of a load, and what they got."""
+"""Requests to this process that a gate stops in the middle of a load, and their answers."""
 
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ PAGE = "text/html"
 
 @dataclass(frozen=True)
 class Got:
-    """What a client got."""
+    """The parts of an answer that tests compare."""
 
     status: int
     cache: str | None
@@ -37,23 +37,23 @@ def get(url: str, accept: str = MODULE) -> Got:
 
 
 def edition(number: str) -> bytes:
-    """The post's module, in another edition."""
+    """The module of `Post` with another edition in its text."""
     return make.POST_MODULE.replace("edition one", f"edition {number}").encode()
 
 
 @dataclass
 class DenoRuns:
-    """Every start of the transpiler, by path."""
+    """The paths for which the transpiler was started."""
 
     paths: list[str]
 
 
-#: Where each step of a load is called.
+#: The modules that call each step of a load.
 MODULES: dict[str, Any] = {"resolve": answers, "javascript": contents}
 
 
 def hold(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, before: bool = False) -> Gate:
-    """Puts a gate at a function: its first caller waits there with its work done, or before it."""
+    """Puts a gate at a function: its first caller waits there after its work, or before it."""
     gate = Gate()
     function = getattr(module, name)
     monkeypatch.setattr(module, name, gate.before(function) if before else gate.after(function))
@@ -61,7 +61,7 @@ def hold(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, before: boo
 
 
 def waiting(gate: Gate, url: str, accept: str = MODULE) -> "Future[Got]":
-    """A request that has got as far as the gate."""
+    """Starts a request in a thread, and waits until it is at the gate."""
     request = in_thread(get, url, accept)
     gate.wait_for_arrival()
     return request

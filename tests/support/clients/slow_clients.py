@@ -1,7 +1,7 @@
-"""Clients that take their time: what tests and `script/bench hostile` attack a replica with.
+"""Slow clients with which tests and `script/bench hostile` attack a replica.
 
-Each kind holds its connections open from one thread until it is left; nothing here waits for an
-answer. `Trickle.ended` counts the connections that the server has closed.
+Each kind keeps its connections open, in one thread, until the end of the block, and never waits for
+an answer. `Trickle.ended` counts the connections that the server has closed.
 """
 
 import contextlib
@@ -14,11 +14,11 @@ TICK_SECONDS = 0.1
 
 
 class Trickle:
-    """Connections that have sent something and go on sending it a byte at a time, for ever."""
+    """Connections that send the start of a request, and then one byte at a time without an end."""
 
     def __init__(self, port: int, count: int, start: bytes, drip: bytes) -> None:
-        """`drip` is sent byte by byte, over and over; empty: nothing more is sent. Nothing that
-        comes back is read, but what tells that the server has closed."""
+        """`drip` is sent repeatedly, byte by byte. If it is empty, nothing is sent after `start`,
+        and no answer is read."""
         self._port, self._count, self._start, self._drip = port, count, start, drip
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trickle")
@@ -40,7 +40,7 @@ class Trickle:
             clients = []
             for _ in range(self._count):
                 client = stack.enter_context(socket.socket())
-                # A small window, so that little of an answer fits on its way.
+                # A small receive buffer, so that the server can send only a little of an answer.
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 client.connect(("127.0.0.1", self._port))
                 client.sendall(self._start)
@@ -72,35 +72,35 @@ class Trickle:
 
 
 def slow_headers(port: int, count: int) -> Trickle:
-    """Requests whose headers never end."""
+    """Sends requests whose headers never end."""
     return Trickle(port, count, b"GET / HTTP/1.1\r\nHost: localhost:4201\r\nX-Long: ", b"x")
 
 
 def slow_bodies(
     port: int, count: int, url: str, size: int = 100_000, headers: Mapping[str, str] | None = None
 ) -> Trickle:
-    """Uploads of which a byte comes now and then."""
+    """Uploads bodies at a byte each tenth of a second."""
     return Trickle(port, count, _request("POST", url, size=size, headers=headers), b"x")
 
 
 def never_reading(port: int, count: int, url: str, accept: str = "*/*") -> Trickle:
-    """Requests whose answers nobody reads."""
+    """Sends requests and never reads the answers."""
     return Trickle(port, count, _request("GET", url, accept=accept), b"")
 
 
 def part_never_read(port: int, count: int, url: str) -> Trickle:
-    """As `never_reading`, of all but the first byte of a file."""
+    """Like `never_reading`, but requests a range: all but the first byte of a file."""
     return Trickle(port, count, _request("GET", url, headers={"Range": "bytes=1-"}), b"")
 
 
 def silent(port: int, count: int) -> Trickle:
-    """Connections on which nothing is sent at all."""
+    """Opens connections and sends nothing."""
     return Trickle(port, count, b"", b"")
 
 
 @contextlib.contextmanager
 def all_of(*attacks: Trickle) -> Iterator[None]:
-    """Several attacks at once."""
+    """Runs several attacks at once."""
     with contextlib.ExitStack() as stack:
         for attack in attacks:
             stack.enter_context(attack)

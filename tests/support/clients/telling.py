@@ -1,4 +1,4 @@
-"""Reads what an endpoint of a realm answers, and checks the parts that all its answers share."""
+"""Reads the answers of a realm's endpoints, and checks the headers that all of them have."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ from tests.support.web import API
 
 
 def told(answer: Answer, kind: str) -> Any:
-    """The data of an answer that is as every answer of an endpoint must be."""
+    """The `data` of an answer, after a check of its status, headers and type."""
     assert answer.status == 200, answer.text
     assert answer.headers["content-type"] == API
     assert answer.headers["cache-control"].startswith("no-store")

@@ -1,4 +1,4 @@
-"""Builds of definitions that a test holds and counts, and what is announced of them."""
+"""A builder of definitions that a test can stop and count, and the notifications of builds."""
 
 import threading
 from typing import Any
@@ -12,7 +12,7 @@ REALM = "http://localhost:4201/ada/site/"
 
 
 class Builds:
-    """A builder whose builds can be held, and are counted."""
+    """A builder that counts its builds, and that a test can stop in a build."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Builds:
 
 
 def announced(peer: "psycopg.Connection[Any]") -> list[Any]:
-    """What has been delivered up to a notification that is sent now."""
+    """The payloads that a connection received before a notification that this function sends."""
     with connection.cursor() as cursor:
         cursor.execute("NOTIFY definition_cache_invalidated, 'the end'")
     told = []

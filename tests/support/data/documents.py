@@ -1,4 +1,4 @@
-"""A realm of notes to be written wrongly, and how it is published."""
+"""A realm of notes, into which tests write wrong documents, and its publication."""
 
 import json
 from typing import Any
@@ -38,5 +38,5 @@ def publish(realm: Realm, sent: Sent) -> ReindexJob:
 
 
 def said(body: bytes) -> str:
-    """The message of an answer that is an error."""
+    """The message of an error answer."""
     return str(json.loads(body)["errors"][0]["message"])

@@ -1,4 +1,4 @@
-"""Databases of earlier releases: `script/dump_release.py` writes them, and tests load them."""
+"""Loads the databases of earlier releases, which `script/dump_release.py` has dumped."""
 
 import tarfile
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ from pathlib import Path
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 
-#: The dumps are here, each called after its release's commit.
+#: The folder of the dumps. Each is named after the commit of its release.
 DUMPS = Path(__file__).parents[2] / "db" / "data"
 
 
 @contextmanager
 def database_of(release: str, folder: Path) -> Iterator[None]:
-    """Makes a release's database the one that this process uses, beside the test database; puts the
-    release's blobs into `folder`. All connections must be closed at the end."""
+    """Loads a release's dump into a new database that this process uses in the block. Puts the
+    release's blobs into `folder`. All connections must be closed at the end of the block."""
     name = connection.settings_dict["NAME"]
     own = f"{name}_of_{release}"
     with connection.cursor() as cursor:
@@ -34,17 +34,17 @@ def database_of(release: str, folder: Path) -> Iterator[None]:
 
 
 def use(name: str) -> None:
-    """Connects this process to another database of the server from now on."""
+    """Makes this process use another database of the server."""
     connection.close()
     connection.settings_dict["NAME"] = name
-    # The ids of content types are remembered in the process.
+    # Django caches the ids of content types, which differ between databases.
     ContentType.objects.clear_cache()
 
 
 def _load(sql: str) -> None:
-    """Executes a script as psql does: rows follow each COPY, up to a line that ends them."""
+    """Executes a script as psql does. The rows after a COPY end at a line with an end marker."""
     statements: list[str] = []
-    # Not splitlines(): rows may hold other characters that it takes for ends of lines.
+    # Not splitlines(), because it also splits at other characters, which rows may contain.
     lines = iter(sql.split("\n"))
     with connection.cursor() as cursor:
         for line in lines:

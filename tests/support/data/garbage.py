@@ -1,5 +1,4 @@
-"""Content that grows old: publications and blobs of earlier days, and a collector that comes for
-them."""
+"""Makes old publications and blobs for tests of the garbage collector."""
 
 from datetime import timedelta
 from hashlib import sha256
@@ -20,9 +19,9 @@ GRACE = timedelta(hours=24)
 
 
 def age(days: float = 30) -> None:
-    """Makes everything that has happened so far happen earlier."""
+    """Moves the dates of all present rows into the past."""
     with transaction.atomic(), connection.cursor() as cursor:
-        # The triggers hold history to be immutable, and so it is but for tests.
+        # The role `replica` switches off the triggers that forbid changes of history.
         cursor.execute("SET LOCAL session_replication_role = replica")
         for table, column in (
             ("realms_fileversion", "closed_at"),
@@ -40,7 +39,7 @@ def collect(**options: Any) -> Collected:
 
 
 def publications() -> dict[int, dict[str, bytes]]:
-    """What each publication shows, byte by byte."""
+    """The files of each publication, by generation and path."""
     shown = {}
     for each in Publication.objects.select_related("realm"):
         versions = versions_at(each.realm, each.generation).select_related("blob")
@@ -51,7 +50,7 @@ def publications() -> dict[int, dict[str, bytes]]:
 
 
 def edition(source: Realm, number: int) -> None:
-    """Changes a file, makes one, deletes the one made before, and publishes."""
+    """Changes index.json, adds a file, deletes the file of the edition before, and publishes."""
     make.write_paths(
         source, {"index.json": str(number).encode(), f"{number}.md": LARGE + b"%d" % number}
     )

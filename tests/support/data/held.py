@@ -1,4 +1,4 @@
-"""What the database holds: realms, their files and the text of their pages, as rows say it."""
+"""Reads realms, their files and the expected text of their pages from the database's rows."""
 
 import json
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from realms.models import EVERYONE, FileVersion, Publication, Realm
 
 @dataclass(frozen=True)
 class Held:
-    """A realm as its rows say it is, at one generation."""
+    """The content of a realm at one generation, according to the database's rows."""
 
     realm: Realm
     generation: int
@@ -29,7 +29,7 @@ class Held:
     def published(self) -> bool:
         return self.realm.kind == Realm.Kind.PUBLISHED
 
-    @cache  # noqa: B019  forgotten with the round
+    @cache  # noqa: B019  look_anew clears it
     def files(self) -> dict[str, bytes]:
         """All files by path."""
         realm_id, generation = self.realm.pk, self.generation
@@ -52,25 +52,25 @@ def readable() -> set[Any]:
 
 @cache
 def realms() -> list[Realm]:
-    """All of them, those first that lie within others."""
+    """All realms, inner realms before outer ones."""
     return sorted(Realm.objects.all(), key=lambda realm: -len(realm.url))
 
 
 @cache
 def held_at(url: str) -> Held | None:
-    """The realm that a URL lies in: that with the longest URL."""
+    """The innermost realm that contains a URL."""
     around = (realm for realm in realms() if url.startswith(realm.url))
     return next((Held(realm, realm.generation) for realm in around), None)
 
 
 def look_anew() -> None:
-    """Has the rows be read again."""
+    """Clears the caches, so that the rows are read again."""
     for each in (Held.files, readable, realms, held_at):
         each.cache_clear()
 
 
 def content(url: str) -> bytes | None:
-    """What everyone may read there."""
+    """The content of a public file; None if there is no such file or not everyone may read it."""
     held = held_at(url)
     if held is None or not held.public:
         return None
@@ -78,7 +78,7 @@ def content(url: str) -> bytes | None:
 
 
 def cards(held: Held) -> dict[str, str]:
-    """The text of every page of a realm by the URL of its card, worked out from the rows."""
+    """The expected text of every page of a realm, by its card's URL, computed from the rows."""
     found: dict[str, str] = {}
     mine = held.files()
     for path, data in mine.items():

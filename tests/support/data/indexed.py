@@ -1,4 +1,4 @@
-"""An index without a render: rows as a job would have left them, for tests of what reads them."""
+"""Makes a realm's index without rendering: inserts the rows that a finished job leaves."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,8 +17,8 @@ def put_index(
     cards: Mapping[str, dict[str, Any]],
     errors: Mapping[str, dict[str, Any]] | None = None,
 ) -> ReindexJob:
-    """Makes these search documents, by path, the index of a realm at a generation. Each has a page
-    that says its path. `errors` are the error documents of other cards."""
+    """Replaces a realm's index at a generation. `cards` has search documents by path; the page of
+    each card has its path as text. `errors` are the error documents of other cards."""
     now = timezone.now()
     ReindexJob.objects.filter(realm_url=realm_url).update(status=ReindexJob.Status.DONE)
     job = ReindexJob.objects.create(
@@ -58,7 +58,7 @@ def search_document(
     adopts: tuple[str, ...] = (),
     **values: Any,
 ) -> dict[str, Any]:
-    """A search document as `card_library/search.ts` makes them; `adopts` are further types."""
+    """A search document like those of `card_library/search.ts`; `adopts` are further types."""
     texts = [value for value in values.values() if isinstance(value, str)]
     return {
         "id": url,

@@ -1,4 +1,4 @@
-"""Moves reindex jobs on by hand: creates and plans them, takes their batches, ends their leases."""
+"""Runs single steps of reindex jobs: enqueues and plans them, leases batches, expires leases."""
 
 from datetime import timedelta
 from typing import Any
@@ -26,7 +26,7 @@ def plan(job: ReindexJob, *names: str) -> list[int]:
 
 
 def results(*names: str, edition: str = "new") -> list[dict[str, Any]]:
-    """What rendering these cards could have come to."""
+    """Results as the prerenderer returns them for these cards."""
     return [
         {"url": URL + name, "html": {"isolated": f"{edition} {name}"}, "search": {}, "ms": 1.5}
         for name in names
@@ -34,7 +34,7 @@ def results(*names: str, edition: str = "new") -> list[dict[str, Any]]:
 
 
 def taken(batch_id: int) -> ReindexBatch:
-    """The batch, leased."""
+    """Leases a batch and returns it."""
     batch = batches.lease_batch(batch_id)
     assert batch is not None
     return batch
@@ -60,7 +60,7 @@ def status(job: ReindexJob) -> str:
 
 
 def plan_two(job: ReindexJob) -> list[int]:
-    """Two batches of a card each."""
+    """Plans two batches with one card each."""
     with override_settings(REALM_BATCH_CARDS=1):
         return plan(job, "a", "b")
 

@@ -1,5 +1,5 @@
-"""A realm of notes that read a library. Tests change a file and see which cards are rendered
-again."""
+"""A realm of notes whose module imports from another realm, the library. Tests change a file and
+check which cards are rendered again."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Looks at what a realm shows, and gives it an index without a render."""
+"""Reads a realm's current files, and gives it an index without rendering."""
 
 from definitions.models import CacheGeneration, Definition
 from realms.content.blobs import read_blob
@@ -8,7 +8,7 @@ from reindex.models import IndexedCard, IndexHead, ReindexJob
 
 
 def shown(url: str) -> dict[str, bytes]:
-    """The files of a realm as they stand now."""
+    """The files of a realm at its current generation."""
     realm = Realm.objects.get(url=url)
     versions = versions_at(realm, realm.generation).select_related("blob")
     return {each.path: read_blob(each.blob_id, each.blob.data) for each in versions}

@@ -1,4 +1,4 @@
-"""Cards of several types to be searched, and searches by QUERY."""
+"""An index with cards of several types, and searches in it by the QUERY method."""
 
 import json
 from typing import Any
@@ -66,7 +66,7 @@ CARDS: dict[str, dict[str, Any]] = {
 
 
 def files() -> dict[str, bytes]:
-    """Documents for the cards: what is found is answered as it was stored."""
+    """The files of the cards. A search answers with the cards as their files have them."""
     names = {"post": "Post", "essay": "Essay", "event": "Event"}
     found = {}
     for path, document in CARDS.items():
@@ -77,7 +77,7 @@ def files() -> dict[str, bytes]:
 
 
 def query(web: Web, body: Any, url: str = SEARCH, **headers: str) -> Answer:
-    """A search by QUERY; a body that isn't bytes is sent as JSON."""
+    """Searches by the QUERY method. A body that isn't bytes is sent as JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return web.request("QUERY", url, accept=CARD, body=data, headers=headers)
 

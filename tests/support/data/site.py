@@ -1,4 +1,4 @@
-"""A site with an index of its own making, and the session of who looks at it."""
+"""Gives a site an index without rendering, and a user a browser session."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ NAMESPACE = "{http://www.sitemaps.org/schemas/sitemap/0.9}"
 
 
 def swapped(realm: Realm, documents: dict[str, Any]) -> None:
-    """Gives a realm another index, and says so as its swap does."""
+    """Gives a realm another index, and moves the board's slot as an index swap does."""
     put_index(realm.url, realm.generation, documents)
     local_board().bump([index_key(realm.url)])
 

@@ -1,4 +1,4 @@
-"""What the database announces, heard by a real LISTEN connection of the test's own."""
+"""Reads notifications on a real LISTEN connection of the test's own."""
 
 import uuid
 from collections.abc import Iterator
@@ -18,20 +18,20 @@ PATIENCE = 10.0
 
 
 def connect() -> "psycopg.Connection[tuple[Any, ...]]":
-    """A connection to the test's database that Django knows nothing of, in autocommit mode."""
+    """An autocommit connection to the test's database that doesn't belong to Django."""
     own = connection.get_connection_params()
     kept = {key: own[key] for key in ("dbname", "user", "password", "host", "port") if key in own}
     return psycopg.connect(**kept, autocommit=True)
 
 
 def notify(channel: str, payload: str) -> None:
-    """A NOTIFY typed by hand: this replica's board isn't told by anybody else."""
+    """Sends a notification on a new connection, without moving this process's board."""
     with connect() as hand:
         hand.execute("SELECT pg_notify(%s, %s)", (channel, payload))
 
 
 class Ear:
-    """Listens to every channel that invalidates."""
+    """A connection that listens to every channel that invalidates caches."""
 
     def __init__(self, listening: "psycopg.Connection[tuple[Any, ...]]") -> None:
         self._listening = listening
@@ -39,9 +39,9 @@ class Ear:
             listening.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
 
     def heard(self) -> list[Heard]:
-        """Everything announced by transactions that committed since the last time, in order.
+        """The notifications of transactions that committed since the last call, in order.
 
-        It sends a notification of its own: what hasn't come before that one doesn't come.
+        It sends a notification of its own. All earlier notifications arrive before that one.
         """
         end = uuid.uuid4().hex
         self._listening.execute("SELECT pg_notify(%s, %s)", (_END, end))
@@ -55,6 +55,6 @@ class Ear:
 
 @contextmanager
 def ear() -> Iterator[Ear]:
-    """An ear that listens from now on."""
+    """Opens an `Ear`, which listens until the end of the block."""
     with connect() as listening:
         yield Ear(listening)

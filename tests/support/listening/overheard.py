@@ -1,4 +1,4 @@
-"""A listener whose connections and board the test overhears, holds back and mutes."""
+"""Connections and a board for a listener, which a test can log, delay and mute."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -16,13 +16,13 @@ from tests.support.gates import PATIENCE, Gate, in_thread
 from tests.support.listening.hearing import connect, notify
 
 BOUND_SECONDS = 1.0
-#: Something that every test can send to know that what was sent before has been applied.
+#: The realm of a notification that `wait_applied` sends, to know that all earlier ones are applied.
 MARK = "http://localhost:4201/mark/"
 MARK_SLOTS = Slots([f"index|{MARK}"])
 
 
 class Line(psycopg.Connection[tuple[object, ...]]):
-    """A listener's connection, overheard by the test."""
+    """A listener's connection that logs its statements."""
 
     lines: "Lines"
 
@@ -38,14 +38,14 @@ class Line(psycopg.Connection[tuple[object, ...]]):
 
 
 class Lines:
-    """Opens a listener's connections: a test can hold them back, overhear and mute them."""
+    """Opens a listener's connections. A test can delay the opening, read the log and mute pings."""
 
     def __init__(self, open_line: "Callable[[], dict[str, Any]] | None" = None) -> None:
         self._parameters = open_line or _straight
         self.opened: list[Line] = []
         self.log: list[str] = []
         self.gate: Gate | None = None
-        #: While it is true, pings get lost on their way.
+        #: While this is true, pings are not sent.
         self.muted = False
         self.before_ping: Callable[[], None] = lambda: None
 
@@ -64,7 +64,7 @@ def _straight() -> dict[str, Any]:
 
 
 class WatchedBoard(Board):
-    """Writes down what is done to it, in a log that it shares with the lines."""
+    """A board that logs its changes, in the same log as the connections."""
 
     log: list[str]
 
@@ -84,7 +84,7 @@ class WatchedBoard(Board):
 
 @contextmanager
 def running(listener: Listener) -> "Iterator[Future[None]]":
-    """The listener at work in a thread; afterwards it has ended as it should."""
+    """Runs the listener in a thread. At the end of the block it must stop without an error."""
     ending = in_thread(listener.run)
     try:
         yield ending
@@ -94,13 +94,13 @@ def running(listener: Listener) -> "Iterator[Future[None]]":
 
 
 def wait_live(listener: Listener) -> None:
-    """Waits until the listener vouches for its board, by a ping sent from now on."""
+    """Waits until a ping sent after this call has made the listener's board live."""
     assert listener.wait_for_watermark(now_ns(), PATIENCE), "never live"
     assert isinstance(listener.board, Board) and listener.board.live()
 
 
 def wait_applied(board: Board) -> None:
-    """Waits until everything that was sent before has moved the board."""
+    """Waits until all notifications that were sent before this call have moved the board."""
     stamp = board.stamp(MARK_SLOTS)
     notify(REALM_INDEX_SWAPPED, MARK)
     wait_until(lambda: not board.unchanged(MARK_SLOTS, stamp), "the mark applied", PATIENCE)

@@ -1,4 +1,4 @@
-"""A sidecar's listener in a thread of the test's own process."""
+"""Runs a sidecar's listener in a thread of the test's own process."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +11,8 @@ from tests.support.gates import PATIENCE, in_thread
 
 @contextmanager
 def listening(board: Board, connect: Callable[[], Any], **more: Any) -> Iterator[Listener]:
-    """A sidecar's listener in a thread, live on its board."""
-    # So long that a busy machine does not make the board dead in between.
+    """Runs a sidecar's listener in a thread, and waits until its board is live."""
+    # A bound of 10 s, so that the board doesn't expire on a busy machine.
     listener = Listener("a", board, connect, 10.0, **more)
     ending = in_thread(listener.run)
     try:

@@ -1,11 +1,10 @@
-"""Which test runs each documented command, or why none can. `documented.py` finds the commands."""
+"""Names the test that runs each documented command, or the reason why no test can run it."""
 
 from settings.environment import BASE_DIR
 from tests.support.runbooks.documented import PAGES, commands
 
-#: Each command that `tests/cluster/documented/test_documented_commands.py` runs, and how it stands
-#: there: without `manage.py`, with names of the test's own realms. In the order in which they are
-#: run.
+#: The commands that `tests/cluster/documented/test_documented_commands.py` runs, in this order.
+#: Each has the form in which the test runs it: without `manage.py`, and with the test's own realms.
 RUN: dict[str, tuple[str, ...]] = {
     "deploy/manage migrate": ("migrate",),
     "manage.py migrate": ("migrate",),
@@ -33,14 +32,14 @@ RUN: dict[str, tuple[str, ...]] = {
     "manage.py listen_file_changes --check": ("listen_file_changes --check",),
     "deploy/manage verify_coherence --once": ("verify_coherence --once",),
     "manage.py verify_coherence --once": ("verify_coherence --once",),
-    # It watches for a minute by default.
+    # By default the command takes a minute.
     "manage.py verify_coherence": ("verify_coherence --seconds 5",),
     "deploy/manage verify_coherence": ("verify_coherence --seconds 5",),
     "manage.py verify_coherence --json": ("verify_coherence --json --seconds 5",),
     "manage.py collect_garbage": ("collect_garbage",),
 }  # fmt: skip
 
-#: Each request that the same test sends with curl, and what its answer must have.
+#: The curl requests of the same test, and words that each answer must have.
 ASKED = {
     "curl http://10.0.0.12:8000/_readiness": '"ready"',
     "curl --include http://10.0.0.12:8000/theme.css --header 'Host: tools.example.net'": (
@@ -48,7 +47,7 @@ ASKED = {
     ),
 }
 
-#: Each command that another test runs, and words of it that stand in that test.
+#: The commands that other tests run: the test, and words that the test's file must have.
 ELSEWHERE = {
     "script/faults": ("tests/faults/test_faults.py", "campaign"),
     "script/faults --break no-watermark": ("tests/cluster/freshness/test_teeth.py", "no-watermark"),
@@ -124,5 +123,5 @@ def documented() -> set[str]:
 
 
 def text_of(path: str) -> str:
-    """A test's own text."""
+    """The text of a test's file."""
     return (BASE_DIR / path).read_text()

@@ -1,4 +1,4 @@
-"""The commands that pages of the documentation tell a reader to run, wherever they stand."""
+"""Finds the commands that the documentation's pages tell a reader to run."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from settings.environment import BASE_DIR
 PAGES = sorted([
     *(BASE_DIR / "docs/operations").glob("*.md"), *(BASE_DIR / "docs/how-to").glob("*.md")
 ])  # fmt: skip
-#: What a command begins with.
+#: The words with which a command begins.
 HEADS = (
     "deploy/manage", "manage.py", "script/", ".venv/bin/", "python3", "realm-server", "realm-web",
     "celery", "django-admin", "systemctl", "journalctl", "curl", "pip", "docker", "psql", "cp",
@@ -21,15 +21,15 @@ _SPAN = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
 
 @dataclass(frozen=True)
 class Command:
-    """A command, and the name of the page that it stands in."""
+    """A command, and the name of the page that has it."""
 
     page: str
     line: str
 
 
 def commands(page: Path) -> list[Command]:
-    """The commands of a page outside of its fenced blocks, which runbooks carry out: those that
-    stand by themselves, and those within a sentence."""
+    """The commands of a page, both on lines of their own and within sentences. Fenced blocks are
+    left out, because the tests of runbooks run them."""
     text = _FENCED.sub("", page.read_text())
     alone = [line.strip() for line in text.splitlines() if line.startswith("    ")]
     within = [" ".join(span.split()) for span in _SPAN.findall(text)]

@@ -1,7 +1,7 @@
-"""The fleet of docs/operations/three-hosts.md: set up by the page's own commands, and its visitors.
+"""The fleet of docs/operations/three-hosts.md, set up by the page's own commands, and its visitors.
 
-`instead` has all that is done otherwise than the page says. What `apt-get` would install is there,
-or the test is skipped; what systemd would run is run by `tests/support/runbooks/units.py`.
+`instead` has the commands that the test replaces. The packages of `apt-get` must be installed, or
+the test is skipped. `tests/support/runbooks/units.py` runs services in place of systemd.
 """
 
 import json
@@ -50,7 +50,7 @@ REPLICAS = {"host2": "10.0.0.12:8000", "host3": "10.0.0.13:8000"}
 
 
 def postgres_version() -> str:
-    """The version that this machine's packages have; the page has Debian 12's."""
+    """The newest Postgres version that is installed; the page uses Debian 12's version."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     return versions[-1].parts[4] if versions else ""
 
@@ -72,11 +72,11 @@ class Fleet:
         self.runner = Runner(self.hosts, WORDS, instead(self), self.broker)
 
     def service(self, host: str, name: str) -> Service:
-        """A service that the page has started."""
+        """A service that a command of the page has started."""
         return self.services[host, name]
 
     def stop(self) -> None:
-        """Ends the services, so that none is started again while its host goes."""
+        """Ends the services, so that none restarts while its host is removed."""
         for each in self.services.values():
             each.abandon()
 
@@ -90,8 +90,8 @@ class Fleet:
         headers: Mapping[str, str] | None = None,
         at: str = "",
     ) -> Answer:
-        """A visitor's request through the balancer, or at a replica's own address. To be called in
-        a thread of the visitor's host."""
+        """Sends a visitor's request through the balancer, or to a replica's own address `at`. Must
+        be called in a thread of the visitor's host."""
         parts = urlsplit(url)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         sent = {"Host": parts.netloc, "Accept": accept, **(headers or {})}
@@ -113,57 +113,57 @@ class Fleet:
 
     def _trust(self) -> ssl.SSLContext:
         if self._tls is None:
-            # Whose certificate the page makes is its own authority.
+            # The page's certificate is signed by itself.
             certificate = self.hosts["host1"].read("/etc/realms/tls/fullchain.pem")
             self._tls = ssl.create_default_context(cadata=certificate)
         return self._tls
 
     def get(self, url: str, **options: Any) -> Answer:
-        """A visitor's GET, from any thread."""
+        """Sends a visitor's GET; may be called from any thread."""
         return self.hosts["visitor"].call(lambda: self.ask("GET", url, **options))
 
     def post(self, url: str, body: bytes, **options: Any) -> Answer:
-        """A visitor's POST, from any thread."""
+        """Sends a visitor's POST; may be called from any thread."""
         return self.hosts["visitor"].call(lambda: self.ask("POST", url, body=body, **options))
 
     def author(self) -> dict[str, str]:
-        """The header of ada's token for her realm, from a login through the balancer."""
+        """Logs ada in through the balancer, and returns the header of her realm token."""
         login = {"username": "ada", "password": WORDS["AUTHOR_PASSWORD"]}
         answer = self.post(f"{SOURCE}_session", json.dumps(login).encode())
         assert answer.status == 201, answer.text
         return {"Authorization": answer.headers["authorization"]}
 
     def manage(self, *arguments: str) -> str:
-        """What a management command says on host 2."""
+        """Runs a management command on host 2, and returns its output."""
         return self.hosts["host2"].run(
             f"deploy/manage {' '.join(arguments)}", cwd="/srv/realms/server"
         )
 
     def sql(self, statement: str) -> list[list[str]]:
-        """The rows of a statement, as texts."""
+        """Runs an SQL statement on host 1, and returns its rows as texts."""
         said = self.hosts["host1"].run(
             f"runuser -u postgres -- psql --no-psqlrc -At -F '\t' realms <<'SQL'\n{statement}\nSQL"
         )
         return [line.split("\t") for line in said.splitlines()]
 
     def listed(self) -> dict[str, bool]:
-        """The replicas in the balancer's list, and whether they get requests."""
+        """The replicas in the balancer's list, and whether each gets requests."""
         text = self.hosts["host1"].read("/etc/realms/balancer/replicas.conf")
         lines = [line.split() for line in text.splitlines()]
         return {line[1].rstrip(";"): "down;" not in line for line in lines}
 
     def wait_listed(self, host: str, up: bool) -> None:
-        """Waits until nginx serves by a list that has a replica, or hasn't it."""
+        """Waits until nginx uses a list in which a replica is up, or is down."""
 
         def settled() -> bool:
-            # nginx's old processes go by the old list until their last request is answered.
+            # nginx's old worker processes use the old list until they have answered their requests.
             old = self.hosts["host1"].run("pgrep -f 'worker process is [s]hutting down' || true")
             return self.listed()[REPLICAS[host]] == up and not old.strip()
 
         wait_until(settled, f"{host} {'up' if up else 'down'} in the balancer", 30)
 
     def wait_answer(self, url: str, status: int, *, at: str) -> None:
-        """Waits until a replica's own address answers with a status."""
+        """Waits until a replica's own address `at` answers with a status."""
 
         def answered() -> bool:
             try:
@@ -175,7 +175,7 @@ class Fleet:
 
     @contextmanager
     def visitors(self, url: str, accept: str = "*/*", count: int = 4) -> Iterator["Visits"]:
-        """Visitors who ask for a URL one time after another, each time on a new connection."""
+        """Runs visitors who request a URL repeatedly, each time on a new connection."""
         visits = Visits()
         with self.hosts["visitor"].threads(count) as pool:
             running = [pool.submit(self._visit, visits, url, accept) for _ in range(count)]
@@ -199,7 +199,7 @@ class Fleet:
 
 
 class Visits:
-    """What visitors were answered: when they asked, the status, and which replica it was."""
+    """The answers to visitors: when each request began, its status, and the replica."""
 
     def __init__(self) -> None:
         self.ended = threading.Event()
@@ -211,7 +211,7 @@ class Visits:
             self._all.append((began, status, worker))
 
     def since(self, moment: float = 0) -> list[tuple[int, str]]:
-        """Status and replica of the requests that began after a moment."""
+        """The status and the replica of each request that began after a moment."""
         with self._lock:
             return [(status, worker) for began, status, worker in self._all if began >= moment]
 
@@ -219,23 +219,24 @@ class Visits:
         return [each for each in self.since(moment) if each[0] != 200]
 
     def replicas(self, moment: float = 0) -> Counter[str]:
-        """How often each replica answered."""
+        """The number of answers of each replica."""
         return Counter(re.split(r"[:/ ]", worker)[0] for _, worker in self.since(moment))
 
     def wait_more(self, count: int, seconds: float = 30) -> float:
-        """Waits for so many further answers. Answers when it began to wait."""
+        """Waits for this many further answers. Returns the moment at which it began to wait."""
         began = time.monotonic()
         wait_until(lambda: len(self.since(began)) >= count, f"{count} more visits", seconds)
         return began
 
 
-# --- What is done in place of the page's commands ----------------------------------------------
+# --- Replacements for the page's commands ------------------------------------------------------
 
 
 def instead(fleet: Fleet) -> dict[str, Callable[[Host, str], str | None]]:
-    """By what a line begins with; nothing else of the page is replaced."""
+    """The replacements for commands of the page, by a pattern for the start of a line."""
     return {
-        # The packages are there. Debian makes a database cluster, and starts a broker.
+        # The packages are installed. Debian's packages also make a database cluster and start a
+        # broker.
         r"^apt-get install .*\bpostgresql\b": lambda host, line: (
             f"pg_createcluster {postgres_version()} main --start\n"
             "rm -f /etc/nginx/conf.d/*"
@@ -246,22 +247,22 @@ def instead(fleet: Fleet) -> dict[str, Callable[[Host, str], str | None]]:
             "until rabbitmqctl --quiet await_startup 2>/dev/null; do sleep 0.5; done"
         ),
         r"^apt-get ": lambda host, line: None,
-        # The checkout is a copy of this one, with this one's packages.
+        # The checkout is a copy of the clone that runs the tests, with its packages.
         r"^git clone ": lambda host, line: (
             f"mkdir -p /srv/realms/server; mount --bind {fleet.server} /srv/realms/server"
         ),
         r"^script/bootstrap$": lambda host, line: None,
         r"^git (fetch|checkout) ": lambda host, line: None,
-        # A command of a later release.
+        # An earlier release has no command `doctor`.
         r"^deploy/manage doctor$": lambda host, line: line if "doctor" in get_commands() else None,
-        # A folder of this machine in the place of NFS.
+        # A folder of this machine replaces NFS.
         r"^exportfs ": lambda host, line: (
             f"mount --bind {fleet.shared} /srv/realms/blobs; chown realms: /srv/realms/blobs"
         ),
         r"^mount /srv/realms/blobs$": lambda host, line: (
             f"mount --bind {fleet.shared} /srv/realms/blobs"
         ),
-        # systemd.
+        # No systemd runs on the hosts.
         r"^systemctl daemon-reload$": lambda host, line: None,
         r"^systemctl restart postgresql$": lambda host, line: (
             f"pg_ctlcluster {postgres_version()} main restart"
@@ -290,7 +291,7 @@ def _systemctl(fleet: Fleet, host: Host, line: str) -> None:
 
 @contextmanager
 def three_hosts(folder: Path, broker: str) -> Iterator[Fleet]:
-    """The hosts before the page's first command; everything of theirs is gone afterwards."""
+    """Makes the hosts on which the page is followed, and removes them at the end of the block."""
     server = {"rabbitmq": "rabbitmqctl", "redis": "redis-server"}[broker]
     need(server, "pg_createcluster", "nginx", "curl", "openssl", "rsync", "useradd", "pgrep")
     with ExitStack() as stack:

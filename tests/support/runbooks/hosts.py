@@ -1,8 +1,8 @@
-"""Hosts of a test: each with a network, folders, users and processes of its own, on one bridge.
+"""Hosts for tests: each has a network, folders, users and processes of its own, on one bridge.
 
-A host is a process in new namespaces. Its /etc is a copy, and what a host keeps (/srv, /run,
-/var/lib, /var/cache, /var/log, /var/backups) is empty and in memory. Nothing of this machine is
-changed: all of it ends with that process. Only programs are shared.
+A host is a process in new namespaces. Its /etc is a copy. Its data folders (/srv, /run, /var/lib,
+/var/cache, /var/log, /var/backups) are empty and in memory. It shares only programs with this
+machine, and changes nothing on it: all folders and networks of a host end with its process.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ from tests.support.servers.reaper import mark
 T = TypeVar("T")
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-#: What Debian's packages make when they are installed, by owner.
+#: The folders that Debian's packages make when they are installed, by owner.
 FOLDERS = {
     "root": ("/var/lib/nginx", "/var/log/nginx", "/run/lock", "/var/backups"),
     "postgres": ("/var/lib/postgresql", "/var/log/postgresql", "/run/postgresql"),
@@ -39,7 +39,7 @@ _NEW_NETWORK = 0x40000000
 
 
 def need(*programs: str) -> None:
-    """Skips the test, saying why, where no hosts can be made or a program is missing."""
+    """Skips the test if no hosts can be made or a program is missing."""
     if os.geteuid() != 0:
         pytest.skip("only root can make networks")
     for program in ("ip", "unshare", "nsenter", "setpriv", "runuser", *programs):
@@ -49,19 +49,20 @@ def need(*programs: str) -> None:
 
 @dataclass(frozen=True)
 class Host:
-    """A host, by its first process as this machine counts them."""
+    """A host. `pid` is the id of its first process on this machine."""
 
     name: str
     address: str
     pid: int
 
     def within(self, *command: str) -> list[str]:
-        """A command that runs a command there."""
+        """The words of a command that runs `command` on the host."""
         spaces = ("--net", "--mount", "--uts", "--pid")
         return ["nsenter", "--target", str(self.pid), *spaces, "--", *command]
 
     def run(self, script: str, *, cwd: str = "/", check: bool = True) -> str:
-        """What a shell script says there, as root. Fails the test if it fails."""
+        """Runs a shell script on the host as root, and returns its output. If the script fails and
+        `check` is true, the test fails."""
         done = subprocess.run(
             self.within("bash", "-euo", "pipefail", "-c", f"cd {shlex.quote(cwd)}\n{script}"),
             capture_output=True,
@@ -78,7 +79,7 @@ class Host:
     def spawn(
         self, command: Sequence[str], log: Path, *, environment: Mapping[str, str], cwd: str
     ) -> "subprocess.Popen[bytes]":
-        """Starts a process there. The answer is `nsenter`, whose child it is."""
+        """Starts a process on the host. Returns the process of `nsenter`, which is its parent."""
         inside = self.within("sh", "-c", 'cd "$0"; exec "$@"', cwd, *command)
         with open(log, "ab") as file:
             return subprocess.Popen(
@@ -91,19 +92,19 @@ class Host:
             )
 
     def write(self, path: str, text: str) -> None:
-        """Writes a file there."""
+        """Writes a file on the host."""
         Path(f"/proc/{self.pid}/root{path}").write_text(text)
 
     def read(self, path: str) -> str:
-        """A file's text there."""
+        """The text of a file on the host."""
         return Path(f"/proc/{self.pid}/root{path}").read_text()
 
     def threads(self, count: int) -> ThreadPoolExecutor:
-        """Threads of this process that are on that host's network."""
+        """A pool of threads of this process that use the host's network."""
         return ThreadPoolExecutor(count, initializer=_enter, initargs=(self.pid,))
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
-        """What a function answers that is called on that host's network."""
+        """Calls a function in a thread on the host's network, and returns its result."""
         with self.threads(1) as pool:
             return pool.submit(function, *arguments).result()
 
@@ -121,7 +122,7 @@ def _environment() -> dict[str, str]:
 
 @contextmanager
 def hosts(addresses: Mapping[str, str], names: Mapping[str, str]) -> Iterator[dict[str, Host]]:
-    """Hosts by name, each at its address of one /24 network. `names` are what DNS would tell."""
+    """Makes hosts by name, with addresses of one /24 network. `names` are addresses by DNS name."""
     made: list[subprocess.Popen[bytes]] = []
     try:
         switch = _first_process(made, "--net", "--pid")
@@ -139,7 +140,7 @@ def hosts(addresses: Mapping[str, str], names: Mapping[str, str]) -> Iterator[di
         yield found
     finally:
         for each in made:
-            # With the first process of a namespace all others in it end.
+            # The kernel ends all processes of a namespace when its first process ends.
             for child in _children(each.pid):
                 child.kill()
             each.kill()
@@ -147,9 +148,9 @@ def hosts(addresses: Mapping[str, str], names: Mapping[str, str]) -> Iterator[di
 
 
 def _first_process(made: list["subprocess.Popen[bytes]"], *spaces: str) -> int:
-    """Starts a process in new namespaces that does nothing but be there."""
+    """Starts an idle process in new namespaces, and returns its id."""
     holder = subprocess.Popen(
-        # As the first of its namespace it has to wait for processes that lost their parents.
+        # As the first process of its namespace it must reap orphaned processes.
         ["unshare", *spaces, "--fork", "--kill-child", "bash", "-c",
          "exec 2>/dev/null; trap : CHLD; while :; do sleep 3600 & wait; done"],
         env={**_environment(), **mark()},
@@ -187,7 +188,7 @@ def _within(pid: int, *commands: str) -> None:
 
 
 def _furnish(host: Host, addresses: Mapping[str, str], names: Mapping[str, str]) -> None:
-    """Gives a host its address, its name, folders that nobody else has, and Debian's own files."""
+    """Gives a host its address, its name, its own empty folders, and the folders of packages."""
     folders = "\n".join(
         f"if getent passwd {owner} >/dev/null; then"
         f" install --directory --owner {owner} --group {owner} {' '.join(paths)}; fi"
@@ -221,8 +222,8 @@ def _furnish(host: Host, addresses: Mapping[str, str], names: Mapping[str, str])
 
 
 def _reachable() -> str:
-    """A script that lets every user reach the interpreter and the packages, at the same paths, even
-    if they are in somebody's closed home."""
+    """A script that lets every user read the Python interpreter and the packages at the same paths,
+    even if they are in a home folder that others can't enter."""
     closed: dict[Path, list[Path]] = {}
     for path in (Path(sys.base_prefix), (BASE_DIR / ".venv").resolve()):
         for folder in reversed(path.parents):
@@ -239,7 +240,7 @@ def _reachable() -> str:
 
 
 def checkout(folder: Path) -> Path:
-    """A copy of this checkout without its data. Its virtual environment is this one's."""
+    """Copies this checkout without its data. The copy uses this checkout's virtual environment."""
     copy = folder / "server"
     left = shutil.ignore_patterns(".git", ".venv", ".data", ".*_cache", "tests")
     shutil.copytree(BASE_DIR, copy, ignore=left, symlinks=True)

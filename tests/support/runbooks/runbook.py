@@ -1,7 +1,7 @@
-"""Runbooks: pages whose blocks say where their commands run, and what carries them out.
+"""Runs the blocks of runbooks, which are pages whose blocks name the hosts of their commands.
 
-The info string of a block says it: `sh host1 host2` runs there, `ini host2 /etc/file` is that
-file's content there, `sh host1 redis` runs only where Redis is chosen.
+The info string of a block names them. `sh host1 host2` runs on both hosts, `ini host2 /etc/file` is
+the content of that file on host 2, and `sh host1 redis` runs only if the broker is Redis.
 """
 
 import re
@@ -18,7 +18,7 @@ BROKERS = ("rabbitmq", "redis")
 
 @dataclass(frozen=True)
 class Block:
-    """A block of a page."""
+    """A fenced block of a page. `words` are those of its info string."""
 
     language: str
     words: tuple[str, ...]
@@ -26,22 +26,22 @@ class Block:
 
     @property
     def hosts(self) -> list[str]:
-        """Where it runs."""
+        """The hosts on which the block runs."""
         return [word for word in self.words if word.startswith(("host", "visitor"))]
 
     @property
     def path(self) -> str:
-        """The file that it is; empty if it is commands."""
+        """The path of the file that the block has; empty if it has commands."""
         return next((word for word in self.words if word.startswith("/")), "")
 
     @property
     def broker(self) -> str:
-        """The broker that it is for; empty if it is for any."""
+        """The broker that the block is for; empty if it is for every broker."""
         return next((word for word in self.words if word in BROKERS), "")
 
 
 def blocks(page: Path, heading: str = "") -> list[Block]:
-    """A page's blocks in their order; or those below a heading."""
+    """The blocks of a page in order, or only the blocks below a heading."""
     text = page.read_text()
     if heading:
         level = heading.partition(" ")[0]
@@ -56,8 +56,8 @@ def blocks(page: Path, heading: str = "") -> list[Block]:
 
 @dataclass
 class Runner:
-    """Carries out blocks. A line that `instead` has a pattern for is done by its function, which
-    gets the host and the line, and answers a script or nothing."""
+    """Runs blocks. For a line that matches a pattern of `instead`, the pattern's function gets the
+    host and the line, and returns the script to run in place of the line, or None."""
 
     hosts: Mapping[str, Host]
     words: Mapping[str, str]
@@ -67,11 +67,11 @@ class Runner:
     _folder: dict[str, str] = field(default_factory=dict)
 
     def follow(self, page: Path, heading: str = "") -> str:
-        """Carries out the blocks of a page, and answers all that they said."""
+        """Runs the blocks of a page, and returns their output."""
         return "".join(self.do(block) for block in blocks(page, heading))
 
     def do(self, block: Block) -> str:
-        """Carries out one block, on one host after another."""
+        """Runs one block on each of its hosts in turn, and returns the output."""
         if block.broker not in ("", self.broker):
             return ""
         pattern = r"\b(" + "|".join(self.words) + r")\b"

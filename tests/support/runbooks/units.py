@@ -1,8 +1,8 @@
-"""systemd's part in a test: runs service units on a host, as far as this project's units use it.
+"""Runs service units on a test's host in place of systemd.
 
-It reads User, WorkingDirectory, EnvironmentFile, ExecStart with variables, RuntimeDirectory,
-StateDirectory, Restart and KillMode=mixed. Of the walls it has NoNewPrivileges and an empty set of
-capabilities.
+It implements the settings that this project's units need: User, WorkingDirectory, EnvironmentFile,
+ExecStart with variables, RuntimeDirectory, StateDirectory, Restart and KillMode=mixed. Of the
+sandbox settings it has only NoNewPrivileges and an empty set of capabilities.
 """
 
 import re
@@ -23,7 +23,7 @@ _WALLS = ("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all")
 
 
 def settings_of(text: str) -> dict[str, list[str]]:
-    """A unit's settings; a name may stand more than once."""
+    """The settings of a unit. A name can have several values."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         name, equals, value = line.partition("=")
@@ -39,7 +39,7 @@ def variables_of(text: str) -> dict[str, str]:
 
 
 class Service:
-    """A service of a host, started again whenever it ends until it is stopped."""
+    """A service of a host that restarts whenever it ends, until `stop`."""
 
     def __init__(self, host: Host, unit: str, logs: Path) -> None:
         self._host = host
@@ -52,14 +52,15 @@ class Service:
         self.pid: int | None = None
 
     def start(self) -> None:
-        """Starts it, without waiting until it works."""
+        """Starts the service. Doesn't wait until it works."""
         if self._thread is None:
             self._ended.clear()
             self._thread = threading.Thread(target=self._keep, daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Ends it as KillMode=mixed does: SIGTERM to the main process, then SIGKILL to all."""
+        """Stops the service like KillMode=mixed: SIGTERM to its main process, then SIGKILL to
+        all."""
         self._ended.set()
         if self._thread is None:
             return
@@ -72,7 +73,7 @@ class Service:
         self._thread = None
 
     def kill(self) -> None:
-        """Kills all its processes."""
+        """Kills all processes of the service."""
         for each in self._family():
             with suppress(psutil.NoSuchProcess):
                 each.kill()
@@ -84,18 +85,18 @@ class Service:
                 psutil.Process(self.pid).send_signal(number)
 
     def abandon(self) -> None:
-        """Kills it for good, without waiting."""
+        """Kills the service and prevents its restart, without waiting for its end."""
         self._ended.set()
         self.kill()
 
     def hold(self) -> None:
-        """Kills it, and keeps it from being started again until `release`."""
+        """Kills the service, and prevents its restart until `release`."""
         self._held.set()
         self.kill()
         wait_until(lambda: self.pid is None, f"{self.name} on {self._host.name} is gone", 10)
 
     def release(self) -> None:
-        """Lets it be started again."""
+        """Lets the service restart after `hold`."""
         self._held.clear()
 
     def _family(self) -> list[psutil.Process]:
@@ -139,7 +140,7 @@ class Service:
         process.wait()
         self.pid = None
         for each in left:
-            # What the main process left behind.
+            # These processes were descendants of the main process.
             with suppress(psutil.NoSuchProcess):
                 each.kill()
 

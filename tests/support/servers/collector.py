@@ -1,4 +1,4 @@
-"""A collector of traces: it takes what OpenTelemetry's exporter sends over HTTP, and keeps it."""
+"""A collector of traces, which stores the spans that OpenTelemetry's exporter sends over HTTP."""
 
 import gzip
 import threading
@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 @dataclass(frozen=True)
 class Span:
-    """A span as it was sent. Times are in ns since 1970."""
+    """A received span. Times are in ns since 1970."""
 
     name: str
     trace: bytes
@@ -26,7 +26,7 @@ class Span:
 
 
 class Collector:
-    """What has been sent. `url` is its endpoint."""
+    """The spans that were received so far. `url` is the endpoint for exporters."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}/v1/traces"
@@ -44,7 +44,7 @@ class Collector:
         return [each for each in self.spans if each.name == name]
 
     def take(self, body: bytes) -> None:
-        """Keeps the spans of a request."""
+        """Stores the spans of a request's body."""
         request = ExportTraceServiceRequest.FromString(body)
         for resource in request.resource_spans:
             about = _attributes(resource.resource.attributes)
@@ -65,7 +65,7 @@ def _attributes(pairs: Any) -> dict[str, Any]:
 
 @contextmanager
 def collector() -> Iterator[Collector]:
-    """A collector on a port of this machine, until the end of the block."""
+    """Runs a collector on a port of this machine until the end of the block."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -1,7 +1,8 @@
-"""nginx as deploy/nginx.conf has it, on this machine: without TLS, before the given ports.
+"""Runs nginx on this machine with deploy/nginx.conf, without TLS, before web services on ports.
 
-Nothing else is changed, so that tests and benchmarks run what an operator runs. Each answer has one
-header more, `X-Edge`: what nginx says of its cache (`HIT`, `MISS`, empty where it isn't asked).
+The rest of the configuration is unchanged, so that tests and benchmarks run the operator's nginx.
+Each answer has a further header, `X-Edge`, with nginx's cache status: `HIT` or `MISS`, or empty if
+nginx didn't use its cache.
 """
 
 import os
@@ -22,12 +23,12 @@ from tests.support.cluster import Answer, wait_until
 from tests.support.servers.reaper import mark
 
 CONFIGURATION = BASE_DIR / "deploy" / "nginx.conf"
-#: Where the admin answers at the edge.
+#: The host name of the admin at the edge.
 ADMIN_HOST = "admin.localhost"
-#: A replacement for `edge`: the second is not part of the key, so that an answer is kept as long as
-#: the server allows.
+#: A replacement for `edge` that removes the second from the cache's key, so that nginx keeps an
+#: answer for as long as the replica allows.
 ONE_SECOND = ('"~^(\\d+)" $1;', 'default "the only one";')
-#: Headers that name the request itself, or one connection.
+#: Headers that differ for each request or connection.
 OF_THE_REQUEST = {
     "x-boxel-cache", "x-realm-replica", "date", "age", "x-edge", "connection", "keep-alive",
     "transfer-encoding",
@@ -55,12 +56,12 @@ http {{
 
 
 def nginx() -> str | None:
-    """The program, if it is installed."""
+    """The path of nginx, if it is installed."""
     return shutil.which("nginx", path=_PATH)
 
 
 def need_nginx() -> None:
-    """Skips the test, saying why, where nginx is not installed."""
+    """Skips the test if nginx is not installed."""
     if nginx() is None:
         pytest.skip("there is no `nginx` here")
 
@@ -74,17 +75,17 @@ class Edge:
     pid: int
 
     def reload(self) -> None:
-        """Has nginx read its files again; its old workers answer what they have begun."""
+        """Makes nginx reload its configuration. Its old workers finish their requests."""
         os.kill(self.pid, signal.SIGHUP)
 
     @property
     def errors(self) -> str:
-        """What its log has of warnings and errors."""
+        """The warnings and errors in nginx's log."""
         return (self.folder / "error.log").read_text()
 
 
 def differences(got: Answer, wanted: Answer) -> list[str]:
-    """In what an answer differs from another, status, headers and bytes."""
+    """The differences of two answers in status, headers and body."""
     found = [f"{got.status} and not {wanted.status}"] if got.status != wanted.status else []
     names = {*got.headers, *wanted.headers} - OF_THE_REQUEST
     found += [
@@ -98,9 +99,9 @@ def differences(got: Answer, wanted: Answer) -> list[str]:
 
 
 def rendered(folder: Path, port: int, upstream_ports: Sequence[int]) -> str:
-    """deploy/nginx.conf for this machine."""
+    """The text of deploy/nginx.conf, adapted to this machine."""
     text = CONFIGURATION.read_text()
-    # Without TLS there is one listening port, and no server for names that have no certificate.
+    # Without TLS, only one port and no server for names without a certificate are needed.
     text = re.sub(r"^ssl_\w+ .*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^(#[^\n]*\n)*server \{\n[^}]*default_server;[^}]*\}\n", "", text, flags=re.M)
     text = text.replace("server_name realms.example.com .example.net;", "server_name _;")
@@ -122,9 +123,9 @@ def edge(
     access_log: str = "off",
     replace: Sequence[tuple[str, str]] = (),
 ) -> Iterator[Edge]:
-    """nginx on a port of 127.0.0.1, before web services on other ports of it. `folder` is made, and
-    has the configuration, the cache and the log. `replace` changes the rendered configuration: each
-    text must be there."""
+    """Runs nginx on a port of 127.0.0.1, before web services on other ports. Makes `folder`, which
+    has the configuration, the cache and the log. `replace` has pairs of texts: the configuration
+    must have the first, which the second replaces."""
     program = nginx()
     assert program is not None, "there is no `nginx` here"
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +140,7 @@ def edge(
         )
     )
     main = folder / "nginx.conf"
-    # As root, so that the folder of a test needs no other user's rights.
+    # nginx's workers stay root, so that they can read the test's folder.
     user = "user root;" if os.geteuid() == 0 else ""
     main.write_text(_MAIN.format(folder=folder, user=user, workers=workers, access_log=access_log))
     process = subprocess.Popen(

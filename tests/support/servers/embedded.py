@@ -1,5 +1,4 @@
-"""Processes that use an embedded Postgres and do what a test tells them, and what became of its
-server."""
+"""Processes that use an embedded Postgres on a test's commands, and the state of its server."""
 
 import json
 import os
@@ -68,13 +67,13 @@ class User:
         self.process = process
 
     def begin(self, what: str, argument: str = "") -> None:
-        """Tells the process what to do, and doesn't wait for it."""
+        """Sends a command to the process. Doesn't wait for the result."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps([what, argument]) + "\n")
         self.process.stdin.flush()
 
     def answer(self) -> Any:
-        """What came of it. Fails the test if the process ended over it; see its stderr."""
+        """The result of the last command. If the process ended, the test fails; see its stderr."""
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], ANSWER_SECONDS)
         line = self.process.stdout.readline() if ready else ""
@@ -86,11 +85,11 @@ class User:
         return self.answer()
 
     def ask(self, sql: str) -> Any:
-        """The rows that a new connection is given."""
+        """The rows of an SQL statement on a new connection."""
         return self.do("ask", sql)
 
     def leave(self) -> None:
-        """Ends the process as a program ends; it stops the server if it is the last user."""
+        """Ends the process normally. If it is the last user, it stops the server."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         assert self.process.wait(ANSWER_SECONDS) == 0
@@ -108,13 +107,13 @@ class Machine:
         self._stack = stack
 
     def folder(self, name: str) -> Path:
-        """A data folder, with the server in it that earlier tests left there, stopped."""
+        """A data folder. It may have the stopped server of an earlier test."""
         made = self.top / name
         made.mkdir(exist_ok=True)
         return made
 
     def user(self, folder: Path, uid: int | None = None) -> User:
-        """A process that has imported everything and not asked for the server yet."""
+        """Starts a process that has imported its modules, but doesn't use the server yet."""
         settings = {
             "DJANGO_SETTINGS_MODULE": "settings",
             "REALM_DATA_DIR": str(self.top / "settings"),
@@ -136,7 +135,7 @@ class Machine:
         return user
 
     def stranger(self, uid: int) -> int:
-        """The process id of a program that is no Postgres, which runs as the server does."""
+        """Starts a program that isn't Postgres as the server's user, and returns its process id."""
         process = self._stack.enter_context(
             subprocess.Popen(
                 [shutil.which("cat") or "cat"],
@@ -157,7 +156,7 @@ def server_of(folder: Path) -> int:
 
 
 def ended(pid: int) -> bool:
-    """Whether the process is no more, or only a zombie that nobody has reaped."""
+    """Whether the process has ended; a zombie counts as ended."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -165,7 +164,7 @@ def ended(pid: int) -> bool:
 
 
 def end(pid: int) -> None:
-    """Kills a postmaster and waits until it is dead. Leaves any other program alone."""
+    """Kills a postmaster and waits for its end. Does nothing if the process is another program."""
     with suppress(psutil.NoSuchProcess):
         if psutil.Process(pid).name() == "postgres":
             os.kill(pid, signal.SIGKILL)
@@ -178,7 +177,7 @@ def runs(folder: Path) -> bool:
 
 
 def stopped(folder: Path, pid: int) -> bool:
-    """Whether the server has been shut down in order: it takes its pid file away."""
+    """Whether the server has been shut down normally, which removes its pid file."""
     if server_of(folder):
         return False
     wait_until(lambda: ended(pid), f"server {pid} stopped")

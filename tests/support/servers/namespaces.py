@@ -1,4 +1,4 @@
-"""Python code in a Linux namespace of its own: another disk, another clock."""
+"""Runs Python code in new Linux namespaces, for example with another disk or clock."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from settings.environment import BASE_DIR
 
 
 def in_a_namespace(*arguments: str, kind: str, code: str) -> str:
-    """Runs Python code in a namespace of its own and answers what it printed."""
+    """Runs Python code in new namespaces and returns its output."""
     unshare = shutil.which("unshare")
     if unshare is None:
         pytest.skip("there is no unshare(1) here")

@@ -1,8 +1,8 @@
-"""A pooler in transaction mode before the test's database, as PgBouncer is one.
+"""A pooler in transaction mode before the test's database, similar to PgBouncer.
 
-Clients are many and connections to the server few: a client has one for the length of a
-transaction, and the next transaction gets the one that has rested longest, so hardly ever the same.
-Nothing is reset in between: what a client leaves behind in a session, the next one finds there.
+Many clients share few connections to the server. A client has a connection for one transaction. The
+next transaction gets the connection that has been idle longest, which is usually another one. The
+pooler resets nothing, so a client finds the session state that earlier clients left.
 
 Source: the PostgreSQL manual, "Frontend/Backend Protocol".
 """
@@ -27,7 +27,7 @@ _REPORTED = (
     "server_version", "server_encoding", "client_encoding", "DateStyle", "IntervalStyle",
     "TimeZone", "integer_datetimes", "standard_conforming_strings", "is_superuser",
 )  # fmt: skip
-#: What a session can keep from one transaction to the next.
+#: The session state that outlives a transaction.
 _LEFT_BEHIND = """
 SELECT 'prepared statement', name FROM pg_prepared_statements
 UNION ALL SELECT 'cursor', name FROM pg_cursors WHERE is_holdable
@@ -41,7 +41,8 @@ UNION ALL SELECT 'setting', name || ' = ' || setting FROM pg_settings WHERE sour
 
 
 class _Server:
-    """One of the few connections to the server. psycopg opens it; then bytes pass as they are."""
+    """One of the few connections to the server. psycopg opens it; the pooler then forwards
+    bytes."""
 
     def __init__(self) -> None:
         own = connection.get_connection_params()
@@ -58,7 +59,7 @@ class _Server:
 
 
 class Pooler:
-    """Listens on a TCP port of this machine."""
+    """The pooler, which listens on a TCP port of this machine."""
 
     def __init__(self, size: int) -> None:
         self._servers = [_Server() for _ in range(size)]
@@ -71,7 +72,7 @@ class Pooler:
 
     @property
     def url(self) -> str:
-        """The test's database, through this pooler."""
+        """The URL of the test's database through this pooler."""
         port = self._listening.getsockname()[1]
         name, user = connection.settings_dict["NAME"], connection.settings_dict["USER"]
         return f"postgresql://{user}@127.0.0.1:{port}/{name}?sslmode=disable"
@@ -82,11 +83,11 @@ class Pooler:
 
     @property
     def transactions(self) -> list[int]:
-        """How many transactions each of the connections to the server has carried."""
+        """The number of transactions on each connection to the server."""
         return [server.transactions for server in self._servers]
 
     def left_behind(self) -> list[tuple[str, str]]:
-        """What clients have left in the sessions. Asked when they have all gone, or rest."""
+        """The session state that clients have left. Waits until no client has a transaction."""
         rested = [self._rested.get(timeout=_PATIENCE) for _ in self._servers]
         found = {tuple(row) for server in rested for row in server.session.execute(_LEFT_BEHIND)}
         for server in rested:
@@ -109,7 +110,7 @@ class Pooler:
         while True:
             try:
                 client, _ = self._listening.accept()
-                # Each message is passed on by itself: none waits for an acknowledgement.
+                # Each message is sent at once, without waiting for an acknowledgement.
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
                 return
@@ -157,7 +158,7 @@ class Pooler:
             elif code >> 16 == 3:
                 break
             else:
-                raise EOFError  # a cancel request, which is not passed on
+                raise EOFError  # a cancel request, which is not forwarded
         info = self._servers[0].session.info
         told = [(name, info.parameter_status(name)) for name in _REPORTED]
         client.sendall(_message(b"R", struct.pack("!I", 0)))
@@ -168,7 +169,7 @@ class Pooler:
 
 
 def _roll_back(server: _Server, asked: int) -> None:
-    """Ends what a client that went away has begun."""
+    """Rolls back the transaction of a client that disconnected."""
     server.socket.sendall(_message(b"Q", b"ROLLBACK\0"))
     for _ in range(asked + 1):
         while _read(server.socket)[0] != b"Z":
@@ -180,7 +181,7 @@ def _message(kind: bytes, body: bytes) -> bytes:
 
 
 def _read(source: socket.socket) -> tuple[bytes, bytes]:
-    """The next message: its kind, and all of it."""
+    """Reads the next message: its kind, and the whole message."""
     head = _exactly(source, 5)
     (length,) = struct.unpack("!I", head[1:])
     return head[:1], head + _exactly(source, length - 4)
@@ -202,7 +203,7 @@ def _exactly(source: socket.socket, size: int) -> bytes:
 
 @contextmanager
 def pooler(size: int = 3) -> Iterator[Pooler]:
-    """A pooler that is gone afterwards."""
+    """Runs a pooler until the end of the block."""
     made = Pooler(size)
     try:
         yield made

@@ -1,8 +1,7 @@
-"""A restartable proxy before the database or another service: the network as a test wants it.
+"""A proxy before the database or another service, by which a test disturbs the network.
 
-It can stall (bytes stop flowing, connections stay), cut (connections end) and go down (nobody
-listens any more). Whoever connects through it speaks to the real service. It keeps what clients
-said, if it is asked to.
+It can stall (bytes stop, connections stay open), cut (connections end) and go down (it no longer
+listens). Else it forwards bytes to the real service. With `keep` it records the clients' bytes.
 """
 
 import os
@@ -21,9 +20,9 @@ _CHUNK = 65_536
 
 
 class Proxy:
-    """Forwards between those who connect to `host` and `port` and a service at `target`, which is
-    the test's database unless another is named. It listens as the service does, Unix socket or TCP,
-    or at the address that it is given. `heard` is what each client has said, where that is kept."""
+    """Forwards connections to `host` and `port` to the service at `target`, by default the test's
+    database. It listens on the same kind of socket as the service (Unix or TCP), or at the address
+    `at`. With `keep`, `heard` has the bytes of each client."""
 
     def __init__(
         self, target: tuple[str, int] | None = None, *, at: str | None = None, keep: bool = False
@@ -36,7 +35,8 @@ class Proxy:
         self._unix = unix and at is None
         self._keep = keep
         self.heard: list[bytearray] = []
-        # The path of a Unix socket has about a hundred bytes; a test's own folder is longer.
+        # A Unix socket's path can have about a hundred bytes, and the path of a test's folder is
+        # longer.
         self._folder = tempfile.mkdtemp(prefix="proxy-")
         self.host = self._folder if self._unix else at or "127.0.0.1"
         self.port = port if self._unix else 0
@@ -48,7 +48,7 @@ class Proxy:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What psycopg needs to connect to the test's database through this proxy."""
+        """The parameters with which psycopg connects to the test's database through this proxy."""
         own = connection.get_connection_params()
         kept: dict[str, Any] = {
             key: own[key] for key in ("dbname", "user", "password") if key in own
@@ -62,15 +62,15 @@ class Proxy:
     # --- faults ---
 
     def stall(self) -> None:
-        """From now on no byte passes, in either direction, on old connections and new ones."""
+        """Stops all bytes in both directions, on open and new connections, until `flow`."""
         self._flows.clear()
 
     def flow(self) -> None:
-        """What was held back by `stall` goes on its way."""
+        """Forwards the bytes that `stall` held back, and all later ones."""
         self._flows.set()
 
     def cut(self) -> None:
-        """Ends every connection. New ones are welcome."""
+        """Ends every connection, but accepts new ones."""
         with self._lock:
             for each in self._open:
                 with suppress(OSError):
@@ -86,7 +86,7 @@ class Proxy:
         self.cut()
 
     def up(self) -> None:
-        """Listens, the first time or again, where it listened before."""
+        """Starts to listen; after `down`, at the same address as before."""
         listening = socket.socket(socket.AF_UNIX if self._unix else socket.AF_INET)
         if self._unix:
             address: Any = f"{self._folder}/.s.PGSQL.{self.port}"
@@ -153,7 +153,7 @@ class Proxy:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
         if not ends.acquire(blocking=False):
-            # The second of a pair's two pumps to end: nobody uses the sockets any more.
+            # Both pumps of the pair have ended, so nothing uses the sockets any more.
             with self._lock:
                 self._open -= {source, sink}
             source.close()
@@ -164,7 +164,7 @@ class Proxy:
 def proxy(
     target: tuple[str, int] | None = None, *, at: str | None = None, keep: bool = False
 ) -> Iterator[Proxy]:
-    """A proxy that is up, and gone afterwards."""
+    """Runs a proxy until the end of the block."""
     made = Proxy(target, at=at, keep=keep)
     made.up()
     try:

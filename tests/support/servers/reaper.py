@@ -1,9 +1,8 @@
 """Ends the processes of a test run when the run has ended, even by kill -9.
 
-The reaper is a process of its own. It waits at a pipe whose other end only the test run holds, so
-the kernel closes the pipe when the run ends. Processes to end have a mark in their environment,
-which their children inherit. A process that was started without an environment is a descendant of
-one that has the mark.
+The reaper is a process. It reads a pipe whose write end only the test run holds, so the kernel
+closes the pipe when the run ends. The processes to end have a mark in their environment, which
+their children inherit. The reaper also ends descendants that have lost the mark.
 """
 
 import os
@@ -20,7 +19,7 @@ MARK = "REALM_TEST_RUN"
 
 @lru_cache(maxsize=1)
 def mark() -> dict[str, str]:
-    """What the environment of every process to be ended must hold. The reaper waits from now on."""
+    """Starts the reaper, and returns the mark for the environment of the processes to end."""
     run = uuid.uuid4().hex
     reaper = subprocess.Popen(
         [sys.executable, __file__, run],
@@ -29,7 +28,7 @@ def mark() -> dict[str, str]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    # Its end of the pipe, and no more, ties it to this process: it isn't waited for.
+    # Keeps the pipe open. Nothing waits for the reaper's end.
     _kept.append(reaper)
     return {MARK: run}
 
@@ -38,7 +37,7 @@ _kept: list["subprocess.Popen[bytes]"] = []
 
 
 def reap(run: str) -> None:
-    """Kills the processes of a run, and those below them, until there are none."""
+    """Kills the marked processes of a run and their descendants, until there are none."""
     while found := [each for each in psutil.process_iter() if _marked(each, run)]:
         family = {below for each in found for below in _below(each)} | {*found}
         for each in family:

@@ -1,5 +1,5 @@
-"""A server that answers as S3 does: moto, in a process of its own. A test double: it keeps objects
-in memory, and doesn't check keys."""
+"""Runs moto, a server that imitates S3, in a process of its own. It keeps objects in memory, and
+doesn't check access keys."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ REGION = "eu-central-1"
 
 
 class S3:
-    """The server at a port of this machine."""
+    """The S3 server on a port of this machine."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -33,7 +33,7 @@ class S3:
         )
 
     def make_bucket(self) -> bool:
-        """Whether the bucket could be made: the server is up."""
+        """Makes the bucket. Returns False if the server isn't up yet."""
         try:
             where = {"LocationConstraint": REGION}
             self._client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where)
@@ -49,7 +49,7 @@ class S3:
 
 @contextmanager
 def s3(folder: Path) -> Iterator[S3]:
-    """A running server with an empty bucket."""
+    """Runs an S3 server with an empty bucket."""
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with open(folder / "s3.log", "wb") as log:

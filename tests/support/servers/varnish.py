@@ -1,4 +1,4 @@
-"""A Varnish as deploy/varnish.vcl has it, before a port of this machine."""
+"""Runs Varnish with deploy/varnish.vcl before a port of this machine."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ _PATH = f"/usr/local/sbin:/usr/sbin:{os.environ.get('PATH', '')}"
 
 @contextmanager
 def varnish(folder: Path, upstream_port: int) -> Iterator[int]:
-    """Its port. Skips the test, saying why, where Varnish or its C compiler is not installed."""
+    """Runs Varnish and yields its port. Skips the test if Varnish or gcc is not installed."""
     program = shutil.which("varnishd", path=_PATH)
     if program is None or shutil.which("gcc") is None:
         pytest.skip("there is no `varnishd` here, or no `gcc` for it")
@@ -31,7 +31,7 @@ def varnish(folder: Path, upstream_port: int) -> Iterator[int]:
     text = CONFIGURATION.read_text()
     assert '.port = "8000";' in text
     vcl.write_text(text.replace('.port = "8000";', f'.port = "{upstream_port}";'))
-    # The test's folder is nobody else's to read, so Varnish stays who it is.
+    # Varnish doesn't change its user, because no other user can read the test's folder.
     command = (program, "-j", "none", "-F", "-n", str(folder / "work"), "-f", str(vcl),
                "-s", "malloc,16m", "-a", f"127.0.0.1:{port}", "-T", "none",
                "-p", "http_gzip_support=off", "-p", "http_range_support=off")  # fmt: skip
