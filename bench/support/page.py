@@ -21,7 +21,7 @@ _OURS, _PEERS = "#2f6f9f", "#b9c4cc"
 
 
 def main() -> int:
-    """Returns the exit status."""
+    """Rewrites the results in docs/performance.md. Returns the exit status."""
     before, begin, rest = PAGE.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
@@ -62,20 +62,20 @@ def circumstances(result: dict[str, Any]) -> str:
         f"cores, {machine['ram_gib']} GiB, Linux {machine['kernel']}; {versions}."
     )
     first = next(iter(result["tables"][0].samples.values()))
-    said += f" Runs of the first table: {len(first)}."
+    said += f" The first table has {len(first)} runs of each case."
     skipped = [f"{name} ({remedy})" for name, remedy in result["skipped"].items()]
     return said + (f" Skipped: {', '.join(skipped)}." if skipped else "")
 
 
 def bars(found: Sequence[Bar]) -> str:
-    """The bars as a table."""
+    """Returns the required bars as a Markdown table."""
     lines = ["| required | measured; limit | |", "|---|---|---|"]
     lines += [f"| {bar.text} | {screen.limits(bar)} | {_HELD[bar.held]} |" for bar in found]
     return "\n".join(lines)
 
 
 def tabulated(table: Table) -> str:
-    """A table with its title."""
+    """Returns a table of figures in Markdown, with its title."""
     headings = screen.headings(table)
     lines = [
         f"{table.title} ({table.unit}, {table.better} is better):\n",
