@@ -47,7 +47,9 @@ class CacheGeneration(models.Model):
     generation = models.PositiveBigIntegerField(default=0)
     bumped_at = models.DateTimeField(auto_now=True)
     bumped_by = models.TextField(
-        blank=True, db_default="", help_text="what raised it last: a publish, a write, a clear"
+        blank=True,
+        db_default="",
+        help_text="what last raised the counter: a publish, a write, a clear",
     )
 
     class Meta:
@@ -65,24 +67,30 @@ class Definition(models.Model):
         PUBLIC = "public"
         REALM_AUTH = "realm-auth"
 
-    module_url = models.TextField(help_text="canonical, with its extension")
+    module_url = models.TextField(help_text="the module's URL, with its extension")
     realm_url = models.TextField(db_index=True)
     scope = models.CharField(max_length=10, choices=Scope, default=Scope.PUBLIC)
     reader = models.CharField(
-        max_length=150, blank=True, help_text="for whom, in the scope realm-auth"
+        max_length=150, blank=True, help_text="the caller who may read it, in the scope realm-auth"
     )
-    definitions = models.JSONField(null=True, help_text="by export name")
+    definitions = models.JSONField(
+        null=True, help_text="the definitions by the names of their exports"
+    )
     error = models.JSONField(null=True)
-    dependencies = models.JSONField(default=list, help_text="URLs of the modules it was built from")
+    dependencies = models.JSONField(
+        default=list, help_text="the URLs of the modules from which it was built"
+    )
     realm_urls = models.JSONField(
-        default=list, help_text="URLs of the realms that those and the module itself are in"
+        default=list, help_text="the URLs of the realms of the module and its dependencies"
     )
     global_generation = models.PositiveBigIntegerField()
     realm_generation = models.PositiveBigIntegerField()
     module_generation = models.PositiveBigIntegerField()
     built_at = models.DateTimeField()
     build_ms = models.PositiveIntegerField()
-    expires_at = models.DateTimeField(null=True, help_text="errors only: when to try again")
+    expires_at = models.DateTimeField(
+        null=True, help_text="when a definition that failed is built again"
+    )
 
     class Meta:
         db_table = "definitions"

@@ -20,26 +20,29 @@ class Replica(models.Model):
 
     name = models.CharField(max_length=200, primary_key=True)
     address = models.CharField(
-        max_length=500, help_text="where peers and workers reach it over HTTP"
+        max_length=500,
+        help_text="the address at which peers and workers reach the replica over HTTP",
     )
     state = models.CharField(max_length=20)
     web_answers = models.BooleanField(
-        default=True, db_default=True, help_text="the web service answers at the address"
+        default=True, db_default=True, help_text="whether the web service answers at the address"
     )
     sidecar_pid = models.PositiveIntegerField()
-    watermark_at = models.DateTimeField(null=True, help_text="all changes up to here are applied")
+    watermark_at = models.DateTimeField(
+        null=True, help_text="the replica has applied every change before this time"
+    )
     reported_at = models.DateTimeField(help_text="when the sidecar last wrote this row")
     notifications = models.PositiveBigIntegerField(default=0)
     malformed = models.PositiveBigIntegerField(default=0)
     reconnects = models.PositiveBigIntegerField(default=0)
     missed = models.PositiveBigIntegerField(
-        default=0, help_text="changes found by comparison that no notification told of; should be 0"
+        default=0, help_text="how many changes had no notification; should be 0"
     )
 
     figures = models.JSONField(
         default=dict,
         db_default={},
-        help_text="its build, its host, what its web workers count, and the lag of its pings",
+        help_text="build, host, counters of the web workers, lag of the pings",
     )
 
     class Meta:
@@ -90,8 +93,8 @@ class Election(models.Model):
     """The process that does a key's work for the whole fleet. The row is deleted afterwards."""
 
     key = models.BigIntegerField(primary_key=True)
-    holder = models.BigIntegerField(help_text="a number of who was elected")
-    lease_until = models.DateTimeField(help_text="another may be elected then")
+    holder = models.BigIntegerField(help_text="a number that identifies the elected process")
+    lease_until = models.DateTimeField(help_text="from then on another process can be elected")
 
     def __str__(self) -> str:
         return str(self.key)

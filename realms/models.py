@@ -47,25 +47,29 @@ class Realm(models.Model):
     )
     generation = models.PositiveBigIntegerField(default=1)
     bumped_at = models.DateTimeField(
-        null=True, blank=True, help_text="when its generation was raised last"
+        null=True, blank=True, help_text="when the realm's generation last rose"
     )
     bumped_by = models.TextField(
-        blank=True, db_default="", help_text="what raised it: a publish, a write, a realm within it"
+        blank=True,
+        db_default="",
+        help_text="the cause of that: a publish, a write, a realm within this one",
     )
     history_from = models.PositiveBigIntegerField(
-        default=0, help_text="from this generation on no version of a file has been collected"
+        default=0, help_text="the oldest generation whose file versions are all still stored"
     )
     file_count = models.PositiveBigIntegerField(
-        default=0, db_default=0, help_text="the files that stand now"
+        default=0, db_default=0, help_text="the number of files in the current generation"
     )
     byte_count = models.PositiveBigIntegerField(
-        default=0, db_default=0, help_text="what they come to"
+        default=0, db_default=0, help_text="the size of these files, in bytes"
     )
     max_files = models.PositiveBigIntegerField(
-        null=True, blank=True, help_text="how many files it may have; empty: REALM_MAX_FILES"
+        null=True, blank=True, help_text="the most files it may have; if empty, REALM_MAX_FILES"
     )
     max_bytes = models.PositiveBigIntegerField(
-        null=True, blank=True, help_text="what they may come to; empty: REALM_MAX_BYTES"
+        null=True,
+        blank=True,
+        help_text="the most bytes its files may have; if empty, REALM_MAX_BYTES",
     )
     publishable = models.BooleanField(default=False)
     last_published_at = models.DateTimeField(null=True, blank=True)
@@ -143,7 +147,7 @@ class Blob(models.Model):
     size = models.PositiveBigIntegerField()
     data = models.BinaryField(null=True)
     stored_at = models.DateTimeField(
-        db_default=Now(), help_text="when it was last stored: until it is named, it is new"
+        db_default=Now(), help_text="when a write last stored this content"
     )
 
     def __str__(self) -> str:
@@ -212,18 +216,16 @@ class Publication(models.Model):
     generation = models.PositiveBigIntegerField()
     source = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="+")
     source_generation = models.PositiveBigIntegerField()
-    by = models.CharField(
-        max_length=150, help_text="the user's name, or what acted for an operator"
-    )
+    by = models.CharField(max_length=150, help_text="the name of the user, or of the operator")
     at = models.DateTimeField(auto_now_add=True)
     lock_waited = models.FloatField(
         null=True, help_text="how long the publish waited for the realm's locks, in seconds"
     )
     locked_at = models.DateTimeField(
-        null=True, help_text="when it had the locks, on the database's clock"
+        null=True, help_text="when the publish got the locks, by the database's clock"
     )
     lock_held = models.FloatField(
-        null=True, help_text="how long it held them until its commit began, in seconds"
+        null=True, help_text="how long the publish held the locks before its commit, in seconds"
     )
 
     objects = models.Manager.from_queryset(PublicationQuerySet)()
@@ -285,7 +287,7 @@ class RealmPermission(models.Model):
         null=True,
         blank=True,
         choices=[(EVERYONE, "everyone"), (SIGNED_IN, "everyone who is signed in")],
-        help_text="instead of an account",
+        help_text="whom the row is for, if it has no account",
     )
     read = models.BooleanField(default=False)
     write = models.BooleanField(default=False)
@@ -329,7 +331,7 @@ class TranspiledModule(models.Model):
     sha256 = models.CharField(max_length=64)
     transpiler = models.CharField(max_length=64)
     body = models.TextField(null=True)
-    error = models.TextField(null=True, help_text="why this source has no JavaScript")
+    error = models.TextField(null=True, help_text="why the source could not be transpiled")
     made_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -346,14 +348,24 @@ class CoherenceReport(models.Model):
 
     started_at = models.DateTimeField()
     seconds = models.FloatField(help_text="how long the run took")
-    samples = models.PositiveIntegerField(help_text="answers that were compared")
-    changes = models.PositiveIntegerField(help_text="changes that were followed to every replica")
-    within_1s = models.PositiveIntegerField(help_text="of these, seen by all within 1 s")
-    within_10s = models.PositiveIntegerField(help_text="of these, seen by all within 10 s")
-    within_60s = models.PositiveIntegerField(help_text="of these, seen by all within 60 s")
+    samples = models.PositiveIntegerField(
+        help_text="how many answers the run compared with the database"
+    )
+    changes = models.PositiveIntegerField(
+        help_text="how many changes the run followed to every replica"
+    )
+    within_1s = models.PositiveIntegerField(
+        help_text="how many of these every replica served within 1 s"
+    )
+    within_10s = models.PositiveIntegerField(
+        help_text="how many of these every replica served within 10 s"
+    )
+    within_60s = models.PositiveIntegerField(
+        help_text="how many of these every replica served within 60 s"
+    )
     violations = models.PositiveIntegerField()
-    unreachable = models.PositiveIntegerField(help_text="replicas that could not be asked")
-    details = models.JSONField(help_text="the whole report, as --json prints it")
+    unreachable = models.PositiveIntegerField(help_text="how many replicas did not respond")
+    details = models.JSONField(help_text="the whole report, as `verify_coherence --json` prints it")
 
     class Meta:
         ordering = ["-started_at"]

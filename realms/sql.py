@@ -324,11 +324,11 @@ WHERE status = 'done' AND started_at IS NOT NULL
 
 # --- The coherence page -----------------------------------------------------------------------
 
-#: One page of the realms by id, the worst first; the last page if the wanted one doesn't exist. Each
-#: row also has the number of realms on all pages. First come the realms of which a reporting replica
+#: One page of the realms by id, the worst first, or the last page if the page doesn't exist. Each
+#: row has the number of realms on all pages. First come the realms of which a reporting replica
 #: lacks the most generations, then the realms whose pages are not of their generation. With
-#: `problems`, the other realms are left out. SQL, because the ORM would query the generations of each
-#: realm separately.
+#: `problems`, the other realms are left out. SQL, because the ORM would query the generations of
+#: each realm separately.
 WORST_FIRST: LiteralString = """
 WITH reporting AS (
     SELECT name FROM notifications_replica WHERE reported_at > %(fresh)s
