@@ -1,8 +1,7 @@
-"""Replicas in the admin, and the read-only base class of all admins here.
+"""The admin's pages of replicas, and the read-only base class of most admin pages.
 
-An edit of these rows by hand would break invariants, so the admin changes them only through the
-functions that keep the invariants. Only the row of a replica that is gone may be deleted: alerts
-name it for a day otherwise.
+Edits by hand would break invariants, so rows are read-only. Staff can only delete the row of a
+replica that was removed, so that alerts stop naming it.
 """
 
 import json
@@ -47,7 +46,7 @@ def preview(field: str) -> Callable[[Model], str]:
 class ReadOnlyAdmin(AnyModelAdmin):
     """Shows rows with all their fields; nobody can add, change or delete them."""
 
-    #: Fields that can be large: lists leave them out, and detail pages show their beginning.
+    #: Fields that can be large. Lists omit them, and detail pages show their beginning.
     large: ClassVar[tuple[str, ...]] = ()
     show_full_result_count = False
     list_per_page = 50
@@ -86,18 +85,19 @@ class ReplicaAdmin(ReadOnlyAdmin):
 
     @admin.display(boolean=True)
     def reporting(self, replica: Replica) -> bool:
-        """Whether its sidecar has reported lately."""
+        """Whether the replica's sidecar has reported lately."""
         return replica.fresh
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Who has Django's permission may delete replicas that are gone. A replica that reports
-        again makes its row anew."""
+        """Whether the user may delete a replica: it has not reported for REPORT_MISSING, and the
+        user has Django's permission. If the replica reports again, it creates a new row."""
         return AnyModelAdmin.has_delete_permission(self, request, obj) and (
             obj is None or obj.missing
         )
 
     def get_deleted_objects(self, objs: Collection[Replica], request: HttpRequest) -> Any:
-        """What a deletion's page names: the replicas. What they have applied goes with them."""
+        """The objects that the confirmation page lists: only the replicas, without their many
+        `ReplicaGeneration` rows, which are deleted with them."""
         refused = not all(self.has_delete_permission(request, each) for each in objs)
         lacking = {self.opts.verbose_name} if refused else set()
         return [str(each) for each in objs], {self.opts.verbose_name_plural: len(objs)}, lacking, []

@@ -1,18 +1,17 @@
-"""The board: a replica's shared memory page, with which a sidecar tells web workers about changes.
+"""The board: a replica's shared memory page, by which a sidecar tells web workers about changes.
 
-The board is a memory-mapped file of 65,536 64-bit slots, an epoch, and a moment until which the
-slots are valid. Each key has a slot, given by a stable hash: two keys that share a slot cost a
-spurious reload, never a stale byte. Moving a slot writes a new random number in one aligned store.
-So there is no read-modify-write and no lock, and a process that is stopped or killed in the middle
-can't block others (docs/decisions/board-without-locks.md).
+The board is a memory-mapped file with 65,536 64-bit slots, an epoch, and the time until which the
+slots are valid. A stable hash maps each key to a slot. If two keys share a slot, a change of one
+makes both stale, which costs a reload but never serves stale bytes. Moving a slot means storing a
+new random number in it, in one aligned store. So the board needs no lock, and a process that stops
+or dies in the middle can't block others (docs/decisions/board-without-locks.md).
 
-Times are nanoseconds of a clock that all processes of a machine share (`now_ns`). The clock runs on
-while the machine sleeps, so that a board which was live before a long sleep isn't live after it.
-Unlike the wall clock, this clock can't be set.
+Times are nanoseconds of a clock that all processes of a machine share (`now_ns`). Nobody can set
+this clock. It continues while the machine sleeps, so that a board expires during a long sleep.
 
-A file that isn't a complete board of this boot and version is never repaired, because other
-processes may have it mapped: a starting process replaces it by a new file. The old board is never
-live again, so processes that have it mapped don't trust it, and switch to the new one.
+A file may be no complete board of this boot and version. A starting process then replaces it by a
+new file. It never repairs the file, because other processes may have mapped it. The old board never
+becomes live again, so these processes don't trust it, and switch to the new board.
 """
 
 import fcntl
@@ -39,28 +38,28 @@ logger = logging.getLogger(__name__)
 SLOTS = 65_536
 _MAGIC = int.from_bytes(b"RLMBOARD", "little")
 _VERSION = 1
-# Positions of the header's 64-bit words; the slots follow the header.
+# The positions of the header's 64-bit words. The slots follow the header.
 _AT_MAGIC, _AT_VERSION, _AT_BOOT, _AT_EPOCH, _AT_LIVE_UNTIL, _AT_SIDECAR = range(6)
 _HEADER = 8
 _SIZE = (_HEADER + SLOTS) * 8
-#: How often a process whose board isn't live checks its path for a new one. Unit: ns.
+#: How often a process whose board isn't live checks the path for a new board. Unit: ns.
 _LOOK_NS = 1_000_000_000
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def now_ns() -> int:
-    """The board's clock. Unit: nanoseconds since the machine started, sleep included."""
+    """The time on the board's clock: nanoseconds since the machine started, including sleep."""
     return time.clock_gettime_ns(_CLOCK)
 
 
-#: A value and the position of its word. Unit: bytes.
+#: The size of one slot in a sealed stamp: its value and its position. Unit: bytes.
 _SEALED_BYTES = 12
 
 
 class _Formats(dict[int, tuple[Callable[..., bytes], Callable[[bytes], tuple[int, ...]]]]):
-    """By the length of a sealed stamp, the functions that pack its values and that unpack the
-    positions, which follow them."""
+    """Caches two functions for each length of a sealed stamp: one packs its values, the other
+    unpacks its positions, which follow the values."""
 
     def __missing__(self, size: int) -> tuple[Any, Any]:
         count = size // _SEALED_BYTES
@@ -71,7 +70,7 @@ class _Formats(dict[int, tuple[Callable[..., bytes], Callable[[bytes], tuple[int
 
 _FORMATS = _Formats()
 
-#: The board's content at one moment for the keys that a value depends on: epoch, then slots.
+#: The epoch and the slots of some keys, as they were at one moment.
 Stamp: TypeAlias = tuple[int, ...]
 
 
@@ -82,18 +81,19 @@ class Slots:
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._positions = (_AT_EPOCH, *dict.fromkeys(map(_word_of, keys)))
-        # One call into C reads them all; with the epoch there are always two or more.
+        # One call into C reads all slots. `itemgetter` returns a tuple only for two positions or
+        # more, and the epoch makes at least two.
         self.read: Callable[[memoryview], Stamp] = itemgetter(*self._positions)
 
     def of_part(self, part: "Slots", stamp: Stamp) -> Stamp:
-        """The stamp of some of these slots, taken when `stamp` was. Raises KeyError if `part` has
-        a slot that these don't have."""
+        """The values in `stamp` for only the slots of `part`. Raises KeyError if `part` has a slot
+        that is not in `self`."""
         value_of = dict(zip(self._positions, stamp, strict=True))
         return tuple(value_of[position] for position in part._positions)
 
     def sealed(self, stamp: Stamp) -> bytes:
-        """The slots and a stamp of them as one string of bytes, from which `Board.vouches` reads
-        both: as objects they would take several times the memory."""
+        """Packs the positions and a stamp of them into one byte string, for `Board.vouches`. As
+        objects they would take several times the memory."""
         count = len(stamp)
         return struct.pack(f"={count}Q{count}I", *stamp, *self._positions)
 
@@ -104,20 +104,21 @@ class BoardError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """A mapped board and the device and inode of its file; None for a page of this process only."""
+    """A mapped board, and the device and inode of its file. `file` is None for a page that only
+    this process uses."""
 
     words: memoryview
     file: tuple[int, int] | None
 
 
 class Board:
-    """One replica's board. Any number of processes open a path; one sidecar makes it live."""
+    """One replica's board. Any number of processes may open it; one sidecar makes it live."""
 
     def __init__(self, path: Path, *, or_blank: bool = False) -> None:
         """Opens the board at `path`, creating or replacing the file if necessary.
 
-        Raises BoardError if the folder can't be written or the disk is full. With `or_blank`, this
-        process then uses a page of its own, which is never live, until there is a board.
+        Raises BoardError if the folder can't be written or the disk is full. With `or_blank`, it
+        uses a private page instead, which is never live, until the path has a board.
         """
         self.path = path
         self._moving = threading.Lock()
@@ -128,31 +129,32 @@ class Board:
             why = f"the board {path} can't be used: {error.strerror}"
             if not or_blank:
                 raise BoardError(why) from error
-            logger.warning("%s; everything is read from the database", why)
+            logger.warning("%s; this process reads everything from the database", why)
             page = _blank()
         self._file, self._words = page.file, page.words
 
     # --- reading ---
 
     def stamp(self, slots: Slots) -> Stamp:
-        """The current values of slots. To be taken *before* the first read of a load."""
+        """The current values of slots. The caller takes a stamp *before* the first read of a
+        load."""
         return slots.read(self._words)
 
     def unchanged(self, slots: Slots, stamp: Stamp) -> bool:
-        """Whether the epoch and the slots are still those of `stamp`."""
+        """Whether the epoch and the slots still have the values in `stamp`."""
         return slots.read(self._words) == stamp
 
     def vouches(self, sealed: bytes) -> bool:
-        """Whether the board is live and slots are `unchanged`: whether a value with this stamp is
-        fresh. `sealed` is of `Slots.sealed`."""
+        """Whether a value with this stamp is fresh: the board is live and the slots are unchanged.
+        `sealed` is a result of `Slots.sealed`."""
         pack, positions = _FORMATS[len(sealed)]
         read = itemgetter(*positions(sealed))
-        # The order matters if this thread pauses between the two: the comparison comes last.
+        # This thread may pause between the two checks, so the comparison of slots must come last.
         live = now_ns() < self._words[_AT_LIVE_UNTIL] or self.live()
         return live and sealed.startswith(pack(*read(self._words)))
 
     def live(self) -> bool:
-        """Whether every change older than the staleness bound is known to be on the board."""
+        """Whether the board certainly shows every change that is older than the staleness bound."""
         now = now_ns()
         if now < self._words[_AT_LIVE_UNTIL]:
             return True
@@ -162,9 +164,9 @@ class Board:
         return self.follow() and now < self._words[_AT_LIVE_UNTIL]
 
     def follow(self) -> bool:
-        """Switches to the board that is now at the path. False if it is this one or there is none.
+        """Switches to a new board at the path, and returns whether there was one.
 
-        All earlier stamps are stale then, because no two boards have the same epoch.
+        A switch makes all earlier stamps stale, because no two boards have the same epoch.
         """
         with self._moving:
             if _file_at(self.path) in (None, self._file):
@@ -176,32 +178,32 @@ class Board:
                 return False
             if page is None:
                 return False
-            # Processes that still have the old board mapped must not trust it any more.
+            # Other processes may still have mapped the old board, and must not trust it.
             self.go_live(0)
             self._file, self._words = page.file, page.words
-        logger.warning("the board %s was replaced, and the new one is in use", self.path)
+        logger.warning("the board %s was replaced; this process uses the new board", self.path)
         return True
 
     @property
     def live_until(self) -> int:
-        """The moment until which the slots are valid; 0 while no sidecar keeps them valid."""
+        """The time until which the slots are valid; 0 if no sidecar has made them valid."""
         return self._words[_AT_LIVE_UNTIL]
 
     @property
     def file(self) -> tuple[int, int] | None:
-        """The device and inode of the mapped file; None for a page of this process only."""
+        """The device and inode of the mapped file; None for a page that only this process uses."""
         return self._file
 
     @property
     def sidecar_pid(self) -> int:
-        """The process id of the sidecar that last began to listen for this board; 0 before the
-        first."""
+        """The process id of the sidecar that last began to listen for this board; 0 if none
+        has."""
         return self._words[_AT_SIDECAR]
 
     # --- writing ---
 
     def bump(self, keys: Iterable[str]) -> None:
-        """Moves the slots of `keys`: all their earlier stamps are stale from now on."""
+        """Moves the slots of `keys`, which makes all earlier stamps of these keys stale."""
         for key in keys:
             self._words[_word_of(key)] = _unseen()
 
@@ -210,8 +212,8 @@ class Board:
         self._words[_AT_EPOCH] = _unseen()
 
     def go_live(self, until: int) -> None:
-        """Declares the slots valid until a moment. Only a listener calls this with a moment to
-        come; `follow` calls it with 0, which ends the old board."""
+        """Declares the slots valid until a time. Only a listener passes a time in the future.
+        `follow` passes 0, so that no process trusts the old board."""
         self._words[_AT_LIVE_UNTIL] = until
 
     def set_sidecar(self, pid: int) -> None:
@@ -221,26 +223,28 @@ class Board:
 
 @short_cached(maxsize=4096)
 def _word_of(key: str) -> int:
-    """The position of a key's slot on the page. Cached for the realms, whose slots every entry
-    has."""
+    """The position of a key's slot on the page. Cached, because every entry has the slots of its
+    realms."""
     return _HEADER + slot_of(key)
 
 
 def slot_of(key: str) -> int:
-    """The slot of a key: the same in every process and release."""
+    """The slot of a key. It is the same in every process and release."""
     # A key from a JSON payload may hold half of a surrogate pair, which UTF-8 can't encode.
     name = key.encode(errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(name, digest_size=2).digest(), "big")
 
 
 def _unseen() -> int:
-    # From the kernel, because a forked process would repeat the numbers of its parent's generator.
+    # The kernel makes the number: a generator of Python would repeat its numbers in a forked
+    # process.
     return secrets.randbits(64)
 
 
 @cache
 def _boot() -> int:
-    """A number that identifies this boot of the machine: the clock starts again at each boot."""
+    """A number that identifies this boot of the machine. Times of another boot mean nothing,
+    because the clock restarts at each boot."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
     except OSError:
@@ -249,7 +253,7 @@ def _boot() -> int:
 
 
 def _made(path: Path) -> _Page:
-    """The board at a path; creates it if there is none."""
+    """Maps the board at a path. Creates the board if the path has none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -262,7 +266,7 @@ def _made(path: Path) -> _Page:
     finally:
         os.close(folder)
     if page is None:
-        raise FileNotFoundError(0, "its file was deleted while it was created")
+        raise FileNotFoundError(0, "the file was deleted while this process created it")
     return page
 
 
@@ -271,7 +275,8 @@ def _put(path: Path) -> None:
     draft = path.with_name(f".{path.name}.draft")
     file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        # Space is allocated now: a full disk is an error here, and not a signal at a later store.
+        # Allocate the space now, so that a full disk is an error here. Otherwise a later store
+        # would end the process with a signal.
         os.posix_fallocate(file, 0, _SIZE)
         os.pwrite(file, struct.pack(f"={len(header)}Q", *header), 0)
         os.rename(draft, path)
@@ -284,7 +289,7 @@ def _put(path: Path) -> None:
 
 
 def _whole(path: Path) -> _Page | None:
-    """The mapped board at a path; None if there is no complete one of this boot and version."""
+    """The mapped board at a path; None unless it is complete and of this boot and version."""
     try:
         file = os.open(path, os.O_RDWR)
     except FileNotFoundError:
@@ -318,7 +323,7 @@ _boards: dict[Path, Board] = {}
 
 
 def board_at(path: Path) -> Board:
-    """This process's only Board for a path. If the file can't be used, the board is never live."""
+    """This process's only Board for a path. If the file is unusable, the board is never live."""
     if path not in _boards:
         _boards[path] = Board(path, or_blank=True)
     return _boards[path]

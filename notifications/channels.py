@@ -1,9 +1,8 @@
-"""Every channel's name, its payloads, and the board keys that a payload moves. Pure functions.
+"""The names of all channels, their payloads, and the board keys that a payload moves.
 
-The caches of other machines depend on the form of the payloads, so this module defines it for the
-emitters and the listener. The database triggers build some payloads in SQL; they take the channels'
-names and the limits from here. Parsers accept any text; they return None for an invalid payload and
-never raise.
+This module defines the form of payloads for the emitters and the listener of every machine. The
+database triggers build some payloads in SQL, with the channels' names and the limits of this
+module. Parsers accept any text: they return None for an invalid payload and never raise.
 """
 
 import hashlib
@@ -13,21 +12,22 @@ from dataclasses import dataclass
 
 REALM_FILE_CHANGES = "realm_file_changes"
 DEFINITION_CACHE_INVALIDATED = "definition_cache_invalidated"
-#: The older name of the definitions' channel. Always listened to, emitted on request.
+#: The old name of DEFINITION_CACHE_INVALIDATED. Listeners always listen to it; emitters send to it
+#: only with REALM_LEGACY_CHANNELS.
 MODULE_CACHE_INVALIDATED = "module_cache_invalidated"
 REALM_REGISTRY = "realm_registry"
 REALM_INDEX_SWAPPED = "realm_index_swapped"
 REALM_HEARTBEAT = "realm_heartbeat"
-#: The spans that changes belong to. Moves nothing; listened to only where traces are sent.
+#: Carries the spans of changes and moves no slot. Listeners listen to it only if tracing is on.
 REALM_TRACES = "realm_traces"
 
-#: The path that stands for every path of a realm.
+#: In a payload, this path means all paths of a realm.
 WILDCARD = "*"
 
-#: Postgres refuses payloads of 8,000 bytes; ours stay well below. Unit: bytes of UTF-8.
+#: The largest payload. Postgres rejects payloads of 8,000 bytes. Unit: bytes of UTF-8.
 PAYLOAD_BUDGET = 7_000
 
-#: A statement that touches more paths than this is announced as one wildcard.
+#: If a statement changes more paths than this, one notification with the wildcard announces them.
 MAX_PATHS_PER_STATEMENT = 32
 
 
@@ -35,35 +35,37 @@ MAX_PATHS_PER_STATEMENT = 32
 
 
 def realm_key(realm_url: str) -> str:
-    """Moves when a realm is created or deleted, when its row (other than the generation and the
-    totals) or its permissions change, and when its pages are published at another URL. Also moves
-    when all its files count as changed: after a publish, or a write of very many files."""
+    """The key of a realm. Its slot moves when the realm is created or deleted, when its row (except
+    the generation and the totals) or its permissions change, and when its pages are published at
+    another URL. It also moves when all files count as changed: after a publish, or after a write of
+    many files."""
     return f"realm|{realm_url}"
 
 
 def path_key(url: str) -> str:
-    """Moves when the file at this absolute URL is written or deleted. If one statement touches very
-    many files of a realm, the key of the realm moves instead."""
+    """The key of a file, by its absolute URL. Its slot moves when the file is written or deleted.
+    If one statement changes many files of a realm, the realm's slot moves instead."""
     return f"path|{url}"
 
 
 def index_key(realm_url: str) -> str:
-    """Moves when a realm's prerendered pages are swapped."""
+    """The key of a realm's index. Its slot moves when a new index is swapped in."""
     return f"index|{realm_url}"
 
 
 def definitions_key(scope: str, key: str = "") -> str:
-    """Moves when the definitions of `scope` (`global`, `realm`, `module`) are invalidated."""
+    """The key of definitions in a scope (`global`, `realm` or `module`). Its slot moves when these
+    definitions are invalidated."""
     return f"definitions|{scope}|{key}"
 
 
-#: The name by which shared caches know the answers of all realms.
+#: The surrogate key of the answers of all realms.
 EVERY_REALM = "realms"
 
 
 def surrogate_key(realm_url: str) -> str:
-    """The name by which shared caches know the answers of a realm. It is a hash: a realm's URL may
-    hold characters that mean something in a cache's language."""
+    """The surrogate key of a realm's answers, by which shared caches purge them. It is a hash,
+    because a cache's configuration language may interpret characters of a URL."""
     name = realm_url.encode(errors="surrogatepass")
     return f"realm-{hashlib.blake2b(name, digest_size=8).hexdigest()}"
 
@@ -81,7 +83,7 @@ class Notification:
 
 @dataclass(frozen=True)
 class FileChange:
-    """`path` of the realm at `realm_url` changed; a path of `*` means all of them."""
+    """A change of the file `path` of a realm. The path `*` means all files."""
 
     realm_url: str
     path: str
@@ -89,7 +91,7 @@ class FileChange:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """A listener's ping to itself: its replica, a sequence number, and when it was sent (ns)."""
+    """A listener's ping to itself: its replica, a sequence number, and its sending time in ns."""
 
     replica: str
     sequence: int
@@ -97,7 +99,8 @@ class Heartbeat:
 
 
 def file_change(realm_url: str, path: str) -> Notification:
-    """The notification for one path, or for the whole realm if the path is too long to send."""
+    """The notification that one path has changed. If the path is too long for a payload, the
+    notification is for the whole realm."""
     payload = f"{realm_url}:{path}"
     if len(payload.encode()) > PAYLOAD_BUDGET:
         payload = f"{realm_url}:{WILDCARD}"
@@ -110,7 +113,8 @@ def all_files_changed(realm_url: str) -> Notification:
 
 
 def parse_file_change(payload: str | None) -> FileChange | None:
-    """Splits a payload at the first `/:`, so the colons of scheme and port stay in the URL."""
+    """Parses a payload. Splits it at the first `/:`, so that the colons of scheme and port stay in
+    the URL."""
     realm_url, separator, path = (payload or "").partition("/:")
     if not separator or not realm_url or not path:
         return None
@@ -118,7 +122,8 @@ def parse_file_change(payload: str | None) -> FileChange | None:
 
 
 def modules_invalidated(realm_url: str, module_urls: Iterable[str]) -> list[Notification]:
-    """As many notifications as the URLs need; or one for the whole realm if a URL is too long."""
+    """Notifications that definitions of modules were dropped, as many as the URLs need. If a URL is
+    too long for a payload, one notification for the whole realm."""
     payloads: list[str] = []
     batch: list[str] = []
     for url in module_urls:
@@ -151,12 +156,13 @@ def index_swapped(realm_url: str) -> Notification:
 
 
 def heartbeat(beat: Heartbeat) -> Notification:
-    """A ping through the channel itself."""
+    """The notification that carries a ping."""
     return Notification(REALM_HEARTBEAT, f"{beat.replica}:{beat.sequence}:{beat.sent_at}")
 
 
 def parse_heartbeat(payload: str | None) -> Heartbeat | None:
-    """Splits a payload from the right: the replica's name may contain colons."""
+    """Parses a ping. Splits the payload from the right, because the replica's name may contain
+    colons."""
     parts = (payload or "").rsplit(":", 2)
     if len(parts) != 3 or not parts[0]:
         return None
@@ -168,14 +174,15 @@ def parse_heartbeat(payload: str | None) -> Heartbeat | None:
 
 @dataclass(frozen=True)
 class DefinitionsInvalidated:
-    """`kind` is `module`, `realm` or `global`; `keys` are the URLs of the modules or the realm."""
+    """Invalidated definitions. `kind` is `module`, `realm` or `global`. `keys` are the URLs of the
+    modules, or the URL of the realm."""
 
     kind: str
     keys: tuple[str, ...]
 
 
 def parse_definitions_invalidated(payload: str | None) -> DefinitionsInvalidated | None:
-    """Reads `{"k":"module","r":url,"m":[urls]}`, `{"k":"realm","r":url}` and `{"k":"global"}`."""
+    """Parses `{"k":"module","r":url,"m":[urls]}`, `{"k":"realm","r":url}` and `{"k":"global"}`."""
     try:
         message = json.loads(payload or "")
     except (ValueError, RecursionError):
@@ -196,12 +203,12 @@ def parse_definitions_invalidated(payload: str | None) -> DefinitionsInvalidated
 
 
 def realm_changed(realm_url: str) -> Notification:
-    """The notification that something about a realm other than its files has changed."""
+    """The notification that a realm has changed in another way than by its files."""
     return Notification(REALM_REGISTRY, f"upsert:{realm_url}")
 
 
 def parse_registry_change(payload: str | None) -> str | None:
-    """The realm URL of `upsert:<url>` or `delete:<url>`."""
+    """Parses `upsert:<url>` or `delete:<url>`, and returns the realm's URL."""
     operation, _, url = (payload or "").partition(":")
     return url if operation in ("upsert", "delete") and url else None
 
@@ -244,7 +251,7 @@ _KEYS: dict[str, Callable[[str | None], list[str] | None]] = {
     REALM_INDEX_SWAPPED: _index_keys,
 }
 
-#: The channels that carry invalidations; a listener listens to these and to the heartbeat.
+#: The channels that carry invalidations. A listener also listens to REALM_HEARTBEAT.
 INVALIDATION_CHANNELS = tuple(_KEYS)
 
 

@@ -1,7 +1,7 @@
-"""Elections: of all processes of the fleet that want the same work, the database elects one.
+"""Elections: if several processes of the fleet need the same work, the database elects one.
 
-The elected process holds a lease, a row of its own, and renews it while it works. Meanwhile it
-keeps no transaction open and no session lock, because the work may take many seconds.
+The elected process holds a lease, which is a row, and renews it while it works. It holds no
+transaction and no session lock during the work, because the work may take many seconds.
 """
 
 import random
@@ -18,23 +18,23 @@ from notifications import sql
 
 T = TypeVar("T")
 
-#: A process that has waited for this long does the work without being elected.
+#: How long a process waits for its election. After that, it does the work without being elected.
 ELECTION_SECONDS = 30.0
-#: An elected process that dies or freezes is replaced after this time.
+#: How long a lease lasts without renewal. It ends after this time if its process dies or freezes.
 LEASE_SECONDS = 5.0
 RENEW_SECONDS = 1.0
-#: A waiting process tries again after about this time.
+#: The average time after which a waiting process tries again to take the lease.
 LOOK_SECONDS = 0.05
 
 
 def run_elected(key: int, work: Callable[[bool], T]) -> T:
-    """Calls `work(True)` while no other process does so for the same `key`. `work` should look for
-    a stored result first: the process elected before may have stored it.
+    """Waits until this process is elected for `key`, and calls `work(True)`. `work` should look for
+    a stored result first, because an earlier elected process may have stored it.
 
-    An elected process that dies or freezes loses its lease after LEASE_SECONDS, and another is
-    elected, so `work` must tolerate that two processes store the same result. A process that has
-    waited for ELECTION_SECONDS calls `work(False)` without being elected, which must store nothing.
-    Raises RuntimeError in a transaction, where other processes wouldn't see the lease.
+    If an elected process dies or freezes, another process is elected after LEASE_SECONDS. So `work`
+    must tolerate that two processes store the same result. After ELECTION_SECONDS without being
+    elected, this process calls `work(False)`, which must store nothing. Raises RuntimeError in a
+    transaction, because other processes wouldn't see the lease.
     """
     holder = secrets.randbits(62)
     deadline = time.monotonic() + ELECTION_SECONDS
@@ -57,12 +57,12 @@ def _end(key: int, holder: int) -> None:
 
 
 def wait() -> None:
-    """Waits until it is time to try again."""
+    """Sleeps for about LOOK_SECONDS, with jitter."""
     time.sleep(LOOK_SECONDS * random.uniform(0.5, 1.5))
 
 
 def _ask(statement: LiteralString, key: int, holder: int) -> bool:
-    """Runs a statement, and returns whether it has changed the row."""
+    """Runs a statement on the lease's row. Returns whether the statement changed it."""
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         cursor.execute(statement, {"key": key, "holder": holder, "seconds": LEASE_SECONDS})
         return bool(cursor.rowcount == 1)
@@ -79,7 +79,7 @@ def _renewed(key: int, holder: int) -> Iterator[None]:
                 if not _ask(sql.RENEW_LEASE, key, holder):
                     return
         except DatabaseError:
-            # The work uses the database too and fails by itself.
+            # The work queries the database too, so it fails with its own error.
             return
         finally:
             connection.close()

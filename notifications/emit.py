@@ -1,7 +1,7 @@
 """Sends notifications inside the transaction that makes the change.
 
-Postgres delivers a NOTIFY if and only if its transaction commits, and not before the change can be
-read. The replica that makes the change moves its own board at commit, without waiting for the
+Postgres delivers a NOTIFY if and only if its transaction commits, and only once the change is
+visible. The replica that makes the change moves its own board at commit, without waiting for the
 notification.
 """
 
@@ -29,16 +29,16 @@ def local_board() -> Board:
 def emit(*notifications: Notification) -> None:
     """Notifies every replica when the caller's transaction commits, and moves this replica's board.
 
-    Raises TransactionManagementError outside a transaction: there a notification could be sent
-    without its change, or a change without its notification.
+    Raises TransactionManagementError outside a transaction, because then the change and its
+    notification would not be atomic.
     """
     notify_peers(*notifications)
     bump_at_commit(key for n in notifications for key in board_keys(n.channel, n.payload) or ())
 
 
 def notify_peers(*notifications: Notification) -> None:
-    """Notifies every replica like `emit`. This replica's board moves only when its own sidecar
-    receives the notification."""
+    """Notifies every replica like `emit`, but doesn't move this replica's board. Its own sidecar
+    moves the board when it receives the notification."""
     if not connection.in_atomic_block:
         raise transaction.TransactionManagementError(
             "a notification must be sent inside the transaction of its change"
@@ -55,14 +55,14 @@ def notify_peers(*notifications: Notification) -> None:
 
 
 def bump_at_commit(keys: Iterable[str]) -> None:
-    """Moves this replica's board when the caller's transaction commits. Callers use it by itself
-    for changes that a trigger announces."""
+    """Moves this replica's board when the caller's transaction commits. For changes of which a
+    trigger notifies the replicas, callers use only this function."""
     moved = list(keys)
-    # A failure here must not fail the committed change: the sidecar moves the board when it gets
-    # the notification, or the board stops being live.
+    # An error here must not fail the committed change. Even without this move, the sidecar moves
+    # the board when it receives the notification, or else the board expires.
     transaction.on_commit(lambda: local_board().bump(moved), robust=True)
 
 
 def notify_all_file_changes(realm_url: str) -> None:
-    """Tells every replica, this one's sidecar included, that all files of a realm have changed."""
+    """Notifies every replica, including this one, that all files of a realm have changed."""
     notify_peers(all_files_changed(realm_url))

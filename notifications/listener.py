@@ -1,20 +1,20 @@
 """The listener: turns notifications of Postgres into moves of the board, and keeps the board live.
 
-A state machine around a connection of its own. It connects; it listens on all channels; *then* it
-bumps the epoch, because changes before the LISTEN were not announced to it; *then* it sends a ping
-through a channel. When that ping comes back, the listener goes live. From then on it sends a ping
-every half second. Postgres delivers in commit order, so a ping that comes back proves that
-everything committed before it was sent has been received. The board is valid for one staleness
-bound from the moment at which that ping was *sent*.
+The listener is a state machine with its own connection. It connects, and listens on all channels.
+*Then* it bumps the epoch, because it has received no notification of earlier changes. *Then* it
+sends a ping through a channel. When it receives the ping, it goes live, and sends a ping every half
+second from then on. Postgres delivers in commit order, so a received ping proves that the listener
+has received everything that was committed before the ping was sent. The board is valid for one
+staleness bound from the time at which that ping was *sent*.
 
-A ping goes through the database that the web service writes to, as changes do, and comes back as a
-notification. So the board doesn't go live if the connection listens to another server (a primary
-that was replaced, a wrong URL) or goes through a pooler that shares connections.
+The listener sends pings through the web service's database, as changes are sent. So the board
+doesn't go live if the connection listens to another server (a replaced primary, a wrong URL) or
+uses a pooler that shares connections.
 
-If no ping comes back, the board expires and the caches are bypassed: loads still store entries, but
-no entry is used until the board is live again. A watchdog then cuts the connections, so that the
-loop can't wait for them for ever. The receive loop does little, so that no notification waits: it
-moves slots, sends pings, and notes when each realm was last heard of.
+If no ping arrives, the board expires and web workers bypass their caches: loads still store
+entries, but no entry is used until the board is live again. A watchdog then cuts the connections,
+so that the loop can't hang. The loop does little, so that no notification waits: it moves slots,
+sends pings, and records when it last received a notification about each realm.
 """
 
 import logging
@@ -56,17 +56,17 @@ logger = logging.getLogger(__name__)
 
 SECOND = 1_000_000_000
 PING_SECONDS = 0.5
-#: A connection on which no ping has come back for this long is cut.
+#: The watchdog cuts a connection if the listener has received no ping for this long.
 SILENCE_SECONDS = 5.0
 BACKOFF_SECONDS = (0.05, 1.5)
-#: For how long the lags of pings are remembered.
+#: How long the listener keeps the lags of pings.
 LAG_SECONDS = 60
 
 Connection: TypeAlias = "psycopg.Connection[tuple[object, ...]]"
 
 
 class State(StrEnum):
-    """The state of a listener."""
+    """The state of a listener, which the replica's report shows."""
 
     CONNECTING = "connecting"
     LISTENING = "listening"
@@ -89,7 +89,7 @@ class Counts:
 
 
 class Told(Protocol):
-    """What a listener tells: a replica's board, or something else that must hear of each change."""
+    """The target of a listener: a replica's board, or another object that must receive changes."""
 
     @property
     def file(self) -> tuple[int, int] | None: ...
@@ -102,9 +102,9 @@ class Told(Protocol):
 
 @dataclass
 class Listener:
-    """Receives notifications for one replica. `connect` opens a psycopg connection in autocommit
-    mode, and so does `connect_as_writers`, for sending pings. Without `connect_as_writers`, pings
-    go over the listening connection."""
+    """Receives notifications for one replica. `connect` opens the listening connection, and
+    `connect_as_writers` a connection for sending pings. Both are psycopg connections in autocommit
+    mode. Without `connect_as_writers`, the listening connection sends the pings."""
 
     replica: str
     board: Told
@@ -114,9 +114,9 @@ class Listener:
     connect_as_writers: Callable[[], Connection] | None = None
     state: State = State.CONNECTING
     counts: Counts = field(default_factory=Counts)
-    #: The moment (board clock, ns) of the last notification about a realm, by its URL.
+    #: The time (board clock, ns) of the last notification about each realm, by the realm's URL.
     heard: dict[str, int] = field(default_factory=dict)
-    #: Everything committed before this moment (board clock, ns) has been applied.
+    #: The listener has applied everything that was committed before this time (board clock, ns).
     watermark: int = 0
     #: When the current connection began to listen (board clock, ns).
     listening_since: int = 0
@@ -128,10 +128,10 @@ class Listener:
         self._last_answer = now_ns()
         self._pings: dict[int, int] = {}
         self._vouched: tuple[int, int] | None = None
-        #: How long the pings of the last minute were on their way. Unit: ns.
+        #: The times that the pings of the last minute took. Unit: ns.
         self.lags: deque[int] = deque(maxlen=int(LAG_SECONDS / PING_SECONDS))
 
-    # --- the machine ---
+    # --- the state machine ---
 
     def run(self) -> None:
         """Listens until `stop`. Raises ListenerGaveUp if the database can't be reached for
@@ -176,15 +176,15 @@ class Listener:
         self._stop.set()
 
     def wait_for_watermark(self, moment: int, timeout: float) -> bool:
-        """Waits until everything committed before `moment` has been applied. False after `timeout`
-        (seconds), or if the listener stops before."""
+        """Waits until the listener has applied everything that was committed before `moment`.
+        Returns False after `timeout` seconds, or if the listener stops before."""
         with self._progress:
             self._progress.wait_for(
                 lambda: self.watermark > moment or self.state is State.STOPPED, timeout
             )
             return self.watermark > moment
 
-    # --- its steps ---
+    # --- the steps of the state machine ---
 
     def _writer(self, connection: Connection) -> AbstractContextManager[Connection]:
         return self.connect_as_writers() if self.connect_as_writers else nullcontext(connection)
@@ -192,7 +192,7 @@ class Listener:
     def begin(self, connection: Connection, writer: Connection) -> None:
         """Listens on a new connection, makes all earlier stamps stale, and sends a ping with
         `writer`."""
-        # Pings of an earlier connection prove nothing about this one.
+        # Pings of an earlier connection prove nothing about the new connection.
         self._pings.clear()
         self._last_answer = now_ns()
         traces = [REALM_TRACES] if spans.tracing() else []
@@ -209,7 +209,8 @@ class Listener:
         self._vouched = self.board.file
 
     def step(self, connection: Connection, writer: Connection) -> None:
-        """Applies the next notification, if one arrives in time, and sends a ping if one is due."""
+        """Applies the next notification, if any arrives within PING_SECONDS. Sends a ping if a ping
+        is due."""
         for notification in connection.notifies(timeout=PING_SECONDS, stop_after=1):
             self._apply(notification.channel, notification.payload)
         if self._ping_is_due():
@@ -220,7 +221,7 @@ class Listener:
             self._hear_ping(payload)
             return
         if channel == REALM_TRACES:
-            # Sent by the same transaction as what has just been applied, and after it.
+            # The transaction sends this notification last, so its changes are applied by now.
             spans.moment("heard", payload, replica=self.replica)
             return
         self.counts.notifications += 1
@@ -252,8 +253,8 @@ class Listener:
 
     def _hear_ping(self, payload: str) -> None:
         beat = parse_heartbeat(payload)
-        # Only pings that this connection sent count: a ping of another replica with the same name
-        # proves nothing here. The moment is the stored one, not the one in the payload.
+        # Only pings that this listener has sent since it connected count, because another replica
+        # may have the same name. So use the stored sending time and not the payload's.
         sent_at = self._pings.pop(beat.sequence, None) if beat else None
         if sent_at is None:
             return
@@ -263,7 +264,7 @@ class Listener:
         self.lags.append(self._last_answer - sent_at)
         self.board.follow()
         if self.board.file != self._vouched:
-            # The notifications so far have moved the slots of the previous board file.
+            # Earlier notifications have moved slots of the previous board file only.
             self._begin_epoch()
         self.board.go_live(sent_at + int(self.bound_seconds * SECOND))
         self._enter(State.LIVE)
@@ -279,12 +280,13 @@ class Listener:
     # --- the watchdog ---
 
     def _watch(self) -> None:
-        """Cuts a silent connection, and a connection that still waits when the listener stops."""
+        """Runs the watchdog. It cuts a silent connection, and a connection that still waits when
+        the listener stops."""
         while not self._stop.wait(PING_SECONDS):
             if now_ns() - self._last_answer > SILENCE_SECONDS * SECOND:
                 self._cut(
-                    "no ping comes back by it (is it a pooler's, or another server's than "
-                    "DATABASE_URL's?)"
+                    "no ping has arrived (does it use a pooler, or another server than "
+                    "DATABASE_URL?)"
                 )
         # The loop notices a stop within one ping, unless a stalled connection blocks it.
         threading.Event().wait(2 * PING_SECONDS)
@@ -295,8 +297,8 @@ class Listener:
             with suppress(OSError, psycopg.Error, ValueError):
                 handle = connection.pgconn.socket
                 logger.warning("listener of %s cuts its connection: %s", self.replica, why)
-                # shutdown() wakes a thread that waits on the socket; the connection's owner still
-                # closes the descriptor.
+                # shutdown() wakes the thread that waits on the socket. That thread closes the
+                # descriptor.
                 cut = socket.fromfd(handle, socket.AF_UNIX, socket.SOCK_STREAM)
                 with cut:
                     cut.shutdown(socket.SHUT_RDWR)
@@ -304,11 +306,11 @@ class Listener:
             self._last_answer = now_ns()
 
 
-# --- Its connections, which are never Django's --------------------------------------------------
+# --- The listener's connections, which are never Django's ---------------------------------------
 
 
 def listen_connection() -> Connection:
-    """Connects to LISTEN_DATABASE_URL, or if that is empty, to the default database.
+    """Connects to LISTEN_DATABASE_URL. If that setting is empty, connects to the default database.
 
     Raises psycopg.Error when the server can't be reached.
     """

@@ -1,4 +1,4 @@
-"""Each replica's report about itself, for the admin and for choosing replicas.
+"""Each replica's report about itself, which the admin shows and by which workers choose replicas.
 
 Serving doesn't depend on these rows: a missing or old report makes no response stale.
 """
@@ -9,9 +9,9 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
 
-#: Workers read from replicas that have reported within this time.
+#: Workers only read from replicas that have reported within this time.
 REPORT_FRESH = timedelta(seconds=30)
-#: The row of a replica that hasn't reported for this long may be deleted by hand.
+#: Staff may delete the row of a replica that hasn't reported for this long.
 REPORT_MISSING = timedelta(minutes=10)
 
 
@@ -58,13 +58,13 @@ class Replica(models.Model):
 
     @property
     def missing(self) -> bool:
-        """Whether the sidecar has been silent for so long that the row may be deleted by hand."""
+        """Whether the sidecar has been silent for so long that staff may delete the row."""
         return timezone.now() - self.reported_at >= REPORT_MISSING
 
     @classmethod
     def live_addresses(cls) -> list[str]:
         """The addresses of the replicas that have reported lately and whose web service answers."""
-        # Compared on the database's clock, which also sets `reported_at`.
+        # The database's clock sets `reported_at`, so compare with the same clock.
         since = Now() - REPORT_FRESH
         live = cls.objects.filter(reported_at__gt=since, web_answers=True)
         return list(live.values_list("address", flat=True))
@@ -90,7 +90,8 @@ class ReplicaGeneration(models.Model):
 
 
 class Election(models.Model):
-    """The process that does a key's work for the whole fleet. The row is deleted afterwards."""
+    """The lease of the process that was elected for a key's work. The process deletes the row when
+    the work ends."""
 
     key = models.BigIntegerField(primary_key=True)
     holder = models.BigIntegerField(help_text="a number that identifies the elected process")

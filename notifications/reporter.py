@@ -1,15 +1,15 @@
 """The reporter: stores once a second which generations this replica has provably applied.
 
-The proof: it reads the committed generations of the realms that had notifications, or sometimes of
-all, and waits until a ping that was sent *after* that read comes back. Then everything that was
-committed at the read has been applied here.
+It first reads the committed generations: of realms that had notifications, and at times of all
+realms. Then it waits for a ping that the listener sent *after* this read. When the ping arrives,
+this replica has applied everything that was committed before the read.
 
-It also looks for two faults. If a generation has risen without a notification, the reporter counts
-a miss and moves the realm's slot, which makes cached answers of the realm stale. If a generation
-has fallen, the database has lost transactions, because a standby that lagged has replaced the
-primary; the reporter then makes everything stale.
+The reporter also detects two faults. If a generation has risen without a notification, the reporter
+counts a missed change and moves the realm's slot, which makes the realm's cached answers stale. If
+a generation has fallen, the database has lost transactions, because a lagging standby has replaced
+the primary; the reporter then makes all cached answers stale.
 
-Times are the database's, so that all hosts use one clock.
+It stores times of the database's clock, so that all hosts use one clock.
 """
 
 import logging
@@ -35,16 +35,17 @@ logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 1.0
 WATERMARK_SECONDS = 5.0
-#: How often the whole registry is read. In between, only the realms that had notifications are.
+#: How often the reporter reads the whole registry. In between, it reads only the realms that had
+#: notifications.
 WHOLE_SECONDS = 30.0
 #: The timeout for the web service's response.
 WEB_SECONDS = 2.0
-#: The row of a replica that has not reported for this long is deleted.
+#: Reporters delete the row of a replica that has not reported for this long.
 FORGOTTEN = timedelta(days=1)
 
 
 class Reporter(threading.Thread):
-    """Runs in a thread next to a listener, on Django's connection, until `stop`."""
+    """A thread beside a listener. It uses Django's connection and runs until `stop` is called."""
 
     def __init__(
         self,
@@ -53,8 +54,8 @@ class Reporter(threading.Thread):
         committed: Callable[[Collection[str] | None], Mapping[str, int]],
         figures: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        """`committed` reads the generations of the given realms (None: of all) from the registry,
-        by URL. `figures` returns what else the row says of the replica."""
+        """`committed` reads the generations of the given realms from the registry, by URL; with
+        None, of all realms. `figures` returns further values for the replica's row."""
         super().__init__(name="listener-reporter", daemon=True)
         self._listener = listener
         self._address = address
@@ -64,10 +65,10 @@ class Reporter(threading.Thread):
         self._stopped = threading.Event()
         #: By realm: the generation that this replica has applied.
         self._seen: dict[str, int] = {}
-        #: The realms whose rows differ from `_seen`; None if any row may.
+        #: The realms whose stored rows differ from `_seen`; None if all rows may differ.
         self._unreported: set[str] | None = None
         self._seen_at = 0
-        #: When the whole registry was last read; None before the first time.
+        #: When the whole registry was last read; None if it was not read yet.
         self._whole_at: int | None = None
         self._pool = urllib3.PoolManager(timeout=WEB_SECONDS, retries=False)
 
@@ -81,7 +82,7 @@ class Reporter(threading.Thread):
         self._stopped.set()
 
     def report(self) -> None:
-        """Does one round. A database error is only logged: the listener deals with outages."""
+        """Writes one report. Only logs database errors, because the listener handles outages."""
         try:
             close_old_connections()
             web_answers = self._web_answers()
@@ -100,8 +101,8 @@ class Reporter(threading.Thread):
             logger.warning("the replica's report could not be written: %s", error)
 
     def _to_read(self, now: int) -> list[str] | None:
-        """The realms that had notifications since the last read. None (read all) if the whole
-        registry was last read long ago, or before the current connection."""
+        """The realms that had notifications since the last read. None, which means all realms, if
+        the last read of all was long ago or before the listener's current connection."""
         whole_at = self._whole_at
         if whole_at is None or whole_at < self._listener.listening_since:
             return None
@@ -110,7 +111,8 @@ class Reporter(threading.Thread):
         return [url for url, at in list(self._listener.heard.items()) if at >= self._seen_at]
 
     def _note(self, committed: Mapping[str, int], asked: Collection[str]) -> None:
-        """Takes over what was read. Realms of `asked` that were not found are gone."""
+        """Takes over the generations that were read. A realm of `asked` that is not among them no
+        longer exists."""
         moved = {url for url, each in committed.items() if self._seen.get(url) != each}
         gone = {url for url in asked if url in self._seen and url not in committed}
         self._seen.update(committed)
@@ -120,7 +122,8 @@ class Reporter(threading.Thread):
             self._unreported |= moved | gone
 
     def _web_answers(self) -> bool:
-        """Whether the web service responds at its address. The request needs no database."""
+        """Whether the web service responds at the replica's address. The web service answers this
+        request without the database."""
         try:
             self._pool.request("OPTIONS", f"{self._address}/", redirect=False)
         except urllib3.exceptions.HTTPError:
@@ -150,14 +153,15 @@ class Reporter(threading.Thread):
             listener.heard.pop(url, None)
 
     def _told(self) -> dict[str, Any]:
-        """What the row says besides. An error leaves that out: the rest of the row matters more."""
+        """The `figures` column of the row. If an error prevents the figures of web workers, the
+        column omits them, so that the rest of the row is still written."""
         lags = sorted(self._listener.lags)
         figures: Mapping[str, Any] = {}
         try:
             figures = self._figures()
         except Exception:
             if not self._complained:
-                logger.exception("the report goes without the figures of the web workers")
+                logger.exception("the report omits the figures of the web workers")
             self._complained = True
         return {
             "host": socket.gethostname(),
@@ -190,7 +194,8 @@ class Reporter(threading.Thread):
                 },
             )
             if created:
-                # A new row has no generations yet: a peer may have deleted the old one with them.
+                # A new row has no generations. Another replica may have deleted the old row with
+                # its generations.
                 self._unreported = None
             if proven:
                 self._write_generations(replica, now)
@@ -220,7 +225,7 @@ class Reporter(threading.Thread):
 
 
 def _quantile(lags: Sequence[int], share: float) -> float | None:
-    """The lag that this share of all doesn't exceed; None without any. Unit: seconds."""
+    """The quantile of sorted lags for a share, in seconds; None if there are no lags."""
     return lags[ceil(share * len(lags)) - 1] / SECOND if lags else None
 
 

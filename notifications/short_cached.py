@@ -1,4 +1,4 @@
-"""A cache for functions of strings that clients choose."""
+"""A decorator that caches functions whose arguments are strings from clients."""
 
 from collections.abc import Callable
 from functools import lru_cache, update_wrapper
@@ -7,7 +7,7 @@ from typing import Generic, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Results for longer strings are not cached: thousands of those would fill the memory.
+#: The longest argument whose result is cached. Thousands of longer strings would fill the memory.
 MAX_LENGTH = 256
 
 

@@ -10,7 +10,7 @@ V = TypeVar("V")
 
 
 class _Flight(Generic[V]):
-    """One load under way: the stamp that decides who may join it, and its result."""
+    """One running load: its result, and the stamp that decides which callers may join it."""
 
     def __init__(self, stamp: Stamp) -> None:
         self.stamp = stamp
@@ -21,7 +21,8 @@ class _Flight(Generic[V]):
 
 
 class SingleFlight(Generic[V]):
-    """Loads in flight, by key. A caller joins a load if its result would be fresh enough."""
+    """The running loads by key. A caller joins a load if its result is fresh enough for the
+    caller."""
 
     def __init__(self, board: Board, bound_ns: int) -> None:
         self._board = board
@@ -30,15 +31,15 @@ class SingleFlight(Generic[V]):
         self._lock = threading.Lock()
 
     def run(self, key: Hashable, slots: Slots, load: Callable[[Stamp], V]) -> V:
-        """The value of `load`, which is called with the stamp taken before it begins.
+        """The value of a shared or a new load. Takes a stamp, and calls `load` with it.
 
-        An error of the load is raised for every caller that shares it, and is not cached.
+        If the load fails, all callers that share it get its error. The error is not cached.
         """
         with self._lock:
             flight = self._flights.get(key)
             joined = flight is not None and self._may_join(flight, slots)
             if not joined or flight is None:
-                # A stale flight goes on, and callers that joined it get its value.
+                # A stale flight continues, and the callers that have joined it get its value.
                 flight = self._flights[key] = _Flight(self._board.stamp(slots))
         if joined:
             flight.landed.wait()
@@ -58,9 +59,9 @@ class SingleFlight(Generic[V]):
             flight.landed.set()
 
     def _may_join(self, flight: _Flight[V], slots: Slots) -> bool:
-        """Whether a caller may have this flight's value. Two conditions: the board shows no change
-        since the flight began, and the flight cannot lack a change older than the bound. The second
-        holds if the board is live, or if the flight itself is younger than the bound."""
+        """Whether a caller may use this flight's value. There are two conditions. The board must
+        show no change since the flight began. The flight must not lack a change that is older than
+        the bound, so the board must be live or the flight younger than the bound."""
         young = now_ns() - flight.began < self._bound_ns
-        # `live` comes first: it may switch to a new board, where the stamp is stale.
+        # Call `live` first, because it may switch to a new board, on which the stamp is stale.
         return (young or self._board.live()) and self._board.unchanged(slots, flight.stamp)

@@ -1,8 +1,8 @@
-"""A cache whose entries are never deleted when data changes: instead, their stamps become stale.
+"""A cache whose entries have stamps. A change of data makes the stamps stale, and deletes nothing.
 
-Every entry carries the board's stamp from before its load began. An entry is used while the board
-is live and nothing that the entry depends on has moved; otherwise it is loaded again. If a change
-happens during a load, the loaded value is stale from the start, so it can't undo the change.
+Every entry has the board's stamp from before its load began. The cache uses an entry while the
+board is live and the entry's slots have not moved; otherwise the caller loads the value again. If a
+change happens during a load, the stored entry is stale from the start, so no later read uses it.
 """
 
 import threading
@@ -15,19 +15,18 @@ from notifications.single_flight import SingleFlight
 
 V = TypeVar("V")
 
-#: The size of an entry without its value, its slots and the texts of its key. Unit: bytes.
+#: The overhead of an entry, without its value, its slots and the texts of its key. Unit: bytes.
 ENTRY_BYTES = 300
-#: The part of the queue that may have left the cache; beside it this many entries may.
+#: The most removed entries in the queue: this share of the cached entries, plus this number.
 _GONE, _LEAST_GONE = 1 / 16, 64
 
 
 class Shared(Protocol):
-    """What values have in common. Each of these objects is counted once, however many values have
-    it."""
+    """An object that several values share. The cache counts its size once."""
 
     @property
     def size(self) -> int:
-        """Unit: bytes."""
+        """The size of the object. Unit: bytes."""
 
 
 class _Entry(Generic[V]):
@@ -35,19 +34,19 @@ class _Entry(Generic[V]):
 
     def __init__(self, key: Hashable, value: V, sealed: bytes, size: int) -> None:
         self.key = key
-        #: None once the entry has left the cache.
+        #: None once the entry was removed from the cache.
         self.value: V | None = value
         #: The slots that the value depends on, and their stamp.
         self.sealed = sealed
-        #: Without what the value shares. Unit: bytes.
+        #: The size of the entry, without the object that its value shares. Unit: bytes.
         self.size = size
-        #: Whether there was a hit since the entry was stored or last spared.
+        #: Whether the entry had a hit since it was stored, or since it last moved in the queue.
         self.used = False
 
 
 class StampedCache(Generic[V]):
-    """Values by key. Evicts from the oldest on. An entry that has had a hit is spared once and
-    moved to the end. Safe for threads."""
+    """A thread-safe cache of values by key. It evicts the oldest entries first. Instead of evicting
+    an entry that has had a hit, it moves the entry to the end of the queue and forgets the hit."""
 
     def __init__(
         self,
@@ -58,41 +57,43 @@ class StampedCache(Generic[V]):
         bound_ns: int,
         shared_by: Callable[[V], Shared | None] = lambda _: None,
     ) -> None:
-        """`size_of` returns a value's size in bytes; the sizes of its key and slots are added, and
-        that of what `shared_by` says it shares with other values. `bound_ns` is the staleness
-        bound: the maximum age of a load that a late caller joins."""
+        """`size_of` returns a value's size in bytes, without its key and its slots. `shared_by`
+        returns the object that a value shares with others; `size_of` excludes it. `bound_ns` is the
+        staleness bound: the largest age of a load that a caller may join while the board isn't
+        live."""
         self._board = board
         self._max_bytes = max_bytes
         self._size_of, self._shared_by = size_of, shared_by
-        #: By the identity of a shared object, how many entries have it.
+        #: The number of entries that share an object, by the object's `id()`.
         self._sharing: dict[int, int] = {}
         self._entries: dict[Hashable, _Entry[V]] = {}
-        #: The entries, the next to be evicted first, and among them some that have left the cache.
+        #: The entries in the order of eviction. Some of them were already removed from the cache.
         #: An ordered dictionary would take twice the memory.
         self._queue: deque[_Entry[V]] = deque()
         self._bytes = 0
-        #: Values that were stale when they were stored: a change came during their load.
+        #: How many values were stale when they were stored, because of a change during their load.
         self.stale_discards = 0
         self._lock = threading.Lock()
         self._flights: SingleFlight[V] = SingleFlight(board, bound_ns)
 
     def get(self, key: Hashable) -> V | None:
-        """The value, if it is certainly fresh, else None. A hit takes no lock."""
+        """The value if it is certainly fresh, else None. A hit takes no lock."""
         entry = self._entries.get(key)
         if entry is None or not self._board.vouches(entry.sealed):
             return None
-        # A hit that moved the entry to the end of a queue would have to lock it.
+        # Moving the entry to the end of the queue here would need a lock.
         entry.used = True
         return entry.value
 
     def peek(self, key: Hashable) -> V | None:
-        """The last value, stale or not, so that a load can check if its bytes are unchanged."""
+        """The last value, even if it is stale. A load uses it to check whether the bytes have
+        changed."""
         entry = self._entries.get(key)
         return entry.value if entry else None
 
     def put(self, key: Hashable, value: V, slots: Slots, stamp: Stamp) -> None:
-        """Stores a value with the stamp taken before its load. An entry larger than a quarter of
-        the cache is not stored."""
+        """Stores a value with the stamp that was taken before its load. Doesn't store an entry that
+        is larger than a quarter of the cache."""
         stale = not self._board.unchanged(slots, stamp)
         sealed = slots.sealed(stamp)
         size = self._size(key, value, sealed)
@@ -101,7 +102,7 @@ class StampedCache(Generic[V]):
             self._remove(key)
             if size * 4 > self._max_bytes:
                 return
-            # Room is made first: otherwise a new entry, which had no hit yet, would be evicted.
+            # Evict before adding the entry: the new entry, without a hit, could be evicted itself.
             self._make_room(size + self._new_share(value))
             self._bytes += size + self._new_share(value)
             entry = self._entries[key] = _Entry(key, value, sealed, size)
@@ -109,7 +110,7 @@ class StampedCache(Generic[V]):
             self._share(value, 1)
 
     def weigh(self, key: Hashable) -> None:
-        """Takes account of a value that has grown."""
+        """Updates the size of an entry whose value has grown."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is None or entry.value is None:
@@ -123,7 +124,7 @@ class StampedCache(Generic[V]):
             self._make_room(0)
 
     def drop(self, key: Hashable) -> None:
-        """Removes a value: the next `get` is a miss."""
+        """Removes a value, so that the next `get` is a miss."""
         with self._lock:
             self._remove(key)
 
@@ -141,7 +142,7 @@ class StampedCache(Generic[V]):
         return self._size_of(value) + ENTRY_BYTES + _size(key) + len(sealed)
 
     def _new_share(self, value: V) -> int:
-        """The size of what a value shares, if no entry has it."""
+        """The size of the object that a value shares; 0 if another entry shares it already."""
         shared = self._shared_by(value)
         return 0 if shared is None or id(shared) in self._sharing else shared.size
 
@@ -170,9 +171,9 @@ class StampedCache(Generic[V]):
         load: Callable[[], V],
         narrowed: Callable[[V], Slots | None] = lambda _: None,
     ) -> V:
-        """Loads and stores the value. Concurrent callers share one load. `slots` are those of all
-        that the value may depend on; `narrowed` returns those of what it does depend on, or None
-        for all of them."""
+        """Loads and stores the value. Concurrent callers share one load. `slots` are all slots that
+        the value may depend on. `narrowed` returns the slots that the loaded value does depend on,
+        or None for all."""
 
         def load_and_keep(stamp: Stamp) -> V:
             value = load()
@@ -190,7 +191,7 @@ class StampedCache(Generic[V]):
 
     @property
     def size(self) -> int:
-        """The total size of all entries, stale ones included. Unit: bytes."""
+        """The total size of all entries, including stale entries. Unit: bytes."""
         return self._bytes
 
 

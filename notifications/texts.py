@@ -1,4 +1,4 @@
-"""The rules for texts from outside: what can be stored, what is a number, what is a file's path."""
+"""The rules for texts from clients: which texts are storable, are numbers, or are file paths."""
 
 import re
 import unicodedata
@@ -28,28 +28,28 @@ def has_control_character(text: str) -> bool:
 
 
 def check_encodable(text: str) -> str:
-    """The text, if UTF-8 can encode it. Raises ValueError."""
+    """Returns the text. Raises ValueError if UTF-8 can't encode it."""
     if _HALF.search(text):
         raise ValueError("half of a surrogate pair is not a character")
     return text
 
 
 def check_storable(text: str) -> str:
-    """The text, if Postgres can store it. Raises ValueError with the reason."""
+    """Returns the text. Raises ValueError with the reason if Postgres can't store it."""
     if "\x00" in text:
-        raise ValueError("NUL characters are not possible here")
+        raise ValueError("a NUL character can't be stored")
     return check_encodable(text)
 
 
 def whole_number(text: str, digits: int = 18) -> int | None:
-    """The number that a text of at most this many ASCII digits is; None for any other text. 18
-    digits fit into 64 bits."""
+    """Parses a text of at most `digits` ASCII digits; returns None for any other text. Numbers of
+    18 digits fit into 64 bits."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= digits else None
 
 
 def composed(text: str) -> str:
-    """A text with its characters composed (Unicode's NFC), as all paths are stored: `é` as one
-    character and `e` with a combining accent look the same, so they name the same file."""
+    """The text in composed form (Unicode's NFC), in which all paths are stored. An `é` as one
+    character and an `e` with a combining accent look the same, so they name the same file."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 

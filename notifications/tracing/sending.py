@@ -1,4 +1,4 @@
-"""What makes and sends spans: OpenTelemetry's objects, made when they are first needed."""
+"""Creates OpenTelemetry's objects, which make and send spans, when the first span needs them."""
 
 import atexit
 import os
@@ -8,20 +8,20 @@ from typing import Any
 
 from django.conf import settings
 
-#: How often spans are sent, and how long sending may take. A process that ends waits for it.
+#: How often spans are sent, and how long sending may take. An ending process waits for the sending.
 SEND_SECONDS = 1.0
 GIVE_UP_SECONDS = 2
 
 
 def flush() -> None:
-    """Sends the spans of this process that have not been sent, before it ends."""
+    """Sends the remaining spans of this process. Called before the process ends."""
     if provider.cache_info().currsize:
         provider().force_flush()
 
 
 @cache
 def propagator() -> Any:
-    """Turns spans into text and back, as W3C Trace Context says."""
+    """The object that converts spans to text and back, by W3C Trace Context."""
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     return TraceContextTextMapPropagator()
@@ -29,8 +29,8 @@ def propagator() -> Any:
 
 @cache
 def provider() -> Any:
-    """What makes and sends spans. Begun with the first span and not before, so that a process that
-    forks others, and makes none itself, hands them no thread."""
+    """The object that makes and sends spans, in a thread. The first span creates it. So a process
+    that makes no spans has no thread, and can fork safely."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -44,7 +44,8 @@ def provider() -> Any:
             "process.pid": os.getpid(),
         }
     )
-    # The SDK would wait half a minute for a collector that is away, at the end of every command.
+    # With `shutdown_on_exit`, every command would wait for half a minute at its end if the
+    # collector is down.
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     exporter = OTLPSpanExporter(settings.REALM_TRACES_ENDPOINT, timeout=GIVE_UP_SECONDS)
     sending = BatchSpanProcessor(exporter, schedule_delay_millis=SEND_SECONDS * 1000)

@@ -1,12 +1,12 @@
-"""Traces from a publish to its landed pages, if REALM_TRACES_ENDPOINT names a collector.
+"""Traces each publish until its pages are live, if REALM_TRACES_ENDPOINT names a collector.
 
-Without it every function here returns at once, and OpenTelemetry is not even imported. A trace
-begins at a publish, a rollback or a removal; `span` adds to the trace that the caller is in, and
-does nothing outside of one, so other writes and all reads are never traced. The id of a trace goes
-from process to process as text (W3C's traceparent): in the job row, and in a notification.
+Without that setting, all functions of this module return at once and don't import OpenTelemetry. A
+trace begins at a publish, a rollback or a removal. `span` adds to the caller's current trace, and
+does nothing without one, so other writes and reads are not traced. Processes pass the trace's ID as
+text (W3C's traceparent) in the job's row and in a notification.
 
-A collector that is away costs spans, and nothing else: a thread sends them (`sending.py`), and they
-are dropped if that fails.
+If the collector is down, only spans are lost: a thread sends them (`sending.py`), and drops them if
+that fails.
 """
 
 from collections.abc import Iterator
@@ -28,31 +28,31 @@ def tracing() -> bool:
 
 
 def prepare() -> None:
-    """Imports and begins what the first span would, if traces are sent. For processes in which a
-    first span must not take long."""
+    """Imports and creates OpenTelemetry's objects if tracing is on. Called by processes whose first
+    span must not take long."""
     if tracing():
         _tracer()
 
 
 def trace(name: str, **attributes: Attributes) -> AbstractContextManager[None]:
-    """A span that begins a trace, or is part of the current one."""
+    """A span in the current trace. Without a current trace, it begins a new trace."""
     return _span(name, None, attributes) if tracing() else nullcontext()
 
 
 def span(name: str, **attributes: Attributes) -> AbstractContextManager[None]:
-    """A span of the current trace; nothing if there is none."""
+    """A span in the current trace. Does nothing without a current trace."""
     return _span(name, None, attributes) if current() else nullcontext()
 
 
 def resumed(name: str, parent: str, **attributes: Attributes) -> AbstractContextManager[None]:
-    """A span of the trace that `parent` names; nothing if it names none."""
+    """A span in the trace that `parent` names. Does nothing if `parent` is empty."""
     return _span(name, parent, attributes) if tracing() and parent else nullcontext()
 
 
 def past(
     name: str, parent: str, began: datetime, ended: datetime | None = None, **attributes: Attributes
 ) -> None:
-    """Adds a span that is over to the trace that `parent` names; without `ended`, a moment."""
+    """Adds a past span to the trace that `parent` names. Without `ended`, its duration is 0."""
     if not tracing() or not parent:
         return
     made = _tracer().start_span(
@@ -62,7 +62,7 @@ def past(
 
 
 def moment(name: str, parent: str, **attributes: Attributes) -> None:
-    """Adds what happens now to the trace that `parent` names."""
+    """Adds a span of duration 0 at the current time to the trace that `parent` names."""
     past(name, parent, datetime.now(UTC), None, **attributes)
 
 

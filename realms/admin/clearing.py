@@ -1,4 +1,5 @@
-"""The pages that clear caches: what it will touch, then each replica's answer as it arrives."""
+"""The pages that clear caches. The first shows what a clear affects, the second the replicas'
+answers."""
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -15,9 +16,9 @@ from realms.models import Realm
 
 @page(MAY_CLEAR, "GET", "POST")
 def clear(request: HttpRequest) -> HttpResponse:
-    """Asks before it clears a realm, a module's definitions or everything, and does it (POST).
+    """Asks for confirmation (GET), and clears a realm, definitions or everything (POST).
 
-    The permission suffices: nothing is lost by a clear, so the user needn't own the realm.
+    A clear loses no data, so a user with the permission needn't own the realm.
     """
     given = request.GET if request.method == "GET" else request.POST
     target = Target(
@@ -29,7 +30,7 @@ def clear(request: HttpRequest) -> HttpResponse:
         realms = None if chosen else Realm.objects.order_by("url")[:500]
         return render(request, "clear", "Clear caches", target=target, impact=impact, realms=realms)
     if not chosen:
-        raise Malformed(what="neither a realm nor a module is named, and not all of them")
+        raise Malformed(what="name a realm or a module, or choose everything")
     since = clearing.clear(target, Caller(OPERATOR, operator=True), request.user.get_username())
     realm = Realm.objects.filter(url=target.realm_url).first() if target.realm_url else None
     report(request, f"Cleared {target}.", realm)
@@ -39,10 +40,10 @@ def clear(request: HttpRequest) -> HttpResponse:
 
 @page(MAY_CLEAR, "GET")
 def cleared(request: HttpRequest) -> HttpResponse:
-    """Each replica's answer to a clear."""
+    """The page that shows each replica's answer to a clear."""
     since = parse_datetime(request.GET.get("since", "").replace(" ", "+"))
     if since is None or since.tzinfo is None:
-        raise Malformed(what="since is not the moment of a clear")
+        raise Malformed(what="since is not the time of a clear")
     answers = clearing.answers(since)
     return render(
         request,

@@ -1,4 +1,4 @@
-"""The start page *Coherence*: whether any replica is behind or any page old, why, what to do."""
+"""The start page *Coherence*: which replicas are behind, which pages are old, and what to do."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ from realms.models import FileVersion, Publication, Realm
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """What the start page shows, besides its frame."""
+    """The context of the start page, besides its frame."""
     if request.user.has_perm(MAY_VIEW):
         context |= {"title": "Coherence", **permissions(request), **_shown(request)}
     return context
@@ -41,7 +41,8 @@ def _shown(request: HttpRequest) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a change's way to a replica: what happened when; `at` is None if it hasn't."""
+    """One step of a change on its way to a replica. `at` is None if the step hasn't happened or its
+    time is unknown."""
 
     what: str
     at: datetime | None
@@ -50,7 +51,7 @@ class Step:
 
 @page(MAY_VIEW, "GET")
 def why(request: HttpRequest, realm_id: UUID, replica: str) -> HttpResponse:
-    """How far a realm's last change has come on its way to a replica."""
+    """The page that shows how far a realm's last change has come on its way to a replica."""
     realm, reporting = realm_of(realm_id), get_object_or_404(Replica, pk=replica)
     row = ReplicaGeneration.objects.filter(replica=reporting, realm_url=realm.url).first()
     applied = row.generation if row else 0
@@ -78,19 +79,22 @@ def _steps(realm: Realm, replica: Replica, row: ReplicaGeneration | None) -> lis
         Step(
             f"{replica.name} has received every notification up to its watermark",
             watermark,
-            "so it has this one" if heard else "so this one may still be on its way",
+            "so it has received this change"
+            if heard
+            else "so this change may not have arrived yet",
         ),
         Step(f"{replica.name} last reported", replica.reported_at, f"as {replica.state}"),
         Step(
             f"{replica.name} reported generation {row.generation if row else 'none'} of the realm",
             row.applied_at if row else None,
-            "it is current" if current else f"{realm.generation} is missing in its reports",
+            "it is current" if current else f"it has not reported {realm.generation}",
         ),
     ]
 
 
 def _last_change(realm: Realm) -> tuple[datetime | None, str]:
-    """When a realm last changed, and who or what changed it. A deletion of files leaves no time."""
+    """When a realm last changed, and who or what changed it. After a deletion of files, the time is
+    None, because no row has it."""
     publication = Publication.objects.filter(realm=realm, generation=realm.generation).first()
     if publication is not None:
         return publication.at, f"published by {publication.by} from {publication.source.url}"
@@ -100,4 +104,4 @@ def _last_change(realm: Realm) -> tuple[datetime | None, str]:
         count = written.count()
         more = f" and {count - 1} more files" if count > 1 else ""
         return version.modified_at, f"by a write of {version.path}{more}"
-    return None, "by a deletion of files, or a realm created or removed within it"
+    return None, "by a deletion of files, or a new or removed nested realm"

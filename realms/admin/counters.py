@@ -1,4 +1,4 @@
-"""The page *Cache generations*: every generation, when it was raised last, and what raised it."""
+"""The page *Cache generations*: all generation counters, when each was raised last, and by what."""
 
 from django.http import HttpRequest, HttpResponse
 
@@ -8,8 +8,8 @@ from realms.coherence.counters import counters as found_counters
 
 @page("definitions.view_cachegeneration", "GET")
 def counters(request: HttpRequest) -> HttpResponse:
-    """All generations, or those whose URL or cause contains `q`. Realms and causes are for who may
-    view realms."""
+    """The page with all counters, or with the counters whose URL or cause contains `q`. Only users
+    who may view realms see the counters of realms and the causes."""
     text = request.GET.get("q", "").replace("\0", "").strip()
     may_view = request.user.has_perm(MAY_VIEW)
     found = found_counters(text, request.GET.get("p"), realms=may_view)

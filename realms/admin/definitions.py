@@ -1,5 +1,5 @@
-"""Definitions in the admin: what modules export, and why a build failed. They can be cleared, and
-rebuilt by a worker; otherwise they are read-only."""
+"""Definitions in the admin: what modules export, and why a build failed. Definitions are read-only,
+but the admin can clear them and let a worker rebuild them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,9 +23,11 @@ from reindex.jobs.presence import HEARD_LATELY
 from reindex.jobs.wanted import want_definitions
 from reindex.models import WantedDefinitions, Worker
 
-#: How many modules are rebuilt at once: their URLs are in the address of the page of answers.
+#: How many modules one action may rebuild. The limit keeps the URL of the page `rebuilt`, which
+#: lists the modules, short enough.
 MOST_REBUILT = 50
-#: What the page of answers leaves out: it is read every few seconds. Errors are short.
+#: The large columns. The page `rebuilt` omits them, because it refreshes every few seconds. Errors
+#: are short enough to show.
 _LARGE = ("definitions", "dependencies", "realm_urls")
 
 
@@ -40,21 +42,25 @@ class DefinitionAdmin(ClearableAdmin):
     ordering = ("module_url", "scope", "reader")
     actions = ("rebuild", "clear")
 
-    @admin.action(description="Clear on every replica: built when asked for", permissions=["clear"])
+    @admin.action(
+        description="Clear on every replica: the next request builds them",
+        permissions=["clear"],
+    )
     def clear(self, request: HttpRequest, queryset: QuerySet[Definition]) -> None:
-        """Drops modules and what was built from them; the next request builds them anew."""
+        """Drops the definitions of modules and of the modules that import them. The next request
+        builds them anew."""
         self.cleared(request, self._drop(request, queryset, "Cleared.", "clear"))
 
     @admin.action(description="Rebuild: clear, and have a worker build", permissions=["clear"])
     def rebuild(self, request: HttpRequest, queryset: QuerySet[Definition]) -> HttpResponse | None:
-        """Drops modules and what was built from them, queues the builds of the modules, and leads
-        to the page of their answers."""
+        """Drops the definitions of modules and of the modules that import them. Enqueues builds of
+        the modules, and redirects to the page `rebuilt`."""
         rows = list(queryset)
         public = sorted({row.module_url for row in rows if row.scope == Definition.Scope.PUBLIC})
         if not public or len(public) > MOST_REBUILT:
             why = (
-                "definitions of one reader are built with this reader's rights, when asked for: "
-                "clear them"
+                "only a request of a reader can build definitions with this reader's rights, so "
+                "clear them instead"
                 if not public
                 else f"choose at most {MOST_REBUILT} modules"
             )
@@ -76,16 +82,16 @@ class DefinitionAdmin(ClearableAdmin):
 
     @admin.display(boolean=True)
     def failed(self, definition: Definition) -> bool:
-        """Whether the row holds an error: only errors expire."""
+        """Whether the row holds an error. Only errors have an expiry time."""
         return definition.expires_at is not None
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        # What most people look for comes first; the whole documents are below.
+        # The summaries come first; the whole documents are below them.
         return ["outcome", "exports", "made_from", *super().get_fields(request, obj)]
 
     @admin.display(description="outcome")
     def outcome(self, definition: Definition) -> str:
-        """How the build ended and how long it took; for an error, its causes too."""
+        """How the build ended and how long it took, with the causes of an error."""
         causes = (definition.error or {}).get("causes", ())
         lines = [outcome(definition), *(f"caused by: {each}" for each in causes)]
         return format_html_join("", "<div>{}</div>", _beginning((line,) for line in lines))
@@ -100,7 +106,7 @@ class DefinitionAdmin(ClearableAdmin):
 
     @admin.display(description="made from")
     def made_from(self, definition: Definition) -> str:
-        """The modules that it imports, directly or not."""
+        """The modules that the module imports, directly or indirectly."""
         if not definition.dependencies:
             return "no other module"
         urls = _beginning((url,) for url in definition.dependencies)
@@ -109,7 +115,7 @@ class DefinitionAdmin(ClearableAdmin):
 
 
 def _beginning(rows: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    """The rows up to PREVIEW_LENGTH characters in total. The whole documents are below."""
+    """The first rows, up to PREVIEW_LENGTH characters in total."""
     left = PREVIEW_LENGTH
     for row in rows:
         kept = []
@@ -132,7 +138,7 @@ def _fields(exported: Mapping[str, Any]) -> str:
 
 
 def outcome(definition: Definition) -> str:
-    """How a build ended, in words. Reads nothing that can be large."""
+    """How a build ended, in words. Doesn't read the columns in `_LARGE`."""
     took = f"built in {definition.build_ms:,} ms at {definition.built_at:%Y-%m-%d %H:%M:%S} UTC"
     if definition.error is None:
         return took
@@ -143,7 +149,7 @@ def outcome(definition: Definition) -> str:
 
 @dataclass(frozen=True)
 class Rebuild:
-    """What has become of a module that was to be rebuilt. `over` says that nothing more comes."""
+    """The state of a module's rebuild. `over` says that the state is final."""
 
     module_url: str
     says: str
@@ -153,7 +159,7 @@ class Rebuild:
 
 @page(MAY_CLEAR, "GET")
 def rebuilt(request: HttpRequest) -> HttpResponse:
-    """What has become of the modules that were to be rebuilt."""
+    """The page that shows the states of the rebuilds that `DefinitionAdmin.rebuild` enqueued."""
     if not request.user.has_perm("definitions.view_definition"):
         raise PermissionDenied
     modules = [url.replace("\0", "") for url in request.GET.getlist("module")[:MOST_REBUILT]]
@@ -163,9 +169,9 @@ def rebuilt(request: HttpRequest) -> HttpResponse:
 
 
 def _rebuilds(modules: list[str]) -> Iterable[Rebuild]:
-    # Read first: a worker stores a row before it removes the wish.
+    # A worker stores a definition before it deletes the request for it, so read the requests first.
     wanted = WantedDefinitions.objects.in_bulk(modules)
-    # The clear has deleted all rows, and refuses builds that began before it: a row is a new one.
+    # The clear has deleted all rows and refuses builds that began before it, so each row is new.
     public = Definition.objects.filter(scope=Definition.Scope.PUBLIC, module_url__in=modules)
     rows = {row.module_url: row for row in public.defer(*_LARGE)}
     now = timezone.now()
@@ -175,7 +181,7 @@ def _rebuilds(modules: list[str]) -> Iterable[Rebuild]:
         if url in rows:
             yield Rebuild(url, outcome(rows[url]), True, rows[url])
         elif waiting is None:
-            says = "not built: no worker could; the first request for it builds it"
+            says = "no worker could build it; the next request for it builds it"
             yield Rebuild(url, says, True)
         elif waiting.lease_until is not None and waiting.lease_until > now:
             yield Rebuild(url, f"{waiting.worker} builds it", False)

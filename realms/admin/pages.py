@@ -1,4 +1,4 @@
-"""What the admin's own pages share: permissions, methods, errors, and the frame around them."""
+"""Helpers of the admin's own pages: permissions, methods, errors, and the frame around a page."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -16,15 +16,15 @@ from realms.access.auth import OPERATOR, Caller
 from realms.errors import NotFound, RealmError
 from realms.models import Realm
 
-#: Django's names of the permissions for these pages.
+#: Django's names of the permissions that the pages check.
 MAY_VIEW, MAY_CLEAR, MAY_PUBLISH = "realms.view_realm", "realms.clear_realm", "realms.publish_realm"
 
 View = Callable[..., HttpResponse]
 
 
 def page(permission: str, *methods: str) -> Callable[[View], View]:
-    """A page for users with a permission. An error of a realm function becomes a message on the
-    page that the user came from, or on the start page."""
+    """Decorates the view of a page for users with a permission. If the view raises a RealmError,
+    redirects to the realm's page or the start page, which shows the error as a message."""
 
     def decorate(view: View) -> View:
         @wraps(view)
@@ -45,13 +45,13 @@ def page(permission: str, *methods: str) -> Callable[[View], View]:
 
 
 def route(pattern: str, view: View, name: str) -> URLPattern:
-    """The URL of a page, for signed-in staff, never cached and never framed."""
+    """The URL pattern of a page that only signed-in staff get. Browsers don't cache or frame it."""
     guarded = never_cache(xframe_options_deny(admin.site.admin_view(view)))
     return path(pattern, guarded, name=name)
 
 
 def render(request: HttpRequest, template: str, title: str, **context: Any) -> HttpResponse:
-    """A page in the admin's frame; with `?fragment` only the part that refreshes itself."""
+    """A page in the admin's frame. With `?fragment`, only the part that the script refreshes."""
     if "fragment" in request.GET:
         name, context = f"admin/realms/{template}_live.html", {**permissions(request), **context}
         return TemplateResponse(request, name, context)
@@ -64,7 +64,7 @@ def render(request: HttpRequest, template: str, title: str, **context: Any) -> H
 
 
 def permissions(request: HttpRequest) -> dict[str, bool]:
-    """Which buttons a user sees."""
+    """Which buttons a page shows to the user."""
     return {
         "may_clear": request.user.has_perm(MAY_CLEAR),
         "may_publish": request.user.has_perm(MAY_PUBLISH),
@@ -72,7 +72,7 @@ def permissions(request: HttpRequest) -> dict[str, bool]:
 
 
 def realm_of(realm_id: Any) -> Realm:
-    """Raises NotFound."""
+    """The realm with an ID. Raises NotFound."""
     realm = Realm.objects.select_related("source", "owner").filter(pk=realm_id).first()
     if realm is None:
         raise NotFound(url=f"The realm {realm_id}")
@@ -80,25 +80,26 @@ def realm_of(realm_id: Any) -> Realm:
 
 
 def acting_as(request: HttpRequest) -> Caller:
-    """The caller for the realm functions: a superuser is the operator, other staff themselves."""
+    """The caller that the realm functions check. A superuser acts as the operator, and other staff
+    act as themselves."""
     if request.user.is_superuser:
         return Caller(OPERATOR, operator=True)
     return Caller.of(request.user)
 
 
 def report(request: HttpRequest, message: str, realm: Realm | None = None) -> None:
-    """Shows a message, and records it with its user in the admin's history."""
+    """Shows a message, and records it with the user in the admin's history."""
     messages.success(request, message)
     options = admin.site.get_model_admin(Realm)
     options.log_change(request, realm or Realm(pk=_NO_REALM, url="all realms"), message)
 
 
-#: The history names an object by its key. This key stands for all realms.
+#: The history needs an object's key. This key means all realms.
 _NO_REALM = "00000000-0000-0000-0000-000000000000"
 
 
 def back(request: HttpRequest) -> HttpResponse:
-    """The page of the realm that the user came from, or the start page."""
+    """A redirect to the page of the realm in the request's URL, or else to the start page."""
     match = request.resolver_match
     realm_id = match.kwargs.get("realm_id") if match is not None else None
     if realm_id is not None and Realm.objects.filter(pk=realm_id).exists():

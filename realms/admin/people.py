@@ -1,4 +1,4 @@
-"""Users and groups in the admin's skin."""
+"""The admin's pages of users and groups, in the look of Unfold."""
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     AnyUserAdmin: TypeAlias = UserAdmin[Any]
 
     class Skin:
-        """The skin has no types."""
+        """Replaces Unfold's untyped ModelAdmin for the type checker."""
 else:
     from unfold.admin import ModelAdmin as Skin
 

@@ -1,6 +1,7 @@
-"""The pages that publish, roll back, unpublish and delete a realm. Each says first what it changes.
+"""The pages that publish, roll back, unpublish and delete a realm.
 
-They call the same functions as the API, with the same checks.
+Each page first shows what it will change. It calls the same functions as the API, which make the
+same checks.
 """
 
 from uuid import UUID
@@ -30,7 +31,7 @@ from realms.publishing.publish import (
     unpublish_realm,
 )
 
-#: How many paths a page lists.
+#: How many changed paths a page lists.
 PATHS_SHOWN = 20
 PUBLICATIONS_SHOWN = 10
 
@@ -52,7 +53,7 @@ def publish(request: HttpRequest, realm_id: UUID) -> HttpResponse:
     done = publish_realm(source.url, target_url, acting_as(request))
     message = (
         f"Published generation {done.source_generation} of {done.source_url} to {done.url}, "
-        f"which is at generation {done.generation} now. Its pages follow."
+        f"which is at generation {done.generation} now. Workers render its pages next."
     )
     report(request, message, realm)
     return _timeline(done.url)
@@ -60,7 +61,7 @@ def publish(request: HttpRequest, realm_id: UUID) -> HttpResponse:
 
 @page(MAY_PUBLISH, "GET", "POST")
 def roll_back(request: HttpRequest, realm_id: UUID) -> HttpResponse:
-    """Shows an earlier publication again, by default the previous one."""
+    """Rolls a realm back to an earlier publication, by default to the previous publication."""
     realm = realm_of(realm_id)
     if realm.kind != Realm.Kind.PUBLISHED:
         raise NotPublished(url=realm.url)
@@ -79,7 +80,7 @@ def roll_back(request: HttpRequest, realm_id: UUID) -> HttpResponse:
     done = rollback_realm(realm.url, acting_as(request), confirmed)
     message = (
         f"Rolled {done.url} back to what it showed at generation {confirmed}; "
-        f"it is at generation {done.generation} now. Its pages follow."
+        f"it is at generation {done.generation} now. Workers render its pages next."
     )
     report(request, message, realm)
     return _timeline(done.url)
@@ -87,7 +88,7 @@ def roll_back(request: HttpRequest, realm_id: UUID) -> HttpResponse:
 
 @page(MAY_PUBLISH, "GET", "POST")
 def remove(request: HttpRequest, realm_id: UUID) -> HttpResponse:
-    """Unpublishes a published realm, or deletes a source realm with all realms that show it."""
+    """Unpublishes a published realm, or deletes a source realm and all its published realms."""
     realm = realm_of(realm_id)
     published = realm.kind == Realm.Kind.PUBLISHED
     if not published:
@@ -122,7 +123,7 @@ def differences(request: HttpRequest, realm_id: UUID) -> HttpResponse:
 
 
 def generation(text: str) -> int:
-    """Raises Malformed unless the text is a generation."""
+    """The generation that a text states. Raises Malformed for any other text."""
     found = whole_number(text)
     if found is None:
         raise Malformed(what=f"publication is {text[:40]!r}; expected a generation")
@@ -138,14 +139,14 @@ def _not_shown_yet(target: Realm, source: Realm) -> list[str] | None:
 
 
 def _differing(one: Publication, other: Publication) -> list[str] | None:
-    """The paths that differ; None if the two publications are of different source realms."""
+    """The paths that differ between two publications; None if their source realms differ."""
     if one.source_id != other.source_id:
         return None
     return changed_between(other.source, one.source_generation, other.source_generation)
 
 
 def _first(paths: list[str] | None) -> dict[str, object]:
-    """Some of the paths, and how many there are."""
+    """The first PATHS_SHOWN paths, and how many there are in total."""
     known = paths is not None
     return {
         "known": known,

@@ -1,8 +1,8 @@
-"""The registry and the content in the admin.
+"""The admin's pages of realms, files, publications and permissions.
 
-Realms, files and publications are read-only here, because only the realm functions keep the caches
-coherent; the page *Cache generations* calls those. Three things can be edited: whether a realm may
-be published, its quotas, and its permissions.
+Realms, files and publications are read-only, because only the realm functions keep the caches
+coherent; the pages of `realms.admin.publishing` call those functions. Staff can edit three things:
+whether a realm may be published, its quotas, and its permissions.
 """
 
 from typing import Any
@@ -37,7 +37,7 @@ admin.site.index_template = "admin/realms/coherence.html"
 
 
 def _pages() -> list[URLPattern]:
-    """The pages that are about no single realm."""
+    """The admin's own pages, except for those of a single realm."""
     return [
         route("coherence/", coherence.live, "realms_coherence"),
         route("clear/", clearing.clear, "realms_realm_clear"),
@@ -51,7 +51,7 @@ def _pages() -> list[URLPattern]:
     ]
 
 
-# The skin's site has no other way to add pages of one's own.
+# Unfold's admin site has no other way to add pages.
 admin.site.extra_urls = _pages  # type: ignore[attr-defined]
 
 
@@ -66,14 +66,15 @@ class RealmAdmin(ReadOnlyAdmin):
     search_fields = ("url", "owner__username")
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # Skips ReadOnlyAdmin, which returns False.
+        # Skip ReadOnlyAdmin's method, which returns False.
         return AnyModelAdmin.has_change_permission(self, request, obj)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return [name for name in self.get_fields(request, obj) if name not in self.editable]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Saves only the editable fields: the generation may have changed meanwhile."""
+        """Saves only the editable fields, because the generation may have changed since the form
+        was loaded."""
         obj.save(update_fields=self.editable)
         bump_at_commit([realm_key(obj.url)])
 
@@ -103,7 +104,8 @@ class RealmAdmin(ReadOnlyAdmin):
 
 @admin.register(RealmPermission)
 class RealmPermissionAdmin(AnyModelAdmin):
-    """A database trigger announces changes. This replica's own board is bumped at commit."""
+    """The admin of permissions. A database trigger notifies the other replicas of changes. The
+    change that `readers_change` raises bumps this replica's own board at commit."""
 
     list_display = ("whom", "realm", "read", "write", "realm_owner")
     list_display_links = ("whom", "realm")
@@ -114,7 +116,7 @@ class RealmPermissionAdmin(AnyModelAdmin):
     ordering = ("realm__url", "audience", "account__username")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        # A row moved to another realm would be announced for the new realm only.
+        # If a row moved to another realm, the trigger would notify of the new realm only.
         return ("realm",) if obj is not None else ()
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
@@ -203,15 +205,15 @@ class CoherenceReportAdmin(ReadOnlyAdmin):
 
     @admin.display(description="within 1 s")
     def within_1(self, report: CoherenceReport) -> str:
-        """The share of changes that every replica served within a second."""
+        """The share of changes that every replica served within one second."""
         return share_text(report.within_1s, report.changes)
 
     @admin.display(description="within 10 s")
     def within_10(self, report: CoherenceReport) -> str:
-        """As within_1, for ten seconds."""
+        """The share of changes that every replica served within ten seconds."""
         return share_text(report.within_10s, report.changes)
 
     @admin.display(description="within 60 s")
     def within_60(self, report: CoherenceReport) -> str:
-        """As within_1, for a minute."""
+        """The share of changes that every replica served within one minute."""
         return share_text(report.within_60s, report.changes)

@@ -1,4 +1,5 @@
-"""The page *Publish timeline*: how far each publication has come, from its swap to its pages."""
+"""The page *Publish timeline*: for each publication, which replicas have applied it and how far the
+rendering of its pages is."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ PUBLICATIONS_SHOWN = 40
 
 @dataclass(frozen=True)
 class Entry:
-    """One publication: how many reporting replicas have applied it, and the job of its pages."""
+    """One publication, how many reporting replicas have applied it, and the job that renders it."""
 
     publication: Publication
     seen: int
@@ -25,7 +26,8 @@ class Entry:
 
     @property
     def locks(self) -> str:
-        """How long the realm's locks were waited for, and held until the commit began."""
+        """How long the publish held its locks until its commit began, and how long it waited for
+        them before."""
         waited, held = self.publication.lock_waited, self.publication.lock_held
         if waited is None or held is None:
             return "not recorded"
@@ -33,10 +35,10 @@ class Entry:
 
     @property
     def pages(self) -> str:
-        """How far its pages are."""
+        """How far the rendering of the publication's pages is."""
         job = self.job
         if job is None:
-            return "no job of this generation is left"
+            return "there is no job of this generation"
         if job.is_live:
             return f"rendered {job.seen:,} of {job.total:,}" if job.total else job.status
         if job.finished_at is None:
@@ -47,7 +49,7 @@ class Entry:
 
 @page("realms.view_publication", "GET")
 def timeline(request: HttpRequest) -> HttpResponse:
-    """The newest publications, of all realms or of those whose URL contains `q`."""
+    """The page with the newest publications, of all realms or of realms whose URL contains `q`."""
     text = request.GET.get("q", "").replace("\0", "").strip()
     publications = Publication.objects.select_related("realm", "source").order_by("-at")
     if text:

@@ -1,4 +1,4 @@
-"""The page *Work*: the workers, what waits for them, the jobs, and the errors of cards by kind."""
+"""The page *Work*: the workers, the queue, the jobs, and the errors of cards by kind."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,13 +18,13 @@ from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions, Worker
 Status = ReindexJob.Status
 JOBS_SHOWN = 50
 KINDS_SHOWN = 30
-#: The errors of jobs that ended within this time are listed.
+#: The page lists the errors of jobs that ended within this time.
 RECENT = timedelta(days=1)
 
 
 @dataclass
 class Kind:
-    """One kind of error: its text, the author's file and line, and where it occurred."""
+    """One kind of error: its text, the author's file and line, and its realms."""
 
     title: str
     message: str
@@ -36,13 +36,13 @@ class Kind:
 
     @property
     def where(self) -> str:
-        """The realms and their numbers of cards."""
+        """The realms with this error, each with its number of cards."""
         return ", ".join(f"{url} ({count})" for url, count in self.realms.most_common())
 
 
 @page("reindex.view_reindexjob", "GET")
 def work(request: HttpRequest) -> HttpResponse:
-    """Shows what is done, what waits, and what went wrong."""
+    """The page that shows the workers, the queue, the unfinished jobs and recent errors."""
     now = timezone.now()
     unfinished = ReindexJob.objects.unfinished()
     jobs = list(unfinished.defer("pins", "addresses").order_by("status", "pk")[:JOBS_SHOWN])
@@ -65,7 +65,7 @@ def work(request: HttpRequest) -> HttpResponse:
 
 @dataclass
 class WorkerRow:
-    """A Celery worker, whether it has been heard of lately, and what its processes do."""
+    """A Celery worker, whether it has reported lately, and what its processes do."""
 
     worker: Worker
     alive: bool
@@ -73,7 +73,7 @@ class WorkerRow:
 
 
 def _workers(now: datetime) -> list[WorkerRow]:
-    """The workers that were heard of within a day."""
+    """All known workers with their current work."""
     does: dict[str, list[str]] = {}
     for job in ReindexJob.objects.filter(status=Status.QUEUED, lease_until__gt=now):
         does.setdefault(job.worker, []).append(f"plans job {job.pk}")
@@ -90,7 +90,7 @@ def _workers(now: datetime) -> list[WorkerRow]:
 
 
 def _kinds() -> list[Kind]:
-    """The kinds of error of the newest job of each realm, the most frequent first."""
+    """The kinds of error in the newest job of each realm, the most frequent kind first."""
     newest = (
         ReindexJob.objects.filter(finished_at__gt=timezone.now() - RECENT, errors__gt=0)
         .order_by("realm_url", "-pk")
@@ -110,7 +110,7 @@ def _kinds() -> list[Kind]:
 
 @page(MAY_PUBLISH, "POST")
 def retry(request: HttpRequest, job_id: int) -> HttpResponse:
-    """Retries a failed job now, instead of in a minute."""
+    """Retries a failed job now. Without this, the sweeper retries it within a minute."""
     if sweeper.retry(job_id):
         report(request, f"Job {job_id} is queued again.")
     else:
@@ -122,7 +122,7 @@ def retry(request: HttpRequest, job_id: int) -> HttpResponse:
 
 @page(MAY_PUBLISH, "POST")
 def cancel(request: HttpRequest, job_id: int) -> HttpResponse:
-    """Cancels the unfinished jobs of a job's realm, whose pages stay as they are."""
+    """Cancels all unfinished jobs of a job's realm. The realm keeps its current pages."""
     job = ReindexJob.objects.filter(pk=job_id).first()
     if job is None or not queue.cancel(job.realm_url):
         messages.error(request, f"Not done: job {job_id} has ended.")

@@ -1,7 +1,7 @@
-"""Clears caches on every replica, in the same way as a publish does, and follows their answers.
+"""Clears the caches of all replicas, by the notifications of a publish, and tracks their reports.
 
-A clear drops nothing that can't be loaded again: realms stay up, and visitors get the same bytes,
-the first time more slowly.
+A clear drops only data that can be loaded again. Realms stay available with the same bytes, but
+the first read of each file after a clear is slower.
 """
 
 from collections.abc import Iterable
@@ -24,8 +24,8 @@ from realms.models import Realm
 
 @dataclass(frozen=True)
 class Target:
-    """What to clear: one realm, one module's definitions, all definitions, or (with none of these)
-    everything. Raises Malformed if more than one is named."""
+    """What to clear: one realm, one module's definitions, or all definitions. A target without
+    fields clears everything. Raises Malformed if more than one field is set."""
 
     realm_url: str = ""
     module_url: str = ""
@@ -45,8 +45,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Impact:
-    """What a clear touches: files are read anew when they are asked for, and rows of the
-    `definitions` table are deleted and built anew."""
+    """How much a clear affects. Replicas load each file again when it is next requested. The clear
+    deletes rows of the `definitions` table, which are built again on demand."""
 
     realms: int
     files: int
@@ -64,7 +64,7 @@ class Impact:
 
 @dataclass(frozen=True)
 class ReplicaAnswer:
-    """What a replica has reported since a clear. `applied` is None while it may still come."""
+    """A replica's report since a clear. `applied` is None while the report may still arrive."""
 
     replica: str
     applied: bool | None
@@ -72,7 +72,8 @@ class ReplicaAnswer:
 
 
 def impact(target: Target) -> Impact:
-    """What a clear would touch. Raises NotFound for a realm or a module that there isn't."""
+    """How much a clear would affect. Raises NotFound if the realm doesn't exist or the module has
+    no definitions."""
     rows = Definition.objects.all()
     realms = Realm.objects.all()
     if target.module_url:
@@ -92,11 +93,11 @@ def impact(target: Target) -> Impact:
 
 
 def clear(target: Target, caller: Caller, user: str = "") -> datetime:
-    """Clears on every replica. Returns a moment (the database's clock): a replica whose watermark
-    is later has cleared. `user` is noted as who did it, by default the caller.
+    """Clears the caches of all replicas. Returns the database's time: a replica has cleared its
+    caches once its watermark is later. `user` is recorded as the cause, by default the caller.
 
-    Raises NotFound, and Forbidden for anybody but the realm's owner or the operator; only the
-    operator may clear everything, or a module's definitions.
+    Raises NotFound. Raises Forbidden unless the caller is the operator or the realm's owner; only
+    the operator may clear all realms or any definitions.
     """
     by = f"clear by {user or caller.username}"
     with transaction.atomic():
@@ -120,12 +121,12 @@ def clear(target: Target, caller: Caller, user: str = "") -> datetime:
 
 
 def answers(since: datetime) -> list[ReplicaAnswer]:
-    """What each replica has reported since a clear at `since`."""
+    """Each replica's report since a clear at `since`."""
     return [_answer(replica, since) for replica in Replica.objects.all()]
 
 
 def complete(answers: Iterable[ReplicaAnswer]) -> bool:
-    """Whether no further answer is expected."""
+    """Whether no replica's report is outstanding."""
     return all(each.applied is not None for each in answers)
 
 
@@ -133,7 +134,9 @@ def _answer(replica: Replica, since: datetime) -> ReplicaAnswer:
     if replica.watermark_at is not None and replica.watermark_at >= since:
         return ReplicaAnswer(replica.name, True, "cleared")
     if not replica.fresh:
-        silent = "has not reported; its caches are bypassed, and empty when its sidecar is back"
+        silent = (
+            "has not reported; it bypasses its caches, and a restart of its sidecar clears them"
+        )
         return ReplicaAnswer(replica.name, False, silent)
     return ReplicaAnswer(replica.name, None, f"{replica.state}, no answer yet")
 

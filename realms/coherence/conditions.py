@@ -1,7 +1,7 @@
-"""What can be wrong with a replica, a realm's pages or the workers, as sentences for an operator.
+"""The conditions of replicas, of realms on replicas and of pages, as sentences for an operator.
 
-Each condition says what it is, what visitors notice, and what to do. These are pure functions of
-the reports in the database; the admin, the commands and the alerts use the same sentences.
+Each condition says what is wrong, what visitors notice, and what to do. Pure functions compute
+conditions from the reports in the database. The admin and the commands show the same sentences.
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from notifications.reporter import REPORT_SECONDS
 from realms.models import Realm
 from reindex.models import IndexHead, ReindexJob
 
-#: A replica is late if its watermark is older than the staleness bound and this. Reports come once
-#: in REPORT_SECONDS.
+#: A replica is late if its watermark is older than the staleness bound plus this. The slack is
+#: needed because a sidecar reports only every REPORT_SECONDS.
 SLACK = timedelta(seconds=2 * REPORT_SECONDS)
 
 
 class Severity(IntEnum):
-    """How bad a condition is; the worst comes first in every list."""
+    """How bad a condition is. Every list shows the worst condition first."""
 
     FINE = 0
     WARNING = 1
@@ -29,7 +29,7 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True)
 class Condition:
-    """A state in words. `name` is one or two words for a badge."""
+    """A condition in words. `name` is one or two words for a badge."""
 
     severity: Severity
     name: str
@@ -39,7 +39,7 @@ class Condition:
 
     @property
     def fine(self) -> bool:
-        """Whether nobody has to do anything."""
+        """Whether the operator has nothing to do."""
         return self.severity is Severity.FINE
 
     def __str__(self) -> str:
@@ -47,8 +47,8 @@ class Condition:
 
 
 _SLOWER = (
-    "Visitors get correct answers from it, but slower: its caches are bypassed and it reads the "
-    "database for every request."
+    "Visitors get correct answers from this replica, but slower: it bypasses its caches and reads "
+    "the database for every request."
 )
 
 
@@ -61,7 +61,7 @@ def of_replica(replica: Replica, now: datetime, bound: timedelta) -> Condition:
             "silent",
             f"{name} has not reported for {duration(silent)}: its sidecar does not run, or can't "
             "reach the database.",
-            _SLOWER + " If the whole host is down, they get none from it.",
+            _SLOWER + " If the whole host is down, this replica gives no answers.",
             f"Restart listen_file_changes on {name}, and read its log.",
         )
     if not replica.web_answers:
@@ -69,7 +69,7 @@ def of_replica(replica: Replica, now: datetime, bound: timedelta) -> Condition:
             Severity.PROBLEM,
             "no web service",
             f"The web service of {name} does not answer at {replica.address}.",
-            "Visitors get no answers from it; the load balancer should send them to the others.",
+            "Visitors get no answers; the load balancer should send them to other replicas.",
             f"Restart the web service on {name}. If it runs, check REALM_REPLICA_ADDRESS there.",
         )
     if replica.state != State.LIVE:
@@ -82,19 +82,19 @@ def of_replica(replica: Replica, now: datetime, bound: timedelta) -> Condition:
         return Condition(
             Severity.PROBLEM,
             "late",
-            f"{name} has {age}: its own pings through the database don't come back in time.",
+            f"{name} has {age}: its sidecar does not receive its own pings in time.",
             _SLOWER,
-            f"See how busy the database and {name} are; restart listen_file_changes on {name} if "
-            "it stays.",
+            f"Check the load of the database and of {name}. If {name} stays late, restart "
+            f"listen_file_changes on {name}.",
         )
     if replica.missed:
         return Condition(
             Severity.WARNING,
             "missed changes",
             f"{name} found {replica.missed} changes that no notification had announced.",
-            "Visitors may have seen old files for up to the comparison's interval.",
-            "See whether rows were changed without the triggers (session_replication_role, a "
-            f"restored table). The count starts again when listen_file_changes on {name} does.",
+            "Visitors may have seen old files until the sidecar compared the generations.",
+            "Check whether rows were changed without the triggers (session_replication_role, a "
+            f"restored table). A restart of listen_file_changes on {name} resets the count.",
         )
     return Condition(Severity.FINE, "live", f"{name} is live: it has applied every change.")
 
@@ -114,51 +114,54 @@ def _not_live(replica: Replica) -> Condition:
         replica.state,
         f"The sidecar of {name} is {replica.state}: it has no working connection that listens.",
         _SLOWER,
-        f"On {name}, check that LISTEN_DATABASE_URL leads to the primary server of DATABASE_URL, "
-        "and not through a pooler; read the log of listen_file_changes.",
+        f"On {name}, check that LISTEN_DATABASE_URL connects to the primary server of "
+        "DATABASE_URL without a pooler; read the log of listen_file_changes.",
     )
 
 
 def of_cell(replica: str, behind: int, since: timedelta, bound: timedelta) -> Condition:
-    """The condition of one realm on one replica that is `behind` by some generations, of which the
-    first was committed `since` ago."""
+    """The condition of one realm on one replica. The replica has not reported the last `behind`
+    generations; the first of them was committed `since` ago."""
     if behind == 0:
-        return Condition(Severity.FINE, "current", f"{replica} has applied its last change.")
+        return Condition(Severity.FINE, "current", f"{replica} has applied the last change.")
     generations = "1 generation" if behind == 1 else f"{behind} generations"
-    means = f"{replica} has not reported {generations} of it, for {duration(since)}."
+    means = f"{replica} has not reported {generations} of this realm for {duration(since)}."
     if since <= bound + SLACK:
-        return Condition(Severity.FINE, f"{behind} behind", f"{means} The report is on its way.")
+        return Condition(Severity.FINE, f"{behind} behind", f"{means} The report is due soon.")
     return Condition(
         Severity.PROBLEM,
         f"{behind} behind",
         means,
-        "Visitors get the new files all the same: after the staleness bound, what is not known to "
-        "be current is read from the database.",
+        "Visitors still get the new files: after the staleness bound, the replica bypasses every "
+        "cache that may be outdated.",
         f"Clear the realm. If {replica} stays behind, restart listen_file_changes there.",
     )
 
 
-#: A job that no worker takes for longer than this waits for a worker rather than for its turn.
+#: If no worker leases a job for longer than this, workers are missing or overloaded.
 WAITS_FOR_WORKER = timedelta(seconds=30)
 
 
 def of_pages(
     realm: Realm, head: IndexHead | None, job: ReindexJob | None, now: datetime
 ) -> Condition:
-    """The condition of a realm's rendered pages. `job` is its newest job, if it is live or
-    failed."""
+    """The condition of a realm's rendered pages. `job` is the realm's newest job; None unless that
+    job is live or failed."""
     shown = head.generation if head else 0
     if job is not None and job.status == ReindexJob.Status.FAILED:
         return Condition(
             Severity.PROBLEM,
             "failed",
             f"The last rendering of {realm.url} failed: {job.error or 'no reason is recorded'}.",
-            f"Visitors see its pages of generation {shown}." if shown else "It has no pages yet.",
-            "Mend what the error names, then retry the job; it is retried by itself every minute.",
+            f"Visitors see the pages of generation {shown}."
+            if shown
+            else "The realm has no pages yet.",
+            "Fix the cause that the error names, then retry the job. The sweeper also retries it "
+            "every minute.",
         )
     if realm.kind != Realm.Kind.PUBLISHED or shown >= realm.generation:
         return Condition(Severity.FINE, "shown", f"The pages of {realm.url} are shown.")
-    old = f"the pages of generation {shown}" if shown else "a page that asks for patience"
+    old = f"the pages of generation {shown}" if shown else "a page that asks them to wait"
     visitors = f"Visitors see {old}; files and modules are new."
     if job is None:
         return Condition(
@@ -173,9 +176,9 @@ def of_pages(
         return Condition(
             Severity.PROBLEM,
             "waits for a worker",
-            f"The job of {realm.url} has waited for {duration(waits)} without a worker.",
+            f"The job of {realm.url} has waited for {duration(waits)} for a worker.",
             visitors,
-            "Start Celery workers, or more of them; see the page Work.",
+            "Start Celery workers or add more; the page Work lists all waiting jobs.",
         )
     return Condition(
         Severity.FINE, job.status, f"The pages of {realm.url} are being rendered.", visitors
@@ -183,7 +186,7 @@ def of_pages(
 
 
 def duration(span: timedelta) -> str:
-    """A time span as a person would say it: `4 s`, `3 min`, `2 h`, `5 days`."""
+    """A time span, rounded for people: `4 s`, `3 min`, `2 h`, `5 days`."""
     seconds = max(span.total_seconds(), 0)
     for unit, length, most in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
         if seconds < most * length:
@@ -192,7 +195,7 @@ def duration(span: timedelta) -> str:
 
 
 def summary(conditions: list[Condition], replicas: int, at: datetime) -> str:
-    """The first line of every overview: whether anything is wrong, in words."""
+    """The first line of an overview. It says whether anything is wrong."""
     wrong = [each for each in conditions if not each.fine]
     if not replicas:
         return "No replica has reported for a day. Start a web service and listen_file_changes."

@@ -1,5 +1,5 @@
-"""Every generation that there is: of each realm, and of definitions. When each was raised last, and
-what raised it."""
+"""Lists the generation counters of realms and of definitions: when each was raised last, and by
+what."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,14 +14,14 @@ from definitions.models import CacheGeneration, Definition
 from realms.models import Realm
 
 COUNTERS_PER_PAGE = 50
-#: The kind of a realm's own generation. The others are scopes of definitions.
+#: The kind of a realm's own counter. All other counters have a scope of definitions as their kind.
 OF_REALM = "realm"
 
 
 @dataclass(frozen=True)
 class Counter:
-    """One generation. `kind` is `realm`, or `definitions` and their scope. `key` is a URL, or empty
-    for all definitions. `clearable` says whether there is something to clear."""
+    """One generation counter. `kind` is `realm`, or `definitions` and their scope. `key` is a URL,
+    or empty for all definitions. `clearable` says whether the realm or module still exists."""
 
     kind: str
     key: str
@@ -32,7 +32,7 @@ class Counter:
 
     @property
     def query(self) -> str:
-        """The query for which the page *Clear caches* offers to clear what it is about."""
+        """The query string with which the page *Clear caches* selects this realm or module."""
         if not self.key:
             return "definitions=on"
         of_module = self.kind.endswith(CacheGeneration.Scope.MODULE)
@@ -40,8 +40,9 @@ class Counter:
 
 
 def counters(text: str, page_number: str | None, *, realms: bool = True) -> "Page[Counter]":
-    """One page of the generations whose URL or cause contains `text`, those raised last first.
-    Without `realms`, only the counters of definitions, and no cause: it can name a realm's files.
+    """One page of the counters whose URL or cause contains `text`, the last raised first. Without
+    `realms`, only the counters of definitions and no causes, because a cause can name a realm's
+    files.
     """
     found = _definitions(text, causes=realms)
     if realms:
@@ -58,7 +59,7 @@ def counters(text: str, page_number: str | None, *, realms: bool = True) -> "Pag
 
 
 def _clearable(keys: list[str]) -> set[str]:
-    """Those keys that there is something to clear of: a counter outlives what it counts for."""
+    """The keys of realms and modules that still exist. A counter outlives its realm or module."""
     realms = Realm.objects.filter(url__in=keys).values_list("url", flat=True)
     modules = Definition.objects.filter(module_url__in=keys).values_list("module_url", flat=True)
     return {"", *realms, *modules}
@@ -74,7 +75,7 @@ def _definitions(text: str, *, causes: bool) -> "QuerySet[Any, Any]":
     rows = CacheGeneration.objects.filter(
         of_text | Q(bumped_by__icontains=text) if causes else of_text
     )
-    # A build creates counters too, and raises none.
+    # A build creates counters with generation 0, which nothing has raised yet.
     raised_at = Case(When(generation__gt=0, then="bumped_at"))
     by = F("bumped_by") if causes else Value("")
     return _columns(rows, Concat(Value("definitions, "), F("scope")), "key", raised_at, by)

@@ -1,7 +1,7 @@
-"""Everything that an operator would check, each with what to do: `manage.py doctor`.
+"""The checks of `manage.py doctor`, each with what the operator should do about a failure.
 
-It checks the host on which it runs. Run it on each host, because a database, a storage or a replica
-may be reachable from one host and not from another. No check changes anything that lasts.
+They check the host on which the command runs. Run it on each host, because a database, a storage or
+a replica may be reachable from one host and not from another. No check leaves a lasting change.
 """
 
 import secrets
@@ -42,15 +42,16 @@ from reindex.jobs.presence import HEARD_LATELY
 from reindex.models import ReindexJob, Worker
 
 SECONDS = 5
-#: How far this host's clock may differ from the database's. Only the database's clock decides
-#: anything, so a small difference does no harm.
+#: How far this host's clock may differ from the database's. A small difference is harmless, because
+#: the server makes its decisions by the database's clock.
 MOST_CLOCK_SECONDS = 2.0
 LEAST_FREE_BYTES = 1024**3
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check: what was found, and what to do unless it is fine."""
+    """The result of one check. `todo` says what the operator should do; it is empty if the result
+    is fine."""
 
     about: str
     severity: Severity
@@ -59,8 +60,7 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Runs all checks, one after another. If the database is away, only those that don't need
-    it."""
+    """Runs all checks in order. If the database doesn't answer, skips the checks that query it."""
     yield from _settings()
     yield from _guarded("board", _board)
     yield from _guarded("renderer", _deno)
@@ -79,12 +79,12 @@ def examine() -> Iterator[Finding]:
 
 
 def _guarded(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """The findings of a check; an error that it doesn't expect is a finding too."""
+    """The findings of a check. An unexpected error of the check becomes a finding."""
     try:
         yield from check()
     except Exception as error:  # noqa: BLE001  a check that fails must not hide the others
         says = f"could not be checked: {type(error).__name__}: {error}".splitlines()[0]
-        yield _problem(about, says, "Read the message; the cause is most likely what it names.")
+        yield _problem(about, says, "Read the message; it most likely names the cause.")
 
 
 def _fine(about: str, says: str) -> Finding:
@@ -112,14 +112,14 @@ def _settings() -> Iterator[Finding]:
         severity = Severity.PROBLEM if each.level >= checks.ERROR else Severity.WARNING
         yield Finding("settings", severity, str(each.msg), str(each.hint or ""))
     if not found:
-        yield _fine("settings", "nothing in the settings is unsafe")
+        yield _fine("settings", "all settings are safe")
 
 
 def _board() -> Iterator[Finding]:
     try:
         board = Board(settings.REALM_BOARD)
     except BoardError as error:
-        yield _problem("board", str(error), "Give REALM_BOARD a file in a folder that exists.")
+        yield _problem("board", str(error), "Set REALM_BOARD to a file in an existing folder.")
         return
     left = (board.live_until - now_ns()) / 1e9
     if left > 0:
@@ -128,8 +128,8 @@ def _board() -> Iterator[Finding]:
         yield _warning(
             "board",
             f"{board.path} is not live: the web service of this host bypasses its caches",
-            "Start listen_file_changes with the same REALM_BOARD. A host with only a worker needs "
-            "none.",
+            "Start listen_file_changes with the same REALM_BOARD. A host without a web service "
+            "needs no board.",
         )
 
 
@@ -144,7 +144,7 @@ def _disk() -> Iterator[Finding]:
     free = shutil.disk_usage(settings.DATA_DIR).free
     said = f"{free / 1024**3:,.1f} GiB are free at {settings.DATA_DIR}"
     if free < LEAST_FREE_BYTES:
-        yield _problem("disk", said, "Make room, or set REALM_DATA_DIR to another disk.")
+        yield _problem("disk", said, "Free disk space, or set REALM_DATA_DIR to another disk.")
     else:
         yield _fine("disk", said)
 
@@ -160,8 +160,8 @@ def _broker() -> Iterator[Finding]:
         yield _problem(
             "broker",
             f"{where} does not answer: {error}",
-            "Start the broker, or mend CELERY_BROKER_URL. Until then pages are rendered late: the "
-            "sweeper looks for work every few seconds.",
+            "Start the broker, or correct CELERY_BROKER_URL. Until then jobs start late, because "
+            "only the sweeper finds them, every few seconds.",
         )
     else:
         yield _fine("broker", f"{where} answers")
@@ -171,7 +171,7 @@ def _broker() -> Iterator[Finding]:
 
 
 def _database() -> Generator[Finding, None, bool]:
-    """Returns whether the database answers."""
+    """Checks the database's version, role and clock. Returns whether the database answers."""
     kind = "" if settings.DATABASE_URL else ", the embedded one"
     try:
         before = time.time()
@@ -185,7 +185,7 @@ def _database() -> Generator[Finding, None, bool]:
         yield _problem(
             "database",
             f"no answer: {str(error).splitlines()[0]}",
-            "Start Postgres, or mend DATABASE_URL. Until then every request gets 503.",
+            "Start Postgres, or correct DATABASE_URL. Until then every request gets 503.",
         )
         return False
     assert row is not None
@@ -202,7 +202,9 @@ def _database() -> Generator[Finding, None, bool]:
 def _clock(whose: str, off: float) -> Iterator[Finding]:
     said = f"the clock of {whose} differs from this host's by {off:.1f} s"
     if off > MOST_CLOCK_SECONDS:
-        yield _warning("clocks", said, "Run an NTP client on both: tokens and reports have times.")
+        yield _warning(
+            "clocks", said, "Run an NTP client on both, because tokens and reports contain times."
+        )
     else:
         yield _fine("clocks", said)
 
@@ -213,11 +215,12 @@ def _migrations() -> Iterator[Finding]:
         said, _, todo = each.partition(": ")
         yield _problem("migrations", said, todo)
     if not missing:
-        yield _fine("migrations", "all are applied, and the card library is installed")
+        yield _fine("migrations", "all migrations are applied; the card library is installed")
 
 
 def _listening() -> Iterator[Finding]:
-    """Whether a notification that the web service sends comes back by the listener's connection."""
+    """Checks that the listener's connection receives a notification that Django's connection
+    sends."""
     channel = f"realm_doctor_{secrets.token_hex(8)}"
     try:
         with listen_connection() as listening:
@@ -228,16 +231,16 @@ def _listening() -> Iterator[Finding]:
     except psycopg.Error as error:
         heard, why = None, str(error).splitlines()[0]
     else:
-        why = "a notification did not come back"
+        why = "the listener's connection received no notification"
     if heard is None:
         yield _problem(
             "listening",
             f"LISTEN does not work: {why}",
-            "LISTEN_DATABASE_URL must lead to the primary server of DATABASE_URL, and not through "
-            "a pooler.",
+            "LISTEN_DATABASE_URL must connect to the primary server of DATABASE_URL without a "
+            "pooler.",
         )
     else:
-        yield _fine("listening", "notifications come back")
+        yield _fine("listening", "the listener's connection receives notifications")
 
 
 def _storage() -> Iterator[Finding]:
@@ -249,13 +252,13 @@ def _storage() -> Iterator[Finding]:
             same = file.read() == b"doctor"
         storage.delete(saved)
     except Exception as error:  # noqa: BLE001  each kind of storage has its own errors
-        yield _problem("storage", f"no file can be written and read: {error}", todo)
+        yield _problem("storage", f"this host can't write and read a file: {error}", todo)
         return
     newest = Blob.objects.filter(data__isnull=True).order_by("-stored_at").first()
     if not same or (newest is not None and not storage.exists(blob_name(newest.sha256))):
-        yield _problem("storage", "content that another host has written is not here", todo)
+        yield _problem("storage", "this host does not find content that another host wrote", todo)
     else:
-        yield _fine("storage", "content can be written and read")
+        yield _fine("storage", "this host can write and read content")
 
 
 # --- The fleet ---------------------------------------------------------------------------------
@@ -277,29 +280,28 @@ def _replicas() -> Iterator[Finding]:
 
 
 def _reachable(replica: Replica) -> Iterator[Finding]:
-    """Asks a replica from here, as workers and peers do."""
+    """Checks that this host can reach a replica, as workers and other replicas must."""
     todo = (
-        f"Let this host reach {replica.address}. If it is wrong, mend REALM_REPLICA_ADDRESS on "
-        f"{replica.name}."
+        f"Let this host reach {replica.address}. If that address is wrong, correct "
+        f"REALM_REPLICA_ADDRESS on {replica.name}."
     )
     pool = urllib3.PoolManager(timeout=SECONDS, retries=False)
     try:
         answer = pool.request("GET", f"{replica.address}/_readiness", redirect=False)
     except urllib3.exceptions.HTTPError as error:
-        yield _problem(
-            "replicas", f"{replica.name} can't be reached from here: {plainly(error)}", todo
-        )
+        yield _problem("replicas", f"this host can't reach {replica.name}: {plainly(error)}", todo)
         return
     if answer.status == 503:
         missing = "; ".join(answer.json().get("missing", ()))
-        yield _problem("replicas", f"{replica.name} is not ready: {missing}", "See there.")
+        todo = f"Run manage.py doctor on {replica.name}."
+        yield _problem("replicas", f"{replica.name} is not ready: {missing}", todo)
     elif answer.status != 200:
         yield _problem("replicas", f"{replica.address} answered {answer.status}", todo)
     else:
-        yield _fine("replicas", f"{replica.name} can be reached from here and is ready")
+        yield _fine("replicas", f"this host can reach {replica.name}, which is ready")
     date = answer.headers.get("Date")
     if date:
-        # A Date has whole seconds.
+        # The Date header has whole seconds, so the difference may be one second too large.
         off = abs((datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds())
         yield from _clock(replica.name, max(off - 1, 0))
 
@@ -314,7 +316,7 @@ def _workers() -> Iterator[Finding]:
         yield _problem(
             "workers",
             "no worker is running",
-            "Start one: celery -A settings.celery:app worker. Until then pages stay old.",
+            "Start a worker: celery -A settings.celery:app worker. Until then pages stay old.",
         )
 
 
@@ -322,15 +324,15 @@ def _work() -> Iterator[Finding]:
     failed = ReindexJob.objects.filter(status=ReindexJob.Status.FAILED).count()
     if failed:
         are = "job has" if failed == 1 else "jobs have"
-        yield _warning("work", f"{failed} {are} failed", "See manage.py jobs for the reasons.")
+        yield _warning("work", f"{failed} {are} failed", "Run manage.py jobs to see the reasons.")
     waiting = ReindexJob.objects.filter(status=ReindexJob.Status.QUEUED, started_at__isnull=True)
     oldest = waiting.order_by("created_at").first()
     waits = timezone.now() - oldest.created_at if oldest else timedelta()
     if waits > conditions.WAITS_FOR_WORKER:
         yield _problem(
             "work",
-            f"a job has waited for {conditions.duration(waits)} without a worker",
-            "Start Celery workers, or more of them.",
+            f"a job has waited for {conditions.duration(waits)} for a worker",
+            "Start Celery workers, or add more.",
         )
     elif not failed:
         yield _fine("work", "no job waits for a worker, and none has failed")

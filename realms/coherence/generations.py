@@ -1,7 +1,7 @@
 """The data of the coherence page and of `manage.py generations`: realms × replicas, worst first.
 
-It shows what replicas have reported, for people to look at. No answer depends on it. The number of
-queries doesn't depend on the number of realms or replicas.
+People read this data; no answer to a visitor depends on it. The number of queries doesn't depend on
+the number of realms or replicas.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -26,13 +26,13 @@ from reindex.models import IndexHead, ReindexJob
 REALMS_PER_PAGE = 25
 #: No page has a higher number.
 _LAST = 10**9
-#: A replica that has been silent for longer has no column. Other silent ones come last.
+#: A replica that hasn't reported for longer than this has no column.
 REMEMBERED = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A replica's last report, and its condition. Times in seconds."""
+    """A replica's last report and its condition. Unit of the ages: seconds."""
 
     replica: Replica
     condition: Condition
@@ -41,17 +41,17 @@ class Column:
 
     @property
     def fresh(self) -> bool:
-        """Whether it has reported lately."""
+        """Whether the replica has reported within REPORT_FRESH."""
         return self.report_age < REPORT_FRESH.total_seconds()
 
     @property
     def figures(self) -> dict[str, Any]:
-        """What its sidecar has summed up of its web workers; empty for an earlier release."""
+        """The sidecar's sums of its web workers' figures; empty if its release has no figures."""
         return dict(self.replica.figures or {})
 
     @property
     def lag(self) -> str:
-        """How long notifications took to it lately, from sending to receipt."""
+        """How long recent notifications took from the sender to this replica's sidecar."""
         shares = (("p50", "lag_p50_seconds"), ("p99", "lag_p99_seconds"))
         known = [
             f"{self.figures[key] * 1000:.0f} ms ({name})"
@@ -63,7 +63,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """The generation of one realm that one replica has applied; None if it has not reported one."""
+    """One realm on one replica. `applied` is the generation that the replica has reported, None if
+    it has reported none."""
 
     column: Column
     applied: int | None
@@ -72,13 +73,13 @@ class Cell:
 
     @property
     def behind(self) -> int:
-        """How many generations the replica has not reported."""
+        """How many committed generations the replica has not reported as applied."""
         return max(self.committed - (self.applied or 0), 0)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One realm: its index, its job, its published copies, and each replica's generation of it."""
+    """One realm with its index, its job, its published copies, and its cell for each replica."""
 
     realm: Realm
     head: IndexHead | None
@@ -89,7 +90,8 @@ class Row:
 
     @property
     def problems(self) -> list[Condition]:
-        """What is wrong with the realm: its pages, or replicas that report but are behind."""
+        """The conditions of the realm that are not fine: of its pages, and of replicas that report
+        but are behind."""
         behind = [each.condition for each in self.cells if each.column.fresh]
         return [each for each in (self.pages, *behind) if not each.fine]
 
@@ -108,14 +110,14 @@ class Matrix:
 
     @property
     def problems(self) -> list[Condition]:
-        """Everything that is wrong, the worst first."""
+        """All conditions that are not fine, the worst first."""
         found = [each.condition for each in self.columns if not each.condition.fine]
         found += [each for row in self.rows for each in row.problems]
         return sorted(found, key=lambda each: -each.severity)
 
     @property
     def summary(self) -> str:
-        """Whether anything is wrong, in words."""
+        """A sentence that says whether anything is wrong."""
         return conditions.summary(self.problems, len(self.columns), self.at)
 
 
@@ -138,8 +140,8 @@ def matrix(text: str, page_number: str | None, *, only_problems: bool = False) -
 def _worst_first(
     text: str, page_number: str | None, only_problems: bool, now: datetime
 ) -> "tuple[Page[int], list[UUID]]":
-    """One page of the realms by their places, the worst first, and the ids on it. Instead of a page
-    that doesn't exist it is the last, and the first if the number is none: as Django has it."""
+    """One page of the realms, the worst first, and the ids of its realms. A page number that doesn't
+    exist means the last page, and a text that is no number the first, as in Django's pages."""
     try:
         number = int(page_number or 1)
     except ValueError:
@@ -189,7 +191,7 @@ def _rows(realms: list[Realm], columns: list[Column], now: datetime) -> list[Row
     def cell(realm: Realm, column: Column) -> Cell:
         row = applied.get((column.replica.pk, realm.url))
         behind = max(realm.generation - (row.generation if row else 0), 0)
-        # A deletion has no moment of its own: then the last report is the best that is known.
+        # For a deletion, no row has the time of the change. Use the time of the last report.
         reported = row.applied_at if row else realm.created_at
         first = since.get((realm.pk, row.generation if row else 0), reported)
         condition = conditions.of_cell(column.replica.name, behind, now - first, bound())
@@ -213,8 +215,9 @@ def _changed_at(
     columns: Iterable[Column],
     applied: Mapping[tuple[str, str], ReplicaGeneration],
 ) -> dict[tuple[UUID, int], datetime]:
-    """When the first change was made that a replica has not reported, by realm and the generation
-    that it has reported."""
+    """When a realm's generations were followed by the next change. The keys are a realm and a
+    generation that some replica has reported last, the values the time of the first change that
+    this replica has not reported."""
     committed = {realm.pk: realm.generation for realm in realms}
     urls = {realm.pk: realm.url for realm in realms}
     missing: set[tuple[UUID, int]] = set()

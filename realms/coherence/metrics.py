@@ -1,8 +1,8 @@
 """`GET /_metrics`: metrics of the fleet in Prometheus' text format, read from the database.
 
-Every web worker of every replica returns the same metrics, because what processes count comes with
-their replica's row; only the board's metrics are the answering replica's own. Realms are counted
-and never named, because the names of private realms are private.
+Sidecars write the figures of their web workers to the replica's row, so every web worker of every
+replica returns the same metrics. Only the board's metric describes the answering replica. Metrics
+never name a realm, because the names of private realms are private.
 """
 
 from collections.abc import Iterator
@@ -30,8 +30,8 @@ from realms.models import CoherenceReport, Realm
 
 @csrf_exempt
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Answers callers with the metrics token or the operator's token. Host and client address don't
-    matter: a proxy changes both."""
+    """The view of `/_metrics`. Requires the metrics token or the operator's token. Ignores the host
+    and the client's address, because a proxy changes both."""
     if request.method not in ("GET", "HEAD"):
         raise errors.MethodNotAllowed(("GET",), method=request.method)
     token = request.headers.get("Authorization", "")
@@ -63,7 +63,7 @@ class _Fleet(Collector):
     """Collects the metrics of one request."""
 
     def describe(self) -> list[Metric]:
-        """Returns nothing: without this method a registry collects once more to learn the names."""
+        """Returns no names. Without this method, the registry would call `collect` once more."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -83,7 +83,7 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 
 def _board() -> Iterator[Metric]:
     left = max((local_board().live_until - now_ns()) / SECOND, 0)
-    text = "How long the answering replica's caches are still valid; 0: they are bypassed"
+    text = "How long the answering replica's caches stay valid; 0: the replica bypasses them"
     yield _gauge("board_vouched_seconds", text, left)
 
 
@@ -101,13 +101,14 @@ def _report() -> Iterator[Metric]:
     if last is None:
         return
     at = last.started_at.timestamp()
-    yield _gauge("coherence_report_timestamp_seconds", "When verify_coherence last began", at)
-    yield _gauge("coherence_samples", "Answers that it compared", last.samples)
-    yield _gauge("coherence_violations", "Wrong answers that it found", last.violations)
-    yield _gauge("coherence_unreachable", "Replicas that it could not reach", last.unreachable)
-    yield _gauge("coherence_changes", "Changes that it followed to every replica", last.changes)
+    run = "the last run of verify_coherence"
+    yield _gauge("coherence_report_timestamp_seconds", f"Start of {run}", at)
+    yield _gauge("coherence_samples", f"Answers that {run} compared", last.samples)
+    yield _gauge("coherence_violations", f"Wrong answers that {run} found", last.violations)
+    yield _gauge("coherence_unreachable", f"Replicas that {run} didn't reach", last.unreachable)
+    yield _gauge("coherence_changes", f"Changes that {run} followed", last.changes)
     if last.changes:
-        text = "Share of these changes that every replica served within that many seconds"
+        text = f"Share of changes that all replicas served within these seconds, in {run}"
         shares = GaugeMetricFamily("realm_coherence_share", text, labels=["within"])
         for limit, seen in (
             ("1", last.within_1s),

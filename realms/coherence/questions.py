@@ -1,4 +1,4 @@
-"""The questions that a verification asks replicas, and the changes that it follows."""
+"""The requests of a verification to replicas, and the changes that it follows."""
 
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -12,7 +12,8 @@ from reindex.reading.card_paths import FRONT_PAGE, card_of, is_card_file
 
 @dataclass
 class Asking:
-    """A question that is put to one replica until it is settled. Times are monotonic seconds."""
+    """A question that the verification asks one replica repeatedly until it has a result. `due` and
+    `silent_since` are monotonic seconds."""
 
     client: ReplicaClient
     question: Question
@@ -29,8 +30,8 @@ class Asking:
 
 @dataclass
 class Check(Asking):
-    """Compares an answer with the state that the database has when the answer arrives. By then the
-    replica has stored any module that it had to transpile, so reading the state is fast."""
+    """Compares a replica's answer with the database's state after the answer has arrived. By then
+    the replica has transpiled and stored the module, so reading the state is fast."""
 
     suspect: str = ""
     first: State | None = None
@@ -39,14 +40,16 @@ class Check(Asking):
 
 @dataclass
 class WatchedChange:
-    """A realm's new generation. It was committed after `since`, and noticed at `noticed_at`."""
+    """A realm's new generation. It was committed after `since` and the poll at `noticed_at` found
+    it."""
 
     since: float
     noticed_at: float
-    #: None if the realm was deleted; `before` is the generation before the change.
+    #: The new generation; None if the realm was deleted.
     generation: int | None
+    #: The generation before the change.
     before: int
-    #: How many replicas have settled it.
+    #: How many replicas serve the change, or took too long.
     replicas: int = 0
     latency: float = 0.0
     missed: bool = False
@@ -54,14 +57,14 @@ class WatchedChange:
 
 @dataclass
 class Arrival(Asking):
-    """Waits until a replica serves a change."""
+    """Asks a replica until it serves a change."""
 
     change: WatchedChange = field(default_factory=lambda: WatchedChange(0, 0, None, 0))
     late: bool = False
 
 
 def variants_of(realm: Realm, path: str, private: bool) -> list[Question]:
-    """The questions about a file: its source, its module, and for a published card its page."""
+    """The requests for a file: its source, its module, and the page of a published card."""
     questions = [
         Question(realm.url, path, Variant.SOURCE, private),
         Question(realm.url, path, Variant.MODULE, private),
@@ -73,14 +76,14 @@ def variants_of(realm: Realm, path: str, private: bool) -> list[Question]:
 
 
 def with_token(question: Question, state: State) -> Question:
-    """The question, with the operator's token if the realm is private."""
+    """A copy of the question that sends the operator's token if the realm is private."""
     private = state.realm_url is not None and not state.public
     return Question(question.realm_url, question.path, question.variant, private)
 
 
 def changed_path(realm: Realm, generation: int) -> str | None:
-    """A file that a generation added, changed or deleted. Other files may rightly be served under
-    older generations."""
+    """The path of one file that a generation added, changed or deleted. Replicas may serve all
+    other files under older generations."""
     versions = FileVersion.objects.filter(realm=realm)
     changed = versions.filter(from_generation=generation).first()
     changed = changed or versions.filter(until_generation=generation).first()

@@ -1,7 +1,8 @@
-"""Asks one replica directly, as a visitor would: at its own address, with the public URL's Host.
+"""Sends a visitor's requests to one replica: to its own address, with the public URL's Host.
 
-An answer is read completely and reduced to the parts that are compared. No connection, a time-out,
-a server error or an answer of another replica raises `NoAnswer`.
+The client reads each answer completely and keeps only the parts that the verifier compares. It
+raises `NoAnswer` for a failed connection, a time-out, a server error or an answer of another
+replica.
 """
 
 import time
@@ -20,9 +21,9 @@ from reindex.reading.media_types import ANY, HTML, SOURCE
 
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 10.0
-#: How many requests one replica gets at the same time.
+#: How many requests the client sends to one replica at the same time.
 AT_ONCE = 4
-#: Longer than any run. Each run signs its own token.
+#: The lifetime of the token that each run signs. Longer than any run.
 TOKEN_SECONDS = 24 * 3600
 
 _ACCEPT = {Variant.SOURCE: SOURCE, Variant.MODULE: ANY, Variant.HTML: HTML}
@@ -34,7 +35,8 @@ class NoAnswer(Exception):
 
 @dataclass(frozen=True)
 class Question:
-    """A variant of a file of a realm. `private` sends the operator's token."""
+    """A request for a variant of a realm's file. With `private`, the client sends the operator's
+    token."""
 
     realm_url: str
     path: str
@@ -43,12 +45,12 @@ class Question:
 
     @property
     def url(self) -> str:
-        """Absolute and unescaped."""
+        """The absolute, unescaped URL."""
         return self.realm_url + self.path
 
 
 class ReplicaClient:
-    """A replica, and threads that send requests to it. Close it when done."""
+    """A client of one replica, with threads that send requests. The caller closes it."""
 
     def __init__(self, name: str, address: str) -> None:
         self.name = name
@@ -57,21 +59,21 @@ class ReplicaClient:
         self._token = server_token(OPERATOR, TOKEN_SECONDS)
 
     def line(self) -> "Connection":
-        """A new connection, for one question and its repetitions."""
+        """A new connection. The caller uses it for one question and its repetitions."""
         return Connection(self)
 
     def submit(self, line: "Connection", question: Question) -> "Future[Observation]":
-        """Asks in a thread. The future raises NoAnswer."""
+        """Sends the question in a thread. The future raises NoAnswer."""
         return self._threads.submit(line.ask, question, self._token)
 
     def close(self) -> None:
-        """Waits for the requests that are under way and drops the others."""
+        """Waits for the running requests and drops the queued requests."""
         self._threads.shutdown(cancel_futures=True)
 
 
 class Connection:
-    """A connection that is kept between requests, so that one web worker answers them all. Each
-    worker has its own caches: a right answer of one does not excuse another's wrong one."""
+    """A connection that stays open between requests, so that the same web worker answers them all.
+    Each worker has its own caches, so the answer of one worker doesn't prove another's right."""
 
     def __init__(self, client: ReplicaClient) -> None:
         self._client = client

@@ -17,30 +17,30 @@ from notifications.models import Replica
 from realms import sql
 from realms.coherence.generations import REMEMBERED
 
-#: The counters of a row's columns.
+#: The counters that are columns of a replica's row.
 _COLUMNS = (
-    ("notifications", "Notifications received since its sidecar started"),
-    ("malformed", "Notifications that could not be parsed"),
-    ("reconnects", "Times that its sidecar lost its connection"),
+    ("notifications", "Notifications that the sidecar received since its start"),
+    ("malformed", "Notifications that the sidecar could not parse"),
+    ("reconnects", "Times that the sidecar lost its database connection"),
     ("missed", "Changes without a notification; should be 0"),
 )
 #: The counters in a row's figures.
 _COUNTED = (
-    ("hits", "Reads answered from a web worker's caches"),
-    ("misses", "Reads that were loaded although the board was live"),
-    ("bypasses", "Reads that were loaded because the board was not live"),
-    ("stale_discards", "Loads that a change overtook, so that their result was not used again"),
-    ("requests", "Requests received by the web workers"),
-    ("publishes", "Publishes and rollbacks by the web workers"),
-    ("publish_seconds", "Time of these publishes, from the request to the commit"),
-    ("locks", "Transactions of the web workers that held locks of realms"),
-    ("lock_wait_seconds", "Time that they waited for these locks"),
-    ("lock_held_seconds", "Time that they held them, the commit included"),
+    ("hits", "Reads that web workers answered from their caches"),
+    ("misses", "Reads that web workers loaded although the board was live"),
+    ("bypasses", "Reads that web workers loaded because the board was not live"),
+    ("stale_discards", "Loads whose result was not reused, because a change came meanwhile"),
+    ("requests", "Requests that web workers received"),
+    ("publishes", "Publishes and rollbacks by web workers"),
+    ("publish_seconds", "Time of publishes and rollbacks, from the request to the commit"),
+    ("locks", "Transactions of web workers that held locks of realms"),
+    ("lock_wait_seconds", "Time that transactions waited for locks of realms"),
+    ("lock_held_seconds", "Time that transactions held locks of realms, including the commit"),
 )
 #: The gauges in a row's figures, by the name of their metric.
 _MEASURED = (
-    ("cached_entries", "entries", "Answers in the caches of its web workers, stale ones included"),
-    ("cached_bytes", "bytes", "Size of these caches"),
+    ("cached_entries", "entries", "Fresh and stale answers in the caches of the web workers"),
+    ("cached_bytes", "bytes", "Size of the caches of the web workers"),
     ("web_workers", "web_workers", "Web worker processes that have written figures lately"),
 )
 _LAGS = (("0.5", "lag_p50_seconds"), ("0.99", "lag_p99_seconds"))
@@ -55,7 +55,7 @@ def replicas(now: datetime) -> Iterator[Metric]:
         for row in rows:
             counter.add_metric([row.name], getattr(row, field))
         yield counter
-    # The sidecar of an earlier release writes no figures, which isn't 0.
+    # The sidecar of an earlier release writes no figures. Then omit the metric; don't report 0.
     for field, text in _COUNTED:
         counter = CounterMetricFamily(_name(field), text, labels=["replica"])
         for row in rows:
@@ -85,12 +85,12 @@ def _states(rows: Sequence[Replica], now: datetime) -> Iterator[Metric]:
         cursor.execute(sql.GENERATIONS_BEHIND, [now - REMEMBERED])
         behind = dict(cursor.fetchall())
     live = _gauge(
-        "live", "1 if its sidecar has reported lately and is live, and its web service answers"
+        "live", "1 if the sidecar is live and has reported lately, and the web service answers"
     )
-    web = _gauge("web_answers", "1 if its web service answered its sidecar")
-    report = _gauge("report_age_seconds", "Time since its sidecar's last report")
-    watermark = _gauge("watermark_age_seconds", "Age of the last moment whose changes are applied")
-    generations = _gauge("generations_behind", "Generations that it has not reported as applied")
+    web = _gauge("web_answers", "1 if the web service answered the sidecar")
+    report = _gauge("report_age_seconds", "Time since the sidecar's last report")
+    watermark = _gauge("watermark_age_seconds", "Age of the replica's watermark")
+    generations = _gauge("generations_behind", "Generations that are not reported as applied")
     for row in rows:
         label = [row.name]
         live.add_metric(label, row.fresh and row.web_answers and row.state == State.LIVE)
@@ -103,7 +103,7 @@ def _states(rows: Sequence[Replica], now: datetime) -> Iterator[Metric]:
 
 
 def _request_times(rows: Sequence[Replica]) -> Metric:
-    text = "Time of the requests that the event loop did not answer itself, until their answer"
+    text = "Time from request to answer, except for answers that the event loop gives itself"
     family = HistogramMetricFamily(_name("request_seconds"), text, labels=["replica"])
     for row in rows:
         counted: dict[str, Any] = row.figures.get("request_buckets", {})
@@ -120,9 +120,9 @@ def _request_times(rows: Sequence[Replica]) -> Metric:
 
 
 def _sidecars(rows: Sequence[Replica]) -> Iterator[Metric]:
-    """What the sidecars tell of themselves."""
-    lag = _gauge("lag_seconds", "How long pings of the last minute were on their way", "quantile")
-    info = _gauge("info", "Always 1; the build of its sidecar, and its host", "build", "host")
+    """The metrics of the sidecars themselves: their lag, their build and their host."""
+    lag = _gauge("lag_seconds", "Time that the pings of the last minute took", "quantile")
+    info = _gauge("info", "Always 1; labels: the sidecar's build and host", "build", "host")
     for row in rows:
         for share, field in _LAGS:
             if row.figures.get(field) is not None:

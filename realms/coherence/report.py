@@ -1,4 +1,4 @@
-"""The result of a verification: as an exit status, as JSON, as a row, and for a terminal."""
+"""The result of a verification, as an exit status, as JSON, as a row and as a terminal's text."""
 
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -13,9 +13,9 @@ from rich.text import Text
 from realms.coherence.rules import SHARES, nines, share_text
 from realms.models import CoherenceReport
 
-#: Rows of reports are kept for this long.
+#: How long rows of reports are kept.
 KEPT = timedelta(days=90)
-#: How many violations a terminal shows; the JSON and the row have all of them.
+#: How many violations the terminal's text shows. The JSON and the row have all violations.
 SHOWN = 20
 
 COHERENT, VIOLATED, UNREACHABLE = 0, 1, 2
@@ -37,11 +37,11 @@ class Violation:
 
 @dataclass
 class Outcome:
-    """A run's result. Times in seconds."""
+    """A run's result. Unit of the durations: seconds."""
 
     grace: float
     replicas: list[str]
-    #: Replicas whose sidecar was stopped in order. If they are silent, they were shut down.
+    #: Replicas whose sidecar reported that it stops. If they are silent, they were shut down.
     stopped: set[str] = field(default_factory=set)
     started_at: datetime = field(default_factory=timezone.now)
     seconds: float = 0.0
@@ -50,9 +50,9 @@ class Outcome:
     within: dict[int, int] = field(default_factory=lambda: dict.fromkeys(SHARES, 0))
     slowest: float | None = None
     violations: list[Violation] = field(default_factory=list)
-    #: Replicas that gave no answer for the grace period, and why.
+    #: Replicas that gave no answer for the grace period, with the reason.
     silent: dict[str, str] = field(default_factory=dict)
-    #: URLs that could not be compared, and why.
+    #: URLs that the verifier could not compare, with the reason.
     unchecked: dict[str, str] = field(default_factory=dict)
 
     def violation(self, found: Violation) -> None:
@@ -63,17 +63,17 @@ class Outcome:
 
     @property
     def unreachable(self) -> dict[str, str]:
-        """The replicas that should have answered, and why they did not."""
+        """The silent replicas that were not shut down, with the reason for each."""
         return {name: why for name, why in self.silent.items() if name not in self.stopped}
 
     @property
     def retired(self) -> list[str]:
-        """The replicas that were shut down in order and are not expected to answer."""
+        """The silent replicas that were shut down, so that they are not expected to answer."""
         return sorted(self.stopped & self.silent.keys())
 
     @property
     def exit_status(self) -> int:
-        """0; 1 if there are violations; 2 if there are none but replicas were unreachable."""
+        """1 if there are violations, else 2 if replicas were unreachable, else 0."""
         if self.violations:
             return VIOLATED
         return UNREACHABLE if self.unreachable else COHERENT
@@ -121,7 +121,7 @@ class Outcome:
         )
 
     def rendered(self) -> RenderableType:
-        """The report for people."""
+        """The report for a terminal."""
         facts = Table(box=None, show_header=False, pad_edge=False)
         facts.add_row("replicas", Text(", ".join(self.replicas)))
         facts.add_row("answers compared", str(self.samples))
@@ -155,7 +155,7 @@ class Outcome:
                 each.worker or each.replica, each.realm, each.path, each.variant,
                 _generation(each.expected_generation), _generation(each.found_generation), each.why,
             )  # fmt: skip
-            # A path may have square brackets, which are markup in a plain string.
+            # A path may have square brackets. In plain strings, rich would parse them as markup.
             table.add_row(*map(Text, cells))
         return table
 

@@ -1,10 +1,9 @@
-"""The rules of coherence, in pure functions: whether an answer is right, when a wrong one is a
-violation, and how many nines a share of changes is worth.
+"""The rules of coherence, as pure functions: whether an answer is right, when a wrong answer is a
+violation, and how many nines a share of changes has.
 
-Two things are compared. A `State` is the right answer at a URL, from the database; an `Observation`
-is a replica's answer. An observation is right if it has the bytes of the state, under a generation
-in which the URL had these bytes. A path that a change did not touch may be served under an older
-generation.
+A `State` is the right answer at a URL, made from the database. An `Observation` is a replica's
+answer. It is right if it has the state's bytes and a generation in which the URL had these bytes.
+A replica may serve a path under an older generation if no change since then touched the path.
 """
 
 from dataclasses import dataclass
@@ -14,14 +13,15 @@ from hashlib import sha256
 
 from realms.serving.compact import Answer
 
-#: Within how many seconds of its commit a change counts as seen. In the order of the report.
+#: The time limits of the report, in seconds. A change counts as seen within a limit if all replicas
+#: serve it that soon after its commit.
 SHARES = (1, 10, 60)
 _WORDS = ("no nines", "one nine", "two nines", "three nines", "four nines", "five nines")
 
 
 @dataclass(frozen=True)
 class State:
-    """The right answer at a URL: its bytes by digest, and the generations that had these bytes."""
+    """The right answer at a URL: the digest of its bytes, and the generations with these bytes."""
 
     realm_url: str | None
     status: int
@@ -33,9 +33,9 @@ class State:
 
     @classmethod
     def of(cls, answer: Answer) -> "State":
-        """The state that an answer describes. The answer must bypass every cache."""
+        """The state that an answer describes. The answer must have been made without caches."""
         content = answer.content
-        # It is not known since when a path has no file, so any generation is accepted.
+        # Nobody knows since when a path has no file, so a 404 may have any generation.
         missing = content.status == 404 and content.generation is None
         return cls(
             realm_url=answer.realm_url,
@@ -50,8 +50,8 @@ class State:
 
 @dataclass(frozen=True)
 class Observation:
-    """A replica's answer. `sent_at` and `at` are the times (monotonic seconds) of the request and
-    of the answer's last byte. `worker` is the replica and the process that answered."""
+    """A replica's answer. `sent_at` is the time of the request and `at` that of the answer's last
+    byte, both in monotonic seconds. `worker` is the replica and the process that answered."""
 
     sent_at: float
     at: float
@@ -65,7 +65,7 @@ class Observation:
 
 
 def difference(state: State, found: Observation) -> str | None:
-    """What is wrong with an answer, in a few words; None if it is right."""
+    """The error in an answer, in a few words; None if the answer is right."""
     if state.realm_url != found.realm_url:
         return f"an answer of {found.realm_url or 'no realm'}, expected {state.realm_url or 'none'}"
     if state.realm_url is None:
@@ -75,7 +75,7 @@ def difference(state: State, found: Observation) -> str | None:
         return f"served as {words[found.public]}, expected {words[state.public]}"
     generation = found.generation or 0
     if generation > state.high:
-        return f"generation {generation}, of which only {state.high} are committed"
+        return f"generation {generation}, but only {state.high} is committed"
     if state.status != found.status:
         return f"status {found.status}, expected {state.status}"
     if (state.digest, state.location) != (found.digest, found.location):
@@ -86,7 +86,7 @@ def difference(state: State, found: Observation) -> str | None:
 
 
 class Verdict(Enum):
-    """What follows from a wrong answer: ask again, restart the grace period, or a violation."""
+    """The verdict on a wrong answer: ask again, restart the grace period, or record a violation."""
 
     AGAIN = "again"
     RESTART = "restart"
@@ -99,8 +99,8 @@ def judge(
     """Judges an answer that differs from `current`, the state that was read after it arrived.
     `first` was the state when a wrong answer was first seen, at `suspected_at`.
 
-    An answer is a violation only if it was requested after the grace period and differs from
-    `first` too. A later state has its own grace period.
+    An answer is a violation only if it was requested after the grace period and also differs from
+    `first`. Each new state starts a new grace period.
     """
     if found.sent_at - suspected_at < grace:
         return Verdict.AGAIN
@@ -113,7 +113,8 @@ def judge(
 
 
 def _same(one: State, other: State) -> bool:
-    """Whether two states are equal except for `high`: no change between them touched the bytes."""
+    """Whether two states are equal except for `high`. Then no change between them touched the
+    bytes."""
     return (one.realm_url, one.status, one.digest, one.location, one.public, one.low) == (
         other.realm_url, other.status, other.digest, other.location, other.public, other.low,
     )  # fmt: skip
@@ -123,10 +124,8 @@ def _same(one: State, other: State) -> bool:
 
 
 def nines(seen: int, total: int) -> int:
-    """How many nines the share `seen` of `total` has: k if at most one in 10^k was missed.
-
-    A sample can't show more than it has: k nines need at least 10^k changes.
-    """
+    """How many nines the share `seen` of `total` has: k if at most one in 10^k was missed. To show
+    k nines, a sample needs at least 10^k changes."""
     missed, count = max(total - seen, 1), 0
     while missed * 10 ** (count + 1) <= total:
         count += 1
@@ -134,7 +133,7 @@ def nines(seen: int, total: int) -> int:
 
 
 def share_text(seen: int, total: int) -> str:
-    """A share as text: `99.95 %, three nines`. Rounded down, so 100 % means all."""
+    """A share as text: `99.95 %, three nines`. It is rounded down, so that 100 % means all."""
     if total == 0:
         return "no changes seen"
     count = nines(seen, total)

@@ -1,13 +1,13 @@
-"""Verifies a running fleet: sends visitors' requests to every replica, compares with the database.
+"""Verifies a running fleet: sends requests to every replica and compares with the database.
 
-One loop in one thread does two things; only the requests run in other threads.
+One loop in one thread does both of the following; only the requests run in other threads.
 
-- *Checks.* Every replica is asked for a sample of files, some of them deleted, in every variant.
-  After a wrong answer the same web worker is asked again until the grace period is over.
-- *Changes.* The registry's generations are polled, and each new one is followed until every replica
-  serves it. Notifications are not used, because a change whose notification was lost must be found.
-  A change's time starts at the last poll that did not show it, so latencies are at worst one poll
-  too long.
+- *Checks.* The loop asks every replica for a sample of current and deleted files, in every variant.
+  After a wrong answer it asks the same web worker again until the grace period is over.
+- *Changes.* The loop polls the registry's generations and follows each new generation until every
+  replica serves it. It doesn't use notifications, because it must find a change whose notification
+  was lost. A change's latency is counted from the last poll before the change, so it is at most
+  one poll too long.
 """
 
 import random
@@ -42,13 +42,13 @@ from realms.serving.contents import Variant
 from realms.serving.transpiling import TranspilerFailed
 
 POLL_SECONDS = 0.1
-#: Samples are drawn one after another, and at least this many seconds apart.
+#: The least time between the starts of two samples.
 SAMPLE_SECONDS = 5.0
-#: How long to wait after a replica gave no answer.
+#: How long the loop waits before it asks a replica again that gave no answer.
 AGAIN_SECONDS = 0.1
-#: How often a question with a wrong answer is repeated within the grace period.
+#: How many times the loop repeats a question within the grace period after a wrong answer.
 TIMES_AGAIN = 5
-#: How many first answers are awaited at the same time, per replica.
+#: How many checks of each replica may wait for their first answer at the same time.
 CHECKS_PER_REPLICA = 4
 #: How many deleted realms a sample includes.
 TOMBSTONES = 3
@@ -61,7 +61,8 @@ class NothingToVerify(Exception):
 
 
 class Verification:
-    """One run. `grace`, `seconds`: seconds; `samples`: files in a sample."""
+    """One run of the verifier. `grace` is the grace period in seconds, `samples` the number of
+    files in a sample."""
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class Verification:
         realms: list[str] | None = None,
         progress: Progress = lambda done, text: None,
     ) -> None:
-        """Raises NothingToVerify."""
+        """Raises NothingToVerify if there is no replica or no realm."""
         self._grace = grace
         self._samples = samples
         self._only = realms
@@ -98,14 +99,16 @@ class Verification:
         self._generations: dict[str, int] = {}
         self._polled_at = 0.0
         self._poll_seconds = POLL_SECONDS
-        #: Replicas that give no answers, and among them the replicas that get one more request.
+        #: Replicas that give no answers.
         self._down: set[str] = set()
-        self._knock: set[str] = set()
+        #: The replicas in `_down` that get one request of the current sample.
+        self._retried: set[str] = set()
         self._drawn_at = 0.0
         self._canaries: dict[str, str] = {}
 
     def run(self, seconds: float) -> Outcome:
-        """Watches for `seconds`, then waits for open questions. With 0 it checks one sample."""
+        """Checks samples and follows changes for `seconds`, then waits for open questions. With
+        0 seconds, it checks one sample and follows no changes."""
         self._fleet = {name: ReplicaClient(name, at) for name, at in self._addresses.items()}
         began = time.monotonic()
         try:
@@ -149,7 +152,7 @@ class Verification:
 
     def _text(self, watching: bool) -> str:
         outcome = self.outcome
-        doing = "watching" if watching else "waiting for what is open"
+        doing = "watching" if watching else "waiting for open questions"
         if not self._generations:
             doing = "checking"
         return (
@@ -160,23 +163,23 @@ class Verification:
     # --- Questions ---
 
     def _realms(self) -> list[Realm]:
-        """The realms to check. Realms of another origin are reported as not checked, because these
+        """The realms to check. Reports realms of another origin as not checked, because these
         replicas don't serve them."""
         realms = Realm.objects.all()
         selected = list(realms.filter(url__in=self._only) if self._only else realms)
         for realm in selected:
             if not is_within_reach(realm.url):
                 self.outcome.unchecked[realm.url] = (
-                    f"visitors of {settings.REALM_PUBLIC_ORIGIN} don't get there: another port, or "
-                    "not the same of http and https"
+                    f"its port or scheme differs from {settings.REALM_PUBLIC_ORIGIN}, so these "
+                    "replicas don't serve it"
                 )
         return [realm for realm in selected if is_within_reach(realm.url)]
 
     def _draw(self) -> None:
-        """Queues a sample: current and deleted files of random realms, and deleted realms. Silent
-        replicas get another chance."""
+        """Queues a sample: current and deleted files of random realms, and deleted realms. Each
+        silent replica gets one request of it."""
         self._drawn_at = time.monotonic()
-        self._knock = set(self._down)
+        self._retried = set(self._down)
         realms = self._realms()
         random.shuffle(realms)
         realms = realms[: self._samples]
@@ -184,7 +187,7 @@ class Verification:
         public = set(readable.values_list("realm", flat=True))
         questions: list[Question] = []
         for place, realm in enumerate(realms):
-            # Each realm has an equal share of the sample; the first ones have the remainder too.
+            # Each realm gets an equal share of the sample; the first realms also get the remainder.
             share = self._samples // len(realms) + (place < self._samples % len(realms))
             content = FileVersion.objects.filter(realm=realm.source_id or realm.pk)
             paths = list(content.order_by("?").values_list("path", flat=True)[:share])
@@ -205,9 +208,9 @@ class Verification:
         while self._queue and room > 0:
             question = self._queue.popleft()
             for name, client in self._fleet.items():
-                if name in self._down and name not in self._knock:
+                if name in self._down and name not in self._retried:
                     continue
-                self._knock.discard(name)
+                self._retried.discard(name)
                 check = Check(client, question)
                 check.ask()
                 self._open.append(check)
@@ -231,7 +234,8 @@ class Verification:
         rows = wanted.values_list("url", "generation")
         current = {url: generation for url, generation in rows if is_within_reach(url)}
         noticed_at = time.monotonic()
-        # A large registry is polled less often: polls take at most a fifth of the time.
+        # Polls of a large registry are slow. Poll less often, so that they use at most a fifth of
+        # the time.
         self._poll_seconds = max(POLL_SECONDS, 5 * (noticed_at - now))
         if self._polled_at:
             for url in current.keys() | self._generations.keys():
@@ -290,7 +294,8 @@ class Verification:
         return self._arrival_over(asking, found)
 
     def _silence_over(self, asking: Asking, why: str) -> bool:
-        """Whether a replica that gave no answer has been silent for the grace period."""
+        """Whether to give up a question without an answer: the replica is known as silent, or was
+        silent for the grace period."""
         now, name = time.monotonic(), asking.client.name
         if asking.silent_since is None:
             asking.silent_since = now
@@ -302,7 +307,7 @@ class Verification:
         return True
 
     def _check_over(self, check: Check, found: Observation) -> bool:
-        """Whether a check is done: its answer is right, or a violation."""
+        """Whether a check is done: its answer is right or a violation."""
         if check.first is not None and found.worker != check.suspect:
             return self._other_worker_over(check)
         state = self._read(check.question)
@@ -324,9 +329,9 @@ class Verification:
         return False
 
     def _other_worker_over(self, check: Check) -> bool:
-        """Called if the connection was closed and then another worker answered, not the suspect.
-        Tries new connections until the suspect answers. After two grace periods and a second, the
-        suspect's process counts as ended."""
+        """Handles an answer of another worker than the suspect, after the connection was closed.
+        Tries new connections until the suspect answers. Gives up after two grace periods and a
+        second, because the suspect's process has probably ended."""
         check.line.close()
         check.line = check.client.line()
         check.due = time.monotonic() + AGAIN_SECONDS / 10
@@ -339,7 +344,7 @@ class Verification:
         return True
 
     def _arrival_over(self, arrival: Arrival, found: Observation) -> bool:
-        """Whether a replica serves a change, or waiting for it is given up."""
+        """Whether a replica serves a change, or has taken so long that the verifier gives up."""
         change = arrival.change
         served = found.generation if found.realm_url == arrival.question.realm_url else None
         if change.generation is None:
@@ -347,7 +352,7 @@ class Verification:
         else:
             arrived = served is not None and served >= change.generation
         if not arrived and served is None:
-            # The realm was deleted meanwhile, or became private.
+            # The realm may have been deleted or made private since the change.
             state = self._read(arrival.question)
             if state is None or state.realm_url != arrival.question.realm_url:
                 arrived = True
@@ -358,7 +363,7 @@ class Verification:
         if found.sent_at - change.noticed_at > self._grace and not arrival.late:
             arrival.late = True
             self._record_violation(
-                arrival, found, change.generation, "a change that it does not serve"
+                arrival, found, change.generation, "the replica does not serve this generation"
             )
         age = found.at - change.since
         arrival.due = time.monotonic() + min(max(age / 10, POLL_SECONDS / 10), POLL_SECONDS * 3)

@@ -1,4 +1,4 @@
-"""Metrics of the work: jobs, the queue, and the workers."""
+"""Metrics of reindex jobs, of the queue and of the workers."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,7 +12,7 @@ from reindex.jobs import turns
 from reindex.jobs.presence import HEARD_LATELY
 from reindex.models import ReindexJob, Worker
 
-#: The quantiles of the times of jobs.
+#: The quantiles of the durations of jobs.
 _QUANTILES = ("0.5", "0.99")
 
 
@@ -21,7 +21,8 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 
 
 def jobs(now: datetime) -> Iterator[Metric]:
-    """Jobs by state, the age of the oldest, and how long those of the last hour took."""
+    """The metrics of jobs: their number by state, the age of the oldest unfinished job, and the
+    durations of the last hour's jobs."""
     family = GaugeMetricFamily("realm_reindex_jobs", "Reindex jobs by state", labels=["state"])
     counted = dict(ReindexJob.objects.order_by().values_list("status").annotate(Count("pk")))
     for state in ReindexJob.Status.values:
@@ -30,7 +31,7 @@ def jobs(now: datetime) -> Iterator[Metric]:
     # Failed jobs count as unfinished, because they are retried.
     unfinished = ReindexJob.objects.unfinished()
     oldest = unfinished.aggregate(oldest=Min("created_at"))["oldest"]
-    text = "Age of the oldest reindex job that is not done; 0 if there is none"
+    text = "Age of the oldest unfinished reindex job; 0 if there is none"
     yield _gauge("reindex_oldest_owed_seconds", text, _age(oldest, now))
     yield from _last_hour(now)
 
@@ -41,10 +42,10 @@ def _last_hour(now: datetime) -> Iterator[Metric]:
         cursor.execute(sql.JOBS_OF_LAST_HOUR, {"now": now, "shares": shares})
         done, rendered, took, waited = cursor.fetchone() or (0, 0, None, None)
     yield _gauge("reindex_hour_jobs", "Reindex jobs done within the last hour", done)
-    yield _gauge("reindex_hour_cards", "Cards that they rendered", rendered)
+    yield _gauge("reindex_hour_cards", "Cards that the last hour's jobs rendered", rendered)
     for name, text, values in (
-        ("took", "How long they took from when a worker began", took),
-        ("waited", "How long they waited for a worker", waited),
+        ("took", "Time that the last hour's jobs took after a worker began", took),
+        ("waited", "Time that the last hour's jobs waited for a worker", waited),
     ):
         family = GaugeMetricFamily(f"realm_reindex_hour_{name}_seconds", text, labels=["quantile"])
         for share, value in zip(_QUANTILES, values or (), strict=False):
@@ -53,25 +54,25 @@ def _last_hour(now: datetime) -> Iterator[Metric]:
 
 
 def queue(now: datetime) -> Iterator[Metric]:
-    """The pieces of work that wait for a worker."""
+    """The metrics of pieces of work that wait for a worker."""
     waiting = turns.waiting(now)
-    text = "Pieces of work that no worker has and that could be begun"
+    text = "Pieces of work that are due and that no worker has leased"
     family = GaugeMetricFamily("realm_queue_pieces", text, labels=["kind"])
     for kind in turns.KINDS:
         family.add_metric([kind], waiting[kind][0] if kind in waiting else 0)
     yield family
     oldest = min((since for _, since in waiting.values()), default=None)
-    text = "How long the work of the oldest of these pieces has been due; 0 if there is none"
+    text = "How long the oldest piece in the queue has been due; 0 if there is none"
     yield _gauge("queue_oldest_seconds", text, _age(oldest, now))
 
 
 def workers(now: datetime) -> Iterator[Metric]:
-    """The workers that have been heard of lately."""
+    """The metrics of workers that have reported lately."""
     heard = Worker.objects.filter(heard_at__gt=now - HEARD_LATELY).order_by()
     told = heard.aggregate(workers=Count("pk"), processes=Sum("processes"))
     text = "Workers that have reported within half a minute"
     yield _gauge("workers", text, told["workers"])
-    text = "Processes of these workers: how many pieces can be worked on at a time"
+    text = "Processes of these workers; each works on one piece at a time"
     yield _gauge("worker_processes", text, told["processes"] or 0)
 
 

@@ -12,8 +12,8 @@ from reindex.prerender.renderer import renderer
 
 @cache
 def build() -> str:
-    """The version, and the beginning of the renderer's hash, which tells unreleased builds apart:
-    `0.1.0+1a2b3c4d`."""
+    """The version and the start of the renderer's hash, as `0.1.0+1a2b3c4d`. The hash distinguishes
+    unreleased builds."""
     return f"{_version()}+{renderer()[:8]}"
 
 

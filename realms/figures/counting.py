@@ -1,8 +1,8 @@
-"""What this process has counted since it started. A web worker process writes it to a file.
+"""The counters of this process since its start. Each web worker process writes them to a file.
 
-The event loop counts most of it, without a lock: an addition to an attribute can't be interrupted,
-because the interpreter switches threads only at calls and at jumps back. Counting must stay cheap
-beside a cache hit, which takes some microseconds.
+Counting must stay cheap compared with a cache hit, which takes some microseconds. So most counters
+have no lock. An addition to an attribute is atomic all the same, because the interpreter switches
+threads only at calls and at backward jumps.
 """
 
 import threading
@@ -18,7 +18,7 @@ BUCKETS = (*map(str, BOUNDS), "+Inf")
 
 
 class Timing:
-    """How often something was done, and how long it took in all. Safe for threads."""
+    """Counts the runs of an operation and sums their durations. Thread-safe."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -26,7 +26,7 @@ class Timing:
         self._lock = threading.Lock()
 
     def note(self, seconds: float) -> None:
-        """Counts one more."""
+        """Counts one run of this duration."""
         with self._lock:
             self.count += 1
             self.seconds += seconds
@@ -38,23 +38,23 @@ class Counts:
     def __init__(self) -> None:
         self.hits = 0
         self.misses = 0
-        #: Reads that went to the database because the board wasn't live.
+        #: Reads that queried the database because the board wasn't live.
         self.bypasses = 0
         self.requests = 0
-        #: The time of the requests that the event loop doesn't answer itself. Reading the clock
-        #: twice would make a hit dearer by some percent.
+        #: The total time of the requests that the event loop doesn't answer itself. Hits aren't
+        #: timed, because two reads of the clock would slow a hit down by some percent.
         self.request_seconds = 0.0
         self.buckets = [0] * len(BUCKETS)
-        #: Publishes and rollbacks, from the request to the commit.
+        #: Publishes and rollbacks, timed from the request to the commit.
         self.publishes = Timing()
-        #: For each transaction that holds realm locks: the time that it waited for them, and the
-        #: time that it held them, its commit included.
+        #: For each transaction with realm locks: the time that it waited for the locks, and the
+        #: time that it held them, including its commit.
         self.lock_waits = Timing()
         self.locks_held = Timing()
 
     def slow_request(self, seconds: float) -> None:
-        """Counts a request that the event loop passed on, and that took so long. Only the event
-        loop calls this."""
+        """Counts the duration of a request that a thread answered. Only the event loop calls
+        this."""
         self.request_seconds += seconds
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
 
@@ -90,8 +90,8 @@ counts = Counts()
 
 
 def added(one: Figures, other: Figures, sign: int = 1) -> Figures:
-    """The sums of two processes' figures, or with a sign of -1 their differences. A name that only
-    one has counts as 0 in the other: another release counts other things."""
+    """The sums of two processes' figures, or with a sign of -1 their differences. Processes of
+    different releases can have different figures; a missing figure counts as 0."""
     total: Figures = {}
     for name in {**one, **other}:
         left, right = one.get(name, 0), other.get(name, 0)

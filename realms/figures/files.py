@@ -1,11 +1,12 @@
-"""The files in which web worker processes tell the sidecar their figures, and their sum.
+"""The files in which web worker processes report their figures, and the sidecar's sums of them.
 
-Each worker has one file in a folder beside the board. It replaces the file by a new one, so that a
-reader finds a whole one. The name has a random part, so a process whose id is that of an ended one,
-or that has the same id in another container, has another file. Whether a process has ended is
-judged by when it last wrote, on the board's clock.
+Each worker has one file in a folder beside the board. It replaces the file by renaming, so that
+readers never see a partial file. The file's name has a random part, because two processes can have
+the same process ID: one after the other, or in two containers. A process counts as ended when it
+hasn't written for some time, by the board's clock.
 
-Serving depends on none of it: who can't write goes on without, and who can't read a file skips it.
+Serving doesn't depend on these files: a worker ignores a failed write, and the sidecar skips a file
+that it can't read.
 """
 
 import json
@@ -25,16 +26,16 @@ from realms.figures.counting import Figures, added
 logger = logging.getLogger(__name__)
 
 SECOND = 1_000_000_000
-#: A process that hasn't written for this long doesn't count as a web worker.
+#: A process that hasn't written for this long no longer counts as a web worker.
 LATELY_SECONDS = 5
 #: The file of a process that hasn't written for this long is deleted.
 FORGOTTEN_SECONDS = 60
-#: How many ended processes are told apart, in case that one of them was only stopped.
+#: How many processes the sums keep apart. A suspended process that counts as ended may write again.
 ENDED = 200
 
 
 def folder_of(board: Path) -> Path:
-    """The folder of the files of a board's web workers."""
+    """The folder with the files of all web workers that use a board."""
     return board.with_name(f"{board.name}.workers")
 
 
@@ -54,8 +55,8 @@ class WorkerFile:
         self._failed = False
 
     def write(self, counters: Figures, gauges: Figures) -> bool:
-        """Replaces the file. If that fails, logs why unless the last write failed too, and returns
-        False."""
+        """Replaces the file. Returns False if that fails. Logs only the first of several failures
+        in a row."""
         told = {**self._fixed, "written": now_ns(), "counters": counters, "gauges": gauges}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,24 +74,25 @@ class WorkerFile:
 
 
 class Totals:
-    """The sums of all web workers of a board, kept by its sidecar.
+    """The sidecar's sums of the figures of all web workers of a board.
 
-    Counters count from the first reading and never fall: what an ended process counted stays.
+    The sums of counters start at 0 at the first reading and never fall, because they include the
+    counts of ended processes.
     """
 
     def __init__(self, board: Path) -> None:
         self._folder = folder_of(board)
-        #: By process, what it had counted at the first reading: not counted here.
+        #: By process, its counters at the first reading. The sums exclude them.
         self._before: dict[str, Figures] = {}
-        #: By process, its counters when they were last read; those read last come last.
+        #: By process, its counters at the last reading, in the order of these readings.
         self._last: dict[str, Figures] = {}
-        #: What the processes counted that are no longer told apart.
+        #: The summed counters of the processes that are no longer kept apart.
         self._ended: Figures = {}
         self._began = False
 
     def read(self) -> dict[str, Any]:
-        """The sums of the counters, and of the gauges of the workers that have written lately, with
-        the number and the builds of those."""
+        """The sums of all counters, the sums of the gauges of running workers, and the number and
+        the builds of running workers. A worker counts as running if it has written lately."""
         gauges: Figures = {"entries": 0, "bytes": 0}
         workers, builds = 0, set()
         for process, told, age in self._told():
@@ -115,7 +117,7 @@ class Totals:
         return added(counters, self._before.get(process, {}), -1)
 
     def _told(self) -> Iterator[tuple[str, dict[str, Any], float]]:
-        """Each process with what its file says and how many seconds ago it wrote that. Deletes the
+        """Each process, the content of its file, and the content's age in seconds. Deletes the
         files of ended processes."""
         for path in self._files("*.json"):
             try:
@@ -129,7 +131,7 @@ class Totals:
             except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
                 self._delete_if_old(path)
                 continue
-            # A moment to come is one of before the machine started.
+            # A negative age means that the file was written before the machine's last start.
             if not 0 <= age <= FORGOTTEN_SECONDS and not _deleted(path):
                 continue
             yield path.stem, told, age
@@ -157,7 +159,7 @@ def _deleted(path: Path) -> bool:
 
 
 def _figures(told: Any) -> Figures:
-    """What another process wrote, perhaps of another release: the numbers in it."""
+    """Validates the figures that another process wrote. Its release may differ."""
     figures: Figures = {}
     for name, value in told.items():
         if isinstance(value, dict):
@@ -168,12 +170,12 @@ def _figures(told: Any) -> Figures:
 
 
 def _number(value: Any) -> float:
-    # The database takes no others as JSON.
+    # Postgres rejects infinity and NaN in JSON.
     if not isinstance(value, int | float) or not isfinite(value):
         raise ValueError("not a number")
     return value
 
 
 def _plain(text: Any) -> str:
-    # The database doesn't take every string as JSON.
+    # Postgres rejects some characters in JSON.
     return text if isinstance(text, str) and text.isascii() and text.isprintable() else ""

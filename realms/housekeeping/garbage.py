@@ -1,9 +1,9 @@
 """Removes unreachable content: old publications, file versions, blobs.
 
-A file version is kept while it is current, while a kept publication or a pin shows it, and for the
-retention time after it was closed. A blob is kept while a version names it, and for a grace period
-after it was stored. Rows are chosen and removed under the locks that writers take: the realm's lock
-for versions, the lock of a blob's row for its content.
+The collector keeps a file version while it is current, while a kept publication or a pin shows it,
+and for the retention time after a write or a deletion ended it. It keeps a blob while a version
+refers to it, and for a grace period after it was stored. It chooses and removes rows under the
+locks that writers take: the realm's lock for versions, and the row's lock for a blob.
 """
 
 import re
@@ -29,11 +29,11 @@ from realms.models import Blob, Realm
 from reindex.models import IndexHead, ReindexJob
 from reindex.reading.pins import PIN_SECONDS
 
-#: How many of a published realm's publications can be rolled back to.
+#: How many publications of each published realm the collector keeps for rollbacks.
 KEPT_PUBLICATIONS = 10
-#: The default grace period of content that no version names.
+#: The default grace period of content that no file version refers to.
 GRACE_HOURS = 24
-#: How many blobs one transaction removes. Writers of the same content wait for it.
+#: How many blobs one transaction removes. Writers of the same content wait for the transaction.
 BATCH = 100
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -42,16 +42,16 @@ _DRAFT = re.compile(r"\.draft-.*")
 
 @dataclass
 class Collected:
-    """The numbers of removed rows and objects, or in a dry run of removable ones."""
+    """The numbers of removed rows and objects. In a dry run, the numbers of removable ones."""
 
     publications: int = 0
     versions: int = 0
     blobs: int = 0
-    #: The size of those blobs.
+    #: The total size of the removed blobs.
     bytes: int = 0
-    #: Objects in the storage without a row: killed writers left them behind.
+    #: Objects in the storage without a row, which killed writers have left.
     strays: int = 0
-    #: Realms whose lock was not free in time; the next run handles them.
+    #: Realms whose lock the collector did not get in time; the next run handles them.
     busy: list[str] = field(default_factory=list)
     #: Rows of finished work, by kind.
     rows: dict[str, int] = field(default_factory=dict)
@@ -67,15 +67,15 @@ class Collected:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the collector keeps: content newer than these times, and the generations that jobs
-    read."""
+    """The limits of a collection: the times after which content is kept, and the generations that
+    jobs read."""
 
     before: datetime
     young: datetime
     pins: list[tuple[UUID, int]]
 
     def parameters(self, **more: Any) -> dict[str, Any]:
-        """The parameters of the statements that choose what to remove."""
+        """The parameters of the statements that choose the rows to remove."""
         return {
             "before": self.before,
             "young": self.young,
@@ -89,9 +89,10 @@ class Limits:
 def collect_garbage(
     *, grace: timedelta, dry_run: bool = False, progress: Callable[[str], None] = lambda what: None
 ) -> Collected:
-    """Removes unreachable content; `grace` is how long content that no version names is kept.
+    """Removes unreachable content. `grace` is how long to keep content that no file version refers
+    to. Calls `progress` with the name of each step.
 
-    Calls `progress` with the name of each step. A dry run counts, takes no lock, changes nothing.
+    A dry run only counts: it takes no locks and changes nothing.
     """
     now = timezone.now()
     retention = max(settings.REALM_RETENTION_SECONDS, PIN_SECONDS)
@@ -117,8 +118,8 @@ def collect_garbage(
 
 
 def _pins(now: datetime) -> list[tuple[UUID, int]]:
-    """The generations that jobs read or will read. An ended job's pins stay valid for PIN_SECONDS;
-    the next job reads the changes since the job whose index is shown."""
+    """The generations that jobs read or will read. An ended job's pins stay valid for PIN_SECONDS.
+    The next job reads the changes since the generations of the current index."""
     recent = now - timedelta(seconds=PIN_SECONDS)
     shown = IndexHead.objects.values("job")
     ended = ReindexJob.objects.filter(Q(finished_at__gt=recent) | Q(pk__in=shown))
@@ -147,7 +148,8 @@ def _unless_busy(
 
 
 def _drop_publications(realm: Realm, limits: Limits) -> int:
-    """The caller holds the published realm's lock: no publish or rollback runs meanwhile."""
+    """Deletes old publications of a published realm. The caller holds the realm's lock, so no
+    publish or rollback runs at the same time."""
     with connection.cursor() as cursor:
         cursor.execute(
             sql.DELETE_OLD_PUBLICATIONS, limits.parameters(realms=[realm.pk], dropped=[])
@@ -156,9 +158,12 @@ def _drop_publications(realm: Realm, limits: Limits) -> int:
 
 
 def _drop_versions(realm: Realm, limits: Limits) -> int:
-    """The caller holds the source realm's lock: no write or publish runs meanwhile. A rollback
-    copies an existing publication, which keeps the versions that it needs. Records from which
-    generation on the realm's history is complete."""
+    """Deletes old file versions of a source realm, and records the first generation from which its
+    history is complete.
+
+    The caller holds the realm's lock, so no write or publish runs at the same time. A rollback may
+    run, but it copies a publication that is kept with its versions.
+    """
     with connection.cursor() as cursor:
         cursor.execute(sql.DELETE_OLD_VERSIONS, limits.parameters(realms=[realm.pk], dropped=[]))
         ends = [until for (until,) in cursor.fetchall()]
@@ -173,25 +178,25 @@ def _drop_versions(realm: Realm, limits: Limits) -> int:
 
 
 def _drop_blobs(limits: Limits, done: Collected) -> int:
-    """Removes up to BATCH blobs that no version names, and returns their number.
+    """Removes up to BATCH blobs that no file version refers to, and returns their number.
 
-    Skips rows that a writer has locked. A writer of content whose row is deleted here waits for
-    this transaction and then stores the content again. So the object must be deleted before the
-    lock is released.
+    Skips rows that a writer has locked. If a writer needs a row that is deleted here, it waits for
+    this transaction and then stores the content again. So the object in the storage must be deleted
+    before the transaction ends.
     """
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(sql.DELETE_OLD_BLOBS, limits.parameters(gone=[], batch=BATCH))
             rows = cursor.fetchall()
-            # Checks the foreign key now, not at the commit: a deleted object can't be restored.
+            # Check the foreign key before the objects are deleted, because that can't be undone.
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
             for sha256, _, in_storage in rows:
                 if in_storage:
                     with storage_errors():
                         storages["blobs"].delete(blob_name(sha256))
     except IntegrityError:
-        # Another transaction has just committed a version that names one of these blobs. The
-        # caller calls again.
+        # Another transaction has just committed a version that refers to one of these blobs. A
+        # result above 0 makes the caller retry.
         return BATCH
     done.blobs += len(rows)
     done.bytes += sum(size for _, size, _ in rows)
@@ -200,7 +205,7 @@ def _drop_blobs(limits: Limits, done: Collected) -> int:
 
 @dataclass(frozen=True)
 class _Stray:
-    """An object in the storage that has no row."""
+    """An object in the storage without a row."""
 
     name: str
     size: int
@@ -208,7 +213,7 @@ class _Stray:
 
 
 def _strays(limits: Limits) -> Iterator[_Stray]:
-    """Objects of writers that were killed before they committed a row."""
+    """Yields the objects of writers that were killed before they committed a row."""
     storage = storages["blobs"]
     for first in _listed(storage, "")[0]:
         for second in _listed(storage, first)[0]:
@@ -228,7 +233,7 @@ def _listed(storage: Storage, folder: str) -> tuple[list[str], list[str]]:
         with storage_errors():
             return storage.listdir(folder)
     except FileNotFoundError:
-        # Nothing was ever stored there.
+        # No object was ever stored in this folder.
         return [], []
 
 
@@ -241,8 +246,8 @@ def _stray(storage: Storage, name: str) -> _Stray | None:
 
 
 def _adopted(stray: _Stray) -> int:
-    """Creates a row for a stray, so that `_drop_blobs` removes the object under the row's lock.
-    Deletes a half-written draft at once instead, because no other writer uses its name. Returns 1,
+    """Creates a row for a stray object, so that `_drop_blobs` removes the object under the row's
+    lock. Deletes a partly written draft at once, because no other writer uses its name. Returns 1,
     the number of strays."""
     name = stray.name.rsplit("/", 1)[-1]
     if _DRAFT.fullmatch(name):

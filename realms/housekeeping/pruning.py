@@ -1,5 +1,5 @@
-"""Removes rows of finished work, and cache rows of deleted content. Never removes rows of pending
-work, of shown pages, or of publications that can be rolled back to."""
+"""Removes rows of finished work, and cache rows of deleted content. Keeps the rows of pending work,
+of current pages, and of the publications that the collector keeps for rollbacks."""
 
 from datetime import datetime
 from typing import Any
@@ -13,8 +13,8 @@ from reindex.prerender.hangs import REMEMBERED
 
 
 def prune(before: datetime, *, dry_run: bool = False) -> dict[str, int]:
-    """Removes the rows of work that ended before a moment, or counts them in a dry run. Returns
-    their number by kind, without the kinds that have none."""
+    """Removes the rows of work that ended before a time. A dry run only counts them. Returns the
+    number of rows for each kind that has any."""
     now = timezone.now()
     named: dict[str, Any] = {
         "before": before,

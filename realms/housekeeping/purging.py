@@ -1,11 +1,11 @@
-"""Purges shared caches of what has changed, sooner than it would run out.
+"""Purges changed answers from shared caches before they expire.
 
-A purger hears the notifications that replicas hear. It tells each cache the surrogate keys of the
-realms that a change could concern, until the cache confirms it. No promise depends on it: an answer
-that nobody purges runs out after REALM_EDGE_SECONDS.
+A purger receives the same notifications as replicas. It sends each cache the surrogate keys of the
+realms that a change may affect, and retries until the cache confirms. Without purges, answers still
+expire after REALM_EDGE_SECONDS, so no promise depends on a purger.
 
-Each purge is made twice: at once, and after the staleness bound. Until then a replica that hasn't
-heard of the change may answer with the old bytes, and a shared cache may fetch them again.
+The purger sends each purge twice: at once, and again after the staleness bound. Between the two, a
+cache may fetch the old bytes again from a replica that hasn't received the notification yet.
 """
 
 import heapq
@@ -30,15 +30,15 @@ logger = logging.getLogger(__name__)
 
 #: How long a cache may take to confirm a purge. Unit: seconds.
 RECEIPT_SECONDS = 2.0
-#: For how long an answer may be on its way to a cache after a replica has made it. Unit: seconds.
+#: How long an answer may take from a replica to a cache. Unit: seconds.
 WAY_SECONDS = 1.0
 BACKOFF_SECONDS = (0.1, 5.0)
-#: So many keys fit into a header of any server.
+#: The number of keys that fits into one header of every known server.
 KEYS_PER_REQUEST = 50
 _KEY = re.compile(r"[a-z0-9-]+")
 
-#: Purges the surrogate keys at an address. Raises PurgeFailed unless the cache confirms that it
-#: shows none of the answers that it has kept under them.
+#: The type of a function that purges surrogate keys at a cache's address. It raises PurgeFailed
+#: unless the cache confirms that it no longer serves the stored answers with these keys.
 Purge = Callable[[str, Collection[str]], None]
 
 
@@ -47,7 +47,7 @@ class PurgeFailed(Exception):
 
 
 def purge_function() -> Purge:
-    """The function that REALM_EDGE_PURGER names. Raises ImproperlyConfigured."""
+    """Imports the function that REALM_EDGE_PURGER names. Raises ImproperlyConfigured."""
     try:
         purge: Purge = import_string(settings.REALM_EDGE_PURGER)
     except ImportError as error:
@@ -58,8 +58,8 @@ def purge_function() -> Purge:
 
 
 def purge_now(realm_url: str) -> dict[str, str]:
-    """Purges a realm, or with an empty URL all realms, once. Answers for each cache why it has not
-    confirmed that; empty where it has."""
+    """Purges a realm once from each cache; with an empty URL, all realms. Returns for each cache's
+    address why the purge failed; an empty text means that the cache has confirmed it."""
     purge, key = purge_function(), surrogate_key(realm_url) if realm_url else EVERY_REALM
     said: dict[str, str] = {}
     for address in settings.REALM_EDGE_PURGE:
@@ -72,10 +72,10 @@ def purge_now(realm_url: str) -> dict[str, str]:
 
 
 def ban(address: str, keys: Collection[str]) -> None:
-    """Purges at a Varnish that has deploy/varnish.vcl.
+    """Purges keys from a Varnish that runs deploy/varnish.vcl.
 
-    The answer must repeat the number of this request: an answer of anybody else, or one that was
-    kept somewhere, is no receipt.
+    The response must repeat this request's number. Without the number, it may be a cached response
+    or come from another server, so it confirms nothing.
     """
     assert all(map(_KEY.fullmatch, keys))
     number = secrets.token_hex(8)
@@ -91,13 +91,14 @@ def ban(address: str, keys: Collection[str]) -> None:
 
 
 def keys_of(url: str) -> dict[str, str]:
-    """The surrogate keys of every realm that could lie at a URL or around it, with its URL."""
+    """The surrogate key of every possible realm at or around a URL, with the realm's URL."""
     return {surrogate_key(each): each for each in realm_candidates(url)}
 
 
 @dataclass
 class _Owed:
-    """A key that must be purged at `due`, and for the last time not before `last`."""
+    """A pending purge of a key. The next purge is at `due`; a purge after `last` is the final
+    one."""
 
     realm: str
     due: float
@@ -105,7 +106,7 @@ class _Owed:
 
 
 class Purger:
-    """Purges one cache, in a thread of its own. Other threads say what has changed."""
+    """Purges one cache in its own thread. Other threads call `owe` to enqueue keys."""
 
     def __init__(self, address: str, purge: Purge, bound_seconds: float) -> None:
         self.address = address
@@ -113,7 +114,7 @@ class Purger:
         self._owed: dict[str, _Owed] = {}
         self._changed = threading.Condition()
         self._stopped = False
-        #: Confirmed and unconfirmed requests.
+        #: The numbers of confirmed and of failed requests.
         self.confirmed, self.failed = 0, 0
         self._thread = threading.Thread(target=self._run, name=f"purger {address}", daemon=True)
 
@@ -121,15 +122,16 @@ class Purger:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread after the request under way. What is still owed runs out by itself."""
+        """Ends the thread after its current request. Drops pending purges, because all answers
+        expire anyway."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
         self._thread.join(RECEIPT_SECONDS + 1)
 
     def owe(self, keys: dict[str, str]) -> None:
-        """Has keys purged, at once and after the bound. The values are their realms, for the
-        log."""
+        """Enqueues keys for a purge at once and another after the bound. The values are the keys'
+        realms, for the log."""
         now = time.monotonic()
         with self._changed:
             for key, realm in keys.items():
@@ -138,7 +140,7 @@ class Purger:
 
     @property
     def owed(self) -> dict[str, str]:
-        """The keys that are still to be purged, with their realms."""
+        """The keys of pending purges, with their realms."""
         with self._changed:
             return {key: each.realm for key, each in self._owed.items()}
 
@@ -153,7 +155,7 @@ class Purger:
             except PurgeFailed as error:
                 why = str(error)
             except Exception:
-                # A hook of the operator's may raise anything; the purge is owed all the same.
+                # The operator's function may raise any exception; the purge stays pending.
                 logger.exception("REALM_EDGE_PURGER fails")
                 why = "REALM_EDGE_PURGER fails"
             if why:
@@ -171,7 +173,7 @@ class Purger:
             self._done(due, began)
 
     def _wait_due(self) -> dict[str, _Owed]:
-        """The keys that are due, once there are any; none when the purger stops."""
+        """Waits until keys are due, and returns them. Returns no keys when the purger stops."""
         with self._changed:
             while not self._stopped:
                 now = time.monotonic()
@@ -187,7 +189,7 @@ class Purger:
         with self._changed:
             for key, each in purged.items():
                 if self._owed.get(key) is not each:
-                    continue  # It has changed again meanwhile.
+                    continue  # The realm has changed again since, which replaced the pending purge.
                 if began >= each.last:
                     del self._owed[key]
                 else:
@@ -195,7 +197,8 @@ class Purger:
 
 
 class ToPurge:
-    """Stands in a board's place before a listener: what would move there is purged at caches."""
+    """The target of a listener that purges caches. It has the methods of a board; instead of moving
+    a key's slot, it purges the key's realms."""
 
     file = None
 
@@ -203,7 +206,7 @@ class ToPurge:
         self._purgers = purgers
 
     def bump(self, keys: Iterable[str]) -> None:
-        """Has the realms purged that these keys of a board could concern."""
+        """Enqueues purges of the realms that a change of these board keys may affect."""
         owed: dict[str, str] = {}
         for key in keys:
             kind, _, url = key.partition("|")
@@ -213,7 +216,8 @@ class ToPurge:
             each.owe(owed)
 
     def bump_epoch(self) -> None:
-        """Has everything purged: a listener that connects may have missed any change."""
+        """Enqueues a purge of all realms. A listener calls this when it connects, because it may
+        have missed any change."""
         for each in self._purgers:
             each.owe({EVERY_REALM: "every realm"})
 
@@ -229,10 +233,10 @@ class ToPurge:
 
 @contextmanager
 def purging() -> Iterator[ToPurge]:
-    """Purgers of all caches at REALM_EDGE_PURGE, for a listener to tell. Raises
-    ImproperlyConfigured."""
+    """Runs purgers for all caches in REALM_EDGE_PURGE during the `with` block, and yields the
+    target for a listener. Raises ImproperlyConfigured."""
     if not settings.REALM_EDGE_PURGE:
-        raise ImproperlyConfigured("REALM_EDGE_PURGE is empty: name the caches, comma-separated")
+        raise ImproperlyConfigured("REALM_EDGE_PURGE is empty: list the caches, comma-separated")
     purge, bound = purge_function(), settings.REALM_STALENESS_BOUND
     purgers = [Purger(address, purge, bound) for address in settings.REALM_EDGE_PURGE]
     for each in purgers:

@@ -1,4 +1,4 @@
-"""Whether this process can serve: database, migrations, card library."""
+"""Checks whether this process can serve requests: its database, migrations and card library."""
 
 import logging
 
@@ -13,11 +13,12 @@ logger = logging.getLogger(__name__)
 
 
 def not_ready() -> list[str]:
-    """What this process lacks to serve requests, each with what to do; empty if it is ready."""
+    """The reasons why this process can't serve requests, each with what the operator should do.
+    Empty if the process is ready."""
     try:
         waiting = _migrations.waiting()
         if waiting:
-            # Without them the tables may be missing, so nothing else can be asked.
+            # Without the migrations, the tables of the next query may be missing.
             are = "migration is" if waiting == 1 else "migrations are"
             return [f"{waiting} {are} not applied: run manage.py migrate"]
         if not Realm.objects.filter(url=BASE_REALM).exists():
@@ -29,7 +30,8 @@ def not_ready() -> list[str]:
 
 
 class _Migrations:
-    """Knows whether the database has this release's migrations. Once it has, it keeps them."""
+    """Checks whether the migrations of this release are applied. Once they are, it caches that,
+    because applied migrations stay applied."""
 
     def __init__(self) -> None:
         self._applied = False

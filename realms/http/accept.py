@@ -7,22 +7,20 @@ from django.http.request import MediaType
 from notifications.short_cached import short_cached
 from reindex.reading.media_types import ANY, API, CARD, HTML, JAVASCRIPT, JSON, SOURCE
 
-#: The rest of a longer Accept header is ignored. Unit: characters.
+#: How much of an Accept header is parsed; the rest is ignored. Unit: characters.
 _MAX_ACCEPT = 500
 
 
 @short_cached(maxsize=1024)
 def accepted(accept: str) -> str:
-    """The media type that an Accept header prefers, among the types of this protocol. It is a type
-    that the header names, and `text/html` only if JavaScript isn't preferred to a page. If there is
-    no such type it is `*/*`.
+    """The media type of this protocol that an Accept header prefers; `*/*` if it names none.
 
-    Among types of equal quality, a named `application/vnd.` type comes before a page, and a page
-    before JSON.
+    The result is `text/html` only if the header doesn't prefer JavaScript to HTML. Among types of
+    equal quality, a named `application/vnd.` type wins over HTML, and HTML wins over JSON.
     """
     ranges = _ranges(accept)
     named = dict.fromkeys(f"{each.main_type}/{each.sub_type}" for each in ranges)
-    # In the order of preference among types of equal quality.
+    # The order decides among types of equal quality.
     offers = [*(each for each in named if each in (SOURCE, CARD, API)), HTML, JSON, ANY]
     wanted = {each: _quality(ranges, each) for each in offers if each in named}
     if "text/*" in named:
@@ -44,25 +42,25 @@ def _ranges(accept: str) -> list[MediaType]:
 
 
 def elements(header: str, limit: int) -> list[MediaType]:
-    """The elements of a header that lists names with qualities. Invalid elements are left out, and
-    so is the rest of a header of more than `limit` characters."""
+    """The elements of a header that lists names with qualities. Omits invalid elements, and all
+    elements after the first `limit` characters."""
     if len(header) > limit:
         header = header[:limit].rpartition(",")[0]
     found: list[MediaType] = []
     for each in header.split(","):
-        # A parameter may be encoded (RFC 2231), and in an encoding that doesn't exist.
+        # A parameter may claim an encoding (RFC 2231) that doesn't exist.
         with suppress(ValueError, LookupError):
             found += [MediaType(each)] if each.strip() else []
     return found
 
 
 def _quality(ranges: list[MediaType], media_type: str) -> float:
-    """The quality of a type, from 0 to 1: that of the most specific range that includes it."""
+    """The quality of a media type, from 0 to 1. The most specific matching range determines it."""
     main, _, sub = media_type.partition("/")
     matching = [
         (each.main_type == main, each.sub_type == sub, each.quality)
         for each in ranges
-        # Some clients write `*` for `*/*`.
+        # Some clients send `*` instead of `*/*`.
         if each.main_type in ("*", main) and (each.sub_type or "*") in ("*", sub)
     ]
     return max(matching, default=(False, False, 0))[2]

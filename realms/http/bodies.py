@@ -18,8 +18,8 @@ from reindex.reading.strict_json import finite_only
 
 M = TypeVar("M", bound=BaseModel)
 
-#: A value of one or two bytes of JSON takes fifty bytes or more once parsed. This limit bounds the
-#: memory for parsing a large body.
+#: The most values that a parsed body may have. It limits the memory for parsing: a value of one or
+#: two bytes of JSON takes fifty bytes or more in Python.
 MAX_VALUES = 500_000
 _SMALL_BYTES = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
@@ -33,7 +33,7 @@ class _Body(BaseModel):
 
 
 class RealmAttributes(_Body):
-    """The name of a new realm, its path segment below its owner's name, and its pictures."""
+    """The attributes of a new realm. `endpoint` is its path segment below its owner's name."""
 
     endpoint: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+$", max_length=200)]
     name: Annotated[Text, StringConstraints(min_length=1, max_length=500)]
@@ -85,7 +85,7 @@ class Session(_Body):
 
     @property
     def seconds(self) -> int:
-        """The lifetime of the token."""
+        """The lifetime of the token in seconds."""
         return 24 * 3600 * (7 if self.lifetime == "extended" else 1)
 
 
@@ -109,7 +109,7 @@ class _SourceAttributes(_Body):
 
 
 class SourceResource(_Body):
-    """A file of an `_atomic` operation, as text."""
+    """A text file in an `_atomic` operation."""
 
     type: Literal["source"]
     attributes: _SourceAttributes
@@ -125,7 +125,7 @@ class _CardMeta(_Body):
 
 
 class CardResource(_Body):
-    """A card of an `_atomic` operation, as its JSON:API resource."""
+    """A card in an `_atomic` operation, as a JSON:API resource."""
 
     type: Literal["card"]
     attributes: dict[str, Any] = Field(default_factory=dict)
@@ -142,13 +142,13 @@ class Operation(_Body):
 
 
 class Atomic(_Body):
-    """The body of `_atomic`, whose operations are not validated yet."""
+    """The body of `_atomic`. The operations in it are validated later."""
 
     operations: list[Any] = Field(alias="atomic:operations")
 
 
 def parse(model: type[M], body: bytes) -> M:
-    """Parses a body as its model. Raises Malformed, which names each invalid field and why."""
+    """Parses a body as its model. Raises Malformed with a reason for each invalid field."""
     if len(body) > _SMALL_BYTES and _has_too_many_values(body):
         raise Malformed(what=f"Request body has more than {MAX_VALUES:,} values")
     try:
@@ -163,8 +163,8 @@ def parse(model: type[M], body: bytes) -> M:
 def _has_too_many_values(body: bytes) -> bool:
     """Whether a body has more than MAX_VALUES commas and brackets outside of its strings.
 
-    It is scanned in pieces, so that other threads can run in between. Every byte costs the same. A
-    backslash outside of a string makes the result meaningless, but then the body is not JSON.
+    Scans the body in pieces, so that other threads can run in between. The scan takes linear time.
+    A backslash outside of a string makes the result wrong, but such a body is not JSON anyway.
     """
     values, in_string, rest = 0, False, b""
     for start in range(0, len(body), _PIECE_BYTES):
@@ -182,7 +182,8 @@ def _has_too_many_values(body: bytes) -> bool:
 
 
 def checked(model: type[M], value: Any, within: str = "") -> M:
-    """Validates a value as its model; `within` is its place in the body. Raises Malformed."""
+    """Validates a value as its model. `within` is the value's path in the body, for errors. Raises
+    Malformed."""
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -1,24 +1,24 @@
-"""Content codings of request bodies (RFC 9110, section 8.4): gzip and deflate."""
+"""Decodes the content codings of request bodies (RFC 9110, section 8.4): gzip and deflate."""
 
 import zlib
 
 from realms.errors import Malformed, TooLarge, UnsupportedCoding
 
-#: zlib's `wbits` values for the framings.
+#: zlib's `wbits` values for gzip, zlib and raw deflate data.
 _GZIP, _ZLIB, _RAW = 31, 15, -15
 _NAMES = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate", "identity": "identity"}
 ACCEPTED = "gzip, deflate, identity"
-#: Stacking codings has no use, so few are accepted.
+#: How many codings a body may have. More than one coding has no use.
 _MAX_CODINGS = 2
-#: How much of a body is decoded at a time. Unit: bytes.
+#: The size of the pieces in which a body is decoded. Unit: bytes.
 _PIECE_BYTES = 64 * 1024
 
 
 def decoded(data: bytes, content_encoding: str, limit: int, name: str) -> bytes:
-    """A body without its content codings. It never holds more than `limit` decoded bytes, so a zip
-    bomb does no harm. `name` is used in errors.
+    """Decodes a body. Stops at `limit` decoded bytes, so a zip bomb can't fill the memory. Errors
+    quote `name`.
 
-    Raises UnsupportedCoding, TooLarge, and Malformed for a body that is not in its coding.
+    Raises UnsupportedCoding, TooLarge, and Malformed for a body that doesn't have its coding.
     """
     codings = [each.strip().lower() for each in content_encoding.split(",") if each.strip()]
     if len(codings) > _MAX_CODINGS or not _NAMES.keys() >= set(codings):
@@ -39,8 +39,8 @@ def _unpacked(data: bytes, coding: str, limit: int, name: str) -> bytes:
         while start < len(data):
             if unpacker.eof:
                 if coding != "gzip":
-                    raise Malformed(what=f"{name} has data after the end of its {coding} coding")
-                # A gzip file may have several members.
+                    raise Malformed(what=f"{name} has data after the end of its {coding} data")
+                # A gzip body may have several members.
                 unpacker = zlib.decompressobj(wbits=framing)
             piece = data[start : start + _PIECE_BYTES]
             start += len(piece)
@@ -54,12 +54,12 @@ def _unpacked(data: bytes, coding: str, limit: int, name: str) -> bytes:
     except zlib.error as error:
         raise Malformed(what=f"{name} is not {coding}, as its Content-Encoding says") from error
     if not unpacker.eof:
-        raise Malformed(what=f"{name} ends before its {coding} coding does")
+        raise Malformed(what=f"{name} ends in the middle of its {coding} data")
     return b"".join(pieces)
 
 
 def _deflate_framing(data: bytes) -> int:
-    """The framing of a deflate body: by the standard a zlib stream, but some clients send raw
-    deflate data."""
+    """The `wbits` value for a deflate body. The standard requires a zlib stream, but some clients
+    send raw deflate data."""
     head = int.from_bytes(data[:2])
     return _ZLIB if len(data) > 1 and data[0] & 15 == 8 and head % 31 == 0 else _RAW

@@ -1,5 +1,5 @@
-"""Compression of answers: which content coding a client prefers, and the coders
-(RFC 9110, sections 8.4 and 12.5.3)."""
+"""Compresses answers, and finds the content coding that a client prefers (RFC 9110, sections 8.4
+and 12.5.3)."""
 
 import re
 import zlib
@@ -14,8 +14,8 @@ from realms.http.accept import elements
 
 
 class Coding(StrEnum):
-    """A content coding, by its name in headers. The first is preferred: it makes the shortest text
-    of the usual size."""
+    """A content coding, by its name in headers. The server prefers the first one, which makes texts
+    of usual size the shortest."""
 
     BROTLI = "br"
     ZSTD = "zstd"
@@ -23,13 +23,14 @@ class Coding(StrEnum):
 
 
 _CODED_ETAG = re.compile(rf':(?:{"|".join(Coding)})"$')
-#: The rest of a longer Accept-Encoding header is ignored. Unit: characters.
+#: How much of an Accept-Encoding header is parsed; the rest is ignored. Unit: characters.
 _MAX_HEADER = 256
 #: zlib's `wbits` value for gzip.
 _GZIP = 31
-#: Shorter texts gain less than the additional header costs. Unit: bytes.
+#: The least size of a text that is compressed. A shorter text saves less than the additional header
+#: costs. Unit: bytes.
 LEAST_BYTES = 256
-#: Media types outside of `text/*` whose content is text, or as compressible as text.
+#: Media types outside of `text/*` whose content compresses as well as text.
 _TEXTS = {
     "application/json",
     "application/toml",
@@ -51,7 +52,7 @@ _TEXTS = {
 
 @short_cached(maxsize=1024)
 def preferred(accept_encoding: str) -> Coding | None:
-    """The coding that an Accept-Encoding header prefers; None if it prefers none of these."""
+    """The coding that an Accept-Encoding header prefers; None for an uncompressed body."""
     qualities = _qualities(accept_encoding)
     best = max(Coding, key=lambda each: _quality(qualities, each))
     quality = _quality(qualities, best)
@@ -77,14 +78,14 @@ def _quality(qualities: dict[str, float], coding: Coding) -> float:
 
 
 def is_compressible(content_type: str, size: int) -> bool:
-    """Whether content of this type and size is worth compressing."""
+    """Whether content of this type and size should be compressed."""
     kind = content_type.partition(";")[0].strip()
     is_text = kind.startswith("text/") or kind.endswith(("+json", "+xml")) or kind in _TEXTS
     return is_text and size >= LEAST_BYTES
 
 
 def compressed(data: bytes, coding: Coding) -> bytes:
-    """The data in a coding. Takes about a millisecond for 20 KB, without the interpreter's lock."""
+    """Compresses data. Takes about a millisecond for 20 KB, and releases the interpreter's lock."""
     return _CODERS[coding](data)
 
 
@@ -109,10 +110,10 @@ _CODERS: dict[Coding, Callable[[bytes], bytes]] = {
 
 
 def coded_etag(etag: str, coding: Coding) -> str:
-    """The ETag of content in a coding: its own, because the bytes differ."""
+    """The ETag of a body in a coding. It differs from the content's ETag, as the bytes differ."""
     return f'{etag[:-1]}:{coding}"'
 
 
 def uncoded_etag(etag: str) -> str:
-    """The ETag of the content itself, in whichever coding a client got it."""
+    """The content's ETag, from the ETag of a body in any coding."""
     return _CODED_ETAG.sub('"', etag)

@@ -1,4 +1,4 @@
-"""Conditional requests (RFC 9110, section 13): headers that compare with a client's copy."""
+"""Evaluates the headers of conditional requests (RFC 9110, section 13)."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from django.utils.http import parse_etags, parse_http_date, parse_http_date_safe
 from realms.errors import Malformed, PreconditionFailed
 from realms.http.compression import uncoded_etag
 
-#: The headers, in the order of the fields of `Conditions`, and their WSGI names.
+#: The headers, in the order of the fields of `Conditions`.
 HEADERS = (
     "If-Match",
     "If-None-Match",
@@ -19,14 +19,14 @@ HEADERS = (
     "Range",
     "If-Range",
 )
-#: The length of a header that names a few ETags. Unit: characters.
+#: The longest header that the event loop compares; it can hold a few ETags. Unit: characters.
 MANY = 1024
 WSGI_HEADERS = tuple(f"HTTP_{name.upper().replace('-', '_')}" for name in HEADERS)
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The headers that decide whether a request is carried out, and which part is sent."""
+    """The headers that decide whether the server performs a request, and which range it sends."""
 
     if_match: str | None = None
     if_none_match: str | None = None
@@ -37,19 +37,19 @@ class Conditions:
 
     @staticmethod
     def of(environ: Mapping[str, Any]) -> "Conditions":
-        """The conditions of a request, whose headers `environ` has under their WSGI names."""
+        """The conditions of a request. `environ` has its headers under their WSGI names."""
         found = Conditions(*map(environ.get, WSGI_HEADERS))
         return NO_CONDITIONS if found == NO_CONDITIONS else found
 
     @property
     def are_long(self) -> bool:
-        """Whether comparing them takes more time than an event loop has."""
+        """Whether the headers are too long to be compared in the event loop."""
         values = (self.if_match, self.if_none_match, self.range, self.if_range)
         return any(len(each) > MANY for each in values if each is not None)
 
     def of_read(self, etag: str | None, modified: str | None) -> Literal[200, 304, 412]:
-        """The status of a read of content with this ETag and Last-Modified. Invalid dates in the
-        request are ignored, as the standard says."""
+        """The status of a read of content with this ETag and Last-Modified. Ignores invalid dates
+        in the request, as the standard requires."""
         etags = [] if etag is None else [etag]
         if self.if_match is not None:
             if not _matches(self.if_match, etags, weakly=False):
@@ -57,16 +57,16 @@ class Conditions:
         elif _compared(modified, self.if_unmodified_since) == "newer":
             return 412
         if self.if_none_match is not None:
-            # A copy in another content coding has other bytes, and so isn't this one.
+            # A copy in another content coding has other bytes, so its ETag must not match.
             return 304 if _matches(self.if_none_match, etags, weakly=True, coded=True) else 200
         return 304 if _compared(modified, self.if_modified_since) == "not newer" else 200
 
     def check_write(self, url: str, etags: Collection[str], modified_at: datetime | None) -> None:
-        """Checks the conditions of a write to `url`, whose current content has these ETags; none if
-        there is no content. The caller holds the realm's lock.
+        """Checks the conditions of a write to `url`. `etags` are those of the current content, and
+        empty if there is none. The caller holds the realm's lock.
 
-        Raises PreconditionFailed, and Malformed for an invalid date: a write must not go ahead
-        without a check that the client wants.
+        Raises PreconditionFailed. Raises Malformed for an invalid date, because a write must not
+        skip a check that the client has requested.
         """
         if self.if_match is not None:
             if not _matches(self.if_match, etags, weakly=False):
@@ -80,13 +80,14 @@ class Conditions:
             raise _failed(url, "If-None-Match", self.if_none_match)
 
     def unmet(self, url: str) -> PreconditionFailed:
-        """The error for a failed If-Match, or else If-Unmodified-Since, at `url`."""
+        """The error for a failed If-Match at `url`. Without If-Match, the error for a failed
+        If-Unmodified-Since."""
         if self.if_match is not None:
             return _failed(url, "If-Match", self.if_match)
         return _failed(url, "If-Unmodified-Since", self.if_unmodified_since or "")
 
 
-#: Of requests without such headers.
+#: The conditions of all requests without conditional headers.
 NO_CONDITIONS = Conditions()
 
 
@@ -95,10 +96,10 @@ def _failed(url: str, header: str, value: str) -> PreconditionFailed:
 
 
 def _matches(header: str, etags: Collection[str], *, weakly: bool, coded: bool = False) -> bool:
-    """Whether a header names one of the ETags. Unless `coded`, the ETag of content in any content
-    coding names the content."""
+    """Whether a header has one of the ETags. Unless `coded`, the ETags of all content codings of
+    the same content match each other."""
     if header in etags and not header.startswith("W/"):
-        # Most clients name the one copy that they have.
+        # Fast path: most clients send a single ETag.
         return True
     known = parse_etags(header)
     if "*" in known:
@@ -112,7 +113,8 @@ def _matches(header: str, etags: Collection[str], *, weakly: bool, coded: bool =
 
 
 def _compared(modified: str | None, since: str | None) -> Literal["newer", "not newer"] | None:
-    """Compares a Last-Modified with a date of the request; None if either is missing or invalid."""
+    """Whether content has changed since a date in the request. None if a date is missing or
+    invalid."""
     if modified is None or since is None:
         return None
     if modified == since:

@@ -1,13 +1,13 @@
-"""Media types of files by their names, independent of the machine.
+"""Determines the media types of files from their names, independent of the machine.
 
-A type describes the stored bytes. So `style.css.gz` is gzip, not a style sheet.
+A type describes the stored bytes, so `style.css.gz` has the type of gzip and not of CSS.
 """
 
 from pathlib import PurePosixPath
 
 from reindex.reading.media_types import BYTES
 
-#: Media types by extension: those of the IANA registry, or the common one if it has none.
+#: Media types by extension, from the IANA registry. If it has none, the type in common use.
 _TYPES = {
     # Code
     "ts": "text/typescript",
@@ -130,22 +130,22 @@ _TYPES = {
     "tar": "application/x-tar",
     "7z": "application/x-7z-compressed",
 }
-#: Text types outside of `text/*` whose content can't name its own encoding.
+#: Text types outside of `text/*` whose content can't declare its own encoding.
 _TEXTS = {"application/x-subrip", "application/yaml", "application/toml"}
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def media_type(path: str) -> str:
-    """The media type of a file by its name alone, without parameters."""
+    """The media type of a file from its name alone, without parameters."""
     return _TYPES.get(PurePosixPath(path).suffix[1:].lower(), BYTES)
 
 
 def described(path: str, data: bytes, *, as_stored: bool) -> tuple[tuple[str, str], ...]:
     """The headers that describe a file's content.
 
-    Text in UTF-8 gets a charset. Other text doesn't, because a charset would override the encoding
-    that the text itself may name. A picture that is stored gzipped (`.svgz`) is served as a gzip
-    file if `as_stored`, else as a picture with the content coding gzip.
+    Only text in UTF-8 gets a charset, because a charset would override the encoding that other text
+    may declare. A gzipped picture (`.svgz`) gets the type of gzip if `as_stored`, else the type of
+    a picture and the content coding gzip.
     """
     kind = media_type(path)
     if kind == "image/svg+xml" and data.startswith(_GZIP_MAGIC):

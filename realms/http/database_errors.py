@@ -1,6 +1,6 @@
-"""Classifies database errors: the database is away, a constraint was violated, or it is our bug.
+"""Classifies database errors: an unavailable database, a violated constraint, or a bug.
 
-The error's class and code decide, never its message.
+Only the error's class and code decide, never its message.
 """
 
 import logging
@@ -21,16 +21,16 @@ _KINDS = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.In
 
 
 def is_away(error: BaseException | None) -> bool:
-    """Whether the database can't be reached, or refuses work."""
+    """Whether an error means that the database can't be reached or refuses work."""
     if not isinstance(error, DatabaseError | psycopg.Error):
         return False
     code = _code(error)
-    # A connection that can't be made, or has ended, has no code.
+    # Errors of failed and lost connections have no code.
     return isinstance(error, _KINDS) if code is None else code.startswith(_AWAY)
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether a constraint was violated that two concurrent changes can violate."""
+    """Whether an error means that two concurrent changes have violated a constraint."""
     return isinstance(error, IntegrityError) and (_code(error) or "").startswith(_CONFLICT)
 
 
@@ -42,14 +42,15 @@ def _code(error: BaseException) -> str | None:
 
 
 class OneLineASecond(logging.Filter):
-    """Limits a process's records about a database that is away to one line a second."""
+    """Limits a process's log records about an unavailable database to one line a second."""
 
     def __init__(self) -> None:
         super().__init__()
         self._printed = -1.0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to print a record. Shortens one about a database that is away to one line."""
+        """Whether to print a record. Shortens a record about an unavailable database to one
+        line."""
         if not any(is_away(error) for error in _errors(record)):
             return True
         now = time.monotonic()
@@ -69,7 +70,8 @@ def _errors(record: logging.LogRecord) -> list[BaseException]:
 
 
 class AnsweredOnce(logging.Filter):
-    """Drops records of 5xx responses without a traceback: the log has their cause already."""
+    """Drops log records of 5xx responses without a traceback, because another record has the
+    cause."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to print a record."""

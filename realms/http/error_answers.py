@@ -1,4 +1,4 @@
-"""What clients see of an error: a document of JSON:API, never a stack trace."""
+"""Makes the responses to errors: a JSON:API document, never a stack trace."""
 
 import json
 
@@ -8,12 +8,12 @@ from realms.errors import MethodNotAllowed, RealmError, Several, UnsupportedCodi
 from realms.http import headers
 from reindex.reading.media_types import API
 
-#: Longer messages are cut: the rest repeats what the client has sent. Unit: characters.
+#: The longest error message. Longer messages quote what the client has sent. Unit: characters.
 MAX_MESSAGE = 4000
 
 
 def error_response(error: RealmError) -> HttpResponse:
-    """A realm endpoint's error response: JSON:API."""
+    """The error response of a realm's endpoint, with errors as JSON:API objects."""
     problems = error.problems if isinstance(error, Several) else [error]
     response = HttpResponse(
         json.dumps({"errors": [_described(each) for each in problems]}),
@@ -35,7 +35,7 @@ def error_response(error: RealmError) -> HttpResponse:
 
 
 def server_error_response(error: RealmError) -> HttpResponse:
-    """A server endpoint's error response: its clients expect messages as bare strings."""
+    """The error response of a server endpoint, whose clients expect messages as plain strings."""
     response = error_response(error)
     response.content = json.dumps({"errors": [str(error)]}).encode()
     return response
@@ -45,7 +45,7 @@ def _described(error: RealmError) -> dict[str, object]:
     message = str(error)
     if len(message) > MAX_MESSAGE:
         message = f"{message[:MAX_MESSAGE]} …"
-    # JSON:API calls it `detail`; some clients of this protocol read that, others `message`.
+    # Some clients of this protocol read `message`, others `detail`, as JSON:API names it.
     texts = {"status": error.status, "title": error.title, "message": message, "detail": message}
     return {**texts, **_members(error)}
 

@@ -1,4 +1,5 @@
-"""Turns exceptions into error responses. No other module decides what clients see of them."""
+"""Turns exceptions into error responses. Only this module decides what clients see of an
+exception."""
 
 import logging
 import sys
@@ -23,8 +24,8 @@ logger = logging.getLogger(__name__)
 
 
 class ErrorMiddleware:
-    """Turns an exception of a view into a response. A client never sees a stack trace. An
-    unexpected exception is always logged and sent to `got_request_exception`."""
+    """Turns an exception of a view into a response without a stack trace. Logs every unexpected
+    exception and sends it to `got_request_exception`."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
@@ -33,7 +34,7 @@ class ErrorMiddleware:
         return self._get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        """The response to an exception of a view; None leaves it to Django's plain 500."""
+        """The response to an exception of a view. With None, Django responds with its plain 500."""
         realm_error = _expected(request, error)
         if realm_error is None:
             if request.path.startswith("/_admin"):
@@ -46,7 +47,8 @@ class ErrorMiddleware:
 
 
 def uncaught(request: HttpRequest) -> HttpResponse:
-    """The response to an exception of a middleware or of the admin. Django has logged it."""
+    """The response to an exception of a middleware or of the admin. Django has already logged the
+    exception."""
     error = sys.exc_info()[1]
     if is_away(error):
         return error_response(_away())
@@ -54,7 +56,7 @@ def uncaught(request: HttpRequest) -> HttpResponse:
 
 
 def _expected(request: HttpRequest, error: Exception) -> RealmError | None:
-    """The error to show a client for an exception; None for an unexpected one, which is our bug."""
+    """The error that the client gets for an exception; None if the exception is a bug."""
     if isinstance(error, RealmError):
         return error
     if isinstance(error, SuspiciousOperation):
@@ -68,7 +70,7 @@ def _expected(request: HttpRequest, error: Exception) -> RealmError | None:
         logger.warning("%s %s got 409: %s", request.method, request.path, error)
         return Conflict(what="a concurrent request has changed the same data; read it again")
     if isinstance(error, OperationalError):
-        # A deadlock or a timeout: the client can try again, but operators should see it.
+        # A deadlock or a timeout. The client can retry, and operators should see the traceback.
         logger.exception("%s %s got 503", request.method, request.path)
         return Busy(what="the database did not complete the request")
     return None

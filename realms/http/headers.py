@@ -1,6 +1,6 @@
-"""The headers that answers have in common: whose realm, which generation, who may keep and read it.
+"""The headers that state an answer's realm and generation, and who may cache and read it.
 
-Each kind of answer has one function here. Names are in lower case, as on the wire.
+This module has one function for each kind of answer. Header names are in lower case.
 """
 
 from typing import TypeAlias
@@ -13,17 +13,17 @@ from notifications.short_cached import short_cached
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
-#: Values of Cache-Control.
+#: The usual values of Cache-Control.
 NO_STORE = "no-store"
 NEVER_SHARED = "private, no-store"
 REVALIDATED = "max-age=0, must-revalidate"
-#: The answers of a realm's endpoints, which have no validators.
+#: Cache-Control for the answers of a realm's endpoints, which have no validators.
 _NEVER_KEPT = "no-store, no-cache, must-revalidate"
 
-#: What some shared caches do unless they are told not to.
+#: Forbids stale answers. Without these directives, some shared caches serve them.
 _NEVER_STALE = "stale-while-revalidate=0, stale-if-error=0"
 
-#: Scripts of any origin may read an answer.
+#: Allows scripts of any origin to read an answer.
 CORS: Headers = (
     ("access-control-allow-origin", "*"),
     ("access-control-expose-headers", "*"),
@@ -31,27 +31,30 @@ CORS: Headers = (
 
 
 def of_server() -> Headers:
-    """An answer of one of the server's own endpoints."""
+    """Headers for an answer of one of the server's own endpoints."""
     return (*CORS, ("cache-control", NO_STORE))
 
 
 def of_error() -> Headers:
-    """An error of any kind."""
+    """Headers for an error of any kind."""
     return (("cache-control", NO_STORE), *CORS)
 
 
 def of_generation(generation: int) -> Headers:
-    """An answer that was made at a generation of a realm."""
+    """Headers for an answer that was made at a generation of a realm."""
     return (_pair("x-realm-generation", str(generation)),)
 
 
 def of_content(
     own: Headers, realm_url: str, generation: int, *, public: bool, shared: bool
 ) -> Headers:
-    """A content's own headers, with who may keep it. `shared` says whether the answer is the same
-    for everyone who sends the headers that `Vary` names; only then a shared cache may keep it, for
-    REALM_EDGE_SECONDS. No shared cache may show it after that, even if the origin is away; a
-    visitor's browser keeps an image for 60 s (`raw` in `realms/serving/contents.py`)."""
+    """A content's own headers, with a Cache-Control that says who may store the answer.
+
+    `shared` says whether every client that sends the headers in `Vary` gets the same answer. Only
+    then, and only if the realm is public, shared caches may store it for REALM_EDGE_SECONDS. After
+    that they may not serve it, even if no replica answers. Browsers store images for 60 s (`raw` in
+    `realms/serving/contents.py`).
+    """
     chosen = dict(own).get("cache-control")
     if not (public and shared and settings.REALM_EDGE_SECONDS) or chosen == NO_STORE:
         return tuple(
@@ -72,7 +75,7 @@ def of_content(
 
 
 def of_file(realm_url: str, generation: int, *, public: bool, compressible: bool) -> Headers:
-    """The form of a file that a request prefers. The file decides how long it may be kept."""
+    """Headers for a variant of a file, without Cache-Control, which `of_content` sets."""
     return (
         _realm(realm_url),
         *of_generation(generation),
@@ -83,7 +86,7 @@ def of_file(realm_url: str, generation: int, *, public: bool, compressible: bool
 
 
 def of_card(realm_url: str, generation: int, *, public: bool) -> Headers:
-    """One or more cards of a realm as a document."""
+    """Headers for a document with one or more cards of a realm."""
     kept = ("cache-control", NO_STORE)
     return (
         _realm(realm_url),
@@ -96,30 +99,30 @@ def of_card(realm_url: str, generation: int, *, public: bool) -> Headers:
 
 
 def of_write(realm_url: str, generation: int) -> Headers:
-    """A file that was written or deleted."""
+    """Headers for the answer to a write or deletion of a file."""
     return (_realm(realm_url), *of_generation(generation), ("cache-control", NO_STORE), *CORS)
 
 
 def of_endpoint(realm_url: str, length: int | None, *, public: bool) -> Headers:
-    """An endpoint of a realm, `_name`. The endpoint itself may choose other values. `length` is the
-    body's, if that is known. Unit: bytes."""
+    """Headers for an answer of a realm's endpoint (`_name`), unless the endpoint sets others.
+    `length` is the body's length in bytes, None if it is unknown."""
     kept = ("cache-control", _NEVER_KEPT)
     size = () if length is None else (("content-length", str(length)),)
     return (_realm(realm_url), ("vary", "Accept"), kept, *CORS, *size, *_readable(public))
 
 
 def of_publication(realm_url: str, generation: int) -> Headers:
-    """A realm that was published; everyone may read it."""
+    """Headers for the answer to a publish. Everyone may read the published realm."""
     return (_realm(realm_url), *_readable(True), *of_generation(generation))
 
 
 def of_pin(generation: int) -> Headers:
-    """A read at a pinned generation; only the reader who has the pin may see it."""
+    """Headers for a read at a pinned generation, which only the pin's reader may see."""
     return (*of_generation(generation), ("cache-control", NEVER_SHARED))
 
 
 def of_draft(realm_url: str, generation: int) -> Headers:
-    """A page that only the realm's owner sees."""
+    """Headers for a draft's page, which only the realm's owner sees."""
     return (
         *of_generation(generation),
         _realm(realm_url),
@@ -130,12 +133,13 @@ def of_draft(realm_url: str, generation: int) -> Headers:
 
 
 def scoped(cache_control: str, *, public: bool) -> str:
-    """A Cache-Control that allows shared caches to keep an answer only if everyone may read it."""
+    """A Cache-Control that lets shared caches store an answer only if everyone may read it."""
     return f"{'public' if public else 'private'}, {cache_control}"
 
 
 def _asked_each_time(cache_control: str) -> str:
-    """A Cache-Control by which browsers may keep an answer, but no shared cache."""
+    """A Cache-Control that lets browsers store an answer, and makes shared caches revalidate it for
+    each request."""
     kept = cache_control.startswith("public") and "max-age=0" not in cache_control
     return (
         f"{cache_control}, s-maxage=0" if kept and NO_STORE not in cache_control else cache_control
@@ -143,7 +147,8 @@ def _asked_each_time(cache_control: str) -> str:
 
 
 def withhold(response: HttpResponseBase) -> None:
-    """Has shared caches ask each time for an answer that they might have kept."""
+    """Makes shared caches revalidate an answer for each request, which they could otherwise serve
+    for REALM_EDGE_SECONDS."""
     if settings.REALM_EDGE_SECONDS and "Cache-Control" in response.headers:
         kept = response.headers["Cache-Control"]
         own = kept.removesuffix(f", {_shared_time()}")
@@ -157,14 +162,14 @@ def add(response: HttpResponseBase, headers: Headers) -> None:
 
 
 def add_missing(response: HttpResponseBase, headers: Headers) -> None:
-    """Sets those headers of a response that it doesn't have."""
+    """Sets the headers that a response doesn't have yet."""
     for name, value in headers:
         response.headers.setdefault(name, value)
 
 
 def _file_varies(compressible: bool) -> str:
     named = ["Accept", *(["Accept-Encoding"] if compressible else [])]
-    # With a generation a request may need a newer answer than others are shown.
+    # A request with a generation may need a newer answer than the stored one.
     return ", ".join([*named, *(["X-Realm-Min-Generation"] if settings.REALM_EDGE_SECONDS else [])])
 
 
@@ -178,7 +183,7 @@ def _realm(url: str) -> tuple[str, str]:
 
 @short_cached(maxsize=4096)
 def _pair(name: str, value: str) -> tuple[str, str]:
-    """A header that many answers have. Cached, so that the cached answers share it."""
+    """A header that many answers have. Cached, so that all answers share one tuple."""
     return (name, value)
 
 

@@ -1,4 +1,5 @@
-"""Large texts, compressed while made and decompressed while read: never held uncompressed."""
+"""Large texts that are never uncompressed in memory: `Packed` compresses a text while it is made,
+and decompresses it while it is read."""
 
 import hashlib
 import zlib
@@ -6,13 +7,14 @@ from collections.abc import Iterable, Iterator
 
 #: zlib's `wbits` value for gzip.
 _GZIP = 31
-#: How much is decompressed at a time. Small, because zlib copies the rest after each piece.
-#: Unit: bytes.
+#: How much compressed data zlib gets at a time. It is small, because zlib copies the remaining data
+#: after each piece. Unit: bytes.
 _INPUT_BYTES = 4096
 
 
 class Packed:
-    """An immutable text, kept gzipped. `len()` is the bytes it takes, `size` those of the text."""
+    """An immutable text in gzip form. `len()` is the length of its compressed bytes, and `size` the
+    length of the text in bytes."""
 
     __slots__ = ("data", "sha256", "size")
 
@@ -34,7 +36,7 @@ class Packed:
         return len(self.data)
 
     def pieces(self, size: int) -> Iterator[bytes]:
-        """The text, at most `size` bytes at a time."""
+        """Yields the text in pieces of at most `size` bytes."""
         unpacker = zlib.decompressobj(wbits=_GZIP)
         for start in range(0, len(self.data), _INPUT_BYTES):
             left = self.data[start : start + _INPUT_BYTES]

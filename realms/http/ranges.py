@@ -1,4 +1,4 @@
-"""Byte ranges of content (RFC 9110, section 14): a single range, or the whole content."""
+"""Parses byte ranges (RFC 9110, section 14). Only single ranges are supported."""
 
 import re
 
@@ -6,14 +6,14 @@ _RANGE = re.compile(r"\s*bytes\s*=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", re.I
 
 
 class Unsatisfiable(Exception):
-    """The range begins after the content's end."""
+    """The requested range begins after the content's end."""
 
 
 def wanted(header: str | None, size: int) -> range | None:
     """The bytes that a Range header selects from `size` bytes; None for the whole content.
 
-    An invalid header and one with several ranges also select the whole content, as the standard
-    allows. Raises Unsatisfiable.
+    An invalid header also selects the whole content, and so does a header with several ranges. The
+    standard allows both. Raises Unsatisfiable.
     """
     match = _RANGE.fullmatch(header or "")
     if match is None or match[1] == match[2] == "":

@@ -1,4 +1,4 @@
-"""A complete response, in the form in which the web server takes it."""
+"""Complete responses in ASGI's form, which the web server sends as they are."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -7,13 +7,13 @@ from typing import Any, TypeAlias
 from notifications.short_cached import short_cached
 from realms.http.packed import Packed
 
-#: Headers whose values few answers share.
+#: Headers whose values are different for most answers.
 OWN = {"etag", "last-modified", "x-created", "x-boxel-canonical-path", "location"}
 Body: TypeAlias = bytes | memoryview | Packed
 
 
 class Reply:
-    """A status, headers and a body. It is never changed, so that many requests can share one."""
+    """A status, headers and a body. A reply is immutable, so that many requests can share it."""
 
     __slots__ = ("body", "start")
 
@@ -32,14 +32,14 @@ class Reply:
 
     @property
     def headers(self) -> list[tuple[str, str]]:
-        """The headers as WSGI takes them, names in lower case."""
+        """The headers in WSGI's form, with names in lower case."""
         encoded: list[tuple[bytes, bytes]] = self.start["headers"]
         return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in encoded]
 
 
 class Finished(Reply):
-    """A reply that is kept, with the form of the request that it answers: the policy headers, the
-    content coding, and what became of the request's conditions."""
+    """A reply that a cache keeps for requests of one form. The form is the policy headers, the
+    content coding, and the outcome of the request's conditions."""
 
     __slots__ = ("coding", "decided", "etag", "host", "length", "policy")
 
@@ -47,13 +47,14 @@ class Finished(Reply):
         self, reply: Reply, host: str, policy: object, coding: str | None, decided: int
     ) -> None:
         self.start, self.body = reply.start, reply.body
-        #: A Host header to which `policy` belongs. It alone may change, to another such host.
+        #: The last Host header with this `policy`. The front may replace it by another such host.
+        #: All other attributes are immutable.
         self.host = host
         self.policy, self.coding, self.decided = policy, coding, decided
         headers: list[tuple[bytes, bytes]] = self.start["headers"]
-        #: The length of its headers' values. Unit: bytes.
+        #: The total length of the values of the headers. Unit: bytes.
         self.length = sum(len(value) for _, value in headers)
-        #: As it is sent, unless it is weak.
+        #: The value of the ETag header; None for a weak ETag.
         self.etag: bytes | None = next(
             (value for name, value in headers
              if name == b"etag" and not value.startswith(b"W/")), None,
@@ -61,13 +62,13 @@ class Finished(Reply):
 
 
 def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
-    """A header as it is sent."""
+    """A header as bytes, as the web server sends it."""
     return (_name(name), value.encode("latin-1")) if name in OWN else _shared(name, value)
 
 
 @short_cached(maxsize=4096)
 def _shared(name: str, value: str) -> tuple[bytes, bytes]:
-    """A header as it is sent. Cached, so that replies share the headers that many have."""
+    """A header as bytes. Cached, so that replies with the same header share the bytes."""
     return _name(name), value.encode("latin-1")
 
 

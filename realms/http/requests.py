@@ -16,13 +16,14 @@ from realms.http.codings import decoded
 
 MIN_GENERATION = "HTTP_X_REALM_MIN_GENERATION"
 
-#: The environment key under which the front keeps the original PATH_INFO, which Django replaces.
+#: The WSGI environment's key for the original PATH_INFO. The front stores it there, because Django
+#: replaces PATH_INFO.
 RAW_PATH = "realms.raw_path"
 #: Longer than any realm URL with a path. Unit: bytes.
 MAX_ADDRESS_BYTES = 4096
 #: The longest host name in DNS, with a port. Unit: bytes.
 MAX_HOST_BYTES = 260
-#: A large Content-Length is a number, although no body may be that large. Python reads no longer.
+#: The most digits that Python parses as a number. A long Content-Length is valid, but too large.
 _MAX_LENGTH_DIGITS = 4300
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 
@@ -36,8 +37,8 @@ def check_host_length(host: str) -> None:
 
 
 def request_url(host: str, path_info: str) -> str:
-    """The public URL, unescaped and composed, of a request to this replica. `path_info` is as in
-    WSGI: unescaped bytes, decoded as Latin-1.
+    """The public URL of a request, unescaped and in composed form (NFC). `path_info` is WSGI's
+    PATH_INFO: unescaped bytes, decoded as Latin-1.
 
     Raises Malformed, TooLong, and UnicodeDecodeError for a path that is not valid UTF-8.
     """
@@ -53,7 +54,7 @@ def request_origin(host: str) -> str:
 
 
 def request_path(path_info: str) -> str:
-    """The path, unescaped and composed, of a request. `path_info` is as in WSGI.
+    """The path of a request, unescaped and in composed form (NFC). `path_info` is WSGI's PATH_INFO.
 
     Raises Malformed, TooLong, and UnicodeDecodeError for a path that is not valid UTF-8.
     """
@@ -63,7 +64,7 @@ def request_path(path_info: str) -> str:
 
 
 def without_nul(path: str) -> str:
-    """The path of a request, if it has no NUL: no file's path has one. Raises Malformed."""
+    """The path of a request. Raises Malformed if it has a NUL, which no file's path may have."""
     if "\x00" in path:
         raise Malformed(what="the path has a NUL character")
     return path
@@ -78,11 +79,11 @@ def requested_url(request: HttpRequest) -> str:
 
 
 def read_body(request: HttpRequest, limit: int, name: str) -> bytes:
-    """The whole body, decoded; never more than `limit` bytes are held. `name` is used in errors.
+    """Reads and decodes the whole body, of at most `limit` bytes. Errors quote `name`.
 
-    Raises TooLarge and UnsupportedCoding. Raises Malformed for a body that ends early, because half
-    an upload is not a file. Raises LengthRequired for a body of unknown length, because WSGI can't
-    distinguish its end from a lost connection.
+    Raises TooLarge and UnsupportedCoding. Raises Malformed for a body that ends early, so that an
+    incomplete upload is never stored. Raises LengthRequired for a body of unknown length, because
+    WSGI can't distinguish its end from a lost connection.
     """
     announced = request.headers.get("Content-Length") or "0"
     if "Transfer-Encoding" in request.headers:
@@ -112,7 +113,8 @@ def min_generation(value: str | None) -> int:
 
 
 def requested_method(request: HttpRequest) -> str:
-    """The request's method. Clients that can't send QUERY send POST with X-HTTP-Method-Override."""
+    """The request's method. It is QUERY for a POST with `X-HTTP-Method-Override: QUERY`, which
+    clients send that can't send QUERY."""
     method = request.method or "GET"
     override = request.headers.get("X-HTTP-Method-Override", "").strip().upper()
     return "QUERY" if method == "POST" and override == "QUERY" else method

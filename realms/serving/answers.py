@@ -1,9 +1,9 @@
-"""Answers to reads, each cached with the stamp of everything that it depends on.
+"""Loads answers to reads, and caches each with the stamp of everything that it depends on.
 
 An `Answer` is a complete response, except for the parts that depend on the single request: HEAD,
 conditions, ranges, the content coding, and the policy of the host. The source cache, the
-transpiled-module cache and the page cache are three `StampedCache`s of answers. A look-up in them
-reads no database; the routes read it, to check who asks for a private answer.
+transpiled-module cache and the page cache are three `StampedCache`s of answers. A cache look-up
+doesn't query the database. To authorize the reader of a private answer, the routes query it.
 """
 
 from collections.abc import Callable, Hashable
@@ -50,12 +50,12 @@ _COMPRESSING = [Lock() for _ in range(64)]
 
 
 class Unfinished(Exception):
-    """A load has no answer for callers of whom nothing is known, on connections that nobody has
-    checked: not everyone may read the realm, or the load failed."""
+    """`load_public` has no answer that every caller may get: the realm is private, or the load
+    failed."""
 
 
 class _FailedForAll(Exception):
-    """A load failed of a file that everyone may read, so every caller may be told the error."""
+    """The load of a public file failed, so every caller may get the error text."""
 
     def __init__(self, error: RealmError | TranspilerFailed) -> None:
         super().__init__(str(error))
@@ -85,19 +85,19 @@ def cached(variant: Variant, url: str, at_least: int = 0) -> Answer | None:
 
 
 def finished(place: Place, answer: Answer, reply: Finished) -> None:
-    """Keeps a finished reply with its answer, which is in the cache at `place`. If two threads do
-    so at once, one of the replies may be made again."""
+    """Keeps a finished reply with its answer, which is in the cache at `place`. If two threads call
+    this at once, one of their replies can get lost; the next hit then makes that reply again."""
     answer.replies = (*answer.replies, reply)
     caches()[place[0]].weigh(place[1])
 
 
 def coded(variant: Variant, url: str, answer: Answer, coding: Coding | None) -> Coding | None:
-    """The content coding in which a client gets an answer, of which it prefers `coding`. The body
-    is compressed if no client has preferred this coding before."""
+    """The content coding in which an answer is sent to a client that prefers `coding`. Compresses
+    the body when the first client prefers this coding."""
     plain = answer.body
     if coding is None or not answer.frame.compressible:
         return None
-    # Large bodies of one author must not make other authors' wait, so there are many locks.
+    # With a single lock, the compression of a large body would delay all other answers.
     with _COMPRESSING[hash(plain) % len(_COMPRESSING)]:
         if coding not in answer.coded:
             body = compressed(plain, coding)
@@ -108,7 +108,7 @@ def coded(variant: Variant, url: str, answer: Answer, coding: Coding | None) -> 
 
 
 def lacks_file(answer: Answer, variant: Variant) -> bool:
-    """Whether the answer is a module's 404 within a realm, so that a page may exist at the URL."""
+    """Whether the answer is a 404 for a module in a realm. The URL may still have a page."""
     no_file = variant is Variant.MODULE and answer.status == 404
     return no_file and answer.realm_url is not None
 
@@ -116,8 +116,8 @@ def lacks_file(answer: Answer, variant: Variant) -> bool:
 def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
     """The answer from the database. `url` is absolute and unescaped.
 
-    Concurrent loads of one URL share one query, which may have read the database a moment ago.
-    `alone` drops the cached answer and reads what is committed now.
+    Concurrent loads of one URL share one query, so its snapshot may be older than this call.
+    With `alone`, the call drops the cached answer and runs a query of its own.
     """
     if alone:
         caches()[variant].drop(url)
@@ -125,20 +125,21 @@ def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
     try:
         return _shared(variant, url, lambda: _from_database(variant, url))
     except Unfinished:
-        # The load was that of a caller of whom nothing was known: see `load_public`.
+        # This call shared a load of `load_public`, which raises this for private realms.
         return _from_database(variant, url)
     except _FailedForAll as failure:
         raise failure.error from failure
 
 
 def load_public(variant: Variant, url: str) -> Answer:
-    """Like `load`, for a caller whose permissions nobody has checked, on a connection that nobody
-    has checked. Raises RealmError, TranspilerFailed, and Unfinished for any other failure, and if
-    not everyone may read the realm. Then nothing was made of the file, in particular no JavaScript.
+    """Like `load`, for an unauthorized caller and a database connection that may be broken.
 
-    The statement that reads the file also says who may read it, so there is no moment between the
-    two. The answer is private nevertheless if the load is shared with a caller who may read it. Of
-    such a load's errors this caller is told nothing: they may name what a private file says.
+    Raises Unfinished if the realm is private; then the file is not transpiled or rendered. Raises
+    RealmError and TranspilerFailed for public files, and Unfinished for every other failure.
+
+    One statement reads both the file and its permissions, so they can't differ in age. The answer
+    may still be private: this call may share the load of an authorized caller. If that load fails,
+    this call raises Unfinished, because the error text may quote a private file.
     """
 
     def from_database() -> Answer:
@@ -158,15 +159,16 @@ def load_public(variant: Variant, url: str) -> Answer:
 
 
 def committed(variant: Variant, url: str) -> Answer:
-    """The answer made from the database, without caches. The verifier compares replicas with it."""
+    """The answer made from the database, without caches. The verifier compares the answers of
+    replicas with it."""
     found = resolve(url, _extensions(variant, url))
     return _answer(url, found, lambda it: MAKERS[variant](url, it))
 
 
 def load_at(realm_url: str, generation: int, path: str) -> Answer:
-    """The module or asset of a realm at exactly one generation. Renders read this.
+    """The module or asset of a realm at exactly one generation. The prerenderer imports it.
 
-    A path without its extension redirects to the file, so that a module has one identity.
+    A path without its extension redirects to the file, so that each module has only one URL.
     """
     url, key = realm_url + path, (realm_url, generation, path)
     cache = caches()[Variant.MODULE]
@@ -211,13 +213,15 @@ def _extensions(variant: Variant, url: str) -> tuple[str, ...]:
 
 
 def _from_database(variant: Variant, url: str, *, public_only: bool = False) -> Answer:
-    """The answer as it is committed now. Raises Unfinished if `public_only` and it is private."""
+    """The answer made from the committed rows. Raises Unfinished if `public_only` is set and the
+    realm is private."""
     extensions, before = _extensions(variant, url), caches()[variant].peek(url)
     made_from = before.made_from if before else None
-    # If the bytes are still those of the stale answer, they aren't fetched, and it is reused.
+    # If the stale answer has the same bytes, the statement doesn't fetch them again.
     found = resolve(url, extensions, known=made_from.sha256 if made_from else None)
     if _same_bytes(found, made_from) and not _reused(found, before):
-        # Only the file's name or its times differ: a new answer needs the bytes after all.
+        # The bytes are the same, but the name or the times differ, so the stale content can't be
+        # reused. The new content needs the bytes.
         found = resolve(url, extensions)
     if public_only and found is not None and not found.public:
         raise Unfinished
@@ -226,7 +230,7 @@ def _from_database(variant: Variant, url: str, *, public_only: bool = False) -> 
 
 
 def _shared(variant: Variant, url: str, load: Callable[[], Answer]) -> Answer:
-    """The answer of one load for all who ask meanwhile."""
+    """The answer of one load, which all concurrent callers for this URL share."""
     extensions = _extensions(variant, url)
     return caches()[variant].load(
         url, _watched(variant, url), load, lambda it: _narrowed(url, extensions, it)
@@ -234,21 +238,22 @@ def _shared(variant: Variant, url: str, load: Callable[[], Answer]) -> Answer:
 
 
 def _watched(variant: Variant, url: str) -> Slots:
-    """Everything whose change could change the answer: every possible realm at or above the URL,
-    every file that the URL could name, and for a page the indexes of those realms."""
+    """The slots of everything that can affect an answer: every possible realm at or above the URL,
+    every file that the URL could name, and for a page the indexes of these realms."""
     realms = realm_candidates(url)
     keys = [realm_key(realm) for realm in (*realms, f"{url}/")]
     keys += [path_key(url + extension) for extension in _extensions(variant, url)]
     if variant is Variant.HTML:
         keys += [index_key(realm) for realm in realms]
-        # A source realm's folder redirects every client to its page only if this file exists.
+        # In a source realm, a folder redirects every client to its page only if this file exists.
         keys.append(path_key(url + FRONT_PAGE))
     return Slots(keys)
 
 
 def _narrowed(url: str, extensions: tuple[str, ...], answer: Answer) -> Slots | None:
-    """What an answer that was made from a file depends on: the realms at or above the URL, the
-    file, and those that would be found before it. None for other answers: they depend on all."""
+    """The slots that an answer depends on if it was made from a file: the realms at or above the
+    URL, the file, and the paths that take precedence over it. None for answers without a file:
+    they depend on all slots of `_watched`."""
     file, realm_url = answer.made_from, answer.realm_url
     if file is None or realm_url is None:
         return None
@@ -264,8 +269,8 @@ def _same_bytes(found: Resolved | None, made_from: ResolvedFile | None) -> bool:
 
 
 def _reused(found: Resolved | None, before: Answer | None) -> Content | None:
-    """The stale content, if it was made from exactly the current file. The same bytes under another
-    name, or written again later, have other headers."""
+    """The stale content, if its file has the same bytes, name and times as the current file. A
+    different name or time changes the headers."""
     if before is None or found is None or found.file is None:
         return None
     if before.made_from != without_bytes(found.file):
@@ -284,8 +289,8 @@ def _outside(content: Content) -> Answer:
 
 
 def _lacks_its_slash(url: str, answer: Answer, found: Resolved | None) -> bool:
-    """Whether a URL that names nothing in its realm is a nested realm's URL without the final
-    slash. Such a URL counts as outside every realm and redirects to the nested one."""
+    """Whether a URL without a file is a nested realm's URL that lacks the final slash. Such a URL
+    counts as outside every realm and redirects to the nested realm."""
     if found is None or found.file is not None or url.endswith("/"):
         return False
     shown = found.kind == "published" and answer.status in (200, 500)
@@ -295,19 +300,19 @@ def _lacks_its_slash(url: str, answer: Answer, found: Resolved | None) -> bool:
 def _answer_of(
     realm_url: str, url: str, found: Resolved | None, make: Callable[[Resolved], Content]
 ) -> Answer:
-    """Like `_answer`, for a URL that should lie in the given realm. For a URL in a realm within it
-    the answer is Misdirected, for a URL anywhere else NotFound."""
+    """Like `_answer`, for a URL that should lie in the given realm. The answer is Misdirected if
+    the URL lies in a nested realm, and NotFound if it lies outside the given realm."""
     if found is not None and found.realm_url != realm_url and found.realm_url.startswith(realm_url):
         return _outside(refusal(Misdirected(url=url, realm=found.realm_url)))
     found = found if found and found.realm_url == realm_url else None
-    # By its URL alone a shared cache can't tell a pinned answer from another.
+    # A pinned answer has the same URL as the unpinned answer, so a shared cache must not store it.
     return _answer(url, found, make, pinned=True)
 
 
 def _answer(
     url: str, found: Resolved | None, make: Callable[[Resolved], Content], *, pinned: bool = False
 ) -> Answer:
-    """Adds to content what every answer states: its realm, its generation, who may cache it."""
+    """Adds to content the headers of every answer: its realm, its generation, who may cache it."""
     if found is None:
         return _nowhere(url)
     content = make(found)
@@ -323,9 +328,9 @@ def _answer(
 
 
 def _same_for_all(url: str, found: Resolved, content: Content) -> bool:
-    """Whether everyone gets this answer to a request with the same URL and Accept."""
+    """Whether every client gets this answer to a request with the same URL and Accept."""
     if content.status not in (200, 302, 404) or url.rpartition("/")[2].startswith("_"):
-        # A page that comes in a moment; or the URL of an endpoint, which other requests reach.
+        # Other statuses are temporary. A name that starts with `_` belongs to an API endpoint.
         return False
-    # Where a source realm has no file, its owner sees a draft.
+    # At a source realm's URL without a file, the owner gets a draft and other clients don't.
     return found.kind == "published" or content.made_from is not None or content.status != 200

@@ -1,4 +1,4 @@
-"""What a request asks for by its headers alone, whatever its address."""
+"""Parses the headers of a read: the variant, the least generation, conditions, the coding."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,30 +18,30 @@ from reindex.reading.media_types import ANY
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The headers of a read that a cache may answer."""
+    """The parsed headers of a read that a cache may answer."""
 
     #: The public origin of the realms at the requested host.
     origin: str
     variant: Variant
-    #: Whether the client accepts a page where there is no file.
+    #: Whether the client accepts a page if the URL has no file.
     takes_pages: bool
     #: The least generation that the client accepts.
     at_least: int
     conditions: Conditions
-    #: What else the reply depends on: the Host header, and the preferred content coding.
+    #: The Host header and the preferred content coding; the finished reply depends on both.
     form: tuple[str, Coding | None]
 
 
 def asked(environ: Mapping[str, Any]) -> Asked | None:
-    """What a request asks for; None if only Django can tell. `environ` has the headers under their
-    WSGI names."""
+    """The parsed headers of a read; None if only Django can handle the request. `environ` has the
+    headers under their WSGI names."""
     host: str = environ.get("HTTP_HOST", "")
-    # With a method override the GET may be a QUERY.
+    # The method override header can turn a GET into a QUERY.
     if origins.is_admin_host(host) or "HTTP_X_HTTP_METHOD_OVERRIDE" in environ:
         return None
     accept: str = environ.get("HTTP_ACCEPT", ANY)
     variant = VARIANTS.get(accepted(accept))
-    # A draft's owner gets another page than other clients.
+    # The owner of a draft gets a different page than other clients.
     if variant is None or (variant is Variant.HTML and may_preview(environ)):
         return None
     conditions = Conditions.of(environ)

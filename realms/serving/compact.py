@@ -1,9 +1,8 @@
-"""Answers as the caches hold them.
+"""The compact form in which the caches hold answers.
 
-Thousands of answers differ in little: a digest, two times, a path. So an answer keeps what it has
-in common with others as one shared object, its `Frame`, and packs the rest into one string of
-bytes. Its headers are unpacked when they are needed, which takes some microseconds. A hit doesn't
-need them: its finished reply is kept.
+Thousands of answers differ only in a digest, two times and a path. They share all other values in
+one `Frame`. Each answer packs its own values into one byte string. `Answer.headers` unpacks them,
+which takes some microseconds. A cache hit needs no headers, because it sends the finished reply.
 """
 
 import struct
@@ -20,13 +19,13 @@ from realms.http.replies import OWN, Finished
 from realms.serving.contents import Content
 from reindex.reading.references import file_url
 
-#: Of an answer, of its body and of its packed part, without their bytes.
+#: The overhead of three objects: the answer, its body and its packed part.
 _ANSWER_BYTES = 150
-#: A finished reply without the values of its headers.
+#: The overhead of a finished reply, without the values of its headers.
 _REPLY_BYTES = 900
-#: The dictionary of bodies in content codings, and the object of each.
+#: The overhead of the dictionary of compressed bodies, and that of each body in it.
 _CODED_BYTES, _EACH_CODED_BYTES = 240, 40
-#: A frame without its texts, and a header in it.
+#: The overhead of a frame without its texts, and that of each header in it.
 _FRAME_BYTES, _HEADER_BYTES = 600, 90
 
 _RANGE = struct.Struct("<QQ")
@@ -35,14 +34,15 @@ _LENGTH = struct.Struct("<I")
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-#: A header in a frame: its name, a text, and how the value is made of it. None: it is the text.
+#: A header in a frame: its name, a text, and the kind of its value. With kind None, the text is
+#: the value; with other kinds, `Answer._unpacked` computes the value.
 _Item: TypeAlias = tuple[str, str, str | None]
 _Template: TypeAlias = tuple[_Item, ...]
 _OF_GENERATION = {"x-realm-generation", "surrogate-key", "cache-tag"}
 
 
 class Frame(NamedTuple):
-    """What many answers have in common."""
+    """The values that many answers share."""
 
     status: int
     realm_url: str | None
@@ -52,21 +52,21 @@ class Frame(NamedTuple):
     compressible: bool
     #: Whether the content was made from a file.
     from_file: bool
-    #: Whether the content has a generation of its own; then it is the answer's.
+    #: Whether the content has its own generation, which is then the answer's generation.
     has_generation: bool
-    #: The headers of the content, and of the answer.
+    #: The content's own headers, and all headers of the answer.
     content: _Template
     headers: _Template
     #: Unit: bytes.
     size: int
 
 
-# Frames that are equal but not the same object cost memory only, and each is counted.
+# Two threads may create equal frames. The duplicates only use memory, and the cache counts each.
 _frame = lru_cache(maxsize=1024)(Frame)
 
 
 class Answer:
-    """A response, its realm, and the range of generations in which it is known to be right."""
+    """A response, its realm, and the range of generations for which it is valid."""
 
     __slots__ = ("_own", "body", "coded", "frame", "replies")
 
@@ -79,12 +79,12 @@ class Answer:
         low: int,
         high: int,
     ) -> None:
-        """`headers` are the answer's, which include the content's own ones."""
+        """`headers` are all headers of the answer, including the content's own headers."""
         self.body = content.body
-        #: The body in content codings, each made when a client first prefers it. None where the
-        #: body is not shorter in that coding. It is replaced and never changed.
+        #: The body in each content coding that a client has preferred. None if the coding doesn't
+        #: make the body shorter. Threads replace this mapping and never change it in place.
         self.coded: Mapping[Coding, bytes | None] = content.coded
-        #: The replies that were finished. It is replaced and never changed.
+        #: The finished replies. Threads replace this tuple and never change it in place.
         self.replies: tuple[Finished, ...] = ()
         file = content.made_from
         derived = _derived(file, realm_url, high)
@@ -145,7 +145,7 @@ class Answer:
 
     @property
     def size(self) -> int:
-        """Without its frame. Unit: bytes."""
+        """The memory that the answer uses, without its frame. Unit: bytes."""
         coded = self.coded
         size = len(self.body) + len(self._own) + _ANSWER_BYTES
         size += sum(_REPLY_BYTES + each.length for each in self.replies)
@@ -155,7 +155,7 @@ class Answer:
         return size
 
     def _unpacked(self) -> tuple[Headers, Headers]:
-        """The content's own headers, and the answer's."""
+        """The content's own headers, and all headers of the answer."""
         file, frame = self.made_from, self.frame
         derived = _derived(file, frame.realm_url, self.high)
         at = _RANGE.size
@@ -181,7 +181,7 @@ class Answer:
 
 
 class _Derived(NamedTuple):
-    """What the values of headers are made of."""
+    """The values from which header values are computed."""
 
     file: ResolvedFile | None
     realm_url: str | None
@@ -196,7 +196,8 @@ def _time(moment: datetime) -> str:
     return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
-#: The values that are made of the file or of the generation, and of a text in the frame.
+#: For each kind, the function that computes a header value from the file or the generation and the
+#: item's text.
 _KINDS: dict[str, Callable[[Any, str], str]] = {
     "sha256": lambda it, text: f'"{it.file.sha256}{text}',
     "modified": lambda it, text: _time(it.file.modified_at),
@@ -211,7 +212,7 @@ _KIND_OF = {
 
 
 def _item(name: str, value: str, derived: _Derived, packed: list[bytes]) -> _Item:
-    """A header's item in the frame. What it needs beyond that is appended to `packed`."""
+    """A header's item in the frame. Appends the values that the frame can't share to `packed`."""
     if name in _OF_GENERATION and value.endswith(derived.generation):
         return name, value.removesuffix(derived.generation), "generation"
     if name not in OWN:

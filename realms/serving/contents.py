@@ -27,14 +27,14 @@ from reindex.reading.references import file_url
 
 
 class Variant(StrEnum):
-    """The form of a file that a request wants: its source, its JavaScript or asset, its page."""
+    """The form that a request wants: the file's source, its JavaScript or asset, or the page."""
 
     SOURCE = "source"
     MODULE = "module"
     HTML = "html"
 
 
-#: No client has preferred a content coding yet.
+#: Shared by all contents whose body no client has requested in a content coding yet.
 _NO_CODED: Mapping[Coding, bytes | None] = MappingProxyType({})
 
 
@@ -47,11 +47,11 @@ class Content:
     body: bytes
     #: The file that the content was made from, if any.
     made_from: ResolvedFile | None = None
-    #: The generation of the page, where it differs from the realm's.
+    #: The page's generation, which can be older than the realm's. None for other contents.
     generation: int | None = None
-    #: Whether clients that accept any type also get this page when there is no such file.
+    #: Whether clients that accept any type also get this page if the URL has no file.
     for_all: bool = False
-    #: The body in content codings, as far as it was made already.
+    #: The body in each content coding in which it was compressed so far.
     coded: Mapping[Coding, bytes | None] = field(default_factory=lambda: _NO_CODED, compare=False)
 
     @property
@@ -62,10 +62,10 @@ class Content:
         return not own and is_compressible(headers.get("content-type", ""), len(self.body))
 
 
-#: Stored files can be requested in part.
+#: The header that says that clients may request a part of a stored file.
 ACCEPT_RANGES = ("accept-ranges", "bytes")
 NO_SCRIPTS = "script-src 'none'; object-src 'none'; base-uri 'none'"
-#: The generation at which a page could not be rendered; the answer is the last good page.
+#: This header has the generation whose rendering failed; the body is the last good page.
 RENDER_FAILED = "x-realm-render-failed"
 
 
@@ -115,7 +115,7 @@ def make_html(url: str, found: Resolved) -> Content:
     page = _page_at(found, path)
     if page.generation is None:
         preparing = _page(503, pages.preparing(found.realm_url), 0)
-        # A header, because a sandboxed page can't refresh itself by a meta element.
+        # In a sandboxed page, the meta element for a refresh has no effect, but the header has.
         headers = (*preparing.headers, ("refresh", "1"))
         return replace(preparing, headers=headers, for_all=is_folder or has_card(url))
     if page.html is None and page.error is None:
@@ -124,7 +124,7 @@ def make_html(url: str, found: Resolved) -> Content:
     made = replace(_page(status, pages.card(page), shows, _policy(found, page)), for_all=True)
     if page.error is None or page.html is None:
         return made
-    # The page is older than the realm; a header says so.
+    # The header tells clients that the page is older than the realm.
     return replace(made, headers=(*made.headers, (RENDER_FAILED, str(page.generation))))
 
 
@@ -133,13 +133,13 @@ def _page_at(found: Resolved, path: str) -> Page:
 
 
 def has_card(url: str) -> bool:
-    """Whether `<url>.json` is a file, and so may be the card whose page is at `url`."""
+    """Whether the file `<url>.json` exists. If it is a card, its page is at `url`."""
     found = resolve(file_of(url))
     return found is not None and found.file is not None
 
 
 def folder(found: Resolved, path: str, generation: int) -> Content | None:
-    """A redirect from a folder's path without its final slash, if the folder has a page."""
+    """A redirect from a folder's path that lacks the final slash, if the folder has a page."""
     if not path or path.endswith("/"):
         return None
     page = _page_at(found, f"{path}/")
@@ -151,7 +151,8 @@ def folder(found: Resolved, path: str, generation: int) -> Content | None:
 
 
 def missing(found: Resolved, generation: int) -> tuple[str, int, Headers]:
-    """A published realm's own 404 page, from `404.json` or `404.html`, or the server's."""
+    """The 404 page of a published realm: from its `404.json`, else from its `404.html`, else the
+    server's."""
     own = find_page(found.realm_url, "404")
     if own.html is not None and own.error is None:
         return pages.card(own), generation, _policy(found, own)
@@ -163,8 +164,8 @@ def missing(found: Resolved, generation: int) -> tuple[str, int, Headers]:
 
 
 def published_elsewhere(found: Resolved, path: str) -> Content:
-    """Redirects from a source realm to the same path where it was published first. A source realm
-    that is not published gets a notice instead."""
+    """Redirects from a source realm to the same path in its first published realm. If the source
+    realm is not published, returns a notice instead."""
     shown = Realm.first_showing(source_id=found.realm_id)
     if shown is None:
         return _page(200, pages.source_realm(found.realm_url), found.high)
@@ -201,13 +202,13 @@ def refusal(error: RealmError, made_from: ResolvedFile | None = None) -> Content
 
 
 def without_bytes(file: ResolvedFile) -> ResolvedFile:
-    """The file's description without its bytes, which the content already holds."""
+    """The file's description without its bytes. The content holds the bytes already."""
     return replace(file, data=None)
 
 
 def _policy(found: Resolved, page: Page) -> Headers:
-    """The page's policy in addition to its host's: no scripts, if the page was rendered by code of
-    another owner, because they would run at this realm's origin."""
+    """The page's policy in addition to its host's. It forbids scripts if code of another owner
+    rendered the page, because that owner's scripts would run at this realm's origin."""
     if not page.strangers:
         return ()
     owner = Realm.objects.filter(pk=found.realm_id).values("owner")
@@ -227,5 +228,5 @@ def _page(status: int, html: str, generation: int, policy: Headers = ()) -> Cont
 
 
 def file_bytes(file: ResolvedFile) -> bytes:
-    """A resolved file's content, from its row or from the storage."""
+    """A resolved file's bytes, from its row or from the storage."""
     return b"" if file.size == 0 else read_blob(file.sha256, file.data)

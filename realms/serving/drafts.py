@@ -1,4 +1,4 @@
-"""Draft indexes of source realms, made on request: for searches and for the owner's preview."""
+"""Draft indexes of source realms. A search or an owner's preview requests them."""
 
 from collections.abc import Mapping
 
@@ -18,8 +18,8 @@ from reindex.reading.card_paths import named_card
 
 
 def ask_for_index(realm_url: str) -> None:
-    """Queues a rendering of a source realm's current generation, unless the index has it already, a
-    job is live, or the rendering of this generation failed."""
+    """Enqueues a job that renders a source realm's current generation. Does nothing if the index
+    is current, if the realm has a live job, or if the job for this generation failed."""
     if not _behind(realm_url):
         return
     with realm_write_lock(realm_url):
@@ -29,7 +29,8 @@ def ask_for_index(realm_url: str) -> None:
 
 
 def _behind(realm_url: str) -> Realm | None:
-    """The source realm, if its index is outdated and no live or failed job accounts for that."""
+    """The source realm, if its index is outdated, it has no live job, and no job for its current
+    generation has failed."""
     realm = Realm.objects.sources().filter(url=realm_url).first()
     if realm is None:
         return None
@@ -44,7 +45,7 @@ def _behind(realm_url: str) -> Realm | None:
 
 
 def may_preview(meta: Mapping[str, str]) -> bool:
-    """Whether a request has credentials, and so could come from a realm's owner. `meta` has the
+    """Whether a request has credentials, so that it may come from a realm's owner. `meta` has the
     headers under their WSGI names."""
     cookies = meta.get("HTTP_COOKIE", "")
     return "HTTP_AUTHORIZATION" in meta or f"{settings.SESSION_COOKIE_NAME}=" in cookies

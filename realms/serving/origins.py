@@ -2,12 +2,11 @@
 
 An author's scripts run only at their realm's own host. The request's Host header decides, because
 it names the origin at which a browser runs the answer. At every other host (the public origin, a
-replica's address, another realm's host) an answer is sandboxed, whatever its type. A sandbox has no
-effect on an image, a style sheet or a script that a page loads, so no list of dangerous types is
-needed.
+replica's address, another realm's host) every answer is sandboxed. A sandbox has no effect on the
+images, style sheets and scripts that a page loads, so answers of every type can have it.
 
-Two callers use `policy`: the front for its cache hits, and `OriginMiddleware` for every answer of
-Django. Views set no policy; a view that needs more than the sandbox adds to it.
+The front calls `policy` for its cache hits, `OriginMiddleware` for every answer of Django. A view
+sets a policy only if it needs more than the sandbox, as `preview` in `drafts.py` does.
 """
 
 from collections.abc import Callable
@@ -41,13 +40,13 @@ def policy(host: str, realm_url: str | None) -> Headers:
 
 
 def joined(name: str, value: str, more: str | None) -> str:
-    """A policy header's value, with the answer's own content security policy appended. A browser
-    obeys both policies of such a header."""
+    """A policy header's value, with the answer's own content security policy appended. The browser
+    enforces both policies."""
     return f"{value}, {more}" if name == CSP and more else value
 
 
 def with_policy(headers: Headers, host: str, realm_url: str | None) -> list[tuple[str, str]]:
-    """An answer's headers with its policy headers, the same that `OriginMiddleware` sets."""
+    """An answer's headers, with the policy headers that `OriginMiddleware` would set."""
     added = dict(policy(host, realm_url))
     own = dict(headers).get(CSP)
     kept = [each for each in headers if each[0] not in added]
@@ -55,10 +54,10 @@ def with_policy(headers: Headers, host: str, realm_url: str | None) -> list[tupl
 
 
 def _is_own_host(host: str, realm_url: str) -> bool:
-    """Whether a host is the one that the realm was published at, and is not shared.
+    """Whether a host is the realm's own host and not a shared host.
 
-    The host names of the public origin, of the admin and of this replica are shared, at any port:
-    cookies ignore ports.
+    The host names of the public origin, of the admin and of this replica are shared. The port
+    doesn't matter, because cookies ignore ports.
     """
     parts = urlsplit(realm_url)
     shared = (settings.REALM_PUBLIC_ORIGIN, settings.REALM_ADMIN_ORIGIN)
@@ -72,19 +71,19 @@ def _authority(host: str, scheme: str) -> str:
 
 @short_cached(maxsize=4096)
 def is_admin_host(host: str) -> bool:
-    """Whether a Host header names REALM_ADMIN_ORIGIN. False where that is not set, and for a host
-    with a final dot, which browsers treat as another origin."""
+    """Whether a Host header names REALM_ADMIN_ORIGIN. False if that setting is empty. False for a
+    host with a final dot, because browsers treat it as another origin."""
     origin = urlsplit(settings.REALM_ADMIN_ORIGIN)
     named = host.lower().removesuffix(_DEFAULT_PORT.get(origin.scheme, ""))
     return bool(origin.netloc) and named == origin.netloc
 
 
 def draft_policy(host: str, realm_url: str) -> Headers:
-    """The policy that a draft's preview adds to the sandbox: it loads images, styles, fonts and
-    media of its own realm only and makes no other requests, because it may show private content."""
+    """The policy that a draft's preview adds to the sandbox. The preview may show private content,
+    so it loads only images, styles, fonts and media of its own realm."""
     parts = urlsplit(realm_url)
-    # Relative references use the requested host, absolute ones the realm's own. In a browser http:
-    # also allows https:.
+    # Relative references use the requested host, absolute references the realm's own host. In a
+    # policy, http: also allows https:.
     own = " ".join(f"http://{each}{parts.path}" for each in dict.fromkeys((host, parts.netloc)))
     directives = (
         "sandbox",
@@ -105,10 +104,10 @@ def draft_policy(host: str, realm_url: str) -> Headers:
 
 
 class OriginMiddleware:
-    """Sets the policy of every answer of Django. It is the first middleware, so none is left out.
+    """Sets the policy of every answer of Django. As the first middleware, it sees every answer.
 
-    Serves the admin and its static files at the admin's origin only, and nothing else there.
-    Without REALM_ADMIN_ORIGIN they are at the public origin and at this replica's own address.
+    The admin's origin serves the admin and its static files only, and no other host serves them.
+    Without REALM_ADMIN_ORIGIN, the public origin and this replica's own address serve them.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:

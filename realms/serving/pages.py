@@ -54,7 +54,7 @@ def broken(error: Mapping[str, Any]) -> str:
 
 
 def missing(realm_url: str) -> str:
-    """The 404 page of a realm that has none of its own."""
+    """The 404 page for a realm without its own 404 page."""
     home = f'<a href="{escape(realm_url)}">Back to the front page</a>'
     return _notice(
         "There is nothing at this address",
@@ -69,7 +69,7 @@ def nowhere() -> str:
 
 
 def preparing(realm_url: str) -> str:
-    """The page between a realm's first publish and its first index."""
+    """The page of a realm that is published but has no index yet."""
     return _notice("This site is being prepared", "It appears here in a moment.")
 
 

@@ -1,5 +1,8 @@
-"""Reads of a realm at one generation, for reindexes: checks pins, and serves the manifest, the
-changes since another generation, and many files in one answer."""
+"""Reads of a realm at one generation, for reindex jobs.
+
+Checks pins. Serves the manifest, the changes since another generation, and many files in one
+answer.
+"""
 
 import json
 from base64 import b64encode
@@ -25,10 +28,10 @@ from reindex.reading import pins
 from reindex.reading.media_types import API, NDJSON
 from reindex.reading.pins import EVERYONE, ITSELF, Pin
 
-#: The header of a pin, as WSGI names it.
+#: The WSGI name of the header that has a pin's token.
 PIN = f"HTTP_{pins.PIN_HEADER.upper().replace('-', '_')}"
 
-#: The largest list of paths that may be requested. Unit: bytes.
+#: The largest body that lists requested paths. Unit: bytes.
 MAX_QUESTION_BYTES = 4 * 1024 * 1024
 
 
@@ -36,9 +39,9 @@ MAX_QUESTION_BYTES = 4 * 1024 * 1024
 
 
 def opened(token: str) -> Pin:
-    """The pin of a token, if its reader may still read the realm.
+    """The pin of a token, after a check that its reader may still read the realm.
 
-    Raises Unauthorized for an invalid or expired token, and PinEnded if the access has ended.
+    Raises Unauthorized for an invalid or expired token, and PinEnded if the reader has lost access.
     """
     try:
         signed = pins.read(token)
@@ -46,7 +49,7 @@ def opened(token: str) -> Pin:
         raise errors.Unauthorized(why=f"the pin is not valid: {error}") from error
     url, reader = signed.pin.realm_url, signed.reader
     if reader not in (EVERYONE, ITSELF):
-        # A user's access ends with the account, and no stamp covers accounts, so don't cache it.
+        # A deleted or deactivated user loses access. Stamps don't cover accounts, so don't cache.
         allowed = _may_read(url, reader)
     else:
         cached = _access().get((url, reader))
@@ -77,8 +80,9 @@ def _may_read(url: str, reader: str) -> bool:
 
 
 def address(token: str) -> HttpResponse:
-    """The public address of the pinned realm's pages: for a source realm the URL where it was
-    published first, else the realm's URL. Raises Unauthorized unless the pin is the realm's own."""
+    """The public URL of the pinned realm's pages: the URL of its first published realm if it is a
+    published source realm, else its own URL. Raises Unauthorized unless the realm itself is the
+    pin's reader."""
     try:
         signed = pins.read(token)
     except pins.InvalidPin as error:
@@ -98,10 +102,10 @@ def address(token: str) -> HttpResponse:
 
 
 def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
-    """Every path of a realm with the hash of its content. With `?since=GENERATION` only the paths
-    whose content changed after that generation; deleted paths have null.
+    """Every path of a realm with the hash of its content. With `?since=GENERATION`, only the paths
+    whose content changed after that generation; a deleted path has null instead of a hash.
 
-    410 if the kept history does not reach back to `since`.
+    Raises HistoryEnds (410) if the kept history does not reach back to `since`.
     """
     realm = _realm(pin)
     since = request.GET.get("since")
@@ -127,10 +131,11 @@ def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
 
 
 def many(request: HttpRequest, pin: Pin) -> HttpResponse:
-    """Many files in one answer. The body is `{"paths": [...]}`; the answer has one JSON line for
-    each path, in that order: `{"path", "content"}`. The content of a missing file is null. A file
-    that is not text has its bytes under `base64` as well. A path in another realm has
-    `"elsewhere": true`. An answer that would be too long ends early; request the rest again."""
+    """Many files in one answer. The request's body is `{"paths": [...]}`. The answer has one JSON
+    line for each path, in the same order: `{"path", "content"}`. The content of a missing file is
+    null. A binary file has the content null, and its bytes under `base64`. A path in a nested realm
+    has `"elsewhere": true`. If the answer would be too long, it omits the last paths, and the
+    client requests them again."""
     realm = _realm(pin)
     try:
         body = json.loads(read_body(request, MAX_QUESTION_BYTES, "The list of paths"))
@@ -152,7 +157,7 @@ def many(request: HttpRequest, pin: Pin) -> HttpResponse:
 def _lines(realm: Realm, generation: int, paths: list[str]) -> Iterator[bytes]:
     names = list(map(composed, paths))
     within = realms_within(realm.url, names)
-    # Not strict: `read_many` ends early when the answer would be too long.
+    # `read_many` omits the last files if the answer would be too long, so zip isn't strict.
     for requested, (path, data) in zip(
         paths, history.read_many(realm, generation, names), strict=False
     ):
@@ -175,8 +180,8 @@ def _realm(pin: Pin) -> Realm:
 
 
 def _check_history(realm: Realm, pin: Pin) -> None:
-    """Raises HistoryEnds if the publication is gone, perhaps with its source. Called after reading:
-    otherwise its files could vanish between the check and the read."""
+    """Raises HistoryEnds if the publication was deleted, for example with its source. Call this
+    after the read: files could be deleted between an earlier check and the read."""
     published = realm.kind == Realm.Kind.PUBLISHED
     if published and not realm.publications.at(pin.generation).exists():
         raise errors.HistoryEnds(url=realm.url, generation=pin.generation)

@@ -26,7 +26,8 @@ from realms.serving.contents import ACCEPT_RANGES, Variant
 from reindex.reading.media_types import ANY, HTML, JSON, SOURCE
 
 _UNPACKED_BYTES = 64 * 1024
-#: Headers that describe a body, which a 304 doesn't have. nginx keeps no `Accept-Ranges` there.
+#: Headers that a 304 omits, because they describe a body. nginx removes `Accept-Ranges` from a 304
+#: too.
 _NOT_IN_304 = ("content-type", "content-encoding", "x-created", ACCEPT_RANGES[0])
 
 VARIANTS = {
@@ -39,7 +40,7 @@ VARIANTS = {
 
 @lru_cache(maxsize=1)
 def replica_header() -> str:
-    """The replica and the web worker process that answer."""
+    """The value of a response header that names this replica and this web worker process."""
     return f"{settings.REALM_REPLICA}/{os.getpid()}"
 
 
@@ -51,9 +52,9 @@ def response_parts(
     coding: Coding | None,
     decided: Literal[200, 304, 412],
 ) -> tuple[int, Headers, bytes | memoryview]:
-    """Status, headers and body of an answer to one request, of which `outcome` has decided. `cache`
-    is `hit` or `miss`. The body of a 206 is a view of the content: copies for many slow clients
-    would fill the memory."""
+    """The status, headers and body that one request gets. `decided` is the result of `outcome`.
+    `cache` is `hit` or `miss`. The body of a 206 is a view of the content, because copies for many
+    slow clients would fill the memory."""
     extra: Headers = (("x-boxel-cache", cache),)
     headers, content = _form(answer, coding, conditions)
     if decided == 304:
@@ -62,7 +63,7 @@ def response_parts(
         return _refused(answer, conditions.unmet(answer.realm_url or ""), extra)
     body: bytes | memoryview = content
     status = answer.status
-    # An empty body has no parts: it is sent whole.
+    # An empty body has no ranges, so the client gets a 200 with the empty body.
     if conditions.range is not None and body and method == "GET" and _in_parts(answer, conditions):
         size = len(body)
         try:
@@ -78,14 +79,15 @@ def response_parts(
 
 
 def is_made(answer: Answer, coding: Coding | None) -> bool:
-    """Whether the answer's body is there in a content coding, or is not sent in any."""
+    """Whether the answer can be sent in a content coding without compressing its body first."""
     return coding is None or coding in answer.coded or not answer.frame.compressible
 
 
 def outcome(
     answer: Answer, coding: Coding | None, conditions: Conditions
 ) -> Literal[200, 304, 412]:
-    """What becomes of a read with conditions. 200: the answer is sent, whatever its status."""
+    """The result of evaluating a read's conditions. 200 means that the client gets the answer,
+    whose own status may differ."""
     if answer.status != 200 or conditions is NO_CONDITIONS:
         return 200
     validators = dict(_form(answer, coding, conditions)[0])
@@ -93,8 +95,8 @@ def outcome(
 
 
 def _form(answer: Answer, coding: Coding | None, conditions: Conditions) -> tuple[Headers, bytes]:
-    """The answer's headers and body in a content coding, or as they are: if the body is not shorter
-    in the coding, and if only a part is wanted."""
+    """The answer's headers and body in a content coding. They are uncompressed if the coding
+    doesn't make the body shorter, or if the request has a range."""
     coded = answer.coded.get(coding) if coding else None
     if coding is None or coded is None or conditions.range is not None:
         return answer.headers, answer.body
@@ -107,7 +109,7 @@ def _form(answer: Answer, coding: Coding | None, conditions: Conditions) -> tupl
 
 
 def _in_parts(answer: Answer, conditions: Conditions) -> bool:
-    """Whether a part of the answer may be sent: only if `If-Range` is absent or matches it."""
+    """Whether the client may get a range of the answer: `If-Range` is absent, or it matches."""
     if ACCEPT_RANGES not in answer.headers:
         return False
     if_range = conditions.if_range
@@ -116,7 +118,8 @@ def _in_parts(answer: Answer, conditions: Conditions) -> bool:
 
 
 def _refused(answer: Answer, error: RealmError, extra: Headers) -> tuple[int, Headers, bytes]:
-    """The refusal of a request whose answer exists: the error, with the answer's other headers."""
+    """The error response to a request whose conditions or range fail. It has the error's body and
+    the answer's headers, except for those that describe the answer's body."""
     refusal = error_response(error)
     changed = {"content-type": refusal["content-type"], "cache-control": NO_STORE}
     kept = tuple(
@@ -131,7 +134,7 @@ def _refused(answer: Answer, error: RealmError, extra: Headers) -> tuple[int, He
 def respond(
     request: HttpRequest, answer: Answer, cache: str, coding: Coding | None = None
 ) -> HttpResponse:
-    """An answer as a Django response, which is counted."""
+    """Counts a read and returns its answer as a Django response."""
     counts.read(cache, live=local_board().live())
     conditions = Conditions.of(request.META)
     decided = outcome(answer, coding, conditions)
@@ -146,10 +149,10 @@ def respond(
 
 
 class PackedResponse(StreamingHttpResponse):
-    """A large text that is unpacked while it is sent."""
+    """A response with a large text that is stored compressed. It is unpacked while it is sent."""
 
     def __init__(self, packed: Packed) -> None:
-        #: The web server sends this itself, as fast as the client reads it.
+        #: `realms/web` sends the pieces of this text itself, as fast as the client reads them.
         self.packed = packed
         super().__init__(packed.pieces(_UNPACKED_BYTES))
         self["Content-Length"] = str(packed.size)
@@ -158,7 +161,8 @@ class PackedResponse(StreamingHttpResponse):
 def packed_response(
     request: HttpRequest, packed: Packed, content_type: str, generation: int
 ) -> HttpResponseBase:
-    """A large text: as stored if the client accepts gzip, else unpacked while it is sent."""
+    """A response with a large text: the stored gzip bytes if the client accepts gzip, else a
+    `PackedResponse`."""
     etag = f'W/"{packed.sha256}"'
     known = parse_etags(request.headers.get("If-None-Match", ""))
     response: HttpResponseBase

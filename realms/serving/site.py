@@ -31,7 +31,8 @@ def is_generated(url: str) -> bool:
 
 
 def generated(request: HttpRequest, url: str) -> HttpResponse:
-    """The generated file at such a URL, in a realm or at a host. Raises NotFound."""
+    """The response with the `robots.txt` or `sitemap.xml` at a URL. Raises NotFound if a sitemap
+    is requested and no published realm has this URL."""
     base, _, name = url.rpartition("/")
     response = robots(f"{base}/") if name == ROBOTS else sitemap(request, f"{base}/")
     response["Cache-Control"] = REVALIDATED
@@ -39,7 +40,7 @@ def generated(request: HttpRequest, url: str) -> HttpResponse:
 
 
 def robots(base: str) -> HttpResponse:
-    """A `robots.txt` that allows the published realms at and below a URL, and nothing else."""
+    """A `robots.txt` that allows only the public published realms at and below a URL."""
     around = Realm.objects.containing(base).first()
     public = (
         Realm.objects.published()

@@ -1,7 +1,7 @@
 """Transpiles card modules to JavaScript, each distinct source once in the whole fleet.
 
-The result is keyed by the hash of the source and by the transpiler, so it can't go stale. Only the
-lookup of a path's current source needs the board.
+The key of a result is the hash of its source and the version of the transpiler, so a stored result
+never becomes stale.
 """
 
 import base64
@@ -25,18 +25,18 @@ from realms.content.planned import first_row
 from realms.models import TranspiledModule
 
 TRANSPILE_SECONDS = 20
-#: Deno's arguments. The source map relates lines of the JavaScript to lines of the source.
+#: Deno's arguments. The source map maps lines of the JavaScript to lines of the source.
 _ARGUMENTS = ("transpile", "--quiet", "--no-lock", "--source-map", "inline")
 _MAP = re.compile(r"\n//# sourceMappingURL=data:application/json;base64,([\w+/=]+)\s*\Z")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class TranspileError(Exception):
-    """The source has no JavaScript; the message says where it is wrong."""
+    """The source can't be transpiled; the message says where its error is."""
 
 
 class TranspilerFailed(Exception):
-    """The transpiler itself could not run; a retry may succeed."""
+    """The transpiler failed for a reason outside the source; a retry may succeed."""
 
 
 @cache
@@ -48,7 +48,7 @@ def transpiler() -> str:
 
 
 def javascript(sha256: str, source: bytes, path: str) -> str:
-    """The JavaScript of a source. `path` determines the language and names the file in errors.
+    """The JavaScript of a source. `path` determines the language, and error texts quote it.
 
     Raises TranspileError for an invalid source and TranspilerFailed if Deno can't run.
     """
@@ -87,7 +87,8 @@ def _transpile_once(key: str, source: bytes, path: str) -> TranspiledModule:
             except TranspileError as error:
                 row.error = str(error)
             if elected:
-                # If another process was elected meanwhile, it has stored the same result.
+                # This process may have lost its election. The other elected process stores the
+                # same result, so a conflict is ignored.
                 TranspiledModule.objects.bulk_create([row], ignore_conflicts=True)
         return row
 
@@ -119,7 +120,7 @@ def _run_deno(source: bytes, path: str) -> str:
         if done.returncode == 0:
             return _with_plain_map(done.stdout.decode(), file.name)
         if -done.returncode in (signal.SIGABRT, signal.SIGSEGV):
-            # The stack overflowed, and would again: this is an error of the source.
+            # The source overflows the transpiler's stack, and would again at a retry.
             raise TranspileError("{path} nests too deeply, or ends the transpiler in another way")
         message = _ANSI.sub("", done.stderr.decode(errors="replace"))
         message = message.split("\n\nStack backtrace")[0].removeprefix("error: ").strip()
@@ -130,8 +131,8 @@ def _run_deno(source: bytes, path: str) -> str:
 
 
 def _with_plain_map(code: str, name: str) -> str:
-    """The code with a source map that has the line mappings and no temporary path. The source is
-    left out of the map: readers of the module may read the source at its URL."""
+    """The code with a source map that has only the line mappings and the file's name. The map omits
+    the source, which every reader of the module can fetch from its URL."""
     found = _MAP.search(code)
     if found is None:
         return code

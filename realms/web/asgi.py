@@ -1,12 +1,12 @@
 """The ASGI application that the web server runs: receives requests and sends answers.
 
-The event loop answers cache hits itself. For any other request it receives the whole body, lets a
-thread of the request's lane call the WSGI application, and sends the answer as fast as the client
-reads it. A body that is too large, or comes in chunks of unknown total length, is refused unread.
-So a client that sends or reads slowly holds some memory but never a thread, and a cached read waits
-for no thread.
+The event loop answers cache hits itself, so a cached read waits for no thread. For any other
+request the event loop receives the whole body, lets a thread of the request's lane call the WSGI
+application, and sends the answer as fast as the client reads it. So a slow client occupies some
+memory but never a thread. A request whose body is too large or of unknown length is refused, and
+its body is not read.
 
-Nothing here uses the database: only the lanes' threads do.
+Only the lanes' threads use the database.
 """
 
 import logging
@@ -51,18 +51,18 @@ Scope: TypeAlias = Mapping[str, Any]
 Environ: TypeAlias = dict[str, Any]
 
 _CLOSE = ("connection", "close")
-#: How many sets of headers are remembered, and how long each may be. Unit: bytes.
+#: How many sets of headers `_Asked` caches, and the largest total size of a set. Unit: bytes.
 _MAX_KNOWN = 1024
 _MAX_KEPT_BYTES = 2048
 _READS = ("GET", "HEAD")
 _SECRET = (b"authorization", b"cookie", pins.PIN_HEADER.lower().encode())
 _CONDITIONS = {name.lower().encode() for name in HEADERS}
-#: Bodies other than `_atomic`'s may always be this large: lists of paths, files. Unit: bytes.
+#: The least limit for bodies of files and of lists of paths. Unit: bytes.
 _LEAST_LARGEST = 4 * 1024 * 1024
 
 
 class RealmServer:
-    """Serves the front, with a limited number of threads for each kind of work."""
+    """Serves requests by the front, with a limited number of threads for each kind of work."""
 
     def __init__(self, front: Front) -> None:
         self._front = front
@@ -70,7 +70,7 @@ class RealmServer:
         self._bodies = Bodies(
             max_bytes=settings.REALM_BODY_BYTES, seconds=settings.REALM_BODY_SECONDS
         )
-        # Renders have room of their own, which uploads can't fill.
+        # Pinned reads have a limit of their own, so that uploads can't block renders.
         self._pinned_bodies = Bodies(
             max_bytes=settings.REALM_BODY_BYTES // 4, seconds=settings.REALM_BODY_SECONDS
         )
@@ -84,7 +84,8 @@ class RealmServer:
         counts.requests += 1
         reply, head = self._hit(scope), scope["method"] == "HEAD"
         if reply is not None and not head and len(reply.body) <= PIECE_BYTES:
-            # What `Outbox.send` does with it; a further coroutine would cost a hit some percent.
+            # The same as `Outbox.send` does. Calling that coroutine would slow a hit down by some
+            # percent.
             await send(reply.start)
             await send({"type": "http.response.body", "body": reply.body})
             return
@@ -95,7 +96,8 @@ class RealmServer:
         await self._outbox.send(send, reply, head=head)
 
     def _hit(self, scope: Scope) -> Reply | None:
-        """The reply of the caches. Pins aren't checked here: that may need the database."""
+        """The reply from the caches; None without a hit. Doesn't check pins, because that may need
+        the database."""
         raw: bytes = scope["raw_path"]
         if scope["method"] not in _READS or scope["query_string"]:
             return None
@@ -111,8 +113,8 @@ class RealmServer:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         if self._new:
-            # Done at the first request, when the server is certain to listen. The caches are still
-            # empty then, so this code is reached.
+            # The listening sockets exist only once the server runs, so this is done at the first
+            # request. The caches are empty then, so the first request gets here.
             self._new = False
             give_up_on_stalled_connections(settings.REALM_SEND_SECONDS)
         environ = _environ(scope)
@@ -123,15 +125,15 @@ class RealmServer:
             return _closing(_refusal(error, ""))
 
     async def _made(self, environ: Environ, receive: Receive) -> Reply:
-        """The WSGI application's answer, or a refusal. An answer without reading the body closes
-        the connection, because the rest of the body would be taken for the next request."""
+        """The WSGI application's answer, or a refusal. If the body was not read, the answer closes
+        the connection, because the server would parse the body as the next request."""
         began = perf_counter()
         lane = lane_of(environ)
         size = _size(environ)
         environ["wsgi.input"] = BytesIO()
 
         async def disconnected() -> None:
-            # After the body the only further message is the disconnect.
+            # After the body, the only message that can arrive is the disconnect.
             while (await receive())["type"] != "http.disconnect":
                 pass
 
@@ -141,7 +143,7 @@ class RealmServer:
                     lane, lambda: _call(self._front, environ), disconnected
                 )
             if size is None or size > _largest(environ["PATH_INFO"]):
-                # The body is not read; Django answers with the reason.
+                # Don't read the body; Django refuses the request with the reason.
                 reply = await self._lanes.run(lane, lambda: _call(self._front, environ))
                 return _closing(reply)
             bodies = self._pinned_bodies if _is_pinned(environ) else self._bodies
@@ -153,20 +155,24 @@ class RealmServer:
         except RealmError as error:
             return _closing(_refusal(error, environ.get("HTTP_HOST", "")))
         finally:
-            # Until the answer is ready: how fast the client reads it says nothing of the server.
+            # The time ends when the answer is ready, so that a slow client doesn't count.
             counts.slow_request(perf_counter() - began)
 
 
 class _Asked:
-    """What sets of headers ask for. A client sends the same headers with most of its requests,
-    apart from conditions."""
+    """Caches the parsed headers of reads. Most clients send the same headers with each request,
+    except for conditions."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[tuple[bytes, bytes], ...], Asked] = {}
 
     def get(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[Asked | None, bytes | None]:
-        """What the headers ask for; None if only Django can tell. And the value of If-None-Match,
-        if the other conditions mean nothing beside it: then they aren't in what is asked for."""
+        """The parsed headers, and the value of If-None-Match. The parsed headers are None if only
+        Django can handle the request.
+
+        The second value is None if the request has other conditions that count besides
+        If-None-Match; then the parsed headers include all conditions.
+        """
         key = tuple(headers)
         found = self._known.get(key)
         if found is not None:
@@ -182,7 +188,7 @@ class _Asked:
                 conditions.append(each)
         if len(others) == len(key):
             return self._new(key), None
-        # Each client has another copy, so conditions aren't remembered.
+        # Each client has a copy of its own, so conditions aren't cached.
         found = self._known.get(tuple(others)) or self._new(tuple(others))
         if copy is not None and not conditions:
             return (found, copy) if len(copy) <= MANY else (None, None)
@@ -201,14 +207,14 @@ class _Asked:
 
 
 def _may_be_kept(headers: tuple[tuple[bytes, bytes], ...]) -> bool:
-    """Whether headers are neither long nor secret."""
+    """Whether a set of headers may be cached: it is short and has no credentials."""
     if any(name in _SECRET for name, _ in headers):
         return False
     return sum(len(name) + len(value) for name, value in headers) <= _MAX_KEPT_BYTES
 
 
 def _call(front: Front, environ: Environ) -> Reply:
-    """The front's whole answer, or that of the WSGI application behind it."""
+    """The answer of the front, or else of the WSGI application behind it."""
     started: list[tuple[str, list[tuple[str, str]]]] = []
     try:
         reply = front.read(environ)
@@ -226,7 +232,7 @@ def _call(front: Front, environ: Environ) -> Reply:
                 close()
         status, headers = started[-1]
         if not any(name.lower() == "content-length" for name, _ in headers) and body:
-            # By the length a client can tell whether the answer is complete.
+            # The length lets a client detect an incomplete answer.
             headers = [*headers, ("content-length", str(len(body)))]
         return Reply(int(status[:3]), headers, body)
     except Exception:
@@ -235,7 +241,8 @@ def _call(front: Front, environ: Environ) -> Reply:
 
 
 def _is_pinned(environ: Environ) -> bool:
-    """Whether a request has a pin that this server signed. Its access is checked later."""
+    """Whether a request has a pin that this server has signed. Django checks the pin's access
+    later."""
     if not environ["PATH_INFO"].startswith("/_at/"):
         return False
     try:
@@ -270,8 +277,8 @@ def _largest(path: str) -> int:
 
 
 def _environ(scope: Scope) -> Environ:
-    """The WSGI environment of a request (PEP 3333). Repeated headers are joined. Headers with an
-    underscore in their name are left out: in WSGI they look like headers with a hyphen."""
+    """The WSGI environment of a request (PEP 3333). Joins repeated headers. Omits headers with an
+    underscore in the name, because WSGI can't distinguish it from a hyphen."""
     host, port = scope["server"] or ("", "")
     return {
         **_CONSTANT,

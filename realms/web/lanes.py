@@ -1,7 +1,7 @@
 """Threads for requests that this process's caches can't answer, a fixed number per kind of work.
 
-Requests of one kind, however many, don't delay other kinds: uploads don't wait for listings, and
-visitors wait for neither. A request that gets no thread in time is refused.
+Many requests of one kind don't delay requests of another kind. For example, uploads don't wait for
+listings, and visitors wait for neither. A request that gets no thread in time is refused.
 """
 
 import asyncio
@@ -18,33 +18,33 @@ from reindex.reading.media_types import ANY, API
 
 T = TypeVar("T")
 
-#: How many requests may wait for a thread of one lane, and how long. Others are refused.
+#: How many requests may wait for a thread of one lane, and how long. Further requests are refused.
 MAX_WAITING = 200
 WAIT_SECONDS = 10
 
 
 class Lane(StrEnum):
-    """A kind of work."""
+    """A kind of work with its own threads."""
 
     #: Files, modules and pages that are not in the caches, and other small reads.
     READ = "read"
-    #: The question whether this process answers, which waits for nothing.
+    #: Liveness checks of this process, which need no database.
     LIVENESS = "liveness"
-    #: The question whether this replica can serve requests, which waits for the database only.
+    #: Readiness checks of this replica, which query the database.
     READINESS = "readiness"
-    #: Pinned reads of renders.
+    #: Pinned reads, which renders send.
     PINNED = "pinned"
     #: Requests that read a large part of a realm.
     LARGE = "large"
     #: Requests that may wait for a build of definitions.
     DEFINITION = "definition"
-    #: Other requests that aren't reads.
+    #: All other requests that aren't reads.
     WRITE = "write"
-    #: Publishes and what undoes them: many at once, of all realms, must not hold up a small write.
+    #: Publishes, unpublishes and deletions of realms. Many of them must not delay small writes.
     PUBLISH = "publish"
-    #: Password checks, which take much processor time by design: one at a time.
+    #: Password checks, one at a time, because each takes much processor time.
     LOGIN = "login"
-    #: Many files in one body, which takes much memory: one at a time.
+    #: Writes of many files in one body, one at a time, because each takes much memory.
     ATOMIC = "atomic"
 
 
@@ -75,7 +75,7 @@ def lane_of(environ: Mapping[str, Any]) -> Lane:
     if path.endswith("/") and (
         accepted(environ.get("HTTP_ACCEPT", ANY)) == API or environ["QUERY_STRING"]
     ):
-        # A folder's listing, or possibly one: the query may have `acceptHeader`.
+        # A folder's listing. With a query it is only possibly a listing, by `acceptHeader`.
         return Lane.READ if path.startswith("/_") else Lane.LARGE
     return Lane.READ
 
@@ -85,11 +85,11 @@ async def _never() -> None:
 
 
 class Lanes:
-    """This process's threads by lane. Only one event loop may use it."""
+    """This process's threads by lane. Only one event loop may use an instance."""
 
     def __init__(self, threads: int) -> None:
-        """`threads` threads for reads and for renders each; half as many for large reads, for
-        writes and for publishes each."""
+        """Creates `threads` threads for reads and as many for pinned reads. Large reads, writes and
+        publishes have half as many each."""
         half = max(1, threads // 2)
         counts = {
             Lane.READ: threads,
@@ -97,7 +97,7 @@ class Lanes:
             Lane.READINESS: 1,
             Lane.PINNED: threads,
             Lane.LARGE: half,
-            # One more than may wait for builds: it refuses further requests.
+            # One thread more than may wait for builds; that thread refuses further requests.
             Lane.DEFINITION: MAX_WAITING_FOR_BUILDS + 1,
             Lane.WRITE: half,
             Lane.PUBLISH: half,
@@ -114,7 +114,8 @@ class Lanes:
     ) -> T:
         """Runs `call` in a thread of the lane and returns its result.
 
-        Raises Busy if no thread is free in time, and Disconnected if `disconnected` returns before.
+        Raises Busy if no thread becomes free in time. Raises Disconnected if `disconnected` returns
+        before a thread is free.
         """
         return await self._lanes[lane].run(call, disconnected)
 
@@ -143,7 +144,7 @@ class _Threads:
             self._free.release()
 
     async def _turn(self, disconnected: Callable[[], Awaitable[object]]) -> None:
-        """Waits for a thread until the time is over or the client disconnects."""
+        """Waits for a free thread, for at most WAIT_SECONDS and until the client disconnects."""
         leaving = asyncio.ensure_future(disconnected())
         taking = asyncio.create_task(self._free.acquire())
         leaving.add_done_callback(lambda _: taking.cancel())
@@ -152,7 +153,7 @@ class _Threads:
                 await taking
         except (TimeoutError, asyncio.CancelledError) as error:
             if taking.done() and not taking.cancelled():
-                # The thread became free in the same moment.
+                # This request got a thread just as it gave up, so it returns the thread.
                 self._free.release()
             if isinstance(error, TimeoutError):
                 raise self._busy() from error

@@ -1,4 +1,4 @@
-"""The thread in which a web worker process tells the sidecar its figures, once a second."""
+"""The thread in which a web worker process writes its figures for the sidecar, once a second."""
 
 import logging
 import threading
@@ -15,7 +15,7 @@ WRITE_SECONDS = 1.0
 
 
 class Telling(threading.Thread):
-    """Writes this process's figures to a file beside the board, until the process ends."""
+    """Writes this process's figures to a file beside the board until the process ends."""
 
     def __init__(self, board: Path, counted: Counts = counts) -> None:
         super().__init__(name="figures", daemon=True)
@@ -30,15 +30,15 @@ class Telling(threading.Thread):
             while not self._stopped.wait(WRITE_SECONDS):
                 self.tell()
         except Exception:
-            # A bug of ours: the figures stop, the process goes on serving.
-            logger.exception("the figures are no longer written")
+            # This is a bug. The process keeps serving without figures.
+            logger.exception("this process no longer writes its figures")
 
     def stop(self) -> None:
-        """Ends the thread soon."""
+        """Makes the thread end soon."""
         self._stopped.set()
 
     def tell(self) -> bool:
-        """Writes the file once; False if that failed."""
+        """Writes the file once. Returns False if that fails."""
         discards = sum(cache.stale_discards for cache in self._caches)
         gauges: Figures = {
             "entries": sum(map(len, self._caches)),

@@ -1,7 +1,8 @@
 """Receives bodies and sends answers, within deadlines and bounded memory.
 
-Everything here runs in the event loop. A client that is too slow is cut off. A slow client costs
-the memory of what it has sent, or of one piece of what it hasn't read.
+All functions of this module run in the event loop, which cuts off clients that are too slow. A slow
+upload takes the memory of the bytes that it has sent. A slow download takes the memory of one piece
+besides the answer.
 """
 
 import asyncio
@@ -24,11 +25,11 @@ logger = logging.getLogger(__name__)
 Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 
-#: How many bodies one process receives at a time.
+#: How many bodies one process receives at the same time.
 MAX_BODIES = 128
 #: The rate at which a body must arrive after the first seconds. Unit: bytes per second.
 MIN_BODY_RATE = 32 * 1024
-#: Answers are sent in pieces of this size, smaller answers at once. Unit: bytes.
+#: The size of the pieces in which large answers are sent. Unit: bytes.
 PIECE_BYTES = 64 * 1024
 _NOTHING = {"type": "http.response.body", "body": b""}
 
@@ -38,21 +39,21 @@ class Disconnected(Exception):
 
 
 class Bodies:
-    """The request bodies that this process holds: those being received and those in use."""
+    """The request bodies in this process's memory: bodies that arrive, and bodies in use."""
 
     def __init__(self, *, max_bytes: int, seconds: float) -> None:
         """A body must arrive within `seconds`. Each MIN_BODY_RATE bytes extend the deadline by one
-        second, to at most `seconds` from now: a fast start allows no long pause later."""
+        second, but never to more than `seconds` from now, so that no client can pause for long."""
         self._max_bytes, self._seconds = max_bytes, seconds
         self._receiving: dict[_Receiving, None] = {}
         self._held = 0
 
     @asynccontextmanager
     async def received(self, receive: Receive) -> AsyncIterator[BytesIO]:
-        """A request's complete body. Its memory counts until the end of the block.
+        """Receives a request's complete body. Its memory counts until the `with` block ends.
 
-        Raises TooSlow and Disconnected. Raises Busy if there is no room: the upload whose deadline
-        is next is cut off to make room for the others.
+        Raises TooSlow and Disconnected. Raises Busy if the limits are exceeded: then the uploads
+        with the earliest deadlines are cut off.
         """
         upload = _Receiving()
         try:
@@ -111,50 +112,50 @@ class Bodies:
         self._held -= upload.size
         upload.body, upload.size = BytesIO(), 0
         if upload.deadline is not None:
-            # A deadline that has just passed can't be rescheduled, and needn't be.
+            # A deadline that has just passed can't be rescheduled; it ends the upload anyway.
             with suppress(RuntimeError):
                 upload.deadline.reschedule(0)
 
 
 class _Receiving:
-    """A body that is being received."""
+    """A body that this process is receiving."""
 
     def __init__(self) -> None:
         self.body = BytesIO()
         self.size = 0
-        #: Why it was cut off; empty if it was not.
+        #: The reason why the upload was cut off; empty if it was not.
         self.cut = ""
         self.deadline: asyncio.Timeout | None = None
 
     def ends(self) -> float:
-        """The deadline, as the event loop's time."""
+        """The deadline on the event loop's clock."""
         return (self.deadline and self.deadline.when()) or 0.0
 
 
 class _Sending:
-    """A large answer that is being sent."""
+    """A large answer that this process is sending."""
 
     def __init__(self, body: Body) -> None:
-        #: The object in memory: for a partial answer, the content that it is a part of.
+        #: The object in memory. For a partial answer, it is the whole content.
         self.whole = cast(bytes, body.obj) if isinstance(body, memoryview) else body
         self.cut = False
         self.deadline: asyncio.Timeout | None = None
 
 
 class Outbox:
-    """The answers that this process sends, piece by piece, as fast as the clients read them."""
+    """Sends answers in pieces, as fast as the clients read them."""
 
     def __init__(self, *, max_bytes: int, seconds: float) -> None:
-        """`seconds` is the time limit for each piece. All large answers together may hold
-        `max_bytes`, where one content counts once however many clients read it. Beyond that, the
-        oldest transfer is cut off."""
+        """`seconds` is the time limit for each piece. `max_bytes` is the limit for the memory of
+        all large answers, where content that several clients read counts once. If it is exceeded,
+        the oldest transfers are cut off."""
         self._max_bytes, self._seconds = max_bytes, seconds
         self._sending: dict[_Sending, None] = {}
         self._bytes = 0
         self._shared: Counter[int] = Counter()
 
     async def send(self, send: Send, reply: Reply, *, head: bool) -> None:
-        """Sends an answer, or as much of it as the client reads in time."""
+        """Sends an answer. Stops early if the client doesn't read it in time."""
         if head:
             await send(reply.start)
             await send(_NOTHING)
@@ -173,10 +174,10 @@ class Outbox:
                     raise TimeoutError
                 async with asyncio.timeout(self._seconds) as sending.deadline:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
-                # A fast client must not keep the event loop from other clients.
+                # Let the event loop serve other clients between the pieces for a fast client.
                 await asyncio.sleep(0)
         except TimeoutError:
-            # The client can tell: the body is shorter than its Content-Length.
+            # The client detects this, because the body is shorter than its Content-Length.
             logger.info("cut off an answer: the client did not read it in time")
             return
         await send(_NOTHING)
@@ -200,7 +201,7 @@ class Outbox:
                 self._bytes -= size
 
     def _cut(self) -> None:
-        """Cuts off the oldest transfers until the rest holds at most `max_bytes`."""
+        """Cuts off the oldest transfers until the remaining ones use at most `max_bytes`."""
         excess = self._bytes - self._max_bytes
         ending: Counter[int] = Counter()
         for sending in list(self._sending)[:-1]:
@@ -209,7 +210,7 @@ class Outbox:
             if not sending.cut:
                 sending.cut = True
                 if sending.deadline is not None:
-                    # Between two pieces no deadline runs; `cut` is checked before the next piece.
+                    # Between two pieces the deadline has ended; the next piece checks `cut`.
                     with suppress(RuntimeError):
                         sending.deadline.reschedule(0)
             key = id(sending.whole)
@@ -225,9 +226,9 @@ def _pieces(body: Body) -> Iterable[bytes]:
 
 
 def give_up_on_stalled_connections(seconds: float) -> None:
-    """Makes the kernel end connections whose client acknowledges nothing for `seconds`. The process
-    can't see how much of its sent data arrives. The option is set on the listening sockets;
-    connections that they accept from now on inherit it."""
+    """Makes the kernel close connections whose client acknowledges no data for `seconds`, which the
+    process itself can't detect. Sets a socket option on the listening sockets; connections that
+    they accept later inherit it."""
     if not hasattr(socket, "TCP_USER_TIMEOUT"):
         return
     for name in os.listdir("/dev/fd"):

@@ -1,5 +1,5 @@
-// Fetches the parts of a page that change again every two seconds. It pauses while the page is hidden,
-// and keeps out of the way of whoever works in such a part.
+// Fetches the changing parts of a page every two seconds. It pauses while the page is hidden, and
+// doesn't replace a part in which the user works.
 addEventListener("DOMContentLoaded", () => {
   const part = document.querySelector("[data-refresh]");
   if (!part) return;
@@ -23,7 +23,7 @@ addEventListener("DOMContentLoaded", () => {
 
   async function refresh() {
     if (!wanted.checked || document.hidden) return say("");
-    if (inUse()) return say("Paused while you are in it");
+    if (inUse()) return say("Paused while you use this part");
     const address = new URL(part.dataset.refresh, location.href);
     address.search = location.search;
     address.searchParams.set("fragment", "1");
@@ -37,7 +37,7 @@ addEventListener("DOMContentLoaded", () => {
       last = new Date();
       say("");
     } catch {
-      say(`No answer; this is how it was at ${last.toLocaleTimeString()}`);
+      say(`The server doesn't answer; this part was fetched at ${last.toLocaleTimeString()}`);
     }
   }
   const again = () => setTimeout(() => refresh().finally(again), 2000);

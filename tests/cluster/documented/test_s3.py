@@ -93,7 +93,7 @@ def test_large_content_is_shared_through_s3(fleet: Fleet) -> None:
     make.publish(fleet.source, PUBLISHED)
     for url in (fleet.source.url, PUBLISHED):
         assert [each.body for each in fleet.read(f"{url}large.txt")] == [LARGE, LARGE]
-    assert fleet.storage()["says"] == "content can be written and read"
+    assert fleet.storage()["says"] == "this host can write and read content"
     assert list(fleet.s3.objects().values()) == [len(LARGE)], "the doctor leaves nothing"
 
     assert fleet.write("unpublished.txt", LARGE + b"2").status == 204
@@ -119,7 +119,7 @@ def test_an_outage_of_s3_is_reported_and_loses_no_acknowledged_write(fleet: Flee
     assert [each.body for each in fleet.read(f"{fleet.source.url}small.txt")] == [b"small"] * 2
     found = fleet.storage()
     assert found["severity"] == "problem"
-    assert "no file can be written and read: " in found["says"]
+    assert "this host can't write and read a file: " in found["says"]
     collecting = fleet.manage("collect_garbage")
     assert collecting.returncode == 1
     assert "the storage of large content can't be reached" in collecting.stderr

@@ -44,7 +44,7 @@ def test_the_matrix_shows_generations_and_marks_replicas_behind(
     assert "c silent address http://127.0.0.1:1" in page
     assert "c has not reported for 5 min: its sidecar does not run" in page
     assert "What to do: Restart listen_file_changes on c, and read its log." in page
-    assert "1 more not heard of for a day" in page
+    assert "1 more with no report for a day" in page
 
 
 def test_the_first_line_says_whether_there_is_a_problem(root: Client, published: Realm) -> None:

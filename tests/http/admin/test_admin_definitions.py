@@ -114,8 +114,8 @@ def test_a_rebuild_clears_the_definition_and_shows_the_workers_progress(built: D
     assert f"{MODULE} w builds it" in words_of(root.get(answers))
     wanted.delete()
     said = words_of(root.get(answers))
-    assert "not built: no worker could" in said
-    assert "Nothing more is expected." in said
+    assert "no worker could build it" in said
+    assert "All rebuilds have ended." in said
 
 
 def test_a_rebuild_stays_wanted_after_an_earlier_build_ends(built: Definition) -> None:
@@ -217,7 +217,7 @@ def test_a_definition_page_says_why_a_build_failed(built: Definition) -> None:
 def test_a_rebuild_of_definitions_of_one_reader_is_refused(built: Definition) -> None:
     Definition.objects.update(scope="realm-auth", reader="1 x")
     root = browser("root", "view_definition", "clear_realm")
-    assert "Not done: definitions of one reader" in words_of(rebuild(root, built))
+    assert "Not done: only a request of a reader can build" in words_of(rebuild(root, built))
     assert Definition.objects.exists()
     assert not WantedDefinitions.objects.exists()
 

@@ -98,7 +98,7 @@ def test_unpublish_and_delete_ask_first_and_list_what_is_removed(
     assert not Realm.objects.filter(url=other).exists()
     asked = words_of(root.get(address_of(source, "remove")))
     assert f"Delete {source.url}?" in asked
-    assert f"So is everything published from it: {PUBLISHED}" in asked
+    assert f"This also removes its published realms: {PUBLISHED}" in asked
     assert root.post(address_of(source, "remove")).status_code == 302
     assert not Realm.objects.filter(url__in=[source.url, PUBLISHED]).exists()
 
@@ -122,7 +122,7 @@ def test_refusals_are_shown_as_messages(root: Client, source: Realm) -> None:
         (press(root, source, "publish"), "Invalid realm URL"),
         (press(root, gone, "publish"), "was not found"),
         (root.get(CLEAR, {"realm": gone.url}, follow=True), "was not found"),
-        (root.post(CLEAR, {}, follow=True), "neither a realm nor a module is named"),
+        (root.post(CLEAR, {}, follow=True), "name a realm or a module, or choose everything"),
     ]
     for answer, why in asked:
         assert answer.status_code == 200

@@ -137,7 +137,7 @@ def test_content_that_this_hosts_storage_lacks_is_a_problem(tmp_path: Path) -> N
     Blob.objects.create(sha256="0" * 64, size=70_000, data=None)
     found = only(doctor._storage)
     assert found.severity is PROBLEM
-    assert found.says == "content that another host has written is not here"
+    assert found.says == "this host does not find content that another host wrote"
 
 
 def test_a_storage_that_returns_other_bytes_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def test_an_answer_may_name_any_generation_that_had_its_bytes(
     [
         (OLD, "other bytes"),
         (replace(FOUND, generation=4), "generation 4, expected 5 or newer"),
-        (replace(FOUND, generation=8), "only 7 are committed"),
+        (replace(FOUND, generation=8), "only 7 is committed"),
         (replace(FOUND, generation=None), "generation 0, expected 5"),
         (replace(FOUND, status=404), "status 404, expected 200"),
         (replace(FOUND, public=False), "served as private, expected public"),

@@ -52,7 +52,7 @@ def test_a_replica_is_behind_only_when_its_report_is_overdue() -> None:
     assert of_cell("a", 2, timedelta(seconds=3), BOUND).fine
     late = of_cell("a", 2, timedelta(seconds=40), BOUND)
     assert (late.severity, late.name) == (Severity.PROBLEM, "2 behind")
-    assert late.means == "a has not reported 2 generations of it, for 40 s."
+    assert late.means == "a has not reported 2 generations of this realm for 40 s."
 
 
 def test_the_summary_names_the_worst_and_counts_the_rest() -> None:

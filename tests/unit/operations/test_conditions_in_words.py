@@ -26,7 +26,7 @@ NOW = datetime(2026, 11, 28, 12, 30, 15, tzinfo=UTC)
 BOUND = timedelta(seconds=2)
 MOMENT = timedelta(milliseconds=1)
 SITE = "http://ada.localhost:4201/"
-SLOWER = "Visitors get correct answers from it, but slower"
+SLOWER = "Visitors get correct answers from this replica, but slower"
 
 
 def replica(**more: Any) -> Condition:
@@ -58,7 +58,7 @@ def test_a_replica_is_silent_from_the_moment_its_report_is_too_old() -> None:
     assert (found.severity, found.name) == (Severity.PROBLEM, "silent")
     assert "web-1 has not reported for 30 s" in found.means
     assert found.visitors.startswith(SLOWER)
-    assert found.visitors.endswith("If the whole host is down, they get none from it.")
+    assert found.visitors.endswith("If the whole host is down, this replica gives no answers.")
     assert found.todo == "Restart listen_file_changes on web-1, and read its log."
 
 
@@ -66,7 +66,7 @@ def test_a_silent_web_service_is_named_before_the_sidecars_state() -> None:
     found = replica(web_answers=False, state=State.STOPPED)
     assert (found.severity, found.name) == (Severity.PROBLEM, "no web service")
     assert found.means == "The web service of web-1 does not answer at http://10.0.0.1:8000."
-    assert "should send them to the others" in found.visitors
+    assert "should send them to other replicas" in found.visitors
     assert "check REALM_REPLICA_ADDRESS" in found.todo
 
 
@@ -115,12 +115,12 @@ def test_a_current_cell_is_fine_even_if_its_report_is_old() -> None:
 def test_a_cell_is_a_problem_only_once_its_report_is_overdue() -> None:
     soon = of_cell("web-1", 1, BOUND + SLACK, BOUND)
     assert (soon.severity, soon.name) == (Severity.FINE, "1 behind")
-    assert "web-1 has not reported 1 generation of it, for 4 s." in soon.means
-    assert soon.means.endswith("The report is on its way.")
+    assert "web-1 has not reported 1 generation of this realm for 4 s." in soon.means
+    assert soon.means.endswith("The report is due soon.")
     late = of_cell("web-1", 2, BOUND + SLACK + MOMENT, BOUND)
     assert (late.severity, late.name) == (Severity.PROBLEM, "2 behind")
     assert "2 generations" in late.means
-    assert "Visitors get the new files all the same" in late.visitors
+    assert "Visitors still get the new files" in late.visitors
     assert late.todo.startswith("Clear the realm. If web-1 stays behind")
 
 
@@ -131,11 +131,11 @@ def test_a_failed_job_says_why_and_what_visitors_see() -> None:
     found = pages(shown=2, status="failed", error="no replica answered", generation=3)
     assert (found.severity, found.name) == (Severity.PROBLEM, "failed")
     assert f"The last rendering of {SITE} failed: no replica answered." in found.means
-    assert found.visitors == "Visitors see its pages of generation 2."
-    assert found.todo.startswith("Mend what the error names")
+    assert found.visitors == "Visitors see the pages of generation 2."
+    assert found.todo.startswith("Fix the cause that the error names")
     without = pages(status="failed")
     assert "no reason is recorded" in without.means
-    assert without.visitors == "It has no pages yet."
+    assert without.visitors == "The realm has no pages yet."
     assert pages(kind="source", status="failed").name == "failed"
 
 
@@ -152,7 +152,7 @@ def test_the_operator_is_told_to_render_old_pages_without_a_job() -> None:
     assert f"{SITE} is at generation 3, and no job renders its pages." in found.means
     assert "the pages of generation 2" in found.visitors
     assert found.todo == f"Run manage.py reindex_realm {SITE}."
-    assert "a page that asks for patience" in pages().visitors
+    assert "a page that asks them to wait" in pages().visitors
 
 
 def test_only_an_old_job_that_has_not_started_waits_for_a_worker() -> None:
@@ -162,7 +162,7 @@ def test_only_an_old_job_that_has_not_started_waits_for_a_worker() -> None:
     old = NOW - WAITS_FOR_WORKER - MOMENT
     found = pages(shown=2, status="queued", created_at=old)
     assert (found.severity, found.name) == (Severity.PROBLEM, "waits for a worker")
-    assert "has waited for 30 s without a worker" in found.means
+    assert "has waited for 30 s for a worker" in found.means
     assert "the pages of generation 2" in found.visitors
     assert found.todo.startswith("Start Celery workers")
     begun = pages(status="rendering", created_at=old, started_at=NOW)
