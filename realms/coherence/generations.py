@@ -140,8 +140,8 @@ def matrix(text: str, page_number: str | None, *, only_problems: bool = False) -
 def _worst_first(
     text: str, page_number: str | None, only_problems: bool, now: datetime
 ) -> "tuple[Page[int], list[UUID]]":
-    """One page of the realms, the worst first, and the ids of its realms. A page number that doesn't
-    exist means the last page, and a text that is no number the first, as in Django's pages."""
+    """One page of the realms, the worst first, and the ids of its realms. As in Django's pages, a
+    number without a page means the last page, and a text that is no number the first."""
     try:
         number = int(page_number or 1)
     except ValueError:
