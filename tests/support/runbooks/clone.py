@@ -1,0 +1,85 @@
+"""A clone of this tree in a folder of its own, with nothing prepared, and commands run in it."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from settings.environment import BASE_DIR
+from tests.support.servers.reaper import mark
+
+#: What a fresh clone lacks.
+_MADE = shutil.ignore_patterns(
+    ".venv", ".data", ".git", "node_modules", "__pycache__", "*.egg-info", "dist", "sites",
+    ".*_cache", "compose.env",
+)  # fmt: skip
+#: How a machine reaches its package indexes is its own affair.
+_OF_THE_MACHINE = re.compile(
+    r"(PIP_|UV_|NPM_|DENO_TLS|SSL_|.*_proxy$|LANG$|TMPDIR$)", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A clone's folder, and the environment of whoever works in it: empty but for the path."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def run(self, command: str, *, seconds: int = 300, answer: str = "") -> str:
+        """Runs a command line by a shell and returns what it says. Raises AssertionError if it
+        fails. `answer` is its standard input."""
+        done = self.attempt(command, seconds=seconds, answer=answer)
+        assert done.returncode == 0, f"{command}: status {done.returncode}\n{done.stdout}"
+        assert "Traceback" not in done.stdout, f"{command}: {done.stdout}"
+        return done.stdout
+
+    def attempt(
+        self, command: str, *, seconds: int = 300, answer: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command line that may fail."""
+        return subprocess.run(
+            ["bash", "-c", command], cwd=self.folder, env=self.environment, input=answer,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds,
+            check=False,
+        )  # fmt: skip
+
+
+@contextmanager
+def fresh_clone() -> Iterator[Clone]:
+    """A clone that is deleted in the end, with its git history left out."""
+    with tempfile.TemporaryDirectory(prefix="realm-clone-", ignore_cleanup_errors=True) as name:
+        # Root's embedded Postgres runs as another user, who has to reach its files.
+        Path(name).chmod(0o755)
+        folder = Path(name) / "realms"
+        shutil.copytree(BASE_DIR, folder, ignore=_MADE, symlinks=True)
+        subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+        path = [each for each in os.environ["PATH"].split(":") if ".venv" not in each]
+        theirs = {name: value for name, value in os.environ.items() if _OF_THE_MACHINE.match(name)}
+        environment = {**theirs, "PATH": ":".join(path), "HOME": os.environ["HOME"], **mark()}
+        yield Clone(folder, environment)
+
+
+def shell_lines(page: Path, heads: tuple[str, ...]) -> Iterator[str]:
+    """The commands of a page's indented blocks that begin with one of `heads`, each with its here
+    document."""
+    lines = iter(page.read_text().splitlines())
+    for line in lines:
+        command = line.removeprefix("    ")
+        if command == line or not command.startswith(heads):
+            continue
+        end = re.search(r"<<'(\w+)'$", command)
+        while end and not command.endswith(f"\n{end[1]}"):
+            command += "\n" + next(lines).removeprefix("    ")
+        yield command
+
+
+def words_of(command: str) -> list[str]:
+    """A command's words, without a comment at its end."""
+    return shlex.split(command, comments=True)
