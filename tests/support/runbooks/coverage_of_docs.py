@@ -47,57 +47,146 @@ ASKED = {
     ),
 }
 
-#: The commands that other tests run: the test, and words that the test's file must have.
-ELSEWHERE = {
-    "script/faults": ("tests/faults/test_faults.py", "campaign"),
-    "script/faults --break no-watermark": ("tests/cluster/freshness/test_teeth.py", "no-watermark"),
+#: The commands that `tests/cluster/documented/test_scripts.py` runs in a fresh clone, in this
+#: order. Each has the form in which the test runs it, which is shorter if the page's form takes
+#: minutes. `{place}` is an empty folder.
+IN_CLONE = {
+    "script/bootstrap": "script/bootstrap",
+    "script/demo --check": "script/demo --check",
+    "script/lint": "script/lint",
+    ".venv/bin/pre-commit install": ".venv/bin/pre-commit install",
+    "script/test --unit": "script/test --unit",
+    "script/test tests/db/locks/test_locks.py -k sorted": (
+        "script/test tests/db/locks/test_locks.py -k sorted"
+    ),
+    ".venv/bin/deno check --config examples/deno.json examples/*/*.tsx": (
+        ".venv/bin/deno check --config examples/deno.json examples/*/*.tsx"
+    ),
+    "script/faults": "script/faults --seconds 10",
+    "script/faults --seconds 30 --seed 7": "script/faults --seconds 10 --seed 7",
+    "script/faults --seconds 600 --seed 271828 --replicas 3": (
+        "script/faults --seconds 10 --seed 271828 --replicas 3"
+    ),
+    "script/faults --no-faults": "script/faults --no-faults --seconds 5",
+    "script/bench --list": "script/bench --list",
+    "script/bench NAME --help": "script/bench serve --help",
+    "script/bench serve --runs 5": "script/bench serve --runs 5 --quick",
+    "script/bench reindex": "script/bench reindex --quick",
+    "script/bench hostile": "script/bench hostile --quick",
+    ".venv/bin/python -m bench.support.page": ".venv/bin/python -m bench.support.page",
+    "script/bench fleet budget": "script/bench fleet budget --quick",
+    "script/bench fleet notify": "script/bench fleet notify --quick",
+    "script/bench fleet notify --seconds 3": "script/bench fleet notify --seconds 3 --quick",
+    "script/bench fleet connections": "script/bench fleet connections --quick",
+    "script/bench fleet manifest": "script/bench fleet manifest --quick",
+    "script/bench fleet wan": "script/bench fleet wan --quick",
+    "script/bench fleet wan --changes 40 --publishes 10 --seconds 20": (
+        "script/bench fleet wan --changes 4 --publishes 1 --seconds 2"
+    ),
+    "script/release_content.py": (
+        "REALM_DATA_DIR={place}/release .venv/bin/python script/release_content.py"
+    ),
+    "script/dump_release.py": (
+        "REALM_DATA_DIR={place}/release .venv/bin/python script/dump_release.py {place}/it.tar.gz"
+    ),
+    ".venv/bin/pip install 'django-storages[s3]'": ".venv/bin/pip install 'django-storages[s3]'",
+    '.venv/bin/pip install "django-storages[s3]"': '.venv/bin/pip install "django-storages[s3]"',
+    'pip install "django-storages[s3]"': '.venv/bin/pip install "django-storages[s3]"',
     ".venv/bin/pip wheel --no-deps --wheel-dir dist .": (
-        "tests/cluster/documented/test_wheel.py",
-        "--no-deps",
+        ".venv/bin/pip wheel --no-deps --wheel-dir dist ."
     ),
-    "python3 -m venv /opt/realms": ("tests/cluster/documented/test_wheel.py", "venv"),
+    "python3 -m venv /opt/realms": "python3 -m venv {place}/opt",
     "/opt/realms/bin/pip install realm_server-*.whl": (
-        "tests/cluster/documented/test_wheel.py", "install",
+        "{place}/opt/bin/pip install dist/realm_server-*.whl"
     ),
-    "realm-server COMMAND": ("tests/cluster/documented/test_wheel.py", "realm-server"),
-    "realm-server migrate": ("tests/cluster/documented/test_wheel.py", "migrate"),
-    "realm-web --host 10.0.0.11 --port 8000 --workers 4": (
-        "tests/cluster/documented/test_wheel.py", "realm-web",
+    "pip install 'realm-server[s3]'": (
+        "{place}/opt/bin/pip install --find-links dist 'realm-server[s3]'"
     ),
-    "celery -A settings.celery:app worker": (
-        "tests/cluster/documented/test_wheel.py", "settings.celery:app",
+    "pip install 'realm-server[tracing]'": (
+        "{place}/opt/bin/pip install --find-links dist 'realm-server[tracing]'"
     ),
-    "django-admin COMMAND": ("tests/cluster/documented/test_wheel.py", "django-admin"),
-    "script/web --host 10.0.0.11 --port 8000 --workers 4": (
-        "tests/cluster/documented/test_readme.py", "script/web",
-    ),
-    "script/web": ("tests/cluster/documented/test_readme.py", "script/web"),
-    ".venv/bin/celery -A settings.celery:app worker": (
-        "tests/cluster/documented/test_readme.py", ".venv/bin/celery",
-    ),
-    ".venv/bin/python manage.py COMMAND": ("tests/cluster/documented/test_readme.py", "manage.py"),
-    ".venv/bin/python manage.py": ("tests/cluster/documented/test_readme.py", "manage.py"),
-    "deploy/manage listen_file_changes --purge-edge": (
-        "tests/http/caches/test_purging.py", "listen_file_changes",
-    ),
-    "docker-compose config": ("tests/unit/operations/test_deploy.py", "compose"),
+}
+
+#: The commands that other tests run, by the test's file: the command, and words that the file must
+#: have.
+ELSEWHERE: dict[str, dict[str, str]] = {
+    ".ci/run": {
+        "script/test": "script/test",
+        "script/bench --quick": "script/bench --quick",
+        "script/bench": "script/bench --quick",
+    },
+    "tests/cluster/freshness/test_teeth.py": {
+        "script/faults --break NAME": "no-watermark",
+        "script/faults --break no-watermark": "no-watermark",
+    },
+    "tests/cluster/documented/test_readme.py": {
+        ".venv/bin/python manage.py migrate": '"migrate"',
+        ".venv/bin/python manage.py listen_file_changes": "listen_file_changes",
+        ".venv/bin/celery -A settings.celery:app worker --concurrency 4": ".venv/bin/celery",
+        "manage.py listen_file_changes": "listen_file_changes",
+        "manage.py generations": '"generations"',
+        "manage.py clear_caches URL": "clear_caches",
+        "manage.py jobs": '"jobs"',
+        "manage.py import_realm DIR URL": "import_realm",
+        "manage.py publish_realm SOURCE PUBLISHED": "publish_realm",
+        "manage.py rollback_realm URL": "rollback_realm",
+        "manage.py unpublish_realm URL": "unpublish_realm",
+        "manage.py check --deploy": "check --deploy",
+        "manage.py listen_file_changes [--check]": "listen_file_changes --check",
+        "script/web --port 4201": "script/web",
+        "script/web --host 10.0.0.11 --port 8000 --workers 4": "script/web",
+        "script/web": "script/web",
+        ".venv/bin/celery -A settings.celery:app worker": ".venv/bin/celery",
+        ".venv/bin/python manage.py COMMAND": "manage.py",
+        ".venv/bin/python manage.py": "manage.py",
+    },
+    "script/lint": {
+        "manage.py makemigrations": "makemigrations",
+    },
+    "tests/cluster/documented/test_tutorial.py": {
+        "script/demo": "script/demo",
+        ".venv/bin/deno check sites/films/*.tsx": "PAGE",
+        ".venv/bin/python manage.py import_realm sites/films"
+        " http://localhost:4201/demo/films/ --public": "PAGE",
+        ".venv/bin/python manage.py publish_realm http://localhost:4201/demo/films/"
+        " http://films.localhost:4201/": "PAGE",
+        ".venv/bin/python manage.py unpublish_realm http://films.localhost:4201/": "PAGE",
+    },
+    "tests/render/test_search_realms.py": {
+        "curl -X QUERY http://ada.localhost:4201/_search -d '{": "docs/reference/search.md",
+        "curl -g 'http://ada.localhost:4201/_search?filter[eq][by.name]=Ada&page[size]=10'": (
+            "docs/reference/search.md"
+        ),
+    },
+    "tests/cluster/documented/test_fleet_measured.py": {
+        "script/bench fleet NAME": "bench.fleet",
+        "script/bench fleet standby": "standby",
+        "script/bench fleet standby --changes 30": "standby",
+        "script/bench fleet quorum": "quorum",
+        "script/bench fleet quorum --cards 50 --repeat 5": "quorum",
+    },
+    "tests/cluster/documented/test_wheel.py": {
+        "realm-server COMMAND": "realm-server",
+        "realm-server migrate": "migrate",
+        "realm-web --host 10.0.0.11 --port 8000 --workers 4": "realm-web",
+        "celery -A settings.celery:app worker": "settings.celery:app",
+        "django-admin COMMAND": "django-admin",
+    },
+    "tests/http/caches/test_purging.py": {
+        "deploy/manage listen_file_changes --purge-edge": "listen_file_changes",
+    },
+    "tests/unit/operations/test_deploy.py": {
+        "docker-compose config": "compose",
+    },
 }  # fmt: skip
 
 _NO_SYSTEMD = "no systemd runs here; the test checks that the unit is one of ours"
-_NO_NETWORK = "it would fetch packages; the test checks that the extra is declared"
-_LONG = "it takes minutes on a quiet machine; its options are the script's"
 
 #: Each command that can't be run in a test, and why.
 NOT_HERE = {
-    "script/bootstrap": "whoever runs the tests has run it",
-    "script/faults --seconds 600 --seed 271828 --replicas 3": _LONG,
-    "script/faults --no-faults": _LONG,
-    "script/bench reindex": _LONG,
     "celery beat": "the page says that it isn't needed",
-    "pip install 'realm-server[s3]'": _NO_NETWORK,
-    "pip install 'realm-server[tracing]'": _NO_NETWORK,
-    ".venv/bin/pip install 'django-storages[s3]'": _NO_NETWORK,
-    '.venv/bin/pip install "django-storages[s3]"': _NO_NETWORK,
+    "cp -a": "the page says what a benchmark's peer does",
+    "script/test --hosts": "it runs the tests that run the others",
     "cp deploy/compose.env.example deploy/compose.env": "no container engine is here",
     "docker compose --env-file deploy/compose.env --file deploy/compose.yaml up --build": (
         "no container engine is here; tests/unit/operations/test_deploy.py reads the file"

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from settings.environment import BASE_DIR
 
+#: Decisions tell what was measured, and no reader has to repeat it.
 PAGES = sorted([
-    *(BASE_DIR / "docs/operations").glob("*.md"), *(BASE_DIR / "docs/how-to").glob("*.md")
+    *(BASE_DIR / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md")),
+    *(page for page in BASE_DIR.glob("docs/**/*.md") if page.parent.name != "decisions"),
 ])  # fmt: skip
 #: The words with which a command begins.
 HEADS = (
@@ -37,7 +39,7 @@ def commands(page: Path) -> list[Command]:
     return [
         Command(page.name, line)
         for line in dict.fromkeys(found)
-        if line.startswith(HEADS) and (" " in line or line.startswith("script/"))
+        if line.startswith(HEADS) and (" " in line or re.match(r"script/\w", line))
     ]
 
 
