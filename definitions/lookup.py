@@ -132,7 +132,7 @@ class DefinitionLookup:
     def clear_realm_definitions(self, realm_url: str, by: str = CLEAR) -> None:
         """Drops a realm's definitions: raises its counter, deletes the rows that were built from
         its modules, also those of other realms, and notifies every replica. Builds that are running
-        can't store their results. `by` is stored with the counter as its cause.
+        can't store their results. `by` tells people what raised the counter.
 
         Runs in the caller's transaction, or in one of its own.
         """

@@ -89,8 +89,9 @@ class ReplicaAdmin(ReadOnlyAdmin):
         return replica.fresh
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whether the user may delete a replica: it has not reported for REPORT_MISSING, and the
-        user has Django's permission. If the replica reports again, it creates a new row."""
+        """Whether the user may delete a replica. The user needs Django's permission, and a given
+        replica must not have reported for REPORT_MISSING. If the replica reports again, it creates
+        a new row."""
         return AnyModelAdmin.has_delete_permission(self, request, obj) and (
             obj is None or obj.missing
         )

@@ -62,7 +62,7 @@ def circumstances(result: dict[str, Any]) -> str:
         f"cores, {machine['ram_gib']} GiB, Linux {machine['kernel']}; {versions}."
     )
     first = next(iter(result["tables"][0].samples.values()))
-    said += f" The first table has {len(first)} runs of each case."
+    said += f" Runs of each case in the first table: {len(first)}."
     skipped = [f"{name} ({remedy})" for name, remedy in result["skipped"].items()]
     return said + (f" Skipped: {', '.join(skipped)}." if skipped else "")
 

@@ -137,7 +137,7 @@ def nginx(folder: Path, root: Path) -> Iterator[int]:
         daemon off; worker_processes 1; {user} pid {folder}/nginx.pid; error_log {folder}/error.log;
         events {{ worker_connections 4096; }}
         http {{
-            access_log off; sendfile on; tcp_nopush on; server_tokens off; {temporary}
+            access_log off; sendfile on; server_tokens off; {temporary}
             open_file_cache max=20000 inactive=60s; open_file_cache_valid 60s;
             keepalive_requests 1000000000; keepalive_timeout 60s;
             server {{ listen 127.0.0.1:{port} backlog=2048; root {root}; }}

@@ -109,7 +109,8 @@ class Bench:
         self.tables.append(replace(table, plotted=plot))
 
     def judge(self, bar: Bar) -> None:
-        """Adds a bar to the result. A smoke test judges only the bars with `always`."""
+        """Adds a bar, the limit of a figure, to the result. A smoke test judges only the bars with
+        `always`."""
         if bar.always or not self.quick:
             self.bars.append(bar)
 

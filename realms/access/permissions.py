@@ -64,9 +64,9 @@ def change_permissions(
 
 @contextmanager
 def readers_change(*realms: Realm) -> Iterator[None]:
-    """After the block, raises a change of permissions for each realm. So definitions built for
-    former readers are dropped. If everyone may now read a realm, pages that could not read it are
-    rendered again. The caller holds the realms' locks."""
+    """When the block ends, registers a change of permissions for each realm (`raise_change`). So
+    definitions built for former readers are dropped. If everyone may now read a realm, pages that
+    could not read it are rendered again. The caller holds the realms' locks."""
     before = _open_to_everyone(realms)
     yield
     after = _open_to_everyone(realms)

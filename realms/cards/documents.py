@@ -228,10 +228,10 @@ def _data(version: FileVersion) -> bytes:
 
 
 def create(realm: Realm, folder: str, body: CreateCard, condition: Condition) -> Card:
-    """Creates a card below a folder (empty, or ending in `/`), in a subfolder named after its type.
+    """Creates a card in a subfolder of `folder` that is named after the card's type.
 
-    References in the body are relative to `folder`. Raises Malformed, InvalidPath, Conflict,
-    TooLarge.
+    `folder` ends in `/`, or is empty for the realm's root. References in the body are relative to
+    `folder`. Raises Malformed, InvalidPath, Conflict, TooLarge.
     """
     sent = body.data
     name = sent.lid or str(uuid.uuid4())

@@ -329,9 +329,10 @@ class Verification:
         return False
 
     def _other_worker_over(self, check: Check) -> bool:
-        """Handles an answer of another worker than the suspect, after the connection was closed.
-        Tries new connections until the suspect answers. Gives up after two grace periods and a
-        second, because the suspect's process has probably ended."""
+        """Handles an answer from a worker that is not the suspect: the connection to the suspect
+        was lost, and the client has opened another. Tries new connections until the suspect
+        answers. Gives up after two grace periods and a second, because the suspect's process has
+        probably ended."""
         check.line.close()
         check.line = check.client.line()
         check.due = time.monotonic() + AGAIN_SECONDS / 10

@@ -1,8 +1,9 @@
 """The compact form in which the caches hold answers.
 
-Thousands of answers differ only in a digest, two times and a path. They share all other values in
-one `Frame`. Each answer packs its own values into one byte string. `Answer.headers` unpacks them,
-which takes some microseconds. A cache hit needs no headers, because it sends the finished reply.
+Thousands of answers differ in only a few values, such as the file's digest, path and timestamps.
+They share all other values in one `Frame`. Each answer packs its own values into one byte string.
+`Answer.headers` unpacks them, which takes some microseconds. A cache hit needs no headers, because
+it sends the finished reply.
 """
 
 import struct

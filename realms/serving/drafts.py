@@ -45,8 +45,8 @@ def _behind(realm_url: str) -> Realm | None:
 
 
 def may_preview(meta: Mapping[str, str]) -> bool:
-    """Whether a request has credentials, so that it may come from a realm's owner. `meta` has the
-    headers under their WSGI names."""
+    """Whether a request has an Authorization header or a session cookie, and so might come from a
+    realm's owner. `meta` has the headers under their WSGI names."""
     cookies = meta.get("HTTP_COOKIE", "")
     return "HTTP_AUTHORIZATION" in meta or f"{settings.SESSION_COOKIE_NAME}=" in cookies
 

@@ -174,7 +174,7 @@ export type Ask =
   | { ask: "rest" }
   | { ask: "card"; index: number }
   | { ask: "definitions" }
-  /** The answer to `needs`; the only request that may be sent while another is pending. */
+  /** Answers `needs`. The sandbox handles it at once; other requests wait for their turn. */
   | { ask: "supply"; supply: string };
 
 /**

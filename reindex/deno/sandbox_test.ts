@@ -22,7 +22,7 @@ const HEAD = `
   import { Card, Embed, Markdown, formatDate, date, linksTo, markdown, string } from "@realm/base";
   import { Component, Fragment, h } from "preact";`;
 
-/** A module that makes an attempt when it is loaded, and whose card shows the outcome. */
+/** A module that runs the code `attempt` when it is loaded. Its card shows the value or error. */
 function tries(attempt: string): string {
   return `${HEAD} ${SPOIL}
     let outcome;

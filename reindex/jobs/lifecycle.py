@@ -132,8 +132,8 @@ def _batch_size(cards: int) -> int:
 
 
 def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
-    """Pins another realm for a job. Returns the generation that the job reads: the first batch that
-    reads the realm sets it."""
+    """Pins another realm for a job at `generation`, unless the job has pinned it already. Returns
+    the pinned generation, which all batches of the job read."""
     with connection.cursor() as cursor:
         named: dict[str, Any] = {"id": job_id, "url": realm_url, "generation": generation}
         cursor.execute(sql.PIN_REALM, named)

@@ -119,8 +119,8 @@ def _dependents(
     dependents = {job.realm_url: job for job in others if reading.by(job)}
     failed = {job.realm_url: job for job in others if job.status == Status.FAILED}
     fresh: dict[str, IndexHead] = {}
-    # The heads are read after the jobs are locked, so they include indexes that were swapped
-    # before.
+    # This query runs after the jobs were locked. If the lock waited for a job that swapped its
+    # index in, the query finds the new index.
     for head in heads.exclude(realm_url__in=dependents).select_related("job"):
         if not reading.by(head.job):
             continue

@@ -30,8 +30,9 @@ class Shown:
 
 @dataclass
 class End:
-    """How a change ends. `well`: normally. `killed` or `terminated`: the process or its connection
-    ends before statement number `at`. `after the commit`: the process ends right after it."""
+    """How a change ends. `well`: normally. `killed`: the process ends before statement number
+    `at`. `terminated`: its database connection ends there. `after the commit`: the process ends
+    right after its commit."""
 
     how: str
     at: int = 0

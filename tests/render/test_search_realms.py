@@ -160,7 +160,7 @@ def test_values_and_words_are_found_through_the_gin_indexes(web: Web, site: Real
             "EXPLAIN SELECT path FROM reindex_indexedcard c WHERE c.current AND {condition}"
         ).format(condition=compiler.filter(parsed.filter, None, ()))
         with transaction.atomic(), connection.cursor() as cursor:
-            # The plan could also use these partial indexes for so few rows.
+            # With so few rows the planner might use these indexes instead of the GIN indexes.
             cursor.execute("DROP INDEX card_by_type, one_current_row_per_card")
             cursor.execute("SET LOCAL enable_seqscan = off")
             cursor.execute(statement)

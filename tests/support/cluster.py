@@ -1,7 +1,7 @@
 """Real replicas for tests: web services, sidecars and Celery workers, as processes to be killed.
 
-A cluster has a data folder of its own, and uses the test's database by URL. Its processes end with
-the test run, even if the run is killed.
+Each cluster has its own data folder, and connects to the test's database by `DATABASE_URL`. Its
+processes end with the test run, even if the run is killed.
 """
 
 import json

@@ -340,10 +340,10 @@ class TestTurns:
         owe("b", draft=True, ago=5)
         assert not turns.others_wait("a", later=False)
         assert turns.others_wait("a", later=True)
-        owe("c", ago=1)
+        owe("c", batches=2, ago=1)
         assert turns.others_wait("a", later=False)
-        # c now has as many workers as a.
         assert taken(1) == "c"
+        # One piece of c's work still waits, but c has as many workers as a.
         assert not turns.others_wait("a", later=False)
 
     def test_each_unfinished_part_of_a_batch_becomes_its_own_batch(self) -> None:

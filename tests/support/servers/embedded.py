@@ -1,4 +1,4 @@
-"""Processes that use an embedded Postgres on a test's commands, and the state of its server."""
+"""Processes that use an embedded Postgres as a test tells them to, and the state of its server."""
 
 import json
 import os
