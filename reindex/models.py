@@ -104,7 +104,9 @@ class ReindexJob(models.Model):
     due_at = models.DateTimeField(
         null=True, help_text="when it may be planned; until then it waits for changes"
     )
-    sent_at = models.DateTimeField(null=True, help_text="when its last message is delivered")
+    sent_at = models.DateTimeField(
+        null=True, help_text="when its latest message is to be delivered"
+    )
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 

@@ -176,8 +176,8 @@ class Verification:
         return [realm for realm in selected if is_within_reach(realm.url)]
 
     def _draw(self) -> None:
-        """Queues a sample: current and deleted files of random realms, and deleted realms. Each
-        silent replica gets one request of it."""
+        """Queues a sample: current and deleted files of random realms, and deleted realms. A
+        replica that doesn't answer gets only one request of this sample until it answers again."""
         self._drawn_at = time.monotonic()
         self._retried = set(self._down)
         realms = self._realms()

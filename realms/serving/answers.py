@@ -137,9 +137,10 @@ def load_public(variant: Variant, url: str) -> Answer:
     Raises Unfinished if the realm is private; then the file is not transpiled or rendered. Raises
     RealmError and TranspilerFailed for public files, and Unfinished for every other failure.
 
-    One statement reads both the file and its permissions, so they can't differ in age. The answer
-    may still be private: this call may share the load of an authorized caller. If that load fails,
-    this call raises Unfinished, because the error text may quote a private file.
+    One statement reads both the file and its permissions, so they can't differ in age. Callers must
+    check `answer.public`: if this call shares the load of an authorized caller, it returns that
+    answer even if it is private. If that load fails, this call raises Unfinished, because the error
+    text may quote a private file.
     """
 
     def from_database() -> Answer:

@@ -287,7 +287,7 @@ export const CHANGES: Record<string, Record<string, string>> = {
   },
 };
 
-/** Attempts by a template while it is rendered; each is the value of `static isolated`. */
+/** Templates that try to change later pages. Each is the value of a card's `static isolated`. */
 export const TEMPLATES: Record<string, string> = {
   "its props": `(props) => { spoil(props); return null }`,
   "its card and its realm":

@@ -144,7 +144,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='reindexjob',
             name='sent_at',
-            field=models.DateTimeField(help_text='when its last message is delivered', null=True),
+            field=models.DateTimeField(help_text='when its latest message is to be delivered', null=True),
         ),
         migrations.AlterField(
             model_name='reindexjob',

@@ -23,8 +23,9 @@ from reindex.reading.documents import Document, links_of, module_of
 from reindex.reading.reader import Reader
 from reindex.reading.references import BASE_MODULE, BASE_REALM
 
-#: How many levels of links are read for a whole batch. Each time that a card needs more documents,
-#: one level is read. Deeper links are read only for the card that needs them.
+#: At most this many levels of links are read for all cards of a batch: the first at the start, and
+#: one more each time that a card needs more documents. Deeper links are read only for the card that
+#: needs them.
 LEVELS_AT_ONCE = 3
 #: How many processes in a row may end because of a new hanging module without answering a card.
 #: After that, the card gets an error.

@@ -81,7 +81,8 @@ def test_after_a_failover_that_lost_commits_no_lost_content_is_served(
         reporter = Reporter(listener, "http://127.0.0.1:1", committed_generations)
         lost = count(source, 2)
         assert lost == first + 1
-        # Wait until the listener has heard of the change, which invalidates the cache once more.
+        # The notification of the commit moves the board once more. Without this wait it could make
+        # the answer stale that is cached next.
         assert listener.wait_for_watermark(now_ns(), PATIENCE)
         assert shown(web.get(URL)) == 2
         answer = web.get(URL)

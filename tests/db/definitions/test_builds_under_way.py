@@ -56,7 +56,7 @@ def test_a_caller_after_an_invalidation_gets_no_earlier_build(
     another."""
     builds = Builds(depends=(LABEL,), realms=(LIBRARY,))
     builds.go_on.clear()
-    # Two lookups share no memory, as in two processes.
+    # The second process has a lookup of its own, which doesn't know of the first one's builds.
     first = DefinitionLookup(builds)
     second = first if processes == 1 else DefinitionLookup(builds)
     early: list[Any] = []

@@ -48,7 +48,7 @@ def test_a_rollback_can_name_the_generation_to_show(source: Realm) -> None:
         with pytest.raises(Unprocessable, match=f"no publication of generation {missing}"):
             rollback_realm(PAGE, ADA, missing)
     for shown_already in (generation(PAGE), done[3].generation):
-        with pytest.raises(Unprocessable, match=f"showed at generation {shown_already} already"):
+        with pytest.raises(Unprocessable, match=f"what it showed at generation {shown_already}$"):
             rollback_realm(PAGE, ADA, shown_already)
     assert everything() == before
 

@@ -57,9 +57,10 @@ def head(generation: int) -> dict[str, Any]:
     return {"realm_url": PAGES, "generation": generation}
 
 
-#: The commits by their time in seconds. The realm has the old label from 10 on, published at 20 and
-#: rendered at 25. It has the new label from 30 on, published at 40 and rendered at 45. From 70 to
-#: 80 it is also published at an inner URL, which is private from 75 on. At 100 it is unpublished.
+#: The commits by their time in seconds. The source realm gets the old label at 10. This is
+#: published at 20, and its index is swapped in at 25. The new label follows at 30, 40 and 45. From
+#: 70 to 80 the source realm is also published at an inner URL, which is private from 75 on. At 100
+#: the outer published realm is unpublished.
 ACCOUNT = [
     entry(10, "realms_realm", None, realm("s", SOURCE, "source", 2)),
     entry(10, "realms_realmpermission", None, opened("s", True)),
