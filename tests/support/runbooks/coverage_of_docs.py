@@ -175,8 +175,17 @@ ELSEWHERE: dict[str, dict[str, str]] = {
     "tests/http/caches/test_purging.py": {
         "deploy/manage listen_file_changes --purge-edge": "listen_file_changes",
     },
-    "tests/unit/operations/test_deploy.py": {
-        "docker-compose config": "compose",
+    "tests/cluster/documented/test_containers.py": {
+        "cp deploy/compose.env.example deploy/compose.env": (
+            "cp deploy/compose.env.example deploy/compose.env"
+        ),
+        "docker compose --env-file deploy/compose.env --file deploy/compose.yaml up --build": (
+            "docker compose --env-file deploy/compose.env --file deploy/compose.yaml up --build"
+        ),
+        "docker compose --env-file deploy/compose.env --file deploy/compose.yaml"
+        " exec web-1 .venv/bin/python manage.py COMMAND": (
+            "exec web-1 .venv/bin/python manage.py COMMAND"
+        ),
     },
 }  # fmt: skip
 
@@ -187,10 +196,6 @@ NOT_HERE = {
     "celery beat": "the page says that it isn't needed",
     "cp -a": "the page says what a benchmark's peer does",
     "script/test --hosts": "it runs the tests that run the others",
-    "cp deploy/compose.env.example deploy/compose.env": "no container engine is here",
-    "docker compose --env-file deploy/compose.env --file deploy/compose.yaml up --build": (
-        "no container engine is here; tests/unit/operations/test_deploy.py reads the file"
-    ),
     "systemctl restart realms-sidecar": _NO_SYSTEMD,
     "systemctl restart realms-balance": _NO_SYSTEMD,
     "systemctl reload nginx": "no systemd runs here, and the unit is Debian's",

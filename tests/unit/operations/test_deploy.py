@@ -105,15 +105,16 @@ def services() -> dict[str, Any]:
 
 def test_containers_run_the_reference_commands(services: dict[str, Any]) -> None:
     _, sidecar = replica("web", 8000, Path("/run"))
-    assert services["sidecar"]["command"][1:] == ["manage.py", *sidecar.command[2:]]
+    for number in (1, 2):
+        assert services[f"sidecar-{number}"]["command"][1:] == ["manage.py", *sidecar.command[2:]]
+        assert services[f"web-{number}"]["command"][0] == "script/web"
     assert services["worker"]["command"][1:] == list(celery_worker("worker").command[1:])
-    assert services["web"]["command"][0] == "script/web"
 
 
 def test_compose_names_only_known_settings_and_existing_files(
     services: dict[str, Any],
 ) -> None:
-    assert set(services["web"]["environment"]) <= set(Environment.model_fields)
+    assert set(services["web-1"]["environment"]) <= set(Environment.model_fields)
     asked = set(re.findall(r"\$\{(\w+)", (DEPLOY / "compose.yaml").read_text()))
     told = re.findall(r"^(\w+)=", (DEPLOY / "compose.env.example").read_text(), re.MULTILINE)
     assert asked == set(told)
@@ -123,7 +124,21 @@ def test_compose_names_only_known_settings_and_existing_files(
     assert (DEPLOY / "Containerfile").is_file()
 
 
-# --- Pages for operators -----------------------------------------------------------------------
+def test_nginx_is_told_the_addresses_that_the_replicas_have(services: dict[str, Any]) -> None:
+    """A name is looked up only when nginx starts, and an engine gives containers other addresses
+    when it starts them again."""
+    told = re.findall(r"^server (\S+):8000 ", (DEPLOY / "compose.replicas.conf").read_text(), re.M)
+    webs = [each for name, each in services.items() if name.startswith("web-")]
+    assert told == [each["networks"]["inside"]["ipv4_address"] for each in webs]
+    at = services["nginx"]["networks"]["inside"]["ipv4_address"]
+    assert {each["environment"]["REALM_TRUSTED_PROXIES"] for each in webs} == {at}
+
+
+def test_no_image_holds_the_secrets_of_who_built_it() -> None:
+    assert "deploy/compose.env" in (BASE_DIR / ".dockerignore").read_text().splitlines()
+
+
+# --- Pages for operators -------------------------------------------------------------------------
 
 
 def test_pages_for_operators_name_only_existing_commands() -> None:

@@ -1,0 +1,143 @@
+"""The fleet of deploy/compose.yaml, started by the commands of docs/operations/three-hosts.md.
+
+Three things are otherwise than the page says: `docker compose` is `docker-compose` where the older
+one is installed, `script` gives commands the terminal that they expect, and a limit of open files
+that this machine can't give is made smaller.
+"""
+
+import re
+import resource
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psutil
+import urllib3
+
+from tests.support.cluster import wait_until
+from tests.support.runbooks.engine import engine_host, make_stand_in
+from tests.support.runbooks.fleet_of_hosts import ADDRESSES, NAMES, ORIGIN, PAGE, WORDS, Fleet
+from tests.support.runbooks.hosts import checkout
+from tests.support.runbooks.runbook import blocks
+
+SERVER = "/srv/realms/server"
+#: What does not end by itself.
+SERVICES = (
+    "postgres", "rabbitmq", "web-1", "sidecar-1", "web-2", "sidecar-2", "worker", "nginx"
+)  # fmt: skip
+#: What `up` takes on a machine that is busy: half of it for building the image.
+START_SECONDS = 600
+
+
+class Containers(Fleet):
+    """One host that runs everything in containers, and a visitor."""
+
+    _up: "subprocess.Popen[bytes] | None" = None
+
+    def run(self, line: str, *, check: bool = True) -> str:
+        """What a command of the page says in the checkout on the host, with a terminal. Fails the
+        test if it fails."""
+        terminal = f"script --quiet --return --command {shlex.quote(self._here(line))} /dev/null"
+        said = self.hosts["host1"].run(terminal, cwd=SERVER, check=check)
+        # A terminal shows the end of its input as ^@.
+        return said.replace("\r\n", "\n").replace("^@", "")
+
+    def start(self, line: str) -> None:
+        """Carries out the page's `up`, and waits until everything runs."""
+        log = self.folder / "up.log"
+        running = self._up = self.hosts["host1"].spawn(
+            ["bash", "-c", f"exec {self._here(line)}"], log, environment={}, cwd=SERVER
+        )
+
+        def served() -> bool:
+            assert running.poll() is None, log.read_text()[-5000:]
+            return all(self.pid(each) for each in SERVICES) and self.ready()
+
+        wait_until(served, f"everything runs; {log} says why not", START_SECONDS)
+
+    def interrupt(self) -> None:
+        """Ctrl-C at the page's `up`, and what it does until it ends."""
+        assert self._up is not None
+        for each in psutil.Process(self._up.pid).children():
+            each.send_signal(signal.SIGINT)
+        self._up.wait(120)
+
+    def stop(self) -> None:
+        """Lets go of the page's `up`; the containers end with their host."""
+        if self._up is not None:
+            self._up.kill()
+            self._up.wait()
+
+    def ready(self) -> bool:
+        """Whether the balancer reaches a replica that can serve."""
+        try:
+            return self.get(f"{ORIGIN}/_readiness").status == 200
+        except urllib3.exceptions.HTTPError:
+            return False
+
+    def inspect(self, service: str, value: str) -> str:
+        """A value of the newest container of a service; empty if there is none."""
+        label = f"label=com.docker.compose.service={service}"
+        script = (
+            f"for each in $(docker ps --all --quiet --filter {label} | head -1); do"
+            f" docker inspect --format '{{{{{value}}}}}' $each 2>/dev/null || true; done"
+        )
+        return self.hosts["host1"].run(script).strip()
+
+    def pid(self, service: str) -> int:
+        """The first process of a service that runs, as the host counts them; else 0."""
+        return int(self.inspect(service, ".State.Pid") or 0)
+
+    def kill(self, *services: str) -> dict[str, int]:
+        """Kills services all at once, not by the engine, and answers what their processes were."""
+        found = {each: self.pid(each) for each in services}
+        assert all(found.values()), found
+        self.hosts["host1"].run(f"kill -9 {' '.join(map(str, found.values()))}")
+        return found
+
+    def wait_back(self, killed: dict[str, int]) -> None:
+        """Waits until killed services run again."""
+        wait_until(
+            lambda: all(self.pid(each) not in (0, old) for each, old in killed.items()),
+            f"{', '.join(killed)} started again", 60,
+        )  # fmt: skip
+
+    def _here(self, line: str) -> str:
+        newer = "Docker Compose" in self.hosts["host1"].run("docker compose version", check=False)
+        return line if newer else re.sub(r"^docker compose ", "docker-compose ", line)
+
+    def fill_in(self) -> None:
+        """The operator's part between the page's first two commands."""
+        path = self.server / "deploy" / "compose.env"
+        text = path.read_text()
+        for word in re.findall(r"^(\w+)=$", text, re.MULTILINE):
+            text = text.replace(f"{word}=\n", f"{word}={WORDS[word]}\n")
+        path.write_text(text)
+        certificate = blocks(PAGE, "## 7. Host 1: the balancer")[0]
+        self.runner.do(certificate)
+
+
+@contextmanager
+def containers(folder: Path) -> Iterator[Containers]:
+    """The fleet before the page's first command, with stand-ins for the images of registries."""
+    with ExitStack() as stack:
+        copy = checkout(folder)
+        stack.callback(shutil.rmtree, copy)
+        compose = copy / "deploy" / "compose.yaml"
+        text = compose.read_text()
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        compose.write_text(
+            re.sub(r"(?<=nofile: )\d+", lambda found: str(min(most, int(found[0]))), text)
+        )
+        addresses = {name: ADDRESSES[name] for name in ("host1", "visitor")}
+        hosts = stack.enter_context(engine_host(folder, addresses, NAMES))
+        for image in re.findall(r"image: (docker\.io/\S+)", text):
+            make_stand_in(hosts["host1"], image)
+        hosts["host1"].run(f"mkdir -p {SERVER}; mount --bind {shlex.quote(str(copy))} {SERVER}")
+        fleet = Containers(hosts, folder, folder / "shared", copy, "")
+        stack.callback(fleet.stop)
+        yield fleet

@@ -1,0 +1,175 @@
+"""A container engine of a test's own, on a host of `hosts.py`, with images from no registry.
+
+Its networks, mounts and processes end with that host, and its files are in the test's folder. All
+that it makes of this machine's are control groups, which are removed; after a kill -9 of the test,
+by the next one. What it fetches, it fetches as a user's program would (slirp4netns); the machine's
+own network is not touched.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.cluster import wait_until
+from tests.support.runbooks.hosts import PATH, Host, hosts, need
+from tests.support.servers.reaper import mark
+
+#: The programs, and Debian's packages that have them.
+PROGRAMS = {
+    "dockerd": "docker.io",
+    "docker": "docker.io",
+    "docker-init": "tini",
+    "docker-compose": "docker-compose",
+    "iptables": "iptables",
+    "mmdebstrap": "mmdebstrap",
+    "slirp4netns": "slirp4netns",
+}
+#: Where the engine's files are on its host.
+STATE = "/srv/engine"
+IMAGES = Path(__file__).with_name("images")
+BASE = "docker.io/library/python:3.13-slim-bookworm"
+#: What is installed in the Debian of which an image is made, by its name.
+SYSTEMS = {
+    "python": ("python3", "python3-venv", "ca-certificates"),
+    "services": ("postgresql", "nginx", "rabbitmq-server"),
+}
+#: How this machine reaches the package indexes; builds do it in the same way.
+INDEXES = (
+    "http_proxy", "https_proxy", "no_proxy", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL",
+    "PIP_TRUSTED_HOST", "PIP_CERT", "NPM_CONFIG_REGISTRY",
+)  # fmt: skip
+INDEX_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
+_GROUPS = "realm-test-engine-"
+
+
+def need_engine() -> None:
+    """Skips the test where no engine can be started, and says what to install."""
+    missing = {name for name in PROGRAMS if shutil.which(name, path=PATH) is None}
+    if missing:
+        packages = " ".join(sorted({PROGRAMS[name] for name in missing}))
+        pytest.skip(f"there is no `{min(missing)}` here: apt-get install {packages}")
+    need("openssl", "script")
+
+
+@contextmanager
+def engine_host(
+    folder: Path, addresses: Mapping[str, str], names: Mapping[str, str]
+) -> Iterator[dict[str, Host]]:
+    """Hosts, with an engine on the first that has the stand-in for the image of Python."""
+    need_engine()
+    state = folder / "engine"
+    state.mkdir()
+    with ExitStack() as stack:
+        stack.callback(wait_until, lambda: _gone(state), "the engine's files are removed", 30)
+        stack.callback(wait_until, _leave_no_groups, "the engine's control groups are gone", 30)
+        _leave_no_groups()
+        made = stack.enter_context(hosts(addresses, names))
+        host = made[next(iter(addresses))]
+        host.run(f"mkdir {STATE}; mount --bind {shlex.quote(str(state))} {STATE}")
+        stack.enter_context(_way_out(host))
+        stack.enter_context(_running(host, folder))
+        _make_images(host, folder)
+        yield made
+
+
+def _gone(folder: Path) -> bool:
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
+
+
+def _leave_no_groups() -> bool:
+    """Removes control groups of engines that have ended. Whether there is none of this process."""
+    left = [
+        group
+        for pattern in (f"{_GROUPS}*", f"*/{_GROUPS}*")
+        for group in Path("/sys/fs/cgroup").glob(pattern)
+    ]
+    mine = f"{_GROUPS}{os.getpid()}"
+    for top in left:
+        if top.name == mine or not psutil.pid_exists(int(top.name.removeprefix(_GROUPS))):
+            for folder, _, _ in os.walk(top, topdown=False):
+                with suppress(OSError):
+                    os.rmdir(folder)
+    return not any(group.exists() for group in left if group.name == mine)
+
+
+@contextmanager
+def _way_out(host: Host) -> Iterator[None]:
+    """A host's way to the networks that this machine reaches, names included."""
+    command = ["slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback"]
+    process = subprocess.Popen(
+        [*command, str(host.pid), "out"],
+        env={"PATH": PATH, **mark()},
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: " dev out" in host.run("ip route"), "a way out of the host", 10)
+        host.run("rm -f /etc/resolv.conf; echo nameserver 10.0.2.3 > /etc/resolv.conf")
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def _running(host: Host, folder: Path) -> Iterator[None]:
+    host.run("rm -rf /etc/docker; mkdir /etc/docker")
+    log = folder / "engine.log"
+    running = host.spawn(
+        ["dockerd", "--data-root", f"{STATE}/data", "--cgroup-parent", f"/{_GROUPS}{os.getpid()}",
+         "--exec-opt", "native.cgroupdriver=cgroupfs"],
+        log, environment={}, cwd="/",
+    )  # fmt: skip
+
+    def answers() -> bool:
+        assert running.poll() is None, log.read_text()[-3000:]
+        return "Server:" in host.run("docker version", check=False)
+
+    try:
+        wait_until(answers, f"the engine answers; {log} says why not", 60)
+        yield
+    finally:
+        # What it runs ends with the host.
+        running.kill()
+        running.wait()
+
+
+def _make_images(host: Host, folder: Path) -> None:
+    """Two Debians at a time, as images."""
+    indexes = {name: os.environ[name] for name in INDEXES if name in os.environ}
+    running = {}
+    for name, packages in SYSTEMS.items():
+        copied = [
+            f"--customize-hook=copy-in {path} {Path(path).parent}"
+            for path in INDEX_FILES
+            if name == "python" and Path(path).exists()
+        ]
+        command = [
+            "mmdebstrap", "--variant=minbase", f"--include={','.join(packages)}", *copied,
+            "bookworm", f"{STATE}/{name}.tar",
+        ]  # fmt: skip
+        environment = {"TMPDIR": STATE, **indexes}
+        log = folder / f"{name}.log"
+        running[name] = host.spawn(command, log, environment=environment, cwd="/"), log
+    for name, (process, log) in running.items():
+        assert process.wait(600) == 0, f"{name}: {log.read_text()[-3000:]}"
+        told = [f"--change {shlex.quote(f'ENV {key}={value}')}" for key, value in indexes.items()]
+        image = BASE if name == "python" else name
+        host.run(
+            f"docker import {' '.join(told)} {STATE}/{name}.tar {image}; rm {STATE}/{name}.tar"
+        )
+
+
+def make_stand_in(host: Host, image: str) -> None:
+    """A stand-in for an image of a registry, under its name."""
+    target = image.rpartition("/")[2].partition(":")[0]
+    assert f" AS {target}\n" in (IMAGES / "Dockerfile").read_text(), f"no stand-in for {image}"
+    host.run(f"docker build --quiet --target {target} --tag {image} {shlex.quote(str(IMAGES))}")
