@@ -187,27 +187,30 @@ ELSEWHERE: dict[str, dict[str, str]] = {
             "exec web-1 .venv/bin/python manage.py COMMAND"
         ),
     },
+    "tests/cluster/documented/test_systemd.py": {
+        command: f'"{command}"'
+        for command in (
+            "systemctl restart realms-sidecar",
+            "systemctl restart realms-balance",
+            "systemctl reload nginx",
+            "systemctl show realms-web realms-sidecar --property EnvironmentFiles",
+            "systemctl status realms-worker",
+            "systemctl status realms-web",
+            "systemctl status postgresql@15-main",
+            "journalctl -u realms-sidecar -n 50",
+            "journalctl -u realms-worker -n 50",
+            "journalctl -u realms-web -n 50",
+            "journalctl -u realms-web",
+            "journalctl -u realms-balance",
+        )
+    },
 }  # fmt: skip
-
-_NO_SYSTEMD = "no systemd runs here; the test checks that the unit is one of ours"
 
 #: Each command that can't be run in a test, and why.
 NOT_HERE = {
     "celery beat": "the page says that it isn't needed",
     "cp -a": "the page says what a benchmark's peer does",
     "script/test --hosts": "it runs the tests that run the others",
-    "systemctl restart realms-sidecar": _NO_SYSTEMD,
-    "systemctl restart realms-balance": _NO_SYSTEMD,
-    "systemctl reload nginx": "no systemd runs here, and the unit is Debian's",
-    "systemctl show realms-web realms-sidecar --property EnvironmentFiles": _NO_SYSTEMD,
-    "systemctl status realms-worker": _NO_SYSTEMD,
-    "systemctl status realms-web": _NO_SYSTEMD,
-    "systemctl status postgresql": "no systemd runs here, and the unit is Debian's",
-    "journalctl -u realms-sidecar -n 50": _NO_SYSTEMD,
-    "journalctl -u realms-worker -n 50": _NO_SYSTEMD,
-    "journalctl -u realms-web -n 50": _NO_SYSTEMD,
-    "journalctl -u realms-web": _NO_SYSTEMD,
-    "journalctl -u realms-balance": _NO_SYSTEMD,
 }
 
 

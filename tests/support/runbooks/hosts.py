@@ -54,11 +54,14 @@ class Host:
     name: str
     address: str
     pid: int
+    #: The namespaces that a command enters.
+    spaces: tuple[str, ...] = ("--net", "--mount", "--uts", "--pid")
+    #: How long a script may take.
+    seconds: float = 120
 
     def within(self, *command: str) -> list[str]:
         """The words of a command that runs `command` on the host."""
-        spaces = ("--net", "--mount", "--uts", "--pid")
-        return ["nsenter", "--target", str(self.pid), *spaces, "--", *command]
+        return ["nsenter", "--target", str(self.pid), *self.spaces, "--", *command]
 
     def run(self, script: str, *, cwd: str = "/", check: bool = True) -> str:
         """Runs a shell script on the host as root, and returns its output. If the script fails and
@@ -69,7 +72,7 @@ class Host:
             text=True,
             env={**_environment(), **mark()},
             stdin=subprocess.DEVNULL,
-            timeout=120,
+            timeout=self.seconds,
             check=False,
         )
         said = done.stdout + done.stderr
@@ -125,11 +128,11 @@ def hosts(addresses: Mapping[str, str], names: Mapping[str, str]) -> Iterator[di
     """Makes hosts by name, with addresses of one /24 network. `names` are addresses by DNS name."""
     made: list[subprocess.Popen[bytes]] = []
     try:
-        switch = _first_process(made, "--net", "--pid")
+        switch = first_process(made, "--net", "--pid")
         _within(switch, "ip link add bridge type bridge", "ip link set bridge up")
         found = {}
         for number, (name, address) in enumerate(addresses.items()):
-            pid = _first_process(made, "--net", "--mount", "--uts", "--pid", "--mount-proc")
+            pid = first_process(made, "--net", "--mount", "--uts", "--pid", "--mount-proc")
             _within(
                 switch,
                 f"ip link add port{number} type veth peer name eth0 netns {pid}",
@@ -141,13 +144,13 @@ def hosts(addresses: Mapping[str, str], names: Mapping[str, str]) -> Iterator[di
     finally:
         for each in made:
             # The kernel ends all processes of a namespace when its first process ends.
-            for child in _children(each.pid):
+            for child in children(each.pid):
                 child.kill()
             each.kill()
             each.communicate()
 
 
-def _first_process(made: list["subprocess.Popen[bytes]"], *spaces: str) -> int:
+def first_process(made: list["subprocess.Popen[bytes]"], *spaces: str) -> int:
     """Starts an idle process in new namespaces, and returns its id."""
     holder = subprocess.Popen(
         # As the first process of its namespace it must reap orphaned processes.
@@ -163,14 +166,15 @@ def _first_process(made: list["subprocess.Popen[bytes]"], *spaces: str) -> int:
         if holder.poll() is not None:
             assert holder.stderr is not None
             pytest.skip(f"no namespaces can be made: {holder.stderr.read().decode().strip()}")
-        children = _children(holder.pid)
-        return children and children[0].name() == "bash" and children
+        found = children(holder.pid)
+        return found and found[0].name() == "bash" and found
 
     pid: int = wait_until(there, "a process in new namespaces", 10)[0].pid
     return pid
 
 
-def _children(pid: int) -> list[psutil.Process]:
+def children(pid: int) -> list[psutil.Process]:
+    """The processes that a process has started; none if it is gone."""
     try:
         return psutil.Process(pid).children()
     except psutil.NoSuchProcess:
@@ -209,8 +213,8 @@ def _furnish(host: Host, addresses: Mapping[str, str], names: Mapping[str, str])
         for each in /srv /run /var/lib /var/cache /var/log /var/backups; do
             mount -t tmpfs -o mode=755 tmpfs $each
         done
-        rm -rf /etc/rabbitmq/* /etc/postgresql/* /etc/realms /etc/exports.d/*
-        mkdir -p /etc/exports.d /etc/systemd/system
+        rm -rf /etc/rabbitmq/* /etc/postgresql/* /etc/realms /etc/exports.d
+        mkdir -p /etc/systemd/system
         {folders}
         {_reachable()}
         """
