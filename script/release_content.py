@@ -122,7 +122,8 @@ def realm_token(port: int, name: str, realm: str) -> str:
     """The token that the replica gives to a user for a realm."""
     from django.conf import settings
 
-    claims = {"user": f"@{name}:localhost", "sessionRoom": "", "exp": int(time.time()) + 600}
+    now = int(time.time())
+    claims = {"user": f"@{name}:localhost", "sessionRoom": "", "iat": now, "exp": now + 600}
     token = jwt.encode(claims, str(settings.REALM_SECRET_SEED), algorithm="HS256")
     return str(json.loads(ask(port, "POST", f"{ORIGIN}/_realm-auth", token, {}))[realm])
 

@@ -206,7 +206,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
     },
 }  # fmt: skip
 
-#: Each command that can't be run in a test, and why.
+#: What looks like a command and need not be run, and why.
 NOT_HERE = {
     "celery beat": "the page says that it isn't needed",
     "cp -a": "the page says what a benchmark's peer does",

@@ -1,12 +1,9 @@
 """A test runs every command of the documentation, or a table says why no test can."""
 
-import re
-import tomllib
 from pathlib import Path
 
 import pytest
 
-from settings.environment import BASE_DIR
 from tests.support.runbooks.coverage_of_docs import (
     ASKED,
     ELSEWHERE,
@@ -50,14 +47,3 @@ def test_every_page_with_host_blocks_is_run_as_a_runbook() -> None:
 def test_the_file_named_for_a_command_contains_it(path: str) -> None:
     text = text_of(path)
     assert [each for each, words in ELSEWHERE[path].items() if words not in text] == []
-
-
-@pytest.mark.parametrize("command", NOT_HERE)
-def test_commands_that_no_test_runs_name_existing_files_and_units(command: str) -> None:
-    units = {path.stem for path in (BASE_DIR / "deploy/systemd").glob("*.service")}
-    assert set(re.findall(r"realms-\w+", command)) <= units
-    project = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]
-    extras = re.findall(r"realm-server\[(\w+)\]", command)
-    assert set(extras) <= project["optional-dependencies"].keys()
-    for path in re.findall(r"(?:deploy|script)/[\w.]+", command):
-        assert (BASE_DIR / path).exists()
