@@ -21,6 +21,7 @@ from functools import partial
 from statistics import median
 
 from bench.support.comparing import Bar, Case, Table, WrongBytes, compare
+from bench.support.console import console
 from bench.support.listeners import (
     PATIENCE,
     REALM,
@@ -35,7 +36,6 @@ from bench.support.listeners import (
 from bench.support.peers import Missing
 from bench.support.quantiles import share
 from bench.support.running import Bench
-from bench.support.screen import console
 
 #: The seconds of each measurement, by its rate in changes a second.
 RATES = {1: 5.0, 100: 3.0, 1000: 1.5}

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from bench.support.asking import milliseconds_each
 from bench.support.comparing import Bar, Case, Table, compare
+from bench.support.console import console
 from bench.support.replicas import Replica, replica
 from bench.support.running import ORIGIN, Bench
-from bench.support.screen import console
 
 SITE = f"{ORIGIN}/ada/site/"
 HOST = ORIGIN.partition("://")[2]

@@ -28,8 +28,8 @@ import psutil
 from bench.support import pages
 from bench.support.cards import card, fields_with_links, files, module, users
 from bench.support.comparing import Bar, Case, Table, WrongBytes, compare
+from bench.support.console import console
 from bench.support.running import Bench
-from bench.support.screen import console
 
 SITE = "http://ada.localhost:4201/"
 SOURCE = "http://localhost:4201/ada/bench/"

@@ -16,9 +16,9 @@ from bench.peers import recorded
 from bench.peers.recorded import Recorded
 from bench.support import peers
 from bench.support.comparing import Bar, Case, Ratio, Series, Table, WrongBytes, compare
+from bench.support.console import console
 from bench.support.replicas import Replica, replica
 from bench.support.running import Bench
-from bench.support.screen import console
 
 HOST = "ada.localhost:4201"
 SITE = f"http://{HOST}/"

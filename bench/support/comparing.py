@@ -7,7 +7,7 @@ from typing import Literal
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench.support.screen import console
+from bench.support.console import console
 
 
 class WrongBytes(Exception):

@@ -20,6 +20,7 @@ import psutil
 
 from bench.support import results, screen
 from bench.support.comparing import Bar, Table
+from bench.support.console import console
 from bench.support.peers import Missing
 from tests.support.servers.reaper import mark
 
@@ -119,10 +120,10 @@ class Bench:
         not held."""
         screen.show(self.tables, self.bars, self.skipped)
         if self.quick:
-            screen.console.print(f"[dim]{self.name}: a smoke test; these times mean nothing[/]")
+            console.print(f"[dim]{self.name}: a smoke test; these times mean nothing[/]")
         else:
             path = results.append(self.name, self.tables, self.bars, self.skipped, self._postgres)
-            screen.console.print(f"[dim]{self.name}: written to {path}[/]")
+            console.print(f"[dim]{self.name}: written to {path}[/]")
         return 1 if any(bar.held is False for bar in self.bars) else 0
 
 

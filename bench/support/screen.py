@@ -1,17 +1,11 @@
 """Prints a benchmark's result: tables, bars, and skipped peers."""
 
-import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table as Shown
 
-if TYPE_CHECKING:
-    from bench.support.comparing import Bar, Table
-
-#: Prints progress and tables. If the output isn't a terminal, tables may have 120 columns.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+from bench.support.comparing import Bar, Table
+from bench.support.console import console
 
 
 def figure(value: float) -> str:
@@ -21,13 +15,13 @@ def figure(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def headings(table: "Table") -> list[str]:
+def headings(table: Table) -> list[str]:
     """The columns of a table; the ratios only if the table has two or more cases."""
     compared = table.reference and len(table.samples) > 1
     return ["", "median", "min–max", *([f"× {table.reference}"] if compared else [])]
 
 
-def rows(table: "Table") -> list[tuple[str, str, str, str]]:
+def rows(table: Table) -> list[tuple[str, str, str, str]]:
     """A row for each case: its name, median, range, and ratio to the reference."""
     found = []
     for name, samples in table.samples.items():
@@ -40,7 +34,7 @@ def rows(table: "Table") -> list[tuple[str, str, str, str]]:
     return found
 
 
-def show(tables: Sequence["Table"], bars: Sequence["Bar"], skipped: Mapping[str, str]) -> None:
+def show(tables: Sequence[Table], bars: Sequence[Bar], skipped: Mapping[str, str]) -> None:
     """Prints a result."""
     for table in tables:
         shown = Shown(min_width=76, title=f"{table.title} ({table.unit}, {table.better} is better)")
@@ -55,14 +49,14 @@ def show(tables: Sequence["Table"], bars: Sequence["Bar"], skipped: Mapping[str,
         console.print(f"[yellow]skipped[/]: {name} ({remedy})")
 
 
-def verdict(bar: "Bar") -> str:
+def verdict(bar: Bar) -> str:
     """Whether a bar held, coloured."""
     return {True: "[green]held[/]", False: "[red]not held[/]", None: "[yellow]not measured[/]"}[
         bar.held
     ]
 
 
-def limits(bar: "Bar") -> str:
+def limits(bar: Bar) -> str:
     """The figure of a bar and its limits, as text."""
     measured = "—" if bar.figure is None else str(bar.figure)
     if isinstance(bar.figure, float | int):
