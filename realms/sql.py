@@ -72,6 +72,25 @@ SELECT body, error FROM realms_transpiledmodule
 WHERE sha256 = %(sha256)s AND transpiler = %(transpiler)s
 """
 
+# --- Locks of a publish ------------------------------------------------------------------------
+
+#: The URL of the innermost realm around a URL; no row if there is none. SQL, because each publish
+#: runs this statement and the next one twice, and the ORM takes longer to build them than Postgres
+#: to run them.
+OUTER_REALM: LiteralString = """
+SELECT r.url FROM unnest(%(candidates)s::text[]) WITH ORDINALITY u(url, place)
+JOIN realms_realm r ON r.url = u.url
+WHERE r.url <> %(url)s ORDER BY u.place LIMIT 1
+"""
+
+#: The URLs of the source realms that a published realm shows or has shown.
+SHOWN_SOURCES: LiteralString = """
+SELECT DISTINCT s.url FROM realms_realm r
+JOIN realms_publication p ON p.realm_id = r.id
+JOIN realms_realm s ON s.id = p.source_id
+WHERE r.url = %(url)s
+"""
+
 # --- Writes ------------------------------------------------------------------------------------
 
 #: Stores blobs, given as lists of hashes, sizes and contents, in that order. An existing row gets a
@@ -103,7 +122,9 @@ UPDATE realms_realm SET generation = generation + 1,
     bumped_at = statement_timestamp(),
     bumped_by = %(by)s,
     file_count = greatest(file_count + %(files)s, 0),
-    byte_count = greatest(byte_count + %(size)s, 0)
+    byte_count = greatest(byte_count + %(size)s, 0),
+    source_id = coalesce(%(source)s::uuid, source_id),
+    last_published_at = coalesce(%(published_at)s::timestamptz, last_published_at)
 WHERE id = %(realm)s
 RETURNING generation, file_count, byte_count
 """

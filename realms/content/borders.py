@@ -5,6 +5,10 @@ Creating or removing a realm changes which files the realm around it serves. So 
 its next generation.
 """
 
+from django.db import connection
+
+from realms import sql
+from realms.addresses import realm_candidates
 from realms.content.changes import Change, raise_change
 from realms.content.files import advance
 from realms.content.locks import lock_realms
@@ -14,8 +18,9 @@ from realms.models import Publication, Realm, RealmBorder
 def outer_urls(url: str) -> list[str]:
     """The URL of the innermost realm around `url`, as a list that is empty if there is no such
     realm. A transaction that creates or removes a realm at `url` locks the outer realm as well."""
-    outer = Realm.objects.containing(url).exclude(url=url)
-    return list(outer.values_list("url", flat=True)[:1])
+    with connection.cursor() as cursor:
+        cursor.execute(sql.OUTER_REALM, {"url": url, "candidates": list(realm_candidates(url))})
+        return [outer for (outer,) in cursor.fetchall()]
 
 
 def move_border(url: str, by: str) -> None:

@@ -73,16 +73,25 @@ def is_card(path: str, data: bytes) -> bool:
         return False
 
 
-def advance(realm: Realm, by: str, files: int = 0, size: int = 0) -> int:
+def advance(
+    realm: Realm,
+    by: str,
+    files: int = 0,
+    size: int = 0,
+    *,
+    source: Realm | None = None,
+    published_at: datetime | None = None,
+) -> int:
     """Gives the realm its next generation and returns it. `by` says what caused this, in words for
-    people. `files` and `size` (bytes) are added to the realm's totals. The caller holds the realm's
-    lock.
-    """
-    parameters: dict[str, UUID | str | int] = {
+    people. `files` and `size` (bytes) are added to the realm's totals. A publish passes the source
+    that the realm shows from now on, and the time. The caller holds the realm's lock."""
+    parameters: dict[str, UUID | str | int | datetime | None] = {
         "realm": realm.pk,
         "by": cut(by),
         "files": files,
         "size": size,
+        "source": None if source is None else source.pk,
+        "published_at": published_at,
     }
     with connection.cursor() as cursor:
         cursor.execute(sql.ADVANCE, parameters)

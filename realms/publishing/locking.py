@@ -8,15 +8,15 @@ from datetime import timedelta
 from time import perf_counter
 from typing import TypeVar
 
+from django.db import connection
 from django.db.models import DateTimeField, Func
 from django.db.models.expressions import Combinable
 
 from notifications.locks import address_lock
 from notifications.tracing import spans
-from realms import errors
+from realms import errors, sql
 from realms.content.borders import outer_urls
 from realms.content.locks import realm_write_lock
-from realms.models import Publication
 
 R = TypeVar("R")
 #: How many times an operation starts if the set of locks that it needs keeps changing.
@@ -85,7 +85,8 @@ def address_locks(url: str, *source_urls: str, gone: bool = False) -> list[str]:
     (`source_urls`), because the operation may change where these are published. If these are all
     one realm, its published URL stays and no lock is needed, unless the operation removes the realm
     at `url` (`gone`)."""
-    publications = Publication.objects.filter(realm__url=url).order_by()
-    shown = set(publications.values_list("source__url", flat=True).distinct())
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SHOWN_SOURCES, {"url": url})
+        shown = {source_url for (source_url,) in cursor.fetchall()}
     stays = not gone and len(shown) == 1 and shown.issuperset(source_urls)
     return [] if stays else [address_lock(each) for each in sorted({*shown, *source_urls})]

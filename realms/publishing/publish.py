@@ -227,8 +227,7 @@ def _show(
                                   source=source, last_published_at=now)  # fmt: skip
         RealmPermission.objects.create(realm=published, audience=EVERYONE, read=True)
     else:
-        Realm.objects.filter(pk=published.pk).update(source=source, last_published_at=now)
-        advance(published, by)
+        advance(published, by, source=source, published_at=now)
     Publication.objects.create(
         realm=published,
         generation=published.generation,
