@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
 
-#: How many smoke tests run at a time: they judge no times, and mostly wait for processes to start.
+#: How many smoke tests run at a time. Smoke tests judge no times, and mostly wait for processes
+#: to start.
 AT_ONCE = 3
 FOLDER = Path(__file__).parent
 NAMES = sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
@@ -25,7 +26,8 @@ script/bench fleet lists the measurements of docs/scale.md, which are run one at
 
 
 def main(arguments: list[str]) -> int:
-    """Returns the exit status: 2 for bad usage, 1 if a benchmark failed."""
+    """Runs one benchmark or all. Returns the exit status: 2 for bad usage, 1 if a benchmark
+    failed."""
     if "--list" in arguments:
         sys.stdout.write("".join(f"{name:10} {_first_line(name)}\n" for name in NAMES))
         return 0
@@ -50,7 +52,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _in_turn(arguments: list[str]) -> Iterator[tuple[str, float, int]]:
-    """Runs all benchmarks one after the other: each one's name, seconds and exit status."""
+    """Runs all benchmarks one after the other. Yields the name, seconds and exit status of each."""
     for name in NAMES:
         began = time.monotonic()
         status = _run(name, arguments)
@@ -58,8 +60,8 @@ def _in_turn(arguments: list[str]) -> Iterator[tuple[str, float, int]]:
 
 
 def _at_once(arguments: list[str]) -> Iterator[tuple[str, float, int]]:
-    """Runs all benchmarks, several at a time, and prints each one's output when it has ended: its
-    name, seconds and exit status."""
+    """Runs all benchmarks, several at a time. Prints the output of each when it has ended, and
+    yields its name, seconds and exit status."""
     running: list[subprocess.Popen[str]] = []
 
     def run(name: str) -> tuple[str, float, int, str]:
@@ -86,7 +88,8 @@ def _at_once(arguments: list[str]) -> Iterator[tuple[str, float, int]]:
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    """Runs a benchmark in a process of its own and waits for it, also when interrupted."""
+    """Runs a benchmark in a process of its own and waits until the process ends, also when
+    interrupted."""
     process = subprocess.Popen(_command(name, arguments))
     try:
         return process.wait()

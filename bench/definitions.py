@@ -48,7 +48,8 @@ def main() -> int:
 
 
 def herd(bench: Bench, clients: int) -> None:
-    """In each run all clients ask for the definitions of a new module at once."""
+    """Measures how long many clients wait that all ask for the definitions of one new module at
+    once."""
     from tests.support import make
     from tests.support.cluster import cluster
 
@@ -67,14 +68,14 @@ def herd(bench: Bench, clients: int) -> None:
 
 
 def _builds(folder: Path, name: str) -> int:
-    """How many builds of a module the logs of the web services have."""
+    """Counts the builds of a module that the web services have logged."""
     line = f"building the definitions of {REALM}{name}.ts,"
     return sum(path.read_text().count(line) for path in folder.glob("web-*.log"))
 
 
 def _ask_at_once(ports: list[int], name: str, clients: int) -> float:
-    """Asks until every client has the definitions, and returns how long it takes. Unit: seconds.
-    Raises WrongBytes for other answers."""
+    """Asks until every client has the definitions, and returns how long that takes. Unit: seconds.
+    Raises WrongBytes if a client gets an unexpected answer."""
     start = threading.Barrier(clients + 1)
     wrong: list[str] = []
 
@@ -176,7 +177,7 @@ def _timed(act: Callable[[], int], count: int) -> float:
 
 
 def _fill(count: int) -> list[str]:
-    """Stores the definitions of this many modules, and returns the modules' URLs."""
+    """Stores definitions of `count` modules, and returns the modules' URLs."""
     from django.db import connection
     from django.utils import timezone
 

@@ -112,7 +112,7 @@ def files(count: int) -> dict[str, bytes]:
 
 
 def scenarios(port: int, login: dict[str, str]) -> dict[str, list[Callable[[Any, Any], None]]]:
-    """The attacks by name. Each has zero or more attackers."""
+    """Returns the attackers of each attack, by the attack's name."""
     headers = Attack("headers", port)
     bodies = Attack("bodies", port, login)
     readers = Attack("readers", port)
@@ -129,7 +129,7 @@ def scenarios(port: int, login: dict[str, str]) -> dict[str, list[Callable[[Any,
 
 @dataclass(frozen=True)
 class Attack:
-    """One process's attack on a port. It runs until `stop` is set."""
+    """Attacks a port from one process until `stop` is set."""
 
     kind: str
     port: int
@@ -224,19 +224,19 @@ def _changing(realm: Any) -> Iterator[None]:
 
 @dataclass
 class Visit:
-    """The times of the answered requests in seconds, and the number of failed ones."""
+    """The durations of the answered requests in seconds, and the number of failed requests."""
 
     times: list[float]
     failed: int
 
     def p(self, share: int) -> float:
-        """The time within which `share` percent of the answers arrived."""
+        """Returns the time within which `share` percent of the answers arrived."""
         ordered = sorted(self.times) or [float("inf")]
         return ordered[min(len(ordered) - 1, len(ordered) * share // 100)]
 
 
 async def visit(port: int, rate: int, seconds: float) -> Visit:
-    """Requests the pages at a steady rate, even while answers are late."""
+    """Requests the pages at a steady rate, without waiting for late answers."""
     began = time.perf_counter() + 0.1
     tasks = [
         asyncio.create_task(_ask(port, PAGES[number % len(PAGES)], began + number / rate))
@@ -264,7 +264,8 @@ async def _ask(port: int, url: str, due: float) -> float | None:
 
 
 class Memory:
-    """The peak resident size of any web worker during the block. Unit: bytes."""
+    """Watches the web workers during a `with` block. `peak` is the largest resident size of any
+    worker. Unit: bytes."""
 
     def __init__(self, pid: int) -> None:
         self.peak = 0

@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def _ways(bench: Bench) -> list[Way]:
-    """The ways to invalidate whose programs are installed."""
+    """Returns the ways to invalidate caches whose programs are installed."""
     ways = [sidecar(), bare()]
     for each in (pgpubsub, redis_pubsub):
         try:
@@ -88,7 +88,8 @@ def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: floa
             except Unheard as unheard:
                 if way.name == "sidecar":
                     raise
-                # If a peer loses a change, its time is PATIENCE, and it isn't measured again.
+                # If a peer loses a change, its result is PATIENCE, and the peer isn't measured
+                # again.
                 bench.skipped[f"{way.name} after {title}"] = str(unheard)
                 ways.remove(way)
                 note(PATIENCE * 1000)
@@ -123,7 +124,8 @@ def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: floa
 
 
 def refused(bench: Bench, sizes: tuple[int, ...], times: int) -> None:
-    """The time until a cache refuses an entry: by cache size, after a change of one file or all."""
+    """Measures the time from a change until a cache refuses an entry. The cases are caches of
+    several sizes, and changes of one file or of all files."""
     from notifications.board import Board, Slots, now_ns
     from notifications.channels import path_key, realm_key
     from notifications.stamped_cache import StampedCache

@@ -33,7 +33,7 @@ ROOT, LIBRARY = Path(__file__).parents[1], sysconfig.get_path("stdlib")
 
 
 def text_of(number: int, size: int) -> bytes:
-    """A text of this size that is different for each number."""
+    """Returns a text of `size` bytes that differs for each number."""
     return f"/* {number:08} */".ljust(size).encode()
 
 
@@ -113,7 +113,8 @@ def run(bench: Bench) -> None:
 
 
 def resident(bench: Bench, bodies: Mapping[str, bytes]) -> float:
-    """The growth of a worker's resident memory for each answer that it cached. Unit: bytes."""
+    """Returns how many bytes a worker's resident memory grows for each cached answer, without the
+    answer's body."""
     with replica(bench.folder, REALM_CACHE_BYTES=str(PLENTY)) as ours:
         grown, rss = fill(ours, bodies)
     bench.add(Table(f"web worker with {len(bodies):,} files of {SMALL} B cached", "MiB", "lower",
@@ -122,14 +123,15 @@ def resident(bench: Bench, bodies: Mapping[str, bytes]) -> float:
 
 
 def growth(bench: Bench, bodies: Mapping[str, bytes], budget: int) -> float:
-    """The growth of a worker's resident memory while it answers more files than its cache can hold.
-    Unit: MiB."""
+    """Returns how much a worker's resident memory grows while the worker answers more files than
+    its cache can hold. Unit: MiB."""
     with replica(bench.folder, REALM_CACHE_BYTES=str(budget)) as ours:
         return fill(ours, bodies)[0] / MIB
 
 
 def fill(ours: Replica, bodies: Mapping[str, bytes]) -> tuple[int, int]:
-    """Requests all files. Returns the growth of the worker's memory, and its size afterwards."""
+    """Requests all files. Returns by how much the worker's memory has grown, and its size
+    afterwards."""
     ask(ours, WARMING)
     before = ours.worker.memory_info().rss
     ask(ours, bodies)
@@ -143,8 +145,9 @@ def ask(ours: Replica, bodies: Mapping[str, bytes]) -> None:
 
 
 def held(bench: Bench, paths: list[str], budget: int) -> int:
-    """Loads files into a cache with this budget, and returns the bytes that dropping it frees. If
-    the cache can hold all files, a table of the result has the lines that allocated the bytes."""
+    """Loads files into a cache with a budget, drops the cache, and returns how many bytes that
+    frees. If the cache can hold all files, adds a table of the lines of code that allocated the
+    bytes."""
     from django.test import override_settings
 
     from realms.serving import answers
@@ -176,7 +179,7 @@ def held(bench: Bench, paths: list[str], budget: int) -> int:
 
 
 def mib_held(bench: Bench, paths: list[str], budget: int) -> float:
-    """The result of `held` in MiB."""
+    """Returns the result of `held` in MiB."""
     return held(bench, paths, budget) / MIB
 
 

@@ -59,8 +59,8 @@ def run(bench: Bench) -> None:
 
 
 class Current:
-    """The replica that is measured. A new one has answered a few other files and cached no
-    others."""
+    """The replica that is measured. A new replica has answered a few other files, so that it is
+    warm, and has cached none of the measured files."""
 
     def __init__(self, folder: Path, warming: Mapping[str, bytes]) -> None:
         self._folder, self._warming = folder, warming
@@ -74,22 +74,23 @@ class Current:
         self._stack.close()
 
     def first(self, bodies: Mapping[str, bytes]) -> float:
-        """The mean time of a GET from a new replica. Unit: ms."""
+        """Measures the mean time of a GET from a new replica. Unit: ms."""
         self._stack.close()
         self._replica = self._stack.enter_context(replica(self._folder))
         ask(self._replica.port, self._warming)
         return ask(self._replica.port, bodies, cache="miss")
 
     def untranspiled(self, bodies: Mapping[str, bytes]) -> float:
-        """The mean time of a GET from a new replica if no module is transpiled yet. Unit: ms."""
+        """Measures the mean time of a GET from a new replica if no module is transpiled yet. Unit:
+        ms."""
         from realms.models import TranspiledModule
 
         TranspiledModule.objects.all().delete()
         return self.first(bodies)
 
     def again(self, bodies: Mapping[str, bytes]) -> float:
-        """The mean time of a GET after a notification that makes all cached answers stale. Unit:
-        ms."""
+        """Measures the mean time of a GET after a notification that makes all cached answers stale.
+        Unit: ms."""
         if self._replica is None:
             self.first(bodies)
         assert self._replica is not None
@@ -111,7 +112,8 @@ def measure(
     bodies: Mapping[str, bytes],
     more: Mapping[str, Callable[[Mapping[str, bytes]], float]],
 ) -> None:
-    """Adds a table and its bars. `more` are further cases of the replica."""
+    """Compares the replica with the peers, and adds the table and its bars to the result. `more`
+    are further cases of the replica."""
     ours = {FIRST: current.first, AGAIN: current.again, **more}
     # The check also opens the peers' database connections, because the replica's are open, too.
     theirs = {name: partial(ask, port, bodies) for name, port in servers.items()}
@@ -133,7 +135,7 @@ def measure(
 
 
 def start_peers(bench: Bench, bodies: Mapping[str, bytes]) -> dict[str, int]:
-    """The ports by name of the servers that have these bytes."""
+    """Starts the peers that serve `bodies`. Returns their ports by name."""
     from django.conf import settings
     from django.db import connection
 
@@ -158,12 +160,12 @@ def start_peers(bench: Bench, bodies: Mapping[str, bytes]) -> dict[str, int]:
 
 
 def text_of(number: int) -> bytes:
-    """A style sheet of 2 KB that is different for each number."""
+    """Returns a style sheet of 2 KB that differs for each number."""
     return (f"/* {number} */\n" + ".rule { color: #123456; }\n" * 100)[:2048].encode()
 
 
 def module(number: int) -> bytes:
-    """A module of 2 KB that is different for each number."""
+    """Returns a module of 2 KB that differs for each number."""
     line = "export const note{n} = (title: string): string => title + {n};\n"
     return "".join(line.format(n=number * 1000 + each) for each in range(32)).encode()
 

@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def by_size(bench: Bench) -> None:
-    """Publishes realms of each size, and copies as many files."""
+    """Compares publishes of realms of each size with copies of folders with as many files."""
     from tests.support import make
 
     sizes = (100, 1_000) if bench.quick else SIZES
@@ -114,7 +114,7 @@ def by_size(bench: Bench) -> None:
 
 
 def _check(url: str, path: str, content: bytes) -> None:
-    """Raises WrongBytes unless a published realm answers this content."""
+    """Raises WrongBytes unless the file at `path` of a published realm has this content."""
     from realms.serving.answers import committed
     from realms.serving.contents import Variant
 
@@ -125,7 +125,7 @@ def _check(url: str, path: str, content: bytes) -> None:
 
 @contextmanager
 def _folder(count: int) -> Iterator[Path]:
-    """Makes a folder with the same files, in memory if the machine has /dev/shm."""
+    """Makes a folder with the same files as a realm, in memory if the machine has /dev/shm."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(
         prefix="realm-bench-", dir=memory if memory.is_dir() else None
@@ -198,7 +198,7 @@ def at_once(bench: Bench, count: int) -> None:
 
 
 def _watched(port: int, login: dict[str, str], act: Callable[[], object]) -> dict[str, list[float]]:
-    """Returns the times of reads and of writes while `act` runs. Unit: seconds."""
+    """Returns the durations of the reads and writes that run while `act` runs. Unit: seconds."""
     context = multiprocessing.get_context("fork")
     from django.db import connections
 
@@ -229,7 +229,8 @@ def _watched(port: int, login: dict[str, str], act: Callable[[], object]) -> dic
 
 
 def _asking(kind: str, rate: int, port: int, login: dict[str, str], stop: Any, found: Any) -> None:
-    """Requests at a steady rate until `stop` is set, then sends the times to the pipe `found`."""
+    """Sends requests at a steady rate until `stop` is set, then sends their durations to the pipe
+    `found`."""
     from tests.support.web import SOURCE, ask
 
     reading = kind == "reads"
@@ -258,8 +259,8 @@ def _asking(kind: str, rate: int, port: int, login: dict[str, str], stop: Any, f
 def _publish_all(
     port: int, sources: list[tuple[str, str, dict[str, str]]], refused: list[str]
 ) -> float:
-    """Publishes all realms at once, and returns how long it takes. Unit: seconds. `refused` gets
-    the URL of each publish that got a 503; its client asks again."""
+    """Publishes all realms at once, and returns how long that takes. Unit: seconds. If a publish
+    gets a 503, adds its URL to `refused`, and its client asks again."""
     wrong: list[str] = []
     start = threading.Barrier(len(sources) + 1)
 

@@ -131,8 +131,9 @@ def run(bench: Bench) -> None:
 
 @dataclass
 class Run:
-    """One publish. `seconds` is the time until its pages were ready, `waited` the time until a
-    worker started the job, `worked` the job's run time. `cpu` has processor seconds by program."""
+    """One publish. `seconds` is the time until the pages were ready, `waited` the time until a
+    worker started the job, and `worked` the job's run time. `cpu` has the processor seconds of each
+    program."""
 
     seconds: float
     waited: float
@@ -143,7 +144,7 @@ class Run:
 
 def wait_idle() -> None:
     """Waits until the source realm's own index and all definitions are built. Then runs VACUUM and
-    CHECKPOINT, so that Postgres doesn't do so during the next measurement."""
+    CHECKPOINT, so that Postgres doesn't run them during the next measurement."""
     from django.db import connection
 
     from reindex.models import ReindexJob, WantedDefinitions
@@ -169,7 +170,7 @@ def wait_idle() -> None:
 
 
 def prerenderers() -> list[psutil.Process]:
-    """The running prerenderers."""
+    """Returns the running prerenderer processes."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
@@ -179,8 +180,9 @@ def prerenderers() -> list[psutil.Process]:
 
 
 def measure(fleet: Any, swaps: Any, *, full: bool, source: str = SOURCE, site: str = SITE) -> Run:
-    """Publishes, and measures the time until the other replica reports that the pages are ready.
-    With `full` every card is rendered. `swaps` is a connection that listens for index swaps."""
+    """Publishes the source realm, and measures the time until the other replica reports that the
+    pages are ready. With `full`, every card is rendered anew. `swaps` is a connection that listens
+    for index swaps."""
     from django.utils import timezone
 
     from reindex.models import ReindexJob
@@ -222,7 +224,7 @@ def measure(fleet: Any, swaps: Any, *, full: bool, source: str = SOURCE, site: s
 
 
 def _others(bench: Bench) -> list[Case]:
-    """The cases of the peers that are installed."""
+    """Returns the cases of the peers that are installed."""
     shown = fields_with_links(bench.options)
     sample = shown[:4] if bench.quick else shown[:200]
     makers = {
@@ -230,14 +232,15 @@ def _others(bench: Bench) -> list[Case]:
         "Jinja2": pages.jinja(shown),
     }
     if not bench.quick:
-        # Not in a smoke test, because npm takes longer than the rest of it.
+        # A smoke test leaves Astro out, because npm takes longer than the rest of the smoke test.
         makers["Astro"] = pages.astro(shown, bench.folder)
     started = ((name, bench.start(maker)) for name, maker in makers.items())
     return [Case(name, make) for name, make in started if make is not None]
 
 
 def _large(bench: Bench, fleet: Any, swaps: Any, done: list[tuple[str, Run]]) -> None:
-    """Renders a large realm, and compares the time of a card with that in the usual realm."""
+    """Renders a large realm. Compares the time that one card takes there with the time in the usual
+    realm."""
     from django.test import override_settings
 
     from tests.support import make
@@ -262,7 +265,8 @@ def _large(bench: Bench, fleet: Any, swaps: Any, done: list[tuple[str, Run]]) ->
 
 
 def cpu_seconds() -> dict[str, float]:
-    """The processor time of all descendant processes by program, including ended prerenderers."""
+    """Returns the processor time of all descendant processes by program, including ended
+    prerenderers."""
     spent: dict[str, float] = {}
     for process in psutil.Process().children(recursive=True):
         try:
@@ -285,7 +289,8 @@ def _command(process: psutil.Process) -> list[str]:
 
 
 class Memory:
-    """The peak resident size of any prerenderer. Unit: bytes."""
+    """Watches the prerenderers. `peak` is the largest resident size of any prerenderer. Unit:
+    bytes."""
 
     def __init__(self) -> None:
         self.peak = 0

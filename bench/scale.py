@@ -50,7 +50,8 @@ class Sizes:
 
 @dataclass(frozen=True)
 class State:
-    """A size of the installation. `reached` grows it; `files` is the published realm's files."""
+    """A size of the installation. Entering `reached` grows the installation to this size. `files`
+    is the number of files of the published realm."""
 
     label: str
     reached: AbstractContextManager[None]
@@ -76,7 +77,8 @@ def run(bench: Bench, sizes: Sizes) -> None:
     fill(source, FEW_FILES)
     make.publish(source, SITE)
     few, many = FEW_FILES, sizes.files
-    # The smallest and the largest size of each thing that grows. Files are last, because they stay.
+    # The smallest and the largest size of each thing that grows. Files are last, because they are
+    # not removed.
     pairs: list[tuple[State, State]] = [
         (
             State("1 listener", nullcontext()),
@@ -117,7 +119,7 @@ def run(bench: Bench, sizes: Sizes) -> None:
 
 
 def _hit(_: Path, source: Any, files: int, times: int) -> float:
-    """The time of a cache hit for the published realm's last file. Unit: µs."""
+    """Measures a cache hit for the published realm's last file. Unit: µs."""
     from realms.front import Front
     from realms.serving import answers
     from realms.serving.contents import Variant
@@ -145,8 +147,8 @@ def _hit(_: Path, source: Any, files: int, times: int) -> float:
 
 
 def _content(files: int) -> bytes:
-    """The bytes of the last file. All files that `_files` adds have the content of the first
-    one."""
+    """Returns the content of the last file. All files that `_files` adds have the content of the
+    first added file."""
     return content_of(min(files, FEW_FILES + 1))
 
 
@@ -241,7 +243,7 @@ FIGURES: Mapping[str, tuple[str, Callable[[Path, Any, int, int], float]]] = {
 
 @contextmanager
 def _realms(count: int) -> Iterator[None]:
-    """Adds this many public source realms, and removes them at the end of the block."""
+    """Adds `count` public source realms, and removes them at the end of the block."""
     from realms.models import EVERYONE, Realm, RealmPermission, RealmTombstone
     from tests.support import make
 
@@ -266,8 +268,8 @@ def _realms(count: int) -> Iterator[None]:
 
 @contextmanager
 def _files(source: Any, count: int) -> Iterator[None]:
-    """Adds this many files to both realms. They stay, because files are the last thing that
-    grows."""
+    """Adds `count` files to the source realm and the published realm. Doesn't remove the files,
+    because the number of files is the last size that grows."""
     from tests.support import make
 
     fill(source, count, distinct=False, first=FEW_FILES + 1)
@@ -277,7 +279,7 @@ def _files(source: Any, count: int) -> Iterator[None]:
 
 @contextmanager
 def _replicas(count: int, realms: int) -> Iterator[None]:
-    """Adds this many realms, and this many replicas that have reported the realms' generations."""
+    """Adds `realms` realms, and `count` replicas that have reported the realms' generations."""
     from django.utils import timezone
 
     from notifications.models import Replica, ReplicaGeneration
@@ -308,7 +310,8 @@ def _replicas(count: int, realms: int) -> Iterator[None]:
 
 @contextmanager
 def _listeners(count: int) -> Iterator[None]:
-    """Opens this many connections that listen to all channels, and reads them in a process."""
+    """Opens `count` connections that listen to all channels. Another process reads the
+    notifications."""
     from django.db import connections
 
     connections.close_all()

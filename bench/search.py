@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def queries(cards: int, number: int) -> dict[str, tuple[dict[str, Any], int]]:
-    """The searches by name, each with the number of cards that it finds."""
+    """Returns the searches by name, each with the number of cards that the search finds."""
     at = number * 7919 % cards
     word = number % 1000
     a_type = {"module": f"./type{number % TYPES}", "name": "Note"}
@@ -145,7 +145,7 @@ def _ms(act: Callable[[], object]) -> float:
 
 
 def _fill(cards: int) -> None:
-    """Stores an index of this many cards."""
+    """Stores an index of `cards` cards."""
     from django.db import connection
 
     from tests.support.data.indexed import put_index

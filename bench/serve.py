@@ -70,7 +70,7 @@ def run(bench: Bench) -> None:
                 check(port, what, name)
         for what, known in [*((what, False) for what in whats), (whats[0], True)]:
             for connections in (1, 32):
-                # A smoke test measures one file, and its 304s.
+                # A smoke test measures only one file and the file's 304s.
                 if not bench.quick or (what is whats[0] and connections == 32):
                     rate, delay = measure(bench, ports, what, connections, known=known)
                     rates.append(rate)
@@ -91,7 +91,8 @@ def run(bench: Bench) -> None:
 
 
 def make_site() -> None:
-    """A published realm with two files, a module, and a page that needed no rendering."""
+    """Makes a published realm with two files, a module, and a page that is stored without
+    rendering."""
     from reindex.models import IndexedCard
     from tests.support import make
     from tests.support.data import published
@@ -109,7 +110,7 @@ def make_site() -> None:
 
 
 def text_of(size: int) -> bytes:
-    """A style sheet of this many bytes."""
+    """Returns a style sheet of `size` bytes."""
     rules = "".join(f".rule-{number} {{ color: #{number:06x}; }}\n" for number in range(size // 20))
     return rules[:size].encode()
 
@@ -119,7 +120,8 @@ def accepting(name: str) -> dict[str, str]:
 
 
 def record(ours: Replica, path: str, name: str) -> Recorded:
-    """The replica's answer and its 304, both from the cache."""
+    """Returns the replica's answer for `path` and the headers of its 304, both from the replica's
+    cache."""
     from tests.support.web import ask
 
     headers = accepting(name)
@@ -170,7 +172,8 @@ def start_peers(bench: Bench, ours: Replica, answers: Mapping[str, Recorded]) ->
 
 
 def is_kept(edge: int) -> bool:
-    """Whether the edge answers from its cache, which keeps an answer only within one second."""
+    """Returns whether the edge answers from its cache. The edge keeps an answer for a second at
+    most."""
     from tests.support.web import ask
 
     url = SITE + PATHS["2 KB file"][1:]
@@ -179,8 +182,8 @@ def is_kept(edge: int) -> bool:
 
 
 def check(port: int, what: What, name: str) -> None:
-    """Raises WrongBytes if a server answers with other bytes, or not with a 304 to a client that
-    has them."""
+    """Raises WrongBytes if a server doesn't answer with the expected bytes, or doesn't answer with
+    a 304 to a client that has these bytes."""
     from tests.support.web import ask
 
     url = SITE + what.path[1:]
@@ -194,7 +197,8 @@ def check(port: int, what: What, name: str) -> None:
 
 
 def condition(headers: Mapping[str, str]) -> dict[str, str]:
-    """The conditional header that a client sends that has this answer."""
+    """Returns the conditional header that a client sends if the client already has the answer with
+    `headers`."""
     if "etag" in headers:
         return {"If-None-Match": headers["etag"]}
     return {"If-Modified-Since": headers["last-modified"]}
@@ -203,7 +207,8 @@ def condition(headers: Mapping[str, str]) -> dict[str, str]:
 def measure(
     bench: Bench, ports: Mapping[str, int], what: What, connections: int, *, known: bool
 ) -> tuple[Table, Table]:
-    """Requests a second and the p99 of each server. With `known` the answers are 304s."""
+    """Measures the requests a second and the p99 latency of each server. With `known`, the answers
+    are 304s."""
     from tests.support.web import ask
 
     p99 = Series()
@@ -241,7 +246,8 @@ def extreme(
     case: str,
     to: str,
 ) -> tuple[str, Ratio | None]:
-    """A bar's text and figure: the ratio of two cases in the table with the worst ratio."""
+    """Returns the text and the figure of a bar. The figure is the worst ratio of the cases `case`
+    and `to` in any table."""
     ratios = [(table.ratio(case, to), table.title) for table in tables]
     found = [(ratio.median, title, ratio) for ratio, title in ratios if ratio is not None]
     if not found:

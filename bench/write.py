@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 API = "application/vnd.api+json"
 SOURCE = "application/vnd.card+source"
 PATH = "page.css"
-#: The most clients of pgbench, because the embedded Postgres accepts a hundred connections.
+#: The largest number of pgbench clients. The embedded Postgres accepts only a hundred
+#: connections.
 PGBENCH_CLIENTS = 80
 
 _WRITE = """
@@ -133,7 +134,7 @@ def _compare(bench: Bench, title: str, cases: Sequence[Case], unit: str) -> None
 
 
 class Writer:
-    """An author's client for a realm."""
+    """A client by which an author writes to a realm."""
 
     _numbers = count(1)
 
@@ -145,7 +146,8 @@ class Writer:
         self._login = make.realm_login(realm, realm.owner.get_username())
 
     def write(self, times: int) -> None:
-        """Writes the file again and again. Raises WrongBytes unless every write is accepted."""
+        """Writes the same file `times` times. Raises WrongBytes unless the server accepts every
+        write."""
         client = self._client()
         for _ in range(times):
             body = b"x" * 2048 + str(next(self._numbers)).encode()
@@ -153,7 +155,8 @@ class Writer:
         client.close()
 
     def atomic(self, files: int) -> float:
-        """Adds files by one request, and returns how long it takes. Unit: seconds."""
+        """Adds `files` files by one request, and returns how long the request takes. Unit:
+        seconds."""
         number = next(self._numbers)
         operations = [
             {
@@ -204,7 +207,7 @@ class Writer:
 
 
 def _per_second(writers: Sequence[Writer], times: int) -> float:
-    """Lets all writers write at once, and returns the writes a second."""
+    """Lets all writers write at once, and returns the number of writes a second."""
     realms = set(writers)
     before = sum(each.generation for each in realms)
     wrong: list[BaseException] = []
@@ -234,7 +237,7 @@ def _per_second(writers: Sequence[Writer], times: int) -> float:
 
 
 def _number(realms: Sequence["Realm"]) -> None:
-    """Creates the table in which pgbench's scripts find the realms by number."""
+    """Creates the table that maps numbers to realms, for pgbench's scripts."""
     from django.db import connection
 
     with connection.cursor() as cursor:
@@ -246,7 +249,8 @@ def _number(realms: Sequence["Realm"]) -> None:
 
 
 def _pgbench(bench: Bench, script: str, clients: int, times: int) -> list[Case]:
-    """The case that runs a script; no case, and a note in `skipped`, if pgbench isn't installed."""
+    """Returns the case that runs a script with pgbench. If pgbench isn't installed, returns no case
+    and adds pgbench to `skipped`."""
     program = shutil.which("pgbench")
     if program is None:
         missing = Missing("pgbench", "apt-get install postgresql-contrib")

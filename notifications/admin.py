@@ -1,4 +1,4 @@
-"""The admin's pages of replicas, and the read-only base class of most admin pages.
+"""Defines the admin's pages of replicas, and the read-only base class of most admin pages.
 
 Edits by hand would break invariants, so rows are read-only. Staff can only delete the row of a
 replica that was removed, so that alerts stop naming it.
@@ -28,7 +28,7 @@ PREVIEW_LENGTH = 4000
 
 @cache
 def preview(field: str) -> Callable[[Model], str]:
-    """A column that shows the beginning of a large field, as text."""
+    """Returns an admin column that shows the first PREVIEW_LENGTH characters of a large field."""
 
     @admin.display(description=field.replace("_", " "))
     def beginning(row: Model) -> str:
@@ -85,20 +85,20 @@ class ReplicaAdmin(ReadOnlyAdmin):
 
     @admin.display(boolean=True)
     def reporting(self, replica: Replica) -> bool:
-        """Whether the replica's sidecar has reported lately."""
+        """Returns whether the replica's sidecar has reported lately."""
         return replica.fresh
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whether the user may delete a replica. The user needs Django's permission, and a given
-        replica must not have reported for REPORT_MISSING. If the replica reports again, it creates
-        a new row."""
+        """Returns whether the user may delete a replica. The user needs Django's permission, and a
+        given replica must not have reported for REPORT_MISSING. If the replica reports again, it
+        creates a new row."""
         return AnyModelAdmin.has_delete_permission(self, request, obj) and (
             obj is None or obj.missing
         )
 
     def get_deleted_objects(self, objs: Collection[Replica], request: HttpRequest) -> Any:
-        """The objects that the confirmation page lists: only the replicas, without their many
-        `ReplicaGeneration` rows, which are deleted with them."""
+        """Returns the objects that the page for confirming a deletion lists: only the replicas.
+        Their many `ReplicaGeneration` rows are deleted too, but not listed."""
         refused = not all(self.has_delete_permission(request, each) for each in objs)
         lacking = {self.opts.verbose_name} if refused else set()
         return [str(each) for each in objs], {self.opts.verbose_name_plural: len(objs)}, lacking, []

@@ -9,9 +9,9 @@ or dies in the middle can't block others (docs/decisions/board-without-locks.md)
 Times are nanoseconds of a clock that all processes of a machine share (`now_ns`). Nobody can set
 this clock. It continues while the machine sleeps, so that a board expires during a long sleep.
 
-A file may be no complete board of this boot and version. A starting process then replaces it by a
-new file. It never repairs the file, because other processes may have mapped it. The old board never
-becomes live again, so these processes don't trust it, and switch to the new board.
+If the file is incomplete, or from another boot or version, a starting process replaces the file by
+a new one. It never repairs the file, because other processes may have mapped it. An old board never
+becomes live again, so processes that have mapped it switch to the new board.
 """
 
 import fcntl
@@ -49,7 +49,8 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def now_ns() -> int:
-    """The time on the board's clock: nanoseconds since the machine started, including sleep."""
+    """Returns the time on the board's clock: nanoseconds since the machine started, including
+    sleep."""
     return time.clock_gettime_ns(_CLOCK)
 
 
@@ -58,8 +59,8 @@ _SEALED_BYTES = 12
 
 
 class _Formats(dict[int, tuple[Callable[..., bytes], Callable[[bytes], tuple[int, ...]]]]):
-    """Caches two functions for each length of a sealed stamp: one packs its values, the other
-    unpacks its positions, which follow the values."""
+    """Caches two functions for each length of a sealed stamp. One packs the values of the stamp;
+    the other unpacks the slots' positions, which follow the values."""
 
     def __missing__(self, size: int) -> tuple[Any, Any]:
         count = size // _SEALED_BYTES
@@ -86,14 +87,14 @@ class Slots:
         self.read: Callable[[memoryview], Stamp] = itemgetter(*self._positions)
 
     def of_part(self, part: "Slots", stamp: Stamp) -> Stamp:
-        """The values in `stamp` for only the slots of `part`. Raises KeyError if `part` has a slot
-        that is not in `self`."""
+        """Returns the part of `stamp` that belongs to the slots of `part`. Raises KeyError if
+        `part` has a slot that is not in `self`."""
         value_of = dict(zip(self._positions, stamp, strict=True))
         return tuple(value_of[position] for position in part._positions)
 
     def sealed(self, stamp: Stamp) -> bytes:
-        """Packs the positions and a stamp of them into one byte string, for `Board.vouches`. As
-        objects they would take several times the memory."""
+        """Packs the slots' positions and their `stamp` into one byte string, for `Board.vouches`. A
+        tuple of integers would take several times the memory."""
         count = len(stamp)
         return struct.pack(f"={count}Q{count}I", *stamp, *self._positions)
 
@@ -118,7 +119,8 @@ class Board:
         """Opens the board at `path`, creating or replacing the file if necessary.
 
         Raises BoardError if the folder can't be written or the disk is full. With `or_blank`, it
-        uses a private page instead, which is never live, until the path has a board.
+        doesn't raise BoardError: it uses a private page, which is never live, until the path has a
+        board.
         """
         self.path = path
         self._moving = threading.Lock()
@@ -136,17 +138,17 @@ class Board:
     # --- reading ---
 
     def stamp(self, slots: Slots) -> Stamp:
-        """The current values of slots. The caller takes a stamp *before* the first read of a
-        load."""
+        """Returns the current values of the slots. The caller takes a stamp *before* the first read
+        of a load."""
         return slots.read(self._words)
 
     def unchanged(self, slots: Slots, stamp: Stamp) -> bool:
-        """Whether the epoch and the slots still have the values in `stamp`."""
+        """Returns whether the epoch and the slots still have the values in `stamp`."""
         return slots.read(self._words) == stamp
 
     def vouches(self, sealed: bytes) -> bool:
-        """Whether a value with this stamp is fresh: the board is live and the slots are unchanged.
-        `sealed` is a result of `Slots.sealed`."""
+        """Returns whether a cached value with this stamp is fresh: the board is live and the slots
+        are unchanged. `sealed` is a result of `Slots.sealed`."""
         pack, positions = _FORMATS[len(sealed)]
         read = itemgetter(*positions(sealed))
         # This thread may pause between the two checks, so the comparison of slots must come last.
@@ -154,7 +156,8 @@ class Board:
         return live and sealed.startswith(pack(*read(self._words)))
 
     def live(self) -> bool:
-        """Whether the board certainly shows every change that is older than the staleness bound."""
+        """Returns whether the board certainly shows every change that is older than the staleness
+        bound."""
         now = now_ns()
         if now < self._words[_AT_LIVE_UNTIL]:
             return True
@@ -212,8 +215,8 @@ class Board:
         self._words[_AT_EPOCH] = _unseen()
 
     def go_live(self, until: int) -> None:
-        """Declares the slots valid until a time. Only a listener passes a time in the future.
-        `follow` passes 0, so that no process trusts the old board."""
+        """Declares the slots valid until the time `until`. Only a listener passes a time in the
+        future. `follow` passes 0 for the old board, so that no process trusts the old board."""
         self._words[_AT_LIVE_UNTIL] = until
 
     def set_sidecar(self, pid: int) -> None:
@@ -223,28 +226,27 @@ class Board:
 
 @short_cached(maxsize=4096)
 def _word_of(key: str) -> int:
-    """The position of a key's slot on the page. Cached, because every entry has the slots of its
-    realms."""
+    """Returns the position of a key's slot in the board's words. The result is cached, because
+    every cache entry has the slots of its realms."""
     return _HEADER + slot_of(key)
 
 
 def slot_of(key: str) -> int:
-    """The slot of a key. It is the same in every process and release."""
+    """Returns the number of a key's slot, which is the same in every process and release."""
     # A key from a JSON payload may hold half of a surrogate pair, which UTF-8 can't encode.
     name = key.encode(errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(name, digest_size=2).digest(), "big")
 
 
 def _unseen() -> int:
-    # The kernel makes the number: a generator of Python would repeat its numbers in a forked
-    # process.
+    # The kernel makes the number. Python's `random` would repeat its numbers in a forked process.
     return secrets.randbits(64)
 
 
 @cache
 def _boot() -> int:
-    """A number that identifies this boot of the machine. Times of another boot mean nothing,
-    because the clock restarts at each boot."""
+    """Returns a number that identifies this boot of the machine. The clock restarts at each boot,
+    so times of different boots can't be compared."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
     except OSError:
@@ -253,7 +255,8 @@ def _boot() -> int:
 
 
 def _made(path: Path) -> _Page:
-    """Maps the board at a path. Creates the board if the path has none."""
+    """Opens the board file at `path` and maps it into memory. Creates the file if `path` has no
+    valid board."""
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -289,7 +292,8 @@ def _put(path: Path) -> None:
 
 
 def _whole(path: Path) -> _Page | None:
-    """The mapped board at a path; None unless it is complete and of this boot and version."""
+    """Maps the board file at `path` into memory. Returns None unless the file is complete and of
+    this boot and version."""
     try:
         file = os.open(path, os.O_RDWR)
     except FileNotFoundError:
@@ -323,7 +327,8 @@ _boards: dict[Path, Board] = {}
 
 
 def board_at(path: Path) -> Board:
-    """This process's only Board for a path. If the file is unusable, the board is never live."""
+    """Returns this process's only Board for a path. If the file is unusable, the board is never
+    live."""
     if path not in _boards:
         _boards[path] = Board(path, or_blank=True)
     return _boards[path]

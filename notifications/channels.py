@@ -1,4 +1,5 @@
-"""The names of all channels, their payloads, and the board keys that a payload moves.
+"""Defines the names of all channels, their payloads, and the board keys whose slots a payload
+moves.
 
 This module defines the form of payloads for the emitters and the listener of every machine. The
 database triggers build some payloads in SQL, with the channels' names and the limits of this
@@ -35,27 +36,29 @@ MAX_PATHS_PER_STATEMENT = 32
 
 
 def realm_key(realm_url: str) -> str:
-    """The key of a realm. Its slot moves when the realm is created or deleted, when its row (except
-    the generation and the totals) or its permissions change, and when its pages are published at
-    another URL. It also moves when all files count as changed: after a publish, or after a write of
-    many files."""
+    """Returns the board key of a realm. The key's slot moves when the realm is created or deleted,
+    when its permissions change, and when its pages are published at another URL. It moves when the
+    realm's row changes, except the generation and the totals. It also moves when all files count as
+    changed: after a publish, or after a write of many files."""
     return f"realm|{realm_url}"
 
 
 def path_key(url: str) -> str:
-    """The key of a file, by its absolute URL. Its slot moves when the file is written or deleted.
-    If one statement changes many files of a realm, the realm's slot moves instead."""
+    """Returns the board key of a file, given its absolute URL. The key's slot moves when the file
+    is written or deleted. If one statement changes many files of a realm, the realm's slot moves
+    instead."""
     return f"path|{url}"
 
 
 def index_key(realm_url: str) -> str:
-    """The key of a realm's index. Its slot moves when a new index is swapped in."""
+    """Returns the board key of a realm's index. The key's slot moves when a new index is swapped
+    in."""
     return f"index|{realm_url}"
 
 
 def definitions_key(scope: str, key: str = "") -> str:
-    """The key of definitions in a scope (`global`, `realm` or `module`). Its slot moves when these
-    definitions are invalidated."""
+    """Returns the board key of the definitions in a scope (`global`, `realm` or `module`). The
+    key's slot moves when these definitions are invalidated."""
     return f"definitions|{scope}|{key}"
 
 
@@ -64,8 +67,9 @@ EVERY_REALM = "realms"
 
 
 def surrogate_key(realm_url: str) -> str:
-    """The surrogate key of a realm's answers, by which shared caches purge them. It is a hash,
-    because a cache's configuration language may interpret characters of a URL."""
+    """Returns the surrogate key of a realm's answers. Shared caches purge the answers by this key.
+    The key is a hash, because a cache's configuration language may interpret characters of a
+    URL."""
     name = realm_url.encode(errors="surrogatepass")
     return f"realm-{hashlib.blake2b(name, digest_size=8).hexdigest()}"
 
@@ -99,8 +103,8 @@ class Heartbeat:
 
 
 def file_change(realm_url: str, path: str) -> Notification:
-    """The notification that one path has changed. If the path is too long for a payload, the
-    notification is for the whole realm."""
+    """Returns the notification that one path has changed. If the path is too long for a payload,
+    the notification is for the whole realm."""
     payload = f"{realm_url}:{path}"
     if len(payload.encode()) > PAYLOAD_BUDGET:
         payload = f"{realm_url}:{WILDCARD}"
@@ -108,13 +112,13 @@ def file_change(realm_url: str, path: str) -> Notification:
 
 
 def all_files_changed(realm_url: str) -> Notification:
-    """The notification that makes every cached answer of a realm stale."""
+    """Returns the notification that makes every cached answer of a realm stale."""
     return Notification(REALM_FILE_CHANGES, f"{realm_url}:{WILDCARD}")
 
 
 def parse_file_change(payload: str | None) -> FileChange | None:
-    """Parses a payload. Splits it at the first `/:`, so that the colons of scheme and port stay in
-    the URL."""
+    """Parses a payload of REALM_FILE_CHANGES. The first `/:` ends the realm's URL, because a single
+    colon may belong to the URL's scheme or port."""
     realm_url, separator, path = (payload or "").partition("/:")
     if not separator or not realm_url or not path:
         return None
@@ -122,8 +126,9 @@ def parse_file_change(payload: str | None) -> FileChange | None:
 
 
 def modules_invalidated(realm_url: str, module_urls: Iterable[str]) -> list[Notification]:
-    """Notifications that definitions of modules were dropped, as many as the URLs need. If a URL is
-    too long for a payload, one notification for the whole realm."""
+    """Returns notifications that the definitions of modules were dropped. Each has as many of the
+    URLs as fit into a payload. If a URL is too long for a payload, returns one notification for the
+    whole realm."""
     payloads: list[str] = []
     batch: list[str] = []
     for url in module_urls:
@@ -139,30 +144,30 @@ def modules_invalidated(realm_url: str, module_urls: Iterable[str]) -> list[Noti
 
 
 def realm_definitions_cleared(realm_url: str) -> Notification:
-    """The notification that every definition of a realm was dropped."""
+    """Returns the notification that every definition of a realm was dropped."""
     return Notification(
         DEFINITION_CACHE_INVALIDATED, json.dumps({"k": "realm", "r": realm_url}, ensure_ascii=False)
     )
 
 
 def all_definitions_cleared() -> Notification:
-    """The notification that all definitions were dropped."""
+    """Returns the notification that all definitions were dropped."""
     return Notification(DEFINITION_CACHE_INVALIDATED, json.dumps({"k": "global"}))
 
 
 def index_swapped(realm_url: str) -> Notification:
-    """The notification that a realm's index was swapped."""
+    """Returns the notification that a realm has a new index."""
     return Notification(REALM_INDEX_SWAPPED, realm_url)
 
 
 def heartbeat(beat: Heartbeat) -> Notification:
-    """The notification that carries a ping."""
+    """Returns the notification that carries a listener's ping."""
     return Notification(REALM_HEARTBEAT, f"{beat.replica}:{beat.sequence}:{beat.sent_at}")
 
 
 def parse_heartbeat(payload: str | None) -> Heartbeat | None:
-    """Parses a ping. Splits the payload from the right, because the replica's name may contain
-    colons."""
+    """Parses a ping's payload. Splits the payload from the right, because the replica's name may
+    contain colons."""
     parts = (payload or "").rsplit(":", 2)
     if len(parts) != 3 or not parts[0]:
         return None
@@ -203,7 +208,8 @@ def parse_definitions_invalidated(payload: str | None) -> DefinitionsInvalidated
 
 
 def realm_changed(realm_url: str) -> Notification:
-    """The notification that a realm has changed in another way than by its files."""
+    """Returns the notification that something other than a realm's files has changed, such as its
+    permissions."""
     return Notification(REALM_REGISTRY, f"upsert:{realm_url}")
 
 
@@ -256,7 +262,7 @@ INVALIDATION_CHANNELS = tuple(_KEYS)
 
 
 def board_keys(channel: str, payload: str | None) -> list[str] | None:
-    """The board keys that a notification moves; None if the payload is malformed."""
+    """Returns the board keys whose slots a notification moves; None if the payload is malformed."""
     keys = _KEYS.get(channel)
     return keys(payload) if keys else None
 

@@ -1,4 +1,4 @@
-"""Elections: if several processes of the fleet need the same work, the database elects one.
+"""Elects one process if several processes of the fleet need the same work.
 
 The elected process holds a lease, which is a row, and renews it while it works. It holds no
 transaction and no session lock during the work, because the work may take many seconds.
@@ -28,8 +28,8 @@ LOOK_SECONDS = 0.05
 
 
 def run_elected(key: int, work: Callable[[bool], T]) -> T:
-    """Waits until this process is elected for `key`, and calls `work(True)`. `work` should look for
-    a stored result first, because an earlier elected process may have stored it.
+    """Waits until this process is elected for `key`, then calls `work(True)`. `work` should look
+    for a stored result first, because an earlier elected process may have stored it.
 
     If an elected process dies or freezes, another process is elected after LEASE_SECONDS. So `work`
     must tolerate that two processes store the same result. After ELECTION_SECONDS without being
@@ -62,7 +62,7 @@ def wait() -> None:
 
 
 def _ask(statement: LiteralString, key: int, holder: int) -> bool:
-    """Runs a statement on the lease's row. Returns whether the statement changed it."""
+    """Runs a statement on the lease's row. Returns whether the statement changed the row."""
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         cursor.execute(statement, {"key": key, "holder": holder, "seconds": LEASE_SECONDS})
         return bool(cursor.rowcount == 1)
@@ -79,7 +79,8 @@ def _renewed(key: int, holder: int) -> Iterator[None]:
                 if not _ask(sql.RENEW_LEASE, key, holder):
                     return
         except DatabaseError:
-            # The work queries the database too, so it fails with its own error.
+            # Ignore the error: the work also queries the database, so it fails with an error of its
+            # own.
             return
         finally:
             connection.close()

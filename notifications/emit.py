@@ -22,7 +22,7 @@ from notifications.channels import (
 
 
 def local_board() -> Board:
-    """The board of the replica that this process belongs to."""
+    """Returns the board of the replica that this process belongs to."""
     return board_at(settings.REALM_BOARD)
 
 
@@ -37,8 +37,8 @@ def emit(*notifications: Notification) -> None:
 
 
 def notify_peers(*notifications: Notification) -> None:
-    """Notifies every replica like `emit`, but doesn't move this replica's board. Its own sidecar
-    moves the board when it receives the notification."""
+    """Notifies every replica like `emit`, but doesn't move this replica's board. This replica's
+    sidecar moves the board when it receives the notification."""
     if not connection.in_atomic_block:
         raise transaction.TransactionManagementError(
             "a notification must be sent inside the transaction of its change"
@@ -55,8 +55,8 @@ def notify_peers(*notifications: Notification) -> None:
 
 
 def bump_at_commit(keys: Iterable[str]) -> None:
-    """Moves this replica's board when the caller's transaction commits. For changes of which a
-    trigger notifies the replicas, callers use only this function."""
+    """Moves this replica's board when the caller's transaction commits. If a database trigger
+    already notifies the replicas of a change, callers use this function instead of `emit`."""
     moved = list(keys)
     # An error here must not fail the committed change. Even without this move, the sidecar moves
     # the board when it receives the notification, or else the board expires.

@@ -1,4 +1,5 @@
-"""The listener: turns notifications of Postgres into moves of the board, and keeps the board live.
+"""The listener receives notifications from Postgres, moves the board's slots, and keeps the board
+live.
 
 The listener is a state machine with its own connection. It connects, and listens on all channels.
 *Then* it bumps the epoch, because it has received no notification of earlier changes. *Then* it
@@ -7,9 +8,9 @@ second from then on. Postgres delivers in commit order, so a received ping prove
 has received everything that was committed before the ping was sent. The board is valid for one
 staleness bound from the time at which that ping was *sent*.
 
-The listener sends pings through the web service's database, as changes are sent. So the board
-doesn't go live if the connection listens to another server (a replaced primary, a wrong URL) or
-uses a pooler that shares connections.
+The listener sends pings through the web service's database connection settings, by which changes
+are sent too. So the board doesn't go live if the connection listens to another server (a replaced
+primary, a wrong URL) or uses a pooler that shares connections.
 
 If no ping arrives, the board expires and web workers bypass their caches: loads still store
 entries, but no entry is used until the board is live again. A watchdog then cuts the connections,
@@ -89,7 +90,7 @@ class Counts:
 
 
 class Told(Protocol):
-    """The target of a listener: a replica's board, or another object that must receive changes."""
+    """An object that a listener tells about changes, for example a replica's board."""
 
     @property
     def file(self) -> tuple[int, int] | None: ...
@@ -172,7 +173,7 @@ class Listener:
                 self._progress.notify_all()
 
     def stop(self) -> None:
-        """Makes `run` return soon. May be called from any thread or signal handler."""
+        """Makes `run` return soon. Any thread or signal handler may call `stop`."""
         self._stop.set()
 
     def wait_for_watermark(self, moment: int, timeout: float) -> bool:
@@ -254,7 +255,8 @@ class Listener:
     def _hear_ping(self, payload: str) -> None:
         beat = parse_heartbeat(payload)
         # Only pings that this listener has sent since it connected count, because another replica
-        # may have the same name. So use the stored sending time and not the payload's.
+        # may have the same name. So use the sending time that this listener has stored, not the
+        # payload's.
         sent_at = self._pings.pop(beat.sequence, None) if beat else None
         if sent_at is None:
             return
@@ -280,8 +282,8 @@ class Listener:
     # --- the watchdog ---
 
     def _watch(self) -> None:
-        """Runs the watchdog. It cuts a silent connection, and a connection that still waits when
-        the listener stops."""
+        """Runs the watchdog. The watchdog cuts a connection that receives no pings. It also cuts a
+        connection that still waits after the listener was stopped."""
         while not self._stop.wait(PING_SECONDS):
             if now_ns() - self._last_answer > SILENCE_SECONDS * SECOND:
                 self._cut(

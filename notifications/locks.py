@@ -1,15 +1,15 @@
-"""The keys and names of Postgres advisory locks."""
+"""Computes the keys and names of Postgres advisory locks."""
 
 import hashlib
 
 
 def lock_key(url: str) -> int:
-    """The advisory lock's key for a URL: the first 8 bytes of the URL's SHA-256, as a big-endian
-    signed integer."""
+    """Returns the advisory lock's key for a URL: the first 8 bytes of the URL's SHA-256, as a
+    big-endian signed integer."""
     return int.from_bytes(hashlib.sha256(url.encode()).digest()[:8], "big", signed=True)
 
 
 def address_lock(realm_url: str) -> str:
-    """The name of the lock for changes to where a source realm is published. Pass it to `lock_key`
-    like a URL."""
+    """Returns the name of the lock for changing the URL at which a source realm is published.
+    `lock_key` takes this name like a URL."""
     return f"{realm_url}#published"

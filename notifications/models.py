@@ -1,4 +1,5 @@
-"""Each replica's report about itself, which the admin shows and by which workers choose replicas.
+"""Defines the report that each replica stores about itself. The admin shows the reports, and
+workers choose replicas by them.
 
 Serving doesn't depend on these rows: a missing or old report makes no response stale.
 """
@@ -53,17 +54,18 @@ class Replica(models.Model):
 
     @property
     def fresh(self) -> bool:
-        """Whether the sidecar has reported lately."""
+        """Returns whether the sidecar has reported lately."""
         return timezone.now() - self.reported_at < REPORT_FRESH
 
     @property
     def missing(self) -> bool:
-        """Whether the sidecar has been silent for so long that staff may delete the row."""
+        """Returns whether the sidecar has been silent for so long that staff may delete the row."""
         return timezone.now() - self.reported_at >= REPORT_MISSING
 
     @classmethod
     def live_addresses(cls) -> list[str]:
-        """The addresses of the replicas that have reported lately and whose web service answers."""
+        """Returns the addresses of the replicas that have reported lately and whose web service
+        answers."""
         # The database's clock sets `reported_at`, so compare with the same clock.
         since = Now() - REPORT_FRESH
         live = cls.objects.filter(reported_at__gt=since, web_answers=True)

@@ -1,13 +1,13 @@
-"""The reporter: stores once a second which generations this replica has provably applied.
+"""The reporter stores once a second which generations of realms this replica has provably applied.
 
-It first reads the committed generations: of realms that had notifications, and at times of all
-realms. Then it waits for a ping that the listener sent *after* this read. When the ping arrives,
-this replica has applied everything that was committed before the read.
+It first reads the committed generations of the realms that had notifications; every WHOLE_SECONDS,
+those of all realms. Then it waits for a ping that the listener sent *after* this read. When the
+ping arrives, this replica has applied everything that was committed before the read.
 
 The reporter also detects two faults. If a generation has risen without a notification, the reporter
 counts a missed change and moves the realm's slot, which makes the realm's cached answers stale. If
-a generation has fallen, the database has lost transactions, because a lagging standby has replaced
-the primary; the reporter then makes all cached answers stale.
+a generation has fallen, a lagging standby has replaced the primary, and the database has lost
+transactions. The reporter then makes all cached answers stale.
 
 It stores times of the database's clock, so that all hosts use one clock.
 """
@@ -45,7 +45,8 @@ FORGOTTEN = timedelta(days=1)
 
 
 class Reporter(threading.Thread):
-    """A thread beside a listener. It uses Django's connection and runs until `stop` is called."""
+    """Reports the state of a listener, in a thread of its own. The thread uses Django's connection
+    and runs until `stop` is called."""
 
     def __init__(
         self,
@@ -54,8 +55,8 @@ class Reporter(threading.Thread):
         committed: Callable[[Collection[str] | None], Mapping[str, int]],
         figures: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        """`committed` reads the generations of the given realms from the registry, by URL; with
-        None, of all realms. `figures` returns further values for the replica's row."""
+        """`committed` takes realms' URLs, or None for all realms, and returns each realm's
+        generation in the registry. `figures` returns further values for the replica's row."""
         super().__init__(name="listener-reporter", daemon=True)
         self._listener = listener
         self._address = address
@@ -101,8 +102,9 @@ class Reporter(threading.Thread):
             logger.warning("the replica's report could not be written: %s", error)
 
     def _to_read(self, now: int) -> list[str] | None:
-        """The realms that had notifications since the last read. None, which means all realms, if
-        the last read of all was long ago or before the listener's current connection."""
+        """Returns the URLs of the realms that had notifications since the last read. Returns None,
+        which means all realms, if the last read of all realms was long ago or preceded the
+        listener's current connection."""
         whole_at = self._whole_at
         if whole_at is None or whole_at < self._listener.listening_since:
             return None
@@ -111,8 +113,8 @@ class Reporter(threading.Thread):
         return [url for url, at in list(self._listener.heard.items()) if at >= self._seen_at]
 
     def _note(self, committed: Mapping[str, int], asked: Collection[str]) -> None:
-        """Takes over the generations that were read. A realm of `asked` that is not among them no
-        longer exists."""
+        """Remembers the generations in `committed`. Forgets the realms of `asked` that `committed`
+        lacks, because they no longer exist."""
         moved = {url for url, each in committed.items() if self._seen.get(url) != each}
         gone = {url for url in asked if url in self._seen and url not in committed}
         self._seen.update(committed)
@@ -122,8 +124,8 @@ class Reporter(threading.Thread):
             self._unreported |= moved | gone
 
     def _web_answers(self) -> bool:
-        """Whether the web service responds at the replica's address. The web service answers this
-        request without the database."""
+        """Returns whether the web service responds at the replica's address. The web service
+        answers this request without the database."""
         try:
             self._pool.request("OPTIONS", f"{self._address}/", redirect=False)
         except urllib3.exceptions.HTTPError:
@@ -153,8 +155,8 @@ class Reporter(threading.Thread):
             listener.heard.pop(url, None)
 
     def _told(self) -> dict[str, Any]:
-        """The `figures` column of the row. If an error prevents the figures of web workers, the
-        column omits them, so that the rest of the row is still written."""
+        """Returns the `figures` column of the replica's row. If reading the web workers' figures
+        fails, the column omits them, so that the rest of the row is still written."""
         lags = sorted(self._listener.lags)
         figures: Mapping[str, Any] = {}
         try:
@@ -225,7 +227,8 @@ class Reporter(threading.Thread):
 
 
 def _quantile(lags: Sequence[int], share: float) -> float | None:
-    """The quantile of sorted lags for a share, in seconds; None if there are no lags."""
+    """Returns the quantile of sorted `lags` in seconds, for a `share` such as 0.99; None without
+    lags."""
     return lags[ceil(share * len(lags)) - 1] / SECOND if lags else None
 
 

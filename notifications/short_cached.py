@@ -26,5 +26,6 @@ class _ShortCached(Generic[P, R]):
 
 
 def short_cached(maxsize: int) -> Callable[[Callable[P, R]], _ShortCached[P, R]]:
-    """Like `lru_cache`, for functions whose positional arguments are strings, bytes or None."""
+    """Returns a decorator like `lru_cache` that doesn't cache calls with an argument longer than
+    MAX_LENGTH. The function's positional arguments must be strings, bytes or None."""
     return lambda function: _ShortCached(function, maxsize)

@@ -1,4 +1,4 @@
-"""Single flight: concurrent misses of one key share one load per process."""
+"""Lets concurrent cache misses of one key share one load per process."""
 
 import threading
 from collections.abc import Callable, Hashable
@@ -21,8 +21,8 @@ class _Flight(Generic[V]):
 
 
 class SingleFlight(Generic[V]):
-    """The running loads by key. A caller joins a load if its result is fresh enough for the
-    caller."""
+    """Holds the running loads by key. A caller joins a running load if the load's result will be
+    fresh enough for the caller."""
 
     def __init__(self, board: Board, bound_ns: int) -> None:
         self._board = board
@@ -31,7 +31,8 @@ class SingleFlight(Generic[V]):
         self._lock = threading.Lock()
 
     def run(self, key: Hashable, slots: Slots, load: Callable[[Stamp], V]) -> V:
-        """The value of a shared or a new load. Takes a stamp, and calls `load` with it.
+        """Returns the value of a running load that this caller may join. If there is none, takes a
+        stamp and calls `load` with the stamp.
 
         If the load fails, all callers that share it get its error. The error is not cached.
         """
@@ -59,9 +60,9 @@ class SingleFlight(Generic[V]):
             flight.landed.set()
 
     def _may_join(self, flight: _Flight[V], slots: Slots) -> bool:
-        """Whether a caller may use this flight's value. There are two conditions. The board must
-        show no change since the flight began. The flight must not lack a change that is older than
-        the bound, so the board must be live or the flight younger than the bound."""
+        """Returns whether a caller may use this flight's value. The board must show no change since
+        the flight began. The board must also be live, or the flight younger than the staleness
+        bound: otherwise the value may lack a change that is older than the bound."""
         young = now_ns() - flight.began < self._bound_ns
         # Call `live` first, because it may switch to a new board, on which the stamp is stale.
         return (young or self._board.live()) and self._board.unchanged(slots, flight.stamp)

@@ -1,8 +1,9 @@
-"""A cache whose entries have stamps. A change of data makes the stamps stale, and deletes nothing.
+"""Caches values with a stamp each. A change of data makes stamps stale instead of deleting entries.
 
-Every entry has the board's stamp from before its load began. The cache uses an entry while the
-board is live and the entry's slots have not moved; otherwise the caller loads the value again. If a
-change happens during a load, the stored entry is stale from the start, so no later read uses it.
+An entry's stamp holds the values that the board's slots had before the entry was loaded. The cache
+uses an entry while the board is live and the entry's slots have not moved; otherwise the caller
+loads the value again. If a change happens during a load, the stored entry is stale from the start,
+so no later read uses it.
 """
 
 import threading
@@ -17,7 +18,7 @@ V = TypeVar("V")
 
 #: The overhead of an entry, without its value, its slots and the texts of its key. Unit: bytes.
 ENTRY_BYTES = 300
-#: The most removed entries in the queue: this share of the cached entries, plus this number.
+#: The queue may hold this share of the cached entries, plus this number, as removed entries.
 _GONE, _LEAST_GONE = 1 / 16, 64
 
 
@@ -26,7 +27,7 @@ class Shared(Protocol):
 
     @property
     def size(self) -> int:
-        """The size of the object. Unit: bytes."""
+        """The size of the shared object. Unit: bytes."""
 
 
 class _Entry(Generic[V]):
@@ -77,7 +78,7 @@ class StampedCache(Generic[V]):
         self._flights: SingleFlight[V] = SingleFlight(board, bound_ns)
 
     def get(self, key: Hashable) -> V | None:
-        """The value if it is certainly fresh, else None. A hit takes no lock."""
+        """Returns the key's value if it is certainly fresh, else None. A hit takes no lock."""
         entry = self._entries.get(key)
         if entry is None or not self._board.vouches(entry.sealed):
             return None
@@ -86,8 +87,8 @@ class StampedCache(Generic[V]):
         return entry.value
 
     def peek(self, key: Hashable) -> V | None:
-        """The last value, even if it is stale. A load uses it to check whether the bytes have
-        changed."""
+        """Returns the key's last value, even if the value is stale. A load compares the new bytes
+        with the last value."""
         entry = self._entries.get(key)
         return entry.value if entry else None
 
@@ -142,7 +143,8 @@ class StampedCache(Generic[V]):
         return self._size_of(value) + ENTRY_BYTES + _size(key) + len(sealed)
 
     def _new_share(self, value: V) -> int:
-        """The size of the object that a value shares; 0 if another entry shares it already."""
+        """Returns the size of the object that a value shares; 0 if another entry shares the object
+        already."""
         shared = self._shared_by(value)
         return 0 if shared is None or id(shared) in self._sharing else shared.size
 
@@ -171,9 +173,9 @@ class StampedCache(Generic[V]):
         load: Callable[[], V],
         narrowed: Callable[[V], Slots | None] = lambda _: None,
     ) -> V:
-        """Loads and stores the value. Concurrent callers share one load. `slots` are all slots that
-        the value may depend on. `narrowed` returns the slots that the loaded value does depend on,
-        or None for all."""
+        """Loads, stores and returns the key's value. Concurrent callers share one load. `slots` are
+        all slots that the value may depend on. `narrowed` returns the slots that the loaded value
+        does depend on, or None for all."""
 
         def load_and_keep(stamp: Stamp) -> V:
             value = load()
@@ -196,7 +198,7 @@ class StampedCache(Generic[V]):
 
 
 def _size(key: Hashable) -> int:
-    """The size of a key: the total length of the texts in it."""
+    """Returns the total length of the texts in a key, as the key's size."""
     if isinstance(key, tuple):
         return sum(_size(each) for each in key)
     return len(key) if isinstance(key, str | bytes) else 0

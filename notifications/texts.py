@@ -1,4 +1,4 @@
-"""The rules for texts from clients: which texts are storable, are numbers, or are file paths."""
+"""Checks texts from clients: can they be stored, are they numbers, are they allowed as paths?"""
 
 import re
 import unicodedata
@@ -13,29 +13,29 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 def is_storable(text: str) -> bool:
-    """Whether Postgres can store a text."""
+    """Returns whether Postgres can store a text."""
     return _UNSTORABLE.search(text) is None
 
 
 def made_storable(text: str) -> str:
-    """The text, with U+FFFD in place of each character that Postgres can't store."""
+    """Returns the text with U+FFFD in place of each character that Postgres can't store."""
     return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def has_control_character(text: str) -> bool:
-    """Whether a text has a control character of ASCII, such as NUL or a line break."""
+    """Returns whether a text has an ASCII control character, such as NUL or a line break."""
     return _CONTROL.search(text) is not None
 
 
 def check_encodable(text: str) -> str:
-    """Returns the text. Raises ValueError if UTF-8 can't encode it."""
+    """Returns the text. Raises ValueError if UTF-8 can't encode the text."""
     if _HALF.search(text):
         raise ValueError("half of a surrogate pair is not a character")
     return text
 
 
 def check_storable(text: str) -> str:
-    """Returns the text. Raises ValueError with the reason if Postgres can't store it."""
+    """Returns the text. Raises ValueError with the reason if Postgres can't store the text."""
     if "\x00" in text:
         raise ValueError("a NUL character can't be stored")
     return check_encodable(text)
@@ -48,19 +48,20 @@ def whole_number(text: str, digits: int = 18) -> int | None:
 
 
 def composed(text: str) -> str:
-    """The text in composed form (Unicode's NFC), in which all paths are stored. An `é` as one
+    """Returns the text in Unicode's composed form NFC, in which all paths are stored. An `é` as one
     character and an `e` with a combining accent look the same, so they name the same file."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def top_folder(path: str) -> str:
-    """The topmost folder of a path, with its final slash; empty for a file at the top level."""
+    """Returns the topmost folder of a path, with its final slash; empty for a file at the top
+    level."""
     folder, slash, _ = path.partition("/")
     return folder + slash if slash else ""
 
 
 def wrong_with_path(path: str, realm_url: str = "") -> str | None:
-    """The reason why no file of a realm may have a path; None if the path is allowed."""
+    """Returns the reason why no file of a realm may have this path; None if the path is allowed."""
     segments = path.split("/")
     size = len(path.encode(errors="surrogatepass"))
     if not path:

@@ -1,4 +1,5 @@
-"""The demo: starts a fleet on one machine, publishes realms, and checks that pages are current.
+"""Runs the demo: starts a fleet on one machine, publishes realms, and checks that pages are
+current.
 
 Two replicas (each two web workers and a sidecar) and a Celery worker run under supervisord. Each
 step prints one line with its measurement. The demo ends at the first step that fails. With
@@ -89,12 +90,12 @@ def run(check: bool, first_port: int) -> int:
 
 
 def is_postgres(process: psutil.Process) -> bool:
-    """Whether a process is the embedded Postgres or one of its children."""
+    """Returns whether a process belongs to the embedded Postgres."""
     return process.name() == "postgres"
 
 
 def addresses(ports: list[int], password: str) -> str:
-    """The addresses of the sites and the admin on both replicas, one line each."""
+    """Returns a text with the addresses of the sites and the admin on both replicas."""
     names = {"people": "Harbour Row", "lights": "Night Marks", "tools": "Tool Library"}
     rows: list[tuple[str, ...]] = [("", "replica a", "replica b")]
     rows += [
@@ -109,7 +110,8 @@ def addresses(ports: list[int], password: str) -> str:
 
 
 def free_ports(first: int, count: int) -> list[int]:
-    """The first `count` free ports from `first` on. Another clone's demo may be running."""
+    """Returns the first `count` free ports from `first` on. The demo of another clone may use some
+    ports."""
     import socket
 
     found: list[int] = []

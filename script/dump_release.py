@@ -23,7 +23,8 @@ import django
 from django.conf import settings
 from django.db import connection, transaction
 
-#: Statements that change the schema begin so. Others change rows, which COPY reads.
+#: The first words of statements that change the schema. Other statements change rows, which COPY
+#: reads.
 _SCHEMA = ("CREATE", "ALTER", "DROP", "COMMENT", "DO")
 #: A larger dump is refused, because the dump is committed to the repository.
 LARGEST_BYTES = 200 * 1024
@@ -60,7 +61,8 @@ def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def schema() -> list[str]:
-    """The statements by which the release's migrations create the schema in an empty database."""
+    """Returns the statements by which the release's migrations create the schema in an empty
+    database."""
     said: list[str] = []
 
     def keep(execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
@@ -78,7 +80,8 @@ def schema() -> list[str]:
 
 
 def copied(cursor: Any) -> list[str]:
-    """COPY statements with each table's rows. Triggers and foreign keys are off while they load."""
+    """Returns COPY statements with each table's rows. Triggers and foreign keys are off while the
+    rows load."""
     parts = ["SET session_replication_role = replica;"]
     for table in sorted(connection.introspection.table_names(cursor)):
         columns = ", ".join(
@@ -93,7 +96,7 @@ def copied(cursor: Any) -> list[str]:
 
 
 def sequences(cursor: Any) -> list[str]:
-    """Statements that set each sequence to its current value."""
+    """Returns statements that set each sequence to its current value."""
     cursor.execute(
         "SELECT quote_ident(sequencename), last_value FROM pg_sequences"
         " WHERE schemaname = current_schema() AND last_value IS NOT NULL ORDER BY 1"

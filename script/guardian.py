@@ -22,9 +22,11 @@ GRACE_SECONDS = 20
 
 
 def guarded(program: Callable[[], int], shared: Callable[[psutil.Process], bool]) -> int:
-    """Runs `program` in a child, ends all its processes, and returns its exit status.
+    """Runs `program` in a child process, then ends all processes that it has left. Returns the exit
+    status of `program`.
 
-    `shared` says whether other programs may use a process. `guarded` doesn't end such a process.
+    `shared` returns whether other programs may use a process. `guarded` doesn't end shared
+    processes.
     """
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     sys.stdout.flush()

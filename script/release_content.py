@@ -104,13 +104,14 @@ def finished(folder: Path) -> None:
 
 
 def waiting(folder: Path) -> None:
-    """Makes a publication whose pages are not rendered, because no worker runs."""
+    """Publishes a realm whose pages are not rendered, because no worker runs."""
     imported(folder / "ada", ADAS, {"index.json": post("bytes that wait")})
     manage("publish_realm", ADAS, SITE, "--no-wait")
 
 
 def rights(port: int) -> None:
-    """Grants read access to one user, to all signed-in users, and to one who is deleted later."""
+    """Grants read access to one user, to a user who is deleted later, and to all signed-in
+    users."""
     given = {BENS: ("ben", {"@cyn:localhost": ["read"], "@ghost:localhost": ["read"]}),
              ADAS: ("ada", {"users": ["read"]})}  # fmt: skip
     for realm, (owner, permissions) in given.items():
@@ -119,7 +120,7 @@ def rights(port: int) -> None:
 
 
 def realm_token(port: int, name: str, realm: str) -> str:
-    """The token that the replica gives to a user for a realm."""
+    """Returns the token that the replica gives to a user for a realm."""
     from django.conf import settings
 
     now = int(time.time())
@@ -132,7 +133,7 @@ def realm_token(port: int, name: str, realm: str) -> str:
 
 
 def card(module: str, name: str, attributes: Any, links: dict[str, str]) -> str:
-    """The JSON file of a card."""
+    """Returns the JSON file of a card."""
     relationships = {key: {"links": {"self": link}} for key, link in links.items()}
     adopts = {"adoptsFrom": {"module": f"./{module}", "name": name}}
     data = {"attributes": attributes, "relationships": relationships, "meta": adopts}
@@ -140,7 +141,7 @@ def card(module: str, name: str, attributes: Any, links: dict[str, str]) -> str:
 
 
 def post(body: str) -> str:
-    """The JSON file of the site's front page."""
+    """Returns the JSON file of the card that is the site's front page."""
     return card("post", "Post", {"title": "Home", "body": body}, {"author": "./ada"})
 
 
@@ -186,7 +187,7 @@ def ask(port: int, method: str, url: str, token: str = "", body: Any = None) -> 
 
 
 def wait_for(port: int) -> None:
-    """Waits until the replica answers."""
+    """Waits until the replica on `port` answers."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
@@ -202,7 +203,7 @@ def wait_for(port: int) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Returns a port on which no process listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

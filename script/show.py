@@ -1,4 +1,4 @@
-"""The steps of the demo and their measurements, all through the public HTTP API."""
+"""Defines the steps of the demo and their measurements."""
 
 import json
 import threading
@@ -33,7 +33,7 @@ class Answer:
 
 
 class Show:
-    """The steps, in the order in which script/demo calls them."""
+    """The demo's steps, in the order in which script/demo calls them."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Show:
     # --- the steps ---
 
     def start(self) -> None:
-        """Migrates the database, creates the user, starts the processes."""
+        """Migrates the database, creates the demo's user, and starts the processes."""
         from django.contrib.auth import get_user_model
         from django.core.management import call_command
         from django.db import connection
@@ -77,7 +77,8 @@ class Show:
             say(f"{len(workers)} workers")
 
     def publish(self, folder: Path, examples: tuple[str, ...]) -> None:
-        """Imports the examples, publishes them through replica a, waits for their pages."""
+        """Imports the example realms, publishes them through replica a, and waits until their pages
+        are rendered."""
         from django.contrib.auth import get_user_model
 
         from realms.publishing.importing import files_in, import_files
@@ -115,7 +116,8 @@ class Show:
             say(f"{sum(len(page) for page in pages) / 1024:.0f} KiB of HTML")
 
     def change_one_card(self, example: str, path: str) -> None:
-        """Changes a card on replica a. Measures when b serves it, and when both serve its page."""
+        """Changes a card on replica a. Measures how soon replica b serves the changed card, and how
+        soon both replicas serve its page."""
         source = self._source(example) + path
         page = self._site(example) + path.removesuffix(".json")
         with self._step("both replicas answer from their caches, on every web worker") as say:
@@ -138,7 +140,8 @@ class Show:
         self._see_pages(example, page, mark, generation, published_at)
 
     def lose_a_sidecar(self, example: str, path: str) -> None:
-        """Kills b's sidecar just before a publish. b may become slower, but not staler."""
+        """Kills the sidecar of replica b just before a publish. Checks that replica b serves no
+        stale bytes, although it may become slower."""
         source, site = self._source(example) + path, self._site(example)
         page, published = site + path.removesuffix(".json"), site + path
         mark = f"without a sidecar at {time.time_ns()}"
@@ -230,7 +233,7 @@ class Show:
         return answer
 
     def _change(self, url: str, mark: str) -> None:
-        """Reads a card, puts a mark into its summary, and writes the card."""
+        """Reads a card, adds the text `mark` to its summary, and writes the card."""
         from realms.access.auth import realm_token
 
         realm_url = "/".join(url.split("/")[:5]) + "/"
@@ -255,7 +258,7 @@ class Show:
         return pages[0].body.decode()
 
     def _warm(self, url: str, accept: str) -> int:
-        """Reads until every web worker of both replicas has answered from its cache."""
+        """Requests `url` until every web worker of both replicas has answered from its cache."""
         hits: set[str] = set()
 
         def all_hit() -> bool:
@@ -300,8 +303,8 @@ class Show:
         method: str = "GET",
         body: bytes | None = None,
     ) -> Answer:
-        """Requests a public URL from a replica, on a new connection, so any web worker may
-        answer."""
+        """Requests a public URL from a replica. The connection is new, so any of the replica's web
+        workers may answer."""
         parts = urlsplit(url)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         sent = {"Host": parts.netloc, "Accept": accept, **(headers or {})}
@@ -315,7 +318,8 @@ class Show:
 
 
 def _figures(sites: list[str]) -> tuple[int, int, int]:
-    """Sums over the sites' last jobs: cards rendered, carried over, and with errors."""
+    """Counts the cards of the sites' last jobs. Returns how many were rendered, carried over, and
+    had errors."""
     from reindex.models import IndexHead
 
     jobs = [

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Supervisor:
-    """supervisord with the processes of two replicas and one Celery worker."""
+    """A supervisord that runs the processes of two replicas and one Celery worker."""
 
     def __init__(self, data_dir: Path, ports: list[int], stop: threading.Event) -> None:
         self.ports = dict(zip("ab", ports, strict=True))
@@ -44,7 +44,7 @@ class Supervisor:
         return self
 
     def start(self) -> None:
-        """Starts all processes. Doesn't wait until they serve."""
+        """Starts all processes, without waiting until the replicas answer."""
         path = Path(self._folder.name) / "supervisord.conf"
         with path.open("w") as file:
             self._configuration.write(file)
@@ -80,7 +80,8 @@ class Supervisor:
         self._control.startProcess(program)
 
     def wait_until(self, condition: Callable[[], Any], seconds: float) -> bool:
-        """Whether a condition becomes true in time. Raises KeyboardInterrupt if `stop` is set."""
+        """Waits until a condition is true. Returns False if the condition stays false for
+        `seconds`. Raises KeyboardInterrupt if `stop` is set."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self._stop.is_set():

@@ -1,8 +1,9 @@
-"""Hooks of hatchling for the wheel: they add the requirements and the files outside the packages.
+"""Defines hatchling's build hooks, which add the requirements and the files outside the packages to
+the wheel.
 
 The TypeScript goes to `settings/typescript/` in the wheel. That folder is laid out as the root of
-the clone, so relative paths are the same in both. It also has the npm files that the prerenderer
-loads, so that an installation needs no download when it runs.
+the clone, so relative paths are the same in both. The wheel also has the npm files that the
+prerenderer loads, so that an installed server needs no download.
 """
 
 import json
@@ -37,7 +38,8 @@ class TypeScript(BuildHookInterface[Any]):
     """Adds the files that Deno needs, which are outside the Python packages."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Tells the builder which files go where. Editable installations use the clone's files."""
+        """Tells hatchling which files go where in the wheel. Editable installations use the clone's
+        files."""
         if version == "editable":
             return
         root = Path(self.root)
@@ -48,14 +50,14 @@ class TypeScript(BuildHookInterface[Any]):
 
 
 def sources(root: Path) -> list[Path]:
-    """The project's own files for Deno, without tests."""
+    """Returns the project's own files for Deno, without tests."""
     found = (path for pattern in _SOURCES for path in sorted(root.glob(pattern)))
     return [path for path in found if path.is_file() and not path.stem.endswith("_test")]
 
 
 def loaded(root: Path) -> list[Path]:
-    """The files of npm packages that the prerenderer loads. None of them imports a file of its own
-    package: they import other packages by name."""
+    """Returns the files of npm packages that the prerenderer loads. These files import other
+    packages by name, and no files of their own packages."""
     imports: dict[str, str] = json.loads((root / _IMPORT_MAP).read_text())["imports"]
     folder = (root / _IMPORT_MAP).parent
     # Not resolve(): Deno's folders of packages are symbolic links.
@@ -63,7 +65,8 @@ def loaded(root: Path) -> list[Path]:
 
 
 def papers(root: Path) -> list[Path]:
-    """The licences and package.json files of the npm packages that the wheel has files of."""
+    """Returns the licences and package.json files of the npm packages of which the wheel contains
+    files."""
     names = {re.match(r"[^/@]+|@[^/]+/[^/]+", _inside(path, root)) for path in loaded(root)}
     folders = [root / "node_modules" / name[0] for name in names if name]
     found = (path for folder in folders for paper in _PAPERS for path in folder.glob(paper))
@@ -75,7 +78,7 @@ def _inside(path: Path, root: Path) -> str:
 
 
 def _install(root: Path) -> None:
-    """Installs the npm packages, which a source archive lacks, as `script/bootstrap` does."""
+    """Installs the npm packages like `script/bootstrap`, because a source archive lacks them."""
     environment = {
         "DENO_TLS_CA_STORE": "mozilla,system",
         "DENO_NO_UPDATE_CHECK": "1",

@@ -66,8 +66,8 @@ def main() -> int:
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of an action: the server's processor time (s), WAL (bytes), statements, times
-    (s)."""
+    """The cost of an action: the database server's processor time (s), its WAL (bytes), the number
+    of statements, and the elapsed times (s)."""
 
     cpu: float
     wal: float
@@ -163,7 +163,8 @@ def cost(
     pid: int | None = None,
 ) -> Cost:
     """Measures the mean cost of an action. `first` runs before each action and isn't counted. `pid`
-    is the server's process for the action, by default that of Django's connection."""
+    is the Postgres process whose processor time counts, by default the process of Django's
+    connection."""
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
@@ -196,7 +197,7 @@ def _wal(cursor: Any) -> int:
 
 
 def sizes() -> dict[str, int]:
-    """The size of each table with its indexes after a VACUUM."""
+    """Returns the size of each table with its indexes, after a VACUUM."""
     from django.db import connection
 
     with connection.cursor() as cursor:
@@ -212,8 +213,9 @@ def sizes() -> dict[str, int]:
 
 
 def fleet_pages(replicas: int, options: argparse.Namespace) -> tuple[str, str, str]:
-    """Measures with this many reporting replicas: the time of the matrix on the admin's start page,
-    the time of the metrics, and the size of the table of applied generations."""
+    """Measures the pages of a fleet with `replicas` reporting replicas. Returns the time of the
+    matrix on the admin's start page, the time of the metrics, and the size of the table of applied
+    generations."""
     from django.db import connection
     from django.utils import timezone
 
@@ -248,7 +250,8 @@ def fleet_pages(replicas: int, options: argparse.Namespace) -> tuple[str, str, s
 def computed(
     unit: dict[str, Cost], pages: list[tuple[str, str, str]], options: argparse.Namespace
 ) -> None:
-    """Prints what fleets need, computed by the formulas in the first column."""
+    """Prints the resources that fleets of several sizes need, computed by the formulas in the first
+    column."""
     rate = options.publishes / DAY
     peak = rate * options.peak
     events = peak * (1 + options.writes)

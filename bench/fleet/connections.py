@@ -71,7 +71,8 @@ def main() -> int:
 def replica(
     server: Server, folder: Path, url: str, options: argparse.Namespace, bouncer: str | None
 ) -> list[str]:
-    """Measures one replica with a DATABASE_URL: connections, clients of PgBouncer, latencies."""
+    """Measures the connections, PgBouncer clients and latencies of one replica whose DATABASE_URL
+    is `url`."""
     from tests.support.cluster import cluster
 
     told = {
@@ -147,7 +148,7 @@ def _clients(bouncer: str) -> str:
 
 @contextmanager
 def pgbouncer(server: Server, pool: int) -> Iterator[str]:
-    """Runs a PgBouncer in transaction mode before a server, and yields its URL."""
+    """Runs a PgBouncer in transaction mode in front of a server, and yields the PgBouncer's URL."""
     port = free_port()
     folder = server.folder.parent / "pgbouncer"
     folder.mkdir()

@@ -14,7 +14,8 @@ CONSOLE = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def quantile(values: Iterable[float], share: float) -> float:
-    """The quantile of some values, such as 0.99. Raises ValueError if there are no values."""
+    """Returns the quantile of the values for a `share` such as 0.99. Raises ValueError if there are
+    no values."""
     ordered = sorted(values)
     if not ordered:
         raise ValueError("there are no values")
@@ -22,7 +23,7 @@ def quantile(values: Iterable[float], share: float) -> float:
 
 
 def spread(values: Sequence[float], unit: float = 1, digits: int = 2) -> str:
-    """`median (lowest to highest)` of repeated measurements, multiplied by `unit`."""
+    """Formats repeated measurements as `median (lowest to highest)`, multiplied by `unit`."""
     if not values:
         return "-"
     middle, low, high = statistics.median(values), min(values), max(values)
@@ -30,7 +31,7 @@ def spread(values: Sequence[float], unit: float = 1, digits: int = 2) -> str:
 
 
 def shares(values: Sequence[float], unit: float = 1000, digits: int = 1) -> str:
-    """`p50 / p99 / highest` of single measurements, multiplied by `unit`."""
+    """Formats single measurements as `p50 / p99 / highest`, multiplied by `unit`."""
     if not values:
         return "-"
     found = (quantile(values, 0.5), quantile(values, 0.99), max(values))
@@ -48,7 +49,8 @@ def timed(action: Callable[[], object], repeat: int) -> list[float]:
 
 
 def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Prints a table, with the machine's load, because other work changes the figures."""
+    """Prints a table. The title names the machine's load, because other work changes the
+    figures."""
     load = os.getloadavg()[0]
     made = Table(title=f"{title}\n{os.cpu_count()} cores, load {load:.1f}", title_justify="left")
     for number, heading in enumerate(headings):
@@ -59,5 +61,5 @@ def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]])
 
 
 def say(text: str) -> None:
-    """Prints a dim text, for example a note on a measurement."""
+    """Prints a text in a dim style, for example a note on a measurement."""
     CONSOLE.print(text, style="dim")

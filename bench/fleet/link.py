@@ -1,8 +1,9 @@
-"""A network on this machine that delays all packets and loses some.
+"""Simulates a network on this machine that delays all packets and loses some.
 
-It has two TUN devices, one of them in a network namespace. A process between them delays each
-packet and drops some, as `tc netem` does, which some kernels lack. TCP over this network is the
-kernel's own, with its retransmissions. Needs root and /dev/net/tun.
+The simulated network has two TUN devices, one of them in a network namespace. A process between
+them delays each packet and drops some, as `tc netem` does, which some kernels lack. TCP over the
+simulated network is the kernel's own, including retransmissions. The simulation needs root and
+/dev/net/tun.
 """
 
 import ctypes
@@ -32,14 +33,15 @@ _NEW_NETWORK = 0x40000000
 
 @dataclass(frozen=True)
 class Link:
-    """A network to a namespace, the far end. Its methods run code there and change the network."""
+    """A simulated network between this machine (the near end) and a network namespace (the far
+    end)."""
 
     space: str
     _control: Any
 
     @property
     def within(self) -> tuple[str, ...]:
-        """The words before a command that make it run at the far end."""
+        """The words that, in front of a command, run the command at the far end."""
         return ("ip", "netns", "exec", self.space)
 
     def set(self, delay: float, loss: float) -> None:
@@ -47,11 +49,12 @@ class Link:
         self._control.send((delay, loss))
 
     def threads(self, count: int) -> ThreadPoolExecutor:
-        """A pool of threads of this process that run at the far end."""
+        """Returns a pool of threads of this process that use the network namespace of the far
+        end."""
         return ThreadPoolExecutor(count, initializer=enter, initargs=(self.space,))
 
     def call(self, function: Callable[[], T]) -> T:
-        """Calls a function at the far end and returns its result."""
+        """Calls a function in a thread at the far end, and returns the function's result."""
         with self.threads(1) as pool:
             return pool.submit(function).result()
 
@@ -65,7 +68,8 @@ def enter(space: str) -> None:
 
 @contextmanager
 def link() -> Iterator[Link]:
-    """Makes a network, at first without delay and loss, and removes it after the block."""
+    """Makes a simulated network, at first without delay and loss, and removes the network after the
+    block."""
     space = f"realm-scale-{os.getpid()}"
     near, far = f"rn{os.getpid()}", "far0"
     _ip("netns", "add", space)
@@ -100,7 +104,7 @@ def _device(name: str) -> int:
 
 
 def _relay(space: str, near: str, far: str, control: Connection) -> None:
-    """Forwards packets between the two devices until it is killed."""
+    """Forwards packets between the devices `near` and `far` until this process is killed."""
     one = _device(near)
     enter(space)
     other = _device(far)

@@ -127,7 +127,7 @@ def _print(found: dict[str, dict[str, str]]) -> None:
 
 
 def fill(options: argparse.Namespace) -> None:
-    """Inserts the rows, then creates the indexes."""
+    """Inserts the manifest's rows, then creates the indexes."""
     from django.db import connection
 
     from tests.support import make
@@ -158,8 +158,8 @@ def fill(options: argparse.Namespace) -> None:
 
 
 def partition(count: int) -> None:
-    """Copies the manifest to a table that is partitioned by a hash of the realm, and that replaces
-    the first table. The primary key of a partitioned table must include the realm."""
+    """Copies the manifest to a table that is partitioned by a hash of the realm. The partitioned
+    table replaces the first table. Its primary key must include the realm."""
     from django.db import connection
 
     with connection.cursor() as cursor:
@@ -206,7 +206,8 @@ def partition(count: int) -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, str]:
-    """Measures reads, writes, publishes and the garbage collection. Returns figures by name."""
+    """Measures reads, writes, publishes and the garbage collection. Returns the figures by their
+    names."""
     from realms.content.history import difference
     from realms.content.resolve import resolve
     from realms.housekeeping.garbage import collect_garbage
@@ -305,8 +306,8 @@ def _planning(realm: str, path: str) -> str:
 
 
 def _cpu(action: Callable[[], object], repeat: int) -> str:
-    """The mean processor time of the server's process for an action, in ms. Other work on the
-    machine changes it less than elapsed time."""
+    """Returns the mean processor time in ms that the Postgres process spends on an action. Other
+    work on the machine distorts processor time less than elapsed time."""
     from django.db import connection
 
     with connection.cursor() as cursor:

@@ -81,7 +81,7 @@ def main() -> int:
 
 
 def saturated(server: Server, options: argparse.Namespace) -> None:
-    """Measures the most commits a second, with and without NOTIFY."""
+    """Measures how many commits a second are possible, with and without NOTIFY."""
     rows = []
     for listeners in options.listeners:
         for writers in options.writers:
@@ -101,7 +101,8 @@ def saturated(server: Server, options: argparse.Namespace) -> None:
 
 
 def at_rates(server: Server, options: argparse.Namespace) -> None:
-    """Measures the latency of a commit, and from the commit to a listener, at given rates."""
+    """Measures two latencies at given rates of commits: that of a commit, and that from a commit to
+    a listener."""
     rows = []
     for listeners in options.listeners:
         for rate in options.rates:
@@ -178,8 +179,9 @@ def publish(
     rate: float | None = None,
     sent: dict[str, float] | None = None,
 ) -> list[float]:
-    """Lets writers commit transactions for some time: `rate` a second in total, or as fast as they
-    can. Returns the time of each in seconds. `sent` gets the moment of each commit, by URL."""
+    """Lets writers commit transactions for `seconds`: `rate` a second in total, or as fast as they
+    can. Returns the duration of each transaction in seconds. Adds the moment of each commit to
+    `sent`, by URL."""
     taken: list[float] = []
     end = time.perf_counter() + seconds
 
@@ -212,7 +214,8 @@ def publish(
 
 
 def _ping_all(server: Server, sidecars: int, seconds: float, shared: bool, sent: Any) -> None:
-    """Sends the pings of all sidecars at a steady rate on sixteen connections, and counts them."""
+    """Sends the pings of all sidecars at a steady rate on sixteen connections. Counts the pings in
+    `sent`."""
     senders = 16
     end = time.perf_counter() + seconds
 
@@ -243,8 +246,8 @@ def _ping_all(server: Server, sidecars: int, seconds: float, shared: bool, sent:
 
 @contextmanager
 def listening(server: Server, count: int, *, own: bool = False) -> Iterator[None]:
-    """Opens `count` listening connections in a process that discards what it reads. With `own` each
-    connection has a channel of its own for pings."""
+    """Opens `count` listening connections in a process that discards the notifications. With `own`
+    each connection has a channel of its own for pings."""
     if not count:
         yield
         return
@@ -281,7 +284,8 @@ def _listen(server: Server, count: int, own: bool, ready: Event, ended: Event) -
 
 @dataclass
 class Heard:
-    """The moments of commits and of their notifications at a listener, by URL. Unit: seconds."""
+    """The moments of commits, and the moments at which a listener received their notifications, by
+    URL. Unit: seconds."""
 
     sent: dict[str, float] = field(default_factory=dict)
     came: dict[str, float] = field(default_factory=dict)
@@ -299,7 +303,8 @@ class Heard:
 
 @contextmanager
 def hearing(server: Server) -> Iterator[Heard]:
-    """Runs a listener that reads the payloads, and yields what it hears."""
+    """Runs a listener that reads the payloads, and yields the object in which the listener records
+    their arrival."""
     heard, ended = Heard(), threading.Event()
     with server.connect() as connection:
         connection.execute("LISTEN realm_file_changes")

@@ -1,7 +1,7 @@
 """Runs a new Postgres for a measurement, with fsync on, on a free port.
 
-It uses Debian's binaries if they are installed, because the runbook's host 1 has these. Else it
-uses the binaries of the embedded Postgres.
+It uses Debian's binaries if they are installed, because host 1 of the runbook has Debian's
+Postgres. Otherwise it uses the binaries of the embedded Postgres.
 """
 
 import os
@@ -24,7 +24,8 @@ import psycopg
 
 @dataclass(frozen=True)
 class Server:
-    """A running Postgres server. `folder` has its data, `binaries` its programs."""
+    """A running Postgres server. `folder` contains the server's data, and `binaries` the server's
+    programs."""
 
     port: int
     folder: Path
@@ -35,7 +36,7 @@ class Server:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     def connect(self, database: str = "postgres", **options: Any) -> "psycopg.Connection[Any]":
-        """An autocommit connection."""
+        """Opens a connection in autocommit mode."""
         return psycopg.connect(self.url(database), autocommit=True, **options)
 
     def run(self, program: str, *arguments: str) -> None:
@@ -51,7 +52,7 @@ class Server:
         self.run("pg_ctl", "-D", str(self.folder), "-w", "-m", "immediate", "stop")
 
     def cpu_seconds(self) -> float:
-        """The processor time of the server's running processes and of those that have ended."""
+        """Returns the total processor time of the server's processes, including ended processes."""
         pid = int((self.folder / "postmaster.pid").read_text().split("\n", 1)[0])
         main = psutil.Process(pid)
         total = sum(main.cpu_times()[:4])
@@ -71,8 +72,8 @@ def _settings(port: int, more: Sequence[str]) -> list[str]:
 
 
 def run(binaries: Path, user: str | None, program: str, *arguments: str) -> None:
-    """Runs a program of Postgres as `user`, if given, because Postgres refuses to run as root.
-    Raises subprocess.CalledProcessError."""
+    """Runs a program of Postgres. A process of root must give another `user`, because Postgres
+    refuses to run as root. Raises subprocess.CalledProcessError."""
     done = subprocess.run(
         [binaries / program, *arguments],
         user=user,
@@ -87,7 +88,8 @@ def run(binaries: Path, user: str | None, program: str, *arguments: str) -> None
 
 
 def default_binaries() -> Path:
-    """The folder of the newest Debian version's programs, or of the embedded Postgres's."""
+    """Returns the folder with the programs of the newest Debian Postgres, or else of the embedded
+    Postgres."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if found:
         return found[-1].parent
@@ -99,7 +101,7 @@ def default_binaries() -> Path:
 
 @contextmanager
 def scratch(*settings: str, binaries: Path | None = None) -> Iterator[Server]:
-    """Runs a new server with fsync on, and removes it after the block."""
+    """Runs a new server with fsync on. Stops the server and removes its data after the block."""
     # SIGTERM becomes SystemExit, so that a measurement ends its processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     programs = binaries or default_binaries()
@@ -130,7 +132,7 @@ def _system_user() -> str:
 
 
 def free_port() -> int:
-    """A port of this machine on which nobody listens."""
+    """Returns a port of this machine on which no process listens."""
     with socket.socket() as each:
         each.bind(("127.0.0.1", 0))
         return int(each.getsockname()[1])

@@ -100,7 +100,8 @@ def measure(
         _wait(lambda: _consumers(broker, kind) > 0)
         _publish(fleet, make, shown)
         # The first turn isn't counted: the worker may still declare the queues of delayed messages.
-        # A message that is sent earlier is lost, and its job waits for the sweeper.
+        # A message that is sent before the worker has declared them is lost, and its job waits for
+        # the sweeper.
         for turn in range(options.repeat + 1):
             # The module of all cards changes, so every card is rendered.
             text = make.POST_MODULE.replace("edition one", f"edition {kind} {turn}")
@@ -113,7 +114,7 @@ def measure(
 
 
 def _consumers(broker: str, kind: str) -> int:
-    """The number of consumers of the queue."""
+    """Returns the number of consumers of the default queue."""
     from settings.broker import celery_queues
 
     name = celery_queues("", kind)["CELERY_TASK_DEFAULT_QUEUE"]
@@ -126,7 +127,7 @@ def _consumers(broker: str, kind: str) -> int:
 
 
 def _publish(fleet: Any, make: Any, shown: Callable[[str, int], Callable[[], bool]]) -> float:
-    """Publishes, and returns the time until the pages are shown. Unit: seconds."""
+    """Publishes the realm, and returns the time until its pages are shown. Unit: seconds."""
     began = time.perf_counter()
     body = f'{{"sourceRealmURL": "{SOURCE}", "publishedRealmURL": "{SITE}"}}'
     answer = _ask(fleet, make, "POST", f"{ORIGIN}/_publish-realm", body)

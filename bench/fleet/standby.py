@@ -43,7 +43,7 @@ def main() -> int:
 
 @contextmanager
 def standby(server: Server) -> Iterator[Server]:
-    """Runs a streaming standby, and removes it after the block."""
+    """Runs a streaming standby of `server`. Stops and removes the standby after the block."""
     folder = server.folder.parent / "standby"
     server.run(
         "pg_basebackup", "-D", str(folder), "-R", "-X", "stream", "-c", "fast",
@@ -60,23 +60,25 @@ def standby(server: Server) -> Iterator[Server]:
 
 @dataclass
 class Reads:
-    """Reads a file by each of the three rules, which return the bytes and whether the standby
+    """Reads a file by each of the three rules. A rule returns the bytes and whether the standby
     answered."""
 
     primary: Any
     replica: Any
-    #: The pinned generation, which is committed, as that of a job is.
+    #: The pinned generation. Like the generation of a job, it is committed before the read.
     pin: int
 
     def primary_lsn(self) -> str:
-        """The primary's write position. A commit is written before other sessions see it."""
+        """Returns the primary's write position in the WAL. A commit is written before other
+        sessions see its changes."""
         return str(self.primary.execute(WRITTEN).fetchone()[0])
 
     def replayed(self, lsn: str) -> bool:
         return bool(self.replica.execute(REPLAYED, [lsn]).fetchone()[0])
 
     def at(self, connection: Any, generation: int | None = None) -> tuple[int, bytes]:
-        """The realm's generation and the file's bytes; (0, b"") if there is no such realm."""
+        """Returns the realm's generation and the file's bytes; (0, b"") if the realm doesn't
+        exist."""
         from realms import sql
 
         row = connection.execute(

@@ -33,13 +33,13 @@ SOURCE, SITE = f"{ORIGIN}/ada/bench/", "http://ada.localhost:4201/"
 API = "application/vnd.api+json"
 POLL_SECONDS = 0.005
 
-#: The thread of a writer on the near network. A new thread is in the namespace of the thread that
-#: starts it, so the first call must come from the near network.
+#: The thread that calls functions on the database's network. A new thread is in the network
+#: namespace of the thread that starts it, so the first call must come from the database's network.
 _writer = ThreadPoolExecutor(1)
 
 
 def near(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function on the near network, next to the database, and returns its result."""
+    """Calls a function in a thread on the database's network, and returns the function's result."""
     return _writer.submit(function, *arguments).result()
 
 
@@ -80,7 +80,7 @@ class Place:
 
 
 class Client:
-    """An HTTP client of a replica that keeps its connection."""
+    """An HTTP client that keeps its connection to a replica open."""
 
     def __init__(self, address: str, port: int) -> None:
         self._pool = urllib3.HTTPConnectionPool(address, port, timeout=60, retries=False)
@@ -142,7 +142,8 @@ def _one(place: Place, realm: Any, options: argparse.Namespace) -> list[str]:
 
 
 def commit_to_fresh(place: Place, realm: Any, changes: int) -> list[float]:
-    """The time from each change's commit to the first answer with its bytes. Unit: seconds."""
+    """Returns for each change the time from its commit to the first answer with the new bytes.
+    Unit: seconds."""
     from tests.support import make
 
     client, taken = place.client(), []
@@ -158,7 +159,8 @@ def commit_to_fresh(place: Place, realm: Any, changes: int) -> list[float]:
 
 
 def reads(place: Place, count: int) -> tuple[list[float], list[float]]:
-    """The times of cached answers, and of answers that were loaded. Unit: seconds."""
+    """Returns the times of cached answers, and the times of answers that had to be loaded. Unit:
+    seconds."""
     client = place.client()
     hits: list[float] = []
     misses: list[float] = []
@@ -181,7 +183,7 @@ def _clear(url: str) -> None:
 
 
 def publishes(place: Place, count: int) -> list[float]:
-    """The times of publishes that this replica carries out. Unit: seconds."""
+    """Returns the durations of publishes that the replica `place` carries out. Unit: seconds."""
     from tests.support import make
 
     client, taken = place.client(), []
@@ -197,9 +199,9 @@ def publishes(place: Place, count: int) -> list[float]:
 
 
 def staleness(place: Place, realm: Any, seconds: float) -> tuple[list[float], float]:
-    """Reads a file while it is written again and again. Returns the staleness of each answer, and
-    the share of time for which the board was live. The staleness is the time for which the bytes
-    had been superseded when the request began. Unit: seconds."""
+    """Reads a file while a writer changes it again and again. Returns the staleness of each answer,
+    and the share of time for which the board was live. An answer's staleness is for how long its
+    bytes had been outdated when the request began; 0 if they were current. Unit: seconds."""
     from tests.support import make
 
     committed: dict[int, float] = {}
@@ -239,7 +241,7 @@ def staleness(place: Place, realm: Any, seconds: float) -> tuple[list[float], fl
 
 @contextmanager
 def places(database: int, folder: Path, network: Link) -> Iterator[tuple[Place, Place, Any]]:
-    """Runs a near and a far replica. Yields both, and their cluster."""
+    """Runs a near and a far replica. Yields the two replicas and their cluster."""
     from notifications.board import Board
     from settings.processes import replica
     from tests.support.cluster import Cluster

@@ -1,1 +1,2 @@
-"""Applications that the realm server is compared with. Each runs in a process of its own."""
+"""Contains the applications with which benchmarks compare the realm server. Each runs in a process
+of its own."""

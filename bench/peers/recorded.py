@@ -1,6 +1,6 @@
-"""Recorded answers of the realm server, so that peers can give the same answers.
+"""Stores recorded answers of the realm server, so that peers can give the same answers.
 
-A peer's process reads them from the file that BENCH_ANSWERS names.
+A peer's process reads the recorded answers from the file that BENCH_ANSWERS names.
 """
 
 import base64
@@ -29,7 +29,8 @@ class Recorded:
 
 
 def save(path: Path, answers: Mapping[str, Recorded]) -> dict[str, str]:
-    """Writes answers by path to a file. Returns the environment by which a peer finds the file."""
+    """Writes the answers to a file, by URL path. Returns the environment variable that tells a
+    peer's process the path of the file."""
     stored = {
         name: asdict(each) | {"body": base64.b64encode(each.body).decode()}
         for name, each in answers.items()
@@ -39,7 +40,7 @@ def save(path: Path, answers: Mapping[str, Recorded]) -> dict[str, str]:
 
 
 def saved() -> dict[str, Recorded]:
-    """The answers by path, read by a peer's process."""
+    """Reads the recorded answers in a peer's process. Returns the answers by URL path."""
     stored = json.loads(Path(os.environ[VARIABLE]).read_text())
     return {
         name: Recorded(

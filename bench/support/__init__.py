@@ -1,1 +1,1 @@
-"""Modules that the benchmarks share: a run and its result, comparisons, and peers."""
+"""Contains the modules that the benchmarks share: for runs, results, comparisons and peers."""

@@ -1,7 +1,7 @@
-"""A client process that requests many URLs, each once, on several connections.
+"""Runs a client process that requests many URLs, each once, on several connections.
 
-It checks the CRC of every body, so that only right answers count. It uses sockets directly, because
-Python's HTTP clients are slower than some of the servers.
+The client checks the CRC of every body, so that only right answers count. It uses sockets directly,
+because Python's HTTP clients are slower than some of the servers.
 """
 
 import json
@@ -30,8 +30,8 @@ def milliseconds_each(
     connections: int = CONNECTIONS,
     cache: str = "",
 ) -> float:
-    """Requests all `paths`, and returns the total time divided by their number. Raises WrongBytes
-    for a wrong body, or if X-Boxel-Cache isn't `cache`."""
+    """Requests all `paths`. Returns the total time in ms, divided by the number of paths. Raises
+    WrongBytes for a wrong body, or if X-Boxel-Cache isn't `cache`."""
     told = {
         "port": port, "host": host, "paths": list(paths), "connections": connections,
         "cache": cache, "sums": [zlib.crc32(body) for body in bodies],
@@ -47,7 +47,8 @@ def milliseconds_each(
 
 
 def _ask(told: dict[str, Any], start: int, wrong: list[str]) -> None:
-    """Requests every n-th path on one of n connections."""
+    """Opens one of n connections and requests every n-th path on it, beginning with path number
+    `start`."""
     step, cache = told["connections"], told["cache"].encode()
     with socket.create_connection(("127.0.0.1", told["port"]), timeout=60) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -7,7 +7,8 @@ from typing import Any
 
 
 def files(cards: int, modules: int) -> dict[str, bytes]:
-    """The realm's files: modules that import each other, and cards that link to each other."""
+    """Returns the realm's files by path: modules that import each other, and cards that link to
+    each other."""
     made = {"realm.json": _document("@realm/base", "RealmConfig", {"name": "Bench"}, {})}
     made["common.ts"] = b"export const shout = (text: string) => text.toUpperCase();\n"
     for number in range(modules):
@@ -19,7 +20,7 @@ def files(cards: int, modules: int) -> dict[str, bytes]:
 
 
 def card(number: int, options: argparse.Namespace, edition: str) -> bytes:
-    """A card that links to its two neighbours."""
+    """Returns the JSON file of a card that links to two other cards."""
     return _document(
         f"../type{number % options.modules}",
         "Note",
@@ -35,7 +36,8 @@ def card(number: int, options: argparse.Namespace, edition: str) -> bytes:
 
 
 def fields_with_links(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The fields of every card; in place of its two links it has the linked cards' fields."""
+    """Returns the fields of every card. Each of a card's two links is replaced by the fields of the
+    linked card."""
     made = [json.loads(card(n, options, "edition 0"))["data"] for n in range(options.cards)]
     fields = [each["attributes"] for each in made]
     return [
@@ -51,14 +53,15 @@ def fields_with_links(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def users(number: int, options: argparse.Namespace) -> list[int]:
-    """The cards whose type is in this module, or in one that imports it directly or indirectly."""
+    """Returns the numbers of the cards that depend on a module: the card's type is in the module,
+    or in a module that imports it directly or indirectly."""
     last = number - number % 4 + 3
     return [n for n in range(options.cards) if number <= n % options.modules <= last]
 
 
 def module(number: int, edition: str = "rank") -> bytes:
-    """A module with one card type. Three of four modules import the module with the number before.
-    `edition` is a word that all cards of the type show."""
+    """Returns the source of a module with one card type. Three of four modules import the module
+    with the preceding number. All cards of the type show the word `edition`."""
     uses = f'import {{ label }} from "./type{number - 1}.tsx";' if number % 4 else ""
     return f"""\
 import {{ Card, containsMany, Embed, linksTo, Markdown, markdown, number, string }}

@@ -11,12 +11,13 @@ from bench.support.console import console
 
 
 class WrongBytes(Exception):
-    """A case answers with other bytes than it should, so its time means nothing."""
+    """A case doesn't answer with the expected bytes, so its time means nothing."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """Something to measure. `measure` returns one sample, and `check` raises WrongBytes."""
+    """Something to measure. `measure` returns one sample. `check` raises WrongBytes if the case
+    answers wrongly."""
 
     name: str
     measure: Callable[[], float]
@@ -25,7 +26,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Ratio:
-    """The median of the ratios of each run, and the lowest and the highest of them."""
+    """The median, the lowest and the highest of a comparison's ratios, which has one ratio for each
+    run."""
 
     median: float
     low: float
@@ -48,26 +50,27 @@ class Table:
     plotted: bool = True
 
     def ratio(self, case: str, to: str) -> Ratio | None:
-        """The ratio of the samples of `case` to those of `to`; None if one isn't measured."""
+        """Returns the ratio of the samples of `case` to the samples of `to`; None if either isn't
+        measured."""
         if not (self.samples.get(case) and self.samples.get(to)):
             return None
         pairs = zip(self.samples[case], self.samples[to], strict=True)
         return ratio_of([ours / theirs if theirs else float("inf") for ours, theirs in pairs])
 
     def median(self, case: str) -> float | None:
-        """The median of a case's samples; None if it isn't measured."""
+        """Returns the median of a case's samples; None if the case isn't measured."""
         return median(self.samples[case]) if self.samples.get(case) else None
 
 
 def ratio_of(values: Sequence[float]) -> Ratio:
-    """The median and the range of some values."""
+    """Returns the median, the lowest and the highest of some values."""
     return Ratio(median(values), min(values), max(values))
 
 
 @dataclass(frozen=True)
 class Bar:
-    """The limits that a figure must keep. A figure of None was not measured. A bar with `always`
-    holds on every machine, however busy, and a smoke test judges it, too."""
+    """A figure and the limits that the figure must keep. A figure of None was not measured. A bar
+    with `always` must hold on every machine, however busy, so smoke tests judge it too."""
 
     text: str
     figure: Ratio | float | None
@@ -77,8 +80,8 @@ class Bar:
 
     @property
     def held(self) -> bool | None:
-        """Whether the figure (a ratio's median) is within the limits; None if it wasn't
-        measured."""
+        """Whether the figure (of a ratio, the median) is within the limits; None if the figure
+        wasn't measured."""
         if self.figure is None:
             return None
         value = self.figure.median if isinstance(self.figure, Ratio) else self.figure
@@ -89,12 +92,13 @@ class Bar:
 
 @dataclass
 class Series:
-    """A second figure of the same runs, by case. A measurement adds it with `note`."""
+    """The samples of a second figure of the same runs, by case. Each measurement adds a sample with
+    `note`."""
 
     samples: dict[str, list[float]] = field(default_factory=dict)
 
     def note(self, case: str, value: float) -> None:
-        """Adds the value of one run."""
+        """Adds a case's value of one run."""
         self.samples.setdefault(case, []).append(value)
 
 
@@ -107,8 +111,8 @@ def compare(
     cases: Sequence[Case],
     reference: str = "",
 ) -> Table:
-    """Checks all cases, then measures run 1 of each case, run 2 of each, and so on. Every second
-    run measures the cases in reverse order. Raises WrongBytes."""
+    """Checks all cases, then measures all cases once in each run. Every second run measures the
+    cases in reverse order. Raises WrongBytes if a case answers wrongly."""
     for case in cases:
         if case.check is not None:
             case.check()

@@ -27,7 +27,7 @@ FROM made
 
 def fill(realm: "Realm", count: int, *, first: int = 1, distinct: bool = True) -> None:
     """Adds `count` files in one generation, with numbers from `first` on. Unless `distinct`, all
-    have the content of the first file, so that only one blob is stored."""
+    files have the content of the first file, so that only one blob is stored."""
     from django.db import connection
 
     from realms.content.files import advance
@@ -44,10 +44,10 @@ def fill(realm: "Realm", count: int, *, first: int = 1, distinct: bool = True) -
 
 
 def path_of(number: int) -> str:
-    """The path of the file with this number, which starts at 1."""
+    """Returns the path of a file. File numbers start at 1."""
     return f"{number // 100}/file-{number}.txt"
 
 
 def content_of(number: int) -> bytes:
-    """The bytes of a file."""
+    """Returns the content of the file with a number."""
     return f"file {number} ".encode() + b"x" * 1024

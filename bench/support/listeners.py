@@ -1,8 +1,9 @@
-"""Listener processes that note when they have applied each change: the sidecar and its peers.
+"""Runs listener processes, which are the sidecar and its peers. They record when they have applied
+each change.
 
-A change is a transaction that updates a row and announces the change's number. A listener notes the
-moment at which it has applied the change: the sidecar has moved a slot of its board, a peer has
-dropped an entry from a dictionary. All processes use the board's clock.
+A change is a transaction that updates a row and announces the change's number. A listener records
+the moment at which it has applied the change. The sidecar applies a change by moving a slot of its
+board, a peer by dropping an entry from a dictionary. All processes use the board's clock.
 """
 
 import multiprocessing
@@ -35,7 +36,7 @@ Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 @dataclass(frozen=True)
 class Way:
     """A way to invalidate caches. `listen` runs in a process of its own and calls `heard` with the
-    name of each changed entry. `announce` is called within the transaction of a change, `publish`
+    name of each changed entry. A change calls `announce` within its transaction, and `publish`
     after its commit."""
 
     name: str
@@ -54,7 +55,7 @@ def _notify(channel: str, payload: str) -> Callable[[Connection, str], object]:
 
 
 def _sidecar(board: Path, ready: Callable[[], None], heard: Heard) -> None:
-    """Runs the sidecar's command. Only its board is patched, to report each moved slot."""
+    """Runs the sidecar's command with a patched Board class, which reports each moved slot."""
     from django.conf import settings
     from django.core.management import call_command
 
@@ -111,7 +112,7 @@ def _pgpubsub(_: Path, ready: Callable[[], None], heard: Heard) -> None:
 
 
 def pubsub_channel() -> Any:
-    """A channel of django-pgpubsub. Raises Missing."""
+    """Returns a channel of django-pgpubsub. Raises Missing if django-pgpubsub isn't installed."""
     try:
         from pgpubsub.channel import Channel
     except ImportError as error:
@@ -125,7 +126,8 @@ def pubsub_channel() -> Any:
 
 
 def redis_client() -> Any:
-    """A client of the Redis at REDIS_URL, by default a Redis on this machine. Raises Missing."""
+    """Returns a client of the Redis at REDIS_URL, by default on this machine. Raises Missing if no
+    Redis answers."""
     import redis
 
     client = redis.Redis.from_url(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"))
@@ -150,24 +152,26 @@ def _redis(_: Path, ready: Callable[[], None], heard: Heard) -> None:
 
 
 def sidecar() -> Way:
-    """The realm server's sidecar. The announcement is the notification that a file write sends."""
+    """Invalidates with the realm server's sidecar. The announcement is the notification that a file
+    write sends."""
     return Way("sidecar", _sidecar, _notify("realm_file_changes", f"{REALM}:{{}}"))
 
 
 def bare() -> Way:
-    """LISTEN with psycopg and nothing else."""
+    """Invalidates with LISTEN and NOTIFY by psycopg alone."""
     return Way("bare LISTEN", _bare, _notify(CHANNEL, "{}"))
 
 
 def pgpubsub() -> Way:
-    """django-pgpubsub. Raises Missing."""
+    """Invalidates with django-pgpubsub. Raises Missing if django-pgpubsub isn't installed."""
     channel = pubsub_channel().listen_safe_name()
     payload = '{{"kwargs": {{"entry": "{}"}}}}'
     return Way("django-pgpubsub", _pgpubsub, _notify(channel, payload))
 
 
 def redis_pubsub() -> Way:
-    """Redis pub/sub. The change is published after the commit. Raises Missing."""
+    """Invalidates with Redis pub/sub, which publishes a change after its commit. Raises Missing if
+    no Redis answers."""
     client = redis_client()
     return Way("Redis pub/sub", _redis, publish=lambda entry: client.publish(REDIS_CHANNEL, entry))
 
@@ -181,19 +185,20 @@ class Unheard(WrongBytes):
 
 @dataclass
 class Listening:
-    """The running listeners of one way to invalidate. `boards` are the paths of their boards."""
+    """The running listeners of one way to invalidate caches. `boards` are the paths of the
+    listeners' boards."""
 
     way: Way
     boards: Sequence[Path]
     arrivals: Sequence[Arrivals]
     changes: Connection
     sent: list[int] = field(default_factory=list)
-    #: The actual changes a second of the last `run`, which may be fewer than it was asked for.
+    #: The actual changes a second of the last `run`, which may be fewer than its `rate`.
     rate: float = 0.0
 
     def change(self, path: str = "") -> int:
         """Commits the next change, and returns the moment at which its commit was sent. If `path`
-        is given, the change names that path, and `wait` doesn't wait for it."""
+        is given, the change names that path, and `wait` doesn't wait for the change."""
         from notifications.board import now_ns
 
         number = len(self.sent)
@@ -208,7 +213,7 @@ class Listening:
 
     def run(self, rate: float, seconds: float) -> list[float]:
         """Commits changes at a steady rate. Returns for each change the time from its commit until
-        the last listener had applied it. Unit: ms. Raises Unheard."""
+        the last listener had applied it. Unit: ms. Raises Unheard if a listener misses a change."""
         for _ in range(WARMING):
             self.change()
         self.wait()
@@ -225,7 +230,8 @@ class Listening:
         ]
 
     def wait(self) -> None:
-        """Waits until every listener has applied every change. Raises Unheard."""
+        """Waits until every listener has applied every change. Raises Unheard if a listener misses
+        a change."""
         deadline = time.monotonic() + PATIENCE
         for each in self.arrivals:
             # Changes may be applied in another order than they were sent, so check all.
@@ -239,7 +245,8 @@ class Listening:
 
 @contextmanager
 def listening(way: Way, count: int, folder: Path, changes: int) -> Iterator[Listening]:
-    """Starts `count` listener processes, and waits until they listen. At most `changes` follow."""
+    """Starts `count` listener processes, and waits until they listen. The block may commit at most
+    `changes` changes."""
     from django.db import connections
 
     from notifications.board import now_ns

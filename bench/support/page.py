@@ -33,7 +33,7 @@ def main() -> int:
 
 
 def section(name: str) -> str:
-    """The page's section on one benchmark, in Markdown."""
+    """Returns the page's section on one benchmark, in Markdown."""
     described = ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text())) or ""
     parts = [f"### {name}", described.strip()]
     result = results.newest(name)
@@ -54,7 +54,8 @@ def section(name: str) -> str:
 
 
 def circumstances(result: dict[str, Any]) -> str:
-    """The date, commit, machine and versions of a result, and the skipped peers."""
+    """Describes in one paragraph the date, commit, machine and versions of a result, and the
+    skipped peers."""
     machine = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     said = (
@@ -87,8 +88,9 @@ def tabulated(table: Table) -> str:
 
 
 def plot(path: Path, tables: Sequence[Table]) -> None:
-    """Draws the tables below each other: a bar for each median, and a line from the lowest run to
-    the highest. The reference has another colour than the other cases."""
+    """Draws a plot of the tables, one below the other. Each case has a bar for the median, and a
+    line from the lowest to the highest run. The reference has another colour than the other
+    cases."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -1,9 +1,11 @@
-"""The peers of the reindex benchmark, which make a page of each card: Chromium, Jinja2 and Astro.
+"""Runs the peers of the reindex benchmark: Chromium, Jinja2 and Astro. Each makes a page of each
+card.
 
-Each peer is a context manager. It prepares everything that isn't timed, and gives a function that
-makes the pages and returns the pages a second. A page has a heading, Markdown, a list of tags, and
-two linked cards. The peers make only the pages. The realm server also makes two further formats and
-a search document of each card. A peer that isn't installed raises Missing.
+Each peer is a context manager. Entering it prepares the peer, which isn't timed. It yields a
+function that makes the pages and returns how many pages a second the peer made. A page has a
+heading, Markdown, a list of tags, and two linked cards. The peers make only the pages. The realm
+server also makes two further formats and a search document of each card. A peer that isn't
+installed raises Missing.
 """
 
 import asyncio
@@ -24,7 +26,7 @@ from typing import Any, TypeAlias
 from bench.support.comparing import WrongBytes
 from bench.support.peers import Missing
 
-#: A card's fields. `next` and `far` have the fields of the linked cards.
+#: A card's fields. The keys `next` and `far` hold the fields of the linked cards.
 Card: TypeAlias = Mapping[str, Any]
 MakePages: TypeAlias = Callable[[], float]
 
@@ -56,7 +58,7 @@ _JINJA = """\
 
 @contextmanager
 def jinja(cards: Sequence[Card]) -> Iterator[MakePages]:
-    """Renders all cards with Jinja2 in this process, and keeps the pages in memory."""
+    """Prepares Jinja2, which renders all cards in this process and keeps the pages in memory."""
     try:
         import jinja2
     except ImportError as error:
@@ -102,8 +104,9 @@ render(h("article", null,
 
 @contextmanager
 def chromium(cards: Sequence[Card]) -> Iterator[MakePages]:
-    """Opens each card in a tab, in which preact renders it, and reads the page's HTML. As many tabs
-    are open at a time as there are processors. The start of Chromium isn't timed."""
+    """Starts Chromium, which isn't timed. The yielded function opens each card in a tab, where
+    preact renders the card, and reads the page's HTML. As many tabs are open at a time as there are
+    processors."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         raise Missing("Chromium", "apt-get install --no-install-recommends chromium")
@@ -201,8 +204,8 @@ const body = new MarkdownIt().render(card.body);
 
 @contextmanager
 def astro(cards: Sequence[Card], folder: Path) -> Iterator[MakePages]:
-    """Builds a static site with a page of each card, and times the build command. The packages come
-    from npm."""
+    """Prepares an Astro site with a page of each card. The yielded function times the command that
+    builds the site. The packages come from npm."""
     npm = shutil.which("npm")
     if npm is None:
         raise Missing("Astro", "apt-get install npm")

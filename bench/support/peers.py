@@ -1,7 +1,7 @@
 """Starts other servers, each with one worker process, and runs wrk, the load generator.
 
-The function of a server is a context manager that starts the server, waits until it listens, and
-yields its port on 127.0.0.1. It raises Missing if the program isn't installed.
+Each server has a function, a context manager that starts the server, waits until it listens, and
+yields its port on 127.0.0.1. The function raises Missing if the server's program isn't installed.
 """
 
 import os
@@ -32,8 +32,9 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Load:
-    """The figures of wrk. `requests` were answered; `p50` and `p99` are latencies in ms. Answers in
-    `refused` have a status of 400 or above; `lost` requests timed out or lost their connection."""
+    """The figures that wrk measured. `requests` counts the answered requests; `p50` and `p99` are
+    latencies in ms. `refused` counts the answers with a status of 400 or above, and `lost` the
+    requests that timed out or lost their connection."""
 
     requests: int
     per_second: float
@@ -53,8 +54,8 @@ def wrk(
     script: Path | None = None,
     arguments: Sequence[str] = (),
 ) -> Load:
-    """Runs wrk, which requests a path repeatedly from one thread on this many connections. `script`
-    is Lua. Raises Missing."""
+    """Runs wrk, which requests a path repeatedly from one thread on `connections` connections.
+    `script` is a Lua script for wrk. Raises Missing if wrk isn't installed."""
     _need("wrk", "wrk")
     command = ["wrk", "--latency", "--threads", "1", "--connections", str(connections)]
     command += ["--duration", f"{max(1, round(seconds))}s", "--timeout", "10s"]
@@ -69,7 +70,7 @@ def wrk(
 
 
 def load_of(said: str) -> Load:
-    """Parses wrk's output. Raises ValueError if it has an unknown form."""
+    """Parses wrk's output. Raises ValueError if the output has an unknown form."""
     errors = re.search(
         r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said
     )
@@ -123,7 +124,7 @@ def gunicorn(application: str, *, environment: Mapping[str, str] | None = None) 
 @contextmanager
 def nginx(folder: Path, root: Path) -> Iterator[int]:
     """Runs nginx, which serves the files of `root` with one worker, sendfile and open_file_cache.
-    Its own files are in `folder`."""
+    The configuration and the temporary files of nginx are in `folder`."""
     _need("nginx", "nginx", "nginx-light")
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -150,7 +151,7 @@ def nginx(folder: Path, root: Path) -> Iterator[int]:
 
 @contextmanager
 def edge(folder: Path, behind: int) -> Iterator[int]:
-    """Runs nginx with deploy/nginx.conf and its cache, before the replica on port `behind`."""
+    """Runs nginx with deploy/nginx.conf and its cache, in front of the replica on port `behind`."""
     _need("nginx", "nginx", "nginx-light")
     from tests.support.servers.edge import edge
 
@@ -161,7 +162,8 @@ def edge(folder: Path, behind: int) -> Iterator[int]:
 
 @contextmanager
 def varnish(folder: Path, behind: int) -> Iterator[int]:
-    """Runs Varnish before the server on port `behind`. It caches every answer for a minute."""
+    """Runs Varnish in front of the server on port `behind`. Varnish caches every answer for a
+    minute."""
     _need("varnishd", "Varnish", "varnish")
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -184,9 +186,9 @@ def process(
     *,
     port: int | None = None,
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Runs a process, and waits until it listens on `port`, if given. At the end of the block the
-    process gets SIGTERM, then SIGKILL. Ctrl-C reaches only the benchmark, which ends the
-    process."""
+    """Runs a process. If `port` is given, waits until the process listens on that port. At the end
+    of the block, the process gets SIGTERM, and SIGKILL if it doesn't end. Ctrl-C reaches only the
+    benchmark, which ends the process."""
     said = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed at the end of the block
     started = subprocess.Popen(
         command,
@@ -214,7 +216,7 @@ def process(
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Returns a port on which no process listens."""
     with closing(socket.socket()) as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
@@ -226,7 +228,7 @@ def _need(program: str, name: str, package: str = "") -> None:
 
 
 def _listens(started: "subprocess.Popen[bytes]", port: int) -> bool:
-    """Waits until a process listens; False if it ends first, or takes too long."""
+    """Waits until a process listens. Returns False if the process ends first or takes too long."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and started.poll() is None:
         with closing(socket.socket()) as client:

@@ -1,9 +1,9 @@
-"""Quantiles of samples."""
+"""Computes quantiles of samples."""
 
 from collections.abc import Sequence
 from math import ceil
 
 
 def share(samples: Sequence[float], percent: float) -> float:
-    """The smallest sample that at least `percent` of the samples don't exceed."""
+    """Returns the smallest sample that at least `percent` percent of the samples don't exceed."""
     return sorted(samples)[max(ceil(len(samples) * percent / 100) - 1, 0)]

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Replica:
-    """A running replica. `pid` is the process of the web service, whose child is the web worker."""
+    """A running replica. `pid` is the process id of the web service, whose child is the web
+    worker."""
 
     port: int
     pid: int
@@ -29,7 +30,8 @@ class Replica:
         return worker
 
     def change_everything(self, realm_url: str) -> None:
-        """Notifies that all files of a realm have changed, and waits until the board has moved."""
+        """Notifies the replica that all files of a realm have changed, and waits until the slot of
+        the realm has moved."""
         from django.db import transaction
 
         from notifications.board import Slots
@@ -47,7 +49,7 @@ class Replica:
 @contextmanager
 def replica(folder: Path, *, workers: int = 1, **environment: str) -> Iterator[Replica]:
     """Starts a replica on this benchmark's database, and waits until its board is live.
-    `environment` has further settings."""
+    `environment` has further environment variables for the replica's processes."""
     from notifications.board import Board
     from settings import processes
     from settings.web import web_command

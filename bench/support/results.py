@@ -1,4 +1,4 @@
-"""Results of benchmarks: one line of JSON for each run, in `bench/results/`.
+"""Reads and writes the results of benchmarks: one line of JSON for each run, in `bench/results/`.
 
 A line has the date, the commit (and whether the tree had changes), the machine, the versions, and
 every sample.
@@ -35,8 +35,8 @@ def append(
     skipped: Mapping[str, str],
     postgres: str,
 ) -> Path:
-    """Appends a result to the results of the benchmark `name`, and returns their path. `postgres`
-    is the version of the server."""
+    """Appends a result to the file of results of the benchmark `name`. Returns the file's path.
+    `postgres` is the version of the Postgres server."""
     line = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
@@ -54,7 +54,8 @@ def append(
 
 
 def newest(name: str) -> dict[str, Any] | None:
-    """The last result of a benchmark; None if it has none. `tables` and `bars` are objects."""
+    """Returns the last result of a benchmark; None if there is none. The result's `tables` and
+    `bars` are Table and Bar objects."""
     path = RESULTS / f"{name}.jsonl"
     if not path.exists():
         return None
@@ -65,7 +66,7 @@ def newest(name: str) -> dict[str, Any] | None:
 
 
 def machine() -> dict[str, Any]:
-    """This machine: processor, cores, memory in GiB, kernel."""
+    """Describes this machine: processor, cores, memory in GiB, kernel."""
     try:
         described = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -80,7 +81,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """The versions of the programs and packages that are installed."""
+    """Returns the versions of the installed programs and packages that benchmarks use."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -96,7 +97,7 @@ def versions() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """The commit, with a plus sign if the tree differs from it."""
+    """Returns the current commit, with a plus sign if the working tree differs from the commit."""
 
     def git(*arguments: str) -> str:
         command = ("git", "-C", str(ROOT), *arguments)

@@ -1,4 +1,4 @@
-"""One run of a benchmark: its options, its folder and database, its processes, and its result.
+"""Manages one run of a benchmark: its options, folder, database, processes and result.
 
 Import Django and the realm server only within `with bench:`, which sets the environment that the
 settings read.
@@ -97,8 +97,8 @@ class Bench:
         self._stack.__exit__(kind, error, traceback)
 
     def start(self, process: AbstractContextManager[T]) -> T | None:
-        """Enters a context manager that exits with the benchmark. If its program isn't installed,
-        returns None and adds the program to `skipped`."""
+        """Enters the context manager `process` until the benchmark ends. If the needed program
+        isn't installed, returns None and adds the program to `skipped`."""
         try:
             return self._stack.enter_context(process)
         except Missing as missing:
@@ -110,14 +110,14 @@ class Bench:
         self.tables.append(replace(table, plotted=plot))
 
     def judge(self, bar: Bar) -> None:
-        """Adds a bar, the limit of a figure, to the result. A smoke test judges only the bars with
-        `always`."""
+        """Adds a bar, which is a figure with its limits, to the result. A smoke test judges only
+        the bars with `always`."""
         if bar.always or not self.quick:
             self.bars.append(bar)
 
     def finish(self) -> int:
-        """Prints the result and appends it to the results. Returns the exit status: 1 if a bar is
-        not held."""
+        """Prints the result and appends it to the results. Returns the exit status: 1 if a figure
+        isn't within the limits of its bar."""
         screen.show(self.tables, self.bars, self.skipped)
         if self.quick:
             console.print(f"[dim]{self.name}: a smoke test; these times mean nothing[/]")
@@ -128,8 +128,8 @@ class Bench:
 
 
 def _set_up_django(folder: Path, stack: ExitStack) -> str:
-    """Sets up Django and a new database, and returns the version of its Postgres. The end of the
-    stack stops this Postgres."""
+    """Sets up Django and a new database, and returns the version of its Postgres. Leaving the
+    `stack` stops this Postgres."""
     os.environ["REALM_DATA_DIR"] = str(folder)
     os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
     os.environ["REALM_PUBLIC_ORIGIN"] = ORIGIN

@@ -9,7 +9,7 @@ from bench.support.console import console
 
 
 def figure(value: float) -> str:
-    """A number with three significant digits, or as an integer from 100 on."""
+    """Formats a number with three significant digits, or as an integer from 100 on."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

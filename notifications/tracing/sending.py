@@ -21,7 +21,7 @@ def flush() -> None:
 
 @cache
 def propagator() -> Any:
-    """The object that converts spans to text and back, by W3C Trace Context."""
+    """Returns the object that converts spans to text and back, by W3C Trace Context."""
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     return TraceContextTextMapPropagator()
@@ -29,8 +29,8 @@ def propagator() -> Any:
 
 @cache
 def provider() -> Any:
-    """The object that makes and sends spans, in a thread. The first span creates it. So a process
-    that makes no spans has no thread, and can fork safely."""
+    """Returns the object that makes spans and sends them in a thread. The first span creates the
+    object. So a process that makes no spans has no such thread, and can fork safely."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -44,8 +44,8 @@ def provider() -> Any:
             "process.pid": os.getpid(),
         }
     )
-    # With `shutdown_on_exit`, every command would wait for half a minute at its end if the
-    # collector is down.
+    # With `shutdown_on_exit`, every command would end half a minute later while the collector is
+    # down.
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     exporter = OTLPSpanExporter(settings.REALM_TRACES_ENDPOINT, timeout=GIVE_UP_SECONDS)
     sending = BatchSpanProcessor(exporter, schedule_delay_millis=SEND_SECONDS * 1000)

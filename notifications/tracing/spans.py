@@ -23,7 +23,7 @@ Attributes = str | int | float | bool
 
 
 def tracing() -> bool:
-    """Whether traces are sent."""
+    """Returns whether traces are sent."""
     return bool(settings.REALM_TRACES_ENDPOINT)
 
 
@@ -35,24 +35,25 @@ def prepare() -> None:
 
 
 def trace(name: str, **attributes: Attributes) -> AbstractContextManager[None]:
-    """A span in the current trace. Without a current trace, it begins a new trace."""
+    """Opens a span in the current trace. Begins a new trace if there is none."""
     return _span(name, None, attributes) if tracing() else nullcontext()
 
 
 def span(name: str, **attributes: Attributes) -> AbstractContextManager[None]:
-    """A span in the current trace. Does nothing without a current trace."""
+    """Opens a span in the current trace. Does nothing without a current trace."""
     return _span(name, None, attributes) if current() else nullcontext()
 
 
 def resumed(name: str, parent: str, **attributes: Attributes) -> AbstractContextManager[None]:
-    """A span in the trace that `parent` names. Does nothing if `parent` is empty."""
+    """Opens a span in the trace that `parent` names. Does nothing if `parent` is empty."""
     return _span(name, parent, attributes) if tracing() and parent else nullcontext()
 
 
 def past(
     name: str, parent: str, began: datetime, ended: datetime | None = None, **attributes: Attributes
 ) -> None:
-    """Adds a past span to the trace that `parent` names. Without `ended`, its duration is 0."""
+    """Adds a span from `began` to `ended` to the trace that `parent` names. Without `ended`, the
+    span's duration is 0."""
     if not tracing() or not parent:
         return
     made = _tracer().start_span(
@@ -67,7 +68,7 @@ def moment(name: str, parent: str, **attributes: Attributes) -> None:
 
 
 def current() -> str:
-    """The current span as text; empty if there is none."""
+    """Returns the current span as W3C traceparent text; an empty text if there is no span."""
     if not tracing():
         return ""
     carrier: dict[str, str] = {}
