@@ -1,4 +1,4 @@
-"""Checks and normalizes realm URLs and file paths, and maps a request's address to them.
+"""Checks and normalizes realm URLs and file paths, and maps a request's host to a public origin.
 
 Realm URLs are stored in one spelling: the public scheme, a lower-case host, no default port, no
 query, a final slash, and segments that need no escaping. Paths are stored unescaped and with
@@ -26,7 +26,8 @@ SOURCE_ENDINGS = (*MODULE_ENDINGS, CARD_EXTENSION)
 
 
 def canonical_realm_url(text: object) -> str:
-    """A realm URL in its canonical spelling. Raises InvalidURL with the reason."""
+    """Returns a realm URL in its canonical spelling. Raises InvalidURL with the reason if the text
+    is not a valid realm URL."""
     if not isinstance(text, str):
         raise InvalidURL(url=repr(text), why="is not a string")
     try:
@@ -57,8 +58,8 @@ def canonical_realm_url(text: object) -> str:
 
 
 def check_path(path: str, realm_url: str = "") -> str:
-    """The path with composed characters. Raises InvalidPath, with the reason, if no file may have
-    this path."""
+    """Normalizes a path to composed characters (NFC). Raises InvalidPath, with the reason, if no
+    file may have this path."""
     path = composed(path)
     why = wrong_with_path(path, realm_url)
     if why:
@@ -67,13 +68,14 @@ def check_path(path: str, realm_url: str = "") -> str:
 
 
 def same_name(one: str, other: str) -> str:
-    """The error message for two spellings of one file name, with non-ASCII characters escaped."""
+    """Returns the error message for two spellings of one file name. The message escapes non-ASCII
+    characters."""
     return f"{one!a} and {other!a} differ only in how characters are composed: they name one file"
 
 
 def file_path(href: str, realm_url: str) -> str | None:
-    """The path of the file in a realm that `href` refers to; None if it refers to a URL outside the
-    realm. Raises InvalidPath."""
+    """Returns the path of the file in a realm that `href` refers to; None if it refers to a URL
+    outside the realm. Raises InvalidPath."""
     if href.startswith(("http://", "https://")):
         scheme_free, realm_free = href.split("://", 1)[1], realm_url.split("://", 1)[1]
         if not scheme_free.startswith(realm_free):
@@ -93,7 +95,7 @@ def file_path(href: str, realm_url: str) -> str | None:
 
 @short_cached(maxsize=4096)
 def public_origin(host: str) -> str:
-    """The public origin that a request's Host header maps to.
+    """Returns the public origin that a request's Host header maps to.
 
     A client can request every realm from one particular replica, at the replica's own address. The
     replica's host and port map to the public host and port. Another host with the replica's port
@@ -112,28 +114,28 @@ def public_origin(host: str) -> str:
 
 
 def is_within_reach(realm_url: str) -> bool:
-    """Whether a realm's URL has this server's public scheme and port, so that visitors can reach
-    it. A realm that was created under another REALM_PUBLIC_ORIGIN may have another scheme or port.
-    """
+    """Returns whether visitors can reach a realm: its URL has this server's public scheme and port.
+    A realm that was created under another REALM_PUBLIC_ORIGIN may have another scheme or port."""
     public, own = urlsplit(settings.REALM_PUBLIC_ORIGIN), urlsplit(realm_url)
     return (own.scheme, own.port) == (public.scheme, public.port)
 
 
 def _authority(text: str) -> tuple[str, str]:
-    """Host and port. The host may be an IPv6 address in brackets, with colons of its own."""
+    """Splits an authority into host and port. The host may be an IPv6 address in brackets, which
+    has colons too."""
     name, port = _AUTHORITY.findall(without_final_dot(text).lower())[0]
     return name, port
 
 
 def without_final_dot(host: str) -> str:
-    """A Host header without the DNS root's dot: `localhost.:4201` is the same host as
-    `localhost:4201`."""
+    """Removes the final dot from the host name in a Host header. `localhost.:4201` is the same host
+    as `localhost:4201`."""
     name, colon, port = host.rpartition(":") if ":" in host else (host, "", "")
     return name.removesuffix(".") + colon + port
 
 
 def realm_candidates(url: str) -> list[str]:
-    """Every possible URL of a realm that contains this URL, the longest first."""
+    """Returns every possible URL of a realm that contains this URL, the longest first."""
     start = url.find("://") + 3
     # Realm URLs are ASCII and have at most MAX_PATH_BYTES; a request's address may be longer.
     ends = [at for at in range(start, min(len(url), MAX_PATH_BYTES)) if url[at] == "/"]

@@ -22,7 +22,7 @@ def _id(number: int) -> str:
 
 @register(Tags.security, deploy=True)
 def seed(**_: Any) -> Iterator[CheckMessage]:
-    """Reports a weak seed: anyone who guesses the seed can act as the operator."""
+    """Reports a weak secret seed. Anyone who guesses the seed can act as the operator."""
     value = settings.REALM_SECRET_SEED
     if len(value) < SEED_CHARACTERS or len(set(value)) < SEED_DIFFERENT:
         yield Error(
@@ -75,8 +75,8 @@ def replica_address(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def broker(**_: Any) -> Iterator[CheckMessage]:
-    """Reports a broker from which workers can't read: the sweeper would send messages again for
-    ever."""
+    """Reports a message broker from which workers can't read. The sweeper would send the messages
+    again for ever."""
     scheme = settings.CELERY_BROKER_URL.partition("://")[0]
     if scheme not in TRANSPORT_ALIASES:
         yield Error(
@@ -155,8 +155,8 @@ def user_host(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def listen_database(**_: Any) -> Iterator[CheckMessage]:
-    """Reports a LISTEN_DATABASE_URL with another database. From there no notification would arrive,
-    so every cache would be bypassed."""
+    """Reports a LISTEN_DATABASE_URL that names another database. No notifications would arrive from
+    that database, so every cache would be bypassed."""
     if not settings.LISTEN_DATABASE_URL or not settings.DATABASE_URL:
         return
     name, listen_name = [
@@ -172,7 +172,7 @@ def listen_database(**_: Any) -> Iterator[CheckMessage]:
 
 
 def _not_an_origin(value: str) -> str:
-    """The reason why a value is not a valid origin; empty if it is valid."""
+    """Returns the reason why a value is not a valid origin; empty if it is valid."""
     parts = _parts(value)
     if parts.scheme not in ("http", "https") or not value.startswith(f"{parts.scheme}://"):
         return "does not begin with http:// or https://"

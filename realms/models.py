@@ -1,5 +1,5 @@
-"""The models of the registry (realms, publications, permissions) and of the content (file versions,
-blobs).
+"""Defines the models of the registry (realms, publications, permissions) and of the content (file
+versions, blobs).
 
 A realm's history is immutable. A publication refers to one generation of a source realm, so
 publishing and rolling back cost the same for ten files and for a million.
@@ -105,13 +105,13 @@ class Realm(models.Model):
 
     @classmethod
     def first_showing(cls, **source: Any) -> "Realm | None":
-        """The oldest published realm whose source matches a filter. Links to the source realm
-        resolve to this published realm."""
+        """Returns the oldest published realm whose source matches a filter. Links to the source
+        realm resolve to this published realm."""
         return cls.objects.published().filter(**source).order_by("created_at").first()
 
     @property
     def owner_key(self) -> str:
-        """The owner's key in the reindex queue, which takes turns between owners."""
+        """The owner's key in the reindex queue. The queue takes turns between owners."""
         return "" if self.owner_id is None else str(self.owner_id)
 
     def clear_local_source_caches(self) -> None:
@@ -119,8 +119,8 @@ class Realm(models.Model):
         local_board().bump([realm_key(self.url)])
 
     def clear_local_source_caches_and_broadcast(self) -> None:
-        """Drops the realm's cached files and modules on every replica when the caller's transaction
-        commits, on this replica first. The realm stays available.
+        """Drops the realm's cached files and modules on every replica, on this replica first. The
+        drop happens when the caller's transaction commits. The realm stays available.
 
         Raises TransactionManagementError outside a transaction.
         """
@@ -128,8 +128,8 @@ class Realm(models.Model):
 
 
 class RealmTombstone(models.Model):
-    """The last generation of a deleted realm: a new realm at its URL continues from there. Triggers
-    maintain this table."""
+    """The last generation of a deleted realm. A new realm at the same URL continues from this
+    generation. Triggers maintain this table."""
 
     url = models.TextField(primary_key=True)
     generation = models.PositiveBigIntegerField()
@@ -140,8 +140,8 @@ class RealmTombstone(models.Model):
 
 
 class Blob(models.Model):
-    """Content, keyed by its SHA-256: up to 64 KiB in the row, larger content in the `blobs`
-    storage."""
+    """The content of a file, keyed by its SHA-256. Content of up to 64 KiB is in the row, larger
+    content in the `blobs` storage."""
 
     sha256 = models.CharField(max_length=64, primary_key=True)
     size = models.PositiveBigIntegerField()
@@ -155,8 +155,8 @@ class Blob(models.Model):
 
 
 class FileVersion(models.Model):
-    """A version of the file at `path`, valid from one generation of its realm until another
-    (exclusive)."""
+    """A version of the file at `path`. The version is valid from one generation of its realm until
+    another (exclusive)."""
 
     realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="versions")
     path = models.TextField()
@@ -190,8 +190,9 @@ class FileVersion(models.Model):
 
 
 class RealmBorder(models.Model):
-    """A folder of `realm` where an inner realm was created or removed, which hid or showed the
-    files of `realm` below it. `generation` is the generation of `realm` at the last such change."""
+    """A folder of `realm` in which an inner realm was created or removed. Creating the inner realm
+    hides the files of `realm` in this folder; removing the inner realm shows them again.
+    `generation` is the generation of `realm` at the last creation or removal."""
 
     realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="borders")
     path = models.TextField(help_text="the folder, with its final slash")
@@ -207,7 +208,8 @@ class RealmBorder(models.Model):
 
 
 class Publication(models.Model):
-    """At `generation`, the published realm shows its source as of `source_generation`.
+    """A publication of a source realm. At `generation`, the published realm shows its source as of
+    `source_generation`.
 
     Each generation of a published realm has its own publication.
     """
@@ -244,7 +246,7 @@ class Publication(models.Model):
 
 
 class Account(get_user_model()):  # type: ignore[misc]
-    """Django's user, as a proxy that adds triggers to its table."""
+    """A proxy of Django's user model that adds triggers to the user table."""
 
     class Meta:
         proxy = True
@@ -252,10 +254,10 @@ class Account(get_user_model()):  # type: ignore[misc]
 
 
 class AccountName(models.Model):
-    """The time since which an account has had its username. A trigger maintains this table.
+    """The time at which an account got its current username. A trigger maintains this table.
 
-    A token may name its account by username only, without the account's key. Such a token is valid
-    only if it was issued after the account got that name.
+    A token may name its account by username only, without the account's key. A token that names
+    only the username is valid only if it was issued after this time.
     """
 
     account = models.OneToOneField(
@@ -268,10 +270,10 @@ class AccountName(models.Model):
 
 
 class RealmPermission(models.Model):
-    """The permissions of an account, of everyone, or of everyone who is signed in, in a realm.
+    """The permissions that an account, everyone, or everyone who is signed in has in a realm.
 
-    Rows refer to accounts by key: permissions survive a rename and end with the account, and no
-    username can be mistaken for an audience.
+    A row refers to an account by its key, so permissions survive a rename and end with the account.
+    No username can be mistaken for an audience such as "everyone".
     """
 
     realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="permissions")
@@ -320,13 +322,13 @@ class RealmPermission(models.Model):
 
     @property
     def whom(self) -> str:
-        """The username, or the audience."""
+        """The account's username, or the name of the audience."""
         return self.account.get_username() if self.account else str(self.audience)
 
 
 class TranspiledModule(models.Model):
-    """The JavaScript transpiled from a source text. Its key is the hash of the source text, so it
-    is never stale."""
+    """The JavaScript that a source text was transpiled to. The row's key is the hash of the source
+    text, so a row is never stale."""
 
     sha256 = models.CharField(max_length=64)
     transpiler = models.CharField(max_length=64)

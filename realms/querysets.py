@@ -1,4 +1,4 @@
-"""The named queries for the registry's tables."""
+"""Defines named queries for the registry's tables."""
 
 from typing import Self, TypeVar
 from uuid import UUID
@@ -15,21 +15,21 @@ class RealmQuerySet(QuerySet[M]):
     """Queries for realms by kind and by URL."""
 
     def sources(self) -> Self:
-        """The source realms."""
+        """Returns the source realms."""
         return self.filter(kind="source")
 
     def with_own_files(self) -> Self:
-        """The realms that have files of their own. Published realms have none: they show the files
-        of their source."""
+        """Returns the realms that have files of their own. Published realms have no files of their
+        own; they show the files of their source."""
         return self.exclude(kind="published")
 
     def published(self) -> Self:
-        """The published realms."""
+        """Returns the published realms."""
         return self.filter(kind="published")
 
     def containing(self, url: str) -> Self:
-        """The realms that contain a URL (unescaped), the innermost first. No file needs to exist at
-        the URL."""
+        """Returns the realms that contain an unescaped URL, the innermost first. There may be no
+        file at the URL."""
         return self.filter(url__in=realm_candidates(url)).order_by(Length("url").desc())
 
 
@@ -37,11 +37,11 @@ class FileVersionQuerySet(QuerySet[M]):
     """Queries for file versions by generation."""
 
     def open(self) -> Self:
-        """The current versions."""
+        """Returns the current versions."""
         return self.filter(until_generation__isnull=True)
 
     def as_of(self, realm_id: UUID, generation: int) -> Self:
-        """The versions that are valid at a generation of a realm with files of its own."""
+        """Returns the versions that are valid at a generation of a realm with files of its own."""
         return self.filter(
             Q(until_generation__isnull=True) | Q(until_generation__gt=generation),
             realm_id=realm_id,
@@ -49,7 +49,8 @@ class FileVersionQuerySet(QuerySet[M]):
         )
 
     def touched(self, low: int, high: int) -> Self:
-        """The versions that were opened or closed after the generation `low` and up to `high`."""
+        """Returns the versions that were opened or closed at a generation after `low` and up to
+        `high`."""
         return self.filter(
             Q(from_generation__gt=low, from_generation__lte=high)
             | Q(until_generation__gt=low, until_generation__lte=high)
@@ -60,6 +61,6 @@ class PublicationQuerySet(QuerySet[M]):
     """Queries for publications by generation."""
 
     def at(self, *generations: int) -> Self:
-        """The publications of these generations. An older publication is no substitute: each
-        generation of a published realm has a publication of its own."""
+        """Returns the publications at exactly these generations. Each generation of a published
+        realm has a publication of its own."""
         return self.filter(generation__in=generations)

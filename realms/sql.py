@@ -1,7 +1,8 @@
-"""The SQL of this package that the ORM can't express well. The comment on each statement says what
-it does and why it is SQL.
+"""Holds the SQL statements of this package that the ORM can't express well. The comment on each
+statement says what it does and why it is SQL.
 
-`SET` statements are not here but in the functions that send them. Triggers are in `triggers.py`.
+`SET` statements are in the functions that send them, not in this module. Triggers are in
+`triggers.py`.
 """
 
 from typing import LiteralString
@@ -10,7 +11,7 @@ from typing import LiteralString
 
 
 def _as_of(version: LiteralString, generation: LiteralString) -> LiteralString:
-    """The SQL condition that a file version is valid at a generation; see
+    """Returns the SQL condition that a file version is valid at a generation, like
     `FileVersionQuerySet.as_of`."""
     return (
         f"{version}.from_generation <= {generation}"
@@ -22,7 +23,7 @@ def _as_of(version: LiteralString, generation: LiteralString) -> LiteralString:
 
 #: One row: the innermost realm that contains a URL, whether everyone may read it, and the file at
 #: the URL plus the first extension for which a file exists. The file's columns are NULL if there is
-#: no file. No row if no realm contains the URL. SQL, because one statement is one snapshot: the
+#: no file. No row if no realm contains the URL. SQL, because one statement is one snapshot, so the
 #: generation and the bytes belong together.
 RESOLVE: LiteralString = f"""
 WITH realm AS (
@@ -65,8 +66,9 @@ LEFT JOIN LATERAL (
 LEFT JOIN realms_blob b ON b.sha256 = f.sha256 AND f.sha256 IS DISTINCT FROM %(known)s
 """
 
-#: One row, if a source has been transpiled: its JavaScript, or why it has none. SQL, because each
-#: first read of a module runs it: as a prepared statement it is planned only once.
+#: One row if a source has been transpiled: its JavaScript, or the reason why it can't be
+#: transpiled. SQL, because each first read of a module runs this statement. A prepared statement is
+#: planned only once.
 TRANSPILED: LiteralString = """
 SELECT body, error FROM realms_transpiledmodule
 WHERE sha256 = %(sha256)s AND transpiler = %(transpiler)s
@@ -217,9 +219,9 @@ WHERE old.sha256 IS DISTINCT FROM new.sha256
 
 # --- Garbage -----------------------------------------------------------------------------------
 # SQL, because one statement chooses the rows and deletes them, so no concurrent transaction can add
-# a reference between the two.
+# a reference in between.
 
-#: The keys of the publications that are too old for a rollback and that no pin shows.
+#: The keys of the publications that are too old for a rollback and that no pin refers to.
 OLD_PUBLICATIONS: LiteralString = """
 SELECT id FROM (
     SELECT id, realm_id, generation, row_number() OVER newest AS place,

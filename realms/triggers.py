@@ -1,6 +1,6 @@
-"""Database triggers (django-pgtrigger) that announce and check changes of rows.
+"""Defines database triggers (django-pgtrigger) that announce and check changes of rows.
 
-Triggers apply to every write of a row, by the ORM, a migration or psql, so no code can forget them.
+Triggers apply to every write of a row by the ORM, a migration or psql, so no code can bypass them.
 """
 
 import pgtrigger
@@ -68,8 +68,8 @@ NOTE_LOCK_HELD = pgtrigger.Trigger(
     """,
 )
 
-#: Generations of a URL never fall, even if its realm is deleted: a tombstone keeps the last
-#: generation, and a new realm at the URL continues from there.
+#: The generations of a URL never fall, even if its realm is deleted. A tombstone row keeps the last
+#: generation, and a new realm at the URL continues from this generation.
 _ENTOMB = """
     INSERT INTO realms_realmtombstone AS t (url, generation, at) {gone}
     ON CONFLICT (url) DO UPDATE
@@ -128,7 +128,7 @@ ANNOUNCE_PERMISSION = pgtrigger.Trigger(
     """,
 )
 
-#: Records when an account got its username: older tokens for that username are invalid.
+#: Records when an account got its username. Older tokens for this username are invalid.
 NAMED_SINCE = pgtrigger.Trigger(
     name="named_since",
     operation=pgtrigger.Insert | pgtrigger.UpdateOf("username"),  # type: ignore[no-untyped-call]
@@ -171,7 +171,7 @@ ANNOUNCE_FILES = [
     _announce_files("announce_files_closed", pgtrigger.Update),
 ]
 
-#: History is immutable: a version may only be closed, and only once.
+#: History is immutable. The only change of a file version is that it is closed, and only once.
 VERSION_IS_IMMUTABLE = pgtrigger.Trigger(
     name="version_is_immutable",
     operation=pgtrigger.Update,

@@ -1,4 +1,5 @@
-"""The admin panel. Django imports this package by its name."""
+"""Defines the admin's pages of realms, definitions and users. Django finds this package by its
+name."""
 
 from realms.admin import definitions, people, registry
 

@@ -1,5 +1,5 @@
-"""The pages that clear caches. The first shows what a clear affects, the second the replicas'
-answers."""
+"""Serves the admin's two pages that clear caches. The first page shows what a clear affects; the
+second page shows the replicas' answers."""
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -16,9 +16,10 @@ from realms.models import Realm
 
 @page(MAY_CLEAR, "GET", "POST")
 def clear(request: HttpRequest) -> HttpResponse:
-    """Asks for confirmation (GET), and clears a realm, definitions or everything (POST).
+    """Asks for confirmation (GET), or clears the caches of a realm, definitions or everything
+    (POST).
 
-    A clear loses no data, so a user with the permission needn't own the realm.
+    A user with the permission needn't own the realm, because a clear loses no data.
     """
     given = request.GET if request.method == "GET" else request.POST
     target = Target(
@@ -40,7 +41,7 @@ def clear(request: HttpRequest) -> HttpResponse:
 
 @page(MAY_CLEAR, "GET")
 def cleared(request: HttpRequest) -> HttpResponse:
-    """The page that shows each replica's answer to a clear."""
+    """Returns the page that shows each replica's answer to a clear."""
     since = parse_datetime(request.GET.get("since", "").replace(" ", "+"))
     if since is None or since.tzinfo is None:
         raise Malformed(what="since is not the time of a clear")

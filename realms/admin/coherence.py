@@ -1,4 +1,5 @@
-"""The start page *Coherence*: which replicas are behind, which pages are old, and what to do."""
+"""Serves the admin's start page *Coherence*. It shows which replicas are behind, which pages are
+old, and what to do."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,7 @@ from realms.models import FileVersion, Publication, Realm
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """The context of the start page, besides its frame."""
+    """Returns the template context of the start page's content."""
     if request.user.has_perm(MAY_VIEW):
         context |= {"title": "Coherence", **permissions(request), **_shown(request)}
     return context
@@ -25,7 +26,8 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 @page(MAY_VIEW, "GET")
 def live(request: HttpRequest) -> HttpResponse:
-    """The start page's content, for the script that refreshes it."""
+    """Returns the start page's content without the frame, for the script that refreshes the
+    page."""
     return render(request, "coherence", "Coherence", **_shown(request))
 
 
@@ -41,8 +43,8 @@ def _shown(request: HttpRequest) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a change on its way to a replica. `at` is None if the step hasn't happened or its
-    time is unknown."""
+    """A step of a realm's change on the way from the commit to a replica. `at` is None if the step
+    hasn't happened or its time is unknown."""
 
     what: str
     at: datetime | None
@@ -51,7 +53,8 @@ class Step:
 
 @page(MAY_VIEW, "GET")
 def why(request: HttpRequest, realm_id: UUID, replica: str) -> HttpResponse:
-    """The page that shows how far a realm's last change has come on its way to a replica."""
+    """Shows which steps a realm's last change has passed on the way from the commit to a
+    replica."""
     realm, reporting = realm_of(realm_id), get_object_or_404(Replica, pk=replica)
     row = ReplicaGeneration.objects.filter(replica=reporting, realm_url=realm.url).first()
     applied = row.generation if row else 0
@@ -93,8 +96,8 @@ def _steps(realm: Realm, replica: Replica, row: ReplicaGeneration | None) -> lis
 
 
 def _last_change(realm: Realm) -> tuple[datetime | None, str]:
-    """When a realm last changed, and who or what changed it. After a deletion of files, the time is
-    None, because no row has it."""
+    """Returns the time and the cause of a realm's last change. The time is None after a deletion of
+    files, because no row records it."""
     publication = Publication.objects.filter(realm=realm, generation=realm.generation).first()
     if publication is not None:
         return publication.at, f"published by {publication.by} from {publication.source.url}"

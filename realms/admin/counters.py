@@ -1,4 +1,5 @@
-"""The page *Cache generations*: all generation counters, when each was raised last, and by what."""
+"""Serves the page *Cache generations*: all generation counters, with the time and the cause of each
+counter's last increase."""
 
 from django.http import HttpRequest, HttpResponse
 
@@ -8,8 +9,8 @@ from realms.coherence.counters import counters as found_counters
 
 @page("definitions.view_cachegeneration", "GET")
 def counters(request: HttpRequest) -> HttpResponse:
-    """The page with all counters, or with the counters whose URL or cause contains `q`. Only users
-    who may view realms see the counters of realms and the causes."""
+    """Returns the page with all counters, or with the counters whose URL or cause contains `q`.
+    Only users who may view realms see the counters of realms and the causes."""
     text = request.GET.get("q", "").replace("\0", "").strip()
     may_view = request.user.has_perm(MAY_VIEW)
     found = found_counters(text, request.GET.get("p"), realms=may_view)

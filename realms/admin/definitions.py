@@ -1,5 +1,5 @@
-"""Definitions in the admin: what modules export, and why a build failed. Definitions are read-only,
-but the admin can clear them and let a worker rebuild them."""
+"""Shows definitions in the admin: what modules export, and why a build failed. Definitions are
+read-only, but staff can clear them and let a worker rebuild them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ from reindex.models import WantedDefinitions, Worker
 #: How many modules one action may rebuild. The limit keeps the URL of the page `rebuilt`, which
 #: lists the modules, short enough.
 MOST_REBUILT = 50
-#: The large columns. The page `rebuilt` omits them, because it refreshes every few seconds. Errors
-#: are short enough to show.
+#: The large columns. The page `rebuilt` omits these columns, because it refreshes every few
+#: seconds. Errors are short enough to show.
 _LARGE = ("definitions", "dependencies", "realm_urls")
 
 
@@ -82,7 +82,7 @@ class DefinitionAdmin(ClearableAdmin):
 
     @admin.display(boolean=True)
     def failed(self, definition: Definition) -> bool:
-        """Whether the row holds an error. Only errors have an expiry time."""
+        """Returns whether the row holds an error. Only errors have an expiry time."""
         return definition.expires_at is not None
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -91,14 +91,14 @@ class DefinitionAdmin(ClearableAdmin):
 
     @admin.display(description="outcome")
     def outcome(self, definition: Definition) -> str:
-        """How the build ended and how long it took, with the causes of an error."""
+        """Returns how the build ended and how long it took, with the causes of an error."""
         causes = (definition.error or {}).get("causes", ())
         lines = [outcome(definition), *(f"caused by: {each}" for each in causes)]
         return format_html_join("", "<div>{}</div>", _beginning((line,) for line in lines))
 
     @admin.display(description="exports")
     def exports(self, definition: Definition) -> str:
-        """Each export with its fields."""
+        """Returns the module's exports, each with its fields."""
         if not definition.definitions:
             return "none"
         rows = ((name, _fields(each)) for name, each in definition.definitions.items())
@@ -106,7 +106,7 @@ class DefinitionAdmin(ClearableAdmin):
 
     @admin.display(description="made from")
     def made_from(self, definition: Definition) -> str:
-        """The modules that the module imports, directly or indirectly."""
+        """Returns the modules that the module imports, directly or indirectly."""
         if not definition.dependencies:
             return "no other module"
         urls = _beginning((url,) for url in definition.dependencies)
@@ -115,7 +115,7 @@ class DefinitionAdmin(ClearableAdmin):
 
 
 def _beginning(rows: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    """The first rows, up to PREVIEW_LENGTH characters in total."""
+    """Yields the first rows, until their texts have PREVIEW_LENGTH characters in total."""
     left = PREVIEW_LENGTH
     for row in rows:
         kept = []
@@ -128,7 +128,8 @@ def _beginning(rows: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
 
 
 def _fields(exported: Mapping[str, Any]) -> str:
-    """The fields of a card type in words: `title (string), author (linksTo Person)`."""
+    """Returns the fields of a card type as text, for example `title (string), author (linksTo
+    Person)`."""
     told = []
     for name, each in exported.get("fields", {}).items():
         kind, of = each.get("kind", ""), each.get("type", "")
@@ -138,7 +139,8 @@ def _fields(exported: Mapping[str, Any]) -> str:
 
 
 def outcome(definition: Definition) -> str:
-    """How a build ended, in words. Doesn't read the columns in `_LARGE`."""
+    """Returns a text that says how a definition's build ended. Doesn't read the columns in
+    `_LARGE`."""
     took = f"built in {definition.build_ms:,} ms at {definition.built_at:%Y-%m-%d %H:%M:%S} UTC"
     if definition.error is None:
         return took
@@ -159,7 +161,7 @@ class Rebuild:
 
 @page(MAY_CLEAR, "GET")
 def rebuilt(request: HttpRequest) -> HttpResponse:
-    """The page that shows the states of the rebuilds that `DefinitionAdmin.rebuild` enqueued."""
+    """Shows the states of the rebuilds that `DefinitionAdmin.rebuild` enqueued."""
     if not request.user.has_perm("definitions.view_definition"):
         raise PermissionDenied
     modules = [url.replace("\0", "") for url in request.GET.getlist("module")[:MOST_REBUILT]]
@@ -169,7 +171,8 @@ def rebuilt(request: HttpRequest) -> HttpResponse:
 
 
 def _rebuilds(modules: list[str]) -> Iterable[Rebuild]:
-    # A worker stores a definition before it deletes the request for it, so read the requests first.
+    # A worker stores a definition before it deletes the request for this definition, so read the
+    # requests first.
     wanted = WantedDefinitions.objects.in_bulk(modules)
     # The clear has deleted all rows and refuses builds that began before it, so each row is new.
     public = Definition.objects.filter(scope=Definition.Scope.PUBLIC, module_url__in=modules)

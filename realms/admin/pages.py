@@ -1,4 +1,4 @@
-"""Helpers of the admin's own pages: permissions, methods, errors, and the frame around a page."""
+"""Helps the admin's own pages with permissions, methods, errors, and the frame around a page."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -23,8 +23,9 @@ View = Callable[..., HttpResponse]
 
 
 def page(permission: str, *methods: str) -> Callable[[View], View]:
-    """Decorates the view of a page for users with a permission. If the view raises a RealmError,
-    redirects to the realm's page or the start page, which shows the error as a message."""
+    """Decorates a page's view, so that only users with a permission get the page. If the view
+    raises a RealmError, redirects to the realm's page or the start page, which shows the error as a
+    message."""
 
     def decorate(view: View) -> View:
         @wraps(view)
@@ -45,13 +46,15 @@ def page(permission: str, *methods: str) -> Callable[[View], View]:
 
 
 def route(pattern: str, view: View, name: str) -> URLPattern:
-    """The URL pattern of a page that only signed-in staff get. Browsers don't cache or frame it."""
+    """Returns the URL pattern of a page for signed-in staff only. Browsers must not cache the page
+    or show it in a frame."""
     guarded = never_cache(xframe_options_deny(admin.site.admin_view(view)))
     return path(pattern, guarded, name=name)
 
 
 def render(request: HttpRequest, template: str, title: str, **context: Any) -> HttpResponse:
-    """A page in the admin's frame. With `?fragment`, only the part that the script refreshes."""
+    """Renders a page in the admin's frame. With `?fragment`, renders only the part that the script
+    refreshes."""
     if "fragment" in request.GET:
         name, context = f"admin/realms/{template}_live.html", {**permissions(request), **context}
         return TemplateResponse(request, name, context)
@@ -64,7 +67,7 @@ def render(request: HttpRequest, template: str, title: str, **context: Any) -> H
 
 
 def permissions(request: HttpRequest) -> dict[str, bool]:
-    """Which buttons a page shows to the user."""
+    """Returns for each kind of button whether the user may see it."""
     return {
         "may_clear": request.user.has_perm(MAY_CLEAR),
         "may_publish": request.user.has_perm(MAY_PUBLISH),
@@ -72,7 +75,7 @@ def permissions(request: HttpRequest) -> dict[str, bool]:
 
 
 def realm_of(realm_id: Any) -> Realm:
-    """The realm with an ID. Raises NotFound."""
+    """Returns the realm with this key. Raises NotFound if there is none."""
     realm = Realm.objects.select_related("source", "owner").filter(pk=realm_id).first()
     if realm is None:
         raise NotFound(url=f"The realm {realm_id}")
@@ -80,26 +83,27 @@ def realm_of(realm_id: Any) -> Realm:
 
 
 def acting_as(request: HttpRequest) -> Caller:
-    """The caller that the realm functions check. A superuser acts as the operator, and other staff
-    act as themselves."""
+    """Returns the caller whose permissions the realm functions check. A superuser acts as the
+    operator, and other staff act as themselves."""
     if request.user.is_superuser:
         return Caller(OPERATOR, operator=True)
     return Caller.of(request.user)
 
 
 def report(request: HttpRequest, message: str, realm: Realm | None = None) -> None:
-    """Shows a message, and records it with the user in the admin's history."""
+    """Shows a message to the user, and records the message in the admin's history."""
     messages.success(request, message)
     options = admin.site.get_model_admin(Realm)
     options.log_change(request, realm or Realm(pk=_NO_REALM, url="all realms"), message)
 
 
-#: The history needs an object's key. This key means all realms.
+#: A record of the history needs the key of an object. This key means all realms.
 _NO_REALM = "00000000-0000-0000-0000-000000000000"
 
 
 def back(request: HttpRequest) -> HttpResponse:
-    """A redirect to the page of the realm in the request's URL, or else to the start page."""
+    """Returns a redirect to the page of the realm in the request's URL, or else to the start
+    page."""
     match = request.resolver_match
     realm_id = match.kwargs.get("realm_id") if match is not None else None
     if realm_id is not None and Realm.objects.filter(pk=realm_id).exists():

@@ -1,4 +1,4 @@
-"""The admin's pages of users and groups, in the look of Unfold."""
+"""Defines the admin's pages of users and groups in the style of Unfold."""
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 

@@ -1,6 +1,6 @@
-"""The pages that publish, roll back, unpublish and delete a realm.
+"""Serves the admin's pages that publish, roll back, unpublish and delete a realm.
 
-Each page first shows what it will change. It calls the same functions as the API, which make the
+Each page first shows what will change. The pages call the same functions as the API, which make the
 same checks.
 """
 
@@ -31,14 +31,15 @@ from realms.publishing.publish import (
     unpublish_realm,
 )
 
-#: How many changed paths a page lists.
+#: The maximum number of changed paths on a page.
 PATHS_SHOWN = 20
 PUBLICATIONS_SHOWN = 10
 
 
 @page(MAY_PUBLISH, "GET", "POST")
 def publish(request: HttpRequest, realm_id: UUID) -> HttpResponse:
-    """Publishes a source realm to a URL, or a published realm again."""
+    """Publishes a source realm to a URL. For a published realm, publishes its source realm there
+    again."""
     realm = realm_of(realm_id)
     source = realm.source or realm
     if request.method == "GET":
@@ -61,7 +62,7 @@ def publish(request: HttpRequest, realm_id: UUID) -> HttpResponse:
 
 @page(MAY_PUBLISH, "GET", "POST")
 def roll_back(request: HttpRequest, realm_id: UUID) -> HttpResponse:
-    """Rolls a realm back to an earlier publication, by default to the previous publication."""
+    """Rolls a published realm back to an earlier publication, by default to the previous one."""
     realm = realm_of(realm_id)
     if realm.kind != Realm.Kind.PUBLISHED:
         raise NotPublished(url=realm.url)
@@ -108,7 +109,7 @@ def remove(request: HttpRequest, realm_id: UUID) -> HttpResponse:
 
 @page(MAY_VIEW, "GET")
 def differences(request: HttpRequest, realm_id: UUID) -> HttpResponse:
-    """The files that differ between two publications of a realm."""
+    """Shows the files that differ between two publications of a realm."""
     realm = realm_of(realm_id)
     one, other = (
         realm.publications.filter(generation=generation(request.GET.get(name, ""))).first()
@@ -123,7 +124,7 @@ def differences(request: HttpRequest, realm_id: UUID) -> HttpResponse:
 
 
 def generation(text: str) -> int:
-    """The generation that a text states. Raises Malformed for any other text."""
+    """Parses a text as the number of a generation. Raises Malformed if the text is not a number."""
     found = whole_number(text)
     if found is None:
         raise Malformed(what=f"publication is {text[:40]!r}; expected a generation")
@@ -131,7 +132,8 @@ def generation(text: str) -> int:
 
 
 def _not_shown_yet(target: Realm, source: Realm) -> list[str] | None:
-    """The paths that a publish would change; None if the realm shows another source."""
+    """Returns the paths that a publish of `source` to `target` would change; None if `target` shows
+    another source realm."""
     now = target.publications.first()
     if now is None or now.source_id != source.pk:
         return None
@@ -139,14 +141,15 @@ def _not_shown_yet(target: Realm, source: Realm) -> list[str] | None:
 
 
 def _differing(one: Publication, other: Publication) -> list[str] | None:
-    """The paths that differ between two publications; None if their source realms differ."""
+    """Returns the paths that differ between two publications; None if their source realms
+    differ."""
     if one.source_id != other.source_id:
         return None
     return changed_between(other.source, one.source_generation, other.source_generation)
 
 
 def _first(paths: list[str] | None) -> dict[str, object]:
-    """The first PATHS_SHOWN paths, and how many there are in total."""
+    """Returns the first PATHS_SHOWN paths, and the total number of paths."""
     known = paths is not None
     return {
         "known": known,

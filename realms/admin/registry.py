@@ -1,8 +1,8 @@
-"""The admin's pages of realms, files, publications and permissions.
+"""Defines the admin's pages of realms, files, publications and permissions.
 
 Realms, files and publications are read-only, because only the realm functions keep the caches
-coherent; the pages of `realms.admin.publishing` call those functions. Staff can edit three things:
-whether a realm may be published, its quotas, and its permissions.
+coherent. The pages of `realms.admin.publishing` call the realm functions. Staff can edit three
+things: whether a realm may be published, its quotas, and its permissions.
 """
 
 from typing import Any
@@ -37,7 +37,7 @@ admin.site.index_template = "admin/realms/coherence.html"
 
 
 def _pages() -> list[URLPattern]:
-    """The admin's own pages, except for those of a single realm."""
+    """Returns the admin's own pages, except for those of a single realm."""
     return [
         route("coherence/", coherence.live, "realms_coherence"),
         route("clear/", clearing.clear, "realms_realm_clear"),
@@ -104,8 +104,8 @@ class RealmAdmin(ReadOnlyAdmin):
 
 @admin.register(RealmPermission)
 class RealmPermissionAdmin(AnyModelAdmin):
-    """The admin of permissions. A database trigger notifies the other replicas of changes. The
-    change that `readers_change` raises bumps this replica's own board at commit."""
+    """The admin of permissions. A database trigger notifies the other replicas of changes.
+    `readers_change` updates this replica's own board at commit."""
 
     list_display = ("whom", "realm", "read", "write", "realm_owner")
     list_display_links = ("whom", "realm")
@@ -205,15 +205,15 @@ class CoherenceReportAdmin(ReadOnlyAdmin):
 
     @admin.display(description="within 1 s")
     def within_1(self, report: CoherenceReport) -> str:
-        """The share of changes that every replica served within one second."""
+        """Returns the share of changes that every replica served within one second."""
         return share_text(report.within_1s, report.changes)
 
     @admin.display(description="within 10 s")
     def within_10(self, report: CoherenceReport) -> str:
-        """The share of changes that every replica served within ten seconds."""
+        """Returns the share of changes that every replica served within ten seconds."""
         return share_text(report.within_10s, report.changes)
 
     @admin.display(description="within 60 s")
     def within_60(self, report: CoherenceReport) -> str:
-        """The share of changes that every replica served within one minute."""
+        """Returns the share of changes that every replica served within one minute."""
         return share_text(report.within_60s, report.changes)

@@ -1,5 +1,5 @@
-"""The page *Publish timeline*: for each publication, which replicas have applied it and how far the
-rendering of its pages is."""
+"""Serves the page *Publish timeline*. It shows for each publication how many replicas have applied
+it, and how many of its pages are rendered."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +17,8 @@ PUBLICATIONS_SHOWN = 40
 
 @dataclass(frozen=True)
 class Entry:
-    """One publication, how many reporting replicas have applied it, and the job that renders it."""
+    """A publication, the number of reporting replicas that have applied it, and the job that
+    renders its pages."""
 
     publication: Publication
     seen: int
@@ -26,8 +27,8 @@ class Entry:
 
     @property
     def locks(self) -> str:
-        """How long the publish held its locks until its commit began, and how long it waited for
-        them before."""
+        """For how long the publish held its locks until its commit began, and for how long it had
+        waited for the locks."""
         waited, held = self.publication.lock_waited, self.publication.lock_held
         if waited is None or held is None:
             return "not recorded"
@@ -35,7 +36,7 @@ class Entry:
 
     @property
     def pages(self) -> str:
-        """How far the rendering of the publication's pages is."""
+        """The progress or the result of rendering the publication's pages."""
         job = self.job
         if job is None:
             return "there is no job of this generation"
@@ -49,7 +50,7 @@ class Entry:
 
 @page("realms.view_publication", "GET")
 def timeline(request: HttpRequest) -> HttpResponse:
-    """The page with the newest publications, of all realms or of realms whose URL contains `q`."""
+    """Shows the newest publications of all realms, or of the realms whose URL contains `q`."""
     text = request.GET.get("q", "").replace("\0", "").strip()
     publications = Publication.objects.select_related("realm", "source").order_by("-at")
     if text:

@@ -1,4 +1,4 @@
-"""The page *Work*: the workers, the queue, the jobs, and the errors of cards by kind."""
+"""Serves the page *Work*: the workers, the queue, the jobs, and the errors of cards by kind."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -24,7 +24,8 @@ RECENT = timedelta(days=1)
 
 @dataclass
 class Kind:
-    """One kind of error: its text, the author's file and line, and its realms."""
+    """One kind of rendering error: its text, the author's file and line, and the realms with this
+    error."""
 
     title: str
     message: str
@@ -42,7 +43,7 @@ class Kind:
 
 @page("reindex.view_reindexjob", "GET")
 def work(request: HttpRequest) -> HttpResponse:
-    """The page that shows the workers, the queue, the unfinished jobs and recent errors."""
+    """Shows the workers, the queue, the unfinished jobs and recent errors."""
     now = timezone.now()
     unfinished = ReindexJob.objects.unfinished()
     jobs = list(unfinished.defer("pins", "addresses").order_by("status", "pk")[:JOBS_SHOWN])
@@ -65,7 +66,8 @@ def work(request: HttpRequest) -> HttpResponse:
 
 @dataclass
 class WorkerRow:
-    """A Celery worker, whether it has reported lately, and what its processes do."""
+    """A Celery worker, with its current work. `alive` says whether the worker has reported
+    lately."""
 
     worker: Worker
     alive: bool
@@ -73,7 +75,7 @@ class WorkerRow:
 
 
 def _workers(now: datetime) -> list[WorkerRow]:
-    """All known workers with their current work."""
+    """Returns all known workers with their current work."""
     does: dict[str, list[str]] = {}
     for job in ReindexJob.objects.filter(status=Status.QUEUED, lease_until__gt=now):
         does.setdefault(job.worker, []).append(f"plans job {job.pk}")
@@ -90,7 +92,8 @@ def _workers(now: datetime) -> list[WorkerRow]:
 
 
 def _kinds() -> list[Kind]:
-    """The kinds of error in the newest job of each realm, the most frequent kind first."""
+    """Returns the kinds of errors in each realm's newest job with errors, the most frequent kind
+    first."""
     newest = (
         ReindexJob.objects.filter(finished_at__gt=timezone.now() - RECENT, errors__gt=0)
         .order_by("realm_url", "-pk")
@@ -110,7 +113,7 @@ def _kinds() -> list[Kind]:
 
 @page(MAY_PUBLISH, "POST")
 def retry(request: HttpRequest, job_id: int) -> HttpResponse:
-    """Retries a failed job now. Without this, the sweeper retries it within a minute."""
+    """Retries a failed job now. Otherwise, the sweeper would retry the job within a minute."""
     if sweeper.retry(job_id):
         report(request, f"Job {job_id} is queued again.")
     else:
@@ -122,7 +125,8 @@ def retry(request: HttpRequest, job_id: int) -> HttpResponse:
 
 @page(MAY_PUBLISH, "POST")
 def cancel(request: HttpRequest, job_id: int) -> HttpResponse:
-    """Cancels all unfinished jobs of a job's realm. The realm keeps its current pages."""
+    """Cancels all unfinished jobs of the realm that the job belongs to. The realm keeps its current
+    pages."""
     job = ReindexJob.objects.filter(pk=job_id).first()
     if job is None or not queue.cancel(job.realm_url):
         messages.error(request, f"Not done: job {job_id} has ended.")

@@ -1,7 +1,8 @@
-"""Clears the caches of all replicas, by the notifications of a publish, and tracks their reports.
+"""Clears the caches of all replicas. Tracks which replicas have reported that their caches are
+cleared.
 
-A clear drops only data that can be loaded again. Realms stay available with the same bytes, but
-the first read of each file after a clear is slower.
+Uses the same notifications as a publish. A clear drops only data that can be loaded again. Realms
+stay available with the same bytes, but the first read of each file after a clear is slower.
 """
 
 from collections.abc import Iterable
@@ -25,7 +26,7 @@ from realms.models import Realm
 @dataclass(frozen=True)
 class Target:
     """What to clear: one realm, one module's definitions, or all definitions. A target without
-    fields clears everything. Raises Malformed if more than one field is set."""
+    values clears everything. Raises Malformed if more than one field is set."""
 
     realm_url: str = ""
     module_url: str = ""
@@ -45,8 +46,9 @@ class Target:
 
 @dataclass(frozen=True)
 class Impact:
-    """How much a clear affects. Replicas load each file again when it is next requested. The clear
-    deletes rows of the `definitions` table, which are built again on demand."""
+    """How many realms, files and definitions a clear affects, on which replicas. Replicas load each
+    file again when it is next requested. Rows of the `definitions` table are deleted and built
+    again on demand."""
 
     realms: int
     files: int
@@ -64,7 +66,8 @@ class Impact:
 
 @dataclass(frozen=True)
 class ReplicaAnswer:
-    """A replica's report since a clear. `applied` is None while the report may still arrive."""
+    """Whether a replica has applied a clear. `applied` is None while the replica's report may still
+    arrive."""
 
     replica: str
     applied: bool | None
@@ -72,8 +75,8 @@ class ReplicaAnswer:
 
 
 def impact(target: Target) -> Impact:
-    """How much a clear would affect. Raises NotFound if the realm doesn't exist or the module has
-    no definitions."""
+    """Counts the realms, files and definitions that a clear would affect. Raises NotFound if the
+    realm doesn't exist or the module has no definitions."""
     rows = Definition.objects.all()
     realms = Realm.objects.all()
     if target.module_url:
@@ -93,8 +96,9 @@ def impact(target: Target) -> Impact:
 
 
 def clear(target: Target, caller: Caller, user: str = "") -> datetime:
-    """Clears the caches of all replicas. Returns the database's time: a replica has cleared its
-    caches once its watermark is later. `user` is recorded as the cause, by default the caller.
+    """Clears the caches of all replicas. Returns the database's time after the clear. A replica has
+    cleared its caches once its watermark is not earlier than this time. `user` is recorded as the
+    cause, by default the caller.
 
     Raises NotFound. Raises Forbidden unless the caller is the operator or the realm's owner; only
     the operator may clear all realms or any definitions.
@@ -121,12 +125,12 @@ def clear(target: Target, caller: Caller, user: str = "") -> datetime:
 
 
 def answers(since: datetime) -> list[ReplicaAnswer]:
-    """Each replica's report since a clear at `since`."""
+    """Returns for each replica whether it has applied a clear that was made at `since`."""
     return [_answer(replica, since) for replica in Replica.objects.all()]
 
 
 def complete(answers: Iterable[ReplicaAnswer]) -> bool:
-    """Whether no replica's report is outstanding."""
+    """Returns whether no replica's report may still arrive."""
     return all(each.applied is not None for each in answers)
 
 

@@ -1,4 +1,5 @@
-"""The conditions of replicas, of realms on replicas and of pages, as sentences for an operator.
+"""Describes the conditions of replicas, of realms on replicas and of pages, in sentences for an
+operator.
 
 Each condition says what is wrong, what visitors notice, and what to do. Pure functions compute
 conditions from the reports in the database. The admin and the commands show the same sentences.
@@ -14,8 +15,8 @@ from notifications.reporter import REPORT_SECONDS
 from realms.models import Realm
 from reindex.models import IndexHead, ReindexJob
 
-#: A replica is late if its watermark is older than the staleness bound plus this. The slack is
-#: needed because a sidecar reports only every REPORT_SECONDS.
+#: A replica is late if its watermark is older than the staleness bound plus this slack. The slack
+#: is needed because a sidecar reports only every REPORT_SECONDS.
 SLACK = timedelta(seconds=2 * REPORT_SECONDS)
 
 
@@ -29,7 +30,7 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition in words. `name` is one or two words for a badge."""
+    """A condition and the words that describe it. `name` is one or two words for a badge."""
 
     severity: Severity
     name: str
@@ -53,7 +54,7 @@ _SLOWER = (
 
 
 def of_replica(replica: Replica, now: datetime, bound: timedelta) -> Condition:
-    """The condition of a replica by its last report. `bound` is the staleness bound."""
+    """Returns the condition of a replica by its last report. `bound` is the staleness bound."""
     name, silent = replica.name, now - replica.reported_at
     if silent >= REPORT_FRESH:
         return Condition(
@@ -120,8 +121,8 @@ def _not_live(replica: Replica) -> Condition:
 
 
 def of_cell(replica: str, behind: int, since: timedelta, bound: timedelta) -> Condition:
-    """The condition of one realm on one replica. The replica has not reported the last `behind`
-    generations; the first of them was committed `since` ago."""
+    """Returns the condition of one realm on one replica. The replica has not reported the last
+    `behind` generations; the first of them was committed `since` ago."""
     if behind == 0:
         return Condition(Severity.FINE, "current", f"{replica} has applied the last change.")
     generations = "1 generation" if behind == 1 else f"{behind} generations"
@@ -138,15 +139,15 @@ def of_cell(replica: str, behind: int, since: timedelta, bound: timedelta) -> Co
     )
 
 
-#: If no worker leases a job for longer than this, workers are missing or overloaded.
+#: If no worker leases a job for longer than this time, workers are missing or overloaded.
 WAITS_FOR_WORKER = timedelta(seconds=30)
 
 
 def of_pages(
     realm: Realm, head: IndexHead | None, job: ReindexJob | None, now: datetime
 ) -> Condition:
-    """The condition of a realm's rendered pages. `job` is the realm's newest job; None unless that
-    job is live or failed."""
+    """Returns the condition of a realm's rendered pages. `job` is the realm's newest job; None
+    unless that job is live or failed."""
     shown = head.generation if head else 0
     if job is not None and job.status == ReindexJob.Status.FAILED:
         return Condition(
@@ -186,7 +187,7 @@ def of_pages(
 
 
 def duration(span: timedelta) -> str:
-    """A time span, rounded for people: `4 s`, `3 min`, `2 h`, `5 days`."""
+    """Returns a time span as a rounded text, for example `4 s`, `3 min`, `2 h` or `5 days`."""
     seconds = max(span.total_seconds(), 0)
     for unit, length, most in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
         if seconds < most * length:
@@ -195,7 +196,7 @@ def duration(span: timedelta) -> str:
 
 
 def summary(conditions: list[Condition], replicas: int, at: datetime) -> str:
-    """The first line of an overview. It says whether anything is wrong."""
+    """Returns the first line of an overview, which says whether anything is wrong."""
     wrong = [each for each in conditions if not each.fine]
     if not replicas:
         return "No replica has reported for a day. Start a web service and listen_file_changes."

@@ -1,5 +1,5 @@
-"""Lists the generation counters of realms and of definitions: when each was raised last, and by
-what."""
+"""Lists the generation counters of realms and of definitions, with the time and the cause of each
+counter's last increase."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,8 +20,9 @@ OF_REALM = "realm"
 
 @dataclass(frozen=True)
 class Counter:
-    """One generation counter. `kind` is `realm`, or `definitions` and their scope. `key` is a URL,
-    or empty for all definitions. `clearable` says whether the realm or module still exists."""
+    """One generation counter. `kind` is `realm`, or `definitions` and the scope of the definitions.
+    `key` is a URL, or empty for all definitions. `clearable` says whether the realm or module still
+    exists."""
 
     kind: str
     key: str
@@ -40,10 +41,9 @@ class Counter:
 
 
 def counters(text: str, page_number: str | None, *, realms: bool = True) -> "Page[Counter]":
-    """One page of the counters whose URL or cause contains `text`, the last raised first. Without
-    `realms`, only the counters of definitions and no causes, because a cause can name a realm's
-    files.
-    """
+    """Returns one page of the counters whose URL or cause contains `text`, the most recently raised
+    counters first. Without `realms`, returns only the counters of definitions and no causes,
+    because a cause can name a realm's files."""
     found = _definitions(text, causes=realms)
     if realms:
         found = _realms(text).union(found, all=True)
@@ -59,7 +59,8 @@ def counters(text: str, page_number: str | None, *, realms: bool = True) -> "Pag
 
 
 def _clearable(keys: list[str]) -> set[str]:
-    """The keys of realms and modules that still exist. A counter outlives its realm or module."""
+    """Returns the keys of realms and modules that still exist. A counter outlives its realm or
+    module."""
     realms = Realm.objects.filter(url__in=keys).values_list("url", flat=True)
     modules = Definition.objects.filter(module_url__in=keys).values_list("module_url", flat=True)
     return {"", *realms, *modules}

@@ -1,7 +1,8 @@
-"""The checks of `manage.py doctor`, each with what the operator should do about a failure.
+"""Implements the checks of `manage.py doctor`. Each failure says what the operator should do.
 
-They check the host on which the command runs. Run it on each host, because a database, a storage or
-a replica may be reachable from one host and not from another. No check leaves a lasting change.
+The checks examine the host on which the command runs. Run the command on each host, because a
+database, a storage or a replica may be reachable from one host and not from another. No check
+leaves a lasting change.
 """
 
 import secrets
@@ -42,15 +43,15 @@ from reindex.jobs.presence import HEARD_LATELY
 from reindex.models import ReindexJob, Worker
 
 SECONDS = 5
-#: How far this host's clock may differ from the database's. A small difference is harmless, because
-#: the server makes its decisions by the database's clock.
+#: The maximum difference between this host's clock and the database's clock. A small difference is
+#: harmless, because the server makes its decisions by the database's clock.
 MOST_CLOCK_SECONDS = 2.0
 LEAST_FREE_BYTES = 1024**3
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check. `todo` says what the operator should do; it is empty if the result
+    """The result of one check. `todo` says what the operator should do, and is empty if the result
     is fine."""
 
     about: str
@@ -79,7 +80,7 @@ def examine() -> Iterator[Finding]:
 
 
 def _guarded(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """The findings of a check. An unexpected error of the check becomes a finding."""
+    """Yields the findings of a check. An unexpected error of the check becomes a finding."""
     try:
         yield from check()
     except Exception as error:  # noqa: BLE001  a check that fails must not hide the others

@@ -1,7 +1,8 @@
-"""The data of the coherence page and of `manage.py generations`: realms × replicas, worst first.
+"""Computes the table on the coherence page and of `manage.py generations`. The table has a row for
+each realm and a column for each replica, with the worst realms first.
 
-People read this data; no answer to a visitor depends on it. The number of queries doesn't depend on
-the number of realms or replicas.
+Only people read this table; no answer to a visitor depends on it. The number of queries doesn't
+depend on the number of realms or replicas.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -46,12 +47,13 @@ class Column:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """The sidecar's sums of its web workers' figures; empty if its release has no figures."""
+        """The sums of the figures of the replica's web workers; empty if the replica's release has
+        no figures."""
         return dict(self.replica.figures or {})
 
     @property
     def lag(self) -> str:
-        """How long recent notifications took from the sender to this replica's sidecar."""
+        """The time that recent notifications took from the sender to this replica's sidecar."""
         shares = (("p50", "lag_p50_seconds"), ("p99", "lag_p99_seconds"))
         known = [
             f"{self.figures[key] * 1000:.0f} ms ({name})"
@@ -63,8 +65,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """One realm on one replica. `applied` is the generation that the replica has reported, None if
-    it has reported none."""
+    """A cell of the table: one realm on one replica. `applied` is the generation that the replica
+    has reported, or None."""
 
     column: Column
     applied: int | None
@@ -73,7 +75,7 @@ class Cell:
 
     @property
     def behind(self) -> int:
-        """How many committed generations the replica has not reported as applied."""
+        """The number of committed generations that the replica has not reported as applied."""
         return max(self.committed - (self.applied or 0), 0)
 
 
@@ -90,15 +92,16 @@ class Row:
 
     @property
     def problems(self) -> list[Condition]:
-        """The conditions of the realm that are not fine: of its pages, and of replicas that report
-        but are behind."""
+        """The bad conditions of the realm's pages, and of the realm on replicas that have reported
+        lately."""
         behind = [each.condition for each in self.cells if each.column.fresh]
         return [each for each in (self.pages, *behind) if not each.fine]
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """One page of realms × replicas. `forgotten` counts the replicas without a column."""
+    """One page of the table of realms and replicas. `forgotten` is the number of replicas without a
+    column."""
 
     page: "Page[int]"
     columns: list[Column]
@@ -122,7 +125,7 @@ class Matrix:
 
 
 def matrix(text: str, page_number: str | None, *, only_problems: bool = False) -> Matrix:
-    """One page of the realms whose URL contains `text`, with the generations that replicas applied.
+    """Returns one page of the table, with only the realms whose URL contains `text`.
 
     Reads the registry before the reports, so that a report can only be newer than the registry.
     """
@@ -140,8 +143,9 @@ def matrix(text: str, page_number: str | None, *, only_problems: bool = False) -
 def _worst_first(
     text: str, page_number: str | None, only_problems: bool, now: datetime
 ) -> "tuple[Page[int], list[UUID]]":
-    """One page of the realms, the worst first, and the ids of its realms. As in Django's pages, a
-    number without a page means the last page, and a text that is no number the first."""
+    """Returns one page of the realms, sorted with the worst first, and the ids of the realms on
+    this page. As in Django's `get_page`, a number out of range means the last page, and a text that
+    is not a number means the first."""
     try:
         number = int(page_number or 1)
     except ValueError:
@@ -163,7 +167,7 @@ def _worst_first(
 
 
 def bound() -> timedelta:
-    """The staleness bound."""
+    """Returns the staleness bound."""
     return timedelta(seconds=settings.REALM_STALENESS_BOUND)
 
 
@@ -191,7 +195,7 @@ def _rows(realms: list[Realm], columns: list[Column], now: datetime) -> list[Row
     def cell(realm: Realm, column: Column) -> Cell:
         row = applied.get((column.replica.pk, realm.url))
         behind = max(realm.generation - (row.generation if row else 0), 0)
-        # For a deletion, no row has the time of the change. Use the time of the last report.
+        # If the change is a deletion, no row has its time. Use the time of the last report instead.
         reported = row.applied_at if row else realm.created_at
         first = since.get((realm.pk, row.generation if row else 0), reported)
         condition = conditions.of_cell(column.replica.name, behind, now - first, bound())
@@ -215,9 +219,9 @@ def _changed_at(
     columns: Iterable[Column],
     applied: Mapping[tuple[str, str], ReplicaGeneration],
 ) -> dict[tuple[UUID, int], datetime]:
-    """When a realm's generations were followed by the next change. The keys are a realm and a
-    generation that some replica has reported last, the values the time of the first change that
-    this replica has not reported."""
+    """Returns the times of the first changes that replicas have not reported. Each key is a realm's
+    id and the last generation that a replica has reported. The value is the time of the realm's
+    next change."""
     committed = {realm.pk: realm.generation for realm in realms}
     urls = {realm.pk: realm.url for realm in realms}
     missing: set[tuple[UUID, int]] = set()
@@ -242,7 +246,7 @@ def _changed_at(
 
 
 def _last_jobs(urls: Iterable[str]) -> "QuerySet[ReindexJob]":
-    """The newest job of each realm, if it is live or failed."""
+    """Returns the newest job of each realm if this job is live or failed."""
     newest = (
         ReindexJob.objects.filter(realm_url__in=urls)
         .order_by("realm_url", "-pk")
@@ -253,7 +257,7 @@ def _last_jobs(urls: Iterable[str]) -> "QuerySet[ReindexJob]":
 
 
 def _copies(realms: Iterable[Realm]) -> Mapping[object, list[str]]:
-    """The URLs at which each of these source realms is published."""
+    """Returns the URLs at which each source realm is published, by the source realm's id."""
     copies: dict[object, list[str]] = {}
     published = Realm.objects.filter(source__in=[realm.pk for realm in realms]).order_by("url")
     for source, url in published.values_list("source_id", "url"):

@@ -1,8 +1,10 @@
-"""`GET /_metrics`: metrics of the fleet in Prometheus' text format, read from the database.
+"""Serves `GET /_metrics`: metrics of all replicas in Prometheus' text format, read from the
+database.
 
-Sidecars write the figures of their web workers to the replica's row, so every web worker of every
-replica returns the same metrics. Only the board's metric describes the answering replica. Metrics
-never name a realm, because the names of private realms are private.
+Each replica's sidecar writes the figures of its web workers to the replica's row. Every web worker
+of every replica therefore returns the same metrics. Only the metric of the shared-memory board
+describes the answering replica. Metrics never name a realm, because the names of private realms are
+private.
 """
 
 from collections.abc import Iterator
@@ -30,8 +32,8 @@ from realms.models import CoherenceReport, Realm
 
 @csrf_exempt
 def metrics(request: HttpRequest) -> HttpResponse:
-    """The view of `/_metrics`. Requires the metrics token or the operator's token. Ignores the host
-    and the client's address, because a proxy changes both."""
+    """Returns the metrics. Requires the metrics token or the operator's token. Doesn't check the
+    host or the client's address, because a proxy changes both."""
     if request.method not in ("GET", "HEAD"):
         raise errors.MethodNotAllowed(("GET",), method=request.method)
     token = request.headers.get("Authorization", "")
@@ -60,10 +62,10 @@ def _is_metrics_token(header: str) -> bool:
 
 
 class _Fleet(Collector):
-    """Collects the metrics of one request."""
+    """Collects all metrics of all replicas for one request."""
 
     def describe(self) -> list[Metric]:
-        """Returns no names. Without this method, the registry would call `collect` once more."""
+        """Returns an empty list. Without this method, the registry would call `collect` twice."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -96,7 +98,8 @@ def _realms() -> Iterator[Metric]:
 
 
 def _report() -> Iterator[Metric]:
-    """The results of the last run of verify_coherence; no metrics before the first run."""
+    """Yields the results of the last run of verify_coherence. Yields nothing before the first
+    run."""
     last = CoherenceReport.objects.defer("details").first()
     if last is None:
         return

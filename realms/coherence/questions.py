@@ -1,4 +1,4 @@
-"""The requests of a verification to replicas, and the changes that it follows."""
+"""Represents the requests that the verifier sends to replicas, and the changes that it follows."""
 
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -12,8 +12,8 @@ from reindex.reading.card_paths import FRONT_PAGE, card_of, is_card_file
 
 @dataclass
 class Asking:
-    """A question that the verification asks one replica repeatedly until it has a result. `due` and
-    `silent_since` are monotonic seconds."""
+    """A request that the verifier sends to one replica repeatedly until there is a result. `due`
+    and `silent_since` are monotonic seconds."""
 
     client: ReplicaClient
     question: Question
@@ -30,8 +30,9 @@ class Asking:
 
 @dataclass
 class Check(Asking):
-    """Compares a replica's answer with the database's state after the answer has arrived. By then
-    the replica has transpiled and stored the module, so reading the state is fast."""
+    """A comparison of a replica's answer with the database. The verifier reads the database after
+    the answer has arrived. By then the replica has transpiled and stored the module, so the read is
+    fast."""
 
     suspect: str = ""
     first: State | None = None
@@ -40,8 +41,8 @@ class Check(Asking):
 
 @dataclass
 class WatchedChange:
-    """A realm's new generation. It was committed after `since` and the poll at `noticed_at` found
-    it."""
+    """A realm's new generation that replicas should serve. The generation was committed after
+    `since`; the poll at `noticed_at` found it."""
 
     since: float
     noticed_at: float
@@ -49,7 +50,7 @@ class WatchedChange:
     generation: int | None
     #: The generation before the change.
     before: int
-    #: How many replicas serve the change, or took too long.
+    #: The number of replicas that serve the change or took too long.
     replicas: int = 0
     latency: float = 0.0
     missed: bool = False
@@ -57,14 +58,14 @@ class WatchedChange:
 
 @dataclass
 class Arrival(Asking):
-    """Asks a replica until it serves a change."""
+    """A repeated request to one replica until the replica serves a change."""
 
     change: WatchedChange = field(default_factory=lambda: WatchedChange(0, 0, None, 0))
     late: bool = False
 
 
 def variants_of(realm: Realm, path: str, private: bool) -> list[Question]:
-    """The requests for a file: its source, its module, and the page of a published card."""
+    """Returns the requests for a file: its source, its module, and the page of a published card."""
     questions = [
         Question(realm.url, path, Variant.SOURCE, private),
         Question(realm.url, path, Variant.MODULE, private),
@@ -76,14 +77,14 @@ def variants_of(realm: Realm, path: str, private: bool) -> list[Question]:
 
 
 def with_token(question: Question, state: State) -> Question:
-    """A copy of the question that sends the operator's token if the realm is private."""
+    """Returns a copy of the question that sends the operator's token if the realm is private."""
     private = state.realm_url is not None and not state.public
     return Question(question.realm_url, question.path, question.variant, private)
 
 
 def changed_path(realm: Realm, generation: int) -> str | None:
-    """The path of one file that a generation added, changed or deleted. Replicas may serve all
-    other files under older generations."""
+    """Returns the path of one file that a generation added, changed or deleted. Replicas may serve
+    all other files under older generations."""
     versions = FileVersion.objects.filter(realm=realm)
     changed = versions.filter(from_generation=generation).first()
     changed = changed or versions.filter(until_generation=generation).first()

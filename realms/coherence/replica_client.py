@@ -1,8 +1,9 @@
-"""Sends a visitor's requests to one replica: to its own address, with the public URL's Host.
+"""Sends requests to one replica as a visitor would. Each request goes to the replica's own address
+and has the public URL's Host header.
 
-The client reads each answer completely and keeps only the parts that the verifier compares. It
-raises `NoAnswer` for a failed connection, a time-out, a server error or an answer of another
-replica.
+The client reads each answer completely and keeps only the parts that the verifier compares. The
+client raises `NoAnswer` for a failed connection, a time-out, a server error, or an answer of
+another replica.
 """
 
 import time
@@ -21,16 +22,16 @@ from reindex.reading.media_types import ANY, HTML, SOURCE
 
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 10.0
-#: How many requests the client sends to one replica at the same time.
+#: The maximum number of concurrent requests to one replica.
 AT_ONCE = 4
-#: The lifetime of the token that each run signs. Longer than any run.
+#: The lifetime of the token that each run signs. It must be longer than any run.
 TOKEN_SECONDS = 24 * 3600
 
 _ACCEPT = {Variant.SOURCE: SOURCE, Variant.MODULE: ANY, Variant.HTML: HTML}
 
 
 class NoAnswer(Exception):
-    """The replica gave no usable answer; the message says why."""
+    """The replica gave no usable answer. The message says why."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Question:
 
 
 class ReplicaClient:
-    """A client of one replica, with threads that send requests. The caller closes it."""
+    """A client of one replica, with threads that send requests. The caller must close the
+    client."""
 
     def __init__(self, name: str, address: str) -> None:
         self.name = name
@@ -59,11 +61,13 @@ class ReplicaClient:
         self._token = server_token(OPERATOR, TOKEN_SECONDS)
 
     def line(self) -> "Connection":
-        """A new connection. The caller uses it for one question and its repetitions."""
+        """Returns a new connection. The caller uses the connection for one question and its
+        repetitions."""
         return Connection(self)
 
     def submit(self, line: "Connection", question: Question) -> "Future[Observation]":
-        """Sends the question in a thread. The future raises NoAnswer."""
+        """Sends the question in a thread. The future raises NoAnswer if the replica gives no usable
+        answer."""
         return self._threads.submit(line.ask, question, self._token)
 
     def close(self) -> None:
@@ -72,8 +76,9 @@ class ReplicaClient:
 
 
 class Connection:
-    """A connection that stays open between requests, so that the same web worker answers them all.
-    Each worker has its own caches, so the answer of one worker doesn't prove another's right."""
+    """A connection that stays open between requests, so that one web worker answers all of them.
+    Each web worker has its own caches, so a right answer of one worker says nothing about another
+    worker."""
 
     def __init__(self, client: ReplicaClient) -> None:
         self._client = client
@@ -85,7 +90,8 @@ class Connection:
         )
 
     def ask(self, question: Question, token: str) -> Observation:
-        """The replica's answer. Raises NoAnswer."""
+        """Sends a question and returns the replica's answer. Raises NoAnswer if the replica gives
+        no usable answer."""
         parts = urlsplit(question.realm_url)
         target = parts.path + quote(question.path, safe="/:@!$&'()+,;=~-._")
         headers = {"Host": parts.netloc, "Accept": _ACCEPT[question.variant]}
@@ -125,7 +131,7 @@ class Connection:
 
 
 def plainly(error: Exception) -> str:
-    """The error's message without the object names that urllib3 puts into it."""
+    """Returns the error's message without the names of urllib3's objects."""
     # NewConnectionError is a subclass of ConnectTimeoutError.
     if isinstance(error, urllib3.exceptions.NewConnectionError):
         return str(error).partition(": ")[2] or "no connection"

@@ -1,4 +1,4 @@
-"""Metrics of replicas, from the rows that their sidecars write."""
+"""Computes the metrics of replicas from the database rows that their sidecars write."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -47,7 +47,7 @@ _LAGS = (("0.5", "lag_p50_seconds"), ("0.99", "lag_p99_seconds"))
 
 
 def replicas(now: datetime) -> Iterator[Metric]:
-    """The metrics of all replicas that have reported within a day."""
+    """Yields the metrics of all replicas that have reported within a day."""
     rows = list(Replica.objects.filter(reported_at__gt=now - REMEMBERED))
     yield from _states(rows, now)
     for field, text in _COLUMNS:
@@ -55,7 +55,8 @@ def replicas(now: datetime) -> Iterator[Metric]:
         for row in rows:
             counter.add_metric([row.name], getattr(row, field))
         yield counter
-    # The sidecar of an earlier release writes no figures. Then omit the metric; don't report 0.
+    # The sidecar of an earlier release writes no figures. Omit the replica's metric in this case;
+    # don't report 0.
     for field, text in _COUNTED:
         counter = CounterMetricFamily(_name(field), text, labels=["replica"])
         for row in rows:
@@ -120,7 +121,8 @@ def _request_times(rows: Sequence[Replica]) -> Metric:
 
 
 def _sidecars(rows: Sequence[Replica]) -> Iterator[Metric]:
-    """The metrics of the sidecars themselves: their lag, their build and their host."""
+    """Yields the metrics of the sidecars: the lag of notifications, and each sidecar's build and
+    host."""
     lag = _gauge("lag_seconds", "Time that the pings of the last minute took", "quantile")
     info = _gauge("info", "Always 1; labels: the sidecar's build and host", "build", "host")
     for row in rows:

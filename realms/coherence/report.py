@@ -1,4 +1,5 @@
-"""The result of a verification, as an exit status, as JSON, as a row and as a terminal's text."""
+"""Reports the result of a verification as an exit status, as JSON, as a database row and as text
+for a terminal."""
 
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -37,11 +38,12 @@ class Violation:
 
 @dataclass
 class Outcome:
-    """A run's result. Unit of the durations: seconds."""
+    """The result of one run of the verifier. Unit of the durations: seconds."""
 
     grace: float
     replicas: list[str]
-    #: Replicas whose sidecar reported that it stops. If they are silent, they were shut down.
+    #: Replicas whose sidecar reported that it was stopping. If such a replica is silent, it was
+    #: shut down.
     stopped: set[str] = field(default_factory=set)
     started_at: datetime = field(default_factory=timezone.now)
     seconds: float = 0.0
@@ -56,7 +58,7 @@ class Outcome:
     unchecked: dict[str, str] = field(default_factory=dict)
 
     def violation(self, found: Violation) -> None:
-        """Adds a violation, at most one for each replica, path and variant."""
+        """Adds a violation unless there is already one for this replica, path and variant."""
         where = (found.replica, found.realm, found.path, found.variant)
         if where not in {(v.replica, v.realm, v.path, v.variant) for v in self.violations}:
             self.violations.append(found)
@@ -68,7 +70,7 @@ class Outcome:
 
     @property
     def retired(self) -> list[str]:
-        """The silent replicas that were shut down, so that they are not expected to answer."""
+        """The silent replicas that were shut down and therefore need not answer."""
         return sorted(self.stopped & self.silent.keys())
 
     @property
@@ -79,7 +81,7 @@ class Outcome:
         return UNREACHABLE if self.unreachable else COHERENT
 
     def as_json(self) -> dict[str, Any]:
-        """The whole report, for scripts."""
+        """Returns the whole report as JSON data, for scripts."""
         return {
             "started_at": self.started_at.isoformat(),
             "seconds": round(self.seconds, 3),
@@ -105,7 +107,8 @@ class Outcome:
         }
 
     def save(self) -> CoherenceReport:
-        """Saves the row that the admin and the metrics show, and deletes rows older than KEPT."""
+        """Saves the report as a row, which the admin and the metrics show. Deletes rows older than
+        KEPT."""
         CoherenceReport.objects.filter(started_at__lt=timezone.now() - KEPT).delete()
         return CoherenceReport.objects.create(
             started_at=self.started_at,
@@ -121,7 +124,7 @@ class Outcome:
         )
 
     def rendered(self) -> RenderableType:
-        """The report for a terminal."""
+        """Returns the report as text and tables for a terminal."""
         facts = Table(box=None, show_header=False, pad_edge=False)
         facts.add_row("replicas", Text(", ".join(self.replicas)))
         facts.add_row("answers compared", str(self.samples))

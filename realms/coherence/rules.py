@@ -1,9 +1,10 @@
-"""The rules of coherence, as pure functions: whether an answer is right, when a wrong answer is a
-violation, and how many nines a share of changes has.
+"""Defines the rules of coherence as pure functions. They decide whether an answer is right and when
+a wrong answer is a violation. They also compute how many nines a share of changes has.
 
 A `State` is the right answer at a URL, made from the database. An `Observation` is a replica's
-answer. It is right if it has the state's bytes and a generation in which the URL had these bytes.
-A replica may serve a path under an older generation if no change since then touched the path.
+answer. An observation is right if it has the state's bytes and a generation in which the URL had
+these bytes. A replica may serve a path under an older generation if no change since then touched
+the path.
 """
 
 from dataclasses import dataclass
@@ -14,14 +15,15 @@ from hashlib import sha256
 from realms.serving.compact import Answer
 
 #: The time limits of the report, in seconds. A change counts as seen within a limit if all replicas
-#: serve it that soon after its commit.
+#: serve the change that soon after its commit.
 SHARES = (1, 10, 60)
 _WORDS = ("no nines", "one nine", "two nines", "three nines", "four nines", "five nines")
 
 
 @dataclass(frozen=True)
 class State:
-    """The right answer at a URL: the digest of its bytes, and the generations with these bytes."""
+    """The right answer at a URL. It has the digest of the answer's bytes, and the range of
+    generations with these bytes."""
 
     realm_url: str | None
     status: int
@@ -33,9 +35,10 @@ class State:
 
     @classmethod
     def of(cls, answer: Answer) -> "State":
-        """The state that an answer describes. The answer must have been made without caches."""
+        """Returns the state that an answer describes. The answer must be one that was made without
+        caches."""
         content = answer.content
-        # Nobody knows since when a path has no file, so a 404 may have any generation.
+        # The database doesn't say since when a path has no file, so a 404 may have any generation.
         missing = content.status == 404 and content.generation is None
         return cls(
             realm_url=answer.realm_url,
@@ -50,8 +53,8 @@ class State:
 
 @dataclass(frozen=True)
 class Observation:
-    """A replica's answer. `sent_at` is the time of the request and `at` that of the answer's last
-    byte, both in monotonic seconds. `worker` is the replica and the process that answered."""
+    """A replica's answer. `sent_at` is the time of the request, `at` the time of the answer's last
+    byte. Both are monotonic seconds. `worker` names the replica and the process that answered."""
 
     sent_at: float
     at: float
@@ -65,7 +68,7 @@ class Observation:
 
 
 def difference(state: State, found: Observation) -> str | None:
-    """The error in an answer, in a few words; None if the answer is right."""
+    """Returns what is wrong with an answer, in a few words; None if the answer is right."""
     if state.realm_url != found.realm_url:
         return f"an answer of {found.realm_url or 'no realm'}, expected {state.realm_url or 'none'}"
     if state.realm_url is None:
@@ -96,11 +99,12 @@ class Verdict(Enum):
 def judge(
     found: Observation, current: State, first: State, suspected_at: float, grace: float
 ) -> Verdict:
-    """Judges an answer that differs from `current`, the state that was read after it arrived.
-    `first` was the state when a wrong answer was first seen, at `suspected_at`.
+    """Decides whether a wrong answer is a violation. The answer differs from `current`, the state
+    that was read after the answer arrived. `first` is the state at `suspected_at`, when a wrong
+    answer was first seen.
 
-    An answer is a violation only if it was requested after the grace period and also differs from
-    `first`. Each new state starts a new grace period.
+    A wrong answer is a violation only if it was requested after the grace period and also differs
+    from `first`. Each new state starts a new grace period.
     """
     if found.sent_at - suspected_at < grace:
         return Verdict.AGAIN
@@ -113,8 +117,8 @@ def judge(
 
 
 def _same(one: State, other: State) -> bool:
-    """Whether two states are equal except for `high`. Then no change between them touched the
-    bytes."""
+    """Returns whether two states are equal except for `high`. If they are, no change between them
+    touched the bytes."""
     return (one.realm_url, one.status, one.digest, one.location, one.public, one.low) == (
         other.realm_url, other.status, other.digest, other.location, other.public, other.low,
     )  # fmt: skip
@@ -124,8 +128,8 @@ def _same(one: State, other: State) -> bool:
 
 
 def nines(seen: int, total: int) -> int:
-    """How many nines the share `seen` of `total` has: k if at most one in 10^k was missed. To show
-    k nines, a sample needs at least 10^k changes."""
+    """Returns how many nines the share `seen / total` has. A share has k nines if at most one
+    change in 10^k was missed. A sample needs at least 10^k changes to show k nines."""
     missed, count = max(total - seen, 1), 0
     while missed * 10 ** (count + 1) <= total:
         count += 1
@@ -133,7 +137,8 @@ def nines(seen: int, total: int) -> int:
 
 
 def share_text(seen: int, total: int) -> str:
-    """A share as text: `99.95 %, three nines`. It is rounded down, so that 100 % means all."""
+    """Returns a share as text, for example `99.95 %, three nines`. Rounds down, so that 100 % means
+    all changes."""
     if total == 0:
         return "no changes seen"
     count = nines(seen, total)

@@ -1,6 +1,7 @@
-"""Verifies a running fleet: sends requests to every replica and compares with the database.
+"""Verifies running replicas: sends requests to every replica and compares the answers with the
+database.
 
-One loop in one thread does both of the following; only the requests run in other threads.
+One loop in one thread does both of the following tasks. Only the requests run in other threads.
 
 - *Checks.* The loop asks every replica for a sample of current and deleted files, in every variant.
   After a wrong answer it asks the same web worker again until the grace period is over.
@@ -44,7 +45,7 @@ from realms.serving.transpiling import TranspilerFailed
 POLL_SECONDS = 0.1
 #: The least time between the starts of two samples.
 SAMPLE_SECONDS = 5.0
-#: How long the loop waits before it asks a replica again that gave no answer.
+#: The pause before the loop asks a replica again after it gave no answer.
 AGAIN_SECONDS = 0.1
 #: How many times the loop repeats a question within the grace period after a wrong answer.
 TIMES_AGAIN = 5
@@ -61,7 +62,7 @@ class NothingToVerify(Exception):
 
 
 class Verification:
-    """One run of the verifier. `grace` is the grace period in seconds, `samples` the number of
+    """One run of the verifier. `grace` is the grace period in seconds. `samples` is the number of
     files in a sample."""
 
     def __init__(
@@ -163,8 +164,8 @@ class Verification:
     # --- Questions ---
 
     def _realms(self) -> list[Realm]:
-        """The realms to check. Reports realms of another origin as not checked, because these
-        replicas don't serve them."""
+        """Returns the realms to check. Reports realms of another origin as not checked, because
+        these replicas don't serve them."""
         realms = Realm.objects.all()
         selected = list(realms.filter(url__in=self._only) if self._only else realms)
         for realm in selected:
@@ -176,8 +177,9 @@ class Verification:
         return [realm for realm in selected if is_within_reach(realm.url)]
 
     def _draw(self) -> None:
-        """Queues a sample: current and deleted files of random realms, and deleted realms. A
-        replica that doesn't answer gets only one request of this sample until it answers again."""
+        """Queues the requests of a sample: for current and deleted files of random realms, and for
+        deleted realms. A replica that doesn't answer gets only one request of the sample until it
+        answers."""
         self._drawn_at = time.monotonic()
         self._retried = set(self._down)
         realms = self._realms()
@@ -226,7 +228,7 @@ class Verification:
     # --- Changes ---
 
     def _watch(self) -> None:
-        """Follows the generations that changed since the last poll."""
+        """Polls the realms' generations and follows each one that changed since the last poll."""
         now = time.monotonic()
         if now - self._polled_at < self._poll_seconds:
             return
@@ -234,7 +236,7 @@ class Verification:
         rows = wanted.values_list("url", "generation")
         current = {url: generation for url, generation in rows if is_within_reach(url)}
         noticed_at = time.monotonic()
-        # Polls of a large registry are slow. Poll less often, so that they use at most a fifth of
+        # Polls of a large registry are slow. Poll less often, so that polls take at most a fifth of
         # the time.
         self._poll_seconds = max(POLL_SECONDS, 5 * (noticed_at - now))
         if self._polled_at:
@@ -294,8 +296,8 @@ class Verification:
         return self._arrival_over(asking, found)
 
     def _silence_over(self, asking: Asking, why: str) -> bool:
-        """Whether to give up a question without an answer: the replica is known as silent, or was
-        silent for the grace period."""
+        """Returns whether to give up a question that got no answer. Gives up if the replica is
+        known as silent, or was silent for the grace period."""
         now, name = time.monotonic(), asking.client.name
         if asking.silent_since is None:
             asking.silent_since = now
@@ -307,7 +309,7 @@ class Verification:
         return True
 
     def _check_over(self, check: Check, found: Observation) -> bool:
-        """Whether a check is done: its answer is right or a violation."""
+        """Returns whether a check is done: its answer is right or a violation."""
         if check.first is not None and found.worker != check.suspect:
             return self._other_worker_over(check)
         state = self._read(check.question)
@@ -329,10 +331,9 @@ class Verification:
         return False
 
     def _other_worker_over(self, check: Check) -> bool:
-        """Handles an answer from a worker that is not the suspect: the connection to the suspect
-        was lost, and the client has opened another. Tries new connections until the suspect
-        answers. Gives up after two grace periods and a second, because the suspect's process has
-        probably ended."""
+        """Handles an answer from a web worker that did not give the wrong answer. This happens
+        after the old connection was lost. Tries new connections until the suspected worker answers.
+        Gives up after two grace periods and a second, because the worker has probably ended."""
         check.line.close()
         check.line = check.client.line()
         check.due = time.monotonic() + AGAIN_SECONDS / 10
@@ -345,7 +346,7 @@ class Verification:
         return True
 
     def _arrival_over(self, arrival: Arrival, found: Observation) -> bool:
-        """Whether a replica serves a change, or has taken so long that the verifier gives up."""
+        """Returns whether to stop asking: the replica serves the change, or has taken too long."""
         change = arrival.change
         served = found.generation if found.realm_url == arrival.question.realm_url else None
         if change.generation is None:

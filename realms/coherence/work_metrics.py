@@ -1,4 +1,4 @@
-"""Metrics of reindex jobs, of the queue and of the workers."""
+"""Computes the metrics of reindex jobs, of the queue and of the workers."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -21,8 +21,8 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 
 
 def jobs(now: datetime) -> Iterator[Metric]:
-    """The metrics of jobs: their number by state, the age of the oldest unfinished job, and the
-    durations of the last hour's jobs."""
+    """Yields the metrics of reindex jobs. They are the number of jobs by state, the age of the
+    oldest unfinished job, and the durations of the last hour's jobs."""
     family = GaugeMetricFamily("realm_reindex_jobs", "Reindex jobs by state", labels=["state"])
     counted = dict(ReindexJob.objects.order_by().values_list("status").annotate(Count("pk")))
     for state in ReindexJob.Status.values:
@@ -54,7 +54,7 @@ def _last_hour(now: datetime) -> Iterator[Metric]:
 
 
 def queue(now: datetime) -> Iterator[Metric]:
-    """The metrics of pieces of work that wait for a worker."""
+    """Yields the number of pieces of work that wait for a worker, and the oldest piece's age."""
     waiting = turns.waiting(now)
     text = "Pieces of work that are due and that no worker has leased"
     family = GaugeMetricFamily("realm_queue_pieces", text, labels=["kind"])
@@ -67,7 +67,7 @@ def queue(now: datetime) -> Iterator[Metric]:
 
 
 def workers(now: datetime) -> Iterator[Metric]:
-    """The metrics of workers that have reported lately."""
+    """Yields the metrics of workers that have reported lately."""
     heard = Worker.objects.filter(heard_at__gt=now - HEARD_LATELY).order_by()
     told = heard.aggregate(workers=Count("pk"), processes=Sum("processes"))
     text = "Workers that have reported within half a minute"

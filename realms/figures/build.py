@@ -1,4 +1,4 @@
-"""Which build of the server this process runs."""
+"""Identifies the build of the server that this process runs."""
 
 import tomllib
 from functools import cache
@@ -12,8 +12,8 @@ from reindex.prerender.renderer import renderer
 
 @cache
 def build() -> str:
-    """The version and the start of the renderer's hash, as `0.1.0+1a2b3c4d`. The hash distinguishes
-    unreleased builds."""
+    """Returns the version and the start of the renderer's hash, for example `0.1.0+1a2b3c4d`. The
+    hash distinguishes unreleased builds with the same version."""
     return f"{_version()}+{renderer()[:8]}"
 
 

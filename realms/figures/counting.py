@@ -1,15 +1,17 @@
-"""The counters of this process since its start. Each web worker process writes them to a file.
+"""Counts this process's reads, requests, publishes and locks since its start. Each web worker
+process writes the counters to a file.
 
-Counting must stay cheap compared with a cache hit, which takes some microseconds. So most counters
-have no lock. An addition to an attribute is atomic all the same, because the interpreter switches
-threads only at calls and at backward jumps.
+Counting must stay cheap compared with a cache hit, which takes some microseconds. Most counters
+therefore have no lock. An addition to an attribute is atomic even without a lock, because the
+interpreter switches threads only at calls and at backward jumps.
 """
 
 import threading
 from bisect import bisect_left
 from typing import TypeAlias
 
-#: Numbers by name. The values of `request_buckets` are numbers by the bucket's upper bound.
+#: Counters by name. The value of `request_buckets` has one counter for each bucket, by the bucket's
+#: upper bound.
 Figures: TypeAlias = dict[str, float | dict[str, float]]
 
 #: The upper bounds of the histogram of request times. Unit: seconds.
@@ -26,7 +28,7 @@ class Timing:
         self._lock = threading.Lock()
 
     def note(self, seconds: float) -> None:
-        """Counts one run of this duration."""
+        """Counts one run that took `seconds`."""
         with self._lock:
             self.count += 1
             self.seconds += seconds
@@ -47,19 +49,19 @@ class Counts:
         self.buckets = [0] * len(BUCKETS)
         #: Publishes and rollbacks, timed from the request to the commit.
         self.publishes = Timing()
-        #: For each transaction with realm locks: the time that it waited for the locks, and the
-        #: time that it held them, including its commit.
+        #: For transactions with realm locks: the time that they waited for the locks, and the time
+        #: that they held the locks, including the commit.
         self.lock_waits = Timing()
         self.locks_held = Timing()
 
     def slow_request(self, seconds: float) -> None:
-        """Counts the duration of a request that a thread answered. Only the event loop calls
-        this."""
+        """Adds the duration of a request that a thread answered. Only the event loop calls this
+        method."""
         self.request_seconds += seconds
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
 
     def read(self, cache: str, *, live: bool) -> None:
-        """Counts a read that Django answered. `cache` is `hit` or `miss`."""
+        """Counts a read request that Django answered. `cache` is `hit` or `miss`."""
         if cache == "hit":
             self.hits += 1
         elif live:
@@ -68,7 +70,7 @@ class Counts:
             self.bypasses += 1
 
     def figures(self) -> Figures:
-        """All counters by name."""
+        """Returns all counters by name."""
         buckets: dict[str, float] = dict(zip(BUCKETS, self.buckets, strict=True))
         return {
             "hits": self.hits,
@@ -90,8 +92,8 @@ counts = Counts()
 
 
 def added(one: Figures, other: Figures, sign: int = 1) -> Figures:
-    """The sums of two processes' figures, or with a sign of -1 their differences. Processes of
-    different releases can have different figures; a missing figure counts as 0."""
+    """Adds the figures of two processes, or subtracts them if `sign` is -1. A missing figure counts
+    as 0, because processes of different releases can have different figures."""
     total: Figures = {}
     for name in {**one, **other}:
         left, right = one.get(name, 0), other.get(name, 0)

@@ -1,12 +1,13 @@
-"""The files in which web worker processes report their figures, and the sidecar's sums of them.
+"""Writes the figures of each web worker process to a file, and sums the figures of all files for
+the sidecar.
 
-Each worker has one file in a folder beside the board. It replaces the file by renaming, so that
-readers never see a partial file. The file's name has a random part, because two processes can have
-the same process ID: one after the other, or in two containers. A process counts as ended when it
-hasn't written for some time, by the board's clock.
+Each worker has one file in a folder beside the board file. The worker replaces its file by
+renaming, so that readers never see a partial file. The file's name has a random part, because two
+processes can have the same process ID: one after the other, or in two containers. A process counts
+as ended if it hasn't written for some time, by the board's clock.
 
-Serving doesn't depend on these files: a worker ignores a failed write, and the sidecar skips a file
-that it can't read.
+Serving doesn't depend on these files. A worker ignores a failed write, and the sidecar skips an
+unreadable file.
 """
 
 import json
@@ -30,17 +31,18 @@ SECOND = 1_000_000_000
 LATELY_SECONDS = 5
 #: The file of a process that hasn't written for this long is deleted.
 FORGOTTEN_SECONDS = 60
-#: How many processes the sums keep apart. A suspended process that counts as ended may write again.
+#: How many processes' counters are kept separately, because a suspended process that counts as
+#: ended may write again.
 ENDED = 200
 
 
 def folder_of(board: Path) -> Path:
-    """The folder with the files of all web workers that use a board."""
+    """Returns the folder with the files of all web workers that use the board file `board`."""
     return board.with_name(f"{board.name}.workers")
 
 
 class WorkerFile:
-    """The file of this process."""
+    """The file to which this process writes its figures."""
 
     def __init__(self, board: Path, build: str) -> None:
         self._process = f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -55,8 +57,8 @@ class WorkerFile:
         self._failed = False
 
     def write(self, counters: Figures, gauges: Figures) -> bool:
-        """Replaces the file. Returns False if that fails. Logs only the first of several failures
-        in a row."""
+        """Replaces the file's content. Returns whether the write succeeded. Logs only the first of
+        several failures in a row."""
         told = {**self._fixed, "written": now_ns(), "counters": counters, "gauges": gauges}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +76,7 @@ class WorkerFile:
 
 
 class Totals:
-    """The sidecar's sums of the figures of all web workers of a board.
+    """The sums of the figures of all web workers that use a board, for the sidecar.
 
     The sums of counters start at 0 at the first reading and never fall, because they include the
     counts of ended processes.
@@ -82,17 +84,18 @@ class Totals:
 
     def __init__(self, board: Path) -> None:
         self._folder = folder_of(board)
-        #: By process, its counters at the first reading. The sums exclude them.
+        #: Each process's counters at the first reading, which the sums exclude.
         self._before: dict[str, Figures] = {}
-        #: By process, its counters at the last reading, in the order of these readings.
+        #: Each process's counters at the last reading, in the order of these readings.
         self._last: dict[str, Figures] = {}
-        #: The summed counters of the processes that are no longer kept apart.
+        #: The sums of the counters of processes that are no longer kept separately.
         self._ended: Figures = {}
         self._began = False
 
     def read(self) -> dict[str, Any]:
-        """The sums of all counters, the sums of the gauges of running workers, and the number and
-        the builds of running workers. A worker counts as running if it has written lately."""
+        """Returns the sums of all counters, the sums of the gauges of running workers, and the
+        number and the builds of running workers. A worker counts as running if it has written
+        lately."""
         gauges: Figures = {"entries": 0, "bytes": 0}
         workers, builds = 0, set()
         for process, told, age in self._told():
@@ -117,8 +120,8 @@ class Totals:
         return added(counters, self._before.get(process, {}), -1)
 
     def _told(self) -> Iterator[tuple[str, dict[str, Any], float]]:
-        """Each process, the content of its file, and the content's age in seconds. Deletes the
-        files of ended processes."""
+        """Yields each process's name, the content of its file, and the content's age in seconds.
+        Deletes the files of ended processes."""
         for path in self._files("*.json"):
             try:
                 told = json.loads(path.read_bytes())
@@ -159,7 +162,7 @@ def _deleted(path: Path) -> bool:
 
 
 def _figures(told: Any) -> Figures:
-    """Validates the figures that another process wrote. Its release may differ."""
+    """Validates the figures that another process wrote. That process may have another release."""
     figures: Figures = {}
     for name, value in told.items():
         if isinstance(value, dict):

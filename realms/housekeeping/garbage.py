@@ -1,9 +1,10 @@
-"""Removes unreachable content: old publications, file versions, blobs.
+"""Removes content that nothing uses any more: old publications, file versions and blobs.
 
-The collector keeps a file version while it is current, while a kept publication or a pin shows it,
-and for the retention time after a write or a deletion ended it. It keeps a blob while a version
-refers to it, and for a grace period after it was stored. It chooses and removes rows under the
-locks that writers take: the realm's lock for versions, and the row's lock for a blob.
+The collector keeps a file version while it is current, and for the retention time after a write or
+a deletion ended it. It also keeps the versions that a kept publication or a pin shows. The
+collector keeps a blob while a version refers to the blob, and for a grace period after the blob was
+stored. While the collector chooses and removes rows, it holds the same locks as writers: the
+realm's lock for versions, and the row's lock for a blob.
 """
 
 import re
@@ -31,7 +32,7 @@ from reindex.reading.pins import PIN_SECONDS
 
 #: How many publications of each published realm the collector keeps for rollbacks.
 KEPT_PUBLICATIONS = 10
-#: The default grace period of content that no file version refers to.
+#: The default time for which content is kept that no file version refers to.
 GRACE_HOURS = 24
 #: How many blobs one transaction removes. Writers of the same content wait for the transaction.
 BATCH = 100
@@ -42,7 +43,8 @@ _DRAFT = re.compile(r"\.draft-.*")
 
 @dataclass
 class Collected:
-    """The numbers of removed rows and objects. In a dry run, the numbers of removable ones."""
+    """The numbers of rows and objects that a collection removed, or would remove if it is a dry
+    run."""
 
     publications: int = 0
     versions: int = 0
@@ -51,13 +53,13 @@ class Collected:
     bytes: int = 0
     #: Objects in the storage without a row, which killed writers have left.
     strays: int = 0
-    #: Realms whose lock the collector did not get in time; the next run handles them.
+    #: Realms whose lock the collector did not get in time. The next run handles these realms.
     busy: list[str] = field(default_factory=list)
     #: Rows of finished work, by kind.
     rows: dict[str, int] = field(default_factory=dict)
 
     def summary(self) -> str:
-        """The result in one line."""
+        """Returns the result in one line."""
         return (
             f"{self.publications} publications, {self.versions} file versions, "
             f"{self.blobs} blobs with {self.bytes / 1e6:.1f} MB, {self.strays} stray objects, "
@@ -68,14 +70,14 @@ class Collected:
 @dataclass(frozen=True)
 class Limits:
     """The limits of a collection: the times after which content is kept, and the generations that
-    jobs read."""
+    jobs still read."""
 
     before: datetime
     young: datetime
     pins: list[tuple[UUID, int]]
 
     def parameters(self, **more: Any) -> dict[str, Any]:
-        """The parameters of the statements that choose the rows to remove."""
+        """Returns the parameters of the statements that choose the rows to remove."""
         return {
             "before": self.before,
             "young": self.young,
@@ -89,10 +91,10 @@ class Limits:
 def collect_garbage(
     *, grace: timedelta, dry_run: bool = False, progress: Callable[[str], None] = lambda what: None
 ) -> Collected:
-    """Removes unreachable content. `grace` is how long to keep content that no file version refers
-    to. Calls `progress` with the name of each step.
+    """Removes unreachable content. `grace` is the time for which to keep content that no file
+    version refers to. Calls `progress` with the name of each step.
 
-    A dry run only counts: it takes no locks and changes nothing.
+    A dry run only counts removable content. It takes no locks and changes nothing.
     """
     now = timezone.now()
     retention = max(settings.REALM_RETENTION_SECONDS, PIN_SECONDS)
@@ -118,8 +120,8 @@ def collect_garbage(
 
 
 def _pins(now: datetime) -> list[tuple[UUID, int]]:
-    """The generations that jobs read or will read. An ended job's pins stay valid for PIN_SECONDS.
-    The next job reads the changes since the generations of the current index."""
+    """Returns the generations that jobs read or will read. An ended job's pins stay valid for
+    PIN_SECONDS. The next job reads the changes since the generations of the current index."""
     recent = now - timedelta(seconds=PIN_SECONDS)
     shown = IndexHead.objects.values("job")
     ended = ReindexJob.objects.filter(Q(finished_at__gt=recent) | Q(pk__in=shown))
@@ -162,7 +164,7 @@ def _drop_versions(realm: Realm, limits: Limits) -> int:
     history is complete.
 
     The caller holds the realm's lock, so no write or publish runs at the same time. A rollback may
-    run, but it copies a publication that is kept with its versions.
+    run, because it copies a kept publication, whose versions are kept too.
     """
     with connection.cursor() as cursor:
         cursor.execute(sql.DELETE_OLD_VERSIONS, limits.parameters(realms=[realm.pk], dropped=[]))
@@ -180,9 +182,9 @@ def _drop_versions(realm: Realm, limits: Limits) -> int:
 def _drop_blobs(limits: Limits, done: Collected) -> int:
     """Removes up to BATCH blobs that no file version refers to, and returns their number.
 
-    Skips rows that a writer has locked. If a writer needs a row that is deleted here, it waits for
-    this transaction and then stores the content again. So the object in the storage must be deleted
-    before the transaction ends.
+    Skips rows that a writer has locked. A writer that needs a deleted row waits for this
+    transaction and then stores the content again. The object in the storage must therefore be
+    deleted before the transaction ends.
     """
     try:
         with transaction.atomic(), connection.cursor() as cursor:
@@ -205,7 +207,7 @@ def _drop_blobs(limits: Limits, done: Collected) -> int:
 
 @dataclass(frozen=True)
 class _Stray:
-    """An object in the storage without a row."""
+    """An object in the storage that has no database row."""
 
     name: str
     size: int
@@ -213,7 +215,7 @@ class _Stray:
 
 
 def _strays(limits: Limits) -> Iterator[_Stray]:
-    """Yields the objects of writers that were killed before they committed a row."""
+    """Yields the objects in the storage whose writers were killed before they committed a row."""
     storage = storages["blobs"]
     for first in _listed(storage, "")[0]:
         for second in _listed(storage, first)[0]:

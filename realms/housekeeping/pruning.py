@@ -1,5 +1,5 @@
-"""Removes rows of finished work, and cache rows of deleted content. Keeps the rows of pending work,
-of current pages, and of the publications that the collector keeps for rollbacks."""
+"""Removes database rows of finished work, and cached rows of deleted content. Keeps the rows of
+pending work, of current pages, and of the publications that the collector keeps for rollbacks."""
 
 from datetime import datetime
 from typing import Any
@@ -13,8 +13,8 @@ from reindex.prerender.hangs import REMEMBERED
 
 
 def prune(before: datetime, *, dry_run: bool = False) -> dict[str, int]:
-    """Removes the rows of work that ended before a time. A dry run only counts them. Returns the
-    number of rows for each kind that has any."""
+    """Removes the rows of work that ended before a time. A dry run only counts the rows. Returns
+    the number of rows by kind, without kinds that have no rows."""
     now = timezone.now()
     named: dict[str, Any] = {
         "before": before,

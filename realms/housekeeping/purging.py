@@ -1,10 +1,10 @@
 """Purges changed answers from shared caches before they expire.
 
-A purger receives the same notifications as replicas. It sends each cache the surrogate keys of the
-realms that a change may affect, and retries until the cache confirms. Without purges, answers still
-expire after REALM_EDGE_SECONDS, so no promise depends on a purger.
+A purger receives the same notifications as replicas. It sends each shared cache the surrogate keys
+of the realms that a change may affect, and retries until the cache confirms. Without purges,
+answers still expire after REALM_EDGE_SECONDS, so no guarantee depends on a purger.
 
-The purger sends each purge twice: at once, and again after the staleness bound. Between the two, a
+The purger sends each purge twice: at once, and again after the staleness bound. In the meantime, a
 cache may fetch the old bytes again from a replica that hasn't received the notification yet.
 """
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 #: How long a cache may take to confirm a purge. Unit: seconds.
 RECEIPT_SECONDS = 2.0
-#: How long an answer may take from a replica to a cache. Unit: seconds.
+#: The maximum time that an answer takes from a replica to a cache. Unit: seconds.
 WAY_SECONDS = 1.0
 BACKOFF_SECONDS = (0.1, 5.0)
 #: The number of keys that fits into one header of every known server.
@@ -47,7 +47,8 @@ class PurgeFailed(Exception):
 
 
 def purge_function() -> Purge:
-    """Imports the function that REALM_EDGE_PURGER names. Raises ImproperlyConfigured."""
+    """Imports the function that REALM_EDGE_PURGER names. Raises ImproperlyConfigured if the import
+    fails."""
     try:
         purge: Purge = import_string(settings.REALM_EDGE_PURGER)
     except ImportError as error:
@@ -58,8 +59,9 @@ def purge_function() -> Purge:
 
 
 def purge_now(realm_url: str) -> dict[str, str]:
-    """Purges a realm once from each cache; with an empty URL, all realms. Returns for each cache's
-    address why the purge failed; an empty text means that the cache has confirmed it."""
+    """Purges a realm from each shared cache, without retries. An empty URL means all realms.
+    Returns the error text by the cache's address. An empty text means that the cache has confirmed
+    the purge."""
     purge, key = purge_function(), surrogate_key(realm_url) if realm_url else EVERY_REALM
     said: dict[str, str] = {}
     for address in settings.REALM_EDGE_PURGE:
@@ -72,10 +74,10 @@ def purge_now(realm_url: str) -> dict[str, str]:
 
 
 def ban(address: str, keys: Collection[str]) -> None:
-    """Purges keys from a Varnish that runs deploy/varnish.vcl.
+    """Purges surrogate keys from a Varnish cache that runs deploy/varnish.vcl.
 
-    The response must repeat this request's number. Without the number, it may be a cached response
-    or come from another server, so it confirms nothing.
+    The response must repeat this request's number. A response without the number may be cached or
+    come from another server, so it confirms nothing.
     """
     assert all(map(_KEY.fullmatch, keys))
     number = secrets.token_hex(8)
@@ -91,14 +93,14 @@ def ban(address: str, keys: Collection[str]) -> None:
 
 
 def keys_of(url: str) -> dict[str, str]:
-    """The surrogate key of every possible realm at or around a URL, with the realm's URL."""
+    """Returns the URLs of all possible realms at or around `url`, by their surrogate keys."""
     return {surrogate_key(each): each for each in realm_candidates(url)}
 
 
 @dataclass
 class _Owed:
-    """A pending purge of a key. The next purge is at `due`; a purge after `last` is the final
-    one."""
+    """A pending purge of a surrogate key. The next purge is at `due`. A purge at or after `last` is
+    the final one."""
 
     realm: str
     due: float
@@ -106,7 +108,7 @@ class _Owed:
 
 
 class Purger:
-    """Purges one cache in its own thread. Other threads call `owe` to enqueue keys."""
+    """A thread that purges one shared cache. Other threads call `owe` to enqueue keys."""
 
     def __init__(self, address: str, purge: Purge, bound_seconds: float) -> None:
         self.address = address
@@ -130,8 +132,8 @@ class Purger:
         self._thread.join(RECEIPT_SECONDS + 1)
 
     def owe(self, keys: dict[str, str]) -> None:
-        """Enqueues keys for a purge at once and another after the bound. The values are the keys'
-        realms, for the log."""
+        """Enqueues two purges of each key: at once, and after the staleness bound. The dict's
+        values are the keys' realms, for the log."""
         now = time.monotonic()
         with self._changed:
             for key, realm in keys.items():
@@ -197,8 +199,8 @@ class Purger:
 
 
 class ToPurge:
-    """The target of a listener that purges caches. It has the methods of a board; instead of moving
-    a key's slot, it purges the key's realms."""
+    """A replacement for the board of a listener that purges caches. It has the methods of a board,
+    but it purges a key's realms instead of changing the key's slot."""
 
     file = None
 
@@ -216,8 +218,8 @@ class ToPurge:
             each.owe(owed)
 
     def bump_epoch(self) -> None:
-        """Enqueues a purge of all realms. A listener calls this when it connects, because it may
-        have missed any change."""
+        """Enqueues a purge of all realms. A listener calls this method when it connects, because it
+        may have missed any change."""
         for each in self._purgers:
             each.owe({EVERY_REALM: "every realm"})
 
@@ -233,8 +235,9 @@ class ToPurge:
 
 @contextmanager
 def purging() -> Iterator[ToPurge]:
-    """Runs purgers for all caches in REALM_EDGE_PURGE during the `with` block, and yields the
-    target for a listener. Raises ImproperlyConfigured."""
+    """Runs purgers for all caches in REALM_EDGE_PURGE during the `with` block. Yields the object
+    that a listener passes notifications to. Raises ImproperlyConfigured if REALM_EDGE_PURGE is
+    empty."""
     if not settings.REALM_EDGE_PURGE:
         raise ImproperlyConfigured("REALM_EDGE_PURGE is empty: list the caches, comma-separated")
     purge, bound = purge_function(), settings.REALM_STALENESS_BOUND

@@ -1,4 +1,5 @@
-"""Checks whether this process can serve requests: its database, migrations and card library."""
+"""Checks whether this process can serve requests: the database, the migrations and the card
+library."""
 
 import logging
 
@@ -13,8 +14,8 @@ logger = logging.getLogger(__name__)
 
 
 def not_ready() -> list[str]:
-    """The reasons why this process can't serve requests, each with what the operator should do.
-    Empty if the process is ready."""
+    """Returns the reasons why this process can't serve requests. A reason can also say what the
+    operator should do. The list is empty if the process is ready."""
     try:
         waiting = _migrations.waiting()
         if waiting:
@@ -30,14 +31,14 @@ def not_ready() -> list[str]:
 
 
 class _Migrations:
-    """Checks whether the migrations of this release are applied. Once they are, it caches that,
-    because applied migrations stay applied."""
+    """A check whether the migrations of this release are applied. Caches a positive result, because
+    applied migrations stay applied."""
 
     def __init__(self) -> None:
         self._applied = False
 
     def waiting(self) -> int:
-        """How many migrations of this release are not applied."""
+        """Returns how many migrations of this release are not applied."""
         if self._applied:
             return 0
         executor = MigrationExecutor(connection)

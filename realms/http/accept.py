@@ -1,4 +1,4 @@
-"""Content negotiation by the Accept header (RFC 9110, section 12.5.1)."""
+"""Chooses a media type by the Accept header (RFC 9110, section 12.5.1)."""
 
 from contextlib import suppress
 
@@ -7,16 +7,17 @@ from django.http.request import MediaType
 from notifications.short_cached import short_cached
 from reindex.reading.media_types import ANY, API, CARD, HTML, JAVASCRIPT, JSON, SOURCE
 
-#: How much of an Accept header is parsed; the rest is ignored. Unit: characters.
+#: How much of an Accept header is parsed. The rest is ignored. Unit: characters.
 _MAX_ACCEPT = 500
 
 
 @short_cached(maxsize=1024)
 def accepted(accept: str) -> str:
-    """The media type of this protocol that an Accept header prefers; `*/*` if it names none.
+    """Returns the media type that an Accept header prefers, among the types of this protocol; `*/*`
+    if the header names none.
 
     The result is `text/html` only if the header doesn't prefer JavaScript to HTML. Among types of
-    equal quality, a named `application/vnd.` type wins over HTML, and HTML wins over JSON.
+    equal quality, a named `application/vnd.` type is preferred to HTML, and HTML to JSON.
     """
     ranges = _ranges(accept)
     named = dict.fromkeys(f"{each.main_type}/{each.sub_type}" for each in ranges)
@@ -33,7 +34,7 @@ def accepted(accept: str) -> str:
 
 @short_cached(maxsize=1024)
 def takes_pages(accept: str) -> bool:
-    """Whether an Accept header accepts HTML."""
+    """Returns whether an Accept header accepts HTML."""
     return _quality(_ranges(accept), HTML) > 0
 
 
@@ -42,8 +43,8 @@ def _ranges(accept: str) -> list[MediaType]:
 
 
 def elements(header: str, limit: int) -> list[MediaType]:
-    """The elements of a header that lists names with qualities. Omits invalid elements, and all
-    elements after the first `limit` characters."""
+    """Parses a header that lists names with qualities, such as Accept. Omits invalid elements, and
+    all elements after the first `limit` characters."""
     if len(header) > limit:
         header = header[:limit].rpartition(",")[0]
     found: list[MediaType] = []
@@ -55,7 +56,8 @@ def elements(header: str, limit: int) -> list[MediaType]:
 
 
 def _quality(ranges: list[MediaType], media_type: str) -> float:
-    """The quality of a media type, from 0 to 1. The most specific matching range determines it."""
+    """Returns the quality of a media type, from 0 to 1. The most specific matching range in the
+    header determines the quality."""
     main, _, sub = media_type.partition("/")
     matching = [
         (each.main_type == main, each.sub_type == sub, each.quality)

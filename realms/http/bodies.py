@@ -1,4 +1,4 @@
-"""The JSON bodies of requests, and the error messages for invalid ones."""
+"""Parses the JSON bodies of requests, and makes the error messages for invalid bodies."""
 
 import json
 from typing import Annotated, Any, Literal, TypeVar
@@ -18,8 +18,8 @@ from reindex.reading.strict_json import finite_only
 
 M = TypeVar("M", bound=BaseModel)
 
-#: The most values that a parsed body may have. It limits the memory for parsing: a value of one or
-#: two bytes of JSON takes fifty bytes or more in Python.
+#: The maximum number of values in a parsed body. It limits the memory for parsing, because one or
+#: two bytes of JSON can take fifty bytes or more in Python.
 MAX_VALUES = 500_000
 _SMALL_BYTES = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
@@ -33,7 +33,8 @@ class _Body(BaseModel):
 
 
 class RealmAttributes(_Body):
-    """The attributes of a new realm. `endpoint` is its path segment below its owner's name."""
+    """The attributes of a new realm. `endpoint` is the realm's path segment below its owner's
+    name."""
 
     endpoint: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+$", max_length=200)]
     name: Annotated[Text, StringConstraints(min_length=1, max_length=500)]
@@ -148,7 +149,8 @@ class Atomic(_Body):
 
 
 def parse(model: type[M], body: bytes) -> M:
-    """Parses a body as its model. Raises Malformed with a reason for each invalid field."""
+    """Parses a JSON body and validates it as an instance of `model`. Raises Malformed with a reason
+    for each invalid field."""
     if len(body) > _SMALL_BYTES and _has_too_many_values(body):
         raise Malformed(what=f"Request body has more than {MAX_VALUES:,} values")
     try:
@@ -161,7 +163,8 @@ def parse(model: type[M], body: bytes) -> M:
 
 
 def _has_too_many_values(body: bytes) -> bool:
-    """Whether a body has more than MAX_VALUES commas and brackets outside of its strings.
+    """Returns whether a body has more than MAX_VALUES commas and opening brackets outside of its
+    strings.
 
     Scans the body in pieces, so that other threads can run in between. The scan takes linear time.
     A backslash outside of a string makes the result wrong, but such a body is not JSON anyway.
@@ -182,8 +185,8 @@ def _has_too_many_values(body: bytes) -> bool:
 
 
 def checked(model: type[M], value: Any, within: str = "") -> M:
-    """Validates a value as its model. `within` is the value's path in the body, for errors. Raises
-    Malformed."""
+    """Validates a value as an instance of `model`. `within` is the value's path in the body, for
+    error messages. Raises Malformed."""
     try:
         return model.model_validate(value)
     except ValidationError as error:

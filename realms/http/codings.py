@@ -8,7 +8,7 @@ from realms.errors import Malformed, TooLarge, UnsupportedCoding
 _GZIP, _ZLIB, _RAW = 31, 15, -15
 _NAMES = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate", "identity": "identity"}
 ACCEPTED = "gzip, deflate, identity"
-#: How many codings a body may have. More than one coding has no use.
+#: The maximum number of codings of a body. More than one has no use.
 _MAX_CODINGS = 2
 #: The size of the pieces in which a body is decoded. Unit: bytes.
 _PIECE_BYTES = 64 * 1024
@@ -18,7 +18,8 @@ def decoded(data: bytes, content_encoding: str, limit: int, name: str) -> bytes:
     """Decodes a body. Stops at `limit` decoded bytes, so a zip bomb can't fill the memory. Errors
     quote `name`.
 
-    Raises UnsupportedCoding, TooLarge, and Malformed for a body that doesn't have its coding.
+    Raises UnsupportedCoding, TooLarge, or Malformed if the body doesn't have the coding that
+    `content_encoding` says.
     """
     codings = [each.strip().lower() for each in content_encoding.split(",") if each.strip()]
     if len(codings) > _MAX_CODINGS or not _NAMES.keys() >= set(codings):
@@ -59,7 +60,7 @@ def _unpacked(data: bytes, coding: str, limit: int, name: str) -> bytes:
 
 
 def _deflate_framing(data: bytes) -> int:
-    """The `wbits` value for a deflate body. The standard requires a zlib stream, but some clients
-    send raw deflate data."""
+    """Returns the `wbits` value for a deflate body. The standard requires a zlib stream, but some
+    clients send raw deflate data."""
     head = int.from_bytes(data[:2])
     return _ZLIB if len(data) > 1 and data[0] & 15 == 8 and head % 31 == 0 else _RAW

@@ -14,8 +14,8 @@ from realms.http.accept import elements
 
 
 class Coding(StrEnum):
-    """A content coding, by its name in headers. The server prefers the first one, which makes texts
-    of usual size the shortest."""
+    """A content coding, by its name in headers. The server prefers the first coding, which makes
+    texts of usual size the shortest."""
 
     BROTLI = "br"
     ZSTD = "zstd"
@@ -23,12 +23,12 @@ class Coding(StrEnum):
 
 
 _CODED_ETAG = re.compile(rf':(?:{"|".join(Coding)})"$')
-#: How much of an Accept-Encoding header is parsed; the rest is ignored. Unit: characters.
+#: How much of an Accept-Encoding header is parsed. The rest is ignored. Unit: characters.
 _MAX_HEADER = 256
 #: zlib's `wbits` value for gzip.
 _GZIP = 31
-#: The least size of a text that is compressed. A shorter text saves less than the additional header
-#: costs. Unit: bytes.
+#: The minimum size of a text that is compressed. With a shorter text, compression saves less than
+#: the additional header costs. Unit: bytes.
 LEAST_BYTES = 256
 #: Media types outside of `text/*` whose content compresses as well as text.
 _TEXTS = {
@@ -52,7 +52,7 @@ _TEXTS = {
 
 @short_cached(maxsize=1024)
 def preferred(accept_encoding: str) -> Coding | None:
-    """The coding that an Accept-Encoding header prefers; None for an uncompressed body."""
+    """Returns the coding that an Accept-Encoding header prefers; None for an uncompressed body."""
     qualities = _qualities(accept_encoding)
     best = max(Coding, key=lambda each: _quality(qualities, each))
     quality = _quality(qualities, best)
@@ -61,7 +61,7 @@ def preferred(accept_encoding: str) -> Coding | None:
 
 @short_cached(maxsize=1024)
 def accepts(accept_encoding: str, coding: Coding) -> bool:
-    """Whether an Accept-Encoding header accepts a coding."""
+    """Returns whether an Accept-Encoding header accepts a coding."""
     return _quality(_qualities(accept_encoding), coding) > 0
 
 
@@ -78,7 +78,7 @@ def _quality(qualities: dict[str, float], coding: Coding) -> float:
 
 
 def is_compressible(content_type: str, size: int) -> bool:
-    """Whether content of this type and size should be compressed."""
+    """Returns whether content of this type and size should be compressed."""
     kind = content_type.partition(";")[0].strip()
     is_text = kind.startswith("text/") or kind.endswith(("+json", "+xml")) or kind in _TEXTS
     return is_text and size >= LEAST_BYTES
@@ -110,10 +110,11 @@ _CODERS: dict[Coding, Callable[[bytes], bytes]] = {
 
 
 def coded_etag(etag: str, coding: Coding) -> str:
-    """The ETag of a body in a coding. It differs from the content's ETag, as the bytes differ."""
+    """Returns the ETag of a body in a coding. The result differs from the uncompressed content's
+    ETag, because the bytes differ."""
     return f'{etag[:-1]}:{coding}"'
 
 
 def uncoded_etag(etag: str) -> str:
-    """The content's ETag, from the ETag of a body in any coding."""
+    """Returns the ETag of the uncompressed content, from the ETag of a body in any coding."""
     return _CODED_ETAG.sub('"', etag)

@@ -19,14 +19,16 @@ HEADERS = (
     "Range",
     "If-Range",
 )
-#: The longest header that the event loop compares; it can hold a few ETags. Unit: characters.
+#: The maximum length of a header that the event loop compares. It is enough for a few ETags. Unit:
+#: characters.
 MANY = 1024
 WSGI_HEADERS = tuple(f"HTTP_{name.upper().replace('-', '_')}" for name in HEADERS)
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The headers that decide whether the server performs a request, and which range it sends."""
+    """The conditional headers of a request. They decide whether the server performs the request,
+    and which range of the content it sends."""
 
     if_match: str | None = None
     if_none_match: str | None = None
@@ -37,7 +39,8 @@ class Conditions:
 
     @staticmethod
     def of(environ: Mapping[str, Any]) -> "Conditions":
-        """The conditions of a request. `environ` has its headers under their WSGI names."""
+        """Returns the conditions of a request. `environ` has the request's headers under their WSGI
+        names."""
         found = Conditions(*map(environ.get, WSGI_HEADERS))
         return NO_CONDITIONS if found == NO_CONDITIONS else found
 
@@ -48,8 +51,8 @@ class Conditions:
         return any(len(each) > MANY for each in values if each is not None)
 
     def of_read(self, etag: str | None, modified: str | None) -> Literal[200, 304, 412]:
-        """The status of a read of content with this ETag and Last-Modified. Ignores invalid dates
-        in the request, as the standard requires."""
+        """Returns the status of a read request for content with this ETag and Last-Modified.
+        Ignores invalid dates in the request, as the standard requires."""
         etags = [] if etag is None else [etag]
         if self.if_match is not None:
             if not _matches(self.if_match, etags, weakly=False):
@@ -62,11 +65,11 @@ class Conditions:
         return 304 if _compared(modified, self.if_modified_since) == "not newer" else 200
 
     def check_write(self, url: str, etags: Collection[str], modified_at: datetime | None) -> None:
-        """Checks the conditions of a write to `url`. `etags` are those of the current content, and
-        empty if there is none. The caller holds the realm's lock.
+        """Checks the conditions of a write to `url`. `etags` are the ETags of the current content;
+        they are empty if there is no content. The caller holds the realm's lock.
 
-        Raises PreconditionFailed. Raises Malformed for an invalid date, because a write must not
-        skip a check that the client has requested.
+        Raises PreconditionFailed if a condition fails. Raises Malformed for an invalid date,
+        because a write must not skip a check that the client has requested.
         """
         if self.if_match is not None:
             if not _matches(self.if_match, etags, weakly=False):
@@ -80,8 +83,8 @@ class Conditions:
             raise _failed(url, "If-None-Match", self.if_none_match)
 
     def unmet(self, url: str) -> PreconditionFailed:
-        """The error for a failed If-Match at `url`. Without If-Match, the error for a failed
-        If-Unmodified-Since."""
+        """Returns the error for a failed If-Match at `url`, or for a failed If-Unmodified-Since if
+        there is no If-Match."""
         if self.if_match is not None:
             return _failed(url, "If-Match", self.if_match)
         return _failed(url, "If-Unmodified-Since", self.if_unmodified_since or "")
@@ -96,8 +99,8 @@ def _failed(url: str, header: str, value: str) -> PreconditionFailed:
 
 
 def _matches(header: str, etags: Collection[str], *, weakly: bool, coded: bool = False) -> bool:
-    """Whether a header has one of the ETags. Unless `coded`, the ETags of all content codings of
-    the same content match each other."""
+    """Returns whether a header lists one of the ETags. Unless `coded` is set, the ETags of the same
+    content in different content codings match."""
     if header in etags and not header.startswith("W/"):
         # Fast path: most clients send a single ETag.
         return True
@@ -113,8 +116,8 @@ def _matches(header: str, etags: Collection[str], *, weakly: bool, coded: bool =
 
 
 def _compared(modified: str | None, since: str | None) -> Literal["newer", "not newer"] | None:
-    """Whether content has changed since a date in the request. None if a date is missing or
-    invalid."""
+    """Returns whether content is newer than a date in the request. Returns None if a date is
+    missing or the request's date is invalid."""
     if modified is None or since is None:
         return None
     if modified == since:

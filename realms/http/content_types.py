@@ -1,4 +1,4 @@
-"""Determines the media types of files from their names, independent of the machine.
+"""Determines the media types of files from their names. The result is the same on every machine.
 
 A type describes the stored bytes, so `style.css.gz` has the type of gzip and not of CSS.
 """
@@ -7,7 +7,8 @@ from pathlib import PurePosixPath
 
 from reindex.reading.media_types import BYTES
 
-#: Media types by extension, from the IANA registry. If it has none, the type in common use.
+#: Media types by extension, from the IANA registry. For extensions that are not in the registry,
+#: the type in common use.
 _TYPES = {
     # Code
     "ts": "text/typescript",
@@ -136,16 +137,16 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def media_type(path: str) -> str:
-    """The media type of a file from its name alone, without parameters."""
+    """Returns the media type of a file from its name alone, without parameters."""
     return _TYPES.get(PurePosixPath(path).suffix[1:].lower(), BYTES)
 
 
 def described(path: str, data: bytes, *, as_stored: bool) -> tuple[tuple[str, str], ...]:
-    """The headers that describe a file's content.
+    """Returns the headers that describe a file's content.
 
     Only text in UTF-8 gets a charset, because a charset would override the encoding that other text
-    may declare. A gzipped picture (`.svgz`) gets the type of gzip if `as_stored`, else the type of
-    a picture and the content coding gzip.
+    may declare. A gzipped picture (`.svgz`) gets the type of gzip if `as_stored` is set. Otherwise
+    it gets the type of a picture and the content coding gzip.
     """
     kind = media_type(path)
     if kind == "image/svg+xml" and data.startswith(_GZIP_MAGIC):

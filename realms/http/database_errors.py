@@ -1,6 +1,6 @@
 """Classifies database errors: an unavailable database, a violated constraint, or a bug.
 
-Only the error's class and code decide, never its message.
+The class and the code of an error decide, never its message.
 """
 
 import logging
@@ -21,7 +21,7 @@ _KINDS = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.In
 
 
 def is_away(error: BaseException | None) -> bool:
-    """Whether an error means that the database can't be reached or refuses work."""
+    """Returns whether an error means that the database can't be reached or refuses statements."""
     if not isinstance(error, DatabaseError | psycopg.Error):
         return False
     code = _code(error)
@@ -30,7 +30,7 @@ def is_away(error: BaseException | None) -> bool:
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether an error means that two concurrent changes have violated a constraint."""
+    """Returns whether an error means that two concurrent changes have violated a constraint."""
     return isinstance(error, IntegrityError) and (_code(error) or "").startswith(_CONFLICT)
 
 
@@ -49,7 +49,7 @@ class OneLineASecond(logging.Filter):
         self._printed = -1.0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to print a record. Shortens a record about an unavailable database to one
+        """Returns whether to print a record. Shortens a record about an unavailable database to one
         line."""
         if not any(is_away(error) for error in _errors(record)):
             return True
@@ -70,9 +70,8 @@ def _errors(record: logging.LogRecord) -> list[BaseException]:
 
 
 class AnsweredOnce(logging.Filter):
-    """Drops log records of 5xx responses without a traceback, because another record has the
-    cause."""
+    """Drops log records of 5xx responses that have no traceback. Another record has the cause."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to print a record."""
+        """Returns whether to print a record."""
         return bool(record.exc_info) or getattr(record, "status_code", 0) < 500

@@ -1,4 +1,4 @@
-"""Makes the responses to errors: a JSON:API document, never a stack trace."""
+"""Makes the responses to errors: JSON:API documents that never have a stack trace."""
 
 import json
 
@@ -8,12 +8,13 @@ from realms.errors import MethodNotAllowed, RealmError, Several, UnsupportedCodi
 from realms.http import headers
 from reindex.reading.media_types import API
 
-#: The longest error message. Longer messages quote what the client has sent. Unit: characters.
+#: The maximum length of an error message. Longer messages quote what the client has sent. Unit:
+#: characters.
 MAX_MESSAGE = 4000
 
 
 def error_response(error: RealmError) -> HttpResponse:
-    """The error response of a realm's endpoint, with errors as JSON:API objects."""
+    """Returns the error response of a realm's endpoint, with errors as JSON:API objects."""
     problems = error.problems if isinstance(error, Several) else [error]
     response = HttpResponse(
         json.dumps({"errors": [_described(each) for each in problems]}),
@@ -35,7 +36,8 @@ def error_response(error: RealmError) -> HttpResponse:
 
 
 def server_error_response(error: RealmError) -> HttpResponse:
-    """The error response of a server endpoint, whose clients expect messages as plain strings."""
+    """Returns the error response of a server endpoint, whose clients expect messages as plain
+    strings."""
     response = error_response(error)
     response.content = json.dumps({"errors": [str(error)]}).encode()
     return response
@@ -51,7 +53,7 @@ def _described(error: RealmError) -> dict[str, object]:
 
 
 def _members(error: RealmError) -> dict[str, object]:
-    """The optional members of a JSON:API error object."""
+    """Returns the optional members of a JSON:API error object."""
     members: dict[str, object] = {"id": error.details["url"]} if "url" in error.details else {}
     if "pointer" in error.details:
         members["source"] = {"pointer": error.details["pointer"]}

@@ -34,7 +34,8 @@ class ErrorMiddleware:
         return self._get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        """The response to an exception of a view. With None, Django responds with its plain 500."""
+        """Returns the response to an exception of a view; None if Django should make its plain 500
+        response."""
         realm_error = _expected(request, error)
         if realm_error is None:
             if request.path.startswith("/_admin"):
@@ -47,8 +48,8 @@ class ErrorMiddleware:
 
 
 def uncaught(request: HttpRequest) -> HttpResponse:
-    """The response to an exception of a middleware or of the admin. Django has already logged the
-    exception."""
+    """Returns the response to an exception that a middleware or the admin raised. Django has
+    already logged the exception."""
     error = sys.exc_info()[1]
     if is_away(error):
         return error_response(_away())
@@ -56,7 +57,8 @@ def uncaught(request: HttpRequest) -> HttpResponse:
 
 
 def _expected(request: HttpRequest, error: Exception) -> RealmError | None:
-    """The error that the client gets for an exception; None if the exception is a bug."""
+    """Converts an exception to the error that the client gets. Returns None if the exception is a
+    bug."""
     if isinstance(error, RealmError):
         return error
     if isinstance(error, SuspiciousOperation):

@@ -1,4 +1,5 @@
-"""The headers that state an answer's realm and generation, and who may cache and read it.
+"""Makes the headers that state an answer's realm and generation, and who may cache and read the
+answer.
 
 This module has one function for each kind of answer. Header names are in lower case.
 """
@@ -20,7 +21,7 @@ REVALIDATED = "max-age=0, must-revalidate"
 #: Cache-Control for the answers of a realm's endpoints, which have no validators.
 _NEVER_KEPT = "no-store, no-cache, must-revalidate"
 
-#: Forbids stale answers. Without these directives, some shared caches serve them.
+#: Forbids stale answers. Without these directives, some shared caches serve the answers.
 _NEVER_STALE = "stale-while-revalidate=0, stale-if-error=0"
 
 #: Allows scripts of any origin to read an answer.
@@ -31,29 +32,29 @@ CORS: Headers = (
 
 
 def of_server() -> Headers:
-    """Headers for an answer of one of the server's own endpoints."""
+    """Returns headers for an answer of one of the server's own endpoints."""
     return (*CORS, ("cache-control", NO_STORE))
 
 
 def of_error() -> Headers:
-    """Headers for an error of any kind."""
+    """Returns headers for an error of any kind."""
     return (("cache-control", NO_STORE), *CORS)
 
 
 def of_generation(generation: int) -> Headers:
-    """Headers for an answer that was made at a generation of a realm."""
+    """Returns headers for an answer that was made at a generation of a realm."""
     return (_pair("x-realm-generation", str(generation)),)
 
 
 def of_content(
     own: Headers, realm_url: str, generation: int, *, public: bool, shared: bool
 ) -> Headers:
-    """A content's own headers, with a Cache-Control that says who may store the answer.
+    """Returns the content's headers with a Cache-Control that says who may store the answer.
 
-    `shared` says whether every client that sends the headers in `Vary` gets the same answer. Only
-    then, and only if the realm is public, shared caches may store it for REALM_EDGE_SECONDS. After
-    that they may not serve it, even if no replica answers. Browsers store images for 60 s (`raw` in
-    `realms/serving/contents.py`).
+    `shared` says whether every client that sends the headers in `Vary` gets the same answer. Shared
+    caches may store the answer only if `shared` is set and the realm is public. After
+    REALM_EDGE_SECONDS they may not serve the stored answer, even if no replica answers. Browsers
+    store images for 60 s (`raw` in `realms/serving/contents.py`).
     """
     chosen = dict(own).get("cache-control")
     if not (public and shared and settings.REALM_EDGE_SECONDS) or chosen == NO_STORE:
@@ -75,7 +76,7 @@ def of_content(
 
 
 def of_file(realm_url: str, generation: int, *, public: bool, compressible: bool) -> Headers:
-    """Headers for a variant of a file, without Cache-Control, which `of_content` sets."""
+    """Returns headers for a variant of a file. `of_content` later adds Cache-Control."""
     return (
         _realm(realm_url),
         *of_generation(generation),
@@ -86,7 +87,7 @@ def of_file(realm_url: str, generation: int, *, public: bool, compressible: bool
 
 
 def of_card(realm_url: str, generation: int, *, public: bool) -> Headers:
-    """Headers for a document with one or more cards of a realm."""
+    """Returns headers for a JSON document with one or more cards of a realm."""
     kept = ("cache-control", NO_STORE)
     return (
         _realm(realm_url),
@@ -99,30 +100,31 @@ def of_card(realm_url: str, generation: int, *, public: bool) -> Headers:
 
 
 def of_write(realm_url: str, generation: int) -> Headers:
-    """Headers for the answer to a write or deletion of a file."""
+    """Returns headers for the answer to a write or deletion of a file."""
     return (_realm(realm_url), *of_generation(generation), ("cache-control", NO_STORE), *CORS)
 
 
 def of_endpoint(realm_url: str, length: int | None, *, public: bool) -> Headers:
-    """Headers for an answer of a realm's endpoint (`_name`), unless the endpoint sets others.
-    `length` is the body's length in bytes, None if it is unknown."""
+    """Returns the default headers for an answer of a realm's endpoint (`_name`). `length` is the
+    body's length in bytes, or None."""
     kept = ("cache-control", _NEVER_KEPT)
     size = () if length is None else (("content-length", str(length)),)
     return (_realm(realm_url), ("vary", "Accept"), kept, *CORS, *size, *_readable(public))
 
 
 def of_publication(realm_url: str, generation: int) -> Headers:
-    """Headers for the answer to a publish. Everyone may read the published realm."""
+    """Returns headers for the answer to a publish. Everyone may read the published realm."""
     return (_realm(realm_url), *_readable(True), *of_generation(generation))
 
 
 def of_pin(generation: int) -> Headers:
-    """Headers for a read at a pinned generation, which only the pin's reader may see."""
+    """Returns headers for a read at a pinned generation. Only the pin's reader may see the
+    answer."""
     return (*of_generation(generation), ("cache-control", NEVER_SHARED))
 
 
 def of_draft(realm_url: str, generation: int) -> Headers:
-    """Headers for a draft's page, which only the realm's owner sees."""
+    """Returns headers for the page of a draft. Only the realm's owner sees the page."""
     return (
         *of_generation(generation),
         _realm(realm_url),
@@ -133,13 +135,14 @@ def of_draft(realm_url: str, generation: int) -> Headers:
 
 
 def scoped(cache_control: str, *, public: bool) -> str:
-    """A Cache-Control that lets shared caches store an answer only if everyone may read it."""
+    """Returns a Cache-Control that lets shared caches store an answer only if everyone may read the
+    answer."""
     return f"{'public' if public else 'private'}, {cache_control}"
 
 
 def _asked_each_time(cache_control: str) -> str:
-    """A Cache-Control that lets browsers store an answer, and makes shared caches revalidate it for
-    each request."""
+    """Returns a Cache-Control that lets browsers store an answer. Shared caches must revalidate the
+    answer for each request."""
     kept = cache_control.startswith("public") and "max-age=0" not in cache_control
     return (
         f"{cache_control}, s-maxage=0" if kept and NO_STORE not in cache_control else cache_control
@@ -147,8 +150,8 @@ def _asked_each_time(cache_control: str) -> str:
 
 
 def withhold(response: HttpResponseBase) -> None:
-    """Makes shared caches revalidate an answer for each request, which they could otherwise serve
-    for REALM_EDGE_SECONDS."""
+    """Makes shared caches revalidate an answer for each request. By default, shared caches could
+    serve the answer for REALM_EDGE_SECONDS."""
     if settings.REALM_EDGE_SECONDS and "Cache-Control" in response.headers:
         kept = response.headers["Cache-Control"]
         own = kept.removesuffix(f", {_shared_time()}")
@@ -183,7 +186,8 @@ def _realm(url: str) -> tuple[str, str]:
 
 @short_cached(maxsize=4096)
 def _pair(name: str, value: str) -> tuple[str, str]:
-    """A header that many answers have. Cached, so that all answers share one tuple."""
+    """Returns a header that many answers have. The result is cached, so that all answers share one
+    tuple."""
     return (name, value)
 
 

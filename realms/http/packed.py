@@ -1,5 +1,5 @@
-"""Large texts that are never uncompressed in memory: `Packed` compresses a text while it is made,
-and decompresses it while it is read."""
+"""Keeps large texts compressed in memory. `Packed` compresses a text piece by piece while the text
+is made, and decompresses it piece by piece for readers."""
 
 import hashlib
 import zlib
@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator
 
 #: zlib's `wbits` value for gzip.
 _GZIP = 31
-#: How much compressed data zlib gets at a time. It is small, because zlib copies the remaining data
-#: after each piece. Unit: bytes.
+#: How much compressed data zlib gets at a time. The value is small, because zlib copies the
+#: remaining data after each piece. Unit: bytes.
 _INPUT_BYTES = 4096
 
 
 class Packed:
-    """An immutable text in gzip form. `len()` is the length of its compressed bytes, and `size` the
-    length of the text in bytes."""
+    """An immutable text that is stored compressed by gzip. `len()` is the length of the compressed
+    bytes. `size` is the length of the text in bytes."""
 
     __slots__ = ("data", "sha256", "size")
 

@@ -1,4 +1,4 @@
-"""Complete responses in ASGI's form, which the web server sends as they are."""
+"""Represents complete responses in ASGI's form. The web server sends them unchanged."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -13,7 +13,8 @@ Body: TypeAlias = bytes | memoryview | Packed
 
 
 class Reply:
-    """A status, headers and a body. A reply is immutable, so that many requests can share it."""
+    """A complete response: a status, headers and a body. A reply is immutable, so that many
+    requests can share it."""
 
     __slots__ = ("body", "start")
 
@@ -38,8 +39,8 @@ class Reply:
 
 
 class Finished(Reply):
-    """A reply that a cache keeps for requests of one form. The form is the policy headers, the
-    content coding, and the outcome of the request's conditions."""
+    """A reply that a cache keeps for all requests with the same form. The form is the policy
+    headers, the content coding, and the outcome of the request's conditions."""
 
     __slots__ = ("coding", "decided", "etag", "host", "length", "policy")
 
@@ -47,8 +48,8 @@ class Finished(Reply):
         self, reply: Reply, host: str, policy: object, coding: str | None, decided: int
     ) -> None:
         self.start, self.body = reply.start, reply.body
-        #: The last Host header with this `policy`. The front may replace it by another such host.
-        #: All other attributes are immutable.
+        #: The last request's Host header with this `policy`. The front may replace it by another
+        #: host with the same policy. All other attributes are immutable.
         self.host = host
         self.policy, self.coding, self.decided = policy, coding, decided
         headers: list[tuple[bytes, bytes]] = self.start["headers"]
@@ -62,13 +63,14 @@ class Finished(Reply):
 
 
 def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
-    """A header as bytes, as the web server sends it."""
+    """Encodes a header as the bytes that the web server sends."""
     return (_name(name), value.encode("latin-1")) if name in OWN else _shared(name, value)
 
 
 @short_cached(maxsize=4096)
 def _shared(name: str, value: str) -> tuple[bytes, bytes]:
-    """A header as bytes. Cached, so that replies with the same header share the bytes."""
+    """Encodes a header as bytes. The result is cached, so that replies with the same header share
+    the bytes."""
     return _name(name), value.encode("latin-1")
 
 

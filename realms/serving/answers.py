@@ -1,9 +1,11 @@
-"""Loads answers to reads, and caches each with the stamp of everything that it depends on.
+"""Loads answers to read requests and caches them. Each cache entry has a stamp of all data that the
+answer was made from.
 
-An `Answer` is a complete response, except for the parts that depend on the single request: HEAD,
-conditions, ranges, the content coding, and the policy of the host. The source cache, the
-transpiled-module cache and the page cache are three `StampedCache`s of answers. A cache look-up
-doesn't query the database. To authorize the reader of a private answer, the routes query it.
+An `Answer` is a complete response except for the parts that depend on the single request. These
+parts are HEAD, conditions, ranges, the content coding, and the policy of the host. The source
+cache, the transpiled-module cache and the page cache are three `StampedCache`s of answers. A cache
+look-up doesn't query the database. Only the routes query the database, to authorize the reader of a
+private answer.
 """
 
 from collections.abc import Callable, Hashable
@@ -44,18 +46,18 @@ _PROBED = {
     Variant.MODULE: MODULE_ENDINGS,
     Variant.HTML: ("",),
 }
-#: The cache that an answer is in, and its key there.
+#: An answer's place: the variant whose cache holds it, and its key in this cache.
 Place: TypeAlias = tuple[Variant, Hashable]
 _COMPRESSING = [Lock() for _ in range(64)]
 
 
 class Unfinished(Exception):
-    """`load_public` has no answer that every caller may get: the realm is private, or the load
+    """`load_public` has no answer for an unauthorized caller. The realm is private, or the load
     failed."""
 
 
 class _FailedForAll(Exception):
-    """The load of a public file failed, so every caller may get the error text."""
+    """The load of a public file failed. Every caller may read the error text."""
 
     def __init__(self, error: RealmError | TranspilerFailed) -> None:
         super().__init__(str(error))
@@ -74,26 +76,27 @@ def _new_cache() -> StampedCache[Answer]:
 
 @lru_cache(maxsize=1)
 def caches() -> dict[Variant, StampedCache[Answer]]:
-    """This process's source cache, transpiled-module cache and page cache."""
+    """Returns this process's source cache, transpiled-module cache and page cache."""
     return {variant: _new_cache() for variant in Variant}
 
 
 def cached(variant: Variant, url: str, at_least: int = 0) -> Answer | None:
-    """The fresh answer in this process's cache, if its generation is `at_least` or newer."""
+    """Returns the cached answer at `url` if it is fresh and its generation is `at_least` or
+    newer."""
     answer = caches()[variant].get(url)
     return answer if answer is None or not at_least or answer.high >= at_least else None
 
 
 def finished(place: Place, answer: Answer, reply: Finished) -> None:
-    """Keeps a finished reply with its answer, which is in the cache at `place`. If two threads call
-    this at once, one of their replies can get lost; the next hit then makes that reply again."""
+    """Adds a finished reply to its answer. `place` says where the answer is cached. If two threads
+    add replies at once, one reply can get lost. The next cache hit then makes that reply again."""
     answer.replies = (*answer.replies, reply)
     caches()[place[0]].weigh(place[1])
 
 
 def coded(variant: Variant, url: str, answer: Answer, coding: Coding | None) -> Coding | None:
-    """The content coding in which an answer is sent to a client that prefers `coding`. Compresses
-    the body when the first client prefers this coding."""
+    """Returns the content coding in which to send an answer to a client that prefers `coding`.
+    Compresses the body at the first call with this coding."""
     plain = answer.body
     if coding is None or not answer.frame.compressible:
         return None
@@ -108,16 +111,17 @@ def coded(variant: Variant, url: str, answer: Answer, coding: Coding | None) -> 
 
 
 def lacks_file(answer: Answer, variant: Variant) -> bool:
-    """Whether the answer is a 404 for a module in a realm. The URL may still have a page."""
+    """Returns whether the answer is a 404 for a module in a realm. The URL may still have a
+    page."""
     no_file = variant is Variant.MODULE and answer.status == 404
     return no_file and answer.realm_url is not None
 
 
 def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
-    """The answer from the database. `url` is absolute and unescaped.
+    """Loads an answer from the database. `url` is absolute and unescaped.
 
-    Concurrent loads of one URL share one query, so its snapshot may be older than this call.
-    With `alone`, the call drops the cached answer and runs a query of its own.
+    Concurrent loads of one URL share one query. The query may therefore have started before this
+    call. With `alone`, the call drops the cached answer and runs its own query.
     """
     if alone:
         caches()[variant].drop(url)
@@ -125,22 +129,24 @@ def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
     try:
         return _shared(variant, url, lambda: _from_database(variant, url))
     except Unfinished:
-        # This call shared a load of `load_public`, which raises this for private realms.
+        # This call shared a load that `load_public` started, which raises Unfinished for private
+        # realms.
         return _from_database(variant, url)
     except _FailedForAll as failure:
         raise failure.error from failure
 
 
 def load_public(variant: Variant, url: str) -> Answer:
-    """Like `load`, for an unauthorized caller and a database connection that may be broken.
+    """Loads an answer for an unauthorized caller. The database connection may be broken.
 
     Raises Unfinished if the realm is private; then the file is not transpiled or rendered. Raises
-    RealmError and TranspilerFailed for public files, and Unfinished for every other failure.
+    RealmError or TranspilerFailed if the load of a public file fails with that error, and
+    Unfinished for every other failure.
 
-    One statement reads both the file and its permissions, so they can't differ in age. Callers must
-    check `answer.public`: if this call shares the load of an authorized caller, it returns that
-    answer even if it is private. If that load fails, this call raises Unfinished, because the error
-    text may quote a private file.
+    One SQL statement reads both the file and its permissions, so they can't differ in age. Callers
+    must check `answer.public`: a call that shares the load of an authorized caller may return a
+    private answer. If the shared load fails, the call raises Unfinished, because the error text may
+    quote a private file.
     """
 
     def from_database() -> Answer:
@@ -160,14 +166,14 @@ def load_public(variant: Variant, url: str) -> Answer:
 
 
 def committed(variant: Variant, url: str) -> Answer:
-    """The answer made from the database, without caches. The verifier compares the answers of
-    replicas with it."""
+    """Makes an answer from the database, without caches. The verifier compares the answers of
+    replicas with this answer."""
     found = resolve(url, _extensions(variant, url))
     return _answer(url, found, lambda it: MAKERS[variant](url, it))
 
 
 def load_at(realm_url: str, generation: int, path: str) -> Answer:
-    """The module or asset of a realm at exactly one generation. The prerenderer imports it.
+    """Returns the module or asset of a realm at exactly one generation, for the prerenderer.
 
     A path without its extension redirects to the file, so that each module has only one URL.
     """
@@ -190,12 +196,13 @@ def load_at(realm_url: str, generation: int, path: str) -> Answer:
 
 
 def cached_at(realm_url: str, generation: int, path: str) -> Answer | None:
-    """The answer of `load_at`, if this process's cache has it."""
+    """Returns the answer of `load_at` from this process's cache; None if the cache doesn't have
+    it."""
     return caches()[Variant.MODULE].get((realm_url, generation, path))
 
 
 def source_at(realm_url: str, generation: int, path: str) -> Answer:
-    """The stored bytes of a file at exactly one generation."""
+    """Returns the stored bytes of a file at exactly one generation."""
     url = realm_url + path
 
     def make(found: Resolved) -> Content:
@@ -214,11 +221,11 @@ def _extensions(variant: Variant, url: str) -> tuple[str, ...]:
 
 
 def _from_database(variant: Variant, url: str, *, public_only: bool = False) -> Answer:
-    """The answer made from the committed rows. Raises Unfinished if `public_only` is set and the
+    """Makes an answer from the committed rows. Raises Unfinished if `public_only` is set and the
     realm is private."""
     extensions, before = _extensions(variant, url), caches()[variant].peek(url)
     made_from = before.made_from if before else None
-    # If the stale answer has the same bytes, the statement doesn't fetch them again.
+    # If the stale answer has the same bytes, the statement doesn't fetch the bytes again.
     found = resolve(url, extensions, known=made_from.sha256 if made_from else None)
     if _same_bytes(found, made_from) and not _reused(found, before):
         # The bytes are the same, but the name or the times differ, so the stale content can't be
@@ -231,7 +238,7 @@ def _from_database(variant: Variant, url: str, *, public_only: bool = False) -> 
 
 
 def _shared(variant: Variant, url: str, load: Callable[[], Answer]) -> Answer:
-    """The answer of one load, which all concurrent callers for this URL share."""
+    """Calls `load` once for all concurrent callers with this URL and returns its answer."""
     extensions = _extensions(variant, url)
     return caches()[variant].load(
         url, _watched(variant, url), load, lambda it: _narrowed(url, extensions, it)
@@ -239,8 +246,9 @@ def _shared(variant: Variant, url: str, load: Callable[[], Answer]) -> Answer:
 
 
 def _watched(variant: Variant, url: str) -> Slots:
-    """The slots of everything that can affect an answer: every possible realm at or above the URL,
-    every file that the URL could name, and for a page the indexes of these realms."""
+    """Returns the board's slots whose changes can affect the answer at a URL. They are the slots of
+    every possible realm at or above the URL, and of every file that the URL could name. For a page,
+    the result includes the slots of these realms' indexes."""
     realms = realm_candidates(url)
     keys = [realm_key(realm) for realm in (*realms, f"{url}/")]
     keys += [path_key(url + extension) for extension in _extensions(variant, url)]
@@ -252,9 +260,9 @@ def _watched(variant: Variant, url: str) -> Slots:
 
 
 def _narrowed(url: str, extensions: tuple[str, ...], answer: Answer) -> Slots | None:
-    """The slots that an answer depends on if it was made from a file: the realms at or above the
-    URL, the file, and the paths that take precedence over it. None for answers without a file:
-    they depend on all slots of `_watched`."""
+    """Returns the slots that an answer made from a file depends on. They are the slots of the
+    realms at or above the URL, of the file, and of the paths that take precedence over the file.
+    Returns None for an answer without a file, which depends on all slots of `_watched`."""
     file, realm_url = answer.made_from, answer.realm_url
     if file is None or realm_url is None:
         return None
@@ -270,8 +278,8 @@ def _same_bytes(found: Resolved | None, made_from: ResolvedFile | None) -> bool:
 
 
 def _reused(found: Resolved | None, before: Answer | None) -> Content | None:
-    """The stale content, if its file has the same bytes, name and times as the current file. A
-    different name or time changes the headers."""
+    """Returns the stale answer's content if its file has the same bytes, name and times as the
+    current file. A different name or time changes the headers."""
     if before is None or found is None or found.file is None:
         return None
     if before.made_from != without_bytes(found.file):
@@ -280,18 +288,19 @@ def _reused(found: Resolved | None, before: Answer | None) -> Content | None:
 
 
 def _nowhere(url: str) -> Answer:
-    """The answer at a URL that lies in no realm."""
+    """Returns the 404 answer for a URL that lies in no realm."""
     return _outside(refusal(NotFound(url=url)))
 
 
 def _outside(content: Content) -> Answer:
-    """An answer that belongs to no realm."""
+    """Returns an answer that belongs to no realm."""
     return Answer(content, content.headers + CORS, None, True, 0, 0)
 
 
 def _lacks_its_slash(url: str, answer: Answer, found: Resolved | None) -> bool:
-    """Whether a URL without a file is a nested realm's URL that lacks the final slash. Such a URL
-    counts as outside every realm and redirects to the nested realm."""
+    """Returns whether a URL without a file is a nested realm's URL that lacks the final slash. The
+    server answers this URL as if it were outside every realm, with a redirect to the nested
+    realm."""
     if found is None or found.file is not None or url.endswith("/"):
         return False
     shown = found.kind == "published" and answer.status in (200, 500)
@@ -301,8 +310,8 @@ def _lacks_its_slash(url: str, answer: Answer, found: Resolved | None) -> bool:
 def _answer_of(
     realm_url: str, url: str, found: Resolved | None, make: Callable[[Resolved], Content]
 ) -> Answer:
-    """Like `_answer`, for a URL that should lie in the given realm. The answer is Misdirected if
-    the URL lies in a nested realm, and NotFound if it lies outside the given realm."""
+    """Makes the answer at a URL that should lie in the realm `realm_url`. The answer is Misdirected
+    if the URL lies in a nested realm, and NotFound if it lies outside `realm_url`."""
     if found is not None and found.realm_url != realm_url and found.realm_url.startswith(realm_url):
         return _outside(refusal(Misdirected(url=url, realm=found.realm_url)))
     found = found if found and found.realm_url == realm_url else None
@@ -313,7 +322,8 @@ def _answer_of(
 def _answer(
     url: str, found: Resolved | None, make: Callable[[Resolved], Content], *, pinned: bool = False
 ) -> Answer:
-    """Adds to content the headers of every answer: its realm, its generation, who may cache it."""
+    """Calls `make` for the content and adds the headers for the realm, the generation and who may
+    cache the answer."""
     if found is None:
         return _nowhere(url)
     content = make(found)
@@ -329,7 +339,7 @@ def _answer(
 
 
 def _same_for_all(url: str, found: Resolved, content: Content) -> bool:
-    """Whether every client gets this answer to a request with the same URL and Accept."""
+    """Returns whether every client gets this answer to a request with the same URL and Accept."""
     if content.status not in (200, 302, 404) or url.rpartition("/")[2].startswith("_"):
         # Other statuses are temporary. A name that starts with `_` belongs to an API endpoint.
         return False

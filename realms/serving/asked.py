@@ -1,4 +1,5 @@
-"""Parses the headers of a read: the variant, the least generation, conditions, the coding."""
+"""Parses the headers of a read request: the variant, the least generation, the conditions, and the
+content coding."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from reindex.reading.media_types import ANY
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The parsed headers of a read that a cache may answer."""
+    """The parsed headers of a read request that a cache may answer."""
 
     #: The public origin of the realms at the requested host.
     origin: str
@@ -28,13 +29,13 @@ class Asked:
     #: The least generation that the client accepts.
     at_least: int
     conditions: Conditions
-    #: The Host header and the preferred content coding; the finished reply depends on both.
+    #: The Host header and the preferred content coding. The finished reply depends on both.
     form: tuple[str, Coding | None]
 
 
 def asked(environ: Mapping[str, Any]) -> Asked | None:
-    """The parsed headers of a read; None if only Django can handle the request. `environ` has the
-    headers under their WSGI names."""
+    """Parses the headers of a read request. Returns None if only Django can handle the request.
+    `environ` has the headers under their WSGI names."""
     host: str = environ.get("HTTP_HOST", "")
     # The method override header can turn a GET into a QUERY.
     if origins.is_admin_host(host) or "HTTP_X_HTTP_METHOD_OVERRIDE" in environ:

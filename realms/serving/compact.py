@@ -1,9 +1,9 @@
 """The compact form in which the caches hold answers.
 
 Thousands of answers differ in only a few values, such as the file's digest, path and timestamps.
-They share all other values in one `Frame`. Each answer packs its own values into one byte string.
-`Answer.headers` unpacks them, which takes some microseconds. A cache hit needs no headers, because
-it sends the finished reply.
+The answers share all their equal values in one `Frame`. Each answer packs its own values into one
+byte string. `Answer.headers` unpacks this string, which takes some microseconds. A cache hit needs
+no headers, because it sends the finished reply.
 """
 
 import struct
@@ -20,13 +20,13 @@ from realms.http.replies import OWN, Finished
 from realms.serving.contents import Content
 from reindex.reading.references import file_url
 
-#: The overhead of three objects: the answer, its body and its packed part.
+#: The memory overhead of three objects: the answer, its body and its packed part. Unit: bytes.
 _ANSWER_BYTES = 150
 #: The overhead of a finished reply, without the values of its headers.
 _REPLY_BYTES = 900
-#: The overhead of the dictionary of compressed bodies, and that of each body in it.
+#: The overhead of the dictionary of compressed bodies, and the overhead of each body.
 _CODED_BYTES, _EACH_CODED_BYTES = 240, 40
-#: The overhead of a frame without its texts, and that of each header in it.
+#: The overhead of a frame without its texts, and the overhead of each header in the frame.
 _FRAME_BYTES, _HEADER_BYTES = 600, 90
 
 _RANGE = struct.Struct("<QQ")
@@ -62,7 +62,8 @@ class Frame(NamedTuple):
     size: int
 
 
-# Two threads may create equal frames. The duplicates only use memory, and the cache counts each.
+# Two threads may create equal frames. The duplicates only use memory, and the cache counts the
+# memory of each.
 _frame = lru_cache(maxsize=1024)(Frame)
 
 
@@ -156,7 +157,7 @@ class Answer:
         return size
 
     def _unpacked(self) -> tuple[Headers, Headers]:
-        """The content's own headers, and all headers of the answer."""
+        """Returns two tuples: the content's own headers, and all headers of the answer."""
         file, frame = self.made_from, self.frame
         derived = _derived(file, frame.realm_url, self.high)
         at = _RANGE.size
@@ -213,7 +214,8 @@ _KIND_OF = {
 
 
 def _item(name: str, value: str, derived: _Derived, packed: list[bytes]) -> _Item:
-    """A header's item in the frame. Appends the values that the frame can't share to `packed`."""
+    """Returns the item for a header in the shared frame. Appends the header's value to `packed` if
+    answers can't share the value."""
     if name in _OF_GENERATION and value.endswith(derived.generation):
         return name, value.removesuffix(derived.generation), "generation"
     if name not in OWN:

@@ -27,14 +27,15 @@ from reindex.reading.references import file_url
 
 
 class Variant(StrEnum):
-    """The form that a request wants: the file's source, its JavaScript or asset, or the page."""
+    """The form of a file that a request asks for: its source, its JavaScript or asset, or its
+    page."""
 
     SOURCE = "source"
     MODULE = "module"
     HTML = "html"
 
 
-#: Shared by all contents whose body no client has requested in a content coding yet.
+#: An empty mapping, shared by all contents that have not been compressed yet.
 _NO_CODED: Mapping[Coding, bytes | None] = MappingProxyType({})
 
 
@@ -49,9 +50,9 @@ class Content:
     made_from: ResolvedFile | None = None
     #: The page's generation, which can be older than the realm's. None for other contents.
     generation: int | None = None
-    #: Whether clients that accept any type also get this page if the URL has no file.
+    #: Whether clients that accept any media type also get this page if the URL has no file.
     for_all: bool = False
-    #: The body in each content coding in which it was compressed so far.
+    #: The compressed bodies so far, by their content coding.
     coded: Mapping[Coding, bytes | None] = field(default_factory=lambda: _NO_CODED, compare=False)
 
     @property
@@ -65,7 +66,8 @@ class Content:
 #: The header that says that clients may request a part of a stored file.
 ACCEPT_RANGES = ("accept-ranges", "bytes")
 NO_SCRIPTS = "script-src 'none'; object-src 'none'; base-uri 'none'"
-#: This header has the generation whose rendering failed; the body is the last good page.
+#: The name of the header with the generation whose rendering failed. The body is the last page that
+#: was rendered without an error.
 RENDER_FAILED = "x-realm-render-failed"
 
 
@@ -133,13 +135,14 @@ def _page_at(found: Resolved, path: str) -> Page:
 
 
 def has_card(url: str) -> bool:
-    """Whether the file `<url>.json` exists. If it is a card, its page is at `url`."""
+    """Returns whether the file `<url>.json` exists. If the file is a card, its page is at `url`."""
     found = resolve(file_of(url))
     return found is not None and found.file is not None
 
 
 def folder(found: Resolved, path: str, generation: int) -> Content | None:
-    """A redirect from a folder's path that lacks the final slash, if the folder has a page."""
+    """Redirects a folder's path without the final slash to the folder's page. Returns None if the
+    folder has no page."""
     if not path or path.endswith("/"):
         return None
     page = _page_at(found, f"{path}/")
@@ -151,8 +154,8 @@ def folder(found: Resolved, path: str, generation: int) -> Content | None:
 
 
 def missing(found: Resolved, generation: int) -> tuple[str, int, Headers]:
-    """The 404 page of a published realm: from its `404.json`, else from its `404.html`, else the
-    server's."""
+    """Returns the HTML, generation and policy headers of a published realm's 404 page. The page
+    comes from the realm's `404.json`, else from its `404.html`, else from the server."""
     own = find_page(found.realm_url, "404")
     if own.html is not None and own.error is None:
         return pages.card(own), generation, _policy(found, own)
@@ -202,13 +205,14 @@ def refusal(error: RealmError, made_from: ResolvedFile | None = None) -> Content
 
 
 def without_bytes(file: ResolvedFile) -> ResolvedFile:
-    """The file's description without its bytes. The content holds the bytes already."""
+    """Returns a copy of `file` without its bytes, because the content already holds them."""
     return replace(file, data=None)
 
 
 def _policy(found: Resolved, page: Page) -> Headers:
-    """The page's policy in addition to its host's. It forbids scripts if code of another owner
-    rendered the page, because that owner's scripts would run at this realm's origin."""
+    """Returns the security policy headers that the page adds to its host's policy. They forbid
+    scripts if code of another owner rendered the page. Otherwise that owner's scripts would run at
+    this realm's origin."""
     if not page.strangers:
         return ()
     owner = Realm.objects.filter(pk=found.realm_id).values("owner")
@@ -228,5 +232,5 @@ def _page(status: int, html: str, generation: int, policy: Headers = ()) -> Cont
 
 
 def file_bytes(file: ResolvedFile) -> bytes:
-    """A resolved file's bytes, from its row or from the storage."""
+    """Returns a file's bytes, from its database row or from the storage."""
     return b"" if file.size == 0 else read_blob(file.sha256, file.data)

@@ -1,4 +1,4 @@
-"""Draft indexes of source realms. A search or an owner's preview requests them."""
+"""Renders draft pages of source realms, for searches and for the owner's preview."""
 
 from collections.abc import Mapping
 
@@ -29,8 +29,8 @@ def ask_for_index(realm_url: str) -> None:
 
 
 def _behind(realm_url: str) -> Realm | None:
-    """The source realm, if its index is outdated, it has no live job, and no job for its current
-    generation has failed."""
+    """Returns the source realm if it needs a job that renders it. A realm needs a job if its index
+    is outdated, it has no live job, and no job for its current generation has failed."""
     realm = Realm.objects.sources().filter(url=realm_url).first()
     if realm is None:
         return None
@@ -45,14 +45,15 @@ def _behind(realm_url: str) -> Realm | None:
 
 
 def may_preview(meta: Mapping[str, str]) -> bool:
-    """Whether a request has an Authorization header or a session cookie, and so might come from a
-    realm's owner. `meta` has the headers under their WSGI names."""
+    """Returns whether a request might come from a realm's owner: it has an Authorization header or
+    a session cookie. `meta` has the headers under their WSGI names."""
     cookies = meta.get("HTTP_COOKIE", "")
     return "HTTP_AUTHORIZATION" in meta or f"{settings.SESSION_COOKIE_NAME}=" in cookies
 
 
 def preview(request: HttpRequest, url: str) -> HttpResponse | None:
-    """A draft page of a source realm, for its owner. None for other callers and other URLs."""
+    """Returns the draft page at a URL of a source realm, for the realm's owner. Returns None for
+    other callers and other URLs."""
     found = resolve(url)
     if found is None or found.kind != Realm.Kind.SOURCE or found.file is not None:
         return None
@@ -79,7 +80,7 @@ def preview(request: HttpRequest, url: str) -> HttpResponse | None:
 
 
 def _is_owner(request: HttpRequest, realm: Realm) -> bool:
-    """Whether the request's session or token belongs to an owner of the realm."""
+    """Returns whether the request's session or token belongs to an owner of the realm."""
     if request.user.is_authenticated:
         return auth.owns(realm, auth.Caller.of(request.user))
     return auth.may(request, realm, "realm-owner")

@@ -1,12 +1,13 @@
-"""Which host serves which paths, and the policy headers of every answer.
+"""Decides which host serves which paths, and sets the security policy headers of every answer.
 
 An author's scripts run only at their realm's own host. The request's Host header decides, because
 it names the origin at which a browser runs the answer. At every other host (the public origin, a
 replica's address, another realm's host) every answer is sandboxed. A sandbox has no effect on the
 images, style sheets and scripts that a page loads, so answers of every type can have it.
 
-The front calls `policy` for its cache hits, `OriginMiddleware` for every answer of Django. A view
-sets a policy only if it needs more than the sandbox, as `preview` in `drafts.py` does.
+Two callers use `policy`: the front for its cache hits, and `OriginMiddleware` for every answer of
+Django. A view sets a policy only if its answer needs more than the sandbox, for example `preview`
+in `drafts.py`.
 """
 
 from collections.abc import Callable
@@ -32,21 +33,21 @@ _DEFAULT_PORT = {"http": ":80", "https": ":443"}
 
 @short_cached(maxsize=4096)
 def policy(host: str, realm_url: str | None) -> Headers:
-    """The policy headers of the answer to a request with this Host header. `realm_url` is the
-    answer's realm; None for the server's own answers."""
+    """Returns the security policy headers of the answer to a request with this Host header.
+    `realm_url` is the answer's realm; None for the server's own answers."""
     if realm_url is None:
         return (_NOSNIFF, _NO_FRAMES, _SANDBOX)
     return (_NOSNIFF,) if _is_own_host(host, realm_url) else (_NOSNIFF, _SANDBOX)
 
 
 def joined(name: str, value: str, more: str | None) -> str:
-    """A policy header's value, with the answer's own content security policy appended. The browser
+    """Appends the answer's own content security policy to a policy header's value. The browser
     enforces both policies."""
     return f"{value}, {more}" if name == CSP and more else value
 
 
 def with_policy(headers: Headers, host: str, realm_url: str | None) -> list[tuple[str, str]]:
-    """An answer's headers, with the policy headers that `OriginMiddleware` would set."""
+    """Returns an answer's headers, with the policy headers that `OriginMiddleware` would set."""
     added = dict(policy(host, realm_url))
     own = dict(headers).get(CSP)
     kept = [each for each in headers if each[0] not in added]
@@ -54,7 +55,7 @@ def with_policy(headers: Headers, host: str, realm_url: str | None) -> list[tupl
 
 
 def _is_own_host(host: str, realm_url: str) -> bool:
-    """Whether a host is the realm's own host and not a shared host.
+    """Returns whether a host is the realm's own host and not a shared host.
 
     The host names of the public origin, of the admin and of this replica are shared. The port
     doesn't matter, because cookies ignore ports.
@@ -71,16 +72,16 @@ def _authority(host: str, scheme: str) -> str:
 
 @short_cached(maxsize=4096)
 def is_admin_host(host: str) -> bool:
-    """Whether a Host header names REALM_ADMIN_ORIGIN. False if that setting is empty. False for a
-    host with a final dot, because browsers treat it as another origin."""
+    """Returns whether a Host header names REALM_ADMIN_ORIGIN. False if that setting is empty. False
+    for a host with a final dot, because browsers treat it as another origin."""
     origin = urlsplit(settings.REALM_ADMIN_ORIGIN)
     named = host.lower().removesuffix(_DEFAULT_PORT.get(origin.scheme, ""))
     return bool(origin.netloc) and named == origin.netloc
 
 
 def draft_policy(host: str, realm_url: str) -> Headers:
-    """The policy that a draft's preview adds to the sandbox. The preview may show private content,
-    so it loads only images, styles, fonts and media of its own realm."""
+    """Returns the policy that a draft's preview adds to the sandbox. The preview may show private
+    content, so it loads only images, styles, fonts and media of its own realm."""
     parts = urlsplit(realm_url)
     # Relative references use the requested host, absolute references the realm's own host. In a
     # policy, http: also allows https:.
@@ -104,7 +105,8 @@ def draft_policy(host: str, realm_url: str) -> Headers:
 
 
 class OriginMiddleware:
-    """Sets the policy of every answer of Django. As the first middleware, it sees every answer.
+    """Sets the security policy of every answer of Django. As the first middleware, it sees every
+    answer.
 
     The admin's origin serves the admin and its static files only, and no other host serves them.
     Without REALM_ADMIN_ORIGIN, the public origin and this replica's own address serve them.
@@ -130,7 +132,7 @@ class OriginMiddleware:
 
 
 def _answers(host: str, path: str) -> bool:
-    """Whether a host serves a path."""
+    """Returns whether a host serves a path."""
     is_admin = path.split("/", 2)[1:2] in [[each] for each in _ADMIN]
     if settings.REALM_ADMIN_ORIGIN:
         return is_admin == is_admin_host(host)

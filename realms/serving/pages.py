@@ -37,7 +37,7 @@ a { color: inherit; }
 
 
 def card(page: Page) -> str:
-    """A card's page, or a notice if the card was never rendered without an error."""
+    """Returns a card's page, or a notice if the card was never rendered without an error."""
     if page.html is None:
         return _notice("This page could not be rendered", "Its author can see why.")
     head, body = page.html.get("head", ""), page.html.get("isolated", "")
@@ -45,7 +45,7 @@ def card(page: Page) -> str:
 
 
 def broken(error: Mapping[str, Any]) -> str:
-    """The page that tells a draft's owner why a card could not be rendered."""
+    """Returns the page that tells a draft's owner why one of its cards could not be rendered."""
     causes = [str(cause) for cause in error.get("causes", [])]
     place = [f"{error['module']}, line {error['line']}"] if error.get("line") else []
     lines = [str(error.get("message", "")), *causes, *place]
@@ -54,7 +54,7 @@ def broken(error: Mapping[str, Any]) -> str:
 
 
 def missing(realm_url: str) -> str:
-    """The 404 page for a realm without its own 404 page."""
+    """Returns the 404 page for a realm without its own 404 page."""
     home = f'<a href="{escape(realm_url)}">Back to the front page</a>'
     return _notice(
         "There is nothing at this address",
@@ -64,17 +64,17 @@ def missing(realm_url: str) -> str:
 
 
 def nowhere() -> str:
-    """The 404 page at a URL that lies in no realm."""
+    """Returns the 404 page for a URL that lies in no realm."""
     return _notice("There is no site at this address", "Nothing is published here.", sign="404")
 
 
 def preparing(realm_url: str) -> str:
-    """The page of a realm that is published but has no index yet."""
+    """Returns the notice for a realm that is published but has no rendered pages yet."""
     return _notice("This site is being prepared", "It appears here in a moment.")
 
 
 def source_realm(realm_url: str) -> str:
-    """The page of a source realm that is not published."""
+    """Returns the notice for a source realm that is not published."""
     return _notice(
         "This site is not published yet",
         f"It is being written at {escape(realm_url)}. Logged in, its owner sees the draft here.",

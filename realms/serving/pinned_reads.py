@@ -1,7 +1,7 @@
-"""Reads of a realm at one generation, for reindex jobs.
+"""Serves a realm's files at one generation to reindex jobs.
 
-Checks pins. Serves the manifest, the changes since another generation, and many files in one
-answer.
+Checks pins. A job can request the list of files, the changes since another generation, or many
+files in one answer.
 """
 
 import json
@@ -28,10 +28,10 @@ from reindex.reading import pins
 from reindex.reading.media_types import API, NDJSON
 from reindex.reading.pins import EVERYONE, ITSELF, Pin
 
-#: The WSGI name of the header that has a pin's token.
+#: The WSGI name of the header with a pin's token.
 PIN = f"HTTP_{pins.PIN_HEADER.upper().replace('-', '_')}"
 
-#: The largest body that lists requested paths. Unit: bytes.
+#: The maximum size of a request body that lists paths. Unit: bytes.
 MAX_QUESTION_BYTES = 4 * 1024 * 1024
 
 
@@ -39,7 +39,8 @@ MAX_QUESTION_BYTES = 4 * 1024 * 1024
 
 
 def opened(token: str) -> Pin:
-    """The pin of a token, after a check that its reader may still read the realm.
+    """Checks a token and returns the pin in it, which names a realm and a generation. Also checks
+    that the token's reader may still read the realm.
 
     Raises Unauthorized for an invalid or expired token, and PinEnded if the reader has lost access.
     """
@@ -80,9 +81,9 @@ def _may_read(url: str, reader: str) -> bool:
 
 
 def address(token: str) -> HttpResponse:
-    """The public URL of the pinned realm's pages: the URL of its first published realm if it is a
-    published source realm, else its own URL. Raises Unauthorized unless the realm itself is the
-    pin's reader."""
+    """Returns the URL at which visitors see the pinned realm's pages. For a published source realm,
+    this is the URL of its first published realm; for other realms, their own URL. Raises
+    Unauthorized unless the realm itself is the pin's reader."""
     try:
         signed = pins.read(token)
     except pins.InvalidPin as error:
@@ -102,8 +103,9 @@ def address(token: str) -> HttpResponse:
 
 
 def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
-    """Every path of a realm with the hash of its content. With `?since=GENERATION`, only the paths
-    whose content changed after that generation; a deleted path has null instead of a hash.
+    """Returns every path of a realm with the hash of its content. With `?since=GENERATION`, returns
+    only the paths whose content changed after that generation. A deleted path has null instead of a
+    hash.
 
     Raises HistoryEnds (410) if the kept history does not reach back to `since`.
     """
@@ -131,11 +133,11 @@ def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
 
 
 def many(request: HttpRequest, pin: Pin) -> HttpResponse:
-    """Many files in one answer. The request's body is `{"paths": [...]}`. The answer has one JSON
-    line for each path, in the same order: `{"path", "content"}`. The content of a missing file is
-    null. A binary file has the content null, and its bytes under `base64`. A path in a nested realm
-    has `"elsewhere": true`. If the answer would be too long, it omits the last paths, and the
-    client requests them again."""
+    """Returns the files that the request lists. The request's body is `{"paths": [...]}`. The
+    answer has one JSON line for each path, in the same order: `{"path", "content"}`. The content of
+    a missing file is null. A binary file has the content null, and its bytes under `base64`. A path
+    in a nested realm has `"elsewhere": true`. If the answer would be too long, it omits the last
+    paths, and the client requests them again."""
     realm = _realm(pin)
     try:
         body = json.loads(read_body(request, MAX_QUESTION_BYTES, "The list of paths"))
@@ -181,7 +183,7 @@ def _realm(pin: Pin) -> Realm:
 
 def _check_history(realm: Realm, pin: Pin) -> None:
     """Raises HistoryEnds if the publication was deleted, for example with its source. Call this
-    after the read: files could be deleted between an earlier check and the read."""
+    function after reading the files, because they could be deleted after an earlier check."""
     published = realm.kind == Realm.Kind.PUBLISHED
     if published and not realm.publications.at(pin.generation).exists():
         raise errors.HistoryEnds(url=realm.url, generation=pin.generation)

@@ -1,4 +1,4 @@
-"""Turns a cached answer into an HTTP response: status, headers, body."""
+"""Turns a cached answer into the status, headers and body of an HTTP response."""
 
 import os
 from functools import lru_cache
@@ -40,7 +40,8 @@ VARIANTS = {
 
 @lru_cache(maxsize=1)
 def replica_header() -> str:
-    """The value of a response header that names this replica and this web worker process."""
+    """Returns the value of a response header that names this replica and this web worker
+    process."""
     return f"{settings.REALM_REPLICA}/{os.getpid()}"
 
 
@@ -52,9 +53,9 @@ def response_parts(
     coding: Coding | None,
     decided: Literal[200, 304, 412],
 ) -> tuple[int, Headers, bytes | memoryview]:
-    """The status, headers and body that one request gets. `decided` is the result of `outcome`.
-    `cache` is `hit` or `miss`. The body of a 206 is a view of the content, because copies for many
-    slow clients would fill the memory."""
+    """Returns the status, headers and body of the response to one request. `decided` is the result
+    of `outcome`. `cache` is `hit` or `miss`. The body of a 206 is a memoryview of the content,
+    because copies for many slow clients would fill the memory."""
     extra: Headers = (("x-boxel-cache", cache),)
     headers, content = _form(answer, coding, conditions)
     if decided == 304:
@@ -79,15 +80,16 @@ def response_parts(
 
 
 def is_made(answer: Answer, coding: Coding | None) -> bool:
-    """Whether the answer can be sent in a content coding without compressing its body first."""
+    """Returns whether the answer can be sent in a content coding without compressing its body
+    now."""
     return coding is None or coding in answer.coded or not answer.frame.compressible
 
 
 def outcome(
     answer: Answer, coding: Coding | None, conditions: Conditions
 ) -> Literal[200, 304, 412]:
-    """The result of evaluating a read's conditions. 200 means that the client gets the answer,
-    whose own status may differ."""
+    """Evaluates the conditions of a read request. Returns 200 if the client gets the answer, whose
+    own status may differ."""
     if answer.status != 200 or conditions is NO_CONDITIONS:
         return 200
     validators = dict(_form(answer, coding, conditions)[0])
@@ -95,8 +97,8 @@ def outcome(
 
 
 def _form(answer: Answer, coding: Coding | None, conditions: Conditions) -> tuple[Headers, bytes]:
-    """The answer's headers and body in a content coding. They are uncompressed if the coding
-    doesn't make the body shorter, or if the request has a range."""
+    """Returns the answer's headers and body in a content coding. The body is uncompressed if the
+    coding doesn't make it shorter, or if the request has a range."""
     coded = answer.coded.get(coding) if coding else None
     if coding is None or coded is None or conditions.range is not None:
         return answer.headers, answer.body
@@ -109,7 +111,8 @@ def _form(answer: Answer, coding: Coding | None, conditions: Conditions) -> tupl
 
 
 def _in_parts(answer: Answer, conditions: Conditions) -> bool:
-    """Whether the client may get a range of the answer: `If-Range` is absent, or it matches."""
+    """Returns whether the client may get a range of the answer: the answer allows ranges, and
+    `If-Range` is absent or matches."""
     if ACCEPT_RANGES not in answer.headers:
         return False
     if_range = conditions.if_range
@@ -118,8 +121,8 @@ def _in_parts(answer: Answer, conditions: Conditions) -> bool:
 
 
 def _refused(answer: Answer, error: RealmError, extra: Headers) -> tuple[int, Headers, bytes]:
-    """The error response to a request whose conditions or range fail. It has the error's body and
-    the answer's headers, except for those that describe the answer's body."""
+    """Returns the error response to a request whose conditions or range fail. The response has the
+    error's body and the answer's headers, without the headers that describe the answer's body."""
     refusal = error_response(error)
     changed = {"content-type": refusal["content-type"], "cache-control": NO_STORE}
     kept = tuple(
@@ -134,7 +137,7 @@ def _refused(answer: Answer, error: RealmError, extra: Headers) -> tuple[int, He
 def respond(
     request: HttpRequest, answer: Answer, cache: str, coding: Coding | None = None
 ) -> HttpResponse:
-    """Counts a read and returns its answer as a Django response."""
+    """Counts a read request and returns its answer as a Django response."""
     counts.read(cache, live=local_board().live())
     conditions = Conditions.of(request.META)
     decided = outcome(answer, coding, conditions)
@@ -149,7 +152,8 @@ def respond(
 
 
 class PackedResponse(StreamingHttpResponse):
-    """A response with a large text that is stored compressed. It is unpacked while it is sent."""
+    """A response with a large text that is stored compressed. The text is decompressed while it is
+    sent."""
 
     def __init__(self, packed: Packed) -> None:
         #: `realms/web` sends the pieces of this text itself, as fast as the client reads them.
@@ -161,8 +165,8 @@ class PackedResponse(StreamingHttpResponse):
 def packed_response(
     request: HttpRequest, packed: Packed, content_type: str, generation: int
 ) -> HttpResponseBase:
-    """A response with a large text: the stored gzip bytes if the client accepts gzip, else a
-    `PackedResponse`."""
+    """Returns a response with a large text. It has the stored gzip bytes if the client accepts
+    gzip; else it is a `PackedResponse`."""
     etag = f'W/"{packed.sha256}"'
     known = parse_etags(request.headers.get("If-None-Match", ""))
     response: HttpResponseBase

@@ -1,6 +1,6 @@
-"""`robots.txt` and `sitemap.xml` of published realms, for search engines.
+"""Generates `robots.txt` and `sitemap.xml` of published realms, for search engines.
 
-A realm's own file of that name takes precedence.
+If a realm has a file with one of these names, that file is served instead.
 """
 
 from collections.abc import Iterator
@@ -26,13 +26,13 @@ _XMLNS = 'xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"'
 
 
 def is_generated(url: str) -> bool:
-    """Whether a URL is that of a generated `robots.txt` or `sitemap.xml`."""
+    """Returns whether a URL ends with `/robots.txt` or `/sitemap.xml`."""
     return url.endswith(GENERATED)
 
 
 def generated(request: HttpRequest, url: str) -> HttpResponse:
-    """The response with the `robots.txt` or `sitemap.xml` at a URL. Raises NotFound if a sitemap
-    is requested and no published realm has this URL."""
+    """Generates the `robots.txt` or `sitemap.xml` at a URL. Raises NotFound if a sitemap is
+    requested and no published realm has this URL."""
     base, _, name = url.rpartition("/")
     response = robots(f"{base}/") if name == ROBOTS else sitemap(request, f"{base}/")
     response["Cache-Control"] = REVALIDATED
@@ -40,7 +40,7 @@ def generated(request: HttpRequest, url: str) -> HttpResponse:
 
 
 def robots(base: str) -> HttpResponse:
-    """A `robots.txt` that allows only the public published realms at and below a URL."""
+    """Returns a `robots.txt` that allows only the public published realms at and below a URL."""
     around = Realm.objects.containing(base).first()
     public = (
         Realm.objects.published()
@@ -60,10 +60,10 @@ def robots(base: str) -> HttpResponse:
 
 
 def sitemap(request: HttpRequest, realm_url: str) -> HttpResponse:
-    """The pages of a published realm at their public URLs. A large realm's sitemap is an index of
+    """Lists the public URLs of a published realm's pages. A large realm's sitemap is an index of
     numbered parts, which `?part=` selects.
 
-    Raises NotFound if there is no published realm, Malformed for an unknown part.
+    Raises NotFound if no published realm has this URL, and Malformed for an unknown part.
     """
     realm = Realm.objects.published().filter(url=realm_url).first()
     if realm is None:

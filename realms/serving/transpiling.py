@@ -1,4 +1,5 @@
-"""Transpiles card modules to JavaScript, each distinct source once in the whole fleet.
+"""Transpiles card modules to JavaScript. All replicas share the results in a table, so each
+distinct source is transpiled only once.
 
 The key of a result is the hash of its source and the version of the transpiler, so a stored result
 never becomes stale.
@@ -32,23 +33,25 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class TranspileError(Exception):
-    """The source can't be transpiled; the message says where its error is."""
+    """The source can't be transpiled. The message says where the error in the source is."""
 
 
 class TranspilerFailed(Exception):
-    """The transpiler failed for a reason outside the source; a retry may succeed."""
+    """The transpiler failed for a reason outside the source. A retry may succeed."""
 
 
 @cache
 def transpiler() -> str:
-    """Identifies the transpiler: a hash of Deno's version, its arguments and compiler options."""
+    """Returns the transpiler's version: a hash of Deno's version, its arguments and compiler
+    options."""
     version = subprocess.run([find_deno_bin(), "--version"], capture_output=True, check=True).stdout
     configuration = json.dumps([_ARGUMENTS, _options()]).encode()
     return hashlib.sha256(version + configuration).hexdigest()
 
 
 def javascript(sha256: str, source: bytes, path: str) -> str:
-    """The JavaScript of a source. `path` determines the language, and error texts quote it.
+    """Returns the JavaScript that a source is transpiled to. `path` determines the language, and
+    error texts quote it.
 
     Raises TranspileError for an invalid source and TranspilerFailed if Deno can't run.
     """
@@ -76,7 +79,8 @@ def _stored(key: str) -> TranspiledModule | None:
 
 
 def _transpile_once(key: str, source: bytes, path: str) -> TranspiledModule:
-    """Elects one process of the fleet to transpile; the other processes wait for its row."""
+    """Elects one process among all replicas to transpile the source. The other processes wait for
+    the row with its result."""
 
     def make(elected: bool) -> TranspiledModule:
         row = _stored(key)
@@ -87,8 +91,8 @@ def _transpile_once(key: str, source: bytes, path: str) -> TranspiledModule:
             except TranspileError as error:
                 row.error = str(error)
             if elected:
-                # This process may have lost its election. The other elected process stores the
-                # same result, so a conflict is ignored.
+                # This process may have lost its election to another process in the meantime. That
+                # process stores the same result, so a conflict is ignored.
                 TranspiledModule.objects.bulk_create([row], ignore_conflicts=True)
         return row
 
@@ -120,7 +124,7 @@ def _run_deno(source: bytes, path: str) -> str:
         if done.returncode == 0:
             return _with_plain_map(done.stdout.decode(), file.name)
         if -done.returncode in (signal.SIGABRT, signal.SIGSEGV):
-            # The source overflows the transpiler's stack, and would again at a retry.
+            # The source overflows the transpiler's stack, and would overflow it again at a retry.
             raise TranspileError("{path} nests too deeply, or ends the transpiler in another way")
         message = _ANSI.sub("", done.stderr.decode(errors="replace"))
         message = message.split("\n\nStack backtrace")[0].removeprefix("error: ").strip()
@@ -131,7 +135,7 @@ def _run_deno(source: bytes, path: str) -> str:
 
 
 def _with_plain_map(code: str, name: str) -> str:
-    """The code with a source map that has only the line mappings and the file's name. The map omits
+    """Reduces the source map in the code to its line mappings and the file's name. The map omits
     the source, which every reader of the module can fetch from its URL."""
     found = _MAP.search(code)
     if found is None:
@@ -144,6 +148,6 @@ def _with_plain_map(code: str, name: str) -> str:
 
 @cache
 def _options() -> str:
-    """The part of the project's deno.json that affects the output, as JSON."""
+    """Returns the compiler options of the project's deno.json, as JSON."""
     config = json.loads((Path(settings.TYPESCRIPT_DIR) / "deno.json").read_text())
     return json.dumps({"compilerOptions": config["compilerOptions"]}, sort_keys=True)

@@ -1,12 +1,12 @@
-"""The ASGI application that the web server runs: receives requests and sends answers.
+"""Defines the ASGI application that the web server runs. It receives requests and sends answers.
 
 The event loop answers cache hits itself, so a cached read waits for no thread. For any other
-request the event loop receives the whole body, lets a thread of the request's lane call the WSGI
-application, and sends the answer as fast as the client reads it. So a slow client occupies some
-memory but never a thread. A request whose body is too large or of unknown length is refused, and
-its body is not read.
+request, the event loop first receives the whole body. Then a thread of the request's lane calls the
+WSGI application. The event loop sends the answer as fast as the client reads it. A slow client
+therefore occupies some memory but never a thread. A request whose body is too large or of unknown
+length is refused, and its body is not read.
 
-Only the lanes' threads use the database.
+A lane is a group of threads for one kind of work. Only these threads use the database.
 """
 
 import logging
@@ -51,18 +51,20 @@ Scope: TypeAlias = Mapping[str, Any]
 Environ: TypeAlias = dict[str, Any]
 
 _CLOSE = ("connection", "close")
-#: How many sets of headers `_Asked` caches, and the largest total size of a set. Unit: bytes.
+#: The maximum number of sets of headers that `_Asked` caches, and the maximum total size of a set.
+#: Unit: bytes.
 _MAX_KNOWN = 1024
 _MAX_KEPT_BYTES = 2048
 _READS = ("GET", "HEAD")
 _SECRET = (b"authorization", b"cookie", pins.PIN_HEADER.lower().encode())
 _CONDITIONS = {name.lower().encode() for name in HEADERS}
-#: The least limit for bodies of files and of lists of paths. Unit: bytes.
+#: The minimum of the size limit for bodies with files or lists of paths. Unit: bytes.
 _LEAST_LARGEST = 4 * 1024 * 1024
 
 
 class RealmServer:
-    """Serves requests by the front, with a limited number of threads for each kind of work."""
+    """The ASGI application. It passes requests to the front, with a limited number of threads for
+    each kind of work."""
 
     def __init__(self, front: Front) -> None:
         self._front = front
@@ -84,8 +86,8 @@ class RealmServer:
         counts.requests += 1
         reply, head = self._hit(scope), scope["method"] == "HEAD"
         if reply is not None and not head and len(reply.body) <= PIECE_BYTES:
-            # The same as `Outbox.send` does. Calling that coroutine would slow a hit down by some
-            # percent.
+            # `Outbox.send` does the same. Calling that coroutine would slow a cache hit down by
+            # some percent.
             await send(reply.start)
             await send({"type": "http.response.body", "body": reply.body})
             return
@@ -96,8 +98,8 @@ class RealmServer:
         await self._outbox.send(send, reply, head=head)
 
     def _hit(self, scope: Scope) -> Reply | None:
-        """The reply from the caches; None without a hit. Doesn't check pins, because that may need
-        the database."""
+        """Returns the reply from the caches; None if they don't have it. Doesn't answer pinned
+        reads, because checking a pin may need the database."""
         raw: bytes = scope["raw_path"]
         if scope["method"] not in _READS or scope["query_string"]:
             return None
@@ -125,8 +127,8 @@ class RealmServer:
             return _closing(_refusal(error, ""))
 
     async def _made(self, environ: Environ, receive: Receive) -> Reply:
-        """The WSGI application's answer, or a refusal. If the body was not read, the answer closes
-        the connection, because the server would parse the body as the next request."""
+        """Returns the WSGI application's answer, or a refusal. If the body was not read, the answer
+        closes the connection. Otherwise the server would parse the body as the next request."""
         began = perf_counter()
         lane = lane_of(environ)
         size = _size(environ)
@@ -155,23 +157,24 @@ class RealmServer:
         except RealmError as error:
             return _closing(_refusal(error, environ.get("HTTP_HOST", "")))
         finally:
-            # The time ends when the answer is ready, so that a slow client doesn't count.
+            # Measure the time until the answer is ready, without the time that a slow client takes
+            # to read it.
             counts.slow_request(perf_counter() - began)
 
 
 class _Asked:
-    """Caches the parsed headers of reads. Most clients send the same headers with each request,
-    except for conditions."""
+    """A cache of the parsed headers of read requests. Most clients send the same headers with each
+    request, except for conditions."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[tuple[bytes, bytes], ...], Asked] = {}
 
     def get(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[Asked | None, bytes | None]:
-        """The parsed headers, and the value of If-None-Match. The parsed headers are None if only
-        Django can handle the request.
+        """Returns the parsed headers, and the value of If-None-Match. The parsed headers are None
+        if only Django can handle the request.
 
         The second value is None if the request has other conditions that count besides
-        If-None-Match; then the parsed headers include all conditions.
+        If-None-Match. In this case, the parsed headers include all conditions.
         """
         key = tuple(headers)
         found = self._known.get(key)
@@ -188,7 +191,8 @@ class _Asked:
                 conditions.append(each)
         if len(others) == len(key):
             return self._new(key), None
-        # Each client has a copy of its own, so conditions aren't cached.
+        # Each client has its own cached copy and therefore its own conditions, so don't cache
+        # these.
         found = self._known.get(tuple(others)) or self._new(tuple(others))
         if copy is not None and not conditions:
             return (found, copy) if len(copy) <= MANY else (None, None)
@@ -207,14 +211,14 @@ class _Asked:
 
 
 def _may_be_kept(headers: tuple[tuple[bytes, bytes], ...]) -> bool:
-    """Whether a set of headers may be cached: it is short and has no credentials."""
+    """Returns whether a set of headers may be cached. It must be short and have no credentials."""
     if any(name in _SECRET for name, _ in headers):
         return False
     return sum(len(name) + len(value) for name, value in headers) <= _MAX_KEPT_BYTES
 
 
 def _call(front: Front, environ: Environ) -> Reply:
-    """The answer of the front, or else of the WSGI application behind it."""
+    """Returns the answer of the front. If the front has none, returns the answer of Django."""
     started: list[tuple[str, list[tuple[str, str]]]] = []
     try:
         reply = front.read(environ)
@@ -241,8 +245,8 @@ def _call(front: Front, environ: Environ) -> Reply:
 
 
 def _is_pinned(environ: Environ) -> bool:
-    """Whether a request has a pin that this server has signed. Django checks the pin's access
-    later."""
+    """Returns whether a request has a pin that this server has signed. Django later checks what the
+    pin allows."""
     if not environ["PATH_INFO"].startswith("/_at/"):
         return False
     try:
@@ -264,21 +268,21 @@ def _refusal(error: RealmError, host: str) -> Reply:
 
 
 def _size(environ: Environ) -> int | None:
-    """The body's Content-Length; None if it is unknown or malformed. Unit: bytes."""
+    """Returns the body's Content-Length; None if it is unknown or malformed. Unit: bytes."""
     if "HTTP_TRANSFER_ENCODING" in environ:
         return None
     return whole_number(environ.get("CONTENT_LENGTH") or "0")
 
 
 def _largest(path: str) -> int:
-    """The largest body that a path may accept. Unit: bytes."""
+    """Returns the maximum size of a request body for a path. Unit: bytes. Unit: bytes."""
     usual = max(settings.FILE_SIZE_LIMIT_BYTES, _LEAST_LARGEST)
     return max(settings.ATOMIC_SIZE_LIMIT_BYTES, usual) if path.endswith("/_atomic") else usual
 
 
 def _environ(scope: Scope) -> Environ:
-    """The WSGI environment of a request (PEP 3333). Joins repeated headers. Omits headers with an
-    underscore in the name, because WSGI can't distinguish it from a hyphen."""
+    """Returns the WSGI environment of a request (PEP 3333). Joins repeated headers. Omits headers
+    with an underscore in the name, because WSGI can't distinguish an underscore from a hyphen."""
     host, port = scope["server"] or ("", "")
     return {
         **_CONSTANT,
@@ -295,7 +299,7 @@ def _environ(scope: Scope) -> Environ:
 
 
 def _variables(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The headers under their WSGI names."""
+    """Returns the headers under their WSGI names."""
     variables: dict[str, str] = {}
     for raw, value in headers:
         name = _variable(raw)

@@ -1,7 +1,9 @@
-"""Threads for requests that this process's caches can't answer, a fixed number per kind of work.
+"""Runs requests that this process's caches can't answer in threads. Each kind of work has a fixed
+number of threads.
 
 Many requests of one kind don't delay requests of another kind. For example, uploads don't wait for
-listings, and visitors wait for neither. A request that gets no thread in time is refused.
+listings, and visitors don't wait for uploads or listings. A request is refused if no thread becomes
+free in time.
 """
 
 import asyncio
@@ -18,7 +20,8 @@ from reindex.reading.media_types import ANY, API
 
 T = TypeVar("T")
 
-#: How many requests may wait for a thread of one lane, and how long. Further requests are refused.
+#: The maximum number of requests that wait for a thread of one lane, and the maximum time that each
+#: waits. Further requests are refused.
 MAX_WAITING = 200
 WAIT_SECONDS = 10
 
@@ -32,7 +35,7 @@ class Lane(StrEnum):
     LIVENESS = "liveness"
     #: Readiness checks of this replica, which query the database.
     READINESS = "readiness"
-    #: Pinned reads, which renders send.
+    #: Reads at a pinned generation, which render workers send.
     PINNED = "pinned"
     #: Requests that read a large part of a realm.
     LARGE = "large"
@@ -56,7 +59,7 @@ _METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 def lane_of(environ: Mapping[str, Any]) -> Lane:
-    """The lane of a request, chosen by its method, path and headers."""
+    """Returns the lane of a request, chosen by its method, path and headers."""
     path: str = environ["PATH_INFO"]
     if path in _HEALTH:
         return _HEALTH[path]
@@ -75,7 +78,8 @@ def lane_of(environ: Mapping[str, Any]) -> Lane:
     if path.endswith("/") and (
         accepted(environ.get("HTTP_ACCEPT", ANY)) == API or environ["QUERY_STRING"]
     ):
-        # A folder's listing. With a query it is only possibly a listing, by `acceptHeader`.
+        # A request for a folder's listing. With a query string, it may be one, because
+        # `acceptHeader` can ask for a listing.
         return Lane.READ if path.startswith("/_") else Lane.LARGE
     return Lane.READ
 
@@ -85,7 +89,7 @@ async def _never() -> None:
 
 
 class Lanes:
-    """This process's threads by lane. Only one event loop may use an instance."""
+    """The threads of this process, grouped by lane. Only one event loop may use an instance."""
 
     def __init__(self, threads: int) -> None:
         """Creates `threads` threads for reads and as many for pinned reads. Large reads, writes and
@@ -97,7 +101,8 @@ class Lanes:
             Lane.READINESS: 1,
             Lane.PINNED: threads,
             Lane.LARGE: half,
-            # One thread more than may wait for builds; that thread refuses further requests.
+            # One thread more than the maximum that may wait for builds. The additional thread
+            # refuses further requests.
             Lane.DEFINITION: MAX_WAITING_FOR_BUILDS + 1,
             Lane.WRITE: half,
             Lane.PUBLISH: half,
@@ -153,7 +158,7 @@ class _Threads:
                 await taking
         except (TimeoutError, asyncio.CancelledError) as error:
             if taking.done() and not taking.cancelled():
-                # This request got a thread just as it gave up, so it returns the thread.
+                # This request got a thread just when it gave up, so release the thread.
                 self._free.release()
             if isinstance(error, TimeoutError):
                 raise self._busy() from error

@@ -1,4 +1,4 @@
-"""The thread in which a web worker process writes its figures for the sidecar, once a second."""
+"""Runs a thread in which a web worker process writes its figures for the sidecar once a second."""
 
 import logging
 import threading
@@ -15,7 +15,8 @@ WRITE_SECONDS = 1.0
 
 
 class Telling(threading.Thread):
-    """Writes this process's figures to a file beside the board until the process ends."""
+    """A thread that writes this process's figures to a file beside the board until the process
+    ends."""
 
     def __init__(self, board: Path, counted: Counts = counts) -> None:
         super().__init__(name="figures", daemon=True)
@@ -34,11 +35,11 @@ class Telling(threading.Thread):
             logger.exception("this process no longer writes its figures")
 
     def stop(self) -> None:
-        """Makes the thread end soon."""
+        """Tells the thread to end."""
         self._stopped.set()
 
     def tell(self) -> bool:
-        """Writes the file once. Returns False if that fails."""
+        """Writes the file once. Returns whether the write succeeded."""
         discards = sum(cache.stale_discards for cache in self._caches)
         gauges: Figures = {
             "entries": sum(map(len, self._caches)),

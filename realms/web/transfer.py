@@ -1,8 +1,8 @@
-"""Receives bodies and sends answers, within deadlines and bounded memory.
+"""Receives request bodies and sends answers, with limits for time and memory.
 
 All functions of this module run in the event loop, which cuts off clients that are too slow. A slow
 upload takes the memory of the bytes that it has sent. A slow download takes the memory of one piece
-besides the answer.
+in addition to the answer.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 
-#: How many bodies one process receives at the same time.
+#: The maximum number of bodies that one process receives at the same time.
 MAX_BODIES = 128
-#: The rate at which a body must arrive after the first seconds. Unit: bytes per second.
+#: The minimum rate at which a body must arrive after the first seconds. Unit: bytes per second.
 MIN_BODY_RATE = 32 * 1024
 #: The size of the pieces in which large answers are sent. Unit: bytes.
 PIECE_BYTES = 64 * 1024
@@ -39,7 +39,8 @@ class Disconnected(Exception):
 
 
 class Bodies:
-    """The request bodies in this process's memory: bodies that arrive, and bodies in use."""
+    """The request bodies in this process's memory: bodies that are arriving, and complete bodies in
+    use."""
 
     def __init__(self, *, max_bytes: int, seconds: float) -> None:
         """A body must arrive within `seconds`. Each MIN_BODY_RATE bytes extend the deadline by one
@@ -50,10 +51,12 @@ class Bodies:
 
     @asynccontextmanager
     async def received(self, receive: Receive) -> AsyncIterator[BytesIO]:
-        """Receives a request's complete body. Its memory counts until the `with` block ends.
+        """Receives a request's complete body. The body counts towards the memory limit until the
+        `with` block ends.
 
-        Raises TooSlow and Disconnected. Raises Busy if the limits are exceeded: then the uploads
-        with the earliest deadlines are cut off.
+        Raises TooSlow if the client misses the deadline, and Disconnected if the client closes the
+        connection. Raises Busy if the limits are exceeded. In this case, the uploads with the
+        earliest deadlines are cut off.
         """
         upload = _Receiving()
         try:
@@ -128,7 +131,7 @@ class _Receiving:
         self.deadline: asyncio.Timeout | None = None
 
     def ends(self) -> float:
-        """The deadline on the event loop's clock."""
+        """Returns the upload's deadline, as a time of the event loop's clock."""
         return (self.deadline and self.deadline.when()) or 0.0
 
 
@@ -136,7 +139,7 @@ class _Sending:
     """A large answer that this process is sending."""
 
     def __init__(self, body: Body) -> None:
-        #: The object in memory. For a partial answer, it is the whole content.
+        #: The object that occupies the memory. For a partial answer, this is the whole content.
         self.whole = cast(bytes, body.obj) if isinstance(body, memoryview) else body
         self.cut = False
         self.deadline: asyncio.Timeout | None = None
@@ -146,8 +149,8 @@ class Outbox:
     """Sends answers in pieces, as fast as the clients read them."""
 
     def __init__(self, *, max_bytes: int, seconds: float) -> None:
-        """`seconds` is the time limit for each piece. `max_bytes` is the limit for the memory of
-        all large answers, where content that several clients read counts once. If it is exceeded,
+        """`seconds` is the time limit for each piece. `max_bytes` is the memory limit for all large
+        answers together. Content that several clients read counts once. If the limit is exceeded,
         the oldest transfers are cut off."""
         self._max_bytes, self._seconds = max_bytes, seconds
         self._sending: dict[_Sending, None] = {}
@@ -174,7 +177,8 @@ class Outbox:
                     raise TimeoutError
                 async with asyncio.timeout(self._seconds) as sending.deadline:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
-                # Let the event loop serve other clients between the pieces for a fast client.
+                # Let the event loop serve other clients after each piece, even if this client reads
+                # fast.
                 await asyncio.sleep(0)
         except TimeoutError:
             # The client detects this, because the body is shorter than its Content-Length.
@@ -210,7 +214,8 @@ class Outbox:
             if not sending.cut:
                 sending.cut = True
                 if sending.deadline is not None:
-                    # Between two pieces the deadline has ended; the next piece checks `cut`.
+                    # Between two pieces, the deadline is over and can't be changed. `_in_pieces`
+                    # checks `cut` before the next piece.
                     with suppress(RuntimeError):
                         sending.deadline.reschedule(0)
             key = id(sending.whole)
@@ -226,9 +231,9 @@ def _pieces(body: Body) -> Iterable[bytes]:
 
 
 def give_up_on_stalled_connections(seconds: float) -> None:
-    """Makes the kernel close connections whose client acknowledges no data for `seconds`, which the
-    process itself can't detect. Sets a socket option on the listening sockets; connections that
-    they accept later inherit it."""
+    """Makes the kernel close connections whose client acknowledges no data for `seconds`. The
+    process itself can't detect these connections. Sets a socket option on the listening sockets,
+    which the connections inherit."""
     if not hasattr(socket, "TCP_USER_TIMEOUT"):
         return
     for name in os.listdir("/dev/fd"):
