@@ -1,5 +1,5 @@
-"""The admin of the definitions' counters. The rows are read-only, except that an action clears
-their definitions, which raises the counters as a publish does."""
+"""Shows the counters of definitions in Django's admin. The rows are read-only, but an action clears
+the definitions of the chosen counters. This raises the counters, as a publish does."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -20,11 +20,11 @@ class ClearableAdmin(ReadOnlyAdmin):
     actions: tuple[str, ...] = ("clear",)
 
     def has_clear_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may clear caches."""
+        """Returns whether the user may clear caches."""
         return request.user.has_perm("realms.clear_realm")
 
     def cleared(self, request: HttpRequest, names: list[str]) -> None:
-        """Shows a message that names what was cleared."""
+        """Shows a message with the names of the cleared realms and modules."""
         message = f"Cleared the definitions of {', '.join(names)} on every replica."
         messages.success(request, message)
 
@@ -48,7 +48,8 @@ class CacheGenerationAdmin(ClearableAdmin):
 
     @admin.action(description="Clear these definitions on every replica", permissions=["clear"])
     def clear(self, request: HttpRequest, queryset: QuerySet[CacheGeneration]) -> None:
-        """Drops the definitions that the chosen counters belong to, and raises the counters."""
+        """Drops the definitions of the chosen counters' modules and realms, and raises the
+        counters."""
         rows = list(queryset)
         scopes = CacheGeneration.Scope
         lookup, by = DefinitionLookup(), f"clear by {request.user.get_username()}"
@@ -65,8 +66,8 @@ class CacheGenerationAdmin(ClearableAdmin):
 
 
 def _without_causes(request: HttpRequest, fields: Iterable[Any]) -> list[Any]:
-    """The fields, without the cause if the user may not view realms, because a cause can name
-    files."""
+    """Returns the fields, without the cause if the user may not view realms. A cause can name files
+    of a realm."""
     if request.user.has_perm("realms.view_realm"):
         return list(fields)
     return [field for field in fields if field != "bumped_by"]

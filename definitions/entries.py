@@ -1,4 +1,5 @@
-"""The types that the lookup returns, and the interface of its builder."""
+"""Defines the types that the lookup of definitions returns, and the interface of the lookup's
+builder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ Counter: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True)
 class CodeRef:
-    """An export of a module."""
+    """A reference to an export of a module."""
 
     module: str
     name: str
@@ -23,10 +24,10 @@ class CodeRef:
 
 @dataclass(frozen=True)
 class DefinitionCacheEntry:
-    """A module's definitions by export name, or the error of its last build.
+    """The definitions of a module by export name, or the error of the last build of the module.
 
-    `realms` are the realms from which the entry was built: only readers of all these realms may see
-    it.
+    `realms` are the realms from which the definitions were built. Only readers of all these realms
+    may see them.
     """
 
     module_url: str
@@ -44,7 +45,7 @@ DefinitionCacheEntries: TypeAlias = dict[str, DefinitionCacheEntry]
 
 @dataclass(frozen=True)
 class DefinitionCacheEntryQuery:
-    """The entries to fetch with one query."""
+    """The modules, scope and reader of the entries to fetch with one query."""
 
     module_urls: tuple[str, ...]
     scope: str = Definition.Scope.PUBLIC
@@ -54,8 +55,8 @@ class DefinitionCacheEntryQuery:
 @dataclass(frozen=True)
 class ModuleLocation:
     """A module's canonical URL, its realm, and that realm's current generation. `dependencies` are
-    the modules that it imports, directly or not. `realms` are the other realms that contain these
-    modules. `private` says that one of the realms isn't public."""
+    the modules that the module imports, directly or not. `realms` are the other realms that contain
+    these modules. `private` says that one of the realms isn't public."""
 
     module_url: str
     realm_url: str
@@ -81,9 +82,9 @@ class ModuleLocation:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """The result of a build. `dependencies` are the modules that the build read besides the module
-    itself, and `realms` are the realms that contain these modules. `private` says that one of these
-    realms isn't public."""
+    """The result of building a module's definitions. `dependencies` are the modules that the build
+    read besides the module itself, and `realms` are the realms that contain these modules.
+    `private` says that one of these realms isn't public."""
 
     definitions: Mapping[str, Document] | None
     error: Document | None
@@ -93,11 +94,11 @@ class BuildResult:
 
 
 class Builder(Protocol):
-    """Builds definitions of modules with the rights of one reader. A call sees at least everything
+    """Builds definitions of modules with the rights of one reader. A call reads at least everything
     that was committed when the call began."""
 
     def locate(self, module_url: str) -> ModuleLocation | None:
-        """Finds a module in the registry; None if there is no such module."""
+        """Finds a module in the registry. Returns None if there is no such module."""
 
     def build(self, located: ModuleLocation) -> BuildResult:
         """Builds the module's definitions at exactly the generation in `located`."""

@@ -1,4 +1,4 @@
-"""The extensions of modules, and the URLs that name the same module."""
+"""Lists the extensions of modules, and finds the URLs that name the same module."""
 
 #: Extensions that imports and URLs may leave out.
 EXECUTABLE_EXTENSIONS = (".tsx", ".ts", ".jsx", ".js")
@@ -10,7 +10,8 @@ MODULE_ENDINGS = ("", *EXECUTABLE_EXTENSIONS)
 
 
 def stem(path: str) -> str:
-    """A module's path without its executable extension; any other path unchanged."""
+    """Returns a module's path without its executable extension. Returns any other path
+    unchanged."""
     for extension in EXECUTABLE_EXTENSIONS:
         if path.endswith(extension):
             return path.removesuffix(extension)
@@ -18,6 +19,7 @@ def stem(path: str) -> str:
 
 
 def module_spellings(module_url: str) -> list[str]:
-    """All URLs that may name a module: without an extension, and with each executable extension."""
+    """Returns all URLs that may name a module: without an extension, and with each executable
+    extension."""
     name = stem(module_url)
     return [name + ending for ending in MODULE_ENDINGS]

@@ -1,12 +1,13 @@
-"""Looks up modules' definitions in the table, and builds missing ones once per fleet.
+"""Looks up modules' definitions in the table, and builds each missing one once in the fleet.
 
-A build reads the counters before the modules. The database refuses the build's row if a counter was
-raised meanwhile. So a build that began before an invalidation can't store an outdated entry, even
-if no process was notified. The builder is a parameter, because this package knows only URLs.
+A build reads the modules' counters before it reads the modules. The database refuses the row of a
+build if a counter was raised since. A build that began before an invalidation therefore can't store
+an outdated entry, even if no process was notified. The builder is a parameter, because this package
+knows only URLs.
 
 Definitions that are built from public modules only are shared by all users (scope `public`). If a
 build reads a private realm, its definitions are stored only for the user with whose rights the
-build read it (scope `realm-auth`).
+build reads (scope `realm-auth`).
 """
 
 import hashlib
@@ -61,7 +62,8 @@ MAX_TRIES = 5
 
 
 class DefinitionLookup:
-    """The only access to the `definitions` table.
+    """Looks up, builds and drops definitions. Other packages use the `definitions` table only
+    through this class.
 
     `reader` is the key of the user with whose rights the builder reads. Without a reader, the
     builder reads only public realms.
@@ -77,14 +79,16 @@ class DefinitionLookup:
     # --- looking up ---
 
     def lookup_definition(self, ref: CodeRef) -> Document:
-        """The definition, built if necessary. Raises DefinitionNotFound with the build's error."""
+        """Returns the definition of an export, built if necessary. Raises DefinitionNotFound with
+        the build's error."""
         entry = self.lookup_module(ref.module)
         if entry is None or entry.definitions is None or ref.name not in entry.definitions:
             raise DefinitionNotFound(ref, entry.error if entry else None)
         return entry.definitions[ref.name]
 
     def lookup_module(self, module_url: str) -> DefinitionCacheEntry | None:
-        """A module's entry, built if necessary; None if the module doesn't exist."""
+        """Returns a module's definitions, built if necessary, or None if the module doesn't
+        exist."""
         if self._builder is None:
             return self.get_cached_definitions(module_url)
         located = self._builder.locate(module_url)
@@ -98,25 +102,26 @@ class DefinitionLookup:
         return self._flights.run(flight, slots, lambda _: self._build_once(located))
 
     def _scope(self, located: ModuleLocation) -> tuple[str, str]:
-        """The scope and reader of a module's row. Public rows have no reader."""
+        """Returns the scope and the reader of a module's row. Public rows have no reader."""
         if located.private:
             return Definition.Scope.REALM_AUTH.value, self._reader
         return Definition.Scope.PUBLIC.value, ""
 
     def _cached(self, located: ModuleLocation) -> DefinitionCacheEntry | None:
-        """The stored entry of a located module. An entry that was built from further realms is not
-        used, because the reader may not be allowed to read these realms."""
+        """Returns the stored entry of a located module. Ignores an entry that was built from
+        further realms, because the reader may not be allowed to read these realms."""
         query = DefinitionCacheEntryQuery((located.module_url,), *self._scope(located))
         entry = self.get_cached_definitions_batch(query).get(located.module_url)
         return entry if entry is not None and located.all_realms >= set(entry.realms) else None
 
     def lookup_cached_definition(self, ref: CodeRef) -> Document | None:
-        """The definition, if it is stored in the table. Never builds."""
+        """Returns the definition of an export if the table has it. Never builds."""
         entry = self.get_cached_definitions(ref.module)
         return (entry.definitions or {}).get(ref.name) if entry else None
 
     def get_cached_definitions(self, module_url: str) -> DefinitionCacheEntry | None:
-        """A module's entry if the table has one that has not expired. Never builds."""
+        """Returns a module's entry if the table has one that has not expired. Never
+        builds."""
         return self.get_cached_definitions_batch(DefinitionCacheEntryQuery((module_url,))).get(
             module_url
         )
@@ -124,15 +129,16 @@ class DefinitionLookup:
     def get_cached_definitions_batch(
         self, query: DefinitionCacheEntryQuery
     ) -> DefinitionCacheEntries:
-        """The entries in the table that have not expired, by module URL."""
+        """Returns the queried entries that the table has and that have not expired, by module
+        URL."""
         return {entry.module_url: entry for entry in read_entries(query)}
 
     # --- invalidating ---
 
     def clear_realm_definitions(self, realm_url: str, by: str = CLEAR) -> None:
-        """Drops a realm's definitions: raises its counter, deletes the rows that were built from
-        its modules, also those of other realms, and notifies every replica. Builds that are running
-        can't store their results. `by` tells people what raised the counter.
+        """Drops all definitions that were built from a realm's modules. Raises the realm's counter,
+        deletes the rows, also rows of other realms, and notifies every replica. Builds that are
+        running can't store their results any more. `by` tells people what raised the counter.
 
         Runs in the caller's transaction, or in one of its own.
         """
@@ -154,8 +160,8 @@ class DefinitionLookup:
             delete_rows(mine)
 
     def invalidate(self, *module_urls: str, by: str = CLEAR) -> list[str]:
-        """Drops the definitions of modules in all spellings of their URLs, and of all modules that
-        depend on them, directly or not.
+        """Drops the definitions of modules, under every URL that may name them, and of all modules
+        that depend on them, directly or not.
 
         Returns the URLs of the dropped modules. Runs in the caller's transaction, or in one of its
         own.
@@ -169,7 +175,8 @@ class DefinitionLookup:
         `invalidate` does. Returns the URLs of the dropped modules.
 
         One statement raises all counters, always in the same order, so that two transactions can't
-        deadlock. So a transaction that changes several realms must call this only once.
+        deadlock. A transaction that changes several realms must therefore call this method only
+        once.
         """
         modules = list(module_urls)
         named = list(dict.fromkeys(each for url in modules for each in module_spellings(url)))
@@ -193,14 +200,16 @@ class DefinitionLookup:
                 return dropped
 
     def needed(self, urls: Iterable[str]) -> list[str]:
-        """Those of the given files from which a definition was built or is being built. Such a file
-        has a counter, because a build creates its counters before it reads anything."""
+        """Returns the entries of `urls` from which a definition was built or is being built. Each
+        of these files has a counter, because a build creates its counters before it reads a
+        file."""
         return sorted(key for _, key in read_counters((Scope.MODULE.value, url) for url in urls))
 
     # --- building ---
 
     def _build_once(self, location: ModuleLocation) -> DefinitionCacheEntry | None:
-        """Builds in one process of the fleet; the other processes wait and read its row."""
+        """Builds a module's definitions in one process of the fleet. The other processes wait and
+        read the row of that build."""
         for _ in range(MAX_TRIES):
             make_counters(location.counters)
             key = _election(location.module_url, *self._scope(location))
@@ -214,8 +223,9 @@ class DefinitionLookup:
     def _build(
         self, location: ModuleLocation, elected: bool
     ) -> DefinitionCacheEntry | ModuleLocation | None:
-        """The module's entry, or its new location if the module has gained dependencies. An entry
-        for the old location could not be stored, so every waiting process would build it again."""
+        """Returns the module's entry, or the module's new location if the module has gained
+        dependencies. An entry for the old location could not be stored, so every waiting process
+        would build it again."""
         cached = self._cached(location)
         if cached is not None:
             return cached
@@ -237,8 +247,8 @@ class DefinitionLookup:
         return entry
 
     def _built(self, located: ModuleLocation) -> tuple[DefinitionCacheEntry, bool]:
-        """Builds the entry. The flag is False if the build read private realms although the
-        location is public. Such an entry must not be stored."""
+        """Builds the module's entry. Also returns a flag, which is False if the build read private
+        realms although the location is public. Such an entry must not be stored."""
         assert self._builder is not None
         scope, _ = self._scope(located)
         logger.info("building the definitions of %s, scope %s", located.module_url, scope)
@@ -258,6 +268,6 @@ class DefinitionLookup:
 
 
 def _election(module_url: str, scope: str = Definition.Scope.PUBLIC.value, reader: str = "") -> int:
-    """The key of the election that chooses the process to build a row."""
+    """Returns the key of the election that chooses which process builds a row."""
     digest = hashlib.sha256("|".join(("definition", scope, reader, module_url)).encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)

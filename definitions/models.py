@@ -1,4 +1,4 @@
-"""The definitions of modules, and the counters that prevent a build from storing outdated
+"""Stores the definitions of modules, and the counters that prevent a build from storing outdated
 definitions."""
 
 from typing import ClassVar
@@ -7,9 +7,9 @@ import pgtrigger
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 
-#: A build is stored only if none of its three counters has moved since it began. Because of the
-#: share locks, either a concurrent clear waits for this insert and deletes the new row, or this
-#: insert waits for the clear and is refused.
+#: Refuses the row of a build if one of the row's three counters was raised after the build began.
+#: The trigger takes share locks of the counters. So either a concurrent clear waits for this insert
+#: and deletes the new row, or this insert waits for the clear and is refused.
 REFUSE_LATE_BUILD = pgtrigger.Trigger(
     name="refuse_late_build",
     operation=pgtrigger.Insert | pgtrigger.Update,
@@ -61,7 +61,7 @@ class CacheGeneration(models.Model):
 
 
 class Definition(models.Model):
-    """The definitions that one module exports, or the error of building them."""
+    """The definitions that one module exports, or the error of the build."""
 
     class Scope(models.TextChoices):
         PUBLIC = "public"

@@ -31,8 +31,8 @@ ERROR_LIFETIME = timedelta(seconds=30)
 
 
 def raise_counters(counters: Iterable[Counter], by: str) -> None:
-    """Raises counters in sorted order, as `make_counters` does. `by` says what caused this, in
-    words for people."""
+    """Raises counters in sorted order, as `make_counters` does. `by` says in words for people why
+    the counters are raised."""
     scopes, keys = zip(*sorted(set(counters)), strict=True)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -41,7 +41,8 @@ def raise_counters(counters: Iterable[Counter], by: str) -> None:
 
 
 def drop_rows(realm_urls: list[str], module_urls: list[str]) -> None:
-    """Deletes the rows of the modules, and all rows that were built from a module of the realms."""
+    """Deletes the rows of the given modules, and all rows that were built from a module of the
+    given realms."""
     of_realms = Q(realm_url__in=realm_urls) | Q(realm_urls__has_any_keys=realm_urls)
     of_modules = Q(module_url__in=module_urls)
     delete_rows(Definition.objects.filter(of_realms | of_modules if realm_urls else of_modules))
@@ -50,7 +51,7 @@ def drop_rows(realm_urls: list[str], module_urls: list[str]) -> None:
 def notify_dropped(
     realm_urls: list[str], named: list[str], dropped: list[str], rows: list[tuple[str, str]]
 ) -> None:
-    """Notifies every replica which realms and modules were dropped."""
+    """Notifies every replica that the definitions of realms and modules were dropped."""
     notifications = [realm_definitions_cleared(url) for url in sorted(realm_urls)]
     if named:
         spelt = {each for url in named for each in module_spellings(url)}
@@ -60,8 +61,8 @@ def notify_dropped(
 
 
 def make_counters(counters: Iterable[Counter]) -> None:
-    """Creates the counters that a build's insert will lock. The counters are committed at once,
-    because an uncommitted counter would make an invalidation wait for the build."""
+    """Creates the counters that a build's insert will lock. Commits the counters at once, because
+    an uncommitted counter would make an invalidation wait for the build."""
     CacheGeneration.objects.bulk_create(
         [CacheGeneration(scope=scope, key=key) for scope, key in sorted(counters)],
         ignore_conflicts=True,
@@ -69,9 +70,9 @@ def make_counters(counters: Iterable[Counter]) -> None:
 
 
 def read_counters(counters: Iterable[Counter], *, hold: bool = False) -> dict[Counter, int]:
-    """The committed values of counters. With `hold`, the counters are locked until the caller's
-    transaction ends, and counters that another transaction is raising are left out, to avoid
-    deadlocks."""
+    """Returns the committed values of counters. With `hold`, the counters are locked until the
+    caller's transaction ends, and counters that another transaction is raising are left out, to
+    avoid deadlocks."""
     wanted = sorted(counters)
     scopes, keys = [scope for scope, _ in wanted], [key for _, key in wanted]
     with connection.cursor() as cursor:
@@ -87,7 +88,7 @@ def delete_rows(rows: QuerySet[Definition]) -> None:
 
 
 def read_entries(query: DefinitionCacheEntryQuery) -> Iterator[DefinitionCacheEntry]:
-    """The entries in the table that have not expired."""
+    """Yields the queried entries that the table has and that have not expired."""
     values: dict[str, Any] = {
         "urls": list(query.module_urls),
         "scope": query.scope,
@@ -112,9 +113,9 @@ def read_entries(query: DefinitionCacheEntryQuery) -> Iterator[DefinitionCacheEn
 def store_row(
     located: ModuleLocation, entry: DefinitionCacheEntry, reader: str, counters: dict[Counter, int]
 ) -> None:
-    """Writes the row of a build. Writes nothing if the counter of a realm or a module that the
-    build read was raised since, or was not read before the build. The table's trigger checks the
-    module's own three counters again."""
+    """Writes the row of a build to the table. Writes nothing if the counter of a realm or a module
+    that the build read was raised after the build began, or was not read before the build. The
+    table's trigger checks the module's own three counters again."""
     made_from = replace(located, dependencies=entry.dependencies, realms=entry.realms).counters
     known = {counter: counters[counter] for counter in made_from & counters.keys()}
     if len(known) < len(made_from) or read_counters(made_from, hold=True) != known:
@@ -142,8 +143,8 @@ def store_row(
 
 
 def with_dependents(module_urls: list[str]) -> list[tuple[str, str]]:
-    """The module and realm URLs of these modules' rows, and of all rows that were built from these
-    modules, directly or not."""
+    """Returns the module and realm URLs of these modules' rows, and of all rows that were built
+    from these modules, directly or not."""
     with connection.cursor() as cursor:
         cursor.execute(sql.WITH_DEPENDENTS, {"urls": module_urls})
         return list(cursor.fetchall())

@@ -1,5 +1,5 @@
-"""The SQL of this package that the ORM can't express well. The comment on each statement says what
-it does and why it is SQL.
+"""Contains this package's SQL statements that the ORM can't express well. The comment on each
+statement says what the statement does and why it is SQL.
 
 The trigger that refuses late builds is declared with its model.
 """

@@ -1,8 +1,9 @@
-"""Checks and normalizes realm URLs and file paths, and maps a request's host to a public origin.
+"""Checks and normalizes realm URLs and file paths, and computes them from the addresses of
+requests.
 
-Realm URLs are stored in one spelling: the public scheme, a lower-case host, no default port, no
-query, a final slash, and segments that need no escaping. Paths are stored unescaped and with
-composed characters (NFC).
+Realm URLs are stored in a canonical form: the public scheme, a lower-case host, no default port, no
+query, a final slash, and segments that need no escaping. File paths are stored unescaped and in
+Unicode's composed form (NFC).
 """
 
 import re
@@ -26,8 +27,7 @@ SOURCE_ENDINGS = (*MODULE_ENDINGS, CARD_EXTENSION)
 
 
 def canonical_realm_url(text: object) -> str:
-    """Returns a realm URL in its canonical spelling. Raises InvalidURL with the reason if the text
-    is not a valid realm URL."""
+    """Returns a realm URL in its canonical form. Raises InvalidURL with the reason."""
     if not isinstance(text, str):
         raise InvalidURL(url=repr(text), why="is not a string")
     try:
@@ -58,8 +58,8 @@ def canonical_realm_url(text: object) -> str:
 
 
 def check_path(path: str, realm_url: str = "") -> str:
-    """Normalizes a path to composed characters (NFC). Raises InvalidPath, with the reason, if no
-    file may have this path."""
+    """Returns the path in Unicode's composed form. Raises InvalidPath with the reason if no file
+    may have this path."""
     path = composed(path)
     why = wrong_with_path(path, realm_url)
     if why:
@@ -68,14 +68,14 @@ def check_path(path: str, realm_url: str = "") -> str:
 
 
 def same_name(one: str, other: str) -> str:
-    """Returns the error message for two spellings of one file name. The message escapes non-ASCII
-    characters."""
+    """Returns the error message for two names that differ only in Unicode composition. Non-ASCII
+    characters in the names are escaped."""
     return f"{one!a} and {other!a} differ only in how characters are composed: they name one file"
 
 
 def file_path(href: str, realm_url: str) -> str | None:
-    """Returns the path of the file in a realm that `href` refers to; None if it refers to a URL
-    outside the realm. Raises InvalidPath."""
+    """Returns the path of the file in a realm to which `href` refers, or None if `href` refers to a
+    URL outside the realm. Raises InvalidPath."""
     if href.startswith(("http://", "https://")):
         scheme_free, realm_free = href.split("://", 1)[1], realm_url.split("://", 1)[1]
         if not scheme_free.startswith(realm_free):
@@ -95,11 +95,11 @@ def file_path(href: str, realm_url: str) -> str | None:
 
 @short_cached(maxsize=4096)
 def public_origin(host: str) -> str:
-    """Returns the public origin that a request's Host header maps to.
+    """Returns the public origin that belongs to a request's Host header.
 
-    A client can request every realm from one particular replica, at the replica's own address. The
-    replica's host and port map to the public host and port. Another host with the replica's port
-    maps to that host with the public port.
+    A client can request every realm from one particular replica at the replica's own address. The
+    host and port of the replica stand for the public host and port. Another host with the replica's
+    port stands for the same host with the public port.
     """
     public = urlsplit(settings.REALM_PUBLIC_ORIGIN)
     name, port = _authority(host)
@@ -114,28 +114,29 @@ def public_origin(host: str) -> str:
 
 
 def is_within_reach(realm_url: str) -> bool:
-    """Returns whether visitors can reach a realm: its URL has this server's public scheme and port.
-    A realm that was created under another REALM_PUBLIC_ORIGIN may have another scheme or port."""
+    """Returns whether a realm's URL has this server's public scheme and port, so that visitors can
+    reach the realm. A realm that was created under another REALM_PUBLIC_ORIGIN may have another
+    scheme or port."""
     public, own = urlsplit(settings.REALM_PUBLIC_ORIGIN), urlsplit(realm_url)
     return (own.scheme, own.port) == (public.scheme, public.port)
 
 
 def _authority(text: str) -> tuple[str, str]:
-    """Splits an authority into host and port. The host may be an IPv6 address in brackets, which
-    has colons too."""
+    """Returns the host and the port in a text. The host may be an IPv6 address in brackets, which
+    contains colons."""
     name, port = _AUTHORITY.findall(without_final_dot(text).lower())[0]
     return name, port
 
 
 def without_final_dot(host: str) -> str:
-    """Removes the final dot from the host name in a Host header. `localhost.:4201` is the same host
+    """Returns a Host header without the final dot of the host: `localhost.:4201` is the same host
     as `localhost:4201`."""
     name, colon, port = host.rpartition(":") if ":" in host else (host, "", "")
     return name.removesuffix(".") + colon + port
 
 
 def realm_candidates(url: str) -> list[str]:
-    """Returns every possible URL of a realm that contains this URL, the longest first."""
+    """Returns every possible URL of a realm that contains `url`, the longest first."""
     start = url.find("://") + 3
     # Realm URLs are ASCII and have at most MAX_PATH_BYTES; a request's address may be longer.
     ends = [at for at in range(start, min(len(url), MAX_PATH_BYTES)) if url[at] == "/"]

@@ -1,4 +1,5 @@
-"""Checks for `manage.py check --deploy`: settings that work but are unsafe in production."""
+"""Adds checks to `manage.py check --deploy` that find settings which work but are unsafe in
+production."""
 
 import os
 from collections.abc import Iterator
@@ -75,8 +76,8 @@ def replica_address(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def broker(**_: Any) -> Iterator[CheckMessage]:
-    """Reports a message broker from which workers can't read. The sweeper would send the messages
-    again for ever."""
+    """Reports a broker from which workers can't read. With such a broker, the sweeper would send
+    the messages of jobs again for ever."""
     scheme = settings.CELERY_BROKER_URL.partition("://")[0]
     if scheme not in TRANSPORT_ALIASES:
         yield Error(
@@ -94,8 +95,8 @@ def broker(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def board(**_: Any) -> Iterator[CheckMessage]:
-    """Reports a folder in which the board can't be created. Without the board, every read goes to
-    the database."""
+    """Reports a folder in which the board's memory-mapped file can't be created. Without the board,
+    every read goes to the database."""
     folder = settings.REALM_BOARD.parent
     if folder == Path(settings.DATA_DIR):
         # The first process that needs the data folder creates it.
@@ -111,8 +112,8 @@ def board(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def publish_domains(**_: Any) -> Iterator[CheckMessage]:
-    """Reports publish domains that share cookies with other hosts, because authors' pages run
-    there."""
+    """Reports publish domains that share cookies with other hosts. Authors' pages run at these
+    domains and could set the cookies."""
     public = _parts(settings.REALM_PUBLIC_ORIGIN).hostname or ""
     for domain in settings.REALM_PUBLISH_DOMAINS:
         host = domain.partition(":")[0]
@@ -142,8 +143,8 @@ def publish_domains(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def user_host(**_: Any) -> Iterator[CheckMessage]:
-    """Reports an invalid host for user ids. Every user id ends in this host, so that it differs
-    from user ids of other servers."""
+    """Reports an invalid host for user ids. Every user id ends in this host, to differ from the
+    user ids of other servers."""
     value = settings.REALM_USER_HOST
     if not value or any(not (c.isalnum() or c in ".-") for c in value):
         yield Error(
@@ -155,8 +156,8 @@ def user_host(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def listen_database(**_: Any) -> Iterator[CheckMessage]:
-    """Reports a LISTEN_DATABASE_URL that names another database. No notifications would arrive from
-    that database, so every cache would be bypassed."""
+    """Reports a LISTEN_DATABASE_URL that names another database than DATABASE_URL. No notification
+    would arrive from another database, so every cache would be bypassed."""
     if not settings.LISTEN_DATABASE_URL or not settings.DATABASE_URL:
         return
     name, listen_name = [
@@ -172,7 +173,7 @@ def listen_database(**_: Any) -> Iterator[CheckMessage]:
 
 
 def _not_an_origin(value: str) -> str:
-    """Returns the reason why a value is not a valid origin; empty if it is valid."""
+    """Returns the reason why a value is not a valid origin, or an empty text for a valid origin."""
     parts = _parts(value)
     if parts.scheme not in ("http", "https") or not value.startswith(f"{parts.scheme}://"):
         return "does not begin with http:// or https://"

@@ -1,4 +1,5 @@
-"""The errors with which requests fail. Each class has its message's template as docstring."""
+"""Defines the errors with which requests fail. The docstring of each class is the template of its
+message."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -283,7 +284,7 @@ class More(RealmError):
 
 
 class Problems:
-    """Collects the problems of a request: lists the first hundred and only counts the rest."""
+    """Collects the problems of a request. Lists the first hundred and only counts the others."""
 
     LISTED = 100
 
@@ -301,7 +302,7 @@ class Problems:
             self.least = problem
 
     def raise_any(self) -> None:
-        """Raises Several if there are problems."""
+        """Raises Several with all problems, if there are any."""
         if self.least is not None:
             raise Several(self, self.least)
 

@@ -1,13 +1,13 @@
-"""Defines the front, a WSGI application that answers public reads and passes all other requests to
+"""Provides the front, a WSGI application that answers public reads and passes all other requests to
 Django.
 
 The event loop answers a cache hit with a dictionary lookup and a comparison of stamps, without
-Django and without the database. Each cached answer has its finished replies, one for each
-combination of host policy, content coding and outcome of the conditions. On a miss, the front loads
-files and modules that everyone may read, with the function that Django's view calls. Django gets
-all other requests: pages that aren't cached, private realms, queries, writes, and reads whose load
-failed without an answer for the client. The front adds the raw path to a request for Django, and
-the replica's name to Django's response.
+Django and without the database. The finished reply is kept with the cached answer. There is one
+reply for each host policy, content coding and outcome of the request's conditions. On a miss, the
+front loads files and modules that everyone may read, with the function that Django's view calls.
+Django gets all other requests: pages that aren't cached, private realms, queries, writes, and reads
+that the front could not answer. The front adds the raw path to a request for Django, and the
+replica's name to Django's response.
 """
 
 from collections.abc import Callable, Iterable
@@ -61,9 +61,9 @@ class Front:
         self._behind = behind
 
     def read(self, environ: Environ) -> Reply | None:
-        """Returns the reply to a public read, from the caches or the database; None if only Django
-        can answer. The reply has a body even for HEAD. This method may block, so it must run in a
-        thread."""
+        """Returns the reply to a public read, from the caches or the database, or None if only
+        Django can answer. The reply has a body even for HEAD. This method may block, so it must run
+        in a thread."""
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if method not in ("GET", "HEAD") or environ.get("QUERY_STRING"):
             return None
@@ -81,10 +81,10 @@ class Front:
     def reply(
         self, method: str, path: str, wanted: Asked, copy: bytes | None = None
     ) -> Reply | None:
-        """Returns the reply to a read without a query string from this process's caches; None if
-        they don't have it. `path` is unescaped and composed. `copy` is the request's If-None-Match
-        if no other condition counts; in this case `wanted` has no conditions. This method doesn't
-        block, so the event loop may call it."""
+        """Returns the reply to a read without a query, if this process's caches have the answer.
+        `path` is unescaped and in Unicode's composed form. `copy` is the request's If-None-Match if
+        no other condition counts; `wanted` then has no conditions. This method doesn't block, so
+        the event loop may call it."""
         if path.startswith("/_") or path.endswith(GENERATED):
             return None
         place = wanted.variant, wanted.origin + path
@@ -121,7 +121,7 @@ class Front:
         return () if environ["REQUEST_METHOD"] == "HEAD" else (bytes(body),)
 
     def pass_on(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Passes a request that `read` doesn't answer to Django, and returns Django's answer."""
+        """Returns Django's answer to a request that `read` doesn't answer."""
         environ[RAW_PATH] = environ["PATH_INFO"]
 
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
@@ -131,8 +131,8 @@ class Front:
 
 
 def _kept(answer: Answer, form: tuple[str, Coding | None], decided: int) -> Finished | None:
-    """Returns the answer's finished reply for a host, a content coding and a status; None if there
-    is none yet."""
+    """Returns the finished reply for a host, a content coding and a status, if the answer has
+    one."""
     host, coding = form
     for each in answer.replies:
         if each.host == host and each.decided == decided and each.coding is coding:
@@ -147,8 +147,8 @@ def _kept(answer: Answer, form: tuple[str, Coding | None], decided: int) -> Fini
 
 
 def _unchanged(answer: Answer, copy: bytes, form: tuple[str, Coding | None]) -> Reply | None:
-    """Returns the answer's finished 304 reply if the client's If-None-Match is exactly the answer's
-    ETag. Returns None if the conditions have to be evaluated."""
+    """Returns the kept 304 reply if the client's If-None-Match is exactly this answer's ETag, as
+    most clients send it. Returns None if the conditions have to be evaluated."""
     reply = _kept(answer, form, 304)
     return reply if reply is not None and reply.etag == copy.removeprefix(b"W/") else None
 
@@ -160,8 +160,8 @@ def _made(
     conditions: Conditions,
     form: tuple[str, Coding | None],
 ) -> Reply | None:
-    """Makes the reply for a cached answer. Returns None if the body must be compressed first,
-    because that would block the event loop for too long."""
+    """Returns the reply for a cached answer. Returns None if the body must be compressed first,
+    which would block the event loop for too long."""
     host, coding = form
     if not is_made(answer, coding):
         return None
@@ -184,8 +184,8 @@ def _made(
 
 
 def _loaded(method: str, path: str, wanted: Asked) -> Reply | None:
-    """Loads a file or module that everyone may read and returns the reply. Returns None if Django
-    must answer."""
+    """Loads an uncached file or module that everyone may read, and returns the reply. Returns None
+    if Django must answer."""
     if not _may_load(path, wanted):
         return None
     url = wanted.origin + path
@@ -219,9 +219,9 @@ def _loaded(method: str, path: str, wanted: Asked) -> Reply | None:
 
 
 def _may_load(path: str, wanted: Asked) -> bool:
-    """Returns whether the front may load the answer to this read. The read must be for a file or a
-    module, and this thread's database connection must be open and without errors. Otherwise Django
-    gets the request, and opens or replaces the connection."""
+    """Returns whether the front may load the answer to a read. The read must be for a file or a
+    module, and this thread's database connection must be open and without errors. Django gets all
+    other reads, and opens or replaces the connection."""
     if connection.connection is None or connection.errors_occurred:
         return False
     # The names of endpoints begin with `_`.
@@ -243,7 +243,8 @@ def _replica() -> tuple[str, str]:
 
 
 def _pinned_hit(environ: Environ, path: str) -> Reply | None:
-    """Returns the cached reply to a pinned read, if the request's pin is valid."""
+    """Returns the cached reply to a pinned read, a read at one generation, if the request's pin
+    token is valid."""
     host = environ.get("HTTP_HOST", "")
     if origins.is_admin_host(host) or environ.get("HTTP_ACCEPT", ANY) != ANY:
         return None

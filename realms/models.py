@@ -24,8 +24,8 @@ SIGNED_IN = "signed-in"
 
 
 class Realm(models.Model):
-    """A realm. This table, the registry, is the only authority on which realms exist and what they
-    contain."""
+    """A realm: a folder of files with a URL. The table of realms is the registry, the only
+    authority on which realms exist and what they contain."""
 
     class Kind(models.TextChoices):
         SOURCE = "source"
@@ -106,7 +106,7 @@ class Realm(models.Model):
     @classmethod
     def first_showing(cls, **source: Any) -> "Realm | None":
         """Returns the oldest published realm whose source matches a filter. Links to the source
-        realm resolve to this published realm."""
+        realm resolve to the URL of this published realm."""
         return cls.objects.published().filter(**source).order_by("created_at").first()
 
     @property
@@ -140,8 +140,8 @@ class RealmTombstone(models.Model):
 
 
 class Blob(models.Model):
-    """The content of a file, keyed by its SHA-256. Content of up to 64 KiB is in the row, larger
-    content in the `blobs` storage."""
+    """The content of files, keyed by its SHA-256. The row holds up to 64 KiB; larger content is in
+    the `blobs` storage."""
 
     sha256 = models.CharField(max_length=64, primary_key=True)
     size = models.PositiveBigIntegerField()
@@ -190,9 +190,9 @@ class FileVersion(models.Model):
 
 
 class RealmBorder(models.Model):
-    """A folder of `realm` in which an inner realm was created or removed. Creating the inner realm
-    hides the files of `realm` in this folder; removing the inner realm shows them again.
-    `generation` is the generation of `realm` at the last creation or removal."""
+    """A folder in which an inner realm was created or removed. Creating the inner realm hides the
+    outer realm's files in this folder; removing it shows them again. `realm` is the outer realm,
+    and `generation` its generation at the last creation or removal."""
 
     realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="borders")
     path = models.TextField(help_text="the folder, with its final slash")
@@ -208,8 +208,7 @@ class RealmBorder(models.Model):
 
 
 class Publication(models.Model):
-    """A publication of a source realm. At `generation`, the published realm shows its source as of
-    `source_generation`.
+    """The content of a published realm at `generation`: the source realm as of `source_generation`.
 
     Each generation of a published realm has its own publication.
     """
@@ -272,8 +271,8 @@ class AccountName(models.Model):
 class RealmPermission(models.Model):
     """The permissions that an account, everyone, or everyone who is signed in has in a realm.
 
-    A row refers to an account by its key, so permissions survive a rename and end with the account.
-    No username can be mistaken for an audience such as "everyone".
+    A row refers to its account by key, so permissions survive a rename and end with the account. No
+    username can be mistaken for an audience.
     """
 
     realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="permissions")
@@ -322,13 +321,13 @@ class RealmPermission(models.Model):
 
     @property
     def whom(self) -> str:
-        """The account's username, or the name of the audience."""
+        """The username of the row's account, or the row's audience."""
         return self.account.get_username() if self.account else str(self.audience)
 
 
 class TranspiledModule(models.Model):
-    """The JavaScript that a source text was transpiled to. The row's key is the hash of the source
-    text, so a row is never stale."""
+    """The JavaScript that was transpiled from a source text. The row's key is the hash of the
+    source text, so the JavaScript is never outdated."""
 
     sha256 = models.CharField(max_length=64)
     transpiler = models.CharField(max_length=64)

@@ -1,4 +1,4 @@
-"""Defines named queries for the registry's tables."""
+"""Defines the named queries for the registry's tables."""
 
 from typing import Self, TypeVar
 from uuid import UUID
@@ -20,7 +20,7 @@ class RealmQuerySet(QuerySet[M]):
 
     def with_own_files(self) -> Self:
         """Returns the realms that have files of their own. Published realms have no files of their
-        own; they show the files of their source."""
+        own: they show the files of their source."""
         return self.exclude(kind="published")
 
     def published(self) -> Self:
@@ -28,8 +28,8 @@ class RealmQuerySet(QuerySet[M]):
         return self.filter(kind="published")
 
     def containing(self, url: str) -> Self:
-        """Returns the realms that contain an unescaped URL, the innermost first. There may be no
-        file at the URL."""
+        """Returns the realms that contain a URL (unescaped), the innermost first. No file needs to
+        exist at the URL."""
         return self.filter(url__in=realm_candidates(url)).order_by(Length("url").desc())
 
 
@@ -37,11 +37,12 @@ class FileVersionQuerySet(QuerySet[M]):
     """Queries for file versions by generation."""
 
     def open(self) -> Self:
-        """Returns the current versions."""
+        """Returns the current versions of files."""
         return self.filter(until_generation__isnull=True)
 
     def as_of(self, realm_id: UUID, generation: int) -> Self:
-        """Returns the versions that are valid at a generation of a realm with files of its own."""
+        """Returns the file versions that are valid at a generation of a realm with files of its
+        own."""
         return self.filter(
             Q(until_generation__isnull=True) | Q(until_generation__gt=generation),
             realm_id=realm_id,
@@ -49,7 +50,7 @@ class FileVersionQuerySet(QuerySet[M]):
         )
 
     def touched(self, low: int, high: int) -> Self:
-        """Returns the versions that were opened or closed at a generation after `low` and up to
+        """Returns the file versions that were opened or closed after the generation `low` and up to
         `high`."""
         return self.filter(
             Q(from_generation__gt=low, from_generation__lte=high)
@@ -61,6 +62,6 @@ class PublicationQuerySet(QuerySet[M]):
     """Queries for publications by generation."""
 
     def at(self, *generations: int) -> Self:
-        """Returns the publications at exactly these generations. Each generation of a published
-        realm has a publication of its own."""
+        """Returns the publications of exactly these generations. An older publication is no
+        substitute: each generation of a published realm has a publication of its own."""
         return self.filter(generation__in=generations)

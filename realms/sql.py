@@ -1,5 +1,5 @@
-"""Holds the SQL statements of this package that the ORM can't express well. The comment on each
-statement says what it does and why it is SQL.
+"""Contains this package's SQL statements that the ORM can't express well. The comment on each
+statement says what the statement does and why it is SQL.
 
 `SET` statements are in the functions that send them, not in this module. Triggers are in
 `triggers.py`.
@@ -11,7 +11,7 @@ from typing import LiteralString
 
 
 def _as_of(version: LiteralString, generation: LiteralString) -> LiteralString:
-    """Returns the SQL condition that a file version is valid at a generation, like
+    """Returns the SQL condition that a file version is valid at a generation; see
     `FileVersionQuerySet.as_of`."""
     return (
         f"{version}.from_generation <= {generation}"
@@ -116,9 +116,9 @@ FROM unnest(%(paths)s::text[], %(hashes)s::text[], %(sizes)s::bigint[], %(create
     AS version(path, sha256, size, created_at)
 """
 
-#: One row, with the realm's new generation and totals. SQL, because the ORM would need a second
-#: statement to read the new values. The totals never fall below zero, because a process of an older
-#: release may have written files without counting them.
+#: Raises a realm's generation, and returns one row with the new generation and totals. SQL, because
+#: the ORM would need a second statement to read the new values. The totals never fall below zero,
+#: because a process of an older release may have written files without counting them.
 ADVANCE: LiteralString = """
 UPDATE realms_realm SET generation = generation + 1,
     bumped_at = statement_timestamp(),
@@ -293,10 +293,10 @@ _ENDED: LiteralString = """
     AND finished_at < %(before)s)
 """
 
-#: By kind, the part of a statement that follows DELETE or SELECT, for the rows that are no longer
-#: needed. Cards and batches must come before their jobs. A job is kept while one of its cards is
-#: shown. SQL, because one loop handles the tables of all packages, and Postgres computes the hashes
-#: of modules.
+#: For each kind of finished work, the part of a statement after DELETE or SELECT. It chooses the
+#: rows that are no longer needed. Cards and batches must come before their jobs. A job is kept
+#: while one of its cards is shown. SQL, because one loop handles the tables of all packages, and
+#: Postgres computes the hashes of modules.
 FINISHED_ROWS: dict[str, LiteralString] = {
     "cards": f"FROM reindex_indexedcard t WHERE NOT t.current AND t.job_id IN {_ENDED}",
     "batches": f"FROM reindex_reindexbatch t WHERE t.job_id IN {_ENDED}",

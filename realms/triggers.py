@@ -128,7 +128,7 @@ ANNOUNCE_PERMISSION = pgtrigger.Trigger(
     """,
 )
 
-#: Records when an account got its username. Older tokens for this username are invalid.
+#: Records when an account got its username. Tokens for the username that are older are invalid.
 NAMED_SINCE = pgtrigger.Trigger(
     name="named_since",
     operation=pgtrigger.Insert | pgtrigger.UpdateOf("username"),  # type: ignore[no-untyped-call]
@@ -171,7 +171,7 @@ ANNOUNCE_FILES = [
     _announce_files("announce_files_closed", pgtrigger.Update),
 ]
 
-#: History is immutable. The only change of a file version is that it is closed, and only once.
+#: Refuses changes of a file version: a version may only be closed, and only once.
 VERSION_IS_IMMUTABLE = pgtrigger.Trigger(
     name="version_is_immutable",
     operation=pgtrigger.Update,

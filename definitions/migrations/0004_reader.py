@@ -1,4 +1,5 @@
-"""What was built for single users is dropped, and built again for their accounts."""
+"""Drops the definitions that were built for single users; they are built again for the users'
+accounts."""
 
 from django.db import migrations, models
 

@@ -1,7 +1,7 @@
-"""Signal handlers for accounts. They refuse reserved usernames, and drop the definitions built for
-an account that is deleted or deactivated.
+"""Handles Django's signals about accounts. Refuses reserved usernames. Drops the definitions built
+for an account when the account is deleted or deactivated.
 
-Access doesn't depend on these handlers, because each request looks up the permissions.
+Access to realms doesn't depend on these handlers, because each request looks up the permissions.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from realms.models import Realm
 
 
 def connect() -> None:
-    """Connects the signal handlers, and makes forms and commands check usernames."""
+    """Connects the signal handlers, and lets forms and commands reject reserved usernames."""
     model = get_user_model()
     field: Any = model._meta.get_field(model.USERNAME_FIELD)
     # The validator is appended here, because the field's declaration is part of another app's
@@ -52,7 +52,7 @@ def _on_delete(instance: Any, **_: Any) -> None:
 
 def forget_reader(account: AbstractBaseUser) -> None:
     """Drops the definitions built for an account, and the definitions built from realms that are
-    shared with it."""
+    shared with the account."""
     shared = Realm.objects.filter(permissions__account=account.pk).order_by("url")
     with transaction.atomic():
         raise_change(*(Change.of(realm, by="account removed", rights=True) for realm in shared))

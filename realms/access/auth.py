@@ -1,6 +1,6 @@
-"""Authentication and authorization: tokens, users, permissions.
+"""Authenticates users by tokens, and checks their permissions in realms.
 
-There are two kinds of token, both signed with HS256 and the realm secret seed: a *server token* is
+Two kinds of token exist, both signed with HS256 and the realm secret seed. A *server token* is
 valid at the server's endpoints, a *realm token* at the endpoints of one realm. Neither kind is
 accepted in place of the other.
 """
@@ -28,7 +28,7 @@ from realms.models import EVERYONE, SIGNED_IN, AccountName, Realm, RealmPermissi
 DAY_SECONDS = 24 * 3600
 #: The lifetime of a token with which this server itself reads a realm on a user's behalf.
 READING_SECONDS = 60
-#: A key that no account has.
+#: A key that no account has, for a caller whose account doesn't exist.
 NOBODY = 0
 _READER = re.compile(r"([0-9]{1,18}) in ([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})")
 
@@ -51,7 +51,7 @@ class Caller:
 
     @classmethod
     def of(cls, account: Any) -> "Caller":
-        """The caller for an account, in any realm."""
+        """Returns the caller for an account, valid in any realm."""
         return cls(account.get_username(), account_id=account.pk)
 
     @property
@@ -64,11 +64,11 @@ class Caller:
 
 
 def server_token(username: str, lifetime: int = DAY_SECONDS, account_id: int | None = None) -> str:
-    """A token for the server's endpoints. Lifetime in seconds.
+    """Returns a token for the server's endpoints. `lifetime` is in seconds.
 
-    With an account's key, the token is valid until that account is deleted. Without a key, as in
-    tokens that clients sign with the seed, the token is valid for the account with this username,
-    if the account already had this name when the token was issued.
+    A token with an account's key is valid until the account is deleted. A token without a key, as
+    clients sign it with the seed, belongs to the account that has this username. Such a token is
+    valid only if the account already had this username when the token was issued.
     """
     return _sign({"user": user_id(username), "sessionRoom": ""}, lifetime, account_id)
 
@@ -80,7 +80,7 @@ def realm_token(
     lifetime: int,
     account_id: int | None = None,
 ) -> str:
-    """A token for one realm's endpoints; otherwise like `server_token`."""
+    """Returns a token for one realm's endpoints; otherwise like `server_token`."""
     claims = {
         "user": user_id(username),
         "realm": realm_url,
@@ -94,7 +94,7 @@ def realm_token(
 
 
 def server_caller(request: HttpRequest) -> Caller:
-    """The caller of a server endpoint. Raises Unauthorized, Malformed."""
+    """Returns the caller of a server endpoint. Raises Unauthorized, Malformed."""
     claims = _claims(request.headers.get("Authorization"))
     caller = _caller(claims)
     if "realm" in claims and not caller.operator:
@@ -103,7 +103,8 @@ def server_caller(request: HttpRequest) -> Caller:
 
 
 def authorize(request: HttpRequest, realm: Realm, action: Action) -> Caller | None:
-    """The caller of a realm endpoint, if the caller may do `action`; None if everyone may.
+    """Returns the caller of a realm endpoint if the caller may do `action`, or None if everyone may
+    do `action`.
 
     Raises Unauthorized, Forbidden, Malformed.
     """
@@ -116,8 +117,8 @@ def authorize(request: HttpRequest, realm: Realm, action: Action) -> Caller | No
 
 
 def identified(request: HttpRequest, realm: Realm) -> Caller | None:
-    """The caller of a realm endpoint that is open to everyone; None for an anonymous caller. An
-    invalid token is treated as anonymous."""
+    """Returns the caller of a realm endpoint that is open to everyone, or None for an anonymous
+    caller. A caller with an invalid token counts as anonymous."""
     if "Authorization" not in request.headers:
         return None
     try:
@@ -127,7 +128,7 @@ def identified(request: HttpRequest, realm: Realm) -> Caller | None:
 
 
 def may(request: HttpRequest, realm: Realm, action: Action) -> bool:
-    """Whether `authorize` would accept the request."""
+    """Returns whether `authorize` would accept the request."""
     try:
         authorize(request, realm, action)
     except (Unauthorized, Forbidden, Malformed):
@@ -136,7 +137,8 @@ def may(request: HttpRequest, realm: Realm, action: Action) -> bool:
 
 
 def _caller_and_rights(request: HttpRequest, realm: Realm) -> tuple[Caller, set[str]]:
-    """The caller of a realm endpoint, and what they may do in the realm now."""
+    """Returns the caller of a realm endpoint, and the actions that the caller may do in the realm
+    now."""
     try:
         caller = _caller(_claims(request.headers.get("Authorization")), realm)
     except Unauthorized as error:
@@ -151,8 +153,8 @@ def _caller_and_rights(request: HttpRequest, realm: Realm) -> tuple[Caller, set[
 
 
 def _as_assumed(caller: Caller, request: HttpRequest, realm: Realm | None = None) -> Caller:
-    """The caller whose rights a request has. With the header X-Boxel-Assume-User, the operator acts
-    as another user; for other callers the header is ignored."""
+    """Returns the caller whose permissions apply to a request. With the header X-Boxel-Assume-User,
+    the operator acts as another user. The header of other callers is ignored."""
     wire = request.headers.get("X-Boxel-Assume-User")
     if not caller.operator or wire is None:
         return caller
@@ -173,8 +175,8 @@ def _as_assumed(caller: Caller, request: HttpRequest, realm: Realm | None = None
 
 
 def permissions_of(realm: Realm, caller: Caller | None) -> set[str]:
-    """What a caller may do in a realm: the union of the permissions of everyone, of signed-in users
-    and of the caller's account."""
+    """Returns the actions that a caller may do in a realm: the union of the permissions of
+    everyone, of signed-in users and of the caller's account."""
     if caller is not None and caller.operator:
         return {"read", "write", "realm-owner"}
     if caller is not None and caller.realm_id not in (None, realm.pk):
@@ -184,7 +186,7 @@ def permissions_of(realm: Realm, caller: Caller | None) -> set[str]:
 
 
 def readable(realm_urls: Iterable[str], caller: Caller | None) -> bool:
-    """Whether a caller may read all of these realms, by the current permissions."""
+    """Returns whether a caller may read all of these realms, by the current permissions."""
     wanted = set(realm_urls)
     if caller is not None and caller.operator:
         return True
@@ -196,9 +198,9 @@ def readable(realm_urls: Iterable[str], caller: Caller | None) -> bool:
 
 
 def reading_as(caller: Caller) -> Callable[[str], str | None]:
-    """Returns a function that takes a realm's URL and makes the Authorization header for reading
-    the realm on the caller's behalf. The function looks up the permissions at each call, and
-    returns None if the caller may not read the realm."""
+    """Returns a function that makes the Authorization header for reading a realm on the caller's
+    behalf. The function takes the realm's URL. The function looks up the permissions at each call,
+    and returns None if the caller may not read the realm."""
 
     def header(realm_url: str) -> str | None:
         realm = Realm.objects.filter(url=realm_url).first()
@@ -215,13 +217,13 @@ def reading_as(caller: Caller) -> Callable[[str], str | None]:
 
 
 def reader_key(caller: Caller) -> str:
-    """The key under which definitions are stored for a caller. The key includes the realm, because
-    a token is valid for one realm only."""
+    """Returns the key under which definitions are stored for a caller. The key includes the realm,
+    because a realm token is valid for one realm only."""
     return OPERATOR if caller.operator else f"{caller.account_id} in {caller.realm_id}"
 
 
 def reader_of_key(key: str) -> Caller | None:
-    """The caller of a reader's key; None for an invalid key."""
+    """Returns the caller for a key of `reader_key`, or None for an invalid key."""
     if key == OPERATOR:
         return Caller(OPERATOR, operator=True)
     parts = _READER.fullmatch(key)
@@ -229,8 +231,8 @@ def reader_of_key(key: str) -> Caller | None:
 
 
 def _rows_of(caller: Caller | None) -> Q:
-    """The permission rows that apply to a caller. Without an account, only the rows for everyone
-    apply."""
+    """Returns the condition for the permission rows that apply to a caller. Only the rows for
+    everyone apply to a caller without an account."""
     account = caller.account if caller is not None else None
     if account is None:
         return Q(audience=EVERYONE)
@@ -238,7 +240,7 @@ def _rows_of(caller: Caller | None) -> Q:
 
 
 def granted(row: RealmPermission) -> list[Action]:
-    """The actions that a row allows."""
+    """Returns the actions that a permission row allows."""
     flags: list[tuple[bool, Action]] = [
         (row.read, "read"), (row.write, "write"), (row.realm_owner, "realm-owner")
     ]  # fmt: skip
@@ -246,7 +248,8 @@ def granted(row: RealmPermission) -> list[Action]:
 
 
 def realm_tokens(caller: Caller) -> dict[str, str]:
-    """A token, valid for a day, for each realm that the caller may read, by the realm's URL.
+    """Returns a token, valid for a day, for each realm that the caller may read. The keys are the
+    realms' URLs.
 
     Published realms are left out. Raises Unprocessable for a user who doesn't exist.
     """
@@ -268,8 +271,8 @@ def realm_tokens(caller: Caller) -> dict[str, str]:
 
 
 def owns(realm: Realm, caller: Caller) -> bool:
-    """Whether the caller is the operator, or an owner of the realm by the caller's own permission
-    row."""
+    """Returns whether the caller is the operator or has a permission row as an owner of the
+    realm."""
     if caller.operator:
         return True
     by: dict[str, Any] = (
@@ -317,8 +320,8 @@ def _claims(header: str | None) -> dict[str, Any]:
 
 
 def _caller(claims: dict[str, Any], realm: Realm | None = None) -> Caller:
-    """The caller whom a token's claims name. `realm` is the realm that the request asks for; None
-    at the server's own endpoints. Raises Unauthorized."""
+    """Returns the caller whom a token's claims name. `realm` is the realm that the request asks
+    for, or None at the server's own endpoints. Raises Unauthorized."""
     name = username_of(claims["user"])
     if name is None:
         raise Unauthorized(why=f"Token invalid: {claims['user']} is not a user of this server")
@@ -337,9 +340,9 @@ def _caller(claims: dict[str, Any], realm: Realm | None = None) -> Caller:
 
 
 def _account_caller(name: str, claims: dict[str, Any]) -> Caller:
-    """The caller for the account that a token's claims name. Claims without the account's key name
-    the account by its username. They are valid only if the account had this name when the token was
-    issued. Raises Unauthorized."""
+    """Returns the caller for the account that a token's claims name. Claims without the account's
+    key name the account by the username. Such claims are valid only if the account had this
+    username when the token was issued. Raises Unauthorized."""
     key, issued = claims.get("account"), claims.get("iat")
     accounts = get_user_model().objects.all()
     if key is not None:

@@ -21,7 +21,8 @@ _AUDIENCES = {audience: word for word, audience in _WORDS.items()}
 
 
 def permissions(realm: Realm) -> dict[str, list[str]]:
-    """The granted actions by user id; `*` is everyone and `users` everyone who is signed in."""
+    """Returns the actions that each user may do, by user id. The key `*` is everyone, and `users`
+    is everyone who is signed in."""
     rows = RealmPermission.objects.filter(realm=realm).select_related("account")
     actions: dict[str, list[str]] = {_wire(row): [*granted(row)] for row in rows}
     return dict(sorted(actions.items()))
@@ -32,8 +33,8 @@ def change_permissions(
 ) -> dict[str, list[str]]:
     """Sets the actions of each user or audience in `changes`, and returns all permissions.
 
-    None or an empty list revokes everything. Owners can't be added or changed here. Either all
-    changes are made or none. Raises Malformed, NotFound.
+    None or an empty list revokes all actions. Owners can't be added or changed with this function.
+    Either all changes are made or none. Raises Malformed, NotFound.
     """
     wanted = {wire: set(actions or ()) for wire, actions in changes.items()}
     for wire, actions in wanted.items():
@@ -64,9 +65,10 @@ def change_permissions(
 
 @contextmanager
 def readers_change(*realms: Realm) -> Iterator[None]:
-    """When the block ends, registers a change of permissions for each realm (`raise_change`). So
-    definitions built for former readers are dropped. If everyone may now read a realm, pages that
-    could not read it are rendered again. The caller holds the realms' locks."""
+    """Registers a change of permissions for each realm (`raise_change`) when the block ends. The
+    change drops the definitions that were built for former readers. If everyone may now read a
+    realm, the change also renders again the pages that could not read the realm. The caller holds
+    the realms' locks."""
     before = _open_to_everyone(realms)
     yield
     after = _open_to_everyone(realms)
@@ -94,8 +96,8 @@ def _wire(row: RealmPermission) -> str:
 
 
 def _columns(wire: str) -> dict[str, Any] | None:
-    """The column values that identify the row of a user id or audience word; None for a user who
-    doesn't exist. Raises Malformed."""
+    """Returns the column values that identify the permission row of a user id or an audience word,
+    or None for a user who doesn't exist. Raises Malformed."""
     if wire in _WORDS:
         return {"audience": _WORDS[wire]}
     name = username_of(wire)

@@ -1,8 +1,8 @@
 """Decides who may create a realm at a free URL. At the public origin, a user owns the URLs below
-the username; elsewhere, the owner of a host's first realm owns the host.
+the username. At other hosts, the owner of a host's first realm owns the host.
 
-Browsers share cookies between all ports of a host. So a host name with all its ports has one owner,
-and nobody may own the hosts of this server.
+Browsers share cookies between all ports of a host. A host name with all its ports therefore has one
+owner, and nobody may own the hosts of this server.
 """
 
 from typing import Any
@@ -21,8 +21,8 @@ def check_domain(url: str) -> None:
     """Raises ForeignDomain for a URL that isn't at a publish domain or a subdomain of one, and
     OwnHost for a URL at a host of this server.
 
-    Browsers share cookies between the ports of a host. So at the hosts of the admin and the
-    replicas, realms are only allowed at the public origin, where authors' code can't run.
+    Browsers share cookies between the ports of a host. At the hosts of the admin and the replicas,
+    realms are therefore only allowed at the public origin, where authors' code can't run.
     """
     parts = urlsplit(url)
     hosts = (parts.hostname or "", parts.netloc)
@@ -37,9 +37,9 @@ def check_domain(url: str) -> None:
 
 
 def belongs_to_another(url: str, account: Any, *also: Any) -> bool:
-    """Whether a free URL lies in another account's space: at the public origin below another
-    username, elsewhere on a host (with any port) where another account has a realm. Realms of the
-    owners in `also` are ignored."""
+    """Returns whether a free URL belongs to another account. At the public origin this is a URL
+    below another username. Elsewhere it is a URL at a host (with any port) where another account
+    has a realm. Realms of the owners in `also` are ignored."""
     others = Realm.objects.exclude(kind=Realm.Kind.BOOTSTRAP)
     others = others.exclude(owner__in=[account, *also])
     if not _at_public_origin(url):
@@ -55,7 +55,7 @@ def belongs_to_another(url: str, account: Any, *also: Any) -> bool:
 
 
 def _at_host(host: str) -> Q:
-    """The condition for realms at a host, with any scheme and port."""
+    """Returns the condition for realms at a host, with any scheme and port."""
     condition = Q()
     for scheme in ("http", "https"):
         for end in ("/", ":"):
@@ -64,8 +64,9 @@ def _at_host(host: str) -> Q:
 
 
 def space_lock(url: str) -> list[str]:
-    """The lock for the space of a URL. The first realm in a space decides who owns the space, so
-    two creations in one space must not overlap."""
+    """Returns the lock for a space: all URLs at a host, or below one username at the public origin.
+    The owner of the first realm in a space owns the space, so two creations in one space must not
+    overlap."""
     host = urlsplit(url).hostname or ""
     return [f"space|{host}/{first_segment(url)}" if _at_public_origin(url) else f"space|{host}"]
 
@@ -75,12 +76,13 @@ def _at_public_origin(url: str) -> bool:
 
 
 def first_segment(url: str) -> str:
-    """The first path segment of a URL: at the public origin, its owner's username."""
+    """Returns the first segment of a URL's path. At the public origin, this segment is the owner's
+    username."""
     return urlsplit(url).path.split("/")[1]
 
 
 def _own_hosts() -> set[str]:
-    """The host names of this server: public origin, replicas and admin."""
+    """Returns the host names of this server: of the public origin, the replicas and the admin."""
     addresses = Replica.objects.values_list("address", flat=True)
     origins = (
         settings.REALM_PUBLIC_ORIGIN,

@@ -1,7 +1,7 @@
-"""Converts usernames to user ids and back, and knows the reserved usernames.
+"""Converts usernames to user ids and back, and checks for reserved usernames.
 
-In requests and responses a user is `@<username>:<host>`. Permissions also use the words `*` and
-`users`; these are not usernames, and permission rows hold them in a separate column.
+In requests and responses a user id is `@<username>:<host>`. Permissions also use the words `*` and
+`users`. These words are not usernames, and permission rows hold them in a separate column.
 """
 
 import re
@@ -26,12 +26,12 @@ _WIRE = re.compile(r"@([^:]+):(.+)", re.DOTALL)
 
 
 def user_id(username: str) -> str:
-    """The id of a user in requests and responses: `@<username>:<host>`."""
+    """Returns the id of a user in requests and responses: `@<username>:<host>`."""
     return f"@{username}:{settings.REALM_USER_HOST}"
 
 
 def username_of(wire: str) -> str | None:
-    """The username in a user id of this server; None for anything else."""
+    """Returns the username in a user id of this server, or None for any other text."""
     parts = _WIRE.fullmatch(wire)
     if parts is None or parts[2] != settings.REALM_USER_HOST:
         return None
@@ -47,6 +47,7 @@ def check_username(username: str) -> None:
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a name is reserved, as a username and as the first path segment of a realm's URL."""
+    """Returns whether a name is reserved, both as a username and as the first path segment of a
+    realm's URL."""
     plain = unicodedata.normalize("NFKC", name).casefold()
     return plain in RESERVED or plain.startswith("_")

@@ -1,4 +1,4 @@
-"""The view that reads and writes cards as JSON (`application/vnd.card+json`)."""
+"""Contains the view that reads and writes cards as JSON (`application/vnd.card+json`)."""
 
 import hashlib
 import json
@@ -23,13 +23,13 @@ from reindex.reading.media_types import API, CARD, JSON
 from reindex.reading.references import file_url
 
 READING = ("GET", "HEAD")
-#: The content types that a body may have; empty means none was sent.
+#: The content types that a body may have; empty means that the request has no content type.
 BODY_TYPES = (CARD, API, JSON, "")
 
 
 def card(request: HttpRequest, url: str) -> HttpResponse:
-    """Reads or writes the card at an unescaped URL. For a POST, the URL is the folder of the new
-    card."""
+    """Reads or writes the card at an unescaped URL. In a POST request, the URL is the folder of the
+    new card."""
     method = request.method or ""
     realm = Realm.objects.containing(url).first()
     if realm is None:
@@ -150,7 +150,7 @@ def _document(realm: Realm, found: documents.Card, status: int = 200) -> HttpRes
 
 
 def resources(realm: Realm, found: list[documents.Card]) -> list[dict[str, Any]]:
-    """Cards of a realm as JSON:API resources, each with the realm's info in its `meta`."""
+    """Returns cards of a realm as JSON:API resources, each with the realm's info in its `meta`."""
     info = realm_info(realm).document["data"]["attributes"] if found else {}
     return [
         {**card.resource, "meta": {**card.resource["meta"], "realmInfo": info}} for card in found
@@ -158,7 +158,7 @@ def resources(realm: Realm, found: list[documents.Card]) -> list[dict[str, Any]]
 
 
 def headed(response: HttpResponse, realm: Realm, generation: int) -> HttpResponse:
-    """The response with the headers that every answer about a realm's cards has."""
+    """Adds the headers that every answer about a realm's cards has, and returns the response."""
     public = RealmPermission.objects.filter(realm=realm, audience=EVERYONE, read=True).exists()
     headers.add(response, headers.of_card(realm.url, generation, public=public))
     return response

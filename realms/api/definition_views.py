@@ -1,10 +1,11 @@
-"""The view that returns the definitions of modules: `GET <realm>/_definition?module=&name=`.
+"""Contains the view at `<realm>/_definition?module=&name=`, which returns the definitions of a
+module.
 
-If the table has the definitions, the request is answered at once. Otherwise one process of the
-fleet builds them while the request waits. A build reads the realm over HTTP, from the same web
-workers. If all threads of the web workers waited for builds, no build could end. So requests for
-definitions have threads of their own, and only a few requests may wait. Further requests get 503
-with Retry-After.
+If the definitions are stored in the table, the request is answered at once. Otherwise one process
+of the fleet builds them while the request waits. A build reads the realm over HTTP, from the same
+web workers. If all threads of the web workers waited for builds, no build could read files and end.
+Requests for definitions therefore have threads of their own, and only a few requests may wait.
+Further requests get 503 with Retry-After.
 """
 
 import logging
@@ -44,7 +45,7 @@ NANOSECONDS = 1_000_000_000
 
 class Turns:
     """Spreads the retries of refused requests over time. If all clients retried at once, answering
-    them would leave no time for the build that they wait for."""
+    the retries would leave no time for the build that the clients wait for."""
 
     PER_SECOND = 10
     LAST_SECONDS = 30
@@ -54,8 +55,8 @@ class Turns:
         self._taken_until = 0
 
     def take(self, now: int) -> int:
-        """The Retry-After of the next refused request, in whole seconds from 1 to LAST_SECONDS.
-        `now` is the monotonic clock's time in nanoseconds."""
+        """Returns the Retry-After of the next refused request, in whole seconds from 1 to
+        LAST_SECONDS. `now` is the monotonic clock's time in nanoseconds."""
         with self._lock:
             turn = max(self._taken_until, now) + NANOSECONDS // self.PER_SECOND
             self._taken_until = min(turn, now + self.LAST_SECONDS * NANOSECONDS)
@@ -69,7 +70,8 @@ MAX_NAME_CHARACTERS = 200
 
 
 def get_definition(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """The definition of one card type of a module, or of every card type that it exports."""
+    """Returns the definition of one card type of a module, or of every card type that the module
+    exports."""
     module = _module_url(request, realm)
     name = _parameter(request, "name", MAX_NAME_CHARACTERS) if "name" in request.GET else None
     caller = auth.identified(request, realm)
@@ -120,8 +122,8 @@ def _parameter(request: HttpRequest, name: str, limit: int) -> str:
 
 
 def _module_url(request: HttpRequest, realm: Realm) -> str:
-    """The absolute URL of the parameter `module`. All spellings that the realm's own cards may use
-    are accepted."""
+    """Returns the absolute URL of the module in the parameter `module`. Accepts every form in which
+    the realm's own cards may name a module."""
     module = _parameter(request, "module", MAX_MODULE_CHARACTERS)
     # Any name that isn't a URL, an explicit path or a package is a path in the realm.
     is_explicit = module.startswith(("./", "../", "/", "http://", "https://", "@"))
@@ -139,7 +141,8 @@ def _module_url(request: HttpRequest, realm: Realm) -> str:
 
 
 def _entry(url: str, caller: Caller | None) -> DefinitionCacheEntry | None:
-    """A module's entry; None if there is no such module or the caller may not read it."""
+    """Returns a module's definitions, or None if there is no such module or the caller may not read
+    the module."""
     found = resolve(unquote(url), MODULE_ENDINGS)
     # A missing module and a module that the caller may not read get the same answer.
     if found is None or found.file is None or not auth.readable([found.realm_url], caller):
@@ -162,7 +165,8 @@ def _entry(url: str, caller: Caller | None) -> DefinitionCacheEntry | None:
 
 
 def _stored(module: str, caller: Caller | None) -> DefinitionCacheEntry | None:
-    """A caller's entry in the table: the public row, or else the row built for the caller."""
+    """Returns a module's definitions for a caller from the table: from the public row, or else from
+    the row built for the caller."""
     scopes = [(Definition.Scope.PUBLIC.value, "")]
     if caller is not None:
         scopes.append((Definition.Scope.REALM_AUTH.value, auth.reader_key(caller)))
@@ -195,7 +199,8 @@ def _waiting(module: str) -> Iterator[None]:
 
 @lru_cache(maxsize=1000)
 def _lookup(caller: Caller | None) -> DefinitionLookup:
-    """One lookup per caller and process, so that concurrent requests of a caller share builds."""
+    """Returns the lookup for a caller in this process. Concurrent requests of a caller share the
+    lookup and so its builds."""
     if caller is None:
         return DefinitionLookup(ModuleBuilder())
     reader = auth.reader_key(caller)

@@ -1,4 +1,4 @@
-"""The views that write and delete files."""
+"""Contains the views that write and delete files."""
 
 import hashlib
 from email.utils import format_datetime
@@ -23,7 +23,7 @@ READING = ("GET", "HEAD")
 
 
 def write(request: HttpRequest, url: str) -> HttpResponse:
-    """Stores the body as a file."""
+    """Stores the request's body as the file at a URL."""
     realm, path = _target(request, url)
     data = read_body(request, settings.FILE_SIZE_LIMIT_BYTES, path)
     files.check_size(path, data)
@@ -38,7 +38,7 @@ def write(request: HttpRequest, url: str) -> HttpResponse:
 
 
 def delete(request: HttpRequest, url: str) -> HttpResponse:
-    """Deletes a file. The URL may lack its extension."""
+    """Deletes a file. The URL may lack the file's extension."""
     realm, path = _target(request, url)
     with locked_realm(realm) as current:
         path = _with_extension(realm.url, path)
@@ -49,8 +49,8 @@ def delete(request: HttpRequest, url: str) -> HttpResponse:
 
 
 def _check_conditions(request: HttpRequest, realm: Realm, path: str) -> None:
-    """Raises PreconditionFailed unless the request's conditions match the file. The caller holds
-    the realm's write lock."""
+    """Raises PreconditionFailed unless the request's conditions (If-Match and the like) match the
+    file. The caller holds the realm's write lock."""
     conditions = Conditions.of(request.META)
     if conditions is NO_CONDITIONS:
         # A request without conditions matches any state of the file.
@@ -60,7 +60,8 @@ def _check_conditions(request: HttpRequest, realm: Realm, path: str) -> None:
 
 
 def _target(request: HttpRequest, url: str) -> tuple[Realm, str]:
-    """The realm and the path that a write addresses. Raises unless the caller may write there."""
+    """Returns the realm and the file's path for the URL of a write. Raises an error if the caller
+    may not write there."""
     realm = Realm.objects.containing(url).first()
     if realm is None:
         raise errors.NotFound(url=url)
@@ -75,8 +76,8 @@ def _target(request: HttpRequest, url: str) -> tuple[Realm, str]:
 
 
 def _with_extension(realm_url: str, path: str) -> str:
-    """The path of the file that `path` names, which may lack its extension, by the same rules as
-    for reads."""
+    """Returns the path of the file that `path` names. `path` may lack the file's extension, by the
+    same rules as for reads."""
     if path.endswith(EXECUTABLE_EXTENSIONS):
         return path
     found = resolve(realm_url + path, SOURCE_ENDINGS)

@@ -1,4 +1,4 @@
-"""The views `/_liveness`, for a supervisor, and `/_readiness`, for a load balancer.
+"""Contains the views `/_liveness`, for a supervisor, and `/_readiness`, for a load balancer.
 
 A replica is alive if its process answers. A replica is ready if it can serve every realm: the
 database answers, all migrations are applied, and the card library is installed. Both answers are
@@ -14,15 +14,16 @@ from realms.housekeeping.readiness import not_ready
 
 @csrf_exempt
 def liveness(request: HttpRequest) -> HttpResponse:
-    """200 if the process answers requests. This checks nothing else, so that it fails only if a
-    restart helps."""
+    """Answers every GET or HEAD request with 200. Checks nothing else, so that only a process that
+    needs a restart fails to answer."""
     _check_method(request)
     return _uncached(HttpResponse(b"alive\n", content_type="text/plain; charset=utf-8"))
 
 
 @csrf_exempt
 def readiness(request: HttpRequest) -> HttpResponse:
-    """200 if this replica can serve requests, else 503 with what is missing."""
+    """Answers 200 if this replica can serve requests, else 503 with a list of the missing
+    conditions."""
     _check_method(request)
     missing = not_ready()
     response = JsonResponse(

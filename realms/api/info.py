@@ -1,4 +1,4 @@
-"""Makes a realm's description: its name and pictures, its visibility, and its publications."""
+"""Describes a realm: its name and pictures, who may read it, and when it was published."""
 
 from typing import Any
 
@@ -15,7 +15,8 @@ UNNAMED = "Unnamed Workspace"
 
 
 def realm_info(realm: Realm) -> Listed:
-    """The realm's description. Raises NotFound if the realm was deleted."""
+    """Returns the description of a realm, the answer of `_info`. Raises NotFound if the realm was
+    deleted."""
     found = resolve(realm.url + REALM_CONFIG)
     if found is None or found.realm_id != realm.pk:
         raise NotFound(url=realm.url)
@@ -36,7 +37,8 @@ def realm_info(realm: Realm) -> Listed:
 
 
 def visibility(realm: Realm) -> str:
-    """Who may read: `public` (everyone), `shared` (some other users) or `private`."""
+    """Returns who may read the realm: `public` (everyone), `shared` (some other users) or
+    `private`."""
     rows = RealmPermission.objects.filter(realm=realm, read=True)
     audiences = list(rows.values_list("audience", flat=True))
     if EVERYONE in audiences:
@@ -45,13 +47,13 @@ def visibility(realm: Realm) -> str:
 
 
 def milliseconds(moment: Any) -> str | None:
-    """A time as clients expect it: milliseconds since 1970 in a string."""
+    """Returns a time as clients expect it: milliseconds since 1970 in a string."""
     return str(int(moment.timestamp() * 1000)) if moment else None
 
 
 def _last_published(realm: Realm) -> str | dict[str, str | None] | None:
-    """The time of a published realm's last publication. For a source realm, the times of all its
-    published realms, by URL."""
+    """Returns the time of a published realm's last publication. For a source realm, returns the
+    times for all realms published from it, by URL."""
     if realm.kind == Realm.Kind.PUBLISHED:
         return milliseconds(realm.last_published_at)
     copies = Realm.objects.filter(source=realm).order_by("url")
@@ -59,8 +61,8 @@ def _last_published(realm: Realm) -> str | dict[str, str | None] | None:
 
 
 def _config(data: bytes) -> dict[str, Any]:
-    """The attributes of `realm.json`, merged with `cardInfo`, where clients write the name and the
-    pictures."""
+    """Returns the attributes of `realm.json`, merged with its `cardInfo`, where clients write the
+    name and the pictures."""
     try:
         document = parse(data, REALM_CONFIG).value
     except BrokenDocument:

@@ -1,4 +1,4 @@
-"""The views of a realm's endpoints: info, listings, permissions, tokens and `_atomic`."""
+"""Contains the views of a realm's endpoints: info, listings, permissions, tokens and `_atomic`."""
 
 from typing import Any
 
@@ -21,27 +21,27 @@ from reindex.reading.media_types import API
 
 
 def get_info(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """The realm's name and pictures, its visibility, and when it was published."""
+    """Returns the realm's name and pictures, who may read the realm, and when it was published."""
     return _listed(info.realm_info(realm))
 
 
 def get_mtimes(request: HttpRequest, realm: Realm) -> HttpResponseBase:
-    """The time of each file's last change."""
+    """Returns the time of each file's last change."""
     return _packed(request, listing.mtimes(realm))
 
 
 def get_publishability(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """The errors that the realm's pages would have if it were published now."""
+    """Returns the errors that the realm's pages would have if the realm were published now."""
     return _listed(publishability.report(realm))
 
 
 def get_permissions(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """The realm's permissions by user."""
+    """Returns the realm's permissions by user."""
     return _permissions(realm, permissions.permissions(realm))
 
 
 def patch_permissions(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """Grants and revokes permissions."""
+    """Grants and revokes permissions in the realm."""
     changes = parse(bodies.PatchPermissions, request).data.attributes.permissions
     return _permissions(realm, permissions.change_permissions(realm, changes))
 
@@ -60,7 +60,7 @@ def post_session(request: HttpRequest, realm: Realm) -> HttpResponse:
 
 
 def post_atomic(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """Writes several files in one generation: all of them or none."""
+    """Writes several files in one generation, or writes none."""
     if realm.kind != Realm.Kind.SOURCE:
         raise errors.MethodNotAllowed(
             (), method=f"POST in a {realm.kind} realm", expected="its source realm"
@@ -84,7 +84,7 @@ def _listed(listed: listing.Listed) -> HttpResponse:
 
 
 def directory(request: HttpRequest, realm: Realm, path: str) -> HttpResponseBase:
-    """The entries of a folder."""
+    """Returns the files and folders in a folder."""
     return _packed(request, listing.directory(realm, path))
 
 

@@ -1,4 +1,5 @@
-"""The views about the rendering of a realm's pages: readiness, progress, reindex, cancel."""
+"""Contains the views about the rendering of a realm's pages: readiness, progress, reindex,
+cancel."""
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
@@ -20,10 +21,9 @@ from reindex.reading.media_types import API
 
 
 def readiness(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """200 if the realm is ready, else 503 with what is missing. A realm is ready if no indexing is
-    under way. With awaitPrerenderHtml, a published realm's pages must also be those of its current
-    generation.
-    """
+    """Answers 200 if the realm is ready, else 503 with the name of the missing part. A realm is
+    ready if no job is making its index. With awaitPrerenderHtml, a published realm is ready only if
+    its pages also show its current generation."""
     awaited = request.GET.get("awaitPrerenderHtml") == "true"
     state = shown.readiness(realm.url, realm.generation)
     if not state.ready and _holds_back(realm, state, awaited):
@@ -37,13 +37,14 @@ def readiness(request: HttpRequest, realm: Realm) -> HttpResponse:
 
 
 def _holds_back(realm: Realm, state: shown.Readiness, awaited: bool) -> bool:
-    """Whether outdated pages make a realm unready: if a job is under way, or if the request awaits
-    pages."""
+    """Returns whether outdated pages make a realm unready: if a job is under way, or if the request
+    waits for pages."""
     return state.under_way or (awaited and realm.kind == Realm.Kind.PUBLISHED)
 
 
 def unready(realm_url: str, missing: str, why: str) -> HttpResponse:
-    """A 503 that names what a realm lacks: `startup`, `index` or `prerender-html`."""
+    """Returns a 503 answer that names the missing part of a realm: `startup`, `index` or
+    `prerender-html`."""
     response = error_response(errors.Busy(what=f"{realm_url} is not ready: {why}"))
     response["X-Boxel-Not-Ready"] = missing
     return response
@@ -54,7 +55,7 @@ def unready(realm_url: str, missing: str, why: str) -> HttpResponse:
 
 @endpoint("GET")
 def publish_progress(request: HttpRequest) -> HttpResponse:
-    """The progress of a published realm's newest rendering, for its owner."""
+    """Returns the progress of a published realm's newest rendering, for the realm's owner."""
     caller = auth.server_caller(request)
     given = request.GET.get("published_realm_url")
     if not given:
@@ -75,21 +76,21 @@ def publish_progress(request: HttpRequest) -> HttpResponse:
 
 
 def post_reindex(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """Queues a reindex of the realm's changed cards."""
+    """Queues a job that renders the realm's changed cards again."""
     _read(request)
     reindex(realm.url)
     return _done()
 
 
 def post_full_reindex(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """Queues a reindex of all the realm's cards."""
+    """Queues a job that renders all cards of the realm again."""
     _read(request)
     reindex(realm.url, full=True)
     return _done()
 
 
 def post_cancel(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """Cancels the realm's queued or running reindex."""
+    """Cancels the realm's queued or running rendering."""
     _read(request)
     queue.cancel(realm.url)
     return _done()
@@ -107,8 +108,8 @@ def _done() -> HttpResponse:
 
 
 def reindex(realm_url: str, *, full: bool = False) -> ReindexJob:
-    """Queues a reindex of a realm at its current generation: of the changed cards, or of all if
-    `full`.
+    """Queues a job that renders a realm at its current generation: the changed cards, or all cards
+    if `full`.
 
     Raises NotFound, and Unprocessable for a realm without pages.
     """

@@ -1,4 +1,5 @@
-"""Routes requests to realms: files, modules, pages, cards, and a realm's `_name` endpoints."""
+"""Passes requests for URLs in realms to views: files, modules, pages, cards, and a realm's `_name`
+endpoints."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -53,7 +54,7 @@ FILE_METHODS = (*READING, "POST", "DELETE")
 
 @csrf_exempt
 def realm(request: HttpRequest) -> HttpResponseBase:
-    """Serves every URL in a realm. A URL in nested realms belongs to the innermost realm."""
+    """Serves every URL in a realm. A URL within several realms belongs to the innermost realm."""
     try:
         url = requested_url(request)
     except UnicodeDecodeError:
@@ -98,8 +99,8 @@ def realm(request: HttpRequest) -> HttpResponseBase:
 
 @csrf_exempt
 def pinned(request: HttpRequest, path: str) -> HttpResponse:
-    """Serves files of a realm at exactly the generation that the request's pin names. Workers read
-    realms here."""
+    """Serves files of a realm at exactly the generation that the request's pin token names.
+    Rendering workers read the files of realms here."""
     if request.method not in READING and (request.method, path) != ("POST", ""):
         raise errors.MethodNotAllowed(READING, method=request.method)
     path = composed(without_nul(path))
@@ -125,8 +126,8 @@ def _place(pin: pins.Pin, path: str) -> tuple[str, int, str]:
 
 
 def _read(request: HttpRequest, url: str, accept: str, *, takes_pages: bool) -> HttpResponseBase:
-    """The answer to a read of a URL. If no file is there, a client that accepts pages gets the
-    page."""
+    """Returns the answer to a read of a URL. If no file has this URL, a client that accepts pages
+    gets the page."""
     variant = Variant.MODULE if site.is_generated(url) else VARIANTS.get(accept)
     if variant is None:
         return _described(request, url, accept)
@@ -174,8 +175,8 @@ class _Loaded(NamedTuple):
 def _loaded(
     request: HttpRequest, url: str, variant: Variant, at_least: int
 ) -> _Loaded | HttpResponse:
-    """The answer at a URL, or the response for a caller who may not know whether the file exists.
-    Raises Unauthorized, Forbidden."""
+    """Returns the answer for a URL, or the response for a caller who may not know whether the file
+    exists. Raises Unauthorized, Forbidden."""
     # With noCache, the answer is always loaded from the database.
     alone = "noCache" in request.GET
     answer = None if alone else answers.cached(variant, url, at_least)
@@ -202,8 +203,9 @@ def _admit(request: HttpRequest, url: str) -> str | HttpResponse | None:
     """Checks that the caller may read the realm around a URL, before anything is loaded or
     transpiled and before an answer reveals whether the file exists. Raises Unauthorized, Forbidden.
 
-    Returns the URL of that realm. If the caller may not read it, but the URL lacks only the final
-    slash of a nested realm's URL, returns the response for a URL outside any realm.
+    Returns the URL of the realm around `url`. If the caller may not read this realm, but `url`
+    lacks only the final slash of a nested realm's URL, returns the response for a URL outside any
+    realm.
     """
     everyones = RealmPermission.objects.filter(realm=OuterRef("pk"), audience=EVERYONE, read=True)
     realm = Realm.objects.containing(url).annotate(public=Exists(everyones)).first()
@@ -242,8 +244,8 @@ def _not_yet(answer: Answer, variant: Variant, at_least: int) -> HttpResponse:
 
 
 def _no_realm(request: HttpRequest, url: str, variant: Variant | None = None) -> HttpResponse:
-    """The response for a URL outside any realm: a redirect if only the final slash is missing, else
-    a 404."""
+    """Returns the response for a URL outside any realm: a redirect if only the final slash is
+    missing, else a 404."""
     if Realm.objects.filter(url=f"{url}/").exists():
         response = HttpResponse(status=302)
         response["Location"] = f"{url}/{_query(request)}"
@@ -278,7 +280,7 @@ def _described(request: HttpRequest, url: str, accept: str) -> HttpResponseBase:
 
 
 def _endpoint(request: HttpRequest, realm: Realm, name: str, method: str) -> HttpResponseBase:
-    """The answer of a realm's endpoint `_name`, after the permission check."""
+    """Returns the answer of a realm's endpoint `_name`, after checking the caller's permission."""
     views = ENDPOINTS[name]
     method = "GET" if method == "HEAD" else method
     if method not in views:
@@ -294,7 +296,7 @@ def _endpoint(request: HttpRequest, realm: Realm, name: str, method: str) -> Htt
 
 
 def _with_headers(realm: Realm, response: HttpResponseBase) -> HttpResponseBase:
-    """An endpoint's answer with the headers that every answer of a realm has."""
+    """Adds the headers that every answer of a realm has, and returns the response."""
     public = "read" in auth.permissions_of(realm, None)
     length = len(response.content) if isinstance(response, HttpResponse) else None
     headers.add_missing(response, headers.of_endpoint(realm.url, length, public=public))

@@ -1,4 +1,4 @@
-"""The view that searches a realm's cards: `GET` and `QUERY` on `<realm>/_search`."""
+"""Contains the view that searches a realm's cards: `GET` and `QUERY` on `<realm>/_search`."""
 
 from typing import Any
 
@@ -22,12 +22,12 @@ from reindex.jobs import wanted
 from reindex.reading.media_types import CARD
 from reindex.reading.references import file_url
 
-#: Longer than any valid query. Unit: bytes.
+#: The largest body of a search request, larger than any valid query. Unit: bytes.
 MAX_QUERY_BYTES = 128 * 1024
 
 
 def search(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """One page of the cards that a query finds, and their total number."""
+    """Returns one page of the cards that a query finds, and the number of all cards found."""
     in_url = requested_method(request) != "QUERY"
     definitions = _Definitions(realm)
     try:
@@ -65,7 +65,8 @@ class _Definitions:
         self.lacking: list[str] = []
 
     def __call__(self, module: str, name: str) -> dict[str, Any] | None:
-        """The definition; None if there is no such type. Raises Busy if it is not built yet."""
+        """Returns the definition of a card type, or None if there is no such type. Raises Busy if
+        the definition is not built yet."""
         found = resolve(module, MODULE_ENDINGS)
         if found is None or found.file is None:
             return None

@@ -1,4 +1,4 @@
-"""The views of the server's endpoints, `/_name`."""
+"""Contains the views of the server's endpoints, `/_name`."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -16,15 +16,15 @@ from realms.http.requests import read_body
 from realms.publishing import publish
 from reindex.reading.media_types import API
 
-#: The largest body of these endpoints. Unit: bytes.
+#: The largest body of a request to a server endpoint. Unit: bytes.
 MAX_BODY_BYTES = 64 * 1024
 
 View = Callable[[HttpRequest], HttpResponse]
 
 
 def endpoint(method: str) -> Callable[[View], View]:
-    """Makes a view a server endpoint with one method. It needs no CSRF token, because callers send
-    their token in the Authorization header."""
+    """Returns a decorator that turns a view into a server endpoint with one HTTP method. The
+    endpoint needs no CSRF token, because callers send their token in the Authorization header."""
 
     def decorate(view: View) -> View:
         @csrf_exempt
@@ -44,7 +44,7 @@ def endpoint(method: str) -> Callable[[View], View]:
 
 
 def preflight() -> HttpResponse:
-    """The answer to a browser's CORS preflight request."""
+    """Returns the answer to a browser's CORS preflight request."""
     response = HttpResponse(status=204)
     response["Access-Control-Allow-Origin"] = "*"
     response["Access-Control-Allow-Methods"] = "*"
@@ -55,7 +55,7 @@ def preflight() -> HttpResponse:
 
 @csrf_exempt
 def unknown(request: HttpRequest) -> HttpResponse:
-    """404 for every `/_name` that is not an endpoint."""
+    """Answers 404 for every `/_name` that is not an endpoint."""
     raise errors.NotFound(url=request.path[:200])
 
 
@@ -69,7 +69,7 @@ def server_session(request: HttpRequest) -> HttpResponse:
 
 @endpoint("POST")
 def realm_auth(request: HttpRequest) -> HttpResponse:
-    """Issues a token for each realm that the caller may read, except published ones."""
+    """Issues a realm token for each realm that the caller may read, except published realms."""
     return JsonResponse(auth.realm_tokens(auth.server_caller(request)))
 
 
@@ -87,8 +87,8 @@ def create_realm(request: HttpRequest) -> HttpResponse:
 
 @endpoint("POST")
 def publish_realm(request: HttpRequest) -> HttpResponse:
-    """Publishes a source realm. Workers then render its pages; `_readiness-check` reports when they
-    are done."""
+    """Publishes a source realm. Workers then render the realm's pages; `_readiness-check` reports
+    when they are done."""
     caller = auth.server_caller(request)
     body = parse(bodies.PublishRealm, request)
     done = publish.publish_realm(body.sourceRealmURL, body.publishedRealmURL, caller)
@@ -130,7 +130,8 @@ def delete_realm(request: HttpRequest) -> HttpResponse:
 
 
 def signed_in(request: HttpRequest, body: bodies.Session) -> Any:
-    """The account that the body's username and password belong to. Raises Unauthorized."""
+    """Returns the account that has the username and password in the request's body. Raises
+    Unauthorized."""
     user = authenticate(request, username=body.username, password=body.password)
     # The operator has the seed and no password, so an account with the operator's name gets no
     # token.
@@ -140,7 +141,7 @@ def signed_in(request: HttpRequest, body: bodies.Session) -> Any:
 
 
 def session(token: str) -> HttpResponse:
-    """A response with a token in its Authorization header."""
+    """Returns a response with a token in its Authorization header."""
     response = HttpResponse(status=201)
     del response["Content-Type"]
     response["Authorization"] = token
@@ -148,7 +149,7 @@ def session(token: str) -> HttpResponse:
 
 
 def parse(model: type[bodies.M], request: HttpRequest) -> bodies.M:
-    """Parses a small JSON body into its model. Raises Malformed, TooLarge."""
+    """Parses a request's small JSON body into a model. Raises Malformed, TooLarge."""
     return bodies.parse(model, read_body(request, MAX_BODY_BYTES, "Request body"))
 
 

@@ -1,6 +1,7 @@
-"""Applies atomic operations: several file writes at one generation, all or none.
+"""Applies atomic requests. An atomic request writes several files at one generation, or writes
+none.
 
-All problems of a request are found before anything is written, and all are reported.
+Finds and reports all problems of a request before it writes a file.
 """
 
 import json
@@ -44,7 +45,8 @@ class Result:
 
 
 def read_operations(body: bytes, realm_url: str) -> list[Operation]:
-    """The operations of an `_atomic` body. Raises Malformed, or Several with all problems."""
+    """Returns the operations in the body of an `_atomic` request. Raises Malformed, or Several with
+    all problems."""
     sent = bodies.parse(bodies.Atomic, body).operations
     problems = Problems()
     operations: list[Operation] = []
@@ -79,7 +81,7 @@ def _operation(value: Any, place: str, realm_url: str) -> Operation:
 
 
 def _name(operation: Operation) -> str:
-    """The path in the `href` of an operation, before its characters are composed."""
+    """Returns the path in the `href` of an operation, before Unicode composition."""
     segments = unquote(operation.href).split("/")
     return "/".join(segments[-1 - operation.path.count("/") :])
 
@@ -100,10 +102,10 @@ def _card(card: bodies.CardResource, place: str) -> bytes:
 
 
 def apply(realm: Realm, operations: Sequence[Operation]) -> tuple[int, list[Result]]:
-    """Carries out all operations and returns the realm's generation and the results, in order. If
-    two operations write the same file, the last one wins.
+    """Carries out all operations. Returns the realm's generation and a result for each operation,
+    in the same order. If two operations write the same file, the last operation wins.
 
-    If operations are impossible, carries out none, and raises Several with the impossible ones.
+    Carries out no operation and raises Several if some operations are impossible.
     """
     with locked_realm(realm) as current:
         _check(current, operations)
@@ -115,7 +117,7 @@ def apply(realm: Realm, operations: Sequence[Operation]) -> tuple[int, list[Resu
 
 
 def _check(realm: Realm, operations: Sequence[Operation]) -> None:
-    """Raises Several with the operations that are impossible. The caller holds the realm's lock."""
+    """Raises Several with all operations that are impossible. The caller holds the realm's lock."""
     named = realm.versions.open().filter(path__in=[each.path for each in operations])
     existing = set(named.values_list("path", flat=True))
     # A file below an inner realm's URL belongs to that realm.

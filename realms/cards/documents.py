@@ -53,7 +53,7 @@ class Card:
 
     @property
     def resource(self) -> dict[str, Any]:
-        """The JSON:API resource that clients see."""
+        """The card as the JSON:API resource that clients get."""
         data = self.document["data"]
         return {
             "id": self.url,
@@ -79,7 +79,7 @@ Condition: TypeAlias = Callable[[str, Card | None], None]
 
 
 def _storable(value: Any) -> Any:
-    """The value, if the index can store all its parts. Raises ValueError."""
+    """Returns `value` after checking that the index can store all its parts. Raises ValueError."""
     pending: list[tuple[Any, int]] = [(value, 0)]
     while pending:
         each, depth = pending.pop()
@@ -158,10 +158,11 @@ class PatchCard(_Part):
 
 
 def read(realm: Realm, path: str) -> Card:
-    """The card at a path without `.json`; for a folder, its `index`.
+    """Returns the card at a path, which has no `.json`. For a folder, returns the folder's `index`
+    card.
 
-    Raises NotFound, NotACard, and BrokenCard for a card whose file is broken or, in a published
-    realm, whose rendering failed.
+    Raises NotFound and NotACard. Raises BrokenCard if the card's file is broken or if, in a
+    published realm, its rendering failed.
     """
     generation = realm.generation
     path = named_card(path)
@@ -182,8 +183,8 @@ def read(realm: Realm, path: str) -> Card:
 
 
 def read_many(realm: Realm, generation: int, paths: list[str]) -> list[Card]:
-    """The cards at these paths as of a generation, in this order. Raises InvalidQuery if they are
-    too large for one response."""
+    """Returns the cards at `paths` as of a generation, in the order of `paths`. Raises InvalidQuery
+    if the cards are too large for one response."""
     versions = versions_at(realm, generation).filter(path__in=[file_of(path) for path in paths])
     size = versions.aggregate(size=Sum("size"))["size"] or 0
     if size > MANY_BYTES:
@@ -202,7 +203,7 @@ def read_many(realm: Realm, generation: int, paths: list[str]) -> list[Card]:
 
 
 def has_file(realm: Realm, path: str) -> bool:
-    """Whether the realm has a file at this path now."""
+    """Returns whether the realm now has a file at `path`."""
     return versions_at(realm, realm.generation).filter(path=path).exists()
 
 
@@ -212,7 +213,7 @@ def _versions(realm: Realm, generation: int, paths: Iterable[str]) -> Iterable[F
 
 
 def _card(realm: Realm, generation: int, version: FileVersion) -> Card | None:
-    """The card in a file; None for a file that is not a card. Raises BrokenDocument."""
+    """Returns the card in a file, or None if the file is not a card. Raises BrokenDocument."""
     document = read_document(_data(version), version.path)
     if document is None:
         return None
@@ -255,7 +256,8 @@ def create(realm: Realm, folder: str, body: CreateCard, condition: Condition) ->
 
 
 def patch(realm: Realm, path: str, body: PatchCard, condition: Condition) -> Card:
-    """Changes only the fields in the body, so concurrent changes to other fields are kept.
+    """Changes the fields of a card that are in the body. Concurrent changes to other fields are
+    kept.
 
     Raises NotFound, NotACard, BrokenCard, TooLarge, and Malformed for a change of the type.
     """
@@ -303,7 +305,7 @@ def _write(realm: Realm, path: str, document: dict[str, Any]) -> Card:
 
 
 def _merged(stored: Any, sent: Any) -> Any:
-    """Merges objects, and replaces values of any other kind."""
+    """Merges a sent object into a stored object. Replaces values of any other kind."""
     if not isinstance(stored, dict) or not isinstance(sent, dict):
         return sent
     return {**stored, **{key: _merged(stored.get(key), value) for key, value in sent.items()}}
@@ -333,8 +335,8 @@ def _relationships(sent: dict[str, Any], base: str, realm_url: str, path: str) -
 
 
 def _rebased(reference: str, base: str, realm_url: str, path: str) -> str:
-    """Rewrites a reference that is relative to `base` for use in the file at `path`. A target
-    within the realm gets a relative path, which also works in a published copy."""
+    """Rewrites a reference that is relative to `base` for use in the file at `path`. A reference to
+    a file of the realm becomes a relative path, which also works in a published copy."""
     if reference.startswith("@"):
         return reference
     try:

@@ -1,7 +1,7 @@
 """Merges changes into a card's relationships.
 
-A field with several links has one of two spellings: a list (`"friends": [...]`), or one entry for
-each link (`"friends.0"`, `"friends.1"`).
+A field with several links is written in one of two forms: a list (`"friends": [...]`), or one entry
+for each link (`"friends.0"`, `"friends.1"`).
 """
 
 import re
@@ -15,13 +15,13 @@ _MAX_NUMBER = 999_999
 
 
 def merged(stored: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]:
-    """The stored relationships, changed by the fields and single links in `sent`.
+    """Returns the stored relationships after applying the fields and single links in `sent`.
 
-    The key `"friends"` replaces the whole field, in either spelling; null removes the field.
+    The key `"friends"` replaces the whole field, in either form; null removes the field.
     `"friends.1"` replaces one link, or appends a link if 1 is the next number; null removes the
-    link, and later links move up. Other links stay. Numbers refer to the links before the change.
-    Raises Malformed for a number that doesn't exist, and for a field that is sent both as a whole
-    and as single links.
+    link, and later links move up. Other links stay. The numbers in `sent` refer to the links before
+    the change. Raises Malformed for a number that doesn't exist, and for a field that is sent both
+    as a whole and as single links.
     """
     whole = {key for key in sent if not _NUMBERED.fullmatch(key)}
     single: dict[str, dict[int, Any]] = {}
@@ -60,7 +60,7 @@ def _with_links(stored: dict[str, Any], field: str, changes: dict[int, Any]) -> 
 
 
 def _links(stored: dict[str, Any], field: str) -> dict[int, Any]:
-    """The links of a field by their numbers."""
+    """Returns the links of a field by their numbers."""
     entry = stored.get(field)
     if isinstance(entry, list):
         return dict(enumerate(entry))
@@ -71,7 +71,7 @@ def _links(stored: dict[str, Any], field: str) -> dict[int, Any]:
 
 
 def _parts(key: str) -> tuple[str, int]:
-    """The field and the link's number in a relationship's key; the number is -1 for the whole
-    field."""
+    """Returns the field and the link's number in a relationship's key. The number is -1 for the
+    whole field."""
     match = _NUMBERED.fullmatch(key)
     return (match[1], int(match[2])) if match else (key, -1)

@@ -1,4 +1,5 @@
-"""Stores and reads blobs: small content in the blob's row, large content in the storage."""
+"""Stores and reads blobs, the contents of files. A blob's row holds small content; a file in the
+blob storage holds large content."""
 
 import hashlib
 import logging
@@ -18,7 +19,7 @@ from realms.errors import Busy, RealmError
 
 logger = logging.getLogger(__name__)
 
-#: Larger blobs go to the storage instead of the row. Unit: bytes.
+#: The largest content that a blob's row holds; the blob storage holds larger content. Unit: bytes.
 ROW_BLOB_BYTES = 64 * 1024
 
 
@@ -34,23 +35,23 @@ class Stored:
 
 
 def blob_name(sha256: str) -> str:
-    """A blob's name in the storage."""
+    """Returns the name of a blob's file in the blob storage."""
     return f"{sha256[:2]}/{sha256[2:4]}/{sha256}"
 
 
 def store_blob(data: bytes) -> str:
-    """Stores one content and returns its SHA-256; see `store_blobs`."""
+    """Stores the content of one file and returns its SHA-256; see `store_blobs`."""
     return store_blobs([data])[0]
 
 
 def store_blobs(contents: Iterable[bytes]) -> list[str]:
-    """Stores contents and returns their SHA-256s. Large content is in the storage before its row
-    commits.
+    """Stores the contents of files and returns their SHA-256s. Large content is written to the blob
+    storage before the blob's row commits.
 
-    An existing row gets a new `stored_at`, and is locked until the caller's transaction ends. The
-    garbage collector takes the same lock, so it can't remove content before a file refers to it. If
-    the collector has just removed a content, the content is stored again. Raises Busy if the
-    storage fails.
+    If a blob's row exists, the row gets a new `stored_at` and is locked until the caller's
+    transaction ends. The garbage collector takes the same lock, so it can't remove a blob before a
+    file refers to the blob. If the collector has just removed a blob, the blob is stored again.
+    Raises Busy if the storage fails.
     """
     hashed = [(hashlib.sha256(data).hexdigest(), data) for data in contents]
     # Sorted, so that two writers lock rows in the same order and can't deadlock.
@@ -78,8 +79,8 @@ def _store_object(name: str, data: bytes) -> None:
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Turns errors of the storage into Busy. FileNotFoundError is passed on, because a retry
-    doesn't help if the file is missing."""
+    """Turns errors of the blob storage into Busy. FileNotFoundError is not turned into Busy,
+    because a retry doesn't help if the file is missing."""
     try:
         yield
     except (FileNotFoundError, RealmError, DatabaseError):
@@ -91,8 +92,8 @@ def storage_errors() -> Iterator[None]:
 
 
 def read_blob(sha256: str, data: bytes | memoryview | None = None) -> bytes:
-    """A blob's content: `data` from its row, or the file in the storage if `data` is None. Raises
-    Busy if the storage fails."""
+    """Returns a blob's content: `data` if the blob's row holds the content, else the blob's file in
+    the storage. Raises Busy if the storage fails."""
     if data is None:
         with storage_errors(), storages["blobs"].open(blob_name(sha256)) as file:
             return bytes(file.read())

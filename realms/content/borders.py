@@ -1,8 +1,8 @@
-"""Handles realms that lie within other realms. A URL belongs to the innermost realm, even if an
-outer realm has a file at this URL.
+"""Handles inner realms: realms whose URLs lie within the URL of another realm. A file's URL belongs
+to the innermost realm around it, even if an outer realm has a file at this URL.
 
-Creating or removing a realm changes which files the realm around it serves. So the outer realm gets
-its next generation.
+Creating or removing an inner realm changes which files the outer realm serves. The outer realm's
+generation therefore rises too.
 """
 
 from django.db import connection
@@ -24,9 +24,10 @@ def outer_urls(url: str) -> list[str]:
 
 
 def move_border(url: str, by: str) -> None:
-    """Gives the realm around `url` its next generation, because a realm at `url` is created or
-    removed and so hides or shows files of the outer realm. Runs in the caller's transaction. `by`
-    says what caused this, in words for people."""
+    """Raises the generation of the realm around `url`, because a realm at `url` is created or
+    removed. Creating the inner realm hides the outer realm's files below `url`; removing it shows
+    them again. Runs in the caller's transaction. `by` says in words for people why the inner realm
+    is created or removed."""
     # The caller holds this lock already, unless the outer realm was created after the caller had
     # computed its locks.
     lock_realms(outer_urls(url))

@@ -1,10 +1,9 @@
-"""`Change` says what a transaction changes in one realm. Functions of this module derive its
-consequences.
+"""Describes the changes that a transaction makes to realms, and derives their consequences.
 
-Code that changes a realm raises a `Change` and doesn't know its receivers. Pure functions derive
-from the `Change` which caches, definitions and jobs it affects. `publishing/effects.py` updates
-these at the end of the transaction, once for all its changes, so that rows are always locked in the
-same order.
+Code that changes a realm passes a `Change` to `raise_change` and doesn't know who receives the
+`Change`. Pure functions compute from a `Change` which caches, definitions and jobs are affected.
+`publishing/effects.py` updates them at the end of the transaction, once for all changes. So rows
+are always locked in the same order.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,14 +25,14 @@ from realms.models import Realm
 
 @dataclass(frozen=True)
 class Change:
-    """What a transaction changes in one realm. `generation` is the realm's new generation, or the
-    last generation of a deleted realm.
+    """The change that a transaction makes to one realm. `generation` is the realm's new generation,
+    or the last generation of a deleted realm.
 
     `paths` are the files that may have changed; None means all. `shows_before` and `shows_after`
     are the URLs of the source realm that a published realm shows. `readable_before` and
     `readable_after` say whether everyone may read the realm; None means that this doesn't change.
-    `rights` says whether permissions have changed. `by` says what caused the change, in words for
-    people.
+    `rights` says whether the realm's permissions have changed. `by` says what caused the change, in
+    words for people.
     """
 
     realm_url: str
@@ -52,13 +51,13 @@ class Change:
 
     @classmethod
     def of(cls, realm: Realm, **changed: Any) -> "Change":
-        """A change of a realm, with the realm's current kind, generation and owner."""
+        """Returns a change of `realm`, with the realm's current kind, generation and owner."""
         now = {"kind": realm.kind, "generation": realm.generation, "owner": realm.owner_key}
         return cls(realm.url, **{**now, **changed})
 
     @property
     def appeared(self) -> bool:
-        """Whether everyone may read the realm after the change, but not before it."""
+        """Whether everyone may read the realm after the change but not before the change."""
         before = self.exists_before and self.readable_before is not False
         return self.readable_after is True and not before
 
@@ -72,8 +71,8 @@ class Change:
 
 
 def keys_moved_here(change: Change) -> set[str]:
-    """The keys whose slots this replica's own board moves at commit. Triggers and
-    `notifications_of` announce the change to all replicas."""
+    """Returns the keys whose slots this replica advances at commit in its own shared-memory board.
+    Database triggers and `notifications_of` announce the change to all replicas."""
     moves = change.rights or change.exists_before != change.exists_after
     if moves or change.paths is None or len(change.paths) > MAX_PATHS_PER_STATEMENT:
         return {realm_key(change.realm_url)}
@@ -81,42 +80,42 @@ def keys_moved_here(change: Change) -> set[str]:
 
 
 def notifications_of(change: Change) -> list[Notification]:
-    """The notifications that no trigger sends. One says that all files of the realm have changed.
-    The others name the source realms whose published URL changes, because links to such a realm
-    resolve to that URL."""
+    """Returns the notifications about the change that no database trigger sends. One notification
+    says that all files of the realm have changed. The other notifications name source realms whose
+    published URL changes, because links to a source realm resolve to its published URL."""
     files = [all_files_changed(change.realm_url)] if change.paths is None else []
     return files + [realm_changed(url) for url in sorted(moved(change))]
 
 
 def moved(change: Change) -> set[str]:
-    """The URLs of the source realms whose published URL changes."""
+    """Returns the URLs of the source realms whose published URL changes."""
     if change.shows_before == change.shows_after:
         return set()
     return {url for url in (change.shows_before, change.shows_after) if url is not None}
 
 
 def drops_all_definitions(change: Change) -> bool:
-    """Whether the change invalidates all definitions built from the realm, not only those built
-    from `paths`."""
+    """Returns whether the change invalidates all definitions built from the realm, not only the
+    definitions built from `paths`."""
     return change.rights or change.paths is None
 
 
 def is_draft(change: Change) -> bool:
-    """Whether the realm's pages are drafts. The rendering of drafts is delayed, to include further
-    changes."""
+    """Returns whether the realm's pages are drafts, as in every source realm. Drafts are rendered
+    with a delay, so that one rendering includes several changes."""
     return change.kind == Realm.Kind.SOURCE
 
 
 def needs_job(change: Change, index_sources: bool) -> bool:
-    """Whether the realm itself must be rendered again. Source realms are only rendered if
+    """Returns whether the changed realm must be rendered again. Source realms are only rendered if
     `index_sources` is set."""
     has_pages = change.kind == Realm.Kind.PUBLISHED or (is_draft(change) and index_sources)
     return has_pages and change.exists_after and change.pages_change
 
 
 def changed_for_readers(change: Change) -> set[str]:
-    """The URLs of realms whose content or published URL changes. Other realms that read or link to
-    such a realm must be rendered again."""
+    """Returns the URLs of realms whose content or published URL changes. Other realms that read or
+    link to these realms must be rendered again."""
     closed = change.readable_after is False and change.readable_before is True
     own = {change.realm_url} if change.pages_change or closed else set()
     return own | moved(change)
@@ -130,15 +129,15 @@ _raised: ContextVar[list[Change] | None] = ContextVar("raised", default=None)
 
 
 def connect(receiver: Receiver) -> None:
-    """Registers a function that is called with all changes of a transaction, just before the
-    transaction ends."""
+    """Registers a function that receives all changes of a transaction just before the transaction
+    ends."""
     if receiver not in _receivers:
         _receivers.append(receiver)
 
 
 def raise_change(*changes: Change) -> None:
-    """Adds changes to those of the caller's transaction. The caller holds the locks of the changed
-    realms."""
+    """Adds changes to the list of changes of the caller's transaction. The caller holds the locks
+    of the changed realms."""
     with dispatch_at_end():
         _collected().extend(changes)
 
@@ -151,8 +150,8 @@ def _collected() -> list[Change]:
 
 @contextmanager
 def dispatch_at_end() -> Iterator[None]:
-    """At the end of the outermost block, passes all changes that were raised in it to the
-    receivers. The caller's transaction must end after the block."""
+    """Passes all changes that were raised in the block to the receivers at the end of the outermost
+    block. The caller's transaction must end after the outermost block."""
     if _raised.get() is not None:
         yield
         return

@@ -1,4 +1,5 @@
-"""Writes and deletes files. A write closes the open version of a path and opens a new one.
+"""Writes and deletes the files of a realm. A write ends the current version of a file and adds a
+new version.
 
 No version is overwritten, so a reader always sees a complete file at one generation.
 """
@@ -29,7 +30,8 @@ from reindex.reading.strict_json import BrokenDocument
 
 @dataclass(frozen=True)
 class Written:
-    """The result of a write: the realm's generation after it, and the times of the file."""
+    """The result of writing a file: the realm's new generation, and the file's times of creation
+    and last change."""
 
     generation: int
     created_at: datetime
@@ -37,13 +39,13 @@ class Written:
 
 
 def etag(sha256: str, variant: str) -> str:
-    """The ETag of content that is served in a variant: `source` or `asset`."""
+    """Returns the ETag of a file's content in one of its variants, `source` or `asset`."""
     return f'"{sha256}:{variant}"'
 
 
 def validators(realm: Realm, path: str) -> tuple[list[str], datetime | None]:
-    """The current ETags of a file and the time of its last change; an empty list and None if the
-    file doesn't exist."""
+    """Returns the current ETags of a file and the time of its last change. Returns an empty list
+    and None if the file doesn't exist."""
     version = realm.versions.open().filter(path=path).first()
     if version is None:
         return [], None
@@ -55,7 +57,7 @@ def validators(realm: Realm, path: str) -> tuple[list[str], datetime | None]:
 
 
 def check_size(path: str, data: bytes) -> None:
-    """Raises TooLarge for a card or a file above its size limit."""
+    """Raises TooLarge if a card or another file exceeds its size limit."""
     limit = (
         settings.CARD_SIZE_LIMIT_BYTES if is_card(path, data) else settings.FILE_SIZE_LIMIT_BYTES
     )
@@ -64,7 +66,8 @@ def check_size(path: str, data: bytes) -> None:
 
 
 def is_card(path: str, data: bytes) -> bool:
-    """Whether a file is a card instance: a JSON:API document with `data.meta.adoptsFrom`."""
+    """Returns whether a file is a card instance: a JSON:API document with
+    `data.meta.adoptsFrom`."""
     if not is_card_file(path) or len(data) > settings.FILE_SIZE_LIMIT_BYTES:
         return False
     try:
@@ -103,8 +106,8 @@ def advance(
 
 
 def check_quota(realm: Realm, files: int, size: int) -> None:
-    """Raises OverQuota if `files` more files or `size` more bytes would exceed the realm's quota. A
-    total that doesn't grow isn't checked."""
+    """Raises OverQuota if `files` more files or `size` more bytes would exceed the realm's quota.
+    Doesn't check a total that stays the same or shrinks."""
     quotas = (
         (files, realm.file_count, realm.max_files, settings.REALM_MAX_FILES, "files"),
         (size, realm.byte_count, realm.max_bytes, settings.REALM_MAX_BYTES, "bytes"),
@@ -116,11 +119,12 @@ def check_quota(realm: Realm, files: int, size: int) -> None:
 
 
 def write_files(realm: Realm, files: Mapping[str, bytes]) -> dict[str, Written]:
-    """Writes files at one new generation. A file whose content is unchanged keeps its version.
+    """Writes files to a realm, all at one new generation. A file whose content is unchanged keeps
+    its version.
 
-    The caller holds the realm's lock in a transaction. Triggers announce the paths. Raises
-    OverQuota, and Conflict for a path that lies in another realm. After an error, the caller must
-    roll back.
+    The caller holds the realm's lock in a transaction. Database triggers announce the changed
+    paths. Raises OverQuota, and Conflict for a path that belongs to an inner realm. After an error,
+    the caller must roll back.
     """
     stored = {
         path: Stored(hashlib.sha256(data).hexdigest(), len(data)) for path, data in files.items()
@@ -131,7 +135,8 @@ def write_files(realm: Realm, files: Mapping[str, bytes]) -> dict[str, Written]:
 def write_stored(
     realm: Realm, files: Mapping[str, Stored], contents: Iterable[bytes] = ()
 ) -> dict[str, Written]:
-    """Like `write_files`, for content that is stored already. Only `contents` are stored here."""
+    """Writes files like `write_files`, for contents that are stored already. Stores only
+    `contents`."""
     for path, within in realms_within(realm.url, files).items():
         raise Conflict(what=f"{realm.url}{path} is in the realm {within}; write it there")
     now = timezone.now()
@@ -165,16 +170,17 @@ def write_stored(
 
 
 def some(paths: Iterable[str]) -> str:
-    """A short text for several files: the first path and the number of the others, as in
+    """Returns a short text for several files: the first path and the number of other files, as in
     `index.json and 3 more`."""
     first, *others = sorted(paths)
     return f"{first} and {len(others):,} more" if others else first
 
 
 def delete_files(realm: Realm, paths: Iterable[str]) -> int:
-    """Deletes files at one new generation, which it returns. The caller holds the realm's lock.
+    """Deletes files from a realm, all at one new generation, and returns this generation. The
+    caller holds the realm's lock.
 
-    If one of the paths doesn't exist, this deletes nothing and raises NotFound.
+    Deletes nothing and raises NotFound if one of the paths doesn't exist.
     """
     wanted = list(dict.fromkeys(paths))
     versions = list(realm.versions.open().filter(path__in=wanted))
@@ -191,8 +197,8 @@ def delete_files(realm: Realm, paths: Iterable[str]) -> int:
 def _open(
     realm: Realm, files: Mapping[str, Stored], before: Mapping[str, FileVersion], now: datetime
 ) -> None:
-    """Opens a version of each file at the realm's generation. A file that has one in `before` keeps
-    its time of creation."""
+    """Adds a version of each file that begins at the realm's generation. A file that has a version
+    in `before` keeps its time of creation."""
     opened: dict[str, Any] = {
         "realm": realm.pk,
         "generation": realm.generation,

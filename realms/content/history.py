@@ -1,4 +1,5 @@
-"""Reads the content of a realm at a generation, and compares two generations."""
+"""Reads the files of a realm at a generation, and finds the files that differ between two
+generations."""
 
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ from realms.content.blobs import read_blob
 from realms.content.resolve import realms_within
 from realms.models import Blob, FileVersion, Realm, RealmBorder
 
-#: The most content that one response may carry. Unit: bytes.
+#: The largest size of the contents in one response. Unit: bytes.
 MANY_BYTES = 16 * 1024 * 1024
 #: How many blob rows are fetched at a time. A row holds at most 64 KiB of content.
 MANY_AT_A_TIME = 100
@@ -21,8 +22,8 @@ MANY_AT_A_TIME = 100
 
 
 def versions_at(realm: Realm, generation: int) -> QuerySet[FileVersion]:
-    """The file versions of a realm at a generation. A published realm has the versions of its
-    source."""
+    """Returns the file versions that a realm has at a generation. A published realm has the
+    versions of the source realm that it shows."""
     if realm.kind == Realm.Kind.PUBLISHED:
         publication = realm.publications.at(generation).first()
         if publication is None:
@@ -35,17 +36,16 @@ def versions_at(realm: Realm, generation: int) -> QuerySet[FileVersion]:
 
 
 def changed_between(source: Realm, older: int, newer: int) -> list[str]:
-    """The paths of a source realm that differ between two of its generations, in one query."""
+    """Returns the paths of files that differ between two generations of a source realm."""
     low, high = sorted((older, newer))
     touched = source.versions.touched(low, high).order_by("path")
     return list(touched.values_list("path", flat=True).distinct())
 
 
 def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | None:
-    """The paths whose content differs between the generations `since` and `at` of a realm. Each has
-    the SHA-256 at `at`, or None if the file doesn't exist there. Returns None instead of a dict if
-    versions or publications that the comparison needs are missing.
-    """
+    """Returns the paths whose content differs between the generations `since` and `at` of a realm.
+    The value for each path is the file's SHA-256 at `at`, or None if the file doesn't exist then.
+    Returns None if versions or publications that the comparison needs are missing."""
     content_id, low, high = realm.pk, since, at
     if realm.kind == Realm.Kind.PUBLISHED:
         shown = {each.generation: each for each in realm.publications.at(since, at)}
@@ -65,9 +65,9 @@ def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | Non
 
 
 def _behind_borders(realm: Realm, since: int, at: int) -> dict[str, str | None]:
-    """The files that a realm hides or shows because another realm was created or removed within it.
-    The entry for the topmost folder, with its final slash, matches cards whose lookups below that
-    folder found no file."""
+    """Returns the files that a realm hides or shows because an inner realm was created or removed.
+    The result also has the topmost folder, with its final slash. This entry matches cards for which
+    a lookup below the folder found no file."""
     low, high = sorted((since, at))
     moved = RealmBorder.objects.filter(realm=realm, generation__gt=low, generation__lte=high)
     files: dict[str, str | None] = {}
@@ -79,7 +79,7 @@ def _behind_borders(realm: Realm, since: int, at: int) -> dict[str, str | None]:
 
 
 def _is_whole(realm: Realm, *generations: int) -> bool:
-    """Whether every file version of a realm at these generations still exists. The garbage
+    """Returns whether every file version of a realm at these generations still exists. The garbage
     collector keeps the versions that a publication shows."""
     if realm.kind == Realm.Kind.PUBLISHED:
         return realm.publications.at(*generations).count() == len(set(generations))
@@ -89,8 +89,8 @@ def _is_whole(realm: Realm, *generations: int) -> bool:
 def read_many(
     realm: Realm, generation: int, paths: list[str]
 ) -> Iterator[tuple[str, bytes | None]]:
-    """Yields paths with their content at one generation, or None for a missing file. Stops before
-    the content exceeds MANY_BYTES; the caller must request the remaining paths."""
+    """Yields each path with its file's content at a generation, or with None for a missing file.
+    Stops before the contents exceed MANY_BYTES; the caller must request the remaining paths."""
     there = versions_at(realm, generation).filter(path__in=paths)
     files = {
         path: (sha256, size) for path, sha256, size in there.values_list("path", "blob", "size")

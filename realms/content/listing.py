@@ -1,9 +1,9 @@
-"""Makes the listings of a realm's content: the times of all files, and the entries of a folder.
+"""Lists a realm's files as JSON: the times of all files, or the entries of a folder.
 
-One SQL statement makes the JSON of a listing, from one snapshot. So if the realm is deleted
-meanwhile, the answer is NotFound and never an empty listing. After an empty listing, a client that
-mirrors the realm would delete its own files. A generation's listing never changes, and is cached in
-compressed form.
+One SQL statement builds a listing from one snapshot of the database. If the realm is deleted
+meanwhile, the answer is therefore NotFound and never an empty listing. A client that mirrors the
+realm would delete its own files after an empty listing. The listing of a generation never changes,
+so it is cached, in compressed form.
 """
 
 import json
@@ -29,7 +29,7 @@ from reindex.reading.references import file_url
 
 @dataclass(frozen=True)
 class Listed:
-    """A document about a realm, and the generation that it describes."""
+    """A JSON document about a realm, and the generation that the document describes."""
 
     generation: int
     document: dict[str, Any]
@@ -37,7 +37,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Listing:
-    """A document about a realm that may be large and so is compressed, and its generation."""
+    """A compressed JSON document about a realm, and the generation that the document describes."""
 
     generation: int
     document: Packed
@@ -45,7 +45,7 @@ class Listing:
 
 @lru_cache(maxsize=1)
 def _listings() -> StampedCache[Packed]:
-    """This process's cache of listings."""
+    """Returns this process's cache of listings."""
     return StampedCache(
         local_board(),
         max_bytes=settings.REALM_LISTING_BYTES,
@@ -55,14 +55,14 @@ def _listings() -> StampedCache[Packed]:
 
 
 def mtimes(realm: Realm) -> Listing:
-    """The listing of all files' URLs and times of last change, at the generation in `realm`. Raises
-    NotFound for a deleted realm."""
+    """Returns the URLs of all files with the times of their last changes, at the generation in
+    `realm`. Raises NotFound for a deleted realm."""
     start = f'{{"data": {{"type": "mtimes", "id": {_text(realm.url)}, "attributes": {{"mtimes": {{'
     return _listing(realm, sql.LIST_TIMES, "", start, "}}}}")
 
 
 def directory(realm: Realm, path: str) -> Listing:
-    """The listing of the files and folders directly below a folder; `path` is empty or ends in `/`.
+    """Returns the files and folders directly below a folder. `path` is empty or ends in `/`.
 
     Raises NotFound for a deleted realm and for an empty folder.
     """
@@ -72,13 +72,13 @@ def directory(realm: Realm, path: str) -> Listing:
 
 
 def seconds(moment: datetime) -> float:
-    """A time in the form that clients get: seconds since 1970, to the microsecond."""
+    """Returns a time in the form that clients get: seconds since 1970, to the microsecond."""
     return moment.timestamp()
 
 
 def _listing(realm: Realm, statement: LiteralString, folder: str, start: str, end: str) -> Listing:
     key = (realm.pk, realm.generation, statement, folder)
-    # No stamp is checked, because the key contains the generation and history is immutable.
+    # The cached listing needs no check: its key contains the generation, and history is immutable.
     packed = _listings().peek(key) or _listings().load(
         key,
         Slots([realm_key(realm.url)]),

@@ -1,4 +1,5 @@
-"""Locks realms for writing: a transaction holds one advisory lock for each realm URL."""
+"""Locks realms for writing. A transaction holds one advisory lock of Postgres for each realm
+URL."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,12 +23,12 @@ def realm_write_lock(
     *urls: str, shared: Iterable[str] = (), durable: bool = True
 ) -> Iterator[None]:
     """Opens a transaction that holds exclusive locks of `urls` and shared locks of `shared`. At the
-    end of the block, the changes that were raised in it are dispatched.
+    end of the block, passes the changes that were raised in the block to their receivers.
 
     Locks are taken in sorted order, so that two callers can't deadlock. Locks end with the
     transaction, so that a crash leaves no lock behind. A realm may change while the caller waits
     for its lock, so the caller must read the realm again inside the block. With `durable=False`,
-    this may be nested in another transaction, and the locks end with the outer transaction. Raises
+    the block may lie in another transaction, and the locks end with the outer transaction. Raises
     Busy if a lock isn't free within 30 s.
     """
     asked, held = perf_counter(), 0.0
@@ -47,7 +48,7 @@ def realm_write_lock(
 
 @contextmanager
 def locked_realm(realm: Realm) -> Iterator[Realm]:
-    """Holds the write lock of a realm, and yields the realm as read under it.
+    """Holds the write lock of a realm, and yields the realm as read after the lock was taken.
 
     Raises NotFound if the realm was deleted while the caller waited, even if another realm has been
     created at its URL.

@@ -1,13 +1,14 @@
-"""Runs prepared statements: a database session plans each once, and then runs it by name.
+"""Runs prepared statements. A database session plans a prepared statement once and then runs it by
+name.
 
 Postgres takes longer to plan a large statement than to run it. Django's cursors put the parameters
-into the text, so Postgres plans each statement anew. `first_row` sends text and parameters
-separately, so the session can keep the plan.
+into the statement's text, so Postgres plans each statement anew. `first_row` sends the text and the
+parameters separately, so the session can keep the plan.
 
 Behind a pooler in transaction mode, each transaction may use another session of the server, so
 plans can't be kept. For a pooler, the settings set `prepare_threshold` to None. `_keeps_plans` also
-detects a pooler that the settings don't know, because another client's plan of the same name would
-give wrong rows.
+detects a pooler that the settings don't name, because a plan of the same name from another client
+would give wrong rows.
 """
 
 import logging
@@ -28,10 +29,10 @@ _direct: WeakSet["psycopg.Connection[Any]"] = WeakSet()
 
 
 def first_row(statement: LiteralString, parameters: Mapping[str, Any]) -> Row | None:
-    """The first row of a statement, None if it has none. `parameters` are named. The statement must
-    cast each parameter whose type Postgres can't infer.
+    """Returns the first row of a statement's result, or None if the result is empty. `parameters`
+    are named. The statement must cast each parameter whose type Postgres can't infer.
 
-    Within a transaction, no kept plan is used, because an invalid plan would abort the transaction.
+    Uses no kept plan within a transaction, because an invalid plan would abort the transaction.
     """
     connection = connections[DEFAULT_DB_ALIAS]
     # Django does the same before it makes a cursor.
@@ -54,13 +55,13 @@ def first_row(statement: LiteralString, parameters: Mapping[str, Any]) -> Row | 
 
 
 def array(texts: Iterable[str]) -> str:
-    """Texts as a Postgres array literal. psycopg takes several times as long to format one."""
+    """Returns texts as a Postgres array literal, several times faster than psycopg does."""
     quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
     return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
 
 
 def _keeps_plans(session: "psycopg.Connection[Any]") -> bool:
-    """Whether this session keeps its plans for the next statement."""
+    """Returns whether the database session keeps its plans for later statements."""
     if session.prepare_threshold is None:
         return False
     if session not in _direct:

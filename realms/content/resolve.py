@@ -1,8 +1,8 @@
-"""Resolves a URL to its realm, the realm's generation, and the file, in one SQL statement.
+"""Finds the realm and the file at a URL, and the realm's generation, in one SQL statement.
 
-One statement is one snapshot: the generation and the bytes belong together, even if another
-transaction commits meanwhile. If several realms contain the URL, the one with the longest URL is
-chosen.
+One statement reads one snapshot of the database. So the generation and the content belong together,
+even if another transaction commits meanwhile. If several realms contain the URL, the one with the
+longest URL is chosen.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,8 +21,8 @@ _array_once = lru_cache(maxsize=64)(array)
 
 @dataclass(frozen=True)
 class ResolvedFile:
-    """A file at one generation. `data` is None for large content, and for content that the caller
-    already has."""
+    """A file of a realm at one generation. `data` is None for large content, and for content that
+    the caller already has."""
 
     path: str
     sha256: str
@@ -34,11 +34,11 @@ class ResolvedFile:
 
 @dataclass(frozen=True)
 class Resolved:
-    """The realm and the file at a URL. `file` is valid in the generations `low` to `high`.
+    """The realm and the file at a URL. `file` is the same in all generations from `low` to `high`.
 
     `whole` is False if the publication of the requested generation has been deleted, so that the
-    realm's content at this generation is unknown. For other realms it is always True: the garbage
-    collector keeps the versions that pins need.
+    files at this generation are unknown. `whole` is always True for realms that aren't published:
+    the garbage collector keeps the file versions that pins need.
     """
 
     realm_id: UUID
@@ -53,7 +53,8 @@ class Resolved:
 
 
 def realms_within(realm_url: str, paths: Iterable[str]) -> dict[str, str]:
-    """Those of `paths` that belong to an inner realm, each with the URL of the inner realm."""
+    """Returns the entries of `paths` that belong to an inner realm, each with the URL of the inner
+    realm."""
     inner = set(
         Realm.objects.filter(url__startswith=realm_url)
         .exclude(url=realm_url)
@@ -75,11 +76,11 @@ def resolve(
     known: str | None = None,
     at: int | None = None,
 ) -> Resolved | None:
-    """The realm that contains `url` (unescaped), and the file at `url` plus the first extension for
-    which a file exists. None if no realm contains `url`.
+    """Returns the realm that contains `url` (unescaped), and the file at `url` plus the first
+    extension for which a file exists. Returns None if no realm contains `url`.
 
-    `known` is the SHA-256 of content that the caller already has. `at` selects a generation of the
-    realm instead of the current one. A generation that isn't committed has no files.
+    `known` is the SHA-256 of content that the caller already has. `at` is the generation to read
+    instead of the current one. A generation that isn't committed yet has no files.
     """
     parameters = {
         "candidates": array(realm_candidates(url)),

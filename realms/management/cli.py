@@ -1,4 +1,5 @@
-"""Shared parts of the management commands: the caller, error messages, confirmations."""
+"""Provides the shared parts of the management commands: the caller, error messages,
+confirmations."""
 
 import sys
 from argparse import ArgumentParser
@@ -14,7 +15,7 @@ from realms.errors import RealmError
 
 
 def add_caller(parser: ArgumentParser) -> None:
-    """Adds `--as USER`: the user whose rights the command uses."""
+    """Adds the option `--as USER`, which names the user whose rights the command uses."""
     parser.add_argument(
         "--as",
         dest="as_user",
@@ -24,7 +25,8 @@ def add_caller(parser: ArgumentParser) -> None:
 
 
 def caller(options: dict[str, object]) -> Caller:
-    """The caller that the options name. Raises CommandError for an unknown user."""
+    """Returns the caller that the options name, by default the operator. Raises CommandError for an
+    unknown user."""
     name = options.get("as_user")
     if name is None:
         return Caller(OPERATOR, operator=True)
@@ -35,7 +37,7 @@ def caller(options: dict[str, object]) -> Caller:
 
 
 def add_confirmation(parser: ArgumentParser) -> None:
-    """Adds `--dry-run` and `--yes`, for commands that can't be undone."""
+    """Adds the options `--dry-run` and `--yes`, for commands that can't be undone."""
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would happen, change nothing"
     )
@@ -43,8 +45,8 @@ def add_confirmation(parser: ArgumentParser) -> None:
 
 
 def confirmed(options: dict[str, object], question: str) -> bool:
-    """Whether the user confirms the operation. Raises CommandError if stdin, which must answer the
-    question, is not a terminal."""
+    """Returns whether the user confirms the operation. Raises CommandError if the question has to
+    be asked but stdin is not a terminal."""
     if options["dry_run"]:
         return False
     if options["yes"]:

@@ -1,4 +1,5 @@
-"""The entry point of all commands: `manage.py` in a clone, `realm-server` in an installation."""
+"""Contains the entry point of all commands: `manage.py` in a clone, `realm-server` in an
+installation."""
 
 import os
 import sys

@@ -1,5 +1,5 @@
-"""Prints the tables and notes of commands: fitted to a terminal, or unwrapped if the output is
-piped."""
+"""Prints the tables and notes of commands. The output fits a terminal's width; piped output isn't
+wrapped."""
 
 import sys
 from typing import TextIO
@@ -9,14 +9,15 @@ from django.core.management.base import OutputWrapper
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-#: So wide that piped output is never cut or wrapped.
+#: The width of piped output, so large that no line is cut or wrapped.
 _PIPED_WIDTH = 100_000
-#: Tables are at least this wide. A narrower terminal wraps their lines itself.
+#: The smallest width of a table. A narrower terminal wraps the table's lines itself.
 MIN_WIDTH = 60
 
 
 def table(*headings: str, right: tuple[str, ...] = ()) -> Table:
-    """An empty table without lines. Columns named in `right` are right-aligned."""
+    """Returns an empty table without border lines. The columns named in `right` are
+    right-aligned."""
     made = Table(box=None, header_style="bold", pad_edge=False)
     for heading in headings:
         made.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
@@ -24,14 +25,14 @@ def table(*headings: str, right: tuple[str, ...] = ()) -> Table:
 
 
 def show(out: "OutputWrapper | TextIO", *parts: RenderableType) -> None:
-    """Prints tables and lines of text."""
+    """Prints tables and lines of text to `out`."""
     out.write(rendered(out, *parts), ending="") if isinstance(out, OutputWrapper) else out.write(
         rendered(out, *parts)
     )
 
 
 def rendered(out: "OutputWrapper | TextIO", *parts: RenderableType) -> str:
-    """Tables and lines of text, formatted for an output."""
+    """Returns tables and lines of text as one text that is formatted for `out`."""
     console = _console(out)
     with console.capture() as text:
         console.print(Group(*parts))
@@ -47,8 +48,8 @@ def _console(out: "OutputWrapper | TextIO") -> Console:
 
 
 def note_database() -> None:
-    """Writes to stderr that the command uses the embedded database, because the operator may have
-    meant another."""
+    """Writes a note to stderr if the command uses the embedded database, because the operator may
+    have meant another database."""
     if not settings.DATABASE_URL:
         folder = settings.DATA_DIR
         sys.stderr.write(f"Database: the embedded one in {folder} (DATABASE_URL is not set).\n")

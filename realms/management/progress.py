@@ -1,4 +1,4 @@
-"""Shows the progress of a reindex on the terminal."""
+"""Shows the progress of a realm's rendering on the terminal."""
 
 import time
 from argparse import ArgumentParser
@@ -16,7 +16,8 @@ _DOING = {"queued": "waiting for a worker", "index": "planning", "render": "rend
 
 
 def add_allow_errors(parser: ArgumentParser) -> None:
-    """Adds `--allow-errors`: cards that could not be rendered don't change the exit status."""
+    """Adds the option `--allow-errors`. With this option, cards that could not be rendered don't
+    change the exit status."""
     parser.add_argument(
         "--allow-errors", action="store_true", help="exit 0 even if cards have errors"
     )
@@ -30,11 +31,11 @@ def follow(
     job: int | None = None,
     allow_errors: bool = False,
 ) -> None:
-    """Shows a progress bar until the realm's shown index is of `generation` or later, and from
-    `job` or a later job. Then prints the result of the job that made the index.
+    """Shows a progress bar until the realm has an index of `generation` or later that `job` or a
+    later job made. Then prints the result of that job.
 
-    Raises CommandError when the rendering fails or is cancelled, when cards have errors unless
-    `allow_errors`, and on Ctrl-C.
+    Raises CommandError when the rendering fails or is cancelled, when cards have errors (unless
+    `allow_errors`), and on Ctrl-C.
     """
     try:
         ended = _watch(realm_url, generation, job or 0)
@@ -48,7 +49,8 @@ def follow(
 
 
 def _watch(realm_url: str, generation: int, job: int) -> ReindexJob:
-    """Shows the progress bar until the new index is shown, and returns the job that made it."""
+    """Shows the progress bar until the realm has the new index. Returns the job that made the
+    index."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -75,21 +77,22 @@ def _watch(realm_url: str, generation: int, job: int) -> ReindexJob:
 
 
 def _landed(realm_url: str, generation: int, job: int) -> ReindexJob | None:
-    """The job that made the shown index, if the index is recent enough. One statement reads the
-    index and the job's result."""
+    """Returns the job that made the realm's index, or None if the index is older than `generation`
+    or `job`. One SQL statement reads the index and the job's result."""
     heads = IndexHead.objects.select_related("job")
     head = heads.filter(realm_url=realm_url, generation__gte=generation, job__gte=job).first()
     return head.job if head is not None else None
 
 
 def _last_job(realm_url: str, generation: int, job: int) -> ReindexJob | None:
-    """The newest job that may make the awaited index: `job`, or a later job that superseded it."""
+    """Returns the newest job that may make the awaited index: `job`, or a later job that replaced
+    it."""
     jobs = ReindexJob.objects.filter(realm_url=realm_url, generation__gte=generation, pk__gte=job)
     return jobs.order_by("-pk").first()
 
 
 def _check_goes_on(realm_url: str, last: ReindexJob | None) -> None:
-    """Raises CommandError unless the realm's last job is still live."""
+    """Raises CommandError if the realm's last job is no longer queued or running."""
     if last is not None and last.is_live:
         return
     if last is not None and last.status == last.Status.FAILED:

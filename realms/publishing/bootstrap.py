@@ -18,8 +18,9 @@ FOLDER = Path(settings.TYPESCRIPT_DIR) / "card_library"
 
 
 def sync_base_realm(**_: Any) -> None:
-    """Writes this release's card library to the base realm. `migrate` calls this. It changes
-    nothing if no file differs. Raises Conflict if a realm of another kind has its URL."""
+    """Writes this release's card library to the base realm. `migrate` calls this. Changes nothing
+    if the base realm has the same files already. Raises Conflict if a realm of another kind has the
+    base realm's URL."""
     files = {
         path.relative_to(FOLDER).as_posix(): path.read_bytes()
         for path in sorted(FOLDER.rglob("*"))

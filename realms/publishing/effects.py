@@ -1,8 +1,9 @@
-"""Applies the consequences of a transaction's changes, within the transaction.
+"""Updates caches, definitions and jobs after changes of realms, within the transaction that makes
+the changes.
 
-`carry_out` first registers the bumps of this replica's board, then sends the notifications to all
-replicas, drops definitions, and enqueues the jobs. Callbacks run at commit in the order of their
-registration, so the board moves before the messages of the jobs are sent.
+`carry_out` first registers the update of this replica's shared-memory board. It then notifies all
+replicas, drops definitions, and enqueues the jobs. Django runs the callbacks at commit in the order
+of their registration, so the board is updated before Celery gets a message.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,8 @@ from reindex.reading.references import file_url
 
 
 def carry_out(changes: Sequence[Change]) -> None:
-    """Updates caches, definitions and jobs, in the transaction that makes the changes."""
+    """Updates caches, definitions and jobs for changes of realms, in the transaction that makes the
+    changes."""
     bump_at_commit({key for change in changes for key in keys_moved_here(change)})
     with spans.span("notify"):
         notify_replicas(changes)
@@ -41,7 +43,8 @@ def carry_out(changes: Sequence[Change]) -> None:
 
 
 def notify_replicas(changes: Sequence[Change]) -> None:
-    """Sends the notifications that no trigger sends."""
+    """Notifies all replicas of those consequences of the changes that no database trigger
+    announces."""
     distinct = dict.fromkeys(each for change in changes for each in notifications_of(change))
     span = spans.current()
     if span:
@@ -51,9 +54,10 @@ def notify_replicas(changes: Sequence[Change]) -> None:
 
 
 def drop_definitions(changes: Sequence[Change]) -> None:
-    """Drops the definitions that were built from changed realms, from changed, new or deleted
-    modules, and from changed data that a module imports. New modules are included because an
-    earlier build may have looked for them and failed."""
+    """Drops the definitions that were built from changed files: from changed, new or deleted
+    modules, or from changed data that a module imports. Drops all definitions that were built from
+    a realm if its permissions or all its files may have changed. A new module counts because an
+    earlier build may have looked for it and failed."""
     realms = {change.realm_url for change in changes if drops_all_definitions(change)}
     lookup = DefinitionLookup()
     modules: list[str] = []
@@ -78,8 +82,8 @@ def drop_definitions(changes: Sequence[Change]) -> None:
 
 
 def enqueue_jobs(changes: Sequence[Change]) -> None:
-    """Enqueues the rendering of the changed realms and of the realms that read them. Removes the
-    pages of deleted realms."""
+    """Enqueues jobs that render the changed realms and the realms that read files of them. Removes
+    the pages of deleted realms."""
     works: dict[str, queue.Work] = {}
     for change in changes:
         if not change.exists_after:

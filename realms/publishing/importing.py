@@ -19,19 +19,19 @@ from realms.models import EVERYONE, FileVersion, Realm, RealmPermission
 from realms.publishing.publish import check_not_reserved, make_realm
 
 _SKIPPED_FOLDERS = {"node_modules", "__pycache__"}
-#: A hidden folder that is meant for visitors. Source: RFC 8615.
+#: A hidden folder that an import takes, because its files are meant for visitors. Source: RFC 8615.
 _WELL_KNOWN = ".well-known"
 
 
 @dataclass(frozen=True)
 class Folder:
-    """The files of a folder by path, and the paths that an import leaves out, with the reason."""
+    """The files of a folder by path, and the reason for each path that an import leaves out."""
 
     files: dict[str, Path]
     left_out: dict[str, str]
 
     def leaves_out(self, path: str) -> bool:
-        """Whether the import leaves out this path or a folder that contains it."""
+        """Returns whether the import leaves out `path` or a folder that contains `path`."""
         parts = path.split("/")
         return any("/".join(parts[: end + 1]) in self.left_out for end in range(len(parts)))
 
@@ -50,10 +50,10 @@ class Imported:
 
 
 def files_in(folder: Path, realm_url: str) -> Folder:
-    """Finds the files to import. Leaves out `node_modules`, `__pycache__`, symbolic links, special
-    files, and hidden files and folders except `.well-known`. Raises InvalidPath for a name that a
-    realm's file may not have, and Conflict for two names that only differ in how their characters
-    are composed."""
+    """Finds the files to import in a folder. Leaves out `node_modules`, `__pycache__`, symbolic
+    links, special files, and hidden files and folders except `.well-known`. Raises InvalidPath for
+    a name that no file of a realm may have. Raises Conflict if two names differ only in Unicode
+    composition."""
     left_out: dict[str, str] = {}
     files: dict[str, Path] = {}
     for file in sorted(_walk(folder, folder, left_out)):
@@ -77,7 +77,8 @@ def _walk(root: Path, folder: Path, left_out: dict[str, str]) -> Iterator[Path]:
 
 
 def _why_left_out(entry: Path, *, at_root: bool) -> str:
-    """The reason why an import leaves out an entry of a folder; empty if it imports the entry."""
+    """Returns the reason why an import leaves out an entry of a folder, or an empty text if the
+    import takes the entry."""
     if entry.is_symlink():
         return "a symbolic link"
     if entry.name.startswith(".") and not (at_root and entry.name == _WELL_KNOWN):
@@ -97,11 +98,11 @@ def import_files(
     dry_run: bool = False,
     progress: Callable[[str], None] = lambda path: None,
 ) -> Imported:
-    """Writes these files to the realm in one generation, and creates the realm if it is missing.
+    """Writes the files of `folder` to the realm in one generation. Creates a missing realm.
 
     `delete` also removes files that the folder lacks, except those that the import leaves out.
-    Content is stored before the lock is taken, so that the realm is locked only briefly. Raises one
-    of `realms.errors`, or OSError for an unreadable file; the realm is unchanged then.
+    Content is stored before the lock is taken, so that the realm is locked only briefly. Leaves the
+    realm unchanged if it raises one of `realms.errors`, or OSError for an unreadable file.
     """
     check_not_reserved(url)
     stored: dict[str, Stored] = {}
@@ -137,15 +138,16 @@ def import_files(
 def _deleted_and_kept(
     before: Iterable[str], folder: Folder, delete: bool
 ) -> tuple[list[str], list[str]]:
-    """The files of a realm that the folder lacks, in two lists: files that the import deletes, and
-    files that it keeps."""
+    """Returns two lists of the realm's files that the folder lacks: files that the import deletes,
+    and files that it keeps."""
     lacking = sorted(set(before) - set(folder.files))
     deleted = [path for path in lacking if delete and not folder.leaves_out(path)]
     return deleted, sorted(set(lacking) - set(deleted))
 
 
 def _compared(folder: Folder, url: str, delete: bool) -> Imported:
-    """The result of a dry run. Raises OverQuota if the import would."""
+    """Returns the result of a dry run of the import. Raises OverQuota if the import would exceed
+    the realm's quota."""
     files = folder.files
     realm = Realm.objects.filter(url=url).first()
     versions = versions_at(realm, realm.generation) if realm else FileVersion.objects.none()

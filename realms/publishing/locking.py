@@ -1,5 +1,6 @@
-"""Runs an operation on realms under its locks. The set of locks that an operation needs may change
-while it waits for them. In that case the operation starts over."""
+"""Runs an operation while it holds the write locks of the realms that it changes. The set of locks
+that an operation needs may change while it waits for them. If the set changes, the operation starts
+over with the new set."""
 
 from collections.abc import Callable, Set
 from contextlib import ExitStack
@@ -25,28 +26,29 @@ TRIES = 5
 
 @dataclass(frozen=True)
 class Locks:
-    """The locks of an operation: the URLs that it changes, and the URLs that it only reads."""
+    """The realms that an operation locks: the URLs that it changes, and the URLs that it only
+    reads."""
 
     written: Set[str]
     read: Set[str] = frozenset()
 
     def __le__(self, held: "Locks") -> bool:
-        """Whether the locks in `held` include these."""
+        """Returns whether `held` includes all locks of this object."""
         return self.written <= held.written and self.read <= held.written | held.read
 
 
 @dataclass(frozen=True)
 class Held:
-    """How long an operation waited for its locks, and since when it has held them. Unit: seconds;
-    `since` is on the clock of `perf_counter`."""
+    """The seconds that an operation waited for its locks, and the time at which it got the locks.
+    `since` is a time of `perf_counter`."""
 
     waited: float
     since: float
 
     @property
     def since_on_database(self) -> Combinable:
-        """An SQL expression for the moment `since` on the database's clock: the database's time now
-        minus the elapsed time. So a difference between the hosts' clocks has no effect."""
+        """The time `since` on the database's clock, as an SQL expression: the database's time now
+        minus the seconds since then. A difference between the clocks of the hosts has no effect."""
         return ClockTimestamp() - timedelta(seconds=perf_counter() - self.since)
 
 
@@ -59,9 +61,9 @@ class ClockTimestamp(Func):
 
 
 def with_locks(url: str, required: Callable[[], Locks], act: Callable[[Held], R]) -> R:
-    """Calls `act` in a transaction that holds the locks that `required` returns. Calls `required`
-    again under the locks, and starts over if `required` then returns a lock that is not held.
-    Raises Busy after TRIES attempts."""
+    """Calls `required` for the locks, and then `act` in a transaction that holds these locks. Calls
+    `required` again under the locks, and starts over if it now returns a lock that the transaction
+    doesn't hold. Raises Busy if the locks change TRIES times."""
     began = perf_counter()
     for _ in range(TRIES):
         locks = required()
@@ -75,8 +77,9 @@ def with_locks(url: str, required: Callable[[], Locks], act: Callable[[Held], R]
 
 
 def with_outer_urls(*urls: str) -> list[str]:
-    """The URLs to lock for creating or removing realms at `urls`: each URL, and the URL of the
-    realm around it, whose content the operation changes (see `borders`)."""
+    """Returns the URLs to lock for creating or removing realms at `urls`. They are the URLs
+    themselves and the URLs of the realms around them, whose content the operation changes (see
+    `borders`)."""
     return [each for url in urls for each in (url, *outer_urls(url))]
 
 

@@ -1,7 +1,8 @@
-"""Finds a realm's references to URLs outside it, and its broken cards, at one generation.
+"""Finds a realm's references to URLs outside the realm, and its broken cards, at one generation.
 
-The findings are cached with their generation. Each process reads all files of a realm only once,
-and later only the files that have changed since. One realm is read at a time.
+The findings are cached, together with the generation for which they hold. Each process reads all
+files of a realm only once, and later only the files that have changed since. A process reads one
+realm at a time.
 """
 
 from collections import OrderedDict
@@ -22,21 +23,22 @@ from reindex.reading.modules import imports_of
 from reindex.reading.references import file_url
 from reindex.reading.strict_json import BrokenDocument
 
-#: A placeholder for the URL of a published copy. A reference that resolves to a URL elsewhere is an
-#: outside reference.
+#: A placeholder for the realm's URL. A reference to a URL that doesn't begin with this placeholder
+#: is an outside reference.
 _COPY = "http://copy.invalid/realm/"
-#: How many realms' findings are cached.
+#: For how many realms a process caches the findings.
 MAX_REALMS = 64
-#: With more changed paths than this, the whole realm is read again.
+#: If more paths than this have changed, all files of the realm are read again.
 MAX_CHANGED = 1000
-#: How long a request waits while another realm is read.
+#: How long a request waits while another request reads a realm's files. Unit: seconds.
 WAIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class OutsideReferences:
-    """The findings for one file: the URLs outside its realm that it refers to, the reason why it is
-    a broken card (empty if it isn't), and whether it is JSON data but not a card."""
+    """The findings for one file. `outside` has the URLs outside the realm to which the file refers.
+    `broken` is the reason why the file is a broken card, or empty. `data` says whether the file is
+    JSON data but not a card."""
 
     outside: frozenset[str] = frozenset()
     broken: str = ""
@@ -52,8 +54,8 @@ _reading = Lock()
 
 
 def scan(realm: Realm) -> Findings:
-    """The findings for a realm at its current generation. Raises Busy if another request is still
-    reading files after WAIT_SECONDS."""
+    """Returns the findings for a realm's files at the realm's current generation. Raises Busy if
+    another request still reads a realm's files after WAIT_SECONDS."""
     known = _known.get(realm.pk)
     if known is not None and known[0] == realm.generation:
         return known[1]
@@ -73,7 +75,7 @@ def scan(realm: Realm) -> Findings:
 
 
 def forget() -> None:
-    """Empties the cache; for tests."""
+    """Empties the cache of findings; for tests."""
     _known.clear()
 
 
@@ -99,7 +101,8 @@ def _read(versions: Iterable[FileVersion]) -> Iterator[tuple[str, OutsideReferen
 
 
 def _references(path: str, data: bytes) -> OutsideReferences:
-    """The references of a file: a card's module and links, a module's imports."""
+    """Returns the findings for one file. A card refers to its module and its links, a module to its
+    imports."""
     url = file_url(_COPY, path)
     if not is_card_file(path):
         return OutsideReferences(_outside(imports_of(url, data)))

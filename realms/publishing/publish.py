@@ -1,8 +1,8 @@
 """Creates, publishes, rolls back, unpublishes and deletes realms.
 
-Each operation is one transaction under the realm's write lock. After a crash at any line, the
-registry is as before the operation or as after it. Celery renders the pages later, from the job row
-that the same transaction writes.
+Each operation is one transaction under the realm's write lock. A crash at any line leaves the
+registry of realms as before the operation or as after the operation. The same transaction writes a
+job row, from which Celery renders the pages later.
 """
 
 import logging
@@ -60,7 +60,7 @@ class Published:
 
 
 def create_realm(caller: Caller, endpoint: str, attributes: dict[str, Any]) -> Realm:
-    """Makes a source realm at `<origin>/<user>/<endpoint>/`, with its first two cards.
+    """Creates a source realm at `<origin>/<user>/<endpoint>/` and writes its first two cards.
 
     Raises AlreadyExists, InvalidURL, Forbidden, Reserved.
     """
@@ -76,7 +76,8 @@ def create_realm(caller: Caller, endpoint: str, attributes: dict[str, Any]) -> R
 
 
 def make_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) -> Realm:
-    """Creates an empty realm and raises its change. See `_insert_realm` for the parameters."""
+    """Creates an empty realm and announces the creation to the receivers of changes. See
+    `_insert_realm` for the parameters."""
     realm = _insert_realm(url, kind, owner, by, **more)
     raise_change(Change.of(realm, by=CREATION, exists_before=False))
     return realm
@@ -85,10 +86,10 @@ def make_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) ->
 def _insert_realm(
     url: str, kind: Kind, owner: Any, by: Any = None, how: str = CREATION, **more: Any
 ) -> Realm:
-    """Inserts a realm into the registry. The caller holds the lock of its URL, and raises the
-    change.
+    """Inserts a realm into the registry of realms. The caller holds the lock of the realm's URL,
+    and announces the change.
 
-    The account `by`, by default the owner, gets all permissions. `how` says what made the realm, in
+    All permissions go to the account `by`, by default the owner. `how` says what made the realm, in
     words for people. If a realm at this URL was deleted, the new realm continues with the next
     generation. Raises AlreadyExists, Reserved.
     """
@@ -123,8 +124,8 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
     """Publishes the current generation of a source realm at a public URL.
 
     One transaction checks the request, writes the publication and the job, sends the notifications
-    and drops definitions. After its commit, this replica bumps its board and sends a message to
-    Celery. Raises one of `realms.errors`.
+    and drops definitions. After the commit, this replica updates its shared-memory board and sends
+    a message to Celery. Raises one of `realms.errors`.
     """
     source_url, url = canonical_realm_url(source_url), canonical_realm_url(published_url)
     check_domain(url)
@@ -145,9 +146,9 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
 
 
 def rollback_realm(published_url: str, caller: Caller, publication: int | None = None) -> Published:
-    """Shows the content of an earlier publication again: by default the previous one, else the
-    publication at generation `publication` of the published realm. This makes a new publication, as
-    a publish does."""
+    """Makes a published realm show the content of an earlier publication again. By default this is
+    the previous publication; `publication` chooses another publication by the generation of the
+    published realm. The rollback creates a new publication."""
     url = canonical_realm_url(published_url)
 
     def required() -> Locks:
@@ -171,7 +172,7 @@ def rollback_realm(published_url: str, caller: Caller, publication: int | None =
 
 
 def _timed(act: Callable[[], Published]) -> Published:
-    """Calls `act` and, if it succeeds, records its duration for the metrics."""
+    """Calls `act` and records its duration for the metrics if `act` succeeds."""
     began = perf_counter()
     published = act()
     counts.publishes.note(perf_counter() - began)
@@ -179,11 +180,12 @@ def _timed(act: Callable[[], Published]) -> Published:
 
 
 def rollback_target(realm: Realm, publication: int | None = None) -> Publication:
-    """The publication whose content a rollback would show: by default the previous one, else the
-    publication at generation `publication`. A second rollback goes back one more publication; it
-    doesn't undo the first.
+    """Returns the publication whose content a rollback would show. By default this is the previous
+    publication; `publication` chooses another publication by its generation. A second rollback goes
+    back one more publication and doesn't undo the first rollback.
 
-    Raises Unprocessable if there is no such publication, or if the realm shows its content already.
+    Raises Unprocessable if the publication doesn't exist, or if the realm shows its content
+    already.
     """
     publications = realm.publications.select_related("source")
     publications = publications.filter(generation__lte=realm.generation)
@@ -216,9 +218,9 @@ def _show(
     source: Realm, source_generation: int, published: Realm | None, url: str, caller: Caller,
     held: Held, by: str = "publish",
 ) -> Published:  # fmt: skip
-    """Makes the published realm show `source_generation` of `source`, and raises the change, in the
-    caller's transaction. Creates the realm if `published` is None. `by` says what caused this, in
-    words for people."""
+    """Makes the published realm show `source_generation` of `source`, and announces the change, in
+    the caller's transaction. Creates the published realm if `published` is None. `by` says in words
+    for people what caused the publication."""
     now = timezone.now()
     new = published is None
     before = published.source if published is not None else None
@@ -259,7 +261,8 @@ def _show(
 
 
 def unpublish_realm(published_url: str, caller: Caller) -> Realm:
-    """Removes a published realm and returns it as it was before. Raises NotPublished, Forbidden."""
+    """Removes a published realm. Returns the removed Realm object. Raises NotPublished,
+    Forbidden."""
     url = canonical_realm_url(published_url)
 
     def unpublish(held: Held) -> Realm:
@@ -276,7 +279,7 @@ def unpublish_realm(published_url: str, caller: Caller) -> Realm:
 
 
 def delete_realm(realm_url: str, caller: Caller) -> list[str]:
-    """Deletes a source realm and all realms published from it; returns the deleted URLs.
+    """Deletes a source realm and all realms published from it. Returns the deleted URLs.
 
     Raises NotFound, Unprocessable, Forbidden.
     """
@@ -301,8 +304,8 @@ def delete_realm(realm_url: str, caller: Caller) -> list[str]:
 
 
 def deletable(url: str, caller: Caller) -> Realm:
-    """The source realm at `url`, if the caller may delete it. Raises NotFound, Unprocessable,
-    Forbidden."""
+    """Returns the source realm at `url` after checking that the caller may delete it. Raises
+    NotFound, Unprocessable, Forbidden."""
     realm = Realm.objects.filter(url=url).first()
     if realm is None:
         raise errors.NotFound(url=url)
@@ -314,8 +317,8 @@ def deletable(url: str, caller: Caller) -> Realm:
 
 
 def _below_own_name(realm: Realm, caller: Caller) -> bool:
-    """Whether the caller owns a realm whose URL lies below the caller's current username or a
-    former one."""
+    """Returns whether the caller owns `realm` and the realm's URL lies below the caller's current
+    username or a former one."""
     account = caller.account
     if account is None or realm.owner_id != account.pk:
         return False
@@ -324,8 +327,8 @@ def _below_own_name(realm: Realm, caller: Caller) -> bool:
 
 
 def _tear_down(realm: Realm, by: str = "removal") -> None:
-    """Removes a realm, in the caller's transaction. `by` says what caused this, in words for
-    people."""
+    """Removes a realm, in the caller's transaction. `by` says in words for people why the realm is
+    removed."""
     source = realm.source.url if realm.source is not None else None
     _log("removed the %s realm", realm.kind, realm=realm)
     move_border(realm.url, by)
@@ -334,7 +337,7 @@ def _tear_down(realm: Realm, by: str = "removal") -> None:
 
 
 def _log(message: str, *args: object, realm: Realm) -> None:
-    """Logs a change of a realm once it is committed."""
+    """Logs a change of a realm when the transaction commits."""
     fields = {"realm": realm.url, "generation": realm.generation}
     line = f"%s, generation %d: {message}"
     transaction.on_commit(lambda: logger.info(line, *fields.values(), *args, extra=fields))
@@ -344,8 +347,8 @@ def _log(message: str, *args: object, realm: Realm) -> None:
 
 
 def check_not_reserved(url: str) -> None:
-    """Raises Reserved for a URL within a bootstrap realm: files there would hide files of the
-    library, or look like part of it."""
+    """Raises Reserved for a URL within a bootstrap realm. Files at such a URL would hide files of
+    the card library, or look like part of it."""
     within = Realm.objects.filter(kind=Kind.BOOTSTRAP, url__in=realm_candidates(url)[1:]).first()
     if within is not None:
         raise errors.Reserved(url=url, within=within.url)
@@ -372,8 +375,8 @@ def _published(url: str, caller: Caller) -> Realm:
 
 
 def _published_or_free(url: str, source: Realm, caller: Caller) -> Realm | None:
-    """The published realm at a URL if the caller owns it; None if the URL is free and the caller
-    may use it."""
+    """Returns the published realm at `url`, or None if the URL is free. Raises Forbidden if the
+    caller may not publish there."""
     realm = Realm.objects.select_related("source").filter(url=url).first()
     if realm is not None and realm.kind == Kind.PUBLISHED:
         # `_source` has checked that the caller owns `source`.

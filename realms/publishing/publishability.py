@@ -20,7 +20,8 @@ from reindex.reading.references import file_url
 
 
 def report(realm: Realm) -> Listed:
-    """Whether the realm can be published, and every reason against it. Raises NotFound."""
+    """Returns a document that says whether the realm can be published, with every reason against
+    it. Raises NotFound."""
     current = Realm.objects.filter(pk=realm.pk).first()
     if current is None:
         raise NotFound(url=realm.url)
@@ -60,8 +61,8 @@ def _private_dependencies(realm: Realm, findings: Findings) -> Iterator[dict[str
 
 
 def _private_realms(targets: set[str]) -> dict[str, str]:
-    """Those of `targets` that lie in a realm which not everyone may read, each with that realm's
-    URL."""
+    """Returns the entries of `targets` that lie in a private realm, each with the URL of the
+    private realm."""
     candidates = {target: realm_candidates(target) for target in targets}
     wanted = {url for urls in candidates.values() for url in urls}
     realms = set(Realm.objects.filter(url__in=wanted).values_list("url", flat=True))
@@ -76,9 +77,9 @@ def _private_realms(targets: set[str]) -> dict[str, str]:
 
 
 def _broken_cards(realm: Realm, findings: Findings) -> dict[str, str]:
-    """The error message of each broken card, by path. A card is broken if its file is invalid, if
-    its page, rendered from the current files, is an error, or if it has a page but its file is no
-    longer a card."""
+    """Returns the error message of each broken card, by path. A card is broken in three cases: its
+    file is invalid, its page as rendered from the current files is an error, or it has a page but
+    its file is no longer a card."""
     shown = [(realm.url, realm.generation)]
     urls = [realm.url]
     for copy in Realm.objects.filter(source=realm):

@@ -7,7 +7,8 @@ from reindex.reading.card_paths import FRONT_PAGE, REALM_CONFIG
 
 
 def seed_files(attributes: dict[str, Any]) -> dict[str, bytes]:
-    """`realm.json`, which names the realm, and `index.json`, its front page."""
+    """Returns the files `realm.json`, which contains the realm's name, and `index.json`, its front
+    page."""
     config = {
         key: attributes[key] for key in ("name", "iconURL", "backgroundURL") if attributes.get(key)
     }

@@ -65,8 +65,8 @@ class Command(BaseCommand):
                 raise CommandError("not every shared cache has confirmed the purge")
 
     def _purged(self, realm: str) -> dict[str, str]:
-        """Purges the shared caches. Returns the error of each by its address, empty if the cache
-        has confirmed the purge."""
+        """Purges the shared caches. Returns an error by the address of each cache. The error is
+        empty if the cache has confirmed the purge."""
         try:
             edge = purge_now(realm) if settings.REALM_EDGE_PURGE else {}
         except ImproperlyConfigured as error:
@@ -76,7 +76,7 @@ class Command(BaseCommand):
         return edge
 
     def _follow(self, since: datetime, seconds: float) -> None:
-        """Prints each replica's answer when it arrives."""
+        """Waits for the replicas and prints each replica's answer when it arrives."""
         deadline = time.monotonic() + seconds
         printed: set[str] = set()
         while True:

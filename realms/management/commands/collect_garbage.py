@@ -1,4 +1,4 @@
-"""`manage.py collect_garbage`: removes unreachable content and rows of finished work."""
+"""`manage.py collect_garbage`: removes content that no file needs, and rows of finished work."""
 
 from argparse import ArgumentParser, ArgumentTypeError
 from datetime import timedelta

@@ -1,4 +1,5 @@
-"""`manage.py doctor`: checks everything that this host needs, and says what to do."""
+"""`manage.py doctor`: checks everything that this host needs, and says how to repair each
+problem."""
 
 import json
 from argparse import ArgumentParser
@@ -45,7 +46,8 @@ class Command(BaseCommand):
             self.stdout.write("\nNothing is wrong.")
 
     def _print(self, found: Finding) -> None:
-        """Prints one line for the finding and, if necessary, one line for what to do."""
+        """Prints one line for the finding and, if something is wrong, one line that says how to
+        repair it."""
         self.stdout.write(f"{_MARKS[found.severity]:<6}{found.about:<12}{found.says}")
         if found.severity is not Severity.FINE and found.todo:
             self.stdout.write(f"{'':<18}→ {found.todo}")

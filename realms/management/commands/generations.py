@@ -1,5 +1,5 @@
-"""`manage.py generations`: lists the generation of each realm on each replica, and what is
-wrong."""
+"""`manage.py generations`: lists the generation of each realm on each replica, and reports outdated
+replicas and pages."""
 
 import json
 import time

@@ -1,4 +1,5 @@
-"""`manage.py listen_file_changes`: the sidecar that keeps one replica's caches coherent."""
+"""`manage.py listen_file_changes`: runs the sidecar, the process that tells one replica's caches
+which files have changed."""
 
 import fcntl
 import json
@@ -152,7 +153,7 @@ def _stop_at_signals(listener: Listener) -> None:
 
 
 def committed_generations(urls: Collection[str] | None = None) -> dict[str, int]:
-    """The committed generations by URL, of the given realms or of all realms."""
+    """Returns the committed generations of the given realms, or of all realms, by URL."""
     if urls is not None and not urls:
         return {}
     realms = Realm.objects.all() if urls is None else Realm.objects.filter(url__in=urls)

@@ -46,8 +46,8 @@ class Command(BaseCommand):
             follow(done.url, done.generation, self.stdout, allow_errors=options["allow_errors"])
 
     def _taken(self, source: Realm, url: str) -> str:
-        """The warning if a publish would replace another realm's site or use another user's space,
-        else ""."""
+        """Returns a warning if a publish would replace another realm's site or use another user's
+        space, else an empty text."""
         current = Realm.objects.select_related("source__owner").filter(url=url).first()
         if current is None:
             if belongs_to_another(url, source.owner):

@@ -1,4 +1,5 @@
-"""`manage.py realms`: lists all realms with their generations, committed and on each replica."""
+"""`manage.py realms`: lists all realms with their committed generations and the generations that
+each replica has applied."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -59,7 +60,8 @@ class Command(BaseCommand):
 
 
 def _sources_first() -> Iterator[Any]:
-    """Every realm in the order of the listing: a source, then the realms published from it."""
+    """Yields every realm in the order of the listing: each source realm, followed by the realms
+    published from it."""
     files = Count("versions", filter=Q(versions__until_generation__isnull=True))
     # Django ignores a model's default order in queries with a count.
     realms = Realm.objects.select_related("owner").annotate(files=files).order_by("url")

@@ -1,4 +1,4 @@
-"""`manage.py reindex_realm URL`: renders a realm's pages again, the changed ones or all."""
+"""`manage.py reindex_realm URL`: renders the changed pages of a realm again, or all its pages."""
 
 from argparse import ArgumentParser, BooleanOptionalAction
 from typing import Any

@@ -1,4 +1,4 @@
-"""`manage.py rollback_realm URL`: shows an earlier publication again."""
+"""`manage.py rollback_realm URL`: makes a published realm show an earlier publication again."""
 
 from argparse import ArgumentParser
 from typing import Any

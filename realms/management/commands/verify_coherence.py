@@ -17,7 +17,7 @@ from realms.coherence.verifier import NothingToVerify, Verification
 from realms.errors import RealmError
 
 NOTHING_VERIFIED = 3
-#: Wider than any row, so that no address is cut or wrapped.
+#: The width of tables, so large that no address is cut or wrapped.
 _WIDTH = 100_000
 
 
