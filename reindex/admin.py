@@ -1,4 +1,5 @@
-"""Registers jobs, batches and the index in the admin, read-only."""
+"""Registers the models of jobs, batches and the index in Django's admin. Nobody can change them
+there."""
 
 from typing import Any
 
@@ -34,15 +35,15 @@ class ReindexJobAdmin(ReadOnlyAdmin):
 
     @admin.display(description="rendered")
     def progress(self, job: ReindexJob) -> str:
-        """How many cards a finished job has rendered, or how many files another job has
-        processed."""
+        """Returns how many cards a finished job has rendered. For an unfinished job, returns how
+        many files it has processed so far."""
         if job.finished_at is not None:
             return f"{job.rendered:,}"
         return f"{job.seen:,} of {job.total:,} files"
 
     @admin.display(description="took")
     def took(self, job: ReindexJob) -> str:
-        """The job's duration, up to now if it hasn't finished."""
+        """Returns the job's duration. An unfinished job's duration lasts until now."""
         return "-" if job.seconds is None else f"{job.seconds:,.1f} s"
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -51,7 +52,7 @@ class ReindexJobAdmin(ReadOnlyAdmin):
 
     @admin.display(description="outcome")
     def outcome(self, job: ReindexJob) -> str:
-        """The job's report."""
+        """Returns the job's report."""
         lines = "\n".join(outcome(job))
         return format_html('<pre style="white-space:pre-wrap;margin:0">{}</pre>', lines)
 
@@ -80,12 +81,12 @@ class IndexedCardAdmin(ReadOnlyAdmin):
 
     @admin.display(description="realm", ordering="job__realm_url")
     def realm_url(self, card: IndexedCard) -> str:
-        """The card's realm."""
+        """Returns the card's realm."""
         return card.job.realm_url
 
     @admin.display(ordering="job__generation")
     def generation(self, card: IndexedCard) -> int:
-        """The generation at which the card was rendered."""
+        """Returns the generation at which the card was rendered."""
         return card.job.generation
 
 

@@ -1,7 +1,7 @@
 """Adds fields to every log record: the replica, and the realm and job of the current work.
 
-Text logs show only the message. With `REALM_LOG_FORMAT=json` each record also has `replica`. While
-a worker handles a realm, its records have `realm`, `generation` and `job` too.
+Text logs don't show these fields. With `REALM_LOG_FORMAT=json` each record also has `replica`.
+While a worker handles a realm, its records have `realm`, `generation` and `job` too.
 """
 
 import logging
@@ -16,7 +16,8 @@ _current: ContextVar[Mapping[str, object]] = ContextVar("log_fields", default=_N
 
 @contextmanager
 def log_fields(**fields: object) -> Iterator[None]:
-    """Adds fields to all records that this thread or asyncio task logs in the block."""
+    """Adds fields to all log records that the current thread or asyncio task makes in the `with`
+    block."""
     token = _current.set({**_current.get(), **fields})
     try:
         yield
@@ -25,15 +26,15 @@ def log_fields(**fields: object) -> Iterator[None]:
 
 
 class AddFields(logging.Filter):
-    """Adds the current fields to each record. A field in the logging call's `extra` takes
-    precedence."""
+    """A logging filter that adds the current fields to each log record. A field in the logging
+    call's `extra` takes precedence."""
 
     def __init__(self, replica: str) -> None:
         super().__init__()
         self._replica = replica
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Always lets the record pass."""
+        """Adds the fields to a record. Returns True, so that the record is logged."""
         for name, value in {"replica": self._replica, **_current.get()}.items():
             if not hasattr(record, name):
                 setattr(record, name, value)

@@ -1,8 +1,8 @@
-"""The models of jobs, their batches, and the index that jobs write.
+"""The database models of reindex jobs, of their batches, and of the index that jobs write.
 
-A job row guarantees that a realm's pages will be rendered at a generation. The transaction that
-makes the rendering necessary writes the row. Celery messages only make workers start sooner. Realms
-are identified by URL, because a worker may run on a host that reaches realms over HTTP only.
+A job's row guarantees that a realm's pages will be rendered at a generation. The transaction that
+changes the realm also writes the row. Celery messages only make workers start sooner. Realms are
+identified by URL, because a worker may run on a host that reaches realms over HTTP only.
 """
 
 from django.contrib.postgres.fields import ArrayField
@@ -17,7 +17,7 @@ from reindex.querysets import LIVE, LeasedQuerySet, ReindexJobQuerySet
 
 
 class ReindexJob(models.Model):
-    """The rendering of one realm's pages at one generation. A realm has at most one live job."""
+    """A job: it renders one realm's pages at one generation. A realm has at most one live job."""
 
     class Status(models.TextChoices):
         QUEUED = "queued"
@@ -156,10 +156,10 @@ class ReindexJob(models.Model):
 
 
 class ReindexBatch(models.Model):
-    """Some cards of a job, which one worker at a time renders.
+    """A part of a job's cards. One worker at a time renders them.
 
     The worker uses one sandbox for each group of cards that load code of the same other realms. If
-    the worker's turn ends early, its unrendered cards become new batches. After an error, a worker
+    the worker's turn ends early, the unrendered cards become new batches. After an error, a worker
     leases the batch again.
     """
 
@@ -202,10 +202,11 @@ class ReindexBatch(models.Model):
 
 
 class IndexedCard(models.Model):
-    """One card as a job rendered it: HTML by format and a search document, or an error document.
+    """The result of rendering a card in a job: HTML by format and a search document, or an error
+    document.
 
-    Visitors see the `current` rows, which may come from several jobs. A job that carries a row over
-    leaves it in place.
+    Visitors see the `current` rows, which may come from several jobs. If a job carries a card over,
+    the card's row stays as it is.
     """
 
     job = models.ForeignKey(ReindexJob, on_delete=models.PROTECT, related_name="cards")
@@ -251,8 +252,8 @@ class IndexedCard(models.Model):
             ),
         ]
         # `reindex/index/search_sql.py` and `reindex/sql.py` use the same expressions, so that
-        # Postgres uses these indexes. Long pending lists let a job write rows without waiting for
-        # updates of the GIN indexes. Unit: KiB.
+        # Postgres uses these indexes. With a long pending list (in KiB), a job writes rows without
+        # waiting for updates of the GIN indexes.
         indexes = [
             GinIndex(
                 fields=["search"],
@@ -304,7 +305,8 @@ class IndexedCard(models.Model):
 
 
 class IndexHead(models.Model):
-    """The job whose index a realm's visitors see. A swap replaces the job."""
+    """Names the job whose index a realm's visitors see. When they get a new index, its job replaces
+    the old job here."""
 
     realm_url = models.TextField(primary_key=True)
     job = models.ForeignKey(ReindexJob, on_delete=models.PROTECT, related_name="+")
@@ -316,8 +318,8 @@ class IndexHead(models.Model):
 
 
 class WantedDefinitions(models.Model):
-    """A module whose definitions a worker will build before a request needs them. The worker
-    deletes the row when the definitions are built."""
+    """A queued module, whose definitions a worker will build before a request needs them. The
+    worker deletes the row when the definitions are built."""
 
     module_url = models.TextField(primary_key=True)
     owner = models.TextField(blank=True, help_text="the owner for whom the worker time is counted")
@@ -342,7 +344,8 @@ class WantedDefinitions(models.Model):
 
 
 class Worker(models.Model):
-    """A Celery worker, as its main process reports it. The leases show which work it does."""
+    """A Celery worker, which regularly reports that it is alive. The rows of leased jobs and
+    batches name the worker."""
 
     name = models.CharField(max_length=200, primary_key=True, help_text="its name in Celery")
     host = models.CharField(max_length=200)
@@ -359,7 +362,7 @@ class Worker(models.Model):
 
 
 class OwnerUsage(models.Model):
-    """How much worker time an owner has used lately. The figure halves every minute."""
+    """The worker time that an owner has used lately. The time halves every minute."""
 
     owner = models.TextField(primary_key=True)
     seconds = models.FloatField(help_text="the worker time at `counted_at`")
@@ -373,7 +376,7 @@ class OwnerUsage(models.Model):
 
 
 class Hang(models.Model):
-    """A module or card that exceeded its time limit, identified by a hash of its content and of
+    """A module or card that exceeded its time limit. The key is a hash of its content and of
     everything that it is made from."""
 
     key = models.CharField(

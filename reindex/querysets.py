@@ -1,4 +1,4 @@
-"""The named queries for the queue's tables."""
+"""Query sets with named filters for the tables of jobs, batches and wanted definitions."""
 
 from datetime import datetime
 from typing import Self, TypeVar
@@ -12,20 +12,20 @@ LIVE = ("queued", "rendering")
 
 
 class LeasedQuerySet(QuerySet[M]):
-    """Rows of work that one worker at a time leases."""
+    """Rows that workers lease: a job, a batch, or a module whose definitions are wanted."""
 
     def free(self, now: datetime) -> Self:
-        """The rows without an unexpired lease."""
+        """Returns the rows without an unexpired lease."""
         return self.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now))
 
 
 class ReindexJobQuerySet(LeasedQuerySet[M]):
-    """Jobs by their state."""
+    """Jobs, with filters by their status."""
 
     def live(self) -> Self:
-        """The jobs that are queued or rendering."""
+        """Returns the jobs that are queued or rendering."""
         return self.filter(status__in=LIVE)
 
     def unfinished(self) -> Self:
-        """The live jobs, and the failed jobs, which the sweeper retries."""
+        """Returns the live jobs, and the failed jobs, which the sweeper retries."""
         return self.filter(status__in=(*LIVE, "failed"))

@@ -11,9 +11,9 @@ from typing import LiteralString
 # The statements below are SQL, because the ORM has no common table expressions and can't join a
 # union of several tables.
 
-#: The common table expression `held`: the number of workers per owner, counted by unexpired leases.
-#: Batches of a superseded job count, because their workers still render. The plan of a superseded
-#: job doesn't count. Work that may not be retried yet after an error counts too, because
+#: The common table expression `held`: how many workers work for each owner, counted by unexpired
+#: leases. Batches of a superseded job count, because their workers still render. The plan of a
+#: superseded job doesn't count. Work that waits for a retry after an error counts too, because
 #: `lease_until` is then the time of the retry.
 _HELD: LiteralString = """
     lease AS (
@@ -51,9 +51,9 @@ _EARLY: LiteralString = """
 """
 
 #: The pieces of work, in the order in which a worker tries to lease them. Columns: kind, key, and
-#: whether the message of any job was delivered early. An owner's n-th piece is ordered as if the
-#: owner had n - 1 more workers, so a worker that fails to lease one piece tries a piece of another
-#: owner next.
+#: whether any job's message was delivered before the job was due. An owner's n-th piece is ordered
+#: as if the owner had n - 1 more workers. So a worker that fails to lease one piece next tries a
+#: piece of another owner.
 PIECES_IN_TURN: LiteralString = f"""
     WITH {_HELD}, {_PIECE}, line AS (
         SELECT piece.*, later AND since > %(patient)s AS may_wait, row_number() OVER (
@@ -90,8 +90,8 @@ OTHERS_WAIT: LiteralString = f"""
     )
 """
 
-#: Adds to an owner's worker time, after reducing the stored time by its age: it halves once per
-#: half-life. SQL, because the ORM's upserts can't compute with the stored value.
+#: Adds seconds to an owner's worker time. Before that, the stored time is halved for each half-life
+#: that has passed. SQL, because the ORM's upserts can't compute with the stored value.
 ADD_USAGE: LiteralString = """
     INSERT INTO reindex_ownerusage AS used (owner, seconds, counted_at)
     VALUES (%(owner)s, %(seconds)s, %(now)s)
@@ -119,7 +119,7 @@ UPDATE reindex_reindexjob SET pins = jsonb_build_object(%(url)s::text,
 RETURNING (pins ->> %(url)s)::bigint
 """
 
-#: Adds the pins in `sought` to a job that has fewer than `most` pins.
+#: Adds the missing realms in `sought` to the pins of a job that has fewer than `most` pins.
 NOTE_MISSING: LiteralString = """
 UPDATE reindex_reindexjob SET pins = %(sought)s::jsonb || pins WHERE id = %(id)s
     AND (SELECT count(*) FROM jsonb_object_keys(pins)) < %(most)s
@@ -138,9 +138,9 @@ RETURNING addresses ->> %(url)s
 #: advisory locks.
 WAIT_FOR_WRITERS: LiteralString = "SELECT pg_advisory_xact_lock_shared(%s)"
 
-#: One row: the paths of the current cards that a job can't carry over, as an array, and the number
-#: of all current cards. SQL, because the ORM has no common table expressions. NOT MATERIALIZED lets
-#: each part of the union use its own database index. `settled` is the column of
+#: Returns one row: an array with the paths of the current cards that a job can't carry over, and
+#: the number of all current cards. SQL, because the ORM has no common table expressions. NOT
+#: MATERIALIZED lets each part of the union use its own database index. `settled` is the column of
 #: `IndexedCard.cacheable`.
 CARDS_TO_RENDER: LiteralString = """
 WITH shown AS NOT MATERIALIZED (
@@ -176,15 +176,16 @@ ON CONFLICT (key) DO UPDATE SET seen_at = excluded.seen_at, job_id = excluded.jo
 
 # --- The swap ----------------------------------------------------------------------------------
 
-#: Inserts a job's rows from a stream. SQL, because the ORM has no COPY.
+#: Inserts the rows of the cards that a job has rendered, from a stream. SQL, because the ORM has no
+#: COPY.
 COPY_CARDS: LiteralString = """
 COPY reindex_indexedcard (job_id, realm_url, path, current, html, html_generation, search, error,
     warnings, render_ms, made_from, settled, strangers) FROM STDIN
 """
 
-#: Makes a job's index the one that visitors of the realm see. Changes no row if they see a newer
-#: index or, for a job with a base, an index other than that base. SQL, because the ORM's upserts
-#: have no condition.
+#: Makes a job's index the one that visitors of the realm see. Changes no row if visitors see a
+#: newer index. For a job with a base, also changes no row if visitors see another index than the
+#: base's. SQL, because the ORM's upserts have no condition.
 MOVE_HEAD: LiteralString = """
 INSERT INTO reindex_indexhead (realm_url, job_id, generation, swapped_at)
 VALUES (%(url)s, %(job)s, %(generation)s, %(now)s)
@@ -194,8 +195,8 @@ WHERE reindex_indexhead.generation <= excluded.generation
     AND (%(base)s::bigint IS NULL OR reindex_indexhead.job_id = %(base)s)
 """
 
-#: Copies the HTML that visitors see to each card that failed in a job. SQL, because the ORM's
-#: updates can't join.
+#: Copies the HTML that visitors see at present to each card that failed in a job. SQL, because the
+#: ORM's updates can't join.
 KEEP_LAST_GOOD_HTML: LiteralString = """
 UPDATE reindex_indexedcard new SET html = old.html, html_generation = old.html_generation,
     strangers = old.strangers
@@ -245,9 +246,9 @@ JOIN reindex_reindexjob j ON j.id = c.job_id AND j.status = 'done'
 WHERE j.id = %s AND search -> '_type' ->> 'module' LIKE 'http%%' ORDER BY 1
 """
 
-#: A row for each replica that a job's batches were read from. Columns: the replica's address, the
-#: number of batches, and an object with all replicas that workers left out and the reasons, the
-#: same in each row.
+#: A row for each replica from which a job's batches were read. Columns: the replica's address, the
+#: number of batches, and an object with all replicas that workers left out and the reasons. The
+#: object is the same in each row.
 REPLICAS_READ: LiteralString = """
 SELECT replica, count(*), (SELECT jsonb_object_agg(key, value)
     FROM reindex_reindexbatch a, jsonb_each_text(a.avoided) WHERE a.job_id = %(job)s)
@@ -255,9 +256,9 @@ FROM reindex_reindexbatch WHERE job_id = %(job)s AND replica <> '' GROUP BY repl
 """
 
 # --- The shown index ---------------------------------------------------------------------------
-# The statements below are SQL, because one statement reads one snapshot, in which the index head
-# and its rows fit together. The ORM can't join the two tables by realm: they have no foreign key
-# for that.
+# The statements below are SQL, because a single statement reads a single snapshot. In one snapshot,
+# the rows of the index belong to the index head. The ORM can't join the two tables by realm,
+# because no foreign key connects them that way.
 
 #: The generation of a realm's index, and a card's HTML, error, HTML generation, and other realms
 #: whose code made the HTML. The card's columns are NULL if the card doesn't exist. No row if the
@@ -285,9 +286,9 @@ SELECT h.generation, ARRAY(
 #: The condition that a row `c` belongs to the index that visitors of a realm see.
 IS_SHOWN: LiteralString = "c.realm_url = {realm} AND c.current AND c.search IS NOT NULL"
 
-#: The types and fields of one search document per card type. SQL, because the ORM has no recursion.
-#: The recursion jumps from type to type in the database index `card_by_type`, instead of reading
-#: every row.
+#: The types and fields in one search document per card type. SQL, because the ORM has no recursion.
+#: Each step of the recursion finds the next card type in the database index `card_by_type`, so not
+#: every row is read.
 TYPES_OF_CARDS: LiteralString = """
 WITH RECURSIVE kinds(kind) AS (
     (

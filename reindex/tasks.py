@@ -1,4 +1,5 @@
-"""The Celery tasks. Their messages carry no arguments: the database rows say what the work is."""
+"""The Celery tasks of workers. Their messages carry no arguments: a worker reads its work from the
+database."""
 
 import gc
 import logging
@@ -44,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name=messages.WORK_TASK, ignore_result=True)
 def work() -> bool:
-    """Leases and does the next piece of work; returns False if there is none."""
+    """Leases and does the next piece of work. Returns False if no work waits."""
     piece = turns.take()
     if piece is None:
         return False
@@ -60,8 +61,8 @@ def work() -> bool:
 
 @contextmanager
 def _without_cycle_collection() -> Iterator[None]:
-    """Turns Python's cyclic garbage collector off during a piece of work. A batch creates a million
-    objects and hardly any cycles, and scanning the objects takes a fifth of the worker's time."""
+    """Turns Python's cyclic garbage collector off in the `with` block. A batch creates a million
+    objects and hardly any cycles. Scanning the objects would take a fifth of the worker's time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -82,7 +83,7 @@ def _do(piece: turns.Piece, turn: Turn) -> None:
 
 
 def _fields(piece: turns.Piece) -> dict[str, object]:
-    """The log fields of a piece of work."""
+    """Returns the log fields of a piece of work."""
     if isinstance(piece, WantedDefinitions):
         return {"module": piece.module_url}
     job = piece.job if isinstance(piece, ReindexBatch) else piece
@@ -103,8 +104,8 @@ def _is_later(piece: turns.Piece) -> bool:
 
 
 def _plan(job: ReindexJob, turn: Turn) -> None:
-    """Plans a job, divides it into batches, and renders the first batch at once, because most jobs
-    have only one batch."""
+    """Plans a job and divides the job into batches. Renders the first batch at once, because most
+    jobs have only one batch."""
     try:
         spans.past("queued", job.trace, job.created_at, job.started_at, job=job.pk)
         with spans.resumed("plan", job.trace, job=job.pk):
@@ -165,7 +166,8 @@ def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
 
 
 def _build_definitions(module: WantedDefinitions) -> None:
-    """Builds a module's definitions, unless another process of the fleet builds them."""
+    """Builds a module's definitions, unless another process of any server builds the same
+    definitions."""
     try:
         DefinitionLookup(ModuleBuilder()).lookup_module(module.module_url)
     except (PinEnded, ReplicaUnavailable, WrongGeneration) as error:
@@ -181,8 +183,8 @@ def sweep() -> None:
 
 
 def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[str]]]:
-    """Renders a batch's cards. Returns the results and, if the turn ended early, lists of the paths
-    that are not rendered: each list becomes a new batch. Raises _LeaseLost and WritersBusy."""
+    """Renders a batch's cards and returns the results. If the turn ended early, also returns lists
+    of the unrendered paths. Each list becomes a new batch. Raises _LeaseLost and WritersBusy."""
     job = batch.job
     reader = _reader(job)
     urls = [card_url(job.realm_url, path) for path in batch.paths]
@@ -204,7 +206,7 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
     def go_on() -> None:
         if lease.renew():
             # A batch of one card is given back only after some progress. Otherwise workers would
-            # give it back for ever.
+            # give the batch back for ever.
             further = len(cards) > 1 or bool(results) or lost.seconds > lost_before
             if further and turn.is_over():
                 raise _TurnOver
@@ -226,8 +228,8 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
 
 
 def _reader(job: ReindexJob) -> Reader:
-    """A reader that uses the job's pins, and stores the further realms and addresses that the job
-    reads."""
+    """Returns a reader that reads each realm at the generation that the job has pinned. The reader
+    pins further realms for the job when it first reads them."""
     pins = {
         url: generation
         for url, generation in job.pins.items()
@@ -249,8 +251,9 @@ def _realm_of(reader: Reader, url: str) -> str | None:
 
 
 def _broken_cards(job: ReindexJob, reader: Reader, urls: list[str]) -> Iterator[Document]:
-    """Yields an error for each file that should be a card but isn't: its content is invalid, or
-    visitors see a card for it. `realm.json` should always be a card."""
+    """Yields an error for each file that should hold a card but doesn't. That is a file with
+    invalid content, or a file whose card visitors still see. `realm.json` should always hold a
+    card."""
     data = {unquote(url.removeprefix(job.realm_url)): url for url in urls if url in reader.data}
     lost = shown_cards([job.realm_url], data) | ({card_of(REALM_CONFIG)} & data.keys())
     broken = {url: reader.broken[url] for url in urls if url in reader.broken}
@@ -266,17 +269,18 @@ def _broken_cards(job: ReindexJob, reader: Reader, urls: list[str]) -> Iterator[
 
 
 def _pin(job_id: int, realm_url: str, generation: int) -> int:
-    """Pins a realm that the job has not read before. If the realm changes concurrently, either the
-    writer sees the pin, or `_check` sees the change. In both cases another job follows."""
+    """Pins a realm for the job and returns the pinned generation. If the realm changes
+    concurrently, either the writer sees the pin, or `_check` sees the change. In both cases another
+    job follows."""
     pinned = lifecycle.pin_realm(job_id, realm_url, generation)
     _check(job_id, [realm_url], lambda: standing_at(realm_url) == (realm_url, pinned))
     return pinned
 
 
 def _check(job_id: int, realm_urls: Iterable[str], is_so: Callable[[], bool]) -> None:
-    """Waits until transactions that change these realms end, and requests another job unless
-    `is_so` returns True. `is_so` checks whether the pin or address that the job has stored is still
-    right. Raises WritersBusy."""
+    """Checks whether the pin or address that the job has stored is still right, and requests
+    another job if it isn't. `is_so` makes the check after all transactions that change the realms
+    have ended. Raises WritersBusy."""
     try:
         for realm_url in realm_urls:
             lifecycle.wait_for_writers(realm_url)
@@ -290,16 +294,16 @@ def _check(job_id: int, realm_urls: Iterable[str], is_so: Callable[[], bool]) ->
 
 
 def _note_missing_realm(job_id: int, url: str) -> None:
-    """Stores that the job found no realm that contains a URL. Concurrent changes are handled as in
-    `_pin`."""
+    """Stores for the job that no realm contains a URL. If such a realm is created concurrently,
+    another job follows."""
     candidates = realms_for(url)
     lifecycle.note_missing(job_id, candidates)
     _check(job_id, candidates, lambda: standing_at(url)[1] == UNREADABLE_GENERATION)
 
 
 def _address(job: ReindexJob, realm_url: str) -> str:
-    """The address of another realm's pages, which is the same for all batches of a job. Concurrent
-    changes are handled as in `_pin`."""
+    """Returns the address of another realm's pages. All batches of a job use the same address. If
+    the address changes concurrently, another job follows."""
     if realm_url in (job.realm_url, BASE_REALM):
         return realm_url
     if realm_url not in job.addresses:
@@ -310,14 +314,14 @@ def _address(job: ReindexJob, realm_url: str) -> str:
 
 
 class _Lease:
-    """A worker's lease on a job or a batch, renewed while the work goes on."""
+    """A worker's lease on a job or a batch. The worker renews the lease while it works."""
 
     def __init__(self, work: ReindexJob | ReindexBatch) -> None:
         self._work = work
         self._renewed = time.monotonic()
 
     def renew(self) -> bool:
-        """Renews the lease and returns True; returns False if the lease was renewed recently.
+        """Renews the lease, unless it was renewed recently. Returns whether it renewed the lease.
         Raises _LeaseLost."""
         now = time.monotonic()
         if now - self._renewed < min(LOOK_SECONDS, settings.REALM_BATCH_LEASE_SECONDS / 4):

@@ -1,7 +1,7 @@
-"""Django settings, read from the environment. Every variable has a default.
+"""Django's settings, read from environment variables. Every variable has a default.
 
-docs/reference/settings.md lists the variables, their defaults and their purposes. The same code
-runs with the embedded Postgres and with a separate Postgres server: only URLs differ.
+docs/reference/settings.md lists the variables, their defaults and their purposes. The server runs
+with the embedded Postgres or with a separate Postgres server: only DATABASE_URL differs.
 """
 
 from typing import Any
@@ -58,21 +58,22 @@ ATOMIC_SIZE_LIMIT_BYTES = env.ATOMIC_SIZE_LIMIT_BYTES
 REALM_RETENTION_SECONDS = env.REALM_RETENTION_SECONDS
 REALM_CACHE_BYTES = env.REALM_CACHE_BYTES
 
-# The limits on what clients may use of one web worker process.
+# Limits on the threads, time and memory that clients may use in one web worker process.
 REALM_THREADS = env.REALM_THREADS
 REALM_BODY_SECONDS = env.REALM_BODY_SECONDS
 REALM_BODY_BYTES = env.REALM_BODY_BYTES
 REALM_SEND_SECONDS = env.REALM_SEND_SECONDS
 REALM_ANSWER_BYTES = env.REALM_ANSWER_BYTES
 REALM_LISTING_BYTES = env.REALM_LISTING_BYTES
-# The default quotas of a realm.
+# The default limits on a realm's files and bytes.
 REALM_MAX_FILES = env.REALM_MAX_FILES
 REALM_MAX_BYTES = env.REALM_MAX_BYTES
 
 REALM_RENDER_SECONDS = env.REALM_RENDER_SECONDS
 REALM_LOST_SECONDS = env.REALM_LOST_SECONDS
 REALM_RENDER_MEMORY_MB = env.REALM_RENDER_MEMORY_MB
-# The replicas that renders read from; if empty, all replicas that report.
+# The replicas from which workers read realms. If the list is empty, workers read from all replicas
+# that report.
 REALM_RENDER_REPLICAS = [each for each in env.REALM_RENDER_REPLICAS.split(",") if each]
 REALM_PRERENDERER_SECONDS = env.REALM_PRERENDERER_SECONDS
 REALM_BATCH_CARDS = env.REALM_BATCH_CARDS
@@ -85,8 +86,8 @@ REALM_BATCH_LEASE_SECONDS = env.REALM_BATCH_LEASE_SECONDS
 # Django signs sessions with a derived key, which does not reveal the seed.
 SECRET_KEY = lazy_text(lambda: derived_key(REALM_SECRET_SEED, "django"))
 DEBUG = False
-# Realms may be published at any host in the publish domains, so the registry checks hosts, not
-# Django.
+# Realms may be published at any host in the publish domains. So the registry checks hosts instead
+# of Django.
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
 TIME_ZONE = "UTC"
@@ -95,7 +96,7 @@ USE_I18N = False
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ROOT_URLCONF = "settings.urls"
 APPEND_SLASH = False
-# The limits above bound uploads for each kind of file.
+# The limits above bound the size of uploads.
 DATA_UPLOAD_MAX_MEMORY_SIZE = None
 
 INSTALLED_APPS = [
@@ -125,7 +126,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
 
-# These checks ask for middleware of Django. OriginMiddleware sets the same headers.
+# These checks demand Django's SecurityMiddleware and clickjacking middleware. OriginMiddleware sets
+# the same headers.
 SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002"]
 
 TEMPLATES = [
@@ -196,11 +198,12 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 # Celery kills a worker process that takes longer to start. With a low limit, a busy machine would
-# kill and start processes for ever.
+# kill and restart processes for ever.
 CELERY_WORKER_PROC_ALIVE_TIMEOUT = 60
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-# A worker process keeps its database connection for this many tasks. By default Celery closes it
-# around each task, and the first queries of a new connection are slow. See `check_connection`.
+# A worker process keeps its database connection for this many tasks. By default Celery closes the
+# connection around each task, and the first queries of a new connection are slow. See
+# `check_connection`.
 CELERY_DB_REUSE_MAX = 1000
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BEAT_SCHEDULE = {

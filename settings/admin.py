@@ -1,4 +1,4 @@
-"""The admin's look: its title, its menu, its style sheet and its script."""
+"""The appearance of Django's admin: title, menu, style sheet and script."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from django.urls import reverse_lazy
 
 
 def admin_skin() -> dict[str, Any]:
-    """The settings of django-unfold. The menu shows only what a user may see."""
+    """Returns the settings of django-unfold. The menu shows only the pages that a user may view."""
     return {
         "SITE_TITLE": "Realm server",
         "SITE_HEADER": "Realm server",

@@ -1,5 +1,5 @@
-"""The ASGI application that granian serves: it answers cache hits in the event loop, and runs the
-WSGI application in threads for all other requests."""
+"""The ASGI application that granian serves. It answers cache hits in the event loop, and passes all
+other requests to the WSGI application in threads."""
 
 from django.conf import settings
 

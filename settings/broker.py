@@ -1,21 +1,22 @@
-"""The Celery broker: the configured URL, or files in the data folder."""
+"""Makes the settings of the Celery broker. Without a configured URL, the broker is a folder of
+files."""
 
 from pathlib import Path
 from typing import Any
 
 from kombu import Exchange, Queue
 
-#: There is one queue. A message only wakes a worker; the job rows determine its work: see
-#: `reindex/jobs/turns.py`.
+#: The only queue. A message only wakes a worker. `reindex/jobs/turns.py` chooses the worker's task
+#: from the rows in the database.
 QUEUE = "celery"
 
 
 def celery_queues(prefix: str, kind: str = "classic") -> dict[str, Any]:
-    """Settings that prefix every name on the broker. Without different prefixes two installations
-    on one broker would take each other's messages.
+    """Returns Celery settings in which every name on the broker begins with `prefix`. Without
+    different prefixes, two installations on one broker would take each other's messages.
 
-    With the `kind` "quorum", the queue is a quorum queue of RabbitMQ. It has another name, because
-    the kind of an existing queue can't change.
+    If `kind` is "quorum", the queue is a quorum queue of RabbitMQ. The quorum queue has another
+    name, because the kind of an existing queue can't change.
     """
     name, exchange_type, arguments = prefix + QUEUE, "direct", None
     if kind == "quorum":
@@ -36,13 +37,14 @@ def celery_queues(prefix: str, kind: str = "classic") -> dict[str, Any]:
 
 
 def celery_broker(url: str, folder: Path, prefix: str) -> tuple[str, dict[str, Any]]:
-    """The broker URL and its transport options. Source: kombu's `transport.filesystem`.
+    """Returns the broker URL and its transport options. Source: kombu's `transport.filesystem`.
 
     With any broker, a lost message costs only a delay: the sweeper sends a new message for every
     job row with pending work.
     """
     if url:
-        # Only one quick retry if the broker is unreachable, because a publish request is waiting.
+        # If the broker is unreachable, Celery retries only once and soon, because a publish request
+        # is waiting.
         options = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
         if prefix and url.startswith(("redis", "sentinel")):
             # On Redis, unacknowledged messages are stored outside the queues, under keys that need
@@ -59,6 +61,7 @@ def celery_broker(url: str, folder: Path, prefix: str) -> tuple[str, dict[str, A
         # folders are on one file system, where a rename is atomic.
         "processed_folder": str(processed),
         "store_processed": False,
-        # Short, because users wait for the messages. Listing a mostly empty folder is cheap.
+        # The interval is short, because users wait for the messages. Listing a mostly empty folder
+        # is cheap.
         "polling_interval": 0.01,
     }

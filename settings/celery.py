@@ -1,6 +1,6 @@
-"""The Celery application; its configuration is the `CELERY_*` part of the settings.
+"""The Celery application. The settings that begin with `CELERY_` configure it.
 
-Messages only wake workers: the job rows have the pending work.
+Messages only wake workers: the pending work is stored in the database.
 """
 
 import os
@@ -20,21 +20,21 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["reindex", "realms"])
 
 
-#: A scheduled message is sent late by at most this time, unless the worker is busy.
+#: The maximum delay of a scheduled message, unless the worker is busy.
 TICK_SECONDS = 0.1
 
 
 class _Scheduler(beat.Scheduler):
-    """Celery's scheduler, but it sends over the worker's connections, because opening a connection
-    would block the worker's loop."""
+    """A Celery scheduler that sends over the worker's connections. Opening a new connection would
+    block the worker's event loop."""
 
     producer = None  # type: ignore[assignment]
 
 
 class Beat(bootsteps.StartStopStep):
-    """Sends the scheduled messages from the worker's own loop, in every worker. With `--beat`, a
-    separate process would send them. Celery does not restart this process, so after its end lost
-    messages would never be sent again."""
+    """Sends the scheduled messages from the event loop of every worker. With `--beat`, a separate
+    process would send them. Celery doesn't restart that process, so nobody would send scheduled
+    messages after its end."""
 
     requires = ("celery.worker.components:Timer",)
 
@@ -50,13 +50,14 @@ class Beat(bootsteps.StartStopStep):
 
 
 class Presence(bootsteps.StartStopStep):
-    """Reports in the database that the worker is alive, from a thread beside the worker's loop."""
+    """Reports in the database that the worker is alive, from a thread beside the worker's event
+    loop."""
 
     # The pool forks the first worker processes before the thread starts.
     requires = ("celery.worker.components:Pool",)
 
     def start(self, worker: Any) -> None:
-        """Starts the reports, which go on until the worker has ended its last task."""
+        """Starts a thread that reports until the worker has ended its last task."""
         from reindex.jobs.presence import Presence as Reporting  # needs the models
 
         reporting = Reporting(worker.hostname, worker.concurrency)
@@ -66,9 +67,9 @@ class Presence(bootsteps.StartStopStep):
 
 @signals.task_prerun.connect
 def check_connection(task: Any, **_: object) -> None:
-    """Before a task, closes broken database connections, and makes the next query check the others,
-    as Django does before a request. CELERY_DB_REUSE_MAX says for how many tasks a connection is
-    kept."""
+    """Closes broken database connections before a task, and makes the next query check the
+    remaining connections. Django does the same before a request. CELERY_DB_REUSE_MAX says for how
+    many tasks a connection is kept."""
     from django.db import close_old_connections  # needs the settings
 
     # An eager task runs in its caller's transaction, so the connection must stay open.

@@ -1,6 +1,7 @@
-"""The environment variables: their types, their defaults, and the errors of invalid values.
+"""Reads the environment variables, with their types and defaults, and reports invalid values.
 
-No other module reads settings from the environment. docs/reference/settings.md describes them.
+No other module reads settings from the environment. docs/reference/settings.md describes the
+variables.
 """
 
 import socket
@@ -12,7 +13,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-#: The folder in a wheel with the files that a clone has outside its Python packages
+#: In an installed wheel, the folder of the files that a clone has outside its Python packages
 #: (`script/wheel_hooks.py`).
 _PACKED = Path(__file__).resolve().with_name("typescript")
 INSTALLED = _PACKED.is_dir()
@@ -22,17 +23,17 @@ TYPESCRIPT_DIR = _PACKED if INSTALLED else BASE_DIR
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Size = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-#: A comma-separated list, split where it is used.
+#: A comma-separated list. The code that uses the list splits it.
 Listed = Annotated[str, NoDecode]
 
 MIB = 1024 * 1024
-#: The largest REALM_EDGE_SECONDS: how long visitors may get an outdated answer from a shared cache
-#: that no purge reaches.
+#: The maximum of REALM_EDGE_SECONDS. Visitors may get an outdated answer for so long from a shared
+#: cache that receives no purge.
 MAX_EDGE_SECONDS = 3600
 
 
 class Environment(BaseSettings):
-    """One field for each variable. An empty variable counts as unset."""
+    """The values of all environment variables. An empty variable counts as unset."""
 
     model_config = SettingsConfigDict(case_sensitive=True, env_ignore_empty=True, extra="ignore")
 
@@ -94,8 +95,8 @@ class Environment(BaseSettings):
 
 
 def read_environment() -> Environment:
-    """The validated variables. Raises ImproperlyConfigured, which names each invalid variable and
-    the reason."""
+    """Reads and validates the environment variables. Raises ImproperlyConfigured, which names each
+    invalid variable and the reason."""
     try:
         return Environment()
     except ValidationError as error:

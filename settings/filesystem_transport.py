@@ -1,9 +1,9 @@
-"""kombu's filesystem transport, with atomic writes of messages and queue tables.
+"""Changes kombu's filesystem transport so that messages and queue tables are written atomically.
 
 kombu's own transport has three races between processes. A consumer can take a half-written message.
-A consumer takes a message by moving it to the system's temporary folder: if that is on another file
-system, the move is a copy, and two consumers may take the same message. A process may read an
-exchange's table while another process rewrites it.
+A consumer takes a message by moving it to the system's temporary folder. If that folder is on
+another file system, the move is a copy, and two consumers may take the same message. A process may
+read an exchange's table while another process rewrites it.
 """
 
 import fcntl
@@ -49,7 +49,7 @@ class Channel(filesystem.Channel):
         raise Empty
 
     def get_table(self, exchange: str) -> list[Any]:
-        """The queues of an exchange."""
+        """Returns the queues that are bound to an exchange."""
         try:
             table = loads(bytes_to_str(self._table(exchange).read_bytes()))
         except FileNotFoundError:
@@ -99,7 +99,7 @@ def _write(path: Path, content: Any) -> None:
 
 
 class Transport(filesystem.Transport):
-    """The transport that `filesystem://` names in this project."""
+    """The transport that Celery uses for the broker URL `filesystem://`."""
 
     Channel = Channel
 
@@ -109,7 +109,7 @@ class Transport(filesystem.Transport):
     implements = filesystem.Transport.implements.extend(asynchronous=True)
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
-        """Polls for messages from now on, at the transport's polling interval."""
+        """Starts to look for messages regularly, at the transport's polling interval."""
         loop.call_repeatedly(self.polling_interval, self._take_all, (connection,))
 
     def _take_all(self, connection: Any) -> None:

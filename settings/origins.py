@@ -1,4 +1,4 @@
-"""The origins and proxies in the settings, and the admin's cookie settings."""
+"""Checks the origins and proxies in the settings, and makes the settings of the admin's cookies."""
 
 import re
 from ipaddress import ip_network
@@ -11,7 +11,7 @@ _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
 def admin_origin(text: str, *realm_origins: str) -> str:
-    """The admin's own origin; empty if the admin shares the public origin.
+    """Returns the admin's own origin. Returns "" if the admin shares the public origin.
 
     Raises ImproperlyConfigured if the text is no origin, or if its host serves realms.
     """
@@ -38,7 +38,7 @@ def _without_default_port(origin: str) -> str:
 
 
 def admin_cookies(origin: str) -> dict[str, Any]:
-    """Django's settings for the admin's cookies at an origin.
+    """Returns Django's settings for the admin's cookies at `origin`.
 
     A browser accepts a cookie named `__Host-…` only over https, from that host itself and for all
     its paths. So a site at a neighbouring host can't replace the admin's cookies.
@@ -63,8 +63,8 @@ def admin_cookies(origin: str) -> dict[str, Any]:
 
 
 def trusted_proxies(text: str) -> list[str]:
-    """The addresses and networks in a comma-separated list. Raises ImproperlyConfigured for an
-    entry that is neither."""
+    """Returns the addresses and networks in a comma-separated list. Raises ImproperlyConfigured for
+    an entry that is neither an address nor a network."""
     proxies = [each.strip() for each in text.split(",") if each.strip()]
     for each in proxies:
         try:

@@ -1,6 +1,6 @@
-"""The processes of a fleet: their commands and environments.
+"""Lists the processes of a server fleet, with their commands and environment variables.
 
-The demo and the tests use them. An operator can copy them into an installation's service units.
+The demo and the tests start these processes. An operator can copy the commands into service units.
 """
 
 import sys
@@ -14,7 +14,7 @@ from settings.web import BIN, web_command
 
 @dataclass(frozen=True)
 class Process:
-    """A command, and the environment variables that it needs in addition to those of the
+    """A process: its command, and the environment variables that it needs besides those of the
     installation."""
 
     name: str
@@ -23,7 +23,8 @@ class Process:
 
 
 def replica(name: str, port: int, data_dir: Path, *, host: str = "127.0.0.1") -> list[Process]:
-    """A replica's two processes: the web service with two worker processes, and the sidecar."""
+    """Returns a replica's two processes: the web service, which has two worker processes, and the
+    sidecar."""
     authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     environment = {
         "DJANGO_SETTINGS_MODULE": "settings",
@@ -40,7 +41,8 @@ def replica(name: str, port: int, data_dir: Path, *, host: str = "127.0.0.1") ->
 
 
 def celery_worker(name: str, *, processes: int = 2) -> Process:
-    """A Celery worker. Each worker also runs the sweeper, which recovers lost work."""
+    """Returns the process of a Celery worker. Each worker also runs the sweeper, which sends new
+    messages for lost work."""
     command = (
         str(BIN / "celery"), "-A", "settings.celery:app", "worker",
         "--hostname", f"{name}@%h", "--concurrency", str(processes), "--loglevel", "warning",

@@ -1,4 +1,4 @@
-"""The default realm secret seed of an installation, and the keys derived from a seed."""
+"""Makes the default secret seed of an installation, and derives keys from a seed."""
 
 import hashlib
 import hmac
@@ -15,15 +15,16 @@ from django.utils.functional import SimpleLazyObject
 
 @cache
 def secret_seed(data_dir: Path) -> str:
-    """The seed in `<data_dir>/secret-seed`, created on first use and readable by its owner only.
+    """Returns the seed in `<data_dir>/secret-seed`. The file is created on first use, and only its
+    owner can read it.
 
-    Replicas on several hosts need the same seed, so they need REALM_SECRET_SEED instead.
+    Replicas on several hosts need the same seed. For these, set REALM_SECRET_SEED instead.
     """
     path = data_dir / "secret-seed"
     data_dir.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        # mkstemp makes a new file each time, because several threads or processes may run this at
-        # the same time.
+        # mkstemp makes a new file each time, because several threads or processes may create the
+        # seed at the same time.
         handle, draft = tempfile.mkstemp(dir=data_dir, prefix=f"{path.name}.")
         try:
             with os.fdopen(handle, "w") as file:
@@ -39,14 +40,15 @@ def secret_seed(data_dir: Path) -> str:
 
 
 def derived_key(seed: str, purpose: str) -> str:
-    """A key for one purpose. It reveals neither the seed nor the key of another purpose."""
+    """Returns a key for one purpose. The key reveals neither the seed nor the key of another
+    purpose."""
     return hmac.new(seed.encode(), f"realm server: {purpose}".encode(), hashlib.sha256).hexdigest()
 
 
 def lazy_text(make: Callable[[], str]) -> str:
-    """A string that `make` computes when it is first used
+    """Returns a string that calls `make` for its value when the string is first used
     (docs/decisions/settings-write-nothing.md).
 
-    Unlike Django's `lazystr`, it is a `str` for `isinstance`, which PyJWT requires of a key.
+    Unlike Django's `lazystr`, the string is a `str` for `isinstance`, as PyJWT requires of a key.
     """
     return cast(str, SimpleLazyObject(make))

@@ -1,4 +1,4 @@
-"""The storage of blobs too large for a database row: a folder, or S3 through django-storages."""
+"""Makes the storage of blobs that are too large for a database row: a folder, or S3."""
 
 import os
 import tempfile
@@ -9,15 +9,15 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage
 
-#: The timeouts for connecting to S3 and for its answer, and how many times a request is sent.
+#: The time limits for connecting to S3 and for a response, and how often a request is sent at most.
 CONNECT_SECONDS, READ_SECONDS, TRIES = 3, 10, 2
 
 
 class SyncedFileSystemStorage(FileSystemStorage):
-    """A storage in a folder. A file is complete and on disk before it gets its name.
+    """A storage in a folder. A file gets its name only when it is complete and on disk.
 
-    A blob is written before its row. A crash between the two, or a power cut after both, must not
-    leave a row whose bytes are incomplete.
+    A blob is written before its row in the database. Neither a crash nor a power cut may leave a
+    row whose blob is incomplete.
     """
 
     def _save(self, name: str, content: "File[Any]") -> str:
@@ -44,7 +44,8 @@ class SyncedFileSystemStorage(FileSystemStorage):
 
 
 def blob_storage(url: str, default: Path) -> dict[str, Any]:
-    """The STORAGES entry for REALM_BLOB_STORAGE: empty, a folder, or `s3://bucket[/prefix]`."""
+    """Returns the entry in Django's STORAGES for a value of REALM_BLOB_STORAGE. The value is empty,
+    a folder, or `s3://bucket[/prefix]`."""
     if not url or url.startswith("/"):
         return {
             "BACKEND": "settings.storage.SyncedFileSystemStorage",
@@ -59,7 +60,7 @@ def blob_storage(url: str, default: Path) -> dict[str, Any]:
                 "location": prefix,
                 "file_overwrite": True,
                 "client_config": _patience(),
-                # Without this, a download is retried several times, each time with all the tries of
+                # By default a download is retried several times, each time with all the tries of
                 # `client_config`.
                 "transfer_config": _one_try(),
             },
@@ -76,9 +77,9 @@ def _one_try() -> Any:
 
 
 def _patience() -> Any:
-    """The limits on how long a request to S3 may take. A write holds its realm's lock meanwhile,
-    and boto3's default limits add up to minutes. Raises ImproperlyConfigured if the library is
-    missing."""
+    """Returns limits on the duration of a request to S3. A write holds its realm's lock during the
+    request, and boto3's default limits add up to minutes. Raises ImproperlyConfigured if the
+    library is missing."""
     try:
         from botocore.config import Config
     except ImportError:

@@ -1,4 +1,4 @@
-"""Checks the setting that says where traces are sent."""
+"""Checks the setting of the address to which traces are sent."""
 
 from importlib.util import find_spec
 
@@ -8,8 +8,8 @@ _EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 
 
 def traces_endpoint(url: str) -> str:
-    """The setting for REALM_TRACES_ENDPOINT. Raises ImproperlyConfigured if it is no URL, or if
-    OpenTelemetry is not installed."""
+    """Checks and returns the value of REALM_TRACES_ENDPOINT. Raises ImproperlyConfigured if the
+    value is no URL, or if OpenTelemetry is not installed."""
     if not url:
         return ""
     if not url.startswith(("http://", "https://")):

@@ -1,4 +1,4 @@
-"""All URLs: the admin, the server's endpoints (`/_name`), pinned reads, and realms."""
+"""The URL patterns of the admin, the server's endpoints (`/_name`), pinned reads, and realms."""
 
 from django.contrib import admin
 from django.urls import path, re_path
@@ -21,7 +21,8 @@ urlpatterns = [
     path("_readiness", health_views.readiness),
     path("_publish-progress", reindex_views.publish_progress),
     re_path(r"^_at/(?P<path>(?s:.*))\Z", routes.pinned),
-    # No realm's first path segment starts with `_`, but the endpoints of a realm at `/` do.
+    # No realm's first path segment starts with `_`, but the endpoints of a realm at `/` start with
+    # it.
     re_path(rf"^(?:(?!_)|(?=(?:{'|'.join(routes.ENDPOINTS)})\Z))", routes.realm),
     re_path(r"^_", server_views.unknown),
 ]

@@ -1,4 +1,5 @@
-"""The web server's command with its required options. `script/web` and `realm-web` run it."""
+"""Makes and runs the web server's command with its required options. `script/web` and `realm-web`
+call this module."""
 
 import argparse
 import os
@@ -16,7 +17,7 @@ MAX_CONNECTIONS = 8192
 
 
 def web_command(host: str, port: int, *, workers: int) -> tuple[str, ...]:
-    """The command of a replica's web service. `workers` is its number of worker processes."""
+    """Returns the command that starts a replica's web service with `workers` worker processes."""
     return (
         str(BIN / "granian"), "--interface", "asginl", "--no-ws", "--http", "1",
         "--host", host, "--port", str(port), "--workers", str(workers),
@@ -28,7 +29,7 @@ def web_command(host: str, port: int, *, workers: int) -> tuple[str, ...]:
 
 
 def main() -> None:
-    """Replaces this process by the web server."""
+    """Parses the options of the command line, and replaces the process by the web server."""
     parser = argparse.ArgumentParser(
         prog=_program(), description="Runs the web service of a replica."
     )
@@ -44,7 +45,8 @@ def main() -> None:
 
 
 def _program() -> str:
-    """The name of the started program: a command in an installation, a script in a clone."""
+    """Returns the name of the program for its help text: a command in an installation, a script in
+    a clone."""
     return "realm-web" if Path(sys.argv[0]).name == "realm-web" else "script/web"
 
 

@@ -1,4 +1,4 @@
-"""The WSGI application: the front, with Django behind it.
+"""The WSGI application: the front answers public reads, and passes all other requests to Django.
 
 `X-Forwarded-For` and `X-Forwarded-Proto` are trusted only from the proxies in
 REALM_TRUSTED_PROXIES. No other code reads these two headers.

@@ -1,17 +1,18 @@
-"""Card types and their fields, as an index knows them, and where a search document has a field."""
+"""Describes card types and their fields, and finds where a search document stores a field."""
 
 import json
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-#: The fields of a card type by name: a type, an object of fields, or a list of one of these.
+#: The fields of a card type by name. A value is a type, an object of fields, or a list with one of
+#: these.
 Fields: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class CardType:
-    """A type of cards in an index, with its fields. `keys` are its own key and then the keys of the
-    types that it adopts from."""
+    """A card type in an index, and its fields. `keys` begins with the type's own key. The keys of
+    the types that the type adopts from follow."""
 
     keys: tuple[str, ...]
     fields: Fields
@@ -19,7 +20,7 @@ class CardType:
 
 @dataclass(frozen=True)
 class FieldPlace:
-    """The path of a field's values in a search document, and their type."""
+    """Where a search document stores the values of a field, and the type of the values."""
 
     steps: tuple[tuple[str, bool], ...]
     type: str
@@ -31,11 +32,11 @@ class FieldPlace:
 
     @property
     def plain(self) -> bool:
-        """Whether there is a single value, in the document itself."""
+        """Whether the field has a single value at the top level of the search document."""
         return len(self.steps) == 1 and not self.many and self.type != "any"
 
     def document(self, value: Any) -> Any:
-        """The smallest document that has the value at this path."""
+        """Returns the smallest search document that has `value` in this field."""
         for name, many in reversed(self.steps):
             value = {name: [value] if many else value}
         return value
@@ -50,7 +51,8 @@ class FieldPlace:
 
 
 def place_of(fields: Fields, names: list[str]) -> FieldPlace | None:
-    """The place of a field, given by its path of names, among a card type's fields."""
+    """Finds a field of a card type by the names on its path, such as `author`, `name`. Returns None
+    if the type has no such field."""
     steps: list[tuple[str, bool]] = []
     shape: Any = fields
     for name in names:
@@ -69,8 +71,8 @@ def place_of(fields: Fields, names: list[str]) -> FieldPlace | None:
 
 
 def fields_of_definition(definition: dict[str, Any]) -> Fields:
-    """The fields of a definition. A field that is a card becomes `any`, because the definition only
-    names its type."""
+    """Returns the fields that a card type's definition lists. A field that holds a card gets the
+    type `any`, because the definition doesn't list that card's fields."""
     fields: Fields = {}
     for name, field in definition["fields"].items():
         plain = isinstance(field["type"], str) and not field["computed"]

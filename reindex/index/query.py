@@ -1,7 +1,7 @@
 """Parses search queries, and reports their errors with positions.
 
 A query is JSON, or the same structure in a URL's query string
-(`filter[eq][title]=Home&page[size]=10`). In a URL all values are text, which is converted to the
+(`filter[eq][title]=Home&page[size]=10`). All values in a URL are text. They are converted to the
 types of the fields.
 """
 
@@ -15,7 +15,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from notifications.texts import is_storable, whole_number
 from reindex.reading.strict_json import finite_only
 
-#: The limits of a query: nesting of filters, conditions, list members, characters, page size.
+#: The limits of a query: depth of nested filters, number of conditions, members of a list,
+#: characters of a text, and cards per page.
 MAX_DEPTH = 10
 MAX_CONDITIONS = 100
 MAX_VALUES = 500
@@ -34,7 +35,7 @@ class InvalidQuery(ValueError):
 
 
 def pointer_to(*steps: object) -> str:
-    """A JSON pointer (RFC 6901)."""
+    """Returns the JSON pointer (RFC 6901) that consists of `steps`."""
     return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in steps)
 
 
@@ -59,14 +60,15 @@ class _Part(BaseModel):
 
 
 class TypeRef(_Part):
-    """A card type: the module as seen from the realm, and the name of its export."""
+    """A reference to a card type. `module` may be relative to the realm's URL; `name` is the
+    module's export."""
 
     module: Name
     name: Name
 
 
 class Range(_Part):
-    """Bounds of a field's value."""
+    """The lower and upper bounds of a field's value."""
 
     gt: Value = None
     gte: Value = None
@@ -75,7 +77,8 @@ class Range(_Part):
 
 
 class Filter(_Part):
-    """Conditions, all of which must hold. If `on` is given, they apply to cards of that type."""
+    """A set of conditions. A card must meet all of them. If `on` is given, only cards of that type
+    match."""
 
     CONDITIONS: ClassVar = (
         "type", "any", "every", "not", "eq", "contains", "in", "range", "matches",
@@ -96,7 +99,7 @@ class Filter(_Part):
 
 
 class Sort(_Part):
-    """One key to sort by."""
+    """A sort key: a field by which the results are sorted."""
 
     by: Name
     on: TypeRef | None = None
@@ -104,7 +107,7 @@ class Sort(_Part):
 
 
 class Page(_Part):
-    """Which part of the results; the first page has the number 0."""
+    """A page of the search results. The first page has the number 0."""
 
     number: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=1_000_000)] = 0
     size: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=MAX_PAGE_SIZE)] = 20
@@ -119,7 +122,8 @@ class Query(_Part):
 
 
 def parse_json(body: bytes) -> Query:
-    """The query in a body; an empty body matches every card. Raises InvalidQuery."""
+    """Parses the query in a request's JSON body. An empty body matches every card. Raises
+    InvalidQuery."""
     try:
         value = json.loads(body or b"{}", parse_float=finite_only, parse_constant=finite_only)
     except (ValueError, RecursionError) as error:
@@ -128,7 +132,7 @@ def parse_json(body: bytes) -> Query:
 
 
 def parse_url(text: str) -> Query:
-    """The query in the query string of a URL. Raises InvalidQuery."""
+    """Parses the query in a URL's query string. Raises InvalidQuery."""
     root: dict[str, Any] = {}
     for pair in filter(None, text.split("&")):
         key, equals, value = pair.partition("=")
@@ -136,7 +140,8 @@ def parse_url(text: str) -> Query:
             name, text = unquote_plus(key, errors="strict"), unquote_plus(value, errors="strict")
         except UnicodeDecodeError as error:
             raise InvalidQuery("", f"{pair[:80]!r} is not valid UTF-8") from error
-        # This parameter selects the response's media type and is not part of the query.
+        # The parameter `acceptHeader` selects the response's media type and is not part of the
+        # query.
         if name != "acceptHeader":
             _place(root, name, text if equals else None)
     return _parsed({key: _lists(each) for key, each in root.items()})
@@ -187,7 +192,7 @@ def _parsed(value: Any) -> Query:
 
 
 def _check(value: Any, depth: int, steps: tuple[object, ...]) -> None:
-    """Refuses text that Postgres can't hold, and too deep nesting, anywhere in a query."""
+    """Raises InvalidQuery if a query has text that Postgres can't store, or is nested too deep."""
     if depth > 2 * MAX_DEPTH + 4:
         raise InvalidQuery(pointer_to(*steps[:6]), f"filters nest {MAX_DEPTH} deep at most")
     if isinstance(value, str):

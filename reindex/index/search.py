@@ -1,8 +1,8 @@
 """Searches a realm's index: compiles a query into one SQL statement and runs it.
 
-The types and fields that a query names are looked up in the search documents of the index
-(`_types`, `_fields`, made in `card_library/search.ts`). All values of a query become literals that
-psycopg quotes.
+The search documents of the index list the types and fields that a query may name (`_types`,
+`_fields`, made in `card_library/search.ts`). psycopg quotes each value of a query as an SQL
+literal.
 """
 
 import json
@@ -34,9 +34,10 @@ class SearchTimeout(Exception):
 
 @dataclass(frozen=True)
 class SearchResult:
-    """One page of results: the paths of cards, without `.json`. `total` counts all pages.
+    """One page of search results: the paths of the cards found, without `.json`. `total` is the
+    number of cards on all pages.
 
-    `generation` is the generation of the index."""
+    `generation` is the realm's generation that the index shows."""
 
     generation: int
     total: int
@@ -46,10 +47,9 @@ class SearchResult:
 def search(
     realm_url: str, query: Query, *, text: bool = False, known: Known
 ) -> SearchResult | None:
-    """The cards of a realm that match a query; None if the realm has no index.
-
-    With `text`, all values of the query are text, as in a URL. `known` looks up types that no card
-    of the realm has. Raises InvalidQuery, SearchTimeout.
+    """Returns the cards of a realm that match a query; None if the realm has no index. If `text` is
+    true, all values of the query are text, as in a URL. `known` returns the definition of a card
+    type that no card of the realm has. Raises InvalidQuery, SearchTimeout.
     """
     try:
         with transaction.atomic(), connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""Compiles a query into SQL over the index."""
+"""Compiles a search query into the SQL that searches the index."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ Steps: TypeAlias = tuple[object, ...]
 Known: TypeAlias = Callable[[str, str], dict[str, Any] | None]
 
 _TRUE, _FALSE = sql.SQL("TRUE"), sql.SQL("FALSE")
-#: The form of `date()` fields (`card_library/fields.ts`).
+#: The text format of the values of `date()` fields (`card_library/fields.ts`).
 _DATE = re.compile(
     r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?", re.ASCII
 )
@@ -41,8 +41,9 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 class Compiler:
-    """Compiles filters into SQL. In the methods, `on` is the key of the type that the conditions
-    are about, and `at` is their position in the query."""
+    """Compiles the filters and sort keys of a query into SQL. The methods' parameter `on` is the
+    key of the card type whose fields a condition names. `at` is the condition's position in the
+    query."""
 
     def __init__(self, realm_url: str, types: list[CardType], text: bool, known: Known) -> None:
         self._realm_url, self._types, self._text, self._known = realm_url, types, text, known
@@ -51,7 +52,7 @@ class Compiler:
     # --- filters ---
 
     def filter(self, wanted: Filter | None, on: str | None, at: Steps) -> sql.Composable:
-        """A filter as a condition on a row `c`."""
+        """Returns the SQL condition that a card's row `c` meets if the card matches a filter."""
         if wanted is None:
             return _TRUE
         parts = list(self._parts(wanted, on, at))
@@ -98,8 +99,9 @@ class Compiler:
     def _somewhere(
         self, name: str, on: str | None, at: Steps, make: Callable[[FieldPlace], sql.Composable]
     ) -> sql.Composable:
-        """A condition that holds if the condition of `make` holds at any path where the types have
-        the field. Raises InvalidQuery if the value is invalid at every path."""
+        """Returns an SQL condition on a field that may be at different paths in different card
+        types. `make` returns the condition for one path; one of these conditions must hold. Raises
+        InvalidQuery if the value is invalid at every path."""
         self._count(at)
         made: list[sql.Composable] = []
         wrong: InvalidQuery | None = None
@@ -136,8 +138,8 @@ class Compiler:
         ).format(path=sql.Literal(f"{place.jsonpath}[*]"), text=sql.Literal(value))
         if not place.plain:
             return anywhere
-        # Postgres checks every card of the realm. This condition takes less than half the time of a
-        # JSON path.
+        # Postgres checks every card of the realm. The condition below takes less than half the time
+        # of a JSON path.
         return sql.SQL(
             "(COALESCE(strpos(lower(c.search ->> {name}), lower({text})), 0) > 0"
             " AND jsonb_typeof(c.search -> {name}) = 'string')"
@@ -155,7 +157,8 @@ class Compiler:
                 raise InvalidQuery(pointer_to(*at, key), f"{_kind(bound)} is no bound")
             values[key] = self._value(place, bound, (*at, key))
         if place.plain and place.type == "number":
-            # As above: every card is looked at.
+            # Postgres checks every card of the realm. The condition below is faster than a JSON
+            # path.
             stored = sql.SQL("c.search -> {}").format(sql.Literal(place.names[0]))
             parts: list[sql.Composable] = [
                 stored + sql.SQL(_RANGES[key]) + sql.Literal(Jsonb(each))
@@ -169,7 +172,7 @@ class Compiler:
     # --- sorting ---
 
     def order(self, query: Query) -> sql.Composable:
-        """The sort keys, separated by commas; at least one."""
+        """Returns the SQL sort keys, separated by commas. There is always at least one."""
         keys = [
             self._sort_key(sort.by, sort.on, sort.direction, ("sort", number))
             for number, sort in enumerate(query.sort)
@@ -193,7 +196,7 @@ class Compiler:
     # --- types, fields, values ---
 
     def _type(self, ref: TypeRef, at: Steps) -> str:
-        """The key of a type. Raises InvalidQuery if the type doesn't exist."""
+        """Returns the key of a card type. Raises InvalidQuery if the card type doesn't exist."""
         module = resolve_module(ref.module, self._realm_url)
         if module is not None:
             key = f"{_module_key(module)}/{ref.name}"
@@ -207,8 +210,8 @@ class Compiler:
         raise InvalidQuery(pointer_to(*at), what)
 
     def _places(self, name: str, on: str | None, at: Steps) -> list[FieldPlace]:
-        """The places of a field in the cards of a type, or of all types. Raises InvalidQuery if no
-        type has the field."""
+        """Returns the places of a field in the search documents of one card type, or of all types
+        if `on` is None. Raises InvalidQuery if no type has the field."""
         of = [each for each in self._types if on is None or on in each.keys]
         exact = [each for each in of if on is not None and each.keys[0] == on]
         places = {
@@ -228,8 +231,8 @@ class Compiler:
         return list(places)
 
     def _value(self, place: FieldPlace, value: Any, at: Steps) -> Any:
-        """A query's value, converted to the form that search documents have. Raises InvalidQuery if
-        the field can't have that value."""
+        """Converts a value of a query to the form that search documents store. Raises InvalidQuery
+        if the field can't have that value."""
         if self._text and isinstance(value, str):
             value = _from_text(place.type, value)
         right = False
@@ -278,7 +281,7 @@ _EXPECTED = {
 
 
 def _module_key(module: str) -> str:
-    """The key of a module, in the form that `typeKey` of `card_library/search.ts` uses."""
+    """Returns the key of a module, in the form that `typeKey` of `card_library/search.ts` uses."""
     name = stem(module)
     return "@realm/base" if name == stem(BASE_MODULE) else name
 
@@ -300,7 +303,8 @@ def _card_url(value: str, realm_url: str) -> str | None:
 
 
 def _from_text(kind: str, value: str) -> Any:
-    """Converts a text from a URL to a field's type; the text itself if that is impossible."""
+    """Converts text from a URL to the type of a field. Returns the text itself if that is
+    impossible."""
     if kind == "boolean":
         return _BOOLEANS.get(value, value)
     if kind == "number" and re.fullmatch(r"-?\d{1,300}(\.\d{1,300})?", value, re.ASCII):
@@ -332,7 +336,7 @@ def _config() -> sql.Composable:
 
 
 def _all_or_any(operator: Literal[" AND ", " OR "], parts: list[sql.Composable]) -> sql.Composable:
-    """The parts joined and in parentheses. Without parts, AND is true and OR is false."""
+    """Joins SQL conditions with an operator. Without conditions, AND is true and OR is false."""
     if not parts:
         return _TRUE if operator == " AND " else _FALSE
     return sql.SQL("({})").format(sql.SQL(operator).join(parts))

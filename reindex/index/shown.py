@@ -1,4 +1,4 @@
-"""Reads the index that a realm's visitors see."""
+"""Reads the index from which a realm's visitors get pages."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -16,23 +16,24 @@ TEXT_CONFIG = "simple"
 
 @dataclass(frozen=True)
 class Page:
-    """A card's HTML by format, or its error document; neither if there is no such card.
-
-    With an error, the HTML is the last good HTML. `generation` is the generation of the index; None
-    if the realm has no index yet.
+    """A card's page in the index: HTML by format, or an error document. Both are None if the index
+    has no such card. If the last rendering failed, `html` is the last good HTML. `generation` is
+    the realm's generation that the index shows; None if the realm has no index yet.
     """
 
     generation: int | None
     html: Mapping[str, str] | None = None
     error: Mapping[str, Any] | None = None
-    #: The generation that the HTML shows, which is older if this is the last good HTML.
+    #: The generation at which `html` was rendered. The last good HTML has an older generation than
+    #: the index.
     shows: int | None = None
-    #: The other realms whose code made the HTML.
+    #: The other realms whose code helped to render `html`.
     strangers: tuple[str, ...] = ()
 
 
 def find_page(realm_url: str, card: str) -> Page:
-    """The page of a card, given by its path without `.json`, in the index that visitors see."""
+    """Returns the page of a card in the index that visitors see. `card` is the card's path without
+    `.json`."""
     with connection.cursor() as cursor:
         cursor.execute(sql.FIND_PAGE, [card, realm_url])
         row = cursor.fetchone()
@@ -44,8 +45,9 @@ def find_page(realm_url: str, card: str) -> Page:
 
 
 def failed_cards(realm_url: str, generation: int) -> dict[str, str]:
-    """The error messages of the cards that failed in the index shown to visitors, by path without
-    `.json`. Empty if that index isn't of this generation."""
+    """Returns the error messages of the cards that failed in the index shown to visitors. The keys
+    are the cards' paths without `.json`. Returns no messages if that index has another
+    generation."""
     if not IndexHead.objects.filter(realm_url=realm_url, generation=generation).exists():
         return {}
     failed = IndexedCard.objects.filter(realm_url=realm_url, current=True, error__isnull=False)
@@ -56,8 +58,8 @@ def failed_cards(realm_url: str, generation: int) -> dict[str, str]:
 
 
 def shown_cards(realm_urls: Iterable[str], paths: Iterable[str]) -> set[str]:
-    """Returns those of the given paths (without `.json`) that are cards in the index of any of the
-    realms."""
+    """Returns which of the given paths (without `.json`) are cards in the index of at least one of
+    the realms."""
     wanted = list(paths)
     if not wanted:
         return set()
@@ -66,7 +68,7 @@ def shown_cards(realm_urls: Iterable[str], paths: Iterable[str]) -> set[str]:
 
 
 def page_paths(realm_url: str) -> tuple[int, list[str]]:
-    """The generation of a realm's index, and the paths of its cards that have a page."""
+    """Returns the generation of a realm's index, and the paths of its cards that have a page."""
     with connection.cursor() as cursor:
         cursor.execute(sql.PATHS_OF_PAGES, [realm_url])
         row = cursor.fetchone()
@@ -79,8 +81,9 @@ def _document(column: Any) -> Any:
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether a realm's pages are ready. If not, `missing` is `index` or `prerender-html`, and
-    `under_way` says whether a job is live."""
+    """Whether the pages of a realm's generation are rendered. If not, `missing` names what the
+    realm lacks: `index` or `prerender-html`. `under_way` then tells whether a job is queued or
+    rendering."""
 
     ready: bool
     missing: str = ""
@@ -89,7 +92,7 @@ class Readiness:
 
 
 def readiness(realm_url: str, generation: int) -> Readiness:
-    """Whether the index of a realm has reached a generation."""
+    """Checks whether the index of a realm has reached `generation` or a later one."""
     head = IndexHead.objects.filter(realm_url=realm_url).first()
     if head is not None and head.generation >= generation:
         return Readiness(True)
@@ -102,7 +105,8 @@ def readiness(realm_url: str, generation: int) -> Readiness:
 
 
 def progress(job: ReindexJob) -> dict[str, Any]:
-    """A job's state and figures. Times are in ISO 8601, durations in seconds."""
+    """Returns a job's status and counts, as the API reports them. Times are in ISO 8601, durations
+    in seconds."""
     return {
         "phase": job.phase,
         "status": job.status,

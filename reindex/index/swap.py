@@ -1,9 +1,10 @@
-"""Stores results batch by batch, and swaps them into the index all at once.
+"""Stores the rendered cards of each batch, and later replaces a realm's whole index in one
+transaction.
 
-A job's rows are invisible until its last batch is stored. Then one transaction shows them and
-deletes the old rows that they replace. Rows that the job carries over stay in place. The index is
-not swapped if the job was superseded, or if visitors see a newer index or an index other than the
-job's base.
+Visitors don't see a job's rows until the job's last batch is stored. Then one transaction shows
+these rows and deletes the old rows that they replace. Rows that the job carries over stay in place.
+The index is not swapped if the job was superseded, or if visitors see a newer index. A job that
+carries rows over also needs that visitors still see the index of its base.
 """
 
 import json
@@ -24,15 +25,18 @@ from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
 
 Status = ReindexJob.Status
 
-#: The maximum number of kinds of error in a summary. Further kinds are only counted.
+#: The maximum number of kinds of errors, and of warnings, in a job's summary. Further kinds are
+#: only counted.
 MAX_KINDS = 50
 
 
 def store(batch: ReindexBatch, results: Iterable[dict[str, Any]]) -> ReindexJob | None:
-    """Stores the results of a batch, which the caller has locked, in the caller's transaction.
-    Returns the locked job, or None if it has ended: then the caller has to roll back."""
+    """Stores the rendered cards of a batch in the caller's transaction. The caller has locked the
+    batch. Returns the locked job. Returns None if the job has ended: then the caller has to roll
+    back."""
     rendered, errors = _store(batch.job, results)
-    # The job is locked last, so that its batches can be stored concurrently.
+    # The job's row is locked last, so that several workers can store batches of the job
+    # concurrently.
     job = ReindexJob.objects.select_for_update().filter(pk=batch.job_id).first()
     if job is None or job.status != Status.RENDERING:
         return None
@@ -61,7 +65,8 @@ def _store(job: ReindexJob, results: Iterable[dict[str, Any]]) -> tuple[int, int
                 _json(error),
                 _json(result.get("warnings") or None),
                 int(result.get("ms", 0)),
-                # This is text, because psycopg would convert the elements of a list one by one.
+                # The array is written as text, because psycopg would convert the elements of a list
+                # one by one.
                 f"{{{','.join(map(str, result.get('made_from', [])))}}}",
                 bool(result.get("cacheable")) and error is None,
                 list(result.get("strangers", [])),
@@ -76,8 +81,8 @@ def _json(value: Any) -> str | None:
 
 
 def swap(job: ReindexJob) -> None:
-    """Makes this job's index the one that visitors see. The caller has locked the job's row and
-    knows that the job is live."""
+    """Shows a job's index to visitors, in place of the index before. The caller has locked the
+    job's row and has checked that the job is live."""
     with spans.span("swap index"):
         _swap(job)
 
@@ -102,7 +107,8 @@ def _swap(job: ReindexJob) -> None:
                 others.delete()
             else:
                 cursor.execute(sql.DELETE_REPLACED, named)
-                # Rows that visitors never saw: other jobs stored them and ended without a swap.
+                # Deletes rows that visitors never saw, of jobs that ended without showing their
+                # index.
                 others.filter(current=False).delete()
             job.cards.update(current=True)
     job.status = Status.DONE if landed else Status.SUPERSEDED
@@ -121,7 +127,8 @@ def _swap(job: ReindexJob) -> None:
 
 
 def _trace_landing(job: ReindexJob) -> None:
-    """Adds to the job's trace how long visitors have waited for its pages."""
+    """Adds a span to the job's trace: the time from the job's creation until visitors see its
+    pages."""
     spans.past(
         "landed",
         job.trace,
@@ -133,8 +140,8 @@ def _trace_landing(job: ReindexJob) -> None:
 
 
 def modules(job_id: int) -> list[str]:
-    """The modules that the cards of a finished job adopt from. Empty before the job is finished, so
-    that the modules are listed once per job and not per batch."""
+    """Returns the modules that the cards of a finished job adopt from. Returns none before the job
+    is finished, so that the modules are listed once per job and not once per batch."""
     with connection.cursor() as cursor:
         cursor.execute(sql.MODULES_OF_CARDS, [job_id])
         return [module for (module,) in cursor.fetchall()]
@@ -145,7 +152,8 @@ def _overtaken(job: ReindexJob) -> bool:
 
 
 def _summary(job: ReindexJob) -> dict[str, Any]:
-    """A summary of a job for people: equal errors of any number of cards are one entry."""
+    """Returns the summary of a job that operators read. Cards with the same error share one
+    entry."""
     kinds = _kinds_of_error(job) if job.errors else []
     with connection.cursor() as cursor:
         cursor.execute(sql.REPLICAS_READ, {"job": job.pk})
@@ -173,8 +181,8 @@ def _kinds_of_error(job: ReindexJob) -> list[dict[str, Any]]:
 
 
 def _add_warnings(job: ReindexJob) -> int:
-    """Adds the warnings of all cards that visitors see to a job's summary, and returns their
-    number."""
+    """Adds the warnings of all cards that visitors see to a job's summary. Returns the number of
+    warnings."""
     with connection.cursor() as cursor:
         cursor.execute(sql.KINDS_OF_WARNING, [job.realm_url])
         kinds = [

@@ -1,9 +1,9 @@
 """Splits texts into words, for the index and for searches.
 
-Postgres itself would treat `north/south` as one word, and would do so with a sentence that has no
-spaces. In this module, any character that is not a letter, mark or digit separates words. In
-scripts without spaces, each character is a word, and so is each pair of neighbouring characters.
-This works without a Postgres extension, which the embedded Postgres lacks.
+Postgres itself would treat `north/south` as one word, and also a whole sentence without spaces. In
+this module, any character that is not a letter, mark or digit separates words. In scripts without
+spaces, each character is a word, and so is each pair of neighbouring characters. This needs no
+Postgres extension such as pg_trgm, which the embedded Postgres lacks.
 """
 
 import re
@@ -30,7 +30,7 @@ _PART = re.compile(r'(-*)(?:"([^"]*)"?|([^\s"]+))')
 
 
 class _Parting(dict[int, int | str]):
-    """A table for `str.translate` that maps every character that is part of no word to a space."""
+    """A table for `str.translate`. It maps each character that separates words to a space."""
 
     def __missing__(self, code: int) -> int | str:
         of_a_word = unicodedata.category(chr(code))[0] in "LMN"
@@ -43,7 +43,8 @@ _parting = _Parting()
 
 @dataclass(frozen=True)
 class _Words:
-    """The words of a text in order, and its runs of characters that are written without spaces."""
+    """The words of a text: `spaced` in order, and `runs` of characters of scripts without
+    spaces."""
 
     spaced: list[str]
     runs: list[str]
@@ -55,7 +56,8 @@ def _words(text: str) -> _Words:
 
 
 def searchable(document: dict[str, Any]) -> dict[str, Any]:
-    """A search document with its text split into words for Postgres to index."""
+    """Returns a copy of a search document whose text is split into the words that Postgres
+    indexes."""
     if not isinstance(document.get("_text"), str):
         return document
     words = _words(document["_text"])
@@ -64,7 +66,7 @@ def searchable(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fitting(words: list[str]) -> Iterable[str]:
-    """The first of the words, as many as Postgres can store."""
+    """Returns as many of the first words as Postgres can store."""
     if sum(map(len, words)) * _MAX_BYTES_A_CHARACTER + len(words) * _BYTES_A_WORD <= MAX_BYTES:
         return words
     return _first_fitting(words)
@@ -80,9 +82,9 @@ def _first_fitting(words: list[str]) -> Iterator[str]:
 
 
 def ts_query(text: str) -> str:
-    """Converts a search text to the syntax of `to_tsquery`. A card must have all terms, but no term
-    that follows a `-`. The words of a term in quotes, or of a term such as `north/south`, must
-    follow each other. `or` between terms makes them alternatives."""
+    """Converts the text of a search to the syntax of Postgres's `to_tsquery`. A card must contain
+    all terms, but no term that follows a `-`. The words of a term in quotes, or of a term such as
+    `north/south`, must follow each other. `or` between terms makes them alternatives."""
     groups: list[list[str]] = [[]]
     for minus, quoted, bare in _PART.findall(text):
         if bare.lower() == "or" and not minus:
@@ -95,8 +97,8 @@ def ts_query(text: str) -> str:
 
 
 def _wanted(words: _Words) -> str:
-    """The condition that a text has these words. Words that are separated by spaces must follow
-    each other."""
+    """Returns a `to_tsquery` condition that requires all of the words. Words that are separated by
+    spaces must follow each other."""
     parts = [" <-> ".join(f"'{word}'" for word in words.spaced)] if words.spaced else []
     for run in words.runs:
         parts += [f"'{run[at : at + 2]}'" for at in range(max(1, len(run) - 1))]

@@ -1,6 +1,7 @@
-"""Leases, releases and finishes batches. The last batch of a job swaps the index.
+"""Leases, releases and finishes batches: the parts of a job that workers render one by one.
+Finishing the last batch of a job shows the new index to visitors.
 
-Lock order: the batch first, then its job.
+A transaction locks a batch before it locks the batch's job.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,11 +28,11 @@ from reindex.models import (
 
 
 def lease_batch(batch_id: int) -> ReindexBatch | None:
-    """Leases a batch; None if another worker has the lease, the batch is done, or its job has
-    ended."""
+    """Leases a batch. Returns None if another worker has the lease, the batch is done, or the
+    batch's job has ended."""
     now = timezone.now()
     with bookkeeping():
-        # Another worker is leasing or finishing a batch that is locked.
+        # A locked batch is skipped, because another worker is leasing or finishing it.
         batch = (
             ReindexBatch.objects.free(now)
             .select_for_update(skip_locked=True)
@@ -46,7 +47,7 @@ def lease_batch(batch_id: int) -> ReindexBatch | None:
 
 
 def release(leased: ReindexBatch, error: object) -> None:
-    """Ends the lease of a batch that could not be rendered. The sweeper sends a message, and a
+    """Ends the lease of a batch that could not be rendered. After the sweeper's next message, a
     worker leases the batch again. Does nothing if the caller has lost the lease."""
     with transaction.atomic():
         batch = held_batch(leased)
@@ -62,12 +63,12 @@ def release(leased: ReindexBatch, error: object) -> None:
 def finish(
     batch: ReindexBatch, results: Iterable[dict[str, Any]], rest: Sequence[list[str]] = ()
 ) -> bool:
-    """Stores a batch's results, and swaps the index if it is the job's last batch. Returns False if
-    the caller has lost the lease or the job has ended. `rest` has lists of paths without a result
-    yet: each list becomes a new batch.
+    """Stores a batch's results. After the job's last batch, shows the new index to visitors.
+    Returns False if the caller has lost the lease or the job has ended. Each list of paths in
+    `rest` becomes a new batch; these paths have no result yet.
 
-    All of this is one transaction, so the results of a batch that is rendered twice are stored
-    once.
+    `finish` is one transaction. So if two workers render the same batch, only one of them stores
+    results.
     """
     with transaction.atomic():
         if held_batch(batch) is None:
@@ -89,7 +90,7 @@ def finish(
 
 def end_lease_of_ended_job(batch: ReindexBatch) -> None:
     """Ends the lease of a batch whose job has ended, so that `turns` no longer counts the worker as
-    the owner's. Does nothing if the caller has lost the lease."""
+    busy for the owner. Does nothing if the caller has lost the lease."""
     with bookkeeping():
         held = held_batch(batch)
         if held is not None:

@@ -1,9 +1,10 @@
-"""Leases: a worker holds the job it plans, or the batch it renders, until its lease expires.
+"""Takes, renews and ends leases. A lease lets one worker plan a job or render a batch until a set
+time.
 
-After that, another worker can take the next lease. Each lease has a random number. A worker needs
-the number of the current lease to store a plan or results, and to end the lease. A worker adds
-pins, addresses and lost time to the job's row without a lease number, because these additions
-destroy no other worker's data.
+When a lease has expired, another worker can take the next lease. Each lease has a random number. A
+worker needs the number of the current lease to store a plan or results, and to end the lease. A
+worker adds pins, addresses and lost time to the job's row without a lease number, because these
+additions destroy no other worker's data.
 """
 
 import secrets
@@ -26,14 +27,14 @@ MAX_ATTEMPTS = 5
 #: How long workers wait before they retry failed work, which would probably fail again at once.
 RETRIED_AFTER = timedelta(seconds=1)
 POSTPONED = timedelta(seconds=10)
-#: Lease numbers are below this limit of a Postgres integer.
+#: Lease numbers are less than this number, so that they fit into a Postgres integer.
 MAX_NUMBER = 2**31
 
 
 @contextmanager
 def bookkeeping() -> Iterator[None]:
-    """A transaction that commits without waiting for the disk. If a crash of the database server
-    loses the transaction, a worker repeats that step of the job."""
+    """Opens a transaction that commits without waiting for the disk. If the database server crashes
+    and loses the transaction, a worker repeats the step of the job."""
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL synchronous_commit = off")
@@ -41,7 +42,7 @@ def bookkeeping() -> Iterator[None]:
 
 
 def renew(leased: ReindexJob | ReindexBatch) -> bool:
-    """Extends a lease; returns False if the worker has lost it or the job has ended."""
+    """Extends a lease. Returns False if the worker has lost the lease or the job has ended."""
     with bookkeeping():
         held: ReindexJob | ReindexBatch | None
         if isinstance(leased, ReindexJob):
@@ -58,8 +59,8 @@ def renew(leased: ReindexJob | ReindexBatch) -> bool:
 
 
 def postpone(leased: ReindexJob | ReindexBatch, why: object) -> None:
-    """Ends the lease of a job or a batch, and lets workers retry it after POSTPONED. The attempt
-    isn't counted. Does nothing if the caller has lost the lease."""
+    """Ends the lease of a job or a batch. Workers may lease it again after POSTPONED. The ended
+    attempt isn't counted. Does nothing if the caller has lost the lease."""
     with transaction.atomic():
         held = held_job(leased) if isinstance(leased, ReindexJob) else held_batch(leased)
         if held is None:
@@ -71,8 +72,8 @@ def postpone(leased: ReindexJob | ReindexBatch, why: object) -> None:
 
 
 def held_batch(leased: ReindexBatch) -> ReindexBatch | None:
-    """Locks and returns the batch of a lease, in the caller's transaction. None if the caller has
-    lost the lease, or the batch is done."""
+    """Locks and returns the row of a leased batch, in the caller's transaction. Returns None if the
+    caller has lost the lease, or the batch is done."""
     return (
         ReindexBatch.objects.select_for_update()
         .filter(pk=leased.pk, job=leased.job_id, done=False, lease_number=leased.lease_number)
@@ -81,8 +82,8 @@ def held_batch(leased: ReindexBatch) -> ReindexBatch | None:
 
 
 def held_job(leased: ReindexJob) -> ReindexJob | None:
-    """Locks and returns the job of a lease, in the caller's transaction. None if the caller has
-    lost the lease, or the job is no longer queued."""
+    """Locks and returns the row of a leased job, in the caller's transaction. Returns None if the
+    caller has lost the lease, or the job is no longer queued."""
     return (
         ReindexJob.objects.select_for_update()
         .filter(pk=leased.pk, status=Status.QUEUED, lease_number=leased.lease_number)
@@ -91,7 +92,8 @@ def held_job(leased: ReindexJob) -> ReindexJob | None:
 
 
 def take_lease(work: ReindexJob | ReindexBatch) -> None:
-    """Takes the next lease of a job or a batch whose row the caller has locked."""
+    """Gives the next lease of a job or a batch to this worker, and saves the row. The caller has
+    locked the row."""
     start_lease(work)
     work.save()
 
@@ -109,16 +111,15 @@ def end_lease(work: ReindexJob | ReindexBatch, rest: timedelta | None = None) ->
     caller has locked the row."""
     work.lease_until = None if rest is None else timezone.now() + rest
     work.lease_number = _new_number(work.lease_number)
-    # Until `rest` has passed, `lease_until` suggests that a worker holds the lease, so the name is
-    # cleared.
+    # Until `rest` has passed, the row looks leased because of `lease_until`, so the worker's name
+    # is cleared.
     work.worker = ""
     work.save()
 
 
 def _new_number(before: int) -> int:
-    """A random number for the next lease. A crash of the database may undo the newest leases and
-    batches. A counter would then give an undone lease's number to a new lease, perhaps of a new
-    batch with the same key."""
+    """Returns a random number for the next lease. A crash of the database may undo the newest
+    leases and batches. A counter could then give the number of an undone lease to a new lease."""
     while (number := secrets.randbelow(MAX_NUMBER)) == before:
         pass
     return number
@@ -133,8 +134,8 @@ def lease_time() -> timedelta:
 
 
 def count_failure(job: ReindexJob, attempts: int, error: object) -> None:
-    """Records in a job, which the caller has locked, why it could not continue. After MAX_ATTEMPTS
-    attempts the job fails, until the sweeper retries it."""
+    """Stores in a job why planning or rendering failed. The caller has locked the job. After
+    MAX_ATTEMPTS attempts the job's status becomes FAILED, until the sweeper retries the job."""
     job.error = str(error)
     if attempts >= MAX_ATTEMPTS:
         job.status, job.finished_at = Status.FAILED, timezone.now()

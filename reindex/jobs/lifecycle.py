@@ -1,4 +1,5 @@
-"""Leases a job, plans which realms it reads at which generations, and creates its batches."""
+"""Leases jobs, records which realms a job reads at which generations, and creates a job's
+batches."""
 
 import json
 from collections.abc import Iterable
@@ -47,8 +48,8 @@ WORTH_A_PROCESS = 250
 class Plan:
     """A job's work: the files to render, the generations to read, and the cards to carry over.
 
-    `base` is the job whose index keeps the unchanged cards. If it is None, the job renders every
-    card.
+    `base` is the job that rendered the last index, which keeps the unchanged cards. If `base` is
+    None, the job renders every card.
     """
 
     paths: list[str]
@@ -63,8 +64,9 @@ class Plan:
 
 
 def lease_job(job_id: int) -> ReindexJob | None:
-    """Leases a queued job. From then on later writes no longer change the job's generation. None if
-    another worker has the lease, or if the job is no longer queued or isn't due yet."""
+    """Leases a queued job. Later writes to the realm no longer change the generation of a leased
+    job. Returns None if another worker has the lease, or if the job is no longer queued or isn't
+    due yet."""
     now = timezone.now()
     with bookkeeping():
         job = (
@@ -85,9 +87,9 @@ def lease_job(job_id: int) -> ReindexJob | None:
 
 
 def watch_realms(job: ReindexJob, pins: dict[str, int], addresses: dict[str, str]) -> None:
-    """Stores which realms a job is about to read, and which realms' published addresses it depends
-    on. If one of them changes later, `enqueue` makes another job follow. Does nothing if the caller
-    has lost the lease."""
+    """Stores which realms a job is about to read, and on which realms' published addresses the job
+    depends. If such a realm or address changes later, `enqueue` makes another job follow. Does
+    nothing if the caller has lost the lease."""
     with bookkeeping():
         ReindexJob.objects.filter(
             pk=job.pk, status=Status.QUEUED, lease_number=job.lease_number
@@ -97,11 +99,12 @@ def watch_realms(job: ReindexJob, pins: dict[str, int], addresses: dict[str, str
 def create_batches(
     leased: ReindexJob, plan: Plan, *, lease_first: bool = False
 ) -> list[ReindexBatch]:
-    """Divides a queued job into batches and returns them. If there is nothing to render, swaps the
-    index and returns no batches. Also returns no batches if the caller has lost the lease or the
-    job is no longer queued. With `lease_first` the caller gets the lease of the first batch."""
+    """Divides a queued job's files into batches and returns the batches. If the plan has no files,
+    shows the new index at once and returns no batches. Also returns no batches if the caller has
+    lost the lease or the job is no longer queued. If `lease_first` is true, the caller gets the
+    lease of the first batch."""
     size = _batch_size(len(plan.paths))
-    # Without batches this transaction swaps the index, which must reach the disk.
+    # Without batches, the transaction shows the new index to visitors, so it must reach the disk.
     with bookkeeping() if plan.paths else transaction.atomic():
         job = held_job(leased)
         if job is None:
@@ -126,14 +129,15 @@ def create_batches(
 
 
 def _batch_size(cards: int) -> int:
-    """The number of cards in a batch. A medium-sized realm is split into four batches so that
-    several workers share it; small realms aren't split, since each batch costs a process."""
+    """Returns the number of cards in each batch. A medium-sized realm is divided into four batches,
+    so that several workers render it. A small realm is one batch, because each batch costs the
+    start of a process."""
     return min(settings.REALM_BATCH_CARDS, max(WORTH_A_PROCESS, -(-cards // 4)))
 
 
 def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
-    """Pins another realm for a job at `generation`, unless the job has pinned it already. Returns
-    the pinned generation, which all batches of the job read."""
+    """Stores that a job reads another realm at `generation`, unless the job has stored a generation
+    already. Returns the stored generation, which all batches of the job read."""
     with connection.cursor() as cursor:
         named: dict[str, Any] = {"id": job_id, "url": realm_url, "generation": generation}
         cursor.execute(sql.PIN_REALM, named)
@@ -143,9 +147,9 @@ def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
 
 def note_missing(job_id: int, realm_urls: Iterable[str]) -> None:
     """Stores that a job looked for realms that don't exist. Missing realms are stored like realms
-    that the job may not read: if one becomes readable, another job follows. A job with `MAX_SOUGHT`
-    pins or more stores no missing realms. Then only the realm's next job renders the cards that
-    looked for them."""
+    that the job may not read: if one becomes readable, another job follows. A job with MAX_SOUGHT
+    pins or more stores no missing realms. The cards that looked for a missing realm then stay
+    unchanged until the next job."""
     with connection.cursor() as cursor:
         cursor.execute(
             sql.NOTE_MISSING,
@@ -158,8 +162,8 @@ def note_missing(job_id: int, realm_urls: Iterable[str]) -> None:
 
 
 def note_address(job_id: int, realm_url: str, address: str) -> str:
-    """Stores the address of another realm's pages for a job. Returns the address that the job uses:
-    the first batch that asks for it sets it."""
+    """Stores the address of another realm's pages for a job, unless a batch of the job has stored
+    one already. Returns the stored address."""
     with connection.cursor() as cursor:
         cursor.execute(sql.NOTE_ADDRESS, {"id": job_id, "url": realm_url, "address": address})
         row = cursor.fetchone()
@@ -167,14 +171,16 @@ def note_address(job_id: int, realm_url: str, address: str) -> str:
 
 
 def request_rerun(job_id: int) -> None:
-    """Makes another job follow this one, because a realm changed while this job pinned it."""
+    """Makes another job follow a job, because a realm changed while the job was pinning the
+    realm."""
     ReindexJob.objects.filter(pk=job_id).update(
         next_generation=Greatest(F("generation"), "next_generation")
     )
 
 
 class WritersBusy(Exception):
-    """A transaction is changing a realm, so a job can't yet know which generation of it to read."""
+    """A transaction is changing a realm, so a job can't know yet which generation of the realm to
+    read."""
 
 
 def wait_for_writers(realm_url: str) -> None:
@@ -193,8 +199,8 @@ def wait_for_writers(realm_url: str) -> None:
 
 
 def record_failure(leased: ReindexJob, error: object) -> None:
-    """Ends the lease of a job that could not be planned. After MAX_ATTEMPTS attempts the job
-    fails."""
+    """Ends the lease of a job that could not be planned, and stores the error. After MAX_ATTEMPTS
+    attempts the job fails."""
     with transaction.atomic():
         job = held_job(leased)
         if job is None:
@@ -204,10 +210,10 @@ def record_failure(leased: ReindexJob, error: object) -> None:
 
 
 def replace_job(leased: ReindexJob | ReindexBatch, why: object) -> None:
-    """Ends a job that lost access to a realm it had pinned, and queues another job in its place.
-    The new job is due after QUIET, because a replica may not know of the lost access yet. After
-    MAX_ATTEMPTS attempts the job fails instead. Does nothing if the caller has lost the lease of
-    the job or of its batch."""
+    """Ends a job that may no longer read a realm that it has pinned, and queues another job in its
+    place. The new job is due after QUIET, because some replicas may not know yet that the access
+    has ended. After MAX_ATTEMPTS attempts the old job fails, and no new job is queued. Does nothing
+    if the caller has lost the lease of the job or of its batch."""
     with transaction.atomic():
         batch = None
         if isinstance(leased, ReindexJob):

@@ -1,4 +1,5 @@
-"""Sends Celery messages. A message wakes a worker; the database rows say what the work is."""
+"""Sends Celery messages. A message only wakes a worker; the worker reads its work from the
+database."""
 
 import logging
 from math import ceil

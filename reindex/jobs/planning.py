@@ -1,9 +1,10 @@
-"""Plans which cards a job renders: all cards, or the cards that changes since the last index
-affect.
+"""Plans which cards a job renders: all cards, or only the cards affected by changes since the last
+index.
 
-A card is carried over only if all files that it was made from are unchanged. Each realm lists over
-HTTP which of its files differ between the generation of the last index and the generation that this
-job reads. If a realm has no such list or can't be read, all its files count as changed.
+A card is carried over from the last index only if all files that it was made from are unchanged.
+The planner asks each realm over HTTP which of its files changed between two generations: the
+generation of the last index and the generation that the job reads. If a realm doesn't know or can't
+be read, all its files count as changed.
 """
 
 from collections.abc import Callable
@@ -28,12 +29,12 @@ from reindex.reading.replicas import ask_address, replica_addresses, standing_at
 
 
 def plan(job: ReindexJob, go_on: Callable[[], object]) -> lifecycle.Plan:
-    """Plans a job. Calls `go_on` before each request about another realm.
+    """Plans which cards a job renders and at which generations it reads other realms. Calls `go_on`
+    before each request about another realm.
 
     Raises ReplicaUnavailable, WrongGeneration, PinEnded, WritersBusy, and any error of `go_on`.
     """
-    # This fills the cache of replica addresses, so that the second thread needs no database
-    # connection.
+    # Fills the cache of replica addresses, so that the second thread needs no database connection.
     replica_addresses()
     head = IndexHead.objects.select_related("job").filter(realm_url=job.realm_url).first()
     carries = head is not None and not job.full and head.job.renderer == renderer()
@@ -51,10 +52,10 @@ def _full(job: ReindexJob) -> lifecycle.Plan:
 def _incremental(
     job: ReindexJob, base: ReindexJob, go_on: Callable[[], object]
 ) -> lifecycle.Plan | None:
-    """A plan that carries over unchanged cards; None if the realm's history doesn't reach back to
-    the base."""
+    """Returns a plan that carries over unchanged cards; None if the realm's history doesn't reach
+    back to `base`."""
     access = _access(job)
-    # From here on, a change of any of these realms makes another job follow this one.
+    # After this call, a change of any of these realms makes another job follow the planned job.
     lifecycle.watch_realms(job, {**base.pins, job.realm_url: job.generation}, base.addresses)
     # Cards that looked for a missing realm are never cacheable, so they are rendered anyway.
     read = {url: pin for url, pin in base.pins.items() if pin != UNREADABLE_GENERATION}
@@ -79,7 +80,7 @@ def _incremental(
             # Links to the realm now lead to another address, where the job may read other files.
             keys.add(dependency_key(realm_url))
         if away or realm_url not in read:
-            # The job doesn't read this realm, or it pins the realm only when a card refers to it.
+            # The job doesn't read this realm, or pins it later, when a card refers to the realm.
             continue
         # If a missing or private realm becomes readable, its pin makes another job follow.
         pins[realm_url] = UNREADABLE_GENERATION if generation is None else generation
@@ -96,7 +97,8 @@ def _incremental(
 
 
 def _changed(pin: Pin, base: ReindexJob, access: Access) -> frozenset[str] | None:
-    """Runs `changed` in a thread, and closes the thread's database connection."""
+    """Returns which files of the job's realm changed since `base`. Runs in a thread, and closes the
+    thread's database connection."""
     try:
         return changed(pin, base.generation, access)
     finally:
@@ -106,14 +108,14 @@ def _changed(pin: Pin, base: ReindexJob, access: Access) -> frozenset[str] | Non
 
 
 def _ask(realm_url: str, go_on: Callable[[], object]) -> tuple[int | None, str]:
-    """A realm's current generation (see `_generation`) and the address of its pages."""
+    """Returns a realm's current generation (see `_generation`) and the address of its pages."""
     go_on()
     generation = _generation(realm_url)
     return generation, realm_url if realm_url == BASE_REALM else ask_address(realm_url)
 
 
 def _generation(realm_url: str) -> int | None:
-    """A public realm's current generation, read after all transactions that change it have ended;
+    """Waits until no transaction is changing a realm, and returns the realm's generation. Returns
     None if the realm is gone or private."""
     lifecycle.wait_for_writers(realm_url)
     url, generation = standing_at(realm_url)
@@ -127,7 +129,8 @@ def _access(job: ReindexJob) -> Access:
 def _changed_elsewhere(
     realm_url: str, then: int, now: int | None, access: Access
 ) -> set[int] | None:
-    """The dependency keys of another realm's changed files; None if they can't be determined."""
+    """Returns the dependency keys of another realm's changed files. Returns None if the changed
+    files are unknown."""
     if now == then:
         return set()
     files = None if now is None else changed(Pin(realm_url, now), then, access)
@@ -135,7 +138,7 @@ def _changed_elsewhere(
 
 
 def _cards(paths: Any) -> list[str]:
-    """The files that may be cards, the front page first. `realm.json` has no page, but it can have
-    errors."""
+    """Returns the paths of the files that may hold cards, the front page first. `realm.json` has no
+    page, but it can have errors."""
     cards = filter(is_card_file, paths)
     return sorted(cards, key=lambda path: (path != FRONT_PAGE, path))

@@ -1,4 +1,5 @@
-"""Records which Celery workers are alive: each worker's main process updates its row.
+"""Records which Celery workers are alive. Each worker's main process regularly updates the worker's
+row in the database.
 
 A thread with its own database connection writes the row, because the worker's event loop must never
 wait for the database. The rows are only shown to operators; no worker depends on them.
@@ -26,23 +27,23 @@ REPORT_SECONDS = 5.0
 HEARD_LATELY = timedelta(seconds=30)
 #: The row of a worker that hasn't reported for this long is deleted.
 FORGOTTEN = timedelta(days=1)
-#: The time between two warnings while the database is unreachable.
+#: The minimum time between two warnings while the database is unreachable.
 COMPLAINT_SECONDS = 60.0
 #: The maximum time that a fork waits until the thread has written its report.
 FORK_SECONDS = 0.2
 
-#: The thread holds this lock while it uses the database.
+#: The presence thread holds this lock while it uses the database.
 _talking = threading.Lock()
 
 
 def worker_name() -> str:
-    """The name of the worker whose task this process runs; empty outside a task."""
+    """Returns the name of the Celery worker that runs the current task; empty outside a task."""
     request = getattr(current_task, "request", None)
     return str(getattr(request, "hostname", None) or "")[:200]
 
 
 class Presence(threading.Thread):
-    """Writes the row of one worker every REPORT_SECONDS, until `stop` is called."""
+    """Writes a worker's row to the database every REPORT_SECONDS, until `stop` is called."""
 
     def __init__(self, name: str, processes: int) -> None:
         super().__init__(name="presence", daemon=True)
@@ -63,16 +64,17 @@ class Presence(threading.Thread):
         self._leave()
 
     def stop(self, seconds: float = 3) -> None:
-        """Makes the thread delete the row and end. Waits at most `seconds` for the thread."""
+        """Makes the thread delete the worker's row and end. Waits at most `seconds` for the
+        thread."""
         self._stopped.set()
         self.join(seconds)
 
     def report(self) -> bool:
-        """Writes the row and returns True. Logs a database error and returns False."""
+        """Writes the worker's row to the database. Returns False if the database fails."""
         try:
             with _talking:
                 close_old_connections()
-                # This is the database's clock, because the clocks of hosts may differ.
+                # The time comes from the database, because the clocks of hosts may differ.
                 self._worker.heard_at = Now()
                 Worker.objects.bulk_create(
                     [self._worker],
@@ -87,7 +89,8 @@ class Presence(threading.Thread):
         return True
 
     def _leave(self) -> None:
-        """Deletes the row, unless another worker of this name has replaced it."""
+        """Deletes the worker's row, unless another worker with the same name has replaced the
+        row."""
         try:
             Worker.objects.filter(
                 name=self._worker.name, host=self._worker.host, pid=self._worker.pid

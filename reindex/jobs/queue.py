@@ -1,7 +1,7 @@
-"""Queues the jobs that the changes of a transaction make necessary.
+"""Queues the jobs that render pages again after a transaction has changed realms.
 
-All functions except `cancel` run in the transaction of the change, or in the transaction that ends
-a job. Each of them locks all affected jobs first.
+`cancel` opens a transaction. The other functions run in the transaction that changes a realm or
+ends a job. Before a function changes jobs, it locks all jobs that it affects.
 """
 
 import logging
@@ -26,8 +26,8 @@ from reindex.models import (
 from reindex.reading.pins import UNREADABLE_GENERATION
 
 logger = logging.getLogger(__name__)
-#: A source realm is indexed when its last write is QUIET ago, or its first unindexed write AT_MOST
-#: ago.
+#: A job for a source realm starts QUIET after the last write, but at most AT_MOST after the first
+#: write that isn't indexed.
 QUIET = timedelta(milliseconds=300)
 AT_MOST = timedelta(seconds=2)
 Status = ReindexJob.Status
@@ -38,8 +38,8 @@ class Work:
     """A job to queue: it renders a realm's pages at a generation.
 
     The job carries unchanged cards over from the last index, unless it is `full`. A `draft` job
-    renders a source realm. A `debounced` job waits QUIET for further changes. The worker time is
-    counted for `owner`: see `turns`.
+    renders a source realm. A `debounced` job waits QUIET for further changes. The job's worker time
+    is counted for `owner`; `turns` shares workers fairly among owners.
     """
 
     realm_url: str
@@ -56,9 +56,9 @@ class Work:
 def enqueue_job(
     realm_url: str, generation: int, *, full: bool = False, draft: bool = False, owner: str = ""
 ) -> ReindexJob:
-    """Queues a job for a realm at a generation, in the caller's transaction. It supersedes every
-    unfinished job of the realm, even a failed job and a job of the same generation. The index of a
-    superseded job is never shown."""
+    """Queues a job for a realm at a generation, in the caller's transaction. The new job supersedes
+    every unfinished job of the realm, even a failed job and a job of the same generation. The index
+    of a superseded job is never shown."""
     enqueue([Work(realm_url, generation, owner, full=full, draft=draft)])
     return ReindexJob.objects.live().get(realm_url=realm_url)
 
@@ -71,16 +71,16 @@ def enqueue(
     moved: Iterable[str] = (),
     gone: Iterable[str] = (),
 ) -> None:
-    """Queues every job that the caller's changes make necessary, in the caller's transaction.
+    """Queues jobs for all realms whose pages the caller's transaction affects.
 
-    Besides `works`, it queues a job for each realm that reads a `changed` realm, looked for a realm
-    that has now `appeared`, or links to a realm that has `moved`. It removes the jobs and pages of
-    realms that are `gone`. It sends messages after the commit.
+    Queues the jobs in `works`. Also queues a job for each realm that reads a `changed` realm,
+    looked for a realm that has now `appeared`, or links to a realm that has `moved`. Removes the
+    jobs and pages of realms that are `gone`. Sends messages to workers after the commit.
 
     The caller holds the locks of the realms that it changes. A worker first stores that it reads a
     realm, then waits for these locks, and only then requests the realm's generation and address. So
-    the worker sees the change, or this function sees the job. It locks jobs by key and creates jobs
-    by URL. Two calls in one transaction would mix these orders and could deadlock.
+    either the worker sees the change, or this function sees the job. Call it once per transaction:
+    it locks jobs by key and creates jobs by URL, and two calls could deadlock.
     """
     wanted = {work.realm_url: work for work in works}
     reading = _Reading(frozenset(changed), frozenset(appeared), frozenset(moved))
@@ -112,9 +112,9 @@ def enqueue(
 def _dependents(
     reading: "_Reading", heads: QuerySet[IndexHead], unfinished: Iterable[ReindexJob]
 ) -> tuple[dict[str, ReindexJob], dict[str, IndexHead]]:
-    """The realms that depend on a change, by URL. The first dictionary has the realms with an
-    unfinished job, which the caller has locked. The second dictionary has the realms that only have
-    an index."""
+    """Returns two dictionaries of the realms that depend on a change, by URL. The first has the
+    unfinished job of each realm with such a job, which the caller has locked. The second has the
+    index of each realm that has only an index."""
     others = list(unfinished)
     dependents = {job.realm_url: job for job in others if reading.by(job)}
     failed = {job.realm_url: job for job in others if job.status == Status.FAILED}
@@ -134,8 +134,8 @@ def _dependents(
 
 @dataclass(frozen=True)
 class _Reading:
-    """Finds the jobs that read a changed realm, looked for a realm that has appeared, or asked for
-    the address of a realm that has moved."""
+    """Finds the jobs that depend on changed realms. A job depends on a realm if it has read the
+    realm, looked for the missing realm, or asked for the realm's published address."""
 
     changed: frozenset[str]
     appeared: frozenset[str]
@@ -145,27 +145,27 @@ class _Reading:
         return bool(self.changed or self.appeared or self.moved)
 
     def by(self, job: ReindexJob) -> bool:
-        """Whether a job depends on one of these realms."""
+        """Returns whether a job depends on one of the changed realms."""
         others = job.pins.keys() - {job.realm_url}
         if any(job.pins[each] != UNREADABLE_GENERATION for each in others & self.changed):
             return True
         return not (self.appeared.isdisjoint(others) and self.moved.isdisjoint(job.addresses))
 
     def jobs(self, job: str = "") -> Q:
-        """A condition for the jobs that may depend on these realms. `job` is a prefix for lookups
-        across a relation, such as `job__`."""
+        """Returns the query condition for the jobs that may depend on the changed realms. `job` is
+        a prefix for lookups across a relation, such as `job__`."""
         named = Q(**{f"{job}pins__has_any_keys": sorted(self.changed | self.appeared)})
         if not self.moved:
             return named
         return named | Q(**{f"{job}addresses__has_any_keys": sorted(self.moved)})
 
     def heads(self) -> QuerySet[IndexHead]:
-        """The indexes whose jobs may depend on these realms."""
+        """Returns the indexes whose jobs may depend on the changed realms."""
         return IndexHead.objects.filter(self.jobs("job__"))
 
 
 def _forget(realm_url: str) -> None:
-    """Cancels the jobs of a realm that was deleted, and removes its pages."""
+    """Cancels the jobs of a deleted realm, and removes the realm's pages."""
     _end_live(realm_url, Status.CANCELLED)
     IndexHead.objects.filter(realm_url=realm_url).delete()
     IndexedCard.objects.filter(realm_url=realm_url).delete()
@@ -173,8 +173,9 @@ def _forget(realm_url: str) -> None:
 
 
 def _enqueue(work: Work) -> None:
-    """Queues a job for `work`. If the realm has a live job, debounced work creates none: it updates
-    a job that hasn't started, and makes another job follow a job that has started."""
+    """Queues a job for `work`. Debounced work creates no job if the realm has a live job. If the
+    live job hasn't started, its generation is updated. If it has started, another job will follow
+    it."""
     kind = {"full": work.full, "draft": work.draft, "owner": work.owner}
     if not work.debounced:
         _create(work.realm_url, work.generation, **kind)
@@ -194,7 +195,7 @@ def _enqueue(work: Work) -> None:
 
 
 def _enqueue_dependent(job: ReindexJob) -> None:
-    """Makes another job follow this one. If this job has failed, the other is queued at once."""
+    """Makes another job follow `job`. If `job` has failed, the following job is queued at once."""
     job.next_generation = max(job.generation, job.next_generation or 0)
     job.save(update_fields=["next_generation"])
     if job.status == Status.FAILED:
@@ -202,8 +203,8 @@ def _enqueue_dependent(job: ReindexJob) -> None:
 
 
 def cancel(realm_url: str) -> int:
-    """Cancels a realm's unfinished jobs; its index stays as it is. Returns how many jobs it
-    cancelled."""
+    """Cancels a realm's unfinished jobs. Visitors keep seeing the realm's index. Returns the number
+    of cancelled jobs."""
     with transaction.atomic():
         _lock_jobs(Q(realm_url=realm_url))
         return _end_live(realm_url, Status.CANCELLED)
@@ -215,8 +216,8 @@ def _lock_jobs(which: Q) -> list[ReindexJob]:
 
 
 def _create(realm_url: str, generation: int, **more: Any) -> ReindexJob:
-    """Creates a job that supersedes the realm's unfinished jobs. A change of another realm may
-    create a job for this realm concurrently: then the second try supersedes that job too."""
+    """Creates a job that supersedes the realm's unfinished jobs. If a concurrent transaction also
+    creates a job for the realm, a second try supersedes that job too."""
     for last in (False, True):
         _end_live(realm_url, Status.SUPERSEDED)
         try:
@@ -234,8 +235,8 @@ def _create(realm_url: str, generation: int, **more: Any) -> ReindexJob:
 
 
 def create_unless_live(realm_url: str, generation: int, last: ReindexJob, **more: Any) -> None:
-    """Creates a job for the realm of the job `last`, unless another transaction has just created
-    one."""
+    """Creates a job for a realm, unless another transaction has just created one. The job has the
+    owner and kind of the job `last`."""
     job = ReindexJob(
         realm_url=realm_url,
         generation=generation,
@@ -251,9 +252,9 @@ def create_unless_live(realm_url: str, generation: int, last: ReindexJob, **more
 
 
 def enqueue_successor(job: ReindexJob) -> None:
-    """Queues the job that follows this one, if `next_generation` is set. This job has ended, and
-    the caller has locked it. If this job had to render everything and didn't finish, the next job
-    renders everything."""
+    """Queues another job after a job has ended, if the ended job's `next_generation` is set. The
+    caller has locked the ended job. If the ended job had to render every card and wasn't done, the
+    next job renders every card."""
     if job.next_generation is None:
         return
     _end_live(job.realm_url, Status.SUPERSEDED)

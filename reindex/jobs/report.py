@@ -11,8 +11,8 @@ MAX_SHOWN = 400
 
 
 def outcome(job: ReindexJob) -> list[str]:
-    """The job's figures, its errors and warnings by kind, the replicas that workers left out, and
-    why the job failed. Files of the job's own realm are shown as paths."""
+    """Returns a job's report, line by line: counts, kinds of errors and warnings, replicas that
+    workers left out, and why the job failed. Files of the job's own realm are shown as paths."""
     summary = job.summary
     cards = "card" if job.rendered == 1 else "cards"
     lines = [
@@ -35,8 +35,8 @@ def outcome(job: ReindexJob) -> list[str]:
 
 
 def _error(kind: dict[str, Any]) -> str:
-    """The line for one kind of error: its number, title, causes and place, and the first cards with
-    it."""
+    """Returns the line for one kind of error: how often it occurred, its title, message, causes and
+    place, and the first cards that have it."""
     why = _because([kind["message"], *kind.get("causes", ())])
     return f"  {kind['count']} × {kind['title']}: {why}{_where(kind)}: {_cards(kind)}"
 
@@ -47,7 +47,7 @@ def _warning(kind: dict[str, Any]) -> str:
 
 
 def _where(kind: dict[str, Any]) -> str:
-    """The file and line of an error or warning."""
+    """Returns the file and line of an error or warning as text in parentheses."""
     if not kind.get("module"):
         return ""
     line = f", line {kind['line']}" if kind.get("line") else ""
@@ -55,19 +55,19 @@ def _where(kind: dict[str, Any]) -> str:
 
 
 def _cards(kind: dict[str, Any]) -> str:
-    """The files of the first cards with an error or warning."""
+    """Returns the file names of the first cards that have an error or warning, as text."""
     more = ", …" if kind["count"] > len(kind["cards"]) else ""
     return _shown(", ".join(file_of(card) for card in kind["cards"]) + more)
 
 
 def _because(chain: Iterable[str]) -> str:
-    """A message and its causes as one text, without duplicates."""
+    """Joins a message and its causes to one text, without duplicates."""
     return ", because: ".join(dict.fromkeys(_shown(link) for link in chain))
 
 
 def _shown(text: object) -> str:
-    """A text as one short, printable line. Card code chooses the text, so it may be very long or
-    have control characters of a terminal."""
+    """Returns a text as one short, printable line. Card code chooses the text, so the text may be
+    very long or contain control characters."""
     printable = "".join(each if each.isprintable() else " " for each in str(text))
     line = " ".join(printable.split())
     return line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]} …"

@@ -1,8 +1,8 @@
-"""The sweeper sends messages for waiting work, fails jobs that keep ending workers, and retries
-failed jobs.
+"""Runs the sweeper: sends messages for waiting work, fails jobs during which workers keep dying,
+and retries failed jobs.
 
-Work waits because a message or a worker was lost, or because a worker has given the work back:
-`release`, `postpone` and `record_failure` send no message.
+Work may wait because a message or a worker was lost. It also waits after a worker has given the
+work back: `release`, `postpone` and `record_failure` send no message.
 """
 
 from contextlib import suppress
@@ -29,8 +29,8 @@ MAX_SWEPT = 100
 
 
 def sweep() -> int:
-    """Sends a message for each piece of work that no worker holds and whose last message is older
-    than one sweep interval. Returns how many messages it sent.
+    """Sends a message for each piece of work that no worker has leased and whose last message is
+    older than one sweep interval. Returns how many messages it sent.
 
     One sweep sends at most MAX_SWEPT messages, which expire with the next sweep. Otherwise messages
     would pile up while all workers are busy.
@@ -86,8 +86,8 @@ def _try_again(now: datetime) -> None:
 
 
 def retry(job_id: int) -> bool:
-    """Resumes a failed job at once. Returns False if it hasn't failed, or a newer job has replaced
-    it."""
+    """Resumes a failed job at once. Returns False if the job hasn't failed, or if a newer job has
+    replaced it."""
     with transaction.atomic():
         resumed = _take_up(job_id)
     if resumed:

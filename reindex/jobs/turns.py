@@ -1,12 +1,12 @@
 """Decides which piece of work a worker does next: a plan, a batch, or definitions.
 
-Owners take turns. The owner with the fewest workers at present comes first. Among owners with
-equally few workers, published realms come before drafts and definitions, until these have waited
-for PATIENCE. Ties go to the owner who has used the least worker time lately, and then to the oldest
-piece.
+Owners of realms take turns. The owner for whom the fewest workers work at present comes first.
+Among owners with equally few workers, published realms come before drafts and definitions. Drafts
+and definitions that have waited for PATIENCE are no longer put behind. Next comes the owner who has
+used the least worker time lately, and then the oldest piece.
 
-In this order, no owner waits for another owner's whole queue, but only for the pieces that workers
-hold. Pieces are short: when an owner with fewer workers waits, the worker of a batch gives back the
+So no owner waits for another owner's whole queue, but only for the pieces that workers have leased.
+Leased pieces end soon: when an owner with fewer workers waits, the worker of a batch gives back the
 cards that it has not rendered (`Turn`).
 """
 
@@ -23,9 +23,9 @@ from reindex.jobs import batches, lifecycle, wanted
 from reindex.jobs.messages import send_when_due
 from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
 
-#: Drafts and definitions come after published realms for this long.
+#: Drafts and definitions come after published realms until they have waited this long.
 PATIENCE = timedelta(seconds=10)
-#: The worker time that an owner has used counts half after this time.
+#: Worker time that an owner used this long ago counts half.
 HALF_LIFE = timedelta(seconds=60)
 #: The minimum length of a turn, even if other owners wait, because starting a prerenderer takes
 #: most of a second.
@@ -45,7 +45,8 @@ KINDS = ("plan", "batch", "definitions")
 
 @dataclass
 class Turn:
-    """The time that a worker spends on one owner's work. It is counted when the turn ends."""
+    """A turn: the time that a worker spends on one owner's work. When the turn ends, its time is
+    added to the owner's usage."""
 
     owner: str
     #: Whether the work is a draft or definitions, which come after published realms.
@@ -54,7 +55,8 @@ class Turn:
     _looked: float = 0
 
     def is_over(self) -> bool:
-        """Whether the turn has lasted SLICE_SECONDS and an owner with fewer workers waits."""
+        """Returns whether the turn has lasted SLICE_SECONDS and an owner with fewer workers
+        waits."""
         now = time.monotonic()
         if now - self._began < SLICE_SECONDS or now - self._looked < LOOK_SECONDS:
             return False
@@ -62,20 +64,20 @@ class Turn:
         return others_wait(self.owner, later=self.later)
 
     def end(self) -> None:
-        """Adds the turn's time to the owner's usage."""
+        """Adds the turn's duration to the worker time that the owner has used."""
         add_usage(self.owner, time.monotonic() - self._began)
 
 
 def take() -> Piece | None:
-    """Leases the next piece of work; None if there is none. Sends delayed messages for the jobs
-    whose last message was delivered before they were due."""
+    """Leases the next piece of work and returns it; None if no work waits. Also sends delayed
+    messages for the jobs whose last message was delivered before they were due."""
     with connection.cursor() as cursor:
         cursor.execute(sql.PIECES_IN_TURN, _named())
         line = cursor.fetchall()
     if not line or any(early for _, _, early in line):
         send_when_due()
     for kind, key, _ in line:
-        # If another worker has leased this piece meanwhile, the next piece is tried.
+        # Another worker may have leased the piece meanwhile. Then the next piece is tried.
         piece = _lease(kind, key)
         if piece is not None:
             return piece
@@ -83,8 +85,8 @@ def take() -> Piece | None:
 
 
 def others_wait(owner: str, *, later: bool) -> bool:
-    """Whether another owner with fewer workers waits. Drafts and definitions count only after
-    PATIENCE, or if the caller's own work is `later` too."""
+    """Returns whether work waits whose owner has fewer workers than `owner`. Drafts and definitions
+    count only after PATIENCE, or if the caller's own work is `later` too."""
     waited = timezone.now() - HARDLY_WAITED
     with connection.cursor() as cursor:
         cursor.execute(sql.OTHERS_WAIT, _named(owner=owner, later=later, waited=waited))
@@ -93,7 +95,7 @@ def others_wait(owner: str, *, later: bool) -> bool:
 
 
 def waiting(now: datetime) -> dict[str, tuple[int, datetime]]:
-    """The number of pieces of each kind that wait for a worker, and the time since which the oldest
+    """Returns for each kind of work how many pieces wait for a worker, and since when the oldest
     piece has been due."""
     with connection.cursor() as cursor:
         cursor.execute(sql.WAITING_PIECES, {"now": now})
@@ -101,7 +103,7 @@ def waiting(now: datetime) -> dict[str, tuple[int, datetime]]:
 
 
 def add_usage(owner: str, seconds: float) -> None:
-    """Adds to the worker time that an owner has used lately."""
+    """Adds `seconds` to the worker time that an owner has used lately."""
     with connection.cursor() as cursor:
         cursor.execute(sql.ADD_USAGE, _named(owner=owner, seconds=seconds))
 

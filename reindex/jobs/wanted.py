@@ -1,4 +1,4 @@
-"""Queues definitions, so that workers build them before the first request for them."""
+"""Queues modules, so that workers build the modules' definitions before a request needs them."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -20,8 +20,8 @@ DEFINITIONS_AFTER = timedelta(seconds=1)
 
 
 def lease_definitions(module_url: str) -> WantedDefinitions | None:
-    """Leases the definitions of a module, to build them. None if another worker has the lease, or
-    the definitions are built."""
+    """Leases the task to build the definitions of a module. Returns None if another worker has the
+    lease, or if no worker should build the definitions."""
     now = timezone.now()
     with bookkeeping():
         wanted = (
@@ -33,7 +33,7 @@ def lease_definitions(module_url: str) -> WantedDefinitions | None:
         if wanted is None:
             return None
         if wanted.attempts >= MAX_ATTEMPTS:
-            # The first request for the definitions builds them.
+            # Workers give up: the first request for the definitions builds them.
             wanted.delete()
             return None
         wanted.attempts += 1
@@ -44,22 +44,22 @@ def lease_definitions(module_url: str) -> WantedDefinitions | None:
 
 
 def remove_wanted(wanted: WantedDefinitions) -> None:
-    """Deletes a module's row. Does nothing if the caller has lost the lease, or if the definitions
-    were queued again since."""
+    """Removes a module from the queue. Does nothing if the caller has lost the lease, or if the
+    module has been queued again meanwhile."""
     lease = {"attempts": wanted.attempts, "due_at": wanted.due_at}
     WantedDefinitions.objects.filter(pk=wanted.pk, **lease).delete()
 
 
 def want_definitions(module_urls: Sequence[str], owner: str = "", *, anew: bool = False) -> None:
     """Queues the modules whose definitions aren't cached. Workers render pages before they build
-    definitions. A module that is queued already keeps its row, unless `anew`: then the row is
-    reset, because a worker that is building the definitions may have read them before a clear."""
+    definitions. If `anew` is true, the row of a module that is queued already is reset. So the
+    definitions are built again even if a worker has begun to build them from older files."""
     if not module_urls:
         return
     spelt = {module_url: module_spellings(module_url) for module_url in module_urls}
     query = DefinitionCacheEntryQuery(tuple(url for urls in spelt.values() for url in urls))
     known = DefinitionLookup().get_cached_definitions_batch(query)
-    # Delayed, so that other pages that wait for a worker are rendered first.
+    # The build is delayed, so that pages that wait for a worker are rendered first.
     due_at = timezone.now() + DEFINITIONS_AFTER
     lacking = [
         WantedDefinitions(module_url=module_url, owner=owner, due_at=due_at)
@@ -67,7 +67,8 @@ def want_definitions(module_urls: Sequence[str], owner: str = "", *, anew: bool 
         if known.keys().isdisjoint(urls)
     ]
     if anew:
-        # Sorted, because two callers that lock rows in different orders could deadlock.
+        # The rows are sorted, because two callers that lock rows in different orders could
+        # deadlock.
         WantedDefinitions.objects.bulk_create(
             sorted(lacking, key=lambda each: each.module_url),
             update_conflicts=True,

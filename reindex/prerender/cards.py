@@ -1,9 +1,9 @@
-"""Renders the cards of a batch, in groups that may share a sandbox.
+"""Renders the cards of a batch. Cards that load code of the same realms share a sandbox.
 
-This module decides which modules a sandbox may import: only those of the realms that it was started
-for. Cards are grouped by the set of other realms whose code they load, so that a realm's code can
-affect only pages that use it. If a sandbox loads code of other realms, the rows of its cards depend
-on every module that it was given.
+A sandbox may import modules only of the realms that it was started for. Cards are grouped by the
+set of other realms whose code they load. So a realm's code can affect only pages that use the
+realm. If a sandbox loads code of other realms, each of its cards depends on every module that the
+sandbox was given.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,12 +23,12 @@ from reindex.reading.documents import Document, links_of, module_of
 from reindex.reading.reader import Reader
 from reindex.reading.references import BASE_MODULE, BASE_REALM
 
-#: At most this many levels of links are read for all cards of a batch: the first at the start, and
-#: one more each time that a card needs more documents. Deeper links are read only for the card that
-#: needs them.
+#: At most this many levels of links are read for all cards of a batch. The first level is read at
+#: the start, and one more each time that a card needs more documents. Deeper links are read only
+#: for the card that needs them.
 LEVELS_AT_ONCE = 3
-#: How many processes in a row may end because of a new hanging module without answering a card.
-#: After that, the card gets an error.
+#: A card gets an error after this many processes in a row have ended without answering any card,
+#: each because of another hanging module.
 MAX_FRUITLESS = 5
 
 #: The other realms whose code a card loads.
@@ -36,7 +36,7 @@ Strangers: TypeAlias = frozenset[str]
 
 
 def library(reader: Reader) -> Library:
-    """The card library at the generation that a reader has pinned."""
+    """Returns the card library's modules at the generation that a reader has pinned."""
     modules = reader.modules([BASE_MODULE])
     return Library(BASE_REALM, BASE_MODULE, {url: reader.source(url) for url in modules})
 
@@ -49,12 +49,12 @@ def render_cards(
     go_on: Callable[[], None],
     lost: LostTime,
 ) -> None:
-    """Renders cards, given by public URL, and calls `receive` with one result for each. `go_on` is
-    called regularly and may raise to end the rendering. `lost` knows which cards and modules hang,
-    and records new ones.
+    """Renders cards and calls `receive` with each card's result. The keys of `cards` are public
+    URLs. `go_on` is called regularly and may raise an exception to end the rendering. `lost` knows
+    which cards and modules hang, and records new ones.
 
-    A card that hangs or ends the process gets an error document; the others are rendered. Raises
-    ReplicaUnavailable if the documents or modules can't be read.
+    A card that hangs or kills the process gets an error document; the other cards are rendered.
+    Raises ReplicaUnavailable if the documents or modules can't be read.
     """
     documents: dict[str, Document | None] = dict(cards)
     _Batch(reader, realm, list(cards), _Known(reader, documents), receive, go_on, lost).render()
@@ -62,14 +62,13 @@ def render_cards(
 
 @dataclass
 class _Known:
-    """The documents read so far that the cards of a batch may show."""
+    """The documents read so far: the cards of a batch and the cards that they link to."""
 
     reader: Reader
     documents: dict[str, Document | None]
-    #: The modules that the cards of the documents adopt from, with the realms whose code each
-    #: module loads.
+    #: The modules from which the cards adopt, each with the realms whose code it loads.
     modules: dict[str, Strangers] = field(default_factory=dict)
-    #: The module of each card.
+    #: The module from which each card adopts.
     module_of: dict[str, str] = field(default_factory=dict)
     _levels: int = 0
 
@@ -78,8 +77,9 @@ class _Known:
         self._add_level()
 
     def supply(self, urls: list[str]) -> Message:
-        """The documents that a render requests. Cards of a batch are alike: if one needs the next
-        level of links, the others will too. So the next level is read for all cards at once."""
+        """Returns the documents that the rendering of a card requests. If one card needs the next
+        level of links, the other cards of the batch probably need it too. So the next level is read
+        for all cards at once."""
         before = self.documents.keys() | set()
         if self._levels < LEVELS_AT_ONCE:
             self._add_level()
@@ -89,7 +89,7 @@ class _Known:
         return {url: self.documents[url] for url in (self.documents.keys() - before) | set(urls)}
 
     def realms_of(self, url: str) -> set[str]:
-        """The realms whose code a card and its linked cards load."""
+        """Returns the realms whose code a card and its linked cards load."""
         document = self.documents[url]
         assert document is not None
         realms: set[str] = set()
@@ -135,7 +135,7 @@ class _Batch:
         self.imports = {each: self.reader.modules([each]) for each in modules}
 
     def render(self) -> None:
-        """Renders all cards; those that load code of the fewest other realms come first."""
+        """Renders all cards. Cards that load code of the fewest other realms come first."""
         self.lost.recall(
             {*self.imports, *(each for all_ in self.imports.values() for each in all_)}
         )
@@ -150,14 +150,15 @@ class _Batch:
                 waiting.setdefault(further, []).append(url)
 
     def strangers(self, realms: Iterable[str]) -> Strangers:
-        """The given realms without this realm and the card library's."""
+        """Returns `realms` without the batch's own realm and the card library's realm."""
         return frozenset(realms) - {self.realm_url, BASE_REALM}
 
     def answer(
         self, result: Message, doubtful: bool, strangers: Strangers, given: Iterable[str]
     ) -> None:
-        """Passes a result to `receive`, with the realms whose code made it and its dependency keys.
-        The keys include the keys of the modules `given`."""
+        """Passes a card's result to `receive`. Adds the result's dependency keys and the other
+        realms whose code rendered the card. The dependency keys include those of the modules
+        `given`."""
         url, documents = result["url"], self.known.documents
         document = documents[url]
         assert document is not None
@@ -181,22 +182,22 @@ class _Batch:
 
 @dataclass
 class _Group:
-    """Renders some cards of a batch, in as many processes as needed. Each process may load the code
-    of the batch's own realm and of the `strangers`."""
+    """Renders some cards of a batch, in as many processes as needed. Each process may load code of
+    the batch's own realm and of the realms in `strangers`."""
 
     batch: _Batch
     strangers: Strangers
-    #: Cards that need code of further realms, with all realms that they need. Another group renders
-    #: these cards.
+    #: Cards that turned out to need code of further realms, each with all other realms that it
+    #: needs. Another group renders these cards.
     moved: dict[str, Strangers] = field(default_factory=dict)
     _answers: list[tuple[Message, bool]] = field(default_factory=list)
-    #: `_given` has the modules that the processes were given, `_asked` the modules that they
-    #: requested.
+    #: `_given` has the modules that were sent to the processes. `_asked` has the modules that the
+    #: processes requested.
     _given: set[str] = field(default_factory=set)
     _asked: set[str] = field(default_factory=set)
 
     def render(self, urls: list[str]) -> None:
-        """Renders cards. Each card is answered, or moved to another group."""
+        """Renders cards. Each card gets a result or is moved to another group."""
         try:
             self._render(urls, dict(self.batch.lost.modules))
         finally:
@@ -206,9 +207,9 @@ class _Group:
                 self.batch.answer(result, doubtful, self.strangers, self._given)
 
     def _render(self, urls: list[str], hung: Message, *, again: bool = False) -> None:
-        """Renders cards. If a process dies, its unanswered cards are divided into halves, which are
-        rendered separately. `hung` are modules that are known to hang: they are not loaded, so the
-        results are marked as doubtful."""
+        """Renders cards. If a process dies, the cards without a result are divided into halves,
+        which are rendered separately. `hung` has the modules that are known to hang. These modules
+        are not loaded, so the results are marked as doubtful."""
         left = dict.fromkeys(urls)
         unavailable: Message | None = hung
         lost = self.batch.lost
@@ -244,7 +245,8 @@ class _Group:
             self._settle(left, failed(url, "the prerenderer returned no result"), True)
 
     def _take(self, left: dict[str, None], result: Message, *, doubtful: bool) -> None:
-        """Handles one message of the process. Raises SandboxDied."""
+        """Handles one message from the prerenderer's process. Raises SandboxDied if the message
+        reports an error of the process."""
         self.batch.lost.heard(result.get("url"))
         if result["type"] == "error":
             raise SandboxDied(result["error"]["message"])
@@ -256,9 +258,9 @@ class _Group:
         self._answer(result, doubtful)
 
     def _answer(self, result: Message, doubtful: bool) -> None:
-        """Answers a card, unless it was moved to another group. If other realms' code is loaded,
-        the answer is passed on when the group is done, because it depends on all modules that the
-        group was given."""
+        """Passes a card's result on, unless the card was moved to another group. If the group loads
+        other realms' code, results are passed on only when the group is done. Each of them depends
+        on all modules that the group was given."""
         if result["url"] in self.moved:
             return
         if self.strangers:
@@ -284,8 +286,8 @@ class _Group:
                     for url, each in self._source(module, at).items()
                 }
             if needs["dynamic"] and at in self.moved:
-                # Otherwise the importing module would continue without the import, and the next
-                # cards would use it like that.
+                # Otherwise the importing module would continue without the import, and would render
+                # the next cards in that state.
                 raise _Moved
             return {"documents": supplied, "sources": sources}
 
@@ -311,12 +313,12 @@ class _Group:
     # --- Allowed imports ---
 
     def _may_load(self, module: str) -> bool:
-        """Whether this group may load a module with everything that it imports."""
+        """Returns whether this group may load a module and everything that the module imports."""
         return self.batch.strangers(self.batch.known.modules[module]) <= self.strangers
 
     def _source(self, url: str, card: str) -> dict[str, Message]:
-        """The sources of a module that a sandbox asks for, and of all its imports. If this group
-        may not load them, the import is refused and the card is moved to another group."""
+        """Returns the sources of a module that a sandbox requests, and of all the module's imports.
+        If this group may not load them, refuses the import and moves the card to another group."""
         realms = self.batch.strangers(self.batch.reader.realms_of([url]))
         if not realms <= self.strangers:
             self.moved[card] = self.strangers | realms
@@ -348,18 +350,18 @@ class _Group:
 
 
 class _Moved(Exception):
-    """Card code waits for a module that its sandbox may not load, so its process is ended."""
+    """Ends a process whose card code waits for a module that the sandbox may not load."""
 
 
 def refused(url: str, status: int, why: str) -> Message:
-    """The error that a sandbox gets for a module that it may not import."""
+    """Returns the error that a sandbox gets when it may not import a module."""
     message = f"{url} can't be imported: {why}"
     error = {"status": status, "title": "Import refused", "message": message, "causes": []}
     return {"error": {**error, "module": url}}
 
 
 def _with_module(result: Message, module: str | None) -> Message:
-    """Returns a result. If its error names no module, the card's own module is added."""
+    """Adds the card's own module to a result's error that names no module."""
     error = result.get("error")
     if not error or error.get("module") or module is None:
         return result

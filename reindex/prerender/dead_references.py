@@ -1,8 +1,7 @@
 """Finds dead references: images and links to missing files, in cards and in `realm.json`.
 
-A realm's files are known from its manifest at the pinned generation. Only references into that
-realm, into other realms that the job reads, and to the server's own origin are checked. Other web
-addresses are never requested.
+A realm's manifest lists its files at the pinned generation. Only references into realms that the
+job reads and to the server's own origin are checked. Other web addresses are never requested.
 """
 
 from collections.abc import Iterable
@@ -33,9 +32,9 @@ class DeadReferences:
     _files: dict[Pin, frozenset[str]] = field(default_factory=dict)
 
     def warnings(self, references: Iterable[Message]) -> tuple[list[Message], set[int]]:
-        """A warning for each reference `{"key", "url", "kind"}` that leads to no file, and the
-        dependency keys of all files whose creation or deletion would change the warnings. Raises
-        ReplicaUnavailable and PinEnded."""
+        """Returns a warning for each reference `{"key", "url", "kind"}` that leads to no file. Also
+        returns the dependency keys of all files whose creation or deletion would change the
+        warnings. Raises ReplicaUnavailable and PinEnded."""
         warnings: list[Message] = []
         keys: set[int] = set()
         for each in references:
@@ -55,7 +54,8 @@ class DeadReferences:
         return warnings, keys
 
     def _place(self, url: str) -> Place | None:
-        """The place of a reference; None if it isn't checked."""
+        """Returns the realm and path that a reference leads to. Returns None if the reference isn't
+        checked."""
         near = (*self.reader.pins, f"{settings.REALM_PUBLIC_ORIGIN}/")
         if not url.startswith(near):
             return None
@@ -69,7 +69,8 @@ class DeadReferences:
 
 
 def _files_at(path: str, kind: str) -> set[str]:
-    """The files that could answer a request for a path; none if the response is generated."""
+    """Returns the files that could answer a request for a path. Returns no files if the server
+    generates the response."""
     if path == "" or path.startswith("_") or path.endswith(_GENERATED):
         return set()
     if kind == "image":

@@ -1,13 +1,13 @@
-"""Limits the time that a job loses to hanging cards and modules, and decides which cards it skips.
+"""Limits the time that a job loses to hanging cards and modules. Decides which cards the job skips.
 
-A card that exceeds its time limit costs that time and the process. A job may lose
+A card that exceeds its time limit costs that time, and its process has to be killed. A job may lose
 REALM_LOST_SECONDS to such cards. After that, the job skips all cards of a module if one of these
 cards has hung. When the job has lost twice as much, it skips all remaining cards.
 
 A hanging card or module is stored with a hash of its content and of everything that it imports. For
-a day, or until the hash changes, later jobs give it the stored error and don't render it. If a
-process was stopped or starved, harmless cards exceed their limit too. So a card or module counts as
-hanging only if the process was busy meanwhile, or if it hung in two jobs.
+a day, or until the hash changes, later jobs report the stored error instead of running the code.
+Harmless cards exceed their limit too if a process is stopped or gets no processor time. So a card
+or module counts as hanging only if the process was busy meanwhile, or if it hung in two jobs.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from reindex.prerender.renderer import renderer
 from reindex.reading.documents import Document, links_of, module_of
 from reindex.reading.reader import Reader
 
-#: How long jobs use a stored hang.
+#: For how long jobs skip a card or module that is stored as hanging.
 REMEMBERED = timedelta(days=1)
 #: The number of signs that prove a hang. A hang in a busy process counts as this many signs,
 #: another hang as one sign.
@@ -40,26 +40,26 @@ BUSY = 0.5
 
 
 def _processor_clock(pid: int) -> int:
-    """The id of the clock of a process's processor time. Linux's clock_getcpuclockid(3) returns it,
-    but Python lacks that function. The clock is read for every card, and reading /proc would take a
-    hundred times as long."""
+    """Returns the id of the clock that measures a process's processor time. Does the same as
+    Linux's clock_getcpuclockid(3), which Python lacks. The clock is read for every card, and
+    reading /proc would take a hundred times as long."""
     return (~pid << 3) | 2
 
 
 @dataclass
 class Stopwatch:
-    """Measures the time and the processor time between the answers of a process."""
+    """Measures the real time and the processor time between the answers of a process."""
 
     pid: int = 0
     _from: tuple[float, float] = (0, 0)
 
     def start(self, pid: int) -> None:
-        """Starts measuring another process."""
+        """Starts to measure the process `pid`."""
         self.pid = pid
         self._from = self._read()
 
     def lap(self) -> tuple[float, float]:
-        """The seconds of real time and of processor time since the last lap."""
+        """Returns the seconds of real time and of processor time since the last lap."""
         now = self._read()
         passed = now[0] - self._from[0], now[1] - self._from[1]
         self._from = now
@@ -67,7 +67,7 @@ class Stopwatch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves out the time of the `with` block."""
+        """Doesn't count the time of the `with` block."""
         before = self._read()
         yield
         after = self._read()
@@ -85,13 +85,14 @@ class Stopwatch:
 
 
 def signs_of(wall: float, busy: float) -> int:
-    """How many signs of a hang an exceeded time limit counts as."""
+    """Returns as how many signs of a hang an exceeded time limit counts. `wall` is the real time
+    and `busy` the processor time."""
     return PROOF if busy > BUSY * wall else 1
 
 
 @dataclass
 class LostTime:
-    """The time that a batch's job has lost, and the cards and modules that hang."""
+    """The time that a batch's job has lost to hangs, and the cards and modules that hang."""
 
     job: ReindexJob
     reader: Reader
@@ -102,7 +103,8 @@ class LostTime:
     _known_cards: dict[str, Document] = field(default_factory=dict)
     #: The card that was answered last, and the real and processor time that it took.
     _last: tuple[str | None, float, float] = (None, 0, 0)
-    #: The part that each card belongs to, after a process died and its cards were divided.
+    #: The number of the part to which each card belongs, after a process died and its cards were
+    #: divided.
     _parts: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -111,8 +113,8 @@ class LostTime:
     # --- known hangs ---
 
     def recall(self, modules: Iterable[str]) -> None:
-        """Looks up which of these modules and of the batch's cards are known to hang. A full job
-        skips none."""
+        """Looks up which of the given modules and of the batch's cards are known to hang. A full
+        job tries all of them again."""
         if self.job.full:
             return
         digests = _digests(self.reader, modules)
@@ -124,7 +126,7 @@ class LostTime:
                 self._known_cards[url] = {**_as_known(hang), "card": url}
 
     def error_of(self, url: str) -> Document | None:
-        """The error of a card that the job skips; None if the job renders the card."""
+        """Returns the error of a card that the job skips; None if the job renders the card."""
         if url in self._known_cards:
             return self._known_cards[url]
         lost, most = self.job.lost_seconds, settings.REALM_LOST_SECONDS
@@ -142,15 +144,16 @@ class LostTime:
     # --- new hangs ---
 
     def heard(self, url: str | None = None) -> None:
-        """Records that a card was answered, or that the process has ended because of a hang."""
+        """Records that a process has sent a card's result, or that it has ended because of a
+        hang."""
         wall, busy = self.watch.lap()
-        # The process answers a card that hung right before it exits.
+        # A process sends the result of a hanging card right before it exits.
         if url is not None or wall > settings.REALM_RENDER_SECONDS / 2:
             self._last = (url, wall, busy)
 
     def stopped(self, modules: Mapping[str, Document]) -> None:
-        """Counts the time lost to the modules that hung or, if none did, to the card that was
-        answered last. A process that ended for another reason lost no time."""
+        """Adds the time lost to modules that hung. If no module hung, adds the time lost to the
+        card that was answered last. A process that ended for another reason lost no time."""
         url, wall, busy = self._last
         if wall < settings.REALM_RENDER_SECONDS / 2:
             return
@@ -167,8 +170,8 @@ class LostTime:
         self._lose(wall, {**new, **({} if new or url is None else self._suspect(url))})
 
     def died(self, urls: list[str]) -> None:
-        """Counts the time lost to a process that died before it answered these cards. Divides the
-        cards into halves, which are rendered separately."""
+        """Adds the time lost to a process that died before it answered the cards `urls`. Divides
+        these cards into halves, which are rendered separately."""
         half, number = len(urls) // 2, max(self._parts.values(), default=0)
         self._parts |= dict.fromkeys(urls[:half], number + 1)
         self._parts |= dict.fromkeys(urls[half:], number + 2)
@@ -176,8 +179,8 @@ class LostTime:
 
     def parts(self, urls: list[str], *, halved: bool) -> list[list[str]]:
         """Divides the remaining cards into new batches. After a process died, each part that is
-        rendered separately becomes a batch. With `halved`, reading the documents took a whole turn,
-        so each half becomes a batch."""
+        rendered separately becomes a batch. If `halved` is true, each half of the cards becomes a
+        batch, because reading their documents took a whole turn."""
         if halved and not self._parts:
             half = (len(urls) + 1) // 2
             return [part for part in (urls[:half], urls[half:]) if part]
@@ -188,7 +191,7 @@ class LostTime:
 
     @property
     def seconds(self) -> float:
-        """The time that the job has lost so far."""
+        """The seconds that the job has lost to hangs so far."""
         return self.job.lost_seconds
 
     def _suspect(self, url: str) -> dict[str, None]:
@@ -210,7 +213,8 @@ class LostTime:
             self.job.hung = json.loads(all_hung) if isinstance(all_hung, str) else all_hung
 
     def _card_key(self, url: str) -> str:
-        """The hash of everything that a card shows, including its direct links."""
+        """Returns the hash of everything that a card shows, including the cards to which it links
+        directly."""
         document = self.cards[url]
         shown: list[Any] = [self.job.realm_url, url, self.reader.card(f"{self.job.realm_url}realm")]
         for each in [url, *links_of(url, document)]:
@@ -221,7 +225,8 @@ class LostTime:
 
 
 def known_modules(reader: Reader, urls: Iterable[str]) -> dict[str, Document]:
-    """The errors of the given modules that are known to hang, by URL."""
+    """Returns the stored errors of those modules in `urls` that are known to hang. The keys are the
+    modules' URLs."""
     digests = _digests(reader, urls)
     return _hung(reader, digests, _known(Q(digest__in=set(digests.values()))))
 
@@ -284,20 +289,21 @@ def _as_known(hang: Hang) -> Document:
 
 
 def _module_key(reader: Reader, url: str) -> str:
-    """The hash of a module and of all its imports. The hash doesn't depend on the URL of the
-    module's realm."""
+    """Returns the hash of a module and of all its imports. The hash doesn't depend on the URL of
+    the module's realm."""
     # `modules` lists the canonical URL of the module last.
     *_, url = [url, *reader.modules([url])]
     reached, complete = reader.reached(url)
     pin = reader.locate(url)
     own = "" if pin is None else pin.realm_url
     parts: list[Any] = [[each.removeprefix(own), _digest(reader, each)] for each in sorted(reached)]
-    # If some imports are unknown, any change of the pinned realms may change them.
+    # If some imports are unknown, any change of the pinned realms may change the module's
+    # behaviour.
     return _hash([parts, None if complete else sorted(reader.pins.items())])
 
 
 def _digest(reader: Reader, url: str) -> str:
-    """The hash of the source that a sandbox gets for a module, after redirects."""
+    """Returns the hash of the source that a sandbox gets for a module, after redirects."""
     source = reader.source(url)
     source = reader.source(source["redirect"]) if "redirect" in source else source
     text = source.get("code", source.get("data", ""))

@@ -1,6 +1,6 @@
 """Starts and controls a prerenderer: a Deno process, which runs card code in a sandbox.
 
-The process may read only its own code and has no network. It gets its tasks through stdin, and
+The process may read only its own code and has no network access. It receives tasks on stdin, and
 exits when stdin is closed.
 """
 
@@ -32,8 +32,8 @@ _NODE_MODULES = Path(settings.TYPESCRIPT_DIR) / "node_modules"
 
 @dataclass(frozen=True)
 class Library:
-    """The card library at one generation: `module` is the URL of `@realm/base`, and `sources` holds
-    that module and everything it imports."""
+    """The card library at one generation. `module` is the URL of `@realm/base`. `sources` has the
+    source of that module and of everything that it imports."""
 
     realm: str
     module: str
@@ -41,13 +41,14 @@ class Library:
 
     @cached_property
     def version(self) -> str:
-        """A hash of the sources: generations with the same sources have the same version."""
+        """A hash of the library's sources. Generations with the same sources have the same
+        version."""
         return hashlib.sha256(json.dumps(self.sources, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Host:
-    """A running prerenderer, which has the card library and waits for its task."""
+    """A running prerenderer process. It has the card library and waits for a task."""
 
     process: "subprocess.Popen[bytes]"
     nonce: str
@@ -57,7 +58,8 @@ class Host:
     kept: bool = False
 
     def say(self, *messages: Any) -> None:
-        """Writes lines to the process's stdin. Raises BrokenPipeError if the process has ended."""
+        """Writes each message as a line of JSON to the process's stdin. Raises BrokenPipeError if
+        the process has ended."""
         stdin = self.process.stdin
         assert stdin is not None
         for message in messages:
@@ -65,7 +67,7 @@ class Host:
         stdin.flush()
 
     def is_ready(self) -> bool:
-        """Whether the process can take a task. A kept process must first report that it is
+        """Returns whether the process can take a task. A kept process must first report that it is
         ready."""
         if self.kept:
             assert self.process.stdout is not None
@@ -79,7 +81,7 @@ class Host:
         return self.process.poll() is None
 
     def end(self) -> None:
-        """Kills the process."""
+        """Kills the prerenderer's process."""
         self.process.kill()
         self.process.wait()
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -89,7 +91,7 @@ class Host:
 
 
 def start(library: Library) -> Host:
-    """Starts a process, which loads the card library before it takes its task."""
+    """Starts a prerenderer, which loads the card library before it takes a task."""
     process = subprocess.Popen(
         _command(),
         stdin=subprocess.PIPE,
@@ -115,7 +117,7 @@ def start(library: Library) -> Host:
             "sources": library.sources,
         },
     }
-    # If the process has already ended, sending it a task raises the error.
+    # If the process has already ended, the caller gets the error when it sends a task.
     with suppress(BrokenPipeError):
         host.say(request)
     return host

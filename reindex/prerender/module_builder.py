@@ -1,4 +1,5 @@
-"""Builds the definitions of a module in a sandbox of its own."""
+"""Builds the definitions of a module: runs the module in a sandbox and lists the card types that it
+defines."""
 
 import threading
 import time
@@ -15,7 +16,7 @@ from reindex.reading.places import Authority
 from reindex.reading.reader import Reader
 from reindex.reading.references import BASE_MODULE, BASE_REALM, file_url
 
-#: The maximum number of missing imports in an error.
+#: An error lists at most this many missing imports.
 MAX_MISSING = 5
 
 #: A process of a web service runs one build at a time.
@@ -23,11 +24,11 @@ _building = threading.Lock()
 
 
 class ModuleBuilder:
-    """Builds definitions of modules (a `definitions.entries.Builder`) in public realms, and with an
-    `authority` also in realms that its user may read.
+    """Builds the definitions of modules in public realms (a `definitions.entries.Builder`). With an
+    `authority`, also builds those of modules in realms that the authority's user may read.
 
-    It reads the *current* generations, never a job's pins. Otherwise a late build for a superseded
-    job would store outdated definitions as the newest.
+    A build reads the *current* generations of realms, never a job's pins. Otherwise a late build
+    for a superseded job would store outdated definitions as the newest.
     """
 
     def __init__(self, authority: Authority | None = None, user: str = "") -> None:
@@ -35,7 +36,8 @@ class ModuleBuilder:
         self._access = Access(user=user)
 
     def locate(self, url: str) -> ModuleLocation | None:
-        """Locates a module. It asks the registry every time, so it sees all committed changes."""
+        """Returns a module's realm, generation and imports; None if no readable realm has the
+        module. Asks the registry at each call, so all committed changes are seen."""
         reader = Reader({}, authority=self._authority, access=self._access)
         pin = reader.locate(url)
         modules = reader.modules([url]) if pin else []
@@ -89,15 +91,15 @@ class ModuleBuilder:
 
 
 def _spelt(reader: Reader, urls: list[str]) -> list[str]:
-    """URLs in the spelling that notifications of file changes use. Imports may escape more
-    characters than necessary."""
+    """Returns URLs with the escaping that notifications of file changes use. Imports may escape
+    more characters than necessary."""
     pins = [(url, reader.locate(url)) for url in urls]
     return [url if pin is None else file_url(pin.realm_url, pin.path_of(url)) for url, pin in pins]
 
 
 def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]) -> Message:
-    """The definitions of a module, or an error. Adds imports that become known only during the
-    build to `late`."""
+    """Runs a module in a sandbox and returns its definitions or an error. Adds the imports that
+    become known only during the build to `late`."""
     results: list[Message] = []
     realms = reader.realms_of([module]) | {BASE_REALM}
     sources = {url: reader.source(url) for url in sorted(reader.reached(module)[0])}
@@ -141,6 +143,6 @@ def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]
 
 
 def _missing(module: str) -> Message:
-    """The error for an import of a module that is missing or not readable."""
+    """Returns the error for an import of a module that is missing or not readable."""
     message = f"{module} does not exist, or some readers of the importing module may not read it"
     return {"status": 404, "title": "Module not found", "message": message, "module": module}

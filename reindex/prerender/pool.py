@@ -1,8 +1,8 @@
 """Keeps the idle prerenderers of a worker process.
 
-The planning of a job starts a prerenderer ahead if files of the job's own realm have changed. After
-a successful task, the prerenderer is kept for the next task. A kept prerenderer starts a new
-sandbox, so that nothing of one task reaches another.
+If files of a job's own realm have changed, a prerenderer is started while the job is still planned.
+After a successful task, the prerenderer is kept for the next task. It starts a new sandbox, so that
+no data of one task reaches another.
 """
 
 import threading
@@ -14,10 +14,10 @@ from django.conf import settings
 from reindex.prerender import host
 from reindex.prerender.host import Host, Library
 
-#: A prerenderer that is started ahead waits at least this long for its task.
+#: An idle prerenderer waits at least this long for a task, and is then ended.
 START_SECONDS = 60.0
-#: The maximum number of idle prerenderers. Two, because an author's draft and its published realm
-#: are rendered in turn.
+#: The maximum number of idle prerenderers. Two are useful, because an author's draft and its
+#: published realm are often rendered alternately.
 MAX_WAITING = 2
 
 
@@ -30,11 +30,11 @@ class _Waiting:
 
 
 class RendererPool:
-    """The prerenderers of one process that have no task."""
+    """The idle prerenderers of one worker process."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        #: The oldest first.
+        #: The idle prerenderers, the oldest first.
         self._waiting: list[_Waiting] = []
         self._released: Host | None = None
 
@@ -62,15 +62,15 @@ class RendererPool:
         return host.start(library)
 
     def release(self, done: Host) -> None:
-        """Takes a prerenderer back after a successful task. Only the prerenderer that was released
-        last is kept, until `get_ready` is called."""
+        """Takes a prerenderer back after a successful task. Keeps only the prerenderer that was
+        released last, until `get_ready` is called."""
         if self._released is not None:
             self._released.end()
         self._released = done
 
     def get_ready(self) -> None:
         """Makes the released prerenderer start a new sandbox and wait for the next task. The worker
-        calls this after it has stored the results, so that no page waits for it."""
+        calls `get_ready` after it has stored the results, so that no page waits for the start."""
         released, self._released = self._released, None
         keeps = settings.REALM_PRERENDERER_SECONDS > 0
         if released is not None and keeps:
@@ -83,7 +83,7 @@ class RendererPool:
             self.shutdown()
 
     def shutdown(self) -> None:
-        """Ends every prerenderer that waits."""
+        """Ends all idle prerenderers."""
         self._end_all_but(0)
 
     def _take(self, library: Library) -> Host | None:

@@ -18,13 +18,13 @@ from reindex.reading.references import BASE_REALM
 TEXTS = ("name", "description", "iconURL", "backgroundURL", "stylesheet", "lang")
 _KNOWN = (*TEXTS, "cardInfo", "showAsCatalog", "includePrerenderedDefaultRealmIndex")
 _FILES = ("iconURL", "backgroundURL", "stylesheet")
-#: The form of a language tag (RFC 5646, section 2.1).
+#: The syntax of a language tag (RFC 5646, section 2.1).
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 LANGUAGE = "en"
 
 
 def read(reader: Reader, realm_url: str) -> Document:
-    """The realm's data for templates, with absolute URLs."""
+    """Returns the realm's settings that templates use, with absolute URLs."""
     texts = {key: each for key, each in _attributes(reader, realm_url).items() if _is_text(each)}
     lang = texts.get("lang", "")
     realm: Document = {"url": realm_url, "name": texts.get("name", ""), "baseURL": BASE_REALM}
@@ -37,8 +37,8 @@ def read(reader: Reader, realm_url: str) -> Document:
 
 
 def checked(reader: Reader, realm_url: str) -> Iterator[Message]:
-    """A result for `realm.json` with warnings and no page, if some of its settings have no effect.
-    Raises ReplicaUnavailable and PinEnded."""
+    """Yields a result for `realm.json` if some of its settings have no effect. The result has
+    warnings and no page. Raises ReplicaUnavailable and PinEnded."""
     attributes = _attributes(reader, realm_url)
     warnings = list(_warnings(attributes))
     named: list[Message] = []

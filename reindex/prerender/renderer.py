@@ -1,4 +1,4 @@
-"""The renderer's version: a hash of the code that renders cards."""
+"""Computes the renderer's version: a hash of the code that renders cards."""
 
 import hashlib
 from functools import cache
@@ -6,8 +6,9 @@ from pathlib import Path
 
 from django.conf import settings
 
-#: Sources of the prerenderer, each with its root. The card library is left out, because it is a
-#: realm. A clone and an installation have the same order of files, and so the same hash.
+#: The folders and file patterns of the code that renders cards. The card library is left out,
+#: because it is a realm. A clone and an installation have the same order of files, and so the same
+#: hash.
 _RENDERER = (
     (settings.TYPESCRIPT_DIR, "reindex/deno/*.ts"),
     (settings.TYPESCRIPT_DIR, "reindex/deno/*.json"),
@@ -21,7 +22,8 @@ _RENDERER = (
 
 @cache
 def renderer() -> str:
-    """The hash of the code that renders cards. If it changes, jobs render every card again."""
+    """Returns the hash of the code that renders cards. If it changes, jobs render every card
+    again."""
     digest = hashlib.sha256()
     for root, pattern in _RENDERER:
         for path in sorted(Path(root).glob(pattern)):

@@ -1,4 +1,4 @@
-"""Checks the prerenderer's results before anything else uses them.
+"""Checks the prerenderer's results before the index stores them.
 
 Card code can manipulate results, so a result may be any JSON. A valid result has the form and the
 size that the index, the search and the pages rely on. An invalid result becomes an error of its own
@@ -25,7 +25,7 @@ MAX_TEXT = 100_000
 MAX_WARNINGS = 20
 MAX_REFERENCES = 1_000
 
-#: The limit of each text in an error. Unit: characters.
+#: The maximum length of each text in an error. Unit: characters.
 MAX_WORDS = 4_000
 MAX_CAUSES = 10
 
@@ -115,7 +115,8 @@ class _Defined(_Strict):
 
 
 def checked_card(result: Message) -> Message:
-    """The result for a card: `html`, `search` and `links`, or an `error`."""
+    """Checks a card's result from the prerenderer. Returns `html`, `search` and `links`, or an
+    `error`."""
     base = {"type": "card", "url": result["url"], "ms": _milliseconds(result.get("ms"))}
     if result.get("size", 0) > MAX_RESULT:
         why = f"its result has {result['size']} bytes; the limit is {MAX_RESULT}"
@@ -129,7 +130,7 @@ def checked_card(result: Message) -> Message:
 
 
 def checked_definitions(result: Message) -> Message:
-    """The result for a module: `definitions` or an `error`."""
+    """Checks a module's result from the prerenderer. Returns `definitions` or an `error`."""
     if result.get("size", 0) > MAX_RESULT:
         why = f"its definitions have {result['size']} bytes; the limit is {MAX_RESULT}"
         return not_built(500, why)
@@ -142,7 +143,7 @@ def checked_definitions(result: Message) -> Message:
 
 
 def failed(url: str, why: object) -> Message:
-    """The result for a card without a usable answer from the prerenderer."""
+    """Returns an error as the result of a card for which the prerenderer sent no usable result."""
     error = {
         "status": 500,
         "title": "Render Failed",
@@ -154,8 +155,8 @@ def failed(url: str, why: object) -> Message:
 
 
 def broken_card(error: BrokenDocument) -> Message:
-    """The error document of a card whose file is broken."""
-    # The names of fields and links leave out the prefix that all cards share.
+    """Returns the error document of a card whose file is broken."""
+    # The prefix that the fields and links of all cards share is left out.
     field = error.field.removeprefix("data.attributes.").removeprefix("data.relationships.")
     return {
         "status": 422,
@@ -167,7 +168,8 @@ def broken_card(error: BrokenDocument) -> Message:
 
 
 def not_built(status: int, why: object) -> Message:
-    """The result for a module without a usable answer from the prerenderer."""
+    """Returns an error as the result of a module for which the prerenderer sent no usable
+    result."""
     return {"error": {"status": status, "title": "Build Failed", "message": str(why)}}
 
 

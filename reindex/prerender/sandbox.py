@@ -1,8 +1,10 @@
-"""Runs a task in a prerenderer: a Deno process. Its Worker has no permissions and runs card code.
+"""Runs a task in a prerenderer: a Deno process, in which a Worker without permissions runs card
+code.
 
-The process gets one task on stdin and answers in lines that begin with a nonce. Card code doesn't
-know the nonce, so it can't forge a result by writing to stdout. If a process dies or stops
-answering, only the results that it hasn't sent are lost. `deno/protocol.ts` describes the messages.
+The process receives one task on stdin and answers in lines that begin with a secret nonce. Card
+code doesn't know the nonce, so it can't forge a result by writing to stdout. If a process dies or
+stops answering, only the results that it hasn't sent are lost. `deno/protocol.ts` describes the
+messages.
 """
 
 import json
@@ -20,18 +22,17 @@ from reindex.prerender.host import Host
 from reindex.prerender.results import MAX_RESULT, Message
 from reindex.reading.strict_json import finite, no_number
 
-#: The time that is added to the limit of one card, for starting a Worker and for ending one that
-#: hangs.
+#: Time that is added to a card's time limit, for starting a Worker and for ending a hanging Worker.
 GRACE_SECONDS = 20.0
 
-#: The length at which a line is cut. A longer line is not a valid result, and it may never end.
+#: The length at which a line is cut. A longer line can't be a valid result, and may never end.
 MAX_LINE = MAX_RESULT + 1_000
 
 _decode = json.JSONDecoder(parse_float=finite, parse_constant=no_number).decode
 
 
 class SandboxDied(Exception):
-    """The process ended or was killed before it had answered everything."""
+    """The process ended or was killed before it had sent all results."""
 
 
 def run(
@@ -41,15 +42,14 @@ def run(
     supply: Callable[[Message], Message],
     unavailable: Message | None = None,
 ) -> Message | None:
-    """Runs one task in a process and calls `receive` with every result. `supply` is called with the
-    URLs of further `documents` and `modules` that a render needs, and returns a `Supply`. It also
-    gets `dynamic`, which is True if card code waits for the modules and would continue without
-    them.
+    """Runs one task in a process and calls `receive` with every result. Calls `supply` with the
+    URLs of further `documents` and `modules` that a render needs; `supply` returns a `Supply`. The
+    third key `dynamic` is True if card code waits for the modules and would continue without them.
 
-    Returns None when the task is done: then the caller may keep the process. If a card hangs, its
-    error is its result, and the process is killed. Then `run` returns the hanging modules, which
-    the caller passes as `unavailable` when it runs the rest of the task. Raises SandboxDied;
-    results received before that are valid.
+    Returns None when the task is done: then the caller may keep the process. If a card hangs, the
+    card's result is an error, and the process is killed. Then `run` returns the hanging modules.
+    The caller passes them as `unavailable` when it runs the rest of the task. Raises SandboxDied if
+    the process dies; the results received until then are valid.
     """
     order: Message = {"unavailable": unavailable or {}}
     if "cards" in task:
@@ -65,14 +65,15 @@ def run(
 
 @dataclass(frozen=True)
 class _Talk:
-    """The exchange of messages with one process, line by line."""
+    """Exchanges messages with one prerenderer process, line by line."""
 
     host: Host
     receive: Callable[[Message], None]
     supply: Callable[[Message], Message]
 
     def about(self, order: Message, task: Message) -> Message | None:
-        """Sends a task and receives all its answers. Returns the result of `run`."""
+        """Sends a task and handles all messages of the process until the task ends. Returns what
+        `run` returns."""
         process = self.host.process
         watch = _Watch(process, settings.REALM_RENDER_SECONDS + GRACE_SECONDS)
         try:
@@ -150,7 +151,8 @@ def _storable(value: Any) -> Any:
 
 
 class _Watch:
-    """Kills a process that has sent nothing for `patience` seconds. Uses one thread per task."""
+    """Kills a process that has sent no message for `patience` seconds. Runs in one thread per
+    task."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", patience: float) -> None:
         self._process = process

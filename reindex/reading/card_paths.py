@@ -8,20 +8,21 @@ REALM_CONFIG = "realm.json"
 
 
 def is_card_file(path: str) -> bool:
-    """Whether a file's name allows it to hold a card."""
+    """Returns whether the file at `path` may hold a card: its name ends in `.json`."""
     return path.endswith(CARD_EXTENSION)
 
 
 def card_of(file: str) -> str:
-    """The path or URL of the card in a file."""
+    """Returns the path or URL of the card that a file holds."""
     return file.removesuffix(CARD_EXTENSION)
 
 
 def file_of(card: str) -> str:
-    """The path or URL of the file that holds a card."""
+    """Returns the path or URL of the file that holds a card."""
     return f"{card}{CARD_EXTENSION}"
 
 
 def named_card(path: str) -> str:
-    """The path of the card at a path. The path of a folder leads to its `index`."""
+    """Returns the path of the card that visitors see at `path`. At a folder's path they see the
+    folder's `index`."""
     return f"{path}index" if path.endswith("/") or not path else path

@@ -1,9 +1,10 @@
-"""Dependency keys: 64-bit hashes of the files and realms that a row of the index was made from.
+"""Computes dependency keys. Each is a 64-bit hash that names a file or a realm from which a card in
+the index was made.
 
-A row is carried over to the next generation only if all files that it was made from are unchanged.
-If two files happen to have the same key, a card may be rendered unnecessarily, but no page is
-stale. The key of a module leaves out the extension, because a file with another extension could
-take the module's place.
+A card is carried over to the next generation only if all files from which it was made are
+unchanged. If two files happen to have the same key, a card may be rendered unnecessarily, but no
+page is stale. The key of a module leaves out the extension, because a file with another extension
+could take the module's place.
 """
 
 import hashlib
@@ -22,24 +23,26 @@ from reindex.reading.references import BASE_MODULE, is_plain
 
 @short_cached(maxsize=50_000)
 def dependency_key(realm_url: str, path: str = "") -> int:
-    """The key of a file, or of a whole realm if there is no path. A signed 64-bit integer."""
+    """Returns the dependency key of a file, or of a whole realm if `path` is empty. The key is a
+    signed 64-bit integer."""
     digest = hashlib.blake2b(f"{realm_url}\n{stem(path)}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 
 @dataclass
 class DependencyTracker:
-    """Finds the dependency keys of a reader's cards."""
+    """Finds the dependency keys of the cards that a reader has read."""
 
     reader: Reader
     realm_url: str
     _modules: dict[str, tuple[frozenset[int], bool]] = field(default_factory=dict)
-    #: A cache, because many cards of a batch link to the same card.
+    #: A cache of the results of `_card`, because many cards of a batch link to the same card.
     _cards: dict[str, tuple[frozenset[int], bool, str | None]] = field(default_factory=dict)
 
     def of(self, url: str, document: Document, links: Iterable[str]) -> tuple[list[int], bool]:
-        """The keys of everything that a card was made from, and whether nothing else can change the
-        card. `links` are the linked cards that its render requested."""
+        """Returns the dependency keys of everything from which a card was made. Also returns
+        whether nothing else can change the card. `links` has the linked cards that the rendering
+        requested."""
         keys = {dependency_key(self.realm_url, REALM_CONFIG)}
         cacheable = True
         documents: list[tuple[str, Document | None]] = [(url, document)]
@@ -58,8 +61,8 @@ class DependencyTracker:
         return sorted(keys), cacheable
 
     def _card(self, url: str, document: Document | None) -> tuple[frozenset[int], bool, str | None]:
-        """The keys of a card's own file, whether nothing else can change the card, and its
-        module."""
+        """Returns the dependency keys of a card's own file, whether nothing else can change the
+        card, and the URL of the card's module."""
         known = self._cards.get(url)
         if known is not None:
             return known
@@ -74,7 +77,7 @@ class DependencyTracker:
         return found
 
     def of_modules(self, urls: Iterable[str]) -> set[int]:
-        """The keys of modules, without the keys of their imports."""
+        """Returns the dependency keys of the given modules, without those of their imports."""
         places = filter(None, map(self.reader.place, urls))
         return {key for place in places for key in self._keys(place, place.path)}
 
@@ -92,7 +95,7 @@ class DependencyTracker:
         return self._modules[entry]
 
     def _keys(self, place: Place, path: str) -> set[int]:
-        # Another realm that is created at the top folder would contain the path.
+        # If another realm is created at the top folder, it will contain the path.
         folder = top_folder(path)
         realm_url = place.pin.realm_url
         keys = {dependency_key(realm_url, each) for each in ((path, folder) if folder else (path,))}

@@ -1,7 +1,7 @@
 """Parses cards from the content of files, and resolves their references.
 
-Pages, the JSON API, the search and the check before a publish all read cards with this module, so
-they agree on which files are cards, and report the same errors.
+Pages, the JSON API, the search and the check before a publish all use this parser. So they agree on
+which files are cards, and report the same errors.
 """
 
 import json
@@ -20,7 +20,7 @@ _EXPECTED = (
 
 
 def read_document(data: bytes | str, path: str) -> Document | None:
-    """The card in the file at `path`, as it is stored; None for JSON data that isn't a card. Raises
+    """Parses the card in the file at `path`. Returns None for JSON data that isn't a card. Raises
     BrokenDocument for invalid JSON, and for a card without a type."""
     parsed = parse(data, path)
     match parsed.value:
@@ -35,14 +35,14 @@ def read_document(data: bytes | str, path: str) -> Document | None:
 
 
 def no_longer_a_card(path: str) -> BrokenDocument:
-    """The error for a file that was a card and is now plain data."""
+    """Returns the error for a file that held a card before and now holds plain data."""
     return BrokenDocument(path, f"was a card before; {_EXPECTED}; rename the file if it is data")
 
 
 def absolute(document: Document, moved: Callable[[str], str] = lambda url: url) -> Document:
-    """A copy of a card in which references that begin with `/` (a realm on this server) are
-    absolute, so that they mean the same wherever the card is published. References are in Unicode
-    NFC. `moved` maps a URL to the URL to read instead."""
+    """Returns a copy of a card in which references that begin with `/` are absolute URLs on this
+    server. So they mean the same wherever the card is published. The copy's references are in
+    Unicode NFC. `moved` returns the URL to read in place of a URL."""
 
     def placed(reference: str) -> str:
         url = with_composed(rooted(reference))
@@ -69,17 +69,18 @@ def _placed_links(value: Any, placed: Callable[[str], str]) -> Any:
 
 
 def module_of(url: str, document: Document) -> str | None:
-    """The URL of the module that a card adopts from."""
+    """Returns the URL of the module that a card adopts from."""
     return resolve_module(specifier_of(document), url)
 
 
 def specifier_of(document: Document) -> str:
-    """The module that a card adopts from, as the card writes it."""
+    """Returns the import specifier of the module that a card adopts from, as written in the
+    card."""
     return str(document["data"]["meta"]["adoptsFrom"]["module"])
 
 
 def links_of(url: str, document: Document) -> list[str]:
-    """The public URLs of the cards that a card links to."""
+    """Returns the public URLs of the cards that a card links to."""
     relationships = document["data"].get("relationships")
     targets: list[str] = []
     if not isinstance(relationships, dict):
@@ -98,8 +99,8 @@ def links_of(url: str, document: Document) -> list[str]:
 
 
 def _claim(document: Any) -> str | None:
-    """The key that shows that a document without a type is meant to be a card; None if no key
-    does."""
+    """Returns the key by which a document without a valid type is recognized as a broken card.
+    Returns None if the document is plain data."""
     if not isinstance(document, dict):
         return None
     wrapped = list(_objects(document, "data"))
@@ -126,7 +127,7 @@ def _objects(value: Document, name: str) -> Iterator[Document]:
 
 
 def _resembles(text: Any, name: str) -> bool:
-    """Whether a key equals a name or may be a misspelling of the name."""
+    """Returns whether a key equals a name or may be a misspelling of the name."""
     if not isinstance(text, str) or abs(len(text) - len(name)) > 4:
         return False
     plain = text.lower().replace("_", "").replace("-", "")

@@ -1,6 +1,6 @@
 """The media types with which clients and replicas request files and realms."""
 
-#: A file's bytes as they are stored.
+#: A file's bytes, as they are stored.
 SOURCE = "application/vnd.card+source"
 #: A card as a JSON:API document.
 CARD = "application/vnd.card+json"

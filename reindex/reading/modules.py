@@ -1,4 +1,4 @@
-"""Caches the modules that renders load, and finds their imports."""
+"""Caches the modules that cards load when they are rendered, and finds the modules' imports."""
 
 import json
 import re
@@ -18,11 +18,12 @@ from reindex.reading.replicas import (
 
 #: White space in JavaScript: Python's white space and the byte order mark.
 _S = r"[\s\ufeff]*+"
-#: Static imports, and dynamic imports of a literal, in transpiled code. False matches are harmless.
+#: Static imports, and dynamic imports of a literal, in transpiled code. Matches that are no imports
+#: do no harm.
 _IMPORT = re.compile(rf"""\b(?:from|import){_S}(?:\({_S})?(["'])([^"'\n]+)\1""")
 
-#: Anything that could be an import. Where this matches and `_IMPORT` doesn't, the import has a
-#: comment in it, a quote in the specifier, or an expression instead of a literal.
+#: Anything that could be an import. If only this pattern matches and `_IMPORT` doesn't, the import
+#: has a comment in it, a quote in the specifier, or an expression instead of a literal.
 _MAY_IMPORT = re.compile(
     rf"""\bfrom{_S}(?:["']|/[/*])|\bimport{_S}(?:["'(]|/[/*]|\.{_S}(?:source|defer)\b)"""
 )
@@ -33,8 +34,8 @@ _CLOSES = re.compile(rf"{_S}[,)]")
 
 @dataclass(frozen=True)
 class Module:
-    """The file at a module's URL (None if there is none), its imports, whether these are complete,
-    and its text or the reason why the text is refused."""
+    """The file at a module's URL, or None if there is no file. `complete` says whether `imports`
+    has all imports. `refusal` says why the server refused to send the text."""
 
     file: str | None
     imports: tuple[str, ...] = ()
@@ -44,8 +45,8 @@ class Module:
 
 
 class _KnownModules(dict[tuple[Pin, str], Module]):
-    """A cache of the modules that this process has read. At one generation a module never
-    changes."""
+    """A cache of the modules that this process has read. The modules of one generation never
+    change."""
 
     MAX_CHARACTERS = 32 * 1024 * 1024
     MAX_MODULES = 10_000
@@ -74,7 +75,7 @@ def forget_modules() -> None:
 
 
 def module_in(url: str, response: Response) -> Module:
-    """The module that a realm's response describes."""
+    """Makes a Module from a realm's response to a request for `url`."""
     if response.status == 302:
         return Module(joined(url, response.headers["location"]))
     if response.status == 406:
@@ -91,7 +92,8 @@ def module_in(url: str, response: Response) -> Module:
 
 
 def _is_whole(text: str, start: int) -> bool:
-    """Whether an import's specifier is only a literal, unlike in `import("./a" + b)`."""
+    """Returns whether the specifier of the import at `start` is only a literal, unlike in
+    `import("./a" + b)`."""
     match = _IMPORT.match(text, start)
     if match is None:
         return False
@@ -100,7 +102,7 @@ def _is_whole(text: str, start: int) -> bool:
 
 
 def imports_of(url: str, code: bytes) -> list[str]:
-    """The public URLs that the module at `url` imports. The code may be transpiled or not."""
+    """Returns the public URLs that the module at `url` imports. `code` may be transpiled or not."""
     text = code.decode(errors="replace")
     imports = [resolve_module(match[2], url) for match in _IMPORT.finditer(text)]
     return [each for each in imports if each is not None]

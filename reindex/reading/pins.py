@@ -1,9 +1,9 @@
-"""Pins: signed tokens for reading one realm at exactly one generation.
+"""Signs and verifies pins: tokens that allow reading one realm at exactly one generation.
 
 Each request to `/_at/<path>` has a pin in its header `X-Realm-Pin`. Workers and definition builders
-hold pins; card code never does. A pin names the reader whose access it uses: a user, everyone, or
-the realm that a job renders. The realm's server checks that access at every read, so a pin ends
-when the access ends.
+have pins; card code never gets one. A pin names the reader whose access is used: a user, everyone,
+or the realm that a job renders. The server checks the reader's access at every request, so a pin
+ends when the access ends.
 """
 
 import time
@@ -15,12 +15,13 @@ from urllib.parse import unquote
 from django.core import signing
 
 PIN_HEADER = "X-Realm-Pin"
-#: The response header of a published realm that names its source realm to the holder of a pin.
+#: The response header of a published realm that names the realm's source realm. Only a request with
+#: a pin gets the header.
 SOURCE_HEADER = "X-Realm-Source"
-#: The title of the error that refuses a pin whose access has ended.
+#: The title of the error in the response to a pin whose reader has lost access.
 PIN_ENDED = "Pin Ended"
 PIN_SECONDS = 3600
-#: A job uses the same token for a pin during this time.
+#: Within each period of this length, a job sends the same token for a pin.
 PIN_STEP_SECONDS = 600
 #: The generation that a job records for a realm that it may not read.
 UNREADABLE_GENERATION = 0
@@ -41,22 +42,23 @@ class Pin:
     generation: int
 
     def path_of(self, url: str) -> str:
-        """The unescaped path of a public URL of the realm."""
+        """Returns the unescaped path in the realm to which a public URL leads."""
         return unquote(url.removeprefix(self.realm_url))
 
 
 @dataclass(frozen=True)
 class Access:
-    """Whose rights are used to read realms. `own` is the realm whose pages a job renders, and `job`
-    is the job's id. `user` is the key of the user whose rights are used for realms that aren't
-    public."""
+    """The rights that are used to read realms. `own` is the realm whose pages a job renders, and
+    `job` is the job's id. `user` is the key of the user with whose rights private realms are
+    read."""
 
     own: str = ""
     job: int = 0
     user: str = ""
 
     def reader_of(self, realm_url: str, *, private: bool = False) -> str:
-        """The reader to name in a pin of a realm."""
+        """Returns the reader that a pin for a realm has to name: ITSELF, EVERYONE or a user's
+        key."""
         if realm_url == self.own:
             return ITSELF
         return self.user if private and self.user else EVERYONE
@@ -77,7 +79,7 @@ class InvalidPin(Exception):
 
 
 def sign(pin: Pin, reader: str = EVERYONE, job: int = 0) -> str:
-    """The token of a pin, valid for at most an hour."""
+    """Returns a signed token for a pin. The token is valid for at most an hour."""
     return _sign(pin, reader, job, int(time.time() // PIN_STEP_SECONDS))
 
 

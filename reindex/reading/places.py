@@ -1,4 +1,4 @@
-"""Types and functions for the place where the content of a URL is read."""
+"""Types and functions for finding the realm and path from which the content of a URL is read."""
 
 from base64 import b64decode
 from collections.abc import Callable
@@ -13,10 +13,10 @@ from reindex.reading.pins import Pin
 
 @dataclass(frozen=True)
 class Place:
-    """Where the content of a URL is read.
+    """The realm and path from which the content of a URL is read.
 
     A published realm may be read in place of a source realm. Then `url` lies in the published
-    realm, and `through` lists the realms that it replaces, beginning with the source realm.
+    realm. `through` lists the replaced realms, beginning with the source realm.
     """
 
     pin: Pin
@@ -30,27 +30,29 @@ class Place:
 
     @property
     def card_path(self) -> str:
-        """The path of the file that holds the card."""
+        """The path of the file that holds the card at `url`."""
         return file_of(self.path or "index")
 
 
-#: Makes the Authorization header for reading a realm; None if the user may not read it.
+#: Returns the Authorization header with which a user may read a realm; None if the user may not
+#: read the realm.
 Authority: TypeAlias = Callable[[str], str | None]
 
 
 def folder_of(url: str) -> str:
-    """The folder of a URL. URLs of the same folder lie in the same realm."""
+    """Returns the folder of a URL. URLs of the same folder lie in the same realm."""
     return url.rpartition("/")[0]
 
 
 def possible(path: str) -> str | None:
-    """The path, or None if no file can have such a path. Callers don't request impossible paths,
-    because the response would say nothing about the realm."""
+    """Returns the path unchanged, or None if no file can have the path. Callers don't request
+    impossible paths, because the response would say nothing about the realm."""
     return None if wrong_with_path(path) else path
 
 
 def content_of(file: Document) -> bytes | str | None:
-    """The content of a file in a realm's response: its text, or its bytes if it isn't text."""
+    """Returns the content of a file in a realm's response. Returns bytes if the content isn't
+    text."""
     if "base64" in file:
         return b64decode(file["base64"])
     content: str | None = file["content"]

@@ -1,4 +1,4 @@
-"""Reads cards, the cards that they link to, and modules with everything that they import.
+"""Reads cards, the cards to which they link, modules, and the modules' imports.
 
 Every realm is read at one pinned generation, from any replica. When an import or a link first
 refers to another realm, that realm is pinned at its generation in the registry. The job stores the
@@ -37,12 +37,12 @@ MANY_FILES = 1000
 
 @dataclass
 class Reader:
-    """Reads realms for one job. `pins` are the realms known so far. `pin` is called with each new
-    realm and its generation in the registry (UNREADABLE_GENERATION if it may not be read), and
-    returns the generation to read.
+    """Reads realms for one job. `pins` has the realms known so far. `pin` is called with each new
+    realm and its generation in the registry (UNREADABLE_GENERATION if unreadable), and returns the
+    generation to read.
 
-    Without an `authority` it reads public realms only. An `authority` makes a user's Authorization
-    headers; then it also reads the private realms of that user, and adds them to `private`.
+    Without an `authority` only public realms are read. An `authority` makes a user's Authorization
+    headers. Then the user's private realms are read too, and are added to `private`.
     """
 
     pins: dict[str, int]
@@ -51,15 +51,15 @@ class Reader:
     not_found: Callable[[str], None] = lambda url: None
     #: Returns the URL at which a realm's pages are published.
     address: Callable[[str], str] = lambda realm_url: realm_url
-    #: Whether source realms are read as published, at their `address`.
+    #: Whether the published realm is read in place of a source realm.
     as_published: bool = False
     authority: Authority | None = None
     access: Access = field(default_factory=Access)
     private: set[str] = field(default_factory=set)
     #: The replica that answered last.
     read_from: str = ""
-    #: Called before each request with a pin, but not before requests to the registry. It may raise
-    #: to end the reading.
+    #: Called before each request with a pin, but not before requests to the registry. May raise to
+    #: end the reading.
     go_on: Callable[[], None] = lambda: None
     #: The errors of the broken cards read so far, by card URL.
     broken: dict[str, BrokenDocument] = field(default_factory=dict)
@@ -78,13 +78,13 @@ class Reader:
     # --- realms ---
 
     def locate(self, url: str) -> Pin | None:
-        """The pin of the realm that is read for a public URL; None if no readable realm contains
-        it."""
+        """Returns the pin with which a public URL is read; None if no readable realm contains the
+        URL."""
         place = self.place(url)
         return None if place is None else place.pin
 
     def place(self, url: str) -> Place | None:
-        """Where the content of a public URL is read; None if no readable realm contains the URL.
+        """Returns where a public URL is read; None if no readable realm contains the URL.
 
         A URL in a source realm of `shown_at` is read in the published realm.
         """
@@ -100,7 +100,7 @@ class Reader:
         return place and Place(place.pin, place.url, (realm_url, *place.through))
 
     def _around(self, url: str) -> str:
-        """The innermost known realm that contains a URL; "" if none does."""
+        """Returns the innermost known realm that contains a URL; "" if none does."""
         innermost = ""
         for known in (self.pins, self.shown_at):
             for realm_url in known:
@@ -109,15 +109,15 @@ class Reader:
         return innermost
 
     def _is_unknown(self, url: str) -> bool:
-        """Whether a folder of a source realm may lie in an inner realm, which the published realm
-        doesn't report. True only for the first URL of each folder."""
+        """Returns whether a URL of a source realm may lie in an unknown inner realm. The published
+        realm doesn't report such realms. Returns True only for the first URL of each folder."""
         unknown = folder_of(url) not in self._own_folders
         self._own_folders.add(folder_of(url))
         return unknown
 
     def _meet(self, url: str) -> str | None:
-        """Asks the registry which realm contains a URL, and pins that realm, which may be an inner
-        realm of a known realm. None if no readable realm contains the URL."""
+        """Asks the registry which realm contains a URL, and pins that realm. It may be an inner
+        realm of a known realm. Returns None if no readable realm contains the URL."""
         realm_url, generation = standing_at(url)
         if realm_url in self.pins or realm_url in self.shown_at:
             return realm_url
@@ -145,16 +145,16 @@ class Reader:
         return realm_url
 
     def _is_within(self, pin: Pin, url: str) -> bool:
-        """Checks a realm's report that a URL lies in an inner realm, and pins the inner realm if
-        need be. False if the inner realm has been deleted since."""
+        """Checks a realm's report that a URL lies in an inner realm, and pins an unknown inner
+        realm. Returns False if the inner realm has been deleted since."""
         if self.locate(url) == pin:
             self._meet(url)
         located = self.locate(url)
         return located is None or len(located.realm_url) > len(pin.realm_url)
 
     def _privately(self, realm_url: str) -> int:
-        """The generation of a private realm, requested with the user's rights. Adds the realm to
-        `private`, so that no other user gets results made from it."""
+        """Requests the generation of a private realm with the user's rights. Adds a readable realm
+        to `private`, so that no other user gets results made from it."""
         header = self.authority(realm_url) if self.authority else None
         if header is None:
             return UNREADABLE_GENERATION
@@ -165,8 +165,8 @@ class Reader:
         return generation
 
     def elsewhere(self) -> dict[str, str]:
-        """The addresses of known realms that are published at another URL, and of known realms
-        within these. Inner realms come before outer realms."""
+        """Returns the addresses of those known realms that are published at another URL, and of
+        known realms inside them. Inner realms come before outer realms."""
         known = {realm_url: self.address(realm_url) for realm_url in self.pins} | self.shown_at
         inner_first = {
             realm_url: known[realm_url] for realm_url in sorted(known, key=len, reverse=True)
@@ -179,7 +179,7 @@ class Reader:
     # --- cards ---
 
     def card(self, url: str) -> Document | None:
-        """The document of the card at a public URL (without .json); None if there is no card."""
+        """Reads and returns the card at a public URL (without .json); None if there is no card."""
         if url not in self._documents:
             self._documents[url] = self._read_card(url)
         return self._documents[url]
@@ -189,13 +189,13 @@ class Reader:
         return self._documents[url]
 
     def read_cards(self, urls: Iterable[str]) -> None:
-        """Reads the cards that have not been read yet, with few requests."""
+        """Reads those of the given cards that have not been read yet, in few requests."""
         left = [url for url in dict.fromkeys(urls) if url not in self._documents]
         while left:
             left = self._read_some(left)
 
     def _read_some(self, urls: Iterable[str]) -> list[str]:
-        """Reads cards, and returns the cards that turn out to lie in unknown inner realms."""
+        """Reads cards, and returns those that turn out to lie in an inner realm unknown before."""
         wanted: dict[Pin, dict[str, tuple[Place, str]]] = {}
         for url in urls:
             place = self.place(url)
@@ -228,8 +228,8 @@ class Reader:
         return absolute(document, self._at_home)
 
     def _at_home(self, url: str) -> str:
-        """Replaces the URL of the rendered realm's source by the URL of the rendered realm itself.
-        Returns other URLs unchanged."""
+        """Returns the URL in the rendered realm for a URL in its source realm. Returns other URLs
+        unchanged."""
         own = self.access.own
         if self.shown_at.get(self._around(url)) != own:
             return url
@@ -239,8 +239,8 @@ class Reader:
         return own + url.removeprefix(around) if is_source else url
 
     def _get_many(self, pin: Pin, paths: list[str]) -> dict[str, Document]:
-        """Reads files of a realm, and returns its answers by path. If a response contains only the
-        first files, the others are requested again."""
+        """Reads files of a realm, and returns the realm's answers by path. If a response has only
+        the first files, requests the missing files again."""
         files: dict[str, Document] = {}
         while len(files) < len(paths):
             requested = paths[len(files) : len(files) + MANY_FILES]
@@ -260,12 +260,12 @@ class Reader:
         return files
 
     def known(self, url: str) -> Document | None:
-        """The document of a card, if it has been read."""
+        """Returns a card that has been read before; None for any other card."""
         return self._documents.get(url)
 
     def linked(self, cards: Mapping[str, Document | None]) -> dict[str, Document | None]:
-        """The cards that the given cards link to, apart from the given cards; None for a link to a
-        missing card."""
+        """Reads the cards that the given cards link to, apart from the given cards. A missing
+        card's value is None."""
         targets = {
             target
             for url, document in cards.items()
@@ -279,9 +279,9 @@ class Reader:
     # --- modules ---
 
     def modules(self, urls: Iterable[str]) -> list[str]:
-        """The canonical URLs of modules and of everything that they import, dependencies first.
+        """Returns the canonical URLs of modules and of all their imports, dependencies first.
 
-        Missing modules are left out: the render reports them at the right card.
+        Missing modules are left out: the rendering of a card reports them.
         """
         order: list[str] = []
         entered: set[str] = set()
@@ -300,13 +300,13 @@ class Reader:
         return order
 
     def missing(self, url: str) -> list[str]:
-        """The URLs without a module that importing a module requests."""
+        """Returns the URLs of missing modules that importing a module would request."""
         reached, _ = self.reached(url)
         return sorted(each for each in reached if self._module(each).file is None)
 
     def reached(self, url: str) -> tuple[set[str], bool]:
-        """Every URL that importing a module requests, even without a module there, and whether this
-        set is certainly complete."""
+        """Returns every URL that importing a module requests, including URLs of missing modules.
+        Also returns whether the set of URLs is certainly complete."""
         requested: set[str] = set()
         complete = True
         stack = [url]
@@ -350,13 +350,13 @@ class Reader:
         return module if module.file in (None, url) else self._module(str(module.file))
 
     def _check_access(self, pin: Pin) -> None:
-        """Checks once that another realm is still readable, because its modules may be cached from
-        an earlier job. Raises PinEnded."""
+        """Checks that a realm is still readable, because its modules may be cached from an earlier
+        job. Checks each realm once. Raises PinEnded."""
         if pin not in self._carried and pin.realm_url not in (self.access.own, BASE_REALM):
             self._get(pin, "", NDJSON, b'{"paths": []}')
 
     def _carry_over(self, pin: Pin) -> None:
-        """Reuses the cached modules of an earlier generation whose files have not changed since."""
+        """Caches the unchanged modules of an earlier generation for the pinned generation too."""
         if pin in self._carried:
             return
         self._carried.add(pin)
@@ -373,7 +373,7 @@ class Reader:
                 known_modules.keep(pin, url, module)
 
     def source(self, url: str) -> Document:
-        """The answer for a module's URL in the sandbox: its `code`, the `data` of a file that isn't
+        """Returns what a sandbox gets for a module's URL: `code`, the `data` of a file that isn't
         code, a `redirect` to another URL, or an `error`."""
         module = self._module(url)
         if self.locate(url) is None:
@@ -388,7 +388,7 @@ class Reader:
         return {"code" if url.endswith(CODE_EXTENSIONS) else "data": module.text}
 
     def realms_of(self, modules: Iterable[str]) -> set[str]:
-        """The realms of these modules and of everything that they import."""
+        """Returns the realms of the given modules and of everything that they import."""
         pins = (self.locate(url) for module in modules for url in self.reached(module)[0])
         return {pin.realm_url for pin in pins if pin is not None}
 

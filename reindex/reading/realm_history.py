@@ -6,13 +6,13 @@ from reindex.reading.media_types import API
 from reindex.reading.pins import Access, Pin
 from reindex.reading.replicas import ReplicaUnavailable, get_pinned
 
-#: The maximum number of cached responses of each kind. The oldest is evicted first.
+#: The maximum number of cached responses of each kind. The oldest response is evicted first.
 MAX_KEPT = 8
 
 
 def manifest(pin: Pin, access: Access, since: int | None = None) -> dict[str, str | None] | None:
-    """The files of a realm by path, with the hash of their content. With `since`, only the files
-    that differ from that generation; None if the history doesn't reach back that far.
+    """Returns the hashes of a realm's files, by path. With `since`, returns only the files that
+    changed since that generation, or None if the realm's history doesn't reach back that far.
 
     Raises ReplicaUnavailable, PinEnded and WrongGeneration.
     """
@@ -30,8 +30,8 @@ _files: dict[Pin, frozenset[str]] = {}
 
 
 def files(pin: Pin, access: Access) -> frozenset[str]:
-    """The paths of a realm's files at a generation, cached because they never change. Raises the
-    errors of `manifest`."""
+    """Returns the paths of a realm's files at a generation. They never change, so they are cached.
+    Raises the errors of `manifest`."""
     if pin not in _files:
         found = manifest(pin, access)
         assert found is not None  # None is only possible with `since`
@@ -47,8 +47,8 @@ _read_at: dict[str, int] = {}
 
 
 def changed(pin: Pin, since: int, access: Access) -> frozenset[str] | None:
-    """The paths whose content differs from an earlier generation; None if the history doesn't reach
-    back that far. The result never changes."""
+    """Returns the paths of the files that changed since an earlier generation; None if the realm's
+    history doesn't reach back that far. The result never changes, so it is cached."""
     if (pin, since) not in _changed:
         files = manifest(pin, access, since)
         if len(_changed) >= MAX_KEPT:
@@ -59,8 +59,8 @@ def changed(pin: Pin, since: int, access: Access) -> frozenset[str] | None:
 
 def note_read(pin: Pin, access: Access) -> tuple[Pin, frozenset[str]] | None:
     """Records that this process reads a realm at a generation. Returns the earlier generation at
-    which it last read the realm, and the paths that differ since. None if it has not read the realm
-    before, or if the paths are unknown."""
+    which the process last read the realm, and the paths of the files that changed since. Returns
+    None if no earlier generation was read, or if the paths are unknown."""
     before = _read_at.get(pin.realm_url)
     if before is not None and before >= pin.generation:
         return None

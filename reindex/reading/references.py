@@ -1,4 +1,4 @@
-"""Resolves the specifiers of imports and the links of cards to URLs."""
+"""Finds the URLs to which the specifiers of imports and the links of cards lead."""
 
 import re
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -13,7 +13,7 @@ from reindex.reading.card_paths import card_of
 BASE_REALM = f"{settings.REALM_PUBLIC_ORIGIN}/base/"
 BASE_MODULE = f"{BASE_REALM}mod.ts"
 
-#: The URLs that the fleet could serve. The server requests no other URLs for a card.
+#: The URLs that this server's realms could have. The server requests no other URLs for a card.
 SERVABLE = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/[^\s\x00-\x1f\x7f]{0,4000}")
 
 #: A relative reference whose last segment needs no escaping or normalizing.
@@ -45,7 +45,8 @@ _REALM_FOLDERS = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]+)?/(?:[A-Za-z0-9~-][
 
 
 def resolve_module(specifier: str, base: str) -> str | None:
-    """The public URL of a specifier in the module or card at `base`; None for packages."""
+    """Returns the public URL of a module that the module or card at `base` imports. Returns None if
+    `specifier` names a package."""
     if specifier == "@realm/base":
         return BASE_MODULE
     if specifier.startswith(("./", "../", "/", "http://", "https://")):
@@ -54,17 +55,19 @@ def resolve_module(specifier: str, base: str) -> str | None:
 
 
 def is_plain(specifier: str) -> bool:
-    """Whether `resolve_module` certainly resolves a specifier as JavaScript does."""
+    """Returns whether `resolve_module` certainly finds the same URL for a specifier as JavaScript
+    does."""
     return bool(_ALIKE.fullmatch(specifier)) and not _ESCAPED_DOT.search(specifier)
 
 
 def file_url(realm_url: str, path: str) -> str:
-    """The URL of a file, escaped as in JavaScript, so that each path has exactly one URL."""
+    """Returns the URL of a file. It is escaped as in JavaScript, so that each path has exactly one
+    URL."""
     return realm_url + quote(path, safe=UNESCAPED)
 
 
 def realms_for(url: str) -> list[str]:
-    """The URLs of all realms that could contain a public URL."""
+    """Returns the URLs of all realms that could contain a public URL."""
     folders = _REALM_FOLDERS.match(url)
     if folders is None:
         return []
@@ -73,13 +76,13 @@ def realms_for(url: str) -> list[str]:
 
 
 def card_url(realm_url: str, path: str) -> str:
-    """The public URL of the card in a file."""
+    """Returns the public URL of the card in the file at `path`."""
     return file_url(realm_url, card_of(path))
 
 
 def card_at(url: str) -> str:
-    """The normalized card URL of a URL without a query. The URL of a folder becomes the URL of its
-    `index`. `resolveCardURL` of the card library does the same."""
+    """Returns the URL of the card to which a URL without a query leads, in one spelling. The URL of
+    a folder becomes the URL of its `index`. `resolveCardURL` of the card library does the same."""
     origin, path = url[: url.find("/", 8)], url[url.find("/", 8) :]
     path = "/".join(map(_in_one_spelling, card_of(path).split("/")))
     return f"{origin}{path}{'index' if path.endswith('/') else ''}"
@@ -95,7 +98,8 @@ def _in_one_spelling(segment: str) -> str:
 
 
 def joined(base: str, reference: str) -> str | None:
-    """The URL of a reference, without query and fragment; None if no realm can have such a URL."""
+    """Returns the URL to which a reference in the file at `base` leads, without query and fragment.
+    Returns None if no realm can have such a URL."""
     if not reference.startswith(("./", "../")):
         return _joined_once(base, reference)
     # Only the folder of the reference is joined, so that one cache entry serves all files in it.
@@ -121,8 +125,8 @@ def _joined_once(base: str, reference: str) -> str | None:
 
 
 def with_composed(reference: str) -> str:
-    """A reference whose characters, even escaped ones, are composed (Unicode NFC), as in the paths
-    of files."""
+    """Converts a reference to Unicode NFC, like the paths of files. Converts escaped characters
+    too."""
     if reference.isascii() and "%" not in reference:
         return reference
     return _BEYOND_ASCII.sub(_composed_part, reference)
@@ -137,5 +141,6 @@ def _composed_part(part: re.Match[str]) -> str:
 
 
 def rooted(reference: str) -> str:
-    """A reference; if it begins with `/`, it is made absolute with this server's public origin."""
+    """Puts this server's public origin before a reference that begins with `/`. Returns other
+    references unchanged."""
     return settings.REALM_PUBLIC_ORIGIN + reference if reference.startswith("/") else reference

@@ -1,7 +1,7 @@
-"""Reads realms over HTTP from the replicas, as any client would.
+"""Reads realms over HTTP from the replicas, like any other client.
 
-A response to a pinned read that names another generation is an error. A replica that fails is left
-out for a while.
+If the response to a pinned read names another generation, that is an error. A replica that fails is
+left out for a while.
 """
 
 import json
@@ -34,11 +34,11 @@ logger = logging.getLogger(__name__)
 SHUN_SECONDS = 10.0
 #: The status of a pinned read if the file belongs to a realm within the pinned realm.
 MISDIRECTED = 421
-#: The statuses of a pinned read: 200 content, 302 a redirect to the file, 404 no such file, 406 the
-#: module can't be transpiled, 410 the generation is gone from history, 421 the file belongs to
-#: another realm.
+#: The statuses of a response to a pinned read. 200: content. 302: a redirect to the file. 404: no
+#: such file. 406: the module can't be transpiled. 410: the generation is gone from history. 421:
+#: the file belongs to another realm.
 _EXPECTED = (200, 302, 404, 406, 410, MISDIRECTED)
-#: The replicas that are left out, each with the end of that time and the reason.
+#: The replicas that are left out, each with the time until which it is left out, and the reason.
 _unhealthy: dict[str, tuple[float, str]] = {}
 
 
@@ -72,7 +72,8 @@ def _pool() -> urllib3.PoolManager:
 
 
 def replica_addresses() -> list[str]:
-    """The replicas to read from, in random order. Replicas that are left out come last."""
+    """Returns the addresses of the replicas in random order. Replicas that failed lately come
+    last."""
     known = settings.REALM_RENDER_REPLICAS or list(_live(int(time.monotonic())))
     known = known or [settings.REALM_REPLICA_ADDRESS]
     random.shuffle(known)
@@ -82,13 +83,13 @@ def replica_addresses() -> list[str]:
 
 @lru_cache(maxsize=1)
 def _live(second: int) -> tuple[str, ...]:
-    """The live replicas. The cache queries the database at most once per second, because `second`
-    is its key."""
+    """Returns the live replicas. The cache queries the database at most once per second, because
+    `second` is its key."""
     return tuple(Replica.live_addresses())
 
 
 def unhealthy() -> dict[str, str]:
-    """The replicas that are left out at present, and why."""
+    """Returns the replicas that are left out at present, each with the reason."""
     now = time.monotonic()
     return {address: why for address, (until, why) in _unhealthy.items() if until > now}
 
@@ -98,7 +99,7 @@ def _until(address: str) -> float:
 
 
 def mark_unhealthy(address: str, why: object) -> None:
-    """Leaves a replica out for a while."""
+    """Leaves a replica out for SHUN_SECONDS."""
     logger.warning("replica %s is left out for %d s: %s", address, SHUN_SECONDS, why)
     _unhealthy[address] = time.monotonic() + SHUN_SECONDS, str(why)
 
@@ -113,8 +114,8 @@ def get_pinned(
     query: str = "",
     body: bytes | None = None,
 ) -> Response:
-    """Reads a file of a realm at exactly one generation. `path` is unescaped; a missing file is a
-    404. `private` says that the realm isn't public.
+    """Reads a file of a realm at exactly one generation. `path` is unescaped. For a missing file,
+    the response has the status 404. `private` says that the realm isn't public.
 
     With a body the request is a POST. Raises ReplicaUnavailable, PinEnded and WrongGeneration.
     """
@@ -138,8 +139,8 @@ def get_pinned(
 
 
 def ask_registry(url: str, authorization: str | None = None) -> Response:
-    """The registry's data about the realm that contains a public URL: the headers of an uncached
-    HEAD request, which is sent anonymously or with an Authorization header."""
+    """Asks the registry about the realm that contains a public URL. The answer is in the headers of
+    the response to an uncached HEAD request."""
     parts = urlsplit(url)
     # A request for a page would get the generation of its index, which is 0 before the first index.
     headers = {"Host": parts.netloc, "Accept": SOURCE}
@@ -149,8 +150,9 @@ def ask_registry(url: str, authorization: str | None = None) -> Response:
 
 
 def ask_address(realm_url: str) -> str:
-    """The address where visitors find a realm's pages: a source realm (private or not) has the
-    address at which it is published, any other realm its own URL. Raises ReplicaUnavailable."""
+    """Asks a replica for the address where visitors find a realm's pages. For a source realm
+    (private or not) it is the address at which the realm is published; for any other realm it is
+    the realm's URL. Raises ReplicaUnavailable."""
     pin = Pin(realm_url, UNREADABLE_GENERATION)
     response = _get("/_at/?address", {"Accept": ANY, PIN_HEADER: sign(pin, ITSELF)})
     if response.status != 200:
@@ -159,9 +161,9 @@ def ask_address(realm_url: str) -> str:
 
 
 def standing_at(url: str, authorization: str | None = None) -> tuple[str, int]:
-    """The URL of the realm that contains a public URL, and its generation in the registry. The URL
-    is empty if there is no realm. The generation is UNREADABLE_GENERATION if the realm isn't public
-    or, with an Authorization header, if the user may not read it."""
+    """Returns the URL of the realm that contains a public URL, and its generation in the registry.
+    The URL is empty if there is no realm. The generation is UNREADABLE_GENERATION if the realm
+    isn't public or, with an Authorization header, if the user may not read it."""
     headers = ask_registry(url, authorization).headers
     realm_url = headers.get("x-boxel-realm-url", "")
     public = headers.get("x-boxel-realm-public-readable") == "true"
@@ -178,8 +180,9 @@ def _get(
     *,
     named: bool = False,
 ) -> Response:
-    """The first usable response of a replica. With `named`, an error response is usable too if its
-    headers name the realm. Raises ReplicaUnavailable."""
+    """Sends a request to one replica after another, and returns the first usable response. With
+    `named`, an error response is usable too if its headers name the realm. Raises
+    ReplicaUnavailable."""
     failures: list[str] = []
     for address in replica_addresses():
         try:

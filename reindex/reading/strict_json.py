@@ -1,7 +1,8 @@
 """Parses strict JSON (RFC 8259, UTF-8), and reports errors with their positions.
 
-Python's own parser accepts more: other encodings, NaN, duplicate keys, numbers that no browser can
-hold. A document that this module accepts means the same to the server and to a card's JavaScript.
+Python's own parser also accepts other encodings, NaN, duplicate keys, and numbers that no browser
+can hold. A document that this module accepts means the same to the server and to a card's
+JavaScript.
 """
 
 import json
@@ -13,12 +14,13 @@ from typing import Any
 
 from notifications.texts import made_storable
 
-#: The maximum nesting depth of a card: no template needs more, and a parser's stack is finite.
+#: The maximum nesting depth of a card. No template needs more, and deeper nesting could exhaust a
+#: parser's stack.
 MAX_DEPTH = 100
 
 #: Integers of at most this many digits are exact in JavaScript. Longer integers are checked.
 _SAFE_DIGITS = 15
-#: Integers of more digits are not parsed. JavaScript can't hold more than 309 digits.
+#: Integers of more digits than this are not parsed. JavaScript can't hold more than 309 digits.
 _MAX_DIGITS = 400
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
@@ -42,7 +44,8 @@ class BrokenDocument(ValueError):
 
 @dataclass(frozen=True)
 class Parsed:
-    """A JSON text and its value. `odd` is True if `check` has to look for faults in the text."""
+    """A JSON text and its parsed value. `odd` is True if the text may have a fault that only
+    `check` finds."""
 
     path: str
     text: str
@@ -84,13 +87,13 @@ def parse(data: bytes | str, path: str) -> Parsed:
 
 
 def finite(literal: str) -> float | None:
-    """The number of a literal in a JSON document. None if it is out of range, because JavaScript
-    serializes such numbers as null."""
+    """Converts a number literal of a JSON document. Returns None if the number is out of range,
+    because JavaScript serializes such numbers as null."""
     return value if isfinite(value := float(literal)) else None
 
 
 def finite_only(literal: str) -> float:
-    """The number of a literal in a JSON document. Raises ValueError for a number out of range and
+    """Converts a number literal of a JSON document. Raises ValueError for a number out of range and
     for `NaN`."""
     value = finite(literal)
     if value is None:
@@ -99,7 +102,7 @@ def finite_only(literal: str) -> float:
 
 
 def no_number(literal: str) -> None:
-    """Refuses `NaN` and `Infinity`. Raises ValueError."""
+    """Raises ValueError, because `NaN` and `Infinity` are not JSON."""
     raise ValueError(f"{literal} is not a number that JSON has")
 
 
@@ -138,7 +141,8 @@ class _Notes:
 
 @dataclass
 class _Level:
-    """An object or a list around a token, and the key or index that the token belongs to."""
+    """A level of nesting around a token: an object or a list, and the key or index to which the
+    token belongs."""
 
     names: set[str] | None
     key: str | int = 0
@@ -154,7 +158,8 @@ class _Level:
 
 
 def _oddities(text: str) -> Iterator[tuple[str, int, str]]:
-    """The faults of a JSON text, each with its position and the path of its key."""
+    """Yields the faults of a JSON text, each with its message, its position and the path of its
+    key."""
     levels: list[_Level] = []
 
     def key() -> str:
@@ -185,7 +190,8 @@ def _oddities(text: str) -> Iterator[tuple[str, int, str]]:
 
 
 def is_held(literal: str) -> bool:
-    """Whether JavaScript can hold the number of a literal. True if the literal is not a number."""
+    """Returns whether JavaScript can hold the number that a literal stands for. Returns True if the
+    literal is not a number."""
     if not literal.lstrip("-").isdigit():
         digits = re.split("[eE]", literal)[0]
         nonzero = literal[-1].isdigit() and any(each in "123456789" for each in digits)

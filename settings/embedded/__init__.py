@@ -1,1 +1,2 @@
-"""An embedded Postgres for one installation. The first process that connects starts the server."""
+"""An embedded Postgres for one installation. The first process that connects starts the Postgres
+server."""

