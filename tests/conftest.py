@@ -1,4 +1,5 @@
-"""Fixtures of all tests. The database is the embedded Postgres or the one in DATABASE_URL."""
+"""Contains the fixtures of all tests. The database is the embedded Postgres or the one in
+DATABASE_URL."""
 
 import os
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from tests.support import make
 from tests.support.web import Web, served, vouch
 
 #: Tables that keep their rows after a test. Migrations fill the first three, and no test changes
-#: them. Transpiled JavaScript is stored by the hash of its source, and making it takes long.
+#: them. Transpiled JavaScript is kept because transpiling takes long. The hash of the source is its
+#: key, so it can't be outdated.
 KEPT_TABLES = {
     "django_migrations",
     "django_content_type",
@@ -29,7 +31,8 @@ KEPT_TABLES = {
 }
 
 # By default Hypothesis tries the same examples in each run, so that only changes of the code change
-# the result. HYPOTHESIS_PROFILE=long tries more and random examples, and shrinks those that fail.
+# the result. With HYPOTHESIS_PROFILE=long, Hypothesis tries more and random examples, and shrinks
+# failing ones.
 settings.register_profile(
     "short",
     derandomize=True,
@@ -49,7 +52,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every test as `unit` that uses neither a database nor other processes."""
+    """Adds the mark `unit` to every test that uses neither a database nor other processes."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         marked = any(item.get_closest_marker(name) for name in ("django_db", "cluster", "services"))
@@ -58,7 +61,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _empty_tables(self: TransactionTestCase) -> None:
-    """Deletes every row that a test committed. This is ten times as fast as Django's TRUNCATE."""
+    """Deletes every row that a test committed. Deleting is ten times as fast as Django's
+    TRUNCATE."""
     with connection.cursor() as cursor:
         tables = set(connection.introspection.table_names(cursor)) - KEPT_TABLES
         cursor.execute(
@@ -97,25 +101,26 @@ def nothing_transpiled(transactional_db: None) -> Iterator[None]:
 
 @pytest.fixture
 def owner(transactional_db: None) -> Any:
-    """The user ada, who owns the realm of `source`."""
+    """Creates the user ada, who owns the realm of the fixture `source`."""
     return make.user("ada")
 
 
 @pytest.fixture
 def base(transactional_db: None) -> None:
-    """The bootstrap realm, as `migrate` leaves it."""
+    """Creates the bootstrap realm, as `migrate` does."""
     sync_base_realm()
 
 
 @pytest.fixture
 def source(owner: Any) -> Any:
-    """The source realm http://localhost:4201/ada/site/ with a module, two cards and an image."""
+    """Creates the source realm http://localhost:4201/ada/site/ with two modules, two cards and an
+    image."""
     return make.source("http://localhost:4201/ada/site/", owner, make.SITE)
 
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
-    """Collects messages, as (task name, delay), in place of sending them to the broker."""
+    """Collects messages as (task name, delay) instead of sending them to the broker."""
 
     kept: list[tuple[str, float]] = []
 
@@ -128,9 +133,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
 
 @pytest.fixture
 def web(transactional_db: None, sent: Any) -> Iterator[Web]:
-    """The application behind a socket, on the test's own database, with empty caches."""
-    # Forget modules by generation: in production a generation occurs once, but each test starts
-    # anew.
+    """Serves the application on a socket, with the test's database and empty caches."""
+    # Modules are cached by generation. In production a generation occurs only once, but each test
+    # starts again at the first generation.
     modules.forget_modules()
     renderers.shutdown()
     with served() as running:
@@ -139,11 +144,12 @@ def web(transactional_db: None, sent: Any) -> Iterator[Web]:
 
 @pytest.fixture
 def live(web: Web) -> None:
-    """Makes the board of `web` live, as a sidecar does, so that its caches answer."""
+    """Makes the board of the fixture `web` live, as a sidecar does, so that requests are answered
+    from caches."""
     vouch()
 
 
 @pytest.fixture
 def client() -> Client:
-    """Django's test client for the public origin, where the admin is."""
+    """Returns Django's test client with the host of the public origin, where the admin is."""
     return Client(headers={"host": "localhost:4201"})

@@ -1,4 +1,4 @@
-"""The project's settings for tests, with a board, blobs and a seed of the tests' own."""
+"""Changes the project's settings for tests, which have their own board, blob storage and seed."""
 
 import os
 import tempfile

@@ -1,4 +1,5 @@
-"""`script/faults`: runs a campaign, or with `--no-faults` measures how soon replicas are fresh."""
+"""Runs `script/faults`: a fault campaign, or with `--no-faults` a measurement of how soon replicas
+serve new content."""
 
 import argparse
 import os
@@ -12,7 +13,7 @@ BREAKS = (
     "no-stamp", "no-watermark", "no-epoch", "late-listen", "pin-ignored", "early-notify",
     "no-definition-guard", "unchecked-swap", "no-outbox", "late-edge",
 )  # fmt: skip
-#: The break that affects only nginx.
+#: The only break that affects nginx instead of the fleet's processes.
 LATE_EDGE = "late-edge"
 
 
@@ -68,7 +69,7 @@ def main() -> int:
 
 
 def _prepare(folder: Path) -> None:
-    """Sets up Django for a database that the campaign will make in the folder."""
+    """Sets up Django for the database that the campaign will create in `folder`."""
     import socket
 
     with socket.socket() as free:
@@ -77,7 +78,7 @@ def _prepare(folder: Path) -> None:
     os.environ["DATABASE_URL"] = f"postgresql://postgres@127.0.0.1:{port}/postgres"
     os.environ["REALM_DATA_DIR"] = str(folder)
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
-    # Without this the log lines of the publishes would hide the campaign's output.
+    # At a lower level, the log lines of publishes would hide the campaign's output.
     os.environ.setdefault("REALM_LOG_LEVEL", "WARNING")
     for name in ("LISTEN_DATABASE_URL", "CELERY_BROKER_URL"):
         os.environ.pop(name, None)

@@ -1,4 +1,5 @@
-"""The authors of a campaign: each writes files of a site of its own and publishes it."""
+"""Defines the authors of a campaign. Each author writes the files of one site and publishes the
+site."""
 
 import http.client
 import json
@@ -26,7 +27,8 @@ OPERATOR = "realm_server"
 
 
 class Author(Client):
-    """A client that writes files of one site and publishes it, through random replicas."""
+    """A client that writes the files of one site and publishes the site, through random
+    replicas."""
 
     def __init__(
         self, site: Site, replicas: list[Replica], seed: str, history: History,
@@ -36,7 +38,8 @@ class Author(Client):
         self.site = site
         self._replicas = replicas
         self._token = server_token(site.user)
-        #: Whether the source realms have every file that the judge expects on a page.
+        #: Whether the source realms have every file from which the judge computes the expected
+        #: pages.
         self._filled = False
 
     def work(self) -> None:
@@ -46,8 +49,8 @@ class Author(Client):
             getattr(self, kind)()
 
     def create(self) -> None:
-        """Makes the source realms, fills them and publishes one. Retries each step until it
-        succeeds."""
+        """Creates the site's two source realms, writes their files and publishes one of them.
+        Retries each step until it succeeds."""
         self._filled = False
         for source in self.site.sources:
             endpoint = source.rstrip("/").rpartition("/")[2]
@@ -60,7 +63,7 @@ class Author(Client):
             self._insist("fill", partial(self._put, source, "note.tsx", NOTE.encode(), ""))
             for path in (*WRITTEN, HIDDEN, FLEETING):
                 self._insist("fill", partial(self.write, path, source))
-        # An author that is asked to stop may leave the realms incomplete.
+        # If the author was asked to stop meanwhile, files may be missing.
         self._filled = not self.stop_asked.is_set()
         self._insist("publish", self.publish)
 
@@ -75,7 +78,8 @@ class Author(Client):
             self.stop_asked.wait(0.2)
 
     def write(self, path: str | None = None, source: str | None = None) -> Operation:
-        """Writes a file with a new mark, in most cases in the source realm that is published."""
+        """Writes a file whose content has a new mark. Mostly chooses the source realm that is
+        published."""
         if source is None:
             source = self.site.source
             if self.random.random() < 0.2:
@@ -108,27 +112,29 @@ class Author(Client):
         self._publish("repoint", self.site.source, self.site.published)
 
     def nest(self) -> None:
-        """Publishes a realm within the published realm, or unpublishes it."""
+        """Publishes a source realm at the inner URL, or unpublishes the inner realm."""
         if self.random.random() < 0.4:
             self._unpublish(self.site.inner)
         else:
             self._publish("nest", self.random.choice(self.site.sources), self.site.inner)
 
     def close(self) -> None:
-        """Makes a realm private, and public again some seconds later, if that request succeeds."""
+        """Makes a random realm of the site private. After up to 4 seconds, tries to make the realm
+        public again."""
         realm = self.random.choice(self.site.realms)
         self._permit(realm, opened=False)
         self.stop_asked.wait(self.random.uniform(0, 4))
         self._permit(realm, opened=True)
 
     def open_all(self) -> None:
-        """Makes all realms public, and publishes the site."""
+        """Publishes the site and makes all its realms public. Completes the source realms first if
+        needed."""
         self.stop_asked.clear()
         if not self._filled:
             self.create()
         self._insist("publish", self.publish)
         for realm in self.site.realms:
-            # There may be no realm at the inner URL, which is a 404.
+            # If there is no realm at the inner URL, the answer is 404.
             self._insist("open", partial(self._permit, realm, opened=True), 404)
 
     def _permit(self, realm: str, *, opened: bool) -> Operation:
@@ -149,14 +155,16 @@ class Author(Client):
         return self._server("unpublish", url, "_unpublish-realm", {"publishedRealmURL": url})
 
     def delete(self) -> None:
-        """Deletes a source realm, which deletes its published realms, too, and makes it again."""
+        """Deletes the source realm that is published, and creates it again. The deletion also
+        deletes its published realms."""
         source = self.site.source
         document = {"data": {"type": "realm", "id": source}}
         self._server("delete", source, "_delete-realm", document)
         self.create()
 
     def rollback(self) -> None:
-        """Rolls back to an earlier publication, in this process, as on a host without a replica."""
+        """Rolls the published realm back to an earlier publication. Does this in the campaign's
+        process, as an operator does on a host without a replica."""
         operation = Operation(time.time(), "rollback", self.site.published)
         try:
             done = rollback_realm(self.site.published, Caller(self.site.user))

@@ -1,7 +1,8 @@
-"""Switches off one mechanism, to check that the campaign then fails.
+"""Switches off one mechanism of the project, to check that a fault campaign then fails.
 
-The processes of a broken fleet use this module as their settings: the project's settings, with the
-mechanism switched off that REALM_FAULTS_BREAK names. Nothing in production imports it.
+The processes of a broken fleet use this module as their settings. The module contains the project's
+settings, and switches off the mechanism that REALM_FAULTS_BREAK names. Nothing in production
+imports this module.
 """
 
 import os
@@ -17,7 +18,7 @@ VARIABLE = "REALM_FAULTS_BREAK"
 
 
 def no_stamp() -> None:
-    """Takes a cache entry's stamp after its load instead of before."""
+    """Takes a cache entry's stamp after the entry is loaded instead of before."""
     from notifications.stamped_cache import StampedCache
 
     def load(self: Any, key: Any, slots: Any, load: Callable[[], Any], _: Any = None) -> Any:
@@ -36,7 +37,7 @@ def no_watermark() -> None:
 
 
 def no_epoch() -> None:
-    """Doesn't bump the epoch after a reconnection, so that entries with missed changes stay
+    """Keeps the board's epoch after a reconnection, so that cache entries with missed changes stay
     valid."""
     from notifications.board import Board
 
@@ -44,7 +45,7 @@ def no_epoch() -> None:
 
 
 def late_listen() -> None:
-    """Bumps the epoch before LISTEN instead of after it."""
+    """Increments the board's epoch before the LISTEN statements instead of after them."""
     import time
 
     from notifications.listener import Listener
@@ -53,7 +54,7 @@ def late_listen() -> None:
 
     def listen(self: Any, connection: Any, writer: Any) -> None:
         self.board.bump_epoch()
-        # A busy database can take this long for the LISTEN statements.
+        # The LISTEN statements can take this long on a busy database.
         time.sleep(0.3)
         bump, self.board.bump_epoch = self.board.bump_epoch, lambda: None
         try:
@@ -71,7 +72,7 @@ def pin_ignored() -> None:
 
 
 def early_notify() -> None:
-    """Sends notifications on another connection, before the commit of their transaction."""
+    """Sends a transaction's notifications on another connection, before the transaction commits."""
     from django.db import connections
 
     from notifications import emit
@@ -92,7 +93,7 @@ def early_notify() -> None:
 
 
 def no_definition_guard() -> None:
-    """Stores a definition even if its module was invalidated while it was built."""
+    """Stores a definition even if the module was invalidated during the build."""
 
     def unmoved(counters: Any, *, hold: bool = False) -> Any:
         return dict.fromkeys(counters, 0)
@@ -102,7 +103,7 @@ def no_definition_guard() -> None:
 
 
 def unchecked_swap() -> None:
-    """Lets a superseded job swap in its index, even over a newer one."""
+    """Lets a superseded reindex job swap in its index, even if the realm has a newer index."""
     from reindex.index import swap
     from reindex.jobs import queue
 
@@ -129,14 +130,14 @@ def _swap_anyway(job: Any) -> None:
 
 
 def no_outbox() -> None:
-    """Switches off the sweeper, so that a job whose message is lost never runs."""
+    """Switches off the sweeper, so that a reindex job whose message is lost never runs."""
     from reindex.jobs import sweeper
 
     sweeper.sweep = lambda: 0
 
 
 def late_edge() -> None:
-    """Makes nginx cache answers for twice the permitted time."""
+    """Makes nginx cache answers for up to twice the permitted time."""
     from tests.support.servers import edge
 
     proper, (second, _) = edge.rendered, edge.ONE_SECOND
@@ -165,7 +166,8 @@ DO $$ DECLARE t record; BEGIN
 END $$
 """
 
-#: The breaks by name: a function for every process, and SQL for the database.
+#: The mechanisms that can be switched off, by name. Each has a function for every process, and SQL
+#: for the database.
 BREAKS: dict[str, tuple[Callable[[], None], str]] = {
     "no-stamp": (no_stamp, ""),
     "no-watermark": (no_watermark, ""),
@@ -181,7 +183,7 @@ BREAKS: dict[str, tuple[Callable[[], None], str]] = {
 
 
 def switch_off() -> None:
-    """Switches off the mechanism that the environment names, in this process."""
+    """Switches off the mechanism that REALM_FAULTS_BREAK names, in this process."""
     name = os.environ.get(VARIABLE, "")
     if name:
         BREAKS[name][0]()

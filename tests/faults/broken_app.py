@@ -1,4 +1,4 @@
-"""A Django app that switches off a mechanism when all other apps are loaded (see broken.py)."""
+"""A Django app that switches off a mechanism (see broken.py) when all other apps are loaded."""
 
 from django.apps import AppConfig
 

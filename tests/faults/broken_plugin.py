@@ -1,4 +1,5 @@
-"""A pytest plugin (`-p`) that switches off the mechanism that REALM_FAULTS_BREAK names."""
+"""Switches off the mechanism that REALM_FAULTS_BREAK names, during a test run. pytest loads this
+module as a plugin by the option `-p`."""
 
 import os
 from collections.abc import Generator
@@ -11,13 +12,13 @@ from tests.faults.broken import BREAKS, VARIABLE, switch_off
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Switches off the mechanism before test modules import the functions that it replaces."""
+    """Switches off the mechanism before test modules import functions that must be replaced."""
     switch_off()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(fixturedef: Any, request: Any) -> Generator[None, object, object]:
-    """Runs the break's SQL on the test database when it is made."""
+    """Runs the SQL that switches off the mechanism, on the new test database."""
     made = yield
     statement = BREAKS[os.environ[VARIABLE]][1]
     if fixturedef.argname == "django_db_setup" and statement:

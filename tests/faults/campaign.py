@@ -1,4 +1,5 @@
-"""Runs one campaign: starts a fleet, puts it under load, injects faults, and judges the answers."""
+"""Runs one fault campaign: starts a fleet, sends requests, injects faults, and judges the
+answers."""
 
 import contextlib
 import random
@@ -34,7 +35,7 @@ from tests.support.web import API
 
 USERS = ("ada", "bo", "cy")
 READERS_PER_REPLICA = 3
-#: The value of REALM_EDGE_SECONDS: for how long the edge may cache an answer.
+#: The value of REALM_EDGE_SECONDS: for how many seconds nginx may cache an answer.
 EDGE_SECONDS = 1
 READS_PER_SECOND = 600
 FAULTS_PER_SECOND = 0.45
@@ -75,7 +76,8 @@ class Outcome:
 
 @contextmanager
 def fleet(plan: Plan, folder: Path) -> Iterator[tuple[Cluster, dict[str, Proxy]]]:
-    """Runs replicas. Each sidecar's LISTEN connection goes through a proxy of its own."""
+    """Runs the campaign's replicas. Each sidecar's LISTEN connection goes through a separate
+    proxy."""
     environment = {"DJANGO_SETTINGS_MODULE": "settings"}
     if plan.broken:
         environment = {
@@ -110,8 +112,8 @@ def run(
     tell: Callable[[str], None],
     progress: Callable[[float, History], None],
 ) -> Outcome:
-    """Runs a campaign on a new Postgres in `folder`, at the port in DATABASE_URL. `tell` gets a
-    line for each stage; `progress` is called twice a second."""
+    """Runs a campaign on a new Postgres server in `folder`, at the port in DATABASE_URL. Calls
+    `tell` with a line for each stage, and `progress` twice a second."""
     with ExitStack() as stack:
         tell("starting Postgres and the fleet")
         postgres = Postgres(folder, urlsplit(settings.DATABASE_URL).port or 5432)
@@ -181,7 +183,8 @@ def _campaign(
     enough["authors"].set()
     wait_all(authors, 60)
     if plan.faults:
-        # No later job supersedes these last ones, so only the sweeper can replace their messages.
+        # No later job supersedes the jobs of these last publishes, so only the sweeper can replace
+        # their messages.
         losing = threading.Thread(target=injections.lose_messages, args=[random.Random(plan.seed)])
         losing.start()
         for author in authors:
@@ -205,7 +208,8 @@ def _campaign(
 
 def _settle(running: Cluster, sites: list[Site], reader: Client, postgres: Postgres) -> float | str:
     """Waits until every web worker answers the newest content from its cache, and every page is
-    rendered. Returns the time that this took (seconds), or what was still missing at the end."""
+    rendered. Returns the seconds that the wait took, or after `QUIET_SECONDS` a text that says what
+    is still missing."""
     began, missing = time.monotonic(), "nothing was checked"
     while time.monotonic() < began + QUIET_SECONDS:
         try:
@@ -220,7 +224,8 @@ def _settle(running: Cluster, sites: list[Site], reader: Client, postgres: Postg
 
 
 def _unsettled(running: Cluster, sites: list[Site], truth: Truth) -> Iterator[str]:
-    """The answers that are not yet up to date or not from a cache."""
+    """Yields a text for each answer that is outdated or not from a cache, and for each realm
+    without current pages."""
     for site in sites:
         for realm in site.realms:
             newest = truth.newest(realm)
@@ -248,8 +253,8 @@ def _unsettled(running: Cluster, sites: list[Site], truth: Truth) -> Iterator[st
 
 
 class Looker(Client):
-    """Reads the database itself, and records each definition that contradicts the files in the same
-    snapshot."""
+    """Reads definitions and files from the database in one snapshot. Records each definition that
+    contradicts the files."""
 
     def __init__(
         self, postgres: Postgres, seed: str, history: History, stop: threading.Event
@@ -282,7 +287,8 @@ JOIN realms_blob b ON b.sha256 = v.sha256
 
 
 def _look(connection: "psycopg.Connection[Any]") -> tuple[int, list[str]]:
-    """The number of definitions in one snapshot, and those that contradict the snapshot's files."""
+    """Returns the number of definitions in the database, and a text for each definition that
+    contradicts the files."""
     definitions = connection.execute(
         "SELECT d.module_url, d.realm_url, d.definitions FROM definitions d"
         " WHERE d.module_url LIKE '%note.tsx' AND d.definitions IS NOT NULL"

@@ -1,4 +1,5 @@
-"""The clients of a fleet during a campaign: their common class, their sites, and the readers."""
+"""Defines the clients that send requests during a campaign: their base class, their sites, and the
+readers."""
 
 import contextlib
 import hashlib
@@ -31,21 +32,21 @@ export class Note extends Card {
   );
 }
 """
-#: The cards of each realm, with the card to which each links.
+#: The cards of each realm. The value is the card to which the card links.
 CARDS = {"index": "a", "a": None, "b": None}
 #: The files that authors rewrite.
 WRITTEN = ("label.ts", "index.json", "a.json", "b.json", "text.md")
-#: A file of the outer realm that the inner realm's text.md hides.
+#: A file of the outer realm. The inner realm's text.md has the same URL, and hides it.
 HIDDEN = "deep/text.md"
 #: A file that authors delete and create again.
 FLEETING = "extra.md"
 TIMEOUT = 20
-#: The replica name of readers that read through nginx.
+#: The name that stands for the replica in reads through nginx.
 EDGE = "edge"
 
 
 def file(path: str, mark: str) -> bytes:
-    """The content of a file, with a mark in it."""
+    """Returns the content for the file at `path`, with a mark in it."""
     if path == "label.ts":
         return f'export const label = "{mark}";\n'.encode()
     if path.endswith(".json"):
@@ -57,13 +58,15 @@ def file(path: str, mark: str) -> bytes:
 
 @dataclass
 class Site:
-    """One author's two source realms. One of them is published at the author's host, and at times
-    one is also published within that realm (`inner`)."""
+    """One author's realms: two source realms, and their published realms. One source realm is
+    published at the author's host. At times a source realm is also published at `inner`, a URL
+    below that host."""
 
     user: str
-    #: The index in `sources` of the realm that is published.
+    #: The index in `sources` of the source realm that is published.
     shown: int = 0
-    #: The newest acknowledged generation by realm URL; `recent` has the last ones in order.
+    #: The newest acknowledged generation of each realm, by URL. `recent` has the last 8 realms and
+    #: generations in order.
     known: dict[str, int] = field(default_factory=dict)
     recent: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=8))
 
@@ -82,7 +85,7 @@ class Site:
 
     @property
     def inner(self) -> str:
-        """The URL of the realm within the published realm."""
+        """The URL below the published realm at which a second realm is published at times."""
         return f"{self.published}deep/"
 
     @property
@@ -90,14 +93,14 @@ class Site:
         return (*self.sources, self.published, self.inner)
 
     def heard(self, realm: str, generation: int | None) -> None:
-        """Records a generation that an author's answer has named."""
+        """Records a generation that the answer to an author's request has named."""
         if generation is not None:
             self.known[realm] = max(generation, self.known.get(realm, 0))
             self.recent.append((realm, generation))
 
 
 class Client(threading.Thread):
-    """A thread that sends one request at a time to replicas until `stop` is set."""
+    """A thread that sends requests to replicas, one at a time, until `stop` is set."""
 
     def __init__(self, name: str, seed: str, history: History, stop: threading.Event) -> None:
         super().__init__(name=name, daemon=True)
@@ -126,7 +129,8 @@ class Client(threading.Thread):
         self, replica: Replica, method: str, url: str, accept: str,
         headers: dict[str, str] | None = None, body: bytes | None = None,
     ) -> tuple[int, http.client.HTTPMessage, bytes]:  # fmt: skip
-        """Sends a request, in most cases on a kept connection. Raises OSError, HTTPException."""
+        """Sends a request, mostly on a connection that is already open. Raises OSError,
+        HTTPException."""
         parts = urlsplit(url)
         kept = self._open.get(replica.port)
         if kept is None or self.random.random() < 0.02:
@@ -148,7 +152,8 @@ class Client(threading.Thread):
 
 
 class Reader(Client):
-    """Reads random files and pages of all sites from one replica, with and without pins."""
+    """Reads random files and pages of all sites from one replica. Some reads are pinned to a
+    generation."""
 
     def __init__(
         self, replica: Replica, number: int, sites: list[Site], per_second: float, seed: str,
@@ -183,7 +188,8 @@ class Reader(Client):
         else:
             path = self.random.choice((*WRITTEN, HIDDEN, FLEETING))
         pinned, known = "", site.known.get(realm, 0)
-        # A minimum generation is one of `realm`, and the inner realm may answer these requests.
+        # `known` is a generation of `realm`. Requests that the inner realm may answer get no
+        # minimum generation.
         apart = realm != site.inner and path != HIDDEN
         if variant in ("source", "module") and apart and known and self.random.random() < 0.3:
             pinned = "min"
@@ -196,7 +202,8 @@ class Reader(Client):
         self.read(realm, path, variant, "at", generation)
 
     def read(self, realm: str, path: str, variant: str, pin: str, pinned: int) -> Read | None:
-        """Sends a read and records it in the history. Returns None if there was no answer."""
+        """Sends a GET request and records the answer in the history. Returns None if there was no
+        answer."""
         url, headers = realm + path, {}
         if pin == "min":
             headers["X-Realm-Min-Generation"] = str(pinned)
@@ -226,13 +233,14 @@ class Reader(Client):
 
 
 def _dated(told: http.client.HTTPMessage) -> float | None:
-    """The Date header of an answer, in whole seconds since the epoch."""
+    """Returns the time in an answer's Date header, in whole seconds since 1970."""
     date = told.get("date")
     return parsedate_to_datetime(date).timestamp() if date else None
 
 
 def wait_all(clients: Sequence[Client], seconds: float) -> None:
-    """Waits for the end of all threads. Raises the exception that ended one of them."""
+    """Waits until all clients' threads have ended. If an exception ended a thread, raises that
+    exception."""
     for each in clients:
         each.join(seconds)
     for each in clients:

@@ -1,4 +1,5 @@
-"""Publishes, and kills itself at a step: `python -m tests.faults.dying STEP SOURCE PUBLISHED`."""
+"""Publishes a realm in a process that kills itself at a step. Run it as `python -m
+tests.faults.dying STEP SOURCE PUBLISHED`."""
 
 import os
 import signal
@@ -16,7 +17,8 @@ STEPS = [
 
 
 def _die_at(step: str) -> None:
-    """Patches the step's function so that the process kills itself before or after it."""
+    """Patches the function of a step, so that the process kills itself before or after the function
+    runs."""
     from unittest import mock
 
     from django.db import connection
@@ -50,7 +52,8 @@ def _die_at(step: str) -> None:
 
 
 def main(step: str, source: str, published: str) -> None:
-    """Publishes, and kills the process at the step. An unknown step kills it nowhere."""
+    """Publishes a realm, and kills the process at the step. Publishes to the end if the step is
+    unknown."""
     import django
 
     django.setup()
@@ -62,7 +65,7 @@ def main(step: str, source: str, published: str) -> None:
     try:
         call_command("publish_realm", source, published, "--no-wait", "--yes")
     except CommandError as error:
-        # Another client may have deleted the realm.
+        # The publish fails if another client has deleted the realm.
         print(error, file=sys.stderr)
 
 

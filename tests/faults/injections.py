@@ -1,4 +1,5 @@
-"""The faults of a campaign. Each disturbs one thing, and restores it after a random time."""
+"""Injects the faults of a campaign. A fault disturbs one process or connection, and restores it
+after a random time."""
 
 import random
 import shutil
@@ -25,7 +26,7 @@ from tests.support.servers.proxy import Proxy
 
 
 class Injections:
-    """The faults that can be injected into a fleet. Faults of different kinds overlap."""
+    """Injects single faults into a fleet. Faults of different kinds can overlap."""
 
     def __init__(
         self, fleet: Cluster, postgres: Postgres, proxies: dict[str, Proxy], sites: list[Site],
@@ -35,14 +36,14 @@ class Injections:
         self._sites, self._broker = sites, broker
         self._busy: dict[str, threading.Lock] = {}
         self.celery: subprocess.Popen[bytes] = fleet.start_worker()
-        #: How long a replica took to answer from its caches again after a stall (seconds).
+        #: For each stall, the seconds until the replica answered from its caches again.
         self.back_to_hits: list[float] = []
         self._steps: Iterator[str] = iter(())
-        #: The nginx before the fleet, if the campaign has one.
+        #: The nginx before the fleet; None if the campaign has none.
         self.edge: Edge | None = None
 
     def kinds(self) -> dict[str, Callable[[random.Random], None]]:
-        """Every kind of fault by name."""
+        """Returns the method that injects each kind of fault, by the fault's name."""
         return {
             "sidecar killed": self.kill_sidecar,
             "sidecar stopped": self.stop_sidecar,
@@ -73,7 +74,7 @@ class Injections:
 
     @contextmanager
     def _alone(self, what: str) -> Iterator[bool]:
-        """Locks a thing for a fault. Yields False if another fault has locked it."""
+        """Locks the thing named `what` for a fault. Yields False if another fault has locked it."""
         lock = self._busy.setdefault(what, threading.Lock())
         free = lock.acquire(blocking=False)
         try:
@@ -144,7 +145,8 @@ class Injections:
         self._freeze(self._prerenderers(rng), rng.uniform(0.5, 6))
 
     def _prerenderers(self, rng: random.Random) -> list[psutil.Process]:
-        """A random running prerenderer. Waits up to 5 s for one to start."""
+        """Returns a list with one random running prerenderer. Waits up to 5 s until one runs; then
+        returns an empty list."""
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             found = [p for p in _children(self.celery.pid, deep=True) if _is_deno(p)]
@@ -261,8 +263,8 @@ class Injections:
     # --- the end of all faults ---
 
     def mend(self) -> None:
-        """Lets all proxies forward, and starts the processes that have ended. Called when no fault
-        is under way any more."""
+        """Lets all proxies forward again, and starts the processes that have ended. Must be called
+        after all faults."""
         for proxy in self._proxies.values():
             proxy.flow()
         for replica in self._fleet.replicas:
@@ -283,7 +285,7 @@ class Injections:
 
 
 def end_family(process: "subprocess.Popen[bytes]") -> None:
-    """Kills a process and its descendants, as the end of a container does."""
+    """Kills a process and all its descendants, as when a container ends."""
     family = [psutil.Process(process.pid), *_children(process.pid, deep=True)]
     for each in family:
         with suppress(psutil.NoSuchProcess):
@@ -308,7 +310,7 @@ def _is_deno(process: psutil.Process) -> bool:
 
 
 class Schedule(threading.Thread):
-    """Injects faults of every kind in turn, in an order that depends on the seed."""
+    """Injects faults of every kind, in a random order that depends on the seed."""
 
     def __init__(
         self, injections: Injections, seed: str, per_second: float, history: History,

@@ -1,8 +1,10 @@
-"""Measures the time from a commit until all replicas are fresh, and compares bare listeners.
+"""Measures the time from a commit until all replicas are fresh, and compares it with bare
+listeners.
 
-A bare listener is a process with one psycopg connection that only LISTENs, so nothing can be
-faster. It receives the same notifications as the sidecars, so one run compares both. A replica is
-fresh when its board has moved: from then on none of its web workers answers the old bytes.
+A bare listener is a process with one psycopg connection that only executes LISTEN, so no replica
+can be faster. Bare listeners receive the same notifications as the sidecars, so one run measures
+both. A replica is fresh when its board has moved. From then on none of its web workers answers the
+old bytes.
 """
 
 import mmap
@@ -37,9 +39,9 @@ from tests.support.web import ORIGIN
 PATH = "text.md"
 PAUSE_SECONDS = 0.05
 GIVE_UP_SECONDS = 5.0
-#: The most times as long as bare listeners that replicas may take.
+#: Replicas may take at most this many times as long as bare listeners.
 ALLOWED = 3.0
-#: A run is divided into this many parts. The spread of their ratios shows the machine's noise.
+#: A run is divided into this many parts. The spread of the parts' ratios shows the machine's noise.
 PARTS = 5
 
 _LISTENER = f"""
@@ -57,7 +59,8 @@ with psycopg.connect(sys.argv[1], autocommit=True) as connection:
 
 
 def measure(folder: Path, seconds: float, replicas: int) -> int:
-    """Measures for some seconds and prints the comparison. Returns 1 if the ratio is too high."""
+    """Measures for `seconds` and prints the comparison. Returns 1 if replicas take more than
+    `ALLOWED` times as long as bare listeners."""
     console = Console(soft_wrap=True, highlight=False)
     with ExitStack() as stack:
         postgres = Postgres(folder, urlsplit(settings.DATABASE_URL).port or 5432)
@@ -74,7 +77,7 @@ def measure(folder: Path, seconds: float, replicas: int) -> int:
 
 @contextmanager
 def _listeners(folder: Path, count: int) -> Iterator[memoryview]:
-    """Runs bare listeners. Each stores the moment of its last notification (monotonic, ns)."""
+    """Runs bare listeners. Each stores the time of its last notification (monotonic, ns)."""
     page = folder / "heard"
     page.write_bytes(bytes(8 * count))
     with open(page, "r+b") as file:
@@ -97,8 +100,9 @@ def _listeners(folder: Path, count: int) -> Iterator[memoryview]:
 def _samples(
     running: Cluster, realm: Realm, heard: memoryview, seconds: float, console: Console
 ) -> Iterator[tuple[float, float, float]]:
-    """The times of each write, in seconds from just before the COMMIT: until the last bare listener
-    was notified, until the last board moved, until the last replica served the new bytes."""
+    """Yields three times for each write, in seconds from just before the COMMIT. The first ends
+    when the last bare listener was notified, the second when the last board moved. The third ends
+    when the last replica served the new bytes."""
     slots = Slots([path_key(realm.url + PATH)])
     boards = [each.board for each in running.replicas]
     rounds = range(int(seconds / 0.12))
@@ -117,7 +121,7 @@ def _samples(
 
 
 def _write(realm: Realm, mark: str) -> int:
-    """Writes the file and returns the moment (monotonic, ns) just before the COMMIT."""
+    """Writes the file and returns the time (monotonic, ns) just before the COMMIT."""
     with realm_write_lock(realm.url):
         realm.refresh_from_db()
         write_files(realm, {PATH: f"# {mark}\n".encode()})

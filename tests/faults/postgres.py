@@ -1,7 +1,7 @@
-"""The campaign's Postgres, which can be stopped abruptly, and which records every commit.
+"""Runs the campaign's Postgres, which records every commit. A fault can stop it abruptly.
 
-Triggers insert every change into an account, a table of its own. By `track_commit_timestamp`
-Postgres has the commit time of each of its rows, on the same clock that the clients use.
+Triggers insert every change into the table `faults_account`. With `track_commit_timestamp`,
+Postgres keeps the commit time of each row of this table. The clients use the same clock.
 """
 
 import contextlib
@@ -38,7 +38,8 @@ _NOTED = (
 
 
 class Postgres:
-    """A server on a port of its own. Its data survive a stop, but not a crash of the machine."""
+    """A Postgres server on a separate port. Its data survive an abrupt stop, but not a crash of the
+    machine."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self._pgdata = folder / "postgres"
@@ -52,13 +53,13 @@ class Postgres:
         """Starts the server and waits until it answers."""
         options = (
             f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
-            # Only processes are killed, not the machine, so fsync isn't needed.
+            # fsync isn't needed, because only processes are killed and not the machine.
             " -c fsync=off -c track_commit_timestamp=on -c max_connections=300"
         )
         self._control("-w", "-t", "60", "-l", str(self._log), "-o", options, "start")
 
     def stop(self, mode: str = "immediate") -> None:
-        """Stops the server. The mode `immediate` ends it without a shutdown checkpoint."""
+        """Stops the server. The mode `immediate` ends the server without a shutdown checkpoint."""
         with contextlib.suppress(subprocess.CalledProcessError):
             self._control("-w", "-m", mode, "stop")
 
@@ -66,13 +67,14 @@ class Postgres:
         pgexec("pg_ctl", ("-D", str(self._pgdata), *arguments), bin_path=self._bin, user=self._user)
 
     def connect(self, **options: Any) -> "psycopg.Connection[Any]":
-        """A connection of the campaign's own. Raises an error while the server is down."""
+        """Opens a new connection for the campaign. Raises an error while the server is down."""
         return psycopg.connect(
             settings.DATABASE_URL, connect_timeout=5, row_factory=dict_row, **options
         )
 
     def keep_account(self) -> None:
-        """Creates the account, with an entry for each present row, and its triggers."""
+        """Creates the table of changes and its triggers. Inserts a change for each row that already
+        exists."""
         with self.connect() as connection:
             connection.execute(_ACCOUNT)
             for table in _NOTED:
@@ -91,7 +93,8 @@ class Postgres:
                 )
 
     def account(self) -> list[dict[str, Any]]:
-        """All committed changes in commit order, with their commit time in seconds since 1970."""
+        """Returns all committed changes in commit order. `at` is the commit time in seconds since
+        1970."""
         with self.connect() as connection:
             return connection.execute(
                 """
@@ -102,7 +105,8 @@ class Postgres:
             ).fetchall()
 
     def contents(self) -> dict[str, bytes]:
-        """The bytes of every small blob by SHA-256."""
+        """Returns the bytes of every blob by SHA-256. Large blobs, which the database doesn't
+        contain, are empty."""
         with self.connect() as connection:
             rows = connection.execute("SELECT sha256, data FROM realms_blob").fetchall()
         return {row["sha256"]: bytes(row["data"] or b"") for row in rows}

@@ -15,7 +15,8 @@ from tests.faults.judge.checker import Violation
 from tests.faults.judge.history import History, Operation, Read
 
 SHOWN_VIOLATIONS = 5
-#: The part of the history that is printed with a violation: seconds before it, and lines.
+#: The part of the history to print with a violation: the last lines of the last seconds before the
+#: read.
 AROUND = 3.0
 SHOWN_LINES = 25
 

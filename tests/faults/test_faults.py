@@ -1,4 +1,4 @@
-"""Runs a short fault campaign. For a longer one run `script/faults --seconds 600`."""
+"""Runs a short fault campaign. `script/faults --seconds 600` runs a longer one."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ SECONDS = 25
 
 @pytest.mark.timeout(240)
 def test_a_fleet_under_random_faults_keeps_its_promises() -> None:
-    """Clients write, publish and read while processes, connections and messages are lost. The judge
+    """Clients write, publish and read while processes, connections and messages are lost. A judge
     compares every answer with the commits. At the end all replicas must be up to date."""
     command = [sys.executable, "-m", "tests.faults", "--seconds", str(SECONDS), "--replicas", "2"]
     ran = subprocess.run(

@@ -1,4 +1,4 @@
-"""Tests how the authors of a campaign complete their sites at its end."""
+"""Tests how the authors of a campaign complete their sites at the end of the campaign."""
 
 import threading
 from typing import Any
@@ -9,7 +9,8 @@ from tests.faults.judge.history import History, Operation
 
 
 class Alone(Author):
-    """An author whose requests all succeed, and who is asked to stop at one of them."""
+    """An author without replicas. All requests succeed, and at the request `stops_at` the author is
+    asked to stop."""
 
     def __init__(self, stops_at: str) -> None:
         self.asked: list[str] = []

@@ -1,5 +1,5 @@
-"""The parts of the coherence model: a fake database and connections, replicas with real boards and
-caches, and requests that the model can stop."""
+"""Contains the parts of the coherence model: a fake database, fake connections, and requests that
+the model can stop. The replicas have real boards and caches."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -37,7 +37,8 @@ _new_caches = answers.caches.__wrapped__
 
 @dataclass
 class Version:
-    """A content of the page: its first generation, and the moment at which it was superseded."""
+    """A version of the page: its first generation, its content (None if the page is deleted), and
+    the time at which it was superseded."""
 
     generation: int
     body: bytes | None
@@ -46,21 +47,24 @@ class Version:
 
 @dataclass(frozen=True)
 class Announced(Notification):
-    """A sent notification, and the generation of the page that it announces, or 0."""
+    """A notification that was sent. `generation` is the page's generation that it announces; 0 if
+    the page hasn't changed."""
 
     generation: int = 0
 
 
 @dataclass
 class Database:
-    """A fake database: the committed versions of the page, and the connections that listen."""
+    """A fake database. `versions` has the committed versions of the page; `lines` has the
+    connections that listen to notifications."""
 
     generation: int = 1
     versions: list[Version] = field(default_factory=lambda: [Version(1, b"1")])
     lines: list["FakeLine"] = field(default_factory=list)
 
     def commit(self, what: str, now: int) -> Announced:
-        """Changes the page, the whole realm, or another file; returns the notification."""
+        """Commits a change of the page, of the whole realm or of another file. Returns the
+        notification that the commit sends."""
         self.generation += 1
         if what != "another file":
             self.versions[-1].superseded = now
@@ -81,11 +85,11 @@ class Database:
         return announced
 
     def at(self, generation: int) -> Version:
-        """The version of the page at a generation."""
+        """Returns the version of the page at a generation."""
         return [each for each in self.versions if each.generation <= generation][-1]
 
     def resolve(self, url: str, extensions: Any, *, known: str | None = None) -> Resolved:
-        """Replaces `realms.content.resolve.resolve` for the page."""
+        """Resolves the page's URL, in place of `realms.content.resolve.resolve`."""
         assert url == REALM + PAGE
         page, file = self.versions[-1], None
         if page.body is not None:
@@ -100,8 +104,8 @@ class Database:
 
 @dataclass(eq=False)
 class FakeLine:
-    """A fake connection of a listener. Before each statement it runs an action of `meanwhile`,
-    which stands for what other processes do."""
+    """A fake connection of a listener. Before each statement it runs the next action of
+    `meanwhile`. The actions are changes and reads by other processes."""
 
     database: Database
     meanwhile: list[Callable[[], None]] = field(default_factory=list)
@@ -110,7 +114,7 @@ class FakeLine:
     taken: Announced | None = None
 
     def execute(self, statement: Any, parameters: tuple[str, str] | None = None) -> None:
-        """Executes a LISTEN or a pg_notify, the only statements of a listener."""
+        """Executes a LISTEN or a pg_notify. A listener sends no other statements."""
         if self.meanwhile:
             self.meanwhile.pop(0)()
         if parameters is None:
@@ -127,8 +131,8 @@ class FakeLine:
 
 
 class WatchedBoard(Board):
-    """A board that records `floor`, the newest generation of the page that was applied to it. Reads
-    must not return older content."""
+    """A board that records in `floor` the newest generation of the page that was applied to the
+    board. Reads must not return older content."""
 
     database: Database
     floor = 1
@@ -138,26 +142,26 @@ class WatchedBoard(Board):
         self.floor = self.database.generation
 
     def apply(self, told: Announced) -> None:
-        """Moves the board as the replica that made a change does at its commit."""
+        """Moves the board as a replica does when it commits its own change."""
         self.bump(board_keys(told.channel, told.payload) or ())
         self.floor = max(self.floor, told.generation)
 
 
 @dataclass
 class Web:
-    """A web process, of which the model needs only the caches."""
+    """A web process of a replica. The model needs only the process's caches."""
 
     replica: "Replica"
     caches: Any = None
 
     def restart(self) -> None:
-        """Restarts the process: empty caches on the same board."""
+        """Restarts the process, which then has empty caches on the same board."""
         with patch.object(answers, "local_board", lambda: self.replica.board):
             self.caches = _new_caches()
 
 
 class Replica:
-    """A board, its web processes, and a sidecar with or without a connection."""
+    """A replica: a board, its web processes, and a sidecar that may have lost its connection."""
 
     def __init__(self, folder: Path, number: int, database: Database) -> None:
         self.board = WatchedBoard(folder / f"board{number}")
@@ -170,7 +174,7 @@ class Replica:
 
     def start_sidecar(self) -> None:
         """Starts a new listener. All replicas have the same name, so that a listener also receives
-        pings of another replica, which must not make its board live."""
+        pings of another replica. Those pings must not make the listener's board live."""
         self.listener = Listener("twin", self.board, _nobody_connects, BOUND / SECOND)
 
     def connect(self, line: FakeLine) -> None:
@@ -180,14 +184,15 @@ class Replica:
         self.listener.begin(cast(Connection, line), cast(Connection, line))
 
     def hear(self) -> None:
-        """Runs one step of the listener."""
+        """Runs one step of the listener, which reads at most one notification."""
         assert self.line is not None
         self.listener.step(cast(Connection, self.line), cast(Connection, self.line))
         if self.line.taken is not None:
             self.board.floor = max(self.board.floor, self.line.taken.generation)
 
     def cut(self) -> None:
-        """Ends the connection, and drops the notifications queued on it."""
+        """Ends the listener's connection, and drops the notifications that are queued on the
+        connection."""
         if self.line is not None:
             self.line.database.lines.remove(self.line)
         self.line = None
@@ -203,8 +208,9 @@ current = threading.local()
 
 
 class Request:
-    """A request that runs in the model's own thread. Before and after it reads the database it runs
-    an action of `meanwhile`. It may have to wait for the loads of `others`."""
+    """A request that runs in the model's own thread. Before and after the request reads the
+    database, it runs the next action of `meanwhile`. The request may have to wait for content that
+    requests of `others` are loading."""
 
     def __init__(
         self, web: Web, now: int, meanwhile: list[Callable[[], None]],
@@ -227,15 +233,16 @@ class Request:
             current.request = self
 
     def wait_for_others(self) -> None:
-        """Continues the other requests, one of which runs the load that this one waits for."""
+        """Continues the other requests. One of them is loading the content for which this request
+        waits."""
         for each in self._others:
             if not each.done:
                 each.go_on()
 
 
 class StandingRequest(Request):
-    """A request in a thread of its own. It stops before and after it reads the database, and while
-    it waits for another request's load, until `go_on` is called."""
+    """A request that runs in a separate thread. The request stops before and after it reads the
+    database, and while another request loads the content. `go_on` continues it."""
 
     def __init__(self, web: Web, now: int, at_least: int, fresh: bool) -> None:
         super().__init__(web, now, [], [])
@@ -252,7 +259,7 @@ class StandingRequest(Request):
         self._wait()
 
     def pause(self) -> None:
-        """Stops until `go_on`. Called in the request's own thread."""
+        """Stops the request's thread until `go_on` is called. Must be called in that thread."""
         self._stood.release()
         assert self._go.acquire(timeout=PATIENCE), "nobody told it to go on"
 
@@ -273,8 +280,8 @@ class StandingRequest(Request):
 
 
 class Landing(threading.Event):
-    """The event of a shared load. Its `wait` never blocks the model: it continues other
-    requests."""
+    """Replaces the event on which requests wait for a shared load. Unlike the real class, `wait`
+    doesn't block, so the model can continue other requests."""
 
     def wait(self, timeout: float | None = None) -> bool:
         while not self.is_set():
@@ -282,5 +289,5 @@ class Landing(threading.Event):
         return True
 
 
-#: The web processes as (replica, number). The first two share a board.
+#: The web processes as (number of the replica, number of the process). The first two share a board.
 PLACES = ((0, 0), (0, 1), (1, 0))

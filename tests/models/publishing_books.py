@@ -1,4 +1,5 @@
-"""The expected state in the model of publishing: the content of realms, and the ends of changes."""
+"""Contains the expected state in the model of publishing: the content of realms, and the ways in
+which a change ends."""
 
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -9,7 +10,7 @@ Files: TypeAlias = dict[str, bytes]
 
 
 class Killed(Exception):
-    """The process that makes a change is killed."""
+    """Raised in place of killing the process that makes a change."""
 
 
 @dataclass
@@ -20,7 +21,8 @@ class Shown:
     generation: int
     history: dict[int, Files]
     source: str | None = None
-    #: The generations that were publications, with the source's URL and generation.
+    #: The generations that were published. The value is the URL and the generation of the source
+    #: realm.
     publications: dict[int, tuple[str, int]] = field(default_factory=dict)
 
     @property
@@ -30,9 +32,9 @@ class Shown:
 
 @dataclass
 class End:
-    """How a change ends. `well`: normally. `killed`: the process ends before statement number
-    `at`. `terminated`: its database connection ends there. `after the commit`: the process ends
-    right after its commit."""
+    """The way in which a change ends. `well`: the change ends normally. `killed`: the process is
+    killed before statement number `at`. `terminated`: the database connection is terminated before
+    statement number `at`. `after the commit`: the process is killed right after the commit."""
 
     how: str
     at: int = 0

@@ -1,12 +1,13 @@
 """Tests promises P2, P3 and P4 under random faults, by a Hypothesis state machine.
 
-Three web processes, two of them on one board, read one page through the views, with real caches,
-boards and listeners. The state machine controls everything else, one step at a time: commits, the
+Three web processes read one page through the views, with real caches, boards and listeners. Two of
+the processes share a board. The state machine controls the rest, one step at a time: commits, the
 arrival of notifications, restarts, the clock, and where each request stops.
 
-The model keeps the guarantees of Postgres on which the design relies. On one connection no ping
-overtakes a notification of an earlier commit. A notification is lost only with all later ones, when
-its connection ends. `Deafness` violates these guarantees; P2 and P4 must hold even then.
+The model keeps the guarantees of Postgres on which the design relies. On one connection, no ping
+arrives before the notification of an earlier commit. A notification is lost only when its
+connection ends, and then all later notifications are lost, too. `Deafness` violates this guarantee;
+P2 and P4 must hold even then.
 """
 
 import threading
@@ -63,7 +64,8 @@ WHILE_READING = st.sampled_from(("nothing", "write", "write here", "hear"))
 
 
 class Coherence(RuleBasedStateMachine):
-    """The state machine: events that may happen to two replicas while clients read from them."""
+    """A state machine whose rules are the events that may happen to two replicas while clients read
+    from them."""
 
     #: Whether reads must keep the staleness bound.
     bounded = True
@@ -82,9 +84,9 @@ class Coherence(RuleBasedStateMachine):
               (board_module, listener_module, single_flight)),
             (single_flight, "threading", events),
             (answers, "resolve", self._resolve),
-            # No realm of the model lies in another.
+            # The model has only one realm, so no realm lies in another.
             (answers, "_lacks_its_slash", lambda *_: False),
-            # All realms of the model are public.
+            # The model's realm is public, so no access check is needed.
             (routes, "_admit", lambda request, url: None),
         ):  # fmt: skip
             self.end.enter_context(patch.object(where, name, instead))
@@ -114,8 +116,8 @@ class Coherence(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from(CHANGES), by=st.sampled_from((None, 0, 1)))
     def commit(self, what: str, by: int | None) -> None:
-        """A replica commits a change and moves its own board; or, if `by` is None, a process
-        commits that is killed before it can move a board."""
+        """Commits a change by replica `by`, which then moves its own board. If `by` is None, the
+        committing process is killed before it can move a board."""
         told = self.database.commit(what, self.now)
         if by is not None:
             self.replicas[by].board.apply(told)
@@ -124,7 +126,8 @@ class Coherence(RuleBasedStateMachine):
 
     @rule(at=st.integers(0, 1), meanwhile=st.lists(WHILE_CONNECTING, max_size=8))
     def connect(self, at: int, meanwhile: list[str]) -> None:
-        """A sidecar reconnects. The actions of `meanwhile` happen between its LISTEN statements."""
+        """Reconnects a sidecar. The actions of `meanwhile` happen between the sidecar's LISTEN
+        statements."""
         replica = self.replicas[at]
         replica.cut()
         replica.connect(FakeLine(self.database, self._does(at, meanwhile)))
@@ -146,7 +149,7 @@ class Coherence(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from((*PLACES, "sidecar", "killed sidecar")), at=st.integers(0, 1))
     def restart(self, what: str | tuple[int, int], at: int) -> None:
-        """A web process or a sidecar restarts. A killed sidecar leaves its board live."""
+        """Restarts a web process or a sidecar. A killed sidecar leaves its board live."""
         if not isinstance(what, str):
             self._web(what).restart()
             return
@@ -164,7 +167,8 @@ class Coherence(RuleBasedStateMachine):
 
     @rule(at=st.integers(0, 1), how=st.sampled_from(DISTURBANCES), which=st.integers(0, 5))
     def disturb(self, at: int, how: str, which: int) -> None:
-        """A queued notification arrives twice, or later than others, or a ping is lost."""
+        """Repeats or delays a queued notification, or loses a queued ping. In `Deafness`, any
+        notification can be lost."""
         line = self.replicas[at].line
         if line is None or not line.arriving:
             return
@@ -185,7 +189,7 @@ class Coherence(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(1, 4))
     def undisturbed(self, seconds: int) -> None:
-        """Time passes, and every connection delivers all its notifications."""
+        """Lets time pass, while every connection delivers all its notifications."""
         for _ in range(2 * seconds):
             self.wait(0.5)
             for replica in self.replicas:
@@ -199,14 +203,14 @@ class Coherence(RuleBasedStateMachine):
     @precondition(lambda self: len(self.requests) < 3)
     @rule(place=st.sampled_from(PLACES), back=BACK, fresh=st.booleans())
     def begin(self, place: tuple[int, int], back: int | None, fresh: bool) -> None:
-        """Begins a request that can be stopped. `back` sets its minimum generation, as the distance
-        from the newest one."""
+        """Begins a request that can be stopped. `back` sets the request's minimum generation: so
+        many generations before the newest one."""
         self._begin(self._web(place), back, fresh and back is None)
 
     @precondition(lambda self: 0 < len(self.requests) < 3)
     @rule(which=st.integers(0, 2), back=BACK)
     def follow(self, which: int, back: int | None) -> None:
-        """Begins a request in a web process that has another request under way."""
+        """Begins a request in a web process that is already answering another request."""
         self._begin(self.requests[which % len(self.requests)].web, back, False)
 
     @precondition(lambda self: self.requests)
@@ -217,12 +221,14 @@ class Coherence(RuleBasedStateMachine):
 
     @rule(place=st.sampled_from(PLACES), meanwhile=st.lists(WHILE_READING, max_size=2))
     def read(self, place: tuple[int, int], meanwhile: list[str]) -> None:
-        """Runs a request to its end. `meanwhile` happens before and after it reads the database."""
+        """Runs a request to its end. The actions of `meanwhile` happen before and after the request
+        reads the database."""
         self._read(self._web(place), self._does(place[0], meanwhile))
 
     @rule(seconds=st.integers(0, 2))
     def calm(self, seconds: int) -> None:
-        """Nothing disturbs the fleet for a while. Then every web process is read."""
+        """Leaves the fleet undisturbed for some seconds, and then reads the page from every web
+        process."""
         self.undisturbed(seconds)
         for place in PLACES:
             self._read(self._web(place), [])
@@ -274,8 +280,9 @@ class Coherence(RuleBasedStateMachine):
         self._holds(answer.body, answer.generation, request.floor, oldest)
 
     def _holds(self, body: bytes | None, generation: int, floor: int, oldest: int) -> None:
-        """Checks an answer. `floor` is the newest generation that was applied to the replica before
-        the request. The answer must not have been superseded before `oldest`."""
+        """Checks an answer. `floor` is the newest generation that was applied to the replica's
+        board before the request. The answer's content must not have been superseded before
+        `oldest`."""
         page = self.database.at(generation)
         assert body == page.body, "the answer has not the bytes of its generation"
         assert page.generation >= self.database.at(floor).generation, (
@@ -286,8 +293,8 @@ class Coherence(RuleBasedStateMachine):
 
 
 class Deafness(Coherence):
-    """The model with single lost notifications, which Postgres never loses. Without them no replica
-    can keep the staleness bound."""
+    """The model in which single notifications are lost, which never happens with Postgres. Replicas
+    can't keep the staleness bound then."""
 
     bounded = False
 
@@ -306,7 +313,8 @@ def test_reads_keep_minimum_generations_and_the_bound_under_faults() -> None:
 
 
 def test_reads_keep_minimum_generations_when_notifications_are_lost() -> None:
-    # A third of the examples is enough, because the model differs from `Coherence` by one fault.
+    # A third of the examples is enough, because this model differs from `Coherence` by only one
+    # fault.
     run_state_machine_as_test(Deafness, settings=settings(max_examples=_a_third()))
     assert Deafness.hits > 100, "a run without cache hits proves nothing"
 

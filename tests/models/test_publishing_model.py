@@ -1,9 +1,11 @@
 """Tests promises P1 and P6 while publishers are killed, by a Hypothesis state machine.
 
-It uses the real database and a real LISTEN connection. The state machine changes realms and records
-the expected content of each generation. The process or its connection may end before any statement
-of a change, or the process right after the commit. In each case exactly the committed changes are
-notified, each realm has its old or its new content, complete, and the needed jobs are in the table.
+The test uses the real database and a real LISTEN connection. The state machine changes realms and
+records the expected content of each generation. Before any statement of a change, the process may
+be killed or its database connection terminated. The process may also be killed right after the
+commit. In each case, notifications are sent for exactly the committed changes. Each realm has
+either its complete old content or its complete new content. The needed reindex jobs are in the
+table.
 """
 
 from collections.abc import Callable, Iterator
@@ -57,12 +59,12 @@ _examples = count()
 
 
 class Publishing(RuleBasedStateMachine):
-    """The state machine: changes of two source realms and two published realms."""
+    """A state machine whose rules change two source realms and two published realms."""
 
-    #: Set by the test: a connection that listens, and the owner of all realms.
+    #: The test sets these: a connection that listens to notifications, and the owner of all realms.
     ear: Ear
     owner: Any
-    #: A thread with a database connection of its own.
+    #: A thread with a separate database connection.
     elsewhere: ThreadPoolExecutor
     crashes = 0
     hits = 0
@@ -85,7 +87,7 @@ class Publishing(RuleBasedStateMachine):
     @precondition(lambda self: self._standing(self.sources))
     @rule(which=WHICH, path=st.sampled_from(PATHS), same=st.booleans(), end=ENDS)
     def write(self, which: int, path: str, same: bool, end: End) -> None:
-        """Writes a file; with `same`, writes its present content, which changes nothing."""
+        """Writes a file. With `same`, writes the file's present content, which changes nothing."""
         book = self._one_of(self.sources, which)
         text = self._text()
         body = book.files.get(path, text) if same else text
@@ -115,7 +117,7 @@ class Publishing(RuleBasedStateMachine):
     @precondition(lambda self: len(self._standing(self.sources)) < 2)
     @rule(end=ENDS)
     def create(self, end: End) -> None:
-        """Makes a source realm, perhaps at the URL of a deleted one."""
+        """Creates a source realm, perhaps at the URL of a deleted realm."""
         self._create(next(url for url in self.sources if url not in self.books), end)
 
     def _create(self, url: str, end: End | None = None) -> None:
@@ -131,7 +133,7 @@ class Publishing(RuleBasedStateMachine):
     @precondition(lambda self: self._standing(self.sources))
     @rule(which=WHICH, to=WHICH, end=ENDS)
     def publish(self, which: int, to: int, end: End) -> None:
-        """Publishes a source realm, perhaps at a URL that showed the other one."""
+        """Publishes a source realm, perhaps at a URL that showed the other source realm."""
         source = self._one_of(self.sources, which)
         url = self.targets[to]
         self._do(
@@ -194,7 +196,8 @@ class Publishing(RuleBasedStateMachine):
         return [each.url for each in self._standing(self.targets) if self._earlier(each)]
 
     def _earlier(self, book: Shown) -> list[int]:
-        """The publications that differ from the current one, newest first."""
+        """Returns the generations of publications whose source differs from the current one's,
+        newest first."""
         newest, *earlier = sorted(book.publications, reverse=True)
         return [each for each in earlier if book.publications[each] != book.publications[newest]]
 
@@ -224,7 +227,7 @@ class Publishing(RuleBasedStateMachine):
         for url in urls:
             del self.books[url]
         for book in self.books.values():
-            # Publications of a deleted source realm can't be rolled back to.
+            # A rollback to publications of a deleted source realm isn't possible.
             book.publications = {
                 generation: shown
                 for generation, shown in book.publications.items()
@@ -234,7 +237,7 @@ class Publishing(RuleBasedStateMachine):
     def _told_of_showing(self, url: str, source: str) -> list[Notification]:
         told = [all_files_changed(url), realm_definitions_cleared(url), realm_changed(url)]
         before = self.books[url].source if url in self.books else None
-        # These source realms are now published at another URL or no longer.
+        # These source realms are now published at a different URL, or no longer published.
         moved = [] if before == source else [source] if before is None else [source, before]
         return [*told, *map(realm_changed, moved)]
 
@@ -243,7 +246,7 @@ class Publishing(RuleBasedStateMachine):
             all_files_changed(book.url),
             realm_definitions_cleared(book.url),
             index_swapped(book.url),
-            # The deletion of the realm's permissions sends this notification.
+            # Deleting the realm's permissions sends this notification.
             realm_changed(book.url),
             Notification("realm_registry", f"delete:{book.url}"),
         ]
@@ -255,8 +258,8 @@ class Publishing(RuleBasedStateMachine):
         self, change: Callable[[], Any], end: End, note: Callable[[], None],
         told: list[Notification],
     ) -> None:  # fmt: skip
-        """Makes a change that may be interrupted. If it commits, `note` records the expected state.
-        Then checks reads and notifications."""
+        """Makes a change that `end` may interrupt. If the change commits, calls `note`, which
+        records the expected state. Then checks reads and notifications."""
         committed = True
         try:
             with self._ended(end):
@@ -275,18 +278,18 @@ class Publishing(RuleBasedStateMachine):
         heard = self.ear.heard()
         assert len(heard) == len(set(heard)), "P1: a notification was sent twice"
         assert set(heard) == expected, "P1: the notifications differ from the commits"
-        # No sidecar runs, so move the board as it would.
+        # No sidecar runs, so move the board as a sidecar would.
         for channel, payload in heard:
             local_board().bump(board_keys(channel, payload) or ())
 
     @contextmanager
     def _ended(self, end: End) -> Iterator[None]:
-        """Interrupts the change in its block as `end` says."""
+        """Interrupts the change that runs in the block, in the way that `end` says."""
         if end.how == "well":
             yield
             return
         if end.how == "after the commit":
-            # A process that ends at its commit moves no board and sends no message.
+            # A process that is killed right after its commit moves no board and sends no message.
             with patch.object(connection, "run_and_clear_commit_hooks", lambda: None):
                 yield
             connection.run_on_commit.clear()
@@ -311,7 +314,7 @@ class Publishing(RuleBasedStateMachine):
     # --- checks of the state ---
 
     def _every_read_is_right(self) -> None:
-        """Checks reads without a pin, of realms that exist and of realms that don't."""
+        """Checks reads without a pin, both of existing and of missing realms."""
         for url in (*self.sources, *self.targets):
             book = self.books.get(url)
             for path in PATHS:
@@ -322,7 +325,7 @@ class Publishing(RuleBasedStateMachine):
                 type(self).hits += asked.hit
 
     def _every_pinned_read_is_right(self) -> None:
-        """Checks reads pinned to the newest generation and to earlier ones, before the board
+        """Checks reads that are pinned to the newest and to earlier generations, before the board
         moves."""
         for book in self.books.values():
             asked = ask(book.url + PATHS[0], at_least=book.generation)

@@ -1,7 +1,7 @@
 """Publishes end to end over services that already run: RabbitMQ, Redis, Postgres.
 
-Each test uses unique names on them and removes its data afterwards. So simultaneous runs don't
-disturb each other, nor does the data of a killed run.
+Each test uses unique names on these services and removes its data afterwards. Simultaneous runs
+therefore don't disturb each other, and data that a killed run has left doesn't disturb later runs.
 """
 
 import os
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.services, pytest.mark.cluster]
 
 
 def _new_name() -> str:
-    """A unique name."""
+    """Returns a unique name."""
     return f"realm_test_{uuid.uuid4().hex[:12]}"
 
 
@@ -74,7 +74,7 @@ def redis(prefix: str) -> Iterator[str]:
 
 @contextmanager
 def fleet_behind(broker: Any, folder: Path, **environment: str) -> Iterator[Cluster]:
-    """Runs a replica that uses a broker, with the card library, but without a worker."""
+    """Runs one replica that uses a broker. The card library is imported, but no worker runs."""
     from realms.publishing.bootstrap import sync_base_realm
 
     prefix = f"{_new_name()}."
@@ -106,7 +106,8 @@ def test_a_worker_renders_a_publish_that_it_learns_of_from_this_broker(
 
 @pytest.fixture
 def database() -> Iterator[str]:
-    """The URL of an empty database on the server, which is dropped afterwards."""
+    """Creates an empty database on the Postgres server and yields its URL. Drops the database
+    afterwards."""
     name = _new_name()
     try:
         server = psycopg.connect(POSTGRES, connect_timeout=2, autocommit=True)
@@ -174,6 +175,6 @@ def _wait_for_page(fleet: Cluster, text: str) -> None:
 
 
 def _shown(url: str) -> str:
-    """A URL without its password."""
+    """Returns a URL without its user name and password."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

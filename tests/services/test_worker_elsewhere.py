@@ -1,8 +1,8 @@
 """Tests a reindex by a worker that is isolated as if it ran on another machine.
 
-The worker runs from a copy of the checkout with a data folder of its own, and can't read the
-replicas' folders. In some cases it also has a network of its own. It reaches only the database, the
-broker and the replicas, each through a proxy.
+The worker runs from a copy of the checkout, with a separate data folder, and can't read the
+replicas' folders. In some cases the worker also runs in a separate network. There it reaches only
+the database, the broker and the replicas, each through a proxy.
 """
 
 import dataclasses
@@ -56,7 +56,8 @@ export class Note extends Card {{
   );
 }}
 """
-#: The files of 70,000 bytes are too large for a row of the database, so the blob storage has them.
+#: The files of 70,000 bytes are too large for a row of the database, so they are in the blob
+#: storage.
 SITE = {
     "realm.json": make.card("@realm/base", "RealmConfig", name="Notes"),
     "note.tsx": MODULE.encode(),
@@ -71,14 +72,14 @@ SITE = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where the worker runs: the address at which it reaches this host, and the words before its
-    commands that make them run there."""
+    """A place where the worker runs. `address` is the address at which the worker reaches this
+    host. `within` has the words to put before a command so that the command runs at this place."""
 
     address: str
     within: tuple[str, ...]
 
     def can(self, *command: str) -> bool:
-        """Whether a command succeeds at this place."""
+        """Returns whether a command succeeds at this place."""
         done = subprocess.run([*self.within, *command], capture_output=True, check=False)
         return done.returncode == 0
 
@@ -91,24 +92,27 @@ def _need(*programs: str) -> None:
             pytest.skip(f"there is no `{program}` here")
 
 
-#: Runs a command as root without capabilities, so that it can't read other users' closed folders.
+#: Runs a command as root without capabilities, so that the command can't read other users' closed
+#: folders.
 POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
 
 
 @contextmanager
 def folder() -> Iterator[Place]:
-    """The place on this host, without capabilities."""
+    """Yields a place on this host where commands have no capabilities."""
     _need("setpriv")
     yield Place("127.0.0.1", POWERLESS)
 
 
 @contextmanager
 def namespace() -> Iterator[Place]:
-    """The place in a new network namespace, whose only link goes to this one."""
+    """Yields a place in a new network namespace. Its only link goes to this host's network
+    namespace."""
     _need("setpriv", "ip")
     name = f"realm{uuid.uuid4().hex[:8]}"
     block = uuid.uuid4().int % 2**15 * 4
-    # Addresses of the range for benchmarks of devices (RFC 2544), which is not routed.
+    # These addresses are from the range for benchmarks of network devices (RFC 2544), which is not
+    # routed.
     here, there = (
         f"198.{18 + block // 2**16}.{block // 256 % 256}.{block % 256 + i}" for i in (1, 2)
     )
@@ -131,13 +135,14 @@ def namespace() -> Iterator[Place]:
             subprocess.run(command, check=True)
         yield Place(here, (*inside, *POWERLESS))
     finally:
-        # This also deletes the link.
+        # Deleting the namespace also deletes the link.
         subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of this checkout with a changed prerenderer, so that jobs show which code ran."""
+    """Makes a copy of this checkout with a changed prerenderer. A job's `renderer` then shows which
+    code ran."""
     copy = tmp_path / "checkout"
     left = shutil.ignore_patterns(
         ".git", ".venv", ".data", "tests", "docs", "*_cache", "__pycache__"
@@ -150,8 +155,8 @@ def checkout(tmp_path: Path) -> Path:
 
 @contextmanager
 def closed(*folders: Path) -> Iterator[None]:
-    """Gives folders to another user and closes them to all others. The replicas run as root, so
-    they can still read them."""
+    """Gives folders to the user `NOBODY`, and denies access to all other users. The replicas run as
+    root, so they can still read these folders."""
     before = [(each, each.stat()) for each in folders]
     try:
         for each in folders:
@@ -244,7 +249,8 @@ def test_a_remote_worker_makes_the_same_index_as_a_local_worker(
 
 
 def _road(replica: Any, there: Place) -> Any:
-    """A proxy before a replica. The replica reports the proxy's address as its own."""
+    """Returns a context manager that runs a proxy before a replica. The replica reports the proxy's
+    address as its own."""
 
     @contextmanager
     def opened() -> Iterator[Proxy]:
@@ -259,7 +265,8 @@ def _road(replica: Any, there: Place) -> Any:
 
 
 def _assert_apart(there: Place, fleet: Cluster, *folders: Path) -> None:
-    """Checks that the worker can't read these folders and, in a namespace, can't reach services."""
+    """Checks that the worker can't read `folders`. In a namespace, also checks that the worker
+    can't reach services directly."""
     for each in folders:
         assert any(each.iterdir())
         assert not there.can("ls", str(each)), each
@@ -292,7 +299,8 @@ def _published(fleet: Cluster, source_url: str) -> ReindexJob:
 
 
 def _assert_read_over_http(roads: list[Proxy]) -> None:
-    """Checks that the worker requested every file over HTTP: cards in lists, modules by URL."""
+    """Checks that the worker requested every file over HTTP. The worker requests cards by lists of
+    paths, and modules by URL."""
     said = b"\n".join(bytes(each) for road in roads for each in road.heard).decode(errors="replace")
     for path in SITE:
         if path.endswith(".json"):
@@ -305,7 +313,7 @@ def _assert_read_over_http(roads: list[Proxy]) -> None:
 
 
 def _index() -> dict[str, dict[str, Any]]:
-    """The index rows by path, without the job and the render time."""
+    """Returns the published realm's index rows by path, without the job and the render time."""
     fields = ("html", "search", "error", "made_from", "cacheable", "html_generation")
     rows = IndexedCard.objects.filter(realm_url=URL, current=True)
     return {row["path"]: row for row in rows.values("path", *fields)}

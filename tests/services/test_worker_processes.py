@@ -27,7 +27,8 @@ WORKER = "a worker under test"
 
 
 def files(prefix: str) -> Any:
-    """The broker in files, which needs no service."""
+    """Yields the broker URL `""`, which stands for the broker in files. This broker needs no
+    service."""
     return nullcontext("")
 
 
@@ -42,7 +43,8 @@ def files(prefix: str) -> Any:
 def test_a_worker_with_killed_idle_processes_renders_the_next_publish(
     broker: Any, source: Realm, tmp_path: Path
 ) -> None:
-    """An idle process holds a lock of the task queue, which a kill may leave locked."""
+    """An idle process holds a lock of the task queue. If the process is killed, the lock may stay
+    locked."""
     # The sweeper, which would send another message, doesn't run during the test.
     with fleet_behind(broker, tmp_path, REALM_SWEEP_SECONDS="3600") as running:
         worker = running.start_worker()
@@ -54,17 +56,18 @@ def test_a_worker_with_killed_idle_processes_renders_the_next_publish(
 
 
 def test_a_worker_keeps_its_connections_until_they_are_cut(source: Realm, tmp_path: Path) -> None:
-    """A new connection would make the first queries of the next publish slow."""
+    """With a new connection, the first queries of the next publish would be slow."""
     with fleet_behind(files, tmp_path, REALM_SWEEP_SECONDS="3600") as running:
         running.start_worker(PGAPPNAME=WORKER)
         _publish(running)
         wait_until(lambda: not WantedDefinitions.objects.exists(), "the definitions")
         between = timezone.now()
         _publish(running)
-        # One connection belongs to the thread that reports the worker.
+        # One connection belongs to the thread that reports the worker to the database.
         assert _connections("count(*)", before=between) >= 2
         assert _connections("count(pg_terminate_backend(pid))", before=timezone.now()) >= 2
-        # The message comes once and no failed task is retried, so this publish must work at once.
+        # The publish's message comes only once and a failed task isn't retried, so this publish
+        # must work at once.
         _publish(running)
 
 
@@ -82,7 +85,7 @@ def test_a_worker_that_lost_its_broker_later_enqueues_unfinished_jobs(
             workers = [running.start_worker(CELERY_BROKER_URL=through)]
             _publish(running)
             way.down()
-            # This job has no message, because its publisher can't reach a broker.
+            # No message is sent for this job, because its publisher can't reach a broker.
             _owe(running, CELERY_BROKER_URL="amqp://127.0.0.1:1//")
             way.up()
 
@@ -107,7 +110,7 @@ def _publish(running: Cluster) -> None:
 
 
 def _connections(what: LiteralString, *, before: datetime) -> int:
-    """Evaluates an aggregate over the worker's database connections that are older than
+    """Evaluates the SQL aggregate `what` over the worker's database connections that are older than
     `before`."""
     statement = f"SELECT {what} FROM pg_stat_activity WHERE application_name = %s"
     with connection.cursor() as cursor:

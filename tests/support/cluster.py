@@ -1,7 +1,8 @@
-"""Real replicas for tests: web services, sidecars and Celery workers, as processes to be killed.
+"""Runs real replicas for tests: web services, sidecars and Celery workers, as processes that a test
+can kill.
 
-Each cluster has its own data folder, and connects to the test's database by `DATABASE_URL`. Its
-processes end with the test run, even if the run is killed.
+Each cluster has its own data folder, and connects to the test's database by `DATABASE_URL`. A
+cluster's processes end with the test run, even if the run is killed.
 """
 
 import json
@@ -34,8 +35,8 @@ POLL_SECONDS = 0.02
 
 
 def wait_until(condition: Callable[[], Any], why: str, seconds: float = START_SECONDS) -> Any:
-    """Waits until `condition` is true and returns its value. Fails the test after the deadline; the
-    message has `why`."""
+    """Waits until `condition` returns a true value, and returns that value. Fails the test after
+    `seconds`, with `why` in the message."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()
@@ -46,7 +47,7 @@ def wait_until(condition: Callable[[], Any], why: str, seconds: float = START_SE
 
 
 def database_url() -> str:
-    """The URL of the test database, on the embedded Postgres or another server."""
+    """Returns the URL of the test database, on the embedded Postgres or another server."""
     from urllib.parse import quote
 
     parameters = connection.get_connection_params()
@@ -83,7 +84,7 @@ class Answer:
 
 @dataclass
 class Replica:
-    """One replica: its processes by role (`web`, `sidecar`), and requests to this replica."""
+    """A replica with its processes by role (`web`, `sidecar`). Sends requests to the replica."""
 
     name: str
     port: int
@@ -96,11 +97,12 @@ class Replica:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self, role: str) -> None:
-        """Starts the web service or the sidecar. Call `wait_web` or `wait_live` to wait for it."""
+        """Starts the web service or the sidecar. Doesn't wait until it serves: call `wait_web` or
+        `wait_live` for that."""
         self.running[role] = self.cluster.spawn(self.commands[role])
 
     def kill(self, role: str, number: int = signal.SIGKILL) -> None:
-        """Sends a signal to a process. After SIGKILL, waits for its end."""
+        """Sends a signal to a process. After SIGKILL, waits until the process has ended."""
         process = self.running[role]
         os.kill(process.pid, number)
         if number == signal.SIGKILL:
@@ -132,12 +134,13 @@ class Replica:
         wait_until(answered, f"web service of {self.name} up")
 
     def workers(self) -> set[str]:
-        """The names of the web workers that answer 16 requests, each on a new connection."""
+        """Sends 16 requests, each on a new connection, and returns the names of the web workers
+        that answered."""
         url = f"{settings.REALM_PUBLIC_ORIGIN}/base/mod.ts"
         return {self.get(url).worker for _ in range(16)}
 
     def get(self, url: str, accept: str = "*/*", **headers: str) -> Answer:
-        """GETs a public URL from this replica, on a new connection."""
+        """Sends a GET request for a public URL to this replica, on a new connection."""
         return self.request("GET", url, accept=accept, headers=headers)
 
     def request(
@@ -164,7 +167,8 @@ class Replica:
             return Answer(answer.status, told, answer.data)
 
     def each_worker(self, url: str, accept: str = "*/*") -> dict[str, Answer]:
-        """Requests a URL until both web workers have answered twice; returns the last of each."""
+        """Requests a URL until both web workers have answered twice. Returns each worker's last
+        answer."""
         seen: dict[str, list[Answer]] = {}
 
         def both() -> bool:
@@ -209,8 +213,8 @@ class Cluster:
         within: Sequence[str] = (),
         **extra: str,
     ) -> "subprocess.Popen[bytes]":
-        """Starts a process whose output goes to a log file in `folder`. `within` has the words of a
-        command that runs the process's command, such as `nsenter`."""
+        """Starts a process whose output goes to a log file in `folder`. `within` has the words to
+        put before the process's command, such as those of `nsenter`."""
         with open(self.folder / f"{process.name}.log", "ab") as log:
             spawned = subprocess.Popen(
                 (*within, *process.command),
@@ -292,7 +296,7 @@ def cluster(folder: Path, replicas: int = 2, **environment: str) -> Iterator[Clu
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
+    """Returns ports on which no process listens."""
     import socket
 
     sockets = [socket.socket() for _ in range(count)]

@@ -1,4 +1,4 @@
-"""Gates that fix the order of threads: a gate stops a thread until the test opens it."""
+"""Fixes the order of threads by gates. A gate stops a thread until the test opens the gate."""
 
 import threading
 from collections.abc import Callable
@@ -22,20 +22,21 @@ class Gate:
         self._opened = threading.Event()
 
     def hold(self) -> None:
-        """Called by a thread that is to stop: notes its arrival, and waits until the gate opens."""
+        """Records that the calling thread has arrived, and stops the thread until the gate
+        opens."""
         self._arrived.set()
         assert self._opened.wait(PATIENCE), "nobody opened the gate"
 
     def wait_for_arrival(self) -> None:
-        """Waits until a thread has arrived at the gate."""
+        """Waits until a thread has arrived and is stopped at the gate."""
         assert self._arrived.wait(PATIENCE), "nobody came to the gate"
 
     def somebody_waits(self) -> bool:
-        """Whether a thread has arrived at the gate."""
+        """Returns whether a thread has arrived at the gate."""
         return self._arrived.is_set()
 
     def open(self) -> None:
-        """Lets all threads pass, those that wait and those that arrive later."""
+        """Lets all threads pass: those that wait now, and those that arrive later."""
         self._opened.set()
 
     def before(self, function: Callable[P, R]) -> Callable[P, R]:

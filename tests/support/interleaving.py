@@ -1,6 +1,8 @@
-"""Interleaves two functions: stops the first before each of its statements, and runs the second.
+"""Interleaves two functions: stops the first before one of its SQL statements, and runs the second
+meanwhile.
 
-A test asserts that each interleaved outcome is one that the functions also have in a row.
+A test asserts that each interleaved outcome is also an outcome of running the functions one after
+the other.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +23,7 @@ Outcome: TypeAlias = tuple[Any, Any, Any]
 
 
 def outcomes_in_a_row(prepare: Callable[[], tuple[Run, Run]], picture: Run) -> list[Outcome]:
-    """The outcomes of two functions that run one after the other, in both orders."""
+    """Runs two functions one after the other, in both orders, and returns both outcomes."""
     one, two = prepare()
     first = one(), two()
     forwards = (picture(), *first)
@@ -33,15 +35,15 @@ def outcomes_in_a_row(prepare: Callable[[], tuple[Run, Run]], picture: Run) -> l
 def outcomes_at_once(
     prepare: Callable[[], tuple[Run, Run]], picture: Run
 ) -> Iterator[tuple[int, Outcome]]:
-    """The outcome for each n: the first function stops before its n-th statement or commit, until
-    the second has ended or waits for a lock."""
+    """Yields n and the outcome for each n. The first function stops before its n-th statement or
+    commit. The first function goes on when the second has ended or waits for a lock."""
     with _thread() as (one_thread, _), _thread() as (two_thread, pid):
         for stop in count():
             one, two = prepare()
             gate = Gate()
             first = one_thread.submit(_stopped, one, stop, gate)
             if not _comes_to(first, gate.somebody_waits):
-                # The first function ended: it has fewer than n statements.
+                # The first function has ended, because it executes fewer than n statements.
                 first.result(PATIENCE)
                 return
             second = two_thread.submit(two)
@@ -52,14 +54,15 @@ def outcomes_at_once(
 
 
 def _comes_to(running: "Future[Any]", stands: Callable[[], bool]) -> bool:
-    """Waits until a function has ended or has stopped, and returns whether it has stopped."""
+    """Waits until a function has ended or has stopped. Returns true if the function has stopped."""
     wait_until(lambda: running.done() or stands(), "an end, or a stop")
     return not running.done()
 
 
 @contextmanager
 def _thread() -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """A thread with a database connection of its own, and the id of its Postgres process."""
+    """Yields a thread with a separate database connection, and the id of the connection's Postgres
+    process."""
 
     def connect() -> int:
         connection.ensure_connection()

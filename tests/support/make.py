@@ -36,7 +36,7 @@ export class Person extends Card {
 def card(
     module: str, name: str, /, links: Mapping[str, str] | None = None, **attributes: Any
 ) -> bytes:
-    """The JSON file of a card."""
+    """Returns the JSON file of a card."""
     relationships = {key: {"links": {"self": link}} for key, link in (links or {}).items()}
     document = {
         "data": {
@@ -59,7 +59,8 @@ SITE: dict[str, bytes] = {
 
 
 def old_user(name: str) -> Any:
-    """A user whose name is not checked, because old databases may have such users."""
+    """Creates a user without a check of the name, because old databases may have users with invalid
+    names."""
     password = PBKDF2PasswordHasher().encode(name, "salt", iterations=1)
     (made,) = get_user_model().objects.bulk_create(
         [get_user_model()(username=name, password=password)]
@@ -68,18 +69,19 @@ def old_user(name: str) -> Any:
 
 
 def user(name: str) -> Any:
-    """A user whose password is the user's name. The hash has one iteration, which is fast."""
+    """Creates a user whose password is the user's name. The password's hash has only one iteration,
+    which is fast."""
     password = PBKDF2PasswordHasher().encode(name, "salt", iterations=1)
     return get_user_model().objects.create(username=name, password=password)
 
 
 def account(name: str) -> Any:
-    """The account with this name."""
+    """Returns the account with this name."""
     return get_user_model().objects.get(username=name)
 
 
 def source(url: str, owner: Any, files: Mapping[str, bytes], *, public: bool = True) -> Realm:
-    """A source realm with these files, at generation 2."""
+    """Creates a source realm with these files. The realm's generation is then 2."""
     with realm_write_lock(url):
         realm = make_realm(url, Realm.Kind.SOURCE, owner)
         if public:
@@ -89,12 +91,13 @@ def source(url: str, owner: Any, files: Mapping[str, bytes], *, public: bool = T
 
 
 def write(realm: Realm, **files: bytes) -> int:
-    """Writes files (`__` in a name means a dot) and returns the generation."""
+    """Writes files and returns the realm's new generation. `__` in an argument's name stands for a
+    dot."""
     return write_paths(realm, {name.replace("__", "."): data for name, data in files.items()})
 
 
 def write_paths(realm: Realm, files: Mapping[str, bytes]) -> int:
-    """Writes files by path and returns the generation."""
+    """Writes files by path and returns the realm's new generation."""
     with realm_write_lock(realm.url):
         realm.refresh_from_db()
         write_files(realm, files)
@@ -102,25 +105,27 @@ def write_paths(realm: Realm, files: Mapping[str, bytes]) -> int:
 
 
 def remove(realm: Realm, *paths: str) -> int:
-    """Deletes files and returns the generation."""
+    """Deletes files and returns the realm's new generation."""
     with realm_write_lock(realm.url):
         realm.refresh_from_db()
         return delete_files(realm, paths)
 
 
 def publish(realm: Realm, url: str) -> Published:
-    """Publishes as the realm's owner."""
+    """Publishes a realm at a URL, as the realm's owner."""
     assert realm.owner is not None
     return publish_realm(realm.url, url, Caller.of(realm.owner))
 
 
 def login(name: str) -> dict[str, str]:
-    """The header of a server token, as a client with the seed mints it."""
+    """Returns the Authorization header with a server token like those that a client with the
+    server's seed signs itself."""
     return {"Authorization": server_token(name)}
 
 
 def realm_login(realm: Realm, name: str) -> dict[str, str]:
-    """The header of a realm token with the user's current permissions."""
+    """Returns the Authorization header with a realm token that has the user's current
+    permissions."""
     from realms.access.auth import permissions_of, realm_token
 
     allowed = sorted(permissions_of(realm, Caller(name)))

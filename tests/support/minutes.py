@@ -1,4 +1,4 @@
-"""The mark of tests that take minutes. CI skips them, because other tests cover their parts."""
+"""Marks tests that take minutes. CI skips these tests, because other tests cover their parts."""
 
 import os
 

@@ -1,6 +1,7 @@
-"""Runs a reindex without a broker: calls its tasks in turn, in the test's own process.
+"""Runs a reindex without a broker: calls the Celery tasks one after the other, in the test's own
+process.
 
-The replica is the fixture `web`. The tasks read from it over HTTP with pins, and render with Deno.
+The tasks read from the fixture `web`, over HTTP and with pins, and render with Deno.
 """
 
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ WORK = (tasks.work.name, 0)
 
 
 def work_off(sent: list[tuple[str, Any]], *, definitions: bool = False) -> int:
-    """Runs a worker's task for every message in `sent`, including those that the tasks send.
-    Returns the number of pieces of work done. Builds definitions only if `definitions` is true."""
+    """Runs a worker's task for every message in `sent`, and for every message that the tasks
+    themselves send. Returns the number of pieces of work done. Builds definitions only if
+    `definitions` is true."""
     done = 0
     while sent:
         sent.pop(0)
@@ -27,7 +29,8 @@ def work_off(sent: list[tuple[str, Any]], *, definitions: bool = False) -> int:
 
 @dataclass
 class Indexed:
-    """A row of the index: HTML by format and a search document, or an error document."""
+    """A row of the index. It has a card's HTML by format and the card's search document, or an
+    error document."""
 
     html: Any
     search: Any
@@ -35,6 +38,6 @@ class Indexed:
 
 
 def index_of(realm_url: str) -> dict[str, Indexed]:
-    """The cards that visitors of a realm see, by path."""
+    """Returns the index rows of the cards that visitors of a realm see, by the card's path."""
     cards = IndexedCard.objects.filter(realm_url=realm_url, current=True)
     return {card.path: Indexed(card.html, card.search, card.error) for card in cards}

@@ -33,7 +33,8 @@ TIMEOUT = 40
 
 
 class _Handler(WSGIRequestHandler):
-    """A handler without a log. Like granian, it passes PATH_INFO percent-decoded, as Latin-1."""
+    """Handles requests without a log. Like granian, passes PATH_INFO percent-decoded, as
+    Latin-1."""
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -46,7 +47,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     request_queue_size = 128
 
     def server_bind(self) -> None:
-        # WSGIServer would resolve the host's name here, which nothing needs.
+        # WSGIServer would resolve the host's name here, which isn't needed.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
@@ -62,16 +63,16 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 @dataclass(frozen=True)
 class Web:
-    """A server for all realms of the test. Requests name public URLs."""
+    """Sends requests to the test's server, which serves all realms. Requests name public URLs."""
 
     port: int
 
     def get(self, url: str, accept: str = "*/*", **headers: str) -> Answer:
-        """GETs a public URL."""
+        """Sends a GET request for a public URL."""
         return self.request("GET", url, accept=accept, headers=headers)
 
     def post(self, url: str, body: Any, headers: Mapping[str, str] | None = None) -> Answer:
-        """POSTs JSON to a server endpoint."""
+        """Sends a POST request with JSON to a server endpoint."""
         return self.request(
             "POST", url, accept=API, body=json.dumps(body).encode(), headers=headers
         )
@@ -105,7 +106,7 @@ def ask(
     body: bytes | None = None,
     headers: Mapping[str, str | None] | None = None,
 ) -> Answer:
-    """Like `Web.request`, for any server on a port of this machine."""
+    """Sends a request like `Web.request`, to any server on a port of this machine."""
     rest = url.partition("://")[2]
     authority, slash, target = rest.partition("/")
     sent: dict[str, str | None] = {"Host": authority, "Accept": accept}
@@ -129,8 +130,8 @@ def ask(
 
 
 def send_raw(port: int, data: bytes, *, break_off: bool = False) -> bytes:
-    """Sends bytes and returns the whole answer. With `break_off` it closes its side of the
-    connection after that, and a server may then send no answer."""
+    """Sends bytes and returns the whole answer. With `break_off`, shuts down the sending side of
+    the connection after the bytes; a server may then send no answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as client:
         client.sendall(data)
         if break_off:
@@ -169,13 +170,14 @@ def _forget() -> None:
 
 
 def vouch() -> None:
-    """Makes the board live for a minute, as a sidecar does, so that caches answer. Changes that
-    this process makes move the board; changes of other processes don't."""
+    """Makes the board live for a minute, as a sidecar does, so that requests are answered from
+    caches. Only changes that this process makes move the board."""
     local_board().go_live(now_ns() + 60_000_000_000)
 
 
 def everything() -> dict[str, list[tuple[Any, ...]]]:
-    """Every row that a request could change, by model, so that a test can compare two moments."""
+    """Returns every row that a request could change, by model. A test compares the rows before and
+    after a request."""
     rows: dict[str, list[tuple[Any, ...]]] = {}
     for model in (*apps.get_app_config("realms").get_models(),
                   *apps.get_app_config("reindex").get_models(),
@@ -197,7 +199,7 @@ def everything() -> dict[str, list[tuple[Any, ...]]]:
 
 
 def waiting_for(realm_url: str) -> int:
-    """The number of connections that wait for the write lock of a realm."""
+    """Returns the number of connections that wait for the write lock of a realm."""
     key = lock_key(realm_url) % 2**64
     with connection.cursor() as cursor:
         cursor.execute(

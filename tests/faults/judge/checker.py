@@ -1,4 +1,5 @@
-"""The judge: compares a history with the commits, and reports each contradiction of a promise."""
+"""Judges a campaign: compares the recorded answers with the commits, and reports each broken
+promise."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -8,13 +9,13 @@ from tests.faults.clients import CARDS, EDGE
 from tests.faults.judge.history import History, Read
 from tests.faults.judge.truth import FOREVER, Truth, staleness
 
-#: Seconds that a commit may become visible after its timestamp, on a busy machine.
+#: A commit may become visible this many seconds after its timestamp, on a busy machine.
 CLOCK_SLACK = 0.1
 
 
 @dataclass(frozen=True)
 class Violation:
-    """A broken promise, and the read or operation that shows it."""
+    """A broken promise. `shown_by` is the read or operation that proves the violation."""
 
     promise: str
     what: str
@@ -28,18 +29,19 @@ class Verdict:
     violations: list[Violation] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
-    #: The staleness of unpinned reads in seconds, during faults and without faults.
+    #: For how many seconds the content of unpinned reads had been outdated, during faults and
+    #: without faults.
     stale_in_faults: list[float] = field(default_factory=list)
     stale_in_peace: list[float] = field(default_factory=list)
-    #: The staleness of reads through the edge in seconds.
+    #: For how many seconds the content of reads through the edge had been outdated.
     stale_at_edge: list[float] = field(default_factory=list)
 
 
 def judge(history: History, truth: Truth, bound: float, edge: float = 0) -> Verdict:
-    """Checks every read and every operation. `bound` is the replicas' staleness bound, and `edge`
-    the time for which the edge may cache an answer. A read through the edge must keep the sum of
-    both. Its Date header must also keep `edge` alone, because replicas seldom use up their bound.
-    Unit: seconds."""
+    """Checks every read and every operation. `bound` is the replicas' staleness bound in seconds.
+    `edge` is for how many seconds the edge may cache an answer. An answer through the edge may be
+    outdated for the sum of both. Its Date header may only be as old as `edge`, because replicas
+    seldom use up their bound."""
     verdict = Verdict()
     faults = _merged(history.faults)
     for read in history.reads:
@@ -76,7 +78,7 @@ def judge(history: History, truth: Truth, bound: float, edge: float = 0) -> Verd
 
 
 class _Judged:
-    """The checks of one read."""
+    """Checks one read, and adds the results to a verdict."""
 
     def __init__(
         self, read: Read, truth: Truth, bound: float, verdict: Verdict,
@@ -88,7 +90,8 @@ class _Judged:
     def judge(self) -> None:
         read = self._read
         self._verdict.statuses[read.status] += 1
-        # An exact pin carries its own access rights, until its realm is deleted.
+        # A read that is pinned to an exact generation needs no permissions, until the realm is
+        # deleted.
         if read.pin != "at" and read.status in (200, 401, 403):
             self._walls()
         if read.variant == "where":
@@ -110,7 +113,8 @@ class _Judged:
             self._broken("P2", f"generation {read.pinned} is said not to be committed")
 
     def kept_for(self, most: float) -> None:
-        """Checks the answer's age by its Date header, which has whole seconds."""
+        """Checks by the Date header that an answer is at most `most` seconds old. The header has
+        whole seconds."""
         read = self._read
         if read.dated is not None:
             self._count("dates at the edge")
@@ -125,24 +129,26 @@ class _Judged:
         self._verdict.violations.append(Violation(promise, what, self._read))
 
     def _was_gone(self) -> bool:
-        """Whether the pinned realm didn't exist at some moment that the read could see."""
+        """Returns true if at some moment that the read could see the pinned realm didn't exist."""
         read = self._read
         since = self._truth.committed_at(read.realm, read.pinned) or 0.0
         return self._truth.gone_between(read.realm, since, read.end)
 
     def _superseded(self) -> bool:
-        """Whether the pinned generation was no longer the newest, or its realm didn't exist."""
+        """Returns true if the pinned generation was no longer the newest, or if the pinned realm
+        didn't exist."""
         read = self._read
         following = self._truth.committed_at(read.realm, read.pinned + 1)
         return (following is not None and following <= read.end) or self._was_gone()
 
     @property
     def _since(self) -> float:
-        """The read must not see a state that ended before this moment."""
+        """The earliest moment whose state the read may see."""
         return self._read.start - self._bound - CLOCK_SLACK
 
     def _walls(self) -> None:
-        """Anonymous readers must get the files of public realms, and none of private realms."""
+        """Checks that an anonymous reader gets files of public realms, and no files of private
+        realms."""
         read, truth = self._read, self._truth
         self._count("walls")
         if read.status != 200:
@@ -160,7 +166,8 @@ class _Judged:
                 self._broken("P8", "bytes of a realm that was private")
 
     def _where(self) -> None:
-        """A source realm must redirect to a realm that shows it, if there is one."""
+        """Checks that a source realm redirects to a published realm that shows it, if there is
+        one."""
         read, truth = self._read, self._truth
         if read.answered is None:
             if not truth.gone_between(read.realm, self._since, read.end):
@@ -172,8 +179,8 @@ class _Judged:
             self._broken("P3", "it is said not to be published")
 
     def _by_which(self) -> Read:
-        """The read with the realm that answered, because an inner realm hides an outer one's
-        files."""
+        """Returns the read with the realm and path that really answered. An inner realm hides the
+        files of the outer realm, so a different realm may answer."""
         read, truth = self._read, self._truth
         if read.pin == "at" or read.answered is None:
             return read
@@ -190,7 +197,7 @@ class _Judged:
         self._read = self._by_which()
         read, truth = self._read, self._truth
         if read.generation is None:
-            # The replica answered that there is no such realm.
+            # The replica answered that it knows no such realm.
             if read.pin:
                 if not self._was_gone():
                     self._broken("P2", "a pinned realm is said not to exist")
@@ -267,7 +274,7 @@ class _Judged:
 
 
 def _one_digest(history: History, truth: Truth, verdict: Verdict) -> None:
-    """All replicas must serve the same JavaScript for the same content."""
+    """Checks that all replicas served the same JavaScript for the same content."""
     seen: dict[tuple[str, ...], dict[str, Read]] = defaultdict(dict)
     for read in history.reads:
         if read.status == 200 and read.variant == "module":
@@ -280,7 +287,7 @@ def _one_digest(history: History, truth: Truth, verdict: Verdict) -> None:
 
 
 def _merged(faults: list[tuple[float, float, str]]) -> list[tuple[float, float]]:
-    """The periods with at least one fault."""
+    """Returns the periods in which at least one fault was under way."""
     merged: list[tuple[float, float]] = []
     for start, end, _ in sorted(faults):
         if merged and start <= merged[-1][1]:

@@ -1,4 +1,4 @@
-"""Records the clients' operations and the answers to their reads, for the judge."""
+"""Records the clients' operations and reads, each with the answer, for the judge."""
 
 import itertools
 import re
@@ -13,17 +13,18 @@ KEEP_TEXT = 160
 
 
 def new_mark() -> str:
-    """A new unique word, by which a written file is recognized."""
+    """Returns a new unique word. Clients write such marks into files, so that the judge recognizes
+    a file's content."""
     return f"mark{next(_numbers):08}z"
 
 
 def marks_of(text: str) -> tuple[str, ...]:
-    """The marks in a text, without repetitions, in order."""
+    """Returns the unique marks in a text, in order."""
     return tuple(dict.fromkeys(_MARK.findall(text)))
 
 
 class Read(NamedTuple):
-    """One answer to one GET. Moments are seconds since the epoch."""
+    """One GET request and its answer. Times are in seconds since 1970."""
 
     start: float
     end: float
@@ -31,9 +32,10 @@ class Read(NamedTuple):
     worker: str
     realm: str
     path: str
-    #: `source`, `module`, `html`, or `where`, which asks a source realm for its published URL.
+    #: `source`, `module` or `html`; or `where` for a request of a source realm's page, which is
+    #: answered with the published URL.
     variant: str
-    #: "" for no pin, `min` for a minimum generation, `at` for an exact generation.
+    #: "" for a read without a pin, `min` for a minimum generation, `at` for an exact generation.
     pin: str
     pinned: int
     status: int
@@ -41,9 +43,10 @@ class Read(NamedTuple):
     cache: str
     digest: str
     marks: tuple[str, ...]
-    #: The generation at which rendering failed, so that the answer is the last good page.
+    #: The generation for which rendering failed; the answer is then the last page that was
+    #: rendered.
     failed_at: int | None = None
-    #: The realm that answered, which may lie within the requested realm, or around it.
+    #: The realm that answered. It may be an inner or outer realm of the requested realm.
     answered: str | None = None
     #: The Location header.
     location: str = ""
@@ -61,7 +64,7 @@ class Operation:
     path: str = ""
     mark: str = ""
     end: float = 0.0
-    #: The status of the answer; 0 if no answer came, so that the outcome is unknown.
+    #: The status of the answer; 0 if there was no answer. Then the outcome is unknown.
     status: int = 0
     generation: int | None = None
     said: str = ""
@@ -73,16 +76,17 @@ class Operation:
 
 @dataclass
 class History:
-    """All records of a campaign. Safe for threads, because lists are only appended to."""
+    """All records of a campaign. Threads can share a history, because they only append to its
+    lists."""
 
     reads: list[Read] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
     faults: list[tuple[float, float, str]] = field(default_factory=list)
     #: The number of reads without an answer, by the name of the exception.
     unanswered: dict[str, int] = field(default_factory=dict)
-    #: Definitions in the database that contradict the files in the same snapshot.
+    #: A text for each definition in the database that contradicted the realm's files.
     contradictions: list[str] = field(default_factory=list)
-    #: The number of definitions that were compared with files.
+    #: The number of definitions that were compared with a realm's files.
     looks: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -19,7 +19,7 @@ OLD, NEW = "mark00000001z", "mark00000002z"
 
 
 def content(mark: str) -> bytes:
-    """The content of label.ts with a mark."""
+    """Returns the content of label.ts with a mark."""
     return file("label.ts", mark)
 
 
@@ -57,10 +57,10 @@ def head(generation: int) -> dict[str, Any]:
     return {"realm_url": PAGES, "generation": generation}
 
 
-#: The commits by their time in seconds. The source realm gets the old label at 10. This is
-#: published at 20, and its index is swapped in at 25. The new label follows at 30, 40 and 45. From
-#: 70 to 80 the source realm is also published at an inner URL, which is private from 75 on. At 100
-#: the outer published realm is unpublished.
+#: The commits, each with its time in seconds. The source realm gets the old label at 10. The label
+#: is published at 20, and its index is swapped in at 25. The new label is written at 30, published
+#: at 40 and indexed at 45. From 70 to 80 the source realm is also published at an inner URL, which
+#: is private from 75 on. At 100 the outer published realm is unpublished.
 ACCOUNT = [
     entry(10, "realms_realm", None, realm("s", SOURCE, "source", 2)),
     entry(10, "realms_realmpermission", None, opened("s", True)),
@@ -89,7 +89,7 @@ EDGE_SECONDS = 1.0
 
 
 def verdict(*reads: Read, account: Any = ACCOUNT, operations: Any = ()) -> set[str]:
-    """The promises that the judge finds broken in a history."""
+    """Judges a history of these reads and operations, and returns the broken promises."""
     contents = {sha(mark): content(mark) for mark in (OLD, NEW)}
     history = History(reads=list(reads), operations=list(operations))
     return {
@@ -98,7 +98,7 @@ def verdict(*reads: Read, account: Any = ACCOUNT, operations: Any = ()) -> set[s
 
 
 def read(at: float, mark: str, generation: int | None, **other: Any) -> Read:
-    """A read of the published label.ts at a moment."""
+    """Returns a read of the published file label.ts, at a time in seconds."""
     body = content(mark) if mark else b""
     plain = Read(
         at, at + 0.01, "a", "a/1", PAGES, "label.ts", "source", "", 0, 200 if mark else 404,
@@ -109,7 +109,8 @@ def read(at: float, mark: str, generation: int | None, **other: Any) -> Read:
 
 
 def where(at: float, location: str = "", **other: Any) -> Read:
-    """A read that asks the source realm for its published URL."""
+    """Returns a read that requests the source realm's page, which is answered with the published
+    URL."""
     status = 302 if location else 200
     return read(
         at, "", 1, realm=SOURCE, path="", variant="where", status=status, location=location, **other

@@ -1,4 +1,4 @@
-"""Answers the judge's questions about the commits: what was committed, and when."""
+"""Tells the judge which content was committed, and when."""
 
 import bisect
 from collections import defaultdict
@@ -15,8 +15,8 @@ FOREVER = float("inf")
 
 @dataclass(frozen=True)
 class Period:
-    """A period between two changes of a path: its content (None if there is no file), and the first
-    generation that had it."""
+    """A period in which a file didn't change. `sha256` is the hash of the file's content; None if
+    there was no file. `low` is the first generation with this content."""
 
     start: float
     end: float
@@ -26,19 +26,20 @@ class Period:
 
 @dataclass
 class _Incarnation:
-    """A realm from its creation to its deletion."""
+    """One life of a realm, from its creation to its deletion. Later realms can have the same
+    URL."""
 
     realm_id: str
     kind: str
-    #: Each generation, with the moment of its commit.
+    #: Each generation, with the time of its commit.
     generations: list[tuple[int, float]] = field(default_factory=list)
-    #: The moments at which the realm became public (True) or private (False).
+    #: The times at which the realm became public (True) or private (False).
     opened: list[tuple[float, bool]] = field(default_factory=list)
     gone: float = FOREVER
 
 
 class Truth:
-    """All commits of a campaign, built after its end from the database's account."""
+    """All commits of a campaign, read from the database's table of changes after the campaign."""
 
     def __init__(self, account: list[dict[str, Any]], contents: Mapping[str, bytes]) -> None:
         self._marks = {
@@ -90,16 +91,17 @@ class Truth:
     # --- questions ---
 
     def realms(self) -> list[str]:
-        """The URLs of all realms that ever existed."""
+        """Returns the URLs of all realms that ever existed."""
         return list(self._realms)
 
     def newest(self, url: str) -> int | None:
-        """The last generation of a realm; None if the realm is deleted."""
+        """Returns the last generation of a realm; None if the realm is deleted."""
         last = self._realms[url][-1] if self._realms.get(url) else None
         return last.generations[-1][0] if last and last.gone == FOREVER else None
 
     def committed_at(self, url: str, generation: int) -> float | None:
-        """The moment at which a generation was committed; None if it never was."""
+        """Returns the time at which a generation was committed; None if the generation was never
+        committed."""
         for realm in self._realms.get(url, ()):
             for number, at in realm.generations:
                 if number == generation:
@@ -107,7 +109,8 @@ class Truth:
         return None
 
     def content(self, url: str, generation: int, path: str) -> str | None:
-        """The SHA-256 of a file's content at a generation; None if there is no such file."""
+        """Returns the SHA-256 of a file's content at a generation; None if there is no such
+        file."""
         for realm in self._realms.get(url, ()):
             numbers = [number for number, _ in realm.generations]
             if numbers[0] <= generation <= numbers[-1]:
@@ -128,11 +131,12 @@ class Truth:
         return None
 
     def marks(self, sha256: str | None) -> tuple[str, ...]:
-        """The marks of a content."""
+        """Returns the marks in the content with this SHA-256."""
         return self._marks.get(sha256 or "", ())
 
     def periods(self, url: str, path: str) -> list[Period]:
-        """The contents of a path over time, in order, without gaps."""
+        """Returns the periods of a file's content in order. There are no gaps between the
+        periods."""
         known = self._periods.get((url, path))
         if known is None:
             known = self._periods[url, path] = self._make_periods(url, path)
@@ -153,7 +157,7 @@ class Truth:
         return [Period(at, end, sha, low) for (at, sha, low), end in zip(merged, ends, strict=True)]
 
     def gone_between(self, url: str, start: float, end: float) -> bool:
-        """Whether the realm didn't exist at some moment between `start` and `end`."""
+        """Returns true if the realm didn't exist at some moment between `start` and `end`."""
         realms = self._realms.get(url, ())
         if not realms or start < realms[0].generations[0][1]:
             return True
@@ -164,8 +168,8 @@ class Truth:
         )
 
     def readable_between(self, url: str, start: float, end: float, *, by_all: bool) -> bool:
-        """Whether the realm existed and was public at some moment between `start` and `end`; with
-        `by_all` false, whether it existed and was private."""
+        """Returns true if the realm existed and was public at some moment between `start` and
+        `end`. With `by_all` false, returns true if the realm existed and was private."""
         for realm in self._realms.get(url, ()):
             states = [(realm.generations[0][1], False), *realm.opened, (realm.gone, False)]
             for (since, opened), (until, _) in pairwise(states):
@@ -174,11 +178,12 @@ class Truth:
         return False
 
     def around(self, url: str) -> list[str]:
-        """The realms whose URL is a prefix of this URL."""
+        """Returns the realms whose URL is a prefix of this URL."""
         return [realm for realm in self._realms if url.startswith(realm)]
 
     def showing(self, source_url: str, start: float, end: float) -> set[str]:
-        """The published realms that showed a source realm at some moment between both times."""
+        """Returns the URLs of the published realms that showed a source realm at some moment
+        between `start` and `end`."""
         ids = {realm.realm_id for realm in self._realms.get(source_url, ())}
         return {
             url
@@ -189,7 +194,8 @@ class Truth:
         }
 
     def unshown_between(self, source_url: str, start: float, end: float) -> bool:
-        """Whether no published realm showed a source realm at some moment between both times."""
+        """Returns true if at some moment between `start` and `end` no published realm showed the
+        source realm."""
         ids = {realm.realm_id for realm in self._realms.get(source_url, ())}
         shown = sorted(
             (since, until)
@@ -214,15 +220,16 @@ class Truth:
                 yield at, end, shown[number][0]
 
     def index_periods(self, url: str) -> list[tuple[float, float, int | None]]:
-        """The generations of a realm's index over time."""
+        """Returns the start, the end and the generation of each of a realm's indexes, in order."""
         heads = [(0.0, None), *self._heads.get(url, ())]
         ends = [at for at, _ in heads[1:]] + [FOREVER]
         return [(at, end, number) for (at, number), end in zip(heads, ends, strict=True)]
 
 
 def staleness(periods: list[tuple[float, float]], start: float, end: float) -> float | None:
-    """The seconds between the end of a content's last period and the start of a read; 0 if the
-    content was current. None if none of its periods had begun before the read's end."""
+    """Returns for how many seconds the content had been outdated when a read began; 0 if it was
+    current. `periods` are the periods in which the content was current. Returns None if all of them
+    began after the read's end."""
     begun = periods[: bisect.bisect_right([at for at, _ in periods], end)]
     if not begun:
         return None

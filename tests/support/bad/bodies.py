@@ -22,7 +22,7 @@ ENDPOINTS = {
     "_server-session": "POST",
 }
 
-#: Bodies that every endpoint refuses, each with words of the error.
+#: Bodies that every endpoint refuses, each with words that its error message must have.
 BODIES: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "not valid JSON"),
     "half a document": (b'{"data": {"type": "re', "not valid JSON"),
@@ -78,7 +78,8 @@ RIGHT: dict[str, Any] = {
 
 
 def replaced(document: Any, place: str, value: Any) -> Any:
-    """The document with another value at a dotted path; the value `...` removes the field."""
+    """Returns a copy of `document` with `value` at the dotted path `place`. The value `...` removes
+    the field."""
     first, _, rest = place.partition(".")
     inner = replaced(document[first], rest, value) if rest else value
     return {key: inner if key == first else each for key, each in document.items()
@@ -86,7 +87,8 @@ def replaced(document: Any, place: str, value: Any) -> Any:
 
 
 def bodies() -> Iterator[Case]:
-    """Sends every refused body to every endpoint, and every wrong value in every field."""
+    """Yields a request to every endpoint with every refused body, and with every wrong value in
+    every field."""
     for name, method in ENDPOINTS.items():
         for kind, (body, says) in BODIES.items():
             status = 413 if len(body) > 64 * 1024 else 400

@@ -1,4 +1,4 @@
-"""Names, URLs and owners that the server's endpoints refuse."""
+"""Requests with realm names, URLs and owners that the server's endpoints refuse."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,13 +18,13 @@ from tests.support.web import ORIGIN
 
 
 def published_at(name: str, url: Any, status: int, *says: str, source: Any = SITE) -> Case:
-    """A request in which Ada publishes her site at a wrong URL."""
+    """Returns a request in which Ada publishes her site at a wrong URL."""
     body = {"sourceRealmURL": source, "publishedRealmURL": url}
     return endpoint(f"onto {name}", "_publish-realm", body, status, *says)
 
 
 def server_cases() -> Iterator[Case]:
-    """Requests to the server's endpoints with wrong names, URLs and owners."""
+    """Yields requests to the server's endpoints with wrong realm names, URLs and owners."""
     for name in ("", "Über", "a/b", "..", "a b", "A", "_x", "a.b", "x" * 300, "a\nb", "new\n"):
         yield created(f"endpoint {name[:9]!r}", realm_document(endpoint=name, name="N"), "endpoint")
     yield created("without a name", realm_document(endpoint="new", name=""), "data.attributes.name")

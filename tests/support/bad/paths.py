@@ -45,7 +45,8 @@ NOWHERE = (
 
 
 def paths() -> Iterator[Case]:
-    """Requests with invalid paths, hosts, methods or headers, or with bodies that are too large."""
+    """Yields requests with invalid paths, hosts, methods or headers, or with bodies that are too
+    large."""
     odd = {
         "a star": ("*", "has a *"),
         "a star inside": ("a*b.md", "has a *"),

@@ -30,7 +30,7 @@ def asked(
     realm: str = SITE,
     length: str | None = None,
 ) -> Case:
-    """A request to an endpoint of a realm; a body that isn't bytes is sent as JSON."""
+    """Returns a request to an endpoint of a realm. A body that isn't bytes is sent as JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return file(
         f"{endpoint} {name}", method, realm + endpoint, status, *says, body=data, token=token,
@@ -43,7 +43,8 @@ def operations(*each: Any) -> Any:
 
 
 def operation(**changed: Any) -> Any:
-    """A valid operation with the changes of `changed`; the value `...` removes a field."""
+    """Returns a valid operation of an `_atomic` request, with the fields in `changed` replaced. The
+    value `...` removes a field."""
     right = {"op": "add", "href": "new.md",
              "data": {"type": "source", "attributes": {"content": "x"}}}  # fmt: skip
     return {key: value for key, value in {**right, **changed}.items() if value is not ...}
@@ -56,7 +57,7 @@ def card_resource(**changed: Any) -> Any:
 
 
 def realm_endpoints() -> Iterator[Case]:
-    """Requests to the endpoints of realms with refused bodies and wrong fields."""
+    """Yields requests to the endpoints of realms with refused bodies and wrong fields."""
     for query, status, says in (
         ("", 400, "module: expected it once"),
         ("?module", 400, "module: expected 1 to"),

@@ -1,5 +1,5 @@
-"""Wrong requests, each with the expected status and words of the expected error message. The other
-modules of this folder have the requests."""
+"""Makes wrong requests, each with the expected status and words of the expected error message. The
+other modules of this folder list the requests."""
 
 import json
 import time
@@ -22,17 +22,18 @@ OWNER = ["read", "realm-owner", "write"]
 
 
 def signed(**claims: Any) -> str:
-    """A token with these claims and a valid signature."""
+    """Returns a token with these claims and a valid signature."""
     return jwt.encode(claims, settings.REALM_SECRET_SEED, algorithm="HS256")
 
 
 def soon() -> int:
-    # Six hours, because the tests may run long after this module is imported.
+    # The time is six hours ahead, because the tests may run long after this module is imported.
     return int(time.time()) + 6 * 3600
 
 
 def minted(name: str, realm_url: str | None = None, permissions: list[str] | None = None) -> str:
-    """A token as a client with the seed mints it. Its `iat` is later than any test account."""
+    """Returns a token like those that a client with the server's seed signs itself. The token's
+    `iat` is later than the creation of every test account."""
     claims: dict[str, Any] = {"user": f"@{name}:localhost", "iat": soon(), "exp": soon()}
     if realm_url is not None:
         claims |= {"realm": realm_url, "permissions": permissions}
@@ -68,7 +69,7 @@ def endpoint(
     name: str, endpoint: str, body: Any, status: int, *says: str, token: str | None = ADA,
     method: str = "POST", edge: bool = False, length: str | None = None,
 ) -> Case:  # fmt: skip
-    """A request to a server endpoint; a body that isn't bytes is sent as JSON."""
+    """Returns a request to a server endpoint. A body that isn't bytes is sent as JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     sent = {"Accept": API, "Authorization": token, "Content-Length": length or str(len(data))}
     return Case(
@@ -81,7 +82,7 @@ def file(
     token: str | None = ADA_IN_SITE, accept: str | None = SOURCE, edge: bool = False,
     **headers: str | None,
 ) -> Case:  # fmt: skip
-    """A request to a realm. Underscores in header names become dashes."""
+    """Returns a request to a realm. Underscores in the names of header arguments become dashes."""
     sent: dict[str, str | None] = {"Accept": accept, "Authorization": token}
     sent |= {key.replace("_", "-"): value for key, value in headers.items()}
     return Case(f"{method} {name}", method, url, status, says, body, sent, edge)

@@ -34,18 +34,20 @@ def _part(value: Any) -> str:
 
 
 def with_header(header: Mapping[str, str]) -> str:
-    """A token with an operator's claims, this JOSE header, and no valid signature."""
+    """Returns a token with this JOSE header and an operator's claims, but without a valid
+    signature."""
     claims = {"user": "@realm_server:localhost", "exp": soon()}
     return f"{_part(header)}.{_part(claims)}.{'' if header['alg'] == 'none' else _part('x')}"
 
 
 def pin(**claims: Any) -> str:
-    """A pin with these claims and a valid signature."""
+    """Returns a pin with these claims and a valid signature."""
     return signing.dumps(claims, salt="realms.pin")
 
 
 def tokens() -> Iterator[Case]:
-    """Requests with tokens and pins that are invalid or that are for another realm or user."""
+    """Yields requests with tokens and pins that are invalid or that are for another realm or
+    user."""
     user = "@ada:localhost"
     wrong: dict[str, tuple[str | None, str]] = {
         "no token": (None, "Missing Authorization header"),

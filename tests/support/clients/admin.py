@@ -1,4 +1,5 @@
-"""Helpers for tests of the admin: browsers of its users, texts of its pages, and rows to show."""
+"""Helpers for tests of the admin: logs users in, reads the text of pages, and creates rows to
+show."""
 
 from datetime import timedelta
 from typing import Any
@@ -53,8 +54,9 @@ def definitions_counter() -> int:
 
 
 def heard_by(ear: Heard) -> set[tuple[str, str]]:
-    """The notifications since the last call. This sends one of its own and reads until it arrives:
-    Postgres delivers in commit order, so all earlier ones have arrived by then."""
+    """Returns the notifications since the last call. Sends a notification and reads until that one
+    arrives. Postgres delivers in commit order, so all earlier notifications have arrived by
+    then."""
     connection.cursor().execute("SELECT pg_notify(%s, 'over')", [REALM_REGISTRY])
     heard: set[tuple[str, str]] = set()
     for notification in ear.notifies(timeout=10):
@@ -119,7 +121,7 @@ def make_one_row_of_everything(published: Realm) -> None:
 
 
 def words_of(answer: Any) -> str:
-    """The text of a page, without tags."""
+    """Returns the text of a page, without tags."""
     return text_of(answer.content.decode())
 
 

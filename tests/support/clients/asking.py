@@ -14,8 +14,8 @@ _requests = RequestFactory()
 
 @dataclass(frozen=True)
 class Asked:
-    """An answer: its body (None if there is no file), its generation (None if there is no realm),
-    and whether it came from a cache."""
+    """The parts of an answer that tests compare. `body` is None if there is no file; `generation`
+    is None if there is no realm. `hit` is true if the answer came from a cache."""
 
     body: bytes | None
     generation: int | None
@@ -23,8 +23,9 @@ class Asked:
 
 
 def ask(url: str, *, at_least: int = 0, fresh: bool = False) -> Asked:
-    """GETs a file's source at a public URL. `at_least` is the minimum generation; `fresh` bypasses
-    the caches. Raises the exceptions of the view."""
+    """Sends a GET request for a file's source at a public URL, and returns the answer. `at_least`
+    is the minimum generation; with `fresh` the caches are bypassed. Raises the exceptions of the
+    view."""
     parts = urlsplit(url)
     headers = {"host": parts.netloc, "accept": SOURCE}
     if at_least:

@@ -1,4 +1,4 @@
-"""Headers by which callers of an endpoint identify themselves, and grants of permissions."""
+"""Makes the headers by which callers of an endpoint identify themselves, and grants permissions."""
 
 from realms.access.auth import OPERATOR, Caller, permissions_of, realm_token, server_token, user_id
 from realms.models import Realm, RealmPermission
@@ -13,7 +13,8 @@ def let(realm: Realm, name: str, *, write: bool = False) -> None:
 
 
 def token_of(realm: Realm, name: str) -> dict[str, str]:
-    """The header of a realm token as the server issues it, with the account's key."""
+    """Returns the Authorization header with a realm token like those that the server issues, which
+    contain the account's key."""
     caller = Caller.of(make.account(name))
     allowed = sorted(permissions_of(realm, caller))
     token = realm_token(name, realm.url, allowed, 60, caller.account_id)

@@ -13,7 +13,7 @@ CARD = "application/vnd.card+json"
 def send(
     web: Web, method: str, url: str, data: Any, headers: dict[str, str], **more: str | None
 ) -> Answer:
-    """Sends `data` as a card document; bytes are sent unchanged."""
+    """Sends `data` in a card document. If `data` is bytes, they are the whole body."""
     body = data if isinstance(data, bytes) else json.dumps({"data": data}).encode()
     told: dict[str, str | None] = {"Content-Type": CARD, **headers}
     told |= {key.replace("_", "-"): value for key, value in more.items()}
@@ -21,12 +21,12 @@ def send(
 
 
 def data(answer: Answer) -> dict[str, Any]:
-    """The card in an answer."""
+    """Checks that an answer has a card, and returns the `data` of the card's document."""
     assert answer.status in (200, 201), answer.body
     assert answer.headers["content-type"] == CARD
     return dict(json.loads(answer.body)["data"])
 
 
 def stored(web: Web, url: str) -> Any:
-    """The `data` of a card's document, read from its file."""
+    """Requests a card's file and returns the `data` of the card's document."""
     return json.loads(web.get(f"{url}.json", SOURCE).body)["data"]

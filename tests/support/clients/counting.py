@@ -22,12 +22,13 @@ def count(source: Realm, number: int) -> int:
 
 
 def shown(answer: Any) -> int:
-    """The number in an answer."""
+    """Returns the number in an answer."""
     return int(answer.text.split("=")[1].split(";")[0])
 
 
 class Reader:
-    """Reads continuously, and records each number that is older than the bound allows."""
+    """Reads the number from a replica continuously, and records each number that is older than the
+    staleness bound allows."""
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
@@ -65,7 +66,8 @@ class Reader:
 
 
 def wait_for_hits(replica: Replica, number: int) -> None:
-    """Waits until both web workers answer from their caches. Each answer must have the number."""
+    """Waits until both web workers answer from their caches. Fails if an answer has another number
+    than `number`."""
 
     def hits() -> bool:
         answers = replica.each_worker(URL).values()
@@ -76,6 +78,7 @@ def wait_for_hits(replica: Replica, number: int) -> None:
 
 
 def end(replica: Replica, role: str, number: int = signal.SIGTERM) -> None:
-    """Stops one of a replica's processes and waits for its end."""
+    """Sends the signal `number` to one of a replica's processes and waits until the process has
+    ended."""
     replica.running[role].send_signal(number)
     replica.running[role].wait(20)

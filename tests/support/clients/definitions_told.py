@@ -1,5 +1,5 @@
-"""Requests `GET <realm>/_definition` and reads the answers. Has modules of two users, one of them
-with a private realm."""
+"""Requests `GET <realm>/_definition` and reads the answers. Contains modules for tests: of Ada's
+site, and of Bob's private realm."""
 
 import json
 from typing import Any
@@ -72,7 +72,8 @@ def row(module: str, reader: str = "") -> Definition:
 
 
 def reader(name: str, realm: Realm) -> str:
-    """The `reader` of the definition rows for a user's token for a realm."""
+    """Returns the value of the column `reader` in definitions that were built for a user with a
+    token for `realm`."""
     return f"{make.account(name).pk} in {realm.pk}"
 
 

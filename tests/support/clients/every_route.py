@@ -1,4 +1,5 @@
-"""Every route of the server, with a request for it and the status that each kind of caller gets."""
+"""Lists a request for every route of the server, and the status that each kind of caller must
+get."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ CALLERS = (
 
 
 def row(text: str) -> tuple[str, ...]:
-    """Splits a table's row: a status for each caller, or `ok` for the route's own status."""
+    """Splits a row of a table into the expected status for each kind of caller. `ok` stands for the
+    status in the route's entry."""
     cells = tuple(text.split())
     assert len(cells) == len(CALLERS), text
     return cells
@@ -36,7 +38,7 @@ OWN = row("                  401    403      403    403   ok    ok       403    
 ANY_ACCOUNT = row("          401    ok       ok     ok    ok    ok       ok      401   401 401 401")
 OPERATORS = row("            401    403      403    403   403   ok       403     401   401 401 401")
 
-#: The rows by the permission that a route needs and by the kind of realm.
+#: The row that applies to a route, by the permission that the route needs and by the kind of realm.
 OUTCOMES = {
     "nothing": {"private": ALL, "public": ALL, "published": ALL},
     "read": {"private": READ, "public": ALL, "published": ALL},
@@ -47,8 +49,8 @@ OUTCOMES = {
 
 @dataclass(frozen=True)
 class Route:
-    """A request, the permission that it needs, and the status for callers with this permission in
-    each kind of realm."""
+    """A request and the permission that it needs. `private`, `public` and `published` are the
+    expected status in each kind of realm for callers with that permission."""
 
     method: str
     path: str

@@ -1,4 +1,4 @@
-"""Requests to this process that a gate stops in the middle of a load, and their answers."""
+"""Sends requests to this process, and stops them at a gate while they load their content."""
 
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -31,13 +31,13 @@ class Got:
 
 
 def get(url: str, accept: str = MODULE) -> Got:
-    """GETs a URL from this process, as the web service answers it."""
+    """Sends a GET request to the application in this process."""
     response = Client().get(urlsplit(url).path, HTTP_HOST="localhost:4201", HTTP_ACCEPT=accept)
     return Got(response.status_code, response.get("x-boxel-cache"), response.content.decode())
 
 
 def edition(number: str) -> bytes:
-    """The module of `Post` with another edition in its text."""
+    """Returns the module of `Post`, with `edition NUMBER` in place of `edition one`."""
     return make.POST_MODULE.replace("edition one", f"edition {number}").encode()
 
 
@@ -53,7 +53,8 @@ MODULES: dict[str, Any] = {"resolve": answers, "javascript": contents}
 
 
 def hold(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, before: bool = False) -> Gate:
-    """Puts a gate at a function: its first caller waits there after its work, or before it."""
+    """Puts a gate at the function `name` of a module. The function's first caller waits at the gate
+    after the call, or with `before` before the call."""
     gate = Gate()
     function = getattr(module, name)
     monkeypatch.setattr(module, name, gate.before(function) if before else gate.after(function))
@@ -61,7 +62,7 @@ def hold(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, before: boo
 
 
 def waiting(gate: Gate, url: str, accept: str = MODULE) -> "Future[Got]":
-    """Starts a request in a thread, and waits until it is at the gate."""
+    """Starts a request in a thread, and waits until the request has arrived at the gate."""
     request = in_thread(get, url, accept)
     gate.wait_for_arrival()
     return request

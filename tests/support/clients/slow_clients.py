@@ -1,7 +1,7 @@
-"""Slow clients with which tests and `script/bench hostile` attack a replica.
+"""Attacks a replica with slow clients, in tests and in `script/bench hostile`.
 
-Each kind keeps its connections open, in one thread, until the end of the block, and never waits for
-an answer. `Trickle.ended` counts the connections that the server has closed.
+Each attack runs in one thread. An attack keeps its connections open until the end of the block, and
+never waits for an answer. `Trickle.ended` counts the connections that the server has closed.
 """
 
 import contextlib
@@ -14,11 +14,12 @@ TICK_SECONDS = 0.1
 
 
 class Trickle:
-    """Connections that send the start of a request, and then one byte at a time without an end."""
+    """Opens connections that send the start of a request, and then one byte at a time without an
+    end."""
 
     def __init__(self, port: int, count: int, start: bytes, drip: bytes) -> None:
-        """`drip` is sent repeatedly, byte by byte. If it is empty, nothing is sent after `start`,
-        and no answer is read."""
+        """Sends `drip` repeatedly, byte by byte. If `drip` is empty, sends nothing after `start`,
+        and reads no answer."""
         self._port, self._count, self._start, self._drip = port, count, start, drip
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trickle")
@@ -79,7 +80,7 @@ def slow_headers(port: int, count: int) -> Trickle:
 def slow_bodies(
     port: int, count: int, url: str, size: int = 100_000, headers: Mapping[str, str] | None = None
 ) -> Trickle:
-    """Uploads bodies at a byte each tenth of a second."""
+    """Sends uploads whose bodies arrive at one byte per tenth of a second."""
     return Trickle(port, count, _request("POST", url, size=size, headers=headers), b"x")
 
 
@@ -89,7 +90,7 @@ def never_reading(port: int, count: int, url: str, accept: str = "*/*") -> Trick
 
 
 def part_never_read(port: int, count: int, url: str) -> Trickle:
-    """Like `never_reading`, but requests a range: all but the first byte of a file."""
+    """Requests all but the first byte of a file, as a range, and never reads the answers."""
     return Trickle(port, count, _request("GET", url, headers={"Range": "bytes=1-"}), b"")
 
 

@@ -1,4 +1,4 @@
-"""Reads the answers of a realm's endpoints, and checks the headers that all of them have."""
+"""Reads the answers of a realm's endpoints, and checks the headers that every answer must have."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ from tests.support.web import API
 
 
 def told(answer: Answer, kind: str) -> Any:
-    """The `data` of an answer, after a check of its status, headers and type."""
+    """Checks the status, headers and type of an answer, and returns the answer's `data`."""
     assert answer.status == 200, answer.text
     assert answer.headers["content-type"] == API
     assert answer.headers["cache-control"].startswith("no-store")

@@ -1,4 +1,4 @@
-"""A builder of definitions that a test can stop and count, and the notifications of builds."""
+"""Provides a fake builder of definitions, and reads the notifications that builds send."""
 
 import threading
 from typing import Any
@@ -12,7 +12,8 @@ REALM = "http://localhost:4201/ada/site/"
 
 
 class Builds:
-    """A builder that counts its builds, and that a test can stop in a build."""
+    """A fake builder of definitions that counts its builds. A test can stop the builder during a
+    build."""
 
     def __init__(
         self,
@@ -40,7 +41,8 @@ class Builds:
 
 
 def announced(peer: "psycopg.Connection[Any]") -> list[Any]:
-    """The payloads that a connection received before a notification that this function sends."""
+    """Returns the payloads of all notifications that a connection has received. Sends a last
+    notification and reads until that one arrives."""
     with connection.cursor() as cursor:
         cursor.execute("NOTIFY definition_cache_invalidated, 'the end'")
     told = []

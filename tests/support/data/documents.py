@@ -1,4 +1,5 @@
-"""A realm of notes, into which tests write wrong documents, and its publication."""
+"""Contains the files of a realm of notes, into which tests write invalid documents, and publishes
+the realm."""
 
 import json
 from typing import Any
@@ -38,5 +39,5 @@ def publish(realm: Realm, sent: Sent) -> ReindexJob:
 
 
 def said(body: bytes) -> str:
-    """The message of an error answer."""
+    """Returns the message of an error answer."""
     return str(json.loads(body)["errors"][0]["message"])

@@ -1,4 +1,4 @@
-"""Loads the databases of earlier releases, which `script/dump_release.py` has dumped."""
+"""Loads database dumps of earlier releases, which were made by `script/dump_release.py`."""
 
 import tarfile
 from collections.abc import Iterator
@@ -8,14 +8,15 @@ from pathlib import Path
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 
-#: The folder of the dumps. Each is named after the commit of its release.
+#: The folder of the dumps. Each dump's name is the commit of its release.
 DUMPS = Path(__file__).parents[2] / "db" / "data"
 
 
 @contextmanager
 def database_of(release: str, folder: Path) -> Iterator[None]:
-    """Loads a release's dump into a new database that this process uses in the block. Puts the
-    release's blobs into `folder`. All connections must be closed at the end of the block."""
+    """Loads a release's dump into a new database. This process uses that database until the end of
+    the block. Unpacks the release's blobs into `folder`. All connections must be closed at the end
+    of the block."""
     name = connection.settings_dict["NAME"]
     own = f"{name}_of_{release}"
     with connection.cursor() as cursor:
@@ -42,9 +43,10 @@ def use(name: str) -> None:
 
 
 def _load(sql: str) -> None:
-    """Executes a script as psql does. The rows after a COPY end at a line with an end marker."""
+    """Executes an SQL script as psql does. A line with an end marker ends the rows of a COPY
+    statement."""
     statements: list[str] = []
-    # Not splitlines(), because it also splits at other characters, which rows may contain.
+    # splitlines() would also split at other characters, which rows may contain.
     lines = iter(sql.split("\n"))
     with connection.cursor() as cursor:
         for line in lines:

@@ -19,7 +19,7 @@ GRACE = timedelta(hours=24)
 
 
 def age(days: float = 30) -> None:
-    """Moves the dates of all present rows into the past."""
+    """Moves the dates of all rows that the garbage collector looks at into the past."""
     with transaction.atomic(), connection.cursor() as cursor:
         # The role `replica` switches off the triggers that forbid changes of history.
         cursor.execute("SET LOCAL session_replication_role = replica")
@@ -39,7 +39,8 @@ def collect(**options: Any) -> Collected:
 
 
 def publications() -> dict[int, dict[str, bytes]]:
-    """The files of each publication, by generation and path."""
+    """Returns the files of each publication. The keys are the publication's generation and the
+    file's path."""
     shown = {}
     for each in Publication.objects.select_related("realm"):
         versions = versions_at(each.realm, each.generation).select_related("blob")
@@ -50,7 +51,8 @@ def publications() -> dict[int, dict[str, bytes]]:
 
 
 def edition(source: Realm, number: int) -> None:
-    """Changes index.json, adds a file, deletes the file of the edition before, and publishes."""
+    """Changes index.json, adds a file, deletes the file that the previous edition added, and
+    publishes."""
     make.write_paths(
         source, {"index.json": str(number).encode(), f"{number}.md": LARGE + b"%d" % number}
     )

@@ -1,4 +1,5 @@
-"""Reads realms, their files and the expected text of their pages from the database's rows."""
+"""Reads realms and their files from the database's rows, and computes the text that their pages
+must show."""
 
 import json
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Held:
 
     @cache  # noqa: B019  look_anew clears it
     def files(self) -> dict[str, bytes]:
-        """All files by path."""
+        """Returns the content of each file, by path."""
         realm_id, generation = self.realm.pk, self.generation
         if self.published:
             shown = Publication.objects.get(realm=self.realm, generation=generation)
@@ -46,19 +47,19 @@ class Held:
 
 @cache
 def readable() -> set[Any]:
-    """The keys of the realms that everyone may read."""
+    """Returns the keys of the realms that everyone may read."""
     return set(Realm.objects.filter(permissions__audience=EVERYONE).values_list("pk", flat=True))
 
 
 @cache
 def realms() -> list[Realm]:
-    """All realms, inner realms before outer ones."""
+    """Returns all realms, inner realms before outer ones."""
     return sorted(Realm.objects.all(), key=lambda realm: -len(realm.url))
 
 
 @cache
 def held_at(url: str) -> Held | None:
-    """The innermost realm that contains a URL."""
+    """Returns the newest content of the innermost realm that contains a URL."""
     around = (realm for realm in realms() if url.startswith(realm.url))
     return next((Held(realm, realm.generation) for realm in around), None)
 
@@ -70,7 +71,8 @@ def look_anew() -> None:
 
 
 def content(url: str) -> bytes | None:
-    """The content of a public file; None if there is no such file or not everyone may read it."""
+    """Returns the content of a file; None if there is no such file, or if not everyone may read
+    it."""
     held = held_at(url)
     if held is None or not held.public:
         return None
@@ -78,7 +80,7 @@ def content(url: str) -> bytes | None:
 
 
 def cards(held: Held) -> dict[str, str]:
-    """The expected text of every page of a realm, by its card's URL, computed from the rows."""
+    """Returns the text that each page of a realm must show. The keys are the cards' URLs."""
     found: dict[str, str] = {}
     mine = held.files()
     for path, data in mine.items():

@@ -17,8 +17,8 @@ def put_index(
     cards: Mapping[str, dict[str, Any]],
     errors: Mapping[str, dict[str, Any]] | None = None,
 ) -> ReindexJob:
-    """Replaces a realm's index at a generation. `cards` has search documents by path; the page of
-    each card has its path as text. `errors` are the error documents of other cards."""
+    """Replaces a realm's index with an index of `generation`. `cards` has search documents by path.
+    Each card's page shows the card's path. `errors` has the error documents of further cards."""
     now = timezone.now()
     ReindexJob.objects.filter(realm_url=realm_url).update(status=ReindexJob.Status.DONE)
     job = ReindexJob.objects.create(
@@ -58,7 +58,8 @@ def search_document(
     adopts: tuple[str, ...] = (),
     **values: Any,
 ) -> dict[str, Any]:
-    """A search document like those of `card_library/search.ts`; `adopts` are further types."""
+    """Returns a search document like those that `card_library/search.ts` makes. `adopts` has the
+    types from which the card's type inherits."""
     texts = [value for value in values.values() if isinstance(value, str)]
     return {
         "id": url,

@@ -26,7 +26,7 @@ def plan(job: ReindexJob, *names: str) -> list[int]:
 
 
 def results(*names: str, edition: str = "new") -> list[dict[str, Any]]:
-    """Results as the prerenderer returns them for these cards."""
+    """Returns results for these cards, in the form in which the prerenderer returns them."""
     return [
         {"url": URL + name, "html": {"isolated": f"{edition} {name}"}, "search": {}, "ms": 1.5}
         for name in names
@@ -41,14 +41,14 @@ def taken(batch_id: int) -> ReindexBatch:
 
 
 def run_out(*batches: int) -> None:
-    """Moves the end of leases into the past."""
+    """Expires the leases of batches."""
     ReindexBatch.objects.filter(pk__in=batches).update(
         lease_until=timezone.now() - timedelta(seconds=1)
     )
 
 
 def long_ago(job: ReindexJob) -> None:
-    """Moves a job's last message, and its end, into the past."""
+    """Moves the times of a job's last message and of the job's end one hour into the past."""
     past = timezone.now() - timedelta(hours=1)
     ReindexJob.objects.filter(pk=job.pk).update(sent_at=past)
     ReindexJob.objects.filter(pk=job.pk, finished_at__isnull=False).update(finished_at=past)

@@ -1,5 +1,5 @@
-"""A realm of notes whose module imports from another realm, the library. Tests change a file and
-check which cards are rendered again."""
+"""Contains the files of a realm of notes. Its module imports from a second realm, the library.
+Tests change a file and check which cards are rendered again."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ FILES = {
 
 
 def rows() -> dict[str, int]:
-    """The rows that visitors see, by path."""
+    """Returns the primary key of each index row that visitors see, by the card's path."""
     return dict(IndexedCard.objects.filter(realm_url=URL, current=True).values_list("path", "pk"))
 
 

@@ -1,4 +1,4 @@
-"""Reads a realm's current files, and gives it an index without rendering."""
+"""Reads a realm's current files, and creates a realm's index without rendering."""
 
 from definitions.models import CacheGeneration, Definition
 from realms.content.blobs import read_blob
@@ -8,7 +8,7 @@ from reindex.models import IndexedCard, IndexHead, ReindexJob
 
 
 def shown(url: str) -> dict[str, bytes]:
-    """The files of a realm at its current generation."""
+    """Returns the files of a realm at its current generation."""
     realm = Realm.objects.get(url=url)
     versions = versions_at(realm, realm.generation).select_related("blob")
     return {each.path: read_blob(each.blob_id, each.blob.data) for each in versions}
@@ -19,7 +19,7 @@ def generation(url: str) -> int:
 
 
 def indexed(url: str) -> None:
-    """Gives a realm pages and definitions, as a finished reindex does."""
+    """Creates a realm's page and definitions, as a finished reindex does."""
     job = ReindexJob.objects.get(realm_url=url, status="queued")
     ReindexJob.objects.filter(pk=job.pk).update(status="done")
     IndexedCard.objects.create(

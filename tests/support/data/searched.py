@@ -1,4 +1,5 @@
-"""An index with cards of several types, and searches in it by the QUERY method."""
+"""Contains cards of several types for a realm's index, and searches the index by the QUERY
+method."""
 
 import json
 from typing import Any
@@ -66,7 +67,7 @@ CARDS: dict[str, dict[str, Any]] = {
 
 
 def files() -> dict[str, bytes]:
-    """The files of the cards. A search answers with the cards as their files have them."""
+    """Returns the files of the cards in `CARDS`. Search results have the content of these files."""
     names = {"post": "Post", "essay": "Essay", "event": "Event"}
     found = {}
     for path, document in CARDS.items():
@@ -77,19 +78,19 @@ def files() -> dict[str, bytes]:
 
 
 def query(web: Web, body: Any, url: str = SEARCH, **headers: str) -> Answer:
-    """Searches by the QUERY method. A body that isn't bytes is sent as JSON."""
+    """Sends a search by the QUERY method. A body that isn't bytes is sent as JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return web.request("QUERY", url, accept=CARD, body=data, headers=headers)
 
 
 def found(answer: Answer) -> list[str]:
-    """The paths of the cards in an answer."""
+    """Returns the paths of the cards in an answer."""
     assert answer.status == 200, answer.body
     return [card["id"].removeprefix(SITE) for card in json.loads(answer.body)["data"]]
 
 
 def told(answer: Answer) -> dict[str, Any]:
-    """The one error of an answer."""
+    """Returns the error of an answer, which must be the only one."""
     errors = json.loads(answer.body)["errors"]
     assert len(errors) == 1
     return dict(errors[0])

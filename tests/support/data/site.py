@@ -1,4 +1,4 @@
-"""Gives a site an index without rendering, and a user a browser session."""
+"""Creates a site's index without rendering, and a user's browser session."""
 
 from typing import Any
 
@@ -20,13 +20,13 @@ NAMESPACE = "{http://www.sitemaps.org/schemas/sitemap/0.9}"
 
 
 def swapped(realm: Realm, documents: dict[str, Any]) -> None:
-    """Gives a realm another index, and moves the board's slot as an index swap does."""
+    """Replaces a realm's index, and moves the slot of the board as an index swap does."""
     put_index(realm.url, realm.generation, documents)
     local_board().bump([index_key(realm.url)])
 
 
 def session_of(name: str) -> dict[str, str]:
-    """The header of a browser in which a user is logged in."""
+    """Returns the Cookie header of a browser in which a user is logged in."""
     client = Client()
     client.force_login(get_user_model().objects.get(username=name))
     return {"Cookie": f"theme=dark; {SESSION}={client.cookies[SESSION].value}"}

@@ -1,10 +1,11 @@
-"""Card modules that try forbidden and permitted actions in the sandbox."""
+"""Makes card modules that try forbidden and permitted actions in the sandbox."""
 
 URL = "http://ada.localhost:4201/"
 
 
 def module(template: str, top: str = "") -> bytes:
-    """A card module whose template has this body, and which has the code `top` before its class."""
+    """Returns a card module. `template` is the body of the card's template; `top` is the code
+    before the class."""
     return f"""\
 import {{ Card, linksToMany, number, string }} from "@realm/base";
 {top}
@@ -16,12 +17,14 @@ export class Try extends Card {{
 
 
 def trying(statement: str) -> bytes:
-    """A module whose template runs a statement that the sandbox must make fail."""
+    """Returns a card module whose template runs a statement. The sandbox must make the statement
+    fail."""
     return module(f"{statement}; return <p>it worked</p>;")
 
 
 def awaiting(expression: str) -> bytes:
-    """A module that awaits an expression while it is loaded, and whose page shows the result."""
+    """Returns a card module that awaits an expression while it is loaded. The card's page shows the
+    result."""
     return module("return <p>it worked: {got}</p>;", top=f"const got = String(await {expression});")
 
 

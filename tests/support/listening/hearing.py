@@ -1,4 +1,4 @@
-"""Reads notifications on a real LISTEN connection of the test's own."""
+"""Reads notifications on a real LISTEN connection, which belongs to the test."""
 
 import uuid
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ PATIENCE = 10.0
 
 
 def connect() -> "psycopg.Connection[tuple[Any, ...]]":
-    """An autocommit connection to the test's database that doesn't belong to Django."""
+    """Returns an autocommit connection to the test's database that doesn't belong to Django."""
     own = connection.get_connection_params()
     kept = {key: own[key] for key in ("dbname", "user", "password", "host", "port") if key in own}
     return psycopg.connect(**kept, autocommit=True)
 
 
 def notify(channel: str, payload: str) -> None:
-    """Sends a notification on a new connection, without moving this process's board."""
+    """Sends a notification on a new connection, so that the board of this process doesn't move."""
     with connect() as hand:
         hand.execute("SELECT pg_notify(%s, %s)", (channel, payload))
 
@@ -39,9 +39,10 @@ class Ear:
             listening.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
 
     def heard(self) -> list[Heard]:
-        """The notifications of transactions that committed since the last call, in order.
+        """Returns the notifications of transactions that committed since the last call, in order.
 
-        It sends a notification of its own. All earlier notifications arrive before that one.
+        Sends a last notification and reads until that one arrives. All earlier notifications arrive
+        before the last one.
         """
         end = uuid.uuid4().hex
         self._listening.execute("SELECT pg_notify(%s, %s)", (_END, end))

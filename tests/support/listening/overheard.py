@@ -1,4 +1,5 @@
-"""Connections and a board for a listener, which a test can log, delay and mute."""
+"""Provides connections and a board for a listener. A test can log, delay and mute the
+connections."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -16,7 +17,8 @@ from tests.support.gates import PATIENCE, Gate, in_thread
 from tests.support.listening.hearing import connect, notify
 
 BOUND_SECONDS = 1.0
-#: The realm of a notification that `wait_applied` sends, to know that all earlier ones are applied.
+#: The realm that the notification of `wait_applied` names. When the board has applied this
+#: notification, it has applied all earlier ones.
 MARK = "http://localhost:4201/mark/"
 MARK_SLOTS = Slots([f"index|{MARK}"])
 
@@ -64,7 +66,7 @@ def _straight() -> dict[str, Any]:
 
 
 class WatchedBoard(Board):
-    """A board that logs its changes, in the same log as the connections."""
+    """A board that logs its changes in the connections' log."""
 
     log: list[str]
 
@@ -84,7 +86,8 @@ class WatchedBoard(Board):
 
 @contextmanager
 def running(listener: Listener) -> "Iterator[Future[None]]":
-    """Runs the listener in a thread. At the end of the block it must stop without an error."""
+    """Runs the listener in a thread. At the end of the block, stops the listener, which must end
+    without an error."""
     ending = in_thread(listener.run)
     try:
         yield ending
@@ -107,6 +110,6 @@ def wait_applied(board: Board) -> None:
 
 
 def terminate(line: Line) -> None:
-    """Ends a connection as an administrator does."""
+    """Terminates a connection by pg_terminate_backend, as an administrator does."""
     with connect() as hand:
         hand.execute("SELECT pg_terminate_backend(%s)", [line.info.backend_pid])

@@ -12,7 +12,7 @@ from tests.support.gates import PATIENCE, in_thread
 @contextmanager
 def listening(board: Board, connect: Callable[[], Any], **more: Any) -> Iterator[Listener]:
     """Runs a sidecar's listener in a thread, and waits until its board is live."""
-    # A bound of 10 s, so that the board doesn't expire on a busy machine.
+    # The staleness bound is 10 s, so that the board doesn't expire on a busy machine.
     listener = Listener("a", board, connect, 10.0, **more)
     ending = in_thread(listener.run)
     try:

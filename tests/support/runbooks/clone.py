@@ -1,4 +1,4 @@
-"""A clone of this tree in a folder of its own, with nothing prepared, and commands run in it."""
+"""Copies this tree into a new folder, as a fresh clone has it, and runs commands there."""
 
 import os
 import re
@@ -14,12 +14,13 @@ from pathlib import Path
 from settings.environment import BASE_DIR
 from tests.support.servers.reaper import mark
 
-#: What a fresh clone lacks.
+#: Files of this tree that are not in a fresh clone.
 _MADE = shutil.ignore_patterns(
     ".venv", ".data", ".git", "node_modules", "__pycache__", "*.egg-info", "dist", "sites",
     ".*_cache", "compose.env",
 )  # fmt: skip
-#: How a machine reaches its package indexes is its own affair.
+#: Environment variables that say how this machine reaches its package indexes. Commands in the
+#: clone get these variables, too.
 _OF_THE_MACHINE = re.compile(
     r"(PIP_|UV_|NPM_|DENO_TLS|SSL_|.*_proxy$|LANG$|TMPDIR$)", re.IGNORECASE
 )
@@ -27,14 +28,14 @@ _OF_THE_MACHINE = re.compile(
 
 @dataclass(frozen=True)
 class Clone:
-    """A clone's folder, and the environment of whoever works in it: empty but for the path."""
+    """A clone's folder, and the environment variables of the commands that run there."""
 
     folder: Path
     environment: dict[str, str]
 
     def run(self, command: str, *, seconds: int = 300, answer: str = "") -> str:
-        """Runs a command line by a shell and returns what it says. Raises AssertionError if it
-        fails. `answer` is its standard input."""
+        """Runs a command line by a shell and returns its output. Raises AssertionError if the
+        command fails. `answer` is the command's standard input."""
         done = self.attempt(command, seconds=seconds, answer=answer)
         assert done.returncode == 0, f"{command}: status {done.returncode}\n{done.stdout}"
         assert "Traceback" not in done.stdout, f"{command}: {done.stdout}"
@@ -43,7 +44,7 @@ class Clone:
     def attempt(
         self, command: str, *, seconds: int = 300, answer: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a command line that may fail."""
+        """Runs a command line by a shell. The command may fail."""
         return subprocess.run(
             ["bash", "-c", command], cwd=self.folder, env=self.environment, input=answer,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds,
@@ -53,9 +54,10 @@ class Clone:
 
 @contextmanager
 def fresh_clone() -> Iterator[Clone]:
-    """A clone that is deleted in the end, with its git history left out."""
+    """Makes a clone without the git history, and deletes the clone at the end of the block."""
     with tempfile.TemporaryDirectory(prefix="realm-clone-", ignore_cleanup_errors=True) as name:
-        # Root's embedded Postgres runs as another user, who has to reach its files.
+        # If root runs the tests, the embedded Postgres runs as another user, who must reach its
+        # files.
         Path(name).chmod(0o755)
         folder = Path(name) / "realms"
         shutil.copytree(BASE_DIR, folder, ignore=_MADE, symlinks=True)
@@ -67,8 +69,8 @@ def fresh_clone() -> Iterator[Clone]:
 
 
 def shell_lines(page: Path, heads: tuple[str, ...]) -> Iterator[str]:
-    """The commands of a page's indented blocks that begin with one of `heads`, each with its here
-    document."""
+    """Yields the commands in a page's indented blocks that begin with one of `heads`. A command's
+    here document is part of the command."""
     lines = iter(page.read_text().splitlines())
     for line in lines:
         command = line.removeprefix("    ")
@@ -81,5 +83,5 @@ def shell_lines(page: Path, heads: tuple[str, ...]) -> Iterator[str]:
 
 
 def words_of(command: str) -> list[str]:
-    """A command's words, without a comment at its end."""
+    """Splits a command into its words. Leaves out a comment at the command's end."""
     return shlex.split(command, comments=True)

@@ -1,8 +1,9 @@
-"""The fleet of deploy/compose.yaml, started by the commands of docs/operations/three-hosts.md.
+"""Starts the fleet of deploy/compose.yaml by the commands of the page
+docs/operations/three-hosts.md.
 
-Three things are otherwise than the page says: `docker compose` is `docker-compose` where the older
-one is installed, `script` gives commands the terminal that they expect, and a limit of open files
-that this machine can't give is made smaller.
+The test differs from the page in three points. The test runs `docker-compose` if only this older
+program is installed. It runs commands by `script`, which gives commands a terminal. It lowers
+limits of open files that exceed this machine's limit.
 """
 
 import re
@@ -25,29 +26,30 @@ from tests.support.runbooks.hosts import checkout
 from tests.support.runbooks.runbook import blocks
 
 SERVER = "/srv/realms/server"
-#: What does not end by itself.
+#: The services that run permanently.
 SERVICES = (
     "postgres", "rabbitmq", "web-1", "sidecar-1", "web-2", "sidecar-2", "worker", "nginx"
 )  # fmt: skip
-#: What `up` takes on a machine that is busy: half of it for building the image.
+#: The longest time that `up` may take on a busy machine. Half of this time is for building the
+#: image.
 START_SECONDS = 600
 
 
 class Containers(Fleet):
-    """One host that runs everything in containers, and a visitor."""
+    """A host that runs the whole fleet in containers, and a visitor's host."""
 
     _up: "subprocess.Popen[bytes] | None" = None
 
     def run(self, line: str, *, check: bool = True) -> str:
-        """What a command of the page says in the checkout on the host, with a terminal. Fails the
-        test if it fails."""
+        """Runs a command of the page in the host's checkout, with a terminal, and returns the
+        output. If the command fails and `check` is true, the test fails."""
         terminal = f"script --quiet --return --command {shlex.quote(self._here(line))} /dev/null"
         said = self.hosts["host1"].run(terminal, cwd=SERVER, check=check)
         # A terminal shows the end of its input as ^@.
         return said.replace("\r\n", "\n").replace("^@", "")
 
     def start(self, line: str) -> None:
-        """Carries out the page's `up`, and waits until everything runs."""
+        """Runs the page's command `up`, and waits until all services run."""
         log = self.folder / "up.log"
         running = self._up = self.hosts["host1"].spawn(
             ["bash", "-c", f"exec {self._here(line)}"], log, environment={}, cwd=SERVER
@@ -60,27 +62,29 @@ class Containers(Fleet):
         wait_until(served, f"everything runs; {log} says why not", START_SECONDS)
 
     def interrupt(self) -> None:
-        """Ctrl-C at the page's `up`, and what it does until it ends."""
+        """Interrupts the page's command `up` as Ctrl-C does, and waits until the command has
+        ended."""
         assert self._up is not None
         for each in psutil.Process(self._up.pid).children():
             each.send_signal(signal.SIGINT)
         self._up.wait(120)
 
     def stop(self) -> None:
-        """Lets go of the page's `up`; the containers end with their host."""
+        """Kills the page's command `up`. The containers end with their host."""
         if self._up is not None:
             self._up.kill()
             self._up.wait()
 
     def ready(self) -> bool:
-        """Whether the balancer reaches a replica that can serve."""
+        """Returns whether the balancer reaches a replica that can serve."""
         try:
             return self.get(f"{ORIGIN}/_readiness").status == 200
         except urllib3.exceptions.HTTPError:
             return False
 
     def inspect(self, service: str, value: str) -> str:
-        """A value of the newest container of a service; empty if there is none."""
+        """Returns a value that `docker inspect` has of a service's newest container; empty if there
+        is no container."""
         label = f"label=com.docker.compose.service={service}"
         script = (
             f"for each in $(docker ps --all --quiet --filter {label} | head -1); do"
@@ -89,11 +93,13 @@ class Containers(Fleet):
         return self.hosts["host1"].run(script).strip()
 
     def pid(self, service: str) -> int:
-        """The first process of a service that runs, as the host counts them; else 0."""
+        """Returns the host's process id of a service's first process; 0 if the service doesn't
+        run."""
         return int(self.inspect(service, ".State.Pid") or 0)
 
     def kill(self, *services: str) -> dict[str, int]:
-        """Kills services all at once, not by the engine, and answers what their processes were."""
+        """Kills the processes of services at the same time, without the container engine. Returns
+        the process id of each service."""
         found = {each: self.pid(each) for each in services}
         assert all(found.values()), found
         self.hosts["host1"].run(f"kill -9 {' '.join(map(str, found.values()))}")
@@ -111,7 +117,8 @@ class Containers(Fleet):
         return line if newer else re.sub(r"^docker compose ", "docker-compose ", line)
 
     def fill_in(self) -> None:
-        """The operator's part between the page's first two commands."""
+        """Does the operator's work between the page's first two commands: fills in compose.env and
+        makes a certificate."""
         path = self.server / "deploy" / "compose.env"
         text = path.read_text()
         for word in re.findall(r"^(\w+)=$", text, re.MULTILINE):
@@ -123,7 +130,8 @@ class Containers(Fleet):
 
 @contextmanager
 def containers(folder: Path) -> Iterator[Containers]:
-    """The fleet before the page's first command, with stand-ins for the images of registries."""
+    """Yields the fleet in its state before the page's first command. Stand-ins replace the images
+    of registries."""
     with ExitStack() as stack:
         copy = checkout(folder)
         stack.callback(shutil.rmtree, copy)

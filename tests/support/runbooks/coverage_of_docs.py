@@ -32,7 +32,7 @@ RUN: dict[str, tuple[str, ...]] = {
     "manage.py listen_file_changes --check": ("listen_file_changes --check",),
     "deploy/manage verify_coherence --once": ("verify_coherence --once",),
     "manage.py verify_coherence --once": ("verify_coherence --once",),
-    # By default the command takes a minute.
+    # Without this option the command takes a minute.
     "manage.py verify_coherence": ("verify_coherence --seconds 5",),
     "deploy/manage verify_coherence": ("verify_coherence --seconds 5",),
     "manage.py verify_coherence --json": ("verify_coherence --json --seconds 5",),
@@ -206,7 +206,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
     },
 }  # fmt: skip
 
-#: What looks like a command and need not be run, and why.
+#: Texts that look like commands but need not be run, each with the reason.
 NOT_HERE = {
     "celery beat": "the page says that it isn't needed",
     "cp -a": "the page says what a benchmark's peer does",
@@ -215,10 +215,10 @@ NOT_HERE = {
 
 
 def documented() -> set[str]:
-    """Every command of the pages for operators."""
+    """Returns all commands of the documentation's pages for operators."""
     return {each.line for page in PAGES for each in commands(page)}
 
 
 def text_of(path: str) -> str:
-    """The text of a test's file."""
+    """Returns the text of a test's file."""
     return (BASE_DIR / path).read_text()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from settings.environment import BASE_DIR
 
-#: Decisions tell what was measured, and no reader has to repeat it.
+#: Pages of decisions report how something was measured. Their commands are not for readers to run.
 PAGES = sorted([
     *(BASE_DIR / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md")),
     *(page for page in BASE_DIR.glob("docs/**/*.md") if page.parent.name != "decisions"),
@@ -30,8 +30,8 @@ class Command:
 
 
 def commands(page: Path) -> list[Command]:
-    """The commands of a page, both on lines of their own and within sentences. Fenced blocks are
-    left out, because the tests of runbooks run them."""
+    """Returns the commands of a page, whether they stand on their own lines or within sentences.
+    Commands in fenced blocks are left out, because the tests of runbooks run these."""
     text = _FENCED.sub("", page.read_text())
     alone = [line.strip() for line in text.splitlines() if line.startswith("    ")]
     within = [" ".join(span.split()) for span in _SPAN.findall(text)]
@@ -44,5 +44,5 @@ def commands(page: Path) -> list[Command]:
 
 
 def fenced(page: Path) -> bool:
-    """Whether a page has blocks that say where their commands run."""
+    """Returns whether a page has fenced blocks that name the hosts of their commands."""
     return re.search(r"^```sh ", page.read_text(), re.MULTILINE) is not None

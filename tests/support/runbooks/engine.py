@@ -1,9 +1,10 @@
-"""A container engine of a test's own, on a host of `hosts.py`, with images from no registry.
+"""Runs a container engine for a test, on a host of `hosts.py`. The engine uses no images from
+registries.
 
-Its networks, mounts and processes end with that host, and its files are in the test's folder. All
-that it makes of this machine's are control groups, which are removed; after a kill -9 of the test,
-by the next one. What it fetches, it fetches as a user's program would (slirp4netns); the machine's
-own network is not touched.
+The engine's networks, mounts and processes end with the host, and the engine's files are in the
+test's folder. On this machine the engine makes only control groups. The test removes them at its
+end; if the test is killed, the next test removes them. The engine reaches the internet through
+slirp4netns, as a user's program does, so this machine's network isn't changed.
 """
 
 import os
@@ -21,7 +22,7 @@ from tests.support.cluster import wait_until
 from tests.support.runbooks.hosts import PATH, Host, hosts, need
 from tests.support.servers.reaper import mark
 
-#: The programs, and Debian's packages that have them.
+#: The programs that the engine needs, each with the Debian package that contains it.
 PROGRAMS = {
     "dockerd": "docker.io",
     "docker": "docker.io",
@@ -31,16 +32,17 @@ PROGRAMS = {
     "mmdebstrap": "mmdebstrap",
     "slirp4netns": "slirp4netns",
 }
-#: Where the engine's files are on its host.
+#: The folder of the engine's files on the host.
 STATE = "/srv/engine"
 IMAGES = Path(__file__).with_name("images")
 BASE = "docker.io/library/python:3.13-slim-bookworm"
-#: What is installed in the Debian of which an image is made, by its name.
+#: The Debian packages to install in each image, by the image's name.
 SYSTEMS = {
     "python": ("python3", "python3-venv", "ca-certificates"),
     "services": ("postgresql", "nginx", "rabbitmq-server"),
 }
-#: How this machine reaches the package indexes; builds do it in the same way.
+#: Environment variables that say how this machine reaches the package indexes. Builds of images get
+#: the same variables.
 INDEXES = (
     "http_proxy", "https_proxy", "no_proxy", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL",
     "PIP_TRUSTED_HOST", "PIP_CERT", "NPM_CONFIG_REGISTRY",
@@ -50,7 +52,7 @@ _GROUPS = "realm-test-engine-"
 
 
 def need_engine() -> None:
-    """Skips the test where no engine can be started, and says what to install."""
+    """Skips the test if no engine can be started, and says which packages to install."""
     missing = {name for name in PROGRAMS if shutil.which(name, path=PATH) is None}
     if missing:
         packages = " ".join(sorted({PROGRAMS[name] for name in missing}))
@@ -62,7 +64,8 @@ def need_engine() -> None:
 def engine_host(
     folder: Path, addresses: Mapping[str, str], names: Mapping[str, str]
 ) -> Iterator[dict[str, Host]]:
-    """Hosts, with an engine on the first that has the stand-in for the image of Python."""
+    """Makes hosts, and runs an engine on the first host. The engine has a stand-in for the image of
+    Python."""
     need_engine()
     state = folder / "engine"
     state.mkdir()
@@ -85,7 +88,8 @@ def _gone(folder: Path) -> bool:
 
 
 def _leave_no_groups() -> bool:
-    """Removes control groups of engines that have ended. Whether there is none of this process."""
+    """Removes the control groups of engines that have ended. Returns true if no control group of
+    this process is left."""
     left = [
         group
         for pattern in (f"{_GROUPS}*", f"*/{_GROUPS}*")
@@ -102,7 +106,7 @@ def _leave_no_groups() -> bool:
 
 @contextmanager
 def _way_out(host: Host) -> Iterator[None]:
-    """A host's way to the networks that this machine reaches, names included."""
+    """Connects a host to the networks that this machine reaches, including DNS."""
     command = ["slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback"]
     process = subprocess.Popen(
         [*command, str(host.pid), "out"],
@@ -137,13 +141,13 @@ def _running(host: Host, folder: Path) -> Iterator[None]:
         wait_until(answers, f"the engine answers; {log} says why not", 60)
         yield
     finally:
-        # What it runs ends with the host.
+        # The engine's containers end with the host.
         running.kill()
         running.wait()
 
 
 def _make_images(host: Host, folder: Path) -> None:
-    """Two Debians at a time, as images."""
+    """Makes the two Debian images, both at the same time."""
     indexes = {name: os.environ[name] for name in INDEXES if name in os.environ}
     running = {}
     for name, packages in SYSTEMS.items():
@@ -169,7 +173,7 @@ def _make_images(host: Host, folder: Path) -> None:
 
 
 def make_stand_in(host: Host, image: str) -> None:
-    """A stand-in for an image of a registry, under its name."""
+    """Builds a stand-in for a registry's image, under the same name."""
     target = image.rpartition("/")[2].partition(":")[0]
     assert f" AS {target}\n" in (IMAGES / "Dockerfile").read_text(), f"no stand-in for {image}"
     host.run(f"docker build --quiet --target {target} --tag {image} {shlex.quote(str(IMAGES))}")

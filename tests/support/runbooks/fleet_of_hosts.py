@@ -1,7 +1,8 @@
-"""The fleet of docs/operations/three-hosts.md, set up by the page's own commands, and its visitors.
+"""Sets up the fleet of docs/operations/three-hosts.md by the page's own commands, and sends
+visitors' requests.
 
-`instead` has the commands that the test replaces. The packages of `apt-get` must be installed, or
-the test is skipped. `tests/support/runbooks/units.py` runs services in place of systemd.
+`instead` has the commands that the test replaces. The page's Debian packages must be installed;
+otherwise the test is skipped. `tests/support/runbooks/units.py` runs services in place of systemd.
 """
 
 import json
@@ -50,14 +51,15 @@ REPLICAS = {"host2": "10.0.0.12:8000", "host3": "10.0.0.13:8000"}
 
 
 def postgres_version() -> str:
-    """The newest Postgres version that is installed; the page uses Debian 12's version."""
+    """Returns the newest installed Postgres version. The page itself uses the version of Debian
+    12."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     return versions[-1].parts[4] if versions else ""
 
 
 @dataclass
 class Fleet:
-    """The three hosts and a visitor, and the services that run on them."""
+    """The page's three hosts, the visitor's host, and the services that run on the hosts."""
 
     hosts: Mapping[str, Host]
     folder: Path
@@ -72,11 +74,11 @@ class Fleet:
         self.runner = Runner(self.hosts, WORDS, instead(self), self.broker)
 
     def service(self, host: str, name: str) -> Service:
-        """A service that a command of the page has started."""
+        """Returns a host's service that a command of the page has started."""
         return self.services[host, name]
 
     def stop(self) -> None:
-        """Ends the services, so that none restarts while its host is removed."""
+        """Ends the services, so that no service restarts while its host is removed."""
         for each in self.services.values():
             each.abandon()
 
@@ -90,8 +92,8 @@ class Fleet:
         headers: Mapping[str, str] | None = None,
         at: str = "",
     ) -> Answer:
-        """Sends a visitor's request through the balancer, or to a replica's own address `at`. Must
-        be called in a thread of the visitor's host."""
+        """Sends a visitor's request through the balancer, or with `at` directly to a replica's
+        address. Must be called in a thread on the network of the visitor's host."""
         parts = urlsplit(url)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         sent = {"Host": parts.netloc, "Accept": accept, **(headers or {})}
@@ -113,7 +115,7 @@ class Fleet:
 
     def _trust(self) -> ssl.SSLContext:
         if self._tls is None:
-            # The page's certificate is signed by itself.
+            # The page's certificate is self-signed.
             certificate = self.hosts["host1"].read("/etc/realms/tls/fullchain.pem")
             self._tls = ssl.create_default_context(cadata=certificate)
         return self._tls
@@ -147,13 +149,15 @@ class Fleet:
         return [line.split("\t") for line in said.splitlines()]
 
     def listed(self) -> dict[str, bool]:
-        """The replicas in the balancer's list, and whether each gets requests."""
+        """Returns the replicas in the balancer's list. The value is true if the balancer sends
+        requests to the replica."""
         text = self.hosts["host1"].read("/etc/realms/balancer/replicas.conf")
         lines = [line.split() for line in text.splitlines()]
         return {line[1].rstrip(";"): "down;" not in line for line in lines}
 
     def wait_listed(self, host: str, up: bool) -> None:
-        """Waits until nginx uses a list in which a replica is up, or is down."""
+        """Waits until nginx uses a list of replicas in which a host's replica is up, or with `up`
+        false is down."""
 
         def settled() -> bool:
             # nginx's old worker processes use the old list until they have answered their requests.
@@ -163,7 +167,7 @@ class Fleet:
         wait_until(settled, f"{host} {'up' if up else 'down'} in the balancer", 30)
 
     def wait_answer(self, url: str, status: int, *, at: str) -> None:
-        """Waits until a replica's own address `at` answers with a status."""
+        """Waits until a request to a replica's address `at` is answered with a status."""
 
         def answered() -> bool:
             try:
@@ -199,7 +203,8 @@ class Fleet:
 
 
 class Visits:
-    """The answers to visitors: when each request began, its status, and the replica."""
+    """A record of the answers to visitors: the time at which each request began, its status, and
+    the replica."""
 
     def __init__(self) -> None:
         self.ended = threading.Event()
@@ -211,7 +216,7 @@ class Visits:
             self._all.append((began, status, worker))
 
     def since(self, moment: float = 0) -> list[tuple[int, str]]:
-        """The status and the replica of each request that began after a moment."""
+        """Returns the status and the replica of each request that began after a moment."""
         with self._lock:
             return [(status, worker) for began, status, worker in self._all if began >= moment]
 
@@ -219,11 +224,11 @@ class Visits:
         return [each for each in self.since(moment) if each[0] != 200]
 
     def replicas(self, moment: float = 0) -> Counter[str]:
-        """The number of answers of each replica."""
+        """Returns how many requests each replica has answered."""
         return Counter(re.split(r"[:/ ]", worker)[0] for _, worker in self.since(moment))
 
     def wait_more(self, count: int, seconds: float = 30) -> float:
-        """Waits for this many further answers. Returns the moment at which it began to wait."""
+        """Waits for `count` further answers. Returns the time at which the wait began."""
         began = time.monotonic()
         wait_until(lambda: len(self.since(began)) >= count, f"{count} more visits", seconds)
         return began
@@ -233,10 +238,11 @@ class Visits:
 
 
 def instead(fleet: Fleet) -> dict[str, Callable[[Host, str], str | None]]:
-    """The replacements for commands of the page, by a pattern for the start of a line."""
+    """Returns functions that replace commands of the page. The keys are patterns for the start of a
+    command's line."""
     return {
-        # The packages are installed. Debian's packages also make a database cluster and start a
-        # broker.
+        # The packages are already installed. Installing them on a host would also make a database
+        # cluster and start a broker.
         r"^apt-get install .*\bpostgresql\b": lambda host, line: (
             f"pg_createcluster {postgres_version()} main --start\n"
             "rm -f /etc/nginx/conf.d/*"
@@ -247,13 +253,14 @@ def instead(fleet: Fleet) -> dict[str, Callable[[Host, str], str | None]]:
             "until rabbitmqctl --quiet await_startup 2>/dev/null; do sleep 0.5; done"
         ),
         r"^apt-get ": lambda host, line: None,
-        # The checkout is a copy of the clone that runs the tests, with its packages.
+        # The checkout on the hosts is a copy of the checkout that runs the tests, with the
+        # installed packages.
         r"^git clone ": lambda host, line: (
             f"mkdir -p /srv/realms/server; mount --bind {fleet.server} /srv/realms/server"
         ),
         r"^script/bootstrap$": lambda host, line: None,
         r"^git (fetch|checkout) ": lambda host, line: None,
-        # An earlier release has no command `doctor`.
+        # Earlier releases have no command `doctor`.
         r"^deploy/manage doctor$": lambda host, line: line if "doctor" in get_commands() else None,
         # A folder of this machine replaces NFS.
         r"^exportfs ": lambda host, line: (

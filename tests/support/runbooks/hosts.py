@@ -1,8 +1,10 @@
-"""Hosts for tests: each has a network, folders, users and processes of its own, on one bridge.
+"""Makes hosts for tests. Each host has its own network interface, folders, users and processes. One
+bridge connects all hosts.
 
-A host is a process in new namespaces. Its /etc is a copy. Its data folders (/srv, /run, /var/lib,
-/var/cache, /var/log, /var/backups) are empty and in memory. It shares only programs with this
-machine, and changes nothing on it: all folders and networks of a host end with its process.
+A host is a process in new Linux namespaces. The host's /etc is a copy. The host's data folders
+(/srv, /run, /var/lib, /var/cache, /var/log, /var/backups) are empty and in memory. A host shares
+only programs with this machine, and changes nothing on this machine. All folders and networks of a
+host end with the host's process.
 """
 
 import ctypes
@@ -49,18 +51,18 @@ def need(*programs: str) -> None:
 
 @dataclass(frozen=True)
 class Host:
-    """A host. `pid` is the id of its first process on this machine."""
+    """A host. `pid` is the id that the host's first process has on this machine."""
 
     name: str
     address: str
     pid: int
-    #: The namespaces that a command enters.
+    #: The namespaces of the host that a command enters.
     spaces: tuple[str, ...] = ("--net", "--mount", "--uts", "--pid")
-    #: How long a script may take.
+    #: The longest time that a script may take.
     seconds: float = 120
 
     def within(self, *command: str) -> list[str]:
-        """The words of a command that runs `command` on the host."""
+        """Returns an `nsenter` command that runs `command` on the host."""
         return ["nsenter", "--target", str(self.pid), *self.spaces, "--", *command]
 
     def run(self, script: str, *, cwd: str = "/", check: bool = True) -> str:
@@ -82,7 +84,8 @@ class Host:
     def spawn(
         self, command: Sequence[str], log: Path, *, environment: Mapping[str, str], cwd: str
     ) -> "subprocess.Popen[bytes]":
-        """Starts a process on the host. Returns the process of `nsenter`, which is its parent."""
+        """Starts a process on the host. Returns the process of `nsenter`, which is the new
+        process's parent."""
         inside = self.within("sh", "-c", 'cd "$0"; exec "$@"', cwd, *command)
         with open(log, "ab") as file:
             return subprocess.Popen(
@@ -99,11 +102,11 @@ class Host:
         Path(f"/proc/{self.pid}/root{path}").write_text(text)
 
     def read(self, path: str) -> str:
-        """The text of a file on the host."""
+        """Returns the text of a file on the host."""
         return Path(f"/proc/{self.pid}/root{path}").read_text()
 
     def threads(self, count: int) -> ThreadPoolExecutor:
-        """A pool of threads of this process that use the host's network."""
+        """Returns a pool of threads of this process that use the host's network."""
         return ThreadPoolExecutor(count, initializer=_enter, initargs=(self.pid,))
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
@@ -125,7 +128,8 @@ def _environment() -> dict[str, str]:
 
 @contextmanager
 def hosts(addresses: Mapping[str, str], names: Mapping[str, str]) -> Iterator[dict[str, Host]]:
-    """Makes hosts by name, with addresses of one /24 network. `names` are addresses by DNS name."""
+    """Makes hosts with these addresses, by host name. All addresses are in one /24 network. `names`
+    has further DNS names and their addresses."""
     made: list[subprocess.Popen[bytes]] = []
     try:
         switch = first_process(made, "--net", "--pid")
@@ -153,7 +157,7 @@ def hosts(addresses: Mapping[str, str], names: Mapping[str, str]) -> Iterator[di
 def first_process(made: list["subprocess.Popen[bytes]"], *spaces: str) -> int:
     """Starts an idle process in new namespaces, and returns its id."""
     holder = subprocess.Popen(
-        # As the first process of its namespace it must reap orphaned processes.
+        # The first process of a namespace must reap orphaned processes.
         ["unshare", *spaces, "--fork", "--kill-child", "bash", "-c",
          "exec 2>/dev/null; trap : CHLD; while :; do sleep 3600 & wait; done"],
         env={**_environment(), **mark()},
@@ -174,7 +178,7 @@ def first_process(made: list["subprocess.Popen[bytes]"], *spaces: str) -> int:
 
 
 def children(pid: int) -> list[psutil.Process]:
-    """The processes that a process has started; none if it is gone."""
+    """Returns the child processes of a process; an empty list if the process has ended."""
     try:
         return psutil.Process(pid).children()
     except psutil.NoSuchProcess:
@@ -192,7 +196,8 @@ def _within(pid: int, *commands: str) -> None:
 
 
 def _furnish(host: Host, addresses: Mapping[str, str], names: Mapping[str, str]) -> None:
-    """Gives a host its address, its name, its own empty folders, and the folders of packages."""
+    """Sets a host's address and name, and makes the host's empty folders and the folders that
+    Debian's packages expect."""
     folders = "\n".join(
         f"if getent passwd {owner} >/dev/null; then"
         f" install --directory --owner {owner} --group {owner} {' '.join(paths)}; fi"
@@ -226,8 +231,8 @@ def _furnish(host: Host, addresses: Mapping[str, str], names: Mapping[str, str])
 
 
 def _reachable() -> str:
-    """A script that lets every user read the Python interpreter and the packages at the same paths,
-    even if they are in a home folder that others can't enter."""
+    """Returns a script that lets every user of a host read the Python interpreter and the packages.
+    Their paths stay the same, even in a home folder that other users can't enter."""
     closed: dict[Path, list[Path]] = {}
     for path in (Path(sys.base_prefix), (BASE_DIR / ".venv").resolve()):
         for folder in reversed(path.parents):

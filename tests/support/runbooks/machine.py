@@ -1,12 +1,14 @@
-"""A Debian 12 of a test's own in which a real systemd runs, as it would on an empty host.
+"""Boots a Debian 12 for a test, in which a real systemd runs as on an empty host.
 
-`mmdebstrap` makes it from Debian's packages, with what the installer of Debian installs and no
-more. It is kept in memory, and boots in namespaces and a cgroup of its own: nothing of this machine
-is changed, and all of it ends with its first process. What this machine knows of its network (apt's
-options, pip's configuration, authorities that it trusts) is known there too.
+`mmdebstrap` makes the test machine from the packages that Debian's installer installs. The test
+machine is kept in memory, and boots in new namespaces and in a new cgroup. The test machine changes
+nothing on the real machine, and ends with its first process. The test machine gets copies of the
+real machine's network configuration: apt's options, pip's configuration and the trusted certificate
+authorities.
 
-Two things differ from a host. The kernel is this machine's, so there is no NFS; and a unit's memory
-limit holds only if this machine's cgroups, version 2, have that controller.
+The test machine differs from a real host in two points. The test machine uses the real machine's
+kernel, so it has no NFS. A unit's memory limit holds only if the real machine's cgroups (version 2)
+have the memory controller.
 """
 
 import os
@@ -25,15 +27,16 @@ from tests.support.cluster import wait_until
 from tests.support.runbooks.hosts import PATH, Host, children, first_process, need
 from tests.support.servers.reaper import mark
 
-#: What it takes in memory, with Postgres, RabbitMQ, a virtual environment and what they run.
+#: The memory for the test machine's files, including Postgres, RabbitMQ and a virtual environment.
 _BYTES = 4 * 1024**3
-#: What it has from this machine, if it is there: pip's configuration, and whom this network trusts.
+#: The files that the test machine copies from the real machine, if they exist: the configuration of
+#: pip and DNS, and trusted certificate authorities.
 _SHARED = ("/etc/pip.conf", "/etc/xdg/pip", "/usr/local/share/ca-certificates", "/etc/resolv.conf")
 _SPACES = ("--net", "--mount", "--uts", "--ipc", "--pid", "--cgroup")
 _CGROUP = "realm-test-machine-"
 
-#: From an empty process in namespaces to systemd. The new machine can change neither this kernel's
-#: variables nor its modules nor its clock.
+#: The script that starts systemd in new namespaces. The test machine can't change the kernel's
+#: variables, modules or clock.
 _BOOT = r"""
 root=$1; shift
 ip link set lo up
@@ -76,7 +79,7 @@ exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 
 
 class Machine:
-    """A machine that can be booted, once or again: what it has on its disk stays."""
+    """A test machine that can be booted repeatedly. Its files survive a reboot."""
 
     def __init__(self, name: str, addresses: Sequence[str], names: Mapping[str, str]) -> None:
         self.name = name
@@ -88,16 +91,19 @@ class Machine:
         self._cgroup = _cgroups() / f"{_CGROUP}{os.getpid()}-{name}"
 
     def host(self, address: str) -> Host:
-        """The machine as it runs now, by one of its addresses."""
+        """Returns the running test machine as a `Host` with one of its addresses. After a reboot,
+        call this again."""
         return Host(self.name, address, self._first(), spaces=_SPACES)
 
     def online(self) -> Host:
-        """The machine on this machine's network: there are the packages."""
+        """Returns the test machine as a `Host` whose commands use the real machine's network, to
+        fetch packages."""
         spaces = tuple(each for each in _SPACES if each != "--net")
         return replace(self.host(self.addresses[0]), spaces=spaces, seconds=600)
 
     def install(self, folder: Path, keeper: int, *mounts: Path) -> None:
-        """Installs Debian in memory, with copies of some of this machine's folders in /mnt."""
+        """Installs Debian in memory, and copies the folders `mounts` of the real machine to
+        /mnt."""
         self._keeper = Host("keeper", "", keeper, spaces=("--mount", "--pid"), seconds=900)
         self.root = f"{folder}/{self.name}"
         known = "".join(f"{address} {name}\n" for name, address in self._names.items())
@@ -123,11 +129,12 @@ class Machine:
         )
 
     def boot(self) -> None:
-        """Starts systemd, and waits until it has started all that is enabled."""
+        """Starts systemd, and waits until systemd has started all enabled units."""
         assert self._keeper is not None and self._holder is None
         inner = self._cgroup / "machine"
         inner.mkdir(parents=True)
-        # systemd has a cgroup to itself; who holds it stays outside.
+        # systemd is alone in its cgroup. The process that holds the test machine stays outside of
+        # it.
         enter = f'echo 0 > {inner}/cgroup.procs; exec unshare --cgroup bash -euc "$0" boot "$@"'
         self._holder = subprocess.Popen(
             self._keeper.within(
@@ -141,7 +148,8 @@ class Machine:
         self.host("").run("systemctl is-system-running --wait || true")
 
     def reboot(self) -> None:
-        """Shuts down as an operator does, which stops all units, and boots."""
+        """Shuts the test machine down as an operator does, which stops all units, and boots it
+        again."""
         assert self._holder is not None
         self.host("").run("systemctl poweroff --no-wall")
         self._holder.wait(150)
@@ -149,7 +157,7 @@ class Machine:
         self.boot()
 
     def halt(self) -> None:
-        """Switches it off. All that runs there ends."""
+        """Switches the test machine off: kills all its processes."""
         if self._holder is not None:
             for each in reversed(_below(self._holder.pid)):
                 with suppress(psutil.NoSuchProcess):
@@ -161,7 +169,8 @@ class Machine:
         _remove(self._cgroup)
 
     def _first(self) -> int:
-        """Its first process: the first systemd below what holds it. None of those has siblings."""
+        """Returns the id of the test machine's first process: the first systemd among the
+        descendants of the holder. Its ancestors up to the holder have no siblings."""
         assert self._holder is not None
         found = children(self._holder.pid)
         with suppress(psutil.NoSuchProcess):
@@ -189,8 +198,9 @@ def machine(
     names: Mapping[str, str],
     copies: Sequence[Path] = (),
 ) -> Iterator[Machine]:
-    """A machine that has booted, with its addresses and what DNS would tell. The folder is where it
-    stands in memory; `copies` are found in its /mnt."""
+    """Yields a test machine that has booted. `names` has DNS names and their addresses. The
+    machine's files are in memory, mounted below `folder`. The folders `copies` are copied to
+    /mnt."""
     _need()
     with ExitStack() as stack:
         holders: list[subprocess.Popen[bytes]] = []
@@ -204,21 +214,21 @@ def machine(
 
 
 def _need() -> None:
-    """Skips the test where no machine can be made."""
+    """Skips the test if no test machine can be made. Removes the cgroups of killed test runs."""
     need("apt-config", "pivot_root", "mknod", "chroot")
     if shutil.which("mmdebstrap", path=PATH) is None:
         pytest.skip("there is no `mmdebstrap` here: apt-get install mmdebstrap")
     if psutil.virtual_memory().available < _BYTES:
         pytest.skip(f"a machine in memory takes {_BYTES // 1024**3} GiB, which are not free")
     for left in _cgroups().glob(f"{_CGROUP}*"):
-        # Of a run that was killed.
+        # A killed test run has left this cgroup.
         run = left.name.removeprefix(_CGROUP).partition("-")[0]
         if not psutil.pid_exists(int(run)) and not _populated(left):
             _remove(left)
 
 
 def _cgroups() -> Path:
-    """Where this machine has its cgroups of version 2."""
+    """Returns the path at which the real machine has its cgroups of version 2."""
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, path, kind, *_ = line.split()
         if kind == "cgroup2":
@@ -238,7 +248,7 @@ def _remove(cgroup: Path) -> None:
 
 
 def _below(pid: int) -> list[psutil.Process]:
-    """A process's descendants, parents first."""
+    """Returns a process's descendants, parents first."""
     found = children(pid)
     return [*found, *(below for each in found for below in _below(each.pid))]
 

@@ -1,8 +1,10 @@
-"""docs/operations/three-hosts.md on one machine with systemd, which is host 1 and host 2 at once.
+"""Follows docs/operations/three-hosts.md on one test machine with systemd, which is both host 1 and
+host 2.
 
-The page's commands run as they stand there: Debian's packages are installed, the checkout is
-cloned, `script/bootstrap` fetches packages, systemd has the units. `instead` has what can't be:
-NFS, for which this kernel has no part. Host 3 is named in the balancer's list and isn't there.
+The page's commands run unchanged: they install Debian's packages, clone the checkout, run
+`script/bootstrap` and start systemd's units. `instead` replaces only the commands for packages and
+for NFS, which the kernel doesn't support. The balancer's list names host 3, although there is no
+host 3.
 """
 
 import os
@@ -19,7 +21,8 @@ from tests.support.runbooks.hosts import Host, checkout
 from tests.support.runbooks.machine import Machine, machine
 from tests.support.runbooks.runbook import Runner, blocks
 
-#: Where the machine finds this checkout, as a repository with a commit and a tag on top of it.
+#: The path at which the test machine finds the repository that `_repository` makes of this
+#: checkout.
 REPOSITORY, RELEASE = "/mnt/repository", "next"
 _WORDS = {**WORDS, "REPOSITORY": REPOSITORY, "RELEASE": RELEASE}
 _SERVER = "/srv/realms/server"
@@ -27,22 +30,22 @@ _SERVER = "/srv/realms/server"
 
 @dataclass
 class OneMachine:
-    """The machine, its hosts, and what visitors ask them."""
+    """The test machine, its hosts by name, and the fleet to which visitors send requests."""
 
     machine: Machine
     hosts: dict[str, Host]
     fleet: Fleet
 
     def run(self, command: str, *, check: bool = True) -> str:
-        """What a command says there."""
+        """Runs a command in host 2's checkout, and returns the output."""
         return self.hosts["host2"].run(command, cwd=_SERVER, check=check)
 
     def show(self, unit: str, name: str) -> str:
-        """A property of a unit, as systemd has it now."""
+        """Returns the current value of a systemd unit's property."""
         return self.run(f"systemctl show {unit} --property {name} --value").strip()
 
     def follow(self, page: Path, heading: str = "") -> str:
-        """Carries out a page's blocks for host 1 and host 2; what both are to do is done once."""
+        """Runs a page's blocks for host 1 and host 2. A block for both hosts runs once."""
         said = ""
         for block in blocks(page, heading):
             here = [name for name in block.hosts if name in self.hosts]
@@ -52,7 +55,7 @@ class OneMachine:
         return said
 
     def reboot(self) -> None:
-        """Shuts the machine down, and boots it."""
+        """Reboots the test machine."""
         self.machine.reboot()
         self.hosts.update(_hosts(self.machine))
 
@@ -63,25 +66,26 @@ def _hosts(made: Machine) -> dict[str, Host]:
 
 
 def instead(made: Machine) -> Mapping[str, Callable[[Host, str], str | None]]:
-    """By what a line begins with; nothing else of the page is replaced."""
+    """Returns functions that replace commands of the page. The keys are patterns for a command's
+    line."""
 
     def online(line: str) -> None:
-        """Runs a line on the network where the packages are."""
+        """Runs a line on the real machine's network, to fetch packages."""
         proxies = (name for name in os.environ if name.lower().endswith("_proxy"))
         told = "".join(f"export {name}={shlex.quote(os.environ[name])}\n" for name in proxies)
         folder = _SERVER if line.startswith("script/") else "/"
         made.online().run(told + line, cwd=folder)
 
     def install(host: Host, line: str) -> str:
-        """Fetches packages there, and installs them here: a service that is started by that has the
-        machine's own network."""
+        """Downloads packages on the real machine's network. Returns the unchanged line, which
+        installs them on the test machine's network, so that services start there."""
         online(line.replace("install ", "install --download-only ", 1))
         return line
 
     return {
         r"^(apt-get update|script/bootstrap)$": lambda host, line: online(line),
         r"^apt-get install ": install,
-        # One machine has one folder.
+        # Host 1 and host 2 are the same machine, so they need no NFS.
         r"^echo .*/etc/fstab$": lambda host, line: None,
         r"^exportfs ": lambda host, line: None,
         r"^mount /srv/realms/blobs$": lambda host, line: None,
@@ -90,7 +94,8 @@ def instead(made: Machine) -> Mapping[str, Callable[[Host, str], str | None]]:
 
 @contextmanager
 def one_machine(folder: Path) -> Iterator[OneMachine]:
-    """The machine before the page's first command; everything of it is gone afterwards."""
+    """Yields the test machine in its state before the page's first command. Removes the test
+    machine at the end of the block."""
     with ExitStack() as stack:
         repository = _repository(folder)
         stack.callback(shutil.rmtree, repository)
@@ -103,7 +108,8 @@ def one_machine(folder: Path) -> Iterator[OneMachine]:
 
 
 def _repository(folder: Path) -> Path:
-    """This checkout as it is, committed; and a release after it, of which only the tag knows."""
+    """Makes a git repository in which this checkout is committed on the branch main. Adds a release
+    that only a tag names."""
     repository = checkout(folder).rename(folder / Path(REPOSITORY).name)
     (repository / ".venv").unlink()
     subprocess.run(

@@ -1,7 +1,8 @@
-"""Runs the blocks of runbooks, which are pages whose blocks name the hosts of their commands.
+"""Runs the fenced blocks of a runbook page. Each block names the hosts on which its commands run.
 
-The info string of a block names them. `sh host1 host2` runs on both hosts, `ini host2 /etc/file` is
-the content of that file on host 2, and `sh host1 redis` runs only if the broker is Redis.
+The info string of a block names the hosts. A block `sh host1 host2` runs on both hosts. A block
+`ini host2 /etc/file` is the content of that file on host 2. A block `sh host1 redis` runs on host 1
+only if the broker is Redis.
 """
 
 import re
@@ -18,7 +19,8 @@ BROKERS = ("rabbitmq", "redis")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a page. `words` are those of its info string."""
+    """A fenced block of a page. `words` has the words of the block's info string, without the
+    language."""
 
     language: str
     words: tuple[str, ...]
@@ -31,17 +33,17 @@ class Block:
 
     @property
     def path(self) -> str:
-        """The path of the file that the block has; empty if it has commands."""
+        """The path of the file whose content the block is; empty if the block has commands."""
         return next((word for word in self.words if word.startswith("/")), "")
 
     @property
     def broker(self) -> str:
-        """The broker that the block is for; empty if it is for every broker."""
+        """The only broker for which the block runs; empty if the block runs for every broker."""
         return next((word for word in self.words if word in BROKERS), "")
 
 
 def blocks(page: Path, heading: str = "") -> list[Block]:
-    """The blocks of a page in order, or only the blocks below a heading."""
+    """Returns the blocks of a page in order, or only the blocks below a heading."""
     text = page.read_text()
     if heading:
         level = heading.partition(" ")[0]
@@ -56,8 +58,9 @@ def blocks(page: Path, heading: str = "") -> list[Block]:
 
 @dataclass
 class Runner:
-    """Runs blocks. For a line that matches a pattern of `instead`, the pattern's function gets the
-    host and the line, and returns the script to run in place of the line, or None."""
+    """Runs the blocks of pages. `instead` has patterns and functions that replace commands. For a
+    line that matches a pattern, the function gets the host and the line. The function returns the
+    script to run instead, or None."""
 
     hosts: Mapping[str, Host]
     words: Mapping[str, str]
@@ -71,7 +74,7 @@ class Runner:
         return "".join(self.do(block) for block in blocks(page, heading))
 
     def do(self, block: Block) -> str:
-        """Runs one block on each of its hosts in turn, and returns the output."""
+        """Runs one block on each of the block's hosts in turn, and returns the output."""
         if block.broker not in ("", self.broker):
             return ""
         pattern = r"\b(" + "|".join(self.words) + r")\b"

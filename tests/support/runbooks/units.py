@@ -1,8 +1,8 @@
 """Runs service units on a test's host in place of systemd.
 
-It implements the settings that this project's units need: User, WorkingDirectory, EnvironmentFile,
+Supports the settings that this project's units need: User, WorkingDirectory, EnvironmentFile,
 ExecStart with variables, RuntimeDirectory, StateDirectory, Restart and KillMode=mixed. Of the
-sandbox settings it has only NoNewPrivileges and an empty set of capabilities.
+sandbox settings, supports only NoNewPrivileges and an empty set of capabilities.
 """
 
 import re
@@ -23,7 +23,7 @@ _WALLS = ("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all")
 
 
 def settings_of(text: str) -> dict[str, list[str]]:
-    """The settings of a unit. A name can have several values."""
+    """Returns the settings of a unit file. A setting can have several values."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         name, equals, value = line.partition("=")
@@ -33,13 +33,13 @@ def settings_of(text: str) -> dict[str, list[str]]:
 
 
 def variables_of(text: str) -> dict[str, str]:
-    """The variables of an EnvironmentFile."""
+    """Returns the variables that an EnvironmentFile sets."""
     lines = (line for line in text.splitlines() if line and not line.startswith("#"))
     return dict(line.split("=", 1) for line in lines)
 
 
 class Service:
-    """A service of a host that restarts whenever it ends, until `stop`."""
+    """A service of a host. Whenever the service ends, it is restarted, until `stop` is called."""
 
     def __init__(self, host: Host, unit: str, logs: Path) -> None:
         self._host = host
@@ -52,15 +52,15 @@ class Service:
         self.pid: int | None = None
 
     def start(self) -> None:
-        """Starts the service. Doesn't wait until it works."""
+        """Starts the service. Doesn't wait until the service works."""
         if self._thread is None:
             self._ended.clear()
             self._thread = threading.Thread(target=self._keep, daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Stops the service like KillMode=mixed: SIGTERM to its main process, then SIGKILL to
-        all."""
+        """Stops the service like KillMode=mixed: sends SIGTERM to the main process, then SIGKILL to
+        all processes."""
         self._ended.set()
         if self._thread is None:
             return
@@ -140,7 +140,7 @@ class Service:
         process.wait()
         self.pid = None
         for each in left:
-            # These processes were descendants of the main process.
+            # These processes are orphans: they were descendants of the main process.
             with suppress(psutil.NoSuchProcess):
                 each.kill()
 

@@ -1,4 +1,5 @@
-"""A collector of traces, which stores the spans that OpenTelemetry's exporter sends over HTTP."""
+"""Runs a collector of traces, which stores the spans that OpenTelemetry's exporter sends over
+HTTP."""
 
 import gzip
 import threading
@@ -26,7 +27,7 @@ class Span:
 
 
 class Collector:
-    """The spans that were received so far. `url` is the endpoint for exporters."""
+    """A collector of traces. `url` is the endpoint to which exporters send spans."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}/v1/traces"
@@ -35,12 +36,12 @@ class Collector:
 
     @property
     def spans(self) -> list[Span]:
-        """All spans so far."""
+        """All spans that were received so far."""
         with self._lock:
             return list(self._spans)
 
     def named(self, name: str) -> list[Span]:
-        """The spans of a name so far."""
+        """Returns the spans with this name that were received so far."""
         return [each for each in self.spans if each.name == name]
 
     def take(self, body: bytes) -> None:

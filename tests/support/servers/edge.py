@@ -1,8 +1,9 @@
-"""Runs nginx on this machine with deploy/nginx.conf, without TLS, before web services on ports.
+"""Runs nginx on this machine with deploy/nginx.conf but without TLS. nginx forwards to web services
+on local ports.
 
 The rest of the configuration is unchanged, so that tests and benchmarks run the operator's nginx.
-Each answer has a further header, `X-Edge`, with nginx's cache status: `HIT` or `MISS`, or empty if
-nginx didn't use its cache.
+Each answer has the additional header `X-Edge` with nginx's cache status: `HIT` or `MISS`. It is
+empty if nginx didn't use its cache.
 """
 
 import os
@@ -23,10 +24,10 @@ from tests.support.cluster import Answer, wait_until
 from tests.support.servers.reaper import mark
 
 CONFIGURATION = BASE_DIR / "deploy" / "nginx.conf"
-#: The host name of the admin at the edge.
+#: The host name at which nginx serves the admin.
 ADMIN_HOST = "admin.localhost"
-#: A replacement for `edge` that removes the second from the cache's key, so that nginx keeps an
-#: answer for as long as the replica allows.
+#: A replacement for `edge` that removes the second from the cache's key. nginx then keeps an answer
+#: for as long as the replica allows.
 ONE_SECOND = ('"~^(\\d+)" $1;', 'default "the only one";')
 #: Headers that differ for each request or connection.
 OF_THE_REQUEST = {
@@ -56,7 +57,7 @@ http {{
 
 
 def nginx() -> str | None:
-    """The path of nginx, if it is installed."""
+    """Returns the path of the program nginx; None if nginx is not installed."""
     return shutil.which("nginx", path=_PATH)
 
 
@@ -75,7 +76,7 @@ class Edge:
     pid: int
 
     def reload(self) -> None:
-        """Makes nginx reload its configuration. Its old workers finish their requests."""
+        """Makes nginx reload its configuration. The old worker processes finish their requests."""
         os.kill(self.pid, signal.SIGHUP)
 
     @property
@@ -85,7 +86,7 @@ class Edge:
 
 
 def differences(got: Answer, wanted: Answer) -> list[str]:
-    """The differences of two answers in status, headers and body."""
+    """Returns a text for each difference of two answers in status, headers and body."""
     found = [f"{got.status} and not {wanted.status}"] if got.status != wanted.status else []
     names = {*got.headers, *wanted.headers} - OF_THE_REQUEST
     found += [
@@ -99,7 +100,7 @@ def differences(got: Answer, wanted: Answer) -> list[str]:
 
 
 def rendered(folder: Path, port: int, upstream_ports: Sequence[int]) -> str:
-    """The text of deploy/nginx.conf, adapted to this machine."""
+    """Returns the text of deploy/nginx.conf, adapted to this machine."""
     text = CONFIGURATION.read_text()
     # Without TLS, only one port and no server for names without a certificate are needed.
     text = re.sub(r"^ssl_\w+ .*\n", "", text, flags=re.MULTILINE)
@@ -123,9 +124,9 @@ def edge(
     access_log: str = "off",
     replace: Sequence[tuple[str, str]] = (),
 ) -> Iterator[Edge]:
-    """Runs nginx on a port of 127.0.0.1, before web services on other ports. Makes `folder`, which
-    has the configuration, the cache and the log. `replace` has pairs of texts: the configuration
-    must have the first, which the second replaces."""
+    """Runs nginx on a port of 127.0.0.1. nginx forwards to web services on the ports
+    `upstream_ports`. Creates `folder` for the configuration, the cache and the log. `replace` has
+    pairs of an old and a new text: in the configuration, the new text replaces the old one."""
     program = nginx()
     assert program is not None, "there is no `nginx` here"
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
-"""Processes that use an embedded Postgres as a test tells them to, and the state of its server."""
+"""Starts processes that use an embedded Postgres on a test's command, and tells the state of the
+Postgres server."""
 
 import json
 import os
@@ -19,7 +20,7 @@ from tests.support.cluster import wait_until
 ANSWER_SECONDS = 30
 PR_SET_CHILD_SUBREAPER = 36
 
-# Arguments: the data folder, and a user id to become once everything is imported.
+# Arguments: the data folder, and optionally the user id that the process takes after its imports.
 USER = f"""
 import ctypes, json, os, sys
 from pathlib import Path
@@ -73,7 +74,7 @@ class User:
         self.process.stdin.flush()
 
     def answer(self) -> Any:
-        """The result of the last command. If the process ended, the test fails; see its stderr."""
+        """Returns the result of the last command. Fails the test if the process has ended."""
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], ANSWER_SECONDS)
         line = self.process.stdout.readline() if ready else ""
@@ -85,11 +86,11 @@ class User:
         return self.answer()
 
     def ask(self, sql: str) -> Any:
-        """The rows of an SQL statement on a new connection."""
+        """Returns the rows of an SQL statement on a new connection."""
         return self.do("ask", sql)
 
     def leave(self) -> None:
-        """Ends the process normally. If it is the last user, it stops the server."""
+        """Ends the process normally. The last process that uses the server stops the server."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         assert self.process.wait(ANSWER_SECONDS) == 0
@@ -100,20 +101,22 @@ class User:
 
 
 class Machine:
-    """Data folders below one folder, and the processes that a test started on them."""
+    """Makes data folders below the folder `top`, and starts processes that use them."""
 
     def __init__(self, top: Path, stack: ExitStack) -> None:
         self.top = top
         self._stack = stack
 
     def folder(self, name: str) -> Path:
-        """A data folder. It may have the stopped server of an earlier test."""
+        """Returns a data folder below `top`. The folder may contain the stopped server of an
+        earlier test."""
         made = self.top / name
         made.mkdir(exist_ok=True)
         return made
 
     def user(self, folder: Path, uid: int | None = None) -> User:
-        """Starts a process that has imported its modules, but doesn't use the server yet."""
+        """Starts a process, and waits until it has imported its modules. The process doesn't use
+        the server yet."""
         settings = {
             "DJANGO_SETTINGS_MODULE": "settings",
             "REALM_DATA_DIR": str(self.top / "settings"),
@@ -135,7 +138,8 @@ class Machine:
         return user
 
     def stranger(self, uid: int) -> int:
-        """Starts a program that isn't Postgres as the server's user, and returns its process id."""
+        """Starts a program other than Postgres, under the server's user id, and returns the process
+        id."""
         process = self._stack.enter_context(
             subprocess.Popen(
                 [shutil.which("cat") or "cat"],
@@ -148,7 +152,7 @@ class Machine:
 
 
 def server_of(folder: Path) -> int:
-    """The process id in postmaster.pid; 0 if there is none."""
+    """Returns the process id in the file postmaster.pid; 0 if there is no such file."""
     try:
         return int((folder / "postgres/postmaster.pid").read_text().split("\n", 1)[0])
     except FileNotFoundError:
@@ -156,7 +160,7 @@ def server_of(folder: Path) -> int:
 
 
 def ended(pid: int) -> bool:
-    """Whether the process has ended; a zombie counts as ended."""
+    """Returns whether the process has ended; a zombie counts as ended."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -164,7 +168,8 @@ def ended(pid: int) -> bool:
 
 
 def end(pid: int) -> None:
-    """Kills a postmaster and waits for its end. Does nothing if the process is another program."""
+    """Kills a Postgres server and waits until it has ended. Does nothing if the process is another
+    program."""
     with suppress(psutil.NoSuchProcess):
         if psutil.Process(pid).name() == "postgres":
             os.kill(pid, signal.SIGKILL)
@@ -177,7 +182,7 @@ def runs(folder: Path) -> bool:
 
 
 def stopped(folder: Path, pid: int) -> bool:
-    """Whether the server has been shut down normally, which removes its pid file."""
+    """Returns whether the server has been shut down normally, which removes its pid file."""
     if server_of(folder):
         return False
     wait_until(lambda: ended(pid), f"server {pid} stopped")

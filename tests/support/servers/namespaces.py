@@ -1,4 +1,4 @@
-"""Runs Python code in new Linux namespaces, for example with another disk or clock."""
+"""Runs Python code in new Linux namespaces, for example with a separate disk or clock."""
 
 import os
 import shutil

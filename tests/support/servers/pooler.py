@@ -1,8 +1,8 @@
-"""A pooler in transaction mode before the test's database, similar to PgBouncer.
+"""Runs a connection pooler in transaction mode before the test's database, similar to PgBouncer.
 
 Many clients share few connections to the server. A client has a connection for one transaction. The
-next transaction gets the connection that has been idle longest, which is usually another one. The
-pooler resets nothing, so a client finds the session state that earlier clients left.
+client's next transaction usually gets a different connection: the one that has been idle longest.
+The pooler resets nothing, so a client finds the session state that earlier clients left.
 
 Source: the PostgreSQL manual, "Frontend/Backend Protocol".
 """
@@ -41,8 +41,8 @@ UNION ALL SELECT 'setting', name || ' = ' || setting FROM pg_settings WHERE sour
 
 
 class _Server:
-    """One of the few connections to the server. psycopg opens it; the pooler then forwards
-    bytes."""
+    """One of the pooler's connections to the server. psycopg opens the connection; then the pooler
+    forwards bytes on it."""
 
     def __init__(self) -> None:
         own = connection.get_connection_params()
@@ -78,16 +78,17 @@ class Pooler:
         return f"postgresql://{user}@127.0.0.1:{port}/{name}?sslmode=disable"
 
     def connect(self) -> "psycopg.Connection[Any]":
-        """A client in autocommit mode."""
+        """Opens a client's connection through the pooler, in autocommit mode."""
         return psycopg.connect(self.url, autocommit=True, prepare_threshold=None)
 
     @property
     def transactions(self) -> list[int]:
-        """The number of transactions on each connection to the server."""
+        """The number of transactions that have ended on each connection to the server."""
         return [server.transactions for server in self._servers]
 
     def left_behind(self) -> list[tuple[str, str]]:
-        """The session state that clients have left. Waits until no client has a transaction."""
+        """Returns the session state that clients have left. Waits until no client has a
+        transaction."""
         rested = [self._rested.get(timeout=_PATIENCE) for _ in self._servers]
         found = {tuple(row) for server in rested for row in server.session.execute(_LEFT_BEHIND)}
         for server in rested:
@@ -181,7 +182,7 @@ def _message(kind: bytes, body: bytes) -> bytes:
 
 
 def _read(source: socket.socket) -> tuple[bytes, bytes]:
-    """Reads the next message: its kind, and the whole message."""
+    """Reads the next message, and returns its kind and the whole message."""
     head = _exactly(source, 5)
     (length,) = struct.unpack("!I", head[1:])
     return head[:1], head + _exactly(source, length - 4)

@@ -1,7 +1,8 @@
-"""A proxy before the database or another service, by which a test disturbs the network.
+"""Runs a proxy before the database or another service, by which a test disturbs the network.
 
-It can stall (bytes stop, connections stay open), cut (connections end) and go down (it no longer
-listens). Else it forwards bytes to the real service. With `keep` it records the clients' bytes.
+The proxy forwards bytes to the real service, until a test disturbs it. `stall` stops bytes but
+keeps connections open. `cut` ends connections. `down` also refuses new connections. With `keep`,
+the proxy records the clients' bytes.
 """
 
 import os
@@ -20,9 +21,9 @@ _CHUNK = 65_536
 
 
 class Proxy:
-    """Forwards connections to `host` and `port` to the service at `target`, by default the test's
-    database. It listens on the same kind of socket as the service (Unix or TCP), or at the address
-    `at`. With `keep`, `heard` has the bytes of each client."""
+    """Forwards connections to the service at `target`, by default the test's database. The proxy
+    listens at `host` and `port`, on the same kind of socket as the service (Unix or TCP). With `at`
+    it listens at that address. With `keep`, `heard` has the bytes of each client."""
 
     def __init__(
         self, target: tuple[str, int] | None = None, *, at: str | None = None, keep: bool = False
@@ -56,7 +57,7 @@ class Proxy:
         return {**kept, "host": self.host, "port": self.port, "connect_timeout": 2}
 
     def connect(self) -> "psycopg.Connection[tuple[object, ...]]":
-        """An autocommit connection through the proxy."""
+        """Opens an autocommit connection through the proxy."""
         return psycopg.connect(**self.parameters, autocommit=True)
 
     # --- faults ---
@@ -86,7 +87,7 @@ class Proxy:
         self.cut()
 
     def up(self) -> None:
-        """Starts to listen; after `down`, at the same address as before."""
+        """Starts to listen. After `down`, listens at the same address as before."""
         listening = socket.socket(socket.AF_UNIX if self._unix else socket.AF_INET)
         if self._unix:
             address: Any = f"{self._folder}/.s.PGSQL.{self.port}"
@@ -153,7 +154,7 @@ class Proxy:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
         if not ends.acquire(blocking=False):
-            # Both pumps of the pair have ended, so nothing uses the sockets any more.
+            # Both threads of the pair have ended, so nothing uses the sockets any more.
             with self._lock:
                 self._open -= {source, sink}
             source.close()

@@ -1,8 +1,8 @@
-"""Ends the processes of a test run when the run has ended, even by kill -9.
+"""Kills the processes of a test run when the run has ended, even if the run was killed by kill -9.
 
-The reaper is a process. It reads a pipe whose write end only the test run holds, so the kernel
-closes the pipe when the run ends. The processes to end have a mark in their environment, which
-their children inherit. The reaper also ends descendants that have lost the mark.
+The reaper is a process. The reaper reads from a pipe whose write end only the test run holds. The
+kernel closes the pipe when the run ends. The processes to kill have a mark in their environment,
+which their children inherit. The reaper also kills descendants that have lost the mark.
 """
 
 import os
@@ -19,7 +19,7 @@ MARK = "REALM_TEST_RUN"
 
 @lru_cache(maxsize=1)
 def mark() -> dict[str, str]:
-    """Starts the reaper, and returns the mark for the environment of the processes to end."""
+    """Starts the reaper once, and returns the environment variable that marks processes to kill."""
     run = uuid.uuid4().hex
     reaper = subprocess.Popen(
         [sys.executable, __file__, run],
@@ -28,7 +28,7 @@ def mark() -> dict[str, str]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    # Keeps the pipe open. Nothing waits for the reaper's end.
+    # The reference keeps the pipe open. Nothing waits for the reaper's end.
     _kept.append(reaper)
     return {MARK: run}
 
@@ -37,7 +37,7 @@ _kept: list["subprocess.Popen[bytes]"] = []
 
 
 def reap(run: str) -> None:
-    """Kills the marked processes of a run and their descendants, until there are none."""
+    """Kills the marked processes of a run and their descendants, until none is left."""
     while found := [each for each in psutil.process_iter() if _marked(each, run)]:
         family = {below for each in found for below in _below(each)} | {*found}
         for each in family:

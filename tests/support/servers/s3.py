@@ -1,4 +1,4 @@
-"""Runs moto, a server that imitates S3, in a process of its own. It keeps objects in memory, and
+"""Runs moto, a server that imitates S3, as a separate process. moto keeps objects in memory, and
 doesn't check access keys."""
 
 import subprocess
@@ -33,7 +33,7 @@ class S3:
         )
 
     def make_bucket(self) -> bool:
-        """Makes the bucket. Returns False if the server isn't up yet."""
+        """Creates the bucket. Returns False if the server doesn't answer yet."""
         try:
             where = {"LocationConstraint": REGION}
             self._client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where)
@@ -42,7 +42,7 @@ class S3:
         return True
 
     def objects(self) -> dict[str, int]:
-        """The size of each object, by its key."""
+        """Returns the size of each object in the bucket, by the object's key."""
         found = self._client.list_objects_v2(Bucket=BUCKET).get("Contents", [])
         return {each["Key"]: each["Size"] for each in found}
 

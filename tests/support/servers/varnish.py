@@ -1,4 +1,4 @@
-"""Runs Varnish with deploy/varnish.vcl before a port of this machine."""
+"""Runs Varnish with deploy/varnish.vcl before a web service on a port of this machine."""
 
 import os
 import shutil
