@@ -11,11 +11,11 @@ from tests.support.web import ORIGIN
 
 @pytest.fixture
 def ada(source: Realm) -> dict[str, str]:
-    """The Authorization header with ada's token for her realm."""
+    """Returns an Authorization header with ada's token for her realm."""
     return make.realm_login(source, "ada")
 
 
 @pytest.fixture
 def private(owner: Any) -> Realm:
-    """A realm that only ada may read."""
+    """Returns a realm that only ada may read."""
     return make.source(f"{ORIGIN}/ada/private/", owner, make.SITE, public=False)

@@ -1,8 +1,9 @@
-"""Every kind of bad card in one realm with good ones, published through real replicas and a worker.
+"""Publishes a realm with good cards and every kind of faulty card, through real replicas and a
+worker.
 
-A bad card gets an error document that names the error and its place, a line in the job's summary,
-and keeps its previous page. A card that is only large or has many links gets its page. Other cards
-aren't affected.
+A faulty card gets an error document with the error and its place, and a line in the job's summary.
+The card's previous page stays. A card that is only large or has many links gets its page. Other
+cards aren't affected.
 """
 
 import json
@@ -35,8 +36,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 
 
 def module(edition: str, *, top: str = "", fields: str = "") -> bytes:
-    """Returns a module with a type that shows the length of its title and the number of its links
-    that lead to a card."""
+    """Returns a module with a card type. Its cards show the length of their title and the number of
+    their working links."""
     return f"""\
 import {{ Card, computed, linksToMany, string }} from "@realm/base";
 {top}
@@ -48,7 +49,7 @@ export class Page extends Card {{
 
 
 def cycle() -> dict[str, bytes]:
-    """Returns modules that import each other in a circle."""
+    """Returns modules that import each other in a cycle."""
     return {
         f"m{i}.tsx": f"""\
 import {{ Card, linksTo, string }} from "@realm/base";
@@ -112,7 +113,7 @@ AFTER = {
 
 @dataclass(frozen=True)
 class Wrong:
-    """The expected error document of a card."""
+    """The expected error document of a faulty card."""
 
     status: int
     title: str
@@ -150,7 +151,7 @@ SAME_ERROR = Wrong(500, FAILED, "not today", "same.tsx", line=2)
 
 @pytest.fixture
 def fleet(owner: Any, tmp_path: Path) -> Iterator[Cluster]:
-    """Two replicas and a worker."""
+    """Yields a cluster of two replicas and a worker."""
     sync_base_realm()
     with cluster(tmp_path, 2) as running:
         running.start_worker()
@@ -158,7 +159,7 @@ def fleet(owner: Any, tmp_path: Path) -> Iterator[Cluster]:
 
 
 def publish(fleet: Cluster, source: Realm) -> ReindexJob:
-    """Publishes through the first replica, waits, and returns the finished job."""
+    """Publishes through the first replica and waits until the job is finished. Returns the job."""
     answer = fleet.replicas[0].request(
         "POST",
         "http://localhost:4201/_publish-realm",
@@ -231,7 +232,7 @@ def test_each_bad_card_gets_an_error_and_does_not_affect_the_others(
 
 
 def _is_told(summary: Any, cards: dict[str, Any]) -> None:
-    """Asserts that the summary names each kind of error once, with its cards."""
+    """Asserts that the job's summary lists each kind of error once, with the affected cards."""
     kinds = {kind["cards"][0]: kind for kind in summary["errors"]}
     assert kinds.keys() == {*WRONG, "same/0"}
     for path, wrong in WRONG.items():
@@ -246,7 +247,8 @@ def _is_told(summary: Any, cards: dict[str, Any]) -> None:
 
 
 def _is_shown(fleet: Cluster, job: ReindexJob) -> None:
-    """Asserts that `_publish-progress`, the command and the admin show the same errors."""
+    """Asserts that the endpoint `_publish-progress`, the command `reindex_realm` and the admin show
+    the same errors."""
     asked = f"http://localhost:4201/_publish-progress?published_realm_url={URL}"
     answer = fleet.replicas[1].get(asked, API, **make.login("ada"))
     told = json.loads(answer.body)["data"]["attributes"]

@@ -16,7 +16,8 @@ SECONDS = 180
 
 
 def deno(folder: Path, *arguments: str) -> None:
-    """Runs Deno in the clone with empty caches, and fails with its output."""
+    """Runs Deno with empty caches and asserts that it succeeds. The assertion shows Deno's
+    output."""
     ran = run(folder, *arguments)
     assert ran.returncode == 0, f"deno {' '.join(arguments)}\n{ran.stdout}"
 

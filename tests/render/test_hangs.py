@@ -1,5 +1,5 @@
-"""A job loses only a limited time to hanging code, and doesn't wait again for code that is known to
-hang."""
+"""Tests that a job loses only a limited time to code that hangs, and doesn't wait again for code
+that is known to hang."""
 
 import os
 import signal
@@ -41,7 +41,8 @@ FILL = (
 
 
 def module(body: str = "", before: str = "") -> bytes:
-    """Returns a card module. The code in `before` runs when the module is loaded."""
+    """Returns a card module. `body` runs when a card is rendered, and `before` runs when the module
+    is loaded."""
     return (before + CARD.replace("BODY", body)).encode()
 
 
@@ -61,14 +62,14 @@ def mallory(web: Any, settings: Settings) -> Any:
 
 @pytest.fixture
 def processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every process that reaches its limit counts as busy, since on a loaded machine even a loop
-    gets little processor time."""
+    """Makes every process that reaches its time limit count as busy, since on a loaded machine even
+    a loop gets little processor time."""
     monkeypatch.setattr(hangs, "BUSY", 0)
 
 
 @pytest.fixture
 def limits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Collects a mark for each process that was stopped because it hung."""
+    """Returns a list that gets an entry for each process that is stopped because it hangs."""
     ended: list[str] = []
     run = sandbox.run
 
@@ -87,8 +88,8 @@ def realm_of(mallory: Any, files: dict[str, bytes], name: str = "bad") -> Realm:
 
 
 def shown(source: Realm, sent: Sent, url: str = URL) -> dict[str, Any]:
-    """Publishes, renders, and returns the text of each good card and the message of each bad
-    one."""
+    """Publishes and renders a realm. Returns each card's HTML, or its error message, by the card's
+    path."""
     make.publish(source, url)
     work_off(sent)
     assert ReindexJob.objects.filter(realm_url=url)[0].status == "done"
@@ -171,8 +172,8 @@ def test_a_full_reindex_or_a_job_a_day_later_retries_hanging_cards(
 def test_a_module_that_waits_for_ever_is_known_to_hang_the_second_time(
     mallory: Any, sent: Sent, limits: list[str]
 ) -> None:
-    """Code that waits uses no processor time, like code that waits for a slow replica, so one hang
-    proves nothing."""
+    """Code that waits for ever uses no processor time, and neither does code that waits for a slow
+    replica. So one time-out doesn't prove that the code hangs."""
     wait = "await new Promise(() => {});\n"
     files = {"note.tsx": module(before=wait), "a.json": note("a"), "b.json": note("b")}
     source = realm_of(mallory, files)
@@ -256,7 +257,8 @@ def test_cards_that_exhaust_memory_are_skipped_after_the_budget(
 def test_a_batch_that_killed_its_process_is_halved_if_others_wait(
     mallory: Any, sent: Sent, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
-    """Otherwise a turn that ends before the first result would start again for ever."""
+    """If the batch weren't halved, a turn that ends before the first result would be repeated for
+    ever."""
     settings.REALM_RENDER_MEMORY_MB, settings.REALM_LOST_SECONDS = 64, 2
     monkeypatch.setattr(turns, "SLICE_SECONDS", 0)
     monkeypatch.setattr(turns, "LOOK_SECONDS", 0)

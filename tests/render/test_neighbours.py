@@ -1,4 +1,5 @@
-"""Code of one realm can change only pages that show it, and only until that code is fixed."""
+"""Tests that malicious code of a realm can change only pages that show cards of that realm, and
+only until the code is fixed."""
 
 import json
 import re
@@ -73,7 +74,8 @@ def post(title: str, author: str = "") -> bytes:
 
 @pytest.fixture
 def site(web: Web, owner: Any) -> Realm:
-    """Ada's realm: four posts by Eve, one by Bob, and four without an author."""
+    """Returns Ada's realm, which has four posts with Eve's card as author, one with Bob's, and four
+    without an author."""
     sync_base_realm()
     for url, name in ((EVE, "eve"), (BOB, "bob")):
         card = make.card("./person", "Person", name=name.title())
@@ -86,7 +88,7 @@ def site(web: Web, owner: Any) -> Realm:
 
 
 def pages() -> dict[str, str]:
-    """Returns all data of the index for each page."""
+    """Returns the HTML, search data and error of each page in the index, as one text by path."""
     return {
         path: json.dumps([row.html, row.search, row.error], sort_keys=True)
         for path, row in index_of(SITE).items()
@@ -94,7 +96,8 @@ def pages() -> dict[str, str]:
 
 
 def rendered(site: Realm, sent: Sent, *, full: bool = False) -> dict[str, str]:
-    """Publishes again and returns the pages. With `full`, no page is carried over."""
+    """Publishes the site again and returns its pages. If `full` is true, no page is carried
+    over."""
     published = make.publish(site, SITE)
     if full:
         with transaction.atomic():
@@ -139,8 +142,8 @@ def test_pages_without_links_to_the_neighbour_show_nothing_of_it(site: Realm, se
 
 
 def test_a_page_depends_on_all_modules_of_its_sandbox(site: Realm, sent: Sent) -> None:
-    """Two pages that show Eve's cards share a sandbox, and one of them shows a second type of
-    hers."""
+    """Two pages that show Eve's cards are rendered in the same sandbox. One of the pages shows a
+    second card type of Eve's."""
     eve = Realm.objects.get(url=EVE)
     make.write(eve, other__tsx=person().replace(b"Person", b"Other"))
     make.write_paths(eve, {"other.json": make.card("./other", "Other", name="Other")})
@@ -156,7 +159,8 @@ def test_a_page_depends_on_all_modules_of_its_sandbox(site: Realm, sent: Sent) -
 def test_a_card_that_leads_indirectly_to_another_realm_is_rendered_apart(
     site: Realm, sent: Sent
 ) -> None:
-    """The card links to a card of its own realm, which links to a card of another realm."""
+    """The card links to a card of the same realm, and that card links to a card of another
+    realm."""
     near = POST.replace(b"<p>", b"<q>").replace(b"</p>", b"</q>").replace(b"isolated", b"embedded")
     files = {
         "near.tsx": near,
@@ -187,8 +191,8 @@ const { Person } = await import(url);""",
 def test_code_of_another_realm_is_always_loaded_in_its_own_sandbox(
     web: Web, site: Realm, sent: Sent, way: str
 ) -> None:
-    """The page is moved to another sandbox when its module requests the import, and other pages
-    aren't affected."""
+    """When a page's module imports another realm's code, the page is moved to another sandbox.
+    Other pages aren't affected."""
     wrap = f'export {{ Person }} from "{EVE}person.tsx";'.encode()
     hub = (
         POST.replace(b"Embed, ", b"")
@@ -219,7 +223,8 @@ export class Hub extends Post { static isolated = () => <p>{shown({ card: { name
 def test_a_card_that_javascript_parses_differently_is_rendered_apart(
     site: Realm, sent: Sent
 ) -> None:
-    """By a URL with a backslash, Eve's card names Ada's module, which loads Eve's code."""
+    """The type of Eve's card is a URL with a backslash that leads to Ada's module. This module
+    loads Eve's code."""
     eve = Realm.objects.get(url=EVE)
     fan = f'import {{ Person }} from "{EVE}person.tsx"; export class Fan extends Person {{}}'
     make.write_paths(site, {"fan.tsx": fan.encode()})
@@ -248,7 +253,7 @@ export class Odd extends Card { static isolated = () => <p>{text}</p>; }"""
 def test_a_template_of_another_realm_can_not_hide_what_its_page_shows(
     site: Realm, sent: Sent
 ) -> None:
-    """If Eve's code can reach the store, it empties the store's list of used cards."""
+    """Eve's code searches for the card store, and would empty the store's list of used cards."""
     spoil = """
         const clear = (o, depth = 0, seen = new Set()) => {
           if (o === null || typeof o !== "object" || seen.has(o) || depth > 9) return;
@@ -305,8 +310,8 @@ export class Leak extends Card {
 def test_card_code_cannot_see_a_pin_or_the_address_of_a_replica(
     web: Web, site: Realm, owner: Any, sent: Sent
 ) -> None:
-    """The module belongs to the realm itself, or to a public library that a private realm
-    imports."""
+    """The module that looks for secrets is in the realm itself, or in a public library that a
+    private realm imports."""
     lib = Realm.objects.get(url=EVE)
     make.write(lib, leak__tsx=LEAKS.encode())
     uses = f'export {{ Leak }} from "{EVE}leak.tsx";'.encode()
@@ -339,7 +344,7 @@ export class Script extends Card {
 def test_a_strangers_script_does_not_run_on_a_page_that_shows_its_card(
     web: Web, site: Realm, owner: Any, sent: Sent
 ) -> None:
-    """Scripts of the realm itself and of its owner's other realms run."""
+    """Scripts of the page's own realm and of the owner's other realms still run."""
     shared = "http://localhost:4201/ada/shared/"
     make.source(shared, owner, {"script.tsx": SCRIPT.encode(),
                                 "all.json": make.card("./script", "Script")})  # fmt: skip
@@ -376,7 +381,7 @@ def test_a_turn_that_ends_keeps_all_rendered_cards(
         return checked_card(result)
 
     def others_wait(turn: turns.Turn) -> bool:
-        """Whether a card has been rendered since the last call in this turn."""
+        """Returns whether a card has been rendered since the last call in this turn."""
         before, turn.__dict__["seen"] = turn.__dict__.get("seen"), len(rendered_cards)
         return before is not None and before < len(rendered_cards)
 

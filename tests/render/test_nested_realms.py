@@ -1,4 +1,5 @@
-"""Realms within realms and at the root of an origin: the longest realm URL always wins."""
+"""Tests realms within realms and at the root of an origin. A URL always belongs to the realm with
+the longest matching URL."""
 
 import json
 from typing import Any
@@ -71,7 +72,7 @@ def inner(web: Web, owner: Any) -> Realm:
 
 
 def shown(url: str = PAGE) -> str:
-    """Returns the text of a realm's front page."""
+    """Returns the HTML of a realm's front page, with a space before each tag."""
     card = index_of(url)["index"]
     assert card.error is None, card.error
     return " ".join(str(card.html["isolated"]).replace("<", " <").split())
@@ -193,7 +194,7 @@ def test_a_path_inside_an_inner_realm_cannot_be_written_in_the_outer(
             "POST", f"{OUTER}_atomic", accept=API, body=body, headers={**login, "Content-Type": API}
         )
     else:
-        # Like a writer who found the outer realm before the inner one existed.
+        # Simulates a writer who found the outer realm before the inner realm existed.
         with pytest.raises(Conflict, match=within.url):
             make.write_paths(outer, {"Plain/lost.json": b"{}"})
         return

@@ -1,5 +1,5 @@
-"""A prerenderer is kept for later tasks to save time, and nothing of its earlier tasks reaches a
-page."""
+"""Tests that a prerenderer process is kept for later tasks, and that no state of earlier tasks
+reaches a page."""
 
 from dataclasses import replace
 from typing import Any
@@ -42,7 +42,7 @@ def note(title: str) -> bytes:
 
 @pytest.fixture
 def site(web: Web, owner: Any, sent: Sent) -> Realm:
-    """A realm that was published and rendered."""
+    """Returns a source realm that was published and rendered."""
     sync_base_realm()
     files = {
         "note.tsx": NOTE,
@@ -61,7 +61,7 @@ def site(web: Web, owner: Any, sent: Sent) -> Realm:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[host.Host]:
-    """The processes that are started during the test."""
+    """Returns a list that collects the prerenderer processes that are started during the test."""
     hosts: list[host.Host] = []
     start = host.start
 
@@ -78,7 +78,8 @@ def shown() -> str:
 
 
 def published(site: Realm, sent: Sent, **files: bytes) -> str:
-    """Publishes after an optional change, and returns the shown text."""
+    """Writes `files`, if there are any, publishes the site and renders it. Returns the text of the
+    page."""
     if files:
         make.write(site, **files)
     make.publish(site, URL)

@@ -1,4 +1,5 @@
-"""A published page shows the published version of another source realm, not its draft."""
+"""Tests that a published page shows the published version of another source realm, and not that
+realm's draft."""
 
 from typing import Any
 
@@ -52,7 +53,8 @@ def person(name: str, friend: str = "./bob") -> bytes:
 
 
 def people(edition: str) -> dict[str, bytes]:
-    """Returns the files of a realm of two people, whose content and code name an edition."""
+    """Returns the files of a realm with two people's cards. The cards and the module contain the
+    edition's name."""
     return {
         "person.tsx": PERSON.replace("EDITION", f"{edition} code").encode(),
         "ann.json": person(f"{edition} ann"),

@@ -1,5 +1,5 @@
-"""Searches across realms: which cards are found, searches without an index, and a search of a real
-render."""
+"""Searches across several realms: realms with an index, realms without an index, and a realm that
+was really rendered."""
 
 import json
 import re
@@ -38,7 +38,7 @@ from tests.support.web import ORIGIN, Web
 
 @pytest.fixture
 def site(owner: Any, sent: Any) -> Realm:
-    """A published realm with an index of five cards and one error."""
+    """Returns a published realm with an index of five cards and one error."""
     realm = make.source(f"{ORIGIN}/ada/site/", owner, files())
     published = make.publish(realm, SITE)
     put_index(SITE, published.generation, CARDS, {"broken": {"status": 500, "message": "no"}})

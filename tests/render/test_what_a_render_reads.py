@@ -1,5 +1,5 @@
-"""A render reads only public realms, reads other realms at one generation, and imports modules with
-any extension."""
+"""Tests that a render reads only public realms, reads each other realm at one generation, and
+imports modules with any extension."""
 
 import json
 import re
@@ -145,7 +145,8 @@ def test_modules_can_be_imported_with_any_typescript_extension(
     answer = web.get(f"{source.url}label.mts")
     assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
     assert ": string" not in answer.text
-    # A change of the imported module renders its cards again, as with the usual extensions.
+    # A change of the imported module renders the importing cards again, as with the usual
+    # extensions.
     make.write(source, one__mjs=b'export const one = "two";')
     make.publish(source, URL)
     work_off(sent)

@@ -1,10 +1,10 @@
-"""deploy/compose.yaml, built and started by the commands of docs/operations/three-hosts.md.
+"""Builds and starts deploy/compose.yaml with the commands of docs/operations/three-hosts.md.
 
-The engine is Docker of Debian, started for this test alone. It has no registry: the images of
-Python, Postgres, RabbitMQ and nginx are stand-ins of the same names, made of Debian 12's packages
-(Python 3.11, and other versions of nginx and RabbitMQ than the names say). Everything that is made
-of deploy/Containerfile and run by deploy/compose.yaml is what an operator gets. It needs root, the
-package indexes and five minutes.
+The tests start a Docker engine from Debian's package. The engine has no image registry, so the
+tests build the images of Python, Postgres, RabbitMQ and nginx from Debian 12's packages. The images
+have the official names, but some have other versions (for example Python 3.11). The images of
+deploy/Containerfile and the services of deploy/compose.yaml are the same as an operator's. The
+tests need root, the package indexes and five minutes.
 """
 
 import shlex
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.services, pytest.mark.timeout(180
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
-    """The fleet when the page's commands have been run, with one published realm."""
+    """Yields a fleet that was started by the page's commands and has one published realm."""
     with containers(tmp_path_factory.mktemp("containers")) as made:
         made.run(COPY)
         made.fill_in()
@@ -46,12 +46,13 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
 
 
 def manage(fleet: Containers, command: str) -> str:
-    """What a management command says, run as the page tells."""
+    """Runs a management command as the page describes. Returns the command's output."""
     return fleet.run(MANAGE.replace("COMMAND", command))
 
 
 def change(fleet: Containers, word: str) -> None:
-    """Publishes a change of an author, and waits until it is rendered."""
+    """Uploads a changed file as an author, publishes the realm, and waits until its pages are
+    rendered."""
     author = {"Content-Type": "text/css", **fleet.author()}
     body = f"/* {word} */".encode()
     accept = "application/vnd.card+source"
@@ -71,7 +72,7 @@ def test_a_publish_is_seen_from_both_replicas_through_the_balancer(fleet: Contai
     assert "Cutler Street" in fleet.get(SITE, accept="text/html").text
     for word in ("first", "second"):
         change(fleet, word)
-        # The command took longer than two seconds since the publish.
+        # The command ended more than two seconds after the publish, so every answer must be new.
         seen = [fleet.get(f"{SITE}new.css") for _ in range(20)]
         assert {answer.text for answer in seen} == {f"/* {word} */"}
         names = {answer.headers["x-realm-replica"].partition("/")[0] for answer in seen}
@@ -120,7 +121,7 @@ def test_a_killed_replica_comes_back_and_fails_no_visitor(fleet: Containers) -> 
 
 @pytest.mark.parametrize("balancer", ["killed", "running"])
 def test_everything_killed_at_once_comes_back_by_itself(fleet: Containers, balancer: str) -> None:
-    """As after a power failure. The engine gives addresses in another order then."""
+    """Simulates a power failure, after which the engine gives the containers other IP addresses."""
     killed = [each for each in SERVICES if balancer == "killed" or each != "nginx"]
     fleet.wait_back(fleet.kill(*killed))
     wait_until(fleet.ready, "the balancer reaches a replica", 60)
@@ -138,7 +139,7 @@ def test_everything_killed_at_once_comes_back_by_itself(fleet: Containers, balan
 
 
 def test_an_upgrade_keeps_what_was_published(fleet: Containers) -> None:
-    """Ctrl-C ends every service in order, and the page's command starts the new release."""
+    """Ctrl-C shuts every service down properly, and the page's command starts the new release."""
     change(fleet, "before the upgrade")
     before = {each: fleet.inspect(each, ".Image") for each in REALMS}
     fleet.interrupt()

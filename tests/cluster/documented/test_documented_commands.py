@@ -1,4 +1,4 @@
-"""Runs the commands of the pages for operators on a replica, a sidecar and a worker."""
+"""Runs the documented operators' commands in a cluster of a replica, a sidecar and a worker."""
 
 import shlex
 import shutil
@@ -24,8 +24,8 @@ pytestmark = [
 
 
 def run(running: Cluster, command: list[str]) -> str:
-    """Runs a command in replica a's environment, fails if the command fails, and returns its
-    output."""
+    """Runs a command with replica a's environment variables. Asserts that the command succeeds, and
+    returns its output."""
     own = running.replicas[0].commands["web"].environment
     done = subprocess.run(
         command, cwd=BASE_DIR, env={**running.environment, **own}, stdin=subprocess.DEVNULL,

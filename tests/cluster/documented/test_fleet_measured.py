@@ -1,4 +1,4 @@
-"""The measurements of docs/scale.md run in their smallest size and print their results."""
+"""Runs the measurements of docs/scale.md at their smallest size and checks the printed results."""
 
 import os
 import re
@@ -43,8 +43,8 @@ def test_a_measurement_prints_its_results(name: str, heading: str) -> None:
 
 @takes_minutes
 def test_reads_by_lsn_or_pin_from_a_standby_are_never_wrong() -> None:
-    """A read that takes any row of a standby is wrong while its replay is paused. A read by LSN or
-    by a pinned generation never is."""
+    """While a standby's replay is paused, a read that accepts any row is wrong. A read by LSN or by
+    a pinned generation is never wrong."""
     rows = [re.split(r"\s*│\s*", line) for line in measured("standby").splitlines() if "│" in line]
     wrong = {(row[1], row[2]): row[3] for row in rows}
     assert wrong["paused", "whatever it has"] == "5 of 5"

@@ -1,4 +1,5 @@
-"""A transaction pooler in DATABASE_URL, with a direct LISTEN_DATABASE_URL."""
+"""Tests a cluster whose DATABASE_URL is a transaction pooler and whose LISTEN_DATABASE_URL is
+direct."""
 
 import json
 from collections.abc import Iterator
@@ -30,8 +31,8 @@ def pool(transactional_db: None) -> Iterator[Pooler]:
 
 
 def test_the_test_pooler_behaves_like_a_transaction_pooler(pool: Pooler) -> None:
-    """The client loses its session state and other clients find it, but a transaction keeps its
-    session."""
+    """A client's settings and locks stay in a pooled session that other clients get. Within a
+    transaction the client keeps one session."""
     with pool.connect() as one, pool.connect() as two:
         pids = {one.execute("SELECT pg_backend_pid()").fetchone() for _ in range(6)}
         assert len(pids) == 3

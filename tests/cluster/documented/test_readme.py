@@ -66,7 +66,7 @@ def test_this_file_runs_every_command_of_the_readme() -> None:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """The README's environment, with this machine's values instead of the example's."""
+    """Returns the README's environment variables, with this machine's addresses and folders."""
     (port,) = free_ports(1)
     told = dict(
         each.split("=", 1) for words in lines() if words[0] == "export" for each in words[1:]

@@ -1,6 +1,7 @@
-"""Large content on S3, with real processes that are configured only by their environment.
+"""Stores large content on S3, with real processes that are configured only by environment
+variables.
 
-The server is moto, a test double of S3, and neither Amazon's S3 nor MinIO.
+The S3 server is moto, which is a test double.
 """
 
 import json
@@ -50,7 +51,7 @@ class Fleet:
         )
 
     def read(self, url: str) -> list[Answer]:
-        """Returns what each replica answers without its caches."""
+        """Returns each replica's answer when it bypasses its caches."""
         return [each.get(f"{url}?noCache", TEXT) for each in self.cluster.replicas]
 
     def manage(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -64,7 +65,7 @@ class Fleet:
         )  # fmt: skip
 
     def storage(self) -> dict[str, str]:
-        """Returns the doctor's finding about the storage."""
+        """Returns what `manage.py doctor` reports about the storage."""
         found = json.loads(self.manage("doctor", "--json").stdout)
         return next(each for each in found if each["about"] == "storage")
 

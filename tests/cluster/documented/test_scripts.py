@@ -1,4 +1,4 @@
-"""The scripts of the documentation, run in a fresh clone with an empty environment.
+"""Runs the documented scripts in a fresh clone, without environment variables.
 
 The clone has no virtual environment and no packages, as on the machine of somebody who has just
 cloned the repository. The package indexes must be reachable.
@@ -18,14 +18,15 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def clone() -> Iterator[Clone]:
-    """The clone in which each command finds what the commands before it have made."""
+    """Yields one clone for all tests, so each command finds the files that earlier commands have
+    made."""
     with fresh_clone() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty folder beside the clone."""
+    """Returns an empty folder outside the clone."""
     return tmp_path_factory.mktemp("place")
 
 

@@ -1,10 +1,11 @@
-"""The units of deploy/systemd, and every systemctl and journalctl command of the pages, under a
-systemd.
+"""Runs the units of deploy/systemd under a real systemd, and every documented systemctl and
+journalctl command.
 
-It follows docs/operations/three-hosts.md on a Debian of its own (`tests/support/runbooks`:
-`machine.py` makes and boots it, `one_machine.py` has what is done otherwise), and then runs the
-commands of the other pages. It takes three minutes on two quiet cores, half of them for Debian's
-packages, and needs root, the network and 4 GiB of memory; without `mmdebstrap` it is skipped.
+The tests boot a new Debian (`tests/support/runbooks/machine.py`) and follow
+docs/operations/three-hosts.md on it. `one_machine.py` in the same folder has the steps that differ
+from the page. Then the tests run the commands of the other pages. They take three minutes on two
+quiet cores; installing Debian's packages takes half of this time. They need root, the network and 4
+GiB of memory. Without `mmdebstrap` they are skipped.
 """
 
 import json
@@ -26,7 +27,7 @@ pytestmark = [
 REPLICA = ("realms-web", "realms-sidecar", "realms-worker")
 UNITS = (*REPLICA, "realms-balance")
 READY = "curl --silent --fail http://10.0.0.12:8000/_readiness"
-#: Each command that shows something, and words of what it shows while all is well.
+#: Maps each command that shows a state or a log to words of its output when nothing is wrong.
 SHOWS = {
     "systemctl status realms-web": "Active: active (running)",
     "systemctl status realms-worker": "Active: active (running)",
@@ -44,7 +45,7 @@ SHOWS = {
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneMachine]:
-    """The machine when the page's last command has been run."""
+    """Yields a machine on which every command of the page has been run."""
     with one_machine(tmp_path_factory.mktemp("machine")) as made:
         assert "Nothing is wrong." in made.follow(PAGE)
         yield made
@@ -52,12 +53,12 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneMachine]:
 
 @pytest.fixture(autouse=True)
 def all_works(machine: OneMachine) -> None:
-    """No test begins before all that the one before it restarted works."""
+    """Waits before each test until the services that the previous test restarted work again."""
     works(machine)
 
 
 def works(machine: OneMachine) -> None:
-    """Waits until all services run, the replica is ready and its sidecar vouches for it."""
+    """Waits until all services run, the replica is ready and its sidecar keeps the board live."""
 
     def settled() -> bool:
         states = {machine.show(unit, "ActiveState") for unit in UNITS}
@@ -73,7 +74,8 @@ def live(machine: OneMachine) -> bool:
 
 
 def rendered(machine: OneMachine, word: str) -> None:
-    """Publishes a change with a file that is too large for a row, and sees it as a visitor."""
+    """Publishes a change with a file that is too large for a row, and asserts that visitors get
+    both."""
     said = machine.run(
         "rm -rf /var/lib/realms/changed; cp -r examples/tools /var/lib/realms/changed\n"
         f"sed -i 's/Cutler Street/{word}/' $(grep -rl 'Cutler Street' /var/lib/realms/changed)\n"
@@ -104,7 +106,7 @@ def test_the_walls_of_a_unit_stand_around_its_process(machine: OneMachine, unit:
     assert re.search(r"^Uid:\s+850\s", status, re.MULTILINE)
     for line in ("CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"):
         assert line in status
-    # As root, whom only the mounts can stop.
+    # Runs as root, so that only the unit's mounts can refuse a write, and not file permissions.
     within = f"nsenter --target {pid} --mount touch"
     for path in ("/srv/realms/blobs/.x", "/var/lib/realms/.x", "/run/realms/.x"):
         machine.run(f"{within} {path} && rm {path}")
@@ -150,7 +152,7 @@ def test_a_service_ends_by_itself_within_its_time(machine: OneMachine, unit: str
     took = time.monotonic() - began
     state, result = machine.show(unit, "ActiveState"), machine.show(unit, "Result")
     machine.run(f"systemctl start {unit}")
-    # `timeout` is the result of one that had to be killed.
+    # The result is `timeout` if systemd had to kill the service.
     assert (state, result) == ("inactive", "success")
     assert took < allowed
 
@@ -167,7 +169,7 @@ def test_a_wrong_variable_is_named_in_the_log_of_the_service(machine: OneMachine
         wait_until(lambda: int(machine.show("realms-web", "NRestarts")) >= 2, "it tries again", 30)
     finally:
         machine.hosts["host2"].write("/etc/realms/host.env", variables)
-    # Nothing else is to be done: it is started again for as long as it takes.
+    # systemd keeps restarting the service, so it works again without another command.
     works(machine)
 
 
@@ -186,7 +188,7 @@ def test_a_database_that_is_stopped_is_shown_as_such(machine: OneMachine) -> Non
 
 def test_an_upgrade_leaves_all_services_at_the_next_release(machine: OneMachine) -> None:
     before = {unit: machine.show(unit, "MainPID") for unit in REPLICA}
-    # systemd is told what has changed only by the page's own `daemon-reload`.
+    # Only the page's own `daemon-reload` makes systemd read the changed unit.
     machine.run("echo '# of the old release' >> /etc/systemd/system/realms-web.service")
     for heading in ("## Host 2", "## Host 1"):
         machine.follow(OPERATIONS / "upgrade.md", heading)

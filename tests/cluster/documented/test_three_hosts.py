@@ -1,9 +1,9 @@
 """Follows docs/operations/three-hosts.md, with a network namespace for each host.
 
 The tests need root, namespaces, and Debian's Postgres, RabbitMQ, Redis and nginx, which they start
-on host 1. Without these the tests are skipped. All tests take three minutes on two quiet cores. The
-runbook, which is followed once per broker, takes half of this time: setting up RabbitMQ takes 20 s,
-and each of about fifteen management commands takes several seconds.
+on host 1. Without these the tests are skipped. All tests take three minutes on two quiet cores.
+Half of this time goes to the runbook, which is followed once for each broker. Setting up RabbitMQ
+takes 20 s, and each of about fifteen management commands takes several seconds.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ over_rabbitmq = pytest.mark.parametrize("fleet", ["rabbitmq"], indirect=True)
 def fleet(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Fleet]:
-    """The fleet after the last command of the runbook."""
+    """Yields a fleet on which every command of the runbook has been run."""
     with three_hosts(tmp_path_factory.mktemp("hosts"), request.param) as made:
         made.runner.follow(PAGE)
         yield made
@@ -174,8 +174,8 @@ def test_replicas_trust_the_balancer_about_https(fleet: Fleet) -> None:
 
 @contextmanager
 def uploads(fleet: Fleet) -> Iterator[list[str]]:
-    """Uploads one file after another, each too large for a database row, and yields the hashes of
-    the accepted files."""
+    """Uploads files in another thread during the block. Yields the hashes of the accepted files.
+    Each file is too large for a database row."""
     author = {"Content-Type": "application/octet-stream", **fleet.author()}
     accepted: list[str] = []
     ended = threading.Event()
@@ -226,7 +226,7 @@ def test_no_visitor_or_author_gets_an_error_during_an_upgrade(fleet: Fleet) -> N
 
 
 def stored(folder: Path, sha256: str) -> bool:
-    """Whether the blob storage has this content, complete and with the right hash."""
+    """Returns whether the blob storage in `folder` has complete content with this hash."""
     path = folder / sha256[:2] / sha256[2:4] / sha256
     return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
 

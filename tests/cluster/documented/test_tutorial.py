@@ -1,4 +1,4 @@
-"""An author follows docs/authors/tutorial.md in a fresh clone, from start to end."""
+"""Follows docs/authors/tutorial.md from start to end in a fresh clone."""
 
 import re
 import shlex
@@ -24,7 +24,7 @@ HEADS = ("script/demo", "export", "mkdir", "cat", "sed", ".venv/bin/")
 
 @contextmanager
 def demo(clone: Clone, command: str, log: Path) -> Iterator[int]:
-    """The page's server. Yields its port."""
+    """Runs the server that `command` of the page starts. Yields the server's port."""
     (port,) = free_ports(1)
     with log.open("wb") as output:
         server = subprocess.Popen(
@@ -59,7 +59,7 @@ def test_the_tutorial_leads_to_a_site_and_its_mistakes_are_named(tmp_path: Path)
                 assert refused.returncode == 1
                 assert "Property 'titel' does not exist" in refused.stdout
             elif "unpublish_realm" in command:
-                # It asks on a terminal only.
+                # `unpublish_realm` asks for confirmation only on a terminal.
                 clone.run(f"script -qec {shlex.quote(command)} /dev/null", answer="y\n")
             elif "publish_realm" in command:
                 published += 1

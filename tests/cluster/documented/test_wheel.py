@@ -1,8 +1,8 @@
-"""The installed wheel is a complete realm server that needs nothing of the clone.
+"""Tests that the installed wheel is a complete realm server that needs no file of the clone.
 
-The processes of the server start from a new virtual environment, in an empty folder. This
-environment uses the libraries of the tests' environment, because installing them would take minutes
-and the network.
+The processes of the server start from a new virtual environment, in an empty folder. The new
+environment shares the libraries of the tests' environment, because installing them would take
+minutes and need the network.
 """
 
 import os
@@ -37,14 +37,14 @@ pytestmark = pytest.mark.cluster
 #: Libraries that start the services. Their installed scripts name another Python.
 SCRIPTS = ("celery", "granian")
 PACKAGES = ("notifications", "definitions", "reindex", "realms", "settings")
-#: Folders that an installation doesn't need.
+#: Folders that must not be in the wheel.
 ASIDE = ("tests/", "bench/", "examples/", "script/", "docs/")
 LIBRARY = BASE_DIR / "card_library"
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this clone, built without network access."""
+    """Builds a wheel of this clone without network access. Returns the wheel's path."""
     folder = tmp_path_factory.mktemp("wheel")
     pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(BASE_DIR))
     (built,) = folder.glob("realm_server-*.whl")
@@ -53,7 +53,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bin_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` folder of a virtual environment in which the wheel is installed."""
+    """Installs the wheel in a new virtual environment. Returns the environment's `bin` folder."""
     folder = tmp_path_factory.mktemp("installed")
     venv.create(folder, with_pip=False, symlinks=True)
     commands, python = folder / "bin", folder / "bin" / "python"
@@ -75,8 +75,8 @@ def bin_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """The empty folder in which an operator starts everything. All users may enter the folder,
-    because the embedded server runs as another user if root starts it."""
+    """Yields the empty folder in which the server's processes start. All users may enter the
+    folder, because the embedded server runs as another user if root starts it."""
     with tempfile.TemporaryDirectory(prefix="realm-wheel-", ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o755)
         folder = Path(name) / "place"
@@ -86,7 +86,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def environment(bin_folder: Path, place: Path) -> dict[str, str]:
-    """The environment of an operator, who sets only the addresses."""
+    """Returns the environment variables of an operator who sets only the server's addresses."""
     (port,) = free_ports(1)
     return {
         "PATH": f"{bin_folder}:/usr/bin:/bin",
@@ -173,7 +173,7 @@ def test_the_installed_commands_run_checks_and_print_help(
 def test_an_installation_has_the_same_renderer_as_the_clone(
     bin_folder: Path, place: Path, environment: dict[str, str]
 ) -> None:
-    """Otherwise, in a fleet with both, each job would render all cards again."""
+    """If the renderers differed, a fleet with both would render all cards again in each job."""
     code = (
         "import django; django.setup(); from reindex.prerender import renderer as r;"
         "print(r.__file__, r.renderer())"

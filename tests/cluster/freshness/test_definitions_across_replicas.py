@@ -1,8 +1,8 @@
-"""Real processes build a definition once in the whole fleet, for many clients on both replicas,
-even if a process is killed.
+"""Tests that a fleet of real processes builds a definition once, even if many clients request it or
+a process is killed.
 
-Builds are counted in two independent ways: by the Deno processes below the replicas, and by the log
-lines of the web services.
+The tests count builds in two independent ways: by the Deno processes that the replicas start, and
+by the log lines of the web services.
 """
 
 import json
@@ -46,8 +46,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture
 def two(source: Realm, tmp_path: Path) -> Iterator[Cluster]:
-    """Replicas a and b with two web workers each. No Celery worker runs, so only the replicas
-    build."""
+    """Yields a cluster of two replicas with two web workers each. No Celery worker runs, so only
+    the replicas build definitions."""
     sync_base_realm()
     make.write(source, slow__tsx=SLOW_MODULE.encode())
     with cluster(tmp_path, 2, REALM_RENDER_SECONDS="60") as running:
@@ -55,7 +55,7 @@ def two(source: Realm, tmp_path: Path) -> Iterator[Cluster]:
 
 
 class Witness:
-    """Records every prerenderer of a cluster that it sees when it polls the processes."""
+    """Records the prerenderer processes of a cluster by polling the process list."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
@@ -74,12 +74,13 @@ class Witness:
 
     @property
     def prerenderers(self) -> list[psutil.Process]:
-        """The prerenderers that were seen."""
+        """All prerenderer processes that have been recorded."""
         return [psutil.Process(pid) for pid, _ in self._seen]
 
     @property
     def builders(self) -> list[int]:
-        """The web worker that started each prerenderer, in the order in which they were seen."""
+        """The process ids of the web workers that started the recorded prerenderers, in the same
+        order."""
         return list(self._seen.values())
 
     def _watch(self) -> None:
@@ -106,7 +107,7 @@ def logged_builds(two: Cluster, module: str) -> int:
 
 @dataclass
 class Told:
-    """The final answer to one client, and how often it had to retry."""
+    """The last answer to one client, and the number of the client's retries."""
 
     answer: Answer
     came_again: int = 0
@@ -133,7 +134,8 @@ def ask(replica: Replica, url: str, together: threading.Barrier) -> Told:
 
 @contextmanager
 def asked(two: Cluster, url: str) -> Iterator[list["Future[Told]"]]:
-    """Sends the request from 200 clients at the same time, half of them to each replica."""
+    """Requests the URL from 200 clients at the same time, half of them from each replica. Yields
+    the clients' futures."""
     together = threading.Barrier(CLIENTS)
     with ThreadPoolExecutor(CLIENTS) as pool:
         yield [pool.submit(ask, two.replicas[n % 2], url, together) for n in range(CLIENTS)]
@@ -210,7 +212,8 @@ def test_200_concurrent_requests_to_two_replicas_cause_one_build(
 def test_cached_answers_are_served_while_200_clients_wait_for_a_build(
     two: Cluster, source: Realm
 ) -> None:
-    """The build is suspended meanwhile, so an answer that waited for it would never come."""
+    """The build is suspended during the test, so an answer that waited for the build would never
+    arrive."""
     picture = f"{source.url}dot.png"
     for replica in two.replicas:
         replica.each_worker(picture)

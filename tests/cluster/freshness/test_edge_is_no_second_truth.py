@@ -1,4 +1,5 @@
-"""An edge gives byte for byte the same answers as the server behind it."""
+"""Tests that a caching proxy (an edge) gives byte for byte the same answers as the server behind
+it."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -31,7 +32,8 @@ LONG = "60"
 
 @dataclass(frozen=True)
 class Pair:
-    """A replica, and an edge in front of it that keeps answers as long as it may."""
+    """A replica, and a caching proxy in front of it that keeps answers as long as their headers
+    allow."""
 
     replica: int
     edge: Edge
@@ -44,8 +46,8 @@ class Pair:
         return ask(self.edge.port, method, url, **options)
 
     def compare(self, method: str, url: str, options: Mapping[str, Any], wanted: Answer) -> bool:
-        """Fails unless the edge answers as the replica does, and does so again if it may keep the
-        answer. Returns whether it has kept it."""
+        """Asserts that the edge gives the replica's answer, and gives it twice if the edge may keep
+        the answer. Returns whether the edge has kept the answer."""
         may = "s-maxage" in wanted.headers.get("cache-control", "")
         for _ in range(1 + may):
             answer = self.through(method, url, **options)
@@ -109,7 +111,7 @@ IN_FULL = tuple(
 )
 #: Endpoints whose answer is different each time.
 OF_THE_MOMENT = ("_metrics", "_readiness", "_liveness")
-#: Method, Accept and other headers, on which an answer depends besides its URL.
+#: Methods, Accept headers and other headers with which each URL is requested.
 ASKED: tuple[tuple[str, str | None, Mapping[str, str]], ...] = (
     ("GET", "*/*", {}),
     ("GET", None, {}),
@@ -149,7 +151,7 @@ def test_an_edge_answers_as_the_server_does(pair: Pair) -> None:
             options = {"accept": accept, "headers": headers}
             wanted = pair.direct(method, url, **options)
             if method == "GET" and not headers and "etag" in wanted.headers:
-                # A visitor comes again with an ETag.
+                # A visitor repeats a request with the ETag of the first answer.
                 again = {**options, "headers": {"If-None-Match": wanted.headers["etag"]}}
                 pair.compare(method, url, again, pair.direct(method, url, **again))
             kept += pair.compare(method, url, options, wanted)
@@ -159,7 +161,7 @@ def test_an_edge_answers_as_the_server_does(pair: Pair) -> None:
     assert pair.edge.errors == ""
 
 
-#: Headers that an attacker may send with a URL that others request without them.
+#: Headers that an attacker may send, so that the edge might store a wrong answer for other clients.
 FORGED: tuple[Mapping[str, str], ...] = (
     {"X-Forwarded-Proto": "https"},
     {"X-Forwarded-Host": "evil.example"},

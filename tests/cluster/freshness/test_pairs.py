@@ -1,7 +1,7 @@
-"""After every kind of change, all replicas answer every kind of request as the database says.
+"""Tests that after every kind of change, all replicas give answers that agree with the database.
 
-The test makes realms for each situation, requests everything about them to fill the caches, changes
-the realms, and requests everything again from two replicas.
+The test makes realms for each situation and fills the caches with requests of every kind. Then the
+test changes the realms and repeats all requests on two replicas.
 """
 
 import json
@@ -77,7 +77,7 @@ def files(mark: str) -> dict[str, bytes]:
 
 @dataclass
 class Look:
-    """Sends all kinds of requests about some realms to one replica, and notes answers that
+    """Sends all kinds of requests about some realms to one replica. Collects the answers that
     contradict the database."""
 
     replica: Replica
@@ -99,7 +99,7 @@ class Look:
                 ]
 
     def ask(self, url: str, accept: str, held: Held | None = None, **headers: str) -> Answer:
-        """Requests a URL without a token if the realm is public, and else as its owner."""
+        """Requests a URL. If the realm `held` is private, the request has the owner's token."""
         if held is not None and not held.public:
             headers["Authorization"] = realm_token(
                 self.owner, held.url, ["read", "realm-owner", "write"], 600
@@ -205,8 +205,8 @@ class Look:
 
 @dataclass
 class Place:
-    """The realms of one situation: two source realms of an author, and an origin to publish them
-    at."""
+    """The realms of one situation: two source realms of an author, and the origin at which they are
+    published."""
 
     name: str
     author: str = "ada"
@@ -270,7 +270,7 @@ def made_again(place: Place) -> None:
 
 
 def renamed(place: Place) -> None:
-    """The owner gets another name, and the rights stay with the account."""
+    """Gives the realms to an account that is then renamed. The account keeps its permissions."""
     account = make.account("bo")
     Realm.objects.filter(url__in=place.realms).update(owner=account)
     for realm in Realm.objects.filter(url__in=place.realms):
@@ -280,7 +280,7 @@ def renamed(place: Place) -> None:
 
 
 def at_a_root(place: Place) -> None:
-    """Makes a realm at the root of the origin of all source realms."""
+    """Makes a realm at the root URL of the origin that all source realms share."""
     root = make_realm(f"{ORIGIN}/", Realm.Kind.SOURCE, make.account("ada"))
     root.permissions.create(audience=EVERYONE, read=True)
     make.write_paths(root, files("root"))
@@ -340,7 +340,7 @@ def problems(two: Cluster, places: dict[str, Place]) -> list[str]:
 
 
 def roll_back(place: Place) -> None:
-    """Rolls the realm back if it has an earlier publication, and else asserts the error."""
+    """Rolls the published realm back. Asserts an error if the realm has no earlier publication."""
     realm = Realm.objects.get(url=place.url)
     caller = Caller(place.author)
     try:

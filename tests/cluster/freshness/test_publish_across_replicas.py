@@ -1,4 +1,4 @@
-"""With real processes, a publish through one replica is read from the other replica."""
+"""Tests with real processes that a publish through one replica is seen on the other replica."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture
 def two(source: Realm, tmp_path: Path) -> Iterator[Cluster]:
-    """Replicas a and b, and a Celery worker."""
+    """Yields a cluster of two replicas and a Celery worker."""
     from realms.publishing.bootstrap import sync_base_realm
 
     sync_base_realm()

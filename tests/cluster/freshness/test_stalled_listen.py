@@ -1,4 +1,4 @@
-"""The worst fault of a LISTEN connection: it stays open and delivers nothing."""
+"""Tests a LISTEN connection that stays open but delivers no notifications."""
 
 import time
 from pathlib import Path
@@ -20,8 +20,8 @@ BACK_TO_HITS_SECONDS = 3
 def test_a_stalled_connection_keeps_the_bound_and_hits_resume_after_it(
     source: Realm, tmp_path: Path
 ) -> None:
-    """During the stall the replica reads the database for each request. After it, the replica
-    answers from its caches again, with or without a new connection."""
+    """While the connection is stalled, the replica reads the database for each request. Afterwards
+    the replica answers from its caches again, with or without a new connection."""
     url = f"{source.url}label.ts"
     make.write(source, label__ts=b"before")
     with fleet(Plan(0, "", 1), tmp_path) as (running, proxies):

@@ -1,4 +1,4 @@
-"""Each mechanism is switched off in turn, and then its test must fail.
+"""Switches each safety mechanism off in turn, and checks that the test of the mechanism then fails.
 
 `script/faults --break NAME` switches the same mechanism off in a whole fleet;
 docs/how-to/break-it.md lists which test catches which break.
@@ -48,7 +48,7 @@ def test_every_break_has_a_test_that_catches_it() -> None:
 @takes_minutes
 @pytest.mark.parametrize("name", CAUGHT_BY)
 def test_a_test_fails_when_its_mechanism_is_switched_off(name: str) -> None:
-    """The same test passes in an ordinary run."""
+    """In an ordinary run, with the mechanism switched on, the same test passes."""
     here = os.environ.get("PYTEST_XDIST_WORKER", "alone")
     ran = subprocess.run(
         [

@@ -1,5 +1,5 @@
-"""`verify_coherence` on a real fleet that is coherent, or has a replica that lags, serves wrong
-bytes, or can't be reached."""
+"""Tests the command `verify_coherence` on a real fleet: with correct replicas, and with a replica
+that lags, serves wrong bytes, or can't be reached."""
 
 import json
 import os
@@ -32,7 +32,7 @@ SECOND = 1_000_000_000
 
 
 def run(*arguments: str) -> tuple[int, dict[str, Any]]:
-    """Runs one pass and returns its exit status and its report."""
+    """Runs one pass of `verify_coherence`. Returns the command's exit status and report."""
     out = StringIO()
     status: Any = 0
     try:
@@ -47,7 +47,7 @@ def replicas_told() -> bool:
 
 
 def swap_page(realm: Realm, html: str) -> None:
-    """Stores an index of one page, as the swap of a reindex does."""
+    """Replaces a realm's index with an index of one page, as a finished reindex job does."""
     job = ReindexJob.objects.create(
         realm_url=realm.url, generation=realm.generation, status=ReindexJob.Status.DONE
     )
@@ -72,7 +72,8 @@ def freeze(replica: Replica, url: str) -> None:
 
 
 def judged(monkeypatch: pytest.MonkeyPatch) -> list[Observation]:
-    """Returns a list that collects every answer that looked wrong when it arrived."""
+    """Returns a list that collects the answers that looked wrong on arrival, which the verifier
+    then judges."""
     found: list[Observation] = []
 
     def judge(answer: Observation, *rest: Any) -> Verdict:
@@ -119,7 +120,7 @@ def test_verify_coherence_finds_lag_wrong_bytes_and_unreachable_replicas(
         assert 3 <= outcome.changes <= 4
         assert outcome.within[1] <= outcome.within[10] <= outcome.within[60] == outcome.changes
 
-        # b hears of no change, but bypasses its caches before the grace period ends.
+        # Replica b is notified of no change, but bypasses its caches before the grace period ends.
         post = f"{source.url}post.tsx"
         freeze(b, post)
         make.write(source, post__tsx=b"export const edition = 3;")
@@ -132,7 +133,7 @@ def test_verify_coherence_finds_lag_wrong_bytes_and_unreachable_replicas(
         outcome = checking.result(60)
         assert (outcome.exit_status, outcome.violations) == (0, [])
 
-        # From now on b serves the source's old file, and hears of no change.
+        # From now on replica b serves the source's old file, and is notified of no change.
         freeze(b, post)
         expected = make.write(source, post__tsx=b"export const edition = 4;")
         status, report = run("--realm", source.url, "--grace", "0.5")

@@ -1,4 +1,4 @@
-"""Fixtures: a replica with a realm that shows a number, and a sidecar with faster pings."""
+"""Fixtures: a replica whose realm has a file with a number, and sidecars that ping more often."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,8 @@ from tests.support.cluster import Cluster, Replica
 
 @pytest.fixture
 def replica(source: Realm, tmp_path: Path) -> Iterator[Replica]:
-    """Replica a, none of whose processes has been started. Its realm shows 1."""
+    """Yields a replica whose processes haven't been started yet. The realm's file has the number
+    1."""
     from realms.publishing.bootstrap import sync_base_realm
 
     sync_base_realm()
@@ -27,5 +28,5 @@ def replica(source: Realm, tmp_path: Path) -> Iterator[Replica]:
 
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pings five times as often as in production."""
+    """Makes listeners ping the database five times as often as in production."""
     monkeypatch.setattr(listener_module, "PING_SECONDS", 0.1)

@@ -1,5 +1,5 @@
-"""Another database answers at the same URL: a primary that lost transactions, or one to which the
-sidecar isn't connected."""
+"""Tests that no stale content is served if a failover loses transactions, or if the sidecar is
+connected to another database."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,8 +29,8 @@ URL = "http://localhost:4201/ada/site/count.ts"
 
 @contextmanager
 def older_copy() -> Iterator[Callable[[], None]]:
-    """Copies the test's database. The function that this yields replaces the database by the copy,
-    as in a failover to a standby that lagged: every connection ends, and later commits are lost."""
+    """Copies the test's database. Yields a function that replaces the database with the copy, like
+    a failover to a lagging standby: every connection ends, and later commits are lost."""
     name = str(connection.settings_dict["NAME"])
     copy, lost = f"{name}_standby", f"{name}_lost"
     own = connection.get_connection_params()
@@ -75,14 +75,14 @@ def older_copy() -> Iterator[Callable[[], None]]:
 def test_after_a_failover_that_lost_commits_no_lost_content_is_served(
     web: Web, source: Realm, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The replica had cached content of a lost commit, which the new primary doesn't have."""
+    """The replica has cached the content of a commit that is missing on the new primary."""
     first = count(source, 1)
     with older_copy() as promote, listening(local_board(), connect) as listener:
         reporter = Reporter(listener, "http://127.0.0.1:1", committed_generations)
         lost = count(source, 2)
         assert lost == first + 1
-        # The notification of the commit moves the board once more. Without this wait it could make
-        # the answer stale that is cached next.
+        # The notification of the commit moves the board once more. Without this wait, the
+        # notification could make the next cached answer stale.
         assert listener.wait_for_watermark(now_ns(), PATIENCE)
         assert shown(web.get(URL)) == 2
         answer = web.get(URL)
@@ -110,7 +110,7 @@ def test_after_a_failover_that_lost_commits_no_lost_content_is_served(
 def test_a_sidecar_connected_to_another_database_never_goes_live(
     tmp_path: Path,
 ) -> None:
-    """For example after a wrong LISTEN_DATABASE_URL, or if the old primary still runs after a
+    """The cause may be a wrong LISTEN_DATABASE_URL, or an old primary that still runs after a
     failover."""
     own = connection.get_connection_params()
     kept = {k: own[k] for k in ("user", "password", "host", "port") if k in own}

@@ -1,5 +1,5 @@
-"""A board that is deleted, truncated, unwritable or of another version is replaced and never
-trusted."""
+"""Tests that a board file that is deleted, truncated, unwritable or of another version is replaced
+and never trusted."""
 
 import os
 import signal
@@ -35,8 +35,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_board_of_another_version_is_replaced_and_not_rewritten(tmp_path: Path) -> None:
-    """Web workers of the old release still map the old file, and could misread a slot of the new
-    layout as the end of liveness."""
+    """Web workers of the old release still map the old file. They could misread a slot of the new
+    layout as the time until which the board is live."""
     path = tmp_path / "board"
     old = Board(path)
     old.go_live(now_ns() + MINUTE)
@@ -100,7 +100,7 @@ def test_a_process_looks_for_a_new_board_at_most_once_a_second(
 
 @pytest.mark.usefixtures("django_db_setup", "hurry", "impatient")
 def test_a_sidecar_moves_to_a_new_board_and_starts_a_new_epoch(tmp_path: Path) -> None:
-    """The file was deleted, and a web worker that started later has made a new one."""
+    """The board file was deleted, and a web worker that started later has made a new board."""
     path, slots = tmp_path / "board", Slots([f"path|{URL}"])
     first = Board(path)
     with listening(Board(path), connect) as listener:

@@ -1,4 +1,4 @@
-"""No stale byte is served after the wall clock is set or the machine has slept."""
+"""Tests that no stale content is served after the wall clock is set or the machine has slept."""
 
 import os
 import subprocess
@@ -106,7 +106,7 @@ def test_a_step_of_the_wall_clock_neither_stales_nor_bypasses_caches(
 
 
 def _count_elsewhere(source: Realm, number: int) -> None:
-    """Does what `count` does in another process, which has the right clock and another board."""
+    """Calls `count` in another process, which has the right clock and another board."""
     ran = subprocess.run(
         [sys.executable, "-c", ELSEWHERE, str(number), str(source.pk)],
         cwd=BASE_DIR,

@@ -1,5 +1,5 @@
-"""The web service and the sidecar start, stop and are upgraded in any order. A second sidecar does
-no harm, and a replica that is gone is forgotten."""
+"""Tests that the web service and the sidecar can start, stop and be upgraded in any order. A second
+sidecar does no harm, and the row of a replica that has been silent for a day is removed."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_the_sidecar_may_start_before_the_web_service(replica: Replica, source: 
 def test_the_web_service_may_start_first_and_the_sidecar_be_replaced(
     replica: Replica, source: Realm
 ) -> None:
-    """While no sidecar runs, answers are slower, and never older than the bound."""
+    """While no sidecar runs, answers are slower, but never outdated for longer than the bound."""
     replica.start("web")
     replica.wait_web()
     for number in (2, 3):
@@ -70,10 +70,10 @@ def test_the_web_service_may_start_first_and_the_sidecar_be_replaced(
 
 @pytest.mark.usefixtures("django_db_setup", "hurry")
 def test_two_sidecars_on_one_board_are_harmless(tmp_path: Path) -> None:
-    """Normally the second sidecar is refused (`test_listen_command.py`), but not if its lock file
-    was deleted. Each sidecar keeps the board live only for changes that it has applied itself, so a
-    sidecar that hears nothing can't keep the board live. A change that a sidecar hears late only
-    makes entries stale again."""
+    """A second sidecar of a replica is normally refused (`test_listen_command.py`), but not if the
+    sidecars' lock file was deleted. A sidecar keeps the board live only while its own pings return,
+    so a sidecar that receives nothing can't keep the board live. A notification that a sidecar
+    receives late only makes entries stale again."""
     slots = Slots([f"path|{URL}"])
     change = REALM_FILE_CHANGES, "http://localhost:4201/ada/site/:count.ts"
     with proxy() as network:

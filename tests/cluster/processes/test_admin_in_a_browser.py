@@ -1,4 +1,4 @@
-"""An operator finds and fixes the faults of a fleet by clicking in the admin, in a real browser.
+"""Finds and fixes faults of a fleet by clicking in the admin, in a real browser.
 
 The tests take about a minute, because they wait for reports of real sidecars. They need Debian's
 Chromium (`apt-get install chromium`) and are skipped without it.
@@ -42,7 +42,7 @@ WIDTHS = (1440, 390)
 
 @pytest.fixture
 def fleet(tmp_path: Path, source: Realm) -> Iterator[Cluster]:
-    """Two replicas without a worker."""
+    """Yields a cluster of two replicas without a Celery worker."""
     with cluster(tmp_path) as made:
         made.wait_reported()
         yield made
@@ -62,8 +62,8 @@ def browser(monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(fleet: Cluster, browser: Browser) -> Iterator[Page]:
-    """The page of a superuser who has logged in through the form. Any answer of 400 or above fails
-    the test."""
+    """Yields a browser page in which a superuser has logged in through the form. Any answer with a
+    status of 400 or above fails the test."""
     get_user_model().objects.create_superuser("root", password="root")
     context = browser.new_context(
         base_url=fleet.replicas[0].address, viewport={"width": WIDTHS[0], "height": 900}
@@ -90,7 +90,8 @@ def row(page: Page, url: str) -> Any:
 
 
 def publish(page: Page, source: Realm) -> None:
-    """Publishes the source realm through its row, and waits until its pages are done."""
+    """Publishes the source realm with the button in its row, and waits until its pages are
+    rendered."""
     page.goto("/_admin/")
     page.get_by_role("link", name=f"Publish {source.url}").click()
     if Realm.objects.filter(url=PUBLISHED).exists():
@@ -110,7 +111,8 @@ def test_an_operator_publishes_sees_faults_clears_and_rolls_back(
     page.goto("/_admin/")
     expect(page.locator(".verdict")).to_contain_text("All 2 replicas are current")
 
-    # A sidecar stops. The page shows the fault and what to do, and after a restart shows no fault.
+    # A sidecar stops. The start page shows a fault and its remedy, and shows no fault after the
+    # remedy.
     b = fleet.replicas[1]
     b.kill("sidecar")
     expect(page.locator(".verdict")).to_contain_text("b has", timeout=SHOWN_MS)

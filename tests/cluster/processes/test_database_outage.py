@@ -1,5 +1,5 @@
-"""The database is stopped for 20 s under load. The test checks the answers to clients, the number
-of log lines, and that answers are current when the database is back."""
+"""Stops the database for 20 s while clients send requests. The test checks the answers to clients,
+the number of log lines, and that answers are current when the database is back."""
 
 import tempfile
 import threading
@@ -27,7 +27,7 @@ print("login", make.realm_login(realm, "ada")["Authorization"])
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that the Postgres server's user may enter."""
+    """Yields a folder that the Postgres server's user may enter."""
     with tempfile.TemporaryDirectory(prefix="realm-outage-", ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o755)
         yield Path(name)
@@ -114,7 +114,7 @@ def _outage(running: Cluster, server: Postgres, login: dict[str, str]) -> None:
             over.set()
         for each in running_clients:
             each.result(60)
-    # Each web worker has heard of the write, or bypasses its caches.
+    # Each web worker has been notified of the write, or bypasses its caches.
     for answer in replica.each_worker(f"{REALM}back.ts").values():
         assert answer.text.startswith(body)
     assert 500 not in seen

@@ -1,7 +1,8 @@
-"""The embedded Postgres: which process starts and stops it, and from which failures it recovers.
+"""Tests which process starts and stops the embedded Postgres, and from which failures the server
+recovers.
 
-Each user is a separate process that takes commands on stdin and answers on stdout, so a test
-decides the order of events. The tests use their own data folders.
+Each process that uses the server takes commands on stdin and answers on stdout, so a test decides
+the order of events. The tests use their own data folders.
 """
 
 import os
@@ -27,7 +28,8 @@ SOCKET_PATH_BYTES = 107
 
 @pytest.fixture(scope="module")
 def top() -> Iterator[Path]:
-    """A folder that every user of the machine may enter, which a server started by root needs."""
+    """Yields a folder that every user of the machine may enter. If root starts Postgres, the server
+    runs as another user."""
     with tempfile.TemporaryDirectory(prefix="realm-pg-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)

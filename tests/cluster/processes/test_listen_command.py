@@ -1,5 +1,5 @@
-"""`manage.py listen_file_changes` as a process: its start, its answers, its refusals and its
-end."""
+"""Runs `manage.py listen_file_changes` as a process: how it starts, answers, refuses to run and
+ends."""
 
 import json
 import os
@@ -26,7 +26,7 @@ BOUND_SECONDS = 2
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
-    """Replica a, none of whose processes has been started."""
+    """Yields a replica whose processes haven't been started yet."""
     fleet = Cluster(tmp_path, 1, {})
     try:
         yield fleet.replicas[0]
@@ -44,8 +44,8 @@ def live(replica: Replica) -> Replica:
 def run(
     replica: Replica, *arguments: str, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Runs another `listen_file_changes` to its end, on the same board unless the environment names
-    another."""
+    """Runs another `listen_file_changes` process until it ends. The process uses the same board
+    unless the environment names another board."""
     sidecar = replica.commands["sidecar"]
     return subprocess.run(
         [*sidecar.command, *arguments],

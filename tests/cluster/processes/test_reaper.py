@@ -1,4 +1,4 @@
-"""A killed test run leaves no process of a cluster behind."""
+"""Tests that a killed test run leaves no process of its clusters running."""
 
 import os
 import signal

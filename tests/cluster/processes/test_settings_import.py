@@ -1,4 +1,5 @@
-"""Importing the settings writes nothing, and the secret seed is made once, at its first use."""
+"""Tests that importing the settings writes no files, and that the secret seed is made once, at its
+first use."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Slow clients don't delay others: cached answers are served meanwhile."""
+"""Tests that slow clients don't delay the answers to other clients."""
 
 import socket
 import threading
@@ -36,7 +36,8 @@ SECONDS = 10
 def fleet(
     request: pytest.FixtureRequest, source: Any, base: None, tmp_path: Path
 ) -> Iterator[Cluster]:
-    """One replica with deadlines of 2 s, or of what a test asks for."""
+    """Yields a cluster of one replica. Clients have deadlines of 2 s, or of the seconds that a test
+    sets."""
     seconds = getattr(request, "param", "2")
     make.write_paths(source, {"large.bin": bytes(5_000_000)})
     with cluster(tmp_path, 1, REALM_BODY_SECONDS="2", REALM_SEND_SECONDS=seconds) as running:
@@ -45,14 +46,14 @@ def fleet(
 
 @pytest.fixture
 def replica(fleet: Cluster) -> Replica:
-    """The replica, with the page in the caches of both web workers."""
+    """Returns the replica after both web workers have cached the page."""
     made = fleet.replicas[0]
     wait_until(lambda: all(a.cache == "hit" for a in made.each_worker(PAGE).values()), "cached")
     return made
 
 
 def answered(replica: Replica) -> None:
-    """Fails unless the cached page is answered each of 20 times."""
+    """Requests the cached page 20 times, and asserts that every request is answered."""
     for _ in range(20):
         assert replica.request("GET", PAGE, timeout=SECONDS).cache == "hit"
 

@@ -1,4 +1,5 @@
-"""A publish through real processes is one trace, from its request until its pages are shown."""
+"""Tests with real processes that a publish is one trace, from the request until the new pages are
+shown."""
 
 import subprocess
 import sys

@@ -1,5 +1,5 @@
-"""Workers are shared between owners: one owner's queued work doesn't delay the rendering of another
-owner's publish (P10)."""
+"""Tests that one owner's queued work doesn't delay the rendering of another owner's publish
+(P10)."""
 
 import json
 import threading
@@ -63,7 +63,7 @@ def publish(fleet: Cluster, source: Realm, url: str) -> None:
 
 
 def seconds_until_ready(fleet: Cluster, source: Realm, url: str, patience: float) -> float:
-    """Publishes and returns how many seconds pass until the pages are shown."""
+    """Publishes a realm. Returns how many seconds pass until the new pages are shown."""
     began = time.monotonic()
     publish(fleet, source, url)
     done = ReindexJob.objects.filter(realm_url=url, status="done")
@@ -72,18 +72,19 @@ def seconds_until_ready(fleet: Cluster, source: Realm, url: str, patience: float
 
 
 def busy() -> int:
-    """Counts the workers that hold a batch."""
+    """Counts the workers that are rendering a batch of cards."""
     return ReindexBatch.objects.filter(done=False, lease_until__isnull=False).count()
 
 
 def innocent(owner: Any) -> Realm:
-    """Makes a source realm of ada's with five cards."""
+    """Makes a source realm with five cards. The user ada owns it."""
     files = {f"c{i}.json": make.card("./plain", "Plain", title=f"card {i}") for i in range(5)}
     return make.source("http://localhost:4201/ada/site/", owner, {"plain.tsx": PLAIN, **files})
 
 
 def bad_realms(*files: dict[str, bytes]) -> list[tuple[Realm, str]]:
-    """Makes source realms of mallory's, and returns each with the URL to publish it at."""
+    """Makes source realms that the user mallory owns. Returns each realm with the URL at which to
+    publish it."""
     mallory = make.user("mallory")
     return [
         (
@@ -137,23 +138,24 @@ export class Looping extends Card {
 
 
 def filling() -> list[dict[str, bytes]]:
-    """200 cards that exhaust the memory of their process."""
+    """Returns a realm of 200 cards that exhaust the memory of the process that renders them."""
     return [{**looping(200), "looping.tsx": FILLING}]
 
 
 def modules() -> list[dict[str, bytes]]:
-    """200 cards, each with its own module that never finishes loading."""
+    """Returns a realm of 200 cards, each with its own module that never finishes loading."""
     files = {f"m{i}.tsx": b"for (;;);//%d\n" % i + LOOPING for i in range(200)}
     return [files | {f"c{i}.json": make.card(f"./m{i}", "Looping") for i in range(200)}]
 
 
 def tiny_realms() -> list[dict[str, bytes]]:
-    """Many realms with one looping card each."""
+    """Returns 60 realms of one card each. The cards never finish rendering."""
     return [looping(1) for _ in range(60)]
 
 
 def chain() -> list[dict[str, bytes]]:
-    """Cards that link to one another in a long row, each of which shows all that follow."""
+    """Returns a realm with a long chain of cards. Each card links to the next and shows the
+    last."""
     cards = {
         f"c{i:03}.json": make.card("./looping", "Looping", {"next": f"./c{i + 1:03}"}, title="x")
         for i in range(400)
@@ -193,8 +195,8 @@ def test_no_other_attack_delays_another_users_publish(
 
 
 def owe(owner: str, *, draft: bool = False, ago: float = 0, batches: int = 0) -> ReindexJob:
-    """Enqueues a job of an owner that has waited for `ago` seconds. With `batches`, it is
-    planned."""
+    """Makes an owner's job that has waited for `ago` seconds. If `batches` is given, the job is
+    planned already."""
     url = f"http://{owner}-{ReindexJob.objects.count()}.localhost:4201/"
     with transaction.atomic():
         job = queue.enqueue_job(url, 1, draft=draft, owner=owner)
@@ -235,7 +237,7 @@ def done(count: int) -> str:
 
 @pytest.mark.usefixtures("sent", "transactional_db")
 class TestTurns:
-    """The order in which workers lease the pieces of work of several owners."""
+    """Checks the order in which workers lease the pieces of work of several owners."""
 
     def test_workers_are_shared_between_owners_not_between_batches(self) -> None:
         owe("a", batches=9, ago=9)
@@ -305,7 +307,7 @@ class TestTurns:
         assert taken(3) == "baa"
 
     def test_a_worker_of_a_superseded_job_counts_until_it_gives_up_its_lease(self) -> None:
-        """Otherwise an owner who publishes repeatedly could occupy all workers."""
+        """An owner who publishes repeatedly must not occupy all workers."""
         job = owe("a", batches=1)
         batch = turns.take()
         assert isinstance(batch, ReindexBatch)

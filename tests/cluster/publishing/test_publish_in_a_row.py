@@ -1,8 +1,8 @@
-"""Several publishes in quick succession while readers read, rendered by a worker on another
-machine.
+"""Publishes several times in quick succession while readers read. A worker on another machine
+renders the pages.
 
-The worker has its own data folder, without blobs and boards. The worker shares only the database,
-the broker's folder and the replicas' addresses with the replicas.
+The worker's data folder has no blobs and no boards. The worker shares only the database, the
+broker's folder and the replicas' addresses with the replicas.
 """
 
 import json
@@ -32,8 +32,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 
 
 def edition(number: int, *, hangs: bool = False) -> dict[str, bytes]:
-    """Returns the files of one edition. Every page shows the number twice, from its module and from
-    its card."""
+    """Returns the files of the site's edition `number`. Every page shows the number twice: from the
+    page's module and from the page's card."""
     loop = 'if (card.title.startsWith("two")) for (;;);' if hangs else ""
     module = f"""\
 import {{ Card, string }} from "@realm/base";
@@ -73,7 +73,8 @@ export class Plain extends Card {
 
 @pytest.fixture
 def shown(owner: Any, tmp_path: Path) -> Iterator["Shown"]:
-    """Two replicas, a worker with another data folder, and the published and indexed site."""
+    """Yields two replicas and a worker with another data folder, after the site's first edition is
+    published and indexed."""
     sync_base_realm()
     here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
     here.mkdir()
@@ -93,12 +94,12 @@ def shown(owner: Any, tmp_path: Path) -> Iterator["Shown"]:
 
 
 class Reader:
-    """Continuously reads every page and a search from every replica, and the index in the database,
-    and notes states that a visitor must never see."""
+    """Continuously reads every page and a search from every replica, and the index in the database.
+    Collects states that a visitor must never see."""
 
     def __init__(self, replicas: list[Replica]) -> None:
         self.wrong: list[str] = []
-        #: The editions in the order in which the index has shown them.
+        #: The editions in the order in which they appeared in the index.
         self.seen: list[str] = []
         self._replicas = replicas
         self._stop = threading.Event()
@@ -115,7 +116,7 @@ class Reader:
         self._thread.result(30)
 
     def wait_for_rounds(self, count: int) -> None:
-        """Waits until everything has been read `count` more times."""
+        """Waits until all pages, searches and indexes have been read `count` more times."""
         target = self._rounds + count
 
         def read() -> bool:
@@ -162,7 +163,7 @@ class Reader:
 
 @dataclass
 class Shown:
-    """The fleet with the site at its first edition, and methods to publish further editions."""
+    """A fleet that shows the site's first edition, with methods that publish further editions."""
 
     fleet: Cluster
     source: Realm
@@ -171,19 +172,20 @@ class Shown:
     turn: int = 0
 
     def end_worker(self) -> None:
-        """Asks the worker to end, and waits until it has finished its work."""
+        """Terminates the worker with SIGTERM, and waits until the worker has ended."""
         self.worker.terminate()
         self.worker.wait(60)
 
     def publish(self, number: int, *, hangs: bool = False) -> int:
-        """Writes an edition and publishes it, alternately through the two replicas."""
+        """Writes an edition and publishes it. Uses the two replicas in turn. Returns the published
+        realm's generation."""
         make.write_paths(self.source, edition(number, hangs=hangs))
         self.turn += 1
         return publish(self.fleet.replicas[self.turn % 2], self.source)
 
     def assert_ends_at(self, number: int, generation: int, reader: Reader) -> None:
-        """Asserts that the index is exactly the newest edition, and that no reader saw a wrong
-        state."""
+        """Asserts that the index has exactly the cards of edition `number`, and that the reader saw
+        no wrong state."""
         reader.wait_for_rounds(2)
         assert reader.wrong == []
         for replica in self.fleet.replicas:
@@ -233,7 +235,7 @@ def test_a_publish_is_shown_although_a_batch_of_the_previous_one_hangs(shown: Sh
         wait_until(batches.exists, "the hanging batch taken")
         last = shown.publish(3)
         wait_shown(last)
-        # The hanging batch returns its results some seconds later, and they are refused.
+        # The hanging batch returns its results some seconds later, and the results are refused.
         shown.end_worker()
         shown.assert_ends_at(3, last, reader)
         assert reader.seen == ["1", "3"]
@@ -241,7 +243,7 @@ def test_a_publish_is_shown_although_a_batch_of_the_previous_one_hangs(shown: Sh
 
 
 def publish(replica: Replica, source: Any) -> int:
-    """Publishes through a replica as a client does, and returns the generation."""
+    """Publishes over HTTP through a replica. Returns the published realm's generation."""
     answer = replica.request(
         "POST",
         "http://localhost:4201/_publish-realm",

@@ -1,8 +1,7 @@
-"""`kill -9` at the worst moments, for the process that publishes and for the workers that render.
+"""Kills publishing processes and rendering workers with SIGKILL at the worst moments.
 
-Afterwards the old or the new publication is shown as a whole, and its jobs are done as soon as a
-worker runs. The tests create these moments with locks that they hold and with processes that they
-stop.
+After a kill, either the old or the new publication is shown as a whole. Its jobs are done as soon
+as a worker runs. To kill a process at a certain moment, the tests hold locks or suspend processes.
 """
 
 import os
@@ -57,7 +56,7 @@ export class Note extends Card {{
 
 @pytest.fixture
 def notes(owner: Any) -> Realm:
-    """A source realm of three cards."""
+    """Returns a source realm with three cards."""
     sync_base_realm()
     cards = {f"{name}.json": make.card("./note", "Note", title=name) for name in NAMES}
     return make.source(
@@ -107,8 +106,8 @@ def test_an_unreachable_broker_does_not_delay_a_publish(notes: Realm, tmp_path: 
 
 @contextmanager
 def publishers(folder: Path) -> Iterator[Cluster]:
-    """Yields a cluster without replicas and workers, in which publishers run, and ends them
-    afterwards."""
+    """Yields a cluster without replicas and workers, in which a test can start publishing
+    processes. Ends these processes afterwards."""
     here = Cluster(folder, 0, {})
     try:
         yield here
@@ -117,12 +116,12 @@ def publishers(folder: Path) -> Iterator[Cluster]:
 
 
 def publishing(here: Cluster, source: Realm, **environment: str) -> "subprocess.Popen[bytes]":
-    """Starts a process that publishes."""
+    """Starts a process that publishes the source realm."""
     return here.manage("publish_realm", source.url, URL, "--no-wait", **environment)
 
 
 def kill(process: "subprocess.Popen[bytes]", reached: Callable[[], bool]) -> None:
-    """Kills a process when it has reached a lock."""
+    """Waits until the process has reached a lock (`reached`), and kills the process."""
     wait_until(reached, "the publisher at the gate")
     assert process.poll() is None
     process.kill()
@@ -131,14 +130,16 @@ def kill(process: "subprocess.Popen[bytes]", reached: Callable[[], bool]) -> Non
 
 @contextmanager
 def before_anything() -> Iterator[Callable[[], bool]]:
-    """Holds publishers before their first read of the registry."""
+    """Stops publishers before their first read of the realm registry. Yields a function that says
+    whether one has stopped there."""
     with holding("SELECT pg_advisory_lock(%s)", lock_key(URL)):
         yield lambda: waiting("advisory") == [False]
 
 
 @contextmanager
 def after_the_swap() -> Iterator[Callable[[], bool]]:
-    """Holds publishers after they have written the swap and before they commit."""
+    """Stops publishers after they have written the publication and before they commit. Yields a
+    function that says whether one has stopped there."""
     with holding("LOCK TABLE reindex_reindexjob IN EXCLUSIVE MODE"):
         yield lambda: waiting("relation") == [True]
 
@@ -154,14 +155,14 @@ def holding(sql: LiteralString, *parameters: object) -> Iterator[None]:
 
 @contextmanager
 def silent_broker() -> Iterator[str]:
-    """A broker that accepts every connection and never answers."""
+    """Yields the URL of a broker that accepts every connection and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"amqp://guest:guest@127.0.0.1:{server.getsockname()[1]}//"
 
 
 def waiting(kind: str) -> list[bool]:
-    """Returns, for each client that waits for a lock of this kind, whether it has written a
-    publication."""
+    """Returns one bool for each database client that waits for a lock of this kind: whether the
+    client has written a publication."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -179,8 +180,8 @@ def waiting(kind: str) -> list[bool]:
 
 
 def wait_gone(process: "subprocess.Popen[bytes]") -> None:
-    """Waits until Postgres has closed the connection of a killed process, so that only the test's
-    is left."""
+    """Waits until Postgres has closed the killed process's connection, so that only the test's
+    connection is left."""
 
     def gone() -> bool:
         with connection.cursor() as cursor:
@@ -263,22 +264,22 @@ def test_work_of_killed_processes_is_done_after_a_restart(notes: Realm, tmp_path
 
 
 class Visitor:
-    """Repeatedly reads a card's page."""
+    """A client that repeatedly reads one card's page."""
 
     def __init__(self, running: Cluster) -> None:
         self._replica = running.replicas[0]
         self.generations: list[int] = []
 
     def look(self) -> int:
-        """Returns the generation of the page."""
+        """Reads the page and returns its generation."""
         page = self._replica.get(f"{URL}a", "text/html")
         assert page.status == 200
         self.generations.append(int(page.headers["x-realm-generation"]))
         return self.generations[-1]
 
     def sees(self, edition: str) -> int:
-        """Asserts that the index is of one edition, waits until the page shows it, and returns the
-        page's generation."""
+        """Asserts that all cards of the index are of this edition. Waits until the page shows the
+        edition, and returns the page's generation."""
         cards = {path: card.html["isolated"] for path, card in index_of(URL).items()}
         assert cards == {name: f"<p>{edition} {name}</p>" for name in NAMES}
 
@@ -291,8 +292,8 @@ class Visitor:
 
 
 def wait_idle(worker: "subprocess.Popen[bytes]") -> None:
-    """Waits until all jobs and builds are done and no prerenderer runs. Then a prerenderer that is
-    seen later renders the next publish."""
+    """Waits until all jobs and builds are done and no prerenderer runs. A prerenderer that runs
+    later must then belong to the next publish."""
     live = ReindexJob.objects.live()
     wait_until(lambda: not live.exists(), "every job done")
     # The definitions are requested while the prerenderer of the last batch still runs.
@@ -306,7 +307,8 @@ def batches(generation: int) -> Any:
 
 
 def stop_rendering(worker: "subprocess.Popen[bytes]", *, generation: int) -> list[psutil.Process]:
-    """Suspends the prerenderers while one of them renders a generation's batch."""
+    """Waits until a batch of this generation is being rendered. Then suspends all prerenderers of
+    the worker and returns them."""
     taken = batches(generation).filter(done=False, lease_until__isnull=False)
     wait_until(taken.exists, f"generation {generation} being rendered")
     renderers: list[psutil.Process] = wait_until(lambda: _renderers_of(worker), "a prerenderer")
@@ -317,7 +319,7 @@ def stop_rendering(worker: "subprocess.Popen[bytes]", *, generation: int) -> lis
 
 
 def _renderers_of(worker: "subprocess.Popen[bytes]") -> list[psutil.Process]:
-    """Returns the prerenderers of a worker, without the transpilers."""
+    """Returns a worker's prerenderer processes, without its transpiler processes."""
     found = []
     for child in psutil.Process(worker.pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):

@@ -1,5 +1,5 @@
-"""Messages only wake workers, and the rows say what work is due. Publishes are rendered before
-drafts."""
+"""Tests that messages only wake workers, and that database rows say which work is due. Publishes
+are rendered before drafts."""
 
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def test_a_publish_waits_for_at_most_three_of_many_drafts(owner: Any, tmp_path: 
     files = {"plain.tsx": PLAIN, "index.json": make.card("./plain", "Plain", title="x")}
     urls = [f"http://localhost:4201/ada/site-{i}/" for i in range(DRAFTS)]
     sources = [make.source(url, owner, files) for url in urls]
-    # Otherwise the sweeper would send messages that the broker already has.
+    # The interval is long, since the sweeper would send messages that the broker already has.
     with cluster(tmp_path, 1, REALM_SWEEP_SECONDS="3600") as running:
         owing = "from realms.api.reindex_views import reindex; [reindex(url) for url in {!r}]"
         assert running.manage("shell", "-c", owing.format(urls)).wait(60) == 0

@@ -1,7 +1,9 @@
-"""A reindex reads the published generation even from a replica that hasn't heard of the publish.
+"""Tests that a reindex reads the published generation even from a replica that hasn't been notified
+of the publish.
 
-Replica b's sidecar is stopped while its board stays live for a minute, so b's caches answer with
-old bytes, and every render reads from b. Only the pins keep these bytes out of the index.
+Replica b's sidecar is stopped, but its board stays live for a minute, so b's caches return old
+content. Every render reads from b. Only the pinned generations keep the old content out of the
+index.
 """
 
 import json
@@ -45,7 +47,7 @@ export class Post extends Card {{
 
 
 def site(edition: str) -> dict[str, bytes]:
-    """Returns the files of one edition, each of which names it."""
+    """Returns the files of one edition. Each file contains the edition's name."""
     return {
         "post.tsx": post_module(edition),
         "person.tsx": f"""\
@@ -65,7 +67,7 @@ export class Person extends Card {{
 
 @pytest.fixture
 def fleet(owner: Any, tmp_path: Path) -> Iterator[Cluster]:
-    """Replicas a and b, whose boards stay live for a minute after the last ping."""
+    """Yields a cluster of two replicas whose boards stay live for a minute after the last ping."""
     sync_base_realm()
     with cluster(tmp_path, 2, REALM_STALENESS_BOUND="60") as running:
         yield running
@@ -133,7 +135,7 @@ def test_a_render_that_reads_from_a_stale_replica_indexes_no_old_byte(
 
 
 def publish(replica: Replica, source: Realm, url: str) -> int:
-    """Publishes through a replica as a client does, and returns the generation."""
+    """Publishes over HTTP through a replica. Returns the published realm's generation."""
     answer: Answer = replica.request(
         "POST",
         "http://localhost:4201/_publish-realm",

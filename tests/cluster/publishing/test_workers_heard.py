@@ -1,5 +1,5 @@
-"""A real Celery worker reports that it is alive, its leases name it, and its row is removed when it
-ends."""
+"""Tests that a real Celery worker reports that it is alive, that its leases have its name, and that
+its row is removed when the worker ends."""
 
 import signal
 import socket

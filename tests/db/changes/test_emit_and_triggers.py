@@ -1,5 +1,5 @@
-"""Which notifications `emit` sends with a transaction, and which ones the triggers send for every
-write."""
+"""Tests which notifications `emit` sends at a commit, and which notifications database triggers
+send for every write."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -100,7 +100,7 @@ def test_a_commit_announces_once_and_moves_the_local_board(
 
 
 def test_a_listener_can_read_each_change_that_it_hears_of(owner: Any) -> None:
-    """P1: no listener hears of a change before it can read the change."""
+    """P1: a listener can read each change as soon as it receives the change's notification."""
     realm = make.source(REALM, owner, {})
     count = 50
 
@@ -195,14 +195,15 @@ def test_a_local_clear_notifies_nobody_and_a_broadcast_notifies_peers(
 
 @pytest.fixture
 def quiet(source: Realm, listening: Ear) -> Ear:
-    """A connection that listens, and has already heard of the creation of the source realm."""
+    """Returns a listening connection that has already received the notifications of the source
+    realm's creation."""
     listening.heard()
     return listening
 
 
 def paths(heard: list[tuple[str, str]], realm: Realm) -> list[str]:
-    """Returns the announced paths of a realm. Fails if anything else was announced, except the
-    invalidated definitions of modules."""
+    """Returns the paths that the notifications name. Asserts that all notifications are about files
+    of this realm or invalidated definitions."""
     told = [each for each in heard if each[0] != DEFINITION_CACHE_INVALIDATED]
     assert {channel for channel, _ in told} <= {REALM_FILE_CHANGES}
     assert all(payload.startswith(f"{realm.url}:") for _, payload in told)

@@ -1,4 +1,5 @@
-"""The generation of a realm URL never falls, neither through the ORM nor through plain SQL."""
+"""Tests that the generation of a realm URL never decreases, whether rows change through the ORM or
+plain SQL."""
 
 from typing import Any
 

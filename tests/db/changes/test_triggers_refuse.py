@@ -1,4 +1,5 @@
-"""Triggers refuse a generation that falls, a changed URL, and changes of closed file versions."""
+"""Tests that database triggers refuse to decrease a generation, change a realm's URL, or change a
+closed file version."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
-"""Each realm and each counter of definitions records when its generation was last raised, and by
-what."""
+"""Tests that each realm and each counter of definitions records when its generation was last
+raised, and the cause."""
 
 import json
 from io import StringIO
@@ -29,12 +29,13 @@ POST = "http://localhost:4201/ada/site/post.tsx"
 
 
 def by(scope: str, key: str) -> str:
-    """Returns what last raised a counter of definitions."""
+    """Returns the cause of the last raise of a definitions counter."""
     return CacheGeneration.objects.get(scope=scope, key=key).bumped_by
 
 
 def told(url: str) -> str:
-    """Returns what last raised a realm's generation, and asserts that the row has a time."""
+    """Returns the cause of the last raise of a realm's generation. Asserts that the realm also has
+    the time of the raise."""
     realm = Realm.objects.get(url=url)
     assert realm.bumped_at is not None
     return realm.bumped_by
@@ -187,8 +188,8 @@ def test_counters_that_were_never_raised_come_last(source: Realm) -> None:
 
 
 def assert_leads_to_clear(browser: Client) -> None:
-    """Asserts that each row's button clears the row's own subject, and that all definitions can be
-    cleared."""
+    """Asserts that the button in each row clears the caches of the row's realm or module, and that
+    all definitions can be cleared."""
     page = browser.get("/_admin/generations/").content.decode()
     for query, asked in (
         ("definitions=on", "Clear all definitions?"),

@@ -1,4 +1,4 @@
-"""Fixtures: a realm to roll back, and `manage.py` as a process."""
+"""Fixtures: a realm that can be rolled back, and a function that runs `manage.py` as a process."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ PAGE = "http://ada.localhost:4201/"
 
 @pytest.fixture
 def republished(source: Realm) -> Realm:
-    """A source realm that was published, changed in two files, and published again."""
+    """Returns a source realm that was published, changed in two files, and published again."""
     make.publish(source, PAGE)
     make.write(source, index__json=b"{}", new__md=b"new")
     make.publish(source, PAGE)
@@ -27,7 +27,7 @@ def republished(source: Realm) -> Realm:
 
 @pytest.fixture
 def manage(tmp_path: Path) -> Callable[..., "subprocess.Popen[bytes]"]:
-    """Returns a function that starts `manage.py` on the test's database."""
+    """Returns a function that starts `manage.py` as a process that uses the test's database."""
     (tmp_path / "data").mkdir()
     environment = Cluster(tmp_path / "data", 0, {}).environment
 

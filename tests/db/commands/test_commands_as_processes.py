@@ -1,4 +1,5 @@
-"""Management commands as processes: with a terminal, without one, and without a database."""
+"""Runs management commands as processes: with a terminal, without a terminal, and without a
+database."""
 
 import os
 import pty

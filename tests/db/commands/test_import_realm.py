@@ -1,4 +1,5 @@
-"""`import_realm` writes a folder's files to a realm, and names the files that it leaves out."""
+"""Tests that `import_realm` writes a folder's files to a realm and prints the names of the files
+that it skips."""
 
 import os
 from pathlib import Path
@@ -22,7 +23,7 @@ SITE = f"{ORIGIN}/ada/site/"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with files that an import takes, and others that it leaves out."""
+    """Returns a folder in which some files are imported and others skipped."""
     for path, data in {
         "index.json": b"{}",
         "deep/er/ä ö.md": b"text",

@@ -1,4 +1,5 @@
-"""`realms` lists published realms below their sources, and every command has help texts."""
+"""Tests that the command `realms` lists published realms below their sources, and that every
+command has help texts."""
 
 from datetime import timedelta
 

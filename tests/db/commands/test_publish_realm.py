@@ -1,4 +1,4 @@
-"""`publish_realm` and `unpublish_realm`: what they ask, print and change."""
+"""Tests the questions, output and effects of the commands `publish_realm` and `unpublish_realm`."""
 
 from io import StringIO
 from typing import Any
@@ -49,8 +49,7 @@ def test_publish_realm_fails_if_the_rendering_fails(source: Realm) -> None:
 
 
 def land(realm_url: str, **figures: Any) -> ReindexJob:
-    """Marks the newest job of a realm as done, and makes its index the shown one, as a worker
-    does."""
+    """Marks the newest job of a realm as done and shows the job's index, as a worker does."""
     job = ReindexJob.objects.filter(realm_url=realm_url).latest("pk")
     for name, value in {"status": "done", **figures}.items():
         setattr(job, name, value)
@@ -66,8 +65,8 @@ def land(realm_url: str, **figures: Any) -> ReindexJob:
 def test_the_printed_figures_are_those_of_the_job_whose_index_is_shown(
     source: Realm, overtaken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The job may end after the command has read its row and before it reads the index, and a newer
-    job may take its place."""
+    """The job may end after the command has read the job's row and before the command reads the
+    index. A newer job may also replace the job."""
     from realms.management import progress
 
     landed = progress._landed
@@ -142,8 +141,8 @@ def test_an_interrupted_command_says_that_the_rendering_goes_on(
 
 @pytest.mark.parametrize("theirs", [False, True])
 def test_a_publish_over_another_site_must_be_confirmed(source: Realm, theirs: bool) -> None:
-    """The operator may publish anywhere, and is asked too before a publish takes another user's
-    URL."""
+    """The command also asks the operator, who may publish at any URL, before a publish replaces
+    another user's site."""
     owner = make.user("bob") if theirs else source.owner
     other = make.source(f"{ORIGIN}/{owner}/other/", owner, {"index.json": b"{}"})
     make.publish(source, PAGE)

@@ -1,4 +1,5 @@
-"""`rollback_realm` and `delete_realm`: what a dry run lists, and what a run changes."""
+"""Tests the commands `rollback_realm` and `delete_realm`: the list of a dry run, and the changes of
+a real run."""
 
 import pytest
 from django.core.management import CommandError

@@ -1,5 +1,5 @@
-"""A caller that comes during a build waits for its result, unless the build began before an
-invalidation."""
+"""Tests that a caller during a build waits for the result, unless the module has been invalidated
+since the build began."""
 
 import threading
 from collections.abc import Callable
@@ -26,7 +26,7 @@ LABEL = f"{LIBRARY}label.ts"
 
 @pytest.fixture
 def waiting(monkeypatch: pytest.MonkeyPatch) -> set[int]:
-    """The ids of the threads that have waited for another caller's build."""
+    """Returns a set that collects the ids of threads that wait for another caller's build."""
     seen: set[int] = set()
     wait = election.wait
 
@@ -52,11 +52,11 @@ INVALIDATIONS: dict[str, Callable[[], object]] = {
 def test_a_caller_after_an_invalidation_gets_no_earlier_build(
     what: str, processes: int, in_thread: Any, waiting: set[int]
 ) -> None:
-    """A caller from before the invalidation gets the old build, in the same process or in
-    another."""
+    """A caller from before the invalidation gets the old build. A later caller, in the same or
+    another process, gets a new one."""
     builds = Builds(depends=(LABEL,), realms=(LIBRARY,))
     builds.go_on.clear()
-    # The second process has a lookup of its own, which doesn't know of the first one's builds.
+    # A second process has its own lookup, which doesn't know of the first lookup's builds.
     first = DefinitionLookup(builds)
     second = first if processes == 1 else DefinitionLookup(builds)
     early: list[Any] = []
@@ -78,7 +78,7 @@ def test_a_caller_after_an_invalidation_gets_no_earlier_build(
 def test_waiters_share_one_build_after_the_module_gets_new_imports(
     in_thread: Any, waiting: set[int]
 ) -> None:
-    """While the callers wait, the module gets an import that they didn't know of."""
+    """While the callers wait, the module gets another import and is invalidated."""
 
     class Growing(Builds):
         grown = False

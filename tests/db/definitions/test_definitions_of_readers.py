@@ -1,5 +1,5 @@
-"""A definition made from private content is returned only to users who may read all of that
-content."""
+"""Tests that a definition made from private content is returned only to users who may read all of
+this content."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ LIBRARY = "http://localhost:4201/bo/library/"
 
 
 class Private(Builds):
-    """Builds of a module that is made from private content."""
+    """A fake builder whose modules are made from private content."""
 
     def locate(self, module_url: str) -> ModuleLocation | None:
         located = super().locate(module_url)

@@ -1,5 +1,5 @@
-"""A build that began before an invalidation isn't stored after it, and every replica is notified of
-the invalidation."""
+"""Tests that a build that began before an invalidation isn't stored, and that every replica is
+notified of the invalidation."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -59,7 +59,7 @@ def test_a_build_is_stored_despite_an_invalidation_of_another_realm(in_thread: A
 
 
 def test_a_row_that_was_built_on_older_counters_cannot_be_inserted() -> None:
-    """The database itself refuses such rows, even from plain SQL."""
+    """The database refuses rows with older counters, even from plain SQL."""
     DefinitionLookup(Builds()).lookup_module(POST)
     CacheGeneration.objects.filter(scope="realm", key=REALM).update(generation=7)
     CacheGeneration.objects.create(scope="module", key=PERSON)
@@ -85,7 +85,8 @@ def test_invalidating_a_module_drops_its_transitive_dependents() -> None:
 
 
 def test_every_replica_is_notified_of_a_clear() -> None:
-    """A module with all its spellings, a realm, or everything: each takes one notification."""
+    """Clearing a module with all its spellings, a realm, or all definitions sends one notification
+    each."""
     with listen_connection() as peer:
         peer.execute("LISTEN definition_cache_invalidated")
         DefinitionLookup().clear_realm_definitions(REALM)

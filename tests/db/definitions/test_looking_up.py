@@ -1,5 +1,5 @@
-"""A definition is built once: concurrent callers share the build, and later ones read it from the
-table."""
+"""Tests that a definition is built once: concurrent callers share the build, and later callers read
+the stored result."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Fixture: every test of the collector begins with an empty blob storage."""
+"""Fixture: every test of the garbage collector begins with an empty blob storage."""
 
 import shutil
 
@@ -8,5 +8,5 @@ from django.core.files.storage import storages
 
 @pytest.fixture(autouse=True)
 def empty_storage() -> None:
-    """Other tests empty the tables and not the storage, so they leave objects without rows."""
+    """Empties the blob storage, since other tests leave objects there that have no rows."""
     shutil.rmtree(storages["blobs"].path(""), ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The command `collect_garbage` and the daily task: what they print and remove."""
+"""Tests what the command `collect_garbage` and the daily task print and remove."""
 
 from io import StringIO
 

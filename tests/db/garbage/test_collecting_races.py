@@ -1,4 +1,4 @@
-"""Writes, publishes and rollbacks that run at the same time as the collector lose nothing."""
+"""Tests that writes, publishes and rollbacks lose no content while the garbage collector runs."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -33,7 +33,7 @@ ADA = Caller("ada")
 
 
 def unnamed() -> None:
-    """Stores old content that no file version names, so the collector may remove it."""
+    """Stores old content that no file version uses, so the garbage collector may remove it."""
     store_blob(LARGE)
     age()
 
@@ -79,8 +79,8 @@ def test_a_writer_waits_for_the_collector_and_stores_the_content_again(
 def test_a_file_version_that_names_a_collected_blob_is_refused(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Like an import that takes longer than the grace period between storing a file and naming
-    it."""
+    """Simulates an import that stores a file's content but makes the file's row only after the
+    grace period."""
     unnamed()
     stored = Stored(Blob.objects.get(size=len(LARGE)).pk, len(LARGE))
 
@@ -179,8 +179,8 @@ def test_the_collector_skips_a_realm_that_is_being_written_to(
 def test_concurrent_writes_publishes_and_rollbacks_lose_nothing(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two writers repeatedly store the same few contents, while a collector without grace period or
-    retention runs."""
+    """Two writers repeatedly store the same few contents. Meanwhile the garbage collector runs,
+    with a grace period and retention of zero."""
     monkeypatch.setattr(garbage, "PIN_SECONDS", 0)
     monkeypatch.setattr("django.conf.settings.REALM_RETENTION_SECONDS", 0, raising=False)
     other = make.source("http://localhost:4201/ada/other/", source.owner, {})
@@ -207,7 +207,7 @@ def test_concurrent_writes_publishes_and_rollbacks_lose_nothing(
 
 
 def waiting_for_a_row() -> bool:
-    """Whether a connection waits for another's transaction."""
+    """Returns whether a database connection waits for another connection's transaction."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"

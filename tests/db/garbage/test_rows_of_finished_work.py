@@ -1,5 +1,5 @@
-"""Garbage collection removes the rows of finished jobs, unused JavaScript, old hangs and expired
-sessions. Garbage collection keeps rows of shown pages and of unfinished work."""
+"""Tests that garbage collection removes the rows of finished jobs, unused JavaScript, old hangs and
+expired sessions. Rows of shown pages and of unfinished work are kept."""
 
 from datetime import timedelta
 from hashlib import sha256

@@ -1,4 +1,5 @@
-"""The collector keeps reachable content and removes the rest, even if it dies midway."""
+"""Tests that the garbage collector keeps reachable content and removes all other content, even if
+the collector is interrupted."""
 
 import os
 from datetime import timedelta
@@ -41,7 +42,8 @@ def test_the_last_ten_publications_stay_whole_and_older_ones_go(
     before = publications()
     age()
     done = collect()
-    # Collected: the index and the large file of three editions, and the realm's original index.
+    # The collector removes the index and the large file of three editions, and the realm's original
+    # index.
     assert (done.publications, done.versions, done.blobs) == (3, 7, 7)
     assert done.bytes >= 3 * len(LARGE)
     after = publications()

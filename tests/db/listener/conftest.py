@@ -1,4 +1,4 @@
-"""Fixtures: a listener with faster pings, whose connections and board record what happens."""
+"""Fixtures: a listener that pings more often, and whose connections and board are recorded."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.support.listening.overheard import BOUND_SECONDS, Lines, WatchedBoard
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pings five times as often as in production."""
+    """Makes listeners ping the database five times as often as in production."""
     monkeypatch.setattr(listener_module, "PING_SECONDS", 0.1)
 
 

@@ -1,5 +1,5 @@
-"""A notification moves only its own keys on the listener's board, and the listener misses no
-committed change."""
+"""Tests that a notification invalidates only its own keys on the board, and that the listener
+misses no committed change."""
 
 import pytest
 
@@ -177,6 +177,6 @@ def test_the_listener_records_when_it_last_heard_of_each_realm(
 
 
 def _bumped(board: WatchedBoard) -> set[str]:
-    """Returns the keys that were bumped, except that of the mark."""
+    """Returns the keys that were bumped on the board, except the key of the mark."""
     keys = {entry.removeprefix("bump ") for entry in board.log if entry.startswith("bump ")}
     return keys - {f"index|{MARK}"}

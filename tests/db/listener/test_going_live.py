@@ -1,5 +1,5 @@
-"""A listener goes live when it listens and its own ping has come back, and each returned ping keeps
-it live for one bound."""
+"""Tests that a listener makes its board live when its own ping returns. Each returned ping keeps
+the board live until the staleness bound passes."""
 
 from pathlib import Path
 
@@ -65,8 +65,8 @@ def test_the_board_is_live_for_one_bound_after_a_ping_was_sent(
 def test_pings_of_another_listener_of_the_same_name_do_not_make_it_live(
     listener: Listener, lines: Lines, board: Board, tmp_path: Path
 ) -> None:
-    """If two replicas have the same name, a ping that comes back to one replica proves nothing for
-    its namesake."""
+    """If two replicas have the same name, a ping that returns to one of them doesn't make the other
+    one's board live."""
     namesake = Listener("a", Board(tmp_path / "other board"), Lines(), BOUND_SECONDS)
     lines.muted = True
     with running(listener), running(namesake):

@@ -1,4 +1,4 @@
-"""A listener without a working connection to the database doesn't keep the board live."""
+"""Tests that a listener without a working database connection doesn't keep its board live."""
 
 import pytest
 

@@ -1,5 +1,5 @@
-"""A replica reports the generations that it has provably applied, and detects changes that were
-never announced."""
+"""Tests that a replica reports the generations that it has provably applied, and detects changes
+without a notification."""
 
 import socket
 from collections.abc import Collection, Mapping
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("django_db_setup")
 
 @pytest.fixture
 def reporter(live: Listener, source: Realm) -> Reporter:
-    """A reporter that isn't started. Each test asks for its reports one by one."""
+    """Returns a reporter that isn't started, so that each test makes the reports one by one."""
     return Reporter(live, "http://127.0.0.1:1", committed_generations)
 
 
@@ -44,7 +44,7 @@ def test_a_report_has_the_generations_that_were_provably_applied(
     generation = make.write(source, new__ts=b"export {};")
 
     def told() -> bool:
-        # The listener may not have heard of the write yet when the first report is made.
+        # The listener may not have received the write's notification when the first report is made.
         reporter.report()
         return bool(replica.generations.get(realm_url=source.url).generation == generation)
 
@@ -81,7 +81,7 @@ def test_a_report_is_written_even_if_the_figures_raise_an_error(
 
 
 def test_a_row_of_the_previous_release_has_empty_figures(source: Realm) -> None:
-    """The previous release doesn't name the column, so the database fills it."""
+    """The previous release doesn't set the column `figures`, so the database sets its default."""
     with connect() as hand:
         hand.execute(
             "INSERT INTO notifications_replica (name, address, state, sidecar_pid, reported_at,"
@@ -97,7 +97,8 @@ def test_a_deleted_realm_disappears_from_the_report(reporter: Reporter, source: 
     replica = Replica.objects.get(name="a")
 
     def gone() -> bool:
-        # The listener may not have heard of the deletion yet when the first report is made.
+        # The listener may not have received the deletion's notification when the first report is
+        # made.
         reporter.report()
         return not replica.generations.filter(realm_url=source.url).exists()
 

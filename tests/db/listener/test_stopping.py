@@ -1,4 +1,4 @@
-"""A stopped listener ends quickly, even while it waits for the database."""
+"""Tests that a stopped listener ends quickly, even while it waits for the database."""
 
 import time
 from concurrent.futures import Future
@@ -44,7 +44,8 @@ def test_a_stop_ends_the_listener_while_its_connection_is_stalled(board: Board) 
 
 
 def test_a_stop_ends_every_wait_for_a_watermark(listener: Listener, lines: Lines) -> None:
-    """The sidecar waits here for its last report, which must not delay the end of the process."""
+    """The sidecar waits for a watermark before its last report. This wait must not delay the end of
+    the process."""
     with running(listener) as ending:
         wait_live(listener)
         waiting = in_thread(listener.wait_for_watermark, now_ns() + 60 * SECOND, 60)

@@ -1,5 +1,5 @@
-"""One elected process does work that several processes need: who is elected, who waits, and for how
-long."""
+"""Tests elections: one elected process does work that several processes need, and the other
+processes wait for the result."""
 
 import hashlib
 import threading
@@ -34,21 +34,22 @@ MODULE = f"{REALM}post.tsx"
 
 
 def key_of(name: str) -> str:
-    """Returns the lock name by which processes elect who transpiles the source with the hash
-    `name`."""
+    """Returns the name of the election in which processes choose who transpiles the source with the
+    hash `name`."""
     key = hashlib.sha256(f"{name}.ts".encode()).hexdigest()
     return f"transpile|{key}"
 
 
 def wanted(name: str) -> "Future[str]":
-    """Requests the JavaScript of a source in a thread that shares no cache, like another
-    process."""
+    """Requests the JavaScript of a source in a thread without shared caches, which acts like
+    another process."""
     return in_thread(transpiling.javascript, name, b"source", "a.ts")
 
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The sources given to the transpiler, which is replaced by one that answers at once."""
+    """Replaces the transpiler with a fake that answers at once. Returns a list that collects the
+    sources given to the fake."""
     made: list[bytes] = []
 
     def run(source: bytes, path: str) -> str:
@@ -62,7 +63,8 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 @pytest.fixture
 def waiting(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
-    """Maps each thread that has waited for an election to the backend process of its connection."""
+    """Returns a dict of the threads that have waited for an election. The dict maps a thread's id
+    to the process id of the thread's database backend."""
     seen: dict[int, int] = {}
     wait = election.wait
 
@@ -75,13 +77,13 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
 
 
 def elect(*keys: int) -> None:
-    """Makes another process the elected one for an hour."""
+    """Stores that another process is elected for an hour."""
     until = timezone.now() + timedelta(hours=1)
     Election.objects.bulk_create(Election(key=key, holder=1, lease_until=until) for key in keys)
 
 
 def hold(monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """Holds the first transpile before it starts."""
+    """Stops the first transpile before it starts. Returns the gate at which it waits."""
     gate = Gate()
     monkeypatch.setattr(transpiling, "_run_deno", gate.before(transpiling._run_deno))
     return gate
@@ -152,7 +154,7 @@ def test_a_frozen_process_is_replaced_and_its_late_result_is_not_stored(
 
 
 def test_a_lock_timeout_in_the_work_is_raised_and_the_work_runs_once(runs: list[bytes]) -> None:
-    """The work runs once. A lock time-out in the work isn't taken for a lost election."""
+    """A lock time-out in the work isn't mistaken for a lost election."""
     done: list[bool] = []
 
     def work(elected: bool) -> None:
@@ -195,7 +197,7 @@ def test_a_waiter_takes_over_when_the_elected_process_fails(
     monkeypatch: pytest.MonkeyPatch,
     end: Callable[[], None],
 ) -> None:
-    """The elected process gets an error, and leaves neither a lease nor a partial row."""
+    """The elected process raises an error, and leaves neither a lease nor a partial row."""
     gate, store = Gate(), TranspiledModule.objects.bulk_create
     first = iter([True])
 
@@ -284,7 +286,7 @@ def test_an_election_inside_a_transaction_is_refused(runs: list[bytes]) -> None:
 
 
 class Builder:
-    """Builds definitions at once."""
+    """A fake builder that returns definitions at once."""
 
     def locate(self, module_url: str) -> ModuleLocation | None:
         return ModuleLocation(module_url, REALM, 1)

@@ -1,6 +1,7 @@
-"""Two operations at the same time: the second one starts between any two steps of the first.
+"""Runs pairs of operations concurrently. The second operation starts after each step of the first
+in turn.
 
-Postgres ends a deadlock with an error, so it is enough to check that both operations end.
+Postgres ends a deadlock with an error, so the tests only check that both operations end.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +33,8 @@ CHANGES = ("INSERT", "UPDATE", "DELETE")
 
 @contextmanager
 def stopped_after(number: int, gate: Gate) -> Iterator[list[int]]:
-    """Holds this thread's connection at a gate after its `number`-th statement that locks rows."""
+    """Stops this thread at the gate after its `number`-th statement that locks rows. Yields a list
+    with the number of such statements so far."""
     seen = [0]
 
     def step(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
@@ -49,8 +51,8 @@ def stopped_after(number: int, gate: Gate) -> Iterator[list[int]]:
 
 
 def interleave(first: Callable[[], object], second: Callable[[], object], number: int) -> bool:
-    """Runs the second operation after `number` steps of the first. Returns False if the first has
-    fewer steps."""
+    """Runs the second operation after `number` steps of the first operation. Returns False if the
+    first operation has fewer steps."""
     gate = Gate()
 
     def run() -> int:
@@ -81,7 +83,7 @@ def _somebody_waits() -> bool:
 
 
 def settle() -> None:
-    """Ends all jobs, and gives each published realm an index that reads all realms."""
+    """Marks all jobs as done, and gives each realm an index that depends on all realms."""
     ReindexJob.objects.update(status="done")
     urls = list(Realm.objects.values_list("url", flat=True))
     IndexHead.objects.all().delete()

@@ -1,4 +1,4 @@
-"""A publication records how long it waited for its locks, and how long it held them."""
+"""Tests that a publication records how long it waited for its locks, and how long it held them."""
 
 from time import perf_counter
 

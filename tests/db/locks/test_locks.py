@@ -1,4 +1,5 @@
-"""The realm write lock: one writer per realm, concurrent readers, and no lock left behind."""
+"""Tests the realm write lock: one writer per realm, several shared holders, and no lock that is
+never released."""
 
 import threading
 from collections.abc import Iterator
@@ -22,14 +23,14 @@ A, B, C = (f"http://localhost:4201/luke/{name}/" for name in "abc")
 
 
 def take(*urls: str, shared: tuple[str, ...] = (), value: int = 7) -> int:
-    """Takes and releases the locks."""
+    """Acquires and releases the realms' write locks. Returns `value`."""
     with realm_write_lock(*urls, shared=shared):
         return value
 
 
 @contextmanager
 def held(*urls: str, shared: tuple[str, ...] = ()) -> Iterator[None]:
-    """Has another connection hold the locks during the block."""
+    """Holds the realms' write locks on another connection during the block."""
     gate = Gate()
 
     def hold() -> None:
@@ -60,8 +61,7 @@ def test_keys_are_signed_64_bit_numbers_that_differ_by_url() -> None:
 
 
 def test_the_realm_lock_is_the_advisory_lock_of_its_key() -> None:
-    """Another program that computes the same key can exclude this server, and this server can
-    exclude the program."""
+    """A program other than this server can take the same lock if it computes the same key."""
     with connection.cursor() as cursor, realm_write_lock(A):
         cursor.execute(
             "SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks "
@@ -154,8 +154,7 @@ def test_a_writer_that_waits_too_long_gets_busy(
 
 
 def test_a_lock_is_never_taken_inside_another_transaction() -> None:
-    """Otherwise the outer transaction would keep the lock, and delay the notifications, until its
-    own commit."""
+    """An outer transaction would keep the lock, and delay the notifications, until it commits."""
     with transaction.atomic():
         with pytest.raises(RuntimeError, match="durable"):
             take(A)

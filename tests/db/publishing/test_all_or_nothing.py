@@ -1,5 +1,5 @@
-"""Publish, rollback, unpublish and delete each happen as a whole or not at all, and replicas and
-workers are notified only after the commit."""
+"""Tests that a publish, rollback, unpublish or delete is atomic, and that replicas and workers are
+notified only after the commit."""
 
 import json
 from collections.abc import Callable
@@ -124,7 +124,7 @@ ACTS: dict[str, Callable[[], object]] = {
 
 
 class Crash(BaseException):
-    """An exception that no handler expects."""
+    """An exception that no handler catches."""
 
 
 @pytest.mark.parametrize("moment", ["before", "after", "cut"])
@@ -139,7 +139,8 @@ def test_a_crash_at_any_step_leaves_everything_as_it_was(
     step: str,
     moment: str,
 ) -> None:
-    """P6. With `cut`, the database connection is lost after the step."""
+    """P6: an operation is atomic. In the case `cut`, the database connection is lost after the
+    step."""
     make.publish(source, PAGE)
     make.write(source, index__json=b"{}")
     make.publish(source, PAGE)
@@ -184,8 +185,8 @@ def _crashing(step: str, moment: str) -> Callable[..., Any]:
 def test_peers_are_notified_only_of_committed_changes(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P1. A publish and an unpublish are announced at their commit, and a failed publish is never
-    announced."""
+    """P1: a publish and an unpublish send notifications at their commit, and a failed publish sends
+    none."""
     with listen_connection() as listener:
         for channel in (*INVALIDATION_CHANNELS, "realm_heartbeat"):
             listener.execute(f"LISTEN {channel}".encode())
@@ -213,8 +214,8 @@ def test_peers_are_notified_only_of_committed_changes(
 
 
 def _heard(listener: "psycopg.Connection[Any]") -> list[tuple[str, str]]:
-    """Returns all notifications before a mark that is sent now. Postgres delivers in commit
-    order."""
+    """Sends a notification as a mark, and returns all notifications that arrive before the mark.
+    Postgres delivers notifications in commit order."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify('realm_heartbeat', 'the mark')")
     heard: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""The bootstrap realm has exactly the files that the release ships, and no owner."""
+"""Tests that the bootstrap realm has exactly the files that the release ships, and no owner."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 @pytest.fixture
 def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a release with two modules, whose base realm is in the registry."""
+    """Makes a release whose card library has two modules, and stores it as the base realm. Returns
+    the release's folder."""
     monkeypatch.setattr(bootstrap, "FOLDER", tmp_path)
     (tmp_path / "mod.ts").write_text("export const edition = 1;")
     (tmp_path / "old.ts").write_text("export {};")
@@ -55,7 +56,7 @@ def test_a_start_of_the_same_release_changes_and_announces_nothing(release: Path
 def test_a_new_releases_library_replaces_the_old_one_and_is_announced(
     release: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Here the new release lies in another folder than the old one."""
+    """The new release is in another folder than the old release."""
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     (moved / "mod.ts").write_text("export const edition = 2;")

@@ -1,5 +1,5 @@
-"""A publish shows the source at its current generation, can be repeated, and is allowed only to the
-owner of both URLs."""
+"""Tests that a publish shows the source at its current generation, can be repeated, and is allowed
+only to the owner of both URLs."""
 
 import pytest
 
@@ -19,7 +19,8 @@ PAGE = "http://ada.localhost:4201/"
 
 
 def test_a_published_realm_shows_its_source_at_the_published_generation(source: Realm) -> None:
-    """The registry records its owner and its source, and that it can't be published itself."""
+    """The registry records the published realm's owner and source, and that the realm can't be
+    published itself."""
     done = make.publish(source, PAGE)
     realm = Realm.objects.get(url=PAGE)
     assert (realm.kind, realm.owner, realm.source, realm.publishable) == (
@@ -78,7 +79,7 @@ def test_a_publish_drops_definitions_at_once_and_keeps_the_old_pages(source: Rea
 
 
 def test_a_user_cannot_change_publications_or_sources_of_others(source: Realm) -> None:
-    """Bob can neither publish over them or below them, nor take them down."""
+    """Bob can neither replace Ada's realms, nor publish below them, nor take them down."""
     bobs = make.source(f"{ORIGIN}/bob/site/", make.user("bob"), {"bob.md": b"bob"})
     make.publish(source, PAGE)
     before = everything()

@@ -1,5 +1,5 @@
-"""Concurrent writes, publishes, rollbacks and deletes of one realm. An operation that waited for
-the lock uses the state from after the wait."""
+"""Tests concurrent writes, publishes, rollbacks and deletes of one realm. An operation that waited
+for the realm's lock must use the state after the wait."""
 
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
@@ -33,7 +33,7 @@ ADA = Caller("ada")
 def test_a_publish_is_never_a_mixture_of_two_writes(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A write during a publish waits, and no part of it is published."""
+    """A write that comes during a publish waits, and no part of the write is published."""
     make.write(source, one__md=b"old", two__md=b"old")
     gate = Gate()
     monkeypatch.setattr(publishing, "_show", gate.before(publishing._show))
@@ -51,7 +51,7 @@ def test_a_publish_is_never_a_mixture_of_two_writes(
 def test_a_write_that_waited_for_a_delete_changes_nothing(
     web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the wait each request looks for the realm again, and gets a 404."""
+    """After waiting, each write looks for the realm again and gets a 404."""
     headers, gate = make.realm_login(source, "ada"), Gate()
     monkeypatch.setattr(publishing, "_tear_down", gate.before(publishing._tear_down))
     delete = in_thread(delete_realm, source.url, ADA)
@@ -161,7 +161,7 @@ def test_a_publish_that_waited_for_its_sources_delete_makes_no_realm(
 def test_a_delete_that_waited_for_a_publish_also_deletes_the_copy(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The delete also removes the copy that was published while it waited."""
+    """The delete also removes the copy that was published while the delete waited."""
     gate = Gate()
     monkeypatch.setattr(publishing, "_show", gate.before(publishing._show))
     publish = in_thread(make.publish, source, PAGE)
@@ -218,8 +218,8 @@ def test_forty_writers_to_one_realm_all_succeed(web: Web, source: Realm) -> None
 def test_a_publish_that_waited_locks_the_addresses_that_now_change(
     source: Realm, monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
-    """A publish also locks the source's address if the address changes. Only under the lock of the
-    URL can a publish tell whether it does."""
+    """A publish also locks the source's address if the publish changes that address. A publish can
+    tell whether that address changes only while it holds the URL's lock."""
     assert source.owner is not None
     other = make.source(f"{ORIGIN}/ada/other/", source.owner, {"other.md": b"other"})
     make.publish(source, PAGE)
@@ -251,7 +251,8 @@ def test_a_publish_that_waited_locks_the_addresses_that_now_change(
 def test_a_rollback_never_shows_a_source_that_is_deleted_meanwhile(
     source: Realm, monkeypatch: pytest.MonkeyPatch, named: bool
 ) -> None:
-    """A rollback locks the source that it will show, and then checks again that it exists."""
+    """A rollback locks the source realm that it will show, and then checks again that the source
+    exists."""
     assert source.owner is not None
     other = make.source(f"{ORIGIN}/ada/other/", source.owner, {"other.md": b"other"})
     first = make.publish(other, PAGE).generation if named else None

@@ -1,4 +1,4 @@
-"""A rollback shows an earlier publication again, at a new generation."""
+"""Tests that a rollback shows an earlier publication again, at a new generation."""
 
 import pytest
 

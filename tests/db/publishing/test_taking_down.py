@@ -1,5 +1,5 @@
-"""An unpublish or a delete removes only the realm's own rows, and the card library can't be
-removed."""
+"""Tests that an unpublish or a delete removes only the realm's own rows, and that the card library
+can't be removed."""
 
 import json
 from typing import Any
@@ -135,7 +135,7 @@ def test_nobody_can_make_a_realm_within_the_card_library(
 def test_a_generation_whose_source_was_deleted_is_gone(
     source: Realm,
 ) -> None:
-    """A pin gets exactly its generation or an error, never another generation."""
+    """A read with a pin gets the pinned generation or an error, never another generation."""
     assert source.owner is not None
     other = make.source(f"{ORIGIN}/ada/other/", source.owner, {"post.tsx": b"another's"})
     first = make.publish(source, PAGE).generation

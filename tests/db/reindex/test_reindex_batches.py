@@ -1,5 +1,5 @@
-"""A job is cut into batches. Each batch is leased and stored once, and the last one swaps the
-index."""
+"""Tests the batches of a reindex job. Each batch is leased and stored once, and the last batch
+swaps the index."""
 
 import threading
 from collections.abc import Iterator
@@ -131,7 +131,7 @@ def test_the_last_two_batches_that_finish_together_swap_the_index_once(sent: Sen
 
 
 def somebody_waits() -> bool:
-    """Whether a client of the test's database waits for a lock."""
+    """Returns whether a client of the test's database waits for a lock."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) "

@@ -1,5 +1,5 @@
-"""A job is sent at its commit. A newer job supersedes it, a takedown cancels it, and readiness
-reports its progress."""
+"""Tests reindex jobs. A job's message is sent at its commit, a newer job supersedes the job, a
+takedown cancels the job, and readiness reports the job's progress."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Batches, plans and jobs that fail, are killed or have to wait are retried."""
+"""Tests that batches, plans and jobs are retried if they fail, are killed or have to wait."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -69,7 +69,7 @@ OTHER = "http://bo.localhost:4201/"
 
 
 def shown(generation: int, reads: str) -> ReindexJob:
-    """Makes a finished job whose index reads another realm."""
+    """Makes a finished job whose index depends on the realm `reads`."""
     job = owe(generation)
     batches.finish(taken(plan(job, "a")[0]), results("a"))
     ReindexJob.objects.filter(pk=job.pk).update(pins={URL: generation, reads: 1})

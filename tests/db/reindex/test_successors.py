@@ -1,4 +1,4 @@
-"""The generation of a job's successor, and whether the successor renders everything."""
+"""Tests which generation a job's successor has, and whether the successor renders all cards."""
 
 import pytest
 from django.db import transaction

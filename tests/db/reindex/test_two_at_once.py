@@ -1,4 +1,5 @@
-"""Two operations of the reindex at the same time have the same result as one after the other."""
+"""Tests that two concurrent operations on reindex jobs have the same result as if they ran one
+after the other."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,7 +22,8 @@ PAST = timedelta(hours=1)
 
 
 def picture() -> dict[str, Any]:
-    """Returns everything that the two operations can change. Times are only marked as present."""
+    """Returns all values that the two operations can change. Each time is replaced with a fixed
+    text."""
     listed = {
         "jobs": ReindexJob.objects.order_by("pk").values_list(
             "generation", "status", "next_generation", "total", "seen", "rendered", "errors",
@@ -71,7 +73,7 @@ def made_batches(*names: str, attempts: int = 1, **more: Any) -> list[ReindexBat
 
 
 def twice(batch: ReindexBatch) -> list[ReindexBatch]:
-    """Returns two copies of the batch, as two workers hold it."""
+    """Returns two copies of the batch, as if two workers had read it."""
     return [ReindexBatch.objects.select_related("job").get(pk=batch.pk), batch]
 
 
@@ -103,8 +105,9 @@ def try_again() -> None:
 
 
 def assert_same(prepare: Callable[[], tuple[Run, Run]], *, passes: bool = False) -> None:
-    """Fails unless every interleaving has the result of a sequential run. With `passes`, the second
-    operation may skip rows locked by the first, so the result of the first alone is also right."""
+    """Asserts that every interleaving of the two operations has the result of a sequential run. If
+    `passes` is true, the second operation may skip rows that the first has locked, so the result of
+    the first alone is also right."""
 
     def anew() -> tuple[Run, Run]:
         empty()

@@ -1,4 +1,5 @@
-"""Workers record in the database that they are alive, and each lease names its worker."""
+"""Tests that workers record in the database that they are alive, and that each lease has its
+worker's name."""
 
 import logging
 import os
@@ -24,7 +25,7 @@ NAME = "w@host"
 
 @pytest.fixture
 def at_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes this process work on a task of the worker w@host."""
+    """Makes this process appear to run a task of the Celery worker w@host."""
 
     class Task:
         class request:

@@ -1,4 +1,4 @@
-"""Fixture: a server with an index of cards to search."""
+"""Fixture: a server with a published realm whose cards are indexed."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,8 @@ from tests.support.web import ORIGIN, Web
 
 @pytest.fixture(scope="module")
 def world(django_db_setup: None, django_db_blocker: Any) -> Iterator[Web]:
-    """A server and an index for all tests of this folder, since no search changes them."""
+    """Yields one server with an index for all tests of this folder, since no search changes
+    them."""
     from django.core.management import call_command
 
     from tests.support.web import served

@@ -1,4 +1,4 @@
-"""Searches of a realm's cards over HTTP: which cards are found, and in which order."""
+"""Searches a realm's cards over HTTP, and checks which cards are found and in which order."""
 
 import json
 from typing import Any

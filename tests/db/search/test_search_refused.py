@@ -1,4 +1,5 @@
-"""Refused searches: the answer names the error, and no part of a query becomes SQL."""
+"""Tests that the answer to an invalid search names the error, and that no part of a query becomes
+SQL."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
-"""Word search finds each word of a text, with any punctuation and in any writing system, and no
-other words."""
+"""Tests that word search finds each word of a text and no other words, with any punctuation and in
+any writing system."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Content is stored as a whole or not at all, even if the write is interrupted."""
+"""Tests that content is stored as a whole or not at all, even if the write is interrupted."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ LARGE = b"large " * ROW_BLOB_BYTES
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, settings: Any) -> Path:
-    """This test's own folder for large content."""
+    """Gives each test its own folder for large content. Returns the folder."""
     settings.STORAGES = {**settings.STORAGES, "blobs": blob_storage(str(tmp_path), tmp_path)}
     return tmp_path
 

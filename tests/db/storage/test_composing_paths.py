@@ -1,4 +1,4 @@
-"""The migration that composes paths changes all history and loses no file."""
+"""The migration that normalizes paths to NFC rewrites old file versions too, and loses no file."""
 
 from importlib import import_module
 
@@ -20,8 +20,8 @@ PAGE = "http://ada.localhost:4201/"
 def test_the_migration_composes_all_decomposed_paths_in_history(
     web: Web, source: Realm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Published files and pages stay. If two paths become the same, one of them gets another
-    name."""
+    """Published files and pages stay available. If two paths become equal, one of the files gets
+    another name."""
     make.publish(source, PAGE)
     there = {"cafe\u0301.json": b"1", "cafe\u0301.md": b"2", "caf\u00e9.md": b"3"}
     make.write_paths(source, there)

@@ -1,4 +1,4 @@
-"""This release's `migrate` on databases of earlier releases that have all kinds of content."""
+"""Runs this release's `migrate` on databases of earlier releases that have all kinds of content."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +34,7 @@ BIG_BYTES = 70_000
 def migrated(
     request: pytest.FixtureRequest, sent: Any, settings: Any, tmp_path: Path
 ) -> Iterator[None]:
-    """The database and blobs of an earlier release, migrated."""
+    """Restores the database and blobs of an earlier release, and migrates the database."""
     blobs = {"BACKEND": "settings.storage.SyncedFileSystemStorage"}
     blobs_here = {**blobs, "OPTIONS": {"location": str(tmp_path / "blobs")}}
     settings.STORAGES = {**settings.STORAGES, "blobs": blobs_here}
@@ -47,7 +47,7 @@ def migrated(
 
 @pytest.fixture
 def site(migrated: None) -> Iterator[Web]:
-    """The application on the migrated database."""
+    """Yields a server that runs on the migrated database."""
     with served() as running:
         yield running
 
@@ -101,7 +101,7 @@ def test_each_account_keeps_its_permissions(migrated: None) -> None:
 def test_visitors_see_the_old_pages_until_the_new_ones_are_ready(
     site: Web, sent: list[tuple[str, Any]]
 ) -> None:
-    """This release finishes the job that waited in the old release, and then a new publish."""
+    """This release finishes the job that was queued in the old release, and then a new publish."""
     assert site.get(f"{ADAS}notes/one.txt").text == "the first note"
     assert site.get(f"{BENS}secret.txt", SOURCE).status == 401
     assert "newer bytes" in site.get(SITE).text
@@ -121,7 +121,7 @@ def test_visitors_see_the_old_pages_until_the_new_ones_are_ready(
 
 
 def test_a_migrated_database_has_the_schema_of_a_new_one(migrated: None) -> None:
-    """The migrations have lost no index, constraint or trigger."""
+    """The migrations must lose no index, constraint or trigger."""
     old = schema()
     name = connection.settings_dict["NAME"]
     use(name.partition("_of_")[0])
@@ -132,7 +132,7 @@ def test_a_migrated_database_has_the_schema_of_a_new_one(migrated: None) -> None
 
 
 def schema() -> set[tuple[str, ...]]:
-    """Returns the columns, indexes, constraints and triggers."""
+    """Returns the columns, indexes, constraints and triggers of the connected database."""
     with connection.cursor() as cursor:
         cursor.execute(
             """

@@ -1,4 +1,4 @@
-"""Prepared statements: in which sessions plans are kept, and how a lost plan is handled."""
+"""Tests prepared statements: which sessions keep plans, and what happens if a plan is lost."""
 
 import json
 from typing import Any
@@ -52,7 +52,8 @@ def test_no_plan_is_kept_within_a_transaction() -> None:
 def test_no_plan_is_kept_if_the_backend_is_not_the_connected_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Reads must be right behind a transaction pooler even if the settings don't name one."""
+    """Reads through a transaction pooler must be correct even if the settings don't mention a
+    pooler."""
     connection.ensure_connection()
     monkeypatch.setattr(type(connection.connection.info), "backend_pid", 0)
     assert [found(), found()] == [b"a", b"a"]
@@ -99,7 +100,8 @@ def test_an_array_parameter_keeps_its_texts() -> None:
 
 
 def test_the_generic_plan_reads_one_row_of_a_large_realm(realm: Realm) -> None:
-    """A session keeps one generic plan. The statistics here make it expect tiny realms."""
+    """A session keeps one generic plan. Postgres makes this plan for tiny realms, because the
+    table's statistics describe many tiny realms."""
     owner = realm.owner
     for number in range(60):
         make.source(f"{ORIGIN}/u{number}/", owner, {"a.txt": b"a"})

@@ -1,5 +1,5 @@
-"""Attacks on access, sent as an attacker would send them: callers who pose as other users, answers
-that reveal something before the permission check, and foreign hosts."""
+"""Sends an attacker's requests: with another user's identity, for secrets of private realms, and to
+foreign hosts."""
 
 import json
 import threading
@@ -69,7 +69,8 @@ def test_an_operator_who_assumes_a_user_acts_as_that_user_at_the_server(
 
 
 def test_a_token_opens_only_definitions_of_its_own_realm(web: Web, owner: Any) -> None:
-    """A module of the realm that imports from another private realm is not opened either."""
+    """The token also doesn't return definitions of a module in its realm that imports from another
+    private realm."""
     sync_base_realm()
     module = b'import { Card, string } from "@realm/base";\n' \
         b"export class Secret extends Card { static fields = { word: string() }; }\n"  # fmt: skip
@@ -101,7 +102,8 @@ def test_a_token_opens_only_definitions_of_its_own_realm(web: Web, owner: Any) -
 def test_a_stranger_is_not_told_which_files_a_private_realm_has(
     web: Web, private: Realm, there: str, not_there: str, accept: str
 ) -> None:
-    """No answer differs: neither for HEAD, nor in a header, nor in the text."""
+    """The answers for existing and missing files are equal in status, headers and text, for GET and
+    HEAD."""
     make.write_paths(private, {"folder/a.md": b"a", "inner": b"x"})
     make.user("mallory")
     for headers in ({}, make.realm_login(private, "mallory")):
@@ -156,7 +158,7 @@ def test_a_strangers_request_transpiles_nothing(
 
 
 def test_a_search_by_a_reader_takes_no_lock_and_makes_no_job(web: Web, source: Realm) -> None:
-    """The answer comes even while a writer holds the realm's lock."""
+    """A search is answered even while a writer holds the realm's lock."""
     make.user("bob")
     held, done = threading.Event(), threading.Event()
 
@@ -228,7 +230,8 @@ def test_publishability_answers_503_while_another_check_runs(
 def test_nothing_is_published_at_the_servers_own_hosts_on_any_port(
     source: Realm, settings: Any, url: str
 ) -> None:
-    """Browsers keep cookies by host name and ignore the port."""
+    """Browsers send cookies to all ports of a host, so a published realm must not share the
+    server's host name."""
     settings.REALM_PUBLISH_DOMAINS = ["localhost", "127.0.0.1"]
     settings.REALM_REPLICA_ADDRESS = "http://127.0.0.1:4201"
     Replica.objects.create(name="other", address="http://node.localhost:4201", state="live",
@@ -254,15 +257,16 @@ def test_a_host_belongs_to_its_first_publisher_on_every_port(source: Realm, url:
 def test_a_user_may_create_realms_beside_an_operators_realm(
     source: Realm,
 ) -> None:
-    """A user is only refused a namespace that others used before the user got that name."""
+    """A user may create realms below their own name, unless other users had realms there before the
+    user got this name."""
     bob = make.user("bob")
     make.source(f"{ORIGIN}/bob/adas/", source.owner, {})
     assert create_realm(Caller.of(bob), "new", {"name": "New"}).owner == bob
 
 
 def test_nobody_can_publish_at_the_robots_txt_of_the_public_host(source: Realm) -> None:
-    """A user whose name dates from before the check could otherwise publish the robots.txt of the
-    whole host."""
+    """A user may have been named `robots.txt` before names were checked, and must not replace the
+    robots.txt of the whole host."""
     mallory = make.old_user("robots.txt")
     realm = make.source(f"{ORIGIN}/mallory/x/", mallory, {})
     with pytest.raises(Forbidden):

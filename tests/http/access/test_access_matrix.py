@@ -1,7 +1,7 @@
 """Requests every route as every kind of caller, in every kind of realm.
 
-A route that is missing in `every_route.py` fails the test. Each request is rolled back, so that
-every caller finds the same realms.
+The test fails if `every_route.py` lacks a route. Each request's changes are rolled back, so every
+caller finds the same realms.
 """
 
 import json
@@ -53,7 +53,7 @@ def sign_pin(realm: Realm) -> str:
 
 
 def pinned_read(pin: str, path: str) -> tuple[str, dict[str, str]]:
-    """Returns the URL and the headers of a read that sends `pin` as its pin."""
+    """Returns the URL and the headers of a read request that carries the pin."""
     return f"{ORIGIN}/_at/{path}", {pins.PIN_HEADER: pin}
 
 
@@ -103,7 +103,7 @@ class World:
         raise AssertionError(caller)
 
     def ask(self, route: Route, url: str, headers: Mapping[str, str]) -> int:
-        """Sends one request, rolls it back, and returns its status."""
+        """Sends one request, rolls back its changes, and returns the status of the answer."""
         scheme_free = url.partition("://")[2]
         host, _, path = scheme_free.partition("/")
         body = route.body if isinstance(route.body, bytes) else json.dumps(route.body or {})
@@ -190,7 +190,7 @@ def test_each_caller_gets_the_expected_status_from_each_server_endpoint(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_a_pin_opens_pinned_reads(world: World, kind: str) -> None:
-    """The caller's other credentials don't matter, because only the pin counts."""
+    """A pinned read depends only on the pin. The caller's other credentials don't matter."""
     realm = world.realms[kind]
     reads = (
         Route("GET", "plain.js", "", 0, 0, 0), Route("HEAD", "plain.js", "", 0, 0, 0),
@@ -209,8 +209,8 @@ def test_only_a_pin_opens_pinned_reads(world: World, kind: str) -> None:
 
 
 def test_no_token_opens_the_admin(world: World) -> None:
-    """The session of a user without staff status doesn't open it either, and published hosts have
-    no admin."""
+    """A session of a user without staff status doesn't open the admin either, and published hosts
+    have no admin."""
     addresses = sorted(set(_addresses(admin.site.urls[0], "_admin/")))
     assert len(addresses) > 60
     session = Client()
@@ -263,7 +263,7 @@ def test_every_route_is_in_the_tables() -> None:
 
 
 def test_a_route_refuses_methods_that_are_not_in_the_tables(world: World) -> None:
-    """Even the operator is refused."""
+    """The request is sent as the operator, who has all permissions."""
     for kind, realm in world.realms.items():
         paths = {route.path.partition("?")[0] for route in every_route()}
         known = {(route.method, route.path.partition("?")[0]) for route in every_route()}

@@ -1,5 +1,5 @@
-"""Attacks through accounts: user names that are words of the protocol, and rights and tokens of
-deleted, renamed or deactivated accounts."""
+"""Tests attacks that use accounts: user names that are reserved words, and permissions and tokens
+of deleted, renamed or deactivated accounts."""
 
 import json
 import time
@@ -41,7 +41,7 @@ def listening(transactional_db: None) -> Iterator[Ear]:
 
 @pytest.mark.parametrize("name", ["users", "*", "everyone", "signed-in"])
 def test_a_user_named_like_an_audience_is_not_that_audience(web: Web, name: str) -> None:
-    """An account with a reserved name may date from before names were checked."""
+    """An account may have a reserved name if it was created before names were checked."""
     realm = make.source(f"{ORIGIN}/x/theirs/", make.old_user(name), make.SITE, public=False)
     make.user("mallory")
     mallory = make.realm_login(realm, "mallory")
@@ -161,7 +161,8 @@ def test_a_new_account_with_an_old_name_gets_no_old_rights_or_tokens(
 
 
 def by_name(name: str, issued: float | None, **claims: Any) -> dict[str, str]:
-    """Mints a server token as a client with the seed does."""
+    """Returns the headers with a server token that names a user, as a client with the secret seed
+    signs it."""
     dated = {} if issued is None else {"iat": issued}
     claims = {"user": user_id(name), "sessionRoom": "", "exp": time.time() + 600, **dated, **claims}
     return {"Authorization": jwt.encode(claims, configured.REALM_SECRET_SEED, algorithm="HS256")}
@@ -233,7 +234,7 @@ def test_deleting_an_account_announces_its_lost_permissions(private: Realm, list
 
 
 def test_the_migration_keeps_permissions_of_accounts_and_audiences(transactional_db: None) -> None:
-    """Runs the migration on an older database, in which a user is named `users`."""
+    """Runs the migration on a database of an older release, in which a user is named `users`."""
     now = connection.settings_dict["NAME"]
     with connection.cursor() as cursor:
         cursor.execute(f'DROP DATABASE IF EXISTS "old_{now}"')

@@ -1,7 +1,9 @@
-"""Author bytes run only at their realm's own host, and the admin answers only at its own.
+"""Tests that authors' scripts run only at their realm's own host, and that the admin answers only
+at its own host.
 
-One table lists requests for every route, and a missing route fails the test. Each request goes to
-every kind of host, and every answer off its realm's own host must have `sandbox`.
+One table lists requests for every route, and the test fails if a route is missing. Each request is
+sent to every kind of host. An answer at a host other than its realm's own host must have a
+`sandbox` policy.
 """
 
 import io
@@ -61,7 +63,7 @@ FILES = {
 
 
 class To(StrEnum):
-    """The hosts that a request is sent to."""
+    """Names a set of hosts to which a request is sent."""
 
     #: The hosts that serve the realm.
     SERVED = "served"
@@ -73,8 +75,8 @@ class To(StrEnum):
 
 @dataclass(frozen=True)
 class Ask:
-    """A request that is sent to several hosts. The path may contain `{realm}`, and a path in
-    `/_at/` gets a pin of the realm."""
+    """A request that is sent to several hosts. `{realm}` in the path stands for the realm's path. A
+    request below `/_at/` gets a pin of the realm."""
 
     path: str
     method: str = "GET"
@@ -88,7 +90,7 @@ class Ask:
 
 
 def reads(path: str, *accepts: str) -> Iterator[Ask]:
-    """Yields reads that miss, hit, use HEAD, or bypass the caches."""
+    """Yields read requests that miss the cache, hit the cache, use HEAD, or bypass the cache."""
     for accept in accepts:
         yield from (Ask(path, accept=accept), Ask(path, accept=accept))
         yield Ask(path, "HEAD", accept)
@@ -97,7 +99,7 @@ def reads(path: str, *accepts: str) -> Iterator[Ask]:
 
 
 def partly(path: str, *accepts: str) -> Iterator[Ask]:
-    """Yields reads with a range, a condition, a generation, or credentials."""
+    """Yields read requests with a range, a condition, a generation, or credentials."""
     for accept in accepts:
         for told in (
             {"Range": "bytes=0-20"}, {"Range": "bytes=99999-"}, {"If-None-Match": "*"},
@@ -198,7 +200,8 @@ def test_every_route_is_in_the_table() -> None:
 
 @pytest.fixture
 def published(web: Web, owner: Any) -> dict[str, Realm]:
-    """Ada's and Bob's realms by URL, each with a page, a page that failed, and evil files."""
+    """Makes Ada's and Bob's realms, and returns them by URL. Each realm has a page, a page that
+    failed, and malicious files."""
     bob = make.user("bob")
     site = make.source(ADAS, owner, FILES)
     make.source(DIARY, owner, FILES, public=False)
@@ -217,7 +220,7 @@ def published(web: Web, owner: Any) -> dict[str, Realm]:
 
 
 def hosts(web: Web, realm: Realm, to: To) -> tuple[str, ...]:
-    """Returns the hosts that a request for a realm is sent to."""
+    """Returns the hosts to which a request for a realm is sent."""
     own = urlsplit(realm.url).netloc
     public, replica = "localhost:4201", f"127.0.0.1:{web.port}"
     if to is To.SERVED:
@@ -234,8 +237,8 @@ def hosts(web: Web, realm: Realm, to: To) -> tuple[str, ...]:
 
 
 def sent(web: Web, ask: Ask, host: str, realm: Realm) -> Answer:
-    """Calls the WSGI application directly, because thousands of requests over a socket would be
-    slow."""
+    """Sends a request to the WSGI application without a socket, because thousands of requests over
+    a socket would be slow."""
     path = urlsplit(realm.url).path or "/"
     target = ask.path.replace("{realm}", path).replace("{slashless}", path[:-1] or "/")
     headers: dict[str, str] = {**ask.headers, "Host": host}
@@ -264,7 +267,8 @@ def sent(web: Web, ask: Ask, host: str, realm: Realm) -> Answer:
 
 
 def sandboxed(answer: Answer) -> bool:
-    """Whether the policy denies the answer both scripts and an origin in the browser."""
+    """Returns whether the answer's Content-Security-Policy denies both scripts and an origin in the
+    browser."""
     for policy in answer.headers.get("content-security-policy", "").split(","):
         words = policy.partition(";")[0].split()
         if words[:1] == ["sandbox"] and not {"allow-scripts", "allow-same-origin"} & set(words):
@@ -281,7 +285,8 @@ OWN = {
 
 
 def at_own_host(answer: Answer, host: str) -> bool:
-    """Whether the requested host belongs to the answer's realm, and the bytes do too."""
+    """Returns whether the requested host belongs to the answer's realm, and the body has no other
+    owner's script."""
     # A final dot, which names the DNS root, doesn't change the host.
     realms, foreign = OWN.get(host.lower().replace(".:", ":"), ((), b""))
     return answer.headers.get("x-boxel-realm-url") in realms and foreign not in answer.body
@@ -298,8 +303,8 @@ def wrong_with(answer: Answer, ask: Ask, host: str) -> str | None:
 
 
 def walk(web: Web, realms: dict[str, Realm], asks: list[Ask]) -> set[object]:
-    """Sends requests to their hosts, fails on any unsafe answer, and returns all statuses and cache
-    results."""
+    """Sends the requests to their hosts and asserts that every answer is safe. Returns all statuses
+    and cache results."""
     seen: set[object] = set()
     wrong = []
     for ask in asks:
@@ -370,8 +375,7 @@ def test_a_page_in_preparation_refreshes_itself_by_a_header(
 def test_the_preview_of_a_draft_can_connect_to_no_other_host(
     web: Web, published: dict[str, Realm], host: str
 ) -> None:
-    """The page is written by an author, shows private content, and is open in the owner's
-    browser."""
+    """An author's code runs in the preview, which shows private content in the owner's browser."""
     host = f"127.0.0.1:{web.port}" if host == "replica" else host
     for path in ("", "page", "bad", "nothing"):
         ask = Ask("{realm}" + path, accept=BROWSER, user="ada")

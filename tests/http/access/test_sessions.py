@@ -1,5 +1,5 @@
-"""A session is a token with the user's current rights. A user gets one, and the operator gets one
-for itself or for a user."""
+"""Tests sessions. A session is a token with a user's current permissions. The operator can get a
+session for itself or for a user."""
 
 import json
 from typing import Any

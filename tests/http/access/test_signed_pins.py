@@ -1,5 +1,5 @@
-"""A signed pin opens one realm at one generation, as long as the pin's reader may read that
-realm."""
+"""Tests signed pins. A pin lets a request read one realm at one generation, as long as the pin's
+reader may read that realm."""
 
 import time
 from typing import Any
@@ -19,7 +19,7 @@ from tests.support.web import Web
 
 
 def pinned(web: Web, token: str, path: str = "index.json") -> int:
-    """Returns the status of a read with a pin."""
+    """Reads a path with a pin, and returns the status of the answer."""
     url = f"http://localhost:4201/_at/{path}"
     return web.request("GET", url, accept="*/*", headers={PIN_HEADER: token}).status
 

@@ -1,5 +1,5 @@
-"""A private realm reveals nothing to strangers, and readers, writers, owners and the operator may
-do what their permissions say."""
+"""Tests that a private realm reveals nothing to strangers, and that all other callers may do only
+what their permissions allow."""
 
 import threading
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.support.web import API, ORIGIN, SOURCE, Web
 
 @pytest.fixture
 def listening(web: Web) -> Iterator[Listener]:
-    """A real listener on the board of `web`, like the sidecar's."""
+    """Runs a real listener on the board of `web`, as a sidecar does."""
     listener = Listener(
         replica="test", board=local_board(), connect=listen_connection, bound_seconds=2
     )
@@ -103,8 +103,8 @@ def test_signed_in_users_may_read_a_realm_shared_with_them(web: Web, private: Re
 def test_revoking_everyone_invalidates_cached_answers_at_once(
     web: Web, source: Realm, listening: Listener
 ) -> None:
-    """Whether everyone may read is part of the cached answer, and a change of it invalidates the
-    answer on every replica."""
+    """A cached answer stores whether everyone may read it. A change of this permission invalidates
+    the answer on every replica."""
     url = f"{source.url}person"
     web.get(url)
     assert web.get(url).cache == "hit"

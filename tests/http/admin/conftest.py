@@ -16,13 +16,13 @@ from tests.support.clients.admin import PUBLISHED, Heard, browser_of
 
 @pytest.fixture
 def root() -> Client:
-    """A superuser's browser."""
+    """Returns a client that is logged in as a superuser."""
     return browser_of(get_user_model().objects.create_superuser("root", password="root"))
 
 
 @pytest.fixture
 def published(source: Realm) -> Realm:
-    """A published realm that was published at the source's generations 2 and 3."""
+    """Returns a realm that was published at its source's generations 2 and 3."""
     make.publish(source, PUBLISHED)
     make.write(source, post__tsx=b"export const edition = 2;")
     make.publish(source, PUBLISHED)
@@ -31,7 +31,7 @@ def published(source: Realm) -> Realm:
 
 @pytest.fixture
 def ear(transactional_db: None) -> Iterator[Heard]:
-    """A connection that listens to notifications as a sidecar does."""
+    """Yields a connection that listens to notifications as a sidecar does."""
     with listen_connection() as listening:
         for channel in (REALM_FILE_CHANGES, DEFINITION_CACHE_INVALIDATED, REALM_REGISTRY):
             listening.execute(f"LISTEN {channel}".encode())

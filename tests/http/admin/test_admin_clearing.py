@@ -1,4 +1,5 @@
-"""Clearing caches from the admin: the question, the broadcast, and the replicas' answers."""
+"""Clears caches from the admin: the confirmation, the notification of all replicas, and the
+replicas' answers."""
 
 from datetime import timedelta
 

@@ -1,4 +1,5 @@
-"""Clearing and rebuilding definitions from the lists of definitions and of their counters."""
+"""Clears and rebuilds definitions with the actions of the admin's lists of definitions and
+counters."""
 
 from datetime import timedelta
 from typing import Any
@@ -30,7 +31,7 @@ COUNTERS = "/_admin/definitions/cachegeneration/"
 
 
 def browser(name: str, *permissions: str) -> Client:
-    """Returns the browser of a staff user with these permissions."""
+    """Returns a client that is logged in as a staff user with these permissions."""
     user = get_user_model().objects.create_user(name, password=name, is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     client = Client(headers={"host": "localhost:4201"})
@@ -40,7 +41,8 @@ def browser(name: str, *permissions: str) -> Client:
 
 @pytest.fixture
 def built() -> Definition:
-    """A module's definitions, and one counter of each scope."""
+    """Makes a module's stored definitions and one counter of each scope. Returns the definitions'
+    row."""
     for scope, key in (("global", ""), ("realm", REALM), ("module", MODULE)):
         CacheGeneration.objects.create(scope=scope, key=key)
     return Definition.objects.create(
@@ -50,7 +52,7 @@ def built() -> Definition:
 
 
 def chosen(rows: Any) -> dict[str, Any]:
-    """Returns the form that clears these rows of a list."""
+    """Returns the form data of the list action that clears these rows."""
     return {"action": "clear", "_selected_action": [row.pk for row in rows]}
 
 
@@ -76,7 +78,7 @@ def test_clearing_a_definition_drops_it_and_raises_its_counter(built: Definition
 
 
 def make_replica_of(web: Web) -> None:
-    """Makes the replica that workers read from."""
+    """Makes the row of a replica from which workers can read."""
     now = timezone.now()
     Replica.objects.create(
         name="web-1", address=f"http://127.0.0.1:{web.port}", state="live", sidecar_pid=1,
@@ -92,7 +94,8 @@ def build_all() -> None:
 
 
 def rebuild(browser: Client, *rows: Definition) -> Any:
-    """Sends the rebuild action and returns the page that it redirects to."""
+    """Sends the list action that rebuilds these rows. Returns the page to which the answer
+    redirects."""
     form = {"action": "rebuild", "_selected_action": [row.pk for row in rows]}
     return browser.post("/_admin/definitions/definition/", form, follow=True)
 

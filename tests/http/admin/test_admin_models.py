@@ -1,4 +1,4 @@
-"""The admin shows every row of every model, and can edit almost none."""
+"""The admin shows the rows of every model, and can edit almost no row."""
 
 from datetime import timedelta
 from html import unescape

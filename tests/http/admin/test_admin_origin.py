@@ -1,5 +1,5 @@
-"""The admin at its own origin: where it answers, its cookies, and which proxy headers are
-trusted."""
+"""Tests the admin at its own origin: the hosts at which it answers, its cookies, and the trusted
+proxy headers."""
 
 import io
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def _forget() -> None:
 
 @pytest.fixture
 def apart(web: Web) -> Iterator[None]:
-    """REALM_ADMIN_ORIGIN is http://admin.localhost:4201."""
+    """Sets REALM_ADMIN_ORIGIN to http://admin.localhost:4201 during a test."""
     with override_settings(REALM_ADMIN_ORIGIN=ADMIN, **admin_cookies(ADMIN)):
         _forget()
         yield
@@ -90,7 +90,7 @@ def test_nothing_is_published_at_the_host_of_the_admin(
 
 
 def logged_in(origin: str, **more: Any) -> dict[str, Morsel[str]]:
-    """Logs in at an origin and returns the browser's cookies."""
+    """Logs a superuser in at an origin. Returns the cookies of the answer."""
     get_user_model().objects.create_superuser("root", password="root")
     scheme, _, host = origin.partition("://")
     sent: dict[str, Any] = {
@@ -195,7 +195,7 @@ def test_forwarded_headers_are_believed_from_trusted_proxies_only(
 def test_a_client_cannot_claim_https_by_a_header(
     web: Web, header: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The served application trusts no proxy in the tests' settings."""
+    """The tests' settings name no trusted proxy, so the server ignores the header."""
     seen: list[bool] = []
     real = origins.OriginMiddleware.__call__
 

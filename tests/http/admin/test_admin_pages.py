@@ -1,4 +1,4 @@
-"""Every link and file of the admin's pages exists, and every form works when it is sent as a
+"""Tests that every link and file of the admin's pages exists, and that every form works when a
 browser sends it."""
 
 from collections import deque
@@ -27,8 +27,8 @@ ENDS = ("/logout/", "/delete/")
 
 @dataclass
 class Form:
-    """A form of a page: the `fields` that a browser sends, and the field that each of its `buttons`
-    adds."""
+    """A form of a page. A browser sends the `fields`, and the field of the clicked button from
+    `buttons`."""
 
     page: str
     method: str
@@ -39,7 +39,7 @@ class Form:
 
 
 class Page(HTMLParser):
-    """Parses the links, files and forms of a page."""
+    """Parses an HTML page and collects its links, files and forms."""
 
     def __init__(self, at: str, html: str) -> None:
         super().__init__()
@@ -99,7 +99,8 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def published(source: Realm) -> Realm:
-    """A realm that was published twice, and a row of every model that the admin lists."""
+    """Makes a realm that was published twice, and a row of every model that the admin lists.
+    Returns the realm."""
     make.publish(source, PUBLISHED)
     make.write(source, post__tsx=b"export const edition = 2;")
     make.publish(source, PUBLISHED)
@@ -128,7 +129,7 @@ def _staff() -> Any:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of an address after all redirects."""
+    """The answer to a request for an address, after all redirects."""
 
     status: int
     kind: str
@@ -144,8 +145,8 @@ def _get(browser: Client, address: str) -> Answer:
 
 
 def _pages(browser: Client) -> dict[str, Answer]:
-    """Follows links from the admin's front page and returns the answers by address: every file, and
-    one page for each view and set of query names."""
+    """Follows all links from the admin's front page. Returns the answers by address. Of several
+    pages of one view that differ only in their query's values, only one is requested."""
     answers: dict[str, Answer] = {}
     waiting = deque([f"{HOST}/_admin/"])
     seen: set[tuple[str, ...]] = set()
@@ -172,7 +173,7 @@ def _forms(answers: dict[str, Answer]) -> Iterator[Form]:
 
 
 def _sent(browser: Client, form: Form, button: tuple[str, str]) -> Any:
-    """Sends a form by one of its buttons and returns the answer."""
+    """Sends a form as if the user had clicked `button`. Returns the answer."""
     fields: dict[str, list[str]] = {}
     for name, value in [*form.fields, *([button] if button[0] else [])]:
         fields.setdefault(name, []).append(value)

@@ -1,5 +1,5 @@
-"""Publishing, rolling back and taking down from the admin: each asks first and lists the
-changes."""
+"""Publishes, rolls back and takes down realms from the admin. Each action lists its changes and
+asks for confirmation first."""
 
 from typing import Any
 

@@ -1,4 +1,5 @@
-"""The admin can delete the row of a replica that is gone, and not of one that still reports."""
+"""The admin can delete the row of a replica that has ended for good, but not of a replica that
+still reports."""
 
 from datetime import timedelta
 from typing import Any
@@ -18,7 +19,7 @@ GONE = timedelta(minutes=11)
 
 @pytest.fixture(autouse=True)
 def replicas(transactional_db: None) -> None:
-    """Two replicas that are gone for good, and one that only restarts."""
+    """Makes the rows of two replicas that have ended for good, and of one that only restarts."""
     make_replica("gone", {PUBLISHED: 3}, GONE)
     make_replica("too", {}, GONE)
     make_replica("restarting", {PUBLISHED: 3}, timedelta(minutes=9))

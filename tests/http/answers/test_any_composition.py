@@ -1,4 +1,4 @@
-"""A path names the same file in every Unicode composition."""
+"""A path names the same file in composed (NFC) and decomposed (NFD) Unicode."""
 
 import json
 import unicodedata

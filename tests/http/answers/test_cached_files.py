@@ -1,4 +1,4 @@
-"""Files in the caches of server and client: hits, misses, ETags, and the generation of an
+"""Tests how the server and clients cache files: hits, misses, ETags, and the generation of an
 answer."""
 
 import pytest
@@ -59,7 +59,7 @@ def test_two_writes_in_one_second_have_different_etags(
 def test_a_second_read_is_a_hit_until_the_file_changes(
     web: Web, live: None, source: Realm, ada: dict[str, str], path: str, accept: str
 ) -> None:
-    """An answer is a hit until its own path changes."""
+    """A cached answer stays valid until the file at its own path changes."""
     caches = [web.get(source.url + path, accept).cache for _ in range(3)]
     assert caches == ["miss", "hit", "hit"]
     web.upload(f"{source.url}other.md", b"x", ada)
@@ -80,7 +80,8 @@ def test_without_a_sidecar_every_read_is_a_miss(web: Web, source: Realm) -> None
 def test_no_cache_reads_the_database_whatever_is_cached(
     web: Web, live: None, source: Realm
 ) -> None:
-    """`noCache` reads the database, even if the board hasn't heard of the change."""
+    """A request with `noCache` reads the database, even if the replica hasn't been notified of the
+    change."""
     url = f"{source.url}index.json"
     web.get(url, SOURCE)
     assert web.get(f"{url}?noCache", SOURCE).cache == "miss"

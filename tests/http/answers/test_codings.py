@@ -1,4 +1,4 @@
-"""Request bodies with a content coding."""
+"""Tests request bodies with a content coding, for example gzip."""
 
 import gzip
 import json
@@ -18,7 +18,7 @@ TEXT = b"a lighthouse\n" * 1000
 
 
 def raw(data: bytes) -> bytes:
-    """Returns a deflate stream without zlib's framing."""
+    """Returns the data as a raw deflate stream, without zlib's header and checksum."""
     packer = zlib.compressobj(wbits=-15)
     return packer.compress(data) + packer.flush()
 
@@ -108,7 +108,7 @@ def test_a_compression_bomb_is_refused_at_the_limit() -> None:
 
 
 def test_many_empty_gzip_members_are_decoded_in_linear_time() -> None:
-    """The decoder doesn't copy the rest of the body for each member."""
+    """The decoder must not copy the rest of the body for each gzip member."""
     member = gzip.compress(b"")
     started = time.process_time()
     assert decoded(member * 20_000, "gzip", 10, "a file") == b""

@@ -1,4 +1,4 @@
-"""Text is sent in the content coding that a client prefers."""
+"""Tests that text is sent in the content coding that the client prefers."""
 
 import random
 import threading

@@ -1,4 +1,5 @@
-"""Conditional requests: a client names the version that it has or means to change."""
+"""Tests conditional requests, in which a client names the version of a file that it has or wants to
+change."""
 
 import json
 from datetime import timedelta
@@ -39,7 +40,8 @@ NEW = {
 def write(
     web: Web, kind: tuple[str, str, str, bytes], ada: dict[str, str], **conditions: str
 ) -> Answer:
-    """Sends a write with conditions, which are headers written with `_` for `-`."""
+    """Sends a write request with the headers in `conditions`. Their names have `_` instead of
+    `-`."""
     method, path, accept, body = kind
     headers = {**ada, "Content-Type": accept}
     headers |= {name.replace("_", "-"): value for name, value in conditions.items()}

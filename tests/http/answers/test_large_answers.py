@@ -1,4 +1,4 @@
-"""Bounds on the answers of large realms and on requests with many errors."""
+"""Tests the limits on answers about large realms and on requests with many errors."""
 
 import gzip
 import hashlib
@@ -38,7 +38,7 @@ HIDDEN = ("node_modules/a.js", "x/node_modules/b.js", ".git/config", "x/.realm.j
 
 @pytest.fixture
 def odd(owner: Any) -> Realm:
-    """A realm whose files have odd names."""
+    """Returns a realm whose files have unusual names."""
     files = {name: name.encode() for name in (*NAMES, *HIDDEN)}
     return make.source(f"{ORIGIN}/ada/odd/", owner, files)
 
@@ -206,7 +206,7 @@ def test_unclosed_quotes_are_refused_in_linear_time(unit: bytes) -> None:
 
 @pytest.mark.parametrize("shift", range(4))
 def test_a_string_that_spans_pieces_counts_as_one_value(shift: int) -> None:
-    """The end of a piece may split an escape at any byte."""
+    """The parser reads a body in pieces, and a piece may end within an escape sequence."""
     text = b'"' + b'[\\\\,\\"{' * 300_000 + b'"'
     body = b" " * shift + b'{"atomic:operations": [' + text + b"]}"
     assert len(bodies.parse(bodies.Atomic, body).operations) == 1

@@ -1,4 +1,5 @@
-"""`_mtimes` and folder listings: which files a realm has, and when each was changed."""
+"""Tests `_mtimes` and folder listings, which show a realm's files and when each file was
+changed."""
 
 import time
 from typing import Any

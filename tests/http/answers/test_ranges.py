@@ -1,5 +1,5 @@
-"""A range request gets a part of the content that the client has, and never a part of other
-content."""
+"""Tests that a range request returns a part of the version that the client already has, and never a
+part of another version."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.support.web import SOURCE, Web
 
 @pytest.fixture
 def ten(web: Web, live: None, source: Realm) -> Iterator[str]:
-    """The URL of a ten-byte file."""
+    """Yields the URL of a file with ten bytes."""
     make.write(source, ten__bin=b"0123456789", empty__bin=b"")
     yield f"{source.url}ten.bin"
 

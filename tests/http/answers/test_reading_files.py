@@ -1,4 +1,5 @@
-"""Reads of a file as source, module or asset, under each of its names and with the right type."""
+"""Reads files as source, module or asset, under each name of the file, and checks the content
+types."""
 
 import gzip
 import json

@@ -49,7 +49,7 @@ ALLOWED = {"x-boxel-cache", "date"}
 
 @pytest.fixture
 def realms(web: Web, owner: Any) -> None:
-    """Realms that give every kind of answer, with a live board."""
+    """Makes realms that give every kind of answer, and a live board."""
     files = {
         **make.SITE,
         "page.json": make.card("./person", "Person"),
@@ -76,7 +76,7 @@ def realms(web: Web, owner: Any) -> None:
 def answer(
     url: str, method: str, headers: dict[str, str], query: str = "", host: str = ""
 ) -> tuple[str, list[tuple[str, str]], bytes]:
-    """Returns status, headers and body as the application gives them to the web server."""
+    """Returns the status, headers and body that the application passes to the web server."""
     parts = urlsplit(url)
     scope = {
         "type": "http", "method": method, "raw_path": parts.path.encode(),
@@ -97,8 +97,8 @@ def answer(
 
 
 def differences(url: str, method: str, headers: dict[str, str], host: str = "") -> list[str]:
-    """Returns how a second read, a hit, a read without the front, and a read with `noCache` differ
-    from a miss."""
+    """Requests a URL in several ways: uncached, cached, without the front, and with `noCache`.
+    Returns how the other answers differ from the uncached one."""
     for cache in answers.caches().values():
         cache.drop(url)
     asked = {
@@ -124,7 +124,8 @@ def differences(url: str, method: str, headers: dict[str, str], host: str = "") 
 
 
 def walk(*asked: tuple[str, str, dict[str, str], str]) -> set[str]:
-    """Compares the answers to these requests and returns their statuses."""
+    """Asserts that each request gets equal answers from the caches and the database. Returns the
+    statuses of the answers."""
     wrong = [each for one in asked for each in differences(*one)]
     assert not wrong, f"{len(wrong)} differ:\n" + "\n".join(wrong[:40])
     return {answer(url, method, headers, host=host)[0] for url, method, headers, host in asked}
@@ -166,7 +167,7 @@ def test_a_hit_a_miss_and_an_uncached_read_have_the_same_headers(realms: None) -
 # --- 304s --------------------------------------------------------------------------------------
 
 OLD, LATE = "Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 2100 00:00:00 GMT"
-#: Conditions beside If-None-Match, and the status of a read whose copy is current.
+#: Conditions sent together with a current If-None-Match, and the status of the answer.
 BESIDE: tuple[tuple[dict[str, str], str], ...] = (
     ({}, "304"), ({"If-Modified-Since": OLD}, "304"), ({"If-Modified-Since": LATE}, "304"),
     ({"If-Match": '"x"'}, "412"), ({"If-Unmodified-Since": OLD}, "412"),
@@ -194,7 +195,7 @@ def test_a_304_is_the_same_from_a_cache_and_from_the_database(
 
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
 def test_only_the_etag_of_this_very_text_gets_a_304(realms: None, coding: str) -> None:
-    """All requests are answered from the cache that the first ones filled."""
+    """The first requests fill the cache, and all later requests are answered from the cache."""
     url, asked = f"{SITE}person.tsx", {"Accept": "*/*", "Accept-Encoding": coding}
     etag, source = etag_of(url, asked), etag_of(url, {"Accept": SOURCE})
     other = etag_of(url, {**asked, "Accept-Encoding": "br"})

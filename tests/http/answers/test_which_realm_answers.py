@@ -1,4 +1,4 @@
-"""The realm with the longest matching URL answers, on every replica."""
+"""Tests that the realm with the longest matching URL answers a request, on every replica."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def test_a_realm_url_without_its_slash_redirects_to_the_realm(
 def test_the_longest_realm_url_wins_and_a_new_realm_hides_cached_answers(
     web: Web, live: None, source: Realm, owner: Any
 ) -> None:
-    """The order in which realms were made doesn't matter."""
+    """The realm with the longest URL answers, even if it was made after the outer realm."""
     make.write_paths(source, {"inner/a.md": b"outer", "inner/b.md": b"outer"})
     urls = [f"{source.url}inner/{name}" for name in ("a.md", "b.md")]
     for url in urls:

@@ -1,5 +1,5 @@
-"""nginx in front of the server: which answers it keeps, which pass it, and for how long it keeps
-them."""
+"""Tests nginx as a cache in front of the server: which answers nginx keeps, for how long, and which
+it doesn't keep."""
 
 import threading
 import time
@@ -29,8 +29,8 @@ _LONG = 60
 
 @pytest.fixture
 def edged(web: Web, live: None, source: Realm, settings: Any, tmp_path: Path) -> Iterator[Edge]:
-    """An edge that keeps answers for a minute if the server allows it, so that a test finds every
-    answer that was cached."""
+    """Yields an edge that keeps answers for a minute if the server allows it. No entry expires
+    during a test."""
     need_nginx()
     settings.REALM_EDGE_SECONDS = _LONG
     (port,) = free_ports(1)
@@ -47,14 +47,14 @@ def through(
 
 @pytest.fixture
 def sites(source: Realm, owner: Any) -> None:
-    """A published site with pages, and a realm that only its owner may read."""
+    """Makes a published site with pages, and a realm that only its owner may read."""
     make.publish(source, PAGES)
     indexed(PAGES)
     make.source(CLOSED, owner, {"a.md": b"# secret\n"}, public=False)
 
 
 def test_a_repeated_accept_header_does_not_change_others_answers(edged: Edge, web: Web) -> None:
-    """nginx 1.22 uses the first line of a repeated header, and the server joins all lines."""
+    """nginx 1.22 uses only the first line of a repeated header, but the server joins all lines."""
     for first, second in (("*/*", SOURCE), ("text/html", SOURCE), ("*/*", "text/html")):
         request = (
             f"GET /ada/site/post.tsx HTTP/1.1\r\nHost: localhost:4201\r\nAccept: {first}\r\n"
@@ -66,7 +66,7 @@ def test_a_repeated_accept_header_does_not_change_others_answers(edged: Edge, we
 
 
 def test_no_request_can_forge_the_cache_key_of_another(edged: Edge, web: Web) -> None:
-    """A line break separates the parts of a cache key, and no header contains one."""
+    """Line breaks separate the parts of a cache key, and no header can contain a line break."""
     url = f"{SITE}post.tsx"
     wanted = web.get(url)
     for target, host in (
@@ -172,7 +172,8 @@ def test_logins_and_the_admin_are_never_kept(edged: Edge, sites: None) -> None:
 
 
 def test_no_shared_cache_may_keep_a_pinned_read(web: Web, source: Realm, settings: Any) -> None:
-    """The URL of a pinned read doesn't name a realm or a generation."""
+    """The URL of a pinned read doesn't contain the realm or the generation, so the answer must not
+    be shared."""
     settings.REALM_EDGE_SECONDS = _LONG
     pin = {pins.PIN_HEADER: pins.sign(pins.Pin(SITE, source.generation), pins.ITSELF)}
     for accept in ("*/*", SOURCE):
@@ -195,7 +196,8 @@ def test_only_answers_that_a_replica_allows_are_kept(
 
 
 class Origin:
-    """An origin that answers each request with its number, and holds it while `let` is unset."""
+    """An origin server that answers each request with the request's number. While `let` is unset,
+    the answers are delayed."""
 
     def __init__(self, seconds: int = _LONG) -> None:
         self.asked, self.let = 0, threading.Event()
@@ -258,7 +260,8 @@ def test_many_concurrent_requests_cost_the_origin_one_request(
 def test_a_slow_answer_is_kept_only_in_the_second_of_its_request(
     origin: Origin, tmp_path: Path
 ) -> None:
-    """A slow answer isn't kept beyond that second, even if the origin allows it."""
+    """A slow answer isn't kept after the second in which its request came, even if the origin
+    allows it."""
     need_nginx()
     (port,) = free_ports(1)
     with edge(tmp_path / "edge", port, [origin.port]), ThreadPoolExecutor(1) as other:

@@ -1,4 +1,4 @@
-"""Which cached answers the front may serve, and for how long."""
+"""Tests which cached answers the front (a WSGI layer before Django) may serve, and for how long."""
 
 import zlib
 from collections.abc import Callable
@@ -25,8 +25,8 @@ def source(web: Web, owner: Any) -> Realm:
     return realm
 
 
-#: Changes of a realm that was published with the text "older" and then "newer", and the text or the
-#: status of its compressed file afterwards.
+#: Changes of a realm that was published with the text "older" and then with "newer". Each change
+#: has the text or the status that a request for compressed content gets afterwards.
 CHANGES: dict[str, tuple[Callable[[Realm], object], bytes | int]] = {
     "a write to the source": (lambda it: make.write_paths(it, {"a.txt": TEXT}), b"newer"),
     "a publish": (

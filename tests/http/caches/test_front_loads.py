@@ -1,4 +1,4 @@
-"""Which answers the front loads without Django, and which it leaves to Django."""
+"""Tests which answers the front loads without Django, and which requests it passes to Django."""
 
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -67,7 +67,8 @@ def told(reply: Reply | None) -> tuple[int, str]:
 
 
 def join_with(monkeypatch: pytest.MonkeyPatch, flights: Any, url: str, joined: Event) -> None:
-    """Makes the next caller join the load of this URL, and sets `joined` when that caller waits."""
+    """Makes later callers join the running load of this URL. Sets the event `joined` when a caller
+    waits for the load."""
     landed = flights._flights[url].landed
 
     def wait() -> bool:
@@ -130,7 +131,8 @@ def test_a_realm_that_became_private_is_left_to_django(realm: Realm) -> None:
 def test_a_realm_that_becomes_private_during_a_load_is_not_read(
     realm: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is written twice and ends with its old bytes, so a second statement reads them."""
+    """The file is changed and changed back during the load, so that a second statement reads the
+    old content."""
     read(f"{SITE}a.txt")
     make.write_paths(realm, {"a.txt": b"between"})
     make.write_paths(realm, {"a.txt": FILES["a.txt"]})
@@ -200,7 +202,7 @@ def test_a_reader_who_joined_a_strangers_failed_load_gets_its_error(
 def test_a_stranger_who_joined_a_readers_failed_load_gets_no_error(
     realm: Realm, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """The stranger joins the load that a reader has started."""
+    """A stranger who joins the load that a reader has started doesn't learn of the load's error."""
     make.source(PRIVATE, realm.owner, FILES, public=False)
     url = f"{PRIVATE}b.ts"
     begun, joined = Event(), Event()

@@ -1,5 +1,5 @@
-"""A change on another replica takes effect here when its notification arrives, and is applied
-once."""
+"""Tests that a change on another replica takes effect when its notification arrives, and is applied
+only once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ MODULE = "http://localhost:4201/ada/site/post.tsx"
 
 
 class CountingBoard(Board):
-    """A board that records every key that it is told to move."""
+    """A board that records every key that is moved on it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -48,7 +48,7 @@ class CountingBoard(Board):
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pings five times as often as in production."""
+    """Makes listeners ping the database five times as often as in production."""
     monkeypatch.setattr(listener_module, "PING_SECONDS", 0.1)
 
 
@@ -65,14 +65,14 @@ def listening(board: Board) -> Iterator[Listener]:
 
 @pytest.fixture
 def here(web: Web) -> Iterator[Listener]:
-    """The sidecar of the replica `web`."""
+    """Yields the listener of the replica `web`, as its sidecar runs it."""
     with listening(emit.local_board()) as listener:
         yield listener
 
 
 @pytest.fixture
 def peer(tmp_path: Path) -> Iterator[tuple[Listener, CountingBoard]]:
-    """The sidecar of another replica, and its board."""
+    """Yields the listener of another replica, and this replica's board."""
     board = CountingBoard(tmp_path / "peer")
     with listening(board) as listener:
         yield listener, board
@@ -80,8 +80,8 @@ def peer(tmp_path: Path) -> Iterator[tuple[Listener, CountingBoard]]:
 
 @contextmanager
 def elsewhere(here: Listener, folder: Path) -> Iterator[None]:
-    """Runs the block as another replica, and then waits until this replica has heard of the
-    changes."""
+    """Runs the block as another replica. Then waits until the listener `here` has applied the
+    block's changes."""
     board = Board(folder / "elsewhere")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(emit, "local_board", lambda: board)
@@ -95,7 +95,8 @@ def elsewhere(here: Listener, folder: Path) -> Iterator[None]:
 def test_a_peers_creations_publishes_and_takedowns_are_seen_at_once(
     web: Web, here: Listener, owner: Any, tmp_path: Path
 ) -> None:
-    """A realm of which this replica has never heard is served, and a deleted one is a 404."""
+    """A replica serves a realm that another replica has just created, and answers 404 for a realm
+    that was deleted there."""
     inside = f"{PAGE}index.json"
     for _ in range(2):
         assert web.get(inside, SOURCE).status == 404
@@ -139,7 +140,8 @@ def test_a_realm_that_a_peer_recreated_is_served_from_its_new_source(
 def test_pages_of_a_remote_worker_are_shown_and_have_new_etags(
     web: Web, here: Listener, source: Realm, tmp_path: Path
 ) -> None:
-    """A visitor who came between the publish and its pages doesn't keep the old page."""
+    """A visitor who got the old page after the publish gets the new page as soon as it is
+    rendered."""
     make.publish(source, PAGE)
     _swap("<p>old</p>")
     make.publish(source, PAGE)
@@ -155,7 +157,8 @@ def test_pages_of_a_remote_worker_are_shown_and_have_new_etags(
 
 
 def _swap(html: str) -> None:
-    """Stores the last card of the realm at PAGE and swaps its index, as a worker does."""
+    """Finishes the queued job of the realm at PAGE with one card, and swaps the realm's index, as a
+    worker does."""
     job = ReindexJob.objects.get(realm_url=PAGE, status="queued")
     (batch,) = lifecycle.create_batches(job, lifecycle.Plan(["index.json"], {PAGE: job.generation}))
     claimed = batches.lease_batch(batch.pk)
@@ -205,7 +208,8 @@ def test_a_cleared_realm_moves_one_key_on_a_peer(
 def test_invalidated_definitions_move_each_key_once_on_a_peer(
     peer: tuple[Listener, CountingBoard],
 ) -> None:
-    """A module with its spellings, a realm, or everything: each moves its own keys once."""
+    """Invalidating a module with its spellings, a realm, or all definitions moves each affected key
+    once."""
     listener, board = peer
     realm, stem = "http://localhost:4201/ada/site/", MODULE.removesuffix(".tsx")
     spellings = [stem + extension for extension in ("", ".tsx", ".ts", ".jsx", ".js")]

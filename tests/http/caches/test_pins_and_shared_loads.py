@@ -1,4 +1,5 @@
-"""P2 when a request meets a load that began before the commit that it asks for."""
+"""P2: a request for a generation never gets the result of a load that began before that
+generation's commit."""
 
 import threading
 from typing import Any
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Holds the first load after its database read, until `release` is set."""
+    """Delays the first load after its database read, until `release` is set."""
     answers.caches.cache_clear()
     real, read, release = resolve, threading.Event(), threading.Event()
 
@@ -71,7 +72,8 @@ def test_a_read_that_must_be_current_does_not_join_an_older_load(
 
 
 def _commit_unheard(source: Realm) -> int:
-    """Writes as another replica would, so that this replica hasn't heard of it."""
+    """Writes a file without notifying this replica, as if another replica had just written it.
+    Returns the new generation."""
     board = local_board()
     real = board.bump
     board.bump = lambda keys: None  # type: ignore[method-assign]

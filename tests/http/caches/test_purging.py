@@ -1,4 +1,5 @@
-"""A purger tells shared caches what has changed, and trusts only their receipts."""
+"""Tests the purger, which tells shared caches which answers have changed. Only a cache's
+confirmation counts as a purge."""
 
 import threading
 import time
@@ -31,7 +32,7 @@ HOUR = 3600
 
 @pytest.fixture
 def kept(web: Web, live: None, source: Realm, settings: Any, tmp_path: Path) -> Iterator[int]:
-    """The port of a Varnish that keeps answers for an hour."""
+    """Yields the port of a Varnish cache that keeps answers for an hour."""
     settings.REALM_EDGE_SECONDS = HOUR
     make.write(source, label__ts=b"old")
     with varnish(tmp_path / "varnish", web.port) as port:

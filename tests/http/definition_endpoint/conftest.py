@@ -16,7 +16,7 @@ from tests.support.web import Web
 
 @pytest.fixture
 def site(web: Web, owner: Any) -> Realm:
-    """Ada's public realm, on a server with the card library."""
+    """Returns Ada's public realm. The server has the card library."""
     sync_base_realm()
     return make.source(SITE, owner, {**make.SITE, "thing.tsx": THING, "mine.tsx": ON_SECRET})
 
@@ -28,13 +28,13 @@ def bob() -> Any:
 
 @pytest.fixture
 def private(site: Realm, bob: Any) -> Realm:
-    """Bob's realm, which only he may read."""
+    """Returns Bob's realm, which only he may read."""
     return make.source(PRIVATE, bob, {"secret.tsx": SECRET}, public=False)
 
 
 @pytest.fixture
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The URLs of the modules that were built, in order."""
+    """Returns a list that collects the URLs of built modules, in order."""
     built: list[str] = []
     build = ModuleBuilder.build
 
@@ -48,6 +48,6 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def no_shared_lookups() -> Iterator[None]:
-    """Each test has its own board, so the lookups that a process caches must be dropped."""
+    """Drops the definition lookups that this process caches, since each test has its own board."""
     definition_views._lookup.cache_clear()
     yield

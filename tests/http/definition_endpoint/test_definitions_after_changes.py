@@ -16,8 +16,8 @@ PAGE = "http://ada.localhost:4201/"
 def test_a_drafts_definition_follows_every_change_of_its_imports(
     web: Web, site: Realm, bob: Any
 ) -> None:
-    """The changes: an imported file of another realm, a file that was missing, and many files at
-    once."""
+    """The test changes an imported file of another realm, a file that was missing, and many files
+    at once."""
     part = b'import { string } from "@realm/base"; export const parts = { %b: string() };'
     library = make.source(LIBRARY, bob, {"part.ts": part % b"one"})
     make.write(

@@ -54,7 +54,7 @@ def test_a_public_modules_definition_is_shared_by_all_callers(
 def test_a_private_import_is_built_only_for_users_who_may_read_both(
     web: Web, site: Realm, private: Realm
 ) -> None:
-    """All other callers are refused, before and after the build."""
+    """A caller who may not read both realms is refused, before and after the build."""
     bob, ada = make.realm_login(private, "bob"), make.realm_login(site, "ada")
 
     def refused(**headers: str) -> None:

@@ -1,4 +1,4 @@
-"""`_definition` answers to invalid requests, and for modules that can't be built."""
+"""Tests the answers of `_definition` to invalid requests, and for modules that can't be built."""
 
 import threading
 
@@ -60,8 +60,8 @@ def test_a_404_for_a_missing_name_lists_the_exported_names(web: Web, site: Realm
 def test_a_private_module_is_answered_like_a_missing_one(
     web: Web, site: Realm, private: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Strangers and users of other realms get the same answer for both modules, even while no
-    further build may start."""
+    """Strangers and users of other realms get the same answer for a private and a missing module,
+    even while no further build may start."""
     for headers in ({}, make.realm_login(site, "ada")):
         for places in (2, 0):
             monkeypatch.setattr(definition_views, "_places", threading.Semaphore(places))
@@ -110,7 +110,7 @@ def test_a_failed_build_names_the_reason_and_the_failing_import(
 def test_an_unreachable_replica_is_a_503_and_no_stored_error(
     web: Web, site: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A failure to reach a replica isn't stored."""
+    """An error because no replica can be reached isn't stored."""
     told(ask(web, "thing"))
 
     def away(builder: ModuleBuilder, module_url: str) -> None:
@@ -126,7 +126,7 @@ def test_an_unreachable_replica_is_a_503_and_no_stored_error(
 def test_beyond_the_limit_of_waiting_requests_the_next_gets_503(
     web: Web, site: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A definition that is stored is still returned."""
+    """Definitions that are stored already are still returned."""
     told(ask(web, "person"))
     monkeypatch.setattr(definition_views, "_places", threading.BoundedSemaphore(1))
     with definition_views._waiting("another"):

@@ -1,4 +1,4 @@
-"""The content of `_definition` answers, for every spelling of a module."""
+"""Tests the content of `_definition` answers, for every spelling of a module's URL."""
 
 import pytest
 
@@ -57,8 +57,8 @@ def test_without_a_name_all_exported_cards_are_returned(web: Web, site: Realm) -
 def test_a_module_may_be_named_in_every_spelling_that_cards_use(
     web: Web, site: Realm, spelling: str
 ) -> None:
-    """A module is named by a path relative to the realm or the server or by a URL, with or without
-    its extension."""
+    """A module's name is a URL, or a path relative to the realm or the server. The extension may be
+    omitted."""
     assert told(ask(web, spelling, "Person"))["data"]["id"] == f"{SITE}person.tsx/Person"
 
 

@@ -1,4 +1,4 @@
-"""The whole session of a command-line client over a socket, with the requests that it sends.
+"""Sends all requests of a command-line client's session over a socket, in the client's order.
 
 Existing clients rely on each step, as the comments explain.
 """
@@ -24,7 +24,7 @@ JSON = "application/json"
 
 
 class Client:
-    """The state that the client keeps between requests: its tokens, which it sends without
+    """A command-line client, which keeps its tokens between requests and sends them without
     `Bearer`."""
 
     def __init__(self, web: Web) -> None:
@@ -57,7 +57,7 @@ class Client:
 
 @pytest.fixture
 def client(web: Web, owner: Any) -> Client:
-    """A client that has signed in and created its realm."""
+    """Returns a client that has signed in and created its realm."""
     client = Client(web)
     login = {"username": "ada", "password": "ada"}
     signed_in = client.ask("POST", f"{ORIGIN}/_server-session", accept=JSON, body=login)
@@ -84,7 +84,7 @@ def client(web: Web, owner: Any) -> Client:
 
 
 def rendered() -> None:
-    """Marks the queued job as done, as far as readiness can tell."""
+    """Marks the queued job as done, so that readiness reports the realm as rendered."""
     job = ReindexJob.objects.get(realm_url=PAGE, status="queued")
     ReindexJob.objects.filter(pk=job.pk).update(status="done")
     IndexHead.objects.update_or_create(
@@ -210,8 +210,8 @@ def test_a_client_publishes_polls_and_unpublishes(client: Client) -> None:
 
 
 def test_a_publish_over_another_users_realm_is_a_403(client: Client) -> None:
-    """A client that gets 400 or 409 from a publish unpublishes the target and retries, so this must
-    be a 403."""
+    """The status must be 403, because a client that gets 400 or 409 from a publish unpublishes the
+    target and retries."""
     bobs = make.source(f"{ORIGIN}/bob/blog/", make.user("bob"), make.SITE)
     make.publish(bobs, PAGE)
     assert client.publish().status == 403
@@ -220,8 +220,8 @@ def test_a_publish_over_another_users_realm_is_a_403(client: Client) -> None:
 
 
 def test_a_client_with_the_seed_needs_no_password(client: Client) -> None:
-    """The client mints its own tokens: the operator's for realms, and the owner's for the
-    server."""
+    """The client signs its own tokens: the operator's token for a realm, and the owner's token for
+    the server."""
     client.realm = realm_token(OPERATOR, REALM, [], 60)
     client.server = server_token("ada", 7 * 24 * 3600)
     answer = client.ask(

@@ -1,4 +1,4 @@
-"""A realm reports whether it depends on private realms, and on which."""
+"""Tests that a realm reports whether it depends on private realms, and on which ones."""
 
 from typing import Any
 

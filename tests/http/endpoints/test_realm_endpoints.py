@@ -1,4 +1,5 @@
-"""Every endpoint of a realm: permissions, methods, and where it answers."""
+"""Tests every endpoint of a realm: its permissions, its methods, and the URLs at which it
+answers."""
 
 from typing import Any
 

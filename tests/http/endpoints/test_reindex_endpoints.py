@@ -1,4 +1,5 @@
-"""Progress, readiness, reindex and cancel, as owners and clients see them."""
+"""Tests the endpoints that report a realm's progress and readiness, and that start or cancel a
+reindex."""
 
 import json
 from io import StringIO
@@ -28,7 +29,7 @@ PROGRESS = f"http://localhost:4201/_publish-progress?published_realm_url={URL}"
 
 @pytest.fixture
 def published(web: Web, source: Realm, sent: Sent) -> Realm:
-    """The published realm of the site, whose first job is queued."""
+    """Publishes the source realm and returns the published realm. Its first job is queued."""
     make.publish(source, URL)
     return Realm.objects.get(url=URL)
 

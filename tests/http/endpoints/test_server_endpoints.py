@@ -1,4 +1,4 @@
-"""The server's endpoints as clients see them: exact bodies, headers and statuses."""
+"""Tests the exact bodies, headers and statuses of the server's endpoints."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def document(answer: Answer) -> Any:
 
 
 def errors(answer: Answer) -> list[str]:
-    """Returns the messages of an error of a server endpoint."""
+    """Returns the error messages in the answer of a server endpoint."""
     told = json.loads(answer.text)["errors"]
     assert all(isinstance(each, str) for each in told)
     return list(told)
@@ -79,7 +79,7 @@ def test_a_deactivated_user_gets_no_session(web: Web, owner: Any) -> None:
 
 
 def test_a_new_realm_has_its_two_cards_and_belongs_to_its_maker(web: Web, owner: Any) -> None:
-    """The registry has the realm's kind and owner, and the owner has all permissions."""
+    """The realm's row has its kind and owner, and the owner has all permissions."""
     attributes = {"endpoint": "new", "name": "Ädas „neues“ Reich", "iconURL": "/i.svg", "mood": 3}
     body = {"data": {"type": "realm", "attributes": attributes}}
     answer = web.post(f"{ORIGIN}/_create-realm", body, make.login("ada"))
@@ -162,7 +162,7 @@ def test_a_publish_answers_with_the_url_the_time_and_the_readiness_url(
     ],
 )
 def test_a_published_url_has_one_spelling(web: Web, source: Realm, spelling: str) -> None:
-    """Case, default port, query and hash don't make another realm."""
+    """URLs that differ only in case, default port, query or hash name the same realm."""
     first = document(publish(web, source.url, PAGE))
     again = document(publish(web, source.url.removesuffix("/"), spelling))
     assert again["attributes"]["publishedRealmURL"] == PAGE
@@ -183,7 +183,7 @@ def test_a_user_may_publish_below_their_own_name(web: Web, source: Realm) -> Non
 
 @pytest.mark.parametrize("kind", ["server", "realm"])
 def test_the_operator_may_publish_for_others(web: Web, source: Realm, kind: str) -> None:
-    """Clients that hold the seed mint both kinds of the operator's tokens."""
+    """Clients that know the secret seed sign the operator's realm tokens and server tokens."""
     of_realm = realm_token(OPERATOR, source.url, [], 60)
     body = {"sourceRealmURL": source.url, "publishedRealmURL": PAGE}
     headers = {"Authorization": of_realm if kind == "realm" else server_token(OPERATOR)}

@@ -1,4 +1,4 @@
-"""What a web worker counts for the requests that it answers, and the figures that it writes for the
+"""Tests what a web worker counts while it answers requests, and which figures it writes for the
 sidecar."""
 
 import json

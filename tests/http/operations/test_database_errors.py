@@ -1,4 +1,5 @@
-"""Database errors: the answer to the client, the log, and which errors are reported as bugs."""
+"""Tests the answer and the log lines after a database error, and which errors are reported as
+bugs."""
 
 import logging
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ MISTAKES = ["23502", "23514", "42P01", "42501", "XX000"]
 
 @pytest.fixture
 def mistakes() -> Iterator[list[Any]]:
-    """The signals that an error tracker receives."""
+    """Yields a list that collects the exception signals that an error tracker would receive."""
     seen: list[Any] = []
 
     def note(**told: Any) -> None:
@@ -40,7 +41,7 @@ def mistakes() -> Iterator[list[Any]]:
 
 
 def raising(monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
-    """Makes the following reads run a failing statement."""
+    """Makes later read requests run `statement`, which fails."""
 
     def read(*args: Any, **named: Any) -> None:
         with connection.cursor() as cursor:
@@ -140,7 +141,7 @@ def test_while_the_database_is_away_a_replica_is_alive(
 
 
 def is_other(record: logging.LogRecord) -> bool:
-    """Whether a record is about more than an unreachable database."""
+    """Returns whether a log record reports anything other than an unreachable database."""
     return OneLineASecond().filter(record) and "the database is away" not in record.getMessage()
 
 
@@ -154,7 +155,8 @@ def _elsewhere(kind: Any) -> Any:
 
 
 def records(*errors: BaseException) -> list[logging.LogRecord]:
-    """Makes log records as a web worker, a Celery worker and a sidecar do."""
+    """Makes log records of these errors as a web worker, a Celery worker and a sidecar write
+    them."""
     made = []
     for error in errors:
         info = (type(error), error, None)

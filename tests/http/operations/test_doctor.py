@@ -25,7 +25,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 @pytest.fixture
 def fleet(web: Web) -> Replica:
-    """A fleet with the card library, a worker, and one replica that reports and answers."""
+    """Makes a fleet with the card library, a worker, and one replica that reports and answers.
+    Returns the replica."""
     sync_base_realm()
     now = timezone.now()
     Worker.objects.create(
@@ -38,7 +39,7 @@ def fleet(web: Web) -> Replica:
 
 
 def findings() -> dict[str, list[dict[str, str]]]:
-    """Returns the doctor's findings by subject."""
+    """Runs `manage.py doctor` and returns its findings by subject."""
     out = StringIO()
     try:
         call_command("doctor", "--json", stdout=out)
@@ -63,7 +64,7 @@ def test_a_healthy_fleet_has_no_problems(fleet: Replica) -> None:
     found = findings()
     problems = [each for all_ in found.values() for each in all_ if each["severity"] == "problem"]
     assert problems == []
-    # One clock of the database and one of the replica.
+    # The doctor checks two clocks: the database's and the replica's.
     assert [each["severity"] for each in found["clocks"]] == ["fine", "fine"]
     assert set(found) == {
         "settings", "board", "renderer", "disk", "broker", "database", "clocks", "migrations",

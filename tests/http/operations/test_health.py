@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def fresh_process() -> None:
-    """Resets the process's knowledge of the applied migrations."""
+    """Forgets which migrations this process has found applied, as if it had just started."""
     readiness._migrations = readiness._Migrations()
     sync_base_realm()
 

@@ -1,4 +1,4 @@
-"""`GET /_metrics`: its figures, who may read them, and what they never reveal."""
+"""Tests `GET /_metrics`: its figures, who may read them, and which data it never reveals."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -39,7 +39,7 @@ def own(web: Web) -> str:
 
 
 def read(web: Web) -> dict[tuple[str, Labels], float]:
-    """Returns every sample by its name and labels."""
+    """Requests `/_metrics` and returns the value of each sample by the sample's name and labels."""
     answer = web.get(own(web), **MINE)
     assert answer.status == 200, answer.text
     assert answer.headers["content-type"].startswith("text/plain")
@@ -56,7 +56,7 @@ def labelled(**labels: str) -> Labels:
 
 
 def report(name: str, **fields: Any) -> Replica:
-    """Makes a replica row as its sidecar reports it."""
+    """Makes a replica's row as the replica's sidecar reports it."""
     now = timezone.now()
     return Replica.objects.create(
         **{

@@ -1,7 +1,7 @@
-"""The alert rules and the dashboard, evaluated on real answers of `/_metrics`.
+"""Evaluates the alert rules and the dashboard on real answers of `/_metrics`.
 
-For each alert a test causes its fault in the database and requests `/_metrics`. Prometheus' own
-`promtool` then evaluates the rules on the answers before and after the fault. Without promtool
+For each alert, a test simulates the fault in the database. Prometheus' own `promtool` then
+evaluates the rules on the answers of `/_metrics` before and after the fault. Without promtool
 (Debian: `apt install prometheus`) these tests are skipped, and only the names of metrics are
 checked.
 """
@@ -47,7 +47,7 @@ needs_promtool = pytest.mark.skipif(
 
 @pytest.fixture
 def fleet(source: Realm, web: Web) -> Iterator[Web]:
-    """A fleet without faults that has a value for every metric."""
+    """Yields a server with the rows of a fleet that has no faults and a value for every metric."""
     now = timezone.now()
     counts = Counts()
     counts.slow_request(0.3)
@@ -87,7 +87,7 @@ def scrape(web: Web) -> str:
 
 
 def series(text: str) -> dict[str, float]:
-    """Returns every sample by its name and labels, as promtool reads them."""
+    """Returns the value of each sample. The keys are names with labels in promtool's notation."""
     return {
         f"{sample.name}{{{', '.join(f'{k}={json.dumps(v)}' for k, v in sample.labels.items())}}}": (
             sample.value
@@ -224,8 +224,8 @@ HARMLESS: dict[str, Callable[[], Any]] = {
 
 
 def firing(before: str, after: str, folder: Path) -> dict[str, set[str]]:
-    """Returns the alerts that fire in the last minute before the fault, and those that fire at the
-    end."""
+    """Returns two sets of alerts: those that fire in the last minute before the fault, and those
+    that fire at the end."""
     first, then = series(before), series(after)
     rows = []
     for name in sorted({*first, *then}):

@@ -18,13 +18,13 @@ from tests.support.web import API, ORIGIN, SOURCE, Web, everything, waiting_for
 
 
 def text(op: str, href: str, content: str) -> dict[str, Any]:
-    """Returns an operation on a text file."""
+    """Returns an `_atomic` operation that writes a text file."""
     data = {"type": "source", "attributes": {"content": content}, "meta": {}}
     return {"op": op, "href": href, "data": data}
 
 
 def card(op: str, href: str, **attributes: Any) -> dict[str, Any]:
-    """Returns an operation on a card."""
+    """Returns an `_atomic` operation that writes a card."""
     meta = {"adoptsFrom": {"module": "./post", "name": "Post"}, "lastModified": 3}
     return {
         "op": op,

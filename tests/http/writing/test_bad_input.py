@@ -1,7 +1,8 @@
-"""Bad input of every kind gets the status of the protocol and a message that names the error.
+"""Tests that every kind of invalid input gets the status of the protocol and a message that names
+the error.
 
-Each case is sent to the application and to a real replica. Afterwards the database is unchanged,
-and no answer is a 5xx or shows a place in the code.
+Each case is sent to the application and to a real replica. The requests must not change the
+database, and no answer may be a 5xx or show a line of the server's code.
 """
 
 import json
@@ -53,7 +54,7 @@ def make_world() -> None:
 
 @dataclass(frozen=True)
 class World:
-    """A server, and all rows as they were before the first bad request."""
+    """A server, and all database rows before the first invalid request."""
 
     web: Web
     before: dict[str, list[tuple[Any, ...]]]
@@ -61,7 +62,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
-    """One world for all cases, since none of them may change it."""
+    """Yields one server and its rows for all cases, since no case may change the rows."""
 
     with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch, served() as web:
         patch.setattr(messages, "send", lambda *_, **__: None)
@@ -73,7 +74,7 @@ def world(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
 
 
 def fault(case: Case, answer: Answer, *, behind_a_server: bool = False) -> str:
-    """Returns what is wrong with the answer to a bad request, or an empty text."""
+    """Returns what is wrong with the answer to an invalid request, or an empty text."""
     text = answer.body.decode(errors="replace")
     told = f"{case.name}: {answer.status} {dict(answer.headers)} {text[:300]}"
     if answer.status >= 500 or "Traceback" in text or '.py"' in text:

@@ -1,4 +1,5 @@
-"""Cards as JSON over HTTP: reading them from an index or a draft, creating and deleting them."""
+"""Reads, creates and deletes cards as JSON over HTTP. Cards are read from an index or from a
+draft."""
 
 import json
 from typing import Any
@@ -17,7 +18,8 @@ SITE = "http://ada.localhost:4201/"
 
 @pytest.fixture
 def shown(source: Realm, sent: Any) -> Realm:
-    """The published source realm with an index, in which `broken` has an error."""
+    """Returns a source realm that is published and indexed. The index has an error for the card
+    `broken`."""
     make.write(source, broken__json=make.card("./post", "Post", title="Broken"))
     source.refresh_from_db()
     published = make.publish(source, SITE)
@@ -141,7 +143,7 @@ def test_only_readers_may_read_a_private_card(
 
 
 def new(**more: Any) -> dict[str, Any]:
-    """A new person."""
+    """Returns the JSON of a new card of the type Person."""
     meta = {"adoptsFrom": {"module": "./person", "name": "Person"}}
     return {"type": "card", "attributes": {"name": "Bo"}, "meta": meta, **more}
 

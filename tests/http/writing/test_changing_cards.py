@@ -1,4 +1,4 @@
-"""A patch of a card over HTTP changes the fields that it names and keeps all others."""
+"""Tests that an HTTP patch of a card changes the fields in the patch and keeps all other fields."""
 
 import json
 from typing import Any
@@ -53,7 +53,7 @@ def test_a_patch_changes_only_the_fields_that_it_names(web: Web, ada: dict[str, 
 
 
 def to(*names: str) -> list[dict[str, Any]]:
-    """Returns links to these cards."""
+    """Returns JSON relationships that link to these cards."""
     return [{"links": {"self": f"./{name}"}} for name in names]
 
 

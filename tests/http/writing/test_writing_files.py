@@ -1,4 +1,4 @@
-"""Writes and deletions of files: which endpoint they go to, and what they change."""
+"""Writes and deletes files, and checks which endpoint handles each request and what it changes."""
 
 import pytest
 

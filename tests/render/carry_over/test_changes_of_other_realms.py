@@ -1,4 +1,5 @@
-"""A change of another realm or of its readers renders the cards that read it."""
+"""Tests that cards which read another realm are rendered again after a change of that realm or its
+permissions."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,5 @@
-"""Pages that link to a site are rendered again when it appears, disappears or moves."""
+"""Tests that pages with a link to a site are rendered again when the site appears, disappears or
+moves."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,8 @@ Rendered = Callable[[], set[str]]
 
 
 def linked_to(site: Realm, *, close: bool = False, **files: bytes) -> Realm:
-    """Makes another realm, publishes it at ELSEWHERE, and links to it from card `q` of the site."""
+    """Makes another realm and publishes it at ELSEWHERE. Adds a link to that realm to the site's
+    card `q`."""
     other = make.source("http://localhost:4201/ada/other/", site.owner, FILES)
     make.write(other, **files)
     make.publish(other, ELSEWHERE)
@@ -149,8 +151,8 @@ def test_links_lead_to_the_published_realm_and_follow_its_moves(
 def test_a_realm_published_while_a_job_reads_it_is_linked_at_its_new_url(
     site: Realm, library: Realm, sent: Sent, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The publish enqueues jobs for its dependents before the worker asks for the realm's address,
-    and commits while the worker waits."""
+    """The publish enqueues jobs for dependent realms before the worker asks for the library's URL.
+    The publish commits while the worker waits."""
     make.write(library, guide__json=make.card("@realm/base", "Card"))
     work_off(sent)
     make.write(site, b__json=note("b", f"{LIBRARY}guide"))
@@ -179,7 +181,7 @@ def test_a_realm_published_while_a_job_reads_it_is_linked_at_its_new_url(
 
 
 def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function in a thread and closes the thread's connections."""
+    """Calls a function and closes the database connections of the current thread."""
     try:
         return work(*arguments)
     finally:

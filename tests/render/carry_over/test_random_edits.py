@@ -1,4 +1,5 @@
-"""After any edits, the index with carried cards equals that of a full reindex."""
+"""Tests that after any edits, an index with carried-over cards equals the index of a full
+reindex."""
 
 import random
 from typing import Any
@@ -18,7 +19,8 @@ Sent = list[tuple[str, Any]]
 def test_after_any_edits_the_index_equals_that_of_a_full_reindex(
     site: Realm, library: Realm, sent: Sent
 ) -> None:
-    """Carrying cards over is right if the result equals that of a full reindex."""
+    """After each random edit, the index with carried-over cards must equal the index of a full
+    reindex."""
     chance = random.Random(7)
 
     def edit(step: int) -> None:

@@ -1,4 +1,5 @@
-"""A change in a realm renders the cards that read the changed file, and carries the others over."""
+"""Tests that a change of a file renders only the cards that read the file. The other cards are
+carried over."""
 
 import json
 from collections.abc import Callable
@@ -113,7 +114,8 @@ def test_a_change_of_realm_json_renders_every_page(site: Realm, rendered: Render
 def test_cards_of_a_module_with_unclear_imports_are_rendered_every_time(
     sly: str, site: Realm, rendered: Rendered
 ) -> None:
-    """JavaScript has too many spellings of a specifier for the server to know them all."""
+    """An import specifier can be written in so many ways that the server doesn't recognize all of
+    them."""
     make.write(site, plain__tsx=f"{sly}\n{PLAIN}".encode())
     make.publish(site, URL)
     rendered()
@@ -185,8 +187,8 @@ def test_a_job_whose_base_was_replaced_swaps_nothing_and_has_a_successor(
 def test_references_in_any_composition_lead_to_one_card_and_module(
     web: Web, site: Realm, rendered: Callable[[], set[str]]
 ) -> None:
-    """Cards that link, adopt and import in NFD, in NFC or escaped have the same type, and are
-    rendered when the linked card changes."""
+    """References to a card or module may be in NFD, in NFC or percent-encoded. All spellings give
+    the same type, and the cards are rendered again when the linked card changes."""
     module = (
         'import { Card, Embed, linksTo, string } from "@realm/base"; import { label } from "NAME";'
         "export class Cup extends Card {"

@@ -13,7 +13,7 @@ from tests.support.web import ORIGIN, Web
 
 @pytest.fixture
 def site(web: Web, owner: Any, sent: Sent) -> Realm:
-    """A source realm that is published and rendered."""
+    """Returns a source realm that is published and rendered."""
     sync_base_realm()
     realm = make.source(f"{ORIGIN}/ada/notes/", owner, FILES)
     publish(realm, sent)

@@ -44,7 +44,8 @@ def link(href: Any) -> Any:
 
 
 def page(attributes: Any = None, relationships: Any = None, **more: Any) -> bytes:
-    """Returns a card of the type `Page`, with `more` as further members beside its attributes."""
+    """Returns the JSON of a card of the type `Page`. `more` gives further members of the JSON:API
+    resource."""
     adopts = {"adoptsFrom": {"module": "./page", "name": "Page"}}
     data = {"type": "card", "attributes": {"title": "t"} if attributes is None else attributes}
     data |= {"relationships": relationships or {}, "meta": adopts, **more}

@@ -1,4 +1,5 @@
-"""Fixture: a source realm with a test's own files, and a short time limit for each card."""
+"""Fixture: a function that makes a source realm from a test's files. Each card has a short time
+limit."""
 
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.support.web import Web
 
 @pytest.fixture
 def site(web: Web, owner: Any, settings: Settings) -> Any:
-    """Returns a function that makes a source realm of the given files."""
+    """Returns a function that makes a source realm from the given files."""
     settings.REALM_RENDER_SECONDS = 1.5
     sync_base_realm()
 

@@ -1,4 +1,5 @@
-"""Each card gets its page or its error, even if its process hangs, ends or is replaced."""
+"""Tests that each card gets a page or an error, even if the process that renders it hangs, ends or
+is replaced."""
 
 import itertools
 from typing import Any
@@ -60,8 +61,8 @@ def test_a_card_rendered_after_a_crash_still_shows_linked_cards(
 def test_a_card_shows_a_long_chain_of_links_through_other_realms(
     site: Any, web: Web, owner: Any, sent: list[tuple[str, Any]]
 ) -> None:
-    """The chain leads through several realms, and each new realm needs a process that may import
-    from it."""
+    """The chain of links passes through several realms. Each new realm needs a new process that may
+    import from this realm."""
     chain = b"""\
 import { Card, linksTo, string } from "@realm/base";
 const walk = (card) => card ? `${card.title} ${walk(card.next)}` : "";
@@ -89,7 +90,7 @@ export class Chain extends Card {
 def test_a_card_whose_process_was_killed_is_rendered_by_another_process(
     site: Any, web: Web, sent: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A card is blamed for the end of its process only if that happens twice while it is rendered
+    """A card gets an error only if its process has ended twice while the card was rendered
     alone."""
     deaths = iter([SandboxDied("killed")])
     real = sandbox.run

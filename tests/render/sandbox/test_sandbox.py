@@ -1,4 +1,5 @@
-"""Limits of card code. A card that breaks one gets an error, and no other card does."""
+"""Tests the limits of card code. A card that exceeds a limit gets an error, and no other card gets
+one."""
 
 import json
 from typing import Any
@@ -217,7 +218,7 @@ def test_text_that_databases_or_parsers_refuse_fails_only_its_own_card(
 def test_a_reference_to_an_impossible_path_fails_only_its_own_card(
     site: Any, web: Web, sent: list[tuple[str, Any]]
 ) -> None:
-    """For such a path, a replica would answer with something else or not at all."""
+    """If a worker requested such a path, a replica would return other content or no answer."""
     away = {
         "nul": "./%00",
         "up": "./%2e%2e/%2e%2e/%2e%2e/base/mod.ts",

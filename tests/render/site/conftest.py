@@ -12,7 +12,7 @@ from tests.support.data.site import SITE
 
 @pytest.fixture
 def shown(source: Realm, sent: Any) -> Realm:
-    """The published realm, with an index of two pages and an error."""
+    """Returns a published realm with an index of two pages and one error."""
     published = make.publish(source, SITE)
     put_index(SITE, published.generation, {"index": {}, "a b/ada": {}}, {"bad": {"message": "no"}})
     return Realm.objects.get(url=SITE)

@@ -1,4 +1,4 @@
-"""The preview of a draft, and the redirect from a source realm to its pages."""
+"""Tests the preview of a draft, and the redirect from a source realm to its published pages."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Serving a site: which requests get a page, 404 pages, sitemaps and robots.txt."""
+"""Tests which requests get a page of a site, and the site's 404 pages, sitemaps and robots.txt."""
 
 import xml.etree.ElementTree as ET
 from typing import Any
@@ -164,7 +164,7 @@ def test_a_realm_can_have_its_own_404_page(web: Web, source: Realm, live: None) 
 
 
 def locations(answer: Answer) -> list[str]:
-    """Returns every URL in a sitemap."""
+    """Returns every URL that a sitemap lists."""
     assert answer.status == 200, answer.body
     assert answer.headers["content-type"] == "application/xml; charset=utf-8"
     return [each.text or "" for each in ET.fromstring(answer.body).iter(f"{NAMESPACE}loc")]

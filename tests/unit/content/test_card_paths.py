@@ -1,4 +1,4 @@
-"""The mapping between a card's path and the path of its file, in both directions."""
+"""Tests the conversion of a card's path to its file's path, and back."""
 
 import pytest
 

@@ -1,5 +1,5 @@
-"""What a change of a realm causes: moved keys, notifications, dropped definitions, and jobs. All
-functions are pure and take a `Change`."""
+"""Tests the effects of a change of a realm: moved board keys, notifications, dropped definitions,
+and jobs. All tested functions are pure and take a `Change`."""
 
 from dataclasses import replace
 from typing import Any
@@ -139,7 +139,7 @@ def test_a_change_names_the_realms_whose_readers_need_jobs(
 
 @pytest.fixture
 def received(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Change, ...]]:
-    """The arguments of each call to a receiver of changes."""
+    """Registers a receiver of changes. Returns a list that collects the changes of each call."""
     calls: list[tuple[Change, ...]] = []
     monkeypatch.setattr(changes, "_receivers", [lambda raised: calls.append(tuple(raised))])
     return calls

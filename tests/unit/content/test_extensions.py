@@ -1,4 +1,4 @@
-"""The extensions of module files: which of them a name may omit, and all spellings of a module's
+"""Tests which file extensions a module's name may omit, and the list of all spellings of a module's
 URL."""
 
 import pytest

@@ -1,5 +1,5 @@
-"""Checks of texts from clients: which can be stored, which characters are replaced, and which texts
-are numbers."""
+"""Tests the checks of texts from clients: which texts can be stored, which characters are replaced,
+and which texts are numbers."""
 
 import pytest
 

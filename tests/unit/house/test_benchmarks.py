@@ -1,4 +1,5 @@
-"""The benchmark harness: the order of runs, ratios, bars, and the page of results."""
+"""Tests the benchmark harness: the order of runs, the ratios, the limits of results, and the page
+of results."""
 
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The pages on failures and on security name only tests that exist."""
+"""Tests that the documentation pages on failures and security mention only tests that exist."""
 
 import ast
 import re

@@ -1,5 +1,5 @@
-"""No package imports a package of a higher floor: notifications < definitions < reindex < realms <
-settings, tests."""
+"""Tests that no package imports a package of a higher layer: notifications < definitions < reindex
+< realms < settings, tests."""
 
 import ast
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 from settings.environment import BASE_DIR
 
 FLOORS = ["notifications", "definitions", "reindex", "realms"]
-#: Packages that may import every floor, and that no floor imports.
+#: Packages that may import the packages of every layer, and that no layer imports.
 ABOVE = ["settings", "tests", "bench", "script", "examples"]
 
 
@@ -19,8 +19,8 @@ def _modules(package: str) -> list[Path]:
 
 
 def _imported(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
-    """Yields the line and the top package of every import: import statements, calls of
-    import_module and __import__, and the `dependencies` and `run_before` of migrations."""
+    """Yields the line and the top-level package of every import. Imports are import statements,
+    calls of import_module and __import__, and the `dependencies` and `run_before` of migrations."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)

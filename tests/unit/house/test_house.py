@@ -1,4 +1,5 @@
-"""Limits on the size of modules, functions and folders: a larger one has more than one subject."""
+"""Checks that no module, function or folder is larger than its limit, since a larger one has more
+than one subject."""
 
 import ast
 from collections import Counter

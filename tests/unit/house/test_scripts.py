@@ -1,4 +1,4 @@
-"""The scripts of a fresh clone, in which nothing is installed yet."""
+"""Tests the scripts that are run in a fresh clone, before any package is installed."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""The newest release in the changelog has the version of the project."""
+"""Tests that the newest release in the changelog has the project's version."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""Lists that exist twice, because two languages or two kinds of reader need them, have the same
+"""Tests that lists which are written in two places, for example in Python and in SQL, have the same
 entries."""
 
 import re

@@ -1,4 +1,4 @@
-"""The names of queues, exchanges and keys on an installation's broker."""
+"""Tests the names of an installation's queues, exchanges and routing keys on the message broker."""
 
 from pathlib import Path
 from typing import Any

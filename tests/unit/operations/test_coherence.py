@@ -1,5 +1,5 @@
-"""How `verify_coherence` judges answers as right or as violations, and counts the nines of a share
-of right answers."""
+"""Tests how `verify_coherence` judges an answer as correct or as a violation. The command also
+counts the nines of the share of correct answers (99.9 % has three nines)."""
 
 from dataclasses import replace
 

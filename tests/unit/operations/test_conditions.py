@@ -1,4 +1,5 @@
-"""What operators read about a replica: each state has a sentence that also says what to do."""
+"""Tests the sentence that operators read about each state of a replica. The sentence also says what
+to do."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

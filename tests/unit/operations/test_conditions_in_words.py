@@ -1,5 +1,5 @@
-"""The condition of a replica, a cell, pages or workers: its texts, and the threshold from which it
-holds."""
+"""Tests the texts and the thresholds of the conditions of replicas, table cells, pages and
+workers."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,13 +30,14 @@ SLOWER = "Visitors get correct answers from this replica, but slower"
 
 
 def replica(**more: Any) -> Condition:
-    """Returns the condition of a live replica, changed by `more`."""
+    """Returns the condition of a replica that is live, except that the fields in `more` are
+    changed."""
     given = {"state": State.LIVE, "watermark_at": NOW, "reported_at": NOW, **more}
     return of_replica(Replica(name="web-1", address="http://10.0.0.1:8000", **given), NOW, BOUND)
 
 
 def pages(kind: str = "published", generation: int = 3, shown: int = 0, **job: Any) -> Condition:
-    """Returns the condition of a realm's pages, with a last job if `job` has fields."""
+    """Returns the condition of a realm's pages. The realm has a last job if `job` has fields."""
     realm = Realm(url=SITE, kind=kind, generation=generation)
     head = IndexHead(realm_url=SITE, generation=shown) if shown else None
     last = ReindexJob(realm_url=SITE, **{"created_at": NOW, **job}) if job else None

@@ -125,8 +125,8 @@ def test_compose_names_only_known_settings_and_existing_files(
 
 
 def test_nginx_is_told_the_addresses_that_the_replicas_have(services: dict[str, Any]) -> None:
-    """A name is looked up only when nginx starts, and an engine gives containers other addresses
-    when it starts them again."""
+    """nginx looks up a host name only when nginx starts, and a restarted container may get another
+    address. So the configuration must have fixed addresses."""
     told = re.findall(r"^server (\S+):8000 ", (DEPLOY / "compose.replicas.conf").read_text(), re.M)
     webs = [each for name, each in services.items() if name.startswith("web-")]
     assert told == [each["networks"]["inside"]["ipv4_address"] for each in webs]

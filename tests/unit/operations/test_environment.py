@@ -1,4 +1,4 @@
-"""How environment variables are parsed, and which error a wrong value causes."""
+"""Tests how the settings parse environment variables, and which error an invalid value causes."""
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured

@@ -1,5 +1,5 @@
-"""The figures of web workers: what each worker counts, the file that it writes, and the sum that
-the sidecar makes."""
+"""Tests the figures of web workers: what a worker counts, the file to which it writes its counts,
+and the sums that the sidecar reports."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ def board(tmp_path: Path) -> Path:
 
 
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Advances the clock that decides whether a worker's file is old."""
+    """Advances the clock by `seconds`. The clock decides whether a worker's file is out of date."""
     monkeypatch.setattr(files, "now_ns", lambda: now_ns() + int(seconds * 1e9))
 
 
@@ -104,7 +104,7 @@ def test_the_sum_has_the_figures_of_all_web_workers(board: Path) -> None:
 
 
 def test_counters_start_at_the_first_reading(board: Path) -> None:
-    """Otherwise a new sidecar would report everything again that its predecessor has reported."""
+    """A new sidecar must not report again what the previous sidecar has already reported."""
     worker = WorkerFile(board, "")
     worker.write({"hits": 100}, NO_GAUGES)
     totals = Totals(board)

@@ -1,4 +1,4 @@
-"""The fields of log records that are written as JSON lines."""
+"""Tests which fields a log record has when it is written as a line of JSON."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from reindex.log_fields import AddFields, log_fields
 
 @pytest.fixture
 def lines() -> io.StringIO:
-    """The stream to which the logger writes JSON lines."""
+    """Returns the stream to which the logger writes JSON lines."""
     return io.StringIO()
 
 

@@ -1,4 +1,5 @@
-"""A pinned read tries another replica if one fails, and refuses an answer of another generation."""
+"""Tests that a pinned read tries another replica if one fails, and refuses an answer of another
+generation."""
 
 import threading
 from collections.abc import Iterator
@@ -23,8 +24,8 @@ def unshunned() -> Iterator[None]:
 
 @contextmanager
 def fake_replica(status: int = 200, **headers: str) -> Iterator[tuple[str, list[str]]]:
-    """Runs a replica that answers every request alike; yields its address and the list of requested
-    paths."""
+    """Runs a fake replica that gives the same answer to every request. Yields the replica's address
+    and the list of requested paths."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""How a reference in a card or a module becomes a URL."""
+"""Tests how a reference in a card or a module is resolved to a URL."""
 
 from itertools import product
 from urllib.parse import quote, urljoin, urlsplit

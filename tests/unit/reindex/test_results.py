@@ -1,5 +1,5 @@
-"""Checks of the prerenderer's results. Card code runs in the process that writes them, so it can
-forge any result."""
+"""Tests the checks of the prerenderer's results. Card code runs in the process that writes the
+results, so card code can forge any result."""
 
 import json
 import subprocess
@@ -126,7 +126,8 @@ def test_infinite_numbers_and_half_characters_are_replaced() -> None:
 
 
 def test_an_overlong_line_of_output_is_not_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker reads stdout in bounded memory, even if card code prints a line without an end."""
+    """The worker needs only limited memory to read the process's stdout, even if card code prints
+    an endless line."""
     monkeypatch.setattr(sandbox, "MAX_LINE", 1000)
     lines = "x" * 100_000 + r"\nnonce{}\nnonce" + "y" * 5000 + r"\n\nxnonce\nnonce[]\n"
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The error of a search whose value doesn't fit the type of its field."""
+"""Tests the error of a search in which a value doesn't fit the type of the field."""
 
 import pytest
 

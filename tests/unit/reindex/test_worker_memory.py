@@ -1,4 +1,4 @@
-"""A worker switches Python's cyclic garbage collection off while it works on a task."""
+"""Tests that a worker switches off Python's cyclic garbage collection while it works on a task."""
 
 import gc
 from types import SimpleNamespace

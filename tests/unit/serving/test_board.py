@@ -1,5 +1,5 @@
-"""The board: which processes see each other's bumps, how long it is live, and how an invalid file
-is replaced."""
+"""Tests the board: which processes see each other's changes of keys, how long the board is live,
+and how an invalid board file is replaced."""
 
 import fcntl
 import os
@@ -117,8 +117,8 @@ def test_two_processes_see_each_others_bumps(board: Board, path: Path) -> None:
 
 
 def test_a_parent_and_its_forked_child_never_write_the_same_value(path: Path) -> None:
-    """A forked random generator would repeat its values, and a stale stamp would be taken for
-    current."""
+    """If parent and child shared a random generator's state, both would write equal values, and a
+    stale stamp would look current."""
     values = in_another_process(
         path,
         """if True:
@@ -237,7 +237,8 @@ def test_a_board_path_that_is_a_folder_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_new_board_allocates_all_its_disk_space(board: Board, path: Path) -> None:
-    """If the file had a hole, a bump on a full disk would cause a SIGBUS."""
+    """If the board file had unallocated parts, a write to the board on a full disk would cause a
+    SIGBUS."""
     made = path.stat()
     assert made.st_blocks * 512 >= made.st_size
 

@@ -1,4 +1,5 @@
-"""The payloads of each channel, how they are parsed, and which board keys they move."""
+"""Tests the payloads of each notification channel: how a payload is written and parsed, and which
+board keys it moves."""
 
 import json
 import string
@@ -84,7 +85,8 @@ _payloads = st.one_of(
 def test_a_file_change_is_split_at_the_first_slash_colon(
     payload: str, realm_url: str, path: str
 ) -> None:
-    """Other colons are part of the path, a deep path is kept whole, and `*` is a path too."""
+    """The rest of the payload is the path, which may contain further colons and slashes, or be
+    `*`."""
     assert parse_file_change(payload) == FileChange(realm_url, path)
 
 
@@ -106,14 +108,15 @@ def test_a_file_change_is_parsed_as_it_was_sent(realm_url: str, path: str) -> No
 
 
 def test_a_path_moves_its_own_key_and_the_wildcard_moves_the_realm() -> None:
-    """A path moves one key. The wildcard moves the realm's key, and no key of a path."""
+    """A notification about a path moves only the path's key. A wildcard moves only the realm's
+    key."""
     assert board_keys(*_pair(channels.file_change(REALM, "a/b.ts"))) == [f"path|{REALM}a/b.ts"]
     assert board_keys(*_pair(channels.all_files_changed(REALM))) == [f"realm|{REALM}"]
 
 
 @pytest.mark.parametrize("letter", ["a", "ß", "€", "𝄞"])
 def test_a_path_too_long_to_send_becomes_the_wildcard(letter: str) -> None:
-    """Postgres would refuse such a payload, so the sender invalidates the whole realm."""
+    """Postgres refuses a payload that is too long, so the sender invalidates the whole realm."""
     room = (PAYLOAD_BUDGET - len(f"{REALM}:")) // len(letter.encode())
     fits = channels.file_change(REALM, letter * room)
     assert parse_file_change(fits.payload) == FileChange(REALM, letter * room)
@@ -137,7 +140,7 @@ def test_a_path_too_long_to_send_becomes_the_wildcard(letter: str) -> None:
 def test_an_invalidation_of_definitions_is_parsed(
     payload: str, kind: str, keys: tuple[str, ...]
 ) -> None:
-    """An invalidation names one module, several modules, a realm, or everything."""
+    """A payload invalidates one module, several modules, a realm, or all definitions."""
     assert parse_definitions_invalidated(payload) == DefinitionsInvalidated(kind, keys)
 
 
@@ -179,8 +182,8 @@ def test_a_malformed_invalidation_of_definitions_is_ignored(payload: str | None)
 
 @pytest.mark.parametrize("channel", [DEFINITION_CACHE_INVALIDATED, MODULE_CACHE_INVALIDATED])
 def test_an_invalidation_of_definitions_moves_only_its_own_keys(channel: str) -> None:
-    """Each named module moves its own key, a realm moves its key, and everything moves the global
-    key."""
+    """A payload moves only the keys of the modules or of the realm that it names. A global payload
+    moves only the global key."""
     modules = [f"{REALM}a.ts", f"{REALM}b.ts"]
     [named] = channels.modules_invalidated(REALM, modules)
     assert board_keys(channel, named.payload) == [f"definitions|module|{m}" for m in modules]
@@ -277,7 +280,7 @@ def test_a_malformed_heartbeat_is_ignored(payload: str | None) -> None:
 @given(payload=_payloads)
 @settings(deadline=None)
 def test_no_payload_makes_a_parser_or_the_board_raise(payload: str | None) -> None:
-    """Any payload is accepted or ignored, also a missing one."""
+    """Every payload, even a missing one, is either accepted or ignored."""
     parse_heartbeat(payload)
     for channel in (*channels.INVALIDATION_CHANNELS, REALM_HEARTBEAT, "no channel of ours"):
         for key in board_keys(channel, payload) or []:

@@ -1,5 +1,5 @@
-"""An answer is unpacked from its compact form unchanged, and takes no more memory than its size
-says."""
+"""Tests that a cached answer in compact form is unpacked unchanged, and takes no more memory than
+its computed size."""
 
 import tracemalloc
 from collections.abc import Callable

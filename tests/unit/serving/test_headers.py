@@ -1,4 +1,4 @@
-"""The headers of each kind of answer."""
+"""Tests the HTTP headers of each kind of answer."""
 
 from typing import Any
 

@@ -1,4 +1,5 @@
-"""`short_cached` keeps short strings that clients choose, and no long ones."""
+"""Tests that `short_cached` caches results for short strings from clients, but not for long
+ones."""
 
 import asyncio
 from collections.abc import Callable

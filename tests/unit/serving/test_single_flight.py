@@ -1,5 +1,5 @@
-"""Concurrent misses cause one load, and no caller gets the result of a load that began too early
-for it."""
+"""Tests that concurrent cache misses cause one load. No caller gets the result of a load that began
+before a change that the caller must see."""
 
 import threading
 from collections.abc import Iterable
@@ -18,8 +18,8 @@ SLOTS = Slots(["a"])
 
 
 class WatchedBoard(Board):
-    """A board that counts the stamp comparisons by which callers decide whether to join a
-    flight."""
+    """A board that counts its comparisons of stamps. A caller compares stamps to decide whether to
+    join a running load."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -31,13 +31,14 @@ class WatchedBoard(Board):
         return answer
 
     def wait_for_joiners(self, count: int) -> None:
-        """Waits until `count` callers have asked whether they may join a flight."""
+        """Waits until `count` further callers have checked whether they may join a running load."""
         for _ in range(count):
             assert self._asked.acquire(timeout=PATIENCE)
 
 
 class Loads:
-    """Loads that return their own number. A load that has a gate waits there before it returns."""
+    """A load function that returns the number of its call. If the call has a gate, the call waits
+    there before it returns."""
 
     def __init__(self, gates: Iterable[Gate] = ()) -> None:
         self._gates = list(gates)
@@ -112,7 +113,8 @@ def test_a_load_gets_the_stamp_from_before_it_began(
 def test_after_an_invalidation_callers_start_a_new_load(
     board: WatchedBoard, flights: SingleFlight[int]
 ) -> None:
-    """A caller that asks after a change never gets the result of a load that began before it."""
+    """A caller that comes after a change never gets the result of a load that began before the
+    change."""
     gate = Gate()
     loads = Loads([gate])
     overtaken = in_thread(flights.run, "key", SLOTS, loads)
@@ -181,8 +183,8 @@ def test_an_error_reaches_all_callers_of_a_load_and_is_not_kept(
 def test_without_a_live_board_only_young_flights_are_joined(
     board: WatchedBoard, flights: SingleFlight[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a live board, no invalidation is heard, so only a flight's age shows whether its
-    result can be current."""
+    """Without a live board, the process learns of no invalidation. Only the age of a load shows
+    whether its result can be current."""
     moment = now_ns()
     monkeypatch.setattr(single_flight, "now_ns", lambda: moment)
     board.go_live(0)

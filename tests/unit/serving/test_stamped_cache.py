@@ -1,4 +1,5 @@
-"""What a `StampedCache` returns, what it treats as stale, and what it evicts when it is full."""
+"""Tests which values a `StampedCache` returns, which it treats as stale, and which it evicts when
+it is full."""
 
 import tracemalloc
 from pathlib import Path
@@ -24,8 +25,8 @@ def board(tmp_path: Path) -> Board:
 
 @pytest.fixture
 def cache(board: Board) -> StampedCache[str]:
-    """A cache with room for 100 letters. Each letter counts as so many bytes that keys and slots
-    hardly matter."""
+    """Returns a cache with room for 100 letters. Each letter counts as so many bytes that the sizes
+    of keys and slots hardly matter."""
     return StampedCache(
         board, max_bytes=100 * LETTER + LETTER // 2, size_of=lambda text: len(text) * LETTER,
         bound_ns=MINUTE,
@@ -83,7 +84,7 @@ def test_a_stale_value_can_be_peeked_at_and_replaced(
 
 
 def test_a_failed_load_leaves_no_entry(cache: StampedCache[str]) -> None:
-    """The next caller loads again."""
+    """After a load fails, the next caller loads the value again."""
     with pytest.raises(ZeroDivisionError):
         cache.load("key", SLOTS, lambda: str(1 // 0))
     assert cache.get("key") is None
@@ -126,7 +127,7 @@ def test_a_value_is_fresh_if_only_another_key_moved_during_its_load(
 def test_a_stale_load_that_ends_last_does_not_bring_its_value_back(
     board: Board, cache: StampedCache[str]
 ) -> None:
-    """It doesn't matter in which order the loads end."""
+    """The older load ends after the newer load, and the cache still keeps only the newer value."""
     gate = Gate()
     slow = in_thread(cache.load, "key", SLOTS, gate.after(lambda: "old value"))
     gate.wait_for_arrival()
@@ -141,7 +142,8 @@ def test_a_stale_load_that_ends_last_does_not_bring_its_value_back(
 
 
 def test_a_new_value_is_kept_even_if_all_others_had_hits(cache: StampedCache[str]) -> None:
-    """Otherwise a client that keeps requesting its own values could keep out all other values."""
+    """A client that keeps requesting its own values must not prevent the caching of other
+    values."""
     for number in range(10):
         cache.load(number, SLOTS, lambda: "x" * 10)
     for number in range(50):

@@ -1,5 +1,5 @@
-"""A process spends bounded memory on bodies and answers, and a bounded number of threads on each
-kind of request."""
+"""Tests that a process uses limited memory for request bodies and answers, and a limited number of
+threads for each kind of request."""
 
 import asyncio
 import threading
@@ -21,7 +21,8 @@ LARGE = 10 * PIECE_BYTES
 
 
 def _body(*pieces: bytes) -> Callable[[], Awaitable[dict[str, Any]]]:
-    """Returns the `receive` of a client that sends these pieces and then nothing more."""
+    """Returns an ASGI `receive` function that delivers these pieces of a body and then waits for
+    ever."""
     left = list(pieces)
 
     async def receive() -> dict[str, Any]:
@@ -119,7 +120,8 @@ def test_no_body_is_dropped_if_the_new_one_would_not_fit_anyway() -> None:
 
 @pytest.mark.parametrize("then", [(), (b"x",), (b"x",) * 20])
 def test_a_fast_start_of_a_body_allows_no_later_pause(then: tuple[bytes, ...]) -> None:
-    """The client sends bytes worth a hundred seconds at once, and then few or none."""
+    """The client sends as many bytes at once as it would have to send in a hundred seconds, and
+    then few or none."""
     bodies = Bodies(max_bytes=10_000_000, seconds=0.2)
     left = [b"x" * 100 * transfer.MIN_BODY_RATE, *then]
 

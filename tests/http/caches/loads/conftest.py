@@ -1,4 +1,4 @@
-"""Fixtures: a web service with empty caches, a live board, and the runs of its transpiler."""
+"""Fixtures: empty caches, a live board, and a list of the transpiler's runs."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ def empty_caches() -> None:
 
 @pytest.fixture
 def live() -> Iterator[None]:
-    """A live board, which this process moves at each commit."""
+    """Makes this process's board live. The process updates the board itself at each commit."""
     local_board().go_live(now_ns() + HOUR)
     yield
     local_board().go_live(0)
@@ -27,7 +27,7 @@ def live() -> Iterator[None]:
 
 @pytest.fixture
 def site(source: Realm, live: None) -> Realm:
-    """The source realm at SITE, served from caches."""
+    """Returns the source realm at SITE, whose answers can be cached."""
     return source
 
 

@@ -1,4 +1,4 @@
-"""P4 as a client sees it: a load that overlaps a change never brings old content back."""
+"""P4: after a change, no request gets old content from a load that began before the change."""
 
 from collections.abc import Callable, Iterator
 
@@ -68,7 +68,7 @@ _HELD = [
 def test_an_invalidation_during_a_load_makes_the_next_request_a_miss(
     site: Realm, monkeypatch: pytest.MonkeyPatch, function: str, accept: str, cleared: str
 ) -> None:
-    """The running request is answered, but its result isn't kept after any kind of invalidation."""
+    """The request whose load was invalidated is answered, but the loaded content isn't cached."""
     gate = hold(monkeypatch, MODULES[function], function)
     request = waiting(gate, POST, accept)
     _CLEARED[cleared](site)
@@ -82,7 +82,7 @@ def test_an_invalidation_during_a_load_makes_the_next_request_a_miss(
 def test_a_request_after_a_write_during_a_load_gets_the_new_content(
     site: Realm, monkeypatch: pytest.MonkeyPatch, function: str, accept: str
 ) -> None:
-    """Output made from the old source, transpiled or not, is never served after the write."""
+    """Content made from the old source, transpiled or not, is never served after the write."""
     gate = hold(monkeypatch, MODULES[function], function)
     request = waiting(gate, POST, accept)
     make.write(site, post__tsx=edition("two"))
@@ -180,7 +180,8 @@ def test_a_file_written_during_a_load_is_new_under_both_names(
 def test_a_request_after_a_write_does_not_wait_for_an_older_load(
     site: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Requests after the write start a new load, and the end of the old one doesn't affect them."""
+    """A request after the write starts a new load. The end of the old load doesn't affect the new
+    load."""
     gate = hold(monkeypatch, contents, "javascript")
     overtaken = waiting(gate, POST)
     make.write(site, post__tsx=edition("two"))
@@ -216,7 +217,7 @@ def test_without_a_live_board_every_request_is_a_miss_and_none_stale(
 
 @pytest.fixture
 def sidecar() -> Iterator[Listener]:
-    """A real listener that keeps this process's board live."""
+    """Runs a real listener that keeps this process's board live."""
     listener = Listener("test", local_board(), listen_connection, bound_seconds=5)
     ending = in_thread(listener.run)
     assert listener.wait_for_watermark(now_ns(), PATIENCE)
@@ -226,15 +227,15 @@ def sidecar() -> Iterator[Listener]:
 
 
 def hear(sidecar: Listener) -> None:
-    """Waits until the sidecar has applied everything committed so far."""
+    """Waits until the sidecar has applied all changes that were committed before the call."""
     assert sidecar.wait_for_watermark(now_ns(), PATIENCE)
 
 
 def test_a_manual_notification_invalidates_only_its_own_realm(
     source: Realm, sidecar: Listener
 ) -> None:
-    """A path invalidates that path and a wildcard the whole realm. Other realms and malformed
-    payloads invalidate nothing."""
+    """A notification about a path invalidates that path, and a wildcard invalidates the whole
+    realm. Notifications of other realms and malformed payloads invalidate nothing here."""
     get(POST)
     for payload, following in [
         ("http://nobody.example/:*", "hit"),
@@ -252,7 +253,7 @@ def test_a_manual_notification_invalidates_only_its_own_realm(
 def test_a_file_that_another_process_changed_is_served_anew(
     source: Realm, sidecar: Listener
 ) -> None:
-    """Only a notification can make this test pass, because another connection writes."""
+    """Another connection writes, so this process learns of the change only by the notification."""
     make.write(source, new__ts=edition("two"))
     assert "edition one" in get(POST).text
     assert get(POST).cache == "hit"

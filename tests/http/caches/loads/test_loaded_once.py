@@ -1,4 +1,4 @@
-"""P7 as a client sees it: concurrent requests do the work once."""
+"""P7: the work for concurrent requests of the same content is done once."""
 
 import threading
 from typing import Any
@@ -68,7 +68,7 @@ def test_modules_at_different_paths_do_not_wait_for_each_other(
 def test_two_processes_that_need_the_same_source_transpile_it_once(
     site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The two share only the database, which elects one of them."""
+    """The two processes share only the database, in which one of them is elected to transpile."""
     gate = hold(monkeypatch, transpiling, "_run_deno", before=True)
     waiting, wait = threading.Event(), election.wait
 
@@ -101,7 +101,7 @@ def test_a_new_process_uses_javascript_that_the_fleet_has_transpiled(
 def test_a_failed_transpile_fails_all_waiters_and_is_retried_later(
     site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All requests of one load get its failure, which isn't cached."""
+    """All requests that share a load get the load's error, which isn't cached."""
     gate, joiners = Gate(), Joiners(monkeypatch)
     really = transpiling._run_deno
 
@@ -124,7 +124,7 @@ def test_a_failed_transpile_fails_all_waiters_and_is_retried_later(
 def test_a_source_with_a_syntax_error_is_transpiled_once(
     site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The current and all later requests get a 406, until the source changes."""
+    """All requests get a 406 until the source changes, without another transpile."""
     make.write(site, post__tsx=b"export const = ;")
     gate, joiners = hold(monkeypatch, transpiling, "_run_deno", before=True), Joiners(monkeypatch)
     requests = [in_thread(get, POST) for _ in range(4)]
