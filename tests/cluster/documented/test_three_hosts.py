@@ -105,17 +105,20 @@ def test_a_replica_that_is_not_ready_gets_no_visitor(fleet: Fleet) -> None:
     service.stop()
     host.write("/etc/realms/host.env", f"{variables}DATABASE_URL=postgresql://x@10.0.0.13:1/x\n")
     service.start()
-    fleet.wait_answer(f"{ORIGIN}/_readiness", 503, at=REPLICAS["host3"])
-    assert fleet.get(f"{ORIGIN}/_liveness", at=REPLICAS["host3"]).status == 200
-    fleet.wait_listed("host3", False)
-    with fleet.visitors(SITE, "text/html") as visits:
-        visits.wait_more(100)
-    assert visits.failed() == []
-    assert visits.replicas().keys() == {"web-2"}
-    service.stop()
-    host.write("/etc/realms/host.env", variables)
-    service.start()
-    fleet.wait_listed("host3", True)
+    try:
+        fleet.wait_answer(f"{ORIGIN}/_readiness", 503, at=REPLICAS["host3"])
+        assert fleet.get(f"{ORIGIN}/_liveness", at=REPLICAS["host3"]).status == 200
+        fleet.wait_listed("host3", False)
+        with fleet.visitors(SITE, "text/html") as visits:
+            visits.wait_more(100)
+        assert visits.failed() == []
+        assert visits.replicas().keys() == {"web-2"}
+    finally:
+        # The tests that follow use the same fleet.
+        service.stop()
+        host.write("/etc/realms/host.env", variables)
+        service.start()
+        fleet.wait_listed("host3", True)
 
 
 @over_rabbitmq

@@ -162,7 +162,13 @@ class Fleet:
         def settled() -> bool:
             # nginx's old worker processes use the old list until they have answered their requests.
             old = self.hosts["host1"].run("pgrep -f 'worker process is [s]hutting down' || true")
-            return self.listed()[REPLICAS[host]] == up and not old.strip()
+            return self.listed()[REPLICAS[host]] == up and not old.strip() and (up or gone())
+
+        def gone() -> bool:
+            # The balancer writes the list some time before it makes nginx read the list.
+            replica = f"web-{host.removeprefix('host')}/"
+            answers = [self.get(SITE) for _ in range(20)]
+            return not any(replica in each.headers.get("x-realm-replica", "") for each in answers)
 
         wait_until(settled, f"{host} {'up' if up else 'down'} in the balancer", 30)
 
