@@ -172,7 +172,7 @@ def closed(*folders: Path) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("broker", "place"),
     [
-        (rabbitmq, namespace),
+        pytest.param(rabbitmq, namespace, marks=takes_minutes),
         (redis, folder),
         pytest.param(rabbitmq, folder, marks=takes_minutes),
         pytest.param(redis, namespace, marks=takes_minutes),

@@ -72,7 +72,9 @@ def test_a_worker_keeps_its_connections_until_they_are_cut(source: Realm, tmp_pa
 
 
 @pytest.mark.services
-@pytest.mark.parametrize(("broker", "port"), [(rabbitmq, 5672), (redis, 6379)])
+@pytest.mark.parametrize(
+    ("broker", "port"), [pytest.param(rabbitmq, 5672, marks=takes_minutes), (redis, 6379)]
+)
 def test_a_worker_that_lost_its_broker_later_enqueues_unfinished_jobs(
     broker: Any, port: int, source: Realm, tmp_path: Path
 ) -> None:

@@ -170,7 +170,7 @@ def chain() -> list[dict[str, bytes]]:
     [
         pytest.param(filling, marks=takes_minutes),
         pytest.param(modules, marks=takes_minutes),
-        tiny_realms,
+        pytest.param(tiny_realms, marks=takes_minutes),
         chain,
     ],
 )
