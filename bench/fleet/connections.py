@@ -80,7 +80,7 @@ def replica(
         "PGAPPNAME": "replica", "REALM_LOG_LEVEL": "ERROR",
     }  # fmt: skip
     with cluster(folder, 1, **told) as fleet:
-        time.sleep(3)  # time for the sidecar to report
+        fleet.wait_reported()
         rest = _connections(server)
         target = fleet.replicas[0]
         taken: list[float] = []

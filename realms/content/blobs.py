@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import accumulate
 from typing import Any
 
 from django.core.files.base import File
@@ -56,10 +57,16 @@ def store_blobs(contents: Iterable[bytes]) -> list[str]:
     hashed = [(hashlib.sha256(data).hexdigest(), data) for data in contents]
     # Sorted, so that two writers lock rows in the same order and can't deadlock.
     blobs = dict(sorted(hashed))
-    rows: dict[str, list[Any]] = {
+    sizes = [len(data) for data in blobs.values()]
+    in_rows = [data if len(data) <= ROW_BLOB_BYTES else b"" for data in blobs.values()]
+    rows: dict[str, Any] = {
         "hashes": list(blobs),
-        "sizes": [len(data) for data in blobs.values()],
-        "contents": [None if len(data) > ROW_BLOB_BYTES else data for data in blobs.values()],
+        "sizes": sizes,
+        "starts": [
+            start if size <= ROW_BLOB_BYTES else None
+            for start, size in zip(accumulate(map(len, in_rows), initial=1), sizes, strict=False)
+        ],
+        "joined": b"".join(in_rows),
     }
     # No savepoint is needed: if this fails, the caller rolls back its whole transaction.
     with transaction.atomic(savepoint=False), connection.cursor() as cursor:

@@ -31,7 +31,7 @@ def move_border(url: str, by: str) -> None:
     # The caller holds this lock already, unless the outer realm was created after the caller had
     # computed its locks.
     lock_realms(outer_urls(url))
-    outer = Realm.objects.containing(url).exclude(url=url).first()
+    outer = Realm.objects.filter(url__in=outer_urls(url)).first()
     if outer is None:
         return
     shown = outer.publications.at(outer.generation).first()

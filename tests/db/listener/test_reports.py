@@ -6,10 +6,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
+from django.db import Error as DatabaseError
+from django.utils import timezone
 
 from notifications import listener as listener_module
 from notifications import reporter as reporter_module
-from notifications.board import Board, Slots
+from notifications.board import Board, Slots, now_ns
 from notifications.listener import SECOND, Listener, State
 from notifications.models import Replica, ReplicaGeneration
 from notifications.reporter import Reporter
@@ -198,6 +200,41 @@ def test_a_report_is_complete_after_a_peer_has_removed_its_row(
     Replica.objects.all().delete()
     reporter.report()
     applied = dict(ReplicaGeneration.objects.values_list("realm_url", "generation"))
+    assert applied == committed_generations()
+
+
+def test_a_report_that_fails_loses_no_change(
+    live: Listener, reporter: Reporter, owner: Any, source: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make.source("http://localhost:4201/ada/other/", owner, {})
+    reporter.report()
+    replica = Replica.objects.get(name="a")
+
+    def failing(*_: object) -> None:
+        raise DatabaseError("the connection is lost")
+
+    live.wait_for_watermark(now_ns(), PATIENCE)
+    live.heard.clear()
+    make.write(source, new__ts=b"export {};")
+    other.delete()
+    wait_until(lambda: {source.url, other.url} <= live.heard.keys(), "both heard of", PATIENCE)
+    with monkeypatch.context() as patch:
+        patch.setattr(Reporter, "_write_generations", failing)
+        reporter.report()
+    reporter.report()
+    applied = dict(replica.generations.values_list("realm_url", "generation"))
+    assert applied == committed_generations()
+
+
+def test_the_first_report_removes_rows_that_an_earlier_sidecar_left(
+    reporter: Reporter, source: Realm
+) -> None:
+    reporter.report()
+    replica = Replica.objects.get(name="a")
+    gone = "http://localhost:4201/ada/gone/"
+    replica.generations.create(realm_url=gone, generation=3, applied_at=timezone.now())
+    Reporter(reporter._listener, "http://127.0.0.1:1", committed_generations).report()
+    applied = dict(replica.generations.values_list("realm_url", "generation"))
     assert applied == committed_generations()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.files.storage import storages
 
-from realms.content.blobs import ROW_BLOB_BYTES, blob_name, read_blob, store_blob
+from realms.content.blobs import ROW_BLOB_BYTES, blob_name, read_blob, store_blob, store_blobs
 from realms.models import Blob, Realm
 from realms.publishing import effects
 from settings.storage import blob_storage
@@ -53,7 +53,7 @@ def test_a_crash_while_large_content_is_stored_leaves_no_partial_blob(
         with pytest.raises(KeyboardInterrupt):
             store_blob(LARGE)
     assert [path for path in folder.rglob("*") if path.is_file()] == []
-    assert not Blob.objects.exists()
+    assert not Blob.objects.filter(size=len(LARGE)).exists()
     assert read_blob(store_blob(LARGE)) == LARGE
 
 
@@ -72,3 +72,19 @@ def test_a_file_without_content_fails_alone_and_recovers(
         assert web.get(f"{realm.url}index.json", SOURCE).body == make.SITE["index.json"]
     os.rename(f"{kept}.away", kept)
     assert web.get(f"{source.url}large.md", SOURCE).body == LARGE
+
+
+def test_contents_of_every_size_stored_at_once_are_read_as_they_were() -> None:
+    at_limit, over = b"r" * ROW_BLOB_BYTES, b"s" * (ROW_BLOB_BYTES + 1)
+    contents = [b"", b"a", LARGE, b"b\\x00'\x00\xff", at_limit, over, b"a", bytes(range(256))]
+    hashes = store_blobs(contents)
+    stored = Blob.objects.in_bulk(hashes)
+    assert [stored[each].size for each in hashes] == [len(each) for each in contents]
+    assert [read_blob(each, stored[each].data) for each in hashes] == contents
+    in_rows = [stored[each].data is not None for each in hashes]
+    assert in_rows == [True, True, False, True, True, False, True, True]
+    # The second time every row exists already.
+    before = Blob.objects.get(pk=hashes[1]).stored_at
+    assert store_blobs(contents) == hashes
+    assert Blob.objects.get(pk=hashes[1]).stored_at > before
+    assert store_blobs([]) == []
