@@ -3,11 +3,11 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from notifications.board import Board
@@ -15,6 +15,7 @@ from realms.models import Realm
 from settings.environment import BASE_DIR
 from tests.support import make
 from tests.support.cluster import database_url, free_ports, wait_until
+from tests.support.servers.reaper import mark
 from tests.support.web import ask
 
 pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
@@ -85,7 +86,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
     # Another process may use the clone's own data folder.
     own = {"REALM_DATA_DIR": str(tmp_path), "PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-    return {**told, **here, **everywhere, **own}
+    return {**told, **here, **everywhere, **own, **mark()}
 
 
 @pytest.fixture
@@ -118,9 +119,8 @@ def servers(tmp_path: Path, environment: dict[str, str]) -> Iterator[None]:
         yield
     finally:
         for process in running:
-            for each in psutil.Process(process.pid).children(recursive=True):
-                each.kill()
-            process.kill()
+            # One by one, a web service could start a worker anew before it is killed itself.
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
