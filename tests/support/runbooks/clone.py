@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import tempfile
@@ -80,8 +79,3 @@ def shell_lines(page: Path, heads: tuple[str, ...]) -> Iterator[str]:
         while end and not command.endswith(f"\n{end[1]}"):
             command += "\n" + next(lines).removeprefix("    ")
         yield command
-
-
-def words_of(command: str) -> list[str]:
-    """Splits a command into its words. Leaves out a comment at the command's end."""
-    return shlex.split(command, comments=True)

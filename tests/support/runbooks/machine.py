@@ -42,7 +42,7 @@ root=$1; shift
 ip link set lo up
 for each in "$@"; do
   ip addr add "$each/32" dev lo
-  # Who connects to one of them does so from the first, as one host with one address would.
+  # Connections to every address come from the first one, as on a host with one address.
   ip route replace table local local "$each" dev lo src "$1"
 done
 mount --make-rprivate /
