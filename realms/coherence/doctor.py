@@ -5,6 +5,7 @@ database, a storage or a replica may be reachable from one host and not from ano
 leaves a lasting change.
 """
 
+import json
 import secrets
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from io import BytesIO
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
@@ -138,7 +140,17 @@ def _deno() -> Iterator[Finding]:
     said = subprocess.run(
         [find_deno_bin(), "--version"], capture_output=True, text=True, timeout=SECONDS, check=True
     )
-    yield _fine("renderer", said.stdout.splitlines()[0])
+    code = Path(settings.TYPESCRIPT_DIR) / "reindex" / "deno"
+    packages = json.loads((code / "import_map.json").read_text())["imports"]
+    missing = [name for name, path in packages.items() if not (code / path).exists()]
+    if missing:
+        yield _problem(
+            "renderer",
+            f"the npm packages {', '.join(missing)} are not installed, so no card can be rendered",
+            "Run script/bootstrap.",
+        )
+    else:
+        yield _fine("renderer", said.stdout.splitlines()[0])
 
 
 def _disk() -> Iterator[Finding]:

@@ -105,9 +105,9 @@ class _Talk:
             raise SandboxDied("the prerenderer ended before it took its task") from error
         finally:
             watch.stop()
-        raise SandboxDied(
-            f"the prerenderer ended with status {process.wait()}, most likely for lack of memory"
-        )
+        # V8 aborts when it runs out of memory, and the kernel kills: both end with a signal.
+        guess = ", most likely for lack of memory" if process.wait() < 0 else ""
+        raise SandboxDied(f"the prerenderer ended with status {process.returncode}{guess}")
 
     def _lines(self) -> Iterator[tuple[bytes, int]]:
         """Yields the lines that begin with the nonce, without the nonce, and their lengths. Cuts

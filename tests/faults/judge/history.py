@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 _MARK = re.compile(r"mark\d{8}z")
 _numbers = itertools.count(1)
-#: The most characters of an answer's text that a history keeps.
-KEEP_TEXT = 160
 
 
 def new_mark() -> str:

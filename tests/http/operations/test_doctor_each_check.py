@@ -70,6 +70,17 @@ def test_a_stale_board_is_a_warning_and_an_unusable_board_a_problem(
         assert "REALM_BOARD" in found.todo
 
 
+def test_missing_npm_packages_are_a_problem(tmp_path: Path) -> None:
+    assert only(doctor._deno).severity is FINE
+    code = tmp_path / "reindex" / "deno"
+    code.mkdir(parents=True)
+    shutil.copy(Path(settings.TYPESCRIPT_DIR) / "reindex/deno/import_map.json", code)
+    with override_settings(TYPESCRIPT_DIR=tmp_path):
+        found = only(doctor._deno)
+    assert (found.severity, found.about) == (PROBLEM, "renderer")
+    assert "preact" in found.says
+
+
 def test_a_full_disk_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "free")
     for free, severity in ((1024**3, FINE), (1024**3 - 1, PROBLEM)):

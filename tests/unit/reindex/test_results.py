@@ -140,5 +140,20 @@ def test_an_overlong_line_of_output_is_not_kept_in_memory(monkeypatch: pytest.Mo
     assert max(len(line) for line, _ in heard) <= 1000
 
 
+@pytest.mark.parametrize(
+    ("ending", "guess"), [("os.abort()", "-6, most likely for lack of memory"), ("exit(3)", "3")]
+)
+def test_only_a_process_that_a_signal_ended_may_have_lacked_memory(ending: str, guess: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import os; input(); {ending}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        with pytest.raises(sandbox.SandboxDied) as died:
+            sandbox.run({}, _host(process), print, lambda asked: {})
+    assert str(died.value) == f"the prerenderer ended with status {guess}"
+
+
 def _host(process: "subprocess.Popen[bytes]") -> Host:
     return Host(process, "nonce", "version")
